@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages._admin import people
+from pages._admin import models, people
 from pages._parts import sidebar, turns, words
 from pages._parts.elements import empty_page
 from pages._session import (
@@ -15,7 +15,10 @@ from pages._session import (
 from services.bootstrap import PersonServices
 from services.domain import AccountRole
 
-_TABS = {words.USERS: people.draw}
+_TABS = {
+    words.USERS: people.draw,
+    words.MODELS: models.draw,
+}
 
 
 def _draw_tabs(person: PersonServices) -> None:

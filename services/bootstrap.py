@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from services import settings
+from services.caches import CachedRead
 from services.chat.affordable import Affordable as Affordable
 from services.chat.affordable import affordable as affordable
 from services.chat.live_turn import LiveTurn as LiveTurn
@@ -32,6 +33,7 @@ from services.store.port import Store
 from services.store.supabase.api import Gateway, ServerCalls
 from services.store.supabase.database_health import DatabaseHealth
 from services.store.supabase.lite_transport import LiteTransport
+from services.store.supabase.model_settings import read_model_settings
 from services.store.supabase.sessions import AppSession, Sessions
 from services.threads import in_thread
 from services.users import PersonServices as PersonServices
@@ -50,7 +52,7 @@ from services.web.session_middleware import (
     content_security_policy,
 )
 from services.web.sign_in_routes import SignInRoutes
-from services.web.upkeep import DatabaseProbe, failed_check, keep_ending_deserted
+from services.web.upkeep import DatabaseProbe, failed_check, keep_ending_deserted, keep_reading
 
 _TAB_WAIT_SECONDS = 10.0  # less than the 15 for which a browser waits
 _EMBEDDED_SECONDS, _HOSTED_SECONDS = 3.0, 60.0  # between two probes of the database
@@ -235,10 +237,13 @@ def build(begun: Deployment) -> Shared:
         idle_seconds=chosen.session_idle_seconds,
         lifetime_seconds=chosen.session_lifetime_seconds,
     )
+    model_settings = CachedRead(lambda: read_model_settings(server))
     models = (
-        local_model(at.model_url, at.model_key or "") if at.model_url else configured_models(chosen)
+        local_model(at.model_url, at.model_key or "", model_settings.get)
+        if at.model_url
+        else configured_models(chosen, model_settings.get)
     )
-    shared = Shared(sessions, chosen, models)
+    shared = Shared(sessions, chosen, models, model_settings)
     probe = DatabaseProbe(
         database=database,
         server=ServerCalls(Gateway.to(url, key, transport, timeout=_PROBE_TIMEOUT).client(), proof),
@@ -247,5 +252,6 @@ def build(begun: Deployment) -> Shared:
         check=lambda: failed_check(server, begun.root_keys),
     )
     in_thread("database-probe", probe.run)
+    in_thread("model-settings", lambda: keep_reading(model_settings))
     in_thread("temporary", lambda: keep_ending_deserted(shared.temporary))
     return shared

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Set
 from concurrent.futures import Future
+from math import inf
 from typing import Generic, TypeVar
 
 from cachetools import LRUCache
@@ -64,6 +65,7 @@ class CachedRead(Generic[Value]):
     def __init__(self, ask: Callable[[], Value], seconds: float = _SECONDS) -> None:
         self._ask, self._seconds = ask, seconds
         self._changes = 0  # of the value: one during a read makes it stale
+        self.asked_at = -inf  # by `get`
         # time of reading, changes before, value
         self._held: tuple[float, int, Value] | None = None
         self._begun: tuple[float, int, Future[Value]] | None = None
@@ -75,6 +77,7 @@ class CachedRead(Generic[Value]):
 
     def get(self) -> Value:
         """The value. Raise the errors of *ask*; StoreUnavailable only if none was ever read."""
+        self.asked_at = time.monotonic()
         held = self._held
         if held and self._is_fresh(held, self._seconds):
             return held[2]

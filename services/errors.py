@@ -23,6 +23,7 @@
     - LastAdmin ........ no other user could manage accounts
     - TooLate .......... deleted data is destroyed
     - OverBudget
+    - PriceUnknown ..... no model is left that the deployment can charge for
     - PromptTooLong
       - ChatFull ....... (Full) the prompt fits, the whole conversation does not
   x Unavailable ........ trying again later may help
@@ -253,6 +254,12 @@ _CAP_SENTENCES = {
     Cap.OPEN_TURNS: "Too many replies at once. Wait until one is complete.",
     Cap.TURNS_A_MINUTE: "Limit of messages a minute reached. Try again in a minute.",
 }
+
+
+class PriceUnknown(Refused):
+    """The price of the model is not known, and the deployment refuses such models."""
+
+    public = "The price of this model is not known, so it cannot be used. Ask your admin to set its price."
 
 
 class PromptTooLong(Refused):

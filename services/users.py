@@ -15,6 +15,7 @@ from services.chat.setup import Choices
 from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat, TemporaryChats
 from services.domain import ConversationId, Purpose, SessionId
 from services.domain.accounts import Account
+from services.domain.models import ModelSettings
 from services.domain.policies import policy_named
 from services.llm import Models
 from services.memory.tokens import RegexCounter
@@ -23,6 +24,7 @@ from services.store.in_memory.rows import InMemoryRows
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.supabase import auth
 from services.store.supabase.administration import Administration
+from services.store.supabase.model_settings import ModelAdministration
 from services.store.supabase.rows import SupabaseRows
 from services.store.supabase.sessions import AppSession, Cookie, Sessions
 from services.web.full_export import FullExport
@@ -35,7 +37,14 @@ _ACCOUNT_SECONDS = 5.0  # between two reads of what a user may spend
 class Shared:
     """The state that all users of this process share, and the services of each opened session."""
 
-    def __init__(self, sessions: Sessions, chosen: Settings, models: Models) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        chosen: Settings,
+        models: Models,
+        model_settings: CachedRead[ModelSettings],
+    ) -> None:
+        self.model_settings = model_settings
         self.server = sessions.server
         titles = [Purpose.TITLE] if chosen.titles else []
         self.background = BackgroundTasks(Purpose.SUMMARY, Purpose.FACTS, *titles)
@@ -95,6 +104,7 @@ class PersonServices:
         self._rows = SupabaseRows(session)
         self.store = sealed_store(self._rows, session.user_keys)
         self.administration = Administration(session.calls)
+        self.models = ModelAdministration(session.calls, shared.model_settings)
         self.chat = Chat(
             store=self.store,
             choices=shared.choices(store=self.store),

@@ -14,7 +14,7 @@ from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat
 from services.domain import AccountRole, ConversationId, Purpose, SessionId, UserId
 from services.domain.accounts import Account, PeoplePage, UserUsage
 from services.domain.context import ContextMessage
-from services.domain.models import ModelInfo
+from services.domain.models import ModelInfo, ModelSettings
 from services.errors import ModelUnavailable, NotFound
 from services.llm import Models, Offer
 from services.llm.model import Piece
@@ -105,6 +105,25 @@ class FakeAdministration:
         self.changed.append(change)
 
 
+@dataclass
+class FakeModelSettings:
+    """The settings of models, changed at once."""
+
+    now: ModelSettings = field(default_factory=ModelSettings)
+    failure: Exception | None = None  # of every change
+
+    def settings(self):
+        return self.now
+
+    def set(self, name, setting, every):
+        if self.failure:
+            raise self.failure
+        self.now = replace(self.now, by_name={**self.now.by_name, name: setting})
+
+    def refuse_unknown_prices(self, *, is_refused):
+        self.now = replace(self.now, refuses_unknown_prices=is_refused)
+
+
 def choose(profile, **choices):
     """Change preferences of *profile*."""
     profile.change(lambda now: replace(now, **choices))
@@ -141,6 +160,7 @@ class FakePerson:
         email="maya@daybook.test",
         purposes=(Purpose.SUMMARY, Purpose.FACTS),
         others=(),
+        first=None,
     ):
         self.database, self.model = database, model
         self.email, self.role = email, role
@@ -149,7 +169,8 @@ class FakePerson:
         self.administration = FakeAdministration(
             [a_person("jonas@daybook.test")], role is AccountRole.ADMIN
         )
-        self._models = Models(Offer(INFO, model), others)
+        self.models = FakeModelSettings()
+        self._models = Models(first or Offer(INFO, model), others, self.models.settings)
         self.chat = self._chat_over(self.store, purposes, search=Search(self.store.corpus))
 
     def _chat_over(self, store, purposes, **choices):

@@ -19,10 +19,11 @@ from pydantic import BaseModel
 from streamlit.testing.v1 import AppTest
 
 from services import errors
+from services.caches import CachedRead
 from services.chat.live_turn import LiveTurn
 from services.domain import Full, Message, Outcome, Purpose, Retrieval
 from services.domain.context import ContextBudget, History
-from services.domain.models import ModelInfo
+from services.domain.models import ModelInfo, ModelSettings
 from services.llm import Models, Offer
 from services.llm.openai_model import OpenAIModel, connect
 from services.memory.planner import plan_context
@@ -148,7 +149,7 @@ def _model(server):
 
 def _play(scene, sessions, model, server):
     settings = Settings(instructions=f"You know {SAID}.")
-    shared = Shared(sessions, settings, Models(Offer(INFO, model)))
+    shared = Shared(sessions, settings, Models(Offer(INFO, model)), CachedRead(ModelSettings))
     session_cache = shared.session_cache
     cookie = _enter(scene, session_cache)
     session = session_cache.find(cookie)

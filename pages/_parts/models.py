@@ -11,8 +11,8 @@ from pages._session import ask_for, attempt, find_person
 from services import bootstrap
 from services.bootstrap import Chat, Setup
 from services.domain import ConversationId, Thread
-from services.domain.models import LimitSource, ModelInfo, ModelState
-from services.errors import InstructionsTooLong
+from services.domain.models import LimitSource, ModelInfo, ModelState, PriceSource
+from services.errors import InstructionsTooLong, PriceUnknown
 
 _START = "uv run streamlit run streamlit_app.py"
 _CONNECT_LINES = {
@@ -112,6 +112,8 @@ def draw_notices(thread: Thread | None, setup: Setup) -> None:
             f":material/gpp_bad: {subject} failed their integrity check and are not used. "
             "Contact your admin."
         )
+    if setup.offer.is_refused:
+        st.warning(PriceUnknown().public)
     if setup.is_too_long:
         st.warning(InstructionsTooLong().public)
 
@@ -123,8 +125,8 @@ def _caption(info: ModelInfo, *, is_usual: bool) -> str:
     window = f"{words.number(info.context_tokens)} tokens{source}"
     reply = f"replies up to {words.number(info.reply_tokens)} ({_SOURCES[info.reply_source]})"
     price = f"{words.price(info.input_micro)} in, {words.price(info.output_micro)} out"
-    if not (info.input_micro or info.output_micro):
-        price = "no price"
+    if info.is_free:
+        price = "price unknown" if info.price_source is PriceSource.UNKNOWN else "free"
     usual = " · your default" if is_usual else ""
     return f"{window}, {reply} · {price}{usual}".replace("$", r"\$")
 

@@ -22,6 +22,7 @@ from services.errors import (
     ModelFailure,
     ModelUnavailable,
     NotFound,
+    PriceUnknown,
     SignedOut,
     StoreUnavailable,
     Tampered,
@@ -60,7 +61,11 @@ class PaidCalls:
     counter: TokenCounter
 
     def begin(self, call: Call) -> LiveTurn:
-        """Begin the turn of *call*. Raise what `Turns.begin` raises; after StoreUnavailable *call* begins one turn."""
+        """Begin the turn of *call*. Raise PriceUnknown and what `Turns.begin` raises; after StoreUnavailable *call*
+        begins one turn.
+        """
+        if call.offer.is_refused:
+            raise PriceUnknown
         new, reservation = call.turn, call.turn.reservation
         begun = self.turns.begin(new)
         affordable = call.offer.info.affordable_reply(

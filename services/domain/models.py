@@ -1,6 +1,7 @@
 """Language models as users see them: limits, prices, and the source of each choice."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from services.domain import Usage
@@ -36,6 +37,42 @@ class LimitSource(StrEnum):
     GUESS = "guess"
 
 
+class PriceSource(StrEnum):
+    """The source of a model's prices; the first in this order that states one holds."""
+
+    ADMIN = "admin"  # on the admin page
+    SETTING = "setting"
+    ENDPOINT = "endpoint"
+    LISTED = "listed"  # genai-prices
+    LOCAL = "local"  # on this machine, free
+    UNKNOWN = "unknown"  # no source states one: all prices are 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPrices:
+    """Prices in micro-dollars for a million tokens."""
+
+    input_micro: int
+    cached_input_micro: int
+    output_micro: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSetting:
+    """The settings of one model that an admin made."""
+
+    prices: ModelPrices | None = None  # None: the known ones
+    is_offered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """The settings of models that admins made, by name."""
+
+    by_name: Mapping[str, ModelSetting] = field(default_factory=dict[str, ModelSetting])
+    refuses_unknown_prices: bool = False  # else such models count as free
+
+
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
     """A model's limits, and its prices in micro-dollars for a million tokens."""
@@ -49,6 +86,25 @@ class ModelInfo:
     context_source: LimitSource = LimitSource.SETTING
     reply_source: LimitSource = LimitSource.SETTING
     is_reasoning: bool = False
+    price_source: PriceSource = PriceSource.SETTING
+
+    @property
+    def prices(self) -> ModelPrices:
+        return ModelPrices(
+            input_micro=self.input_micro,
+            cached_input_micro=self.cached_input_micro,
+            output_micro=self.output_micro,
+        )
+
+    def priced(self, prices: ModelPrices) -> "ModelInfo":
+        """The model at the *prices* of an admin."""
+        return replace(
+            self,
+            input_micro=prices.input_micro,
+            cached_input_micro=prices.cached_input_micro,
+            output_micro=prices.output_micro,
+            price_source=PriceSource.ADMIN,
+        )
 
     def cost_micro(self, usage: Usage) -> int:
         """The cost of *usage* in micro-dollars, rounded up."""

@@ -10,7 +10,7 @@ from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo as Listed
 from genai_prices.types import TieredPrices
 
-from services.domain.models import LimitSource, ModelInfo
+from services.domain.models import LimitSource, ModelInfo, PriceSource
 from services.llm.known_models import find_known
 from services.llm.model_spec import LimitRefusal, ModelSpec
 
@@ -47,8 +47,8 @@ def known_model(
     """Return the limits and prices of the model *name*, without using the network.
 
     The settings win over the *endpoint*, and that over genai-prices. The prices there are those of the provider
-    at *base_url*; for a provider that is not listed, say a gateway, those of the model's maker. A model without
-    any price costs nothing. A reply length of the settings, which may be meant for another model, is passed over
+    at *base_url*; for a provider that is not listed, say a gateway, those of the model's maker. Of a model without
+    any price the source is unknown, and the prices are 0. A reply length of the settings, which may be meant for another model, is passed over
     if it fills the window.
     """
     listed, known = _listed(name, base_url), find_known(name)
@@ -66,7 +66,14 @@ def known_model(
     if reply_source is not LimitSource.SETTING:
         reply_tokens = min(reply_tokens, context_tokens, _MOST_REPLY_TOKENS)
     input_micro = output_micro = cached_micro = 0
-    for spec in (_listed_prices(listed, context_tokens), endpoint, setting):
+    price_source = PriceSource.UNKNOWN
+    for spec, source in (
+        (_listed_prices(listed, context_tokens), PriceSource.LISTED),
+        (endpoint, PriceSource.ENDPOINT),
+        (setting, PriceSource.SETTING),
+    ):
+        if spec.input_micro is not None or spec.output_micro is not None:
+            price_source = source
         if spec.input_micro is not None:
             input_micro = cached_micro = spec.input_micro
         if spec.cached_input_micro is not None:
@@ -83,6 +90,7 @@ def known_model(
         context_source,
         reply_source,
         is_reasoning,
+        price_source,
     )
 
 

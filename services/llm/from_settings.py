@@ -1,9 +1,10 @@
 """The models that the settings of a deployment name."""
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 
-from services.domain.models import LimitSource, ModelInfo
+from services.domain.models import LimitSource, ModelInfo, ModelSettings, PriceSource
 from services.llm.catalogue import known_model, narrow_limits
 from services.llm.model_spec import LimitRefusal, ModelSpec, read_models
 from services.llm.offers import Models, Offer
@@ -21,19 +22,24 @@ _LOCAL = ModelInfo(
     cached_input_micro=0,
     context_source=LimitSource.TABLE,
     reply_source=LimitSource.TABLE,
+    price_source=PriceSource.LOCAL,
 )
 _LOCAL_FIRST_TOKEN_SECONDS = 180.0
 
 
-def local_model(url: str, key: str) -> Models:
+def local_model(
+    url: str, key: str, of_admins: Callable[[], ModelSettings] = ModelSettings
+) -> Models:
     """The small model on this machine."""
     client = OpenAIModel(
         connect(url, key), _LOCAL.name, first_token_seconds=_LOCAL_FIRST_TOKEN_SECONDS
     )
-    return Models(Offer(_LOCAL, client))
+    return Models(Offer(_LOCAL, client), settings=of_admins)
 
 
-def configured_models(settings: Settings) -> Models:
+def configured_models(
+    settings: Settings, of_admins: Callable[[], ModelSettings] = ModelSettings
+) -> Models:
     """The models of *settings*, with known limits; the limits that the endpoint lists follow from a thread."""
     url = str(settings.openai_base_url or _OPENAI)
     key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else "none"
@@ -42,8 +48,7 @@ def configured_models(settings: Settings) -> Models:
 
     def narrow(name: str, refusal: LimitRefusal) -> None:
         refusals[name].add(replace(refusal, prompt_tokens=None))
-        if refused := models.named(name):
-            models.learn(narrow_limits(refused.info, refusal))
+        models.learn(narrow_limits(models.known(name), refusal))
 
     model = OpenAIModel(connect(url, key), first, on_refusal=narrow)
     setting = ModelSpec(
@@ -67,6 +72,6 @@ def configured_models(settings: Settings) -> Models:
                 info = narrow_limits(info, refusal)
             models.learn(info)
 
-    models = Models(offer(first), tuple(map(offer, others)))
+    models = Models(offer(first), tuple(map(offer, others)), of_admins)
     in_thread("model-list", read_list)  # replies need not wait for it
     return models

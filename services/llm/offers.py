@@ -1,10 +1,12 @@
 """The models that a deployment offers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from services.domain.models import ModelInfo
+from services.domain.models import ModelInfo, ModelSetting, ModelSettings, PriceSource
 from services.llm.model import ModelClient
+
+_NOTHING_SET = ModelSetting()
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,16 +16,34 @@ class Offer:
     info: ModelInfo
     client: ModelClient = field(repr=False)
     takes_prefix: bool = False  # continues a reply that ends the prompt
+    is_refused: bool = False  # for want of a known price
 
 
 class Models:
-    """The offered models, the default first."""
+    """The models of a deployment, the default first, by the *settings* of its admins.
 
-    def __init__(self, first: Offer, others: tuple[Offer, ...] = ()) -> None:
-        self._offers = {offer.info.name: offer for offer in (first, *others)}
+    All methods but `known` and `learn` raise the errors of *settings*.
+    """
+
+    def __init__(
+        self,
+        first: Offer,
+        others: tuple[Offer, ...] = (),
+        settings: Callable[[], ModelSettings] = ModelSettings,
+    ) -> None:
+        self._known = {offer.info.name: offer for offer in (first, *others)}
+        self._settings = settings
 
     def __iter__(self) -> Iterator[Offer]:
-        return iter(tuple(self._offers.values()))
+        """The offered models: at least one, which is refused if no other is left."""
+        every, settings = self.every(), self._settings()
+        offered = [one for one in every if _setting(settings, one).is_offered] or every[:1]
+        return iter([one for one in offered if not one.is_refused] or offered[:1])
+
+    def every(self) -> list[Offer]:
+        """All models, also those that are not offered."""
+        settings = self._settings()
+        return [_by(settings, offer) for offer in tuple(self._known.values())]
 
     @property
     def first(self) -> Offer:
@@ -31,8 +51,24 @@ class Models:
 
     def named(self, name: str | None) -> Offer | None:
         """The offer of this name, if any."""
-        return self._offers.get(name or "")
+        return next((offer for offer in self if offer.info.name == name), None)
+
+    def known(self, name: str) -> ModelInfo:
+        """The limits and prices of a model without the settings of admins."""
+        return self._known[name].info
 
     def learn(self, info: ModelInfo) -> None:
         """Replace what is known about the model of *info*'s name."""
-        self._offers[info.name] = replace(self._offers[info.name], info=info)
+        self._known[info.name] = replace(self._known[info.name], info=info)
+
+
+def _setting(settings: ModelSettings, offer: Offer) -> ModelSetting:
+    return settings.by_name.get(offer.info.name, _NOTHING_SET)
+
+
+def _by(settings: ModelSettings, offer: Offer) -> Offer:
+    """*offer* at the prices of an admin, if any."""
+    if prices := _setting(settings, offer).prices:
+        return replace(offer, info=offer.info.priced(prices))
+    is_unknown = offer.info.price_source is PriceSource.UNKNOWN
+    return replace(offer, is_refused=is_unknown and settings.refuses_unknown_prices)

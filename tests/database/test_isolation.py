@@ -76,8 +76,11 @@ def calls(own):
             "changes": json.dumps({"title": sealed("other"), "read_seq": 2, "policy": "full"}),
             "cookie": own.owner.cookie,
             "doomed": str(own.prompt),
+            "every_model": "other-model",
             "kept_summary": sealed("summary"),
             "new_role": "admin",
+            "offered": True,
+            "refused": True,
             "new_cookie_hash": new_key().hex(),
             "new_version": 2,
             "nonce": uuid4(),
@@ -136,7 +139,15 @@ def documents(own):
 
 # they show users what is theirs
 WITHOUT_PROOF = {"my_account", "my_ledger", "my_sessions", "my_usage", "read_conversation"}
-FOR_ADMINS = {"set_caps", "set_deployment_cap", "set_role", "suspend", "list_people"}
+FOR_ADMINS = {
+    "set_caps",
+    "set_deployment_cap",
+    "set_role",
+    "suspend",
+    "list_people",
+    "set_model",
+    "refuse_unknown_prices",
+}
 
 
 @pytest.fixture

@@ -7,11 +7,20 @@ import streamlit as st
 
 from pages._parts.preferences import instructions_dialog, preferences_dialog
 from services.domain import AccountRole, Full, Preferences, Retrieval, Summary, Window
-from services.domain.models import LimitSource, ModelState
+from services.domain.models import LimitSource, ModelSettings, ModelState, PriceSource
 from services.errors import StoreUnavailable
 from services.llm import Offer
 from tests.fakes import LARGE, MAYA, FakePerson, ScriptedModel, choose
-from tests.pages.conftest import ROOT, captions, html, in_composer, in_dialog, press, pressed
+from tests.pages.conftest import (
+    ROOT,
+    captions,
+    html,
+    in_composer,
+    in_dialog,
+    press,
+    pressed,
+    warnings,
+)
 from tests.pages.test_chat_page import menu, said, send
 
 LINES_OF_README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
@@ -67,16 +76,30 @@ def test_picker_shows_context_and_price_of_each_model(open_app, maya, garden):
 def test_guessed_limit_is_marked(open_app, database, model, garden):
     guess = LimitSource.GUESS
     free = replace(LARGE, name="free", input_micro=0, output_micro=0, context_source=guess)
+    free = replace(free, price_source=PriceSource.UNKNOWN)
     maya = FakePerson(database, model, others=(Offer(free, model),))
 
     app = open_app(maya, c=str(garden))
     models = picker(app)
     limits = "400,000 tokens (a guess), replies up to 4,000 (set by your admin)"
-    assert models.proto.captions[1] == f"{limits} · no price"
+    assert models.proto.captions[1] == f"{limits} · price unknown"
     assert "is unknown" not in captions(app)
 
     app = pick(app, "free")
     assert "context window is unknown; assuming 400,000 tokens." in captions(app)
+
+
+def test_refused_price_is_told_and_keeps_the_prompt(open_app, database, model):
+    unpriced = replace(LARGE, price_source=PriceSource.UNKNOWN)
+    maya = FakePerson(database, model, first=Offer(unpriced, model))
+    maya.models.now = ModelSettings(refuses_unknown_prices=True)
+
+    app = open_app(maya)
+    assert "Ask your admin to set its price." in "".join(warnings(app))
+    send(app, "When do I prune roses?")
+
+    assert in_composer(app) == "When do I prune roses?"
+    assert model.seen == []
 
 
 def test_meter_counts_for_the_picked_model(open_app, maya, garden):

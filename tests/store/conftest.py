@@ -7,7 +7,9 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from services.caches import CachedRead
 from services.crypto import RootKeys, ServerProof
+from services.domain.models import ModelSettings
 from services.llm import Models, Offer
 from services.settings import Settings
 from services.store.supabase.api import Gateway, ServerCalls
@@ -128,7 +130,12 @@ def make_chat(sessions, model):
 
 @pytest.fixture
 def shared(sessions, model):
-    return Shared(sessions, Settings(instructions="Be kind."), Models(Offer(SMALL, model)))
+    return Shared(
+        sessions,
+        Settings(instructions="Be kind."),
+        Models(Offer(SMALL, model)),
+        CachedRead(ModelSettings),
+    )
 
 
 @pytest.fixture

@@ -4,8 +4,10 @@ import random
 
 import pytest
 
+from services.caches import CachedRead
 from services.domain import Purpose, Retrieval, RunningSummary
 from services.domain import Summary as SummaryPolicy
+from services.domain.models import ModelSettings
 from services.llm import Models, Offer
 from services.settings import Settings
 from services.store.supabase.rows import SupabaseRows
@@ -19,7 +21,7 @@ from tests.store.conformance.talk import NOON, a_fact
 @pytest.fixture
 def shared(sessions, model):
     settings = Settings(instructions="Be kind.", titles=False)
-    return Shared(sessions, settings, Models(Offer(SMALL, model)))
+    return Shared(sessions, settings, Models(Offer(SMALL, model)), CachedRead(ModelSettings))
 
 
 def fill(person, policy, server, canary):

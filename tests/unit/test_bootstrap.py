@@ -10,9 +10,11 @@ import pytest
 from pydantic import SecretStr
 
 from services import bootstrap
+from services.caches import CachedRead
 from services.crypto import new_key
 from services.domain import ConversationId, MessageId, Purpose, UserId
 from services.domain.memories import NotedFact
+from services.domain.models import ModelSettings
 from services.domain.turns import TurnState
 from services.embedded.plan import Endpoints
 from services.settings import Settings
@@ -39,7 +41,7 @@ def session_of(user_id):
 @pytest.fixture
 def shared():
     sessions = SimpleNamespace(server=SimpleNamespace(sweep=None), is_alive=lambda _: False)
-    return Shared(sessions, Settings(), None)
+    return Shared(sessions, Settings(), None, CachedRead(ModelSettings))
 
 
 def end(shared, session):
@@ -118,11 +120,11 @@ def test_idle_app_calls_its_database_rarely(monkeypatch, is_hosted, asked, swept
     monkeypatch.setattr(database_health, "Event", Pause)
     monkeypatch.setattr(upkeep.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(bootstrap, "in_thread", lambda name, run: threads.update({name: run}))
-    monkeypatch.setattr(bootstrap, "configured_models", lambda _: None)
+    monkeypatch.setattr(bootstrap, "configured_models", lambda *_: None)
     bootstrap.build(begun)
 
     with pytest.raises(Enough):
         threads["database-probe"]()
 
-    assert set(threads) == {"database-probe", "temporary"}
+    assert set(threads) == {"database-probe", "model-settings", "temporary"}
     assert calls == Counter(open_session=asked, sweep_turns=swept + 1)

@@ -1,13 +1,14 @@
 """Limits and prices of models, and the cost of their tokens."""
 
 import socket
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain import Usage
-from services.domain.models import LimitSource, ModelInfo
+from services.domain.models import LimitSource, ModelInfo, PriceSource
 from services.llm.catalogue import known_model, narrow_limits
 from services.llm.model_spec import LimitRefusal, ModelSpec
 
@@ -21,15 +22,35 @@ def test_listed_model_needs_no_network(monkeypatch):
     model = known_model("gpt-4o-mini", base_url="https://api.openai.com/v1")
 
     limits, prices = (128_000, 16_384), (150_000, 600_000, 75_000)
-    assert model == ModelInfo("gpt-4o-mini", *limits, *prices, LISTED, TABLE)
+    known = ModelInfo("gpt-4o-mini", *limits, *prices, LISTED, TABLE)
+    assert model == replace(known, price_source=PriceSource.LISTED)
 
 
 def test_unlisted_gateway_is_charged_at_the_makers_price():
     assert known_model("gpt-4o-mini", base_url="http://gateway.test/v1").input_micro == 150_000
 
 
-def test_unknown_model_has_guessed_limits_and_is_free():
-    assert known_model("kumquat") == ModelInfo("kumquat", 32_768, 8_192, 0, 0, 0, GUESS, GUESS)
+def test_unknown_model_has_guessed_limits_and_no_known_price():
+    guessed = ModelInfo("kumquat", 32_768, 8_192, 0, 0, 0, GUESS, GUESS)
+    assert known_model("kumquat") == replace(guessed, price_source=PriceSource.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "endpoint", "input_micro", "source"),
+    [
+        ("gpt-4o", 7, 8, 7, PriceSource.SETTING),
+        ("gpt-4o", None, 8, 8, PriceSource.ENDPOINT),
+        ("gpt-4o", None, None, 2_500_000, PriceSource.LISTED),
+        ("kumquat", 0, None, 0, PriceSource.SETTING),
+        ("kumquat", None, None, 0, PriceSource.UNKNOWN),
+    ],
+)
+def test_price_comes_from_the_first_source(name, setting, endpoint, input_micro, source):
+    stated = [ModelSpec(input_micro=micro, output_micro=micro) for micro in (setting, endpoint)]
+
+    model = known_model(name, setting=stated[0], endpoint=stated[1])
+
+    assert (model.input_micro, model.price_source) == (input_micro, source)
 
 
 def test_settings_override_listed_limits_and_prices():

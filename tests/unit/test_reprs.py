@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 import services
 
 # names from the code and of models, and what is sealed
-SHOWN = """bucket by_kind column days model models missing_model name policy role speaker table titled_by
+SHOWN = """bucket by_kind by_name column days model models missing_model name policy role speaker table titled_by
     url version"""
 SEALED = {"services.store.rows", "services.store.in_memory.conversations"}
 OTHERS = {"services.embedded", "services.operate", "services.store.supabase"}  # no text of users

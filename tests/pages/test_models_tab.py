@@ -1,0 +1,95 @@
+"""The admin page's tab of models."""
+
+from dataclasses import replace
+
+import pytest
+
+from services.domain import AccountRole
+from services.domain.models import ModelPrices, ModelSetting, ModelSettings, PriceSource
+from services.errors import BadInput
+from services.llm import Offer
+from tests.fakes import LARGE, FakePerson, ScriptedModel
+from tests.pages.conftest import press, pressed, warnings
+
+PRICES = ModelPrices(input_micro=500_000, cached_input_micro=0, output_micro=2_000_000)
+UNPRICED = replace(LARGE, input_micro=0, output_micro=0, price_source=PriceSource.UNKNOWN)
+
+
+@pytest.fixture
+def ruth(database):
+    model = ScriptedModel()
+    return FakePerson(database, model, AccountRole.ADMIN, others=(Offer(UNPRICED, model),))
+
+
+@pytest.fixture
+def open_tab(open_app, ruth):
+    def open_tab():
+        app = open_app(ruth).switch_page("pages/admin.py")
+        app.query_params["tab"] = "Models"
+        return app.run()
+
+    return open_tab
+
+
+def rows(app):
+    (table,) = [frame.value for frame in app.dataframe if "Price from" in frame.value]
+    return {row["Model"]: row for row in table.to_dict("records")}
+
+
+def choose(app, name):
+    return app.selectbox(key="chosen-model").set_value(name).run()
+
+
+def fields(app):
+    return {one.label: one for one in app.number_input}
+
+
+def test_models_are_listed_with_prices_and_sources(open_tab):
+    listed = rows(open_tab())
+
+    assert (listed["scripted"]["Input ($)"], listed["scripted"]["Output ($)"]) == (1.0, 4.0)
+    assert [listed[name]["Price from"] for name in ("scripted", "large")] == [
+        "Server settings",
+        "Unknown",
+    ]
+
+
+def test_price_is_set_and_reset(open_tab, ruth):
+    app = choose(open_tab(), "large")
+    fields(app)["Input ($)"].set_value(0.5)
+    fields(app)["Cached input ($)"].set_value(0.0)
+    fields(app)["Output ($)"].set_value(2.0)
+    app = press(app, "Save")
+
+    assert ruth.models.now.by_name == {"large": ModelSetting(prices=PRICES)}
+    assert rows(app)["large"]["Price from"] == "Set here"
+    assert not warnings(app)
+
+    app = pressed(app, "reset-price")
+
+    assert rows(app)["large"]["Price from"] == "Unknown"
+
+
+def test_model_is_taken_from_the_offer_and_back(open_tab, ruth):
+    app = pressed(choose(open_tab(), "large"), "offer-model")
+    assert not rows(app)["large"]["Offered"]
+    assert [offer.info.name for offer in ruth.chat.choices.models] == ["scripted"]
+
+    assert rows(pressed(app, "offer-model"))["large"]["Offered"]
+
+
+def test_refused_change_of_a_model_says_why(open_tab, ruth):
+    app = open_tab()
+    ruth.models.failure = BadInput("Offer another one first.")
+
+    assert "Offer another one first." in "".join(warnings(pressed(app, "offer-model")))
+
+
+def test_rule_for_unknown_prices_is_chosen(open_tab, ruth):
+    app = open_tab()
+    assert "their use is free" in "".join(warnings(app))
+
+    app.radio[0].set_value(True).run()
+
+    assert ruth.models.now == ModelSettings(refuses_unknown_prices=True)
+    assert "cannot be used" in "".join(warnings(app))

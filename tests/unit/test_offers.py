@@ -1,0 +1,79 @@
+"""Offered models, by what admins set of them."""
+
+from dataclasses import replace
+
+from services.domain.models import (
+    ModelPrices,
+    ModelSetting,
+    ModelSettings,
+    PriceSource,
+)
+from services.llm import Models, Offer
+from tests.fakes import INFO, LARGE, ScriptedModel
+
+PRICES = ModelPrices(input_micro=5, cached_input_micro=1, output_micro=9)
+UNPRICED = replace(LARGE, input_micro=0, output_micro=0, price_source=PriceSource.UNKNOWN)
+OFF = ModelSetting(is_offered=False)
+
+
+def offered(*, other=LARGE, refuses=False, **by_name):
+    settings = ModelSettings(by_name, refuses_unknown_prices=refuses)
+    model = ScriptedModel()
+    return Models(Offer(INFO, model), (Offer(other, model),), lambda: settings)
+
+
+def names(models):
+    return [offer.info.name for offer in models]
+
+
+def test_price_of_an_admin_wins():
+    info = offered(scripted=ModelSetting(prices=PRICES)).first.info
+
+    assert (info.prices, info.price_source) == (PRICES, PriceSource.ADMIN)
+    assert info.context_tokens == INFO.context_tokens
+
+
+def test_changed_price_holds_at_once():
+    settings = ModelSettings()
+    models = Models(Offer(INFO, ScriptedModel()), settings=lambda: settings)
+    assert models.first.info.input_micro == INFO.input_micro
+
+    settings = ModelSettings({"scripted": ModelSetting(prices=PRICES)})
+
+    assert models.first.info.prices == PRICES
+
+
+def test_learnt_limits_leave_the_known_price():
+    models = offered(scripted=ModelSetting(prices=PRICES))
+
+    models.learn(replace(models.known("scripted"), context_tokens=999))
+
+    assert models.known("scripted").prices == INFO.prices
+    assert (models.first.info.context_tokens, models.first.info.prices) == (999, PRICES)
+
+
+def test_model_that_is_switched_off_is_passed_over():
+    models = offered(scripted=OFF)
+
+    assert names(models) == ["large"]
+    assert models.named("scripted") is None
+    assert [offer.info.name for offer in models.every()] == ["scripted", "large"]
+
+
+def test_default_stays_where_every_model_is_off():
+    assert names(offered(scripted=OFF, large=OFF)) == ["scripted"]
+
+
+def test_unknown_price_is_refused_where_an_admin_says_so():
+    assert names(offered(other=UNPRICED)) == ["scripted", "large"]
+
+    assert names(offered(other=UNPRICED, refuses=True)) == ["scripted"]
+
+    priced = ModelSetting(prices=PRICES)
+    assert names(offered(other=UNPRICED, refuses=True, large=priced)) == ["scripted", "large"]
+
+
+def test_refused_model_that_is_alone_is_marked():
+    models = offered(other=UNPRICED, refuses=True, scripted=OFF)
+
+    assert [(offer.info.name, offer.is_refused) for offer in models] == [("large", True)]
