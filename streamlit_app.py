@@ -55,6 +55,7 @@ if __name__ != "__main__":
     try:
         _streamlit.check()
         _streamlit.forbid_pages_directory()
+        _streamlit.log_by(bootstrap.log_handler())
         health, stack = bootstrap.begin(_url())
     except Misconfigured as error:
         raise SystemExit(f"Daybook cannot start: {error.public}") from None

@@ -1,12 +1,13 @@
 """The internals of Streamlit that pages rely on, and a check at start-up that they exist."""
 
+import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
 
 import streamlit as st
-from streamlit import runtime
+from streamlit import logger, runtime
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
@@ -25,6 +26,7 @@ def check() -> None:
         "Runtime.is_active_session": hasattr(runtime.Runtime, "is_active_session"),
         "ScriptRunContext.session_id": "session_id" in context,
         "ScriptRunContext.yield_check": "yield_check" in context,
+        "logger.setup_formatter": "setup_formatter" in logger.update_formatter.__code__.co_names,
         "ScriptRunner._execing": "_execing" in ScriptRunner.__init__.__code__.co_names,
     }
     if missing := [name for name, is_known in known.items() if not is_known]:
@@ -37,6 +39,16 @@ def check() -> None:
 def forbid_pages_directory() -> None:
     """Have no address run a file of pages/ by itself, also before `st.navigation` was called."""
     PagesManager.uses_pages_directory = False
+
+
+def log_by(handler: logging.Handler) -> None:
+    """Have Streamlit and its server log by *handler*, and not as text, which would have the words of errors."""
+
+    def set_up(log: logging.Logger) -> None:
+        log.handlers = [handler]
+
+    setattr(logger, "setup_formatter", set_up)  # noqa: B010 (also of the loggers to come)
+    logger.update_formatter()
 
 
 def tab_presence() -> Callable[[], bool]:

@@ -27,6 +27,8 @@ from services.embedded.plan import Endpoints, prepare
 from services.embedded.reports import Report, Running
 from services.embedded.stack import Stack
 from services.errors import SignedOut, StoreUnavailable
+from services.events import listen
+from services.events import log_handler as log_handler
 from services.llm import configured_models, local_model
 from services.settings import Settings
 from services.store.port import Store
@@ -42,6 +44,7 @@ from services.web import streamlit_assets
 from services.web.attempts import Attempts
 from services.web.export_route import ExportRoutes
 from services.web.full_export import FullExport
+from services.web.metrics import Metrics
 from services.web.origin import Origin
 from services.web.page_assets import PageAssets
 from services.web.server_health import ServerHealth
@@ -146,7 +149,7 @@ def has_accounts() -> bool:
 
 
 def routes() -> list[Route]:
-    """The sign-in and export routes; they work once the backend is ready."""
+    """The routes of sign-in, exports and metrics; the first two work once the backend is ready."""
     begun = _begun()
     sign_in = SignInRoutes(
         session_cache=lambda: _shared().session_cache,
@@ -160,7 +163,12 @@ def routes() -> list[Route]:
         lifetime_seconds=begun.settings.session_lifetime_seconds,
     )
     exports = ExportRoutes(lambda: _shared().session_cache, _store, _begin_export, _origin())
-    return [*sign_in.routes(), *exports.routes()]
+    metrics = Metrics(
+        begun.settings.metrics_token,
+        sessions=lambda: _built.session_cache.count if _built else 0,
+    )
+    listen(metrics.record)
+    return [*sign_in.routes(), *exports.routes(), *metrics.routes()]
 
 
 def _store(session: AppSession, conversation_id: ConversationId | None) -> Store:

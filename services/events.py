@@ -1,23 +1,69 @@
 """Structured logging without text.
 
-An event is a name and measurements: ids, numbers and enums. Strings are refused by their type and at run
+An event is a name and measurements: ids, numbers, enums and types. Strings are refused by their type and at run
 time, so that no message text reaches a log.
 """
 
 import json
 import logging
+import traceback
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from enum import Enum
+from pathlib import Path
 from uuid import UUID
 
-Measure = UUID | int | float | bool | Enum | None
+Measure = UUID | int | float | bool | Enum | type[Exception] | None
+Listener = Callable[[str, Mapping[str, object]], None]
 
 _logger = logging.getLogger("daybook")
+_listeners: list[Listener] = []
 
 
 def log_event(event: str, /, **fields: Measure) -> None:
-    """Log *event* with its measurements as one JSON line."""
+    """Log *event* with its measurements as one JSON line, and tell the listeners."""
     measures = {name: _plain(value) for name, value in fields.items()}
     _logger.info("%s", json.dumps({"event": event} | measures))
+    for listener in _listeners:
+        listener(event, measures)
+
+
+def listen(listener: Listener) -> None:
+    """Have *listener* called with the name and the measurements of every event from now on."""
+    _listeners.append(listener)
+
+
+def log_handler() -> logging.Handler:
+    """Make the root's handler and return it: events, and warnings of libraries, one JSON object a line on stderr."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter())
+    handler.addFilter(lambda one: one.name == _logger.name or one.levelno >= logging.WARNING)
+    logging.getLogger().addHandler(handler)
+    _logger.setLevel(logging.INFO)
+    return handler
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a record: time, level, event and its measurements.
+
+    A record of a library has the place in its source instead of its words, and a traceback the types of its errors and the
+    places of its frames: words and values could be anybody's.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line: dict[str, object] = {"time": at, "level": record.levelname.lower()}
+        if record.name == _logger.name:
+            line |= json.loads(record.getMessage())
+        else:
+            line |= {"event": record.name, "at": f"{record.module}:{record.lineno}"}
+            if record.name.startswith("services."):
+                line["message"] = record.getMessage()
+        if record.exc_info and (error := record.exc_info[1]):
+            frames = traceback.extract_tb(error.__traceback__)
+            line["traceback"] = [f"{Path(one.filename).stem}:{one.lineno}" for one in frames]
+            line["error"] = type(error).__name__
+        return json.dumps(line)
 
 
 def _plain(value: object) -> object:
@@ -28,5 +74,7 @@ def _plain(value: object) -> object:
             return value.value
         case int() | float() | None:
             return value
+        case type():
+            return value.__name__
         case _:
             raise TypeError(f"not loggable: {type(value).__name__}")

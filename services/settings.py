@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     window_messages: int = Field(default=20, ge=2, le=1000, multiple_of=2)
     titles: bool = True
     root_keys: SecretStr | None = None
+    metrics_token: SecretStr | None = None  # None: there is no /metrics
     data_dir: Path | None = None
     key_dir: Path | None = None
     url: HttpUrl | None = None

@@ -175,8 +175,11 @@ class PaidCalls:
             purpose=turn.purpose,
             outcome=settlement.outcome,
             prompt_tokens=tokens.prompt,
+            cached_tokens=tokens.cached,
             reply_tokens=tokens.reply,
             cost_micro=settlement.cost_micro,
+            first_token_ms=turn.first_token_ms,
+            failure=_failure_kind(unsaved or failure),
             saved=unsaved is None,
         )
         return unsaved or (None if turn.is_stopped else failure)
@@ -216,6 +219,12 @@ class PaidCalls:
         if lease is Lease.STOP_REQUESTED:
             turn.stop()
         return lease
+
+
+def _failure_kind(failure: AppError | None) -> ModelFailure | type[AppError] | None:
+    if isinstance(failure, ModelUnavailable):
+        return failure.failure
+    return type(failure) if failure else None
 
 
 class _Overrun:

@@ -63,6 +63,11 @@ class SessionCache:
     )
     _tabs: Counter[str] = field(default_factory=Counter[str])  # open ones, by cookie hash
 
+    @property
+    def count(self) -> int:
+        """How many sessions are open in this process."""
+        return len(self._entries)
+
     def add(self, session: AppSession) -> None:
         """Add a session that was just opened."""
         self.on_add(session)

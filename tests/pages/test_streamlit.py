@@ -1,5 +1,6 @@
 """The internals of Streamlit that pages rely on."""
 
+import logging
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +22,16 @@ def test_missing_internal_stops_the_start(monkeypatch, owner, name):
 
     with pytest.raises(Misconfigured, match=rf"needs Streamlit 1\.67.* no {owner}\.{name}.*uv pip"):
         _streamlit.check()
+
+
+def test_streamlit_logs_by_the_handler_of_the_app(monkeypatch):
+    monkeypatch.setattr(_streamlit.logger, "setup_formatter", None)  # undone afterwards
+    monkeypatch.setattr(_streamlit.logger, "_loggers", {})
+    handler = logging.NullHandler()
+
+    _streamlit.log_by(handler)
+
+    assert _streamlit.logger.get_logger("streamlit.of_this_test").handlers == [handler]
 
 
 def test_tab_is_present_until_streamlit_drops_its_session(monkeypatch):

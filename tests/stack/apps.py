@@ -100,7 +100,8 @@ class App:
         return f"\n{self.said()[-2000:]}{tails(self.data / 'logs')}"
 
     def last_line(self):
-        return self.said().strip().rpartition("\n")[2]
+        """The last line for people: events are JSON."""
+        return [line for line in self.said().splitlines() if not line.startswith("{")][-1]
 
     def until_it_says(self, words):
         until(lambda: words in self.said() or self._has_ended(), told=self.told)

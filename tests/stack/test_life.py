@@ -63,12 +63,12 @@ def again(base, cache):
 
 
 def test_console_shows_start_progress_and_url(app):
-    said = app.said().strip().splitlines()
+    said = app.said().splitlines()
 
     assert [line for line in said if line.startswith("Daybook is starting")] == [
         f"Daybook is starting: {stage} …" for stage in STAGES
     ]
-    assert said[-1] == f"Daybook is ready: open {app.url}"
+    assert app.last_line() == f"Daybook is ready: open {app.url}"
 
 
 def test_health_shows_states_and_version_only(app):
@@ -205,7 +205,7 @@ def test_killed_model_is_restarted_while_app_stays_ready(app):
 
 def test_ctrl_c_ends_a_ready_app_and_its_processes(app):
     assert app.interrupt() < CTRL_C
-    assert "Traceback" not in app.said()
+    assert "traceback" not in app.said().lower()
 
 
 def test_socket_of_a_long_path_is_private(again):
@@ -280,7 +280,7 @@ def test_ctrl_c_during_a_start_ends_everything(again, stage):
     with running(again):
         again.until_it_says(stage)
         assert again.interrupt() < CTRL_C
-        assert "Traceback" not in again.said()
+        assert "traceback" not in again.said().lower()
 
 
 def test_ctrl_c_during_initdb_leaves_a_usable_folder(base, cache):
@@ -447,7 +447,7 @@ def _refusal(app):
     """The sentence with which *app* ends its start."""
     with running(app):
         assert app.ended() == 1
-    assert "Traceback" not in app.said()
+    assert "traceback" not in app.said().lower()
     return app.last_line().removeprefix("Daybook cannot start: ")
 
 

@@ -2,12 +2,14 @@
 
 import json
 import logging
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 
 from services.domain import Outcome
-from services.events import log_event
+from services.errors import StoreUnavailable
+from services.events import JsonFormatter, log_event
 
 
 def test_event_is_one_line_of_json(caplog):
@@ -22,6 +24,45 @@ def test_event_is_one_line_of_json(caplog):
     ids = {"turn": "00000000-0000-0000-0000-000000000007"}
     event = {"event": "turn.finished", **ids, "outcome": "stopped", **figures}
     assert json.loads(record.getMessage()) == event
+
+
+def line_of(record):
+    return json.loads(JsonFormatter().format(record))
+
+
+def test_log_line_has_time_level_and_event(caplog):
+    caplog.set_level(logging.INFO, "daybook")
+
+    log_event("turn.finished", tokens=12, failure=StoreUnavailable)
+
+    line = line_of(caplog.records[0])
+    at = datetime.fromisoformat(line.pop("time"))
+    assert abs(datetime.now(UTC) - at) < timedelta(minutes=1)
+    finished = {"event": "turn.finished", "tokens": 12, "failure": "StoreUnavailable"}
+    assert line == {"level": "info", **finished}
+
+
+def test_traceback_in_log_has_places_and_no_words(caplog):
+    try:
+        raise ValueError("kumquat")
+    except ValueError:
+        logging.getLogger("services.threads").exception("the thread %s failed", "turn-7")
+
+    line = line_of(caplog.records[0])
+
+    assert "kumquat" not in str(line)
+    assert (line["error"], line["message"]) == ("ValueError", "the thread turn-7 failed")
+    assert [place.partition(":")[0] for place in line["traceback"]] == ["test_events"]
+
+
+def test_words_of_libraries_are_not_logged(caplog):
+    logging.getLogger("streamlit.runtime").warning("a value is wrong: %s", "kumquat")
+
+    line = line_of(caplog.records[0])
+
+    assert "kumquat" not in str(line)
+    assert (line["level"], line["event"]) == ("warning", "streamlit.runtime")
+    assert line["at"].startswith("test_events:")
 
 
 @pytest.mark.parametrize("value", ["kumquat", b"kumquat", ["kumquat"], {"a": "kumquat"}], ids=repr)

@@ -1,0 +1,169 @@
+"""The administration of a large deployment: its queries, its page in a browser, and the cost of its sums in each turn.
+
+python -m benchmarks.admin_page [--people N] [--turns N] [--calls N] [--pairs N] [--page] [--json]
+
+The ledger of 90 days is filled by SQL, in batches, with its trigger on: the sums are those that turns would have left.
+Queries are called as the API calls them, on a bare Postgres that keeps what it is told. The rollup's cost is the ratio of
+turns a second with its trigger and without, in pairs of runs one after the other, each pair in the other order.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+
+from benchmarks.turns import _database, _rate
+from services.crypto import ServerProof, new_key
+from services.domain.accounts import PeopleOrder
+from tests.database import servers
+from tests.database.people import HEAD, Caller, World, psycopg_world, sealed
+
+BATCH = 20_000
+DAYS = 90
+RATE_SECONDS = 4.0
+REACH_MS, PAGE_REACH_MS, COST_REACH = 300, 1_500, 0.03
+
+# the address of every tenth holds "anna"
+_PEOPLE = """
+insert into auth.users (id, email)
+select md5('person ' || n)::uuid, case n %% 10 when 0 then 'anna' else 'user' end || n || '@example.org'
+from generate_series(1, %s::int) n
+"""
+_CONVERSATIONS = """
+insert into public.conversations (id, user_id, title, wrapped_key, key_version, user_key_version, head)
+select gen_random_uuid(), md5('person ' || n)::uuid, %(sealed)s, %(sealed)s, 1, 1, %(head)s
+from generate_series(1, %(people)s::int) n, generate_series(1, 10)
+"""
+# a tenth of the people take half of the turns; each day has its share, and the newest comes last
+_TURNS = """
+insert into private.ledger (at, user_id, turn_id, day, kind, outcome, purpose, model, tokens_in, tokens_out,
+  tokens_cached, first_token_ms, micro)
+select at, md5('person ' || 1 + floor(%(people)s * power(u1, 3.3)))::uuid, gen_random_uuid(), at::date, 'charge',
+  case when u3 < 0.03 then 'failed' else 'complete' end, (array['reply','reply','reply','reply','title','facts'])[1 + floor(6 * u2)],
+  (array['gpt-5-mini','gpt-5-mini','gpt-5','SmolLM2-135M'])[1 + floor(4 * u4)], 500 + (3000 * u2)::int, 50 + (900 * u3)::int,
+  (400 * u4)::int, (200 * exp(4 * u3))::int, (4000 * u4)::int
+from (
+  select now() - make_interval(days => 90) * (1 - n / %(turns)s::float8) as at, random() as u1, random() as u2,
+    random() as u3, random() as u4
+  from generate_series(%(first)s::int, %(last)s::int) n
+) made
+"""
+
+
+def main() -> None:
+    """Measure, and print a table or JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.admin_page")
+    parser.add_argument("--people", type=int, default=10_000)
+    parser.add_argument("--turns", type=int, default=1_000_000)
+    parser.add_argument("--calls", type=int, default=9, help="of each query")
+    parser.add_argument("--pairs", type=int, default=6, help="of runs with the rollup and without")
+    parser.add_argument("--page", action="store_true", help="also the page, in a browser")
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args()
+
+    figures: dict[str, Any] = {}
+    proof = ServerProof(key := new_key())
+    with servers.started(18, careless=False) as server:
+        address = _database(server, "administration", key)
+        with psycopg.connect(address, autocommit=True) as admin:
+            began = time.perf_counter()
+            fill(admin, chosen.people, chosen.turns)
+            figures["filled_seconds"] = round(time.perf_counter() - began)
+            world = psycopg_world(admin, proof)
+            figures["queries_ms"] = query_times(world, chosen.calls)
+        address = _database(server, "rates", key)
+        with psycopg.connect(address, autocommit=True) as admin:
+            ratios = rollup_ratios(psycopg_world(admin, proof), address, chosen.pairs)
+    figures["rollup"] = {
+        "turns_per_second_with_to_without": ratios,
+        "median": round(statistics.median(ratios), 3),
+    }
+    if chosen.json:
+        print(json.dumps(figures))
+        return
+    print(
+        f"{chosen.turns:,} turns of {chosen.people:,} people, filled in {figures['filled_seconds']} s"
+    )
+    for name, (median, slowest) in figures["queries_ms"].items():
+        note = "" if slowest <= REACH_MS else f"   over {REACH_MS} ms"
+        print(f"  {name:<44} median {median:>6.1f} ms, slowest {slowest:>6.1f} ms{note}")
+    spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
+    cost = 1 - figures["rollup"]["median"]
+    print(
+        f"turns a second with the rollup to without: {1 - cost:.3f} ({spread}), reach {1 - COST_REACH}"
+    )
+    for name, took in figures.get("page_ms", {}).items():
+        print(f"page, {name}: {took:.0f} ms, reach {PAGE_REACH_MS}")
+
+
+def fill(admin: psycopg.Connection, people: int, turns: int) -> None:
+    """Make the accounts, ten chats of each, and their ledger."""
+    admin.execute(_PEOPLE, [people])
+    texts = {"sealed": sealed("text"), "head": HEAD}
+    admin.execute(_CONVERSATIONS, texts | {"people": people})
+    admin.execute("select setseed(0.5)")
+    for first in range(1, turns + 1, BATCH):
+        last = min(first + BATCH - 1, turns)
+        admin.execute(_TURNS, {"people": people, "turns": turns, "first": first, "last": last})
+    admin.execute(
+        "update private.budgets set last_active_at = now() - random() * interval '90 days'"
+    )
+    admin.execute("vacuum analyze")  # as autovacuum would have, in 90 days
+
+
+def query_times(world: World, calls: int) -> dict[str, tuple[float, float]]:
+    """The median and the slowest of *calls* of each query, in milliseconds."""
+    admin = world.make_admin(world.person())
+    return {name: _timed(query, calls) for name, query in _queries(admin).items()}
+
+
+def _queries(admin: Caller) -> dict[str, Callable[[], Any]]:
+    def people(
+        words: str, order: PeopleOrder, skip: int, *, is_descending: bool
+    ) -> Callable[[], Any]:
+        choices = {"sorted_by": order.value, "is_descending": is_descending, "skip": skip}
+        return lambda: admin.call("list_people", words=words, **choices)
+
+    found: dict[str, Callable[[], Any]] = {}
+    for order in PeopleOrder:
+        for is_descending in (True, False):
+            way = "down" if is_descending else "up"
+            every = people("", order, 0, is_descending=is_descending)
+            found[f"people by {order.value}, {way}"] = every
+    cost = PeopleOrder.COST
+    found["people, the last page"] = people("", cost, 9_900, is_descending=True)
+    for words in ("anna", "user77@example.org", "nobody"):
+        found[f"people with {words!r}"] = people(words, cost, 0, is_descending=True)
+    return found
+
+
+def _timed(query: Callable[[], Any], calls: int) -> tuple[float, float]:
+    took: list[float] = []
+    for _ in range(calls):
+        began = time.perf_counter()
+        query()
+        took.append((time.perf_counter() - began) * 1000)
+    return round(statistics.median(took), 1), round(max(took), 1)
+
+
+def rollup_ratios(world: World, address: str, pairs: int) -> list[float]:
+    """Turns a second with the rollup to those without, of each pair of runs; the first pair only warms up."""
+
+    def rate(how: str) -> float:
+        world.admin.execute(f"alter table private.ledger {how} trigger the_ledger_is_added_up")
+        return _rate(world, 8, RATE_SECONDS, address).turns_per_second
+
+    ratios: list[float] = []
+    for number in range(pairs + 1):
+        order = ("enable", "disable") if number % 2 else ("disable", "enable")
+        rates = {how: rate(how) for how in order}
+        ratios.append(round(rates["enable"] / rates["disable"], 3))
+    return ratios[1:]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Metrics of this process for Prometheus, made of its events: `GET /metrics`, for who has the token."""
+
+import hmac
+from collections.abc import Callable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import SecretStr
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.5, 3, 6, 12, 30, 60, 180)
+_DIRECTIONS = {"in": "prompt_tokens", "cached": "cached_tokens", "out": "reply_tokens"}
+# events that are no error
+_USUAL = {
+    "turn.begun", "turn.adopted", "summary.made", "title.made", "facts.noted", "session.started", "store.back",
+}  # fmt: skip
+
+
+class Metrics:
+    """Counts events by kind, never by user: no label holds an id."""
+
+    def __init__(self, token: SecretStr | None, sessions: Callable[[], int]) -> None:
+        """*token* None: they are for no reader. *sessions*: returns how many app sessions this process holds open."""
+        self._expected = f"Bearer {token.get_secret_value()}".encode() if token else None
+        self._live: set[object] = set()
+        registry = self._registry = CollectorRegistry()
+        self._turns = Counter(
+            "daybook_turns", "Settled calls of a model", ["purpose", "outcome"], registry=registry
+        )
+        self._tokens = Counter(
+            "daybook_tokens", "Tokens (cached: of those in)", ["direction"], registry=registry
+        )
+        self._errors = Counter("daybook_errors", "Errors", ["kind"], registry=registry)
+        self._first_token = Histogram(
+            "daybook_first_token_seconds",
+            "Seconds to the first token",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        live = Gauge("daybook_live_turns", "Calls of a model under way", registry=registry)
+        live.set_function(lambda: len(self._live))
+        opened = Gauge("daybook_sessions", "App sessions in memory", registry=registry)
+        opened.set_function(sessions)
+        ProcessCollector(registry=registry)
+
+    def routes(self) -> list[Route]:
+        return [Route("/metrics", self._answer)]
+
+    def record(self, event: str, measures: Mapping[str, object]) -> None:
+        """Count *event*; a listener of `services.events`."""
+        turn = measures.get("turn")
+        if event == "turn.begun":
+            self._live.add(turn)
+        elif event == "turn.finished":
+            self._live.discard(turn)
+            self._count_turn(measures)
+        elif event not in _USUAL:
+            self._errors.labels(event).inc()
+
+    def _count_turn(self, measures: Mapping[str, object]) -> None:
+        self._turns.labels(measures["purpose"], measures["outcome"]).inc()
+        for direction, name in _DIRECTIONS.items():
+            self._tokens.labels(direction).inc(_number(measures[name]))
+        if failure := measures["failure"]:
+            self._errors.labels(failure).inc()
+        if measures["first_token_ms"] is not None:
+            self._first_token.observe(_number(measures["first_token_ms"]) / 1000)
+
+    async def _answer(self, request: Request) -> Response:
+        if self._expected is None:
+            return PlainTextResponse("Not Found", 404)
+        given = request.headers.get("authorization", "").encode()
+        if not hmac.compare_digest(given, self._expected):
+            return PlainTextResponse("Unauthorized", 401, {"WWW-Authenticate": "Bearer"})
+        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _number(value: object) -> float:
+    return value if isinstance(value, int | float) else 0
