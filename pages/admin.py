@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages._admin import models, people
+from pages._admin import models, overview, people, settings
 from pages._parts import sidebar, turns, words
 from pages._parts.elements import empty_page
 from pages._session import (
@@ -16,8 +16,10 @@ from services.bootstrap import PersonServices
 from services.domain import AccountRole
 
 _TABS = {
+    "Overview": overview.draw,
     words.USERS: people.draw,
     words.MODELS: models.draw,
+    "Settings": settings.draw,
 }
 
 

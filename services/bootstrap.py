@@ -32,6 +32,7 @@ from services.events import log_handler as log_handler
 from services.llm import configured_models, local_model
 from services.settings import Settings
 from services.store.port import Store
+from services.store.supabase.administration import Administration
 from services.store.supabase.api import Gateway, ServerCalls
 from services.store.supabase.database_health import DatabaseHealth
 from services.store.supabase.lite_transport import LiteTransport
@@ -162,7 +163,13 @@ def routes() -> list[Route]:
         origin=_origin(),
         lifetime_seconds=begun.settings.session_lifetime_seconds,
     )
-    exports = ExportRoutes(lambda: _shared().session_cache, _store, _begin_export, _origin())
+    exports = ExportRoutes(
+        session_cache=lambda: _shared().session_cache,
+        store_of=_store,
+        begin_export=_begin_export,
+        administration_of=lambda session: Administration(session.calls),
+        origin=_origin(),
+    )
     metrics = Metrics(
         begun.settings.metrics_token,
         sessions=lambda: _built.session_cache.count if _built else 0,

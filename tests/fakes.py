@@ -12,9 +12,10 @@ from services.chat.service import Chat
 from services.chat.setup import Choices
 from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat
 from services.domain import AccountRole, ConversationId, Purpose, SessionId, UserId
-from services.domain.accounts import Account, PeoplePage, UserUsage
+from services.domain.accounts import Account, DeploymentSettings, Limits, PeoplePage, UserUsage
 from services.domain.context import ContextMessage
 from services.domain.models import ModelInfo, ModelSettings
+from services.domain.usage import DayUsage, PurposeUsage, TotalUsage
 from services.errors import ModelUnavailable, NotFound
 from services.llm import Models, Offer
 from services.llm.model import Piece
@@ -73,6 +74,30 @@ class ScriptedModel:
         return ScriptedStream(self.pieces, self.failure, self.gate)
 
 
+_SUMS = {"turns": 40, "tokens_in": 4_000, "tokens_cached": 500, "tokens_out": 1_600}
+TOTAL_USAGE = TotalUsage(
+    days=(DayUsage(day=NOON.date(), model="scripted", cost_micro=10_400, **_SUMS),),
+    purposes=(PurposeUsage(purpose=Purpose.REPLY, cost_micro=10_400, **_SUMS),),
+    active_users=3,
+    failed=2,
+    interrupted=1,
+    first_token_ms=180,
+    first_token_p95_ms=1_240,
+)
+DEPLOYMENT = DeploymentSettings(
+    defaults=Limits(
+        daily_cap_micro=1_000_000,
+        monthly_cap_micro=10_000_000,
+        daily_cap_tokens=None,
+        max_open=4,
+        max_per_minute=20,
+    ),
+    monthly_cap_micro=None,
+    spent_today_micro=780,
+    spent_this_month_micro=10_400,
+)
+
+
 @dataclass
 class FakeAdministration:
     """The users of a deployment; notes what is asked and changed."""
@@ -82,16 +107,37 @@ class FakeAdministration:
     asked: list = field(default_factory=list)
     changed: list = field(default_factory=list)
     failure: Exception | None = None  # of every change
+    total_usage: TotalUsage = TOTAL_USAGE
+    settings: DeploymentSettings = DEPLOYMENT
 
-    def people(self, words, order, *, is_descending, skip=0):
+    def people(self, words, order, *, is_descending, skip=0, at_most=500):
         self.asked.append((words, order, is_descending, skip))
         if not self.is_admin:
             raise NotFound
         found = [user for user in self.users if words in user.email]
-        return PeoplePage(people=tuple(found[skip : skip + 100]), total=len(found))
+        return PeoplePage(people=tuple(found[skip : skip + at_most]), total=len(found))
 
-    def set_limits(self, user_id, limits):
-        self._change("limits", user_id, limits)
+    def usage(self, days, user_id=None):
+        self.asked.append(("usage", user_id))
+        return self.total_usage
+
+    def deployment(self):
+        return self.settings
+
+    def set_deployment_limit(self, monthly_cap_micro):
+        self._change("deployment", monthly_cap_micro)
+
+    def set_default_limits(self, changes):
+        self._change("defaults", changes)
+
+    def set_limits(self, user_id, changes):
+        self._change("limits", user_id, changes)
+
+    def sign_out(self, user_id):
+        self._change("signed out", user_id)
+
+    def delete(self, user_id):
+        self._change("deleted", user_id)
 
     def set_role(self, user_id, role):
         self._change("role", user_id, role)
@@ -238,4 +284,5 @@ def a_person(email):
         max_open=4,
         max_per_minute=20,
         conversations=7,
+        bytes=1_234_567,
     )

@@ -65,8 +65,8 @@ begin
     end if;
   end if;
   insert into private.roles (user_id, role) values (new.id, first_role);
-  insert into private.budgets (user_id, daily_cap_micro, monthly_cap_micro, daily_cap_tokens)
-  select new.id, daily_cap_micro, monthly_cap_micro, daily_cap_tokens from private.settings;
+  insert into private.budgets (user_id, daily_cap_micro, monthly_cap_micro, daily_cap_tokens, max_open, max_per_minute)
+  select new.id, daily_cap_micro, monthly_cap_micro, daily_cap_tokens, max_open, max_per_minute from private.settings;
   perform private.note(new.id, 'account.begin', new.id, jsonb_build_object('role', first_role));
   return null;
 end $$;
@@ -113,20 +113,29 @@ begin
   return true;
 end $$;
 
--- Shut the account for good and destroy its keys. The sweep removes its rows in slices, and at last the account itself.
-create function private.delete_account(me uuid) returns jsonb language plpgsql as $$
+-- Shut an account for good and destroy its keys. The sweep removes its rows in slices, and at last the account itself.
+create function private.shut_account(actor uuid, person uuid) returns jsonb language plpgsql as $$
 begin
-  perform from auth.users where id = me for key share;   -- first, as where an account's row is deleted
-  if private.is_last_admin(me)
-    and exists (select from private.roles where user_id <> me and deleted_at is null)
+  perform from auth.users where id = person for key share;   -- first, as where an account's row is deleted
+  if private.is_last_admin(person)
+    and exists (select from private.roles where user_id <> person and deleted_at is null)
   then
     return private.answer(false, 'last_admin');
   end if;
-  update private.roles set suspended_at = clock_timestamp(), deleted_at = clock_timestamp() where user_id = me;
-  delete from public.user_keys where user_id = me;
-  perform private.end_sessions_of(me);
-  perform private.note(me, 'account.delete', me);
+  update private.roles set suspended_at = clock_timestamp(), deleted_at = clock_timestamp()
+  where user_id = person and deleted_at is null;
+  if not found then
+    return private.answer(false);
+  end if;
+  delete from public.user_keys where user_id = person;
+  perform private.end_sessions_of(person);
+  perform private.note(actor, 'account.delete', person);
   return '{"ok": true}';
+end $$;
+
+create function private.delete_account(me uuid) returns jsonb language plpgsql as $$
+begin
+  return private.shut_account(me, me);
 end $$;
 
 -- Return the wrapped keys of *person* that the root key opens, oldest first: sealed, so the app's calls may bring them.
@@ -200,7 +209,9 @@ begin
   end if;
   update private.roles set role = new_role, granted_at = clock_timestamp() where user_id = person and role <> new_role;
   if found then
-    perform private.note(me, 'role.set', person, jsonb_build_object('role', new_role));
+    perform private.note_changes(me, 'role.set', person,
+      jsonb_build_object('role', case new_role when 'admin' then 'user' else 'admin' end),
+      jsonb_build_object('role', new_role));
   end if;
   return private.answer(exists (select from private.roles where user_id = person));
 end $$;
@@ -225,40 +236,6 @@ begin
     perform private.end_sessions_of(person);
   end if;
   perform private.note(me, 'account.suspend', person, jsonb_build_object('suspended', suspended));
-  return '{"ok": true}';
-end $$;
-
--- Null: unchanged; tokens a day of -1: no cap.
-create function private.set_caps(
-  me uuid, person uuid, new_daily_cap_micro bigint, new_monthly_cap_micro bigint, new_daily_cap_tokens bigint,
-  new_max_open integer, new_max_per_minute integer
-) returns jsonb language plpgsql as $$
-begin
-  perform private.require_admin(me);
-  update private.budgets set
-    daily_cap_micro = coalesce(new_daily_cap_micro, daily_cap_micro),
-    monthly_cap_micro = coalesce(new_monthly_cap_micro, monthly_cap_micro),
-    daily_cap_tokens = nullif(coalesce(new_daily_cap_tokens, daily_cap_tokens), -1),
-    max_open = coalesce(new_max_open, max_open),
-    max_per_minute = coalesce(new_max_per_minute, max_per_minute)
-  where user_id = person;
-  if not found then
-    return private.answer(false);
-  end if;
-  perform private.note(me, 'caps.set', person,
-    jsonb_build_object('daily', new_daily_cap_micro, 'monthly', new_monthly_cap_micro,
-      'daily_tokens', new_daily_cap_tokens, 'max_open', new_max_open, 'max_per_minute', new_max_per_minute));
-  return '{"ok": true}';
-end $$;
-
--- A cap of null: none.
-create function private.set_deployment_cap(me uuid, new_monthly_cap_micro bigint) returns jsonb language plpgsql as $$
-begin
-  perform private.require_admin(me);
-  perform private.lock_deployment();
-  update private.deployment set monthly_cap_micro = new_monthly_cap_micro where id;
-  perform private.recall_loans(null);      -- a lower cap holds for loans already made, but for turns just running
-  perform private.note(me, 'caps.deployment', null, jsonb_build_object('monthly', new_monthly_cap_micro));
   return '{"ok": true}';
 end $$;
 

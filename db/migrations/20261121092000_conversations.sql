@@ -18,6 +18,7 @@ create table public.conversations (
   rev bigint not null default 0 check (rev >= 0),
   last_seq integer not null default 0 check (last_seq >= 0),
   read_seq integer not null default 0 check (read_seq >= 0),       -- up to which message it was read, on any device
+  bytes bigint not null default 0 check (bytes >= 0),              -- of its messages, as they are stored
   policy text not null default 'window' check (policy in ('full', 'window', 'summary', 'retrieval')),
   policy_size integer check (policy_size between 1 and 1000),
   reset_seq integer not null default 0 check (reset_seq >= 0),     -- the user started the context anew after it
@@ -101,6 +102,7 @@ begin
   values (message, thread.id, thread.user_id, turn, thread.last_seq + 1, parent, role, outcome, body, thoughts);
   update public.conversations
   set rev = rev + 1, last_seq = last_seq + 1, head = new_head, updated_at = clock_timestamp(),
+    bytes = bytes + octet_length(body) + coalesce(octet_length(thoughts), 0),
     read_seq = case when role = 'user' or outcome = 'edited' then last_seq + 1 else read_seq end
   where id = thread.id
   returning * into thread;

@@ -1,13 +1,15 @@
 """The tab of users: their usage, limits and roles."""
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import streamlit as st
 
-from pages._parts import safe_md, words
-from pages._parts.elements import quiet_button, row
-from pages._session import attempt, find_person
+from pages._admin import limit_fields, overview
+from pages._parts import editing, safe_md, usage_chart, words
+from pages._parts.elements import download_form, quiet_button, row
+from pages._session import ask_for, attempt, find_person, show_errors
 from services.bootstrap import PersonServices
 from services.domain import AccountRole, UserId
 from services.domain.accounts import Limits, PeopleOrder, PeoplePage, UserUsage
@@ -30,12 +32,12 @@ _NUMBERS = (
     words.OUTPUT_TOKENS,
     "Chats",
 )
-_AMOUNTS = ("Cost today", words.DAILY_LIMIT, words.COST_THIS_MONTH, words.MONTHLY_LIMIT)
+_AMOUNTS = (words.COST_TODAY, words.DAILY_LIMIT, words.COST_THIS_MONTH, words.MONTHLY_LIMIT)
 # as they are written; they are sorted as what they are
 _WRITTEN = (
     dict.fromkeys(_NUMBERS, words.number)
     | dict.fromkeys(_AMOUNTS, words.dollars_of)
-    | {words.LAST_ACTIVE: words.moment}
+    | {words.LAST_ACTIVE: words.moment, "Stored": words.size}
 )
 _PAGE = 100
 
@@ -45,7 +47,7 @@ def table_row(user: UserUsage) -> dict[str, object]:
         "User": user.email,
         "Role": "Suspended" if user.is_suspended else user.role.value.capitalize(),
         "Messages today": user.turns_today,
-        "Cost today": user.cost_today_micro / words.MILLION,
+        words.COST_TODAY: user.cost_today_micro / words.MILLION,
         words.DAILY_LIMIT: user.daily_cap_micro / words.MILLION,
         words.MESSAGES_THIS_MONTH: user.turns_this_month,
         words.INPUT_TOKENS: user.tokens_in_this_month,
@@ -53,6 +55,7 @@ def table_row(user: UserUsage) -> dict[str, object]:
         words.COST_THIS_MONTH: user.cost_this_month_micro / words.MILLION,
         words.MONTHLY_LIMIT: user.monthly_cap_micro / words.MILLION,
         "Chats": user.conversations,
+        "Stored": user.bytes,
         words.LAST_ACTIVE: user.last_active_at,
     }
 
@@ -64,9 +67,12 @@ def draw(person: PersonServices) -> None:
         order = st.selectbox(
             "Sort by", _ORDERS, format_func=_ORDERS.__getitem__, width=220, on_change=_turn_to
         )
+        st.html(download_form("/export/users.csv", "Download CSV", {}), width="content")
     skip = int(st.session_state.get("people-skip", 0))
     is_descending = order is not PeopleOrder.EMAIL
-    page = person.administration.people(sought, order, is_descending=is_descending, skip=skip)
+    page = person.administration.people(
+        sought, order, is_descending=is_descending, skip=skip, at_most=_PAGE
+    )
     if skip and not page.people:  # the last of that page are gone
         _turn_to()
         st.rerun()
@@ -84,17 +90,18 @@ def draw(person: PersonServices) -> None:
         )
     _draw_pager(page, skip)
     users = {user.user_id: user for user in page.people}
-    chosen = st.selectbox(
-        "Limits and role of",
+    chosen = st.multiselect(
+        "Open users",
         users,
-        index=None,
         format_func=lambda user_id: users[user_id].email,
-        placeholder="Choose a user",
-        key="chosen-user",
-        width=360,
+        placeholder="Choose one or more users",
+        key="chosen-users",
+        width=520,
     )
-    if chosen:
-        _draw_user(users[chosen])
+    if len(chosen) == 1:
+        _draw_user(person, users[chosen[0]])
+    elif chosen:
+        _draw_several([users[user_id] for user_id in chosen])
 
 
 def _draw_pager(page: PeoplePage, skip: int) -> None:
@@ -114,78 +121,79 @@ def _turn_to(skip: int = 0) -> None:
     st.session_state["people-skip"] = skip
 
 
-def _draw_user(user: UserUsage) -> None:
-    with st.form("budget-form"):
-        with row(gap="small"):
-            day, month = user.daily_cap_micro, user.monthly_cap_micro
-            _draw_limit("day", f"{words.DAILY_LIMIT} ($)", day / words.MILLION, 1e6, user)
-            _draw_limit("month", f"{words.MONTHLY_LIMIT} ($)", month / words.MILLION, 1e6, user)
-            _draw_limit(
-                "tokens", "Tokens a day", user.daily_cap_tokens, 10**12, user, is_optional=True
-            )
-            _draw_limit("pace", "Messages a minute", user.max_per_minute, 10**6, user)
-            _draw_limit("open", "Replies at once", user.max_open, 1000, user)
-        st.form_submit_button(
-            words.SAVE, type="primary", on_click=attempt, args=[_set_limits, user]
-        )
+def _draw_user(person: PersonServices, user: UserUsage) -> None:
+    if days := usage_chart.choose_days():
+        overview.draw_usage(person, days, user.user_id)
+    _draw_limits([user], user)
     is_admin = user.role is AccountRole.ADMIN
     with row("user-actions"):
         role = AccountRole.USER if is_admin else AccountRole.ADMIN
         label = "Remove admin role" if is_admin else "Make admin"
         quiet_button(label, "shield_person", "set-role", _set_role, user.user_id, role)
-        label = "Restore access" if user.is_suspended else "Suspend"
-        tip = "Signs the user out everywhere and stops replies. Nothing is deleted."
-        quiet_button(
-            label, "block", "suspend", _suspend, user.user_id, not user.is_suspended, tip=tip
+        _draw_suspend([user], is_suspended=not user.is_suspended)
+        tip = "Ends all sessions and running replies. The user can sign in again."
+        quiet_button("Sign out everywhere", "logout", "sign-out", _sign_out, user, tip=tip)
+        quiet_button("Delete user", "delete", "delete-user", ask_for, delete_dialog, user)
+
+
+def _draw_several(users: Sequence[UserUsage]) -> None:
+    _draw_limits(users, None)
+    with row("user-actions"):
+        _draw_suspend(users, is_suspended=True)
+
+
+def _draw_limits(users: Sequence[UserUsage], stored: Limits | None) -> None:
+    with st.form("budget-form"):
+        limit_fields.draw("user", stored)
+        st.form_submit_button(
+            words.SAVE, type="primary", on_click=attempt, args=[_set_limits, users, stored]
         )
 
 
-def _draw_limit(
-    name: str,
-    label: str,
-    value: float | None,
-    most: float,
-    user: UserUsage,
-    *,
-    is_optional: bool = False,
-) -> None:
-    key = _key(name, user)
-    if is_optional:  # a field with a value of its own cannot be emptied
-        st.session_state.setdefault(key, value)
-        value = None
-    none = type(most)(0)
-    hint = "No limit" if is_optional else None
-    st.number_input(label, none, most, value, placeholder=hint, key=key, width=170)
+def _draw_suspend(users: Sequence[UserUsage], *, is_suspended: bool) -> None:
+    label = "Suspend" if is_suspended else "Restore access"
+    tip = "Signs the user out everywhere and stops replies. Nothing is deleted."
+    quiet_button(label, "block", "suspend", _suspend, users, is_suspended, tip=tip)
 
 
-def _key(name: str, user: UserUsage) -> str:
-    """The key of a field; another once the stored limits are others, which the fields then show."""
-    limits = user.daily_cap_micro, user.monthly_cap_micro, user.daily_cap_tokens
-    return f"{name}-{user.user_id}-{hash((*limits, user.max_open, user.max_per_minute))}"
-
-
-def _set_limits(user: UserUsage) -> None:
-    def entered(name: str) -> float | None:
-        value: float | None = st.session_state[_key(name, user)]
-        return value
-
-    tokens = entered("tokens")
-    find_person().administration.set_limits(
-        user.user_id,
-        Limits(
-            daily_cap_micro=round((entered("day") or 0) * words.MILLION),
-            monthly_cap_micro=round((entered("month") or 0) * words.MILLION),
-            daily_cap_tokens=None if tokens is None else int(tokens),
-            max_open=int(entered("open") or 0),
-            max_per_minute=int(entered("pace") or 0),
-        ),
-    )
-    st.toast(f"Limits of {safe_md.label(user.email)} saved.")
+def _set_limits(users: Sequence[UserUsage], stored: Limits | None) -> None:
+    changes = limit_fields.entered("user", stored)
+    for user in users:
+        find_person().administration.set_limits(user.user_id, changes)
+    whose = safe_md.label(users[0].email) if stored else words.count(len(users), "user")
+    st.toast(f"Limits of {whose} saved.")
 
 
 def _set_role(user_id: UserId, role: AccountRole) -> None:
     find_person().administration.set_role(user_id, role)
 
 
-def _suspend(user_id: UserId, is_suspended: bool) -> None:
-    find_person().administration.suspend(user_id, is_suspended=is_suspended)
+def _suspend(users: Sequence[UserUsage], is_suspended: bool) -> None:
+    for user in users:
+        find_person().administration.suspend(user.user_id, is_suspended=is_suspended)
+
+
+def _sign_out(user: UserUsage) -> None:
+    find_person().administration.sign_out(user.user_id)
+    st.toast(f"{safe_md.label(user.email)} is signed out everywhere.")
+
+
+@st.dialog("Delete user?", on_dismiss="rerun")
+@show_errors()
+def delete_dialog(user: UserUsage) -> None:
+    """Delete the account of *user* once the address is typed."""
+    st.markdown(
+        f"{words.count(user.conversations, 'chat')}, memories, spaces and preferences of"
+        f" **{safe_md.label(user.email)}** are deleted for good; nobody can restore them."
+        " The costs and the numbers of messages stay in the totals."
+    )
+    typed = st.text_input("Type the e-mail address to confirm", key=f"delete-{user.user_id}")
+    if not editing.is_confirmed("Delete user", "delete-user"):
+        return
+    if typed.strip() != user.email:
+        st.warning("This is not the e-mail address of the user.")
+        return
+    find_person().administration.delete(user.user_id)
+    st.session_state.news = f"{safe_md.label(user.email)} was deleted."
+    st.session_state.pop("chosen-users")
+    st.rerun()

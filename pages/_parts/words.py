@@ -44,6 +44,7 @@ UNTITLED = "Untitled"
 # sentences and fields
 CHANGED_ELSEWHERE = "This changed in another tab. Press again to replace the current version:"
 INPUT_TOKENS, OUTPUT_TOKENS, MODEL, TODAY = "Input tokens", "Output tokens", "Model", "Today"
+COST, MESSAGES, COST_TODAY = "Cost", "Messages", "Cost today"
 COST_THIS_MONTH, MESSAGES_THIS_MONTH = "Cost this month", "Messages this month"
 DAILY_LIMIT, MONTHLY_LIMIT, LAST_ACTIVE = "Daily limit", "Monthly limit", "Last active"
 DEFAULT_MEMORY, RECENT_MESSAGES = "Default memory for new chats", "Number of recent messages"
@@ -122,6 +123,21 @@ def duration(seconds: int) -> str:
     """`12 s`, `2 min 5 s`."""
     minutes, rest = divmod(seconds, 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def milliseconds(ms: int) -> str:
+    """`80 ms`, `1.2 s`."""
+    return f"{ms} ms" if ms < 1000 else f"{format_decimal(round(ms / 1000, 1), locale=_locale())} s"
+
+
+def size(size_bytes: int) -> str:
+    """`12 kB`, `3.4 MB`, in powers of 1,000."""
+    unit, name = next(
+        (unit, name)
+        for unit, name in ((10**9, "GB"), (10**6, "MB"), (1000, "kB"), (1, "bytes"))
+        if size_bytes >= unit or unit == 1
+    )
+    return f"{format_decimal(round(size_bytes / unit, 1), locale=_locale())} {name}"
 
 
 def count(value: int, noun: str) -> str:

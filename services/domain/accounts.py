@@ -88,6 +88,30 @@ class Limits:
     max_per_minute: int  # messages
 
 
+NO_CAP = -1  # as a change of a cap on tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitChanges:
+    """New limits, in micro-dollars, tokens and turns; None: unchanged."""
+
+    daily_cap_micro: int | None = None
+    monthly_cap_micro: int | None = None
+    daily_cap_tokens: int | None = None
+    max_open: int | None = None
+    max_per_minute: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentSettings:
+    """The limits of new users, and the limit and the costs of all users together, in micro-dollars."""
+
+    defaults: Limits
+    monthly_cap_micro: int | None  # None: no cap
+    spent_today_micro: int
+    spent_this_month_micro: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserUsage(Limits):
     """The account, the limits and the usage of one user, without content. Costs in micro-dollars."""
@@ -104,6 +128,7 @@ class UserUsage(Limits):
     tokens_out_this_month: int
     cost_this_month_micro: int
     conversations: int
+    bytes: int  # of messages, as they are stored
 
 
 class PeopleOrder(StrEnum):

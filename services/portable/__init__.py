@@ -8,7 +8,7 @@ from services.portable.export import (
     to_markdown,
 )
 from services.portable.file_names import file_name
-from services.portable.tables import ledger_to_csv
+from services.portable.tables import ledger_to_csv, values_to_csv
 
 __all__ = [
     "Archive",
@@ -18,4 +18,5 @@ __all__ = [
     "ledger_to_csv",
     "to_json",
     "to_markdown",
+    "values_to_csv",
 ]

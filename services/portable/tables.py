@@ -3,10 +3,19 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import Field, fields
+from datetime import datetime
 from decimal import Decimal
+from typing import ClassVar, Protocol, TypeVar
 
 from services.domain.usage import LedgerEntry
 
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Field[object]]]
+
+
+Value = TypeVar("Value", bound=_Dataclass)
 _MILLION = 1_000_000
 _LEDGER = (
     "time",
@@ -56,6 +65,25 @@ def ledger_to_csv(entries: Iterable[LedgerEntry], *, has_header: bool = True) ->
             for entry in entries
         ),
     )
+
+
+def values_to_csv(kind: type[Value], values: Iterable[Value], *, has_header: bool = True) -> str:
+    """A CSV file of dataclass *values* of one *kind*: a column for each field, with its unit in its name."""
+    names = [each.name for each in fields(kind)]
+    rows = ([_cell(getattr(value, name)) for name in names] for value in values)
+    return to_csv(names if has_header else (), rows)
+
+
+def _cell(value: object) -> str | int:
+    match value:
+        case None:
+            return ""
+        case int() if not isinstance(value, bool):
+            return value
+        case datetime():
+            return value.isoformat(timespec="seconds")
+        case _:
+            return str(value)
 
 
 def _defused(cell: str | int | Decimal) -> str | int | Decimal:

@@ -1,9 +1,13 @@
-"""Routes that export files: `GET /export/<conversation>.md` or `.json`, `/export/usage.csv?first=…&last=…`, and
-`/export/everything.zip`."""
+"""Routes that export files.
+
+`GET /export/<conversation>.md` or `.json`, `/export/usage.csv?first=…&last=…`, `/export/everything.zip`; for admins
+`/export/users.csv`, and `/export/users/usage.csv` or `/export/users/<user>/usage.csv` with `?first=…&last=…`.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
+from itertools import chain
 from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -14,8 +18,11 @@ from starlette.routing import Route
 
 from services import portable
 from services.domain import ConversationId
+from services.domain.accounts import PeopleOrder, UserUsage
+from services.domain.usage import DayUsage
 from services.errors import AppError, SignedOut
 from services.store.port import Store
+from services.store.supabase.administration import Administration
 from services.store.supabase.sessions import AppSession
 from services.web.full_export import FullExport, read_export
 from services.web.origin import Origin
@@ -31,17 +38,22 @@ _MEDIA_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class ExportRoutes:
-    """The routes of all exports: of a conversation as *store_of* has it now, of the ledger, and of everything."""
+    """The routes of all exports: of a conversation as *store_of* has it now, of the ledger, of everything, and of
+    what admins see."""
 
     session_cache: Callable[[], SessionCache]
     store_of: Callable[[AppSession, ConversationId | None], Store]
     begin_export: Callable[[AppSession, tzinfo], FullExport]
+    administration_of: Callable[[AppSession], Administration]
     origin: Origin
 
     def routes(self) -> list[Route]:
         return [
             Route("/export/usage.csv", self._usage),
             Route("/export/everything.zip", self._everything),
+            Route("/export/users.csv", self._users),
+            Route("/export/users/usage.csv", self._users_usage),
+            Route("/export/users/{user_id:uuid}/usage.csv", self._users_usage),
             Route("/export/{conversation_id:uuid}.{suffix}", self._conversation),
         ]
 
@@ -63,9 +75,8 @@ class ExportRoutes:
         return await self._answer(request, write, f"/?c={conversation_id}")
 
     async def _usage(self, request: Request) -> Response:
-        try:
-            days = [date.fromisoformat(request.query_params[name]) for name in ("first", "last")]
-        except (KeyError, ValueError):
+        days = _days(request)
+        if days is None:
             return PlainTextResponse("Not Found", 404)
         first, last = days
 
@@ -74,6 +85,27 @@ class ExportRoutes:
             return _file(portable.ledger_to_csv(entries), f"Usage {first} to {last}", "csv")
 
         return await self._answer(request, write, "/usage")
+
+    async def _users(self, request: Request) -> Response:
+        def write(session: AppSession) -> Response:
+            pages = _pages_of_users(self.administration_of(session))
+            first = next(pages)  # a refusal comes before the answer begins
+            return _file(chain([first], pages), "Users", "csv")
+
+        return await self._answer(request, write, "/admin")
+
+    async def _users_usage(self, request: Request) -> Response:
+        days = _days(request)
+        if days is None:
+            return PlainTextResponse("Not Found", 404)
+        first, last = days
+
+        def write(session: AppSession) -> Response:
+            usage = self.administration_of(session).usage(days, request.path_params.get("user_id"))
+            text = portable.values_to_csv(DayUsage, usage.days)
+            return _file(text, f"Usage by day {first} to {last}", "csv")
+
+        return await self._answer(request, write, "/admin")
 
     async def _everything(self, request: Request) -> Response:
         def begin(session: AppSession) -> Response:
@@ -101,6 +133,24 @@ class ExportRoutes:
             return await run_sync(written)
         except AppError:
             return RedirectResponse(page, 303)
+
+
+def _pages_of_users(administration: Administration) -> Iterator[bytes]:
+    """The table of users as a CSV file, a page of them at a time."""
+    skip, total = 0, 1
+    while skip < total:
+        page = administration.people("", PeopleOrder.EMAIL, is_descending=False, skip=skip)
+        yield portable.values_to_csv(UserUsage, page.people, has_header=not skip).encode()
+        skip, total = skip + max(1, len(page.people)), page.total
+
+
+def _days(request: Request) -> tuple[date, date] | None:
+    """The days `first` and `last` of the query."""
+    try:
+        first, last = (date.fromisoformat(request.query_params[name]) for name in ("first", "last"))
+    except (KeyError, ValueError):
+        return None
+    return first, last
 
 
 def _file(content: str | Iterator[bytes], title: str, suffix: str) -> Response:

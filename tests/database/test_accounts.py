@@ -101,7 +101,7 @@ def test_role_changes_are_noted(world, admin):
     assert role(world, admin) == "user"
 
     noted = world.admin.execute(
-        "select actor, target, detail ->> 'role' from private.audit where action = 'role.set' order by id"
+        "select actor, target, detail -> 'role' ->> 1 from private.audit where action = 'role.set' order by id"
     )
     assert list(noted) == [(admin.id, omar.id, "admin"), (omar.id, admin.id, "user")]
 
@@ -155,12 +155,14 @@ def test_caps_are_set_one_by_one(world, admin):
 
     caps = "select daily_cap_micro, monthly_cap_micro, max_open from private.budgets where user_id = %s"
     assert world.one(caps, omar.id) == (1_000_000, 77, 4)
+    noted = "select detail from private.audit where action = 'caps.set' and target = %s"
+    assert world.one(noted, omar.id) == {"monthly_cap_micro": [10_000_000, 77]}
 
 
-def listed(admin, words="", sorted_by="cost", is_descending=True, skip=0):
+def listed(admin, words="", sorted_by="cost", is_descending=True, skip=0, at_most=500):
     """Return the people that *admin* sees."""
     order = {"sorted_by": sorted_by, "is_descending": is_descending}
-    return admin.call("list_people", words=words, **order, skip=skip)
+    return admin.call("list_people", words=words, **order, skip=skip, at_most=at_most)
 
 
 def test_people_are_found_sorted_and_skipped(world, admin):
@@ -182,6 +184,7 @@ def test_people_are_found_sorted_and_skipped(world, admin):
     assert found(sorted_by="email") == ["c", "b", "a"]
     assert found(sorted_by="active") == ["b", "a", "c"]
     assert found(skip=1) == ["a", "c"]
+    assert found(at_most=1) == ["b"]
     assert {row["people"] for row in listed(admin, "sorted", skip=2)} == {3}
     assert listed(admin, "%") == []
 

@@ -140,13 +140,9 @@ def documents(own):
 # they show users what is theirs
 WITHOUT_PROOF = {"my_account", "my_ledger", "my_sessions", "my_usage", "read_conversation"}
 FOR_ADMINS = {
-    "set_caps",
-    "set_deployment_cap",
-    "set_role",
-    "suspend",
-    "list_people",
-    "set_model",
-    "refuse_unknown_prices",
+    *("set_caps", "set_default_caps", "set_deployment_cap", "set_role", "suspend"),
+    *("sign_out_everywhere", "delete_person", "deployment_settings", "usage_report"),
+    *("list_people", "set_model", "refuse_unknown_prices"),
 }
 
 
@@ -398,5 +394,7 @@ def another(value, kind):
             return not value
         case "integer" | "bigint":
             return (value or 0) + 1
+        case "date":
+            return "2026-02-03"
         case _:  # text
             return "{}"

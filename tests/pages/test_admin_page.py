@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from pages._admin.people import delete_dialog
 from services.domain import AccountRole
-from services.domain.accounts import Limits, PeopleOrder
+from services.domain.accounts import NO_CAP, LimitChanges, PeopleOrder
 from services.errors import LastAdmin
 from tests.fakes import FakePerson, ScriptedModel, a_person
-from tests.pages.conftest import chosen, pressed, warnings
+from tests.pages.conftest import chosen, in_dialog, pressed, warnings
 
 
 def admin(database):
@@ -24,6 +25,7 @@ def test_admin_sees_totals_and_no_content(open_app, database):
     app = open_app(admin(database))
     assert links(app) == ["Memory", "Usage", "Admin"]
 
+    app.query_params["tab"] = "Users"
     app.switch_page("pages/admin.py").run()
 
     assert [title.value for title in app.title] == ["Admin"]
@@ -69,10 +71,19 @@ def jonas(ruth):
 
 
 @pytest.fixture
-def open_user(open_app, ruth, jonas):
+def open_tab(open_app, ruth):
+    def open_tab(name):
+        app = open_app(ruth)
+        app.query_params["tab"] = name
+        return app.switch_page("pages/admin.py").run()
+
+    return open_tab
+
+
+@pytest.fixture
+def open_user(open_tab, jonas):
     def open_user():
-        app = open_app(ruth).switch_page("pages/admin.py").run()
-        return app.selectbox(key="chosen-user").set_value(jonas.user_id).run()
+        return open_tab("Users").multiselect(key="chosen-users").set_value([jonas.user_id]).run()
 
     return open_user
 
@@ -97,13 +108,7 @@ def test_limits_of_a_user_are_changed(open_user, ruth, jonas):
     field(app, "Tokens a day").set_value(50_000)
     app.button[[one.label for one in app.button].index("Save")].click().run()
 
-    changed = Limits(
-        daily_cap_micro=2_500_000,
-        monthly_cap_micro=10_000_000,
-        daily_cap_tokens=50_000,
-        max_open=4,
-        max_per_minute=20,
-    )
+    changed = LimitChanges(daily_cap_micro=2_500_000, daily_cap_tokens=50_000)
     assert ruth.administration.changed == [("limits", jonas.user_id, changed)]
 
 
@@ -115,8 +120,68 @@ def test_limit_on_tokens_is_lifted(open_user, ruth, jonas):
     field(app, "Tokens a day").set_value(None)
     app.button[[one.label for one in app.button].index("Save")].click().run()
 
-    [(_, _, limits)] = ruth.administration.changed
-    assert limits.daily_cap_tokens is None
+    assert ruth.administration.changed == [
+        ("limits", jonas.user_id, LimitChanges(daily_cap_tokens=NO_CAP))
+    ]
+
+
+def test_several_users_get_the_entered_limits(open_tab, ruth, jonas):
+    kim = a_person("kim@daybook.test")
+    ruth.administration.users.append(kim)
+    app = open_tab("Users")
+    app.multiselect(key="chosen-users").set_value([jonas.user_id, kim.user_id]).run()
+
+    field(app, "Monthly limit ($)").set_value(5.0)
+    app.button[[one.label for one in app.button].index("Save")].click().run()
+    pressed(app, "suspend")
+
+    changes = LimitChanges(monthly_cap_micro=5_000_000)
+    assert ruth.administration.changed == [
+        ("limits", jonas.user_id, changes),
+        ("limits", kim.user_id, changes),
+        ("suspended", jonas.user_id, True),
+        ("suspended", kim.user_id, True),
+    ]
+
+
+def test_user_is_deleted_once_the_address_is_typed(open_user, ruth, jonas):
+    app = pressed(open_user(), "delete-user")
+    assert "nobody can restore them" in "".join(each.value for each in app.markdown)
+
+    app = pressed(in_dialog(app, delete_dialog, jonas), "danger-delete-user")
+    assert ruth.administration.changed == []
+    in_dialog(app, delete_dialog, jonas).run()
+    app.text_input(key=f"delete-{jonas.user_id}").set_value(jonas.email)
+    app = pressed(in_dialog(app, delete_dialog, jonas), "danger-delete-user")
+
+    assert ruth.administration.changed == [("deleted", jonas.user_id)]
+    assert not app.multiselect(key="chosen-users").value
+
+
+def test_overview_shows_usage_and_costs_of_everybody(open_tab, ruth):
+    app = open_tab("Overview")
+
+    numbers = {metric.label: metric.value for metric in app.metric}
+    assert (numbers["Cost today"], numbers["Cost this month"]) == ("$0.0008", "$0.0104")
+    assert (numbers["Active users"], numbers["Messages"], numbers["Failed"]) == ("3", "40", "2")
+    assert numbers["First token, median"] == "180 ms"
+    assert numbers["First token, slowest 5 %"] == "1.2 s"
+    assert ruth.administration.asked == [("usage", None)]
+
+
+def test_settings_change_what_differs(open_tab, ruth):
+    app = open_tab("Settings")
+
+    field(app, "Replies at once").set_value(2)
+    app.button[[one.label for one in app.button].index("Save")].click().run()
+    field_of_all = [one for one in app.number_input if one.label == "Monthly limit ($)"][-1]
+    field_of_all.set_value(50.0)
+    [one for one in app.button if one.label == "Save"][-1].click().run()
+
+    assert ruth.administration.changed == [
+        ("defaults", LimitChanges(max_open=2)),
+        ("deployment", 50_000_000),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -137,9 +202,9 @@ def test_refused_change_says_why(open_user, ruth):
     assert "This is the last admin." in "".join(warnings(app))
 
 
-def test_users_are_searched_sorted_and_paged(open_app, ruth):
+def test_users_are_searched_sorted_and_paged(open_tab, ruth):
     ruth.administration.users += [a_person(f"user{n}@daybook.test") for n in range(150)]
-    app = open_app(ruth).switch_page("pages/admin.py").run()
+    app = open_tab("Users")
 
     pressed(app, "next-people")
     app.selectbox[0].set_value(PeopleOrder.EMAIL).run()

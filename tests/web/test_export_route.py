@@ -1,10 +1,13 @@
 """The routes that export a conversation and the ledger; tests/security/test_strangers.py has their refusals."""
 
+import csv
 import io
 import re
+from dataclasses import replace
 from datetime import date
 from types import SimpleNamespace
 from urllib.parse import unquote
+from uuid import UUID
 from zipfile import ZipFile
 
 import pytest
@@ -15,24 +18,25 @@ from services.store.supabase.sessions import Cookie
 from services.web.export_route import ExportRoutes
 from services.web.full_export import FullExport
 from services.web.origin import Origin
-from tests.fakes import MAYA
+from tests.fakes import MAYA, FakeAdministration, a_person
 from tests.stores import InMemoryDatabase
 from tests.unit.test_portable import TOMATOES, thread
 from tests.unit.test_tables import ENTRY
 
 
-def get(address, store, **params):
+def get(address, store=None, administration=None, **params):
     """The answer to a signed-in user, whose store is *store*."""
     session_cache = SimpleNamespace(find=lambda _: SimpleNamespace())
     routes = ExportRoutes(
         lambda: session_cache,
         lambda *_: store,
         lambda _, zone: FullExport(store, zone),
+        lambda _: administration,
         Origin(None, 0),
     ).routes()
     cookie = {"cookie": f"__Host-sid={Cookie.new()}"}
     client = TestClient(Starlette(routes=routes), base_url="http://localhost")
-    return client.get(address, params=params, headers=cookie)
+    return client.get(address, params=params, headers=cookie, follow_redirects=False)
 
 
 @pytest.mark.parametrize(
@@ -89,3 +93,37 @@ def test_everything_is_a_dated_zip_file():
     assert re.search(r"''Daybook 20\d\d-\d\d-\d\d\.zip$", name)
     with ZipFile(io.BytesIO(answer.content)) as archive:
         assert archive.testzip() is None
+
+
+def test_users_are_exported_page_by_page():
+    users = [a_person(f"user{number:04}@daybook.test") for number in range(1200)]
+    users[7] = replace(users[7], email="=7@daybook.test", daily_cap_tokens=900)
+    administration = FakeAdministration(users, is_admin=True)
+
+    answer = get("/export/users.csv", administration=administration)
+
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [skip for *_, skip in administration.asked] == [0, 500, 1000]
+    assert [row["user_id"] for row in rows] == [str(user.user_id) for user in users]
+    assert (rows[7]["email"], rows[7]["daily_cap_tokens"]) == ("'=7@daybook.test", "900")
+    assert (rows[8]["daily_cap_tokens"], rows[8]["is_suspended"]) == ("", "False")
+
+
+def test_usage_of_users_is_exported_by_day():
+    administration, user = FakeAdministration([], is_admin=True), UUID(int=7)
+    days = {"first": "2026-11-01", "last": "2026-11-20"}
+
+    answer = get(f"/export/users/{user}/usage.csv", administration=administration, **days)
+    get("/export/users/usage.csv", administration=administration, **days)
+
+    assert administration.asked == [("usage", user), ("usage", None)]
+    (row,) = csv.DictReader(io.StringIO(answer.text))
+    assert (row["model"], row["turns"], row["cost_micro"]) == ("scripted", "40", "10400")
+
+
+def test_tables_of_admins_refuse_other_users():
+    administration = FakeAdministration([], is_admin=False)
+
+    answer = get("/export/users.csv", administration=administration)
+
+    assert (answer.status_code, answer.headers["location"]) == (303, "/admin")

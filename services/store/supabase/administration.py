@@ -1,14 +1,20 @@
 """Users as an admin may see and change them: counts, costs, limits and roles, never content."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import date
 
 from pydantic import TypeAdapter
 
 from services.domain import AccountRole, UserId
-from services.domain.accounts import Limits, PeopleOrder, PeoplePage, UserUsage
+from services.domain.accounts import (
+    DeploymentSettings,
+    LimitChanges,
+    PeopleOrder,
+    PeoplePage,
+    UserUsage,
+)
+from services.domain.usage import TotalUsage
 from services.store.supabase.api import Hidden, UserCalls, refusal
-
-_NO_CAP = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +23,8 @@ class _PersonRow(UserUsage):
 
 
 _ROWS = TypeAdapter(list[_PersonRow])
+_REPORT = TypeAdapter(TotalUsage)
+_SETTINGS = TypeAdapter(DeploymentSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +34,15 @@ class Administration:
     calls: UserCalls = field(repr=False)
 
     def people(
-        self, words: str, order: PeopleOrder, *, is_descending: bool, skip: int = 0
+        self,
+        words: str,
+        order: PeopleOrder,
+        *,
+        is_descending: bool,
+        skip: int = 0,
+        at_most: int = 500,
     ) -> PeoplePage:
-        """At most 100 users whose addresses hold *words*, from number *skip* on."""
+        """At most 500 users whose addresses hold *words*, from number *skip* on."""
         rows = self.calls.read(
             "list_people",
             _ROWS,
@@ -36,21 +50,34 @@ class Administration:
             sorted_by=order.value,
             is_descending=is_descending,
             skip=skip,
+            at_most=at_most,
         )
         return PeoplePage(people=tuple(rows), total=rows[0].people if rows else skip)
 
-    def set_limits(self, user_id: UserId, limits: Limits) -> None:
-        self._call(
-            "set_caps",
+    def usage(self, days: tuple[date, date], user_id: UserId | None = None) -> TotalUsage:
+        """The usage of everybody, or of one user, on at most 367 days."""
+        first, last = days
+        return self.calls.read(
+            "usage_report",
+            _REPORT,
             person=user_id,
-            new_daily_cap_micro=limits.daily_cap_micro,
-            new_monthly_cap_micro=limits.monthly_cap_micro,
-            new_daily_cap_tokens=(
-                _NO_CAP if limits.daily_cap_tokens is None else limits.daily_cap_tokens
-            ),
-            new_max_open=limits.max_open,
-            new_max_per_minute=limits.max_per_minute,
+            first_day=first.isoformat(),
+            last_day=last.isoformat(),
         )
+
+    def deployment(self) -> DeploymentSettings:
+        return self.calls.read("deployment_settings", _SETTINGS)
+
+    def set_deployment_limit(self, monthly_cap_micro: int | None) -> None:
+        """Set what all users together may spend in a month; None: no limit."""
+        self._call("set_deployment_cap", new_monthly_cap_micro=monthly_cap_micro)
+
+    def set_default_limits(self, changes: LimitChanges) -> None:
+        """Change the limits of users to come."""
+        self._call("set_default_caps", **_caps(changes))
+
+    def set_limits(self, user_id: UserId, changes: LimitChanges) -> None:
+        self._call("set_caps", person=user_id, **_caps(changes))
 
     def set_role(self, user_id: UserId, role: AccountRole) -> None:
         """Raise LastAdmin."""
@@ -60,7 +87,19 @@ class Administration:
         """Shut the account and end its sessions and live turns, or open it again. Raise LastAdmin."""
         self._call("suspend", person=user_id, suspended=is_suspended)
 
+    def sign_out(self, user_id: UserId) -> None:
+        """End all sessions of a user, and their live turns."""
+        self._call("sign_out_everywhere", person=user_id)
+
+    def delete(self, user_id: UserId) -> None:
+        """Delete an account: its keys at once, its rows soon, its numbers never. Raise LastAdmin."""
+        self._call("delete_person", person=user_id)
+
     def _call(self, verb: str, /, **arguments: UserId | str | int | bool | None) -> None:
         answer = self.calls.call(verb, **arguments)
         if not answer.ok:
             raise refusal(verb, answer.reason)
+
+
+def _caps(changes: LimitChanges) -> dict[str, int | None]:
+    return {f"new_{name}": value for name, value in asdict(changes).items()}

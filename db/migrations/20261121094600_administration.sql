@@ -1,0 +1,214 @@
+-- Administration: usage of all users or of one, their accounts, the deployment's settings, and the audit. Counts, costs,
+-- times and addresses; nothing here reads a sealed column.
+
+-- functions: usage --------------------------------------------------------------------------------------
+
+-- The usage of *person*, or of everybody (null), from *first_day* to *last_day*.
+--   days           by day and model; turns are messages
+--   purposes       turns are calls
+--   active_users   who had a message answered, or tried to
+--   failed, interrupted, first_token_ms, first_token_p95_ms    of messages; times within 5 %, null: none was streamed
+create function private.usage_report(me uuid, person uuid, first_day date, last_day date) returns jsonb
+language plpgsql stable as $$
+begin
+  perform private.require_admin(me);
+  perform private.check_days(first_day, last_day);
+  return (
+    with used as materialized (
+      select * from private.usage_by_day
+      where day between first_day and last_day and (person is null or user_id = person)
+    ), timed as (
+      select bucket, sum(first_tokens[bucket]) as counted
+      from used cross join lateral generate_subscripts(first_tokens, 1) bucket
+      where purpose = 'reply' and bucket > 0 and first_tokens[bucket] > 0
+      group by bucket
+    ), ranked as (
+      select round(1.1 ^ (bucket - 0.5)) as ms, sum(counted) over (order by bucket) as up_to, sum(counted) over () as total
+      from timed
+    )
+    select jsonb_build_object(
+      'days', (
+        select coalesce(jsonb_agg(to_jsonb(sums) order by day, model), '[]')
+        from (
+          select day, model, coalesce(sum(turns) filter (where purpose = 'reply'), 0) as turns,
+            sum(tokens_in) as tokens_in, sum(tokens_cached) as tokens_cached, sum(tokens_out) as tokens_out,
+            sum(cost_micro) as cost_micro
+          from used group by day, model
+        ) sums
+      ), 'purposes', (
+        select coalesce(jsonb_agg(to_jsonb(sums) order by cost_micro desc, turns desc), '[]')
+        from (
+          select purpose, sum(turns) as turns, sum(tokens_in) as tokens_in, sum(tokens_cached) as tokens_cached,
+            sum(tokens_out) as tokens_out, sum(cost_micro) as cost_micro
+          from used group by purpose
+        ) sums
+      ),
+      'active_users', (select count(distinct user_id) from used where purpose = 'reply'),
+      'failed', (select coalesce(sum(failed), 0) from used where purpose = 'reply'),
+      'interrupted', (select coalesce(sum(interrupted), 0) from used where purpose = 'reply'),
+      'first_token_ms', (select min(ms) from ranked where up_to >= total * 0.5),
+      'first_token_p95_ms', (select min(ms) from ranked where up_to >= total * 0.95)
+    )
+  );
+end $$;
+
+-- People and their use of today and of this month, no content: *at_most* (500) from number *skip* on, whose addresses hold
+-- *words*.
+--   sorted_by   email, active, cost, turns or tokens: the last three of this month
+--   people      how many there are in all
+create function private.list_people(
+  me uuid, words public.free_text, sorted_by text, is_descending boolean, skip integer, at_most integer
+) returns table (
+  user_id uuid, email text, role text, is_suspended boolean, last_active_at timestamptz,
+  turns_today bigint, cost_today_micro bigint, turns_this_month bigint, tokens_in_this_month bigint,
+  tokens_out_this_month bigint, cost_this_month_micro bigint, daily_cap_micro bigint, monthly_cap_micro bigint,
+  daily_cap_tokens bigint, max_open integer, max_per_minute integer, conversations bigint, bytes bigint, people bigint
+) language plpgsql stable as $$
+declare
+  today date := now() at time zone 'utc';
+  this_month date := date_trunc('month', today);
+begin
+  perform private.require_admin(me);
+  return query
+    with used as materialized (
+      select known.user_id as person, sum(turns) filter (where purpose = 'reply') as turns,
+        sum(turns) filter (where purpose = 'reply' and day = today) as turns_today, sum(tokens_in) as tokens_in,
+        sum(tokens_out) as tokens_out, sum(cost_micro) as cost,
+        sum(cost_micro) filter (where day = today) as cost_today
+      from private.usage_by_day known
+      where day >= this_month
+      group by known.user_id
+    ), found as (
+      select account.user_id as person, someone.email::text as address, account.role as its_role,
+        account.suspended_at is not null as is_out, budget, used, count(*) over () as people,
+        case when is_descending then -1 else 1 end * coalesce(case sorted_by
+          when 'active' then extract(epoch from budget.last_active_at) when 'cost' then cost
+          when 'turns' then turns when 'tokens' then used.tokens_in + used.tokens_out end, 0) as key
+      from private.roles account
+      join auth.users someone on someone.id = account.user_id
+      join private.budgets budget on budget.user_id = account.user_id
+      left join used on used.person = account.user_id
+      where account.deleted_at is null and strpos(lower(someone.email), lower(words)) > 0
+    )
+    select person, address, its_role, is_out, (budget).last_active_at,
+      coalesce((used).turns_today, 0)::bigint, coalesce((used).cost_today, 0)::bigint,
+      coalesce((used).turns, 0)::bigint, coalesce((used).tokens_in, 0)::bigint,
+      coalesce((used).tokens_out, 0)::bigint, coalesce((used).cost, 0)::bigint, (budget).daily_cap_micro,
+      (budget).monthly_cap_micro, (budget).daily_cap_tokens, (budget).max_open, (budget).max_per_minute,
+      stored.conversations, stored.bytes, found.people
+    from found cross join lateral (
+      select count(*) as conversations, coalesce(sum(thread.bytes), 0)::bigint as bytes
+      from public.conversations thread where thread.user_id = person
+    ) stored
+    order by key, case when is_descending and sorted_by = 'email' then address end desc, address
+    offset skip limit least(at_most, 500);
+end $$;
+
+-- functions: accounts -----------------------------------------------------------------------------------
+
+create function private.caps_of(budget private.budgets) returns jsonb language sql immutable
+return jsonb_build_object('daily_cap_micro', budget.daily_cap_micro, 'monthly_cap_micro', budget.monthly_cap_micro,
+  'daily_cap_tokens', budget.daily_cap_tokens, 'max_open', budget.max_open, 'max_per_minute', budget.max_per_minute);
+
+-- Null: unchanged; tokens a day of -1: no cap.
+create function private.set_caps(
+  me uuid, person uuid, new_daily_cap_micro bigint, new_monthly_cap_micro bigint, new_daily_cap_tokens bigint,
+  new_max_open integer, new_max_per_minute integer
+) returns jsonb language plpgsql as $$
+declare
+  before jsonb;
+begin
+  perform private.require_admin(me);
+  select private.caps_of(budgets) into before from private.budgets where user_id = person for no key update;
+  update private.budgets set
+    daily_cap_micro = coalesce(new_daily_cap_micro, daily_cap_micro),
+    monthly_cap_micro = coalesce(new_monthly_cap_micro, monthly_cap_micro),
+    daily_cap_tokens = nullif(coalesce(new_daily_cap_tokens, daily_cap_tokens), -1),
+    max_open = coalesce(new_max_open, max_open),
+    max_per_minute = coalesce(new_max_per_minute, max_per_minute)
+  where user_id = person;
+  if not found then
+    return private.answer(false);
+  end if;
+  perform private.note_changes(me, 'caps.set', person, before,
+    (select private.caps_of(budgets) from private.budgets where user_id = person));
+  return '{"ok": true}';
+end $$;
+
+-- Sign a user out on all devices.
+create function private.sign_out_everywhere(me uuid, person uuid) returns jsonb language plpgsql as $$
+begin
+  perform private.require_admin(me);
+  if not exists (select from private.roles where user_id = person) then
+    return private.answer(false);
+  end if;
+  perform private.end_sessions_of(person);
+  perform private.note(me, 'session.end_all', person);
+  return '{"ok": true}';
+end $$;
+
+-- Shut another user's account for good, as its user could.
+create function private.delete_person(me uuid, person uuid) returns jsonb language plpgsql as $$
+begin
+  perform private.require_admin(me);
+  return private.shut_account(me, person);
+end $$;
+
+-- functions: the deployment -----------------------------------------------------------------------------
+
+-- The settings of the deployment, and what everybody together spent this month.
+create function private.deployment_settings(me uuid) returns jsonb language plpgsql stable as $$
+declare
+  today date := now() at time zone 'utc';
+begin
+  perform private.require_admin(me);
+  return (
+    select jsonb_build_object(
+      'defaults', jsonb_build_object('daily_cap_micro', settings.daily_cap_micro,
+        'monthly_cap_micro', settings.monthly_cap_micro, 'daily_cap_tokens', settings.daily_cap_tokens,
+        'max_open', settings.max_open, 'max_per_minute', settings.max_per_minute),
+      'monthly_cap_micro', deployment.monthly_cap_micro,
+      'spent_today_micro', coalesce(sum(cost_micro) filter (where day = today), 0),
+      'spent_this_month_micro', coalesce(sum(cost_micro), 0))
+    from private.settings cross join private.deployment
+    left join private.usage_by_day on day >= date_trunc('month', today)::date
+    group by settings.id, deployment.id
+  );
+end $$;
+
+-- The limits of users to come. Null: unchanged; tokens a day of -1: no cap.
+create function private.set_default_caps(
+  me uuid, new_daily_cap_micro bigint, new_monthly_cap_micro bigint, new_daily_cap_tokens bigint, new_max_open integer,
+  new_max_per_minute integer
+) returns jsonb language plpgsql as $$
+declare
+  before private.settings;
+begin
+  perform private.require_admin(me);
+  select * into before from private.settings for no key update;
+  update private.settings set
+    daily_cap_micro = coalesce(new_daily_cap_micro, daily_cap_micro),
+    monthly_cap_micro = coalesce(new_monthly_cap_micro, monthly_cap_micro),
+    daily_cap_tokens = nullif(coalesce(new_daily_cap_tokens, daily_cap_tokens), -1),
+    max_open = coalesce(new_max_open, max_open),
+    max_per_minute = coalesce(new_max_per_minute, max_per_minute)
+  where id;
+  perform private.note_changes(me, 'caps.default', null, to_jsonb(before),
+    (select to_jsonb(settings) from private.settings));
+  return '{"ok": true}';
+end $$;
+
+-- A cap of null: none.
+create function private.set_deployment_cap(me uuid, new_monthly_cap_micro bigint) returns jsonb language plpgsql as $$
+declare
+  before private.deployment;
+begin
+  perform private.require_admin(me);
+  before := private.lock_deployment();
+  update private.deployment set monthly_cap_micro = new_monthly_cap_micro where id;
+  perform private.recall_loans(null);      -- a lower cap holds for loans already made, but for turns just running
+  perform private.note_changes(me, 'caps.deployment', null,
+    jsonb_build_object('monthly_cap_micro', before.monthly_cap_micro),
+    jsonb_build_object('monthly_cap_micro', new_monthly_cap_micro));
+  return '{"ok": true}';
+end $$;

@@ -1,0 +1,55 @@
+"""The tab of the deployment's settings: the limits of new users, and the limit of all users together."""
+
+import streamlit as st
+
+from pages._admin import limit_fields
+from pages._parts import words
+from pages._session import attempt, find_person
+from services.bootstrap import PersonServices
+from services.domain.accounts import DeploymentSettings, Limits
+
+_DEPLOYMENT = "deployment-limit"
+
+
+def draw(person: PersonServices) -> None:
+    """Draw both forms."""
+    settings = person.administration.deployment()
+    _draw_defaults(settings.defaults)
+    _draw_deployment(settings)
+
+
+def _draw_defaults(defaults: Limits) -> None:
+    with st.form("default-limits"):
+        st.markdown("**Limits of new users**")
+        st.caption("Users who have an account keep theirs. Days and months end at midnight UTC.")
+        limit_fields.draw("default", defaults)
+        _draw_save(_set_defaults, defaults)
+
+
+def _draw_deployment(settings: DeploymentSettings) -> None:
+    stored = settings.monthly_cap_micro
+    key = f"{_DEPLOYMENT}-{stored}"
+    st.session_state.setdefault(key, None if stored is None else stored / words.MILLION)
+    with st.form("deployment-limits"):
+        st.markdown("**Limit of all users together**")
+        spent = words.dollars(settings.spent_this_month_micro)
+        st.caption(f"{spent} of it used this month. At the limit nobody can send messages.")
+        label = f"{words.MONTHLY_LIMIT} ($)"
+        st.number_input(label, 0.0, 1e9, None, placeholder="No limit", key=key, width=170)
+        _draw_save(_set_deployment, key)
+
+
+def _draw_save(save: object, *given: object) -> None:
+    st.form_submit_button(words.SAVE, type="primary", on_click=attempt, args=[save, *given])
+
+
+def _set_defaults(stored: Limits) -> None:
+    find_person().administration.set_default_limits(limit_fields.entered("default", stored))
+    st.toast("Limits of new users saved.")
+
+
+def _set_deployment(key: str) -> None:
+    dollars: float | None = st.session_state[key]
+    micro = None if dollars is None else round(dollars * words.MILLION)
+    find_person().administration.set_deployment_limit(micro)
+    st.toast("Limit of all users saved.")

@@ -1,0 +1,124 @@
+"""What an admin reads and changes: usage of everybody and of one, accounts, and the deployment's settings."""
+
+import pytest
+
+from tests.database.people import SIGNED_OUT, sealed, side_call
+from tests.database.test_turns import let_lapse
+
+ALL = {"first_day": "2026-01-01", "last_day": "2026-12-31"}
+
+
+@pytest.fixture
+def maya(world):
+    return world.person()
+
+
+@pytest.fixture
+def admin(world):
+    return world.make_admin(world.person())
+
+
+def report(admin, person=None, **days):
+    return admin.call("usage_report", person=person and person.id, **ALL | days)
+
+
+def test_report_adds_up_everybody_or_one(world, admin, maya):
+    garden = maya.create_conversation()
+    maya.finish(maya.begin(garden)["turn"], 1, 400)
+    maya.finish(maya.call("begin_turn", **side_call(garden))["turn"], None, 50)
+    omar = world.person()
+    failed = {"outcome": "failed", "reply": None, "reply_body": None}
+    omar.finish(omar.begin(omar.create_conversation())["turn"], 1, 30, **failed)
+    dead = maya.begin(garden, 2)["turn"]
+    maya.checkpoint(dead)
+    let_lapse(world, dead)
+
+    everybody, one = report(admin), report(admin, omar)
+
+    assert [day["cost_micro"] for day in everybody["days"]] == [400 + 50 + 30 + 1100]
+    assert [day["turns"] for day in everybody["days"]] == [3]
+    assert {row["purpose"]: row["cost_micro"] for row in everybody["purposes"]} == {
+        "reply": 1530,
+        "title": 50,
+    }
+    assert [everybody[key] for key in ("active_users", "failed", "interrupted")] == [2, 1, 1]
+    assert [day["cost_micro"] for day in one["days"]] == [30]
+    assert [one[key] for key in ("active_users", "failed", "interrupted")] == [1, 1, 0]
+    assert report(admin, last_day="2026-01-01")["active_users"] == 0
+
+
+def test_times_to_first_token_are_ranked(admin, maya):
+    garden = maya.create_conversation()
+    for number, ms in enumerate([100] * 18 + [1000, 9000]):
+        maya.finish(maya.begin(garden, 2 * number)["turn"], 2 * number + 1, first_token_ms=ms)
+
+    found = report(admin)
+
+    assert found["first_token_ms"] == pytest.approx(100, rel=0.05)
+    assert found["first_token_p95_ms"] == pytest.approx(1000, rel=0.05)
+    assert report(admin, admin)["first_token_ms"] is None
+
+
+def test_bytes_are_those_of_stored_messages(world, admin, maya):
+    garden = maya.create_conversation()
+    maya.finish(maya.begin(garden)["turn"], 1, 400, reply_thoughts=sealed("hm"))
+    stored = "select sum(octet_length(body) + coalesce(octet_length(thoughts), 0)) from public.messages where user_id = %s"
+
+    def kept():
+        people = admin.call(
+            "list_people", words="", sorted_by="cost", is_descending=True, skip=0, at_most=500
+        )
+        return next(row["bytes"] for row in people if str(row["user_id"]) == str(maya.id))
+
+    assert kept() == world.one(stored, maya.id) > 0
+    world.admin.execute(
+        "update public.messages set destroy_at = now() - interval '1 day' where user_id = %s and role = 'assistant'",
+        [maya.id],
+    )
+    world.one("select private.tidy()")
+    assert kept() == world.one(stored, maya.id) > 0
+
+
+def test_user_is_signed_out_everywhere(admin, maya):
+    assert admin.call("sign_out_everywhere", person=maya.id) == {"ok": True}
+
+    assert maya.refusal("my_account") == SIGNED_OUT
+
+
+def test_admin_deletes_a_user_but_not_the_last_admin(world, admin, maya):
+    assert admin.call("delete_person", person=maya.id) == {"ok": True}
+    assert maya.refusal("my_account") == SIGNED_OUT
+    assert world.one("select count(*) from public.user_keys where user_id = %s", maya.id) == 0
+    assert admin.call("delete_person", person=maya.id) == {"ok": False, "reason": "not_found"}
+    world.person()
+    assert admin.call("delete_person", person=admin.id) == {"ok": False, "reason": "last_admin"}
+
+
+def test_defaults_are_those_of_the_next_account(world, admin):
+    unchanged = {"new_daily_cap_micro": None, "new_monthly_cap_micro": None, "new_max_open": 2}
+    changes = unchanged | {"new_daily_cap_tokens": 900, "new_max_per_minute": 7}
+
+    assert admin.call("set_default_caps", **changes) == {"ok": True}
+
+    caps = "select daily_cap_micro, daily_cap_tokens, max_open, max_per_minute from private.budgets where user_id = %s"
+    assert world.one(caps, world.person().id) == (1_000_000, 900, 2, 7)
+    assert admin.call("set_default_caps", **changes | {"new_daily_cap_tokens": -1})["ok"]
+    settings = admin.call("deployment_settings")
+    assert settings["defaults"]["daily_cap_tokens"] is None
+    noted = world.admin.execute(
+        "select detail from private.audit where action = 'caps.default' order by id"
+    )
+    assert [detail for (detail,) in noted] == [
+        {"daily_cap_tokens": [None, 900], "max_open": [4, 2], "max_per_minute": [20, 7]},
+        {"daily_cap_tokens": [900, None]},
+    ]
+
+
+def test_deployment_shows_its_cap_and_costs(admin, maya):
+    maya.finish(maya.begin(maya.create_conversation())["turn"], 1, 400)
+    admin.call("set_deployment_cap", new_monthly_cap_micro=5_000_000)
+
+    settings = admin.call("deployment_settings")
+
+    spent = (settings["spent_today_micro"], settings["spent_this_month_micro"])
+    assert (settings["monthly_cap_micro"], spent) == (5_000_000, (400, 400))
