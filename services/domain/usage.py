@@ -5,6 +5,7 @@ from datetime import date, datetime
 from typing import Literal, Protocol
 
 from services.domain import ConversationId, Purpose
+from services.domain.accounts import AuditEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,4 +92,8 @@ class UsageReports(Protocol):
 
     def ledger(self, first_day: date, last_day: date) -> list[LedgerEntry]:
         """The entries of the same turns, the oldest first."""
+        ...
+
+    def account_changes(self) -> list[AuditEntry]:
+        """The newest 100 entries of the audit about the user."""
         ...

@@ -5,11 +5,13 @@ from datetime import date
 
 from pydantic import TypeAdapter
 
+from services.domain.accounts import AuditEntry
 from services.domain.usage import LedgerEntry, UsageReport
 from services.store.supabase.api import UserCalls, every_row
 
 _REPORT = TypeAdapter(UsageReport)
 _ENTRIES = TypeAdapter(list[LedgerEntry])
+_AUDIT = TypeAdapter(list[AuditEntry])
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,9 @@ class SupabaseUsage:
             return self.calls.select("my_ledger", _ENTRIES, **days, after=last.id if last else 0)
 
         return every_row(read)
+
+    def account_changes(self) -> list[AuditEntry]:
+        return self.calls.select("my_audit", _AUDIT)
 
 
 def _days(first_day: date, last_day: date) -> dict[str, str]:
