@@ -21,7 +21,7 @@ from services import bootstrap
 from services.errors import Misconfigured
 
 _USUAL_PORT = 8501
-_PAGES = ("", "memory", "usage", "admin")  # by their addresses
+_PAGES = ("", "memory", "usage", "data", "admin")  # by their addresses
 
 
 def _url() -> str:
@@ -86,6 +86,7 @@ else:
             st.Page(_session.CHAT, title="Daybook", default=True),
             st.Page(facts.MEMORY, title=words.MEMORY),
             st.Page(sidebar.USAGE, title=words.USAGE),
+            st.Page(sidebar.DATA, title=words.YOUR_DATA),
             st.Page(sidebar.ADMIN, title=words.ADMIN),  # it refuses other users
         ]
     page = st.navigation(pages, position="hidden")

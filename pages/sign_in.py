@@ -39,6 +39,8 @@ def page() -> None:
             st.code(unsent, language=None, wrap_lines=True)
         elif ended and "reason" not in st.query_params:
             st.info("You were signed out. Sign in to continue where you were; your draft is kept.")
+        if st.query_params.get("reason") == "deleted":
+            st.info("Your account is deleted. Thank you for using Daybook.")
         if not is_reloading:  # what is typed until then would be lost
             with st.container(key="login", border=True):
                 _draw_forms()
@@ -54,7 +56,7 @@ def _draw_forms() -> None:
     reason = st.query_params.get("reason", "")
     names = [words.SIGN_IN, _CREATE] if bootstrap.has_accounts() else [_CREATE, words.SIGN_IN]
     concerned = _CREATE if reason in _ABOUT_NEW_ACCOUNTS else words.SIGN_IN
-    sentence = _sentence(reason)
+    sentence = refusal(reason)
     first = concerned if sentence else names[0]
     tabs = dict(zip(names, st.tabs(names, default=first), strict=True))
     if sentence:
@@ -90,8 +92,8 @@ def _here() -> str:
     return f"{path}?{urlencode(query)}" if query else path
 
 
-def _sentence(reason: str) -> str | None:
-    """Return the sentence of the error that *reason* names."""
+def refusal(reason: str) -> str | None:
+    """Return the sentence of the error that *reason* names, with what the address says of it."""
     match reason:
         case "slow":
             wait = st.query_params.get("wait", "")

@@ -385,6 +385,7 @@ SIGN_IN_REASONS: dict[str, type[AppError]] = {
     "confirm": ConfirmationSent,
     "slow": TooManyAttempts,
     "key": KeyMissing,
+    "last-admin": LastAdmin,
     "unavailable": StoreUnavailable,
 }
 

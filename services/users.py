@@ -13,10 +13,11 @@ from services.chat.search import Search
 from services.chat.service import Chat
 from services.chat.setup import Choices
 from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat, TemporaryChats
-from services.domain import ConversationId, Purpose, SessionId
+from services.domain import ConversationId, Purpose, SessionId, UserId
 from services.domain.accounts import Account
 from services.domain.models import ModelSettings
 from services.domain.policies import policy_named
+from services.errors import Busy
 from services.llm import Models
 from services.memory.tokens import RegexCounter
 from services.settings import Settings
@@ -65,6 +66,14 @@ class Shared:
     def find(self, session_id: SessionId) -> "PersonServices | None":
         """The services of the user of a session; None if it is known to have ended. Raise StoreUnavailable."""
         return self._people.get(session_id) if self.session_cache.by_id(session_id) else None
+
+    def drop_caches(self, user_id: UserId) -> None:
+        """Replace the services of all sessions of a user by new ones, which hold nothing. Raise Busy (a reply streams)."""
+        if self.live_turns.coming(user_id):
+            raise Busy
+        for session_id, person in list(self._people.items()):
+            if person.user_id == user_id:
+                self._people[session_id] = person.renewed()
 
     def read_ahead(self, cookie: Cookie, conversation_id: ConversationId | None) -> None:
         """Open the session of *cookie* and begin to read what its page will ask for. Raise StoreUnavailable."""
@@ -123,6 +132,14 @@ class PersonServices:
         store = self.store
         for read in (store.profile, store.spaces, store.facts, store.conversations, self._account):
             read.read_ahead()
+
+    def renewed(self) -> "PersonServices":
+        """The services of the same session, with nothing cached."""
+        return PersonServices(self._session, self._shared)
+
+    def drop_caches(self) -> None:
+        """Drop all text that this process has cached of the user, for all devices. Raise Busy."""
+        self._shared.drop_caches(self.user_id)
 
     def begin_export(self, zone: tzinfo) -> FullExport:
         """Begin to export all that is stored, with times in *zone*. Raise SignedOut, StoreUnavailable."""

@@ -2,11 +2,12 @@
 
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import zip_longest
 from uuid import uuid4
 
 from services.domain import Outcome, Purpose, TurnId, Usage
+from services.domain.data import StoredData
 from services.domain.turns import Begun, Lease, TurnState
 from services.domain.usage import (
     ConversationUsage,
@@ -18,7 +19,7 @@ from services.domain.usage import (
 from services.errors import Cap, OverBudget, StoreUnavailable
 from services.store.in_memory.conversations import Tables
 from services.store.in_memory.rows import InMemoryRows
-from services.store.rows import ConversationRow, DocumentKind
+from services.store.rows import ConversationRow, ConversationState, DocumentKind
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.sealed.seals import Seals
 from services.store.supabase.rows import SupabaseRows
@@ -44,7 +45,6 @@ class InMemoryUsage:
 
     def __init__(self, tables):
         self._tables = tables
-        self.changes = []  # of the account
 
     def ledger(self, first_day, last_day):
         return [
@@ -60,9 +60,6 @@ class InMemoryUsage:
             )
             for number, turn in enumerate(self._settled(first_day, last_day), start=1)
         ]
-
-    def account_changes(self):
-        return self.changes
 
     def report(self, first_day, last_day):
         def grouped(key):
@@ -91,6 +88,31 @@ class InMemoryUsage:
             conversations=by_cost(
                 ConversationUsage(conversation_id=its, turns=replies(turns), **_sums(turns))
                 for its, turns in grouped(self._conversation)
+            ),
+        )
+
+    def stored(self):
+        tables = self._tables
+        doomed = {row.id for row in tables.conversations.values() if row.destroy_at}
+        threads = [row for row in tables.conversations.values() if row.id not in doomed]
+        kinds = [kind for kind, _ in tables.documents]
+        said = [row for row in tables.messages.values() if not row.destroy_at]
+        texts = (*tables.messages.values(), *tables.receipts.values(), *tables.documents.values())
+        return StoredData(
+            conversations=len(threads),
+            archived=sum(row.state is ConversationState.ARCHIVED for row in threads),
+            messages=sum(row.conversation_id not in doomed for row in said),
+            spaces=kinds.count(DocumentKind.SPACE),
+            facts=kinds.count(DocumentKind.FACT),
+            sealed_bytes=sum(len(row.body) for row in texts)
+            + sum(len(row.title) for row in tables.conversations.values()),
+            deleted=len(doomed),
+            destroyed_at=max(
+                (tables.conversations[its].destroy_at for its in doomed), default=None
+            ),
+            ledger_entries=len(self._settled(date.min, date.max)),
+            ledger_since=min(
+                (turn.begun_at.date() for turn in tables.turns.values()), default=None
             ),
         )
 

@@ -1,7 +1,7 @@
 // Light or dark, as chosen in Preferences, on every page. Streamlit keeps a choice in the browser, for each path by
 // itself, and reads it when a page is loaded.
 
-const KEY = "daybook-theme", PATHS = ["/", "/memory", "/admin"];
+const KEY = "daybook-theme", PATHS = ["/", "/memory", "/usage", "/data", "/admin"];
 let shown = localStorage.getItem(KEY) ?? "system"; // another tab may have chosen since
 
 function apply() {

@@ -42,6 +42,20 @@ _RELOAD = component(
     }""",
 )
 
+_DRAWING = component(
+    "drawing",
+    html="<div></div>",
+    js="""export default ({ data, parentElement }) => {
+      parentElement.querySelector("div").innerHTML = data;
+    }""",
+    isolate_styles=False,
+)
+
+
+def draw_svg(svg: str, key: str) -> None:
+    """Draw an SVG, which `st.html` would remove, in the app's styles. Its texts are escaped."""
+    _DRAWING(data=svg, key=key, height="content")
+
 
 def hear_acts(act: Callable[[Mapping[str, str]], None]) -> None:
     """Have the buttons with `data-act` call *act* with their data attributes (assets/page/acts.js)."""

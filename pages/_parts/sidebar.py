@@ -22,7 +22,7 @@ from services.bootstrap import PersonServices
 from services.domain import AccountRole, Conversation, Space
 from services.domain.accounts import Account
 
-ADMIN, USAGE = "pages/admin.py", "pages/usage.py"
+ADMIN, DATA, USAGE = "pages/admin.py", "pages/data.py", "pages/usage.py"
 _FOOT = """
   <div class="db-menu" id="keys">
     <button type="button" data-keys><span class="db-icon" aria-hidden="true">keyboard</span>Keyboard shortcuts</button>
@@ -89,6 +89,7 @@ def _draw_account(person: PersonServices) -> None:
                 facts.MEMORY, label=words.MEMORY, icon=":material/bookmarks:", width="stretch"
             )
             st.page_link(USAGE, label=words.USAGE, icon=":material/bar_chart:", width="stretch")
+            st.page_link(DATA, label=words.YOUR_DATA, icon=":material/stacks:", width="stretch")
             if is_admin:
                 st.page_link(
                     ADMIN, label=words.ADMIN, icon=":material/shield_person:", width="stretch"

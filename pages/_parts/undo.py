@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from html import escape
 from uuid import UUID, uuid4
@@ -29,8 +30,10 @@ from services.domain import (
     Thread,
 )
 from services.domain.memories import DeletedMemories
-from services.errors import Stale, StoreUnavailable
+from services.errors import NotFound, Stale, StoreUnavailable
 
+_UNUSED = "Not used for a while"
+_MOST_CHATS, _MOST_SECONDS = 20_000, 3600  # as the database allows
 _SECONDS = 20  # assets/style.css shows the line as long
 
 
@@ -90,6 +93,29 @@ def branches_dialog(conversation: Conversation) -> None:
         st.rerun()
 
 
+@st.dialog(words.DELETE_CHATS, width="small", on_dismiss="rerun")
+@show_errors()
+def chats_dialog() -> None:
+    """Delete all conversations, or those that were not used for some days."""
+    recent = find_person().store.conversations.recent
+    doomed = [*recent(_MOST_CHATS), *recent(_MOST_CHATS, is_archived=True)]
+    if st.radio("Which", [_UNUSED, "All of them"], key="which-chats") == _UNUSED:
+        days = st.number_input("Days", 1, 3650, 90, key="unused-days")
+        since = datetime.now(UTC) - timedelta(days=days)
+        doomed = [one for one in doomed if one.updated_at < since]
+    if not doomed:
+        st.markdown("There are no such chats.")
+        return
+    count = words.count(len(doomed), "chat")
+    st.markdown(
+        f"**{count}** will be deleted, archived ones too. You can undo this for 20 seconds."
+    )
+    if editing.is_confirmed(f"Delete {count}", f"delete-{len(doomed)}"):
+        with st.spinner("Deleting…"):
+            discard_all(doomed)
+        st.rerun()
+
+
 def _is_confirmed(thread: Thread, doomed: Sequence[Message], what: str) -> bool:
     """Draw *what* will be deleted, with the number of messages for `{}`, and the buttons; return whether Delete was pressed."""
     count = words.count(thread.count(doomed), "message")
@@ -118,6 +144,22 @@ def discard(conversation: Conversation) -> None:
     _offer(_Deletion(conversation.id, name, restore))
     if was_open:
         go_to_conversation(None)
+
+
+def discard_all(conversations: Sequence[Conversation]) -> None:
+    """Delete *conversations*, and offer to restore them together. Raise what the chat raises."""
+    deletions = find_person().chat.deletions
+    seconds = min(_SECONDS + len(conversations) // 10, _MOST_SECONDS)  # until the last is deleted
+    for conversation in conversations:
+        deletions.discard(conversation.id, seconds)
+
+    def restore() -> None:
+        store = find_person().store.conversations
+        for conversation in conversations:
+            with suppress(NotFound):
+                store.restore(conversation.id)
+
+    _offer(_Deletion(uuid4(), words.count(len(conversations), "chat"), restore))
 
 
 def delete_fact(fact: Fact) -> None:

@@ -5,7 +5,7 @@ from datetime import date, datetime
 from typing import Literal, Protocol
 
 from services.domain import ConversationId, Purpose
-from services.domain.accounts import AuditEntry
+from services.domain.data import StoredData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class LedgerEntry:
 
 
 class UsageReports(Protocol):
-    """The usage of one user. Nothing of it is sealed, so chat and pages see it as a store has it.
+    """The usage of one user, and what is stored. No figure is sealed, so chat and pages see them as a store has them.
 
     Days are of UTC, at most 367. All methods raise SignedOut and StoreUnavailable.
     """
@@ -94,6 +94,6 @@ class UsageReports(Protocol):
         """The entries of the same turns, the oldest first."""
         ...
 
-    def account_changes(self) -> list[AuditEntry]:
-        """The newest 100 entries of the audit about the user."""
+    def stored(self) -> StoredData:
+        """The rows of the user, as they are now."""
         ...

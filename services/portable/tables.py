@@ -2,8 +2,7 @@
 
 import csv
 import io
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import Field, fields
 from datetime import datetime
 from decimal import Decimal
@@ -83,8 +82,6 @@ def _cell(value: object) -> str | int:
             return value
         case datetime():
             return value.isoformat(timespec="seconds")
-        case Mapping():
-            return json.dumps(value, ensure_ascii=False)
         case _:
             return str(value)
 

@@ -26,6 +26,7 @@ from services.domain import (
     TurnId,
     UserId,
 )
+from services.domain.data import HeldData
 from services.domain.turns import Begun, Ending, Lease, NewTurn, OpenTurn
 from services.domain.usage import UsageReports
 
@@ -128,6 +129,10 @@ class Conversations(Protocol):
 
     def cached(self, conversation_id: ConversationId) -> Thread | None:
         """The conversation as it was last read by this process."""
+        ...
+
+    def held(self) -> HeldData:
+        """The text of all conversations that is in the memory of this process."""
         ...
 
     def rename(self, conversation_id: ConversationId, title: str) -> None:

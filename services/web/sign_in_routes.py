@@ -1,4 +1,5 @@
-"""Routes that set and clear the session cookie: `/account` (sign up), `/session` (sign in), `/session/end`.
+"""Routes that set and clear the session cookie: `/account` (sign up), `/account/end` (delete it), `/session` (sign in),
+`/session/end`.
 
 Native forms post here; the answer is always a redirect, with a reason in the query after a refusal. No
 address and no log repeats what was entered.
@@ -22,11 +23,12 @@ from services.errors import (
     StoreUnavailable,
     TooManyAttempts,
     WeakPassword,
+    WrongCredentials,
 )
 from services.events import log_event
 from services.store.port import Store
 from services.store.supabase.sessions import AppSession
-from services.web.attempts import DEVICE_SECONDS, Attempts
+from services.web.attempts import DEVICE_SECONDS, Attempt, Attempts
 from services.web.origin import Origin
 from services.web.session_cache import SessionCache
 
@@ -35,7 +37,7 @@ _REASONS = {error: reason for reason, error in SIGN_IN_REASONS.items()}
 
 @dataclass(frozen=True, slots=True)
 class SignInRoutes:
-    """Signing up, in and out."""
+    """Signing up, in and out, and deleting an account."""
 
     session_cache: Callable[[], SessionCache]  # works once the backend has started
     attempts: Attempts
@@ -46,6 +48,7 @@ class SignInRoutes:
     def routes(self) -> list[Route]:
         return [
             Route("/account", self._sign_in, methods=["POST"]),
+            Route("/account/end", self._delete, methods=["POST"]),
             Route("/session", self._sign_in, methods=["POST"]),
             Route("/session/end", self._sign_out, methods=["POST"]),
         ]
@@ -59,12 +62,10 @@ class SignInRoutes:
             )
         email, target = email.strip(), _local_path(target)
         is_new = request.url.path == "/account"
-        address = self.origin.client_address(request)
-        device = request.cookies.get(self.origin.cookie_name(request, "device"), "")
         attempt = (
-            self.attempts.sign_up(email, address)
+            self.attempts.sign_up(email, self.origin.client_address(request))
             if is_new
-            else self.attempts.sign_in(email, address, device)
+            else self._attempt(request, email)
         )
         try:
             async with self.attempts.reserve(attempt) as reservation:
@@ -84,6 +85,11 @@ class SignInRoutes:
         device = self.attempts.device_cookie(email)
         self._set_cookie(answer, request, "device", device, DEVICE_SECONDS)
         return answer
+
+    def _attempt(self, request: Request, email: str) -> Attempt:
+        """An attempt to enter the password of *email*."""
+        device = request.cookies.get(self.origin.cookie_name(request, "device"), "")
+        return self.attempts.sign_in(email, self.origin.client_address(request), device)
 
     def _visible_target(self, session: AppSession, target: str) -> str:
         """*target*, or the front page if *target* is another user's conversation."""
@@ -107,6 +113,32 @@ class SignInRoutes:
             return RedirectResponse(_with_reason("/", error), 303)
         answer = RedirectResponse("/", 303)
         self._set_cookie(answer, request, "sid", "", 0)
+        return answer
+
+    async def _delete(self, request: Request) -> Response:
+        """Delete the account of the session, if its address and password are entered again."""
+        if not self.origin.is_same_origin(request):
+            return _other_site()
+        async with request.form(max_files=0, max_fields=10) as form:
+            email, password = (str(form.get(name, "")) for name in ("address", "password"))
+        cookie, cache = self.origin.session_cookie(request), self.session_cache()
+        try:
+            session = await run_sync(cache.find, cookie) if cookie else None
+            if cookie is None or session is None:
+                return RedirectResponse("/data", 303)
+            if email.strip().casefold() != session.email.casefold():
+                raise WrongCredentials
+            attempt = self._attempt(request, session.email)
+            async with self.attempts.reserve(attempt) as reservation:
+                await run_sync(cache.sessions.delete_account, session, password, reservation)
+        except AppError as error:
+            return RedirectResponse(_with_reason("/data", error), 303)
+        log_event("account.deleted", user=session.user_id)
+        with suppress(StoreUnavailable):  # the database has ended it
+            await run_sync(cache.leave, cookie)
+        answer = RedirectResponse("/?reason=deleted", 303)
+        for name in ("sid", "device"):
+            self._set_cookie(answer, request, name, "", 0)
         return answer
 
     def _set_cookie(

@@ -221,3 +221,64 @@ def test_redirect_leads_to_no_other_users_conversation(session_cache, account):
     assert location(omar, place, before) == "/"
     assert location(omar, "/admin", before) == "/admin"
     assert location(omar, place) == place  # a link that was sent: the page says that it has none
+
+
+# --- deleting an account ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def delete(account):
+    """Sends the form that deletes the account, as its user or with other *fields*."""
+    client, email, cookie = account
+
+    def send(headers=(), **fields):
+        data = {"address": email, "password": PASSWORD} | fields
+        return client.post("/account/end", data=data, headers=sent(cookie) | dict(headers))
+
+    return send
+
+
+def test_deleting_an_account_ends_its_session_and_clears_the_cookies(
+    session_cache, account, delete
+):
+    client, email, cookie = account
+    assert session_cache.find(cookie)
+
+    answer = delete(address=email.upper())
+
+    assert (answer.status_code, answer.headers["location"]) == (303, "/?reason=deleted")
+    assert ["Max-Age=0" in one for one in answer.headers.get_list("set-cookie")] == [True, True]
+    assert session_cache.find(cookie) is None
+    assert "reason=" in client.post("/session", data=form(email)).headers["location"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"address": "omar@daybook.test"}, {"password": "a wrong password"}, {"password": ""}]
+)
+def test_account_is_not_deleted_without_its_address_and_password(
+    session_cache, account, delete, wrong
+):
+    answer = delete(**wrong)
+
+    assert answer.headers["location"] == "/data?reason=wrong"
+    assert "set-cookie" not in answer.headers
+    assert session_cache.find(account[2])
+
+
+def test_guesses_at_the_password_of_an_account_are_throttled(delete):
+    answers = [delete(password="a wrong password").headers["location"] for _ in range(11)]
+
+    assert set(answers[:10]) == {"/data?reason=wrong"}
+    assert answers[10].startswith("/data?reason=slow")
+
+
+def test_last_admin_is_told_why_the_account_stays(delete, fail):
+    fail("delete_account", errors.LastAdmin())
+
+    assert delete().headers["location"] == "/data?reason=last-admin"
+
+
+def test_account_is_deleted_by_a_form_of_ours_alone(session_cache, account, delete):
+    assert delete({"origin": "https://evil.example"}).status_code == 403
+    assert delete({"cookie": ""}).headers["location"] == "/data"
+    assert session_cache.find(account[2])

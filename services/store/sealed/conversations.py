@@ -15,6 +15,7 @@ from services.domain import (
     SpaceId,
     Thread,
 )
+from services.domain.data import HeldData
 from services.domain.limits import checked_instructions, checked_title
 from services.domain.policies import policy_size
 from services.errors import Stale, StoreUnavailable, Tampered
@@ -93,6 +94,9 @@ class SealedConversations:
     def cached(self, conversation_id: ConversationId) -> Thread | None:
         checked = self._opened.checked(conversation_id)
         return checked.thread if checked else None
+
+    def held(self) -> HeldData:
+        return self._opened.held()
 
     def rename(self, conversation_id: ConversationId, title: str) -> None:
         self._set_title(conversation_id, checked_title(title), "person")

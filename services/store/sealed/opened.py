@@ -24,6 +24,7 @@ from services.domain import (
     TurnCost,
     TurnId,
 )
+from services.domain.data import HeldData
 from services.domain.policies import policy_named
 from services.errors import ChangedElsewhere, NotFound, Stale, Tampered
 from services.store.rows import (
@@ -81,6 +82,20 @@ class OpenedConversation:
         default_factory=lambda: LruCache[TurnId, TurnCost](_MOST_COSTS)
     )
 
+    def held(self) -> HeldData:
+        """The text of it."""
+        thread = self.checked.thread if self.checked else None
+        texts = [message.body for message in thread.messages] if thread else []
+        texts += [self.title[1]] if self.title else []
+        texts += [text or "" for _, text in list(self.texts.values())]
+        texts += [text for _, text in self.receipts.items()]
+        texts += [thoughts.text for _, thoughts in self.thoughts.items()]
+        return HeldData(
+            conversations=1 if thread else 0,
+            messages=len(thread.messages) if thread else 0,
+            text_bytes=sum(len(text.encode()) for text in texts),
+        )
+
 
 class OpenedConversations:
     """The opened conversations of one user, and the keys that open them."""
@@ -107,6 +122,10 @@ class OpenedConversations:
         """The thread as it was last read here."""
         held = self._opened.get(conversation_id)
         return held.checked if held else None
+
+    def held(self) -> HeldData:
+        """The text of all conversations that is cached."""
+        return sum((one.held() for _, one in self._opened.items()), HeldData())
 
     def head_of(self, thread: Thread) -> Head:
         """The head to continue from. Raise Stale if *thread* was read again since at another revision, Tampered."""

@@ -34,7 +34,14 @@ from services.errors import (
     TooManyAttempts,
 )
 from services.events import log_event
-from services.store.supabase.api import Gateway, Hidden, RpcResult, ServerCalls, UserCalls
+from services.store.supabase.api import (
+    Gateway,
+    Hidden,
+    RpcResult,
+    ServerCalls,
+    UserCalls,
+    refusal,
+)
 from services.store.supabase.auth import AuthTokens
 from services.threads import in_thread
 
@@ -206,6 +213,20 @@ class Sessions:
     ) -> tuple[Cookie, AppSession]:
         """Sign in. Raise the errors of `auth.sign_in` and of *reservation*, Suspended, Tampered."""
         return self._start(auth.sign_in(self.gateway.client(), email, password), reservation)
+
+    def delete_account(
+        self, session: AppSession, password: str, reservation: Reservation = lambda: None
+    ) -> None:
+        """Shut the account of *session* for good and destroy its keys; all its sessions end.
+
+        Raise WrongCredentials, LastAdmin, the errors of `auth.sign_in` and of *reservation*.
+        """
+        client = self.gateway.client()
+        auth.sign_out(client, auth.sign_in(client, session.email, password))  # it was a check
+        reservation()
+        answer = session.calls.call("delete_account")
+        if not answer.ok:
+            raise refusal("delete_account", answer.reason)
 
     def open(self, cookie: Cookie) -> AppSession:
         """The session of *cookie*, with its keys. Raise SignedOut, StoreUnavailable, Tampered."""

@@ -5,13 +5,13 @@ from datetime import date
 
 from pydantic import TypeAdapter
 
-from services.domain.accounts import AuditEntry
+from services.domain.data import StoredData
 from services.domain.usage import LedgerEntry, UsageReport
 from services.store.supabase.api import UserCalls, every_row
 
 _REPORT = TypeAdapter(UsageReport)
+_STORED = TypeAdapter(StoredData)
 _ENTRIES = TypeAdapter(list[LedgerEntry])
-_AUDIT = TypeAdapter(list[AuditEntry])
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class SupabaseUsage:
 
         return every_row(read)
 
-    def account_changes(self) -> list[AuditEntry]:
-        return self.calls.select("my_audit", _AUDIT)
+    def stored(self) -> StoredData:
+        return self.calls.select("my_data", _STORED)
 
 
 def _days(first_day: date, last_day: date) -> dict[str, str]:

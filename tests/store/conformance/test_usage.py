@@ -1,11 +1,21 @@
 """Usage: added up by day, purpose and conversation, and entry by entry."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 
-from services.domain import Outcome, Purpose
-from tests.store.conformance.talk import answer, destroy, first_turn, new_turn, say
+from services.domain import Fact, FactId, Outcome, Purpose, Space, SpaceId
+from tests.store.conformance.talk import (
+    NOON,
+    UNDO_SECONDS,
+    answer,
+    delete,
+    destroy,
+    first_turn,
+    new_turn,
+    say,
+)
 
 
 @pytest.fixture
@@ -68,3 +78,43 @@ def test_usage_of_other_days_and_users_is_left_out(backend, maya, days):
     assert maya.usage.ledger(long_ago, long_ago) == []
     assert not maya.usage.report(long_ago, long_ago).days
     assert not backend.user().usage.report(*days).days
+
+
+def test_figures_count_what_is_stored(backend, maya, garden):
+    before = maya.usage.stored()
+    other = answer(maya, first_turn("Why?"), "So.", cost_micro=5)
+    maya.conversations.archive(other.conversation.id)
+    maya.spaces.keep(Space(id=SpaceId(uuid4()), name="Allotment", created_at=NOON))
+    maya.facts.keep(Fact(id=FactId(uuid4()), text="Grows leeks.", since=NOON))
+
+    stored = maya.usage.stored()
+
+    assert (stored.conversations, stored.archived) == (before.conversations + 1, 1)
+    assert stored.messages == before.messages + 2 == len(garden.messages) + 2
+    assert (stored.spaces, stored.facts) == (1, 1)
+    assert stored.sealed_bytes > before.sealed_bytes > 0
+    assert stored.ledger_entries == before.ledger_entries + 1
+    assert stored.ledger_since
+
+
+def test_deleted_conversation_is_counted_until_it_is_destroyed(backend, maya):
+    thread = answer(maya, first_turn("Why?"), "So.")
+    delete(maya, answer(maya, first_turn("When?"), "Soon."), 1)
+    maya.conversations.discard(thread.conversation.id, UNDO_SECONDS)
+
+    stored = maya.usage.stored()
+
+    assert (stored.conversations, stored.messages, stored.deleted) == (1, 1, 1)
+    assert stored.destroyed_at
+    backend.let_pass(UNDO_SECONDS + 1)
+    backend.sweep()
+    assert maya.usage.stored().deleted == 0
+
+
+def test_text_held_by_a_process_is_counted_until_forgotten(maya, garden, garden_id):
+    held = maya.conversations.held()
+
+    assert (held.conversations, held.messages) == (1, len(garden.messages))
+    assert held.text_bytes >= sum(len(message.body) for message in garden.messages)
+    maya.conversations.forget(garden_id)
+    assert maya.conversations.held().messages == 0

@@ -1,0 +1,67 @@
+"""The layers that hold a user's data, as a diagram: each a box of lines, from the browser to the database."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+_LINE, _PADDING, _GAP = 22, 16, 34  # pixels
+_TITLE = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A box of the diagram. *first_line* may be filled in by the browser."""
+
+    title: str
+    lines: Sequence[str]
+    mark: str = ""  # an attribute of the first line
+
+    @property
+    def height(self) -> int:
+        return _TITLE + _LINE * len(self.lines) + _PADDING
+
+
+def diagram(tab: Layer, server: Layer, database: Layer, model: Layer) -> str:
+    """An SVG as wide as its place: the tab above the server, which stands above the database and the model.
+
+    Its texts are real ones, in reading order, for screen readers.
+    """
+    below_tab = tab.height + _GAP
+    below_server = below_tab + server.height + _GAP
+    height = below_server + max(database.height, model.height)
+    parts = [
+        _box(tab, "0", 0, "100%", tab.height),
+        _arrow("50%", tab.height),
+        _box(server, "0", below_tab, "100%", server.height),
+        _arrow("24%", below_server - _GAP),
+        _arrow("76%", below_server - _GAP),
+        _box(database, "0", below_server, "48.5%", height - below_server),
+        _box(model, "51.5%", below_server, "48.5%", height - below_server),
+    ]
+    return (
+        f'<svg class="db-layers" width="100%" height="{height}" role="group" '
+        f'aria-label="Where your data is">{"".join(parts)}</svg>'
+    )
+
+
+def _box(layer: Layer, x: str, y: int, width: str, height: int) -> str:
+    texts = "".join(
+        f'<text x="{_PADDING}" y="{_TITLE + _LINE * (number + 1) - 4}"'
+        f"{' ' + layer.mark if layer.mark and not number else ''}>{escape(line)}</text>"
+        for number, line in enumerate(layer.lines)
+    )
+    return (
+        f'<svg x="{x}" y="{y}" width="{width}" height="{height}">'
+        f'<rect x="1" y="1" width="100%" height="{height - 2}" rx="12"></rect>'
+        f'<text x="{_PADDING}" y="{_TITLE - 4}" class="db-layer">{escape(layer.title)}</text>'
+        f"{texts}</svg>"
+    )
+
+
+def _arrow(x: str, y: int) -> str:
+    """A line with a head at both ends, between two boxes."""
+    heads = "".join(
+        f'<svg x="{x}" y="{at}" overflow="visible"><path d="{path}"></path></svg>'
+        for at, path in ((y + 5, "M-5 6 L0 0 L5 6"), (y + _GAP - 11, "M-5 0 L0 6 L5 0"))
+    )
+    return f'<line x1="{x}" y1="{y + 5}" x2="{x}" y2="{y + _GAP - 5}"></line>{heads}'

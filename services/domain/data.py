@@ -1,0 +1,36 @@
+"""A user's data in figures: in the database, and in the memory of this process."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredData:
+    """The rows that the database has of one user."""
+
+    conversations: int  # without deleted ones
+    archived: int  # of them
+    messages: int
+    spaces: int
+    facts: int
+    sealed_bytes: int  # of all texts, deleted ones too, as they lie on the disk
+    deleted: int  # conversations that are still to be destroyed
+    destroyed_at: datetime | None  # the last of these
+    ledger_entries: int
+    ledger_since: date | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldData:
+    """The text of one user that this process holds opened."""
+
+    conversations: int = 0
+    messages: int = 0
+    text_bytes: int = 0
+
+    def __add__(self, other: "HeldData") -> "HeldData":
+        return HeldData(
+            conversations=self.conversations + other.conversations,
+            messages=self.messages + other.messages,
+            text_bytes=self.text_bytes + other.text_bytes,
+        )

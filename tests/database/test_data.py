@@ -1,0 +1,36 @@
+"""A user's data in figures: of the caller's rows alone."""
+
+import pytest
+
+from tests.database.people import SIGNED_OUT
+
+
+@pytest.fixture
+def maya(world):
+    return world.person()
+
+
+def test_figures_are_the_callers_own(world, maya):
+    omar = world.person()
+    garden = maya.create_conversation()
+    maya.finish(maya.begin(garden)["turn"], 1, 400)
+
+    mine, theirs = maya.call("my_data"), omar.call("my_data")
+
+    assert (mine["conversations"], mine["messages"]) == (1, 2)
+    assert mine["ledger_entries"] == world.one("select count(*) from private.ledger")
+    assert mine["sealed_bytes"] == world.one(
+        "select sum(pg_column_size(title)) + (select sum(pg_column_size(body)) from public.messages)"
+        " + coalesce((select sum(pg_column_size(body)) from public.receipts), 0) from public.conversations"
+    )
+    assert theirs == {
+        **dict.fromkeys(("conversations", "archived", "messages", "spaces", "facts"), 0),
+        **dict.fromkeys(("sealed_bytes", "deleted", "ledger_entries"), 0),
+        **dict.fromkeys(("destroyed_at", "ledger_since")),
+    }
+
+
+def test_figures_are_refused_without_a_session(world, maya):
+    world.sign_out(maya)
+
+    assert maya.refusal("my_data") == SIGNED_OUT

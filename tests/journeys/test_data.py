@@ -1,0 +1,57 @@
+"""Your data: seen in its layers, cleared, exported, and deleted with the account while a reply is being written."""
+
+import json
+from zipfile import ZipFile
+
+from playwright.sync_api import expect
+
+from tests.journeys.people import FOR_EVER, PASSWORD
+from tests.journeys.seeds import database
+from tests.stack.apps import until
+
+
+def test_data_is_exported_and_deleted_with_the_account(app, person):
+    maya = person()
+    maya.arrives()
+    maya.asks("How do I prune a pear?")
+    maya.hears_all_of("You said: How do I prune a pear?")
+    maya.composer.fill("And a plum?")
+    maya.page.locator(".st-key-account-menu button").click()
+    maya.page.get_by_role("link", name="Your data").click()
+    layers = maya.page.get_by_role("group", name="Where your data is")
+    expect(layers).to_contain_text("1 unsent draft")
+    expect(layers).to_contain_text("2 messages")
+
+    with maya.page.expect_download() as download:
+        maya.page.get_by_role("button", name="Export everything").click()
+    with ZipFile(download.value.path()) as archive:
+        assert json.loads(archive.read("manifest.json"))["counts"]["messages"] == 2
+    maya.page.get_by_role("button", name="Clear this browser").click()
+    expect(layers).to_contain_text("0 unsent drafts")
+    assert "plum" not in maya.stored()
+
+    other = maya.new_tab()
+    other.visit()
+    other.is_welcome()
+    other.asks(f"Go on. {FOR_EVER}")
+    other.hears("word2")
+    form = maya.page.locator('form[action="/account/end"]')
+    form.get_by_label("Your e-mail").fill(maya.email)
+    form.get_by_label("Password").fill("not my password")
+    form.get_by_role("button").click()
+    maya.sees("Wrong e-mail or password.")
+    form.get_by_label("Your e-mail").fill(maya.email)
+    form.get_by_label("Password").fill(PASSWORD)
+    form.get_by_role("button").click()
+    maya.sees("Your account is deleted.")
+    maya.is_asked_to_sign_in()
+    other.is_signed_out_before_long()
+    with database(app) as rows:
+        rows.autocommit = True
+
+        def left():
+            found = rows.execute("select count(*) from auth.users where email = %s", [maya.email])
+            return found.fetchone()[0]
+
+        until(lambda: not left())
+    assert maya.complaints() == []

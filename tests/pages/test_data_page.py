@@ -1,0 +1,113 @@
+"""The page "Your data": figures of each layer, what clears it, and why an account is not deleted."""
+
+import json
+import re
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+
+from pages._parts.undo import chats_dialog
+from services.domain import Fact, FactId
+from services.errors import LastAdmin
+from tests.fakes import NOON
+from tests.pages.conftest import in_dialog, press, pressed
+from tests.stores import USAGE
+
+
+@pytest.fixture
+def open_data(open_app, maya):
+    return lambda **query: open_app(maya, **query).switch_page("pages/data.py").run()
+
+
+def diagram(app):
+    """The texts of the diagram."""
+    drawn = [
+        json.loads(one.proto.json)
+        for one in app.get("bidi_component")
+        if one.proto.component_name == "drawing"
+    ]
+    return re.findall(r"<text[^>]*>(.*?)</text>", drawn[0])
+
+
+def said(app):
+    return "\n".join(each.value for each in (*app.markdown, *app.text))
+
+
+def titles(database, **of):
+    return {one.title for one in database.conversations.recent(**of)}
+
+
+def test_diagram_has_the_figures_of_each_layer(open_data, database, maya):
+    garden = database.hold("Garden", "One", "Two")
+    database.hold("Pond", "Three", "Four")
+    maya.store.facts.keep(Fact(id=FactId(uuid4()), text="Grows leeks.", since=NOON))
+    maya.store.conversations.thread(garden)
+
+    texts = diagram(open_data())
+
+    assert texts[:2] == ["This browser", "Unsent drafts"]
+    assert any(text.startswith("1 chat open: 2 messages, ") for text in texts)
+    assert {"2 chats", "4 messages", "1 memory, 0 spaces", "2 requests"} <= set(texts)
+    assert f"{2 * USAGE.prompt:,} tokens sent" in texts
+
+
+def test_clearing_server_memory_leaves_no_opened_chat(open_data, database, maya):
+    maya.store.conversations.thread(database.hold("Garden", "One", "Two"))
+
+    app = pressed(open_data(), "drop-caches")
+
+    assert any(text.startswith("0 chats open: 0 messages") for text in diagram(app))
+
+
+def test_context_of_the_chosen_chat_is_cleared(open_data, database):
+    garden = database.hold("Garden", "One", "Two")
+    database.hold("Pond", "Three", "Four")
+    app = open_data()
+
+    app.selectbox(key="to-clear").set_value(garden).run()
+    pressed(app, "clear-context")
+
+    resets = {one.conversation.title: one.conversation.reset_seq for one in database.threads()}
+    assert resets == {"Garden": 2, "Pond": 0}
+
+
+def test_all_chats_are_deleted_and_restored(open_data, database):
+    database.hold("Garden", "One", "Two")
+    database.conversations.archive(database.hold("Pond", "Three", "Four"))
+    app = pressed(open_data(), "delete-chats")
+    assert "There are no such chats." in said(app)
+
+    in_dialog(app, chats_dialog).radio(key="which-chats").set_value("All of them").run()
+    pressed(in_dialog(app, chats_dialog), "danger-delete-2")
+    assert titles(database) == titles(database, is_archived=True) == set()
+
+    press(app, "Undo")
+    assert (titles(database), titles(database, is_archived=True)) == ({"Garden"}, {"Pond"})
+
+
+def test_only_unused_chats_are_deleted(open_data, database):
+    database.hold("Garden", "One", "Two")
+    database.let_pass(-100 * 86400)
+    database.hold("Pond", "Three", "Four")
+    database.let_pass(100 * 86400)
+    app = pressed(open_data(), "delete-chats")
+
+    pressed(in_dialog(app, chats_dialog), "danger-delete-1")
+
+    assert titles(database) == {"Garden"}
+
+
+def test_progress_of_a_running_export_is_shown(open_data, maya):
+    maya.export = SimpleNamespace(done=3, total=10, is_over=False)
+
+    (bar,) = open_data().get("progress")
+
+    assert bar.proto.text == "Exporting: 3 of 10 chats"
+
+
+def test_account_that_is_not_deleted_has_its_reason(open_data):
+    app = open_data()
+    app.query_params["reason"] = "last-admin"
+
+    assert [error.value for error in app.run().error] == [LastAdmin.public]
