@@ -6,7 +6,7 @@ from typing import Any, cast
 import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import streamlit as st
 
-from pages._parts import sidebar, turns, usage_chart, words
+from pages._parts import audit_table, sidebar, turns, usage_chart, words
 from pages._parts.elements import row
 from pages._session import callbacks, open_dialog, person_services, show_errors
 from services.bootstrap import PersonServices
@@ -88,10 +88,18 @@ def _draw_usage(person: PersonServices) -> None:
     _draw_sums(person, report)
 
 
+def _draw_changes(person: PersonServices) -> None:
+    if changes := person.store.usage.account_changes():
+        with st.container(key="account-changes"):
+            st.markdown("**Changes to your account**")
+            audit_table.draw(changes, names_users=False)
+
+
 person = person_services()
 sidebar.draw_top()
 with show_errors():
     _draw_usage(person)
+    _draw_changes(person)
 said = turns.draw_refusals(has_composer=False)
 open_dialog()
 sidebar.draw_rest(person)

@@ -12,7 +12,14 @@ from services.chat.service import Chat
 from services.chat.setup import Choices
 from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat
 from services.domain import AccountRole, ConversationId, Purpose, SessionId, UserId
-from services.domain.accounts import Account, DeploymentSettings, Limits, PeoplePage, UserUsage
+from services.domain.accounts import (
+    Account,
+    AuditEntry,
+    DeploymentSettings,
+    Limits,
+    PeoplePage,
+    UserUsage,
+)
 from services.domain.context import ContextMessage
 from services.domain.models import ModelInfo, ModelSettings
 from services.domain.usage import DayUsage, PurposeUsage, TotalUsage
@@ -109,6 +116,7 @@ class FakeAdministration:
     failure: Exception | None = None  # of every change
     total_usage: TotalUsage = TOTAL_USAGE
     settings: DeploymentSettings = DEPLOYMENT
+    entries: list = field(default_factory=list)  # the newest first
 
     def people(self, words, order, *, is_descending, skip=0, at_most=500):
         self.asked.append((words, order, is_descending, skip))
@@ -144,6 +152,11 @@ class FakeAdministration:
 
     def suspend(self, user_id, *, is_suspended):
         self._change("suspended", user_id, is_suspended)
+
+    def audit(self, before=10**6, at_most=500):
+        if not self.is_admin:
+            raise NotFound
+        return [entry for entry in self.entries if entry.id < before][:at_most]
 
     def _change(self, *change):
         if self.failure:
@@ -266,6 +279,18 @@ class FakePerson:
             daily_cap_tokens=ledger.daily_tokens,
             tokens_today=ledger.tokens_today,
         )
+
+
+def an_entry(number, action="caps.set", **detail):
+    """Return an entry of the audit."""
+    return AuditEntry(
+        id=number,
+        at=NOON,
+        action=action,
+        actor="ruth@daybook.test",
+        target="jonas@daybook.test",
+        detail=detail,
+    )
 
 
 def a_person(email):

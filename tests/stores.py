@@ -45,6 +45,7 @@ class InMemoryUsage:
 
     def __init__(self, tables):
         self._tables = tables
+        self.changes = []  # of the account
 
     def ledger(self, first_day, last_day):
         return [
@@ -60,6 +61,9 @@ class InMemoryUsage:
             )
             for number, turn in enumerate(self._settled(first_day, last_day), start=1)
         ]
+
+    def account_changes(self):
+        return self.changes
 
     def report(self, first_day, last_day):
         def grouped(key):

@@ -212,3 +212,40 @@ begin
     jsonb_build_object('monthly_cap_micro', new_monthly_cap_micro));
   return '{"ok": true}';
 end $$;
+
+-- functions: the audit ----------------------------------------------------------------------------------
+
+-- Entries of the audit, the newest first: 500 at most, with smaller ids than *before*. Users who are gone are named by their
+-- ids; an actor of null is an operator, or the database.
+create function private.list_audit(me uuid, before bigint, at_most integer) returns table (
+  id bigint, at timestamptz, action text, actor text, target text, detail jsonb
+) language plpgsql stable as $$
+begin
+  perform private.require_admin(me);
+  return query
+    select entry.id, entry.at, entry.action, coalesce(actor.email::text, entry.actor::text),
+      coalesce(target.email::text, entry.target::text), entry.detail
+    from private.audit entry
+    left join auth.users actor on actor.id = entry.actor
+    left join auth.users target on target.id = entry.target
+    where entry.id < before
+    order by entry.id desc
+    limit least(at_most, 500);
+end $$;
+
+-- The newest 100 entries about a user; no other user is named. No proof: it returns only the caller's entries.
+create function private.my_audit() returns table (
+  id bigint, at timestamptz, action text, actor text, target text, detail jsonb
+) language plpgsql stable as $$
+declare
+  person uuid := private.require_me();
+begin
+  return query
+    select entry.id, entry.at, entry.action,
+      case entry.actor when person then 'You' else case when entry.actor is not null then 'Admin' end end, null::text,
+      entry.detail
+    from private.audit entry
+    where entry.target = person
+    order by entry.id desc
+    limit 100;
+end $$;

@@ -46,10 +46,8 @@ begin
     is_offered = offered
   where model = model_name
   returning * into changed;
-  if changed is distinct from known then
-    perform private.note(me, 'model.set', null, jsonb_build_object('model', model_name,
-      'from', to_jsonb(known) - 'model', 'to', to_jsonb(changed) - 'model'));
-  end if;
+  perform private.note_changes(me, 'model.set', null, to_jsonb(known), to_jsonb(changed),
+    jsonb_build_object('model', model_name));
   return '{"ok": true}';
 end $$;
 
@@ -60,7 +58,7 @@ begin
   update private.settings set refuses_unknown_prices = refused where id and refuses_unknown_prices <> refused;
   if found then
     perform private.note(me, 'model.unknown_prices', null,
-      jsonb_build_object('from', jsonb_build_object('refused', not refused), 'to', jsonb_build_object('refused', refused)));
+      jsonb_build_object('refused', jsonb_build_array(not refused, refused)));
   end if;
   return '{"ok": true}';
 end $$;

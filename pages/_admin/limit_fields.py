@@ -16,9 +16,9 @@ def draw(form: str, stored: Limits | None) -> None:
     fields = {
         "day": (f"{words.DAILY_LIMIT} ($)", _DOLLARS, stored and stored.daily_cap_micro),
         "month": (f"{words.MONTHLY_LIMIT} ($)", _DOLLARS, stored and stored.monthly_cap_micro),
-        "tokens": ("Tokens a day", _TOKENS, stored and stored.daily_cap_tokens),
-        "pace": ("Messages a minute", _TURNS, stored and stored.max_per_minute),
-        "open": ("Replies at once", _OPEN, stored and stored.max_open),
+        "tokens": (words.TOKENS_A_DAY, _TOKENS, stored and stored.daily_cap_tokens),
+        "pace": (words.MESSAGES_A_MINUTE, _TURNS, stored and stored.max_per_minute),
+        "open": (words.REPLIES_AT_ONCE, _OPEN, stored and stored.max_open),
     }
     with row(gap="small"):
         for name, (label, most, value) in fields.items():

@@ -22,7 +22,7 @@ _ORDERS = {
     PeopleOrder.EMAIL: "E-mail address",
 }
 _COLUMNS = {
-    "User": st.column_config.TextColumn(width=190, pinned=True),
+    words.USER: st.column_config.TextColumn(width=190, pinned=True),
     words.LAST_ACTIVE: st.column_config.DatetimeColumn(),
 }
 _NUMBERS = (
@@ -44,7 +44,7 @@ _PAGE = 100
 
 def table_row(user: UserUsage) -> dict[str, object]:
     return {
-        "User": user.email,
+        words.USER: user.email,
         "Role": "Suspended" if user.is_suspended else user.role.value.capitalize(),
         "Messages today": user.turns_today,
         words.COST_TODAY: user.cost_today_micro / words.MILLION,

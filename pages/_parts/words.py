@@ -45,6 +45,8 @@ UNTITLED = "Untitled"
 # sentences and fields
 CHANGED_ELSEWHERE = "This changed in another tab. Press again to replace the current version:"
 INPUT_TOKENS, OUTPUT_TOKENS, MODEL, TODAY = "Input tokens", "Output tokens", "Model", "Today"
+TOKENS_A_DAY, MESSAGES_A_MINUTE = "Tokens a day", "Messages a minute"
+REPLIES_AT_ONCE, USER = "Replies at once", "User"
 COST, MESSAGES, COST_TODAY = "Cost", "Messages", "Cost today"
 COST_THIS_MONTH, MESSAGES_THIS_MONTH = "Cost this month", "Messages this month"
 DAILY_LIMIT, MONTHLY_LIMIT, LAST_ACTIVE = "Daily limit", "Monthly limit", "Last active"

@@ -1,5 +1,6 @@
 """Accounts, and the usage and cost of model calls."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -147,3 +148,15 @@ class PeoplePage:
 
     people: tuple[UserUsage, ...]
     total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """A change that an admin, an operator or a user made. Amounts in micro-dollars and tokens."""
+
+    id: int
+    at: datetime
+    action: str  # as the database names it: `caps.set`
+    actor: str | None = field(repr=False)  # None: an operator
+    target: str | None = field(repr=False)  # the user that it is about
+    detail: Mapping[str, object] = field(repr=False)  # what changed: [before, after]

@@ -5,6 +5,7 @@ from datetime import date, datetime
 from typing import Literal, Protocol
 
 from services.domain import ConversationId, Purpose
+from services.domain.accounts import AuditEntry
 from services.domain.data import StoredData
 
 
@@ -92,6 +93,10 @@ class UsageReports(Protocol):
 
     def ledger(self, first_day: date, last_day: date) -> list[LedgerEntry]:
         """The entries of the same turns, the oldest first."""
+        ...
+
+    def account_changes(self) -> list[AuditEntry]:
+        """The newest 100 entries of the audit about the user."""
         ...
 
     def stored(self) -> StoredData:

@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, fields
 from datetime import datetime
 from decimal import Decimal
@@ -82,6 +83,8 @@ def _cell(value: object) -> str | int:
             return value
         case datetime():
             return value.isoformat(timespec="seconds")
+        case Mapping():
+            return json.dumps(value, ensure_ascii=False)
         case _:
             return str(value)
 

@@ -1,7 +1,7 @@
 """Routes that export files.
 
 `GET /export/<conversation>.md` or `.json`, `/export/usage.csv?first=…&last=…`, `/export/everything.zip`; for admins
-`/export/users.csv`, and `/export/users/usage.csv` or `/export/users/<user>/usage.csv` with `?first=…&last=…`.
+`/export/users.csv`, `/export/audit.csv`, and `/export/users/usage.csv` or `/export/users/<user>/usage.csv` with `?first=…&last=…`.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from services import portable
 from services.domain import ConversationId
-from services.domain.accounts import PeopleOrder, UserUsage
+from services.domain.accounts import AuditEntry, PeopleOrder, UserUsage
 from services.domain.usage import DayUsage
 from services.errors import AppError, SignedOut
 from services.store.port import Store
@@ -52,6 +52,7 @@ class ExportRoutes:
             Route("/export/usage.csv", self._usage),
             Route("/export/everything.zip", self._everything),
             Route("/export/users.csv", self._users),
+            Route("/export/audit.csv", self._audit),
             Route("/export/users/usage.csv", self._users_usage),
             Route("/export/users/{user_id:uuid}/usage.csv", self._users_usage),
             Route("/export/{conversation_id:uuid}.{suffix}", self._conversation),
@@ -87,10 +88,18 @@ class ExportRoutes:
         return await self._answer(request, write, "/usage")
 
     async def _users(self, request: Request) -> Response:
+        return await self._pages(request, _pages_of_users, "Users")
+
+    async def _audit(self, request: Request) -> Response:
+        return await self._pages(request, _pages_of_audit, "Audit")
+
+    async def _pages(
+        self, request: Request, read: Callable[[Administration], Iterator[bytes]], title: str
+    ) -> Response:
         def write(session: AppSession) -> Response:
-            pages = _pages_of_users(self.administration_of(session))
+            pages = read(self.administration_of(session))
             first = next(pages)  # a refusal comes before the answer begins
-            return _file(chain([first], pages), "Users", "csv")
+            return _file(chain([first], pages), title, "csv")
 
         return await self._answer(request, write, "/admin")
 
@@ -142,6 +151,15 @@ def _pages_of_users(administration: Administration) -> Iterator[bytes]:
         page = administration.people("", PeopleOrder.EMAIL, is_descending=False, skip=skip)
         yield portable.values_to_csv(UserUsage, page.people, has_header=not skip).encode()
         skip, total = skip + max(1, len(page.people)), page.total
+
+
+def _pages_of_audit(administration: Administration) -> Iterator[bytes]:
+    """The audit as a CSV file, a page at a time, the newest entries first."""
+    entries = administration.audit()
+    yield portable.values_to_csv(AuditEntry, entries).encode()
+    while entries:
+        entries = administration.audit(entries[-1].id)
+        yield portable.values_to_csv(AuditEntry, entries, has_header=False).encode()
 
 
 def _days(request: Request) -> tuple[date, date] | None:

@@ -122,3 +122,32 @@ def test_deployment_shows_its_cap_and_costs(admin, maya):
 
     spent = (settings["spent_today_micro"], settings["spent_this_month_micro"])
     assert (settings["monthly_cap_micro"], spent) == (5_000_000, (400, 400))
+
+
+def test_audit_names_users_and_comes_in_pages(world, admin, maya):
+    admin.call("set_role", person=maya.id, new_role="admin")
+    admin.call("set_deployment_cap", new_monthly_cap_micro=7)
+    every = admin.call("list_audit", before=2**62, at_most=500)
+    address = "select email from auth.users where id = %s"
+
+    newest, older = every[:2]
+    assert (newest["action"], newest["detail"]) == (
+        "caps.deployment",
+        {"monthly_cap_micro": [None, 7]},
+    )
+    assert (older["actor"], older["target"], older["detail"]) == (
+        world.one(address, admin.id),
+        world.one(address, maya.id),
+        {"role": ["user", "admin"]},
+    )
+    assert admin.call("list_audit", before=newest["id"], at_most=1) == [older]
+
+
+def test_user_sees_changes_of_the_own_account_alone(world, admin, maya):
+    admin.call("set_role", person=maya.id, new_role="admin")
+    admin.call("set_role", person=world.person().id, new_role="admin")
+
+    seen = [(row["action"], row["actor"]) for row in maya.call("my_audit")]
+
+    assert seen == [("role.set", "Admin"), ("account.begin", "You")]
+    assert {row["target"] for row in maya.call("my_audit")} == {None}

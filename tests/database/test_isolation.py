@@ -140,6 +140,7 @@ def documents(own):
 # they show users what is theirs
 WITHOUT_PROOF = {
     "my_account",
+    "my_audit",
     "my_data",
     "my_ledger",
     "my_sessions",
@@ -149,7 +150,7 @@ WITHOUT_PROOF = {
 FOR_ADMINS = {
     *("set_caps", "set_default_caps", "set_deployment_cap", "set_role", "suspend"),
     *("sign_out_everywhere", "delete_person", "deployment_settings", "usage_report"),
-    *("list_people", "set_model", "refuse_unknown_prices"),
+    *("list_audit", "list_people", "set_model", "refuse_unknown_prices"),
 }
 
 

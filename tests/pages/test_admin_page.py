@@ -8,7 +8,7 @@ from pages._admin.people import delete_dialog
 from services.domain import AccountRole
 from services.domain.accounts import NO_CAP, LimitChanges, PeopleOrder
 from services.errors import LastAdmin
-from tests.fakes import FakePerson, ScriptedModel, a_person
+from tests.fakes import FakePerson, ScriptedModel, a_person, an_entry
 from tests.pages.conftest import chosen, in_dialog, pressed, warnings
 
 
@@ -217,3 +217,30 @@ def test_users_are_searched_sorted_and_paged(open_tab, ruth):
         ("nobody", PeopleOrder.EMAIL, False, 0),
     ]
     assert [info.value for info in app.info] == ["No users found."]
+
+
+def test_audit_says_who_changed_what(open_tab, ruth):
+    ruth.administration.entries = [
+        an_entry(3, daily_cap_micro=[1_000_000, 2_500_000], daily_cap_tokens=[None, 9_000]),
+        an_entry(2, "account.suspend", suspended=True),
+        an_entry(1, "model.set", model="gpt-5", is_offered=[True, False]),
+    ]
+
+    rows = open_tab("Audit").dataframe[0].value.to_dict("records")
+
+    assert [(row["Action"], row["Change"]) for row in rows] == [
+        ("Limits changed", "Daily limit: $1.00 → $2.50; Tokens a day: none → 9,000"),
+        ("Access changed", "Suspended: yes"),
+        ("Model changed", "Model: gpt-5; Is offered: yes → no"),
+    ]
+    assert (rows[0]["By"], rows[0]["User"]) == ("ruth@daybook.test", "jonas@daybook.test")
+
+
+def test_audit_is_turned_to_older_entries_and_back(open_tab, ruth):
+    ruth.administration.entries = [
+        an_entry(number, max_open=[4, number]) for number in range(150, 0, -1)
+    ]
+    app = open_tab("Audit")
+
+    assert len(pressed(app, "older-entries").dataframe[0].value) == 50
+    assert len(pressed(app, "newest-entries").dataframe[0].value) == 100

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 
+from tests.fakes import an_entry
 from tests.pages.conftest import captions, html
 from tests.stores import COST_MICRO, USAGE
 
@@ -127,3 +128,13 @@ def test_limit_that_is_near_is_told_before_anything_is_typed(open_app, maya, use
 
     assert ("used up" in captions(app)) is bool(said)
     assert said in captions(app)
+
+
+def test_changes_of_the_account_are_listed(open_app, maya, database):
+    database.ledger.usage.changes = [an_entry(1, "role.set", role=["user", "admin"])]
+
+    app = open_app(maya).switch_page("pages/usage.py").run()
+
+    (row,) = app.dataframe[-1].value.to_dict("records")
+    assert (row["Action"], row["Change"]) == ("Role changed", "Role: user → admin")
+    assert "User" not in row

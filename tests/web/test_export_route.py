@@ -18,7 +18,7 @@ from services.store.supabase.sessions import Cookie
 from services.web.export_route import ExportRoutes
 from services.web.full_export import FullExport
 from services.web.origin import Origin
-from tests.fakes import MAYA, FakeAdministration, a_person
+from tests.fakes import MAYA, FakeAdministration, a_person, an_entry
 from tests.stores import InMemoryDatabase
 from tests.unit.test_portable import TOMATOES, thread
 from tests.unit.test_tables import ENTRY
@@ -127,3 +127,14 @@ def test_tables_of_admins_refuse_other_users():
     answer = get("/export/users.csv", administration=administration)
 
     assert (answer.status_code, answer.headers["location"]) == (303, "/admin")
+
+
+def test_audit_is_exported_page_by_page():
+    administration = FakeAdministration([], is_admin=True)
+    administration.entries = [an_entry(n, max_open=[4, n]) for n in range(1200, 0, -1)]
+
+    answer = get("/export/audit.csv", administration=administration)
+
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [row["id"] for row in rows] == [str(entry.id) for entry in administration.entries]
+    assert (rows[0]["action"], rows[0]["detail"]) == ("caps.set", '{"max_open": [4, 1200]}')

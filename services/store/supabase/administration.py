@@ -7,6 +7,7 @@ from pydantic import TypeAdapter
 
 from services.domain import AccountRole, UserId
 from services.domain.accounts import (
+    AuditEntry,
     DeploymentSettings,
     LimitChanges,
     PeopleOrder,
@@ -23,6 +24,8 @@ class _PersonRow(UserUsage):
 
 
 _ROWS = TypeAdapter(list[_PersonRow])
+_AUDIT = TypeAdapter(list[AuditEntry])
+_NEWEST = 2**63 - 1  # beyond every id
 _REPORT = TypeAdapter(TotalUsage)
 _SETTINGS = TypeAdapter(DeploymentSettings)
 
@@ -94,6 +97,10 @@ class Administration:
     def delete(self, user_id: UserId) -> None:
         """Delete an account: its keys at once, its rows soon, its numbers never. Raise LastAdmin."""
         self._call("delete_person", person=user_id)
+
+    def audit(self, before: int = _NEWEST, at_most: int = 500) -> list[AuditEntry]:
+        """At most 500 entries of the audit with ids less than *before*, the newest first."""
+        return self.calls.read("list_audit", _AUDIT, before=before, at_most=at_most)
 
     def _call(self, verb: str, /, **arguments: UserId | str | int | bool | None) -> None:
         answer = self.calls.call(verb, **arguments)

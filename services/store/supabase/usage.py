@@ -5,6 +5,7 @@ from datetime import date
 
 from pydantic import TypeAdapter
 
+from services.domain.accounts import AuditEntry
 from services.domain.data import StoredData
 from services.domain.usage import LedgerEntry, UsageReport
 from services.store.supabase.api import UserCalls, every_row
@@ -12,6 +13,7 @@ from services.store.supabase.api import UserCalls, every_row
 _REPORT = TypeAdapter(UsageReport)
 _STORED = TypeAdapter(StoredData)
 _ENTRIES = TypeAdapter(list[LedgerEntry])
+_AUDIT = TypeAdapter(list[AuditEntry])
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,9 @@ class SupabaseUsage:
             return self.calls.select("my_ledger", _ENTRIES, **days, after=last.id if last else 0)
 
         return every_row(read)
+
+    def account_changes(self) -> list[AuditEntry]:
+        return self.calls.select("my_audit", _AUDIT)
 
     def stored(self) -> StoredData:
         return self.calls.select("my_data", _STORED)

@@ -1,0 +1,27 @@
+"""The tab of the audit: who changed what, and when."""
+
+import streamlit as st
+
+from pages._parts import audit_table
+from pages._parts.elements import download_form, quiet_button, row
+from services.bootstrap import PersonServices
+
+_PAGE = 100
+
+
+def draw(person: PersonServices) -> None:
+    """Draw a page of the audit, the newest entries first."""
+    before: int | None = st.session_state.get("audit-before")
+    entries = person.administration.audit(*([before] if before else []), at_most=_PAGE)
+    with row("audit-pages"):
+        st.html(download_form("/export/audit.csv", "Download CSV", {}), width="content")
+        if before:
+            quiet_button("Newest", "first_page", "newest-entries", _turn_to, None)
+        if len(entries) == _PAGE:
+            quiet_button("Older", "chevron_right", "older-entries", _turn_to, entries[-1].id)
+    with st.container(key="usage-table"):
+        audit_table.draw(entries, names_users=True)
+
+
+def _turn_to(before: int | None) -> None:
+    st.session_state["audit-before"] = before

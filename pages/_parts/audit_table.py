@@ -1,0 +1,76 @@
+"""The table of changes to accounts and to the deployment, as the audit has them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
+import streamlit as st
+
+from pages._parts import words
+from services.domain.accounts import AuditEntry
+
+_ACTIONS = {
+    "account.begin": "Account created",
+    "account.delete": "Account deleted",
+    "account.end": "Data of a deleted account removed",
+    "account.suspend": "Access changed",
+    "caps.default": "Limits of new users changed",
+    "caps.deployment": "Limit of all users changed",
+    "caps.set": "Limits changed",
+    "key.put": "Encryption key stored",
+    "model.set": "Model changed",
+    "model.unknown_prices": "Rule for unknown prices changed",
+    "password.set": "Password set",
+    "role.set": "Role changed",
+    "session.end_all": "Signed out everywhere",
+    "session.revoke": "Devices signed out",
+}
+_VALUES = {
+    "daily_cap_micro": words.DAILY_LIMIT,
+    "monthly_cap_micro": words.MONTHLY_LIMIT,
+    "daily_cap_tokens": words.TOKENS_A_DAY,
+    "max_open": words.REPLIES_AT_ONCE,
+    "max_per_minute": words.MESSAGES_A_MINUTE,
+}
+
+
+def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
+    """Draw *entries*; *names_users*: with who is meant."""
+    table = pd.DataFrame(
+        {
+            "Time": words.moment(entry.at),
+            "Action": _ACTIONS.get(entry.action, entry.action),
+            "Change": change(entry.detail),
+            "By": entry.actor or "Server",
+        }
+        | ({words.USER: entry.target or ""} if names_users else {})
+        for entry in entries
+    )
+    cast(Any, st).dataframe(  # its types are those of pandas, which are partly unknown
+        table, hide_index=True, row_height=38, alt="Changes: time, action, change, by whom"
+    )
+
+
+def change(detail: Mapping[str, object]) -> str:
+    """`Daily limit: $1.00 → $2.50; Replies at once: 4 → 2`."""
+    return "; ".join(
+        f"{_VALUES.get(name, name.replace('_', ' ').capitalize())}: {_written(name, value)}"
+        for name, value in detail.items()
+    )
+
+
+def _written(name: str, value: object) -> str:
+    match value:
+        case list():
+            before, after = cast(list[object], value)
+            return f"{_written(name, before)} → {_written(name, after)}"
+        case bool():
+            return "yes" if value else "no"
+        case int() if name.endswith("_micro"):
+            return words.dollars(value)
+        case int():
+            return words.number(value)
+        case None:
+            return "none"
+        case _:
+            return str(value)
