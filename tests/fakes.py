@@ -18,6 +18,7 @@ from services.domain.accounts import (
     DeploymentSettings,
     Limits,
     PeoplePage,
+    RetentionPreview,
     UserUsage,
 )
 from services.domain.context import ContextMessage
@@ -102,6 +103,8 @@ DEPLOYMENT = DeploymentSettings(
     monthly_cap_micro=None,
     spent_today_micro=780,
     spent_this_month_micro=10_400,
+    retention_days=None,
+    retention_from=NOON,
 )
 
 
@@ -134,6 +137,13 @@ class FakeAdministration:
 
     def set_deployment_limit(self, monthly_cap_micro):
         self._change("deployment", monthly_cap_micro)
+
+    def preview_retention(self, days):
+        self.asked.append(("preview", days))
+        return RetentionPreview(conversations=3, users=2, bytes=1_500)
+
+    def set_retention(self, days):
+        self._change("retention", days)
 
     def set_default_limits(self, changes):
         self._change("defaults", changes)
@@ -224,6 +234,7 @@ class FakePerson:
         self.database, self.model = database, model
         self.email, self.role = email, role
         self.temporary, self.export = [], None
+        self.expiring = None  # conversations
         self.administration = FakeAdministration(
             [a_person("jonas@daybook.test")], role is AccountRole.ADMIN
         )
@@ -278,6 +289,7 @@ class FakePerson:
             reserved_micro=0,
             daily_cap_tokens=ledger.daily_tokens,
             tokens_today=ledger.tokens_today,
+            expiring=self.expiring,
         )
 
 

@@ -173,16 +173,25 @@ begin
 end $$;
 
 -- A user's own account: role, caps and what is left. No proof: it returns only the caller's figures.
+--   expiring   the conversations that retention deletes within 14 days, and when it deletes the first; null: none.
 create function private.my_account() returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();
   today date := now() at time zone 'utc';
+  expiring jsonb;
 begin
+  if exists (select from private.settings where retention_days is not null) then
+    select jsonb_build_object('conversations', count(*), 'from_time', min(expires_at)) into expiring
+    from private.settings cross join public.conversations
+    cross join lateral private.expires_at(settings, updated_at) expires_at
+    where user_id = person and destroy_at is null and expires_at < now() + interval '14 days'
+    having count(*) > 0;
+  end if;
   return (
     select jsonb_build_object('user_id', person, 'role', account.role, 'daily_cap_micro', budget.daily_cap_micro,
       'monthly_cap_micro', budget.monthly_cap_micro, 'reserved_micro', budget.reserved,
       'spent_today_micro', case when budget.day = today then budget.day_spent else 0 end,
-      'daily_cap_tokens', budget.daily_cap_tokens,
+      'daily_cap_tokens', budget.daily_cap_tokens, 'expiring', expiring,
       'tokens_today', case when budget.day = today then budget.day_tokens else 0 end,
       'spent_this_month_micro', case when budget.month = date_trunc('month', today)::date then budget.month_spent else 0 end)
     from private.roles account join private.budgets budget using (user_id)

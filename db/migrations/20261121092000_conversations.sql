@@ -167,3 +167,30 @@ begin
   where id = conversation and user_id = me and destroy_at > clock_timestamp();
   return private.answer(found);
 end $$;
+
+-- The time at which retention deletes a conversation that was last used at *used_at*; null: never.
+create function private.expires_at(settings private.settings, used_at timestamptz) returns timestamptz
+language sql immutable
+return greatest(used_at + make_interval(days => settings.retention_days), settings.retention_from);
+
+-- Have unused conversations destroyed, at most 200, if they were not looked for within the hour; `tidy` does the rest.
+create function private.expire_conversations() returns void language plpgsql as $$
+declare
+  current private.settings;
+  found_rows integer;
+begin
+  select * into current from private.settings
+  where retention_days is not null and retention_checked_at < now() - interval '1 hour' and retention_from < now();
+  if not found then
+    return;
+  end if;
+  update public.conversations set destroy_at = now() - interval '1 second' where id in (   -- due at once
+    select id from public.conversations
+    where destroy_at is null and updated_at < now() - make_interval(days => current.retention_days)
+    limit 200 for update skip locked
+  );
+  get diagnostics found_rows = row_count;
+  if found_rows < 200 then
+    update private.settings set retention_checked_at = now() where id;
+  end if;
+end $$;

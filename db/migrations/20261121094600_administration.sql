@@ -168,6 +168,7 @@ begin
         'monthly_cap_micro', settings.monthly_cap_micro, 'daily_cap_tokens', settings.daily_cap_tokens,
         'max_open', settings.max_open, 'max_per_minute', settings.max_per_minute),
       'monthly_cap_micro', deployment.monthly_cap_micro,
+      'retention_days', settings.retention_days, 'retention_from', settings.retention_from,
       'spent_today_micro', coalesce(sum(cost_micro) filter (where day = today), 0),
       'spent_this_month_micro', coalesce(sum(cost_micro), 0))
     from private.settings cross join private.deployment
@@ -210,6 +211,35 @@ begin
   perform private.note_changes(me, 'caps.deployment', null,
     jsonb_build_object('monthly_cap_micro', before.monthly_cap_micro),
     jsonb_build_object('monthly_cap_micro', new_monthly_cap_micro));
+  return '{"ok": true}';
+end $$;
+
+-- What would be deleted if unused conversations were kept for *days*: now, and within 14 days.
+create function private.preview_retention(me uuid, days integer) returns jsonb language plpgsql stable as $$
+begin
+  perform private.require_admin(me);
+  return (
+    select jsonb_build_object('conversations', count(*), 'users', count(distinct user_id), 'bytes', coalesce(sum(bytes), 0))
+    from public.conversations
+    where destroy_at is null and updated_at < now() + interval '14 days' - make_interval(days => preview_retention.days)
+  );
+end $$;
+
+-- Delete conversations that were not used for *days* (null: none), the first in 14 days: their owners are warned meanwhile.
+create function private.set_retention(me uuid, days integer) returns jsonb language plpgsql as $$
+declare
+  before private.settings;
+begin
+  perform private.require_admin(me);
+  select * into before from private.settings for no key update;
+  if days is distinct from before.retention_days then
+    update private.settings
+    set retention_days = days, retention_checked_at = '2000-01-01',
+      retention_from = case when days > before.retention_days then retention_from else now() + interval '14 days' end
+    where id;
+    perform private.note(me, 'retention.set', null,
+      jsonb_build_object('days', jsonb_build_array(before.retention_days, days)));
+  end if;
   return '{"ok": true}';
 end $$;
 

@@ -21,6 +21,7 @@ _ACTIONS = {
     "model.set": "Model changed",
     "model.unknown_prices": "Rule for unknown prices changed",
     "password.set": "Password set",
+    "retention.set": "Deletion of unused chats changed",
     "role.set": "Role changed",
     "session.end_all": "Signed out everywhere",
     "session.revoke": "Devices signed out",

@@ -13,6 +13,7 @@ from pages._parts import conversation_menu, space_dialogs, spaces, words
 from pages._session import go_to_conversation
 from services.bootstrap import PersonServices
 from services.domain import Conversation, ConversationId, Space, SpaceId
+from services.domain.accounts import Expiring
 
 # at first, and as many more on demand: the cost of the list must not grow with the number of conversations
 _ROWS = 30
@@ -46,6 +47,7 @@ def draw(person: PersonServices, opened: Conversation | None, space: Space | Non
     count = int(st.session_state.get("rows", _ROWS))
     wanted = str(st.session_state.search).strip()
     conversations = person.store.conversations
+    _draw_expiring(person.account.expiring)
     with st.container(key="conversation-list", gap=None):
         if wanted:
             found = conversations.titled(wanted, count + 1, space_id=space_id)
@@ -67,6 +69,16 @@ def draw(person: PersonServices, opened: Conversation | None, space: Space | Non
                 rows.add_button(words.NEW_SPACE, "create_new_folder", act="new-space")
         rows.end(wanted)
     return rows.drawn
+
+
+def _draw_expiring(expiring: Expiring | None) -> None:
+    """Draw a warning of chats that the deployment deletes soon."""
+    if expiring:
+        chats = words.count(expiring.conversations, "unused chat")
+        st.caption(
+            f":material/auto_delete: {chats} will be deleted from {words.moment(expiring.from_time)} on."
+            " To keep a chat, send a message in it."
+        )
 
 
 def act(listed: Listed, opened: Conversation | None, request: Mapping[str, str]) -> None:

@@ -40,6 +40,14 @@ class TurnCost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Expiring:
+    """Conversations that the deployment deletes within 14 days, as they were not used for long."""
+
+    conversations: int
+    from_time: datetime  # when the first is deleted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """The role and the budget of a user. Amounts in micro-dollars, and tokens."""
 
@@ -53,6 +61,7 @@ class Account:
     reserved_micro: int
     daily_cap_tokens: int | None  # None: no cap
     tokens_today: int
+    expiring: Expiring | None = None
 
     @property
     def limits(self) -> tuple["Limit", ...]:
@@ -105,12 +114,23 @@ class LimitChanges:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentSettings:
-    """The limits of new users, and the limit and the costs of all users together, in micro-dollars."""
+    """The limits of new users, the limit and the costs of all users together, in micro-dollars, and the retention."""
 
     defaults: Limits
     monthly_cap_micro: int | None  # None: no cap
     spent_today_micro: int
     spent_this_month_micro: int
+    retention_days: int | None  # of conversations that are not used; None: for ever
+    retention_from: datetime  # nothing is deleted before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionPreview:
+    """What a retention would delete within 14 days."""
+
+    conversations: int
+    users: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

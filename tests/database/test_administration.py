@@ -151,3 +151,65 @@ def test_user_sees_changes_of_the_own_account_alone(world, admin, maya):
 
     assert seen == [("role.set", "Admin"), ("account.begin", "You")]
     assert {row["target"] for row in maya.call("my_audit")} == {None}
+
+
+def age(world, conversation, days):
+    used = "update public.conversations set updated_at = now() - make_interval(days => %s) where id = %s"
+    world.admin.execute(used, [days, conversation])
+
+
+def let_warning_pass(world):
+    """As if everybody had been warned for 14 days."""
+    world.admin.execute("update private.settings set retention_from = now() - interval '1 second'")
+
+
+def tidy(world):
+    while world.one("select private.tidy()"):
+        pass
+
+
+def test_unused_conversations_are_deleted_after_a_warning(world, admin, maya):
+    old, newer, young = (maya.create_conversation() for _ in range(3))
+    age(world, old, 100)
+    age(world, newer, 80)
+    preview = admin.call("preview_retention", days=90)
+    assert (preview["conversations"], preview["users"]) == (2, 1)
+    assert maya.call("my_account")["expiring"] is None
+
+    assert admin.call("set_retention", days=90) == {"ok": True}
+    tidy(world)
+
+    assert maya.call("my_account")["expiring"]["conversations"] == 2
+    assert len(maya.rows("conversations")) == 3
+    let_warning_pass(world)
+    tidy(world)
+    assert {row["id"] for row in maya.rows("conversations")} == {str(newer), str(young)}
+    assert maya.call("my_account")["expiring"]["conversations"] == 1
+
+
+def test_used_conversation_no_longer_expires(world, admin, maya):
+    garden = maya.create_conversation()
+    maya.finish(maya.begin(garden)["turn"], 1)
+    age(world, garden, 89)
+    admin.call("set_retention", days=90)
+    let_warning_pass(world)
+    assert maya.call("my_account")["expiring"]["conversations"] == 1
+
+    maya.finish(maya.begin(garden, 2)["turn"], 3)
+
+    assert maya.call("my_account")["expiring"] is None
+
+
+def test_shorter_retention_warns_anew(world, admin, maya):
+    age(world, maya.create_conversation(), 70)
+    admin.call("set_retention", days=90)
+    let_warning_pass(world)
+
+    admin.call("set_retention", days=60)
+    tidy(world)
+
+    assert len(maya.rows("conversations")) == 1
+    assert admin.call("set_retention", days=None) == {"ok": True}
+    let_warning_pass(world)
+    tidy(world)
+    assert len(maya.rows("conversations")) == 1

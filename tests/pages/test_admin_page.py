@@ -6,10 +6,11 @@ import pytest
 
 from pages._admin.people import delete_dialog
 from services.domain import AccountRole
-from services.domain.accounts import NO_CAP, LimitChanges, PeopleOrder
+from services.domain.accounts import NO_CAP, Expiring, LimitChanges, PeopleOrder
 from services.errors import LastAdmin
 from tests.fakes import FakePerson, ScriptedModel, a_person, an_entry
-from tests.pages.conftest import chosen, in_dialog, pressed, warnings
+from tests.pages.conftest import chosen, in_dialog, press, pressed, warnings
+from tests.store.conformance.talk import NOON
 
 
 def admin(database):
@@ -176,7 +177,7 @@ def test_settings_change_what_differs(open_tab, ruth):
     app.button[[one.label for one in app.button].index("Save")].click().run()
     field_of_all = [one for one in app.number_input if one.label == "Monthly limit ($)"][-1]
     field_of_all.set_value(50.0)
-    [one for one in app.button if one.label == "Save"][-1].click().run()
+    [one for one in app.button if one.label == "Save"][1].click().run()
 
     assert ruth.administration.changed == [
         ("defaults", LimitChanges(max_open=2)),
@@ -244,3 +245,26 @@ def test_audit_is_turned_to_older_entries_and_back(open_tab, ruth):
 
     assert len(pressed(app, "older-entries").dataframe[0].value) == 50
     assert len(pressed(app, "newest-entries").dataframe[0].value) == 100
+
+
+def test_retention_is_previewed_and_set(open_tab, ruth):
+    app = open_tab("Settings")
+    field(app, "Days").set_value(90)
+
+    app = press(app, "Preview")
+
+    assert [info.value for info in app.info] == [
+        "3 chats of 2 users (1.5 kB) would be deleted within 14 days."
+    ]
+    assert ruth.administration.changed == []
+    [one for one in app.button if one.label == "Save"][-1].click().run()
+    assert ruth.administration.changed == [("retention", 90)]
+
+
+def test_owner_is_warned_of_chats_that_expire(open_app, ruth):
+    ruth.expiring = Expiring(conversations=2, from_time=NOON)
+
+    app = open_app(ruth)
+
+    (warning,) = [each.value for each in app.sidebar.caption if "unused" in each.value]
+    assert "2 unused chats will be deleted from" in warning

@@ -12,6 +12,7 @@ from services.domain.accounts import (
     LimitChanges,
     PeopleOrder,
     PeoplePage,
+    RetentionPreview,
     UserUsage,
 )
 from services.domain.usage import TotalUsage
@@ -23,6 +24,7 @@ class _PersonRow(UserUsage):
     people: int
 
 
+_PREVIEW = TypeAdapter(RetentionPreview)
 _ROWS = TypeAdapter(list[_PersonRow])
 _AUDIT = TypeAdapter(list[AuditEntry])
 _NEWEST = 2**63 - 1  # beyond every id
@@ -78,6 +80,14 @@ class Administration:
     def set_default_limits(self, changes: LimitChanges) -> None:
         """Change the limits of users to come."""
         self._call("set_default_caps", **_caps(changes))
+
+    def preview_retention(self, days: int) -> RetentionPreview:
+        """What would be deleted if conversations were kept for *days* after their last use."""
+        return self.calls.read("preview_retention", _PREVIEW, days=days)
+
+    def set_retention(self, days: int | None) -> None:
+        """Delete conversations *days* (15 to 3,650) after their last use, the first in 14 days; None: never."""
+        self._call("set_retention", days=days)
 
     def set_limits(self, user_id: UserId, changes: LimitChanges) -> None:
         self._call("set_caps", person=user_id, **_caps(changes))
