@@ -58,6 +58,7 @@ class Worker:
     def __init__(self, storm, conversations, seed):
         self.storm, self.conversations, self.random = storm, conversations, Random(seed)
         self.late = []
+        self.wanted = {}  # arguments of `begin_turn` in place of the usual ones
 
     def talk(self, connection):
         if self.late and self.late[0][0] < time.monotonic():
@@ -101,6 +102,7 @@ class Worker:
             reply_micro=wanted,  # the longest may cost more than any cap here: it is cut down
             least_reply_micro=100,
             lease_seconds=LEASE_SECONDS,
+            **self.wanted,
         )
 
         answer = self._call(person, "begin_turn", "begun", conversation, arguments)
@@ -113,12 +115,17 @@ class Worker:
 
     def _finish(self, person, conversation, turn, cost, outcome):
         reply = uuid4()
-        arguments = finish(turn, 0, cost, outcome=outcome, reply=reply, reply_body=BODY)
+        used = self._used(turn)
+        arguments = finish(turn, 0, cost, outcome=outcome, reply=reply, reply_body=BODY, **used)
 
         answer = self._call(person, "finish_turn", "finished", conversation, arguments)
         if answer["ok"] and answer.get("saved"):
             self.storm.acknowledged.append((str(conversation), str(reply)))
         return answer
+
+    def _used(self, _turn):
+        """Return the tokens of a turn, in place of the usual ones."""
+        return {}
 
     def _call(self, person, function, event, conversation, arguments):
         """Call *function*, again where the conversation went on meanwhile; now and then once more after success."""
