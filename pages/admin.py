@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages._admin import audit, models, overview, people, settings
+from pages._admin import audit, health, models, overview, people, settings
 from pages._parts import sidebar, turns, words
 from pages._parts.elements import empty_page
 from pages._session import (
@@ -21,6 +21,7 @@ _TABS = {
     words.MODELS: models.draw,
     "Settings": settings.draw,
     "Audit": audit.draw,
+    "Health": health.draw,
 }
 
 

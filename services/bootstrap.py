@@ -22,6 +22,7 @@ from services.chat.setup import Setup as Setup
 from services.chat.temporary import TemporaryChat as TemporaryChat
 from services.crypto import RootKeys, ServerProof
 from services.domain import ConversationId, SessionId
+from services.domain.health import ModelCalls
 from services.embedded.folders import choose_folders
 from services.embedded.plan import Endpoints, prepare
 from services.embedded.reports import Report, Running
@@ -48,6 +49,7 @@ from services.web.full_export import FullExport
 from services.web.metrics import Metrics
 from services.web.origin import Origin
 from services.web.page_assets import PageAssets
+from services.web.recent_calls import RecentCalls
 from services.web.server_health import ServerHealth
 from services.web.session_middleware import (
     ENDED,
@@ -78,6 +80,7 @@ class Deployment:
 _deployment: Deployment | None = None
 _built: Shared | None = None
 _building = threading.Lock()
+_recent_calls = RecentCalls()
 _has_accounts = threading.Event()  # once seen, never asked again
 
 
@@ -137,6 +140,16 @@ def doubt(session_id: str) -> None:
     _shared().session_cache.doubt(SessionId(UUID(session_id)))
 
 
+def recent_calls() -> ModelCalls:
+    """The last calls of models in this process."""
+    return _recent_calls.summary()
+
+
+def row_bound() -> int:
+    """The most rows of one answer of the database's API; 1,001 for more than 1,000. Raise StoreUnavailable."""
+    return _shared().server.row_bound()
+
+
 def has_accounts() -> bool:
     """Return False as long as no account was ever made; True also while the database is unreachable."""
     if not _has_accounts.is_set():
@@ -175,6 +188,7 @@ def routes() -> list[Route]:
         sessions=lambda: _built.session_cache.count if _built else 0,
     )
     listen(metrics.record)
+    listen(_recent_calls.record)
     return [*sign_in.routes(), *exports.routes(), *metrics.routes()]
 
 

@@ -22,6 +22,7 @@ from services.domain.accounts import (
     UserUsage,
 )
 from services.domain.context import ContextMessage
+from services.domain.health import DatabaseState
 from services.domain.models import ModelInfo, ModelSettings
 from services.domain.usage import DayUsage, PurposeUsage, TotalUsage
 from services.errors import ModelUnavailable, NotFound
@@ -108,6 +109,14 @@ DEPLOYMENT = DeploymentSettings(
 )
 
 
+DATABASE_STATE = DatabaseState(
+    round_trip_ms=12,
+    clock_skew_seconds=0.04,
+    database_version="18.4",
+    schema_version="20261121095000",
+)
+
+
 @dataclass
 class FakeAdministration:
     """The users of a deployment; notes what is asked and changed."""
@@ -120,6 +129,7 @@ class FakeAdministration:
     total_usage: TotalUsage = TOTAL_USAGE
     settings: DeploymentSettings = DEPLOYMENT
     entries: list = field(default_factory=list)  # the newest first
+    state: DatabaseState = DATABASE_STATE
 
     def people(self, words, order, *, is_descending, skip=0, at_most=500):
         self.asked.append((words, order, is_descending, skip))
@@ -162,6 +172,9 @@ class FakeAdministration:
 
     def suspend(self, user_id, *, is_suspended):
         self._change("suspended", user_id, is_suspended)
+
+    def database_state(self):
+        return self.state
 
     def audit(self, before=10**6, at_most=500):
         if not self.is_admin:

@@ -214,6 +214,13 @@ begin
   return '{"ok": true}';
 end $$;
 
+create function private.database_state(me uuid) returns jsonb language plpgsql volatile as $$
+begin
+  perform private.require_admin(me);
+  return jsonb_build_object('at', clock_timestamp(), 'database_version', current_setting('server_version'),
+    'schema_version', (select max(version) from private.migrations));
+end $$;
+
 -- What would be deleted if unused conversations were kept for *days*: now, and within 14 days.
 create function private.preview_retention(me uuid, days integer) returns jsonb language plpgsql stable as $$
 begin

@@ -213,3 +213,13 @@ def test_shorter_retention_warns_anew(world, admin, maya):
     let_warning_pass(world)
     tidy(world)
     assert len(maya.rows("conversations")) == 1
+
+
+def test_database_says_its_time_and_versions(world, admin):
+    state = admin.call("database_state")
+
+    assert state["schema_version"] == world.one("select max(version) from private.migrations")
+    assert state["database_version"] == world.one("show server_version")
+    assert world.one(
+        "select clock_timestamp() - %s::timestamptz < interval '1 minute'", state["at"]
+    )

@@ -150,7 +150,7 @@ WITHOUT_PROOF = {
 FOR_ADMINS = {
     *("set_caps", "set_default_caps", "set_deployment_cap", "set_role", "suspend"),
     *("sign_out_everywhere", "delete_person", "deployment_settings", "usage_report"),
-    *("preview_retention", "set_retention"),
+    *("preview_retention", "set_retention", "database_state"),
     *("list_audit", "list_people", "set_model", "refuse_unknown_prices"),
 }
 

@@ -149,7 +149,7 @@ def maya(database, model):
 def health(monkeypatch):
     """A process that is up, unless a test says otherwise."""
     up = {"is_started": True, "is_database_away": False, "stage": "ready", "problem": ""}
-    fake = SimpleNamespace(model=ModelState.REMOTE, **up)
+    fake = SimpleNamespace(model=ModelState.REMOTE, version="0.1.0", **up)
     monkeypatch.setattr(bootstrap, "server_health", lambda: fake)
     return fake
 

@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 
 from pages._admin.people import delete_dialog
+from services import bootstrap
 from services.domain import AccountRole
 from services.domain.accounts import NO_CAP, Expiring, LimitChanges, PeopleOrder
 from services.errors import LastAdmin
+from services.web.recent_calls import RecentCalls
 from tests.fakes import FakePerson, ScriptedModel, a_person, an_entry
 from tests.pages.conftest import chosen, in_dialog, press, pressed, warnings
 from tests.store.conformance.talk import NOON
@@ -268,3 +270,29 @@ def test_owner_is_warned_of_chats_that_expire(open_app, ruth):
 
     (warning,) = [each.value for each in app.sidebar.caption if "unused" in each.value]
     assert "2 unused chats will be deleted from" in warning
+
+
+def test_health_shows_each_part(open_tab, ruth, monkeypatch):
+    monkeypatch.setattr(bootstrap, "row_bound", lambda: 500)
+    calls = RecentCalls()
+    for failure, ms in ((None, 120), ("ModelUnavailable", None)):
+        calls.record("turn.finished", {"first_token_ms": ms, "failure": failure})
+    monkeypatch.setattr(bootstrap, "recent_calls", calls.summary)
+
+    app = open_tab("Health")
+
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert (shown["Round trip"], shown["Rows in one answer"]) == ("12 ms", "500")
+    assert (shown["Last calls"], shown["Failed"]) == ("2", "1")
+    assert shown["First token, median"] == "120 ms"
+    assert shown["Last error"].startswith("ModelUnavailable, ")
+    assert not app.warning
+
+
+def test_clock_that_differs_is_warned_of(open_tab, ruth, monkeypatch):
+    monkeypatch.setattr(bootstrap, "row_bound", lambda: 1001)
+    ruth.administration.state = replace(ruth.administration.state, clock_skew_seconds=-31.0)
+
+    app = open_tab("Health")
+
+    assert "The clocks differ" in "".join(warnings(app))

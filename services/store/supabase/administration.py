@@ -1,7 +1,8 @@
 """Users as an admin may see and change them: counts, costs, limits and roles, never content."""
 
+import time
 from dataclasses import asdict, dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 from pydantic import TypeAdapter
 
@@ -15,6 +16,7 @@ from services.domain.accounts import (
     RetentionPreview,
     UserUsage,
 )
+from services.domain.health import DatabaseState
 from services.domain.usage import TotalUsage
 from services.store.supabase.api import Hidden, UserCalls, refusal
 
@@ -26,6 +28,16 @@ class _PersonRow(UserUsage):
 
 _PREVIEW = TypeAdapter(RetentionPreview)
 _ROWS = TypeAdapter(list[_PersonRow])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _State:
+    at: datetime
+    database_version: str
+    schema_version: str
+
+
+_STATE = TypeAdapter(_State)
 _AUDIT = TypeAdapter(list[AuditEntry])
 _NEWEST = 2**63 - 1  # beyond every id
 _REPORT = TypeAdapter(TotalUsage)
@@ -107,6 +119,20 @@ class Administration:
     def delete(self, user_id: UserId) -> None:
         """Delete an account: its keys at once, its rows soon, its numbers never. Raise LastAdmin."""
         self._call("delete_person", person=user_id)
+
+    def database_state(self) -> DatabaseState:
+        began = time.monotonic()
+        state = self.calls.read("database_state", _STATE)
+        seconds = time.monotonic() - began
+        our_time = datetime.now(UTC) - timedelta(
+            seconds=seconds / 2
+        )  # as the database answered, about
+        return DatabaseState(
+            round_trip_ms=round(1000 * seconds),
+            clock_skew_seconds=(state.at - our_time).total_seconds(),
+            database_version=state.database_version,
+            schema_version=state.schema_version,
+        )
 
     def audit(self, before: int = _NEWEST, at_most: int = 500) -> list[AuditEntry]:
         """At most 500 entries of the audit with ids less than *before*, the newest first."""

@@ -1,0 +1,61 @@
+"""The tab of health: the database, the last calls of models, and versions."""
+
+import streamlit as st
+
+from pages._parts import words
+from pages._parts.elements import row
+from services import bootstrap
+from services.bootstrap import PersonServices
+from services.domain.models import ModelState
+
+_SKEW_SECONDS = 5.0  # the limit of a server proof is a minute
+_MOST_ROWS = 1000
+_MODEL = {
+    ModelState.STARTING: "Starting",
+    ModelState.READY: "Ready",
+    ModelState.FAILED: "Keeps failing; tried again every few minutes",
+    ModelState.REMOTE: "At the provider",
+}
+
+
+def draw(person: PersonServices) -> None:
+    """Draw the state of each part as it is now, and a button that looks again."""
+    database = person.administration.database_state()
+    rows, calls, server = bootstrap.row_bound(), bootstrap.recent_calls(), bootstrap.server_health()
+    _draw_part(
+        "Database and its API",
+        {
+            "Round trip": words.milliseconds(database.round_trip_ms),
+            "Clock ahead of this server's": f"{database.clock_skew_seconds:+.1f} s",
+            "Rows in one answer": words.number(rows) if rows <= _MOST_ROWS else "no limit",
+            "PostgreSQL": database.database_version,
+            "Schema": database.schema_version,
+        },
+    )
+    if abs(database.clock_skew_seconds) > _SKEW_SECONDS:
+        st.warning("The clocks differ: at a minute, the database refuses this server. Set them.")
+    _draw_part(
+        "Models",
+        {
+            "Server": _MODEL[server.model],
+            "Last calls": words.number(calls.calls),
+            "Failed": words.number(calls.failed),
+            "First token, median": (
+                "none" if calls.first_token_ms is None else words.milliseconds(calls.first_token_ms)
+            ),
+            "Last error": (
+                f"{calls.last_failure}, {words.moment(calls.last_failed_at)}"
+                if calls.last_failed_at
+                else "none"
+            ),
+        },
+    )
+    _draw_part("Daybook", {"Version": server.version})
+    st.button("Check again", icon=":material/refresh:", key="check-again")  # each run asks anew
+
+
+def _draw_part(title: str, lines: dict[str, str]) -> None:
+    st.markdown(f"**{title}**")
+    with row():
+        for name, value in lines.items():
+            st.metric(name, value, width="content")
