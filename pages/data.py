@@ -114,15 +114,18 @@ def _draw_database(stored: StoredData) -> None:
         sentences.append(f"The record of costs has {entries}: numbers only, and it is kept.")
     st.markdown(" ".join(sentences))
     with row("data-export"):
-        zone = {"zone": st.context.timezone or "UTC"}
-        form = download_form("/export/everything.zip", "Export everything", zone)
-        st.html(form, width="content")
+        st.html(_export_form("Export everything"), width="content")
         quiet_button(words.DELETE_CHATS, "delete", "delete-chats", ask_for, undo.chats_dialog)
     _draw_progress()
     st.caption(
         f"One zip file: {words.count(stored.conversations, 'chat')} as JSON and Markdown, memories, spaces, preferences "
         "and usage, not encrypted. If the download fails, the file does not open: start again."
     )
+
+
+def _export_form(label: str) -> str:
+    zone = {"zone": st.context.timezone or "UTC"}
+    return download_form("/export/everything.zip", label, zone)
 
 
 @st.fragment(run_every=2.0)
@@ -173,10 +176,9 @@ def _draw_account() -> None:
     st.markdown(
         "Deletes your account with all chats, memories, spaces and settings, on all devices and at once; replies that are "
         "being written stop. What stays: the record of costs, as numbers without text, and what older backups of the "
-        "database hold. **This cannot be undone.** Export everything first."
+        "database hold. **This cannot be undone.**"
     )
-    if refused := sign_in.refusal(st.query_params.get("reason", "")):
-        st.error(refused)
+    st.html(_export_form("Export everything first"), width="content")
     st.html(_DELETE, width=384)
 
 
@@ -188,6 +190,8 @@ with show_errors():
     with st.container(gap=2):
         st.title(words.YOUR_DATA, anchor=False)
         st.markdown(":gray[Where your data is right now, and how to export or delete it.]")
+    if refused := sign_in.refusal(st.query_params.get("reason", "")):
+        st.error(f"Your account was not deleted. {refused}")
     _draw_diagram(person, stored, used)
     for draw in (
         _draw_tab,

@@ -97,6 +97,14 @@ def admin(maya, at):
     expect(maya.page.locator(".st-key-usage-table canvas").first).to_be_visible()
 
 
+def data(maya, at):
+    chat(maya, at)  # so that the session holds one, and the browser a draft
+    maya.composer.fill("And the boxes from the attic?")
+    maya.visit("/data")
+    expect(maya.page.get_by_role("group", name="Where your data is")).to_contain_text("1 unsent")
+    expect(maya.rows.first).to_be_visible()
+
+
 def window_line(maya, at):
     maya.visit()
     maya.rows.filter(has_text="Question 1").first.click()
@@ -169,6 +177,7 @@ SCENES = {  # in this order: the later ones change what is stored
     "context-desk-light": context,
     "sidebar-phone-light": sidebar,
     "admin-desk-dark": admin,
+    "data-desk-light": data,
     "window-line-desk-light": window_line,
     "temporary-desk-light": temporary,
     "unreadable-desk-light": unreadable,

@@ -251,6 +251,9 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
     maya.visit("/usage")
     expect(page.locator(".st-key-usage-chart").get_by_role("img")).to_be_visible()
     look.at("the usage")
+    maya.visit("/data")
+    expect(page.get_by_role("group", name="Where your data is")).to_be_visible()
+    look.at("the data")
 
     assert look.found == []
 

@@ -23,7 +23,7 @@ def test_data_is_exported_and_deleted_with_the_account(app, person):
     expect(layers).to_contain_text("2 messages")
 
     with maya.page.expect_download() as download:
-        maya.page.get_by_role("button", name="Export everything").click()
+        maya.page.get_by_role("button", name="Export everything", exact=True).click()
     with ZipFile(download.value.path()) as archive:
         assert json.loads(archive.read("manifest.json"))["counts"]["messages"] == 2
     maya.page.get_by_role("button", name="Clear this browser").click()

@@ -110,4 +110,5 @@ def test_account_that_is_not_deleted_has_its_reason(open_data):
     app = open_data()
     app.query_params["reason"] = "last-admin"
 
-    assert [error.value for error in app.run().error] == [LastAdmin.public]
+    (error,) = app.run().error
+    assert error.value == f"Your account was not deleted. {LastAdmin.public}"
