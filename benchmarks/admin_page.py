@@ -103,6 +103,7 @@ def main() -> None:
 def fill(admin: psycopg.Connection, people: int, turns: int) -> None:
     """Make the accounts, ten chats of each, and their ledger."""
     admin.execute(_PEOPLE, [people])
+    admin.execute("select private.make_account(id) from auth.users")
     texts = {"sealed": sealed("text"), "head": HEAD}
     admin.execute(_CONVERSATIONS, texts | {"people": people})
     admin.execute("select setseed(0.5)")

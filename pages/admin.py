@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages._admin import audit, health, models, overview, people, settings
+from pages._admin import audit, health, models, overview, people, settings, sign_ups
 from pages._parts import sidebar, turns, words
 from pages._parts.elements import empty_page
 from pages._session import (
@@ -19,6 +19,7 @@ _TABS = {
     "Overview": overview.draw,
     words.USERS: people.draw,
     words.MODELS: models.draw,
+    words.SIGN_UPS: sign_ups.draw,
     "Settings": settings.draw,
     "Audit": audit.draw,
     "Health": health.draw,

@@ -11,11 +11,12 @@ import streamlit as st
 
 from pages._parts import browser, words
 from services import bootstrap
+from services.domain.accounts import SignUps
 from services.domain.limits import PASSWORD_CHARACTERS
-from services.errors import SIGN_IN_REASONS, TooManyAttempts, WeakPassword
+from services.errors import SIGN_IN_REASONS, SignUpsClosed, TooManyAttempts, WeakPassword
 
 _CREATE = "Create account"
-_ABOUT_NEW_ACCOUNTS = ("weak", "address", "not-allowed", "closed", "confirm")
+_ABOUT_NEW_ACCOUNTS = ("weak", "address", "not-allowed", "closed", "confirm", "invitation")
 _LONGEST_WAIT = 86_400  # seconds
 
 
@@ -53,21 +54,47 @@ def page() -> None:
 
 
 def _draw_forms() -> None:
-    reason = st.query_params.get("reason", "")
-    names = [words.SIGN_IN, _CREATE] if bootstrap.has_accounts() else [_CREATE, words.SIGN_IN]
-    concerned = _CREATE if reason in _ABOUT_NEW_ACCOUNTS else words.SIGN_IN
-    sentence = refusal(reason)
+    reason, code = st.query_params.get("reason", ""), st.query_params.get("invite", "")
+    sentence, mode = refusal(reason), bootstrap.sign_ups()
+    is_closed = mode is SignUps.CLOSED
+    names = [words.SIGN_IN] if is_closed else [words.SIGN_IN, _CREATE]
+    if code or not bootstrap.has_accounts():
+        names.reverse()
+    concerned = _CREATE if reason in _ABOUT_NEW_ACCOUNTS and not is_closed else words.SIGN_IN
     first = concerned if sentence else names[0]
     tabs = dict(zip(names, st.tabs(names, default=first), strict=True))
     if sentence:
         draw = tabs[concerned].info if reason == "confirm" else tabs[concerned].error
         draw(sentence)
-    tabs[words.SIGN_IN].html(_form("/session", words.SIGN_IN, "current-password"))
-    tabs[_CREATE].html(_form("/account", _CREATE, "new-password", PASSWORD_CHARACTERS))
+    is_uninvited = reason == "uninvited"
+    tabs[words.SIGN_IN].html(
+        _form("/session", words.SIGN_IN, "current-password", code, takes_code=is_uninvited)
+    )
+    if is_closed:
+        if reason != "closed":
+            tabs[words.SIGN_IN].caption(SignUpsClosed.public)
+        return
+    takes_code = bool(code) or mode is SignUps.INVITED
+    tabs[_CREATE].html(
+        _form(
+            "/account",
+            _CREATE,
+            "new-password",
+            code,
+            takes_code=takes_code,
+            least=PASSWORD_CHARACTERS,
+        )
+    )
 
 
-def _form(action: str, verb: str, password: str, least: int = 0) -> str:
+def _form(
+    action: str, verb: str, password: str, code: str, *, takes_code: bool, least: int = 0
+) -> str:
     rule, hint = "", ""
+    invite = f'<input type="hidden" name="invite" value="{escape(code)}">'
+    if takes_code:
+        invite = f"""<label>Invitation code<input name="invite" value="{escape(code)}" autocomplete="off"
+          required></label>"""
     if least:
         rule = f'minlength="{least}" aria-describedby="password-rule"'
         hint = f"At least {least} characters. A short sentence works well."
@@ -79,14 +106,15 @@ def _form(action: str, verb: str, password: str, least: int = 0) -> str:
           placeholder="you@example.org"></label>
         <label>Password<input name="password" type="password" autocomplete="{password}" required {rule}></label>
         {hint}
+        {invite}
         <button type="submit">{verb}</button>
       </form>"""
 
 
 def _here() -> str:
-    """Return this address without the reason of the last refusal."""
+    """Return this address without the reason of the last refusal and the code of an invitation."""
     query = st.query_params.to_dict()
-    for name in ("reason", "wait", "why"):
+    for name in ("reason", "wait", "why", "invite"):
         query.pop(name, None)
     path = urlsplit(st.context.url or "").path or "/"
     return f"{path}?{urlencode(query)}" if query else path

@@ -22,6 +22,7 @@ from services.chat.setup import Setup as Setup
 from services.chat.temporary import TemporaryChat as TemporaryChat
 from services.crypto import RootKeys, ServerProof
 from services.domain import ConversationId, SessionId
+from services.domain.accounts import SignUps
 from services.domain.health import ModelCalls
 from services.embedded.folders import choose_folders
 from services.embedded.plan import Endpoints, prepare
@@ -160,6 +161,14 @@ def has_accounts() -> bool:
             return True
         _has_accounts.set()
     return True
+
+
+def sign_ups() -> SignUps:
+    """The mode of sign-ups, at most a few seconds old; open where the database was never reached."""
+    try:
+        return _shared().sign_ups.get()
+    except StoreUnavailable:
+        return SignUps.OPEN
 
 
 def routes() -> list[Route]:

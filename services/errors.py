@@ -9,6 +9,8 @@
     - Suspended
     - NotConfirmed
     - SignUpsClosed
+    - InvitationRefused
+    - InvitationNeeded . there is a user of Supabase Auth, and no account yet
     - AddressTaken
     - BadInput ......... its sentence says what to change
       - BadAddress
@@ -95,6 +97,23 @@ class SignUpsClosed(Refused):
     """The deployment takes no new accounts."""
 
     public = "Sign-ups are closed. Contact your admin."
+
+
+class InvitationRefused(Refused):
+    """The code is that of no open invitation for the address."""
+
+    public = (
+        "This invitation code is not valid. It may be mistyped, used, expired or for another e-mail. "
+        "Ask your admin for a new one."
+    )
+
+
+class InvitationNeeded(Refused):
+    """The password is right, and the account begins only with an invitation."""
+
+    public = (
+        "Your account needs a valid invitation code. Enter it below, or ask your admin for one."
+    )
 
 
 class AddressTaken(Refused):
@@ -382,6 +401,8 @@ SIGN_IN_REASONS: dict[str, type[AppError]] = {
     "address": BadAddress,
     "not-allowed": AddressNotAllowed,
     "closed": SignUpsClosed,
+    "invitation": InvitationRefused,
+    "uninvited": InvitationNeeded,
     "confirm": ConfirmationSent,
     "slow": TooManyAttempts,
     "key": KeyMissing,

@@ -28,11 +28,12 @@ from services.store.supabase.administration import Administration
 from services.store.supabase.model_settings import ModelAdministration
 from services.store.supabase.rows import SupabaseRows
 from services.store.supabase.sessions import AppSession, Cookie, Sessions
+from services.store.supabase.sign_ups import SignUpAdministration, read_sign_ups
 from services.web.full_export import FullExport
 from services.web.session_cache import SessionCache
 
 _TEXTS = 50_000  # whose counts are remembered: at most some 25 MB
-_ACCOUNT_SECONDS = 5.0  # between two reads of what a user may spend
+_ACCOUNT_SECONDS = 5.0  # between two reads of what a user may spend, and of the mode of sign-ups
 
 
 class Shared:
@@ -46,6 +47,7 @@ class Shared:
         model_settings: CachedRead[ModelSettings],
     ) -> None:
         self.model_settings = model_settings
+        self.sign_ups = CachedRead(lambda: read_sign_ups(sessions.server), _ACCOUNT_SECONDS)
         self.server = sessions.server
         titles = [Purpose.TITLE] if chosen.titles else []
         self.background = BackgroundTasks(Purpose.SUMMARY, Purpose.FACTS, *titles)
@@ -114,6 +116,7 @@ class PersonServices:
         self.store = sealed_store(self._rows, session.user_keys)
         self.administration = Administration(session.calls)
         self.models = ModelAdministration(session.calls, shared.model_settings)
+        self.sign_ups = SignUpAdministration(session.calls, shared.sign_ups)
         self.chat = Chat(
             store=self.store,
             choices=shared.choices(store=self.store),

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 from services.chat.background import BackgroundTasks
@@ -16,9 +17,12 @@ from services.domain.accounts import (
     Account,
     AuditEntry,
     DeploymentSettings,
+    Invitation,
+    InvitationState,
     Limits,
     PeoplePage,
     RetentionPreview,
+    SignUps,
     UserUsage,
 )
 from services.domain.context import ContextMessage
@@ -206,6 +210,45 @@ class FakeModelSettings:
         self.now = replace(self.now, refuses_unknown_prices=is_refused)
 
 
+@dataclass
+class FakeSignUps:
+    """The mode of sign-ups and the invitations of a deployment."""
+
+    now: SignUps = SignUps.OPEN
+    made: list[Invitation] = field(default_factory=list)
+    failure: Exception | None = None  # of every invitation
+
+    def mode(self):
+        return self.now
+
+    def set_mode(self, mode):
+        self.now = mode
+
+    def invite(self, email, role):
+        if self.failure:
+            raise self.failure
+        self.made.append(
+            Invitation(
+                id=uuid4(),
+                email=email or None,
+                role=role,
+                created_at=NOON,
+                expires_at=NOON + timedelta(days=7),
+                state=InvitationState.OPEN,
+            )
+        )
+        return f"code-{len(self.made)}"
+
+    def invitations(self):
+        return self.made
+
+    def revoke(self, invitation):
+        self.made = [
+            replace(one, state=InvitationState.REVOKED) if one.id == invitation else one
+            for one in self.made
+        ]
+
+
 def choose(profile, **choices):
     """Change preferences of *profile*."""
     profile.change(lambda now: replace(now, **choices))
@@ -252,6 +295,7 @@ class FakePerson:
             [a_person("jonas@daybook.test")], role is AccountRole.ADMIN
         )
         self.models = FakeModelSettings()
+        self.sign_ups = FakeSignUps()
         self._models = Models(first or Offer(INFO, model), others, self.models.settings)
         self._purposes = purposes
         self.drop_caches()

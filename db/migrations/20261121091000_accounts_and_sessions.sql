@@ -51,29 +51,6 @@ create index on private.throttles (window_ends);
 
 -- functions: accounts -----------------------------------------------------------------------------------
 
--- Runs as the role that inserts into auth.users. It reads no metadata of the new user: a role never comes from there.
--- Where the settings say so, the first of all accounts becomes admin; the lock keeps that to one of several sign-ups
--- at the same moment. (`account_ends` is with the turns, which it settles.)
-create function private.account_begins() returns trigger language plpgsql as $$
-declare
-  first_role text := 'user';
-begin
-  if (select first_account_is_admin from private.settings) then
-    perform pg_advisory_xact_lock(hashtext('daybook: first account'));
-    if not exists (select from private.roles where deleted_at is null) then
-      first_role := 'admin';
-    end if;
-  end if;
-  insert into private.roles (user_id, role) values (new.id, first_role);
-  insert into private.budgets (user_id, daily_cap_micro, monthly_cap_micro, daily_cap_tokens, max_open, max_per_minute)
-  select new.id, daily_cap_micro, monthly_cap_micro, daily_cap_tokens, max_open, max_per_minute from private.settings;
-  perform private.note(new.id, 'account.begin', new.id, jsonb_build_object('role', first_role));
-  return null;
-end $$;
-
-create trigger account_begins after insert on auth.users
-  for each row execute function private.account_begins();
-
 -- Its tokens are worth nothing from the next statement, and no device stays signed in.
 create function private.end_sessions_of(person uuid) returns void language sql begin atomic
   delete from private.app_sessions where user_id = person;
@@ -252,18 +229,24 @@ end $$;
 
 -- Called by the user, right after signing in. Its Supabase session is that of the calling token. The attempt that
 -- succeeded is returned to the throttles *returned* (JSON, in the order of `throttle`): once, for a token starts one session.
+-- The first session of a user begins the account, which may want an *invitation*: the hash of its code.
 create function private.start_session(
   new_cookie_hash text, new_tokens public.sealed, new_device public.sealed,
-  idle integer, lifetime integer, returned public.free_text, proof text
+  idle integer, lifetime integer, returned public.free_text, invitation text, proof text
 ) returns jsonb language plpgsql as $$
 declare
   claims jsonb := current_setting('request.jwt.claims');
   person uuid := claims ->> 'sub';
   session uuid;
   counted text;
+  refused text;
 begin
   perform private.check_proof(proof, 'start_session', person::text, new_cookie_hash,
-    private.sha(new_tokens), private.sha(new_device), idle::text, lifetime::text, private.sha(returned));
+    private.sha(new_tokens), private.sha(new_device), idle::text, lifetime::text, private.sha(returned), invitation);
+  refused := private.begin_account(person, invitation);
+  if refused is not null then
+    return private.answer(false, refused);
+  end if;
   insert into private.app_sessions
     (user_id, auth_session_id, cookie_hash, tokens, device, token_seconds, idle_seconds, expires_at)
   values (person, (claims ->> 'session_id')::uuid, new_cookie_hash, new_tokens, new_device,

@@ -10,8 +10,6 @@ create table private.model_settings (
   check (num_nulls(input_micro, cached_input_micro, output_micro) in (0, 3))
 );
 
-alter table private.settings add refuses_unknown_prices boolean not null default false;   -- else they count as free
-
 -- What admins set of models, for the app's processes.
 create function private.model_settings() returns jsonb language plpgsql stable as $$
 begin

@@ -17,6 +17,8 @@ _ACTIONS = {
     "caps.default": "Limits of new users changed",
     "caps.deployment": "Limit of all users changed",
     "caps.set": "Limits changed",
+    "invitation.make": "Invitation created",
+    "invitation.revoke": "Invitation revoked",
     "key.put": "Encryption key stored",
     "model.set": "Model changed",
     "model.unknown_prices": "Rule for unknown prices changed",
@@ -25,6 +27,7 @@ _ACTIONS = {
     "role.set": "Role changed",
     "session.end_all": "Signed out everywhere",
     "session.revoke": "Devices signed out",
+    "sign_ups.set": "Sign-ups changed",
 }
 _VALUES = {
     "daily_cap_micro": words.DAILY_LIMIT,

@@ -38,7 +38,7 @@ NO_INSTRUCTIONS = "No instructions"
 MEMORY, PREFERENCES, SIGN_IN = "Memory", "Preferences", "Sign in"
 SUMMARY, USAGE, USERS, ADMIN = "Summary", "Usage", "Users", "Admin"
 YOUR_DATA, DELETE_ACCOUNT, DELETE_CHATS = "Your data", "Delete account", "Delete chats"
-MODELS = "Models"
+MODELS, SIGN_UPS = "Models", "Sign-ups"
 NEW_CHAT, NEW_SPACE, EDIT_SPACE = "New chat", "New space", "Edit space"
 TEMPORARY_CHAT = "Temporary chat"
 UNTITLED = "Untitled"
@@ -165,7 +165,7 @@ def moment(at: datetime, now: datetime | None = None) -> str:
     zone, locale = _zone(), _locale()
     here, today = at.astimezone(zone), (now or datetime.now(zone)).astimezone(zone)
     time = format_time(here, "short", tzinfo=zone, locale=locale)
-    if here.date() >= today.date():
+    if here.date() == today.date():
         return time
     skeleton = "MMMd" if here.year == today.year else "yMMMd"
     date = format_skeleton(skeleton, here, tzinfo=zone, locale=locale)

@@ -152,6 +152,35 @@ class UserUsage(Limits):
     bytes: int  # of messages, as they are stored
 
 
+class SignUps(StrEnum):
+    """The mode of sign-ups; spelt as in SQL."""
+
+    OPEN = "open"
+    INVITED = "invited"
+    CLOSED = "closed"
+
+
+class InvitationState(StrEnum):
+    """The states of an invitation; spelt as in SQL."""
+
+    OPEN = "open"
+    USED = "used"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invitation:
+    """An invitation to begin one account. Its code is not stored."""
+
+    id: UUID
+    email: str | None = field(repr=False)  # None: for anyone who has the code
+    role: AccountRole
+    created_at: datetime
+    expires_at: datetime
+    state: InvitationState
+
+
 class PeopleOrder(StrEnum):
     """The orders of users; spelt as in SQL. Costs, turns and tokens are those of this month."""
 

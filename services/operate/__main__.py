@@ -22,7 +22,7 @@ from services.store.supabase import migrations
 
 _BCRYPT_ROUNDS = 10  # as Supabase Auth
 _MILLION = 1_000_000
-_UNKNOWN_ACCOUNT = "There is no account with this address: sign up first."
+_UNKNOWN_ACCOUNT = "There is no account with this address: sign up, and sign in once."
 _GRANT_ADMIN = """
 with granted as (
   update private.roles set role = 'admin', granted_at = clock_timestamp()

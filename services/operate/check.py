@@ -34,7 +34,8 @@ _SCHEMA = """
 select
   (select token_seconds from private.app_sessions order by created_at desc limit 1),
   (select count(*) from auth.users where not exists (
-    select from private.roles where user_id = users.id))
+    select from private.roles where user_id = users.id)
+    and created_at < (select min(applied_at) from private.migrations))
 """
 
 
@@ -189,7 +190,7 @@ def judge_access_tokens(seconds: int | None) -> Finding:
 
 
 def judge_users(foreign: int) -> Finding:
-    """Judge the number of Supabase Auth's users without an account of Daybook."""
+    """Judge the number of Supabase Auth's users from before Daybook, without an account."""
     if foreign:
         text = f"{foreign} of Supabase Auth are not Daybook's, and cannot use it"
         return Mark.NOTE, f"{text}: give it a project of its own"

@@ -129,6 +129,7 @@ def fill(connection: psycopg.Connection, ring: RootKeys, seed: int) -> tuple[str
             hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(_BCRYPT_ROUNDS)).decode()
             user = [person.id, f"{name}@example.org", hashed, since, since, since]
             connection.execute(_ADD_USER, user)
+            connection.execute("select private.make_account(%s)", [person.id])
         connection.execute(_COMPLETE_USERS)
         for days_ago in range(DAYS - 1, -1, -1):
             for person in people:

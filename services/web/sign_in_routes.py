@@ -32,6 +32,7 @@ from services.web.attempts import DEVICE_SECONDS, Attempt, Attempts
 from services.web.origin import Origin
 from services.web.session_cache import SessionCache
 
+_LONGEST_CODE = 100  # of an invitation
 _REASONS = {error: reason for reason, error in SIGN_IN_REASONS.items()}
 
 
@@ -57,10 +58,10 @@ class SignInRoutes:
         if not self.origin.is_same_origin(request):
             return _other_site()
         async with request.form(max_files=0, max_fields=10) as form:
-            email, password, target = (
-                str(form.get(name, "")) for name in ("email", "password", "next")
+            email, password, target, code = (
+                str(form.get(name, "")) for name in ("email", "password", "next", "invite")
             )
-        email, target = email.strip(), _local_path(target)
+        email, target, code = email.strip(), _local_path(target), code.strip()[:_LONGEST_CODE]
         is_new = request.url.path == "/account"
         attempt = (
             self.attempts.sign_up(email, self.origin.client_address(request))
@@ -71,7 +72,7 @@ class SignInRoutes:
             async with self.attempts.reserve(attempt) as reservation:
                 cache = self.session_cache()
                 enter = cache.sessions.sign_up if is_new else cache.sessions.sign_in
-                cookie, session = await run_sync(enter, email, password, reservation)
+                cookie, session = await run_sync(enter, email, password, reservation, code)
                 await run_sync(cache.add, session)
                 log_event("session.started", user=session.user_id, session=session.id)
                 if previous := self.origin.session_cookie(request):  # perhaps another account's
@@ -79,7 +80,7 @@ class SignInRoutes:
                     with suppress(StoreUnavailable):  # the old session may outlive its tab
                         await run_sync(cache.leave, previous)
         except AppError as error:
-            return RedirectResponse(_with_reason(target, error), 303)
+            return RedirectResponse(_with_reason(target, error, code), 303)
         answer = RedirectResponse(target, 303)
         self._set_cookie(answer, request, "sid", str(cookie), self.lifetime_seconds)
         device = self.attempts.device_cookie(email)
@@ -161,9 +162,12 @@ def _local_path(target: str) -> str:
     return target if is_path and target.isprintable() and len(target) < 2000 else "/"
 
 
-def _with_reason(target: str, error: AppError) -> str:
+def _with_reason(target: str, error: AppError, code: str = "") -> str:
+    """*target* with the reason of *error*, and the *code* of an invitation, which is not to be typed again."""
     parts = urlsplit(target)
-    query = [(k, v) for k, v in parse_qsl(parts.query) if k not in ("reason", "wait", "why")]
+    said = ("reason", "wait", "why", "invite")
+    query = [(k, v) for k, v in parse_qsl(parts.query) if k not in said]
+    query += [("invite", code)] if code else []
     query.append(("reason", _REASONS.get(type(error), "unavailable")))
     if isinstance(error, TooManyAttempts):
         query.append(("wait", str(error.retry_after)))

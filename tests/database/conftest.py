@@ -75,7 +75,10 @@ def make_client(stack):
         return client_to(stack.url, stack.publishable_key, transport)
 
     # where the embedded boot allows it the first account is an admin: none of the tests' people
-    make().auth.sign_up({"email": "first@daybook.test", "password": "correct horse battery"})
+    first = {"email": "first@daybook.test", "password": "correct horse battery"}
+    user = make().auth.sign_up(first).user
+    with stack.connect() as admin:
+        admin.execute("select private.make_account(%s, 'admin')", [user.id])
     yield make
     transport.close()
 

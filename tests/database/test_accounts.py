@@ -3,13 +3,14 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
+from services.crypto import new_key
 from tests.database import servers
-from tests.database.people import SIGNED_OUT, created, refusal, sealed, side_call
+from tests.database.people import SIGNED_OUT, Caller, created, refusal, sealed, side_call
 from tests.database.storm import Storm
 from tests.stack.apps import until
 
@@ -46,9 +47,11 @@ def test_new_account_has_role_user_and_default_caps(world):
 
 def test_first_account_is_admin_if_settings_say_so(world, migrated):
     world.admin.execute("update private.settings set first_account_is_admin = true")
+    crowd = [world.make_person(world) for _ in range(5)]
 
     def sign_up(connection, number):
-        connection.execute("insert into auth.users (email) values (%s)", [f"{number}@x.test"])
+        started = {"new_cookie_hash": new_key().hex()}
+        assert crowd[number].by(connection).call("start_session", **started)["ok"]
 
     servers.at_once(migrated, 5, sign_up)
 
@@ -67,7 +70,8 @@ def test_role_in_sign_up_metadata_is_ignored(api_world):
     )
 
     api_world.people.append(reply.user.id)
-    assert role(api_world, reply.user) == "user"
+    person = Caller(way, api_world.contract, api_world.proof, UUID(reply.user.id)).with_session()
+    assert role(api_world, person) == "user"
 
 
 @pytest.mark.parametrize("column", ["encrypted_password", "email"])

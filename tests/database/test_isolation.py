@@ -79,6 +79,7 @@ def calls(own):
             "every_model": "other-model",
             "kept_summary": sealed("summary"),
             "new_role": "admin",
+            "new_sign_ups": "closed",
             "offered": True,
             "refused": True,
             "new_cookie_hash": new_key().hex(),
@@ -98,6 +99,7 @@ def calls(own):
         | dict.fromkeys(("new_max_open", "new_max_per_minute"), 5)
     )
     particular = {
+        "invite": {"code": new_key().hex()},
         "my_ledger": {"after": 0},
         "put_document": documents(own)[0] | {"source": own.conversation, "cuts": 0},
         "restore_conversation": {"conversation": own.discarded},
@@ -152,6 +154,7 @@ FOR_ADMINS = {
     *("sign_out_everywhere", "delete_person", "deployment_settings", "usage_report"),
     *("preview_retention", "set_retention", "database_state"),
     *("list_audit", "list_people", "set_model", "refuse_unknown_prices"),
+    *("set_sign_ups", "invite", "revoke_invitation", "list_invitations"),
 }
 
 

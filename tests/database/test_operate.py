@@ -323,7 +323,7 @@ def test_limits_of_account_and_default_are_set_and_shown(run, world, migrated):
 
 
 NAME_ONE = "Name one account, or give --default for new accounts."
-UNKNOWN = "There is no account with this address: sign up first."
+UNKNOWN = "There is no account with this address: sign up, and sign in once."
 
 
 @pytest.mark.parametrize(

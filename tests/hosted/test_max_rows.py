@@ -72,6 +72,7 @@ def test_many_spaces_and_the_usage_of_many_people_are_read_whole(maya, hosted):
             " from generate_series(1, %s) returning id"
         )
         crowd = [user for (user,) in owner.execute(sign_up, [MORE])]
+        owner.execute("select private.make_account(user_id) from unnest(%s) user_id", [crowd])
         owner.execute(role, ["admin", maya.user_id])
         try:
             administration, people, total = Administration(maya.calls), [], 1

@@ -132,3 +132,39 @@ def test_first_account_sees_usage_and_sets_limits(person, maya):
     maya.is_asked_to_sign_in()
     admin.page.get_by_role("button", name="Restore access").click()
     expect(admin.page.get_by_role("button", name="Suspend")).to_be_visible()
+
+
+@pytest.fixture
+def sign_ups_end_open(app):
+    """Other journeys sign up, too."""
+    yield
+    with database(app) as rows:
+        rows.execute("update private.settings set sign_ups = 'open' where id")
+
+
+@pytest.mark.usefixtures("sign_ups_end_open")
+def test_invited_user_signs_up_by_the_link(person):
+    admin, ada = person("admin"), person("ada")
+    admin.email = ADMIN
+    admin.signs_in()
+    admin.visit("/admin?tab=Sign-ups")
+    admin.page.get_by_text("By invitation", exact=True).click()
+    admin.page.get_by_label("E-mail (optional)").fill(ada.email)
+    admin.page.get_by_role("button", name="Create invitation").click()
+    link = admin.page.locator(".st-key-invitation-link code")
+    expect(link).to_contain_text(f"{admin.url}/?invite=")
+    address = link.inner_text()
+
+    ada.visit("/?invite=mistyped")
+    ada.enters("/account", ada.email)
+    ada.sees("This invitation code is not valid.")
+    expect(ada.page.locator('form[action="/account"] input[name="invite"]')).to_have_value(
+        "mistyped"
+    )
+    ada.visit(address.removeprefix(admin.url))
+    ada.enters("/account", ada.email)
+    ada.is_welcome()
+
+    assert ada.page.url == f"{ada.url}/"
+    admin.page.reload()
+    expect(admin.page.locator(".st-key-invitations-table")).to_contain_text("Used")

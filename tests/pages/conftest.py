@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages._parts import browser
 from services import bootstrap
+from services.domain.accounts import SignUps
 from services.domain.models import ModelState
 from tests.fakes import MAYA, FakePerson, ScriptedModel
 from tests.stores import InMemoryDatabase
@@ -156,10 +157,11 @@ def health(monkeypatch):
 
 @pytest.fixture
 def tab(monkeypatch, health):
-    """A browser tab: the signed-in user, if any, and whether the app has accounts."""
-    tab = SimpleNamespace(person=None, has_accounts=True)
+    """A browser tab: the signed-in user, if any, whether the app has accounts, and the mode of sign-ups."""
+    tab = SimpleNamespace(person=None, has_accounts=True, sign_ups=SignUps.OPEN)
     monkeypatch.setattr(bootstrap, "person_services", lambda session_id: tab.person)
     monkeypatch.setattr(bootstrap, "has_accounts", lambda: tab.has_accounts)
+    monkeypatch.setattr(bootstrap, "sign_ups", lambda: tab.sign_ups)
     return tab
 
 

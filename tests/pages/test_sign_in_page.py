@@ -7,6 +7,7 @@ import pytest
 from streamlit.runtime.pages_manager import PagesManager
 
 from services import bootstrap
+from services.domain.accounts import SignUps
 from services.errors import SIGN_IN_REASONS, Misconfigured
 from tests.pages.conftest import ROOT
 
@@ -43,6 +44,46 @@ def test_create_account_comes_first_without_accounts(open_app, tab):
 
     tab.has_accounts = True
     assert next(iter(forms(open_app(None)))) == "Sign in"
+
+
+@pytest.mark.parametrize(("mode", "is_asked"), [(SignUps.OPEN, False), (SignUps.INVITED, True)])
+def test_code_is_asked_for_where_it_is_needed(open_app, tab, mode, is_asked):
+    tab.sign_ups = mode
+    shown = forms(open_app(None))
+
+    assert ("Invitation code" in shown["Create account"]) is is_asked
+    assert "Invitation code" not in shown["Sign in"]
+
+
+def test_invitation_link_fills_the_code(open_app, tab):
+    tab.sign_ups = SignUps.INVITED
+
+    shown = forms(open_app(None, invite='a"b', c="1"))
+
+    assert next(iter(shown)) == "Create account"
+    for form in shown.values():
+        assert 'name="invite" value="a&quot;b"' in form
+        assert 'name="next" value="/?c=1"' in form
+
+
+def test_account_that_waits_for_an_invitation_is_asked_at_sign_in(open_app, tab):
+    tab.sign_ups = SignUps.INVITED
+
+    app = open_app(None, reason="uninvited", invite="old")
+
+    assert "Invitation code" in forms(app)["Sign in"]
+    assert "needs a valid invitation code" in app.error[0].value
+
+
+@pytest.mark.parametrize("reason", ["", "closed", "weak"])
+def test_closed_sign_ups_leave_one_form_and_a_sentence(open_app, tab, reason):
+    tab.sign_ups = SignUps.CLOSED
+
+    app = open_app(None, invite="code", reason=reason)
+
+    assert list(forms(app)) == ["Sign in"]
+    said = [*(one.value for one in app.caption), *(one.value for one in app.error)]
+    assert "Sign-ups are closed. Contact your admin." in said
 
 
 def test_query_is_escaped_in_the_form(open_app):

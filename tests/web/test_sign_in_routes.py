@@ -131,6 +131,15 @@ def test_refusal_redirects_with_its_reason_only(session_cache, fail, error, quer
     assert "set-cookie" not in answer.headers
 
 
+def test_refused_invitation_is_not_typed_again(session_cache, fail):
+    fail("sign_up", errors.InvitationRefused())
+    given = form(new_email(), target="/?c=1&invite=old") | {"invite": " a code "}
+
+    answer = browser(session_cache).post("/account", data=given)
+
+    assert answer.headers["location"] == "/?c=1&invite=a+code&reason=invitation"
+
+
 @pytest.mark.parametrize(
     ("path", "email", "password", "reason"),
     [

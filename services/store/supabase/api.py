@@ -48,6 +48,7 @@ _LIMITS = httpx.Limits(  # seconds: a new connection costs three round trips wit
 _TOO_MANY = {
     "begin_turn": "Limit of chats reached. Delete one to start another.",
     "edit_reply": "This chat is full. Start a new one.",
+    "invite": "Limit of open invitations reached. Revoke some first.",
     "put_fact": "Limit of memories reached. Delete some first.",
     "put_space": "Limit of spaces reached. Delete one to create another.",
 }

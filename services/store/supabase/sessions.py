@@ -25,9 +25,11 @@ from services.domain import SessionId, UserId
 from services.domain.turns import LONGEST_TURN_SECONDS
 from services.errors import (
     AppError,
+    InvitationNeeded,
     KeyMissing,
     RateLimited,
     SignedOut,
+    SignUpsClosed,
     StoreUnavailable,
     Suspended,
     Tampered,
@@ -43,6 +45,7 @@ from services.store.supabase.api import (
     refusal,
 )
 from services.store.supabase.auth import AuthTokens
+from services.store.supabase.sign_ups import check_sign_up, hash_of
 from services.threads import in_thread
 
 _COOKIE_BYTES = 32
@@ -203,16 +206,33 @@ class Sessions:
     lifetime_seconds: int
 
     def sign_up(
-        self, email: str, password: str, reservation: Reservation = lambda: None
+        self,
+        email: str,
+        password: str,
+        reservation: Reservation = lambda: None,
+        invitation: str = "",
     ) -> tuple[Cookie, AppSession]:
-        """Make an account. Raise the errors of `auth.sign_up` and of *reservation*."""
-        return self._start(auth.sign_up(self.gateway.client(), email, password), reservation)
+        """Make an account, by the code of an *invitation* where one is needed.
+
+        Raise the errors of `check_sign_up`, `auth.sign_up` and *reservation*.
+        """
+        check_sign_up(self.server, email, invitation)
+        tokens = auth.sign_up(self.gateway.client(), email, password)
+        return self._start(tokens, reservation, invitation)
 
     def sign_in(
-        self, email: str, password: str, reservation: Reservation = lambda: None
+        self,
+        email: str,
+        password: str,
+        reservation: Reservation = lambda: None,
+        invitation: str = "",
     ) -> tuple[Cookie, AppSession]:
-        """Sign in. Raise the errors of `auth.sign_in` and of *reservation*, Suspended, Tampered."""
-        return self._start(auth.sign_in(self.gateway.client(), email, password), reservation)
+        """Sign in; the first time, the account begins as in `sign_up`.
+
+        Raise the errors of `auth.sign_in` and *reservation*, SignUpsClosed, InvitationNeeded, Suspended, Tampered.
+        """
+        tokens = auth.sign_in(self.gateway.client(), email, password)
+        return self._start(tokens, reservation, invitation)
 
     def delete_account(
         self, session: AppSession, password: str, reservation: Reservation = lambda: None
@@ -312,7 +332,9 @@ class Sessions:
             raise SignedOut
         return renewed
 
-    def _start(self, tokens: AuthTokens, reservation: Reservation) -> tuple[Cookie, AppSession]:
+    def _start(
+        self, tokens: AuthTokens, reservation: Reservation, invitation: str
+    ) -> tuple[Cookie, AppSession]:
         cookie = Cookie.new()
         vault = self.root_keys.session_vault(cookie.secret)
         client = self.gateway.client()
@@ -332,7 +354,10 @@ class Sessions:
                 idle=self.idle_seconds,
                 lifetime=self.lifetime_seconds,
                 returned=Hidden(returned),
+                invitation=hash_of(invitation),
             )
+            if not answer.ok:
+                raise SignUpsClosed if answer.reason == "sign_ups_closed" else InvitationNeeded
             started = _StartedSession.model_validate(answer.model_extra)
             bearer = Bearer(self, cookie.hash, vault, tokens)
             return cookie, self._session(started.session, bearer, started.keys)

@@ -1,0 +1,164 @@
+-- Sign-ups: who may begin an account, invitations, and the end of users of Supabase Auth who never began one.
+--
+-- The publishable key is enough to become a user of Supabase Auth. Such a user is nobody here: role and budget begin in
+-- `start_session`, where the mode of sign-ups holds.
+
+create table private.invitations (          -- each begins one account
+  id uuid primary key default gen_random_uuid(),
+  code_hash text not null unique check (code_hash ~ '^[0-9a-f]{64}$'),   -- sha256 of 128 random bits
+  email text check (octet_length(email) between 3 and 254),              -- null: anyone who has the code
+  role text not null check (role in ('user', 'admin')),
+  made_by uuid not null,
+  created_at timestamptz not null default clock_timestamp(),
+  expires_at timestamptz not null default clock_timestamp() + interval '7 days',
+  used_by uuid,
+  used_at timestamptz,
+  revoked_at timestamptz
+);
+
+-- functions: accounts begin -----------------------------------------------------------------------------
+
+create function private.make_account(person uuid, its_role text default 'user', invitation uuid default null) returns void
+language plpgsql as $$
+begin
+  insert into private.roles (user_id, role) values (person, its_role);
+  insert into private.budgets (user_id, daily_cap_micro, monthly_cap_micro, daily_cap_tokens, max_open, max_per_minute)
+  select person, daily_cap_micro, monthly_cap_micro, daily_cap_tokens, max_open, max_per_minute from private.settings;
+  perform private.note(person, 'account.begin', person,
+    jsonb_build_object('role', its_role) || jsonb_strip_nulls(jsonb_build_object('invitation', invitation)));
+end $$;
+
+-- "first": where the settings say so, the first of all accounts becomes admin, and asks for no invitation.
+create function private.sign_up_mode() returns text language plpgsql stable as $$
+begin
+  return (
+    select case when first_account_is_admin and not exists (select from private.roles where deleted_at is null)
+      then 'first' else sign_ups end
+    from private.settings
+  );
+end $$;
+
+create function private.find_invitation(code text, address text) returns setof uuid language plpgsql stable as $$
+begin
+  return query
+    select id from private.invitations
+    where code_hash = code and used_at is null and revoked_at is null and expires_at > clock_timestamp()
+      and (email is null or lower(email) = lower(address));
+end $$;
+
+-- The mode of sign-ups, and whether *invitation* (the hash of its code) is good for *address*.
+create function private.sign_ups(invitation text, address public.free_text) returns jsonb language plpgsql stable as $$
+begin
+  return jsonb_build_object('ok', true, 'mode', replace(private.sign_up_mode(), 'first', 'open'),
+    'is_invited', exists (select from private.find_invitation(invitation, address)));
+end $$;
+
+-- Begin the account of a user who has none, by an *invitation* if the mode asks for one; return why not, or null. It reads
+-- no metadata of the user: a role never comes from there.
+create function private.begin_account(person uuid, invitation text) returns text language plpgsql as $$
+declare
+  address text;
+  mode text;
+  used private.invitations;
+begin
+  if exists (select from private.roles where user_id = person) then
+    return null;                            -- nearly always
+  end if;
+  select email into address from auth.users where id = person for no key update;   -- two devices begin one account
+  if (select first_account_is_admin from private.settings) then
+    perform pg_advisory_xact_lock(hashtext('daybook: first account'));
+  end if;
+  if exists (select from private.roles where user_id = person) then
+    return null;
+  end if;
+  mode := private.sign_up_mode();
+  if mode = 'closed' then
+    return 'sign_ups_closed';
+  end if;
+  update private.invitations set used_by = person, used_at = clock_timestamp()
+  where id in (select private.find_invitation(invitation, address)) and used_at is null and revoked_at is null
+  returning * into used;
+  if mode = 'invited' and used.id is null then
+    return 'no_invitation';
+  end if;
+  perform private.make_account(person, case mode when 'first' then 'admin' else coalesce(used.role, 'user') end, used.id);
+  return null;
+end $$;
+
+-- functions: administration -----------------------------------------------------------------------------
+
+create function private.set_sign_ups(me uuid, new_sign_ups text) returns jsonb language plpgsql as $$
+declare
+  old_mode text;
+begin
+  perform private.require_admin(me);
+  select sign_ups into old_mode from private.settings for no key update;
+  update private.settings set sign_ups = new_sign_ups where id;
+  perform private.note_changes(me, 'sign_ups.set', null, jsonb_build_object('mode', old_mode),
+    jsonb_build_object('mode', new_sign_ups));
+  return '{"ok": true}';
+end $$;
+
+-- Make an invitation for seven days. *address*: null for anyone who has the code.
+create function private.invite(me uuid, code text, address public.free_text, new_role text) returns jsonb
+language plpgsql as $$
+declare
+  made uuid;
+begin
+  perform private.require_admin(me);
+  if (
+    select count(*) from private.invitations where used_at is null and revoked_at is null and expires_at > now()
+  ) >= 500 then
+    return private.answer(false, 'too_many');
+  end if;
+  insert into private.invitations (code_hash, email, role, made_by) values (code, address, new_role, me)
+  returning id into made;
+  perform private.note(me, 'invitation.make', null, jsonb_build_object('invitation', made, 'role', new_role));
+  return '{"ok": true}';
+end $$;
+
+create function private.revoke_invitation(me uuid, invitation uuid) returns jsonb language plpgsql as $$
+begin
+  perform private.require_admin(me);
+  update private.invitations set revoked_at = clock_timestamp()
+  where id = invitation and used_at is null and revoked_at is null;
+  if found then
+    perform private.note(me, 'invitation.revoke', null, jsonb_build_object('invitation', invitation));
+  end if;
+  return private.answer(found);
+end $$;
+
+-- At most 500 invitations: those that are open, and the newest of the others.
+create function private.list_invitations(me uuid) returns table (
+  id uuid, email text, role text, created_at timestamptz, expires_at timestamptz, state text
+) language plpgsql stable as $$
+begin
+  perform private.require_admin(me);
+  return query
+    select known.id, known.email, known.role, known.created_at, known.expires_at, case
+        when used_at is not null then 'used' when revoked_at is not null then 'revoked'
+        when known.expires_at <= now() then 'expired' else 'open' end
+    from private.invitations known
+    order by used_at is null and revoked_at is null and known.expires_at > now() desc, known.created_at desc
+    limit 500;
+end $$;
+
+-- functions: what time ends -----------------------------------------------------------------------------
+
+-- Delete users of Supabase Auth who never began an account: a day after they confirmed their address, a week after they
+-- came without; 50 in a call, and none from before Daybook. Return whether there were any. As long as there is no admin, one
+-- of them may be meant to become the first. (A user who begins just now is locked, or has begun.)
+create function private.end_strangers() returns boolean language plpgsql as $$
+declare
+  strangers uuid[] := array(
+    select id from auth.users
+    where created_at > (select min(applied_at) from private.migrations)
+      and coalesce(email_confirmed_at + interval '1 day', created_at + interval '7 days') < now()
+      and not exists (select from private.roles where user_id = users.id)
+      and exists (select from private.roles where roles.role = 'admin')
+    limit 50 for update skip locked
+  );
+begin
+  delete from auth.users where id = any (strangers) and not exists (select from private.roles where user_id = users.id);
+  return found;
+end $$;

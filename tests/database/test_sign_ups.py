@@ -1,0 +1,237 @@
+"""Who may begin an account: the mode of sign-ups, invitations, and users who never began one."""
+
+from uuid import uuid4
+
+import pytest
+
+from services.crypto import new_key
+from tests.database import servers
+from tests.database.people import NOT_ALLOWED, SIGNED_OUT, with_token
+
+CLOSED = {"ok": False, "reason": "sign_ups_closed"}
+UNINVITED = {"ok": False, "reason": "no_invitation"}
+
+
+@pytest.fixture
+def admin(world):
+    return world.make_admin(world.person())
+
+
+def set_mode(admin, mode):
+    assert admin.call("set_sign_ups", new_sign_ups=mode)["ok"]
+
+
+def invite(admin, address=None, role="user"):
+    """Return the hash of a new invitation's code."""
+    code = new_key().hex()
+    assert admin.call("invite", code=code, address=address, new_role=role)["ok"]
+    return code
+
+
+def stranger(world):
+    """A user of Supabase Auth who has no account yet."""
+    return world.make_person(world)
+
+
+def start(person, invitation=None):
+    return person.call("start_session", new_cookie_hash=new_key().hex(), invitation=invitation)
+
+
+def role(world, person):
+    return world.admin.execute(
+        "select role from private.roles where user_id = %s", [person.id]
+    ).fetchone()
+
+
+def listed(admin):
+    return [(row["email"], row["role"], row["state"]) for row in admin.call("list_invitations")]
+
+
+def test_user_of_supabase_auth_is_nobody_before_a_session(world):
+    omar = stranger(world)
+    assert role(world, omar) is None
+    assert omar.refusal("my_account") == SIGNED_OUT
+
+    assert start(omar)["ok"]
+
+    assert omar.call("my_account")["role"] == "user"
+
+
+def test_closed_sign_ups_admit_existing_accounts_alone(world, admin):
+    code = invite(admin)
+    set_mode(admin, "closed")
+
+    assert start(stranger(world), code) == CLOSED
+
+    assert start(with_token(world, admin.id))["ok"]
+
+
+def test_invitation_admits_one_account_with_its_role(world, admin):
+    code, (omar, ada) = invite(admin, role="admin"), (stranger(world) for _ in range(2))
+    set_mode(admin, "invited")
+    assert start(omar) == UNINVITED
+    assert start(omar, new_key().hex()) == UNINVITED
+
+    assert start(omar, code)["ok"]
+
+    assert role(world, omar) == ("admin",)
+    assert start(with_token(world, omar.id))["ok"]
+    assert start(ada, code) == UNINVITED
+    assert role(world, ada) is None
+    detail = world.one(
+        "select detail from private.audit where action = 'account.begin' and target = %s", omar.id
+    )
+    assert set(detail) == {"role", "invitation"}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "update private.invitations set expires_at = now() where true",
+        "update private.invitations set revoked_at = now() where true",
+        "update private.invitations set email = 'omar@elsewhere.test' where true",
+    ],
+    ids=["expired", "revoked", "for another address"],
+)
+def test_spoilt_invitation_admits_nobody(world, admin, spoil):
+    code, omar = invite(admin), stranger(world)
+    set_mode(admin, "invited")
+    world.admin.execute(spoil)
+
+    assert start(omar, code) == UNINVITED
+    checked = world.anon.call("sign_ups", invitation=code, address=f"{omar.id}@daybook.test")
+    assert checked == {"ok": True, "mode": "invited", "is_invited": False}
+
+
+def test_invitation_for_an_address_ignores_its_case(world, admin):
+    omar = stranger(world)
+    address = f"{omar.id}@DAYBOOK.test"
+    code = invite(admin, address)
+    set_mode(admin, "invited")
+    assert world.anon.call("sign_ups", invitation=code, address=address)["is_invited"]
+
+    assert start(omar, code)["ok"]
+
+    assert listed(admin) == [(address, "user", "used")]
+
+
+def test_parallel_users_share_no_invitation(world, migrated, admin):
+    code, crowd = invite(admin), [stranger(world) for _ in range(4)]
+    set_mode(admin, "invited")
+
+    def begin(connection, number):
+        return start(crowd[number].by(connection), code)["ok"]
+
+    assert sorted(servers.at_once(migrated, 4, begin)) == [False, False, False, True]
+
+
+def test_parallel_devices_of_one_user_begin_one_account(world, migrated, admin):
+    code, omar = invite(admin), stranger(world)
+    devices = [omar, *(with_token(world, omar.id) for _ in range(3))]
+    set_mode(admin, "invited")
+
+    def begin(connection, number):
+        return start(devices[number].by(connection), code)["ok"]
+
+    assert servers.at_once(migrated, 4, begin) == [True] * 4
+
+
+def test_first_account_needs_no_invitation(world):
+    world.admin.execute(
+        "update private.settings set first_account_is_admin = true, sign_ups = 'closed'"
+    )
+    assert world.anon.call("sign_ups")["mode"] == "open"
+    ruth = stranger(world)
+
+    assert start(ruth)["ok"]
+
+    assert role(world, ruth) == ("admin",)
+    assert world.anon.call("sign_ups")["mode"] == "closed"
+    assert start(stranger(world)) == CLOSED
+
+
+def test_invitations_are_listed_and_revoked_once(world, admin):
+    invite(admin, "omar@daybook.test", "admin")
+    invite(admin)
+    assert listed(admin) == [(None, "user", "open"), ("omar@daybook.test", "admin", "open")]
+    [first, _] = admin.call("list_invitations")
+
+    assert admin.call("revoke_invitation", invitation=first["id"])["ok"]
+    assert not admin.call("revoke_invitation", invitation=first["id"])["ok"]
+
+    assert listed(admin) == [("omar@daybook.test", "admin", "open"), (None, "user", "revoked")]
+
+
+def test_open_invitations_are_bounded(world, admin):
+    world.admin.execute(
+        "insert into private.invitations (code_hash, role, made_by)"
+        " select encode(sha256(n::text::bytea), 'hex'), 'user', %s from generate_series(1, 500) n",
+        [admin.id],
+    )
+
+    assert admin.call("invite", code=new_key().hex(), new_role="user")["reason"] == "too_many"
+
+
+def test_changes_of_sign_ups_are_noted_without_addresses(world, admin):
+    set_mode(admin, "invited")
+    set_mode(admin, "invited")
+    invite(admin, "omar@daybook.test", "admin")
+
+    noted = world.admin.execute(
+        "select action, detail - 'invitation' from private.audit where actor = %s and action <> 'account.begin' order by id",
+        [admin.id],
+    ).fetchall()
+    assert noted == [
+        ("sign_ups.set", {"mode": ["open", "invited"]}),
+        ("invitation.make", {"role": "admin"}),
+    ]
+
+
+def test_user_administers_no_sign_ups(world, admin):
+    omar = world.person()
+    invite(admin)
+
+    assert omar.refusal("set_sign_ups", new_sign_ups="closed") == NOT_ALLOWED
+    assert omar.refusal("invite", code=new_key().hex(), new_role="admin") == NOT_ALLOWED
+    assert omar.refusal("revoke_invitation", invitation=uuid4()) == NOT_ALLOWED
+    assert omar.refusal("list_invitations") == NOT_ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("made_days_ago", "confirmed_days_ago", "is_kept"),
+    [(2, 0.9, True), (2, 1.1, False), (6.9, None, True), (7.1, None, False)],
+)
+def test_user_who_never_began_is_removed(world, admin, made_days_ago, confirmed_days_ago, is_kept):
+    omar = stranger(world)
+    world.admin.execute("update private.migrations set applied_at = now() - interval '30 days'")
+    world.admin.execute(
+        "update auth.users set created_at = now() - %s * interval '1 day',"
+        " email_confirmed_at = now() - %s * interval '1 day' where id = %s or id = %s",
+        [made_days_ago, confirmed_days_ago, omar.id, admin.id],
+    )
+
+    world.anon.call("sweep_turns", at_most=1)
+
+    left = "select array_agg(id) from auth.users where id = any (%s)"
+    assert set(world.one(left, [omar.id, admin.id])) == {admin.id} | (
+        {omar.id} if is_kept else set()
+    )
+
+
+@pytest.mark.parametrize(
+    "spared",
+    [
+        "update private.migrations set applied_at = now()",
+        "update private.roles set role = 'user'",
+    ],
+    ids=["from before Daybook", "may become the first admin"],
+)
+def test_some_users_who_never_began_are_left_alone(world, admin, spared):
+    omar = stranger(world)
+    world.admin.execute("update private.migrations set applied_at = now() - interval '30 days'")
+    world.admin.execute("update auth.users set created_at = now() - interval '8 days'")
+    world.admin.execute(spared)
+
+    world.anon.call("sweep_turns", at_most=1)
+
+    assert world.one("select count(*) from auth.users where id = %s", omar.id) == 1

@@ -1,0 +1,74 @@
+"""The admin page's tab of sign-ups."""
+
+import pytest
+
+from services.domain import AccountRole
+from services.domain.accounts import InvitationState, SignUps
+from services.errors import BadAddress
+from tests.fakes import FakePerson, ScriptedModel
+from tests.pages.conftest import press, pressed, warnings
+
+
+@pytest.fixture
+def ruth(database):
+    return FakePerson(database, ScriptedModel(), AccountRole.ADMIN)
+
+
+@pytest.fixture
+def open_tab(open_app, ruth):
+    def open_tab():
+        app = open_app(ruth).switch_page("pages/admin.py")
+        app.query_params["tab"] = "Sign-ups"
+        return app.run()
+
+    return open_tab
+
+
+def invite(app, email="", role=AccountRole.USER):
+    app.text_input(key="invitation-email").set_value(email)
+    app.selectbox(key="invitation-role").set_value(role)
+    return press(app, "Create invitation")
+
+
+def links(app):
+    return [code.value.partition("?")[2] for code in app.code]
+
+
+def test_mode_of_sign_ups_is_changed(open_tab, ruth):
+    app = open_tab()
+
+    app.radio[0].set_value(SignUps.INVITED).run()
+
+    assert ruth.sign_ups.now is SignUps.INVITED
+    assert app.radio[0].value is SignUps.INVITED
+
+
+def test_link_of_an_invitation_is_shown_until_dismissed(open_tab, ruth):
+    app = invite(open_tab(), "omar@daybook.test", AccountRole.ADMIN)
+
+    [made] = ruth.sign_ups.made
+    assert (made.email, made.role) == ("omar@daybook.test", AccountRole.ADMIN)
+    assert links(app) == ["invite=code-1"]
+    (row,) = app.dataframe[-1].value.to_dict("records")
+    assert (row["For"], row["Role"], row["Status"]) == ("omar@daybook.test", "Admin", "Open")
+
+    assert links(pressed(app, "dismiss-link")) == []
+
+
+def test_refused_invitation_keeps_the_address(open_tab, ruth):
+    ruth.sign_ups.failure = BadAddress()
+
+    app = invite(open_tab(), "omar")
+
+    assert "not a valid e-mail" in "".join(warnings(app))
+    assert app.text_input(key="invitation-email").value == "omar"
+    assert links(app) == []
+
+
+def test_open_invitation_is_revoked(open_tab, ruth):
+    app = invite(open_tab())
+
+    app = pressed(app, "revoke-invitation")
+
+    assert [one.state for one in ruth.sign_ups.made] == [InvitationState.REVOKED]
+    assert not [one for one in app.selectbox if one.key == "chosen-invitation"]
