@@ -27,10 +27,3 @@ class HeldData:
     conversations: int = 0
     messages: int = 0
     text_bytes: int = 0
-
-    def __add__(self, other: "HeldData") -> "HeldData":
-        return HeldData(
-            conversations=self.conversations + other.conversations,
-            messages=self.messages + other.messages,
-            text_bytes=self.text_bytes + other.text_bytes,
-        )

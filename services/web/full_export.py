@@ -9,7 +9,8 @@ from functools import partial
 
 from services import portable
 from services.domain import ConversationId
-from services.errors import NotFound, Tampered
+from services.errors import AppError, NotFound, Tampered
+from services.events import log_event
 from services.portable import Archive, ConversationExport
 from services.store.port import Store
 from services.threads import in_thread
@@ -55,7 +56,7 @@ class FullExport:
         self.total, self.done, self.is_over = len(self._ids), 0, False
 
     def parts(self) -> Iterator[bytes]:
-        """Yield the file. Raise SignedOut, StoreUnavailable in its middle: what was sent by then is no whole file."""
+        """Yield the file. After an AppError raise ConnectionAbortedError: what was sent by then is no whole file."""
         archive = Archive()
         try:
             spaces, facts = self._store.spaces.all(), self._store.facts.facts()
@@ -74,6 +75,9 @@ class FullExport:
                 counts["conversations"] += 1
                 counts["messages"] += written.messages
             yield from archive.end(counts, self._unreadable, self._began)
+        except AppError as error:
+            log_event("export.cut", reason=type(error))
+            raise ConnectionAbortedError from None  # the server logs it with all that it was raised from
         finally:
             self.is_over = True
 

@@ -82,19 +82,12 @@ class OpenedConversation:
         default_factory=lambda: LruCache[TurnId, TurnCost](_MOST_COSTS)
     )
 
-    def held(self) -> HeldData:
-        """The text of it."""
-        thread = self.checked.thread if self.checked else None
-        texts = [message.body for message in thread.messages] if thread else []
-        texts += [self.title[1]] if self.title else []
+    def plain_texts(self) -> list[str]:
+        """All text of it but the bodies of `checked`."""
+        texts = [self.title[1]] if self.title else []
         texts += [text or "" for _, text in list(self.texts.values())]
         texts += [text for _, text in self.receipts.items()]
-        texts += [thoughts.text for _, thoughts in self.thoughts.items()]
-        return HeldData(
-            conversations=1 if thread else 0,
-            messages=len(thread.messages) if thread else 0,
-            text_bytes=sum(len(text.encode()) for text in texts),
-        )
+        return texts + [thoughts.text for _, thoughts in self.thoughts.items()]
 
 
 class OpenedConversations:
@@ -125,7 +118,15 @@ class OpenedConversations:
 
     def held(self) -> HeldData:
         """The text of all conversations that is cached."""
-        return sum((one.held() for _, one in self._opened.items()), HeldData())
+        held = [one for _, one in self._opened.items()]
+        threads = [one.checked.thread for one in held if one.checked]
+        texts = [text for one in held for text in one.plain_texts()]
+        texts += [message.body for thread in threads for message in thread.messages]
+        return HeldData(
+            conversations=len(threads),
+            messages=sum(len(thread.messages) for thread in threads),
+            text_bytes=sum(len(text.encode()) for text in texts),
+        )
 
     def head_of(self, thread: Thread) -> Head:
         """The head to continue from. Raise Stale if *thread* was read again since at another revision, Tampered."""
