@@ -162,6 +162,18 @@ def test_invitations_are_listed_and_revoked_once(world, admin):
     assert listed(admin) == [("omar@daybook.test", "admin", "open"), (None, "user", "revoked")]
 
 
+def test_invitation_is_forgotten_a_month_after_its_end(world, admin):
+    invite(admin, "omar@daybook.test")
+    invite(admin)
+    ended = "update private.invitations set expires_at = now() - %s * interval '1 day' where (email is null) = %s"
+    world.admin.execute(ended, [31, False])
+    world.admin.execute(ended, [29, True])
+
+    world.anon.call("sweep_turns", at_most=1)
+
+    assert listed(admin) == [(None, "user", "expired")]
+
+
 def test_open_invitations_are_bounded(world, admin):
     world.admin.execute(
         "insert into private.invitations (code_hash, role, made_by)"

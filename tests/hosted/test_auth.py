@@ -164,6 +164,7 @@ def test_refresh_token_used_twice(ask, maya, hosted):
 def test_new_password_needs_a_permit(ask, maya, hosted, email):
     refused = ask("PUT", "/user", {"password": PASSWORD + "!"}, maya["access_token"])
     with hosted.connect() as rows:
+        rows.execute("select private.make_account(%s)", [maya["user"]["id"]])
         permit = "insert into private.password_permits (user_id) values (%s)"
         rows.execute(permit, [maya["user"]["id"]])
     status, _ = ask("PUT", "/user", {"password": PASSWORD + "!"}, maya["access_token"])

@@ -245,7 +245,7 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
     unfolds()
     maya.deletes("Peas?")
     look.at("what was deleted")
-    maya.visit("/admin")
+    maya.visit("/admin?tab=Users")
     expect(page.locator(".st-key-usage-table canvas").first).to_be_visible()
     look.at("people and spending")
     maya.visit("/usage")
