@@ -23,9 +23,9 @@ def database():
     return InMemoryDatabase(MAYA)
 
 
-def exported(database):
-    """The files of an export, by their names; those of chats by the start of theirs."""
-    sent = b"".join(FullExport(database.store(), UTC).parts())
+def exported(database, export=None):
+    """The files of an export, by their names."""
+    sent = b"".join((export or FullExport(database.store(), UTC)).parts())
     with ZipFile(io.BytesIO(sent)) as archive:
         assert archive.testzip() is None
         return {name: archive.read(name) for name in archive.namelist()}
@@ -74,6 +74,18 @@ def test_deleted_chats_are_left_out_and_archived_ones_are_not(database):
 
     assert list(found) == ["Archived"]
     assert found["Archived"]["conversation"]["is_archived"]
+
+
+def test_chat_deleted_during_an_export_is_left_out(database):
+    database.hold("Garden", "One", "Two")
+    pond = database.hold("Pond", "Three", "Four")
+    export = FullExport(database.store(), UTC)
+    database.conversations.discard(pond, UNDO_SECONDS)
+
+    files = exported(database, export)
+
+    assert list(chats(files)) == ["Garden"]
+    assert json.loads(files["manifest.json"])["counts"]["conversations"] == 1
 
 
 def test_spaces_facts_preferences_and_usage_are_exported(database):
