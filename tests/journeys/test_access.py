@@ -248,6 +248,10 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
     maya.visit("/admin?tab=Users")
     expect(page.locator(".st-key-usage-table canvas").first).to_be_visible()
     look.at("people and spending")
+    for tab in ("Models", "Sign-ups"):
+        maya.visit(f"/admin?tab={tab}")
+        expect(page.get_by_test_id("stForm")).to_be_visible()
+        look.at(f"the tab {tab}")
     maya.visit("/usage")
     expect(page.locator(".st-key-usage-chart").get_by_role("img")).to_be_visible()
     look.at("the usage")
