@@ -45,11 +45,61 @@ begin
     tokens_out = known.tokens_out + excluded.tokens_out,
     cost_micro = known.cost_micro + excluded.cost_micro,
     first_tokens[bucket] = coalesce(known.first_tokens[bucket], 0) + is_timed;
+  if new.day < (clock_timestamp() at time zone 'utc')::date - 1 then
+    perform pg_advisory_xact_lock_shared(hashtext('daybook: usage of all'));
+    delete from private.usage_of_all where day = new.day;
+  end if;
   return null;
 end $$;
 
 create trigger the_ledger_is_added_up after insert on private.ledger
   for each row execute function private.add_up();
+
+-- The sums of everybody for days that are over: a reader of 90 days would add up half a million rows. The sweep makes them,
+-- three days late, when every call that settles in such a day knows that it is late; it unmakes them, under the same lock.
+create table private.usage_of_all (
+  day date not null,
+  model text not null,
+  purpose text not null,
+  turns bigint not null,
+  failed bigint not null,
+  interrupted bigint not null,
+  tokens_in numeric not null,
+  tokens_cached numeric not null,
+  tokens_out numeric not null,
+  cost_micro numeric not null,
+  first_tokens jsonb not null,              -- by bucket
+  primary key (day, model, purpose)
+);
+
+-- Make the sums of one day; the sweep calls it again and again.
+create function private.add_up_day() returns void language plpgsql as $$
+declare
+  newest date := (clock_timestamp() at time zone 'utc')::date - 3;
+  due date;
+begin
+  if not pg_try_advisory_xact_lock(hashtext('daybook: usage of all')) then
+    return;
+  end if;
+  select each into due from generate_series(newest, newest - 366, -interval '1 day') each
+  where exists (select from private.usage_by_day where day = each::date)
+    and not exists (select from private.usage_of_all where day = each::date)
+  limit 1;
+  insert into private.usage_of_all
+  select due, model, purpose, sum(turns), sum(failed), sum(interrupted), sum(tokens_in), sum(tokens_cached),
+    sum(tokens_out), sum(cost_micro), (
+      select coalesce(jsonb_object_agg(bucket, counted), '{}')
+      from (
+        select bucket, sum(timed.first_tokens[bucket]) as counted
+        from private.usage_by_day timed cross join lateral generate_subscripts(timed.first_tokens, 1) bucket
+        where timed.day = due and timed.model = used.model and timed.purpose = used.purpose
+          and timed.first_tokens[bucket] > 0
+        group by bucket
+      ) counts)
+  from private.usage_by_day used
+  where day = due
+  group by model, purpose;
+end $$;
 
 -- functions: a user's own usage -------------------------------------------------------------------------
 

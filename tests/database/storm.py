@@ -265,6 +265,10 @@ MUST_BE_ZERO = {
           count(*) filter (where kind <> 'adjust') as begun
         from private.ledger group by user_id, day, model, purpose) used using (user_id, day, model, purpose)
       where (cost_micro, tokens_out, turns) is distinct from (spent::bigint, said::bigint, begun)""",
+    "days added up that are not the ledger's": """
+      select count(*) from (
+        select day, sum(cost_micro) as sum from private.usage_of_all group by day) added_up
+      where sum <> (select sum(micro) from private.ledger where ledger.day = added_up.day)""",
     "turns corrected twice": """
       select count(*) from (
         select turn_id from private.ledger where kind = 'adjust' group by turn_id having count(*) > 1) twice""",

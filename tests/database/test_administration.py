@@ -47,6 +47,36 @@ def test_report_adds_up_everybody_or_one(world, admin, maya):
     assert report(admin, last_day="2026-01-01")["active_users"] == 0
 
 
+def test_days_that_are_over_are_added_up_once_and_corrected(world, admin, maya):
+    def charge(kind, micro, ms=None):
+        world.admin.execute(
+            "insert into private.ledger (user_id, turn_id, day, kind, outcome, purpose, model, tokens_in, first_token_ms,"
+            " micro) values (%s, gen_random_uuid(), (now() at time zone 'utc')::date - 10, %s, 'complete', 'reply', 'm', 7, %s, %s)",
+            [maya.id, kind, ms, micro],
+        )
+
+    def found():
+        first, last = world.one("select current_date - 30, current_date + 1")
+        return report(admin, first_day=first, last_day=last)
+
+    charge("charge", 400, 700)
+    charge("lapsed", 90)
+    before = found()
+    world.sweep()
+
+    assert world.one("select sum(cost_micro) from private.usage_of_all") == 490
+    assert found() == before
+    assert before["first_token_ms"] == pytest.approx(700, rel=0.05)
+
+    charge("adjust", -60, 100)
+
+    corrected = found()
+    assert [day["cost_micro"] for day in corrected["days"]] == [430]
+    world.sweep()
+    assert found() == corrected
+    assert world.one("select sum(cost_micro) from private.usage_of_all") == 430
+
+
 def test_times_to_first_token_are_ranked(admin, maya):
     garden = maya.create_conversation()
     for number, ms in enumerate([100] * 18 + [1000, 9000]):
