@@ -94,7 +94,7 @@ def sidebar(maya, at):
 
 def admin(maya, at):
     maya.visit("/admin")
-    expect(maya.page.locator(".st-key-usage-table canvas").first).to_be_visible()
+    expect(maya.page.locator(".st-key-usage-chart").get_by_role("img")).to_be_visible()
 
 
 def data(maya, at):

@@ -29,7 +29,7 @@ def draw(form: str, stored: Limits | None) -> None:
             st.session_state.setdefault(key, first)
             none = type(most)(0)
             hint = "No limit" if stored else "Unchanged"
-            st.number_input(label, none, most, None, placeholder=hint, key=key, width=138)
+            st.number_input(label, none, most, None, placeholder=hint, key=key, width=170)
 
 
 def entered(form: str, stored: Limits | None) -> LimitChanges:

@@ -245,9 +245,12 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
     unfolds()
     maya.deletes("Peas?")
     look.at("what was deleted")
+    maya.visit("/admin")
+    expect(page.locator(".st-key-usage-chart").get_by_role("img")).to_be_visible()
+    look.at("the overview")
     maya.visit("/admin?tab=Users")
     expect(page.locator(".st-key-usage-table canvas").first).to_be_visible()
-    look.at("people and spending")
+    look.at("users")
     for tab in ("Models", "Sign-ups"):
         maya.visit(f"/admin?tab={tab}")
         expect(page.get_by_test_id("stForm")).to_be_visible()

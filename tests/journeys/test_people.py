@@ -115,6 +115,10 @@ def test_first_account_sees_usage_and_sets_limits(person, maya):
 
     admin.page.locator(".st-key-account-menu button").click()
     admin.page.get_by_role("link", name="Admin").click()
+    admin.sees("Active users")
+    for tab, content in (("Settings", "Limits of new users"), ("Health", "Round trip")):
+        admin.page.get_by_role("tab", name=tab).click()
+        admin.sees(content)
     admin.page.get_by_role("tab", name="Users").click()
     expect(admin.page.locator(".st-key-usage-table")).to_contain_text(maya.email)
     assert "Count me in" not in admin.page.content()
@@ -132,6 +136,10 @@ def test_first_account_sees_usage_and_sets_limits(person, maya):
     maya.is_asked_to_sign_in()
     admin.page.get_by_role("button", name="Restore access").click()
     expect(admin.page.get_by_role("button", name="Suspend")).to_be_visible()
+    admin.page.get_by_role("tab", name="Audit").click()
+    table = admin.page.locator(".st-key-audit-table")
+    for text in (maya.email, "Suspended: no", "Daily limit: $1.00 → $3.50"):
+        expect(table).to_contain_text(text)
 
 
 @pytest.fixture

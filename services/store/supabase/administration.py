@@ -39,7 +39,7 @@ class _State:
 
 _STATE = TypeAdapter(_State)
 _AUDIT = TypeAdapter(list[AuditEntry])
-_NEWEST = 2**63 - 1  # beyond every id
+_NEWEST = 2**53 - 1  # beyond every id, and exact where JSON numbers are doubles
 _REPORT = TypeAdapter(TotalUsage)
 _SETTINGS = TypeAdapter(DeploymentSettings)
 
