@@ -93,6 +93,17 @@ def sidebar(maya, at):
 
 
 def admin(maya, at):
+    with database(at.app) as rows:  # a month of use
+        rows.execute("""
+            insert into private.ledger (at, user_id, turn_id, day, kind, outcome, purpose, model, tokens_in, tokens_cached,
+              tokens_out, first_token_ms, micro)
+            select now() - make_interval(days => n), id, gen_random_uuid(), (now() at time zone 'utc')::date - n, 'charge',
+              case n % 11 when 5 then 'failed' else 'complete' end, 'reply',
+              case n % 3 when 0 then 'gpt-5' else 'gpt-5-mini' end, 2200 + 170 * (n * 7 % 13), 900, 400 + 60 * (n * 5 % 11),
+              240 + 55 * (n * 3 % 17), 21000 + 5300 * (n * 7 % 9)
+            from auth.users, generate_series(0, 29) n where n % 7 not in (2, 3)
+              and not exists (select from private.ledger where model = 'gpt-5')
+        """)
     maya.visit("/admin")
     expect(maya.page.locator(".st-key-usage-chart").get_by_role("img")).to_be_visible()
 
