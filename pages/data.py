@@ -175,8 +175,8 @@ def _draw_account() -> None:
     st.subheader(words.DELETE_ACCOUNT, anchor=False)
     st.markdown(
         "Deletes your account with all chats, memories, spaces and settings, on all devices and at once; replies that are "
-        "being written stop. What stays: the record of costs, as numbers without text, and what older backups of the "
-        "database hold. **This cannot be undone.**"
+        "being written stop. What stays: the record of costs and of changes to the account, as numbers without text, and "
+        "what older backups of the database hold. **This cannot be undone.**"
     )
     st.html(_export_form("Export everything first"), width="content")
     st.html(_DELETE, width=384)

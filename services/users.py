@@ -75,7 +75,9 @@ class Shared:
             raise Busy
         for session_id, person in list(self._people.items()):
             if person.user_id == user_id:
-                self._people[session_id] = person.renewed()
+                renewed = person.renewed()
+                if self._people.get(session_id) is person:  # else it ended meanwhile
+                    self._people[session_id] = renewed
 
     def read_ahead(self, cookie: Cookie, conversation_id: ConversationId | None) -> None:
         """Open the session of *cookie* and begin to read what its page will ask for. Raise StoreUnavailable."""

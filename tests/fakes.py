@@ -27,7 +27,7 @@ from services.domain.accounts import (
 )
 from services.domain.context import ContextMessage
 from services.domain.health import DatabaseState
-from services.domain.models import ModelInfo, ModelSettings
+from services.domain.models import ModelInfo, ModelSetting, ModelSettings
 from services.domain.usage import DayUsage, PurposeUsage, TotalUsage
 from services.errors import ModelUnavailable, NotFound
 from services.llm import Models, Offer
@@ -201,9 +201,16 @@ class FakeModelSettings:
     def settings(self):
         return self.now
 
-    def set(self, name, setting, every):
+    def set_price(self, name, prices):
+        self._set(name, prices=prices)
+
+    def offer(self, name, every, *, is_offered):
+        self._set(name, is_offered=is_offered)
+
+    def _set(self, name, **changes):
         if self.failure:
             raise self.failure
+        setting = replace(self.now.by_name.get(name, ModelSetting()), **changes)
         self.now = replace(self.now, by_name={**self.now.by_name, name: setting})
 
     def refuse_unknown_prices(self, *, is_refused):

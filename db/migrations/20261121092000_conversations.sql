@@ -187,6 +187,7 @@ begin
   update public.conversations set destroy_at = now() - interval '1 second' where id in (   -- due at once
     select id from public.conversations
     where destroy_at is null and updated_at < now() - make_interval(days => current.retention_days)
+      and not exists (select from public.turns where conversation_id = conversations.id and finished_at is null)
     limit 200 for update skip locked
   );
   get diagnostics found_rows = row_count;

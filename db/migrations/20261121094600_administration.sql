@@ -122,7 +122,7 @@ begin
       coalesce((used).turns, 0)::bigint, coalesce((used).tokens_in, 0)::bigint,
       coalesce((used).tokens_out, 0)::bigint, coalesce((used).cost, 0)::bigint, (budget).daily_cap_micro,
       (budget).monthly_cap_micro, (budget).daily_cap_tokens, (budget).max_open, (budget).max_per_minute,
-      (select count(*) from public.conversations thread where thread.user_id = person),
+      (select count(*) from public.conversations thread where thread.user_id = person and destroy_at is null),
       (select coalesce(sum(thread.bytes), 0)::bigint from public.conversations thread where thread.user_id = person),
       listed.people
     from (                                  -- first: what is stored is added up for these alone
@@ -178,6 +178,8 @@ end $$;
 -- Shut another user's account for good, as its user could.
 create function private.delete_person(me uuid, person uuid) returns jsonb language plpgsql as $$
 begin
+  perform from auth.users where id = person for key share;   -- first, as where an account's row is deleted
+  perform private.is_last_admin(person);   -- it locks the admins: one who was just shut deletes nobody
   perform private.require_admin(me);
   return private.shut_account(me, person);
 end $$;
@@ -257,6 +259,7 @@ begin
     select jsonb_build_object('conversations', count(*), 'users', count(distinct user_id), 'bytes', coalesce(sum(bytes), 0))
     from public.conversations
     where destroy_at is null and updated_at < now() + interval '14 days' - make_interval(days => preview_retention.days)
+      and user_id not in (select roles.user_id from private.roles where deleted_at is not null)
   );
 end $$;
 

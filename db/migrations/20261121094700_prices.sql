@@ -18,11 +18,11 @@ begin
     'refuses_unknown_prices', (select refuses_unknown_prices from private.settings));
 end $$;
 
--- Set the price of a model (nulls: that which the app knows), and whether it is offered. *every_model*: the names that the
--- app knows, with commas between; the last of them that is offered stays.
+-- Set the price of a model if *sets_price* (nulls: that which the app knows), and whether it is offered (null: unchanged).
+-- *every_model*: the names that the app knows, with commas between; the last of them that is offered stays.
 create function private.set_model(
-  me uuid, model_name text, new_input_micro bigint, new_cached_input_micro bigint, new_output_micro bigint,
-  offered boolean, every_model public.free_text
+  me uuid, model_name text, sets_price boolean, new_input_micro bigint, new_cached_input_micro bigint,
+  new_output_micro bigint, offered boolean, every_model public.free_text
 ) returns jsonb language plpgsql as $$
 declare
   known private.model_settings;
@@ -40,8 +40,10 @@ begin
   insert into private.model_settings (model) values (model_name) on conflict do nothing;
   select * into known from private.model_settings where model = model_name;
   update private.model_settings
-  set input_micro = new_input_micro, cached_input_micro = new_cached_input_micro, output_micro = new_output_micro,
-    is_offered = offered
+  set input_micro = case when sets_price then new_input_micro else input_micro end,
+    cached_input_micro = case when sets_price then new_cached_input_micro else cached_input_micro end,
+    output_micro = case when sets_price then new_output_micro else output_micro end,
+    is_offered = coalesce(offered, is_offered)
   where model = model_name
   returning * into changed;
   perform private.note_changes(me, 'model.set', null, to_jsonb(known), to_jsonb(changed),

@@ -1,6 +1,5 @@
 """The tab of models: their prices, and which of them users may choose."""
 
-from dataclasses import replace
 from typing import Any, cast
 
 import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
@@ -79,19 +78,16 @@ def _draw_prices(info: ModelInfo, settings: ModelSettings, every: list[str]) -> 
                 st.number_input(
                     label, 0.0, _MOST, value, 0.01, "%.6g", key=_key(label, info), width=170
                 )
-        st.form_submit_button(
-            words.SAVE, type="primary", on_click=attempt, args=[_set_prices, info, settings, every]
-        )
+        st.form_submit_button(words.SAVE, type="primary", on_click=attempt, args=[_set_price, info])
     setting = _setting(info, settings)
     with row("model-actions"):
         label = "Stop offering" if setting.is_offered else "Offer again"
         tip = "Chats that use a model which is no longer offered go on with the default model."
-        other = replace(setting, is_offered=not setting.is_offered)
         icon = "visibility_off" if setting.is_offered else "visibility"
-        quiet_button(label, icon, "offer-model", _set, info.name, other, every, tip=tip)
+        is_offered = not setting.is_offered
+        quiet_button(label, icon, "offer-model", _offer, info.name, every, is_offered, tip=tip)
         if setting.prices:
-            known = replace(setting, prices=None)
-            quiet_button("Reset price", "undo", "reset-price", _set, info.name, known, every)
+            quiet_button("Reset price", "undo", "reset-price", _reset_price, info.name)
 
 
 def _draw_rule(settings: ModelSettings, every: list[ModelInfo]) -> None:
@@ -136,19 +132,23 @@ def _written_price(dollars: float) -> str:
     return words.price(round(dollars * words.MILLION))
 
 
-def _set_prices(info: ModelInfo, settings: ModelSettings, every: list[str]) -> None:
+def _set_price(info: ModelInfo) -> None:
     entered = [
         round(st.session_state[_key(label, info)] * words.MILLION) for label, _ in _fields(info)
     ]
     prices = ModelPrices(
         input_micro=entered[0], cached_input_micro=entered[1], output_micro=entered[2]
     )
-    _set(info.name, replace(_setting(info, settings), prices=prices), every)
+    find_person().models.set_price(info.name, prices)
     st.toast(f"Price of {safe_md.label(info.name)} saved.")
 
 
-def _set(name: str, setting: ModelSetting, every: list[str]) -> None:
-    find_person().models.set(name, setting, every)
+def _reset_price(name: str) -> None:
+    find_person().models.set_price(name, None)
+
+
+def _offer(name: str, every: list[str], is_offered: bool) -> None:
+    find_person().models.offer(name, every, is_offered=is_offered)
 
 
 def _refuse_unknown(is_refused: bool) -> None:

@@ -1,4 +1,4 @@
-"""The tab of the overview: users, messages, tokens and cost of everybody, and the waits for a first token."""
+"""The tab of the overview: users, messages, tokens and cost of all users, and the waits for a first token."""
 
 from datetime import date
 
@@ -13,7 +13,7 @@ from services.domain.usage import TotalUsage
 
 
 def draw(person: PersonServices) -> None:
-    """Draw the costs of this month, and the usage of everybody on the days that the admin chooses."""
+    """Draw the costs of this month, and the usage of all users on the days that the admin chooses."""
     _draw_costs(person.administration.deployment())
     if days := usage_chart.choose_days():
         draw_usage(person, days)
@@ -22,7 +22,7 @@ def draw(person: PersonServices) -> None:
 def draw_usage(
     person: PersonServices, days: tuple[date, date], user_id: UserId | None = None
 ) -> None:
-    """Draw the numbers and the chart of *days*, of everybody or of one user."""
+    """Draw the numbers and the chart of *days*, of all users or of one."""
     usage = person.administration.usage(days, user_id)
     if not usage.days:
         st.info("Nothing was used on these days.")

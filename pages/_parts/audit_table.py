@@ -27,6 +27,7 @@ _ACTIONS = {
     "role.set": "Role changed",
     "session.end_all": "Signed out everywhere",
     "session.revoke": "Devices signed out",
+    "turn.overrun": "A reply cost more than was reserved",
     "sign_ups.set": "Sign-ups changed",
 }
 _VALUES = {

@@ -53,13 +53,13 @@ class UsageReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TotalUsage:
-    """The usage of everybody, or of one user as admins see it: without conversations. Times within 5 %."""
+    """The usage of all users, or of one, as admins see it: without conversations. Times within 5 %."""
 
     days: tuple[DayUsage, ...]
     purposes: tuple[PurposeUsage, ...]
     active_users: int
     failed: int  # replies
-    interrupted: int  # replies whose process died, and that nobody finished
+    interrupted: int  # replies whose process died
     first_token_ms: int | None  # median; None: nothing was streamed
     first_token_p95_ms: int | None
 

@@ -27,7 +27,7 @@ _GRANT_ADMIN = """
 with granted as (
   update private.roles set role = 'admin', granted_at = clock_timestamp()
   where user_id in (select id from auth.users where lower(email) = lower(%s)) returning user_id)
-select private.note(null, 'role.set', user_id, '{"role": "admin"}') from granted
+select private.note(null, 'role.set', user_id, '{"role": ["user", "admin"]}') from granted
 """
 _SET_CAPS = """
 update {} set daily_cap_micro = coalesce(%(daily)s, daily_cap_micro),
@@ -41,9 +41,19 @@ _SET_ACCOUNT_CAPS = _SET_CAPS.format(
     "user_id",
 )
 _SET_DEFAULT_CAPS = _SET_CAPS.format("private.settings", "id", "null::uuid")
+_SEE_CAPS = """
+select jsonb_build_object('daily_cap_micro', daily_cap_micro, 'monthly_cap_micro', monthly_cap_micro,
+  'daily_cap_tokens', daily_cap_tokens)::text
+from {} where {} for no key update
+"""
+_SEE_ACCOUNT_CAPS = _SEE_CAPS.format(
+    "private.budgets",
+    "user_id = (select id from auth.users where lower(email) = lower(%(email)s))",
+)
+_SEE_DEFAULT_CAPS = _SEE_CAPS.format("private.settings", "id")
 _NOTE_CAPS = """
-select private.note(null, case when %(user)s::uuid is null then 'caps.default' else 'caps.set' end, %(user)s::uuid,
-  jsonb_build_object('daily', %(daily)s::bigint, 'monthly', %(monthly)s::bigint, 'daily_tokens', %(tokens)s::bigint))
+select private.note_changes(null, case when %(user)s::uuid is null then 'caps.default' else 'caps.set' end,
+  %(user)s::uuid, %(before)s::jsonb, %(after)s::jsonb)
 """
 
 
@@ -132,12 +142,15 @@ def limits(
     }
     with _database(settings.read()) as connection, connection.transaction():
         statement = _SET_DEFAULT_CAPS if is_default else _SET_ACCOUNT_CAPS
+        seen = _SEE_DEFAULT_CAPS if is_default else _SEE_ACCOUNT_CAPS
+        before = connection.execute(seen, given).fetchone()
         row = connection.execute(statement, given).fetchone()
-        if row is None:
+        after = connection.execute(seen, given).fetchone()
+        if before is None or row is None or after is None:
             raise BadInput(_UNKNOWN_ACCOUNT)
         *caps, most_tokens, user_id = row
-        if (daily, monthly, tokens) != (None, None, None):
-            connection.execute(_NOTE_CAPS, given | {"user": user_id})
+        changes = {"user": user_id, "before": before[0], "after": after[0]}
+        connection.execute(_NOTE_CAPS, changes)
     a_day, a_month = (f"${micro / _MILLION:,.2f}" for micro in caps)
     its_tokens = "" if most_tokens is None else f", {most_tokens:,} tokens a day"
     click.echo(f"{email or 'New accounts'}: {a_day} a day, {a_month} a month{its_tokens}.")

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 
 from services import portable
@@ -16,7 +16,6 @@ from services.store.port import Store
 from services.threads import in_thread
 
 _AHEAD = 3  # conversations that are read and written while one is sent
-_FIRST_DAY = date(2026, 11, 1)  # before the first migration: no ledger is older
 _LEDGER_DAYS = timedelta(days=31)  # of the ledger, read at once
 
 
@@ -116,7 +115,8 @@ class FullExport:
     def _usage(self) -> Iterator[str]:
         """The ledger as CSV, some weeks at a time."""
         yield portable.ledger_to_csv(())
-        first, today = _FIRST_DAY, datetime.now(UTC).date()
+        today = datetime.now(UTC).date()
+        first = self._store.usage.stored().ledger_since or today
         while first <= today:
             last = min(first + _LEDGER_DAYS, today)
             yield portable.ledger_to_csv(self._store.usage.ledger(first, last), has_header=False)

@@ -14,7 +14,7 @@ _SECONDS = (0.1, 0.2, 0.4, 0.8, 1.5, 3, 6, 12, 30, 60, 180)
 _DIRECTIONS = {"in": "prompt_tokens", "cached": "cached_tokens", "out": "reply_tokens"}
 # events that are no error
 _USUAL = {
-    "turn.begun", "turn.adopted", "summary.made", "title.made", "facts.noted", "session.started", "store.back",
+    "turn.begun", "turn.adopted", "summary.made", "title.made", "facts.noted", "session.started", "account.deleted", "store.back",
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.database import servers
 from tests.database.people import SIGNED_OUT, sealed, side_call
 from tests.database.test_turns import let_lapse
 
@@ -124,6 +125,20 @@ def test_admin_deletes_a_user_but_not_the_last_admin(world, admin, maya):
     assert admin.call("delete_person", person=admin.id) == {"ok": False, "reason": "last_admin"}
 
 
+def test_admin_who_was_just_suspended_deletes_nobody(world, migrated, maya):
+    pair = [world.make_admin(world.person()) for _ in range(2)]
+    world.make_admin(maya)
+
+    def shut_other(connection, number):
+        me, other = pair[number].by(connection), pair[1 - number]
+        me.refusal("delete_person", person=other.id)
+
+    servers.at_once(migrated, 2, shut_other)
+
+    left = "select count(*) from private.roles where role = 'admin' and deleted_at is null"
+    assert world.one(left) == 2
+
+
 def test_defaults_are_those_of_the_next_account(world, admin):
     unchanged = {"new_daily_cap_micro": None, "new_monthly_cap_micro": None, "new_max_open": 2}
     changes = unchanged | {"new_daily_cap_tokens": 900, "new_max_per_minute": 7}
@@ -228,6 +243,18 @@ def test_used_conversation_no_longer_expires(world, admin, maya):
     maya.finish(maya.begin(garden, 2)["turn"], 3)
 
     assert maya.call("my_account")["expiring"] is None
+
+
+def test_conversation_with_a_reply_under_way_does_not_expire(world, admin, maya):
+    garden = maya.create_conversation()
+    maya.begin(garden)
+    age(world, garden, 100)
+    admin.call("set_retention", days=90)
+    let_warning_pass(world)
+
+    tidy(world)
+
+    assert world.one("select destroy_at is null from public.conversations where id = %s", garden)
 
 
 def test_shorter_retention_warns_anew(world, admin, maya):

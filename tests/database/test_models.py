@@ -14,8 +14,10 @@ def admin(world):
     return world.make_admin(world.person())
 
 
-def set_model(admin, name="large", *, offered=True, every="large,small", **prices):
-    return admin.call("set_model", model_name=name, offered=offered, every_model=every, **prices)
+def set_model(admin, name="large", *, offered=None, every="large,small", **prices):
+    """Set the price, or with *offered* the offer alone."""
+    choice = {"sets_price": offered is None, "offered": offered, "every_model": every}
+    return admin.call("set_model", model_name=name, **choice, **prices)
 
 
 def stored(world):
@@ -38,7 +40,17 @@ def test_price_is_stored_noted_and_reset(world, admin):
 
 def test_price_is_given_whole_and_not_negative(admin):
     for wrong in ({"new_input_micro": 3}, PRICES | {"new_output_micro": -1}):
-        assert admin.refusal("set_model", model_name="large", offered=True, every_model="", **wrong)
+        given = {"sets_price": True, "offered": None, "every_model": ""}
+        assert admin.refusal("set_model", model_name="large", **given, **wrong)
+
+
+def test_offer_keeps_the_price_and_price_the_offer(world, admin):
+    set_model(admin, **PRICES)
+    set_model(admin, offered=False)
+    set_model(admin, **PRICES | {"new_output_micro": 11})
+
+    large = stored(world)["large"]
+    assert (large["output_micro"], large["is_offered"]) == (11, False)
 
 
 def test_last_offered_model_stays(world, admin):
@@ -46,7 +58,7 @@ def test_last_offered_model_stays(world, admin):
 
     assert set_model(admin, "small", offered=False)["reason"] == "last_model"
 
-    assert set_model(admin, "large")["ok"]
+    assert set_model(admin, "large", offered=True)["ok"]
     assert set_model(admin, "small", offered=False)["ok"]
     assert {name: row["is_offered"] for name, row in stored(world).items()} == {
         "large": True,

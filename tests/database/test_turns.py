@@ -212,7 +212,7 @@ def test_cost_beyond_the_reservation_is_charged_and_noted(world, maya, garden, m
     assert money() == (0, 5000, 5000)
     assert books_agree(world)
     noted = world.one("select detail from private.audit where action = 'turn.overrun'")
-    assert noted == {"reserved": 1100, "cost": 5000}
+    assert noted == {"turn": str(turn), "reserved_micro": 1100, "cost_micro": 5000}
 
 
 # turns that nobody finishes ------------------------------------------------------------------------------

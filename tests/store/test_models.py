@@ -30,17 +30,18 @@ def as_admin(maya, stack):
 def test_changed_models_are_followed_at_once(models, as_admin):
     assert models.settings() == ModelSettings()
 
-    models.set("large", PRICED, ["large", "small"])
+    models.set_price("large", PRICED.prices)
+    models.offer("large", ["large", "small"], is_offered=False)
     models.refuse_unknown_prices(is_refused=True)
 
     assert models.settings() == ModelSettings({"large": PRICED}, refuses_unknown_prices=True)
     with pytest.raises(BadInput):
-        models.set("small", ModelSetting(is_offered=False), ["large", "small"])
+        models.offer("small", ["large", "small"], is_offered=False)
 
 
 def test_user_is_refused_a_change_of_models(models):
     with pytest.raises(NotFound):
-        models.set("large", PRICED, ["large", "small"])
+        models.set_price("large", PRICED.prices)
     with pytest.raises(NotFound):
         models.refuse_unknown_prices(is_refused=True)
     assert models.settings() == ModelSettings()

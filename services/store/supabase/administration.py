@@ -72,7 +72,7 @@ class Administration:
         return PeoplePage(people=tuple(rows), total=rows[0].people if rows else skip)
 
     def usage(self, days: tuple[date, date], user_id: UserId | None = None) -> TotalUsage:
-        """The usage of everybody, or of one user, on at most 367 days."""
+        """The usage of all users, or of one, on at most 367 days."""
         first, last = days
         return self.calls.read(
             "usage_report",

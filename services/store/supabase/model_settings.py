@@ -55,16 +55,31 @@ class ModelAdministration:
         """The settings as this process follows them, at most some seconds old."""
         return self.held.get()
 
-    def set(self, name: str, setting: ModelSetting, every: Sequence[str]) -> None:
-        """Store the settings of one of *every* model. Raise BadInput if no other is offered."""
-        prices = setting.prices
+    def set_price(self, name: str, prices: ModelPrices | None) -> None:
+        """Set the price of a model; None: that which the app knows."""
+        self._set(name, prices, sets_price=True)
+
+    def offer(self, name: str, every: Sequence[str], *, is_offered: bool) -> None:
+        """Offer one of *every* model, or no longer. Raise BadInput if no other is offered."""
+        self._set(name, None, sets_price=False, offered=is_offered, every=every)
+
+    def _set(
+        self,
+        name: str,
+        prices: ModelPrices | None,
+        *,
+        sets_price: bool,
+        offered: bool | None = None,
+        every: Sequence[str] = (),
+    ) -> None:
         answer = self.calls.call(
             "set_model",
             model_name=name,
+            sets_price=sets_price,
             new_input_micro=prices and prices.input_micro,
             new_cached_input_micro=prices and prices.cached_input_micro,
             new_output_micro=prices and prices.output_micro,
-            offered=setting.is_offered,
+            offered=offered,
             every_model=Hidden(",".join(every)),
         )
         if answer.reason == "last_model":
