@@ -7,6 +7,7 @@ import streamlit as st
 from pages._parts import words
 from pages._parts.elements import row
 from services.domain.accounts import NO_CAP, LimitChanges, Limits
+from services.errors import Cap
 
 _DOLLARS, _TOKENS, _TURNS, _OPEN = 1e6, 10**12, 10**6, 1000  # at most
 
@@ -30,6 +31,8 @@ def draw(form: str, stored: Limits | None) -> None:
             none = type(most)(0)
             hint = "No limit" if stored else "Unchanged"
             st.number_input(label, none, most, None, placeholder=hint, key=key, width=170)
+    day, month = words.resets(Cap.DAILY), words.resets(Cap.MONTHLY)
+    st.caption(f"{words.DAILY_LIMIT}: {day}. {words.MONTHLY_LIMIT}: {month}.")
 
 
 def entered(form: str, stored: Limits | None) -> LimitChanges:

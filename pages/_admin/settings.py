@@ -24,7 +24,7 @@ def draw(person: PersonServices) -> None:
 def _draw_defaults(defaults: Limits) -> None:
     with st.form("default-limits"):
         st.markdown("**Limits of new users**")
-        st.caption("Users who have an account keep theirs. Days and months end at midnight UTC.")
+        st.caption("Users who have an account keep theirs.")
         limit_fields.draw("default", defaults)
         _draw_save(_set_defaults, defaults)
 

@@ -65,7 +65,7 @@ class SessionCache:
 
     @property
     def count(self) -> int:
-        """How many sessions are open in this process."""
+        """The number of sessions open in this process."""
         return len(self._entries)
 
     def add(self, session: AppSession) -> None:

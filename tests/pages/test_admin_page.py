@@ -115,6 +115,14 @@ def test_limits_of_a_user_are_changed(open_user, ruth, jonas):
     assert ruth.administration.changed == [("limits", jonas.user_id, changed)]
 
 
+@pytest.mark.parametrize("place", ["Users", "Settings"])
+def test_limits_say_when_they_reset(open_tab, open_user, place):
+    app = open_user() if place == "Users" else open_tab(place)
+
+    (resets,) = [one.value for one in app.caption if one.value.startswith("Daily limit: Resets ")]
+    assert resets.count("(your time)") == 2
+
+
 def test_limit_on_tokens_is_lifted(open_user, ruth, jonas):
     ruth.administration.users[0] = replace(jonas, daily_cap_tokens=50_000)
     app = open_user()

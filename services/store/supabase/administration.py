@@ -94,7 +94,7 @@ class Administration:
         self._call("set_default_caps", **_caps(changes))
 
     def preview_retention(self, days: int) -> RetentionPreview:
-        """What would be deleted if conversations were kept for *days* after their last use."""
+        """The conversations that a retention of *days* after their last use would delete within 14 days."""
         return self.calls.read("preview_retention", _PREVIEW, days=days)
 
     def set_retention(self, days: int | None) -> None:
@@ -124,9 +124,8 @@ class Administration:
         began = time.monotonic()
         state = self.calls.read("database_state", _STATE)
         seconds = time.monotonic() - began
-        our_time = datetime.now(UTC) - timedelta(
-            seconds=seconds / 2
-        )  # as the database answered, about
+        # about when the database answered
+        our_time = datetime.now(UTC) - timedelta(seconds=seconds / 2)
         return DatabaseState(
             round_trip_ms=round(1000 * seconds),
             clock_skew_seconds=(state.at - our_time).total_seconds(),
