@@ -4,7 +4,8 @@ python -m benchmarks.admin_page [--people N] [--turns N] [--calls N] [--pairs N]
 
 The ledger of 90 days is filled by SQL, in batches, with its trigger on: the sums are those that turns would have left.
 Queries are called as the API calls them, on a bare Postgres that keeps what it is told. The rollup's cost is the ratio of
-turns a second with its trigger and without, in pairs of runs one after the other, each pair in the other order.
+turns a second with its trigger and without, in pairs of runs one after the other, each pair in the other order. The page is
+opened in a browser, on an embedded stack filled likewise: from the address being entered until the tab is drawn.
 """
 
 import argparse
@@ -18,17 +19,31 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+from playwright.sync_api import Page, expect
 
+from benchmarks import rig
 from benchmarks.turns import _database, _rate
 from services.crypto import ServerProof, new_key
 from services.domain.accounts import PeopleOrder
 from tests.database import servers
 from tests.database.people import HEAD, Caller, World, psycopg_world, sealed
+from tests.journeys.people import PASSWORD
+from tests.journeys.seeds import database, second_process
 
 BATCH = 20_000
 DAYS = 90
 RATE_SECONDS = 4.0
-REACH_MS, COST_REACH = 300, 0.03
+REACH_MS, PAGE_REACH_MS, COST_REACH = 300, 1500, 0.03
+# of a tab: what is drawn last of it
+TABS = {
+    "Overview": "[data-testid=stVegaLiteChart] .marks",
+    "Users": "[data-testid=stDataFrame] canvas",
+    "Models": "[data-testid=stDataFrame] canvas",
+    "Sign-ups": "[data-testid=stDataFrame] canvas",
+    "Settings": "[data-testid=stForm]",
+    "Audit": "[data-testid=stDataFrame] canvas",
+    "Health": "[data-testid=stMetric]",
+}
 
 # the address of every tenth holds "anna"
 _PEOPLE = """
@@ -57,6 +72,12 @@ from (
 """
 
 
+_INVITATIONS = """
+insert into private.invitations (code_hash, role, made_by)
+select encode(sha256(n::text::bytea), 'hex'), 'user', gen_random_uuid() from generate_series(1, 500) n
+"""
+
+
 def main() -> None:
     """Measure, and print a table or JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.admin_page")
@@ -64,6 +85,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=1_000_000)
     parser.add_argument("--calls", type=int, default=9, help="of each query")
     parser.add_argument("--pairs", type=int, default=6, help="of runs with the rollup and without")
+    parser.add_argument("--opens", type=int, default=7, help="of each tab in a browser")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
 
@@ -80,6 +102,7 @@ def main() -> None:
         address = _database(server, "rates", key)
         with psycopg.connect(address, autocommit=True) as admin:
             ratios = rollup_ratios(psycopg_world(admin, proof), address, chosen.pairs)
+    figures["page_ms"] = page_times(chosen.people, chosen.turns, chosen.opens)
     figures["rollup"] = {
         "turns_per_second_with_to_without": ratios,
         "median": round(statistics.median(ratios), 3),
@@ -93,6 +116,9 @@ def main() -> None:
     for name, (median, slowest) in figures["queries_ms"].items():
         note = "" if slowest <= REACH_MS else f"   over {REACH_MS} ms"
         print(f"  {name:<44} median {median:>6.1f} ms, slowest {slowest:>6.1f} ms{note}")
+    for name, (median, slowest) in figures["page_ms"].items():
+        note = "" if slowest <= PAGE_REACH_MS else f"   over {PAGE_REACH_MS} ms"
+        print(f"  tab {name:<40} median {median:>6.0f} ms, slowest {slowest:>6.0f} ms{note}")
     spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
     cost = 1 - figures["rollup"]["median"]
     print(
@@ -103,7 +129,10 @@ def main() -> None:
 def fill(admin: psycopg.Connection, people: int, turns: int) -> None:
     """Make the accounts, ten chats of each, and their ledger."""
     admin.execute(_PEOPLE, [people])
-    admin.execute("select private.make_account(id) from auth.users")
+    admin.execute(
+        "select private.make_account(id) from auth.users where email like '%%@example.org'"
+    )
+    admin.execute(_INVITATIONS)
     texts = {"sealed": sealed("text"), "head": HEAD}
     admin.execute(_CONVERSATIONS, texts | {"people": people})
     admin.execute("select setseed(0.5)")
@@ -154,6 +183,9 @@ def _queries(admin: Caller, busiest: UUID) -> dict[str, Callable[[], Any]]:
         found[f"usage of all, {days} days"] = report(days)
     found[f"usage of the busiest, {DAYS} days"] = report(DAYS, busiest)
     found["settings of the deployment"] = lambda: admin.call("deployment_settings")
+    found["chats that retention would delete"] = lambda: admin.call("preview_retention", days=30)
+    for name in ("database_state", "list_invitations"):
+        found[name.replace("_", " ")] = partial(admin.call, name)
     for before in (2**62, 5_000):
         found[f"audit before {before}"] = partial(
             admin.call, "list_audit", before=before, at_most=500
@@ -168,6 +200,35 @@ def _timed(query: Callable[[], Any], calls: int) -> tuple[float, float]:
         query()
         took.append((time.perf_counter() - began) * 1000)
     return round(statistics.median(took), 1), round(max(took), 1)
+
+
+def page_times(people: int, turns: int, opens: int) -> dict[str, tuple[float, float]]:
+    """The median and the slowest of *opens* of each tab in a browser, in milliseconds, after a first one."""
+    with (
+        rig.model() as endpoint,
+        rig.chromium() as browser,
+        rig.daybook(endpoint) as app,
+        second_process(app) as sessions,
+    ):
+        _, session = sessions.sign_up(rig.EMAIL, PASSWORD)
+        with database(app) as connection:
+            connection.autocommit = True
+            fill(connection, people, turns)
+            promotion = "update private.roles set role = 'admin' where user_id = %s"
+            connection.execute(promotion, [session.user_id])
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        rig.sign_in(context, app.url, rig.new_cookie(app, sessions))
+        page = context.new_page()
+        return {
+            tab: _timed(partial(_open_tab, page, f"{app.url}/admin?tab={tab}", drawn), opens)
+            for tab, drawn in TABS.items()
+        }
+
+
+def _open_tab(page: Page, address: str, drawn: str) -> None:
+    page.goto(address, wait_until="commit")
+    expect(page.locator(f"{drawn} >> visible=true").first).to_be_visible(timeout=60_000)
+    rig.settle_script(page)
 
 
 def rollup_ratios(world: World, address: str, pairs: int) -> list[float]:

@@ -9,8 +9,9 @@ supabase-py through an embedded stack.
 
 A quarter of the people is held by the day's money, one by the month's, one by the day's tokens. The rest, and after half of the
 time everybody, by the deployment's money. The database's clock runs towards a midnight, then jumps to the last seconds of
-the month and over its end: all functions of money read it by `private.storm_now`. Caps grow in the first half of each of the
-four windows; what is used of them is read at the end of it.
+the month and over its end: all functions of money read it by `private.storm_now`. Caps grow in the first quarter of each of the
+four windows; in the second half, an observer looks at what is spent and reserved of them. A cap's use is the median of its looks: a
+turn that settles frees what the next one takes.
 
 Ends with 1 unless overspends, lost and doubled turns, deadlocks and the ledger minus the budgets are 0.
 """
@@ -19,6 +20,7 @@ import argparse
 import json
 import os
 import signal
+import statistics
 import tempfile
 import time
 from collections import Counter
@@ -60,7 +62,7 @@ from tests.database.storm import (
 )
 
 GROUPS = ("daily", "monthly", "tokens", "deployment")
-ROOM = {"daily": 20_000, "monthly": 20_000, "tokens": 10_000, "deployment": 150_000}
+ROOM = {"daily": 20_000, "monthly": 20_000, "tokens": 10_000, "deployment": 100_000}
 GROWTH = {"daily": 2_000, "monthly": 2_000, "tokens": 500, "deployment": 10_000}
 # of a group: the column of its cap, and what counts against it
 COLUMNS = {
@@ -368,10 +370,13 @@ class Observer:
 
     def __init__(self, admin: psycopg.Connection, window_seconds: float) -> None:
         self._admin, self._window = admin, window_seconds
+        self._clock_set = time.monotonic()
         self._has_jumped, self._month = False, None  # the deployment's
         self._looks, self.overspends = 0, Counter[str]()
         self.groups: dict[UUID, str] = {}
-        self._use: dict[tuple[object, ...], tuple[int, int]] = {}  # spent and cap at the last look
+        self._looked: dict[
+            tuple[object, ...], list[tuple[int, int]]
+        ] = {}  # of a cap: used, and its size
 
     def put_clock_before_midnight(self, day: int) -> None:
         """Set the clock to a window's length before the end of that day of next month."""
@@ -379,6 +384,7 @@ class Observer:
         midnight = month.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
         ahead = "update private.storm_clock set ahead = %s - clock_timestamp()"
         self._admin.execute(ahead, [midnight - timedelta(seconds=self._window)])
+        self._clock_set = time.monotonic()
 
     def take(self, people: list[Caller]) -> None:
         """Give each of *people* the cap of a group."""
@@ -398,33 +404,37 @@ class Observer:
 
     def look(self, passed: float) -> None:
         """Look once, after *passed* seconds of the storm."""
-        window = passed / self._window
-        if window >= 2 and not self._has_jumped:
+        if passed >= 2 * self._window and not self._has_jumped:
             self._bind_deployment()
             last = (datetime.now(UTC).replace(day=1) + timedelta(days=63)).replace(day=1)
             self.put_clock_before_midnight((last - timedelta(days=1)).day)
             self._has_jumped = True
         self._looks += 1
-        if window % 1 < 0.5 and self._looks % 3 == 0:
+        part = (time.monotonic() - self._clock_set) / self._window % 1  # of the database's window
+        if part < 0.25 and self._looks % 3 == 0:
             self._grow()
         found = self._admin.execute(_OVERSPENT)
         names = [column.name for column in found.description or ()]
         self.overspends.update(dict(zip(names, found.fetchone() or (), strict=True)))
-        self._note_use()
+        self._note_use(is_binding=part >= 0.5)
 
     def use(self) -> dict[str, float]:
         """Percent of each kind of cap that was used in its windows, the least of them, and of all."""
         found: dict[str, float] = {}
         for group in GROUPS:
-            every = [spent / cap for (kind, *_), (spent, cap) in self._use.items() if kind == group]
+            every = [
+                statistics.median(used / cap for used, cap in looks)
+                for (kind, *_), looks in self._looked.items()
+                if kind == group and looks
+            ]
             found[group] = round(100 * min(every), 2)
-        return found | {"caps": len(self._use), "least": min(found.values())}
+        return found | {"caps": len(self._looked), "least": min(found.values())}
 
     def look_at_ledger(self) -> None:
         """Look for days and months of people in which the ledger exceeds the last cap."""
         for user, day, spent, cap in self._admin.execute(_SPENT_BY_DAY):
-            its = self._use.get(("daily", user, day), (0, cap))[1]
-            self.overspends["daily, by the ledger"] += spent > its
+            looks = self._looked.get(("daily", user, day)) or [(0, cap)]
+            self.overspends["daily, by the ledger"] += spent > looks[-1][1]
         [(months,)] = self._admin.execute(_OVERSPENT_BY_MONTH)
         self.overspends["monthly, by the ledger"] += months
 
@@ -432,26 +442,32 @@ class Observer:
         with self._admin.transaction():
             self._admin.execute("select private.lock_deployment(), private.recall_loans(null)")
             self._admin.execute(
-                "update private.deployment set monthly_cap_micro = lent + %s", [ROOM["deployment"]]
+                "update private.deployment set monthly_cap_micro = %s + lent + ("
+                " select coalesce(sum(reserved), 0) from private.budgets where budgets.month < deployment.month)",
+                [ROOM["deployment"]],
             )
 
-    def _note_use(self) -> None:
-        """Note what each cap that binds is used now: spent, and reserved by open turns."""
+    def _note_use(self, *, is_binding: bool) -> None:
+        """Note what is used now of each cap that binds: spent, and reserved by open turns."""
         if self._has_jumped:
             [(month, cap, spent)] = self._admin.execute(_DEPLOYMENT)
             if self._month and month != self._month:  # it is to bind again
                 self._bind_deployment()
             self._month = month
-            self._use["deployment", month] = int(spent), cap
+            if is_binding:
+                self._looked.setdefault(("deployment", month), []).append((int(spent), cap))
             return
         for user, day, *amounts in self._admin.execute(_BUDGETS, [list(self.groups)]):
             group = self.groups[user]
             if group == "deployment":
                 continue
             key = (group, user) if group == "monthly" else (group, user, day)
-            if key not in self._use:  # a new day
+            if key not in self._looked:  # a new day
                 self._admin.execute(_NEW_DAY, {"user": user} | ROOM)
-            self._use[key] = tuple(amounts[2 * PLACES[group] :][:2])
+                self._looked[key] = []
+            if is_binding:
+                used, cap = amounts[2 * PLACES[group] :][:2]
+                self._looked[key].append((used, cap))
 
     def _grow(self) -> None:
         """Let caps grow that are nearly used."""
@@ -459,12 +475,12 @@ class Observer:
             its = [user for user, known in self.groups.items() if known == group]
             self._admin.execute(
                 f"update private.budgets set {column} = {column} + %s"
-                f" where user_id = any (%s) and {spent} > 0.9 * {column}",
-                [GROWTH[group], its],
+                f" where user_id = any (%s) and {column} - {spent} < %s",
+                [GROWTH[group], its, GROWTH[group]],
             )
         if self._has_jumped:
             [(_, cap, spent)] = self._admin.execute(_DEPLOYMENT)
-            if spent > 0.9 * cap:
+            if cap - spent < GROWTH["deployment"]:
                 growth = "update private.deployment set monthly_cap_micro = monthly_cap_micro + %s"
                 self._admin.execute(growth, [GROWTH["deployment"]])
 

@@ -203,6 +203,19 @@ def test_turn_across_the_end_of_month_counts_in_new_one(world, maya, garden, mon
     assert world.one("select loan, lent from private.budgets, private.deployment") == (300, 300)
 
 
+def test_turn_open_at_the_months_end_keeps_its_room(world, maya, garden):
+    world.admin.execute("update private.deployment set monthly_cap_micro = 2000")
+    omar = world.person()
+    turn = maya.begin(garden)["turn"]
+    world.admin.execute("update private.budgets set month = (month - interval '1 month')::date")
+    world.admin.execute("update private.deployment set month = (month - interval '1 month')::date")
+
+    assert omar.begin(omar.create_conversation(), reply_micro=5000)["reserved"] == 900
+    maya.finish(turn, 1, 1100)
+
+    assert world.one("select lent from private.deployment") == 2000
+
+
 def test_cost_beyond_the_reservation_is_charged_and_noted(world, maya, garden, money):
     world.admin.execute("update private.deployment set monthly_cap_micro = 1100")
     turn = maya.begin(garden)["turn"]
