@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from datetime import UTC
+from datetime import UTC, timedelta
 from hashlib import sha256
 from uuid import uuid4
 from zipfile import BadZipFile, ZipFile
@@ -103,6 +103,19 @@ def test_spaces_facts_preferences_and_usage_are_exported(database):
     assert json.loads(files["preferences.json"])["preferences"]["theme"] == "dark"
     (entry,) = csv.DictReader(io.StringIO(files["usage.csv"].decode()))
     assert float(entry["cost_usd"]) == COST_MICRO / 1_000_000
+
+
+def test_every_charge_is_exported_once_however_old():
+    database = InMemoryDatabase(MAYA, now=lambda: NOON)
+    ages = [timedelta(days) for days in (400, 90, 64, 63, 32, 31, 0)]
+    for age in ages:
+        database.elapsed = -age
+        database.hold("Garden", "One", "Two")
+
+    usage = exported(database)["usage.csv"].decode()
+
+    days = [row["day_utc"] for row in csv.DictReader(io.StringIO(usage))]
+    assert days == [str((NOON - age).date()) for age in ages]
 
 
 def test_unreadable_chat_is_named_and_leaves_out_no_other(database):
