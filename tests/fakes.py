@@ -114,7 +114,8 @@ DEPLOYMENT = DeploymentSettings(
 
 
 DATABASE_STATE = DatabaseState(
-    round_trip_ms=12,
+    database_ms=3,
+    api_ms=12,
     clock_skew_seconds=0.04,
     database_version="18.4",
     schema_version="20261121095000",

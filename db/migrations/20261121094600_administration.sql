@@ -244,11 +244,13 @@ begin
   return '{"ok": true}';
 end $$;
 
+-- Return the database's clock and versions, and the milliseconds since it was first asked in this transaction.
 create function private.database_state(me uuid) returns jsonb language plpgsql volatile as $$
 begin
   perform private.require_admin(me);
   return jsonb_build_object('at', clock_timestamp(), 'database_version', current_setting('server_version'),
-    'schema_version', (select max(version) from private.migrations));
+    'schema_version', (select max(version) from private.migrations),
+    'ms', 1000 * extract(epoch from clock_timestamp() - now()));
 end $$;
 
 -- What would be deleted if unused conversations were kept for *days*: now, and within 14 days.

@@ -25,7 +25,8 @@ def draw(person: PersonServices) -> None:
     _draw_part(
         "Database and its API",
         {
-            "Round trip": words.milliseconds(database.round_trip_ms),
+            "Database": words.milliseconds(database.database_ms),
+            "API and network": words.milliseconds(database.api_ms),
             "Clock ahead of this server's": f"{database.clock_skew_seconds:+.1f} s",
             "Rows in one answer": words.number(rows) if rows <= _MOST_ROWS else "no limit",
             "PostgreSQL": database.database_version,

@@ -280,3 +280,4 @@ def test_database_says_its_time_and_versions(world, admin):
     assert world.one(
         "select clock_timestamp() - %s::timestamptz < interval '1 minute'", state["at"]
     )
+    assert state["ms"] > 0

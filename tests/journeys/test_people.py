@@ -116,7 +116,7 @@ def test_first_account_sees_usage_and_sets_limits(person, maya):
     admin.page.locator(".st-key-account-menu button").click()
     admin.page.get_by_role("link", name="Admin").click()
     admin.sees("Active users")
-    for tab, content in (("Settings", "Limits of new users"), ("Health", "Round trip")):
+    for tab, content in (("Settings", "Limits of new users"), ("Health", "API and network")):
         admin.page.get_by_role("tab", name=tab).click()
         admin.sees(content)
     admin.page.get_by_role("tab", name="Users").click()

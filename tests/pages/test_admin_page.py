@@ -290,7 +290,8 @@ def test_health_shows_each_part(open_tab, ruth, monkeypatch):
     app = open_tab("Health")
 
     shown = {metric.label: metric.value for metric in app.metric}
-    assert (shown["Round trip"], shown["Rows in one answer"]) == ("12 ms", "500")
+    assert (shown["Database"], shown["API and network"]) == ("3 ms", "12 ms")
+    assert shown["Rows in one answer"] == "500"
     assert (shown["Last calls"], shown["Failed"]) == ("2", "1")
     assert shown["First token, median"] == "120 ms"
     assert shown["Last error"].startswith("ModelUnavailable, ")

@@ -35,6 +35,7 @@ class _State:
     at: datetime
     database_version: str
     schema_version: str
+    ms: float
 
 
 _STATE = TypeAdapter(_State)
@@ -127,7 +128,8 @@ class Administration:
         # about when the database answered
         our_time = datetime.now(UTC) - timedelta(seconds=seconds / 2)
         return DatabaseState(
-            round_trip_ms=round(1000 * seconds),
+            database_ms=round(state.ms),
+            api_ms=round(1000 * seconds - state.ms),
             clock_skew_seconds=(state.at - our_time).total_seconds(),
             database_version=state.database_version,
             schema_version=state.schema_version,
