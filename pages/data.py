@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages import sign_in
 from pages._parts import browser, conversation_menu, sidebar, turns, undo, words
-from pages._parts.elements import download_form, quiet_button, row
+from pages._parts.elements import draw_download, quiet_button, row
 from pages._parts.layers import Layer, diagram
 from pages._session import (
     ask_for,
@@ -114,7 +114,7 @@ def _draw_database(stored: StoredData) -> None:
         sentences.append(f"The record of costs has {entries}: numbers only, and it is kept.")
     st.markdown(" ".join(sentences))
     with row("data-export"):
-        st.html(_export_form("Export everything"), width="content")
+        _draw_export("Export everything")
         quiet_button(words.DELETE_CHATS, "delete", "delete-chats", ask_for, undo.chats_dialog)
     _draw_progress()
     st.caption(
@@ -123,9 +123,8 @@ def _draw_database(stored: StoredData) -> None:
     )
 
 
-def _export_form(label: str) -> str:
-    zone = {"zone": st.context.timezone or "UTC"}
-    return download_form("/export/everything.zip", label, zone)
+def _draw_export(label: str) -> None:
+    draw_download("/export/everything.zip", label, zone=st.context.timezone or "UTC")
 
 
 @st.fragment(run_every=2.0)
@@ -178,7 +177,7 @@ def _draw_account() -> None:
         "being written stop. What stays: the record of costs and of changes to the account, as numbers without text, and "
         "what older backups of the database hold. **This cannot be undone.**"
     )
-    st.html(_export_form("Export everything first"), width="content")
+    _draw_export("Export everything first")
     st.html(_DELETE, width=384)
 
 

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import tzinfo
 from uuid import UUID
 
 import httpx
@@ -34,7 +33,6 @@ from services.events import log_handler as log_handler
 from services.llm import configured_models, local_model
 from services.settings import Settings
 from services.store.port import Store
-from services.store.supabase.administration import Administration
 from services.store.supabase.api import Gateway, ServerCalls
 from services.store.supabase.database_health import DatabaseHealth
 from services.store.supabase.lite_transport import LiteTransport
@@ -46,7 +44,6 @@ from services.users import Shared
 from services.web import streamlit_assets
 from services.web.attempts import Attempts
 from services.web.export_route import ExportRoutes
-from services.web.full_export import FullExport
 from services.web.metrics import Metrics
 from services.web.origin import Origin
 from services.web.page_assets import PageAssets
@@ -188,8 +185,7 @@ def routes() -> list[Route]:
     exports = ExportRoutes(
         session_cache=lambda: _shared().session_cache,
         store_of=_store,
-        begin_export=_begin_export,
-        administration_of=lambda session: Administration(session.calls),
+        person_of=_person,
         origin=_origin(),
     )
     metrics = Metrics(
@@ -201,22 +197,18 @@ def routes() -> list[Route]:
     return [*sign_in.routes(), *exports.routes(), *metrics.routes()]
 
 
-def _store(session: AppSession, conversation_id: ConversationId | None) -> Store:
-    """The store that would hold a conversation: of a temporary chat, or of the user. Raise SignedOut, StoreUnavailable."""
-    shared = _shared()
-    temporary = conversation_id and shared.temporary.find(session.id, conversation_id)
-    held = temporary or shared.find(session.id)
-    if held is None:
-        raise SignedOut
-    return held.store
-
-
-def _begin_export(session: AppSession, zone: tzinfo) -> FullExport:
-    """Begin to export all that the user keeps. Raise SignedOut, StoreUnavailable."""
+def _person(session: AppSession) -> PersonServices:
+    """The services of the user of *session*. Raise SignedOut, StoreUnavailable."""
     person = _shared().find(session.id)
     if person is None:
         raise SignedOut
-    return person.begin_export(zone)
+    return person
+
+
+def _store(session: AppSession, conversation_id: ConversationId | None) -> Store:
+    """The store that would hold a conversation: of a temporary chat, or of the user. Raise SignedOut, StoreUnavailable."""
+    temporary = conversation_id and _shared().temporary.find(session.id, conversation_id)
+    return (temporary or _person(session)).store
 
 
 def middleware(pages: Collection[str]) -> list[Middleware]:

@@ -148,6 +148,8 @@ class FakeAdministration:
         return self.total_usage
 
     def deployment(self):
+        if not self.is_admin:
+            raise NotFound
         return self.settings
 
     def set_deployment_limit(self, monthly_cap_micro):
@@ -222,6 +224,7 @@ class FakeModelSettings:
 class FakeSignUps:
     """The mode of sign-ups and the invitations of a deployment."""
 
+    is_admin: bool = True
     now: SignUps = SignUps.OPEN
     made: list[Invitation] = field(default_factory=list)
     failure: Exception | None = None  # of every invitation
@@ -248,6 +251,8 @@ class FakeSignUps:
         return f"code-{len(self.made)}"
 
     def invitations(self):
+        if not self.is_admin:
+            raise NotFound
         return self.made
 
     def revoke(self, invitation):
@@ -303,7 +308,7 @@ class FakePerson:
             [a_person("jonas@daybook.test")], role is AccountRole.ADMIN
         )
         self.models = FakeModelSettings()
-        self.sign_ups = FakeSignUps()
+        self.sign_ups = FakeSignUps(role is AccountRole.ADMIN)
         self._models = Models(first or Offer(INFO, model), others, self.models.settings)
         self._purposes = purposes
         self.drop_caches()

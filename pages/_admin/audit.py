@@ -3,7 +3,7 @@
 import streamlit as st
 
 from pages._parts import audit_table
-from pages._parts.elements import download_form, quiet_button, row
+from pages._parts.elements import draw_download, quiet_button, row
 from services.bootstrap import PersonServices
 
 _PAGE = 100
@@ -14,7 +14,7 @@ def draw(person: PersonServices) -> None:
     before: int | None = st.session_state.get("audit-before")
     entries = person.administration.audit(*([before] if before else []), at_most=_PAGE)
     with row("audit-pages"):
-        st.html(download_form("/export/audit.csv", "Download CSV", {}), width="content")
+        draw_download("/export/audit.csv")
         if before:
             quiet_button("Newest", "first_page", "newest-entries", _turn_to, None)
         if len(entries) == _PAGE:

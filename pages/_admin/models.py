@@ -6,7 +6,7 @@ import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import streamlit as st
 
 from pages._parts import safe_md, words
-from pages._parts.elements import quiet_button, row
+from pages._parts.elements import draw_download, quiet_button, row
 from pages._session import attempt, find_person
 from services.bootstrap import PersonServices
 from services.domain.models import (
@@ -53,6 +53,7 @@ def draw(person: PersonServices) -> None:
         "Prices per 1M tokens. One that is set here comes before the server settings, the provider and the "
         "price list. Past messages keep what they cost."
     )
+    draw_download("/export/models.csv")
     with st.container(key="models-table"):
         table = pd.DataFrame([table_row(info, settings) for info in every.values()])
         written = dict.fromkeys((_INPUT, _CACHED, _OUTPUT), _written_price)

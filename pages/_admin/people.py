@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages._admin import limit_fields, overview
 from pages._parts import editing, safe_md, usage_chart, words
-from pages._parts.elements import download_form, quiet_button, row
+from pages._parts.elements import draw_download, quiet_button, row
 from pages._session import ask_for, attempt, find_person, show_errors
 from services.bootstrap import PersonServices
 from services.domain import AccountRole, UserId
@@ -67,7 +67,7 @@ def draw(person: PersonServices) -> None:
         order = st.selectbox(
             "Sort by", _ORDERS, format_func=_ORDERS.__getitem__, width=220, on_change=_turn_to
         )
-        st.html(download_form("/export/users.csv", "Download CSV", {}), width="content")
+        draw_download("/export/users.csv")
     skip = int(st.session_state.get("people-skip", 0))
     is_descending = order is not PeopleOrder.EMAIL
     page = person.administration.people(

@@ -8,7 +8,7 @@ import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import streamlit as st
 
 from pages._parts import words
-from pages._parts.elements import quiet_button, row
+from pages._parts.elements import draw_download, quiet_button, row
 from pages._session import attempt, find_person
 from services.bootstrap import PersonServices
 from services.domain import AccountRole
@@ -70,6 +70,7 @@ def _draw_invitations(invitations: list[Invitation]) -> None:
         }
         for one in invitations
     )
+    draw_download("/export/invitations.csv")
     with st.container(key="invitations-table"):
         cast(Any, st).dataframe(  # its types are those of pandas, which are partly unknown
             cast(Any, table).style.format(dict.fromkeys(("Created", "Expires"), words.moment)),

@@ -111,6 +111,11 @@ def download_form(address: str, label: str, fields: Mapping[str, str]) -> str:
     )
 
 
+def draw_download(address: str, label: str = "Download CSV", **fields: str) -> None:
+    """Draw a button that downloads *address*, with *fields* in its query."""
+    st.html(download_form(address, label, fields), width="content")
+
+
 def draw_plain_text(text: str) -> None:
     """Draw *text* as it is, wrapped, with a button that copies it."""
     st.code(text, language=None, wrap_lines=True)

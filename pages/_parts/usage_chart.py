@@ -8,7 +8,7 @@ import altair as alt
 import streamlit as st
 
 from pages._parts import words
-from pages._parts.elements import download_form, row
+from pages._parts.elements import draw_download, row
 from services.domain.usage import DayUsage, UsageSum
 
 _FIRST_DAYS = 30
@@ -53,8 +53,7 @@ def draw(usage: Sequence[DayUsage], days: tuple[date, date], file: str) -> None:
             key="usage-figure",
             label_visibility="collapsed",
         )
-        ends = {"first": days[0].isoformat(), "last": days[1].isoformat()}
-        st.html(download_form(file, "Download CSV", ends), width="content")
+        draw_download(file, first=days[0].isoformat(), last=days[1].isoformat())
     _draw_bars(usage, days, figure)
 
 

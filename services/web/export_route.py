@@ -1,29 +1,36 @@
 """Routes that export files.
 
 `GET /export/<conversation>.md` or `.json`, `/export/usage.csv?first=…&last=…`, `/export/everything.zip`; for admins
-`/export/users.csv`, `/export/audit.csv`, and `/export/users/usage.csv` or `/export/users/<user>/usage.csv` with `?first=…&last=…`.
+`/export/users.csv`, `/export/models.csv`, `/export/invitations.csv`, `/export/audit.csv`, and `/export/users/usage.csv` or
+`/export/users/<user>/usage.csv` with `?first=…&last=…`.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, tzinfo
 from itertools import chain
+from typing import Protocol
 from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from anyio.to_thread import run_sync
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from services import portable
+from services.chat.service import Chat
 from services.domain import ConversationId
-from services.domain.accounts import AuditEntry, PeopleOrder, UserUsage
+from services.domain.accounts import AuditEntry, Invitation, PeopleOrder, UserUsage
+from services.domain.models import ModelInfo, ModelSetting
 from services.domain.usage import DayUsage
 from services.errors import AppError, SignedOut
 from services.store.port import Store
 from services.store.supabase.administration import Administration
+from services.store.supabase.model_settings import ModelAdministration
 from services.store.supabase.sessions import AppSession
+from services.store.supabase.sign_ups import SignUpAdministration
 from services.web.full_export import FullExport, read_export
 from services.web.origin import Origin
 from services.web.session_cache import SessionCache
@@ -36,6 +43,17 @@ _MEDIA_TYPES = {
 }
 
 
+class Person(Protocol):
+    """The services of a signed-in user whose data are exported."""
+
+    administration: Administration
+    models: ModelAdministration
+    sign_ups: SignUpAdministration
+    chat: Chat
+
+    def begin_export(self, zone: tzinfo) -> FullExport: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ExportRoutes:
     """The routes of all exports: of a conversation as *store_of* has it now, of the ledger, of everything, and of
@@ -43,131 +61,135 @@ class ExportRoutes:
 
     session_cache: Callable[[], SessionCache]
     store_of: Callable[[AppSession, ConversationId | None], Store]
-    begin_export: Callable[[AppSession, tzinfo], FullExport]
-    administration_of: Callable[[AppSession], Administration]
+    person_of: Callable[[AppSession], Person]
     origin: Origin
 
     def routes(self) -> list[Route]:
         return [
-            Route("/export/usage.csv", self._usage),
-            Route("/export/everything.zip", self._everything),
-            Route("/export/users.csv", self._users),
-            Route("/export/audit.csv", self._audit),
-            Route("/export/users/usage.csv", self._users_usage),
-            Route("/export/users/{user_id:uuid}/usage.csv", self._users_usage),
-            Route("/export/{conversation_id:uuid}.{suffix}", self._conversation),
+            Route(f"/export/{file}", self._endpoint(write, page))
+            for file, write, page in (
+                ("usage.csv", self._usage, "/usage"),
+                ("everything.zip", self._everything, "/data"),
+                ("users/usage.csv", self._users_usage, "/admin"),
+                ("users/{user_id:uuid}/usage.csv", self._users_usage, "/admin"),
+                ("{table}.csv", self._table, "/admin"),
+                ("{conversation_id:uuid}.{suffix}", self._conversation, "/?c={conversation_id}"),
+            )
         ]
 
-    async def _conversation(self, request: Request) -> Response:
+    def _conversation(self, session: AppSession, request: Request) -> Response:
         conversation_id = ConversationId(request.path_params["conversation_id"])
         suffix: str = request.path_params["suffix"]
         if suffix not in ("md", "json"):
-            return PlainTextResponse("Not Found", 404)
+            raise HTTPException(404)
+        exported = read_export(self.store_of(session, conversation_id), conversation_id)
+        if suffix == "json":
+            text = portable.to_json(exported)
+        else:
+            parts = exported.thread, exported.costs, exported.thoughts
+            text = portable.to_markdown(*parts, _zone(request))
+        return _file(text, exported.thread.conversation.title, suffix)
 
-        def write(session: AppSession) -> Response:
-            exported = read_export(self.store_of(session, conversation_id), conversation_id)
-            if suffix == "json":
-                text = portable.to_json(exported)
-            else:
-                parts = exported.thread, exported.costs, exported.thoughts
-                text = portable.to_markdown(*parts, _zone(request))
-            return _file(text, exported.thread.conversation.title, suffix)
+    def _usage(self, session: AppSession, request: Request) -> Response:
+        first, last = _days(request)
+        entries = self.store_of(session, None).usage.ledger(first, last)
+        return _file(portable.ledger_to_csv(entries), f"Usage {first} to {last}", "csv")
 
-        return await self._answer(request, write, f"/?c={conversation_id}")
+    def _users_usage(self, session: AppSession, request: Request) -> Response:
+        first, last = _days(request)
+        administration = self.person_of(session).administration
+        usage = administration.usage((first, last), request.path_params.get("user_id"))
+        text = portable.values_to_csv(DayUsage, usage.days)
+        return _file(text, f"Usage by day {first} to {last}", "csv")
 
-    async def _usage(self, request: Request) -> Response:
-        days = _days(request)
-        if days is None:
-            return PlainTextResponse("Not Found", 404)
-        first, last = days
+    def _table(self, session: AppSession, request: Request) -> Response:
+        name: str = request.path_params["table"]
+        if name not in _TABLES:
+            raise HTTPException(404)
+        pages = _TABLES[name](self.person_of(session))
+        first = next(pages)  # a refusal comes before the answer begins
+        return _file((page.encode() for page in chain([first], pages)), name.capitalize(), "csv")
 
-        def write(session: AppSession) -> Response:
-            entries = self.store_of(session, None).usage.ledger(first, last)
-            return _file(portable.ledger_to_csv(entries), f"Usage {first} to {last}", "csv")
+    def _everything(self, session: AppSession, request: Request) -> Response:
+        zone = _zone(request)
+        name = f"Daybook {datetime.now(zone):%Y-%m-%d}"
+        return _file(self.person_of(session).begin_export(zone).parts(), name, "zip")
 
-        return await self._answer(request, write, "/usage")
-
-    async def _users(self, request: Request) -> Response:
-        return await self._pages(request, _pages_of_users, "Users")
-
-    async def _audit(self, request: Request) -> Response:
-        return await self._pages(request, _pages_of_audit, "Audit")
-
-    async def _pages(
-        self, request: Request, read: Callable[[Administration], Iterator[bytes]], title: str
-    ) -> Response:
-        def write(session: AppSession) -> Response:
-            pages = read(self.administration_of(session))
-            first = next(pages)  # a refusal comes before the answer begins
-            return _file(chain([first], pages), title, "csv")
-
-        return await self._answer(request, write, "/admin")
-
-    async def _users_usage(self, request: Request) -> Response:
-        days = _days(request)
-        if days is None:
-            return PlainTextResponse("Not Found", 404)
-        first, last = days
-
-        def write(session: AppSession) -> Response:
-            usage = self.administration_of(session).usage(days, request.path_params.get("user_id"))
-            text = portable.values_to_csv(DayUsage, usage.days)
-            return _file(text, f"Usage by day {first} to {last}", "csv")
-
-        return await self._answer(request, write, "/admin")
-
-    async def _everything(self, request: Request) -> Response:
-        def begin(session: AppSession) -> Response:
-            zone = _zone(request)
-            name = f"Daybook {datetime.now(zone):%Y-%m-%d}"
-            return _file(self.begin_export(session, zone).parts(), name, "zip")
-
-        return await self._answer(request, begin, "/data")
-
-    async def _answer(
-        self, request: Request, write: Callable[[AppSession], Response], page: str
-    ) -> Response:
+    def _endpoint(
+        self, write: Callable[[AppSession, Request], Response], page: str
+    ) -> Callable[[Request], Awaitable[Response]]:
         """Answer with what *write* returns; after an AppError redirect to *page*, which says why."""
-        if not self.origin.is_same_origin(request):
-            return PlainTextResponse("Not Found", 404)
+
+        async def answer(request: Request) -> Response:
+            if not self.origin.is_same_origin(request):
+                raise HTTPException(404)
+            try:
+                return await run_sync(lambda: write(self._session(request), request))
+            except AppError:
+                return RedirectResponse(page.format_map(request.path_params), 303)
+
+        return answer
+
+    def _session(self, request: Request) -> AppSession:
         cookie = self.origin.session_cookie(request)
-
-        def written() -> Response:
-            session = self.session_cache().find(cookie) if cookie else None
-            if session is None:
-                raise SignedOut
-            return write(session)
-
-        try:
-            return await run_sync(written)
-        except AppError:
-            return RedirectResponse(page, 303)
+        session = self.session_cache().find(cookie) if cookie else None
+        if session is None:
+            raise SignedOut
+        return session
 
 
-def _pages_of_users(administration: Administration) -> Iterator[bytes]:
-    """The table of users as a CSV file, a page of them at a time."""
+def _users(person: Person) -> Iterator[str]:
     skip, total = 0, 1
     while skip < total:
-        page = administration.people("", PeopleOrder.EMAIL, is_descending=False, skip=skip)
-        yield portable.values_to_csv(UserUsage, page.people, has_header=not skip).encode()
+        page = person.administration.people("", PeopleOrder.EMAIL, is_descending=False, skip=skip)
+        yield portable.values_to_csv(UserUsage, page.people, has_header=not skip)
         skip, total = skip + max(1, len(page.people)), page.total
 
 
-def _pages_of_audit(administration: Administration) -> Iterator[bytes]:
-    """The audit as a CSV file, a page at a time, the newest entries first."""
-    entries = administration.audit()
-    yield portable.values_to_csv(AuditEntry, entries).encode()
+def _audit(person: Person) -> Iterator[str]:
+    """The newest entries first."""
+    entries = person.administration.audit()
+    yield portable.values_to_csv(AuditEntry, entries)
     while entries:
-        entries = administration.audit(entries[-1].id)
-        yield portable.values_to_csv(AuditEntry, entries, has_header=False).encode()
+        entries = person.administration.audit(entries[-1].id)
+        yield portable.values_to_csv(AuditEntry, entries, has_header=False)
 
 
-def _days(request: Request) -> tuple[date, date] | None:
-    """The days `first` and `last` of the query."""
+def _invitations(person: Person) -> Iterator[str]:
+    yield portable.values_to_csv(Invitation, person.sign_ups.invitations())
+
+
+@dataclass(frozen=True, slots=True)
+class _Model(ModelInfo):
+    is_offered: bool = True
+
+
+def _models(person: Person) -> Iterator[str]:
+    person.administration.deployment()  # raises NotFound for all but admins
+    settings = person.models.settings().by_name
+    every = [offer.info for offer in person.chat.choices.models.every()]
+    rows = (
+        _Model(**asdict(one), is_offered=settings.get(one.name, ModelSetting()).is_offered)
+        for one in every
+    )
+    yield portable.values_to_csv(_Model, rows)
+
+
+# tables as CSV files, a page at a time
+_TABLES: dict[str, Callable[[Person], Iterator[str]]] = {
+    "users": _users,
+    "models": _models,
+    "invitations": _invitations,
+    "audit": _audit,
+}
+
+
+def _days(request: Request) -> tuple[date, date]:
+    """The days `first` and `last` of the query. Raise HTTPException."""
     try:
         first, last = (date.fromisoformat(request.query_params[name]) for name in ("first", "last"))
     except (KeyError, ValueError):
-        return None
+        raise HTTPException(404) from None
     return first, last
 
 

@@ -121,6 +121,9 @@ def test_first_account_sees_usage_and_sets_limits(person, maya):
         admin.sees(content)
     admin.page.get_by_role("tab", name="Users").click()
     expect(admin.page.locator(".st-key-usage-table")).to_contain_text(maya.email)
+    admin.page.get_by_test_id("stDataFrame").hover()  # for its toolbar
+    expect(admin.page.get_by_role("button", name="Search: ")).to_be_visible()
+    expect(admin.page.get_by_role("button", name="Download as CSV")).to_have_count(0)
     assert "Count me in" not in admin.page.content()
     admin.page.get_by_label("Search users").fill(maya.email)
     admin.page.keyboard.press("Enter")

@@ -14,25 +14,24 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from services.domain import AccountRole
+from services.domain.models import PriceSource
+from services.llm import Offer
 from services.store.supabase.sessions import Cookie
 from services.web.export_route import ExportRoutes
 from services.web.full_export import FullExport
 from services.web.origin import Origin
-from tests.fakes import MAYA, FakeAdministration, a_person, an_entry
+from tests.fakes import LARGE, MAYA, FakePerson, ScriptedModel, a_person, an_entry
 from tests.stores import InMemoryDatabase
 from tests.unit.test_portable import TOMATOES, thread
 from tests.unit.test_tables import ENTRY
 
 
-def get(address, store=None, administration=None, **params):
+def get(address, store=None, person=None, **params):
     """The answer to a signed-in user, whose store is *store*."""
     session_cache = SimpleNamespace(find=lambda _: SimpleNamespace())
     routes = ExportRoutes(
-        lambda: session_cache,
-        lambda *_: store,
-        lambda _, zone: FullExport(store, zone),
-        lambda _: administration,
-        Origin(None, 0),
+        lambda: session_cache, lambda *_: store, lambda _: person, Origin(None, 0)
     ).routes()
     cookie = {"cookie": f"__Host-sid={Cookie.new()}"}
     client = TestClient(Starlette(routes=routes), base_url="http://localhost")
@@ -85,7 +84,8 @@ def test_everything_is_a_dated_zip_file():
     database = InMemoryDatabase(MAYA)
     database.hold("Garden", "One", "Two")
 
-    answer = get("/export/everything.zip", database.store())
+    exporter = SimpleNamespace(begin_export=lambda zone: FullExport(database.store(), zone))
+    answer = get("/export/everything.zip", person=exporter)
 
     assert answer.headers["content-type"] == "application/zip"
     assert answer.headers["cache-control"] == "no-store"
@@ -95,46 +95,88 @@ def test_everything_is_a_dated_zip_file():
         assert archive.testzip() is None
 
 
-def test_users_are_exported_page_by_page():
+@pytest.fixture
+def ruth():
+    """An admin; one of the models has no known price."""
+    unpriced = replace(LARGE, name="=large", price_source=PriceSource.UNKNOWN)
+    others = (Offer(unpriced, ScriptedModel()),)
+    return FakePerson(InMemoryDatabase(MAYA), ScriptedModel(), AccountRole.ADMIN, others=others)
+
+
+def table(name, person):
+    answer = get(f"/export/{name}.csv", person=person)
+    assert answer.headers["content-disposition"].endswith(f"{name.capitalize()}.csv")
+    return list(csv.DictReader(io.StringIO(answer.text)))
+
+
+def test_users_are_exported_page_by_page(ruth):
     users = [a_person(f"user{number:04}@daybook.test") for number in range(1200)]
     users[7] = replace(users[7], email="=7@daybook.test", daily_cap_tokens=900)
-    administration = FakeAdministration(users, is_admin=True)
+    ruth.administration.users = users
 
-    answer = get("/export/users.csv", administration=administration)
+    rows = table("users", ruth)
 
-    rows = list(csv.DictReader(io.StringIO(answer.text)))
-    assert [skip for *_, skip in administration.asked] == [0, 500, 1000]
+    assert [skip for *_, skip in ruth.administration.asked] == [0, 500, 1000]
     assert [row["user_id"] for row in rows] == [str(user.user_id) for user in users]
     assert (rows[7]["email"], rows[7]["daily_cap_tokens"]) == ("'=7@daybook.test", "900")
     assert (rows[8]["daily_cap_tokens"], rows[8]["is_suspended"]) == ("", "False")
 
 
-def test_usage_of_users_is_exported_by_day():
-    administration, user = FakeAdministration([], is_admin=True), UUID(int=7)
-    days = {"first": "2026-11-01", "last": "2026-11-20"}
+def test_models_are_exported_with_prices_and_offer(ruth):
+    ruth.models.offer("=large", ["scripted", "=large"], is_offered=False)
 
-    answer = get(f"/export/users/{user}/usage.csv", administration=administration, **days)
-    get("/export/users/usage.csv", administration=administration, **days)
+    first, second = table("models", ruth)
 
-    assert administration.asked == [("usage", user), ("usage", None)]
+    assert (first["name"], first["input_micro"], first["is_offered"]) == (
+        "scripted",
+        "1000000",
+        "True",
+    )
+    assert (second["name"], second["price_source"], second["is_offered"]) == (
+        "'=large",
+        "unknown",
+        "False",
+    )
+
+
+def test_invitations_are_exported_without_their_codes(ruth):
+    code = ruth.sign_ups.invite("+omar@daybook.test", AccountRole.USER)
+
+    (row,) = table("invitations", ruth)
+
+    assert (row["email"], row["state"]) == ("'+omar@daybook.test", "open")
+    assert code not in row.values()
+
+
+def test_usage_of_users_is_exported_by_day(ruth):
+    user, days = UUID(int=7), {"first": "2026-11-01", "last": "2026-11-20"}
+
+    answer = get(f"/export/users/{user}/usage.csv", person=ruth, **days)
+    get("/export/users/usage.csv", person=ruth, **days)
+
+    assert ruth.administration.asked == [("usage", user), ("usage", None)]
     (row,) = csv.DictReader(io.StringIO(answer.text))
     assert (row["model"], row["turns"], row["cost_micro"]) == ("scripted", "40", "10400")
 
 
-def test_tables_of_admins_refuse_other_users():
-    administration = FakeAdministration([], is_admin=False)
+@pytest.mark.parametrize("name", ["users", "models", "invitations", "audit"])
+def test_tables_of_admins_refuse_other_users(name):
+    maya = FakePerson(InMemoryDatabase(MAYA), ScriptedModel())
 
-    answer = get("/export/users.csv", administration=administration)
+    answer = get(f"/export/{name}.csv", person=maya)
 
     assert (answer.status_code, answer.headers["location"]) == (303, "/admin")
 
 
-def test_audit_is_exported_page_by_page():
-    administration = FakeAdministration([], is_admin=True)
-    administration.entries = [an_entry(n, max_open=[4, n]) for n in range(1200, 0, -1)]
+def test_audit_is_exported_page_by_page(ruth):
+    ruth.administration.entries = [an_entry(n, max_open=[4, n]) for n in range(1200, 0, -1)]
 
-    answer = get("/export/audit.csv", administration=administration)
+    rows = table("audit", ruth)
 
-    rows = list(csv.DictReader(io.StringIO(answer.text)))
-    assert [row["id"] for row in rows] == [str(entry.id) for entry in administration.entries]
+    assert [row["id"] for row in rows] == [str(entry.id) for entry in ruth.administration.entries]
     assert (rows[0]["action"], rows[0]["detail"]) == ("caps.set", '{"max_open": [4, 1200]}')
+
+
+@pytest.mark.parametrize("name", ["others.csv", f"{UUID(int=7)}.exe"])
+def test_unknown_file_is_not_found(name):
+    assert get(f"/export/{name}").status_code == 404
