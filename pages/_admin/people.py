@@ -32,7 +32,10 @@ _NUMBERS = (
     words.OUTPUT_TOKENS,
     "Chats",
 )
-_AMOUNTS = (words.COST_TODAY, words.DAILY_LIMIT, words.COST_THIS_MONTH, words.MONTHLY_LIMIT)
+_AMOUNTS = (
+    *(words.COST_TODAY, words.DAILY_LIMIT, "Left today"),
+    *(words.COST_THIS_MONTH, words.MONTHLY_LIMIT, "Left this month"),
+)
 # as they are written; they are sorted as what they are
 _WRITTEN = (
     dict.fromkeys(_NUMBERS, words.number)
@@ -43,17 +46,20 @@ _PAGE = 100
 
 
 def table_row(user: UserUsage) -> dict[str, object]:
+    today, this_month = user.cost_today_micro, user.cost_this_month_micro
     return {
         words.USER: user.email,
         "Role": "Suspended" if user.is_suspended else user.role.value.capitalize(),
-        "Messages today": user.turns_today,
-        words.COST_TODAY: user.cost_today_micro / words.MILLION,
+        words.COST_TODAY: today / words.MILLION,
         words.DAILY_LIMIT: user.daily_cap_micro / words.MILLION,
+        "Left today": max(0, user.daily_cap_micro - today) / words.MILLION,
+        words.COST_THIS_MONTH: this_month / words.MILLION,
+        words.MONTHLY_LIMIT: user.monthly_cap_micro / words.MILLION,
+        "Left this month": max(0, user.monthly_cap_micro - this_month) / words.MILLION,
+        "Messages today": user.turns_today,
         words.MESSAGES_THIS_MONTH: user.turns_this_month,
         words.INPUT_TOKENS: user.tokens_in_this_month,
         words.OUTPUT_TOKENS: user.tokens_out_this_month,
-        words.COST_THIS_MONTH: user.cost_this_month_micro / words.MILLION,
-        words.MONTHLY_LIMIT: user.monthly_cap_micro / words.MILLION,
         "Chats": user.conversations,
         "Stored": user.bytes,
         words.LAST_ACTIVE: user.last_active_at,

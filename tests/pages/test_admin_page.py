@@ -38,7 +38,16 @@ def test_admin_sees_totals_and_no_content(open_app, database):
     assert (row["Input tokens"], row["Output tokens"]) == (4_000, 1_600)
     assert (row["Cost today"], row["Cost this month"]) == (0.00078, 0.0104)
     assert (row["Daily limit"], row["Monthly limit"]) == (1.0, 10.0)
+    assert (row["Left today"], row["Left this month"]) == (0.99922, 9.9896)
     assert "secret" not in str(app.main).lower()
+
+
+def test_nothing_is_left_of_an_exceeded_limit(open_tab, ruth, jonas):
+    ruth.administration.users[0] = replace(jonas, cost_today_micro=1_000_001)
+
+    (row,) = open_tab("Users").dataframe[0].value.to_dict("records")
+
+    assert row["Left today"] == 0
 
 
 def test_conversation_is_renamed_on_the_admin_page(open_app, database, garden):
