@@ -4,7 +4,7 @@
 -- row of its own user alone, whose budget is locked: one row that users share would be waited for in every turn.
 
 create table private.usage_by_day (         -- outlives the person, as the ledger does
-  user_id uuid not null,
+  user_id uuid not null,                    -- or everybody(), for days that are over
   day date not null,                        -- UTC
   model text not null,
   purpose text not null,
@@ -26,16 +26,34 @@ create index on private.usage_by_day (day);
 create function private.bucket_of(ms integer) returns integer language sql immutable
 return case when ms is null then 0 else 1 + floor(ln(greatest(ms, 1)) / ln(1.1))::integer end;
 
+-- The user id of the sums of everybody: a reader of 90 days would add up half a million rows. The sweep makes them, day
+-- after day, three days late, when every call that settles in such a day knows that it is late and counts there too.
+create function private.everybody() returns uuid language sql immutable
+return '00000000-0000-0000-0000-000000000000'::uuid;
+
+-- The last day whose sums are made. The lock "daybook: usage of all" holds it.
+create function private.added_up_to() returns date language sql stable begin atomic
+  select coalesce(max(day), '-infinity') from private.usage_by_day where user_id = private.everybody();
+end;
+
 create function private.add_up() returns trigger language plpgsql as $$
 declare
+  users uuid[] := array[new.user_id];
   bucket integer := private.bucket_of(new.first_token_ms);
   is_first integer := (new.kind <> 'adjust')::integer;
   is_timed integer := (new.kind <> 'lapsed')::integer;   -- one that is finished late is timed then
 begin
+  if new.day < (clock_timestamp() at time zone 'utc')::date - 1 then
+    perform pg_advisory_xact_lock_shared(hashtext('daybook: usage of all'));
+    if new.day <= private.added_up_to() then
+      users := users || private.everybody();
+    end if;
+  end if;
   insert into private.usage_by_day as known
-  values (new.user_id, new.day, new.model, new.purpose, is_first, (new.outcome = 'failed')::integer,
+  select counted, new.day, new.model, new.purpose, is_first, (new.outcome = 'failed')::integer,
     case new.kind when 'lapsed' then 1 when 'adjust' then -1 else 0 end,
-    new.tokens_in, new.tokens_cached, new.tokens_out, new.micro, array_fill(is_timed, array[1], array[bucket]))
+    new.tokens_in, new.tokens_cached, new.tokens_out, new.micro, array_fill(is_timed, array[1], array[bucket])
+  from unnest(users) counted
   on conflict (user_id, day, model, purpose) do update set
     turns = known.turns + excluded.turns,
     failed = known.failed + excluded.failed,
@@ -45,63 +63,39 @@ begin
     tokens_out = known.tokens_out + excluded.tokens_out,
     cost_micro = known.cost_micro + excluded.cost_micro,
     first_tokens[bucket] = coalesce(known.first_tokens[bucket], 0) + is_timed;
-  if new.day < (clock_timestamp() at time zone 'utc')::date - 1 then
-    perform pg_advisory_xact_lock_shared(hashtext('daybook: usage of all'));
-    delete from private.usage_of_all where day = new.day;
-  end if;
   return null;
 end $$;
 
 create trigger the_ledger_is_added_up after insert on private.ledger
   for each row execute function private.add_up();
 
--- The sums of everybody for days that are over: a reader of 90 days would add up half a million rows. The sweep makes them,
--- three days late, when every call that settles in such a day knows that it is late; it unmakes them, under the same lock.
-create table private.usage_of_all (
-  day date not null,
-  model text not null,
-  purpose text not null,
-  turns bigint not null,
-  failed bigint not null,
-  interrupted bigint not null,
-  tokens_in numeric not null,
-  tokens_cached numeric not null,
-  tokens_out numeric not null,
-  cost_micro numeric not null,
-  first_tokens jsonb not null,              -- by bucket
-  primary key (day, model, purpose)
-);
-
 -- Make the sums of one day; the sweep calls it again and again.
 create function private.add_up_day() returns void language plpgsql as $$
 declare
-  newest date := (clock_timestamp() at time zone 'utc')::date - 3;
   due date;
+  timed record;
 begin
   if not pg_try_advisory_xact_lock(hashtext('daybook: usage of all')) then
     return;
   end if;
-  select each into due from generate_series(newest, newest - 366, -interval '1 day') each
-  where exists (select from private.usage_by_day where day = each::date)
-    and not exists (select from private.usage_of_all where day = each::date)
-  limit 1;
-  insert into private.usage_of_all
-  select due, model, purpose, sum(turns), sum(failed), sum(interrupted), sum(tokens_in), sum(tokens_cached),
-    sum(tokens_out), sum(cost_micro), (
-      select coalesce(jsonb_object_agg(bucket, counted), '{}')
-      from (
-        select bucket, sum(timed.first_tokens[bucket]) as counted
-        from private.usage_by_day timed cross join lateral generate_subscripts(timed.first_tokens, 1) bucket
-        where timed.day = due and timed.model = used.model and timed.purpose = used.purpose
-          and timed.first_tokens[bucket] > 0
-        group by bucket
-      ) counts)
-  from private.usage_by_day used
-  where day = due
-  group by model, purpose;
+  select min(day) into due from private.usage_by_day
+  where day > private.added_up_to() and day < (clock_timestamp() at time zone 'utc')::date - 2;
+  insert into private.usage_by_day
+  select private.everybody(), due, model, purpose, sum(turns), sum(failed), sum(interrupted), sum(tokens_in),
+    sum(tokens_cached), sum(tokens_out), sum(cost_micro), '{}'
+  from private.usage_by_day where day = due group by model, purpose;
+  for timed in
+    select model, purpose, bucket, sum(first_tokens[bucket]) as turns
+    from private.usage_by_day cross join lateral generate_subscripts(first_tokens, 1) bucket
+    where day = due and first_tokens[bucket] > 0
+    group by model, purpose, bucket
+  loop
+    update private.usage_by_day set first_tokens[timed.bucket] = timed.turns
+    where user_id = private.everybody() and day = due and model = timed.model and purpose = timed.purpose;
+  end loop;
 end $$;
 
--- functions: a user's own usage -------------------------------------------------------------------------
+-- functions: usage of some days -------------------------------------------------------------------------
 
 -- Raise unless the days are at most a year.
 create function private.check_days(first_day date, last_day date) returns void language plpgsql immutable as $$
@@ -111,34 +105,67 @@ begin
   end if;
 end $$;
 
--- A user's own usage from *first_day* to *last_day*, added up by day and model, by purpose, and by conversation: one answer,
--- which no "max rows" cuts. Turns are messages, but by purpose, where they are calls. No proof: it returns only the
--- caller's figures.
+-- The usage of *person*, or of everybody (null), from *first_day* to *last_day*.
+--   days           by day and model; turns are messages
+--   purposes       turns are calls
+--   active_users   who had a message answered, or tried to
+--   failed, interrupted, first_token_ms, first_token_p95_ms    of messages; times within 5 %, null: none was streamed
+-- (A plan for any days at all would read 90 of them by the index of one.)
+create function private.usage_of(person uuid, first_day date, last_day date) returns jsonb
+language plpgsql stable set plan_cache_mode = force_custom_plan as $$
+declare
+  added_up_to date := private.added_up_to();
+begin
+  perform private.check_days(first_day, last_day);
+  return (
+    with used as materialized (
+      select * from private.usage_by_day
+      where user_id = coalesce(person, private.everybody()) and day between first_day and last_day
+      union all
+      select * from private.usage_by_day
+      where person is null and day between greatest(first_day, added_up_to + 1) and last_day
+    ), sums as (                            -- by day and model, and by purpose
+      select day, model, purpose, sum(failed) as failed, sum(interrupted) as interrupted,
+        case grouping(purpose) when 0 then sum(turns) else coalesce(sum(turns) filter (where purpose = 'reply'), 0) end
+          as turns, sum(tokens_in) as tokens_in, sum(tokens_cached) as tokens_cached, sum(tokens_out) as tokens_out,
+        sum(cost_micro) as cost_micro
+      from used group by grouping sets ((day, model), (purpose))
+    ), ranked as (
+      select round(1.1 ^ (bucket - 0.5)) as ms, sum(sum(first_tokens[bucket])) over (order by bucket) as up_to,
+        sum(sum(first_tokens[bucket])) over () as total
+      from used cross join lateral generate_subscripts(first_tokens, 1) bucket
+      where purpose = 'reply' and bucket > 0
+      group by bucket
+      having sum(first_tokens[bucket]) > 0
+    )
+    select jsonb_build_object(
+      'days', coalesce(jsonb_agg(to_jsonb(sums) order by day, model) filter (where purpose is null), '[]'),
+      'purposes', coalesce(
+        jsonb_agg(to_jsonb(sums) order by cost_micro desc, turns desc) filter (where day is null), '[]'),
+      'active_users', (
+        select count(distinct user_id) from private.usage_by_day   -- read from the primary key alone
+        where day between first_day and last_day and purpose = 'reply' and user_id <> private.everybody()
+          and (person is null or user_id = person)
+      ),
+      'failed', coalesce(sum(failed) filter (where purpose = 'reply'), 0),
+      'interrupted', coalesce(sum(interrupted) filter (where purpose = 'reply'), 0),
+      'first_token_ms', (select min(ms) from ranked where up_to >= total * 0.5),
+      'first_token_p95_ms', (select min(ms) from ranked where up_to >= total * 0.95)
+    )
+    from sums
+  );
+end $$;
+
+-- functions: a user's own usage -------------------------------------------------------------------------
+
+-- A user's own usage from *first_day* to *last_day*, added up as above and by conversation: one answer, which no "max
+-- rows" cuts. No proof: it returns only the caller's figures.
 --   conversations   the 500 with the highest costs, then with the most tokens; null: deleted, or a temporary chat
 create function private.my_usage(first_day date, last_day date) returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();
 begin
-  perform private.check_days(first_day, last_day);
-  return jsonb_build_object('days', (
-    select coalesce(jsonb_agg(to_jsonb(sums) order by day, model), '[]')
-    from (
-      select day, model, coalesce(sum(turns) filter (where purpose = 'reply'), 0) as turns, sum(tokens_in) as tokens_in,
-        sum(tokens_cached) as tokens_cached, sum(tokens_out) as tokens_out, sum(cost_micro) as cost_micro
-      from private.usage_by_day
-      where user_id = person and day between first_day and last_day
-      group by day, model
-    ) sums
-  ), 'purposes', (
-    select coalesce(jsonb_agg(to_jsonb(sums) order by cost_micro desc, turns desc), '[]')
-    from (
-      select purpose, sum(turns) as turns, sum(tokens_in) as tokens_in, sum(tokens_cached) as tokens_cached,
-        sum(tokens_out) as tokens_out, sum(cost_micro) as cost_micro
-      from private.usage_by_day
-      where user_id = person and day between first_day and last_day
-      group by purpose
-    ) sums
-  ), 'conversations', (
+  return private.usage_of(person, first_day, last_day) || jsonb_build_object('conversations', (
     select coalesce(jsonb_agg(to_jsonb(sums)), '[]')
     from (
       select conversation_id, count(*) filter (where entry.purpose = 'reply' and kind <> 'adjust') as turns,

@@ -3,80 +3,12 @@
 
 -- functions: usage --------------------------------------------------------------------------------------
 
--- The usage of *person*, or of everybody (null), from *first_day* to *last_day*.
---   days           by day and model; turns are messages
---   purposes       turns are calls
---   active_users   who had a message answered, or tried to
---   failed, interrupted, first_token_ms, first_token_p95_ms    of messages; times within 5 %, null: none was streamed
--- (A plan for any days at all would read 90 of them by the index of one.)
+-- The usage of *person*, or of everybody (null): `usage_of`.
 create function private.usage_report(me uuid, person uuid, first_day date, last_day date) returns jsonb
-language plpgsql stable set plan_cache_mode = force_custom_plan as $$
-declare
-  added_up date[];                          -- days whose sums are there
-  others date[];
+language plpgsql stable as $$
 begin
   perform private.require_admin(me);
-  perform private.check_days(first_day, last_day);
-  added_up := array(
-    select distinct day from private.usage_of_all where person is null and day between first_day and last_day);
-  others := array(
-    select each::date from generate_series(first_day, last_day, interval '1 day') each where each::date <> all (added_up));
-  return (
-    with mine as materialized (
-      select * from private.usage_by_day where user_id = person and day between first_day and last_day
-      union all
-      select * from private.usage_by_day where person is null and day = any (others)
-    ), used as materialized (
-      select day, model, purpose, sum(turns) as turns, sum(failed) as failed, sum(interrupted) as interrupted,
-        sum(tokens_in) as tokens_in, sum(tokens_cached) as tokens_cached, sum(tokens_out) as tokens_out,
-        sum(cost_micro) as cost_micro
-      from mine group by day, model, purpose
-      union all
-      select day, model, purpose, turns, failed, interrupted, tokens_in, tokens_cached, tokens_out, cost_micro
-      from private.usage_of_all where day = any (added_up)
-    ), timed as (
-      select bucket, sum(counted) as counted
-      from (
-        select bucket, first_tokens[bucket]::bigint as counted
-        from mine cross join lateral generate_subscripts(first_tokens, 1) bucket where purpose = 'reply'
-        union all
-        select key::integer, value::bigint
-        from private.usage_of_all cross join lateral jsonb_each_text(first_tokens)
-        where day = any (added_up) and purpose = 'reply'
-      ) counts
-      where bucket > 0 and counted > 0
-      group by bucket
-    ), ranked as (
-      select round(1.1 ^ (bucket - 0.5)) as ms, sum(counted) over (order by bucket) as up_to, sum(counted) over () as total
-      from timed
-    )
-    select jsonb_build_object(
-      'days', (
-        select coalesce(jsonb_agg(to_jsonb(sums) order by day, model), '[]')
-        from (
-          select day, model, coalesce(sum(turns) filter (where purpose = 'reply'), 0) as turns,
-            sum(tokens_in) as tokens_in, sum(tokens_cached) as tokens_cached, sum(tokens_out) as tokens_out,
-            sum(cost_micro) as cost_micro
-          from used group by day, model
-        ) sums
-      ), 'purposes', (
-        select coalesce(jsonb_agg(to_jsonb(sums) order by cost_micro desc, turns desc), '[]')
-        from (
-          select purpose, sum(turns) as turns, sum(tokens_in) as tokens_in, sum(tokens_cached) as tokens_cached,
-            sum(tokens_out) as tokens_out, sum(cost_micro) as cost_micro
-          from used group by purpose
-        ) sums
-      ),
-      'active_users', case when person is null then (   -- read from the primary key alone
-        select count(distinct user_id) from private.usage_by_day
-        where day between first_day and last_day and purpose = 'reply'
-      ) else (select count(distinct user_id) from mine where purpose = 'reply') end,
-      'failed', (select coalesce(sum(failed), 0) from used where purpose = 'reply'),
-      'interrupted', (select coalesce(sum(interrupted), 0) from used where purpose = 'reply'),
-      'first_token_ms', (select min(ms) from ranked where up_to >= total * 0.5),
-      'first_token_p95_ms', (select min(ms) from ranked where up_to >= total * 0.95)
-    )
-  );
+  return private.usage_of(person, first_day, last_day);
 end $$;
 
 -- People and their use of today and of this month, no content: *at_most* (500) from number *skip* on, whose addresses hold
@@ -202,7 +134,7 @@ begin
       'spent_today_micro', coalesce(sum(cost_micro) filter (where day = today), 0),
       'spent_this_month_micro', coalesce(sum(cost_micro), 0))
     from private.settings cross join private.deployment
-    left join private.usage_by_day on day >= date_trunc('month', today)::date
+    left join private.usage_by_day on day >= date_trunc('month', today)::date and user_id <> private.everybody()
     group by settings.id, deployment.id
   );
 end $$;

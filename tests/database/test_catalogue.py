@@ -114,7 +114,7 @@ def test_definers_are_private_and_search_paths_fixed(catalogue):
     set_more = [f for f in functions if f[3] != ['search_path=""']]
     assert [(name, *more) for _, name, _, more in set_more] == [
         ("lock_if_free", "lock_timeout=20ms", 'search_path=""'),
-        ("usage_report", "plan_cache_mode=force_custom_plan", 'search_path=""'),
+        ("usage_of", "plan_cache_mode=force_custom_plan", 'search_path=""'),
     ]
 
 
