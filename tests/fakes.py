@@ -114,6 +114,7 @@ DEPLOYMENT = DeploymentSettings(
 
 
 DATABASE_STATE = DatabaseState(
+    at=NOON,
     database_ms=3,
     api_ms=12,
     clock_skew_seconds=0.04,

@@ -12,86 +12,69 @@ begin
 end $$;
 
 -- People and their use of today and of this month, no content: *at_most* (500) from number *skip* on, whose addresses hold
--- *words*.
+-- *words*. One answer, which no "max rows" cuts.
 --   sorted_by   email, active, cost, turns or tokens: the last three of this month
---   people      how many there are in all
+--   total       how many there are in all
 create function private.list_people(
   me uuid, words public.free_text, sorted_by text, is_descending boolean, skip integer, at_most integer
-) returns table (
-  user_id uuid, email text, role text, is_suspended boolean, last_active_at timestamptz,
-  turns_today bigint, cost_today_micro bigint, turns_this_month bigint, tokens_in_this_month bigint,
-  tokens_out_this_month bigint, cost_this_month_micro bigint, daily_cap_micro bigint, monthly_cap_micro bigint,
-  daily_cap_tokens bigint, max_open integer, max_per_minute integer, conversations bigint, bytes bigint, people bigint
-) language plpgsql stable as $$
+) returns jsonb language plpgsql stable as $$
 declare
   today date := now() at time zone 'utc';
-  this_month date := date_trunc('month', today);
 begin
   perform private.require_admin(me);
-  return query
+  return (
     with used as materialized (
-      select known.user_id as person, sum(turns) filter (where purpose = 'reply') as turns,
-        sum(turns) filter (where purpose = 'reply' and day = today) as turns_today, sum(tokens_in) as tokens_in,
-        sum(tokens_out) as tokens_out, sum(cost_micro) as cost,
-        sum(cost_micro) filter (where day = today) as cost_today
-      from private.usage_by_day known
-      where day >= this_month
-      group by known.user_id
-    ), found as (
-      select account.user_id as person, someone.email::text as address, account.role as its_role,
-        account.suspended_at is not null as is_out, budget, used, count(*) over () as people,
+      select user_id, sum(turns) filter (where purpose = 'reply') as turns_this_month,
+        sum(turns) filter (where purpose = 'reply' and day = today) as turns_today,
+        sum(tokens_in) as tokens_in_this_month, sum(tokens_out) as tokens_out_this_month,
+        sum(cost_micro) as cost_this_month_micro, sum(cost_micro) filter (where day = today) as cost_today_micro
+      from private.usage_by_day where day >= date_trunc('month', today)::date group by user_id
+    ), found as materialized (
+      select budget.*, account.role, account.suspended_at is not null as is_suspended, someone.email,
+        coalesce(turns_today, 0) as turns_today, coalesce(cost_today_micro, 0) as cost_today_micro,
+        coalesce(turns_this_month, 0) as turns_this_month, coalesce(tokens_in_this_month, 0) as tokens_in_this_month,
+        coalesce(tokens_out_this_month, 0) as tokens_out_this_month,
+        coalesce(cost_this_month_micro, 0) as cost_this_month_micro,
         case when is_descending then -1 else 1 end * coalesce(case sorted_by
-          when 'active' then extract(epoch from budget.last_active_at) when 'cost' then cost
-          when 'turns' then turns when 'tokens' then used.tokens_in + used.tokens_out end, 0) as key
+          when 'active' then extract(epoch from last_active_at) when 'cost' then cost_this_month_micro
+          when 'turns' then turns_this_month when 'tokens' then tokens_in_this_month + tokens_out_this_month end, 0) as key
       from private.roles account
       join auth.users someone on someone.id = account.user_id
       join private.budgets budget on budget.user_id = account.user_id
-      left join used on used.person = account.user_id
+      left join used on used.user_id = account.user_id
       where account.deleted_at is null and strpos(lower(someone.email), lower(words)) > 0
-    )
-    select person, address, its_role, is_out, (budget).last_active_at,
-      coalesce((used).turns_today, 0)::bigint, coalesce((used).cost_today, 0)::bigint,
-      coalesce((used).turns, 0)::bigint, coalesce((used).tokens_in, 0)::bigint,
-      coalesce((used).tokens_out, 0)::bigint, coalesce((used).cost, 0)::bigint, (budget).daily_cap_micro,
-      (budget).monthly_cap_micro, (budget).daily_cap_tokens, (budget).max_open, (budget).max_per_minute,
-      (select count(*) from public.conversations thread where thread.user_id = person and destroy_at is null),
-      (select coalesce(sum(thread.bytes), 0)::bigint from public.conversations thread where thread.user_id = person),
-      listed.people
-    from (                                  -- first: what is stored is added up for these alone
+    ), listed as (                          -- what is stored is added up for these alone
       select * from found
-      order by key, case when is_descending and sorted_by = 'email' then address end desc, address
+      order by key, case when is_descending and sorted_by = 'email' then email end desc, email
       offset skip limit least(at_most, 500)
-    ) listed;
+    )
+    select jsonb_build_object('total', (select count(*) from found), 'people', coalesce(jsonb_agg(to_jsonb(listed) || (
+      select jsonb_build_object('conversations', count(*) filter (where destroy_at is null),
+        'bytes', coalesce(sum(bytes), 0))
+      from public.conversations where user_id = listed.user_id
+    )), '[]'))
+    from listed
+  );
 end $$;
 
 -- functions: accounts -----------------------------------------------------------------------------------
 
-create function private.caps_of(budget private.budgets) returns jsonb language sql immutable
-return jsonb_build_object('daily_cap_micro', budget.daily_cap_micro, 'monthly_cap_micro', budget.monthly_cap_micro,
-  'daily_cap_tokens', budget.daily_cap_tokens, 'max_open', budget.max_open, 'max_per_minute', budget.max_per_minute);
-
--- Null: unchanged; tokens a day of -1: no cap.
-create function private.set_caps(
-  me uuid, person uuid, new_daily_cap_micro bigint, new_monthly_cap_micro bigint, new_daily_cap_tokens bigint,
-  new_max_open integer, new_max_per_minute integer
-) returns jsonb language plpgsql as $$
+-- Change limits of a user: a JSON object of columns, null for no cap.
+create function private.set_caps(me uuid, person uuid, changes public.free_text) returns jsonb language plpgsql as $$
 declare
-  before jsonb;
+  before private.budgets;
+  after private.budgets;
 begin
   perform private.require_admin(me);
-  select private.caps_of(budgets) into before from private.budgets where user_id = person for no key update;
-  update private.budgets set
-    daily_cap_micro = coalesce(new_daily_cap_micro, daily_cap_micro),
-    monthly_cap_micro = coalesce(new_monthly_cap_micro, monthly_cap_micro),
-    daily_cap_tokens = nullif(coalesce(new_daily_cap_tokens, daily_cap_tokens), -1),
-    max_open = coalesce(new_max_open, max_open),
-    max_per_minute = coalesce(new_max_per_minute, max_per_minute)
-  where user_id = person;
+  select * into before from private.budgets where user_id = person for no key update;
   if not found then
     return private.answer(false);
   end if;
-  perform private.note_changes(me, 'caps.set', person, before,
-    (select private.caps_of(budgets) from private.budgets where user_id = person));
+  after := jsonb_populate_record(before, changes::jsonb);
+  update private.budgets set daily_cap_micro = after.daily_cap_micro, monthly_cap_micro = after.monthly_cap_micro,
+    daily_cap_tokens = after.daily_cap_tokens, max_open = after.max_open, max_per_minute = after.max_per_minute
+  where user_id = person returning * into after;
+  perform private.note_changes(me, 'caps.set', person, to_jsonb(before), to_jsonb(after));
   return '{"ok": true}';
 end $$;
 
@@ -125,12 +108,8 @@ declare
 begin
   perform private.require_admin(me);
   return (
-    select jsonb_build_object(
-      'defaults', jsonb_build_object('daily_cap_micro', settings.daily_cap_micro,
-        'monthly_cap_micro', settings.monthly_cap_micro, 'daily_cap_tokens', settings.daily_cap_tokens,
-        'max_open', settings.max_open, 'max_per_minute', settings.max_per_minute),
+    select to_jsonb(settings) || jsonb_build_object('defaults', to_jsonb(settings),
       'monthly_cap_micro', deployment.monthly_cap_micro,
-      'retention_days', settings.retention_days, 'retention_from', settings.retention_from,
       'spent_today_micro', coalesce(sum(cost_micro) filter (where day = today), 0),
       'spent_this_month_micro', coalesce(sum(cost_micro), 0))
     from private.settings cross join private.deployment
@@ -139,35 +118,30 @@ begin
   );
 end $$;
 
--- The limits of users to come. Null: unchanged; tokens a day of -1: no cap.
-create function private.set_default_caps(
-  me uuid, new_daily_cap_micro bigint, new_monthly_cap_micro bigint, new_daily_cap_tokens bigint, new_max_open integer,
-  new_max_per_minute integer
-) returns jsonb language plpgsql as $$
+-- Change settings, a JSON object as above: the limits of users to come, the mode of sign-ups, the rule for unknown prices.
+create function private.change_settings(me uuid, action text, changes public.free_text) returns jsonb
+language plpgsql as $$
 declare
   before private.settings;
+  after private.settings;
 begin
   perform private.require_admin(me);
   select * into before from private.settings for no key update;
-  update private.settings set
-    daily_cap_micro = coalesce(new_daily_cap_micro, daily_cap_micro),
-    monthly_cap_micro = coalesce(new_monthly_cap_micro, monthly_cap_micro),
-    daily_cap_tokens = nullif(coalesce(new_daily_cap_tokens, daily_cap_tokens), -1),
-    max_open = coalesce(new_max_open, max_open),
-    max_per_minute = coalesce(new_max_per_minute, max_per_minute)
-  where id;
-  perform private.note_changes(me, 'caps.default', null, to_jsonb(before),
-    (select to_jsonb(settings) from private.settings));
+  after := jsonb_populate_record(before, changes::jsonb);
+  update private.settings set daily_cap_micro = after.daily_cap_micro, monthly_cap_micro = after.monthly_cap_micro,
+    daily_cap_tokens = after.daily_cap_tokens, max_open = after.max_open, max_per_minute = after.max_per_minute,
+    sign_ups = after.sign_ups, refuses_unknown_prices = after.refuses_unknown_prices
+  where id returning * into after;
+  perform private.note_changes(me, action, null, to_jsonb(before), to_jsonb(after));
   return '{"ok": true}';
 end $$;
 
 -- A cap of null: none.
 create function private.set_deployment_cap(me uuid, new_monthly_cap_micro bigint) returns jsonb language plpgsql as $$
 declare
-  before private.deployment;
+  before private.deployment := private.lock_deployment();
 begin
   perform private.require_admin(me);
-  before := private.lock_deployment();
   update private.deployment set monthly_cap_micro = new_monthly_cap_micro where id;
   perform private.recall_loans(null);      -- a lower cap holds for loans already made, but for turns just running
   perform private.note_changes(me, 'caps.deployment', null,
@@ -182,7 +156,7 @@ begin
   perform private.require_admin(me);
   return jsonb_build_object('at', clock_timestamp(), 'database_version', current_setting('server_version'),
     'schema_version', (select max(version) from private.migrations),
-    'ms', 1000 * extract(epoch from clock_timestamp() - now()));
+    'database_ms', ceil(1000 * extract(epoch from clock_timestamp() - now())));
 end $$;
 
 -- What would be deleted if unused conversations were kept for *days*: now, and within 14 days.
@@ -200,18 +174,16 @@ end $$;
 -- Delete conversations that were not used for *days* (null: none), the first in 14 days: their owners are warned meanwhile.
 create function private.set_retention(me uuid, days integer) returns jsonb language plpgsql as $$
 declare
-  before private.settings;
+  before integer;
 begin
   perform private.require_admin(me);
-  select * into before from private.settings for no key update;
-  if days is distinct from before.retention_days then
-    update private.settings
-    set retention_days = days, retention_checked_at = '2000-01-01',
-      retention_from = case when days > before.retention_days then retention_from else now() + interval '14 days' end
-    where id;
-    perform private.note(me, 'retention.set', null,
-      jsonb_build_object('days', jsonb_build_array(before.retention_days, days)));
-  end if;
+  select retention_days into before from private.settings for no key update;
+  update private.settings
+  set retention_days = days, retention_checked_at = '2000-01-01',
+    retention_from = case when days > before then retention_from else now() + interval '14 days' end
+  where id and days is distinct from before;
+  perform private.note_changes(me, 'retention.set', null, jsonb_build_object('days', before),
+    jsonb_build_object('days', days));
   return '{"ok": true}';
 end $$;
 

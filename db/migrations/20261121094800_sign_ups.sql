@@ -87,18 +87,6 @@ end $$;
 
 -- functions: administration -----------------------------------------------------------------------------
 
-create function private.set_sign_ups(me uuid, new_sign_ups text) returns jsonb language plpgsql as $$
-declare
-  old_mode text;
-begin
-  perform private.require_admin(me);
-  select sign_ups into old_mode from private.settings for no key update;
-  update private.settings set sign_ups = new_sign_ups where id;
-  perform private.note_changes(me, 'sign_ups.set', null, jsonb_build_object('mode', old_mode),
-    jsonb_build_object('mode', new_sign_ups));
-  return '{"ok": true}';
-end $$;
-
 -- Make an invitation for seven days. *address*: null for anyone who has the code.
 create function private.invite(me uuid, code text, address public.free_text, new_role text) returns jsonb
 language plpgsql as $$

@@ -39,9 +39,9 @@ declare
   api constant jsonb := '{
     "authenticated": [
       "delete_account", "put_user_key", "my_account", "set_role", "suspend", "set_caps", "set_deployment_cap",
-      "set_default_caps", "sign_out_everywhere", "delete_person", "deployment_settings", "usage_report", "list_people",
-      "list_audit", "preview_retention", "set_retention", "database_state", "set_model", "refuse_unknown_prices",
-      "set_sign_ups", "invite", "revoke_invitation", "list_invitations", "my_usage", "my_data",
+      "change_settings", "sign_out_everywhere", "delete_person", "deployment_settings", "usage_report", "list_people",
+      "list_audit", "preview_retention", "set_retention", "database_state", "set_model", "invite",
+      "revoke_invitation", "list_invitations", "my_usage", "my_data",
       "my_ledger", "my_audit", "start_session", "my_sessions", "revoke_sessions", "change_conversation",
       "discard_conversation", "restore_conversation", "begin_turn", "checkpoint_turn", "stop_turn",
       "finish_turn", "edit_reply", "discard_messages", "restore_messages", "put_document", "delete_document", "delete_facts"

@@ -36,6 +36,8 @@ _VALUES = {
     "daily_cap_tokens": words.TOKENS_A_DAY,
     "max_open": words.REPLIES_AT_ONCE,
     "max_per_minute": words.MESSAGES_A_MINUTE,
+    "refuses_unknown_prices": "Refused",
+    "sign_ups": "Mode",
 }
 
 

@@ -13,9 +13,10 @@ line break, or two calls could share one claim: free text and tokens are passed 
 
 import hashlib
 import hmac
+from datetime import date
 from uuid import UUID
 
-Field = str | int | UUID | None  # bool is an int, an enum of strings is a string
+Field = str | int | UUID | date | None  # bool is an int, an enum of strings is a string
 
 
 class ServerProof:

@@ -8,9 +8,10 @@ from datetime import datetime
 class DatabaseState:
     """What the database says of itself, and how long it took."""
 
+    at: datetime  # by its clock
     database_ms: int
-    api_ms: int  # and network: the rest of the round trip
-    clock_skew_seconds: float  # of the database's clock, ahead of ours
+    api_ms: int = 0  # and network: the rest of the round trip
+    clock_skew_seconds: float = 0.0  # of the database's clock, ahead of ours
     database_version: str
     schema_version: str  # of the last migration
 

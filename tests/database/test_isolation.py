@@ -79,9 +79,6 @@ def calls(own):
             "every_model": "other-model",
             "kept_summary": sealed("summary"),
             "new_role": "admin",
-            "new_sign_ups": "closed",
-            "offered": True,
-            "refused": True,
             "new_cookie_hash": new_key().hex(),
             "new_version": 2,
             "nonce": uuid4(),
@@ -95,14 +92,16 @@ def calls(own):
             "suspended": True,
             "thoughts": sealed("hm"),
         }
-        | dict.fromkeys(("new_daily_cap_micro", "new_monthly_cap_micro"), 5)
-        | dict.fromkeys(("new_max_open", "new_max_per_minute"), 5)
     )
     particular = {
+        "change_settings": {"action": "sign_ups.set", "changes": '{"sign_ups": "closed"}'},
         "invite": {"code": new_key().hex()},
         "my_ledger": {"after": 0},
         "put_document": documents(own)[0] | {"source": own.conversation, "cuts": 0},
         "restore_conversation": {"conversation": own.discarded},
+        "set_caps": {"changes": '{"max_open": 5}'},
+        "set_deployment_cap": {"new_monthly_cap_micro": 5},
+        "set_model": {"changes": '{"is_offered": true}'},
     }
     particular["delete_document"] = particular["put_document"]
     contract = own.owner.contract
@@ -150,11 +149,11 @@ WITHOUT_PROOF = {
     "read_conversation",
 }
 FOR_ADMINS = {
-    *("set_caps", "set_default_caps", "set_deployment_cap", "set_role", "suspend"),
+    *("set_caps", "change_settings", "set_deployment_cap", "set_role", "suspend"),
     *("sign_out_everywhere", "delete_person", "deployment_settings", "usage_report"),
     *("preview_retention", "set_retention", "database_state"),
-    *("list_audit", "list_people", "set_model", "refuse_unknown_prices"),
-    *("set_sign_ups", "invite", "revoke_invitation", "list_invitations"),
+    *("list_audit", "list_people", "set_model"),
+    *("invite", "revoke_invitation", "list_invitations"),
 }
 
 

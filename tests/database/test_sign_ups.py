@@ -18,7 +18,8 @@ def admin(world):
 
 
 def set_mode(admin, mode):
-    assert admin.call("set_sign_ups", new_sign_ups=mode)["ok"]
+    changes = f'{{"sign_ups": "{mode}"}}'
+    assert admin.call("change_settings", action="sign_ups.set", changes=changes)["ok"]
 
 
 def invite(admin, address=None, role="user"):
@@ -194,7 +195,7 @@ def test_changes_of_sign_ups_are_noted_without_addresses(world, admin):
         [admin.id],
     ).fetchall()
     assert noted == [
-        ("sign_ups.set", {"mode": ["open", "invited"]}),
+        ("sign_ups.set", {"sign_ups": ["open", "invited"]}),
         ("invitation.make", {"role": "admin"}),
     ]
 
@@ -203,7 +204,8 @@ def test_user_administers_no_sign_ups(world, admin):
     omar = world.person()
     invite(admin)
 
-    assert omar.refusal("set_sign_ups", new_sign_ups="closed") == NOT_ALLOWED
+    closed = {"action": "sign_ups.set", "changes": '{"sign_ups": "closed"}'}
+    assert omar.refusal("change_settings", **closed) == NOT_ALLOWED
     assert omar.refusal("invite", code=new_key().hex(), new_role="admin") == NOT_ALLOWED
     assert omar.refusal("revoke_invitation", invitation=uuid4()) == NOT_ALLOWED
     assert omar.refusal("list_invitations") == NOT_ALLOWED

@@ -1,48 +1,32 @@
 """Users as an admin may see and change them: counts, costs, limits and roles, never content."""
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
 from pydantic import TypeAdapter
 
 from services.domain import AccountRole, UserId
 from services.domain.accounts import (
+    NO_CAP,
     AuditEntry,
     DeploymentSettings,
     LimitChanges,
     PeopleOrder,
     PeoplePage,
     RetentionPreview,
-    UserUsage,
 )
 from services.domain.health import DatabaseState
 from services.domain.usage import TotalUsage
-from services.store.supabase.api import Hidden, UserCalls, refusal
+from services.store.supabase.api import Hidden, UserCalls
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _PersonRow(UserUsage):
-    people: int
-
-
-_PREVIEW = TypeAdapter(RetentionPreview)
-_ROWS = TypeAdapter(list[_PersonRow])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _State:
-    at: datetime
-    database_version: str
-    schema_version: str
-    ms: float
-
-
-_STATE = TypeAdapter(_State)
 _AUDIT = TypeAdapter(list[AuditEntry])
 _NEWEST = 2**53 - 1  # beyond every id, and exact where JSON numbers are doubles
+_PEOPLE = TypeAdapter(PeoplePage)
+_PREVIEW = TypeAdapter(RetentionPreview)
 _REPORT = TypeAdapter(TotalUsage)
 _SETTINGS = TypeAdapter(DeploymentSettings)
+_STATE = TypeAdapter(DatabaseState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,26 +45,21 @@ class Administration:
         at_most: int = 500,
     ) -> PeoplePage:
         """At most 500 users whose addresses hold *words*, from number *skip* on."""
-        rows = self.calls.read(
+        return self.calls.read(
             "list_people",
-            _ROWS,
+            _PEOPLE,
             words=Hidden(words.strip()),
             sorted_by=order.value,
             is_descending=is_descending,
             skip=skip,
             at_most=at_most,
         )
-        return PeoplePage(people=tuple(rows), total=rows[0].people if rows else skip)
 
     def usage(self, days: tuple[date, date], user_id: UserId | None = None) -> TotalUsage:
         """The usage of all users, or of one, on at most 367 days."""
         first, last = days
         return self.calls.read(
-            "usage_report",
-            _REPORT,
-            person=user_id,
-            first_day=first.isoformat(),
-            last_day=last.isoformat(),
+            "usage_report", _REPORT, person=user_id, first_day=first, last_day=last
         )
 
     def deployment(self) -> DeploymentSettings:
@@ -88,11 +67,11 @@ class Administration:
 
     def set_deployment_limit(self, monthly_cap_micro: int | None) -> None:
         """Set what all users together may spend in a month; None: no limit."""
-        self._call("set_deployment_cap", new_monthly_cap_micro=monthly_cap_micro)
+        self.calls.do("set_deployment_cap", new_monthly_cap_micro=monthly_cap_micro)
 
     def set_default_limits(self, changes: LimitChanges) -> None:
         """Change the limits of users to come."""
-        self._call("set_default_caps", **_caps(changes))
+        self.calls.do("change_settings", action="caps.default", changes=_caps(changes))
 
     def preview_retention(self, days: int) -> RetentionPreview:
         """The conversations that a retention of *days* after their last use would delete within 14 days."""
@@ -100,26 +79,26 @@ class Administration:
 
     def set_retention(self, days: int | None) -> None:
         """Delete conversations *days* (15 to 3,650) after their last use, the first in 14 days; None: never."""
-        self._call("set_retention", days=days)
+        self.calls.do("set_retention", days=days)
 
     def set_limits(self, user_id: UserId, changes: LimitChanges) -> None:
-        self._call("set_caps", person=user_id, **_caps(changes))
+        self.calls.do("set_caps", person=user_id, changes=_caps(changes))
 
     def set_role(self, user_id: UserId, role: AccountRole) -> None:
         """Raise LastAdmin."""
-        self._call("set_role", person=user_id, new_role=role.value)
+        self.calls.do("set_role", person=user_id, new_role=role.value)
 
     def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
         """Shut the account and end its sessions and live turns, or open it again. Raise LastAdmin."""
-        self._call("suspend", person=user_id, suspended=is_suspended)
+        self.calls.do("suspend", person=user_id, suspended=is_suspended)
 
     def sign_out(self, user_id: UserId) -> None:
         """End all sessions of a user, and their live turns."""
-        self._call("sign_out_everywhere", person=user_id)
+        self.calls.do("sign_out_everywhere", person=user_id)
 
     def delete(self, user_id: UserId) -> None:
         """Delete an account: its keys at once, its rows soon, its numbers never. Raise LastAdmin."""
-        self._call("delete_person", person=user_id)
+        self.calls.do("delete_person", person=user_id)
 
     def database_state(self) -> DatabaseState:
         began = time.monotonic()
@@ -127,23 +106,18 @@ class Administration:
         seconds = time.monotonic() - began
         # about when the database answered
         our_time = datetime.now(UTC) - timedelta(seconds=seconds / 2)
-        return DatabaseState(
-            database_ms=round(state.ms),
-            api_ms=round(1000 * seconds - state.ms),
+        return replace(
+            state,
+            api_ms=round(1000 * seconds - state.database_ms),
             clock_skew_seconds=(state.at - our_time).total_seconds(),
-            database_version=state.database_version,
-            schema_version=state.schema_version,
         )
 
     def audit(self, before: int = _NEWEST, at_most: int = 500) -> list[AuditEntry]:
         """At most 500 entries of the audit with ids less than *before*, the newest first."""
         return self.calls.read("list_audit", _AUDIT, before=before, at_most=at_most)
 
-    def _call(self, verb: str, /, **arguments: UserId | str | int | bool | None) -> None:
-        answer = self.calls.call(verb, **arguments)
-        if not answer.ok:
-            raise refusal(verb, answer.reason)
 
-
-def _caps(changes: LimitChanges) -> dict[str, int | None]:
-    return {f"new_{name}": value for name, value in asdict(changes).items()}
+def _caps(changes: LimitChanges) -> Hidden:
+    """The columns to set and their values: null for no cap."""
+    values = {name: value for name, value in asdict(changes).items() if value is not None}
+    return Hidden.json({name: None if value == NO_CAP else value for name, value in values.items()})

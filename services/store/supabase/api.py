@@ -4,10 +4,12 @@ Reading is a select under row level security. Writing is a call of a function th
 user's token, a server proof over its arguments (docs/architecture.md); the proof is made here.
 """
 
+import json
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import Field, dataclass, field, fields
+from datetime import date
 from types import GenericAlias, MappingProxyType
 from typing import ClassVar, Generic, Protocol, TypeVar, cast
 from uuid import UUID
@@ -36,7 +38,7 @@ from services.errors import (
 from services.events import log_event
 
 EventHooks = Mapping[str, Sequence[Callable[..., object]]]  # of httpx, by event
-Argument = UUID | str | int | bool | None
+Argument = UUID | str | int | bool | date | None
 Query = SyncSelectRequestBuilder
 Row = TypeVar("Row", bound="RowClass")
 Identified = TypeVar("Identified", bound="IdentifiedRow")
@@ -45,12 +47,13 @@ Paged = TypeVar("Paged")
 _LIMITS = httpx.Limits(  # seconds: a new connection costs three round trips with TLS
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0
 )
-_TOO_MANY = {
+_BAD_INPUT = {
     "begin_turn": "Limit of chats reached. Delete one to start another.",
     "edit_reply": "This chat is full. Start a new one.",
     "invite": "Limit of open invitations reached. Revoke some first.",
     "put_fact": "Limit of memories reached. Delete some first.",
     "put_space": "Limit of spaces reached. Delete one to create another.",
+    "set_model": "This is the last model that is offered. Offer another one first.",
 }
 _REFUSALS = {
     "not_found": NotFound,
@@ -101,6 +104,10 @@ class Hidden:
     """An argument whose hash is proven: free text and sealed tokens."""
 
     text: str | None = field(repr=False)
+
+    @classmethod
+    def json(cls, values: Mapping[str, object]) -> "Hidden":
+        return cls(json.dumps(values, default=str))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +167,10 @@ class UserCalls:
         """Call the function *verb*; the proof covers *arguments* in the order given."""
         return self.read(verb, _ANSWER, **arguments)
 
+    def do(self, verb: str, /, **arguments: Argument | Hidden) -> RpcResult:
+        """Call the function *verb* as `call` does, and raise its refusal."""
+        return accepted(verb, self.call(verb, **arguments))
+
     def select(self, verb: str, adapter: TypeAdapter[T], /, **arguments: Argument) -> T:
         """Call the reading function *verb*, which needs no proof."""
         return _answered(adapter, self.client, verb, _sent(arguments))
@@ -179,20 +190,19 @@ class ServerCalls:
 
     def call(self, verb: str, /, **arguments: Argument | Hidden) -> RpcResult:
         """Call the function *verb*; the proof is good for a minute."""
-        return self._called(_ANSWER, verb, arguments)
+        return self.read(verb, _ANSWER, **arguments)
 
     def row_bound(self) -> int:
         """The most rows of one answer of the API; 1,001 for more than 1,000."""
-        return len(self._called(_NUMBERS, "row_bound", {}))
+        return len(self.read("row_bound", _NUMBERS))
 
     def check_rows(self) -> None:
         """Raise RowsCut if the API cuts answers that reads count on to be whole."""
         if (bound := self.row_bound()) < LEAST:
             raise RowsCut(bound, LEAST)
 
-    def _called(
-        self, adapter: TypeAdapter[T], verb: str, arguments: Mapping[str, Argument | Hidden]
-    ) -> T:
+    def read(self, verb: str, adapter: TypeAdapter[T], /, **arguments: Argument | Hidden) -> T:
+        """Call the function *verb*, which answers with what *adapter* validates."""
         made_at = int(time.time())
         proof = self.proof.of_server(verb, made_at, *map(_proven, arguments.values()))
         sent = _sent(arguments) | {"made_at": made_at, "proof": proof}
@@ -296,10 +306,17 @@ def batches(ids: Iterable[T]) -> Iterator[list[T]]:
 
 def refusal(verb: str, reason: str) -> Refused | StoreUnavailable:
     """The error for the *reason* with which the function *verb* refuses."""
-    if reason == "too_many":
-        return BadInput(_TOO_MANY[verb])
+    if reason in ("too_many", "last_model"):
+        return BadInput(_BAD_INPUT[verb])
     error = _REFUSALS.get(reason)
     return error() if error else StoreUnavailable(reason)
+
+
+def accepted(verb: str, answer: RpcResult) -> RpcResult:
+    """Return *answer*, if the function *verb* did not refuse."""
+    if not answer.ok:
+        raise refusal(verb, answer.reason)
+    return answer
 
 
 def _answered(

@@ -1,47 +1,21 @@
 """Prices and offers of models, as admins set them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 
 from services.caches import CachedRead
-from services.domain.models import ModelPrices, ModelSetting, ModelSettings
-from services.errors import BadInput
-from services.store.supabase.api import Hidden, RpcResult, ServerCalls, UserCalls, refusal
+from services.domain.models import ModelPrices, ModelSettings
+from services.store.supabase.api import Hidden, ServerCalls, UserCalls
 
-
-class _Row(BaseModel):
-    model: str
-    input_micro: int | None
-    cached_input_micro: int | None
-    output_micro: int | None
-    is_offered: bool
-
-    @property
-    def setting(self) -> ModelSetting:
-        prices = None
-        if not (
-            self.input_micro is None or self.cached_input_micro is None or self.output_micro is None
-        ):
-            prices = ModelPrices(
-                input_micro=self.input_micro,
-                cached_input_micro=self.cached_input_micro,
-                output_micro=self.output_micro,
-            )
-        return ModelSetting(prices=prices, is_offered=self.is_offered)
-
-
-_ROWS = TypeAdapter(list[_Row])
+_KNOWN_PRICES = dict.fromkeys(each.name for each in fields(ModelPrices))
+_SETTINGS = TypeAdapter(ModelSettings)
 
 
 def read_model_settings(server: ServerCalls) -> ModelSettings:
     """Read the settings of all models. Raise StoreUnavailable."""
-    values = server.call("model_settings").values
-    rows = _ROWS.validate_python(values["models"])
-    return ModelSettings(
-        {row.model: row.setting for row in rows}, values["refuses_unknown_prices"] is True
-    )
+    return server.read("model_settings", _SETTINGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,41 +31,23 @@ class ModelAdministration:
 
     def set_price(self, name: str, prices: ModelPrices | None) -> None:
         """Set the price of a model; None: that which the app knows."""
-        self._set(name, prices, sets_price=True)
+        self._set(name, asdict(prices) if prices else _KNOWN_PRICES)
 
     def offer(self, name: str, every: Sequence[str], *, is_offered: bool) -> None:
         """Offer one of *every* model, or no longer. Raise BadInput if no other is offered."""
-        self._set(name, None, sets_price=False, offered=is_offered, every=every)
+        self._set(name, {"is_offered": is_offered}, every)
 
-    def _set(
-        self,
-        name: str,
-        prices: ModelPrices | None,
-        *,
-        sets_price: bool,
-        offered: bool | None = None,
-        every: Sequence[str] = (),
-    ) -> None:
-        answer = self.calls.call(
+    def _set(self, name: str, changes: Mapping[str, object], every: Sequence[str] = ()) -> None:
+        self.calls.do(
             "set_model",
             model_name=name,
-            sets_price=sets_price,
-            new_input_micro=prices and prices.input_micro,
-            new_cached_input_micro=prices and prices.cached_input_micro,
-            new_output_micro=prices and prices.output_micro,
-            offered=offered,
+            changes=Hidden.json(changes),
             every_model=Hidden(",".join(every)),
         )
-        if answer.reason == "last_model":
-            raise BadInput("This is the last model that is offered. Offer another one first.")
-        self._accept(answer, "set_model")
+        self.held.outdate()
 
     def refuse_unknown_prices(self, *, is_refused: bool) -> None:
         """Have models without a known price refused, or count as free."""
-        verb = "refuse_unknown_prices"
-        self._accept(self.calls.call(verb, refused=is_refused), verb)
-
-    def _accept(self, answer: RpcResult, verb: str) -> None:
-        if not answer.ok:
-            raise refusal(verb, answer.reason)
+        changes = Hidden.json({"refuses_unknown_prices": is_refused})
+        self.calls.do("change_settings", action="model.unknown_prices", changes=changes)
         self.held.outdate()

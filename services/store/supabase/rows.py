@@ -34,14 +34,12 @@ from services.store.rows import (
     ThoughtsRow,
 )
 from services.store.supabase.api import (
-    Argument,
     Hidden,
     Query,
-    RpcResult,
     Table,
     UserCalls,
+    accepted,
     every_row,
-    refusal,
 )
 from services.store.supabase.usage import SupabaseUsage
 
@@ -190,18 +188,18 @@ class SupabaseRows:
     def change_conversation(
         self, conversation_id: ConversationId, changes: ConversationChanges
     ) -> bool:
-        answer = self._session.calls.call(
-            "change_conversation",
-            conversation=conversation_id,
-            changes=Hidden(json.dumps(changes, default=str)),
+        answer = self._session.calls.do(
+            "change_conversation", conversation=conversation_id, changes=Hidden.json(changes)
         )
-        return _checked("change_conversation", answer).values["changed"] is True
+        return answer.values["changed"] is True
 
     def discard_conversation(self, conversation_id: ConversationId, seconds: int) -> None:
-        self._call("discard_conversation", conversation=conversation_id, for_seconds=seconds)
+        self._session.calls.do(
+            "discard_conversation", conversation=conversation_id, for_seconds=seconds
+        )
 
     def restore_conversation(self, conversation_id: ConversationId) -> None:
-        self._call("restore_conversation", conversation=conversation_id)
+        self._session.calls.do("restore_conversation", conversation=conversation_id)
 
     def put_document(
         self,
@@ -223,13 +221,13 @@ class SupabaseRows:
             source=source,
             cuts=cuts,
         )
-        _checked(f"put_{document.kind}", answer)
+        accepted(f"put_{document.kind}", answer)
 
     def delete_document(self, document_id: UUID) -> None:
-        self._call("delete_document", document=document_id)
+        self._session.calls.do("delete_document", document=document_id)
 
     def delete_facts(self) -> None:
-        self._call("delete_facts")
+        self._session.calls.do("delete_facts")
 
     # --- writing: turns and messages -------------------------------------------------------------
 
@@ -272,7 +270,7 @@ class SupabaseRows:
                 per_minute=int(str(found["per_minute"])),
                 wait_seconds=int(str(found["wait_seconds"])),
             )
-        _checked("begin_turn", answer)
+        accepted("begin_turn", answer)
         return Begun(
             TurnId(UUID(str(found["turn"]))),
             int(str(found["reserved"])),
@@ -315,7 +313,7 @@ class SupabaseRows:
         )
         if answer.reason == "still_open":
             raise Busy
-        _checked("finish_turn", answer)
+        accepted("finish_turn", answer)
 
     def stop_turn(self, turn_id: TurnId) -> None:
         self._session.calls.call("stop_turn", turn=turn_id)
@@ -323,7 +321,7 @@ class SupabaseRows:
     def edit_reply(
         self, conversation_id: ConversationId, original: MessageId, reply: SealedMessage
     ) -> None:
-        self._call(
+        self._session.calls.do(
             "edit_reply",
             conversation=conversation_id,
             expected_rev=reply.rev,
@@ -344,7 +342,7 @@ class SupabaseRows:
         head: str,
         seconds: int,
     ) -> None:
-        self._call(
+        self._session.calls.do(
             "discard_messages",
             conversation=conversation_id,
             expected_rev=rev,
@@ -358,7 +356,7 @@ class SupabaseRows:
     def restore_messages(
         self, conversation_id: ConversationId, rev: int, restored: Sequence[MessageId], head: str
     ) -> None:
-        self._call(
+        self._session.calls.do(
             "restore_messages",
             conversation=conversation_id,
             expected_rev=rev,
@@ -366,15 +364,6 @@ class SupabaseRows:
             new_head=Hidden(head),
         )
 
-    def _call(self, verb: str, /, **arguments: Argument | Hidden) -> None:
-        _checked(verb, self._session.calls.call(verb, **arguments))
-
 
 def _is_not_discarded(query: Query) -> Query:
     return query.is_("destroy_at", "null")
-
-
-def _checked(verb: str, answer: RpcResult) -> RpcResult:
-    if not answer.ok:
-        raise refusal(verb, answer.reason)
-    return answer

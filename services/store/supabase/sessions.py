@@ -42,7 +42,6 @@ from services.store.supabase.api import (
     RpcResult,
     ServerCalls,
     UserCalls,
-    refusal,
 )
 from services.store.supabase.auth import AuthTokens
 from services.store.supabase.sign_ups import check_sign_up, hash_of
@@ -244,9 +243,7 @@ class Sessions:
         client = self.gateway.client()
         auth.sign_out(client, auth.sign_in(client, session.email, password))  # it was a check
         reservation()
-        answer = session.calls.call("delete_account")
-        if not answer.ok:
-            raise refusal("delete_account", answer.reason)
+        session.calls.do("delete_account")
 
     def open(self, cookie: Cookie) -> AppSession:
         """The session of *cookie*, with its keys. Raise SignedOut, StoreUnavailable, Tampered."""

@@ -12,7 +12,7 @@ from services.domain import AccountRole
 from services.domain.accounts import Invitation, SignUps
 from services.domain.limits import check_address
 from services.errors import InvitationRefused, SignUpsClosed
-from services.store.supabase.api import Argument, Hidden, ServerCalls, UserCalls, refusal
+from services.store.supabase.api import Hidden, ServerCalls, UserCalls
 
 _CODE_BYTES = 16
 _INVITATIONS = TypeAdapter(list[Invitation])
@@ -55,7 +55,8 @@ class SignUpAdministration:
         return self.held.get()
 
     def set_mode(self, mode: SignUps) -> None:
-        self._call("set_sign_ups", new_sign_ups=mode.value)
+        changes = Hidden.json({"sign_ups": mode.value})
+        self.calls.do("change_settings", action="sign_ups.set", changes=changes)
         self.held.outdate()
 
     def invite(self, email: str, role: AccountRole) -> str:
@@ -66,7 +67,7 @@ class SignUpAdministration:
         address, code = email.strip() or None, secrets.token_urlsafe(_CODE_BYTES)
         if address:
             check_address(address)
-        self._call("invite", code=hash_of(code), address=Hidden(address), new_role=role.value)
+        self.calls.do("invite", code=hash_of(code), address=Hidden(address), new_role=role.value)
         return code
 
     def invitations(self) -> list[Invitation]:
@@ -75,9 +76,4 @@ class SignUpAdministration:
 
     def revoke(self, invitation: UUID) -> None:
         """Raise NotFound also if it was used or revoked."""
-        self._call("revoke_invitation", invitation=invitation)
-
-    def _call(self, verb: str, /, **arguments: Argument | Hidden) -> None:
-        answer = self.calls.call(verb, **arguments)
-        if not answer.ok:
-            raise refusal(verb, answer.reason)
+        self.calls.do("revoke_invitation", invitation=invitation)

@@ -23,14 +23,14 @@ class SupabaseUsage:
     calls: UserCalls = field(repr=False)
 
     def report(self, first_day: date, last_day: date) -> UsageReport:
-        days = _days(first_day, last_day)
-        return self.calls.select("my_usage", _REPORT, **days)
+        return self.calls.select("my_usage", _REPORT, first_day=first_day, last_day=last_day)
 
     def ledger(self, first_day: date, last_day: date) -> list[LedgerEntry]:
-        days = _days(first_day, last_day)
-
         def read(last: LedgerEntry | None, _: int) -> list[LedgerEntry]:
-            return self.calls.select("my_ledger", _ENTRIES, **days, after=last.id if last else 0)
+            after = last.id if last else 0
+            return self.calls.select(
+                "my_ledger", _ENTRIES, first_day=first_day, last_day=last_day, after=after
+            )
 
         return every_row(read)
 
@@ -39,7 +39,3 @@ class SupabaseUsage:
 
     def stored(self) -> StoredData:
         return self.calls.select("my_data", _STORED)
-
-
-def _days(first_day: date, last_day: date) -> dict[str, str]:
-    return {"first_day": first_day.isoformat(), "last_day": last_day.isoformat()}
