@@ -3,23 +3,17 @@
 import streamlit as st
 
 from pages._admin import audit, health, models, overview, people, settings, sign_ups
-from pages._parts import sidebar, turns, words
+from pages._parts import frame, words
 from pages._parts.elements import empty_page
-from pages._session import (
-    callbacks,
-    go_to_conversation,
-    open_dialog,
-    person_services,
-    show_errors,
-)
+from pages._session import go_to_conversation
 from services.bootstrap import PersonServices
 from services.domain import AccountRole
 
 _TABS = {
     "Overview": overview.draw,
-    words.USERS: people.draw,
-    words.MODELS: models.draw,
-    words.SIGN_UPS: sign_ups.draw,
+    "Users": people.draw,
+    "Models": models.draw,
+    "Sign-ups": sign_ups.draw,
     "Settings": settings.draw,
     "Audit": audit.draw,
     "Health": health.draw,
@@ -28,9 +22,7 @@ _TABS = {
 
 def _draw_tabs(person: PersonServices) -> None:
     st.set_page_config(layout="wide")
-    with st.container(gap=2):
-        st.title(words.ADMIN, anchor=False)
-        st.markdown(":gray[Totals only: admins cannot read chats.]")
+    frame.draw_heading(words.ADMIN, "Totals only: admins cannot read chats.")
     tabs = st.tabs(list(_TABS), key="tab", on_change="rerun", bind="query-params")
     for tab, draw in zip(tabs, _TABS.values(), strict=True):
         if tab.open:
@@ -38,19 +30,9 @@ def _draw_tabs(person: PersonServices) -> None:
                 draw(person)
 
 
-def _draw_refusal() -> None:
-    with empty_page("admins-only", "Admins only", "Your account cannot open this page."):
-        st.button("Back to your chats", key="way-out", on_click=go_to_conversation, args=[None])
-
-
-person = person_services()
-sidebar.draw_top()
-with show_errors():
+with frame.page() as person:
     if person.account.role is AccountRole.ADMIN:  # asked before anything else is
         _draw_tabs(person)
     else:
-        _draw_refusal()
-said = turns.draw_refusals(has_composer=False)
-open_dialog()
-sidebar.draw_rest(person)
-callbacks().forget(said)
+        with empty_page("admins-only", "Admins only", "Your account cannot open this page."):
+            st.button("Back to your chats", key="way-out", on_click=go_to_conversation, args=[None])

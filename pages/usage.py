@@ -1,18 +1,16 @@
 """The usage page: what a user has spent against the limits, by day and model, by chat, and by purpose."""
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Iterable
+from datetime import date
 
-import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import streamlit as st
 
-from pages._parts import audit_table, sidebar, turns, usage_chart, words
+from pages._parts import audit_table, frame, tables, usage_chart, words
 from pages._parts.elements import row
-from pages._session import callbacks, open_dialog, person_services, show_errors
 from services.bootstrap import PersonServices
-from services.domain import Purpose
+from services.domain import ConversationId, Purpose
 from services.domain.accounts import Account
-from services.domain.usage import UsageReport, UsageSum
+from services.domain.usage import UsageSum
 
 _PURPOSES = {
     Purpose.REPLY: "Replies",
@@ -32,75 +30,37 @@ def _draw_limits(account: Account) -> None:
                 st.caption(f"{words.resets(limit.cap)}.")
 
 
-def _draw_sums(person: PersonServices, report: UsageReport) -> None:
-    ids = [one.conversation_id for one in report.conversations if one.conversation_id]
-    titles = {one.id: one.title for one in person.store.conversations.some(ids)}
-    with st.container(key="usage-table", gap="large"):
-        _draw_table(
-            "Chat",
-            [
-                (
-                    titles.get(one.conversation_id, _DELETED) if one.conversation_id else _DELETED,
-                    one,
-                )
-                for one in report.conversations
-            ],
-        )
-        _draw_table("Used for", [(_PURPOSES[one.purpose], one) for one in report.purposes])
-
-
-def _draw_table(noun: str, sums: Sequence[tuple[str, UsageSum]]) -> None:
-    table = pd.DataFrame(
-        {
-            noun: name,
-            words.COST: one.cost_micro / words.MILLION,
-            words.MESSAGES if noun == "Chat" else "Requests": one.turns,
-            words.INPUT_TOKENS: one.tokens_in,
-            "Cached": one.tokens_cached,
-            words.OUTPUT_TOKENS: one.tokens_out,
-        }
-        for name, one in sums
-    )
-    numbers = (words.MESSAGES, "Requests", words.INPUT_TOKENS, "Cached", words.OUTPUT_TOKENS)
-    written = dict.fromkeys(numbers, words.number) | {words.COST: words.dollars_of}
-    cast(Any, st).dataframe(  # its types are those of pandas, which are partly unknown
-        cast(Any, table).style.format({name: written[name] for name in table.columns[1:]}),
-        hide_index=True,
-        row_height=38,
-        column_config={noun: st.column_config.TextColumn(width=200)},
-        alt=f"Cost and tokens by {noun.lower()}",
-    )
-
-
-def _draw_usage(person: PersonServices) -> None:
-    with st.container(gap=2):
-        st.title(words.USAGE, anchor=False)
-        st.markdown(":gray[What your messages, titles, summaries and memories cost.]")
-    _draw_limits(person.account)
-    days = usage_chart.choose_days()
-    if days is None:
-        return
+def _draw_usage(person: PersonServices, days: tuple[date, date]) -> None:
     report = person.store.usage.report(*days)
     if not report.days:
         st.info("Nothing was used on these days.")
         return
     usage_chart.draw(report.days, days, "/export/usage.csv")
-    _draw_sums(person, report)
+    ids = [one.conversation_id for one in report.conversations if one.conversation_id]
+    titles: dict[ConversationId | None, str]
+    titles = {one.id: one.title for one in person.store.conversations.some(ids)}
+    chats = [(titles.get(one.conversation_id, _DELETED), one) for one in report.conversations]
+    purposes = [(_PURPOSES[one.purpose], one) for one in report.purposes]
+    with st.container(gap="large"):
+        _draw_sums("Chat", words.MESSAGES, "usage-table", chats)
+        _draw_sums("Used for", "Requests", "purposes-table", purposes)
 
 
-def _draw_changes(person: PersonServices) -> None:
+def _draw_sums(noun: str, counted: str, key: str, named: Iterable[tuple[str, UsageSum]]) -> None:
+    rows: list[dict[str, object]] = []
+    for name, one in named:
+        figures = usage_chart.sums([one])
+        turns, cost = figures.pop(words.MESSAGES), one.cost_micro / words.MILLION
+        rows.append({noun: name, words.COST: cost, counted: turns, **figures})
+    columns = {noun: st.column_config.TextColumn(width=200)}
+    tables.draw(rows, key, f"Cost and tokens by {noun.lower()}", columns=columns)
+
+
+with frame.page() as person:
+    frame.draw_heading(words.USAGE, "What your messages, titles, summaries and memories cost.")
+    _draw_limits(person.account)
+    if days := usage_chart.choose_days():
+        _draw_usage(person, days)
     if changes := person.store.usage.account_changes():
-        with st.container(key="account-changes"):
-            st.markdown("**Changes to your account**")
-            audit_table.draw(changes, names_users=False)
-
-
-person = person_services()
-sidebar.draw_top()
-with show_errors():
-    _draw_usage(person)
-    _draw_changes(person)
-said = turns.draw_refusals(has_composer=False)
-open_dialog()
-sidebar.draw_rest(person)
-callbacks().forget(said)
+        st.markdown("**Changes to your account**")
+        audit_table.draw(changes, names_users=False)

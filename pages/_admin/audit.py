@@ -19,8 +19,7 @@ def draw(person: PersonServices) -> None:
             quiet_button("Newest", "first_page", "newest-entries", _turn_to, None)
         if len(entries) == _PAGE:
             quiet_button("Older", "chevron_right", "older-entries", _turn_to, entries[-1].id)
-    with st.container(key="audit-table"):
-        audit_table.draw(entries, names_users=True)
+    audit_table.draw(entries, names_users=True)
 
 
 def _turn_to(before: int | None) -> None:

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from pages._parts import words
-from pages._parts.elements import row
+from pages._parts.elements import draw_metrics
 from services import bootstrap
 from services.bootstrap import PersonServices
 from services.domain.models import ModelState
@@ -41,9 +41,7 @@ def draw(person: PersonServices) -> None:
             "Server": _MODEL[server.model],
             "Last calls": words.number(calls.calls),
             "Failed": words.number(calls.failed),
-            "First token, median": (
-                "none" if calls.first_token_ms is None else words.milliseconds(calls.first_token_ms)
-            ),
+            "First token, median": words.milliseconds(calls.first_token_ms),
             "Last error": (
                 f"{calls.last_failure}, {words.moment(calls.last_failed_at)}"
                 if calls.last_failed_at
@@ -57,6 +55,4 @@ def draw(person: PersonServices) -> None:
 
 def _draw_part(title: str, lines: dict[str, str]) -> None:
     st.markdown(f"**{title}**")
-    with row():
-        for name, value in lines.items():
-            st.metric(name, value, width="content")
+    draw_metrics(lines)

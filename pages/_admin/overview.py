@@ -5,11 +5,10 @@ from datetime import date
 import streamlit as st
 
 from pages._parts import usage_chart, words
-from pages._parts.elements import row
+from pages._parts.elements import draw_metrics
 from services.bootstrap import PersonServices
 from services.domain import UserId
 from services.domain.accounts import DeploymentSettings
-from services.domain.usage import TotalUsage
 
 
 def draw(person: PersonServices) -> None:
@@ -27,36 +26,26 @@ def draw_usage(
     if not usage.days:
         st.info("Nothing was used on these days.")
         return
-    _draw_numbers(usage, is_of_all=user_id is None)
+    numbers = {} if user_id else {"Active users": usage.active_users}
+    numbers |= usage_chart.sums(usage.days)
+    numbers |= {"Failed": usage.failed, "Interrupted": usage.interrupted}
+    draw_metrics(
+        {label: words.number(value) for label, value in numbers.items()}
+        | {
+            "First token, median": words.milliseconds(usage.first_token_ms),
+            "First token, slowest 5 %": words.milliseconds(usage.first_token_p95_ms),
+        }
+    )
     folder = f"/export/users/{user_id}" if user_id else "/export/users"
     usage_chart.draw(usage.days, days, f"{folder}/usage.csv")
 
 
 def _draw_costs(settings: DeploymentSettings) -> None:
-    with row("costs"):
-        st.metric(words.COST_TODAY, words.dollars(settings.spent_today_micro), width="content")
-        spent, most = settings.spent_this_month_micro, settings.monthly_cap_micro
-        of = f" of {words.dollars(most)}" if most is not None else ""
-        st.metric(words.COST_THIS_MONTH, words.dollars(spent) + of, width="content")
-
-
-def _draw_numbers(usage: TotalUsage, *, is_of_all: bool) -> None:
-    numbers = {
-        words.MESSAGES: sum(one.turns for one in usage.days),
-        words.INPUT_TOKENS: sum(one.tokens_in for one in usage.days),
-        "Cached": sum(one.tokens_cached for one in usage.days),
-        words.OUTPUT_TOKENS: sum(one.tokens_out for one in usage.days),
-        "Failed": usage.failed,
-        "Interrupted": usage.interrupted,
-    }
-    if is_of_all:
-        numbers = {"Active users": usage.active_users} | numbers
-    waits = {
-        "First token, median": usage.first_token_ms,
-        "First token, slowest 5 %": usage.first_token_p95_ms,
-    }
-    with row("numbers"):
-        for label, value in numbers.items():
-            st.metric(label, words.number(value), width="content")
-        for label, ms in waits.items():
-            st.metric(label, "none" if ms is None else words.milliseconds(ms), width="content")
+    most = settings.monthly_cap_micro
+    of = f" of {words.dollars(most)}" if most is not None else ""
+    draw_metrics(
+        {
+            words.COST_TODAY: words.dollars(settings.spent_today_micro),
+            words.COST_THIS_MONTH: words.dollars(settings.spent_this_month_micro) + of,
+        }
+    )

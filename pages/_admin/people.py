@@ -1,18 +1,16 @@
 """The tab of users: their usage, limits and roles."""
 
 from collections.abc import Sequence
-from typing import Any, cast
 
-import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import streamlit as st
 
-from pages._admin import limit_fields, overview
-from pages._parts import editing, safe_md, usage_chart, words
+from pages._admin import forms, overview
+from pages._parts import editing, safe_md, tables, usage_chart, words
 from pages._parts.elements import draw_download, quiet_button, row
-from pages._session import ask_for, attempt, find_person, show_errors
+from pages._session import ask_for, find_person, show_errors
 from services.bootstrap import PersonServices
-from services.domain import AccountRole, UserId
-from services.domain.accounts import Limits, PeopleOrder, PeoplePage, UserUsage
+from services.domain import AccountRole
+from services.domain.accounts import LimitChanges, Limits, PeopleOrder, UserUsage
 
 _ORDERS = {
     PeopleOrder.COST: words.COST_THIS_MONTH,
@@ -21,41 +19,23 @@ _ORDERS = {
     PeopleOrder.TOKENS: "Tokens this month",
     PeopleOrder.EMAIL: "E-mail address",
 }
-_COLUMNS = {
-    words.USER: st.column_config.TextColumn(width=190, pinned=True),
-    words.LAST_ACTIVE: st.column_config.DatetimeColumn(),
-}
-_NUMBERS = (
-    "Messages today",
-    words.MESSAGES_THIS_MONTH,
-    words.INPUT_TOKENS,
-    words.OUTPUT_TOKENS,
-    "Chats",
-)
-_AMOUNTS = (
-    *(words.COST_TODAY, words.DAILY_LIMIT, "Left today"),
-    *(words.COST_THIS_MONTH, words.MONTHLY_LIMIT, "Left this month"),
-)
-# as they are written; they are sorted as what they are
-_WRITTEN = (
-    dict.fromkeys(_NUMBERS, words.number)
-    | dict.fromkeys(_AMOUNTS, words.dollars_of)
-    | {words.LAST_ACTIVE: words.moment, "Stored": words.size}
-)
 _PAGE = 100
 
 
 def table_row(user: UserUsage) -> dict[str, object]:
     today, this_month = user.cost_today_micro, user.cost_this_month_micro
+    amounts = {
+        words.COST_TODAY: today,
+        words.DAILY_LIMIT: user.daily_cap_micro,
+        "Left today": max(0, user.daily_cap_micro - today),
+        words.COST_THIS_MONTH: this_month,
+        words.MONTHLY_LIMIT: user.monthly_cap_micro,
+        "Left this month": max(0, user.monthly_cap_micro - this_month),
+    }
     return {
         words.USER: user.email,
         "Role": "Suspended" if user.is_suspended else user.role.value.capitalize(),
-        words.COST_TODAY: today / words.MILLION,
-        words.DAILY_LIMIT: user.daily_cap_micro / words.MILLION,
-        "Left today": max(0, user.daily_cap_micro - today) / words.MILLION,
-        words.COST_THIS_MONTH: this_month / words.MILLION,
-        words.MONTHLY_LIMIT: user.monthly_cap_micro / words.MILLION,
-        "Left this month": max(0, user.monthly_cap_micro - this_month) / words.MILLION,
+        **{label: micro / words.MILLION for label, micro in amounts.items()},
         "Messages today": user.turns_today,
         words.MESSAGES_THIS_MONTH: user.turns_this_month,
         words.INPUT_TOKENS: user.tokens_in_this_month,
@@ -69,32 +49,34 @@ def table_row(user: UserUsage) -> dict[str, object]:
 def draw(person: PersonServices) -> None:
     """Draw the list of users, and the limits and the role of a chosen one."""
     with row("people-search"):
-        sought = st.text_input("Search users", key="people-words", width=260, on_change=_turn_to)
-        order = st.selectbox(
-            "Sort by", _ORDERS, format_func=_ORDERS.__getitem__, width=220, on_change=_turn_to
-        )
+        sought = st.text_input("Search users", key="people-words", width=260)
+        order = st.selectbox("Sort by", _ORDERS, format_func=_ORDERS.__getitem__, width=220)
         draw_download("/export/users.csv")
-    skip = int(st.session_state.get("people-skip", 0))
+    page_key = f"people-page-{sought}-{order}"
+    skip = _PAGE * (st.session_state.get(page_key, 1) - 1)
     is_descending = order is not PeopleOrder.EMAIL
     page = person.administration.people(
         sought, order, is_descending=is_descending, skip=skip, at_most=_PAGE
     )
     if skip and not page.people:  # the last of that page are gone
-        _turn_to()
+        st.session_state.pop(page_key)
         st.rerun()
     if not page.people:
         st.info("No users found.")
         return
-    with st.container(key="usage-table"):
-        table = pd.DataFrame([table_row(user) for user in page.people])
-        cast(Any, st).dataframe(  # its types are those of pandas, which are partly unknown
-            cast(Any, table).style.format(_WRITTEN, na_rep="never"),
-            hide_index=True,
-            row_height=38,
-            column_config=_COLUMNS,
-            alt="Usage and limits of each user, today and this month",
-        )
-    _draw_pager(page, skip)
+    tables.draw(
+        map(table_row, page.people),
+        "usage-table",
+        "Usage and limits of each user, today and this month",
+        forms={"Stored": words.size},
+        missing="never",
+        columns={words.USER: st.column_config.TextColumn(width=190, pinned=True)},
+    )
+    if page.total > _PAGE:
+        with row("people-pages"):
+            span = f"{words.number(skip + 1)}\N{EN DASH}{words.number(skip + len(page.people))}"
+            st.caption(f"{span} of {words.number(page.total)}", width="content")
+            st.pagination(-(-page.total // _PAGE), key=page_key, width=360)
     users = {user.user_id: user for user in page.people}
     chosen = st.multiselect(
         "Open users",
@@ -107,24 +89,10 @@ def draw(person: PersonServices) -> None:
     if len(chosen) == 1:
         _draw_user(person, users[chosen[0]])
     elif chosen:
-        _draw_several([users[user_id] for user_id in chosen])
-
-
-def _draw_pager(page: PeoplePage, skip: int) -> None:
-    if page.total <= _PAGE:
-        return
-    with row("people-pages"):
-        last = skip + len(page.people)
-        span = f"{words.number(skip + 1)}\N{EN DASH}{words.number(last)}"
-        st.caption(f"{span} of {words.number(page.total)}", width="content")
-        if skip:
-            quiet_button("Previous page", "chevron_left", "previous-people", _turn_to, skip - _PAGE)
-        if last < page.total:
-            quiet_button("Next page", "chevron_right", "next-people", _turn_to, last)
-
-
-def _turn_to(skip: int = 0) -> None:
-    st.session_state["people-skip"] = skip
+        several = [users[user_id] for user_id in chosen]
+        _draw_limits(several, None)
+        with row("user-actions"):
+            _draw_suspend(several, is_suspended=True)
 
 
 def _draw_user(person: PersonServices, user: UserUsage) -> None:
@@ -132,51 +100,37 @@ def _draw_user(person: PersonServices, user: UserUsage) -> None:
         overview.draw_usage(person, days, user.user_id)
     _draw_limits([user], user)
     is_admin = user.role is AccountRole.ADMIN
+    role = AccountRole.USER if is_admin else AccountRole.ADMIN
+
+    def set_role() -> None:
+        find_person().administration.set_role(user.user_id, role)
+
     with row("user-actions"):
-        role = AccountRole.USER if is_admin else AccountRole.ADMIN
         label = "Remove admin role" if is_admin else "Make admin"
-        quiet_button(label, "shield_person", "set-role", _set_role, user.user_id, role)
+        quiet_button(label, "shield_person", "set-role", set_role)
         _draw_suspend([user], is_suspended=not user.is_suspended)
         tip = "Ends all sessions and running replies. The user can sign in again."
         quiet_button("Sign out everywhere", "logout", "sign-out", _sign_out, user, tip=tip)
         quiet_button("Delete user", "delete", "delete-user", ask_for, delete_dialog, user)
 
 
-def _draw_several(users: Sequence[UserUsage]) -> None:
-    _draw_limits(users, None)
-    with row("user-actions"):
-        _draw_suspend(users, is_suspended=True)
-
-
 def _draw_limits(users: Sequence[UserUsage], stored: Limits | None) -> None:
-    with st.form("budget-form"):
-        limit_fields.draw("user", stored)
-        st.form_submit_button(
-            words.SAVE, type="primary", on_click=attempt, args=[_set_limits, users, stored]
-        )
+    def save(changes: LimitChanges) -> None:
+        for user in users:
+            find_person().administration.set_limits(user.user_id, changes)
+
+    whose = safe_md.label(users[0].email) if stored else words.count(len(users), "user")
+    forms.draw_limits("user", f"Limits of {whose}", stored, save)
 
 
 def _draw_suspend(users: Sequence[UserUsage], *, is_suspended: bool) -> None:
+    def suspend() -> None:
+        for user in users:
+            find_person().administration.suspend(user.user_id, is_suspended=is_suspended)
+
     label = "Suspend" if is_suspended else "Restore access"
     tip = "Signs the user out everywhere and stops replies. Nothing is deleted."
-    quiet_button(label, "block", "suspend", _suspend, users, is_suspended, tip=tip)
-
-
-def _set_limits(users: Sequence[UserUsage], stored: Limits | None) -> None:
-    changes = limit_fields.entered("user", stored)
-    for user in users:
-        find_person().administration.set_limits(user.user_id, changes)
-    whose = safe_md.label(users[0].email) if stored else words.count(len(users), "user")
-    st.toast(f"Limits of {whose} saved.")
-
-
-def _set_role(user_id: UserId, role: AccountRole) -> None:
-    find_person().administration.set_role(user_id, role)
-
-
-def _suspend(users: Sequence[UserUsage], is_suspended: bool) -> None:
-    for user in users:
-        find_person().administration.suspend(user.user_id, is_suspended=is_suspended)
+    quiet_button(label, "block", "suspend", suspend, tip=tip)
 
 
 def _sign_out(user: UserUsage) -> None:

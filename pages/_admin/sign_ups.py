@@ -1,14 +1,12 @@
 """The tab of sign-ups: who may create an account, and invitations."""
 
-from typing import Any, cast
 from urllib.parse import urlsplit
 from uuid import UUID
 
-import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import streamlit as st
 
-from pages._parts import words
-from pages._parts.elements import draw_download, quiet_button, row
+from pages._parts import tables, words
+from pages._parts.elements import draw_choice, draw_download, quiet_button, row
 from pages._session import attempt, find_person
 from services.bootstrap import PersonServices
 from services.domain import AccountRole
@@ -25,27 +23,19 @@ _LINK = "invitation-code"  # in the session state: shown until it is dismissed
 
 def draw(person: PersonServices) -> None:
     """Draw the mode, the form of an invitation, its link, and the list."""
-    mode = person.sign_ups.mode()
-    key = f"sign-ups-{mode}"  # another once it is stored
-    st.radio(
-        "Who can create an account",
-        _MODES,
-        index=list(_MODES).index(mode),
-        format_func=lambda one: _MODES[one][0],
-        captions=[caption for _, caption in _MODES.values()],
-        key=key,
-        on_change=lambda: attempt(_set_mode, SignUps(st.session_state[key])),
-    )
+    draw_choice("Who can create an account", _MODES, person.sign_ups.mode(), _set_mode)
     with st.form("invitation-form"):
-        with row(gap="small"):
+        with row():
             st.text_input("E-mail (optional)", key="invitation-email", width=260)
-            st.selectbox(
-                "Role", AccountRole, format_func=_role_name, key="invitation-role", width=170
-            )
+            key, form = "invitation-role", str.capitalize
+            st.selectbox("Role", AccountRole, format_func=form, key=key, width=170)
         st.form_submit_button("Create invitation", type="primary", on_click=attempt, args=[_invite])
     if code := st.session_state.get(_LINK):
         _draw_link(str(code))
-    _draw_invitations(person.sign_ups.invitations())
+    if invitations := person.sign_ups.invitations():
+        _draw_invitations(invitations)
+    else:
+        st.caption("No invitations yet.")
 
 
 def _draw_link(code: str) -> None:
@@ -57,47 +47,29 @@ def _draw_link(code: str) -> None:
 
 
 def _draw_invitations(invitations: list[Invitation]) -> None:
-    if not invitations:
-        st.caption("No invitations yet.")
-        return
-    table = pd.DataFrame(
+    draw_download("/export/invitations.csv")
+    rows = [
         {
             "For": one.email or _ANYONE,
-            "Role": _role_name(one.role),
-            "Status": one.state.value.capitalize(),
+            "Role": one.role.capitalize(),
+            "Status": one.state.capitalize(),
             "Created": one.created_at,
             "Expires": one.expires_at,
         }
         for one in invitations
-    )
-    draw_download("/export/invitations.csv")
-    with st.container(key="invitations-table"):
-        cast(Any, st).dataframe(  # its types are those of pandas, which are partly unknown
-            cast(Any, table).style.format(dict.fromkeys(("Created", "Expires"), words.moment)),
-            hide_index=True,
-            row_height=38,
-            alt="Invitations and their status",
-        )
-    unused = {one.id: one for one in invitations if one.state is InvitationState.OPEN}
-    if not unused:
-        return
-    with row("invitation-actions"):
-        chosen = st.selectbox(
-            "Open invitation",
-            unused,
-            format_func=lambda its: _name(unused[its]),
-            key="chosen-invitation",
-            width=360,
-        )
-        quiet_button("Revoke", "block", "revoke-invitation", _revoke, chosen)
-
-
-def _name(invitation: Invitation) -> str:
-    return f"{invitation.email or _ANYONE} ({words.moment(invitation.created_at)})"
-
-
-def _role_name(role: AccountRole) -> str:
-    return str(role).capitalize()
+    ]
+    tables.draw(rows, "invitations-table", "Invitations and their status")
+    unused = {
+        one.id: f"{one.email or _ANYONE} ({words.moment(one.created_at)})"
+        for one in invitations
+        if one.state is InvitationState.OPEN
+    }
+    if unused:
+        with row("invitation-actions"):
+            label, name = "Open invitation", unused.__getitem__
+            key = "chosen-invitation"
+            chosen = st.selectbox(label, unused, format_func=name, key=key, width=360)
+            quiet_button("Revoke", "block", "revoke-invitation", _revoke, chosen)
 
 
 def _set_mode(mode: SignUps) -> None:

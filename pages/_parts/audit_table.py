@@ -1,12 +1,9 @@
 """The table of changes to accounts and to the deployment, as the audit has them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
-import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
-import streamlit as st
-
-from pages._parts import words
+from pages._parts import tables, words
 from services.domain.accounts import AuditEntry
 
 _ACTIONS = {
@@ -30,32 +27,22 @@ _ACTIONS = {
     "turn.overrun": "A reply cost more than was reserved",
     "sign_ups.set": "Sign-ups changed",
 }
-_VALUES = {
-    "daily_cap_micro": words.DAILY_LIMIT,
-    "monthly_cap_micro": words.MONTHLY_LIMIT,
-    "daily_cap_tokens": words.TOKENS_A_DAY,
-    "max_open": words.REPLIES_AT_ONCE,
-    "max_per_minute": words.MESSAGES_A_MINUTE,
-    "refuses_unknown_prices": "Refused",
-    "sign_ups": "Mode",
-}
+_VALUES = words.LIMIT_NAMES | {"refuses_unknown_prices": "Refused", "sign_ups": "Mode"}
 
 
 def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
     """Draw *entries*; *names_users*: with who is meant."""
-    table = pd.DataFrame(
+    rows = [
         {
-            "Time": words.moment(entry.at),
+            "Time": entry.at,
             "Action": _ACTIONS.get(entry.action, entry.action),
             "Change": change(entry.detail),
             "By": entry.actor or "Server",
         }
         | ({words.USER: entry.target or ""} if names_users else {})
         for entry in entries
-    )
-    cast(Any, st).dataframe(  # its types are those of pandas, which are partly unknown
-        table, hide_index=True, row_height=38, alt="Changes: time, action, change, by whom"
-    )
+    ]
+    tables.draw(rows, "audit-table", "Changes: time, action, change, by whom")
 
 
 def change(detail: Mapping[str, object]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from html import escape
-from typing import Literal
+from typing import Literal, TypeVar
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -10,6 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pages._parts import words
 from pages._session import attempt
 
+Choice = TypeVar("Choice")
 Gap = Literal["xxsmall", "small"] | int | None
 
 
@@ -114,6 +115,32 @@ def download_form(address: str, label: str, fields: Mapping[str, str]) -> str:
 def draw_download(address: str, label: str = "Download CSV", **fields: str) -> None:
     """Draw a button that downloads *address*, with *fields* in its query."""
     st.html(download_form(address, label, fields), width="content")
+
+
+def draw_metrics(figures: Mapping[str, str]) -> None:
+    with row():
+        for label, figure in figures.items():
+            st.metric(label, figure, width="content")
+
+
+def draw_choice(
+    label: str,
+    options: Mapping[Choice, tuple[str, str]],
+    stored: Choice,
+    act: Callable[[Choice], None],
+) -> None:
+    """Draw *options*, names and captions, with the *stored* one; *act* gets another, and the page draws its AppError."""
+    key = f"{label}-{stored}"  # another once it is stored
+    captions = [caption for _, caption in options.values()]
+    st.radio(
+        label,
+        options,
+        index=list(options).index(stored),
+        format_func=lambda one: options[one][0],
+        captions=captions if any(captions) else None,
+        key=key,
+        on_change=lambda: attempt(act, st.session_state[key]),
+    )
 
 
 def draw_plain_text(text: str) -> None:

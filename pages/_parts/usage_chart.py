@@ -19,7 +19,16 @@ _FIGURES: Mapping[str, Callable[[UsageSum], float]] = {
     words.MESSAGES: lambda sums: sums.turns,
     _TOKENS: lambda sums: sums.tokens_in + sums.tokens_out,
 }
-_FORMATS = {words.COST: "$.4~f", words.MESSAGES: ",d", _TOKENS: ",d"}  # d3-format
+
+
+def sums(parts: Sequence[UsageSum]) -> dict[str, int]:
+    """Return the messages and tokens of *parts* together, by their labels."""
+    return {
+        words.MESSAGES: sum(one.turns for one in parts),
+        words.INPUT_TOKENS: sum(one.tokens_in for one in parts),
+        "Cached": sum(one.tokens_cached for one in parts),
+        words.OUTPUT_TOKENS: sum(one.tokens_out for one in parts),
+    }
 
 
 def choose_days() -> tuple[date, date] | None:
@@ -62,6 +71,7 @@ def _draw_bars(usage: Sequence[DayUsage], days: tuple[date, date], figure: str) 
         {"day": one.day.isoformat(), "model": one.model, "value": _FIGURES[figure](one)}
         for one in usage
     ]
+    form = "$.4~f" if figure == words.COST else ",d"  # d3-format
     ends = [days[0].isoformat(), (days[1] + timedelta(days=1)).isoformat()]
     day = alt.X(
         "utcyearmonthdate(day):T",
@@ -69,12 +79,12 @@ def _draw_bars(usage: Sequence[DayUsage], days: tuple[date, date], figure: str) 
         scale=alt.Scale(type="utc", domain=ends),
         axis=alt.Axis(format="%-d %b", labelOverlap=True),
     )
-    value = alt.Y("value:Q", title=None, axis=alt.Axis(format=_FORMATS[figure], tickCount=5))
+    value = alt.Y("value:Q", title=None, axis=alt.Axis(format=form, tickCount=5))
     model = alt.Color("model:N", title=None, legend=alt.Legend(orient="top"))
     hints = [
         alt.Tooltip("utcyearmonthdate(day):T", title="Day"),
         alt.Tooltip("model:N", title=words.MODEL),
-        alt.Tooltip("value:Q", title=figure, format=_FORMATS[figure]),
+        alt.Tooltip("value:Q", title=figure, format=form),
     ]
     chart = alt.Chart(alt.Data(values=rows), height=260).mark_bar()
     with st.container(key="usage-chart"):

@@ -36,18 +36,15 @@ CONTEXT_USED, NEXT_REQUEST = "Context used for this reply", "Next request"
 INSTRUCTIONS, CUSTOM_INSTRUCTIONS = "Instructions", "Custom instructions"
 NO_INSTRUCTIONS = "No instructions"
 MEMORY, PREFERENCES, SIGN_IN = "Memory", "Preferences", "Sign in"
-SUMMARY, USAGE, USERS, ADMIN = "Summary", "Usage", "Users", "Admin"
-YOUR_DATA, DELETE_ACCOUNT, DELETE_CHATS = "Your data", "Delete account", "Delete chats"
-MODELS, SIGN_UPS = "Models", "Sign-ups"
+SUMMARY, USAGE, ADMIN = "Summary", "Usage", "Admin"
+YOUR_DATA, DELETE_CHATS = "Your data", "Delete chats"
 NEW_CHAT, NEW_SPACE, EDIT_SPACE = "New chat", "New space", "Edit space"
 TEMPORARY_CHAT = "Temporary chat"
 UNTITLED = "Untitled"
 # sentences and fields
 CHANGED_ELSEWHERE = "This changed in another tab. Press again to replace the current version:"
 INPUT_TOKENS, OUTPUT_TOKENS, MODEL, TODAY = "Input tokens", "Output tokens", "Model", "Today"
-TOKENS_A_DAY, MESSAGES_A_MINUTE = "Tokens a day", "Messages a minute"
-REPLIES_AT_ONCE, USER = "Replies at once", "User"
-COST, MESSAGES, COST_TODAY = "Cost", "Messages", "Cost today"
+COST, MESSAGES, COST_TODAY, USER = "Cost", "Messages", "Cost today", "User"
 COST_THIS_MONTH, MESSAGES_THIS_MONTH = "Cost this month", "Messages this month"
 DAILY_LIMIT, MONTHLY_LIMIT, LAST_ACTIVE = "Daily limit", "Monthly limit", "Last active"
 DEFAULT_MEMORY, RECENT_MESSAGES = "Default memory for new chats", "Number of recent messages"
@@ -67,6 +64,13 @@ POLICIES: Mapping[type[MemoryPolicy], _PolicyText] = {
     ),
 }
 
+LIMIT_NAMES = {  # of the fields of Limits
+    "daily_cap_micro": DAILY_LIMIT,
+    "monthly_cap_micro": MONTHLY_LIMIT,
+    "daily_cap_tokens": "Tokens a day",
+    "max_per_minute": "Messages a minute",
+    "max_open": "Replies at once",
+}
 LIMITS = {
     Cap.DAILY: "Today's budget",
     Cap.MONTHLY: "This month's budget",
@@ -128,8 +132,10 @@ def duration(seconds: int) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def milliseconds(ms: int) -> str:
-    """`80 ms`, `1.2 s`."""
+def milliseconds(ms: int | None) -> str:
+    """`80 ms`, `1.2 s`, `none`."""
+    if ms is None:
+        return "none"
     return f"{ms} ms" if ms < 1000 else f"{format_decimal(round(ms / 1000, 1), locale=_locale())} s"
 
 

@@ -1,7 +1,7 @@
 """Language models as users see them: limits, prices, and the source of each choice."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 
 from services.domain import Usage
@@ -72,6 +72,9 @@ class ModelSettings:
     by_name: Mapping[str, ModelSetting] = field(default_factory=dict[str, ModelSetting])
     refuses_unknown_prices: bool = False  # else such models count as free
 
+    def of(self, name: str) -> ModelSetting:
+        return self.by_name.get(name, ModelSetting())
+
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
@@ -98,13 +101,7 @@ class ModelInfo:
 
     def priced(self, prices: ModelPrices) -> "ModelInfo":
         """The model at the *prices* of an admin."""
-        return replace(
-            self,
-            input_micro=prices.input_micro,
-            cached_input_micro=prices.cached_input_micro,
-            output_micro=prices.output_micro,
-            price_source=PriceSource.ADMIN,
-        )
+        return replace(self, **asdict(prices), price_source=PriceSource.ADMIN)
 
     def cost_micro(self, usage: Usage) -> int:
         """The cost of *usage* in micro-dollars, rounded up."""

@@ -3,10 +3,8 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from services.domain.models import ModelInfo, ModelSetting, ModelSettings, PriceSource
+from services.domain.models import ModelInfo, ModelSettings, PriceSource
 from services.llm.model import ModelClient
-
-_NOTHING_SET = ModelSetting()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class Models:
     def __iter__(self) -> Iterator[Offer]:
         """The offered models: at least one, which is refused if no other is left."""
         every, settings = self.every(), self._settings()
-        offered = [one for one in every if _setting(settings, one).is_offered] or every[:1]
+        offered = [one for one in every if settings.of(one.info.name).is_offered] or every[:1]
         return iter([one for one in offered if not one.is_refused] or offered[:1])
 
     def every(self) -> list[Offer]:
@@ -62,13 +60,9 @@ class Models:
         self._known[info.name] = replace(self._known[info.name], info=info)
 
 
-def _setting(settings: ModelSettings, offer: Offer) -> ModelSetting:
-    return settings.by_name.get(offer.info.name, _NOTHING_SET)
-
-
 def _by(settings: ModelSettings, offer: Offer) -> Offer:
     """*offer* at the prices of an admin, if any."""
-    if prices := _setting(settings, offer).prices:
+    if prices := settings.of(offer.info.name).prices:
         return replace(offer, info=offer.info.priced(prices))
     is_unknown = offer.info.price_source is PriceSource.UNKNOWN
     return replace(offer, is_refused=is_unknown and settings.refuses_unknown_prices)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, tzinfo
 from itertools import chain
+from mimetypes import guess_type
 from typing import Protocol
 from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -23,7 +24,7 @@ from services import portable
 from services.chat.service import Chat
 from services.domain import ConversationId
 from services.domain.accounts import AuditEntry, Invitation, PeopleOrder, UserUsage
-from services.domain.models import ModelInfo, ModelSetting
+from services.domain.models import ModelInfo
 from services.domain.usage import DayUsage
 from services.errors import AppError, SignedOut
 from services.store.port import Store
@@ -34,13 +35,6 @@ from services.store.supabase.sign_ups import SignUpAdministration
 from services.web.full_export import FullExport, read_export
 from services.web.origin import Origin
 from services.web.session_cache import SessionCache
-
-_MEDIA_TYPES = {
-    "csv": "text/csv",
-    "md": "text/markdown",
-    "json": "application/json",
-    "zip": "application/zip",
-}
 
 
 class Person(Protocol):
@@ -166,12 +160,9 @@ class _Model(ModelInfo):
 
 def _models(person: Person) -> Iterator[str]:
     person.administration.deployment()  # raises NotFound for all but admins
-    settings = person.models.settings().by_name
+    settings = person.models.settings()
     every = [offer.info for offer in person.chat.choices.models.every()]
-    rows = (
-        _Model(**asdict(one), is_offered=settings.get(one.name, ModelSetting()).is_offered)
-        for one in every
-    )
+    rows = [_Model(**asdict(one), is_offered=settings.of(one.name).is_offered) for one in every]
     yield portable.values_to_csv(_Model, rows)
 
 
@@ -195,13 +186,11 @@ def _days(request: Request) -> tuple[date, date]:
 
 def _file(content: str | Iterator[bytes], title: str, suffix: str) -> Response:
     """The answer that a browser stores as a file named by *title*."""
-    name = quote(portable.file_name(title, f".{suffix}"), safe="")
-    headers = {
-        "Content-Disposition": f"attachment; filename*=utf-8''{name}",
-        "Cache-Control": "no-store",
-    }
+    name = portable.file_name(title, f".{suffix}")
+    disposition = f"attachment; filename*=utf-8''{quote(name, safe='')}"
+    headers = {"Content-Disposition": disposition, "Cache-Control": "no-store"}
     kind = Response if isinstance(content, str) else StreamingResponse
-    return kind(content, headers=headers, media_type=_MEDIA_TYPES[suffix])
+    return kind(content, headers=headers, media_type=guess_type(name)[0])
 
 
 def _zone(request: Request) -> tzinfo:

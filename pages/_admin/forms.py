@@ -1,0 +1,116 @@
+"""Forms of numbers that are stored: limits, prices, days."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from pages._parts import words
+from pages._parts.elements import row
+from pages._session import attempt
+from services.domain.accounts import NO_CAP, LimitChanges, Limits
+from services.errors import Cap
+
+Save = Callable[[Mapping[str, int | None]], object]
+_MOST = {  # micro-dollars, tokens and turns
+    "daily_cap_micro": 10**12,
+    "monthly_cap_micro": 10**12,
+    "daily_cap_tokens": 10**12,
+    "max_per_minute": 10**6,
+    "max_open": 1000,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A field for a number. Its *name* ends with `_micro` where it is stored in micro-dollars and entered in dollars."""
+
+    name: str
+    label: str
+    stored: int | None
+    most: int
+    empty: str = ""  # in the empty field; without it the field cannot be emptied
+    least: int = 0
+
+    @property
+    def _is_amount(self) -> bool:
+        return self.name.endswith("_micro")
+
+    def key(self, form: str) -> str:
+        """Another once another number is stored, which the field then shows."""
+        return f"{form}-{self.name}-{self.stored}"
+
+    def draw(self, form: str) -> None:
+        key = self.key(form)
+        # not as its value: a field that has one cannot be emptied
+        st.session_state.setdefault(key, self._shown(self.stored))
+        st.number_input(
+            f"{self.label} ($)" if self._is_amount else self.label,
+            self._shown(self.least),
+            self._shown(self.most),
+            None if self.empty else "min",
+            format="%.10g" if self._is_amount else None,
+            key=key,
+            placeholder=self.empty,
+            width=170,
+        )
+
+    def entered(self, form: str) -> int | None:
+        value: float | None = st.session_state[self.key(form)]
+        return None if value is None else round(value * (words.MILLION if self._is_amount else 1))
+
+    def _shown(self, value: int | None) -> float | None:
+        return value / words.MILLION if self._is_amount and value is not None else value
+
+
+def draw(
+    form: str, title: str, fields: Sequence[Number], save: Save, caption: str
+) -> DeltaGenerator:
+    """Draw a form, whose button gives the entries to *save*; return the row of the button.
+
+    The page draws an AppError of *save*.
+    """
+
+    def act() -> None:
+        save({field.name: field.entered(form) for field in fields})
+        st.toast(f"{title} saved.")
+
+    with st.form(form):
+        st.markdown(f"**{title}**")
+        st.caption(caption)
+        with row():
+            for field in fields:
+                field.draw(form)
+        buttons = row()
+        buttons.form_submit_button(words.SAVE, type="primary", on_click=attempt, args=[act])
+    return buttons
+
+
+def draw_limits(
+    form: str,
+    title: str,
+    stored: Limits | None,
+    save: Callable[[LimitChanges], object],
+    caption: str = "",
+) -> None:
+    """Draw the form of the *stored* limits of users; None: all fields are empty, which changes nothing.
+
+    An emptied field of tokens is no limit, of others no change.
+    """
+    empty = "No limit" if stored else "Unchanged"
+    before = {name: stored and getattr(stored, name) for name in _MOST}
+    fields = [
+        Number(name, words.LIMIT_NAMES[name], before[name], most, empty)
+        for name, most in _MOST.items()
+    ]
+
+    def save_changes(entered: Mapping[str, int | None]) -> None:
+        changed = {name: value for name, value in entered.items() if value != before[name]}
+        if changed.get("daily_cap_tokens", 0) is None:
+            changed["daily_cap_tokens"] = NO_CAP
+        save(LimitChanges(**changed))
+
+    day, month = words.resets(Cap.DAILY), words.resets(Cap.MONTHLY)
+    resets = f"{words.DAILY_LIMIT}: {day}. {words.MONTHLY_LIMIT}: {month}."
+    draw(form, title, fields, save_changes, f"{caption} {resets}")

@@ -1,0 +1,29 @@
+"""The parts that pages beside the chats have in common: the sidebar, the refusals of callbacks, dialogs, and the heading."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import streamlit as st
+
+from pages._parts import sidebar, turns
+from pages._session import callbacks, open_dialog, person_services, show_errors
+from services.bootstrap import PersonServices
+
+
+@contextmanager
+def page() -> Generator[PersonServices]:
+    """Draw a page around its content, which is for the signed-in user."""
+    person = person_services()
+    sidebar.draw_top()
+    with show_errors():
+        yield person
+    said = turns.draw_refusals(has_composer=False)
+    open_dialog()
+    sidebar.draw_rest(person)
+    callbacks().forget(said)
+
+
+def draw_heading(title: str, sentence: str) -> None:
+    with st.container(gap=2):
+        st.title(title, anchor=False)
+        st.markdown(f":gray[{sentence}]")

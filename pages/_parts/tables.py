@@ -1,0 +1,48 @@
+"""Tables: a cell is written for its reader, and sorted as the value that it is."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, cast
+
+import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
+import streamlit as st
+
+from pages._parts import words
+
+_DASH = "\N{EN DASH}"
+_FORMS: Mapping[type, Callable[..., str]] = {
+    int: words.number,
+    float: words.dollars_of,
+    datetime: words.moment,
+}
+
+
+def draw(
+    rows: Iterable[Mapping[str, object]],
+    key: str,
+    alt: str,
+    *,
+    forms: Mapping[str, Callable[..., str]] | None = None,
+    missing: str = _DASH,
+    columns: Mapping[str, object] | None = None,
+) -> None:
+    """Draw *rows*. Numbers, dollars (floats) and times are written by their types, other columns by *forms*.
+
+    *columns*: the widths of some, and which of them stay in sight.
+    """
+    rows = list(rows)
+    written = {
+        name: _FORMS[type(value)]
+        for row in rows
+        for name, value in row.items()
+        if type(value) in _FORMS
+    }
+    with st.container(key=key):
+        cast(Any, st).dataframe(  # its types are those of pandas, which are partly unknown
+            cast(Any, pd.DataFrame(rows)).style.format(written | dict(forms or {}), na_rep=missing),
+            hide_index=True,
+            row_height=38,
+            placeholder=missing,
+            column_config=columns,
+            alt=alt,
+        )
