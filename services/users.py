@@ -129,7 +129,7 @@ class PersonServices:
         )
         self.export: FullExport | None = None  # the last that was begun
         self._account = CachedRead(
-            lambda: auth.account(session.client, session.email), _ACCOUNT_SECONDS
+            lambda: auth.account(session.calls, session.email), _ACCOUNT_SECONDS
         )
 
     def read_ahead(self) -> None:

@@ -41,7 +41,7 @@ def sweep(server):
 
 
 class InMemoryUsage:
-    """The `UsageReports` of one user, made of settled turns."""
+    """The `UserFigures` of one user, made of settled turns."""
 
     def __init__(self, tables):
         self._tables = tables

@@ -181,19 +181,16 @@ begin
 end $$;
 
 -- The entries of a user's own ledger, 500 at a time, whose ids come *after* one. No proof, as above.
-create function private.my_ledger(first_day date, last_day date, after bigint) returns table (
-  id bigint, at timestamptz, day date, kind text, outcome text, purpose text, model text, tokens_in integer,
-  tokens_cached integer, tokens_out integer, cost_micro bigint
-) language plpgsql stable as $$
+create function private.my_ledger(first_day date, last_day date, after bigint) returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();
 begin
   perform private.check_days(first_day, last_day);
-  return query
-    select entry.id, entry.at, entry.day, entry.kind, entry.outcome, entry.purpose, entry.model, entry.tokens_in,
-      entry.tokens_cached, entry.tokens_out, entry.micro
-    from private.ledger entry
-    where entry.user_id = person and entry.day between first_day and last_day and entry.id > after
-    order by entry.id
-    limit 500;
+  return (
+    select coalesce(jsonb_agg(to_jsonb(entry) || jsonb_build_object('cost_micro', micro) order by id), '[]')
+    from (
+      select * from private.ledger
+      where user_id = person and day between first_day and last_day and id > after order by id limit 500
+    ) entry
+  );
 end $$;

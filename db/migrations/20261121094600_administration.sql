@@ -67,15 +67,12 @@ declare
 begin
   perform private.require_admin(me);
   select * into before from private.budgets where user_id = person for no key update;
-  if not found then
-    return private.answer(false);
-  end if;
   after := jsonb_populate_record(before, changes::jsonb);
   update private.budgets set daily_cap_micro = after.daily_cap_micro, monthly_cap_micro = after.monthly_cap_micro,
     daily_cap_tokens = after.daily_cap_tokens, max_open = after.max_open, max_per_minute = after.max_per_minute
   where user_id = person returning * into after;
   perform private.note_changes(me, 'caps.set', person, to_jsonb(before), to_jsonb(after));
-  return '{"ok": true}';
+  return private.answer(after.user_id is not null);
 end $$;
 
 -- Sign a user out on all devices.
@@ -118,7 +115,9 @@ begin
   );
 end $$;
 
--- Change settings, a JSON object as above: the limits of users to come, the mode of sign-ups, the rule for unknown prices.
+-- Change settings, a JSON object as above: the limits of users to come, the mode of sign-ups, the rule for unknown prices, the
+-- days after which conversations that were not used are deleted (null: never). A shorter retention deletes the first in 14
+-- days: their owners are warned meanwhile.
 create function private.change_settings(me uuid, action text, changes public.free_text) returns jsonb
 language plpgsql as $$
 declare
@@ -130,9 +129,12 @@ begin
   after := jsonb_populate_record(before, changes::jsonb);
   update private.settings set daily_cap_micro = after.daily_cap_micro, monthly_cap_micro = after.monthly_cap_micro,
     daily_cap_tokens = after.daily_cap_tokens, max_open = after.max_open, max_per_minute = after.max_per_minute,
-    sign_ups = after.sign_ups, refuses_unknown_prices = after.refuses_unknown_prices
+    sign_ups = after.sign_ups, refuses_unknown_prices = after.refuses_unknown_prices,
+    retention_days = after.retention_days, retention_checked_at = '2000-01-01', retention_from = case
+      when after.retention_days >= before.retention_days then retention_from else now() + interval '14 days' end
   where id returning * into after;
-  perform private.note_changes(me, action, null, to_jsonb(before), to_jsonb(after));
+  perform private.note_changes(me, action, null, to_jsonb(before),
+    to_jsonb(after) - '{retention_checked_at, retention_from}'::text[]);
   return '{"ok": true}';
 end $$;
 
@@ -144,8 +146,7 @@ begin
   perform private.require_admin(me);
   update private.deployment set monthly_cap_micro = new_monthly_cap_micro where id;
   perform private.recall_loans(null);      -- a lower cap holds for loans already made, but for turns just running
-  perform private.note_changes(me, 'caps.deployment', null,
-    jsonb_build_object('monthly_cap_micro', before.monthly_cap_micro),
+  perform private.note_changes(me, 'caps.deployment', null, to_jsonb(before),
     jsonb_build_object('monthly_cap_micro', new_monthly_cap_micro));
   return '{"ok": true}';
 end $$;
@@ -169,22 +170,6 @@ begin
     where destroy_at is null and updated_at < now() + interval '14 days' - make_interval(days => preview_retention.days)
       and user_id not in (select roles.user_id from private.roles where deleted_at is not null)
   );
-end $$;
-
--- Delete conversations that were not used for *days* (null: none), the first in 14 days: their owners are warned meanwhile.
-create function private.set_retention(me uuid, days integer) returns jsonb language plpgsql as $$
-declare
-  before integer;
-begin
-  perform private.require_admin(me);
-  select retention_days into before from private.settings for no key update;
-  update private.settings
-  set retention_days = days, retention_checked_at = '2000-01-01',
-    retention_from = case when days > before then retention_from else now() + interval '14 days' end
-  where id and days is distinct from before;
-  perform private.note_changes(me, 'retention.set', null, jsonb_build_object('days', before),
-    jsonb_build_object('days', days));
-  return '{"ok": true}';
 end $$;
 
 -- functions: the audit ----------------------------------------------------------------------------------

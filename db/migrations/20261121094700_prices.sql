@@ -11,14 +11,12 @@ create table private.model_settings (
 );
 
 -- What admins set of models, by name, for the app's processes.
-create function private.model_settings() returns jsonb language plpgsql stable as $$
-begin
-  return jsonb_build_object('ok', true, 'refuses_unknown_prices', (select refuses_unknown_prices from private.settings),
-    'by_name', (
-      select coalesce(jsonb_object_agg(model, jsonb_build_object('is_offered', is_offered,
-        'prices', case when input_micro is not null then to_jsonb(known) end)), '{}')
-      from private.model_settings known));
-end $$;
+create function private.model_settings() returns jsonb language sql stable
+return jsonb_build_object('ok', true, 'refuses_unknown_prices', (select refuses_unknown_prices from private.settings),
+  'by_name', (
+    select coalesce(jsonb_object_agg(model, jsonb_build_object('is_offered', is_offered,
+      'prices', case when input_micro is not null then to_jsonb(known) end)), '{}')
+    from private.model_settings known));
 
 -- Change the price of a model (nulls: that which the app knows), or whether it is offered: columns and values.
 -- *every_model*: the names that the app knows, with commas between; the last of them that is offered stays.

@@ -29,29 +29,22 @@ begin
 end $$;
 
 -- "first": where the settings say so, the first of all accounts becomes admin, and asks for no invitation.
-create function private.sign_up_mode() returns text language plpgsql stable as $$
-begin
-  return (
-    select case when first_account_is_admin and not exists (select from private.roles where deleted_at is null)
-      then 'first' else sign_ups end
-    from private.settings
-  );
-end $$;
+create function private.sign_up_mode() returns text language sql stable begin atomic
+  select case when first_account_is_admin and not exists (select from private.roles where deleted_at is null)
+    then 'first' else sign_ups end
+  from private.settings;
+end;
 
-create function private.find_invitation(code text, address text) returns setof uuid language plpgsql stable as $$
-begin
-  return query
-    select id from private.invitations
-    where code_hash = code and used_at is null and revoked_at is null and expires_at > clock_timestamp()
-      and (email is null or lower(email) = lower(address));
-end $$;
+create function private.find_invitation(code text, address text) returns setof uuid language sql stable begin atomic
+  select id from private.invitations
+  where code_hash = code and used_at is null and revoked_at is null and expires_at > clock_timestamp()
+    and (email is null or lower(email) = lower(address));
+end;
 
 -- The mode of sign-ups, and whether *invitation* (the hash of its code) is good for *address*.
-create function private.sign_ups(invitation text, address public.free_text) returns jsonb language plpgsql stable as $$
-begin
-  return jsonb_build_object('ok', true, 'mode', replace(private.sign_up_mode(), 'first', 'open'),
-    'is_invited', exists (select from private.find_invitation(invitation, address)));
-end $$;
+create function private.sign_ups(invitation text, address public.free_text) returns jsonb language sql stable
+return jsonb_build_object('ok', true, 'mode', replace(private.sign_up_mode(), 'first', 'open'),
+  'is_invited', exists (select from private.find_invitation(invitation, address)));
 
 -- Begin the account of a user who has none, by an *invitation* if the mode asks for one; return why not, or null. It reads
 -- no metadata of the user: a role never comes from there.

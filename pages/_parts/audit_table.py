@@ -27,7 +27,11 @@ _ACTIONS = {
     "turn.overrun": "A reply cost more than was reserved",
     "sign_ups.set": "Sign-ups changed",
 }
-_VALUES = words.LIMIT_NAMES | {"refuses_unknown_prices": "Refused", "sign_ups": "Mode"}
+_VALUES = words.LIMIT_NAMES | {
+    "refuses_unknown_prices": "Refused",
+    "retention_days": "Days unused",
+    "sign_ups": "Mode",
+}
 
 
 def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:

@@ -52,7 +52,7 @@ class Account:
     """The role and the budget of a user. Amounts in micro-dollars, and tokens."""
 
     user_id: UserId
-    email: str = field(repr=False)
+    email: str = field(default="", repr=False)  # known to the session, not to the database's answer
     role: AccountRole
     daily_cap_micro: int
     monthly_cap_micro: int

@@ -81,8 +81,8 @@ class LedgerEntry:
     cost_micro: int
 
 
-class UsageReports(Protocol):
-    """The usage of one user, and what is stored. No figure is sealed, so chat and pages see them as a store has them.
+class UserFigures(Protocol):
+    """Usage, changes of the account, and stored rows of one user. None is sealed: chat and pages see them as a store has them.
 
     Days are of UTC, at most 367. All methods raise SignedOut and StoreUnavailable.
     """

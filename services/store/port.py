@@ -28,7 +28,7 @@ from services.domain import (
 )
 from services.domain.data import HeldData
 from services.domain.turns import Begun, Ending, Lease, NewTurn, OpenTurn
-from services.domain.usage import UsageReports
+from services.domain.usage import UserFigures
 
 
 class Turns(Protocol):
@@ -312,4 +312,4 @@ class Store:
     spaces: Spaces
     profile: Profile
     corpus: Corpus
-    usage: UsageReports
+    usage: UserFigures

@@ -32,7 +32,7 @@ from services.domain.turns import (
     Settlement,
     TurnState,
 )
-from services.domain.usage import UsageReports
+from services.domain.usage import UserFigures
 from services.errors import StoreUnavailable
 
 Answer = TypeVar("Answer")
@@ -241,7 +241,7 @@ class Ledger(Protocol):
     @property
     def user_id(self) -> UserId: ...
     @property
-    def usage(self) -> UsageReports: ...
+    def usage(self) -> UserFigures: ...
 
     def begin_turn(
         self,

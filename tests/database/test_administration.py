@@ -214,6 +214,11 @@ def let_warning_pass(world):
     world.admin.execute("update private.settings set retention_from = now() - interval '1 second'")
 
 
+def set_retention(admin, days):
+    changes = json.dumps({"retention_days": days})
+    return admin.call("change_settings", action="retention.set", changes=changes)
+
+
 def tidy(world):
     while world.one("select private.tidy()"):
         pass
@@ -227,7 +232,7 @@ def test_unused_conversations_are_deleted_after_a_warning(world, admin, maya):
     assert (preview["conversations"], preview["users"]) == (2, 1)
     assert maya.call("my_account")["expiring"] is None
 
-    assert admin.call("set_retention", days=90) == {"ok": True}
+    assert set_retention(admin, 90) == {"ok": True}
     tidy(world)
 
     assert maya.call("my_account")["expiring"]["conversations"] == 2
@@ -242,7 +247,7 @@ def test_used_conversation_no_longer_expires(world, admin, maya):
     garden = maya.create_conversation()
     maya.finish(maya.begin(garden)["turn"], 1)
     age(world, garden, 89)
-    admin.call("set_retention", days=90)
+    set_retention(admin, 90)
     let_warning_pass(world)
     assert maya.call("my_account")["expiring"]["conversations"] == 1
 
@@ -255,7 +260,7 @@ def test_conversation_with_a_reply_under_way_does_not_expire(world, admin, maya)
     garden = maya.create_conversation()
     maya.begin(garden)
     age(world, garden, 100)
-    admin.call("set_retention", days=90)
+    set_retention(admin, 90)
     let_warning_pass(world)
 
     tidy(world)
@@ -265,14 +270,14 @@ def test_conversation_with_a_reply_under_way_does_not_expire(world, admin, maya)
 
 def test_shorter_retention_warns_anew(world, admin, maya):
     age(world, maya.create_conversation(), 70)
-    admin.call("set_retention", days=90)
+    set_retention(admin, 90)
     let_warning_pass(world)
 
-    admin.call("set_retention", days=60)
+    set_retention(admin, 60)
     tidy(world)
 
     assert len(maya.rows("conversations")) == 1
-    assert admin.call("set_retention", days=None) == {"ok": True}
+    assert set_retention(admin, None) == {"ok": True}
     let_warning_pass(world)
     tidy(world)
     assert len(maya.rows("conversations")) == 1

@@ -4,8 +4,6 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
-from pydantic import TypeAdapter
-
 from services.domain import AccountRole, UserId
 from services.domain.accounts import (
     NO_CAP,
@@ -20,13 +18,7 @@ from services.domain.health import DatabaseState
 from services.domain.usage import TotalUsage
 from services.store.supabase.api import Hidden, UserCalls
 
-_AUDIT = TypeAdapter(list[AuditEntry])
 _NEWEST = 2**53 - 1  # beyond every id, and exact where JSON numbers are doubles
-_PEOPLE = TypeAdapter(PeoplePage)
-_PREVIEW = TypeAdapter(RetentionPreview)
-_REPORT = TypeAdapter(TotalUsage)
-_SETTINGS = TypeAdapter(DeploymentSettings)
-_STATE = TypeAdapter(DatabaseState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +39,7 @@ class Administration:
         """At most 500 users whose addresses hold *words*, from number *skip* on."""
         return self.calls.read(
             "list_people",
-            _PEOPLE,
+            PeoplePage,
             words=Hidden(words.strip()),
             sorted_by=order.value,
             is_descending=is_descending,
@@ -59,11 +51,11 @@ class Administration:
         """The usage of all users, or of one, on at most 367 days."""
         first, last = days
         return self.calls.read(
-            "usage_report", _REPORT, person=user_id, first_day=first, last_day=last
+            "usage_report", TotalUsage, person=user_id, first_day=first, last_day=last
         )
 
     def deployment(self) -> DeploymentSettings:
-        return self.calls.read("deployment_settings", _SETTINGS)
+        return self.calls.read("deployment_settings", DeploymentSettings)
 
     def set_deployment_limit(self, monthly_cap_micro: int | None) -> None:
         """Set what all users together may spend in a month; None: no limit."""
@@ -75,11 +67,12 @@ class Administration:
 
     def preview_retention(self, days: int) -> RetentionPreview:
         """The conversations that a retention of *days* after their last use would delete within 14 days."""
-        return self.calls.read("preview_retention", _PREVIEW, days=days)
+        return self.calls.read("preview_retention", RetentionPreview, days=days)
 
     def set_retention(self, days: int | None) -> None:
         """Delete conversations *days* (15 to 3,650) after their last use, the first in 14 days; None: never."""
-        self.calls.do("set_retention", days=days)
+        changes = Hidden.json({"retention_days": days})
+        self.calls.do("change_settings", action="retention.set", changes=changes)
 
     def set_limits(self, user_id: UserId, changes: LimitChanges) -> None:
         self.calls.do("set_caps", person=user_id, changes=_caps(changes))
@@ -102,7 +95,7 @@ class Administration:
 
     def database_state(self) -> DatabaseState:
         began = time.monotonic()
-        state = self.calls.read("database_state", _STATE)
+        state = self.calls.read("database_state", DatabaseState)
         seconds = time.monotonic() - began
         # about when the database answered
         our_time = datetime.now(UTC) - timedelta(seconds=seconds / 2)
@@ -114,7 +107,7 @@ class Administration:
 
     def audit(self, before: int = _NEWEST, at_most: int = 500) -> list[AuditEntry]:
         """At most 500 entries of the audit with ids less than *before*, the newest first."""
-        return self.calls.read("list_audit", _AUDIT, before=before, at_most=at_most)
+        return self.calls.read("list_audit", list[AuditEntry], before=before, at_most=at_most)
 
 
 def _caps(changes: LimitChanges) -> Hidden:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from dataclasses import Field, dataclass, field, fields
 from datetime import date
+from functools import cache
 from types import GenericAlias, MappingProxyType
 from typing import ClassVar, Generic, Protocol, TypeVar, cast
 from uuid import UUID
@@ -96,9 +97,6 @@ class RpcResult(BaseModel):
         return self.model_extra or {}
 
 
-_ANSWER, _NUMBERS = TypeAdapter(RpcResult), TypeAdapter(list[int])
-
-
 @dataclass(frozen=True, slots=True)
 class Hidden:
     """An argument whose hash is proven: free text and sealed tokens."""
@@ -165,20 +163,23 @@ class UserCalls:
 
     def call(self, verb: str, /, **arguments: Argument | Hidden) -> RpcResult:
         """Call the function *verb*; the proof covers *arguments* in the order given."""
-        return self.read(verb, _ANSWER, **arguments)
+        return self.read(verb, RpcResult, **arguments)
 
     def do(self, verb: str, /, **arguments: Argument | Hidden) -> RpcResult:
         """Call the function *verb* as `call` does, and raise its refusal."""
         return accepted(verb, self.call(verb, **arguments))
 
-    def select(self, verb: str, adapter: TypeAdapter[T], /, **arguments: Argument) -> T:
-        """Call the reading function *verb*, which needs no proof."""
-        return _answered(adapter, self.client, verb, _sent(arguments))
+    def select(self, verb: str, kind: type[T], /, **arguments: Argument) -> T:
+        """Call the reading function *verb*, which needs no proof. Raise NotFound if it returns nothing."""
+        answer = _answered(self.client, verb, _sent(arguments))
+        if answer is None:
+            raise NotFound
+        return _valid(kind, answer)
 
-    def read(self, verb: str, adapter: TypeAdapter[T], /, **arguments: Argument | Hidden) -> T:
-        """Call the function *verb*, which answers with what *adapter* validates; proven as in `call`."""
+    def read(self, verb: str, kind: type[T], /, **arguments: Argument | Hidden) -> T:
+        """Call the function *verb*, which answers with a *kind* of value; proven as in `call`."""
         proof = self.proof.of_person(verb, self.user_id, *map(_proven, arguments.values()))
-        return _answered(adapter, self.client, verb, _sent(arguments) | {"proof": proof})
+        return _valid(kind, _answered(self.client, verb, _sent(arguments) | {"proof": proof}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,31 +191,31 @@ class ServerCalls:
 
     def call(self, verb: str, /, **arguments: Argument | Hidden) -> RpcResult:
         """Call the function *verb*; the proof is good for a minute."""
-        return self.read(verb, _ANSWER, **arguments)
+        return self.read(verb, RpcResult, **arguments)
 
     def row_bound(self) -> int:
         """The most rows of one answer of the API; 1,001 for more than 1,000."""
-        return len(self.read("row_bound", _NUMBERS))
+        return len(self.read("row_bound", list[int]))
 
     def check_rows(self) -> None:
         """Raise RowsCut if the API cuts answers that reads count on to be whole."""
         if (bound := self.row_bound()) < LEAST:
             raise RowsCut(bound, LEAST)
 
-    def read(self, verb: str, adapter: TypeAdapter[T], /, **arguments: Argument | Hidden) -> T:
-        """Call the function *verb*, which answers with what *adapter* validates."""
+    def read(self, verb: str, kind: type[T], /, **arguments: Argument | Hidden) -> T:
+        """Call the function *verb*, which answers with a *kind* of value."""
         made_at = int(time.time())
         proof = self.proof.of_server(verb, made_at, *map(_proven, arguments.values()))
         sent = _sent(arguments) | {"made_at": made_at, "proof": proof}
         try:
-            return _answered(adapter, self.client, verb, sent)
+            return _valid(kind, _answered(self.client, verb, sent))
         except (NotFound, SignedOut) as error:  # the clocks or the server keys are not the same
             log_event("server.refused")
             raise StoreUnavailable("server proof") from error
 
     def root_key_versions(self) -> list[int]:
         """The versions of the root key that stored data is sealed under."""
-        return _NUMBERS.validate_python(self.call("root_key_versions").values["versions"])
+        return _valid(list[int], self.call("root_key_versions").values["versions"])
 
     def sweep(self) -> bool:
         """Settle some turns whose lease ran out and remove some rows that are due; return whether there are more."""
@@ -319,11 +320,19 @@ def accepted(verb: str, answer: RpcResult) -> RpcResult:
     return answer
 
 
-def _answered(
-    adapter: TypeAdapter[T], client: Client, verb: str, arguments: dict[str, object]
-) -> T:
+def _answered(client: Client, verb: str, arguments: dict[str, object]) -> object:
     with store_errors():
-        return adapter.validate_python(client.rpc(verb, arguments).execute().data)
+        return client.rpc(verb, arguments).execute().data
+
+
+@cache
+def _adapter(kind: type[object]) -> TypeAdapter[object]:
+    return TypeAdapter(kind)
+
+
+def _valid(kind: type[T], data: object) -> T:
+    with store_errors():
+        return cast(T, _adapter(kind).validate_python(data))
 
 
 def _proven(argument: Argument | Hidden) -> Argument:

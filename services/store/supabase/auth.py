@@ -5,12 +5,12 @@ import re
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
-from typing import cast
+from dataclasses import replace
 from uuid import UUID
 
 import httpx
 import jwt
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from supabase import Client
 from supabase_auth.errors import AuthApiError, AuthError, AuthWeakPasswordError
 from supabase_auth.types import Session as AuthSession
@@ -33,7 +33,7 @@ from services.errors import (
     WeakPassword,
     WrongCredentials,
 )
-from services.store.supabase.api import store_errors
+from services.store.supabase.api import UserCalls
 
 _logger = logging.getLogger(__name__)
 
@@ -119,14 +119,9 @@ def sign_out(client: Client, tokens: AuthTokens) -> None:
         client.auth.admin.sign_out(tokens.access, "local")
 
 
-_ACCOUNT = TypeAdapter(Account)
-
-
-def account(client: Client, email: str) -> Account:
-    """The account that *client* is signed in to."""
-    with store_errors():
-        row = client.rpc("my_account", {}).execute().data
-        return _ACCOUNT.validate_python(cast(dict[str, object], row) | {"email": email})
+def account(calls: UserCalls, email: str) -> Account:
+    """The account that makes *calls*."""
+    return replace(calls.select("my_account", Account), email=email)
 
 
 @contextmanager

@@ -3,19 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 
-from pydantic import TypeAdapter
-
 from services.caches import CachedRead
 from services.domain.models import ModelPrices, ModelSettings
 from services.store.supabase.api import Hidden, ServerCalls, UserCalls
 
 _KNOWN_PRICES = dict.fromkeys(each.name for each in fields(ModelPrices))
-_SETTINGS = TypeAdapter(ModelSettings)
 
 
 def read_model_settings(server: ServerCalls) -> ModelSettings:
     """Read the settings of all models. Raise StoreUnavailable."""
-    return server.read("model_settings", _SETTINGS)
+    return server.read("model_settings", ModelSettings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Protocol
 from uuid import UUID
 
-from pydantic import TypeAdapter
-
 from services.domain import (
     ConversationId,
     FactId,
@@ -56,7 +54,6 @@ class _Receipt:
     turns: _ClientTurn
 
 
-_READ = TypeAdapter[ConversationRead | None](ConversationRead | None)
 # not read of many conversations at once
 _LONG = {"instructions", "instructions_rev", "summary", "summary_rev"}
 _LISTED = ",".join(each.name for each in fields(ConversationRow) if each.name not in _LONG)
@@ -100,12 +97,8 @@ class SupabaseRows:
     def read_conversation(
         self, conversation_id: ConversationId, after_seq: int
     ) -> ConversationRead:
-        read = self._session.calls.select(
-            "read_conversation", _READ, conversation=conversation_id, after_seq=after_seq
-        )
-        if read is None:
-            raise NotFound
-        return read
+        arguments = {"conversation": conversation_id, "after_seq": after_seq}
+        return self._session.calls.select("read_conversation", ConversationRead, **arguments)
 
     def conversations(self, ids: Iterable[ConversationId]) -> list[ConversationRow]:
         return _LISTED_CONVERSATIONS.rows_of(self._client, "id", ids)

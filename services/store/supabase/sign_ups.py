@@ -4,8 +4,6 @@ import secrets
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from pydantic import TypeAdapter
-
 from services.caches import CachedRead
 from services.crypto import sha
 from services.domain import AccountRole
@@ -15,7 +13,6 @@ from services.errors import InvitationRefused, SignUpsClosed
 from services.store.supabase.api import Hidden, ServerCalls, UserCalls
 
 _CODE_BYTES = 16
-_INVITATIONS = TypeAdapter(list[Invitation])
 
 
 def hash_of(code: str) -> str | None:
@@ -72,7 +69,7 @@ class SignUpAdministration:
 
     def invitations(self) -> list[Invitation]:
         """The open invitations and the newest of the others, at most 500."""
-        return self.calls.read("list_invitations", _INVITATIONS)
+        return self.calls.read("list_invitations", list[Invitation])
 
     def revoke(self, invitation: UUID) -> None:
         """Raise NotFound also if it was used or revoked."""

@@ -3,39 +3,32 @@
 from dataclasses import dataclass, field
 from datetime import date
 
-from pydantic import TypeAdapter
-
 from services.domain.accounts import AuditEntry
 from services.domain.data import StoredData
 from services.domain.usage import LedgerEntry, UsageReport
 from services.store.supabase.api import UserCalls, every_row
 
-_REPORT = TypeAdapter(UsageReport)
-_STORED = TypeAdapter(StoredData)
-_ENTRIES = TypeAdapter(list[LedgerEntry])
-_AUDIT = TypeAdapter(list[AuditEntry])
-
 
 @dataclass(frozen=True, slots=True)
 class SupabaseUsage:
-    """The `UsageReports` of one user in Supabase."""
+    """The `UserFigures` of one user in Supabase."""
 
     calls: UserCalls = field(repr=False)
 
     def report(self, first_day: date, last_day: date) -> UsageReport:
-        return self.calls.select("my_usage", _REPORT, first_day=first_day, last_day=last_day)
+        return self.calls.select("my_usage", UsageReport, first_day=first_day, last_day=last_day)
 
     def ledger(self, first_day: date, last_day: date) -> list[LedgerEntry]:
         def read(last: LedgerEntry | None, _: int) -> list[LedgerEntry]:
             after = last.id if last else 0
             return self.calls.select(
-                "my_ledger", _ENTRIES, first_day=first_day, last_day=last_day, after=after
+                "my_ledger", list[LedgerEntry], first_day=first_day, last_day=last_day, after=after
             )
 
         return every_row(read)
 
     def account_changes(self) -> list[AuditEntry]:
-        return self.calls.select("my_audit", _AUDIT)
+        return self.calls.select("my_audit", list[AuditEntry])
 
     def stored(self) -> StoredData:
-        return self.calls.select("my_data", _STORED)
+        return self.calls.select("my_data", StoredData)
