@@ -8,13 +8,14 @@ from pages._parts.elements import empty_page
 from pages._session import go_to_conversation
 from services.bootstrap import PersonServices
 from services.domain import AccountRole
+from services.errors import NotFound
 
 _TABS = {
     "Overview": overview.draw,
-    "Users": people.draw,
+    words.USERS: people.draw,
     "Models": models.draw,
     "Sign-ups": sign_ups.draw,
-    "Settings": settings.draw,
+    words.SETTINGS: settings.draw,
     "Audit": audit.draw,
     "Health": health.draw,
 }
@@ -31,8 +32,12 @@ def _draw_tabs(person: PersonServices) -> None:
 
 
 with frame.page() as person:
-    if person.account.role is AccountRole.ADMIN:  # asked before anything else is
-        _draw_tabs(person)
-    else:
+    is_admin = person.account.role is AccountRole.ADMIN  # asked before anything else is
+    try:
+        if is_admin:
+            _draw_tabs(person)
+    except NotFound:  # no longer an admin, since a moment ago
+        is_admin = False
+    if not is_admin:
         with empty_page("admins-only", "Admins only", "Your account cannot open this page."):
             st.button("Back to your chats", key="way-out", on_click=go_to_conversation, args=[None])

@@ -66,8 +66,11 @@ def _drop_caches() -> None:
     st.toast("Server memory cleared.")
 
 
-def _draw_database(stored: StoredData) -> None:
-    sentences = ["Everything you keep is stored encrypted until you delete it."]
+def _draw_database(person: PersonServices, stored: StoredData) -> None:
+    until = "until you delete it"
+    if days := person.account.retention_days:
+        until += f", chats for {words.count(days, 'day')} after their last use at most"
+    sentences = [f"Everything you keep is stored encrypted {until}."]
     if stored.archived:
         sentences.append(f"{words.number(stored.archived)} of the chats are archived.")
     if stored.destroyed_at:
@@ -153,13 +156,13 @@ with frame.page() as person:
         st.html(_CLEAR_TAB, width="content")
     with _section(_SERVER):
         st.markdown(
-            "While you are signed in, the server holds your keys, opened chats and memories in RAM, not encrypted: until you "
-            "sign out, or half an hour after you close the last tab. Clearing drops the chats and memories, for all your "
+            "While you are signed in, the server holds your keys, memories, titles and the opened chats (counted above) in RAM, "
+            "not encrypted: until you sign out, or half an hour after you close the last tab. Clearing drops the chats and memories, for all your "
             "devices; they are read again when you need them."
         )
         quiet_button("Clear server memory", "memory", "drop-caches", _drop_caches)
     with _section(_DATABASE):
-        _draw_database(stored)
+        _draw_database(person, stored)
     with _section(_MODEL):
         _draw_model(person, used)
     with _section(_DELETE_ACCOUNT):

@@ -79,6 +79,12 @@ class Shared:
                 if self._people.get(session_id) is person:  # else it ended meanwhile
                     self._people[session_id] = renewed
 
+    def stop_turns_of(self, user_id: UserId) -> None:
+        """Stop the live turns of a user, and wait two seconds for them to be stored and settled."""
+        for person in list(self._people.values()):
+            if person.user_id == user_id:
+                self._leave(person.session)
+
     def read_ahead(self, cookie: Cookie, conversation_id: ConversationId | None) -> None:
         """Open the session of *cookie* and begin to read what its page will ask for. Raise StoreUnavailable."""
         session = self.session_cache.find(cookie)
@@ -112,11 +118,11 @@ class PersonServices:
     """The services that pages use for a signed-in user."""
 
     def __init__(self, session: AppSession, shared: Shared) -> None:
-        self._session, self._shared = session, shared
+        self.session, self._shared = session, shared
         self.user_id = session.user_id
         self._rows = SupabaseRows(session)
         self.store = sealed_store(self._rows, session.user_keys)
-        self.administration = Administration(session.calls)
+        self.administration = Administration(session.calls, shared.stop_turns_of)
         self.models = ModelAdministration(session.calls, shared.model_settings)
         self.sign_ups = SignUpAdministration(session.calls, shared.sign_ups)
         self.chat = Chat(
@@ -140,7 +146,7 @@ class PersonServices:
 
     def renewed(self) -> "PersonServices":
         """The services of the same session, with nothing cached."""
-        return PersonServices(self._session, self._shared)
+        return PersonServices(self.session, self._shared)
 
     def drop_caches(self) -> None:
         """Drop all text that this process has cached of the user, for all devices. Raise Busy."""
@@ -148,7 +154,7 @@ class PersonServices:
 
     def begin_export(self, zone: tzinfo) -> FullExport:
         """Begin to export all that is stored, with times in *zone*. Raise SignedOut, StoreUnavailable."""
-        self.export = FullExport(sealed_store(self._rows, self._session.user_keys), zone)
+        self.export = FullExport(sealed_store(self._rows, self.session.user_keys), zone)
         return self.export
 
     def begin_temporary(
@@ -182,7 +188,7 @@ class PersonServices:
         )
         begun = TemporaryChat(
             id=chat_id,
-            owner=self._session.id,
+            owner=self.session.id,
             store=store,
             rows=rows,
             is_there=is_there,

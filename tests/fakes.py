@@ -361,6 +361,7 @@ class FakePerson:
             daily_cap_tokens=ledger.daily_tokens,
             tokens_today=ledger.tokens_today,
             expiring=self.expiring,
+            deployment_share=ledger.deployment_share,
         )
 
 

@@ -151,6 +151,7 @@ class InMemoryLedger:
     daily_tokens: int | None = None
     turns_a_minute: int = 20
     tokens_today: int = 0
+    deployment_share: float | None = None
     spent_today: int = 0
     spent_this_month: int = 0
     turns: int = 0

@@ -170,8 +170,9 @@ begin
       'spent_today_micro', case when budget.day = today then budget.day_spent else 0 end,
       'daily_cap_tokens', budget.daily_cap_tokens, 'expiring', expiring,
       'tokens_today', case when budget.day = today then budget.day_tokens else 0 end,
-      'spent_this_month_micro', case when budget.month = date_trunc('month', today)::date then budget.month_spent else 0 end)
-    from private.roles account join private.budgets budget using (user_id)
+      'spent_this_month_micro', case when budget.month = date_trunc('month', today)::date then budget.month_spent else 0 end,
+      'deployment_share', private.deployment_share(), 'retention_days', settings.retention_days)
+    from private.roles account join private.budgets budget using (user_id) cross join private.settings
     where account.user_id = person
   );
 end $$;

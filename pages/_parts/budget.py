@@ -1,8 +1,10 @@
 """Choices after the budget refused a message: a cheaper model, a smaller memory policy, a higher limit."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import streamlit as st
+from streamlit.errors import StreamlitPageNotFoundError
 
 from pages._parts import memory, models, safe_md, words
 from pages._parts.elements import quiet_button, row
@@ -13,11 +15,12 @@ from services.errors import Cap, OverBudget
 
 _MOST = 2  # offers of a kind
 _NEAR = 0.9  # of a limit
-_OPTIONS = {  # of `operate limits`
-    Cap.DAILY: "daily",
-    Cap.MONTHLY: "monthly",
-    Cap.DEPLOYMENT: None,
-    Cap.DAILY_TOKENS: None,
+_ADMIN = "pages/admin.py"
+_TABS = {  # of the page Admin, where a limit is raised
+    Cap.DAILY: words.USERS,
+    Cap.MONTHLY: words.USERS,
+    Cap.DEPLOYMENT: words.SETTINGS,
+    Cap.DAILY_TOKENS: words.USERS,
 }
 
 
@@ -25,12 +28,16 @@ def draw_near(person: PersonServices, *, is_free: bool) -> None:
     """Draw a line above the composer where a limit is nearly used up; *is_free*: the model costs nothing."""
     account = person.account
     limits = [one for one in account.limits if one.cap is Cap.DAILY_TOKENS or not is_free]
+    if account.shared_limit and not is_free:
+        limits.append(account.shared_limit)
     limit = max(limits, key=lambda one: one.share, default=None)
     if limit is None or limit.share < _NEAR:
         return
     name, resets = words.LIMITS[limit.cap], words.resets(limit.cap)
     if limit.used < limit.most:
         st.caption(f"{name} is nearly used up: {words.used_of(limit)}. {resets}.")
+    elif not limit.most:
+        st.caption(f"{name} is 0. An admin can raise it.")
     elif account.role is AccountRole.ADMIN:
         st.caption(f"{name} is used up. {resets}.")
     else:
@@ -46,18 +53,17 @@ def draw_choices(
 ) -> None:
     """Draw below *refusals* what the budget still pays for, and who can raise it."""
     errors = [refusal.error for refusal in refusals if isinstance(refusal.error, OverBudget)]
-    if not errors or errors[-1].cap not in _OPTIONS:
+    if not errors or errors[-1].cap not in _TABS:
         return
     error, prompt = errors[-1], next((refusal.prompt for refusal in refusals if refusal.prompt), "")
     if error.cap is not Cap.DAILY_TOKENS:  # what is cheaper has no fewer tokens
         _draw_offers(thread, affordable(chat, thread, prompt, error.left, new=new))
-    option = _OPTIONS[error.cap]
     if person.account.role is not AccountRole.ADMIN:
         st.caption("An admin can raise the limit.")
-    elif option:
-        command = f"uv run python -m services.operate limits {person.account.email} --{option} 5"
-        st.caption("You are an admin and can raise it. On the machine that runs Daybook:")
-        st.code(command, language="bash", wrap_lines=True)
+        return
+    with suppress(StreamlitPageNotFoundError):  # since this run began: the next has the page
+        tab = {"tab": _TABS[error.cap]}
+        st.page_link(_ADMIN, label="Raise the limit", icon=":material/tune:", query_params=tab)
 
 
 def _draw_offers(thread: Thread | None, found: Affordable) -> None:

@@ -36,7 +36,7 @@ CONTEXT_USED, NEXT_REQUEST = "Context used for this reply", "Next request"
 INSTRUCTIONS, CUSTOM_INSTRUCTIONS = "Instructions", "Custom instructions"
 NO_INSTRUCTIONS = "No instructions"
 MEMORY, PREFERENCES, SIGN_IN = "Memory", "Preferences", "Sign in"
-SUMMARY, USAGE, ADMIN = "Summary", "Usage", "Admin"
+SUMMARY, USAGE, ADMIN, USERS, SETTINGS = "Summary", "Usage", "Admin", "Users", "Settings"
 YOUR_DATA, DELETE_CHATS = "Your data", "Delete chats"
 NEW_CHAT, NEW_SPACE, EDIT_SPACE = "New chat", "New space", "Edit space"
 TEMPORARY_CHAT = "Temporary chat"
@@ -75,6 +75,7 @@ LIMITS = {
     Cap.DAILY: "Today's budget",
     Cap.MONTHLY: "This month's budget",
     Cap.DAILY_TOKENS: "Today's token limit",
+    Cap.DEPLOYMENT: "This month's shared budget",
 }
 
 MILLION = 1_000_000
@@ -206,7 +207,9 @@ def resets(cap: Cap, now: datetime | None = None) -> str:
 
 
 def used_of(limit: Limit) -> str:
-    """`$0.25 of $1.00`, in Markdown, or `1,200 of 50,000`."""
+    """`$0.25 of $1.00`, in Markdown, or `1,200 of 50,000`; `95 %` of the limit of all users."""
+    if limit.cap is Cap.DEPLOYMENT:
+        return f"{limit.share:.0%}".replace("%", " %")
     form = number if limit.cap is Cap.DAILY_TOKENS else dollars
     return f"{form(limit.used)} of {form(limit.most)}".replace("$", r"\$")
 

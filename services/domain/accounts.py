@@ -62,6 +62,10 @@ class Account:
     daily_cap_tokens: int | None  # None: no cap
     tokens_today: int
     expiring: Expiring | None = None
+    deployment_share: float | None = (
+        None  # of the limit of all users, what is used, 0 to 1; None: no cap
+    )
+    retention_days: int | None = None  # after which unused conversations are deleted; None: never
 
     @property
     def limits(self) -> tuple["Limit", ...]:
@@ -72,10 +76,16 @@ class Account:
             return day, month
         return day, month, Limit(Cap.DAILY_TOKENS, self.tokens_today, self.daily_cap_tokens)
 
+    @property
+    def shared_limit(self) -> "Limit | None":
+        """The limit of all users together."""
+        share = self.deployment_share
+        return None if share is None else Limit(Cap.DEPLOYMENT, round(1000 * share), 1000)
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What is used of a limit, in micro-dollars or, for `Cap.DAILY_TOKENS`, in tokens."""
+    """What is used of a limit, in micro-dollars; for `Cap.DAILY_TOKENS` in tokens, for `Cap.DEPLOYMENT` in 1/1000."""
 
     cap: Cap
     used: int

@@ -75,7 +75,7 @@ def test_many_spaces_and_the_usage_of_many_people_are_read_whole(maya, hosted):
         owner.execute("select private.make_account(user_id) from unnest(%s) user_id", [crowd])
         owner.execute(role, ["admin", maya.user_id])
         try:
-            administration, people, total = Administration(maya.calls), [], 1
+            administration, people, total = Administration(maya.calls, lambda _: None), [], 1
             while len(people) < total:
                 order = PeopleOrder.EMAIL
                 page = administration.people("", order, is_descending=False, skip=len(people))

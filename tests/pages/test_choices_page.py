@@ -135,7 +135,8 @@ def test_over_budget_offers_a_cheaper_model_and_policy(open_app, database, model
 
     offered = [button.label for button in app.button if str(button.key).startswith(("use-", "sw"))]
     assert offered == ["Use cheap", "Switch to Recent only"]
-    assert "limits maya@daybook.test --daily" in app.code[0].value
+    links = {link.proto.label: link.proto.query_string for link in app.get("page_link")}
+    assert links["Raise the limit"] == "tab=Users"
     pressed(app, "use-cheap")
     assert list(app.warning) == []
     send(app, "When?")

@@ -118,6 +118,10 @@ def test_download_has_the_chosen_days(open_usage, database):
         ),
         ({"spent_this_month": 10_000_000}, "This month's budget is used up. Resets on"),
         ({"daily_tokens": 100, "tokens_today": 95}, "Today's token limit is nearly used up: 95 of"),
+        (
+            {"deployment_share": 0.95},
+            "This month's shared budget is nearly used up: 95 %. Resets on",
+        ),
     ],
 )
 def test_limit_that_is_near_is_told_before_anything_is_typed(open_app, maya, used, said):

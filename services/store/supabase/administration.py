@@ -1,6 +1,7 @@
 """Users as an admin may see and change them: counts, costs, limits and roles, never content."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -26,6 +27,9 @@ class Administration:
     """What an admin may do. All methods raise NotFound for other users, and for users who are gone."""
 
     calls: UserCalls = field(repr=False)
+    stop_turns: Callable[
+        [UserId], None
+    ]  # those of a user that this process streams, until they are settled
 
     def people(
         self,
@@ -83,15 +87,24 @@ class Administration:
 
     def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
         """Shut the account and end its sessions and live turns, or open it again. Raise LastAdmin."""
+        if is_suspended:
+            self._stop_turns(user_id)
         self.calls.do("suspend", person=user_id, suspended=is_suspended)
 
     def sign_out(self, user_id: UserId) -> None:
         """End all sessions of a user, and their live turns."""
+        self._stop_turns(user_id)
         self.calls.do("sign_out_everywhere", person=user_id)
 
     def delete(self, user_id: UserId) -> None:
         """Delete an account: its keys at once, its rows soon, its numbers never. Raise LastAdmin."""
+        self._stop_turns(user_id)
         self.calls.do("delete_person", person=user_id)
+
+    def _stop_turns(self, user_id: UserId) -> None:
+        """Have the replies of a user charged at their cost: what ends with the session costs all that was reserved."""
+        self.deployment()  # raises NotFound for all but admins
+        self.stop_turns(user_id)
 
     def database_state(self) -> DatabaseState:
         began = time.monotonic()
