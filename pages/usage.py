@@ -1,6 +1,6 @@
 """The usage page: what a user has spent against the limits, by day and model, by chat, and by purpose."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 
 import streamlit as st
@@ -39,18 +39,27 @@ def _draw_usage(person: PersonServices, days: tuple[date, date]) -> None:
     ids = [one.conversation_id for one in report.conversations if one.conversation_id]
     titles: dict[ConversationId | None, str]
     titles = {one.id: one.title for one in person.store.conversations.some(ids)}
-    chats = [(titles.get(one.conversation_id, _DELETED), one) for one in report.conversations]
-    purposes = [(_PURPOSES[one.purpose], one) for one in report.purposes]
+    chats = [
+        (titles[one.conversation_id], [one])
+        for one in report.conversations
+        if one.conversation_id in titles
+    ]
+    if deleted := [one for one in report.conversations if one.conversation_id not in titles]:
+        chats.append((_DELETED, deleted))
+    purposes = [(_PURPOSES[one.purpose], [one]) for one in report.purposes]
     with st.container(gap="large"):
         _draw_sums("Chat", words.MESSAGES, "usage-table", chats)
         _draw_sums("Used for", "Requests", "purposes-table", purposes)
 
 
-def _draw_sums(noun: str, counted: str, key: str, named: Iterable[tuple[str, UsageSum]]) -> None:
+def _draw_sums(
+    noun: str, counted: str, key: str, named: Iterable[tuple[str, Sequence[UsageSum]]]
+) -> None:
     rows: list[dict[str, object]] = []
-    for name, one in named:
-        figures = usage_chart.sums([one])
-        turns, cost = figures.pop(words.MESSAGES), one.cost_micro / words.MILLION
+    for name, parts in named:
+        figures = usage_chart.sums(parts)
+        turns = figures.pop(words.MESSAGES)
+        cost = sum(one.cost_micro for one in parts) / words.MILLION
         rows.append({noun: name, words.COST: cost, counted: turns, **figures})
     columns = {noun: st.column_config.TextColumn(width=200)}
     tables.draw(rows, key, f"Cost and tokens by {noun.lower()}", columns=columns)

@@ -10,7 +10,7 @@ from pages._parts import words
 from pages._parts.elements import row
 from pages._session import attempt
 from services.domain.accounts import NO_CAP, LimitChanges, Limits
-from services.errors import Cap
+from services.errors import BadInput, Cap
 
 Save = Callable[[Mapping[str, int | None]], object]
 _MOST = {  # micro-dollars, tokens and turns
@@ -30,7 +30,7 @@ class Number:
     label: str
     stored: int | None
     most: int
-    empty: str = ""  # in the empty field; without it the field cannot be emptied
+    empty: str = ""  # in the empty field; without it a number is needed
     least: int = 0
 
     @property
@@ -43,13 +43,13 @@ class Number:
 
     def draw(self, form: str) -> None:
         key = self.key(form)
-        # not as its value: a field that has one cannot be emptied
+        # not as its value: a field that has one is that again, or 0, once it is emptied
         st.session_state.setdefault(key, self._shown(self.stored))
         st.number_input(
             f"{self.label} ($)" if self._is_amount else self.label,
             self._shown(self.least),
             self._shown(self.most),
-            None if self.empty else "min",
+            None,
             format="%.10g" if self._is_amount else None,
             key=key,
             placeholder=self.empty,
@@ -57,7 +57,10 @@ class Number:
         )
 
     def entered(self, form: str) -> int | None:
+        """The number, or None. Raise BadInput if one is needed."""
         value: float | None = st.session_state[self.key(form)]
+        if value is None and not self.empty:
+            raise BadInput(f"Enter a number: {self.label}.")
         return None if value is None else round(value * (words.MILLION if self._is_amount else 1))
 
     def _shown(self, value: int | None) -> float | None:
@@ -96,12 +99,21 @@ def draw_limits(
 ) -> None:
     """Draw the form of the *stored* limits of users; None: all fields are empty, which changes nothing.
 
-    An emptied field of tokens is no limit, of others no change.
+    An emptied field of tokens is no limit; the others need a number.
     """
-    empty = "No limit" if stored else "Unchanged"
+    empty = {"daily_cap_tokens": "No limit"} if stored else dict.fromkeys(_MOST, "Unchanged")
     before = {name: stored and getattr(stored, name) for name in _MOST}
     fields = [
-        Number(name, words.LIMIT_NAMES[name], before[name], most, empty)
+        Number(
+            name,
+            words.LIMIT_NAMES[name],
+            before[name],
+            most,
+            empty.get(name, ""),
+            least=int(
+                name.startswith("max_") and before[name] != 0
+            ),  # no message at all: that is to suspend
+        )
         for name, most in _MOST.items()
     ]
 
@@ -112,5 +124,5 @@ def draw_limits(
         save(LimitChanges(**changed))
 
     day, month = words.resets(Cap.DAILY), words.resets(Cap.MONTHLY)
-    resets = f"{words.DAILY_LIMIT}: {day}. {words.MONTHLY_LIMIT}: {month}."
+    resets = f"Limits a day: {day}. {words.MONTHLY_LIMIT}: {month}."
     draw(form, title, fields, save_changes, f"{caption} {resets}")

@@ -71,8 +71,10 @@ def _written_price(dollars: float) -> str:
 
 
 def _draw_prices(info: ModelInfo) -> None:
+    is_known = info.price_source is not PriceSource.UNKNOWN
     fields = [
-        forms.Number(name, label, getattr(info, name), _MOST) for name, label in _PRICES.items()
+        forms.Number(name, label, getattr(info, name) if is_known else None, _MOST)
+        for name, label in _PRICES.items()
     ]
 
     def save(entered: Mapping[str, int | None]) -> None:

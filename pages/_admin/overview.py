@@ -9,6 +9,7 @@ from pages._parts.elements import draw_metrics
 from services.bootstrap import PersonServices
 from services.domain import UserId
 from services.domain.accounts import DeploymentSettings
+from services.errors import Cap
 
 
 def draw(person: PersonServices) -> None:
@@ -49,3 +50,5 @@ def _draw_costs(settings: DeploymentSettings) -> None:
             words.COST_THIS_MONTH: words.dollars(settings.spent_this_month_micro) + of,
         }
     )
+    if of:
+        st.caption(f"{words.resets(Cap.DEPLOYMENT)}.")

@@ -9,6 +9,7 @@ from pages._parts import words
 from pages._session import find_person, person_services
 from services.bootstrap import PersonServices
 from services.domain.accounts import LimitChanges
+from services.errors import Cap
 
 _RETENTION = (
     "Days after the last message. Users are warned for 14 days above their list of chats;"
@@ -22,7 +23,7 @@ def draw(person: PersonServices) -> None:
     title, caption = "Limits of new users", "Users who have an account keep theirs."
     forms.draw_limits("default", title, settings.defaults, _set_defaults, caption)
     spent = words.dollars(settings.spent_this_month_micro)
-    caption = f"{spent} of it used this month. At the limit nobody can send messages."
+    caption = f"{spent} of it used this month. At the limit nobody can send messages. {words.resets(Cap.DEPLOYMENT)}."
     most, stored = 10**15, settings.monthly_cap_micro
     cap = forms.Number("monthly_cap_micro", words.MONTHLY_LIMIT, stored, most, "No limit")
     forms.draw("deployment", "Limit of all users together", [cap], _set_deployment, caption)

@@ -24,14 +24,18 @@ _LINK = "invitation-code"  # in the session state: shown until it is dismissed
 def draw(person: PersonServices) -> None:
     """Draw the mode, the form of an invitation, its link, and the list."""
     draw_choice("Who can create an account", _MODES, person.sign_ups.mode(), _set_mode)
-    with st.form("invitation-form"):
-        with row():
-            st.text_input("E-mail (optional)", key="invitation-email", width=260)
-            key, form = "invitation-role", str.capitalize
-            st.selectbox("Role", AccountRole, format_func=form, key=key, width=170)
-        st.form_submit_button("Create invitation", type="primary", on_click=attempt, args=[_invite])
-    if code := st.session_state.get(_LINK):
+    if code := st.session_state.get(
+        _LINK
+    ):  # in place of the form: a double click makes one invitation
         _draw_link(str(code))
+    else:
+        with st.form("invitation-form"):
+            with row():
+                st.text_input("E-mail (optional)", key="invitation-email", width=260)
+                key, form = "invitation-role", str.capitalize
+                st.selectbox("Role", AccountRole, format_func=form, key=key, width=170)
+            create = "Create invitation"
+            st.form_submit_button(create, type="primary", on_click=attempt, args=[_invite])
     if invitations := person.sign_ups.invitations():
         _draw_invitations(invitations)
     else:
@@ -77,6 +81,8 @@ def _set_mode(mode: SignUps) -> None:
 
 
 def _invite() -> None:
+    if _LINK in st.session_state:
+        return
     email, role = st.session_state["invitation-email"], st.session_state["invitation-role"]
     st.session_state[_LINK] = find_person().sign_ups.invite(email, AccountRole(role))
     st.session_state["invitation-email"] = ""

@@ -28,6 +28,9 @@ _ACTIONS = {
     "sign_ups.set": "Sign-ups changed",
 }
 _VALUES = words.LIMIT_NAMES | {
+    "input_micro": "Input price",
+    "cached_input_micro": "Price of cached input",
+    "output_micro": "Output price",
     "refuses_unknown_prices": "Refused",
     "retention_days": "Days unused",
     "sign_ups": "Mode",

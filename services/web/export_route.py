@@ -112,7 +112,7 @@ class ExportRoutes:
     def _endpoint(
         self, write: Callable[[AppSession, Request], Response], page: str
     ) -> Callable[[Request], Awaitable[Response]]:
-        """Answer with what *write* returns; after an AppError redirect to *page*, which says why."""
+        """Answer with what *write* returns; after an AppError redirect to *page*."""
 
         async def answer(request: Request) -> Response:
             if not self.origin.is_same_origin(request):

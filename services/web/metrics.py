@@ -14,7 +14,7 @@ _SECONDS = (0.1, 0.2, 0.4, 0.8, 1.5, 3, 6, 12, 30, 60, 180)
 _DIRECTIONS = {"in": "prompt_tokens", "cached": "cached_tokens", "out": "reply_tokens"}
 # events that are no error
 _USUAL = {
-    "turn.begun", "turn.adopted", "summary.made", "title.made", "facts.noted", "session.started", "account.deleted", "store.back",
+    "turn.adopted", "summary.made", "title.made", "facts.noted", "session.started", "account.deleted", "store.back",
 }  # fmt: skip
 
 
@@ -53,8 +53,10 @@ class Metrics:
         turn = measures.get("turn")
         if event == "turn.begun":
             self._live.add(turn)
-        elif event == "turn.finished":
+            return
+        if event in ("turn.finished", "turn.lost"):
             self._live.discard(turn)
+        if event == "turn.finished":
             self._count_turn(measures)
         elif event not in _USUAL:
             self._errors.labels(event).inc()

@@ -128,8 +128,26 @@ def test_limits_of_a_user_are_changed(open_user, ruth, jonas):
 def test_limits_say_when_they_reset(open_tab, open_user, place):
     app = open_user() if place == "Users" else open_tab(place)
 
-    (resets,) = [one.value for one in app.caption if "Daily limit: Resets " in one.value]
+    (resets,) = [one.value for one in app.caption if "Limits a day: Resets " in one.value]
     assert resets.count("(your time)") == 2
+
+
+def test_shared_limit_says_when_it_resets(open_tab, ruth):
+    administration = ruth.administration
+    administration.settings = replace(administration.settings, monthly_cap_micro=5_000_000)
+
+    for place in ("Overview", "Settings"):
+        assert any("Resets on" in one.value for one in open_tab(place).caption)
+
+
+def test_limit_on_cost_is_not_emptied(open_user, ruth):
+    app = open_user()
+
+    field(app, "Monthly limit ($)").set_value(None)
+    app.button[[one.label for one in app.button].index("Save")].click().run()
+
+    assert "Enter a number: Monthly limit." in [one.value for one in app.warning]
+    assert ruth.administration.changed == []
 
 
 def test_limit_on_tokens_is_lifted(open_user, ruth, jonas):

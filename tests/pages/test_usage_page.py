@@ -30,18 +30,19 @@ def test_usage_is_shown_by_chat_and_purpose(open_usage, database):
     database.conversations.discard(gone, 1)
     database.let_pass(2)
     database.sweep()
+    database.conversations.discard(database.hold("Lake", "Seven", "Eight"), 60)
 
     app = open_usage()
 
     chats, purposes = tables(app)
     assert [(row["Chat"], row["Messages"]) for row in chats] == [
         ("Garden", 2),
-        ("Deleted and temporary chats", 1),
+        ("Deleted and temporary chats", 2),
     ]
     (replies,) = purposes
-    assert (replies["Used for"], replies["Requests"]) == ("Replies", 3)
-    assert replies["Input tokens"] == 3 * USAGE.prompt
-    assert replies["Cost"] == 3 * COST_MICRO / 1_000_000
+    assert (replies["Used for"], replies["Requests"]) == ("Replies", 4)
+    assert replies["Input tokens"] == 4 * USAGE.prompt
+    assert replies["Cost"] == 4 * COST_MICRO / 1_000_000
 
 
 def test_chart_follows_the_chosen_figure(open_usage, database):
