@@ -69,7 +69,7 @@ def _drop_caches() -> None:
 def _draw_database(person: PersonServices, stored: StoredData) -> None:
     until = "until you delete it"
     if days := person.account.retention_days:
-        until += f", chats for {words.count(days, 'day')} after their last use at most"
+        until += f", chats for {words.number(days)} days after their last use at most"
     sentences = [f"Everything you keep is stored encrypted {until}."]
     if stored.archived:
         sentences.append(f"{words.number(stored.archived)} of the chats are archived.")

@@ -304,7 +304,7 @@ class FakePerson:
         self.database, self.model = database, model
         self.email, self.role = email, role
         self.temporary, self.export = [], None
-        self.expiring = None  # conversations
+        self.expiring = self.retention_days = None  # conversations
         self.administration = FakeAdministration(
             [a_person("jonas@daybook.test")], role is AccountRole.ADMIN
         )
@@ -361,6 +361,7 @@ class FakePerson:
             daily_cap_tokens=ledger.daily_tokens,
             tokens_today=ledger.tokens_today,
             expiring=self.expiring,
+            retention_days=self.retention_days,
             deployment_share=ledger.deployment_share,
         )
 

@@ -29,7 +29,7 @@ def test_refused_message_goes_on_with_a_cheaper_model(make_app, browser):
         maya.asks_in_vain("How do I prune a pear?")
         maya.sees("Not enough of today's budget left: a short reply could cost $0.00")
         link = maya.page.get_by_role("link", name="Raise the limit")
-        expect(link).to_have_attribute("href", re.compile(r"/admin\?tab=Users$"))
+        expect(link).to_have_attribute("href", re.compile(r"\badmin\?tab=Users$"))
         maya.page.get_by_role("button", name="Use gpt-4.1-nano").click()
         expect(maya.picker).to_contain_text("gpt-4.1-nano")
         expect(maya.composer).to_have_value("How do I prune a pear?")

@@ -52,6 +52,14 @@ def test_diagram_has_the_figures_of_each_layer(open_data, database, maya):
     assert f"{2 * USAGE.prompt:,} tokens sent" in texts
 
 
+def test_page_says_when_unused_chats_are_deleted(open_data, maya):
+    maya.retention_days = 90
+
+    assert "until you delete it, chats for 90 days after their last use at most." in said(
+        open_data()
+    )
+
+
 def test_clearing_server_memory_leaves_no_opened_chat(open_data, database, maya):
     maya.store.conversations.thread(database.hold("Garden", "One", "Two"))
 
