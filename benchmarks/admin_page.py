@@ -152,7 +152,8 @@ def query_times(world: World, calls: int) -> dict[str, tuple[float, float]]:
     """The median and the slowest of *calls* of each query, in milliseconds."""
     admin = world.make_admin(world.person())
     busiest = world.one(
-        "select user_id from private.usage_by_day group by user_id order by sum(turns) desc limit 1"
+        "select user_id from private.usage_by_day where user_id <> private.everybody()"
+        " group by user_id order by sum(turns) desc limit 1"
     )
     return {name: _timed(query, calls) for name, query in _queries(admin, busiest).items()}
 
