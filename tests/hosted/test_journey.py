@@ -1,9 +1,14 @@
 """A person's day on hosted's parts, with two app processes."""
 
 import re
+from zipfile import ZipFile
 
 from playwright.sync_api import expect
 
+from tests.journeys.admins import look_after
+from tests.journeys.test_usage import (
+    test_message_is_found_in_the_usage_and_its_file as test_message_is_found_in_the_usage_here_too,  # noqa: F401
+)
 from tests.stack.apps import running
 
 SLOWLY = "[[tokens=40 rate=12]]"
@@ -68,3 +73,27 @@ def test_a_day_on_two_processes(app, make_hosted_app, open_rig, person):
         ).fetchall()
     assert len(costs) == 6
     assert all(micro > 0 for (micro,) in costs)
+
+
+def test_admin_looks_after_people_and_exports_everything(app, open_rig, person):
+    maya, admin = person(), person("admin")
+    for one in (maya, admin):
+        one.signs_up()
+    with open_rig.connect() as rows:
+        promotion = "update private.roles set role = 'admin' where user_id = (select id from auth.users where email = %s)"
+        rows.execute(promotion, [admin.email])
+    maya.asks("Count me in")
+    maya.hears_all_of("You said:")
+    admin.signs_out()  # a session knows its role for some seconds
+    admin.signs_in()
+    admin.visit("/admin")
+    admin.sees("Active users")
+
+    look_after(admin, maya)
+
+    admin.visit("/data")
+    with admin.page.expect_download() as download:
+        admin.page.get_by_role("button", name="Export everything", exact=True).click()
+    with ZipFile(download.value.path()) as archive:
+        assert archive.testzip() is None
+        assert "manifest.json" in archive.namelist()

@@ -6,6 +6,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
+from tests.journeys.admins import look_after
 from tests.journeys.conftest import ADMIN
 from tests.journeys.people import FOR_EVER, SECONDS
 from tests.journeys.seeds import database
@@ -116,33 +117,7 @@ def test_first_account_sees_usage_and_sets_limits(person, maya):
     admin.page.locator(".st-key-account-menu button").click()
     admin.page.get_by_role("link", name="Admin").click()
     admin.sees("Active users")
-    for tab, content in (("Settings", "Limits of new users"), ("Health", "API and network")):
-        admin.page.get_by_role("tab", name=tab).click()
-        admin.sees(content)
-    admin.page.get_by_role("tab", name="Users").click()
-    expect(admin.page.locator(".st-key-usage-table")).to_contain_text(maya.email)
-    admin.page.get_by_test_id("stDataFrame").hover()  # for its toolbar
-    expect(admin.page.get_by_role("button", name="Search: ")).to_be_visible()
-    expect(admin.page.get_by_role("button", name="Download as CSV")).to_have_count(0)
-    assert "Count me in" not in admin.page.content()
-    admin.page.get_by_label("Search users").fill(maya.email)
-    admin.page.keyboard.press("Enter")
-    admin.page.locator(".st-key-chosen-users input").fill(maya.email)
-    admin.page.get_by_role("option", name=maya.email).click()
-    admin.page.keyboard.press("Escape")
-    admin.page.get_by_label("Daily limit ($)").fill("3.5")
-    admin.page.get_by_role("button", name="Save").click()
-    admin.sees("saved.")
-    admin.page.get_by_role("button", name="Suspend").click()
-    expect(admin.page.get_by_role("button", name="Restore access")).to_be_visible()
-    maya.page.reload()
-    maya.is_asked_to_sign_in()
-    admin.page.get_by_role("button", name="Restore access").click()
-    expect(admin.page.get_by_role("button", name="Suspend")).to_be_visible()
-    admin.page.get_by_role("tab", name="Audit").click()
-    table = admin.page.locator(".st-key-audit-table")
-    for text in (maya.email, "Suspended: no", "Daily limit: $1.00 → $3.50"):
-        expect(table).to_contain_text(text)
+    look_after(admin, maya)
 
 
 @pytest.fixture
