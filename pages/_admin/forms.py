@@ -110,9 +110,8 @@ def draw_limits(
             before[name],
             most,
             empty.get(name, ""),
-            least=int(
-                name.startswith("max_") and before[name] != 0
-            ),  # no message at all: that is to suspend
+            # no message at all: that is to suspend
+            least=int(name.startswith("max_") and before[name] != 0),
         )
         for name, most in _MOST.items()
     ]

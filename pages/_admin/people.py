@@ -120,7 +120,8 @@ def _draw_limits(users: Sequence[UserUsage], stored: Limits | None) -> None:
             find_person().administration.set_limits(user.user_id, changes)
 
     whose = safe_md.label(users[0].email) if stored else words.count(len(users), "user")
-    forms.draw_limits("user", f"Limits of {whose}", stored, save)
+    form = "-".join(["limits", *(str(user.user_id) for user in users)])  # or others got its entries
+    forms.draw_limits(form, f"Limits of {whose}", stored, save)
 
 
 def _draw_suspend(users: Sequence[UserUsage], *, is_suspended: bool) -> None:

@@ -113,6 +113,17 @@ def test_limits_changed_elsewhere_are_in_the_form(open_user, ruth, jonas):
     assert field(app.run(), "Daily limit ($)").value == 50
 
 
+def test_unsaved_limit_is_not_that_of_the_next_user(open_user, ruth):
+    kim = a_person("kim@daybook.test")
+    ruth.administration.users.append(kim)
+    app = open_user()
+    field(app, "Daily limit ($)").set_value(2.5).run()
+
+    app.multiselect(key="chosen-users").set_value([kim.user_id]).run()
+
+    assert field(app, "Daily limit ($)").value == 1
+
+
 def test_limits_of_a_user_are_changed(open_user, ruth, jonas):
     app = open_user()
 

@@ -27,9 +27,8 @@ class Administration:
     """What an admin may do. All methods raise NotFound for other users, and for users who are gone."""
 
     calls: UserCalls = field(repr=False)
-    stop_turns: Callable[
-        [UserId], None
-    ]  # those of a user that this process streams, until they are settled
+    # of those turns of a user that this process streams, until they are settled
+    stop_turns: Callable[[UserId], None]
 
     def people(
         self,
