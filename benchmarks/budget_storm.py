@@ -440,6 +440,10 @@ class Observer:
 
     def _bind_deployment(self) -> None:
         with self._admin.transaction():
+            # a budget in use would keep its loan, and the cap be larger by it
+            self._admin.execute(
+                "select private.lock_budget(user_id) from private.budgets order by user_id"
+            )
             self._admin.execute("select private.lock_deployment(), private.recall_loans(null)")
             self._admin.execute(
                 "update private.deployment set monthly_cap_micro = %s + lent + ("
