@@ -144,7 +144,7 @@ def fill(admin: psycopg.Connection, people: int, turns: int) -> None:
         "update private.budgets set last_active_at = now() - random() * interval '90 days'"
     )
     for _ in range(DAYS):  # as the sweep has, a day at a time
-        admin.execute("select private.add_up_day()")
+        admin.execute("select private.make_day_totals()")
     admin.execute("vacuum analyze")  # as autovacuum would have, in 90 days
 
 
@@ -152,7 +152,7 @@ def query_times(world: World, calls: int) -> dict[str, tuple[float, float]]:
     """The median and the slowest of *calls* of each query, in milliseconds."""
     admin = world.make_admin(world.person())
     busiest = world.one(
-        "select user_id from private.usage_by_day where user_id <> private.everybody()"
+        "select user_id from private.usage_by_day where user_id <> private.all_users()"
         " group by user_id order by sum(turns) desc limit 1"
     )
     return {name: _timed(query, calls) for name, query in _queries(admin, busiest).items()}
@@ -248,7 +248,7 @@ def rollup_ratios(world: World, address: str, pairs: int) -> list[float]:
             seconds: dict[str, float] = {}
             for how in order:
                 world.admin.execute(
-                    f"alter table private.ledger {how} trigger the_ledger_is_added_up"
+                    f"alter table private.ledger {how} trigger ledger_is_added_to_usage"
                 )
                 _take_turn(caller, conversation)  # makes its plans anew
                 began = time.perf_counter()

@@ -1,10 +1,10 @@
--- Usage: the ledger added up by user, day, model and purpose, and its readers.
+-- Usage: the sums of the ledger by user, day, model and purpose, and their readers.
 --
--- A trigger of the ledger keeps the sums, so no reader adds up the ledger and none can differ from it. Each turn changes a
--- row of its own user alone, whose budget is locked: one row that users share would be waited for in every turn.
+-- A trigger of the ledger keeps the sums in `usage_by_day`, so they cannot differ from the ledger. A turn changes only rows
+-- of its own user, whose budget it has locked: with a row that all users share, every turn would wait for the others.
 
 create table private.usage_by_day (         -- outlives the person, as the ledger does
-  user_id uuid not null,                    -- or everybody(), for days that are over
+  user_id uuid not null,                    -- or all_users(), for days that are over
   day date not null,                        -- UTC
   model text not null,
   purpose text not null,
@@ -26,17 +26,19 @@ create index on private.usage_by_day (day);
 create function private.bucket_of(ms integer) returns integer language sql immutable
 return case when ms is null then 0 else 1 + floor(ln(greatest(ms, 1)) / ln(1.1))::integer end;
 
--- The user id of the sums of everybody: a reader of 90 days would add up half a million rows. The sweep makes them, day
--- after day, three days late, when every call that settles in such a day knows that it is late and counts there too.
-create function private.everybody() returns uuid language sql immutable
+-- Return the user id under which `usage_by_day` has the totals of all users: without them a report of 90 days would add up
+-- half a million rows. The sweep makes the totals of a day once it is three days old. From then on `add_to_usage` adds
+-- the entries that come later to the totals as well.
+create function private.all_users() returns uuid language sql immutable
 return '00000000-0000-0000-0000-000000000000'::uuid;
 
--- The last day whose sums are made. The lock "daybook: usage of all" holds it.
-create function private.added_up_to() returns date language sql stable begin atomic
-  select coalesce(max(day), '-infinity') from private.usage_by_day where user_id = private.everybody();
+-- Return the last day that has totals. It changes only under the advisory lock "daybook: usage of all".
+create function private.last_total_day() returns date language sql stable begin atomic
+  select coalesce(max(day), '-infinity') from private.usage_by_day where user_id = private.all_users();
 end;
 
-create function private.add_up() returns trigger language plpgsql as $$
+-- Add a new entry of the ledger to the sums of its user, and to the totals of its day if they are made already.
+create function private.add_to_usage() returns trigger language plpgsql as $$
 declare
   users uuid[] := array[new.user_id];
   counted uuid;
@@ -45,9 +47,10 @@ declare
   is_timed integer := (new.kind <> 'lapsed')::integer;   -- one that is finished late is timed then
 begin
   if new.day < (clock_timestamp() at time zone 'utc')::date - 1 then
+    -- or `make_day_totals` would miss an entry that is not committed yet
     perform pg_advisory_xact_lock_shared(hashtext('daybook: usage of all'));
-    if new.day <= private.added_up_to() then
-      users := users || private.everybody();
+    if new.day <= private.last_total_day() then
+      users := users || private.all_users();
     end if;
   end if;
   foreach counted in array users loop       -- not by `unnest`, which costs every turn more
@@ -68,11 +71,11 @@ begin
   return null;
 end $$;
 
-create trigger the_ledger_is_added_up after insert on private.ledger
-  for each row execute function private.add_up();
+create trigger ledger_is_added_to_usage after insert on private.ledger
+  for each row execute function private.add_to_usage();
 
--- Make the sums of one day; the sweep calls it again and again.
-create function private.add_up_day() returns void language plpgsql as $$
+-- Make the totals of the next day that is at least three days old. The sweep calls it.
+create function private.make_day_totals() returns void language plpgsql as $$
 declare
   due date;
   timed record;
@@ -81,9 +84,9 @@ begin
     return;
   end if;
   select min(day) into due from private.usage_by_day
-  where day > private.added_up_to() and day < (clock_timestamp() at time zone 'utc')::date - 2;
+  where day > private.last_total_day() and day < (clock_timestamp() at time zone 'utc')::date - 2;
   insert into private.usage_by_day
-  select private.everybody(), due, model, purpose, sum(turns), sum(failed), sum(interrupted), sum(tokens_in),
+  select private.all_users(), due, model, purpose, sum(turns), sum(failed), sum(interrupted), sum(tokens_in),
     sum(tokens_cached), sum(tokens_out), sum(cost_micro), '{}'
   from private.usage_by_day where day = due group by model, purpose;
   for timed in
@@ -93,7 +96,7 @@ begin
     group by model, purpose, bucket
   loop
     update private.usage_by_day set first_tokens[timed.bucket] = timed.turns
-    where user_id = private.everybody() and day = due and model = timed.model and purpose = timed.purpose;
+    where user_id = private.all_users() and day = due and model = timed.model and purpose = timed.purpose;
   end loop;
 end $$;
 
@@ -107,25 +110,25 @@ begin
   end if;
 end $$;
 
--- The usage of *person*, or of everybody (null), from *first_day* to *last_day*.
+-- The usage of *person*, or of all users (null), from *first_day* to *last_day*.
 --   days           by day and model; turns are messages
 --   purposes       turns are calls
 --   active_users   who had a message answered, or tried to
 --   failed, interrupted, first_token_ms, first_token_p95_ms    of messages; times within 5 %, null: none was streamed
--- (A plan for any days at all would read 90 of them by the index of one.)
+-- force_custom_plan: the generic plan reads 90 days by the index that is right for one.
 create function private.usage_of(person uuid, first_day date, last_day date) returns jsonb
 language plpgsql stable set plan_cache_mode = force_custom_plan as $$
 declare
-  added_up_to date := private.added_up_to();
+  last_total date := private.last_total_day();
 begin
   perform private.check_days(first_day, last_day);
   return (
     with used as materialized (
       select * from private.usage_by_day
-      where user_id = coalesce(person, private.everybody()) and day between first_day and last_day
+      where user_id = coalesce(person, private.all_users()) and day between first_day and last_day
       union all
       select * from private.usage_by_day
-      where person is null and day between greatest(first_day, added_up_to + 1) and last_day
+      where person is null and day between greatest(first_day, last_total + 1) and last_day
     ), sums as (                            -- by day and model, and by purpose
       select day, model, purpose, sum(failed) as failed, sum(interrupted) as interrupted,
         case grouping(purpose) when 0 then sum(turns) else coalesce(sum(turns) filter (where purpose = 'reply'), 0) end
@@ -146,7 +149,7 @@ begin
         jsonb_agg(to_jsonb(sums) order by cost_micro desc, turns desc) filter (where day is null), '[]'),
       'active_users', (
         select count(distinct user_id) from private.usage_by_day   -- read from the primary key alone
-        where day between first_day and last_day and purpose = 'reply' and user_id <> private.everybody()
+        where day between first_day and last_day and purpose = 'reply' and user_id <> private.all_users()
           and (person is null or user_id = person)
       ),
       'failed', coalesce(sum(failed) filter (where purpose = 'reply'), 0),

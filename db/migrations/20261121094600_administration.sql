@@ -110,7 +110,7 @@ begin
       'spent_today_micro', coalesce(sum(cost_micro) filter (where day = today), 0),
       'spent_this_month_micro', coalesce(sum(cost_micro), 0))
     from private.settings cross join private.deployment
-    left join private.usage_by_day on day >= date_trunc('month', today)::date and user_id <> private.everybody()
+    left join private.usage_by_day on day >= date_trunc('month', today)::date and user_id <> private.all_users()
     group by settings.id, deployment.id
   );
 end $$;

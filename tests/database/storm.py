@@ -260,14 +260,14 @@ MUST_BE_ZERO = {
       select count(*) from public.turns where 1 <> (
         select count(*) from private.ledger where turn_id = turns.id and kind in ('charge', 'lapsed'))""",
     "usage by day that is not the ledger's": """
-      select count(*) from (select * from private.usage_by_day where user_id <> private.everybody()) kept full join (
+      select count(*) from (select * from private.usage_by_day where user_id <> private.all_users()) kept full join (
         select user_id, day, model, purpose, sum(micro) as spent, sum(tokens_out) as said,
           count(*) filter (where kind <> 'adjust') as begun
         from private.ledger group by user_id, day, model, purpose) used using (user_id, day, model, purpose)
       where (cost_micro, tokens_out, turns) is distinct from (spent::bigint, said::bigint, begun)""",
     "days added up that are not the ledger's": """
       select count(*) from (
-        select day, sum(cost_micro) as sum from private.usage_by_day where user_id = private.everybody() group by day) added_up
+        select day, sum(cost_micro) as sum from private.usage_by_day where user_id = private.all_users() group by day) added_up
       where sum <> (select sum(micro) from private.ledger where ledger.day = added_up.day)""",
     "turns corrected twice": """
       select count(*) from (

@@ -68,7 +68,7 @@ def test_days_that_are_over_are_added_up_once_and_corrected(world, admin, maya):
     world.sweep()
 
     added_up = (
-        "select sum(cost_micro) from private.usage_by_day where user_id = private.everybody()"
+        "select sum(cost_micro) from private.usage_by_day where user_id = private.all_users()"
     )
     assert world.one(added_up) == 490
     assert found() == before
