@@ -35,10 +35,18 @@ create function private.sign_up_mode() returns text language sql stable begin at
   from private.settings;
 end;
 
+-- The state of an invitation. It is good only as long as its maker is an admin, who else could come back by it.
+create function private.state_of(invitation private.invitations) returns text language sql stable
+return case
+  when invitation.used_at is not null then 'used'
+  when invitation.revoked_at is not null or not private.is_admin(invitation.made_by) then 'revoked'
+  when invitation.expires_at <= clock_timestamp() then 'expired'
+  else 'open'
+end;
+
 create function private.find_invitation(code text, address text) returns setof uuid language sql stable begin atomic
   select id from private.invitations
-  where code_hash = code and used_at is null and revoked_at is null and expires_at > clock_timestamp()
-    and (email is null or lower(email) = lower(address));
+  where code_hash = code and private.state_of(invitations) = 'open' and (email is null or lower(email) = lower(address));
 end;
 
 -- The mode of sign-ups, and whether *invitation* (the hash of its code) is good for *address*.
@@ -87,9 +95,7 @@ declare
   made uuid;
 begin
   perform private.require_admin(me);
-  if (
-    select count(*) from private.invitations where used_at is null and revoked_at is null and expires_at > now()
-  ) >= 500 then
+  if (select count(*) from private.invitations where private.state_of(invitations) = 'open') >= 500 then
     return private.answer(false, 'too_many');
   end if;
   insert into private.invitations (code_hash, email, role, made_by) values (code, address, new_role, me)
@@ -116,11 +122,9 @@ create function private.list_invitations(me uuid) returns table (
 begin
   perform private.require_admin(me);
   return query
-    select known.id, known.email, known.role, known.created_at, known.expires_at, case
-        when used_at is not null then 'used' when revoked_at is not null then 'revoked'
-        when known.expires_at <= now() then 'expired' else 'open' end
-    from private.invitations known
-    order by used_at is null and revoked_at is null and known.expires_at > now() desc, known.created_at desc
+    select known.id, known.email, known.role, known.created_at, known.expires_at, state_now
+    from private.invitations known cross join lateral private.state_of(known) state_now
+    order by state_now = 'open' desc, known.created_at desc
     limit 500;
 end $$;
 

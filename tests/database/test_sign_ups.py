@@ -91,8 +91,11 @@ def test_invitation_admits_one_account_with_its_role(world, admin):
         "update private.invitations set expires_at = now() where true",
         "update private.invitations set revoked_at = now() where true",
         "update private.invitations set email = 'omar@elsewhere.test' where true",
+        "update private.roles set role = 'user' where true",
+        "update private.roles set suspended_at = now() where true",
+        "delete from auth.users where id = (select made_by from private.invitations)",
     ],
-    ids=["expired", "revoked", "for another address"],
+    ids=["expired", "revoked", "for another address", "of a former", "of a suspended", "of a gone"],
 )
 def test_spoilt_invitation_admits_nobody(world, admin, spoil):
     code, omar = invite(admin), stranger(world)
@@ -102,6 +105,14 @@ def test_spoilt_invitation_admits_nobody(world, admin, spoil):
     assert start(omar, code) == UNINVITED
     checked = world.anon.call("sign_ups", invitation=code, address=f"{omar.id}@daybook.test")
     assert checked == {"ok": True, "mode": "invited", "is_invited": False}
+
+
+def test_invitation_of_a_former_admin_is_listed_as_revoked(world, admin):
+    invite(admin)
+    other = world.make_admin(world.person())
+    world.suspend(admin)
+
+    assert listed(other) == [(None, "user", "revoked")]
 
 
 def test_invitation_for_an_address_ignores_its_case(world, admin):
