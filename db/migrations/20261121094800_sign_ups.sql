@@ -115,17 +115,19 @@ begin
   return private.answer(found);
 end $$;
 
--- At most 500 invitations: those that are open, and the newest of the others.
-create function private.list_invitations(me uuid) returns table (
-  id uuid, email text, role text, created_at timestamptz, expires_at timestamptz, state text
-) language plpgsql stable as $$
+-- At most 500 invitations, those that are open first, then the newest. One answer, which no "max rows" cuts.
+create function private.list_invitations(me uuid) returns jsonb language plpgsql stable as $$
 begin
   perform private.require_admin(me);
-  return query
-    select known.id, known.email, known.role, known.created_at, known.expires_at, state_now
-    from private.invitations known cross join lateral private.state_of(known) state_now
-    order by state_now = 'open' desc, known.created_at desc
-    limit 500;
+  return (
+    select coalesce(jsonb_agg(to_jsonb(listed)), '[]')
+    from (
+      select id, email, role, created_at, expires_at, state
+      from private.invitations cross join lateral private.state_of(invitations) state
+      order by state = 'open' desc, created_at desc
+      limit 500
+    ) listed
+  );
 end $$;
 
 -- functions: what time ends -----------------------------------------------------------------------------

@@ -1,21 +1,25 @@
 """Reading beyond "max rows", the bound that a hosted API cuts its answers to."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
 
+from services.caches import CachedRead
 from services.domain import Space, SpaceId
-from services.domain.accounts import PeopleOrder
+from services.domain.accounts import SignUps
 from services.errors import RowsCut
 from services.store.sealed import sealed_store
 from services.store.supabase.administration import Administration
 from services.store.supabase.rows import SupabaseRows
+from services.store.supabase.sign_ups import SignUpAdministration
 from tests.fakes import NOON
 from tests.journeys.seeds import converse, hold
 from tests.stack.apps import running
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 from tests.stores import store_of
+from tests.web.test_export_route import table
 
 MORE = 105  # than an answer has room for
 
@@ -59,33 +63,69 @@ def test_a_long_thread_and_many_conversations_are_read_whole(maya, long):
 
 
 @pytest.mark.usefixtures("shrunk")
-def test_many_spaces_and_the_usage_of_many_people_are_read_whole(maya, hosted):
+def test_many_spaces_are_read_whole(maya):
     spaces = store_of(maya).spaces
     for n in range(MORE):
         spaces.keep(Space(id=SpaceId(uuid4()), name=f"Space {n}", created_at=NOON))
     assert len(store_of(maya).spaces.all()) == MORE
 
+
+@pytest.fixture
+def owner(hosted, maya, shrunk):
+    """A connection to the database, where Maya is an admin."""
+    role = "update private.roles set role = %s where user_id = %s"
     with hosted.connect() as owner:
-        role = "update private.roles set role = %s where user_id = %s"
-        sign_up = (
-            "insert into auth.users (id, email) select gen_random_uuid(), gen_random_uuid() || '@daybook.test'"
-            " from generate_series(1, %s) returning id"
-        )
-        crowd = [user for (user,) in owner.execute(sign_up, [MORE])]
-        owner.execute("select private.make_account(user_id) from unnest(%s) user_id", [crowd])
         owner.execute(role, ["admin", maya.user_id])
-        try:
-            administration, people, total = Administration(maya.calls, lambda _: None), [], 1
-            while len(people) < total:
-                order = PeopleOrder.EMAIL
-                page = administration.people("", order, is_descending=False, skip=len(people))
-                people += [person.user_id for person in page.people]
-                total = page.total
-        finally:
-            owner.execute(role, ["user", maya.user_id])
-            owner.execute("delete from auth.users where id = any(%s)", [crowd])
-    assert len(people) == len(set(people))
-    assert set(people) >= {*crowd, maya.user_id}
+        yield owner
+        owner.execute(role, ["user", maya.user_id])
+
+
+@pytest.fixture
+def admin(maya, owner):
+    """The services of Maya as an admin, as far as tables want them."""
+    return SimpleNamespace(
+        administration=Administration(maya.calls, lambda _: None),
+        sign_ups=SignUpAdministration(maya.calls, CachedRead(lambda: SignUps.OPEN)),
+    )
+
+
+def test_users_are_listed_whole(maya, owner, admin):
+    sign_up = (
+        "insert into auth.users (id, email) select gen_random_uuid(), gen_random_uuid() || '@daybook.test'"
+        " from generate_series(1, %s) returning id"
+    )
+    crowd = [user for (user,) in owner.execute(sign_up, [MORE])]
+    owner.execute("select private.make_account(user_id) from unnest(%s) user_id", [crowd])
+
+    listed = [row["user_id"] for row in table("users", admin)]
+
+    owner.execute("delete from auth.users where id = any(%s)", [crowd])
+    assert len(listed) == len(set(listed))
+    assert set(listed) >= {str(user) for user in (*crowd, maya.user_id)}
+
+
+def test_invitations_are_listed_whole(maya, owner, admin):
+    owner.execute(
+        "insert into private.invitations (code_hash, role, made_by)"
+        " select encode(sha256(n::text::bytea), 'hex'), 'user', %s from generate_series(1, %s) n",
+        [maya.user_id, MORE],
+    )
+
+    listed = table("invitations", admin)
+
+    owner.execute("delete from private.invitations where made_by = %s", [maya.user_id])
+    assert len(listed) == MORE
+
+
+def test_audit_is_listed_whole(owner, admin):
+    note = "select private.note(null, 'caps.deployment', null) from generate_series(1, %s)"
+    owner.execute(note, [MORE])
+
+    listed = [int(row["id"]) for row in table("audit", admin)]
+
+    [(count,)] = owner.execute("select count(*) from private.audit")
+    assert listed == sorted(listed, reverse=True)
+    assert len(listed) == count > MORE
 
 
 def test_a_start_with_a_bound_that_is_too_low_is_refused(hosted, make_app):
