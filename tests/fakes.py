@@ -132,6 +132,7 @@ class FakeAdministration:
     asked: list = field(default_factory=list)
     changed: list = field(default_factory=list)
     failure: Exception | None = None  # of every change
+    failing: UserId | None = None  # the only user whose changes fail
     total_usage: TotalUsage = TOTAL_USAGE
     settings: DeploymentSettings = DEPLOYMENT
     entries: list = field(default_factory=list)  # the newest first
@@ -190,7 +191,7 @@ class FakeAdministration:
         return [entry for entry in self.entries if entry.id < before][:at_most]
 
     def _change(self, *change):
-        if self.failure:
+        if self.failure and self.failing in (None, change[1]):
             raise self.failure
         self.changed.append(change)
 
@@ -228,12 +229,14 @@ class FakeSignUps:
     is_admin: bool = True
     now: SignUps = SignUps.OPEN
     made: list[Invitation] = field(default_factory=list)
-    failure: Exception | None = None  # of every invitation
+    failure: Exception | None = None  # of every change
 
     def mode(self):
         return self.now
 
     def set_mode(self, mode):
+        if self.failure:
+            raise self.failure
         self.now = mode
 
     def invite(self, email, role):

@@ -1,6 +1,6 @@
 """The tab of users: their usage, limits and roles."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
@@ -9,8 +9,9 @@ from pages._parts import editing, safe_md, tables, usage_chart, words
 from pages._parts.elements import draw_download, quiet_button, row
 from pages._session import ask_for, find_person, show_errors
 from services.bootstrap import PersonServices
-from services.domain import AccountRole
+from services.domain import AccountRole, UserId
 from services.domain.accounts import LimitChanges, Limits, PeopleOrder, UserUsage
+from services.errors import BadInput, LastAdmin, NotFound
 
 _ORDERS = {
     PeopleOrder.COST: words.COST_THIS_MONTH,
@@ -34,7 +35,7 @@ def table_row(user: UserUsage) -> dict[str, object]:
     }
     return {
         words.USER: user.email,
-        "Role": "Suspended" if user.is_suspended else user.role.value.capitalize(),
+        "Role": user.role.value.capitalize() + (", suspended" if user.is_suspended else ""),
         **{label: micro / words.MILLION for label, micro in amounts.items()},
         "Messages today": user.turns_today,
         words.MESSAGES_THIS_MONTH: user.turns_this_month,
@@ -116,8 +117,8 @@ def _draw_user(person: PersonServices, user: UserUsage) -> None:
 
 def _draw_limits(users: Sequence[UserUsage], stored: Limits | None) -> None:
     def save(changes: LimitChanges) -> None:
-        for user in users:
-            find_person().administration.set_limits(user.user_id, changes)
+        set_limits = find_person().administration.set_limits
+        _change_each(users, lambda user_id: set_limits(user_id, changes))
 
     whose = safe_md.label(users[0].email) if stored else words.count(len(users), "user")
     form = "-".join(["limits", *(str(user.user_id) for user in users)])  # or others got its entries
@@ -126,12 +127,26 @@ def _draw_limits(users: Sequence[UserUsage], stored: Limits | None) -> None:
 
 def _draw_suspend(users: Sequence[UserUsage], *, is_suspended: bool) -> None:
     def suspend() -> None:
-        for user in users:
-            find_person().administration.suspend(user.user_id, is_suspended=is_suspended)
+        set_suspended = find_person().administration.suspend
+        _change_each(users, lambda user_id: set_suspended(user_id, is_suspended=is_suspended))
 
     label = "Suspend" if is_suspended else "Restore access"
     tip = "Signs the user out everywhere and stops replies. Nothing is deleted."
     quiet_button(label, "block", "suspend", suspend, tip=tip)
+
+
+def _change_each(users: Sequence[UserUsage], change: Callable[[UserId], None]) -> None:
+    """Call *change* for each of *users*, the admin last, whose session it may end. Raise BadInput that names who is refused."""
+    admin, refused = find_person().account.user_id, list[str]()
+    for user in sorted(users, key=lambda user: user.user_id == admin):
+        try:
+            change(user.user_id)
+        except LastAdmin as error:
+            refused.append(f"{safe_md.label(user.email)}: {error.public}")
+        except NotFound:
+            refused.append(f"{safe_md.label(user.email)}: This account no longer exists.")
+    if refused:
+        raise BadInput(" ".join(refused))
 
 
 def _sign_out(user: UserUsage) -> None:

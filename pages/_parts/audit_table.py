@@ -32,9 +32,14 @@ _VALUES = words.LIMIT_NAMES | {
     "cached_input_micro": "Price of cached input",
     "output_micro": "Output price",
     "refuses_unknown_prices": "Refused",
+    "is_offered": "Offered",
+    "reserved_micro": "Reserved",
+    "cost_micro": words.COST,
     "retention_days": "Days unused",
     "sign_ups": "Mode",
 }
+
+_IDS = ("turn", "invitation")
 
 
 def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
@@ -57,6 +62,7 @@ def change(detail: Mapping[str, object]) -> str:
     return "; ".join(
         f"{_VALUES.get(name, name.replace('_', ' ').capitalize())}: {_written(name, value)}"
         for name, value in detail.items()
+        if name not in _IDS
     )
 
 

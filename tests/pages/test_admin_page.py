@@ -194,6 +194,34 @@ def test_several_users_get_the_entered_limits(open_tab, ruth, jonas):
     ]
 
 
+def test_refusal_of_one_user_does_not_stop_the_others(open_tab, ruth, jonas):
+    kim = a_person("kim@daybook.test")
+    ruth.administration.users.append(kim)
+    ruth.administration.failure, ruth.administration.failing = LastAdmin(), jonas.user_id
+    app = open_tab("Users")
+    app.multiselect(key="chosen-users").set_value([jonas.user_id, kim.user_id]).run()
+
+    pressed(app, "suspend")
+
+    assert ruth.administration.changed == [("suspended", kim.user_id, True)]
+    assert "jonas" in "".join(warnings(app))
+    assert "This is the last admin." in "".join(warnings(app))
+
+
+def test_admin_is_suspended_after_the_other_users(open_tab, ruth, jonas):
+    own = replace(a_person("ruth@daybook.test"), user_id=ruth.account.user_id)
+    ruth.administration.users.insert(0, own)
+    app = open_tab("Users")
+    app.multiselect(key="chosen-users").set_value([own.user_id, jonas.user_id]).run()
+
+    pressed(app, "suspend")
+
+    assert [user_id for _, user_id, _ in ruth.administration.changed] == [
+        jonas.user_id,
+        own.user_id,
+    ]
+
+
 def test_user_is_deleted_once_the_address_is_typed(open_user, ruth, jonas):
     app = pressed(open_user(), "delete-user")
     assert "nobody can restore them" in "".join(each.value for each in app.markdown)
@@ -281,7 +309,7 @@ def test_audit_says_who_changed_what(open_tab, ruth):
     assert [(row["Action"], row["Change"]) for row in rows] == [
         ("Limits changed", "Daily limit: $1.00 → $2.50; Tokens a day: none → 9,000"),
         ("Access changed", "Suspended: yes"),
-        ("Model changed", "Model: gpt-5; Is offered: yes → no"),
+        ("Model changed", "Model: gpt-5; Offered: yes → no"),
     ]
     assert (rows[0]["By"], rows[0]["User"]) == ("ruth@daybook.test", "jonas@daybook.test")
 
