@@ -132,6 +132,12 @@ def draw_choice(
     """Draw *options*, names and captions, with the *stored* one; *act* gets another, and the page draws its AppError."""
     key = f"{label}-{stored}"  # another once it is stored
     captions = [caption for _, caption in options.values()]
+
+    def choose() -> None:
+        chosen = st.session_state[key]
+        st.session_state[key] = stored  # and so it stays where *act* fails
+        attempt(act, chosen)
+
     st.radio(
         label,
         options,
@@ -139,7 +145,7 @@ def draw_choice(
         format_func=lambda one: options[one][0],
         captions=captions if any(captions) else None,
         key=key,
-        on_change=lambda: attempt(act, st.session_state[key]),
+        on_change=choose,
     )
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from services.domain import AccountRole
 from services.domain.accounts import InvitationState, SignUps
-from services.errors import BadAddress
+from services.errors import BadAddress, StoreUnavailable
 from tests.fakes import FakePerson, ScriptedModel
 from tests.pages.conftest import press, pressed, warnings
 
@@ -41,6 +41,16 @@ def test_mode_of_sign_ups_is_changed(open_tab, ruth):
 
     assert ruth.sign_ups.now is SignUps.INVITED
     assert app.radio[0].value is SignUps.INVITED
+
+
+def test_mode_that_is_not_stored_is_not_shown(open_tab, ruth):
+    ruth.sign_ups.failure = StoreUnavailable("away")
+    app = open_tab()
+
+    app.radio[0].set_value(SignUps.CLOSED).run()
+
+    assert ruth.sign_ups.now is SignUps.OPEN
+    assert app.radio[0].value is SignUps.OPEN
 
 
 def test_link_of_an_invitation_is_shown_until_dismissed(open_tab, ruth):
