@@ -5,7 +5,7 @@ from datetime import date
 
 import streamlit as st
 
-from pages._parts import audit_table, frame, tables, usage_chart, words
+from pages._parts import audit_table, conversation_menu, frame, tables, usage_chart, words
 from pages._parts.elements import row
 from services.bootstrap import PersonServices
 from services.domain import ConversationId, Purpose
@@ -38,7 +38,8 @@ def _draw_usage(person: PersonServices, days: tuple[date, date]) -> None:
     usage_chart.draw(report.days, days, "/export/usage.csv")
     ids = [one.conversation_id for one in report.conversations if one.conversation_id]
     titles: dict[ConversationId | None, str]
-    titles = {one.id: one.title for one in person.store.conversations.some(ids)}
+    some = person.store.conversations.some(ids)
+    titles = {one.id: conversation_menu.plain_title(one) for one in some}
     chats = [
         (titles[one.conversation_id], [one])
         for one in report.conversations
@@ -71,5 +72,5 @@ with frame.page() as person:
     if days := usage_chart.choose_days():
         _draw_usage(person, days)
     if changes := person.store.usage.account_changes():
-        st.markdown("**Changes to your account**")
+        st.subheader("Changes to your account", anchor=False)
         audit_table.draw(changes, names_users=False)

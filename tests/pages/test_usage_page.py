@@ -45,6 +45,14 @@ def test_usage_is_shown_by_chat_and_purpose(open_usage, database):
     assert replies["Cost"] == 4 * COST_MICRO / 1_000_000
 
 
+def test_chat_without_a_title_has_a_name(open_usage, database):
+    database.hold("", "One", "Two")
+
+    chats, _ = tables(open_usage())
+
+    assert [row["Chat"] for row in chats] == ["Untitled"]
+
+
 def test_chart_follows_the_chosen_figure(open_usage, database):
     database.hold("Garden", "One", "Two")
     app = open_usage()
