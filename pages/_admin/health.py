@@ -20,21 +20,8 @@ _MODEL = {
 
 def draw(person: PersonServices) -> None:
     """Draw the state of each part as it is now, and a button that looks again."""
-    database = person.administration.database_state()
-    rows, calls, server = bootstrap.row_bound(), bootstrap.recent_calls(), bootstrap.server_health()
-    _draw_part(
-        "Database and its API",
-        {
-            "Database": words.milliseconds(database.database_ms),
-            "API and network": words.milliseconds(database.api_ms),
-            "Clock ahead of this server's": f"{database.clock_skew_seconds:+.1f} s",
-            "Rows in one answer": words.number(rows) if rows <= _MOST_ROWS else "no limit",
-            "PostgreSQL": database.database_version,
-            "Schema": database.schema_version,
-        },
-    )
-    if abs(database.clock_skew_seconds) > _SKEW_SECONDS:
-        st.warning("The clocks differ: at a minute, the database refuses this server. Set them.")
+    calls, server = bootstrap.recent_calls(), bootstrap.server_health()
+    _draw_part("Daybook", {"Version": server.version})
     _draw_part(
         "Models",
         {
@@ -49,10 +36,24 @@ def draw(person: PersonServices) -> None:
             ),
         },
     )
-    _draw_part("Daybook", {"Version": server.version})
     st.button("Check again", icon=":material/refresh:", key="check-again")  # each run asks anew
+    # last, for it may be away
+    database, rows = person.administration.database_state(), bootstrap.row_bound()
+    _draw_part(
+        "Database and its API",
+        {
+            "Database": words.milliseconds(database.database_ms),
+            "API and network": words.milliseconds(database.api_ms),
+            "Clock ahead of this server's": f"{database.clock_skew_seconds:+.1f} s",
+            "Rows in one answer": words.number(rows) if rows <= _MOST_ROWS else "no limit",
+            "PostgreSQL": database.database_version,
+            "Schema": database.schema_version,
+        },
+    )
+    if abs(database.clock_skew_seconds) > _SKEW_SECONDS:
+        st.warning("The clocks differ: at a minute, the database refuses this server. Set them.")
 
 
 def _draw_part(title: str, lines: dict[str, str]) -> None:
-    st.markdown(f"**{title}**")
+    st.subheader(title, anchor=False)
     draw_metrics(lines)
