@@ -43,8 +43,10 @@ def _draw_diagram(person: PersonServices, stored: StoredData, today: UsageReport
     database = [
         words.count(stored.conversations, "chat"),
         words.count(stored.messages, "message"),
-        f"{words.count(stored.facts, 'memory')}, {words.count(stored.spaces, 'space')}",
-        f"{words.size(stored.sealed_bytes)}, encrypted",
+        words.count(stored.facts, "memory"),
+        words.count(stored.spaces, "space"),
+        words.size(stored.sealed_bytes),
+        "Encrypted",
     ]
     model = [
         words.count(requests, "request"),
@@ -72,7 +74,7 @@ def _draw_database(person: PersonServices, stored: StoredData) -> None:
         until += f", chats for {words.number(days)} days after their last use at most"
     sentences = [f"Everything you keep is stored encrypted {until}."]
     if stored.archived:
-        sentences.append(f"{words.number(stored.archived)} of the chats are archived.")
+        sentences.append(f"Archived: {words.count(stored.archived, 'chat')}.")
     if stored.destroyed_at:
         gone = words.moment(stored.destroyed_at)
         sentences.append(f"{words.count(stored.deleted, 'deleted chat')} will be gone by {gone}.")
@@ -110,14 +112,16 @@ def _draw_model(person: PersonServices, today: UsageReport) -> None:
         f"{one.model}: {words.number(one.tokens_in)} tokens sent, {words.number(one.tokens_out)} received"
         for one in today.days
     )
-    st.markdown("The model reads what a request needs, and is not told who you are.")
+    st.markdown(
+        "The model reads what a request needs: messages, instructions and memories. It is not told your e-mail address."
+    )
     st.text(f"Today (UTC): {sent or 'nothing'}.")
     listed = person.store.conversations.recent(_LISTED)
     if not listed:
         return
     titles = {one.id: conversation_menu.plain_title(one) for one in listed}
     chosen = st.selectbox(
-        "Chat to clear",
+        f"Chat to clear (the newest {_LISTED})",
         titles,
         format_func=lambda its: titles.get(its, words.UNTITLED),
         key="to-clear",

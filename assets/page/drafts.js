@@ -87,6 +87,7 @@ document.addEventListener("input", ({ target }) => {
 }, true);
 
 addEventListener("storage", ({ key: changed, oldValue, newValue }) => {
+  if (changed === null && place !== null && daybook.composer()) show(""); // the page "Your data" cleared this browser
   // another tab wrote, and this one has no other text
   if (changed === key() && daybook.composer()?.value === parse(oldValue).text) show(parse(newValue).text);
 });

@@ -6,6 +6,10 @@ from html import escape
 
 _LINE, _PADDING, _GAP = 22, 16, 34  # pixels
 _TITLE = 30
+_HEAD = (
+    '<marker id="db-head" viewBox="-7 -7 14 14" markerWidth="14" markerHeight="14" '
+    'markerUnits="userSpaceOnUse" orient="auto-start-reverse"><path d="M-6 -5 L0 0 L-6 5"></path></marker>'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ def diagram(tab: Layer, server: Layer, database: Layer, model: Layer) -> str:
     below_server = below_tab + server.height + _GAP
     height = below_server + max(database.height, model.height)
     parts = [
+        _HEAD,
         _box(tab, "0", 0, "100%", tab.height),
         _arrow("50%", tab.height),
         _box(server, "0", below_tab, "100%", server.height),
@@ -60,8 +65,5 @@ def _box(layer: Layer, x: str, y: int, width: str, height: int) -> str:
 
 def _arrow(x: str, y: int) -> str:
     """A line with a head at both ends, between two boxes."""
-    heads = "".join(
-        f'<svg x="{x}" y="{at}" overflow="visible"><path d="{path}"></path></svg>'
-        for at, path in ((y + 5, "M-5 6 L0 0 L5 6"), (y + _GAP - 11, "M-5 0 L0 6 L5 0"))
-    )
-    return f'<line x1="{x}" y1="{y + 5}" x2="{x}" y2="{y + _GAP - 5}"></line>{heads}'
+    heads = 'marker-start="url(#db-head)" marker-end="url(#db-head)"'
+    return f'<line x1="{x}" y1="{y + 6}" x2="{x}" y2="{y + _GAP - 6}" {heads}></line>'

@@ -26,13 +26,15 @@ def test_data_is_exported_and_deleted_with_the_account(app, person):
         maya.page.get_by_role("button", name="Export everything", exact=True).click()
     with ZipFile(download.value.path()) as archive:
         assert json.loads(archive.read("manifest.json"))["counts"]["messages"] == 2
-    maya.page.get_by_role("button", name="Clear this browser").click()
-    expect(layers).to_contain_text("0 unsent drafts")
-    assert "plum" not in maya.stored()
-
     other = maya.new_tab()
     other.visit()
     other.is_welcome()
+    other.composer.fill("And a cherry?")
+    maya.page.get_by_role("button", name="Clear this browser").click()
+    expect(layers).to_contain_text("0 unsent drafts")
+    assert "plum" not in maya.stored()
+    expect(other.composer).to_have_value("")
+
     other.asks(f"Go on. {FOR_EVER}")
     other.hears("word2")
     form = maya.page.locator('form[action="/account/end"]')

@@ -48,7 +48,7 @@ def test_diagram_has_the_figures_of_each_layer(open_data, database, maya):
 
     assert texts[:2] == ["This browser", "Unsent drafts"]
     assert any(text.startswith("1 chat open: 2 messages, ") for text in texts)
-    assert {"2 chats", "4 messages", "1 memory, 0 spaces", "2 requests"} <= set(texts)
+    assert {"2 chats", "4 messages", "1 memory", "0 spaces", "2 requests"} <= set(texts)
     assert f"{2 * USAGE.prompt:,} tokens sent" in texts
 
 
