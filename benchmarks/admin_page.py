@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=1_000_000)
     parser.add_argument("--calls", type=int, default=9, help="of each query")
     parser.add_argument(
-        "--pairs", type=int, default=260, help="of runs with the rollup and without"
+        "--pairs", type=int, default=500, help="of runs with the rollup and without"
     )
     parser.add_argument("--opens", type=int, default=7, help="of each tab in a browser")
     parser.add_argument("--json", action="store_true")
