@@ -158,8 +158,8 @@ def test_tokens_that_stay_refused_are_renewed_once(process, wire):
 @pytest.fixture
 def quick(monkeypatch):
     """Shorten the pauses of a limited rate."""
-    monkeypatch.setattr("services.store.supabase.sessions._PAUSE_SECONDS", (0.01, 0.02))
-    monkeypatch.setattr("services.store.supabase.sessions._RETRY_SECONDS", 0.5)
+    monkeypatch.setattr("services.store.supabase.session_tokens._PAUSE_SECONDS", (0.01, 0.02))
+    monkeypatch.setattr("services.store.supabase.session_tokens._RETRY_SECONDS", 0.5)
 
 
 @pytest.mark.usefixtures("quick")

@@ -1,0 +1,214 @@
+"""Supabase Auth's tokens of an app session: sealed in its row, and renewed under a lease of the database."""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field
+
+import services.store.supabase.auth as auth
+from services.crypto import Place, VaultRing
+from services.domain import SessionId, UserId
+from services.domain.turns import LONGEST_TURN_SECONDS
+from services.errors import RateLimited, SignedOut, StoreUnavailable, TooManyAttempts
+from services.events import log_event
+from services.store.supabase.api import Gateway, Hidden, ServerCalls
+from services.store.supabase.auth import AuthTokens
+
+_LEASE_SECONDS = 15  # for one exchange of the refresh token
+_LEASE_POLL_SECONDS = 0.2  # while another process holds the lease
+_RETRY_SECONDS = 6.0  # of a lease, in which an exchange is tried again: it may take the rest
+# between two tries, at random: Supabase Auth sees all users as one address
+_PAUSE_SECONDS = 1.0, 3.0
+_BACKOFF_SECONDS = 15.0  # after a renewal that was refused or did not help
+_FRESH_SECONDS = 60  # an access token with less left is renewed before it is used
+_REFUSED = (b'"PGRST301"', b'"PGRST303"')  # access tokens: unknown key, wrong time
+
+
+class WrappedKey(BaseModel):
+    """A user key, wrapped under a root key."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    version: int
+    wrapped: str = Field(repr=False)
+
+
+class StartedSession(BaseModel):
+    """The answer of `start_session`."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    session: SessionId
+    keys: list[WrappedKey]
+
+
+class SessionRow(StartedSession):
+    """The answer of `open_session`."""
+
+    user: UserId
+    tokens: str = Field(repr=False)
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStore:
+    """Reads the tokens of app sessions, and renews them."""
+
+    gateway: Gateway
+    server: ServerCalls
+
+    def row(self, cookie_hash: str) -> SessionRow:
+        """Read an app session. Raise SignedOut, StoreUnavailable."""
+        answer = self.server.call("open_session", cookie=cookie_hash)
+        if not answer.ok:
+            raise SignedOut
+        return SessionRow.model_validate(answer.model_extra)
+
+    def renew(
+        self,
+        cookie_hash: str,
+        vault: VaultRing,
+        is_good: Callable[[AuthTokens], bool],
+        *,
+        waits: bool,
+    ) -> AuthTokens:
+        """Return the stored tokens if *is_good*; else exchange them, under a lease of the database.
+
+        Two processes that exchange one refresh token could end the session.
+        *waits*: for another process, and while Supabase Auth limits the rate.
+        Raise SignedOut, RateLimited, StoreUnavailable, Tampered.
+        """
+        deadline = time.monotonic() + (2 * _LEASE_SECONDS if waits else 0)
+        while True:
+            row = self.row(cookie_hash)
+            tokens = open_tokens(row, cookie_hash, vault)
+            if is_good(tokens):
+                return tokens
+            lease = self.server.call(
+                "lease_refresh",
+                cookie=cookie_hash,
+                seen_generation=row.generation,
+                lease_seconds=_LEASE_SECONDS,
+            )
+            if lease.ok:
+                break
+            if lease.reason == "not_found":
+                raise SignedOut
+            if lease.reason == "held":
+                if time.monotonic() > deadline:
+                    raise RateLimited
+                time.sleep(_LEASE_POLL_SECONDS)
+        try:
+            renewed = self._exchange(tokens, _RETRY_SECONDS if waits else 0.0)
+        except SignedOut:
+            self.server.call("end_session", cookie=cookie_hash)
+            raise
+        stored = self.server.call(
+            "store_tokens",
+            cookie=cookie_hash,
+            seen_generation=row.generation,
+            new_tokens=Hidden(seal_tokens(renewed, cookie_hash, vault)),
+        )
+        if not stored.ok:
+            raise StoreUnavailable("the tokens moved")
+        return renewed
+
+    def _exchange(self, tokens: AuthTokens, seconds: float) -> AuthTokens:
+        """Exchange *tokens*, trying for *seconds* while Supabase Auth limits the rate.
+
+        An attacker who writes to the database can give a refresh token to another user, so the answer has to name the
+        user and the session of *tokens*, which were sealed. Raise SignedOut, RateLimited, StoreUnavailable.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                renewed = auth.exchange(self.gateway.client(), tokens.refresh)
+                break
+            except TooManyAttempts:
+                pause = secrets.SystemRandom().uniform(*_PAUSE_SECONDS)
+                if time.monotonic() + pause > deadline:
+                    raise RateLimited from None
+                time.sleep(pause)
+        if not renewed.is_of_session(tokens):
+            log_event("session.mismatch", user=tokens.user_id, answered=renewed.user_id)
+            raise SignedOut
+        return renewed
+
+
+@dataclass(slots=True)
+class Bearer(httpx.Auth):
+    """The tokens of one app session in this process: sent with every request, and renewed when needed."""
+
+    store: TokenStore = field(repr=False)
+    cookie_hash: str = field(repr=False)
+    vault: VaultRing = field(repr=False)
+    tokens: AuthTokens
+    _renewing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _backoff_until: float = 0.0
+
+    def keep_fresh(self, seconds: int = _FRESH_SECONDS) -> None:
+        """Renew the access token unless it is valid for *seconds* more. Raise SignedOut, StoreUnavailable."""
+        if self.tokens.is_good_for(seconds):
+            return
+        try:
+            self._renew(lambda tokens: tokens.is_good_for(seconds))
+        except RateLimited:
+            if not self.tokens.is_good_for(0):
+                raise
+
+    def sync_auth_flow(
+        self, request: httpx.Request
+    ) -> Generator[httpx.Request, httpx.Response, None]:
+        """Send *request*, and once more after a valid token was refused: signing keys rotate.
+
+        The token with which a turn begins is to outlive it.
+        """
+        begins_turn = request.url.path.endswith("/begin_turn")
+        self.keep_fresh(LONGEST_TURN_SECONDS if begins_turn else _FRESH_SECONDS)
+        access = self.tokens.access
+        request.headers["Authorization"] = f"Bearer {access}"
+        response = yield request
+        if response.status_code == 401 and any(code in response.read() for code in _REFUSED):
+            log_event("token.refused")
+            with suppress(RateLimited):
+                self._renew(lambda tokens: tokens.access != access, is_refused=True)
+                request.headers["Authorization"] = f"Bearer {self.tokens.access}"
+                yield request
+
+    def _renew(self, is_good: Callable[[AuthTokens], bool], *, is_refused: bool = False) -> None:
+        with self._renewing:
+            if is_good(self.tokens):
+                return
+            if time.monotonic() < self._backoff_until:
+                raise RateLimited
+            if is_refused:
+                self._backoff_until = time.monotonic() + _BACKOFF_SECONDS
+            waits = is_refused or not self.tokens.is_good_for(0)
+            try:
+                self.tokens = self.store.renew(self.cookie_hash, self.vault, is_good, waits=waits)
+            except RateLimited:
+                self._backoff_until = time.monotonic() + _BACKOFF_SECONDS
+                raise
+
+
+def open_tokens(row: SessionRow, cookie_hash: str, vault: VaultRing) -> AuthTokens:
+    """Open the sealed tokens of *row*. Raise Tampered."""
+    text = vault.open(row.tokens, _place(cookie_hash, row.user))
+    return AuthTokens.model_validate_json(text)
+
+
+def seal_tokens(tokens: AuthTokens, cookie_hash: str, vault: VaultRing) -> str:
+    """Seal *tokens* for the row of an app session."""
+    return vault.seal(tokens.model_dump_json(), _place(cookie_hash, tokens.user_id))
+
+
+def _place(cookie_hash: str, user_id: UserId) -> Place:
+    # the row's own id is made by the database; its cookie hash names it as well
+    row_id = UUID(bytes=bytes.fromhex(cookie_hash)[:16])
+    return Place(table="app_sessions", column="tokens", row_id=row_id, user_id=user_id)
