@@ -102,14 +102,6 @@ end $$;
 
 -- functions: usage of some days -------------------------------------------------------------------------
 
--- Raise unless the days are at most a year.
-create function private.check_days(first_day date, last_day date) returns void language plpgsql immutable as $$
-begin
-  if (last_day - first_day between 0 and 366) is not true then
-    raise exception 'days out of range' using errcode = 'PT400';
-  end if;
-end $$;
-
 -- The usage of *person*, or of all users (null), from *first_day* to *last_day*.
 --   days           by day and model; turns are messages
 --   purposes       turns are calls
@@ -121,7 +113,6 @@ language plpgsql stable set plan_cache_mode = force_custom_plan as $$
 declare
   last_total date := private.last_total_day();
 begin
-  perform private.check_days(first_day, last_day);
   return (
     with used as materialized (
       select * from private.usage_by_day
@@ -190,7 +181,6 @@ create function private.my_ledger(first_day date, last_day date, after bigint) r
 declare
   person uuid := private.require_me();
 begin
-  perform private.check_days(first_day, last_day);
   return (
     select coalesce(jsonb_agg(to_jsonb(entry) || jsonb_build_object('cost_micro', micro) order by id), '[]')
     from (

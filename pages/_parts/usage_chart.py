@@ -12,7 +12,6 @@ from pages._parts.elements import draw_download, row
 from services.domain.usage import DayUsage, UsageSum
 
 _FIRST_DAYS = 30
-_MOST_DAYS = 366
 _TOKENS = "Tokens"
 _FIGURES: Mapping[str, Callable[[UsageSum], float]] = {
     words.COST: lambda sums: sums.cost_micro / words.MILLION,
@@ -43,9 +42,6 @@ def choose_days() -> tuple[date, date] | None:
     )
     if len(chosen) != 2:
         st.caption("Choose the last day, too.")
-        return None
-    if (chosen[1] - chosen[0]).days > _MOST_DAYS:
-        st.caption("Choose a year at most.")
         return None
     return chosen
 

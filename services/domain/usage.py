@@ -84,7 +84,7 @@ class LedgerEntry:
 class UserFigures(Protocol):
     """Usage, changes of the account, and stored rows of one user. None is sealed: chat and pages see them as a store has them.
 
-    Days are of UTC, at most 367. All methods raise SignedOut and StoreUnavailable.
+    Days are of UTC. All methods raise SignedOut and StoreUnavailable.
     """
 
     def report(self, first_day: date, last_day: date) -> UsageReport:

@@ -109,12 +109,6 @@ def test_other_days_are_not_in_the_report(maya):
         assert report == {"days": [], "purposes": [], "conversations": []}
 
 
-@pytest.mark.parametrize("days", [{"last_day": "2027-06-01"}, {"last_day": "2025-01-01"}])
-def test_days_out_of_range_are_refused(maya, days):
-    assert maya.refusal("my_usage", **ALL | days) == "PT400"
-    assert maya.refusal("my_ledger", **ALL | days, after=0) == "PT400"
-
-
 def test_ledger_comes_in_pages(maya):
     conversation = maya.create_conversation()
     for rev in (0, 2, 4):

@@ -51,7 +51,7 @@ class Administration:
         )
 
     def usage(self, days: tuple[date, date], user_id: UserId | None = None) -> TotalUsage:
-        """The usage of all users, or of one, on at most 367 days."""
+        """The usage of all users, or of one."""
         first, last = days
         return self.calls.read(
             "usage_report", TotalUsage, person=user_id, first_day=first, last_day=last
