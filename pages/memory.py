@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from pages._parts import facts, sidebar, turns, words
+from pages._parts import facts, frame, sidebar, turns, words
 from pages._session import (
     attempt,
     callbacks,
@@ -38,9 +38,7 @@ with show_errors():
     preferences = person.store.profile.preferences()
     is_on = bool(preferences.keeps_facts)
     kept = person.store.facts.facts()
-    with st.container(gap=2):
-        st.title(words.MEMORY, anchor=False)
-        st.markdown(":gray[What Daybook remembers about you. Encrypted like your chats.]")
+    frame.draw_heading(words.MEMORY, "What Daybook remembers about you. Encrypted like your chats.")
     draw_switch(
         "keeps_facts",
         "Remember things about me",

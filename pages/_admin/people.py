@@ -42,7 +42,7 @@ def table_row(user: UserUsage) -> dict[str, object]:
         words.INPUT_TOKENS: user.tokens_in_this_month,
         words.OUTPUT_TOKENS: user.tokens_out_this_month,
         "Chats": user.conversations,
-        "Stored": user.bytes,
+        "Size of chats": user.bytes,
         words.LAST_ACTIVE: user.last_active_at,
     }
 
@@ -69,7 +69,7 @@ def draw(person: PersonServices) -> None:
         map(table_row, page.people),
         "usage-table",
         "Usage and limits of each user, today and this month",
-        forms={"Stored": words.size},
+        forms={"Size of chats": words.size},
         missing="never",
         columns={words.USER: st.column_config.TextColumn(width=190, pinned=True)},
     )

@@ -16,12 +16,6 @@ from services.errors import Cap, OverBudget
 _MOST = 2  # offers of a kind
 _NEAR = 0.9  # of a limit
 _ADMIN = "pages/admin.py"
-_TABS = {  # of the page Admin, where a limit is raised
-    Cap.DAILY: words.USERS,
-    Cap.MONTHLY: words.USERS,
-    Cap.DEPLOYMENT: words.SETTINGS,
-    Cap.DAILY_TOKENS: words.USERS,
-}
 
 
 def draw_near(person: PersonServices, *, is_free: bool) -> None:
@@ -53,7 +47,7 @@ def draw_choices(
 ) -> None:
     """Draw below *refusals* what the budget still pays for, and who can raise it."""
     errors = [refusal.error for refusal in refusals if isinstance(refusal.error, OverBudget)]
-    if not errors or errors[-1].cap not in _TABS:
+    if not errors or errors[-1].cap not in words.LIMITS:
         return
     error, prompt = errors[-1], next((refusal.prompt for refusal in refusals if refusal.prompt), "")
     if error.cap is not Cap.DAILY_TOKENS:  # what is cheaper has no fewer tokens
@@ -62,8 +56,9 @@ def draw_choices(
         st.caption("An admin can raise the limit.")
         return
     with suppress(StreamlitPageNotFoundError):  # since this run began: the next has the page
-        tab = {"tab": _TABS[error.cap]}
-        st.page_link(_ADMIN, label="Raise the limit", icon=":material/tune:", query_params=tab)
+        tab = words.SETTINGS if error.cap is Cap.DEPLOYMENT else words.USERS
+        icon, query = ":material/tune:", {"tab": tab}
+        st.page_link(_ADMIN, label="Raise the limit", icon=icon, query_params=query)
 
 
 def _draw_offers(thread: Thread | None, found: Affordable) -> None:
