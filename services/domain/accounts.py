@@ -62,9 +62,8 @@ class Account:
     daily_cap_tokens: int | None  # None: no cap
     tokens_today: int
     expiring: Expiring | None = None
-    deployment_share: float | None = (
-        None  # of the limit of all users, what is used, 0 to 1; None: no cap
-    )
+    # of the limit of all users, what is used: 0.9, 0.95 or 1; None: less, or no cap
+    deployment_share: float | None = None
     retention_days: int | None = None  # after which unused conversations are deleted; None: never
 
     @property

@@ -161,16 +161,26 @@ def test_all_users_together_stay_below_the_deployments_cap(world, maya):
     assert world.one("select sum(reserved) from private.budgets") == 2000
 
 
-def test_users_know_what_part_of_the_shared_budget_is_used(world, maya):
-    def share():
-        return maya.call("my_account")["deployment_share"]
-
-    assert share() is None
+@pytest.mark.parametrize(
+    ("cap", "share"),
+    [
+        (None, None),
+        (1056, None),
+        (1055, 0.9),
+        (1001, 0.9),
+        (1000, 0.95),
+        (950, 1),
+        (900, 1),
+        (0, 1),
+    ],
+)
+def test_used_part_of_the_shared_budget_is_coarse(world, maya, cap, share):
     maya.finish(maya.begin(maya.create_conversation())["turn"], 1, 950)
-    world.admin.execute("update private.deployment set monthly_cap_micro = 1000")
-    assert share() == 0.95  # not what is lent
-    world.admin.execute("update private.deployment set monthly_cap_micro = 0")
-    assert share() == 1
+    omar = world.person()
+
+    world.admin.execute("update private.deployment set monthly_cap_micro = %s", [cap])
+
+    assert omar.call("my_account")["deployment_share"] == share
 
 
 def test_unused_loans_are_recalled_for_a_larger_reservation(world, maya):
