@@ -179,6 +179,7 @@ def routes() -> list[Route]:
             sign_ups_an_hour=begun.settings.sign_ups_an_hour,
         ),
         store=_store,
+        stop_turns=lambda user_id: _shared().stop_turns_of(user_id),
         origin=_origin(),
         lifetime_seconds=begun.settings.session_lifetime_seconds,
     )

@@ -80,10 +80,12 @@ class Shared:
                     self._people[session_id] = renewed
 
     def stop_turns_of(self, user_id: UserId) -> None:
-        """Stop the live turns of a user, and wait two seconds for them to be stored and settled."""
-        for person in list(self._people.values()):
-            if person.user_id == user_id:
-                self._leave(person.session)
+        """Stop the live turns of a user, and wait for them to be stored and settled: two seconds, and two for
+        temporary chats. These go on, for their sessions may not end."""
+        people = list(self._people.values())
+        devices = {person.session.id for person in people if person.user_id == user_id}
+        self.temporary.stop(owners=devices)
+        self.live_turns.stop(lambda turn: turn.user_id == user_id)
 
     def read_ahead(self, cookie: Cookie, conversation_id: ConversationId | None) -> None:
         """Open the session of *cookie* and begin to read what its page will ask for. Raise StoreUnavailable."""
@@ -102,7 +104,7 @@ class Shared:
         person.read_ahead()
 
     def _leave(self, session: AppSession) -> None:
-        self.temporary.end_of(session.id)
+        self.temporary.stop(owners={session.id})
         if person := self._people.get(session.id):
             person.chat.leave()
 

@@ -6,7 +6,7 @@ earlier messages again. All three go with it. In the database there is what it c
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from services.chat.service import Chat
@@ -103,9 +103,9 @@ class TemporaryChats:
         """End those whose pages have been away for too long; to be called now and then."""
         self._end([chat for chat in self._all() if chat.is_deserted()])
 
-    def stop(self, within: float) -> None:
-        """Stop what is coming in all of them, and give them *within* seconds to be settled."""
-        chats = self._all()
+    def stop(self, within: float = 2.0, owners: Collection[SessionId] | None = None) -> None:
+        """Stop what is coming in all of them, or in those of *owners*, and give them *within* seconds to be settled."""
+        chats = [chat for chat in self._all() if owners is None or chat.owner in owners]
         for chat in chats:
             chat.stop(0.0)
         deadline = time.monotonic() + within

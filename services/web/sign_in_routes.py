@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from services.domain import ConversationId
+from services.domain import ConversationId, UserId
 from services.errors import (
     SIGN_IN_REASONS,
     AppError,
@@ -43,6 +43,7 @@ class SignInRoutes:
     session_cache: Callable[[], SessionCache]  # works once the backend has started
     attempts: Attempts
     store: Callable[[AppSession, ConversationId], Store]  # that would hold the conversation
+    stop_turns: Callable[[UserId], object]  # of a user, until they are settled
     origin: Origin
     lifetime_seconds: int
 
@@ -131,7 +132,8 @@ class SignInRoutes:
                 raise WrongCredentials
             attempt = self._attempt(request, session.email)
             async with self.attempts.reserve(attempt) as reservation:
-                await run_sync(cache.sessions.delete_account, session, password, reservation)
+                delete = cache.sessions.delete_account
+                await run_sync(delete, session, password, reservation, self.stop_turns)
         except AppError as error:
             return RedirectResponse(_with_reason("/data", error), 303)
         log_event("account.deleted", user=session.user_id)

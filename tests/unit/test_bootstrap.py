@@ -91,6 +91,21 @@ def test_stopping_the_process_stops_temporary_chats(shared, maya):
     assert maya.database.turn_states() == [TurnState.STOPPED]
 
 
+def test_stopping_a_users_turns_leaves_temporary_chats(shared, maya):
+    session = session_of(maya.database.user_id)
+    shared.session_cache.add(session)
+    maya.model.gate.clear()
+    chat = maya.begin_temporary(owner=session.id)
+    shared.temporary.add(chat)
+    turn = chat.chat.begin(None, "Hello")
+
+    shared.stop_turns_of(session.user_id)
+
+    assert (turn.is_done, chat.is_over) == (True, False)
+    end(shared, session)
+    assert chat.is_over
+
+
 @pytest.mark.parametrize(("is_hosted", "asked", "swept"), [(True, 0, 10), (False, 133, 67)])
 def test_idle_app_calls_its_database_rarely(monkeypatch, is_hosted, asked, swept):
     """Calls in ten minutes, and one more: the first sweep leaves something due."""

@@ -21,12 +21,17 @@ SAFARI = "Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 Version/19.0 Safari/605.1
 OURS = {"origin": "http://localhost", "sec-fetch-site": "same-origin", "user-agent": FIREFOX}
 
 
-def browser(session_cache, url=None, **limits):
+def browser(session_cache, url=None, stop_turns=lambda _: None, **limits):
     sessions = session_cache.sessions
     limits = {"sign_ups_an_hour": 100} | limits
     attempts = Attempts(lambda: sessions.server, sessions.root_keys, **limits)
     routes = SignInRoutes(
-        lambda: session_cache, attempts, lambda own, _: store_of(own), Origin(url, 0), 3600
+        lambda: session_cache,
+        attempts,
+        lambda own, _: store_of(own),
+        stop_turns,
+        Origin(url, 0),
+        3600,
     ).routes()
     return TestClient(
         Starlette(routes=routes),
@@ -279,6 +284,23 @@ def test_guesses_at_the_password_of_an_account_are_throttled(delete):
 
     assert set(answers[:10]) == {"/data?reason=wrong"}
     assert answers[10].startswith("/data?reason=slow")
+
+
+def test_turns_stop_after_the_password_and_before_the_sessions(session_cache):
+    alive = []
+    client = browser(
+        session_cache, stop_turns=lambda _: alive.append(sessions.is_alive(cookie.hash))
+    )
+    sessions, email = session_cache.sessions, new_email()
+    cookie = cookie_in(client, client.post("/account", data=form(email)))
+
+    for password in ("a wrong password", PASSWORD):
+        fields = {"address": email, "password": password}
+        client.post("/account/end", data=fields, headers=sent(cookie))
+        client.cookies.clear()
+
+    assert alive == [True]
+    assert not sessions.is_alive(cookie.hash)
 
 
 def test_last_admin_is_told_why_the_account_stays(delete, fail):

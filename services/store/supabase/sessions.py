@@ -152,7 +152,11 @@ class Sessions:
         return self._start(tokens, reservation, invitation)
 
     def delete_account(
-        self, session: AppSession, password: str, reservation: Reservation = lambda: None
+        self,
+        session: AppSession,
+        password: str,
+        reservation: Reservation = lambda: None,
+        stop_turns: Callable[[UserId], object] = lambda _: None,
     ) -> None:
         """Shut the account of *session* for good and destroy its keys; all its sessions end.
 
@@ -161,6 +165,7 @@ class Sessions:
         client = self.gateway.client()
         auth.sign_out(client, auth.sign_in(client, session.email, password))  # it was a check
         reservation()
+        stop_turns(session.user_id)  # what ends with the session costs all that was reserved
         session.calls.do("delete_account")
 
     def open(self, cookie: Cookie) -> AppSession:
