@@ -125,7 +125,8 @@ class PaidCalls:
         return reported
 
     def _stream(self, turn: LiveTurn, call: Call) -> Usage | None:
-        """Stream the reply into *turn*. Return what the endpoint counted; None if it did not, or that exceeds the window."""
+        """Stream the reply into *turn*. Return what the endpoint counted; None if it did not, or counted more than the
+        prompt can have or the context window holds."""
         stream = call.offer.client.start(call.plan.messages, max_tokens=turn.max_tokens)
         turn.when_stopped(stream.cancel)
         so_far, overrun, is_over = call.so_far, _Overrun(turn), False
@@ -133,7 +134,8 @@ class PaidCalls:
         for piece in stream:
             match piece:
                 case Usage():
-                    if max(piece.prompt, piece.reply) <= call.offer.info.context_tokens:
+                    most = call.plan.bound_tokens, call.offer.info.context_tokens
+                    if piece.prompt <= most[0] and piece.reply <= most[1]:
                         reported = piece
                     else:
                         log_event("usage.impossible", turn=turn.id)

@@ -104,11 +104,11 @@ class ModelInfo:
         return replace(self, **asdict(prices), price_source=PriceSource.ADMIN)
 
     def cost_micro(self, usage: Usage) -> int:
-        """The cost of *usage* in micro-dollars, rounded up."""
+        """The cost of *usage* in micro-dollars, rounded up. No more than without cached tokens, as it was reserved."""
         cached = min(usage.cached, usage.prompt)
         parts = (
             (usage.prompt - cached) * self.input_micro
-            + cached * self.cached_input_micro
+            + cached * min(self.cached_input_micro, self.input_micro)
             + usage.reply * self.output_micro
         )
         return -(-parts // _MILLION)
