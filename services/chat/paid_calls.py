@@ -171,6 +171,8 @@ class PaidCalls:
             thoughts=turn.thoughts(),
         )
         unsaved = self._finish(ending)
+        model_failure = failure.failure if isinstance(failure, ModelUnavailable) else None
+        store_failure = unsaved or (None if model_failure else failure)
         log_event(
             "turn.finished",
             turn=turn.id,
@@ -181,8 +183,8 @@ class PaidCalls:
             reply_tokens=tokens.reply,
             cost_micro=settlement.cost_micro,
             first_token_ms=turn.first_token_ms,
-            failure=_failure_kind(unsaved or failure),
-            saved=unsaved is None,
+            failure=model_failure,
+            store_failure=type(store_failure) if store_failure else None,
         )
         return unsaved or (None if turn.is_stopped else failure)
 
@@ -221,12 +223,6 @@ class PaidCalls:
         if lease is Lease.STOP_REQUESTED:
             turn.stop()
         return lease
-
-
-def _failure_kind(failure: AppError | None) -> ModelFailure | type[AppError] | None:
-    if isinstance(failure, ModelUnavailable):
-        return failure.failure
-    return type(failure) if failure else None
 
 
 class _Overrun:

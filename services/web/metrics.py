@@ -65,7 +65,7 @@ class Metrics:
         self._turns.labels(measures["purpose"], measures["outcome"]).inc()
         for direction, name in _DIRECTIONS.items():
             self._tokens.labels(direction).inc(_number(measures[name]))
-        if failure := measures["failure"]:
+        for failure in filter(None, (measures["failure"], measures["store_failure"])):
             self._errors.labels(failure).inc()
         if measures["first_token_ms"] is not None:
             self._first_token.observe(_number(measures["first_token_ms"]) / 1000)

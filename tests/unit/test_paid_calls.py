@@ -1,11 +1,13 @@
-"""What a call of a model is charged: what its endpoint counted, as far as that is possible."""
+"""Calls of a model: charged as their endpoint counts, as far as that is possible; and logged."""
 
 from dataclasses import replace
 
 import pytest
 
 from services.domain import Usage
-from tests.chats import ask
+from services.errors import Busy, ModelFailure, ModelUnavailable, Tampered
+from services.web.recent_calls import RecentCalls
+from tests.chats import ask, done
 from tests.fakes import INFO
 
 
@@ -43,6 +45,30 @@ def test_whole_reservation_is_the_most_that_is_charged(charged, bound):
     turn = charged(Usage(bound, INFO.context_tokens))
 
     assert turn.cost_micro == turn.reserved_micro
+
+
+@pytest.mark.parametrize(
+    ("model_failure", "store_failure"),
+    [(ModelUnavailable(ModelFailure.BUSY), None), (None, Tampered()), (None, Busy())],
+)
+def test_failures_of_model_and_store_are_logged_apart(
+    maya, model, monkeypatch, model_failure, store_failure
+):
+    calls, finished = RecentCalls(), []
+    monkeypatch.setattr(
+        "services.events._listeners",
+        [calls.record, lambda event, fields: finished.append((event, fields))],
+    )
+    model.failure = model_failure
+    if store_failure:
+        maya.database.rows.failures["finish_turn"] = store_failure
+
+    done(maya.chat.begin(None, "When?"))
+
+    [fields] = [fields for event, fields in finished if event == "turn.finished"]
+    assert fields["failure"] == (model_failure and "busy")
+    assert fields["store_failure"] == (store_failure and type(store_failure).__name__)
+    assert calls.summary().failed == (model_failure is not None)
 
 
 def test_cached_tokens_cost_no_more_than_others():

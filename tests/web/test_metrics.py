@@ -41,7 +41,7 @@ def samples(metrics):
     }
 
 
-def finish(turn, outcome, first_token_ms=None, failure=None):
+def finish(turn, outcome, first_token_ms=None, failure=None, store_failure=None):
     tokens = {"prompt_tokens": 100, "cached_tokens": 60, "reply_tokens": 20}
     log_event(
         "turn.finished",
@@ -51,6 +51,7 @@ def finish(turn, outcome, first_token_ms=None, failure=None):
         **tokens,
         first_token_ms=first_token_ms,
         failure=failure,
+        store_failure=store_failure,
     )
 
 
@@ -58,7 +59,7 @@ def test_settled_turns_are_counted_with_tokens_and_errors(metrics):
     for _ in range(2):
         finish(uuid4(), Outcome.COMPLETE, first_token_ms=700)
     finish(uuid4(), Outcome.FAILED, failure=ModelFailure.BUSY)
-    finish(uuid4(), Outcome.COMPLETE, failure=StoreUnavailable)
+    finish(uuid4(), Outcome.COMPLETE, store_failure=StoreUnavailable)
     log_event("store.away")
     log_event("store.back", seconds=2.0)
 
