@@ -114,7 +114,7 @@ class PaidCalls:
             raise
         finally:
             used = Usage(0, 0)
-            if reported:  # neither below what was streamed nor above what it was allowed
+            if reported:  # at least what was streamed, at most what was asked for
                 reply = max(reported.reply, min_tokens(turn.said()))
                 used = replace(reported, reply=min(reply, turn.max_tokens))
             elif is_called:
@@ -129,7 +129,7 @@ class PaidCalls:
         prompt can have or the context window holds."""
         stream = call.offer.client.start(call.plan.messages, max_tokens=turn.max_tokens)
         turn.when_stopped(stream.cancel)
-        so_far, overrun, is_over = call.so_far, _Overrun(turn), False
+        so_far, limit, is_over = call.so_far, _LengthLimit(turn.max_tokens), False
         reported: Usage | None = None
         for piece in stream:
             match piece:
@@ -143,10 +143,10 @@ class PaidCalls:
                     turn.is_cut = True
                 case Thought(text):
                     turn.think(text)
-                    is_over = overrun.is_reached(text)
+                    is_over = limit.is_exceeded(text)
                 case str():
                     piece, so_far = spaced(so_far, piece), ""
-                    is_over = not _push(turn, piece) or overrun.is_reached(piece)
+                    is_over = not _push(turn, piece) or limit.is_exceeded(piece)
             if is_over:
                 turn.is_cut = True
                 break  # which ends the request
@@ -225,23 +225,27 @@ class PaidCalls:
         return lease
 
 
-class _Overrun:
-    """Notices that an endpoint ignores the length limit of a reply: at 16 bytes for each token, without runs, far more
-    than any text has."""
+class _LengthLimit:
+    """The length limit of a reply, for endpoints that ignore it: 16 bytes for each token, runs left out.
 
-    def __init__(self, turn: LiveTurn) -> None:
-        self._most, self._pieces = turn.max_tokens, list[str]()
-        self._characters, self._due = 0, 4 * turn.max_tokens  # fewer have too few bytes
+    No ordinary text has so many (docs/decisions/counting-without-a-tokenizer.md), so no reply within its limit is cut.
+    """
 
-    def is_reached(self, piece: str) -> bool:
-        """Add a *piece* of the reply or of its thoughts."""
+    def __init__(self, max_tokens: int) -> None:
+        self._max_tokens, self._pieces = max_tokens, list[str]()
+        self._characters, self._due = 0, 4 * max_tokens  # a shorter text has too few bytes
+
+    def is_exceeded(self, piece: str) -> bool:
+        """Add a *piece* of the reply or of its thoughts; return True if they are longer than the limit."""
         self._pieces.append(piece)
         self._characters += len(piece)
         if self._characters < self._due:
             return False
-        self._due = self._characters * 5 // 4
+        self._due = (
+            self._characters * 5 // 4
+        )  # reading all of it at each piece would take quadratic time
         self._pieces = [text := "".join(self._pieces)]
-        return 2 * min_tokens(text) > self._most
+        return 2 * min_tokens(text) > self._max_tokens
 
 
 def new_call(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.domain import Usage
+from services.domain import Outcome, Usage
 from services.errors import Busy, ModelFailure, ModelUnavailable, Tampered
 from services.web.recent_calls import RecentCalls
 from tests.chats import ask, done
@@ -75,3 +75,16 @@ def test_cached_tokens_cost_no_more_than_others():
     dear = replace(INFO, cached_input_micro=9 * INFO.input_micro)
 
     assert dear.cost_micro(Usage(100, 0, cached=60)) == INFO.cost_micro(Usage(100, 0))
+
+
+def test_reply_within_its_limit_is_never_cut(maya, model):
+    """In Georgian, whose tokens have more bytes than those of any other text that was measured."""
+    words = "ყველა ადამიანი იბადება თავისუფალი და თანასწორი თავისი ღირსებითა და უფლებებით "
+    tokens = INFO.reply_tokens
+    longest = (words * 99).encode()[: int(10.4 * tokens)].decode(errors="ignore")
+    model.pieces = (*longest, Usage(60, tokens))
+
+    turn, thread = ask(maya.chat)
+
+    assert thread.tip.outcome is Outcome.COMPLETE
+    assert turn.said() == longest
