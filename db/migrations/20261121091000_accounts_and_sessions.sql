@@ -57,6 +57,16 @@ create function private.end_sessions_of(person uuid) returns void language sql b
   delete from auth.sessions where user_id = person;
 end;
 
+-- Delete a user of Supabase Auth, for a sweep. Return false where a table of the operator's own needs the user: the rest of
+-- the sweep goes on.
+create function private.delete_user(person uuid) returns boolean language plpgsql as $$
+begin
+  delete from auth.users where id = person;
+  return found;
+exception when integrity_constraint_violation then
+  return false;
+end $$;
+
 -- An access token is not enough to change a password or an address (`PUT /user` of Supabase Auth), nor is Supabase's
 -- secret key: who could would sign in as the user, and the app would open everything for them.
 create function private.spend_password_permit() returns trigger language plpgsql as $$

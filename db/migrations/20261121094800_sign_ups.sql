@@ -133,21 +133,24 @@ end $$;
 -- functions: what time ends -----------------------------------------------------------------------------
 
 -- Delete users of Supabase Auth who never began an account: a day after they confirmed their address, a week after they
--- came without; 50 in a call, and none from before Daybook. Return whether there were any. As long as there is no admin, one
+-- came without; 50 in a call, and none from before Daybook. Return whether any was deleted. As long as there is no admin, one
 -- of them may be meant to become the first. (A user who begins just now is locked, or has begun.)
 create function private.end_strangers() returns boolean language plpgsql as $$
 declare
-  strangers uuid[] := array(
+  stranger uuid;
+  are_gone boolean := false;
+begin
+  for stranger in
     select id from auth.users
     where created_at > (select min(applied_at) from private.migrations)
       and coalesce(email_confirmed_at + interval '1 day', created_at + interval '7 days') < now()
       and not exists (select from private.roles where user_id = users.id)
       and exists (select from private.roles where roles.role = 'admin')
+    order by random()                       -- or 50 who cannot be deleted would hide all others
     limit 50 for update skip locked
-  );
-begin
-  delete from auth.users where id = any (strangers) and not exists (select from private.roles where user_id = users.id);
-  return found;
-exception when foreign_key_violation then   -- by a table of the operator's own: the rest of the sweep goes on
-  return false;
+  loop
+    continue when exists (select from private.roles where user_id = stranger);
+    are_gone := private.delete_user(stranger) or are_gone;
+  end loop;
+  return are_gone;
 end $$;

@@ -247,6 +247,20 @@ def test_deleted_account_leaves_only_usage_and_audit(world, migrated):
     assert world.one(UNPAID) == 0
 
 
+def test_account_that_another_table_needs_stops_no_sweep(world):
+    omar, maya = world.person(), world.person()
+    world.admin.execute("create table of_the_operator (user_id uuid references auth.users)")
+    world.admin.execute("insert into of_the_operator values (%s)", [omar.id])
+    maya.checkpoint(maya.begin(maya.create_conversation())["turn"])
+    omar.call("delete_account")
+    world.admin.execute("update public.turns set lease_until = now() where true")
+
+    world.sweep()
+
+    assert world.one("select count(*) from public.turns where finished_at is null") == 0
+    assert world.one("select count(*) from auth.users where id = %s", omar.id) == 1
+
+
 def test_deleted_account_is_closed_for_good(world, admin):
     omar = world.person()
     omar.create_conversation()

@@ -260,3 +260,16 @@ def test_some_users_who_never_began_are_left_alone(world, admin, spared):
     world.anon.call("sweep_turns", at_most=1)
 
     assert world.one("select count(*) from auth.users where id = %s", omar.id) == 1
+
+
+def test_user_whom_another_table_needs_spares_no_other(world, admin):
+    needed, other = stranger(world), stranger(world)
+    world.admin.execute("create table of_the_operator (user_id uuid references auth.users)")
+    world.admin.execute("insert into of_the_operator values (%s)", [needed.id])
+    world.admin.execute("update private.migrations set applied_at = now() - interval '30 days'")
+    world.admin.execute("update auth.users set created_at = now() - interval '8 days'")
+
+    world.sweep()
+
+    left = "select array_agg(id) from auth.users where id = any (%s)"
+    assert world.one(left, [needed.id, other.id]) == [needed.id]
