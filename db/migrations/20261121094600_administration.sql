@@ -141,11 +141,13 @@ end $$;
 -- A cap of null: none.
 create function private.set_deployment_cap(me uuid, new_monthly_cap_micro bigint) returns jsonb language plpgsql as $$
 declare
-  before private.deployment := private.lock_deployment();
+  before private.deployment;
 begin
+  perform from private.budgets order by user_id for no key update;   -- a budget in use would keep its spare loan
+  before := private.lock_deployment();
   perform private.require_admin(me);
   update private.deployment set monthly_cap_micro = new_monthly_cap_micro where id;
-  perform private.recall_loans(null);      -- a lower cap holds for loans already made, but for turns just running
+  perform private.recall_loans(null);       -- a lower cap holds for loans already made, but for open turns
   perform private.note_changes(me, 'caps.deployment', null, to_jsonb(before),
     jsonb_build_object('monthly_cap_micro', new_monthly_cap_micro));
   return '{"ok": true}';

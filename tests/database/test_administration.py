@@ -1,7 +1,9 @@
 """What an admin reads and changes: usage of everybody and of one, accounts, and the deployment's settings."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
 from tests.database import servers
@@ -173,6 +175,25 @@ def test_deployment_shows_its_cap_and_costs(admin, maya):
 
     spent = (settings["spent_today_micro"], settings["spent_this_month_micro"])
     assert (settings["monthly_cap_micro"], spent) == (5_000_000, (400, 400))
+
+
+def test_lower_cap_waits_for_budgets_in_use(world, migrated, admin, maya):
+    maya.finish(maya.begin(maya.create_conversation())["turn"], 1, 400)
+    spare = "select loan - month_spent from private.budgets where user_id = %s"
+    assert world.one(spare, maya.id) > 0
+
+    def lower_cap():
+        with psycopg.connect(migrated, autocommit=True) as connection:
+            return admin.by(connection).call("set_deployment_cap", new_monthly_cap_micro=400)
+
+    with ThreadPoolExecutor(1) as lowering, psycopg.connect(migrated) as console:
+        console.execute("select from private.budgets where user_id = %s for update", [maya.id])
+        answer = lowering.submit(lower_cap)
+        servers.wait_for_blocked(world.admin, 1)
+        console.rollback()
+
+    assert answer.result() == {"ok": True}
+    assert world.one(spare, maya.id) == 0
 
 
 def test_audit_names_users_and_comes_in_pages(world, admin, maya):
