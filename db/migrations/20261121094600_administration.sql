@@ -65,8 +65,8 @@ declare
   before private.budgets;
   after private.budgets;
 begin
-  perform private.require_admin(me);
   select * into before from private.budgets where user_id = person for no key update;
+  perform private.require_admin(me);
   after := jsonb_populate_record(before, changes::jsonb);
   update private.budgets set daily_cap_micro = after.daily_cap_micro, monthly_cap_micro = after.monthly_cap_micro,
     daily_cap_tokens = after.daily_cap_tokens, max_open = after.max_open, max_per_minute = after.max_per_minute
@@ -78,6 +78,7 @@ end $$;
 -- Sign a user out on all devices.
 create function private.sign_out_everywhere(me uuid, person uuid) returns jsonb language plpgsql as $$
 begin
+  perform from private.app_sessions where user_id = person for update;
   perform private.require_admin(me);
   if not exists (select from private.roles where user_id = person) then
     return private.answer(false);
@@ -124,8 +125,8 @@ declare
   before private.settings;
   after private.settings;
 begin
-  perform private.require_admin(me);
   select * into before from private.settings for no key update;
+  perform private.require_admin(me);
   after := jsonb_populate_record(before, changes::jsonb);
   update private.settings set daily_cap_micro = after.daily_cap_micro, monthly_cap_micro = after.monthly_cap_micro,
     daily_cap_tokens = after.daily_cap_tokens, max_open = after.max_open, max_per_minute = after.max_per_minute,

@@ -106,6 +106,7 @@ end $$;
 
 create function private.revoke_invitation(me uuid, invitation uuid) returns jsonb language plpgsql as $$
 begin
+  perform from private.invitations where id = invitation for no key update;
   perform private.require_admin(me);
   update private.invitations set revoked_at = clock_timestamp()
   where id = invitation and used_at is null and revoked_at is null;

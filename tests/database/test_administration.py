@@ -2,12 +2,14 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import psycopg
 import pytest
 
+from services.crypto import new_key
 from tests.database import servers
-from tests.database.people import SIGNED_OUT, sealed, side_call
+from tests.database.people import NOT_ALLOWED, SIGNED_OUT, sealed, side_call
 from tests.database.test_turns import let_lapse
 
 ALL = {"first_day": "2026-01-01", "last_day": "2026-12-31"}
@@ -177,23 +179,63 @@ def test_deployment_shows_its_cap_and_costs(admin, maya):
     assert (settings["monthly_cap_micro"], spent) == (5_000_000, (400, 400))
 
 
+@contextmanager
+def waiting(world, migrated, table, act):
+    """Have *act* called with a connection of its own, and wait for *table* until the end; yield its future."""
+
+    def call():
+        with psycopg.connect(migrated, autocommit=True) as connection:
+            return act(connection)
+
+    with ThreadPoolExecutor(1) as calling, psycopg.connect(migrated) as console:
+        console.execute(f"select from {table} for update")
+        answer = calling.submit(call)
+        servers.wait_for_blocked(world.admin, 1)
+        yield answer
+        console.rollback()
+
+
 def test_lower_cap_waits_for_budgets_in_use(world, migrated, admin, maya):
     maya.finish(maya.begin(maya.create_conversation())["turn"], 1, 400)
     spare = "select loan - month_spent from private.budgets where user_id = %s"
     assert world.one(spare, maya.id) > 0
 
-    def lower_cap():
-        with psycopg.connect(migrated, autocommit=True) as connection:
-            return admin.by(connection).call("set_deployment_cap", new_monthly_cap_micro=400)
+    def lower_cap(connection):
+        return admin.by(connection).call("set_deployment_cap", new_monthly_cap_micro=400)
 
-    with ThreadPoolExecutor(1) as lowering, psycopg.connect(migrated) as console:
-        console.execute("select from private.budgets where user_id = %s for update", [maya.id])
-        answer = lowering.submit(lower_cap)
-        servers.wait_for_blocked(world.admin, 1)
-        console.rollback()
+    with waiting(world, migrated, "private.budgets", lower_cap) as answer:
+        pass
 
     assert answer.result() == {"ok": True}
     assert world.one(spare, maya.id) == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "verb", "arguments"),
+    [
+        ("private.budgets", "set_caps", {"changes": '{"max_open": 1}'}),
+        ("private.budgets", "set_deployment_cap", {"new_monthly_cap_micro": 5}),
+        ("private.settings", "change_settings", {"action": "a.b", "changes": '{"max_open": 1}'}),
+        ("private.settings", "set_model", {"changes": '{"is_offered": true}'}),
+        ("private.invitations", "revoke_invitation", {}),
+        ("private.app_sessions", "sign_out_everywhere", {}),
+    ],
+)
+def test_admin_suspended_during_a_wait_changes_nothing(
+    world, migrated, admin, maya, table, verb, arguments
+):
+    admin.call("invite", code=new_key().hex(), new_role="user")
+    [one] = admin.call("list_invitations")
+    targets = {"person": maya.id, "invitation": one["id"]}
+    wanted = {name: targets[name] for name in world.contract.parameters[verb] if name in targets}
+
+    def act(connection):
+        return admin.by(connection).refusal(verb, **wanted, **arguments)
+
+    with waiting(world, migrated, table, act) as refused:
+        world.suspend(admin)
+
+    assert refused.result() == NOT_ALLOWED
 
 
 def test_audit_names_users_and_comes_in_pages(world, admin, maya):
