@@ -189,11 +189,14 @@ end $$;
 
 -- functions: administration -----------------------------------------------------------------------------
 
+create function private.active_admins() returns uuid[] language sql stable
+return array(select user_id from private.roles where role = 'admin' and suspended_at is null);
+
 -- Return whether *person* is the only active admin. It locks the admins, so that two cannot remove each other at once.
 create function private.is_last_admin(person uuid) returns boolean language plpgsql as $$
 begin
   perform from private.roles where role = 'admin' order by user_id for no key update;
-  return array[person] = array(select user_id from private.roles where role = 'admin' and suspended_at is null);
+  return array[person] = private.active_admins();
 end $$;
 
 create function private.set_role(me uuid, person uuid, new_role text) returns jsonb language plpgsql as $$

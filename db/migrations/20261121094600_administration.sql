@@ -75,6 +75,17 @@ begin
   return private.answer(after.user_id is not null);
 end $$;
 
+-- Refuse to end the sessions of *person*, or to shut the account, as the functions below would: for the app, which first
+-- stops the user's replies.
+create function private.check_end(me uuid, person uuid, is_shut boolean) returns jsonb language plpgsql stable as $$
+begin
+  perform private.require_admin(me);
+  if is_shut and array[person] = private.active_admins() then
+    return private.answer(false, 'last_admin');
+  end if;
+  return private.answer(exists (select from private.roles where user_id = person and deleted_at is null));
+end $$;
+
 -- Sign a user out on all devices.
 create function private.sign_out_everywhere(me uuid, person uuid) returns jsonb language plpgsql as $$
 begin

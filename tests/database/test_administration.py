@@ -3,6 +3,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -132,6 +133,15 @@ def test_admin_deletes_a_user_but_not_the_last_admin(world, admin, maya):
     assert admin.call("delete_person", person=maya.id) == {"ok": False, "reason": "not_found"}
     world.person()
     assert admin.call("delete_person", person=admin.id) == {"ok": False, "reason": "last_admin"}
+
+
+def test_end_is_refused_before_it_is_begun(admin, maya):
+    def check(person, is_shut):
+        return admin.call("check_end", person=person, is_shut=is_shut)
+
+    assert check(maya.id, True) == check(admin.id, False) == {"ok": True}
+    assert check(admin.id, True) == {"ok": False, "reason": "last_admin"}
+    assert check(uuid4(), True) == {"ok": False, "reason": "not_found"}
 
 
 def test_admin_who_was_just_suspended_deletes_nobody(world, migrated, maya):

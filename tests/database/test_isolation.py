@@ -151,7 +151,7 @@ WITHOUT_PROOF = {
 FOR_ADMINS = {
     *("set_caps", "change_settings", "set_deployment_cap", "set_role", "suspend"),
     *("sign_out_everywhere", "delete_person", "deployment_settings", "usage_report"),
-    *("preview_retention", "database_state"),
+    *("preview_retention", "database_state", "check_end"),
     *("list_audit", "list_people", "set_model"),
     *("invite", "revoke_invitation", "list_invitations"),
 }

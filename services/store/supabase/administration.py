@@ -87,22 +87,25 @@ class Administration:
     def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
         """Shut the account and end its sessions and live turns, or open it again. Raise LastAdmin."""
         if is_suspended:
-            self._stop_turns(user_id)
+            self._stop_turns(user_id, is_shut=True)
         self.calls.do("suspend", person=user_id, suspended=is_suspended)
 
     def sign_out(self, user_id: UserId) -> None:
         """End all sessions of a user, and their live turns."""
-        self._stop_turns(user_id)
+        self._stop_turns(user_id, is_shut=False)
         self.calls.do("sign_out_everywhere", person=user_id)
 
     def delete(self, user_id: UserId) -> None:
         """Delete an account: its keys at once, its rows soon, its numbers never. Raise LastAdmin."""
-        self._stop_turns(user_id)
+        self._stop_turns(user_id, is_shut=True)
         self.calls.do("delete_person", person=user_id)
 
-    def _stop_turns(self, user_id: UserId) -> None:
-        """Have the replies of a user charged at their cost: what ends with the session costs all that was reserved."""
-        self.deployment()  # raises NotFound for all but admins
+    def _stop_turns(self, user_id: UserId, *, is_shut: bool) -> None:
+        """Have the replies of a user charged at their cost: what ends with the session costs all that was reserved.
+
+        Before anything is stopped, raise what ending the sessions, or shutting the account, would raise.
+        """
+        self.calls.do("check_end", person=user_id, is_shut=is_shut)
         self.stop_turns(user_id)
 
     def database_state(self) -> DatabaseState:
