@@ -199,6 +199,17 @@ begin
   return array[person] = private.active_admins();
 end $$;
 
+-- Change a role, for an admin or an operator (an *actor* of null), and note it. Return false if there is no such account.
+create function private.change_role(actor uuid, person uuid, new_role text) returns boolean language plpgsql as $$
+declare
+  before text := (select role from private.roles where user_id = person for no key update);
+begin
+  update private.roles set role = new_role, granted_at = clock_timestamp() where user_id = person and role is distinct from new_role;
+  perform private.note_changes(actor, 'role.set', person,
+    jsonb_build_object('role', before), jsonb_build_object('role', new_role));
+  return before is not null;
+end $$;
+
 create function private.set_role(me uuid, person uuid, new_role text) returns jsonb language plpgsql as $$
 declare
   last_one boolean := private.is_last_admin(person);   -- first of all: it locks, and what follows reads after it
@@ -207,18 +218,13 @@ begin
   if last_one and new_role is distinct from 'admin' then
     return private.answer(false, 'last_admin');
   end if;
-  update private.roles set role = new_role, granted_at = clock_timestamp() where user_id = person and role <> new_role;
-  if found then
-    perform private.note_changes(me, 'role.set', person,
-      jsonb_build_object('role', case new_role when 'admin' then 'user' else 'admin' end),
-      jsonb_build_object('role', new_role));
-  end if;
-  return private.answer(exists (select from private.roles where user_id = person));
+  return private.answer(private.change_role(me, person, new_role));
 end $$;
 
 create function private.suspend(me uuid, person uuid, suspended boolean) returns jsonb language plpgsql as $$
 declare
   last_one boolean;
+  was_suspended boolean;
 begin
   perform from auth.users where id = person for key share;   -- first, as where an account's row is deleted
   last_one := private.is_last_admin(person);
@@ -226,16 +232,18 @@ begin
   if last_one and suspended then
     return private.answer(false, 'last_admin');
   end if;
-  update private.roles
-  set suspended_at = case when suspended then coalesce(suspended_at, clock_timestamp()) end
-  where user_id = person and deleted_at is null;
+  select suspended_at is not null into was_suspended
+  from private.roles where user_id = person and deleted_at is null for no key update;
   if not found then
     return private.answer(false);
   end if;
+  update private.roles set suspended_at = case when suspended then clock_timestamp() end
+  where user_id = person and suspended <> was_suspended;
   if suspended then
     perform private.end_sessions_of(person);
   end if;
-  perform private.note(me, 'account.suspend', person, jsonb_build_object('suspended', suspended));
+  perform private.note_changes(me, 'account.suspend', person,
+    jsonb_build_object('suspended', was_suspended), jsonb_build_object('suspended', suspended));
   return '{"ok": true}';
 end $$;
 

@@ -23,12 +23,9 @@ from services.store.supabase import migrations
 _BCRYPT_ROUNDS = 10  # as Supabase Auth
 _MILLION = 1_000_000
 _UNKNOWN_ACCOUNT = "There is no account with this address: sign up, and sign in once."
-_GRANT_ADMIN = """
-with granted as (
-  update private.roles set role = 'admin', granted_at = clock_timestamp()
-  where user_id in (select id from auth.users where lower(email) = lower(%s)) returning user_id)
-select private.note(null, 'role.set', user_id, '{"role": ["user", "admin"]}') from granted
-"""
+_GRANT_ADMIN = (
+    "select private.change_role(null, id, 'admin') from auth.users where lower(email) = lower(%s)"
+)
 _SET_CAPS = """
 update {} set daily_cap_micro = coalesce(%(daily)s, daily_cap_micro),
   monthly_cap_micro = coalesce(%(monthly)s, monthly_cap_micro),
@@ -96,7 +93,7 @@ def migrate() -> None:
 def grant_admin(email: str) -> None:
     """Make the account EMAIL an admin; without DATABASE_URL, in the embedded stack that is running."""
     with _database(settings.read()) as connection:
-        if connection.execute(_GRANT_ADMIN, [email]).fetchone() is None:
+        if connection.execute(_GRANT_ADMIN, [email]).fetchone() != (True,):
             raise BadInput(_UNKNOWN_ACCOUNT)
     click.echo(f"{email} is an admin now.")
 

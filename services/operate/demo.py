@@ -94,14 +94,12 @@ update private.deployment set month = date_trunc('month', now() at time zone 'ut
   lent = (select sum(month_spent) from private.budgets) where id
 """
 _ADMINISTER = """
-with granted as (
-  update private.roles set role = 'admin' where user_id = %(admin)s
-), suspended as (
+with suspended as (
   update private.roles set suspended_at = now() where user_id = any (%(suspended)s) returning user_id
 ), nearly as (
   update private.budgets set monthly_cap_micro = greatest(50000, month_spent * 21 / 20) where user_id = %(near)s
 )
-select private.note(%(admin)s, 'account.suspend', user_id, '{"suspended": true}') from suspended
+select private.note(%(admin)s, 'account.suspend', user_id, '{"suspended": [false, true]}') from suspended
 """
 
 
@@ -125,11 +123,12 @@ def fill(connection: psycopg.Connection, ring: RootKeys, seed: int) -> tuple[str
         use = _Use(Random(seed), now.astimezone(UTC))  # noqa: S311 (made-up figures)
         people = [use.person(ring) for _ in NAMES]
         passwords, since = [secrets.token_urlsafe(15) for _ in NAMES], now - timedelta(DAYS)
-        for name, person, password in zip(NAMES, people, passwords, strict=True):
+        roles = "admin", *["user"] * (len(NAMES) - 1)
+        for name, role, person, password in zip(NAMES, roles, people, passwords, strict=True):
             hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(_BCRYPT_ROUNDS)).decode()
             user = [person.id, f"{name}@example.org", hashed, since, since, since]
             connection.execute(_ADD_USER, user)
-            connection.execute("select private.make_account(%s)", [person.id])
+            connection.execute("select private.make_account(%s, %s)", [person.id, role])
         connection.execute(_COMPLETE_USERS)
         for days_ago in range(DAYS - 1, -1, -1):
             for person in people:

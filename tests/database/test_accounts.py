@@ -110,6 +110,21 @@ def test_role_changes_are_noted(world, admin):
     assert list(noted) == [(admin.id, omar.id, "admin"), (omar.id, admin.id, "user")]
 
 
+def test_suspension_is_noted_once_with_what_was_before(world, admin):
+    omar = world.person()
+    suspend(admin, omar)
+    suspend(admin, omar)
+    suspend(admin, omar, suspended=False)
+
+    noted = world.admin.execute(
+        "select detail from private.audit where action = 'account.suspend' order by id"
+    )
+    assert [detail for (detail,) in noted] == [
+        {"suspended": [False, True]},
+        {"suspended": [True, False]},
+    ]
+
+
 def test_admin_call_for_unknown_user_is_not_found(admin):
     nobody = {"person": uuid4()}
     missing = {"ok": False, "reason": "not_found"}

@@ -56,6 +56,8 @@ def test_demo_is_as_turns_would_have_left_it(run, deployment):
             ("user", False, 27),
             ("user", True, 2),
         }
+        noted = "select count(*) from private.audit where action = 'account.begin' and detail ->> 'role' = 'admin'"
+        assert one(noted) == 1
         days = "select min(day), max(day), count(distinct day), count(distinct model) from private.usage_by_day"
         first, last, count, models = admin.execute(days).fetchone()
         assert last - first >= timedelta(DAYS - 5)
