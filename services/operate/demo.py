@@ -77,6 +77,10 @@ select at, user_id, id, at at time zone 'utc', case outcome when 'lapsed' then '
   purpose, model, tokens_in, tokens_out, tokens_cached, first_ms, micro
 from made_up order by at;
 
+update public.conversations set bytes = stored
+from (select conversation_id, sum(octet_length(body)) as stored from public.messages group by conversation_id) said
+where conversation_id = id;
+
 with used as (
   select user_id, max(at) as last_at, sum(cost_micro) filter (where day >= date_trunc('month', today)) as this_month,
     sum(cost_micro) filter (where day = today) as this_day,

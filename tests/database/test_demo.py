@@ -58,6 +58,11 @@ def test_demo_is_as_turns_would_have_left_it(run, deployment):
         }
         noted = "select count(*) from private.audit where action = 'account.begin' and detail ->> 'role' = 'admin'"
         assert one(noted) == 1
+        bytes_apart = (
+            "select sum(bytes) - (select sum(octet_length(body)) from public.messages)"
+            " from public.conversations"
+        )
+        assert one(bytes_apart) == 0
         days = "select min(day), max(day), count(distinct day), count(distinct model) from private.usage_by_day"
         first, last, count, models = admin.execute(days).fetchone()
         assert last - first >= timedelta(DAYS - 5)
