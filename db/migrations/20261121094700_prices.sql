@@ -7,7 +7,8 @@ create table private.model_settings (
   cached_input_micro bigint check (cached_input_micro between 0 and 1e10),
   output_micro bigint check (output_micro between 0 and 1e10),
   is_offered boolean not null default true,
-  check (num_nulls(input_micro, cached_input_micro, output_micro) in (0, 3))
+  check (num_nulls(input_micro, cached_input_micro, output_micro) in (0, 3)),
+  check (cached_input_micro <= input_micro)   -- a prompt is reserved at the price of input
 );
 
 -- What admins set of models, by name, for the app's processes.

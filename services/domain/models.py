@@ -45,7 +45,7 @@ class PriceSource(StrEnum):
     ENDPOINT = "endpoint"
     LISTED = "listed"  # genai-prices
     LOCAL = "local"  # on this machine, free
-    UNKNOWN = "unknown"  # no source states one: all prices are 0
+    UNKNOWN = "unknown"  # no source states those of input and of output: all prices are 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,9 +47,9 @@ def known_model(
     """Return the limits and prices of the model *name*, without using the network.
 
     The settings win over the *endpoint*, and that over genai-prices. The prices there are those of the provider
-    at *base_url*; for a provider that is not listed, say a gateway, those of the model's maker. Of a model without
-    any price the source is unknown, and the prices are 0. A reply length of the settings, which may be meant for another model, is passed over
-    if it fills the window.
+    at *base_url*; for a provider that is not listed, say a gateway, those of the model's maker. Without a
+    price of input and one of output the source is unknown, and the prices are 0. A reply length of the settings,
+    which may be meant for another model, is passed over if it fills the window.
     """
     listed, known = _listed(name, base_url), find_known(name)
     is_reasoning = known.is_reasoning or endpoint.is_reasoning
@@ -65,28 +65,31 @@ def known_model(
     reply_tokens, reply_source = _first(specs, lambda spec: spec.reply_tokens)
     if reply_source is not LimitSource.SETTING:
         reply_tokens = min(reply_tokens, context_tokens, _MOST_REPLY_TOKENS)
-    input_micro = output_micro = cached_micro = 0
-    price_source = PriceSource.UNKNOWN
+    input_micro = output_micro = None
+    cached_micro, price_source = 0, PriceSource.UNKNOWN
     for spec, source in (
         (_listed_prices(listed, context_tokens), PriceSource.LISTED),
         (endpoint, PriceSource.ENDPOINT),
         (setting, PriceSource.SETTING),
     ):
-        if spec.input_micro is not None or spec.output_micro is not None:
-            price_source = source
         if spec.input_micro is not None:
             input_micro = cached_micro = spec.input_micro
+            price_source = source
         if spec.cached_input_micro is not None:
             cached_micro = spec.cached_input_micro
         if spec.output_micro is not None:
             output_micro = spec.output_micro
+            price_source = source
+    if input_micro is None or output_micro is None:
+        input_micro = output_micro = 0
+        price_source = PriceSource.UNKNOWN
     return ModelInfo(
         name,
         context_tokens,
         reply_tokens,
         input_micro,
         output_micro,
-        cached_micro,
+        min(cached_micro, input_micro),  # a prompt is reserved at the price of input
         context_source,
         reply_source,
         is_reasoning,

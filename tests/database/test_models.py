@@ -39,8 +39,9 @@ def test_price_is_stored_noted_and_reset(world, admin):
     assert detail["output_micro"] == [9, None]
 
 
-def test_price_is_given_whole_and_not_negative(admin):
-    for wrong in ({"input_micro": 3}, PRICES | {"output_micro": -1}):
+def test_price_is_whole_not_negative_and_cached_not_dearer(admin):
+    dear = PRICES | {"cached_input_micro": 4}
+    for wrong in ({"input_micro": 3}, PRICES | {"output_micro": -1}, dear):
         assert admin.refusal("set_model", model_name="large", changes=json.dumps(wrong))
 
 

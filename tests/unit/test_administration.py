@@ -5,8 +5,10 @@ from uuid import uuid4
 
 import pytest
 
-from services.errors import LastAdmin
+from services.domain.models import ModelPrices
+from services.errors import BadInput, LastAdmin
 from services.store.supabase.administration import Administration
+from services.store.supabase.model_settings import ModelAdministration
 
 
 @pytest.mark.parametrize(
@@ -27,3 +29,10 @@ def test_refused_end_stops_no_reply(end):
         end(Administration(SimpleNamespace(do=refuse), stopped.append))
 
     assert stopped == []
+
+
+def test_dearer_cached_input_is_refused():
+    models = ModelAdministration(SimpleNamespace(), SimpleNamespace())
+
+    with pytest.raises(BadInput, match="Cached input"):
+        models.set_price("large", ModelPrices(input_micro=3, cached_input_micro=4, output_micro=9))

@@ -53,6 +53,20 @@ def test_price_comes_from_the_first_source(name, setting, endpoint, input_micro,
     assert (model.input_micro, model.price_source) == (input_micro, source)
 
 
+@pytest.mark.parametrize("half", [{"input_micro": 7}, {"output_micro": 9}])
+def test_half_a_price_is_no_known_price(half):
+    model = known_model("kumquat", setting=ModelSpec(**half))
+
+    assert (model.price_source, model.is_free) == (PriceSource.UNKNOWN, True)
+    assert known_model("gpt-4o", setting=ModelSpec(**half)).price_source is PriceSource.SETTING
+
+
+def test_cached_input_costs_at_most_as_much_as_input():
+    dear = ModelSpec(input_micro=7, output_micro=9, cached_input_micro=8)
+
+    assert known_model("kumquat", endpoint=dear).cached_input_micro == 7
+
+
 def test_settings_override_listed_limits_and_prices():
     given = ModelSpec(context_tokens=2000, reply_tokens=300, input_micro=7, output_micro=9)
     free = ModelSpec(input_micro=0, output_micro=0)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 
 from services.caches import CachedRead
 from services.domain.models import ModelPrices, ModelSettings
+from services.errors import BadInput
 from services.store.supabase.api import Hidden, ServerCalls, UserCalls
 
 _KNOWN_PRICES = dict.fromkeys(each.name for each in fields(ModelPrices))
@@ -27,7 +28,11 @@ class ModelAdministration:
         return self.held.get()
 
     def set_price(self, name: str, prices: ModelPrices | None) -> None:
-        """Set the price of a model; None: that which the app knows."""
+        """Set the price of a model; None: that which the app knows. Raise BadInput (cached input costs more)."""
+        if (
+            prices and prices.cached_input_micro > prices.input_micro
+        ):  # a prompt is reserved at that of input
+            raise BadInput("Cached input cannot cost more than input.")
         self._set(name, asdict(prices) if prices else _KNOWN_PRICES)
 
     def offer(self, name: str, every: Sequence[str], *, is_offered: bool) -> None:
