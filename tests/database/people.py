@@ -229,10 +229,10 @@ class Caller:
 DEFAULTS = {
     "cost_micro": 0,
     "expected_rev": 0,
-    "first_day": "2026-01-01",
+    "first_day": "2000-01-01",
     "for_seconds": 20,
     "idle": 3600,
-    "last_day": "2026-12-31",
+    "last_day": "2999-12-31",
     "lease_seconds": 30,
     "least_reply_micro": 50,
     "least_reply_tokens": 50,
