@@ -177,8 +177,12 @@ def test_defaults_are_those_of_the_next_account(world, admin):
     ]
 
 
-def test_deployment_shows_its_cap_and_costs(admin, maya):
+def test_deployment_shows_its_cap_and_costs(world, admin, maya):
     maya.finish(maya.begin(maya.create_conversation())["turn"], 1, 400)
+    world.admin.execute(  # as for days that are over, which early in a month are none of it
+        "insert into private.usage_by_day (user_id, day, model, purpose, cost_micro, first_tokens)"
+        " values (private.all_users(), (now() at time zone 'utc')::date, 'm', 'reply', 400, '{}')"
+    )
     admin.call("set_deployment_cap", new_monthly_cap_micro=5_000_000)
 
     settings = admin.call("deployment_settings")

@@ -186,6 +186,15 @@ def test_invitation_is_forgotten_a_month_after_its_end(world, admin):
     assert listed(admin) == [(None, "user", "expired")]
 
 
+def test_deleted_account_leaves_no_invitation(world, admin):
+    omar = stranger(world)
+    start(omar, invite(admin, f"{omar.id}@daybook.test"))
+
+    world.admin.execute("delete from auth.users where id = %s", [omar.id])
+
+    assert listed(admin) == []
+
+
 def test_open_invitations_are_bounded(world, admin):
     world.admin.execute(
         "insert into private.invitations (code_hash, role, made_by)"
