@@ -18,7 +18,7 @@ _PURPOSES = {
     Purpose.SUMMARY: "Summaries",
     Purpose.FACTS: "Memories",
 }
-_DELETED = "Deleted and temporary chats"
+_DELETED, _REST = "Deleted and temporary chats", "Other chats"
 
 
 def _draw_limits(account: Account) -> None:
@@ -45,7 +45,10 @@ def _draw_usage(person: PersonServices, days: tuple[date, date]) -> None:
         for one in report.conversations
         if one.conversation_id in titles
     ]
-    if deleted := [one for one in report.conversations if one.conversation_id not in titles]:
+    untitled = [one for one in report.conversations if one.conversation_id not in titles]
+    if rest := [one for one in untitled if one.is_rest]:
+        chats.append((_REST, rest))
+    if deleted := [one for one in untitled if not one.is_rest]:
         chats.append((_DELETED, deleted))
     purposes = [(_PURPOSES[one.purpose], [one]) for one in report.purposes]
     with st.container(gap="large"):

@@ -156,23 +156,28 @@ end $$;
 
 -- A user's own usage from *first_day* to *last_day*, added up as above and by conversation: one answer, which no "max
 -- rows" cuts. No proof: it returns only the caller's figures.
---   conversations   the 500 with the highest costs, then with the most tokens; null: deleted, or a temporary chat
+--   conversations   the 499 with the highest costs, then with the most tokens; a null id: of deleted ones and temporary
+--                   chats; is_rest: of all others
 create function private.my_usage(first_day date, last_day date) returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();
 begin
   return private.usage_of(person, first_day, last_day) || jsonb_build_object('conversations', (
-    select coalesce(jsonb_agg(to_jsonb(sums)), '[]')
-    from (
+    with sums as (
       select conversation_id, count(*) filter (where entry.purpose = 'reply' and kind <> 'adjust') as turns,
         sum(entry.tokens_in) as tokens_in, sum(entry.tokens_cached) as tokens_cached,
-        sum(entry.tokens_out) as tokens_out, sum(micro) as cost_micro
+        sum(entry.tokens_out) as tokens_out, sum(micro) as cost_micro,
+        row_number() over (order by sum(micro) desc, sum(entry.tokens_in) desc, conversation_id) > 499 as is_rest
       from private.ledger entry left join public.turns on turns.id = turn_id
       where entry.user_id = person and day between first_day and last_day
       group by conversation_id
-      order by cost_micro desc, tokens_in desc, conversation_id
-      limit 500
-    ) sums
+    ), listed as (
+      select case when not is_rest then conversation_id end as conversation_id, is_rest, sum(turns) as turns,
+        sum(tokens_in) as tokens_in, sum(tokens_cached) as tokens_cached, sum(tokens_out) as tokens_out,
+        sum(cost_micro) as cost_micro
+      from sums group by 1, is_rest
+    )
+    select coalesce(jsonb_agg(to_jsonb(listed) order by is_rest, cost_micro desc, tokens_in desc), '[]') from listed
   ));
 end $$;
 

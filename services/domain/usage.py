@@ -37,9 +37,10 @@ class PurposeUsage(UsageSum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationUsage(UsageSum):
-    """The usage of one conversation; None: of deleted ones and temporary chats."""
+    """The usage of one conversation; None: of deleted ones and temporary chats, or of the rest."""
 
     conversation_id: ConversationId | None
+    is_rest: bool = False  # of all conversations with lower costs than the others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ class UsageReport:
 
     days: tuple[DayUsage, ...] = ()
     purposes: tuple[PurposeUsage, ...] = ()  # the highest costs first
-    conversations: tuple[ConversationUsage, ...] = ()  # at most 500, the highest costs first
+    conversations: tuple[ConversationUsage, ...] = ()  # at most 500 rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,6 +101,40 @@ def test_report_adds_up_to_the_same_three_times(world, maya):
     assert [row["turns"] for row in report["days"]] == [2]
 
 
+@pytest.fixture
+def six_hundred(world, maya):
+    """As many conversations of Maya's, each with a reply that cost one micro-dollar more than the one before."""
+    maya.finish(maya.begin(maya.create_conversation())["turn"], 1, 400)
+    number = "md5({}::text)::uuid"
+    copies = {
+        "conversations": {"id": number},
+        "turns": {"id": number, "conversation_id": number, "client_turn_id": number},
+    }
+    for table, ids in copies.items():
+        changes = ", ".join(f"'{column}', {value.format('n')}" for column, value in ids.items())
+        world.admin.execute(
+            f"insert into public.{table} select (jsonb_populate_record(known, jsonb_build_object({changes}))).*"
+            f" from public.{table} known, generate_series(1, 600) n where id = (select id from public.{table} limit 1)"
+        )
+    world.admin.execute(
+        "insert into private.ledger (user_id, turn_id, day, kind, outcome, purpose, model, tokens_in, tokens_out, micro)"
+        " select %s, md5(n::text)::uuid, (now() at time zone 'utc')::date, 'charge', 'complete', 'reply', 'm', 10, 20, n"
+        " from generate_series(1, 600) n",
+        [maya.id],
+    )
+
+
+@pytest.mark.usefixtures("six_hundred")
+def test_conversations_with_the_lowest_costs_are_one_row(maya):
+    report = usage(maya)
+
+    rows = report["conversations"]
+    assert [row["is_rest"] for row in rows] == [False] * 499 + [True]
+    assert (rows[0]["cost_micro"], rows[-1]["conversation_id"]) == (600, None)
+    for figure in ("cost_micro", "tokens_in", "tokens_out"):
+        assert sum(row[figure] for row in rows) == sum(row[figure] for row in report["days"])
+
+
 def test_other_days_are_not_in_the_report(maya):
     maya.finish(maya.begin(maya.create_conversation())["turn"], 1, 400)
 

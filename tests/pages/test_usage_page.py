@@ -1,5 +1,6 @@
 """The usage page: what was spent against the limits, by day, by chat and by purpose."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -43,6 +44,22 @@ def test_usage_is_shown_by_chat_and_purpose(open_usage, database):
     assert (replies["Used for"], replies["Requests"]) == ("Replies", 4)
     assert replies["Input tokens"] == 4 * USAGE.prompt
     assert replies["Cost"] == 4 * COST_MICRO / 1_000_000
+
+
+def test_chats_beyond_the_listed_ones_are_one_row(open_usage, database, monkeypatch):
+    database.hold("Garden", "One", "Two")
+    report = database.ledger.usage.report
+
+    def with_rest(*days):
+        found = report(*days)
+        rest = replace(found.conversations[0], conversation_id=None, is_rest=True, turns=7)
+        return replace(found, conversations=(*found.conversations, rest))
+
+    monkeypatch.setattr(database.ledger.usage, "report", with_rest)
+
+    chats, _ = tables(open_usage())
+
+    assert [(row["Chat"], row["Messages"]) for row in chats] == [("Garden", 1), ("Other chats", 7)]
 
 
 def test_chat_without_a_title_has_a_name(open_usage, database):
