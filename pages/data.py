@@ -34,7 +34,7 @@ _DELETE = f"""
 def _draw_diagram(person: PersonServices, stored: StoredData, today: UsageReport) -> None:
     held = person.store.conversations.held()
     requests = sum(one.turns for one in today.purposes)
-    sums = usage_chart.sums(today.days)
+    tokens = usage_chart.tokens(today.days)
     server = [
         f"{words.count(held.conversations, 'chat')} open: "
         f"{words.count(held.messages, 'message')}, {words.size(held.text_bytes)}",
@@ -50,8 +50,8 @@ def _draw_diagram(person: PersonServices, stored: StoredData, today: UsageReport
     ]
     model = [
         words.count(requests, "request"),
-        f"{words.number(sums[words.INPUT_TOKENS])} tokens sent",
-        f"{words.number(sums[words.OUTPUT_TOKENS])} received",
+        f"{words.number(tokens[words.INPUT_TOKENS])} tokens sent",
+        f"{words.number(tokens[words.OUTPUT_TOKENS])} received",
         "Not encrypted for it",
     ]
     drawing = diagram(

@@ -1,7 +1,8 @@
 """The usage page: what a user has spent against the limits, by day and model, by chat, and by purpose."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
+from operator import attrgetter
 
 import streamlit as st
 
@@ -52,19 +53,22 @@ def _draw_usage(person: PersonServices, days: tuple[date, date]) -> None:
         chats.append((_DELETED, deleted))
     purposes = [(_PURPOSES[one.purpose], [one]) for one in report.purposes]
     with st.container(gap="large"):
-        _draw_sums("Chat", words.MESSAGES, "usage-table", chats)
-        _draw_sums("Used for", "Requests", "purposes-table", purposes)
+        _draw_sums("Chat", words.MESSAGES, attrgetter("replies"), "usage-table", chats)
+        _draw_sums("Used for", "Requests", attrgetter("turns"), "purposes-table", purposes)
 
 
 def _draw_sums(
-    noun: str, counted: str, key: str, named: Iterable[tuple[str, Sequence[UsageSum]]]
+    noun: str,
+    counted: str,
+    count: Callable[[UsageSum], int],
+    key: str,
+    named: Iterable[tuple[str, Sequence[UsageSum]]],
 ) -> None:
     rows: list[dict[str, object]] = []
     for name, parts in named:
-        figures = usage_chart.sums(parts)
-        turns = figures.pop(words.MESSAGES)
         cost = sum(one.cost_micro for one in parts) / words.MILLION
-        rows.append({noun: name, words.COST: cost, counted: turns, **figures})
+        number = sum(count(one) for one in parts)
+        rows.append({noun: name, words.COST: cost, counted: number, **usage_chart.tokens(parts)})
     columns = {noun: st.column_config.TextColumn(width=200)}
     tables.draw(rows, key, f"Cost and tokens by {noun.lower()}", columns=columns)
 

@@ -87,10 +87,10 @@ class ScriptedModel:
         return ScriptedStream(self.pieces, self.failure, self.gate)
 
 
-_SUMS = {"turns": 40, "tokens_in": 4_000, "tokens_cached": 500, "tokens_out": 1_600}
+_SUMS = {"tokens_in": 4_000, "tokens_cached": 500, "tokens_out": 1_600}
 TOTAL_USAGE = TotalUsage(
-    days=(DayUsage(day=NOON.date(), model="scripted", cost_micro=10_400, **_SUMS),),
-    purposes=(PurposeUsage(purpose=Purpose.REPLY, cost_micro=10_400, **_SUMS),),
+    days=(DayUsage(day=NOON.date(), model="scripted", replies=40, cost_micro=10_400, **_SUMS),),
+    purposes=(PurposeUsage(purpose=Purpose.REPLY, turns=40, cost_micro=10_400, **_SUMS),),
     active_users=3,
     failed=2,
     interrupted=1,

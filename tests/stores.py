@@ -80,7 +80,7 @@ class InMemoryUsage:
 
         return UsageReport(
             days=tuple(
-                DayUsage(day=day, model=model, turns=replies(turns), **_sums(turns))
+                DayUsage(day=day, model=model, replies=replies(turns), **_sums(turns))
                 for (day, model), turns in grouped(
                     lambda turn: (turn.begun_at.date(), turn.reservation.model)
                 )
@@ -90,7 +90,7 @@ class InMemoryUsage:
                 for purpose, turns in grouped(lambda turn: turn.reservation.purpose)
             ),
             conversations=by_cost(
-                ConversationUsage(conversation_id=its, turns=replies(turns), **_sums(turns))
+                ConversationUsage(conversation_id=its, replies=replies(turns), **_sums(turns))
                 for its, turns in grouped(self._conversation)
             ),
         )

@@ -103,10 +103,10 @@ end $$;
 -- functions: usage of some days -------------------------------------------------------------------------
 
 -- The usage of *person*, or of all users (null), from *first_day* to *last_day*.
---   days           by day and model; turns are messages
---   purposes       turns are calls
---   active_users   who had a message answered, or tried to
---   failed, interrupted, first_token_ms, first_token_p95_ms    of messages; times within 5 %, null: none was streamed
+--   days           by day and model
+--   purposes       by purpose
+--   active_users   users with a reply, also a failed one
+--   failed, interrupted, first_token_ms, first_token_p95_ms    of replies; times within 5 %, null: none was streamed
 -- force_custom_plan: the generic plan reads 90 days by the index that is right for one.
 create function private.usage_of(person uuid, first_day date, last_day date) returns jsonb
 language plpgsql stable set plan_cache_mode = force_custom_plan as $$
@@ -121,10 +121,10 @@ begin
       select * from private.usage_by_day
       where person is null and day between greatest(first_day, last_total + 1) and last_day
     ), sums as (                            -- by day and model, and by purpose
-      select day, model, purpose, sum(failed) as failed, sum(interrupted) as interrupted,
-        case grouping(purpose) when 0 then sum(turns) else coalesce(sum(turns) filter (where purpose = 'reply'), 0) end
-          as turns, sum(tokens_in) as tokens_in, sum(tokens_cached) as tokens_cached, sum(tokens_out) as tokens_out,
-        sum(cost_micro) as cost_micro
+      select day, model, purpose, sum(turns) as turns,
+        coalesce(sum(turns) filter (where purpose = 'reply'), 0) as replies, sum(failed) as failed,
+        sum(interrupted) as interrupted, sum(tokens_in) as tokens_in, sum(tokens_cached) as tokens_cached,
+        sum(tokens_out) as tokens_out, sum(cost_micro) as cost_micro
       from used group by grouping sets ((day, model), (purpose))
     ), ranked as (
       select round(1.1 ^ (bucket - 0.5)) as ms, sum(sum(first_tokens[bucket])) over (order by bucket) as up_to,
@@ -164,7 +164,7 @@ declare
 begin
   return private.usage_of(person, first_day, last_day) || jsonb_build_object('conversations', (
     with sums as (
-      select conversation_id, count(*) filter (where entry.purpose = 'reply' and kind <> 'adjust') as turns,
+      select conversation_id, count(*) filter (where entry.purpose = 'reply' and kind <> 'adjust') as replies,
         sum(entry.tokens_in) as tokens_in, sum(entry.tokens_cached) as tokens_cached,
         sum(entry.tokens_out) as tokens_out, sum(micro) as cost_micro,
         row_number() over (order by sum(micro) desc, sum(entry.tokens_in) desc, conversation_id) > 499 as is_rest
@@ -172,7 +172,7 @@ begin
       where entry.user_id = person and day between first_day and last_day
       group by conversation_id
     ), listed as (
-      select case when not is_rest then conversation_id end as conversation_id, is_rest, sum(turns) as turns,
+      select case when not is_rest then conversation_id end as conversation_id, is_rest, sum(replies) as replies,
         sum(tokens_in) as tokens_in, sum(tokens_cached) as tokens_cached, sum(tokens_out) as tokens_out,
         sum(cost_micro) as cost_micro
       from sums group by 1, is_rest

@@ -28,7 +28,8 @@ def draw_usage(
         st.info("Nothing was used on these days.")
         return
     numbers = {} if user_id else {"Active users": usage.active_users}
-    numbers |= usage_chart.sums(usage.days)
+    numbers |= {words.MESSAGES: sum(one.replies for one in usage.days)}
+    numbers |= usage_chart.tokens(usage.days)
     numbers |= {"Failed": usage.failed, "Interrupted": usage.interrupted}
     draw_metrics(
         {label: words.number(value) for label, value in numbers.items()}

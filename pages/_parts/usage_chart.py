@@ -13,17 +13,16 @@ from services.domain.usage import DayUsage, UsageSum
 
 _FIRST_DAYS = 30
 _TOKENS = "Tokens"
-_FIGURES: Mapping[str, Callable[[UsageSum], float]] = {
+_FIGURES: Mapping[str, Callable[[DayUsage], float]] = {
     words.COST: lambda sums: sums.cost_micro / words.MILLION,
-    words.MESSAGES: lambda sums: sums.turns,
+    words.MESSAGES: lambda sums: sums.replies,
     _TOKENS: lambda sums: sums.tokens_in + sums.tokens_out,
 }
 
 
-def sums(parts: Sequence[UsageSum]) -> dict[str, int]:
-    """Return the messages and tokens of *parts* together, by their labels."""
+def tokens(parts: Sequence[UsageSum]) -> dict[str, int]:
+    """Return the tokens of *parts* together, by their labels."""
     return {
-        words.MESSAGES: sum(one.turns for one in parts),
         words.INPUT_TOKENS: sum(one.tokens_in for one in parts),
         "Cached": sum(one.tokens_cached for one in parts),
         words.OUTPUT_TOKENS: sum(one.tokens_out for one in parts),

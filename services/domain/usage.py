@@ -13,7 +13,6 @@ from services.domain.data import StoredData
 class UsageSum:
     """The sum of settled turns. Cost in micro-dollars."""
 
-    turns: int  # replies alone, where sums are not by purpose
     tokens_in: int
     tokens_cached: int  # of tokens_in
     tokens_out: int
@@ -26,6 +25,7 @@ class DayUsage(UsageSum):
 
     day: date
     model: str
+    replies: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,7 @@ class PurposeUsage(UsageSum):
     """The usage for one purpose."""
 
     purpose: Purpose
+    turns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,7 @@ class ConversationUsage(UsageSum):
     """The usage of one conversation; None: of deleted ones and temporary chats, or of the rest."""
 
     conversation_id: ConversationId | None
+    replies: int
     is_rest: bool = False  # of all conversations with lower costs than the others
 
 

@@ -42,7 +42,7 @@ def test_report_adds_up_everybody_or_one(world, admin, maya):
     everybody, one = report(admin), report(admin, omar)
 
     assert [day["cost_micro"] for day in everybody["days"]] == [400 + 50 + 30 + 1100]
-    assert [day["turns"] for day in everybody["days"]] == [3]
+    assert [day["replies"] for day in everybody["days"]] == [3]
     assert {row["purpose"]: row["cost_micro"] for row in everybody["purposes"]} == {
         "reply": 1530,
         "title": 50,

@@ -94,11 +94,11 @@ def test_report_adds_up_to_the_same_three_times(world, maya):
         ("reply", 2),
         ("title", 2),  # and that of the conversation
     ]
-    assert [(row["conversation_id"], row["turns"]) for row in report["conversations"]] == [
+    assert [(row["conversation_id"], row["replies"]) for row in report["conversations"]] == [
         (str(garden), 1),
         (None, 1),
     ]
-    assert [row["turns"] for row in report["days"]] == [2]
+    assert [row["replies"] for row in report["days"]] == [2]
 
 
 @pytest.fixture

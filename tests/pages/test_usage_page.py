@@ -52,7 +52,7 @@ def test_chats_beyond_the_listed_ones_are_one_row(open_usage, database, monkeypa
 
     def with_rest(*days):
         found = report(*days)
-        rest = replace(found.conversations[0], conversation_id=None, is_rest=True, turns=7)
+        rest = replace(found.conversations[0], conversation_id=None, is_rest=True, replies=7)
         return replace(found, conversations=(*found.conversations, rest))
 
     monkeypatch.setattr(database.ledger.usage, "report", with_rest)

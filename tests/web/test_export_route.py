@@ -156,7 +156,7 @@ def test_usage_of_users_is_exported_by_day(ruth):
 
     assert ruth.administration.asked == [("usage", user), ("usage", None)]
     (row,) = csv.DictReader(io.StringIO(answer.text))
-    assert (row["model"], row["turns"], row["cost_micro"]) == ("scripted", "40", "10400")
+    assert (row["model"], row["replies"], row["cost_micro"]) == ("scripted", "40", "10400")
 
 
 @pytest.mark.parametrize("name", ["users", "models", "invitations", "audit"])

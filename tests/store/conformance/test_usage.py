@@ -26,7 +26,7 @@ def days():
 
 
 def by_conversation(report):
-    return [(one.conversation_id, one.turns, one.cost_micro) for one in report.conversations]
+    return [(one.conversation_id, one.replies, one.cost_micro) for one in report.conversations]
 
 
 def test_report_adds_up_by_day_purpose_and_conversation(maya, garden, garden_id, days):
