@@ -28,7 +28,7 @@ from services.domain.accounts import (
 from services.domain.context import ContextMessage
 from services.domain.health import DatabaseState
 from services.domain.models import ModelInfo, ModelSetting, ModelSettings
-from services.domain.usage import DayUsage, PurposeUsage, TotalUsage
+from services.domain.usage import DayUsage, PurposeUsage, UsageReport
 from services.errors import ModelUnavailable, NotFound
 from services.llm import Models, Offer
 from services.llm.model import Piece
@@ -88,7 +88,7 @@ class ScriptedModel:
 
 
 _SUMS = {"tokens_in": 4_000, "tokens_cached": 500, "tokens_out": 1_600}
-TOTAL_USAGE = TotalUsage(
+TOTAL_USAGE = UsageReport(
     days=(DayUsage(day=NOON.date(), model="scripted", replies=40, cost_micro=10_400, **_SUMS),),
     purposes=(PurposeUsage(purpose=Purpose.REPLY, turns=40, cost_micro=10_400, **_SUMS),),
     active_users=3,
@@ -133,7 +133,7 @@ class FakeAdministration:
     changed: list = field(default_factory=list)
     failure: Exception | None = None  # of every change
     failing: UserId | None = None  # the only user whose changes fail
-    total_usage: TotalUsage = TOTAL_USAGE
+    total_usage: UsageReport = TOTAL_USAGE
     settings: DeploymentSettings = DEPLOYMENT
     entries: list = field(default_factory=list)  # the newest first
     state: DatabaseState = DATABASE_STATE

@@ -93,6 +93,11 @@ class InMemoryUsage:
                 ConversationUsage(conversation_id=its, replies=replies(turns), **_sums(turns))
                 for its, turns in grouped(self._conversation)
             ),
+            active_users=1,
+            failed=0,
+            interrupted=0,
+            first_token_ms=None,
+            first_token_p95_ms=None,
         )
 
     def stored(self):

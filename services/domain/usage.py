@@ -1,4 +1,4 @@
-"""Usage added up: of one user, by day and model, by purpose, and by conversation."""
+"""Usage added up: by day and model, by purpose, and by conversation."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -47,19 +47,11 @@ class ConversationUsage(UsageSum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageReport:
-    """The usage of one user on some days, added up in three ways."""
-
-    days: tuple[DayUsage, ...] = ()
-    purposes: tuple[PurposeUsage, ...] = ()  # the highest costs first
-    conversations: tuple[ConversationUsage, ...] = ()  # at most 500 rows
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TotalUsage:
-    """The usage of all users, or of one, as admins see it: without conversations. Times within 5 %."""
+    """The usage of one user, or of all, on some days, added up in several ways. Times within 5 %."""
 
     days: tuple[DayUsage, ...]
-    purposes: tuple[PurposeUsage, ...]
+    purposes: tuple[PurposeUsage, ...]  # the highest costs first
+    conversations: tuple[ConversationUsage, ...] = ()  # at most 500 rows; for admins there are none
     active_users: int
     failed: int  # replies
     interrupted: int  # replies whose process died

@@ -16,7 +16,7 @@ from services.domain.accounts import (
     RetentionPreview,
 )
 from services.domain.health import DatabaseState
-from services.domain.usage import TotalUsage
+from services.domain.usage import UsageReport
 from services.store.supabase.api import Hidden, UserCalls
 
 _NEWEST = 2**53 - 1  # beyond every id, and exact where JSON numbers are doubles
@@ -50,11 +50,11 @@ class Administration:
             at_most=at_most,
         )
 
-    def usage(self, days: tuple[date, date], user_id: UserId | None = None) -> TotalUsage:
+    def usage(self, days: tuple[date, date], user_id: UserId | None = None) -> UsageReport:
         """The usage of all users, or of one."""
         first, last = days
         return self.calls.read(
-            "usage_report", TotalUsage, person=user_id, first_day=first, last_day=last
+            "usage_report", UsageReport, person=user_id, first_day=first, last_day=last
         )
 
     def deployment(self) -> DeploymentSettings:
