@@ -46,9 +46,10 @@ class InMemoryUsage:
     def __init__(self, tables):
         self._tables = tables
         self.changes = []  # of the account
+        self.page = 500  # entries of the ledger that are read at once
 
-    def ledger(self, first_day, last_day):
-        return [
+    def ledger(self, first_day, last_day, after=0):
+        entries = [
             LedgerEntry(
                 id=number,
                 at=turn.begun_at,
@@ -61,6 +62,7 @@ class InMemoryUsage:
             )
             for number, turn in enumerate(self._settled(first_day, last_day), start=1)
         ]
+        return entries[after : after + self.page]
 
     def account_changes(self):
         return self.changes

@@ -86,8 +86,8 @@ class UserFigures(Protocol):
         """The sums of all turns that were settled from *first_day* to *last_day*."""
         ...
 
-    def ledger(self, first_day: date, last_day: date) -> list[LedgerEntry]:
-        """The entries of the same turns, the oldest first."""
+    def ledger(self, first_day: date, last_day: date, after: int = 0) -> list[LedgerEntry]:
+        """At most 500 entries of the same turns, the oldest first, whose ids come *after* one."""
         ...
 
     def account_changes(self) -> list[AuditEntry]:

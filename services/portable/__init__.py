@@ -8,14 +8,14 @@ from services.portable.export import (
     to_markdown,
 )
 from services.portable.file_names import file_name
-from services.portable.tables import ledger_to_csv, values_to_csv
+from services.portable.tables import pages_to_csv, values_to_csv
 
 __all__ = [
     "Archive",
     "ConversationExport",
     "documents_to_json",
     "file_name",
-    "ledger_to_csv",
+    "pages_to_csv",
     "to_json",
     "to_markdown",
     "values_to_csv",

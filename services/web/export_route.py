@@ -8,6 +8,7 @@
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, tzinfo
+from functools import partial
 from itertools import chain
 from mimetypes import guess_type
 from typing import Protocol
@@ -25,14 +26,14 @@ from services.chat.service import Chat
 from services.domain import ConversationId
 from services.domain.accounts import AuditEntry, Invitation, PeopleOrder, UserUsage
 from services.domain.models import ModelInfo
-from services.domain.usage import DayUsage
+from services.domain.usage import DayUsage, LedgerEntry
 from services.errors import AppError, SignedOut
 from services.store.port import Store
 from services.store.supabase.administration import Administration
 from services.store.supabase.model_settings import ModelAdministration
 from services.store.supabase.sessions import AppSession
 from services.store.supabase.sign_ups import SignUpAdministration
-from services.web.full_export import FullExport, read_export
+from services.web.full_export import FullExport, ledger_after, read_export
 from services.web.origin import Origin
 from services.web.session_cache import SessionCache
 
@@ -85,9 +86,9 @@ class ExportRoutes:
         return _file(text, exported.thread.conversation.title, suffix)
 
     def _usage(self, session: AppSession, request: Request) -> Response:
-        first, last = _days(request)
-        entries = self.store_of(session, None).usage.ledger(first, last)
-        return _file(portable.ledger_to_csv(entries), f"Usage {first} to {last}", "csv")
+        days = first, last = _days(request)
+        read = partial(ledger_after, self.store_of(session, None).usage, days)
+        return _table_file(portable.pages_to_csv(LedgerEntry, read), f"Usage {first} to {last}")
 
     def _users_usage(self, session: AppSession, request: Request) -> Response:
         first, last = _days(request)
@@ -100,9 +101,7 @@ class ExportRoutes:
         name: str = request.path_params["table"]
         if name not in _TABLES:
             raise HTTPException(404)
-        pages = _TABLES[name](self.person_of(session))
-        first = next(pages)  # a refusal comes before the answer begins
-        return _file((page.encode() for page in chain([first], pages)), name.capitalize(), "csv")
+        return _table_file(_TABLES[name](self.person_of(session)), name.capitalize())
 
     def _everything(self, session: AppSession, request: Request) -> Response:
         zone = _zone(request)
@@ -142,11 +141,8 @@ def _users(person: Person) -> Iterator[str]:
 
 def _audit(person: Person) -> Iterator[str]:
     """The newest entries first."""
-    entries = person.administration.audit()
-    yield portable.values_to_csv(AuditEntry, entries)
-    while entries:
-        entries = person.administration.audit(entries[-1].id)
-        yield portable.values_to_csv(AuditEntry, entries, has_header=False)
+    audit = person.administration.audit
+    return portable.pages_to_csv(AuditEntry, lambda last: audit(last.id) if last else audit())
 
 
 def _invitations(person: Person) -> Iterator[str]:
@@ -182,6 +178,12 @@ def _days(request: Request) -> tuple[date, date]:
     except (KeyError, ValueError):
         raise HTTPException(404) from None
     return first, last
+
+
+def _table_file(pages: Iterator[str], title: str) -> Response:
+    """The answer that sends a table page by page; a refusal of the first page is raised before it begins."""
+    first = next(pages)
+    return _file((page.encode() for page in chain([first], pages)), title, "csv")
 
 
 def _file(content: str | Iterator[bytes], title: str, suffix: str) -> Response:

@@ -4,11 +4,12 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import partial
 
 from services import portable
 from services.domain import ConversationId
+from services.domain.usage import LedgerEntry, UserFigures
 from services.errors import AppError, NotFound, Tampered
 from services.events import log_event
 from services.portable import Archive, ConversationExport
@@ -16,7 +17,7 @@ from services.store.port import Store
 from services.threads import in_thread
 
 _AHEAD = 3  # conversations that are read and written while one is sent
-_LEDGER_DAYS = timedelta(days=31)  # of the ledger, read at once
+_LEDGER_DAYS = timedelta(days=31)  # of the ledger: the database sorts so many for each page
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +115,19 @@ class FullExport:
 
     def _usage(self) -> Iterator[str]:
         """The ledger as CSV, some weeks at a time."""
-        yield portable.ledger_to_csv(())
-        today = datetime.now(UTC).date()
-        first = self._store.usage.stored().ledger_since or today
+        usage, today = self._store.usage, datetime.now(UTC).date()
+        yield portable.values_to_csv(LedgerEntry, ())
+        first = usage.stored().ledger_since or today
         while first <= today:
             last = min(first + _LEDGER_DAYS, today)
-            yield portable.ledger_to_csv(self._store.usage.ledger(first, last), has_header=False)
+            yield from portable.pages_to_csv(
+                LedgerEntry, partial(ledger_after, usage, (first, last)), has_header=False
+            )
             first = last + timedelta(days=1)
+
+
+def ledger_after(
+    usage: UserFigures, days: tuple[date, date], last: LedgerEntry | None
+) -> list[LedgerEntry]:
+    """The next entries of the ledger after the *last* one; None: the first."""
+    return usage.ledger(*days, after=last.id if last else 0)

@@ -25,5 +25,5 @@ def test_message_is_found_in_the_usage_and_its_file(person):
         maya.page.get_by_role("button", name="Download CSV").click()
     entries = list(csv.DictReader(io.StringIO(download.value.path().read_text("utf-8"))))
     assert "reply" in {entry["purpose"] for entry in entries}
-    assert all(int(entry["input_tokens"]) > 0 for entry in entries)
+    assert all(int(entry["tokens_in"]) > 0 for entry in entries)
     assert maya.complaints() == []

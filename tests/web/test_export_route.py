@@ -61,16 +61,25 @@ def test_export_shows_times_in_the_readers_zone(zone, moment):
 
 def test_ledger_is_exported_for_the_days_asked_for():
     asked = []
-    usage = SimpleNamespace(ledger=lambda *days: asked.append(days) or [ENTRY])
+    entries = [replace(ENTRY, id=number) for number in (1, 2, 3)]
+
+    def ledger(*days, after):
+        asked.append((*days, after))
+        return entries[after : after + 2]
+
+    usage = SimpleNamespace(ledger=ledger)
 
     answer = get(
         "/export/usage.csv", SimpleNamespace(usage=usage), first="2026-11-01", last="2026-11-20"
     )
 
-    assert asked == [(date(2026, 11, 1), date(2026, 11, 20))]
+    days = date(2026, 11, 1), date(2026, 11, 20)
+    assert asked == [(*days, 0), (*days, 2), (*days, 3)]
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert "Usage%202026-11-01%20to%202026-11-20.csv" in answer.headers["content-disposition"]
-    assert answer.text.splitlines()[1].startswith("2026-11-20T12:00:00+00:00,2026-11-20,charge,")
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [row["id"] for row in rows] == ["1", "2", "3"]
+    assert (rows[0]["day"], rows[0]["cost_micro"]) == ("2026-11-20", "700")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from datetime import date
 from services.domain.accounts import AuditEntry
 from services.domain.data import StoredData
 from services.domain.usage import LedgerEntry, UsageReport
-from services.store.supabase.api import UserCalls, every_row
+from services.store.supabase.api import UserCalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +18,10 @@ class SupabaseUsage:
     def report(self, first_day: date, last_day: date) -> UsageReport:
         return self.calls.select("my_usage", UsageReport, first_day=first_day, last_day=last_day)
 
-    def ledger(self, first_day: date, last_day: date) -> list[LedgerEntry]:
-        def read(last: LedgerEntry | None, _: int) -> list[LedgerEntry]:
-            after = last.id if last else 0
-            return self.calls.select(
-                "my_ledger", list[LedgerEntry], first_day=first_day, last_day=last_day, after=after
-            )
-
-        return every_row(read)
+    def ledger(self, first_day: date, last_day: date, after: int = 0) -> list[LedgerEntry]:
+        return self.calls.select(
+            "my_ledger", list[LedgerEntry], first_day=first_day, last_day=last_day, after=after
+        )
 
     def account_changes(self) -> list[AuditEntry]:
         return self.calls.select("my_audit", list[AuditEntry])
