@@ -53,10 +53,12 @@ class FullExport:
         self._store, self._zone, self._began = store, zone, datetime.now(UTC)
         self._ids = list(store.corpus.conversations())
         self._unreadable: list[str] = []
-        self.total, self.done, self.is_over = len(self._ids), 0, False
+        self.total, self.done = len(self._ids), 0
+        self.is_over = True  # until it is sent: a browser may never ask for the first part
 
     def parts(self) -> Iterator[bytes]:
         """Yield the file. After an AppError raise ConnectionAbortedError: what was sent by then is no whole file."""
+        self.is_over = False
         archive = Archive()
         try:
             spaces, facts = self._store.spaces.all(), self._store.facts.facts()

@@ -130,6 +130,15 @@ def test_unreadable_chat_is_named_and_leaves_out_no_other(database):
     assert json.loads(files["manifest.json"])["unreadable"] == [str(pond)]
 
 
+def test_export_is_under_way_only_while_it_is_sent(database):
+    database.hold("Garden", "One", "Two")
+    export = FullExport(database.store(), UTC)
+
+    assert export.is_over
+    assert not any(export.is_over for _ in export.parts())
+    assert export.is_over
+
+
 def test_export_that_fails_in_the_middle_is_no_whole_file(database):
     for number in range(9):
         database.hold(f"Chat {number}", "One", "Two")
