@@ -56,7 +56,7 @@ from services.web.session_middleware import (
     content_security_policy,
 )
 from services.web.sign_in_routes import SignInRoutes
-from services.web.upkeep import DatabaseProbe, failed_check, keep_ending_deserted, keep_reading
+from services.web.upkeep import DatabaseProbe, failed_check, keep_forgetting, keep_reading
 
 _TAB_WAIT_SECONDS = 10.0  # less than the 15 for which a browser waits
 _EMBEDDED_SECONDS, _HOSTED_SECONDS = 3.0, 60.0  # between two probes of the database
@@ -284,5 +284,6 @@ def build(begun: Deployment) -> Shared:
     )
     in_thread("database-probe", probe.run)
     in_thread("model-settings", lambda: keep_reading(model_settings))
-    in_thread("temporary", lambda: keep_ending_deserted(shared.temporary))
+    idle, deserted = shared.session_cache.forget_idle, shared.temporary.end_deserted
+    in_thread("forgetting", lambda: keep_forgetting(idle, deserted))
     return shared

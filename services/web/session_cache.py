@@ -77,7 +77,6 @@ class SessionCache:
 
     def find(self, cookie: Cookie) -> AppSession | None:
         """The session of *cookie*, opened if need be; None if there is none. Raise StoreUnavailable."""
-        self._forget_idle()
         with self._lock:
             opening = self._opening.setdefault(cookie.hash, threading.Lock())
         with opening:  # concurrent tabs share one opened session
@@ -126,6 +125,18 @@ class SessionCache:
         self.sessions.end(cookie)
         self._forget(cookie.hash)
 
+    def forget_idle(self) -> None:
+        """Forget the sessions without an open tab for half an hour, with their users' keys; to be called now and then."""
+        horizon = time.monotonic() - _IDLE_SECONDS
+        with self._lock:
+            idle = [
+                cookie_hash
+                for cookie_hash, entry in self._entries.items()
+                if entry.used_at < horizon and cookie_hash not in self._tabs
+            ]
+        for cookie_hash in idle:
+            self._forget(cookie_hash)
+
     def _entry(self, session_id: SessionId) -> _Entry | None:
         with self._lock:
             every = self._entries.values()
@@ -158,14 +169,3 @@ class SessionCache:
             entry = self._entries.pop(cookie_hash, None)
         if entry:
             self.on_forget(entry.session)
-
-    def _forget_idle(self) -> None:
-        horizon = time.monotonic() - _IDLE_SECONDS
-        with self._lock:
-            idle = [
-                cookie_hash
-                for cookie_hash, entry in self._entries.items()
-                if entry.used_at < horizon and cookie_hash not in self._tabs
-            ]
-        for cookie_hash in idle:
-            self._forget(cookie_hash)

@@ -1,5 +1,5 @@
 """Threads of the server process: the probe of the database with its sweeps, the reading of settings that admins change,
-and the end of deserted temporary chats."""
+and the end of deserted temporary chats and of idle sessions."""
 
 import logging
 import time
@@ -11,7 +11,6 @@ from typing import NoReturn
 import httpx
 
 from services.caches import CachedRead
-from services.chat.temporary import TemporaryChats
 from services.crypto import RootKeys
 from services.domain.models import ModelSettings
 from services.embedded.reports import Failed
@@ -23,7 +22,7 @@ from services.store.supabase.sessions import Cookie
 from services.web.server_health import ServerHealth
 
 _logger = logging.getLogger(__name__)
-_LOOK_SECONDS = 3.0  # between two looks for pages that are gone
+_LOOK_SECONDS = 3.0  # between two looks for what is no longer used
 _SETTINGS_SECONDS = 5.0  # for which this process may not know of a change
 _IN_USE_SECONDS = 600.0  # after which an idle app leaves its database alone
 
@@ -87,13 +86,14 @@ def keep_reading(settings: CachedRead[ModelSettings]) -> NoReturn:
         time.sleep(_SETTINGS_SECONDS)
 
 
-def keep_ending_deserted(temporary: TemporaryChats) -> NoReturn:
-    """End temporary chats whose pages are gone, for ever."""
+def keep_forgetting(*acts: Callable[[], object]) -> NoReturn:
+    """Call *acts* every few seconds, for ever: each drops text that is no longer used."""
     while True:
         time.sleep(_LOOK_SECONDS)
-        try:
-            temporary.end_deserted()
-        except AppError:
-            log_event("desertion.missed")
-        except Exception:  # any bug: without this thread no deserted chat would leave the memory
-            _logger.exception("desertion.missed")
+        for act in acts:
+            try:
+                act()
+            except AppError:
+                log_event("forgetting.missed")
+            except Exception:  # any bug: without this thread no such text would leave the memory
+                _logger.exception("forgetting.missed")

@@ -21,7 +21,7 @@ from services.settings import Settings
 from services.store.supabase import database_health
 from services.store.supabase.api import Gateway
 from services.users import Shared
-from services.web import upkeep
+from services.web import session_cache, upkeep
 from tests.store.conformance.talk import a_fact
 
 
@@ -91,6 +91,33 @@ def test_stopping_the_process_stops_temporary_chats(shared, maya):
     assert maya.database.turn_states() == [TurnState.STOPPED]
 
 
+def built(monkeypatch, *, is_hosted=False):
+    """What a process shares, and the threads that look after it, by name; none is begun."""
+    threads, url = {}, "https://database.test"
+    begun = bootstrap.Deployment(
+        settings=Settings(SUPABASE_URL=url, SUPABASE_KEY="key") if is_hosted else Settings(),
+        root_keys=SimpleNamespace(proof_key=new_key),
+        endpoints=Endpoints() if is_hosted else Endpoints(supabase_url=url, publishable_key="key"),
+        health=None,
+    )
+    monkeypatch.setattr(bootstrap, "in_thread", lambda name, run: threads.update({name: run}))
+    monkeypatch.setattr(bootstrap, "configured_models", lambda *_: None)
+    return bootstrap.build(begun), threads
+
+
+def test_idle_session_leaves_memory_though_no_request_comes(monkeypatch):
+    naps = iter([None])
+    shared, threads = built(monkeypatch)
+    shared.session_cache.add(session_of(UserId(uuid4())))
+    monkeypatch.setattr(session_cache, "_IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(upkeep, "time", SimpleNamespace(sleep=lambda _: next(naps)))
+
+    with pytest.raises(StopIteration):
+        threads["forgetting"]()
+
+    assert shared.session_cache.count == 0
+
+
 def test_stopping_a_users_turns_leaves_temporary_chats(shared, maya):
     session = session_of(maya.database.user_id)
     shared.session_cache.add(session)
@@ -109,7 +136,7 @@ def test_stopping_a_users_turns_leaves_temporary_chats(shared, maya):
 @pytest.mark.parametrize(("is_hosted", "asked", "swept"), [(True, 0, 10), (False, 133, 67)])
 def test_idle_app_calls_its_database_rarely(monkeypatch, is_hosted, asked, swept):
     """Calls in ten minutes, and one more: the first sweep leaves something due."""
-    calls, threads, clock = Counter[str](), {}, [0.0]
+    calls, clock = Counter[str](), [0.0]
 
     def answer(_, request):
         calls[request.url.path.removeprefix("/rest/v1/rpc/")] += 1
@@ -123,23 +150,13 @@ def test_idle_app_calls_its_database_rarely(monkeypatch, is_hosted, asked, swept
                 raise Enough
             return False
 
-    url = "https://database.test"
-    hosted = Settings(SUPABASE_URL=url, SUPABASE_KEY="key") if is_hosted else Settings()
-    begun = bootstrap.Deployment(
-        settings=hosted,
-        root_keys=SimpleNamespace(proof_key=new_key),
-        endpoints=Endpoints() if is_hosted else Endpoints(supabase_url=url, publishable_key="key"),
-        health=None,
-    )
     monkeypatch.setattr(httpx.HTTPTransport, "handle_request", answer)
     monkeypatch.setattr(database_health, "Event", Pause)
     monkeypatch.setattr(upkeep.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(bootstrap, "in_thread", lambda name, run: threads.update({name: run}))
-    monkeypatch.setattr(bootstrap, "configured_models", lambda *_: None)
-    bootstrap.build(begun)
+    _, threads = built(monkeypatch, is_hosted=is_hosted)
 
     with pytest.raises(Enough):
         threads["database-probe"]()
 
-    assert set(threads) == {"database-probe", "model-settings", "temporary"}
+    assert set(threads) == {"database-probe", "model-settings", "forgetting"}
     assert calls == Counter(open_session=asked, sweep_turns=swept + 1)

@@ -150,10 +150,10 @@ def test_session_of_an_open_tab_is_never_idle(session_cache, sign_up, monkeypatc
     headers, session = sign_up()
     with open_tab(browser(session_cache), **headers):
         monkeypatch.setattr(module, "_IDLE_SECONDS", 0.0)
-        session_cache.find(Cookie.new())
+        session_cache.forget_idle()
         assert session_cache.by_id(session.id) is session
 
-    session_cache.find(Cookie.new())
+    session_cache.forget_idle()
     assert session_cache.by_id(session.id) is None
 
 
