@@ -161,11 +161,8 @@ class FakeAdministration:
         self.asked.append(("preview", days))
         return RetentionPreview(conversations=3, users=2, bytes=1_500)
 
-    def set_retention(self, days):
-        self._change("retention", days)
-
-    def set_default_limits(self, changes):
-        self._change("defaults", changes)
+    def change_settings(self, changes):
+        self._change("settings", changes)
 
     def set_limits(self, user_id, changes):
         self._change("limits", user_id, changes)

@@ -59,20 +59,27 @@ end $$;
 
 -- functions: accounts -----------------------------------------------------------------------------------
 
--- Change limits of a user: a JSON object of columns, null for no cap.
-create function private.set_caps(me uuid, person uuid, changes public.free_text) returns jsonb language plpgsql as $$
+-- Change limits of a user, for an admin or an operator (an *actor* of null), and note it: columns and values, null for no
+-- cap. Return all limits; nulls: there is no such account.
+create function private.change_caps(actor uuid, person uuid, changes jsonb) returns private.budgets language plpgsql as $$
 declare
   before private.budgets;
   after private.budgets;
 begin
   select * into before from private.budgets where user_id = person for no key update;
-  perform private.require_admin(me);
-  after := jsonb_populate_record(before, changes::jsonb);
+  after := jsonb_populate_record(before, changes);
   update private.budgets set daily_cap_micro = after.daily_cap_micro, monthly_cap_micro = after.monthly_cap_micro,
     daily_cap_tokens = after.daily_cap_tokens, max_open = after.max_open, max_per_minute = after.max_per_minute
   where user_id = person returning * into after;
-  perform private.note_changes(me, 'caps.set', person, to_jsonb(before), to_jsonb(after));
-  return private.answer(after.user_id is not null);
+  perform private.note_changes(actor, 'caps.set', person, to_jsonb(before), to_jsonb(after));
+  return after;
+end $$;
+
+create function private.set_caps(me uuid, person uuid, changes public.free_text) returns jsonb language plpgsql as $$
+begin
+  perform from private.budgets where user_id = person for no key update;
+  perform private.require_admin(me);
+  return private.answer((private.change_caps(me, person, changes::jsonb)).user_id is not null);
 end $$;
 
 -- Refuse to end the sessions of *person*, or to shut the account, as the functions below would: for the app, which first
@@ -127,26 +134,32 @@ begin
   );
 end $$;
 
--- Change settings, a JSON object as above: the limits of users to come, the mode of sign-ups, the rule for unknown prices, the
--- days after which conversations that were not used are deleted (null: never). A shorter retention deletes the first in 14
--- days: their owners are warned meanwhile.
-create function private.change_settings(me uuid, action text, changes public.free_text) returns jsonb
-language plpgsql as $$
+-- Change settings, for an admin or an operator (an *actor* of null), and note it: columns and values. They are the limits of
+-- users to come, the mode of sign-ups, the rule for unknown prices, and the days after which conversations that were not used
+-- are deleted (null: never). A shorter retention deletes the first in 14 days: their owners are warned meanwhile.
+create function private.change_settings(actor uuid, changes jsonb) returns private.settings language plpgsql as $$
 declare
   before private.settings;
   after private.settings;
 begin
   select * into before from private.settings for no key update;
-  perform private.require_admin(me);
-  after := jsonb_populate_record(before, changes::jsonb);
+  after := jsonb_populate_record(before, changes);
   update private.settings set daily_cap_micro = after.daily_cap_micro, monthly_cap_micro = after.monthly_cap_micro,
     daily_cap_tokens = after.daily_cap_tokens, max_open = after.max_open, max_per_minute = after.max_per_minute,
     sign_ups = after.sign_ups, refuses_unknown_prices = after.refuses_unknown_prices,
     retention_days = after.retention_days, retention_checked_at = '2000-01-01', retention_from = case
       when after.retention_days >= before.retention_days then retention_from else now() + interval '14 days' end
   where id returning * into after;
-  perform private.note_changes(me, action, null, to_jsonb(before),
+  perform private.note_changes(actor, 'settings.set', null, to_jsonb(before),
     to_jsonb(after) - '{retention_checked_at, retention_from}'::text[]);
+  return after;
+end $$;
+
+create function private.set_settings(me uuid, changes public.free_text) returns jsonb language plpgsql as $$
+begin
+  perform from private.settings for no key update;
+  perform private.require_admin(me);
+  perform private.change_settings(me, changes::jsonb);
   return '{"ok": true}';
 end $$;
 

@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pages._parts import words
 from pages._parts.elements import row
 from pages._session import attempt
-from services.domain.accounts import NO_CAP, LimitChanges, Limits
+from services.domain.accounts import Limits
 from services.errors import BadInput, Cap
 
 Save = Callable[[Mapping[str, int | None]], object]
@@ -94,7 +94,7 @@ def draw_limits(
     form: str,
     title: str,
     stored: Limits | None,
-    save: Callable[[LimitChanges], object],
+    save: Save,
     caption: str = "",
 ) -> None:
     """Draw the form of the *stored* limits of users; None: all fields are empty, which changes nothing.
@@ -117,10 +117,7 @@ def draw_limits(
     ]
 
     def save_changes(entered: Mapping[str, int | None]) -> None:
-        changed = {name: value for name, value in entered.items() if value != before[name]}
-        if changed.get("daily_cap_tokens", 0) is None:
-            changed["daily_cap_tokens"] = NO_CAP
-        save(LimitChanges(**changed))
+        save({name: value for name, value in entered.items() if value != before[name]})
 
     day, month = words.resets(Cap.DAILY), words.resets(Cap.MONTHLY)
     resets = f"Limits a day: {day}. {words.MONTHLY_LIMIT}: {month}."

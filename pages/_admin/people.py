@@ -1,6 +1,6 @@
 """The tab of users: their usage, limits and roles."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 
@@ -10,7 +10,7 @@ from pages._parts.elements import draw_download, quiet_button, row
 from pages._session import ask_for, find_person, show_errors
 from services.bootstrap import PersonServices
 from services.domain import AccountRole, UserId
-from services.domain.accounts import LimitChanges, Limits, PeopleOrder, UserUsage
+from services.domain.accounts import Limits, PeopleOrder, UserUsage
 from services.errors import BadInput, LastAdmin, NotFound
 
 _ORDERS = {
@@ -116,7 +116,7 @@ def _draw_user(person: PersonServices, user: UserUsage) -> None:
 
 
 def _draw_limits(users: Sequence[UserUsage], stored: Limits | None) -> None:
-    def save(changes: LimitChanges) -> None:
+    def save(changes: Mapping[str, int | None]) -> None:
         set_limits = find_person().administration.set_limits
         _change_each(users, lambda user_id: set_limits(user_id, changes))
 

@@ -8,7 +8,6 @@ from pages._admin import forms
 from pages._parts import words
 from pages._session import find_person, person_services
 from services.bootstrap import PersonServices
-from services.domain.accounts import LimitChanges
 from services.errors import Cap
 
 _RETENTION = (
@@ -21,28 +20,24 @@ def draw(person: PersonServices) -> None:
     """Draw the forms."""
     settings = person.administration.deployment()
     title, caption = "Limits of new users", "Users who have an account keep theirs."
-    forms.draw_limits("default", title, settings.defaults, _set_defaults, caption)
+    forms.draw_limits("default", title, settings.defaults, _change, caption)
     spent = words.dollars(settings.spent_this_month_micro)
     caption = f"{spent} of it used this month. At the limit nobody can send messages. {words.resets(Cap.DEPLOYMENT)}."
     most, stored = 10**15, settings.monthly_cap_micro
     cap = forms.Number("monthly_cap_micro", words.MONTHLY_LIMIT, stored, most, "No limit")
     forms.draw("deployment", "Limit of all users together", [cap], _set_deployment, caption)
-    days = forms.Number("days", "Days", settings.retention_days, 3650, "Never", least=15)
+    days = forms.Number("retention_days", "Days", settings.retention_days, 3650, "Never", least=15)
     title = "Deletion of unused chats"
-    buttons = forms.draw("retention", title, [days], _set_retention, _RETENTION)
+    buttons = forms.draw("retention", title, [days], _change, _RETENTION)
     if buttons.form_submit_button("Preview") and (entered := days.entered("retention")):
         found = person_services().administration.preview_retention(entered)
         chats, users = words.count(found.conversations, "chat"), words.count(found.users, "user")
         st.info(f"{chats} of {users} ({words.size(found.bytes)}) would be deleted within 14 days.")
 
 
-def _set_defaults(changes: LimitChanges) -> None:
-    find_person().administration.set_default_limits(changes)
+def _change(changes: Mapping[str, int | None]) -> None:
+    find_person().administration.change_settings(changes)
 
 
 def _set_deployment(entered: Mapping[str, int | None]) -> None:
     find_person().administration.set_deployment_limit(**entered)
-
-
-def _set_retention(entered: Mapping[str, int | None]) -> None:
-    find_person().administration.set_retention(**entered)

@@ -107,20 +107,6 @@ class Limits:
     max_per_minute: int  # messages
 
 
-NO_CAP = -1  # as a change of a cap on tokens
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitChanges:
-    """New limits, in micro-dollars, tokens and turns; None: unchanged."""
-
-    daily_cap_micro: int | None = None
-    monthly_cap_micro: int | None = None
-    daily_cap_tokens: int | None = None
-    max_open: int | None = None
-    max_per_minute: int | None = None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentSettings:
     """The limits of new users, the limit and the costs of all users together, in micro-dollars, and the retention."""

@@ -6,6 +6,7 @@ from typing import Any
 import bcrypt
 import click
 import psycopg
+from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
 from services import settings
@@ -27,30 +28,11 @@ _GRANT_ADMIN = (
     "select private.change_role(null, id, 'admin') from auth.users where lower(email) = lower(%s)"
 )
 _SET_CAPS = """
-update {} set daily_cap_micro = coalesce(%(daily)s, daily_cap_micro),
-  monthly_cap_micro = coalesce(%(monthly)s, monthly_cap_micro),
-  daily_cap_tokens = nullif(coalesce(%(tokens)s, daily_cap_tokens), -1)
-where {} returning daily_cap_micro, monthly_cap_micro, daily_cap_tokens, {}
+select daily_cap_micro, monthly_cap_micro, daily_cap_tokens
+from private.change_caps(null, (select id from auth.users where lower(email) = lower(%s)), %s)
 """
-_SET_ACCOUNT_CAPS = _SET_CAPS.format(
-    "private.budgets",
-    "user_id = (select id from auth.users where lower(email) = lower(%(email)s))",
-    "user_id",
-)
-_SET_DEFAULT_CAPS = _SET_CAPS.format("private.settings", "id", "null::uuid")
-_SEE_CAPS = """
-select jsonb_build_object('daily_cap_micro', daily_cap_micro, 'monthly_cap_micro', monthly_cap_micro,
-  'daily_cap_tokens', daily_cap_tokens)::text
-from {} where {} for no key update
-"""
-_SEE_ACCOUNT_CAPS = _SEE_CAPS.format(
-    "private.budgets",
-    "user_id = (select id from auth.users where lower(email) = lower(%(email)s))",
-)
-_SEE_DEFAULT_CAPS = _SEE_CAPS.format("private.settings", "id")
-_NOTE_CAPS = """
-select private.note_changes(null, case when %(user)s::uuid is null then 'caps.default' else 'caps.set' end,
-  %(user)s::uuid, %(before)s::jsonb, %(after)s::jsonb)
+_SET_DEFAULT_CAPS = """
+select daily_cap_micro, monthly_cap_micro, daily_cap_tokens from private.change_settings(null, %s)
 """
 
 
@@ -131,23 +113,21 @@ def limits(
     """Show or set what the account EMAIL may use; the database as for grant-admin."""
     if is_default == (email is not None):
         raise BadInput("Name one account, or give --default for new accounts.")
-    given = {
-        "email": email,
-        "daily": _micro(daily),
-        "monthly": _micro(monthly),
-        "tokens": tokens,
-    }
-    with _database(settings.read()) as connection, connection.transaction():
-        statement = _SET_DEFAULT_CAPS if is_default else _SET_ACCOUNT_CAPS
-        seen = _SEE_DEFAULT_CAPS if is_default else _SEE_ACCOUNT_CAPS
-        before = connection.execute(seen, given).fetchone()
-        row = connection.execute(statement, given).fetchone()
-        after = connection.execute(seen, given).fetchone()
-        if before is None or row is None or after is None:
-            raise BadInput(_UNKNOWN_ACCOUNT)
-        *caps, most_tokens, user_id = row
-        changes = {"user": user_id, "before": before[0], "after": after[0]}
-        connection.execute(_NOTE_CAPS, changes)
+    changes: dict[str, int | None] = {}
+    if daily is not None:
+        changes["daily_cap_micro"] = round(daily * _MILLION)
+    if monthly is not None:
+        changes["monthly_cap_micro"] = round(monthly * _MILLION)
+    if tokens is not None:
+        changes["daily_cap_tokens"] = None if tokens < 0 else tokens
+    with _database(settings.read()) as connection:
+        if email is None:
+            found = connection.execute(_SET_DEFAULT_CAPS, [Jsonb(changes)])
+        else:
+            found = connection.execute(_SET_CAPS, [email, Jsonb(changes)])
+        [(*caps, most_tokens)] = found
+    if None in caps:
+        raise BadInput(_UNKNOWN_ACCOUNT)
     a_day, a_month = (f"${micro / _MILLION:,.2f}" for micro in caps)
     its_tokens = "" if most_tokens is None else f", {most_tokens:,} tokens a day"
     click.echo(f"{email or 'New accounts'}: {a_day} a day, {a_month} a month{its_tokens}.")
@@ -198,10 +178,6 @@ def address() -> None:
     endpoints = running_endpoints(_folders(settings.read()).data)
     click.echo(f"SUPABASE_URL={endpoints.supabase_url}")
     click.echo(f"SUPABASE_KEY={endpoints.publishable_key}")
-
-
-def _micro(dollars: float | None) -> int | None:
-    return None if dollars is None else round(dollars * _MILLION)
 
 
 def _sentence(error: AppError | psycopg.Error) -> str:

@@ -159,7 +159,7 @@ def test_admin_who_was_just_suspended_deletes_nobody(world, migrated, maya):
 def test_defaults_are_those_of_the_next_account(world, admin):
     def set_caps(**changes):
         changes = json.dumps(changes)
-        return admin.call("change_settings", action="caps.default", changes=changes)
+        return admin.call("set_settings", changes=changes)
 
     assert set_caps(daily_cap_tokens=900, max_open=2, max_per_minute=7) == {"ok": True}
 
@@ -169,7 +169,7 @@ def test_defaults_are_those_of_the_next_account(world, admin):
     settings = admin.call("deployment_settings")
     assert settings["defaults"]["daily_cap_tokens"] is None
     noted = world.admin.execute(
-        "select detail from private.audit where action = 'caps.default' order by id"
+        "select detail from private.audit where action = 'settings.set' order by id"
     )
     assert [detail for (detail,) in noted] == [
         {"daily_cap_tokens": [None, 900], "max_open": [4, 2], "max_per_minute": [20, 7]},
@@ -227,7 +227,7 @@ def test_lower_cap_waits_for_budgets_in_use(world, migrated, admin, maya):
     [
         ("private.budgets", "set_caps", {"changes": '{"max_open": 1}'}),
         ("private.budgets", "set_deployment_cap", {"new_monthly_cap_micro": 5}),
-        ("private.settings", "change_settings", {"action": "a.b", "changes": '{"max_open": 1}'}),
+        ("private.settings", "set_settings", {"changes": '{"max_open": 1}'}),
         ("private.settings", "set_model", {"changes": '{"is_offered": true}'}),
         ("private.invitations", "revoke_invitation", {}),
         ("private.app_sessions", "sign_out_everywhere", {}),
@@ -290,8 +290,7 @@ def let_warning_pass(world):
 
 
 def set_retention(admin, days):
-    changes = json.dumps({"retention_days": days})
-    return admin.call("change_settings", action="retention.set", changes=changes)
+    return admin.call("set_settings", changes=json.dumps({"retention_days": days}))
 
 
 def tidy(world):

@@ -94,7 +94,7 @@ def calls(own):
         }
     )
     particular = {
-        "change_settings": {"action": "sign_ups.set", "changes": '{"sign_ups": "closed"}'},
+        "set_settings": {"changes": '{"sign_ups": "closed"}'},
         "invite": {"code": new_key().hex()},
         "my_ledger": {"after": 0},
         "put_document": documents(own)[0] | {"source": own.conversation, "cuts": 0},
@@ -149,7 +149,7 @@ WITHOUT_PROOF = {
     "read_conversation",
 }
 FOR_ADMINS = {
-    *("set_caps", "change_settings", "set_deployment_cap", "set_role", "suspend"),
+    *("set_caps", "set_settings", "set_deployment_cap", "set_role", "suspend"),
     *("sign_out_everywhere", "delete_person", "deployment_settings", "usage_report"),
     *("preview_retention", "database_state", "check_end"),
     *("list_audit", "list_people", "set_model"),

@@ -78,10 +78,10 @@ def test_two_admins_leave_a_model(world, migrated, admin):
 
 def test_rule_for_unknown_prices_is_noted_once(world, admin):
     for _ in range(2):
-        assert admin.call("change_settings", action="model.unknown_prices", changes=REFUSED)["ok"]
+        assert admin.call("set_settings", changes=REFUSED)["ok"]
 
     assert world.anon.call("model_settings")["refuses_unknown_prices"] is True
-    noted = world.admin.execute(NOTED.replace("limit 1", ""), ["model.unknown_prices"]).fetchall()
+    noted = world.admin.execute(NOTED.replace("limit 1", ""), ["settings.set"]).fetchall()
     assert noted == [(admin.id, {"refuses_unknown_prices": [False, True]})]
 
 
@@ -89,5 +89,5 @@ def test_user_sets_no_price(world):
     omar = world.person()
 
     assert omar.refusal("set_model", model_name="large", changes="{}") == NOT_ALLOWED
-    assert omar.refusal("change_settings", action="a.b", changes=REFUSED) == NOT_ALLOWED
+    assert omar.refusal("set_settings", changes=REFUSED) == NOT_ALLOWED
     assert stored(world) == {}

@@ -311,14 +311,14 @@ def test_limits_of_account_and_default_are_set_and_shown(run, world, migrated):
     account = world.person().call("my_account")
     assert (account["monthly_cap_micro"], account["daily_cap_tokens"]) == (50_000_000, 90_000)
     noted = world.admin.execute(
-        "select action, target, detail from private.audit where action like 'caps.%' order by id"
+        "select action, target, detail from private.audit where action in ('caps.set', 'settings.set') order by id"
     )
     assert noted.fetchall() == [
         ("caps.set", maya.id, {"daily_cap_micro": [1_000_000, 2_500_000]}),
-        ("caps.default", None, {"monthly_cap_micro": [10_000_000, 50_000_000]}),
+        ("settings.set", None, {"monthly_cap_micro": [10_000_000, 50_000_000]}),
         ("caps.set", maya.id, {"daily_cap_tokens": [None, 70_000]}),
         ("caps.set", maya.id, {"daily_cap_tokens": [70_000, None]}),
-        ("caps.default", None, {"daily_cap_tokens": [None, 90_000]}),
+        ("settings.set", None, {"daily_cap_tokens": [None, 90_000]}),
     ]
 
 

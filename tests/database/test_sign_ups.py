@@ -19,7 +19,7 @@ def admin(world):
 
 def set_mode(admin, mode):
     changes = f'{{"sign_ups": "{mode}"}}'
-    assert admin.call("change_settings", action="sign_ups.set", changes=changes)["ok"]
+    assert admin.call("set_settings", changes=changes)["ok"]
 
 
 def invite(admin, address=None, role="user"):
@@ -215,7 +215,7 @@ def test_changes_of_sign_ups_are_noted_without_addresses(world, admin):
         [admin.id],
     ).fetchall()
     assert noted == [
-        ("sign_ups.set", {"sign_ups": ["open", "invited"]}),
+        ("settings.set", {"sign_ups": ["open", "invited"]}),
         ("invitation.make", {"role": "admin"}),
     ]
 
@@ -224,8 +224,7 @@ def test_user_administers_no_sign_ups(world, admin):
     omar = world.person()
     invite(admin)
 
-    closed = {"action": "sign_ups.set", "changes": '{"sign_ups": "closed"}'}
-    assert omar.refusal("change_settings", **closed) == NOT_ALLOWED
+    assert omar.refusal("set_settings", changes='{"sign_ups": "closed"}') == NOT_ALLOWED
     assert omar.refusal("invite", code=new_key().hex(), new_role="admin") == NOT_ALLOWED
     assert omar.refusal("revoke_invitation", invitation=uuid4()) == NOT_ALLOWED
     assert omar.refusal("list_invitations") == NOT_ALLOWED

@@ -1,16 +1,14 @@
 """Users as an admin may see and change them: counts, costs, limits and roles, never content."""
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
 from services.domain import AccountRole, UserId
 from services.domain.accounts import (
-    NO_CAP,
     AuditEntry,
     DeploymentSettings,
-    LimitChanges,
     PeopleOrder,
     PeoplePage,
     RetentionPreview,
@@ -64,21 +62,21 @@ class Administration:
         """Set what all users together may spend in a month; None: no limit."""
         self.calls.do("set_deployment_cap", new_monthly_cap_micro=monthly_cap_micro)
 
-    def set_default_limits(self, changes: LimitChanges) -> None:
-        """Change the limits of users to come."""
-        self.calls.do("change_settings", action="caps.default", changes=_caps(changes))
+    def change_settings(self, changes: Mapping[str, int | None]) -> None:
+        """Change limits of users to come (None: no limit), or the retention.
+
+        `retention_days`: conversations are deleted so many days (15 to 3,650) after their last use, the first in
+        14 days; None: never.
+        """
+        self.calls.do("set_settings", changes=Hidden.json(changes))
 
     def preview_retention(self, days: int) -> RetentionPreview:
         """The conversations that a retention of *days* after their last use would delete within 14 days."""
         return self.calls.read("preview_retention", RetentionPreview, days=days)
 
-    def set_retention(self, days: int | None) -> None:
-        """Delete conversations *days* (15 to 3,650) after their last use, the first in 14 days; None: never."""
-        changes = Hidden.json({"retention_days": days})
-        self.calls.do("change_settings", action="retention.set", changes=changes)
-
-    def set_limits(self, user_id: UserId, changes: LimitChanges) -> None:
-        self.calls.do("set_caps", person=user_id, changes=_caps(changes))
+    def set_limits(self, user_id: UserId, changes: Mapping[str, int | None]) -> None:
+        """Change limits of a user; None: no limit."""
+        self.calls.do("set_caps", person=user_id, changes=Hidden.json(changes))
 
     def set_role(self, user_id: UserId, role: AccountRole) -> None:
         """Raise LastAdmin."""
@@ -123,9 +121,3 @@ class Administration:
     def audit(self, before: int = _NEWEST, at_most: int = 500) -> list[AuditEntry]:
         """At most 500 entries of the audit with ids less than *before*, the newest first."""
         return self.calls.read("list_audit", list[AuditEntry], before=before, at_most=at_most)
-
-
-def _caps(changes: LimitChanges) -> Hidden:
-    """The columns to set and their values: null for no cap."""
-    values = {name: value for name, value in asdict(changes).items() if value is not None}
-    return Hidden.json({name: None if value == NO_CAP else value for name, value in values.items()})

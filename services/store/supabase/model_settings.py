@@ -51,5 +51,5 @@ class ModelAdministration:
     def refuse_unknown_prices(self, *, is_refused: bool) -> None:
         """Have models without a known price refused, or count as free."""
         changes = Hidden.json({"refuses_unknown_prices": is_refused})
-        self.calls.do("change_settings", action="model.unknown_prices", changes=changes)
+        self.calls.do("set_settings", changes=changes)
         self.held.outdate()

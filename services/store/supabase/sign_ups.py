@@ -52,8 +52,7 @@ class SignUpAdministration:
         return self.held.get()
 
     def set_mode(self, mode: SignUps) -> None:
-        changes = Hidden.json({"sign_ups": mode.value})
-        self.calls.do("change_settings", action="sign_ups.set", changes=changes)
+        self.calls.do("set_settings", changes=Hidden.json({"sign_ups": mode.value}))
         self.held.outdate()
 
     def invite(self, email: str, role: AccountRole) -> str:
