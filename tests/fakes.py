@@ -206,7 +206,7 @@ class FakeModelSettings:
     def set_price(self, name, prices):
         self._set(name, prices=prices)
 
-    def offer(self, name, every, *, is_offered):
+    def offer(self, name, *, is_offered):
         self._set(name, is_offered=is_offered)
 
     def _set(self, name, **changes):

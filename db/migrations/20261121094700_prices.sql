@@ -20,25 +20,14 @@ return jsonb_build_object('ok', true, 'refuses_unknown_prices', (select refuses_
     from private.model_settings known));
 
 -- Change the price of a model (nulls: that which the app knows), or whether it is offered: columns and values.
--- *every_model*: the names that the app knows, with commas between; the last of them that is offered stays.
-create function private.set_model(
-  me uuid, model_name text, changes public.free_text, every_model public.free_text
-) returns jsonb language plpgsql as $$
+create function private.set_model(me uuid, model_name text, changes public.free_text) returns jsonb language plpgsql as $$
 declare
   before private.model_settings;
   after private.model_settings;
 begin
-  perform from private.settings for no key update;   -- of two who switch off the last two models, one is refused
-  perform private.require_admin(me);
-  if changes::jsonb -> 'is_offered' = 'false' and not exists (
-    select from unnest(string_to_array(every_model, ',')) other
-    where other <> model_name
-      and not exists (select from private.model_settings where model = other and not is_offered)
-  ) then
-    return private.answer(false, 'last_model');
-  end if;
   insert into private.model_settings (model) values (model_name) on conflict do nothing;
-  select * into before from private.model_settings where model = model_name;
+  select * into before from private.model_settings where model = model_name for no key update;
+  perform private.require_admin(me);
   after := jsonb_populate_record(before, changes::jsonb);
   update private.model_settings set input_micro = after.input_micro, cached_input_micro = after.cached_input_micro,
     output_micro = after.output_micro, is_offered = after.is_offered

@@ -62,7 +62,8 @@ def draw(person: PersonServices) -> None:
     )
     chosen = st.selectbox(words.MODEL, every, key="chosen-model", width=360)
     _draw_prices(every[chosen])
-    _draw_offer(chosen, settings.of(chosen), list(every))
+    offered = [name for name in every if settings.of(name).is_offered]
+    _draw_offer(chosen, settings.of(chosen), is_only_one=offered == [chosen])
     _draw_rule(settings, every)
 
 
@@ -85,9 +86,9 @@ def _draw_prices(info: ModelInfo) -> None:
     forms.draw(f"price-{info.name}", title, fields, save, "Past messages keep what they cost.")
 
 
-def _draw_offer(name: str, setting: ModelSetting, every: list[str]) -> None:
+def _draw_offer(name: str, setting: ModelSetting, *, is_only_one: bool) -> None:
     def offer() -> None:
-        find_person().models.offer(name, every, is_offered=not setting.is_offered)
+        find_person().models.offer(name, is_offered=not setting.is_offered)
 
     def reset() -> None:
         find_person().models.set_price(name, None)
@@ -96,7 +97,8 @@ def _draw_offer(name: str, setting: ModelSetting, every: list[str]) -> None:
     icon = "visibility_off" if setting.is_offered else "visibility"
     tip = "Chats that use a model which is no longer offered go on with the default model."
     with row("model-actions"):
-        quiet_button(label, icon, "offer-model", offer, tip=tip)
+        if not is_only_one:
+            quiet_button(label, icon, "offer-model", offer, tip=tip)
         if setting.prices:
             quiet_button("Reset price", "undo", "reset-price", reset)
 

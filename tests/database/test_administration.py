@@ -228,7 +228,7 @@ def test_lower_cap_waits_for_budgets_in_use(world, migrated, admin, maya):
         ("private.budgets", "set_caps", {"changes": '{"max_open": 1}'}),
         ("private.budgets", "set_deployment_cap", {"new_monthly_cap_micro": 5}),
         ("private.settings", "set_settings", {"changes": '{"max_open": 1}'}),
-        ("private.settings", "set_model", {"changes": '{"is_offered": true}'}),
+        ("private.model_settings", "set_model", {"changes": '{"is_offered": true}'}),
         ("private.invitations", "revoke_invitation", {}),
         ("private.app_sessions", "sign_out_everywhere", {}),
     ],
@@ -237,6 +237,7 @@ def test_admin_suspended_during_a_wait_changes_nothing(
     world, migrated, admin, maya, table, verb, arguments
 ):
     admin.call("invite", code=new_key().hex(), new_role="user")
+    admin.call("set_model", changes='{"is_offered": false}')
     [one] = admin.call("list_invitations")
     targets = {"person": maya.id, "invitation": one["id"]}
     wanted = {name: targets[name] for name in world.contract.parameters[verb] if name in targets}

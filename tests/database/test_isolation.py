@@ -76,7 +76,6 @@ def calls(own):
             "changes": json.dumps({"title": sealed("other"), "read_seq": 2, "policy": "full"}),
             "cookie": own.owner.cookie,
             "doomed": str(own.prompt),
-            "every_model": "other-model",
             "kept_summary": sealed("summary"),
             "new_role": "admin",
             "new_cookie_hash": new_key().hex(),

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from tests.database import servers
 from tests.database.people import NOT_ALLOWED
 
 PRICES = {"input_micro": 3, "cached_input_micro": 1, "output_micro": 9}
@@ -18,9 +17,8 @@ def admin(world):
     return world.make_admin(world.person())
 
 
-def set_model(admin, name="large", every="large,small", **changes):
-    changes = json.dumps(changes)
-    return admin.call("set_model", model_name=name, changes=changes, every_model=every)
+def set_model(admin, **changes):
+    return admin.call("set_model", model_name="large", changes=json.dumps(changes))
 
 
 def stored(world):
@@ -52,28 +50,6 @@ def test_offer_keeps_the_price_and_price_the_offer(world, admin):
 
     large = stored(world)["large"]
     assert (large["prices"]["output_micro"], large["is_offered"]) == (11, False)
-
-
-def test_last_offered_model_stays(world, admin):
-    assert set_model(admin, "large", is_offered=False)["ok"]
-
-    assert set_model(admin, "small", is_offered=False)["reason"] == "last_model"
-
-    assert set_model(admin, "large", is_offered=True)["ok"]
-    assert set_model(admin, "small", is_offered=False)["ok"]
-    assert {name: row["is_offered"] for name, row in stored(world).items()} == {
-        "large": True,
-        "small": False,
-    }
-
-
-def test_two_admins_leave_a_model(world, migrated, admin):
-    names = ["large", "small"]
-
-    def switch_off(connection, number):
-        return set_model(admin.by(connection), names[number], is_offered=False)["ok"]
-
-    assert sorted(servers.at_once(migrated, 2, switch_off)) == [False, True]
 
 
 def test_rule_for_unknown_prices_is_noted_once(world, admin):

@@ -9,7 +9,7 @@ from services.domain.models import ModelPrices, ModelSetting, ModelSettings, Pri
 from services.errors import BadInput
 from services.llm import Offer
 from tests.fakes import LARGE, FakePerson, ScriptedModel
-from tests.pages.conftest import press, pressed, warnings
+from tests.pages.conftest import keys, press, pressed, warnings
 
 PRICES = ModelPrices(input_micro=500_000, cached_input_micro=0, output_micro=2_000_000)
 UNPRICED = replace(LARGE, input_micro=0, output_micro=0, price_source=PriceSource.UNKNOWN)
@@ -75,6 +75,8 @@ def test_model_is_taken_from_the_offer_and_back(open_tab, ruth):
     app = pressed(choose(open_tab(), "large"), "offer-model")
     assert not rows(app)["large"]["Offered"]
     assert [offer.info.name for offer in ruth.chat.choices.models] == ["scripted"]
+    assert "offer-model" not in keys(choose(app, "scripted"))
+    choose(app, "large")
 
     assert rows(pressed(app, "offer-model"))["large"]["Offered"]
 

@@ -4,7 +4,7 @@ import pytest
 
 from services.caches import CachedRead
 from services.domain.models import ModelPrices, ModelSetting, ModelSettings
-from services.errors import BadInput, NotFound
+from services.errors import NotFound
 from services.store.supabase.model_settings import ModelAdministration, read_model_settings
 
 PRICED = ModelSetting(
@@ -31,12 +31,10 @@ def test_changed_models_are_followed_at_once(models, as_admin):
     assert models.settings() == ModelSettings()
 
     models.set_price("large", PRICED.prices)
-    models.offer("large", ["large", "small"], is_offered=False)
+    models.offer("large", is_offered=False)
     models.refuse_unknown_prices(is_refused=True)
 
     assert models.settings() == ModelSettings({"large": PRICED}, refuses_unknown_prices=True)
-    with pytest.raises(BadInput):
-        models.offer("small", ["large", "small"], is_offered=False)
 
 
 def test_user_is_refused_a_change_of_models(models):

@@ -132,7 +132,7 @@ def test_users_are_exported_page_by_page(ruth):
 
 
 def test_models_are_exported_with_prices_and_offer(ruth):
-    ruth.models.offer("=large", ["scripted", "=large"], is_offered=False)
+    ruth.models.offer("=large", is_offered=False)
 
     first, second = table("models", ruth)
 

@@ -54,7 +54,6 @@ _BAD_INPUT = {
     "invite": "Limit of open invitations reached. Revoke some first.",
     "put_fact": "Limit of memories reached. Delete some first.",
     "put_space": "Limit of spaces reached. Delete one to create another.",
-    "set_model": "This is the last model that is offered. Offer another one first.",
 }
 _REFUSALS = {
     "not_found": NotFound,
@@ -307,7 +306,7 @@ def batches(ids: Iterable[T]) -> Iterator[list[T]]:
 
 def refusal(verb: str, reason: str) -> Refused | StoreUnavailable:
     """The error for the *reason* with which the function *verb* refuses."""
-    if reason in ("too_many", "last_model"):
+    if reason == "too_many":
         return BadInput(_BAD_INPUT[verb])
     error = _REFUSALS.get(reason)
     return error() if error else StoreUnavailable(reason)

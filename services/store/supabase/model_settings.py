@@ -1,6 +1,6 @@
 """Prices and offers of models, as admins set them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 
 from services.caches import CachedRead
@@ -35,17 +35,11 @@ class ModelAdministration:
             raise BadInput("Cached input cannot cost more than input.")
         self._set(name, asdict(prices) if prices else _KNOWN_PRICES)
 
-    def offer(self, name: str, every: Sequence[str], *, is_offered: bool) -> None:
-        """Offer one of *every* model, or no longer. Raise BadInput if no other is offered."""
-        self._set(name, {"is_offered": is_offered}, every)
+    def offer(self, name: str, *, is_offered: bool) -> None:
+        self._set(name, {"is_offered": is_offered})
 
-    def _set(self, name: str, changes: Mapping[str, object], every: Sequence[str] = ()) -> None:
-        self.calls.do(
-            "set_model",
-            model_name=name,
-            changes=Hidden.json(changes),
-            every_model=Hidden(",".join(every)),
-        )
+    def _set(self, name: str, changes: Mapping[str, object]) -> None:
+        self.calls.do("set_model", model_name=name, changes=Hidden.json(changes))
         self.held.outdate()
 
     def refuse_unknown_prices(self, *, is_refused: bool) -> None:
