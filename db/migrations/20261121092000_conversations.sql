@@ -67,6 +67,7 @@ create table public.messages (
 create index on public.conversations (user_id, state, pinned_at desc nulls last, updated_at desc);   -- the list's order
 create index on public.conversations (space_id, user_id);
 create index on public.conversations (destroy_at) where destroy_at is not null;
+create index on public.conversations (updated_at);   -- for retention
 create index on public.messages (conversation_id, parent_id);
 create index on public.messages (conversation_id) where destroy_at is not null;
 
@@ -171,27 +172,5 @@ end $$;
 -- The time at which retention deletes a conversation that was last used at *used_at*; null: never.
 create function private.expires_at(settings private.settings, used_at timestamptz) returns timestamptz
 language sql immutable
-return greatest(used_at + make_interval(days => settings.retention_days), settings.retention_from);
-
--- Have unused conversations destroyed, at most 200, if they were not looked for within the hour; `tidy` does the rest.
-create function private.expire_conversations() returns void language plpgsql as $$
-declare
-  current private.settings;
-  found_rows integer;
-begin
-  select * into current from private.settings
-  where retention_days is not null and retention_checked_at < now() - interval '1 hour' and retention_from < now();
-  if not found then
-    return;
-  end if;
-  update public.conversations set destroy_at = now() - interval '1 second' where id in (   -- due at once
-    select id from public.conversations
-    where destroy_at is null and updated_at < now() - make_interval(days => current.retention_days)
-      and not exists (select from public.turns where conversation_id = conversations.id and finished_at is null)
-    limit 200 for update skip locked
-  );
-  get diagnostics found_rows = row_count;
-  if found_rows < 200 then
-    update private.settings set retention_checked_at = now() where id;
-  end if;
-end $$;
+return case when settings.retention_days is not null
+  then greatest(used_at + make_interval(days => settings.retention_days), settings.retention_from) end;

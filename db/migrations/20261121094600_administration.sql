@@ -147,11 +147,10 @@ begin
   update private.settings set daily_cap_micro = after.daily_cap_micro, monthly_cap_micro = after.monthly_cap_micro,
     daily_cap_tokens = after.daily_cap_tokens, max_open = after.max_open, max_per_minute = after.max_per_minute,
     sign_ups = after.sign_ups, refuses_unknown_prices = after.refuses_unknown_prices,
-    retention_days = after.retention_days, retention_checked_at = '2000-01-01', retention_from = case
+    retention_days = after.retention_days, retention_from = case
       when after.retention_days >= before.retention_days then retention_from else now() + interval '14 days' end
   where id returning * into after;
-  perform private.note_changes(actor, 'settings.set', null, to_jsonb(before),
-    to_jsonb(after) - '{retention_checked_at, retention_from}'::text[]);
+  perform private.note_changes(actor, 'settings.set', null, to_jsonb(before), to_jsonb(after) - 'retention_from');
   return after;
 end $$;
 

@@ -310,7 +310,10 @@ def test_unused_conversations_are_deleted_after_a_warning(world, admin, maya):
     assert set_retention(admin, 90) == {"ok": True}
     tidy(world)
 
-    assert maya.call("my_account")["expiring"]["conversations"] == 2
+    expiring = maya.call("my_account")["expiring"]
+    assert expiring["conversations"] == 2
+    warned = "select %s::timestamptz > now() + interval '13 days'"
+    assert world.one(warned, expiring["from_time"])
     assert len(maya.rows("conversations")) == 3
     let_warning_pass(world)
     tidy(world)
