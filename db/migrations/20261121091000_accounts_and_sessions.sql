@@ -100,13 +100,18 @@ begin
   return true;
 end $$;
 
--- Shut an account for good and destroy its keys. The sweep removes its rows in slices, and at last the account itself.
-create function private.shut_account(actor uuid, person uuid) returns jsonb language plpgsql as $$
+-- Shut an account for good and destroy its keys: one's own or, as an admin, another's. The sweep removes its rows in slices,
+-- and at last the account itself.
+create function private.delete_account(me uuid, person uuid) returns jsonb language plpgsql as $$
+declare
+  last_one boolean;
 begin
   perform from auth.users where id = person for key share;   -- first, as where an account's row is deleted
-  if private.is_last_admin(person)
-    and exists (select from private.roles where user_id <> person and deleted_at is null)
-  then
+  last_one := private.is_last_admin(person);
+  if person is distinct from me then
+    perform private.require_admin(me);
+  end if;
+  if last_one and exists (select from private.roles where user_id <> person and deleted_at is null) then
     return private.answer(false, 'last_admin');
   end if;
   update private.roles set suspended_at = clock_timestamp(), deleted_at = clock_timestamp()
@@ -116,13 +121,8 @@ begin
   end if;
   delete from public.user_keys where user_id = person;
   perform private.end_sessions_of(person);
-  perform private.note(actor, 'account.delete', person);
+  perform private.note(me, 'account.delete', person);
   return '{"ok": true}';
-end $$;
-
-create function private.delete_account(me uuid) returns jsonb language plpgsql as $$
-begin
-  return private.shut_account(me, me);
 end $$;
 
 -- Return the wrapped keys of *person* that the root key opens, oldest first: sealed, so the app's calls may bring them.

@@ -106,15 +106,6 @@ begin
   return '{"ok": true}';
 end $$;
 
--- Shut another user's account for good, as its user could.
-create function private.delete_person(me uuid, person uuid) returns jsonb language plpgsql as $$
-begin
-  perform from auth.users where id = person for key share;   -- first, as where an account's row is deleted
-  perform private.is_last_admin(person);   -- it locks the admins: one who was just shut deletes nobody
-  perform private.require_admin(me);
-  return private.shut_account(me, person);
-end $$;
-
 -- functions: the deployment -----------------------------------------------------------------------------
 
 -- The settings of the deployment, and what everybody together spent this month.

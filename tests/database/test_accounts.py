@@ -140,13 +140,13 @@ def test_last_admin_is_not_removed(world, admin):
 
     assert set_role(admin, admin, "user") == last
     assert suspend(admin, admin) == last
-    assert admin.call("delete_account") == last
+    assert admin.call("delete_account", person=admin.id) == last
 
     second = world.make_admin(world.person())
     suspend(admin, second)
-    assert admin.call("delete_account") == last  # a suspended one does not count
+    assert admin.call("delete_account", person=admin.id) == last  # a suspended one does not count
     suspend(admin, second, suspended=False)
-    assert admin.call("delete_account") == {"ok": True}
+    assert admin.call("delete_account", person=admin.id) == {"ok": True}
 
 
 def test_two_admins_removing_each_other_leave_one(world, migrated):
@@ -247,7 +247,7 @@ def test_deleted_account_leaves_only_usage_and_audit(world, migrated):
     omar.finish(omar.begin(omar.create_conversation())["turn"], 1, 400)
     maya.finish(maya.begin(maya.create_conversation())["turn"], 1, 30)
 
-    assert omar.call("delete_account") == {"ok": True}
+    assert omar.call("delete_account", person=omar.id) == {"ok": True}
     world.admin.execute("update public.turns set lease_until = now() where user_id = %s", [omar.id])
     world.sweep()
 
@@ -267,7 +267,7 @@ def test_account_that_another_table_needs_stops_no_sweep(world):
     world.admin.execute("create table of_the_operator (user_id uuid references auth.users)")
     world.admin.execute("insert into of_the_operator values (%s)", [omar.id])
     maya.checkpoint(maya.begin(maya.create_conversation())["turn"])
-    omar.call("delete_account")
+    omar.call("delete_account", person=omar.id)
     world.admin.execute("update public.turns set lease_until = now() where true")
 
     world.sweep()
@@ -281,7 +281,7 @@ def test_deleted_account_is_closed_for_good(world, admin):
     omar.create_conversation()
     omar.call("put_user_key")
 
-    assert omar.call("delete_account") == {"ok": True}
+    assert omar.call("delete_account", person=omar.id) == {"ok": True}
 
     assert omar.refusal("my_account") == SIGNED_OUT
     assert suspend(admin, omar, suspended=False) == {"ok": False, "reason": "not_found"}
@@ -297,7 +297,7 @@ def test_admin_removed_during_account_deletion_causes_no_deadlock(world, admin, 
     def leave():
         with psycopg.connect(migrated, autocommit=True) as connection:
             if by_whom == "by themselves":
-                return admin.by(connection).refusal("delete_account")
+                return admin.by(connection).refusal("delete_account", person=admin.id)
             return other.by(connection).refusal("suspend", person=admin.id, suspended=True)
 
     with ThreadPoolExecutor(1) as leaving, psycopg.connect(migrated) as console:
@@ -338,7 +338,7 @@ def test_accounts_are_deleted_under_load_without_a_deadlock(world, migrated):
             if number % 2:
                 connection.execute("delete from auth.users where id = %s", [person.id])
             else:
-                codes.add(person.by(connection).refusal("delete_account"))
+                codes.add(person.by(connection).refusal("delete_account", person=person.id))
             crowd[number] = join()
 
         return act

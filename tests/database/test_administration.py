@@ -125,12 +125,12 @@ def test_user_is_signed_out_everywhere(admin, maya):
 
 
 def test_admin_deletes_a_user_but_not_the_last_admin(world, admin, maya):
-    assert admin.call("delete_person", person=maya.id) == {"ok": True}
+    assert admin.call("delete_account", person=maya.id) == {"ok": True}
     assert maya.refusal("my_account") == SIGNED_OUT
     assert world.one("select count(*) from public.user_keys where user_id = %s", maya.id) == 0
-    assert admin.call("delete_person", person=maya.id) == {"ok": False, "reason": "not_found"}
+    assert admin.call("delete_account", person=maya.id) == {"ok": False, "reason": "not_found"}
     world.person()
-    assert admin.call("delete_person", person=admin.id) == {"ok": False, "reason": "last_admin"}
+    assert admin.call("delete_account", person=admin.id) == {"ok": False, "reason": "last_admin"}
 
 
 def test_end_is_refused_before_it_is_begun(admin, maya):
@@ -148,7 +148,7 @@ def test_admin_who_was_just_suspended_deletes_nobody(world, migrated, maya):
 
     def shut_other(connection, number):
         me, other = pair[number].by(connection), pair[1 - number]
-        me.refusal("delete_person", person=other.id)
+        me.refusal("delete_account", person=other.id)
 
     servers.at_once(migrated, 2, shut_other)
 

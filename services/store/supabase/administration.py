@@ -96,7 +96,7 @@ class Administration:
     def delete(self, user_id: UserId) -> None:
         """Delete an account: its keys at once, its rows soon, its numbers never. Raise LastAdmin."""
         self._stop_turns(user_id, is_shut=True)
-        self.calls.do("delete_person", person=user_id)
+        self.calls.do("delete_account", person=user_id)
 
     def _stop_turns(self, user_id: UserId, *, is_shut: bool) -> None:
         """Have the replies of a user charged at their cost: what ends with the session costs all that was reserved.

@@ -166,7 +166,7 @@ class Sessions:
         auth.sign_out(client, auth.sign_in(client, session.email, password))  # it was a check
         reservation()
         stop_turns(session.user_id)  # what ends with the session costs all that was reserved
-        session.calls.do("delete_account")
+        session.calls.do("delete_account", person=session.user_id)
 
     def open(self, cookie: Cookie) -> AppSession:
         """The session of *cookie*, with its keys. Raise SignedOut, StoreUnavailable, Tampered."""
