@@ -70,9 +70,14 @@ class Shared:
         return self._people.get(session_id) if self.session_cache.by_id(session_id) else None
 
     def drop_caches(self, user_id: UserId) -> None:
-        """Replace the services of all sessions of a user by new ones, which hold nothing. Raise Busy (a reply streams)."""
+        """Replace the services of all sessions of a user by new ones, and drop what the others hold of the user's text.
+
+        Temporary chats stay: they are nowhere else. Raise Busy (a reply streams).
+        """
         if self.live_turns.coming(user_id):
             raise Busy
+        self.live_turns.drop_failed(user_id)
+        self.background.drop_noted(user_id)
         for session_id, person in list(self._people.items()):
             if person.user_id == user_id:
                 renewed = person.renewed()

@@ -180,6 +180,13 @@ class BackgroundTasks:
             if state := self._states.get((Purpose.FACTS, conversation_id)):
                 state.noted = tuple(one for one in state.noted if one not in dismissed)
 
+    def drop_noted(self, user_id: UserId) -> None:
+        """Drop the facts that were noted last for a user; tasks go on."""
+        with self._lock:
+            for _, state in self._states.items():
+                if state.user_id == user_id:
+                    state.noted = ()
+
     def forget(self, user_id: UserId) -> None:
         """Drop the tasks of a user who has left; a running one leaves nothing."""
         self._states.drop_all(lambda state: state.user_id == user_id)

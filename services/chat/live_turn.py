@@ -235,6 +235,13 @@ class LiveTurns:
             for purpose in purposes or Purpose:
                 self._turns.pop((user_id, conversation_id, purpose), None)
 
+    def drop_failed(self, user_id: UserId) -> None:
+        """Forget the failed turns of a user, which are kept with their text for pages that show the failure."""
+        with self._lock:
+            done = [key for key, turn in self._turns.items() if key[0] == user_id and turn.is_done]
+            for key in done:
+                del self._turns[key]
+
     def forget(self) -> None:
         """Nobody will look for any of these: what they said leaves the memory as soon as they are over."""
         with self._lock:

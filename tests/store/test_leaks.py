@@ -1,12 +1,14 @@
 """Texts and keys of a conversation in the memory of a process, before and after its deletion."""
 
 import random
+from uuid import uuid4
 
 import pytest
 
 from services.caches import CachedRead
-from services.domain import Purpose, Retrieval, RunningSummary
+from services.domain import MessageId, Purpose, Retrieval, RunningSummary
 from services.domain import Summary as SummaryPolicy
+from services.domain.memories import NotedFact
 from services.domain.models import ModelSettings
 from services.llm import Models, Offer
 from services.settings import Settings
@@ -64,9 +66,14 @@ def look_around(person, server):
         requests.clear()
 
 
+def a_canary():
+    """A word that nothing else has, as short as a stem."""
+    return "".join(["q", *random.choices("bcdfghjkmpvwxz", k=6)])
+
+
 @pytest.mark.parametrize("policy", [Retrieval(), SummaryPolicy()])
 def test_deleted_conversation_leaves_no_key_or_text_in_memory(person, maya, server, policy):
-    canary = "".join(["q", *random.choices("bcdfghjkmpvwxz", k=6)])  # short: as long as a stem
+    canary = a_canary()
     conversation_id = fill(person, policy, server, canary)
     row = SupabaseRows(maya).conversation(conversation_id)
     key = maya.user_keys.unwrap(
@@ -82,3 +89,23 @@ def test_deleted_conversation_leaves_no_key_or_text_in_memory(person, maya, serv
     look_around(person, server)
 
     assert leaks.found(canary, key) == set()
+
+
+def test_cleared_server_memory_holds_no_text(shared, maya, server):
+    shared.session_cache.add(maya)
+    canary = a_canary()
+    conversation_id = fill(shared.find(maya.id), Retrieval(), server, canary)
+    fact = NotedFact(a_fact(f"{canary} noted", conversation_id=conversation_id))
+    prompt_id = MessageId(uuid4())
+    assert shared.background.claim(Purpose.FACTS, maya.user_id, conversation_id, prompt_id)
+    shared.background.end(Purpose.FACTS, conversation_id, prompt_id, noted=(fact,))
+    del fact
+    server.script(reply=f"{canary} partial", fault="drop", after=2)
+    assert done(shared.find(maya.id).chat.begin(conversation_id, f"{canary} last")).failure
+    server.script()
+    server.requests.clear()
+    assert "noted" in " ".join(leaks.found(canary))
+
+    shared.find(maya.id).drop_caches()
+
+    assert leaks.found(canary) == set()
