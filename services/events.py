@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from uuid import UUID
 
-Measure = UUID | int | float | bool | Enum | type[Exception] | None
+Measure = UUID | int | float | bool | Enum | type[object] | None
 Listener = Callable[[str, Mapping[str, object]], None]
 
 _logger = logging.getLogger("daybook")
@@ -46,8 +46,8 @@ def log_handler() -> logging.Handler:
 class JsonFormatter(logging.Formatter):
     """One JSON object a record: time, level, event and its measurements.
 
-    A record of a library has the place in its source instead of its words, and a traceback the types of its errors and the
-    places of its frames: words and values could be anybody's.
+    A record that is no event of ours has the place in its source instead of its words, and a traceback the types of its
+    errors and the places of its frames: words and values could be a user's.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -57,8 +57,6 @@ class JsonFormatter(logging.Formatter):
             line |= json.loads(record.getMessage())
         else:
             line |= {"event": record.name, "at": f"{record.module}:{record.lineno}"}
-            if record.name.startswith("services."):
-                line["message"] = record.getMessage()
         if record.exc_info and (error := record.exc_info[1]):
             frames = traceback.extract_tb(error.__traceback__)
             line["traceback"] = [f"{Path(one.filename).stem}:{one.lineno}" for one in frames]

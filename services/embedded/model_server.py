@@ -4,7 +4,6 @@ It proves the whole path on a machine with no account anywhere; its answers are 
 """
 
 import importlib
-import logging
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ from services.embedded.plan import ModelPlan
 from services.embedded.processes import Sleep, Stopped
 from services.embedded.reports import ModelReport, Reporter
 from services.errors import Misconfigured
+from services.events import log_event
 
 CONTEXT_TOKENS = 2048
 _KEY = "DAYBOOK_MODEL_KEY"
@@ -26,7 +26,6 @@ _PARALLEL = 2
 _CHECK_SECONDS = 0.1  # between two looks whether it still runs
 _PAUSE_SECONDS = 180.0  # before another start of a model that failed again and again
 _ROOT = str(Path(__file__).parents[2])
-_logger = logging.getLogger(__name__)
 
 
 class ModelServer(processes.Server):
@@ -59,7 +58,7 @@ def keep_running(server: processes.Server, report: Reporter, sleep: Sleep) -> No
                 while child.poll() is None:
                     sleep(_CHECK_SECONDS)
             except (Misconfigured, OSError) as error:
-                _logger.warning("%s", error)
+                log_event("model.failed", error=type(error))
             finally:
                 server.stop()
             delay = server.backoff.next_delay()

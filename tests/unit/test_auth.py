@@ -44,8 +44,9 @@ def refusal(verb, *entered, status, **body):
 )
 @pytest.mark.parametrize("verb", [auth.sign_up, auth.sign_in])
 def test_refused_sign_in_raises_by_its_code(verb, status, code, error, caplog):
+    caplog.set_level("INFO", "daybook")
     assert type(refusal(verb, *WHO, status=status, code=code)) is error
-    assert (code in caplog.text) is (error is errors.StoreUnavailable)
+    assert ("auth.failed" in caplog.text) is (error is errors.StoreUnavailable)
 
 
 @pytest.mark.parametrize(

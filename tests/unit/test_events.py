@@ -42,27 +42,19 @@ def test_log_line_has_time_level_and_event(caplog):
     assert line == {"level": "info", **finished}
 
 
-def test_traceback_in_log_has_places_and_no_words(caplog):
+@pytest.mark.parametrize("logger", ["services.threads", "streamlit.runtime"])
+def test_log_line_has_places_and_no_words(caplog, logger):
     try:
         raise ValueError("kumquat")
     except ValueError:
-        logging.getLogger("services.threads").exception("the thread %s failed", "turn-7")
+        logging.getLogger(logger).exception("a value is wrong: %s", "kumquat")
 
     line = line_of(caplog.records[0])
 
     assert "kumquat" not in str(line)
-    assert (line["error"], line["message"]) == ("ValueError", "the thread turn-7 failed")
-    assert [place.partition(":")[0] for place in line["traceback"]] == ["test_events"]
-
-
-def test_words_of_libraries_are_not_logged(caplog):
-    logging.getLogger("streamlit.runtime").warning("a value is wrong: %s", "kumquat")
-
-    line = line_of(caplog.records[0])
-
-    assert "kumquat" not in str(line)
-    assert (line["level"], line["event"]) == ("warning", "streamlit.runtime")
+    assert (line["level"], line["event"], line["error"]) == ("error", logger, "ValueError")
     assert line["at"].startswith("test_events:")
+    assert [place.partition(":")[0] for place in line["traceback"]] == ["test_events"]
 
 
 @pytest.mark.parametrize("value", ["kumquat", b"kumquat", ["kumquat"], {"a": "kumquat"}], ids=repr)

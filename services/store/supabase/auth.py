@@ -1,6 +1,5 @@
 """Accounts in Supabase Auth: sign up, sign in, exchange a refresh token, sign out; and a user's budget."""
 
-import logging
 import re
 import time
 from collections.abc import Generator, Mapping
@@ -33,9 +32,8 @@ from services.errors import (
     WeakPassword,
     WrongCredentials,
 )
+from services.events import log_event
 from services.store.supabase.api import UserCalls
-
-_logger = logging.getLogger(__name__)
 
 
 class AuthTokens(BaseModel):
@@ -81,7 +79,6 @@ _RENEWAL_ERRORS: dict[str, type[AppError]] = dict.fromkeys(
     ),
     SignedOut,
 )
-_CODE = re.compile(r"[a-z_]{1,60}")
 _WAIT = re.compile(r"after (\d{1,4}) seconds")
 _EMAIL_WAIT, _REQUEST_WAIT = 3600, 60  # seconds, where Supabase Auth does not say
 
@@ -145,9 +142,7 @@ def _auth_error(error: AuthApiError, refusals: Mapping[str, type[AppError]]) -> 
         return TooManyAttempts(int(said[1]) if said else wait)
     if code in refusals:
         return refusals[code]()
-    _logger.warning(
-        "Supabase Auth answered %d %s", error.status, code if _CODE.fullmatch(code) else ""
-    )
+    log_event("auth.failed", status=error.status)
     return StoreUnavailable(error.status)
 
 
