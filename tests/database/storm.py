@@ -262,13 +262,15 @@ MUST_BE_ZERO = {
     "usage by day that is not the ledger's": """
       select count(*) from (select * from private.usage_by_day where user_id <> private.all_users()) kept full join (
         select user_id, day, model, purpose, sum(micro) as spent, sum(tokens_out) as said,
-          count(*) filter (where kind <> 'adjust') as begun
+          sum(tokens_cached) as cached, count(*) filter (where kind <> 'adjust') as begun
         from private.ledger group by user_id, day, model, purpose) used using (user_id, day, model, purpose)
-      where (cost_micro, tokens_out, turns) is distinct from (spent::bigint, said::bigint, begun)""",
+      where (cost_micro, tokens_out, tokens_cached, turns) is distinct from (spent, said, cached, begun)""",
     "days added up that are not the ledger's": """
       select count(*) from (
-        select day, sum(cost_micro) as sum from private.usage_by_day where user_id = private.all_users() group by day) added_up
-      where sum <> (select sum(micro) from private.ledger where ledger.day = added_up.day)""",
+        select day, sum(cost_micro) as cost, sum(tokens_cached) as cached
+        from private.usage_by_day where user_id = private.all_users() group by day) totals
+      left join (select day, sum(micro) as spent, sum(tokens_cached) as used from private.ledger group by day) used using (day)
+      where (cost, cached) is distinct from (spent, used.used)""",
     "turns corrected twice": """
       select count(*) from (
         select turn_id from private.ledger where kind = 'adjust' group by turn_id having count(*) > 1) twice""",

@@ -53,37 +53,50 @@ def test_report_adds_up_everybody_or_one(world, admin, maya):
     assert report(admin, last_day="2000-01-01")["active_users"] == 0
 
 
-def test_days_that_are_over_are_added_up_once_and_corrected(world, admin, maya):
-    def charge(kind, micro, ms=None):
-        world.admin.execute(
-            "insert into private.ledger (user_id, turn_id, day, kind, outcome, purpose, model, tokens_in, first_token_ms,"
-            " micro) values (%s, gen_random_uuid(), (now() at time zone 'utc')::date - 10, %s, 'complete', 'reply', 'm', 7, %s, %s)",
-            [maya.id, kind, ms, micro],
-        )
+def charge(connection, user, kind, micro, ms=None):
+    """Write an entry of ten days ago into the ledger."""
+    connection.execute(
+        "insert into private.ledger (user_id, turn_id, day, kind, outcome, purpose, model, tokens_in, tokens_cached,"
+        " first_token_ms, micro) values (%s, gen_random_uuid(), (now() at time zone 'utc')::date - 10, %s, 'complete',"
+        " 'reply', 'm', 7, 3, %s, %s)",
+        [user.id, kind, ms, micro],
+    )
 
+
+TOTAL = "select sum(cost_micro) from private.usage_by_day where user_id = private.all_users()"
+
+
+def test_days_that_are_over_are_added_up_once_and_corrected(world, admin, maya):
     def found():
         first, last = world.one("select current_date - 30, current_date + 1")
         return report(admin, first_day=first, last_day=last), admin.call("deployment_settings")
 
-    charge("charge", 400, 700)
-    charge("lapsed", 90)
+    charge(world.admin, maya, "charge", 400, 700)
+    charge(world.admin, maya, "lapsed", 90)
     before = found()
     world.sweep()
 
-    added_up = (
-        "select sum(cost_micro) from private.usage_by_day where user_id = private.all_users()"
-    )
-    assert world.one(added_up) == 490
+    assert world.one(TOTAL) == 490
     assert found() == before
     assert before[0]["first_token_ms"] == pytest.approx(700, rel=0.05)
 
-    charge("adjust", -60, 100)
+    charge(world.admin, maya, "adjust", -60, 100)
 
     corrected = found()
     assert [day["cost_micro"] for day in corrected[0]["days"]] == [430]
     world.sweep()
     assert found() == corrected
-    assert world.one(added_up) == 430
+    assert world.one(TOTAL) == 430
+
+
+def test_entry_that_is_not_committed_yet_is_in_the_totals(world, maya, migrated):
+    charge(world.admin, maya, "charge", 400)
+    with psycopg.connect(migrated) as late:
+        charge(late, maya, "charge", 30)
+        world.sweep()
+
+    world.sweep()
+    assert world.one(TOTAL) == 430
 
 
 def test_times_to_first_token_are_ranked(admin, maya):

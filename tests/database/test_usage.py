@@ -9,12 +9,14 @@ from tests.database.test_turns import let_lapse
 APART = """
 select count(*) from private.usage_by_day kept full join (
   select user_id, day, model, purpose, sum(micro)::bigint as cost_micro, sum(tokens_in)::bigint as tokens_in,
+    sum(tokens_cached)::bigint as tokens_cached, sum(tokens_out)::bigint as tokens_out,
     count(*) filter (where kind <> 'adjust') as turns, count(*) filter (where outcome = 'failed') as failed,
     sum(case kind when 'lapsed' then 1 when 'adjust' then -1 else 0 end) as interrupted
   from private.ledger group by user_id, day, model, purpose
 ) sums using (user_id, day, model, purpose)
-where (kept.cost_micro, kept.tokens_in, kept.turns, kept.failed, kept.interrupted)
-  is distinct from (sums.cost_micro, sums.tokens_in, sums.turns, sums.failed, sums.interrupted)
+where (kept.cost_micro, kept.tokens_in, kept.tokens_cached, kept.tokens_out, kept.turns, kept.failed, kept.interrupted)
+  is distinct from
+    (sums.cost_micro, sums.tokens_in, sums.tokens_cached, sums.tokens_out, sums.turns, sums.failed, sums.interrupted)
 """
 
 
