@@ -18,7 +18,6 @@ from services.domain.accounts import (
     AuditEntry,
     DeploymentSettings,
     Invitation,
-    InvitationState,
     Limits,
     PeoplePage,
     RetentionPreview,
@@ -109,7 +108,6 @@ DEPLOYMENT = DeploymentSettings(
     spent_today_micro=780,
     spent_this_month_micro=10_400,
     retention_days=None,
-    retention_from=NOON,
 )
 
 
@@ -138,8 +136,8 @@ class FakeAdministration:
     entries: list = field(default_factory=list)  # the newest first
     state: DatabaseState = DATABASE_STATE
 
-    def people(self, words, order, *, is_descending, skip=0, at_most=500):
-        self.asked.append((words, order, is_descending, skip))
+    def people(self, words, order, skip=0, at_most=500):
+        self.asked.append((words, order, skip))
         if not self.is_admin:
             raise NotFound
         found = [user for user in self.users if words in user.email]
@@ -246,7 +244,7 @@ class FakeSignUps:
                 role=role,
                 created_at=NOON,
                 expires_at=NOON + timedelta(days=7),
-                state=InvitationState.OPEN,
+                state="open",
             )
         )
         return f"code-{len(self.made)}"
@@ -258,8 +256,7 @@ class FakeSignUps:
 
     def revoke(self, invitation):
         self.made = [
-            replace(one, state=InvitationState.REVOKED) if one.id == invitation else one
-            for one in self.made
+            replace(one, state="revoked") if one.id == invitation else one for one in self.made
         ]
 
 

@@ -13,10 +13,10 @@ end $$;
 
 -- People and their use of today and of this month, no content: *at_most* (500) from number *skip* on, whose addresses hold
 -- *words*. One answer, which no "max rows" cuts.
---   sorted_by   email, active, cost, turns or tokens: the last three of this month
+--   sorted_by   email, or active, cost, turns or tokens, the highest first: the last three of this month
 --   total       how many there are in all
 create function private.list_people(
-  me uuid, words public.free_text, sorted_by text, is_descending boolean, skip integer, at_most integer
+  me uuid, words public.free_text, sorted_by text, skip integer, at_most integer
 ) returns jsonb language plpgsql stable as $$
 declare
   today date := now() at time zone 'utc';
@@ -35,7 +35,7 @@ begin
         coalesce(turns_this_month, 0) as turns_this_month, coalesce(tokens_in_this_month, 0) as tokens_in_this_month,
         coalesce(tokens_out_this_month, 0) as tokens_out_this_month,
         coalesce(cost_this_month_micro, 0) as cost_this_month_micro,
-        case when is_descending then -1 else 1 end * coalesce(case sorted_by
+        coalesce(case sorted_by
           when 'active' then extract(epoch from last_active_at) when 'cost' then cost_this_month_micro
           when 'turns' then turns_this_month when 'tokens' then tokens_in_this_month + tokens_out_this_month end, 0) as key
       from private.roles account
@@ -45,7 +45,7 @@ begin
       where account.deleted_at is null and strpos(lower(someone.email), lower(words)) > 0
     ), listed as (                          -- what is stored is added up for these alone
       select * from found
-      order by key, case when is_descending and sorted_by = 'email' then email end desc, email
+      order by key desc, email
       offset skip limit least(at_most, 500)
     )
     select jsonb_build_object('total', (select count(*) from found), 'people', coalesce(jsonb_agg(to_jsonb(listed) || (

@@ -55,10 +55,7 @@ def draw(person: PersonServices) -> None:
         draw_download("/export/users.csv")
     page_key = f"people-page-{sought}-{order}"
     skip = _PAGE * (st.session_state.get(page_key, 1) - 1)
-    is_descending = order is not PeopleOrder.EMAIL
-    page = person.administration.people(
-        sought, order, is_descending=is_descending, skip=skip, at_most=_PAGE
-    )
+    page = person.administration.people(sought, order, skip, _PAGE)
     if skip and not page.people:  # the last of that page are gone
         st.session_state.pop(page_key)
         st.rerun()

@@ -10,7 +10,7 @@ from pages._parts.elements import draw_choice, draw_download, quiet_button, row
 from pages._session import attempt, find_person
 from services.bootstrap import PersonServices
 from services.domain import AccountRole
-from services.domain.accounts import Invitation, InvitationState, SignUps
+from services.domain.accounts import Invitation, SignUps
 
 _MODES = {
     SignUps.OPEN: ("Open", "Anyone can create an account."),
@@ -66,7 +66,7 @@ def _draw_invitations(invitations: list[Invitation]) -> None:
     unused = {
         one.id: f"{one.email or _ANYONE} ({words.moment(one.created_at)})"
         for one in invitations
-        if one.state is InvitationState.OPEN
+        if one.state == "open"
     }
     if unused:
         with row("invitation-actions"):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import Literal, NewType
 from uuid import UUID
 
 from services.errors import Cap
@@ -116,7 +116,6 @@ class DeploymentSettings:
     spent_today_micro: int
     spent_this_month_micro: int
     retention_days: int | None  # of conversations that are not used; None: for ever
-    retention_from: datetime  # nothing is deleted before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,15 +154,6 @@ class SignUps(StrEnum):
     CLOSED = "closed"
 
 
-class InvitationState(StrEnum):
-    """The states of an invitation; spelt as in SQL."""
-
-    OPEN = "open"
-    USED = "used"
-    REVOKED = "revoked"
-    EXPIRED = "expired"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invitation:
     """An invitation to begin one account. Its code is not stored."""
@@ -173,7 +163,7 @@ class Invitation:
     role: AccountRole
     created_at: datetime
     expires_at: datetime
-    state: InvitationState
+    state: Literal["open", "used", "revoked", "expired"]
 
 
 class PeopleOrder(StrEnum):

@@ -134,7 +134,7 @@ class ExportRoutes:
 def _users(person: Person) -> Iterator[str]:
     skip, total = 0, 1
     while skip < total:
-        page = person.administration.people("", PeopleOrder.EMAIL, is_descending=False, skip=skip)
+        page = person.administration.people("", PeopleOrder.EMAIL, skip)
         yield portable.values_to_csv(UserUsage, page.people, has_header=not skip)
         skip, total = skip + max(1, len(page.people)), page.total
 

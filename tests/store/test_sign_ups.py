@@ -5,7 +5,7 @@ import pytest
 from services import errors
 from services.caches import CachedRead
 from services.domain import AccountRole
-from services.domain.accounts import InvitationState, SignUps
+from services.domain.accounts import SignUps
 from services.store.supabase import auth
 from services.store.supabase.sign_ups import SignUpAdministration, read_sign_ups
 from tests.store.conftest import PASSWORD, new_email
@@ -40,7 +40,7 @@ def test_wrong_code_leaves_nothing_that_blocks_the_right_one(sessions, sign_ups,
     _, session = sessions.sign_up(email, PASSWORD, lambda: None, f" {code} ")
 
     assert role_of(stack, session) == "admin"
-    assert [one.state for one in sign_ups.invitations()] == [InvitationState.USED]
+    assert [one.state for one in sign_ups.invitations()] == ["used"]
     with pytest.raises(errors.InvitationRefused):
         sessions.sign_up(new_email(), PASSWORD, lambda: None, code)
 
@@ -83,7 +83,7 @@ def test_revoked_invitation_is_listed_and_refused(sessions, sign_ups):
 
     sign_ups.revoke(made.id)
 
-    assert [one.state for one in sign_ups.invitations()] == [InvitationState.REVOKED]
+    assert [one.state for one in sign_ups.invitations()] == ["revoked"]
     with pytest.raises(errors.InvitationRefused):
         sessions.sign_up(new_email(), PASSWORD, lambda: None, code)
     with pytest.raises(errors.NotFound):

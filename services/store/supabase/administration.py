@@ -32,18 +32,15 @@ class Administration:
         self,
         words: str,
         order: PeopleOrder,
-        *,
-        is_descending: bool,
         skip: int = 0,
         at_most: int = 500,
     ) -> PeoplePage:
-        """At most 500 users whose addresses hold *words*, from number *skip* on."""
+        """At most 500 users whose addresses hold *words*, from number *skip* on: the highest first, or by address."""
         return self.calls.read(
             "list_people",
             PeoplePage,
             words=Hidden(words.strip()),
             sorted_by=order.value,
-            is_descending=is_descending,
             skip=skip,
             at_most=at_most,
         )
