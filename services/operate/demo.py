@@ -5,6 +5,7 @@ figures depend on the seed and the day alone.
 """
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from random import Random  # noqa: TID251 (made-up figures, no secrets)
@@ -126,11 +127,11 @@ def fill(connection: psycopg.Connection, ring: RootKeys, seed: int) -> tuple[str
         migrations.install_server_keys(connection, ring.proof_keys())
         use = _Use(Random(seed), now.astimezone(UTC))  # noqa: S311 (made-up figures)
         people = [use.person(ring) for _ in NAMES]
-        passwords, since = [secrets.token_urlsafe(15) for _ in NAMES], now - timedelta(DAYS)
-        roles = "admin", *["user"] * (len(NAMES) - 1)
-        for name, role, person, password in zip(NAMES, roles, people, passwords, strict=True):
-            hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(_BCRYPT_ROUNDS)).decode()
-            user = [person.id, f"{name}@example.org", hashed, since, since, since]
+        password, since = secrets.token_urlsafe(15), now - timedelta(DAYS)
+        hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(_BCRYPT_ROUNDS)).decode()
+        for name, person in zip(NAMES, people, strict=True):
+            role, known = ("admin", hashed) if person is people[0] else ("user", "")
+            user = [person.id, f"{name}@example.org", known, since, since, since]
             connection.execute(_ADD_USER, user)
             connection.execute("select private.make_account(%s, %s)", [person.id, role])
         connection.execute(_COMPLETE_USERS)
@@ -147,7 +148,7 @@ def fill(connection: psycopg.Connection, ring: RootKeys, seed: int) -> tuple[str
         connection.execute(
             _ADMINISTER, {"admin": people[0].id, "near": people[3].id, "suspended": suspended}
         )
-    return f"{NAMES[0]}@example.org", passwords[0]
+    return f"{NAMES[0]}@example.org", password
 
 
 class _Use:
@@ -195,11 +196,11 @@ class _Use:
                 ids.append(tip)
             usage = Usage(past + random.randint(20, 900), random.randint(80, 1600), past * 3 // 4)
             past = usage.prompt + usage.reply
-            call = person.id, chat, at, model
-            self._turn(turn, *call, Purpose.REPLY, usage, outcome, *ids)
+            place = person.id, chat, at
+            self._turn(turn, place, model, Purpose.REPLY, usage, outcome, ids)
             for purpose, (probability, aside) in _ASIDES.items():
                 if number == 0 and random.random() < probability:
-                    self._turn(self._id(), *call, purpose, aside)
+                    self._turn(self._id(), place, model, purpose, aside)
             at = min(at + timedelta(seconds=random.randint(20, 400)), end)
         sealed = asdict(created) | {"head": sealed_head}
         counts = head.rev, head.last_seq, head.last_seq
@@ -208,22 +209,20 @@ class _Use:
 
     def _turn(
         self,
-        its: UUID,
-        user: UserId,
-        chat: ConversationId,
-        at: datetime,
+        turn: UUID,
+        place: tuple[UserId, ConversationId, datetime],
         model: ModelInfo,
         purpose: Purpose,
         usage: Usage,
         outcome: str = "complete",
-        prompt: UUID | None = None,
-        reply: UUID | None = None,
+        ids: Sequence[UUID] = (),
     ) -> None:
-        """Add a settled turn; one that lapsed is charged what was reserved, without tokens."""
+        """Add a settled turn with the *ids* of its messages; one that lapsed is charged what was reserved, without tokens."""
+        prompt, reply = (*ids, None, None)[:2]
         tokens = usage.prompt, usage.reply, usage.cached
         delay = int(self._random.lognormvariate(6.6, 0.6))
         self.rows["made_up"].append((
-            *(its, user, chat, at, model.name, purpose, outcome, prompt, reply),
+            *(turn, *place, model.name, purpose, outcome, prompt, reply),
             *(tokens if outcome != "lapsed" else (0, 0, 0)),
             *(model.cost_micro(usage), delay if outcome in _REPLIED else None),
         ))  # fmt: skip
