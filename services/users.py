@@ -80,7 +80,7 @@ class Shared:
         self.background.drop_noted(user_id)
         for session_id, person in list(self._people.items()):
             if person.user_id == user_id:
-                renewed = person.renewed()
+                renewed = PersonServices(person.session, self)
                 if self._people.get(session_id) is person:  # else it ended meanwhile
                     self._people[session_id] = renewed
 
@@ -150,10 +150,6 @@ class PersonServices:
         store = self.store
         for read in (store.profile, store.spaces, store.facts, store.conversations, self._account):
             read.read_ahead()
-
-    def renewed(self) -> "PersonServices":
-        """The services of the same session, with nothing cached."""
-        return PersonServices(self.session, self._shared)
 
     def drop_caches(self) -> None:
         """Drop all text that this process has cached of the user, for all devices. Raise Busy."""

@@ -91,14 +91,6 @@ class ModelInfo:
     is_reasoning: bool = False
     price_source: PriceSource = PriceSource.SETTING
 
-    @property
-    def prices(self) -> ModelPrices:
-        return ModelPrices(
-            input_micro=self.input_micro,
-            cached_input_micro=self.cached_input_micro,
-            output_micro=self.output_micro,
-        )
-
     def priced(self, prices: ModelPrices) -> "ModelInfo":
         """The model at the *prices* of an admin."""
         return replace(self, **asdict(prices), price_source=PriceSource.ADMIN)

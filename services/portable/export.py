@@ -145,24 +145,20 @@ def _json(document: object) -> str:
     return json.dumps(document, default=_encoded, ensure_ascii=False, indent=2) + "\n"
 
 
-def to_markdown(
-    thread: Thread,
-    costs: Mapping[TurnId, TurnCost],
-    thoughts: Mapping[MessageId, Thoughts],
-    zone: tzinfo,
-) -> str:
-    """The visible branch of *thread*, with times in *zone*, and the model, cost and thoughts of each reply.
+def to_markdown(exported: ConversationExport, zone: tzinfo) -> str:
+    """The visible branch of a conversation, with times in *zone*, and the model, cost and thoughts of each reply.
 
     The page has exactly one heading of level 2 for each message. Headings of a reply are lowered by two levels;
     text that could end, hide or forge a part of the page is put in a code block whose fence is longer than any
     inside.
     """
+    thread, thoughts = exported.thread, exported.thoughts
     title = _escape(" ".join(thread.conversation.title.split()))
     parts = [f"# {title or 'Untitled chat'}"]
     if not thread.is_whole:
         parts.append("*Messages in this chat were changed or deleted outside Daybook.*")
     for message in thread.branch():
-        cost = total_cost(message, costs)
+        cost = total_cost(message, exported.costs)
         is_reply = message.role is Role.ASSISTANT
         parts.append(_heading(message, cost if is_reply else None, zone))
         known = (thoughts[part.id] for part in message.stored if part.id in thoughts)

@@ -81,8 +81,7 @@ class ExportRoutes:
         if suffix == "json":
             text = portable.to_json(exported)
         else:
-            parts = exported.thread, exported.costs, exported.thoughts
-            text = portable.to_markdown(*parts, _zone(request))
+            text = portable.to_markdown(exported, _zone(request))
         return _file(text, exported.thread.conversation.title, suffix)
 
     def _usage(self, session: AppSession, request: Request) -> Response:

@@ -107,8 +107,10 @@ class FullExport:
         finally:
             self._store.conversations.forget(conversation_id)
         conversation, thread = exported.thread.conversation, exported.thread
-        markdown = portable.to_markdown(thread, exported.costs, exported.thoughts, self._zone)
-        texts = {".json": portable.to_json(exported), ".md": markdown}
+        texts = {
+            ".json": portable.to_json(exported),
+            ".md": portable.to_markdown(exported, self._zone),
+        }
         files = {
             f"chats/{portable.file_name(conversation.title, f' {conversation_id}{suffix}')}": text
             for suffix, text in texts.items()

@@ -29,8 +29,8 @@ def names(models):
 def test_price_of_an_admin_wins():
     info = offered(scripted=ModelSetting(prices=PRICES)).first.info
 
-    assert (info.prices, info.price_source) == (PRICES, PriceSource.ADMIN)
-    assert info.context_tokens == INFO.context_tokens
+    assert info == INFO.priced(PRICES)
+    assert (info.output_micro, info.price_source) == (PRICES.output_micro, PriceSource.ADMIN)
 
 
 def test_changed_price_holds_at_once():
@@ -40,16 +40,17 @@ def test_changed_price_holds_at_once():
 
     settings = ModelSettings({"scripted": ModelSetting(prices=PRICES)})
 
-    assert models.first.info.prices == PRICES
+    assert models.first.info == INFO.priced(PRICES)
 
 
 def test_learnt_limits_leave_the_known_price():
     models = offered(scripted=ModelSetting(prices=PRICES))
 
-    models.learn(replace(models.known("scripted"), context_tokens=999))
+    learnt = replace(models.known("scripted"), context_tokens=999)
+    models.learn(learnt)
 
-    assert models.known("scripted").prices == INFO.prices
-    assert (models.first.info.context_tokens, models.first.info.prices) == (999, PRICES)
+    assert models.known("scripted") == replace(INFO, context_tokens=999)
+    assert models.first.info == learnt.priced(PRICES)
 
 
 def test_model_that_is_switched_off_is_passed_over():

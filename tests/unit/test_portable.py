@@ -60,7 +60,8 @@ def thread_of(*messages, conversation=TOMATOES, **changes):
 
 
 def to_markdown(thread, costs=None, zone=UTC, thoughts=None):
-    return portable.to_markdown(thread, costs or {}, thoughts or {}, zone)
+    exported = ConversationExport(thread=thread, costs=costs or {}, thoughts=thoughts or {})
+    return portable.to_markdown(exported, zone)
 
 
 def to_json(thread, **stored):
