@@ -1,6 +1,6 @@
 """Calls of the model that are paid for: reserved before, settled after, however they end.
 
-reserve -> the caller has a thread `produce` the reply -> what was said is stored, and the turn settled
+`begin` reserves; a thread of the caller's runs `produce`, which streams the reply, stores it and settles the turn.
 """
 
 import time
@@ -39,7 +39,7 @@ _MARGIN = 2.0  # seconds of the first lease in which the first heartbeat arrives
 _PATIENCE = 900.0  # seconds for which a reply waits for a database that is away
 _RESENT_SECONDS = 120.0  # for which a request without an answer is sent again as it was
 _MOST_UNANSWERED = 4  # calls that are kept to be sent again
-_LONGEST_PIECE = 20_000  # characters of a reply that are looked at together
+_LONGEST_PIECE = 20_000  # characters of a reply that are pushed at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class PaidCalls:
-    """The calls of one signed-in person."""
+    """The calls of one signed-in user."""
 
     turns: Turns
     counter: TokenCounter
@@ -125,20 +125,17 @@ class PaidCalls:
         return reported
 
     def _stream(self, turn: LiveTurn, call: Call) -> Usage | None:
-        """Stream the reply into *turn*. Return what the endpoint counted; None if it did not, or counted more than the
-        prompt can have or the context window holds."""
+        """Stream the reply into *turn*. Return what the endpoint counted; None if it did not, or that is impossible."""
         stream = call.offer.client.start(call.plan.messages, max_tokens=turn.max_tokens)
         turn.when_stopped(stream.cancel)
         so_far, limit, is_over = call.so_far, _LengthLimit(turn.max_tokens), False
         reported: Usage | None = None
         for piece in stream:
             match piece:
+                case Usage() if _is_possible(piece, call):
+                    reported = piece
                 case Usage():
-                    most = call.plan.bound_tokens, call.offer.info.context_tokens
-                    if piece.prompt <= most[0] and piece.reply <= most[1]:
-                        reported = piece
-                    else:
-                        log_event("usage.impossible", turn=turn.id)
+                    log_event("usage.impossible", turn=turn.id)
                 case LimitReached():
                     turn.is_cut = True
                 case Thought(text):
@@ -223,6 +220,12 @@ class PaidCalls:
         if lease is Lease.STOP_REQUESTED:
             turn.stop()
         return lease
+
+
+def _is_possible(reported: Usage, call: Call) -> bool:
+    """Return True if the prompt of *call* can have so many tokens, and its context window holds such a reply."""
+    is_prompt_possible = reported.prompt <= call.plan.bound_tokens
+    return is_prompt_possible and reported.reply <= call.offer.info.context_tokens
 
 
 class _LengthLimit:

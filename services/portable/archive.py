@@ -17,9 +17,9 @@ class Archive:
     """
 
     def __init__(self) -> None:
-        self._unsent = _Unsent()
-        # without `seek` it writes sizes and checksums behind each file
-        self._zip = ZipFile(cast(IO[bytes], self._unsent), "w", ZIP_DEFLATED)
+        self._buffer = _Buffer()
+        # without `seek`, ZipFile writes sizes and checksums behind each file
+        self._zip = ZipFile(cast(IO[bytes], self._buffer), "w", ZIP_DEFLATED)
         self._files: dict[str, dict[str, int | str]] = {}
 
     def add(self, name: str, parts: Iterable[str], changed_at: datetime) -> Iterator[bytes]:
@@ -33,7 +33,7 @@ class Archive:
                 digest.update(data)
                 size += len(data)
                 file.write(data)
-                yield from self._unsent.take()
+                yield from self._buffer.take()
         self._files[name] = {"bytes": size, "sha256": digest.hexdigest()}
 
     def end(
@@ -49,11 +49,11 @@ class Archive:
         }
         yield from self.add("manifest.json", [json.dumps(manifest, indent=2) + "\n"], at)
         self._zip.close()
-        yield from self._unsent.take()
+        yield from self._buffer.take()
 
 
-class _Unsent:
-    """A file that can only be written; `take` empties it."""
+class _Buffer:
+    """A file without `seek`; `take` returns the bytes that were written since the last time."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []

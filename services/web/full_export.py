@@ -21,7 +21,7 @@ _LEDGER_DAYS = timedelta(days=31)  # of the ledger: the database sorts so many f
 
 
 @dataclass(frozen=True, slots=True)
-class _Written:
+class _ConversationFiles:
     """The files of one conversation, by their names."""
 
     files: Mapping[str, str] = field(repr=False)
@@ -83,9 +83,9 @@ class FullExport:
         finally:
             self.is_over = True
 
-    def _conversations(self) -> Iterator[_Written]:
+    def _conversations(self) -> Iterator[_ConversationFiles]:
         """The files of each conversation, some read ahead, without those that were deleted meanwhile."""
-        ahead = deque[Future[_Written | None]]()
+        ahead = deque[Future[_ConversationFiles | None]]()
         for number in range(self.total + _AHEAD):
             if number < self.total:
                 ahead.append(in_thread("export", partial(self._write, self._ids[number])))
@@ -95,7 +95,7 @@ class FullExport:
                 if written:
                     yield written
 
-    def _write(self, conversation_id: ConversationId) -> _Written | None:
+    def _write(self, conversation_id: ConversationId) -> _ConversationFiles | None:
         """The files of a conversation; None if it is gone or cannot be read."""
         try:
             exported = read_export(self._store, conversation_id)
@@ -115,7 +115,7 @@ class FullExport:
             f"chats/{portable.file_name(conversation.title, f' {conversation_id}{suffix}')}": text
             for suffix, text in texts.items()
         }
-        return _Written(files, len(thread.messages), conversation.updated_at)
+        return _ConversationFiles(files, len(thread.messages), conversation.updated_at)
 
     def _usage(self) -> Iterator[str]:
         """The ledger as CSV, some weeks at a time."""

@@ -1,4 +1,4 @@
-"""Metrics of this process for Prometheus, made of its events: `GET /metrics`, for who has the token."""
+"""Prometheus metrics of this process, counted from its events: `GET /metrics`, with a bearer token."""
 
 import hmac
 from collections.abc import Callable, Mapping
@@ -12,8 +12,7 @@ from starlette.routing import Route
 
 _SECONDS = (0.1, 0.2, 0.4, 0.8, 1.5, 3, 6, 12, 30, 60, 180)
 _DIRECTIONS = {"in": "prompt_tokens", "cached": "cached_tokens", "out": "reply_tokens"}
-# events that are no error
-_USUAL = {
+_NO_ERRORS = {  # beside those of turns; any other event counts as one
     "turn.adopted", "summary.made", "title.made", "facts.noted", "session.started", "account.deleted", "store.back",
 }  # fmt: skip
 
@@ -22,7 +21,7 @@ class Metrics:
     """Counts events by kind, never by user: no label holds an id."""
 
     def __init__(self, token: SecretStr | None, sessions: Callable[[], int]) -> None:
-        """*token* None: they are for no reader. *sessions*: returns how many app sessions this process holds open."""
+        """*token* None: the route is not found. *sessions* returns the number of sessions that are open in this process."""
         self._expected = f"Bearer {token.get_secret_value()}".encode() if token else None
         self._live: set[object] = set()
         registry = self._registry = CollectorRegistry()
@@ -58,7 +57,7 @@ class Metrics:
             self._live.discard(turn)
         if event == "turn.finished":
             self._count_turn(measures)
-        elif event not in _USUAL:
+        elif event not in _NO_ERRORS:
             self._errors.labels(event).inc()
 
     def _count_turn(self, measures: Mapping[str, object]) -> None:
