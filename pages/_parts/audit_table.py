@@ -22,7 +22,6 @@ _ACTIONS = {
     "session.end_all": "Signed out everywhere",
     "session.revoke": "Devices signed out",
     "settings.set": "Settings or limits of new users changed",
-    "turn.overrun": "A reply cost more than was reserved",
 }
 _VALUES = words.LIMIT_NAMES | {
     "input_micro": "Input price",

@@ -238,16 +238,26 @@ def test_turn_open_at_the_months_end_keeps_its_room(world, maya, garden):
     assert world.one("select lent from private.deployment") == 2000
 
 
-def test_cost_beyond_the_reservation_is_charged_and_noted(world, maya, garden, money):
-    world.admin.execute("update private.deployment set monthly_cap_micro = 1100")
+def test_cost_beyond_the_reservation_is_not_charged(world, maya, garden, money):
     turn = maya.begin(garden)["turn"]
 
     maya.finish(turn, 1, 5000)
 
-    assert money() == (0, 5000, 5000)
+    assert money() == (0, 1100, 1100)
     assert books_agree(world)
-    noted = world.one("select detail from private.audit where action = 'turn.overrun'")
-    assert noted == {"turn": str(turn), "reserved_micro": 1100, "cost_micro": 5000}
+
+
+def test_late_cost_that_is_no_longer_reserved_is_owed(world, maya, garden, money):
+    world.admin.execute("update private.deployment set monthly_cap_micro = 1100")
+    omar = world.person()
+    turn = maya.begin(garden)["turn"]
+    let_lapse(world, turn)
+    omar.finish(omar.begin(omar.create_conversation())["turn"], 1, 1100)
+
+    maya.finish(turn, 1, 300)
+
+    assert money() == (0, 300, 300)
+    assert books_agree(world)
 
 
 # turns that nobody finishes ------------------------------------------------------------------------------
