@@ -29,11 +29,7 @@ class Administration:
     stop_turns: Callable[[UserId], None]
 
     def people(
-        self,
-        words: str,
-        order: PeopleOrder,
-        skip: int = 0,
-        at_most: int = 500,
+        self, words: str, order: PeopleOrder, skip: int = 0, at_most: int = 500
     ) -> PeoplePage:
         """At most 500 users whose addresses hold *words*, from number *skip* on: the highest first, or by address."""
         return self.calls.read(
