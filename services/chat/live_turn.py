@@ -256,7 +256,7 @@ class LiveTurns:
                 turn.close(AppError())
             with self._lock:
                 forgotten = [key for key, turn in self._turns.items() if turn.is_forgotten()]
-                for key in forgotten:  # nobody may ever come to look for it, and it holds the text
+                for key in forgotten:  # a page may never look for it, and it holds the text
                     del self._turns[key]
 
 
