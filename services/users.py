@@ -132,18 +132,19 @@ class PersonServices:
         self.administration = Administration(session.calls, shared.stop_turns_of)
         self.models = ModelAdministration(session.calls, shared.model_settings)
         self.sign_ups = SignUpAdministration(session.calls, shared.sign_ups)
+        self._account = CachedRead(
+            lambda: auth.account(session.calls, session.email), _ACCOUNT_SECONDS
+        )
         self.chat = Chat(
             store=self.store,
             choices=shared.choices(store=self.store),
             sweep=shared.server.sweep,
             live_turns=shared.live_turns,
             background=shared.background,
+            on_settled=self._account.outdate,
             search=Search(self.store.corpus),
         )
         self.export: FullExport | None = None  # the last that was begun
-        self._account = CachedRead(
-            lambda: auth.account(session.calls, session.email), _ACCOUNT_SECONDS
-        )
 
     def read_ahead(self) -> None:
         """Begin at once to read all that the first page needs."""
@@ -185,6 +186,7 @@ class PersonServices:
             sweep=self._shared.server.sweep,
             live_turns=LiveTurns(),
             background=BackgroundTasks(Purpose.SUMMARY),
+            on_settled=self._account.outdate,
             search=Search(),
             title=lambda _: TEMPORARY_TITLE,
             new_id=lambda: chat_id,

@@ -61,7 +61,7 @@ _ENDINGS = {
         ":material/content_cut:",
         "The reply reached its length limit.",
     ),
-    Outcome.STOPPED: _Ending("Stopped", ":material/stop_circle:", "You stopped this reply."),
+    Outcome.STOPPED: _Ending("Stopped", ":material/stop_circle:", "This reply was stopped."),
     Outcome.FAILED: _Ending(
         "Incomplete",
         ":material/cloud_off:",

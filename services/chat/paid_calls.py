@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from uuid import uuid4
@@ -59,6 +59,7 @@ class PaidCalls:
 
     turns: Turns
     counter: TokenCounter
+    on_settled: Callable[[], None] = lambda: None  # what is spent has changed
 
     def begin(self, call: Call) -> LiveTurn:
         """Begin the turn of *call*. Raise PriceUnknown and what `Turns.begin` raises; after StoreUnavailable *call*
@@ -114,9 +115,10 @@ class PaidCalls:
             raise
         finally:
             used = Usage(0, 0)
-            if reported:  # at least what was streamed, at most what was asked for
-                reply = max(reported.reply, min_tokens(turn.said()))
-                used = replace(reported, reply=min(reply, turn.max_tokens))
+            if reported:  # at least what was streamed, at most what was reserved
+                reply = min(max(reported.reply, min_tokens(turn.said())), turn.max_tokens)
+                prompt = min(reported.prompt, call.plan.bound_tokens)
+                used = replace(reported, prompt=prompt, reply=reply)
             elif is_called:
                 thoughts = turn.thoughts()
                 streamed = (thoughts.text if thoughts else "") + turn.said()
@@ -125,17 +127,20 @@ class PaidCalls:
         return reported
 
     def _stream(self, turn: LiveTurn, call: Call) -> Usage | None:
-        """Stream the reply into *turn*. Return what the endpoint counted; None if it did not, or that is impossible."""
+        """Stream the reply into *turn*. Return what the endpoint counted; None if it did not, or that exceeds the
+        window.
+        """
         stream = call.offer.client.start(call.plan.messages, max_tokens=turn.max_tokens)
         turn.when_stopped(stream.cancel)
         so_far, limit, is_over = call.so_far, _LengthLimit(turn.max_tokens), False
         reported: Usage | None = None
         for piece in stream:
             match piece:
-                case Usage() if _is_possible(piece, call):
-                    reported = piece
                 case Usage():
-                    log_event("usage.impossible", turn=turn.id)
+                    if piece.prompt > call.plan.bound_tokens:
+                        log_event("usage.impossible", turn=turn.id)
+                    if max(piece.prompt, piece.reply) <= call.offer.info.context_tokens:
+                        reported = piece
                 case LimitReached():
                     turn.is_cut = True
                 case Thought(text):
@@ -199,6 +204,7 @@ class PaidCalls:
             except (SignedOut, Tampered, Busy, NotFound) as error:
                 return error
             else:
+                self.on_settled()
                 return None
 
     def _counted(self, call: Call, turn: LiveTurn, streamed: str, *, is_failed: bool) -> Usage:
@@ -220,12 +226,6 @@ class PaidCalls:
         if lease is Lease.STOP_REQUESTED:
             turn.stop()
         return lease
-
-
-def _is_possible(reported: Usage, call: Call) -> bool:
-    """Return True if the prompt of *call* can have so many tokens, and its context window holds such a reply."""
-    is_prompt_possible = reported.prompt <= call.plan.bound_tokens
-    return is_prompt_possible and reported.reply <= call.offer.info.context_tokens
 
 
 class _LengthLimit:

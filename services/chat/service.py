@@ -58,6 +58,7 @@ class Chat:
     background: BackgroundTasks
     title: Callable[[str], str] = first_words  # of a new conversation, made of its prompt
     new_id: Callable[[], UUID] = uuid4  # of a new conversation
+    on_settled: Callable[[], None] = lambda: None  # after each turn
     search: Search = field(default_factory=Search)
     counting: Counting = field(default_factory=Counting)
 
@@ -65,7 +66,7 @@ class Chat:
 
     @property
     def calls(self) -> PaidCalls:
-        return PaidCalls(self.store.turns, self.choices.counter)
+        return PaidCalls(self.store.turns, self.choices.counter, self.on_settled)
 
     @property
     def planning(self) -> Planning:

@@ -84,6 +84,15 @@ def test_stopped_reply_is_stored_and_charged(chat, database, server):
     assert cost > 0
 
 
+def test_settled_turn_is_told_before_the_reply_is_over(make_chat, database):
+    settled = []
+    chat = make_chat(on_settled=lambda: settled.append(len(database.costs())))
+
+    done(chat.begin(None, "Hello"))
+
+    assert settled[0] == 1
+
+
 def test_reply_that_ends_during_a_read_is_read(chat, database):
     turn = begin_slowly(chat)
     database.rows.after["read_conversation"] = lambda: turn.stop() or done(turn)

@@ -439,7 +439,7 @@ def test_what_escape_closes_it_closes_alone(maya):
     maya.hears("word20")
 
     maya.page.keyboard.press("Escape")
-    maya.sees("You stopped this reply.")
+    maya.sees("This reply was stopped.")
 
 
 # --- by ear -------------------------------------------------------------------------------------
@@ -477,7 +477,7 @@ def test_screen_readers_hear_that_a_reply_comes_and_ends(maya, model):
     maya.asks(f"Go on {FOR_EVER}")
     maya.hears("word3")
     maya.stops()
-    hears_aloud("A reply is coming.", "You stopped this reply.")
+    hears_aloud("A reply is coming.", "This reply was stopped.")
 
 
 def test_that_a_reply_is_tried_again_is_heard(maya, model):

@@ -34,7 +34,6 @@ from tests.pages.conftest import (
 )
 from tests.pages.conftest import messages as said
 from tests.stack.apps import until
-from tests.stores import USAGE
 
 TRACKER = "http://tracker.example/pixel.png"
 
@@ -303,7 +302,7 @@ def test_failed_model_is_reported_with_retry(open_app, maya, model):
 @pytest.mark.parametrize(
     ("outcome", "sentence"),
     [
-        (Outcome.STOPPED, "You stopped this reply."),
+        (Outcome.STOPPED, "This reply was stopped."),
         (Outcome.FAILED, "The model did not finish this reply. The partial reply is saved."),
         (Outcome.INTERRUPTED, "The server stopped during this reply. The partial reply is saved."),
     ],
@@ -354,12 +353,12 @@ def test_reply_that_goes_on_is_drawn_once(open_app, maya, database, model):
 
 def test_continued_reply_shows_the_sum_of_its_costs(open_app, maya, database, model):
     garden = database.hold("Garden", "When?", "Prune", outcome=Outcome.CUT)
-    model.pieces = (" in March.", USAGE)
+    model.pieces = (" in March.", Usage(60, 34, 40))
     app = open_app(maya, c=str(garden)).button(key="continue").click().run()
 
     rows = [html.proto.body for html in app.get("html")]
 
-    assert any("2,400 + 68 tokens" in row and "$0.0013" in row for row in rows)
+    assert any("1,260 + 68 tokens" in row and "$0.0009" in row for row in rows)
 
 
 def test_a_prompt_that_nobody_answered_can_be_tried_again(open_chat):
@@ -437,7 +436,7 @@ def test_stop_ends_the_reply_and_keeps_what_was_said(open_app, maya, database):
     app.button(key="stop").click().run()
 
     assert said(app) == ["When?", "Prune"]
-    assert "You stopped this reply." in [caption.value for caption in app.caption]
+    assert "This reply was stopped." in [caption.value for caption in app.caption]
     assert "stop" not in [button.key for button in app.button]
 
 

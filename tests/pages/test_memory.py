@@ -11,7 +11,6 @@ from services.errors import ModelFailure, ModelUnavailable
 from tests.fakes import NOON, FakePerson, ScriptedModel, choose
 from tests.pages.conftest import captions, html, in_dialog, press
 from tests.pages.test_chat_page import pairs, send
-from tests.stores import USAGE
 
 
 @pytest.fixture
@@ -111,7 +110,7 @@ def test_banner_says_how_earlier_messages_are_sent(open_chat, policy, words, chi
 
 def test_context_of_next_and_sent_request_is_shown(open_app, maya, database):
     garden = database.hold("Garden", *pairs(2), policy=Full())
-    maya.model.pieces = ("In March.", USAGE)
+    maya.model.pieces = ("In March.", Usage(60, 34, 40))
     app = send(open_app(maya, c=str(garden)), "New prompt")
     reply = database.thread(garden).messages[-1]
 
@@ -121,7 +120,7 @@ def test_context_of_next_and_sent_request_is_shown(open_app, maya, database):
     in_dialog(app, seen_dialog, garden, reply.id).run()
     assert "4 recent messages" in [each.label for each in app.expander]
     assert "You: prompt 0" in html(app)
-    assert "Counted by the provider: 1,200 input tokens, 800 of them cached." in captions(app)
+    assert "Counted by the provider: 60 input tokens, 40 of them cached." in captions(app)
 
 
 def test_message_recalled_from_another_chat_is_marked(open_app, maya, database):

@@ -33,11 +33,11 @@ def test_prompt_is_charged_as_counted_up_to_its_bound(charged, bound):
     assert charged(Usage(bound, 5)).usage == Usage(bound, 5)
 
 
-@pytest.mark.parametrize("beyond", [1, 270_000])
-def test_prompt_counted_beyond_its_bound_is_not_believed(charged, bound, beyond):
+@pytest.mark.parametrize("beyond", [1, 1_000, 270_000])
+def test_prompt_is_charged_its_bound_at_most(charged, bound, beyond):
     turn = charged(Usage(bound + beyond, 5))
 
-    assert 0 < turn.usage.prompt < bound
+    assert 0 < turn.usage.prompt <= bound
     assert 0 < turn.cost_micro < turn.reserved_micro
 
 
