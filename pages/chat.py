@@ -106,6 +106,7 @@ with show_errors():
             person.store.conversations.user_id,
             thread,
             given=next((refusal.prompt for refusal in said if refusal.prompt), None),
+            run=ended,
             has_begun=bool(begun) or temporary.has_switched_off(),
             is_kept=held is None,
         ),

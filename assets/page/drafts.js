@@ -58,6 +58,7 @@ daybook.keepDrafts = (data) => {
     place = data.place;
     const isWrittenElsewhere = typed === last && typed !== stored(); // and is shown here a moment later
     if ((typed && !isWrittenElsewhere) || isSaid(data.prompt)) save(typed);
+    else if (data.given && !typed) show(data.given); // Streamlit sets no value twice
   } else if (data.place === "temporary" || (data.is_begun && (typed || before !== "temporary"))) {
     // a fresh page became this conversation, or a temporary chat; what is typed now belongs to it
     save("");

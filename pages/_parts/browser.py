@@ -68,6 +68,7 @@ def keep_drafts(
     thread: Thread | None,
     *,
     given: str | None = None,
+    run: int,
     has_begun: bool = False,
     is_kept: bool = True,
 ) -> None:
@@ -75,8 +76,8 @@ def keep_drafts(
 
     To be drawn early: until then the draft belongs to the page before.
 
-    *given*: the text that this run puts into the composer; *has_begun*: a fresh page became a conversation;
-    *is_kept*: False in a temporary chat, where no draft is stored.
+    *given*: the text that this *run*, a number, puts into the composer; *has_begun*: a fresh page became a
+    conversation; *is_kept*: False in a temporary chat, where no draft is stored.
     """
     conversation, branch = (thread.conversation, thread.branch()) if thread else (None, ())
     prompt = next((one.body for one in reversed(branch) if one.role is Role.USER), "")
@@ -87,6 +88,7 @@ def keep_drafts(
         # the last prompt, as JavaScript counts, as far as it takes to know it again
         "prompt": (len(prompt.encode("utf-16-le")) // 2, prompt[:100]),
         "given": given,
+        "run": run if given else None,  # a component is not called twice with the same data
         "is_begun": has_begun,
     }
     _DRAFTS(data=data, key="drafts", height="content")

@@ -28,6 +28,8 @@ def test_refused_message_goes_on_with_a_cheaper_model(make_app, browser):
         maya.picks("gpt-4.1")
         maya.asks_in_vain("How do I prune a pear?")
         maya.sees("Not enough of today's budget left: a short reply could cost $0.00")
+        maya.sends()  # what is typed stays at the second refusal, too
+        expect(maya.composer).to_have_value("How do I prune a pear?")
         link = maya.page.get_by_role("link", name="Raise the limit")
         expect(link).to_have_attribute("href", re.compile(r"\badmin\?tab=Users$"))
         maya.page.get_by_role("button", name="Use gpt-4.1-nano").click()
@@ -36,6 +38,8 @@ def test_refused_message_goes_on_with_a_cheaper_model(make_app, browser):
         maya.sends()
         maya.hears_all_of("You said: How do I prune a pear?")
 
+        maya.asks("And all the others? [[tokens=2000 rate=2000]]")
+        maya.sees("Today's budget is nearly used up")
         operate(app, "limits", maya.email, "--daily", "1")
         maya.begins_a_new_chat()
         maya.asks("And a plum?")
