@@ -22,9 +22,9 @@ _TABS = {
 
 
 def _draw_tabs(person: PersonServices) -> None:
-    st.set_page_config(layout="wide")
     frame.draw_heading(words.ADMIN, "Totals only: admins cannot read chats.")
-    tabs = st.tabs(list(_TABS), key="tab", on_change="rerun", bind="query-params")
+    with st.container(key="wide-page"):
+        tabs = st.tabs(list(_TABS), key="tab", on_change="rerun", bind="query-params")
     for tab, draw in zip(tabs, _TABS.values(), strict=True):
         if tab.open:
             with tab:

@@ -52,7 +52,7 @@ def _draw_diagram(person: PersonServices, stored: StoredData, today: UsageReport
         words.count(requests, "request"),
         f"{words.number(tokens[words.INPUT_TOKENS])} tokens sent",
         f"{words.number(tokens[words.OUTPUT_TOKENS])} received",
-        "Not encrypted for it",
+        "The provider can read it",
     ]
     drawing = diagram(
         Layer(_BROWSER, ["Unsent drafts", "Not encrypted"], "data-tab-figures"),
@@ -88,7 +88,7 @@ def _draw_database(person: PersonServices, stored: StoredData) -> None:
     _draw_progress()
     st.caption(
         f"One zip file: {words.count(stored.conversations, 'chat')} as JSON and Markdown, memories, spaces, preferences "
-        "and usage, not encrypted. If the download fails, the file does not open: start again."
+        "and usage, not encrypted. A file of a download that failed does not open: start again."
     )
 
 
@@ -160,8 +160,8 @@ with frame.page() as person:
         st.html(_CLEAR_TAB, width="content")
     with _section(_SERVER):
         st.markdown(
-            "While you are signed in, the server holds your keys, memories, titles and the opened chats (counted above) in RAM, "
-            "not encrypted: until you sign out, or half an hour after you close the last tab. Clearing drops the chats and memories, for all your "
+            "While you are signed in, the server holds your keys, memories, titles, the opened chats (counted above) and, after a "
+            "search, an index of all chats in RAM, not encrypted: until you sign out, or half an hour after you close the last tab. Clearing drops the chats and memories, for all your "
             "devices; they are read again when you need them."
         )
         quiet_button("Clear server memory", "memory", "drop-caches", _drop_caches)

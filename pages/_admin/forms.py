@@ -45,11 +45,10 @@ class Number:
         key = self.key(form)
         # not as its value: a field that has one is that again, or 0, once it is emptied
         st.session_state.setdefault(key, self._shown(self.stored))
+        # without bounds, of which the browser says nothing
         st.number_input(
             f"{self.label} ($)" if self._is_amount else self.label,
-            self._shown(self.least),
-            self._shown(self.most),
-            None,
+            value=None,
             format="%.10g" if self._is_amount else None,
             key=key,
             placeholder=self.empty,
@@ -57,11 +56,15 @@ class Number:
         )
 
     def entered(self, form: str) -> int | None:
-        """The number, or None. Raise BadInput if one is needed."""
+        """The number, or None. Raise BadInput if one is needed, or if it is out of bounds."""
+        unit = words.MILLION if self._is_amount else 1
         value: float | None = st.session_state[self.key(form)]
-        if value is None and not self.empty:
-            raise BadInput(f"Enter a number: {self.label}.")
-        return None if value is None else round(value * (words.MILLION if self._is_amount else 1))
+        if value is None and self.empty:
+            return None
+        if value is None or not self.least <= round(value * unit) <= self.most:
+            least, most = words.number(self.least // unit), words.number(self.most // unit)
+            raise BadInput(f"{self.label}: enter a number from {least} to {most}.")
+        return round(value * unit)
 
     def _shown(self, value: int | None) -> float | None:
         return value / words.MILLION if self._is_amount and value is not None else value
@@ -119,6 +122,5 @@ def draw_limits(
     def save_changes(entered: Mapping[str, int | None]) -> None:
         save({name: value for name, value in entered.items() if value != before[name]})
 
-    day, month = words.resets(Cap.DAILY), words.resets(Cap.MONTHLY)
-    resets = f"Limits a day: {day}. {words.MONTHLY_LIMIT}: {month}."
+    resets = f"A day: {words.resets(Cap.DAILY)}. A month: {words.resets(Cap.MONTHLY)}."
     draw(form, title, fields, save_changes, f"{caption} {resets}")

@@ -90,7 +90,7 @@ def draw(person: PersonServices) -> None:
         several = [users[user_id] for user_id in chosen]
         _draw_limits(several, None)
         with row("user-actions"):
-            _draw_suspend(several, is_suspended=True)
+            _draw_suspend(several, is_suspended=not all(user.is_suspended for user in several))
 
 
 def _draw_user(person: PersonServices, user: UserUsage) -> None:
@@ -163,7 +163,7 @@ def delete_dialog(user: UserUsage) -> None:
     typed = st.text_input("Type the e-mail address to confirm", key=f"delete-{user.user_id}")
     if not editing.is_confirmed("Delete user", "delete-user"):
         return
-    if typed.strip() != user.email:
+    if typed.strip().lower() != user.email.lower():
         st.warning("This is not the e-mail address of the user.")
         return
     find_person().administration.delete(user.user_id)

@@ -29,7 +29,10 @@ def draw(person: PersonServices) -> None:
     days = forms.Number("retention_days", "Days", settings.retention_days, 3650, "Never", least=15)
     title = "Deletion of unused chats"
     buttons = forms.draw("retention", title, [days], _change, _RETENTION)
-    if buttons.form_submit_button("Preview") and (entered := days.entered("retention")):
+    if buttons.form_submit_button("Preview"):
+        if (entered := days.entered("retention")) is None:
+            st.info("No chat would be deleted.")
+            return
         found = person_services().administration.preview_retention(entered)
         chats, users = words.count(found.conversations, "chat"), words.count(found.users, "user")
         st.info(f"{chats} of {users} ({words.size(found.bytes)}) would be deleted within 14 days.")

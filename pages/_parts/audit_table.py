@@ -35,7 +35,7 @@ _VALUES = words.LIMIT_NAMES | {
     "sign_ups": "Mode",
 }
 
-_IDS = ("turn", "invitation")
+_HIDDEN = ("turn", "invitation", "mode", "version")  # ids, and what is always the same
 
 
 def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
@@ -58,7 +58,7 @@ def change(detail: Mapping[str, object]) -> str:
     return "; ".join(
         f"{_VALUES.get(name, name.replace('_', ' ').capitalize())}: {_written(name, value)}"
         for name, value in detail.items()
-        if name not in _IDS
+        if name not in _HIDDEN
     )
 
 

@@ -12,6 +12,7 @@ from pages._parts.elements import draw_download, row
 from services.domain.usage import DayUsage, UsageSum
 
 _FIRST_DAYS = 30
+_DAYS_OF_A_YEAR = 365
 _TOKENS = "Tokens"
 _FIGURES: Mapping[str, Callable[[DayUsage], float]] = {
     words.COST: lambda sums: sums.cost_micro / words.MILLION,
@@ -66,16 +67,17 @@ def _draw_bars(usage: Sequence[DayUsage], days: tuple[date, date], figure: str) 
         {"day": one.day.isoformat(), "model": one.model, "value": _FIGURES[figure](one)}
         for one in usage
     ]
-    form = "$.4~f" if figure == words.COST else ",d"  # d3-format
+    form = "$.6~f" if figure == words.COST else ",d"  # d3-format
+    is_long = (days[1] - days[0]).days > _DAYS_OF_A_YEAR
     ends = [days[0].isoformat(), (days[1] + timedelta(days=1)).isoformat()]
     day = alt.X(
         "utcyearmonthdate(day):T",
         title=None,
         scale=alt.Scale(type="utc", domain=ends),
-        axis=alt.Axis(format="%-d %b", labelOverlap=True),
+        axis=alt.Axis(format="%b %Y" if is_long else "%-d %b", labelOverlap=True),
     )
     value = alt.Y("value:Q", title=None, axis=alt.Axis(format=form, tickCount=5))
-    model = alt.Color("model:N", title=None, legend=alt.Legend(orient="top"))
+    model = alt.Color("model:N", title=None, legend=alt.Legend(orient="top", columns=2))
     hints = [
         alt.Tooltip("utcyearmonthdate(day):T", title="Day"),
         alt.Tooltip("model:N", title=words.MODEL),

@@ -140,7 +140,7 @@ def test_limits_of_a_user_are_changed(open_user, ruth, jonas):
 def test_limits_say_when_they_reset(open_tab, open_user, place):
     app = open_user() if place == "Users" else open_tab(place)
 
-    (resets,) = [one.value for one in app.caption if "Limits a day: Resets " in one.value]
+    (resets,) = [one.value for one in app.caption if "A day: Resets " in one.value]
     assert resets.count("(your time)") == 2
 
 
@@ -158,7 +158,19 @@ def test_limit_on_cost_is_not_emptied(open_user, ruth):
     field(app, "Monthly limit ($)").set_value(None)
     app.button[[one.label for one in app.button].index("Save")].click().run()
 
-    assert "Enter a number: Monthly limit." in [one.value for one in app.warning]
+    assert "Monthly limit: enter a number from 0 to 1,000,000." in [
+        one.value for one in app.warning
+    ]
+    assert ruth.administration.changed == []
+
+
+def test_number_out_of_bounds_is_refused(open_tab, ruth):
+    app = open_tab("Settings")
+    field(app, "Days").set_value(5)
+
+    [one for one in app.button if one.label == "Save"][-1].click().run()
+
+    assert warnings(app) == ["Days: enter a number from 15 to 3,650."]
     assert ruth.administration.changed == []
 
 

@@ -56,7 +56,7 @@ def test_models_are_listed_with_prices_and_sources(open_tab):
 
 def test_price_is_set_and_reset(open_tab, ruth):
     app = press(choose(open_tab(), "large"), "Save")
-    assert "Enter a number: Input." in warnings(app)
+    assert "Input: enter a number from 0 to 10,000." in warnings(app)
     fields(app)["Input ($)"].set_value(0.5)
     fields(app)["Cached input ($)"].set_value(0.0)
     fields(app)["Output ($)"].set_value(2.0)
