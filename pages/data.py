@@ -160,9 +160,10 @@ with frame.page() as person:
         st.html(_CLEAR_TAB, width="content")
     with _section(_SERVER):
         st.markdown(
-            "While you are signed in, the server holds your keys, memories, titles, the opened chats (counted above) and, after a "
-            "search, an index of all chats in RAM, not encrypted: until you sign out, or half an hour after you close the last tab. Clearing drops the chats and memories, for all your "
-            "devices; they are read again when you need them."
+            "While you are signed in, the server holds your keys, memories, titles, the opened chats (counted above) and, "
+            "after a search, an index of all chats in RAM, not encrypted: until you sign out, or half an hour after you "
+            "close the last tab. Clearing drops the chats and memories, for all your devices; they are read again when "
+            "you need them."
         )
         quiet_button("Clear server memory", "memory", "drop-caches", _drop_caches)
     with _section(_DATABASE):
