@@ -384,6 +384,7 @@ def a_person(email):
         is_suspended=False,
         last_active_at=NOON,
         turns_today=3,
+        tokens_today=600,
         cost_today_micro=780,
         turns_this_month=40,
         tokens_in_this_month=4_000,

@@ -27,13 +27,14 @@ def draw_usage(
     if not usage.days:
         st.info("Nothing was used on these days.")
         return
-    numbers = {} if user_id else {"Active users": usage.active_users}
-    numbers |= {words.MESSAGES: sum(one.replies for one in usage.days)}
-    numbers |= usage_chart.tokens(usage.days)
-    numbers |= {"Failed": usage.failed, "Interrupted": usage.interrupted}
+    active = {} if user_id else {"Active users": usage.active_users}
+    messages = {words.MESSAGES: sum(one.replies for one in usage.days)}
+    counts = active | messages | usage_chart.tokens(usage.days)
+    draw_metrics({label: words.number(value) for label, value in counts.items()})
     draw_metrics(
-        {label: words.number(value) for label, value in numbers.items()}
-        | {
+        {
+            "Failed": words.number(usage.failed),
+            "Interrupted": words.number(usage.interrupted),
             "First token, median": words.milliseconds(usage.first_token_ms),
             "First token, slowest 5 %": words.milliseconds(usage.first_token_p95_ms),
         }

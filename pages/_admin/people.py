@@ -33,10 +33,13 @@ def table_row(user: UserUsage) -> dict[str, object]:
         words.MONTHLY_LIMIT: user.monthly_cap_micro,
         "Left this month": max(0, user.monthly_cap_micro - this_month),
     }
+    cap_tokens = user.daily_cap_tokens
+    of = f" of {words.number(cap_tokens)}" if cap_tokens is not None else ""
     return {
         words.USER: user.email,
         "Role": user.role.value.capitalize() + (", suspended" if user.is_suspended else ""),
         **{label: micro / words.MILLION for label, micro in amounts.items()},
+        "Tokens today": words.number(user.tokens_today) + of,
         "Messages today": user.turns_today,
         words.MESSAGES_THIS_MONTH: user.turns_this_month,
         words.INPUT_TOKENS: user.tokens_in_this_month,

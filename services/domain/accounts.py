@@ -137,6 +137,7 @@ class UserUsage(Limits):
     is_suspended: bool
     last_active_at: datetime | None
     turns_today: int
+    tokens_today: int
     cost_today_micro: int
     turns_this_month: int
     tokens_in_this_month: int

@@ -39,7 +39,16 @@ def test_admin_sees_totals_and_no_content(open_app, database):
     assert (row["Cost today"], row["Cost this month"]) == (0.00078, 0.0104)
     assert (row["Daily limit"], row["Monthly limit"]) == (1.0, 10.0)
     assert (row["Left today"], row["Left this month"]) == (0.99922, 9.9896)
+    assert row["Tokens today"] == "600"
     assert "secret" not in str(app.main).lower()
+
+
+def test_tokens_are_shown_beside_their_limit(open_tab, ruth, jonas):
+    ruth.administration.users[0] = replace(jonas, daily_cap_tokens=50_000)
+
+    (row,) = open_tab("Users").dataframe[0].value.to_dict("records")
+
+    assert row["Tokens today"] == "600 of 50,000"
 
 
 def test_nothing_is_left_of_an_exceeded_limit(open_tab, ruth, jonas):
