@@ -24,7 +24,7 @@ from playwright.sync_api import Page, expect
 from benchmarks import rig
 from benchmarks.turns import _database, _take_turn
 from services.crypto import ServerProof, new_key
-from services.domain.accounts import PeopleOrder
+from services.domain.accounts import UserOrder
 from tests.database import servers
 from tests.database.people import HEAD, Caller, World, psycopg_world, sealed
 from tests.journeys.people import PASSWORD
@@ -159,9 +159,9 @@ def query_times(world: World, calls: int) -> dict[str, tuple[float, float]]:
 
 
 def _queries(admin: Caller, busiest: UUID) -> dict[str, Callable[[], Any]]:
-    def people(words: str, order: PeopleOrder, skip: int = 0) -> Callable[[], Any]:
+    def people(words: str, order: UserOrder, skip: int = 0) -> Callable[[], Any]:
         choices = {"sorted_by": order.value, "skip": skip}
-        return lambda: admin.call("list_people", words=words, at_most=100, **choices)
+        return lambda: admin.call("list_users", words=words, at_most=100, **choices)
 
     def report(days: int, person: UUID | None = None) -> Callable[[], Any]:
         last = datetime.now(UTC).date()
@@ -169,9 +169,9 @@ def _queries(admin: Caller, busiest: UUID) -> dict[str, Callable[[], Any]]:
         return lambda: admin.call("usage_report", person=person, first_day=first, last_day=last)
 
     found: dict[str, Callable[[], Any]] = {}
-    for order in PeopleOrder:
+    for order in UserOrder:
         found[f"people by {order.value}"] = people("", order)
-    cost = PeopleOrder.COST
+    cost = UserOrder.COST
     found["people, the last page"] = people("", cost, 9_900)
     for words in ("anna", "user77@example.org", "nobody"):
         found[f"people with {words!r}"] = people(words, cost)

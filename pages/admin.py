@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages._admin import audit, health, models, overview, people, settings, sign_ups
+from pages._admin import audit, health, models, overview, settings, sign_ups, users
 from pages._parts import frame, words
 from pages._parts.elements import empty_page
 from pages._session import go_to_conversation
@@ -12,7 +12,7 @@ from services.errors import NotFound
 
 _TABS = {
     "Overview": overview.draw,
-    words.USERS: people.draw,
+    words.USERS: users.draw,
     "Models": models.draw,
     "Sign-ups": sign_ups.draw,
     words.SETTINGS: settings.draw,

@@ -19,9 +19,9 @@ from services.domain.accounts import (
     DeploymentSettings,
     Invitation,
     Limits,
-    PeoplePage,
     RetentionPreview,
     SignUps,
+    UserPage,
     UserUsage,
 )
 from services.domain.context import ContextMessage
@@ -136,12 +136,12 @@ class FakeAdministration:
     entries: list = field(default_factory=list)  # the newest first
     state: DatabaseState = DATABASE_STATE
 
-    def people(self, words, order, skip=0, at_most=500):
+    def list_users(self, words, order, skip=0, at_most=500):
         self.asked.append((words, order, skip))
         if not self.is_admin:
             raise NotFound
         found = [user for user in self.users if words in user.email]
-        return PeoplePage(people=tuple(found[skip : skip + at_most]), total=len(found))
+        return UserPage(users=tuple(found[skip : skip + at_most]), total=len(found))
 
     def usage(self, days, user_id=None):
         self.asked.append(("usage", user_id))
@@ -152,7 +152,7 @@ class FakeAdministration:
             raise NotFound
         return self.settings
 
-    def set_deployment_limit(self, monthly_cap_micro):
+    def set_deployment_cap(self, monthly_cap_micro):
         self._change("deployment", monthly_cap_micro)
 
     def preview_retention(self, days):
@@ -162,7 +162,7 @@ class FakeAdministration:
     def change_settings(self, changes):
         self._change("settings", changes)
 
-    def set_limits(self, user_id, changes):
+    def set_caps(self, user_id, changes):
         self._change("limits", user_id, changes)
 
     def sign_out(self, user_id):

@@ -15,7 +15,7 @@ end $$;
 -- *words*. One answer, which no "max rows" cuts.
 --   sorted_by   email, or active, cost, turns or tokens, the highest first: the last three of this month
 --   total       how many there are in all
-create function private.list_people(
+create function private.list_users(
   me uuid, words public.free_text, sorted_by text, skip integer, at_most integer
 ) returns jsonb language plpgsql stable as $$
 declare
@@ -49,7 +49,7 @@ begin
       order by key desc, email
       offset skip limit least(at_most, 500)
     )
-    select jsonb_build_object('total', (select count(*) from found), 'people', coalesce(jsonb_agg(to_jsonb(listed) || (
+    select jsonb_build_object('total', (select count(*) from found), 'users', coalesce(jsonb_agg(to_jsonb(listed) || (
       select jsonb_build_object('conversations', count(*) filter (where destroy_at is null),
         'bytes', coalesce(sum(bytes), 0))
       from public.conversations where user_id = listed.user_id

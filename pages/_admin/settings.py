@@ -43,4 +43,4 @@ def _change(changes: Mapping[str, int | None]) -> None:
 
 
 def _set_deployment(entered: Mapping[str, int | None]) -> None:
-    find_person().administration.set_deployment_limit(**entered)
+    find_person().administration.set_deployment_cap(**entered)

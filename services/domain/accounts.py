@@ -167,7 +167,7 @@ class Invitation:
     state: Literal["open", "used", "revoked", "expired"]
 
 
-class PeopleOrder(StrEnum):
+class UserOrder(StrEnum):
     """The orders of users; spelt as in SQL. Costs, turns and tokens are those of this month."""
 
     COST = "cost"
@@ -178,10 +178,10 @@ class PeopleOrder(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class PeoplePage:
+class UserPage:
     """Some users, and how many there are in all."""
 
-    people: tuple[UserUsage, ...]
+    users: tuple[UserUsage, ...]
     total: int
 
 

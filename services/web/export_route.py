@@ -24,7 +24,7 @@ from starlette.routing import Route
 from services import portable
 from services.chat.service import Chat
 from services.domain import ConversationId
-from services.domain.accounts import AuditEntry, Invitation, PeopleOrder, UserUsage
+from services.domain.accounts import AuditEntry, Invitation, UserOrder, UserUsage
 from services.domain.models import ModelInfo
 from services.domain.usage import DayUsage, LedgerEntry
 from services.errors import AppError, SignedOut
@@ -133,9 +133,9 @@ class ExportRoutes:
 def _users(person: Person) -> Iterator[str]:
     skip, total = 0, 1
     while skip < total:
-        page = person.administration.people("", PeopleOrder.EMAIL, skip)
-        yield portable.values_to_csv(UserUsage, page.people, has_header=not skip)
-        skip, total = skip + max(1, len(page.people)), page.total
+        page = person.administration.list_users("", UserOrder.EMAIL, skip)
+        yield portable.values_to_csv(UserUsage, page.users, has_header=not skip)
+        skip, total = skip + max(1, len(page.users)), page.total
 
 
 def _audit(person: Person) -> Iterator[str]:

@@ -179,7 +179,7 @@ def test_caps_are_set_one_by_one(world, admin):
 
 def listed(admin, words="", sorted_by="cost", skip=0, at_most=500):
     """Return a page of the people that *admin* sees, and how many there are in all."""
-    return admin.call("list_people", words=words, sorted_by=sorted_by, skip=skip, at_most=at_most)
+    return admin.call("list_users", words=words, sorted_by=sorted_by, skip=skip, at_most=at_most)
 
 
 def test_people_are_found_sorted_and_skipped(world, admin):
@@ -193,14 +193,14 @@ def test_people_are_found_sorted_and_skipped(world, admin):
         world.admin.execute("set session_replication_role = default")
 
     def found(**choices):
-        return [row["email"][0] for row in listed(admin, "sorted.TEST", **choices)["people"]]
+        return [row["email"][0] for row in listed(admin, "sorted.TEST", **choices)["users"]]
 
     assert found() == ["b", "a", "c"]
     assert found(sorted_by="email") == ["a", "b", "c"]
     assert found(sorted_by="active") == ["b", "a", "c"]
     assert found(skip=1) == ["a", "c"]
     assert found(at_most=1) == ["b"]
-    assert listed(admin, "sorted", skip=3) == {"people": [], "total": 3}
+    assert listed(admin, "sorted", skip=3) == {"users": [], "total": 3}
     assert listed(admin, "%")["total"] == 0
 
 
@@ -211,13 +211,13 @@ def test_admin_sees_usage_and_no_content(world, admin):
 
     page = listed(admin)
 
-    row = next(row for row in page["people"] if str(row["user_id"]) == str(omar.id))
+    row = next(row for row in page["users"] if str(row["user_id"]) == str(omar.id))
     # a title is no turn, and costs all the same
     assert (row["turns_today"], row["cost_today_micro"]) == (1, 450)
     assert row["tokens_today"] == row["tokens_in_this_month"] + row["tokens_out_this_month"] > 0
     sums = [row[f"{what}_this_month"] for what in ("turns", "tokens_in", "tokens_out")]
     assert (sums, row["cost_this_month_micro"]) == ([1, 20, 40], 450)
-    assert (row["conversations"], page["total"]) == (1, len(page["people"]))
+    assert (row["conversations"], page["total"]) == (1, len(page["users"]))
     assert row["last_active_at"] is not None
     assert "p1." not in str(page)
     assert admin.rows("messages") + admin.rows("conversations") == []
@@ -283,7 +283,7 @@ def test_deleted_account_is_closed_for_good(world, admin):
 
     assert omar.refusal("my_account") == SIGNED_OUT
     assert suspend(admin, omar, suspended=False) == {"ok": False, "reason": "not_found"}
-    assert [row["user_id"] for row in listed(admin)["people"]] == [str(admin.id)]
+    assert [row["user_id"] for row in listed(admin)["users"]] == [str(admin.id)]
     for table in ("public.user_keys", "auth.sessions"):
         assert world.one(f"select count(*) from {table} where user_id = %s", omar.id) == 0
 

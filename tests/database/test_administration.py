@@ -117,8 +117,8 @@ def test_bytes_are_those_of_stored_messages(world, admin, maya):
     stored = "select sum(octet_length(body) + coalesce(octet_length(thoughts), 0)) from public.messages where user_id = %s"
 
     def kept():
-        found = admin.call("list_people", words="", sorted_by="cost", skip=0, at_most=500)
-        return next(row["bytes"] for row in found["people"] if str(row["user_id"]) == str(maya.id))
+        found = admin.call("list_users", words="", sorted_by="cost", skip=0, at_most=500)
+        return next(row["bytes"] for row in found["users"] if str(row["user_id"]) == str(maya.id))
 
     assert kept() == world.one(stored, maya.id) > 0
     world.admin.execute(

@@ -151,7 +151,7 @@ FOR_ADMINS = {
     *("set_caps", "set_settings", "set_deployment_cap", "set_role", "suspend"),
     *("sign_out_everywhere", "deployment_settings", "usage_report"),
     *("preview_retention", "database_state", "check_end"),
-    *("list_audit", "list_people", "set_model"),
+    *("list_audit", "list_users", "set_model"),
     *("invite", "revoke_invitation", "list_invitations"),
 }
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from pages._admin.people import delete_dialog
+from pages._admin.users import delete_dialog
 from services import bootstrap
 from services.domain import AccountRole
-from services.domain.accounts import Expiring, PeopleOrder
+from services.domain.accounts import Expiring, UserOrder
 from services.errors import LastAdmin
 from services.web.recent_calls import RecentCalls
 from tests.fakes import FakePerson, ScriptedModel, a_person, an_entry
@@ -304,14 +304,14 @@ def test_users_are_searched_sorted_and_paged(open_tab, ruth):
     app = open_tab("Users")
 
     app.pagination[0].set_value(2).run()
-    app.selectbox[0].set_value(PeopleOrder.EMAIL).run()
-    app.text_input(key="people-words").set_value("nobody").run()
+    app.selectbox[0].set_value(UserOrder.EMAIL).run()
+    app.text_input(key="user-words").set_value("nobody").run()
 
     assert ruth.administration.asked[-4:] == [
-        ("", PeopleOrder.COST, 0),
-        ("", PeopleOrder.COST, 100),
-        ("", PeopleOrder.EMAIL, 0),
-        ("nobody", PeopleOrder.EMAIL, 0),
+        ("", UserOrder.COST, 0),
+        ("", UserOrder.COST, 100),
+        ("", UserOrder.EMAIL, 0),
+        ("nobody", UserOrder.EMAIL, 0),
     ]
     assert [info.value for info in app.info] == ["No users found."]
 

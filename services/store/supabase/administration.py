@@ -9,9 +9,9 @@ from services.domain import AccountRole, UserId
 from services.domain.accounts import (
     AuditEntry,
     DeploymentSettings,
-    PeopleOrder,
-    PeoplePage,
     RetentionPreview,
+    UserOrder,
+    UserPage,
 )
 from services.domain.health import DatabaseState
 from services.domain.usage import UsageReport
@@ -28,13 +28,13 @@ class Administration:
     # of those turns of a user that this process streams, until they are settled
     stop_turns: Callable[[UserId], None]
 
-    def people(
-        self, words: str, order: PeopleOrder, skip: int = 0, at_most: int = 500
-    ) -> PeoplePage:
+    def list_users(
+        self, words: str, order: UserOrder, skip: int = 0, at_most: int = 500
+    ) -> UserPage:
         """At most 500 users whose addresses hold *words*, from number *skip* on: the highest first, or by address."""
         return self.calls.read(
-            "list_people",
-            PeoplePage,
+            "list_users",
+            UserPage,
             words=Hidden(words.strip()),
             sorted_by=order.value,
             skip=skip,
@@ -51,7 +51,7 @@ class Administration:
     def deployment(self) -> DeploymentSettings:
         return self.calls.read("deployment_settings", DeploymentSettings)
 
-    def set_deployment_limit(self, monthly_cap_micro: int | None) -> None:
+    def set_deployment_cap(self, monthly_cap_micro: int | None) -> None:
         """Set what all users together may spend in a month; None: no limit."""
         self.calls.do("set_deployment_cap", new_monthly_cap_micro=monthly_cap_micro)
 
@@ -67,7 +67,7 @@ class Administration:
         """The conversations that a retention of *days* after their last use would delete within 14 days."""
         return self.calls.read("preview_retention", RetentionPreview, days=days)
 
-    def set_limits(self, user_id: UserId, changes: Mapping[str, int | None]) -> None:
+    def set_caps(self, user_id: UserId, changes: Mapping[str, int | None]) -> None:
         """Change limits of a user; None: no limit."""
         self.calls.do("set_caps", person=user_id, changes=Hidden.json(changes))
 

@@ -10,15 +10,15 @@ from pages._parts.elements import draw_download, quiet_button, row
 from pages._session import ask_for, find_person, show_errors
 from services.bootstrap import PersonServices
 from services.domain import AccountRole, UserId
-from services.domain.accounts import Limits, PeopleOrder, UserUsage
+from services.domain.accounts import Limits, UserOrder, UserUsage
 from services.errors import BadInput, LastAdmin, NotFound
 
 _ORDERS = {
-    PeopleOrder.COST: words.COST_THIS_MONTH,
-    PeopleOrder.ACTIVE: words.LAST_ACTIVE,
-    PeopleOrder.TURNS: words.MESSAGES_THIS_MONTH,
-    PeopleOrder.TOKENS: "Tokens this month",
-    PeopleOrder.EMAIL: "E-mail address",
+    UserOrder.COST: words.COST_THIS_MONTH,
+    UserOrder.ACTIVE: words.LAST_ACTIVE,
+    UserOrder.TURNS: words.MESSAGES_THIS_MONTH,
+    UserOrder.TOKENS: "Tokens this month",
+    UserOrder.EMAIL: "E-mail address",
 }
 _PAGE = 100
 
@@ -52,21 +52,21 @@ def table_row(user: UserUsage) -> dict[str, object]:
 
 def draw(person: PersonServices) -> None:
     """Draw the list of users, and the limits and the role of a chosen one."""
-    with row("people-search"):
-        sought = st.text_input("Search users", key="people-words", width=260)
+    with row("user-search"):
+        sought = st.text_input("Search users", key="user-words", width=260)
         order = st.selectbox("Sort by", _ORDERS, format_func=_ORDERS.__getitem__, width=220)
         draw_download("/export/users.csv")
-    page_key = f"people-page-{sought}-{order}"
+    page_key = f"user-page-{sought}-{order}"
     skip = _PAGE * (st.session_state.get(page_key, 1) - 1)
-    page = person.administration.people(sought, order, skip, _PAGE)
-    if skip and not page.people:  # the last of that page are gone
+    page = person.administration.list_users(sought, order, skip, _PAGE)
+    if skip and not page.users:  # the last of that page are gone
         st.session_state.pop(page_key)
         st.rerun()
-    if not page.people:
+    if not page.users:
         st.info("No users found.")
         return
     tables.draw(
-        map(table_row, page.people),
+        map(table_row, page.users),
         "usage-table",
         "Usage and limits of each user, today and this month",
         forms={"Size of chats": words.size},
@@ -74,11 +74,11 @@ def draw(person: PersonServices) -> None:
         columns={words.USER: st.column_config.TextColumn(width=190, pinned=True)},
     )
     if page.total > _PAGE:
-        with row("people-pages"):
-            span = f"{words.number(skip + 1)}\N{EN DASH}{words.number(skip + len(page.people))}"
+        with row("user-pages"):
+            span = f"{words.number(skip + 1)}\N{EN DASH}{words.number(skip + len(page.users))}"
             st.caption(f"{span} of {words.number(page.total)}", width="content")
             st.pagination(-(-page.total // _PAGE), key=page_key, width=360)
-    users = {user.user_id: user for user in page.people}
+    users = {user.user_id: user for user in page.users}
     chosen = st.multiselect(
         "Open users",
         users,
@@ -117,8 +117,8 @@ def _draw_user(person: PersonServices, user: UserUsage) -> None:
 
 def _draw_limits(users: Sequence[UserUsage], stored: Limits | None) -> None:
     def save(changes: Mapping[str, int | None]) -> None:
-        set_limits = find_person().administration.set_limits
-        _change_each(users, lambda user_id: set_limits(user_id, changes))
+        set_caps = find_person().administration.set_caps
+        _change_each(users, lambda user_id: set_caps(user_id, changes))
 
     whose = safe_md.label(users[0].email) if stored else words.count(len(users), "user")
     form = "-".join(["limits", *(str(user.user_id) for user in users)])  # or others got its entries
