@@ -96,7 +96,7 @@ with show_errors():
         key="composer",
         submit_mode="disable",
         on_submit=turns.send,
-        args=[thread, space_id, held],
+        args=[thread, space_id, held, setup.offer.info.name],
     )
     turns.give_back_untaken(typed, place)
     deferred(

@@ -25,6 +25,7 @@
     - LastAdmin ........ no other user could manage accounts
     - TooLate .......... deleted data is destroyed
     - OverBudget
+    - ModelGone ........ another would have answered, at another price
     - PriceUnknown ..... no model is left that the deployment can charge for
     - PromptTooLong
       - ChatFull ....... (Full) the prompt fits, the whole conversation does not
@@ -273,6 +274,12 @@ _CAP_SENTENCES = {
     Cap.OPEN_TURNS: "Too many replies at once. Wait until one is complete.",
     Cap.TURNS_A_MINUTE: "Limit of messages a minute reached. Try again in a minute.",
 }
+
+
+class ModelGone(Refused):
+    """The model that the page showed is no longer offered."""
+
+    public = "The model of this chat is no longer available. Send again to use the one below."
 
 
 class PriceUnknown(Refused):

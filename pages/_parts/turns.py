@@ -24,6 +24,7 @@ from services.domain import (
     SpaceId,
     Thread,
 )
+from services.errors import ModelGone
 
 _GLANCE = 0.5  # seconds
 _PAINT = 0.03  # seconds in which a browser shows the first words before it gets more to draw
@@ -35,10 +36,12 @@ Turn = LiveTurn | RemoteTurn
 ExpectedNews = tuple[frozenset[ConversationId], ...]  # of replies, titles, summaries and facts
 
 
-def send(thread: Thread | None, space_id: SpaceId | None, held: TemporaryChat | None) -> None:
+def send(
+    thread: Thread | None, space_id: SpaceId | None, held: TemporaryChat | None, model: str
+) -> None:
     """Begin a turn of *thread*, or a conversation in a space, or in *held*, with the text of the composer.
 
-    A callback: it runs before anything is drawn.
+    A callback: it runs before anything is drawn. *model*: that which the page showed.
     """
     prompt, new = str(st.session_state.composer), new_conversation.choices(space_id)
     st.session_state.is_taken = True
@@ -50,6 +53,8 @@ def send(thread: Thread | None, space_id: SpaceId | None, held: TemporaryChat | 
     with keep_errors(prompt, place, is_unsent_kept=held is None):
         person = find_person()
         chat = (held or person).chat  # the one that was drawn: the page said whether it is saved
+        if chat.choices.setup(thread, new).offer.info.name != model:
+            raise ModelGone
         if thread:
             conversation = thread.conversation
             tip_id = thread.tip.id if thread.tip else None

@@ -66,7 +66,7 @@ def charge(connection, user, kind, micro, ms=None):
 TOTAL = "select sum(cost_micro) from private.usage_by_day where user_id = private.all_users()"
 
 
-def test_days_that_are_over_are_added_up_once_and_corrected(world, admin, maya):
+def test_days_that_are_over_are_totalled_once(world, admin, maya):
     def found():
         first, last = world.one("select current_date - 30, current_date + 1")
         return report(admin, first_day=first, last_day=last), admin.call("deployment_settings")
@@ -89,7 +89,7 @@ def test_days_that_are_over_are_added_up_once_and_corrected(world, admin, maya):
     assert world.one(TOTAL) == 430
 
 
-def test_entry_that_is_not_committed_yet_is_in_the_totals(world, maya, migrated):
+def test_entry_not_committed_yet_is_in_the_totals(world, maya, migrated):
     charge(world.admin, maya, "charge", 400)
     with psycopg.connect(migrated) as late:
         charge(late, maya, "charge", 30)

@@ -190,6 +190,18 @@ def test_missing_model_is_named_and_replaced(open_app, maya, garden, database):
     assert "no longer offered" not in captions(app)
 
 
+def test_message_goes_to_no_model_that_was_not_shown(open_app, maya, garden):
+    app = pick(open_app(maya, c=str(garden)), "large")
+    before = said(app)
+    maya.models.offer("large", is_offered=False)
+
+    send(app, "How?")
+
+    assert any("Send again to use the one below." in one for one in warnings(app))
+    assert (in_composer(app), picker(app).value) == ("How?", "scripted")
+    assert said(send(app, "How?")) == [*before, "How?", "Prune in March."]
+
+
 def test_demo_model_offers_lines_that_connect_a_better_one(
     open_app, database, model, health, garden
 ):

@@ -139,7 +139,7 @@ def test_export_is_under_way_only_while_it_is_sent(database):
     assert export.is_over
 
 
-def test_export_that_fails_in_the_middle_is_no_whole_file(database):
+def test_export_that_fails_is_no_whole_file(database):
     for number in range(9):
         database.hold(f"Chat {number}", "One", "Two")
     export = FullExport(database.store(), UTC)
