@@ -342,6 +342,10 @@ def test_tab_leads_through_the_page_as_it_is_read(app, maya):
     maya.hears("Peas.")
     maya.sees_no_reply_coming()
     expect(maya.rows).to_have_count(1)
+    for drawn in (maya.page.locator(".st-key-new-chat button"), maya.filter):
+        expect(
+            drawn
+        ).to_be_visible()  # rows are plain HTML: there before Streamlit has loaded its widgets
     expect(maya.composer).to_be_focused()  # which else takes the focus later
 
     stops = tabbed(maya.page)
