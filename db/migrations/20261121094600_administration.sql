@@ -13,7 +13,7 @@ end $$;
 
 -- People and their use of today and of this month, no content: *at_most* (500) from number *skip* on, whose addresses hold
 -- *words*. One answer, which no "max rows" cuts.
---   sorted_by   email, or active, cost, turns or tokens, the highest first: the last three of this month
+--   sorted_by   email, or active, cost, replies or tokens, the highest first: the last three of this month
 --   total       how many there are in all
 create function private.list_users(
   me uuid, words public.free_text, sorted_by text, skip integer, at_most integer
@@ -24,21 +24,21 @@ begin
   perform private.require_admin(me);
   return (
     with used as materialized (
-      select user_id, sum(turns) filter (where purpose = 'reply') as turns_this_month,
-        sum(turns) filter (where purpose = 'reply' and day = today) as turns_today,
+      select user_id, sum(turns) filter (where purpose = 'reply') as replies_this_month,
+        sum(turns) filter (where purpose = 'reply' and day = today) as replies_today,
         sum(tokens_in) as tokens_in_this_month, sum(tokens_out) as tokens_out_this_month,
         sum(cost_micro) as cost_this_month_micro, sum(cost_micro) filter (where day = today) as cost_today_micro
       from private.usage_by_day where day >= date_trunc('month', today)::date group by user_id
     ), found as materialized (
       select budget.*, account.role, account.suspended_at is not null as is_suspended, someone.email,
-        coalesce(turns_today, 0) as turns_today, coalesce(cost_today_micro, 0) as cost_today_micro,
+        coalesce(replies_today, 0) as replies_today, coalesce(cost_today_micro, 0) as cost_today_micro,
         case budget.day when today then day_tokens else 0 end as tokens_today,
-        coalesce(turns_this_month, 0) as turns_this_month, coalesce(tokens_in_this_month, 0) as tokens_in_this_month,
+        coalesce(replies_this_month, 0) as replies_this_month, coalesce(tokens_in_this_month, 0) as tokens_in_this_month,
         coalesce(tokens_out_this_month, 0) as tokens_out_this_month,
         coalesce(cost_this_month_micro, 0) as cost_this_month_micro,
         coalesce(case sorted_by
           when 'active' then extract(epoch from last_active_at) when 'cost' then cost_this_month_micro
-          when 'turns' then turns_this_month when 'tokens' then tokens_in_this_month + tokens_out_this_month end, 0) as key
+          when 'replies' then replies_this_month when 'tokens' then tokens_in_this_month + tokens_out_this_month end, 0) as key
       from private.roles account
       join auth.users someone on someone.id = account.user_id
       join private.budgets budget on budget.user_id = account.user_id

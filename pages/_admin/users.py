@@ -16,7 +16,7 @@ from services.errors import BadInput, LastAdmin, NotFound
 _ORDERS = {
     UserOrder.COST: words.COST_THIS_MONTH,
     UserOrder.ACTIVE: words.LAST_ACTIVE,
-    UserOrder.TURNS: words.MESSAGES_THIS_MONTH,
+    UserOrder.REPLIES: words.MESSAGES_THIS_MONTH,
     UserOrder.TOKENS: "Tokens this month",
     UserOrder.EMAIL: "E-mail address",
 }
@@ -40,8 +40,8 @@ def table_row(user: UserUsage) -> dict[str, object]:
         "Role": user.role.value.capitalize() + (", suspended" if user.is_suspended else ""),
         **{label: micro / words.MILLION for label, micro in amounts.items()},
         "Tokens today": words.number(user.tokens_today) + of,
-        "Messages today": user.turns_today,
-        words.MESSAGES_THIS_MONTH: user.turns_this_month,
+        "Messages today": user.replies_today,
+        words.MESSAGES_THIS_MONTH: user.replies_this_month,
         words.INPUT_TOKENS: user.tokens_in_this_month,
         words.OUTPUT_TOKENS: user.tokens_out_this_month,
         "Chats": user.conversations,

@@ -136,10 +136,10 @@ class UserUsage(Limits):
     role: AccountRole
     is_suspended: bool
     last_active_at: datetime | None
-    turns_today: int
+    replies_today: int
     tokens_today: int
     cost_today_micro: int
-    turns_this_month: int
+    replies_this_month: int
     tokens_in_this_month: int
     tokens_out_this_month: int
     cost_this_month_micro: int
@@ -168,11 +168,11 @@ class Invitation:
 
 
 class UserOrder(StrEnum):
-    """The orders of users; spelt as in SQL. Costs, turns and tokens are those of this month."""
+    """The orders of users; spelt as in SQL. Costs, replies and tokens are those of this month."""
 
     COST = "cost"
     ACTIVE = "active"
-    TURNS = "turns"
+    REPLIES = "replies"
     TOKENS = "tokens"
     EMAIL = "email"
 

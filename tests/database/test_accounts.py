@@ -213,9 +213,9 @@ def test_admin_sees_usage_and_no_content(world, admin):
 
     row = next(row for row in page["users"] if str(row["user_id"]) == str(omar.id))
     # a title is no turn, and costs all the same
-    assert (row["turns_today"], row["cost_today_micro"]) == (1, 450)
+    assert (row["replies_today"], row["cost_today_micro"]) == (1, 450)
     assert row["tokens_today"] == row["tokens_in_this_month"] + row["tokens_out_this_month"] > 0
-    sums = [row[f"{what}_this_month"] for what in ("turns", "tokens_in", "tokens_out")]
+    sums = [row[f"{what}_this_month"] for what in ("replies", "tokens_in", "tokens_out")]
     assert (sums, row["cost_this_month_micro"]) == ([1, 20, 40], 450)
     assert (row["conversations"], page["total"]) == (1, len(page["users"]))
     assert row["last_active_at"] is not None
