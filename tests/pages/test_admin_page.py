@@ -8,7 +8,7 @@ from pages._admin.users import delete_dialog
 from services import bootstrap
 from services.domain import AccountRole
 from services.domain.accounts import Expiring, UserOrder
-from services.errors import LastAdmin
+from services.errors import LastAdmin, StoreUnavailable
 from services.web.recent_calls import RecentCalls
 from tests.fakes import FakePerson, ScriptedModel, a_person, an_entry
 from tests.pages.conftest import chosen, in_dialog, press, pressed, warnings
@@ -241,6 +241,21 @@ def test_admin_is_suspended_after_the_other_users(open_tab, ruth, jonas):
     ]
 
 
+def test_several_suspended_users_are_restored(open_tab, ruth, jonas):
+    suspended = replace(jonas, is_suspended=True)
+    kim = replace(a_person("kim@daybook.test"), is_suspended=True)
+    ruth.administration.users[:] = [suspended, kim]
+    app = open_tab("Users")
+    app.multiselect(key="chosen-users").set_value([jonas.user_id, kim.user_id]).run()
+
+    pressed(app, "suspend")
+
+    assert ruth.administration.changed == [
+        ("suspended", jonas.user_id, False),
+        ("suspended", kim.user_id, False),
+    ]
+
+
 def test_user_is_deleted_once_the_address_is_typed(open_user, ruth, jonas):
     app = pressed(open_user(), "delete-user")
     assert "nobody can restore them" in "".join(each.value for each in app.markdown)
@@ -382,6 +397,18 @@ def test_health_shows_each_part(open_tab, ruth, monkeypatch):
     assert shown["First token, median"] == "120 ms"
     assert shown["Last error"].startswith("ModelUnavailable, ")
     assert not app.warning
+
+
+def test_health_of_models_is_shown_without_a_database(open_tab, ruth, monkeypatch):
+    def database_state():
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(ruth.administration, "database_state", database_state)
+
+    app = open_tab("Health")
+
+    assert {"Version", "Last calls"} <= {metric.label for metric in app.metric}
+    assert [error.value for error in app.error] == [StoreUnavailable.public]
 
 
 def test_clock_that_differs_is_warned_of(open_tab, ruth, monkeypatch):

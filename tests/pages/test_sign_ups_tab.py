@@ -53,6 +53,15 @@ def test_mode_that_is_not_stored_is_not_shown(open_tab, ruth):
     assert app.radio[0].value is SignUps.OPEN
 
 
+def test_nobody_is_invited_while_sign_ups_are_closed(open_tab, ruth):
+    ruth.sign_ups.now = SignUps.CLOSED
+
+    app = open_tab()
+
+    assert "Create invitation" not in [button.label for button in app.button]
+    assert any("while sign-ups are closed" in caption.value for caption in app.caption)
+
+
 def test_link_of_an_invitation_is_shown_until_dismissed(open_tab, ruth):
     app = invite(open_tab(), "omar@daybook.test", AccountRole.ADMIN)
 
