@@ -158,17 +158,17 @@ def query_times(world: World, calls: int) -> dict[str, tuple[float, float]]:
     return {name: _timed(query, calls) for name, query in _queries(admin, busiest).items()}
 
 
-def _queries(admin: Caller, busiest: UUID) -> dict[str, Callable[[], Any]]:
-    def people(words: str, order: UserOrder, skip: int = 0) -> Callable[[], Any]:
+def _queries(admin: Caller, busiest: UUID) -> dict[str, Callable[[], object]]:
+    def people(words: str, order: UserOrder, skip: int = 0) -> Callable[[], object]:
         choices = {"sorted_by": order.value, "skip": skip}
         return lambda: admin.call("list_users", words=words, at_most=100, **choices)
 
-    def report(days: int, person: UUID | None = None) -> Callable[[], Any]:
+    def report(days: int, person: UUID | None = None) -> Callable[[], object]:
         last = datetime.now(UTC).date()
         first = last - timedelta(days - 1)
         return lambda: admin.call("usage_report", person=person, first_day=first, last_day=last)
 
-    found: dict[str, Callable[[], Any]] = {}
+    found: dict[str, Callable[[], object]] = {}
     for order in UserOrder:
         found[f"people by {order.value}"] = people("", order)
     cost = UserOrder.COST
@@ -189,7 +189,7 @@ def _queries(admin: Caller, busiest: UUID) -> dict[str, Callable[[], Any]]:
     return found
 
 
-def _timed(query: Callable[[], Any], calls: int) -> tuple[float, float]:
+def _timed(query: Callable[[], object], calls: int) -> tuple[float, float]:
     took: list[float] = []
     for _ in range(calls):
         began = time.perf_counter()

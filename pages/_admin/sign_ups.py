@@ -24,9 +24,8 @@ _LINK = "invitation-code"  # in the session state: shown until it is dismissed
 def draw(person: PersonServices) -> None:
     """Draw the mode, the form of an invitation, its link, and the list."""
     draw_choice("Who can create an account", _MODES, mode := person.sign_ups.mode(), _set_mode)
-    if code := st.session_state.get(
-        _LINK
-    ):  # in place of the form: a double click makes one invitation
+    if code := st.session_state.get(_LINK):
+        # in place of the form: a double click makes one invitation
         _draw_link(str(code))
     elif mode is SignUps.CLOSED:
         st.caption("Invitations cannot be used while sign-ups are closed.")

@@ -29,13 +29,11 @@ _VALUES = words.LIMIT_NAMES | {
     "output_micro": "Output price",
     "refuses_unknown_prices": "Refused",
     "is_offered": "Offered",
-    "reserved_micro": "Reserved",
-    "cost_micro": words.COST,
     "retention_days": "Days unused",
     "sign_ups": "Mode",
 }
 
-_HIDDEN = ("turn", "invitation", "mode", "version")  # ids, and what is always the same
+_HIDDEN = ("invitation", "mode", "version")  # an id, and what is always the same
 
 
 def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:

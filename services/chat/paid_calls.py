@@ -244,9 +244,8 @@ class _LengthLimit:
         self._characters += len(piece)
         if self._characters < self._due:
             return False
-        self._due = (
-            self._characters * 5 // 4
-        )  # reading all of it at each piece would take quadratic time
+        # reading all of it at each piece would take quadratic time
+        self._due = self._characters * 5 // 4
         self._pieces = [text := "".join(self._pieces)]
         return 2 * min_tokens(text) > self._max_tokens
 

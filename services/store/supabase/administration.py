@@ -25,7 +25,7 @@ class Administration:
     """What an admin may do. All methods raise NotFound for other users, and for users who are gone."""
 
     calls: UserCalls = field(repr=False)
-    # of those turns of a user that this process streams, until they are settled
+    # stops the live turns of a user in this process, and waits until they are settled
     stop_turns: Callable[[UserId], None]
 
     def list_users(
@@ -92,9 +92,9 @@ class Administration:
         self.calls.do("delete_account", person=user_id)
 
     def _stop_turns(self, user_id: UserId, *, is_shut: bool) -> None:
-        """Have the replies of a user charged at their cost: what ends with the session costs all that was reserved.
+        """Stop and settle the live turns of a user: a turn whose session ends is charged its whole reservation.
 
-        Before anything is stopped, raise what ending the sessions, or shutting the account, would raise.
+        First raise the errors of ending the sessions, or of shutting the account, so that a refusal stops nothing.
         """
         self.calls.do("check_end", person=user_id, is_shut=is_shut)
         self.stop_turns(user_id)

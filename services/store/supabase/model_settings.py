@@ -29,9 +29,8 @@ class ModelAdministration:
 
     def set_price(self, name: str, prices: ModelPrices | None) -> None:
         """Set the price of a model; None: that which the app knows. Raise BadInput (cached input costs more)."""
-        if (
-            prices and prices.cached_input_micro > prices.input_micro
-        ):  # a prompt is reserved at that of input
+        # a prompt is reserved at the price of input
+        if prices and prices.cached_input_micro > prices.input_micro:
             raise BadInput("Cached input cannot cost more than input.")
         self._set(name, asdict(prices) if prices else _KNOWN_PRICES)
 

@@ -119,7 +119,7 @@ class Sessions:
     lifetime_seconds: int
 
     @property
-    def _tokens(self) -> TokenStore:
+    def _token_store(self) -> TokenStore:
         return TokenStore(self.gateway, self.server)
 
     def sign_up(
@@ -165,13 +165,13 @@ class Sessions:
         client = self.gateway.client()
         auth.sign_out(client, auth.sign_in(client, session.email, password))  # it was a check
         reservation()
-        stop_turns(session.user_id)  # what ends with the session costs all that was reserved
+        stop_turns(session.user_id)  # a turn whose session ends is charged its whole reservation
         session.calls.do("delete_account", person=session.user_id)
 
     def open(self, cookie: Cookie) -> AppSession:
         """The session of *cookie*, with its keys. Raise SignedOut, StoreUnavailable, Tampered."""
-        row, vault = self._tokens.row(cookie.hash), self.root_keys.session_vault(cookie.secret)
-        bearer = Bearer(self._tokens, cookie.hash, vault, open_tokens(row, cookie.hash, vault))
+        row, vault = self._token_store.row(cookie.hash), self.root_keys.session_vault(cookie.secret)
+        bearer = Bearer(self._token_store, cookie.hash, vault, open_tokens(row, cookie.hash, vault))
         return self._session(row.session, bearer, row.keys)
 
     def is_alive(self, cookie_hash: str) -> bool:
@@ -209,7 +209,7 @@ class Sessions:
             if not answer.ok:
                 raise SignUpsClosed if answer.reason == "sign_ups_closed" else InvitationNeeded
             started = StartedSession.model_validate(answer.model_extra)
-            bearer = Bearer(self._tokens, cookie.hash, vault, tokens)
+            bearer = Bearer(self._token_store, cookie.hash, vault, tokens)
             return cookie, self._session(started.session, bearer, started.keys)
         except AppError as error:
             auth.sign_out(client, tokens)  # no browser has the cookie
