@@ -1,13 +1,17 @@
 // A temporary chat is gone when its page is: the browser asks before. Not where it is over, as after signing out, nor
 // where a form brings a file.
 
-let isLeaving = false;
+let isLeaving = false, isPosting = false;
 
 daybook.leave = () => (isLeaving = true);
 
+// Whether another page is on its way, the answer to a form: to reload this one would lose that answer.
+daybook.isPosting = () => isPosting;
+
 document.addEventListener("submit", ({ target }) => {
   daybook.leave();
-  if (target.id !== "sign-out") setTimeout(() => (isLeaving = false), 1000);
+  isPosting = target.method === "post";
+  if (!isPosting) setTimeout(() => (isLeaving = false), 1000);
 }, true);
 
 addEventListener("beforeunload", (event) => {

@@ -35,6 +35,7 @@ _RELOAD = component(
     js="""export default function () {
       const pause = Number(sessionStorage.getItem("daybookReloaded")) + 10_000 - Date.now();
       setTimeout(() => {
+        if (window.daybook?.isPosting()) return;
         sessionStorage.setItem("daybookReloaded", Date.now());
         window.daybook?.leave();
         location.reload();
