@@ -19,7 +19,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 from benchmarks import rig
 from benchmarks.turns import _database, _take_turn
@@ -44,6 +44,8 @@ TABS = {
     "Audit": "[data-testid=stDataFrame] canvas",
     "Health": "[data-testid=stMetric]",
 }
+_IS_DRAWN = """drawn => document.querySelector('.stApp[data-test-script-state="notRunning"]')
+  && [...document.querySelectorAll(drawn)].some((one) => one.checkVisibility())"""
 
 # the address of every tenth holds "anna"
 _PEOPLE = """
@@ -199,7 +201,7 @@ def _timed(query: Callable[[], object], calls: int) -> tuple[float, float]:
 
 
 def page_times(people: int, turns: int, opens: int) -> dict[str, tuple[float, float]]:
-    """The median and the slowest of *opens* of each tab in a browser, in milliseconds, after a first one."""
+    """The median and the slowest of *opens* of each tab in a browser, in milliseconds, after the first by the link."""
     with (
         rig.model() as endpoint,
         rig.chromium() as browser,
@@ -215,16 +217,29 @@ def page_times(people: int, turns: int, opens: int) -> dict[str, tuple[float, fl
         context = browser.new_context(viewport={"width": 1280, "height": 900})
         rig.sign_in(context, app.url, rig.new_cookie(app, sessions))
         page = context.new_page()
-        return {
-            tab: _timed(partial(_open_tab, page, f"{app.url}/admin?tab={tab}", drawn), opens)
+        page.goto(app.url)
+        rig.settle(page)
+        page.locator(".st-key-account-menu button").click()
+        link = page.get_by_role("link", name="Admin")
+        first = _timed(partial(_open_tab, page, link.click, TABS["Overview"]), 1)
+        return {"Overview, first of a new server and browser": first} | {
+            tab: _timed(
+                partial(
+                    _open_tab,
+                    page,
+                    partial(page.goto, f"{app.url}/admin?tab={tab}", wait_until="commit"),
+                    drawn,
+                ),
+                opens,
+            )
             for tab, drawn in TABS.items()
         }
 
 
-def _open_tab(page: Page, address: str, drawn: str) -> None:
-    page.goto(address, wait_until="commit")
-    expect(page.locator(f"{drawn} >> visible=true").first).to_be_visible(timeout=60_000)
-    rig.settle_script(page)
+def _open_tab(page: Page, go: Callable[[], object], drawn: str) -> None:
+    go()
+    # a locator would look again only after pauses of up to half a second
+    page.wait_for_function(_IS_DRAWN, arg=drawn, timeout=60_000)
 
 
 def rollup_ratios(world: World, address: str, pairs: int) -> list[float]:
