@@ -83,12 +83,15 @@ begin
   return private.answer((private.change_caps(me, person, changes::jsonb)).user_id is not null);
 end $$;
 
--- Refuse to end the sessions of *person*, or to shut the account, as the functions below would: for the app, which first
--- stops the user's replies.
+-- Refuse to end the sessions of *person*, or to shut the account, as the functions that do so would: for the app, which
+-- first stops the user's replies.
 create function private.check_end(me uuid, person uuid, is_shut boolean) returns jsonb language plpgsql stable as $$
 begin
-  perform private.require_admin(me);
-  if is_shut and array[person] = private.active_admins() then
+  if person is distinct from me then
+    perform private.require_admin(me);
+  end if;
+  if is_shut and array[person] = private.active_admins()
+      and exists (select from private.roles where user_id <> person and deleted_at is null) then
     return private.answer(false, 'last_admin');
   end if;
   return private.answer(exists (select from private.roles where user_id = person and deleted_at is null));

@@ -141,11 +141,13 @@ def test_last_admin_is_not_removed(world, admin):
     assert set_role(admin, admin, "user") == last
     assert suspend(admin, admin) == last
     assert admin.call("delete_account", person=admin.id) == last
+    assert admin.call("check_end", person=admin.id, is_shut=True) == last
 
     second = world.make_admin(world.person())
     suspend(admin, second)
     assert admin.call("delete_account", person=admin.id) == last  # a suspended one does not count
     suspend(admin, second, suspended=False)
+    assert admin.call("check_end", person=admin.id, is_shut=True) == {"ok": True}
     assert admin.call("delete_account", person=admin.id) == {"ok": True}
 
 

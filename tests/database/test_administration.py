@@ -151,6 +151,9 @@ def test_end_is_refused_before_it_is_begun(admin, maya):
     assert check(maya.id, True) == check(admin.id, False) == {"ok": True}
     assert check(admin.id, True) == {"ok": False, "reason": "last_admin"}
     assert check(uuid4(), True) == {"ok": False, "reason": "not_found"}
+    own = {"person": maya.id, "is_shut": True}
+    assert maya.call("check_end", **own) == {"ok": True}
+    assert maya.refusal("check_end", person=admin.id, is_shut=True) == NOT_ALLOWED
 
 
 def test_admin_who_was_just_suspended_deletes_nobody(world, migrated, maya):

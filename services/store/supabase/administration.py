@@ -26,7 +26,7 @@ class Administration:
 
     calls: UserCalls = field(repr=False)
     # stops the live turns of a user in this process, and waits until they are settled
-    stop_turns: Callable[[UserId], None]
+    stop_turns: Callable[[UserId], object]
 
     def list_users(
         self, words: str, order: UserOrder, skip: int = 0, at_most: int = 500

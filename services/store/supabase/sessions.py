@@ -28,6 +28,7 @@ from services.errors import (
     Tampered,
 )
 from services.events import log_event
+from services.store.supabase.administration import Administration
 from services.store.supabase.api import (
     Gateway,
     Hidden,
@@ -165,8 +166,7 @@ class Sessions:
         client = self.gateway.client()
         auth.sign_out(client, auth.sign_in(client, session.email, password))  # it was a check
         reservation()
-        stop_turns(session.user_id)  # a turn whose session ends is charged its whole reservation
-        session.calls.do("delete_account", person=session.user_id)
+        Administration(session.calls, stop_turns).delete(session.user_id)
 
     def open(self, cookie: Cookie) -> AppSession:
         """The session of *cookie*, with its keys. Raise SignedOut, StoreUnavailable, Tampered."""
