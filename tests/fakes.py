@@ -354,7 +354,6 @@ class FakePerson:
             monthly_cap_micro=ledger.monthly_micro,
             spent_today_micro=ledger.spent_today,
             spent_this_month_micro=ledger.spent_this_month,
-            reserved_micro=0,
             daily_cap_tokens=ledger.daily_tokens,
             tokens_today=ledger.tokens_today,
             expiring=self.expiring,

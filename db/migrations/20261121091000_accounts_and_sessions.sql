@@ -176,7 +176,7 @@ begin
   end if;
   return (
     select jsonb_build_object('user_id', person, 'role', account.role, 'daily_cap_micro', budget.daily_cap_micro,
-      'monthly_cap_micro', budget.monthly_cap_micro, 'reserved_micro', budget.reserved,
+      'monthly_cap_micro', budget.monthly_cap_micro,
       'spent_today_micro', case when budget.day = today then budget.day_spent else 0 end,
       'daily_cap_tokens', budget.daily_cap_tokens, 'expiring', expiring,
       'tokens_today', case when budget.day = today then budget.day_tokens else 0 end,

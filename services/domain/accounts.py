@@ -58,7 +58,6 @@ class Account:
     monthly_cap_micro: int
     spent_today_micro: int
     spent_this_month_micro: int
-    reserved_micro: int
     daily_cap_tokens: int | None  # None: no cap
     tokens_today: int
     expiring: Expiring | None = None

@@ -98,13 +98,10 @@ from used where used.user_id = budgets.user_id;
 update private.deployment set month = date_trunc('month', now() at time zone 'utc'), monthly_cap_micro = 20000000,
   lent = (select sum(month_spent) from private.budgets) where id
 """
-_ADMINISTER = """
-with suspended as (
-  update private.roles set suspended_at = now() where user_id = any (%(suspended)s) returning user_id
-), nearly as (
-  update private.budgets set monthly_cap_micro = greatest(50000, month_spent * 21 / 20) where user_id = %(near)s
-)
-select private.note(%(admin)s, 'account.suspend', user_id, '{"suspended": [false, true]}') from suspended
+_SUSPEND = "select private.suspend(%s, %s, true)"
+_LOWER_CAP = """
+select private.change_caps(%s, user_id, jsonb_build_object('monthly_cap_micro', greatest(50000, month_spent * 21 / 20)))
+from private.budgets where user_id = %s
 """
 
 
@@ -144,10 +141,10 @@ def fill(connection: psycopg.Connection, ring: RootKeys, seed: int) -> tuple[str
                 for row in use.rows[table]:
                     copy.write_row(row)
         connection.execute(_SETTLE)
-        suspended = [people[-1].id, people[-9].id]
-        connection.execute(
-            _ADMINISTER, {"admin": people[0].id, "near": people[3].id, "suspended": suspended}
-        )
+        admin = people[0].id
+        connection.execute(_SUSPEND, [admin, people[-1].id])
+        connection.execute(_SUSPEND, [admin, people[-9].id])
+        connection.execute(_LOWER_CAP, [admin, people[3].id])
     return f"{NAMES[0]}@example.org", password
 
 

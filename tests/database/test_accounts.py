@@ -41,7 +41,7 @@ def test_new_account_has_role_user_and_default_caps(world):
 
     assert account["role"] == "user"
     assert (account["daily_cap_micro"], account["monthly_cap_micro"]) == (7, 8)
-    assert (account["reserved_micro"], account["spent_today_micro"]) == (0, 0)
+    assert account["spent_today_micro"] == 0
     assert account["spent_this_month_micro"] == 0
 
 
