@@ -60,9 +60,9 @@ class InMemoryUsage:
                 model=turn.reservation.model,
                 **_sums([turn]),
             )
-            for number, turn in enumerate(self._settled(first_day, last_day), start=1)
+            for number, turn in enumerate(self._settled(date.min, last_day), start=1)
         ]
-        return entries[after : after + self.page]
+        return [one for one in entries if (one.day, one.id) > (first_day, after)][: self.page]
 
     def account_changes(self):
         return self.changes

@@ -181,16 +181,17 @@ begin
   ));
 end $$;
 
--- The entries of a user's own ledger, 500 at a time, whose ids come *after* one. No proof, as above.
+-- The entries of a user's own ledger by day, 500 at a time: those of the first day whose ids come *after* one, and later
+-- ones. No proof, as above.
 create function private.my_ledger(first_day date, last_day date, after bigint) returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();
 begin
   return (
-    select coalesce(jsonb_agg(to_jsonb(entry) || jsonb_build_object('cost_micro', micro) order by id), '[]')
+    select coalesce(jsonb_agg(to_jsonb(entry) || jsonb_build_object('cost_micro', micro) order by day, id), '[]')
     from (
       select * from private.ledger
-      where user_id = person and day between first_day and last_day and id > after order by id limit 500
+      where user_id = person and (day, id) > (first_day, after) and day <= last_day order by day, id limit 500
     ) entry
   );
 end $$;

@@ -87,7 +87,7 @@ class UserFigures(Protocol):
         ...
 
     def ledger(self, first_day: date, last_day: date, after: int = 0) -> list[LedgerEntry]:
-        """At most 500 entries of the same turns, the oldest first, whose ids come *after* one."""
+        """At most 500 entries of the same turns by day: those of *first_day* whose ids come *after* one, and later ones."""
         ...
 
     def account_changes(self) -> list[AuditEntry]:

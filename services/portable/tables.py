@@ -32,14 +32,11 @@ def values_to_csv(kind: type[Record], values: Iterable[Record], *, has_header: b
 
 
 def pages_to_csv(
-    kind: type[Record],
-    read: Callable[[Record | None], Sequence[Record]],
-    *,
-    has_header: bool = True,
+    kind: type[Record], read: Callable[[Record | None], Sequence[Record]]
 ) -> Iterator[str]:
     """The same in parts; *read* gets the last value so far, None at first, and returns the next page, an empty one last."""
     page = read(None)
-    yield values_to_csv(kind, page, has_header=has_header)
+    yield values_to_csv(kind, page)
     while page:
         page = read(page[-1])
         yield values_to_csv(kind, page, has_header=False)

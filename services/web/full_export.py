@@ -3,12 +3,11 @@
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from functools import partial
 
 from services import portable
-from services.domain import ConversationId
+from services.domain import ConversationId, Thread
 from services.domain.usage import LedgerEntry, UserFigures
 from services.errors import AppError, NotFound, Tampered
 from services.events import log_event
@@ -17,16 +16,7 @@ from services.store.port import Store
 from services.threads import in_thread
 
 _AHEAD = 3  # conversations that are read and written while one is sent
-_LEDGER_DAYS = timedelta(days=31)  # of the ledger: the database sorts so many for each page
-
-
-@dataclass(frozen=True, slots=True)
-class _ConversationFiles:
-    """The files of one conversation, by their names."""
-
-    files: Mapping[str, str] = field(repr=False)
-    messages: int
-    changed_at: datetime
+_Written = tuple[Thread, Mapping[str, str]]  # and the texts of its files, by their names
 
 
 def read_export(store: Store, conversation_id: ConversationId) -> ConversationExport:
@@ -70,12 +60,14 @@ class FullExport:
             ):
                 text = portable.documents_to_json(name, documents)
                 yield from archive.add(f"{name}.json", [text], self._began)
-            yield from archive.add("usage.csv", self._usage(), self._began)
-            for written in self._conversations():
-                for name, text in written.files.items():
-                    yield from archive.add(name, [text], written.changed_at)
+            read = partial(ledger_after, self._store.usage, (date.min, date.max))
+            usage = portable.pages_to_csv(LedgerEntry, read)
+            yield from archive.add("usage.csv", usage, self._began)
+            for thread, files in self._conversations():
+                for name, text in files.items():
+                    yield from archive.add(name, [text], thread.conversation.updated_at)
                 counts["conversations"] += 1
-                counts["messages"] += written.messages
+                counts["messages"] += len(thread.messages)
             yield from archive.end(counts, self._unreadable, self._began)
         except AppError as error:
             log_event("export.cut", reason=type(error))
@@ -83,9 +75,9 @@ class FullExport:
         finally:
             self.is_over = True
 
-    def _conversations(self) -> Iterator[_ConversationFiles]:
-        """The files of each conversation, some read ahead, without those that were deleted meanwhile."""
-        ahead = deque[Future[_ConversationFiles | None]]()
+    def _conversations(self) -> Iterator[_Written]:
+        """Each conversation with its files, some read ahead, without those that were deleted meanwhile."""
+        ahead = deque[Future[_Written | None]]()
         for number in range(self.total + _AHEAD):
             if number < self.total:
                 ahead.append(in_thread("export", partial(self._write, self._ids[number])))
@@ -95,8 +87,8 @@ class FullExport:
                 if written:
                     yield written
 
-    def _write(self, conversation_id: ConversationId) -> _ConversationFiles | None:
-        """The files of a conversation; None if it is gone or cannot be read."""
+    def _write(self, conversation_id: ConversationId) -> _Written | None:
+        """A conversation with its files; None if it is gone or cannot be read."""
         try:
             exported = read_export(self._store, conversation_id)
         except NotFound:
@@ -106,32 +98,21 @@ class FullExport:
             return None
         finally:
             self._store.conversations.forget(conversation_id)
-        conversation, thread = exported.thread.conversation, exported.thread
+        title = exported.thread.conversation.title
         texts = {
             ".json": portable.to_json(exported),
             ".md": portable.to_markdown(exported, self._zone),
         }
         files = {
-            f"chats/{portable.file_name(conversation.title, f' {conversation_id}{suffix}')}": text
+            f"chats/{portable.file_name(title, f' {conversation_id}{suffix}')}": text
             for suffix, text in texts.items()
         }
-        return _ConversationFiles(files, len(thread.messages), conversation.updated_at)
-
-    def _usage(self) -> Iterator[str]:
-        """The ledger as CSV, some weeks at a time."""
-        usage, today = self._store.usage, datetime.now(UTC).date()
-        yield portable.values_to_csv(LedgerEntry, ())
-        first = usage.stored().ledger_since or today
-        while first <= today:
-            last = min(first + _LEDGER_DAYS, today)
-            yield from portable.pages_to_csv(
-                LedgerEntry, partial(ledger_after, usage, (first, last)), has_header=False
-            )
-            first = last + timedelta(days=1)
+        return exported.thread, files
 
 
 def ledger_after(
     usage: UserFigures, days: tuple[date, date], last: LedgerEntry | None
 ) -> list[LedgerEntry]:
     """The next entries of the ledger after the *last* one; None: the first."""
-    return usage.ledger(*days, after=last.id if last else 0)
+    first, until = days
+    return usage.ledger(last.day, until, last.id) if last else usage.ledger(first, until)

@@ -150,7 +150,7 @@ def test_ledger_comes_in_pages(maya):
         maya.finish(maya.begin(conversation, rev)["turn"], rev + 1, rev)
 
     every = maya.call("my_ledger", after=0)
-    rest = maya.call("my_ledger", after=every[0]["id"])
+    rest = maya.call("my_ledger", first_day=every[0]["day"], after=every[0]["id"])
 
     assert [entry["cost_micro"] for entry in every] == [
         0,
@@ -158,6 +158,23 @@ def test_ledger_comes_in_pages(maya):
         2,
         4,
     ]  # the first is of the conversation
+    assert rest == every[1:]
+
+
+def test_ledger_comes_by_day(world, maya):
+    add = """
+    insert into private.ledger (user_id, turn_id, day, kind, outcome, purpose, model, micro)
+    select %s, gen_random_uuid(), day, 'adjust', 'complete', 'reply', 'small', -1
+    from unnest(array['2026-11-03', '2026-11-02', '2026-11-02', '2026-11-04']::date[]) day
+    """
+    world.admin.execute(add, [maya.id])
+
+    every = maya.call("my_ledger", last_day="2026-11-03", after=0)
+    rest = maya.call(
+        "my_ledger", first_day=every[0]["day"], last_day="2026-11-03", after=every[0]["id"]
+    )
+
+    assert [entry["day"][-1] for entry in every] == ["2", "2", "3"]
     assert rest == every[1:]
 
 

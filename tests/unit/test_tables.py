@@ -75,14 +75,13 @@ def test_cells_are_read_back_as_they_were(rows):
     ]
 
 
-@pytest.mark.parametrize("has_header", [True, False])
-def test_pages_are_one_table(has_header):
+def test_pages_are_one_table():
     entries = [replace(ENTRY, id=number) for number in range(1, 6)]
 
     def read(last):
         return entries[last.id : last.id + 2] if last else entries[:2]
 
-    pages = list(pages_to_csv(LedgerEntry, read, has_header=has_header))
+    pages = list(pages_to_csv(LedgerEntry, read))
 
     assert len(pages) > 2
-    assert "".join(pages) == values_to_csv(LedgerEntry, entries, has_header=has_header)
+    assert "".join(pages) == values_to_csv(LedgerEntry, entries)

@@ -63,8 +63,8 @@ def test_ledger_is_exported_for_the_days_asked_for():
     asked = []
     entries = [replace(ENTRY, id=number) for number in (1, 2, 3)]
 
-    def ledger(*days, after):
-        asked.append((*days, after))
+    def ledger(first, last, after=0):
+        asked.append((first, last, after))
         return entries[after : after + 2]
 
     usage = SimpleNamespace(ledger=ledger)
@@ -73,8 +73,8 @@ def test_ledger_is_exported_for_the_days_asked_for():
         "/export/usage.csv", SimpleNamespace(usage=usage), first="2026-11-01", last="2026-11-20"
     )
 
-    days = date(2026, 11, 1), date(2026, 11, 20)
-    assert asked == [(*days, 0), (*days, 2), (*days, 3)]
+    first, last = date(2026, 11, 1), date(2026, 11, 20)
+    assert asked == [(first, last, 0), (last, last, 2), (last, last, 3)]  # all are of the last day
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert "Usage%202026-11-01%20to%202026-11-20.csv" in answer.headers["content-disposition"]
     rows = list(csv.DictReader(io.StringIO(answer.text)))

@@ -69,7 +69,7 @@ def test_ledger_has_an_entry_for_each_turn(maya, days):
         ("failed", Purpose.REPLY, 7),
     ]
     assert [one.tokens_in for one in entries] == [10, 10]
-    assert maya.usage.ledger(*days, after=entries[0].id) == entries[1:]
+    assert maya.usage.ledger(entries[0].day, days[1], entries[0].id) == entries[1:]
 
 
 def test_usage_of_other_days_and_users_is_left_out(backend, maya, days):
