@@ -1,10 +1,12 @@
 // Where the page stands. A chat opens at its end, in its first frame. A prompt that was sent goes to the top of the view
 // and stays there while its reply grows below. The page follows its end for whoever has gone there; whoever moves it
-// otherwise stays where they are, and has a button to the end. Earlier messages, which Streamlit writes into the elements
-// of later ones, come above what is read: it keeps its distance from the end.
+// otherwise stays where they are, and has a button to the end. Why a prompt is refused stands there, and is gone to.
+// Earlier messages, which Streamlit writes into the elements of later ones, come above what is read: it keeps its
+// distance from the end.
 
 const END = 0;
 const MOVES = /^(Arrow|Page|Home|End|Tab|Enter|F3| )/, DOWN = ["ArrowDown", "PageDown", "End", " "];
+const REFUSED = '.st-key-refusals [data-stale="false"] [data-testid="stAlert"]';
 const STUCK = '[data-testid="stLayoutWrapper"]:has(> :is(.st-key-outage, .st-key-chat-head))';
 let opened = null; // the chat whose messages stand on the page
 let kept = null; // what is kept in view: an exchange by its class, what has a distance to the end, or nothing
@@ -75,7 +77,7 @@ function makeWay(bar) {
   return way;
 }
 
-daybook.noteSent = () => (sent = { last: name(exchanges().at(-1)) });
+daybook.noteSent = () => (sent = { last: name(exchanges().at(-1)), isClear: false });
 
 // Text grows without an element being drawn.
 const sizes = new ResizeObserver(keep), known = new WeakSet();
@@ -92,6 +94,8 @@ daybook.onDraw(() => {
   watch(daybook.page(), bottom(), document.querySelector('[data-testid="stMainBlockContainer"]'));
   const named = new URLSearchParams(location.search).get("c");
   const last = exchanges().at(-1);
+  const isRefused = document.querySelector(REFUSED) !== null;
+  if (sent && !isRefused) sent.isClear = true; // what is refused from now on was sent after it
   const isDrawn = () => last.querySelector('[data-stale="false"] :is(.db-message, .stMarkdown)'); // else the one before
   if (!last) opened = kept = null;
   else if (sent && name(last) !== sent.last) {
@@ -99,6 +103,9 @@ daybook.onDraw(() => {
     sent = null;
     kept = name(last);
     makeRoom(daybook.page(), last);
+  } else if (sent?.isClear && isRefused) {
+    sent = null;
+    kept = END;
   } else if (named && named !== opened && isDrawn()) {
     opened = named;
     kept = END;
