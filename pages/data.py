@@ -48,8 +48,9 @@ def _draw_diagram(person: PersonServices, stored: StoredData, today: UsageReport
         words.size(stored.sealed_bytes),
         "Encrypted",
     ]
+    under_way = len(person.chat.coming())
     model = [
-        words.count(requests, "request"),
+        words.count(requests, "request") + (f", {under_way} under way" if under_way else ""),
         f"{words.number(tokens[words.INPUT_TOKENS])} tokens sent",
         f"{words.number(tokens[words.OUTPUT_TOKENS])} received",
         "The provider can read it",

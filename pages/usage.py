@@ -6,7 +6,7 @@ from operator import attrgetter
 
 import streamlit as st
 
-from pages._parts import audit_table, conversation_menu, frame, tables, usage_chart, words
+from pages._parts import audit_table, budget, conversation_menu, frame, tables, usage_chart, words
 from pages._parts.elements import row
 from services.bootstrap import PersonServices
 from services.domain import ConversationId, Purpose
@@ -29,6 +29,8 @@ def _draw_limits(account: Account) -> None:
                 label = f"**{words.LIMITS[limit.cap]}** {words.used_of(limit)}"
                 st.progress(limit.share, label)
                 st.caption(f"{words.resets(limit.cap)}.")
+    if account.shared_limit:
+        budget.draw_if_near(account.shared_limit, account.role)
 
 
 def _draw_usage(person: PersonServices, days: tuple[date, date]) -> None:

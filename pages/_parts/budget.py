@@ -11,6 +11,7 @@ from pages._parts.elements import quiet_button, row
 from pages._session import Refusal
 from services.bootstrap import Affordable, Chat, PersonServices, affordable
 from services.domain import AccountRole, NewConversation, Thread
+from services.domain.accounts import Limit
 from services.errors import Cap, OverBudget
 
 _MOST = 2  # offers of a kind
@@ -24,15 +25,20 @@ def draw_near(person: PersonServices, *, is_free: bool) -> None:
     limits = [one for one in account.limits if one.cap is Cap.DAILY_TOKENS or not is_free]
     if account.shared_limit and not is_free:
         limits.append(account.shared_limit)
-    limit = max(limits, key=lambda one: one.share, default=None)
-    if limit is None or limit.share < _NEAR:
+    if limits:
+        draw_if_near(max(limits, key=lambda one: one.share), account.role)
+
+
+def draw_if_near(limit: Limit, role: AccountRole) -> None:
+    """Draw a line about *limit* if it is nearly used up."""
+    if limit.share < _NEAR:
         return
     name, resets = words.LIMITS[limit.cap], words.resets(limit.cap)
     if limit.used < limit.most:
         st.caption(f"{name} is nearly used up: {words.used_of(limit)}. {resets}.")
     elif not limit.most:
         st.caption(f"{name} is 0. An admin can raise it.")
-    elif account.role is AccountRole.ADMIN:
+    elif role is AccountRole.ADMIN:
         st.caption(f"{name} is used up. {resets}.")
     else:
         st.caption(f"{name} is used up. {resets}, or an admin can raise it.")

@@ -52,6 +52,17 @@ def test_diagram_has_the_figures_of_each_layer(open_data, database, maya):
     assert f"{2 * USAGE.prompt:,} tokens sent" in texts
 
 
+def test_request_under_way_is_counted(open_data, maya):
+    maya.model.gate.clear()
+    turn = maya.chat.begin(None, "How do I prune?")
+
+    texts = diagram(open_data())
+    maya.model.gate.set()
+    turn.wait(30)
+
+    assert "0 requests, 1 under way" in texts
+
+
 def test_page_says_when_unused_chats_are_deleted(open_data, maya):
     maya.retention_days = 90
 

@@ -103,6 +103,14 @@ def test_limit_on_tokens_is_shown_where_there_is_one(open_usage, database):
     assert bars["**Today's token limit** 1,200 of 50,000"] == 2  # per cent
 
 
+def test_shared_limit_that_is_near_is_told(open_usage, database):
+    assert "shared budget" not in captions(open_usage())
+
+    database.ledger.deployment_share = 1.0
+
+    assert "This month's shared budget is used up. Resets on" in captions(open_usage())
+
+
 def test_days_without_usage_say_so(open_usage, database):
     database.hold("Garden", "One", "Two")
     app = open_usage()
