@@ -8,7 +8,7 @@ from pages._parts.elements import empty_page
 from pages._session import go_to_conversation
 from services.bootstrap import PersonServices
 from services.domain import AccountRole
-from services.errors import NotFound
+from services.errors import AdminsOnly
 
 _TABS = {
     "Overview": overview.draw,
@@ -36,7 +36,7 @@ with frame.page() as person:
     try:
         if is_admin:
             _draw_tabs(person)
-    except NotFound:  # no longer an admin, since a moment ago
+    except AdminsOnly:  # since a moment ago
         is_admin = False
     if not is_admin:
         with empty_page("admins-only", "Admins only", "Your account cannot open this page."):

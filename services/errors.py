@@ -23,6 +23,7 @@
       - ChangedElsewhere
     - Busy ............. a reply of this conversation is still coming
     - LastAdmin ........ no other user could manage accounts
+    - AdminsOnly
     - TooLate .......... deleted data is destroyed
     - OverBudget
     - ModelGone ........ another would have answered, at another price
@@ -213,6 +214,12 @@ class LastAdmin(Refused):
     """No other user could manage the accounts."""
 
     public = "This is the last admin. Make another user an admin first."
+
+
+class AdminsOnly(Refused):
+    """The user is no admin, or no longer."""
+
+    public = "You are not an admin any more. Nothing was changed."
 
 
 class TooLate(Refused):

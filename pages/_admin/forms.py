@@ -49,6 +49,7 @@ class Number:
         st.number_input(
             f"{self.label} ($)" if self._is_amount else self.label,
             value=None,
+            step=None if self._is_amount else 1,
             format="%.10g" if self._is_amount else None,
             key=key,
             placeholder=self.empty,

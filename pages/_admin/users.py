@@ -104,7 +104,10 @@ def _draw_user(person: PersonServices, user: UserUsage) -> None:
     role = AccountRole.USER if is_admin else AccountRole.ADMIN
 
     def set_role() -> None:
-        find_person().administration.set_role(user.user_id, role)
+        set_role = find_person().administration.set_role
+        _change_each([user], lambda user_id: set_role(user_id, role))
+        is_now = "no longer an admin" if is_admin else "an admin now"
+        st.toast(f"{safe_md.label(user.email)} is {is_now}.")
 
     with row("user-actions"):
         label = "Remove admin role" if is_admin else "Make admin"
@@ -129,6 +132,7 @@ def _draw_suspend(users: Sequence[UserUsage], *, is_suspended: bool) -> None:
     def suspend() -> None:
         set_suspended = find_person().administration.suspend
         _change_each(users, lambda user_id: set_suspended(user_id, is_suspended=is_suspended))
+        st.toast("Suspended." if is_suspended else "Access restored.")
 
     label = "Suspend" if is_suspended else "Restore access"
     tip = "Signs the user out everywhere and stops replies. Nothing is deleted."
@@ -136,7 +140,10 @@ def _draw_suspend(users: Sequence[UserUsage], *, is_suspended: bool) -> None:
 
 
 def _change_each(users: Sequence[UserUsage], change: Callable[[UserId], None]) -> None:
-    """Call *change* for each of *users*, the admin last, whose session it may end. Raise BadInput that names who is refused."""
+    """Call *change* for each of *users*, the admin last, whose session it may end.
+
+    Raise BadInput that names who is refused.
+    """
     admin, refused = find_person().account.user_id, list[str]()
     for user in sorted(users, key=lambda user: user.user_id == admin):
         try:
@@ -150,7 +157,7 @@ def _change_each(users: Sequence[UserUsage], change: Callable[[UserId], None]) -
 
 
 def _sign_out(user: UserUsage) -> None:
-    find_person().administration.sign_out(user.user_id)
+    _change_each([user], find_person().administration.sign_out)
     st.toast(f"{safe_md.label(user.email)} is signed out everywhere.")
 
 
@@ -169,7 +176,7 @@ def delete_dialog(user: UserUsage) -> None:
     if typed.strip().lower() != user.email.lower():
         st.warning("This is not the e-mail address of the user.")
         return
-    find_person().administration.delete(user.user_id)
+    _change_each([user], find_person().administration.delete)
     st.session_state.news = f"{safe_md.label(user.email)} was deleted."
     st.session_state.pop("chosen-users")
     st.rerun()

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+import streamlit as st
+
 from pages._parts import tables, words
 from services.domain.accounts import AuditEntry
 
@@ -48,7 +50,8 @@ def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
         | ({words.USER: entry.target or ""} if names_users else {})
         for entry in entries
     ]
-    tables.draw(rows, "audit-table", "Changes: time, action, change, by whom")
+    columns = {"Change": st.column_config.TextColumn(width="large")}
+    tables.draw(rows, "audit-table", "Changes: time, action, change, by whom", columns=columns)
 
 
 def change(detail: Mapping[str, object]) -> str:

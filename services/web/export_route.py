@@ -154,7 +154,7 @@ class _Model(ModelInfo):
 
 
 def _models(person: Person) -> Iterator[str]:
-    person.administration.deployment()  # raises NotFound for all but admins
+    person.administration.deployment()  # raises AdminsOnly
     settings = person.models.settings()
     every = [offer.info for offer in person.chat.choices.models.every()]
     rows = [_Model(**asdict(one), is_offered=settings.of(one.name).is_offered) for one in every]

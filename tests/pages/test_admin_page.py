@@ -8,7 +8,7 @@ from pages._admin.users import delete_dialog
 from services import bootstrap
 from services.domain import AccountRole
 from services.domain.accounts import Expiring, UserOrder
-from services.errors import LastAdmin, StoreUnavailable
+from services.errors import AdminsOnly, LastAdmin, NotFound, StoreUnavailable
 from services.web.recent_calls import RecentCalls
 from tests.fakes import FakePerson, ScriptedModel, a_person, an_entry
 from tests.pages.conftest import chosen, in_dialog, press, pressed, warnings
@@ -173,6 +173,17 @@ def test_limit_on_cost_is_not_emptied(open_user, ruth):
     assert ruth.administration.changed == []
 
 
+def test_counts_are_whole_numbers(open_user):
+    app = open_user()
+
+    counts = [field(app, "Messages a minute"), field(app, "Replies at once")]
+
+    assert [(count.value, count.step, count.proto.format) for count in counts] == [
+        (20, 1, "%d"),
+        (4, 1, "%d"),
+    ]
+
+
 def test_number_out_of_bounds_is_refused(open_tab, ruth):
     app = open_tab("Settings")
     field(app, "Days").set_value(5)
@@ -305,13 +316,22 @@ def test_role_and_access_of_a_user_are_changed(open_user, ruth, jonas, key, chan
     assert ruth.administration.changed == [(change[0], jonas.user_id, change[1])]
 
 
-def test_refused_change_says_why(open_user, ruth):
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (LastAdmin, "This is the last admin."),
+        (NotFound, "This account no longer exists."),
+        (AdminsOnly, "You are not an admin any more. Nothing was changed."),
+    ],
+)
+@pytest.mark.parametrize("key", ["suspend", "set-role", "sign-out"])
+def test_refused_change_says_why(open_user, ruth, key, failure, said):
     app = open_user()
-    ruth.administration.failure = LastAdmin()
+    ruth.administration.failure = failure()
 
-    pressed(app, "suspend")
+    pressed(app, key)
 
-    assert "This is the last admin." in "".join(warnings(app))
+    assert said in "".join(warnings(app))
 
 
 def test_users_are_searched_sorted_and_paged(open_tab, ruth):

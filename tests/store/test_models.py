@@ -4,7 +4,7 @@ import pytest
 
 from services.caches import CachedRead
 from services.domain.models import ModelPrices, ModelSetting, ModelSettings
-from services.errors import NotFound
+from services.errors import AdminsOnly
 from services.store.supabase.model_settings import ModelAdministration, read_model_settings
 
 PRICED = ModelSetting(
@@ -38,8 +38,8 @@ def test_changed_models_are_followed_at_once(models, as_admin):
 
 
 def test_user_is_refused_a_change_of_models(models):
-    with pytest.raises(NotFound):
+    with pytest.raises(AdminsOnly):
         models.set_price("large", PRICED.prices)
-    with pytest.raises(NotFound):
+    with pytest.raises(AdminsOnly):
         models.refuse_unknown_prices(is_refused=True)
     assert models.settings() == ModelSettings()

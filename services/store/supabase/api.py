@@ -25,6 +25,7 @@ from supabase import Client, ClientOptions, create_client
 from services.crypto import ServerProof, sha
 from services.domain import UserId
 from services.errors import (
+    AdminsOnly,
     BadInput,
     Busy,
     LastAdmin,
@@ -231,6 +232,8 @@ def store_errors() -> Generator[None]:
         match error.code:
             case "PT401":
                 raise SignedOut(error.code) from error
+            case "42501" if error.message == "admins only":
+                raise AdminsOnly(error.code) from error
             case "42501" | "PGRST116" | "PGRST202":
                 raise NotFound(error.code) from error
             case _:
