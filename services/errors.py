@@ -219,7 +219,7 @@ class LastAdmin(Refused):
 class AdminsOnly(Refused):
     """The user is no admin, or no longer."""
 
-    public = "You are not an admin any more. Nothing was changed."
+    public = "You are no longer an admin: the change was refused."
 
 
 class TooLate(Refused):

@@ -94,7 +94,7 @@ daybook.onDraw(() => {
   watch(daybook.page(), bottom(), document.querySelector('[data-testid="stMainBlockContainer"]'));
   const named = new URLSearchParams(location.search).get("c");
   const last = exchanges().at(-1);
-  const isRefused = document.querySelector(REFUSED) !== null;
+  const isRefused = sent && document.querySelector(REFUSED) !== null;
   if (sent && !isRefused) sent.isClear = true; // what is refused from now on was sent after it
   const isDrawn = () => last.querySelector('[data-stale="false"] :is(.db-message, .stMarkdown)'); // else the one before
   if (!last) opened = kept = null;

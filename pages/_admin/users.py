@@ -104,8 +104,8 @@ def _draw_user(person: PersonServices, user: UserUsage) -> None:
     role = AccountRole.USER if is_admin else AccountRole.ADMIN
 
     def set_role() -> None:
-        set_role = find_person().administration.set_role
-        _change_each([user], lambda user_id: set_role(user_id, role))
+        administration = find_person().administration
+        _change_each([user], lambda user_id: administration.set_role(user_id, role))
         is_now = "no longer an admin" if is_admin else "an admin now"
         st.toast(f"{safe_md.label(user.email)} is {is_now}.")
 

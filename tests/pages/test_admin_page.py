@@ -321,7 +321,7 @@ def test_role_and_access_of_a_user_are_changed(open_user, ruth, jonas, key, chan
     [
         (LastAdmin, "This is the last admin."),
         (NotFound, "This account no longer exists."),
-        (AdminsOnly, "You are not an admin any more. Nothing was changed."),
+        (AdminsOnly, "You are no longer an admin: the change was refused."),
     ],
 )
 @pytest.mark.parametrize("key", ["suspend", "set-role", "sign-out"])

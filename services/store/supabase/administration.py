@@ -22,7 +22,9 @@ _NEWEST = 2**53 - 1  # beyond every id, and exact where JSON numbers are doubles
 
 @dataclass(frozen=True, slots=True)
 class Administration:
-    """What an admin may do. All methods raise NotFound for other users, and for users who are gone."""
+    """What an admin may do. All methods raise AdminsOnly for other users, who may `delete` themselves alone, and NotFound
+    for users who are gone.
+    """
 
     calls: UserCalls = field(repr=False)
     # stops the live turns of a user in this process, and waits until they are settled
