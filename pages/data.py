@@ -25,7 +25,7 @@ _CLEAR_TAB = """
   </button></div>"""
 _DELETE = f"""
   <form class="db-form" method="post" action="/account/end">
-    <label>Your e-mail<input name="address" type="email" autocomplete="off" required></label>
+    <label>Your email<input name="address" type="email" autocomplete="off" required></label>
     <label>Password<input name="password" type="password" autocomplete="current-password" required></label>
     <button type="submit" class="db-danger">{_DELETE_ACCOUNT}</button>
   </form>"""
@@ -81,15 +81,15 @@ def _draw_database(person: PersonServices, stored: StoredData) -> None:
         sentences.append(f"{words.count(stored.deleted, 'deleted chat')} will be gone by {gone}.")
     if stored.ledger_since:
         entries = words.count(stored.ledger_entries, "entry")
-        sentences.append(f"The record of costs has {entries}: numbers only, and it is kept.")
+        sentences.append(f"Your cost record ({entries}, numbers only) is kept.")
     st.markdown(" ".join(sentences))
     with row("data-export"):
         _draw_export("Export everything")
         quiet_button(words.DELETE_CHATS, "delete", "delete-chats", ask_for, undo.chats_dialog)
     _draw_progress()
     st.caption(
-        f"One zip file: {words.count(stored.conversations, 'chat')} as JSON and Markdown, memories, spaces, preferences "
-        "and usage, not encrypted. A file of a download that failed does not open: start again."
+        f"A zip file with {words.count(stored.conversations, 'chat')} as JSON and Markdown, memories, spaces, preferences "
+        "and usage, not encrypted. If the download fails, the file won't open; just export again."
     )
 
 
@@ -114,7 +114,8 @@ def _draw_model(person: PersonServices, today: UsageReport) -> None:
         for one in today.days
     )
     st.markdown(
-        "The model reads what a request needs: messages, instructions and memories. It is not told your e-mail address."
+        "Each request sends the model what it needs: messages, instructions and memories. Daybook does not add your "
+        "email address."
     )
     st.text(f"Today (UTC): {sent or 'nothing'}.")
     listed = person.store.conversations.recent(_LISTED)
@@ -122,13 +123,13 @@ def _draw_model(person: PersonServices, today: UsageReport) -> None:
         return
     titles = {one.id: conversation_menu.plain_title(one) for one in listed}
     chosen = st.selectbox(
-        f"Chat to clear (the newest {_LISTED})",
+        "Clear the context of",
         titles,
         format_func=lambda its: titles.get(its, words.UNTITLED),
         key="to-clear",
     )
     quiet_button(words.CLEAR_CONTEXT, "restart_alt", "clear-context", _clear_context, chosen)
-    st.caption("The model starts fresh from here in this chat. Your messages stay.")
+    st.caption("The model starts fresh from here in this chat. Your messages are kept.")
 
 
 def _clear_context(conversation_id: ConversationId) -> None:
@@ -155,16 +156,16 @@ with frame.page() as person:
     _draw_diagram(person, stored, used)
     with _section(_BROWSER):
         st.markdown(
-            "Unsent drafts and the theme are in this browser's storage. A draft stays until you send it or sign out, "
-            "for 30 days at most. Clearing deletes the drafts of all tabs."
+            "This browser stores unsent drafts and your theme. Drafts are removed when you send them, when you sign out, "
+            "or after 30 days. Clearing deletes the drafts of all tabs."
         )
         st.html(_CLEAR_TAB, width="content")
     with _section(_SERVER):
         st.markdown(
-            "While you are signed in, the server holds your keys, memories, titles, the opened chats (counted above) and, "
-            "after a search, an index of all chats in RAM, not encrypted: until you sign out, or half an hour after you "
-            "close the last tab. Clearing drops the chats and memories, for all your devices; they are read again when "
-            "you need them."
+            "While you are signed in, the server keeps your keys, memories, titles, open chats and, after a search, a "
+            "search index in memory, unencrypted. It is cleared when you sign out, or 30 minutes after you close the last "
+            "tab. “Clear” removes the text now, for all your devices on this server process; keys stay until you sign "
+            "out. Text is loaded again when needed."
         )
         quiet_button("Clear server memory", "memory", "drop-caches", _drop_caches)
     with _section(_DATABASE):
@@ -173,9 +174,9 @@ with frame.page() as person:
         _draw_model(person, used)
     with _section(_DELETE_ACCOUNT):
         st.markdown(
-            "Deletes your account with all chats, memories, spaces and settings, on all devices and at once; replies that are "
-            "being written stop. What stays: the record of costs and of changes to the account, as numbers without text, and "
-            "what older backups of the database hold. **This cannot be undone.**"
+            "Deletes your account and all chats, memories, spaces and settings, immediately, on all devices. Running "
+            "replies stop. Kept: cost and account records (numbers only), and anything in older database backups. "
+            "**This cannot be undone.**"
         )
         _draw_export("Export everything first")
         st.html(_DELETE, width=384)

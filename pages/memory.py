@@ -44,15 +44,15 @@ with show_errors():
         "Remember things about me",
         is_on=is_on,
         on="Daybook saves what you say about yourself, and the model uses it in later chats.",
-        off="Nothing is saved. The model uses only chat notes and space notes.",
+        off="Nothing new is remembered, and saved memories are not used.",
     )
     draw_switch(
         "recalls_elsewhere",
-        "Search my other chats",
+        "Let the model use my other chats",
         is_on=preferences.recalls_elsewhere,
-        on=f"With {_RECALL}, the model also sees messages from your other chats that are related to your "
-        "question. Chats in a space are only searched from that space.",
-        off=f"{_RECALL} searches only the current chat.",
+        on=f"{_RECALL} can also use related messages from your other chats. Chats in a space are used only within "
+        "that space.",
+        off=f"{_RECALL} uses only the current chat.",
     )
     said = turns.draw_refusals(has_composer=False)
     facts.MEMORIES.draw_adding()

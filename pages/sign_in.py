@@ -41,7 +41,7 @@ def page() -> None:
         elif ended and "reason" not in st.query_params:
             st.info("You were signed out. Sign in to continue where you were; your draft is kept.")
         if st.query_params.get("reason") == "deleted":
-            st.info("Your account is deleted. Thank you for using Daybook.")
+            st.info("Your account has been deleted. Thank you for using Daybook.")
         if not is_reloading:  # what is typed until then would be lost
             with st.container(key="login", border=True):
                 _draw_forms()
@@ -102,7 +102,7 @@ def _form(
     return f"""
       <form class="db-form" method="post" action="{action}">
         <input type="hidden" name="next" value="{escape(_here())}">
-        <label>E-mail<input name="email" type="email" autocomplete="username" required
+        <label>Email<input name="email" type="email" autocomplete="username" required
           placeholder="you@example.org"></label>
         <label>Password<input name="password" type="password" autocomplete="{password}" required {rule}></label>
         {hint}

@@ -56,7 +56,7 @@ def _draw_usage(person: PersonServices, days: tuple[date, date]) -> None:
     purposes = [(_PURPOSES[one.purpose], [one]) for one in report.purposes]
     with st.container(gap="large"):
         _draw_sums("Chat", words.MESSAGES, attrgetter("replies"), "usage-table", chats)
-        _draw_sums("Used for", "Requests", attrgetter("turns"), "purposes-table", purposes)
+        _draw_sums("By purpose", "Requests", attrgetter("turns"), "purposes-table", purposes)
 
 
 def _draw_sums(

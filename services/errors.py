@@ -52,7 +52,7 @@ from enum import StrEnum
 class AppError(Exception):
     """Base of every error this app raises on purpose."""
 
-    public = "Something went wrong."
+    public = "Something went wrong. Try again."
 
 
 class Refused(AppError):
@@ -80,7 +80,7 @@ class SpaceGone(NotFound):
 class WrongCredentials(Refused):
     """The address is unknown or the password is wrong."""
 
-    public = "Wrong e-mail or password."
+    public = "Wrong email or password."
 
 
 class Suspended(Refused):
@@ -92,7 +92,7 @@ class Suspended(Refused):
 class NotConfirmed(Refused):
     """The password is right, and the address is not confirmed."""
 
-    public = "Confirm your address first: open the link in the e-mail that we sent you."
+    public = "Confirm your address first: open the link in the email that we sent you."
 
 
 class SignUpsClosed(Refused):
@@ -105,7 +105,7 @@ class InvitationRefused(Refused):
     """The code is that of no open invitation for the address."""
 
     public = (
-        "This invitation code is not valid. It may be mistyped, used, expired or for another e-mail. "
+        "This invitation code is not valid. It may be mistyped, used, expired or for another email. "
         "Ask your admin for a new one."
     )
 
@@ -121,7 +121,7 @@ class InvitationNeeded(Refused):
 class AddressTaken(Refused):
     """An account with this address exists."""
 
-    public = "This e-mail already has an account. Sign in instead."
+    public = "This email already has an account. Sign in instead."
 
 
 class BadInput(Refused):
@@ -133,15 +133,15 @@ class BadInput(Refused):
 
 
 class BadAddress(BadInput):
-    """The input is not an e-mail address."""
+    """The input is not an email address."""
 
-    public = "This is not a valid e-mail address."
+    public = "This is not a valid email address."
 
 
 class AddressNotAllowed(BadInput):
-    """Supabase sends no e-mail to the address: without an SMTP server of its own, only to its team."""
+    """Supabase sends no email to the address: without an SMTP server of its own, only to its team."""
 
-    public = "Daybook cannot send e-mail to this address. Contact your admin."
+    public = "Daybook cannot send email to this address. Contact your admin."
 
 
 class WeakPassword(BadInput):
@@ -164,7 +164,7 @@ _WEAKNESSES = {
 class ConfirmationSent(BadInput):
     """The deployment wants the address confirmed; the same is said of an address that is taken."""
 
-    public = "We sent you an e-mail. Confirm your address, then sign in."
+    public = "We sent you an email. Confirm your address, then sign in."
 
 
 class InstructionsTooLong(BadInput):
@@ -225,7 +225,7 @@ class AdminsOnly(Refused):
 class TooLate(Refused):
     """The time for Undo is over."""
 
-    public = "It is too late to undo this."
+    public = "This can no longer be undone."
 
 
 class Cap(StrEnum):
@@ -309,9 +309,7 @@ class PromptTooLong(Refused):
 class ChatFull(PromptTooLong):
     """The policy is Full, and the whole conversation no longer fits."""
 
-    public = (
-        "This chat is full: all of it no longer fits. Switch to Auto-summary or clear the context."
-    )
+    public = "This chat is full: it no longer fits the model's context. Switch to Auto-summary or clear the context."
 
 
 class Unavailable(AppError):
@@ -347,8 +345,8 @@ _FAILURE_SENTENCES = {
     ModelFailure.BROKEN: "The model provider returned an error. Your message is saved; try again.",
     ModelFailure.REJECTED: "The provider rejected the request. Your message is saved. "
     "Check the model name and API key, or contact your admin.",
-    ModelFailure.TOO_LONG: "The provider says that this is too long for the model. Your message is saved; "
-    "try again, and less of the earlier chat is sent.",
+    ModelFailure.TOO_LONG: "This chat is too long for the model. Your message is saved; "
+    "retry to send it with less of the earlier chat.",
     ModelFailure.SILENT: "The model stopped responding. Your message is saved; try again.",
     ModelFailure.DROPPED: "The connection to the model was lost. The partial reply is saved.",
     ModelFailure.GARBLED: "The provider sent an unreadable response. Your message is saved. "

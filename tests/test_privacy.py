@@ -41,7 +41,7 @@ from tests.stores import store_of
 from tests.web.test_sign_in_routes import browser, form
 
 SAID = f"kestrel{secrets.randbelow(10**9):09}"  # in prompts, titles, replies and errors
-NAME = f"osprey{secrets.randbelow(10**9):09}"  # in e-mail addresses
+NAME = f"osprey{secrets.randbelow(10**9):09}"  # in email addresses
 MODEL = f"plover{secrets.randbelow(10**9):09}"  # no secret: what is looked for can be found
 REFUSALS = """AddressTaken BadInput Busy ModelUnavailable PromptTooLong Stale StoreUnavailable
     WrongCredentials"""

@@ -123,5 +123,6 @@ def draw_limits(
     def save_changes(entered: Mapping[str, int | None]) -> None:
         save({name: value for name, value in entered.items() if value != before[name]})
 
-    resets = f"A day: {words.resets(Cap.DAILY)}. A month: {words.resets(Cap.MONTHLY)}."
+    daily, monthly = words.reset_time(Cap.DAILY), words.reset_time(Cap.MONTHLY)
+    resets = f"Daily limits reset {daily}, monthly limits {monthly}, your time."
     draw(form, title, fields, save_changes, f"{caption} {resets}")

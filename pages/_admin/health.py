@@ -13,8 +13,8 @@ _MOST_ROWS = 1000
 _MODEL = {
     ModelState.STARTING: "Starting",
     ModelState.READY: "Ready",
-    ModelState.FAILED: "Keeps failing; tried again every few minutes",
-    ModelState.REMOTE: "At the provider",
+    ModelState.FAILED: "Failing; retrying every few minutes",
+    ModelState.REMOTE: "Remote",
 }
 
 
@@ -26,9 +26,9 @@ def draw(person: PersonServices) -> None:
         "Models",
         {
             "Server": _MODEL[server.model],
-            "Last calls": words.number(calls.calls),
-            "Failed": words.number(calls.failed),
-            "First token, median": words.milliseconds(calls.first_token_ms),
+            "Recent calls": words.number(calls.calls),
+            "Failed replies": words.number(calls.failed),
+            "Time to first token (median)": words.milliseconds(calls.first_token_ms),
             "Last error": (
                 f"{calls.last_failure}, {words.moment(calls.last_failed_at)}"
                 if calls.last_failed_at
@@ -40,12 +40,12 @@ def draw(person: PersonServices) -> None:
     # last, for it may be away
     database, rows = person.administration.database_state(), bootstrap.row_bound()
     _draw_part(
-        "Database and its API",
+        "Database",
         {
             "Database": words.milliseconds(database.database_ms),
             "API and network": words.milliseconds(database.api_ms),
-            "Clock ahead of this server's": f"{database.clock_skew_seconds:+.1f} s",
-            "Rows in one answer": words.number(rows) if rows <= _MOST_ROWS else "no limit",
+            "Clock difference": f"{database.clock_skew_seconds:+.1f} s",
+            "Max rows per response": words.number(rows) if rows <= _MOST_ROWS else "no limit",
             "PostgreSQL": database.database_version,
             "Schema": database.schema_version,
         },

@@ -25,7 +25,7 @@ _SOURCES = {
     PriceSource.LOCAL: "Free (on this server)",
     PriceSource.UNKNOWN: "Unknown",
 }
-_UNKNOWN = {False: ("Count them as free", ""), True: ("Refuse to use them", "")}
+_UNKNOWN = {False: ("Treat as free", ""), True: ("Block", "")}
 _PRICES = {"input_micro": "Input", "cached_input_micro": "Cached input", "output_micro": "Output"}
 _MOST = 10**10  # micro-dollars
 
@@ -50,9 +50,7 @@ def draw(person: PersonServices) -> None:
     """Draw the table of models, the price and the offer of a chosen one, and the rule for unknown prices."""
     settings = person.models.settings()
     every = {offer.info.name: offer.info for offer in person.chat.choices.models.every()}
-    st.caption(
-        "Prices per 1M tokens. One that is set here comes before the server settings, the provider and the price list."
-    )
+    st.caption("Prices per 1M tokens. A price set here overrides all other sources.")
     draw_download("/export/models.csv")
     tables.draw(
         (table_row(info, settings.of(name)) for name, info in every.items()),
@@ -82,8 +80,8 @@ def _draw_prices(info: ModelInfo) -> None:
         prices = ModelPrices(**{name: value or 0 for name, value in entered.items()})
         find_person().models.set_price(info.name, prices)
 
-    title = f"Price of {safe_md.label(info.name)}"
-    forms.draw(f"price-{info.name}", title, fields, save, "Past messages keep what they cost.")
+    title = f"Price for {safe_md.label(info.name)}"
+    forms.draw(f"price-{info.name}", title, fields, save, "Past messages keep their cost.")
 
 
 def _draw_offer(name: str, setting: ModelSetting, *, is_only_one: bool) -> None:
@@ -93,7 +91,7 @@ def _draw_offer(name: str, setting: ModelSetting, *, is_only_one: bool) -> None:
     def reset() -> None:
         find_person().models.set_price(name, None)
 
-    label = "Stop offering" if setting.is_offered else "Offer again"
+    label = "Hide from users" if setting.is_offered else "Offer again"
     icon = "visibility_off" if setting.is_offered else "visibility"
     tip = "Chats that use a model which is no longer offered go on with the default model."
     with row("model-actions"):
@@ -109,10 +107,13 @@ def _draw_rule(settings: ModelSettings, every: dict[str, ModelInfo]) -> None:
     unknown = [name for name, info in every.items() if info.price_source is PriceSource.UNKNOWN]
     if unknown:
         names = ", ".join(map(safe_md.label, unknown))
-        effect = (
-            "they cannot be used" if is_refused else "their use is free, and no budget limits it"
+        have, it, counts = (
+            ("has", "it", "counts") if len(unknown) == 1 else ("have", "they", "count")
         )
-        st.warning(f"No known price: {names}. Until you set one, {effect}.")
+        effect = (
+            f"{it} cannot be used" if is_refused else f"{it} {counts} as free and no budget applies"
+        )
+        st.warning(f"{names} {have} no known price. Until you set one, {effect}.")
 
 
 def _refuse_unknown(is_refused: bool) -> None:

@@ -33,10 +33,10 @@ def draw_usage(
     draw_metrics({label: words.number(value) for label, value in counts.items()})
     draw_metrics(
         {
-            "Failed": words.number(usage.failed),
-            "Interrupted": words.number(usage.interrupted),
-            "First token, median": words.milliseconds(usage.first_token_ms),
-            "First token, slowest 5 %": words.milliseconds(usage.first_token_p95_ms),
+            "Failed replies": words.number(usage.failed),
+            "Interrupted replies": words.number(usage.interrupted),
+            "Time to first token (median)": words.milliseconds(usage.first_token_ms),
+            "Time to first token (95th percentile)": words.milliseconds(usage.first_token_p95_ms),
         }
     )
     folder = f"/export/users/{user_id}" if user_id else "/export/users"

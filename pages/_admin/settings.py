@@ -11,29 +11,32 @@ from services.bootstrap import PersonServices
 from services.errors import Cap
 
 _RETENTION = (
-    "Days after the last message. Users are warned for 14 days above their list of chats;"
-    " after a change the first chats are deleted in 14 days. Deleted chats cannot be restored."
+    "Chats are deleted this many days after their last message. Users see a warning above their chats 14 days before."
+    " After a change, no chat is deleted for 14 days. Deleted chats cannot be restored."
 )
 
 
 def draw(person: PersonServices) -> None:
     """Draw the forms."""
     settings = person.administration.deployment()
-    title, caption = "Limits of new users", "Users who have an account keep theirs."
+    title, caption = "Limits for new users", "Existing users keep theirs."
     forms.draw_limits("default", title, settings.defaults, _change, caption)
     spent = words.dollars(settings.spent_this_month_micro)
-    caption = f"{spent} of it used this month. At the limit nobody can send messages. {words.resets(Cap.DEPLOYMENT)}."
+    caption = f"{spent} used this month. Once it is reached, nobody can send messages. {words.resets(Cap.DEPLOYMENT)}."
     most, stored = 10**15, settings.monthly_cap_micro
     cap = forms.Number("monthly_cap_micro", words.MONTHLY_LIMIT, stored, most, "No limit")
-    forms.draw("deployment", "Limit of all users together", [cap], _set_deployment, caption)
+    forms.draw("deployment", "Shared monthly budget", [cap], _set_deployment, caption)
     days = forms.Number("retention_days", "Days", settings.retention_days, 3650, "Never", least=15)
     title = "Deletion of unused chats"
     buttons = forms.draw("retention", title, [days], _change, _RETENTION)
     if buttons.form_submit_button("Preview"):
         if (entered := days.entered("retention")) is None:
-            st.info("No chat would be deleted.")
+            st.info("No chats would be deleted.")
             return
         found = person_services().administration.preview_retention(entered)
+        if not found.conversations:
+            st.info("No chats would be deleted.")
+            return
         chats, users = words.count(found.conversations, "chat"), words.count(found.users, "user")
         st.info(f"{chats} of {users} ({words.size(found.bytes)}) would be deleted within 14 days.")
 

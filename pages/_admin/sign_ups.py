@@ -14,8 +14,8 @@ from services.domain.accounts import Invitation, SignUps
 
 _MODES = {
     SignUps.OPEN: ("Open", "Anyone can create an account."),
-    SignUps.INVITED: ("By invitation", "An invitation is needed to create an account."),
-    SignUps.CLOSED: ("Closed", "Nobody can create an account. Existing ones can sign in."),
+    SignUps.INVITED: ("By invitation", "People need an invitation."),
+    SignUps.CLOSED: ("Closed", "Nobody can create an account. Existing users can still sign in."),
 }
 _ANYONE = "Anyone with the link"
 _LINK = "invitation-code"  # in the session state: shown until it is dismissed
@@ -32,7 +32,7 @@ def draw(person: PersonServices) -> None:
     else:
         with st.form("invitation-form"):
             with row():
-                st.text_input("E-mail (optional)", key="invitation-email", width=260)
+                st.text_input("Email (optional)", key="invitation-email", width=260)
                 key, form = "invitation-role", str.capitalize
                 st.selectbox("Role", AccountRole, format_func=form, key=key, width=170)
             create = "Create invitation"
@@ -46,7 +46,7 @@ def draw(person: PersonServices) -> None:
 def _draw_link(code: str) -> None:
     here = urlsplit(st.context.url or "")
     with st.container(border=True, key="invitation-link"):
-        st.markdown("Copy this link now. It is shown only here, works once, and ends in 7 days.")
+        st.markdown("Copy this link now: it is shown only once, works once and expires in 7 days.")
         st.code(f"{here.scheme}://{here.netloc}/?invite={code}", language=None, wrap_lines=True)
         quiet_button(words.DISMISS, "close", "dismiss-link", st.session_state.pop, _LINK)
 

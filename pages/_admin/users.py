@@ -18,7 +18,7 @@ _ORDERS = {
     UserOrder.ACTIVE: words.LAST_ACTIVE,
     UserOrder.REPLIES: words.MESSAGES_THIS_MONTH,
     UserOrder.TOKENS: "Tokens this month",
-    UserOrder.EMAIL: "E-mail address",
+    UserOrder.EMAIL: "Email address",
 }
 _PAGE = 100
 
@@ -80,10 +80,10 @@ def draw(person: PersonServices) -> None:
             st.pagination(-(-page.total // _PAGE), key=page_key, width=360)
     users = {user.user_id: user for user in page.users}
     chosen = st.multiselect(
-        "Open users",
+        "Edit users",
         users,
         format_func=lambda user_id: users[user_id].email,
-        placeholder="Choose one or more users",
+        placeholder="Select users…",
         key="chosen-users",
         width=520,
     )
@@ -125,7 +125,7 @@ def _draw_limits(users: Sequence[UserUsage], stored: Limits | None) -> None:
 
     whose = safe_md.label(users[0].email) if stored else words.count(len(users), "user")
     form = "-".join(["limits", *(str(user.user_id) for user in users)])  # or others got its entries
-    forms.draw_limits(form, f"Limits of {whose}", stored, save)
+    forms.draw_limits(form, f"Limits for {whose}", stored, save)
 
 
 def _draw_suspend(users: Sequence[UserUsage], *, is_suspended: bool) -> None:
@@ -166,15 +166,14 @@ def _sign_out(user: UserUsage) -> None:
 def delete_dialog(user: UserUsage) -> None:
     """Delete the account of *user* once the address is typed."""
     st.markdown(
-        f"{words.count(user.conversations, 'chat')}, memories, spaces and preferences of"
-        f" **{safe_md.label(user.email)}** are deleted for good; nobody can restore them."
-        " The costs and the numbers of messages stay in the totals."
+        f"**{safe_md.label(user.email)}**: {words.count(user.conversations, 'chat')}, memories, spaces and preferences"
+        " will be permanently deleted. Costs and message counts remain in the totals."
     )
-    typed = st.text_input("Type the e-mail address to confirm", key=f"delete-{user.user_id}")
+    typed = st.text_input("Type the email address to confirm", key=f"delete-{user.user_id}")
     if not editing.is_confirmed("Delete user", "delete-user"):
         return
     if typed.strip().lower() != user.email.lower():
-        st.warning("This is not the e-mail address of the user.")
+        st.warning("This is not the email address of the user.")
         return
     _change_each([user], find_person().administration.delete)
     st.session_state.news = f"{safe_md.label(user.email)} was deleted."

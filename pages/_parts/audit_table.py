@@ -11,19 +11,19 @@ from services.domain.accounts import AuditEntry
 _ACTIONS = {
     "account.begin": "Account created",
     "account.delete": "Account deleted",
-    "account.end": "Data of a deleted account removed",
+    "account.end": "Deleted account's data removed",
     "account.suspend": "Access changed",
-    "caps.deployment": "Limit of all users changed",
+    "caps.deployment": "Shared budget changed",
     "caps.set": "Limits changed",
     "invitation.make": "Invitation created",
     "invitation.revoke": "Invitation revoked",
-    "key.put": "Encryption key stored",
+    "key.put": "Encryption key created",
     "model.set": "Model changed",
     "password.set": "Password set",
     "role.set": "Role changed",
     "session.end_all": "Signed out everywhere",
     "session.revoke": "Devices signed out",
-    "settings.set": "Settings or limits of new users changed",
+    "settings.set": "Settings changed",
 }
 _VALUES = words.LIMIT_NAMES | {
     "input_micro": "Input price",
@@ -55,7 +55,7 @@ def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
 
 
 def change(detail: Mapping[str, object]) -> str:
-    """`Daily limit: $1.00 → $2.50; Replies at once: 4 → 2`."""
+    """`Daily limit: $1.00 → $2.50; Simultaneous replies: 4 → 2`."""
     return "; ".join(
         f"{_VALUES.get(name, name.replace('_', ' ').capitalize())}: {_written(name, value)}"
         for name, value in detail.items()

@@ -137,7 +137,7 @@ def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Threa
             ask_for,
             preferences.instructions_dialog,
             thread.conversation,
-            tip="This chat has its own instructions.",
+            tip="This chat uses its own instructions.",
         )
     if held:
         _draw_exports(held.id)

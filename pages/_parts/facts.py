@@ -116,9 +116,9 @@ def draw_none(*, is_on: bool) -> None:
     with st.container(key="no-facts", horizontal_alignment="center", gap="xsmall"):
         st.space(48)
         st.header("No memories yet", anchor=False, text_alignment="center")
-        how = "Turn it on above, and what you say about yourself will appear here."
+        how = "Turn memory on above, and what Daybook learns about you appears here."
         if is_on:
-            how = "What you say about yourself will appear here. You can also add a memory above."
+            how = "What Daybook learns about you appears here. You can also add a memory above."
         st.markdown(f":gray[{how}]", text_alignment="center")
 
 

@@ -138,7 +138,7 @@ def _draw(
 ) -> None:
     """Draw the texts of the context. *far*: messages recalled from other conversations; *counted*: the source of the
     token counts."""
-    st.caption(f"Memory: {words.policy_name(policy_named(receipt.policy, None))}. {counted}")
+    st.caption(f"Context: {words.policy_name(policy_named(receipt.policy, None))}. {counted}")
     by_seq = {message.seq: message for message in thread.messages}
     by_id = {message.id: message for message in (*thread.messages, *thread.branch())}
     by_id |= {message_id: message for message_id, (_, message) in far.items()}

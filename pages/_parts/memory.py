@@ -65,7 +65,7 @@ def draw_policy(chat: Chat, thread: Thread | None, first: MemoryPolicy) -> None:
                 "start-anew",
                 _clear,
                 thread,
-                tip="The model starts fresh from here. Your messages stay.",
+                tip="The model starts fresh from here. Your messages are kept.",
             )
 
 
@@ -99,7 +99,7 @@ def draw_meter(chat: Chat, thread: Thread, setup: Setup, plan: ContextPlan | Non
         st.markdown(f"**{words.NEXT_REQUEST}**")
         if plan is None or forecast is None:
             st.caption(
-                "The next request does not fit. Choose another memory setting, choose a model with a larger "
+                "The next request does not fit. Choose another context setting, choose a model with a larger "
                 "context window, or shorten the instructions."
             )
             return
@@ -202,7 +202,7 @@ def _draw_policies(
     policies = {words.policy_name(policy): policy for policy in (*chat.choices.policies(), now)}
     key = key_showing(name, words.policy_name(now))
     st.radio(
-        "Memory in this chat",
+        "Context in this chat",
         list(policies),
         captions=[words.policy_caption(policy) for policy in policies.values()],
         key=key,

@@ -42,7 +42,7 @@ _UNVERIFIED = "This message failed its integrity check and is hidden. Contact yo
 _MORE = '<button class="db-act db-details" aria-expanded="false" aria-label="Details" data-icon="more_horiz"></button>'
 
 _UNANSWERED = (
-    '<details class="db-unanswered"><summary>Not answered, not sent</summary>'
+    '<details class="db-unanswered"><summary>Unanswered - not part of the chat</summary>'
     "No reply was received. Later messages are sent without this one.</details>"
 )
 
@@ -61,7 +61,7 @@ _ENDINGS = {
         ":material/content_cut:",
         "The reply reached its length limit.",
     ),
-    Outcome.STOPPED: _Ending("Stopped", ":material/stop_circle:", "This reply was stopped."),
+    Outcome.STOPPED: _Ending("Stopped", ":material/stop_circle:", "You stopped this reply."),
     Outcome.FAILED: _Ending(
         "Incomplete",
         ":material/cloud_off:",
@@ -78,7 +78,7 @@ _ENDINGS = {
 _NO_ANSWER = _Ending(
     "No answer",
     ":material/cloud_off:",
-    "The model thought, but gave no answer. Its thoughts are saved.",
+    "The model did not answer. Its reasoning is saved.",
 )
 
 
@@ -127,7 +127,7 @@ def prompt(
     """
     text = prompts.as_typed(message.body) if message.is_verified else f"<p>{_UNVERIFIED}</p>"
     edit = _edit(message) if others else ""
-    delete = _act("delete", message, "Delete from here on", "delete") if others else ""
+    delete = _act("delete", message, "Delete this and everything after", "delete") if others else ""
     return (
         f'<div class="db-message{" db-unseen" if is_unseen else ""}" role="group"'
         f' aria-label="Chat message from user">{text}{_UNANSWERED if is_unanswered else ""}</div>'

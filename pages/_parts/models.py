@@ -17,7 +17,7 @@ from services.errors import InstructionsTooLong, PriceUnknown
 _START = "uv run streamlit run streamlit_app.py"
 _CONNECT_LINES = {
     "OpenAI": f"OPENAI_API_KEY=sk-... DAYBOOK_MODEL=gpt-4.1-mini {_START}",
-    "Ollama (the context length is the same on both sides)": (
+    "Ollama (use the same context length in both places)": (
         "OLLAMA_CONTEXT_LENGTH=16384 ollama serve & "
         "OPENAI_BASE_URL=http://localhost:11434/v1 DAYBOOK_MODEL=llama3.1:8b "
         f"DAYBOOK_CONTEXT_TOKENS=16384 {_START}"
@@ -31,7 +31,7 @@ _SOURCES = {
     LimitSource.ENDPOINT: "from the provider",
     LimitSource.LISTED: "from the price list",
     LimitSource.TABLE: "known for this model",
-    LimitSource.GUESS: "a guess",
+    LimitSource.GUESS: "estimated",
 }
 
 
@@ -52,7 +52,11 @@ def line(chat: Chat) -> str:
 def draw_connect_card() -> None:
     """Draw how to connect a better model, unless one is connected."""
     if bootstrap.server_health().model is not ModelState.REMOTE:
-        with st.expander("Demo model: connect a better one", expanded=True, key="connect-model"):
+        with st.expander(
+            "You're using a tiny demo model. Expect poor answers.",
+            expanded=True,
+            key="connect-model",
+        ):
             _draw_connect_lines()
 
 
@@ -64,8 +68,7 @@ def connect_dialog() -> None:
 
 def _draw_connect_lines() -> None:
     st.caption(
-        "A tiny model on this server answers: expect poor answers. To connect a better one, stop Daybook (Ctrl-C) "
-        "and start it with one of these lines:"
+        "To connect a better model, stop Daybook (Ctrl-C) and start it with one of these lines:"
     )
     for name, line in _CONNECT_LINES.items():
         st.markdown(f"**{name}**")

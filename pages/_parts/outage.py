@@ -5,7 +5,7 @@ import streamlit as st
 from pages._parts import browser
 from services import bootstrap
 
-_ABOUT_THE_PAGE = "You see what was loaded last; your drafts are kept. "
+_ABOUT_THE_PAGE = "Showing the last loaded version. Your drafts are kept. "
 
 
 def draw() -> None:

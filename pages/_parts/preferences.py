@@ -123,7 +123,7 @@ def _draw_model_and_memory(person: PersonServices, seen: Preferences) -> Prefere
         chosen = replace(chosen, model=model)
     policies = person.chat.choices.policies()
     policy = st.selectbox(
-        words.DEFAULT_MEMORY,
+        words.DEFAULT_CONTEXT,
         policies,
         index=policies.index(person.chat.choices.usual_policy()),
         format_func=words.policy_line,
@@ -212,7 +212,7 @@ def _source(default: Setup, *, has_own: bool) -> str:
     """Say whose instructions a conversation follows; *default*: its setup without its own."""
     followed = _followed(default, spaces.name(default.space) if default.space else "")
     if has_own:
-        return f"This chat has its own instructions. Without them it would use {followed}."
+        return f"This chat uses its own instructions instead of {followed}."
     return f"Using {followed}."
 
 

@@ -16,7 +16,7 @@ from services.domain import Conversation, Space, SpaceId
 from services.domain.limits import LONGEST_INSTRUCTIONS, LONGEST_SPACE_NAME
 from services.errors import SpaceGone, Stale, Tampered
 
-_ALL, _USUAL, _NO_SPACE = "All chats", "Your default", "None"
+_USUAL, _NO_SPACE = "Your default", "No space"
 
 
 def draw_chooser(every: Sequence[Space], chosen: Space | None, opened: Conversation | None) -> bool:
@@ -24,7 +24,7 @@ def draw_chooser(every: Sequence[Space], chosen: Space | None, opened: Conversat
     listed = spaces.offered(every, chosen.id if chosen else None)
     if not listed:
         return False
-    labels = spaces.by_label(_ALL, listed, words.NEW_SPACE)
+    labels = spaces.by_label(words.ALL_CHATS, listed, words.NEW_SPACE)
 
     def choose(label: str) -> None:
         if label == words.NEW_SPACE:
@@ -34,7 +34,7 @@ def draw_chooser(every: Sequence[Space], chosen: Space | None, opened: Conversat
 
     with row("space-row", gap=None, wrap=False):
         menu(
-            spaces.name(chosen) if chosen else _ALL,
+            spaces.name(chosen) if chosen else words.ALL_CHATS,
             [*labels, words.NEW_SPACE],
             "folder_open" if chosen else "folder",
             "space-chooser",
@@ -90,12 +90,12 @@ def space_dialog(space: Space) -> None:
         st.rerun()
 
 
-@st.dialog("Delete space?", on_dismiss="rerun")
+@st.dialog("Delete space", on_dismiss="rerun")
 @show_errors()
 def delete_dialog(space: Space) -> None:
     """Delete *space* with its notes."""
     name = spaces.name(space)
-    st.markdown(f"Delete “{name}”? Its instructions and notes are deleted. Its chats are kept.")
+    st.markdown(f"Delete “{name}”? Its instructions and notes will be deleted; its chats are kept.")
     if editing.is_confirmed("Delete space", "space-goes"):
         person_services().store.spaces.forget(space.id)
         st.session_state.news = f"“{name}” is deleted. Its chats are kept."
@@ -121,8 +121,8 @@ def move_dialog(conversation: Conversation) -> None:
         )
         if editing.is_submitted("Move"):
             person.store.conversations.move(conversation.id, labels[label])
-            where = f"to “{label}”" if labels[label] else "out of its space"
-            st.session_state.news = f"“{title}” is moved {where}."
+            where = f"moved to “{label}”" if labels[label] else "removed from its space"
+            st.session_state.news = f"“{title}” is {where}."
             st.rerun()
 
 
@@ -142,7 +142,7 @@ def _draw_form(person: PersonServices, space: Space, seen: Space | None) -> None
             key=f"space-instructions-{space.id}",
         )
         policy = st.selectbox(
-            words.DEFAULT_MEMORY,
+            words.DEFAULT_CONTEXT,
             list(policies),
             index=list(policies).index(_policy_name(space)),
             format_func=lambda label: words.policy_line(one) if (one := policies[label]) else label,

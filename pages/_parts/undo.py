@@ -32,7 +32,7 @@ from services.domain import (
 from services.domain.memories import DeletedMemories
 from services.errors import NotFound, Stale, StoreUnavailable
 
-_UNUSED = "Not used for a while"
+_UNUSED = "Chats not used recently"
 _MOST_CHATS, _MOST_SECONDS = 20_000, 3600  # as the database allows
 _SECONDS = 20  # assets/style.css shows the line as long
 
@@ -63,7 +63,7 @@ def messages_dialog(conversation_id: ConversationId, message_id: MessageId) -> N
         raise Stale
     is_all = len(doomed) == len(thread.messages) and not is_held(conversation_id)
     others = len(thread.versions(doomed[0])) > 1
-    rest = " Other versions of this message stay." if others else ""
+    rest = " Other versions are kept." if others else ""
     what = f"**{{}}** will be deleted: this message and everything after it.{rest}"
     if is_all:
         what = "This is the whole chat: the chat will be deleted."
@@ -99,12 +99,12 @@ def chats_dialog() -> None:
     """Delete all conversations, or those that were not used for some days."""
     recent = find_person().store.conversations.recent
     doomed = [*recent(_MOST_CHATS), *recent(_MOST_CHATS, is_archived=True)]
-    if st.radio("Which", [_UNUSED, "All of them"], key="which-chats") == _UNUSED:
+    if st.radio(words.DELETE, [_UNUSED, words.ALL_CHATS], key="which-chats") == _UNUSED:
         days = st.number_input("Days", 1, 3650, 90, key="unused-days")
         since = datetime.now(UTC) - timedelta(days=days)
         doomed = [one for one in doomed if one.updated_at < since]
     if not doomed:
-        st.markdown("There are no such chats.")
+        st.markdown("No chats match.")
         return
     count = words.count(len(doomed), "chat")
     st.markdown(
@@ -121,7 +121,7 @@ def _is_confirmed(thread: Thread, doomed: Sequence[Message], what: str) -> bool:
     count = words.count(thread.count(doomed), "message")
     st.markdown(what.format(count))
     st.caption(
-        "Memories noted from them and a summary of them are deleted too. You can undo this for 20 seconds."
+        "Memories and the summary based on them are deleted too. You can undo this for 20 seconds."
     )
     # the key holds the number: a confirmation of fewer messages does not count
     return editing.is_confirmed(f"Delete {count}", f"delete-{len(doomed)}")

@@ -34,7 +34,7 @@ def draw_field(conversation_id: ConversationId, message: Message) -> None:
         label = "Edit message" if is_prompt else "Edit reply"
         st.text_area(label, message.body, height="content", key=key, label_visibility="collapsed")
         if not is_prompt:
-            st.caption("Saved as a new version. Later messages stay with the version before.")
+            st.caption("Saved as a new version. Later messages stay with the previous version.")
         with right_row():
             st.form_submit_button(
                 "Send" if is_prompt else words.SAVE,
@@ -50,7 +50,9 @@ def choices(chat: Chat) -> Mapping[str, str | MemoryPolicy]:
     """Return the models and policies by which a reply can be regenerated, by their labels."""
     names = [offer.info.name for offer in chat.choices.models]
     models = {name: name for name in names} if len(names) > 1 else {}
-    policies = {f"{words.MEMORY}: {words.policy_name(one)}": one for one in chat.choices.policies()}
+    policies = {
+        f"{words.CONTEXT}: {words.policy_name(one)}": one for one in chat.choices.policies()
+    }
     return {**models, **policies}
 
 

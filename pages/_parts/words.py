@@ -21,6 +21,7 @@ from services.domain.accounts import Limit
 from services.errors import AppError, Cap, OverBudget
 
 # buttons and menus
+ALL_CHATS = "All chats"
 ADD, CANCEL, DISMISS, SAVE = "Add", "Cancel", "Dismiss", "Save"
 ARCHIVE, UNARCHIVE, DELETE = "Archive", "Unarchive", "Delete"
 EDIT, MOVE, RENAME, UNDO = "Edit", "Move to space", "Rename", "Undo"
@@ -35,7 +36,8 @@ CHAT_NOTES, SPACE_NOTES = "Chat notes", "Space notes"
 CONTEXT_USED, NEXT_REQUEST = "Context used for this reply", "Next request"
 INSTRUCTIONS, CUSTOM_INSTRUCTIONS = "Instructions", "Custom instructions"
 NO_INSTRUCTIONS = "No instructions"
-MEMORY, PREFERENCES, SIGN_IN = "Memory", "Preferences", "Sign in"
+CONTEXT, MEMORY = "Context", "Memory"
+PREFERENCES, SIGN_IN = "Preferences", "Sign in"
 SUMMARY, USAGE, ADMIN, USERS, SETTINGS = "Summary", "Usage", "Admin", "Users", "Settings"
 YOUR_DATA, DELETE_CHATS = "Your data", "Delete chats"
 NEW_CHAT, NEW_SPACE, EDIT_SPACE = "New chat", "New space", "Edit space"
@@ -47,7 +49,7 @@ INPUT_TOKENS, OUTPUT_TOKENS, MODEL, TODAY = "Input tokens", "Output tokens", "Mo
 COST, MESSAGES, COST_TODAY, USER = "Cost", "Messages", "Cost today", "User"
 COST_THIS_MONTH, MESSAGES_THIS_MONTH = "Cost this month", "Messages this month"
 DAILY_LIMIT, MONTHLY_LIMIT, LAST_ACTIVE = "Daily limit", "Monthly limit", "Last active"
-DEFAULT_MEMORY, RECENT_MESSAGES = "Default memory for new chats", "Number of recent messages"
+DEFAULT_CONTEXT, RECENT_MESSAGES = "Default context for new chats", "Number of recent messages"
 
 
 class _PolicyText(NamedTuple):
@@ -67,9 +69,9 @@ POLICIES: Mapping[type[MemoryPolicy], _PolicyText] = {
 LIMIT_NAMES = {  # of the fields of Limits
     "daily_cap_micro": DAILY_LIMIT,
     "monthly_cap_micro": MONTHLY_LIMIT,
-    "daily_cap_tokens": "Tokens a day",
-    "max_per_minute": "Messages a minute",
-    "max_open": "Replies at once",
+    "daily_cap_tokens": "Tokens per day",
+    "max_per_minute": "Messages per minute",
+    "max_open": "Simultaneous replies",
 }
 LIMITS = {
     Cap.DAILY: "Today's budget",
@@ -194,7 +196,13 @@ def sentence(error: AppError, now: datetime | None = None) -> str:
 
 
 def resets(cap: Cap, now: datetime | None = None) -> str:
-    """`Resets at 02:00 (your time)`; empty for limits on the rate."""
+    """`Resets at 02:00, your time`; empty for limits on the rate."""
+    when = reset_time(cap, now)
+    return f"Resets {when}, your time" if when else ""
+
+
+def reset_time(cap: Cap, now: datetime | None = None) -> str:
+    """`at 02:00`, `on 1 Dec at 02:00`, in the browser's time zone; empty for limits on the rate."""
     resets_at = cap.resets_at(now or datetime.now(UTC))
     if resets_at is None:
         return ""
@@ -203,7 +211,7 @@ def resets(cap: Cap, now: datetime | None = None) -> str:
     when = f"at {format_time(here, 'short', tzinfo=zone, locale=locale)}"
     if cap not in (Cap.DAILY, Cap.DAILY_TOKENS):
         when = f"on {format_skeleton('MMMd', here, tzinfo=zone, locale=locale)} {when}"
-    return f"Resets {when} (your time)"
+    return when
 
 
 def used_of(limit: Limit) -> str:

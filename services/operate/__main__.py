@@ -163,7 +163,7 @@ def demo(seed: int) -> None:
     chosen = settings.read()
     with _database(chosen) as connection:
         email, password = fill(connection, _root_keys(chosen), seed)
-    click.echo(f"The demo is there. Sign in as {email} with the password {password}")
+    click.echo(f"Demo data created. Sign in as {email} with the password {password}")
 
 
 @operate.command()

@@ -148,7 +148,7 @@ def judge_sign_up(auth: AuthSettings | int) -> Finding:
             return Mark.NOTE, f"closed to new accounts, unless you allow them under {_SIGN_IN}"
         case AuthSettings(mailer_autoconfirm=False):
             return Mark.NOTE, (
-                "addresses are confirmed by e-mail, which Supabase's own server sends to its team only: "
+                "addresses are confirmed by email, which Supabase's own server sends to its team only: "
                 f"set up SMTP, or switch off Confirm email under {_SIGN_IN}"
             )
         case _:

@@ -9,9 +9,9 @@ from playwright.sync_api import expect
 def look_after(admin, maya):
     """Look at each tab; then change a limit of *maya*, suspend her, restore her, and find all that in the audit."""
     for tab, content in (
-        ("Models", "Price of"),
+        ("Models", "Price for"),
         ("Sign-ups", "Create invitation"),
-        ("Settings", "Limits of new users"),
+        ("Settings", "Limits for new users"),
         ("Health", "API and network"),
     ):
         admin.page.get_by_role("tab", name=tab).click()

@@ -101,7 +101,7 @@ def test_whoever_is_signed_out_meets_no_barrier(person, size):
     expect(maya.page.locator("form[action='/account']")).to_be_visible()
     look.at("create account")
     for reason, words in (
-        ("wrong", "Wrong e-mail or password"),
+        ("wrong", "Wrong email or password"),
         ("weak", "At least"),
         ("confirm", "Confirm your"),
     ):
@@ -443,7 +443,7 @@ def test_what_escape_closes_it_closes_alone(maya):
     maya.hears("word20")
 
     maya.page.keyboard.press("Escape")
-    maya.sees("This reply was stopped.")
+    maya.sees("You stopped this reply.")
 
 
 # --- by ear -------------------------------------------------------------------------------------
@@ -481,7 +481,7 @@ def test_screen_readers_hear_that_a_reply_comes_and_ends(maya, model):
     maya.asks(f"Go on {FOR_EVER}")
     maya.hears("word3")
     maya.stops()
-    hears_aloud("A reply is coming.", "This reply was stopped.")
+    hears_aloud("A reply is coming.", "You stopped this reply.")
 
 
 def test_that_a_reply_is_tried_again_is_heard(maya, model):

@@ -38,11 +38,11 @@ def test_data_is_exported_and_deleted_with_the_account(app, person):
     other.asks(f"Go on. {FOR_EVER}")
     other.hears("word2")
     form = maya.page.locator('form[action="/account/end"]')
-    form.get_by_label("Your e-mail").fill(maya.email)
+    form.get_by_label("Your email").fill(maya.email)
     form.get_by_label("Password").fill("not my password")
     form.get_by_role("button").click()
-    maya.sees("Wrong e-mail or password.")
-    form.get_by_label("Your e-mail").fill(maya.email)
+    maya.sees("Wrong email or password.")
+    form.get_by_label("Your email").fill(maya.email)
     form.get_by_label("Password").fill(PASSWORD)
 
     def answer_late(route):

@@ -57,7 +57,7 @@ def test_messages_are_edited_regenerated_deleted_and_restored(person):
     other = maya.new_tab()
     other.visit(f"/?c={maya.conversation_id}")
     other.hears_all_of("Ferns, of course.")
-    page.get_by_role("button", name="Delete from here on").last.click()
+    page.get_by_role("button", name="Delete this and everything after").last.click()
     maya.sees("2 messages will be deleted")
     maya.dialog.get_by_role("button", name="Delete 2 messages").click()
     expect(maya.dialog).to_have_count(0)

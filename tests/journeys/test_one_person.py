@@ -37,7 +37,7 @@ def test_a_day(person, model):
     maya.asks(f"And more {FOR_EVER}")
     maya.hears("word2")
     maya.stops()
-    maya.sees("This reply was stopped.")
+    maya.sees("You stopped this reply.")
     model.wait_until(lambda server: server.requests[-1].end == "left")
 
     maya.begins_a_new_chat()
@@ -91,7 +91,7 @@ def test_a_day_on_a_phone(person):
     assert all(box["width"] >= 32 for box in boxes)
     maya.page.reload()
     maya.stops()
-    maya.sees("This reply was stopped.")
+    maya.sees("You stopped this reply.")
 
     maya.page.get_by_test_id("stHeader").get_by_role("button", name="New chat").tap()
     expect(maya.messages).to_have_count(0)

@@ -135,7 +135,7 @@ def test_invited_user_signs_up_by_the_link(person):
     admin.signs_in()
     admin.visit("/admin?tab=Sign-ups")
     admin.page.get_by_text("By invitation", exact=True).click()
-    admin.page.get_by_label("E-mail (optional)").fill(ada.email)
+    admin.page.get_by_label("Email (optional)").fill(ada.email)
     admin.page.get_by_role("button", name="Create invitation").click()
     link = admin.page.locator(".st-key-invitation-link code")
     expect(link).to_contain_text(f"{admin.url}/?invite=")

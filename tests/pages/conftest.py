@@ -99,7 +99,9 @@ def messages(app):
 
 def unanswered(app):
     """The prompts that are said to have no reply, as HTML."""
-    return [each for each in _PROMPT.findall(html(app)) if "Not answered, not sent" in each]
+    return [
+        each for each in _PROMPT.findall(html(app)) if "Unanswered - not part of the chat" in each
+    ]
 
 
 _PROMPT = re.compile('<div class="db-message.*?>(.*?)</div><div class="db-acts')

@@ -1,5 +1,6 @@
 """The admin page: totals, for admins alone."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -138,7 +139,7 @@ def test_limits_of_a_user_are_changed(open_user, ruth, jonas):
     app = open_user()
 
     field(app, "Daily limit ($)").set_value(2.5)
-    field(app, "Tokens a day").set_value(50_000)
+    field(app, "Tokens per day").set_value(50_000)
     app.button[[one.label for one in app.button].index("Save")].click().run()
 
     changed = {"daily_cap_micro": 2_500_000, "daily_cap_tokens": 50_000}
@@ -149,8 +150,10 @@ def test_limits_of_a_user_are_changed(open_user, ruth, jonas):
 def test_limits_say_when_they_reset(open_tab, open_user, place):
     app = open_user() if place == "Users" else open_tab(place)
 
-    (resets,) = [one.value for one in app.caption if "A day: Resets " in one.value]
-    assert resets.count("(your time)") == 2
+    (resets,) = [one.value for one in app.caption if "Daily limits reset " in one.value]
+    assert re.search(
+        r"Daily limits reset at \S+, monthly limits on .+ at \S+, your time\.$", resets
+    )
 
 
 def test_shared_limit_says_when_it_resets(open_tab, ruth):
@@ -176,7 +179,7 @@ def test_limit_on_cost_is_not_emptied(open_user, ruth):
 def test_counts_are_whole_numbers(open_user):
     app = open_user()
 
-    counts = [field(app, "Messages a minute"), field(app, "Replies at once")]
+    counts = [field(app, "Messages per minute"), field(app, "Simultaneous replies")]
 
     assert [(count.value, count.step, count.proto.format) for count in counts] == [
         (20, 1, "%d"),
@@ -197,9 +200,9 @@ def test_number_out_of_bounds_is_refused(open_tab, ruth):
 def test_limit_on_tokens_is_lifted(open_user, ruth, jonas):
     ruth.administration.users[0] = replace(jonas, daily_cap_tokens=50_000)
     app = open_user()
-    assert field(app, "Tokens a day").value == 50_000
+    assert field(app, "Tokens per day").value == 50_000
 
-    field(app, "Tokens a day").set_value(None)
+    field(app, "Tokens per day").set_value(None)
     app.button[[one.label for one in app.button].index("Save")].click().run()
 
     assert ruth.administration.changed == [("limits", jonas.user_id, {"daily_cap_tokens": None})]
@@ -269,7 +272,7 @@ def test_several_suspended_users_are_restored(open_tab, ruth, jonas):
 
 def test_user_is_deleted_once_the_address_is_typed(open_user, ruth, jonas):
     app = pressed(open_user(), "delete-user")
-    assert "nobody can restore them" in "".join(each.value for each in app.markdown)
+    assert "will be permanently deleted" in "".join(each.value for each in app.markdown)
 
     app = pressed(in_dialog(app, delete_dialog, jonas), "danger-delete-user")
     assert ruth.administration.changed == []
@@ -286,16 +289,20 @@ def test_overview_shows_usage_and_costs_of_everybody(open_tab, ruth):
 
     numbers = {metric.label: metric.value for metric in app.metric}
     assert (numbers["Cost today"], numbers["Cost this month"]) == ("$0.0008", "$0.0104")
-    assert (numbers["Active users"], numbers["Messages"], numbers["Failed"]) == ("3", "40", "2")
-    assert numbers["First token, median"] == "180 ms"
-    assert numbers["First token, slowest 5 %"] == "1.2 s"
+    assert (numbers["Active users"], numbers["Messages"], numbers["Failed replies"]) == (
+        "3",
+        "40",
+        "2",
+    )
+    assert numbers["Time to first token (median)"] == "180 ms"
+    assert numbers["Time to first token (95th percentile)"] == "1.2 s"
     assert ruth.administration.asked == [("usage", None)]
 
 
 def test_settings_change_what_differs(open_tab, ruth):
     app = open_tab("Settings")
 
-    field(app, "Replies at once").set_value(2)
+    field(app, "Simultaneous replies").set_value(2)
     app.button[[one.label for one in app.button].index("Save")].click().run()
     field_of_all = [one for one in app.number_input if one.label == "Monthly limit ($)"][-1]
     field_of_all.set_value(50.0)
@@ -361,7 +368,7 @@ def test_audit_says_who_changed_what(open_tab, ruth):
     rows = open_tab("Audit").dataframe[0].value.to_dict("records")
 
     assert [(row["Action"], row["Change"]) for row in rows] == [
-        ("Limits changed", "Daily limit: $1.00 → $2.50; Tokens a day: none → 9,000"),
+        ("Limits changed", "Daily limit: $1.00 → $2.50; Tokens per day: none → 9,000"),
         ("Access changed", "Suspended: no → yes"),
         ("Model changed", "Model: gpt-5; Offered: yes → no"),
     ]
@@ -412,9 +419,9 @@ def test_health_shows_each_part(open_tab, ruth, monkeypatch):
 
     shown = {metric.label: metric.value for metric in app.metric}
     assert (shown["Database"], shown["API and network"]) == ("3 ms", "12 ms")
-    assert shown["Rows in one answer"] == "500"
-    assert (shown["Last calls"], shown["Failed"]) == ("2", "1")
-    assert shown["First token, median"] == "120 ms"
+    assert shown["Max rows per response"] == "500"
+    assert (shown["Recent calls"], shown["Failed replies"]) == ("2", "1")
+    assert shown["Time to first token (median)"] == "120 ms"
     assert shown["Last error"].startswith("ModelUnavailable, ")
     assert not app.warning
 
@@ -427,7 +434,7 @@ def test_health_of_models_is_shown_without_a_database(open_tab, ruth, monkeypatc
 
     app = open_tab("Health")
 
-    assert {"Version", "Last calls"} <= {metric.label for metric in app.metric}
+    assert {"Version", "Recent calls"} <= {metric.label for metric in app.metric}
     assert [error.value for error in app.error] == [StoreUnavailable.public]
 
 

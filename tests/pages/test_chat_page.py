@@ -99,7 +99,7 @@ def test_prompt_over_budget_returns_to_the_composer(open_app, maya, database):
     [warning] = app.warning
     assert re.fullmatch(
         r"Not enough of today's budget left: a short reply could cost \\\$0\.\d+, under \\\$0\.0001 is left\. "
-        r"Resets at 00:00 \(your time\)\.",
+        r"Resets at 00:00, your time\.",
         warning.value,
     )
     assert "An admin can raise the limit." in [caption.value for caption in app.caption]
@@ -302,7 +302,7 @@ def test_failed_model_is_reported_with_retry(open_app, maya, model):
 @pytest.mark.parametrize(
     ("outcome", "sentence"),
     [
-        (Outcome.STOPPED, "This reply was stopped."),
+        (Outcome.STOPPED, "You stopped this reply."),
         (Outcome.FAILED, "The model did not finish this reply. The partial reply is saved."),
         (Outcome.INTERRUPTED, "The server stopped during this reply. The partial reply is saved."),
     ],
@@ -436,7 +436,7 @@ def test_stop_ends_the_reply_and_keeps_what_was_said(open_app, maya, database):
     app.button(key="stop").click().run()
 
     assert said(app) == ["When?", "Prune"]
-    assert "This reply was stopped." in [caption.value for caption in app.caption]
+    assert "You stopped this reply." in [caption.value for caption in app.caption]
     assert "stop" not in [button.key for button in app.button]
 
 
@@ -692,7 +692,7 @@ def test_reply_is_regenerated_by_another_model_for_once(open_app, database, mode
     regenerated(app, database.thread(garden).messages[3], "large")
     assert said(app) == ["Shade?", "Ferns.", "Sun?", "Hostas."]
 
-    regenerated(app, database.thread(garden).messages[1], "Memory: Everything")
+    regenerated(app, database.thread(garden).messages[1], "Context: Everything")
     assert said(app) == ["Shade?", "Prune in March."]
     conversation = database.thread(garden).conversation
     assert (conversation.model, conversation.policy) == (None, Window())

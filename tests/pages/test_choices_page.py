@@ -81,7 +81,7 @@ def test_guessed_limit_is_marked(open_app, database, model, garden):
 
     app = open_app(maya, c=str(garden))
     models = picker(app)
-    limits = "400,000 tokens (a guess), replies up to 4,000 (set by your admin)"
+    limits = "400,000 tokens (estimated), replies up to 4,000 (set by your admin)"
     assert models.proto.captions[1] == f"{limits} · price unknown"
     assert "is unknown" not in captions(app)
 

@@ -95,9 +95,9 @@ def test_all_chats_are_deleted_and_restored(open_data, database):
     database.hold("Garden", "One", "Two")
     database.conversations.archive(database.hold("Pond", "Three", "Four"))
     app = pressed(open_data(), "delete-chats")
-    assert "There are no such chats." in said(app)
+    assert "No chats match." in said(app)
 
-    in_dialog(app, chats_dialog).radio(key="which-chats").set_value("All of them").run()
+    in_dialog(app, chats_dialog).radio(key="which-chats").set_value("All chats").run()
     pressed(in_dialog(app, chats_dialog), "danger-delete-2")
     assert titles(database) == titles(database, is_archived=True) == set()
 

@@ -298,7 +298,7 @@ def test_memory_is_switched_on_and_off(open_app, maya, was_on):
     app.toggle(key="keeps-facts").set_value(not was_on).run()
 
     assert maya.store.profile.preferences().keeps_facts is not was_on
-    assert ("Nothing is saved." in "\n".join(lines(app))) is was_on
+    assert ("Nothing new is remembered" in "\n".join(lines(app))) is was_on
     assert texts(maya) == ["Has a dog."]
 
 
@@ -319,7 +319,7 @@ def test_search_of_other_conversations_is_switched_on(open_app, maya):
     app.toggle(key="recalls-elsewhere").set_value(True).run()
 
     assert maya.store.profile.preferences().recalls_elsewhere is True
-    assert "Chats in a space are only searched from that space." in captions(app)
+    assert "Chats in a space are used only within that space." in captions(app)
 
 
 def test_facts_are_drawn_fifty_at_a_time(open_app, maya):

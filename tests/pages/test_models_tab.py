@@ -90,7 +90,7 @@ def test_refused_change_of_a_model_says_why(open_tab, ruth):
 
 def test_rule_for_unknown_prices_is_chosen(open_tab, ruth):
     app = open_tab()
-    assert "their use is free" in "".join(warnings(app))
+    assert "counts as free" in "".join(warnings(app))
 
     app.radio[0].set_value(True).run()
 

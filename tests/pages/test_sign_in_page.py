@@ -96,8 +96,8 @@ def test_query_is_escaped_in_the_form(open_app):
 @pytest.mark.parametrize(
     ("reason", "sentence"),
     [
-        ("wrong", "Wrong e-mail or password."),
-        ("taken", "This e-mail already has an account. Sign in instead."),
+        ("wrong", "Wrong email or password."),
+        ("taken", "This email already has an account. Sign in instead."),
         ("weak", "Choose a password of 12 to 72 characters that is not easy to guess."),
         ("weak&why=length", "Choose a longer password."),
         (

@@ -79,7 +79,7 @@ def test_refused_invitation_keeps_the_address(open_tab, ruth):
 
     app = invite(open_tab(), "omar")
 
-    assert "not a valid e-mail" in "".join(warnings(app))
+    assert "not a valid email" in "".join(warnings(app))
     assert app.text_input(key="invitation-email").value == "omar"
     assert links(app) == []
 

@@ -384,7 +384,7 @@ def test_deleting_a_space_keeps_conversations_and_deletes_notes(open_app, maya, 
     app = edit(open_app(maya, s=str(latin.id), c=str(garden)), maya, latin)
 
     press_in_dialog(app, latin, "Delete")
-    asked = [text.value for text in app.markdown if "Its chats are kept" in text.value]
+    asked = [text.value for text in app.markdown if "its chats are kept" in text.value]
     assert len(asked) == 1
     press_in_dialog(app, latin, "Cancel", delete_dialog)
     assert maya.store.spaces.all() == (latin,)
@@ -420,8 +420,8 @@ def move(app, conversation, label):
 def test_conversation_moves_into_a_space_and_out(open_app, maya, latin, garden, database):
     make(maya, "Old", is_archived=True)
     app = chosen(open_app(maya, c=str(garden)), garden, "Move to space")
-    assert app.selectbox(key="move-to").options == ["None", "Latin"]
-    assert app.selectbox(key="move-to").value == "None"
+    assert app.selectbox(key="move-to").options == ["No space", "Latin"]
+    assert app.selectbox(key="move-to").value == "No space"
 
     move(app, database.thread(garden).conversation, "Latin")
     assert database.thread(garden).conversation.space_id == latin.id
@@ -430,9 +430,9 @@ def test_conversation_moves_into_a_space_and_out(open_app, maya, latin, garden, 
 
     menu_above(app, "Move to space")
     assert app.selectbox(key="move-to").value == "Latin"
-    move(app, database.thread(garden).conversation, "None")
+    move(app, database.thread(garden).conversation, "No space")
     assert database.thread(garden).conversation.space_id is None
-    assert toasts(app) == ["“Garden” is moved out of its space."]
+    assert toasts(app) == ["“Garden” is removed from its space."]
     assert "space-sign" not in keys(app)
 
 
@@ -484,5 +484,5 @@ def test_instructions_dialog_names_their_source(open_app, maya, latin, garden):
 
     maya.database.conversations.set_instructions(garden, "Answer in verse.")
     app = menu_above(open_app(maya, c=str(garden)), "Instructions")
-    assert "Without them it would use the instructions of the space" in captions(app)
+    assert "its own instructions instead of the instructions of the space" in captions(app)
     assert app.button(key="use-my-own").label == "Reset to the space's"

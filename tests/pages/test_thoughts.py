@@ -60,7 +60,7 @@ def test_thoughts_without_an_answer_offer_retry(open_chat):
 
     assert texts(app.chat_message[0]) == ["Hm."]
     assert app.button(key="retry").label == "Retry"
-    assert "Its thoughts are saved" in captions(app)
+    assert "Its reasoning is saved" in captions(app)
     assert not unanswered(app)
     copies = [each for each in app.get("html") if "data-copy" in each.proto.body]
     assert len(copies) == 1, "of the prompt"

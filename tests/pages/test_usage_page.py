@@ -41,7 +41,7 @@ def test_usage_is_shown_by_chat_and_purpose(open_usage, database):
         ("Deleted and temporary chats", 2),
     ]
     (replies,) = purposes
-    assert (replies["Used for"], replies["Requests"]) == ("Replies", 4)
+    assert (replies["By purpose"], replies["Requests"]) == ("Replies", 4)
     assert replies["Input tokens"] == 4 * USAGE.prompt
     assert replies["Cost"] == 4 * COST_MICRO / 1_000_000
 

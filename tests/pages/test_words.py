@@ -53,12 +53,12 @@ def test_price_has_no_trailing_zeros():
         (
             Cap.DAILY,
             "Not enough of today's budget left: a short reply could cost $0.15, $0.13 is left. "
-            "Resets at 05:30 (your time).",
+            "Resets at 05:30, your time.",
         ),
         (
             Cap.MONTHLY,
             "Not enough of this month's budget left: a short reply could cost $0.15, $0.13 is left. "
-            "Resets on 1 Dec at 05:30 (your time).",
+            "Resets on 1 Dec at 05:30, your time.",
         ),
         (Cap.OPEN_TURNS, OverBudget(Cap.OPEN_TURNS).public),
     ],

@@ -15,12 +15,14 @@ SENTENCES = [
     ),  # for the model
     *ROOT.glob("services/store/**/*.py"),
     *ROOT.glob("services/web/*.py"),
+    *ROOT.glob("pages/_admin/*.py"),
     ROOT / "services" / "errors.py",
 ]
 OLD = re.compile(
     r"anew\b|\bin pencil\b|brought back|word for word|take it away|sealed|conversation|\bfacts?\b|\boperator\b"
     r"|destroyed|fresh page|could not be verified|behind Daybook|what the model (saw|sees|is told|remembers)"
-    r"|broke off|\bturns\b|memory policy",
+    r"|broke off|\bturns\b|memory policy|\be-mail|for good\b|\bat the provider\b|\ba guess\b|\bthoughts\b.*saved"
+    r"|limits? of (all|new) users|\(your time\)",
     re.IGNORECASE,
 )
 TERMS = {
