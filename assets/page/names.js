@@ -4,7 +4,14 @@
 const JOINER = "\u2060";
 const RAW = [":material/", "\\\\", JOINER].map((part) => `[aria-label*="${part}"]`).join();
 
+// "Press Ctrl+Enter to submit form", of which only the text changes while one types
+const HINT = /^Press (.+) to (submit form|apply)$/;
+
 daybook.onDraw(() => {
+  for (const hint of document.querySelectorAll('[data-testid="InputInstructions"] > *')) {
+    const [, keys] = hint.textContent.match(HINT) ?? [];
+    if (keys) hint.textContent = `${keys} to ${hint.closest(".st-key-edit-prompt") ? "send" : "save"}`;
+  }
   for (const toast of document.querySelectorAll('[data-testid="stToast"]:not([aria-label])')) {
     toast.removeAttribute("aria-labelledby");
     toast.setAttribute("aria-label", toast.innerText);

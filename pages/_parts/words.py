@@ -77,7 +77,7 @@ LIMITS = {
     Cap.DAILY: "Today's budget",
     Cap.MONTHLY: "This month's budget",
     Cap.DAILY_TOKENS: "Today's token limit",
-    Cap.DEPLOYMENT: "This month's shared budget",
+    Cap.DEPLOYMENT: "Shared monthly budget",
 }
 
 MILLION = 1_000_000

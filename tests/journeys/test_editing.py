@@ -25,6 +25,7 @@ def test_messages_are_edited_regenerated_deleted_and_restored(person):
 
     page.keyboard.press("Enter")
     field.fill("Half shade? [[tokens=30 rate=12]]")
+    expect(page.get_by_text("Ctrl+Enter to send", exact=True)).to_be_visible()
     page.keyboard.press("Control+Enter")
     maya.hears("word5")
     expect(maya.messages.filter(has_text="Sun?")).not_to_be_visible()

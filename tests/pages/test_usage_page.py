@@ -108,7 +108,7 @@ def test_shared_limit_that_is_near_is_told(open_usage, database):
 
     database.ledger.deployment_share = 1.0
 
-    assert "This month's shared budget is used up. Resets on" in captions(open_usage())
+    assert "Shared monthly budget is used up. Resets on" in captions(open_usage())
 
 
 def test_days_without_usage_say_so(open_usage, database):
@@ -150,7 +150,7 @@ def test_download_has_the_chosen_days(open_usage, database):
         ({"daily_tokens": 100, "tokens_today": 95}, "Today's token limit is nearly used up: 95 of"),
         (
             {"deployment_share": 0.95},
-            "This month's shared budget is nearly used up: 95 %. Resets on",
+            "Shared monthly budget is nearly used up: 95 %. Resets on",
         ),
     ],
 )
