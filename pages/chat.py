@@ -57,7 +57,7 @@ with show_errors():
         conversation.name_tab(person, held, thread)
         head = conversation.draw_title(thread)
         with st.container(gap="small", key="thread"):
-            layout = conversation.lay_out(thread)
+            layout = conversation.lay_out(thread, plan)
             deferred(
                 layout.top,
                 partial(

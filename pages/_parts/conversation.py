@@ -37,6 +37,7 @@ _NOTHING_KEPT = (
 )
 _IN_VIEW = 3  # exchanges that are drawn before those above them
 _DRAWN = 20  # messages at once: a browser takes seconds for hundreds
+_DRAWN_TO_LINE = 30  # where the context starts between these and those above: its line is drawn
 
 
 Exchange = list[Message]  # a prompt and its replies
@@ -153,14 +154,14 @@ def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Threa
     menu("Chat options", actions, "more_horiz", _MENU, lambda label: actions[label]())
 
 
-def lay_out(thread: Thread) -> Layout:
+def lay_out(thread: Thread, plan: ContextPlan | None) -> Layout:
     """Return containers for the messages.
 
     What was there when the conversation was opened shares two of them, for each takes a browser time. A prompt that is
     sent later and its reply keep theirs from the run in which it was sent, so that nothing moves when the reply is stored.
     """
     branch = thread.branch()
-    first = _first_drawn(thread, len(branch))
+    first = _first_drawn(thread, branch, plan)
     exchanges: list[Exchange] = []
     for message in branch[first:]:
         if message.role is Role.USER or not exchanges:
@@ -299,15 +300,18 @@ def note_read(person: PersonServices, thread: Thread) -> None:
             person.store.conversations.mark_read(thread)
 
 
-def _first_drawn(thread: Thread, count: int) -> int:
-    """Return the index in the branch of *count* messages at which the page begins.
+def _first_drawn(thread: Thread, branch: tuple[Message, ...], plan: ContextPlan | None) -> int:
+    """Return the index in *branch* at which the page begins: a little earlier where that shows the context's start.
 
     It changes rarely: elements that keep their place need not be drawn again.
     """
-    key = _drawn_key(thread)
+    key, count = _drawn_key(thread), len(branch)
     first, limit = st.session_state.get(key, (0, -1))
     if not first < count <= limit:
-        _draw_from(thread, count, count - _DRAWN)
+        begin = count - _DRAWN
+        before_view = sum(1 for message in branch if plan and message.seq <= plan.start_seq)
+        is_near = count - _DRAWN_TO_LINE <= before_view < begin
+        _draw_from(thread, count, before_view if is_near else begin)
     return st.session_state[key][0]
 
 

@@ -144,7 +144,7 @@ def _draw_limits(person: PersonServices, now: Preferences, chosen: Preferences) 
         now.window_messages,
         (2, LARGEST_WINDOW, 2),
         words.number(person.chat.choices.window_messages),
-        f"Used by “{words.policy_name(Window())}”.",
+        f"“{words.policy_name(Window())}” sends so many, and up to half as many more.",
     )
     context_tokens = _draw_number(
         "context-tokens",

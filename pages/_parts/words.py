@@ -59,7 +59,7 @@ class _PolicyText(NamedTuple):
 
 POLICIES: Mapping[type[MemoryPolicy], _PolicyText] = {
     Full: _PolicyText("Everything", "Sends the whole chat; tells you when it is full"),
-    Window: _PolicyText("Recent only", "Sends the last {count} messages"),
+    Window: _PolicyText("Recent only", "Sends the last {least} to {most} messages"),
     Summary: _PolicyText("Auto-summary", "Recent messages plus a summary of older ones"),
     Retrieval: _PolicyText(
         "Smart recall", "Recent messages plus older ones related to your question"
@@ -91,8 +91,10 @@ def policy_name(policy: MemoryPolicy) -> str:
 
 
 def policy_caption(policy: MemoryPolicy) -> str:
-    count = number(policy.messages) if isinstance(policy, Window) else ""
-    return POLICIES[type(policy)].caption.format(count=count)
+    caption = POLICIES[type(policy)].caption
+    if isinstance(policy, Window):
+        return caption.format(least=number(policy.messages), most=number(policy.most_messages))
+    return caption
 
 
 def policy_line(policy: MemoryPolicy) -> str:

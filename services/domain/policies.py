@@ -13,10 +13,18 @@ class Full:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The last *messages* messages, in whole pairs."""
+    """The last messages, in whole pairs: *messages*, and up to half as many more.
+
+    Beyond `most_messages` the window is trimmed to *messages*, so that the prompts between two trims begin alike.
+    """
 
     messages: int = 20
     name: Literal["window"] = "window"
+
+    @property
+    def most_messages(self) -> int:
+        """The messages above which the window is trimmed: half as many more, rounded up to whole pairs."""
+        return self.messages + -(-self.messages // 4) * 2
 
 
 @dataclass(frozen=True, slots=True)

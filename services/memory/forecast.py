@@ -151,6 +151,10 @@ class CalibratedCounter:
     def bound(self, text: str) -> int:
         return self._base.bound(text)
 
+    @property
+    def uncalibrated(self) -> KindCounter:
+        return self._base
+
 
 def learn(
     calibration: Calibration, before: CountedCall | None, call: CountedCall, counter: KindCounter

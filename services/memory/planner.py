@@ -10,8 +10,9 @@ A policy chooses from the past and the planner packs it, so all policies share t
 * The plan fits: prompt and longest reply together stay within the context window. The prompt leaves some of the
   window free, and the reply may have all that the prompt's upper bound leaves, up to the model's limit.
 * Providers cache a prompt by its prefix, so the verbatim messages begin at a stored place and only grow, until the
-  budget overflows; then they are trimmed to two thirds of the budget. The caller stores `ContextPlan.start_seq` and
-  `prefix_seq` and passes them to the next plan: the same rows then give the same bytes on any process.
+  budget overflows; then they are trimmed to two thirds of the budget. Window is also trimmed to its number of
+  messages, once half as many more are shown. The caller stores `ContextPlan.start_seq` and `prefix_seq` and passes
+  them to the next plan: the same rows then give the same bytes on any process.
 """
 
 from collections.abc import Sequence
@@ -44,7 +45,7 @@ from services.memory.prompt_cache import extend_prefix, rebuild_prefix
 from services.memory.tokens import TokenCounter
 
 _TRIM_TO_PERCENT = 67  # the deepest trim at which the mean context stays above four fifths
-_FACTS_PERCENT = 10  # of the prompt's tokens, at most
+_FACTS_PERCENT = 10  # of the prompt's tokens, at most, before anything is learned of the model
 _UNDERCOUNT_PERCENT = 120  # of an estimate, that ordinary text does not exceed (tokens.py)
 
 
@@ -62,9 +63,10 @@ def plan_context(
             start_seq = history.reset_seq
             pairs = complete_pairs(history.past, after=start_seq)
             layout = replace(base, pairs=pairs)
-        case Window(messages=limit):
+        case Window(messages=least, most_messages=most):
             pairs = complete_pairs(history.past, after=start_seq)
-            layout = _trimmed(base, pairs[max(0, len(pairs) - limit // 2) :])
+            count = least // 2 if len(pairs) > most // 2 else len(pairs)
+            layout = _trimmed(base, pairs[len(pairs) - count :])
         case Summary():
             base, start_seq = _with_summary(base, history)
             pairs = complete_pairs(history.past, after=start_seq)
@@ -114,8 +116,10 @@ def _start_seq(history: History) -> int:
 def _base(history: History, room: int, counter: TokenCounter) -> Layout:
     """Return the prompt without the past. Facts never make a prompt too long: they are left out first."""
     bare = Layout(room, counter, history.instructions, prompt=history.prompt)
-    left = room * _FACTS_PERCENT // 100 - facts_tokens((), counter)
-    base = replace(bare, facts=newest_facts(history.facts, left, counter))
+    # what is learned of the model changes with each reply, and would change the beginning of the prompt
+    plain = counter.uncalibrated
+    left = room * _FACTS_PERCENT // 100 - facts_tokens((), plain)
+    base = replace(bare, facts=newest_facts(history.facts, left, plain))
     return base if base.left >= 0 else bare
 
 

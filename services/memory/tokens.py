@@ -27,6 +27,11 @@ class TokenCounter(Protocol):
         """Return an upper bound for any tokenizer."""
         ...
 
+    @property
+    def uncalibrated(self) -> "TokenCounter":
+        """The counter as it is before anything is learned of the model."""
+        ...
+
 
 class KindCounter(TokenCounter, Protocol):
     """Counts also by kind of text."""
@@ -59,6 +64,10 @@ class RegexCounter(KindCounter):
 
     def bound(self, text: str) -> int:
         return self._figures(text)[1]
+
+    @property
+    def uncalibrated(self) -> "RegexCounter":
+        return self
 
     def _figures(self, text: str) -> tuple[Mapping[str, int], int]:
         key = hash(text), len(text)

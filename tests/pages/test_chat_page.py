@@ -751,6 +751,17 @@ def test_last_twenty_messages_are_drawn_first(open_chat):
     assert "earlier" not in [button.key for button in app.button]
 
 
+def test_start_of_the_context_is_drawn_a_little_above_the_last_messages(open_app, maya, database):
+    garden = database.hold("Garden", *pairs(14), policy=Window())
+    database.go_on(garden, "prompt 14", "reply 14", start_seq=4)
+
+    app = open_app(maya, c=str(garden))
+
+    assert said(app)[0] == "prompt 2"
+    assert html(app).count("Context starts here") == 1
+    assert "Jump to context start" in html(app)
+
+
 def test_the_context_starts_anew_and_the_history_stays(open_chat, model):
     app, _ = open_chat("Old prompt", "Old reply")
 

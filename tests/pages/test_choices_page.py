@@ -260,7 +260,7 @@ def test_new_conversation_uses_the_policy_and_instructions_chosen(open_app, maya
 def test_choices_of_an_abandoned_fresh_page_are_dropped(open_app, maya):
     app = open_app(maya).radio(key="policy-new").set_value("Recent only").run()
     app = app.number_input(key="window-new").set_value(8).run()
-    assert "the last 8 messages" in str(app.radio(key="policy-new").proto.captions)
+    assert "the last 8 to 12 messages" in str(app.radio(key="policy-new").proto.captions)
 
     pressed(app, "new-chat")
 

@@ -56,6 +56,10 @@ class OneTokenAWord:
     def bound(self, text):
         return len(text)
 
+    @property
+    def uncalibrated(self):
+        return self
+
 
 WORDS = OneTokenAWord()
 
@@ -438,7 +442,10 @@ def test_full_shows_everything_or_raises_chat_full(history, budget):
 
 @pytest.mark.parametrize(
     ("past", "limit", "first"),
-    [(2, 20, 1), (20, 20, 1), (22, 20, 3), (60, 20, 41), (22, 19, 5), (22, 1, None), (22, 0, None)],
+    [
+        *((2, 20, 1), (30, 20, 1), (32, 20, 13), (60, 20, 41), (6, 4, 1), (8, 4, 5)),
+        *((28, 19, 1), (30, 19, 13), (4, 2, 1), (6, 2, 5), (22, 1, None), (22, 0, None)),
+    ],
 )
 def test_window_shows_the_last_complete_pairs(past, limit, first):
     seen = plan(Window(limit), talk(past))
@@ -449,13 +456,26 @@ def test_window_shows_the_last_complete_pairs(past, limit, first):
     assert seen.messages[0].body == "Be kind."
 
 
+def test_window_grows_by_half_before_it_is_trimmed():
+    policy, past, start_seq, firsts = Window(20), talk(120), 0, list[int]()
+
+    for count in range(2, 122, 2):
+        seen = plan(policy, past[:count], start_seq=start_seq)
+        start_seq = seen.start_seq
+        firsts.append(shown(seen)[0])
+        assert min(count, 20) <= len(seen.verbatim_ids) <= 30
+        assert shown(seen) == list(range(start_seq + 1, count + 1))
+
+    assert sorted(set(firsts)) == list(range(1, 98, 12))  # six prompts in a row begin alike
+
+
 def test_verbatim_messages_begin_after_the_stored_seq():
     assert shown(plan(Window(20), talk(8), start_seq=4)) == [5, 6, 7, 8]
     assert shown(plan(Window(20), talk(8), start_seq=5)) == [7, 8]  # never half a pair
 
 
 def test_plan_without_prompt_equals_that_of_next_turn():
-    at_rest, next_turn = (plan(Window(20), talk(24), prompt) for prompt in (None, "And now?"))
+    at_rest, next_turn = (plan(Window(20), talk(34), prompt) for prompt in (None, "And now?"))
 
     assert at_rest.messages == next_turn.messages[:-1]
     assert at_rest.start_seq == next_turn.start_seq
@@ -563,6 +583,20 @@ def test_newest_facts_fill_a_tenth_of_the_prompt():
     assert seen.fact_ids == tuple(each.id for each in facts[-len(seen.fact_ids) :])
     taken = next(part.tokens for part in seen.parts if part.kind is PartKind.FACTS)
     assert 90 < taken <= 100
+
+
+def test_facts_stay_the_same_while_the_model_is_learned():
+    facts = tuple(fact(f"fact number {n}", NOON + timedelta(days=n), 0) for n in range(50))
+    history = History("Be kind.", talk(2), "And now?", facts=facts)
+    learned = CalibratedCounter(COUNTER, Calibration({"digits": KindRatio(0.3, 9)}))
+
+    before, after = (
+        plan_context(Window(20), history, ContextBudget(1000, 0), counter)
+        for counter in (COUNTER, learned)
+    )
+
+    assert after.prompt_tokens < before.prompt_tokens
+    assert after.messages == before.messages
 
 
 def test_fact_is_hidden_while_its_source_is_verbatim():
