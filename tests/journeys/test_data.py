@@ -56,7 +56,7 @@ def test_data_is_exported_and_deleted_with_the_account(app, person):
         f"setInterval(() => document.querySelector('{clear}')?.click(), 100)"
     )  # so the page hears that the session has ended before the answer comes
     form.get_by_role("button").dispatch_event("click")
-    maya.sees("Your account is deleted.")
+    maya.sees("Your account has been deleted.")
     maya.is_asked_to_sign_in()
     with database(app) as rows:
         rows.autocommit = True
