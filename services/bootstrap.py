@@ -44,6 +44,7 @@ from services.users import Shared
 from services.web import streamlit_assets
 from services.web.attempts import Attempts
 from services.web.export_route import ExportRoutes
+from services.web.form_limit import FormLimit
 from services.web.metrics import Metrics
 from services.web.origin import Origin
 from services.web.page_assets import PageAssets
@@ -225,6 +226,7 @@ def middleware(pages: Collection[str]) -> list[Middleware]:
             policy=content_security_policy(streamlit_assets.folder() / "index.html"),
             wait_seconds=_TAB_WAIT_SECONDS,
         ),
+        Middleware(FormLimit),
         Middleware(PageAssets, pages=pages),
     ]
 

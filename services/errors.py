@@ -135,7 +135,10 @@ class BadInput(Refused):
 class BadAddress(BadInput):
     """The input is not an email address."""
 
-    public = "This is not a valid email address."
+    public = (
+        "This is not a valid email address. Use plain letters (a-z), and type an international domain in its "
+        "xn-- form."
+    )
 
 
 class AddressNotAllowed(BadInput):

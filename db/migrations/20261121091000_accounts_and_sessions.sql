@@ -87,7 +87,7 @@ create trigger password_changes_need_a_permit before update on auth.users
 -- is no such account.
 create function private.set_password(address text, new_hash text) returns boolean language plpgsql as $$
 declare
-  person uuid := (select id from auth.users where lower(email) = lower(address));
+  person uuid := private.find_account(address);
 begin
   if person is null then
     return false;
@@ -202,12 +202,15 @@ end $$;
 -- Change a role, for an admin or an operator (an *actor* of null), and note it. Return false if there is no such account.
 create function private.change_role(actor uuid, person uuid, new_role text) returns boolean language plpgsql as $$
 declare
-  before text := (select role from private.roles where user_id = person for no key update);
+  before text := (select role from private.roles where user_id = person and deleted_at is null for no key update);
 begin
+  if before is null then
+    return false;
+  end if;
   update private.roles set role = new_role, granted_at = clock_timestamp() where user_id = person and role is distinct from new_role;
   perform private.note_changes(actor, 'role.set', person,
     jsonb_build_object('role', before), jsonb_build_object('role', new_role));
-  return before is not null;
+  return true;
 end $$;
 
 create function private.set_role(me uuid, person uuid, new_role text) returns jsonb language plpgsql as $$

@@ -6,7 +6,7 @@
 create table private.invitations (          -- each begins one account
   id uuid primary key default gen_random_uuid(),
   code_hash text not null unique check (code_hash ~ '^[0-9a-f]{64}$'),   -- sha256 of 128 random bits
-  email text check (octet_length(email) between 3 and 254),              -- null: anyone who has the code
+  email text check (email is null or private.is_address(email)),         -- null: anyone who has the code
   role text not null check (role in ('user', 'admin')),
   made_by uuid not null,
   created_at timestamptz not null default clock_timestamp(),
@@ -46,7 +46,7 @@ end;
 
 create function private.find_invitation(code text, address text) returns setof uuid language sql stable begin atomic
   select id from private.invitations
-  where code_hash = code and private.state_of(invitations) = 'open' and (email is null or lower(email) = lower(address));
+  where code_hash = code and private.state_of(invitations) = 'open' and (email is null or email = address);
 end;
 
 -- The mode of sign-ups, and whether *invitation* (the hash of its code) is good for *address*.
@@ -71,6 +71,9 @@ begin
   end if;
   if exists (select from private.roles where user_id = person) then
     return null;
+  end if;
+  if not private.is_address(address) then   -- Supabase Auth admits others, and users without any
+    return 'bad_address';
   end if;
   mode := private.sign_up_mode();
   if mode = 'closed' then

@@ -84,7 +84,7 @@ def _set_mode(mode: SignUps) -> None:
 def _invite() -> None:
     if _LINK in st.session_state:
         return
-    email, role = st.session_state["invitation-email"], st.session_state["invitation-role"]
+    email, role = st.session_state["invitation-email"].strip(), st.session_state["invitation-role"]
     st.session_state[_LINK] = find_person().sign_ups.invite(email, AccountRole(role))
     st.session_state["invitation-email"] = ""
 

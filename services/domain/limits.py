@@ -1,6 +1,7 @@
 """Limits and validators of what users write."""
 
-from services.errors import BadAddress, BadInput, WeakPassword
+from services.domain.addresses import EmailAddress
+from services.errors import BadInput, WeakPassword
 
 LONGEST_TEXT = 200_000  # bytes of a prompt or a reply; little more can be sealed
 LONGEST_SUMMARY = 60_000  # bytes
@@ -13,17 +14,9 @@ PASSWORD_CHARACTERS = 12
 PASSWORD_BYTES = 72  # bcrypt reads no further
 
 
-def check_address(email: str) -> None:
-    """Raise BadAddress unless *email* is an address."""
-    name, _, domain = email.partition("@")
-    if not name or not domain or len(email) > 254 or any(c.isspace() for c in email):
-        raise BadAddress
-
-
-def check_credentials(email: str, password: str) -> None:
-    """Raise BadAddress or WeakPassword unless *email* is an address and *password* is good for its account."""
-    check_address(email)
-    is_easy = len(set(password)) < 4 or password.casefold() == email.casefold()  # "aaaaaaaaaaaa"
+def check_credentials(email: EmailAddress, password: str) -> None:
+    """Raise WeakPassword unless *password* is good for the account of *email*."""
+    is_easy = len(set(password)) < 4 or password.casefold() == email  # "aaaaaaaaaaaa"
     is_short = len(password) < PASSWORD_CHARACTERS
     if is_short or is_easy or len(password.encode()) > PASSWORD_BYTES:
         raise WeakPassword

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from services import settings
 from services.crypto import RootKeys, new_key
+from services.domain.addresses import EmailAddress, checked_address
 from services.domain.limits import check_credentials
 from services.embedded.folders import MIGRATIONS, Folders, choose_folders
 from services.embedded.plan import read_root_keys, read_secrets, running_endpoints
@@ -24,12 +25,10 @@ from services.store.supabase import migrations
 _BCRYPT_ROUNDS = 10  # as Supabase Auth
 _MILLION = 1_000_000
 _UNKNOWN_ACCOUNT = "There is no account with this address: sign up, and sign in once."
-_GRANT_ADMIN = (
-    "select private.change_role(null, id, 'admin') from auth.users where lower(email) = lower(%s)"
-)
+_GRANT_ADMIN = "select private.change_role(null, private.find_account(%s), 'admin')"
 _SET_CAPS = """
 select daily_cap_micro, monthly_cap_micro, daily_cap_tokens
-from private.change_caps(null, (select id from auth.users where lower(email) = lower(%s)), %s)
+from private.change_caps(null, private.find_account(%s), %s)
 """
 _SET_DEFAULT_CAPS = """
 select daily_cap_micro, monthly_cap_micro, daily_cap_tokens from private.change_settings(null, %s)
@@ -71,8 +70,8 @@ def migrate() -> None:
 
 
 @operate.command()
-@click.argument("email")
-def grant_admin(email: str) -> None:
+@click.argument("email", type=checked_address)
+def grant_admin(email: EmailAddress) -> None:
     """Make the account EMAIL an admin; without DATABASE_URL, in the embedded stack that is running."""
     with _database(settings.read()) as connection:
         if connection.execute(_GRANT_ADMIN, [email]).fetchone() != (True,):
@@ -81,8 +80,8 @@ def grant_admin(email: str) -> None:
 
 
 @operate.command()
-@click.argument("email")
-def set_password(email: str) -> None:
+@click.argument("email", type=checked_address)
+def set_password(email: EmailAddress) -> None:
     """Ask for a new password of the account EMAIL, and sign it out everywhere; the database as for grant-admin."""
     with _database(settings.read()) as connection:
         password: str = click.prompt("New password", hide_input=True, confirmation_prompt=True)
@@ -98,13 +97,13 @@ _AMOUNT = click.FloatRange(min=0, max=1_000_000)
 
 
 @operate.command()
-@click.argument("email", required=False)
+@click.argument("email", type=checked_address, required=False)
 @click.option("--default", "is_default", is_flag=True, help="Of new accounts, not of EMAIL.")
 @click.option("--daily", type=_AMOUNT, help="Dollars a day (UTC).")
 @click.option("--monthly", type=_AMOUNT, help="Dollars a calendar month (UTC).")
 @click.option("--tokens", type=click.IntRange(min=-1), help="Tokens a day (UTC); -1: no limit.")
 def limits(
-    email: str | None,
+    email: EmailAddress | None,
     daily: float | None,
     monthly: float | None,
     tokens: int | None,

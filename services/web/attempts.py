@@ -5,7 +5,6 @@ import json
 import secrets
 import threading
 import time
-import unicodedata
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from anyio.to_thread import run_sync
 
 from services.caches import LruCache
 from services.crypto import RootKeys
+from services.domain.addresses import EmailAddress
 from services.errors import AppError, TooManyAttempts
 from services.store.supabase.api import Hidden, ServerCalls
 from services.store.supabase.sessions import Reservation
@@ -72,23 +72,23 @@ class Attempts:
         default_factory=lambda: LruCache[str, float](_MOST_TRIED), repr=False
     )
 
-    def sign_up(self, email: str, address: str) -> Attempt:
+    def sign_up(self, email: EmailAddress, address: str) -> Attempt:
         """An attempt to create an account from the network address *address*."""
         throttle = self._throttle(f"sign-up from {address}", self.sign_ups_an_hour, _HOUR)
-        return Attempt((throttle,), _folded(email), is_sign_up=True)
+        return Attempt((throttle,), email, is_sign_up=True)
 
-    def sign_in(self, email: str, address: str, device: str) -> Attempt:
+    def sign_in(self, email: EmailAddress, address: str, device: str) -> Attempt:
         """An attempt to sign in, from *address* or from the known device of the cookie *device*."""
         is_known = self._is_known(device, email)
-        name = f"sign-in as {_folded(email)}" + (f" on {device}" if is_known else "")
+        name = f"sign-in as {email}" + (f" on {device}" if is_known else "")
         of_account = self._throttle(name, self.tries_of_an_account)
         if is_known:
             return Attempt((of_account,), name)
         of_address = self._throttle(f"sign-in from {address}", self.tries_of_an_address)
         return Attempt((of_address, of_account), name)
 
-    def device_cookie(self, email: str) -> str:
-        """A cookie for a device that has signed in to the account of *email*."""
+    def device_cookie(self, email: EmailAddress) -> str:
+        """A cookie for a device that has signed in to the account of exactly *email*."""
         fields = f"{int(time.time()) + DEVICE_SECONDS}.{secrets.token_hex(16)}"
         return f"{fields}.{self._device_tag(fields, email)}"
 
@@ -152,16 +152,10 @@ class Attempts:
     def _throttle(self, name: str, at_most: int, seconds: int = _QUARTER) -> _Throttle:
         return _Throttle(self.root_keys.bucket(name), at_most, seconds)
 
-    def _is_known(self, device: str, email: str) -> bool:
+    def _is_known(self, device: str, email: EmailAddress) -> bool:
         fields, _, tag = device.rpartition(".")
         is_ours = hmac.compare_digest(tag.encode(), self._device_tag(fields, email).encode())
         return is_ours and int(fields.partition(".")[0]) > time.time()
 
-    def _device_tag(self, fields: str, email: str) -> str:
-        return self.root_keys.device_tag(f"{fields}.{_folded(email)}")
-
-
-def _folded(email: str) -> str:
-    """Fold the spelling of *email* further than any server: some read "\u0130" as "i", which would be ten more tries."""
-    letters = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", email).casefold())
-    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+    def _device_tag(self, fields: str, email: EmailAddress) -> str:
+        return self.root_keys.device_tag(f"{fields}.{email}")

@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from services.domain import ConversationId, UserId
+from services.domain.addresses import EmailAddress, checked_address
 from services.errors import (
     SIGN_IN_REASONS,
     AppError,
@@ -62,14 +63,15 @@ class SignInRoutes:
             email, password, target, code = (
                 str(form.get(name, "")) for name in ("email", "password", "next", "invite")
             )
-        email, target, code = email.strip(), _local_path(target), code.strip()[:_LONGEST_CODE]
+        target, code = _local_path(target), code.strip()[:_LONGEST_CODE]
         is_new = request.url.path == "/account"
-        attempt = (
-            self.attempts.sign_up(email, self.origin.client_address(request))
-            if is_new
-            else self._attempt(request, email)
-        )
         try:
+            email = checked_address(email)
+            attempt = (
+                self.attempts.sign_up(email, self.origin.client_address(request))
+                if is_new
+                else self._attempt(request, email)
+            )
             async with self.attempts.reserve(attempt) as reservation:
                 cache = self.session_cache()
                 enter = cache.sessions.sign_up if is_new else cache.sessions.sign_in
@@ -88,7 +90,7 @@ class SignInRoutes:
         self._set_cookie(answer, request, "device", device, DEVICE_SECONDS)
         return answer
 
-    def _attempt(self, request: Request, email: str) -> Attempt:
+    def _attempt(self, request: Request, email: EmailAddress) -> Attempt:
         """An attempt to enter the password of *email*."""
         device = request.cookies.get(self.origin.cookie_name(request, "device"), "")
         return self.attempts.sign_in(email, self.origin.client_address(request), device)
@@ -128,9 +130,10 @@ class SignInRoutes:
             session = await run_sync(cache.find, cookie) if cookie else None
             if cookie is None or session is None:
                 return RedirectResponse("/data", 303)
-            if email.strip().casefold() != session.email.casefold():
+            email = checked_address(email)
+            if email != session.email:
                 raise WrongCredentials
-            attempt = self._attempt(request, session.email)
+            attempt = self._attempt(request, email)
             async with self.attempts.reserve(attempt) as reservation:
                 delete = cache.sessions.delete_account
                 await run_sync(delete, session, password, reservation, self.stop_turns)

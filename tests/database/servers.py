@@ -197,7 +197,8 @@ create table auth.users (
   raw_app_meta_data jsonb not null default '{{}}',
   raw_user_meta_data jsonb not null default '{{}}',
   created_at timestamptz not null default now(),
-  updated_at timestamptz not null default now()
+  updated_at timestamptz not null default now(),
+  deleted_at timestamptz
 );
 create table auth.sessions (
   id uuid primary key default gen_random_uuid(),

@@ -125,13 +125,15 @@ def test_suspension_is_noted_once_with_what_was_before(world, admin):
     ]
 
 
-def test_admin_call_for_unknown_user_is_not_found(admin):
+def test_admin_call_for_unknown_user_is_not_found_nor_noted(world, admin):
     nobody = {"person": uuid4()}
     missing = {"ok": False, "reason": "not_found"}
+    before = world.contents()
 
     assert admin.call("set_role", **nobody, new_role="admin") == missing
     assert admin.call("suspend", **nobody, suspended=True) == missing
     assert admin.call("set_caps", **nobody, changes='{"max_open": 1}') == missing
+    assert world.contents() == before
 
 
 def test_last_admin_is_not_removed(world, admin):

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from psycopg.conninfo import conninfo_to_dict
 
 from services.crypto import RootKeys, ServerProof, new_key
-from services.errors import SignedOut, WeakPassword, WrongCredentials
+from services.errors import BadAddress, SignedOut, WeakPassword, WrongCredentials
 from services.operate.__main__ import operate
 from services.operate.database import with_tls
 from tests.conftest import RunningStack
@@ -252,14 +252,14 @@ def test_failed_check_exits_with_one_and_advice(run, empty):
 def test_admin_is_granted_by_address(run, request, is_embedded):
     world = request.getfixturevalue("api_world" if is_embedded else "world")
     maya = world.person()
-    email = world.one("select upper(email) from auth.users where id = %s", maya.id)
+    email = world.one("select email from auth.users where id = %s", maya.id)
     if is_embedded:
         environment = places(request.getfixturevalue("stack"))
     else:
         environment = {"DATABASE_URL": servers.as_owner(request.getfixturevalue("migrated"))}
 
     for _ in range(2):
-        assert run("grant-admin", email, **environment) == (0, f"{email} is an admin now.")
+        assert run("grant-admin", email.upper(), **environment) == (0, f"{email} is an admin now.")
 
     assert maya.call("my_account")["role"] == "admin"
     noted = "select actor, detail from private.audit where action = 'role.set' and target = %s"
@@ -274,7 +274,7 @@ def test_set_password_ends_sessions_and_accepts_new_password(run, stack):
     code, said = run("set-password", email.upper(), typed=f"{new_password}\n" * 2, **places(stack))
 
     assert (code, new_password in said) == (0, False)
-    assert said.endswith(f"{email.upper()} has a new password, and is signed out everywhere.")
+    assert said.endswith(f"{email} has a new password, and is signed out everywhere.")
     with pytest.raises(SignedOut):
         sessions.open(cookie)
     with pytest.raises(WrongCredentials):
@@ -293,7 +293,7 @@ def test_limits_of_account_and_default_are_set_and_shown(run, world, migrated):
 
     for arguments, said in (
         ((email,), f"{email}: $1.00 a day, $10.00 a month."),
-        ((email.upper(), "--daily", "2.5"), f"{email.upper()}: $2.50 a day, $10.00 a month."),
+        ((email.upper(), "--daily", "2.5"), f"{email}: $2.50 a day, $10.00 a month."),
         (("--default", "--monthly", "50"), "New accounts: $1.00 a day, $50.00 a month."),
         (
             (email, "--tokens", "70000"),
@@ -335,6 +335,9 @@ UNKNOWN = "There is no account with this address: sign up, and sign in once."
         (["limits", "unknown@daybook.test", "--daily", "5"], "", UNKNOWN),
         (["limits", "--daily", "5"], "", NAME_ONE),
         (["limits", "a@b.test", "--default"], "", NAME_ONE),
+        (["grant-admin", "víctim@daybook.test"], "", BadAddress.public),
+        (["set-password", "me@evil.test,x@corp.test"], PASSWORD, BadAddress.public),
+        (["limits", "maya@localhost"], "", BadAddress.public),
     ],
 )
 def test_refused_command_changes_nothing(run, world, migrated, arguments, password, sentence):

@@ -2,9 +2,12 @@
 
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from services.crypto import new_key
+from services.domain.addresses import checked_address
+from tests.addresses import GOOD, HOSTILE
 from tests.database import servers
 from tests.database.people import NOT_ALLOWED, SIGNED_OUT, with_token
 
@@ -115,9 +118,9 @@ def test_invitation_of_a_former_admin_is_listed_as_revoked(world, admin):
     assert listed(other) == [(None, "user", "revoked")]
 
 
-def test_invitation_for_an_address_ignores_its_case(world, admin):
+def test_invitation_for_an_address_admits_its_user(world, admin):
     omar = stranger(world)
-    address = f"{omar.id}@DAYBOOK.test"
+    address = f"{omar.id}@daybook.test"
     code = invite(admin, address)
     set_mode(admin, "invited")
     assert world.anon.call("sign_ups", invitation=code, address=address)["is_invited"]
@@ -125,6 +128,33 @@ def test_invitation_for_an_address_ignores_its_case(world, admin):
     assert start(omar, code)["ok"]
 
     assert listed(admin) == [(address, "user", "used")]
+
+
+def test_addresses_have_one_form_in_sql_as_well(world):
+    is_one = "select private.is_address(%s)"
+
+    assert [world.one(is_one, checked_address(text)) for text in GOOD] == [True] * len(GOOD)
+    spelt = [text for text in (*HOSTILE, "Maya@daybook.test") if "\0" not in text]
+    assert [text for text in spelt if world.one(is_one, text)] == []
+    assert world.one(is_one, None) is False
+
+
+@pytest.mark.parametrize("address", ["v\u00edctim@daybook.test", "Omar@daybook.test", None])
+def test_user_with_another_address_begins_no_account(world, admin, address):
+    insertion = "insert into auth.users (email) values (%s) returning id"
+    omar = with_token(world, world.one(insertion, address))
+
+    assert start(omar, invite(admin)) == {"ok": False, "reason": "bad_address"}
+
+    assert role(world, omar) is None
+
+
+def test_invitation_is_for_an_address_alone(world, admin):
+    with pytest.raises(psycopg.errors.CheckViolation):
+        world.admin.execute(
+            "insert into private.invitations (code_hash, email, role, made_by) values (%s, %s, 'user', %s)",
+            [new_key().hex(), "Omar@daybook.test", admin.id],
+        )
 
 
 def test_parallel_users_share_no_invitation(world, migrated, admin):

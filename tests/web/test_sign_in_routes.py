@@ -149,9 +149,11 @@ def test_refused_invitation_is_not_typed_again(session_cache, fail):
     ("path", "email", "password", "reason"),
     [
         ("/session", "nobody@daybook.test", PASSWORD, "wrong"),
-        ("/session", "", "", "wrong"),
+        ("/session", "maya@daybook.test", "", "wrong"),
         ("/account", "new@daybook.test", "short", "weak"),
         ("/account", "no address", PASSWORD, "address"),
+        ("/session", "v\u00edctim@daybook.test", PASSWORD, "address"),
+        ("/session", "a\u0301" * 2_000 + "@daybook.test", PASSWORD, "address"),
     ],
 )
 def test_refusal_repeats_nothing_that_was_entered(session_cache, path, email, password, reason):

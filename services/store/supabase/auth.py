@@ -16,6 +16,7 @@ from supabase_auth.types import Session as AuthSession
 
 from services.domain import UserId
 from services.domain.accounts import Account
+from services.domain.addresses import EmailAddress
 from services.domain.limits import check_credentials
 from services.errors import (
     AddressNotAllowed,
@@ -64,7 +65,7 @@ _SIGN_IN_ERRORS: dict[str, type[AppError]] = {
     "email_not_confirmed": NotConfirmed,
     "user_already_exists": AddressTaken,
     "email_address_invalid": BadAddress,
-    "validation_failed": BadAddress,  # of an address: `check_credentials` has refused such passwords
+    "validation_failed": BadAddress,  # Auth is stricter: `check_credentials` has refused such passwords
     "email_address_not_authorized": AddressNotAllowed,
     "signup_disabled": SignUpsClosed,
     "email_provider_disabled": SignUpsClosed,
@@ -83,7 +84,7 @@ _WAIT = re.compile(r"after (\d{1,4}) seconds")
 _EMAIL_WAIT, _REQUEST_WAIT = 3600, 60  # seconds, where Supabase Auth does not say
 
 
-def sign_up(client: Client, email: str, password: str) -> AuthTokens:
+def sign_up(client: Client, email: EmailAddress, password: str) -> AuthTokens:
     """Make an account and sign in. Raise Refused, StoreUnavailable."""
     check_credentials(email, password)
     with _auth_errors(_SIGN_IN_ERRORS):
@@ -93,7 +94,7 @@ def sign_up(client: Client, email: str, password: str) -> AuthTokens:
 
 def sign_in(client: Client, email: str, password: str) -> AuthTokens:
     """Sign in. Raise Refused, StoreUnavailable."""
-    if not email or not password:
+    if not password:
         raise WrongCredentials
     with _auth_errors(_SIGN_IN_ERRORS):
         session = client.auth.sign_in_with_password({"email": email, "password": password}).session

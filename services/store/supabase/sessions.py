@@ -18,8 +18,10 @@ from supabase import Client
 import services.store.supabase.auth as auth
 from services.crypto import RootKeys, ServerProof, UserKey, UserKeys, new_key
 from services.domain import SessionId, UserId
+from services.domain.addresses import EmailAddress
 from services.errors import (
     AppError,
+    BadAddress,
     InvitationNeeded,
     KeyMissing,
     SignedOut,
@@ -82,6 +84,12 @@ class Cookie:
 
 
 _KEYS = TypeAdapter(list[WrappedKey])
+# by the reason for which no account begins
+_BEGINNINGS: dict[str, type[AppError]] = {
+    "sign_ups_closed": SignUpsClosed,
+    "no_invitation": InvitationNeeded,
+    "bad_address": BadAddress,
+}
 
 
 @dataclass(slots=True)
@@ -125,7 +133,7 @@ class Sessions:
 
     def sign_up(
         self,
-        email: str,
+        email: EmailAddress,
         password: str,
         reservation: Reservation = lambda: None,
         invitation: str = "",
@@ -140,7 +148,7 @@ class Sessions:
 
     def sign_in(
         self,
-        email: str,
+        email: EmailAddress,
         password: str,
         reservation: Reservation = lambda: None,
         invitation: str = "",
@@ -207,7 +215,7 @@ class Sessions:
                 invitation=hash_of(invitation),
             )
             if not answer.ok:
-                raise SignUpsClosed if answer.reason == "sign_ups_closed" else InvitationNeeded
+                raise _BEGINNINGS[answer.reason]
             started = StartedSession.model_validate(answer.model_extra)
             bearer = Bearer(self._token_store, cookie.hash, vault, tokens)
             return cookie, self._session(started.session, bearer, started.keys)

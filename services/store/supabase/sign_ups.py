@@ -8,7 +8,7 @@ from services.caches import CachedRead
 from services.crypto import sha
 from services.domain import AccountRole
 from services.domain.accounts import Invitation, SignUps
-from services.domain.limits import check_address
+from services.domain.addresses import EmailAddress, checked_address
 from services.errors import InvitationRefused, SignUpsClosed
 from services.store.supabase.api import Hidden, ServerCalls, UserCalls
 
@@ -27,7 +27,7 @@ def read_sign_ups(server: ServerCalls) -> SignUps:
     return SignUps(str(values["mode"]))
 
 
-def check_sign_up(server: ServerCalls, email: str, code: str) -> None:
+def check_sign_up(server: ServerCalls, email: EmailAddress, code: str) -> None:
     """Raise SignUpsClosed or InvitationRefused where no account may begin with *code*; StoreUnavailable.
 
     Asked before Supabase Auth makes a user, who would have to sign in to try another code.
@@ -60,9 +60,8 @@ class SignUpAdministration:
 
         Raise BadAddress, BadInput (too many are open).
         """
-        address, code = email.strip() or None, secrets.token_urlsafe(_CODE_BYTES)
-        if address:
-            check_address(address)
+        address = checked_address(email) if email else None
+        code = secrets.token_urlsafe(_CODE_BYTES)
         self.calls.do("invite", code=hash_of(code), address=Hidden(address), new_role=role.value)
         return code
 

@@ -1,0 +1,26 @@
+"""Email addresses: the one form in which they are compared, stored and counted."""
+
+import re
+from typing import NewType
+
+from services.errors import BadAddress
+
+EmailAddress = NewType("EmailAddress", str)
+
+_LONGEST_ADDRESS = 254  # characters: RFC 5321's longest path
+_DELETED = "@deleted.invalid"  # the tombstones of private.delete_account
+_ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+")
+
+
+def checked_address(text: str) -> EmailAddress:
+    """Return the address *text* in lower case, the only folding there is. Raise BadAddress.
+
+    It is a dot-atom (RFC 5322), an @ and a domain of at least two labels of ASCII letters, digits and hyphens, as
+    `private.is_address` has it in SQL. An international domain is typed in its xn-- form: nothing converts it.
+    """
+    address = text.lower() if len(text) <= _LONGEST_ADDRESS and text.isascii() else ""
+    if not _ADDRESS.fullmatch(address) or address.endswith(_DELETED):
+        raise BadAddress
+    return EmailAddress(address)

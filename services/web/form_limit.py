@@ -1,0 +1,39 @@
+"""Middleware that refuses a body of more than 16 kB: no form of the app is longer."""
+
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LONGEST_FORM = 16_384  # bytes
+_TOO_LONG = "This form is too long."
+_CLOSE = {"Connection": "close"}  # else the server would read the rest, to find the next request
+
+
+@dataclass(frozen=True, slots=True)
+class FormLimit:
+    """Pure ASGI: answers 413 to a longer body, at once if its length is announced, else before more of it is read."""
+
+    app: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        announced = Headers(scope=scope).get("content-length", "")
+        if announced.isdecimal() and (len(announced) > 9 or int(announced) > LONGEST_FORM):
+            await PlainTextResponse(_TOO_LONG, 413, _CLOSE)(scope, receive, send)
+            return
+        left = LONGEST_FORM
+
+        async def receive_some() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise HTTPException(413, _TOO_LONG, _CLOSE)
+            return message
+
+        await self.app(scope, receive_some, send)
