@@ -67,10 +67,20 @@ exception when integrity_constraint_violation then
   return false;
 end $$;
 
+-- The tombstone: what stands in place of a deleted account's address. `private.is_address` admits none.
+create function private.tombstone(person uuid) returns text language sql immutable
+return person || '@deleted.invalid';
+
 -- An access token is not enough to change a password or an address (`PUT /user` of Supabase Auth), nor is Supabase's
--- secret key: who could would sign in as the user, and the app would open everything for them.
+-- secret key: who could would sign in as the user, and the app would open everything for them. A deleted account's may
+-- become a tombstone without a password, and nothing else.
 create function private.spend_password_permit() returns trigger language plpgsql as $$
 begin
+  if new.email = private.tombstone(new.id) and new.encrypted_password is null
+    and exists (select from private.roles where user_id = new.id and deleted_at is not null)
+  then
+    return new;
+  end if;
   delete from private.password_permits where user_id = new.id and made_at > clock_timestamp() - interval '1 minute';
   if not found then
     raise exception 'a password or address is not changed without a permit' using errcode = '42501';
@@ -100,13 +110,26 @@ begin
   return true;
 end $$;
 
--- Shut an account for good and destroy its keys: one's own or, as an admin, another's. The sweep removes its rows in slices,
--- and at last the account itself.
+-- Put a tombstone in place of the address of a deleted account, so that it is unknown at once at sign-in, and free at sign-up.
+create function private.bury(person uuid) returns void language plpgsql as $$
+begin
+  -- the publishable key is enough to take the tombstone's address at Supabase Auth, for a user who can begin no account
+  delete from auth.users where email = private.tombstone(person) and id <> person;
+  update auth.users set email = private.tombstone(person), encrypted_password = null, email_change = '',
+    raw_user_meta_data = '{}'               -- Supabase Auth copies the address there
+  where id = person;
+  if has_table_privilege(to_regclass('auth.identities'), 'delete') then   -- null: there is no such table
+    delete from auth.identities where user_id = person;
+  end if;
+end $$;
+
+-- Shut an account for good, destroy its keys and forget its address: one's own or, as an admin, another's. The sweep
+-- removes its rows in slices, and at last the account itself.
 create function private.delete_account(me uuid, person uuid) returns jsonb language plpgsql as $$
 declare
   last_one boolean;
 begin
-  perform from auth.users where id = person for key share;   -- first, as where an account's row is deleted
+  perform from auth.users where id = person for update;   -- first, as where an account's row is deleted
   last_one := private.is_last_admin(person);
   if person is distinct from me then
     perform private.require_admin(me);
@@ -121,6 +144,7 @@ begin
   end if;
   delete from public.user_keys where user_id = person;
   perform private.end_sessions_of(person);
+  perform private.bury(person);
   perform private.note(me, 'account.delete', person);
   return '{"ok": true}';
 end $$;

@@ -206,8 +206,8 @@ begin
     select entry.id, entry.at, entry.action, coalesce(actor.email::text, entry.actor::text),
       coalesce(target.email::text, entry.target::text), entry.detail
     from private.audit entry
-    left join auth.users actor on actor.id = entry.actor
-    left join auth.users target on target.id = entry.target
+    left join auth.users actor on actor.id = entry.actor and actor.email <> private.tombstone(entry.actor)
+    left join auth.users target on target.id = entry.target and target.email <> private.tombstone(entry.target)
     where entry.id < before
     order by entry.id desc
     limit least(at_most, 500);

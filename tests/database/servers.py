@@ -190,6 +190,7 @@ create table auth.users (
   role text default 'authenticated',
   email text unique,
   encrypted_password text,
+  email_change text default '',
   email_confirmed_at timestamptz,
   confirmation_sent_at timestamptz,
   last_sign_in_at timestamptz,
@@ -207,6 +208,26 @@ create table auth.sessions (
   created_at timestamptz not null default now()
 );
 create index on auth.sessions (user_id);
+create table auth.identities (
+  id uuid primary key default gen_random_uuid(),
+  provider text not null,
+  provider_id text not null,
+  user_id uuid not null references auth.users (id) on delete cascade,
+  identity_data jsonb not null,
+  email text generated always as (lower(identity_data ->> 'email')) stored,
+  created_at timestamptz default now(),
+  updated_at timestamptz default now(),
+  unique (provider_id, provider)
+);
+create index on auth.identities (user_id);
+create table auth.audit_log_entries (       -- the server knows no other index of its entries
+  instance_id uuid,
+  id uuid primary key,
+  payload json,
+  created_at timestamptz,
+  ip_address varchar(64) not null default ''
+);
+create index on auth.audit_log_entries (instance_id);
 create table auth.refresh_tokens (
   id bigint generated always as identity primary key,
   token text not null unique,
@@ -221,6 +242,8 @@ create function auth.uid() returns uuid language sql stable as
   $$ select (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid $$;
 alter table auth.users enable row level security;
 alter table auth.sessions enable row level security;
+alter table auth.identities enable row level security;
+alter table auth.audit_log_entries enable row level security;
 alter table auth.refresh_tokens enable row level security;
 grant select on all tables in schema auth to {OWNER} with grant option;
 reset role;

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from services.crypto import new_key
 from tests.database import servers
@@ -262,6 +263,68 @@ def test_deleted_account_leaves_only_usage_and_audit(world, migrated):
     assert world.one("select sum(micro) from private.ledger where user_id = %s", omar.id) == 1500
     world.admin.execute("select private.lock_deployment(), private.recall_loans(null)")
     assert world.one(UNPAID) == 0
+
+
+USER = "select email, encrypted_password, email_change, raw_user_meta_data from auth.users where id = %s"
+
+
+def test_deleted_account_leaves_a_tombstone_for_its_address(world):
+    omar = world.person()
+    given = f"{omar.id}@daybook.test"
+    world.admin.execute(
+        "insert into auth.identities (provider, provider_id, user_id, identity_data) values ('email', %s, %s, %s)",
+        [str(omar.id), omar.id, Jsonb({"email": given})],
+    )
+    world.admin.execute(
+        "update auth.users set raw_user_meta_data = %s where id = %s",
+        [Jsonb({"email": given}), omar.id],
+    )
+
+    assert omar.call("delete_account", person=omar.id) == {"ok": True}
+
+    assert world.one(USER, omar.id) == (f"{omar.id}@deleted.invalid", None, "", {})
+    identities = "select count(*) from auth.identities where user_id = %s"
+    assert world.one(identities, omar.id) == 0
+
+
+def test_account_is_deleted_where_there_are_no_identities(world):
+    omar = world.person()
+    world.admin.execute("drop table auth.identities")
+
+    assert omar.call("delete_account", person=omar.id) == {"ok": True}
+
+    assert world.one(USER, omar.id)[0] == f"{omar.id}@deleted.invalid"
+
+
+def test_stranger_with_the_address_of_a_tombstone_stops_no_deletion(world):
+    omar = world.person()
+    insertion = "insert into auth.users (email) values (%s) returning id"
+    squatter = world.one(insertion, f"{omar.id}@deleted.invalid")
+
+    assert omar.call("delete_account", person=omar.id) == {"ok": True}
+
+    assert world.one("select count(*) from auth.users where id = %s", squatter) == 0
+
+
+@pytest.mark.parametrize("column", ["encrypted_password", "email"])
+def test_deleted_account_gets_no_other_password_or_address(world, column):
+    omar = world.person()
+    omar.call("delete_account", person=omar.id)
+
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="without a permit"):
+        world.admin.execute(f"update auth.users set {column} = 'x' where id = %s", [omar.id])
+
+
+def test_live_account_gets_no_tombstone(world):
+    omar, maya = world.person(), world.person()
+    maya.call("delete_account", person=maya.id)
+    bury = "update auth.users set email = %s, encrypted_password = null where id = %s"
+
+    for buried in (omar.id, maya.id):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="without a permit"):
+            world.admin.execute(bury, [f"{buried}@deleted.invalid", omar.id])
+
+    assert world.one(USER, omar.id)[0] == f"{omar.id}@daybook.test"
 
 
 def test_account_that_another_table_needs_stops_no_sweep(world):

@@ -284,6 +284,18 @@ def test_audit_names_users_and_comes_in_pages(world, admin, maya):
     assert admin.call("list_audit", before=newest["id"], at_most=1) == [older]
 
 
+def test_audit_names_deleted_users_by_their_ids(world, admin, maya):
+    maya.call("delete_account", person=maya.id)
+
+    [newest] = admin.call("list_audit", before=2**62, at_most=1)
+
+    assert (newest["action"], newest["actor"], newest["target"]) == (
+        "account.delete",
+        str(maya.id),
+        str(maya.id),
+    )
+
+
 def test_user_sees_changes_of_the_own_account_alone(world, admin, maya):
     admin.call("set_role", person=maya.id, new_role="admin")
     admin.call("set_role", person=world.person().id, new_role="admin")

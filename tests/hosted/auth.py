@@ -16,6 +16,7 @@ import bcrypt
 import jwt
 import psycopg
 from psycopg.rows import dict_row
+from psycopg.types.json import Json, Jsonb
 
 from tests.hosted.gateway import Response
 
@@ -74,7 +75,8 @@ class StandInAuth:
             case "PUT", "/user", _:
                 return self._change(rows, self._user(request, rows)[0], body)
             case "POST", "/logout", _:
-                session = self._user(request, rows)[1]
+                user, session = self._user(request, rows)
+                _log(rows, user, "logout")
                 rows.execute("delete from auth.sessions where id = %s", [session])
                 return None
         raise Refused(404, "not_found")
@@ -102,6 +104,8 @@ class StandInAuth:
                 [email, _hashed(body["password"]), self.confirms],
             )
             user = _user_by("email", email, rows)
+            _identify(rows, user)
+        _log(rows, user, "user_confirmation_requested" if self.confirms else "user_signedup")
         return _shown(user) if self.confirms else self._new_session(rows, user)
 
     def _sign_in(self, rows, body):
@@ -142,6 +146,7 @@ class StandInAuth:
             "update auth.refresh_tokens set revoked = true, updated_at = clock_timestamp() where id = %s",
             [used["id"]],
         )
+        _log(rows, user, "token_refreshed")
         return self._tokens(rows, user, used["session_id"], parent=used["token"])
 
     def _change(self, rows, user, body):
@@ -152,6 +157,7 @@ class StandInAuth:
                 "update auth.users set encrypted_password = %s, updated_at = now() where id = %s"
             )
             rows.execute(change, [_hashed(password), user["id"]])
+            _log(rows, user, "user_updated_password")
         return _shown(user)
 
     def _user(self, request, rows):
@@ -175,6 +181,7 @@ class StandInAuth:
         return user, claims["session_id"]
 
     def _new_session(self, rows, user):
+        _log(rows, user, "login", provider="email")
         start = "insert into auth.sessions (user_id) values (%s) returning id"
         made = rows.execute(start, [user["id"]]).fetchone()
         rows.execute("update auth.users set last_sign_in_at = now() where id = %s", [user["id"]])
@@ -227,6 +234,37 @@ def _user_by(column, value, rows):
     ).fetchone()
 
 
+def _identify(rows, user):
+    """Store the identity by which an address belongs to *user*."""
+    data = {"sub": str(user["id"]), "email": user["email"], "email_verified": False}
+    rows.execute(
+        "insert into auth.identities (provider, provider_id, user_id, identity_data)"
+        " values ('email', %s, %s, %s)",
+        [str(user["id"]), user["id"], Jsonb(data)],
+    )
+    rows.execute(
+        "update auth.users set raw_user_meta_data = %s where id = %s", [Jsonb(data), user["id"]]
+    )
+
+
+def _log(rows, user, action, **traits):
+    """Write an entry of the audit log, as internal/models/audit_log_entry.go."""
+    payload = {
+        "actor_id": str(user["id"]),
+        "actor_via_sso": False,
+        "actor_username": user["email"],
+        "action": action,
+        "log_type": {"login": "account", "logout": "account", "user_signedup": "team"}.get(
+            action, "token" if action.startswith("token") else "user"
+        ),
+    }
+    rows.execute(
+        "insert into auth.audit_log_entries (id, payload, created_at, instance_id)"
+        " values (gen_random_uuid(), %s, now(), '00000000-0000-0000-0000-000000000000')",
+        [Json(payload | ({"traits": traits} if traits else {}))],
+    )
+
+
 def _shown(user):
     times = ("email_confirmed_at", "last_sign_in_at", "created_at", "updated_at")
     return {name: user[name] and user[name].isoformat() for name in times} | {
@@ -246,4 +284,4 @@ def _hashed(password):
 
 
 def _matches(password, hashed):
-    return bcrypt.checkpw(password.encode()[:72], hashed.encode())
+    return hashed is not None and bcrypt.checkpw(password.encode()[:72], hashed.encode())

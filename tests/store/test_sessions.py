@@ -47,6 +47,18 @@ def test_taken_address_is_refused(sessions):
         sessions.sign_up(email, PASSWORD)
 
 
+def test_address_of_a_deleted_account_is_unknown_and_free_at_once(sessions):
+    email = new_email()
+    _, session = sessions.sign_up(email, PASSWORD)
+
+    sessions.delete_account(session, PASSWORD)
+
+    with pytest.raises(errors.WrongCredentials):
+        sessions.sign_in(email, PASSWORD)
+    _, begun_anew = sessions.sign_up(email, PASSWORD)
+    assert begun_anew.user_id != session.user_id
+
+
 @pytest.mark.parametrize("password", ["short", "a" * 20, "x" * 200])
 def test_weak_password_is_refused(sessions, password):
     with pytest.raises(errors.WeakPassword):
