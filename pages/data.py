@@ -74,6 +74,11 @@ def _draw_database(person: PersonServices, stored: StoredData) -> None:
     if days := person.account.retention_days:
         until += f", chats for {words.number(days)} days after their last use at most"
     sentences = [f"Everything you keep is stored encrypted {until}."]
+    if person.account_bytes:
+        used, most = words.size(stored.sealed_bytes), words.size(person.account_bytes)
+        is_full = stored.sealed_bytes >= person.account_bytes
+        advice = " It is full: delete chats or memories to write again." if is_full else ""
+        sentences.append(f"Storage used: {used} of {most}.{advice}")
     if stored.archived:
         sentences.append(f"Archived: {words.count(stored.archived, 'chat')}.")
     if stored.destroyed_at:

@@ -26,6 +26,7 @@
     - AdminsOnly
     - TooLate .......... deleted data is destroyed
     - OverBudget
+    - AccountFull ...... what it stores has reached the deployment's limit
     - ModelGone ........ another would have answered, at another price
     - PriceUnknown ..... no model is left that the deployment can charge for
     - PromptTooLong
@@ -266,7 +267,8 @@ class OverBudget(Refused):
         wait_seconds: int = 0,
     ) -> None:
         """*needed*: by the prompt and a short reply, at most; *left*: the rest of *cap*, both in micro-dollars or, for
-        `Cap.DAILY_TOKENS`, in tokens; *per_minute*: the limit of messages a minute; *wait_seconds*: until the next."""
+        `Cap.DAILY_TOKENS`, in tokens, and of a user's own limits alone; *per_minute*: the limit of messages a minute;
+        *wait_seconds*: until the next."""
         super().__init__(cap)
         self.cap = cap
         self.needed, self.left = needed, left
@@ -277,13 +279,19 @@ class OverBudget(Refused):
 
 
 _CAP_SENTENCES = {
-    Cap.DAILY: "Not enough of today's budget left.",
-    Cap.DAILY_TOKENS: "Not enough of today's tokens left.",
-    Cap.MONTHLY: "Not enough of this month's budget left.",
-    Cap.DEPLOYMENT: "Not enough of this month's shared budget left.",
+    Cap.DAILY: "Not enough budget left today.",
+    Cap.DAILY_TOKENS: "Not enough tokens left today.",
+    Cap.MONTHLY: "Not enough budget left this month.",
+    Cap.DEPLOYMENT: "Not enough of the shared monthly budget left.",
     Cap.OPEN_TURNS: "Too many replies at once. Wait until one is complete.",
     Cap.TURNS_A_MINUTE: "Limit of messages a minute reached. Try again in a minute.",
 }
+
+
+class AccountFull(Refused):
+    """The account stores as many bytes as one may."""
+
+    public = "Your storage is full. Delete chats or memories, then wait two minutes and try again."
 
 
 class ModelGone(Refused):

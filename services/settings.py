@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     url: HttpUrl | None = None
     trusted_proxies: int = Field(default=0, ge=0, le=10)
     sign_ups_an_hour: int = Field(default=20, ge=1)
+    account_mb: int = Field(
+        default=1_000, ge=0, le=1_000_000_000
+    )  # that one may store; 0: no limit
     session_idle_seconds: int = Field(default=14 * 86_400, ge=60, le=31_536_000)
     session_lifetime_seconds: int = Field(default=90 * 86_400, ge=60, le=31_536_000)
 
@@ -97,6 +100,11 @@ class Settings(BaseSettings):
         """The models offered at the endpoint, the default first."""
         names = [self.model or "", *self.models.split(",")]
         return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+
+    @property
+    def account_bytes(self) -> int | None:
+        """The bytes that an account may store; None: no limit."""
+        return self.account_mb * 1_000_000 or None
 
     @classmethod
     def settings_customise_sources(

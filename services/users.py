@@ -48,7 +48,7 @@ class Shared:
     ) -> None:
         self.model_settings = model_settings
         self.sign_ups = CachedRead(lambda: read_sign_ups(sessions.server), _ACCOUNT_SECONDS)
-        self.server = sessions.server
+        self.server, self.account_bytes = sessions.server, chosen.account_bytes
         titles = [Purpose.TITLE] if chosen.titles else []
         self.background = BackgroundTasks(Purpose.SUMMARY, Purpose.FACTS, *titles)
         self.live_turns, self.temporary = LiveTurns(), TemporaryChats()
@@ -127,7 +127,8 @@ class PersonServices:
     def __init__(self, session: AppSession, shared: Shared) -> None:
         self.session, self._shared = session, shared
         self.user_id = session.user_id
-        self._rows = SupabaseRows(session)
+        self.account_bytes = shared.account_bytes  # that the user may store; None: no limit
+        self._rows = SupabaseRows(session, shared.account_bytes)
         self.store = sealed_store(self._rows, session.user_keys)
         self.administration = Administration(session.calls, shared.stop_turns_of)
         self.models = ModelAdministration(session.calls, shared.model_settings)

@@ -302,6 +302,7 @@ class FakePerson:
         self.email, self.role = email, role
         self.temporary, self.export = [], None
         self.expiring = self.retention_days = None  # conversations
+        self.account_bytes = None
         self.administration = FakeAdministration(
             [a_person("jonas@daybook.test")], role is AccountRole.ADMIN
         )

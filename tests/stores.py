@@ -108,15 +108,13 @@ class InMemoryUsage:
         threads = [row for row in tables.conversations.values() if row.id not in doomed]
         kinds = [kind for kind, _ in tables.documents]
         said = [row for row in tables.messages.values() if not row.destroy_at]
-        texts = (*tables.messages.values(), *tables.receipts.values(), *tables.documents.values())
         return StoredData(
             conversations=len(threads),
             archived=sum(row.state is ConversationState.ARCHIVED for row in threads),
             messages=sum(row.conversation_id not in doomed for row in said),
             spaces=kinds.count(DocumentKind.SPACE),
             facts=kinds.count(DocumentKind.FACT),
-            sealed_bytes=sum(len(row.body) for row in texts)
-            + sum(len(row.title) for row in tables.conversations.values()),
+            sealed_bytes=tables.bytes,
             deleted=len(doomed),
             destroyed_at=max(
                 (tables.conversations[its].destroy_at for its in doomed), default=None
@@ -179,9 +177,7 @@ class InMemoryLedger:
             replies = [one for one, *_ in self.reserved.values() if one.purpose is Purpose.REPLY]
             if len(replies) >= self.open_turns:
                 raise OverBudget(Cap.OPEN_TURNS, needed, left)
-            if self.turns >= self.turns_a_minute:
-                pace = {"per_minute": self.turns_a_minute, "wait_seconds": 60}
-                raise OverBudget(Cap.TURNS_A_MINUTE, needed, left, **pace)
+            self._check_pace()
         tokens = reservation.prompt_tokens + reservation.reply_tokens
         if self.daily_tokens is not None:
             tokens = min(tokens, max(0, self.daily_tokens - self.tokens_today - held_tokens))
@@ -203,6 +199,15 @@ class InMemoryLedger:
         micro, tokens = self.lapsed.pop(settlement.turn_id, (0, 0))
         used = settlement.usage.prompt + settlement.usage.reply
         self._spend(settlement.cost_micro - micro, used - tokens)
+
+    def count_edit(self):
+        self._check_pace()
+        self.turns += 1
+
+    def _check_pace(self):
+        if self.turns >= self.turns_a_minute:
+            pace = {"per_minute": self.turns_a_minute, "wait_seconds": 60}
+            raise OverBudget(Cap.TURNS_A_MINUTE, **pace)
 
     def lapse_turn(self, turn):
         """Settle an unfinished turn at its cost."""
@@ -259,7 +264,8 @@ class InMemoryDatabase:
         self.user_id, self.elapsed, self._now = user_id, timedelta(), now
         self.tables = Tables()
         self.ledger = InMemoryLedger(user_id, InMemoryUsage(self.tables))
-        self.rows = FaultyRows(InMemoryRows(self.ledger, self.tables, self.now))
+        self.bounded_rows = InMemoryRows(self.ledger, self.tables, self.now)
+        self.rows = FaultyRows(self.bounded_rows)
         self._keys = throwaway_keys(user_id)
         self._store = self.store()
 

@@ -18,7 +18,7 @@ create table public.conversations (
   rev bigint not null default 0 check (rev >= 0),
   last_seq integer not null default 0 check (last_seq >= 0),
   read_seq integer not null default 0 check (read_seq >= 0),       -- up to which message it was read, on any device
-  bytes bigint not null default 0 check (bytes >= 0),              -- of its messages, as they are stored
+  bytes bigint not null default 0 check (bytes >= 0),              -- of its messages and receipts, as they are stored
   policy text not null default 'window' check (policy in ('full', 'window', 'summary', 'retrieval')),
   policy_size integer check (policy_size between 1 and 1000),
   reset_seq integer not null default 0 check (reset_seq >= 0),     -- the user started the context anew after it

@@ -36,18 +36,35 @@ begin
   return exists (select from public.documents where id = space and user_id = owner and kind = 'space');
 end $$;
 
+-- Return the bytes of all sealed texts of an account, without keys and heads.
+create function private.bytes_of(person uuid) returns bigint language sql stable
+return (
+  select coalesce(sum(bytes + octet_length(title) + coalesce(octet_length(summary), 0)
+    + coalesce(octet_length(instructions), 0)), 0)
+  from public.conversations where user_id = person
+) + (
+  select coalesce(sum(octet_length(body)), 0) from public.documents where user_id = person
+);
+
 -- Store a new document (a `seen_rev` of 0), or replace one of that revision in its scope. Calling it again changes nothing.
 --   new_kind        also 'instructions' and 'summary', of the conversation; a null body: none
 --   source, cuts    the conversation whose messages the model noted a fact from, and its `rev - last_seq` when they were
 --                   read, which each deletion moves; null: it was not noted. A summary has `cuts` of its own conversation
+--   most_bytes      as in `begin_turn`, for new documents that the user writes: what the model noted or summed up ends a turn
 create function private.put_document(
   me uuid, new_kind text, document uuid, conversation uuid, space uuid, seen_rev bigint, new_rev bigint,
-  new_body public.sealed, source uuid, cuts bigint
+  new_body public.sealed, source uuid, cuts bigint, most_bytes bigint
 ) returns jsonb language plpgsql as $$
+declare
+  budget private.budgets;
 begin
   if (seen_rev between 0 and new_rev - 1) is not true then
     raise exception 'revision out of range' using errcode = 'PT400';
-  elsif conversation is not null
+  end if;
+  if seen_rev = 0 and most_bytes is not null and source is null and new_kind <> 'summary' then
+    budget := private.lock_budget(me);      -- comes before conversations
+  end if;
+  if conversation is not null
       and not exists (select from public.conversations where id = conversation and user_id = me)
     or space is not null and not private.has_space(me, space)
     or source is not null and not exists (
@@ -55,6 +72,8 @@ begin
     )
   then
     return private.answer(false);           -- deleted meanwhile
+  elsif budget.bytes >= most_bytes then
+    return private.answer(false, 'account_full');
   end if;
   if new_kind = 'instructions' then
     update public.conversations set instructions = new_body, instructions_rev = new_rev

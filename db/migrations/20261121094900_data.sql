@@ -1,28 +1,20 @@
 -- A user's own data in figures.
 
--- The caller's rows: counts, and bytes as they lie on the disk. One answer, which no "max rows" cuts. No proof: it returns
--- only the caller's figures.
+-- The caller's rows: counts, and bytes as the account's limit counts them. One answer, which no "max rows" cuts. No proof:
+-- it returns only the caller's figures.
 --   deleted         conversations that are still to be destroyed; they and their messages are in no other count
---   sealed_bytes    of all sealed texts, without keys and heads
 create function private.my_data() returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();
 begin
   return (
     with threads as materialized (
-      select id, state, destroy_at, pg_column_size(title) + coalesce(pg_column_size(summary), 0)
-        + coalesce(pg_column_size(instructions), 0) as bytes
-      from public.conversations where user_id = person
+      select id, state, destroy_at from public.conversations where user_id = person
     ), said as (
-      select count(*) filter (where coalesce(threads.destroy_at, messages.destroy_at) is null) as messages,
-        sum(pg_column_size(body) + coalesce(pg_column_size(thoughts), 0)) as bytes
-      from threads join public.messages on conversation_id = threads.id
-    ), shown as (
-      select sum(pg_column_size(body)) as bytes
-      from threads join public.receipts on conversation_id = threads.id
+      select count(*) as messages from threads join public.messages on conversation_id = threads.id
+      where coalesce(threads.destroy_at, messages.destroy_at) is null
     ), kept as (
-      select count(*) filter (where kind = 'space') as spaces, count(*) filter (where kind = 'fact') as facts,
-        sum(pg_column_size(body)) as bytes
+      select count(*) filter (where kind = 'space') as spaces, count(*) filter (where kind = 'fact') as facts
       from public.documents where user_id = person
     ), entries as (
       select count(*) as entries, min(day) as since from private.ledger where user_id = person
@@ -31,8 +23,7 @@ begin
       'archived', count(*) filter (where destroy_at is null and state = 'archived'),
       'deleted', count(*) filter (where destroy_at is not null), 'destroyed_at', max(destroy_at),
       'messages', (select messages from said), 'spaces', (select spaces from kept), 'facts', (select facts from kept),
-      'sealed_bytes', coalesce(sum(bytes), 0) + coalesce((select bytes from said), 0)
-        + coalesce((select bytes from shown), 0) + coalesce((select bytes from kept), 0),
+      'sealed_bytes', private.bytes_of(person),
       'ledger_entries', (select entries from entries), 'ledger_since', (select since from entries))
     from threads
   );

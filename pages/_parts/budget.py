@@ -56,7 +56,8 @@ def draw_choices(
     if not errors or errors[-1].cap not in words.LIMITS:
         return
     error, prompt = errors[-1], next((refusal.prompt for refusal in refusals if refusal.prompt), "")
-    if error.cap is not Cap.DAILY_TOKENS:  # what is cheaper has no fewer tokens
+    # what is cheaper has no fewer tokens; of the shared budget the rest is not known: free models alone are offered
+    if error.cap is not Cap.DAILY_TOKENS:
         _draw_offers(thread, affordable(chat, thread, prompt, error.left, new=new))
     if person.account.role is not AccountRole.ADMIN:
         st.caption("An admin can raise the limit.")

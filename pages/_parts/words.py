@@ -6,7 +6,7 @@ Sentences are in English.
 from collections.abc import Callable, Mapping
 from copy import copy
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from functools import lru_cache
 from typing import NamedTuple, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -81,6 +81,7 @@ LIMITS = {
 }
 
 MILLION = 1_000_000
+_CENT = 10_000  # micro-dollars
 _LEAST = 100  # micro-dollars that four digits can say
 _UNKNOWN = Locale("en", "GB")
 _USD = "USD"
@@ -187,14 +188,16 @@ def moment(at: datetime, now: datetime | None = None) -> str:
 def sentence(error: AppError, now: datetime | None = None) -> str:
     """Return the sentence of *error* in Markdown; of OverBudget with the amounts and the time of reset."""
     when = resets(error.cap, now) if isinstance(error, OverBudget) else ""
-    if not isinstance(error, OverBudget) or not when or not error.needed:
+    if not isinstance(error, OverBudget) or not when:
         return error.public
-    reason = error.public.removesuffix(".")
+    if not error.needed:
+        return f"{error.public} {when}."
     if error.cap is Cap.DAILY_TOKENS:
         needed, left = number(error.needed), number(error.left)
-        return f"{reason}: a short reply could use {needed}, {left} are left. {when}."
-    needed, left = _figure(error.needed), _figure(error.left)
-    return f"{reason}: a short reply could cost {needed}, {left} is left. {when}."
+    else:
+        needed, left = _cents(error.needed, ROUND_CEILING), _cents(error.left, ROUND_FLOOR)
+    reason = error.public.removesuffix(".")
+    return f"{reason}: {left} left, a short reply may need up to {needed}. {when}."
 
 
 def resets(cap: Cap, now: datetime | None = None) -> str:
@@ -224,9 +227,10 @@ def used_of(limit: Limit) -> str:
     return f"{form(limit.used)} of {form(limit.most)}".replace("$", r"\$")
 
 
-def _figure(micro: int) -> str:
-    """Format an amount; two unescaped dollar signs would be a formula."""
-    return (price(micro) if micro >= _LEAST else dollars(micro)).replace("$", r"\$")
+def _cents(micro: int, rounding: str) -> str:
+    """Format an amount in whole cents; two unescaped dollar signs would be a formula."""
+    cents = (Decimal(micro) / _CENT).to_integral_value(rounding)
+    return _amount(int(cents) * _CENT, 2, 2).replace("$", r"\$")
 
 
 def _amount(micro: int, least: int, most: int) -> str:

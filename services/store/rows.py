@@ -251,7 +251,8 @@ class Ledger(Protocol):
     ) -> Begun:
         """Store *prompt* and reserve the worst cost, both or neither; asking again begins one turn.
 
-        Store the conversation *created* with its first prompt. Raise Stale, Busy, OverBudget, NotFound, BadInput, SpaceGone.
+        Store the conversation *created* with its first prompt. Raise Stale, Busy, OverBudget, AccountFull (not for a turn
+        of no conversation), NotFound, BadInput, SpaceGone.
         """
         ...
 
@@ -268,9 +269,16 @@ class Ledger(Protocol):
     def finish_turn(self, settlement: Settlement, reply: SealedMessage | None = None) -> None:
         """Store *reply* and settle. Asking again changes nothing. Raise Stale, Busy, NotFound."""
 
+    def count_edit(self) -> None:
+        """Count a version that the user wrote, of a chat without rows, as a message a minute. Raise OverBudget."""
+
 
 class Rows(Ledger, Protocol):
-    """The sealed rows of one user."""
+    """The sealed rows of one user.
+
+    An account may have a limit of bytes. They are added up at most once a minute, so that one minute's writing may pass;
+    then new turns, versions and documents are refused, and neither the end of a turn nor a deletion.
+    """
 
     def check_complete(self) -> None:
         """Raise RowsCut if answers may lack rows."""
@@ -351,7 +359,8 @@ class Rows(Ledger, Protocol):
     ) -> None:
         """Store *document* in place of the revision *seen_rev*, or of none; asking again changes nothing.
 
-        *cuts*: of the *source* of a fact, or of a summary's conversation. Raise Stale, NotFound, BadInput (too many).
+        *cuts*: of the *source* of a fact, or of a summary's conversation. Raise Stale, NotFound, BadInput (too many),
+        AccountFull (for a new one that the user wrote).
         """
 
     def delete_document(self, document_id: UUID) -> None:
@@ -366,7 +375,10 @@ class Rows(Ledger, Protocol):
     def edit_reply(
         self, conversation_id: ConversationId, original: MessageId, reply: SealedMessage
     ) -> None:
-        """Store another version of a reply, without a turn. Raise Stale, Busy, NotFound, BadInput (too many)."""
+        """Store another version of a reply, without a turn; it counts as a message a minute.
+
+        Raise Stale, Busy, NotFound, OverBudget, AccountFull, BadInput (too many).
+        """
 
     def discard_messages(
         self,

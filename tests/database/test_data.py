@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.database.people import SIGNED_OUT
+from tests.database.people import SIGNED_OUT, a_document, sealed
 
 
 @pytest.fixture
@@ -13,15 +13,17 @@ def maya(world):
 def test_figures_are_the_callers_own(world, maya):
     omar = world.person()
     garden = maya.create_conversation()
-    maya.finish(maya.begin(garden)["turn"], 1, 400)
+    maya.finish(maya.begin(garden, receipt_body=sealed("receipt"))["turn"], 1, 400)
+    maya.call("put_document", **a_document())
 
     mine, theirs = maya.call("my_data"), omar.call("my_data")
 
     assert (mine["conversations"], mine["messages"]) == (1, 2)
     assert mine["ledger_entries"] == world.one("select count(*) from private.ledger")
     assert mine["sealed_bytes"] == world.one(
-        "select sum(pg_column_size(title)) + (select sum(pg_column_size(body)) from public.messages)"
-        " + coalesce((select sum(pg_column_size(body)) from public.receipts), 0) from public.conversations"
+        "select sum(octet_length(title)) + (select sum(octet_length(body)) from public.messages)"
+        " + (select sum(octet_length(body)) from public.receipts)"
+        " + (select sum(octet_length(body)) from public.documents) from public.conversations"
     )
     assert theirs == {
         **dict.fromkeys(("conversations", "archived", "messages", "spaces", "facts"), 0),

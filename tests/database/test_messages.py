@@ -1,10 +1,12 @@
 """Messages that no turn brings: replies that their user edits; and messages that are deleted."""
 
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import psycopg
 import pytest
 
+from tests.database import servers
 from tests.database.people import MISUSE, a_document, sealed
 
 LOCK_NOT_AVAILABLE = "55P03"
@@ -38,6 +40,81 @@ def test_replies_are_edited_until_a_conversation_has_20000_messages(world, maya,
 
     count = "select count(*) from public.messages where conversation_id = %s"
     assert world.one(count, garden) == 20000
+
+
+@pytest.fixture
+def long_minute(world, maya):
+    """Have Maya's minute last for the whole test, once it began."""
+    lasting = "update private.budgets set minute = now() + interval '1 hour' where user_id = %s"
+    return lambda: world.admin.execute(lasting, [maya.id])
+
+
+def test_versions_count_beside_messages_of_the_minute(world, maya, garden, reply, long_minute):
+    long_minute()
+    world.admin.execute("update private.budgets set max_per_minute = minute_turns + 3")
+    arguments = {"conversation": garden, "expected_rev": 2, "original": reply, "reply": uuid4()}
+
+    first = maya.call("edit_reply", **arguments)
+    again = maya.call("edit_reply", **arguments)
+    of_temporary = maya.call("edit_reply")
+    third = maya.begin(garden, 3)
+    fourth = edit(maya, garden, 4, reply)
+    maya.finish(third["turn"], 4, 100)
+    fifth = edit(maya, garden, 5, reply)
+
+    assert first == again == of_temporary == {"ok": True}
+    assert third["ok"]
+    assert fourth["reason"] == "busy"
+    assert (fifth["reason"], fifth["per_minute"]) == ("too_fast", world.one(PACE))
+    assert fifth["wait_seconds"] > 0
+    assert len(maya.rows("messages")) == 5
+
+
+PACE = "select max_per_minute from private.budgets"
+
+
+def test_one_minute_may_write_beyond_the_bytes_of_an_account(
+    world, maya, garden, reply, long_minute
+):
+    world.admin.execute("update private.budgets set minute = now() - interval '1 minute'")
+    stored = maya.call("my_data")["sealed_bytes"]
+    bound = {"most_bytes": stored + 1}
+    assert edit(maya, garden, 2, reply, **bound)["ok"]
+    long_minute()
+
+    assert edit(maya, garden, 3, reply, **bound)["ok"]
+    assert maya.call("put_document", **a_document(**bound))["ok"]
+    world.admin.execute("update private.budgets set minute = now() - interval '1 minute'")
+
+    assert edit(maya, garden, 4, reply, **bound)["reason"] == "account_full"
+    assert maya.begin(garden, 4, **bound)["reason"] == "account_full"
+    assert maya.call("put_document", **a_document(**bound))["reason"] == "account_full"
+    assert maya.begin(None, None, **bound)["ok"]  # a temporary chat stores nothing
+    assert maya.begin(garden, 4)["ok"]
+
+
+@pytest.mark.parametrize("function", ["edit_reply", "put_document"])
+def test_writing_waits_for_the_budget_before_the_conversation(
+    world, maya, garden, reply, migrated, function
+):
+    arguments = {
+        "edit_reply": {
+            "conversation": garden,
+            "original": reply,
+            "expected_rev": 2,
+            "reply": uuid4(),
+        },
+        "put_document": a_document("instructions", document=garden, conversation=garden),
+    }[function]
+
+    with psycopg.connect(migrated, autocommit=True) as connection, ThreadPoolExecutor(1) as one:
+        with psycopg.connect(migrated) as gate:
+            gate.execute("select from private.budgets where user_id = %s for update", [maya.id])
+            written = one.submit(maya.by(connection).call, function, most_bytes=10**9, **arguments)
+            servers.wait_for_blocked(world.admin, 1)
+            gate.execute("select from public.conversations for update nowait")
+
+        assert written.result()["ok"]
 
 
 # --- deleting ----------------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ def test_all_users_together_stay_below_the_deployments_cap(world, maya):
     third = maya.begin(maya.create_conversation())
 
     assert (first["reserved"], second["reserved"]) == (1100, 900)
-    assert (third["ok"], third["reason"], third["room"]) == (False, "deployment_cap", 0)
+    assert (third["ok"], third["reason"]) == (False, "deployment_cap")
     assert world.one("select sum(reserved) from private.budgets") == 2000
 
 
@@ -202,6 +202,39 @@ def test_lowered_cap_of_the_deployment_holds_for_loans(world, maya, garden):
     assert admin.call("set_deployment_cap", new_monthly_cap_micro=150) == {"ok": True}
 
     assert maya.begin(garden, 2, prompt_micro=0)["reserved"] == 50
+
+
+@pytest.mark.parametrize(("cap", "then"), [(0, None), (1000, 600), (5000, 600)])
+def test_ended_turns_leave_no_room_under_a_lowered_cap(world, maya, garden, cap, then):
+    """A cap of all users that is lowered while replies stream: what they do not use is nobody's."""
+    omar = world.person()
+    theirs = omar.create_conversation()
+    turn, other = maya.begin(garden)["turn"], omar.begin(theirs)["turn"]
+    admin = world.make_admin(world.person())
+    admin.call("set_deployment_cap", new_monthly_cap_micro=cap)
+
+    maya.finish(turn, 1, 200)
+    omar.finish(other, 1, 200)
+
+    begun = maya.begin(garden, 2, reply_micro=500, prompt_micro=100)
+    assert begun.get("reserved") == then
+    assert begun["ok"] or begun["reason"] == "deployment_cap"
+    assert world.one("select lent <= greatest(400, monthly_cap_micro) from private.deployment")
+
+
+def test_refusal_by_the_shared_cap_has_no_amount(world, maya, garden):
+    world.admin.execute("update private.deployment set monthly_cap_micro = 149")
+    by_all = maya.begin(garden)
+    world.admin.execute("update private.budgets set max_per_minute = 0")
+    by_rate = maya.begin(garden)
+    world.admin.execute("update private.budgets set max_per_minute = 9, daily_cap_micro = 148")
+    by_own = maya.begin(garden)
+
+    assert [(one["reason"], one["room"]) for one in (by_all, by_rate, by_own)] == [
+        ("deployment_cap", None),
+        ("too_fast", None),
+        ("daily_cap", 148),
+    ]
 
 
 def test_user_without_a_budget_begins_no_turn(world, maya, garden):

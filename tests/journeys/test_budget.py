@@ -27,7 +27,7 @@ def test_refused_message_goes_on_with_a_cheaper_model(make_app, browser):
         maya.picks("gpt-4.1-nano")
         maya.picks("gpt-4.1")
         maya.asks_in_vain("How do I prune a pear?")
-        maya.sees("Not enough of today's budget left: a short reply could cost $0.00")
+        maya.sees("Not enough budget left today: $0.00 left, a short reply may need up to $0.01.")
         maya.sends()  # what is typed stays at the second refusal, too
         expect(maya.composer).to_have_value("How do I prune a pear?")
         link = maya.page.get_by_role("link", name="Raise the limit")
@@ -41,7 +41,7 @@ def test_refused_message_goes_on_with_a_cheaper_model(make_app, browser):
         maya.asks("And all the others? [[tokens=2000 rate=2000]]")
         maya.sees("Today's budget is nearly used up")
         maya.asks_in_vain("And a cherry?")
-        refusal = maya.page.get_by_text("Not enough of today's budget left")
+        refusal = maya.page.get_by_text("Not enough budget left today")
         expect(refusal).to_be_in_viewport()
         expect(maya.page.get_by_role("link", name="Raise the limit")).to_be_in_viewport()
         maya.page.mouse.wheel(0, -600)

@@ -98,7 +98,7 @@ def test_prompt_over_budget_returns_to_the_composer(open_app, maya, database):
 
     [warning] = app.warning
     assert re.fullmatch(
-        r"Not enough of today's budget left: a short reply could cost \\\$0\.\d+, under \\\$0\.0001 is left\. "
+        r"Not enough budget left today: \\\$0\.00 left, a short reply may need up to \\\$0\.\d\d\. "
         r"Resets at 00:00, your time\.",
         warning.value,
     )

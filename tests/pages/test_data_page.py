@@ -52,6 +52,23 @@ def test_diagram_has_the_figures_of_each_layer(open_data, database, maya):
     assert f"{2 * USAGE.prompt:,} tokens sent" in texts
 
 
+@pytest.mark.parametrize(
+    ("most", "told"),
+    [
+        (None, None),
+        (10**9, r"Storage used: [\d.]+ \w+ of 1 GB\."),
+        (100, r"of 100 bytes\. It is full: "),
+    ],
+)
+def test_storage_is_shown_with_its_limit(open_data, database, maya, most, told):
+    database.hold("Garden", "One", "Two")
+    maya.account_bytes = most
+
+    shown = said(open_data())
+
+    assert re.search(told, shown) if told else "Storage" not in shown
+
+
 def test_request_under_way_is_counted(open_data, maya):
     maya.model.gate.clear()
     turn = maya.chat.begin(None, "How do I prune?")

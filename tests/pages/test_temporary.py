@@ -129,7 +129,7 @@ def test_refused_prompt_is_deleted_with_its_temporary_chat(app, maya):
     asks(app, "Too dear")
 
     assert in_composer(app) == "Too dear"
-    assert "Not enough of today's budget left." in app.warning[0].value
+    assert "Not enough budget left today." in app.warning[0].value
     assert app.title[0].value == "Temporary chat"
 
     app.button(key="new-chat").click().run()

@@ -52,20 +52,34 @@ def test_price_has_no_trailing_zeros():
     [
         (
             Cap.DAILY,
-            "Not enough of today's budget left: a short reply could cost $0.15, $0.13 is left. "
+            "Not enough budget left today: $0.02 left, a short reply may need up to $0.03. "
             "Resets at 05:30, your time.",
         ),
         (
             Cap.MONTHLY,
-            "Not enough of this month's budget left: a short reply could cost $0.15, $0.13 is left. "
+            "Not enough budget left this month: $0.02 left, a short reply may need up to $0.03. "
             "Resets on 1 Dec at 05:30, your time.",
+        ),
+        (
+            Cap.DAILY_TOKENS,
+            "Not enough tokens left today: 24,100 left, a short reply may need up to 25,200. "
+            "Resets at 05:30, your time.",
         ),
         (Cap.OPEN_TURNS, OverBudget(Cap.OPEN_TURNS).public),
     ],
 )
 def test_refusal_names_cost_rest_and_reset_in_readers_zone(cap, said):
     with reader("en-GB", "Asia/Kolkata"):
-        assert words.sentence(OverBudget(cap, 150_000, 130_000), NOON) == said.replace("$", r"\$")
+        assert words.sentence(OverBudget(cap, 25_200, 24_100), NOON) == said.replace("$", r"\$")
+
+
+def test_refusal_by_the_shared_limit_has_no_amount():
+    with reader("en-GB", "Asia/Kolkata"):
+        said = words.sentence(OverBudget(Cap.DEPLOYMENT), NOON)
+
+    assert said == (
+        "Not enough of the shared monthly budget left. Resets on 1 Dec at 05:30, your time."
+    )
 
 
 def test_moment_before_today_has_its_date():

@@ -39,6 +39,15 @@ def test_all_settings_have_defaults():
     assert chosen.titles
 
 
+@pytest.mark.parametrize(
+    ("text", "most"), [("", 1_000_000_000), ("2500", 2_500_000_000), ("0", None)]
+)
+def test_bytes_of_an_account_are_set_in_megabytes(monkeypatch, text, most):
+    monkeypatch.setenv("DAYBOOK_ACCOUNT_MB", text)
+
+    assert settings.read().account_bytes == most
+
+
 def test_titles_can_be_switched_off(monkeypatch):
     monkeypatch.setenv("DAYBOOK_TITLES", "off")
 

@@ -4,11 +4,12 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from uuid import UUID
 
 from services.domain import ConversationId, Listed, MessageId, SpaceId, TurnId, Usage
 from services.domain.turns import Reservation, TurnState
-from services.errors import NotFound, SpaceGone, Stale
+from services.errors import AccountFull, NotFound, SpaceGone, Stale
 from services.store.rows import (
     ConversationChanges,
     ConversationRow,
@@ -53,6 +54,14 @@ class Tables:
         self.receipts: dict[TurnId, ReceiptRow] = {}
         self.documents: dict[tuple[DocumentKind, UUID], DocumentRow] = {}
 
+    @property
+    def bytes(self) -> int:
+        """The length of all sealed texts, without keys and heads."""
+        bodies = (*self.messages.values(), *self.receipts.values(), *self.documents.values())
+        own = ((row.title, row.summary, row.instructions) for row in self.conversations.values())
+        texts = (*(row.body for row in bodies), *self.thoughts.values(), *chain.from_iterable(own))
+        return sum(len(text) for text in texts if text)
+
 
 class InMemoryConversations:
     """The conversations, messages and documents of one user. *ledger* reserves and settles their turns."""
@@ -62,8 +71,12 @@ class InMemoryConversations:
         ledger: Ledger,
         tables: Tables | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        most_bytes: int | None = None,
     ) -> None:
+        """*most_bytes* that the account may store; None: no limit."""
         self._ledger, self._tables, self._now = ledger, tables or Tables(), now
+        self.most_bytes, self._bytes = most_bytes, 0  # stored when `_minute` began
+        self._minute = datetime.min.replace(tzinfo=UTC)
         self.user_id, self.usage = ledger.user_id, ledger.usage
         self._lock = threading.RLock()
         self.is_closed = False
@@ -132,6 +145,14 @@ class InMemoryConversations:
             return [
                 row for (its_kind, _), row in self._tables.documents.items() if its_kind is kind
             ]
+
+    def _check_room(self) -> None:
+        """Raise AccountFull if the account had stored as much as it may when this minute began."""
+        minute = self._now().replace(second=0, microsecond=0)
+        if minute > self._minute:
+            self._minute, self._bytes = minute, self._tables.bytes
+        if self.most_bytes is not None and self._bytes >= self.most_bytes:
+            raise AccountFull
 
     def _has_space(self, space_id: SpaceId | None) -> bool:
         return space_id is None or (DocumentKind.SPACE, space_id) in self._tables.documents
@@ -204,6 +225,8 @@ class InMemoryConversations:
             is_cut = of_source and of_source.rev - of_source.last_seq != cuts
             if is_cut or not self._has_space(document.space_id):
                 raise NotFound
+            if seen_rev == 0 and source is None and document.kind is not DocumentKind.SUMMARY:
+                self._check_room()
             is_text = document.kind in (DocumentKind.INSTRUCTIONS, DocumentKind.SUMMARY)
             if row and is_text:
                 now = row.text(document.kind)

@@ -101,10 +101,12 @@ class InMemoryRows(InMemoryConversations):
                 return Begun(known.id, known.reserved_micro, known.reserved_tokens)
             if created and self.is_closed:
                 raise NotFound
-            if created and not self._has_space(created.space_id):
-                raise SpaceGone
             if prompt and not created:
                 self._check_beginning(reservation, prompt)
+            if prompt:
+                self._check_room()
+            if created and not self._has_space(created.space_id):
+                raise SpaceGone
             begun, now = self._ledger.begin_turn(reservation), self._now()
             if created:
                 self._tables.conversations[created.id] = ConversationRow(
@@ -205,8 +207,13 @@ class InMemoryRows(InMemoryConversations):
                 raise NotFound
             if edited.conversation_id != conversation_id:
                 raise NotFound
+            self._check_room()
+            self._ledger.count_edit()
             row = self._append(row, reply, Role.ASSISTANT, Outcome.EDITED)
             self._update(conversation_id, read_seq=row.last_seq)
+
+    def count_edit(self) -> None:
+        self._ledger.count_edit()
 
     def discard_messages(
         self,

@@ -25,6 +25,7 @@ from supabase import Client, ClientOptions, create_client
 from services.crypto import ServerProof, sha
 from services.domain import UserId
 from services.errors import (
+    AccountFull,
     AdminsOnly,
     BadInput,
     Busy,
@@ -63,6 +64,7 @@ _REFUSALS = {
     "busy": Busy,
     "no_space": SpaceGone,
     "last_admin": LastAdmin,
+    "account_full": AccountFull,
 }
 PAGE = 1000  # rows that are asked for at once
 LEAST = 100  # rows that every answer has room for (ServerCalls.check_rows), so also the ids of one address

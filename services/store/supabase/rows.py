@@ -34,6 +34,7 @@ from services.store.rows import (
 from services.store.supabase.api import (
     Hidden,
     Query,
+    RpcResult,
     Table,
     UserCalls,
     accepted,
@@ -78,8 +79,9 @@ class Session(Protocol):
 class SupabaseRows:
     """The `Rows` of one user in Supabase."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: Session, most_bytes: int | None = None) -> None:
+        """*most_bytes* that the account may store; None: no limit."""
+        self._session, self.most_bytes = session, most_bytes
         self._client, self.user_id = session.calls.client, session.calls.user_id
         self.usage = SupabaseUsage(session.calls)
 
@@ -213,6 +215,7 @@ class SupabaseRows:
             new_body=Hidden(document.body),
             source=source,
             cuts=cuts,
+            most_bytes=self.most_bytes,
         )
         accepted(f"put_{document.kind}", answer)
 
@@ -252,18 +255,20 @@ class SupabaseRows:
             least_reply_tokens=reservation.least_reply_tokens,
             lease_seconds=reservation.lease_seconds,
             created=Hidden(created and json.dumps(asdict(created), default=str)),
+            most_bytes=self.most_bytes,
         )
         found = answer.values
-        if answer.reason in set(Cap):
-            is_tokens = answer.reason == Cap.DAILY_TOKENS
-            raise OverBudget(
-                Cap(answer.reason),
-                reservation.least_tokens if is_tokens else reservation.least_micro,
-                int(str(found["room_of_tokens" if is_tokens else "room"])),
-                per_minute=int(str(found["per_minute"])),
-                wait_seconds=int(str(found["wait_seconds"])),
-            )
-        accepted("begin_turn", answer)
+        match answer.reason:
+            case Cap.DAILY | Cap.MONTHLY:
+                left = int(str(found["room"]))
+                raise OverBudget(Cap(answer.reason), reservation.least_micro, left)
+            case Cap.DAILY_TOKENS:
+                left = int(str(found["room_of_tokens"]))
+                raise OverBudget(Cap.DAILY_TOKENS, reservation.least_tokens, left)
+            case Cap.DEPLOYMENT | Cap.OPEN_TURNS:
+                raise OverBudget(Cap(answer.reason))
+            case _:
+                _accepted_in_time("begin_turn", answer)
         return Begun(
             TurnId(UUID(str(found["turn"]))),
             int(str(found["reserved"])),
@@ -314,15 +319,28 @@ class SupabaseRows:
     def edit_reply(
         self, conversation_id: ConversationId, original: MessageId, reply: SealedMessage
     ) -> None:
-        self._session.calls.do(
+        self._edit(conversation_id, original, reply)
+
+    def count_edit(self) -> None:
+        self._edit()
+
+    def _edit(
+        self,
+        conversation_id: ConversationId | None = None,
+        original: MessageId | None = None,
+        reply: SealedMessage | None = None,
+    ) -> None:
+        answer = self._session.calls.call(
             "edit_reply",
             conversation=conversation_id,
-            expected_rev=reply.rev,
+            expected_rev=reply and reply.rev,
             original=original,
-            reply=reply.id,
-            reply_body=Hidden(reply.body),
-            new_head=Hidden(reply.head),
+            reply=reply and reply.id,
+            reply_body=Hidden(reply and reply.body),
+            new_head=Hidden(reply and reply.head),
+            most_bytes=self.most_bytes,
         )
+        _accepted_in_time("edit_reply", answer)
 
     def discard_messages(
         self,
@@ -356,6 +374,16 @@ class SupabaseRows:
             restored=Hidden(",".join(map(str, restored))),
             new_head=Hidden(head),
         )
+
+
+def _accepted_in_time(verb: str, answer: RpcResult) -> None:
+    """Raise the refusal of *verb*, if it refused; OverBudget for more messages than a minute may have."""
+    if answer.reason == Cap.TURNS_A_MINUTE:
+        per_minute, wait = (
+            int(str(answer.values[name])) for name in ("per_minute", "wait_seconds")
+        )
+        raise OverBudget(Cap.TURNS_A_MINUTE, per_minute=per_minute, wait_seconds=wait)
+    accepted(verb, answer)
 
 
 def _is_not_discarded(query: Query) -> Query:

@@ -78,11 +78,14 @@ class Backend(Protocol):
     def set_caps(self, user, **caps):
         """Set limits of *user*: `daily_micro`, `monthly_micro`, `open_turns`, `turns_a_minute`."""
 
+    def bound(self, user, most_bytes):
+        """Have every process bound what the account of *user* stores."""
+
     def begin_days_later(self, user, days):
         """Have the spending of *user* lie that many days, or a month of 31, back."""
 
     def let_pass(self, seconds):
-        """Let time pass, for leases, undo periods and caches. Nothing is swept."""
+        """Let time pass, for leases, undo periods, the minutes of limits, and caches. Nothing is swept."""
 
     def sweep(self):
         """Settle every turn whose lease ran out, and destroy what is due."""
@@ -181,6 +184,7 @@ class SupabaseBackend(Backend):
     def __init__(self, stack):
         self._stack, self._transport = stack, _FaultyTransport()
         self._sessions = make_sessions(stack, self._transport)
+        self._rows = []  # of every process
 
     def close(self):
         self._sessions.gateway.http.close()
@@ -194,13 +198,20 @@ class SupabaseBackend(Backend):
         return self._user(session, elsewhere)
 
     def _user(self, session, elsewhere):
-        store = sealed_store(SupabaseRows(session), session.user_keys)
+        rows = SupabaseRows(session)
+        self._rows.append(rows)
+        store = sealed_store(rows, session.user_keys)
         return User(user_id=session.user_id, store=store, elsewhere=elsewhere)
 
     def set_caps(self, user, **caps):
         for name, value in caps.items():
             statement = f"update private.budgets set {_CAPS[name]} = %s where user_id = %s"
             self._change(statement, value, user.user_id)
+
+    def bound(self, user, most_bytes):
+        for rows in self._rows:
+            if rows.user_id == user.user_id:
+                rows.most_bytes = most_bytes
 
     def begin_days_later(self, user, days):
         month = "case when %s > 30 then (month - interval '1 month')::date else month end"
@@ -220,6 +231,8 @@ class SupabaseBackend(Backend):
             self._execute(
                 f"update public.{table} set {earlier} where {column} is not null", seconds
             )
+        minute = "minute = minute - make_interval(secs => %s)"
+        self._execute(f"update private.budgets set {minute} where true", seconds)
 
     def sweep(self):
         sweep(self._sessions.server)
@@ -334,6 +347,9 @@ class InMemoryBackend(Backend):
     def set_caps(self, user, **caps):
         for name, value in caps.items():
             setattr(self._databases[user.user_id].ledger, name, value)
+
+    def bound(self, user, most_bytes):
+        self._databases[user.user_id].bounded_rows.most_bytes = most_bytes
 
     def begin_days_later(self, user, days):
         self._databases[user.user_id].ledger.begin_days_later(days)
