@@ -253,7 +253,7 @@ def write(app, browser):
         session = sessions.open(Cookie.parse(cookie["value"]))
         for title in OTHERS:
             converse(session, [(title, "Gladly.")])
-        converse(session, [(f"Question {n}: which box?", f"Box {n}.") for n in range(1, 14)])
+        converse(session, [(f"Question {n}: which box?", f"Box {n}.") for n in range(1, 18)])
         letters = converse(session, LETTERS)
         store_of(session).conversations.rename(letters, "Moving the letters to Bergen")
         choose(store_of(session).profile, keeps_facts=False)  # or it would be offered

@@ -120,7 +120,7 @@ def test_a_conversation_holds_no_barrier(app, model, person, size):
         app,
         maya,
         [("What do I sow?", RICH), ("And then?", RICH)],
-        [(f"Question {n}", f"Answer {n}.") for n in range(13)],
+        [(f"Question {n}", f"Answer {n}.") for n in range(17)],
     )
     look, page = Look(maya), maya.page
 
