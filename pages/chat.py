@@ -117,7 +117,10 @@ with show_errors():
     )
     if not said:
         is_free = setup.offer.info.is_free
-        deferred(near, partial(budget.draw_near, person, is_free=is_free))
+        deferred(
+            near,
+            partial(budget.draw_near, person, services.chat, thread, plan, new, is_free=is_free),
+        )
 
 
 def draw_the_rest() -> None:

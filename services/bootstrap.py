@@ -14,6 +14,7 @@ from services import settings
 from services.caches import CachedRead
 from services.chat.affordable import Affordable as Affordable
 from services.chat.affordable import affordable as affordable
+from services.chat.affordable import next_need as next_need
 from services.chat.live_turn import LiveTurn as LiveTurn
 from services.chat.remote_turn import RemoteTurn as RemoteTurn
 from services.chat.service import Chat as Chat

@@ -9,9 +9,10 @@ from streamlit.errors import StreamlitPageNotFoundError
 from pages._parts import memory, models, safe_md, words
 from pages._parts.elements import quiet_button, row
 from pages._session import Refusal
-from services.bootstrap import Affordable, Chat, PersonServices, affordable
+from services.bootstrap import Affordable, Chat, PersonServices, affordable, next_need
 from services.domain import AccountRole, NewConversation, Thread
 from services.domain.accounts import Limit
+from services.domain.context import ContextPlan
 from services.errors import Cap, OverBudget
 
 _MOST = 2  # offers of a kind
@@ -19,14 +20,35 @@ _NEAR = 0.9  # of a limit
 _ADMIN = "pages/admin.py"
 
 
-def draw_near(person: PersonServices, *, is_free: bool) -> None:
-    """Draw a line above the composer where a limit is nearly used up; *is_free*: the model costs nothing."""
+def draw_near(
+    person: PersonServices,
+    chat: Chat,
+    thread: Thread | None,
+    plan: ContextPlan | None,
+    new: NewConversation,
+    *,
+    is_free: bool,
+) -> None:
+    """Draw a line above the composer about the limit that may refuse the next messages soonest; *is_free*: the model
+    costs nothing.
+    """
     account = person.account
     limits = [one for one in account.limits if one.cap is Cap.DAILY_TOKENS or not is_free]
+    if not limits:
+        return
+    need = next_need(chat, thread, plan, new)
+    low = {
+        one: one.left < (need.tokens if one.cap is Cap.DAILY_TOKENS else need.micro)
+        for one in limits
+    }
     if account.shared_limit and not is_free:
-        limits.append(account.shared_limit)
-    if limits:
-        draw_if_near(max(limits, key=lambda one: one.share), account.role)
+        low[account.shared_limit] = False  # of which users learn no amount
+    limit = max(low, key=lambda one: (low[one], one.share))
+    if low[limit] and limit.share < _NEAR:
+        left, resets = words.left_of(limit), words.resets(limit.cap)
+        st.caption(f"{words.LIMITS[limit.cap]} is running low: {left} left. {resets}.")
+    else:
+        draw_if_near(limit, account.role)
 
 
 def draw_if_near(limit: Limit, role: AccountRole) -> None:

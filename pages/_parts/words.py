@@ -192,10 +192,9 @@ def sentence(error: AppError, now: datetime | None = None) -> str:
         return error.public
     if not error.needed:
         return f"{error.public} {when}."
-    if error.cap is Cap.DAILY_TOKENS:
-        needed, left = number(error.needed), number(error.left)
-    else:
-        needed, left = _cents(error.needed, ROUND_CEILING), _cents(error.left, ROUND_FLOOR)
+    is_tokens = error.cap is Cap.DAILY_TOKENS
+    needed = number(error.needed) if is_tokens else _cents(error.needed, ROUND_CEILING)
+    left = _left(error.cap, error.left)
     reason = error.public.removesuffix(".")
     return f"{reason}: {left} left, a short reply may need up to {needed}. {when}."
 
@@ -225,6 +224,16 @@ def used_of(limit: Limit) -> str:
         return f"{limit.share:.0%}".replace("%", " %")
     form = number if limit.cap is Cap.DAILY_TOKENS else dollars
     return f"{form(limit.used)} of {form(limit.most)}".replace("$", r"\$")
+
+
+def left_of(limit: Limit) -> str:
+    """`$0.02`, in Markdown, or `1,200 tokens`."""
+    unit = " tokens" if limit.cap is Cap.DAILY_TOKENS else ""
+    return f"{_left(limit.cap, limit.left)}{unit}"
+
+
+def _left(cap: Cap, amount: int) -> str:
+    return number(amount) if cap is Cap.DAILY_TOKENS else _cents(amount, ROUND_FLOOR)
 
 
 def _cents(micro: int, rounding: str) -> str:

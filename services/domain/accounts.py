@@ -90,6 +90,10 @@ class Limit:
     most: int
 
     @property
+    def left(self) -> int:
+        return max(0, self.most - self.used)
+
+    @property
     def share(self) -> float:
         """From 0 to 1; 1 where nothing is allowed."""
         return min(1.0, self.used / self.most) if self.most else 1.0

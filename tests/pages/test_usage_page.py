@@ -148,6 +148,14 @@ def test_download_has_the_chosen_days(open_usage, database):
         ),
         ({"spent_this_month": 10_000_000}, "This month's budget is used up. Resets on"),
         ({"daily_tokens": 100, "tokens_today": 95}, "Today's token limit is nearly used up: 95 of"),
+        (  # the next reply may cost more
+            {"daily_micro": 12_000, "spent_today": 10_500},
+            r"Today's budget is running low: \$0.00 left. Resets at",
+        ),
+        (
+            {"daily_tokens": 300, "monthly_micro": 10_000_000, "spent_this_month": 9_500_000},
+            "Today's token limit is running low: 300 tokens left. Resets at",
+        ),
         (
             {"deployment_share": 0.95},
             "Shared monthly budget is nearly used up: 95 %. Resets on",
@@ -160,8 +168,24 @@ def test_limit_that_is_near_is_told_before_anything_is_typed(open_app, maya, use
 
     app = open_app(maya)
 
-    assert ("used up" in captions(app)) is bool(said)
+    assert ("Resets" in captions(app)) is bool(said)
     assert said in captions(app)
+
+
+@pytest.mark.parametrize(("left", "is_low"), [(5_999, True), (6_000, False)])
+def test_three_times_the_dearest_reply_is_told_before_a_refusal(
+    open_app, maya, database, left, is_low
+):
+    replies = [part for n in range(5) for part in (f"prompt {n}", f"reply {n}")]
+    garden = database.hold("Garden", *replies)
+    for cost in (9_000, 100, 2_000, 100):  # the first is not of the last three
+        database.go_on(garden, "And then?", "So.", cost_micro=cost)
+    database.ledger.daily_micro = 20_000
+    database.ledger.spent_today = 20_000 - left
+
+    app = open_app(maya, c=str(garden))
+
+    assert ("running low: " in captions(app)) is is_low
 
 
 def test_changes_of_the_account_are_listed(open_app, maya, database):

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from services.chat.affordable import affordable
-from services.domain import Full, Window
+from services.chat.affordable import Need, affordable, next_need
+from services.domain import Full, NewConversation, Usage, Window
 from services.llm import Offer
 from tests.fakes import INFO, FakePerson, ScriptedModel
 
@@ -52,3 +52,27 @@ def test_only_models_are_found_for_a_first_message(chat):
 def test_nothing_is_affordable_with_an_empty_budget(chat, thread):
     assert affordable(chat, thread, "Next", 0) == affordable(chat, None, "Next", 0)
     assert affordable(chat, thread, "Next", 0).models == ()
+
+
+def test_next_turns_need_thrice_the_dearest_of_three_replies(chat, database):
+    garden = database.hold("Garden")
+    for cost in (90_000, 100, 5_000, 200):
+        database.go_on(garden, "And then?", "So.", cost_micro=cost, usage=Usage(3_000, cost))
+
+    need = next_need(chat, chat.open(garden), None, NewConversation())
+
+    assert need == Need(3 * 5_000, 3 * 8_000)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_next_turns_need_the_most_that_one_costs(chat, thread, is_new):
+    setup = chat.choices.setup(thread)
+    plan = chat.planning.view(thread, setup)
+
+    need = next_need(chat, None if is_new else thread, plan, NewConversation())
+
+    most = INFO.cost_micro(Usage(plan.bound_tokens, INFO.reply_tokens))
+    if is_new:
+        assert INFO.cost_micro(Usage(0, INFO.reply_tokens)) < need.micro < most
+    else:
+        assert need == Need(most, plan.bound_tokens + INFO.reply_tokens)
