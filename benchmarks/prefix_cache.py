@@ -185,15 +185,15 @@ class Run:
             return plan_context(self.policy, history, self.budget, self.counter)
         # the window of Full over ever less of the past
         everything = ContextBudget(10**9, 0)
-        plan = plan_context(Window(10**6), history, everything, self.counter)
         by_id = {message.id: message for message in history.past}
-        while plan.prompt_tokens > self.budget.prompt_tokens:
+        start_seq = history.start_seq
+        while True:
+            past = tuple(each for each in history.past if each.seq > start_seq)
+            now = replace(history, past=past, start_seq=0)
+            plan = plan_context(Window(10**6), now, everything, self.counter)
+            if plan.prompt_tokens <= self.budget.prompt_tokens:
+                return replace(plan, start_seq=start_seq)
             start_seq = by_id[plan.verbatim_ids[1]].seq
-            plan = plan_context(
-                Window(10**6), replace(history, start_seq=start_seq), everything, self.counter
-            )
-            plan = replace(plan, start_seq=start_seq)
-        return plan
 
     def compacted(self, history: History) -> History:
         """*history* with the summary of as many calls as it takes."""

@@ -81,6 +81,7 @@ with show_errors():
                     if not held:
                         facts.draw_noted(person.chat, thread)
                         facts.draw_offer(person, thread)
+                    conversation.draw_start_below(thread, plan)
         deferred(head, partial(conversation.draw_menus, person, held, thread))
     models.draw_notices(thread, setup)
     place = held.id if held else conversation_id

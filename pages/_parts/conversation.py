@@ -229,10 +229,18 @@ def draw_messages(
                     if is_last and has_last:
                         continue
                     drawing.add(message, exchange, is_last=is_last, is_past=group.is_past)
-                    if message is last_before and not versions.is_edited(message):
+                    # the line comes below the last message's buttons, which `draw_start_below` knows
+                    if message is last_before and not (is_last or versions.is_edited(message)):
                         drawing.end_element()
                         memory.draw_beginning()
             drawing.end_element()
+
+
+def draw_start_below(thread: Thread, plan: ContextPlan | None) -> None:
+    """Draw the line at the start of the context where all messages are before it."""
+    branch = thread.branch()
+    if plan and branch and branch[-1].seq <= plan.start_seq:
+        memory.draw_beginning()
 
 
 @dataclass(slots=True)

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import streamlit as st
 
-from pages._parts import editing, inspector, new_conversation, undo, words
+from pages._parts import context_words, editing, inspector, new_conversation, undo, words
+from pages._parts.context_words import Earlier, SummaryState
 from pages._parts.elements import key_showing, popover, quiet_button, row
 from pages._parts.temporary import services_of
 from pages._session import Refusal, ask_for, attempt, show_errors
@@ -18,7 +19,6 @@ from services.domain import (
     Message,
     MessageId,
     Purpose,
-    Retrieval,
     Role,
     RunningSummary,
     Summary,
@@ -28,7 +28,7 @@ from services.domain import (
 )
 from services.domain.context import ContextPlan, Forecast
 from services.domain.models import LimitSource
-from services.errors import AppError, ChatFull, InstructionsTooLong, PromptTooLong
+from services.errors import ChatFull, InstructionsTooLong, PromptTooLong
 
 LARGEST_WINDOW = 1000  # messages
 _QUIET_PERCENT = 50
@@ -70,16 +70,19 @@ def draw_policy(chat: Chat, thread: Thread | None, first: MemoryPolicy) -> None:
 
 
 def draw_unsent(chat: Chat, thread: Thread, plan: ContextPlan | None) -> None:
-    """Draw the number of earlier messages that are not sent as they are; in the popover why, the summary, the policy."""
-    unseen = len(out_of_view(thread.branch(), plan))
-    if plan is None or not unseen:
+    """Draw the panel about the earlier messages: what is sent, what is not, why, and what to press."""
+    if plan is None:
         return
-    conversation = thread.conversation
-    label = f"{words.count(unseen, 'earlier message')} {_fate(thread, plan, unseen)[1]}"
-    failure = chat.background.failure(Purpose.SUMMARY, conversation.id)
+    conversation, summary = thread.conversation, _summary_state(chat, thread)
+    earlier = context_words.count_earlier(thread, plan)
+    label = context_words.chip(conversation.policy, earlier)
+    if label is None:
+        return
     with popover(label, "ink_eraser", "unsent").container(width=340):
-        st.caption(_explanation(thread, plan, unseen, failure))
-        _draw_view_summary(plan, conversation.id, "read-unsent-summary")
+        said = context_words.not_sent(conversation.policy, earlier, summary)
+        for sentence in (context_words.sent(earlier), *said):
+            st.caption(sentence)
+        _draw_remedies(chat, thread, earlier, summary, "unsent")
         name = f"policy-of-unsent-{conversation.id}"
         _draw_policies(chat, conversation, conversation.policy, name)
 
@@ -114,19 +117,17 @@ def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan, *, has_line: bool
 
     *has_line*: the line at the start of the context is drawn below.
     """
-    unseen = len(out_of_view(thread.branch(), plan))
-    failure = chat.background.failure(Purpose.SUMMARY, thread.conversation.id)
-    if not unseen and not failure:
+    policy, summary = thread.conversation.policy, _summary_state(chat, thread)
+    earlier = context_words.count_earlier(thread, plan)
+    said = context_words.not_sent(policy, earlier, summary)
+    if not said:
         return
     with row("truncation-banner", "xxsmall"):
-        why = _explanation(thread, plan, unseen, failure)
-        st.caption(f":material/ink_eraser: {why}", width="stretch")
+        st.caption(f":material/ink_eraser: {' '.join(said)}", width="stretch")
         if has_line:
             link = '<a class="db-jump" href="#model-reads-from">Jump to context start</a>'
             st.html(link, width="content")
-        _draw_view_summary(plan, thread.conversation.id, "read-summary")
-        if thread.conversation.reset_seq:
-            quiet_button(words.RESTORE_CONTEXT, "undo", "undo-reset", _restore, thread)
+        _draw_remedies(chat, thread, earlier, summary, "banner")
 
 
 def draw_full(thread: Thread, plan: ContextPlan | None, refusals: Sequence[Refusal]) -> None:
@@ -143,41 +144,29 @@ def draw_full(thread: Thread, plan: ContextPlan | None, refusals: Sequence[Refus
         quiet_button(words.CLEAR_CONTEXT, "restart_alt", "full-clear", _clear, thread)
 
 
-def _draw_view_summary(plan: ContextPlan, conversation_id: ConversationId, key: str) -> None:
-    if plan.summarised_ids:
-        args = ask_for, summary_dialog, conversation_id
-        quiet_button(words.VIEW_SUMMARY, "notes", key, *args)
+def _summary_state(chat: Chat, thread: Thread) -> SummaryState:
+    conversation_id = thread.conversation.id
+    failure = chat.background.failure(Purpose.SUMMARY, conversation_id)
+    return SummaryState(
+        problem=words.sentence(failure) if failure else None,
+        is_verified=thread.is_summary_verified,
+        is_coming=conversation_id in chat.coming(Purpose.SUMMARY),
+    )
 
 
-def _explanation(thread: Thread, plan: ContextPlan, unseen: int, failure: AppError | None) -> str:
-    """Return the number of *unseen* messages, in what form they are sent, and problems of the summary."""
-    said: list[str] = []
-    if unseen:
-        said.append(
-            f"**{words.count(unseen, 'earlier message')}** {_fate(thread, plan, unseen)[0]}."
-        )
-    if failure:
-        said.append(
-            f"No summary yet. {words.sentence(failure)} The latest messages are sent as they are."
-        )
-    elif not thread.is_summary_verified:
-        said.append("The summary failed its integrity check and is not used.")
-    return " ".join(said)
-
-
-def _fate(thread: Thread, plan: ContextPlan, unseen: int) -> tuple[str, str]:
-    """Return in what form *unseen* messages are sent: a predicate without a full stop, and a short one."""
-    summarised, verb = len(plan.summarised_ids), "is" if unseen == 1 else "are"
-    match thread.conversation.policy:
-        case Retrieval():
-            return f"{verb} sent only if related to your question", "sent if related"
-        case Summary() if summarised >= unseen:
-            return f"{verb} sent as a summary", "summarized"
-        case Summary() if summarised:
-            count = words.number(summarised)
-            return f"no longer fit: a summary of {count} is sent, the rest is not", "not sent"
-        case _:
-            return f"{verb} no longer sent to the model", "not sent"
+def _draw_remedies(
+    chat: Chat, thread: Thread, earlier: Earlier, summary: SummaryState, name: str
+) -> None:
+    """Draw the buttons that the sentences name."""
+    conversation = thread.conversation
+    if earlier.summarised:
+        args = ask_for, summary_dialog, conversation.id
+        quiet_button(words.VIEW_SUMMARY, "notes", f"read-summary-{name}", *args)
+    if context_words.can_summarise(conversation.policy, earlier, summary):
+        label, summarise = context_words.SUMMARIZE, chat.tasks.summarise_now
+        quiet_button(label, "notes", f"summarize-{name}", summarise, thread)
+    if conversation.reset_seq:
+        quiet_button(words.RESTORE_CONTEXT, "undo", f"undo-reset-{name}", _restore, thread)
 
 
 def draw_beginning() -> None:
@@ -249,8 +238,6 @@ def _leftovers(plan: ContextPlan, forecast: Forecast, setup: Setup) -> str:
         f"{inspector.how_counted(plan, forecast)} Your next message is added to this.",
         f"{words.count(reserved, 'token')} more are reserved for the reply.",
     ]
-    if plan.omitted_ids:
-        said.insert(0, f"{words.count(len(plan.omitted_ids), 'older message')} not sent.")
     if worst := setup.offer.info.cost_micro(Usage(plan.bound_tokens, plan.reply_tokens)):
         said.append(f"The next reply costs at most {words.dollars(worst)}.")
     if setup.offer.info.context_source is LimitSource.GUESS:

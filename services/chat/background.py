@@ -251,6 +251,13 @@ class UserTasks:
                 raise
             in_thread(_THREAD, partial(self._summarise, conversation_id, last_id))
 
+    def summarise_now(self, thread: Thread) -> None:
+        """Have the messages that wait for a summary summarised, in the background."""
+        conversation_id, last_id = thread.conversation.id, thread.messages[-1].id
+        user_id = self.store.conversations.user_id
+        if self.registry.claim(Purpose.SUMMARY, user_id, conversation_id, last_id, is_wanted=True):
+            in_thread(_THREAD, partial(self._summarise, conversation_id, last_id))
+
     def noted(self, conversation_id: ConversationId) -> tuple[NotedFact, ...]:
         """The facts that were noted last in a conversation, if they are stored so and were not dismissed."""
         noted = self.registry.noted(conversation_id)

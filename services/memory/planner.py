@@ -11,8 +11,10 @@ A policy chooses from the past and the planner packs it, so all policies share t
   window free, and the reply may have all that the prompt's upper bound leaves, up to the model's limit.
 * Providers cache a prompt by its prefix, so the verbatim messages begin at a stored place and only grow, until the
   budget overflows; then they are trimmed to two thirds of the budget. Window is also trimmed to its number of
-  messages, once half as many more are shown. The caller stores `ContextPlan.start_seq` and `prefix_seq` and passes
-  them to the next plan: the same rows then give the same bytes on any process.
+  messages, once half as many more are shown. The start goes back where less than two fifths of the room are taken:
+  the context window is larger now, or a summary or the newest messages were deleted. The caller stores
+  `ContextPlan.start_seq` and `prefix_seq` and passes them to the next plan: the same rows then give the same bytes on
+  any process.
 """
 
 from collections.abc import Sequence
@@ -45,6 +47,7 @@ from services.memory.prompt_cache import extend_prefix, rebuild_prefix
 from services.memory.tokens import TokenCounter
 
 _TRIM_TO_PERCENT = 67  # the deepest trim at which the mean context stays above four fifths
+_RETURN_PERCENT = 40  # below it the start goes back: far below a trim, lest it come and go
 _FACTS_PERCENT = 10  # of the prompt's tokens, at most, before anything is learned of the model
 _UNDERCOUNT_PERCENT = 120  # of an estimate, that ordinary text does not exceed (tokens.py)
 
@@ -63,14 +66,12 @@ def plan_context(
             start_seq = history.reset_seq
             pairs = complete_pairs(history.past, after=start_seq)
             layout = replace(base, pairs=pairs)
-        case Window(messages=least, most_messages=most):
-            pairs = complete_pairs(history.past, after=start_seq)
-            count = least // 2 if len(pairs) > most // 2 else len(pairs)
-            layout = _trimmed(base, pairs[len(pairs) - count :])
+        case Window():
+            pairs, layout = _since_start(policy, base, history, history.reset_seq)
         case Summary():
-            base, start_seq = _with_summary(base, history)
-            pairs = complete_pairs(history.past, after=start_seq)
-            layout = _trimmed(base, pairs)
+            base, covered_seq = _with_summary(base, history)
+            start_seq = max(start_seq, covered_seq)
+            pairs, layout = _since_start(policy, base, history, covered_seq)
         case Retrieval():
             pairs = complete_pairs(history.past, after=start_seq)
             layout = extend_prefix(base, history, pairs)
@@ -82,6 +83,8 @@ def plan_context(
 
     if dropped := len(pairs) - len(layout.pairs):
         start_seq = pairs[dropped - 1].reply.seq
+    elif pairs:
+        start_seq = min(start_seq, pairs[0].prompt.seq - 1)
     plan = _describe(_without_redundant_facts(layout), history, budget)
     if plan.prompt_tokens > base.room:
         is_full = isinstance(policy, Full) and base.left >= 0
@@ -91,8 +94,9 @@ def plan_context(
 
 def summary_layout(history: History, room: int, counter: TokenCounter) -> Layout:
     """Return the last prompt of a summarised conversation, followed by its reply."""
-    base, start_seq = _with_summary(_base(history, room, counter), history)
-    layout = replace(base, pairs=complete_pairs(history.past, after=start_seq))
+    base, covered_seq = _with_summary(_base(history, room, counter), history)
+    after = max(_start_seq(history), covered_seq)
+    layout = replace(base, pairs=complete_pairs(history.past, after=after))
     return _without_redundant_facts(layout)
 
 
@@ -150,13 +154,38 @@ def _without_redundant_facts(layout: Layout) -> Layout:
 
 
 def _with_summary(base: Layout, history: History) -> tuple[Layout, int]:
-    """Add the summary if it fits; return also the seq after which verbatim messages begin."""
-    start_seq = _start_seq(history)
+    """Add the summary if it fits; return also the seq up to which nothing is sent verbatim."""
     if summary := usable_summary(history):
         layout = replace(base, summary=summary)
         if summary_tokens(summary, base.counter) <= base.room // 2 and layout.left >= 0:
-            return layout, max(start_seq, summary.up_to_seq)
-    return base, start_seq
+            return layout, summary.up_to_seq
+    return base, history.reset_seq
+
+
+def _since_start(
+    policy: Window | Summary, base: Layout, history: History, after: int
+) -> tuple[Sequence[Pair], Layout]:
+    """Add the pairs from the stored start, or from an earlier one after *after* where most of the room is free.
+
+    Return also the pairs of which those of the layout are the newest.
+    """
+    every = complete_pairs(history.past, after=after)
+    pairs = [pair for pair in every if pair.prompt.seq > history.start_seq]
+    layout = _trimmed(base, _newest(policy, pairs))
+    if len(pairs) == len(every):
+        return pairs, layout
+    # by the plain counter: after a refusal for length the start must stay, though the calibrated one counts less
+    taken = replace(layout, counter=base.counter.uncalibrated).tokens
+    anew = _trimmed(base, _newest(policy, every))
+    is_free = taken * 100 < base.room * _RETURN_PERCENT
+    return (every, anew) if is_free and len(anew.pairs) > len(layout.pairs) else (pairs, layout)
+
+
+def _newest(policy: Window | Summary, pairs: Sequence[Pair]) -> Sequence[Pair]:
+    """Return the newest of *pairs*, as many as a window shows."""
+    if isinstance(policy, Window) and 2 * len(pairs) > policy.most_messages:
+        return pairs[len(pairs) - policy.messages // 2 :]
+    return pairs
 
 
 def _trimmed(base: Layout, pairs: Sequence[Pair]) -> Layout:

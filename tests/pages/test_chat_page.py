@@ -752,12 +752,12 @@ def test_last_twenty_messages_are_drawn_first(open_chat):
 
 
 def test_start_of_the_context_is_drawn_a_little_above_the_last_messages(open_app, maya, database):
-    garden = database.hold("Garden", *pairs(14), policy=Window())
-    database.go_on(garden, "prompt 14", "reply 14", start_seq=4)
+    garden = database.hold("Garden", *pairs(16), policy=Window())
+    database.go_on(garden, "prompt 16", "reply 16", start_seq=12)
 
     app = open_app(maya, c=str(garden))
 
-    assert said(app)[0] == "prompt 2"
+    assert said(app)[0] == "prompt 6"
     assert html(app).count("Context starts here") == 1
     assert "Jump to context start" in html(app)
 
@@ -766,13 +766,17 @@ def test_the_context_starts_anew_and_the_history_stays(open_chat, model):
     app, _ = open_chat("Old prompt", "Old reply")
 
     app.button(key="start-anew").click().run()
-    assert "**2 earlier messages** are no longer sent" in captions(app)
+    why = "**2 earlier messages** are not sent because you cleared the context."
+    assert captions(app).count(why) == 2  # the banner and the panel, both with the button
+    assert app.button(key="undo-reset-unsent")
+    page = html(app)
+    assert page.index("Context starts here") > page.rindex('aria-label="Regenerate"')
     assert html(app).count("Context starts here") == 1
     send(app, "New prompt")
 
     assert said(app) == ["Old prompt", "Old reply", "New prompt", "Prune in March."]
     assert [message.body for message in model.seen[-1]] == ["Be kind.", "New prompt"]
-    app.button(key="undo-reset").click().run()
+    app.button(key="undo-reset-banner").click().run()
     assert "earlier message" not in captions(app)
 
 

@@ -27,7 +27,7 @@ def test_banner_leads_to_the_summary(open_app, maya, garden):
 
     assert "**4 earlier messages** are sent as a summary." in captions(app)
     assert "Summary of 4 messages" in html(app)
-    app.button(key="read-summary").click().run()
+    app.button(key="read-summary-banner").click().run()
 
     assert app.text_area(key=f"summary-{garden}").value == "They sow peas."
     assert "Summary of 4 messages" in captions(app)
@@ -58,7 +58,7 @@ def test_chip_by_the_composer_names_what_is_not_sent(
 
 def test_summary_is_edited(open_app, maya, garden, database):
     app = open_app(maya, c=str(garden))
-    app.button(key="read-summary").click().run()
+    app.button(key="read-summary-banner").click().run()
 
     app.text_area(key=f"summary-{garden}").set_value("They sow kumquats.")
     press(in_dialog(app, summary_dialog, garden), "Save")
@@ -72,7 +72,7 @@ def test_deleted_summary_can_be_restored(open_app, maya, garden, database):
     database.conversations.set_summary(database.thread(garden), edited)
     app = open_app(maya, c=str(garden))
 
-    app.button(key="read-summary").click().run()
+    app.button(key="read-summary-banner").click().run()
     press(in_dialog(app, summary_dialog, garden), "Delete summary")
     assert database.thread(garden).summary is None
     next(button for button in app.run().button if button.label == "Undo").click().run()
@@ -88,14 +88,16 @@ def test_failed_summary_is_reported(open_app, maya, database):
 
     app = open_app(maya, c=str(garden))
 
-    assert "No summary yet. The model is busy (rate limit)." in captions(app)
+    assert "The last summary failed. The model is busy (rate limit)." in captions(app)
     assert "earlier messages" not in captions(app)
+    app.button(key="summarize-banner").click().run()
+    assert maya.chat.background.failure(Purpose.SUMMARY, garden) is None
 
 
 @pytest.mark.parametrize(
     ("policy", "words", "chip"),
     [
-        (Window(4), "are no longer sent to the model.", "not sent"),
+        (Window(4), "are not sent because “Recent only” sends the last 4 to 6.", "not sent"),
         (Retrieval(), "are sent only if related to your question.", "sent if related"),
     ],
 )

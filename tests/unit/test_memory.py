@@ -470,8 +470,42 @@ def test_window_grows_by_half_before_it_is_trimmed():
 
 
 def test_verbatim_messages_begin_after_the_stored_seq():
-    assert shown(plan(Window(20), talk(8), start_seq=4)) == [5, 6, 7, 8]
-    assert shown(plan(Window(20), talk(8), start_seq=5)) == [7, 8]  # never half a pair
+    budget = ContextBudget(70, 0)  # of which one pair takes more than half
+    assert shown(plan(Window(20), talk(8), budget=budget, start_seq=4)) == [5, 6, 7, 8]
+    assert shown(plan(Window(20), talk(8), budget=budget, start_seq=5)) == [
+        7,
+        8,
+    ]  # never half a pair
+
+
+@pytest.mark.parametrize(
+    ("policy", "start_seq", "first"),
+    [
+        (Summary(), 88, 1),  # there is room for all of it in a larger context window
+        (Window(1000), 88, 1),
+        (Window(20), 88, 71),
+        (Window(20), 70, 71),
+        (Summary(), 90, 1),  # all messages after the start were deleted
+    ],
+)
+def test_start_goes_back_where_the_context_is_mostly_free(policy, start_seq, first):
+    seen = plan(policy, talk(90), start_seq=start_seq)
+
+    assert shown(seen) == list(range(first, 91))
+    assert seen.start_seq == first - 1
+    assert shown(plan(policy, talk(90), start_seq=start_seq, reset_seq=80)) == [*range(81, 91)]
+
+
+def test_start_does_not_go_back_after_a_trim():
+    policy, past, start_seq, starts = Summary(), talk(200), 0, list[int]()
+
+    for count in range(2, 202, 2):
+        words = "word " * (1 + 30 * (count % 10 == 0))  # every fifth prompt is long
+        seen = plan(policy, past[:count], words, ContextBudget(180, 0), start_seq=start_seq)
+        start_seq = seen.start_seq
+        starts.append(start_seq)
+
+    assert starts == sorted(starts)
 
 
 def test_plan_without_prompt_equals_that_of_next_turn():
@@ -603,7 +637,7 @@ def test_fact_is_hidden_while_its_source_is_verbatim():
     facts = (fact("likes tea", NOON, 3),)
 
     assert plan(Window(20), talk(6), facts=facts).fact_ids == ()
-    assert plan(Window(20), talk(6), facts=facts, start_seq=4).fact_ids == (facts[0].id,)
+    assert plan(Window(2), talk(6), facts=facts).fact_ids == (facts[0].id,)
 
 
 def test_facts_never_make_a_prompt_too_long():

@@ -31,8 +31,8 @@ from tests.unit.test_memory import (
 BUDGET = ContextBudget(1333, 400)  # of which a prompt may take 1,000
 
 
-def plan(past, **changes):
-    return plan_context(Summary(), History("Be kind.", past, "And now?", **changes), BUDGET, WORDS)
+def plan(past, prompt="And now?", **changes):
+    return plan_context(Summary(), History("Be kind.", past, prompt, **changes), BUDGET, WORDS)
 
 
 def compaction_of(past, **changes):
@@ -60,7 +60,7 @@ def test_verbatim_messages_begin_after_the_summary():
 
 
 def test_messages_between_summary_and_start_are_omitted():
-    seen = plan(talk(8), summary=summary_of(1, 2), start_seq=6)
+    seen = plan(talk(8), "word " * 500, summary=summary_of(1, 2), start_seq=6)
 
     assert shown(seen) == [7, 8]
     assert [each.int for each in seen.summarised_ids] == [1, 2]

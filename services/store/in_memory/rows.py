@@ -310,7 +310,7 @@ class InMemoryRows(InMemoryConversations):
         if prompt.message.body is not None:
             row = self._append(row, prompt.message, Role.USER, Outcome.COMPLETE, turn_id)
             self._update(row.id, read_seq=row.last_seq)
-        self._update(row.id, start_seq=max(row.start_seq, prompt.start_seq))
+        self._update(row.id, start_seq=prompt.start_seq)
 
     def _append(
         self,

@@ -1,0 +1,172 @@
+"""Sentences about the earlier messages of a chat: which are sent, which are not, why, and what to press."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from pages._parts import words
+from services.domain import MemoryPolicy, Retrieval, Role, Summary, Thread, Window
+from services.domain.context import ContextPlan
+
+SUMMARIZE = "Summarize now"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """The numbers of a chat's earlier messages, by the form in which the next request has them."""
+
+    recent: int = 0  # sent as they are
+    summarised: int = 0
+    cleared: int = 0  # from before Clear context
+    missing: int = 0  # sent in no form
+    unanswered: int = 0  # prompts without a reply, which no request has
+
+    @property
+    def unsent(self) -> int:
+        return self.cleared + self.missing + self.unanswered
+
+    @property
+    def total(self) -> int:
+        return self.recent + self.summarised + self.unsent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryState:
+    """The state of a chat's summary."""
+
+    problem: str | None = None  # a sentence: the last one could not be made
+    is_verified: bool = True
+    is_coming: bool = False
+
+
+def count_earlier(thread: Thread, plan: ContextPlan) -> Earlier:
+    """Count the messages of the branch that is read; not a prompt whose reply may still come."""
+    branch = thread.branch()
+    end = 2 if branch and branch[-1].is_thoughts_only else 1
+    if branch[-end:] and branch[-end].role is Role.USER:
+        branch = branch[:-end]
+    answered = {
+        half.id
+        for prompt, reply in pairwise(branch)
+        if (prompt.role, reply.role) == (Role.USER, Role.ASSISTANT) and not reply.is_thoughts_only
+        for half in (prompt, reply)
+    }
+    recent = {*plan.verbatim_ids, *plan.earlier_recall_ids}
+    forms = [
+        "recent"
+        if message.id in recent
+        else "summarised"
+        if message.id in plan.summarised_ids
+        else "cleared"
+        if message.seq <= thread.conversation.reset_seq
+        else "missing"
+        if message.id in answered
+        else "unanswered"
+        for message in branch
+    ]
+    return Earlier(**{form: forms.count(form) for form in set(forms)})
+
+
+def sent(earlier: Earlier) -> str:
+    """Return the sentence about the messages that are sent as they are."""
+    if not earlier.recent:
+        return "No earlier message is sent as it is."
+    if earlier.recent == earlier.total:
+        return "All earlier messages are sent."
+    verb = "message is" if earlier.recent == 1 else "messages are"
+    return f"The last {words.number(earlier.recent)} {verb} sent."
+
+
+def not_sent(policy: MemoryPolicy, earlier: Earlier, summary: SummaryState) -> tuple[str, ...]:
+    """Return the sentences about the other messages: in what form they are sent, or why not, and what to press."""
+    said: list[str] = []
+    if isinstance(policy, Summary):
+        said += _summary(earlier, summary)
+    elif earlier.missing:
+        said += _unsent(policy, earlier)
+    if earlier.cleared:
+        said += [
+            f"{_bold(earlier.cleared)} not sent because you cleared the context.",
+            f"Press “{words.RESTORE_CONTEXT}” to use {_them(earlier.cleared)} again.",
+        ]
+    if said and earlier.unanswered:
+        unanswered = words.count(earlier.unanswered, "message")
+        verb = "is" if earlier.unanswered == 1 else "are"
+        said.append(f"{unanswered} without a reply {verb} not sent.")
+    return tuple(said)
+
+
+def chip(policy: MemoryPolicy, earlier: Earlier) -> str | None:
+    """Return the label of the panel; None where all earlier messages are sent as they are."""
+    lost = earlier.cleared + earlier.missing
+    if isinstance(policy, Retrieval) and earlier.missing and not earlier.cleared:
+        return f"{words.count(earlier.missing, 'earlier message')} sent if related"
+    if earlier.summarised and lost:
+        return f"{words.number(earlier.summarised)} summarized, {words.number(lost)} not sent"
+    if earlier.summarised:
+        return f"{words.count(earlier.summarised, 'earlier message')} summarized"
+    return f"{words.count(lost, 'earlier message')} not sent" if lost else None
+
+
+def can_summarise(policy: MemoryPolicy, earlier: Earlier, summary: SummaryState) -> bool:
+    """Return True if `SUMMARIZE` is offered: messages wait for a summary, or the last one failed."""
+    is_due = earlier.missing > 0 or summary.problem is not None
+    return isinstance(policy, Summary) and is_due and not summary.is_coming
+
+
+def _unsent(policy: MemoryPolicy, earlier: Earlier) -> list[str]:
+    count = _bold(earlier.missing)
+    if isinstance(policy, Retrieval):
+        return [f"{count} sent only if related to your question."]
+    if isinstance(policy, Window) and earlier.recent >= policy.messages:
+        least, most = words.number(policy.messages), words.number(policy.most_messages)
+        name = words.policy_name(policy)
+        why = f"because “{name}” sends the last {least} to {most}"
+    else:
+        why = "because the model's context has no room for more"
+    return [
+        f"{count} not sent {why}.",
+        f"To send a summary of {_them(earlier.missing)}, choose “{words.policy_name(Summary())}”.",
+    ]
+
+
+def _summary(earlier: Earlier, summary: SummaryState) -> list[str]:
+    said: list[str] = []
+    both, them = earlier.summarised + earlier.missing, _them(earlier.missing)
+    if earlier.summarised and earlier.missing and summary.problem:
+        summarised, missing = words.number(earlier.summarised), words.number(earlier.missing)
+        said.append(
+            f"**{summarised} of these {words.number(both)} messages** are sent as a summary; "
+            f"{missing} could not be summarized."
+        )
+    else:
+        if earlier.summarised:
+            said.append(f"{_bold(earlier.summarised)} sent as a summary.")
+        if earlier.missing and summary.is_coming:
+            said.append(f"{_bold(earlier.missing)} being summarized.")
+        elif earlier.missing:
+            could = "could not be" if summary.problem else f"{_is(earlier.missing)} not yet"
+            said.append(f"{_count(earlier.missing)} {could} summarized, and not sent.")
+    if summary.problem and not summary.is_coming:
+        said.append(f"The last summary failed. {summary.problem}")
+    elif not summary.is_verified:
+        said.append("The summary failed its integrity check and is not used.")
+    if can_summarise(Summary(), earlier, summary):
+        of = f" to send a summary of {them}" if earlier.missing else " to try again"
+        said.append(f"Press “{SUMMARIZE}”{of}.")
+    return said
+
+
+def _count(count: int) -> str:
+    return f"**{words.count(count, 'earlier message')}**"
+
+
+def _bold(count: int) -> str:
+    return f"{_count(count)} {_is(count)}"
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _them(count: int) -> str:
+    return "it" if count == 1 else "them"

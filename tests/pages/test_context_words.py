@@ -1,0 +1,144 @@
+"""Sentences about the earlier messages of a chat."""
+
+from dataclasses import replace
+
+import pytest
+
+from pages._parts.context_words import (
+    Earlier,
+    SummaryState,
+    can_summarise,
+    chip,
+    count_earlier,
+    not_sent,
+    sent,
+)
+from services.domain import Full, MessageId, Retrieval, Summary, Window
+from services.domain.context import ContextPlan
+from tests.pages.test_chat_page import pairs
+
+SUMMARY, WINDOW, RECALL = Summary(), Window(20), Retrieval()
+FINE, COMING = SummaryState(), SummaryState(is_coming=True)
+FAILED = SummaryState(problem="The model is busy.")
+BROKEN = SummaryState(is_verified=False)
+PRESS = "Press “Summarize now” to send a summary of them."
+
+
+@pytest.mark.parametrize(
+    ("policy", "summary", "earlier", "label", "said"),
+    [
+        (SUMMARY, FINE, Earlier(recent=8), None, ()),
+        (
+            *(SUMMARY, FINE, Earlier(recent=8, summarised=56)),
+            "56 earlier messages summarized",
+            ("**56 earlier messages** are sent as a summary.",),
+        ),
+        (
+            *(SUMMARY, FAILED, Earlier(recent=8, summarised=56, missing=4)),
+            "56 summarized, 4 not sent",
+            (
+                "**56 of these 60 messages** are sent as a summary; 4 could not be summarized.",
+                "The last summary failed. The model is busy.",
+                PRESS,
+            ),
+        ),
+        (
+            *(SUMMARY, COMING, Earlier(recent=8, summarised=56, missing=4)),
+            "56 summarized, 4 not sent",
+            (
+                "**56 earlier messages** are sent as a summary.",
+                "**4 earlier messages** are being summarized.",
+            ),
+        ),
+        (
+            *(SUMMARY, FINE, Earlier(recent=8, missing=60)),
+            "60 earlier messages not sent",
+            ("**60 earlier messages** are not yet summarized, and not sent.", PRESS),
+        ),
+        (
+            *(SUMMARY, BROKEN, Earlier(recent=8, missing=60)),
+            "60 earlier messages not sent",
+            (
+                "**60 earlier messages** are not yet summarized, and not sent.",
+                "The summary failed its integrity check and is not used.",
+                PRESS,
+            ),
+        ),
+        (
+            *(SUMMARY, FAILED, Earlier(recent=8)),
+            None,
+            (
+                "The last summary failed. The model is busy.",
+                "Press “Summarize now” to try again.",
+            ),
+        ),
+        (
+            *(SUMMARY, FINE, Earlier(cleared=1)),
+            "1 earlier message not sent",
+            (
+                "**1 earlier message** is not sent because you cleared the context.",
+                "Press “Restore context” to use it again.",
+            ),
+        ),
+        (
+            *(WINDOW, FINE, Earlier(recent=24, missing=30, unanswered=1)),
+            "30 earlier messages not sent",
+            (
+                "**30 earlier messages** are not sent because “Recent only” sends the last 20 to 30.",
+                "To send a summary of them, choose “Auto-summary”.",
+                "1 message without a reply is not sent.",
+            ),
+        ),
+        (
+            *(WINDOW, FINE, Earlier(recent=6, missing=30)),
+            "30 earlier messages not sent",
+            (
+                "**30 earlier messages** are not sent because the model's context has no room for more.",
+                "To send a summary of them, choose “Auto-summary”.",
+            ),
+        ),
+        (
+            *(RECALL, FINE, Earlier(recent=6, missing=30)),
+            "30 earlier messages sent if related",
+            ("**30 earlier messages** are sent only if related to your question.",),
+        ),
+        (Full(), FINE, Earlier(recent=6, unanswered=1), None, ()),
+    ],
+)
+def test_each_state_of_the_context_is_told_once(policy, summary, earlier, label, said):
+    assert chip(policy, earlier) == label
+    assert not_sent(policy, earlier, summary) == said
+    assert can_summarise(policy, earlier, summary) == any("Summarize now" in one for one in said)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "sentence"),
+    [
+        (Earlier(recent=8), "All earlier messages are sent."),
+        (Earlier(recent=8, missing=2), "The last 8 messages are sent."),
+        (Earlier(recent=1, cleared=1), "The last 1 message is sent."),
+        (Earlier(cleared=2), "No earlier message is sent as it is."),
+    ],
+)
+def test_sent_messages_are_told_in_one_sentence(earlier, sentence):
+    assert sent(earlier) == sentence
+
+
+def test_messages_are_counted_by_form(database):
+    garden = database.hold("Garden", *pairs(5), policy=Summary())
+    thread = database.thread(garden)
+    thread = replace(thread, conversation=replace(thread.conversation, reset_seq=2))
+
+    def ids(*seqs: int) -> tuple[MessageId, ...]:
+        return tuple(message.id for message in thread.messages if message.seq in seqs)
+
+    plan = ContextPlan(
+        messages=(),
+        prompt_tokens=0,
+        bound_tokens=0,
+        reply_tokens=0,
+        verbatim_ids=ids(9, 10),
+        summarised_ids=ids(3, 4),
+    )
+
+    assert count_earlier(thread, plan) == Earlier(recent=2, summarised=2, cleared=2, missing=4)
