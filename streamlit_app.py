@@ -54,6 +54,7 @@ if __name__ != "__main__":
     setattr(uvicorn.config, "ProxyHeadersMiddleware", _without_proxy_headers)  # noqa: B010
     try:
         _streamlit.check()
+        bootstrap.limit_connections()
         _streamlit.forbid_pages_directory()
         _streamlit.log_by(bootstrap.log_handler())
         health, stack = bootstrap.begin(_url())

@@ -12,6 +12,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
 from streamlit.runtime.scriptrunner_utils.script_run_context import ScriptRunContext
+from streamlit.web.server.starlette import starlette_server
 
 from services.errors import Misconfigured
 
@@ -21,12 +22,15 @@ _VERSION = "1.67"
 def check() -> None:
     """Raise Misconfigured if this Streamlit lacks an internal that this module uses."""
     context = [field.name for field in fields(ScriptRunContext)]
+    websockets = getattr(starlette_server, "_get_websocket_protocol", str)
     known = {
         "PagesManager.uses_pages_directory": hasattr(PagesManager, "uses_pages_directory"),
         "Runtime.is_active_session": hasattr(runtime.Runtime, "is_active_session"),
         "ScriptRunContext.session_id": "session_id" in context,
         "ScriptRunContext.yield_check": "yield_check" in context,
         "logger.setup_formatter": "setup_formatter" in logger.update_formatter.__code__.co_names,
+        # which services/web/connections.py bounds
+        "websockets-sansio": websockets() == "websockets-sansio",
         "ScriptRunner._execing": "_execing" in ScriptRunner.__init__.__code__.co_names,
     }
     if missing := [name for name, is_known in known.items() if not is_known]:

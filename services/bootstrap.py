@@ -44,6 +44,7 @@ from services.users import PersonServices as PersonServices
 from services.users import Shared
 from services.web import streamlit_assets
 from services.web.attempts import Attempts
+from services.web.connections import limit_connections as limit_connections
 from services.web.export_route import ExportRoutes
 from services.web.form_limit import FormLimit
 from services.web.metrics import Metrics

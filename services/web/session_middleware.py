@@ -14,7 +14,7 @@ from uuid import UUID
 import anyio
 from anyio.to_thread import run_sync
 from starlette.datastructures import MutableHeaders
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
@@ -22,6 +22,7 @@ from starlette.websockets import WebSocketClose
 from services.domain import ConversationId
 from services.errors import StoreUnavailable
 from services.store.supabase.sessions import AppSession, Cookie
+from services.web.connections import allow_large_messages
 from services.web.origin import Origin
 from services.web.session_cache import SessionCache, count_open
 
@@ -30,7 +31,8 @@ USER_HEADER, SESSION_HEADER = b"x-app-user-id", b"x-app-session"
 # in place of a session: the tab's cookie opens none any more; the database is unreachable
 ENDED, UNKNOWN = "ended", "unknown"
 _STREAM = "/_stcore/stream"  # where Streamlit reads the identity headers
-_CLOSED = ("/_stcore/metrics", "/_stcore/upload_file", "/media")  # no page uploads or shows a file
+# no page uploads or shows a file, and nothing drives the app without a browser
+_CLOSED = ("/_stcore/agent", "/_stcore/metrics", "/_stcore/upload_file", "/media")
 _TABS_OF_AN_ADDRESS, _TABS_OF_ALL = 20, 500  # at most, without an app session
 _TOO_MANY = "Too many sign-in pages are open. Close some, or try again in a minute."
 _REFUSED = WebSocketClose(1008)  # uvicorn sends it as a 403
@@ -93,7 +95,10 @@ class SessionMiddleware:
                 app = PlainTextResponse("Not Found", 404)
             elif path.startswith(_STREAM):
                 app = await self._admit(HTTPConnection(scope), headers, open_tab)
-            await app({**scope, "headers": headers}, receive, send_secured)
+            with suppress(
+                ClientDisconnect
+            ):  # of a request that never gets whole: no fault of the app
+                await app({**scope, "headers": headers}, receive, send_secured)
         if path == "/" and scope["type"] == "http":
             await self._read_ahead(HTTPConnection(scope))
 
@@ -121,6 +126,7 @@ class SessionMiddleware:
         if isinstance(session, AppSession):
             headers.append((USER_HEADER, str(session.user_id).encode()))
             headers.append((SESSION_HEADER, str(session.id).encode()))
+            allow_large_messages(connection.scope)
         elif tabs[address] >= _TABS_OF_AN_ADDRESS or tabs.total() >= _TABS_OF_ALL:
             return _REFUSED if is_tab else PlainTextResponse(_TOO_MANY, 429)
         elif is_tab:

@@ -4,17 +4,21 @@ For identity headers see tests/web/test_session_middleware.py.
 """
 
 import io
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 from uuid import uuid4
 from zipfile import ZipFile
 
 import httpx
+import psutil
 import pytest
 from playwright.sync_api import expect
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.exceptions import InvalidStatus
+from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection, connect
 
 from tests.journeys.conftest import sign_up
@@ -208,3 +212,40 @@ def test_forged_client_address_allows_no_more_tabs(app, person):
             visit.leave()
     expect(maya.page.get_by_role("tab", name="Sign in")).to_be_visible()
     expect(maya.page.get_by_role("alert")).to_have_count(0)
+
+
+MB = 1_000_000
+
+
+def unfinished_messages():
+    """Beginnings of messages that never end, each with the octets that go on with it."""
+    huge = Frame(Opcode.BINARY, bytes(45 * MB)).serialize(mask=True)
+    first = Frame(Opcode.BINARY, bytes(60_000), fin=False).serialize(mask=True)
+    begun = Frame(Opcode.BINARY, b"", fin=False).serialize(mask=True)
+    crumb = Frame(Opcode.CONT, b"a", fin=False).serialize(mask=True)
+    empty = Frame(Opcode.CONT, b"", fin=False).serialize(mask=True)
+    ping = Frame(Opcode.PING, bytes(125)).serialize(mask=True)
+    return [huge, first * 2, begun + crumb * 64_000, begun + empty * 500_000, ping * 40_000]
+
+
+def test_unfinished_messages_of_strangers_take_little_memory(app):
+    visits = [connected(app) for _ in range(20)]
+    process = psutil.Process(app.process.pid)
+
+    def send(visit, octets):
+        visit.socket.socket.settimeout(2)
+        with suppress(OSError):  # refused, or not read any more
+            visit.socket.socket.sendall(octets)
+
+    try:
+        for visit in visits:
+            visit.run("")
+        before = process.memory_info().rss
+        kinds = unfinished_messages()
+        with ThreadPoolExecutor(len(visits)) as senders:
+            list(senders.map(send, visits, kinds * (len(visits) // len(kinds))))
+        assert app.health()[0] == 200
+        assert process.memory_info().rss - before < 20 * MB
+    finally:
+        for visit in visits:
+            visit.leave()

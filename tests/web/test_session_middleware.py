@@ -1,9 +1,11 @@
 """Identity headers of app sessions, and the security headers of every answer."""
 
+import asyncio
 from uuid import uuid4
 
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
@@ -169,6 +171,16 @@ def test_every_answer_has_security_headers(session_cache):
     assert "max-age" in https["strict-transport-security"]
 
 
+def test_form_that_never_gets_whole_is_no_fault():
+    async def cut(*_):
+        raise ClientDisconnect
+
+    middleware = SessionMiddleware(cut, lambda: None, Origin(None, 0), "", lambda *_: None)
+    scope = {"type": "http", "method": "POST", "path": "/session", "headers": []}
+
+    asyncio.run(middleware(scope, None, None))
+
+
 def test_policy_allows_only_streamlits_own_inline_script():
     policy = content_security_policy(streamlit_assets.folder() / "index.html")
 
@@ -179,7 +191,15 @@ def test_policy_allows_only_streamlits_own_inline_script():
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE", "OPTIONS"])
 @pytest.mark.parametrize(
-    "path", ["/_stcore/metrics", "/_stcore/upload_file/session/file", "/media/0123.md"]
+    "path",
+    [
+        "/_stcore/agent/interact",
+        "/_stcore/agent/openapi.json",
+        "/_stcore/agent/mcp",
+        "/_stcore/metrics",
+        "/_stcore/upload_file/session/file",
+        "/media/0123.md",
+    ],
 )
-def test_uploads_media_and_metrics_are_closed(path, method):
+def test_agents_uploads_media_and_metrics_are_closed(path, method):
     assert browser(None).request(method, path).status_code == 404

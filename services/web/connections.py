@@ -1,0 +1,207 @@
+"""Limits on connections for which uvicorn has no options: sizes of websocket messages, times of requests and downloads.
+
+The server has read its options before it imports the app, so its protocol classes are replaced as it begins to listen.
+"""
+
+import asyncio
+import socket
+from contextlib import suppress
+from types import CodeType
+from typing import Any, Protocol, cast
+
+from starlette.types import Scope
+from uvicorn import Server
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
+
+from services.errors import Misconfigured
+
+STRANGERS_MESSAGE_BYTES, SESSIONS_MESSAGE_BYTES = 64_000, 4_000_000
+_MOST_FRAMES = 1000  # fragments and pings, until a message is whole: browsers send a few
+_PART_BYTES = 16_384  # that are parsed at once: they may be thousands of empty frames
+HEADERS_SECONDS = 10.0  # from the connection, or from the end of the answer before
+BODY_SECONDS = 10.0  # from the end of the headers
+STALLED_SECONDS = 60.0  # in which a client takes nothing of an answer
+_MESSAGE_BYTES = "daybook.message_bytes"  # in the state of a websocket's scope
+# in the kernel's buffer; with more of them a slow client would look like one that takes nothing
+_UNSENT_BYTES = 16_384
+_VERSION = "0.54"
+
+
+def limit_connections() -> None:
+    """Have uvicorn use the classes below. Raise Misconfigured if it lacks an internal that they rely on."""
+    listen = Server.startup
+    known = {
+        "Server.startup": "http_protocol_class" in _names(listen),
+        "WebSocketsSansIOProtocol": {"conn", "frames", "writable", "handle_cont", "handle_ping"}
+        <= _names(WebSocketsSansIOProtocol.__init__) | {*dir(WebSocketsSansIOProtocol)},
+        "AutoHTTPProtocol": {"cycle", "loop", "transport", "on_response_complete"}
+        <= _names(AutoHTTPProtocol.__init__) | {*dir(AutoHTTPProtocol)},
+    }
+    if missing := [name for name, is_known in known.items() if not is_known]:
+        raise Misconfigured(
+            f"Daybook needs uvicorn {_VERSION}, and another is installed, with another {', '.join(missing)}: "
+            f'run `uv pip install "uvicorn=={_VERSION}.*"`.'
+        )
+
+    async def startup(server: Server, sockets: list[socket.socket] | None = None) -> None:
+        config = server.config
+        bases = TimedRequests, config.http_protocol_class
+        config.http_protocol_class = cast(type[asyncio.Protocol], type("TimedHttp", bases, {}))
+        config.ws_protocol_class = BoundedWebSocket
+        await listen(server, sockets)
+
+    setattr(Server, "startup", startup)  # noqa: B010
+
+
+def _names(function: object) -> set[str]:
+    """The names that the code of *function* uses, nested functions included."""
+    code = function if isinstance(function, CodeType) else getattr(function, "__code__", None)
+    if code is None:
+        return set()
+    nested = (_names(each) for each in code.co_consts if isinstance(each, CodeType))
+    return {*code.co_names}.union(*nested)
+
+
+def allow_large_messages(scope: Scope) -> None:
+    """Let the websocket of *scope*, which is not accepted yet, receive messages of a session's size."""
+    scope.setdefault("state", {})[_MESSAGE_BYTES] = SESSIONS_MESSAGE_BYTES
+
+
+class BoundedWebSocket(WebSocketsSansIOProtocol):
+    """A websocket that holds at most one message, and no pongs that its client does not read."""
+
+    _frames = 0  # since the last message
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.conn.max_size = STRANGERS_MESSAGE_BYTES
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "websocket.accept":
+            state = cast(dict[str, int], self.scope.get("state", {}))
+            self.conn.max_size = state.get(_MESSAGE_BYTES, STRANGERS_MESSAGE_BYTES)
+        await super().send(message)
+
+    def data_received(self, data: bytes) -> None:
+        for start in range(0, len(data), _PART_BYTES):
+            if not self.transport.is_closing():
+                super().data_received(data[start : start + _PART_BYTES])
+
+    def handle_cont(self, event: Frame) -> None:
+        if self._has_too_many():
+            return
+        # as a list fragments would take 60 bytes more each, also empty ones
+        fragments = cast(list[bytes | bytearray], self.frames)
+        message = fragments[0]
+        if not isinstance(message, bytearray):
+            message = fragments[0] = bytearray(message)
+        message += event.data
+        if event.fin:
+            self.frames = [bytes(message)]
+            self.send_receive_event_to_app()
+
+    def handle_ping(self) -> None:
+        if self.writable.is_set() and not self._has_too_many():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()
+
+    def send_receive_event_to_app(self) -> None:
+        self._frames = 0
+        super().send_receive_event_to_app()
+
+    def _has_too_many(self) -> bool:
+        """Count a frame that completes no message. Return True once there are too many, and close the connection."""
+        self._frames += 1
+        if self._frames > _MOST_FRAMES and not self.close_sent:
+            self.conn.fail(CloseCode.POLICY_VIOLATION)
+            self.handle_parser_exception()
+        return self.close_sent
+
+    def handle_parser_exception(self) -> None:
+        if self.conn.close_sent is None:  # a wrong frame came before the websocket was accepted
+            self.transport.abort()
+        else:
+            super().handle_parser_exception()
+
+
+class _Cycle(Protocol):
+    """A request and its answer."""
+
+    more_body: bool  # of the request, to come
+    response_complete: bool
+
+
+class TimedRequests(asyncio.Protocol):
+    """Mixin of uvicorn's HTTP protocols: ends a connection whose request does not get whole, or whose answer is not taken."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    cycle: _Cycle | None
+
+    _awaited: tuple[_Cycle | None, bool] | None = None  # the last request, and whether its body
+    _deadline: asyncio.TimerHandle | None = None  # of what is awaited
+    _unsent = 0  # bytes, at the last look
+    _look: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        option: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+        if option is not None:
+            with suppress(OSError):  # of a Unix socket
+                transport.get_extra_info("socket").setsockopt(
+                    socket.IPPROTO_TCP, option, _UNSENT_BYTES
+                )
+        self._time_request()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._time_request()
+
+    def on_response_complete(self) -> None:
+        cast(Any, super()).on_response_complete()
+        self._time_request()
+        self._time_answer()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._time_answer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for timer in (self._deadline, self._look):
+            if timer:
+                timer.cancel()
+
+    def _time_request(self) -> None:
+        """Set the time in which the headers or the body that are awaited must be whole."""
+        cycle, awaited = self.cycle, None
+        if self.transport.get_protocol() is self:  # no websocket by now
+            if cycle and cycle.more_body:
+                awaited = cycle, True
+            elif cycle is None or cycle.response_complete:
+                awaited = cycle, False
+        if awaited == self._awaited:
+            return
+        self._awaited = awaited
+        if self._deadline:
+            self._deadline.cancel()
+        if awaited:
+            seconds = BODY_SECONDS if awaited[1] else HEADERS_SECONDS
+            self._deadline = self.loop.call_later(seconds, self.transport.abort)
+
+    def _time_answer(self) -> None:
+        """Look later whether the client has taken something of what is to be sent."""
+        self._unsent = self.transport.get_write_buffer_size()
+        if self._look:
+            self._look.cancel()
+        if self._unsent:
+            self._look = self.loop.call_later(STALLED_SECONDS, self._end_if_stalled)
+
+    def _end_if_stalled(self) -> None:
+        if self.transport.get_write_buffer_size() >= self._unsent:
+            self.transport.abort()
+        else:
+            self._time_answer()

@@ -1,0 +1,299 @@
+"""Limits on connections, over a real server with short times: websocket messages, half-open requests, stalled downloads."""
+
+import asyncio
+import socket
+import threading
+import time
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from types import SimpleNamespace
+
+import httpx
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.routing import Route, WebSocketRoute
+from websockets.exceptions import ConnectionClosedError
+from websockets.frames import Frame, Opcode
+from websockets.sync.client import connect
+
+from services.errors import Misconfigured
+from services.web import connections
+from tests.stack.apps import SECONDS, until
+
+SOON, LONG = 0.3, 20.0  # seconds after which a connection is ended, and never within a test
+SERVERS = ["h11", *(["httptools"] if find_spec("httptools") else [])]
+HEAD = b"POST /form HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+
+
+async def form(request):
+    async with request.form() as fields:
+        return PlainTextResponse(fields["name"])
+
+
+async def slow(_):
+    await asyncio.sleep(4 * SOON)
+    return PlainTextResponse("late")
+
+
+@contextmanager
+def serving(http):
+    """The port of a server, and what its app has seen."""
+    seen = SimpleNamespace(is_over=threading.Event(), taken=0, is_asked=threading.Event())
+
+    async def endless(_):
+        async def parts():
+            try:
+                while True:
+                    seen.taken += 1
+                    yield bytes(100_000)
+                    await asyncio.sleep(0)
+            finally:
+                seen.is_over.set()
+
+        return StreamingResponse(parts())
+
+    async def tab(websocket):
+        if "session" in websocket.query_params:
+            connections.allow_large_messages(websocket.scope)
+        await websocket.accept()
+        while (message := await websocket.receive())["type"] == "websocket.receive":
+            if text := message.get("bytes") or message.get("text"):
+                await websocket.send_text(str(len(text)))
+
+    async def never(websocket):
+        seen.is_asked.set()
+        await websocket.receive()  # that it is asked for
+        assert (await websocket.receive())["type"] == "websocket.disconnect"
+        seen.is_over.set()
+
+    routes = [
+        WebSocketRoute("/never", never),
+        Route("/form", form, methods=["POST"]),
+        Route("/slow", slow),
+        Route("/endless", endless),
+        WebSocketRoute("/tab", tab),
+    ]
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        Starlette(routes=routes),
+        http=http,
+        ws="websockets-sansio",
+        ws_max_size=50_000_000,
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=1,
+        log_level="critical",
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=[[listener]])
+    thread.start()
+    try:
+        until(lambda: server.started)
+        yield listener.getsockname()[1], seen
+    finally:
+        server.should_exit = True
+        thread.join(SECONDS)
+
+
+@pytest.fixture
+def times(monkeypatch):
+    """Sets the times in which requests and downloads must go on; others are long."""
+
+    def times(**changed):
+        for name in ("HEADERS_SECONDS", "BODY_SECONDS", "STALLED_SECONDS"):
+            monkeypatch.setattr(connections, name, changed.get(name, LONG))
+
+    times()
+    return times
+
+
+@pytest.fixture(params=SERVERS)
+def server(request, monkeypatch, times):
+    monkeypatch.setattr(uvicorn.Server, "startup", uvicorn.Server.startup)
+    connections.limit_connections()
+    with serving(request.param) as served:
+        yield served
+
+
+@contextmanager
+def connected(port, *sent):
+    with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as client:
+        for part in sent:
+            client.sendall(part)
+        yield client
+
+
+def upgrade(path):
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    ).encode()
+
+
+def ended(client):
+    """Return True once the server has ended the connection of *client*; what it answered before is read."""
+    try:
+        while client.recv(65_536):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
+
+
+def tab(port, query=""):
+    return connect(f"ws://127.0.0.1:{port}/tab{query}", max_size=None, proxy=None)
+
+
+@pytest.mark.parametrize(("query", "most"), [("", 64_000), ("?session", 4_000_000)])
+@pytest.mark.parametrize("parts", [1, 5])
+def test_websocket_message_is_bounded_by_its_session(server, query, most, parts):
+    port, _ = server
+
+    def message(size):
+        whole = bytes(size)
+        return whole if parts == 1 else [whole[n::parts] for n in range(parts)]
+
+    with tab(port, query) as client:
+        client.send(message(most))
+        assert client.recv(SECONDS) == str(most)
+        with pytest.raises(ConnectionClosedError) as closed:
+            client.send(message(most + 1))
+            client.recv(SECONDS)
+        assert closed.value.rcvd.code == 1009
+
+
+def test_fragments_of_a_message_are_held_as_one():
+    protocol = object.__new__(connections.BoundedWebSocket)
+    protocol.close_sent = False
+    protocol.handle_text(Frame(Opcode.TEXT, b"a", fin=False))
+
+    for _ in range(400):
+        protocol.handle_cont(Frame(Opcode.CONT, b"", fin=False))
+        protocol.handle_cont(Frame(Opcode.CONT, b"b", fin=False))
+
+    assert protocol.frames == [b"a" + 400 * b"b"]
+
+
+@pytest.mark.parametrize("opcode", [Opcode.CONT, Opcode.PING])
+def test_flood_of_frames_without_a_message_is_ended(server, opcode):
+    first = Frame(Opcode.TEXT, b"", fin=False).serialize(mask=True)
+    one = Frame(opcode, b"", fin=opcode is Opcode.PING).serialize(mask=True)
+    with tab(server[0]) as client:
+        client.socket.sendall(first + one * 1001)
+        with pytest.raises(ConnectionClosedError):
+            client.recv(SECONDS)
+
+
+def test_pongs_that_are_not_read_are_dropped(server, monkeypatch):
+    """A client that sends pings and reads nothing would have the server hold an answer to each."""
+    port, _ = server
+    transports = []
+    made = connections.BoundedWebSocket.connection_made
+
+    def connection_made(protocol, transport):
+        transports.append(transport)
+        made(protocol, transport)
+
+    monkeypatch.setattr(connections.BoundedWebSocket, "connection_made", connection_made)
+    pings = Frame(Opcode.PING, bytes(125)).serialize(mask=True) * 1000
+    pings += Frame(Opcode.BINARY, b"").serialize(mask=True)
+    with connected(port, upgrade("/tab")) as client:
+        assert client.recv(1000).startswith(b"HTTP/1.1 101")
+        client.settimeout(0.5)
+        with suppress(TimeoutError):  # once the server reads no more
+            for _ in range(200):  # 26 MB
+                client.sendall(pings)
+        assert max(each.get_write_buffer_size() for each in transports) < 400_000
+
+
+def test_wrong_frame_before_the_handshake_ends_the_connection(server):
+    port, seen = server
+    with connected(port, upgrade("/never")) as client:
+        assert seen.is_asked.wait(SECONDS)
+        client.sendall(b"\xff" * 64)
+        assert ended(client)
+    assert seen.is_over.wait(SECONDS)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /slow HTT", b"GET /slow HTTP/1.1\r\nHost: x\r\n"])
+def test_request_whose_headers_stay_unfinished_is_ended(server, times, sent):
+    times(HEADERS_SECONDS=SOON)
+    with connected(server[0], sent) as client:
+        assert ended(client)
+
+
+def test_headers_that_come_by_drops_are_not_waited_for(server, times):
+    times(HEADERS_SECONDS=SOON)
+    with (
+        connected(server[0], b"GET /slow HTTP/1.1\r\nA: ") as client,
+        pytest.raises(ConnectionError),
+    ):
+        for _ in range(int(SECONDS / 0.05)):
+            client.sendall(b"a")
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("drops", [False, True])
+def test_form_whose_body_stays_unfinished_is_ended(server, times, drops):
+    times(BODY_SECONDS=SOON)
+    with connected(server[0], HEAD, b"Content-Length: 9000\r\n\r\nname=") as client:
+        if not drops:
+            assert ended(client)
+            return
+        with pytest.raises(ConnectionError):
+            for _ in range(int(SECONDS / 0.05)):
+                client.sendall(b"a")
+                time.sleep(0.05)
+
+
+def test_second_request_of_a_connection_is_timed_too(server, times):
+    times(HEADERS_SECONDS=SOON)
+    body = b"Content-Length: 6\r\n\r\nname=a"
+    with connected(server[0], HEAD + body) as client:
+        assert client.recv(1)
+        client.sendall(b"GET /slow HTTP/1.1\r\n")
+        assert ended(client)
+
+
+def test_whole_request_waits_for_its_answer(server, times):
+    times(HEADERS_SECONDS=SOON, BODY_SECONDS=SOON, STALLED_SECONDS=SOON)
+
+    answer = httpx.get(f"http://127.0.0.1:{server[0]}/slow", trust_env=False, timeout=SECONDS)
+
+    assert answer.text == "late"
+
+
+def test_open_websocket_outlives_the_time_of_its_headers(server, times):
+    times(HEADERS_SECONDS=SOON, STALLED_SECONDS=SOON)
+    with tab(server[0]) as client:
+        time.sleep(4 * SOON)
+        client.send("peas")
+        assert client.recv(SECONDS) == "4"
+
+
+def test_download_that_is_not_taken_is_ended(server, times):
+    times(STALLED_SECONDS=SOON)
+    port, seen = server
+    with connected(port, b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n"):
+        assert seen.is_over.wait(SECONDS)
+
+
+def test_download_goes_on_while_it_is_taken_slowly(server, times):
+    times(STALLED_SECONDS=4 * SOON)
+    port, seen = server
+    with connected(port, b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n") as client:
+        until(lambda: seen.taken)
+        for _ in range(8):
+            time.sleep(SOON)
+            for _ in range(40):
+                assert client.recv(65_536)
+        assert not seen.is_over.is_set()
+
+
+@pytest.mark.parametrize("name", ["WebSocketsSansIOProtocol", "AutoHTTPProtocol"])
+def test_unknown_uvicorn_is_refused(monkeypatch, name):
+    monkeypatch.setattr(connections, name, type("Other", (), {"__init__": lambda self: None}))
+
+    with pytest.raises(Misconfigured, match=rf"needs uvicorn .*{name}.*uv pip"):
+        connections.limit_connections()
