@@ -22,6 +22,7 @@ from services.errors import AppError, TooManyAttempts
 from services.store.supabase.api import Hidden, ServerCalls
 from services.store.supabase.sessions import Reservation
 from services.threads import in_thread
+from services.web.origin import networks_of
 
 DEVICE_SECONDS = 90 * 86400
 _QUARTER, _HOUR = 900, 3600  # seconds
@@ -74,8 +75,8 @@ class Attempts:
 
     def sign_up(self, email: EmailAddress, address: str) -> Attempt:
         """An attempt to create an account from the network address *address*."""
-        throttle = self._throttle(f"sign-up from {address}", self.sign_ups_an_hour, _HOUR)
-        return Attempt((throttle,), email, is_sign_up=True)
+        throttles = self._of_networks("sign-up", address, self.sign_ups_an_hour, _HOUR)
+        return Attempt(throttles, email, is_sign_up=True)
 
     def sign_in(self, email: EmailAddress, address: str, device: str) -> Attempt:
         """An attempt to sign in, from *address* or from the known device of the cookie *device*."""
@@ -84,8 +85,8 @@ class Attempts:
         of_account = self._throttle(name, self.tries_of_an_account)
         if is_known:
             return Attempt((of_account,), name)
-        of_address = self._throttle(f"sign-in from {address}", self.tries_of_an_address)
-        return Attempt((of_address, of_account), name)
+        of_networks = self._of_networks("sign-in", address, self.tries_of_an_address)
+        return Attempt((*of_networks, of_account), name)
 
     def device_cookie(self, email: EmailAddress) -> str:
         """A cookie for a device that has signed in to the account of exactly *email*."""
@@ -148,6 +149,15 @@ class Attempts:
     def _was_tried(self, throttle: _Throttle) -> bool:
         tried_at = self._tried.get(throttle.bucket)
         return tried_at is not None and self.clock() - tried_at < throttle.seconds
+
+    def _of_networks(
+        self, what: str, address: str, at_most: int, seconds: int = _QUARTER
+    ) -> tuple[_Throttle, ...]:
+        """The throttles of *what* from *address*: *at_most* for each address that a network has the shares of."""
+        return tuple(
+            self._throttle(f"{what} from {network.name}", at_most * network.addresses, seconds)
+            for network in networks_of(address)
+        )
 
     def _throttle(self, name: str, at_most: int, seconds: int = _QUARTER) -> _Throttle:
         return _Throttle(self.root_keys.bucket(name), at_most, seconds)

@@ -1,7 +1,7 @@
 """The app's own origin: same-origin checks, client addresses behind proxies, and cookie names."""
 
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
@@ -64,6 +64,31 @@ class Origin:
         agent = connection.headers.get("user-agent", "")
         is_safari = "Safari/" in agent and "Chrome/" not in agent and "Chromium/" not in agent
         return name if is_safari and not self.is_https else f"__Host-{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A part of the internet that counts as one in a limit."""
+
+    name: str
+    addresses: int = 1  # whose shares of the limit it has
+
+
+def networks_of(address: str) -> tuple[Network, ...]:
+    """The networks that *address* counts in: itself, or its /64 and its /56 of IPv6.
+
+    A home is given a /64 at least and often a /56, and may use each address of it.
+    """
+    try:
+        ip = ip_address(address)
+    except ValueError:  # as a proxy wrote it
+        return (Network(address),)
+    if not isinstance(ip, IPv6Address):
+        return (Network(address),)
+    if ipv4 := ip.ipv4_mapped or ip.sixtofour:
+        return (Network(str(ipv4)),)
+    small, large = (str(IPv6Network((int(ip), length), strict=False)) for length in (64, 56))
+    return Network(small), Network(large, 8)
 
 
 def _is_independent_of_dns(host: str) -> bool:

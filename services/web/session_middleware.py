@@ -5,7 +5,7 @@ import hashlib
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from services.domain import ConversationId
 from services.errors import StoreUnavailable
 from services.store.supabase.sessions import AppSession, Cookie
 from services.web.connections import allow_large_messages
-from services.web.origin import Origin
+from services.web.origin import Network, Origin, networks_of
 from services.web.session_cache import SessionCache, count_open
 
 # .streamlit/config.toml maps these to st.user; a client's own are dropped
@@ -34,6 +34,7 @@ _STREAM = "/_stcore/stream"  # where Streamlit reads the identity headers
 # no page uploads or shows a file, and nothing drives the app without a browser
 _CLOSED = ("/_stcore/agent", "/_stcore/metrics", "/_stcore/upload_file", "/media")
 _TABS_OF_AN_ADDRESS, _TABS_OF_ALL = 20, 500  # at most, without an app session
+_ALL = "all"
 _TOO_MANY = "Too many sign-in pages are open. Close some, or try again in a minute."
 _REFUSED = WebSocketClose(1008)  # uvicorn sends it as a 403
 _POLL_SECONDS = 0.05
@@ -64,7 +65,7 @@ class SessionMiddleware:
     policy: str
     read_ahead: Callable[[Cookie, ConversationId | None], None]
     wait_seconds: float = 0.0  # for which a tab with a cookie waits for the backend to start
-    # by client address
+    # by network of the client, and of all
     _anonymous_tabs: Counter[str] = field(default_factory=Counter[str], repr=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,18 +123,25 @@ class SessionMiddleware:
         if not self.origin.is_same_origin(connection):
             return _REFUSED if is_tab else PlainTextResponse(self.origin.wrong_address_message, 403)
         session = await self._session(connection, open_tab)
-        address, tabs = self.origin.client_address(connection), self._anonymous_tabs
+        networks = networks_of(self.origin.client_address(connection))
         if isinstance(session, AppSession):
             headers.append((USER_HEADER, str(session.user_id).encode()))
             headers.append((SESSION_HEADER, str(session.id).encode()))
             allow_large_messages(connection.scope)
-        elif tabs[address] >= _TABS_OF_AN_ADDRESS or tabs.total() >= _TABS_OF_ALL:
+        elif self._has_too_many_tabs(networks):
             return _REFUSED if is_tab else PlainTextResponse(_TOO_MANY, 429)
         elif is_tab:
             if session:
                 headers.append((SESSION_HEADER, session.encode()))
-            open_tab.enter_context(count_open(tabs, address))
+            for name in (_ALL, *(network.name for network in networks)):
+                open_tab.enter_context(count_open(self._anonymous_tabs, name))
         return self.app if is_tab else Response(status_code=204)
+
+    def _has_too_many_tabs(self, networks: Iterable[Network]) -> bool:
+        tabs = self._anonymous_tabs
+        return tabs[_ALL] >= _TABS_OF_ALL or any(
+            tabs[network.name] >= _TABS_OF_AN_ADDRESS * network.addresses for network in networks
+        )
 
     async def _session(self, connection: HTTPConnection, open_tab: ExitStack) -> AppSession | str:
         """The session of the cookie, now connected; ENDED or UNKNOWN; empty without a cookie or a backend.

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from starlette.requests import HTTPConnection
 
-from services.web.origin import Origin
+from services.web.origin import Origin, networks_of
 from services.web.session_middleware import SessionMiddleware
 
 HERE, DAYBOOK = "http://127.0.0.1:8501", "https://daybook.example"
@@ -85,6 +85,54 @@ def test_only_trusted_proxies_state_the_client_address(proxies, forwarded, addre
     request["headers"] += [(b"x-forwarded-for", line.encode()) for line in forwarded]
 
     assert Origin(None, proxies).client_address(HTTPConnection(request)) == address
+
+
+@pytest.mark.parametrize(
+    ("address", "networks"),
+    [
+        ("192.0.2.1", {"192.0.2.1": 1}),
+        ("::ffff:192.0.2.1", {"192.0.2.1": 1}),  # as a socket of both families names it
+        ("2002:c000:201::7", {"192.0.2.1": 1}),  # 6to4: a /48 for each address of IPv4
+        ("2001:db8:0:1ff:1::2", {"2001:db8:0:1ff::/64": 1, "2001:db8:0:100::/56": 8}),
+        ("fe80::1%eth0", {"fe80::/64": 1, "fe80::/56": 8}),
+        ("unknown", {"unknown": 1}),
+        ("", {"": 1}),
+    ],
+)
+def test_address_counts_in_its_networks(address, networks):
+    assert {each.name: each.addresses for each in networks_of(address)} == networks
+
+
+@pytest.fixture
+def visit():
+    """Runs a list of addresses that open a tab each without a session; returns how many were let in."""
+
+    async def opened(addresses):
+        accepted = []
+
+        async def app(scope, *_):
+            accepted.append(scope)
+            await asyncio.Event().wait()
+
+        async def send(_):
+            pass
+
+        middleware = SessionMiddleware(app, lambda: None, Origin(None, 1), "", lambda *_: None)
+        tabs = []
+        for address in addresses:
+            page = {"origin": HERE, "x_forwarded_for": address}
+            tabs.append(asyncio.create_task(middleware(asked("websocket", **page), None, send)))
+            await asyncio.sleep(0)
+        return len(accepted)
+
+    return lambda *addresses: asyncio.run(opened(addresses))
+
+
+def test_network_of_ipv6_takes_the_tabs_of_one_or_eight_addresses(visit):
+    assert visit(*(f"2001:db8::{n:x}" for n in range(30))) == 20
+    home = [f"2001:db8:0:{n:x}::1" for n in range(0x100)]
+    assert visit(*home) == 8 * 20
+    assert visit(*home, "2001:db8:0:100::1") == 8 * 20 + 1
 
 
 def test_anonymous_tabs_are_limited_per_address_and_in_all():

@@ -115,6 +115,20 @@ def test_address_is_throttled_across_accounts():
     assert outcomes(attempts, *sign_ups, succeed=True) == ["in"] * 2 + ["slow"]
 
 
+def test_network_of_ipv6_is_throttled_as_one_or_eight_addresses():
+    attempts = make(tries_of_an_address=3, sign_ups_an_hour=2)
+    subnet = [f"2001:db8:0:1::{n}" for n in range(4)]
+    home = [f"2001:db8:0:{n:x}::1" for n in range(16, 41)]
+
+    def sign_ins(addresses):
+        return [attempts.sign_in(f"{n}@daybook.test", each, "") for n, each in enumerate(addresses)]
+
+    assert outcomes(attempts, *sign_ins(subnet)) == ["wrong"] * 3 + ["slow"]
+    assert outcomes(attempts, *sign_ins(home)) == ["wrong"] * (24 - 3) + ["slow"] * 4
+    sign_ups = [attempts.sign_up(MAYA, each) for each in home]
+    assert outcomes(attempts, *sign_ups, succeed=True) == ["in"] * 16 + ["slow"] * 9
+
+
 def test_successful_sign_ins_are_not_throttled():
     attempts = make(tries_of_an_account=2, tries_of_an_address=2)
 
