@@ -59,7 +59,13 @@ from services.web.session_middleware import (
     content_security_policy,
 )
 from services.web.sign_in_routes import SignInRoutes
-from services.web.upkeep import DatabaseProbe, failed_check, keep_forgetting, keep_reading
+from services.web.upkeep import (
+    DatabaseProbe,
+    failed_check,
+    keep_erasing,
+    keep_forgetting,
+    keep_reading,
+)
 
 _TAB_WAIT_SECONDS = 10.0  # less than the 15 for which a browser waits
 _EMBEDDED_SECONDS, _HOSTED_SECONDS = 3.0, 60.0  # between two probes of the database
@@ -285,8 +291,12 @@ def build(begun: Deployment) -> Shared:
         sweep_seconds=_HOSTED_SECONDS if is_hosted else _EMBEDDED_SWEEP_SECONDS,
         health=begun.health,
         check=lambda: failed_check(server, begun.root_keys),
+        log_erasures=threading.Event(),
     )
     in_thread("database-probe", probe.run)
+    # past the circuit breaker: a log that is too large for its time limit is no outage
+    eraser = ServerCalls(Gateway.to(url, key, transport).client(), proof)
+    in_thread("log-erasures", lambda: keep_erasing(probe.log_erasures, eraser))
     in_thread("model-settings", lambda: keep_reading(model_settings))
     idle, deserted = shared.session_cache.forget_idle, shared.temporary.end_deserted
     in_thread("forgetting", lambda: keep_forgetting(idle, deserted))

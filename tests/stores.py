@@ -36,7 +36,7 @@ def store_of(session):
 
 def sweep(server):
     """Call the sweep until nothing more is due: one call may have an account of another test to delete."""
-    while server.sweep():
+    while server.sweep().more:
         pass
 
 

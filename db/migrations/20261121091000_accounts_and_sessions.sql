@@ -45,6 +45,12 @@ create table private.password_permits (     -- each allows one change of a user'
   made_at timestamptz not null default clock_timestamp()
 );
 
+create table private.log_erasures (         -- deleted accounts that Supabase Auth's log still names
+  user_id uuid primary key,
+  since timestamptz not null default clock_timestamp(),
+  scanned_to uuid                           -- the last entry that was looked at; null: the pass has not begun
+);
+
 create index on private.app_sessions (user_id);
 create index on private.app_sessions (expires_at);
 create index on private.throttles (window_ends);
@@ -121,6 +127,59 @@ begin
   if has_table_privilege(to_regclass('auth.identities'), 'delete') then   -- null: there is no such table
     delete from auth.identities where user_id = person;
   end if;
+  insert into private.log_erasures (user_id)
+  select person where to_regclass('auth.audit_log_entries') is not null
+  on conflict do nothing;
+end $$;
+
+-- Return whether the entries of Supabase Auth's log can be read and deleted; null where there is no such log.
+create function private.can_erase_log_entries() returns boolean language sql stable
+return has_table_privilege(to_regclass('auth.audit_log_entries'), 'select')
+  and has_table_privilege(to_regclass('auth.audit_log_entries'), 'delete');
+
+-- Return whether `erase_log_entries` has something to do. An entry that is being written at the deletion is in a minute later.
+create function private.has_log_erasures() returns boolean language sql stable
+return private.can_erase_log_entries()
+  and exists (select from private.log_erasures where since < now() - interval '1 minute');
+
+-- Delete what Supabase Auth's log (auth.audit_log_entries) tells of deleted accounts, addresses among it: a slice of
+-- 20,000 entries at most, or of a third of a second. The log has no index but its ids, so a pass looks at all entries in
+-- their order; the accounts that wait when a pass begins share it. Return whether there is more. (A call of its own: a
+-- large log would hold up the sweep.)
+create function private.erase_log_entries() returns jsonb language plpgsql as $$
+declare
+  deadline constant timestamptz := clock_timestamp() + interval '0.3 seconds';
+  accounts text[];
+  seen uuid;
+  are_left boolean;
+begin
+  if not private.has_log_erasures() or not pg_try_advisory_xact_lock(hashtext('daybook: log')) then
+    return '{"ok": true, "more": false}';
+  end if;
+  if not exists (select from private.log_erasures where scanned_to is not null) then
+    update private.log_erasures set scanned_to = '00000000-0000-0000-0000-000000000000'
+    where since < now() - interval '1 minute';
+  end if;
+  select array_agg(user_id::text), min(scanned_to::text) into accounts, seen
+  from private.log_erasures where scanned_to is not null;
+  for page in 1..40 loop
+    with looked_at as materialized (
+      select id, payload from auth.audit_log_entries where id > seen order by id limit 500
+    ), erased as (
+      delete from auth.audit_log_entries where id in (
+        select id from looked_at
+        where payload ->> 'actor_id' = any (accounts) or payload -> 'traits' ->> 'user_id' = any (accounts)
+      )
+    )
+    select max(id::text collate "C"), count(*) = 500 into seen, are_left from looked_at;
+    exit when not are_left or clock_timestamp() > deadline;
+  end loop;
+  if are_left then
+    update private.log_erasures set scanned_to = seen where scanned_to is not null;
+  else
+    delete from private.log_erasures where scanned_to is not null;
+  end if;
+  return jsonb_build_object('ok', true, 'more', private.has_log_erasures());
 end $$;
 
 -- Shut an account for good, destroy its keys and forget its address: one's own or, as an admin, another's. The sweep

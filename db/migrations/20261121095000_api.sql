@@ -48,7 +48,7 @@ declare
     ],
     "anon": [
       "row_bound", "root_key_versions", "open_session", "lease_refresh", "store_tokens", "end_session", "throttle",
-      "sweep_turns", "model_settings", "sign_ups"
+      "sweep_turns", "erase_log_entries", "model_settings", "sign_ups"
     ]
   }';
   exposed record;

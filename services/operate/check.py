@@ -19,7 +19,9 @@ from services.store.supabase.lite_transport import LiteTransport
 
 _MAX_SKEW_SECONDS = 30.0  # PostgREST refuses a token from further ahead
 _MIN_TOKEN_SECONDS = 20 * 60
+_MAX_ERASURE_SECONDS = 3600.0
 _SIGN_IN = "Authentication, Sign In / Providers"
+_AUDIT_LOGS = "Authentication, Audit Logs"
 _SERVER = """
 select extract(epoch from clock_timestamp())::float8, exists (
   select from pg_catalog.pg_db_role_setting chosen
@@ -35,7 +37,10 @@ select
   (select token_seconds from private.app_sessions order by created_at desc limit 1),
   (select count(*) from auth.users where not exists (
     select from private.roles where user_id = users.id)
-    and created_at < (select min(applied_at) from private.migrations))
+    and created_at < (select min(applied_at) from private.migrations)),
+  private.can_erase_log_entries(),
+  (select count(*) from private.log_erasures),
+  (select coalesce(extract(epoch from clock_timestamp() - min(since)), 0)::float8 from private.log_erasures)
 """
 
 
@@ -66,7 +71,9 @@ def _unchecked(needs: str, *names: str) -> dict[str, Finding]:
 # every finding by name, in the order of the table
 UNCHECKED = _unchecked(
     "SUPABASE_URL and SUPABASE_KEY", "API key", "sign-up", "root keys", "max rows"
-) | _unchecked("DATABASE_URL", "clocks", "safeupdate", "schema", "access tokens", "users")
+) | _unchecked(
+    "DATABASE_URL", "clocks", "safeupdate", "schema", "access tokens", "users", "auth log"
+)
 
 
 def check_api(url: str, key: SecretStr, ring: RootKeys | str) -> dict[str, Finding]:
@@ -123,13 +130,14 @@ def check_database(connection: psycopg.Connection) -> dict[str, Finding]:
     except Misconfigured as error:
         problem = error.public
     if problem:
-        unchecked = _unchecked("the schema", "access tokens", "users")
+        unchecked = _unchecked("the schema", "access tokens", "users", "auth log")
         return found | {"schema": (Mark.FAIL, problem)} | unchecked
-    [(token_seconds, foreign_users)] = connection.execute(_SCHEMA)
+    [(token_seconds, foreign_users, *log)] = connection.execute(_SCHEMA)
     return found | {
         "schema": (Mark.OK, "Daybook's, and up to date"),
         "access tokens": judge_access_tokens(token_seconds),
         "users": judge_users(foreign_users),
+        "auth log": judge_auth_log(*log),
     }
 
 
@@ -195,6 +203,23 @@ def judge_users(foreign: int) -> Finding:
         text = f"{foreign} of Supabase Auth are not Daybook's, and cannot use it"
         return Mark.NOTE, f"{text}: give it a project of its own"
     return Mark.OK, "all are Daybook's"
+
+
+def judge_auth_log(can_erase: bool | None, accounts: int, oldest_seconds: float) -> Finding:
+    """Judge the removal of deleted *accounts* from the log of Supabase Auth; *can_erase* None: there is no such log."""
+    if can_erase is None:
+        return Mark.OK, "none is kept in the database"
+    advice = f"stop writing it to the database under {_AUDIT_LOGS}, and empty the table"
+    if not can_erase:
+        text = (
+            "of auth.audit_log_entries may not be deleted: the addresses of deleted accounts stay"
+        )
+        return Mark.FAIL if accounts else Mark.NOTE, f"entries {text}; {advice}"
+    if oldest_seconds > _MAX_ERASURE_SECONDS:
+        text = f"deleted accounts are in auth.audit_log_entries after {oldest_seconds / 3600:.0f} h"
+        return Mark.FAIL, f"{accounts} {text}: start the app, or, if the log is too large, {advice}"
+    under_way = f", {accounts} under way" if accounts else ""
+    return Mark.OK, f"deleted accounts are removed from it{under_way}"
 
 
 def _listed(versions: Collection[int]) -> str:

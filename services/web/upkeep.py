@@ -1,4 +1,5 @@
 """Threads of the server process: the probe of the database with its sweeps, the reading of settings that admins change,
+the erasures from Supabase Auth's log,
 and the end of deserted temporary chats and of idle sessions."""
 
 import logging
@@ -6,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from threading import Event
 from typing import NoReturn
 
 import httpx
@@ -48,6 +50,7 @@ class DatabaseProbe:
     sweep_seconds: float
     health: ServerHealth
     check: Callable[[], Failed | None]  # made again after an outage
+    log_erasures: Event  # set when a sweep found some
     _sweep_at: float = 0.0
 
     def run(self) -> NoReturn:
@@ -60,8 +63,10 @@ class DatabaseProbe:
         if not self.database.is_away and time.monotonic() >= self._sweep_at:
             self._sweep_at = time.monotonic() + self.sweep_seconds
             try:
-                while self.server.sweep():
+                while (swept := self.server.sweep()).more:
                     pass
+                if swept.log_erasures:
+                    self.log_erasures.set()
                 return
             except StoreUnavailable as error:
                 log_event("sweep.missed")
@@ -73,6 +78,20 @@ class DatabaseProbe:
         if not is_away and (failure := self.check()):
             self.health.record(failure)
         self.health.record_outage(is_away=is_away)
+
+
+def keep_erasing(log_erasures: Event, server: ServerCalls) -> NoReturn:
+    """Erase deleted accounts from Supabase Auth's log, slice by slice, whenever *log_erasures* is set: no sweep waits for it,
+    and after a failure the next sweep sets it again.
+    """
+    while True:
+        log_erasures.wait()
+        log_erasures.clear()
+        try:
+            while server.erase_log_entries():
+                pass
+        except AppError:
+            log_event("erasure.missed")
 
 
 def keep_reading(settings: CachedRead[ModelSettings]) -> NoReturn:

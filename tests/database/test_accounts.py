@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json, Jsonb
 
 from services.crypto import new_key
 from tests.database import servers
@@ -253,6 +253,8 @@ def test_deleted_account_leaves_only_usage_and_audit(world, migrated):
     assert omar.call("delete_account", person=omar.id) == {"ok": True}
     world.admin.execute("update public.turns set lease_until = now() where user_id = %s", [omar.id])
     world.sweep()
+    let_a_minute_pass(world)
+    erase(world)
 
     left = {
         table: rows
@@ -285,6 +287,107 @@ def test_deleted_account_leaves_a_tombstone_for_its_address(world):
     assert world.one(USER, omar.id) == (f"{omar.id}@deleted.invalid", None, "", {})
     identities = "select count(*) from auth.identities where user_id = %s"
     assert world.one(identities, omar.id) == 0
+
+
+LOGGED = "select count(*) from auth.audit_log_entries where payload::text like %s"
+
+
+def log(world, **payload):
+    """Write an entry as Supabase Auth does."""
+    insertion = "insert into auth.audit_log_entries (id, payload) values (gen_random_uuid(), %s)"
+    world.admin.execute(insertion, [Json(payload)])
+
+
+def erase(world):
+    """Erase what is due from the log, in slices; return how many calls it took."""
+    calls = 1
+    while world.anon.call("erase_log_entries")["more"]:
+        calls += 1
+    return calls
+
+
+def is_due(world):
+    while (swept := world.anon.call("sweep_turns", at_most=1))["more"]:
+        pass
+    return swept["log_erasures"]
+
+
+def let_a_minute_pass(world):
+    world.admin.execute(
+        "update private.log_erasures set since = since - interval '1 minute' where true"
+    )
+
+
+def test_deleted_account_leaves_the_log_of_supabase_auth(world):
+    omar, maya = world.person(), world.person()
+    for person in (omar, maya):
+        email = f"{person.id}@daybook.test"
+        log(world, actor_id=str(person.id), actor_username=email, action="login")
+        log(
+            world,
+            actor_id="0",
+            action="user_modified",
+            traits={"user_id": str(person.id), "user_email": email},
+        )
+    log(world, action="without an actor", traits="none")
+    omar.call("delete_account", person=omar.id)
+    erase(world)
+    assert not is_due(world)
+    assert world.one(LOGGED, f"%{omar.id}%") == 2  # what is under way at Supabase Auth comes first
+
+    let_a_minute_pass(world)
+    assert is_due(world)
+    erase(world)
+
+    assert (world.one(LOGGED, f"%{omar.id}%"), world.one(LOGGED, f"%{maya.id}%")) == (0, 2)
+    assert world.one("select count(*) from auth.audit_log_entries") == 3
+    assert not is_due(world)
+    assert world.one("select count(*) from private.log_erasures") == 0
+
+
+def test_log_is_erased_in_slices_that_another_deletion_may_join(world):
+    omar, maya = world.person(), world.person()
+    world.admin.execute(
+        "insert into auth.audit_log_entries (id, payload)"
+        " select gen_random_uuid(), json_build_object('actor_id', case when n %% 100 = 0 then %s::uuid else %s end)"
+        " from generate_series(1, 30000) n",
+        [omar.id, maya.id],
+    )
+    omar.call("delete_account", person=omar.id)
+    let_a_minute_pass(world)
+    assert world.anon.call("erase_log_entries")["more"]
+
+    maya.call("delete_account", person=maya.id)
+    let_a_minute_pass(world)
+    erase(world)
+
+    assert world.one("select count(*) from auth.audit_log_entries") == 0
+    assert world.one("select count(*) from private.log_erasures") == 0
+
+
+@pytest.mark.parametrize("right", ["select", "delete"])
+def test_log_that_may_not_be_erased_stops_no_deletion(world, right):
+    omar = world.person()
+    log(world, actor_id=str(omar.id))
+    world.admin.execute(f"revoke {right} on auth.audit_log_entries from postgres")
+
+    assert omar.call("delete_account", person=omar.id) == {"ok": True}
+    let_a_minute_pass(world)
+
+    assert not is_due(world)
+    assert erase(world) == 1
+    assert world.one("select count(*) from private.log_erasures") == 1
+
+
+def test_account_is_deleted_where_there_is_no_log(world):
+    omar = world.person()
+    world.admin.execute("drop table auth.audit_log_entries")
+
+    assert omar.call("delete_account", person=omar.id) == {"ok": True}
+    world.sweep()
+
+    assert erase(world) == 1
+    assert world.one("select count(*) from private.log_erasures") == 0
 
 
 def test_account_is_deleted_where_there_are_no_identities(world):

@@ -227,7 +227,7 @@ def test_check_passes_after_a_sign_in(run, request, backend):
 
     lines = [line.split(maxsplit=1) for line in said.splitlines()]
     assert code == 0, said
-    assert [mark for mark, _ in lines] == ["ok"] * 9, said
+    assert [mark for mark, _ in lines] == ["ok"] * 10, said
     assert "root keys      stored data needs 1\n" in said
     assert "access tokens  good for 3600 s" in said
 

@@ -158,5 +158,5 @@ def test_idle_app_calls_its_database_rarely(monkeypatch, is_hosted, asked, swept
     with pytest.raises(Enough):
         threads["database-probe"]()
 
-    assert set(threads) == {"database-probe", "model-settings", "forgetting"}
+    assert set(threads) == {"database-probe", "log-erasures", "model-settings", "forgetting"}
     assert calls == Counter(open_session=asked, sweep_turns=swept + 1)

@@ -40,6 +40,16 @@ def auth(has_email=True, is_closed=False, is_confirmed=True):
         (check.judge_access_tokens(None), check.Mark.UNKNOWN, "until the first sign-in"),
         (check.judge_users(0), check.Mark.OK, "all"),
         (check.judge_users(3), check.Mark.NOTE, "3 of"),
+        (check.judge_auth_log(None, 0, 0.0), check.Mark.OK, "none"),
+        (check.judge_auth_log(True, 0, 0.0), check.Mark.OK, "are removed"),
+        (check.judge_auth_log(True, 2, 60.0), check.Mark.OK, "2 under way"),
+        (check.judge_auth_log(True, 2, 7200.0), check.Mark.FAIL, "2 deleted accounts"),
+        (check.judge_auth_log(False, 0, 0.0), check.Mark.NOTE, "Audit Logs"),
+        (
+            check.judge_auth_log(False, 2, 0.0),
+            check.Mark.FAIL,
+            "addresses of deleted accounts stay",
+        ),
     ],
 )
 def test_finding_has_a_mark_and_says_what_to_do(finding, mark, words):
@@ -86,5 +96,5 @@ def test_database_is_not_checked_without_its_address(run_check):
     _, found = run_check()
 
     unchecked = (check.Mark.UNKNOWN, "not checked: needs DATABASE_URL")
-    for name in ("safeupdate", "schema", "access tokens", "users"):
+    for name in ("safeupdate", "schema", "access tokens", "users", "auth log"):
         assert found[name] == unchecked

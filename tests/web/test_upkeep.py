@@ -1,11 +1,13 @@
 """The probe of the database."""
 
+from threading import Event
 from types import SimpleNamespace
 
 import httpx
 import pytest
 
 from services.errors import StoreUnavailable
+from services.store.supabase.api import Swept
 from services.store.supabase.database_health import DatabaseHealth
 from services.web import upkeep
 from services.web.upkeep import DatabaseProbe
@@ -38,11 +40,42 @@ def test_failed_sweep_is_followed_by_a_plain_probe(cause, expected):
         sweep_seconds=0.0,
         health=health,
         check=lambda: None,
+        log_erasures=Event(),
     )
     with pytest.raises(Enough):
         probe.run()
 
     assert recorded == expected
+
+
+def test_log_is_erased_beside_the_sweeps_and_again_after_a_failure():
+    answers = iter([StoreUnavailable(), True, False, Enough()])
+    wanted = Event()
+
+    class Database(SimpleNamespace):
+        def keep_probing(self, probe, _):
+            probe()
+
+    def erase():
+        wanted.set()  # by the next sweep
+        answer = next(answers)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    probe = DatabaseProbe(
+        database=Database(is_away=False),
+        server=SimpleNamespace(sweep=lambda: Swept(more=False, log_erasures=True)),
+        sweep_seconds=0.0,
+        health=None,
+        check=None,
+        log_erasures=wanted,
+    )
+    probe.run()
+    assert wanted.is_set()
+
+    with pytest.raises(Enough):
+        upkeep.keep_erasing(wanted, SimpleNamespace(erase_log_entries=erase))
 
 
 @pytest.mark.parametrize(("idle_seconds", "reads"), [(0, 2), (600, 0)])

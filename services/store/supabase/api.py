@@ -100,6 +100,14 @@ class RpcResult(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep left to do."""
+
+    more: bool  # by the next sweep
+    log_erasures: bool = False  # by `erase_log_entries`
+
+
+@dataclass(frozen=True, slots=True)
 class Hidden:
     """An argument whose hash is proven: free text and sealed tokens."""
 
@@ -219,10 +227,13 @@ class ServerCalls:
         """The versions of the root key that stored data is sealed under."""
         return _valid(list[int], self.call("root_key_versions").values["versions"])
 
-    def sweep(self) -> bool:
-        """Settle some turns whose lease ran out and remove some rows that are due; return whether there are more."""
-        answer = self.call("sweep_turns", at_most=_SWEPT_TURNS)
-        return answer.values.get("more") is True
+    def sweep(self) -> Swept:
+        """Settle some turns whose lease ran out, and remove some rows that are due."""
+        return self.read("sweep_turns", Swept, at_most=_SWEPT_TURNS)
+
+    def erase_log_entries(self) -> bool:
+        """Delete some entries about deleted accounts from Supabase Auth's log; return whether there are more to look at."""
+        return self.call("erase_log_entries").values.get("more") is True
 
 
 @contextmanager
