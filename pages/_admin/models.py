@@ -71,13 +71,17 @@ def _written_price(dollars: float) -> str:
 
 def _draw_prices(info: ModelInfo) -> None:
     is_known = info.price_source is not PriceSource.UNKNOWN
+    empty = {"cached_input_micro": "Same as input"}
     fields = [
-        forms.Number(name, label, getattr(info, name) if is_known else None, _MOST)
+        forms.Number(
+            name, label, getattr(info, name) if is_known else None, _MOST, empty.get(name, "")
+        )
         for name, label in _PRICES.items()
     ]
 
     def save(entered: Mapping[str, int | None]) -> None:
-        prices = ModelPrices(**{name: value or 0 for name, value in entered.items()})
+        known = {name: value for name, value in entered.items() if value is not None}
+        prices = ModelPrices(**{"cached_input_micro": known["input_micro"]} | known)
         find_person().models.set_price(info.name, prices)
 
     title = f"Price for {safe_md.label(info.name)}"

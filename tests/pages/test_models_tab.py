@@ -71,6 +71,18 @@ def test_price_is_set_and_reset(open_tab, ruth):
     assert rows(app)["large"]["Price from"] == "Unknown"
 
 
+def test_price_without_a_cached_one_has_that_of_input(open_tab, ruth):
+    app = choose(open_tab(), "large")
+    fields(app)["Input ($)"].set_value(0.5)
+    fields(app)["Output ($)"].set_value(2.0)
+    assert fields(app)["Cached input ($)"].placeholder == "Same as input"
+
+    press(app, "Save")
+
+    prices = replace(PRICES, cached_input_micro=PRICES.input_micro)
+    assert ruth.models.now.by_name == {"large": ModelSetting(prices=prices)}
+
+
 def test_model_is_taken_from_the_offer_and_back(open_tab, ruth):
     app = pressed(choose(open_tab(), "large"), "offer-model")
     assert not rows(app)["large"]["Offered"]
