@@ -72,7 +72,8 @@ def _drop_caches() -> None:
 def _draw_database(person: PersonServices, stored: StoredData) -> None:
     until = "until you delete it"
     if days := person.account.retention_days:
-        until += f", chats for {words.number(days)} days after their last use at most"
+        span = f"{words.number(days)} days after their last use"
+        until += f", chats (pinned and archived ones too) for at most {span}"
     sentences = [f"Everything you keep is stored encrypted {until}."]
     if person.account_bytes:
         used, most = words.size(stored.sealed_bytes), words.size(person.account_bytes)

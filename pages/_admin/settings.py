@@ -12,7 +12,8 @@ from services.errors import Cap
 
 _RETENTION = (
     "Chats are deleted this many days after their last message. Users see a warning above their chats 14 days before."
-    " After a change, no chat is deleted for 14 days. Deleted chats cannot be restored."
+    " Pinned and archived chats are deleted, too. After a change, no chat is deleted for 14 days. Deleted chats cannot be"
+    " restored."
 )
 
 

@@ -76,8 +76,8 @@ def _draw_expiring(expiring: Expiring | None) -> None:
     if expiring:
         chats = words.count(expiring.conversations, "unused chat")
         st.caption(
-            f":material/auto_delete: {chats} will be deleted from {words.moment(expiring.from_time)} on."
-            " To keep a chat, send a message in it."
+            f":material/auto_delete: {chats} will be deleted from {words.moment(expiring.from_time)} on, pinned and"
+            " archived ones too. To keep a chat, send a message in it."
         )
 
 

@@ -347,6 +347,21 @@ def test_unused_conversations_are_deleted_after_a_warning(world, admin, maya):
     assert maya.call("my_account")["expiring"]["conversations"] == 1
 
 
+@pytest.mark.parametrize("change", [{"pinned": True}, {"state": "archived"}])
+def test_pinned_and_archived_conversations_expire_after_a_warning(world, admin, maya, change):
+    garden = maya.create_conversation()
+    maya.change(garden, **change)
+    age(world, garden, 100)
+
+    assert admin.call("preview_retention", days=90)["conversations"] == 1
+    set_retention(admin, 90)
+    assert maya.call("my_account")["expiring"]["conversations"] == 1
+    let_warning_pass(world)
+    tidy(world)
+
+    assert maya.rows("conversations") == []
+
+
 def test_used_conversation_no_longer_expires(world, admin, maya):
     garden = maya.create_conversation()
     maya.finish(maya.begin(garden)["turn"], 1)

@@ -399,6 +399,12 @@ def test_retention_is_previewed_and_set(open_tab, ruth):
     assert ruth.administration.changed == [("settings", {"retention_days": 90})]
 
 
+def test_retention_of_pinned_chats_is_told_where_it_is_set(open_tab):
+    told = [each.value for each in open_tab("Settings").caption]
+
+    assert any("Pinned and archived chats are deleted, too." in each for each in told)
+
+
 def test_owner_is_warned_of_chats_that_expire(open_app, ruth):
     ruth.expiring = Expiring(conversations=2, from_time=NOON)
 
@@ -406,6 +412,7 @@ def test_owner_is_warned_of_chats_that_expire(open_app, ruth):
 
     (warning,) = [each.value for each in app.sidebar.caption if "unused" in each.value]
     assert "2 unused chats will be deleted from" in warning
+    assert "on, pinned and archived ones too." in warning
 
 
 def test_health_shows_each_part(open_tab, ruth, monkeypatch):

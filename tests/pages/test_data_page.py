@@ -83,9 +83,8 @@ def test_request_under_way_is_counted(open_data, maya):
 def test_page_says_when_unused_chats_are_deleted(open_data, maya):
     maya.retention_days = 90
 
-    assert "until you delete it, chats for 90 days after their last use at most." in said(
-        open_data()
-    )
+    sentence = "chats (pinned and archived ones too) for at most 90 days after their last use."
+    assert f"until you delete it, {sentence}" in said(open_data())
 
 
 def test_clearing_server_memory_leaves_no_opened_chat(open_data, database, maya):
