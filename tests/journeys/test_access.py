@@ -8,7 +8,7 @@ from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import expect
 
 from tests.journeys.people import DESK, FOR_EVER, PASSWORD, PHONE
-from tests.journeys.seeds import converse, database, second_process
+from tests.journeys.seeds import converse, database, let_talk_fast, second_process
 from tests.stack.apps import until
 
 SIZES = {"desk": {"viewport": DESK}, "phone": {"viewport": PHONE, "has_touch": True}}
@@ -116,11 +116,12 @@ def test_whoever_is_signed_out_meets_no_barrier(person, size):
 def test_a_conversation_holds_no_barrier(app, model, person, size):
     maya = person(reduced_motion="reduce", **SIZES[size])
     maya.arrives()
+    let_talk_fast(app)
     rich, long = seed(
         app,
         maya,
         [("What do I sow?", RICH), ("And then?", RICH)],
-        [(f"Question {n}", f"Answer {n}.") for n in range(17)],
+        [(f"Question {n}", f"Answer {n}.") for n in range(16)],
     )
     look, page = Look(maya), maya.page
 
