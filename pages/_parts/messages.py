@@ -108,7 +108,7 @@ def draw_reply(
         if not reply.is_verified:
             st.markdown(f":gray[:material/gpp_bad: {_UNVERIFIED}]")
         elif not reply.is_thoughts_only:
-            st.markdown(safe_md.body(reply.body))
+            safe_md.draw(reply.body)
         if ending:
             _draw_ending(reply)
 

@@ -469,6 +469,14 @@ def test_nothing_that_anybody_wrote_loads_from_elsewhere(open_app, maya, databas
     assert not [text for text in everything if "![" in text]
 
 
+def test_too_long_line_is_drawn_as_code_as_it_is(open_app, maya, model):
+    model.pieces = (f"\n {'[' * 20_000}\n  \n![seen]({TRACKER})\n",)
+
+    app = send(open_app(maya), "Draw")
+
+    assert [code.value for code in app.code] == ["".join(model.pieces)]
+
+
 def test_nor_does_a_reply_while_it_comes(open_app, maya, model, database):
     model.pieces = (f"Look: ![seen]({TRACKER})", "")
     turn = begin_slowly(maya, "Draw")
