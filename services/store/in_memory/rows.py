@@ -21,7 +21,12 @@ from services.store.rows import (
     TurnRow,
 )
 
-_UNFINISHED = (Outcome.CUT, Outcome.STOPPED, Outcome.INTERRUPTED)  # a reply that can be continued
+_UNFINISHED = (
+    Outcome.CUT,
+    Outcome.STOPPED,
+    Outcome.FAILED,
+    Outcome.INTERRUPTED,
+)  # a reply that can be continued
 
 
 class InMemoryRows(InMemoryConversations):
