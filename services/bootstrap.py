@@ -100,6 +100,7 @@ def begin(url: str) -> tuple[ServerHealth, Stack]:
         root_keys=chosen.root_keys.get_secret_value() if chosen.root_keys else None,
         with_database=chosen.supabase_url is None,
         with_model=not (chosen.openai_base_url or chosen.openai_api_key),
+        is_public=chosen.url is not None or chosen.trusted_proxies > 0,
     )
     health = ServerHealth(str(chosen.url or url), plan.endpoints)
     _deployment = Deployment(

@@ -10,6 +10,7 @@ import pytest
 from psycopg.types.json import Json, Jsonb
 
 from services.crypto import new_key
+from services.embedded.stack import choose_first_admin
 from tests.database import servers
 from tests.database.people import SIGNED_OUT, Caller, created, refusal, sealed, side_call
 from tests.database.storm import Storm
@@ -59,6 +60,18 @@ def test_first_account_is_admin_if_settings_say_so(world, migrated):
     assert world.one(
         "select count(*), count(*) filter (where role = 'admin') from private.roles"
     ) == (5, 1)
+
+
+def test_first_account_is_admin_on_a_private_embedded_stack_alone(world):
+    assert choose_first_admin(world.admin, is_public=False) is None
+    notice = choose_first_admin(world.admin, is_public=True)
+    assert "grant-admin" in notice.sentence
+
+    omar = world.person()
+
+    assert role(world, omar) == "user"
+    world.make_admin(omar)
+    assert choose_first_admin(world.admin, is_public=True) is None
 
 
 def test_role_in_sign_up_metadata_is_ignored(api_world):

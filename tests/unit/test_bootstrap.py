@@ -133,6 +133,32 @@ def test_stopping_a_users_turns_leaves_temporary_chats(shared, maya):
     assert chat.is_over
 
 
+@pytest.mark.parametrize(
+    ("environment", "is_public"),
+    [
+        ({}, False),
+        ({"DAYBOOK_URL": "https://chat.example.org"}, True),
+        ({"DAYBOOK_TRUSTED_PROXIES": "1"}, True),
+    ],
+)
+def test_embedded_stack_with_an_address_for_others_is_public(monkeypatch, environment, is_public):
+    planned = []
+
+    def prepare(_, **choices):
+        planned.append(choices["is_public"])
+        raise Enough
+
+    monkeypatch.setattr(bootstrap, "prepare", prepare)
+    for name in ("DAYBOOK_URL", "DAYBOOK_TRUSTED_PROXIES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(Enough):
+        bootstrap.begin("http://localhost:8501")
+
+    assert planned == [is_public]
+
+
 @pytest.mark.parametrize(("is_hosted", "asked", "swept"), [(True, 0, 10), (False, 133, 67)])
 def test_idle_app_calls_its_database_rarely(monkeypatch, is_hosted, asked, swept):
     """Calls in ten minutes, and one more: the first sweep leaves something due."""

@@ -124,7 +124,7 @@ def test_stack_without_parts_is_running_at_once(places):
 def test_repr_of_a_plan_has_no_secret(places):
     names = ("postgres_password", "owner_password", "jwt_secret", "publishable_key")
     secrets = StackSecrets(**{name: f"canary of {name}" for name in names})
-    database = DatabasePlan(port=1, secrets=secrets, lock=None)
+    database = DatabasePlan(port=1, secrets=secrets, lock=None, is_public=False)
     model = ModelPlan(port=2, key="canary")
 
     plan = Plan(folders=places, root_keys="canary", database=database, model=model)

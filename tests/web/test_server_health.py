@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from services.domain.models import ModelState
 from services.embedded.plan import Endpoints
-from services.embedded.reports import Failed, ModelReport, Running, Stage, Starting, Trouble
+from services.embedded.reports import Failed, ModelReport, Notice, Running, Stage, Starting, Trouble
 from services.web.server_health import ServerHealth
 
 
@@ -44,6 +44,16 @@ def test_closed_console_stops_nothing(server, monkeypatch):
         with contextlib.suppress(OSError):
             gone.close()
     assert server.is_ready
+
+
+def test_notice_of_the_start_stands_above_its_last_line(server, capsys):
+    server.record(Notice("There is no admin."))
+    server.record(Running())
+
+    assert capsys.readouterr().out.splitlines() == [
+        "There is no admin.",
+        "Daybook is ready: open http://here",
+    ]
 
 
 @pytest.mark.parametrize(("was_open", "words"), [(False, "cannot start"), (True, "cannot go on")])
