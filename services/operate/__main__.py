@@ -1,6 +1,7 @@
 """`python -m services.operate`: each command does one thing, or says in a sentence why not (exit code 1)."""
 
 import base64
+import math
 from typing import Any
 
 import bcrypt
@@ -93,15 +94,27 @@ def set_password(email: EmailAddress) -> None:
     click.echo(f"{email} has a new password, and is signed out everywhere.")
 
 
+def _number(context: click.Context, option: click.Parameter, amount: float | None) -> float | None:
+    """Return *amount*. Refuse "nan", which every range lets through."""
+    if amount is not None and math.isnan(amount):
+        raise click.BadParameter("nan is not an amount.", context, option)
+    return amount
+
+
 _AMOUNT = click.FloatRange(min=0, max=1_000_000)
+_MOST_TOKENS = 10**15
 
 
 @operate.command()
 @click.argument("email", type=checked_address, required=False)
 @click.option("--default", "is_default", is_flag=True, help="Of new accounts, not of EMAIL.")
-@click.option("--daily", type=_AMOUNT, help="Dollars a day (UTC).")
-@click.option("--monthly", type=_AMOUNT, help="Dollars a calendar month (UTC).")
-@click.option("--tokens", type=click.IntRange(min=-1), help="Tokens a day (UTC); -1: no limit.")
+@click.option("--daily", type=_AMOUNT, callback=_number, help="Dollars a day (UTC).")
+@click.option("--monthly", type=_AMOUNT, callback=_number, help="Dollars a calendar month (UTC).")
+@click.option(
+    "--tokens",
+    type=click.IntRange(min=-1, max=_MOST_TOKENS),
+    help="Tokens a day (UTC); -1: no limit.",
+)
 def limits(
     email: EmailAddress | None,
     daily: float | None,

@@ -1,6 +1,7 @@
 """The operator's commands, and the sentences that they answer."""
 
 import base64
+import itertools
 import os
 import re
 import subprocess
@@ -348,6 +349,20 @@ def test_refused_command_changes_nothing(run, world, migrated, arguments, passwo
 
     assert (code, said.splitlines()[-1]) == (1, sentence)
     assert world.contents() == before
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *itertools.product(("--daily", "--monthly"), ("nan", "inf", "-inf", "-1", "1e7", "much")),
+        *itertools.product(("--tokens",), ("-2", "9" * 30, "nan")),
+    ],
+)
+def test_limit_that_is_no_amount_is_refused_in_a_sentence(run, option, value):
+    code, said = run("limits", "--default", option, value)
+
+    assert code == 2
+    assert said.splitlines()[-1].startswith(f"Error: Invalid value for '{option}': ")
 
 
 def test_command_without_a_running_stack_is_refused(run, tmp_path):
