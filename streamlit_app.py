@@ -67,6 +67,7 @@ if __name__ != "__main__":
         routes=[*health.routes(), *bootstrap.routes()],
         middleware=bootstrap.middleware(_PAGES),
         lifespan=partial(health.lifespan, stack, bootstrap.stop_turns),
+        on_script_error=_session.draw_uncaught,
     )
 else:
     # a conversation's title would stay in the browser's history

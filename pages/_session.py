@@ -96,6 +96,19 @@ def show_errors() -> Generator[None]:
         st.error(error.public)
 
 
+def draw_uncaught(error: Exception) -> bool:
+    """Draw an AppError that a callback or a fragment let through, as `show_errors` would. Return False for a bug."""
+    match error:
+        case SignedOut():
+            _doubt_session()
+            sign_in.page()
+        case AppError():
+            st.error(error.public)
+        case _:
+            return False
+    return True
+
+
 def go_to_conversation(conversation_id: ConversationId | None) -> None:
     """Have the next run go to a conversation, or to another fresh page. For callbacks."""
     new_conversation.forget()

@@ -1,5 +1,6 @@
 """Builds everything; the only module that knows every other."""
 
+import logging
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pydantic import SecretStr
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from services import settings
+from services import events, settings
 from services.caches import CachedRead
 from services.chat.affordable import Affordable as Affordable
 from services.chat.affordable import affordable as affordable
@@ -28,9 +29,8 @@ from services.embedded.folders import choose_folders
 from services.embedded.plan import Endpoints, prepare
 from services.embedded.reports import Report, Running
 from services.embedded.stack import Stack
-from services.errors import SignedOut, StoreUnavailable
+from services.errors import Refused, SignedOut, StoreUnavailable, Unavailable
 from services.events import listen
-from services.events import log_handler as log_handler
 from services.llm import configured_models, local_model
 from services.settings import Settings
 from services.store.port import Store
@@ -110,6 +110,11 @@ def begin(url: str) -> tuple[ServerHealth, Stack]:
         health=health,
     )
     return health, Stack(plan, _record)
+
+
+def log_handler() -> logging.Handler:
+    """Make the root's handler and return it. What the app raises on purpose leaves no traceback."""
+    return events.log_handler(Refused, Unavailable)
 
 
 def _record(report: Report) -> None:

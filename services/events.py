@@ -33,10 +33,13 @@ def listen(listener: Listener) -> None:
     _listeners.append(listener)
 
 
-def log_handler() -> logging.Handler:
-    """Make the root's handler and return it: events, and warnings of libraries, one JSON object a line on stderr."""
+def log_handler(*expected: type[Exception]) -> logging.Handler:
+    """Make the root's handler and return it: events, and warnings of libraries, one JSON object a line on stderr.
+
+    *expected* are errors that are raised on purpose: `JsonFormatter`.
+    """
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(JsonFormatter(*expected))
     handler.addFilter(lambda one: one.name == _logger.name or one.levelno >= logging.WARNING)
     logging.getLogger().addHandler(handler)
     _logger.setLevel(logging.INFO)
@@ -47,8 +50,13 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a record: time, level, event and its measurements.
 
     A record that is no event of ours has the place in its source instead of its words, and a traceback the types of its
-    errors and the places of its frames: words and values could be a user's.
+    errors and the places of its frames: words and values could be a user's. An expected error (a session that ended
+    elsewhere, a database that is away) has no traceback: it is an event by its type.
     """
+
+    def __init__(self, *expected: type[Exception]) -> None:
+        super().__init__()
+        self._expected = expected
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -57,7 +65,10 @@ class JsonFormatter(logging.Formatter):
             line |= json.loads(record.getMessage())
         else:
             line |= {"event": record.name, "at": f"{record.module}:{record.lineno}"}
-        if record.exc_info and (error := record.exc_info[1]):
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, self._expected):
+            line |= {"level": "info", "event": "call.refused", "error": type(error).__name__}
+        elif error:
             frames = traceback.extract_tb(error.__traceback__)
             line["traceback"] = [f"{Path(one.filename).stem}:{one.lineno}" for one in frames]
             line["error"] = type(error).__name__

@@ -1,10 +1,11 @@
 """A database that is away for a while: what stands on the page meanwhile."""
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from services import bootstrap
 from services.domain import AccountRole
-from services.errors import StoreUnavailable
+from services.errors import SignedOut, StoreUnavailable
 from tests.fakes import FakePerson, ScriptedModel
 from tests.pages.conftest import html, messages
 
@@ -59,3 +60,21 @@ def test_new_tab_during_an_outage_waits(open_app, health, monkeypatch):
     assert [title.value for title in app.title] == ["Reconnecting…"]
     assert not app.tabs
     assert lines(app) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(StoreUnavailable(), StoreUnavailable.public), (SignedOut(), "Sign in"), (ValueError(), None)],
+)
+def test_error_that_a_callback_lets_through_is_drawn_in_words(monkeypatch, tab, error, said):
+    def script(error):
+        from pages import _session
+
+        if not _session.draw_uncaught(error):
+            raise error
+
+    app = AppTest.from_function(script, args=(error,), default_timeout=30).run()
+
+    drawn = [each.value for each in app.error] + [each.label for each in app.tabs]
+    assert (said in drawn) is bool(said)
+    assert bool(app.exception) is not bool(said)

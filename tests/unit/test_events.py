@@ -8,7 +8,14 @@ from uuid import UUID
 import pytest
 
 from services.domain import Outcome
-from services.errors import StoreUnavailable
+from services.errors import (
+    AppError,
+    Refused,
+    SignedOut,
+    StoreUnavailable,
+    Unavailable,
+    WrongCredentials,
+)
 from services.events import JsonFormatter, log_event
 
 
@@ -27,7 +34,7 @@ def test_event_is_one_line_of_json(caplog):
 
 
 def line_of(record):
-    return json.loads(JsonFormatter().format(record))
+    return json.loads(JsonFormatter(Refused, Unavailable).format(record))
 
 
 def test_log_line_has_time_level_and_event(caplog):
@@ -55,6 +62,24 @@ def test_log_line_has_places_and_no_words(caplog, logger):
     assert (line["level"], line["event"], line["error"]) == ("error", logger, "ValueError")
     assert line["at"].startswith("test_events:")
     assert [place.partition(":")[0] for place in line["traceback"]] == ["test_events"]
+
+
+@pytest.mark.parametrize("error", [SignedOut("PT401"), WrongCredentials(), StoreUnavailable(503)])
+def test_expected_error_is_one_event_without_a_traceback(caplog, error):
+    """As Streamlit logs what a callback lets through, with the error of the API behind it."""
+    try:
+        try:
+            raise ValueError("kumquat")
+        except ValueError as cause:
+            raise error from cause
+    except AppError:
+        logging.getLogger("streamlit.error_util").exception("Uncaught app execution")
+
+    line = line_of(caplog.records[0])
+
+    assert (line["level"], line["event"]) == ("info", "call.refused")
+    assert line["error"] == type(error).__name__
+    assert "traceback" not in line
 
 
 @pytest.mark.parametrize("value", ["kumquat", b"kumquat", ["kumquat"], {"a": "kumquat"}], ids=repr)
