@@ -1,19 +1,35 @@
 // A page without its server says that it goes on by itself; Streamlit's dialog would cover what was read, and is closed.
-// Where the server refuses the page, Streamlit says nothing: the reason is asked for, and shown.
+// Where the server refuses the page, Streamlit says nothing: the reason is asked for, and shown. So is a message that was
+// sent and is not answered.
 
+const PATIENCE = 2000; // milliseconds
 let wasConnected = false;
+let sentAt = 0; // when a message was sent that may not be answered yet
+
+const app = () => document.querySelector(".stApp")?.dataset ?? {};
 
 async function reason() {
   if (document.querySelector(".db-not-found")) return ""; // which needs no server
-  const isConnected = document.querySelector(".stApp")?.dataset.testConnectionState === "CONNECTED";
+  // an app on this machine answers without a network
+  const answers = () => fetch("/healthz", { cache: "no-store" }).then(() => true, () => false);
+  if (!navigator.onLine && !(await answers())) return "Offline. Your text is kept.";
+  const isConnected = app().testConnectionState === "CONNECTED";
   wasConnected ||= isConnected;
-  if (isConnected) return "";
+  if (isConnected) return isUnanswered() ? "No answer yet. Your message is kept." : "";
   const answer = await fetch("/_stcore/stream", { method: "POST" }).catch(() => null);
   if ([403, 429].includes(answer?.status)) return answer.text();
   return wasConnected ? "Reconnecting… Your text is kept." : "";
 }
 
-setInterval(async () => {
+function isUnanswered() {
+  if (!sentAt) return false;
+  const waited = Date.now() - sentAt;
+  // the browser asks for a run; the server then says that it runs
+  if (waited >= PATIENCE / 4 && app().testScriptState !== "rerunRequested") sentAt = 0;
+  return sentAt > 0 && waited >= PATIENCE;
+}
+
+async function look() {
   const words = await reason(), shown = document.querySelector(".db-refused");
   if (!words) shown?.remove();
   else if (!shown) {
@@ -23,7 +39,16 @@ setInterval(async () => {
     line.textContent = words;
     document.body.append(line);
   } else if (shown.textContent !== words) shown.textContent = words;
-}, 1000);
+}
+
+setInterval(look, 1000);
+addEventListener("offline", look);
+addEventListener("online", look);
+
+daybook.noteUnanswered = () => {
+  sentAt = Date.now();
+  setTimeout(look, PATIENCE + 10);
+};
 
 daybook.onDraw(() => {
   for (const dialog of document.querySelectorAll('[data-testid="stDialog"]')) {

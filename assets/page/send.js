@@ -1,55 +1,21 @@
-// Ctrl+Enter sends. On touch Enter begins a new line instead: there is no Shift to press with it. While a reply comes the
-// composer stays open, but nothing is sent: the text stays, and a line says so. What is sent while the page is about to
-// draw the end of a reply, or its beginning, waits for that.
-
-const WAIT = "Wait for the reply to finish, or stop it with Escape. Your message is kept.";
-const submit = () => document.querySelector('[data-testid="stChatInputSubmitButton"]');
-const stop = () => document.querySelector(".st-key-stop"); // after a reply, and while the page is drawn, it is stale
-let isSent = false; // and Stop may not be drawn yet
-let waiting = 0; // the frame in which it is tried again
-
-function cancel() {
-  cancelAnimationFrame(waiting);
-  waiting = 0;
-}
-
-// Whether what is in the composer can be sent now; if not, it is sent once the page is drawn, or the page says why not.
-function isFree() {
-  cancel();
-  if (!daybook.composer().value.trim()) return true; // which Streamlit does not send
-  if (stop()?.dataset.stale === "false") daybook.sayAtComposer(WAIT);
-  else if (daybook.isRunning() && (stop() || isSent)) waiting = requestAnimationFrame(() => submit()?.click());
-  else return true;
-  return false;
-}
+// Ctrl+Enter sends. On touch Enter begins a new line instead: there is no Shift to press with it.
 
 function noteSent() {
-  isSent = true;
   daybook.noteSent();
   daybook.noteDraftSent();
-}
-
-function hold(event) {
-  event.preventDefault();
-  event.stopPropagation();
+  daybook.noteUnanswered();
 }
 
 addEventListener("keydown", (event) => {
-  cancel();
   const isEnter = event.key === "Enter" && !event.isComposing;
   if (!isEnter || event.target !== daybook.composer()) return;
   if (event.ctrlKey || event.metaKey) {
     event.preventDefault();
-    submit()?.click();
+    document.querySelector('[data-testid="stChatInputSubmitButton"]')?.click();
   } else if (daybook.isTouch()) event.stopPropagation(); // Streamlit would send
-  else if (!event.shiftKey && !event.altKey) isFree() ? noteSent() : hold(event);
+  else if (!event.shiftKey && !event.altKey) noteSent();
 }, true);
 
-document.addEventListener("click", (event) => {
-  if (event.target.closest('[data-testid="stChatInputSubmitButton"]')) isFree() ? noteSent() : hold(event);
-  else cancel();
+document.addEventListener("click", ({ target }) => {
+  if (target.closest('[data-testid="stChatInputSubmitButton"]')) noteSent();
 }, true);
-
-daybook.onDraw(() => {
-  if (stop()) isSent = false;
-});

@@ -1,0 +1,75 @@
+"""What a page says of its connection: the script of the page alone, by a clock that is turned."""
+
+import pytest
+from playwright.sync_api import expect
+
+from services.web.page_assets import _ASSETS
+
+PAGE = """
+  <div class="stApp" data-test-connection-state="CONNECTED" data-test-script-state="notRunning"></div>
+  <script>window.daybook = { onDraw() {} };</script>
+"""
+OFFLINE, UNANSWERED = "Offline. Your text is kept.", "No answer yet. Your message is kept."
+
+
+@pytest.fixture
+def page(browser):
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.clock.install(time=0)
+        page.clock.pause_at(1000)  # else it goes on by itself
+        page.route("**/*", lambda route: route.fulfill(body=PAGE, content_type="text/html"))
+        page.goto("http://app.test/")
+        page.add_script_tag(
+            content=f"{{{(_ASSETS / 'page' / 'connection.js').read_text('utf-8')}}}"
+        )
+        yield page
+
+
+def is_in(page, state):
+    """Have Streamlit be in a script state."""
+    page.evaluate("(now) => document.querySelector('.stApp').dataset.testScriptState = now", state)
+
+
+def test_offline_browser_is_told_at_once(page):
+    page.unroute("**/*")
+    page.context.set_offline(True)
+    expect(page.get_by_role("alert")).to_have_text(OFFLINE)
+
+    page.route("**/*", lambda route: route.fulfill(body=PAGE))
+    page.context.set_offline(False)
+
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_app_on_this_machine_needs_no_network(page):
+    page.evaluate(
+        "Object.defineProperty(navigator, 'onLine', { value: false }); dispatchEvent(new Event('offline'))"
+    )
+    page.clock.run_for(3000)
+
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_message_without_an_answer_for_two_seconds_is_said(page):
+    page.evaluate("daybook.noteUnanswered()")
+    is_in(page, "rerunRequested")
+    page.clock.run_for(1900)
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+    page.clock.run_for(200)
+    expect(page.get_by_role("alert")).to_have_text(UNANSWERED)
+
+    is_in(page, "running")
+    page.clock.run_for(1000)
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_answered_message_is_not_doubted_later(page):
+    page.evaluate("daybook.noteUnanswered()")
+    is_in(page, "running")
+    page.clock.run_for(1000)
+    is_in(page, "rerunRequested")  # of a press of another kind
+    page.clock.run_for(5000)
+
+    expect(page.get_by_role("alert")).to_have_count(0)
