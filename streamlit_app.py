@@ -57,7 +57,7 @@ if __name__ != "__main__":
         bootstrap.limit_connections()
         _streamlit.forbid_pages_directory()
         _streamlit.log_by(bootstrap.log_handler())
-        health, stack = bootstrap.begin(_url())
+        health, stack = bootstrap.begin(_url(), _streamlit.close_tabs)
     except Misconfigured as error:
         raise SystemExit(f"Daybook cannot start: {error.public}") from None
     finally:

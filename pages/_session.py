@@ -9,7 +9,7 @@ from streamlit.navigation.page import Page
 
 from pages import sign_in
 from pages._parts import new_conversation, outage, words
-from pages._streamlit import uninterrupted
+from pages._streamlit import UNSENT, uninterrupted
 from services import bootstrap
 from services.bootstrap import PersonServices
 from services.domain import ConversationId, SpaceId
@@ -199,8 +199,10 @@ def keep_errors(
         try:
             yield
         except SignedOut:  # the next run draws the sign-in page
+            st.session_state[UNSENT] = (
+                prompt if is_unsent_kept else ""
+            )  # before its tabs are closed
             _doubt_session()
-            st.session_state.unsent = prompt if is_unsent_kept else ""
         except AppError as error:
             kept.keep(Refusal(words.sentence(error), prompt, place, error))
         finally:

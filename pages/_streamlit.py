@@ -1,5 +1,8 @@
 """The internals of Streamlit that pages rely on, and a check at start-up that they exist."""
 
+# pyright: reportPrivateUsage=false
+
+import asyncio
 import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -7,16 +10,22 @@ from dataclasses import fields
 from functools import partial
 
 import streamlit as st
+from starlette.websockets import WebSocket
 from streamlit import logger, runtime
+from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
 from streamlit.runtime.scriptrunner_utils.script_run_context import ScriptRunContext
 from streamlit.web.server.starlette import starlette_server
+from streamlit.web.server.starlette.starlette_websocket import StarletteSessionClient
 
+from services.domain import SessionId
 from services.errors import Misconfigured
 
+UNSENT = "unsent"  # in the session state: a prompt that a user who was signed out meanwhile sent
 _VERSION = "1.67"
+_closing = set[asyncio.Task[None]]()  # kept until they are done
 
 
 def check() -> None:
@@ -32,6 +41,12 @@ def check() -> None:
         # which services/web/connections.py bounds
         "websockets-sansio": websockets() == "websockets-sansio",
         "ScriptRunner._execing": "_execing" in ScriptRunner.__init__.__code__.co_names,
+        "AppSession._user_info": "_user_info" in AppSession.__init__.__code__.co_names,
+        "Runtime._session_mgr": "_session_mgr" in runtime.Runtime.__init__.__code__.co_names,
+        "Runtime._get_async_objs": hasattr(runtime.Runtime, "_get_async_objs"),
+        "StarletteSessionClient._websocket": "_websocket"
+        in StarletteSessionClient.__init__.__code__.co_names,
+        "WebSocket._send": "_send" in WebSocket.__init__.__code__.co_names,
     }
     if missing := [name for name, is_known in known.items() if not is_known]:
         raise Misconfigured(
@@ -63,6 +78,37 @@ def tab_presence() -> Callable[[], bool]:
 
 def _is_connected(tab: str) -> bool:
     return not runtime.exists() or runtime.get_instance().is_active_session(tab)
+
+
+def close_tabs(session_id: SessionId) -> None:
+    """Close the tabs of an app session that has ended, open or waiting to connect again, with all that Streamlit holds of
+    them. A browser connects again, and is told that it is signed out."""
+    if runtime.exists():
+        loop = runtime.get_instance()._get_async_objs().eventloop
+        loop.call_soon_threadsafe(_close_tabs, loop, str(session_id))
+
+
+def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
+    """Close the tabs. For the event loop's thread."""
+    server = runtime.get_instance()
+    for tab in server._session_mgr.list_sessions():
+        session = tab.session
+        if session._user_info.get("sid") != session_id:
+            continue
+        # the tab that found out shows its user what was not sent
+        if UNSENT in session.session_state and session.session_state[UNSENT]:  # noqa: RUF019 (no mapping)
+            continue
+        server.close_session(session.id)
+        if isinstance(tab.client, StarletteSessionClient):
+            closing = loop.create_task(_hang_up(tab.client))
+            _closing.add(closing)
+            closing.add_done_callback(_closing.discard)
+
+
+async def _hang_up(client: StarletteSessionClient) -> None:
+    await client.aclose()
+    # Starlette's own `close` would have its `receive` raise where a message comes meanwhile
+    await client._websocket._send({"type": "websocket.close", "code": 1001})
 
 
 @contextmanager

@@ -10,10 +10,11 @@ from urllib.parse import urlencode, urlsplit
 import streamlit as st
 
 from pages._parts import browser, words
+from pages._streamlit import UNSENT
 from services import bootstrap
-from services.domain.accounts import SignUps
+from services.domain.accounts import SessionEnd, SignUps
 from services.domain.limits import PASSWORD_CHARACTERS
-from services.errors import SIGN_IN_REASONS, SignUpsClosed, TooManyAttempts, WeakPassword
+from services.errors import SIGN_IN_REASONS, SignUpsClosed, Suspended, TooManyAttempts, WeakPassword
 
 _CREATE = "Create account"
 _ABOUT_NEW_ACCOUNTS = ("weak", "address", "not-allowed", "closed", "confirm", "invitation")
@@ -22,9 +23,9 @@ _LONGEST_WAIT = 86_400  # seconds
 
 def page() -> None:
     """Draw the forms, which lead back to this address."""
-    ended = st.user.get("sid")  # the session that has ended; ENDED: before this tab connected
-    unsent = st.session_state.get("unsent")  # what was in the composer then
-    is_reloading = ended and ended != bootstrap.ENDED and not unsent
+    ended = st.user.get("sid")  # the session that has ended; before this tab connected: why
+    unsent = st.session_state.get(UNSENT)  # what was in the composer then
+    is_reloading = ended and ended not in bootstrap.ENDS and not unsent
     if is_reloading:
         browser.reload()  # the cookie may open another by now, which only a new connection finds out
     middle = st.container(horizontal_alignment="center", key="sign-in-page")
@@ -38,6 +39,10 @@ def page() -> None:
                 "You were signed out before this was sent. Sign in and your message will be waiting."
             )
             st.code(unsent, language=None, wrap_lines=True)
+        elif ended == SessionEnd.SUSPENDED:
+            st.error(Suspended.public)
+        elif ended == SessionEnd.DELETED:
+            st.info("This account was deleted.")
         elif ended and "reason" not in st.query_params:
             st.info("You were signed out. Sign in to continue where you were; your draft is kept.")
         if st.query_params.get("reason") == "deleted":

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -50,22 +50,17 @@ from services.web.form_limit import FormLimit
 from services.web.metrics import Metrics
 from services.web.origin import Origin
 from services.web.page_assets import PageAssets
+from services.web.poll_route import PollRoute
 from services.web.recent_calls import RecentCalls
 from services.web.server_health import ServerHealth
+from services.web.session_middleware import ENDS as ENDS
+from services.web.session_middleware import UNKNOWN as UNKNOWN
 from services.web.session_middleware import (
-    ENDED,
-    UNKNOWN,
     SessionMiddleware,
     content_security_policy,
 )
 from services.web.sign_in_routes import SignInRoutes
-from services.web.upkeep import (
-    DatabaseProbe,
-    failed_check,
-    keep_erasing,
-    keep_forgetting,
-    keep_reading,
-)
+from services.web.upkeep import DatabaseProbe, failed_check, keep_erasing, keep_forgetting
 
 _TAB_WAIT_SECONDS = 10.0  # less than the 15 for which a browser waits
 _EMBEDDED_SECONDS, _HOSTED_SECONDS = 3.0, 60.0  # between two probes of the database
@@ -82,6 +77,7 @@ class Deployment:
     root_keys: RootKeys = field(repr=False)
     endpoints: Endpoints
     health: ServerHealth
+    close_tabs: Callable[[SessionId], object] = lambda _: None  # of a session that has ended
 
 
 _deployment: Deployment | None = None
@@ -91,8 +87,13 @@ _recent_calls = RecentCalls()
 _has_accounts = threading.Event()  # once seen, never asked again
 
 
-def begin(url: str) -> tuple[ServerHealth, Stack]:
-    """Check what can be checked at once and plan the rest. Raise Misconfigured with what to do."""
+def begin(
+    url: str, close_tabs: Callable[[SessionId], object] = lambda _: None
+) -> tuple[ServerHealth, Stack]:
+    """Check what can be checked at once and plan the rest. Raise Misconfigured with what to do.
+
+    *close_tabs*: closes the tabs of an app session that has ended.
+    """
     global _deployment
     chosen = settings.read()
     plan = prepare(
@@ -108,6 +109,7 @@ def begin(url: str) -> tuple[ServerHealth, Stack]:
         root_keys=plan.root_keys,
         endpoints=plan.endpoints,
         health=health,
+        close_tabs=close_tabs,
     )
     return health, Stack(plan, _record)
 
@@ -140,7 +142,11 @@ def person_services(session_id: str | None) -> PersonServices | None:
     """The services of the user of an app session; None if it is known to have ended. Raise StoreUnavailable."""
     if session_id == UNKNOWN:
         raise StoreUnavailable
-    return None if session_id in (None, ENDED) else _shared().find(SessionId(UUID(session_id)))
+    return (
+        None
+        if session_id is None or session_id in ENDS
+        else _shared().find(SessionId(UUID(session_id)))
+    )
 
 
 def has_ended(session_id: str) -> bool:
@@ -184,7 +190,7 @@ def sign_ups() -> SignUps:
 
 
 def routes() -> list[Route]:
-    """The routes of sign-in, exports and metrics; the first two work once the backend is ready."""
+    """The routes of sign-in, exports, polls and metrics; the first three work once the backend is ready."""
     begun = _begun()
     sign_in = SignInRoutes(
         session_cache=lambda: _shared().session_cache,
@@ -204,13 +210,18 @@ def routes() -> list[Route]:
         person_of=_person,
         origin=_origin(),
     )
+    poll = PollRoute(
+        session_cache=lambda: _shared().session_cache,
+        person_of=lambda session: _shared().held(session.id),
+        origin=_origin(),
+    )
     metrics = Metrics(
         begun.settings.metrics_token,
         sessions=lambda: _built.session_cache.count if _built else 0,
     )
     listen(metrics.record)
     listen(_recent_calls.record)
-    return [*sign_in.routes(), *exports.routes(), *metrics.routes()]
+    return [*sign_in.routes(), *exports.routes(), *poll.routes(), *metrics.routes()]
 
 
 def _person(session: AppSession) -> PersonServices:
@@ -290,7 +301,7 @@ def build(begun: Deployment) -> Shared:
         if at.model_url
         else configured_models(chosen, model_settings.get)
     )
-    shared = Shared(sessions, chosen, models, model_settings)
+    shared = Shared(sessions, chosen, models, model_settings, begun.close_tabs)
     probe = DatabaseProbe(
         database=database,
         server=ServerCalls(Gateway.to(url, key, transport, timeout=_PROBE_TIMEOUT).client(), proof),
@@ -303,7 +314,7 @@ def build(begun: Deployment) -> Shared:
     # past the circuit breaker: a log that is too large for its time limit is no outage
     eraser = ServerCalls(Gateway.to(url, key, transport).client(), proof)
     in_thread("log-erasures", lambda: keep_erasing(probe.log_erasures, eraser))
-    in_thread("model-settings", lambda: keep_reading(model_settings))
-    idle, deserted = shared.session_cache.forget_idle, shared.temporary.end_deserted
-    in_thread("forgetting", lambda: keep_forgetting(idle, deserted))
+    cache = shared.session_cache
+    acts = cache.forget_idle, cache.forget_ended, shared.temporary.end_deserted
+    in_thread("forgetting", lambda: keep_forgetting(*acts))
     return shared

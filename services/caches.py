@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Set
 from concurrent.futures import Future
-from math import inf
 from typing import Generic, TypeVar
 
 from cachetools import LRUCache
@@ -65,7 +64,6 @@ class CachedRead(Generic[Value]):
     def __init__(self, ask: Callable[[], Value], seconds: float = _SECONDS) -> None:
         self._ask, self._seconds = ask, seconds
         self._changes = 0  # of the value: one during a read makes it stale
-        self.asked_at = -inf  # by `get`
         # time of reading, changes before, value
         self._held: tuple[float, int, Value] | None = None
         self._begun: tuple[float, int, Future[Value]] | None = None
@@ -77,7 +75,6 @@ class CachedRead(Generic[Value]):
 
     def get(self) -> Value:
         """The value. Raise the errors of *ask*; StoreUnavailable only if none was ever read."""
-        self.asked_at = time.monotonic()
         held = self._held
         if held and self._is_fresh(held, self._seconds):
             return held[2]
@@ -109,6 +106,11 @@ class CachedRead(Generic[Value]):
     def outdate(self) -> None:
         """Have the next `get` read the value, which was changed or may have been."""
         self._changes += 1
+
+    def confirm(self) -> None:
+        """Take the value for fresh: it was found to be the stored one."""
+        if self._held:
+            self._held = time.monotonic(), *self._held[1:]
 
     def amend(self, change: Callable[[Value], Value]) -> None:
         """Apply *change* to the value until it is read again."""

@@ -13,10 +13,11 @@ from services.chat.search import Search
 from services.chat.service import Chat
 from services.chat.setup import Choices
 from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat, TemporaryChats
-from services.domain import ConversationId, Purpose, SessionId, UserId
+from services.domain import AccountRole, ConversationId, Purpose, SessionId, UserId
 from services.domain.accounts import Account
 from services.domain.models import ModelSettings
 from services.domain.policies import policy_named
+from services.domain.revisions import OpenPlace, Revisions
 from services.errors import Busy
 from services.llm import Models
 from services.memory.tokens import RegexCounter
@@ -45,7 +46,9 @@ class Shared:
         chosen: Settings,
         models: Models,
         model_settings: CachedRead[ModelSettings],
+        close_tabs: Callable[[SessionId], object] = lambda _: None,
     ) -> None:
+        self._close_tabs = close_tabs
         self.model_settings = model_settings
         self.sign_ups = CachedRead(lambda: read_sign_ups(sessions.server), _ACCOUNT_SECONDS)
         self.server, self.account_bytes = sessions.server, chosen.account_bytes
@@ -68,6 +71,10 @@ class Shared:
     def find(self, session_id: SessionId) -> "PersonServices | None":
         """The services of the user of a session; None if it is known to have ended. Raise StoreUnavailable."""
         return self._people.get(session_id) if self.session_cache.by_id(session_id) else None
+
+    def held(self, session_id: SessionId) -> "PersonServices | None":
+        """The services of the user of a session, without a check of it."""
+        return self._people.get(session_id)
 
     def drop_caches(self, user_id: UserId) -> None:
         """Replace the services of all sessions of a user by new ones, and drop what the others hold of the user's text.
@@ -114,11 +121,13 @@ class Shared:
             person.chat.leave()
 
     def _forget(self, session: AppSession) -> None:
-        """Forget the services of *session*, and with its user's last session all that is held of the user."""
+        """Forget the services of *session* and close its tabs; with its user's last session drop all that is held of the user."""
         self._people.pop(session.id, None)
         self.temporary.end_of(session.id)
         if all(each.user_id != session.user_id for each in list(self._people.values())):
             self.background.forget(session.user_id)
+            self.live_turns.drop_failed(session.user_id)
+        self._close_tabs(session.id)
 
 
 class PersonServices:
@@ -152,6 +161,31 @@ class PersonServices:
         store = self.store
         for read in (store.profile, store.spaces, store.facts, store.conversations, self._account):
             read.read_ahead()
+
+    def poll(self, place: OpenPlace) -> Revisions:
+        """The newest revisions of what a tab shows; what has another one here is read again before it is used.
+
+        Raise SignedOut, StoreUnavailable.
+        """
+        found = self.store.conversations.poll(place)
+        self.note_revisions(found.preferences, found.settings)
+        settings = self._shared.model_settings
+        if settings.last and settings.last.revision == found.settings:
+            settings.confirm()  # so that no turn waits for them
+        else:
+            settings.read()
+        account = self._account.last
+        if account and (account.role is AccountRole.ADMIN) != found.is_admin:
+            self._account.outdate()
+        return found
+
+    def note_revisions(self, preferences: int, settings: str) -> None:
+        """Have the preferences and the settings of models read again if they are of other revisions than these."""
+        if self.store.profile.revision() != preferences:
+            self.store.profile.outdate()
+        held = self._shared.model_settings
+        if held.last and held.last.revision != settings:
+            held.outdate()
 
     def drop_caches(self) -> None:
         """Drop all text that this process has cached of the user, for all devices. Raise Busy."""

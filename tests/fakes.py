@@ -344,6 +344,10 @@ class FakePerson:
         )
         return self.temporary[-1]
 
+    def note_revisions(self, preferences, settings):
+        if self.store.profile.revision() != preferences:
+            self.store.profile.outdate()
+
     @property
     def account(self):
         ledger = self.database.ledger

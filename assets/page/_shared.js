@@ -20,19 +20,6 @@ window.daybook = {
   // Whether something stands above the page that Escape closes.
   isCovered: () => document.querySelector('[role="dialog"], [role="menu"], dialog[open]') !== null,
 
-  // Has a line above the composer say *sentence* until something is pressed.
-  sayAtComposer(sentence) {
-    const place = document.querySelector('[data-testid="stBottom"]');
-    if (!place) return;
-    place.querySelector(".db-told")?.remove();
-    const line = document.createElement("p");
-    line.className = "db-told";
-    line.setAttribute("role", "alert");
-    line.textContent = sentence;
-    place.append(line);
-    for (const sign of ["keydown", "pointerdown"]) addEventListener(sign, () => line.remove(), { once: true, capture: true });
-  },
-
   isRunning: () => document.querySelector('.stApp:not([data-test-script-state="notRunning"])') !== null,
 
   isTouch: () => matchMedia("(hover: none)").matches,

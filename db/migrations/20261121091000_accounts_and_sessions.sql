@@ -399,6 +399,25 @@ begin
     'tokens', session.tokens, 'generation', session.generation, 'keys', private.wrapped_keys(session.user_id));
 end $$;
 
+-- Of *sessions*, a JSON array of {session, user}: those that have ended, and why: "suspended", "deleted", or "ended". Called by
+-- a process for the sessions that it holds: no session is kept from becoming idle by it.
+create function private.ended_sessions(sessions public.free_text) returns jsonb language plpgsql stable as $$
+begin
+  return jsonb_build_object('ok', true, 'ended', (
+    select coalesce(jsonb_object_agg(held.session, case
+      when account.user_id is null or account.deleted_at is not null then 'deleted'
+      when account.suspended_at is not null then 'suspended' else 'ended' end), '{}')
+    from jsonb_to_recordset(sessions::jsonb) held (session uuid, "user" uuid)
+    left join private.roles account on account.user_id = held."user"
+    where account.user_id is null or account.suspended_at is not null or not exists (
+      select from private.app_sessions app
+      where app.id = held.session and app.expires_at > now()
+        and app.seen_at + make_interval(secs => app.idle_seconds) > now()
+        and exists (select from auth.sessions where sessions.id = app.auth_session_id)
+    )
+  ));
+end $$;
+
 -- Take the lease to exchange the refresh token. Who is told "held" or "moved" waits and opens the session again.
 create function private.lease_refresh(cookie text, seen_generation integer, lease_seconds integer) returns jsonb
 language plpgsql as $$

@@ -11,13 +11,17 @@ create table private.model_settings (
   check (cached_input_micro <= input_micro)   -- a prompt is reserved at the price of input
 );
 
--- What admins set of models, by name, for the app's processes.
-create function private.model_settings() returns jsonb language sql stable
-return jsonb_build_object('ok', true, 'refuses_unknown_prices', (select refuses_unknown_prices from private.settings),
-  'by_name', (
-    select coalesce(jsonb_object_agg(model, jsonb_build_object('is_offered', is_offered,
-      'prices', case when input_micro is not null then to_jsonb(known) end)), '{}')
-    from private.model_settings known));
+-- What admins set of models, by name, for the app's processes; its revision is a digest of the rest.
+create function private.model_settings() returns jsonb language sql stable begin atomic
+  select settings || jsonb_build_object('ok', true, 'revision', private.sha(settings::text))
+  from (
+    select jsonb_build_object('refuses_unknown_prices', (select refuses_unknown_prices from private.settings),
+      'by_name', (
+        select coalesce(jsonb_object_agg(model, jsonb_build_object('is_offered', is_offered,
+          'prices', case when input_micro is not null then to_jsonb(known) end)), '{}')
+        from private.model_settings known)) as settings
+  ) made;
+end;
 
 -- Change the price of a model (nulls: that which the app knows), or whether it is offered: columns and values.
 create function private.set_model(me uuid, model_name text, changes public.free_text) returns jsonb language plpgsql as $$

@@ -1,4 +1,4 @@
--- A user's own data in figures.
+-- A user's own data in figures, and what an open tab compares with what it shows.
 
 -- The caller's rows: counts, and bytes as the account's limit counts them. One answer, which no "max rows" cuts. No proof:
 -- it returns only the caller's figures.
@@ -26,5 +26,40 @@ begin
       'sealed_bytes', private.bytes_of(person),
       'ledger_entries', (select entries from entries), 'ledger_since', (select since from entries))
     from threads
+  );
+end $$;
+
+-- What an open tab compares with what it shows, in one call for all. No proof: it returns only the caller's state.
+--   chat          the revision of the open conversation; null: there is none
+--   list          a digest of the conversations that the list begins with (`list_digest` in services/domain/revisions.py)
+--   running       the conversations in which a reply comes
+--   preferences   their revision; 0: none are stored
+--   settings      the revision of what admins set of models
+create function private.poll(conversation uuid, space uuid, archived boolean) returns jsonb language plpgsql stable as $$
+declare
+  person uuid := private.require_me();
+begin
+  return (
+    with listed as (
+      select id, title, pinned_at, updated_at, space_id, last_seq > read_seq and id is distinct from conversation as is_unread
+      from public.conversations
+      where user_id = person and state = case when archived then 'archived' else 'active' end and destroy_at is null
+        and (space is null or space_id = space)
+      order by pinned_at desc nulls last, updated_at desc limit 31
+    )
+    select jsonb_build_object(
+      'chat', (select rev from public.conversations where id = conversation and user_id = person and destroy_at is null),
+      'list', (
+        select private.sha(coalesce(string_agg(
+          concat_ws(' ', id, private.sha(title), pinned_at is not null, space_id, is_unread), E'\n'
+          order by pinned_at desc nulls last, updated_at desc), ''))
+        from listed),
+      'running', (
+        select coalesce(jsonb_agg(conversation_id), '[]') from public.turns
+        where user_id = person and finished_at is null and purpose = 'reply' and conversation_id is not null
+          and lease_until > clock_timestamp()),
+      'preferences', coalesce((select rev from public.documents where id = person and kind = 'preferences'), 0),
+      'settings', private.model_settings() ->> 'revision',
+      'is_admin', private.is_admin(person))
   );
 end $$;

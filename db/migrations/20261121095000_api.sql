@@ -41,14 +41,14 @@ declare
       "delete_account", "put_user_key", "my_account", "set_role", "suspend", "set_caps", "set_deployment_cap",
       "set_settings", "check_end", "sign_out_everywhere", "deployment_settings", "usage_report",
       "list_users", "list_audit", "preview_retention", "database_state", "set_model", "invite",
-      "revoke_invitation", "list_invitations", "my_usage", "my_data",
+      "revoke_invitation", "list_invitations", "my_usage", "my_data", "poll",
       "my_ledger", "my_audit", "start_session", "my_sessions", "revoke_sessions", "change_conversation",
       "discard_conversation", "restore_conversation", "begin_turn", "checkpoint_turn", "stop_turn",
       "finish_turn", "edit_reply", "discard_messages", "restore_messages", "put_document", "delete_document", "delete_facts"
     ],
     "anon": [
       "row_bound", "root_key_versions", "open_session", "lease_refresh", "store_tokens", "end_session", "throttle",
-      "sweep_turns", "erase_log_entries", "model_settings", "sign_ups"
+      "sweep_turns", "erase_log_entries", "model_settings", "sign_ups", "ended_sessions"
     ]
   }';
   exposed record;

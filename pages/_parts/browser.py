@@ -29,6 +29,13 @@ _WATCH = component(
       daybook.watchDatabase(data.is_away, (isAway) => setTriggerValue("changed", isAway));""",
 )
 
+_NEWS = component(
+    "watch_news",
+    html="<i hidden></i>",
+    js="""export default ({ data, setTriggerValue }) =>
+      daybook.watchNews(data, (found) => setTriggerValue("found", found));""",
+)
+
 _RELOAD = component(
     "reload_page",
     html="<i hidden></i>",
@@ -110,6 +117,22 @@ def watch_database(*, is_away: bool) -> None:
         key="watch",
         height="content",
         on_changed_change=lambda: None,
+    )
+
+
+def watch_news(
+    place: Mapping[str, str],
+    seen: Mapping[str, object],
+    hear: Callable[[Mapping[str, object]], None],
+) -> None:
+    """Have the browser ask for the revisions of *place*, and rerun the page where one is not as *seen*; *hear* is called
+    with them first (assets/page/news.js)."""
+    key = "news-watch"
+    _NEWS(
+        data={"place": place, "seen": seen},
+        key=key,
+        height="content",
+        on_found_change=lambda: hear(st.session_state[key].get("found") or {}),
     )
 
 

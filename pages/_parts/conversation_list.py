@@ -1,6 +1,6 @@
 """The list of conversations: the pinned ones, then the others by day; or the archive."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from html import escape
@@ -35,14 +35,20 @@ def draw_filter() -> None:
     )
 
 
-def draw(person: PersonServices, opened: Conversation | None, space: Space | None) -> Listed:
-    """Draw the list, the archive or the results of the filter, of *space* alone if one is open; return the rows.
+def draw(
+    person: PersonServices,
+    opened: Conversation | None,
+    space: Space | None,
+    running: Collection[str] = (),
+) -> tuple[Listed, Sequence[Conversation] | None]:
+    """Draw the list, the archive or the results of the filter, of *space* alone if one is open.
 
-    *opened* is always among them, except in the results.
+    Return the rows, and what the list begins with; None of the latter for results. *opened* is always among the rows,
+    except in the results; *running*: conversations in which a reply comes.
     """
     every = spaces.every(person)
     has_chooser = space_dialogs.draw_chooser(every, space, opened)
-    rows = _Rows(opened, () if space else every, can_move=bool(spaces.offered(every)))
+    rows = _Rows(opened, () if space else every, running, can_move=bool(spaces.offered(every)))
     space_id = space.id if space else None
     count = int(st.session_state.get("rows", _ROWS))
     wanted = str(st.session_state.search).strip()
@@ -68,7 +74,7 @@ def draw(person: PersonServices, opened: Conversation | None, space: Space | Non
             if not has_chooser:
                 rows.add_button(words.NEW_SPACE, "create_new_folder", act="new-space")
         rows.end(wanted)
-    return rows.drawn
+    return rows.drawn, None if wanted else found
 
 
 def _draw_expiring(expiring: Expiring | None) -> None:
@@ -112,9 +118,14 @@ class _Rows:
     """
 
     def __init__(
-        self, opened: Conversation | None, named: Iterable[Space], *, can_move: bool
+        self,
+        opened: Conversation | None,
+        named: Iterable[Space],
+        running: Collection[str],
+        *,
+        can_move: bool,
     ) -> None:
-        self._opened, self._can_move = opened, can_move
+        self._opened, self._running, self._can_move = opened, running, can_move
         self._spaces = {space.id: spaces.plain_name(space) for space in named}
         self._html: list[str] = []
         self.drawn: dict[str, Conversation] = {}
@@ -169,6 +180,8 @@ class _Rows:
         state = ' aria-current="true"' if is_opened else ""
         if conversation.is_unread and not is_opened:
             state = ' class="db-unread"'
+        if str(conversation.id) in self._running:
+            state = ' class="db-running"'
         space = self._spaces.get(conversation.space_id) if conversation.space_id else None
         beside = f" <small>{escape(space)}</small>" if space else ""
         # no attribute holds a title: Streamlit's sanitizer takes away one with `]>` or `-->` in it

@@ -25,21 +25,15 @@ def seen_at_opening(key: str, now: Document) -> Document:
 
 
 def is_submitted(label: str = words.SAVE) -> bool:
-    """Draw the buttons of a dialog's form; return whether that with the *label* was pressed. Cancel closes the dialog."""
-    with st.container(horizontal=True, key="form-buttons"):  # from right to left, by the stylesheet
-        is_pressed = st.form_submit_button(label, type="primary")  # first: Enter presses it
-        if st.form_submit_button(words.CANCEL):
-            st.rerun()
-    return is_pressed
+    """Draw the button of a form; return whether it was pressed."""
+    with right_row():
+        return st.form_submit_button(label, type="primary")
 
 
 def save(
-    act: Callable[[], None],
-    reread: Callable[[], Document],
-    as_text: Callable[[Document], str],
-    news: str | None = None,
+    act: Callable[[], None], reread: Callable[[], Document], as_text: Callable[[Document], str]
 ) -> None:
-    """Call *act*, which replaces the document that was seen, close the dialog, and tell the *news*.
+    """Call *act*, which replaces the document that was seen, and close the dialog.
 
     If another tab has replaced the document since, draw that one: saving again replaces it.
     """
@@ -55,8 +49,6 @@ def save(
     except AppError as error:
         st.error(error.public)
     else:
-        if news:
-            st.session_state.news = news
         st.rerun()
 
 

@@ -13,7 +13,7 @@ def draw() -> None:
     is_away = bootstrap.server_health().is_database_away
     with st.container(key="outage"):
         if is_away:
-            is_signed_in = st.user.get("sid") not in (None, bootstrap.ENDED, bootstrap.UNKNOWN)
+            is_signed_in = st.user.get("sid") not in (None, *bootstrap.ENDS, bootstrap.UNKNOWN)
             st.html(
                 '<p role="status"><strong>Daybook cannot reach its database.</strong> '
                 f"{_ABOUT_THE_PAGE if is_signed_in else ''}Reconnecting…</p>"

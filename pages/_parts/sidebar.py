@@ -12,6 +12,7 @@ from pages._parts import (
     conversation_list,
     facts,
     models,
+    news,
     preferences,
     safe_md,
     words,
@@ -65,22 +66,23 @@ def draw_rest(
             act_on_message(request)
 
     with st.sidebar, show_errors():
-        listed = conversation_list.draw(person, opened, space)
+        running = news.running(person, opened)
+        listed, found = conversation_list.draw(person, opened, space, running)
         with st.container(key="account", gap=None):
             _draw_account(person)
         browser.set_theme(person.store.profile.preferences().theme)
+        news.watch(person, opened, space, found)
     with st.sidebar:
         browser.hear_acts(partial(attempt, act))
 
 
 def _draw_account(person: PersonServices) -> None:
     account = person.account
+    name = safe_md.label(account.email)
     is_admin = account.role is AccountRole.ADMIN
-    # a label is read as Markdown, for which an address would have to be changed
-    name = safe_md.label(account.email.partition("@")[0])
     menu = popover(name, "account_circle", "account-menu", is_wide=True)
     with menu.container(gap=14, width=232, key="account-panel"):
-        st.text(f"{account.email}, admin" if is_admin else account.email)
+        st.caption(f"{name}, admin" if is_admin else name)
         st.caption(_spent(account))
         st.caption(models.line(person.chat))
         dialog = preferences.preferences_dialog

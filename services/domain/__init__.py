@@ -95,8 +95,8 @@ class Message:
     @property
     def is_unfinished(self) -> bool:
         """Return True for a reply that can be continued."""
-        is_early = self.outcome not in (Outcome.COMPLETE, Outcome.EDITED)
-        return self.role is Role.ASSISTANT and is_early and not self.is_thoughts_only
+        is_early = self.outcome in (Outcome.CUT, Outcome.STOPPED, Outcome.INTERRUPTED)
+        return is_early and not self.is_thoughts_only
 
     @property
     def is_thoughts_only(self) -> bool:
@@ -150,6 +150,9 @@ class Conversation:
     is_archived: bool = False
     is_unread: bool = False  # a reply has come that its user has not seen on any device
     is_verified: bool = True  # False: the title did not open
+    title_hash: str = field(
+        default="", repr=False
+    )  # of the sealed title: another after each change
     model: str | None = None  # that was chosen for it; None: the user's
     space_id: SpaceId | None = None
 

@@ -20,6 +20,14 @@ class AccountRole(StrEnum):
     ADMIN = "admin"
 
 
+class SessionEnd(StrEnum):
+    """The reason why an app session is none any more."""
+
+    ENDED = "ended"  # signed out here or elsewhere, or too old
+    SUSPENDED = "suspended"
+    DELETED = "deleted"  # its account
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens used by one model call."""

@@ -6,8 +6,6 @@ uncertain is not lowered at all.
 
 import re
 
-from services.domain import safe_text
-
 _PREFIX = r"(?P<prefix>(?:[ \t>]|(?:[*+-]|\d{1,9}[.)])(?=[ \t]))*+)"
 _FENCE = re.compile(rf"{_PREFIX}(?P<mark>`{{3,}}(?=[^`]*$)|~{{3,}})(?P<info>.*)$")
 # prefixes whose more indented lines are in the same block; other numbers may continue a paragraph
@@ -25,7 +23,8 @@ _INLINE = re.compile(
       \\.
     | (?P<delimiter>\$\$)
     | (?P<formula>\$(?=[^\s$])(?:[^$\\`]|\\.)++(?<!\s)\$(?![\d$]))
-    | (?P<ticks>`+)
+    | (?P<code>(?P<ticks>(?<!`)`+)(?!`)[^|]+?(?<!`)(?P=ticks)(?!`))
+    | (?P<tick>`+)
     | (?P<link><(?:https?://|mailto:)[^\s<>`]*>)
     | (?P<active><(?=[A-Za-z/!?])|!(?=\[))
     """,
@@ -38,12 +37,7 @@ class _Uncertain(Exception):
 
 
 def lower(body: str) -> str | None:
-    """Return *body* with headings two levels down and neither HTML nor images.
-
-    None if that is uncertain, or *body* is too long to be read.
-    """
-    if not safe_text.is_readable(body):
-        return None
+    """Return *body* with headings two levels down and neither HTML nor images, or None if that is uncertain."""
     body = body.replace("\r\n", "\n")
     lowering = _Lowering()
     try:
@@ -83,9 +77,10 @@ class _Lowering:
             if heading:
                 level = "#" * min(6, len(heading["level"]) + 2)
                 line = f"{heading['prefix']}{level}{line[heading.end() :]}"
-            if definition := _DEFINITION.match(line):
-                line = f"{definition['prefix']}\\{line[definition.end() :]}"
-            self._lines.append(self._escape_line(line) if _MARKED.search(line) else line)
+            line = _DEFINITION.sub(r"\g<prefix>\\", line, count=1)
+            if _MARKED.search(line):
+                line = _INLINE.sub(self._escape_inline, line)
+            self._lines.append(line)
             self._is_paragraph = not (heading or line.lstrip().startswith("|"))
 
     def end(self) -> str:
@@ -136,28 +131,15 @@ class _Lowering:
             self._lines += ["", line] if before.strip(" \t") else [line]
         self._is_paragraph = not (is_rule or self._in_formula)
 
-    def _escape_line(self, line: str) -> str:
-        pairs = safe_text.tick_pairs(line)
-        out: list[str] = []
-        at = 0
-        while found := _INLINE.search(line, at):
-            begin, end = found.span()
-            close = pairs.get(begin, 0)
-            is_code = close > 0 and line.find("|", end, close) < 0
-            out.append(line[at:begin])
-            at = close if is_code else end
-            out.append(self._escape_inline(found, line[begin:at], is_code=is_code))
-        return "".join([*out, line[at:]])
-
-    def _escape_inline(self, found: re.Match[str], text: str, *, is_code: bool) -> str:
+    def _escape_inline(self, found: re.Match[str]) -> str:
         if found["delimiter"]:
             self._in_formula = not self._in_formula
-        if found["link"] or (is_code and self._is_code_known):
-            return text
-        if found["ticks"]:
+        if found["link"] or (found["code"] and self._is_code_known):
+            return found[0]
+        if found["code"] or found["tick"]:
             self._is_code_known = False
         separator = " " if self._in_formula or found["formula"] else "\\"
-        return _split(found, separator) if found["active"] else _escaped(text, separator)
+        return _split(found, separator) if found["active"] else _escaped(found[0], separator)
 
 
 def _escaped(text: str, separator: str = "\\") -> str:

@@ -27,6 +27,7 @@ from services.domain import (
     UserId,
 )
 from services.domain.data import HeldData
+from services.domain.revisions import OpenPlace, Revisions
 from services.domain.turns import Begun, Ending, Lease, NewTurn, OpenTurn
 from services.domain.usage import UserFigures
 
@@ -112,6 +113,10 @@ class Conversations(Protocol):
 
     def read_ahead(self) -> None:
         """Begin to read the first 31 in a thread."""
+
+    def poll(self, place: OpenPlace) -> Revisions:
+        """The newest revisions of what a tab shows, in one call that reads no text."""
+        ...
 
     def titled(
         self, words: str, limit: int = 30, *, space_id: SpaceId | None = None
@@ -272,6 +277,13 @@ class Profile(Protocol):
     def preferences(self) -> Preferences:
         """The preferences; at most a minute old, or older while the database is away."""
         ...
+
+    def revision(self) -> int:
+        """The revision of the preferences as they were last read; 0: none are stored."""
+        ...
+
+    def outdate(self) -> None:
+        """Have the preferences read again before they are used: another process changed them."""
 
     def read_ahead(self) -> None:
         """Begin to read the preferences in a thread, unless they are at hand."""

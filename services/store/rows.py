@@ -24,6 +24,7 @@ from services.domain import (
     Usage,
     UserId,
 )
+from services.domain.revisions import OpenPlace, Revisions
 from services.domain.turns import (
     Begun,
     ClientTurnId,
@@ -309,6 +310,10 @@ class Rows(Ledger, Protocol):
         self, limit: int, *, is_archived: bool, space_id: SpaceId | None
     ) -> list[ConversationRow]:
         """Pinned conversations first, then the newest; of one space, or all; without instructions and summary."""
+        ...
+
+    def poll(self, place: OpenPlace) -> Revisions:
+        """The newest revisions of what a tab shows, in one call that changes nothing."""
         ...
 
     def messages(

@@ -9,14 +9,16 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
+from services.caches import LruCache
 from services.domain import SessionId
-from services.errors import SignedOut, Tampered
+from services.domain.accounts import SessionEnd
+from services.errors import SignedOut, StoreUnavailable, Tampered
 from services.store.supabase.sessions import AppSession, Cookie, Sessions
 from services.threads import in_thread
 
@@ -25,6 +27,8 @@ _TRUSTED_SECONDS = (
     600.0  # after the last check; then callers wait for another, or learn of an outage
 )
 _IDLE_SECONDS = 1800.0  # from the last open tab until the user's keys leave memory
+_ENDED_SECONDS = 60.0  # between two questions which of the sessions have ended
+_MOST_ENDED = 10_000  # whose ends are remembered
 
 
 @contextmanager
@@ -62,6 +66,11 @@ class SessionCache:
         default_factory=WeakValueDictionary[str, threading.Lock]
     )
     _tabs: Counter[str] = field(default_factory=Counter[str])  # open ones, by cookie hash
+    # by cookie hash; told to a tab that comes with the cookie
+    _ends: LruCache[str, SessionEnd] = field(
+        default_factory=lambda: LruCache[str, SessionEnd](_MOST_ENDED)
+    )
+    _asked_at: float = field(default_factory=time.monotonic)  # which have ended
 
     @property
     def count(self) -> int:
@@ -88,6 +97,11 @@ class SessionCache:
                 return None
             self.add(session)
             return session
+
+    def opened(self, cookie: Cookie) -> AppSession | None:
+        """The session of *cookie* as `find` has it, but without a check of one that this process has opened."""
+        entry = self._entries.get(cookie.hash)
+        return entry.session if entry else self.find(cookie)
 
     def by_id(self, session_id: SessionId) -> AppSession | None:
         """The opened session with this id, unless it is known to have ended. Raise StoreUnavailable."""
@@ -137,6 +151,28 @@ class SessionCache:
         for cookie_hash in idle:
             self._forget(cookie_hash)
 
+    def why_ended(self, cookie: Cookie) -> SessionEnd:
+        """Why *cookie* opens no session, as far as this process knows."""
+        return self._ends.get(cookie.hash) or SessionEnd.ENDED
+
+    def forget_ended(self) -> None:
+        """Ask once a minute, in one call for all, which of the sessions have ended, and forget those.
+
+        Raise StoreUnavailable.
+        """
+        if time.monotonic() - self._asked_at >= _ENDED_SECONDS:
+            self._asked_at = time.monotonic()
+            with self._lock:
+                held = [entry.session for entry in self._entries.values()]
+            self.forget_if_ended(held)
+
+    def forget_if_ended(self, held: Sequence[AppSession]) -> None:
+        """Forget those of the sessions *held* that have ended. Raise StoreUnavailable."""
+        ended = self.sessions.ended(held) if held else {}
+        for session in held:
+            if end := ended.get(session.id):
+                self._forget(session.cookie_hash, end)
+
     def _entry(self, session_id: SessionId) -> _Entry | None:
         with self._lock:
             every = self._entries.values()
@@ -162,9 +198,14 @@ class SessionCache:
             if entry.doubted_at < began:
                 entry.checked_at = began
         else:
-            self._forget(entry.session.cookie_hash)
+            end = SessionEnd.ENDED
+            with suppress(StoreUnavailable):
+                end = self.sessions.ended([entry.session]).get(entry.session.id, end)
+            self._forget(entry.session.cookie_hash, end)
 
-    def _forget(self, cookie_hash: str) -> None:
+    def _forget(self, cookie_hash: str, end: SessionEnd | None = None) -> None:
+        if end:
+            self._ends.put(cookie_hash, end)
         with self._lock:
             entry = self._entries.pop(cookie_hash, None)
         if entry:

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from services.domain import ConversationId
+from services.domain.accounts import SessionEnd
 from services.errors import StoreUnavailable
 from services.store.supabase.sessions import AppSession, Cookie
 from services.web.connections import allow_large_messages
@@ -28,8 +29,8 @@ from services.web.session_cache import SessionCache, count_open
 
 # .streamlit/config.toml maps these to st.user; a client's own are dropped
 USER_HEADER, SESSION_HEADER = b"x-app-user-id", b"x-app-session"
-# in place of a session: the tab's cookie opens none any more; the database is unreachable
-ENDED, UNKNOWN = "ended", "unknown"
+# in place of a session: why the tab's cookie opens none any more; the database is unreachable
+ENDS, UNKNOWN = frozenset(map(str, SessionEnd)), "unknown"
 _STREAM = "/_stcore/stream"  # where Streamlit reads the identity headers
 # no page uploads or shows a file, and nothing drives the app without a browser
 _CLOSED = ("/_stcore/agent", "/_stcore/metrics", "/_stcore/upload_file", "/media")
@@ -144,7 +145,7 @@ class SessionMiddleware:
         )
 
     async def _session(self, connection: HTTPConnection, open_tab: ExitStack) -> AppSession | str:
-        """The session of the cookie, now connected; ENDED or UNKNOWN; empty without a cookie or a backend.
+        """The session of the cookie, now connected; one of ENDS, or UNKNOWN; empty without a cookie or a backend.
 
         A tab's identity is set once, when it connects: with a cookie it waits for the backend.
         """
@@ -162,6 +163,6 @@ class SessionMiddleware:
         except StoreUnavailable:
             return UNKNOWN
         if session is None:
-            return ENDED
+            return cache.why_ended(cookie)
         open_tab.enter_context(cache.connected(session))
         return session

@@ -1,20 +1,16 @@
-"""Threads of the server process: the probe of the database with its sweeps, the reading of settings that admins change,
-the erasures from Supabase Auth's log,
-and the end of deserted temporary chats and of idle sessions."""
+"""Threads of the server process: the probe of the database with its sweeps, the erasures from Supabase Auth's log, and the
+end of deserted temporary chats and of idle and ended sessions."""
 
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event
 from typing import NoReturn
 
 import httpx
 
-from services.caches import CachedRead
 from services.crypto import RootKeys
-from services.domain.models import ModelSettings
 from services.embedded.reports import Failed
 from services.errors import AppError, Misconfigured, RowsCut, StoreUnavailable
 from services.events import log_event
@@ -25,8 +21,6 @@ from services.web.server_health import ServerHealth
 
 _logger = logging.getLogger(__name__)
 _LOOK_SECONDS = 3.0  # between two looks for what is no longer used
-_SETTINGS_SECONDS = 5.0  # for which this process may not know of a change
-_IN_USE_SECONDS = 600.0  # after which an idle app leaves its database alone
 
 
 def failed_check(server: ServerCalls, root_keys: RootKeys) -> Failed | None:
@@ -92,17 +86,6 @@ def keep_erasing(log_erasures: Event, server: ServerCalls) -> NoReturn:
                 pass
         except AppError:
             log_event("erasure.missed")
-
-
-def keep_reading(settings: CachedRead[ModelSettings]) -> NoReturn:
-    """Read *settings* again and again while they are in use: no turn waits for them, and each process follows a
-    change within seconds.
-    """
-    while True:
-        if time.monotonic() - settings.asked_at < _IN_USE_SECONDS:
-            with suppress(AppError):
-                settings.read()
-        time.sleep(_SETTINGS_SECONDS)
 
 
 def keep_forgetting(*acts: Callable[[], object]) -> NoReturn:

@@ -126,7 +126,7 @@ def test_each_api_function_calls_a_guarded_private_one(catalogue):
         select proname from pg_proc outer_one where pronamespace = 'public'::regnamespace and not exists (
           select from pg_proc where pronamespace = 'private'::regnamespace and prosecdef
             and (proname = 'checked_' || outer_one.proname
-              or proname = outer_one.proname and proname in ('my_account', 'my_audit', 'my_data', 'my_ledger', 'my_sessions', 'my_usage',
+              or proname = outer_one.proname and proname in ('my_account', 'my_audit', 'my_data', 'my_ledger', 'my_sessions', 'my_usage', 'poll',
                 'start_session'))
             and proargtypes = outer_one.proargtypes and proargnames is not distinct from outer_one.proargnames
             and prosrc ~ (case when 'proof' = any (proargnames)

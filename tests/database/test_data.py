@@ -36,3 +36,22 @@ def test_figures_are_refused_without_a_session(world, maya):
     world.sign_out(maya)
 
     assert maya.refusal("my_data") == SIGNED_OUT
+
+
+def test_polled_revisions_are_the_callers_own(world, maya, garden):
+    omar = world.person()
+    turn = maya.begin(garden)["turn"]
+
+    mine, theirs = (
+        one.call("poll", conversation=garden, space=None, archived=False) for one in (maya, omar)
+    )
+
+    assert (mine["chat"], mine["running"], mine["is_admin"]) == (1, [str(garden)], False)
+    assert (theirs["chat"], theirs["running"]) == (None, [])
+    assert theirs["list"] != mine["list"]
+    maya.finish(turn, 1)
+    world.make_admin(maya)
+    after = maya.call("poll", conversation=garden, space=None, archived=False)
+    assert (after["chat"], after["running"], after["is_admin"]) == (2, [], True)
+    world.sign_out(maya)
+    assert maya.refusal("poll", conversation=garden, space=None, archived=False) == SIGNED_OUT

@@ -145,6 +145,7 @@ WITHOUT_PROOF = {
     "my_ledger",
     "my_sessions",
     "my_usage",
+    "poll",
     "read_conversation",
 }
 FOR_ADMINS = {

@@ -67,3 +67,19 @@ def test_user_sets_no_price(world):
     assert omar.refusal("set_model", model_name="large", changes="{}") == NOT_ALLOWED
     assert omar.refusal("set_settings", changes=REFUSED) == NOT_ALLOWED
     assert stored(world) == {}
+
+
+def test_settings_have_another_revision_after_each_change(world, admin):
+    def revision():
+        polled = admin.call("poll", conversation=None, space=None, archived=False)["settings"]
+        assert world.anon.call("model_settings")["revision"] == polled
+        return polled
+
+    revisions = [revision()]
+    for change in (PRICES, {"is_offered": False}):
+        set_model(admin, **change)
+        revisions.append(revision())
+    admin.call("set_settings", changes=REFUSED)
+    revisions.append(revision())
+
+    assert len(set(revisions)) == 4

@@ -227,3 +227,42 @@ def test_expired_throttles_and_proofs_are_swept(world):
 
     assert world.one("select count(*) from private.throttles") == 0
     assert world.one("select count(*) from private.seen_nonces") == 0
+
+
+def ended(world, *devices):
+    """Why the sessions of *devices* have ended, of those that have."""
+    held = [{"session": str(its), "user": str(person.id)} for its, person in devices]
+    return world.anon.call("ended_sessions", sessions=json.dumps(held))["ended"]
+
+
+def session_of(world, person):
+    return world.one("select id from private.app_sessions where cookie_hash = %s", person.cookie)
+
+
+def test_process_learns_which_sessions_ended_and_why(world, maya):
+    omar, zoe, noah = (world.person() for _ in range(3))
+    maya, omar, zoe, noah = held = [
+        (session_of(world, one), one) for one in (maya, omar, zoe, noah)
+    ]
+    assert ended(world, *held) == {}
+
+    world.anon.call("end_session", cookie=maya[1].cookie)
+    world.suspend(omar[1])
+    zoe[1].call("delete_account", person=zoe[1].id)
+
+    assert ended(world, *held) == {
+        str(maya[0]): "ended",
+        str(omar[0]): "suspended",
+        str(zoe[0]): "deleted",
+    }
+    age(world, noah[1].cookie, "seen_at", 3601)
+    assert ended(world, noah) == {str(noah[0]): "ended"}
+
+
+def test_asking_for_ended_sessions_keeps_none_from_being_idle(world, maya, cookie):
+    age(world, cookie, "seen_at", 3000)
+    assert ended(world, (session_of(world, maya), maya)) == {}
+
+    age(world, cookie, "seen_at", 601)
+
+    assert world.anon.call("open_session", cookie=cookie) == MISSING

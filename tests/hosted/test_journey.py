@@ -75,6 +75,52 @@ def test_a_day_on_two_processes(app, make_hosted_app, open_rig, person):
     assert all(micro > 0 for (micro,) in costs)
 
 
+def test_open_tab_shows_what_another_process_changes(app, make_hosted_app, open_rig, person):
+    """Without a press: the tab asks. Suspended, it says so, and nothing of its user stays with the process."""
+    maya = person()
+    maya.signs_up()
+    maya.asks("Beside it")
+    maya.hears_all_of("You said: Beside it")
+    beside = maya.conversation_id
+    maya.begins_a_new_chat()
+    maya.asks("When do I sow peas?")
+    maya.hears_all_of("You said: When do I sow peas?")
+    garden = maya.conversation_id
+
+    with running(make_hosted_app("second")) as second:
+        second.until_ready()
+        there = maya.new_tab(second.url)
+        there.visit(f"/?c={garden}")
+        there.hears_all_of("You said: When do I sow peas?")
+        there.composer.fill("What I am typing")
+        there.composer.evaluate("(field) => field.setSelectionRange(4, 6)")
+
+        maya.asks("And beans?")
+        there.hears_all_of("You said: And beans?")
+        assert there.composer.evaluate(
+            "(field) => [field.value, field === document.activeElement, field.selectionStart]"
+        ) == ["What I am typing", True, 4]
+        assert open_rig.gateway.calls["POST /rest/v1/rpc/poll"] > 0
+
+        maya.visit(f"/?c={beside}")
+        maya.hears_all_of("You said: Beside it")
+        maya.asks(f"Slowly {FOR_EVER}")
+        running_there = there.page.get_by_role("button", name="Reply in progress: Beside it")
+        running_there.wait_for()
+        maya.stops()
+        expect(running_there).to_have_count(0)
+
+        with open_rig.connect() as rows:
+            me = "(select id from auth.users where email = %s)"
+            rows.execute(
+                f"update private.roles set suspended_at = now() where user_id = {me}", [maya.email]
+            )
+            rows.execute(f"select private.end_sessions_of({me})", [maya.email])
+        for tab in (maya, there):
+            tab.sees("This account is suspended. Contact your admin.")
+            tab.is_asked_to_sign_in()
+
+
 def test_admin_looks_after_people_and_exports_everything(app, open_rig, person):
     maya, admin = person(), person("admin")
     for one in (maya, admin):

@@ -4,6 +4,7 @@ import runpy
 from urllib.parse import parse_qsl
 
 import pytest
+import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
 from services import bootstrap
@@ -151,7 +152,7 @@ def test_health_problem_is_shown_while_signed_out(open_app, health):
 
 
 def test_server_runs_no_page_file_by_itself(monkeypatch):
-    def refuse(url):
+    def refuse(*_):
         raise Misconfigured("not now")
 
     monkeypatch.setattr(bootstrap, "begin", refuse)
@@ -161,3 +162,19 @@ def test_server_runs_no_page_file_by_itself(monkeypatch):
         runpy.run_path(str(ROOT / "streamlit_app.py"), run_name="streamlit_app")
 
     assert PagesManager.uses_pages_directory is False
+
+
+@pytest.mark.parametrize(
+    ("end", "sentence"),
+    [
+        ("ended", "You were signed out. Sign in to continue where you were; your draft is kept."),
+        ("suspended", "This account is suspended. Contact your admin."),
+        ("deleted", "This account was deleted."),
+    ],
+)
+def test_tab_whose_session_ended_says_why(open_app, monkeypatch, end, sentence):
+    monkeypatch.setattr(type(st.user), "get", lambda self, name, default=None: end)
+
+    app = open_app(None)
+
+    assert [one.value for one in (*app.error, *app.info)] == [sentence]

@@ -8,12 +8,15 @@ import pytest
 from services.caches import CachedRead
 from services.domain import MessageId, Purpose, Retrieval, RunningSummary
 from services.domain import Summary as SummaryPolicy
+from services.domain.accounts import SessionEnd
 from services.domain.memories import NotedFact
 from services.domain.models import ModelSettings
+from services.domain.revisions import OpenPlace
 from services.llm import Models, Offer
 from services.settings import Settings
 from services.store.supabase.rows import SupabaseRows
-from services.users import Shared
+from services.users import PersonServices, Shared
+from services.web import session_cache
 from tests import leaks
 from tests.chats import SMALL, done, settled
 from tests.fakes import choose
@@ -109,3 +112,55 @@ def test_cleared_server_memory_holds_no_text(shared, maya, server):
     shared.find(maya.id).drop_caches()
 
     assert leaks.found(canary) == set()
+
+
+@pytest.mark.parametrize("end", ["delete", "suspend"])
+def test_ended_account_leaves_nothing_in_another_process(
+    stack, shared, sign_up, server, process, model, monkeypatch, end
+):
+    cookie, here = sign_up()
+    closed = []
+    models = Models(Offer(SMALL, model))
+    other = Shared(process, Settings(), models, CachedRead(ModelSettings), closed.append)
+    there = other.session_cache.find(cookie)  # as an open tab of the other process
+    assert there
+    session_id, canary = there.id, a_canary()
+    conversation_id = fill(other.find(session_id), Retrieval(), server, canary)
+    row = SupabaseRows(there).conversation(conversation_id)
+    key = there.user_keys.unwrap(
+        row.wrapped_key, row.user_key_version, conversation_id, row.key_version
+    )
+    assert canary in " ".join(leaks.found(canary))
+    assert leaks.found(key)
+    del there
+
+    if end == "delete":
+        PersonServices(here, shared).administration.delete(here.user_id)
+    else:
+        with stack.connect() as rows:
+            query = "update private.roles set suspended_at = now() where user_id = %s"
+            rows.execute(query, [here.user_id])
+            rows.execute("select private.end_sessions_of(%s)", [here.user_id])
+    del here
+    monkeypatch.setattr(session_cache, "_ENDED_SECONDS", 0.0)
+    other.session_cache.forget_ended()
+
+    assert closed == [session_id]
+    assert leaks.found(canary, key) == set()
+    ends = {"delete": SessionEnd.DELETED, "suspend": SessionEnd.SUSPENDED}
+    assert other.session_cache.why_ended(cookie) is ends[end]
+
+
+def test_recall_switched_off_elsewhere_is_off_after_a_poll(shared, sign_up, process, model):
+    cookie, here = sign_up()
+    mine = PersonServices(here, shared).store.profile
+    choose(mine, recalls_elsewhere=True)
+    models = Models(Offer(SMALL, model))
+    other = Shared(process, Settings(), models, CachedRead(ModelSettings))
+    there = other.find(other.session_cache.find(cookie).id)
+    assert there.store.profile.preferences().recalls_elsewhere
+
+    choose(mine, recalls_elsewhere=False)
+    there.poll(OpenPlace())
+
+    assert not there.store.profile.preferences().recalls_elsewhere

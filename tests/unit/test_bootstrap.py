@@ -13,6 +13,7 @@ from services import bootstrap
 from services.caches import CachedRead
 from services.crypto import new_key
 from services.domain import ConversationId, MessageId, Purpose, UserId
+from services.domain.accounts import SessionEnd
 from services.domain.memories import NotedFact
 from services.domain.models import ModelSettings
 from services.domain.turns import TurnState
@@ -39,9 +40,19 @@ def session_of(user_id):
 
 
 @pytest.fixture
-def shared():
-    sessions = SimpleNamespace(server=SimpleNamespace(sweep=None), is_alive=lambda _: False)
-    return Shared(sessions, Settings(), None, CachedRead(ModelSettings))
+def shared(closed):
+    sessions = SimpleNamespace(
+        server=SimpleNamespace(sweep=None),
+        is_alive=lambda _: False,
+        ended=lambda held: {one.id: SessionEnd.ENDED for one in held},
+    )
+    return Shared(sessions, Settings(), None, CachedRead(ModelSettings), closed.append)
+
+
+@pytest.fixture
+def closed():
+    """The sessions whose tabs were closed."""
+    return []
 
 
 def end(shared, session):
@@ -49,7 +60,7 @@ def end(shared, session):
     assert shared.session_cache.by_id(session.id) is None
 
 
-def test_services_leave_memory_with_their_session(shared):
+def test_services_leave_memory_with_their_session(shared, closed):
     session = session_of(UserId(uuid4()))
     shared.session_cache.add(session)
     assert shared.find(session.id).user_id == session.user_id
@@ -57,6 +68,7 @@ def test_services_leave_memory_with_their_session(shared):
     end(shared, session)
 
     assert shared.find(session.id) is None
+    assert closed == [session.id]
 
 
 def test_noted_facts_leave_memory_with_the_last_session(shared):
@@ -184,5 +196,5 @@ def test_idle_app_calls_its_database_rarely(monkeypatch, is_hosted, asked, swept
     with pytest.raises(Enough):
         threads["database-probe"]()
 
-    assert set(threads) == {"database-probe", "log-erasures", "model-settings", "forgetting"}
+    assert set(threads) == {"database-probe", "log-erasures", "forgetting"}
     assert calls == Counter(open_session=asked, sweep_turns=swept + 1)

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from services.domain.accounts import SessionEnd
 from services.errors import SignedOut, StoreUnavailable
 from services.store.supabase.sessions import Cookie
 from services.threads import in_thread
@@ -19,12 +20,19 @@ class Server:
 
     def __init__(self):
         self.alive, self.may_answer, self.checks, self.is_away = set(), Event(), 0, False
+        self.asked, self.end = [], SessionEnd.SUSPENDED
         self.may_answer.set()
 
     def open(self, cookie):
         if cookie.hash not in self.alive:
             raise SignedOut
         return SimpleNamespace(id=uuid4(), cookie_hash=cookie.hash)
+
+    def ended(self, held):
+        self.asked.append(len(held))
+        if self.is_away:
+            raise StoreUnavailable
+        return {one.id: self.end for one in held if one.cookie_hash not in self.alive}
 
     def is_alive(self, cookie_hash):
         self.checks += 1
@@ -162,4 +170,72 @@ def test_session_survives_an_unreachable_database(server, cache, session):
 
     assert cache.by_id(session.id) is session
     assert not cache.has_ended(session.id, SECONDS)
+    assert cache.by_id(session.id) is session
+
+
+def opened(server, cache):
+    cookie = Cookie.new()
+    server.alive.add(cookie.hash)
+    return cookie, cache.find(cookie)
+
+
+def test_process_asks_once_a_minute_which_sessions_ended(server, cache, happened, monkeypatch):
+    clock = [module.time.monotonic()]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    cache.forget_ended()
+    clock[0] += 60
+    cache.forget_ended()
+    assert server.asked == []  # it holds none
+
+    (gone, first), (_, second) = (opened(server, cache) for _ in range(2))
+    server.alive.discard(gone.hash)
+    happened.clear()
+    for _ in range(60):
+        clock[0] += 1
+        cache.forget_ended()
+
+    assert server.asked == [2]
+    assert happened == [("forget", first.id)]
+    assert cache.by_id(second.id) is second
+
+
+def test_end_of_a_session_is_told_to_its_cookie(server, cache, session, monkeypatch):
+    cookie, other = opened(server, cache)
+    assert cache.why_ended(Cookie.new()) is SessionEnd.ENDED
+    server.alive.discard(cookie.hash)
+
+    cache.forget_if_ended([other])
+
+    assert cache.find(cookie) is None
+    assert cache.why_ended(cookie) is SessionEnd.SUSPENDED
+
+
+@pytest.mark.usefixtures("due")
+def test_check_of_an_ended_session_learns_why(server, cache, session):
+    cookie, other = opened(server, cache)
+    server.alive.discard(cookie.hash)
+
+    cache.by_id(other.id)
+
+    assert cache.has_ended(other.id, SECONDS)
+    assert cache.why_ended(cookie) is SessionEnd.SUSPENDED
+
+
+@pytest.mark.usefixtures("due")
+def test_poll_finds_an_opened_session_without_a_check(server, cache):
+    cookie, session = opened(server, cache)
+
+    assert cache.opened(cookie) is session
+    assert cache.opened(Cookie.new()) is None
+
+    assert server.checks == 0
+
+
+def test_ended_sessions_stay_while_the_database_is_away(server, cache, session):
+    server.alive.clear()
+    server.is_away = True
+
+    with pytest.raises(StoreUnavailable):
+        cache.forget_if_ended([session])
+
     assert cache.by_id(session.id) is session

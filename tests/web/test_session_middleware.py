@@ -10,13 +10,13 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 
-from services.errors import StoreUnavailable
+from services.domain.accounts import SessionEnd
+from services.errors import SignedOut, StoreUnavailable
 from services.store.supabase.sessions import Cookie
 from services.web import session_cache as module
 from services.web import streamlit_assets
 from services.web.origin import Origin
 from services.web.session_middleware import (
-    ENDED,
     UNKNOWN,
     SessionMiddleware,
     content_security_policy,
@@ -140,12 +140,26 @@ def test_tab_with_a_cookie_waits_for_the_backend(session_cache, sign_up):
 def test_tab_learns_whether_its_session_ended_or_is_unknown(session_cache, outage):
     headers = {"cookie": f"__Host-sid={Cookie.new()}"}
     assert identity_of_tab(browser(session_cache)) == [None, None]
-    assert identity_of_tab(browser(session_cache), **headers) == [None, ENDED]
+    assert identity_of_tab(browser(session_cache), **headers) == [None, "ended"]
 
     outage()
 
     assert identity_of_tab(browser(session_cache)) == [None, None]
     assert identity_of_tab(browser(session_cache), **headers) == [None, UNKNOWN]
+
+
+def test_tab_learns_that_its_account_was_suspended(session_cache, sign_up, monkeypatch):
+    headers, session = sign_up()
+    ended = {session.id: SessionEnd.SUSPENDED}
+    monkeypatch.setattr(type(session_cache.sessions), "ended", lambda *_: ended)
+    session_cache.forget_if_ended([session])
+    monkeypatch.setattr(type(session_cache.sessions), "open", refuse)
+
+    assert identity_of_tab(browser(session_cache), **headers) == [None, "suspended"]
+
+
+def refuse(*_):
+    raise SignedOut
 
 
 def test_session_of_an_open_tab_is_never_idle(session_cache, sign_up, monkeypatch):

@@ -76,22 +76,3 @@ def test_log_is_erased_beside_the_sweeps_and_again_after_a_failure():
 
     with pytest.raises(Enough):
         upkeep.keep_erasing(wanted, SimpleNamespace(erase_log_entries=erase))
-
-
-@pytest.mark.parametrize(("idle_seconds", "reads"), [(0, 2), (600, 0)])
-def test_settings_are_read_again_while_in_use(monkeypatch, idle_seconds, reads):
-    read, clock = list[float](), [0.0]
-
-    def sleep(seconds):
-        if clock[0] > idle_seconds:
-            raise Enough
-        clock[0] += seconds
-
-    monkeypatch.setattr(upkeep, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
-    settings = SimpleNamespace(asked_at=0.0, read=lambda: read.append(clock[0]))
-    clock[0] += idle_seconds
-
-    with pytest.raises(Enough):
-        upkeep.keep_reading(settings)
-
-    assert len(read) == reads

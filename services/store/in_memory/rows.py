@@ -1,10 +1,21 @@
 """The rows of one user in memory: turns, and the messages that they store."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
-from datetime import timedelta
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
 
-from services.domain import ConversationId, FactId, MessageId, Outcome, Purpose, Role, TurnId
+from services.crypto import sha
+from services.domain import (
+    ConversationId,
+    FactId,
+    MessageId,
+    Outcome,
+    Purpose,
+    Role,
+    SpaceId,
+    TurnId,
+)
+from services.domain.revisions import LISTED, OpenPlace, Revisions, list_digest
 from services.domain.turns import Begun, ClientTurnId, Lease, Reservation, Settlement, TurnState
 from services.errors import Busy, NotFound, SpaceGone, Stale, StoreUnavailable
 from services.store.in_memory.conversations import InMemoryConversations, Tables, TurnRecord
@@ -21,12 +32,23 @@ from services.store.rows import (
     TurnRow,
 )
 
-_UNFINISHED = (
-    Outcome.CUT,
-    Outcome.STOPPED,
-    Outcome.FAILED,
-    Outcome.INTERRUPTED,
-)  # a reply that can be continued
+_UNFINISHED = (Outcome.CUT, Outcome.STOPPED, Outcome.INTERRUPTED)  # a reply that can be continued
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A row as `list_digest` takes it."""
+
+    id: ConversationId
+    title_hash: str = field(repr=False)
+    pinned_at: datetime | None
+    space_id: SpaceId | None
+    is_unread: bool
+
+    @classmethod
+    def of(cls, row: ConversationRow) -> "_Listed":
+        is_unread = row.last_seq > row.read_seq
+        return cls(row.id, sha(row.title), row.pinned_at, row.space_id, is_unread)
 
 
 class InMemoryRows(InMemoryConversations):
@@ -54,6 +76,29 @@ class InMemoryRows(InMemoryConversations):
                 newest_turn=self._newest_turn(conversation_id),
                 costs=self.costs(turn_ids),
                 receipts=self.receipts(turn_ids),
+            )
+
+    def poll(self, place: OpenPlace) -> Revisions:
+        with self._lock:
+            found = self.recent_conversations(
+                LISTED, is_archived=place.is_archive, space_id=place.space_id
+            )
+            opened = place.conversation_id and self._tables.conversations.get(place.conversation_id)
+            preferences = self.documents(DocumentKind.PREFERENCES)
+            return Revisions(
+                chat=opened.rev if opened and opened.destroy_at is None else None,
+                list=list_digest(map(_Listed.of, found), place.conversation_id),
+                running=frozenset(
+                    turn.conversation_id
+                    for turn in self._tables.turns.values()
+                    if turn.conversation_id
+                    and turn.state.is_open
+                    and turn.reservation.purpose is Purpose.REPLY
+                    and turn.lease_until > self._now()
+                ),
+                preferences=max((row.rev for row in preferences), default=0),
+                settings="",
+                is_admin=False,
             )
 
     def _newest_turn(self, conversation_id: ConversationId) -> TurnRow | None:

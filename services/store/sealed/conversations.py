@@ -18,11 +18,11 @@ from services.domain import (
 from services.domain.data import HeldData
 from services.domain.limits import checked_instructions, checked_title
 from services.domain.policies import policy_size
+from services.domain.revisions import LISTED, OpenPlace, Revisions
 from services.errors import Stale, StoreUnavailable, Tampered
 from services.store.rows import ConversationChanges, ConversationState, DocumentKind, Rows
 from services.store.sealed.opened import OpenedConversations, check_seen
 
-_FIRST = 31  # conversations: a page lists 30, and asks for one more
 _LISTED = 100  # more than so many are taken from the list of all
 _LIST_SECONDS = 10.0  # between two readings of all conversations: the user is typing
 _TRIES = 5  # while other tabs change the same conversation
@@ -35,7 +35,7 @@ class SealedConversations:
         self._rows, self._opened, self.user_id = rows, opened, rows.user_id
         self._all = CachedRead(self._read_all, _LIST_SECONDS)
         self._first = CachedRead(  # read ahead, and each time that it is shown
-            lambda: rows.recent_conversations(_FIRST, is_archived=False, space_id=None), seconds=0.0
+            lambda: rows.recent_conversations(LISTED, is_archived=False, space_id=None), seconds=0.0
         )
         self._recent: dict[tuple[bool, SpaceId | None], list[Conversation]] = {}  # as last read
         opened.on_forget.append(self._drop_from_lists)
@@ -53,7 +53,7 @@ class SealedConversations:
                     if one.is_archived is is_archived and space_id in (None, one.space_id)
                 ]
             else:
-                is_first = (limit, is_archived, space_id) == (_FIRST, False, None)
+                is_first = (limit, is_archived, space_id) == (LISTED, False, None)
                 rows = (
                     self._first.get()
                     if is_first
@@ -71,6 +71,9 @@ class SealedConversations:
 
     def read_ahead(self) -> None:
         self._first.read_ahead()
+
+    def poll(self, place: OpenPlace) -> Revisions:
+        return self._rows.poll(place)
 
     def titled(
         self, words: str, limit: int = 30, *, space_id: SpaceId | None = None

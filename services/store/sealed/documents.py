@@ -184,6 +184,12 @@ class SealedProfile(Documents[Preferences]):
     def preferences(self) -> Preferences:
         return next(iter(self.all()), Preferences())
 
+    def revision(self) -> int:
+        return max((each.row.rev for each in (self._opened.last or {}).values()), default=0)
+
+    def outdate(self) -> None:
+        self._opened.outdate()
+
     def change(
         self, change: Callable[[Preferences], Preferences], *, seen: str | None = None
     ) -> None:

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import TypeVar
 
 from services.caches import CachedRead, LruCache
-from services.crypto import Head, UserKeys
+from services.crypto import Head, UserKeys, sha
 from services.domain import (
     Conversation,
     ConversationId,
@@ -251,6 +251,7 @@ class OpenedConversations:
             is_archived=row.state is ConversationState.ARCHIVED,
             is_unread=row.last_seq > row.read_seq,
             is_verified=is_verified,
+            title_hash=sha(row.title),
             model=row.model,
             space_id=row.space_id,
         )

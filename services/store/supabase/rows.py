@@ -14,6 +14,7 @@ from services.domain import (
     SpaceId,
     TurnId,
 )
+from services.domain.revisions import OpenPlace, Revisions
 from services.domain.turns import Begun, ClientTurnId, Lease, Reservation, Settlement
 from services.errors import Busy, Cap, NotFound, OverBudget
 from services.store.rows import (
@@ -127,6 +128,15 @@ class SupabaseRows:
             )
 
         return _LISTED_CONVERSATIONS.rows(self._client, newest)
+
+    def poll(self, place: OpenPlace) -> Revisions:
+        return self._session.calls.select(
+            "poll",
+            Revisions,
+            conversation=place.conversation_id,
+            space=place.space_id,
+            archived=place.is_archive,
+        )
 
     def messages(
         self, conversation_id: ConversationId, after_seq: int, last_seq: int

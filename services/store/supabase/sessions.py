@@ -6,8 +6,9 @@ opens all; an `AppSession` is a cache of that row.
 """
 
 import hashlib
+import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -18,6 +19,7 @@ from supabase import Client
 import services.store.supabase.auth as auth
 from services.crypto import RootKeys, ServerProof, UserKey, UserKeys, new_key
 from services.domain import SessionId, UserId
+from services.domain.accounts import SessionEnd
 from services.domain.addresses import EmailAddress
 from services.errors import (
     AppError,
@@ -84,6 +86,7 @@ class Cookie:
 
 
 _KEYS = TypeAdapter(list[WrappedKey])
+_ENDED = TypeAdapter(dict[SessionId, SessionEnd])
 # by the reason for which no account begins
 _BEGINNINGS: dict[str, type[AppError]] = {
     "sign_ups_closed": SignUpsClosed,
@@ -185,6 +188,12 @@ class Sessions:
     def is_alive(self, cookie_hash: str) -> bool:
         """Return False if the session has ended. Keep it from becoming idle. Raise StoreUnavailable."""
         return self.server.call("open_session", cookie=cookie_hash).ok
+
+    def ended(self, held: Iterable[AppSession]) -> dict[SessionId, SessionEnd]:
+        """Those of the sessions *held* that have ended, and why, in one call. Raise StoreUnavailable."""
+        asked = [{"session": str(one.id), "user": str(one.user_id)} for one in held]
+        answer = self.server.call("ended_sessions", sessions=Hidden(json.dumps(asked)))
+        return _ENDED.validate_python(answer.values["ended"])
 
     def end(self, cookie: Cookie) -> None:
         """Sign out: its tokens are refused from the next statement on."""

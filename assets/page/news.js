@@ -1,0 +1,71 @@
+// Asks whether another process changed what the tab shows, and has the page drawn anew if so: a tab that is in view and
+// was used in the last ten minutes asks every five seconds, and at once when it is shown or used again. A page that is
+// being drawn, and open menus and dialogs, are left alone until later.
+
+const PAUSE = 5000, USED = 600_000, LATER = 250, AGAIN = 1500; // milliseconds
+let page = null; // what is shown: { place, seen }, of a component (pages/_parts/browser.py)
+let tell = null;
+let found = null; // revisions that the page does not have yet
+let told = ""; // the last that it was told of: once is enough, whatever it makes of them
+let askedAt = -Infinity, usedAt = performance.now(), timer = 0;
+
+const isWatched = () => tell && !document.hidden && performance.now() - usedAt < USED;
+const isNew = (revisions) => JSON.stringify(revisions) !== told
+  && Object.entries(page.seen).some(([name, seen]) => JSON.stringify(seen) !== JSON.stringify(revisions[name]));
+const isBusy = () => daybook.isRunning() || daybook.isCovered()
+  || document.querySelector('[data-testid="stPopoverBody"]') !== null;
+
+function wait(pause) {
+  clearTimeout(timer);
+  timer = setTimeout(look, pause);
+}
+
+async function look() {
+  if (!isWatched()) return; // until it is shown, or used
+  if (found && !isBusy()) {
+    told = JSON.stringify(found);
+    tell(found);
+    found = null;
+  }
+  const left = askedAt + PAUSE - performance.now();
+  if (found || (left <= 0 && daybook.isRunning())) return wait(LATER);
+  if (left > 0) return wait(left);
+  askedAt = performance.now();
+  const asked = page;
+  try {
+    const answer = await fetch(`/poll?${new URLSearchParams(asked.place)}`, { cache: "no-store", signal: AbortSignal.timeout(4000) });
+    const revisions = answer.ok ? await answer.json() : null;
+    if (revisions && asked === page && isNew(revisions)) found = revisions;
+    // the session has ended: the server closes the connection, and Streamlit makes another, but draws nothing by itself
+    if (answer.status === 401) {
+      found = {};
+      return wait(AGAIN);
+    }
+  } catch {} // connection.js says so
+  wait(found ? 0 : PAUSE - (performance.now() - askedAt));
+}
+
+// Returns what ends it, for Streamlit to call when the component goes.
+daybook.watchNews = (shown, tellServer) => {
+  [page, tell, found] = [shown, tellServer, null]; // which was read before the page was drawn
+  if (askedAt === -Infinity) askedAt = performance.now(); // the first page is new
+  wait(0);
+  return () => {
+    if (page === shown) tell = found = null;
+  };
+};
+
+function use() {
+  const wasWatched = isWatched();
+  usedAt = performance.now();
+  if (!wasWatched && isWatched()) wait(0);
+}
+
+for (const kind of ["pointerdown", "pointermove", "keydown", "wheel", "touchmove"]) addEventListener(kind, use, { capture: true, passive: true });
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) clearTimeout(timer);
+  else {
+    usedAt = performance.now();
+    wait(0);
+  }
+});

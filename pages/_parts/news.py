@@ -1,0 +1,61 @@
+"""What other processes changed while a page is open: replies, the list, preferences, models, the role."""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import streamlit as st
+
+from pages._parts import browser
+from pages._session import attempt, find_person
+from services.bootstrap import PersonServices
+from services.domain import AccountRole, Conversation, Space
+from services.domain.revisions import list_digest
+
+_ELSEWHERE = "running-elsewhere"  # conversations in which another process makes a reply
+
+
+def running(person: PersonServices, opened: Conversation | None) -> frozenset[str]:
+    """Return the conversations in which a reply comes, but for the one that shows it."""
+    found = {str(its) for its in person.chat.coming()} | st.session_state.get(_ELSEWHERE, set())
+    return frozenset(found - {str(opened.id) if opened else ""})
+
+
+def watch(
+    person: PersonServices,
+    opened: Conversation | None,
+    space: Space | None,
+    listed: Sequence[Conversation] | None,
+) -> None:
+    """Rerun the page when a process changes what it shows.
+
+    *listed*: the beginning of the list as it was drawn; None: a list that is not watched, of search results.
+    """
+    is_archive = bool(st.session_state.get("is_archive"))
+    place = {"c": str(opened.id)} if opened else {}
+    place |= {"s": str(space.id)} if space else {}
+    place |= {"archive": "1"} if is_archive else {}
+    seen: dict[str, object] = {
+        "running": sorted(running(person, opened)),
+        "preferences": person.store.profile.revision(),
+        "settings": person.models.settings().revision,
+        "is_admin": person.account.role is AccountRole.ADMIN,
+    }
+    if opened:
+        seen["chat"] = opened.rev
+    if listed is not None:
+        seen["list"] = list_digest(listed, opened.id if opened else None)
+    browser.watch_news(place, seen, lambda found: attempt(_hear, found))
+
+
+def _hear(found: Mapping[str, object]) -> None:
+    """Have what changed read again before it is used. The revisions come from the browser."""
+    person = find_person()
+    here = {str(its) for its in person.chat.coming()}
+    match found:
+        case {"preferences": int(preferences), "settings": str(settings), "running": running} if (
+            isinstance(running, list)
+        ):
+            person.note_revisions(preferences, settings)
+            st.session_state[_ELSEWHERE] = set(map(str, cast(list[object], running))) - here
+        case _:
+            pass

@@ -1,0 +1,62 @@
+"""Revisions of what an open tab shows: compared with the stored ones, they tell whether another process changed it."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from typing import Protocol
+
+from services.domain import ConversationId, SpaceId
+
+LISTED = 31  # conversations at the top of a list that its digest covers: a page lists 30, and asks for one more
+_SQL = {True: "t", False: "f"}  # as Postgres writes them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenPlace:
+    """What a tab shows: a conversation, and beside it a list."""
+
+    conversation_id: ConversationId | None = None
+    space_id: SpaceId | None = None  # whose conversations are listed; None: all
+    is_archive: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revisions:
+    """The newest revisions of what a tab shows."""
+
+    chat: int | None  # of the open conversation; None: there is none
+    list: str = field(repr=False)  # see `list_digest`
+    running: frozenset[ConversationId]  # conversations in which a reply comes
+    preferences: int
+    settings: str = field(repr=False)  # of what admins set of models
+    is_admin: bool
+
+
+class ListedRow(Protocol):
+    """A conversation as a list shows it."""
+
+    @property
+    def id(self) -> ConversationId: ...
+    @property
+    def title_hash(self) -> str: ...
+    @property
+    def pinned_at(self) -> datetime | None: ...
+    @property
+    def space_id(self) -> SpaceId | None: ...
+    @property
+    def is_unread(self) -> bool: ...
+
+
+def list_digest(listed: Iterable[ListedRow], opened: ConversationId | None) -> str:
+    """Return a digest of the conversations that a list begins with, in their order, as `private.poll` makes it.
+
+    *opened*: the conversation on the page, which is shown as read.
+    """
+    lines: list[str] = []
+    for one in islice(listed, LISTED):
+        pinned, unread = one.pinned_at is not None, one.is_unread and one.id != opened
+        space = [str(one.space_id)] if one.space_id else []
+        lines.append(" ".join([str(one.id), one.title_hash, _SQL[pinned], *space, _SQL[unread]]))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,88 @@
+"""The route by which an open tab asks what another process changed: `GET /poll?c=<conversation>&s=<space>&archive=1`.
+
+It runs no script, asks the database once, and answers with revisions; the tab compares them with those of what it shows
+(assets/page/news.js).
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Protocol
+from uuid import UUID
+
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from services.domain import ConversationId, SpaceId
+from services.domain.revisions import OpenPlace, Revisions
+from services.errors import AppError, SignedOut
+from services.store.supabase.sessions import AppSession
+from services.web.origin import Origin
+from services.web.session_cache import SessionCache
+
+_AT_ONCE = 8  # in threads; others wait, and sign-in does not wait for them
+
+
+class Person(Protocol):
+    """The services of a signed-in user with an open tab."""
+
+    def poll(self, place: OpenPlace) -> Revisions: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PollRoute:
+    """The revisions of what a tab shows, for the session of its cookie."""
+
+    session_cache: Callable[[], SessionCache]
+    person_of: Callable[[AppSession], Person | None]  # without a check of the session
+    origin: Origin
+    _limiter: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_AT_ONCE))
+
+    def routes(self) -> list[Route]:
+        return [Route("/poll", self._answer)]
+
+    async def _answer(self, request: Request) -> Response:
+        if not self.origin.is_same_origin(request):
+            return Response(status_code=404)
+        try:
+            place = _place(request.query_params)
+        except ValueError:
+            return Response(status_code=404)
+        try:
+            found = await run_sync(self._poll, request, place, limiter=self._limiter)
+        except SignedOut:
+            return Response(status_code=401)
+        except AppError:
+            return Response(status_code=503)
+        values = asdict(found) | {
+            "running": sorted(map(str, found.running - {place.conversation_id}))
+        }
+        return JSONResponse(values, headers={"Cache-Control": "no-store"})
+
+    def _poll(self, request: Request, place: OpenPlace) -> Revisions:
+        """Ask the database. A session that has ended leaves the process with its tabs. Raise SignedOut."""
+        cookie, cache = self.origin.session_cookie(request), self.session_cache()
+        session = cache.opened(cookie) if cookie else None
+        person = self.person_of(session) if session else None
+        if session is None or person is None:
+            raise SignedOut
+        try:
+            return person.poll(place)
+        except SignedOut:
+            with suppress(AppError):
+                cache.forget_if_ended([session])
+            raise
+
+
+def _place(query: QueryParams) -> OpenPlace:
+    """The place that *query* names. Raise ValueError."""
+    conversation, space = query.get("c"), query.get("s")
+    return OpenPlace(
+        conversation_id=ConversationId(UUID(conversation)) if conversation else None,
+        space_id=SpaceId(UUID(space)) if space else None,
+        is_archive="archive" in query,
+    )

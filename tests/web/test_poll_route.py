@@ -1,0 +1,106 @@
+"""The route by which an open tab asks what another process changed."""
+
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from services.domain import ConversationId
+from services.domain.revisions import OpenPlace, Revisions
+from services.errors import SignedOut, StoreUnavailable
+from services.store.supabase.sessions import Cookie
+from services.web.origin import Origin
+from services.web.poll_route import PollRoute
+
+GARDEN, BEES, SPACE = (ConversationId(uuid4()) for _ in range(3))
+FOUND = Revisions(
+    chat=3,
+    list="digest",
+    running=frozenset({GARDEN, BEES}),
+    preferences=7,
+    settings="prices",
+    is_admin=True,
+)
+
+
+class Server:
+    """The sessions and the one user of a process."""
+
+    def __init__(self):
+        self.cookie, self.places, self.forgotten = Cookie.new(), [], []
+        self.failure = None
+        self.session = SimpleNamespace(id=uuid4())
+
+    def opened(self, cookie):
+        return self.session if cookie == self.cookie else None
+
+    def forget_if_ended(self, held):
+        self.forgotten += held
+
+    def poll(self, place):
+        self.places.append(place)
+        if self.failure:
+            raise self.failure
+        return FOUND
+
+
+@pytest.fixture
+def server():
+    return Server()
+
+
+@pytest.fixture
+def ask(server):
+    route = PollRoute(lambda: server, lambda _: server, Origin(None, 0))
+    client = TestClient(Starlette(routes=route.routes()), "http://localhost")
+
+    def ask(query="", cookie=server.cookie, **headers):
+        return client.get(f"/poll{query}", headers={"cookie": f"__Host-sid={cookie}", **headers})
+
+    return ask
+
+
+def test_tab_is_told_the_revisions_of_what_it_shows(ask, server):
+    answer = ask(f"?c={GARDEN}&s={SPACE}&archive=1")
+
+    assert server.places == [OpenPlace(conversation_id=GARDEN, space_id=SPACE, is_archive=True)]
+    assert answer.json() == {
+        "chat": 3,
+        "list": "digest",
+        "running": [str(BEES)],  # a chat that is open shows it
+        "preferences": 7,
+        "settings": "prices",
+        "is_admin": True,
+    }
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_ended_session_is_forgotten_at_once(ask, server):
+    server.failure = SignedOut("PT401")
+
+    assert ask().status_code == 401
+    assert server.forgotten == [server.session]
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "status"),
+    [
+        ("", {"cookie": f"__Host-sid={Cookie.new()}"}, 401),
+        ("", {"cookie": ""}, 401),
+        ("?c=garden", {}, 404),
+        ("", {"sec-fetch-site": "cross-site"}, 404),
+    ],
+    ids=["other cookie", "no cookie", "no id", "other site"],
+)
+def test_refused_poll_asks_nothing(ask, server, query, headers, status):
+    assert ask(query, **headers).status_code == status
+    assert server.places == []
+
+
+def test_poll_waits_for_no_database_that_is_away(ask, server):
+    server.failure = StoreUnavailable()
+
+    assert ask().status_code == 503
+    assert server.forgotten == []
