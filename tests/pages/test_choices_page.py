@@ -150,7 +150,7 @@ def test_refusal_by_tokens_offers_nothing_that_is_only_cheaper(open_app, databas
 
     app = send(open_app(person), "When?")
 
-    assert "Not enough of today's token" in app.warning[0].value
+    assert "Not enough tokens left today" in app.warning[0].value
     assert not [button for button in app.button if str(button.key).startswith(("use-", "sw"))]
     assert "An admin can raise the limit." in [caption.value for caption in app.caption]
 
