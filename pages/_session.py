@@ -12,7 +12,7 @@ from pages._parts import new_conversation, outage, words
 from pages._streamlit import UNSENT, uninterrupted
 from services import bootstrap
 from services.bootstrap import PersonServices
-from services.domain import ConversationId, SpaceId
+from services.domain import AccountRole, ConversationId, SpaceId
 from services.errors import AppError, NotFound, SignedOut, StoreUnavailable
 
 CHAT = "pages/chat.py"
@@ -107,6 +107,14 @@ def draw_uncaught(error: Exception) -> bool:
         case _:
             return False
     return True
+
+
+def reason(error: AppError) -> str:
+    """Return the sentence of *error* in Markdown, for the role of its reader."""
+    is_for_all = error.for_admins == error.public
+    if is_for_all or find_person().account.role is not AccountRole.ADMIN:
+        return words.sentence(error)
+    return error.for_admins
 
 
 def go_to_conversation(conversation_id: ConversationId | None) -> None:

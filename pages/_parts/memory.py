@@ -9,7 +9,7 @@ from pages._parts import context_words, editing, inspector, new_conversation, un
 from pages._parts.context_words import Earlier, SummaryState
 from pages._parts.elements import key_showing, popover, quiet_button, row
 from pages._parts.temporary import services_of
-from pages._session import Refusal, ask_for, attempt, show_errors
+from pages._session import Refusal, ask_for, attempt, reason, show_errors
 from services.bootstrap import Chat, Setup
 from services.domain import (
     Conversation,
@@ -148,7 +148,7 @@ def _summary_state(chat: Chat, thread: Thread) -> SummaryState:
     conversation_id = thread.conversation.id
     failure = chat.background.failure(Purpose.SUMMARY, conversation_id)
     return SummaryState(
-        problem=words.sentence(failure) if failure else None,
+        problem=reason(failure) if failure else None,
         is_verified=thread.is_summary_verified,
         is_coming=conversation_id in chat.coming(Purpose.SUMMARY),
     )

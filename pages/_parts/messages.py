@@ -21,7 +21,7 @@ from pages._parts import (
 )
 from pages._parts.elements import row
 from pages._parts.temporary import ChatServices
-from pages._session import ask_for, attempt
+from pages._session import ask_for, attempt, reason
 from services.domain import (
     ConversationId,
     Message,
@@ -165,7 +165,7 @@ def draw_end(services: ChatServices, thread: Thread) -> None:
     others = thread.versions(last) if last.role is Role.ASSISTANT else ()
     choices = versions.choices(services.chat)
     if failure and last.is_answer:  # another version was asked for
-        st.error(failure.public, icon=":material/cloud_off:")
+        st.error(reason(failure), icon=":material/cloud_off:")
     if last.outcome is Outcome.CUT:
         with row("cut-reply"):
             _draw_ending(last)
@@ -177,10 +177,10 @@ def draw_end(services: ChatServices, thread: Thread) -> None:
         return
     with row("missing-reply"):
         if failure:
-            st.error(failure.public, icon=":material/cloud_off:")
+            st.error(reason(failure), icon=":material/cloud_off:")
         else:
             ending = _ending_of(last)
-            sentence = "No reply: it was stopped, or the model failed. Your message is saved."
+            sentence = "You stopped this reply, or the model failed. Your message is saved."
             _draw_ending(last)
             st.caption(ending.sentence if ending else sentence, width="stretch")
         _draw_continue(thread, last)

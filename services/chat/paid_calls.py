@@ -97,15 +97,14 @@ class PaidCalls:
         """Stream into *turn*, store and settle, however it ends. Return what the endpoint counted."""
         reported: Usage | None = None
         failure: AppError | None = None
-        is_called = False
+        is_called = is_whole = False
         try:
             held_until = call.made_at + LEASE_SECONDS - _MARGIN
             is_held = time.monotonic() < held_until or self.checkpoint(turn, "")
             if is_held and not turn.is_stopped:
                 is_called = True
                 reported = self._stream(turn, call)
-                if turn.is_cut and not turn.said().strip():
-                    failure = ModelUnavailable(ModelFailure.NO_ANSWER)
+                is_whole, failure = True, _missing_answer(turn)
             elif not turn.is_stopped:
                 failure = StoreUnavailable("lapsed before the model was called")
         except AppError as error:
@@ -122,7 +121,7 @@ class PaidCalls:
             elif is_called:
                 thoughts = turn.thoughts()
                 streamed = (thoughts.text if thoughts else "") + turn.said()
-                used = self._counted(call, turn, streamed, is_failed=failure is not None)
+                used = self._counted(call, turn, streamed, is_failed=not is_whole)
             turn.failure = self._settle(turn, call.offer.info, used, failure)
         return reported
 
@@ -359,6 +358,16 @@ def _least_reply_micro(info: ModelInfo, plan: ContextPlan) -> int:
 def least_micro(info: ModelInfo, plan: ContextPlan) -> int:
     """Return what the prompt of *plan* and a short reply cost at most: a budget that has less refuses the turn."""
     return info.cost_micro(Usage(plan.bound_tokens, 0)) + _least_reply_micro(info, plan)
+
+
+def _missing_answer(turn: LiveTurn) -> ModelUnavailable | None:
+    """The failure of a stream that ended in order and held no answer."""
+    if turn.said().strip():
+        return None
+    if turn.is_cut:
+        return ModelUnavailable(ModelFailure.NO_ANSWER)
+    is_empty = turn.purpose is Purpose.REPLY and not turn.thoughts()
+    return ModelUnavailable(ModelFailure.EMPTY) if is_empty else None
 
 
 def _outcome(turn: LiveTurn, failure: AppError | None) -> Outcome:

@@ -258,6 +258,8 @@ def _failure(error: Exception, reader: ReplyReader) -> ModelFailure:
             return ModelFailure.BUSY
         case openai.APIStatusError() if _is_too_long(error):
             return ModelFailure.TOO_LONG
+        case openai.AuthenticationError() | openai.PermissionDeniedError():
+            return ModelFailure.UNAUTHORIZED
         case openai.APIStatusError(status_code=status):
             return ModelFailure.BROKEN if status >= 500 else ModelFailure.REJECTED
         case openai.APIConnectionError(__cause__=httpx2.DecodingError()):

@@ -117,7 +117,7 @@ def test_stop_before_the_first_word_leaves_the_prompt(chat, server):
 @pytest.mark.parametrize(
     ("script", "failure", "reply"),
     [
-        ({"status": 401}, ModelFailure.REJECTED, []),
+        ({"status": 401}, ModelFailure.UNAUTHORIZED, []),
         ({"fault": "malformed", "tokens": 9, "after": 2}, ModelFailure.GARBLED, ["word1 word2 "]),
         ({"fault": "drop", "tokens": 9, "after": 2}, ModelFailure.DROPPED, ["word1 word2 "]),
     ],

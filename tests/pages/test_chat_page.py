@@ -14,7 +14,7 @@ from pages._parts import browser, thoughts, turns, words
 from pages._parts.preferences import instructions_dialog
 from pages._parts.undo import branches_dialog, messages_dialog
 from services import bootstrap
-from services.domain import Full, Outcome, Usage, Window
+from services.domain import AccountRole, Full, Outcome, Usage, Window
 from services.domain.models import ModelState
 from services.errors import ChatFull, ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
 from services.llm import LimitReached, Offer
@@ -363,11 +363,41 @@ def test_continued_reply_shows_the_sum_of_its_costs(open_app, maya, database, mo
 
 def test_a_prompt_that_nobody_answered_can_be_tried_again(open_chat):
     app, _ = open_chat("When?")
-    assert "No reply: it was stopped, or the model failed. Your message is saved." in captions(app)
+    assert "You stopped this reply, or the model failed. Your message is saved." in captions(app)
 
     app.button(key="retry").click().run()
 
     assert said(app) == ["When?", "Prune in March."]
+
+
+@pytest.mark.parametrize(
+    ("failure", "told", "told_admins"),
+    [
+        (ModelFailure.UNAUTHORIZED, "Ask your admin to check", "Check OPENAI_API_KEY."),
+        (ModelFailure.REJECTED, "Ask your admin to check", "Check the model name (DAYBOOK_MODEL,"),
+        (ModelFailure.BUSY, "The model is busy", "The model is busy"),
+    ],
+)
+@pytest.mark.parametrize("role", AccountRole)
+def test_failure_tells_who_can_mend_it(open_app, database, failure, told, told_admins, role):
+    model = ScriptedModel((), ModelUnavailable(failure))
+
+    app = send(open_app(FakePerson(database, model, role)), "When?")
+
+    [said_why] = [each.value for each in app.error]
+    assert (told_admins if role is AccountRole.ADMIN else told) in said_why
+
+
+def test_empty_reply_says_that_it_was_empty(open_app, maya, model):
+    model.pieces = ("\n", Usage(60, 1))
+    app = send(open_app(maya), "When?")
+
+    [why] = [each.value for each in app.error]
+    assert why == "The model sent an empty reply. Your message is saved; try again."
+    model.pieces = ("In March.",)
+    app.button(key="retry").click().run()
+    assert said(app) == ["When?", "In March."]
+    assert not app.error
 
 
 def test_outcome_is_announced_until_another_conversation_is_read(

@@ -48,6 +48,20 @@ def test_whole_reservation_is_the_most_that_is_charged(charged, bound):
 
 
 @pytest.mark.parametrize(
+    ("failure", "is_charged"), [(None, True), (ModelUnavailable(ModelFailure.BROKEN), False)]
+)
+def test_empty_reply_is_charged_as_its_prompt(maya, model, failure, is_charged):
+    model.pieces, model.failure = (), failure
+
+    turn, _ = ask(maya.chat)
+
+    settled = maya.database.tables.turns[turn.id]
+    assert turn.failure.failure is (failure.failure if failure else ModelFailure.EMPTY)
+    assert settled.state.value == "failed"
+    assert (settled.usage.prompt > 0, settled.usage.reply) == (is_charged, 0)
+
+
+@pytest.mark.parametrize(
     ("model_failure", "store_failure"),
     [(ModelUnavailable(ModelFailure.BUSY), None), (None, Tampered()), (None, Busy())],
 )
