@@ -13,7 +13,7 @@ from pages._parts import browser, words
 from pages._streamlit import UNSENT
 from services import bootstrap
 from services.domain.accounts import SessionEnd, SignUps
-from services.domain.limits import PASSWORD_CHARACTERS
+from services.domain.limits import PASSWORD_CHARACTERS, PASSWORD_RULES
 from services.errors import SIGN_IN_REASONS, SignUpsClosed, Suspended, TooManyAttempts, WeakPassword
 
 _CREATE = "Create account"
@@ -87,30 +87,33 @@ def _draw_forms() -> None:
             "new-password",
             code,
             takes_code=takes_code,
-            least=PASSWORD_CHARACTERS,
+            is_new=True,
         )
     )
+    if bootstrap.next_is_admin():
+        tabs[_CREATE].caption("You will be the admin.")
 
 
 def _form(
-    action: str, verb: str, password: str, code: str, *, takes_code: bool, least: int = 0
+    action: str, verb: str, password: str, code: str, *, takes_code: bool, is_new: bool = False
 ) -> str:
-    rule, hint = "", ""
+    rule, below = "", ""
     invite = f'<input type="hidden" name="invite" value="{escape(code)}">'
     if takes_code:
         invite = f"""<label>Invitation code<input name="invite" value="{escape(code)}" autocomplete="off"
           required></label>"""
-    if least:
-        rule = f'minlength="{least}" aria-describedby="password-rule"'
-        hint = f"At least {least} characters. A short sentence works well."
-        hint = f'<small id="password-rule">{hint}</small>'
+    if is_new:
+        rule = f'''id="new-password" minlength="{PASSWORD_CHARACTERS}" aria-describedby="password-rule"
+          autocapitalize="none" spellcheck="false"'''
+        below = f"""<button type="button" class="db-show" aria-controls="new-password">Show password</button>
+          <small id="password-rule">{PASSWORD_RULES}</small>"""
     return f"""
       <form class="db-form" method="post" action="{action}">
         <input type="hidden" name="next" value="{escape(_here())}">
         <label>Email<input name="email" type="email" autocomplete="username" required
           placeholder="you@example.org"></label>
         <label>Password<input name="password" type="password" autocomplete="{password}" required {rule}></label>
-        {hint}
+        {below}
         {invite}
         <button type="submit">{verb}</button>
       </form>"""

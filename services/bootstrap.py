@@ -34,6 +34,7 @@ from services.events import listen
 from services.llm import configured_models, local_model
 from services.settings import Settings
 from services.store.port import Store
+from services.store.supabase import sign_ups as sign_ups_store
 from services.store.supabase.api import Gateway, ServerCalls
 from services.store.supabase.database_health import DatabaseHealth
 from services.store.supabase.lite_transport import LiteTransport
@@ -179,6 +180,14 @@ def has_accounts() -> bool:
             return True
         _has_accounts.set()
     return True
+
+
+def next_is_admin() -> bool:
+    """Return True if the next account is the first, and becomes the admin's."""
+    try:
+        return not has_accounts() and sign_ups_store.next_is_admin(_shared().server)
+    except StoreUnavailable:
+        return False
 
 
 def sign_ups() -> SignUps:

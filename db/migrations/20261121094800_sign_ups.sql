@@ -49,10 +49,12 @@ create function private.find_invitation(code text, address text) returns setof u
   where code_hash = code and private.state_of(invitations) = 'open' and (email is null or email = address);
 end;
 
--- The mode of sign-ups, and whether *invitation* (the hash of its code) is good for *address*.
+-- The mode of sign-ups, whether *invitation* (the hash of its code) is good for *address*, and whether the next account is the
+-- first, which becomes the admin's.
 create function private.sign_ups(invitation text, address public.free_text) returns jsonb language sql stable
 return jsonb_build_object('ok', true, 'mode', replace(private.sign_up_mode(), 'first', 'open'),
-  'is_invited', exists (select from private.find_invitation(invitation, address)));
+  'is_invited', exists (select from private.find_invitation(invitation, address)),
+  'is_first', private.sign_up_mode() = 'first');
 
 -- Begin the account of a user who has none, by an *invitation* if the mode asks for one; return why not, or null. It reads
 -- no metadata of the user: a role never comes from there.

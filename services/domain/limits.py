@@ -12,11 +12,19 @@ LONGEST_SPACE_NAME = 60  # characters
 # the least; NIST SP 800-63B-4 asks for length, not for kinds of characters
 PASSWORD_CHARACTERS = 12
 PASSWORD_BYTES = 72  # bcrypt reads no further
+_DIFFERENT_CHARACTERS = 4
+# all of `check_credentials`
+PASSWORD_RULES = (
+    f"At least {PASSWORD_CHARACTERS} characters, {_DIFFERENT_CHARACTERS} of them different. At most {PASSWORD_BYTES}, "
+    "where accents and other scripts count 2 or 3, emoji 4. Not your email."
+)
 
 
 def check_credentials(email: EmailAddress, password: str) -> None:
     """Raise WeakPassword unless *password* is good for the account of *email*."""
-    is_easy = len(set(password)) < 4 or password.casefold() == email  # "aaaaaaaaaaaa"
+    is_easy = (
+        len(set(password)) < _DIFFERENT_CHARACTERS or password.casefold() == email
+    )  # "aaaaaaaaaaaa"
     is_short = len(password) < PASSWORD_CHARACTERS
     if is_short or is_easy or len(password.encode()) > PASSWORD_BYTES:
         raise WeakPassword

@@ -107,7 +107,7 @@ def test_spoilt_invitation_admits_nobody(world, admin, spoil):
 
     assert start(omar, code) == UNINVITED
     checked = world.anon.call("sign_ups", invitation=code, address=f"{omar.id}@daybook.test")
-    assert checked == {"ok": True, "mode": "invited", "is_invited": False}
+    assert checked == {"ok": True, "mode": "invited", "is_invited": False, "is_first": False}
 
 
 def test_invitation_of_a_former_admin_is_listed_as_revoked(world, admin):
@@ -182,13 +182,15 @@ def test_first_account_needs_no_invitation(world):
     world.admin.execute(
         "update private.settings set first_account_is_admin = true, sign_ups = 'closed'"
     )
-    assert world.anon.call("sign_ups")["mode"] == "open"
+    asked = world.anon.call("sign_ups")
+    assert (asked["mode"], asked["is_first"]) == ("open", True)
     ruth = stranger(world)
 
     assert start(ruth)["ok"]
 
     assert role(world, ruth) == ("admin",)
-    assert world.anon.call("sign_ups")["mode"] == "closed"
+    asked = world.anon.call("sign_ups")
+    assert (asked["mode"], asked["is_first"]) == ("closed", False)
     assert start(stranger(world)) == CLOSED
 
 

@@ -112,6 +112,31 @@ def test_whoever_is_signed_out_meets_no_barrier(person, size):
     assert look.found == []
 
 
+def test_new_password_can_be_shown_and_is_hidden_when_it_is_sent(person):
+    maya = person()
+    maya.visit()
+    maya.page.get_by_role("tab", name="Create account").click()
+    form = maya.page.locator("form[action='/account']")
+    field = form.get_by_label("Password")
+    field.fill("too short")
+    form.evaluate("form => { form.noValidate = true }")
+
+    form.get_by_role("button", name="Show password").click()
+
+    expect(field).to_have_attribute("type", "text")
+    expect(field).to_have_value("too short")
+    form.get_by_role("button", name="Hide password").click()
+    expect(field).to_have_attribute("type", "password")
+    form.get_by_role("button", name="Show password").click()
+    form.evaluate("""form => form.addEventListener("submit", event => {
+      event.preventDefault();
+      form.dataset.sent = form.elements.password.type;
+    })""")
+    form.get_by_role("button", name="Create account").click()
+    expect(form).to_have_attribute("data-sent", "password")
+    assert maya.complaints() == []
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_a_conversation_holds_no_barrier(app, model, person, size):
     maya = person(reduced_motion="reduce", **SIZES[size])

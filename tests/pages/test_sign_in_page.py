@@ -9,6 +9,7 @@ from streamlit.runtime.pages_manager import PagesManager
 
 from services import bootstrap
 from services.domain.accounts import SignUps
+from services.domain.limits import PASSWORD_RULES
 from services.errors import SIGN_IN_REASONS, Misconfigured
 from tests.pages.conftest import ROOT
 
@@ -45,6 +46,25 @@ def test_create_account_comes_first_without_accounts(open_app, tab):
 
     tab.has_accounts = True
     assert next(iter(forms(open_app(None)))) == "Sign in"
+
+
+def test_rules_of_a_new_password_stand_in_its_form_alone(open_app):
+    shown = forms(open_app(None))
+
+    assert PASSWORD_RULES in shown["Create account"]
+    assert "Show password" in shown["Create account"]
+    assert PASSWORD_RULES not in shown["Sign in"]
+
+
+@pytest.mark.parametrize("is_admin", [True, False])
+def test_first_account_is_told_that_it_will_be_the_admin(open_app, tab, is_admin):
+    tab.next_is_admin = is_admin
+
+    app = open_app(None)
+
+    told = {each.label: [one.value for one in each.caption] for each in app.tabs}
+    sentence = ["You will be the admin."] if is_admin else []
+    assert told == {"Sign in": [], "Create account": sentence}
 
 
 @pytest.mark.parametrize(("mode", "is_asked"), [(SignUps.OPEN, False), (SignUps.INVITED, True)])

@@ -20,7 +20,7 @@ from services.domain.turns import TurnState
 from services.embedded.plan import Endpoints
 from services.settings import Settings
 from services.store.supabase import database_health
-from services.store.supabase.api import Gateway
+from services.store.supabase.api import Gateway, RpcResult
 from services.users import Shared
 from services.web import session_cache, upkeep
 from tests.store.conformance.talk import a_fact
@@ -169,6 +169,20 @@ def test_embedded_stack_with_an_address_for_others_is_public(monkeypatch, enviro
         bootstrap.begin("http://localhost:8501")
 
     assert planned == [is_public]
+
+
+@pytest.mark.parametrize(
+    ("has_accounts", "is_first", "is_admin"),
+    [(False, True, True), (False, False, False), (True, True, False)],
+)
+def test_next_account_is_the_admins_as_the_first_alone(
+    monkeypatch, has_accounts, is_first, is_admin
+):
+    server = SimpleNamespace(call=lambda *_, **__: RpcResult(ok=True, is_first=is_first))
+    monkeypatch.setattr(bootstrap, "has_accounts", lambda: has_accounts)
+    monkeypatch.setattr(bootstrap, "_shared", lambda: SimpleNamespace(server=server))
+
+    assert bootstrap.next_is_admin() is is_admin
 
 
 @pytest.mark.parametrize(("is_hosted", "asked", "swept"), [(True, 0, 10), (False, 133, 67)])

@@ -27,6 +27,12 @@ def read_sign_ups(server: ServerCalls) -> SignUps:
     return SignUps(str(values["mode"]))
 
 
+def next_is_admin(server: ServerCalls) -> bool:
+    """Return True if there is no account, and the first becomes the admin's. Raise StoreUnavailable."""
+    answer = server.call("sign_ups", invitation=None, address=Hidden(None))
+    return answer.values["is_first"] is True
+
+
 def check_sign_up(server: ServerCalls, email: EmailAddress, code: str) -> None:
     """Raise SignUpsClosed or InvitationRefused where no account may begin with *code*; StoreUnavailable.
 
