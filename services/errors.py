@@ -22,6 +22,7 @@
     - Stale ............ the conversation went on elsewhere
       - ChangedElsewhere
     - Busy ............. a reply of this conversation is still coming
+    - ExportRunning .... one export of a user at a time
     - LastAdmin ........ no other user could manage accounts
     - AdminsOnly
     - TooLate .......... deleted data is destroyed
@@ -217,6 +218,12 @@ class Busy(Refused):
     """One turn at a time."""
 
     public = "A reply is still coming. Wait for it, or stop it first."
+
+
+class ExportRunning(Refused):
+    """One export of a user at a time."""
+
+    public = "Another export of yours is running. Wait until it is complete, or cancel it."
 
 
 class LastAdmin(Refused):

@@ -24,6 +24,17 @@ window.daybook = {
 
   isTouch: () => matchMedia("(hover: none)").matches,
 
+  // Says a sentence at the end of `place` until the next press.
+  tell(place, sentence) {
+    if (!place || place.querySelector(".db-told")) return;
+    const line = document.createElement("p");
+    line.className = "db-told";
+    line.setAttribute("role", "alert");
+    line.textContent = sentence;
+    place.append(line);
+    for (const sign of ["keydown", "pointerdown"]) addEventListener(sign, () => line.remove(), { once: true, capture: true });
+  },
+
   // React hears of a value only this way.
   typeInto(field, text) {
     const { set } = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), "value");

@@ -5,14 +5,7 @@ const SENTENCE = "Files can't be attached yet. Paste text instead.";
 const FIELD = "input, textarea";
 
 function say() {
-  const place = document.querySelector('[data-testid="stBottom"]');
-  if (!daybook.composer() || !place || place.querySelector(".db-files")) return;
-  const line = document.createElement("p");
-  line.className = "db-files";
-  line.setAttribute("role", "alert");
-  line.textContent = SENTENCE;
-  place.append(line);
-  for (const sign of ["keydown", "pointerdown"]) addEventListener(sign, () => line.remove(), { once: true, capture: true });
+  if (daybook.composer()) daybook.tell(document.querySelector('[data-testid="stBottom"]'), SENTENCE);
 }
 
 // A browser would leave the page for a file that is dropped on it.

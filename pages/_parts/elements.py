@@ -9,6 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import words
 from pages._session import attempt
+from services.errors import ExportRunning
 
 Choice = TypeVar("Choice")
 Gap = Literal["xxsmall", "small"] | int | None
@@ -107,7 +108,7 @@ def download_form(address: str, label: str, fields: Mapping[str, str]) -> str:
         for name, value in fields.items()
     )
     return (
-        f'<form action="{address}" class="db-menu">{hidden}<button type="submit">'
+        f'<form action="{address}" class="db-menu" data-running="{escape(ExportRunning.public)}">{hidden}<button type="submit">'
         f'<span class="db-icon" aria-hidden="true">download</span>{label}</button></form>'
     )
 

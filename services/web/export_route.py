@@ -2,11 +2,12 @@
 
 `GET /export/<conversation>.md` or `.json`, `/export/usage.csv?first=…&last=…`, `/export/everything.zip`; for admins
 `/export/users.csv`, `/export/models.csv`, `/export/invitations.csv`, `/export/audit.csv`, and `/export/users/usage.csv` or
-`/export/users/<user>/usage.csv` with `?first=…&last=…`.
+`/export/users/<user>/usage.csv` with `?first=…&last=…`. A user's exports run one at a time: HEAD asks whether one may begin,
+and builds nothing.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, tzinfo
 from functools import partial
 from itertools import chain
@@ -15,19 +16,21 @@ from typing import Protocol
 from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services import portable
 from services.chat.service import Chat
-from services.domain import ConversationId
+from services.domain import ConversationId, UserId
 from services.domain.accounts import AuditEntry, Invitation, UserOrder, UserUsage
 from services.domain.models import ModelInfo
 from services.domain.usage import DayUsage, LedgerEntry
-from services.errors import AppError, SignedOut
+from services.errors import AppError, ExportRunning, SignedOut
 from services.store.port import Store
 from services.store.supabase.administration import Administration
 from services.store.supabase.model_settings import ModelAdministration
@@ -36,6 +39,9 @@ from services.store.supabase.sign_ups import SignUpAdministration
 from services.web.full_export import FullExport, ledger_after, read_export
 from services.web.origin import Origin
 from services.web.session_cache import SessionCache
+
+# beside the threads of other requests: sign-in needs those, and a read for an export may wait for the database
+_THREADS = CapacityLimiter(10)
 
 
 class Person(Protocol):
@@ -58,6 +64,7 @@ class ExportRoutes:
     store_of: Callable[[AppSession, ConversationId | None], Store]
     person_of: Callable[[AppSession], Person]
     origin: Origin
+    _running: set[UserId] = field(default_factory=set[UserId], repr=False)  # whose export is sent
 
     def routes(self) -> list[Route]:
         return [
@@ -109,16 +116,33 @@ class ExportRoutes:
 
     def _endpoint(
         self, write: Callable[[AppSession, Request], Response], page: str
-    ) -> Callable[[Request], Awaitable[Response]]:
+    ) -> Callable[[Request], Awaitable[ASGIApp]]:
         """Answer with what *write* returns; after an AppError redirect to *page*."""
 
-        async def answer(request: Request) -> Response:
+        async def answer(request: Request) -> ASGIApp:
             if not self.origin.is_same_origin(request):
                 raise HTTPException(404)
+            back = RedirectResponse(page.format_map(request.path_params), 303)
             try:
-                return await run_sync(lambda: write(self._session(request), request))
+                session = await run_sync(self._session, request, limiter=_THREADS)
             except AppError:
-                return RedirectResponse(page.format_map(request.path_params), 303)
+                return back
+            if session.user_id in self._running:
+                return PlainTextResponse(ExportRunning.public, 429)
+            if request.method == "HEAD":
+                return Response(status_code=204)
+
+            async def export(scope: Scope, receive: Receive, send: Send) -> None:
+                self._running.add(session.user_id)
+                try:
+                    response = await run_sync(write, session, request, limiter=_THREADS)
+                    await response(scope, receive, send)
+                except AppError:
+                    await back(scope, receive, send)
+                finally:
+                    self._running.discard(session.user_id)
+
+            return export
 
         return answer
 
@@ -190,8 +214,15 @@ def _file(content: str | Iterator[bytes], title: str, suffix: str) -> Response:
     name = portable.file_name(title, f".{suffix}")
     disposition = f"attachment; filename*=utf-8''{quote(name, safe='')}"
     headers = {"Content-Disposition": disposition, "Cache-Control": "no-store"}
-    kind = Response if isinstance(content, str) else StreamingResponse
-    return kind(content, headers=headers, media_type=guess_type(name)[0])
+    media_type = guess_type(name)[0]
+    if isinstance(content, str):
+        return Response(content, headers=headers, media_type=media_type)
+    return StreamingResponse(_parts_of(content), headers=headers, media_type=media_type)
+
+
+async def _parts_of(content: Iterator[bytes]) -> AsyncIterator[bytes]:
+    while (part := await run_sync(next, content, None, limiter=_THREADS)) is not None:
+        yield part
 
 
 def _zone(request: Request) -> tzinfo:

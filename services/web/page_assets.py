@@ -83,17 +83,24 @@ class PageAssets:
         return Response(self._compressed[path], 200, headers, media_type)
 
     async def _linked(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hold the answer back until it is complete; add the links if it is Streamlit's page."""
+        """Hold a page back until it is complete; add the links if it is Streamlit's. Other answers pass as they come."""
         held: list[Message] = []
 
         async def hold(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                kind = Headers(raw=message["headers"]).get("content-type", "")
+                if "text/html" not in kind:
+                    await send(message)
+                    return
+            elif not held:
+                await send(message)
+                return
             held.append(message)
 
         headers = [pair for pair in scope["headers"] if pair[0] not in _CONDITIONAL]
         await self._app({**scope, "headers": headers}, receive, hold)
         body = b"".join(message.get("body", b"") for message in held)
-        kind = Headers(raw=held[0]["headers"]).get("content-type", "") if held else ""
-        if "text/html" in kind and _ROOT in body:
+        if _ROOT in body:
             is_known = scope["path"].strip("/") in self._pages
             body = body.replace(_ROOT, self._links + _ROOT, 1) if is_known else self._not_found
             page = HTMLResponse(body, 200 if is_known else 404, {"Cache-Control": "no-cache"})

@@ -3,39 +3,64 @@
 import csv
 import io
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
+from threading import Event
 from types import SimpleNamespace
 from urllib.parse import unquote
 from uuid import UUID
 from zipfile import ZipFile
 
 import pytest
+from anyio import from_thread
+from anyio.to_thread import current_default_thread_limiter
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from services.domain import AccountRole
 from services.domain.models import PriceSource
+from services.errors import ExportRunning
 from services.llm import Offer
 from services.store.supabase.sessions import Cookie
 from services.web.export_route import ExportRoutes
 from services.web.full_export import FullExport
 from services.web.origin import Origin
 from tests.fakes import LARGE, MAYA, FakePerson, ScriptedModel, a_person, an_entry
+from tests.stack.apps import SECONDS
 from tests.stores import InMemoryDatabase
 from tests.unit.test_portable import TOMATOES, thread
 from tests.unit.test_tables import ENTRY
 
 
-def get(address, store=None, person=None, **params):
-    """The answer to a signed-in user, whose store is *store*."""
-    session_cache = SimpleNamespace(find=lambda _: SimpleNamespace())
+def export_routes(store=None, person=None):
+    """The routes, and the users by their cookies."""
+    users = {}
+    session_cache = SimpleNamespace(find=lambda cookie: SimpleNamespace(user_id=users[str(cookie)]))
     routes = ExportRoutes(
         lambda: session_cache, lambda *_: store, lambda _: person, Origin(None, 0)
-    ).routes()
-    cookie = {"cookie": f"__Host-sid={Cookie.new()}"}
+    )
+    return routes.routes(), users
+
+
+def asking(routes, user="maya"):
+    """Returns a function that asks for an address as *user*."""
+    routes, users = routes
+    users[str(cookie := Cookie.new())] = user
     client = TestClient(Starlette(routes=routes), base_url="http://localhost")
-    return client.get(address, params=params, headers=cookie, follow_redirects=False)
+
+    def ask(address, method="GET", **params):
+        cookies = {"cookie": f"__Host-sid={cookie}"}
+        return client.request(
+            method, address, params=params, headers=cookies, follow_redirects=False
+        )
+
+    return ask
+
+
+def get(address, store=None, person=None, **params):
+    """The answer to a signed-in user, whose store is *store*."""
+    return asking(export_routes(store, person))(address, **params)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +112,46 @@ def test_ledger_is_exported_for_the_days_asked_for():
 )
 def test_ledger_without_days_is_not_found(days):
     assert get("/export/usage.csv", SimpleNamespace(), **days).status_code == 404
+
+
+def test_export_of_a_user_runs_alone():
+    is_begun, is_read = Event(), Event()
+
+    def parts():
+        is_begun.set()
+        assert is_read.wait(SECONDS)
+        yield b"rest"
+
+    person = SimpleNamespace(begin_export=lambda _: SimpleNamespace(parts=parts))
+    everything = "/export/everything.zip"
+    with ThreadPoolExecutor() as threads:
+        routes = export_routes(person=person)
+        maya, omar = (asking(routes, user) for user in ("maya", "omar"))
+        first = threads.submit(maya, everything)
+        assert is_begun.wait(SECONDS)
+
+        second, asked = maya(everything), maya(everything, "HEAD")
+        assert (second.status_code, second.text) == (429, ExportRunning.public)
+        assert asked.status_code == 429
+        assert omar(everything, "HEAD").status_code == 204
+        is_read.set()
+        assert first.result(SECONDS).content == b"rest"
+    assert maya(everything, "HEAD").status_code == 204
+    assert maya(everything).content == b"rest"
+
+
+def test_export_leaves_the_threads_of_other_requests_alone():
+    def parts():
+        for _ in range(3):
+            taken.append(from_thread.run_sync(current_default_thread_limiter).borrowed_tokens)
+            yield b"part"
+
+    taken = []
+    person = SimpleNamespace(begin_export=lambda _: SimpleNamespace(parts=parts))
+
+    get("/export/everything.zip", person=person)
+
+    assert taken == [0, 0, 0]
 
 
 def test_everything_is_a_dated_zip_file():

@@ -1,5 +1,6 @@
 """Static files are served compressed and for ever; the app's stylesheet and script are linked in its pages."""
 
+import asyncio
 import re
 
 import pytest
@@ -75,6 +76,25 @@ def test_other_answers_pass_unchanged(client):
     assert client.get("/static/js/nothing.js").text == PAGE
     assert client.get("/static/js/../../../secrets.toml").text == PAGE
     assert client.post(f"/static/js/{CHAT_INPUT.name}").text == "Streamlit"
+
+
+def test_download_is_sent_as_it_comes():
+    async def download(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for part in (b"One", b"Two"):
+            await send({"type": "http.response.body", "body": part, "more_body": part == b"One"})
+            assert sent[-1]["body"] == part
+
+    async def send(message):
+        sent.append(message)
+
+    sent = []
+    asked = {"type": "http", "method": "GET", "path": "/export/everything.zip"}
+    headers = [(b"accept", b"text/html,*/*")]
+
+    asyncio.run(PageAssets(download, ())(asked | {"headers": headers}, None, send))
+
+    assert len(sent) == 3
 
 
 @pytest.mark.parametrize("encoding", ["gzip, br", "identity"])
