@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
@@ -136,10 +137,23 @@ def _table() -> dict[str, Any]:
     except (OSError, ValueError) as error:
         fault = error.strerror if isinstance(error, OSError) else error
         raise Misconfigured(f"{SECRETS_FILE} cannot be read: {fault}.") from None
-    table = tables.get("daybook", {})
+    table = tables.pop("daybook", {})
+    if name := _misplaced(tables, {*Settings.model_fields}):
+        raise Misconfigured(f"{SECRETS_FILE}: {name} is outside of [daybook]: move it there.")
     if not isinstance(table, dict):
         raise Misconfigured(f"{SECRETS_FILE}: daybook is not a table: write [daybook].")
     return cast(dict[str, Any], table)
+
+
+def _misplaced(table: Mapping[str, Any], fields: Collection[str] = ()) -> str | None:
+    """The first key of *table*, or of the tables in it, that is a setting's name; *fields*: names that count in *table* alone."""
+    names = {_environment_name(field) for field in Settings.model_fields}
+    for key, value in table.items():
+        if key.upper() in names or key.lower() in fields:
+            return key
+        if isinstance(value, Mapping) and (name := _misplaced(cast(Mapping[str, Any], value))):
+            return name
+    return None
 
 
 def read() -> Settings:

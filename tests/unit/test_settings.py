@@ -54,6 +54,28 @@ def test_titles_can_be_switched_off(monkeypatch):
     assert settings.read().titles is False
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("DAYBOOK_MODEL = '{}'", "DAYBOOK_MODEL"),
+        ("model = '{}'", "model"),
+        ("openai_api_key = '{}'\n[daybook]\nmodel = 'tiny'", "openai_api_key"),
+        ("[daybook]\n[supabase]\nSUPABASE_KEY = '{}'", "SUPABASE_KEY"),
+        ("[a.b]\nDAYBOOK_URL = '{}'", "DAYBOOK_URL"),
+    ],
+)
+def test_setting_outside_of_its_table_is_refused(secrets, text, name):
+    secrets.write_text(text.format(SECRET))
+
+    assert refusal() == f"{secrets}: {name} is outside of [daybook]: move it there."
+
+
+def test_keys_of_other_programs_are_left_alone(secrets):
+    secrets.write_text("other = 1\n[connections.sql]\nurl = 'x'\nmodel = 'y'\n[auth]\nkey = 'z'\n")
+
+    assert settings.read().model is None
+
+
 @pytest.mark.parametrize("name", ["DAYBOOK_MODEL", "daybook_model", "model"])
 def test_setting_is_read_from_the_secrets_file(secrets, name):
     secrets.write_text(f'[daybook]\n{name} = "tiny"\n[auth]\nredirect_uri = "x"\n')
