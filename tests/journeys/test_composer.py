@@ -63,6 +63,33 @@ def test_files_are_declined_and_pasted_text_is_taken(person, tmp_path):
     assert "notes" not in maya.page.url
 
 
+def test_text_that_is_too_long_is_kept_and_never_sent(person):
+    maya, sent = person(), []
+    maya.page.on(
+        "websocket", lambda tab: tab.on("framesent", lambda frame: sent.append(len(frame)))
+    )
+    maya.arrives()
+    long, longest = "é" * 100_001, "é" * 100_000
+    refused = maya.page.get_by_role("alert").filter(has_text="This message is too long")
+
+    for send in (
+        lambda: maya.composer.press("Enter"),
+        lambda: maya.composer.press("Control+Enter"),
+        lambda: maya.page.get_by_test_id("stChatInputSubmitButton").click(),
+    ):
+        maya.composer.fill(long)
+        send()
+        expect(refused).to_be_visible()
+        expect(maya.composer).to_have_value(long)
+    expect(maya.messages).to_have_count(0)
+    assert 0 < max(sent) < 64_000
+
+    maya.composer.fill(longest)
+    maya.composer.press("Enter")
+    until(lambda: max(sent) > 200_000)
+    expect(refused).to_have_count(0)
+
+
 def drops_file(page, file, at):
     """Drop *file* through the browser's own input: a synthetic event would not test the browser."""
     browser = page.context.new_cdp_session(page)
