@@ -95,7 +95,6 @@ with show_errors():
     typed = st.bottom.chat_input(
         "Message Daybook",
         key="composer",
-        submit_mode="disable",
         on_submit=turns.send,
         args=[thread, space_id, held, setup.offer.info.name],
     )

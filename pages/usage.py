@@ -1,17 +1,25 @@
 """The usage page: what a user has spent against the limits, by day and model, by chat, and by purpose."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date
-from operator import attrgetter
 
 import streamlit as st
 
-from pages._parts import audit_table, budget, conversation_menu, frame, tables, usage_chart, words
-from pages._parts.elements import row
+from pages._parts import (
+    audit_table,
+    budget,
+    conversation_menu,
+    frame,
+    safe_md,
+    usage_chart,
+    words,
+)
+from pages._parts.elements import GridRow, draw_grid, row
 from services.bootstrap import PersonServices
 from services.domain import ConversationId, Purpose
 from services.domain.accounts import Account
-from services.domain.usage import UsageSum
+from services.domain.models import ModelInfo, PriceSource
+from services.domain.usage import UsageReport, UsageSum
 
 _PURPOSES = {
     Purpose.REPLY: "Replies",
@@ -44,35 +52,55 @@ def _draw_usage(person: PersonServices, days: tuple[date, date]) -> None:
     some = person.store.conversations.some(ids)
     titles = {one.id: conversation_menu.plain_title(one) for one in some}
     chats = [
-        (titles[one.conversation_id], [one])
+        _sums(titles[one.conversation_id], [one], one.replies, f"/?c={one.conversation_id}")
         for one in report.conversations
         if one.conversation_id in titles
     ]
     untitled = [one for one in report.conversations if one.conversation_id not in titles]
-    if rest := [one for one in untitled if one.is_rest]:
-        chats.append((_REST, rest))
-    if deleted := [one for one in untitled if not one.is_rest]:
-        chats.append((_DELETED, deleted))
-    purposes = [(_PURPOSES[one.purpose], [one]) for one in report.purposes]
-    with st.container(gap="large"):
-        _draw_sums("Chat", words.MESSAGES, attrgetter("replies"), "usage-table", chats)
-        _draw_sums("By purpose", "Requests", attrgetter("turns"), "purposes-table", purposes)
+    for label, is_rest in ((_REST, True), (_DELETED, False)):
+        if parts := [one for one in untitled if one.is_rest is is_rest]:
+            chats.append(_sums(label, parts, sum(one.replies for one in parts)))
+    purposes = [_sums(_PURPOSES[one.purpose], [one], one.turns) for one in report.purposes]
+    tokens = list(usage_chart.tokens([]))
+    with st.container(key="usage-table"):
+        st.subheader("By chat", anchor=False)
+        draw_grid("Chat", [words.COST, words.MESSAGES, *tokens], chats)
+    with st.container(key="purposes-table"):
+        st.subheader("By purpose", anchor=False)
+        draw_grid("Purpose", [words.COST, "Requests", *tokens], purposes)
+    infos = [offer.info for offer in person.chat.choices.models.every()]
+    if free := _free_models(report, infos):
+        st.caption(r"Why a cost is \$0.00: " + " ".join(free))
 
 
-def _draw_sums(
-    noun: str,
-    counted: str,
-    count: Callable[[UsageSum], int],
-    key: str,
-    named: Iterable[tuple[str, Sequence[UsageSum]]],
-) -> None:
-    rows: list[dict[str, object]] = []
-    for name, parts in named:
-        cost = sum(one.cost_micro for one in parts) / words.MILLION
-        number = sum(count(one) for one in parts)
-        rows.append({noun: name, words.COST: cost, counted: number, **usage_chart.tokens(parts)})
-    columns = {noun: st.column_config.TextColumn(width=200)}
-    tables.draw(rows, key, f"Cost and tokens by {noun.lower()}", columns=columns)
+def _sums(label: str, parts: Sequence[UsageSum], count: int, link: str = "") -> GridRow:
+    """Return the row of a table for *parts*; a cost of nothing has a word that says why."""
+    cost, tokens = sum(one.cost_micro for one in parts), usage_chart.tokens(parts)
+    written = words.dollars(cost)
+    if not cost:
+        written += " (free)" if any(tokens.values()) else " (no tokens)"
+    return GridRow(label, [written, words.number(count), *map(words.number, tokens.values())], link)
+
+
+def _free_models(report: UsageReport, infos: Sequence[ModelInfo]) -> list[str]:
+    """Return a sentence for each model that cost nothing, as Markdown."""
+    every = {info.name: info for info in infos}
+    said: list[str] = []
+    for name in dict.fromkeys(one.model for one in report.days):
+        days = [one for one in report.days if one.model == name]
+        if not any(one.cost_micro for one in days) and any(one.tokens_in for one in days):
+            said.append(f"{safe_md.label(name)} {_why_free(every.get(name))}.")
+    return said
+
+
+def _why_free(info: ModelInfo | None) -> str:
+    if info is None or info.price_source is PriceSource.UNKNOWN:
+        return "has no known price and counts as free"
+    if info.price_source is PriceSource.LOCAL:
+        return "runs on this server and is free"
+    if info.input_micro or info.output_micro:
+        return "had no price when it was used"
+    return "has a price of zero"
 
 
 with frame.page() as person:

@@ -26,7 +26,8 @@ window.daybook = {
 
   // Says a sentence at the end of `place` until the next press.
   tell(place, sentence) {
-    if (!place || place.querySelector(".db-told")) return;
+    if (!place) return;
+    place.querySelector(".db-told")?.remove();
     const line = document.createElement("p");
     line.className = "db-told";
     line.setAttribute("role", "alert");

@@ -13,17 +13,20 @@ const parse = (stored) => { try { return { text: "", ...JSON.parse(stored) } } c
 const draft = () => parse(localStorage.getItem(key()));
 const stored = () => draft().text;
 
-// What has been sent is kept until it is the last prompt: the run that sends it may have been replaced.
+const joined = (sent, text) => text.startsWith(sent ?? "") ? text : text ? `${sent}\n\n${text}` : sent;
+
+// What has been sent is kept, beside what is typed since, until it is the last prompt: the run that sends it may have been
+// replaced.
 function isSaid([length, start]) {
-  const text = stored().trim();
-  return draft().isSent && text.length === length && text.startsWith(start);
+  const text = draft().sent?.trim();
+  return text?.length === length && text.startsWith(start);
 }
 
-function save(text) {
+function save(text, sent = draft().sent) {
   if (!text && stored() !== last) return; // another tab goes on writing it
   last = text;
-  if (!text) localStorage.removeItem(key());
-  else if (place !== "temporary") localStorage.setItem(key(), JSON.stringify({ text, at: Date.now() }));
+  if (!text && !sent) localStorage.removeItem(key());
+  else if (place !== "temporary") localStorage.setItem(key(), JSON.stringify({ text, sent, at: Date.now() }));
 }
 
 function show(text) {
@@ -37,13 +40,15 @@ function show(text) {
 function arrive(data) {
   place = data.place;
   last = stored();
-  if (isSaid(data.prompt)) save("");
-  show(data.given ?? stored());
-  save(daybook.composer().value);
+  const sent = isSaid(data.prompt) ? "" : draft().sent;
+  show(data.given ? joined(data.given, stored()) : joined(sent, stored()));
+  save(daybook.composer().value, "");
 }
 
 daybook.noteDraftSent = () => {
-  if (stored()) localStorage.setItem(key(), JSON.stringify({ ...draft(), isSent: true }));
+  const sent = last;
+  last = stored();
+  if (sent) save("", sent);
 };
 
 daybook.keepDrafts = (data) => {
@@ -57,16 +62,19 @@ daybook.keepDrafts = (data) => {
   else if (before === null || before === data.place) {
     place = data.place;
     const isWrittenElsewhere = typed === last && typed !== stored(); // and is shown here a moment later
-    if ((typed && !isWrittenElsewhere) || isSaid(data.prompt)) save(typed);
-    else if (data.given && !typed) show(data.given); // Streamlit sets no value twice
+    if (data.given) { // what was refused, which took the place of what was typed since, or of nothing: Streamlit sets no value twice
+      show(joined(data.given, last));
+      save(daybook.composer().value, "");
+    } else if (isSaid(data.prompt)) save(typed, "");
+    else if (typed && !isWrittenElsewhere) save(typed);
   } else if (data.place === "temporary" || (data.is_begun && (typed || before !== "temporary"))) {
     // a fresh page became this conversation, or a temporary chat; what is typed now belongs to it
-    save("");
+    save("", "");
     place = data.place;
     last = stored();
-    save(typed);
+    save(typed, "");
   } else {
-    if (before === "new" && !typed && isSaid(data.prompt)) save(""); // it began the conversation that is read now
+    if (before === "new" && !typed && isSaid(data.prompt)) save("", ""); // it began the conversation that is read now
     arrive(data);
   }
 };

@@ -1,14 +1,12 @@
 // The composer has the focus after a load, on a new chat and in a chat that was opened, and takes what is typed while
 // nothing has it. Never on touch: each focus would open the keyboard.
 
+let isComing = false; // a reply
 let place = null; // the address where the composer has been given the focus
 
-// Streamlit gives it the focus when a reply is over. Whoever is in another field by then, or came elsewhere by keyboard,
-// stays there: what they type next would go into the composer, and a title half typed be saved.
+// Streamlit gives it the focus when something was sent.
 HTMLTextAreaElement.prototype.focus = function (options) {
-  const here = document.activeElement;
-  const isElsewhere = !here?.closest('[data-testid="stBottomBlockContainer"]') && here?.matches(":focus-visible");
-  if ((isElsewhere || daybook.isTouch()) && this.closest(".st-key-composer")) return;
+  if (daybook.isTouch() && this.closest(".st-key-composer")) return;
   HTMLElement.prototype.focus.call(this, options);
 };
 
@@ -23,6 +21,9 @@ daybook.onDraw(() => {
   const here = daybook.composer() ? `${location.pathname}?${chat}` : null;
   if (here && here !== place) focus();
   place = here;
+  const isNow = document.querySelector(".st-key-stop") !== null;
+  if (isComing && !isNow && document.activeElement === document.body) focus(); // Stop had it
+  isComing = isNow;
 });
 
 document.addEventListener("click", ({ target }) => {

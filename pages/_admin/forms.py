@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from pages._admin import outcomes
 from pages._parts import words
 from pages._parts.elements import row
-from pages._session import attempt
 from services.domain.accounts import Limits
 from services.errors import BadInput, Cap
 
@@ -42,19 +43,21 @@ class Number:
         return f"{form}-{self.name}-{self.stored}"
 
     def draw(self, form: str) -> None:
+        """Draw the field, with the reason below it why the last entry was refused."""
         key = self.key(form)
         # not as its value: a field that has one is that again, or 0, once it is emptied
         st.session_state.setdefault(key, self._shown(self.stored))
         # without bounds, of which the browser says nothing
-        st.number_input(
-            f"{self.label} ($)" if self._is_amount else self.label,
-            value=None,
-            step=None if self._is_amount else 1,
-            format="%.10g" if self._is_amount else None,
-            key=key,
-            placeholder=self.empty,
-            width=170,
-        )
+        with st.container(width=170, gap="xxsmall"):
+            st.number_input(
+                f"{self.label} ($)" if self._is_amount else self.label,
+                value=None,
+                step=None if self._is_amount else 1,
+                format="%.10g" if self._is_amount else None,
+                key=key,
+                placeholder=self.empty,
+            )
+            outcomes.draw_of_field(form, self.name)
 
     def entered(self, form: str) -> int | None:
         """The number, or None. Raise BadInput if one is needed, or if it is out of bounds."""
@@ -64,7 +67,7 @@ class Number:
             return None
         if value is None or not self.least <= round(value * unit) <= self.most:
             least, most = words.number(self.least // unit), words.number(self.most // unit)
-            raise BadInput(f"{self.label}: enter a number from {least} to {most}.")
+            raise BadInput(f"Enter {least} to {most}.")
         return round(value * unit)
 
     def _shown(self, value: int | None) -> float | None:
@@ -76,22 +79,39 @@ def draw(
 ) -> DeltaGenerator:
     """Draw a form, whose button gives the entries to *save*; return the row of the button.
 
-    The page draws an AppError of *save*.
+    Refusals stand beside the fields, or beside the button.
     """
 
-    def act() -> None:
-        save({field.name: field.entered(form) for field in fields})
-        st.toast(f"{title} saved.")
+    def act() -> str:
+        save(entries(form, fields))
+        return "Saved."
 
     with st.form(form):
-        st.markdown(f"**{title}**")
+        st.html(f"<strong>{escape(title)}</strong>")
         st.caption(caption)
-        with row():
+        with st.container(horizontal=True, gap="small"):
             for field in fields:
                 field.draw(form)
         buttons = row()
-        buttons.form_submit_button(words.SAVE, type="primary", on_click=attempt, args=[act])
+        save_label, press = words.SAVE, outcomes.act_at
+        buttons.form_submit_button(save_label, type="primary", on_click=press, args=[form, act])
+        with buttons:
+            outcomes.draw(form)
     return buttons
+
+
+def entries(form: str, fields: Sequence[Number]) -> Mapping[str, int | None]:
+    """Return the entries by the names of their fields. Raise Unfit."""
+    found: dict[str, int | None] = {}
+    refused: dict[str, str] = {}
+    for field in fields:
+        try:
+            found[field.name] = field.entered(form)
+        except BadInput as error:
+            refused[field.name] = error.public
+    if refused:
+        raise outcomes.Unfit(refused)
+    return found
 
 
 def draw_limits(

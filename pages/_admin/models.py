@@ -84,7 +84,7 @@ def _draw_prices(info: ModelInfo) -> None:
         prices = ModelPrices(**{"cached_input_micro": known["input_micro"]} | known)
         find_person().models.set_price(info.name, prices)
 
-    title = f"Price for {safe_md.label(info.name)}"
+    title = f"Price for {info.name}"
     forms.draw(f"price-{info.name}", title, fields, save, "Past messages keep their cost.")
 
 

@@ -1,15 +1,15 @@
 """The tab of the deployment's settings: the limits of new users, the limit of all users together, and the retention."""
 
 from collections.abc import Mapping
+from functools import partial
 
-import streamlit as st
-
-from pages._admin import forms
+from pages._admin import forms, outcomes
 from pages._parts import words
-from pages._session import find_person, person_services
+from pages._session import find_person
 from services.bootstrap import PersonServices
 from services.errors import Cap
 
+_NO_CHATS = "No chats would be deleted."
 _RETENTION = (
     "Chats are deleted this many days after their last message. Users see a warning above their chats 14 days before."
     " Pinned and archived chats are deleted, too. After a change, no chat is deleted for 14 days. Deleted chats cannot be"
@@ -30,16 +30,19 @@ def draw(person: PersonServices) -> None:
     days = forms.Number("retention_days", "Days", settings.retention_days, 3650, "Never", least=15)
     title = "Deletion of unused chats"
     buttons = forms.draw("retention", title, [days], _change, _RETENTION)
-    if buttons.form_submit_button("Preview"):
-        if (entered := days.entered("retention")) is None:
-            st.info("No chats would be deleted.")
-            return
-        found = person_services().administration.preview_retention(entered)
-        if not found.conversations:
-            st.info("No chats would be deleted.")
-            return
-        chats, users = words.count(found.conversations, "chat"), words.count(found.users, "user")
-        st.info(f"{chats} of {users} ({words.size(found.bytes)}) would be deleted within 14 days.")
+    args = ["retention", partial(_preview, days)]
+    buttons.form_submit_button("Preview", on_click=outcomes.act_at, args=args)
+
+
+def _preview(days: forms.Number) -> str:
+    entered = forms.entries("retention", [days])[days.name]
+    if entered is None:
+        return _NO_CHATS
+    found = find_person().administration.preview_retention(entered)
+    if not found.conversations:
+        return _NO_CHATS
+    chats, users = words.count(found.conversations, "chat"), words.count(found.users, "user")
+    return f"{chats} of {users} ({words.size(found.bytes)}) would be deleted within 14 days."
 
 
 def _change(changes: Mapping[str, int | None]) -> None:

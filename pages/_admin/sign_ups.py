@@ -5,9 +5,10 @@ from uuid import UUID
 
 import streamlit as st
 
+from pages._admin import outcomes
 from pages._parts import tables, words
 from pages._parts.elements import draw_choice, draw_download, quiet_button, row
-from pages._session import attempt, find_person
+from pages._session import find_person
 from services.bootstrap import PersonServices
 from services.domain import AccountRole
 from services.domain.accounts import Invitation, SignUps
@@ -35,8 +36,10 @@ def draw(person: PersonServices) -> None:
                 st.text_input("Email (optional)", key="invitation-email", width=260)
                 key, form = "invitation-role", str.capitalize
                 st.selectbox("Role", AccountRole, format_func=form, key=key, width=170)
+            outcomes.draw("invitation")
             create = "Create invitation"
-            st.form_submit_button(create, type="primary", on_click=attempt, args=[_invite])
+            args = ["invitation", _invite]
+            st.form_submit_button(create, type="primary", on_click=outcomes.act_at, args=args)
     if invitations := person.sign_ups.invitations():
         _draw_invitations(invitations)
     else:
@@ -81,12 +84,13 @@ def _set_mode(mode: SignUps) -> None:
     find_person().sign_ups.set_mode(mode)
 
 
-def _invite() -> None:
+def _invite() -> str:
     if _LINK in st.session_state:
-        return
+        return ""
     email, role = st.session_state["invitation-email"].strip(), st.session_state["invitation-role"]
     st.session_state[_LINK] = find_person().sign_ups.invite(email, AccountRole(role))
     st.session_state["invitation-email"] = ""
+    return ""
 
 
 def _revoke(invitation: UUID) -> None:

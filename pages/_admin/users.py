@@ -1,12 +1,15 @@
 """The tab of users: their usage, limits and roles."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from html import escape
 
 import streamlit as st
+from streamlit.typing import ButtonColumnClickState
 
-from pages._admin import forms, overview
-from pages._parts import editing, safe_md, tables, usage_chart, words
-from pages._parts.elements import draw_download, quiet_button, row
+from pages._admin import forms, outcomes, overview
+from pages._parts import editing, tables, words
+from pages._parts.elements import GridRow, draw_download, draw_grid, quiet_button, row
 from pages._session import ask_for, find_person, show_errors
 from services.bootstrap import PersonServices
 from services.domain import AccountRole, UserId
@@ -21,33 +24,42 @@ _ORDERS = {
     UserOrder.EMAIL: "Email address",
 }
 _PAGE = 100
+_OPEN = "Open"  # the column of buttons, and what they say
+_CHOSEN = "users-chosen"  # in the session state: the addresses of users by their ids, whatever is searched
+_LIST, _USER = "users", "user-actions"  # places of outcomes
+_NAMED = 10  # users in a question; of more the number is said
 
 
 def table_row(user: UserUsage) -> dict[str, object]:
-    today, this_month = user.cost_today_micro, user.cost_this_month_micro
-    amounts = {
-        words.COST_TODAY: today,
-        words.DAILY_LIMIT: user.daily_cap_micro,
-        "Left today": max(0, user.daily_cap_micro - today),
-        words.COST_THIS_MONTH: this_month,
-        words.MONTHLY_LIMIT: user.monthly_cap_micro,
-        "Left this month": max(0, user.monthly_cap_micro - this_month),
-    }
-    cap_tokens = user.daily_cap_tokens
-    of = f" of {words.number(cap_tokens)}" if cap_tokens is not None else ""
+    """Return the columns that fit beside the list of chats at 1280 px; a user that is opened shows more."""
     return {
         words.USER: user.email,
         "Role": user.role.value.capitalize() + (", suspended" if user.is_suspended else ""),
-        **{label: micro / words.MILLION for label, micro in amounts.items()},
-        "Tokens today": words.number(user.tokens_today) + of,
-        "Messages today": user.replies_today,
+        words.COST_TODAY: user.cost_today_micro / words.MILLION,
+        words.COST_THIS_MONTH: user.cost_this_month_micro / words.MILLION,
         words.MESSAGES_THIS_MONTH: user.replies_this_month,
-        words.INPUT_TOKENS: user.tokens_in_this_month,
-        words.OUTPUT_TOKENS: user.tokens_out_this_month,
-        "Chats": user.conversations,
-        "Size of chats": user.bytes,
         words.LAST_ACTIVE: user.last_active_at,
     }
+
+
+def figures(user: UserUsage) -> list[GridRow]:
+    """Return the usage of today and of this month."""
+    costs = user.cost_today_micro, user.cost_this_month_micro
+    limits = user.daily_cap_micro, user.monthly_cap_micro
+    left = limits[0] - costs[0], limits[1] - costs[1]
+    cap = user.daily_cap_tokens
+    tokens_today = words.number(user.tokens_today)
+    tokens = user.tokens_in_this_month + user.tokens_out_this_month
+    if cap is not None:
+        tokens_today += f" of {words.number(cap)}"
+    messages = words.number(user.replies_today), words.number(user.replies_this_month)
+    return [
+        GridRow(words.COST, [words.cents(cost) for cost in costs]),
+        GridRow("Limit", [words.cents(limit) for limit in limits]),
+        GridRow("Left", [words.cents(max(0, each)) for each in left]),
+        GridRow(words.MESSAGES, messages),
+        GridRow("Tokens", [tokens_today, words.number(tokens)]),
+    ]
 
 
 def draw(person: PersonServices) -> None:
@@ -62,60 +74,119 @@ def draw(person: PersonServices) -> None:
     if skip and not page.users:  # the last of that page are gone
         st.session_state.pop(page_key)
         st.rerun()
-    if not page.users:
+    if page.users:
+        _draw_table(page.users)
+    else:
         st.info("No users found.")
-        return
-    tables.draw(
-        map(table_row, page.users),
-        "usage-table",
-        "Usage and limits of each user, today and this month",
-        forms={"Size of chats": words.size},
-        missing="never",
-        columns={words.USER: st.column_config.TextColumn(width=190, pinned=True)},
-    )
     if page.total > _PAGE:
         with row("user-pages"):
             span = f"{words.number(skip + 1)}\N{EN DASH}{words.number(skip + len(page.users))}"
             st.caption(f"{span} of {words.number(page.total)}", width="content")
             st.pagination(-(-page.total // _PAGE), key=page_key, width=360)
-    users = {user.user_id: user for user in page.users}
-    chosen = st.multiselect(
+    outcomes.draw(_LIST)
+    shown = {user.user_id: user for user in page.users}
+    chosen = _chosen(person, shown)
+    choices = shown | {user.user_id: user for user in chosen}
+    if not choices:
+        return
+    st.session_state["chosen-users"] = [user.user_id for user in chosen]
+    st.multiselect(
         "Edit users",
-        users,
-        format_func=lambda user_id: users[user_id].email,
+        choices,
+        format_func=lambda user_id: choices[user_id].email,
         placeholder="Select users…",
         key="chosen-users",
+        on_change=_choose,
+        args=[choices],
         width=520,
     )
     if len(chosen) == 1:
-        _draw_user(person, users[chosen[0]])
+        _draw_user(person, chosen[0])
     elif chosen:
-        several = [users[user_id] for user_id in chosen]
-        _draw_limits(several, None)
         with row("user-actions"):
-            _draw_suspend(several, is_suspended=not all(user.is_suspended for user in several))
+            _draw_suspend(chosen, is_suspended=not all(user.is_suspended for user in chosen))
+        outcomes.draw(_USER)
+        _draw_limits(chosen, None)
+
+
+def _draw_table(users: Sequence[UserUsage]) -> None:
+    """Draw a row of each user, with a button that opens it."""
+    button = st.column_config.ButtonColumn(
+        "", width=64, type="tertiary", key="open-user", on_click=_open, args=(users,)
+    )
+    # not pinned, which would draw it grey
+    address = st.column_config.TextColumn(width=280)
+    messages = st.column_config.Column(words.MESSAGES, help="This month")
+    tables.draw(
+        ({_OPEN: _OPEN} | table_row(user) for user in users),
+        "usage-table",
+        "Usage of each user, today and this month",
+        missing="never",
+        forms={words.COST_TODAY: _cents, words.COST_THIS_MONTH: _cents},
+        columns={_OPEN: button, words.USER: address, words.MESSAGES_THIS_MONTH: messages},
+    )
+
+
+def _cents(dollars: float) -> str:
+    return words.cents(round(dollars * words.MILLION))
+
+
+def _open(users: Sequence[UserUsage]) -> None:
+    click: ButtonColumnClickState = st.session_state["open-user"]
+    _choose_all([users[click.row]])
+
+
+def _choose(choices: Mapping[UserId, UserUsage]) -> None:
+    chosen: list[UserId] = st.session_state["chosen-users"]
+    _choose_all([choices[user_id] for user_id in chosen])
+
+
+def _choose_all(users: Sequence[UserUsage]) -> None:
+    outcomes.forget()
+    st.session_state[_CHOSEN] = {user.user_id: user.email for user in users}
+
+
+def _chosen(person: PersonServices, shown: Mapping[UserId, UserUsage]) -> list[UserUsage]:
+    """Return the chosen users as they are now, those that are not *shown* too."""
+    kept: Mapping[UserId, str] = st.session_state.get(_CHOSEN, {})
+    found = dict(shown)
+    for user_id, email in kept.items():
+        if user_id not in found:
+            page = person.administration.list_users(email, UserOrder.EMAIL, 0, _PAGE)
+            found |= {user.user_id: user for user in page.users}
+    return [found[user_id] for user_id in kept if user_id in found]
 
 
 def _draw_user(person: PersonServices, user: UserUsage) -> None:
-    if days := usage_chart.choose_days():
-        overview.draw_usage(person, days, user.user_id)
-    _draw_limits([user], user)
     is_admin = user.role is AccountRole.ADMIN
     role = AccountRole.USER if is_admin else AccountRole.ADMIN
 
-    def set_role() -> None:
+    def set_role() -> str:
         administration = find_person().administration
         _change_each([user], lambda user_id: administration.set_role(user_id, role))
-        is_now = "no longer an admin" if is_admin else "an admin now"
-        st.toast(f"{safe_md.label(user.email)} is {is_now}.")
+        return f"{user.email} is {'no longer an admin' if is_admin else 'an admin now'}."
 
+    st.html(f'<h3 class="db-who">{escape(user.email)}</h3>')
     with row("user-actions"):
         label = "Remove admin role" if is_admin else "Make admin"
-        quiet_button(label, "shield_person", "set-role", set_role)
+        _draw_action(label, "shield_person", "set-role", set_role)
         _draw_suspend([user], is_suspended=not user.is_suspended)
         tip = "Ends all sessions and running replies. The user can sign in again."
-        quiet_button("Sign out everywhere", "logout", "sign-out", _sign_out, user, tip=tip)
+        act = partial(_sign_out, user)
+        _draw_action("Sign out everywhere", "logout", "sign-out", act, tip=tip)
         quiet_button("Delete user", "delete", "delete-user", ask_for, delete_dialog, user)
+    outcomes.draw(_USER)
+    draw_grid("Usage", [words.TODAY, "This month"], figures(user))
+    st.caption(f"{words.count(user.conversations, 'chat')}, {words.size(user.bytes)}")
+    _draw_limits([user], user)
+    overview.draw_usage(person, user.user_id)
+
+
+def _draw_action(
+    label: str, icon: str, key: str, act: Callable[[], str], tip: str | None = None
+) -> None:
+    """Draw a button whose news or refusal stands below the row of buttons."""
+    quiet_button(label, icon, key, outcomes.act_at, _USER, act, tip=tip)
 
 
 def _draw_limits(users: Sequence[UserUsage], stored: Limits | None) -> None:
@@ -123,20 +194,48 @@ def _draw_limits(users: Sequence[UserUsage], stored: Limits | None) -> None:
         set_caps = find_person().administration.set_caps
         _change_each(users, lambda user_id: set_caps(user_id, changes))
 
-    whose = safe_md.label(users[0].email) if stored else words.count(len(users), "user")
+    whose = users[0].email if stored else words.count(len(users), "user")
     form = "-".join(["limits", *(str(user.user_id) for user in users)])  # or others got its entries
     forms.draw_limits(form, f"Limits for {whose}", stored, save)
 
 
 def _draw_suspend(users: Sequence[UserUsage], *, is_suspended: bool) -> None:
-    def suspend() -> None:
-        set_suspended = find_person().administration.suspend
-        _change_each(users, lambda user_id: set_suspended(user_id, is_suspended=is_suspended))
-        st.toast("Suspended." if is_suspended else "Access restored.")
-
-    label = "Suspend" if is_suspended else "Restore access"
     tip = "Signs the user out everywhere and stops replies. Nothing is deleted."
-    quiet_button(label, "block", "suspend", suspend, tip=tip)
+    if is_suspended:
+        quiet_button("Suspend", "block", "suspend", ask_for, suspend_dialog, users, tip=tip)
+    else:
+        act = partial(_set_suspended, users, is_suspended=False)
+        _draw_action("Restore access", "block", "suspend", act)
+
+
+def _set_suspended(users: Sequence[UserUsage], *, is_suspended: bool) -> str:
+    set_suspended = find_person().administration.suspend
+    _change_each(users, lambda user_id: set_suspended(user_id, is_suspended=is_suspended))
+    whose = _names(users)
+    return f"{whose} suspended." if is_suspended else f"Access restored for {whose}."
+
+
+@st.dialog("Suspend?", on_dismiss="rerun")
+@show_errors()
+def suspend_dialog(users: Sequence[UserUsage]) -> None:
+    """Suspend *users* once they are named and it is confirmed."""
+    _draw_names(users)
+    st.caption("Signed out everywhere, and running replies stop. Nothing is deleted.")
+    if editing.is_confirmed("Suspend", "suspend"):
+        outcomes.act_at(_USER, partial(_set_suspended, users, is_suspended=True))
+        st.rerun()
+
+
+def _names(users: Sequence[UserUsage]) -> str:
+    if len(users) > _NAMED:
+        return words.count(len(users), "user")
+    return ", ".join(user.email for user in users)
+
+
+def _draw_names(users: Sequence[UserUsage]) -> None:
+    named = "<br>".join(escape(user.email) for user in users)
+    count = f"<p>{words.count(len(users), 'user')}:</p>" if len(users) > 1 else ""
+    st.html(f'{count}<p class="db-names">{named}</p>')
 
 
 def _change_each(users: Sequence[UserUsage], change: Callable[[UserId], None]) -> None:
@@ -149,24 +248,25 @@ def _change_each(users: Sequence[UserUsage], change: Callable[[UserId], None]) -
         try:
             change(user.user_id)
         except LastAdmin as error:
-            refused.append(f"{safe_md.label(user.email)}: {error.public}")
+            refused.append(f"{user.email}: {error.public}")
         except NotFound:
-            refused.append(f"{safe_md.label(user.email)}: This account no longer exists.")
+            refused.append(f"{user.email}: This account no longer exists.")
     if refused:
         raise BadInput(" ".join(refused))
 
 
-def _sign_out(user: UserUsage) -> None:
+def _sign_out(user: UserUsage) -> str:
     _change_each([user], find_person().administration.sign_out)
-    st.toast(f"{safe_md.label(user.email)} is signed out everywhere.")
+    return f"{user.email} is signed out everywhere."
 
 
 @st.dialog("Delete user?", on_dismiss="rerun")
 @show_errors()
 def delete_dialog(user: UserUsage) -> None:
     """Delete the account of *user* once the address is typed."""
+    _draw_names([user])
     st.markdown(
-        f"**{safe_md.label(user.email)}**: {words.count(user.conversations, 'chat')}, memories, spaces and preferences"
+        f"{words.count(user.conversations, 'chat')}, memories, spaces and preferences"
         " will be permanently deleted. Costs and message counts remain in the totals."
     )
     typed = st.text_input("Type the email address to confirm", key=f"delete-{user.user_id}")
@@ -175,7 +275,11 @@ def delete_dialog(user: UserUsage) -> None:
     if typed.strip().lower() != user.email.lower():
         st.warning("This is not the email address of the user.")
         return
-    _change_each([user], find_person().administration.delete)
-    st.session_state.news = f"{safe_md.label(user.email)} was deleted."
-    st.session_state.pop("chosen-users")
+    outcomes.act_at(_LIST, partial(_delete, user))
     st.rerun()
+
+
+def _delete(user: UserUsage) -> str:
+    _change_each([user], find_person().administration.delete)
+    st.session_state.pop(_CHOSEN, None)
+    return f"{user.email} was deleted."

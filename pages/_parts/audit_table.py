@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import cast
+from uuid import UUID
 
 import streamlit as st
 
@@ -35,23 +36,35 @@ _VALUES = words.LIMIT_NAMES | {
     "sign_ups": "Mode",
 }
 
+_TOMBSTONE = "@deleted.invalid"  # in place of the address, until the row is removed
 _HIDDEN = ("invitation", "mode", "version")  # an id, and what is always the same
 
 
 def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
     """Draw *entries*; *names_users*: with who is meant."""
     rows = [
-        {
-            "Time": entry.at,
-            "Action": _ACTIONS.get(entry.action, entry.action),
-            "Change": change(entry.detail),
-            "By": entry.actor or "Server",
-        }
-        | ({words.USER: entry.target or ""} if names_users else {})
+        {"Time": entry.at, "Action": _ACTIONS.get(entry.action, entry.action)}
+        | ({words.USER: name(entry.target)} if names_users else {})
+        | {"Change": change(entry.detail), "By": name(entry.actor) or "Server"}
         for entry in entries
     ]
-    columns = {"Change": st.column_config.TextColumn(width="large")}
+    # within 1280 px beside the list of chats; a change that is longer opens by a press
+    widths = {"Time": 150, "Action": 170, words.USER: 190, "Change": 210, "By": 150}
+    columns = {
+        column: st.column_config.TextColumn(width=width)
+        for column, width in widths.items()
+        if names_users or column != words.USER
+    }
     tables.draw(rows, "audit-table", "Changes: time, action, change, by whom", columns=columns)
+
+
+def name(user: str | None) -> str:
+    """Return the address of *user*, or a short name that stays the same if the database has only an id left."""
+    try:
+        gone = UUID((user or "").removesuffix(_TOMBSTONE))
+    except ValueError:
+        return user or ""
+    return f"Deleted user {gone.hex[:8]}"
 
 
 def change(detail: Mapping[str, object]) -> str:

@@ -66,10 +66,31 @@ def _rename(conversation: Conversation, title: str) -> None:
 def _pin(conversation: Conversation) -> None:
     is_pinned = not conversation.pinned_at
     find_person().store.conversations.pin(conversation.id, is_pinned=is_pinned)
-    st.toast(f"“{title(conversation)}” is {'pinned' if is_pinned else 'no longer pinned'}.")
+    undo.offer(
+        conversation,
+        "pin",
+        f"{_quoted(conversation)} is {'pinned' if is_pinned else 'no longer pinned'}",
+        lambda: find_person().store.conversations.pin(conversation.id, is_pinned=not is_pinned),
+    )
 
 
 def _archive(conversation: Conversation) -> None:
     is_archived = not conversation.is_archived
     find_person().store.conversations.archive(conversation.id, is_archived=is_archived)
-    st.toast(f"“{title(conversation)}” is {'archived' if is_archived else 'back in the list'}.")
+
+    def restore() -> None:
+        conversations = find_person().store.conversations
+        conversations.archive(conversation.id, is_archived=not is_archived)
+        if conversation.pinned_at:  # which archiving took away
+            conversations.pin(conversation.id)
+
+    undo.offer(
+        conversation,
+        "archive",
+        f"{_quoted(conversation)} is {'archived' if is_archived else 'back in the list'}",
+        restore,
+    )
+
+
+def _quoted(conversation: Conversation) -> str:
+    return f"“{plain_title(conversation)}”"

@@ -25,15 +25,21 @@ def seen_at_opening(key: str, now: Document) -> Document:
 
 
 def is_submitted(label: str = words.SAVE) -> bool:
-    """Draw the button of a form; return whether it was pressed."""
-    with right_row():
-        return st.form_submit_button(label, type="primary")
+    """Draw the buttons of a dialog's form; return whether that with the *label* was pressed. Cancel closes the dialog."""
+    with st.container(horizontal=True, key="form-buttons"):  # from right to left, by the stylesheet
+        is_pressed = st.form_submit_button(label, type="primary")  # first: Enter presses it
+        if st.form_submit_button(words.CANCEL):
+            st.rerun()
+    return is_pressed
 
 
 def save(
-    act: Callable[[], None], reread: Callable[[], Document], as_text: Callable[[Document], str]
+    act: Callable[[], None],
+    reread: Callable[[], Document],
+    as_text: Callable[[Document], str],
+    news: str | None = None,
 ) -> None:
-    """Call *act*, which replaces the document that was seen, and close the dialog.
+    """Call *act*, which replaces the document that was seen, close the dialog, and tell the *news*.
 
     If another tab has replaced the document since, draw that one: saving again replaces it.
     """
@@ -49,6 +55,8 @@ def save(
     except AppError as error:
         st.error(error.public)
     else:
+        if news:
+            st.session_state.news = news
         st.rerun()
 
 

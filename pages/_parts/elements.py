@@ -1,8 +1,8 @@
 """Elements that many pages draw: rows, quiet buttons, menus, and a field in the place of what it changes."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -122,6 +122,36 @@ def draw_metrics(figures: Mapping[str, str]) -> None:
     with row():
         for label, figure in figures.items():
             st.metric(label, figure, width="content")
+
+
+def draw_refusal(sentence: str) -> None:
+    """Draw why an entry or a button was refused, below it."""
+    st.html(f'<p role="alert" class="db-refusal">{escape(sentence)}</p>')
+
+
+class GridRow(NamedTuple):
+    """A row of a table: its label, which may lead to an address, and a figure in each column."""
+
+    label: str
+    figures: Sequence[str]
+    link: str = ""
+
+
+def draw_grid(corner: str, columns: Sequence[str], rows: Iterable[GridRow]) -> None:
+    """Draw a table of plain text, whose labels are never cut."""
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in (corner, *columns))
+    lines = "".join(
+        f'<tr><th scope="row">{_label(row)}</th>'
+        + "".join(f"<td>{escape(figure)}</td>" for figure in row.figures)
+        + "</tr>"
+        for row in rows
+    )
+    st.html(f'<div class="db-grid" tabindex="0"><table><tr>{heads}</tr>{lines}</table></div>')
+
+
+def _label(row: GridRow) -> str:
+    text = escape(row.label)
+    return f'<a href="{escape(row.link)}" target="_self">{text}</a>' if row.link else text
 
 
 def draw_choice(

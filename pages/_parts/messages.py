@@ -108,7 +108,7 @@ def draw_reply(
         if not reply.is_verified:
             st.markdown(f":gray[:material/gpp_bad: {_UNVERIFIED}]")
         elif not reply.is_thoughts_only:
-            st.markdown(safe_md.body(reply.body))
+            safe_md.draw(reply.body)
         if ending:
             _draw_ending(reply)
 
@@ -131,7 +131,7 @@ def prompt(
     return (
         f'<div class="db-message{" db-unseen" if is_unseen else ""}" role="group"'
         f' aria-label="Chat message from user">{text}{_UNANSWERED if is_unanswered else ""}</div>'
-        f'<div class="db-acts db-ask">{_copy(message)}{edit}{delete}{_MORE}{_switch(message, others)}</div>'
+        f'<div class="db-acts db-ask">{_switch(message, others)}{_copy(message)}{edit}{delete}{_MORE}</div>'
     )
 
 
@@ -142,7 +142,8 @@ def below(reply: Message, others: Sequence[Message], costs: Costs, choices: Iter
         edit = _edit(reply)
         again = _act("retry", reply, words.REGENERATE, "refresh") + _choice(reply, choices)
     seen = _act("seen", reply, words.CONTEXT_USED, "visibility") if reply.turn_id else ""
-    parts = _copy(reply), edit, _switch(reply, others), again, seen, _facts(reply, costs)
+    # what only some replies have comes last, so that nothing else takes the place of a button that was pressed
+    parts = _copy(reply), edit, again, seen, _switch(reply, others), _facts(reply, costs)
     return f'<div class="db-acts">{"".join(parts)}</div>'
 
 
@@ -191,8 +192,9 @@ def draw_end(services: ChatServices, thread: Thread) -> None:
             on_click=attempt,
             args=[turns.retry, thread.conversation.id, last.id],
         )
-        edit = f"{_edit(last)}{_switch(last, others)}" if others else ""
-        st.html(f'<div class="db-acts">{_choice(last, choices)}{edit}</div>', width="content")
+        own = f"{_copy(last)}{_edit(last)}" if others else ""  # the reply has words
+        parts = own, _choice(last, choices), _switch(last, others)
+        st.html(f'<div class="db-acts">{"".join(parts)}</div>', width="content")
 
 
 def _draw_cut_prompt(services: ChatServices, thread: Thread, reply: Message, costs: Costs) -> None:

@@ -1,12 +1,14 @@
 """The dialogs for the instructions of a conversation and for the preferences of a user."""
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import get_args
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import editing, new_conversation, spaces, words
+from pages._parts.elements import draw_refusal
 from pages._parts.memory import LARGEST_WINDOW
 from pages._parts.temporary import services_of
 from pages._session import person_services, show_errors
@@ -21,6 +23,7 @@ _RESETS = {
     InstructionsSource.SPACE: "Reset to the space's",
     InstructionsSource.PERSON: "Reset to mine",
 }
+_SAVED = "Saved."
 _THEMES: tuple[Theme, ...] = get_args(Theme)
 _UNVERIFIED = f":material/gpp_bad: {Tampered.public}"
 
@@ -54,7 +57,7 @@ def instructions_dialog(conversation: Conversation | None) -> None:
     if now is not None and st.button(label, icon=icon, type="tertiary", key="use-my-own"):
         is_saved, text = True, ""
     if is_saved:
-        editing.save(partial(save, text, seen), lambda: read() or "", _as_text)
+        editing.save(partial(save, text, seen), lambda: read() or "", _as_text, _SAVED)
 
 
 @st.dialog(words.PREFERENCES, on_dismiss="rerun")
@@ -70,7 +73,7 @@ def preferences_dialog() -> None:
         st.caption(_UNVERIFIED)
     with st.form("preferences", border=False):
         chosen = _draw_model_and_memory(person, seen)
-        chosen = _draw_limits(person, now, chosen)
+        entries = _draw_limits(person, now)
         theme = st.radio(
             "Theme",
             _THEMES,
@@ -93,12 +96,18 @@ def preferences_dialog() -> None:
             height=120,
         )
         is_saved = editing.is_submitted()
-    if is_saved:
+    refused = [entry for entry in entries.values() if not entry.is_fit()] if is_saved else []
+    for entry in refused:
+        entry.draw_bounds()
+    if is_saved and not refused:
+        sizes = {name: entry.value for name, entry in entries.items()}
         chosen = replace(chosen, theme=theme, has_title_in_tab=has_title, instructions=text or None)
+        chosen = replace(chosen, **_even(sizes))
         editing.save(
             partial(_store, person, chosen, seen),
             lambda: replace(seen, instructions=person.store.profile.preferences().instructions),
             lambda now: _as_text(now.instructions),
+            _SAVED,
         )
 
 
@@ -133,8 +142,35 @@ def _draw_model_and_memory(person: PersonServices, seen: Preferences) -> Prefere
     return replace(chosen, policy=policy) if type(policy) is not type(seen.policy) else chosen
 
 
-def _draw_limits(person: PersonServices, now: Preferences, chosen: Preferences) -> Preferences:
-    """Draw the sizes of the window, the context and a reply; return *chosen* with them."""
+@dataclass(frozen=True, slots=True)
+class _Number:
+    """The entry of a field for a number, its bounds, and the place below the field."""
+
+    value: int | None
+    least: int
+    most: int | None
+    place: DeltaGenerator
+
+    def is_fit(self) -> bool:
+        """Return whether the field is empty or its number in the bounds."""
+        return self.value is None or self.least <= self.value <= (self.most or self.value)
+
+    def draw_bounds(self) -> None:
+        """Draw what may be entered, below the field."""
+        least = words.number(self.least)
+        bounds = f"{least} to {words.number(self.most)}" if self.most else f"{least} or more"
+        with self.place:
+            draw_refusal(f"Enter {bounds}.")
+
+
+def _even(sizes: dict[str, int | None]) -> dict[str, int | None]:
+    """Return *sizes* with a window of whole exchanges."""
+    window = sizes["window_messages"]
+    return sizes | {"window_messages": window and window + window % 2}
+
+
+def _draw_limits(person: PersonServices, now: Preferences) -> dict[str, _Number]:
+    """Draw the sizes of the window, the context and a reply; return the entries by the fields of Preferences."""
     model = person.chat.choices.setup(None).offer.info
     longest_reply = max(model.reply_tokens, _LEAST_REPLY)
     longest = words.number(longest_reply)
@@ -162,12 +198,11 @@ def _draw_limits(person: PersonServices, now: Preferences, chosen: Preferences) 
         longest,
         f"Longer replies are cut off. {model.name}: at most {longest}.",
     )
-    return replace(
-        chosen,
-        window_messages=window and window + window % 2,
-        context_tokens=context_tokens,
-        reply_tokens=reply_tokens,
-    )
+    return {
+        "window_messages": window,
+        "context_tokens": context_tokens,
+        "reply_tokens": reply_tokens,
+    }
 
 
 def _draw_number(
@@ -177,20 +212,16 @@ def _draw_number(
     bounds: tuple[int, int | None, int],
     placeholder: str,
     tip: str,
-) -> int | None:
+) -> _Number:
     """Draw a number that may be left empty; then the *placeholder* holds. *bounds*: least, most and step."""
     least, most, step = bounds
     st.session_state.setdefault(key, now)  # a field that begins with a value cannot be emptied
-    return st.number_input(
-        label,
-        min_value=least,
-        max_value=most,
-        value=None,
-        step=step,
-        placeholder=placeholder,
-        help=tip,
-        key=key,
-    )
+    with st.container(gap="xxsmall"):
+        # without bounds, which the browser would say in a tooltip alone
+        value = st.number_input(
+            label, value=None, step=step, placeholder=placeholder, help=tip, key=key
+        )
+        return _Number(value, least, most, st.container())
 
 
 def _draw_text(label: str, now: str | None, placeholder: str, key: str, height: int = 220) -> str:

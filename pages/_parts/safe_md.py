@@ -12,6 +12,11 @@ from collections.abc import Generator, Iterator
 from itertools import groupby
 from textwrap import dedent
 
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from services.domain import safe_text
+
 # parts what would be read as one, and shows nothing
 _JOINER = "\u2060"
 _IMAGE = "!["
@@ -33,8 +38,8 @@ _NAMES = {
     "objective-c": "objectivec",
 }  # it reads a word
 _BLANK = re.compile(r"[ \t]*$")  # not str.isspace: a no-break space does not end a paragraph
-_CODE_SPAN = re.compile(r"((?<![`\\])(`+)(?!`).+?(?<!`)\2(?!`))")
 
+_MARKED = re.compile(r"[`$~\\:!]")
 _ICON = re.compile(r":(?=material[/_]|streamlit:)")
 _DIRECTIVE = re.compile(r"(?<!\\):(?=[^\W\d][\w-]*[\[{])")
 _BLOCK_DIRECTIVE = re.compile(r"^(?=[ \t]*::+[^\W\d])([ \t]*)(:+)")
@@ -72,8 +77,22 @@ _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 _LINKS_ITSELF = re.compile(r"(:)(?=\S)|(@)|(\bwww)(?=\\?\.)", re.IGNORECASE)
 
 
-def body(text: str) -> str:
-    """*text* as Markdown without images, diagrams and Streamlit's own directives; TeX's brackets become dollars."""
+def draw(text: str, place: DeltaGenerator | None = None) -> None:
+    """Draw *text* as safe Markdown, in *place* if given; as code, as it is stored, if it is too long to be read."""
+    target = place or st
+    if (markdown := body(text)) is not None:
+        target.markdown(markdown)
+    else:
+        target.code(f"\n{text}\n", language=None, wrap_lines=True)  # which leaves out these two
+
+
+def body(text: str) -> str | None:
+    """*text* as Markdown without images, diagrams and Streamlit's own directives; TeX's brackets become dollars.
+
+    None if it is too long to be read.
+    """
+    if not safe_text.is_readable(text):
+        return None
     # Streamlit dedents and strips what it is given: we must read what the browser will
     text = dedent(text.replace("\r\n", "\n").replace("\r", "\n")).strip()
     has_definitions = "]:" in text
@@ -181,11 +200,16 @@ def _on_lines(formula: re.Match[str]) -> str:
 
 
 def _line(line: str, could_be_image: bool) -> str:
-    out, end = "", 0
-    for span in _CODE_SPAN.finditer(line):
-        out += _words(line[end : span.start()], could_be_image) + _code(span[0], could_be_image)
-        end = span.end()
-    return out + _words(line[end:], could_be_image)
+    if not _MARKED.search(line):  # most of them: the rest is slow
+        return line
+    out: list[str] = []
+    end = 0
+    for begin, close in sorted(safe_text.tick_pairs(line).items()):
+        if begin >= end and line[begin - 1 : begin] != "\\":
+            out.append(_words(line[end:begin], could_be_image))
+            out.append(_code(line[begin:close], could_be_image))
+            end = close
+    return "".join([*out, _words(line[end:], could_be_image)])
 
 
 def _words(text: str, could_be_image: bool) -> str:
@@ -201,7 +225,7 @@ def _escape(span: re.Match[str]) -> str:
         return text.replace(r"\$", r"\char36{}") if formula else r"\$" * len(text)
     if text == "~":
         return r"\~"
-    tex = (span["tex"] or "").strip(" \t")
+    tex = (span["tex"] or "").strip()  # a no-break space too: no dollar opens before one
     if not tex or tex.endswith("\\"):
         return text
     # a digit after a single dollar closes nothing

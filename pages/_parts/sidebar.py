@@ -78,11 +78,12 @@ def draw_rest(
 
 def _draw_account(person: PersonServices) -> None:
     account = person.account
-    name = safe_md.label(account.email)
     is_admin = account.role is AccountRole.ADMIN
+    # a label is read as Markdown, for which an address would have to be changed
+    name = safe_md.label(account.email.partition("@")[0])
     menu = popover(name, "account_circle", "account-menu", is_wide=True)
     with menu.container(gap=14, width=232, key="account-panel"):
-        st.caption(f"{name}, admin" if is_admin else name)
+        st.text(f"{account.email}, admin" if is_admin else account.email)
         st.caption(_spent(account))
         st.caption(models.line(person.chat))
         dialog = preferences.preferences_dialog

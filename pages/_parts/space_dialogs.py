@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import streamlit as st
 
-from pages._parts import editing, safe_md, spaces, words
+from pages._parts import editing, safe_md, spaces, undo, words
 from pages._parts.elements import menu, quiet_button, row
 from pages._parts.fact_list import FactList
 from pages._session import ask_for, go_to_space, person_services, show_errors
@@ -120,9 +120,18 @@ def move_dialog(conversation: Conversation) -> None:
             key="move-to",
         )
         if editing.is_submitted("Move"):
-            person.store.conversations.move(conversation.id, labels[label])
-            where = f"moved to “{label}”" if labels[label] else "removed from its space"
-            st.session_state.news = f"“{title}” is {where}."
+            to = labels[label]
+            person.store.conversations.move(conversation.id, to)
+            names = {space.id: spaces.plain_name(space) for space in offered}
+            where = f"moved to “{names[to]}”" if to else "removed from its space"
+            undo.offer(
+                conversation,
+                "move",
+                f"“{conversation.title or words.UNTITLED}” is {where}",
+                lambda: person_services().store.conversations.move(
+                    conversation.id, conversation.space_id
+                ),
+            )
             st.rerun()
 
 

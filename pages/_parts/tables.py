@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, cast
 
 import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
@@ -13,7 +14,7 @@ _DASH = "\N{EN DASH}"
 _FORMS: Mapping[type, Callable[..., str]] = {
     int: words.number,
     float: words.dollars_of,
-    datetime: words.moment,
+    datetime: partial(words.moment, has_date=True),  # one style in a column
 }
 
 

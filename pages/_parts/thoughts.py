@@ -44,7 +44,10 @@ def _fold(thoughts: Thoughts, prompt_id: MessageId | None) -> DeltaGenerator:
     )
     with st.expander(label, key=f"thoughts-{prompt_id}", type="compact"):
         box = st.empty()
-        box.markdown(safe_md.body(thoughts.text) if thoughts.is_verified else _UNVERIFIED)
+        if thoughts.is_verified:
+            safe_md.draw(thoughts.text, box)
+        else:
+            box.markdown(_UNVERIFIED)
         if thoughts.is_shortened:
             st.caption("Shortened: only the first 100 KB are kept.")
     return box
@@ -70,7 +73,7 @@ class StreamedReply:
             self._words, self._thoughts = self._places(said, thoughts, is_late=is_late)
         if self._thoughts and thoughts and thoughts.text != self._drawn:
             self._drawn = thoughts.text
-            self._thoughts.markdown(safe_md.body(thoughts.text))
+            safe_md.draw(thoughts.text, self._thoughts)
         if self._words:
             _draw(self._before + said, self._words)
 
@@ -85,7 +88,7 @@ class StreamedReply:
                 box = _fold(thoughts, self._turn.prompt_id)
                 return st.empty(), box
             if self._before:
-                st.markdown(safe_md.body(self._before))
+                safe_md.draw(self._before)
             # the browser counts on from here (assets/style.css)
             waited = f"--waited: -{int(self._turn.waited_seconds())}s"
             if thoughts is None:
@@ -98,4 +101,4 @@ class StreamedReply:
 
 
 def _draw(said: str, box: DeltaGenerator) -> None:
-    box.markdown(safe_md.body(f"{said} ▍"))
+    safe_md.draw(f"{said} ▍", box)

@@ -1,4 +1,4 @@
-"""Deleting a conversation, messages, a fact or a summary, and Undo for 20 seconds.
+"""Deleting a conversation, messages, a fact or a summary, and Undo for 20 seconds, also of what other menus did.
 
 Deleted data disappears from every page at once. A conversation and messages are destroyed after the 20 seconds; a fact
 and a summary at once, so that only the tab can restore them.
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from html import escape
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 import streamlit as st
 
@@ -38,11 +38,11 @@ _SECONDS = 20  # assets/style.css shows the line as long
 
 
 @dataclass(frozen=True, slots=True)
-class _Deletion:
-    """A deletion that can be undone until *until*."""
+class _Undoable:
+    """An act that can be undone until *until*."""
 
     id: UUID
-    name: str = field(repr=False)
+    sentence: str = field(repr=False)
     restore: Callable[[], None] = field(repr=False)
     scope: tuple[ConversationId | None, SpaceId | None] | None = None  # of a fact
     count: int = 0  # of messages
@@ -62,16 +62,22 @@ def messages_dialog(conversation_id: ConversationId, message_id: MessageId) -> N
     if not doomed:
         raise Stale
     is_all = len(doomed) == len(thread.messages) and not is_held(conversation_id)
-    others = len(thread.versions(doomed[0])) > 1
-    rest = " Other versions are kept." if others else ""
-    what = f"**{{}}** will be deleted: this message and everything after it.{rest}"
+    chosen = turns.chosen_version()
+    branch = (thread.through(chosen) if chosen else thread).branch()
+    ids = {message.id for message in doomed}
+    count = sum(message.id in ids for message in branch)
+    what = "**{}** will be deleted: this message and everything after it."
+    if thread.count(doomed) > count:
+        what += " Other versions of these messages are deleted too."
+    if len(thread.versions(doomed[0])) > 1:
+        what += " Other versions of this message are kept."
     if is_all:
         what = "This is the whole chat: the chat will be deleted."
-    if _is_confirmed(thread, doomed, what):
+    if _is_confirmed(count, doomed, what):
         if is_all:
             discard(thread.conversation)
         else:
-            _delete_messages(thread, doomed)
+            _delete_messages(thread, doomed, count)
             turns.show(doomed[0].parent_id)
         st.rerun()
 
@@ -88,8 +94,9 @@ def branches_dialog(conversation: Conversation) -> None:
         st.markdown("There are no other versions.")
         return
     what = "**{}** will be deleted: all other versions and what follows them."
-    if _is_confirmed(thread, doomed, what):
-        _delete_messages(thread, doomed)
+    count = thread.count(doomed)
+    if _is_confirmed(count, doomed, what):
+        _delete_messages(thread, doomed, count)
         st.rerun()
 
 
@@ -116,9 +123,9 @@ def chats_dialog() -> None:
         st.rerun()
 
 
-def _is_confirmed(thread: Thread, doomed: Sequence[Message], what: str) -> bool:
-    """Draw *what* will be deleted, with the number of messages for `{}`, and the buttons; return whether Delete was pressed."""
-    count = words.count(thread.count(doomed), "message")
+def _is_confirmed(shown: int, doomed: Sequence[Message], what: str) -> bool:
+    """Draw *what* will be deleted, with the number of messages *shown* for `{}`, and the buttons; return whether Delete was pressed."""
+    count = words.count(shown, "message")
     st.markdown(what.format(count))
     st.caption(
         "Memories and the summary based on them are deleted too. You can undo this for 20 seconds."
@@ -141,7 +148,7 @@ def discard(conversation: Conversation) -> None:
             go_to_conversation(conversation.id)
 
     name = f"“{conversation.title}”" if conversation.title else "a chat"
-    _offer(_Deletion(conversation.id, name, restore))
+    _offer(_Undoable(conversation.id, f"Deleted {name}", restore))
     if was_open:
         go_to_conversation(None)
 
@@ -166,7 +173,7 @@ def discard_all(conversations: Sequence[Conversation]) -> None:
                 deleted.append(conversation.id)
     finally:  # what is deleted by then can be restored
         if deleted:
-            _offer(_Deletion(uuid4(), words.count(len(deleted), "chat"), restore))
+            _offer(_Undoable(uuid4(), f"Deleted {words.count(len(deleted), 'chat')}", restore))
 
 
 def delete_fact(fact: Fact) -> None:
@@ -174,7 +181,9 @@ def delete_fact(fact: Fact) -> None:
     find_person().store.facts.forget(fact.id)
     scope = fact.conversation_id, fact.space_id
     _offer(
-        _Deletion(fact.id, f"“{fact.text}”", lambda: find_person().store.facts.keep(fact), scope)
+        _Undoable(
+            fact.id, f"Deleted “{fact.text}”", lambda: find_person().store.facts.keep(fact), scope
+        )
     )
 
 
@@ -185,57 +194,61 @@ def offer_summary(conversation_id: ConversationId, summary: RunningSummary) -> N
         conversations = services_of(conversation_id).store.conversations
         conversations.set_summary(conversations.thread(conversation_id), summary)
 
-    _offer(_Deletion(uuid4(), "the summary", restore))
+    _offer(_Undoable(uuid4(), "Deleted the summary", restore))
 
 
-def _delete_messages(thread: Thread, doomed: Collection[Message]) -> None:
-    """Delete messages; those of one conversation are restored together."""
+def _delete_messages(thread: Thread, doomed: Collection[Message], count: int) -> None:
+    """Delete messages, *count* as the page shows them; those of one conversation are restored together."""
     conversation_id, first = thread.conversation.id, min(doomed, key=lambda each: each.seq)
     ids = {message.id for message in doomed}
     deletions = services_of(conversation_id).chat.deletions
     memories = (deletions.delete_messages(conversation_id, ids, _SECONDS),)
-    count = thread.count(doomed)
-    for before in _deletions():
+    for before in _undoable():
         if before.id == conversation_id:
             count, memories = before.count + count, (*before.memories, *memories)
-    name = words.count(count, "message")
+    sentence = f"Deleted {words.count(count, 'message')}"
     restore = partial(_restore_messages, conversation_id, first.id, memories)
-    _offer(_Deletion(conversation_id, name, restore, count=count, memories=memories))
+    _offer(_Undoable(conversation_id, sentence, restore, count=count, memories=memories))
 
 
-def _offer(deletion: _Deletion) -> None:
-    _deletions()[:] = [deletion, *(one for one in _deletions() if one.id != deletion.id)]
+def offer(conversation: Conversation, act: str, sentence: str, restore: Callable[[], None]) -> None:
+    """Offer to undo *act*, of which *sentence* tells, by *restore*; another one of *conversation* takes its place."""
+    _offer(_Undoable(uuid5(conversation.id, act), sentence, restore))
+
+
+def _offer(made: _Undoable) -> None:
+    _undoable()[:] = [made, *(one for one in _undoable() if one.id != made.id)]
 
 
 # --- restoring ----------------------------------------------------------------------------------------
 
 
 def draw() -> None:
-    """Draw a line for each deletion that can be undone, above any page."""
+    """Draw a line for each act that can be undone, above any page."""
     now = time.monotonic()
-    _deletions()[:] = [one for one in _deletions() if one.until > now]
+    _undoable()[:] = [one for one in _undoable() if one.until > now]
     with st.container(key="undo", gap="xsmall"):
-        for one in _deletions():
+        for one in _undoable():
             _draw_line(one, "undo", "restore")
 
 
 def draw_facts(conversation_id: ConversationId | None, space_id: SpaceId | None) -> None:
     """Draw a line for each deleted fact of a scope, in a dialog, which does not draw the page."""
-    for one in _deletions():
+    for one in _undoable():
         if one.scope == (conversation_id, space_id):
             _draw_line(one, "undo-fact", "restore-fact")
 
 
-def _draw_line(deletion: _Deletion, key: str, button_key: str) -> None:
-    with row(f"{key}-{deletion.id}", wrap=False):
-        st.html(f'<p role="status">Deleted {escape(deletion.name)}</p>', width="stretch")
-        quiet_button(words.UNDO, None, f"{button_key}-{deletion.id}", _restore, deletion)
+def _draw_line(one: _Undoable, key: str, button_key: str) -> None:
+    with row(f"{key}-{one.id}", wrap=False):
+        st.html(f'<p role="status">{escape(one.sentence)}</p>', width="stretch")
+        quiet_button(words.UNDO, None, f"{button_key}-{one.id}", _restore, one)
 
 
 def draw_mark(thread: Thread) -> None:
     """Offer to restore messages of *thread* that another tab has just deleted."""
     conversation_id = thread.conversation.id
-    is_ours = any(one.id == conversation_id for one in _deletions())
+    is_ours = any(one.id == conversation_id for one in _undoable())
     if is_ours or not thread.conversation.undo_until:
         return
     with suppress(StoreUnavailable):
@@ -246,10 +259,10 @@ def draw_mark(thread: Thread) -> None:
                 quiet_button(words.UNDO, None, "restore-elsewhere", *args)
 
 
-def _restore(deletion: _Deletion) -> None:
-    if deletion in _deletions():  # not at the second of two quick clicks
-        deletion.restore()
-        _deletions().remove(deletion)
+def _restore(one: _Undoable) -> None:
+    if one in _undoable():  # not at the second of two quick clicks
+        one.restore()
+        _undoable().remove(one)
 
 
 def _restore_messages(
@@ -260,5 +273,5 @@ def _restore_messages(
         turns.show(first)
 
 
-def _deletions() -> list[_Deletion]:
+def _undoable() -> list[_Undoable]:
     return st.session_state.setdefault("deleted", [])

@@ -1,5 +1,6 @@
 """The chart of usage by day and model: the field of its days, the choice of its figure, and its numbers as a file."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, cast
@@ -10,9 +11,11 @@ import streamlit as st
 from pages._parts import words
 from pages._parts.elements import draw_download, row
 from services.domain.usage import DayUsage, UsageSum
+from services.errors import Cap
 
-_FIRST_DAYS = 30
+_PRESETS = 7, 30
 _DAYS_OF_A_YEAR = 365
+Days = tuple[date, date]
 _TOKENS = "Tokens"
 _FIGURES: Mapping[str, Callable[[DayUsage], float]] = {
     words.COST: lambda sums: sums.cost_micro / words.MILLION,
@@ -25,28 +28,50 @@ def tokens(parts: Sequence[UsageSum]) -> dict[str, int]:
     """Return the tokens of *parts* together, by their labels."""
     return {
         words.INPUT_TOKENS: sum(one.tokens_in for one in parts),
-        "Cached": sum(one.tokens_cached for one in parts),
+        "Cached input tokens": sum(one.tokens_cached for one in parts),
         words.OUTPUT_TOKENS: sum(one.tokens_out for one in parts),
     }
 
 
-def choose_days() -> tuple[date, date] | None:
-    """Draw the field of the days; return None until both are chosen."""
+def presets() -> dict[str, Days]:
+    """The last 7 and the last 30 days, by their labels."""
     today = datetime.now(UTC).date()
-    chosen = st.date_input(
-        "Days (UTC)",
-        (today - timedelta(days=_FIRST_DAYS - 1), today),
-        max_value=today,
-        key="usage-days",
-        width=240,
-    )
-    if len(chosen) != 2:
+    return {f"{count} days": (today - timedelta(days=count - 1), today) for count in _PRESETS}
+
+
+def choose_days() -> Days | None:
+    """Draw the choice of the days; return None until both ends are chosen."""
+    spans, other = presets(), "Other days"
+    *_, usual = spans
+    with row("usage-days-row"):
+        chosen = st.segmented_control(
+            "Period",
+            [*spans, other],
+            default=usual,
+            required=True,
+            key="usage-span",
+            label_visibility="collapsed",
+        )
+        days: tuple[date, ...] = spans.get(chosen, ())
+        if not days:
+            days = st.date_input(
+                "First and last day",
+                spans[usual],
+                max_value=spans[usual][1],
+                format=words.date_field(),
+                key="usage-days",
+                label_visibility="collapsed",
+                width=240,
+            )
+        if len(days) == 2:
+            st.caption(f"{words.span(*days)}. Days begin {words.reset_time(Cap.DAILY)}, your time.")
+    if len(days) != 2:
         st.caption("Choose the last day, too.")
         return None
-    return chosen
+    return days
 
 
-def draw(usage: Sequence[DayUsage], days: tuple[date, date], file: str) -> None:
+def draw(usage: Sequence[DayUsage], days: Days, file: str) -> None:
     """Draw *usage* by the figure that the reader chooses, and a button that downloads *file* of these *days*."""
     is_free = not any(one.cost_micro for one in usage)
     with row("usage-options"):
@@ -62,9 +87,24 @@ def draw(usage: Sequence[DayUsage], days: tuple[date, date], file: str) -> None:
     _draw_bars(usage, days, figure)
 
 
-def _draw_bars(usage: Sequence[DayUsage], days: tuple[date, date], figure: str) -> None:
+def _label(days: Days, *, is_long: bool) -> str:
+    """The Vega expression of a label below the chart: a date as the rest of the page writes it."""
+    if is_long:
+        return "datum.label"
+    count = (days[1] - days[0]).days + 2
+    every = (days[0] + timedelta(days=number) for number in range(count))
+    dates = {day.isoformat(): words.date_of(day) for day in every}
+    return f"{json.dumps(dates)}[utcFormat(datum.value, '%Y-%m-%d')]"
+
+
+def _draw_bars(usage: Sequence[DayUsage], days: Days, figure: str) -> None:
     rows = [
-        {"day": one.day.isoformat(), "model": one.model, "value": _FIGURES[figure](one)}
+        {
+            "day": one.day.isoformat(),
+            "date": words.date_of(one.day),
+            "model": one.model,
+            "value": _FIGURES[figure](one),
+        }
         for one in usage
     ]
     form = "$.6~f" if figure == words.COST else ",d"  # d3-format
@@ -74,12 +114,12 @@ def _draw_bars(usage: Sequence[DayUsage], days: tuple[date, date], figure: str) 
         "utcyearmonthdate(day):T",
         title=None,
         scale=alt.Scale(type="utc", domain=ends),
-        axis=alt.Axis(format="%b %Y" if is_long else "%-d %b", labelOverlap=True),
+        axis=alt.Axis(format="%b %Y", labelExpr=_label(days, is_long=is_long), labelOverlap=True),
     )
     value = alt.Y("value:Q", title=None, axis=alt.Axis(format=form, tickCount=5))
     model = alt.Color("model:N", title=None, legend=alt.Legend(orient="top", columns=2))
     hints = [
-        alt.Tooltip("utcyearmonthdate(day):T", title="Day"),
+        alt.Tooltip("date:N", title="Day"),
         alt.Tooltip("model:N", title=words.MODEL),
         alt.Tooltip("value:Q", title=figure, format=form),
     ]

@@ -5,7 +5,7 @@ Sentences are in English.
 
 from collections.abc import Callable, Mapping
 from copy import copy
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from functools import lru_cache
 from typing import NamedTuple, cast
@@ -122,6 +122,11 @@ def dollars(micro: int) -> str:
     return _amount(micro, digits, digits)
 
 
+def cents(micro: int) -> str:
+    """Format an amount in micro-dollars with two decimals, for figures that stand side by side."""
+    return f"under {_amount(_CENT, 2, 2)}" if 0 < micro < _CENT else _amount(micro, 2, 2)
+
+
 def dollars_of(amount: float) -> str:
     """Format an amount in dollars likewise."""
     return dollars(round(amount * MILLION))
@@ -143,6 +148,13 @@ def milliseconds(ms: int | None) -> str:
     if ms is None:
         return "none"
     return f"{ms} ms" if ms < 1000 else f"{format_decimal(round(ms / 1000, 1), locale=_locale())} s"
+
+
+def seconds(ms: int | None) -> str:
+    """`0.18 s`, `1.24 s`, `none`: for figures that stand side by side."""
+    if ms is None:
+        return "none"
+    return f"{format_decimal(Decimal(ms) / 1000, '#,##0.00', locale=_locale())} s"
 
 
 def size(size_bytes: int) -> str:
@@ -172,17 +184,37 @@ def day(moment: datetime, now: datetime) -> str:
     return "Previous 7 days" if days <= 7 else "Older"
 
 
-def moment(at: datetime, now: datetime | None = None) -> str:
-    """Format the time, with the date unless it is today, in the browser's time zone."""
+def moment(at: datetime, now: datetime | None = None, *, has_date: bool = False) -> str:
+    """Format the time, with the date unless it is today, in the browser's time zone. *has_date*: also if it is."""
     zone, locale = _zone(), _locale()
     here, today = at.astimezone(zone), (now or datetime.now(zone)).astimezone(zone)
     time = format_time(here, "short", tzinfo=zone, locale=locale)
-    if here.date() == today.date():
+    if here.date() == today.date() and not has_date:
         return time
     skeleton = "MMMd" if here.year == today.year else "yMMMd"
     date = format_skeleton(skeleton, here, tzinfo=zone, locale=locale)
     both = cast(Callable[..., str], get_datetime_format)("medium", locale=locale)
     return both.replace("{1}", date).replace("{0}", time).replace("'", "")
+
+
+def date_of(at: date) -> str:
+    """`Nov 23`, with the year if it is another one."""
+    skeleton = "MMMd" if at.year == datetime.now(UTC).year else "yMMMd"
+    return format_skeleton(skeleton, at, locale=_locale())
+
+
+def date_field() -> str:
+    """The order of a date in a field, the nearest to the locale's that Streamlit has."""
+    order = _locale().date_formats["short"].pattern.lower()
+    if order.startswith("m"):
+        return "MM/DD/YYYY"
+    return "YYYY/MM/DD" if order.startswith("y") else "DD/MM/YYYY"
+
+
+def span(first: date, last: date) -> str:
+    """The first and the last date, or one of them if they are the same."""
+    dash = " \N{EN DASH} "
+    return dash.join(dict.fromkeys((date_of(first), date_of(last))))
 
 
 def sentence(error: AppError, now: datetime | None = None) -> str:

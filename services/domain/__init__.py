@@ -95,8 +95,8 @@ class Message:
     @property
     def is_unfinished(self) -> bool:
         """Return True for a reply that can be continued."""
-        is_early = self.outcome in (Outcome.CUT, Outcome.STOPPED, Outcome.INTERRUPTED)
-        return is_early and not self.is_thoughts_only
+        is_early = self.outcome not in (Outcome.COMPLETE, Outcome.EDITED)
+        return self.role is Role.ASSISTANT and is_early and not self.is_thoughts_only
 
     @property
     def is_thoughts_only(self) -> bool:

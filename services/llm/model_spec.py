@@ -14,6 +14,7 @@ _LEAST_CONTEXT, _LEAST_REPLY = 512, 16  # tokens; less states nothing
 _MOST_TOKENS = 1 << 24
 _MOST_DOLLARS = Decimal("0.01")  # for a token
 _MILLION = 1_000_000
+_LONGEST_ERROR = 10_000  # characters; a longer one quotes the request
 
 # The window that is loaded comes before the model's own. vLLM; LM Studio; llama.cpp; LiteLLM and Anthropic; OpenRouter;
 # Groq; Mistral.
@@ -37,7 +38,7 @@ _CACHED_PRICE = ("cache_read_input_token_cost", "pricing.input_cache_read")
 # How endpoints name the window that a request overflows: OpenAI, vLLM, DeepSeek, OpenRouter; Mistral; Anthropic;
 # llama-cpp-python; llama.cpp; Kimi
 _NAMED_CONTEXT = re.compile(
-    r"maximum context length is (\d+)|(\d+) maximum context length|context limit: \d+ \+ \d+ > (\d+)"
+    r"maximum context length is (\d+)|(?<!\d)(\d+) maximum context length|context limit: \d+ \+ \d+ > (\d+)"
     r"|prompt is too long: \d+ tokens > (\d+)|context window of (\d+)|n_ctx\W{1,3}(\d+)"
     r"|model token limit: (\d+)"
 )
@@ -119,7 +120,9 @@ class LimitRefusal:
 
 
 def read_refusal(message: str) -> LimitRefusal:
-    """Read the limits that the *message* of an error names."""
+    """Read the limits that the *message* of an error names; none if it is longer than errors are."""
+    if len(message) > _LONGEST_ERROR:
+        return LimitRefusal()
     return LimitRefusal(
         context_tokens=_named(message, _NAMED_CONTEXT, _LEAST_CONTEXT),
         reply_tokens=_named(message, _NAMED_REPLY, _LEAST_REPLY),
@@ -129,7 +132,8 @@ def read_refusal(message: str) -> LimitRefusal:
 
 def _named(message: str, pattern: re.Pattern[str], least: int) -> int | None:
     found = pattern.search(message)
-    tokens = int(found[found.lastindex or 0]) if found else 0
+    digits = found[found.lastindex or 0] if found else ""
+    tokens = int(digits) if 0 < len(digits) < 10 else 0  # `int` refuses thousands of digits
     return tokens if least <= tokens <= _MOST_TOKENS else None
 
 

@@ -48,6 +48,7 @@ _SLACK_PERCENT = 150  # models count badly: an answer may take so much of what i
 _BYTES = 12  # of a token, at most, in a text that is not far too long
 _PROMPTS = 20  # the last ones tell how long the next may be
 _BEGINNING = 60  # letters by which a message is named
+_MOST_LABELS = 8  # before a summary
 
 _TASK = (
     "You keep the memory of a conversation between a user and an assistant. What you are shown of it is "
@@ -169,10 +170,11 @@ def _target_tokens(
 def clean_summary(said: str, limit_tokens: int) -> str | None:
     """Return the summary in an answer; None if it is empty, far too long, a refusal or breaks off."""
     text = said.strip()
-    while (bare := _LABEL.sub("", text).strip()) != text:
-        text = bare
+    for _ in range(_MOST_LABELS):
+        text = _LABEL.sub("", text).strip()
     is_summary = (
-        any(sign.isalnum() for sign in text)
+        not _LABEL.match(text)
+        and any(sign.isalnum() for sign in text)
         and len(text.encode(errors="surrogatepass")) <= _BYTES * limit_tokens
         and not _NO_SUMMARY.search(text)
         and not _BREAKS_OFF.search(text)

@@ -3,14 +3,19 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from math import fsum
+from itertools import accumulate, islice
+from math import lcm
 
 from services.domain.context import Extract
 from services.memory.terms import stems
 
+_WEIGHT = lcm(
+    *range(1, 41)
+)  # of a stem that one sentence has: whole numbers, so that sums are exact
 # words of an extract, where the sentences allow it; half of them in little room
 _LEAST, _MOST = 60, 120
 _LITTLE = 400  # tokens
+_MOST_SENTENCES = 20_000  # that are looked at: a prompt of the longest kind has 5,000
 
 # up to the end of a sentence or of a line
 _SENTENCE = re.compile(
@@ -41,30 +46,45 @@ def find_extract(
     the rest has none of the stems. The extract is shorter where *room_tokens* are few.
     """
     least, most = (_LEAST, _MOST) if room_tokens >= _LITTLE else (_LEAST // 2, _MOST // 2)
-    spans = list(_sentences(text))
+    spans = list(islice(_sentences(text), _MOST_SENTENCES))
     found = [stems(text[begin:end]).intersection(asked) for begin, end in spans]
     times = Counter(stem for its in found for stem in its)
-    scores = [fsum(1 / times[stem] for stem in its) for its in found]
+    scores = [sum(_WEIGHT // times[stem] for stem in its) for its in found]
     sizes = [count_words(text[begin:end]) for begin, end in spans]
     for n, (begin, end) in enumerate(spans):
         if any(begin < its_end and its_begin < end for its_begin, its_end in taken):
             sizes[n] = most + 1
 
-    def is_full(size: int, beside: int) -> bool:
-        return not 0 <= beside < len(sizes) or size + sizes[beside] > most
+    sums = [0, *accumulate(scores)]
+    best: tuple[int, int] | None = None
+    best_score = 0
+    for first, end, size in _longest_runs(sizes, most):
+        if size < least and first and size + sizes[first - 1] <= most:
+            continue  # the run before has all of it and more
+        score = sums[end] - sums[first]
+        if best is None or score > best_score or score == best_score > 0:
+            best, best_score = (first, end), score
+    if best is None or (taken and not best_score):
+        return None
+    first, end = best
+    if not best_score:
+        ends = enumerate(accumulate(sizes[first:end]), first + 1)
+        end = next((n for n, size in ends if size >= least), end)
+    return spans[first][0], spans[end - 1][1]
 
-    best: tuple[float, Extract] | None = None
-    for first in range(len(spans)):
-        size, score = 0, 0.0
-        for last in range(first, len(spans)):
-            size += sizes[last]
-            if size > most:
-                break
-            score += scores[last]
-            is_whole = size >= least or (is_full(size, first - 1) and is_full(size, last + 1))
-            if is_whole and (best is None or score > best[0] or score == best[0] > 0):
-                best = score, (spans[first][0], spans[last][1])
-    return best[1] if best and (best[0] or not taken) else None
+
+def _longest_runs(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the longest run from each place whose sum is at most *most*: its first place, its end and its sum."""
+    end = total = 0
+    for first, size in enumerate(sizes):
+        while end < len(sizes) and total + sizes[end] <= most:
+            total += sizes[end]
+            end += 1
+        if end > first:
+            yield first, end, total
+            total -= size
+        else:
+            end = first + 1
 
 
 def _sentences(text: str) -> Iterator[Extract]:

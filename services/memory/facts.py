@@ -10,13 +10,12 @@ of the assistant are no facts about the user.
 """
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from services.domain import Fact, Message, MessageId, Role, Thread, Window
+from services.domain import Fact, Message, MessageId, Role, Thread, Window, safe_text
 from services.domain.context import ContextBudget, ContextPlan, History, RecalledMessage
 from services.errors import PromptTooLong
 from services.memory import blocks
@@ -177,7 +176,7 @@ def _is_fact(text: str) -> bool:
 
 def _normalize(text: str) -> str:
     """Return the letters and digits of *text* in one spelling."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = safe_text.normalize("NFKC", text).casefold()
     return "".join(filter(str.isalnum, folded))
 
 

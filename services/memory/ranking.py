@@ -21,6 +21,7 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
+from itertools import islice
 from math import fsum, log
 from typing import Generic, NamedTuple, TypeVar
 
@@ -40,6 +41,7 @@ _TO_ANSWER = 2  # times as much: what a question lends to the message after it
 _PARTICULAR = 1.0  # for a time, and for a name that is not a speaker's
 _ASKING = 0.8  # a short message that ends with a question
 _NAMED = 1.5  # a message of the speaker whom the query names
+_MOST_DAYS = 50  # ranges of days of a query
 _USER = 2  # at most: a message of the user, whose replies are longer
 _EXCHANGE = 0.2  # at most: the share of a prompt's score that its reply has too, and the reverse
 
@@ -120,7 +122,8 @@ class Columns:
         if not len(days := self._numbers.day):
             return
         first, last = (date.fromordinal(int(day)) for day in (days.min(), days.max()))
-        for begin, end in named_days(query, range(first.year, last.year + 1)):
+        ranges = named_days(query, range(first.year, last.year + 1))
+        for begin, end in islice(ranges, _MOST_DAYS):
             within = (days >= begin.toordinal()) & (days <= end.toordinal())
             yield within.astype(float)
 

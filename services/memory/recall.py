@@ -29,6 +29,7 @@ _LONG, _LEAST, _LONGEST = 9, 5, 60  # letters of a compound, of its parts; of ei
 _LINKS = ("", "s", "n", "en", "es")  # at the joint of a compound
 _WHOLE, _PROPER = "\0", "\1"  # before a long word that is kept whole, and before a name
 _MAX_TERMS = 50  # of a query
+_MAX_COMPOUNDS = 100  # words of a query, that are looked for in all long words
 _FIRST = 10  # places that only the query decides
 _BEST, _RELATED = 20, 20  # messages that related terms are taken from, and how many terms
 _COMMON = 0.1  # of all messages, at most, have a related term
@@ -128,7 +129,8 @@ class RecallIndex:
     def search(self, query: str, limit: int = 50) -> tuple[Hit, ...]:
         """Return at most *limit* messages, the best first; of equals the newest first."""
         columns = self._columns = self._columns or self._read()
-        asked = self._parse(query)
+        # where only the word after "you" is known, it is the subject after all
+        asked = self._parse(ABOUT_REPLIES.sub(" ", query)) or self._parse(query)
         scores = np.zeros(len(columns.ids))
         has_word: list[NDArray[np.bool_]] = []
         for _, terms in asked.values():
@@ -156,10 +158,11 @@ class RecallIndex:
     def _parse(self, query: str) -> _Query:
         """Return the words of *query* that the index has; of a pasted text the rarest, which tell messages apart."""
         asked: _Query = {}
-        for word in words(ABOUT_REPLIES.sub(" ", query)):
+        for n, word in enumerate(dict.fromkeys(words(query))):
             if (its := stem(word)) not in asked:
                 terms = {its: 1.0} if its in self._postings else {}
-                terms |= dict.fromkeys(self._compounds(word), _COMPOUND)
+                if n < _MAX_COMPOUNDS:
+                    terms |= dict.fromkeys(self._compounds(word), _COMPOUND)
                 if terms:
                     asked[its] = word, terms
         if len(asked) > _MAX_TERMS:

@@ -7,12 +7,14 @@ end; scripts without spaces are read as characters and pairs of characters.
 import re
 import unicodedata
 from collections.abc import Iterator
-from itertools import islice, pairwise
+from itertools import filterfalse, islice, pairwise
+
+from services.domain import safe_text
 
 
 def stems(text: str) -> frozenset[str]:
     """Return the stems of the words of *text*, without stop words."""
-    return frozenset(map(stem, words(text)))
+    return frozenset(map(stem, set(words(text))))
 
 
 def words(text: str) -> Iterator[str]:
@@ -39,9 +41,13 @@ def _folded(text: str) -> str:
     """Return *text* without case and, if it is not English, without diacritics and odd forms, katakana as hiragana."""
     text = text.casefold()
     if _FOREIGN.search(text):
-        apart = unicodedata.normalize("NFKD", text)
-        text = "".join(sign for sign in apart if not unicodedata.category(sign).startswith("M"))
-        text = unicodedata.normalize("NFC", text).translate(_HIRAGANA)
+        text = safe_text.normalize("NFKD", text)
+        signs = set(text)
+        if marks := {sign for sign in signs if unicodedata.category(sign)[0] == "M"}:
+            text = "".join(filterfalse(marks.__contains__, text))
+        text = unicodedata.normalize("NFC", text)
+        if not _HIRAGANA.keys().isdisjoint(map(ord, signs)):
+            text = text.translate(_HIRAGANA)
     return text
 
 

@@ -19,6 +19,7 @@ INSTRUCTIONS = (
 )
 _LETTERS = 60  # of a title
 _LONGEST_LINE = 80  # letters that can still be shortened to one: more is no title but an answer
+_LONGEST_ANSWER = 400  # letters, with all that can be around a title
 _REPLY_TOKENS = 24
 # Bytes of a prompt and of its reply that the model is shown. No tokenizer needs more than a token
 # for each, so they bound what is reserved as well; of ordinary text it is a few hundred tokens.
@@ -53,6 +54,8 @@ def clean_title(said: str) -> str | None:
     """
     lines = (" ".join(line.split()) for line in said.splitlines())
     line = next((line for line in lines if line), "")
+    if len(line) > _LONGEST_ANSWER:
+        return None
     while (bare := _bared(line)) != line:
         line = bare
     is_title = (

@@ -9,11 +9,12 @@
 """
 
 import re
-import unicodedata
 from bisect import bisect
 from collections import Counter
 from collections.abc import Mapping
 from typing import Protocol
+
+from services.domain import safe_text
 
 
 class TokenCounter(Protocol):
@@ -97,7 +98,9 @@ def _longest_size(text: str) -> int:
     """The most bytes that *text* has for a tokenizer, which may normalise it."""
     if text.isascii():
         return len(text)
-    return max(_size(text), *(_size(unicodedata.normalize(form, text)) for form in ("NFC", "NFKC")))
+    # which of many marks compose depends on all of them: none do here, and no composition is longer than its parts
+    forms = ("NFD", "NFKD") if safe_text.has_many_marks(text) else ("NFC", "NFKC")
+    return max(_size(text), *(_size(safe_text.normalize(form, text)) for form in forms))
 
 
 def _size(text: str) -> int:

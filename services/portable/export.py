@@ -19,6 +19,7 @@ from services.domain import (
     Thread,
     TurnCost,
     TurnId,
+    safe_text,
     total_cost,
 )
 from services.domain.turns import OpenTurn
@@ -55,7 +56,7 @@ _ENDINGS = {
 _CODE_BLOCK = re.compile(r"^(```|~~~)[^`~\n]*\n(?:(?![ \t]*(?:```|~~~)).*\n)*\1 *$", re.MULTILINE)
 _MORE_THAN_PROSE = re.compile(
     r"""
-      ^(?:[ \t>]|[*+-][ \t]|\d+[.)][ \t])*(?:\#|```|~~~|\[[^\]]*\]:)  # headings, fences, definitions
+      ^(?:[ \t>]|[*+-][ \t]|\d+[.)][ \t])*(?:\#|```|~~~|\[(?:[^\[\]\\]|\\[\s\S])*+\]:)  # headings, fences, definitions
     | ^[ \t]*[=-]+[ \t]*$                                             # underlines of headings
     | <                                                               # HTML
     | \$\$ | %% | :::                                                 # formulas, comments, containers
@@ -194,7 +195,7 @@ def _escape(text: str) -> str:
 
 
 def _contained(body: str) -> str:
-    if not _MORE_THAN_PROSE.search(_CODE_BLOCK.sub("", body)):
+    if safe_text.is_readable(body) and not _MORE_THAN_PROSE.search(_CODE_BLOCK.sub("", body)):
         return body
     return _fenced(body, "markdown")
 

@@ -3,6 +3,8 @@
 import re
 import unicodedata
 
+from services.domain import safe_text
+
 LARGEST_NAME = 120  # bytes with the suffix: with a folder before it, still short for Windows' 260
 
 _FALLBACK = "conversation"
@@ -19,7 +21,7 @@ def file_name(title: str, suffix: str) -> str:
     """A file name made from *title*, with a *suffix* like ".md"."""
     visible = "".join(
         char if _is_visible(char) else " "
-        for char in _FORBIDDEN.sub(" ", unicodedata.normalize("NFC", title))
+        for char in _FORBIDDEN.sub(" ", safe_text.normalize("NFC", title))
     )
     stem = _shortened(" ".join(visible.split()), LARGEST_NAME - len(suffix.encode()) - 1)
     if stem.partition(".")[0].rstrip().upper() in _DEVICES:

@@ -6,6 +6,8 @@ uncertain is not lowered at all.
 
 import re
 
+from services.domain import safe_text
+
 _PREFIX = r"(?P<prefix>(?:[ \t>]|(?:[*+-]|\d{1,9}[.)])(?=[ \t]))*+)"
 _FENCE = re.compile(rf"{_PREFIX}(?P<mark>`{{3,}}(?=[^`]*$)|~{{3,}})(?P<info>.*)$")
 # prefixes whose more indented lines are in the same block; other numbers may continue a paragraph
@@ -23,8 +25,7 @@ _INLINE = re.compile(
       \\.
     | (?P<delimiter>\$\$)
     | (?P<formula>\$(?=[^\s$])(?:[^$\\`]|\\.)++(?<!\s)\$(?![\d$]))
-    | (?P<code>(?P<ticks>(?<!`)`+)(?!`)[^|]+?(?<!`)(?P=ticks)(?!`))
-    | (?P<tick>`+)
+    | (?P<ticks>`+)
     | (?P<link><(?:https?://|mailto:)[^\s<>`]*>)
     | (?P<active><(?=[A-Za-z/!?])|!(?=\[))
     """,
@@ -37,7 +38,12 @@ class _Uncertain(Exception):
 
 
 def lower(body: str) -> str | None:
-    """Return *body* with headings two levels down and neither HTML nor images, or None if that is uncertain."""
+    """Return *body* with headings two levels down and neither HTML nor images.
+
+    None if that is uncertain, or *body* is too long to be read.
+    """
+    if not safe_text.is_readable(body):
+        return None
     body = body.replace("\r\n", "\n")
     lowering = _Lowering()
     try:
@@ -77,10 +83,9 @@ class _Lowering:
             if heading:
                 level = "#" * min(6, len(heading["level"]) + 2)
                 line = f"{heading['prefix']}{level}{line[heading.end() :]}"
-            line = _DEFINITION.sub(r"\g<prefix>\\", line, count=1)
-            if _MARKED.search(line):
-                line = _INLINE.sub(self._escape_inline, line)
-            self._lines.append(line)
+            if definition := _DEFINITION.match(line):
+                line = f"{definition['prefix']}\\{line[definition.end() :]}"
+            self._lines.append(self._escape_line(line) if _MARKED.search(line) else line)
             self._is_paragraph = not (heading or line.lstrip().startswith("|"))
 
     def end(self) -> str:
@@ -131,15 +136,28 @@ class _Lowering:
             self._lines += ["", line] if before.strip(" \t") else [line]
         self._is_paragraph = not (is_rule or self._in_formula)
 
-    def _escape_inline(self, found: re.Match[str]) -> str:
+    def _escape_line(self, line: str) -> str:
+        pairs = safe_text.tick_pairs(line)
+        out: list[str] = []
+        at = 0
+        while found := _INLINE.search(line, at):
+            begin, end = found.span()
+            close = pairs.get(begin, 0)
+            is_code = close > 0 and line.find("|", end, close) < 0
+            out.append(line[at:begin])
+            at = close if is_code else end
+            out.append(self._escape_inline(found, line[begin:at], is_code=is_code))
+        return "".join([*out, line[at:]])
+
+    def _escape_inline(self, found: re.Match[str], text: str, *, is_code: bool) -> str:
         if found["delimiter"]:
             self._in_formula = not self._in_formula
-        if found["link"] or (found["code"] and self._is_code_known):
-            return found[0]
-        if found["code"] or found["tick"]:
+        if found["link"] or (is_code and self._is_code_known):
+            return text
+        if found["ticks"]:
             self._is_code_known = False
         separator = " " if self._in_formula or found["formula"] else "\\"
-        return _split(found, separator) if found["active"] else _escaped(found[0], separator)
+        return _split(found, separator) if found["active"] else _escaped(text, separator)
 
 
 def _escaped(text: str, separator: str = "\\") -> str:

@@ -2,6 +2,7 @@
 
 from playwright.sync_api import expect
 
+from tests.journeys.people import FOR_EVER
 from tests.stack.apps import until
 
 
@@ -122,3 +123,39 @@ def pastes(page, *kinds):
         kinds,
     )
     page.keyboard.press("Control+v")
+
+
+def test_composer_stays_open_while_a_reply_streams(person, model):
+    maya = person()
+    maya.arrives()
+    press = maya.page.keyboard.press
+    maya.composer.press_sequentially("Peas [[tokens=20 held=2]]")
+    press("Enter")
+    maya.page.keyboard.type("And ")  # at once
+    maya.hears("word2")
+    expect(maya.stop_button).to_be_visible()
+    maya.page.keyboard.type("beans?")
+    expect(maya.composer).to_have_value("And beans?")
+    maya.page.locator("#stMain").click(position={"x": 20, "y": 200})
+    expect(maya.page.locator("#stMain:focus-visible")).to_have_count(0)
+
+    maya.composer.focus()
+    press("Enter")
+    maya.sees("Wait for the reply to finish")
+    maya.page.get_by_test_id("stChatInputSubmitButton").click()
+    maya.sees("Wait for the reply to finish")
+    expect(maya.composer).to_have_value("And beans?")
+    model.go_on()
+    maya.hears_all_of("word20")
+    expect(maya.messages).to_have_count(2)
+    maya.page.reload()
+    expect(maya.composer).to_have_value("And beans?")
+
+    maya.composer.fill("")
+    maya.asks(f"Roses {FOR_EVER}")
+    maya.hears("word2")
+    maya.page.keyboard.type("Next")
+    press("Escape")
+    maya.sees_no_reply_coming()
+    expect(maya.composer).to_have_value("Next")
+    expect(maya.composer).to_be_focused()

@@ -26,4 +26,6 @@ def test_message_is_found_in_the_usage_and_its_file(person):
     entries = list(csv.DictReader(io.StringIO(download.value.path().read_text("utf-8"))))
     assert "reply" in {entry["purpose"] for entry in entries}
     assert all(int(entry["tokens_in"]) > 0 for entry in entries)
+    maya.page.locator(".st-key-usage-table").get_by_role("link").click()
+    maya.hears_all_of("You said: How do I prune a pear?")
     assert maya.complaints() == []

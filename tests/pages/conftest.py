@@ -83,6 +83,50 @@ def warnings(app):
     return [warning.value for warning in app.warning]
 
 
+def refusals(app):
+    """Return the sentences that refuse a form or a button, beside it."""
+    return [
+        unescape(each)
+        for each in re.findall('role="alert" class="db-refusal">(.*?)</p>', html(app))
+    ]
+
+
+def refused(app):
+    """Return the sentences that stand below fields, by the labels of the fields."""
+    blocks = (app.main, *app.get("dialog"))
+    return {label: sentence for block in blocks for label, sentence in _refused(block)}
+
+
+def _refused(block, label=None):
+    for child in block.children.values():
+        if getattr(child, "children", None):
+            yield from _refused(child, label)
+        elif child.type in ("number_input", "text_input"):
+            label = child.label
+        elif label and child.type == "html" and "db-refusal" in child.value:
+            yield label, re.sub("<[^>]*>", "", child.value)
+
+
+def news(app):
+    """Return what a form or a button says of its success, beside it."""
+    return [
+        unescape(each) for each in re.findall('role="status" class="db-news">(.*?)</p>', html(app))
+    ]
+
+
+def grid(app, number=0):
+    """Return a table of plain HTML: its columns, and the figures of each row by its label."""
+    table = html(app).split("<table>")[1 + number].split("</table>")[0]
+    rows = [
+        [
+            unescape(re.sub("<[^>]*>", "", cell))
+            for cell in re.findall("<t[hd].*?>(.*?)</t[hd]>", line)
+        ]
+        for line in re.findall("<tr>(.*?)</tr>", table)
+    ]
+    return rows[0][1:], {label: figures for label, *figures in rows[1:]}
+
+
 def html(app):
     return "\n".join(each.value for each in app.get("html"))
 

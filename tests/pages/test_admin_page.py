@@ -1,18 +1,31 @@
 """The admin page: totals, for admins alone."""
 
+import json
 import re
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pages._admin.users import delete_dialog
+from pages._admin.users import delete_dialog, suspend_dialog
 from services import bootstrap
 from services.domain import AccountRole
 from services.domain.accounts import Expiring, UserOrder
 from services.errors import AdminsOnly, LastAdmin, NotFound, StoreUnavailable
 from services.web.recent_calls import RecentCalls
 from tests.fakes import FakePerson, ScriptedModel, a_person, an_entry
-from tests.pages.conftest import chosen, in_dialog, press, pressed, warnings
+from tests.pages.conftest import (
+    chosen,
+    grid,
+    html,
+    in_dialog,
+    news,
+    press,
+    pressed,
+    refusals,
+    refused,
+    warnings,
+)
 from tests.store.conformance.talk import NOON
 
 
@@ -35,29 +48,36 @@ def test_admin_sees_totals_and_no_content(open_app, database):
     assert [title.value for title in app.title] == ["Admin"]
     (row,) = app.dataframe[0].value.to_dict("records")
     assert row["User"] == "jonas@daybook.test"
-    assert (row["Messages today"], row["Messages this month"]) == (3, 40)
-    assert (row["Input tokens"], row["Output tokens"]) == (4_000, 1_600)
+    assert row["Messages this month"] == 40
     assert (row["Cost today"], row["Cost this month"]) == (0.00078, 0.0104)
-    assert (row["Daily limit"], row["Monthly limit"]) == (1.0, 10.0)
-    assert (row["Left today"], row["Left this month"]) == (0.99922, 9.9896)
-    assert row["Tokens today"] == "600"
     assert "secret" not in str(app.main).lower()
 
 
-def test_tokens_are_shown_beside_their_limit(open_tab, ruth, jonas):
+def test_opened_user_has_figures_of_today_and_this_month(open_user):
+    columns, figures = grid(open_user())
+
+    assert columns == ["Today", "This month"]
+    assert figures["Messages"] == ["3", "40"]
+    assert figures["Tokens"] == ["600", "5,600"]
+    assert figures["Cost"] == ["under $0.01", "$0.01"]
+    assert figures["Limit"] == ["$1.00", "$10.00"]
+    assert figures["Left"] == ["$1.00", "$9.99"]
+
+
+def test_tokens_are_shown_beside_their_limit(open_user, ruth, jonas):
     ruth.administration.users[0] = replace(jonas, daily_cap_tokens=50_000)
 
-    (row,) = open_tab("Users").dataframe[0].value.to_dict("records")
+    _, figures = grid(open_user())
 
-    assert row["Tokens today"] == "600 of 50,000"
+    assert figures["Tokens"][0] == "600 of 50,000"
 
 
-def test_nothing_is_left_of_an_exceeded_limit(open_tab, ruth, jonas):
+def test_nothing_is_left_of_an_exceeded_limit(open_user, ruth, jonas):
     ruth.administration.users[0] = replace(jonas, cost_today_micro=1_000_001)
 
-    (row,) = open_tab("Users").dataframe[0].value.to_dict("records")
+    _, figures = grid(open_user())
 
-    assert row["Left today"] == 0
+    assert figures["Left"][0] == "$0.00"
 
 
 def test_conversation_is_renamed_on_the_admin_page(open_app, database, garden):
@@ -108,6 +128,11 @@ def open_user(open_tab, jonas):
         return open_tab("Users").multiselect(key="chosen-users").set_value([jonas.user_id]).run()
 
     return open_user
+
+
+def suspended(app, *users):
+    """After a press of Suspend, and of the button that confirms it."""
+    return pressed(in_dialog(pressed(app, "suspend"), suspend_dialog, users), "danger-suspend")
 
 
 def field(app, label):
@@ -170,9 +195,7 @@ def test_limit_on_cost_is_not_emptied(open_user, ruth):
     field(app, "Monthly limit ($)").set_value(None)
     app.button[[one.label for one in app.button].index("Save")].click().run()
 
-    assert "Monthly limit: enter a number from 0 to 1,000,000." in [
-        one.value for one in app.warning
-    ]
+    assert refused(app) == {"Monthly limit ($)": "Enter 0 to 1,000,000."}
     assert ruth.administration.changed == []
 
 
@@ -193,7 +216,8 @@ def test_number_out_of_bounds_is_refused(open_tab, ruth):
 
     [one for one in app.button if one.label == "Save"][-1].click().run()
 
-    assert warnings(app) == ["Days: enter a number from 15 to 3,650."]
+    assert refused(app) == {"Days": "Enter 15 to 3,650."}
+    assert not warnings(app)
     assert ruth.administration.changed == []
 
 
@@ -216,7 +240,7 @@ def test_several_users_get_the_entered_limits(open_tab, ruth, jonas):
 
     field(app, "Monthly limit ($)").set_value(5.0)
     app.button[[one.label for one in app.button].index("Save")].click().run()
-    pressed(app, "suspend")
+    suspended(app, jonas, kim)
 
     changes = {"monthly_cap_micro": 5_000_000}
     assert ruth.administration.changed == [
@@ -234,11 +258,10 @@ def test_refusal_of_one_user_does_not_stop_the_others(open_tab, ruth, jonas):
     app = open_tab("Users")
     app.multiselect(key="chosen-users").set_value([jonas.user_id, kim.user_id]).run()
 
-    pressed(app, "suspend")
+    suspended(app, jonas, kim)
 
     assert ruth.administration.changed == [("suspended", kim.user_id, True)]
-    assert "jonas" in "".join(warnings(app))
-    assert "This is the last admin." in "".join(warnings(app))
+    assert refusals(app) == [f"{jonas.email}: {LastAdmin.public}"]
 
 
 def test_admin_is_suspended_after_the_other_users(open_tab, ruth, jonas):
@@ -247,7 +270,7 @@ def test_admin_is_suspended_after_the_other_users(open_tab, ruth, jonas):
     app = open_tab("Users")
     app.multiselect(key="chosen-users").set_value([own.user_id, jonas.user_id]).run()
 
-    pressed(app, "suspend")
+    suspended(app, own, jonas)
 
     assert [user_id for _, user_id, _ in ruth.administration.changed] == [
         jonas.user_id,
@@ -287,16 +310,43 @@ def test_user_is_deleted_once_the_address_is_typed(open_user, ruth, jonas):
 def test_overview_shows_usage_and_costs_of_everybody(open_tab, ruth):
     app = open_tab("Overview")
 
-    numbers = {metric.label: metric.value for metric in app.metric}
-    assert (numbers["Cost today"], numbers["Cost this month"]) == ("$0.0008", "$0.0104")
-    assert (numbers["Active users"], numbers["Messages"], numbers["Failed replies"]) == (
-        "3",
-        "40",
-        "2",
-    )
-    assert numbers["Time to first token (median)"] == "180 ms"
-    assert numbers["Time to first token (95th percentile)"] == "1.2 s"
-    assert ruth.administration.asked == [("usage", None)]
+    costs = {metric.label: metric.value for metric in app.metric}
+    assert costs == {"Cost today": "under $0.01", "Cost this month": "$0.01"}
+    columns, figures = grid(app)
+    assert columns == ["7 days", "30 days"]
+    assert figures["Cost"] == ["$0.01", "$0.01"]
+    assert (figures["Active users"][0], figures["Messages"][0]) == ("3", "40")
+    assert (figures["Failed replies"][0], figures["Interrupted replies"][0]) == ("2", "1")
+    assert figures["Time to first token (median)"][0] == "0.18 s"
+    assert figures["Time to first token (95th percentile)"][0] == "1.24 s"
+    assert ruth.administration.asked == [("usage", None)] * 2
+
+
+def test_overview_has_a_column_of_other_days(open_tab):
+    app, today = open_tab("Overview"), datetime.now(UTC).date()
+    app.segmented_control(key="usage-span").set_value("Other days").run()
+
+    app.date_input(key="usage-days").set_value((today - timedelta(days=2), today)).run()
+
+    columns, figures = grid(app)
+    assert len(columns) == len(figures["Messages"]) == 3
+
+
+def test_audit_names_deleted_users_shortly_and_the_same(open_tab, ruth):
+    gone = "3f9a2c1b-0000-4000-8000-000000000000"
+    entries = [
+        replace(an_entry(2), actor=gone, target=f"{gone}@deleted.invalid"),
+        replace(an_entry(1), actor=None),
+    ]
+    ruth.administration.entries = entries
+
+    rows = open_tab("Audit").dataframe[0].value.to_dict("records")
+
+    assert [(row["User"], row["By"]) for row in rows] == [
+        ("Deleted user 3f9a2c1b", "Deleted user 3f9a2c1b"),
+        ("jonas@daybook.test", "Server"),
+    ]
+    assert list(rows[0])[:3] == ["Time", "Action", "User"]
 
 
 def test_settings_change_what_differs(open_tab, ruth):
@@ -314,13 +364,70 @@ def test_settings_change_what_differs(open_tab, ruth):
     ]
 
 
-@pytest.mark.parametrize(
-    ("key", "change"), [("set-role", ("role", AccountRole.ADMIN)), ("suspend", ("suspended", True))]
-)
-def test_role_and_access_of_a_user_are_changed(open_user, ruth, jonas, key, change):
-    pressed(open_user(), key)
+def test_role_of_a_user_is_changed(open_user, ruth, jonas):
+    app = pressed(open_user(), "set-role")
 
-    assert ruth.administration.changed == [(change[0], jonas.user_id, change[1])]
+    assert ruth.administration.changed == [("role", jonas.user_id, AccountRole.ADMIN)]
+    assert news(app) == ["jonas@daybook.test is an admin now."]
+
+
+def test_user_is_named_before_being_suspended(open_user, ruth, jonas):
+    app = pressed(open_user(), "suspend")
+    assert 'class="db-names">jonas@daybook.test<' in html(app)
+    assert ruth.administration.changed == []
+
+    app = pressed(in_dialog(app, suspend_dialog, [jonas]), "danger-suspend")
+
+    assert ruth.administration.changed == [("suspended", jonas.user_id, True)]
+    assert news(app) == ["jonas@daybook.test suspended."]
+
+
+def test_users_stay_chosen_while_others_are_searched(open_tab, ruth, jonas):
+    kim = a_person("kim@daybook.test")
+    ruth.administration.users.append(kim)
+    app = open_tab("Users")
+    app.multiselect(key="chosen-users").set_value([jonas.user_id]).run()
+
+    app.text_input(key="user-words").set_value("kim").run()
+    assert app.multiselect(key="chosen-users").value == [jonas.user_id]
+    app.multiselect(key="chosen-users").set_value([jonas.user_id, kim.user_id]).run()
+    app.text_input(key="user-words").set_value("nobody").run()
+
+    assert app.multiselect(key="chosen-users").value == [jonas.user_id, kim.user_id]
+    assert [info.value for info in app.info] == ["No users found."]
+
+
+def test_user_who_is_no_longer_listed_is_read_anew(open_user, ruth, jonas):
+    app = open_user()
+    app.text_input(key="user-words").set_value("kim").run()
+
+    ruth.administration.users[0] = replace(jonas, daily_cap_micro=50_000_000)
+    assert field(app.run(), "Daily limit ($)").value == 50
+    ruth.administration.users.clear()
+
+    assert not app.run().multiselect
+
+
+def test_row_of_a_user_opens(open_tab, ruth, jonas):
+    ruth.administration.users.append(a_person("kim@daybook.test"))
+    app = open_tab("Users")
+    (row, _) = app.dataframe[0].value.to_dict("records")
+    config = json.loads(app.dataframe[0].proto.columns)
+
+    assert (row["Open"], config["Open"]["type_config"]["type"]) == ("Open", "button")
+
+
+def test_addresses_are_no_markdown(open_user, ruth, jonas):
+    """Markdown would make links of them, against which `safe_md` puts word joiners in."""
+    app = open_user()
+    for key in ("set-role", "sign-out", "suspend"):
+        app = pressed(app, key)
+
+    read = [each.value for kind in ("markdown", "caption", "toast") for each in app.get(kind)]
+    read += [each.label for each in app.button]
+    assert not [each for each in read if "@" in each or "\u2060" in each]
+    assert jonas.email in html(app)
+    assert "ruth@daybook.test, admin" in [each.value for each in app.sidebar.text]
 
 
 @pytest.mark.parametrize(
@@ -332,13 +439,14 @@ def test_role_and_access_of_a_user_are_changed(open_user, ruth, jonas, key, chan
     ],
 )
 @pytest.mark.parametrize("key", ["suspend", "set-role", "sign-out"])
-def test_refused_change_says_why(open_user, ruth, key, failure, said):
+def test_refused_change_says_why(open_user, ruth, jonas, key, failure, said):
     app = open_user()
     ruth.administration.failure = failure()
 
-    pressed(app, key)
+    app = suspended(app, jonas) if key == "suspend" else pressed(app, key)
 
-    assert said in "".join(warnings(app))
+    place = warnings if failure is AdminsOnly else refusals
+    assert said in "".join(place(app))
 
 
 def test_users_are_searched_sorted_and_paged(open_tab, ruth):
@@ -391,9 +499,7 @@ def test_retention_is_previewed_and_set(open_tab, ruth):
 
     app = press(app, "Preview")
 
-    assert [info.value for info in app.info] == [
-        "3 chats of 2 users (1.5 kB) would be deleted within 14 days."
-    ]
+    assert news(app) == ["3 chats of 2 users (1.5 kB) would be deleted within 14 days."]
     assert ruth.administration.changed == []
     [one for one in app.button if one.label == "Save"][-1].click().run()
     assert ruth.administration.changed == [("settings", {"retention_days": 90})]

@@ -323,12 +323,16 @@ def test_cut_reply_can_be_copied_and_regenerated(open_chat):
     assert len(send(app, "Go on").chat_message[0].markdown) == 2  # its mark stays
 
 
-@pytest.mark.parametrize("outcome", [Outcome.CUT, Outcome.STOPPED, Outcome.INTERRUPTED])
+@pytest.mark.parametrize(
+    "outcome", [Outcome.CUT, Outcome.STOPPED, Outcome.FAILED, Outcome.INTERRUPTED]
+)
 def test_reply_that_ended_early_goes_on_in_its_place(open_app, maya, database, model, outcome):
     garden = database.hold("Garden", "When?", "Prune", outcome=outcome)
     model.pieces = (" in ", "March.")
 
-    app = open_app(maya, c=str(garden)).button(key="continue").click().run()
+    app = open_app(maya, c=str(garden))
+    assert 'aria-label="Copy reply"' in html(app)
+    app.button(key="continue").click().run()
 
     assert said(app) == ["When?", "Prune in March."]
     assert 'aria-label="Regenerate"' in html(app)
@@ -499,6 +503,14 @@ def test_nothing_that_anybody_wrote_loads_from_elsewhere(open_app, maya, databas
     assert not [text for text in everything if "![" in text]
 
 
+def test_too_long_line_is_drawn_as_code_as_it_is(open_app, maya, model):
+    model.pieces = (f"\n {'[' * 20_000}\n  \n![seen]({TRACKER})\n",)
+
+    app = send(open_app(maya), "Draw")
+
+    assert [code.value for code in app.code] == ["".join(model.pieces)]
+
+
 def test_nor_does_a_reply_while_it_comes(open_app, maya, model, database):
     model.pieces = (f"Look: ![seen]({TRACKER})", "")
     turn = begin_slowly(maya, "Draw")
@@ -645,6 +657,35 @@ def test_deleted_prompts_and_their_followers_are_restored(open_chat, database, n
     app.button(key=f"restore-{garden}").click().run()
     assert said(app) == ["Shade?", "Ferns.", "Sun?", "Sage.", "Why?", "So."]
     assert undo_lines(app) == []
+
+
+def test_new_version_moves_no_button_of_its_reply(open_chat, database):
+    app, garden = open_chat("Shade?", "Ferns.")
+    before = button_names(app)
+
+    regenerated(app, database.thread(garden).messages[1])
+
+    assert before[:2] == ["Copy reply", "Edit reply"]
+    assert button_names(app)[: len(before)] == before
+    assert button_names(app)[len(before)] == "Previous version"
+
+
+def button_names(app):
+    """Return the labels of the buttons below the last reply, as they stand there."""
+    below = next(one for one in reversed(html(app).split("\n")) if "Copy reply" in one)
+    found = re.findall('aria-label="(.*?)"', below[below.index("Copy reply") - 12 :])
+    return [name for name in found if "Details" not in name and "Versions" not in name]
+
+
+def test_deletion_counts_messages_in_view_and_names_versions(open_chat, database, maya):
+    app, garden = open_chat("Shade?", "Ferns.", "Sun?", "Sage.")
+    regenerated(app, database.thread(garden).messages[3])
+
+    delete(app, database, garden, 2)
+
+    [told] = [text.value for text in app.markdown if "will be deleted" in text.value]
+    assert told.startswith("**2 messages**")
+    assert "Other versions of these messages are deleted too." in told
 
 
 def test_chat_whose_first_prompt_is_deleted_is_deleted(open_app, maya, database):

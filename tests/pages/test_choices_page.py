@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import streamlit as st
 
+from pages._parts.memory import LARGEST_WINDOW
 from pages._parts.preferences import instructions_dialog, preferences_dialog
 from services.domain import AccountRole, Full, Preferences, Retrieval, Summary, Window
 from services.domain.models import LimitSource, ModelSettings, ModelState, PriceSource
@@ -19,6 +20,7 @@ from tests.pages.conftest import (
     in_dialog,
     press,
     pressed,
+    refused,
     warnings,
 )
 from tests.pages.test_chat_page import menu, said, send
@@ -425,11 +427,43 @@ def test_reply_length_is_bounded_by_the_model(open_app, maya):
     choose(maya.store.profile, reply_tokens=60_000)
     app = pressed(open_app(maya), "preferences")
     field = app.number_input(key="reply-tokens")
-    assert (field.value, field.max, field.placeholder) == (400, 400, "400")
+    assert (field.value, field.placeholder) == (400, "400")
 
     save_preferences(app)
 
     assert maya.store.profile.preferences().reply_tokens == 400
+
+
+def test_size_out_of_bounds_is_refused_below_its_field(open_app, maya):
+    app = pressed(open_app(maya), "preferences")
+    for key, size in {"window-messages": 5000, "context-tokens": 10, "reply-tokens": 401}.items():
+        app.number_input(key=key).set_value(size)
+
+    app = save_preferences(app)
+
+    assert refused(app) == {
+        "Number of recent messages": f"Enter 2 to {LARGEST_WINDOW:,}.",
+        "Context limit (tokens)": "Enter 1,000 or more.",
+        "Max reply length (tokens)": "Enter 64 to 400.",
+    }
+    assert maya.store.profile.preferences() == Preferences()
+
+
+def test_saved_preferences_say_so(open_app, maya):
+    app = save_preferences(pressed(open_app(maya), "preferences"))
+
+    assert [each.value for each in app.toast] == ["Saved."]
+
+
+def test_cancelled_preferences_are_not_saved(open_app, maya):
+    app = pressed(open_app(maya), "preferences")
+    app.radio(key="theme").set_value("dark")
+
+    app = press(in_dialog(app, preferences_dialog), "Cancel")
+
+    assert maya.store.profile.preferences() == Preferences()
+    assert not app.toast
+    assert "theme" not in [each.key for each in app.radio]
 
 
 def test_unverified_preferences_are_reported(open_app, maya):

@@ -8,8 +8,22 @@ import pytest
 
 from pages._parts import turns, undo
 from services.errors import StoreUnavailable
-from tests.pages.conftest import chosen, clicked, html, listed, opened, options, warnings
+from tests.pages.conftest import (
+    chosen,
+    clicked,
+    html,
+    listed,
+    opened,
+    options,
+    press,
+    warnings,
+)
 from tests.stack.apps import until
+
+
+def undo_lines(app):
+    """Return the lines that offer to undo an act."""
+    return re.findall('<p role="status">(.*?)</p>', html(app))
 
 
 def toasts(app):
@@ -42,10 +56,14 @@ def test_pinned_conversation_stands_on_top(open_app, maya, database):
     chosen(app, old, "Pin")
     assert listed(app)[:2] == ["Pinned", "Old"]
     assert "New" in listed(app)
-    assert toasts(app) == ["“Old” is pinned."]
+    assert undo_lines(app) == ["“Old” is pinned"]
 
     chosen(app, old, "Unpin")
     assert listed(app)[1:] == ["New", "Old"]
+    assert undo_lines(app) == ["“Old” is no longer pinned"]
+    press(app, "Undo")
+    assert listed(app)[:2] == ["Pinned", "Old"]
+    assert undo_lines(app) == []
 
 
 def test_archived_conversation_moves_to_the_archive(open_app, maya, database):
@@ -56,7 +74,10 @@ def test_archived_conversation_moves_to_the_archive(open_app, maya, database):
 
     chosen(app, old, "Archive")
     assert listed(app)[1:] == ["New"]
-    assert toasts(app) == ["“Old” is archived."]
+    assert undo_lines(app) == ["“Old” is archived"]
+    press(app, "Undo")
+    assert listed(app)[:2] == ["Pinned", "Old"]
+    chosen(app, old, "Archive")
 
     clicked(app, act="archive")
     assert listed(app) == ["Archived", "Old"]
@@ -291,12 +312,12 @@ def test_unknown_press_does_nothing(open_app, maya, database, request_):
     assert not app.exception
 
 
-def test_a_title_in_a_toast_draws_nothing(open_app, maya, database):
-    one = database.hold("![x](http://e/i)", "One", "Two")
+def test_title_in_an_undo_line_draws_nothing(open_app, maya, database):
+    one = database.hold("<img src=x>", "One", "Two")
 
     app = chosen(open_app(maya), one, "Pin")
 
-    assert "![" not in toasts(app)[0]
+    assert undo_lines(app) == ["“&lt;img src=x&gt;” is pinned"]
 
 
 def test_what_could_not_be_done_is_said(open_app, maya, database):
@@ -307,7 +328,7 @@ def test_what_could_not_be_done_is_said(open_app, maya, database):
     chosen(app, one, "Pin")
 
     assert StoreUnavailable.public in warnings(app)
-    assert toasts(app) == []
+    assert undo_lines(app) == []
 
 
 def test_chat_with_a_reply_under_way_is_marked(open_app, maya, database, model):

@@ -9,7 +9,7 @@ from services.domain.models import ModelPrices, ModelSetting, ModelSettings, Pri
 from services.errors import BadInput
 from services.llm import Offer
 from tests.fakes import LARGE, FakePerson, ScriptedModel
-from tests.pages.conftest import keys, press, pressed, warnings
+from tests.pages.conftest import keys, press, pressed, refusals, refused, warnings
 
 PRICES = ModelPrices(input_micro=500_000, cached_input_micro=0, output_micro=2_000_000)
 UNPRICED = replace(LARGE, input_micro=0, output_micro=0, price_source=PriceSource.UNKNOWN)
@@ -56,7 +56,7 @@ def test_models_are_listed_with_prices_and_sources(open_tab):
 
 def test_price_is_set_and_reset(open_tab, ruth):
     app = press(choose(open_tab(), "large"), "Save")
-    assert "Input: enter a number from 0 to 10,000." in warnings(app)
+    assert refused(app)["Input ($)"] == "Enter 0 to 10,000."
     fields(app)["Input ($)"].set_value(0.5)
     fields(app)["Cached input ($)"].set_value(0.0)
     fields(app)["Output ($)"].set_value(2.0)
@@ -64,7 +64,7 @@ def test_price_is_set_and_reset(open_tab, ruth):
 
     assert ruth.models.now.by_name == {"large": ModelSetting(prices=PRICES)}
     assert rows(app)["large"]["Price from"] == "Set here"
-    assert not warnings(app)
+    assert not refusals(app)
 
     app = pressed(app, "reset-price")
 

@@ -26,7 +26,7 @@ from tests.pages.conftest import (
 from tests.pages.test_chat_page import menu as menu_above
 from tests.pages.test_chat_page import said, send
 from tests.pages.test_choices_page import captions, pressed, told
-from tests.pages.test_conversation_list import look_for, toasts
+from tests.pages.test_conversation_list import look_for, toasts, undo_lines
 from tests.store.conformance.talk import a_fact, a_space, stored_space
 
 
@@ -425,15 +425,18 @@ def test_conversation_moves_into_a_space_and_out(open_app, maya, latin, garden, 
 
     move(app, database.thread(garden).conversation, "Latin")
     assert database.thread(garden).conversation.space_id == latin.id
-    assert toasts(app) == ["“Garden” is moved to “Latin”."]
+    assert undo_lines(app) == ["“Garden” is moved to “Latin”"]
     assert app.button(key="space-sign").label == "Latin"
 
     menu_above(app, "Move to space")
     assert app.selectbox(key="move-to").value == "Latin"
     move(app, database.thread(garden).conversation, "No space")
     assert database.thread(garden).conversation.space_id is None
-    assert toasts(app) == ["“Garden” is removed from its space."]
+    assert undo_lines(app) == ["“Garden” is removed from its space"]
     assert "space-sign" not in keys(app)
+
+    press(app, "Undo")
+    assert database.thread(garden).conversation.space_id == latin.id
 
 
 def test_chat_moves_only_where_a_place_is_open(open_app, maya, garden, database):

@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from html import escape
 
 import pytest
 from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 
+from pages._parts.words import dollars
+from services.domain.models import PriceSource
 from tests.fakes import an_entry
-from tests.pages.conftest import captions, html
+from tests.pages.conftest import captions, grid, html
 from tests.stores import COST_MICRO, USAGE
 
 
@@ -16,8 +19,17 @@ def open_usage(open_app, maya):
     return lambda: open_app(maya).switch_page("pages/usage.py").run()
 
 
+def choose_days(app, *days):
+    app.segmented_control(key="usage-span").set_value("Other days").run()
+    return app.date_input(key="usage-days").set_value(days).run()
+
+
 def tables(app):
-    return [each.value.to_dict("records") for each in app.dataframe]
+    """Return the rows by chat and by purpose: of each its label, and its figures by their columns."""
+    return [
+        [(label, dict(zip(columns, figures, strict=True))) for label, figures in rows.items()]
+        for columns, rows in (grid(app, 0), grid(app, 1))
+    ]
 
 
 def charted(app):
@@ -36,14 +48,15 @@ def test_usage_is_shown_by_chat_and_purpose(open_usage, database):
     app = open_usage()
 
     chats, purposes = tables(app)
-    assert [(row["Chat"], row["Messages"]) for row in chats] == [
-        ("Garden", 2),
-        ("Deleted and temporary chats", 2),
+    assert [(label, row["Messages"]) for label, row in chats] == [
+        ("Garden", "2"),
+        ("Deleted and temporary chats", "2"),
     ]
-    (replies,) = purposes
-    assert (replies["By purpose"], replies["Requests"]) == ("Replies", 4)
-    assert replies["Input tokens"] == 4 * USAGE.prompt
-    assert replies["Cost"] == 4 * COST_MICRO / 1_000_000
+    ((label, replies),) = purposes
+    assert (label, replies["Requests"]) == ("Replies", "4")
+    assert replies["Input tokens"] == f"{4 * USAGE.prompt:,}"
+    assert replies["Cost"] == dollars(4 * COST_MICRO)
+    assert [each.value for each in app.subheader] == ["By chat", "By purpose"]
 
 
 def test_chats_beyond_the_listed_ones_are_one_row(open_usage, database, monkeypatch):
@@ -59,7 +72,10 @@ def test_chats_beyond_the_listed_ones_are_one_row(open_usage, database, monkeypa
 
     chats, _ = tables(open_usage())
 
-    assert [(row["Chat"], row["Messages"]) for row in chats] == [("Garden", 1), ("Other chats", 7)]
+    assert [(label, row["Messages"]) for label, row in chats] == [
+        ("Garden", "1"),
+        ("Other chats", "7"),
+    ]
 
 
 def test_chat_without_a_title_has_a_name(open_usage, database):
@@ -67,7 +83,59 @@ def test_chat_without_a_title_has_a_name(open_usage, database):
 
     chats, _ = tables(open_usage())
 
-    assert [row["Chat"] for row in chats] == ["Untitled"]
+    assert [label for label, _ in chats] == ["Untitled"]
+
+
+def test_chat_is_named_whole_and_linked(open_usage, database):
+    title = "How do I prune an old pear tree <b>that</b> has not been cut for twenty years?"
+    chat = database.hold(title, "One", "Two")
+
+    app = open_usage()
+
+    assert [label for label, _ in tables(app)[0]] == [title]
+    assert f'href="/?c={chat}" target="_self">{escape(title)}</a>' in html(app)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"price_source": PriceSource.UNKNOWN}, "has no known price and counts as free"),
+        ({"price_source": PriceSource.LOCAL}, "runs on this server and is free"),
+        ({}, "had no price when it was used"),
+        ({"input_micro": 0, "output_micro": 0}, "has a price of zero"),
+    ],
+)
+def test_cost_of_nothing_has_a_reason(open_usage, maya, database, monkeypatch, changes, said):
+    database.hold("Garden", "One", "Two")
+    report = database.ledger.usage.report
+
+    def free(*days):
+        found = report(*days)
+        parts = {name: getattr(found, name) for name in ("days", "purposes", "conversations")}
+        return replace(
+            found,
+            **{
+                name: tuple(replace(one, cost_micro=0) for one in each)
+                for name, each in parts.items()
+            },
+        )
+
+    monkeypatch.setattr(database.ledger.usage, "report", free)
+    models = maya.chat.choices.models
+    offers = [replace(offer, info=replace(offer.info, **changes)) for offer in models.every()]
+    monkeypatch.setattr(type(models), "every", lambda self: offers)
+
+    app = open_usage()
+
+    (_, garden) = tables(app)[0][0]
+    assert garden["Cost"] == "$0.00 (free)"
+    assert rf"Why a cost is \$0.00: scripted {said}." in captions(app)
+
+
+def test_cost_has_no_reason_where_all_was_paid(open_usage, database):
+    database.hold("Garden", "One", "Two")
+
+    assert "Why a cost is" not in captions(open_usage())
 
 
 def test_chart_follows_the_chosen_figure(open_usage, database):
@@ -116,16 +184,16 @@ def test_days_without_usage_say_so(open_usage, database):
     app = open_usage()
     day = datetime.now(UTC).date() - timedelta(days=100)
 
-    app.date_input(key="usage-days").set_value((day, day)).run()
+    choose_days(app, day, day)
 
     assert [info.value for info in app.info] == ["Nothing was used on these days."]
-    assert not app.dataframe
+    assert "<table>" not in html(app)
 
 
 def test_first_day_alone_asks_for_the_last(open_usage):
     app, today = open_usage(), datetime.now(UTC).date()
 
-    app.date_input(key="usage-days").set_value([today - timedelta(days=5)]).run()
+    choose_days(app, today - timedelta(days=5))
 
     assert "Choose the last day, too." in captions(app)
 

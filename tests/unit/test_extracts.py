@@ -57,6 +57,11 @@ def test_taken_match_leaves_no_extract():
     assert extract(text, "bees", taken=[(len(LINES), len(LINES) + 17)]) is None
 
 
+def test_only_the_first_sentences_of_a_huge_text_are_looked_at():
+    assert extract("Tea.\n" * 19_990 + "Bees.", "bees").endswith("Bees.")
+    assert not extract("Tea.\n" * 20_000 + "Bees.", "bees").endswith("Bees.")
+
+
 def test_extract_without_match_is_the_beginning():
     assert extract(f"Take the Grand Hotel.\n{LINES}", "A room?").startswith("Take the Grand Hotel.")
 

@@ -29,3 +29,14 @@ def test_malformed_list_of_models_states_nothing(document):
 @pytest.mark.parametrize("refused", VECTORS["refusals"], ids=lambda refused: refused["name"])
 def test_refusal_is_read_in_each_endpoints_words(refused):
     assert read_refusal(refused["message"]) == LimitRefusal(**refused["stated"])
+
+
+def test_long_error_states_nothing():
+    stated = "maximum context length is 4096"
+
+    assert read_refusal(stated + " " * 9_900).context_tokens == 4096
+    assert read_refusal(stated + " " * 10_000) == LimitRefusal()
+
+
+def test_number_beyond_any_window_states_nothing():
+    assert read_refusal("maximum context length is " + "1" * 9_000) == LimitRefusal()

@@ -265,7 +265,7 @@ def test_answer_is_cleaned(answer, text):
     [
         *("", " \n", "...", "word " * 1000),
         *("I'm sorry, I cannot do that.", "As an AI I have no memory.", "<think>They met"),
-        *("They met in Bern, Basel,", "They met (", "They agreed on:"),
+        *("# " * 30 + "They met.", "They met in Bern, Basel,", "They met (", "They agreed on:"),
     ],
 )
 def test_unusable_answer_is_refused(answer):

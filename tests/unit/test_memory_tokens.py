@@ -49,6 +49,20 @@ def test_bound_covers_every_unicode_normalization(text):
     assert 0 <= COUNTER.count(text) <= COUNTER.bound(text)
 
 
+# marks that compose with a letter, or with each other, or come apart
+MARKS = "\u0300\u0301\u0302\u0308\u0323\u0344\u093c\u0f73\u3099\uff9e"
+
+
+@given(st.lists(st.sampled_from("aou\u0915\u00e9\u30ab\ufdfa") | st.text(MARKS, max_size=90)))
+@example(["a", "\u0344" * 40, "\u0323"])
+def test_bound_covers_long_runs_of_marks(parts):
+    text = "".join(parts)
+    forms = (text, *(unicodedata.normalize(form, text) for form in ("NFC", "NFKC")))
+
+    assert COUNTER.bound(text) >= 1 + max(len(form.encode()) for form in forms)
+    assert COUNTER.count(text) <= COUNTER.bound(text)
+
+
 # each is longest in another form: as it is, composed, compatible
 @pytest.mark.parametrize("text", ["", "\ud800", "a\udfff\u0301"])
 def test_lone_surrogates_can_be_counted(text):

@@ -189,6 +189,22 @@ def test_harmful_prompt_is_put_in_a_code_block(body):
     assert "`" * 5 in markdown or "````" not in body
 
 
+LONG = [
+    *("a" * 20_001, "- " * 10_001, "`" * 20_001, "\u0301" * 20_001, " " * 20_001 + "a"),
+    "[x]\n" * 100_001,
+]
+
+
+@pytest.mark.parametrize("body", LONG, ids=range(len(LONG)))
+@pytest.mark.parametrize(
+    "messages", [lambda it: [it], lambda it: ["Why?", it]], ids=["prompt", "reply"]
+)
+def test_too_long_message_is_put_in_a_code_block_as_it_is(body, messages):
+    markdown = to_markdown(thread(*messages(body)))
+
+    assert f"`markdown\n{body}\n```" in markdown
+
+
 def test_reply_headings_are_lowered_by_two_levels():
     markdown = to_markdown(thread("Why?", "# So\n\nif a <b>, $$x$$"))
 

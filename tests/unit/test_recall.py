@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.domain import ConversationId, MessageId
@@ -124,6 +124,7 @@ def test_messages_of_named_days_come_first():
 
 
 @given(st.text("0123456789 .-AugustFebruaryJune lastweeksofthirdto", max_size=40))
+@example("you")
 def test_odd_dates_are_ignored(query):
     assert found(f"{query} rain", passage(1, "rain")) == [1]
 

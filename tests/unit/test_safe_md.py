@@ -49,8 +49,15 @@ def test_no_text_becomes_an_image_or_a_diagram(hostile):
     assert not [token for token in found if "mermaid" in token.info]
 
 
+@pytest.mark.parametrize("line", ["a", "`", "\u0301", "![a](http://e/i) "])
+def test_too_long_text_is_not_read_as_markdown(line):
+    assert safe_md.body("\n".join([line * (20_000 // len(line))] * 2)) is not None
+    assert safe_md.body(line * 20_001) is None
+
+
 @given(HOSTILE)
 @example("$$```mermaid$$")
+@example("\\(\u00a0\\)")
 def test_safe_text_is_unchanged(hostile):
     once = safe_md.body(hostile.replace("\\[", "").replace("\\]", ""))  # those nest as TeX
 

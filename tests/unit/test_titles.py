@@ -94,6 +94,11 @@ def test_answer_without_a_title_is_none(answer):
     assert clean_title(answer) is None
 
 
+def test_long_answer_is_no_title():
+    assert clean_title("**" * 99 + "Peas" + "**" * 99) == "Peas"
+    assert clean_title("**" * 100 + "Peas" + "**" * 100) is None
+
+
 def test_long_title_is_shortened_at_a_word():
     answer = "Understanding when to sow peas and how deep they have to go into soil"
 

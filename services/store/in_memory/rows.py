@@ -32,7 +32,12 @@ from services.store.rows import (
     TurnRow,
 )
 
-_UNFINISHED = (Outcome.CUT, Outcome.STOPPED, Outcome.INTERRUPTED)  # a reply that can be continued
+_UNFINISHED = (
+    Outcome.CUT,
+    Outcome.STOPPED,
+    Outcome.FAILED,
+    Outcome.INTERRUPTED,
+)  # a reply that can be continued
 
 
 @dataclass(frozen=True, slots=True)

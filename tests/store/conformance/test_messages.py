@@ -105,7 +105,7 @@ def test_conversation_goes_on_from_an_older_branch(maya, garden):
     assert bodies(thread.branch())[2:] == ["And beans?", "In May.", "Thanks.", "Welcome."]
 
 
-@pytest.mark.parametrize("outcome", [Outcome.CUT, Outcome.STOPPED])
+@pytest.mark.parametrize("outcome", [Outcome.CUT, Outcome.STOPPED, Outcome.FAILED])
 def test_reply_that_ended_early_is_continued(maya, garden, outcome):
     thread = say(maya, garden, "And leeks?", "In Ap", outcome=outcome)
     reply = thread.messages[-1]

@@ -1,0 +1,71 @@
+"""The outcome of the last form or button of the admin page, drawn beside it as plain text: it may name addresses."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from html import escape
+
+import streamlit as st
+
+from pages._parts.elements import draw_refusal
+from pages._session import attempt
+from services.errors import AdminsOnly, AppError, BadInput, SignedOut
+
+_KEY = "admin-outcome"
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    place: str
+    news: str = ""
+    refusal: str = ""
+    of_fields: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class Unfit(BadInput):
+    """Entries of a form that are refused: the sentence of each by the name of its field."""
+
+    def __init__(self, sentences: Mapping[str, str]) -> None:
+        super().__init__()
+        self.sentences = sentences
+
+
+def act_at(place: str, act: Callable[[], str]) -> None:
+    """Call *act*; keep the news that it returns, or the sentence of its AppError, for `draw` at *place*. A callback."""
+
+    def act_and_keep() -> None:
+        try:
+            found = _Outcome(place, news=act())
+        except (SignedOut, AdminsOnly):  # the page itself says so
+            raise
+        except Unfit as error:
+            found = _Outcome(place, of_fields=error.sentences)
+        except AppError as error:
+            found = _Outcome(place, refusal=error.public)
+        st.session_state[_KEY] = found
+
+    forget()
+    attempt(act_and_keep)
+
+
+def forget() -> None:
+    st.session_state.pop(_KEY, None)
+
+
+def draw(place: str) -> None:
+    """Draw the news or the refusal that was left for *place*."""
+    found = _found(place)
+    if found.news:
+        st.html(f'<p role="status" class="db-news">{escape(found.news)}</p>')
+    if found.refusal:
+        draw_refusal(found.refusal)
+
+
+def draw_of_field(place: str, name: str) -> None:
+    """Draw the refusal of the entry *name* of the form *place*."""
+    if sentence := _found(place).of_fields.get(name):
+        draw_refusal(sentence)
+
+
+def _found(place: str) -> _Outcome:
+    found: _Outcome = st.session_state.get(_KEY, _Outcome(""))
+    return found if found.place == place else _Outcome(place)

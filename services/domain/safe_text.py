@@ -1,0 +1,64 @@
+"""Text that others wrote, made safe to look at: normalised in linear time, and bounded before regular expressions.
+
+Python holds its lock while it normalises or matches, and normalisation sorts a run of combining marks in quadratic
+time: one text could stop the process for everybody. This guards looking at a text alone; what is stored, sent, sealed
+or exported stays as it is, byte for byte.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import Literal
+
+MOST_MARKS = 30  # in a row, as in the Stream-Safe Text Format (UAX #15)
+LONGEST_TEXT = 400_000  # characters that are read as Markdown: twice the longest prompt
+LONGEST_LINE = 20_000  # of them in a line: longer ones are data
+
+# one more than that: every mark is matched, and so are other signs; the last two decompose to marks
+_MARK = r"(?:[^\w\x00-\x7f]|[\uff9e\uff9f])"
+_TICKS = re.compile("`+")
+_MAYBE_MANY = re.compile(rf"(?<!{_MARK}){_MARK}{{{MOST_MARKS + 1}}}")
+
+
+def pieces(text: str) -> Iterator[str]:
+    """Yield *text* in pieces that have at most `MOST_MARKS` combining marks in a row. Ordinary text is one piece."""
+    if not _MAYBE_MANY.search(text):
+        yield text
+        return
+    begin = marks = 0
+    for at, sign in enumerate(text):
+        is_mark = unicodedata.combining(unicodedata.normalize("NFKD", sign)[0])
+        marks = marks + 1 if is_mark else 0
+        if marks > MOST_MARKS:
+            yield text[begin:at]
+            begin, marks = at, 1
+    yield text[begin:]
+
+
+def has_many_marks(text: str) -> bool:
+    """Return True if *text* has more than `MOST_MARKS` combining marks in a row."""
+    return any(piece != text for piece in pieces(text))
+
+
+def normalize(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
+    """Normalise *text* piece by piece: as `unicodedata.normalize` does where the text is one piece."""
+    return "".join(unicodedata.normalize(form, piece) for piece in pieces(text))
+
+
+def tick_pairs(text: str) -> dict[int, int]:
+    """Return, by the place of each run of backticks, the end of the next run of the same length."""
+    ends: dict[int, int] = {}
+    pairs: dict[int, int] = {}
+    for run in reversed(list(_TICKS.finditer(text))):
+        size = run.end() - run.start()
+        if size in ends:
+            pairs[run.start()] = ends[size]
+        ends[size] = run.end()
+    return pairs
+
+
+def is_readable(text: str) -> bool:
+    """Return True if *text* is short enough, line by line too, to be read as Markdown."""
+    return len(text) <= LONGEST_TEXT and all(
+        len(line) <= LONGEST_LINE for line in text.splitlines()
+    )

@@ -1,0 +1,327 @@
+"""Texts that make careless code slow, and a table of all functions that read a text by regular expressions or Unicode's
+properties."""
+
+import ast
+import importlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial, reduce
+from itertools import count, product
+from pathlib import Path
+from uuid import UUID
+
+from pages._parts import prompts, safe_md
+from services.domain import (
+    Conversation,
+    ConversationId,
+    Message,
+    MessageId,
+    Role,
+    Thread,
+    Window,
+    safe_text,
+)
+from services.embedded import supabase_api
+from services.errors import AppError
+from services.llm import model_spec, openai_model
+from services.memory import blocks, dates
+from services.memory.recall import Passage, RecallIndex
+from services.memory.tokens import RegexCounter
+from services.portable import ConversationExport, tables, to_markdown
+
+ROOT = Path(__file__).parents[1]
+_NOW = datetime(2026, 11, 23, tzinfo=UTC)
+_ID = UUID(int=1)
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+Shape = Callable[[int], str]
+Reader = Callable[[str], object]
+
+
+def repeated(unit: str) -> Shape:
+    """Return a shape: *unit* over and over."""
+    size = len(unit.encode(errors="surrogatepass"))
+    return lambda length: unit * (length // size)
+
+
+def growing(before: str, mark: str, after: str = "") -> Shape:
+    """Return a shape: runs of *mark*, each one longer than the one before."""
+
+    def shape(length: int) -> str:
+        parts: list[str] = []
+        for times in count(1):
+            part = f"{before}{mark * times}{after}"
+            if length < len(part):
+                break
+            length -= len(part)
+            parts.append(part)
+        return "".join(parts)
+
+    return shape
+
+
+def different_words(length: int) -> str:
+    """Return words of 6 and of 11 letters."""
+    words = map("".join, product(_LETTERS, repeat=3))
+    pairs = (f"{word}wxy {word}mnopqrst " for word in words)
+    return "".join(pair for pair, _ in zip(pairs, range(length // 19), strict=False))
+
+
+# texts of so many bytes
+SHAPES: dict[str, Shape] = {
+    "marks": repeated("\u0301\u0323"),
+    "U+FDFA": repeated("\ufdfa"),
+    "blanks": lambda length: f"a{' ' * (length - 2)}a",
+    ">": repeated("> "),
+    "- ": repeated("- "),
+    "backticks": growing(" ", "`"),
+    "*": repeated("*"),
+    "digits": repeated("1"),
+    "brackets": repeated("["),
+    "one line": repeated("a"),
+    "short lines": repeated("a\n"),
+    "surrogates": repeated("\ud800"),
+    "right-to-left marks": repeated("\u200f\u0627"),
+    "zero-width": repeated("\u200b"),
+    "tabs": repeated("\t"),
+    "tables": repeated("|-|\n"),
+    "nested quotes": growing("\n", ">", "a"),
+    "HTML": repeated("<a "),
+    "$": growing(" ", "$", "a"),
+    "~": growing("\n", "~", "a"),
+    # each was slow in some function
+    "two marks in one": repeated("\u0f73"),
+    "open brackets": repeated("[\n"),
+    "links": repeated("]("),
+    "images": repeated("![a](b"),
+    "headings": repeated("# "),
+    "list items": repeated("1) - > "),
+    "words": different_words,
+    "months": repeated("May "),
+    "limits": repeated("max_tokens "),
+    "formulas": repeated("\\("),
+    "addresses": repeated("a@a."),
+}
+
+# functions that get nothing but the text, by module
+_PLAIN = {
+    "pages._parts.prompts": "as_typed",
+    "pages._parts.safe_md": "body label _name_safely",
+    "services.crypto.vault": "_padded decode_base64url token_version",
+    "services.domain.addresses": "checked_address",
+    "services.domain.safe_text": "has_many_marks is_readable pieces tick_pairs",
+    "services.llm.known_models": "find_known",
+    "services.llm.model_spec": "read_refusal",
+    "services.memory.extracts": "_sentences count_words is_long",
+    "services.memory.facts": "_is_fact _normalize _parse",
+    "services.memory.terms": "_folded _parts base has_time is_question stem stems words",
+    "services.memory.titles": "_bared _shortened clean_title first_words",
+    "services.memory.tokens": "_kinds _longest_size _size _weigh_ascii min_tokens",
+    "services.portable.export": "_contained _escape",
+    "services.portable.replies": "_escaped lower",
+    "services.settings": "_environment_name _is_secret",
+    "services.store.supabase.migrations": "_essence",
+}
+
+
+def _find(name: str) -> Callable[..., object]:
+    """Return a function by its name in the table, private ones too: limits stand before some of them."""
+    module, _, path = name.partition(":")
+    return reduce(getattr, path.split("."), importlib.import_module(module))
+
+
+def _with(name: str, *arguments: object) -> Reader:
+    """Return the function *name* with *arguments* after the text."""
+    function = _find(name)
+    return lambda text: function(text, *arguments)
+
+
+def _remember(text: str) -> RecallIndex:
+    passage = Passage(MessageId(_ID), ConversationId(_ID), 1, Role.USER, text, _NOW)
+    index = RecallIndex()
+    index.add([passage])
+    return index
+
+
+def _export(role: Role) -> Reader:
+    def export(text: str) -> str:
+        message = Message(
+            id=MessageId(_ID), seq=1, parent_id=None, role=role, body=text, created_at=_NOW
+        )
+        conversation = Conversation(
+            id=ConversationId(_ID), title=text, policy=Window(), created_at=_NOW, updated_at=_NOW
+        )
+        thread = Thread(conversation=conversation, messages=(message,))
+        return to_markdown(ConversationExport(thread=thread), UTC)
+
+    return export
+
+
+def _each_refusal(text: str) -> None:
+    for pattern in ("_NAMED_CONTEXT", "_NAMED_REPLY", "_NAMED_PROMPT"):
+        model_spec._named(text, _find(f"services.llm.model_spec:{pattern}"), 1)
+
+
+def _each_day(text: str) -> None:
+    for _ in dates.named_days(text, range(2020, 2022)):
+        pass
+
+
+def _after(line: str) -> Reader:
+    def add(text: str) -> None:
+        lowering = _lowering()
+        lowering.add(line)
+        lowering.add(text)
+
+    return add
+
+
+_lowering = _find("services.portable.replies:_Lowering")
+_counter = RegexCounter
+
+# by module and name: how the function reads a text
+READERS: dict[str, Reader] = {
+    f"{module}:{name}": _find(f"{module}:{name}")
+    for module, names in _PLAIN.items()
+    for name in names.split()
+} | {
+    "pages._parts.safe_md:_code": _with("pages._parts.safe_md:_code", True),
+    "pages._parts.safe_md:_ends": _with("pages._parts.safe_md:_ends", "```"),
+    "pages._parts.safe_md:_guard": _with("pages._parts.safe_md:_guard", True),
+    "pages._parts.safe_md:_line": _with("pages._parts.safe_md:_line", True),
+    "pages._parts.safe_md:_words": _with("pages._parts.safe_md:_words", True),
+    "services.domain.safe_text:normalize": partial(safe_text.normalize, "NFKC"),
+    "services.llm.model_spec:_named": _each_refusal,
+    "services.memory.compaction:clean_summary": _with(
+        "services.memory.compaction:clean_summary", 1_000_000
+    ),
+    "services.memory.continuing:spaced": _with("services.memory.continuing:spaced", "a"),
+    "services.memory.dates:named_days": _each_day,
+    "services.memory.extracts:find_extract": _with(
+        "services.memory.extracts:find_extract", {"a", "may"}
+    ),
+    "services.memory.facts:_shortened": _with("services.memory.facts:_shortened", 1000),
+    "services.memory.facts:parse_fact_changes": _with(
+        "services.memory.facts:parse_fact_changes", (), (), ()
+    ),
+    "services.memory.ranking:Columns.named_days": lambda text: _remember("May").search(text),
+    "services.memory.ranking:Columns.weights": lambda text: _remember("you").search(text),
+    "services.memory.terms:names": _with("services.memory.terms:names", 5),
+    "services.memory.titles:_beginning": _with("services.memory.titles:_beginning", 800),
+    "services.memory.tokens:RegexCounter._figures": lambda text: _counter()._figures(text),
+    "services.memory.tokens:RegexCounter.bound": lambda text: _counter().bound(text),
+    "services.memory.tokens:RegexCounter.count": lambda text: _counter().count(text),
+    "services.memory.tokens:RegexCounter.kinds": lambda text: _counter().kinds(text),
+    "services.portable.export:_fenced": _with("services.portable.export:_fenced", "text"),
+    "services.portable.file_names:_shortened": _with("services.portable.file_names:_shortened", 99),
+    "services.portable.file_names:file_name": _with(
+        "services.portable.file_names:file_name", ".md"
+    ),
+    "services.portable.replies:_Lowering.add": lambda text: _lowering().add(text),
+    "services.portable.replies:_Lowering._add_code": _after("```"),
+    "services.portable.replies:_Lowering._add_underline": _after("a"),
+    "services.portable.replies:_Lowering._open_fence": lambda text: _lowering().add(f"```{text}"),
+    "services.portable.replies:_Lowering._escape_line": lambda text: _lowering()._escape_line(text),
+    # added by hand: they have no such parameter, or their modules import neither
+    "pages._parts.prompts:_text": lambda text: prompts._text([text]),
+    "pages._parts.safe_md:_loose": lambda text: list(safe_md._loose(text.split("\n"), True)),
+    "pages._parts.safe_md:_prose": lambda text: list(safe_md._prose(text.split("\n"), True, False)),
+    "services.llm.openai_model:_TOO_LONG": openai_model._TOO_LONG.search,
+    "services.memory.blocks:quote": blocks.quote,
+    "services.memory.recall:RecallIndex.search": lambda text: _remember(text).search(text),
+    "services.portable.export:a prompt": _export(Role.USER),
+    "services.portable.export:a reply": _export(Role.ASSISTANT),
+    "services.portable.tables:_cell": tables._cell,
+    "services.embedded.supabase_api:safe_to_log": lambda text: supabase_api.safe_to_log(
+        text.encode(errors="surrogatepass")
+    ),
+}
+
+_OWN = "a word of the app itself"
+_SENT = "passed on as it is"
+_SEALED = "sealed or opened byte by byte"
+# functions with such a parameter that look at no text of others, and what it is there
+NO_READERS: dict[str, str] = {
+    "pages._parts.safe_md:draw": "`body`, then drawn",
+    "services.crypto.vault:Vault._opened": _SEALED,
+    "services.crypto.vault:Vault.open": _SEALED,
+    "services.crypto.vault:Vault.open_head": _SEALED,
+    "services.crypto.vault:Vault.row_mac": _SEALED,
+    "services.crypto.vault:Vault.seal": _SEALED,
+    "services.crypto.vault:Vault.unwrap": _SEALED,
+    "services.crypto.vault:_names": _OWN,
+    "services.crypto.vault:subkey": _OWN,
+    "services.embedded.supabase_api:SupabaseApi._command": _OWN,
+    "services.embedded.supabase_api:SupabaseApi._get": _OWN,
+    "services.embedded.supabase_api:_npm_ci.count": "a line of npm's output",
+    "services.llm.model_spec:read_models": "compared with names of models",
+    "services.llm.model_spec:value_at": _OWN,
+    "services.llm.openai_model:OpenAIModel.__init__": _SENT,
+    "services.llm.openai_model:OpenAIModel.named": _SENT,
+    "services.llm.openai_model:_is_loopback": "a setting",
+    "services.llm.openai_model:connect": "a setting",
+    "services.memory.compaction:Compaction.summary": "`clean_summary`",
+    "services.memory.compaction:_apart": _OWN,
+    "services.memory.compaction:_count_chunk": _OWN,
+    "services.memory.compaction:_in_place": _OWN,
+    "services.memory.compaction:_with_quotes": _OWN,
+    "services.memory.tokens:KindCounter.kinds": "a protocol",
+    "services.memory.tokens:TokenCounter.bound": "a protocol",
+    "services.memory.tokens:TokenCounter.count": "a protocol",
+    "services.portable.export:documents_to_json": _OWN,
+    "services.portable.file_names:_is_visible": "one character",
+    "services.portable.replies:_Lowering._escape_inline": "a part of `_escape_line`",
+    "services.portable.replies:_split": _OWN,
+    "services.store.supabase.auth:account": _SENT,
+    "services.store.supabase.auth:exchange": _SENT,
+    "services.store.supabase.auth:sign_in": _SENT,
+    "services.store.supabase.auth:sign_up": _SENT,
+    "services.store.supabase.migrations:_has_table": _OWN,
+}
+
+
+def readers_in_code() -> Iterator[str]:
+    """Yield each function with a `str` parameter in a module of the product that imports `re` or `unicodedata`."""
+    for folder in ("services", "pages"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            tree = ast.parse(path.read_text("utf-8"))
+            if _imports(tree) & {"re", "unicodedata"}:
+                module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+                yield from (f"{module}:{name}" for name in _takes_text(tree, ()))
+
+
+def _imports(tree: ast.AST) -> set[str]:
+    nodes = list(ast.walk(tree))
+    names = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    return names | {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+
+
+def _takes_text(node: ast.AST, within: tuple[str, ...]) -> Iterator[str]:
+    for child in ast.iter_child_nodes(node):
+        inner = within
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            inner = (*within, child.name)
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            every = (part for part in ast.walk(child.args) if isinstance(part, ast.arg))
+            if any(_is_text(one.annotation) for one in every):
+                yield ".".join(inner)
+        yield from _takes_text(child, inner)
+
+
+def _is_text(annotation: ast.expr | None) -> bool:
+    """Return True for `str`, and for a union with it."""
+    if isinstance(annotation, ast.BinOp):
+        return _is_text(annotation.left) or _is_text(annotation.right)
+    return isinstance(annotation, ast.Name) and annotation.id == "str"
+
+
+def cpu_seconds(reader: Reader, text: str) -> float:
+    """Return the CPU time of this thread while *reader* reads *text*."""
+    began = time.thread_time()
+    with suppress(AppError, UnicodeError):  # refused: that is an answer
+        if isinstance(read := reader(text), Iterator):
+            deque(read, maxlen=0)
+    return time.thread_time() - began

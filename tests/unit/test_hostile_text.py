@@ -1,0 +1,39 @@
+"""No text takes more time than its length: Python holds its lock while it matches, and all tabs wait."""
+
+import pytest
+
+from tests.hostile_text import NO_READERS, READERS, SHAPES, cpu_seconds, readers_in_code
+
+SMALL, LARGE = 20_000, 40_000  # bytes
+LEAST_SECONDS = 0.005  # a shorter time says nothing
+MOST = 2.5  # times as much for twice the text
+
+
+def test_table_names_every_reader_of_text():
+    in_code = set(readers_in_code())
+
+    assert in_code <= READERS.keys() | NO_READERS.keys()
+    assert in_code >= NO_READERS.keys()  # no row has outlived its function
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE, 200_000])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_shapes_are_as_long_as_they_say(shape, size):
+    assert 0.95 * size <= len(SHAPES[shape](size).encode(errors="surrogatepass")) <= size
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_twice_the_text_takes_twice_the_time(name):
+    reader = READERS[name]
+    slow = {shape: ratio for shape in SHAPES if (ratio := growth(reader, SHAPES[shape])) > MOST}
+
+    assert not slow
+
+
+def growth(reader, shape):
+    """Return how many times as long the larger text takes, 0 if it is read in no time."""
+    small, large = shape(SMALL), shape(LARGE)
+    if cpu_seconds(reader, large) < LEAST_SECONDS:
+        return 0
+    best = {text: min(cpu_seconds(reader, text) for _ in range(3)) for text in (small, large)}
+    return best[large] / best[small] if best[large] >= LEAST_SECONDS else 0
