@@ -27,7 +27,7 @@ def test_chats_are_pinned_archived_deleted_and_restored(maya):
 
     maya.chooses("Peas", "Pin")
     expect(maya.rows).to_have_text(["Peas", "Roses", "Beans"])
-    maya.sees("“Peas” is pinned.")
+    maya.sees("“Peas” is pinned")
     maya.chooses("Beans", "Archive")
     expect(maya.rows).to_have_text(["Peas", "Roses"])
 
@@ -38,13 +38,13 @@ def test_chats_are_pinned_archived_deleted_and_restored(maya):
     maya.opens("Beans")
     expect(maya.rows).to_have_text(["Beans"])
     maya.chooses("Beans", "Unarchive")
-    maya.sees("“Beans” is back in the list.")
+    maya.sees("“Beans” is back in the list")
     maya.turns_back_to_all()
     expect(maya.rows).to_have_text(["Peas", "Roses", "Beans"])
 
     maya.deletes("Beans")
     expect(maya.messages).to_have_count(0)
-    line = maya.page.locator('.st-key-undo [class*="st-key-undo-"]')
+    line = maya.page.locator('.st-key-undo [class*="st-key-undo-"]').first
     expect(line).to_have_css("animation-delay", "20s")  # as long as it leads there
     maya.undoes()
     maya.is_in("Beans")
