@@ -93,7 +93,8 @@ else:
         ]
     page = st.navigation(pages, position="hidden")
     if person:
-        temporary.end_if_left(page)
+        if left := temporary.leave_if_elsewhere(page):
+            undo.offer_temporary(left)
         _session.go_to_destination(page)
         undo.draw()
     if bootstrap.server_health().problem:

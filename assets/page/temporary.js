@@ -14,6 +14,12 @@ document.addEventListener("submit", ({ target }) => {
   if (!isPosting) setTimeout(() => (isLeaving = false), 1000);
 }, true);
 
+// Signing out ends it at once: no Undo.
+document.addEventListener("click", (event) => {
+  const isSigningOut = event.target.closest("#sign-out button") && document.querySelector(".st-key-temporary-sign");
+  if (isSigningOut && !confirm("Sign out? This temporary chat will be deleted.")) event.preventDefault();
+}, true);
+
 addEventListener("beforeunload", (event) => {
   if (!isLeaving && document.querySelector(".st-key-temporary-sign")) event.preventDefault();
 });

@@ -32,7 +32,7 @@ from services.errors import AppError, NotFound
 
 _MENU = "conversation-menu"
 _NOTHING_KEPT = (
-    "Not saved and not used for memory. Deleted when you leave or reload this page.  \n"
+    "Not saved and not used for memory. Deleted when you reload this page, or 20 seconds after you leave it.  \n"
     "Still counts towards your budget."
 )
 _IN_VIEW = 3  # exchanges that are drawn before those above them

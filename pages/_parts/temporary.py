@@ -1,4 +1,4 @@
-"""The temporary chat of this tab: begun by a switch on a fresh page, and deleted when the page is left.
+"""The temporary chat of this tab: begun by a switch on a fresh page, and deleted soon after the page is left.
 
 The address says that the page is one, so that a reload begins another, but names no conversation.
 """
@@ -15,6 +15,7 @@ from services.domain import ConversationId
 ICON = ":material/history_toggle_off:"
 _HELD = "temporary"  # in the session state
 _ADDRESS = "temporary"  # in the address
+_QUERY = {_ADDRESS: "1"}
 _SWITCH, _READS = "is-temporary", "temporary-reads"
 _SWITCHED = "has-switched-off"  # by the last callback
 
@@ -55,11 +56,25 @@ def is_held(conversation_id: ConversationId) -> bool:
     return held is not None and held.id == conversation_id
 
 
-def end_if_left(page: Page) -> None:
-    """End the temporary chat if *page*, the address or a callback leads elsewhere. Before anything is drawn."""
+def leave_if_elsewhere(page: Page) -> TemporaryChat | None:
+    """Leave the temporary chat if *page*, the address or a callback leads elsewhere; return it if there is text to bring
+    back. Before anything is drawn."""
+    destination: dict[str, str] | None = st.session_state.get("destination")
     is_here = not page.url_path and is_asked_for()
-    if (not is_here or "destination" in st.session_state) and (held := _end()):
-        callbacks().leave(held.id)
+    if is_here if destination is None else destination == _QUERY:
+        return None
+    return _leave()
+
+
+def bring_back(left: TemporaryChat) -> TemporaryChat | None:
+    """Have the next run go to *left*, a chat of this tab; return the chat that is left for it, if there is text to bring
+    back. For callbacks. Raise ChatIsOver."""
+    left.come_back()
+    other = _leave()
+    callbacks().left.discard(left.id)
+    st.session_state[_HELD] = left
+    st.session_state.destination = dict(_QUERY)
+    return other
 
 
 def is_asked_for() -> bool:
@@ -93,7 +108,7 @@ def _switch() -> None:
     _end()
     if is_wanted:
         _begin(reads_facts=False)
-        st.query_params[_ADDRESS] = "1"
+        st.query_params.update(_QUERY)
     else:
         st.query_params.pop(_ADDRESS, None)
     st.session_state[_SWITCHED] = not is_wanted
@@ -115,11 +130,28 @@ def _begin(*, reads_facts: bool, in_place_of: TemporaryChat | None = None) -> Te
     return begun
 
 
-def _end() -> TemporaryChat | None:
-    """End and return the temporary chat, if there is one."""
+def _leave() -> TemporaryChat | None:
+    """Leave the temporary chat, if there is one; return it if there is text to bring back."""
+    if (held := _release()) is None:
+        return None
+    callbacks().leave(held.id)
+    if held.is_begun and not held.is_over:
+        held.leave()
+        return held
+    held.end()
+    return None
+
+
+def _end() -> None:
+    """End the temporary chat, if there is one."""
+    if held := _release():
+        held.end()
+
+
+def _release() -> TemporaryChat | None:
+    """Return the temporary chat, if there is one, which is this page's no longer."""
     held: TemporaryChat | None = st.session_state.pop(_HELD, None)
     if held:
-        held.end()
         for name in ("seen", "begun"):
             st.session_state.pop(name, None)
     return held

@@ -15,10 +15,11 @@ from uuid import UUID, uuid4, uuid5
 
 import streamlit as st
 
-from pages._parts import editing, turns, words
+from pages._parts import editing, temporary, turns, words
 from pages._parts.elements import quiet_button, row
 from pages._parts.temporary import is_held, services_of
 from pages._session import find_person, go_to_conversation, show_errors
+from services.bootstrap import TemporaryChat
 from services.domain import (
     Conversation,
     ConversationId,
@@ -214,6 +215,16 @@ def _delete_messages(thread: Thread, doomed: Collection[Message], count: int) ->
 def offer(conversation: Conversation, act: str, sentence: str, restore: Callable[[], None]) -> None:
     """Offer to undo *act*, of which *sentence* tells, by *restore*; another one of *conversation* takes its place."""
     _offer(_Undoable(uuid5(conversation.id, act), sentence, restore))
+
+
+def offer_temporary(left: TemporaryChat) -> None:
+    """Offer to go back to a temporary chat that was *left*."""
+
+    def restore() -> None:
+        if other := temporary.bring_back(left):
+            offer_temporary(other)
+
+    _offer(_Undoable(left.id, "Left the temporary chat: it will be deleted", restore))
 
 
 def _offer(made: _Undoable) -> None:

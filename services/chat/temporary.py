@@ -1,4 +1,4 @@
-"""Temporary chats: held by one page each, and gone when it is left.
+"""Temporary chats: held by one page each, and gone soon after it is left.
 
 What is said in one is in this process's memory alone: in its conversation, in its live turns and in what finds
 earlier messages again. All three go with it. In the database there is what it cost.
@@ -16,6 +16,7 @@ from services.store.in_memory.rows import InMemoryRows
 from services.store.port import Store
 
 TEMPORARY_TITLE = "Temporary chat"  # of each one: no title names what was said
+UNDO_SECONDS = 20  # after a chat was left within its tab
 _ABSENCE_SECONDS = 10.0  # of its page: a network that stumbles takes less
 
 
@@ -27,7 +28,7 @@ class ChatIsOver(Refused):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class TemporaryChat:
-    """The chat of one page, which it does not outlive."""
+    """The chat of one page, which it outlives by the time for Undo."""
 
     id: ConversationId
     owner: SessionId
@@ -36,6 +37,7 @@ class TemporaryChat:
     is_there: Callable[[], bool] = field(repr=False)  # its page
     _chat: Chat = field(repr=False)
     _seen_at: float = field(default_factory=time.monotonic)
+    _left_at: float | None = None
 
     @property
     def is_over(self) -> bool:
@@ -57,6 +59,16 @@ class TemporaryChat:
             raise ChatIsOver
         return self._chat
 
+    def leave(self) -> None:
+        """Have the chat end after the time for Undo, or with its tab."""
+        self._left_at = time.monotonic()
+
+    def come_back(self) -> None:
+        """Undo `leave`. Raise ChatIsOver."""
+        if self.is_over:
+            raise ChatIsOver
+        self._left_at = None
+
     def stop(self, within: float = 2.0) -> None:
         """Stop what is coming, and let it be settled."""
         self._chat.leave(within)
@@ -70,10 +82,12 @@ class TemporaryChat:
         self._chat.forget(self.id)
 
     def is_deserted(self) -> bool:
-        """Return True if the chat was left, or its page has been away for too long; to be called now and then."""
+        """Return True if the chat was left for good, or its page has been away for too long; to be called now and then."""
         if self.is_over:
             return True
         now = time.monotonic()
+        if self._left_at is not None:
+            return not self.is_there() or now - self._left_at > UNDO_SECONDS
         if self.is_there():
             self._seen_at = now
         return now - self._seen_at > _ABSENCE_SECONDS

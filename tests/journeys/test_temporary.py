@@ -64,6 +64,14 @@ def test_a_temporary_chat_leaves_no_trace(maya, app, model, word):
     assert "?c=" not in maya.page.url
 
     maya.begins_a_new_chat()
+    maya.undoes()
+    maya.hears(f"You said: Again {word}")
+    maya.page.once("dialog", lambda dialog: dialog.dismiss())
+    maya.page.locator(".st-key-account-menu button").click()
+    maya.page.get_by_role("button", name="Sign out").click()
+    expect(maya.last_reply).to_be_visible()  # who was asked, and stays
+    maya.page.keyboard.press("Escape")
+    maya.begins_a_new_chat()
 
     is_fresh(maya)
     expect(maya.composer).to_have_value("")

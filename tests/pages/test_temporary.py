@@ -8,7 +8,7 @@ from services.chat.temporary import ChatIsOver
 from services.domain.turns import TurnState
 from services.errors import Cap, OverBudget, StoreUnavailable
 from tests.fakes import choose
-from tests.pages.conftest import html, in_composer, messages
+from tests.pages.conftest import html, in_composer, messages, opened, press
 from tests.store.conformance.talk import a_fact
 
 
@@ -78,24 +78,63 @@ def test_nothing_that_would_write_is_offered(app):
     assert not any("Untitled" in label or "Hello" in label for label in buttons(app))
 
 
-@pytest.mark.parametrize("leave", ["new-chat", "elsewhere", "memory"])
-def test_leaving_ends_it(app, maya, database, leave):
-    elsewhere = database.hold("Elsewhere")
-    asks(switches(app), "Hello")
-    [chat] = maya.temporary
-
-    match leave:
-        case "new-chat":
-            app.button(key="new-chat").click().run()
-            assert app.title[0].value == "New chat"
-        case "elsewhere":
+def leaves(app, way, elsewhere):
+    match way:
+        case "row":
+            opened(app, elsewhere)
+            assert app.title[0].value == "Elsewhere"
+        case "back":
+            app.query_params.clear()
             app.query_params["c"] = str(elsewhere)
             app.run()
             assert app.title[0].value == "Elsewhere"
-        case _:
+        case "memory":
             app.switch_page("pages/memory.py").run()
+        case _:
+            app.button(key="new-chat").click().run()
+            assert app.title[0].value == "New chat"
+    if way == "new temporary chat":
+        asks(switches(app), "And another")
 
-    assert chat.is_over
+
+@pytest.mark.parametrize("way", ["new chat", "new temporary chat", "row", "back", "memory"])
+def test_left_temporary_chat_is_brought_back_by_undo(app, maya, database, way):
+    elsewhere = database.hold("Elsewhere")
+    asks(switches(app), "Hello")
+    leaves(app, way, elsewhere)
+    assert "Hello" not in messages(app)
+
+    press(app, "Undo")
+
+    assert messages(app) == ["Hello", "Prune in March."]
+    assert app.title[0].value == "Temporary chat"
+    if way == "memory":  # where AppTest stays
+        return
+    asks(app, "Again")
+    assert messages(app)[2:] == ["Again", "Prune in March."]
+    assert [one.title for one in database.conversations.recent(9)] == ["Elsewhere"]
+    if way == "new temporary chat":
+        press(app, "Undo")
+        assert messages(app) == ["And another", "Prune in March."]
+
+
+def test_left_temporary_chat_without_text_is_ended(app, maya):
+    switches(app)
+
+    app.button(key="new-chat").click().run()
+
+    assert maya.temporary[0].is_over
+    assert "Undo" not in buttons(app)
+
+
+def test_undo_of_an_ended_temporary_chat_is_refused(app, maya):
+    asks(switches(app), "Hello")
+    app.button(key="new-chat").click().run()
+    maya.temporary[0].end()
+
+    press(app, "Undo")
+
+    assert ChatIsOver.public in [each.value for each in app.warning]
     assert messages(app) == []
 
 
@@ -140,7 +179,7 @@ def test_refused_prompt_is_deleted_with_its_temporary_chat(app, maya):
 def test_late_refusal_of_a_temporary_chat_is_dropped(app, maya):
     def begin():  # a run that takes the place of this one goes elsewhere meanwhile
         st.session_state["destination"] = {}
-        temporary.end_if_left(st.Page(lambda: None, title="Daybook", default=True))
+        temporary.leave_if_elsewhere(st.Page(lambda: None, title="Daybook", default=True))
         raise StoreUnavailable
 
     switches(app)

@@ -159,6 +159,37 @@ def test_chat_of_an_absent_page_is_ended(maya, monkeypatch):
     assert list(held_by(chats)) == []
 
 
+@pytest.mark.parametrize(
+    ("seconds", "is_there", "is_over"), [(19, True, False), (21, True, True), (1, False, True)]
+)
+def test_left_chat_ends_after_undo_or_with_its_tab(maya, monkeypatch, seconds, is_there, is_over):
+    chats, there, now = TemporaryChats(), [True], [100.0]
+    monkeypatch.setattr(temporary.time, "monotonic", lambda: now[0])
+    chat = maya.begin_temporary(is_there=lambda: there[0])
+    chats.add(chat)
+    chat.leave()
+
+    now[0] += seconds
+    there[0] = is_there
+    chats.end_deserted()
+
+    assert chat.is_over is is_over
+
+
+def test_chat_that_was_come_back_to_goes_on(maya, monkeypatch):
+    chats, now = TemporaryChats(), [100.0]
+    monkeypatch.setattr(temporary.time, "monotonic", lambda: now[0])
+    chat = maya.begin_temporary()
+    chats.add(chat)
+    chat.leave()
+    chat.come_back()
+
+    now[0] += 100
+    chats.end_deserted()
+
+    assert not chat.is_over
+
+
 def test_sign_out_ends_the_chats_of_its_device(two_chats):
     chats, here, elsewhere = two_chats
 
