@@ -28,7 +28,7 @@ def draw(person: PersonServices) -> None:
             "Server": _MODEL[server.model],
             "Recent calls": words.number(calls.calls),
             "Failed replies": words.number(calls.failed),
-            "Time to first token (median)": words.milliseconds(calls.first_token_ms),
+            "Time to first token (median)": words.seconds(calls.first_token_ms),
             "Last error": (
                 f"{calls.last_failure}, {words.moment(calls.last_failed_at)}"
                 if calls.last_failed_at

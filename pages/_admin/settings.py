@@ -22,7 +22,7 @@ def draw(person: PersonServices) -> None:
     settings = person.administration.deployment()
     title, caption = "Limits for new users", "Existing users keep theirs."
     forms.draw_limits("default", title, settings.defaults, _change, caption)
-    spent = words.dollars(settings.spent_this_month_micro)
+    spent = words.cents(settings.spent_this_month_micro)
     caption = f"{spent} used this month. Once it is reached, nobody can send messages. {words.resets(Cap.DEPLOYMENT)}."
     most, stored = 10**15, settings.monthly_cap_micro
     cap = forms.Number("monthly_cap_micro", words.MONTHLY_LIMIT, stored, most, "No limit")

@@ -76,7 +76,7 @@ def _draw_invitations(invitations: list[Invitation]) -> None:
         with row("invitation-actions"):
             label, name = "Open invitation", unused.__getitem__
             key = "chosen-invitation"
-            chosen = st.selectbox(label, unused, format_func=name, key=key, width=360)
+            chosen = st.selectbox(label, unused, format_func=name, key=key, width=520)
             quiet_button("Revoke", "block", "revoke-invitation", _revoke, chosen)
 
 

@@ -26,6 +26,7 @@ _ORDERS = {
 _PAGE = 100
 _OPEN = "Open"  # the column of buttons, and what they say
 _CHOSEN = "users-chosen"  # in the session state: the addresses of users by their ids, whatever is searched
+_OPENED = "users-opened"  # the number of rows that were opened
 _LIST, _USER = "users", "user-actions"  # places of outcomes
 _NAMED = 10  # users in a question; of more the number is said
 
@@ -134,6 +135,7 @@ def _cents(dollars: float) -> str:
 def _open(users: Sequence[UserUsage]) -> None:
     click: ButtonColumnClickState = st.session_state["open-user"]
     _choose_all([users[click.row]])
+    st.session_state[_OPENED] = st.session_state.get(_OPENED, 0) + 1
 
 
 def _choose(choices: Mapping[UserId, UserUsage]) -> None:
@@ -166,7 +168,9 @@ def _draw_user(person: PersonServices, user: UserUsage) -> None:
         _change_each([user], lambda user_id: administration.set_role(user_id, role))
         return f"{user.email} is {'no longer an admin' if is_admin else 'an admin now'}."
 
-    st.html(f'<h3 class="db-who">{escape(user.email)}</h3>')
+    opened = st.session_state.get(_OPENED)
+    reveal = f' data-reveal="{opened}"' if opened else ""  # assets/page/reveal.js
+    st.html(f'<h3 class="db-who"{reveal}>{escape(user.email)}</h3>')
     with row("user-actions"):
         label = "Remove admin role" if is_admin else "Make admin"
         _draw_action(label, "shield_person", "set-role", set_role)

@@ -6,7 +6,8 @@ from uuid import UUID
 
 import streamlit as st
 
-from pages._parts import tables, words
+from pages._parts import words
+from pages._parts.elements import GridRow, draw_grid
 from services.domain.accounts import AuditEntry
 
 _ACTIONS = {
@@ -42,20 +43,21 @@ _HIDDEN = ("invitation", "mode", "version")  # an id, and what is always the sam
 
 def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
     """Draw *entries*; *names_users*: with who is meant."""
+    columns = ["Action", *([words.USER] if names_users else []), "Change", "By"]
     rows = [
-        {"Time": entry.at, "Action": _ACTIONS.get(entry.action, entry.action)}
-        | ({words.USER: name(entry.target)} if names_users else {})
-        | {"Change": change(entry.detail), "By": name(entry.actor) or "Server"}
+        GridRow(
+            words.moment(entry.at, has_date=True),
+            [
+                _ACTIONS.get(entry.action, entry.action),
+                *([name(entry.target)] if names_users else []),
+                change(entry.detail),
+                name(entry.actor) or "Server",
+            ],
+        )
         for entry in entries
     ]
-    # within 1280 px beside the list of chats; a change that is longer opens by a press
-    widths = {"Time": 150, "Action": 170, words.USER: 190, "Change": 210, "By": 150}
-    columns = {
-        column: st.column_config.TextColumn(width=width)
-        for column, width in widths.items()
-        if names_users or column != words.USER
-    }
-    tables.draw(rows, "audit-table", "Changes: time, action, change, by whom", columns=columns)
+    with st.container(key="audit-table"):
+        draw_grid("Time", columns, rows)
 
 
 def name(user: str | None) -> str:

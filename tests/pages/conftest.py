@@ -127,6 +127,18 @@ def grid(app, number=0):
     return rows[0][1:], {label: figures for label, *figures in rows[1:]}
 
 
+def audit(app):
+    """Return the entries of the audit as they are shown, the newest first: their columns by their labels."""
+    (table,) = [
+        each for each in html(app).split("<table>") if each.startswith('<tr><th scope="col">Time<')
+    ]
+    lines = re.findall("<tr>(.*?)</tr>", table.split("</table>")[0])
+    heads, *rows = [
+        [unescape(cell) for cell in re.findall("<t[hd].*?>(.*?)</t[hd]>", line)] for line in lines
+    ]
+    return [dict(zip(heads, row, strict=True)) for row in rows]
+
+
 def html(app):
     return "\n".join(each.value for each in app.get("html"))
 

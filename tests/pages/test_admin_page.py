@@ -15,6 +15,7 @@ from services.errors import AdminsOnly, LastAdmin, NotFound, StoreUnavailable
 from services.web.recent_calls import RecentCalls
 from tests.fakes import FakePerson, ScriptedModel, a_person, an_entry
 from tests.pages.conftest import (
+    audit,
     chosen,
     grid,
     html,
@@ -340,7 +341,7 @@ def test_audit_names_deleted_users_shortly_and_the_same(open_tab, ruth):
     ]
     ruth.administration.entries = entries
 
-    rows = open_tab("Audit").dataframe[0].value.to_dict("records")
+    rows = audit(open_tab("Audit"))
 
     assert [(row["User"], row["By"]) for row in rows] == [
         ("Deleted user 3f9a2c1b", "Deleted user 3f9a2c1b"),
@@ -473,7 +474,7 @@ def test_audit_says_who_changed_what(open_tab, ruth):
         an_entry(1, "model.set", model="gpt-5", is_offered=[True, False]),
     ]
 
-    rows = open_tab("Audit").dataframe[0].value.to_dict("records")
+    rows = audit(open_tab("Audit"))
 
     assert [(row["Action"], row["Change"]) for row in rows] == [
         ("Limits changed", "Daily limit: $1.00 → $2.50; Tokens per day: none → 9,000"),
@@ -489,8 +490,8 @@ def test_audit_is_turned_to_older_entries_and_back(open_tab, ruth):
     ]
     app = open_tab("Audit")
 
-    assert len(pressed(app, "older-entries").dataframe[0].value) == 50
-    assert len(pressed(app, "newest-entries").dataframe[0].value) == 100
+    assert len(audit(pressed(app, "older-entries"))) == 50
+    assert len(audit(pressed(app, "newest-entries"))) == 100
 
 
 def test_retention_is_previewed_and_set(open_tab, ruth):
@@ -534,7 +535,7 @@ def test_health_shows_each_part(open_tab, ruth, monkeypatch):
     assert (shown["Database"], shown["API and network"]) == ("3 ms", "12 ms")
     assert shown["Max rows per response"] == "500"
     assert (shown["Recent calls"], shown["Failed replies"]) == ("2", "1")
-    assert shown["Time to first token (median)"] == "120 ms"
+    assert shown["Time to first token (median)"] == "0.12 s"
     assert shown["Last error"].startswith("ModelUnavailable, ")
     assert not app.warning
 

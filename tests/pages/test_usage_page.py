@@ -10,7 +10,7 @@ from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from pages._parts.words import dollars
 from services.domain.models import PriceSource
 from tests.fakes import an_entry
-from tests.pages.conftest import captions, grid, html
+from tests.pages.conftest import audit, captions, grid, html
 from tests.stores import COST_MICRO, USAGE
 
 
@@ -261,6 +261,6 @@ def test_changes_of_the_account_are_listed(open_app, maya, database):
 
     app = open_app(maya).switch_page("pages/usage.py").run()
 
-    (row,) = app.dataframe[-1].value.to_dict("records")
+    (row,) = audit(app)
     assert (row["Action"], row["Change"]) == ("Role changed", "Role: user → admin")
     assert "User" not in row
