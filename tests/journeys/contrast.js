@@ -1,5 +1,5 @@
-// Every visible text whose contrast as drawn is below WCAG AA: its colour times its opacity, over all that
-// is painted behind it. axe says nothing of what it finds covered, or behind a pseudo-element.
+// Every visible text, empty radio and ring of focus whose contrast as drawn is below WCAG AA: its colour times its
+// opacity, over all that is painted behind it. axe says nothing of what it finds covered, or behind a pseudo-element.
 () => {
   const parse = (colour) => {
     const [r, g, b, alpha = 1] = colour.match(/[\d.]+/g).map(Number);
@@ -44,6 +44,13 @@
   }
   for (const field of document.querySelectorAll("[placeholder]")) {
     judge(field, getComputedStyle(field, "::placeholder").color, field.placeholder, 4.5);
+  }
+  for (const ring of document.querySelectorAll('[data-testid="stRadioOption"]:not([data-selected]) > div > div:first-child')) {
+    judge(ring.parentElement, getComputedStyle(ring).borderTopColor, "an empty radio", 3);
+  }
+  for (const ringed of document.querySelectorAll(":focus, :focus-within")) {
+    const { outlineStyle, outlineColor } = getComputedStyle(ringed);
+    if (outlineStyle === "solid") judge(ringed.parentElement, outlineColor, "a ring of focus", 3);
   }
   return faint;
 }

@@ -327,7 +327,8 @@ _FOCUSED = """() => {
   const key = here.closest('[class*="st-key-"]')?.className.match(/st-key-([a-z-]+)/)[1] ?? "";
   const { x, y, width, height } = here.getBoundingClientRect();
   // a field's ring is around its icons, too; the composer's around its tools, a switch's around its label
-  const around = "[data-testid=stTextInputRootElement], [data-testid=stBottomBlockContainer] > *, label";
+  const fields = "[data-testid=stTextInputRootElement], [data-testid=stNumberInputContainer], [data-testid=stTextAreaRootElement]";
+  const around = `${fields}, .react-aria-ComboBox > div, [data-testid=stBottomBlockContainer] > *, label`;
   const ringed = here.matches("input, textarea") ? here.closest(around) : here;
   const { outlineStyle, outlineWidth, borderWidth } = getComputedStyle(ringed);
   return {
