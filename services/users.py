@@ -158,8 +158,9 @@ class PersonServices:
 
     def read_ahead(self) -> None:
         """Begin at once to read all that the first page needs."""
-        store = self.store
-        for read in (store.profile, store.spaces, store.facts, store.conversations, self._account):
+        store, settings = self.store, self._shared.model_settings
+        own = store.profile, store.spaces, store.facts, store.conversations, self._account
+        for read in (*own, settings):
             read.read_ahead()
 
     def poll(self, place: OpenPlace) -> Revisions:

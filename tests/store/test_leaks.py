@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from services.caches import CachedRead
-from services.domain import MessageId, Purpose, Retrieval, RunningSummary
+from services.domain import AccountRole, MessageId, Purpose, Retrieval, RunningSummary
 from services.domain import Summary as SummaryPolicy
 from services.domain.accounts import SessionEnd
 from services.domain.memories import NotedFact
@@ -14,6 +14,7 @@ from services.domain.models import ModelSettings
 from services.domain.revisions import OpenPlace
 from services.llm import Models, Offer
 from services.settings import Settings
+from services.store.supabase.model_settings import read_model_settings
 from services.store.supabase.rows import SupabaseRows
 from services.users import PersonServices, Shared
 from services.web import session_cache
@@ -164,3 +165,20 @@ def test_recall_switched_off_elsewhere_is_off_after_a_poll(shared, sign_up, proc
     there.poll(OpenPlace())
 
     assert not there.store.profile.preferences().recalls_elsewhere
+
+
+def test_poll_is_one_call(sign_up, process, wire, model):
+    cookie, _ = sign_up()
+    settings = CachedRead(lambda: read_model_settings(process.server))
+    other = Shared(process, Settings(), Models(Offer(SMALL, model)), settings)
+    there = other.find(other.session_cache.find(cookie).id)
+    store = there.store
+    for read in (store.profile.preferences, store.spaces.all, store.facts.facts, settings.get):
+        read()  # what was read ahead
+    assert (store.conversations.recent(31), there.account.role) == ([], AccountRole.USER)
+    before = wire.calls
+
+    for _ in range(3):
+        there.poll(OpenPlace())
+
+    assert wire.calls == before + 3

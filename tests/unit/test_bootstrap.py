@@ -23,6 +23,7 @@ from services.store.supabase import database_health
 from services.store.supabase.api import Gateway, RpcResult
 from services.users import Shared
 from services.web import session_cache, upkeep
+from tests.stack.apps import SECONDS
 from tests.store.conformance.talk import a_fact
 
 
@@ -40,12 +41,16 @@ def session_of(user_id):
 
 
 @pytest.fixture
-def shared(closed):
-    sessions = SimpleNamespace(
+def sessions():
+    return SimpleNamespace(
         server=SimpleNamespace(sweep=None),
         is_alive=lambda _: False,
         ended=lambda held: {one.id: SessionEnd.ENDED for one in held},
     )
+
+
+@pytest.fixture
+def shared(sessions, closed):
     return Shared(sessions, Settings(), None, CachedRead(ModelSettings), closed.append)
 
 
@@ -69,6 +74,17 @@ def test_services_leave_memory_with_their_session(shared, closed):
 
     assert shared.find(session.id) is None
     assert closed == [session.id]
+
+
+def test_settings_of_models_are_read_ahead_with_a_session(sessions):
+    """Else the first page after a start would wait for them, once it has read its conversation."""
+    is_read = Event()
+    settings = CachedRead(lambda: is_read.set() or ModelSettings())
+    shared = Shared(sessions, Settings(), None, settings)
+
+    shared.session_cache.add(session_of(UserId(uuid4())))
+
+    assert is_read.wait(SECONDS)
 
 
 def test_noted_facts_leave_memory_with_the_last_session(shared):
