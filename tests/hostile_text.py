@@ -96,7 +96,8 @@ SHAPES: dict[str, Shape] = {
     "two marks in one": repeated("\u0f73"),
     "open brackets": repeated("[\n"),
     "links": repeated("]("),
-    "images": repeated("![a](b"),
+    "images": repeated('[![a](https://e.org "'),
+    "a far address": lambda length: f"[a]({' ' * (length - 5)}a",
     "headings": repeated("# "),
     "list items": repeated("1) - > "),
     "words": different_words,
@@ -109,7 +110,7 @@ SHAPES: dict[str, Shape] = {
 # functions that get nothing but the text, by module
 _PLAIN = {
     "pages._parts.prompts": "as_typed",
-    "pages._parts.safe_md": "body label _name_safely",
+    "pages._parts.safe_md": "body label _name_safely _scheme",
     "services.crypto.vault": "_padded decode_base64url token_version",
     "services.domain.addresses": "checked_address",
     "services.domain.safe_text": "has_many_marks is_readable pieces tick_pairs",
@@ -188,6 +189,10 @@ READERS: dict[str, Reader] = {
     for module, names in _PLAIN.items()
     for name in names.split()
 } | {
+    "pages._parts.safe_md:_part_address": _with("pages._parts.safe_md:_part_address", "data:"),
+    "pages._parts.safe_md:_part_addresses": lambda text: safe_md._part_addresses(
+        text, frozenset(), are_linked=True
+    ),
     "pages._parts.safe_md:_code": _with("pages._parts.safe_md:_code", True),
     "pages._parts.safe_md:_ends": _with("pages._parts.safe_md:_ends", "```"),
     "pages._parts.safe_md:_guard": _with("pages._parts.safe_md:_guard", True),
@@ -207,14 +212,9 @@ READERS: dict[str, Reader] = {
     "services.memory.facts:parse_fact_changes": _with(
         "services.memory.facts:parse_fact_changes", (), (), ()
     ),
-    "services.memory.ranking:Columns.named_days": lambda text: _remember("May").search(text),
-    "services.memory.ranking:Columns.weights": lambda text: _remember("you").search(text),
     "services.memory.terms:names": _with("services.memory.terms:names", 5),
     "services.memory.titles:_beginning": _with("services.memory.titles:_beginning", 800),
-    "services.memory.tokens:RegexCounter._figures": lambda text: _counter()._figures(text),
-    "services.memory.tokens:RegexCounter.bound": lambda text: _counter().bound(text),
     "services.memory.tokens:RegexCounter.count": lambda text: _counter().count(text),
-    "services.memory.tokens:RegexCounter.kinds": lambda text: _counter().kinds(text),
     "services.portable.export:_fenced": _with("services.portable.export:_fenced", "text"),
     "services.portable.file_names:_shortened": _with("services.portable.file_names:_shortened", 99),
     "services.portable.file_names:file_name": _with(
@@ -245,6 +245,7 @@ _SENT = "passed on as it is"
 _SEALED = "sealed or opened byte by byte"
 # functions with such a parameter that look at no text of others, and what it is there
 NO_READERS: dict[str, str] = {
+    "pages._parts.safe_md:_link_image": _OWN,
     "pages._parts.safe_md:draw": "`body`, then drawn",
     "services.crypto.vault:Vault._opened": _SEALED,
     "services.crypto.vault:Vault.open": _SEALED,
@@ -269,6 +270,11 @@ NO_READERS: dict[str, str] = {
     "services.memory.compaction:_in_place": _OWN,
     "services.memory.compaction:_with_quotes": _OWN,
     "services.memory.tokens:KindCounter.kinds": "a protocol",
+    "services.memory.ranking:Columns.named_days": "a part of `RecallIndex.search`",
+    "services.memory.ranking:Columns.weights": "a part of `RecallIndex.search`",
+    "services.memory.tokens:RegexCounter._figures": "a part of `RegexCounter.count`",
+    "services.memory.tokens:RegexCounter.bound": "`_longest_size`",
+    "services.memory.tokens:RegexCounter.kinds": "`_kinds`",
     "services.memory.tokens:TokenCounter.bound": "a protocol",
     "services.memory.tokens:TokenCounter.count": "a protocol",
     "services.portable.export:documents_to_json": _OWN,

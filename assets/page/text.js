@@ -15,6 +15,8 @@ function headOf(block) {
   return head;
 }
 
+const NAMES = { diagram: "mermaid" }; // safe_md's name for it: under its own Streamlit would draw it
+
 daybook.onDraw(() => {
   for (const part of document.querySelectorAll(DIRECTED)) part.dir = "auto";
   for (const reply of document.querySelectorAll('[class*="st-key-past-"] .stMarkdown:not([role], .stChatMessage *)')) {
@@ -29,8 +31,8 @@ daybook.onDraw(() => {
   }
   for (const block of document.querySelectorAll(".stMarkdown .stCode")) {
     const [, language = ""] = block.querySelector("code")?.className.match(/language-(\w+)/) ?? [];
-    const name = headOf(block).firstChild;
-    if (name.textContent !== language) name.textContent = language; // a name that is still being written grows
+    const name = headOf(block).firstChild, shown = NAMES[language] ?? language;
+    if (name.textContent !== shown) name.textContent = shown; // a name that is still being written grows
   }
 });
 

@@ -8,9 +8,12 @@ open; and elsewhere as long as no `](` and no definition could complete an image
 """
 
 import re
-from collections.abc import Generator, Iterator
-from itertools import groupby
+from collections.abc import Generator, Iterator, Set
+from contextlib import suppress
+from html import unescape
+from itertools import groupby, pairwise
 from textwrap import dedent
+from urllib.parse import urlsplit
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -20,9 +23,27 @@ from services.domain import safe_text
 # parts what would be read as one, and shows nothing
 _JOINER = "\u2060"
 _IMAGE = "!["
+_DIAGRAM_NAME = "diagram"  # assets/page/text.js says what it is
+
+_CONTAINER = r"(?:[ \t>*+-]|\d{1,9}[.)]|\[\^[^\]]*\]:)*"
+_LINKED = frozenset({"http", "https", "mailto", "tel"})
+_DANGEROUS = frozenset({"data", "blob", "file", "filesystem", "javascript", "vbscript"})
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
+# where Markdown may have an address: of a link, of a definition, of an automatic link
+_ADDRESS = re.compile(
+    r"\](?P<mark>[(:])(?=\s*<?(?P<address>[^\s()<>\[\]]{1,300}))|<(?=(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]{1,31}):)"
+)
+_FOOTNOTE = re.compile(r"\[\^[^\[\]\s]+$")
+_ADDRESS_FOLLOWS = re.compile(r"\][(:]\s*+(?:<\s*+)?$")
+_LINE_BEGINS = re.compile(rf"{_CONTAINER}\s*<?(?P<address>[^\s()<>\[\]]{{1,300}})?")
+_ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
+
+_TEXT = r"(?:[^\[\]\\]|\\.)*+"
+_LOADED = rf"!\[(?P<text>{_TEXT})\]\([ \t]*(?P<address>https?://(?:[^\s()<>\[\]]|\([^\s()<>\[\]]*+\))++)(?:[ \t]+(?:\"[^\"]*\"|'[^']*'))?[ \t]*\)"
+_LINKED_IMAGE = re.compile(rf"(?<![\\!])\[{_LOADED}\]\(")
+_ONE_IMAGE = re.compile(rf"(?<!\\){_LOADED}")
 
 _FENCE = re.compile(r"(`{3,})[^`]*$|(~{3,})")
-_CONTAINER = r"(?:[ \t>*+-]|\d{1,9}[.)]|\[\^[^\]]*\]:)*"
 _FENCE_INSIDE = re.compile(rf"({_CONTAINER})(`{{3,}}(?=[^`]*$)|~{{3,}})(.*)$")
 # what can hold lines that look as if they opened a fence, and do not: raw HTML, formulas, container
 # directives, and a fence a little to the right, which a fence at the left ends
@@ -30,6 +51,7 @@ _HOLDS_LINES = re.compile(
     rf" {{1,3}}(?:```|~~~)|{_CONTAINER}(?:<[A-Za-z/!?]|\$\$|\\[\[\]]|\\begin\{{|:::)"
 )
 # Streamlit draws diagrams, which hold images; in a fence's name it decodes escapes and entities
+_DIAGRAM = re.compile("mermaid", re.IGNORECASE)
 _UNTRUSTED_NAME = re.compile(r"mermaid|language-|[&\\]", re.IGNORECASE)
 _NAMES = {
     "c++": "cpp",
@@ -39,7 +61,7 @@ _NAMES = {
 }  # it reads a word
 _BLANK = re.compile(r"[ \t]*$")  # not str.isspace: a no-break space does not end a paragraph
 
-_MARKED = re.compile(r"[`$~\\:!]")
+_MARKED = re.compile(r"[`$~\\:!<\]]")
 _ICON = re.compile(r":(?=material[/_]|streamlit:)")
 _DIRECTIVE = re.compile(r"(?<!\\):(?=[^\W\d][\w-]*[\[{])")
 _BLOCK_DIRECTIVE = re.compile(r"^(?=[ \t]*::+[^\W\d])([ \t]*)(:+)")
@@ -89,6 +111,8 @@ def draw(text: str, place: DeltaGenerator | None = None) -> None:
 def body(text: str) -> str | None:
     """*text* as Markdown without images, diagrams and Streamlit's own directives; TeX's brackets become dollars.
 
+    An image becomes a link that names its host. Links are of the web, of mail and of telephones.
+
     None if it is too long to be read.
     """
     if not safe_text.is_readable(text):
@@ -126,6 +150,7 @@ def _loose(lines: list[str], has_definitions: bool) -> Iterator[str]:
     """The lines outside trusted fences. What we take for code or a formula here is a guess, and safe if wrong."""
     fence: str | None = None
     in_formula = False
+    lines = [_part_address(line, after) for line, after in pairwise([*lines, ""])]
     for _, group in groupby(lines, key=lambda line: bool(_BLANK.match(line))):
         paragraph, prose = list(group), list[str]()
         could_be_image = has_definitions or any("](" in line for line in paragraph)
@@ -155,11 +180,59 @@ def _name_safely(line: str) -> str:
         return line
     known = _NAMES.get(opening[3].strip().lower())
     name = "text" if _UNTRUSTED_NAME.search(opening[3]) else known
+    if _DIAGRAM.search(opening[3]):
+        name = _DIAGRAM_NAME
     return f"{opening[1]}{opening[2]}{name}" if name else line
 
 
 def _code(text: str, could_be_image: bool) -> str:
+    text = _part_addresses(text, _DANGEROUS, are_linked=False)
     return text.replace(_IMAGE, f"!{_JOINER}[") if could_be_image else text
+
+
+def _part_addresses(text: str, schemes: Set[str], *, are_linked: bool) -> str:
+    """Part what would be a link, if its scheme is not one of *schemes*, or if it is and those are not linked."""
+
+    def part(found: re.Match[str]) -> str:
+        scheme = (found["scheme"] or "").lower() or _scheme(found["address"])
+        is_linked = not scheme or (scheme in schemes) == are_linked
+        is_note = found["mark"] == ":" and _FOOTNOTE.search(
+            text, max(0, found.start() - 99), found.start()
+        )
+        if is_linked or is_note:
+            return found[0]
+        return f"{found[0][0]}{_JOINER}{found[0][1:]}"
+
+    return _ADDRESS.sub(part, text)
+
+
+def _part_address(line: str, after: str) -> str:
+    """Part what would be a link to a dangerous address at the beginning of the line *after*."""
+    if not _ADDRESS_FOLLOWS.search(line):
+        return line
+    begins = _LINE_BEGINS.match(after)
+    scheme = _scheme(begins["address"] or "") if begins else ""
+    if scheme not in _DANGEROUS:
+        return line
+    at = line.rindex("]") + 1
+    return f"{line[:at]}{_JOINER}{line[at:]}"
+
+
+def _scheme(address: str) -> str:
+    """Return the scheme of *address* as a browser reads it, in lower case; empty for a relative one."""
+    found = _SCHEME.match(unescape(_ESCAPED.sub(r"\1", address)))
+    return found[1].lower() if found else ""
+
+
+def _link_image(found: re.Match[str], rest: str = "") -> str:
+    """Return a link to an image that names its host, and *rest*; what was *found* if it has no plain host."""
+    address = unescape(found["address"])
+    with suppress(ValueError):
+        if "\\" not in address and (host := urlsplit(address).hostname):
+            text = found["text"].strip()
+            named = f"{text} (image on {host})" if text else f"Image on {host}"
+            return f"[{named}]({found['address']}){rest}"
+    return found[0]
 
 
 def _prose(lines: list[str], could_be_image: bool, in_formula: bool) -> Generator[str, None, bool]:
@@ -184,7 +257,8 @@ def _on_lines(formula: re.Match[str]) -> str:
     """*formula* between two lines of `$$`: what stands beside them Streamlit would not show."""
     prefix = formula["prefix"]
     inner = re.sub(r"[^>\s]", " ", prefix)  # of a list item's other lines
-    first, *more = (formula["dollars"] or formula["brackets"] or formula["whole"]).split("\n")
+    tex = formula["dollars"] or formula["brackets"] or formula["whole"] or ""
+    first, *more = tex.split("\n")
     if not (first.strip() or more):
         return formula[0]
     *more, last = more or [inner]
@@ -213,6 +287,11 @@ def _line(line: str, could_be_image: bool) -> str:
 
 
 def _words(text: str, could_be_image: bool) -> str:
+    if could_be_image and _IMAGE in text:
+        text = _LINKED_IMAGE.sub(
+            lambda found: _link_image(found, f" [{found['text'] or 'link'}]("), text
+        )
+        text = _ONE_IMAGE.sub(_link_image, text)
     return _guard(_SPAN.sub(_escape, text), could_be_image)
 
 
@@ -234,6 +313,7 @@ def _escape(span: re.Match[str]) -> str:
 
 
 def _guard(text: str, could_be_image: bool) -> str:
+    text = _part_addresses(text, _LINKED, are_linked=True)
     text = _ICON.sub(f":{_JOINER}", text)
     text = _DIRECTIVE.sub(r"\\:", text)
     return text.replace(_IMAGE, r"!\[") if could_be_image else text

@@ -14,7 +14,8 @@ class _Dataclass(Protocol):
 
 
 Record = TypeVar("Record", bound=_Dataclass)
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# the full-width forms count too, where a program reads them as the ASCII ones
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r")
 
 
 def values_to_csv(kind: type[Record], values: Iterable[Record], *, has_header: bool = True) -> str:

@@ -519,7 +519,7 @@ def test_nor_does_a_reply_while_it_comes(open_app, maya, model, database):
 
     following_nothing(app, database.thread(turn.conversation_id)).run()
 
-    assert said(app)[1] == rf"Look: !\[seen]({TRACKER}) ▍"
+    assert said(app)[1] == f"Look: [seen (image on tracker.example)]({TRACKER}) ▍"
     model.gate.set()
 
 

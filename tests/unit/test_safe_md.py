@@ -1,5 +1,7 @@
 """Markdown of models and users: it links to the world, and loads nothing from it."""
 
+import re
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -9,12 +11,42 @@ from streamlit.string_util import clean_text
 from pages._parts import safe_md
 
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+READER.validateLink = lambda _: True  # what the browser gets is ours to decide
 # pieces with a meaning in Markdown, HTML, TeX or Streamlit
 MARKS = r"""` `` ``` ```` ~~~ ```mermaid $ $$ ~ \begin{align} \end{align} ::: :::x <!-- -->
 <div> </div> '> \ ! [ ![ ] ![a](http://e/i) ![a][b] ![b] ](http://e/i) :material/home: :streamlit: :red[ me@example.org
 \( \) \[ \] x"""
 LINES = ["\n", "\n\n", " ", "  ", "   ", "    ", "\t", "\r", "\u00a0", "- ", "1. ", "> ", "# "]
 LINES += ["| ", "~~~ merm&#97;id", "[b]: http://e/i", "<a title='", "<img src=http://e/i>"]
+ADDRESSES = [
+    "[x](",
+    "[x]: ",
+    "[x]:",
+    "[x]",
+    "<",
+    ">",
+    ")",
+    "data:a",
+    "d&#97;ta:a",
+    "FILE:///a",
+    "blob\\:a",
+]
+ADDRESSES += [
+    "[x](<data:a b>)",
+    "<file:///a>",
+    "`",
+    "```",
+    "\n",
+    "\n",
+    "\n\n",
+    " ",
+    "- ",
+    "> ",
+    "    ",
+    "\\",
+    "!",
+    "a",
+]
 HOSTILE = st.lists(st.sampled_from([*LINES, *MARKS.split()]), max_size=24).map("".join)
 
 
@@ -47,6 +79,48 @@ def test_no_text_becomes_an_image_or_a_diagram(hostile):
 
     assert not [token for token in found if token.type == "image"]
     assert not [token for token in found if "mermaid" in token.info]
+
+
+@given(HOSTILE | st.lists(st.sampled_from(ADDRESSES), max_size=14).map("".join))
+@example("[x](\n> data:a)")
+@example("[x]:\n- data:a\n\n[x]")
+@example("[x]\n\n[x]:\u00a0data:a")
+@example("\\[\\]")
+@example("<a title='`'>[x](data:a)`")
+def test_no_text_becomes_a_link_to_local_data(hostile):
+    links = [
+        token for token in tokens(clean_text(safe_md.body(hostile))) if token.type == "link_open"
+    ]
+
+    assert not [one for one in links if re.match("(data|file|blob):", one.attrs["href"].lower())]
+
+
+@pytest.mark.parametrize(
+    "address", ["https://e.org/a:b", "mailto:me@e.org", "tel:+41", "/a", "#a", "a/b:c", "//e.org"]
+)
+def test_links_of_the_web_stay(address):
+    assert safe_md.body(f"[a]({address})") == f"[a]({address})"
+
+
+@pytest.mark.parametrize(
+    ("image", "link"),
+    [
+        ("![a house](https://e.org/i.png)", "[a house (image on e.org)](https://e.org/i.png)"),
+        ('![](https://e.org/i_(1).png "x")', "[Image on e.org](https://e.org/i_(1).png)"),
+        (
+            "[![b](https://i.org/b)](https://e.org)",
+            "[b (image on i.org)](https://i.org/b) [b](https://e.org)",
+        ),
+        ("![a](https://me@e.org)", "[a (image on e.org)](https://me@e.org)"),
+        ("![a](https://e.org&sol;@i.org)", "[a (image on e.org)](https://e.org&sol;@i.org)"),
+        # browsers read these backslashes as the end of the host
+        (r"![a](https://e.org\@i.org)", r"!\[a](https://e.org\@i.org)"),
+        ("!![a](https://e.org)", r"!\[a (image on e.org)](https://e.org)"),
+        ("![a](data:image/png,x)", "!\\[a]\u2060(data:image/png,x)"),
+    ],
+)
+def test_image_is_a_link_that_names_its_host(image, link):
+    assert safe_md.body(image) == link
 
 
 @pytest.mark.parametrize("line", ["a", "`", "\u0301", "![a](http://e/i) "])
@@ -96,7 +170,7 @@ def test_image_in_code_is_shown_as_written():
         (":red[a] at 12:30", r"\:red[a] at 12:30"),
         (":::note\nhi", "\\:\\:\\:note\nhi"),
         ("a :material/home: b", "a :\u2060material/home: b"),
-        ("```Mermaid\nA-->B\n```", "```text\nA-->B\n```"),
+        ("```Mermaid\nA-->B\n```", "```diagram\nA-->B\n```"),
         ("- ~~~ mer&#109;aid", "- ~~~text"),
         ("```C++\nx\n```", "```cpp\nx\n```"),
         (r"so \(x^2\) and \( y \)", "so $x^2$ and $y$"),
