@@ -1,4 +1,5 @@
-// Loaded into the API's Node before it begins: what the app does not use is answered 404.
+// Loaded into the API's Node before it begins: what the app does not use is answered 404, and a value that a check of
+// the database refuses 400, as hosted Supabase does, where lite answers 500.
 //
 // Of Supabase Auth the app signs up, in and out. The rest (recover, verify, PUT user …) would give whoever
 // reads the database, or holds an access token, a way to a password of their own.
@@ -23,11 +24,37 @@ function isUsed({ method, url, headers }) {
   }
 }
 
+const REFUSED_VALUE = /violates check constraint/;
+
+// Holds the head of a 500 back until its body says whose fault it is.
+function blameRightly(response) {
+  const { writeHead, write, end } = response;
+  let head = null;
+  const sendHead = (body) => {
+    if (!head) return;
+    const [status, ...rest] = head;
+    head = null;
+    writeHead.call(response, REFUSED_VALUE.test(Buffer.from(body ?? "").toString()) ? 400 : status, ...rest);
+  };
+  response.writeHead = (...given) => {
+    if (given[0] !== 500) return writeHead.apply(response, given);
+    head = given;
+    return response;
+  };
+  for (const [name, send] of Object.entries({ write, end })) {
+    response[name] = (...given) => {
+      sendHead(typeof given[0] === "function" ? "" : given[0]);
+      return send.apply(response, given);
+    };
+  }
+}
+
 const emit = Server.prototype.emit;
 Server.prototype.emit = function (event, request, response) {
   if (event === "request" && !isUsed(request)) {
     response.writeHead(404).end();
     return true;
   }
+  if (event === "request") blameRightly(response);
   return emit.apply(this, arguments);
 };

@@ -1,6 +1,7 @@
-"""The embedded API serves only the paths of Supabase Auth that the app uses."""
+"""The embedded API serves only the paths of Supabase Auth that the app uses, and blames a wrong value on its sender."""
 
 import http.client
+import json
 from urllib.parse import urlsplit
 
 import pytest
@@ -42,7 +43,7 @@ SPELLINGS = [
 HIDING_HOST = "\xfc.\xfc.\xfc.\xfc.\xfc/auth/v1/recover?xxxxxxxxxxxxx"
 
 
-def status(stack, method, target, host="localhost"):
+def status(stack, method, target, host="localhost", body=b"{}"):
     """The status of a request for *target*, sent as it stands."""
     address = urlsplit(stack.url)
     connection = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
@@ -50,8 +51,9 @@ def status(stack, method, target, host="localhost"):
         connection.putrequest(method, target, skip_host=True)
         connection.putheader("Host", host.encode("latin-1"))
         connection.putheader("apikey", stack.publishable_key)
-        connection.putheader("Content-Length", "2")
-        connection.endheaders(b"{}")
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body)
         return connection.getresponse().status
     finally:
         connection.close()
@@ -71,3 +73,14 @@ def test_unused_auth_paths_are_not_found(stack, method, target):
 
 def test_forged_host_hides_no_auth_path(stack):
     assert status(stack, "POST", "/rest/v1/rpc/throttle", HIDING_HOST) == 404
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"new_tokens": "plain"}, {"seen_generation": "x"}, {"new_tokens": ["plain"]}]
+)
+def test_wrong_value_without_a_proof_is_the_senders_fault(stack, wrong):
+    """Text where sealed text is due fails before the proof is looked at, in a check of its type."""
+    given = {"cookie": "x", "seen_generation": 1, "new_tokens": "p", "made_at": 1, "proof": "x"}
+    body = json.dumps(given | wrong).encode()
+
+    assert status(stack, "POST", "/rest/v1/rpc/store_tokens", body=body) == 400
