@@ -1,4 +1,4 @@
-// Every visible text, empty radio and ring of focus whose contrast as drawn is below WCAG AA: its colour times its
+// Every visible text and empty radio whose contrast as drawn is below WCAG AA: its colour times its
 // opacity, over all that is painted behind it. axe says nothing of what it finds covered, or behind a pseudo-element.
 () => {
   const parse = (colour) => {
@@ -47,10 +47,6 @@
   }
   for (const ring of document.querySelectorAll('[data-testid="stRadioOption"]:not([data-selected]) > div > div:first-child')) {
     judge(ring.parentElement, getComputedStyle(ring).borderTopColor, "an empty radio", 3);
-  }
-  for (const ringed of document.querySelectorAll(":focus, :focus-within")) {
-    const { outlineStyle, outlineColor } = getComputedStyle(ringed);
-    if (outlineStyle === "solid") judge(ringed.parentElement, outlineColor, "a ring of focus", 3);
   }
   return faint;
 }
