@@ -183,7 +183,7 @@ class Tab:
         fields = self.page.locator(f'form[action="{form}"]')
         fields.locator('[name="email"]').fill(email)
         fields.locator('[name="password"]').fill(password)
-        fields.get_by_role("button").click()
+        fields.locator('button[type="submit"]').click()
 
     def signs_out(self):
         self.page.locator(".st-key-account-menu button").click()
