@@ -134,6 +134,8 @@ def draw_the_rest() -> None:
     )
     if thread:
         conversation.note_read(person, thread)
+        if not (held or turn):
+            person.chat.tasks.catch_up(thread)
     callbacks().forget(said)
 
 

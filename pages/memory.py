@@ -1,6 +1,7 @@
 """The memory page: facts about the user, shown, added, changed and deleted."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import streamlit as st
 
@@ -27,8 +28,12 @@ def draw_switch(preference: str, label: str, *, is_on: bool, on: str, off: str) 
 
 
 def switch(preference: str, key: str) -> None:
-    chosen = {preference: bool(st.session_state[key])}
-    find_person().store.profile.change(lambda now: replace(now, **chosen))
+    is_on = bool(st.session_state[key])
+    profile = find_person().store.profile
+    if preference == "keeps_facts":
+        profile.change(lambda now: now.with_memory(is_on, datetime.now(UTC)))
+    else:
+        profile.change(lambda now: replace(now, **{preference: is_on}))
 
 
 ended = callbacks().ended
@@ -43,7 +48,8 @@ with show_errors():
         "keeps_facts",
         "Remember things about me",
         is_on=is_on,
-        on="Daybook saves what you say about yourself, and the model uses it in later chats.",
+        on="Daybook saves what you say about yourself, and the model uses it in later chats. "
+        f"{facts.COST}",
         off="Nothing new is remembered, and saved memories are not used.",
     )
     draw_switch(
@@ -56,6 +62,8 @@ with show_errors():
     )
     said = turns.draw_refusals(has_composer=False)
     facts.MEMORIES.draw_adding()
+    if not is_on:
+        st.caption("Memory is off. What you add is used once you turn it on.")
     if kept:
         facts.draw_all(person, kept)
     else:

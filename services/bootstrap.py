@@ -325,5 +325,6 @@ def build(begun: Deployment) -> Shared:
     in_thread("log-erasures", lambda: keep_erasing(probe.log_erasures, eraser))
     cache = shared.session_cache
     acts = cache.forget_idle, cache.forget_ended, shared.temporary.end_deserted
-    in_thread("forgetting", lambda: keep_forgetting(*acts))
+    postponed = shared.background.begin_due
+    in_thread("forgetting", lambda: keep_forgetting(*acts, postponed))
     return shared

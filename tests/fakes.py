@@ -31,6 +31,7 @@ from services.domain.usage import DayUsage, PurposeUsage, UsageReport
 from services.errors import ModelUnavailable, NotFound
 from services.llm import Models, Offer
 from services.llm.model import Piece
+from services.memory.facts import SILENCE
 from services.memory.tokens import RegexCounter
 from services.store.in_memory.rows import InMemoryRows
 from services.store.sealed import sealed_store, throwaway_keys
@@ -266,9 +267,16 @@ def choose(profile, **choices):
 
 
 def chat_over(
-    store, models, sweep, purposes=(Purpose.SUMMARY, Purpose.FACTS), reads_facts=True, **choices
+    store,
+    models,
+    sweep,
+    purposes=(Purpose.SUMMARY, Purpose.FACTS),
+    reads_facts=True,
+    fact_batch=1,
+    silence=SILENCE,
+    **choices,
 ):
-    """Return the chat of a process."""
+    """Return the chat of a process; facts are noted of *fact_batch* prompts at once, or after *silence*."""
     return Chat(
         store=store,
         live_turns=LiveTurns(),
@@ -280,7 +288,7 @@ def chat_over(
             reads_facts=reads_facts,
         ),
         sweep=sweep,
-        background=BackgroundTasks(*purposes),
+        background=BackgroundTasks(*purposes, fact_batch=fact_batch, silence=silence),
         **choices,
     )
 

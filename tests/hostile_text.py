@@ -117,7 +117,7 @@ _PLAIN = {
     "services.llm.known_models": "find_known",
     "services.llm.model_spec": "read_refusal",
     "services.memory.extracts": "_sentences count_words is_long",
-    "services.memory.facts": "_is_fact _normalize _parse",
+    "services.memory.facts": "_is_fact _normalize _parse may_state_facts",
     "services.memory.terms": "_folded _parts base has_time is_question stem stems words",
     "services.memory.titles": "_bared _shortened clean_title first_words",
     "services.memory.tokens": "_kinds _longest_size _size _weigh_ascii min_tokens",
@@ -208,6 +208,7 @@ READERS: dict[str, Reader] = {
     "services.memory.extracts:find_extract": _with(
         "services.memory.extracts:find_extract", {"a", "may"}
     ),
+    "services.memory.facts:source_of": _with("services.memory.facts:source_of", ()),
     "services.memory.facts:_shortened": _with("services.memory.facts:_shortened", 1000),
     "services.memory.facts:parse_fact_changes": _with(
         "services.memory.facts:parse_fact_changes", (), (), ()

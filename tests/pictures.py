@@ -162,6 +162,8 @@ def noted(maya, at):
     at.model.script_facts(reply='{"add": ["Moves to Bergen in December."], "replace": []}')
     maya.asks("I move to Bergen in December. Can the boxes go before me?")
     maya.hears_all_of("on the quay")
+    maya.begins_a_new_chat()  # facts are noted where a chat is left
+    maya.page.go_back()
     maya.sees("Memory updated")
 
 

@@ -239,6 +239,7 @@ def _note_facts(scene, person, ask):
     chat, memories = person.chat, person.store.facts
     choose(person.store.profile, keeps_facts=True)
     thread = ask(f"I am {SAID} [[facts=Is_{SAID}.]]")
+    chat.tasks.note_facts(thread.conversation.id)
     until(lambda: not chat.coming(Purpose.FACTS))
     noted, (fact,) = chat.tasks.noted(thread.conversation.id), memories.facts()
     assert (fact.text, len(noted)) == (f"Is {SAID}.", 1)

@@ -18,6 +18,7 @@ create table public.conversations (
   rev bigint not null default 0 check (rev >= 0),
   last_seq integer not null default 0 check (last_seq >= 0),
   read_seq integer not null default 0 check (read_seq >= 0),       -- up to which message it was read, on any device
+  facts_seq integer not null default 0 check (facts_seq >= 0),     -- up to which prompt facts were noted
   bytes bigint not null default 0 check (bytes >= 0),              -- of its messages and receipts, as they are stored
   policy text not null default 'window' check (policy in ('full', 'window', 'summary', 'retrieval')),
   policy_size integer check (policy_size between 1 and 1000),
@@ -117,13 +118,14 @@ end $$;
 --   policy, policy_size, reset_seq    the model's view begins at the last reset again: its cut under another policy means nothing
 --   model, space_id     null: none
 --   read_seq            never goes back, nor beyond the last message (`begin_turn` moves it, too)
+--   facts_seq           likewise
 create function private.change_conversation(me uuid, conversation uuid, changes public.free_text) returns jsonb
 language plpgsql as $$
 declare
   new jsonb := changes;
 begin
-  if (new ->> 'read_seq')::integer <= 0 then
-    raise exception 'read_seq out of range' using errcode = 'PT400';
+  if least((new ->> 'read_seq')::integer, (new ->> 'facts_seq')::integer) <= 0 then
+    raise exception 'seq out of range' using errcode = 'PT400';
   elsif new ->> 'space_id' is not null
     and exists (select from public.conversations where id = conversation and user_id = me)
     and not private.has_space(me, (new ->> 'space_id')::uuid)
@@ -141,7 +143,8 @@ begin
     start_seq = case when new ?| '{policy,reset_seq}' then coalesce((new ->> 'reset_seq')::integer, reset_seq) else start_seq end,
     model = case when new ? 'model' then new ->> 'model' else model end,
     space_id = case when new ? 'space_id' then (new ->> 'space_id')::uuid else space_id end,
-    read_seq = greatest(read_seq, least(coalesce((new ->> 'read_seq')::integer, read_seq), last_seq))
+    read_seq = greatest(read_seq, least(coalesce((new ->> 'read_seq')::integer, read_seq), last_seq)),
+    facts_seq = greatest(facts_seq, least(coalesce((new ->> 'facts_seq')::integer, facts_seq), last_seq))
   where id = conversation and user_id = me and (titled_by = 'words' or new ->> 'titled_by' is distinct from 'model');
   return jsonb_build_object('changed', found)
     || private.answer(found or exists (select from public.conversations where id = conversation and user_id = me));

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from html import escape
 
@@ -27,6 +27,7 @@ from services.domain.memories import NotedFact
 from services.errors import StoreUnavailable
 
 MEMORY = "pages/memory.py"
+COST = "This takes one extra request for about five messages."
 MEMORIES = FactList("memory", "I take my coffee black")
 _FIRST_REPLIES = range(2, 7)  # after which it is offered: later, a conversation has its course
 _ROWS = 50  # at first, and as many more on demand
@@ -36,13 +37,9 @@ _ROWS = 50  # at first, and as many more on demand
 
 
 def draw_noted(chat: Chat, thread: Thread) -> None:
-    """Draw the facts noted after the last prompt, each with Undo."""
+    """Draw the facts noted last, each with Undo, until another prompt follows those that they were noted of."""
     asked = next((said for said in thread.branch()[::-1] if said.role is Role.USER), None)
-    noted = tuple(
-        one
-        for one in chat.tasks.noted(thread.conversation.id)
-        if asked and one.fact.source_id == asked.id
-    )
+    noted = chat.tasks.noted(thread.conversation.id, asked.id) if asked else ()
     if not noted:
         return
     with st.container(key="noted", gap=None):
@@ -71,7 +68,8 @@ def draw_offer(person: PersonServices, thread: Thread) -> None:
             return
         with row("facts-offer", "xxsmall"):
             question = "Let Daybook remember things about you between chats?"
-            st.html(f"<p>{question} You can edit or delete them any time.</p>", width="stretch")
+            about = f"{question} You can edit or delete them any time. {COST}"
+            st.html(f"<p>{about}</p>", width="stretch")
             quiet_button("Turn on", None, "keep-facts-yes", _choose, True)
             quiet_button("Not now", None, "keep-facts-no", _choose, False)
 
@@ -87,9 +85,18 @@ def _announced(chat: Chat, one: NotedFact) -> str:
 
 
 def _choose(is_wanted: bool) -> None:
-    find_person().store.profile.change(lambda now: replace(now, keeps_facts=is_wanted))
+    find_person().store.profile.change(lambda now: now.with_memory(is_wanted, datetime.now(UTC)))
     if is_wanted:
         st.toast(f"Memory is on. You can see and edit it under {words.MEMORY}.")
+
+
+def note_left(person: PersonServices, conversation: Conversation | None) -> None:
+    """Have facts noted of the chat that this tab showed before, if it shows another *conversation* or page now."""
+    here = conversation.id if conversation else None
+    before: ConversationId | None = st.session_state.get("noting-in")
+    if before != here:
+        person.chat.tasks.note_facts(before)
+    st.session_state["noting-in"] = here
 
 
 # --- all of them ------------------------------------------------------------------------------------

@@ -59,6 +59,7 @@ def draw_rest(
     *act_on_message*: called with the request of a button below a message.
     """
     listed: conversation_list.Listed = {}
+    facts.note_left(person, opened)
 
     def act(request: Mapping[str, str]) -> None:
         conversation_list.act(listed, opened, request)

@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from math import inf
 from uuid import uuid4
 
 from services.caches import LruCache
@@ -22,6 +23,7 @@ from services.domain import (
     ConversationId,
     Fact,
     FactId,
+    Message,
     MessageId,
     Purpose,
     Summary,
@@ -37,10 +39,15 @@ from services.errors import AppError, NotFound, Refused, Stale, StoreUnavailable
 from services.events import log_event
 from services.memory.compaction import Compaction
 from services.memory.facts import (
-    answered_prompt,
+    BATCH,
+    SILENCE,
     exchange_about,
+    is_request_due,
+    join_exchanges,
     parse_fact_changes,
-    plan_fact_request,
+    pending_prompts,
+    plan_fact_requests,
+    source_of,
 )
 from services.memory.titles import clean_title, plan_title
 from services.store.port import Store
@@ -54,6 +61,12 @@ _THREAD = "background-task"
 
 Work = Callable[[], None]
 _Key = tuple[Purpose, ConversationId]
+
+
+class NoFacts(Refused):
+    """The answer of the model was stopped, or reached its length limit."""
+
+    public = "The model did not return usable memories."
 
 
 class NoSummary(Refused):
@@ -78,7 +91,8 @@ class _State:
     user_id: UserId
     is_running: bool = False
     finished: MessageId | None = None  # the message of the last task: no other is begun for it
-    waiting: MessageId | None = None  # the newest message for which a task was due meanwhile
+    due_at: float = inf  # on the monotonic clock: when `work` begins, unless it is claimed before
+    work: Work | None = None
     error: AppError | None = None
     failures: int = 0  # in a row
     skipped: int = 0  # turns since the last failure
@@ -88,9 +102,14 @@ class _State:
 class BackgroundTasks:
     """The registry of the background tasks of this process. The caller of `claim` calls `end`, in any case."""
 
-    def __init__(self, *purposes: Purpose) -> None:
-        """Only tasks of these *purposes* can be claimed."""
-        self._purposes = purposes
+    def __init__(
+        self, *purposes: Purpose, fact_batch: int = BATCH, silence: timedelta = SILENCE
+    ) -> None:
+        """Only tasks of these *purposes* can be claimed.
+
+        Facts are noted of *fact_batch* prompts at once, or after *silence*.
+        """
+        self._purposes, self.fact_batch, self.silence = purposes, fact_batch, silence
         self._states = LruCache[_Key, _State](_MOST_STATES)
         self._lock = threading.Lock()
 
@@ -112,7 +131,7 @@ class BackgroundTasks:
         *,
         is_wanted: bool = False,
     ) -> bool:
-        """Claim a task about a message. While facts are noted of another, the message waits for that task.
+        """Claim a task about a message.
 
         After failures more and more turns are skipped, unless its user asked for it (*is_wanted*).
         """
@@ -123,8 +142,6 @@ class BackgroundTasks:
             if purpose not in self._purposes:
                 return False
             if state.is_running:
-                if purpose is Purpose.FACTS:
-                    state.waiting = message_id
                 return False
             if not is_wanted:
                 if state.finished == message_id:
@@ -133,7 +150,35 @@ class BackgroundTasks:
                 if state.skipped < min(2 ** (state.failures - 1), _MOST_SKIPPED + 1):
                     return False
             state.is_running = True
+            state.due_at, state.work = inf, None
             return True
+
+    def postpone(
+        self, purpose: Purpose, user_id: UserId, conversation_id: ConversationId, work: Work
+    ) -> None:
+        """Have *work* begun by `begin_due` after the silence; it takes the place of what was postponed before."""
+        key = purpose, conversation_id
+        if purpose not in self._purposes:
+            return
+        with self._lock:
+            state = self._states.get(key) or _State(user_id)
+            self._states.put(key, state)
+            state.due_at, state.work = time.monotonic() + self.silence.total_seconds(), work
+
+    def is_postponed(self, purpose: Purpose, conversation_id: ConversationId) -> bool:
+        state = self._states.get((purpose, conversation_id))
+        return bool(state and state.work)
+
+    def begin_due(self) -> None:
+        """Begin the postponed work that is due, each in a thread."""
+        now, due = time.monotonic(), list[Work]()
+        with self._lock:
+            for _, state in self._states.items():
+                if state.work and state.due_at <= now:
+                    due.append(state.work)
+                    state.due_at, state.work = inf, None
+        for work in due:
+            in_thread(_THREAD, work)
 
     def end(
         self,
@@ -143,36 +188,31 @@ class BackgroundTasks:
         *,
         error: AppError | None = None,
         noted: tuple[NotedFact, ...] = (),
-    ) -> MessageId | None:
-        """End a task; *finished*: its message, unless another task may be begun for it.
-
-        Return the message that waited, if the task is finished: the caller has claimed the next task.
-        """
+    ) -> None:
+        """End a task; *finished*: its message, unless another task may be begun for it."""
         with self._lock:
             state = self._states.get((purpose, conversation_id))
             if state is None:  # its user has left
-                return None
+                return
             state.is_running, state.skipped = False, 0
             state.failures = state.failures + 1 if error else 0
             state.error = error
             if error:  # it is kept for long, and its frames hold the conversation
                 error.__traceback__ = error.__cause__ = error.__context__ = None
-            waiting, state.waiting = state.waiting, None
-            if finished is None:
-                return None
-            state.finished, state.noted = finished, noted
-            state.is_running = waiting not in (None, finished)
-            return waiting if state.is_running else None
+            if finished is not None:
+                state.finished, state.noted = finished, noted
 
     def failure(self, purpose: Purpose, conversation_id: ConversationId) -> AppError | None:
         """The error of the last task of *purpose*, until one succeeds."""
         state = self._states.get((purpose, conversation_id))
         return state.error if state else None
 
-    def noted(self, conversation_id: ConversationId) -> tuple[NotedFact, ...]:
-        """The facts that were noted last, without those that were dismissed."""
+    def noted(
+        self, conversation_id: ConversationId, up_to: MessageId | None = None
+    ) -> tuple[NotedFact, ...]:
+        """The facts that were noted last, without those that were dismissed; *up_to*: if that was the last prompt."""
         state = self._states.get((Purpose.FACTS, conversation_id))
-        return state.noted if state else ()
+        return state.noted if state and up_to in (None, state.finished) else ()
 
     def dismiss(self, conversation_id: ConversationId, dismissed: tuple[NotedFact, ...]) -> None:
         """Leave these out of the facts that were noted last."""
@@ -181,11 +221,11 @@ class BackgroundTasks:
                 state.noted = tuple(one for one in state.noted if one not in dismissed)
 
     def drop_noted(self, user_id: UserId) -> None:
-        """Drop the facts that were noted last for a user; tasks go on."""
+        """Drop the facts that were noted last for a user, and postponed work; running tasks go on."""
         with self._lock:
             for _, state in self._states.items():
                 if state.user_id == user_id:
-                    state.noted = ()
+                    state.noted, state.due_at, state.work = (), inf, None
 
     def forget(self, user_id: UserId) -> None:
         """Drop the tasks of a user who has left; a running one leaves nothing."""
@@ -224,9 +264,21 @@ class UserTasks:
                 claim(Purpose.TITLE, first_id, self._title)
             if thread and self._needs_summary(thread, call):
                 claim(Purpose.SUMMARY, reply.prompt_id, self._summarise)
-            if is_whole and self._keeps_facts():
-                claim(Purpose.FACTS, answered_prompt(thread, reply.prompt_id), self._note)
+            if is_whole and thread:
+                due.extend(self._claim_facts(thread, reply.prompt_id))
         return due
+
+    def note_facts(self, conversation_id: ConversationId | None) -> None:
+        """Have facts noted at once of the prompts of a conversation that is left."""
+        thread = self.store.conversations.cached(conversation_id) if conversation_id else None
+        if thread and self.registry.is_postponed(Purpose.FACTS, thread.conversation.id):
+            self._begin_facts(thread)
+
+    def catch_up(self, thread: Thread) -> None:
+        """Have facts noted of the prompts of an opened conversation that a process left when it ended."""
+        if not self.registry.is_postponed(Purpose.FACTS, thread.conversation.id):
+            for work in self._claim_facts(thread):
+                in_thread(_THREAD, work)
 
     def change_summary(self, thread: Thread, text: str) -> None:
         """Replace the text of the summary of *thread*; an empty *text* deletes the summary.
@@ -258,9 +310,14 @@ class UserTasks:
         if self.registry.claim(Purpose.SUMMARY, user_id, conversation_id, last_id, is_wanted=True):
             in_thread(_THREAD, partial(self._summarise, conversation_id, last_id))
 
-    def noted(self, conversation_id: ConversationId) -> tuple[NotedFact, ...]:
-        """The facts that were noted last in a conversation, if they are stored so and were not dismissed."""
-        noted = self.registry.noted(conversation_id)
+    def noted(
+        self, conversation_id: ConversationId, up_to: MessageId | None = None
+    ) -> tuple[NotedFact, ...]:
+        """The facts that were noted last in a conversation, if they are stored so and were not dismissed.
+
+        *up_to*: none, unless this prompt was the last of those that they were noted of.
+        """
+        noted = self.registry.noted(conversation_id, up_to)
         with suppress(StoreUnavailable):
             kept = self.store.facts.facts() if noted else ()
             noted = tuple(one for one in noted if one.fact in kept)
@@ -276,11 +333,50 @@ class UserTasks:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _keeps_facts(self) -> bool:
-        """Return True if the user wants facts to be kept; False while the database is away."""
+    def _pending(self, thread: Thread, answered_id: MessageId | None = None) -> tuple[Message, ...]:
+        """The prompts that facts are to be noted of; none where the user wants no facts, or the database is away."""
         with suppress(AppError):
-            return bool(self.store.profile.preferences().keeps_facts)
-        return False
+            preferences = self.store.profile.preferences()
+            if preferences.keeps_facts:
+                return pending_prompts(thread, preferences.keeps_facts_since, answered_id)
+        return ()
+
+    def _claim_facts(self, thread: Thread, answered_id: MessageId | None = None) -> list[Work]:
+        """Claim the task of facts if it is due, else postpone it; return what the caller is to begin."""
+        conversation_id, pending = thread.conversation.id, self._pending(thread, answered_id)
+        if not pending:
+            return []
+        user_id, registry = self.store.conversations.user_id, self.registry
+        if self._is_due(pending) and registry.claim(
+            Purpose.FACTS, user_id, conversation_id, pending[-1].id
+        ):
+            return [partial(self._note, conversation_id)]
+        self._postpone_facts(conversation_id)
+        return []
+
+    def _is_due(self, pending: tuple[Message, ...]) -> bool:
+        registry = self.registry
+        return is_request_due(pending, datetime.now(UTC), registry.fact_batch, registry.silence)
+
+    def _postpone_facts(self, conversation_id: ConversationId) -> None:
+        user_id = self.store.conversations.user_id
+        work = partial(self._begin_postponed, conversation_id)
+        self.registry.postpone(Purpose.FACTS, user_id, conversation_id, work)
+
+    def _begin_postponed(self, conversation_id: ConversationId) -> None:
+        with suppress(AppError):  # the next process or task finds the prompts
+            self._begin_facts(self.store.conversations.thread(conversation_id))
+
+    def _begin_facts(self, thread: Thread) -> None:
+        """Begin the task of facts in a thread, if prompts wait; where it has failed before, perhaps later."""
+        conversation_id, pending = thread.conversation.id, self._pending(thread)
+        user_id = self.store.conversations.user_id
+        if not pending:
+            return
+        if self.registry.claim(Purpose.FACTS, user_id, conversation_id, pending[-1].id):
+            in_thread(_THREAD, partial(self._note, conversation_id))
+        else:
+            self._postpone_facts(conversation_id)
 
     def _summarise(self, conversation_id: ConversationId, _: MessageId) -> None:
         """Have the model summarise the messages that no longer fit."""
@@ -359,43 +455,68 @@ class UserTasks:
         finally:
             self.registry.end(Purpose.TITLE, conversation_id, first_id)
 
-    def _note(self, conversation_id: ConversationId, prompt_id: MessageId) -> None:
-        """Have the model name the facts in a prompt about its user."""
-        noted: tuple[NotedFact, ...] | None = None
+    def _note(self, conversation_id: ConversationId) -> None:
+        """Have the model name the facts in the prompts that wait."""
+        noted: list[NotedFact] = []
+        finished: MessageId | None = None
+        failure: AppError | None = None
+        first_seqs = set[int]()
         try:
-            noted = self._noted(self.store.conversations.thread(conversation_id), prompt_id)
-        except AppError:  # the facts stay as they are
+            for _call in range(_MOST_CALLS):
+                thread = self.store.conversations.thread(conversation_id)
+                pending = self._pending(thread)
+                if finished is None:
+                    first_seqs = {prompt.seq for prompt in pending}
+                elif not (pending and (pending[0].seq in first_seqs or self._is_due(pending))):
+                    break  # what came meanwhile waits for others
+                last = self._note_some(thread, pending, noted)
+                if last is None:
+                    break
+                finished = last
+        except AppError as error:  # the prompts wait for another try
+            failure = error
+            self._postpone_facts(conversation_id)
             log_event("facts.lost", conversation=conversation_id)
         finally:
-            finished = None if noted is None else prompt_id
-            if waiting := self.registry.end(
-                Purpose.FACTS, conversation_id, finished, noted=noted or ()
-            ):
-                in_thread(_THREAD, partial(self._note, conversation_id, waiting))
+            done = tuple(noted)
+            self.registry.end(Purpose.FACTS, conversation_id, finished, error=failure, noted=done)
 
-    def _noted(self, thread: Thread, prompt_id: MessageId) -> tuple[NotedFact, ...] | None:
-        """Ask the model about a prompt, and store the facts that it names; None if stopped or wanted no more. Raise AppError."""
-        setup, exchange = self.choices.setup(thread), exchange_about(thread, prompt_id)
-        if not exchange:
-            return ()
-        plan = plan_fact_request(exchange, setup.facts, setup.context_tokens, self.calls.counter)
-        answer = self._ask(Purpose.FACTS, thread, plan, prompt_id)
-        if answer.is_cut or not self._keeps_facts():
+    def _note_some(
+        self, thread: Thread, pending: tuple[Message, ...], noted: list[NotedFact]
+    ) -> MessageId | None:
+        """Ask the model about the first of the *pending* prompts, store the facts that it names, and add them to *noted*.
+
+        Return the last of these prompts; None if there are none, or cannot be read. Raise AppError.
+        """
+        exchanges = [exchange_about(thread, prompt.id) for prompt in pending[:BATCH]]
+        if not exchanges or not all(exchanges):
+            return None
+        setup = self.choices.setup(thread)
+        count, plan = plan_fact_requests(
+            exchanges, setup.facts, setup.context_tokens, self.calls.counter
+        )
+        exchange, last = join_exchanges(exchanges[:count]), pending[count - 1]
+        answer = self._ask(Purpose.FACTS, thread, plan, last.id)
+        if answer.is_cut:
+            raise NoFacts
+        if not self._pending(thread):  # memory was switched off meanwhile
             return None
         by_id = {fact.id: fact for fact in setup.facts}
         shown = [by_id[fact_id] for fact_id in plan.fact_ids]
         now = self.choices.setup(thread).facts
-        noted: list[NotedFact] = []
+        before = len(noted)
         for change in parse_fact_changes(answer.text, exchange, now, shown):
-            fact = _fact(change.text, change.replaces, thread, prompt_id)
+            source = source_of(change.text, [each for each in exchange if each in pending]) or last
+            fact = _fact(change.text, change.replaces, thread, source.id)
             try:
                 self.store.facts.keep(fact, replaces=change.replaces, cuts=thread.conversation.cuts)
             except AppError:  # the facts noted before it stay
                 log_event("fact.lost", turn=answer.turn_id)
             else:
                 noted.append(NotedFact(fact, change.replaces))
-        log_event("facts.noted", turn=answer.turn_id, facts=len(noted))
-        return tuple(noted)
+        self.store.conversations.mark_facts_noted(thread.conversation.id, last.seq)
+        log_event("facts.noted", turn=answer.turn_id, facts=len(noted) - before)
+        return last.id
 
 
 def _fact(text: str, replaced: Fact | None, thread: Thread, prompt_id: MessageId) -> Fact:

@@ -141,6 +141,7 @@ class Conversation:
     rev: int = 0  # counts changes of the thread; a write names the one it was made from
     reset_seq: int = 0  # the user started the context anew here: nothing up to it is ever planned
     start_seq: int = 0  # the model's view begins after this message; at least reset_seq
+    facts_seq: int = 0  # facts were noted of the prompts up to this message
     pinned_at: datetime | None = None
     created_at: datetime
     updated_at: datetime
@@ -256,10 +257,16 @@ class Preferences:
     reply_tokens: int | None = None  # likewise
     window_messages: int | None = None  # where Window is chosen; None: the deployment's
     keeps_facts: bool | None = None  # None: not asked yet
+    keeps_facts_since: datetime | None = None  # of earlier prompts none are noted
     recalls_elsewhere: bool = False  # from other conversations, too
     theme: Theme = "system"
     has_title_in_tab: bool = False  # of the chat that is open; the browser's history keeps it
     is_verified: bool = True  # False: what was stored did not open
+
+    def with_memory(self, is_on: bool, now: datetime) -> "Preferences":
+        """Return the preferences with memory switched; what was said before is not looked at."""
+        since = now if is_on and not self.keeps_facts else self.keeps_facts_since
+        return replace(self, keeps_facts=is_on, keeps_facts_since=since)
 
 
 def total_cost(message: Message, costs: Mapping[TurnId, TurnCost]) -> TurnCost | None:

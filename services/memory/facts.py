@@ -1,6 +1,10 @@
-"""Facts about the user: the request to the model after a reply, and the validation of its answer.
+"""Facts about the user: when the model is asked, the request about several prompts, and the validation of its answer.
 
-The request shows the last messages, and the known facts with a number each. The answer is JSON of one small shape:
+One request is about up to five prompts, because most of its tokens are the task and the known facts. It is made once
+five answered prompts wait, after ten minutes of silence, or when the chat is left. A prompt of nothing but fenced code
+or a Markdown quotation waits for none.
+
+The request shows these prompts, the replies beside them, and the known facts with a number each. The answer is JSON of one small shape:
 
     {"add": ["Has a dog called Rex."], "replace": [{"number": 2, "fact": "Lives in Zurich."}]}
 
@@ -10,8 +14,10 @@ of the assistant are no facts about the user.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,8 +30,10 @@ from services.memory.terms import stems
 from services.memory.tokens import TokenCounter
 
 LONGEST = 200  # characters of a fact that is noted
-_MOST = 3  # that change after one reply
-_REPLY_TOKENS = 400
+BATCH = 5  # prompts that one request is about
+SILENCE = timedelta(minutes=10)
+_MOST = 3  # facts that change by one prompt
+_REPLY_TOKENS, _MORE_REPLY_TOKENS = 400, 100  # for one prompt, and for each other one
 _KNOWN_TOKENS = 2000  # of the newest known facts, which are shown: they are paid for at each turn
 # Bytes of a prompt and of a reply that are shown. The prompt's are halved until the call fits.
 _PROMPT_BYTES, _REPLY_BYTES, _LEAST_BYTES = 4000, 600, 250
@@ -43,7 +51,7 @@ _REQUEST = (
     "only the assistant says, nothing from a text that the user passes on, nothing of the moment, no question, "
     "no guess, no password, key or number of an account. What contradicts a kept fact, or is its newer state, "
     "replaces it: give its number. What is kept already is not noted again. At most "
-    f"{_MOST} facts, each one short sentence without markup, in the language of the user. "
+    "{most} facts, each one short sentence without markup, in the language of the user. "
     'Mostly there is nothing: then answer {"add": [], "replace": []}'
 )
 _KNOWN = (
@@ -61,47 +69,139 @@ class FactChange:
     replaces: Fact | None = None
 
 
-def answered_prompt(thread: Thread | None, replied_id: MessageId) -> MessageId:
-    """Return the prompt that a reply to *replied_id* answers: that message, or the prompt of the reply that it continues."""
-    path = thread.up_to(replied_id).branch() if thread else ()
-    is_continuation = bool(path) and any(part.id == replied_id for part in path[-1].stored)
-    asked = (said.id for said in reversed(path) if said.role is Role.USER)
-    return next(asked, replied_id) if is_continuation else replied_id
+def pending_prompts(
+    thread: Thread, since: datetime | None, answered_id: MessageId | None = None
+) -> tuple[Message, ...]:
+    """Return the prompts that facts are to be noted of, up to the last answered one, the oldest first, of all branches.
+
+    *since*: earlier ones were written while memory was off; *answered_id*: the message to which a reply ends just now. Prompts that got no reply come with the next that did.
+    """
+    by_id = {message.id: message for message in thread.messages}
+    last_seq = 0
+    for message in thread.messages:
+        if message.is_answer or message.id == answered_id:
+            asked: Message | None = message
+            while asked and asked.role is Role.ASSISTANT:  # over continued parts
+                asked = by_id.get(asked.parent_id) if asked.parent_id else None
+            last_seq = max(last_seq, asked.seq if asked else 0)
+    return tuple(
+        message
+        for message in thread.messages
+        if thread.conversation.facts_seq < message.seq <= last_seq
+        and message.role is Role.USER
+        and (since is None or message.created_at > since)
+        and may_state_facts(message.body)
+    )
+
+
+def is_request_due(
+    pending: Sequence[Message], now: datetime, most: int = BATCH, silence: timedelta = SILENCE
+) -> bool:
+    """Return True if the model is to be asked about *pending* before the chat is left."""
+    return bool(pending) and (len(pending) >= most or now - pending[-1].created_at >= silence)
+
+
+def may_state_facts(prompt: str) -> bool:
+    """Return False if nothing of *prompt* is its user's own words: all of it is fenced code or quoted lines."""
+    fence = ""
+    own: list[str] = []
+    inside: list[str] = []
+    for line in prompt.splitlines():
+        mark = line.strip()
+        if fence:
+            if mark.startswith(fence) and not mark.strip(fence[0]):
+                fence, inside = "", []
+            else:
+                inside.append(line)
+        elif mark.startswith(("```", "~~~")):
+            fence = mark[: len(mark) - len(mark.lstrip(mark[0]))]
+        elif not mark.startswith(">"):
+            own.append(line)
+    return any(
+        sign.isalnum() for line in (*own, *inside) for sign in line
+    )  # an open fence: in doubt
+
+
+def join_exchanges(exchanges: Iterable[Sequence[Message]]) -> tuple[Message, ...]:
+    """Return the messages of *exchanges*, each once, in their order."""
+    by_id = {message.id: message for exchange in exchanges for message in exchange}
+    return tuple(sorted(by_id.values(), key=lambda message: message.seq))
 
 
 def exchange_about(thread: Thread, prompt_id: MessageId) -> tuple[Message, ...]:
-    """Return the reply before a prompt, the prompt and its reply; nothing where they cannot all be read."""
+    """Return the reply before a prompt, the prompt and its reply, if any; nothing where they cannot all be read."""
     branch = thread.through(prompt_id).branch()
     at = next((n for n, said in enumerate(branch) if said.id == prompt_id), None)
-    if at is None:
-        return ()
-    exchange = branch[max(0, at - 1) : at + 2]
-    is_readable = thread.is_whole and all(said.is_verified for said in exchange)
-    return exchange if is_readable and exchange[-1].role is Role.ASSISTANT else ()
+    exchange = () if at is None else exchange_of(branch, at)
+    return exchange if thread.is_whole and all(said.is_verified for said in exchange) else ()
+
+
+def exchange_of(branch: Sequence[Message], at: int) -> tuple[Message, ...]:
+    """Return the prompt at index *at*, the reply before it and its own, if any."""
+    has_reply = at + 1 < len(branch) and branch[at + 1].role is Role.ASSISTANT
+    return tuple(branch[max(0, at - 1) : at + 1 + has_reply])
+
+
+def plan_fact_requests(
+    exchanges: Sequence[Sequence[Message]],
+    known: Sequence[Fact],
+    context_tokens: int,
+    counter: TokenCounter,
+) -> tuple[int, ContextPlan]:
+    """Plan one request about as many of the first *exchanges* as fit together; return their number and the plan."""
+    for count in range(min(BATCH, len(exchanges)), 1, -1):
+        exchange = join_exchanges(exchanges[:count])
+        with suppress(PromptTooLong):
+            return count, _plan(exchange, known, context_tokens, counter, _PROMPT_BYTES)
+    return 1, plan_fact_request(exchanges[0], known, context_tokens, counter)
 
 
 def plan_fact_request(
     exchange: Sequence[Message], known: Sequence[Fact], context_tokens: int, counter: TokenCounter
 ) -> ContextPlan:
-    """Plan the request about *exchange*: a prompt, its reply, and the reply before it.
+    """Plan the request about *exchange*: prompts, their replies, and the replies before them.
 
     `ContextPlan.fact_ids` are the known facts in the request, in the order of their numbers, from 1. Raise
     PromptTooLong if the context window is too small for any request.
     """
-    reply_tokens = min(_REPLY_TOKENS, context_tokens // 4)
-    budget = ContextBudget(context_tokens, reply_tokens)
-    shown = newest_facts(known, min(_KNOWN_TOKENS, budget.prompt_tokens // 3), counter)
     size = _PROMPT_BYTES
     while True:
-        history = History(instructions=_TASK, past=(), prompt=_request(exchange, shown, size))
         try:
-            plan = plan_context(Window(), history, budget, counter)
+            return _plan(exchange, known, context_tokens, counter, size)
         except PromptTooLong:
             if size <= _LEAST_BYTES:
                 raise
             size //= 2
-        else:
-            return replace(plan, fact_ids=tuple(fact.id for fact in shown))
+
+
+def _plan(
+    exchange: Sequence[Message],
+    known: Sequence[Fact],
+    context_tokens: int,
+    counter: TokenCounter,
+    prompt_bytes: int,
+) -> ContextPlan:
+    """Plan a request in which a prompt takes at most *prompt_bytes*. Raise PromptTooLong."""
+    others = _count_prompts(exchange) - 1
+    reply_tokens = min(_REPLY_TOKENS + others * _MORE_REPLY_TOKENS, context_tokens // 4)
+    budget = ContextBudget(context_tokens, reply_tokens)
+    shown = newest_facts(known, min(_KNOWN_TOKENS, budget.prompt_tokens // 3), counter)
+    request = _request(exchange, shown, prompt_bytes)
+    plan = plan_context(Window(), History(_TASK, (), request), budget, counter)
+    return replace(plan, fact_ids=tuple(fact.id for fact in shown))
+
+
+def _count_prompts(exchange: Iterable[Message]) -> int:
+    return sum(1 for each in exchange if each.role is Role.USER)
+
+
+def source_of(text: str, exchange: Sequence[Message]) -> Message | None:
+    """Return the prompt of *exchange* that has the most words in common with a fact; the newest of several."""
+    found = stems(text)
+    prompts = [each for each in exchange if each.role is Role.USER]
+    return max(
+        prompts, key=lambda each: (len({*found} & {*stems(each.body)}), each.seq), default=None
+    )
 
 
 def parse_fact_changes(
@@ -117,7 +217,7 @@ def parse_fact_changes(
     numbers = [each.number for each in answer.replace]
     texts = [text.strip() for text in (*answer.add, *(each.fact for each in answer.replace))]
     is_valid = (
-        len(texts) <= _MOST
+        len(texts) <= _MOST * _count_prompts(exchange)
         and len(set(numbers)) == len(numbers)
         and all(1 <= number <= len(shown) for number in numbers)
         and all(map(_is_fact, texts))
@@ -194,7 +294,8 @@ def _request(exchange: Sequence[Message], known: Sequence[Fact], prompt_bytes: i
     )
     said = blocks.fence(_SAID, map(blocks.quote_message, map(RecalledMessage, quotes)))
     facts = [_numbered(number, fact) for number, fact in enumerate(known, 1)]
-    return "\n\n".join([*([blocks.fence(_KNOWN, facts)] if facts else []), said, _REQUEST])
+    request = _REQUEST.replace("{most}", str(_MOST * _count_prompts(exchange)))
+    return "\n\n".join([*([blocks.fence(_KNOWN, facts)] if facts else []), said, request])
 
 
 def _shortened(text: str, size: int) -> str:

@@ -39,6 +39,7 @@ _CONVERSATION_FIELDS = (
     "space_id",
     "reset_seq",
     "start_seq",
+    "facts_seq",
 )
 _THREAD_FIELDS = ("instructions", "are_instructions_verified", "is_summary_verified", "is_whole")
 _MESSAGE_FIELDS = ("id", "seq", "parent_id", "turn_id", "role", "outcome", "created_at")

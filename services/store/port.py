@@ -153,6 +153,9 @@ class Conversations(Protocol):
     def mark_read(self, thread: Thread) -> None:
         """Mark all messages of *thread* as read, on every device."""
 
+    def mark_facts_noted(self, conversation_id: ConversationId, seq: int) -> None:
+        """Mark the prompts up to *seq* as those that facts were noted of; it never goes back."""
+
     def forget(self, conversation_id: ConversationId) -> None:
         """Drop its key and its text from the memory of this process."""
 

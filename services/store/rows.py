@@ -96,6 +96,7 @@ class ConversationRow(SealedConversation):
     start_seq: int = 0
     last_seq: int = 0
     read_seq: int = 0
+    facts_seq: int = 0
     state: ConversationState = ConversationState.ACTIVE
     pinned_at: datetime | None = None
     destroy_at: datetime | None = None  # discarded: kept for the turn that ends in it, not readers
@@ -128,6 +129,7 @@ class ConversationChanges(TypedDict, total=False):
     model: str | None
     space_id: SpaceId | None
     read_seq: int  # never goes back
+    facts_seq: int  # likewise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,7 +89,7 @@ def keep_erasing(log_erasures: Event, server: ServerCalls) -> NoReturn:
 
 
 def keep_forgetting(*acts: Callable[[], object]) -> NoReturn:
-    """Call *acts* every few seconds, for ever: each drops text that is no longer used."""
+    """Call *acts* every few seconds, for ever: each drops text that is no longer used, or begins postponed tasks."""
     while True:
         time.sleep(_LOOK_SECONDS)
         for act in acts:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from threading import Event
 
 import pytest
@@ -282,3 +283,95 @@ def test_fact_is_noted_though_the_next_fails(chat, server, database):
 
     assert noted(chat, conversation_id) == [DOG]
     assert texts(chat.store) == [DOG]
+
+
+# --- several prompts in one request -----------------------------------------------------------------
+
+
+@pytest.fixture
+def paced(make_chat, server):
+    """A chat that notes facts of five prompts at once."""
+    server.script_facts(reply=answer(DOG))
+    made = make_chat(fact_batch=5)
+    choose(made.store.profile, keeps_facts=True)
+    return made
+
+
+def test_one_request_is_sent_for_five_prompts(paced, server):
+    its = None
+    for prompt in (PROMPT, "Why?", "```\nmain()\n```", "And beans?", "And leeks?"):
+        its = ask(paced, prompt, its)
+        assert server.facts_requests == []
+
+    ask(paced, "Thanks.", its)
+
+    (request,) = server.facts_requests
+    assert PROMPT in request.prompt
+    assert "Thanks." in request.prompt
+    (fact,) = paced.store.facts.facts()
+    asked = paced.open(its).messages[0]
+    assert (fact.text, fact.source_id) == (DOG, asked.id)
+    assert noted(paced, its) == [DOG]
+
+
+def test_prompts_of_a_left_chat_are_noted(paced, server):
+    its = ask(paced)
+
+    paced.tasks.note_facts(its)
+
+    settled(paced, its)
+    assert texts(paced.store) == [DOG]
+    paced.tasks.note_facts(its)
+    assert len(server.facts_requests) == 1
+
+
+def test_prompts_that_a_process_left_are_noted_when_the_chat_is_opened(paced, make_chat, server):
+    its = ask(paced)
+
+    later = make_chat(fact_batch=5, silence=timedelta(0))
+    later.tasks.catch_up(later.open(its))
+
+    settled(later, its)
+    assert texts(later.store) == [DOG]
+    later.tasks.catch_up(later.open(its))
+    assert len(server.facts_requests) == 1
+
+
+def test_prompts_of_an_opened_chat_wait_for_the_silence(paced, make_chat, server):
+    its = ask(paced)
+
+    soon = make_chat(fact_batch=5)
+    soon.tasks.catch_up(soon.open(its))
+
+    assert soon.background.is_postponed(Purpose.FACTS, its)
+    assert server.facts_requests == []
+
+
+def test_failed_request_is_postponed_with_its_prompts(paced, server):
+    server.script_facts(status=401)
+    its = ask(paced)
+    paced.tasks.note_facts(its)
+    settled(paced, its)
+    assert texts(paced.store) == []
+    server.script_facts(reply=answer(DOG))
+
+    until(lambda: paced.background.is_postponed(Purpose.FACTS, its))
+    paced.tasks.note_facts(its)
+
+    settled(paced, its)
+    assert texts(paced.store) == [DOG]
+
+
+def test_prompts_from_before_memory_was_on_are_not_noted(paced, server):
+    profile = paced.store.profile
+    profile.change(lambda now: now.with_memory(False, datetime.now(UTC)))
+    its = ask(paced)
+    profile.change(lambda now: now.with_memory(True, datetime.now(UTC)))
+
+    ask(paced, "I have a dog, too.", its)
+    paced.tasks.note_facts(its)
+
+    settled(paced, its)
+    (request,) = server.facts_requests
+    assert "I have a dog, too." in request.prompt
+    assert f"user> {PROMPT}" not in request.prompt

@@ -18,6 +18,7 @@ BAD_NAMES = ["", " mini", "a model", "m\n", "-", "x" * 101, "kumquat\u00e9"]
     [
         *(({"model": name}, OUT_OF_BOUNDS) for name in BAD_NAMES),
         *(({"read_seq": seq}, MISUSE) for seq in (0, -1)),
+        *(({"facts_seq": seq}, MISUSE) for seq in (0, -1)),
         *(({"reset_seq": seq}, OUT_OF_BOUNDS) for seq in (-1, 1)),
     ],
 )

@@ -44,6 +44,12 @@ def opens_memory(maya):
     maya.sees("Remember things about me")
 
 
+def leaves_and_returns(maya):
+    """Have facts noted of what was said, by going to another chat and back."""
+    maya.begins_a_new_chat()
+    maya.page.go_back()
+
+
 def told(model):
     """Return the first message of the last request for a reply."""
     return model.requests[-1].body["messages"][0]["content"]
@@ -52,6 +58,7 @@ def told(model):
 def test_fact_is_noted_sent_elsewhere_and_undone(maya, model):
     agrees(maya)
     asks(maya, "I live in Bern [[facts=Lives_in_Bern.]]", "You said: I live in Bern")
+    leaves_and_returns(maya)
     expect(noted(maya)).to_have_text("Memory updated: Lives in Bern. Used in all chats")
 
     maya.asks("Now in Zurich [[facts=1:Lives_in_Zurich. tokens=120 held=3]]")
@@ -60,6 +67,7 @@ def test_fact_is_noted_sent_elsewhere_and_undone(maya, model):
     expect(maya.stop_button).to_be_visible()  # it went while the reply comes, not after
     model.go_on()
     maya.hears_all_of("word120")
+    leaves_and_returns(maya)
     expect(noted(maya)).to_have_text(
         "Memory updated: Lives in Zurich. Lives in Bern. Used in all chats"
     )

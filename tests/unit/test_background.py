@@ -1,5 +1,7 @@
 """The registry of background tasks: claims, and what is left of them."""
 
+from datetime import timedelta
+from queue import Queue
 from uuid import uuid4
 
 import pytest
@@ -19,25 +21,48 @@ def tasks():
     return BackgroundTasks(Purpose.TITLE, Purpose.SUMMARY, Purpose.FACTS)
 
 
-@pytest.mark.parametrize("purpose", [Purpose.TITLE, Purpose.SUMMARY])
-def test_title_and_summary_leave_no_task_waiting(tasks, purpose):
+@pytest.mark.parametrize("purpose", [Purpose.TITLE, Purpose.SUMMARY, Purpose.FACTS])
+def test_ended_task_leaves_none_running(tasks, purpose):
     assert tasks.claim(purpose, MAYA, GARDEN, FIRST)
     assert not tasks.claim(purpose, MAYA, GARDEN, SECOND)
 
-    assert tasks.end(purpose, GARDEN, FIRST) is None
+    tasks.end(purpose, GARDEN, FIRST)
 
     assert tasks.coming(MAYA, purpose) == frozenset()
 
 
-def test_newest_prompt_waits_while_facts_are_noted(tasks):
-    assert tasks.claim(Purpose.FACTS, MAYA, GARDEN, FIRST)
-    assert not tasks.claim(Purpose.FACTS, MAYA, GARDEN, SECOND)
+def test_postponed_work_begins_once_after_the_silence():
+    tasks, begun = BackgroundTasks(Purpose.FACTS, silence=timedelta(0)), Queue()
+    tasks.postpone(Purpose.FACTS, MAYA, GARDEN, lambda: begun.put("earlier"))
+    tasks.postpone(Purpose.FACTS, MAYA, GARDEN, lambda: begun.put("later"))
+    assert tasks.is_postponed(Purpose.FACTS, GARDEN)
 
-    assert tasks.end(Purpose.FACTS, GARDEN, FIRST, noted=(DOG,)) == SECOND
+    tasks.begin_due()
+    tasks.begin_due()
 
-    assert tasks.coming(MAYA, Purpose.FACTS) == {GARDEN}
-    assert tasks.end(Purpose.FACTS, GARDEN, SECOND) is None
-    assert not tasks.claim(Purpose.FACTS, MAYA, GARDEN, SECOND)
+    assert begun.get(timeout=60) == "later"
+    assert not tasks.is_postponed(Purpose.FACTS, GARDEN)
+    assert begun.empty()
+
+
+@pytest.mark.parametrize("end", ["claim", "forget", "drop_noted"])
+def test_postponed_work_is_dropped(tasks, end):
+    tasks.postpone(Purpose.FACTS, MAYA, GARDEN, lambda: None)
+
+    if end == "claim":
+        assert tasks.claim(Purpose.FACTS, MAYA, GARDEN, FIRST)
+    else:
+        getattr(tasks, end)(MAYA)
+
+    assert not tasks.is_postponed(Purpose.FACTS, GARDEN)
+
+
+def test_work_of_another_purpose_is_not_postponed():
+    tasks = BackgroundTasks(Purpose.SUMMARY)
+
+    tasks.postpone(Purpose.FACTS, MAYA, GARDEN, lambda: None)
+
+    assert not tasks.is_postponed(Purpose.FACTS, GARDEN)
 
 
 def test_facts_leave_memory_though_a_task_is_running(tasks):

@@ -8,9 +8,20 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.domain import Fact, FactId, Role
+from services.domain import Conversation, ConversationId, Fact, FactId, Outcome, Role, Thread
+from services.domain.policies import Summary
 from services.errors import PromptTooLong
-from services.memory.facts import FactChange, parse_fact_changes, plan_fact_request
+from services.memory.facts import (
+    FactChange,
+    is_request_due,
+    join_exchanges,
+    may_state_facts,
+    parse_fact_changes,
+    pending_prompts,
+    plan_fact_request,
+    plan_fact_requests,
+    source_of,
+)
 from services.memory.tokens import RegexCounter
 from tests.unit.test_memory import said
 
@@ -236,3 +247,105 @@ def test_every_accepted_change_is_valid(said, prompt):
         assert change.replaces in (None, *KNOWN)
     replaced = [change.replaces.id for change in changes if change.replaces]
     assert len(replaced) == len(set(replaced))
+
+
+# --- several prompts in one request -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prompt", "is_asked_about"),
+    [
+        ("I live in Bern.", True),
+        ("我住在伯尔尼", True),
+        ("```\nprint(1)\n```", False),
+        ("~~~python\nprint(1)\n~~~\n\n> quoted\n", False),
+        ("> I live in Bern.\n> She said so.", False),
+        ("> quoted\nI live in Bern.", True),
+        ("```\nprint(1)\n```\nThat is mine.", True),
+        ("```\nI live in Bern.", True),  # never closed: in doubt
+        ("````\n```\nI live in Bern.\n````", False),
+        ("print(1)", True),  # code without a fence: in doubt
+        ("\u201eIch wohne in Bern\u201c", True),
+        ("...", False),
+        ("", False),
+    ],
+)
+def test_prompt_of_code_or_quotation_alone_is_left_out(prompt, is_asked_about):
+    assert may_state_facts(prompt) is is_asked_about
+
+
+def a_thread(*messages, facts_seq=0):
+    conversation = Conversation(
+        id=ConversationId(UUID(int=1)),
+        title="",
+        policy=Summary(),
+        facts_seq=facts_seq,
+        created_at=NOON,
+        updated_at=NOON,
+    )
+    return Thread(conversation=conversation, messages=messages)
+
+
+def seqs(messages):
+    return [message.seq for message in messages]
+
+
+def test_prompts_wait_until_a_later_one_is_answered():
+    failed = said(4, outcome=Outcome.FAILED)
+    talk = (said(1), said(2), said(3), failed, said(5))
+
+    assert seqs(pending_prompts(a_thread(*talk), None)) == [1]
+    assert seqs(pending_prompts(a_thread(*talk, said(6)), None)) == [1, 3, 5]
+    assert seqs(pending_prompts(a_thread(*talk), None, said(5).id)) == [1, 3, 5]
+    assert seqs(pending_prompts(a_thread(*talk, said(6), facts_seq=3), None)) == [5]
+
+
+def test_continued_reply_answers_its_prompt():
+    stopped = said(2, outcome=Outcome.STOPPED)
+    goes_on = said(3, role=Role.ASSISTANT)
+
+    assert pending_prompts(a_thread(said(1), stopped), None) == ()
+    assert seqs(pending_prompts(a_thread(said(1), stopped, goes_on), None)) == [1]
+
+
+def test_prompts_from_before_memory_was_on_never_wait():
+    thread = a_thread(said(1), said(2), said(3, created_at=NOON + timedelta(hours=1)), said(4))
+
+    assert seqs(pending_prompts(thread, NOON)) == [3]
+
+
+@pytest.mark.parametrize(
+    ("count", "minutes", "is_due"), [(0, 99, False), (4, 9, False), (5, 0, True), (1, 10, True)]
+)
+def test_request_is_due_after_five_prompts_or_silence(count, minutes, is_due):
+    pending = [said(2 * n + 1, created_at=NOON) for n in range(count)]
+
+    assert is_request_due(pending, NOON + timedelta(minutes=minutes)) is is_due
+
+
+def exchanges(count, prompt="I sow peas."):
+    talk = [said(n, prompt if n % 2 else None) for n in range(1, 2 * count + 1)]
+    return [talk[max(0, at - 1) : at + 2] for at in range(0, 2 * count, 2)]
+
+
+def test_request_quotes_as_many_prompts_as_fit_uncut():
+    some = exchanges(7, "word " * 700)
+
+    count, plan = plan_fact_requests(some, (), 100_000, COUNTER)
+    fewer, smaller = plan_fact_requests(some, (), 4000, COUNTER)
+    least, cut = plan_fact_requests(some, (), 1000, COUNTER)
+
+    assert (count, plan.messages[-1].body.count("user> ")) == (5, 5)
+    assert 1 < fewer < 5
+    assert "[...]" not in smaller.messages[-1].body
+    assert least == 1
+    assert "[...]" in cut.messages[-1].body
+    assert "At most 15 facts" in plan.messages[-1].body
+
+
+def test_fact_is_traced_to_the_prompt_in_its_words():
+    exchange = join_exchanges([[said(1, "I have a dog called Rex."), said(2)], [said(3), said(4)]])
+
+    assert source_of("Has a dog called Rex.", exchange) == exchange[0]
+    assert source_of("Lives in Bern.", exchange) == exchange[2]
+    assert source_of("Lives in Bern.", exchange[3:]) is None

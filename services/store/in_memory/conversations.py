@@ -196,6 +196,7 @@ class InMemoryConversations:
                 model=changes.get("model", row.model),
                 space_id=space_id,
                 read_seq=max(row.read_seq, min(changes.get("read_seq", 0), row.last_seq)),
+                facts_seq=max(row.facts_seq, min(changes.get("facts_seq", 0), row.last_seq)),
             )
             return True
 

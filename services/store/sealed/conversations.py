@@ -120,6 +120,10 @@ class SealedConversations:
         if thread.messages:
             self._change(thread.conversation.id, read_seq=thread.conversation.last_seq)
 
+    def mark_facts_noted(self, conversation_id: ConversationId, seq: int) -> None:
+        self._change(conversation_id, facts_seq=seq)
+        self._amend(conversation_id, lambda now: replace(now, facts_seq=max(now.facts_seq, seq)))
+
     def forget(self, conversation_id: ConversationId) -> None:
         self._opened.forget(conversation_id)
 

@@ -242,6 +242,7 @@ class OpenedConversations:
             rev=row.rev,
             reset_seq=row.reset_seq,
             start_seq=row.start_seq,
+            facts_seq=row.facts_seq,
             pinned_at=row.pinned_at,
             created_at=row.created_at,
             updated_at=row.updated_at,

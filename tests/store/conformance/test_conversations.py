@@ -346,3 +346,15 @@ def test_deleted_conversation_is_not_changed(backend, maya, garden_id, verb):
 
     with pytest.raises(NotFound):
         getattr(maya.conversations, verb)(garden_id, *arguments)
+
+
+def test_prompts_that_facts_were_noted_of_are_marked(maya, garden, garden_id):
+    thread = maya.conversations.thread(garden_id)
+
+    for seq, marked in (
+        (1, 1),
+        (99, thread.conversation.last_seq),
+        (1, thread.conversation.last_seq),
+    ):
+        maya.conversations.mark_facts_noted(garden_id, seq)
+        assert maya.elsewhere().conversations.thread(garden_id).conversation.facts_seq == marked
