@@ -136,6 +136,7 @@ def draw_the_rest() -> None:
         conversation.note_read(person, thread)
         if not (held or turn):
             person.chat.tasks.catch_up(thread)
+    conversation.print_if_asked(thread)
     callbacks().forget(said)
 
 

@@ -50,6 +50,13 @@ _RELOAD = component(
     }""",
 )
 
+_PRINT = component(
+    "print_page",
+    html="<i hidden></i>",
+    js="""export default ({ setTriggerValue }) =>
+      daybook.print(() => setTriggerValue("done", true));""",
+)
+
 _DRAWING = component(
     "drawing",
     html="<div></div>",
@@ -134,6 +141,11 @@ def watch_news(
         height="content",
         on_found_change=lambda: hear(st.session_state[key].get("found") or {}),
     )
+
+
+def print_page(end: Callable[[], None]) -> None:
+    """Have the browser print the page once it is drawn, and then call *end* (assets/page/print.js)."""
+    _PRINT(key="print", height="content", on_done_change=end)
 
 
 def set_theme(theme: Theme) -> None:

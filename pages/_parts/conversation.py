@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import (
+    browser,
     conversation_menu,
     fact_list,
     memory,
@@ -149,6 +150,7 @@ def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Threa
         thread.conversation,
         _MENU,
         can_move=bool(spaces.offered(spaces.every(person))),
+        is_above=True,
         has_branches=bool(thread.off_branch()),
     )
     menu("Chat options", actions, "more_horiz", _MENU, lambda label: actions[label]())
@@ -287,6 +289,7 @@ def _draw_notes(
     chat: Chat, thread: Thread, branch: tuple[Message, ...], plan: ContextPlan | None, first: int
 ) -> None:
     """Draw the notes above the messages."""
+    _draw_print_head(thread, first)
     if not thread.is_whole:
         st.error(
             "Messages in this chat were changed or deleted outside Daybook. "
@@ -301,6 +304,23 @@ def _draw_notes(
         memory.draw_banner(chat, thread, plan, has_line=has_line)
 
 
+def _draw_print_head(thread: Thread, missing: int) -> None:
+    """Draw the lines above the messages that only paper shows: how many are *missing*, and the date."""
+    are = "1 earlier message is" if missing == 1 else f"{missing} earlier messages are"
+    hint = "To print the whole chat, choose Print in its menu."
+    note = f"<p>{are} missing. {hint}</p>" if missing else ""
+    date = words.moment(thread.conversation.updated_at, has_date=True)
+    st.html(f'<div class="db-print-head">{note}<p>{date}</p></div>')
+
+
+def print_if_asked(thread: Thread | None) -> None:
+    """Have the browser print *thread* if its menu asked for that."""
+    if thread and conversation_menu.is_printed(thread.conversation):
+        browser.print_page(conversation_menu.end_printing)
+    else:
+        conversation_menu.end_printing()
+
+
 def note_read(person: PersonServices, thread: Thread) -> None:
     """Mark *thread* as read on every device; where that cannot be stored, it stays unread."""
     if thread.conversation.is_unread:
@@ -313,6 +333,8 @@ def _first_drawn(thread: Thread, branch: tuple[Message, ...], plan: ContextPlan 
 
     It changes rarely: elements that keep their place need not be drawn again.
     """
+    if conversation_menu.is_printed(thread.conversation):
+        return 0
     key, count = _drawn_key(thread), len(branch)
     first, limit = st.session_state.get(key, (0, -1))
     if not first < count <= limit:

@@ -11,6 +11,7 @@ from pages._session import ask_for, find_person
 from services.domain import Conversation, ConversationId
 
 _EDITING = "editing-title"
+_PRINTED = "printed-conversation"
 
 
 def title(conversation: Conversation, limit: int = 60) -> str:
@@ -34,10 +35,15 @@ def draw_title_field(conversation: Conversation) -> None:
 
 
 def actions(
-    conversation: Conversation, key: str, *, can_move: bool, has_branches: bool = False
+    conversation: Conversation,
+    key: str,
+    *,
+    can_move: bool,
+    is_above: bool = False,
+    has_branches: bool = False,
 ) -> dict[str, Callable[[], None]]:
-    """Return the actions of a conversation's menu by their labels. *can_move*: a space is open to it; *has_branches*:
-    there are other versions than those on the page."""
+    """Return the actions of a conversation's menu by their labels. *can_move*: a space is open to it; *is_above*:
+    the menu is above its messages; *has_branches*: there are other versions than those on the page."""
     found: dict[str, Callable[[], None]] = {}
     if not conversation.is_archived:
         found["Unpin" if conversation.pinned_at else "Pin"] = partial(_pin, conversation)
@@ -46,12 +52,28 @@ def actions(
     found[words.CHAT_NOTES] = partial(ask_for, fact_list.notes_dialog, conversation)
     if can_move or conversation.space_id:
         found[words.MOVE] = partial(ask_for, space_dialogs.move_dialog, conversation)
+    if is_above:
+        found["Print"] = partial(_print, conversation)
     if has_branches:
         found[words.KEEP_BRANCH] = partial(ask_for, undo.branches_dialog, conversation)
     shelf = words.UNARCHIVE if conversation.is_archived else words.ARCHIVE
     found[shelf] = partial(_archive, conversation)
     found[words.DELETE] = partial(undo.discard, conversation)
     return found
+
+
+def is_printed(conversation: Conversation) -> bool:
+    """Return whether the conversation is to be printed: all of its branch is drawn."""
+    return st.session_state.get(_PRINTED) == conversation.id
+
+
+def end_printing() -> None:
+    """Have the page be drawn as before. For callbacks."""
+    st.session_state.pop(_PRINTED, None)
+
+
+def _print(conversation: Conversation) -> None:
+    st.session_state[_PRINTED] = conversation.id
 
 
 def _edit_title(conversation: Conversation, key: str) -> None:

@@ -5,6 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from services.domain import Full
 from tests.journeys.people import MESSAGE, PASSWORD, PHONE
 from tests.journeys.seeds import converse, let_talk_fast, second_process
 from tests.stack.apps import until
@@ -228,3 +229,37 @@ def _is_at_rest(person):
         person.page.wait_for_timeout(100)
         places.add(person.page.evaluate(SCROLLED))
     return len(places) == 1
+
+
+def test_print_draws_the_whole_chat_without_the_page_around_it(app, person):
+    maya = person()
+    maya.arrives()
+    let_talk_fast(app)
+    table = "| Bed | Sown |\n| --- | --- |\n| East | Peas |"
+    with second_process(app) as sessions:
+        _, session = sessions.sign_in(maya.email, PASSWORD)
+        turns = [(f"Prompt {n}", f"Reply {n}") for n in range(19)]
+        long = converse(session, [*turns, ("A table?", table)], Full())
+    maya.visit(f"/?c={long}")
+    expect(maya.messages).to_have_count(20)
+    maya.sees_no_reply_coming()
+    around = maya.page.locator('.st-key-composer, [data-testid="stSidebar"], .db-act, .stButton')
+    missing = maya.page.get_by_text("20 earlier messages are missing.")
+    expect(missing).to_be_hidden()
+
+    maya.page.emulate_media(media="print")
+    expect(missing).to_be_visible()
+    expect(maya.page.locator(".st-key-chat-head h1")).to_be_visible()
+    expect(around.locator("visible=true")).to_have_count(0)
+    whole = maya.page.locator(".stMarkdown table")
+    expect(whole).to_have_css("display", "table")
+    assert maya.email not in maya.page.locator("body").inner_text()
+    maya.page.emulate_media(media="screen")
+
+    maya.page.evaluate(
+        f"print = () => (window.printed = document.querySelectorAll('{MESSAGE}').length)"
+    )
+    maya.page.locator(".st-key-conversation-menu button").click()
+    maya.page.get_by_role("menuitem", name="Print").click()
+    until(lambda: maya.page.evaluate("window.printed") == 40)
+    expect(maya.messages).to_have_count(20)
