@@ -30,7 +30,7 @@ from services.llm import model_spec, openai_model
 from services.memory import blocks, dates
 from services.memory.recall import Passage, RecallIndex
 from services.memory.tokens import RegexCounter
-from services.portable import ConversationExport, tables, to_markdown
+from services.portable import ConversationExport, FreeNames, tables, to_markdown
 
 ROOT = Path(__file__).parents[1]
 _NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -221,6 +221,7 @@ READERS: dict[str, Reader] = {
     "services.portable.file_names:file_name": _with(
         "services.portable.file_names:file_name", ".md"
     ),
+    "services.portable.file_names:FreeNames.take": partial(FreeNames().take, "chats/"),
     "services.portable.replies:_Lowering.add": lambda text: _lowering().add(text),
     "services.portable.replies:_Lowering._add_code": _after("```"),
     "services.portable.replies:_Lowering._add_underline": _after("a"),

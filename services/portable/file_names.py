@@ -5,7 +5,8 @@ import unicodedata
 
 from services.domain import safe_text
 
-LARGEST_NAME = 120  # bytes with the suffix: with a folder before it, still short for Windows' 260
+LARGEST_NAME = 120  # bytes with the suffix: with folders before it, still short for Windows' 260
+LARGEST_FOLDER = 60  # bytes
 
 _FALLBACK = "conversation"
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
@@ -17,16 +18,36 @@ _DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
 }
 
 
-def file_name(title: str, suffix: str) -> str:
-    """A file name made from *title*, with a *suffix* like ".md"."""
+def file_name(title: str, suffix: str, largest: int = LARGEST_NAME) -> str:
+    """A file name of at most *largest* bytes made from *title*, with a *suffix* like ".md"."""
     visible = "".join(
         char if _is_visible(char) else " "
         for char in _FORBIDDEN.sub(" ", safe_text.normalize("NFC", title))
     )
-    stem = _shortened(" ".join(visible.split()), LARGEST_NAME - len(suffix.encode()) - 1)
+    stem = _shortened(" ".join(visible.split()), largest - len(suffix.encode()) - 1)
     if stem.partition(".")[0].rstrip().upper() in _DEVICES:
         stem = f"_{stem}"  # on Windows CON.md is the console
     return (stem or _FALLBACK) + suffix
+
+
+class FreeNames:
+    """Gives each file or folder of an archive a name that no other has, also on systems that ignore letters' case."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}  # the last one after a name, by the name in lower case
+
+    def take(self, folder: str, title: str, suffix: str = "", largest: int = LARGEST_NAME) -> str:
+        """Return the path of a new name in *folder*, without *suffix*; a number follows a name that is taken."""
+        path = folder + file_name(title, suffix, largest).removesuffix(suffix)
+        first = path.casefold()
+        number = self._numbers.get(first, 1)
+        while path.casefold() in self._numbers:
+            number += 1
+            end = f" ({number}){suffix}"
+            path = folder + file_name(title, end, largest).removesuffix(suffix)
+        self._numbers[first] = number
+        self._numbers.setdefault(path.casefold(), 1)
+        return path
 
 
 def _is_visible(char: str) -> bool:

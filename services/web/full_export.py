@@ -1,22 +1,23 @@
 """The export of everything that one user keeps, read while it is sent (docs/format.md)."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, tzinfo
 from functools import partial
 
 from services import portable
-from services.domain import ConversationId, Thread
+from services.domain import ConversationId, Space
 from services.domain.usage import LedgerEntry, UserFigures
 from services.errors import AppError, NotFound, Tampered
 from services.events import log_event
-from services.portable import Archive, ConversationExport
+from services.portable import Archive, ConversationExport, FreeNames, IndexEntry
 from services.store.port import Store
 from services.threads import in_thread
 
 _AHEAD = 3  # conversations that are read and written while one is sent
-_Written = tuple[Thread, Mapping[str, str]]  # and the texts of its files, by their names
+_Written = tuple[ConversationExport, Mapping[str, str]]  # and the texts of its files, by suffix
 
 
 def read_export(store: Store, conversation_id: ConversationId) -> ConversationExport:
@@ -41,7 +42,7 @@ class FullExport:
     def __init__(self, store: Store, zone: tzinfo) -> None:
         """Begin to read. Raise SignedOut, StoreUnavailable."""
         self._store, self._zone, self._began = store, zone, datetime.now(UTC)
-        self._ids = list(store.corpus.conversations())
+        self._ids = sorted(store.corpus.conversations())  # so that equal titles keep their numbers
         self._unreadable: list[str] = []
         self.total, self.done = len(self._ids), 0
         self.is_over = True  # until it is sent: a browser may never ask for the first part
@@ -49,26 +50,31 @@ class FullExport:
     def parts(self) -> Iterator[bytes]:
         """Yield the file. After an AppError raise ConnectionAbortedError: what was sent by then is no whole file."""
         self.is_over = False
-        archive = Archive()
+        archive, began = Archive(), self._began
         try:
             spaces, facts = self._store.spaces.all(), self._store.facts.facts()
             counts = {"conversations": 0, "messages": 0, "spaces": len(spaces), "facts": len(facts)}
-            for name, documents in (
-                ("preferences", self._store.profile.preferences()),
-                ("spaces", spaces),
-                ("facts", facts),
+            yield from archive.add("README.md", [portable.readme(began, self._zone)], began)
+            for file, name, documents in (
+                ("preferences", "preferences", self._store.profile.preferences()),
+                ("spaces", "spaces", spaces),
+                ("memories", "facts", facts),
             ):
                 text = portable.documents_to_json(name, documents)
-                yield from archive.add(f"{name}.json", [text], self._began)
+                yield from archive.add(f"{file}.json", [text], began)
             read = partial(ledger_after, self._store.usage, (date.min, date.max))
-            usage = portable.pages_to_csv(LedgerEntry, read)
-            yield from archive.add("usage.csv", usage, self._began)
-            for thread, files in self._conversations():
-                for name, text in files.items():
-                    yield from archive.add(name, [text], thread.conversation.updated_at)
+            yield from archive.add("usage.csv", portable.pages_to_csv(LedgerEntry, read), began)
+            folders = _Folders(spaces, self._zone)
+            for exported, files in self._conversations():
+                thread = exported.thread
+                path = folders.place(exported)
+                for suffix, text in files.items():
+                    yield from archive.add(path + suffix, [text], thread.conversation.updated_at)
                 counts["conversations"] += 1
                 counts["messages"] += len(thread.messages)
-            yield from archive.end(counts, self._unreadable, self._began)
+            index = portable.index_page(folders.sections(), len(self._unreadable))
+            yield from archive.add("index.html", index, began)
+            yield from archive.end(counts, self._unreadable, began)
         except AppError as error:
             log_event("export.cut", reason=type(error))
             raise ConnectionAbortedError from None  # the server logs it with all that it was raised from
@@ -98,16 +104,57 @@ class FullExport:
             return None
         finally:
             self._store.conversations.forget(conversation_id)
-        title = exported.thread.conversation.title
-        texts = {
+        return exported, {
             ".json": portable.to_json(exported),
             ".md": portable.to_markdown(exported, self._zone),
         }
-        files = {
-            f"chats/{portable.file_name(title, f' {conversation_id}{suffix}')}": text
-            for suffix, text in texts.items()
-        }
-        return exported.thread, files
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    name: str = field(repr=False)
+    path: str = field(repr=False)
+    entries: list[IndexEntry] = field(default_factory=list[IndexEntry], repr=False)
+
+
+class _Folders:
+    """The folders of exported conversations, one for each space, with what the index says of each."""
+
+    def __init__(self, spaces: Sequence[Space], zone: tzinfo) -> None:
+        self._zone, self._names = zone, FreeNames()
+        self._no_space = _Folder("Chats", "chats/")
+        self._folders = {space.id: self._folder(space) for space in spaces}
+
+    def place(self, exported: ConversationExport) -> str:
+        """Note a conversation for the index, and return the path of its files, without a suffix."""
+        thread, space = exported.thread, exported.space
+        if space and space.id not in self._folders:
+            self._folders[space.id] = self._folder(space)  # it was made during the export
+        folder = self._folders[space.id] if space else self._no_space
+        begun_at = thread.conversation.created_at.astimezone(self._zone)
+        title = thread.conversation.title.strip() or "Untitled chat"
+        path = self._names.take(folder.path, f"{begun_at.date()} {title}", ".json")
+        folder.entries.append(
+            IndexEntry(
+                path=path,
+                title=title,
+                begun_at=begun_at,
+                messages=len(thread.branch()),
+                is_archived=thread.conversation.is_archived,
+            )
+        )
+        return path
+
+    def sections(self) -> Iterator[tuple[str, Sequence[IndexEntry]]]:
+        """Yield the conversations by the names of their spaces, those without one first."""
+        for folder in (self._no_space, *self._folders.values()):
+            if folder.entries:
+                yield folder.name, folder.entries
+
+    def _folder(self, space: Space) -> _Folder:
+        name = space.name.strip() or "Space"  # where it could not be verified
+        path = self._names.take("spaces/", name, largest=portable.LARGEST_FOLDER)
+        return _Folder(name, f"{path}/")
 
 
 def ledger_after(

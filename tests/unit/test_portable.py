@@ -35,7 +35,7 @@ from services.domain import (
     Window,
 )
 from services.domain.turns import OpenTurn, TurnState
-from services.portable import Archive, ConversationExport, file_name
+from services.portable import Archive, ConversationExport, FreeNames, file_name
 from tests.unit.test_memory import policies, said
 
 NOON = datetime(2026, 11, 20, 12, 0, 0, 1500, tzinfo=UTC)
@@ -511,4 +511,27 @@ def test_long_title_is_cut_between_characters(char):
     name = file_name(char * 200, ".json")
 
     assert 110 <= len(name.encode()) <= 120
+    assert 50 <= len(file_name(char * 200, "", 60).encode()) <= 60
     assert set(name.removesuffix(".json")) == {char}
+
+
+@given(st.lists(names | st.sampled_from(["a", "A", "a (2)", "a" * 130, "a" * 118]), max_size=12))
+@example(["a (2)", "a", "a"])
+@example(["a" * 120] * 11)
+def test_names_in_an_archive_are_free_where_case_is_ignored(titles):
+    free = FreeNames()
+
+    taken = [free.take("chats/", title, ".json") for title in titles]
+
+    assert len({path.casefold() for path in taken}) == len(titles)
+    assert all(path.startswith("chats/") and "/" not in path[6:] for path in taken)
+    assert all(len(path[6:].encode()) <= 115 for path in taken)
+
+
+def test_many_equal_titles_are_named_in_linear_time():
+    free = FreeNames()
+
+    taken = [free.take("", "New chat", ".json") for _ in range(2_000)]
+
+    assert taken[:2] == ["New chat", "New chat (2)"]
+    assert taken[-1] == "New chat (2000)"

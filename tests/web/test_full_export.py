@@ -3,8 +3,11 @@
 import csv
 import io
 import json
-from datetime import UTC, timedelta
+from datetime import UTC, timedelta, timezone
 from hashlib import sha256
+from html.parser import HTMLParser
+from pathlib import PurePosixPath
+from urllib.parse import unquote
 from uuid import uuid4
 from zipfile import BadZipFile, ZipFile
 
@@ -33,13 +36,13 @@ def exported(database, export=None):
 
 def chats(files):
     """The conversations among *files*, by title."""
-    names = [name for name in files if name.startswith("chats/") and name.endswith(".json")]
+    names = [name for name in files if "/" in name and name.endswith(".json")]
     documents = [json.loads(files[name]) for name in names]
     return {one["conversation"]["title"]: one for one in documents}
 
 
 def test_manifest_names_every_other_file_and_its_hash(database):
-    garden = database.hold("Garden", "One", "Two", "Three", "Four")
+    database.hold("Garden", "One", "Two", "Three", "Four")
     database.hold("Pond", "Five", "Six")
 
     files = exported(database)
@@ -51,8 +54,120 @@ def test_manifest_names_every_other_file_and_its_hash(database):
     }
     assert manifest["counts"] == {"conversations": 2, "messages": 6, "spaces": 0, "facts": 0}
     assert manifest["unreadable"] == []
-    assert f"chats/Garden {garden}.json" in files
-    assert b"## You" in files[f"chats/Garden {garden}.md"]
+
+
+def test_chats_lie_by_space_and_date_beside_an_index_and_a_readme():
+    database = InMemoryDatabase(MAYA, now=lambda: NOON)
+    store = database.store()
+    shared = [new_space(store, "Allotment"), new_space(store, "ALLOTMENT"), new_space(store, "CON")]
+    for space in shared:
+        store.conversations.move(database.hold("Leeks", "One", "Two"), space.id)
+    database.hold("Garden", "One", "Two")
+    database.hold("garden", "One", "Two")
+    database.conversations.archive(database.hold("", "One", "Two"))
+
+    # at 12:00 UTC it is the next day there
+    files = exported(database, FullExport(database.store(), timezone(timedelta(hours=14))))
+
+    day = f"{NOON + timedelta(hours=14):%Y-%m-%d}"
+    names = [name for name in files if name.endswith(".md")]
+    assert {name.lower() for name in names} == {
+        "readme.md",
+        f"spaces/allotment/{day} leeks.md",
+        f"spaces/allotment (2)/{day} leeks.md",
+        f"spaces/_con/{day} leeks.md",
+        f"chats/{day} garden.md",
+        f"chats/{day} garden (2).md",
+        f"chats/{day} untitled chat.md",
+    }
+    assert b"## You" in files[f"chats/{day} Untitled chat.md"]
+    index = read_index(files["index.html"])
+    assert sorted(index.links) == sorted(
+        name for name in files if name.startswith(("chats/", "spaces/"))
+    )
+    assert index.headings == ["Chats", "Allotment", "ALLOTMENT", "CON"]
+    assert files["index.html"].count(b"archived") == 1
+    assert next(iter(files)) == "README.md"
+    assert list(files)[-2:] == ["index.html", "manifest.json"]
+
+
+def test_chat_whose_space_is_deleted_lies_beside_the_others(database):
+    store = database.store()
+    space = new_space(store, "Allotment")
+    store.conversations.move(database.hold("Leeks", "One", "Two"), space.id)
+    store.spaces.forget(space.id)
+
+    names = exported(database)
+
+    assert not [name for name in names if name.startswith("spaces/")]
+    assert [name for name in names if name.endswith(" Leeks.md")]
+
+
+HOSTILE = [
+    '"><script>alert(1)</script><a href="',
+    "../../etc/passwd",
+    "javascript:alert(1)",
+    "a#b?c%2e%2e&amp;",
+    "C:\\Windows",
+    "\u202egnp.exe",
+    "Grüße 🍅",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_stay_within_paths_and_the_index(database, name):
+    store = database.store()
+    space = new_space(store, name)
+    store.conversations.move(database.hold(name, "One", "Two"), space.id)
+
+    files = exported(database)
+
+    index = read_index(files["index.html"])
+    chat = [one for one in files if "/" in one]
+    assert sorted(index.links) == sorted(chat)
+    assert all(PurePosixPath(one).parts[0] == "spaces" and one.count("/") == 2 for one in chat)
+    assert not [one for one in chat if ".." in PurePosixPath(one).parts]
+    assert index.headings == [name]
+    assert index.texts.count(name) == 2
+    assert index.tags <= ALLOWED
+
+
+ALLOWED = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "ul", "li", "a", "bdi"}
+
+
+class Index(HTMLParser):
+    """The links, tags and texts of an index, as a browser finds them."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.links, self.texts, self.headings = set(), [], [], []
+        self._open = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self._open.append(tag)
+        self.links += [unquote(value) for name, value in attrs if name == "href"]
+
+    def handle_endtag(self, tag):
+        while self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        self.texts.append(data)
+        if self._open[-2:] == ["h2", "bdi"]:
+            self.headings.append(data)
+
+
+def read_index(data):
+    index = Index()
+    index.feed(data.decode())
+    return index
+
+
+def new_space(store, name):
+    space = Space(id=SpaceId(uuid4()), name=name, created_at=NOON)
+    store.spaces.keep(space)
+    return space
 
 
 def test_chats_have_messages_usage_and_what_was_interrupted(database):
@@ -90,8 +205,7 @@ def test_chat_deleted_during_an_export_is_left_out(database):
 
 def test_spaces_facts_preferences_and_usage_are_exported(database):
     store = database.store()
-    space = Space(id=SpaceId(uuid4()), name="Allotment", created_at=NOON)
-    store.spaces.keep(space)
+    new_space(store, "Allotment")
     store.facts.keep(Fact(id=FactId(uuid4()), text="Grows leeks.", since=NOON))
     choose(store.profile, theme="dark")
     database.hold("Garden", "One", "Two")
@@ -99,7 +213,7 @@ def test_spaces_facts_preferences_and_usage_are_exported(database):
     files = exported(database)
 
     assert json.loads(files["spaces.json"])["spaces"][0]["name"] == "Allotment"
-    assert json.loads(files["facts.json"])["facts"][0]["text"] == "Grows leeks."
+    assert json.loads(files["memories.json"])["facts"][0]["text"] == "Grows leeks."
     assert json.loads(files["preferences.json"])["preferences"]["theme"] == "dark"
     (entry,) = csv.DictReader(io.StringIO(files["usage.csv"].decode()))
     assert int(entry["cost_micro"]) == COST_MICRO
