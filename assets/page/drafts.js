@@ -1,29 +1,45 @@
-// Drafts stay in the browser, one a conversation, until they stand in it or the user signs out, and for a month at most.
+// Drafts stay in the browser, one for each chat and tab, until they stand in it or the user signs out, and for a month at
+// most. Two tabs share none; one that finds no draft of its own takes over that of a tab that was closed.
 // A component (pages/_parts/browser.py) calls `keepDrafts` after a run: the composer then holds a draft, nothing (sent),
 // or a prompt that was refused.
 
-const DRAFTS = "daybook-draft:", MONTH = 30 * 24 * 3600 * 1000;
+const DRAFTS = "daybook-draft:", MONTH = 30 * 24 * 3600 * 1000, TAB = "daybookTab", LOCK = "daybook-tab:";
+let tab = sessionStorage.getItem(TAB) ?? named(); // the same after a reload
 let person = null;
 let place = null; // the conversation of what is in the composer, "new" or "temporary", where no draft is
 let last = ""; // what this tab has written or shown
-let isShowing = false;
 
-const key = () => `${DRAFTS}${person}:${place}`;
-const parse = (stored) => { try { return { text: "", ...JSON.parse(stored) } } catch { return { text: "" } } };
-const draft = () => parse(localStorage.getItem(key()));
-const stored = () => draft().text;
+const key = () => `${DRAFTS}${person}:${place}:${tab}`;
+const read = (name) => { try { return { text: "", ...JSON.parse(localStorage.getItem(name)) } } catch { return { text: "" } } };
+const stored = () => read(key()).text;
+
+function named() {
+  const name = Math.random().toString(36).slice(2);
+  sessionStorage.setItem(TAB, name);
+  return name;
+}
+
+// Each open tab holds the lock of its name. Without https there are no locks: then no tab takes over a draft.
+function hold() {
+  navigator.locks?.request(LOCK + tab, { ifAvailable: true }, (lock) => {
+    if (lock) return new Promise(() => {}); // until the tab closes
+    tab = named(); // this one is a copy
+    hold();
+  });
+}
+
+hold();
 
 const joined = (sent, text) => text.startsWith(sent ?? "") ? text : text ? `${sent}\n\n${text}` : sent;
 
 // What has been sent is kept, beside what is typed since, until it is the last prompt: the run that sends it may have been
 // replaced.
-function isSaid([length, start]) {
-  const text = draft().sent?.trim();
+function isSaid([length, start], name = key()) {
+  const text = read(name).sent?.trim();
   return text?.length === length && text.startsWith(start);
 }
 
-function save(text, sent = draft().sent) {
-  if (!text && stored() !== last) return; // another tab goes on writing it
+function save(text, sent = read(key()).sent) {
   last = text;
   if (!text && !sent) localStorage.removeItem(key());
   else if (place !== "temporary") localStorage.setItem(key(), JSON.stringify({ text, sent, at: Date.now() }));
@@ -31,23 +47,34 @@ function save(text, sent = draft().sent) {
 
 function show(text) {
   last = text;
-  if (daybook.composer().value === text) return;
-  isShowing = true; // two tabs that each saved what the other did would undo what is being typed
-  daybook.typeInto(daybook.composer(), text);
-  isShowing = false;
+  if (daybook.composer().value !== text) daybook.typeInto(daybook.composer(), text);
 }
 
 function arrive(data) {
   place = data.place;
-  last = stored();
-  const sent = isSaid(data.prompt) ? "" : draft().sent;
+  const sent = isSaid(data.prompt) ? "" : read(key()).sent;
   show(data.given ? joined(data.given, stored()) : joined(sent, stored()));
   save(daybook.composer().value, "");
+  takeOver(data.prompt);
+}
+
+async function takeOver(prompt) {
+  const here = `${DRAFTS}${person}:${place}:`;
+  const isHere = () => key().startsWith(here) && daybook.composer()?.value === "";
+  const others = () => Object.keys(localStorage).filter((name) => name.startsWith(here) && name !== key());
+  if (place === "temporary" || !navigator.locks || !isHere() || !others().length) return;
+  const { held } = await navigator.locks.query(), open = new Set(held.map(({ name }) => name));
+  const left = others().filter((name) => !open.has(LOCK + name.slice(here.length))).sort((a, b) => read(b).at - read(a).at);
+  for (const name of left) {
+    const { text, sent } = read(name), found = joined(isSaid(prompt, name) ? "" : sent, text);
+    if (found && !isHere()) continue;
+    localStorage.removeItem(name);
+    if (found) show(found);
+  }
 }
 
 daybook.noteDraftSent = () => {
   const sent = last;
-  last = stored();
   if (sent) save("", sent);
 };
 
@@ -56,22 +83,20 @@ daybook.keepDrafts = (data) => {
     setTimeout(daybook.keepDrafts, 50, data); // not drawn yet
     return; // nothing: Streamlit would call it when the component goes
   }
-  const typed = daybook.composer().value, before = place;
+  const typed = daybook.composer().value, before = place, isAnother = person !== null && person !== data.person;
   person = data.person;
-  if (before === null && !typed) arrive(data);
+  if (isAnother || (before === null && !typed)) arrive(data);
   else if (before === null || before === data.place) {
     place = data.place;
-    const isWrittenElsewhere = typed === last && typed !== stored(); // and is shown here a moment later
     if (data.given) { // what was refused, which took the place of what was typed since, or of nothing: Streamlit sets no value twice
       show(joined(data.given, last));
       save(daybook.composer().value, "");
     } else if (isSaid(data.prompt)) save(typed, "");
-    else if (typed && !isWrittenElsewhere) save(typed);
+    else if (typed) save(typed);
   } else if (data.place === "temporary" || (data.is_begun && (typed || before !== "temporary"))) {
     // a fresh page became this conversation, or a temporary chat; what is typed now belongs to it
     save("", "");
     place = data.place;
-    last = stored();
     save(typed, "");
   } else {
     if (before === "new" && !typed && isSaid(data.prompt)) save("", ""); // it began the conversation that is read now
@@ -85,18 +110,16 @@ function drop(isOver) {
   }
 }
 
-drop((name) => !(parse(localStorage.getItem(name)).at > Date.now() - MONTH));
+drop((name) => !(read(name).at > Date.now() - MONTH));
 
 document.addEventListener("submit", ({ target }) => {
   if (target.id === "sign-out") drop((name) => name.startsWith(`${DRAFTS}${person}:`));
 }, true);
 
 document.addEventListener("input", ({ target }) => {
-  if (place !== null && target === daybook.composer() && !isShowing) save(target.value);
+  if (place !== null && target === daybook.composer()) save(target.value);
 }, true);
 
-addEventListener("storage", ({ key: changed, oldValue, newValue }) => {
+addEventListener("storage", ({ key: changed }) => {
   if (changed === null && place !== null && daybook.composer()) show(""); // the page "Your data" cleared this browser
-  // another tab wrote, and this one has no other text
-  if (changed === key() && daybook.composer()?.value === parse(oldValue).text) show(parse(newValue).text);
 });

@@ -87,7 +87,7 @@ def keep_drafts(
     has_begun: bool = False,
     is_kept: bool = True,
 ) -> None:
-    """Keep the draft in the composer through a refresh, a switch and another tab (assets/page/drafts.js).
+    """Keep the draft in the composer through a refresh and a switch; each tab has its own (assets/page/drafts.js).
 
     To be drawn early: until then the draft belongs to the page before.
 

@@ -184,15 +184,16 @@ def test_draft_stays_until_it_is_sent(maya):
 
     other = maya.new_tab()
     other.visit(f"/?c={maya.conversation_id}")
-    expect(other.composer).to_have_value("Second thoughts")
-    other.composer.fill("")
+    other.hears_all_of("You said: An unsent beginning")
     words = "A long sentence typed quickly, of which no letter may be lost on the way. " * 3
     other.composer.press_sequentially(words, delay=1)
-    for tab in (maya, other):
-        expect(tab.composer).to_have_value(words)
-    maya.sends()
-    maya.hears_all_of("You said: A long sentence")
+    expect(other.composer).to_have_value(words)
+    expect(maya.composer).to_have_value("Second thoughts")  # each tab has its own
+    other.sends()
+    other.hears_all_of("You said: A long sentence")
     expect(other.composer).to_have_value("")
+    maya.hears_all_of("You said: A long sentence")  # by itself
+    expect(maya.composer).to_have_value("Second thoughts")
     maya.composer.fill("Not for the next at this desk")
     maya.signs_out()
     assert "next at this desk" not in maya.stored()

@@ -1,0 +1,135 @@
+"""Drafts of a browser: the script of the page alone, in tabs of one browser."""
+
+import pytest
+
+from services.web.page_assets import _ASSETS
+from tests.stack.apps import until
+
+PAGE = """
+  <textarea></textarea>
+  <script>
+    const composer = () => document.querySelector("textarea");
+    window.daybook = {
+      composer,
+      typeInto(field, text) {
+        field.value = text;
+        field.dispatchEvent(new Event("input", { bubbles: true }));
+      },
+    };
+  </script>
+"""
+
+
+class Tab:
+    """A tab with the composer of a chat."""
+
+    def __init__(self, context):
+        self.page = context.new_page()
+        self.page.route("**/*", lambda route: route.fulfill(body=PAGE, content_type="text/html"))
+        self.page.goto("https://app.test/")
+
+    def arrives(self, place="garden", person="maya", prompt=(0, "")):
+        if not self.page.evaluate("'keepDrafts' in daybook"):
+            script = (_ASSETS / "page" / "drafts.js").read_text("utf-8")
+            self.page.add_script_tag(content=f"{{{script}}}")
+        data = {"place": place, "person": person, "prompt": prompt, "given": None}
+        self.page.evaluate("(data) => daybook.keepDrafts(data)", data)
+        return self
+
+    def types(self, text):
+        self.page.locator("textarea").fill(text)
+
+    def holds(self, text):
+        until(lambda: self.page.locator("textarea").input_value() == text)
+
+    def waits(self):
+        """Until a draft that this tab takes over would be shown."""
+        self.page.evaluate(
+            "navigator.locks.query().then(() => new Promise((done) => setTimeout(done)))"
+        )
+
+
+@pytest.fixture
+def new_tab(browser):
+    with browser.new_context() as context:
+        yield lambda: Tab(context)
+
+
+def test_two_tabs_do_not_share_what_is_typed(new_tab):
+    first, second = new_tab().arrives(), new_tab().arrives()
+    first.types("One")
+    second.waits()
+    second.holds("")
+
+    second.types("Two")
+    third = new_tab().arrives()
+
+    third.waits()
+    for tab, text in ((first, "One"), (second, "Two"), (third, "")):
+        tab.holds(text)
+
+
+def test_draft_of_a_closed_tab_comes_back(new_tab):
+    first, second = new_tab().arrives(), new_tab().arrives()
+    first.types("One")
+    second.types("Two")
+    first.page.close()
+
+    third = new_tab().arrives()
+
+    third.holds("One")
+    second.holds("Two")
+    assert len(third.page.evaluate("Object.keys(localStorage)")) == 2
+
+
+def test_each_tab_has_its_draft_after_a_reload(new_tab):
+    first, second = new_tab().arrives(), new_tab().arrives()
+    first.types("One")
+    second.types("Two")
+
+    for tab in (first, second):
+        tab.page.reload()
+        tab.arrives()
+
+    first.holds("One")
+    second.holds("Two")
+
+
+def test_copy_of_a_tab_gets_a_draft_of_its_own(new_tab):
+    first, copy = new_tab().arrives(), new_tab()
+    first.types("One")
+    name = first.page.evaluate("sessionStorage.daybookTab")
+    copy.page.evaluate("(name) => { sessionStorage.daybookTab = name }", name)
+    copy.arrives()
+    until(lambda: copy.page.evaluate("sessionStorage.daybookTab") != name)
+
+    copy.types("Two")
+
+    stored = first.page.evaluate(
+        "Object.values(localStorage).map((one) => JSON.parse(one).text).sort()"
+    )
+    assert stored == ["One", "Two"]
+
+
+def test_sent_message_of_a_closed_tab_does_not_come_back(new_tab):
+    first = new_tab().arrives()
+    first.types("One")
+    first.page.evaluate("daybook.noteDraftSent()")
+    first.page.close()
+
+    second = new_tab().arrives(prompt=(3, "One"))
+
+    until(lambda: second.page.evaluate("localStorage.length") == 0)
+    second.holds("")
+
+
+def test_draft_is_not_given_to_another_user(new_tab):
+    tab = new_tab().arrives()
+    tab.types("One")
+
+    tab.arrives(person="omar")
+    tab.waits()
+
+    tab.holds("")
+    tab.arrives(person="maya")
+    tab.holds("One")
