@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
+from itertools import zip_longest
 
 from services.domain import (
     Fact,
@@ -159,10 +160,12 @@ def to_markdown(exported: ConversationExport, zone: tzinfo) -> str:
     parts = [f"# {title or 'Untitled chat'}"]
     if not thread.is_whole:
         parts.append("*Messages in this chat were changed or deleted outside Daybook.*")
-    for message in thread.branch():
+    branch = thread.branch()
+    for message, after in zip_longest(branch, branch[1:]):
         cost = total_cost(message, exported.costs)
         is_reply = message.role is Role.ASSISTANT
-        parts.append(_heading(message, cost if is_reply else None, zone))
+        missing = _missing_reply(message, after, exported.unfinished)
+        parts.append(_heading(message, cost if is_reply else None, missing, zone))
         known = (thoughts[part.id] for part in message.stored if part.id in thoughts)
         parts += [_folded(each) for each in known if each.is_verified]
         if message.body:
@@ -177,7 +180,18 @@ def _folded(thoughts: Thoughts) -> str:
     return f"<details>{summary}\n\n{_fenced(thoughts.text, 'text')}\n\n</details>"
 
 
-def _heading(message: Message, cost: TurnCost | None, zone: tzinfo) -> str:
+def _missing_reply(
+    message: Message, after: Message | None, unfinished: OpenTurn | None
+) -> str | None:
+    """Return a note for a prompt without a reply; None for other messages."""
+    has_reply = after and after.role is Role.ASSISTANT and not after.is_thoughts_only
+    if message.role is not Role.USER or has_reply:
+        return None
+    is_open = unfinished is not None and unfinished.prompt_id == message.id
+    return "reply unfinished" if is_open else "unanswered"
+
+
+def _heading(message: Message, cost: TurnCost | None, missing: str | None, zone: tzinfo) -> str:
     when = message.created_at.astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")
     parts = [f"{_SPEAKERS[message.role]}, {when}"]
     if cost:
@@ -185,6 +199,7 @@ def _heading(message: Message, cost: TurnCost | None, zone: tzinfo) -> str:
         parts += [_escape(cost.model), _escape(f"${dollars}")]
     notes = (
         _ENDINGS.get(message.outcome),
+        missing,
         None if message.is_verified else "failed its integrity check",
     )
     note = ", ".join(filter(None, notes))

@@ -152,7 +152,7 @@ def test_prompts_occur_verbatim_and_forge_no_heading(prompts, title):
     for body in prompts:
         position = markdown.index(body, position) + len(body)
     assert headings[1:] == [
-        f"## You, 2026-11-20 12:0{seq} UTC" for seq in range(1, len(prompts) + 1)
+        f"## You, 2026-11-20 12:0{seq} UTC (unanswered)" for seq in range(1, len(prompts) + 1)
     ]
     assert not any("<" in line for line in others), "HTML can hide what follows"
     assert not any("![" in line for line in others), "an image tells its server who reads"
@@ -178,7 +178,7 @@ HARMFUL = [
 
 @pytest.mark.parametrize("body", HARMLESS)
 def test_harmless_prompt_is_written_plainly(body):
-    assert f"UTC\n\n{body}\n" in to_markdown(thread(body))
+    assert f"UTC\n\n{body}\n" in to_markdown(thread(body, "So."))
 
 
 @pytest.mark.parametrize("body", HARMFUL)
@@ -259,9 +259,36 @@ def test_markdown_has_the_visible_branch_only():
 def test_heading_names_speaker_time_and_outcome(changes, note):
     headings, _ = top_level(to_markdown(thread_of(message(1), message(2, parent=1, **changes))))
 
-    speaker = "Instructions" if "role" in changes else "Assistant"
+    speaker, unanswered = (
+        ("Instructions", " (unanswered)") if "role" in changes else ("Assistant", "")
+    )
     expected = f"## {speaker}, 2026-11-20 12:02 UTC{note}"
-    assert headings == ["# Tomatoes", "## You, 2026-11-20 12:01 UTC", expected]
+    assert headings == ["# Tomatoes", f"## You, 2026-11-20 12:01 UTC{unanswered}", expected]
+
+
+def test_unanswered_prompts_are_marked():
+    asked = thread_of(
+        message(1),
+        message(2, parent=1, role=Role.USER),
+        message(3, parent=2, role=Role.ASSISTANT),
+        message(4, parent=3, role=Role.USER),
+        message(5, "", parent=4, role=Role.ASSISTANT, has_thoughts=True),
+        message(6, parent=5, role=Role.USER),
+    )
+
+    headings, _ = top_level(to_markdown(asked))
+
+    marked = [heading for heading in headings if heading.endswith(" (unanswered)")]
+    assert marked == [f"## You, 2026-11-20 12:0{seq} UTC (unanswered)" for seq in (1, 4, 6)]
+
+
+@pytest.mark.parametrize(("prompt", "note"), [(1, "reply unfinished"), (9, "unanswered")])
+def test_prompt_whose_reply_is_unfinished_says_so(prompt, note):
+    prompt_id = MessageId(UUID(int=prompt))
+    unfinished = OpenTurn(TurnId(UUID(int=3)), TurnState.STREAMING, prompt_id, NOON, NOON, "Sow")
+    exported = ConversationExport(thread=thread("Why?"), unfinished=unfinished)
+
+    assert f"12:01 UTC ({note})" in portable.to_markdown(exported, UTC)
 
 
 def test_changed_conversation_is_marked():

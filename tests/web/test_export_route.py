@@ -75,7 +75,7 @@ def get(address, store=None, person=None, **params):
 def test_export_shows_times_in_the_readers_zone(zone, moment):
     turns = dict.fromkeys(("thoughts", "costs", "receipts"), lambda *_: {})
     store = SimpleNamespace(
-        turns=SimpleNamespace(read=lambda _: (thread("Why?"), None), **turns),
+        turns=SimpleNamespace(read=lambda _: (thread("Why?", "So."), None), **turns),
         spaces=SimpleNamespace(find=lambda _: None),
     )
 
