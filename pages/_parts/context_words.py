@@ -1,5 +1,6 @@
 """Sentences about the earlier messages of a chat: which are sent, which are not, why, and what to press."""
 
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -8,6 +9,8 @@ from services.domain import MemoryPolicy, Retrieval, Role, Summary, Thread, Wind
 from services.domain.context import ContextPlan
 
 SUMMARIZE = "Summarize now"
+
+_SAVED = re.compile(r" (Your message|The partial reply) is saved[^.]*\.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +108,11 @@ def chip(policy: MemoryPolicy, earlier: Earlier) -> str | None:
     if earlier.summarised:
         return f"{words.count(earlier.summarised, 'earlier message')} summarized"
     return f"{words.count(lost, 'earlier message')} not sent" if lost else None
+
+
+def of_summary(reason: str) -> str:
+    """Return the *reason* of a failed model call without what became of a message: a summary has none."""
+    return _SAVED.sub("", reason)
 
 
 def can_summarise(policy: MemoryPolicy, earlier: Earlier, summary: SummaryState) -> bool:

@@ -148,7 +148,7 @@ def _summary_state(chat: Chat, thread: Thread) -> SummaryState:
     conversation_id = thread.conversation.id
     failure = chat.background.failure(Purpose.SUMMARY, conversation_id)
     return SummaryState(
-        problem=reason(failure) if failure else None,
+        problem=context_words.of_summary(reason(failure)) if failure else None,
         is_verified=thread.is_summary_verified,
         is_coming=conversation_id in chat.coming(Purpose.SUMMARY),
     )

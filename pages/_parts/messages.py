@@ -32,7 +32,7 @@ from services.domain import (
     TurnId,
     total_cost,
 )
-from services.errors import StoreUnavailable
+from services.errors import ModelFailure, ModelUnavailable, StoreUnavailable
 
 Costs = Mapping[TurnId, TurnCost]
 
@@ -181,9 +181,8 @@ def draw_end(services: ChatServices, thread: Thread) -> None:
             st.error(reason(failure), icon=":material/cloud_off:")
         else:
             ending = _ending_of(last)
-            sentence = "You stopped this reply, or the model failed. Your message is saved."
             _draw_ending(last)
-            st.caption(ending.sentence if ending else sentence, width="stretch")
+            st.caption(ending.sentence if ending else _missing(thread, last), width="stretch")
         _draw_continue(thread, last)
         st.button(
             "Retry",
@@ -204,6 +203,20 @@ def _draw_cut_prompt(services: ChatServices, thread: Thread, reply: Message, cos
         receipt = services.chat.planning.receipt(thread, reply) if cost else None
         if cost and receipt and (sentence := inspector.cut_prompt(receipt, cost.tokens)):
             st.caption(f":material/warning: {sentence}")
+
+
+def _missing(thread: Thread, prompt: Message) -> str:
+    """Return why *prompt* has no reply, in words."""
+    missing = thread.missing_reply
+    match missing.outcome if missing and missing.prompt_id == prompt.id else None:
+        case Outcome.STOPPED:
+            return "You stopped this reply. Your message is saved."
+        case Outcome.COMPLETE:
+            return reason(ModelUnavailable(ModelFailure.EMPTY))
+        case Outcome.INTERRUPTED:
+            return "The server stopped during this reply. Your message is saved."
+        case _:
+            return "No reply was received. Your message is saved."
 
 
 def _ending_of(message: Message) -> _Ending | None:

@@ -373,6 +373,8 @@ def _missing_answer(turn: LiveTurn) -> ModelUnavailable | None:
 def _outcome(turn: LiveTurn, failure: AppError | None) -> Outcome:
     if turn.is_stopped:
         return Outcome.STOPPED
+    if isinstance(failure, ModelUnavailable) and failure.failure is ModelFailure.EMPTY:
+        return Outcome.COMPLETE  # without a reply: so it is known as empty after a restart
     if failure:
         return Outcome.FAILED
     return Outcome.CUT if turn.is_cut else Outcome.COMPLETE

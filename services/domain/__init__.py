@@ -284,6 +284,14 @@ def total_cost(message: Message, costs: Mapping[TurnId, TurnCost]) -> TurnCost |
     return TurnCost(models, tokens, sum(cost.cost_micro for cost in known))
 
 
+@dataclass(frozen=True, slots=True)
+class MissingReply:
+    """The end of the newest turn of a conversation, which stored no reply."""
+
+    prompt_id: MessageId
+    outcome: Outcome
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thread:
     """A conversation with its instructions and all its messages, by seq."""
@@ -296,6 +304,9 @@ class Thread:
     summary: RunningSummary | None = None
     is_summary_verified: bool = True  # False: there is one, and it did not open
     tip_id: MessageId | None = None  # the end of the branch that is read; None: the newest message
+    missing_reply: MissingReply | None = (
+        None  # None, too, in a thread that was not read with its newest turn
+    )
 
     @classmethod
     def empty(

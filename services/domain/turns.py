@@ -145,11 +145,11 @@ class Ending:
     thoughts: Thoughts | None = None
 
     def makes_message(self, thread: Thread) -> bool:
-        """Return True if a message of *thread* is made of the reply. Thoughts alone answer a prompt only."""
+        """Return True if a message of *thread* is made of the reply: it has words, or thoughts and answers a prompt."""
         is_prompt = any(
             one.id == self.prompt_id and one.role is Role.USER for one in thread.messages
         )
-        return bool(self.reply) or (self.thoughts is not None and is_prompt)
+        return bool(self.reply.strip()) or (self.thoughts is not None and is_prompt)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ class Turns(Protocol):
 
     def read(self, conversation_id: ConversationId) -> tuple[Thread, OpenTurn | None]:
         """The conversation as it is stored now, and its newest turn, if that is open or has lapsed with a partial reply.
+        Where that stored no reply, the conversation says how it ended.
 
         Raise NotFound.
         """

@@ -367,7 +367,7 @@ def test_continued_reply_shows_the_sum_of_its_costs(open_app, maya, database, mo
 
 def test_a_prompt_that_nobody_answered_can_be_tried_again(open_chat):
     app, _ = open_chat("When?")
-    assert "You stopped this reply, or the model failed. Your message is saved." in captions(app)
+    assert "No reply was received. Your message is saved." in captions(app)
 
     app.button(key="retry").click().run()
 
@@ -402,6 +402,34 @@ def test_empty_reply_says_that_it_was_empty(open_app, maya, model):
     app.button(key="retry").click().run()
     assert said(app) == ["When?", "In March."]
     assert not app.error
+
+
+@pytest.mark.parametrize(
+    ("pieces", "failure", "sentence"),
+    [
+        (("\n",), None, "The model sent an empty reply. Your message is saved; try again."),
+        (("\n", " "), "stop", "You stopped this reply. Your message is saved."),
+        ((), ModelUnavailable(ModelFailure.BUSY), "No reply was received. Your message is saved."),
+    ],
+)
+def test_reason_of_a_missing_reply_outlives_the_process(
+    open_app, maya, database, model, pieces, failure, sentence
+):
+    model.pieces = pieces
+    if failure == "stop":
+        model.gate.clear()
+    else:
+        model.failure = failure
+    turn = maya.chat.begin(None, "When?")
+    if failure == "stop":
+        turn.stop()
+        model.gate.set()
+    assert turn.wait(10)
+
+    app = open_app(FakePerson(database, model), c=str(turn.conversation_id))
+
+    assert sentence in captions(app)
+    assert "You stopped" not in captions(app) or failure == "stop"
 
 
 def test_outcome_is_announced_until_another_conversation_is_read(

@@ -11,10 +11,12 @@ from pages._parts.context_words import (
     chip,
     count_earlier,
     not_sent,
+    of_summary,
     sent,
 )
 from services.domain import Full, MessageId, Retrieval, Summary, Window
 from services.domain.context import ContextPlan
+from services.errors import ModelFailure, ModelUnavailable
 from tests.pages.test_chat_page import pairs
 
 SUMMARY, WINDOW, RECALL = Summary(), Window(20), Retrieval()
@@ -142,3 +144,13 @@ def test_messages_are_counted_by_form(database):
     )
 
     assert count_earlier(thread, plan) == Earlier(recent=2, summarised=2, cleared=2, missing=4)
+
+
+@pytest.mark.parametrize("failure", ModelFailure)
+def test_reason_of_a_failed_summary_speaks_of_no_message(failure):
+    error = ModelUnavailable(failure)
+
+    for reason in (error.public, error.for_admins):
+        assert of_summary(reason)
+        assert reason.startswith(of_summary(reason)[:20])
+        assert "saved" not in of_summary(reason)

@@ -89,6 +89,7 @@ def test_failed_summary_is_reported(open_app, maya, database):
     app = open_app(maya, c=str(garden))
 
     assert "The last summary failed. The model is busy (rate limit)." in captions(app)
+    assert "Your message is saved" not in captions(app)
     assert "earlier messages" not in captions(app)
     app.button(key="summarize-banner").click().run()
     assert maya.chat.background.failure(Purpose.SUMMARY, garden) is None

@@ -48,16 +48,17 @@ def test_whole_reservation_is_the_most_that_is_charged(charged, bound):
 
 
 @pytest.mark.parametrize(
-    ("failure", "is_charged"), [(None, True), (ModelUnavailable(ModelFailure.BROKEN), False)]
+    ("failure", "is_charged", "state"),
+    [(None, True, "complete"), (ModelUnavailable(ModelFailure.BROKEN), False, "failed")],
 )
-def test_empty_reply_is_charged_as_its_prompt(maya, model, failure, is_charged):
+def test_empty_reply_is_charged_as_its_prompt(maya, model, failure, is_charged, state):
     model.pieces, model.failure = (), failure
 
     turn, _ = ask(maya.chat)
 
     settled = maya.database.tables.turns[turn.id]
     assert turn.failure.failure is (failure.failure if failure else ModelFailure.EMPTY)
-    assert settled.state.value == "failed"
+    assert settled.state.value == state
     assert (settled.usage.prompt > 0, settled.usage.reply) == (is_charged, 0)
 
 

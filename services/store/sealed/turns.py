@@ -1,7 +1,7 @@
 """Turns over sealed rows."""
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from services.caches import LruCache
@@ -10,6 +10,8 @@ from services.domain import (
     ConversationId,
     Message,
     MessageId,
+    MissingReply,
+    Outcome,
     Purpose,
     Role,
     Thoughts,
@@ -34,6 +36,7 @@ from services.store.rows import (
     SealedConversation,
     SealedMessage,
     SealedPrompt,
+    TurnRow,
     ask_twice,
     final_costs,
 )
@@ -112,11 +115,14 @@ class SealedTurns:
 
     def read(self, conversation_id: ConversationId) -> tuple[Thread, OpenTurn | None]:
         checked, row = self._opened.read(conversation_id)
-        if row is None or not (row.state.is_open or row.state is TurnState.LAPSED):
+        if row is None:
             return checked.thread, None
+        if not (row.state.is_open or row.state is TurnState.LAPSED):
+            return _with_missing_reply(checked.thread, row), None
         turn = self._opened.seals(conversation_id).open_turn(row)
-        is_unfinished = row.state.is_open or turn.partial or turn.thoughts
-        return checked.thread, turn if is_unfinished else None
+        if row.state.is_open or turn.partial.strip() or turn.thoughts:
+            return checked.thread, turn
+        return _with_missing_reply(checked.thread, row), None
 
     def known(self, conversation_id: ConversationId) -> Thread:
         checked = self._opened.checked(conversation_id) or self._opened.read(conversation_id)[0]
@@ -213,3 +219,14 @@ class SealedTurns:
 
 def _turn_ids(messages: Iterable[Message]) -> set[TurnId]:
     return {message.turn_id for message in messages if message.turn_id}
+
+
+def _with_missing_reply(thread: Thread, newest: TurnRow) -> Thread:
+    """Return *thread* with the end of its *newest* turn, if that stored no reply."""
+    if newest.prompt_id is None or any(
+        one.turn_id == newest.id and one.role is Role.ASSISTANT for one in thread.messages
+    ):
+        return thread
+    is_lapsed = newest.state is TurnState.LAPSED
+    outcome = Outcome.INTERRUPTED if is_lapsed else Outcome(newest.state.value)
+    return replace(thread, missing_reply=MissingReply(newest.prompt_id, outcome))

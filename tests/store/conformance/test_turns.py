@@ -7,6 +7,7 @@ import pytest
 from services.crypto import LARGEST_TEXT
 from services.domain import (
     MessageId,
+    MissingReply,
     NewConversation,
     Outcome,
     Purpose,
@@ -116,6 +117,22 @@ def test_open_turn_is_found_by_its_state(maya, turn, begun, checkpoint, garden_i
     maya.turns.finish(ending(turn, begun, "In April."))
 
     assert reader.read(garden_id)[1] is None
+
+
+@pytest.mark.parametrize("outcome", [Outcome.COMPLETE, Outcome.STOPPED, Outcome.FAILED])
+def test_turn_that_stored_no_reply_tells_its_end(maya, turn, begun, garden_id, outcome):
+    maya.turns.finish(ending(turn, begun, "", outcome=outcome))
+
+    for user in (maya, maya.elsewhere()):
+        thread, _ = user.turns.read(garden_id)
+        assert thread.missing_reply == MissingReply(turn.prompt_id, outcome)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.COMPLETE, Outcome.STOPPED])
+def test_turn_that_stored_a_reply_misses_none(maya, turn, begun, garden_id, outcome):
+    maya.turns.finish(ending(turn, begun, "In April.", outcome=outcome))
+
+    assert maya.elsewhere().turns.read(garden_id)[0].missing_reply is None
 
 
 def test_checkpoint_stores_the_partial_reply(maya, turn, begun, checkpoint, garden_id):
@@ -384,11 +401,13 @@ def test_open_turn_is_not_recovered(maya, turn, begun, checkpoint):
 
 
 def test_crashed_turn_without_a_word_leaves_its_prompt(backend, maya, garden, garden_id):
-    crash(backend, maya, garden)
+    turn, _ = crash(backend, maya, garden)
 
     backend.sweep()
 
-    assert maya.turns.read(garden_id)[1] is None
+    thread, left = maya.turns.read(garden_id)
+    assert left is None
+    assert thread.missing_reply == MissingReply(turn.prompt_id, Outcome.INTERRUPTED)
     assert bodies(maya.conversations.thread(garden_id).messages)[4:] == ["Will this end?"]
 
 
