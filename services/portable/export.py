@@ -67,7 +67,20 @@ _MORE_THAN_PROSE = re.compile(
     """,
     re.MULTILINE | re.VERBOSE,
 )
-_MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~$!&%:=])")
+# signs that have a meaning within a line, for CommonMark or a common extension, where they stand
+_MARKUP = re.compile(
+    r"""
+      \\(?=[!-/:-@\[-`{-~])
+    | [`~$] | (?<!\s)\*|\*(?!\s) | (?<![^\W_])_|_(?![^\W_])  # code, strikethrough, formulas, emphasis
+    | <(?=[A-Za-z/!?]) | &(?=\#?[0-9A-Za-z]{1,32};)         # HTML, entities
+    | \[ | !(?=\[)                                         # links, footnotes, images
+    | (?<!\S)\#(?=\#*$)                                    # the end of a heading
+    | %(?=%) | =(?==)                                      # comments, marks
+    | :(?=[A-Za-z][\w+-]{0,40}:) | \{(?=[\#.{%:])           # emoji, attributes
+    """,
+    re.VERBOSE,
+)
+_IN_PAIRS = "`~$*_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +209,7 @@ def _heading(message: Message, cost: TurnCost | None, missing: str | None, zone:
     parts = [f"{_SPEAKERS[message.role]}, {when}"]
     if cost:
         dollars = re.sub(r"(\.\d\d\d*?)0+$", r"\1", f"{Decimal(cost.cost_micro) / 1_000_000:.6f}")
-        parts += [_escape(cost.model), _escape(f"${dollars}")]
+        parts.append(_escape(f"{cost.model} · ${dollars}"))
     notes = (
         _ENDINGS.get(message.outcome),
         missing,
@@ -207,7 +220,11 @@ def _heading(message: Message, cost: TurnCost | None, missing: str | None, zone:
 
 
 def _escape(text: str) -> str:
-    return _MARKUP.sub(r"\\\1", text)
+    """Return a line as Markdown that reads as *text*, with a backslash only where a sign would not stand for itself."""
+    kept = {sign for sign in _IN_PAIRS if text.count(sign) == 1}
+    if "](" not in text and "[^" not in text:
+        kept.add("[")
+    return _MARKUP.sub(lambda one: one[0] if one[0] in kept else f"\\{one[0]}", text)
 
 
 def _contained(body: str) -> str:

@@ -12,8 +12,9 @@ from zipfile import BadZipFile, ZipFile
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from pydantic import TypeAdapter
 
 from services import portable
@@ -38,6 +39,7 @@ from services.domain.turns import OpenTurn, TurnState
 from services.portable import Archive, ConversationExport, FreeNames, file_name
 from tests.unit.test_memory import policies, said
 
+READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 NOON = datetime(2026, 11, 20, 12, 0, 0, 1500, tzinfo=UTC)
 
 TOMATOES = Conversation(
@@ -227,7 +229,7 @@ def test_reply_heading_names_local_time_model_and_cost(micro, dollars):
 
     assert headings[1:] == [
         "## You, 2026-11-20 13:01 CET",
-        rf"## Assistant, 2026-11-20 13:02 CET · big\*model · \${dollars}",
+        rf"## Assistant, 2026-11-20 13:02 CET · big*model · ${dollars}",
     ]
 
 
@@ -303,13 +305,46 @@ def test_changed_conversation_is_marked():
     [
         ("", "# Untitled chat"),
         (" \n ", "# Untitled chat"),
-        ("Tomatoes\n## You", r"# Tomatoes \#\# You"),
-        ("<script> *a* [b](c)", r"# \<script\> \*a\* \[b\](c)"),
+        ("Tomatoes\n## You", "# Tomatoes ## You"),
+        ("<script> *a* [b](c)", r"# \<script> \*a\* \[b](c)"),
+        (
+            "It was $0.00 for [[snake_case]] 2 * 3 < 7 & C#",
+            "# It was $0.00 for [[snake_case]] 2 * 3 < 7 & C#",
+        ),
+        (
+            "$a$ `b` ![[c]] &lt; ==d== :smile: e ##",
+            r"# \$a\$ \`b\` \![[c]] \&lt; \==d\== \:smile: e \##",
+        ),
         ("Grüße 🍅", "# Grüße 🍅"),
     ],
 )
 def test_title_is_one_escaped_line(title, heading):
     assert to_markdown(thread(title=title)) == f"{heading}\n"
+
+
+titles = st.lists(
+    st.sampled_from([*'\\`*_{}[]<>#|~$!&%:=()^-a1 ."', "](", "[^", "&lt;", "<b>", "**", "http://e"])
+    | st.characters(codec="utf-8", categories=("L", "P", "S", "N")),
+    max_size=14,
+).map("".join)
+
+
+@settings(max_examples=500)
+@given(titles)
+@example("a ##")
+@example("#")
+@example("\\")
+@example("\\*a*")
+@example("<http://e>")
+def test_title_reads_as_it_is_stored(title):
+    heading = to_markdown(thread(title=title))
+
+    tokens = READER.parse(f"{heading}\n{heading}")
+
+    words = " ".join(title.split()) or "Untitled chat"
+    assert [one.type for one in tokens] == ["heading_open", "inline", "heading_close"] * 2
+    assert {part.type for part in tokens[1].children} <= {"text", "text_special"}
+    assert "".join(part.content for part in tokens[1].children) == words
 
 
 # --- JSON -----------------------------------------------------------------------------------------------
