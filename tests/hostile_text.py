@@ -109,6 +109,7 @@ SHAPES: dict[str, Shape] = {
 
 # functions that get nothing but the text, by module
 _PLAIN = {
+    "pages._parts.context_words": "of_summary",
     "pages._parts.prompts": "as_typed",
     "pages._parts.safe_md": "body label _name_safely _scheme",
     "services.crypto.vault": "_padded decode_base64url token_version",
@@ -279,6 +280,7 @@ NO_READERS: dict[str, str] = {
     "services.memory.tokens:RegexCounter.kinds": "`_kinds`",
     "services.memory.tokens:TokenCounter.bound": "a protocol",
     "services.memory.tokens:TokenCounter.count": "a protocol",
+    "services.portable.export:_heading": _OWN,
     "services.portable.export:documents_to_json": _OWN,
     "services.portable.file_names:_is_visible": "one character",
     "services.portable.replies:_Lowering._escape_inline": "a part of `_escape_line`",

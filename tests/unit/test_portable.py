@@ -336,6 +336,7 @@ titles = st.lists(
 @example("\\")
 @example("\\*a*")
 @example("<http://e>")
+@example("[b](c)")
 def test_title_reads_as_it_is_stored(title):
     heading = to_markdown(thread(title=title))
 
