@@ -123,7 +123,7 @@ _PLAIN = {
     "services.memory.titles": "_bared _shortened clean_title first_words",
     "services.memory.tokens": "_kinds _longest_size _size _weigh_ascii min_tokens",
     "services.portable.export": "_contained _escape",
-    "services.portable.replies": "_escaped lower",
+    "services.portable.replies": "_escaped footnote_labels lower",
     "services.settings": "_environment_name _is_secret",
     "services.store.supabase.migrations": "_essence",
 }

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime, tzinfo
@@ -174,6 +175,8 @@ def to_markdown(exported: ConversationExport, zone: tzinfo) -> str:
     if not thread.is_whole:
         parts.append("*Messages in this chat were changed or deleted outside Daybook.*")
     branch = thread.branch()
+    named = Counter(label for one in branch for label in replies.footnote_labels(one.body))
+    shared_labels = {label for label, messages in named.items() if messages > 1}
     for message, after in zip_longest(branch, branch[1:]):
         cost = total_cost(message, exported.costs)
         is_reply = message.role is Role.ASSISTANT
@@ -182,7 +185,7 @@ def to_markdown(exported: ConversationExport, zone: tzinfo) -> str:
         known = (thoughts[part.id] for part in message.stored if part.id in thoughts)
         parts += [_folded(each) for each in known if each.is_verified]
         if message.body:
-            lowered = replies.lower(message.body) if is_reply else None
+            lowered = replies.lower(message.body, shared_labels) if is_reply else None
             parts.append(_contained(message.body) if lowered is None else lowered)
     return "\n\n".join(parts) + "\n"
 

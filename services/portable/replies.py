@@ -5,6 +5,7 @@ uncertain is not lowered at all.
 """
 
 import re
+from collections.abc import Set
 
 from services.domain import safe_text
 
@@ -16,6 +17,11 @@ _HEADING = re.compile(rf"{_PREFIX}(?P<level>#{{1,6}})(?=[ \t]|$)")
 _UNDERLINE = re.compile(r"(?P<prefix>[ \t>]*)(?P<mark>=+|-+)[ \t]*$")
 _LIST = re.compile(r"[ \t>]*(?:[*+-]|\d{1,9}[.)])(?:[ \t]|$)")
 _DEFINITION = re.compile(rf"{_PREFIX}(?=\[[^\]]*\]:)")
+_LABEL = re.compile(r"\[\^([^\[\]\s^]{1,99})\]")
+# two words, so that CommonMark finds no link definition, which it would hide, and no other block
+_FOOTNOTE = re.compile(
+    rf" {{0,3}}{_LABEL.pattern}: (?![>|#=]|```|~~~|[*+-][ \t]|\d{{1,9}}[.)][ \t])[^\s\[<]\S*[ \t]+[^\s\"'(]"
+)
 _ACTIVE = re.compile(r"\\.|(?P<active><(?=[A-Za-z/!?])|!(?=\[))")
 # other line ends, and the comments and containers of some renderers
 _UNCERTAIN = re.compile(r"[\r\v\f\x1c-\x1e\x85\u2028\u2029]|%%|^[ \t>]*:::", re.MULTILINE)
@@ -37,15 +43,22 @@ class _Uncertain(Exception):
     """A line could be code for one renderer, and HTML or a heading for another."""
 
 
-def lower(body: str) -> str | None:
+def footnote_labels(body: str) -> set[str]:
+    """Return the labels of footnotes that *body* names; none where it is too long to be read."""
+    readable = body if safe_text.is_readable(body) else ""
+    return {found[1].casefold() for found in _LABEL.finditer(readable)}
+
+
+def lower(body: str, shared_labels: Set[str] = frozenset()) -> str | None:
     """Return *body* with headings two levels down and neither HTML nor images.
 
-    None if that is uncertain, or *body* is too long to be read.
+    Footnotes with *shared_labels*, which other messages name, are escaped. None if *body* is uncertain, or too long
+    to be read.
     """
     if not safe_text.is_readable(body):
         return None
     body = body.replace("\r\n", "\n")
-    lowering = _Lowering()
+    lowering = _Lowering(shared_labels)
     try:
         if _UNCERTAIN.search(body):
             raise _Uncertain
@@ -59,7 +72,8 @@ def lower(body: str) -> str | None:
 class _Lowering:
     """Reads a reply line by line, and keeps track of open blocks."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared_labels: Set[str] = frozenset()) -> None:
+        self._shared_labels = shared_labels
         self._lines: list[str] = []
         self._indent, self._fence = 0, ""
         self._is_paragraph = False  # an underline would turn its last line into a heading
@@ -83,7 +97,9 @@ class _Lowering:
             if heading:
                 level = "#" * min(6, len(heading["level"]) + 2)
                 line = f"{heading['prefix']}{level}{line[heading.end() :]}"
-            if definition := _DEFINITION.match(line):
+            footnote = _FOOTNOTE.match(line)
+            is_own = footnote and footnote[1].casefold() not in self._shared_labels
+            if not is_own and (definition := _DEFINITION.match(line)):
                 line = f"{definition['prefix']}\\{line[definition.end() :]}"
             self._lines.append(self._escape_line(line) if _MARKED.search(line) else line)
             self._is_paragraph = not (heading or line.lstrip().startswith("|"))

@@ -213,6 +213,15 @@ def test_reply_headings_are_lowered_by_two_levels():
     assert markdown.endswith("UTC\n\n### So\n\nif a \\<b>, $$x$$\n")
 
 
+def test_footnotes_are_whole_where_no_other_message_names_them():
+    markdown = to_markdown(
+        thread("Why?", "[^1]\n\n[^1]: By rain.", "And?", "[^2]\n\n[^2]: In soil.", "What is [^2]?")
+    )
+
+    assert "\n[^1]: By rain.\n" in markdown
+    assert "\n\\[^2]: In soil.\n" in markdown
+
+
 def test_ambiguous_reply_is_put_in_a_code_block():
     assert "\n\n```markdown\n$$ open\n```\n" in to_markdown(thread("Why?", "$$ open"))
 

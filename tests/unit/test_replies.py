@@ -8,8 +8,11 @@ from markdown_it import MarkdownIt
 from services.portable import replies
 
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
-MARKS = """# |## |###### |    |  |   |\t|```|````|~~~|``` python|`|``|> |- |1. |2. |===|---|--|-|<!--|-->|<details>|<b
-|![x](http://e/i)|[x]: http://e/i|\\|$|$$|a|a<b|x|\n|\n|\n\n|<http://e>|`b`| | """
+MARKS = (
+    """# |## |###### |    |  |   |\t|```|````|~~~|``` python|`|``|> |- |1. |2. |===|---|--|-|<!--|-->|<details>|<b
+|![x](http://e/i)|[x]: http://e/i|\\|$|$$|a|a<b|x|\n|\n|\n\n|<http://e>|`b`| |[^1]: |[^1]"""
+    + """|[^1]: a b| b"""
+)
 PIECES = st.sampled_from([*MARKS.replace("\n|", "|\n|").split("|"), "|"])
 REPLIES = st.lists(PIECES, max_size=16).map("".join)
 
@@ -50,6 +53,9 @@ def test_reply_stays_within_its_part_of_the_page(body):
         ("1. So:\n\n   ```sh\n   # a <b>\n   ```", "1. So:\n\n   ```sh\n   # a <b>\n   ```"),
         ("```\n# a", "```\n# a\n```"),
         ("[1]: https://e.org", "\\[1]: https://e.org"),
+        ("So.[^1]\n\n[^1]: In wet soil.", "So.[^1]\n\n[^1]: In wet soil."),
+        ("[^1]: https://e.org", "\\[^1]: https://e.org"),
+        ("[^1]: # wet soil", "\\[^1]: # wet soil"),
         ("a\r\nb", "a\nb"),
         ("| a |\n|---|\n| `b` |", "| a |\n|---|\n| `b` |"),
     ],
@@ -61,3 +67,7 @@ def test_reply_keeps_its_markdown(body, lowered):
 @pytest.mark.parametrize("body", ["$$\nx", "> ```\n> a", "%% hidden", "::: note", "a\u2028# b"])
 def test_ambiguous_reply_is_not_lowered(body):
     assert replies.lower(body) is None
+
+
+def test_footnote_that_another_message_names_is_escaped():
+    assert replies.lower("[^A]: In soil.", {"a"}) == "\\[^A]: In soil."
