@@ -242,10 +242,9 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
     page.get_by_role("button", name="Keyboard shortcuts").click()
     look.at("the keys")
     page.keyboard.press("Escape")
-    page.get_by_role("button", name="Preferences").click()
+    maya.opens_preferences()
     expect(page.get_by_role("dialog", name="Preferences")).to_be_visible()
     look.at("the preferences")
-    page.keyboard.press("Escape")  # the menu behind it
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog", name="Preferences")).to_have_count(0)
     page.locator(f'[data-act="open"][data-chat="{peas}"]').hover()
@@ -449,28 +448,6 @@ def test_a_day_without_a_mouse(person):
 
     keys.press("Control+Shift+O")
     expect(maya.messages).to_have_count(0)
-
-
-def test_what_escape_closes_it_closes_alone(maya):
-    maya.asks(f"Go on {FOR_EVER}")
-    maya.hears("word2")
-
-    for key in ("conversation-menu", "context-meter"):
-        opener = maya.page.locator(f".st-key-{key} button").first
-        opener.click()
-        expect(opener).to_have_attribute("aria-expanded", "true")
-        maya.page.keyboard.press("Escape")
-        expect(opener).to_have_attribute("aria-expanded", "false")
-    opener = maya.page.get_by_role("button", name=f"More: Go on {FOR_EVER}", exact=True)
-    opener.click()
-    expect(maya.page.get_by_role("menuitem", name="Rename")).to_be_visible()
-    maya.page.keyboard.press("Escape")
-    expect(maya.page.get_by_role("menu")).to_have_count(0)
-    expect(opener).to_be_focused()
-    maya.hears("word20")
-
-    maya.page.keyboard.press("Escape")
-    maya.sees("You stopped this reply.")
 
 
 # --- by ear -------------------------------------------------------------------------------------

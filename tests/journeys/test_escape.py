@@ -1,0 +1,183 @@
+"""Escape: one press closes what is on top, and the focus returns to where it was."""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from playwright.sync_api import expect
+
+from services.domain import Fact, FactId
+from tests.journeys.people import FOR_EVER, PASSWORD
+from tests.journeys.seeds import converse, database, let_talk_fast, second_process
+from tests.stores import store_of
+
+_PAGES = Path(__file__).parents[2] / "pages"
+_ABOVE = ":is([role=dialog], [role=menu], [role=listbox]):visible, dialog[open]"
+
+
+def button(key):
+    return f".st-key-{key} button"
+
+
+def item(name):
+    return f'role=menuitem[name="{name}"]'
+
+
+MENU, ACCOUNT_MENU = button("conversation-menu"), button("account-menu")
+ROW = ".db-row [data-options]"
+MODEL, POLICY, METER = button("model-picker"), button("memory-policy"), button("context-meter")
+# what is pressed, one after the other, to open each; the first has the focus in the end
+ACCOUNT = {
+    "the account": [ACCOUNT_MENU],
+    "preferences_dialog": [ACCOUNT_MENU, button("preferences")],
+    "the shortcuts": [ACCOUNT_MENU, "[data-keys]"],
+}
+CHAT = {
+    "the formats of an export": [button("export")],
+    "the chat's menu": [MENU],
+    "instructions_dialog": [MENU, item("Instructions")],
+    "notes_dialog": [MENU, item("Chat notes")],
+    "move_dialog": [MENU, item("Move to space")],
+    "branches_dialog": [MENU, item("Keep only this branch")],
+    "the models": [MODEL],
+    "the policies": [POLICY],
+    "the meter": [METER],
+    "next_dialog": [METER, button("look-at-next")],
+    "what is not sent": [button("unsent")],
+    "ways to regenerate": ["[data-message][data-options]"],
+    "seen_dialog": ['[data-act="seen"]'],
+    "messages_dialog": ['[data-act="delete"]'],
+    "a row's menu": [ROW],
+    "instructions of a row": [ROW, item("Instructions")],
+    "notes of a row": [ROW, item("Chat notes")],
+    "move of a row": [ROW, item("Move to space")],
+    "the spaces": [button("space-chooser")],
+    "new_space_dialog": [button("space-chooser"), item("New space")],
+}
+SPACE = {
+    "space_dialog": [button("edit-space")],
+    "space_dialogs.delete_dialog": [button("edit-space"), button("danger-delete-space")],
+}
+TEMPORARY = {
+    "a temporary chat's formats": [button("export")],
+    "a temporary chat's meter": [METER],
+    "a temporary chat's next_dialog": [METER, button("look-at-next")],
+    "a temporary chat's messages_dialog": ['[data-act="delete"]'],
+}
+FRESH = {
+    "instructions of a new chat": [button("new-instructions")],
+    "the policies of a new chat": [POLICY],
+    "the models of a new chat": [MODEL],
+}
+DATA = {"chats_dialog": [button("delete-chats")]}
+MEMORY = {"delete_all_dialog": [button("danger-ask")]}
+ADMIN = {
+    "suspend_dialog": [button("suspend")],
+    "users.delete_dialog": [button("delete-user")],
+}
+# only where no model is chosen, and from a chat that has a summary
+ELSEWHERE = {"connect_dialog", "summary_dialog"}
+
+
+def seed(app, person):
+    """Make *person* an admin with a memory and a chat of which not all is sent; return its id."""
+    with database(app) as connection:
+        connection.execute(
+            "update private.roles set role = 'admin' where user_id ="
+            " (select id from auth.users where email = %s)",
+            [person.email],
+        )
+    with second_process(app) as sessions:
+        _, session = sessions.sign_in(person.email, PASSWORD)
+        store_of(session).facts.keep(
+            Fact(id=FactId(uuid4()), text="I grow peas.", since=datetime.now(UTC))
+        )
+        return converse(session, [(f"Peas {n}?", "Gladly.") for n in range(16)])
+
+
+def open_and_close(page, name, presses):
+    """Open one overlay by *presses* and close it by one Escape."""
+    above = page.locator(_ABOVE)
+    for press in presses:
+        page.locator(press).first.press("Enter")
+    for press in presses[1:]:  # what it was pressed in is closed
+        expect(page.locator(press), name).to_have_count(0)
+    expect(above, name).to_have_count(1)
+    page.keyboard.press("Escape")
+    expect(above, name).to_have_count(0)
+
+
+def test_escape_closes_each_overlay_once_and_returns_the_focus(app, person):
+    maya = person()
+    maya.arrives()
+    page, above = maya.page, maya.page.locator(_ABOVE)
+
+    def close_each(overlays):
+        for name, presses in overlays.items():
+            maya.sees_no_reply_coming()
+            open_and_close(page, name, presses)
+            maya.sees_no_reply_coming()
+            expect(page.locator(presses[0]).first, name).to_be_focused()
+
+    let_talk_fast(app)
+    conversation = seed(app, maya)
+    maya.visit("/")
+    maya.is_welcome()
+    close_each(FRESH | ACCOUNT)
+    for press in ACCOUNT["preferences_dialog"]:
+        page.locator(press).press("Enter")
+    maya.dialog.locator(".st-key-default-model input").press("ArrowDown")
+    expect(page.get_by_role("listbox")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("listbox")).to_have_count(0)
+    page.keyboard.press("Escape")
+    expect(above).to_have_count(0)
+    expect(page.locator(ACCOUNT_MENU)).to_be_focused()
+    maya.makes_a_space("Latin", "")
+    close_each(SPACE)
+    maya.visit(f"/?c={conversation}")
+    maya.hears("Gladly.")
+    page.locator('[data-act="retry"]').last.press("Enter")
+    maya.sees("2 / 2")
+    close_each(CHAT)
+    maya.visit("/memory")
+    maya.sees("I grow peas.")
+    close_each(MEMORY)
+    maya.visit("/data")
+    close_each(DATA)
+    maya.visit("/admin")
+    page.get_by_role("tab", name="Users").click()
+    page.locator(".st-key-chosen-users input").fill(maya.email)
+    page.get_by_role("option", name=maya.email).click()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("heading", name=maya.email)).to_be_visible()
+    close_each(ADMIN)
+    maya.visit("/")
+    maya.turns_to_a_temporary_chat()
+    maya.asks("Roses?")
+    close_each(TEMPORARY)
+
+
+def test_escape_with_something_open_stops_no_reply(app, person):
+    maya = person()
+    maya.arrives()
+    maya.asks(f"Peas {FOR_EVER}")
+    maya.hears("word2")
+    instructions, shortcuts = CHAT["instructions_dialog"], ACCOUNT["the shortcuts"]
+    for presses in ([MENU], [ROW], [METER], [POLICY], instructions, shortcuts):
+        open_and_close(maya.page, "while a reply streams", presses)
+        expect(maya.stop_button).to_be_visible()
+        expect(maya.page.locator(presses[0]).first).to_be_focused()
+    maya.hears("word20")
+
+    maya.page.keyboard.press("Escape")
+    maya.sees("You stopped this reply.")
+
+
+def test_each_dialog_is_in_the_table():
+    every = FRESH | ACCOUNT | CHAT | SPACE | MEMORY | DATA | ADMIN | TEMPORARY
+    tables = {name.rpartition(".")[2] for name in every} | ELSEWHERE
+    for file in _PAGES.rglob("*.py"):
+        made = re.findall(r"@st\.dialog\(.*\n(?:@.*\n)*def (\w+)", file.read_text("utf-8"))
+        assert set(made) <= tables, file
