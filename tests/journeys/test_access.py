@@ -312,7 +312,7 @@ def _look_at_spaces(maya, look):
     expect(maya.dialog).to_be_visible()
     look.at("moving")
     maya.moves_to("Latin")
-    maya.sees("is moved to “Latin”.")
+    maya.sees("is moved to “Latin”")
     maya.rows.filter(has_text="Peas?").click()
     expect(page.locator(".st-key-space-sign")).to_be_visible()
     maya.sees_no_reply_coming()

@@ -50,7 +50,7 @@ def test_space_from_its_creation_to_its_deletion(maya, model):
     expect(maya.rows).to_have_text(["Vale Latin", "Salve Latin", "Peas"])
     maya.chooses("Peas", "Move to space")
     maya.moves_to("Latin")
-    maya.sees("“Peas” is moved to “Latin”.")
+    maya.sees("“Peas” is moved to “Latin”")
     maya.opens("Peas", "Latin")
     maya.asks("Beans")
     maya.hears_all_of("You said: Beans")
