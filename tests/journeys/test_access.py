@@ -519,13 +519,13 @@ def test_names_and_copies_hold_no_markup(maya):
     until(lambda: page.evaluate("navigator.clipboard.readText()").strip() == maya.email)
     page.keyboard.press("Escape")
 
-    maya.asks("Peas?")
-    maya.hears_all_of("You said: Peas?")
-    maya.is_in("Peas?")
-    maya.chooses("Peas?", "Pin")
+    maya.makes_a_space("Peas?", "Be brief.")
+    maya.edits_the_space()
+    maya.dialog.get_by_role("button", name="Delete", exact=True).click()
+    maya.dialog.get_by_role("button", name="Delete space").click()
 
     expect(page.get_by_test_id("stToast")).to_have_accessible_name(
-        re.compile("“Peas\\?” is pinned")
+        re.compile("“Peas\\?” is deleted")
     )
 
 

@@ -60,7 +60,7 @@ def test_space_from_its_creation_to_its_deletion(maya, model):
     expect(maya.rows).to_have_text(["Peas", "Vale", "Salve"])
     maya.chooses("Peas", "Move to space")
     maya.moves_to("No space")
-    maya.sees("“Peas” is removed from its space.")
+    maya.sees("“Peas” is removed from its space")
     expect(maya.page.locator(".st-key-space-sign")).to_have_count(0)
     maya.asks("Leeks")
     maya.hears_all_of("You said: Leeks")
