@@ -9,7 +9,7 @@ from streamlit.navigation.page import Page
 
 from pages import sign_in
 from pages._parts import new_conversation, outage, words
-from pages._streamlit import UNSENT, uninterrupted
+from pages._streamlit import CALLBACKS, UNSENT, uninterrupted
 from services import bootstrap
 from services.bootstrap import PersonServices
 from services.domain import AccountRole, ConversationId, SpaceId
@@ -190,7 +190,7 @@ class Callbacks:
 
 
 def callbacks() -> Callbacks:
-    return st.session_state.setdefault("callbacks", Callbacks())
+    return st.session_state.setdefault(CALLBACKS, Callbacks())
 
 
 @contextmanager

@@ -23,8 +23,10 @@ from streamlit.web.server.starlette.starlette_websocket import StarletteSessionC
 from services.domain import SessionId
 from services.errors import Misconfigured
 
+CALLBACKS = "callbacks"  # in the session state: what callbacks left, and how many run
 UNSENT = "unsent"  # in the session state: a prompt that a user who was signed out meanwhile sent
 _VERSION = "1.67"
+_CALLBACK_SECONDS = 0.25  # between two looks at a tab whose callback runs
 _closing = set[asyncio.Task[None]]()  # kept until they are done
 
 
@@ -95,8 +97,11 @@ def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
         session = tab.session
         if session._user_info.get("sid") != session_id:
             continue
-        # the tab that found out shows its user what was not sent
+        # the tab that found out shows its user what was not sent, and may be about to find out
         if UNSENT in session.session_state and session.session_state[UNSENT]:  # noqa: RUF019 (no mapping)
+            continue
+        if CALLBACKS in session.session_state and session.session_state[CALLBACKS].running:
+            loop.call_later(_CALLBACK_SECONDS, _close_tabs, loop, session_id)
             continue
         server.close_session(session.id)
         if isinstance(tab.client, StarletteSessionClient):
