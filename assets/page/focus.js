@@ -22,7 +22,7 @@ daybook.onDraw(() => {
   if (here && here !== place) focus();
   place = here;
   const isNow = document.querySelector(".st-key-stop") !== null;
-  if (isComing && !isNow && document.activeElement === document.body) focus(); // Stop had it
+  if (here && isComing && !isNow && document.activeElement === document.body) focus(); // Stop had it
   isComing = isNow;
 });
 

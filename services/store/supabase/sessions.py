@@ -190,7 +190,7 @@ class Sessions:
         return self.server.call("open_session", cookie=cookie_hash).ok
 
     def ended(self, held: Iterable[AppSession]) -> dict[SessionId, SessionEnd]:
-        """Those of the sessions *held* that have ended, and why, in one call. Raise StoreUnavailable."""
+        """The sessions among *held* that have ended, and why, in one call. Raise StoreUnavailable."""
         asked = [{"session": str(one.id), "user": str(one.user_id)} for one in held]
         answer = self.server.call("ended_sessions", sessions=Hidden(json.dumps(asked)))
         return _ENDED.validate_python(answer.values["ended"])
