@@ -64,12 +64,11 @@ function showWay() {
 }
 
 function makeWay(bar) {
-  const way = document.createElement("button");
-  way.type = "button";
+  const way = document.createElement("div");
   way.className = "db-latest";
   way.hidden = true;
-  way.innerHTML = '<span class="db-icon" aria-hidden="true">arrow_downward</span>Jump to latest';
-  way.addEventListener("click", () => {
+  way.innerHTML = '<button type="button"><span class="db-icon" aria-hidden="true">arrow_downward</span>Jump to latest</button>';
+  way.firstChild.addEventListener("click", () => {
     kept = END;
     keep();
   });

@@ -39,6 +39,13 @@ def maya(person):
     return maya
 
 
+# around the button, on each side, stands its own strip
+BESIDE = """one => {
+  const { left, right, top, bottom } = one.getBoundingClientRect(), x = (left + right) / 2, y = (top + bottom) / 2;
+  return [[left - 9, y], [right + 9, y], [x, top - 3], [x, bottom + 2]].map((at) => document.elementFromPoint(...at) === one.parentElement);
+}"""
+
+
 def test_conversation_opens_at_its_end(maya):
     maya.page.evaluate(FRAMES, PAGE)
 
@@ -63,6 +70,7 @@ def test_sent_prompt_stays_at_the_top_of_the_view(maya):
     latest = maya.page.get_by_role("button", name="Jump to latest")
     expect(latest).to_be_visible()  # the reply is longer than the view
     assert 0 <= below_the_head() < 40
+    assert latest.evaluate(BESIDE) == [True] * 4  # nothing is read below it
     maya.page.evaluate(FRAMES, PAGE)
 
     latest.click()

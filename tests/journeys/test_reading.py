@@ -164,11 +164,19 @@ a &= b
 |---|---|
 | 1 | 8 |
 
-שלום לכולם
+שלום לכולם `a.b()!`[^1]
+
+![a house](https://pictures.example/house.png)
 
 ```python
 {"long = " * 30}
-```"""
+```
+
+```mermaid
+graph TD; A-->B
+```
+
+[^1]: A note."""
     model.script(times=1, reply=reply)
     maya.page.set_viewport_size(PHONE)
     maya.asks(prompt)
@@ -185,20 +193,30 @@ a &= b
     expect(reply.locator("p").first).to_contain_text("$5 or $7, ")
     expect(reply.locator("del, .katex-error")).to_have_count(0)
     assert (
-        reply.locator("ol li").evaluate("one => parseFloat(getComputedStyle(one).marginLeft)") > 25
+        reply.locator("ol li").first.evaluate("one => parseFloat(getComputedStyle(one).marginLeft)")
+        > 25
     )
     expect(reply.locator("table")).to_have_attribute("tabindex", "0")  # it scrolls in itself
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     hebrew = reply.get_by_text("שלום")
     assert hebrew.evaluate("one => getComputedStyle(one).direction") == "rtl"
-    expect(reply.locator(".db-code-head")).to_contain_text("python")
+    inline = reply.locator("p > code").evaluate("one => getComputedStyle(one).unicodeBidi")
+    assert inline == "isolate"
+    picture = reply.get_by_role("link", name="a house (image on pictures.example)")
+    expect(picture).to_have_attribute("target", "_blank")
+    expect(picture).to_have_attribute("rel", "noopener noreferrer")
+    expect(reply.locator("img")).to_have_count(0)
+    notes = reply.get_by_role("heading", name="Footnotes")
+    assert notes.evaluate("one => parseFloat(getComputedStyle(one).fontSize)") < 16
+    heads = reply.locator(".db-code-head > span")
+    expect(heads).to_have_text(["python", "mermaid"])
     expect(reply.locator("table td")).to_have_text(["1", "8"])
     maya.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    reply.get_by_role("button", name="Copy to clipboard").press("Enter")
+    reply.get_by_role("button", name="Copy to clipboard").first.press("Enter")
     until(lambda: "long = " in page.evaluate("navigator.clipboard.readText()"))
-    code = reply.locator(".stCode")
+    code = reply.locator(".stCode").first
     low = code.bounding_box()["height"]
-    reply.get_by_role("button", name="Wrap lines").click()
+    reply.get_by_role("button", name="Wrap lines").first.click()
     expect(reply.get_by_role("button", name="Wrap lines", pressed=True)).to_be_visible()
     assert code.bounding_box()["height"] > low
 
