@@ -1,5 +1,5 @@
-// Every visible text and empty radio whose contrast as drawn is below WCAG AA: its colour times its
-// opacity, over all that is painted behind it. axe says nothing of what it finds covered, or behind a pseudo-element.
+// Every visible text, empty radio and ring of focus whose contrast as drawn is below WCAG AA: its
+// colour times its opacity, over all that is painted behind it. axe says nothing of what it finds covered, or behind a pseudo-element.
 () => {
   const parse = (colour) => {
     const [r, g, b, alpha = 1] = colour.match(/[\d.]+/g).map(Number);
@@ -47,6 +47,10 @@
   }
   for (const ring of document.querySelectorAll('[data-testid="stRadioOption"]:not([data-selected]) > div > div:first-child')) {
     judge(ring.parentElement, getComputedStyle(ring).borderTopColor, "an empty radio", 3);
+  }
+  for (const ringed of ancestors(document.activeElement)) {
+    const { outlineStyle, outlineColor } = getComputedStyle(ringed);
+    if (outlineStyle === "solid" && ringed.parentElement) judge(ringed.parentElement, outlineColor, "a ring of focus", 3);
   }
   return faint;
 }

@@ -393,6 +393,21 @@ def test_tab_leads_through_the_page_as_it_is_read(app, maya):
     assert [stop for stop in stops if not (stop["isSeen"] and stop["isRinged"])] == []
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_each_field_of_a_dialog_has_a_ring_of_focus(person, theme):
+    maya = person(color_scheme=theme, reduced_motion="reduce")
+    maya.arrives()
+    maya.opens_preferences()
+
+    fields = maya.dialog.locator("input, textarea")
+    expect(fields).to_have_count(10)  # two lists, three numbers, three themes, a switch, a text
+    for field in fields.all():
+        maya.page.keyboard.press("Tab")  # a ring is for those who use the keyboard
+        field.focus()
+        until(lambda: maya.page.evaluate(_FOCUSED)["isRinged"])
+        assert maya.page.evaluate(CONTRAST) == []
+
+
 def test_tab_skips_a_folded_sidebar(maya):
     maya.sidebar.hover()
     maya.page.get_by_test_id("stSidebarCollapseButton").locator("button").click()
