@@ -176,8 +176,7 @@ def to_markdown(exported: ConversationExport, zone: tzinfo) -> str:
         parts.append("*Messages in this chat were changed or deleted outside Daybook.*")
     branch = thread.branch()
     named = Counter(label for one in branch for label in replies.footnote_labels(one.body))
-    shared_labels = {label for label, messages in named.items() if messages > 1}
-    for message, after in zip_longest(branch, branch[1:]):
+    for number, (message, after) in enumerate(zip_longest(branch, branch[1:]), 1):
         cost = total_cost(message, exported.costs)
         is_reply = message.role is Role.ASSISTANT
         missing = _missing_reply(message, after, exported.unfinished)
@@ -185,9 +184,25 @@ def to_markdown(exported: ConversationExport, zone: tzinfo) -> str:
         known = (thoughts[part.id] for part in message.stored if part.id in thoughts)
         parts += [_folded(each) for each in known if each.is_verified]
         if message.body:
-            lowered = replies.lower(message.body, shared_labels) if is_reply else None
+            lowered = (
+                replies.lower(message.body, _own_labels(message, number, named))
+                if is_reply
+                else None
+            )
             parts.append(_contained(message.body) if lowered is None else lowered)
     return "\n\n".join(parts) + "\n"
+
+
+def _own_labels(message: Message, number: int, named: Mapping[str, int]) -> dict[str, str]:
+    """New labels for the footnotes of *message*, the *number*th, by those that other messages name, too."""
+
+    def new(label: str) -> str:
+        made = f"{label}-{number}"
+        return made if made not in named else new(made)
+
+    return {
+        label: new(label) for label in replies.footnote_labels(message.body) if named[label] > 1
+    }
 
 
 def _folded(thoughts: Thoughts) -> str:

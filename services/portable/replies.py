@@ -5,7 +5,8 @@ uncertain is not lowered at all.
 """
 
 import re
-from collections.abc import Set
+from collections.abc import Mapping, Set
+from types import MappingProxyType
 
 from services.domain import safe_text
 
@@ -25,18 +26,22 @@ _FOOTNOTE = re.compile(
 _ACTIVE = re.compile(r"\\.|(?P<active><(?=[A-Za-z/!?])|!(?=\[))")
 # other line ends, and the comments and containers of some renderers
 _UNCERTAIN = re.compile(r"[\r\v\f\x1c-\x1e\x85\u2028\u2029]|%%|^[ \t>]*:::", re.MULTILINE)
-_MARKED = re.compile(r"[\\$`<!]")  # a line without these has nothing of the next, which is slow
+_MARKED = re.compile(
+    r"[\\$`<!]|\[\^"
+)  # a line without these has nothing of the next, which is slow
 _INLINE = re.compile(
-    r"""
+    rf"""
       \\.
     | (?P<delimiter>\$\$)
     | (?P<formula>\$(?=[^\s$])(?:[^$\\`]|\\.)++(?<!\s)\$(?![\d$]))
     | (?P<ticks>`+)
     | (?P<link><(?:https?://|mailto:)[^\s<>`]*>)
     | (?P<active><(?=[A-Za-z/!?])|!(?=\[))
+    | (?P<footnote>{_LABEL.pattern})
     """,
     re.VERBOSE,
 )
+_NO_LABELS = MappingProxyType[str, str]({})
 
 
 class _Uncertain(Exception):
@@ -49,20 +54,20 @@ def footnote_labels(body: str) -> set[str]:
     return {found[1].casefold() for found in _LABEL.finditer(readable)}
 
 
-def lower(body: str, shared_labels: Set[str] = frozenset()) -> str | None:
+def lower(body: str, labels: Mapping[str, str] = _NO_LABELS) -> str | None:
     """Return *body* with headings two levels down and neither HTML nor images.
 
-    Footnotes with *shared_labels*, which other messages name, are escaped. None if *body* is uncertain, or too long
-    to be read.
+    *labels* are new labels for footnotes, by the ones that other messages name, too; a page has one footnote for each.
+    Return None if *body* is uncertain, or too long to be read.
     """
     if not safe_text.is_readable(body):
         return None
-    body = body.replace("\r\n", "\n")
-    lowering = _Lowering(shared_labels)
+    lines = body.replace("\r\n", "\n").split("\n")
+    lowering = _Lowering(labels, {one[1].casefold() for one in map(_FOOTNOTE.match, lines) if one})
     try:
-        if _UNCERTAIN.search(body):
+        if any(map(_UNCERTAIN.search, lines)):
             raise _Uncertain
-        for line in body.split("\n"):
+        for line in lines:
             lowering.add(line)
         return lowering.end()
     except _Uncertain:
@@ -72,8 +77,8 @@ def lower(body: str, shared_labels: Set[str] = frozenset()) -> str | None:
 class _Lowering:
     """Reads a reply line by line, and keeps track of open blocks."""
 
-    def __init__(self, shared_labels: Set[str] = frozenset()) -> None:
-        self._shared_labels = shared_labels
+    def __init__(self, labels: Mapping[str, str], defined: Set[str]) -> None:
+        self._labels = {label: new for label, new in labels.items() if label in defined}
         self._lines: list[str] = []
         self._indent, self._fence = 0, ""
         self._is_paragraph = False  # an underline would turn its last line into a heading
@@ -97,9 +102,7 @@ class _Lowering:
             if heading:
                 level = "#" * min(6, len(heading["level"]) + 2)
                 line = f"{heading['prefix']}{level}{line[heading.end() :]}"
-            footnote = _FOOTNOTE.match(line)
-            is_own = footnote and footnote[1].casefold() not in self._shared_labels
-            if not is_own and (definition := _DEFINITION.match(line)):
+            if not _FOOTNOTE.match(line) and (definition := _DEFINITION.match(line)):
                 line = f"{definition['prefix']}\\{line[definition.end() :]}"
             self._lines.append(self._escape_line(line) if _MARKED.search(line) else line)
             self._is_paragraph = not (heading or line.lstrip().startswith("|"))
@@ -170,6 +173,9 @@ class _Lowering:
             self._in_formula = not self._in_formula
         if found["link"] or (is_code and self._is_code_known):
             return text
+        if label := found["footnote"]:
+            new = None if self._in_formula else self._labels.get(label[2:-1].casefold())
+            return f"[^{new}]" if new else text
         if found["ticks"]:
             self._is_code_known = False
         separator = " " if self._in_formula or found["formula"] else "\\"

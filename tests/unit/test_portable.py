@@ -213,13 +213,13 @@ def test_reply_headings_are_lowered_by_two_levels():
     assert markdown.endswith("UTC\n\n### So\n\nif a \\<b>, $$x$$\n")
 
 
-def test_footnotes_are_whole_where_no_other_message_names_them():
+def test_footnotes_are_whole_where_two_replies_have_the_same_labels():
     markdown = to_markdown(
-        thread("Why?", "[^1]\n\n[^1]: By rain.", "And?", "[^2]\n\n[^2]: In soil.", "What is [^2]?")
+        thread("Why?", "[^1] [^1-4]\n\n[^1]: By rain.", "And?", "[^1]\n\n[^1]: In soil.")
     )
 
-    assert "\n[^1]: By rain.\n" in markdown
-    assert "\n\\[^2]: In soil.\n" in markdown
+    assert "\n[^1-2] [^1-4]\n\n[^1-2]: By rain.\n" in markdown
+    assert "\n[^1-4-4]\n\n[^1-4-4]: In soil.\n" in markdown
 
 
 def test_ambiguous_reply_is_put_in_a_code_block():

@@ -69,5 +69,10 @@ def test_ambiguous_reply_is_not_lowered(body):
     assert replies.lower(body) is None
 
 
-def test_footnote_that_another_message_names_is_escaped():
-    assert replies.lower("[^A]: In soil.", {"a"}) == "\\[^A]: In soil."
+def test_footnote_gets_another_label_where_it_is_defined():
+    body = "So.[^A] `[^a]` $[^a]$\n\n[^a]: In wet soil.\n"
+
+    assert replies.lower(body, {"a": "a-2"}) == (
+        "So.[^a-2] `[^a]` $[^a]$\n\n[^a-2]: In wet soil.\n"
+    )
+    assert replies.lower("So.[^A]", {"a": "a-2"}) == "So.[^A]"
