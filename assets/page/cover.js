@@ -31,9 +31,6 @@ function giveBack() {
 
 document.addEventListener("focusin", ({ target }) => {
   if (isOnPage(target)) place = target;
-  else if (target.closest('[data-testid="stDialog"], dialog')) {
-    document.querySelector('[data-testid="stPopoverButton"][aria-expanded="true"]')?.click();
-  }
 });
 
 addEventListener("pointerdown", ({ target }) => {
@@ -44,4 +41,8 @@ addEventListener("pointerdown", ({ target }) => {
 
 addEventListener("keydown", () => (isOwed = daybook.isCovered()), true);
 document.addEventListener("close", giveBack, true); // of the browser's own dialog
-daybook.onDraw(giveBack);
+daybook.onDraw(() => {
+  const isOpen = document.querySelector('[data-testid="stDialog"], dialog[open]') !== null;
+  if (isOpen) document.querySelector('[data-testid="stPopoverButton"][aria-expanded="true"]:not([role="dialog"] *)')?.click();
+  giveBack();
+});
