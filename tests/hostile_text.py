@@ -181,7 +181,7 @@ def _after(line: str) -> Reader:
     return add
 
 
-_lowering = _find("services.portable.replies:_Lowering")
+_lowering = partial(_find("services.portable.replies:_Lowering"), {"1": "1-2"}, {"1"})
 _counter = RegexCounter
 
 # by module and name: how the function reads a text

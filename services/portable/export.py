@@ -196,13 +196,12 @@ def to_markdown(exported: ConversationExport, zone: tzinfo) -> str:
 def _own_labels(message: Message, number: int, named: Mapping[str, int]) -> dict[str, str]:
     """New labels for the footnotes of *message*, the *number*th, by those that other messages name, too."""
 
-    def new(label: str) -> str:
-        made = f"{label}-{number}"
-        return made if made not in named else new(made)
-
-    return {
-        label: new(label) for label in replies.footnote_labels(message.body) if named[label] > 1
-    }
+    own: dict[str, str] = {}
+    for label in (each for each in replies.footnote_labels(message.body) if named[each] > 1):
+        own[label] = f"{label}-{number}"
+        while own[label] in named:
+            own[label] += f"-{number}"
+    return own
 
 
 def _folded(thoughts: Thoughts) -> str:
