@@ -47,8 +47,10 @@ def limit_connections() -> None:
 
     async def startup(server: Server, sockets: list[socket.socket] | None = None) -> None:
         config = server.config
-        bases = TimedRequests, config.http_protocol_class
-        config.http_protocol_class = cast(type[asyncio.Protocol], type("TimedHttp", bases, {}))
+        http = config.http_protocol_class
+        if not issubclass(http, TimedRequests):  # another call has done it
+            timed = type("TimedHttp", (TimedRequests, http), {})
+            config.http_protocol_class = cast(type[asyncio.Protocol], timed)
         config.ws_protocol_class = BoundedWebSocket
         await listen(server, sockets)
 

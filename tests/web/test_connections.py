@@ -89,7 +89,8 @@ def serving(http):
     thread = threading.Thread(target=server.run, args=[[listener]])
     thread.start()
     try:
-        until(lambda: server.started)
+        until(lambda: server.started or not thread.is_alive())
+        assert server.started
         yield listener.getsockname()[1], seen
     finally:
         server.should_exit = True
@@ -111,7 +112,8 @@ def times(monkeypatch):
 @pytest.fixture(params=SERVERS)
 def server(request, monkeypatch, times):
     monkeypatch.setattr(uvicorn.Server, "startup", uvicorn.Server.startup)
-    connections.limit_connections()
+    for _ in range(2):  # tests of pages run the start, too
+        connections.limit_connections()
     with serving(request.param) as served:
         yield served
 
