@@ -2,36 +2,35 @@
 
 import signal
 
-if __name__ != "__main__":  # noqa: SIM108 (imports may follow a block)
+if __name__ != "__main__":
     # the server would hear Ctrl-C only after the imports: seconds on a busy machine, with nothing to save yet
     ctrl_c = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from pages import _streamlit
+    from services import deployment
+    from services.errors import Misconfigured
+    from services.web import connections
+
+    try:
+        _streamlit.check()
+        connections.limit_connections()
+        _streamlit.forbid_pages_directory()
+        _streamlit.log_by(deployment.log_handler())
+        # the backend starts beside the imports below
+        deployment.begin(_streamlit.url(), _streamlit.close_tabs)
+    except Misconfigured as error:
+        raise SystemExit(f"Daybook cannot start: {error.public}") from None
 else:
     ctrl_c = None
-
-from functools import partial
 
 import streamlit as st
 import uvicorn.config
 from starlette.types import ASGIApp
-from streamlit import config
 
-from pages import _session, _streamlit, sign_in
+from pages import _session, sign_in
 from pages._parts import browser, facts, outage, sidebar, temporary, undo, words
 from services import bootstrap
-from services.errors import Misconfigured
 
-_USUAL_PORT = 8501
 _PAGES = ("", "memory", "usage", "data", "admin")  # by their addresses
-
-
-def _url() -> str:
-    """Return the address of the app. Raise Misconfigured if Streamlit chose another port because this one is taken."""
-    port = config.get_option("server.port")
-    if port != _USUAL_PORT and not config.is_manually_set("server.port"):
-        raise Misconfigured(
-            f"Port {_USUAL_PORT} is taken: stop what uses it, or add --server.port with another."
-        )
-    return f"http://{config.get_option('server.address') or 'localhost'}:{port}"
 
 
 def _without_proxy_headers(app: ASGIApp, trusted_hosts: object) -> ASGIApp:
@@ -52,21 +51,12 @@ def _wait_for_the_start() -> None:
 if __name__ != "__main__":
     # uvicorn's Config is older than this import, too old for FORWARDED_ALLOW_IPS; it wraps the app afterwards
     setattr(uvicorn.config, "ProxyHeadersMiddleware", _without_proxy_headers)  # noqa: B010
-    try:
-        _streamlit.check()
-        bootstrap.limit_connections()
-        _streamlit.forbid_pages_directory()
-        _streamlit.log_by(bootstrap.log_handler())
-        health, stack = bootstrap.begin(_url(), _streamlit.close_tabs)
-    except Misconfigured as error:
-        raise SystemExit(f"Daybook cannot start: {error.public}") from None
-    finally:
-        signal.signal(signal.SIGINT, ctrl_c)
+    signal.signal(signal.SIGINT, ctrl_c)
     app = st.App(
         __file__,
-        routes=[*health.routes(), *bootstrap.routes()],
+        routes=bootstrap.routes(),
         middleware=bootstrap.middleware(_PAGES),
-        lifespan=partial(health.lifespan, stack, bootstrap.stop_turns),
+        lifespan=bootstrap.lifespan,
         on_script_error=_session.draw_uncaught,
     )
 else:

@@ -11,7 +11,7 @@ from functools import partial
 
 import streamlit as st
 from starlette.websockets import WebSocket
-from streamlit import logger, runtime
+from streamlit import config, logger, runtime
 from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -27,6 +27,7 @@ CALLBACKS = "callbacks"  # in the session state: what callbacks left, and how ma
 UNSENT = "unsent"  # in the session state: a prompt that a user who was signed out meanwhile sent
 _VERSION = "1.67"
 _CALLBACK_SECONDS = 0.25  # between two looks at a tab whose callback runs
+_USUAL_PORT = 8501
 _closing = set[asyncio.Task[None]]()  # kept until they are done
 
 
@@ -55,6 +56,16 @@ def check() -> None:
             f"Daybook needs Streamlit {_VERSION}, and {st.__version__} has no {', '.join(missing)}: "
             f'run `uv pip install "streamlit=={_VERSION}.*"`.'
         )
+
+
+def url() -> str:
+    """Return the address of the app. Raise Misconfigured if Streamlit chose another port because this one is taken."""
+    port = config.get_option("server.port")
+    if port != _USUAL_PORT and not config.is_manually_set("server.port"):
+        raise Misconfigured(
+            f"Port {_USUAL_PORT} is taken: stop what uses it, or add --server.port with another."
+        )
+    return f"http://{config.get_option('server.address') or 'localhost'}:{port}"
 
 
 def forbid_pages_directory() -> None:

@@ -1,9 +1,8 @@
 """Builds everything; the only module that knows every other."""
 
-import logging
 import threading
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
 from uuid import UUID
 
 import httpx
@@ -11,7 +10,6 @@ from pydantic import SecretStr
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from services import events, settings
 from services.caches import CachedRead
 from services.chat.affordable import Affordable as Affordable
 from services.chat.affordable import affordable as affordable
@@ -21,18 +19,15 @@ from services.chat.remote_turn import RemoteTurn as RemoteTurn
 from services.chat.service import Chat as Chat
 from services.chat.setup import Setup as Setup
 from services.chat.temporary import TemporaryChat as TemporaryChat
-from services.crypto import RootKeys, ServerProof
+from services.crypto import ServerProof
+from services.deployment import Deployment, begun
 from services.domain import ConversationId, SessionId
 from services.domain.accounts import SignUps
 from services.domain.health import ModelCalls
-from services.embedded.folders import choose_folders
-from services.embedded.plan import Endpoints, prepare
-from services.embedded.reports import Report, Running
-from services.embedded.stack import Stack
-from services.errors import Refused, SignedOut, StoreUnavailable, Unavailable
+from services.embedded.reports import Failed
+from services.errors import SignedOut, StoreUnavailable
 from services.events import listen
 from services.llm import configured_models, local_model
-from services.settings import Settings
 from services.store.port import Store
 from services.store.supabase import sign_ups as sign_ups_store
 from services.store.supabase.api import Gateway, ServerCalls
@@ -45,7 +40,6 @@ from services.users import PersonServices as PersonServices
 from services.users import Shared
 from services.web import streamlit_assets
 from services.web.attempts import Attempts
-from services.web.connections import limit_connections as limit_connections
 from services.web.export_route import ExportRoutes
 from services.web.form_limit import FormLimit
 from services.web.metrics import Metrics
@@ -70,73 +64,15 @@ _PROBE_TIMEOUT = httpx.Timeout(4.0, connect=2.0)  # what answers later is as goo
 _CHECK_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deployment:
-    """The settings and state that one server process began with."""
-
-    settings: Settings
-    root_keys: RootKeys = field(repr=False)
-    endpoints: Endpoints
-    health: ServerHealth
-    close_tabs: Callable[[SessionId], object] = lambda _: None  # of a session that has ended
-
-
-_deployment: Deployment | None = None
 _built: Shared | None = None
 _building = threading.Lock()
 _recent_calls = RecentCalls()
 _has_accounts = threading.Event()  # once seen, never asked again
 
 
-def begin(
-    url: str, close_tabs: Callable[[SessionId], object] = lambda _: None
-) -> tuple[ServerHealth, Stack]:
-    """Check what can be checked at once and plan the rest. Raise Misconfigured with what to do.
-
-    *close_tabs*: closes the tabs of an app session that has ended.
-    """
-    global _deployment
-    chosen = settings.read()
-    plan = prepare(
-        choose_folders(chosen.data_dir, chosen.key_dir),
-        root_keys=chosen.root_keys.get_secret_value() if chosen.root_keys else None,
-        with_database=chosen.supabase_url is None,
-        with_model=not (chosen.openai_base_url or chosen.openai_api_key),
-        is_public=chosen.url is not None or chosen.trusted_proxies > 0,
-    )
-    health = ServerHealth(str(chosen.url or url), plan.endpoints)
-    _deployment = Deployment(
-        settings=chosen,
-        root_keys=plan.root_keys,
-        endpoints=plan.endpoints,
-        health=health,
-        close_tabs=close_tabs,
-    )
-    return health, Stack(plan, _record)
-
-
-def log_handler() -> logging.Handler:
-    """Make the root's handler and return it. What the app raises on purpose leaves no traceback."""
-    return events.log_handler(Refused, Unavailable)
-
-
-def _record(report: Report) -> None:
-    """Record *report*; "running" becomes a failure if a check of the database fails."""
-    begun = _begun()
-    if isinstance(report, Running):
-        report = failed_check(_shared().server, begun.root_keys) or report
-    begun.health.record(report)
-
-
 def server_health() -> ServerHealth:
     """Start-up progress and health of this server process."""
-    return _begun().health
-
-
-def _begun() -> Deployment:
-    if _deployment is None:
-        raise RuntimeError("begin() comes first")
-    return _deployment
+    return begun().health
 
 
 def person_services(session_id: str | None) -> PersonServices | None:
@@ -200,18 +136,18 @@ def sign_ups() -> SignUps:
 
 def routes() -> list[Route]:
     """The routes of sign-in, exports, polls and metrics; the first three work once the backend is ready."""
-    begun = _begun()
+    deployment = begun()
     sign_in = SignInRoutes(
         session_cache=lambda: _shared().session_cache,
         attempts=Attempts(
             server=lambda: _shared().server,
-            root_keys=begun.root_keys,
-            sign_ups_an_hour=begun.settings.sign_ups_an_hour,
+            root_keys=deployment.root_keys,
+            sign_ups_an_hour=deployment.settings.sign_ups_an_hour,
         ),
         store=_store,
         stop_turns=lambda user_id: _shared().stop_turns_of(user_id),
         origin=_origin(),
-        lifetime_seconds=begun.settings.session_lifetime_seconds,
+        lifetime_seconds=deployment.settings.session_lifetime_seconds,
     )
     exports = ExportRoutes(
         session_cache=lambda: _shared().session_cache,
@@ -225,12 +161,18 @@ def routes() -> list[Route]:
         origin=_origin(),
     )
     metrics = Metrics(
-        begun.settings.metrics_token,
+        deployment.settings.metrics_token,
         sessions=lambda: _built.session_cache.count if _built else 0,
     )
     listen(metrics.record)
     listen(_recent_calls.record)
-    return [*sign_in.routes(), *exports.routes(), *poll.routes(), *metrics.routes()]
+    return [
+        *deployment.health.routes(),
+        *sign_in.routes(),
+        *exports.routes(),
+        *poll.routes(),
+        *metrics.routes(),
+    ]
 
 
 def _person(session: AppSession) -> PersonServices:
@@ -265,14 +207,24 @@ def middleware(pages: Collection[str]) -> list[Middleware]:
     ]
 
 
-def stop_turns() -> None:
+def lifespan(app: object) -> AbstractAsyncContextManager[dict[str, object]]:
+    """Check the backend once it runs, and stop it in the end."""
+    return server_health().lifespan(_failed_check, _stop_turns, begun().stop, app)
+
+
+def _failed_check() -> Failed | None:
+    """The failure if the database is not as the app needs it; None also while it is away."""
+    return failed_check(_shared().server, begun().root_keys)
+
+
+def _stop_turns() -> None:
     """Stop the live turns and store their partial replies, while the backend answers."""
     if _built:
         _built.stop_turns()
 
 
 def _origin() -> Origin:
-    chosen = _begun().settings
+    chosen = begun().settings
     url = str(chosen.url).rstrip("/") if chosen.url else None
     return Origin(url, chosen.trusted_proxies)
 
@@ -280,13 +232,13 @@ def _origin() -> Origin:
 def _shared() -> Shared:
     global _built
     with _building:
-        _built = _built or build(_begun())
+        _built = _built or build(begun())
         return _built
 
 
-def build(begun: Deployment) -> Shared:
+def build(deployment: Deployment) -> Shared:
     """Build what all users share, and begin the threads that look after it."""
-    chosen, at = begun.settings, begun.endpoints
+    chosen, at = deployment.settings, deployment.endpoints
     url = at.supabase_url or str(chosen.supabase_url).rstrip("/")
     key = chosen.supabase_key or SecretStr(at.publishable_key or "")
     # the embedded API is the only one that is spoken to in plain http
@@ -294,12 +246,12 @@ def build(begun: Deployment) -> Shared:
     is_hosted = at.supabase_url is None
     database = DatabaseHealth(_HOSTED_SECONDS if is_hosted else _EMBEDDED_SECONDS)
     gateway = Gateway.to(url, key, transport, database.hooks)
-    proof = ServerProof(begun.root_keys.proof_key())
+    proof = ServerProof(deployment.root_keys.proof_key())
     server = ServerCalls(gateway.client(), proof)
     sessions = Sessions(
         gateway=gateway,
         server=server,
-        root_keys=begun.root_keys,
+        root_keys=deployment.root_keys,
         proof=proof,
         idle_seconds=chosen.session_idle_seconds,
         lifetime_seconds=chosen.session_lifetime_seconds,
@@ -310,13 +262,13 @@ def build(begun: Deployment) -> Shared:
         if at.model_url
         else configured_models(chosen, model_settings.get)
     )
-    shared = Shared(sessions, chosen, models, model_settings, begun.close_tabs)
+    shared = Shared(sessions, chosen, models, model_settings, deployment.close_tabs)
     probe = DatabaseProbe(
         database=database,
         server=ServerCalls(Gateway.to(url, key, transport, timeout=_PROBE_TIMEOUT).client(), proof),
         sweep_seconds=_HOSTED_SECONDS if is_hosted else _EMBEDDED_SWEEP_SECONDS,
-        health=begun.health,
-        check=lambda: failed_check(server, begun.root_keys),
+        health=deployment.health,
+        check=lambda: failed_check(server, deployment.root_keys),
         log_erasures=threading.Event(),
     )
     in_thread("database-probe", probe.run)

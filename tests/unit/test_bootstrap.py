@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from services import bootstrap
+from services import bootstrap, deployment
 from services.caches import CachedRead
 from services.crypto import new_key
 from services.domain import ConversationId, MessageId, Purpose, UserId
@@ -176,13 +176,13 @@ def test_embedded_stack_with_an_address_for_others_is_public(monkeypatch, enviro
         planned.append(choices["is_public"])
         raise Enough
 
-    monkeypatch.setattr(bootstrap, "prepare", prepare)
+    monkeypatch.setattr(deployment, "prepare", prepare)
     for name in ("DAYBOOK_URL", "DAYBOOK_TRUSTED_PROXIES"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(Enough):
-        bootstrap.begin("http://localhost:8501")
+        deployment.begin("http://localhost:8501", lambda _: None)
 
     assert planned == [is_public]
 

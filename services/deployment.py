@@ -1,0 +1,77 @@
+"""The beginning of a server process: its settings, and its backend, which starts beside the import of all else."""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from services import events, settings
+from services.crypto import RootKeys
+from services.domain import SessionId
+from services.embedded.folders import choose_folders
+from services.embedded.plan import Endpoints, prepare
+from services.embedded.reports import Report, Running
+from services.embedded.stack import Stack
+from services.errors import Refused, Unavailable
+from services.settings import Settings
+from services.web.server_health import ServerHealth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """The settings and state that one server process began with."""
+
+    settings: Settings
+    root_keys: RootKeys = field(repr=False)
+    endpoints: Endpoints
+    health: ServerHealth
+    close_tabs: Callable[[SessionId], object] = lambda _: None  # of a session that has ended
+    stop: Callable[[], None] = lambda: None  # the backend
+
+
+_deployment: Deployment | None = None
+
+
+def log_handler() -> logging.Handler:
+    """Make the root's handler and return it. What the app raises on purpose leaves no traceback."""
+    return events.log_handler(Refused, Unavailable)
+
+
+def begin(url: str, close_tabs: Callable[[SessionId], object]) -> None:
+    """Check what can be checked at once, and start the backend in a thread. Raise Misconfigured with what to do.
+
+    *close_tabs*: closes the tabs of an app session that has ended.
+    """
+    global _deployment
+    chosen = settings.read()
+    plan = prepare(
+        choose_folders(chosen.data_dir, chosen.key_dir),
+        root_keys=chosen.root_keys.get_secret_value() if chosen.root_keys else None,
+        with_database=chosen.supabase_url is None,
+        with_model=not (chosen.openai_base_url or chosen.openai_api_key),
+        is_public=chosen.url is not None or chosen.trusted_proxies > 0,
+    )
+    health = ServerHealth(str(chosen.url or url), plan.endpoints)
+
+    def record(report: Report) -> None:
+        if isinstance(report, Running):
+            report = health.failed_check() or report
+        health.record(report)
+
+    stack = Stack(plan, record)
+    _deployment = Deployment(
+        settings=chosen,
+        root_keys=plan.root_keys,
+        endpoints=plan.endpoints,
+        health=health,
+        close_tabs=close_tabs,
+        stop=stack.stop,
+    )
+    threading.Thread(target=stack.run, name="backend", daemon=True).start()
+
+
+def begun() -> Deployment:
+    """The deployment of this process."""
+    if _deployment is None:
+        raise RuntimeError("begin() comes first")
+    return _deployment
