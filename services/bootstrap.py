@@ -20,7 +20,7 @@ from services.chat.service import Chat as Chat
 from services.chat.setup import Setup as Setup
 from services.chat.temporary import TemporaryChat as TemporaryChat
 from services.crypto import ServerProof
-from services.deployment import Deployment, begun
+from services.deployment import Deployment, current_deployment
 from services.domain import ConversationId, SessionId
 from services.domain.accounts import SignUps
 from services.domain.health import ModelCalls
@@ -72,7 +72,7 @@ _has_accounts = threading.Event()  # once seen, never asked again
 
 def server_health() -> ServerHealth:
     """Start-up progress and health of this server process."""
-    return begun().health
+    return current_deployment().health
 
 
 def person_services(session_id: str | None) -> PersonServices | None:
@@ -136,7 +136,7 @@ def sign_ups() -> SignUps:
 
 def routes() -> list[Route]:
     """The routes of sign-in, exports, polls and metrics; the first three work once the backend is ready."""
-    deployment = begun()
+    deployment = current_deployment()
     sign_in = SignInRoutes(
         session_cache=lambda: _shared().session_cache,
         attempts=Attempts(
@@ -209,12 +209,12 @@ def middleware(pages: Collection[str]) -> list[Middleware]:
 
 def lifespan(app: object) -> AbstractAsyncContextManager[dict[str, object]]:
     """Check the backend once it runs, and stop it in the end."""
-    return server_health().lifespan(_failed_check, _stop_turns, begun().stop, app)
+    return server_health().lifespan(_failed_check, _stop_turns, current_deployment().stop, app)
 
 
 def _failed_check() -> Failed | None:
     """The failure if the database is not as the app needs it; None also while it is away."""
-    return failed_check(_shared().server, begun().root_keys)
+    return failed_check(_shared().server, current_deployment().root_keys)
 
 
 def _stop_turns() -> None:
@@ -224,7 +224,7 @@ def _stop_turns() -> None:
 
 
 def _origin() -> Origin:
-    chosen = begun().settings
+    chosen = current_deployment().settings
     url = str(chosen.url).rstrip("/") if chosen.url else None
     return Origin(url, chosen.trusted_proxies)
 
@@ -232,7 +232,7 @@ def _origin() -> Origin:
 def _shared() -> Shared:
     global _built
     with _building:
-        _built = _built or build(begun())
+        _built = _built or build(current_deployment())
         return _built
 
 

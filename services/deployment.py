@@ -1,4 +1,4 @@
-"""The beginning of a server process: its settings, and its backend, which starts beside the import of all else."""
+"""The start of a server process: its settings, and the backend, which starts while the rest of the app is imported."""
 
 import logging
 import threading
@@ -40,6 +40,8 @@ def log_handler() -> logging.Handler:
 def begin(url: str, close_tabs: Callable[[SessionId], object]) -> None:
     """Check what can be checked at once, and start the backend in a thread. Raise Misconfigured with what to do.
 
+    The backend is reported as running only once the app is imported and has checked it.
+
     *close_tabs*: closes the tabs of an app session that has ended.
     """
     global _deployment
@@ -70,8 +72,8 @@ def begin(url: str, close_tabs: Callable[[SessionId], object]) -> None:
     threading.Thread(target=stack.run, name="backend", daemon=True).start()
 
 
-def begun() -> Deployment:
-    """The deployment of this process."""
+def current_deployment() -> Deployment:
+    """The deployment that this process began with."""
     if _deployment is None:
         raise RuntimeError("begin() comes first")
     return _deployment

@@ -1,5 +1,7 @@
-"""Services shared in a process, the rate of database calls, and user data kept in memory."""
+"""The order of a start, services shared in a process, the rate of database calls, and user data kept in memory."""
 
+import subprocess
+import sys
 from collections import Counter
 from threading import Event
 from types import SimpleNamespace
@@ -23,8 +25,21 @@ from services.store.supabase import database_health
 from services.store.supabase.api import Gateway, RpcResult
 from services.users import Shared
 from services.web import session_cache, upkeep
-from tests.stack.apps import SECONDS
+from tests.stack.apps import ROOT, SECONDS
 from tests.store.conformance.talk import a_fact
+
+_BEGIN = """
+import sys
+from services import deployment
+
+def begin(*_):
+    slow = {"openai", "supabase", "numpy", "services.bootstrap"} & sys.modules.keys()
+    print(f"imported before: {sorted(slow)}")
+    raise SystemExit
+
+deployment.begin = begin
+import streamlit_app
+"""
 
 
 class Enough(BaseException):
@@ -185,6 +200,14 @@ def test_embedded_stack_with_an_address_for_others_is_public(monkeypatch, enviro
         deployment.begin("http://localhost:8501", lambda _: None)
 
     assert planned == [is_public]
+
+
+def test_backend_starts_before_the_slow_imports():
+    started = subprocess.run(
+        [sys.executable, "-c", _BEGIN], cwd=ROOT, capture_output=True, text=True
+    )
+
+    assert started.stdout == "imported before: []\n", started.stderr
 
 
 @pytest.mark.parametrize(
