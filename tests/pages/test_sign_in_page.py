@@ -7,7 +7,7 @@ import pytest
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
-from services import bootstrap
+from services import deployment
 from services.domain.accounts import SignUps
 from services.domain.limits import PASSWORD_RULES
 from services.errors import SIGN_IN_REASONS, Misconfigured
@@ -175,7 +175,7 @@ def test_server_runs_no_page_file_by_itself(monkeypatch):
     def refuse(*_):
         raise Misconfigured("not now")
 
-    monkeypatch.setattr(bootstrap, "begin", refuse)
+    monkeypatch.setattr(deployment, "begin", refuse)
     monkeypatch.setattr(PagesManager, "uses_pages_directory", None)
 
     with pytest.raises(SystemExit, match="not now"):
