@@ -1,5 +1,6 @@
 """The ASGI app when the server imports this file; the page when Streamlit runs it."""
 
+import gc
 import signal
 
 if __name__ != "__main__":
@@ -19,6 +20,7 @@ if __name__ != "__main__":
         deployment.begin(_streamlit.url(), _streamlit.close_tabs)
     except Misconfigured as error:
         raise SystemExit(f"Daybook cannot start: {error.public}") from None
+    gc.disable()  # it would take a sixth of the start's CPU time
 else:
     ctrl_c = None
 
@@ -51,6 +53,7 @@ def _wait_for_the_start() -> None:
 if __name__ != "__main__":
     # uvicorn's Config is older than this import, too old for FORWARDED_ALLOW_IPS; it wraps the app afterwards
     setattr(uvicorn.config, "ProxyHeadersMiddleware", _without_proxy_headers)  # noqa: B010
+    gc.enable()
     signal.signal(signal.SIGINT, ctrl_c)
     app = st.App(
         __file__,

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
+from importlib import import_module
 from uuid import UUID
 
 import httpx
@@ -27,7 +28,6 @@ from services.domain.health import ModelCalls
 from services.embedded.reports import Failed
 from services.errors import SignedOut, StoreUnavailable
 from services.events import listen
-from services.llm import configured_models, local_model
 from services.store.port import Store
 from services.store.supabase import sign_ups as sign_ups_store
 from services.store.supabase.api import Gateway, ServerCalls
@@ -209,6 +209,8 @@ def middleware(pages: Collection[str]) -> list[Middleware]:
 
 def lifespan(app: object) -> AbstractAsyncContextManager[dict[str, object]]:
     """Check the backend once it runs, and stop it in the end."""
+    # openai takes the longest of all imports: here, beside the start of Node, it delays nothing
+    in_thread("model-imports", lambda: import_module("services.llm.from_settings"))
     return server_health().lifespan(_failed_check, _stop_turns, current_deployment().stop, app)
 
 
@@ -238,6 +240,8 @@ def _shared() -> Shared:
 
 def build(deployment: Deployment) -> Shared:
     """Build what all users share, and begin the threads that look after it."""
+    from services.llm.from_settings import configured_models, local_model  # see `lifespan`
+
     chosen, at = deployment.settings, deployment.endpoints
     url = at.supabase_url or str(chosen.supabase_url).rstrip("/")
     key = chosen.supabase_key or SecretStr(at.publishable_key or "")

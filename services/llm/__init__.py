@@ -1,7 +1,5 @@
 """Language models behind any OpenAI-compatible endpoint, and their limits and prices."""
 
-from services.llm.from_settings import configured_models as configured_models
-from services.llm.from_settings import local_model as local_model
 from services.llm.model import LimitReached as LimitReached
 from services.llm.model import Thought as Thought
 from services.llm.offers import Models as Models

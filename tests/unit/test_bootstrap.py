@@ -1,5 +1,6 @@
 """The order of a start, services shared in a process, the rate of database calls, and user data kept in memory."""
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -20,6 +21,7 @@ from services.domain.memories import NotedFact
 from services.domain.models import ModelSettings
 from services.domain.turns import TurnState
 from services.embedded.plan import Endpoints
+from services.llm import from_settings
 from services.settings import Settings
 from services.store.supabase import database_health
 from services.store.supabase.api import Gateway, RpcResult
@@ -28,17 +30,22 @@ from services.web import session_cache, upkeep
 from tests.stack.apps import ROOT, SECONDS
 from tests.store.conformance.talk import a_fact
 
-_BEGIN = """
-import sys
+_IMPORT = """
+import gc, sys
 from services import deployment
 
-def begin(*_):
-    slow = {"openai", "supabase", "numpy", "services.bootstrap"} & sys.modules.keys()
-    print(f"imported before: {sorted(slow)}")
-    raise SystemExit
+class Stack:
+    stop = run = lambda self: None
 
-deployment.begin = begin
+    def __init__(self, *_):
+        slow = {"openai", "supabase", "numpy", "services.bootstrap"} & sys.modules.keys()
+        print("before the backend:", sorted(slow))
+
+deployment.Stack = Stack
 import streamlit_app
+
+late = {"openai", "genai_prices", "pandas", "altair"} & sys.modules.keys()
+print("before the server:", sorted(late), gc.isenabled())
 """
 
 
@@ -144,7 +151,7 @@ def built(monkeypatch, *, is_hosted=False):
         health=None,
     )
     monkeypatch.setattr(bootstrap, "in_thread", lambda name, run: threads.update({name: run}))
-    monkeypatch.setattr(bootstrap, "configured_models", lambda *_: None)
+    monkeypatch.setattr(from_settings, "configured_models", lambda *_: None)
     return bootstrap.build(begun), threads
 
 
@@ -202,12 +209,20 @@ def test_embedded_stack_with_an_address_for_others_is_public(monkeypatch, enviro
     assert planned == [is_public]
 
 
-def test_backend_starts_before_the_slow_imports():
+def test_backend_and_server_start_before_the_slow_imports(tmp_path):
+    folders = {
+        "DAYBOOK_DATA_DIR": str(tmp_path / "data"),
+        "DAYBOOK_KEY_DIR": str(tmp_path / "keys"),
+    }
+    command = [sys.executable, "-c", _IMPORT]
     started = subprocess.run(
-        [sys.executable, "-c", _BEGIN], cwd=ROOT, capture_output=True, text=True
+        command, cwd=ROOT, env=os.environ | folders, capture_output=True, text=True
     )
 
-    assert started.stdout == "imported before: []\n", started.stderr
+    assert started.stdout.splitlines() == [
+        "before the backend: []",
+        "before the server: [] True",
+    ], started.stderr
 
 
 @pytest.mark.parametrize(

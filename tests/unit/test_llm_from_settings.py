@@ -5,7 +5,8 @@ import pytest
 from services.domain import Role
 from services.domain.context import ContextMessage
 from services.domain.models import LimitSource
-from services.llm import configured_models, from_settings
+from services.llm import from_settings
+from services.llm.from_settings import configured_models
 from services.settings import Settings
 from tests.model_server import ModelServer
 
