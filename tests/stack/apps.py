@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +56,8 @@ class App:
     environment: Mapping[str, str] = field(default_factory=dict)
     data: Path = None
     keys: Path = None
+    checkout: Path = ROOT
+    command: Sequence[str] = ("run", "streamlit_app.py")
     _family: dict[int, psutil.Process] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -74,8 +76,8 @@ class App:
         with self.console.open("wb") as output:
             self.started_at = time.monotonic()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", *port],
-                cwd=ROOT,
+                [sys.executable, "-m", "streamlit", *self.command, *port],
+                cwd=self.checkout,
                 env={
                     "PATH": os.defpath,
                     "HOME": str(home),
