@@ -17,6 +17,7 @@ if __name__ != "__main__":
         _streamlit.forbid_pages_directory()
         _streamlit.log_by(deployment.log_handler())
         # the backend starts beside the imports below
+        signal.signal(signal.SIGINT, deployment.end_process)
         deployment.begin(_streamlit.url(), _streamlit.close_tabs)
     except Misconfigured as error:
         raise SystemExit(f"Daybook cannot start: {error.public}") from None

@@ -1,6 +1,7 @@
 """The start of a server process: its settings, and the backend, which starts while the rest of the app is imported."""
 
 import logging
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -70,6 +71,14 @@ def begin(url: str, close_tabs: Callable[[SessionId], object]) -> None:
         stop=stack.stop,
     )
     threading.Thread(target=stack.run, name="backend", daemon=True).start()
+
+
+def end_process(signal_number: int, _: object) -> None:
+    """Stop the backend, if any, and end this process by the signal: the handler of Ctrl-C until the server has its own."""
+    if _deployment:
+        _deployment.stop()
+    signal.signal(signal_number, signal.SIG_DFL)
+    signal.raise_signal(signal_number)
 
 
 def current_deployment() -> Deployment:
