@@ -1,6 +1,7 @@
 """The sign-in page, and the page during the start."""
 
 import runpy
+import signal
 from urllib.parse import parse_qsl
 
 import pytest
@@ -176,6 +177,7 @@ def test_server_runs_no_page_file_by_itself(monkeypatch):
         raise Misconfigured("not now")
 
     monkeypatch.setattr(deployment, "begin", refuse)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(PagesManager, "uses_pages_directory", None)
 
     with pytest.raises(SystemExit, match="not now"):

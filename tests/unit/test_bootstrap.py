@@ -1,6 +1,7 @@
 """The order of a start, services shared in a process, the rate of database calls, and user data kept in memory."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -31,17 +32,28 @@ from tests.stack.apps import ROOT, SECONDS
 from tests.store.conformance.talk import a_fact
 
 _IMPORT = """
-import gc, sys
+import gc, signal, sys
 from services import deployment
 
 class Stack:
-    stop = run = lambda self: None
-
     def __init__(self, *_):
         slow = {"openai", "supabase", "numpy", "services.bootstrap"} & sys.modules.keys()
         print("before the backend:", sorted(slow))
 
+    def run(self):
+        pass
+
+    def stop(self):
+        print("the backend is stopped", flush=True)
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "services.bootstrap":
+            signal.raise_signal(signal.SIGINT)
+
 deployment.Stack = Stack
+if "interrupt" in sys.argv:
+    sys.meta_path.insert(0, Interrupt())
 import streamlit_app
 
 late = {"openai", "genai_prices", "pandas", "altair"} & sys.modules.keys()
@@ -209,20 +221,29 @@ def test_embedded_stack_with_an_address_for_others_is_public(monkeypatch, enviro
     assert planned == [is_public]
 
 
-def test_backend_and_server_start_before_the_slow_imports(tmp_path):
-    folders = {
-        "DAYBOOK_DATA_DIR": str(tmp_path / "data"),
-        "DAYBOOK_KEY_DIR": str(tmp_path / "keys"),
-    }
-    command = [sys.executable, "-c", _IMPORT]
-    started = subprocess.run(
+def imported(folder, *arguments):
+    """The process that imported the app, whose backend says when it begins and ends."""
+    folders = {"DAYBOOK_DATA_DIR": str(folder / "data"), "DAYBOOK_KEY_DIR": str(folder / "keys")}
+    command = [sys.executable, "-c", _IMPORT, *arguments]
+    return subprocess.run(
         command, cwd=ROOT, env=os.environ | folders, capture_output=True, text=True
     )
 
-    assert started.stdout.splitlines() == [
+
+def test_backend_and_server_start_before_the_slow_imports(tmp_path):
+    process = imported(tmp_path)
+
+    assert process.stdout.splitlines() == [
         "before the backend: []",
         "before the server: [] True",
-    ], started.stderr
+    ], process.stderr
+
+
+def test_ctrl_c_during_the_imports_stops_the_backend(tmp_path):
+    process = imported(tmp_path, "interrupt")
+
+    assert process.stdout.splitlines()[1:] == ["the backend is stopped"], process.stderr
+    assert process.returncode == -signal.SIGINT
 
 
 @pytest.mark.parametrize(
