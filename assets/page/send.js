@@ -4,7 +4,7 @@
 
 const LONGEST = 200_000; // bytes: services/domain/limits.py refuses more, and a websocket that brings much more is closed
 const TOO_LONG = "This message is too long. Send it in parts.";
-const WAIT = "Wait for the reply to finish, or stop it with Escape. Your message is kept.";
+const WAIT = "Wait for the reply to finish, or press Stop. Your message is kept.";
 const SUBMIT = '[data-testid="stChatInputSubmitButton"]';
 const submit = () => document.querySelector(SUBMIT);
 const stop = () => document.querySelector(".st-key-stop"); // after a reply, and while the page is drawn, it is stale

@@ -71,6 +71,13 @@ def test_sent_prompt_stays_at_the_top_of_the_view(maya):
     expect(latest).to_be_visible()  # the reply is longer than the view
     assert 0 <= below_the_head() < 40
     assert latest.evaluate(BESIDE) == [True] * 4  # nothing is read below it
+    maya.composer.fill("And then?")
+    maya.sends()
+    told = maya.page.get_by_role("alert")
+    expect(told).to_contain_text("Wait for the reply")
+    line = told.bounding_box()
+    assert line["y"] + line["height"] <= latest.bounding_box()["y"]  # neither covers the other
+    maya.composer.fill("")
     maya.page.evaluate(FRAMES, PAGE)
 
     latest.click()
