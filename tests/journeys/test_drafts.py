@@ -28,11 +28,11 @@ class Tab:
         self.page.route("**/*", lambda route: route.fulfill(body=PAGE, content_type="text/html"))
         self.page.goto("https://app.test/")
 
-    def arrives(self, place="garden", person="maya", prompt=(0, "")):
+    def arrives(self, place="garden", person="maya", prompt=(0, ""), given=None):
         if not self.page.evaluate("'keepDrafts' in daybook"):
             script = (_ASSETS / "page" / "drafts.js").read_text("utf-8")
             self.page.add_script_tag(content=f"{{{script}}}")
-        data = {"place": place, "person": person, "prompt": prompt, "given": None}
+        data = {"place": place, "person": person, "prompt": prompt, "given": given}
         self.page.evaluate("(data) => daybook.keepDrafts(data)", data)
         return self
 
@@ -133,3 +133,17 @@ def test_draft_is_not_given_to_another_user(new_tab):
     tab.holds("")
     tab.arrives(person="maya")
     tab.holds("One")
+
+
+def test_refused_message_stands_above_what_was_typed_since(new_tab):
+    tab = new_tab().arrives()
+    tab.types("One")
+    tab.page.evaluate("daybook.noteDraftSent()")
+    tab.types("Two")
+
+    tab.page.locator("textarea").evaluate("one => { one.value = 'One' }")  # Streamlit sets it
+    tab.arrives(given="One")
+
+    tab.holds("One\n\nTwo")
+    tab.page.reload()
+    tab.arrives().holds("One\n\nTwo")
