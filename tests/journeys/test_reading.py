@@ -252,7 +252,7 @@ def _is_at_rest(person):
 
 
 def test_print_draws_the_whole_chat_without_the_page_around_it(app, person):
-    maya = person()
+    maya = person(color_scheme="dark")
     maya.arrives()
     let_talk_fast(app)
     table = "| Bed | Sown |\n| --- | --- |\n| East | Peas |"
@@ -269,6 +269,7 @@ def test_print_draws_the_whole_chat_without_the_page_around_it(app, person):
 
     maya.page.emulate_media(media="print")
     expect(missing).to_be_visible()
+    expect(maya.page.locator("body")).to_have_css("background-color", "rgb(255, 255, 255)")
     expect(maya.page.locator(".st-key-chat-head h1")).to_be_visible()
     expect(around.locator("visible=true")).to_have_count(0)
     whole = maya.page.locator(".stMarkdown table")
