@@ -58,9 +58,10 @@ function keep() {
 function showWay() {
   const bar = bottom(), last = exchanges().at(-1);
   const way = bar && (bar.querySelector(".db-latest") ?? makeWay(bar));
-  if (!way) return;
+  if (!way) return document.documentElement.style.removeProperty("--db-below");
   const ends = [...(last?.children ?? [])].map((part) => part.getBoundingClientRect().bottom);
   way.hidden = Math.max(0, ...ends) <= bar.getBoundingClientRect().top + 8;
+  document.documentElement.style.setProperty("--db-below", `${bar.offsetHeight + way.offsetHeight}px`); // Undo stands above it
 }
 
 function makeWay(bar) {

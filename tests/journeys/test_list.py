@@ -5,6 +5,7 @@ from playwright.sync_api import expect
 
 from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import hold, let_talk_fast, second_process
+from tests.stack.apps import until
 
 
 @pytest.fixture
@@ -19,6 +20,13 @@ def ask_each(maya, *names):
         maya.begins_a_new_chat()
         maya.asks(name)
         maya.hears_all_of(f"You said: {name}")
+
+
+# between the lines of Undo and the composer
+BETWEEN = """() => {
+  const box = (selector) => document.querySelector(selector).getBoundingClientRect();
+  return box('[data-testid="stBottom"]').top - box('.st-key-undo').bottom;
+}"""
 
 
 def test_chats_are_pinned_archived_deleted_and_restored(maya):
@@ -46,6 +54,9 @@ def test_chats_are_pinned_archived_deleted_and_restored(maya):
     expect(maya.messages).to_have_count(0)
     line = maya.page.locator('.st-key-undo [class*="st-key-undo-"]').first
     expect(line).to_have_css("animation-delay", "20s")  # as long as it leads there
+    maya.composer.fill("Leeks\n" * 9)
+    until(lambda: maya.page.evaluate(BETWEEN) == 8)  # px: no line lies over what is typed
+    maya.composer.fill("")
     maya.undoes()
     maya.is_in("Beans")
     maya.hears("You said: Beans")
