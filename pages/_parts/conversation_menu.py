@@ -89,7 +89,7 @@ def _pin(conversation: Conversation) -> None:
     is_pinned = not conversation.pinned_at
     find_person().store.conversations.pin(conversation.id, is_pinned=is_pinned)
     undo.offer(
-        conversation,
+        conversation.id,
         "pin",
         f"{_quoted(conversation)} is {'pinned' if is_pinned else 'no longer pinned'}",
         lambda: find_person().store.conversations.pin(conversation.id, is_pinned=not is_pinned),
@@ -107,7 +107,7 @@ def _archive(conversation: Conversation) -> None:
             conversations.pin(conversation.id)
 
     undo.offer(
-        conversation,
+        conversation.id,
         "archive",
         f"{_quoted(conversation)} is {'archived' if is_archived else 'back in the list'}",
         restore,

@@ -125,7 +125,7 @@ def move_dialog(conversation: Conversation) -> None:
             names = {space.id: spaces.plain_name(space) for space in offered}
             where = f"moved to “{names[to]}”" if to else "removed from its space"
             undo.offer(
-                conversation,
+                conversation.id,
                 "move",
                 f"“{conversation.title or words.UNTITLED}” is {where}",
                 lambda: person_services().store.conversations.move(
@@ -194,12 +194,28 @@ def _save(person: PersonServices, wanted: Space, seen: Space | None) -> None:
         if seen is None:
             go_to_space(wanted.id, is_staying=False)
         elif wanted.is_archived != seen.is_archived:
-            outcome = "archived" if wanted.is_archived else "back in the list"
-            st.session_state.news = f"“{spaces.name(wanted)}” is {outcome}."
+            _offer_undo(wanted)
             if wanted.is_archived:
                 go_to_space(None, is_staying=True)
 
     editing.save(act, stored, _as_text)
+
+
+def _offer_undo(moved: Space) -> None:
+    """Offer to undo the archiving of *moved*, or the opposite, and to list it again beside the same chat."""
+    opened = st.query_params.get("c")
+
+    def restore() -> None:
+        store = person_services().store.spaces
+        now = store.find(moved.id)
+        if now is None:
+            raise SpaceGone
+        store.keep(replace(now, is_archived=not moved.is_archived), replaces=now)
+        if st.query_params.get("c") == opened:
+            go_to_space(moved.id, is_staying=True)
+
+    outcome = "archived" if moved.is_archived else "back in the list"
+    undo.offer(moved.id, "archive", f"“{spaces.plain_name(moved)}” is {outcome}", restore)
 
 
 def _as_text(space: Space) -> str:

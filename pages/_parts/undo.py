@@ -212,9 +212,9 @@ def _delete_messages(thread: Thread, doomed: Collection[Message], count: int) ->
     _offer(_Undoable(conversation_id, sentence, restore, count=count, memories=memories))
 
 
-def offer(conversation: Conversation, act: str, sentence: str, restore: Callable[[], None]) -> None:
-    """Offer to undo *act*, of which *sentence* tells, by *restore*; another one of *conversation* takes its place."""
-    _offer(_Undoable(uuid5(conversation.id, act), sentence, restore))
+def offer(document_id: UUID, act: str, sentence: str, restore: Callable[[], None]) -> None:
+    """Offer to undo *act*, of which *sentence* tells, by *restore*; the next such act on the same document replaces it."""
+    _offer(_Undoable(uuid5(document_id, act), sentence, restore))
 
 
 def offer_temporary(left: TemporaryChat) -> None:

@@ -361,7 +361,7 @@ def test_archived_space_moves_to_the_archive(open_app, maya, latin, garden):
     app = edit(open_app(maya, s=str(latin.id), c=str(garden)), maya, latin)
 
     press_in_dialog(app, latin, "Archive")
-    assert toasts(app) == ["“Latin” is archived."]
+    assert undo_lines(app) == ["“Latin” is archived"]
     assert maya.store.spaces.find(latin.id).is_archived
     assert address(app) == {"c": str(garden)}
     assert chooser(app).options == ["All chats", "Greek", "New space"]
@@ -375,7 +375,22 @@ def test_archived_space_moves_to_the_archive(open_app, maya, latin, garden):
     edit(app, maya, latin)
     press_in_dialog(app, maya.store.spaces.find(latin.id), "Unarchive")
     assert not maya.store.spaces.find(latin.id).is_archived
-    assert toasts(app) == ["“Latin” is back in the list."]
+    assert undo_lines(app) == ["“Latin” is back in the list"]
+
+
+def test_archiving_a_space_is_undone(open_app, maya, latin, garden):
+    maya.database.conversations.move(garden, latin.id)
+    app = edit(open_app(maya, s=str(latin.id), c=str(garden)), maya, latin)
+    press_in_dialog(app, latin, "Archive")
+    archived = maya.store.spaces.find(latin.id)
+    maya.store.spaces.keep(replace(archived, name="Latin II"), replaces=archived)  # elsewhere
+
+    press(app, "Undo")
+
+    assert maya.store.spaces.find(latin.id) == replace(latin, name="Latin II")
+    assert undo_lines(app) == []
+    assert address(app) == {"c": str(garden), "s": str(latin.id)}
+    assert chooser(app).label == "Latin II"
 
 
 def test_deleting_a_space_keeps_conversations_and_deletes_notes(open_app, maya, latin, garden):
