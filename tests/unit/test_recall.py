@@ -235,6 +235,15 @@ def test_compound_is_found_by_its_parts():
     assert found("Gartenstuhl", *days) == [3]
 
 
+def test_compounds_are_sought_for_the_first_words_of_a_query_alone():
+    """Each takes a look through all long words of the index."""
+    days = days_apart(["Der Wetterbericht kam.", "Das Wetter."])
+    words = " ".join(f"{one}{other}o" for one in "bcdfghklmp" for other in "aeiouyrlnt")[4:]
+
+    assert found(f"{words} Bericht", *days) == [0]
+    assert found(f"{words} another Bericht", *days) == []
+
+
 def test_newest_of_equals_comes_first():
     talk = [
         passage(n, "rain", at=MAY - n * timedelta(days=1), conversation_id=where)
