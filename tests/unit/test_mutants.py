@@ -1,4 +1,4 @@
-"""The list of mutants: each line finds its symbol and its place, and leaves Python that compiles."""
+"""The list of mutants: each line finds its symbol, its place and its test, and leaves Python that compiles."""
 
 from tests.mutants import ROOT, read
 
@@ -14,4 +14,13 @@ def test_each_mutant_finds_its_place():
         assert text != path.read_text()
         if path.suffix == ".py":
             compile(text, path, "exec")
+    assert lost == []
+
+
+def test_test_of_each_mutant_exists():
+    lost = []
+    for mutant in read():
+        path, name = mutant.test.partition("[")[0].split("::")
+        if f"def {name}(" not in (ROOT / "tests" / path).read_text():
+            lost.append(mutant.test)
     assert lost == []
