@@ -45,17 +45,18 @@ def test_data_is_exported_and_deleted_with_the_account(app, person):
     form.get_by_label("Your email").fill(maya.email)
     form.get_by_label("Password").fill(PASSWORD)
 
-    def answer_late(route):
-        answer = route.fetch(max_redirects=0)
-        other.is_signed_out_before_long()
-        route.fulfill(response=answer)
-
-    maya.page.route("**/account/end", answer_late)
+    held = []
+    maya.page.route("**/account/end", lambda route: held.append(route))
     clear = ".st-key-drop-caches button"
     maya.page.evaluate(
         f"setInterval(() => document.querySelector('{clear}')?.click(), 100)"
     )  # so the page hears that the session has ended before the answer comes
-    form.get_by_role("button").dispatch_event("click")
+    with maya.page.expect_request("**/account/end"):
+        form.get_by_role("button").dispatch_event("click")
+    [route] = until(lambda: other.page.title() and held)
+    answer = route.fetch(max_redirects=0)
+    other.is_signed_out_before_long()
+    route.fulfill(response=answer)
     maya.sees("Your account has been deleted.")
     maya.is_asked_to_sign_in()
     with database(app) as rows:
