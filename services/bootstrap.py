@@ -246,7 +246,7 @@ def build(deployment: Deployment) -> Shared:
     url = at.supabase_url or str(chosen.supabase_url).rstrip("/")
     key = chosen.supabase_key or SecretStr(at.publishable_key or "")
     # the embedded API is the only one that is spoken to in plain http
-    transport = LiteTransport(trust_env=False) if url.startswith("http:") else None
+    transport = LiteTransport() if url.startswith("http:") else None
     is_hosted = at.supabase_url is None
     database = DatabaseHealth(_HOSTED_SECONDS if is_hosted else _EMBEDDED_SECONDS)
     gateway = Gateway.to(url, key, transport, database.hooks)
@@ -283,4 +283,6 @@ def build(deployment: Deployment) -> Shared:
     acts = cache.forget_idle, cache.forget_ended, shared.temporary.end_deserted
     postponed = shared.background.begin_due
     in_thread("forgetting", lambda: keep_forgetting(*acts, postponed))
+    # numpy takes as long as a tenth of the start, which needs none of it
+    in_thread("recall-imports", lambda: import_module("services.memory.recall"))
     return shared

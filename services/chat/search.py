@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from services.caches import LruCache
 from services.domain import (
@@ -26,10 +27,14 @@ from services.domain import (
 from services.domain.context import Extract, RecalledMessage
 from services.errors import AppError
 from services.events import log_event
-from services.memory.recall import Hit, Passage, RecallIndex
 from services.memory.receipt import Receipt
 from services.store.port import Corpus
 from services.threads import in_thread
+
+if (
+    TYPE_CHECKING
+):  # numpy, whose import takes as long as a tenth of the start, comes when the start is over
+    from services.memory.recall import Hit, Passage
 
 _PATIENCE = 2.0  # seconds for which a prompt waits until all is read
 _MOST_HITS = 1000
@@ -86,11 +91,13 @@ class _Index:
     """The messages of some conversations, searched together."""
 
     def __init__(self, opened: LruCache[MessageId, Located]) -> None:
+        from services.memory.recall import RecallIndex
+
         self._recall, self._opened = RecallIndex(), opened
         self.conversations: dict[ConversationId, _Indexed] = {}
         self.replaced: set[MessageId] = set()  # replies that were regenerated
 
-    def search(self, query: str) -> tuple[Hit, ...]:
+    def search(self, query: str) -> "tuple[Hit, ...]":
         return self._recall.search(query, _MOST_HITS)
 
     def at(self, conversation_id: ConversationId, cuts: int) -> _Indexed:
@@ -271,8 +278,10 @@ class Search:
             log_event("recall.unread")
 
 
-def passages(conversation_id: ConversationId, messages: Iterable[Message]) -> Iterator[Passage]:
+def passages(conversation_id: ConversationId, messages: Iterable[Message]) -> "Iterator[Passage]":
     """*messages* of a conversation as they are searched, without empty ones."""
+    from services.memory.recall import Passage
+
     return (
         Passage(
             id=message.id,

@@ -79,7 +79,7 @@ UNCHECKED = _unchecked(
 def check_api(url: str, key: SecretStr, ring: RootKeys | str) -> dict[str, Finding]:
     """Return the findings about the API at *url*. *ring*: the root keys, or the reason why there are none."""
     # the embedded API is the only one that is spoken to in plain http
-    transport = LiteTransport(trust_env=False) if url.startswith("http:") else None
+    transport = LiteTransport() if url.startswith("http:") else None
     gateway = Gateway.to(url, key, transport)
     is_publishable = key.get_secret_value().startswith("sb_publishable_")
     kind = "publishable" if is_publishable else "anon, of the old kind"

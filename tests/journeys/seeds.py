@@ -40,7 +40,7 @@ def second_process(app):
     at = running_endpoints(app.data)
     root_keys = RootKeys.parse((app.keys / "root.key").read_text())
     key = SecretStr(at.publishable_key)
-    gateway = Gateway.to(at.supabase_url, key, LiteTransport(trust_env=False))
+    gateway = Gateway.to(at.supabase_url, key, LiteTransport())
     proof = ServerProof(root_keys.proof_key())
     with gateway.http:
         yield Sessions(

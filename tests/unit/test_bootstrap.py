@@ -56,7 +56,7 @@ if "interrupt" in sys.argv:
     sys.meta_path.insert(0, Interrupt())
 import streamlit_app
 
-late = {"openai", "genai_prices", "pandas", "altair"} & sys.modules.keys()
+late = {"openai", "genai_prices", "numpy", "pandas", "altair"} & sys.modules.keys()
 print("before the server:", sorted(late), gc.isenabled())
 """
 
@@ -285,5 +285,5 @@ def test_idle_app_calls_its_database_rarely(monkeypatch, is_hosted, asked, swept
     with pytest.raises(Enough):
         threads["database-probe"]()
 
-    assert set(threads) == {"database-probe", "log-erasures", "forgetting"}
+    assert set(threads) == {"database-probe", "log-erasures", "forgetting", "recall-imports"}
     assert calls == Counter(open_session=asked, sweep_turns=swept + 1)
