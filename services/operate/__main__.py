@@ -113,7 +113,7 @@ _MOST_TOKENS = 10**15
 @click.option(
     "--tokens",
     type=click.IntRange(min=-1, max=_MOST_TOKENS),
-    help="Tokens a day (UTC); -1: no limit.",
+    help="Tokens per day (UTC); -1: no limit.",
 )
 def limits(
     email: EmailAddress | None,
