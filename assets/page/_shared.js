@@ -7,7 +7,8 @@ window.daybook = {
   // What leads to another chat.
   LEADS: 'button[data-act="open"], .st-key-new-chat button',
 
-  // Has `act` done whenever something of the page was drawn, before that is seen: once a frame, for most acts measure.
+  // Has `act` done whenever something of the page was drawn, before that is seen: once a frame, for most acts
+  // measure.
   onDraw(act) {
     drawn.push(act);
   },
@@ -33,7 +34,8 @@ window.daybook = {
     line.setAttribute("role", "alert");
     line.textContent = sentence;
     place.append(line);
-    for (const sign of ["keydown", "pointerdown"]) addEventListener(sign, () => line.remove(), { once: true, capture: true });
+    for (const sign of ["keydown", "pointerdown"])
+      addEventListener(sign, () => line.remove(), { once: true, capture: true });
   },
 
   // React hears of a value only this way.
@@ -45,8 +47,9 @@ window.daybook = {
 };
 
 new MutationObserver(() => {
-  frame ||= requestAnimationFrame(() => {
+  if (frame) return;
+  frame = requestAnimationFrame(() => {
     frame = 0;
-    drawn.forEach((act) => act());
+    for (const act of drawn) act();
   });
 }).observe(document, { childList: true, subtree: true, attributeFilter: ["data-stale"] });

@@ -1,4 +1,5 @@
-// Buttons of plain HTML with `data-act`: a component (pages/_parts/browser.py) tells the server which was pressed.
+// Buttons of plain HTML with `data-act`: a component (pages/_parts/browser.py) tells the server which was
+// pressed.
 
 let tell = null;
 let waiting = null; // the button that was pressed last before the component was there

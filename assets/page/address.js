@@ -1,4 +1,5 @@
-// The address of somebody who was refused at the door, for the next try; it never stands in an address of ours.
+// The address of somebody who was refused at the door, for the next try; it never stands in an address of
+// ours.
 
 const KEY = "daybook-address";
 
@@ -11,7 +12,11 @@ daybook.onDraw(() => {
   }
 });
 
-document.addEventListener("submit", ({ target }) => {
-  const field = target.closest(".db-form")?.elements.email;
-  if (field) sessionStorage.setItem(KEY, field.value);
-}, true);
+document.addEventListener(
+  "submit",
+  ({ target }) => {
+    const field = target.closest(".db-form")?.elements.email;
+    if (field) sessionStorage.setItem(KEY, field.value);
+  },
+  true,
+);

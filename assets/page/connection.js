@@ -1,6 +1,6 @@
-// A page without its server says that it goes on by itself; Streamlit's dialog would cover what was read, and is closed.
-// Where the server refuses the page, Streamlit says nothing: the reason is asked for, and shown. So is a message that was
-// sent and is not answered.
+// A page without its server says that it goes on by itself; Streamlit's dialog would cover what was read, and
+// is closed. Where the server refuses the page, Streamlit says nothing: the reason is asked for, and shown.
+// So is a message that was sent and is not answered.
 
 const PATIENCE = 2000; // milliseconds
 let wasConnected = false;
@@ -11,7 +11,11 @@ const app = () => document.querySelector(".stApp")?.dataset ?? {};
 async function reason() {
   if (document.querySelector(".db-not-found")) return ""; // which needs no server
   // an app on this machine answers without a network
-  const answers = () => fetch("/healthz", { cache: "no-store" }).then(() => true, () => false);
+  const answers = () =>
+    fetch("/healthz", { cache: "no-store" }).then(
+      () => true,
+      () => false,
+    );
   if (!navigator.onLine && !(await answers())) return "Offline. Your text is kept.";
   const isConnected = app().testConnectionState === "CONNECTED";
   wasConnected ||= isConnected;
@@ -30,7 +34,8 @@ function isUnanswered() {
 }
 
 async function look() {
-  const words = await reason(), shown = document.querySelector(".db-refused");
+  const words = await reason(),
+    shown = document.querySelector(".db-refused");
   if (!words) shown?.remove();
   else if (!shown) {
     const line = document.createElement("p");

@@ -1,5 +1,6 @@
-// Escape closes what is on top, at once, and the focus returns to where it was. Streamlit leaves a popover open below the
-// dialog that it opened, where it takes the first Escape, and loses the focus where its place was drawn anew meanwhile.
+// Escape closes what is on top, at once, and the focus returns to where it was. Streamlit leaves a popover
+// open below the dialog that it opened, where it takes the first Escape, and loses the focus where its place
+// was drawn anew meanwhile.
 
 let place = null; // what had the focus last on the page, or was pressed there
 let isOwed = false; // the focus, to `place`: something above the page was closed, and nothing was done since
@@ -33,16 +34,23 @@ document.addEventListener("focusin", ({ target }) => {
   if (isOnPage(target)) place = target;
 });
 
-addEventListener("pointerdown", ({ target }) => {
-  if (daybook.isCovered()) return;
-  place = target.closest("button"); // which Safari does not focus
-  isOwed = false;
-}, true);
+addEventListener(
+  "pointerdown",
+  ({ target }) => {
+    if (daybook.isCovered()) return;
+    place = target.closest("button"); // which Safari does not focus
+    isOwed = false;
+  },
+  true,
+);
 
 addEventListener("keydown", () => (isOwed = daybook.isCovered()), true);
 document.addEventListener("close", giveBack, true); // of the browser's own dialog
 daybook.onDraw(() => {
   const isOpen = document.querySelector('[data-testid="stDialog"], dialog[open]') !== null;
-  if (isOpen) document.querySelector('[data-testid="stPopoverButton"][aria-expanded="true"]:not([role="dialog"] *)')?.click();
+  if (isOpen)
+    document
+      .querySelector('[data-testid="stPopoverButton"][aria-expanded="true"]:not([role="dialog"] *)')
+      ?.click();
   giveBack();
 });

@@ -1,16 +1,25 @@
-// Drafts stay in the browser, one for each chat and tab, until they stand in it or the user signs out, and for a month at
-// most. Two tabs share none; one that finds no draft of its own takes over that of a tab that was closed.
-// A component (pages/_parts/browser.py) calls `keepDrafts` after a run: the composer then holds a draft, nothing (sent),
-// or a prompt that was refused.
+// Drafts stay in the browser, one for each chat and tab, until they stand in it or the user signs out, and
+// for a month at most. Two tabs share none; one that finds no draft of its own takes over that of a tab that
+// was closed. A component (pages/_parts/browser.py) calls `keepDrafts` after a run: the composer then holds a
+// draft, nothing (sent), or a prompt that was refused.
 
-const DRAFTS = "daybook-draft:", MONTH = 30 * 24 * 3600 * 1000, TAB = "daybookTab", LOCK = "daybook-tab:";
+const DRAFTS = "daybook-draft:",
+  MONTH = 30 * 24 * 3600 * 1000,
+  TAB = "daybookTab",
+  LOCK = "daybook-tab:";
 let tab = sessionStorage.getItem(TAB) ?? named(); // the same after a reload
 let person = null;
 let place = null; // the conversation of what is in the composer, "new" or "temporary", where no draft is
 let last = ""; // what this tab has written or shown
 
 const key = () => `${DRAFTS}${person}:${place}:${tab}`;
-const read = (name) => { try { return { text: "", ...JSON.parse(localStorage.getItem(name)) } } catch { return { text: "" } } };
+const read = (name) => {
+  try {
+    return { text: "", ...JSON.parse(localStorage.getItem(name)) };
+  } catch {
+    return { text: "" };
+  }
+};
 const stored = () => read(key()).text;
 
 function named() {
@@ -30,10 +39,10 @@ function hold() {
 
 hold();
 
-const joined = (sent, text) => text.startsWith(sent ?? "") ? text : text ? `${sent}\n\n${text}` : sent;
+const joined = (sent, text) => (text.startsWith(sent ?? "") ? text : text ? `${sent}\n\n${text}` : sent);
 
-// What has been sent is kept, beside what is typed since, until it is the last prompt: the run that sends it may have been
-// replaced.
+// What has been sent is kept, beside what is typed since, until it is the last prompt: the run that sends it
+// may have been replaced.
 function isSaid([length, start], name = key()) {
   const text = read(name).sent?.trim();
   return text?.length === length && text.startsWith(start);
@@ -63,10 +72,14 @@ async function takeOver(prompt) {
   const isHere = () => key().startsWith(here) && daybook.composer()?.value === "";
   const others = () => Object.keys(localStorage).filter((name) => name.startsWith(here) && name !== key());
   if (place === "temporary" || !navigator.locks || !isHere() || !others().length) return;
-  const { held } = await navigator.locks.query(), open = new Set(held.map(({ name }) => name));
-  const left = others().filter((name) => !open.has(LOCK + name.slice(here.length))).sort((a, b) => read(b).at - read(a).at);
+  const { held } = await navigator.locks.query(),
+    open = new Set(held.map(({ name }) => name));
+  const left = others()
+    .filter((name) => !open.has(LOCK + name.slice(here.length)))
+    .sort((a, b) => read(b).at - read(a).at);
   for (const name of left) {
-    const { text, sent } = read(name), found = joined(isSaid(prompt, name) ? "" : sent, text);
+    const { text, sent } = read(name),
+      found = joined(isSaid(prompt, name) ? "" : sent, text);
     if (found && !isHere()) continue;
     localStorage.removeItem(name);
     if (found) show(found);
@@ -83,12 +96,16 @@ daybook.keepDrafts = (data) => {
     setTimeout(daybook.keepDrafts, 50, data); // not drawn yet
     return; // nothing: Streamlit would call it when the component goes
   }
-  const typed = daybook.composer().value, before = place, isAnother = person !== null && person !== data.person;
+  const typed = daybook.composer().value,
+    before = place,
+    isAnother = person !== null && person !== data.person;
   person = data.person;
   if (isAnother || (before === null && !typed)) arrive(data);
   else if (before === null || before === data.place) {
     place = data.place;
-    if (data.given) { // what was refused, which took the place of what was typed since, or of nothing: Streamlit sets no value twice
+    if (data.given) {
+      // what was refused, which took the place of what was typed since, or of nothing: Streamlit sets no
+      // value twice
       show(joined(data.given, last));
       save(daybook.composer().value, "");
     } else if (isSaid(data.prompt)) save(typed, "");
@@ -99,7 +116,8 @@ daybook.keepDrafts = (data) => {
     place = data.place;
     save(typed, "");
   } else {
-    if (before === "new" && !typed && isSaid(data.prompt)) save("", ""); // it began the conversation that is read now
+    // it began the conversation that is read now
+    if (before === "new" && !typed && isSaid(data.prompt)) save("", "");
     arrive(data);
   }
 };
@@ -112,14 +130,23 @@ function drop(isOver) {
 
 drop((name) => !(read(name).at > Date.now() - MONTH));
 
-document.addEventListener("submit", ({ target }) => {
-  if (target.id === "sign-out") drop((name) => name.startsWith(`${DRAFTS}${person}:`));
-}, true);
+document.addEventListener(
+  "submit",
+  ({ target }) => {
+    if (target.id === "sign-out") drop((name) => name.startsWith(`${DRAFTS}${person}:`));
+  },
+  true,
+);
 
-document.addEventListener("input", ({ target }) => {
-  if (place !== null && target === daybook.composer()) save(target.value);
-}, true);
+document.addEventListener(
+  "input",
+  ({ target }) => {
+    if (place !== null && target === daybook.composer()) save(target.value);
+  },
+  true,
+);
 
 addEventListener("storage", ({ key: changed }) => {
-  if (changed === null && place !== null && daybook.composer()) show(""); // the page "Your data" cleared this browser
+  // the page "Your data" cleared this browser
+  if (changed === null && place !== null && daybook.composer()) show("");
 });

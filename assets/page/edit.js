@@ -1,5 +1,5 @@
-// A message that is edited in its place: its field has the focus, Escape leaves it, and Ctrl+Enter, which Streamlit hears,
-// and Send bring a prompt that is sent into view.
+// A message that is edited in its place: its field has the focus, Escape leaves it, and Ctrl+Enter, which
+// Streamlit hears, and Send bring a prompt that is sent into view.
 
 const field = () => document.querySelector(":is(.st-key-edit-prompt, .st-key-edit-reply) textarea");
 let drawn = null; // the field, when it was looked for last
@@ -25,17 +25,25 @@ function send() {
   if (field().closest(".st-key-edit-prompt")) daybook.noteSent();
 }
 
-document.addEventListener("click", ({ target }) => {
-  const button = target.closest('button[data-act="edit"]');
-  if (button) edited = button.dataset.message;
-  if (target.closest(".st-key-send-message button")) send();
-}, true);
+document.addEventListener(
+  "click",
+  ({ target }) => {
+    const button = target.closest('button[data-act="edit"]');
+    if (button) edited = button.dataset.message;
+    if (target.closest(".st-key-send-message button")) send();
+  },
+  true,
+);
 
-addEventListener("keydown", (event) => {
-  if (event.target !== field()) return;
-  if (event.key === "Escape") {
-    event.preventDefault();
-    event.stopPropagation(); // else it stops a reply
-    document.querySelector(".st-key-leave-message button")?.click();
-  } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send();
-}, true);
+addEventListener(
+  "keydown",
+  (event) => {
+    if (event.target !== field()) return;
+    if (event.key === "Escape") {
+      event.preventDefault();
+      event.stopPropagation(); // else it stops a reply
+      document.querySelector(".st-key-leave-message button")?.click();
+    } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send();
+  },
+  true,
+);

@@ -1,11 +1,16 @@
-// A user's exports run one at a time: the server is asked first, for a download could not say why it does not begin.
+// A user's exports run one at a time: the server is asked first, for a download could not say why it does not
+// begin.
 
-document.addEventListener("submit", async (event) => {
-  const form = event.target;
-  if (!form.matches('form[action^="/export/"]')) return;
-  event.preventDefault();
-  const address = `${form.action}?${new URLSearchParams(new FormData(form))}`;
-  const answer = await fetch(address, { method: "HEAD" }).catch(() => null);
-  if (answer?.status !== 429) form.submit();
-  else daybook.tell(form, form.dataset.running);
-}, true);
+document.addEventListener(
+  "submit",
+  async (event) => {
+    const form = event.target;
+    if (!form.matches('form[action^="/export/"]')) return;
+    event.preventDefault();
+    const address = `${form.action}?${new URLSearchParams(new FormData(form))}`;
+    const answer = await fetch(address, { method: "HEAD" }).catch(() => null);
+    if (answer?.status !== 429) form.submit();
+    else daybook.tell(form, form.dataset.running);
+  },
+  true,
+);

@@ -1,5 +1,5 @@
-// Files cannot be attached yet: where some are dropped or pasted, the page says so, and stays. Text that comes along,
-// as from a spreadsheet, goes where it would go without them.
+// Files cannot be attached yet: where some are dropped or pasted, the page says so, and stays. Text that
+// comes along, as from a spreadsheet, goes where it would go without them.
 
 const SENTENCE = "Files can't be attached yet. Paste text instead.";
 const FIELD = "input, textarea";
@@ -14,17 +14,29 @@ function refuses({ target, dataTransfer }) {
   return types.includes("Files") && !(types.includes("text/plain") && target.closest?.(FIELD));
 }
 
-addEventListener("dragover", (event) => {
-  if (refuses(event)) event.preventDefault();
-}, true);
+addEventListener(
+  "dragover",
+  (event) => {
+    if (refuses(event)) event.preventDefault();
+  },
+  true,
+);
 
-addEventListener("drop", (event) => {
-  if (!refuses(event)) return;
-  event.preventDefault();
-  say();
-}, true);
+addEventListener(
+  "drop",
+  (event) => {
+    if (!refuses(event)) return;
+    event.preventDefault();
+    say();
+  },
+  true,
+);
 
-addEventListener("paste", ({ target, clipboardData }) => {
-  const isElsewhere = target !== daybook.composer() && target.closest?.(FIELD);
-  if (clipboardData?.files.length && !clipboardData.getData("text/plain") && !isElsewhere) say();
-}, true);
+addEventListener(
+  "paste",
+  ({ target, clipboardData }) => {
+    const isElsewhere = target !== daybook.composer() && target.closest?.(FIELD);
+    if (clipboardData?.files.length && !clipboardData.getData("text/plain") && !isElsewhere) say();
+  },
+  true,
+);

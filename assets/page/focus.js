@@ -1,5 +1,5 @@
-// The composer has the focus after a load, on a new chat and in a chat that was opened, and takes what is typed while
-// nothing has it. Never on touch: each focus would open the keyboard.
+// The composer has the focus after a load, on a new chat and in a chat that was opened, and takes what is
+// typed while nothing has it. Never on touch: each focus would open the keyboard.
 
 let isComing = false; // a reply
 let place = null; // the address where the composer has been given the focus
@@ -26,16 +26,25 @@ daybook.onDraw(() => {
   isComing = isNow;
 });
 
-document.addEventListener("click", ({ target }) => {
-  // also where it leads to the chat that is open
-  if (target.closest(daybook.LEADS)) place = null;
-}, true);
+document.addEventListener(
+  "click",
+  ({ target }) => {
+    // also where it leads to the chat that is open
+    if (target.closest(daybook.LEADS)) place = null;
+  },
+  true,
+);
 
-addEventListener("keydown", (event) => {
-  const isCommand = (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState("AltGraph");
-  const isPrinted = event.key?.length === 1 && !isCommand && ![" ", "?"].includes(event.key); // those scroll and help
-  const isNowhere = [document.body, daybook.page()].includes(document.activeElement);
-  if (!isPrinted || !isNowhere || !daybook.composer()) return;
-  event.stopPropagation(); // Streamlit has letters of its own
-  focus();
-}, true);
+addEventListener(
+  "keydown",
+  (event) => {
+    const isCommand = (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState("AltGraph");
+    // those scroll and help
+    const isPrinted = event.key?.length === 1 && !isCommand && ![" ", "?"].includes(event.key);
+    const isNowhere = [document.body, daybook.page()].includes(document.activeElement);
+    if (!isPrinted || !isNowhere || !daybook.composer()) return;
+    event.stopPropagation(); // Streamlit has letters of its own
+    focus();
+  },
+  true,
+);

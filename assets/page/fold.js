@@ -1,10 +1,14 @@
 // A phone's sidebar covers the page and stays open after a button in it; its state lives in the browser.
 
-document.addEventListener("click", ({ target }) => {
-  if (innerWidth >= 768 || !target.closest(daybook.LEADS)) return;
-  const fold = '[data-testid="stSidebarCollapseButton"] button';
-  setTimeout(() => document.querySelector(fold)?.click(), 80);
-}, true);
+document.addEventListener(
+  "click",
+  ({ target }) => {
+    if (innerWidth >= 768 || !target.closest(daybook.LEADS)) return;
+    const fold = '[data-testid="stSidebarCollapseButton"] button';
+    setTimeout(() => document.querySelector(fold)?.click(), 80);
+  },
+  true,
+);
 
 // While the sidebar is folded, New chat stands at the right of the page's header.
 daybook.onDraw(() => {

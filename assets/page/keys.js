@@ -1,10 +1,12 @@
-// Ctrl+K goes to the filter, unfolding the sidebar, and the arrows from there through the rows; Enter opens the first
-// and empties the filter; Escape empties it, too, and is not heard by what stops a reply. `?`, and Ctrl+/ in a field too, opens a sheet of all keys:
-// the browser's own dialog, so that a reply goes on behind it.
+// Ctrl+K goes to the filter, unfolding the sidebar, and the arrows from there through the rows; Enter opens
+// the first and empties the filter; Escape empties it, too, and is not heard by what stops a reply. `?`, and
+// Ctrl+/ in a field too, opens a sheet of all keys: the browser's own dialog, so that a reply goes on behind
+// it.
 
 const field = () => document.querySelector(".st-key-search input");
 const isInView = () => (field()?.getBoundingClientRect().right ?? 0) > 0;
-const rows = () => [...document.querySelectorAll('button[data-act="open"]')].filter((row) => row.checkVisibility());
+const rows = () =>
+  [...document.querySelectorAll('button[data-act="open"]')].filter((row) => row.checkVisibility());
 let sought = ""; // words whose first row Enter opens once it is found, unless something else is done first
 const control = /^Mac|^iP/.test(navigator.platform) ? "⌘" : "Ctrl";
 
@@ -55,16 +57,22 @@ function sheet() {
     [["?"], "Show shortcuts"],
     [[control, "/"], "Show shortcuts while typing"],
   ];
-  made.innerHTML = `<h2 id="keys-title">Keyboard shortcuts</h2><dl>${written.map(([keys, act]) =>
-    `<div><dt>${act}</dt><dd>${keys.map((key) => `<kbd>${key}</kbd>`).join(" ")}</dd></div>`
-  ).join("")}</dl><form method="dialog"><button>Close</button></form>`;
-  made.addEventListener("click", (event) => { if (event.target === made) made.close() });
+  made.innerHTML = `<h2 id="keys-title">Keyboard shortcuts</h2><dl>${written
+    .map(
+      ([keys, act]) =>
+        `<div><dt>${act}</dt><dd>${keys.map((key) => `<kbd>${key}</kbd>`).join(" ")}</dd></div>`,
+    )
+    .join("")}</dl><form method="dialog"><button>Close</button></form>`;
+  made.addEventListener("click", (event) => {
+    if (event.target === made) made.close();
+  });
   document.body.append(made);
   return made;
 }
 
 function hear(event) {
-  const isRow = rows().includes(event.target), isField = event.target === field();
+  const isRow = rows().includes(event.target),
+    isField = event.target === field();
   const isPlain = !event.ctrlKey && !event.metaKey && !event.altKey;
   sought = "";
   if (document.querySelector(".db-keys")?.open) {
@@ -91,11 +99,15 @@ function hear(event) {
   }
 }
 
-addEventListener("keydown", (event) => {
-  // what composes a letter, as Japanese is written, is no key; Safari knows it by its number alone
-  if (event.isComposing || event.keyCode === 229) event.stopImmediatePropagation();
-  else if (field()) hear(event); // nobody is signed in else
-}, true);
+addEventListener(
+  "keydown",
+  (event) => {
+    // what composes a letter, as Japanese is written, is no key; Safari knows it by its number alone
+    if (event.isComposing || event.keyCode === 229) event.stopImmediatePropagation();
+    else if (field()) hear(event); // nobody is signed in else
+  },
+  true,
+);
 document.addEventListener("click", ({ target }) => {
   if (target.closest("[data-keys]")) sheet().showModal();
 });

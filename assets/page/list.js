@@ -1,5 +1,5 @@
-// Menus of buttons of plain HTML: one, filled for the button that is pressed, which the browser closes by itself. And the
-// focus in the list of conversations, which would lose it where it is drawn anew.
+// Menus of buttons of plain HTML: one, filled for the button that is pressed, which the browser closes by
+// itself. And the focus in the list of conversations, which would lose it where it is drawn anew.
 
 let menu = null;
 let opener = null; // the button of the menu that is open
@@ -14,13 +14,15 @@ function open(button) {
   menu.popover = "auto";
   menu.role = "menu";
   menu.ariaLabel = button.ariaLabel ?? button.textContent;
-  menu.append(...options.split("|").map((choice) => {
-    const item = document.createElement("button");
-    item.role = "menuitem";
-    item.textContent = choice;
-    Object.assign(item.dataset, about, { act: "choose", choice });
-    return item;
-  }));
+  menu.append(
+    ...options.split("|").map((choice) => {
+      const item = document.createElement("button");
+      item.role = "menuitem";
+      item.textContent = choice;
+      Object.assign(item.dataset, about, { act: "choose", choice });
+      return item;
+    }),
+  );
   menu.addEventListener("toggle", ({ newState, target }) => {
     if (newState === "open") return;
     target.remove();
@@ -45,16 +47,21 @@ document.addEventListener("click", ({ target }) => {
   } else if (target.closest("[role=menuitem]") && menu?.contains(target)) menu.hidePopover();
 });
 
-addEventListener("keydown", (event) => {
-  if (!menu) return;
-  const items = [...menu.children], here = items.indexOf(document.activeElement);
-  const to = { ArrowDown: here + 1, ArrowUp: here - 1, Home: 0, End: -1 }[event.key];
-  if (to !== undefined) items.at(to % items.length).focus();
-  else if (["Escape", "Tab"].includes(event.key)) menu.hidePopover();
-  if (to === undefined && event.key !== "Escape") return;
-  event.preventDefault();
-  event.stopPropagation(); // else Escape stops a reply
-}, true);
+addEventListener(
+  "keydown",
+  (event) => {
+    if (!menu) return;
+    const items = [...menu.children],
+      here = items.indexOf(document.activeElement);
+    const to = { ArrowDown: here + 1, ArrowUp: here - 1, Home: 0, End: -1 }[event.key];
+    if (to !== undefined) items.at(to % items.length).focus();
+    else if (["Escape", "Tab"].includes(event.key)) menu.hidePopover();
+    if (to === undefined && event.key !== "Escape") return;
+    event.preventDefault();
+    event.stopPropagation(); // else Escape stops a reply
+  },
+  true,
+);
 
 document.addEventListener("focusin", ({ target }) => (focused = target.closest(".db-row button")));
 addEventListener("pointerdown", () => (focused = null), true);

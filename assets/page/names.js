@@ -1,5 +1,5 @@
-// Streamlit leaves a toast without a name, and names what opens by the Markdown of its label; an icon within a text
-// is decoration, and would be read by the name of its picture.
+// Streamlit leaves a toast without a name, and names what opens by the Markdown of its label; an icon within
+// a text is decoration, and would be read by the name of its picture.
 
 const JOINER = "\u2060";
 const RAW = [":material/", "\\\\", JOINER].map((part) => `[aria-label*="${part}"]`).join();
@@ -17,7 +17,10 @@ daybook.onDraw(() => {
     toast.setAttribute("aria-label", toast.innerText);
   }
   for (const named of document.querySelectorAll(RAW)) {
-    const name = named.ariaLabel.replace(/:material\/\w+:\s*/g, "").replace(/\\(.)/g, "$1").replaceAll(JOINER, "");
+    const name = named.ariaLabel
+      .replace(/:material\/\w+:\s*/g, "")
+      .replace(/\\(.)/g, "$1")
+      .replaceAll(JOINER, "");
     if (name !== named.ariaLabel) named.ariaLabel = name;
   }
   for (const icon of document.querySelectorAll('span[role="img"][translate="no"]:not([aria-hidden])')) {

@@ -1,19 +1,27 @@
-// Asks whether another process changed what the tab shows, and has the page drawn anew if so: a tab that is in view and
-// was used in the last ten minutes asks every five seconds, and at once when it is shown or used again. A page that is
-// being drawn, and open menus and dialogs, are left alone until later.
+// Asks whether another process changed what the tab shows, and has the page drawn anew if so: a tab that is
+// in view and was used in the last ten minutes asks every five seconds, and at once when it is shown or used
+// again. A page that is being drawn, and open menus and dialogs, are left alone until later.
 
-const PAUSE = 5000, USED = 600_000, LATER = 250, AGAIN = 1500; // milliseconds
+const PAUSE = 5000,
+  USED = 600_000,
+  LATER = 250,
+  AGAIN = 1500; // milliseconds
 let page = null; // what is shown: { place, seen }, of a component (pages/_parts/browser.py)
 let tell = null;
 let found = null; // revisions that the page does not have yet
 let told = ""; // the last that it was told of: once is enough, whatever it makes of them
-let askedAt = -Infinity, usedAt = performance.now(), timer = 0;
+let askedAt = -Infinity,
+  usedAt = performance.now(),
+  timer = 0;
 
 const isWatched = () => tell && !document.hidden && performance.now() - usedAt < USED;
-const isNew = (revisions) => JSON.stringify(revisions) !== told
-  && Object.entries(page.seen).some(([name, seen]) => JSON.stringify(seen) !== JSON.stringify(revisions[name]));
-const isBusy = () => daybook.isRunning() || daybook.isCovered()
-  || document.querySelector('[data-testid="stPopoverBody"]') !== null;
+const isNew = (revisions) =>
+  JSON.stringify(revisions) !== told &&
+  Object.entries(page.seen).some(([name, seen]) => JSON.stringify(seen) !== JSON.stringify(revisions[name]));
+const isBusy = () =>
+  daybook.isRunning() ||
+  daybook.isCovered() ||
+  document.querySelector('[data-testid="stPopoverBody"]') !== null;
 
 function wait(pause) {
   clearTimeout(timer);
@@ -33,10 +41,14 @@ async function look() {
   askedAt = performance.now();
   const asked = page;
   try {
-    const answer = await fetch(`/poll?${new URLSearchParams(asked.place)}`, { cache: "no-store", signal: AbortSignal.timeout(4000) });
+    const answer = await fetch(`/poll?${new URLSearchParams(asked.place)}`, {
+      cache: "no-store",
+      signal: AbortSignal.timeout(4000),
+    });
     const revisions = answer.ok ? await answer.json() : null;
     if (revisions && asked === page && isNew(revisions)) found = revisions;
-    // the session has ended: the server closes the connection, and Streamlit makes another, but draws nothing by itself
+    // the session has ended: the server closes the connection, and Streamlit makes another, but draws nothing
+    // by itself
     if (answer.status === 401) {
       found = {};
       return wait(AGAIN);
@@ -61,7 +73,8 @@ function use() {
   if (!wasWatched && isWatched()) wait(0);
 }
 
-for (const kind of ["pointerdown", "pointermove", "keydown", "wheel", "touchmove"]) addEventListener(kind, use, { capture: true, passive: true });
+for (const kind of ["pointerdown", "pointermove", "keydown", "wheel", "touchmove"])
+  addEventListener(kind, use, { capture: true, passive: true });
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) clearTimeout(timer);
   else {

@@ -1,4 +1,5 @@
-// A new password can be shown. It is hidden again before it is sent, so that the browser keeps it as a password.
+// A new password can be shown. It is hidden again before it is sent, so that the browser keeps it as a
+// password.
 
 function show(button, isShown) {
   button.form.elements.password.type = isShown ? "text" : "password";
@@ -10,7 +11,11 @@ document.addEventListener("click", ({ target }) => {
   if (button) show(button, button.form.elements.password.type === "password");
 });
 
-document.addEventListener("submit", ({ target }) => {
-  const button = target.querySelector(".db-show");
-  if (button) show(button, false);
-}, true);
+document.addEventListener(
+  "submit",
+  ({ target }) => {
+    const button = target.querySelector(".db-show");
+    if (button) show(button, false);
+  },
+  true,
+);

@@ -1,11 +1,12 @@
-// Where the page stands. A chat opens at its end, in its first frame. A prompt that was sent goes to the top of the view
-// and stays there while its reply grows below. The page follows its end for whoever has gone there; whoever moves it
-// otherwise stays where they are, and has a button to the end. Why a prompt is refused stands there, and is gone to.
-// Earlier messages, which Streamlit writes into the elements of later ones, come above what is read: it keeps its
-// distance from the end.
+// Where the page stands. A chat opens at its end, in its first frame. A prompt that was sent goes to the top
+// of the view and stays there while its reply grows below. The page follows its end for whoever has gone
+// there; whoever moves it otherwise stays where they are, and has a button to the end. Why a prompt is
+// refused stands there, and is gone to. Earlier messages, which Streamlit writes into the elements of later
+// ones, come above what is read: it keeps its distance from the end.
 
 const END = 0;
-const MOVES = /^(Arrow|Page|Home|End|Tab|Enter|F3| )/, DOWN = ["ArrowDown", "PageDown", "End", " "];
+const MOVES = /^(Arrow|Page|Home|End|Tab|Enter|F3| )/,
+  DOWN = ["ArrowDown", "PageDown", "End", " "];
 const REFUSED = '.st-key-refusals [data-stale="false"] [data-testid="stAlert"]';
 const STUCK = '[data-testid="stLayoutWrapper"]:has(> :is(.st-key-outage, .st-key-chat-head))';
 let opened = null; // the chat whose messages stand on the page
@@ -14,13 +15,15 @@ let sent = null; // the exchange that was the last when a prompt was sent
 let top = 0; // of the page, when it was looked at last
 
 const exchanges = () =>
-  [...document.querySelectorAll('.st-key-thread [class*="st-key-exchange-"]')].filter((one) => one.checkVisibility());
+  [...document.querySelectorAll('.st-key-thread [class*="st-key-exchange-"]')].filter((one) =>
+    one.checkVisibility(),
+  );
 const name = (exchange) => exchange?.className.match(/st-key-exchange-\d+/)?.[0];
 const bottom = () => document.querySelector('[data-testid="stBottom"]');
 const toEnd = (page) => page.scrollHeight - page.clientHeight - page.scrollTop;
 const isAtEnd = (page) => toEnd(page) < 4;
 const isDistance = () => typeof kept === "number";
-const keptExchange = () => isDistance() || !kept ? null : document.querySelector(`.${kept}`);
+const keptExchange = () => (isDistance() || !kept ? null : document.querySelector(`.${kept}`));
 
 // What sticks to the top of the page ends here.
 function edge(page) {
@@ -56,19 +59,23 @@ function keep() {
 }
 
 function showWay() {
-  const bar = bottom(), last = exchanges().at(-1);
+  const bar = bottom(),
+    last = exchanges().at(-1);
   const way = bar && (bar.querySelector(".db-latest") ?? makeWay(bar));
   if (!way) return document.documentElement.style.removeProperty("--db-below");
   const ends = [...(last?.children ?? [])].map((part) => part.getBoundingClientRect().bottom);
   way.hidden = Math.max(0, ...ends) <= bar.getBoundingClientRect().top + 8;
-  document.documentElement.style.setProperty("--db-below", `${bar.offsetHeight + way.offsetHeight}px`); // Undo stands above it
+  // Undo stands above it
+  document.documentElement.style.setProperty("--db-below", `${bar.offsetHeight + way.offsetHeight}px`);
 }
 
 function makeWay(bar) {
   const way = document.createElement("div");
   way.className = "db-latest";
   way.hidden = true;
-  way.innerHTML = '<button type="button"><span class="db-icon" aria-hidden="true">arrow_downward</span>Jump to latest</button>';
+  way.innerHTML =
+    '<button type="button"><span class="db-icon" aria-hidden="true">arrow_downward</span>' +
+    "Jump to latest</button>";
   way.firstChild.addEventListener("click", () => {
     kept = END;
     keep();
@@ -80,7 +87,8 @@ function makeWay(bar) {
 daybook.noteSent = () => (sent = { last: name(exchanges().at(-1)), isClear: false });
 
 // Text grows without an element being drawn.
-const sizes = new ResizeObserver(keep), known = new WeakSet();
+const sizes = new ResizeObserver(keep),
+  known = new WeakSet();
 
 function watch(...places) {
   for (const place of places) {
@@ -96,7 +104,8 @@ daybook.onDraw(() => {
   const last = exchanges().at(-1);
   const isRefused = sent && document.querySelector(REFUSED) !== null;
   if (sent && !isRefused) sent.isClear = true; // what is refused from now on was sent after it
-  const isDrawn = () => last.querySelector('[data-stale="false"] :is(.db-message, .stMarkdown)'); // else the one before
+  // else the one before
+  const isDrawn = () => last.querySelector('[data-stale="false"] :is(.db-message, .stMarkdown)');
   if (!last) opened = kept = null;
   else if (sent && name(last) !== sent.last) {
     opened = named;
@@ -115,53 +124,83 @@ daybook.onDraw(() => {
 });
 
 // Whoever goes to the end is followed there.
-addEventListener("scroll", ({ target }) => {
-  const page = daybook.page();
-  if (target !== page) return;
-  const isMovedUp = page.scrollTop < top - 1, isMovedDown = page.scrollTop > top + 1;
-  if (kept === END && isMovedUp && !isAtEnd(page)) kept = null;
-  else if (!kept && isMovedDown && isAtEnd(page)) kept = END;
-  top = page.scrollTop;
-  showWay();
-}, { capture: true, passive: true });
+addEventListener(
+  "scroll",
+  ({ target }) => {
+    const page = daybook.page();
+    if (target !== page) return;
+    const isMovedUp = page.scrollTop < top - 1,
+      isMovedDown = page.scrollTop > top + 1;
+    if (kept === END && isMovedUp && !isAtEnd(page)) kept = null;
+    else if (!kept && isMovedDown && isAtEnd(page)) kept = END;
+    top = page.scrollTop;
+    showWay();
+  },
+  { capture: true, passive: true },
+);
 
 function leave(isDown) {
   kept = null;
-  if (isDown) setTimeout(() => { if (!kept && isAtEnd(daybook.page())) kept = END }, 150);
+  if (isDown)
+    setTimeout(() => {
+      if (!kept && isAtEnd(daybook.page())) kept = END;
+    }, 150);
 }
 
-const hears = (act, hear) => addEventListener(act, (event) => {
-  const page = daybook.page(), isOnPage = page?.contains(event.target) && !bottom()?.contains(event.target);
-  if (event.isTrusted && page) hear(event, isOnPage, page);
-}, { capture: true, passive: true });
+const hears = (act, hear) =>
+  addEventListener(
+    act,
+    (event) => {
+      const page = daybook.page(),
+        isOnPage = page?.contains(event.target) && !bottom()?.contains(event.target);
+      if (event.isTrusted && page) hear(event, isOnPage, page);
+    },
+    { capture: true, passive: true },
+  );
 
-hears("wheel", ({ deltaY, ctrlKey }, isOnPage) => { if (isOnPage && deltaY && !ctrlKey) leave(deltaY > 0) });
-hears("touchmove", (_, isOnPage) => { if (isOnPage) leave() });
+hears("wheel", ({ deltaY, ctrlKey }, isOnPage) => {
+  if (isOnPage && deltaY && !ctrlKey) leave(deltaY > 0);
+});
+hears("touchmove", (_, isOnPage) => {
+  if (isOnPage) leave();
+});
 // a prompt stays where it is whatever is pressed, but not against the bar that scrolls
-hears("pointerdown", ({ target }, isOnPage, page) => { if (isOnPage && (isDistance() || target === page)) leave() });
+hears("pointerdown", ({ target }, isOnPage, page) => {
+  if (isOnPage && (isDistance() || target === page)) leave();
+});
 hears("keydown", ({ target, key, ctrlKey, metaKey }) => {
-  const isTyped = target.closest?.("input, textarea"), isSearch = (ctrlKey || metaKey) && ["f", "g"].includes(key);
-  if (isSearch || kept > END || !isTyped && MOVES.test(key)) leave(DOWN.includes(key));
+  const isTyped = target.closest?.("input, textarea"),
+    isSearch = (ctrlKey || metaKey) && ["f", "g"].includes(key);
+  if (isSearch || kept > END || (!isTyped && MOVES.test(key))) leave(DOWN.includes(key));
 });
 
-document.addEventListener("click", ({ target }) => {
-  if (target.closest(daybook.LEADS)) sent = null;
-  // which a screen reader may press without having moved the page itself
-  if (target.closest('a[href^="#"], button[data-act="edit"]')) leave();
-  if (target.closest(".st-key-earlier button")) kept = toEnd(daybook.page());
-  const again = target.closest('.st-key-retry button, button[data-act="retry"], [role="menuitem"][data-message]');
-  if (again) {
-    const button = document.querySelector(`[data-options][data-message="${again.dataset.message}"]`) ?? again;
-    const exchange = button.closest('[class*="st-key-exchange-"]');
-    if (!exchange || exchange !== exchanges().at(-1)) return daybook.noteSent(); // what followed goes
-    kept = name(exchange); // its new reply grows below its prompt
-    makeRoom(daybook.page(), exchange);
-    keep();
-  }
-}, true);
+document.addEventListener(
+  "click",
+  ({ target }) => {
+    if (target.closest(daybook.LEADS)) sent = null;
+    // which a screen reader may press without having moved the page itself
+    if (target.closest('a[href^="#"], button[data-act="edit"]')) leave();
+    if (target.closest(".st-key-earlier button")) kept = toEnd(daybook.page());
+    const again = target.closest(
+      '.st-key-retry button, button[data-act="retry"], [role="menuitem"][data-message]',
+    );
+    if (again) {
+      const button =
+        document.querySelector(`[data-options][data-message="${again.dataset.message}"]`) ?? again;
+      const exchange = button.closest('[class*="st-key-exchange-"]');
+      if (!exchange || exchange !== exchanges().at(-1)) return daybook.noteSent(); // what followed goes
+      kept = name(exchange); // its new reply grows below its prompt
+      makeRoom(daybook.page(), exchange);
+      keep();
+    }
+  },
+  true,
+);
 
-addEventListener("resize", () => requestAnimationFrame(() => {
-  const exchange = keptExchange();
-  if (exchange) makeRoom(daybook.page(), exchange);
-  keep();
-}));
+addEventListener("resize", () =>
+  requestAnimationFrame(() => {
+    const exchange = keptExchange();
+    if (exchange) makeRoom(daybook.page(), exchange);
+    keep();
+  }),
+);

@@ -1,5 +1,5 @@
-// Prints the page once all of it is drawn, and tells the server, which then draws it as before. What paper shows is in
-// the stylesheet.
+// Prints the page once all of it is drawn, and tells the server, which then draws it as before. What paper
+// shows is in the stylesheet.
 
 const STILL = 3; // frames in which nothing is awaited
 

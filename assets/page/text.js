@@ -1,16 +1,25 @@
-// What Streamlit's Markdown leaves out: the direction of a text, room for long numbers, wide tables under a keyboard,
-// and above code its language and a button that wraps it.
+// What Streamlit's Markdown leaves out: the direction of a text, room for long numbers, wide tables under a
+// keyboard, and above code its language and a button that wraps it.
 
-const DIRECTED = ["> p", "> ul", "> ol", "> blockquote", "> table", '> [data-testid="stHeadingWithActionElements"] > *']
+const DIRECTED = [
+  "> p",
+  "> ul",
+  "> ol",
+  "> blockquote",
+  "> table",
+  '> [data-testid="stHeadingWithActionElements"] > *',
+]
   .map((part) => `.stMarkdown [data-testid="stMarkdownContainer"] ${part}:not([dir])`)
-  .concat(".st-key-composer textarea:not([dir])").join();
+  .concat(".st-key-composer textarea:not([dir])")
+  .join();
 
 function headOf(block) {
   const known = block.querySelector(":scope > .db-code-head");
   if (known) return known;
   const head = document.createElement("div");
   head.className = "db-code-head";
-  head.innerHTML = '<span></span><button type="button" class="db-wrap" aria-pressed="false">Wrap lines</button>';
+  head.innerHTML =
+    '<span></span><button type="button" class="db-wrap" aria-pressed="false">Wrap lines</button>';
   block.prepend(head);
   return head;
 }
@@ -19,7 +28,9 @@ const NAMES = { diagram: "mermaid" }; // safe_md's name for it: under its own St
 
 daybook.onDraw(() => {
   for (const part of document.querySelectorAll(DIRECTED)) part.dir = "auto";
-  for (const reply of document.querySelectorAll('[class*="st-key-past-"] .stMarkdown:not([role], .stChatMessage *)')) {
+  for (const reply of document.querySelectorAll(
+    '[class*="st-key-past-"] .stMarkdown:not([role], .stChatMessage *)',
+  )) {
     reply.role = "group";
     reply.ariaLabel = "Chat message from assistant"; // as Streamlit's are named
   }
@@ -31,7 +42,8 @@ daybook.onDraw(() => {
   }
   for (const block of document.querySelectorAll(".stMarkdown .stCode")) {
     const [, language = ""] = block.querySelector("code")?.className.match(/language-(\w+)/) ?? [];
-    const name = headOf(block).firstChild, shown = NAMES[language] ?? language;
+    const name = headOf(block).firstChild,
+      shown = NAMES[language] ?? language;
     if (name.textContent !== shown) name.textContent = shown; // a name that is still being written grows
   }
 });

@@ -1,7 +1,8 @@
-// Light or dark, as chosen in Preferences, on every page. Streamlit keeps a choice in the browser, for each path by
-// itself, and reads it when a page is loaded.
+// Light or dark, as chosen in Preferences, on every page. Streamlit keeps a choice in the browser, for each
+// path by itself, and reads it when a page is loaded.
 
-const KEY = "daybook-theme", PATHS = ["/", "/memory", "/usage", "/data", "/admin"];
+const KEY = "daybook-theme",
+  PATHS = ["/", "/memory", "/usage", "/data", "/admin"];
 let shown = localStorage.getItem(KEY) ?? "system"; // another tab may have chosen since
 
 function apply() {
@@ -16,7 +17,8 @@ apply();
 daybook.onDraw(() => {
   const theme = document.querySelector("i[data-theme]")?.dataset.theme ?? shown;
   if (theme === shown) return;
-  localStorage.setItem(KEY, (shown = theme));
+  shown = theme;
+  localStorage.setItem(KEY, shown);
   apply();
   if (!document.querySelector(".st-key-temporary-sign")) location.reload(); // which would end that chat
 });

@@ -1,4 +1,5 @@
-// A title, or a fact, that is a field is ready to be overwritten; Escape, and leaving it unchanged, make it what it was again.
+// A title, or a fact, that is a field is ready to be overwritten; Escape, and leaving it unchanged, make it
+// what it was again.
 
 const field = () => document.querySelector('[class*="st-key-editing-"] input');
 const leave = () => document.querySelector('[class*="st-key-editing-"] button')?.click();
@@ -19,17 +20,25 @@ daybook.onDraw(() => {
   if (drawn) begin(50);
 });
 
-addEventListener("keydown", (event) => {
-  const { target, key } = event;
-  if (target !== field()) return;
-  if (key === "Escape") {
-    event.preventDefault();
-    event.stopPropagation();
-    daybook.typeInto(target, target.dataset.was);
-    leave();
-  } else if (key === "Enter" && isUnchanged(target)) leave();
-}, true);
+addEventListener(
+  "keydown",
+  (event) => {
+    const { target, key } = event;
+    if (target !== field()) return;
+    if (key === "Escape") {
+      event.preventDefault();
+      event.stopPropagation();
+      daybook.typeInto(target, target.dataset.was);
+      leave();
+    } else if (key === "Enter" && isUnchanged(target)) leave();
+  },
+  true,
+);
 
-document.addEventListener("focusout", ({ target }) => {
-  if (target === field() && isUnchanged(target)) leave();
-}, true);
+document.addEventListener(
+  "focusout",
+  ({ target }) => {
+    if (target === field() && isUnchanged(target)) leave();
+  },
+  true,
+);

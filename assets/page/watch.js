@@ -1,9 +1,14 @@
-// Reruns the page when the database has gone or come back. The process is asked, which probes the database once for
-// all tabs, and only for tabs in view; a tab that is shown again is rerun, too, for changes made in another.
+// Reruns the page when the database has gone or come back. The process is asked, which probes the database
+// once for all tabs, and only for tabs in view; a tab that is shown again is rerun, too, for changes made in
+// another.
 
-const FIRST = 1000, USUAL = 8000, AWAY = 1000; // milliseconds
+const FIRST = 1000,
+  USUAL = 8000,
+  AWAY = 1000; // milliseconds
 let tell = null; // of a component (pages/_parts/browser.py)
-let isAway = false, timer = 0, pause = 0;
+let isAway = false,
+  timer = 0,
+  pause = 0;
 let left = Infinity; // when the tab was
 
 function wait(next) {
@@ -36,9 +41,10 @@ function leave() {
 // What a press that brings the tab into view asks for comes first.
 function comeBack() {
   if (document.hidden) return;
-  if (Date.now() - left > AWAY) setTimeout(() => {
-    if (!daybook.isRunning() && !document.querySelector('[role="dialog"], [role="menu"]')) tell?.(isAway);
-  }, 300);
+  if (Date.now() - left > AWAY)
+    setTimeout(() => {
+      if (!daybook.isRunning() && !document.querySelector('[role="dialog"], [role="menu"]')) tell?.(isAway);
+    }, 300);
   left = Infinity;
 }
 

@@ -1,5 +1,5 @@
-// Loaded into the API's Node before it begins: what the app does not use is answered 404, and a value that a check of
-// the database refuses 400, as hosted Supabase does, where lite answers 500.
+// Loaded into the API's Node before it begins: what the app does not use is answered 404, and a value that a
+// check of the database refuses 400, as hosted Supabase does, where lite answers 500.
 //
 // Of Supabase Auth the app signs up, in and out. The rest (recover, verify, PUT user …) would give whoever
 // reads the database, or holds an access token, a way to a password of their own.
@@ -50,11 +50,12 @@ function blameRightly(response) {
 }
 
 const emit = Server.prototype.emit;
-Server.prototype.emit = function (event, request, response) {
+Server.prototype.emit = function (event, ...values) {
+  const [request, response] = values;
   if (event === "request" && !isUsed(request)) {
     response.writeHead(404).end();
     return true;
   }
   if (event === "request") blameRightly(response);
-  return emit.apply(this, arguments);
+  return emit.call(this, event, ...values);
 };

@@ -1,14 +1,16 @@
-// Every visible text, empty radio and ring of focus whose contrast as drawn is below WCAG AA: its
-// colour times its opacity, over all that is painted behind it. axe says nothing of what it finds covered, or behind a pseudo-element.
+// Every visible text, empty radio and ring of focus whose contrast as drawn is below WCAG AA: its colour
+// times its opacity, over all that is painted behind it. axe says nothing of what it finds covered, or behind
+// a pseudo-element.
 () => {
   const parse = (colour) => {
     const [r, g, b, alpha = 1] = colour.match(/[\d.]+/g).map(Number);
     return colour.startsWith("color(") ? [r * 255, g * 255, b * 255, alpha] : [r, g, b, alpha];
   };
-  const over = ([r, g, b, alpha], back) =>
-    [r, g, b].map((value, i) => value * alpha + back[i] * (1 - alpha));
+  const over = ([r, g, b, alpha], back) => [r, g, b].map((value, i) => value * alpha + back[i] * (1 - alpha));
   const light = (colour) => {
-    const [r, g, b] = colour.map((v) => (v / 255 <= 0.04045 ? v / 3294.6 : ((v / 255 + 0.055) / 1.055) ** 2.4));
+    const [r, g, b] = colour.map((v) =>
+      v / 255 <= 0.04045 ? v / 3294.6 : ((v / 255 + 0.055) / 1.055) ** 2.4,
+    );
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const ancestors = (element) => (element ? [element, ...ancestors(element.parentElement)] : []);
@@ -37,7 +39,8 @@
     const { width, height } = element.getBoundingClientRect();
     const style = getComputedStyle(element);
     const isSeen = width > 1 && height > 1 && style.visibility === "visible" && style.clipPath === "none";
-    if (!texts.currentNode.data.trim() || !isSeen || element.closest(":disabled, script, style, noscript")) continue;
+    if (!texts.currentNode.data.trim() || !isSeen || element.closest(":disabled, script, style, noscript"))
+      continue;
     const isIcon = element.matches('[data-testid="stIconMaterial"], .db-icon');
     const isLarge = parseFloat(style.fontSize) >= 24;
     judge(element, style.color, texts.currentNode.data, isIcon || isLarge ? 3 : 4.5);
@@ -45,12 +48,15 @@
   for (const field of document.querySelectorAll("[placeholder]")) {
     judge(field, getComputedStyle(field, "::placeholder").color, field.placeholder, 4.5);
   }
-  for (const ring of document.querySelectorAll('[data-testid="stRadioOption"]:not([data-selected]) > div > div:first-child')) {
+  for (const ring of document.querySelectorAll(
+    '[data-testid="stRadioOption"]:not([data-selected]) > div > div:first-child',
+  )) {
     judge(ring.parentElement, getComputedStyle(ring).borderTopColor, "an empty radio", 3);
   }
   for (const ringed of ancestors(document.activeElement)) {
     const { outlineStyle, outlineColor } = getComputedStyle(ringed);
-    if (outlineStyle === "solid" && ringed.parentElement) judge(ringed.parentElement, outlineColor, "a ring of focus", 3);
+    if (outlineStyle === "solid" && ringed.parentElement)
+      judge(ringed.parentElement, outlineColor, "a ring of focus", 3);
   }
   return faint;
-}
+};
