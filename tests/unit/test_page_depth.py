@@ -1,0 +1,133 @@
+"""The depth to which pages reach into the services of a user: `user.verb()` or `user.part.verb()`.
+
+python -m tests.unit.test_page_depth lists what goes deeper.
+"""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.stack.apps import ROOT
+
+DEEPEST = 2  # a part and its verb
+MOST = 63  # different reaches that go deeper; to be 0
+
+Reach = tuple[str, ...]  # the attributes after the user
+GIVE_USERS = {"find_person", "person_services", "signed_in", "services_of", "here", "page"}
+ARE_USERS = {"PersonServices", "TemporaryChat", "ChatServices"}
+ARE_PARTS = {"Chat": ("chat",)}
+VALUES = (("account",),)  # of a user: what follows is read of a value
+
+
+def deep_reaches(source: str) -> set[str]:
+    """Return the attributes of users that *source* reads deeper than `DEEPEST`, also through local names."""
+    reader = _Reader()
+    reader.visit(ast.parse(source))
+    return reader.found
+
+
+class _Reader(ast.NodeVisitor):
+    """Follows users and their parts through the names of each scope."""
+
+    def __init__(self) -> None:
+        self.found: set[str] = set()
+        self._names: dict[str, Reach | None] = {}
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        around, self._names = self._names, dict(self._names)
+        arguments = node.args
+        for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+            self._names[argument.arg] = _annotated(argument.annotation)
+        self.generic_visit(node)
+        self._names = around
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        self.generic_visit(node)
+        for target in node.targets:
+            self._bind(target, node.value)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        self.generic_visit(node)
+        if isinstance(node.target, ast.Name):
+            self._names[node.target.id] = _annotated(node.annotation)
+
+    def visit_NamedExpr(self, node: ast.NamedExpr) -> None:
+        self.generic_visit(node)
+        self._bind(node.target, node.value)
+
+    def visit_With(self, node: ast.With) -> None:
+        for item in node.items:
+            if item.optional_vars:
+                self._bind(item.optional_vars, item.context_expr)
+        self.generic_visit(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        path = self._path(node)
+        if path is None:
+            self.generic_visit(node)
+        elif len(path) > DEEPEST:
+            self.found.add(".".join(("user", *path)))
+
+    def _bind(self, target: ast.expr, value: ast.expr) -> None:
+        if isinstance(target, ast.Name):
+            self._names[target.id] = self._path(value)
+        elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+            for one, its in zip(target.elts, value.elts, strict=True):
+                self._bind(one, its)
+
+    def _path(self, node: ast.expr) -> Reach | None:
+        match node:
+            case ast.Name(id=name):
+                return self._names.get(name)
+            case ast.Attribute(value=value, attr=name):
+                path = self._path(value)
+                return None if path is None or path[:1] in VALUES else (*path, name)
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
+                return () if name in GIVE_USERS else None
+            case ast.BoolOp(values=values):
+                return next((path for one in values if (path := self._path(one)) is not None), None)
+            case ast.IfExp(body=body, orelse=other):
+                path = self._path(body)
+                return self._path(other) if path is None else path
+            case ast.NamedExpr(value=value):
+                return self._path(value)
+            case _:
+                return None
+
+
+def _annotated(annotation: ast.expr | None) -> Reach | None:
+    """Return the path of a name that is annotated as a user or a part, in a union too."""
+    names = set(re.findall(r"\w+", ast.unparse(annotation)) if annotation else ())
+    if names & ARE_USERS:
+        return ()
+    return next((path for name, path in ARE_PARTS.items() if name in names), None)
+
+
+def _files() -> Iterator[Path]:
+    yield ROOT / "streamlit_app.py"
+    yield from sorted((ROOT / "pages").rglob("*.py"))
+
+
+def reached() -> dict[str, list[str]]:
+    """Return what pages reach too deep for, and the files that do."""
+    found: dict[str, list[str]] = {}
+    for file in _files():
+        for one in deep_reaches(file.read_text("utf-8")):
+            found.setdefault(one, []).append(str(file.relative_to(ROOT)))
+    return found
+
+
+def test_pages_call_a_user_or_a_part_of_one():
+    assert len(reached()) <= MOST, sorted(reached())
+
+
+def test_local_names_hide_no_depth():
+    hidden = "def draw(person: PersonServices):\n store = person.store\n take = store.facts.keep"
+    assert deep_reaches(hidden) == {"user.store.facts.keep"}
+
+
+if __name__ == "__main__":
+    found = [f"{each}: {', '.join(files)}\n" for each, files in sorted(reached().items())]
+    sys.stdout.writelines([*found, f"{len(found)}\n"])
