@@ -1,4 +1,4 @@
--- The API: what can be reached over it, and by whom.
+-- The API: what can be reached over it, and by whom. db/api.txt lists the functions that are made here.
 
 -- tables that can be read -------------------------------------------------------------------------------
 

@@ -8,6 +8,8 @@ import json
 import pglast
 import pytest
 
+from tests import api_list
+
 OURS = "('public', 'private')"
 
 
@@ -136,6 +138,10 @@ def test_each_api_function_calls_a_guarded_private_one(catalogue):
     )
 
     assert unguarded == [("read_conversation",)]
+
+
+def test_committed_list_names_each_api_function(world):
+    assert api_list.LIST.read_text() == api_list.list_of(world.admin)
 
 
 def test_functions_are_granted_to_one_api_role(catalogue):
