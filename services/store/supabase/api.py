@@ -24,21 +24,17 @@ from supabase import Client, ClientOptions, create_client
 
 from services.crypto import ServerProof, sha
 from services.domain import UserId
+from services.domain.turns import Reservation
 from services.errors import (
-    AccountFull,
     AdminsOnly,
-    BadInput,
-    Busy,
-    LastAdmin,
     NotFound,
-    Refused,
     RowsCut,
     SignedOut,
-    SpaceGone,
-    Stale,
     StoreUnavailable,
 )
 from services.events import log_event
+from services.rules import Refusal
+from services.store.refusals import error_of
 
 EventHooks = Mapping[str, Sequence[Callable[..., object]]]  # of httpx, by event
 Argument = UUID | str | int | bool | date | None
@@ -50,22 +46,6 @@ Paged = TypeVar("Paged")
 _LIMITS = httpx.Limits(  # seconds: a new connection costs three round trips with TLS
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0
 )
-_BAD_INPUT = {
-    "begin_turn": "Limit of chats reached. Delete one to start another.",
-    "edit_reply": "This chat is full. Start a new one.",
-    "invite": "Limit of open invitations reached. Revoke some first.",
-    "put_fact": "Limit of memories reached. Delete some first.",
-    "put_space": "Limit of spaces reached. Delete one to create another.",
-}
-_REFUSALS = {
-    "not_found": NotFound,
-    "stale": Stale,
-    "different_request": Stale,
-    "busy": Busy,
-    "no_space": SpaceGone,
-    "last_admin": LastAdmin,
-    "account_full": AccountFull,
-}
 PAGE = 1000  # rows that are asked for at once
 LEAST = 100  # rows that every answer has room for (ServerCalls.check_rows), so also the ids of one address
 _SWEPT_TURNS = 10  # in one call
@@ -320,18 +300,10 @@ def batches(ids: Iterable[T]) -> Iterator[list[T]]:
         yield every[start : start + LEAST]
 
 
-def refusal(verb: str, reason: str) -> Refused | StoreUnavailable:
-    """The error for the *reason* with which the function *verb* refuses."""
-    if reason == "too_many":
-        return BadInput(_BAD_INPUT[verb])
-    error = _REFUSALS.get(reason)
-    return error() if error else StoreUnavailable(reason)
-
-
-def accepted(verb: str, answer: RpcResult) -> RpcResult:
-    """Return *answer*, if the function *verb* did not refuse."""
+def accepted(verb: str, answer: RpcResult, wanted: Reservation | None = None) -> RpcResult:
+    """Return *answer*, if the function *verb* did not refuse; *wanted*: by the turn that it begins."""
     if not answer.ok:
-        raise refusal(verb, answer.reason)
+        raise error_of(verb, _valid(Refusal, {"reason": answer.reason, **answer.values}), wanted)
     return answer
 
 

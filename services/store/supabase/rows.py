@@ -16,7 +16,7 @@ from services.domain import (
 )
 from services.domain.revisions import OpenPlace, Revisions
 from services.domain.turns import Begun, ClientTurnId, Lease, Reservation, Settlement
-from services.errors import Busy, Cap, NotFound, OverBudget
+from services.errors import NotFound
 from services.store.rows import (
     ConversationChanges,
     ConversationRead,
@@ -35,7 +35,6 @@ from services.store.rows import (
 from services.store.supabase.api import (
     Hidden,
     Query,
-    RpcResult,
     Table,
     UserCalls,
     accepted,
@@ -267,18 +266,7 @@ class SupabaseRows:
             created=Hidden(created and json.dumps(asdict(created), default=str)),
             most_bytes=self.most_bytes,
         )
-        found = answer.values
-        match answer.reason:
-            case Cap.DAILY | Cap.MONTHLY:
-                left = int(str(found["room"]))
-                raise OverBudget(Cap(answer.reason), reservation.least_micro, left)
-            case Cap.DAILY_TOKENS:
-                left = int(str(found["room_of_tokens"]))
-                raise OverBudget(Cap.DAILY_TOKENS, reservation.least_tokens, left)
-            case Cap.DEPLOYMENT | Cap.OPEN_TURNS:
-                raise OverBudget(Cap(answer.reason))
-            case _:
-                _accepted_in_time("begin_turn", answer)
+        found = accepted("begin_turn", answer, reservation).values
         return Begun(
             TurnId(UUID(str(found["turn"]))),
             int(str(found["reserved"])),
@@ -319,8 +307,6 @@ class SupabaseRows:
             cost_micro=settlement.cost_micro,
             first_token_ms=settlement.first_token_ms,
         )
-        if answer.reason == "still_open":
-            raise Busy
         accepted("finish_turn", answer)
 
     def stop_turn(self, turn_id: TurnId) -> None:
@@ -350,7 +336,7 @@ class SupabaseRows:
             new_head=Hidden(reply and reply.head),
             most_bytes=self.most_bytes,
         )
-        _accepted_in_time("edit_reply", answer)
+        accepted("edit_reply", answer)
 
     def discard_messages(
         self,
@@ -384,16 +370,6 @@ class SupabaseRows:
             restored=Hidden(",".join(map(str, restored))),
             new_head=Hidden(head),
         )
-
-
-def _accepted_in_time(verb: str, answer: RpcResult) -> None:
-    """Raise the refusal of *verb*, if it refused; OverBudget for more messages than a minute may have."""
-    if answer.reason == Cap.TURNS_A_MINUTE:
-        per_minute, wait = (
-            int(str(answer.values[name])) for name in ("per_minute", "wait_seconds")
-        )
-        raise OverBudget(Cap.TURNS_A_MINUTE, per_minute=per_minute, wait_seconds=wait)
-    accepted(verb, answer)
 
 
 def _is_not_discarded(query: Query) -> Query:

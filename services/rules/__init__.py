@@ -1,0 +1,26 @@
+"""The rules of money, turns, messages and documents: pure functions, for every store but Supabase's.
+
+SQL states them once more (db/migrations); a property test holds both to one meaning. Time is an argument. A refusal is a
+returned value with SQL's reason: a store commits what came before it, such as lapsed turns.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A refusal by its reason in SQL, with the figures that a turn's has."""
+
+    reason: str
+    room: int | None = None  # micro-dollars that the user's own caps leave
+    room_of_tokens: int = 0
+    per_minute: int = 0  # messages
+    wait_seconds: int = 0  # until the next minute
+
+
+NOT_FOUND = Refusal(reason="not_found")
+STALE = Refusal(reason="stale")
+BUSY = Refusal(reason="busy")
+TOO_MANY = Refusal(reason="too_many")
+NO_SPACE = Refusal(reason="no_space")
+ACCOUNT_FULL = Refusal(reason="account_full")

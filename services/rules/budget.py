@@ -1,0 +1,146 @@
+"""Budgets: the windows in which money, tokens and messages are counted, and the room that caps leave.
+
+Money in micro-dollars. Days and months are of UTC.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+
+from services.domain.accounts import Limits
+from services.domain.turns import Reservation
+from services.rules import Refusal
+
+NO_CAP = 4 * 10**18
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+_LONG_AGO_DAY = date(2000, 1, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget(Limits):
+    """The limits of one user, and what counts against them."""
+
+    day: date = _LONG_AGO_DAY
+    day_spent: int = 0
+    day_tokens: int = 0
+    month: date = _LONG_AGO_DAY  # its first day
+    month_spent: int = 0
+    minute: datetime = _LONG_AGO
+    minute_turns: int = 0  # and versions that the user wrote
+    bytes: int = 0  # stored by the account when `minute` began
+    reserved: int = 0  # by turns still open, in any window
+    reserved_tokens: int = 0
+    last_active_at: datetime | None = None
+
+    def opened(self, now: datetime, stored_bytes: int) -> "Budget":
+        """Return the budget with the windows of *now*; *stored_bytes* count from a new minute on."""
+        budget, minute = self, now.replace(second=0, microsecond=0)
+        if now.date() > self.day:
+            budget = replace(budget, day=now.date(), day_spent=0, day_tokens=0)
+        if (month := now.date().replace(day=1)) > self.month:
+            budget = replace(budget, month=month, month_spent=0)
+        if minute > self.minute:
+            budget = replace(budget, minute=minute, minute_turns=0, bytes=stored_bytes)
+        return budget
+
+    def booked(
+        self,
+        *,
+        held: int,
+        spent: int,
+        held_tokens: int,
+        tokens: int,
+        charged_at: datetime | None = None,
+    ) -> "Budget":
+        """Return the budget after a booking.
+
+        What is given back of a charge of *charged_at* goes only to the windows that counted it.
+        """
+
+        def counted(amount: int, window: date) -> int:
+            is_over = amount < 0 and charged_at is not None and charged_at.date() < window
+            return 0 if is_over else amount
+
+        return replace(
+            self,
+            reserved=self.reserved + held,
+            reserved_tokens=self.reserved_tokens + held_tokens,
+            day_spent=max(0, self.day_spent + counted(spent, self.day)),
+            day_tokens=max(0, self.day_tokens + counted(tokens, self.day)),
+            month_spent=max(0, self.month_spent + counted(spent, self.month)),
+        )
+
+    def pace(self, now: datetime) -> tuple[int, int]:
+        """The messages a minute, and the seconds until the next minute."""
+        left = (self.minute + timedelta(minutes=1) - now).total_seconds()
+        return self.max_per_minute, max(1, math.ceil(left))
+
+    def edited(self, now: datetime) -> "Budget | Refusal":
+        """Count a version that the user wrote as a message of the minute."""
+        if self.minute_turns >= self.max_per_minute:
+            per_minute, wait = self.pace(now)
+            return Refusal(reason="too_fast", per_minute=per_minute, wait_seconds=wait)
+        return replace(self, minute_turns=self.minute_turns + 1)
+
+    def is_full(self, most_bytes: int | None) -> bool:
+        """Return True if the account had stored *most_bytes* when the minute began."""
+        return most_bytes is not None and self.bytes >= most_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """The cap of all users together, and what counts against it; counted only while there is a cap."""
+
+    monthly_cap_micro: int | None = None
+    month: date = _LONG_AGO_DAY
+    spent: int = 0
+    reserved: int = 0
+
+    @property
+    def room(self) -> int:
+        if self.monthly_cap_micro is None:
+            return NO_CAP
+        return max(0, self.monthly_cap_micro - self.spent - self.reserved)
+
+    def opened(self, now: datetime) -> "Deployment":
+        """Return the figures of the month of *now*; what is reserved will be paid in it."""
+        month = now.date().replace(day=1)
+        return replace(self, month=month, spent=0) if month > self.month else self
+
+    def after(self, before: Budget, now_is: Budget) -> "Deployment":
+        """Return the figures after a change of one budget, whose windows were open."""
+        return replace(
+            self,
+            spent=self.spent + now_is.month_spent - before.month_spent,
+            reserved=self.reserved + now_is.reserved - before.reserved,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What caps leave for a turn, and what it is granted of it: all that it wants, or less."""
+
+    granted: int
+    granted_tokens: int
+    reason: str | None  # the cap that leaves too little
+
+
+def room_for(budget: Budget, deployment: Deployment, wanted: Reservation) -> Room:
+    """Return the money and the tokens that the caps grant a turn."""
+    today = budget.daily_cap_micro - budget.day_spent - budget.reserved
+    this_month = budget.monthly_cap_micro - budget.month_spent - budget.reserved
+    cap_of_tokens = NO_CAP if budget.daily_cap_tokens is None else budget.daily_cap_tokens
+    tokens = cap_of_tokens - budget.day_tokens - budget.reserved_tokens
+    most = wanted.prompt_micro + wanted.reply_micro
+    granted = min(most, today, this_month, deployment.room)
+    granted_tokens = min(wanted.prompt_tokens + wanted.reply_tokens, tokens)
+    reason = None
+    if granted_tokens < wanted.least_tokens:
+        reason = "daily_tokens"
+    elif granted < wanted.least_micro:
+        reason = "daily_cap"
+        if granted == deployment.room:
+            reason = "deployment_cap"
+        elif granted == this_month:
+            reason = "monthly_cap"
+    return Room(granted, granted_tokens, reason)

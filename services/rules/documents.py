@@ -1,0 +1,57 @@
+"""Documents: each is replaced only by a caller who has seen its revision."""
+
+from collections.abc import Hashable
+from typing import Protocol
+
+from services.rules import STALE, TOO_MANY, Refusal
+
+_MOST_FACTS = 5_000
+_MOST = 500  # of another kind
+
+
+class Document(Protocol):
+    """The columns of a document that decide."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def rev(self) -> int: ...
+    @property
+    def body(self) -> str | None: ...
+    @property
+    def conversation_id(self) -> Hashable: ...
+    @property
+    def space_id(self) -> Hashable: ...
+
+
+def is_stored(stored: Document | None, new: Document) -> bool:
+    """Return True if *new* was stored before: the call came twice."""
+    return stored is not None and (stored.rev, stored.body) == (new.rev, new.body)
+
+
+def put_refusal(
+    stored: Document | None, new: Document, seen_rev: int, count: int
+) -> Refusal | None:
+    """Return the refusal of *new* in place of the revision *seen_rev*, or of none; *count*: stored ones of its kind."""
+    if seen_rev == 0 and count >= (_MOST_FACTS if new.kind == "fact" else _MOST):
+        return TOO_MANY
+    if (stored.rev if stored else 0) != seen_rev:
+        return STALE
+    return STALE if stored and _place(stored) != _place(new) else None
+
+
+def _place(document: Document) -> tuple[Hashable, ...]:
+    return document.kind, document.conversation_id, document.space_id
+
+
+def text_refusal(stored: Document, new: Document, seen_rev: int) -> Refusal | None:
+    """Return the refusal of a text that lies in its conversation's row."""
+    return None if stored.rev == seen_rev or is_stored(stored, new) else STALE
+
+
+def is_of_other_messages(rev: int, last_seq: int, cuts: int | None) -> bool:
+    """Return True if messages were deleted or restored since *cuts*, their conversation's rev - last_seq, was read.
+
+    A fact or a summary that was made of the messages before is refused.
+    """
+    return rev - last_seq != cuts

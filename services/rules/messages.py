@@ -1,0 +1,204 @@
+"""Messages and conversations: what may be stored, changed, deleted and restored, and the row after it."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import Field, replace
+from datetime import datetime, timedelta
+from typing import ClassVar, Protocol, TypeVar, cast
+
+from services.domain import MessageId, Outcome, Role
+from services.rules import BUSY, NO_SPACE, NOT_FOUND, STALE, TOO_MANY, Refusal
+
+MOST_CONVERSATIONS = 20_000  # of a user, discarded ones too
+_MOST_MESSAGES = 20_000  # after which none is edited: no budget bounds what costs nothing
+_UNFINISHED = Outcome.CUT, Outcome.STOPPED, Outcome.FAILED, Outcome.INTERRUPTED
+
+
+class Conversation(Protocol):
+    """The columns of a conversation's row that decide; a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[object]]]
+
+    @property
+    def rev(self) -> int: ...
+    @property
+    def last_seq(self) -> int: ...
+    @property
+    def read_seq(self) -> int: ...
+    @property
+    def facts_seq(self) -> int: ...
+    @property
+    def reset_seq(self) -> int: ...
+    @property
+    def titled_by(self) -> str: ...
+    @property
+    def summary(self) -> str | None: ...
+    @property
+    def summary_rev(self) -> int: ...
+    @property
+    def pinned_at(self) -> datetime | None: ...
+    @property
+    def destroy_at(self) -> datetime | None: ...
+
+
+class Message(Protocol):
+    """The columns of a message's row that decide."""
+
+    @property
+    def id(self) -> MessageId: ...
+    @property
+    def parent_id(self) -> MessageId | None: ...
+    @property
+    def role(self) -> Role: ...
+    @property
+    def outcome(self) -> Outcome: ...
+    @property
+    def destroy_at(self) -> datetime | None: ...
+
+
+Row = TypeVar("Row", bound=Conversation)
+
+
+# --- storing ----------------------------------------------------------------------------------------
+
+
+def creation_refusal(conversations: int, *, is_taken: bool, has_space: bool) -> Refusal | None:
+    """Return the refusal of a new conversation, where the user has that many."""
+    if conversations >= MOST_CONVERSATIONS:
+        return TOO_MANY
+    if not has_space:
+        return NO_SPACE
+    return Refusal(reason="taken") if is_taken else None
+
+
+def prompt_refusal(
+    row: Conversation,
+    *,
+    rev: int,
+    start_seq: int,
+    is_busy: bool,
+    asked: Message | None,
+    is_new: bool,
+) -> Refusal | None:
+    """Return the refusal of a prompt, or of another reply to the message *asked* (None: there is none).
+
+    *start_seq* is stale where the context was started anew after the plan was made.
+    """
+    if is_busy:
+        return BUSY
+    if row.rev != rev or not row.reset_seq <= start_seq <= row.last_seq:
+        return STALE
+    if is_new:
+        return None
+    if asked is None or asked.destroy_at is not None:
+        return NOT_FOUND
+    is_answerable = asked.role is Role.USER or asked.outcome in _UNFINISHED
+    return None if is_answerable else NOT_FOUND
+
+
+def edit_refusal(
+    row: Conversation, *, rev: int, is_busy: bool, original: Message | None
+) -> Refusal | None:
+    """Return the refusal of another version of the reply *original*."""
+    if is_busy:
+        return BUSY
+    if row.rev != rev:
+        return STALE
+    if row.last_seq >= _MOST_MESSAGES:
+        return TOO_MANY
+    is_reply = original is not None and original.role is Role.ASSISTANT
+    return None if original and is_reply and original.destroy_at is None else NOT_FOUND
+
+
+def appended(row: Row, head: str, *, is_users: bool, now: datetime) -> Row:
+    """Return the conversation after its next message; what its user wrote is read."""
+    seq = row.last_seq + 1
+    read_seq = seq if is_users else row.read_seq
+    return replace(row, rev=row.rev + 1, last_seq=seq, head=head, read_seq=read_seq, updated_at=now)
+
+
+# --- deleting and restoring messages ----------------------------------------------------------------
+
+
+def discard_refusal(
+    row: Conversation,
+    doomed: Collection[MessageId],
+    found: Sequence[Message],
+    later: Iterable[Message],
+    *,
+    rev: int,
+    answered: MessageId | None,
+) -> Refusal | None:
+    """Return the refusal of deleting *doomed*, of which *found* are stored.
+
+    *later*: the messages of the conversation that may follow them; *answered*: the prompt whose reply is coming.
+    """
+    if answered in doomed:
+        return BUSY
+    if row.rev != rev:
+        return STALE
+    is_gone = len(found) != len(doomed) or any(one.destroy_at for one in found)
+    if is_gone or any(
+        one.parent_id in doomed and one.id not in doomed and one.destroy_at is None for one in later
+    ):
+        return Refusal(reason="a message stays that follows one that goes")
+    return None
+
+
+def discarded(row: Row, head: str, kept_summary: str | None, due: datetime) -> Row:
+    """Return the conversation without messages that are destroyed when *due*; a summary made of them goes."""
+    is_kept = row.summary is not None and row.summary == kept_summary
+    return replace(
+        row,
+        rev=row.rev + 1,
+        head=head,
+        undo_until=due,
+        summary=row.summary if is_kept else None,
+        summary_rev=row.summary_rev + (not is_kept),
+    )
+
+
+def restore_refusal(
+    row: Conversation, rev: int, asked: Sequence[MessageId], restorable: Sequence[MessageId]
+) -> Refusal | None:
+    """All that can be restored is, or nothing; ids by seq."""
+    if row.rev != rev:
+        return STALE
+    return None if asked and list(asked) == list(restorable) else NOT_FOUND
+
+
+def restored(row: Row, head: str) -> Row:
+    return replace(row, rev=row.rev + 1, head=head, undo_until=None)
+
+
+# --- the conversation's row -------------------------------------------------------------------------
+
+
+def changed(row: Row, changes: Mapping[str, object], now: datetime) -> Row | None:
+    """Return the conversation after *changes* that need no revision; None where a title of the model came too late.
+
+    Such a title replaces only the prompt's first words. Under another policy, or after a reset, the model's view begins
+    at the last reset again.
+    """
+    if changes.get("titled_by") == "model" and row.titled_by != "words":
+        return None
+    columns = {name: value for name, value in changes.items() if name != "pinned"}
+    if "policy" not in changes:
+        columns.pop("policy_size", None)
+    if "pinned" in changes:
+        columns["pinned_at"] = (row.pinned_at or now) if changes["pinned"] else None
+    if "policy" in changes or "reset_seq" in changes:
+        columns["start_seq"] = changes.get("reset_seq", row.reset_seq)
+    for name, before in (("read_seq", row.read_seq), ("facts_seq", row.facts_seq)):
+        if name in changes:  # it never goes back, nor beyond the last message
+            columns[name] = max(before, min(cast(int, changes[name]), row.last_seq))
+    return replace(row, **columns)
+
+
+def hidden(row: Row, seconds: int, now: datetime) -> Row:
+    """Return a conversation that is destroyed in *seconds*; asking again prolongs nothing."""
+    return replace(row, destroy_at=row.destroy_at or now + timedelta(seconds=seconds))
+
+
+def can_restore(destroy_at: datetime | None, now: datetime) -> bool:
+    """Return True if something was deleted and the time for Undo is not over."""
+    return destroy_at is not None and destroy_at > now

@@ -1,0 +1,240 @@
+"""Turns: what one is granted, how it ends, and what is charged for it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from typing import Literal, cast
+
+from services.domain import ConversationId, MessageId, Outcome, Purpose, TurnId
+from services.domain.turns import ClientTurnId, Reservation, Settlement, TurnState
+from services.rules import Refusal
+from services.rules.budget import Budget, Deployment, room_for
+
+EntryKind = Literal["charge", "lapsed", "adjust"]
+EntryOutcome = Literal["complete", "cut", "stopped", "failed", "lapsed"]
+_LONGEST_LEASE = 3600  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """A turn with its reservation, its lease and its cost."""
+
+    id: TurnId
+    client_turn_id: ClientTurnId
+    request: str = field(
+        repr=False
+    )  # the hash of what began it: the same id with another request is refused
+    conversation_id: ConversationId | None  # None: none, or destroyed since
+    purpose: Purpose
+    model: str
+    prompt_id: MessageId | None
+    reserved_micro: int
+    reserved_tokens: int
+    begun_at: datetime
+    lease_until: datetime
+    state: TurnState = TurnState.RESERVED
+    partial: str | None = field(default=None, repr=False)
+    partial_thoughts: str | None = field(default=None, repr=False)
+    is_stop_requested: bool = False
+    charged_micro: int = 0
+    charged_tokens: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    tokens_cached: int = 0  # of tokens_in
+    reply_id: MessageId | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def is_open_reply(self) -> bool:
+        return self.purpose is Purpose.REPLY and self.state.is_open
+
+    def is_lapsed(self, now: datetime) -> bool:
+        """Return True if the turn is open and its lease ran out."""
+        return self.state.is_open and self.lease_until < now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """An entry of the ledger: a charge, the settlement of a lapsed turn, or its correction."""
+
+    at: datetime
+    day: date  # whose caps it counts in
+    turn_id: TurnId
+    kind: EntryKind
+    outcome: EntryOutcome
+    purpose: Purpose
+    model: str
+    micro: int
+    tokens_in: int = 0
+    tokens_out: int = 0
+    tokens_cached: int = 0
+    first_token_ms: int | None = None  # None: nothing was streamed
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """A budget, a turn and an entry of the ledger (None: none) after a turn ended."""
+
+    budget: Budget
+    turn: Turn
+    entry: Entry | None
+
+
+def reserve(
+    budget: Budget,
+    deployment: Deployment,
+    open_turns: Iterable[Turn],
+    wanted: Reservation,
+    now: datetime,
+    refusal: Refusal | None = None,
+) -> tuple[Budget, int, int] | Refusal:
+    """Return the budget with what the caps grant of *wanted*, money and tokens, or the first refusal.
+
+    *refusal* by the content comes first. Turns of the app's own (titles, summaries) are held by the caps alone, not by
+    the limits on the rate.
+    """
+    is_reply = wanted.purpose is Purpose.REPLY
+    room = room_for(budget, deployment, wanted)
+    reason = refusal.reason if refusal else room.reason
+    if refusal is None and is_reply:
+        if sum(turn.is_open_reply for turn in open_turns) >= budget.max_open:
+            reason = "too_many_open"
+        elif budget.minute_turns >= budget.max_per_minute:
+            reason = "too_fast"
+    if reason is not None:
+        per_minute, wait = budget.pace(now)
+        return Refusal(
+            reason=reason,
+            room=max(0, room.granted) if reason in ("daily_cap", "monthly_cap") else None,
+            room_of_tokens=max(0, room.granted_tokens),
+            per_minute=per_minute,
+            wait_seconds=wait,
+        )
+    budget = replace(
+        budget,
+        reserved=budget.reserved + room.granted,
+        reserved_tokens=budget.reserved_tokens + room.granted_tokens,
+        minute_turns=budget.minute_turns + is_reply,
+        last_active_at=now,
+    )
+    return budget, room.granted, room.granted_tokens
+
+
+def lapse(budget: Budget, turn: Turn, now: datetime) -> Booking:
+    """Settle a turn that was not finished.
+
+    Before the model was called it cost nothing; after, all that was reserved is charged, until a late finish corrects it.
+    """
+    was_called = turn.state is TurnState.STREAMING
+    micro, tokens = (turn.reserved_micro, turn.reserved_tokens) if was_called else (0, 0)
+    budget = budget.booked(
+        held=-turn.reserved_micro,
+        spent=micro,
+        held_tokens=-turn.reserved_tokens,
+        tokens=tokens,
+    )
+    entry = Entry(
+        at=now,
+        day=budget.day,
+        turn_id=turn.id,
+        kind="lapsed",
+        outcome="lapsed",
+        purpose=turn.purpose,
+        model=turn.model,
+        micro=micro,
+    )
+    turn = replace(
+        turn,
+        state=TurnState.LAPSED,
+        charged_micro=micro,
+        charged_tokens=tokens,
+        finished_at=now,
+    )
+    return Booking(budget, turn, entry)
+
+
+def prolong(
+    turn: Turn,
+    seconds: int,
+    now: datetime,
+    partial: str | None = None,
+    thoughts: str | None = None,
+) -> Turn:
+    """Return an open turn whose model is called, with a new lease and partial texts (None: unchanged).
+
+    A turn of no conversation keeps no text.
+    """
+    if turn.conversation_id is None:
+        partial = thoughts = None
+    return replace(
+        turn,
+        state=TurnState.STREAMING,
+        lease_until=now + timedelta(seconds=min(max(seconds, 1), _LONGEST_LEASE)),
+        partial=partial or turn.partial,
+        partial_thoughts=thoughts or turn.partial_thoughts,
+    )
+
+
+def end_refusal(turn: Turn, outcome: Outcome) -> Refusal | None:
+    """Only a lapsed turn is adopted: a message is made of its partial reply."""
+    is_early = outcome is Outcome.INTERRUPTED and turn.state is not TurnState.LAPSED
+    return Refusal(reason="still_open") if is_early else None
+
+
+def settle(
+    budget: Budget,
+    turn: Turn,
+    settlement: Settlement,
+    now: datetime,
+    reply_id: MessageId | None = None,
+) -> Booking:
+    """Settle *turn* at its real cost, at most what was reserved; correct the charge of one that had lapsed.
+
+    One that is adopted stays charged as it is, for its real cost is unknown.
+    """
+    ended = replace(
+        turn,
+        state=TurnState(settlement.outcome.value),
+        partial=None,
+        partial_thoughts=None,
+        reply_id=reply_id,
+        finished_at=now,
+    )
+    if settlement.outcome is Outcome.INTERRUPTED:
+        return Booking(budget, ended, None)
+    was_open, usage = turn.state.is_open, settlement.usage
+    cost, tokens = min(settlement.cost_micro, turn.reserved_micro), usage.prompt + usage.reply
+    spent = cost - turn.charged_micro
+    budget = budget.booked(
+        held=-turn.reserved_micro if was_open else 0,
+        spent=spent,
+        held_tokens=-turn.reserved_tokens if was_open else 0,
+        tokens=tokens - turn.charged_tokens,
+        charged_at=turn.finished_at,
+    )
+    day = budget.day
+    if spent <= 0 and turn.finished_at:
+        day = min(day, turn.finished_at.date())
+    entry = Entry(
+        at=now,
+        day=day,
+        turn_id=turn.id,
+        kind="charge" if was_open else "adjust",
+        outcome=cast(EntryOutcome, settlement.outcome.value),
+        purpose=turn.purpose,
+        model=turn.model,
+        micro=spent,
+        tokens_in=usage.prompt,
+        tokens_out=usage.reply,
+        tokens_cached=usage.cached,
+        first_token_ms=settlement.first_token_ms,
+    )
+    ended = replace(
+        ended,
+        charged_micro=cost,
+        charged_tokens=tokens,
+        tokens_in=usage.prompt,
+        tokens_out=usage.reply,
+        tokens_cached=usage.cached,
+    )
+    return Booking(budget, ended, entry)

@@ -1,0 +1,56 @@
+"""The errors of refusals, by their reasons: SQL's words, which the rules use as well."""
+
+from services.domain.turns import Reservation
+from services.errors import (
+    AccountFull,
+    BadInput,
+    Busy,
+    Cap,
+    LastAdmin,
+    NotFound,
+    OverBudget,
+    Refused,
+    SpaceGone,
+    Stale,
+    StoreUnavailable,
+)
+from services.rules import Refusal
+
+_TOO_MANY = {
+    "begin_turn": "Limit of chats reached. Delete one to start another.",
+    "edit_reply": "This chat is full. Start a new one.",
+    "invite": "Limit of open invitations reached. Revoke some first.",
+    "put_fact": "Limit of memories reached. Delete some first.",
+    "put_space": "Limit of spaces reached. Delete one to create another.",
+}
+_ERRORS = {
+    "not_found": NotFound,
+    "stale": Stale,
+    "different_request": Stale,
+    "busy": Busy,
+    "still_open": Busy,
+    "no_space": SpaceGone,
+    "last_admin": LastAdmin,
+    "account_full": AccountFull,
+}
+
+
+def error_of(
+    verb: str, refusal: Refusal, wanted: Reservation | None = None
+) -> Refused | StoreUnavailable:
+    """Return the error for the *refusal* of *verb*; *wanted*: by the turn that was refused."""
+    match refusal.reason:
+        case "too_many":
+            return BadInput(_TOO_MANY[verb])
+        case Cap.DAILY | Cap.MONTHLY as cap if wanted:
+            return OverBudget(Cap(cap), wanted.least_micro, refusal.room or 0)
+        case Cap.DAILY_TOKENS if wanted:
+            return OverBudget(Cap.DAILY_TOKENS, wanted.least_tokens, refusal.room_of_tokens)
+        case Cap.DEPLOYMENT | Cap.OPEN_TURNS as cap:
+            return OverBudget(Cap(cap))
+        case Cap.TURNS_A_MINUTE:
+            pace = {"per_minute": refusal.per_minute, "wait_seconds": refusal.wait_seconds}
+            return OverBudget(Cap.TURNS_A_MINUTE, **pace)
+        case reason:
+            error = _ERRORS.get(reason)
+            return error() if error else StoreUnavailable(reason)
