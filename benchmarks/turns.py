@@ -1,10 +1,10 @@
 """Turns a second that the database takes with every cap held, and the times of its functions.
 
-python -m benchmarks.turns [--json] [--seconds N] [--storm N]
+python -m benchmarks.turns [--json] [--seconds N]
 
 A turn is five calls, as an app makes them: read the revision, begin, checkpoint, read it again, finish; its
 bodies are 1.5 KB sealed. 50 workers take turns as 8 and as 50 people, by psycopg at a Postgres that keeps what
-it is told, and by supabase-py through the embedded stack. Then a storm, longer than the one in the tests.
+it is told, and by supabase-py through the embedded stack.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from tests.database.people import (
     psycopg_world,
     rest_world,
 )
-from tests.database.storm import BODY, OVERSPENT, run_storm
+from tests.database.storm import BODY, OVERSPENT
 
 WORKERS = 50
 PEOPLE = (8, 50)
@@ -60,10 +60,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.turns")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--seconds", type=float, default=10, help="of each rate")
-    parser.add_argument("--storm", type=float, default=60, help="seconds of storm; 0 for none")
     chosen = parser.parse_args()
 
-    figures = measure(chosen.seconds, chosen.storm)
+    figures = measure(chosen.seconds)
     if chosen.json:
         print(json.dumps(figures))
         return
@@ -77,11 +76,9 @@ def main() -> None:
     print(f"one call through the embedded API, alone, medians and p95 of {CALLS}")
     for name, (p50, p95) in figures["calls_ms"].items():
         print(f"  {name:<20} {p50:>5.1f} {p95:>5.1f} ms")
-    if "storm" in figures:
-        print(f"storm: {figures['storm']}")
 
 
-def measure(seconds: float, storm_seconds: float) -> dict[str, Any]:
+def measure(seconds: float) -> dict[str, Any]:
     """The figures by name."""
     figures: dict[str, Any] = {"psycopg": [], "supabase": []}
     proof = ServerProof(key := new_key())
@@ -91,11 +88,6 @@ def measure(seconds: float, storm_seconds: float) -> dict[str, Any]:
             with psycopg.connect(address, autocommit=True) as admin:
                 rate = _rate(psycopg_world(admin, proof), people, seconds, address)
                 figures["psycopg"].append(asdict(rate))
-        if storm_seconds:
-            address = _database(server, "storm", key)
-            with psycopg.connect(address, autocommit=True) as admin:
-                broken, events = run_storm(admin, address, proof, storm_seconds)
-            figures["storm"] = {"broken": broken, "events": dict(events)}
     with _embedded_world() as world:
         for people in PEOPLE:
             figures["supabase"].append(asdict(_rate(world, people, seconds, None)))
