@@ -4,6 +4,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Set
 from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Generic, TypeVar
 
 from cachetools import LRUCache
@@ -18,7 +20,10 @@ _AHEAD_SECONDS = 5.0  # after which a value that was read ahead is read again
 
 
 class LruCache(Generic[Key, Value]):
-    """An LRU cache of at most *most* values, or of values that *weigh* that much together, with a lock."""
+    """An LRU cache of at most *most* values, or of values that *weigh* that much together.
+
+    Any thread may call any method; a value that threads change is safe only by a lock of its own.
+    """
 
     def __init__(self, most: int, weigh: Callable[[Value], float] | None = None) -> None:
         self._held = LRUCache[Key, Value](most, weigh)
@@ -58,66 +63,93 @@ class LruCache(Generic[Key, Value]):
                 del self._held[key]
 
 
+@dataclass(frozen=True, slots=True)
+class _Held(Generic[Value]):
+    """A value as it was read, or is being read, and when."""
+
+    value: Value
+    began: int  # in the order of all reads and changes
+    at: float = field(default_factory=lambda: time.monotonic())
+
+
 class CachedRead(Generic[Value]):
-    """A value that *ask* reads: at most *seconds* old, or older while *ask* raises StoreUnavailable."""
+    """A value that *ask* reads: at most *seconds* old, or older while *ask* raises StoreUnavailable.
+
+    Any thread may call any method; several may ask at once. The read that began last is held, and none that began
+    before the held value was amended.
+    """
 
     def __init__(self, ask: Callable[[], Value], seconds: float = _SECONDS) -> None:
         self._ask, self._seconds = ask, seconds
-        self._changes = 0  # of the value: one during a read makes it stale
-        # time of reading, changes before, value
-        self._held: tuple[float, int, Value] | None = None
-        self._begun: tuple[float, int, Future[Value]] | None = None
+        self._lock, self._clock = threading.Lock(), count(1)
+        self._outdated = self._amended = 0  # by the clock
+        self._held: _Held[Value] | None = None
+        self._ahead: _Held[Future[Value]] | None = None
 
     @property
     def last(self) -> Value | None:
         """The value as it was last read."""
-        return self._held[2] if self._held else None
+        held = self._held
+        return held.value if held else None
 
     def get(self) -> Value:
         """The value. Raise the errors of *ask*; StoreUnavailable only if none was ever read."""
-        held = self._held
-        if held and self._is_fresh(held, self._seconds):
-            return held[2]
-        begun, self._begun = self._begun, None
-        if begun and self._is_fresh(begun, _AHEAD_SECONDS) and begun[2].exception() is None:
-            self._held = time.monotonic(), begun[1], begun[2].result()
-            return self._held[2]
+        with self._lock:
+            held = self._held
+            if held and self._is_fresh(held, self._seconds):
+                return held.value
+            ahead, self._ahead = self._ahead, None
+            if ahead and not self._is_fresh(ahead, _AHEAD_SECONDS):
+                ahead = None
+        if ahead and ahead.value.exception() is None:
+            return self._hold(_Held(ahead.value.result(), ahead.began))
         try:
             return self.read()
         except StoreUnavailable:
             if held is None:
                 raise
-            return held[2]
+            return held.value
 
     def read(self) -> Value:
         """Read the value as it is now. Raise the errors of *ask*."""
-        changes, value = self._changes, self._ask()
-        self._held = time.monotonic(), changes, value
-        return value
+        began = next(self._clock)
+        return self._hold(_Held(self._ask(), began))
 
     def read_ahead(self) -> None:
         """Begin to read the value in a thread, unless it is fresh or that was done a moment ago."""
-        if not (
-            self._is_fresh(self._held, self._seconds) or self._is_fresh(self._begun, _AHEAD_SECONDS)
-        ):
-            changes = self._changes
-            self._begun = time.monotonic(), changes, in_thread("read-ahead", self._ask)
+        with self._lock:
+            if not (
+                self._is_fresh(self._held, self._seconds)
+                or self._is_fresh(self._ahead, _AHEAD_SECONDS)
+            ):
+                began = next(self._clock)
+                self._ahead = _Held(in_thread("read-ahead", self._ask), began)
 
     def outdate(self) -> None:
         """Have the next `get` read the value, which was changed or may have been."""
-        self._changes += 1
+        with self._lock:
+            self._outdated = next(self._clock)
 
     def confirm(self) -> None:
         """Take the value for fresh: it was found to be the stored one."""
-        if self._held:
-            self._held = time.monotonic(), *self._held[1:]
+        with self._lock:
+            if self._held:
+                self._held = replace(self._held, at=time.monotonic())
 
     def amend(self, change: Callable[[Value], Value]) -> None:
         """Apply *change* to the value until it is read again."""
-        if self._held:
-            self._held = *self._held[:2], change(self._held[2])
+        with self._lock:
+            if self._held:
+                self._held = replace(self._held, value=change(self._held.value))
+                self._amended = next(self._clock)
 
-    def _is_fresh(self, read: tuple[float, int, object] | None, seconds: float) -> bool:
-        if read is None or read[1] != self._changes:
+    def _hold(self, read: _Held[Value]) -> Value:
+        with self._lock:
+            if self._held is None or read.began > max(self._held.began, self._amended):
+                self._held = read
+        return read.value
+
+    def _is_fresh(self, read: _Held[Value] | _Held[Future[Value]] | None, seconds: float) -> bool:
+        if read is None or read.began < self._outdated:
             return False
-        return time.monotonic() - read[0] < seconds
+        return time.monotonic() - read.at < seconds

@@ -106,3 +106,21 @@ def test_amended_value_is_returned_during_an_outage(kept, source):
     assert kept.get() == 11
     source.failure = None
     assert kept.get() == 2
+
+
+@pytest.mark.parametrize("change", ["read", "amend"])
+def test_read_that_began_before_a_change_is_not_held(change):
+    acts = []
+
+    def ask():
+        if not acts:
+            return "first"
+        acts.pop()()
+        return "earlier"
+
+    kept = CachedRead(ask)
+    kept.get()
+    acts.append(kept.read if change == "read" else lambda: kept.amend(lambda _: "first"))
+
+    assert kept.read() == "earlier"
+    assert kept.last == "first"

@@ -6,6 +6,7 @@ than the app is noticed when the thread is next read.
 """
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -67,7 +68,6 @@ class OpenedConversation:
 
     seals: ConversationSeals | None = None
     checked: CheckedThread | None = None
-    changes: int = 0  # of `checked`
     title: tuple[str, str] | None = None  # sealed, and opened
     texts: dict[DocumentKind, tuple[DocumentRow, str | None]] = field(
         default_factory=dict[DocumentKind, tuple[DocumentRow, str | None]]
@@ -90,17 +90,32 @@ class OpenedConversation:
         return texts + [thoughts.text for _, thoughts in self.thoughts.items()]
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What is remembered of a conversation that was read or changed, also once it is forgotten.
+
+    A database that is put back while no page looks is noticed by it, until the user signs out or clears the server's
+    memory.
+    """
+
+    rev: int = 0  # the last one that was whole
+    is_set_back: bool = False  # found at an older one: that stays noticed
+    changes: int = 0  # of what is cached: a read that began before one is done again
+
+
 class OpenedConversations:
-    """The opened conversations of one user, and the keys that open them."""
+    """The opened conversations of one user, and the keys that open them.
+
+    Any thread may call any method. What is cached is replaced under a lock, and never with what was read before another
+    thread read, changed or forgot the conversation.
+    """
 
     def __init__(self, rows: Rows, keys: UserKeys) -> None:
         self._rows, self.user_seals = rows, Seals(rows.user_id, keys)
         self._opened = LruCache[ConversationId, OpenedConversation](
             _MOST_TITLES, lambda one: OPENED if one.seals else 1
         )
-        # never forgotten, or a database could be put back while no page looks
-        self._newest: dict[ConversationId, int] = {}  # the last revision that was whole
-        self._set_back: set[ConversationId] = set()  # found at an older one: that stays noticed
+        self._seen = defaultdict[ConversationId, _Seen](_Seen)
         self._ahead: tuple[ConversationId, CachedRead[ConversationRead]] | None = None
         self._change = threading.RLock()
         self.on_forget: list[Callable[[ConversationId], None]] = []
@@ -129,16 +144,18 @@ class OpenedConversations:
         )
 
     def head_of(self, thread: Thread) -> Head:
-        """The head to continue from. Raise Stale if *thread* was read again since at another revision, Tampered."""
-        checked = self.checked(thread.conversation.id)
-        if checked is None or checked.thread.conversation.rev != thread.conversation.rev:
+        """The head to continue from. Raise Stale if *thread* has another revision by now, NotFound, Tampered."""
+        conversation_id = thread.conversation.id
+        checked = self.checked(conversation_id) or self.read(conversation_id)[0]
+        if checked.thread.conversation.rev != thread.conversation.rev:
             raise Stale
         return checked.next_head()
 
     def forget(self, conversation_id: ConversationId) -> None:
         """Drop its key and its text from memory."""
-        self._opened.drop(conversation_id)
-        self._take_ahead(conversation_id)
+        with self._change:
+            self._opened.drop(conversation_id)
+            self._note_change(conversation_id)
         for forget in self.on_forget:
             forget(conversation_id)
 
@@ -148,7 +165,7 @@ class OpenedConversations:
             held = self._opened.get(conversation_id)
             if held and held.checked:
                 held.checked = replace(held.checked, thread=change(held.checked.thread))
-                held.changes += 1
+            self._note_change(conversation_id)
 
     def read_ahead(self, conversation_id: ConversationId) -> None:
         """Begin to read a conversation of which nothing is held, for the next `read` of it."""
@@ -158,11 +175,12 @@ class OpenedConversations:
             ahead.read_ahead()
 
     def _take_ahead(self, conversation_id: ConversationId) -> CachedRead[ConversationRead] | None:
-        ahead = self._ahead
-        if ahead is None or ahead[0] != conversation_id:
-            return None
-        self._ahead = None
-        return ahead[1]
+        with self._change:
+            ahead = self._ahead
+            if ahead is None or ahead[0] != conversation_id:
+                return None
+            self._ahead = None
+            return ahead[1]
 
     def read(
         self, conversation_id: ConversationId, *, may_be_discarded: bool = False
@@ -176,12 +194,12 @@ class OpenedConversations:
                 if self._changes(conversation_id) != changes:
                     continue  # it was read or changed here meanwhile, and may be newer than *row*
                 opened, seals = self._open(row)
-                if row.rev < self._newest.get(conversation_id, 0):
-                    self._set_back.add(conversation_id)
-                elif checked.thread.is_whole:
-                    self._newest[conversation_id] = row.rev
                 opened.checked = checked
-                opened.changes += 1
+                seen = self._note_change(conversation_id)
+                if row.rev < seen.rev:
+                    seen.is_set_back = True
+                elif checked.thread.is_whole:
+                    seen.rev = row.rev
             for turn_id, cost in final_costs(read.costs).items():
                 opened.costs.put(turn_id, cost)
             for receipt in read.receipts:
@@ -190,8 +208,16 @@ class OpenedConversations:
             return checked, read.newest_turn
 
     def _changes(self, conversation_id: ConversationId) -> int:
-        held = self._opened.get(conversation_id)
-        return held.changes if held else 0
+        with self._change:
+            seen = self._seen.get(conversation_id)
+            return seen.changes if seen else 0
+
+    def _note_change(self, conversation_id: ConversationId) -> _Seen:
+        """Have reads that are under way done again."""
+        self._take_ahead(conversation_id)
+        seen = self._seen[conversation_id]
+        seen.changes += 1
+        return seen
 
     def _read_whole(
         self, conversation_id: ConversationId, *, may_be_discarded: bool
@@ -213,10 +239,11 @@ class OpenedConversations:
         return checked, read
 
     def hold_new(self, thread: Thread, created: SealedConversation) -> None:
-        """Hold the empty *thread*, which was just stored as *created*."""
-        seals = self.user_seals.of(created)
-        checked = CheckedThread(thread, Head(), Head())
-        self._opened.put(created.id, OpenedConversation(seals, checked))
+        """Hold the empty *thread*, which was just stored as *created*, unless another thread has read it since."""
+        with self._change:
+            if created.id not in self._seen:
+                self._open(created)[0].checked = CheckedThread(thread, Head(), Head())
+                self._note_change(created.id)
         for outdate in self.on_create:
             outdate()
 
@@ -302,7 +329,7 @@ class OpenedConversations:
                     seals[row.id] = self.user_seals.of(row)
         return seals
 
-    def _open(self, row: ConversationRow) -> tuple[OpenedConversation, ConversationSeals]:
+    def _open(self, row: SealedConversation) -> tuple[OpenedConversation, ConversationSeals]:
         """Hold the conversation of *row* with its key. Raise Tampered."""
         with self._change:
             held = self._opened.get(row.id) or OpenedConversation()
@@ -313,12 +340,17 @@ class OpenedConversations:
 
     def _title(self, row: ConversationRow) -> str:
         """The title; opened once for as long as it stays the same. Raise Tampered."""
-        held = self._opened.get(row.id) or OpenedConversation()
-        if held.title is None or held.title[0] != row.title:
-            seals = held.seals or self.user_seals.of(row)
-            held.title = row.title, seals.open_title(row.title)
-            self._opened.put(row.id, held)
-        return held.title[1]
+        changes, held = self._changes(row.id), self._opened.get(row.id)
+        if held and held.title and held.title[0] == row.title:
+            return held.title[1]
+        seals = (held and held.seals) or self.user_seals.of(row)
+        title = seals.open_title(row.title)
+        with self._change:
+            if self._changes(row.id) == changes:  # else it may have been forgotten
+                held = self._opened.get(row.id) or OpenedConversation()
+                held.title = row.title, title
+                self._opened.put(row.id, held)
+        return title
 
     def _text(self, row: ConversationRow, kind: DocumentKind) -> str | None:
         """The instructions or the summary; opened once for as long as they stay the same. Raise Tampered."""
@@ -364,7 +396,9 @@ class OpenedConversations:
             checked = self._with_messages(read, conversation, before)
         instructions, is_verified = _verified(lambda: self.instructions(row))
         summary, is_summary_verified = _verified(lambda: self.summary(row))
-        is_older = row.rev < self._newest.get(row.id, 0) or row.id in self._set_back
+        with self._change:
+            seen = self._seen.get(row.id)
+            is_older = seen is not None and (seen.is_set_back or row.rev < seen.rev)
         thread = replace(
             checked.thread,
             instructions=instructions,

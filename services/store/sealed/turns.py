@@ -75,7 +75,7 @@ class SealedTurns:
                 self._unanswered.put(client_turn_id, request)
             raise
         self._unanswered.drop(client_turn_id)
-        if request.created and not self._opened.checked(conversation_id):
+        if request.created:
             self._opened.hold_new(turn.thread, request.created)
         if turn.receipt and request.prompt.receipt:
             self._opened.opened(conversation_id).receipts.put(begun.turn_id, turn.receipt)
