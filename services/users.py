@@ -1,6 +1,7 @@
 """The services of signed-in users, and what all users of a process share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import tzinfo
 from functools import partial
@@ -115,10 +116,11 @@ class Shared:
         person = self._people[session.id] = PersonServices(session, self)
         person.read_ahead()
 
-    def _leave(self, session: AppSession) -> None:
+    @contextmanager
+    def _leave(self, session: AppSession) -> Generator[None]:
         self.temporary.stop(owners={session.id})
-        if person := self._people.get(session.id):
-            person.chat.leave()
+        with self.live_turns.leaving(session.id):
+            yield
 
     def _forget(self, session: AppSession) -> None:
         """Forget the services of *session* and close its tabs; with its user's last session drop all that is held of the user."""
@@ -152,6 +154,7 @@ class PersonServices:
             live_turns=shared.live_turns,
             background=shared.background,
             on_settled=self._account.outdate,
+            owner=session.id,
             search=Search(self.store.corpus),
         )
         self.export: FullExport | None = None  # the last that was begun

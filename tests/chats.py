@@ -27,7 +27,7 @@ def chat_factory(model):
 
     yield make
     for chat in made:
-        until(lambda chat=chat: chat.leave() or not any(map(chat.coming, BACKGROUND)))
+        until(lambda chat=chat: chat.live_turns.stop() or not any(map(chat.coming, BACKGROUND)))
 
 
 def done(turn):

@@ -6,15 +6,17 @@ budget refuses it, the conversation stays as it is. At most one task of a kind r
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import chain
 from math import inf
 from uuid import uuid4
 
-from services.caches import LruCache
+from cachetools import LRUCache
+
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.chat.paid_calls import Call, PaidCalls, new_call
 from services.chat.planning import Planning
@@ -56,7 +58,7 @@ from services.threads import in_thread
 _SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}  # for one call
 _MOST_CALLS = 40  # of the model, for one summary: a long conversation is folded in chunks
 _MOST_SKIPPED = 15  # turns, after several failures in a row: each try may cost money
-_MOST_STATES = 5_000
+_MOST_RESULTS = 5_000  # of ended tasks, of all users
 _THREAD = "background-task"
 
 Work = Callable[[], None]
@@ -100,7 +102,10 @@ class _State:
 
 
 class BackgroundTasks:
-    """The registry of the background tasks of this process. The caller of `claim` calls `end`, in any case."""
+    """The registry of the background tasks of this process. The caller of `claim` calls `end`, in any case.
+
+    Any thread may call any method.
+    """
 
     def __init__(
         self, *purposes: Purpose, fact_batch: int = BATCH, silence: timedelta = SILENCE
@@ -110,7 +115,8 @@ class BackgroundTasks:
         Facts are noted of *fact_batch* prompts at once, or after *silence*.
         """
         self._purposes, self.fact_batch, self.silence = purposes, fact_batch, silence
-        self._states = LruCache[_Key, _State](_MOST_STATES)
+        self._busy: dict[_Key, _State] = {}  # running or postponed
+        self._idle = LRUCache[_Key, _State](_MOST_RESULTS)
         self._lock = threading.Lock()
 
     def coming(self, user_id: UserId, purpose: Purpose) -> frozenset[ConversationId]:
@@ -118,7 +124,7 @@ class BackgroundTasks:
         with self._lock:
             return frozenset(
                 conversation_id
-                for (kind, conversation_id), state in self._states.items()
+                for (kind, conversation_id), state in self._busy.items()
                 if (kind, state.user_id) == (purpose, user_id) and state.is_running
             )
 
@@ -135,12 +141,9 @@ class BackgroundTasks:
 
         After failures more and more turns are skipped, unless its user asked for it (*is_wanted*).
         """
-        key = purpose, conversation_id
-        with self._lock:
-            state = self._states.get(key) or _State(user_id)
-            self._states.put(key, state)
-            if purpose not in self._purposes:
-                return False
+        if purpose not in self._purposes:
+            return False
+        with self._changed((purpose, conversation_id), user_id) as state:
             if state.is_running:
                 return False
             if not is_wanted:
@@ -157,26 +160,25 @@ class BackgroundTasks:
         self, purpose: Purpose, user_id: UserId, conversation_id: ConversationId, work: Work
     ) -> None:
         """Have *work* begun by `begin_due` after the silence; it takes the place of what was postponed before."""
-        key = purpose, conversation_id
         if purpose not in self._purposes:
             return
-        with self._lock:
-            state = self._states.get(key) or _State(user_id)
-            self._states.put(key, state)
+        with self._changed((purpose, conversation_id), user_id) as state:
             state.due_at, state.work = time.monotonic() + self.silence.total_seconds(), work
 
     def is_postponed(self, purpose: Purpose, conversation_id: ConversationId) -> bool:
-        state = self._states.get((purpose, conversation_id))
-        return bool(state and state.work)
+        with self._lock:
+            state = self._find((purpose, conversation_id))
+            return bool(state and state.work)
 
     def begin_due(self) -> None:
         """Begin the postponed work that is due, each in a thread."""
         now, due = time.monotonic(), list[Work]()
         with self._lock:
-            for _, state in self._states.items():
+            for key, state in list(self._busy.items()):
                 if state.work and state.due_at <= now:
                     due.append(state.work)
                     state.due_at, state.work = inf, None
+                    self._keep(key, state)
         for work in due:
             in_thread(_THREAD, work)
 
@@ -191,7 +193,7 @@ class BackgroundTasks:
     ) -> None:
         """End a task; *finished*: its message, unless another task may be begun for it."""
         with self._lock:
-            state = self._states.get((purpose, conversation_id))
+            state = self._busy.get((purpose, conversation_id))
             if state is None:  # its user has left
                 return
             state.is_running, state.skipped = False, 0
@@ -201,35 +203,65 @@ class BackgroundTasks:
                 error.__traceback__ = error.__cause__ = error.__context__ = None
             if finished is not None:
                 state.finished, state.noted = finished, noted
+            self._keep((purpose, conversation_id), state)
 
     def failure(self, purpose: Purpose, conversation_id: ConversationId) -> AppError | None:
         """The error of the last task of *purpose*, until one succeeds."""
-        state = self._states.get((purpose, conversation_id))
-        return state.error if state else None
+        with self._lock:
+            state = self._find((purpose, conversation_id))
+            return state.error if state else None
 
     def noted(
         self, conversation_id: ConversationId, up_to: MessageId | None = None
     ) -> tuple[NotedFact, ...]:
         """The facts that were noted last, without those that were dismissed; *up_to*: if that was the last prompt."""
-        state = self._states.get((Purpose.FACTS, conversation_id))
-        return state.noted if state and up_to in (None, state.finished) else ()
+        with self._lock:
+            state = self._find((Purpose.FACTS, conversation_id))
+            return state.noted if state and up_to in (None, state.finished) else ()
 
     def dismiss(self, conversation_id: ConversationId, dismissed: tuple[NotedFact, ...]) -> None:
         """Leave these out of the facts that were noted last."""
         with self._lock:
-            if state := self._states.get((Purpose.FACTS, conversation_id)):
+            if state := self._find((Purpose.FACTS, conversation_id)):
                 state.noted = tuple(one for one in state.noted if one not in dismissed)
 
     def drop_noted(self, user_id: UserId) -> None:
         """Drop the facts that were noted last for a user, and postponed work; running tasks go on."""
         with self._lock:
-            for _, state in self._states.items():
-                if state.user_id == user_id:
-                    state.noted, state.due_at, state.work = (), inf, None
+            for key, state in self._of(user_id):
+                state.noted, state.due_at, state.work = (), inf, None
+                self._keep(key, state)
 
     def forget(self, user_id: UserId) -> None:
         """Drop the tasks of a user who has left; a running one leaves nothing."""
-        self._states.drop_all(lambda state: state.user_id == user_id)
+        with self._lock:
+            for key, _ in self._of(user_id):
+                self._busy.pop(key, None)
+                self._idle.pop(key, None)
+
+    @contextmanager
+    def _changed(self, key: _Key, user_id: UserId) -> Generator[_State]:
+        """Keep the state of *key* with the changes that the caller makes."""
+        with self._lock:
+            state = self._find(key) or _State(user_id)
+            try:
+                yield state
+            finally:
+                self._keep(key, state)
+
+    def _find(self, key: _Key) -> _State | None:
+        return self._busy.get(key) or self._idle.get(key)
+
+    def _keep(self, key: _Key, state: _State) -> None:
+        """Keep *state*: as long as its task runs or waits; then until more recent ones take its place."""
+        self._busy.pop(key, None)
+        self._idle.pop(key, None)
+        kept = self._busy if state.is_running or state.work else self._idle
+        kept[key] = state
+
+    def _of(self, user_id: UserId) -> list[tuple[_Key, _State]]:
+        every = chain(self._busy.items(), self._idle.items())
+        return [(key, state) for key, state in every if state.user_id == user_id]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

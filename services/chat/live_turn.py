@@ -7,7 +7,8 @@ changes nothing. Followers hear "done" only after the reply is stored.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -38,7 +39,7 @@ class LiveTurn:
     conversation_id: ConversationId
     id: TurnId
     prompt_id: MessageId
-    owner: object = None  # the store of one device of the user, which stops it when they leave
+    owner: object = None  # the session that it was begun in, whose end stops it
     thread: Thread | None = None  # as it began, with its prompt: drawn until it is read again
     purpose: Purpose = Purpose.REPLY
     max_tokens: int = 0  # of its text, as far as it is paid for
@@ -181,9 +182,10 @@ _Key = tuple[UserId, ConversationId, Purpose]
 
 @dataclass(slots=True)
 class LiveTurns:
-    """All live turns of this process: at most one of a purpose per conversation."""
+    """All live turns of this process: at most one of a purpose per conversation. Any thread may call any method."""
 
     _turns: dict[_Key, LiveTurn] = field(default_factory=dict[_Key, LiveTurn], repr=False)
+    _leaving: set[object] = field(default_factory=set[object], repr=False)  # owners
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def find(
@@ -211,8 +213,13 @@ class LiveTurns:
     def run(
         self, turn: LiveTurn, beat: Callable[[str], object], produce: Callable[[LiveTurn], None]
     ) -> None:
-        """Let *produce* run in a thread of its own, beside a *beat* of the text so far every second."""
+        """Let *produce* run in a thread of its own, beside a *beat* of the text so far every second.
+
+        Raise SignedOut while its owner is leaving: nothing is paid for a turn without a beat.
+        """
         with self._lock:  # what no thread works at must neither be found nor kept alive
+            if turn.owner in self._leaving:
+                raise SignedOut
             in_thread(f"turn-{turn.id}", partial(self._work, turn, produce))
             self._turns[turn.user_id, turn.conversation_id, turn.purpose] = turn
         in_thread(f"beat-{turn.id}", partial(_keep_alive, turn, beat))
@@ -228,6 +235,18 @@ class LiveTurns:
         deadline = time.monotonic() + within
         for turn in turns:
             turn.wait(max(0.0, deadline - time.monotonic()))
+
+    @contextmanager
+    def leaving(self, owner: object, within: float = 2.0) -> Generator[None]:
+        """Stop the turns of *owner* as `stop` does, and let none begin while its session is ended."""
+        with self._lock:
+            self._leaving.add(owner)
+        try:
+            self.stop(lambda turn: turn.owner == owner, within)
+            yield
+        finally:
+            with self._lock:
+                self._leaving.discard(owner)
 
     def drop(self, user_id: UserId, conversation_id: ConversationId, *purposes: Purpose) -> None:
         """Forget the turns of *purposes*, or all, of a conversation that is deleted, or a part of it."""

@@ -60,6 +60,7 @@ class PaidCalls:
     turns: Turns
     counter: TokenCounter
     on_settled: Callable[[], None] = lambda: None  # what is spent has changed
+    owner: object = None  # of the turns, see `LiveTurns.leaving`
 
     def begin(self, call: Call) -> LiveTurn:
         """Begin the turn of *call*. Raise PriceUnknown and what `Turns.begin` raises; after StoreUnavailable *call*
@@ -77,7 +78,7 @@ class PaidCalls:
             new.thread.conversation.id,
             begun.turn_id,
             new.prompt_id,
-            owner=self.turns,
+            owner=self.owner,
             thread=new.begun_thread() if new.prompt else None,
             purpose=reservation.purpose,
             max_tokens=min(affordable, begun.reserved_tokens - reservation.prompt_tokens),

@@ -59,6 +59,7 @@ class Chat:
     title: Callable[[str], str] = first_words  # of a new conversation, made of its prompt
     new_id: Callable[[], UUID] = uuid4  # of a new conversation
     on_settled: Callable[[], None] = lambda: None  # after each turn
+    owner: object = None  # of the turns: the session, which outlives these services
     search: Search = field(default_factory=Search)
     counting: Counting = field(default_factory=Counting)
 
@@ -66,7 +67,7 @@ class Chat:
 
     @property
     def calls(self) -> PaidCalls:
-        return PaidCalls(self.store.turns, self.choices.counter, self.on_settled)
+        return PaidCalls(self.store.turns, self.choices.counter, self.on_settled, self.owner)
 
     @property
     def planning(self) -> Planning:
@@ -234,10 +235,6 @@ class Chat:
             return thread, None
         log_event("turn.adopted", turn=left.id)
         return self.store.conversations.thread(conversation_id), None
-
-    def leave(self, within: float = 2.0) -> None:
-        """Stop the turns that were begun here, and let them be stored."""
-        self.live_turns.stop(lambda turn: turn.owner is self.store.turns, within)
 
     def forget(self, conversation_id: ConversationId) -> None:
         """Drop what is held of a conversation; what is stored is read again."""

@@ -71,7 +71,7 @@ class TemporaryChat:
 
     def stop(self, within: float = 2.0) -> None:
         """Stop what is coming, and let it be settled."""
-        self._chat.leave(within)
+        self._chat.live_turns.stop(within=within)
 
     def end(self, within: float = 2.0) -> None:
         """Stop what is coming, let it be settled, and forget all text."""

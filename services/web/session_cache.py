@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
@@ -57,7 +57,7 @@ class SessionCache:
     """The opened sessions of this process, one per cookie, shared by its tabs."""
 
     sessions: Sessions
-    on_leave: Callable[[AppSession], None]  # before a session is ended
+    on_leave: Callable[[AppSession], AbstractContextManager[None]]  # around the end of a session
     on_forget: Callable[[AppSession], object]  # after a session has left memory
     on_add: Callable[[AppSession], object] = lambda _: None  # before it can be found
     _entries: dict[str, _Entry] = field(default_factory=dict[str, _Entry])  # by cookie hash
@@ -134,9 +134,9 @@ class SessionCache:
 
     def leave(self, cookie: Cookie) -> None:
         """Sign out: store partial replies first, then end the session. Raise StoreUnavailable."""
-        if entry := self._entries.get(cookie.hash):
-            self.on_leave(entry.session)
-        self.sessions.end(cookie)
+        entry = self._entries.get(cookie.hash)
+        with self.on_leave(entry.session) if entry else nullcontext():
+            self.sessions.end(cookie)
         self._forget(cookie.hash)
 
     def forget_idle(self) -> None:

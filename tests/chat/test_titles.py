@@ -136,7 +136,7 @@ def test_leaving_stops_and_charges_the_title(chat, server, database):
     turn = begin_endless_title(chat, server)
     title = chat.live_turns.find(database.user_id, turn.conversation_id, Purpose.TITLE)
 
-    chat.leave()
+    chat.live_turns.stop()
 
     assert (title.is_done, title.is_stopped) == (True, True)
     assert settled(chat, turn).conversation.title == PROMPT

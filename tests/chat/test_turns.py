@@ -1,7 +1,6 @@
 """Turns from prompt to settled reply."""
 
 from contextlib import nullcontext
-from dataclasses import replace
 from itertools import pairwise
 from uuid import uuid4
 
@@ -450,11 +449,10 @@ def test_deleted_conversation_stops_its_reply(chat, database):
 
 def test_leaving_stops_the_turns_of_its_device_alone(chat, database):
     turns = [begin_slowly(chat) for _ in range(2)]
-    device = replace(chat, store=database.store())
-
-    device.leave()
-    assert not any(turn.is_done for turn in turns)
-    chat.leave(within=SECONDS)
+    with chat.live_turns.leaving("another device"):
+        assert not any(turn.is_done for turn in turns)
+    with chat.live_turns.leaving(chat.owner, within=SECONDS):
+        pass
 
     assert all(turn.is_done for turn in turns)
     outcomes = {chat.open(turn.conversation_id).tip.outcome for turn in turns}

@@ -22,6 +22,7 @@ from tests import leaks
 from tests.chats import SMALL, done, settled
 from tests.fakes import choose
 from tests.store.conformance.talk import NOON, a_fact
+from tests.store.conftest import ledger
 
 
 @pytest.fixture
@@ -113,6 +114,27 @@ def test_cleared_server_memory_holds_no_text(shared, maya, server):
     shared.find(maya.id).drop_caches()
 
     assert leaks.found(canary) == set()
+
+
+def test_background_call_of_before_a_clearing_ends_with_its_session(
+    stack, sessions, sign_up, model, server
+):
+    cookie, session = sign_up()
+    models = Models(Offer(SMALL, model))
+    shared = Shared(sessions, Settings(), models, CachedRead(ModelSettings))
+    shared.session_cache.add(session)
+    server.script_titles(reply="Never", fault="hang", after=1)
+    done(shared.find(session.id).chat.begin(None, "When do I sow peas?"))
+    server.wait_until(lambda s: s.title_requests and s.title_requests[0].sent)
+
+    shared.find(session.id).drop_caches()
+    shared.session_cache.leave(cookie)
+
+    entries = ledger(stack, session)
+    assert [(kind, purpose) for kind, purpose, *_ in entries] == [
+        ("charge", "reply"),
+        ("charge", "title"),
+    ]
 
 
 @pytest.mark.parametrize("end", ["delete", "suspend"])

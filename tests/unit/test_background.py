@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from services.chat import background
 from services.chat.background import BackgroundTasks
 from services.domain import ConversationId, MessageId, Purpose, UserId
 from services.domain.memories import NotedFact
@@ -74,3 +75,23 @@ def test_facts_leave_memory_though_a_task_is_running(tasks):
     tasks.end(Purpose.FACTS, GARDEN, SECOND, noted=(DOG,))
 
     assert tasks.noted(GARDEN) == ()
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_task_that_runs_or_waits_outlives_results_of_others(monkeypatch, is_running):
+    monkeypatch.setattr(background, "_MOST_RESULTS", 1)
+    tasks = BackgroundTasks(Purpose.FACTS)
+    if is_running:
+        assert tasks.claim(Purpose.FACTS, MAYA, GARDEN, FIRST)
+    else:
+        tasks.postpone(Purpose.FACTS, MAYA, GARDEN, lambda: None)
+
+    for _ in range(3):
+        other = ConversationId(uuid4())
+        assert tasks.claim(Purpose.FACTS, UserId(uuid4()), other, FIRST)
+        tasks.end(Purpose.FACTS, other, FIRST)
+
+    assert tasks.claim(Purpose.FACTS, MAYA, GARDEN, SECOND) is not is_running
+    assert tasks.coming(MAYA, Purpose.FACTS) == {GARDEN}
+    tasks.end(Purpose.FACTS, GARDEN, SECOND, noted=(DOG,))
+    assert tasks.noted(GARDEN) == (DOG,)

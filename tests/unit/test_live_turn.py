@@ -9,7 +9,7 @@ import pytest
 from services.chat import live_turn
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.domain import ConversationId, MessageId, TurnId, UserId
-from services.errors import AppError
+from services.errors import AppError, SignedOut
 from tests.chats import done
 from tests.stack.apps import SECONDS, until
 
@@ -132,3 +132,18 @@ def test_turn_without_a_thread_is_not_kept(monkeypatch):
     assert live_turns.find(turn.user_id, turn.conversation_id) is None
     live_turns.run(turn, lambda _: None, end)
     assert done(turn).failure is None
+
+
+def test_no_turn_begins_while_its_session_is_ended():
+    live_turns, mine, other, later = LiveTurns(), a_turn(), a_turn(), a_turn()
+    mine.owner = later.owner = "phone"
+
+    with live_turns.leaving("phone"):
+        with pytest.raises(SignedOut):
+            live_turns.run(mine, lambda _: None, lambda turn: turn.close(None))
+        live_turns.run(other, lambda _: None, lambda turn: turn.close(None))
+    live_turns.run(later, lambda _: None, lambda turn: turn.close(None))  # the session went on
+
+    assert not mine.is_done
+    done(other)
+    done(later)

@@ -1,5 +1,7 @@
 """The session cache of a process, over the embedded stack."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from services.web.session_cache import SessionCache
@@ -15,4 +17,4 @@ def sessions(stack):
 
 @pytest.fixture
 def session_cache(sessions):
-    return SessionCache(sessions, on_leave=lambda _: None, on_forget=lambda _: None)
+    return SessionCache(sessions, on_leave=lambda _: nullcontext(), on_forget=lambda _: None)

@@ -1,5 +1,6 @@
 """Sessions in the memory of a process: trusted for seconds, checked beside their users, and forgotten."""
 
+from contextlib import nullcontext
 from threading import Event
 from types import SimpleNamespace
 from uuid import uuid4
@@ -56,7 +57,7 @@ def happened():
 def cache(server, happened):
     return SessionCache(
         server,
-        on_leave=lambda session: happened.append(("leave", session.id)),
+        on_leave=lambda session: nullcontext(happened.append(("leave", session.id))),
         on_forget=lambda session: happened.append(("forget", session.id)),
         on_add=lambda session: happened.append(("add", session.id)),
     )
