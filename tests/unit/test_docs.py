@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from services.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 CODE = ("services", "pages", "benchmarks", "tests")
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")]
@@ -117,6 +119,15 @@ def test_every_name_that_docs_name_exists(page):
         for name in names - ELSEWHERE
         if not {name, name.removeprefix("DAYBOOK_").lower()} & identifiers()
     } == set()
+
+
+def test_every_setting_stands_in_its_page():
+    page = (ROOT / "docs" / "settings.md").read_text()
+    names = {*Settings.model_construct().model_dump(by_alias=True)}
+
+    assert "DAYBOOK_MODEL" in names
+    assert {name for name in names if f"`{name}`" not in page} == set()
+    assert set(re.findall(r"DAYBOOK_[A-Z_]+", page)) <= names
 
 
 @each_page
