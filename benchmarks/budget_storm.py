@@ -221,7 +221,7 @@ class StormWorker(Worker):
         return super()._finish(person, conversation, turn, cost, outcome)
 
     def _used(self, _turn: str) -> dict[str, int]:
-        return {"used_in": min(self.tokens, 40), "used_out": max(0, self.tokens - 40)}
+        return {"used_prompt": min(self.tokens, 40), "used_reply": max(0, self.tokens - 40)}
 
 
 @dataclass(slots=True)

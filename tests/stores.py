@@ -163,7 +163,8 @@ class InMemoryLedger:
     reserved: dict = field(default_factory=dict)  # by open turn: its reservation, and how much
     lapsed: dict = field(default_factory=dict)  # what was charged, by turn
 
-    def begin_turn(self, reservation, prompt=None):
+    def begin_turn(self, turn):
+        reservation = turn.reservation
         needed = reservation.least_micro
         held = sum(micro for _, micro, _ in self.reserved.values())
         held_tokens = sum(tokens for *_, tokens in self.reserved.values())
@@ -191,10 +192,11 @@ class InMemoryLedger:
         self.turns += reservation.purpose is Purpose.REPLY
         return Begun(turn_id, micro, tokens)
 
-    def checkpoint_turn(self, turn_id, lease_seconds, partial=None, thoughts=None):
-        return Lease.HELD if turn_id in self.reserved else Lease.LAPSED
+    def checkpoint_turn(self, turn):
+        return Lease.HELD if turn.turn_id in self.reserved else Lease.LAPSED
 
-    def finish_turn(self, settlement, reply=None):
+    def finish_turn(self, turn):
+        settlement = turn.settlement
         self.reserved.pop(settlement.turn_id, None)
         micro, tokens = self.lapsed.pop(settlement.turn_id, (0, 0))
         used = settlement.usage.prompt + settlement.usage.reply

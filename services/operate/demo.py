@@ -184,12 +184,13 @@ class _Use:
             turn, outcome, ids = self._id(), random.choices(*_OUTCOMES)[0], list[UUID]()
             said = (Role.USER, "complete", prompt), (Role.ASSISTANT, outcome, reply)
             for role, ending, text in said if outcome in _REPLIED else said[:1]:
-                message = seals.next_message(head.rev, head, MessageId(self._id()), tip, role, text)
-                sealed_head = message.head or ""
+                message_id = MessageId(self._id())
+                message = seals.next_message(head, message_id, tip, role, text)
+                sealed_head = message.head
                 head = seals.open_head(sealed_head) or head
-                place = message.id, chat, person.id, turn, head.last_seq, tip
+                place = message_id, chat, person.id, turn, head.last_seq, tip
                 self.rows["public.messages"].append((*place, role, ending, message.body, at))
-                tip = message.id
+                tip = message_id
                 ids.append(tip)
             usage = Usage(past + random.randint(20, 900), random.randint(80, 1600), past * 3 // 4)
             past = usage.prompt + usage.reply

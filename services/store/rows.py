@@ -13,7 +13,6 @@ from uuid import UUID
 
 from services.domain import (
     ConversationId,
-    FactId,
     Listed,
     MessageId,
     Outcome,
@@ -29,12 +28,22 @@ from services.domain.turns import (
     Begun,
     ClientTurnId,
     Lease,
-    Reservation,
-    Settlement,
     TurnState,
 )
 from services.domain.usage import UserFigures
 from services.errors import StoreUnavailable
+from services.store.writes import (
+    BeginTurn,
+    CheckpointTurn,
+    DiscardMessages,
+    DocumentKind,
+    DocumentRow,
+    EditReply,
+    FinishTurn,
+    PutDocument,
+    RestoreMessages,
+    SealedConversation,
+)
 
 Answer = TypeVar("Answer")
 
@@ -44,46 +53,6 @@ class ConversationState(StrEnum):
 
     ACTIVE = "active"
     ARCHIVED = "archived"
-
-
-class DocumentKind(StrEnum):
-    """The kinds of sealed documents; spelt as in SQL."""
-
-    PREFERENCES = "preferences"
-    SPACE = "space"
-    FACT = "fact"
-    INSTRUCTIONS = "instructions"  # of a conversation, in its row
-    SUMMARY = "summary"  # likewise
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DocumentRow:
-    """A sealed document. The id of preferences is the user's; that of instructions and of a summary, the conversation's."""
-
-    kind: DocumentKind
-    id: UUID
-    rev: int = 0  # 0: not stored yet
-    body: str | None = field(default=None, repr=False)
-    created_at: datetime | None = None
-    conversation_id: ConversationId | None = None  # the scope of a fact, or whose text it is
-    space_id: SpaceId | None = None  # the scope of a fact
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedConversation:
-    """A new conversation; texts are sealed."""
-
-    id: ConversationId
-    title: str
-    wrapped_key: str = field(repr=False)
-    key_version: int
-    user_key_version: int
-    head: str = field(repr=False)
-    policy: str
-    policy_size: int | None
-    model: str | None
-    instructions: str | None
-    space_id: SpaceId | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,28 +185,6 @@ class ConversationRead:
     receipts: Sequence[ReceiptRow]  # of the last turn of *messages*
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedMessage:
-    """The message that a prompt, a reply or an edit stores, and the head after it."""
-
-    rev: int  # of the conversation before it
-    id: MessageId
-    parent_id: MessageId | None = None
-    body: str | None = None  # None: a prompt that is answered again, or a turn without a reply
-    thoughts: str | None = None
-    head: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedPrompt:
-    """The prompt of a new turn, and what the model is shown with it."""
-
-    conversation_id: ConversationId
-    message: SealedMessage
-    start_seq: int
-    receipt: str | None
-
-
 class Ledger(Protocol):
     """Reserves and settles the turns of one user. Without sealed words, only the cost of a turn is stored."""
 
@@ -246,31 +193,19 @@ class Ledger(Protocol):
     @property
     def usage(self) -> UserFigures: ...
 
-    def begin_turn(
-        self,
-        reservation: Reservation,
-        prompt: SealedPrompt | None = None,
-        created: SealedConversation | None = None,
-    ) -> Begun:
-        """Store *prompt* and reserve the worst cost, both or neither; asking again begins one turn.
+    def begin_turn(self, write: BeginTurn) -> Begun:
+        """Store its prompt and reserve the worst cost, both or neither; asking again begins one turn.
 
-        Store the conversation *created* with its first prompt. Raise Stale, Busy, OverBudget, AccountFull (not for a turn
-        of no conversation), NotFound, BadInput, SpaceGone.
+        Raise Stale, Busy, OverBudget, AccountFull (not for a turn of no conversation), NotFound, BadInput, SpaceGone.
         """
         ...
 
-    def checkpoint_turn(
-        self,
-        turn_id: TurnId,
-        lease_seconds: int,
-        partial: str | None = None,
-        thoughts: str | None = None,
-    ) -> Lease:
-        """Store the partial texts (None: unchanged) and prolong the lease."""
+    def checkpoint_turn(self, write: CheckpointTurn) -> Lease:
+        """Store its partial texts and prolong the lease."""
         ...
 
-    def finish_turn(self, settlement: Settlement, reply: SealedMessage | None = None) -> None:
-        """Store *reply* and settle. Asking again changes nothing. Raise Stale, Busy, NotFound."""
+    def finish_turn(self, write: FinishTurn) -> None:
+        """Store its reply and settle. Asking again changes nothing. Raise Stale, Busy, NotFound."""
 
     def count_edit(self) -> None:
         """Count a version that the user wrote, of a chat without rows, as a message a minute. Raise OverBudget."""
@@ -356,18 +291,10 @@ class Rows(Ledger, Protocol):
     def restore_conversation(self, conversation_id: ConversationId) -> None:
         """Undo `discard_conversation`. Raise NotFound."""
 
-    def put_document(
-        self,
-        document: DocumentRow,
-        *,
-        seen_rev: int,
-        source: ConversationId | None = None,
-        cuts: int | None = None,
-    ) -> None:
-        """Store *document* in place of the revision *seen_rev*, or of none; asking again changes nothing.
+    def put_document(self, write: PutDocument) -> None:
+        """Store the document; asking again changes nothing.
 
-        *cuts*: of the *source* of a fact, or of a summary's conversation. Raise Stale, NotFound, BadInput (too many),
-        AccountFull (for a new one that the user wrote).
+        Raise Stale, NotFound, BadInput (too many), AccountFull (for a new one that the user wrote).
         """
 
     def delete_document(self, document_id: UUID) -> None:
@@ -379,30 +306,16 @@ class Rows(Ledger, Protocol):
     def stop_turn(self, turn_id: TurnId) -> None:
         """Ask the process that streams the turn to stop."""
 
-    def edit_reply(
-        self, conversation_id: ConversationId, original: MessageId, reply: SealedMessage
-    ) -> None:
-        """Store another version of a reply, without a turn; it counts as a message a minute.
+    def edit_reply(self, write: EditReply) -> None:
+        """Store another version of a reply; it counts as a message a minute.
 
         Raise Stale, Busy, NotFound, OverBudget, AccountFull, BadInput (too many).
         """
 
-    def discard_messages(
-        self,
-        conversation_id: ConversationId,
-        rev: int,
-        doomed: Sequence[MessageId],
-        facts: Iterable[FactId],
-        *,
-        kept_summary: str | None,
-        head: str,
-        seconds: int,
-    ) -> None:
-        """Delete messages and facts; any summary but *kept_summary* goes. Raise Stale, Busy, NotFound."""
+    def discard_messages(self, write: DiscardMessages) -> None:
+        """Hide them at once and destroy them when their time is over. Raise Stale, Busy, NotFound."""
 
-    def restore_messages(
-        self, conversation_id: ConversationId, rev: int, restored: Sequence[MessageId], head: str
-    ) -> None:
+    def restore_messages(self, write: RestoreMessages) -> None:
         """Undo `discard_messages`, all that can be or nothing. Raise Stale, NotFound."""
 
 

@@ -11,6 +11,7 @@ from services.store.in_memory.rows import InMemoryRows
 from services.store.rows import DocumentKind
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.sealed.seals import DocumentSeals
+from services.store.writes import PutDocument
 from tests.chats import settled, view
 from tests.fakes import LARGE, MAYA, choose
 from tests.stores import InMemoryLedger
@@ -44,7 +45,7 @@ def test_preferences_of_a_later_version_stay():
     choose(profile, model="large")
     (row,) = rows.documents(DocumentKind.PREFERENCES)
     later = json.dumps({"model": "large", "instructions": None, "font": "serif"})
-    rows.put_document(seals.seal(row, later), seen_rev=row.rev)
+    rows.put_document(PutDocument.of(seals.seal(row, later), row.rev))
 
     choose(profile, instructions="Be brief.")
 

@@ -218,7 +218,7 @@ class Caller:
         return self.call("begin_turn", **beginning(conversation, rev, **changes))
 
     def checkpoint(self, turn, said=None, lease_seconds=30, thoughts=None):
-        given = {"said": said, "thoughts": thoughts, "lease_seconds": lease_seconds}
+        given = {"new_partial": said, "new_thoughts": thoughts, "lease_seconds": lease_seconds}
         return self.call("checkpoint_turn", turn=turn, **given)
 
     def finish(self, turn, rev, cost_micro=0, **changes):
@@ -237,16 +237,17 @@ DEFAULTS = {
     "least_reply_micro": 50,
     "least_reply_tokens": 50,
     "lifetime": 86400,
+    "model": "test-model",
     "model_name": "test-model",
     "new_device": sealed("device"),
     "new_head": HEAD,
     "new_mode": "server",
-    "new_purpose": "reply",
+    "purpose": "reply",
     "new_rev": 1,
     "new_tokens": sealed("refresh"),
     "new_version": 1,
     "new_wrapped": sealed("user key"),
-    "noted": "",
+    "fact_ids": "",
     "outcome": "complete",
     "prompt_body": sealed("prompt"),
     "prompt_micro": 100,
@@ -256,8 +257,8 @@ DEFAULTS = {
     "reply_tokens": 1000,
     "seen_rev": 0,
     "used_cached": 5,
-    "used_in": 10,
-    "used_out": 20,
+    "used_prompt": 10,
+    "used_reply": 20,
 }
 
 
@@ -280,7 +281,7 @@ def beginning(conversation, rev=0, **changes):
 def side_call(conversation=None, **changes):
     """The beginning of a turn that leaves nothing but the ledger."""
     empty = dict.fromkeys(("prompt", "prompt_body", "new_head"))
-    return beginning(conversation, None, **empty, new_purpose="title", **changes)
+    return beginning(conversation, None, **empty, purpose="title", **changes)
 
 
 def finish(turn, rev, cost_micro=0, **changes):

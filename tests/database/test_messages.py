@@ -139,19 +139,19 @@ def alive(person):
 
 
 def discard(person, conversation, rev, doomed, **changes):
-    given = {"expected_rev": rev, "doomed": ",".join(map(str, doomed))} | changes
+    given = {"expected_rev": rev, "message_ids": ",".join(map(str, doomed))} | changes
     return person.call("discard_messages", conversation=conversation, **given)
 
 
 def restore(person, conversation, rev, restored):
     ids = ",".join(map(str, restored))
     return person.call(
-        "restore_messages", conversation=conversation, expected_rev=rev, restored=ids
+        "restore_messages", conversation=conversation, expected_rev=rev, message_ids=ids
     )
 
 
 def test_deletion_of_no_message_is_misuse(maya, garden, long):
-    arguments = {"conversation": garden, "expected_rev": 4, "doomed": ""}
+    arguments = {"conversation": garden, "expected_rev": 4, "message_ids": ""}
 
     assert maya.refusal("discard_messages", **arguments) == MISUSE
 
@@ -220,7 +220,7 @@ def test_messages_and_facts_of_another_user_are_not_deleted(world, maya, garden,
     omar.finish(omar.begin(theirs, prompt=prompt)["turn"], 1, reply_body=None)
 
     assert discard(omar, garden, 4, long[2:])["reason"] == "not_found"
-    assert discard(omar, theirs, 1, [prompt], noted=str(fact))["ok"]
+    assert discard(omar, theirs, 1, [prompt], fact_ids=str(fact))["ok"]
     discard(maya, garden, 4, long[2:])
     assert restore(omar, garden, 5, long[2:])["reason"] == "not_found"
 

@@ -129,7 +129,7 @@ def test_temporary_chat_leaves_nothing_but_the_ledger(world, maya):
         ("begin_turn", {"lease_seconds": None}),
         ("finish_turn", {"cost_micro": None}),
         ("finish_turn", {"cost_micro": -1}),
-        ("finish_turn", {"used_in": None}),
+        ("finish_turn", {"used_prompt": None}),
         ("finish_turn", {"used_cached": -1}),
         ("finish_turn", {"outcome": "lapsed"}),
         *(("discard_conversation", {"for_seconds": seconds}) for seconds in (None, 0, 3601)),

@@ -21,6 +21,7 @@ from services.store.rows import (
     ReceiptRow,
     ThoughtsRow,
 )
+from services.store.writes import PutDocument
 
 
 @dataclass(slots=True, kw_only=True)
@@ -212,14 +213,9 @@ class InMemoryConversations:
             raise NotFound
         self._update(conversation_id, destroy_at=None)
 
-    def put_document(
-        self,
-        document: DocumentRow,
-        *,
-        seen_rev: int,
-        source: ConversationId | None = None,
-        cuts: int | None = None,
-    ) -> None:
+    def put_document(self, write: PutDocument) -> None:
+        document, source, cuts = write.row, write.source_id, write.cuts
+        seen_rev = write.seen_rev
         with self._lock:
             row = document.conversation_id and self.conversation(document.conversation_id)
             of_source = source and self.conversation(source)

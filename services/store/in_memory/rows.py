@@ -1,13 +1,12 @@
 """The rows of one user in memory: turns, and the messages that they store."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 
 from services.crypto import sha
 from services.domain import (
     ConversationId,
-    FactId,
     MessageId,
     Outcome,
     Purpose,
@@ -16,7 +15,7 @@ from services.domain import (
     TurnId,
 )
 from services.domain.revisions import LISTED, OpenPlace, Revisions, list_digest
-from services.domain.turns import Begun, ClientTurnId, Lease, Reservation, Settlement, TurnState
+from services.domain.turns import Begun, ClientTurnId, Lease, Reservation, TurnState
 from services.errors import Busy, NotFound, SpaceGone, Stale, StoreUnavailable
 from services.store.in_memory.conversations import InMemoryConversations, Tables, TurnRecord
 from services.store.rows import (
@@ -26,10 +25,17 @@ from services.store.rows import (
     DocumentKind,
     MessageRow,
     ReceiptRow,
-    SealedConversation,
-    SealedMessage,
-    SealedPrompt,
     TurnRow,
+)
+from services.store.writes import (
+    BeginTurn,
+    CheckpointTurn,
+    DiscardMessages,
+    EditReply,
+    FinishTurn,
+    RestoreMessages,
+    SealedPrompt,
+    SealedReply,
 )
 
 _UNFINISHED = (
@@ -145,12 +151,8 @@ class InMemoryRows(InMemoryConversations):
     def receipts(self, turn_ids: Iterable[TurnId]) -> list[ReceiptRow]:
         return [self._tables.receipts[its] for its in turn_ids if its in self._tables.receipts]
 
-    def begin_turn(
-        self,
-        reservation: Reservation,
-        prompt: SealedPrompt | None = None,
-        created: SealedConversation | None = None,
-    ) -> Begun:
+    def begin_turn(self, write: BeginTurn) -> Begun:
+        reservation, prompt, created = write.reservation, write.prompt, write.created
         with self._lock:
             if known := self._named(reservation.client_turn_id):
                 return Begun(known.id, known.reserved_micro, known.reserved_tokens)
@@ -162,7 +164,8 @@ class InMemoryRows(InMemoryConversations):
                 self._check_room()
             if created and not self._has_space(created.space_id):
                 raise SpaceGone
-            begun, now = self._ledger.begin_turn(reservation), self._now()
+            begun = self._ledger.begin_turn(BeginTurn(reservation=reservation))
+            now = self._now()
             if created:
                 self._tables.conversations[created.id] = ConversationRow(
                     **asdict(created), created_at=now, updated_at=now
@@ -173,39 +176,38 @@ class InMemoryRows(InMemoryConversations):
                 reservation=reservation,
                 reserved_micro=begun.reserved_micro,
                 reserved_tokens=begun.reserved_tokens,
-                prompt_id=prompt and prompt.message.id,
+                prompt_id=prompt and prompt.prompt_id,
                 begun_at=now,
                 lease_until=now + timedelta(seconds=reservation.lease_seconds),
             )
             if prompt and reservation.purpose is Purpose.REPLY:
                 self._store_prompt(prompt, begun.turn_id)
-            if prompt and prompt.receipt:
+            if prompt and prompt.receipt_body:
                 self._tables.receipts[begun.turn_id] = ReceiptRow(
-                    begun.turn_id, reservation.client_turn_id, prompt.receipt
+                    begun.turn_id, reservation.client_turn_id, prompt.receipt_body
                 )
             return begun
 
-    def checkpoint_turn(
-        self,
-        turn_id: TurnId,
-        lease_seconds: int,
-        partial: str | None = None,
-        thoughts: str | None = None,
-    ) -> Lease:
-        lease = self._ledger.checkpoint_turn(turn_id, lease_seconds)
+    def checkpoint_turn(self, write: CheckpointTurn) -> Lease:
+        seconds = write.lease_seconds
+        lease = self._ledger.checkpoint_turn(
+            CheckpointTurn(turn_id=write.turn_id, lease_seconds=seconds)
+        )
         with self._lock:
-            turn = self._tables.turns.get(turn_id)
+            turn = self._tables.turns.get(write.turn_id)
             if self.is_closed:
                 return Lease.STOP_REQUESTED
             if not lease or turn is None or not turn.state.is_open:
                 return Lease.LAPSED
             turn.state = TurnState.STREAMING
-            turn.lease_until = self._now() + timedelta(seconds=lease_seconds)
+            turn.lease_until = self._now() + timedelta(seconds=seconds)
             if turn.conversation_id:
-                turn.partial, turn.thoughts = partial or turn.partial, thoughts or turn.thoughts
+                turn.partial = write.new_partial or turn.partial
+                turn.thoughts = write.new_thoughts or turn.thoughts
             return Lease.STOP_REQUESTED if turn.is_stop_requested else lease
 
-    def finish_turn(self, settlement: Settlement, reply: SealedMessage | None = None) -> None:
+    def finish_turn(self, write: FinishTurn) -> None:
+        settlement, reply = write.settlement, write.reply
         with self._lock:
             turn = self._tables.turns.get(settlement.turn_id)
             if turn is None:
@@ -219,15 +221,16 @@ class InMemoryRows(InMemoryConversations):
             row = None  # where the reply is stored
             if prompt and not prompt.destroy_at and turn.reservation.purpose is Purpose.REPLY:
                 row = self._tables.conversations.get(prompt.conversation_id)
-            if row and reply and reply.body is not None and row.rev != reply.rev:
+            if row and reply and reply.reply_body and row.rev != reply.expected_rev:
                 raise Stale
             if not is_recovery:
-                self._ledger.finish_turn(settlement)
+                self._ledger.finish_turn(FinishTurn(settlement=settlement))
                 turn.usage, turn.cost_micro = settlement.usage, settlement.cost_micro
             turn.state = TurnState(settlement.outcome.value)
             turn.partial = turn.thoughts = None
-            if row and reply and reply.body is not None:
-                self._append(row, reply, Role.ASSISTANT, settlement.outcome, turn.id)
+            if row and reply and reply.reply_body:
+                outcome = settlement.outcome
+                self._append(row, reply, turn.prompt_id, Role.ASSISTANT, outcome, turn.id)
 
     def stop_turn(self, turn_id: TurnId) -> None:
         if turn := self._tables.turns.get(turn_id):
@@ -246,41 +249,38 @@ class InMemoryRows(InMemoryConversations):
                 turn.state = TurnState.LAPSED
             return lapsed
 
-    def edit_reply(
-        self, conversation_id: ConversationId, original: MessageId, reply: SealedMessage
-    ) -> None:
+    def edit_reply(self, write: EditReply) -> None:
+        conversation_id = write.conversation_id
         with self._lock:
             row = self.conversation(conversation_id)
-            if reply.id in self._tables.messages:
+            if write.reply_id in self._tables.messages:
                 return
             if self._is_streaming(conversation_id):
                 raise Busy
-            if row.rev != reply.rev:
+            if row.rev != write.expected_rev:
                 raise Stale
-            edited = self._tables.messages.get(original)
+            edited = self._tables.messages.get(write.original_id)
             if edited is None or edited.role is not Role.ASSISTANT or edited.destroy_at:
                 raise NotFound
             if edited.conversation_id != conversation_id:
                 raise NotFound
             self._check_room()
             self._ledger.count_edit()
-            row = self._append(row, reply, Role.ASSISTANT, Outcome.EDITED)
+            reply = SealedReply(
+                expected_rev=write.expected_rev,
+                reply_id=write.reply_id,
+                reply_body=write.reply_body,
+                new_head=write.new_head,
+            )
+            row = self._append(row, reply, edited.parent_id, Role.ASSISTANT, Outcome.EDITED)
             self._update(conversation_id, read_seq=row.last_seq)
 
     def count_edit(self) -> None:
         self._ledger.count_edit()
 
-    def discard_messages(
-        self,
-        conversation_id: ConversationId,
-        rev: int,
-        doomed: Sequence[MessageId],
-        facts: Iterable[FactId],
-        *,
-        kept_summary: str | None,
-        head: str,
-        seconds: int,
-    ) -> None:
+    def discard_messages(self, write: DiscardMessages) -> None:
+        conversation_id, doomed = write.conversation_id, write.message_ids
+        rev, seconds = write.expected_rev, write.for_seconds
         with self._lock:
             row = self.conversation(conversation_id)
             rows = self.messages_by_id(doomed)
@@ -293,14 +293,14 @@ class InMemoryRows(InMemoryConversations):
             rest = self.messages(conversation_id, 0, row.last_seq)
             if any(one.parent_id in doomed and one.id not in doomed for one in rest):
                 raise StoreUnavailable("a message stays that follows one that goes")
-            is_kept = row.summary is not None and row.summary == kept_summary
+            is_kept = row.summary is not None and row.summary == write.kept_summary
             due = self._now() + timedelta(seconds=seconds)
             for one in rows:
                 self._tables.messages[one.id] = replace(one, destroy_at=due)
             self._update(
                 conversation_id,
                 rev=rev + 1,
-                head=head,
+                head=write.new_head,
                 undo_until=due,
                 summary=row.summary if is_kept else None,
                 summary_rev=row.summary_rev + (not is_kept),
@@ -308,13 +308,13 @@ class InMemoryRows(InMemoryConversations):
             for turn in self._tables.turns.values():
                 if turn.prompt_id in doomed:
                     turn.partial = turn.thoughts = None
-            for fact_id in facts:
+            for fact_id in write.fact_ids:
                 self._tables.documents.pop((DocumentKind.FACT, fact_id), None)
         self._destroy_in(seconds)
 
-    def restore_messages(
-        self, conversation_id: ConversationId, rev: int, restored: Sequence[MessageId], head: str
-    ) -> None:
+    def restore_messages(self, write: RestoreMessages) -> None:
+        conversation_id, restored = write.conversation_id, write.message_ids
+        rev, head = write.expected_rev, write.new_head
         with self._lock:
             row = self.conversation(conversation_id)
             if row.rev != rev:
@@ -351,10 +351,12 @@ class InMemoryRows(InMemoryConversations):
             return
         if self._is_streaming(row.id):
             raise Busy
-        if row.rev != prompt.message.rev or not row.reset_seq <= prompt.start_seq <= row.last_seq:
+        if row.rev != prompt.expected_rev:
             raise Stale
-        if prompt.message.body is None:
-            asked = self._tables.messages.get(prompt.message.id)
+        if not row.reset_seq <= prompt.new_start_seq <= row.last_seq:
+            raise Stale
+        if prompt.prompt_body is None:
+            asked = self._tables.messages.get(prompt.prompt_id)
             if asked is None or asked.conversation_id != row.id or asked.destroy_at:
                 raise NotFound
             if asked.role is not Role.USER and asked.outcome not in _UNFINISHED:
@@ -362,34 +364,41 @@ class InMemoryRows(InMemoryConversations):
 
     def _store_prompt(self, prompt: SealedPrompt, turn_id: TurnId) -> None:
         row = self.conversation(prompt.conversation_id)
-        if prompt.message.body is not None:
-            row = self._append(row, prompt.message, Role.USER, Outcome.COMPLETE, turn_id)
+        if prompt.prompt_body is not None:
+            message = SealedReply(
+                expected_rev=prompt.expected_rev,
+                reply_id=prompt.prompt_id,
+                reply_body=prompt.prompt_body,
+                new_head=prompt.new_head,
+            )
+            row = self._append(row, message, prompt.parent_id, Role.USER, Outcome.COMPLETE, turn_id)
             self._update(row.id, read_seq=row.last_seq)
-        self._update(row.id, start_seq=prompt.start_seq)
+        self._update(row.id, start_seq=prompt.new_start_seq)
 
     def _append(
         self,
         row: ConversationRow,
-        message: SealedMessage,
+        message: SealedReply,
+        parent_id: MessageId | None,
         role: Role,
         outcome: Outcome,
         turn_id: TurnId | None = None,
     ) -> ConversationRow:
         now, seq = self._now(), row.last_seq + 1
-        self._tables.messages[message.id] = MessageRow(
-            id=message.id,
+        self._tables.messages[message.reply_id] = MessageRow(
+            id=message.reply_id,
             conversation_id=row.id,
             seq=seq,
-            parent_id=message.parent_id,
+            parent_id=parent_id,
             turn_id=turn_id,
             role=role,
             outcome=outcome,
-            body=message.body or "",
-            has_thoughts=message.thoughts is not None,
+            body=message.reply_body or "",
+            has_thoughts=message.reply_thoughts is not None,
             created_at=now,
             destroy_at=None,
         )
-        if message.thoughts is not None:
-            self._tables.thoughts[message.id] = message.thoughts
-        head = message.head or row.head
+        if message.reply_thoughts is not None:
+            self._tables.thoughts[message.reply_id] = message.reply_thoughts
+        head = message.new_head or row.head
         return self._update(row.id, rev=row.rev + 1, last_seq=seq, head=head, updated_at=now)

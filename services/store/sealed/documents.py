@@ -14,9 +14,10 @@ from services.domain import ConversationId, Fact, FactId, Preferences, Space, Sp
 from services.domain.limits import checked_fact, checked_instructions, checked_space_name
 from services.errors import ChangedElsewhere, NotFound, Stale, StoreUnavailable, Tampered
 from services.events import log_event
-from services.store.rows import DocumentKind, DocumentRow, Rows
+from services.store.rows import Rows
 from services.store.sealed.opened import OpenedConversations, check_seen
 from services.store.sealed.seals import DocumentSeals, Format
+from services.store.writes import DocumentKind, DocumentRow, PutDocument
 
 _TRIES = 5  # while other tabs change the preferences too
 
@@ -79,7 +80,7 @@ class Documents(ABC, Generic[Document]):
         row = self._seals.seal(row, text, self._vault(row))
         try:
             seen_rev = seen.row.rev if seen else 0
-            self._rows.put_document(row, seen_rev=seen_rev, source=source, cuts=cuts)
+            self._rows.put_document(PutDocument.of(row, seen_rev, source, cuts))
             self._seals.note(row)
             stored = OpenedDocument(row, value, text)
             self._opened.amend(lambda known: self._sorted([*known.values(), stored]))

@@ -8,6 +8,7 @@ from services.domain import ConversationId, FactId, Listed, Message, MessageId, 
 from services.errors import NotFound, Stale, TooLate
 from services.store.rows import MessageRow, Rows, ask_twice
 from services.store.sealed.opened import OpenedConversations
+from services.store.writes import DiscardMessages, EditReply, RestoreMessages
 
 _TRIES = 5  # while the conversation goes on
 _MESSAGES = 2_000  # of the corpus, read at once
@@ -27,15 +28,17 @@ class SealedMessages:
 
     def edit_reply(self, thread: Thread, reply: Message, text: str) -> None:
         conversation_id, head = thread.conversation.id, self._opened.head_of(thread)
-        edited = self._opened.seals(conversation_id).next_message(
-            thread.conversation.rev,
-            head,
-            MessageId(uuid4()),
-            reply.parent_id,
-            Role.ASSISTANT,
-            text,
+        seals, reply_id = self._opened.seals(conversation_id), MessageId(uuid4())
+        edited = seals.next_message(head, reply_id, reply.parent_id, Role.ASSISTANT, text)
+        edit = EditReply(
+            conversation_id=conversation_id,
+            expected_rev=thread.conversation.rev,
+            original_id=reply.id,
+            reply_id=reply_id,
+            reply_body=edited.body,
+            new_head=edited.head,
         )
-        ask_twice(lambda: self._rows.edit_reply(conversation_id, reply.id, edited))
+        ask_twice(lambda: self._rows.edit_reply(edit))
 
     def discard(
         self,
@@ -55,19 +58,17 @@ class SealedMessages:
         head = head.remove(*seals.macs(rows))
         row = self._opened.row(conversation_id)
         is_kept = not drops_summary and self._opened.readable_summary(row) == thread.summary
+        deletion = DiscardMessages(
+            conversation_id=conversation_id,
+            expected_rev=thread.conversation.rev,
+            message_ids=tuple(row.id for row in rows),
+            fact_ids=tuple(facts),
+            kept_summary=row.summary if is_kept else None,
+            new_head=seals.head(head),
+            for_seconds=seconds,
+        )
         try:
-            ask_twice(
-                partial(
-                    self._rows.discard_messages,
-                    conversation_id,
-                    thread.conversation.rev,
-                    [row.id for row in rows],
-                    tuple(facts),
-                    kept_summary=row.summary if is_kept else None,
-                    head=seals.head(head),
-                    seconds=seconds,
-                )
-            )
+            ask_twice(lambda: self._rows.discard_messages(deletion))
         finally:  # it may have been done even where the answer was lost
             self._opened.forget(conversation_id)
 
@@ -87,17 +88,14 @@ class SealedMessages:
             seals = self._opened.seals(conversation_id)
             for row in rows:
                 seals.open_body(row)
-            head = checked.next_head().put_back(*seals.macs(rows))
+            restoration = RestoreMessages(
+                conversation_id=conversation_id,
+                expected_rev=checked.thread.conversation.rev,
+                message_ids=tuple(row.id for row in rows),
+                new_head=seals.head(checked.next_head().put_back(*seals.macs(rows))),
+            )
             try:
-                ask_twice(
-                    partial(
-                        self._rows.restore_messages,
-                        conversation_id,
-                        checked.thread.conversation.rev,
-                        [row.id for row in rows],
-                        seals.head(head),
-                    )
-                )
+                ask_twice(partial(self._rows.restore_messages, restoration))
             except (Stale, NotFound):
                 continue
             finally:

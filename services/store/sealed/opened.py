@@ -32,14 +32,12 @@ from services.store.rows import (
     ConversationRead,
     ConversationRow,
     ConversationState,
-    DocumentKind,
-    DocumentRow,
     Rows,
-    SealedConversation,
     TurnRow,
     final_costs,
 )
 from services.store.sealed.seals import SUMMARY_FORMAT, ConversationSeals, Seals
+from services.store.writes import DocumentKind, DocumentRow, PutDocument, SealedConversation
 
 Answer = TypeVar("Answer")
 OPENED = 2_000  # weight of a conversation with its key, beside 1 for an opened title
@@ -308,7 +306,7 @@ class OpenedConversations:
         """Replace the instructions or the summary that *row* holds. Raise Stale, NotFound, Tampered."""
         seen = row.text(kind)
         document = self.user_seals.documents.seal(seen, text, self.seals(row.id, row).vault)
-        self._rows.put_document(document, seen_rev=seen.rev, cuts=cuts)
+        self._rows.put_document(PutDocument.of(document, seen.rev, cuts=cuts))
         self.user_seals.documents.note(document)
 
     def seals(

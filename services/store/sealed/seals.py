@@ -28,15 +28,8 @@ from services.domain.policies import policy_size
 from services.domain.turns import ClientTurnId, OpenTurn
 from services.errors import Tampered
 from services.events import log_event
-from services.store.rows import (
-    DocumentKind,
-    DocumentRow,
-    MessageRow,
-    ReceiptRow,
-    SealedConversation,
-    SealedMessage,
-    TurnRow,
-)
+from services.store.rows import MessageRow, ReceiptRow, TurnRow
+from services.store.writes import DocumentKind, DocumentRow, SealedConversation
 
 _PURPOSE = "documents"  # of a user's key
 Value = TypeVar("Value", Fact, Preferences, RunningSummary, Space, Thoughts)
@@ -70,6 +63,15 @@ SUMMARY_FORMAT = Format(RunningSummary)
 THOUGHTS_FORMAT = Format(Thoughts)
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class SealedMessage:
+    """A sealed message, and the head after it."""
+
+    body: str
+    thoughts: str | None
+    head: str
+
+
 @dataclass(frozen=True, slots=True)
 class ConversationSeals:
     """Seals and opens the texts of one conversation under its key."""
@@ -97,7 +99,6 @@ class ConversationSeals:
 
     def next_message(
         self,
-        rev: int,
         head: Head,
         message_id: MessageId,
         parent_id: MessageId | None,
@@ -105,7 +106,7 @@ class ConversationSeals:
         body: str,
         thoughts: Thoughts | None = None,
     ) -> SealedMessage:
-        """Seal the message after *head*, and the head after it. *rev*: of the conversation before it."""
+        """Seal the message after *head*, and the head after it."""
         seq = head.last_seq + 1
         place = self._place("messages", "body", message_id)
         place = replace(place, seq=seq, parent_id=parent_id, role=role)
@@ -114,14 +115,8 @@ class ConversationSeals:
             known = self.vault.seal(
                 THOUGHTS_FORMAT.write(thoughts), replace(place, column="thoughts")
             )
-        return SealedMessage(
-            rev=rev,
-            id=message_id,
-            parent_id=parent_id,
-            body=sealed,
-            thoughts=known,
-            head=self.head(head.add(self.vault.row_mac(sealed, place), seq)),
-        )
+        new_head = self.head(head.add(self.vault.row_mac(sealed, place), seq))
+        return SealedMessage(sealed, known, new_head)
 
     def open_message(self, row: MessageRow) -> Message:
         """The message of *row*, unverified if it does not open."""

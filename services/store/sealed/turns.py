@@ -1,7 +1,7 @@
 """Turns over sealed rows."""
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from services.caches import LruCache
@@ -26,33 +26,22 @@ from services.domain.turns import (
     Lease,
     NewTurn,
     OpenTurn,
-    Reservation,
     TurnState,
 )
 from services.errors import NotFound, Stale, StoreUnavailable
 from services.events import log_event
-from services.store.rows import (
-    Rows,
-    SealedConversation,
-    SealedMessage,
-    SealedPrompt,
-    TurnRow,
-    ask_twice,
-    final_costs,
-)
+from services.store.rows import Rows, TurnRow, ask_twice, final_costs
 from services.store.sealed.opened import OpenedConversations
+from services.store.writes import (
+    BeginTurn,
+    CheckpointTurn,
+    FinishTurn,
+    SealedPrompt,
+    SealedReply,
+)
 
 _MOST_UNANSWERED = 4  # requests of one user
 _TRIES = 5  # while the conversation goes on
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class _Request:
-    """The arguments of a `begin_turn`, which are sent again as they were if the answer is lost."""
-
-    reservation: Reservation
-    prompt: SealedPrompt
-    created: SealedConversation | None
 
 
 class SealedTurns:
@@ -60,16 +49,15 @@ class SealedTurns:
 
     def __init__(self, rows: Rows, opened: OpenedConversations) -> None:
         self._rows, self._opened, self.user_id = rows, opened, rows.user_id
-        self._unanswered = LruCache[ClientTurnId, _Request](_MOST_UNANSWERED)
+        # sent again as they were if the answer is lost
+        self._unanswered = LruCache[ClientTurnId, BeginTurn](_MOST_UNANSWERED)
 
     def begin(self, turn: NewTurn) -> Begun:
         conversation_id = turn.thread.conversation.id
         client_turn_id = turn.reservation.client_turn_id
         request = self._unanswered.get(client_turn_id) or self._sealed_request(turn)
         try:
-            begun = ask_twice(
-                partial(self._rows.begin_turn, request.reservation, request.prompt, request.created)
-            )
+            begun = ask_twice(partial(self._rows.begin_turn, request))
         except StoreUnavailable:
             if turn.reservation.purpose is Purpose.REPLY:
                 self._unanswered.put(client_turn_id, request)
@@ -77,7 +65,7 @@ class SealedTurns:
         self._unanswered.drop(client_turn_id)
         if request.created:
             self._opened.hold_new(turn.thread, request.created)
-        if turn.receipt and request.prompt.receipt:
+        if turn.receipt and request.prompt and request.prompt.receipt_body:
             self._opened.opened(conversation_id).receipts.put(begun.turn_id, turn.receipt)
         return begun
 
@@ -92,7 +80,15 @@ class SealedTurns:
         sealed: tuple[str | None, str | None] = None, None
         if partial or thoughts:
             sealed = self._opened.seals(conversation_id).partial(turn_id, partial, thoughts)
-        return self._rows.checkpoint_turn(turn_id, lease_seconds, *sealed)
+        return self._rows.checkpoint_turn(
+            CheckpointTurn(
+                conversation_id=conversation_id,
+                turn_id=turn_id,
+                new_partial=sealed[0],
+                new_thoughts=sealed[1],
+                lease_seconds=lease_seconds,
+            )
+        )
 
     def stop(self, turn_id: TurnId) -> None:
         self._rows.stop_turn(turn_id)
@@ -100,8 +96,12 @@ class SealedTurns:
     def finish(self, ending: Ending) -> None:
         for _ in range(_TRIES):
             try:
-                reply = self._sealed_reply(ending)
-                ask_twice(partial(self._rows.finish_turn, ending.settlement, reply))
+                end = FinishTurn(
+                    conversation_id=ending.conversation_id,
+                    settlement=ending.settlement,
+                    reply=self._sealed_reply(ending),
+                )
+                ask_twice(partial(self._rows.finish_turn, end))
             except NotFound:  # the user is gone
                 return
             except Stale:
@@ -163,7 +163,7 @@ class SealedTurns:
             return {}
         return self._opened.opened(conversation_id).thoughts.get_all(asked.keys(), read)
 
-    def _sealed_request(self, turn: NewTurn) -> _Request:
+    def _sealed_request(self, turn: NewTurn) -> BeginTurn:
         """Seal what begins *turn*. Raise Stale, NotFound, Tampered."""
         conversation = turn.thread.conversation
         receipt, created = turn.receipt or "", None
@@ -178,25 +178,25 @@ class SealedTurns:
         else:
             seals = self._opened.seals(conversation.id)
             head = self._opened.head_of(turn.thread) if turn.prompt is not None else None
-        message = SealedMessage(rev=conversation.rev, id=turn.prompt_id)
+        parent_id, message = None, None
         if head and turn.prompt is not None:
-            message = seals.next_message(
-                conversation.rev,
-                head,
-                turn.prompt_id,
-                turn.thread.tip.id if turn.thread.tip else None,
-                Role.USER,
-                turn.prompt,
-            )
+            parent_id = turn.thread.tip.id if turn.thread.tip else None
+            message = seals.next_message(head, turn.prompt_id, parent_id, Role.USER, turn.prompt)
         prompt = SealedPrompt(
             conversation_id=conversation.id,
-            message=message,
-            start_seq=turn.start_seq,
-            receipt=seals.receipt(turn.reservation.client_turn_id, receipt) if receipt else None,
+            expected_rev=conversation.rev,
+            prompt_id=turn.prompt_id,
+            parent_id=parent_id,
+            prompt_body=message and message.body,
+            new_head=message and message.head,
+            new_start_seq=turn.start_seq,
+            receipt_body=seals.receipt(turn.reservation.client_turn_id, receipt)
+            if receipt
+            else None,
         )
-        return _Request(turn.reservation, prompt, created)
+        return BeginTurn(reservation=turn.reservation, prompt=prompt, created=created)
 
-    def _sealed_reply(self, ending: Ending) -> SealedMessage | None:
+    def _sealed_reply(self, ending: Ending) -> SealedReply | None:
         """The reply of *ending* and the head after it; None where the conversation is gone."""
         conversation_id = ending.conversation_id
         try:  # a discarded one may be brought back, with the reply
@@ -205,15 +205,21 @@ class SealedTurns:
             return None
         rev = checked.thread.conversation.rev
         if not ending.makes_message(checked.thread):
-            return SealedMessage(rev=rev, id=ending.reply_id)
-        return self._opened.seals(conversation_id).next_message(
-            rev,
+            return SealedReply(expected_rev=rev, reply_id=ending.reply_id)
+        message = self._opened.seals(conversation_id).next_message(
             checked.next_head(),
             ending.reply_id,
             ending.prompt_id,
             Role.ASSISTANT,
             ending.reply,
             ending.thoughts,
+        )
+        return SealedReply(
+            expected_rev=rev,
+            reply_id=ending.reply_id,
+            reply_body=message.body,
+            reply_thoughts=message.thoughts,
+            new_head=message.head,
         )
 
 

@@ -4,12 +4,10 @@ Reading is a select under row level security. Writing is a call of a function th
 user's token, a server proof over its arguments (docs/architecture.md); the proof is made here.
 """
 
-import json
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import Field, dataclass, field, fields
-from datetime import date
 from functools import cache
 from types import GenericAlias, MappingProxyType
 from typing import ClassVar, Generic, Protocol, TypeVar, cast
@@ -35,9 +33,9 @@ from services.errors import (
 from services.events import log_event
 from services.rules import Refusal
 from services.store.refusals import error_of
+from services.store.supabase.arguments import Argument, Hidden
 
 EventHooks = Mapping[str, Sequence[Callable[..., object]]]  # of httpx, by event
-Argument = UUID | str | int | bool | date | None
 Query = SyncSelectRequestBuilder
 Row = TypeVar("Row", bound="RowClass")
 Identified = TypeVar("Identified", bound="IdentifiedRow")
@@ -85,17 +83,6 @@ class Swept:
 
     more: bool  # by the next sweep
     log_erasures: bool = False  # by `erase_log_entries`
-
-
-@dataclass(frozen=True, slots=True)
-class Hidden:
-    """An argument whose hash is proven: free text and sealed tokens."""
-
-    text: str | None = field(repr=False)
-
-    @classmethod
-    def json(cls, values: Mapping[str, object]) -> "Hidden":
-        return cls(json.dumps(values, default=str))
 
 
 @dataclass(frozen=True, slots=True)

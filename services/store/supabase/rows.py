@@ -1,21 +1,13 @@
 """Sealed rows in Supabase: selects under row level security, and one RPC for each write."""
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 from uuid import UUID
 
-from services.domain import (
-    ConversationId,
-    FactId,
-    Listed,
-    MessageId,
-    SpaceId,
-    TurnId,
-)
+from services.domain import ConversationId, Listed, MessageId, SpaceId, TurnId
 from services.domain.revisions import OpenPlace, Revisions
-from services.domain.turns import Begun, ClientTurnId, Lease, Reservation, Settlement
+from services.domain.turns import Begun, ClientTurnId, Lease
 from services.errors import NotFound
 from services.store.rows import (
     ConversationChanges,
@@ -23,24 +15,24 @@ from services.store.rows import (
     ConversationRow,
     ConversationState,
     CostRow,
-    DocumentKind,
-    DocumentRow,
     MessageRow,
     ReceiptRow,
-    SealedConversation,
-    SealedMessage,
-    SealedPrompt,
     ThoughtsRow,
 )
-from services.store.supabase.api import (
-    Hidden,
-    Query,
-    Table,
-    UserCalls,
-    accepted,
-    every_row,
-)
+from services.store.supabase.api import Query, Table, UserCalls, accepted, every_row
+from services.store.supabase.arguments import Argument, Hidden, argument_fields, arguments_of
 from services.store.supabase.usage import SupabaseUsage
+from services.store.writes import (
+    BeginTurn,
+    CheckpointTurn,
+    DiscardMessages,
+    DocumentKind,
+    DocumentRow,
+    EditReply,
+    FinishTurn,
+    PutDocument,
+    RestoreMessages,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,28 +197,11 @@ class SupabaseRows:
     def restore_conversation(self, conversation_id: ConversationId) -> None:
         self._session.calls.do("restore_conversation", conversation=conversation_id)
 
-    def put_document(
-        self,
-        document: DocumentRow,
-        *,
-        seen_rev: int,
-        source: ConversationId | None = None,
-        cuts: int | None = None,
-    ) -> None:
+    def put_document(self, write: PutDocument) -> None:
         answer = self._session.calls.call(
-            "put_document",
-            new_kind=document.kind,
-            document=document.id,
-            conversation=document.conversation_id,
-            space=document.space_id,
-            seen_rev=seen_rev,
-            new_rev=document.rev,
-            new_body=Hidden(document.body),
-            source=source,
-            cuts=cuts,
-            most_bytes=self.most_bytes,
+            "put_document", **arguments_of(write), most_bytes=self.most_bytes
         )
-        accepted(f"put_{document.kind}", answer)
+        accepted(f"put_{write.new_kind}", answer)
 
     def delete_document(self, document_id: UUID) -> None:
         self._session.calls.do("delete_document", document=document_id)
@@ -236,140 +211,44 @@ class SupabaseRows:
 
     # --- writing: turns and messages -------------------------------------------------------------
 
-    def begin_turn(
-        self,
-        reservation: Reservation,
-        prompt: SealedPrompt | None = None,
-        created: SealedConversation | None = None,
-    ) -> Begun:
-        message = prompt and prompt.message
-        answer = self._session.calls.call(
-            "begin_turn",
-            client_turn=reservation.client_turn_id,
-            conversation=prompt and prompt.conversation_id,
-            expected_rev=message and message.rev,
-            prompt=message and message.id,
-            parent=message and message.parent_id,
-            prompt_body=Hidden(message and message.body),
-            new_head=Hidden(message and message.head),
-            new_start_seq=prompt and prompt.start_seq,
-            receipt_body=Hidden(prompt and prompt.receipt),
-            new_purpose=reservation.purpose.value,
-            model_name=Hidden(reservation.model),
-            prompt_micro=reservation.prompt_micro,
-            reply_micro=reservation.reply_micro,
-            least_reply_micro=reservation.least_reply_micro,
-            prompt_tokens=reservation.prompt_tokens,
-            reply_tokens=reservation.reply_tokens,
-            least_reply_tokens=reservation.least_reply_tokens,
-            lease_seconds=reservation.lease_seconds,
-            created=Hidden(created and json.dumps(asdict(created), default=str)),
-            most_bytes=self.most_bytes,
-        )
-        found = accepted("begin_turn", answer, reservation).values
+    def begin_turn(self, write: BeginTurn) -> Begun:
+        arguments = arguments_of(write)
+        answer = self._session.calls.call("begin_turn", **arguments, most_bytes=self.most_bytes)
+        found = accepted("begin_turn", answer, write.reservation).values
         return Begun(
             TurnId(UUID(str(found["turn"]))),
             int(str(found["reserved"])),
             int(str(found["reserved_tokens"])),
         )
 
-    def checkpoint_turn(
-        self,
-        turn_id: TurnId,
-        lease_seconds: int,
-        partial: str | None = None,
-        thoughts: str | None = None,
-    ) -> Lease:
-        answer = self._session.calls.call(
-            "checkpoint_turn",
-            turn=turn_id,
-            said=Hidden(partial),
-            thoughts=Hidden(thoughts),
-            lease_seconds=lease_seconds,
-        )
+    def checkpoint_turn(self, write: CheckpointTurn) -> Lease:
+        answer = self._session.calls.call("checkpoint_turn", **arguments_of(write))
         if not answer.ok:
             return Lease.LAPSED
         return Lease.STOP_REQUESTED if answer.values.get("stop") is True else Lease.HELD
 
-    def finish_turn(self, settlement: Settlement, reply: SealedMessage | None = None) -> None:
-        answer = self._session.calls.call(
-            "finish_turn",
-            turn=settlement.turn_id,
-            outcome=settlement.outcome.value,
-            expected_rev=reply and reply.rev,
-            reply=reply and reply.id,
-            reply_body=Hidden(reply and reply.body),
-            reply_thoughts=Hidden(reply and reply.thoughts),
-            new_head=Hidden(reply and reply.head),
-            used_in=settlement.usage.prompt,
-            used_out=settlement.usage.reply,
-            used_cached=settlement.usage.cached,
-            cost_micro=settlement.cost_micro,
-            first_token_ms=settlement.first_token_ms,
-        )
+    def finish_turn(self, write: FinishTurn) -> None:
+        answer = self._session.calls.call("finish_turn", **arguments_of(write))
         accepted("finish_turn", answer)
 
     def stop_turn(self, turn_id: TurnId) -> None:
         self._session.calls.call("stop_turn", turn=turn_id)
 
-    def edit_reply(
-        self, conversation_id: ConversationId, original: MessageId, reply: SealedMessage
-    ) -> None:
-        self._edit(conversation_id, original, reply)
+    def edit_reply(self, write: EditReply) -> None:
+        self._edit(**arguments_of(write))
 
     def count_edit(self) -> None:
-        self._edit()
+        self._edit(**dict.fromkeys(each.name for each in argument_fields(EditReply)))
 
-    def _edit(
-        self,
-        conversation_id: ConversationId | None = None,
-        original: MessageId | None = None,
-        reply: SealedMessage | None = None,
-    ) -> None:
-        answer = self._session.calls.call(
-            "edit_reply",
-            conversation=conversation_id,
-            expected_rev=reply and reply.rev,
-            original=original,
-            reply=reply and reply.id,
-            reply_body=Hidden(reply and reply.body),
-            new_head=Hidden(reply and reply.head),
-            most_bytes=self.most_bytes,
-        )
+    def _edit(self, **arguments: Argument | Hidden) -> None:
+        answer = self._session.calls.call("edit_reply", **arguments, most_bytes=self.most_bytes)
         accepted("edit_reply", answer)
 
-    def discard_messages(
-        self,
-        conversation_id: ConversationId,
-        rev: int,
-        doomed: Sequence[MessageId],
-        facts: Iterable[FactId],
-        *,
-        kept_summary: str | None,
-        head: str,
-        seconds: int,
-    ) -> None:
-        self._session.calls.do(
-            "discard_messages",
-            conversation=conversation_id,
-            expected_rev=rev,
-            doomed=Hidden(",".join(map(str, doomed))),
-            noted=Hidden(",".join(map(str, facts))),
-            kept_summary=Hidden(kept_summary),
-            new_head=Hidden(head),
-            for_seconds=seconds,
-        )
+    def discard_messages(self, write: DiscardMessages) -> None:
+        self._session.calls.do("discard_messages", **arguments_of(write))
 
-    def restore_messages(
-        self, conversation_id: ConversationId, rev: int, restored: Sequence[MessageId], head: str
-    ) -> None:
-        self._session.calls.do(
-            "restore_messages",
-            conversation=conversation_id,
-            expected_rev=rev,
-            restored=Hidden(",".join(map(str, restored))),
-            new_head=Hidden(head),
-        )
+    def restore_messages(self, write: RestoreMessages) -> None:
+        self._session.calls.do("restore_messages", **arguments_of(write))
 
 
 def _is_not_discarded(query: Query) -> Query:

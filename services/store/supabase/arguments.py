@@ -1,0 +1,105 @@
+"""Arguments of the API's functions, derived from the fields of a write (services/store/writes.py)."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, is_dataclass
+from datetime import date
+from enum import Enum
+from functools import cache
+from types import NoneType
+from typing import Annotated, NewType, cast, get_args, get_origin, get_type_hints
+from uuid import UUID
+
+from pydantic_core import to_jsonable_python
+
+from services.domain import Usage
+from services.store.writes import FieldKind
+
+Argument = UUID | str | int | bool | date | None
+_USED = {name: f"used_{name}" for name in ("prompt", "reply", "cached")}  # of a `Usage`
+_CLASSES: dict[FieldKind, tuple[type, ...]] = {
+    FieldKind.ID: (UUID,),
+    FieldKind.NUMBER: (int, date),
+    FieldKind.NAME: (Enum,),
+    FieldKind.TEXT: (str,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """An argument whose hash is proven: free text and sealed tokens."""
+
+    text: str | None = field(repr=False)
+
+    @classmethod
+    def json(cls, values: Mapping[str, object]) -> "Hidden":
+        return cls(json.dumps(values, default=str))
+
+    @classmethod
+    def of(cls, value: object) -> "Hidden":
+        """Text as it is, ids with commas between them, a dataclass as JSON."""
+        match value:
+            case None | str():
+                return cls(value)
+            case tuple():
+                return cls(",".join(map(str, cast(tuple[UUID, ...], value))))
+            case _:
+                return cls(json.dumps(to_jsonable_python(value)))
+
+
+@dataclass(frozen=True, slots=True)
+class ArgumentField:
+    """A field of a write, or of a part of it."""
+
+    name: str  # of the argument
+    path: tuple[str, ...]
+    kind: FieldKind
+
+
+def arguments_of(write: object) -> dict[str, Argument | Hidden]:
+    """The arguments of *write*, in the order of the function's."""
+    found: dict[str, Argument | Hidden] = {}
+    for each in argument_fields(type(write)):
+        value = write
+        for name in each.path:
+            value = None if value is None else getattr(value, name)
+        is_hidden = each.kind in (FieldKind.SEALED, FieldKind.TEXT)
+        found[each.name] = Hidden.of(value) if is_hidden else cast(Argument, value)
+    return found
+
+
+@cache
+def argument_fields(write: type) -> tuple[ArgumentField, ...]:
+    """The fields of a class of writes that are arguments, in order. Raise TypeError if one does not say what it is."""
+    return tuple(each for each in _fields(write) if each.kind is not FieldKind.IMPLIED)
+
+
+def _fields(write: type) -> Iterator[ArgumentField]:
+    hints = get_type_hints(write, include_extras=True)
+    for name in hints:
+        kind = _kind_of(hints[name])
+        if isinstance(kind, FieldKind):
+            yield ArgumentField(name.removesuffix("_id"), (name,), kind)
+            continue
+        for part in _fields(kind):
+            if kind is not Usage or part.name in _USED:
+                its = _USED[part.name] if kind is Usage else part.name
+                yield ArgumentField(its, (name, *part.path), part.kind)
+
+
+def _kind_of(hint: object) -> FieldKind | type:
+    """What a field is by its type; the class of a part."""
+    if get_origin(hint) is Annotated:
+        return next(mark for mark in get_args(hint) if isinstance(mark, FieldKind))
+    if alternatives := get_args(hint):
+        [hint] = (each for each in alternatives if each is not NoneType)
+        return _kind_of(hint)
+    if isinstance(hint, NewType):
+        return _kind_of(hint.__supertype__)
+    if isinstance(hint, type) and is_dataclass(hint):
+        return hint
+    if isinstance(hint, type):
+        for kind, classes in _CLASSES.items():
+            if issubclass(hint, classes):
+                return kind
+    raise TypeError(f"a field of a write does not say what it is: {hint}")

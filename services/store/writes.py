@@ -1,0 +1,207 @@
+"""The writes of a store that have several fields: one frozen value each, and what each field is.
+
+A store that calls functions derives their arguments from these values (services/store/supabase/arguments.py): in this order,
+under these names, without the `_id` of an id. The fields of a part stand in its place.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum, StrEnum, auto
+from typing import Annotated
+from uuid import UUID
+
+from services.domain import ConversationId, FactId, MessageId, SpaceId, TurnId
+from services.domain.turns import Reservation, Settlement
+
+
+class FieldKind(Enum):
+    """The kinds of fields. An id, a number and the member of an enum are known by their types, and text is free text."""
+
+    ID = auto()
+    NUMBER = auto()
+    NAME = auto()  # of the code: an enum, or a string that no user wrote
+    SEALED = auto()
+    TEXT = auto()  # free text; a value as JSON, ids with commas between
+    IMPLIED = (
+        auto()
+    )  # by another field, for a database: where to find it, for stores of one file a conversation
+
+
+Name = Annotated[str, FieldKind.NAME]
+Sealed = Annotated[str, FieldKind.SEALED]
+TurnsConversation = Annotated[ConversationId, FieldKind.IMPLIED]  # of the turn; None: of none
+
+
+class DocumentKind(StrEnum):
+    """The kinds of sealed documents; spelt as in SQL."""
+
+    PREFERENCES = "preferences"
+    SPACE = "space"
+    FACT = "fact"
+    INSTRUCTIONS = "instructions"  # of a conversation, in its row
+    SUMMARY = "summary"  # likewise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentRow:
+    """A sealed document. The id of preferences is the user's; that of instructions and of a summary, the conversation's."""
+
+    kind: DocumentKind
+    id: UUID
+    rev: int = 0  # 0: not stored yet
+    body: str | None = field(default=None, repr=False)
+    created_at: datetime | None = None
+    conversation_id: ConversationId | None = None  # the scope of a fact, or whose text it is
+    space_id: SpaceId | None = None  # the scope of a fact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedConversation:
+    """A new conversation; texts are sealed."""
+
+    id: ConversationId
+    title: Sealed = field(repr=False)
+    wrapped_key: Sealed = field(repr=False)
+    key_version: int
+    user_key_version: int
+    head: Sealed = field(repr=False)
+    policy: Name
+    policy_size: int | None
+    model: str | None
+    instructions: Sealed | None = field(repr=False)
+    space_id: SpaceId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedPrompt:
+    """The prompt of a new turn, and what the model is shown with it."""
+
+    conversation_id: ConversationId
+    expected_rev: int  # of the conversation before it
+    prompt_id: MessageId
+    parent_id: MessageId | None = None
+    prompt_body: Sealed | None = field(default=None, repr=False)  # None: stored already
+    new_head: Sealed | None = field(default=None, repr=False)
+    new_start_seq: int
+    receipt_body: Sealed | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginTurn:
+    """A turn with its reservation. Without a prompt, only its cost is stored."""
+
+    reservation: Reservation
+    prompt: SealedPrompt | None = None
+    created: Annotated[SealedConversation, FieldKind.TEXT] | None = None  # with its first prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointTurn:
+    """A heartbeat of a live turn, with its partial texts; None: unchanged."""
+
+    conversation_id: TurnsConversation | None = None
+    turn_id: TurnId
+    new_partial: Sealed | None = field(default=None, repr=False)
+    new_thoughts: Sealed | None = field(default=None, repr=False)
+    lease_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedReply:
+    """The reply of a turn, and the head after it."""
+
+    expected_rev: int  # of the conversation before it
+    reply_id: MessageId
+    reply_body: Sealed | None = field(default=None, repr=False)  # None: there is none
+    reply_thoughts: Sealed | None = field(default=None, repr=False)
+    new_head: Sealed | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishTurn:
+    """The end of a turn."""
+
+    conversation_id: TurnsConversation | None = None
+    settlement: Settlement
+    reply: SealedReply | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditReply:
+    """Another version of a reply, without a turn."""
+
+    conversation_id: ConversationId
+    expected_rev: int
+    original_id: MessageId
+    reply_id: MessageId
+    reply_body: Sealed = field(repr=False)
+    new_head: Sealed = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscardMessages:
+    """Messages and facts to delete, and the head without them. Any summary but *kept_summary* goes."""
+
+    conversation_id: ConversationId
+    expected_rev: int
+    message_ids: Annotated[tuple[MessageId, ...], FieldKind.TEXT]
+    fact_ids: Annotated[tuple[FactId, ...], FieldKind.TEXT]
+    kept_summary: Sealed | None = field(repr=False)
+    new_head: Sealed = field(repr=False)
+    for_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreMessages:
+    """Deleted messages to bring back, and the head with them."""
+
+    conversation_id: ConversationId
+    expected_rev: int
+    message_ids: Annotated[tuple[MessageId, ...], FieldKind.TEXT]
+    new_head: Sealed = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutDocument:
+    """A document in place of the revision *seen_rev*, or of none."""
+
+    new_kind: DocumentKind
+    document_id: UUID
+    conversation_id: ConversationId | None
+    space_id: SpaceId | None
+    seen_rev: int
+    new_rev: int
+    new_body: Sealed | None = field(repr=False)
+    source_id: ConversationId | None = None  # whose messages a fact was noted from
+    cuts: int | None = None  # of that, or of a summary's conversation
+
+    @classmethod
+    def of(
+        cls,
+        row: DocumentRow,
+        seen_rev: int,
+        source_id: ConversationId | None = None,
+        cuts: int | None = None,
+    ) -> "PutDocument":
+        return cls(
+            new_kind=row.kind,
+            document_id=row.id,
+            conversation_id=row.conversation_id,
+            space_id=row.space_id,
+            seen_rev=seen_rev,
+            new_rev=row.rev,
+            new_body=row.body,
+            source_id=source_id,
+            cuts=cuts,
+        )
+
+    @property
+    def row(self) -> DocumentRow:
+        return DocumentRow(
+            kind=self.new_kind,
+            id=self.document_id,
+            rev=self.new_rev,
+            body=self.new_body,
+            conversation_id=self.conversation_id,
+            space_id=self.space_id,
+        )
