@@ -48,10 +48,10 @@ class InMemoryUsage:
         self.changes = []  # of the account
         self.page = 500  # entries of the ledger that are read at once
 
-    def ledger(self, first_day, last_day, after=0):
+    def ledger(self, first_day, last_day, after=""):
         entries = [
             LedgerEntry(
-                id=number,
+                id=f"{number:05}",
                 at=turn.begun_at,
                 day=turn.begun_at.date(),
                 kind="lapsed" if turn.state is TurnState.LAPSED else "charge",

@@ -188,7 +188,7 @@ declare
   person uuid := private.require_me();
 begin
   return (
-    select coalesce(jsonb_agg(to_jsonb(entry) || jsonb_build_object('cost_micro', micro) order by day, id), '[]')
+    select coalesce(jsonb_agg(to_jsonb(entry) || jsonb_build_object('id', id::text, 'cost_micro', micro) order by day, id), '[]')
     from (
       select * from private.ledger
       where user_id = person and (day, id) > (first_day, after) and day <= last_day order by day, id limit 500

@@ -198,12 +198,12 @@ end $$;
 -- Entries of the audit, the newest first: 500 at most, with smaller ids than *before*. Users who are gone are named by their
 -- ids; an actor of null is an operator, or the database.
 create function private.list_audit(me uuid, before bigint, at_most integer) returns table (
-  id bigint, at timestamptz, action text, actor text, target text, detail jsonb
+  id text, at timestamptz, action text, actor text, target text, detail jsonb
 ) language plpgsql stable as $$
 begin
   perform private.require_admin(me);
   return query
-    select entry.id, entry.at, entry.action, coalesce(actor.email::text, entry.actor::text),
+    select entry.id::text, entry.at, entry.action, coalesce(actor.email::text, entry.actor::text),
       coalesce(target.email::text, entry.target::text), entry.detail
     from private.audit entry
     left join auth.users actor on actor.id = entry.actor and actor.email <> private.tombstone(entry.actor)
@@ -215,13 +215,13 @@ end $$;
 
 -- The newest 100 entries about a user; no other user is named. No proof: it returns only the caller's entries.
 create function private.my_audit() returns table (
-  id bigint, at timestamptz, action text, actor text, target text, detail jsonb
+  id text, at timestamptz, action text, actor text, target text, detail jsonb
 ) language plpgsql stable as $$
 declare
   person uuid := private.require_me();
 begin
   return query
-    select entry.id, entry.at, entry.action,
+    select entry.id::text, entry.at, entry.action,
       case entry.actor when person then 'You' else case when entry.actor is not null then 'Admin' end end, null::text,
       entry.detail
     from private.audit entry

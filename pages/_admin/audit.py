@@ -11,8 +11,8 @@ _PAGE = 100
 
 def draw(person: PersonServices) -> None:
     """Draw a page of the audit, the newest entries first."""
-    before: int | None = st.session_state.get("audit-before")
-    entries = person.administration.audit(*([before] if before else []), at_most=_PAGE)
+    before: str | None = st.session_state.get("audit-before")
+    entries = person.administration.audit(before or "", at_most=_PAGE)
     with row("audit-pages"):
         draw_download("/export/audit.csv")
         if before:
@@ -22,5 +22,5 @@ def draw(person: PersonServices) -> None:
     audit_table.draw(entries, names_users=True)
 
 
-def _turn_to(before: int | None) -> None:
+def _turn_to(before: str | None) -> None:
     st.session_state["audit-before"] = before

@@ -200,7 +200,7 @@ class UserPage:
 class AuditEntry:
     """A change that an admin, an operator or a user made. Amounts in micro-dollars and tokens."""
 
-    id: int
+    id: str = field(repr=False)  # a cursor of the store: older entries come before it
     at: datetime
     action: str  # as the database names it: `caps.set`
     actor: str | None = field(repr=False)  # None: an operator

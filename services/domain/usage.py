@@ -1,6 +1,6 @@
 """Usage added up: by day and model, by purpose, and by conversation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal, Protocol
 
@@ -63,7 +63,7 @@ class UsageReport:
 class LedgerEntry:
     """An entry of the ledger. Cost in micro-dollars; a correction may be negative."""
 
-    id: int
+    id: str = field(repr=False)  # a cursor of the store: `UserFigures.ledger` goes on after it
     at: datetime
     day: date  # UTC: the day whose limits it counts in
     kind: Literal["charge", "lapsed", "adjust"]
@@ -86,8 +86,8 @@ class UserFigures(Protocol):
         """The sums of all turns that were settled from *first_day* to *last_day*."""
         ...
 
-    def ledger(self, first_day: date, last_day: date, after: int = 0) -> list[LedgerEntry]:
-        """At most 500 entries of the same turns by day: those of *first_day* whose ids come *after* one, and later ones."""
+    def ledger(self, first_day: date, last_day: date, after: str = "") -> list[LedgerEntry]:
+        """At most 500 entries of the same turns by day: those of *first_day* that come *after* one, and later ones."""
         ...
 
     def account_changes(self) -> list[AuditEntry]:

@@ -14,7 +14,7 @@ from services.domain.usage import LedgerEntry
 from services.portable.tables import pages_to_csv, values_to_csv
 
 ENTRY = LedgerEntry(
-    id=1,
+    id="1",
     at=datetime(2026, 11, 20, 12, tzinfo=UTC),
     day=date(2026, 11, 20),
     kind="charge",
@@ -76,10 +76,10 @@ def test_cells_are_read_back_as_they_were(rows):
 
 
 def test_pages_are_one_table():
-    entries = [replace(ENTRY, id=number) for number in range(1, 6)]
+    entries = [replace(ENTRY, id=str(number)) for number in range(1, 6)]
 
     def read(last):
-        return entries[last.id : last.id + 2] if last else entries[:2]
+        return entries[int(last.id) : int(last.id) + 2] if last else entries[:2]
 
     pages = list(pages_to_csv(LedgerEntry, read))
 

@@ -113,6 +113,8 @@ class Administration:
             clock_skew_seconds=(state.at - our_time).total_seconds(),
         )
 
-    def audit(self, before: int = _NEWEST, at_most: int = 500) -> list[AuditEntry]:
-        """At most 500 entries of the audit with ids less than *before*, the newest first."""
-        return self.calls.read("list_audit", list[AuditEntry], before=before, at_most=at_most)
+    def audit(self, before: str = "", at_most: int = 500) -> list[AuditEntry]:
+        """At most 500 entries of the audit, the newest first: of all, or those *before* the one with that id."""
+        return self.calls.read(
+            "list_audit", list[AuditEntry], before=int(before or _NEWEST), at_most=at_most
+        )

@@ -18,9 +18,13 @@ class SupabaseUsage:
     def report(self, first_day: date, last_day: date) -> UsageReport:
         return self.calls.select("my_usage", UsageReport, first_day=first_day, last_day=last_day)
 
-    def ledger(self, first_day: date, last_day: date, after: int = 0) -> list[LedgerEntry]:
+    def ledger(self, first_day: date, last_day: date, after: str = "") -> list[LedgerEntry]:
         return self.calls.select(
-            "my_ledger", list[LedgerEntry], first_day=first_day, last_day=last_day, after=after
+            "my_ledger",
+            list[LedgerEntry],
+            first_day=first_day,
+            last_day=last_day,
+            after=int(after or 0),
         )
 
     def account_changes(self) -> list[AuditEntry]:
