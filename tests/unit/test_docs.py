@@ -121,6 +121,13 @@ def test_every_name_that_docs_name_exists(page):
     } == set()
 
 
+def test_architecture_is_a_map():
+    lines = (ROOT / "docs" / "architecture.md").read_text().splitlines()
+
+    assert len(lines) <= 120
+    assert [line for line in lines if len(line) > 110] == []
+
+
 def test_every_setting_stands_in_its_page():
     page = (ROOT / "docs" / "settings.md").read_text()
     names = {*Settings.model_construct().model_dump(by_alias=True)}
