@@ -1,5 +1,4 @@
-// The address of somebody who was refused at the door, for the next try; it never stands in an address of
-// ours.
+// The email address of a refused sign-in is filled in for the next try. No URL of ours ever holds it.
 
 const KEY = "daybook-address";
 

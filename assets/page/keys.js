@@ -102,9 +102,9 @@ function hear(event) {
 addEventListener(
   "keydown",
   (event) => {
-    // what composes a letter, as Japanese is written, is no key; Safari knows it by its number alone
+    // A press that composes a letter, as in Japanese, is no key. Safari tells it by its number alone.
     if (event.isComposing || event.keyCode === 229) event.stopImmediatePropagation();
-    else if (field()) hear(event); // nobody is signed in else
+    else if (field()) hear(event); // without the field no user is signed in
   },
   true,
 );

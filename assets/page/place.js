@@ -1,8 +1,8 @@
-// Where the page stands. A chat opens at its end, in its first frame. A prompt that was sent goes to the top
-// of the view and stays there while its reply grows below. The page follows its end for whoever has gone
-// there; whoever moves it otherwise stays where they are, and has a button to the end. Why a prompt is
-// refused stands there, and is gone to. Earlier messages, which Streamlit writes into the elements of later
-// ones, come above what is read: it keeps its distance from the end.
+// The scroll position of the page. A chat opens at its end, in its first frame. A sent prompt goes to the
+// top of the view and stays there while its reply grows below. The page follows its end for a user who has
+// scrolled to the end; a user who scrolls elsewhere stays there, and has a button to the end. The page
+// scrolls to the reason why a prompt is refused. Streamlit writes earlier messages into the elements of later
+// ones, above the text that is read: that text keeps its distance from the end.
 
 const END = 0;
 const MOVES = /^(Arrow|Page|Home|End|Tab|Enter|F3| )/,
@@ -123,7 +123,7 @@ daybook.onDraw(() => {
   keep();
 });
 
-// Whoever goes to the end is followed there.
+// A user who scrolls to the end has the page follow its end again.
 addEventListener(
   "scroll",
   ({ target }) => {

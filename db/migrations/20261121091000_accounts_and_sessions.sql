@@ -360,7 +360,7 @@ begin
   values (person, (claims ->> 'session_id')::uuid, new_cookie_hash, new_tokens, new_device,
     (claims ->> 'exp')::bigint - (claims ->> 'iat')::bigint, idle, now() + make_interval(secs => lifetime))
   returning id into session;
-  perform private.require_me();             -- after the insert: nobody is signed in without an app session
+  perform private.require_me();             -- after the insert: without an app session no user is signed in
   for counted in select jsonb_array_elements_text(returned::jsonb) loop
     update private.throttles set attempts = attempts - 1 where bucket = counted and attempts > 0;
   end loop;
@@ -501,7 +501,7 @@ declare
   counter private.throttles;
 begin
   insert into private.seen_nonces as seen (nonce) values (throttle.nonce) on conflict do nothing;
-  if not found then                         -- whoever overheard the call must not repeat it
+  if not found then                         -- a call that was overheard must not be repeated
     raise exception 'not allowed' using errcode = '42501';
   end if;
   for counted in select jsonb_array_elements(buckets::jsonb) loop

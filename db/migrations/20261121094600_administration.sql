@@ -3,7 +3,7 @@
 
 -- functions: usage --------------------------------------------------------------------------------------
 
--- The usage of *person*, or of everybody (null): `usage_of`.
+-- The usage of *person*, or of all users (null): `usage_of`.
 create function private.usage_report(me uuid, person uuid, first_day date, last_day date) returns jsonb
 language plpgsql stable as $$
 begin
@@ -112,7 +112,7 @@ end $$;
 
 -- functions: the deployment -----------------------------------------------------------------------------
 
--- The settings of the deployment, and what everybody together spent this month.
+-- The settings of the deployment, and what all users together spent this month.
 create function private.deployment_settings(me uuid) returns jsonb language plpgsql stable as $$
 declare
   today date := now() at time zone 'utc';

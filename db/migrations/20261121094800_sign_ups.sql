@@ -1,6 +1,6 @@
 -- Sign-ups: who may begin an account, invitations, and the end of users of Supabase Auth who never began one.
 --
--- The publishable key is enough to become a user of Supabase Auth. Such a user is nobody here: role and budget begin in
+-- The publishable key is enough to become a user of Supabase Auth. Such a user has no account: role and budget begin in
 -- `start_session`, where the mode of sign-ups holds.
 
 create table private.invitations (          -- each begins one account

@@ -73,7 +73,7 @@ class LiveTurn:
     def think(self, piece: str) -> None:
         """Add *piece* to the thoughts of a reply, as far as they are kept.
 
-        Nobody is woken for it: a follower looks four times a second.
+        It wakes no follower, for each looks four times a second.
         """
         self._note_first_token()
         if self.purpose is Purpose.REPLY and self._thought_bytes <= _LONGEST_THOUGHTS:
@@ -262,7 +262,7 @@ class LiveTurns:
                 del self._turns[key]
 
     def forget(self) -> None:
-        """Nobody will look for any of these: what they said leaves the memory as soon as they are over."""
+        """Forget all turns: their text leaves the memory as soon as they are over."""
         with self._lock:
             self._turns.clear()
 

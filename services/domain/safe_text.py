@@ -1,8 +1,8 @@
 """Text that others wrote, made safe to look at: normalised in linear time, and bounded before regular expressions.
 
 Python holds its lock while it normalises or matches, and normalisation sorts a run of combining marks in quadratic
-time: one text could stop the process for everybody. This guards looking at a text alone; what is stored, sent, sealed
-or exported stays as it is, byte for byte.
+time: one text could stop the process for all users. This guards looking at a text alone; a text that is stored, sent,
+sealed or exported stays as it is, byte for byte.
 """
 
 import re

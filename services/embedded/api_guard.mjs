@@ -1,8 +1,8 @@
-// Loaded into the API's Node before it begins: what the app does not use is answered 404, and a value that a
-// check of the database refuses 400, as hosted Supabase does, where lite answers 500.
+// Loaded into the API's Node before it begins. A path that the app does not use is answered with 404. A value
+// that a check of the database refuses is answered with 400, as by hosted Supabase; lite would answer 500.
 //
-// Of Supabase Auth the app signs up, in and out. The rest (recover, verify, PUT user …) would give whoever
-// reads the database, or holds an access token, a way to a password of their own.
+// The app uses sign-up, sign-in and sign-out of Supabase Auth. The rest (recover, verify, PUT user …) would
+// let a reader of the database, or the holder of an access token, set a password.
 import { Server } from "node:http";
 
 const USED_OF_AUTH = new Set([
