@@ -16,18 +16,6 @@ from tests.stores import store_of
 SESSIONS = 20
 
 
-def test_address_of_a_deleted_account_is_unknown_and_free_at_once(sessions):
-    email = new_email()
-    _, session = sessions.sign_up(email, PASSWORD)
-
-    sessions.delete_account(session, PASSWORD)
-
-    with pytest.raises(errors.WrongCredentials):
-        sessions.sign_in(email, PASSWORD)
-    _, begun_anew = sessions.sign_up(email, PASSWORD)
-    assert begun_anew.user_id != session.user_id
-
-
 def test_session_is_opened_by_one_call(sign_up, process, wire):
     cookie, _ = sign_up()
 
@@ -162,21 +150,6 @@ def test_rate_limit_lets_a_valid_token_through(process, wire):
 
     assert store_of(session).conversations.recent() == []
     assert wire.renewals == 1
-
-
-def test_root_key_versions_are_those_of_keys_and_sessions(sessions, sign_up, stack):
-    users = [sign_up()[1].user_id for _ in range(3)]
-    with stack.connect() as database:
-        for user_id, table, column, version in (
-            (users[0], "public.user_keys", "wrapped", 7),
-            (users[1], "private.app_sessions", "tokens", 8),
-            (users[2], "private.app_sessions", "expires_at = now(), tokens", 9),
-        ):
-            change = f"update {table} set {column} = replace({column.split()[-1]}, 'p1.1.', %s) where user_id = %s"
-            database.execute(change, [f"p1.{version}.", user_id])
-
-        assert set(sessions.server.root_key_versions()) == {1, 7, 8}
-        database.execute("delete from auth.users where id = any (%s)", [users])
 
 
 def test_refused_sign_in_leaves_no_session_behind(sessions, stack):

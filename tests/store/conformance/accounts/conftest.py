@@ -37,6 +37,12 @@ def backend(deployment, monkeypatch):
 
 
 @pytest.fixture
+def sessions(deployment):
+    """The accounts, for the process of tests/store that has a chat."""
+    return deployment.accounts
+
+
+@pytest.fixture
 def maya(deployment):
     return deployment.sign_up()
 

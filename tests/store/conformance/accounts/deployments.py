@@ -120,6 +120,7 @@ class Deployment(Protocol):
     # sign_ups, next_is_admin
     server: object
     elapsed = 0.0  # seconds that have passed for tests
+    has_log = True  # of sign-ins, beside the tables of the app
 
     def close(self):
         """Free what the deployment holds."""
@@ -184,6 +185,9 @@ class Deployment(Protocol):
     def stored_text(self):
         """Return all that is stored, as one string."""
 
+    def stored_keys(self, user):
+        """Return the wrapped keys of *user*."""
+
     # --- faults and attacks
 
     @contextmanager
@@ -203,11 +207,21 @@ class Deployment(Protocol):
         """Make a user whom sign-in knows and who has no account, past the app."""
         pytest.skip("users are made by the app alone")
 
+    def give_session(self, victim, thief):
+        """Have the stored session of *thief* name the user *victim*, as who writes to the database could."""
+
+    def give_cookie(self, victim, thief):
+        """Have the stored session of *victim* be that of the cookie of *thief*."""
+
     def forged(self, user, victim):
-        """Return *user* with a session that names another user."""
+        """Return *user* with a session whose calls name another user."""
 
     def without_proof(self, user):
         """Return *user* as one who has the access token and not the keys of the app."""
+        pytest.skip("nothing but the app reaches this store")
+
+    def server_without_proof(self):
+        """Return the calls of a process that has not the keys of the app."""
         pytest.skip("nothing but the app reaches this store")
 
 
@@ -275,7 +289,8 @@ class SupabaseDeployment(Deployment):
         self.server = _Server(self.accounts.server)
         self._model_settings = CachedRead(self.server.model_settings)
         self._sign_ups = CachedRead(self.server.sign_ups)
-        [(self._since,)] = self._execute("select clock_timestamp()")
+        log = "to_regclass('auth.audit_log_entries') is not null"
+        [(self._since, self.has_log)] = self._execute(f"select clock_timestamp(), {log}")
 
     def close(self):
         for accounts in (self.accounts, *self._others):
@@ -352,6 +367,10 @@ class SupabaseDeployment(Deployment):
         with self._stack.connect() as database:
             return everything(database)
 
+    def stored_keys(self, user):
+        keys = "select wrapped from public.user_keys where user_id = %s"
+        return [key for (key,) in self._execute(keys, user.id)]
+
     @contextmanager
     def away(self):
         self._line.is_cut = True
@@ -377,11 +396,23 @@ class SupabaseDeployment(Deployment):
     def outsider(self, email):
         auth.sign_up(self.accounts.gateway.client(), email, PASSWORD)
 
+    def give_session(self, victim, thief):
+        theft = "update private.app_sessions set user_id = %s where id = %s"
+        self._execute(theft, victim.id, thief.session.id)
+
+    def give_cookie(self, victim, thief):
+        change = "update private.app_sessions set cookie_hash = %s where id = %s"
+        self._execute(change, Cookie.new().hash, thief.session.id)
+        self._execute(change, thief.cookie.hash, victim.session.id)
+
     def forged(self, user, victim):
         return self._with_calls(user, user.session.calls.proof, victim.id)
 
     def without_proof(self, user):
         return self._with_calls(user, ServerProof(new_key()), user.id)
+
+    def server_without_proof(self):
+        return _Server(replace(self.accounts.server, proof=ServerProof(new_key())))
 
     def _with_calls(self, user, proof, user_id):
         """Return *user* with a session whose calls name *user_id* and have proofs by *proof*."""
