@@ -168,7 +168,8 @@ begin
     ), erased as (
       delete from auth.audit_log_entries where id in (
         select id from looked_at
-        where payload ->> 'actor_id' = any (accounts) or payload -> 'traits' ->> 'user_id' = any (accounts)
+        -- anywhere in it: the embedded API stores the object as a JSON string
+        where exists (select from unnest(accounts) account where strpos(payload::text, account) > 0)
       )
     )
     select max(id::text collate "C"), count(*) = 500 into seen, are_left from looked_at;
