@@ -38,7 +38,7 @@ class RemoteTurn:
     def stop(self) -> None:
         """Ask its process to stop it, which happens within two heartbeats. Raise StoreUnavailable, SignedOut."""
         if self._turn:
-            self._turns.stop(self._turn.id)
+            self._turns.stop(self.conversation_id, self._turn.id)
 
     def waited_seconds(self) -> float:
         """The seconds since it began."""

@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Literal, Protocol
+from typing import Literal
 
 from services.domain import ConversationId, Purpose
-from services.domain.accounts import AuditEntry
-from services.domain.data import StoredData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,26 +72,3 @@ class LedgerEntry:
     tokens_cached: int  # of tokens_in
     tokens_out: int
     cost_micro: int
-
-
-class UserFigures(Protocol):
-    """Usage, changes of the account, and stored rows of one user. None is sealed: chat and pages see them as a store has them.
-
-    Days are of UTC. All methods raise SignedOut and StoreUnavailable.
-    """
-
-    def report(self, first_day: date, last_day: date) -> UsageReport:
-        """The sums of all turns that were settled from *first_day* to *last_day*."""
-        ...
-
-    def ledger(self, first_day: date, last_day: date, after: str = "") -> list[LedgerEntry]:
-        """At most 500 entries of the same turns by day: those of *first_day* that come *after* one, and later ones."""
-        ...
-
-    def account_changes(self) -> list[AuditEntry]:
-        """The newest 100 entries of the audit about the user."""
-        ...
-
-    def stored(self) -> StoredData:
-        """The rows of the user, as they are now."""
-        ...

@@ -5,6 +5,7 @@ All methods raise SignedOut and StoreUnavailable; docstrings name the other erro
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Protocol
 
 from services.domain import (
@@ -26,10 +27,11 @@ from services.domain import (
     TurnId,
     UserId,
 )
-from services.domain.data import HeldData
+from services.domain.accounts import AuditEntry
+from services.domain.data import HeldData, StoredData
 from services.domain.revisions import OpenPlace, Revisions
 from services.domain.turns import Begun, Ending, Lease, NewTurn, OpenTurn
-from services.domain.usage import UserFigures
+from services.domain.usage import LedgerEntry, UsageReport
 
 
 class Turns(Protocol):
@@ -60,7 +62,7 @@ class Turns(Protocol):
     def finish(self, ending: Ending) -> None:
         """Store the reply and settle. Asking again changes nothing. Raise Busy, Tampered."""
 
-    def stop(self, turn_id: TurnId) -> None:
+    def stop(self, conversation_id: ConversationId, turn_id: TurnId) -> None:
         """Ask the process that streams the turn to stop."""
 
     def read_ahead(self, conversation_id: ConversationId) -> None:
@@ -314,6 +316,29 @@ class Corpus(Protocol):
 
     def some(self, ids: Iterable[MessageId]) -> Mapping[MessageId, tuple[ConversationId, Message]]:
         """The messages of *ids* that exist and verify, with their conversations."""
+        ...
+
+
+class UserFigures(Protocol):
+    """Usage, changes of the account, and stored rows of one user. None is sealed: chat and pages see them as a store has them.
+
+    Days are of UTC. All methods raise SignedOut and StoreUnavailable.
+    """
+
+    def report(self, first_day: date, last_day: date) -> UsageReport:
+        """The sums of all turns that were settled from *first_day* to *last_day*."""
+        ...
+
+    def ledger(self, first_day: date, last_day: date, after: str = "") -> list[LedgerEntry]:
+        """At most 500 entries of the same turns by day: those of *first_day* that come *after* one, and later ones."""
+        ...
+
+    def account_changes(self) -> list[AuditEntry]:
+        """The newest 100 entries of the audit about the user."""
+        ...
+
+    def stored(self) -> StoredData:
+        """The rows of the user, as they are now."""
         ...
 
 

@@ -4,11 +4,11 @@ Bodies, titles, keys and heads are sealed before they come here; a store sees id
 raise SignedOut and StoreUnavailable; docstrings name the other errors.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, TypedDict, TypeVar
+from typing import Protocol, TypedDict
 from uuid import UUID
 
 from services.domain import (
@@ -18,9 +18,7 @@ from services.domain import (
     Outcome,
     Role,
     SpaceId,
-    TurnCost,
     TurnId,
-    Usage,
     UserId,
 )
 from services.domain.revisions import OpenPlace, Revisions
@@ -30,8 +28,7 @@ from services.domain.turns import (
     Lease,
     TurnState,
 )
-from services.domain.usage import UserFigures
-from services.errors import StoreUnavailable
+from services.store.port import UserFigures
 from services.store.writes import (
     BeginTurn,
     CheckpointTurn,
@@ -44,8 +41,6 @@ from services.store.writes import (
     RestoreMessages,
     SealedConversation,
 )
-
-Answer = TypeVar("Answer")
 
 
 class ConversationState(StrEnum):
@@ -152,17 +147,6 @@ class CostRow:
     charged_micro: int
 
 
-def final_costs(rows: Iterable[CostRow]) -> dict[TurnId, TurnCost]:
-    """The costs of turns, without those that may still change."""
-    return {
-        row.id: TurnCost(
-            row.model, Usage(row.tokens_in, row.tokens_out, row.tokens_cached), row.charged_micro
-        )
-        for row in rows
-        if row.state.is_final
-    }
-
-
 @dataclass(frozen=True, slots=True)
 class ReceiptRow:
     """The sealed receipt of a turn."""
@@ -177,9 +161,7 @@ class ConversationRead:
     """A conversation as it was stored at one moment."""
 
     conversation: ConversationRow
-    messages: Sequence[
-        MessageRow
-    ]  # after the seq that was asked for; the rest is read with `messages`
+    messages: Sequence[MessageRow]  # after the seq that was asked for, without deleted ones, by seq
     newest_turn: TurnRow | None  # of its replies
     costs: Sequence[CostRow]  # of the settled turns of *messages*
     receipts: Sequence[ReceiptRow]  # of the last turn of *messages*
@@ -218,9 +200,6 @@ class Rows(Ledger, Protocol):
     then new turns, versions and documents are refused, and neither the end of a turn nor a deletion.
     """
 
-    def check_complete(self) -> None:
-        """Raise RowsCut if answers may lack rows."""
-
     def conversation(self, conversation_id: ConversationId) -> ConversationRow:
         """Raise NotFound."""
         ...
@@ -228,7 +207,7 @@ class Rows(Ledger, Protocol):
     def read_conversation(
         self, conversation_id: ConversationId, after_seq: int
     ) -> ConversationRead:
-        """Read a conversation at one moment. Raise NotFound."""
+        """Read a conversation and its messages after *after_seq*; at one moment, if they are few. Raise NotFound."""
         ...
 
     def conversations(self, ids: Iterable[ConversationId]) -> list[ConversationRow]:
@@ -253,12 +232,6 @@ class Rows(Ledger, Protocol):
         """The newest revisions of what a tab shows, in one call that changes nothing."""
         ...
 
-    def messages(
-        self, conversation_id: ConversationId, after_seq: int, last_seq: int
-    ) -> list[MessageRow]:
-        """The messages after *after_seq*, to *last_seq* or beyond, without deleted ones, by seq."""
-        ...
-
     def discarded_messages(self, conversation_id: ConversationId) -> list[MessageRow]:
         """The deleted messages that can still be restored, by seq."""
         ...
@@ -271,9 +244,15 @@ class Rows(Ledger, Protocol):
         """The messages of the conversations *ids* with *seqs*, by seq."""
         ...
 
-    def thoughts(self, ids: Iterable[MessageId]) -> list[ThoughtsRow]: ...
-    def costs(self, turn_ids: Iterable[TurnId]) -> list[CostRow]: ...
-    def receipts(self, turn_ids: Iterable[TurnId]) -> list[ReceiptRow]: ...
+    def thoughts(
+        self, conversation_id: ConversationId, ids: Iterable[MessageId]
+    ) -> list[ThoughtsRow]: ...
+    def costs(
+        self, conversation_id: ConversationId, turn_ids: Iterable[TurnId]
+    ) -> list[CostRow]: ...
+    def receipts(
+        self, conversation_id: ConversationId, turn_ids: Iterable[TurnId]
+    ) -> list[ReceiptRow]: ...
 
     def documents(self, kind: DocumentKind) -> list[DocumentRow]:
         """All preferences, spaces or facts."""
@@ -303,7 +282,7 @@ class Rows(Ledger, Protocol):
     def delete_facts(self) -> None:
         """Destroy all facts."""
 
-    def stop_turn(self, turn_id: TurnId) -> None:
+    def stop_turn(self, conversation_id: ConversationId, turn_id: TurnId) -> None:
         """Ask the process that streams the turn to stop."""
 
     def edit_reply(self, write: EditReply) -> None:
@@ -317,11 +296,3 @@ class Rows(Ledger, Protocol):
 
     def restore_messages(self, write: RestoreMessages) -> None:
         """Undo `discard_messages`, all that can be or nothing. Raise Stale, NotFound."""
-
-
-def ask_twice(request: Callable[[], Answer]) -> Answer:
-    """Return the answer to *request*; send it again if the answer was lost: the same bytes are stored once."""
-    try:
-        return request()
-    except StoreUnavailable:
-        return request()

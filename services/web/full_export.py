@@ -9,11 +9,11 @@ from functools import partial
 
 from services import portable
 from services.domain import ConversationId, Space
-from services.domain.usage import LedgerEntry, UserFigures
+from services.domain.usage import LedgerEntry
 from services.errors import AppError, NotFound, Tampered
 from services.events import log_event
 from services.portable import Archive, ConversationExport, FreeNames, IndexEntry
-from services.store.port import Store
+from services.store.port import Store, UserFigures
 from services.threads import in_thread
 
 _AHEAD = 3  # conversations that are read and written while one is sent

@@ -6,6 +6,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from services.store.supabase.api import PAGE
 from tests.database import servers
 from tests.database.people import MISUSE, a_document, sealed
 
@@ -40,6 +41,15 @@ def test_replies_are_edited_until_a_conversation_has_20000_messages(world, maya,
 
     count = "select count(*) from public.messages where conversation_id = %s"
     assert world.one(count, garden) == 20000
+
+
+def test_conversation_is_read_with_a_page_of_messages_at_most(world, maya, garden):
+    """So a shorter answer is known to be whole (`SupabaseRows.read_conversation`)."""
+    world.fill(garden, 3, PAGE + 1)
+
+    read = maya.call("read_conversation", conversation=garden, after_seq=0)
+
+    assert [message["seq"] for message in read["messages"]] == list(range(1, PAGE + 1))
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 from services.caches import CachedRead
 from services.domain import Space, SpaceId
 from services.domain.accounts import SignUps
-from services.errors import RowsCut
 from services.store.sealed import sealed_store
 from services.store.supabase.administration import Administration
 from services.store.supabase.rows import SupabaseRows
@@ -144,16 +143,16 @@ def test_thread_is_read_whole_whatever_the_bound(hosted, maya, long):
     assert len(thread.messages) > MORE
 
 
-def test_bound_that_is_too_low_is_told_instead_of_tampering(hosted, maya, long, monkeypatch):
-    rows = SupabaseRows(maya)
-    read = rows.read_conversation
-
-    def read_first(*arguments):  # the rest comes page by page
-        found = read(*arguments)
+def test_rest_of_a_long_thread_is_read_whole_whatever_the_bound(hosted, maya, long, monkeypatch):
+    def select(*arguments, **named):  # one answer has the first ten; the rest comes page by page
+        found = maya.calls.select(*arguments, **named)
         return replace(found, messages=found.messages[:10])
 
-    monkeypatch.setattr(rows, "read_conversation", read_first)
-    with hosted.row_limit(40), pytest.raises(RowsCut) as cut:
-        sealed_store(rows, maya.user_keys).conversations.thread(long)
+    monkeypatch.setattr("services.store.supabase.rows.PAGE", 10)
+    calls = SimpleNamespace(client=maya.client, user_id=maya.user_id, select=select)
+    rows = SupabaseRows(SimpleNamespace(calls=calls))
+    with hosted.row_limit(7):
+        thread = sealed_store(rows, maya.user_keys).conversations.thread(long)
 
-    assert "at most 40 rows" in cut.value.public
+    assert thread.is_whole
+    assert len(thread.messages) > MORE

@@ -82,9 +82,6 @@ class InMemoryConversations:
         self._lock = threading.RLock()
         self.is_closed = False
 
-    def check_complete(self) -> None:
-        """Do nothing: no answer is cut."""
-
     def conversation(self, conversation_id: ConversationId) -> ConversationRow:
         row = self._tables.conversations.get(conversation_id)
         if row is None:
@@ -117,9 +114,7 @@ class InMemoryConversations:
         found.sort(key=lambda row: (row.pinned_at or oldest, row.updated_at), reverse=True)
         return found[:limit]
 
-    def messages(
-        self, conversation_id: ConversationId, after_seq: int, last_seq: int
-    ) -> list[MessageRow]:
+    def _messages(self, conversation_id: ConversationId, after_seq: int = 0) -> list[MessageRow]:
         rows = self._all_messages(conversation_id)
         return [row for row in rows if row.seq > after_seq and row.destroy_at is None]
 
@@ -137,7 +132,9 @@ class InMemoryConversations:
     def messages_between(self, ids: Sequence[ConversationId], seqs: range) -> list[MessageRow]:
         return [row for row in self._all_messages(*ids) if row.seq in seqs]
 
-    def thoughts(self, ids: Iterable[MessageId]) -> list[ThoughtsRow]:
+    def thoughts(
+        self, conversation_id: ConversationId, ids: Iterable[MessageId]
+    ) -> list[ThoughtsRow]:
         known = self._tables.thoughts
         return [ThoughtsRow(its, known[its]) for its in ids if its in known]
 

@@ -79,14 +79,14 @@ class InMemoryRows(InMemoryConversations):
     ) -> ConversationRead:
         with self._lock:
             row = self.conversation(conversation_id)
-            messages = self.messages(conversation_id, after_seq, row.last_seq)
+            messages = self._messages(conversation_id, after_seq)
             turn_ids = {message.turn_id for message in messages if message.turn_id}
             return ConversationRead(
                 conversation=row,
                 messages=messages,
                 newest_turn=self._newest_turn(conversation_id),
-                costs=self.costs(turn_ids),
-                receipts=self.receipts(turn_ids),
+                costs=self.costs(conversation_id, turn_ids),
+                receipts=self.receipts(conversation_id, turn_ids),
             )
 
     def poll(self, place: OpenPlace) -> Revisions:
@@ -133,7 +133,7 @@ class InMemoryRows(InMemoryConversations):
             lease_until=turn.lease_until,
         )
 
-    def costs(self, turn_ids: Iterable[TurnId]) -> list[CostRow]:
+    def costs(self, conversation_id: ConversationId, turn_ids: Iterable[TurnId]) -> list[CostRow]:
         return [
             CostRow(
                 id=turn.id,
@@ -148,7 +148,9 @@ class InMemoryRows(InMemoryConversations):
             if (turn := self._tables.turns.get(its))
         ]
 
-    def receipts(self, turn_ids: Iterable[TurnId]) -> list[ReceiptRow]:
+    def receipts(
+        self, conversation_id: ConversationId, turn_ids: Iterable[TurnId]
+    ) -> list[ReceiptRow]:
         return [self._tables.receipts[its] for its in turn_ids if its in self._tables.receipts]
 
     def begin_turn(self, write: BeginTurn) -> Begun:
@@ -232,7 +234,7 @@ class InMemoryRows(InMemoryConversations):
                 outcome = settlement.outcome
                 self._append(row, reply, turn.prompt_id, Role.ASSISTANT, outcome, turn.id)
 
-    def stop_turn(self, turn_id: TurnId) -> None:
+    def stop_turn(self, conversation_id: ConversationId, turn_id: TurnId) -> None:
         if turn := self._tables.turns.get(turn_id):
             turn.is_stop_requested = True
 
@@ -290,7 +292,7 @@ class InMemoryRows(InMemoryConversations):
                 raise Busy
             if row.rev != rev:
                 raise Stale
-            rest = self.messages(conversation_id, 0, row.last_seq)
+            rest = self._messages(conversation_id)
             if any(one.parent_id in doomed and one.id not in doomed for one in rest):
                 raise StoreUnavailable("a message stays that follows one that goes")
             is_kept = row.summary is not None and row.summary == write.kept_summary

@@ -6,7 +6,8 @@ from uuid import uuid4
 
 from services.domain import ConversationId, FactId, Listed, Message, MessageId, Role, Thread
 from services.errors import NotFound, Stale, TooLate
-from services.store.rows import MessageRow, Rows, ask_twice
+from services.store.rows import MessageRow, Rows
+from services.store.sealed.answers import ask_twice
 from services.store.sealed.opened import OpenedConversations
 from services.store.writes import DiscardMessages, EditReply, RestoreMessages
 

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import TypeVar
 
 from services.caches import CachedRead, LruCache
@@ -34,8 +33,8 @@ from services.store.rows import (
     ConversationState,
     Rows,
     TurnRow,
-    final_costs,
 )
+from services.store.sealed.answers import final_costs
 from services.store.sealed.seals import SUMMARY_FORMAT, ConversationSeals, Seals
 from services.store.writes import DocumentKind, DocumentRow, PutDocument, SealedConversation
 
@@ -183,7 +182,7 @@ class OpenedConversations:
     def read(
         self, conversation_id: ConversationId, *, may_be_discarded: bool = False
     ) -> tuple[CheckedThread, TurnRow | None]:
-        """The thread as it is stored now, and its newest turn; fetch and open only new messages. Raise NotFound, RowsCut."""
+        """The thread as it is stored now, and its newest turn; fetch and open only new messages. Raise NotFound."""
         while True:
             changes = self._changes(conversation_id)
             checked, read = self._read_whole(conversation_id, may_be_discarded=may_be_discarded)
@@ -220,7 +219,7 @@ class OpenedConversations:
     def _read_whole(
         self, conversation_id: ConversationId, *, may_be_discarded: bool
     ) -> tuple[CheckedThread, ConversationRead]:
-        """Read what is new of a conversation; all of it where the thread is not whole then. Raise NotFound, RowsCut."""
+        """Read what is new of a conversation; all of it where the thread is not whole then. Raise NotFound."""
         before = self.checked(conversation_id)
         if before and not (before.thread.is_whole and before.thread.messages):
             before = None
@@ -232,7 +231,6 @@ class OpenedConversations:
             read = self._read(conversation_id, None, may_be_discarded=may_be_discarded)
             checked = self._checked(read, None)
             if read.conversation.rev == rev:
-                self._rows.check_complete()  # before anyone is said to have tampered with it
                 break
         return checked, read
 
@@ -414,10 +412,7 @@ class OpenedConversations:
         row = read.conversation
         seals, total = self.seals(row.id, row), before.total if before else Head()
         messages = list(before.thread.messages) if before else []
-        rest = iter(read.messages)
-        if read.messages and read.messages[-1].seq < row.last_seq:
-            rest = chain(rest, self._rows.messages(row.id, read.messages[-1].seq, row.last_seq))
-        for message in rest:
+        for message in read.messages:
             [mac] = seals.macs([message])
             total = total.add(mac, message.seq)
             messages.append(seals.open_message(message))

@@ -30,7 +30,8 @@ from services.domain.turns import (
 )
 from services.errors import NotFound, Stale, StoreUnavailable
 from services.events import log_event
-from services.store.rows import Rows, TurnRow, ask_twice, final_costs
+from services.store.rows import Rows, TurnRow
+from services.store.sealed.answers import ask_twice, final_costs
 from services.store.sealed.opened import OpenedConversations
 from services.store.writes import (
     BeginTurn,
@@ -90,8 +91,8 @@ class SealedTurns:
             )
         )
 
-    def stop(self, turn_id: TurnId) -> None:
-        self._rows.stop_turn(turn_id)
+    def stop(self, conversation_id: ConversationId, turn_id: TurnId) -> None:
+        self._rows.stop_turn(conversation_id, turn_id)
 
     def finish(self, ending: Ending) -> None:
         for _ in range(_TRIES):
@@ -134,15 +135,19 @@ class SealedTurns:
         if not (turn_ids := _turn_ids(messages)):
             return {}
         known = self._opened.opened(conversation_id).costs
-        return known.get_all(turn_ids, lambda unknown: final_costs(self._rows.costs(unknown)))
+        return known.get_all(
+            turn_ids, lambda unknown: final_costs(self._rows.costs(conversation_id, unknown))
+        )
 
     def receipts(
         self, messages: Iterable[Message], conversation_id: ConversationId
     ) -> Mapping[TurnId, str]:
         def read(unknown: Set[TurnId]) -> dict[TurnId, str]:
             seals = self._opened.seals(conversation_id)
-            found = {row.turn_id: seals.open_receipt(row) for row in self._rows.receipts(unknown)}
-            return dict.fromkeys(unknown, "") | found
+            rows = self._rows.receipts(conversation_id, unknown)
+            return dict.fromkeys(unknown, "") | {
+                row.turn_id: seals.open_receipt(row) for row in rows
+            }
 
         if not (turn_ids := _turn_ids(messages)):
             return {}
@@ -156,7 +161,7 @@ class SealedTurns:
 
         def read(unknown: Set[MessageId]) -> dict[MessageId, Thoughts]:
             seals = self._opened.seals(conversation_id)
-            rows = self._rows.thoughts(unknown)
+            rows = self._rows.thoughts(conversation_id, unknown)
             return {row.id: seals.open_thoughts(asked[row.id], row.thoughts) for row in rows}
 
         if not asked:

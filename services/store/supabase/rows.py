@@ -1,7 +1,7 @@
 """Sealed rows in Supabase: selects under row level security, and one RPC for each write."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Protocol
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from services.store.rows import (
     ReceiptRow,
     ThoughtsRow,
 )
-from services.store.supabase.api import Query, Table, UserCalls, accepted, every_row
+from services.store.supabase.api import PAGE, Query, Table, UserCalls, accepted
 from services.store.supabase.arguments import Argument, Hidden, argument_fields, arguments_of
 from services.store.supabase.usage import SupabaseUsage
 from services.store.writes import (
@@ -65,7 +65,6 @@ class Session(Protocol):
 
     @property
     def calls(self) -> UserCalls: ...
-    def check_rows(self) -> None: ...
 
 
 class SupabaseRows:
@@ -76,9 +75,6 @@ class SupabaseRows:
         self._session, self.most_bytes = session, most_bytes
         self._client, self.user_id = session.calls.client, session.calls.user_id
         self.usage = SupabaseUsage(session.calls)
-
-    def check_complete(self) -> None:
-        self._session.check_rows()
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -92,7 +88,15 @@ class SupabaseRows:
         self, conversation_id: ConversationId, after_seq: int
     ) -> ConversationRead:
         arguments = {"conversation": conversation_id, "after_seq": after_seq}
-        return self._session.calls.select("read_conversation", ConversationRead, **arguments)
+        read = self._session.calls.select("read_conversation", ConversationRead, **arguments)
+        if len(read.messages) < PAGE:
+            return read
+        messages = list(read.messages)
+        while messages[-1].seq < read.conversation.last_seq and (
+            page := self._messages(conversation_id, messages[-1].seq)
+        ):
+            messages += page
+        return replace(read, messages=messages)
 
     def conversations(self, ids: Iterable[ConversationId]) -> list[ConversationRow]:
         return _LISTED_CONVERSATIONS.rows_of(self._client, "id", ids)
@@ -129,24 +133,18 @@ class SupabaseRows:
             archived=place.is_archive,
         )
 
-    def messages(
-        self, conversation_id: ConversationId, after_seq: int, last_seq: int
-    ) -> list[MessageRow]:
-        def page(last: MessageRow | None, limit: int) -> list[MessageRow]:
-            if last and last.seq >= last_seq:
-                return []
-            return _MESSAGES.rows(
-                self._client,
-                lambda query: (
-                    _is_not_discarded(query)
-                    .eq("conversation_id", str(conversation_id))
-                    .gt("seq", last.seq if last else after_seq)
-                    .order("seq")
-                    .limit(limit)
-                ),
-            )
-
-        return every_row(page)
+    def _messages(self, conversation_id: ConversationId, after_seq: int) -> list[MessageRow]:
+        """The next messages after *after_seq*: as many as the API lets through."""
+        return _MESSAGES.rows(
+            self._client,
+            lambda query: (
+                _is_not_discarded(query)
+                .eq("conversation_id", str(conversation_id))
+                .gt("seq", after_seq)
+                .order("seq")
+                .limit(PAGE)
+            ),
+        )
 
     def discarded_messages(self, conversation_id: ConversationId) -> list[MessageRow]:
         def is_discarded(query: Query) -> Query:
@@ -166,13 +164,17 @@ class SupabaseRows:
 
         return sorted(_MESSAGES.all_rows(self._client, is_between), key=lambda row: row.seq)
 
-    def thoughts(self, ids: Iterable[MessageId]) -> list[ThoughtsRow]:
+    def thoughts(
+        self, conversation_id: ConversationId, ids: Iterable[MessageId]
+    ) -> list[ThoughtsRow]:
         return _THOUGHTS.rows_of(self._client, "id", ids)
 
-    def costs(self, turn_ids: Iterable[TurnId]) -> list[CostRow]:
+    def costs(self, conversation_id: ConversationId, turn_ids: Iterable[TurnId]) -> list[CostRow]:
         return _COSTS.rows_of(self._client, "id", turn_ids)
 
-    def receipts(self, turn_ids: Iterable[TurnId]) -> list[ReceiptRow]:
+    def receipts(
+        self, conversation_id: ConversationId, turn_ids: Iterable[TurnId]
+    ) -> list[ReceiptRow]:
         rows = _RECEIPTS.rows_of(self._client, "turn_id", turn_ids)
         return [ReceiptRow(row.turn_id, row.turns.client_turn_id, row.body) for row in rows]
 
@@ -231,7 +233,7 @@ class SupabaseRows:
         answer = self._session.calls.call("finish_turn", **arguments_of(write))
         accepted("finish_turn", answer)
 
-    def stop_turn(self, turn_id: TurnId) -> None:
+    def stop_turn(self, conversation_id: ConversationId, turn_id: TurnId) -> None:
         self._session.calls.call("stop_turn", turn=turn_id)
 
     def edit_reply(self, write: EditReply) -> None:

@@ -114,10 +114,6 @@ class AppSession:
     def email(self) -> str:
         return self.bearer.tokens.email
 
-    def check_rows(self) -> None:
-        """Raise RowsCut if the API cuts answers that reads count on."""
-        self.bearer.store.server.check_rows()
-
 
 @dataclass(frozen=True, slots=True)
 class Sessions:

@@ -78,7 +78,7 @@ def test_turn_of_another_user_is_neither_read_nor_ended(maya, omar, garden, gard
     with pytest.raises(NotFound):
         omar.turns.read(garden_id)
 
-    omar.turns.stop(begun.turn_id)
+    omar.turns.stop(garden_id, begun.turn_id)
     omar.turns.finish(ending(turn, begun, "Mine."))
 
     assert maya.turns.checkpoint(begun.turn_id, garden_id, "In A", 30) is Lease.HELD

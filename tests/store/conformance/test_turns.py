@@ -155,10 +155,10 @@ def test_checkpoint_keeps_earlier_partial_text_and_thoughts(maya, checkpoint, ga
     assert (left.partial, left.thoughts) == ("In A", THOUGHTS)
 
 
-def test_stop_requested_elsewhere_is_told_at_the_checkpoint(maya, begun, checkpoint):
+def test_stop_requested_elsewhere_is_told_at_the_checkpoint(maya, garden_id, begun, checkpoint):
     assert checkpoint("In A") is Lease.HELD
 
-    maya.elsewhere().turns.stop(begun.turn_id)
+    maya.elsewhere().turns.stop(garden_id, begun.turn_id)
 
     assert checkpoint("In Ap") is Lease.STOP_REQUESTED
 

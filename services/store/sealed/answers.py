@@ -1,0 +1,29 @@
+"""Answers of rows: asked for again where they were lost, and made into values."""
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from services.domain import TurnCost, TurnId, Usage
+from services.errors import StoreUnavailable
+from services.store.rows import CostRow
+
+Answer = TypeVar("Answer")
+
+
+def ask_twice(request: Callable[[], Answer]) -> Answer:
+    """Return the answer to *request*; send it again if the answer was lost: the same bytes are stored once."""
+    try:
+        return request()
+    except StoreUnavailable:
+        return request()
+
+
+def final_costs(rows: Iterable[CostRow]) -> dict[TurnId, TurnCost]:
+    """The costs of turns, without those that may still change."""
+    return {
+        row.id: TurnCost(
+            row.model, Usage(row.tokens_in, row.tokens_out, row.tokens_cached), row.charged_micro
+        )
+        for row in rows
+        if row.state.is_final
+    }
