@@ -8,17 +8,21 @@ from services.store.sealed.conversations import SealedConversations
 from services.store.sealed.documents import SealedFacts, SealedProfile, SealedSpaces
 from services.store.sealed.messages import SealedCorpus, SealedMessages
 from services.store.sealed.opened import OpenedConversations
+from services.store.sealed.reading import ThreadReader
+from services.store.sealed.texts import ConversationTexts
 from services.store.sealed.turns import SealedTurns
 
 
 def sealed_store(rows: Rows, keys: UserKeys) -> Store:
     """The store of the user of *rows*, whose texts are sealed under *keys*."""
     opened = OpenedConversations(rows, keys)
+    texts = ConversationTexts(rows, opened)
+    reader = ThreadReader(rows, opened, texts)
     facts = SealedFacts(rows, keys, opened)
     return Store(
-        conversations=SealedConversations(rows, opened),
-        messages=SealedMessages(rows, opened),
-        turns=SealedTurns(rows, opened),
+        conversations=SealedConversations(rows, opened, reader, texts),
+        messages=SealedMessages(rows, opened, reader, texts),
+        turns=SealedTurns(rows, opened, reader),
         facts=facts,
         spaces=SealedSpaces(rows, keys, facts.forget_space),
         profile=SealedProfile(rows, keys),

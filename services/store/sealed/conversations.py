@@ -21,7 +21,9 @@ from services.domain.policies import policy_size
 from services.domain.revisions import LISTED, OpenPlace, Revisions
 from services.errors import Stale, StoreUnavailable, Tampered
 from services.store.rows import ConversationChanges, ConversationState, DocumentKind, Rows
-from services.store.sealed.opened import OpenedConversations, check_seen
+from services.store.sealed.opened import OpenedConversations
+from services.store.sealed.reading import ThreadReader
+from services.store.sealed.texts import ConversationTexts, check_seen
 
 _LISTED = 100  # more than so many are taken from the list of all
 _LIST_SECONDS = 10.0  # between two readings of all conversations: the user is typing
@@ -31,8 +33,15 @@ _TRIES = 5  # while other tabs change the same conversation
 class SealedConversations:
     """The `Conversations` of one user over sealed rows."""
 
-    def __init__(self, rows: Rows, opened: OpenedConversations) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        opened: OpenedConversations,
+        reader: ThreadReader,
+        texts: ConversationTexts,
+    ) -> None:
         self._rows, self._opened, self.user_id = rows, opened, rows.user_id
+        self._reader, self._texts = reader, texts
         self._all = CachedRead(self._read_all, _LIST_SECONDS)
         self._first = CachedRead(  # read ahead, and each time that it is shown
             lambda: rows.recent_conversations(LISTED, is_archived=False, space_id=None), seconds=0.0
@@ -88,11 +97,11 @@ class SealedConversations:
         return found[:limit]
 
     def some(self, ids: Iterable[ConversationId]) -> list[Conversation]:
-        rows = self._opened.rows(ids).values()
+        rows = self._rows.conversations(ids)
         return [self._opened.conversation(row) for row in rows if not row.destroy_at]
 
     def thread(self, conversation_id: ConversationId) -> Thread:
-        return self._opened.read(conversation_id)[0].thread
+        return self._reader.read(conversation_id)[0].thread
 
     def cached(self, conversation_id: ConversationId) -> Thread | None:
         checked = self._opened.checked(conversation_id)
@@ -158,7 +167,7 @@ class SealedConversations:
         self._reset(thread, 0)
 
     def instructions(self, conversation_id: ConversationId) -> str | None:
-        return self._opened.instructions(self._opened.row(conversation_id))
+        return self._texts.instructions(self._opened.row(conversation_id))
 
     def set_instructions(
         self, conversation_id: ConversationId, text: str, seen: str | None = None
@@ -167,9 +176,9 @@ class SealedConversations:
         for attempt in range(_TRIES):
             row = self._opened.row(conversation_id)
             with suppress(Tampered):  # unreadable ones are replaced unseen
-                check_seen(seen, self._opened.instructions(row), checked)
+                check_seen(seen, self._texts.instructions(row), checked)
             try:
-                self._opened.put_text(row, DocumentKind.INSTRUCTIONS, checked)
+                self._texts.put_text(row, DocumentKind.INSTRUCTIONS, checked)
                 break
             except Stale:  # another tab stored its own since the row was read
                 if attempt == _TRIES - 1:
@@ -182,9 +191,9 @@ class SealedConversations:
     def set_summary(self, thread: Thread, summary: RunningSummary | None) -> None:
         conversation_id = thread.conversation.id
         row = self._opened.row(conversation_id)
-        if self._opened.readable_summary(row) != thread.summary:
+        if self._texts.readable_summary(row) != thread.summary:
             raise Stale
-        self._opened.put_summary(row, summary, thread.conversation.cuts)
+        self._texts.put_summary(row, summary, thread.conversation.cuts)
         self._opened.amend(
             conversation_id, lambda now: replace(now, summary=summary, is_summary_verified=True)
         )

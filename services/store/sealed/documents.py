@@ -15,8 +15,9 @@ from services.domain.limits import checked_fact, checked_instructions, checked_s
 from services.errors import ChangedElsewhere, NotFound, Stale, StoreUnavailable, Tampered
 from services.events import log_event
 from services.store.rows import Rows
-from services.store.sealed.opened import OpenedConversations, check_seen
+from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.seals import DocumentSeals, Format
+from services.store.sealed.texts import check_seen
 from services.store.writes import DocumentKind, DocumentRow, PutDocument
 
 _TRIES = 5  # while other tabs change the preferences too
@@ -257,7 +258,7 @@ class SealedFacts(Documents[Fact]):
 
     def _readable(self, rows: Sequence[DocumentRow]) -> Iterator[DocumentRow]:
         scopes = {row.conversation_id for row in rows if row.conversation_id}
-        found = self._conversations.rows(scopes) if scopes else {}
+        found = {row.id: row for row in self._rows.conversations(scopes)} if scopes else {}
         for row in rows:
             if row.conversation_id:
                 conversation = found.get(row.conversation_id)

@@ -9,6 +9,8 @@ from services.errors import NotFound, Stale, TooLate
 from services.store.rows import MessageRow, Rows
 from services.store.sealed.answers import ask_twice
 from services.store.sealed.opened import OpenedConversations
+from services.store.sealed.reading import ThreadReader
+from services.store.sealed.texts import ConversationTexts
 from services.store.writes import DiscardMessages, EditReply, RestoreMessages
 
 _TRIES = 5  # while the conversation goes on
@@ -21,14 +23,20 @@ class SealedMessages:
     """The `Messages` of one user over sealed rows.
 
     Deleted messages leave the head, and so every reader, at once; the sweep destroys their rows later. No process has
-    to wait for that, and any other row that is missing is noticed.
+    to wait for that, and any other row that is missing is noticed. Any thread may call any method.
     """
 
-    def __init__(self, rows: Rows, opened: OpenedConversations) -> None:
-        self._rows, self._opened = rows, opened
+    def __init__(
+        self,
+        rows: Rows,
+        opened: OpenedConversations,
+        reader: ThreadReader,
+        texts: ConversationTexts,
+    ) -> None:
+        self._rows, self._opened, self._reader, self._texts = rows, opened, reader, texts
 
     def edit_reply(self, thread: Thread, reply: Message, text: str) -> None:
-        conversation_id, head = thread.conversation.id, self._opened.head_of(thread)
+        conversation_id, head = thread.conversation.id, self._reader.head_of(thread)
         seals, reply_id = self._opened.seals(conversation_id), MessageId(uuid4())
         edited = seals.next_message(head, reply_id, reply.parent_id, Role.ASSISTANT, text)
         edit = EditReply(
@@ -51,14 +59,14 @@ class SealedMessages:
         drops_summary: bool,
     ) -> None:
         conversation_id = thread.conversation.id
-        head = self._opened.head_of(thread)
+        head = self._reader.head_of(thread)
         rows = self._rows.messages_by_id(message.id for message in doomed)
         if len(rows) != len(doomed):
             raise Stale
         seals = self._opened.seals(conversation_id)
         head = head.remove(*seals.macs(rows))
         row = self._opened.row(conversation_id)
-        is_kept = not drops_summary and self._opened.readable_summary(row) == thread.summary
+        is_kept = not drops_summary and self._texts.readable_summary(row) == thread.summary
         deletion = DiscardMessages(
             conversation_id=conversation_id,
             expected_rev=thread.conversation.rev,
@@ -79,7 +87,7 @@ class SealedMessages:
     def restore(self, conversation_id: ConversationId) -> None:
         asked: set[MessageId] = set()
         for _ in range(_TRIES):
-            checked, _ = self._opened.read(conversation_id)
+            checked, _ = self._reader.read(conversation_id)
             rows = self._rows.discarded_messages(conversation_id)
             if not rows and asked and asked <= {one.id for one in checked.thread.messages}:
                 return  # the answer was lost, or another process did it
@@ -109,7 +117,7 @@ class SealedCorpus:
     """The `Corpus` of one user over sealed rows: read in bulk for search, and none is kept here.
 
     Each message is authenticated with its place. Missing and restored rows are noticed where a conversation is opened
-    (opened.py), not here.
+    (reading.py), not here. Any thread may call any method.
     """
 
     def __init__(self, rows: Rows, opened: OpenedConversations) -> None:

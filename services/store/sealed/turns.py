@@ -33,6 +33,7 @@ from services.events import log_event
 from services.store.rows import Rows, TurnRow
 from services.store.sealed.answers import ask_twice, final_costs
 from services.store.sealed.opened import OpenedConversations
+from services.store.sealed.reading import ThreadReader
 from services.store.writes import (
     BeginTurn,
     CheckpointTurn,
@@ -46,10 +47,11 @@ _TRIES = 5  # while the conversation goes on
 
 
 class SealedTurns:
-    """The `Turns` of one user over sealed rows."""
+    """The `Turns` of one user over sealed rows. Any thread may call any method."""
 
-    def __init__(self, rows: Rows, opened: OpenedConversations) -> None:
+    def __init__(self, rows: Rows, opened: OpenedConversations, reader: ThreadReader) -> None:
         self._rows, self._opened, self.user_id = rows, opened, rows.user_id
+        self._reader = reader
         # sent again as they were if the answer is lost
         self._unanswered = LruCache[ClientTurnId, BeginTurn](_MOST_UNANSWERED)
 
@@ -112,10 +114,10 @@ class SealedTurns:
         raise StoreUnavailable("finish_turn")
 
     def read_ahead(self, conversation_id: ConversationId) -> None:
-        self._opened.read_ahead(conversation_id)
+        self._reader.read_ahead(conversation_id)
 
     def read(self, conversation_id: ConversationId) -> tuple[Thread, OpenTurn | None]:
-        checked, row = self._opened.read(conversation_id)
+        checked, row = self._reader.read(conversation_id)
         if row is None:
             return checked.thread, None
         if not (row.state.is_open or row.state is TurnState.LAPSED):
@@ -126,7 +128,7 @@ class SealedTurns:
         return _with_missing_reply(checked.thread, row), None
 
     def known(self, conversation_id: ConversationId) -> Thread:
-        checked = self._opened.checked(conversation_id) or self._opened.read(conversation_id)[0]
+        checked = self._opened.checked(conversation_id) or self._reader.read(conversation_id)[0]
         return checked.thread
 
     def costs(
@@ -182,7 +184,7 @@ class SealedTurns:
             head = Head()
         else:
             seals = self._opened.seals(conversation.id)
-            head = self._opened.head_of(turn.thread) if turn.prompt is not None else None
+            head = self._reader.head_of(turn.thread) if turn.prompt is not None else None
         parent_id, message = None, None
         if head and turn.prompt is not None:
             parent_id = turn.thread.tip.id if turn.thread.tip else None
@@ -205,7 +207,7 @@ class SealedTurns:
         """The reply of *ending* and the head after it; None where the conversation is gone."""
         conversation_id = ending.conversation_id
         try:  # a discarded one may be brought back, with the reply
-            checked, _ = self._opened.read(conversation_id, may_be_discarded=True)
+            checked, _ = self._reader.read(conversation_id, may_be_discarded=True)
         except NotFound:
             return None
         rev = checked.thread.conversation.rev

@@ -1,0 +1,149 @@
+"""Reading of threads: checked against their heads, and only what is new of them.
+
+A conversation's `head` authenticates its revision and all its messages. Each write makes the next head from the one
+that the reader's thread was checked against, so a row that was removed, swapped, doubled or put back by someone else
+than the app is noticed when the thread is next read.
+"""
+
+from dataclasses import dataclass, replace
+
+from services.caches import CachedRead
+from services.crypto import Head
+from services.domain import Conversation, ConversationId, Thread
+from services.errors import NotFound, Stale
+from services.store.rows import ConversationRead, Rows, TurnRow
+from services.store.sealed.answers import final_costs
+from services.store.sealed.opened import CheckedThread, OpenedConversations
+from services.store.sealed.texts import ConversationTexts, verified
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """A conversation that is being read before it is asked for."""
+
+    conversation_id: ConversationId
+    changes: int  # of it, before
+    read: CachedRead[ConversationRead]
+
+
+class ThreadReader:
+    """Reads the threads of one user. Any thread of the process may call any method."""
+
+    def __init__(self, rows: Rows, opened: OpenedConversations, texts: ConversationTexts) -> None:
+        self._rows, self._opened, self._texts = rows, opened, texts
+        self._ahead: _Ahead | None = None
+
+    def head_of(self, thread: Thread) -> Head:
+        """The head to continue from. Raise Stale if *thread* has another revision by now, NotFound, Tampered."""
+        conversation_id = thread.conversation.id
+        checked = self._opened.checked(conversation_id) or self.read(conversation_id)[0]
+        if checked.thread.conversation.rev != thread.conversation.rev:
+            raise Stale
+        return checked.next_head()
+
+    def read_ahead(self, conversation_id: ConversationId) -> None:
+        """Begin to read a conversation of which nothing is held, for the next `read` of it."""
+        if self._opened.checked(conversation_id) is None:
+            changes = self._opened.changes(conversation_id)
+            read = CachedRead(lambda: self._rows.read_conversation(conversation_id, 0))
+            self._ahead = _Ahead(conversation_id, changes, read)
+            read.read_ahead()
+
+    def read(
+        self, conversation_id: ConversationId, *, may_be_discarded: bool = False
+    ) -> tuple[CheckedThread, TurnRow | None]:
+        """The thread as it is stored now, and its newest turn; fetch and open only new messages. Raise NotFound."""
+        while True:
+            changes = self._opened.changes(conversation_id)
+            checked, read = self._read_whole(conversation_id, may_be_discarded=may_be_discarded)
+            opened = self._opened.hold(read.conversation, checked, changes)
+            if opened is None:
+                continue  # it was read or changed here meanwhile, and may be newer
+            for turn_id, cost in final_costs(read.costs).items():
+                opened.costs.put(turn_id, cost)
+            for receipt in read.receipts:
+                if opened.receipts.get(receipt.turn_id) is None:
+                    seals = self._opened.seals(conversation_id, read.conversation)
+                    opened.receipts.put(receipt.turn_id, seals.open_receipt(receipt))
+            return checked, read.newest_turn
+
+    def _read_whole(
+        self, conversation_id: ConversationId, *, may_be_discarded: bool
+    ) -> tuple[CheckedThread, ConversationRead]:
+        """Read what is new of a conversation; all of it where the thread is not whole then. Raise NotFound."""
+        before = self._opened.checked(conversation_id)
+        if before and not (before.thread.is_whole and before.thread.messages):
+            before = None
+        read = self._read(conversation_id, before, may_be_discarded=may_be_discarded)
+        checked = self._checked(read, before)
+        while not checked.thread.is_whole:  # messages were deleted, or came while others were read
+            rev = read.conversation.rev if before is None else -1
+            before = None
+            read = self._read(conversation_id, None, may_be_discarded=may_be_discarded)
+            checked = self._checked(read, None)
+            if read.conversation.rev == rev:
+                break
+        return checked, read
+
+    def _read(
+        self,
+        conversation_id: ConversationId,
+        before: CheckedThread | None,
+        *,
+        may_be_discarded: bool,
+    ) -> ConversationRead:
+        """Read the conversation and its messages after those of *before*. Raise NotFound."""
+        after_seq = before.thread.messages[-1].seq if before else 0
+        ahead, changes = self._ahead, self._opened.changes(conversation_id)
+        try:
+            if ahead and (ahead.conversation_id, ahead.changes) == (conversation_id, changes):
+                self._ahead = None
+                read = ahead.read.get()
+            else:
+                read = self._rows.read_conversation(conversation_id, after_seq)
+            if read.conversation.destroy_at and not may_be_discarded:
+                raise NotFound
+        except NotFound:
+            self._opened.forget(conversation_id)
+            raise
+        return read
+
+    def _checked(self, read: ConversationRead, before: CheckedThread | None) -> CheckedThread:
+        """Return the thread that was read, from what was known of it where that is still good."""
+        row = read.conversation
+        conversation = self._opened.conversation(row)
+        if before and before.thread.conversation.rev == row.rev:
+            checked = replace(before, thread=replace(before.thread, conversation=conversation))
+        else:
+            checked = self._with_messages(read, conversation, before)
+        instructions, is_verified = verified(lambda: self._texts.instructions(row))
+        summary, is_summary_verified = verified(lambda: self._texts.summary(row))
+        thread = replace(
+            checked.thread,
+            instructions=instructions,
+            are_instructions_verified=is_verified,
+            summary=summary,
+            is_summary_verified=is_summary_verified,
+            is_whole=checked.thread.is_whole and not self._opened.is_set_back(row),
+        )
+        return replace(checked, thread=thread)
+
+    def _with_messages(
+        self, read: ConversationRead, conversation: Conversation, before: CheckedThread | None
+    ) -> CheckedThread:
+        """Open the messages that were read, after those of *before*; check the whole."""
+        row = read.conversation
+        seals, total = self._opened.seals(row.id, row), before.total if before else Head()
+        messages = list(before.thread.messages) if before else []
+        for message in read.messages:
+            [mac] = seals.macs([message])
+            total = total.add(mac, message.seq)
+            messages.append(seals.open_message(message))
+        head = seals.open_head(row.head)
+        is_whole = (
+            head is not None
+            and head.is_of(total)
+            and (head.rev, head.last_seq) == (row.rev, row.last_seq)
+        )
+        thread = Thread(conversation=conversation, messages=tuple(messages), is_whole=is_whole)
+        return CheckedThread(thread, head, total)

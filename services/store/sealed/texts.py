@@ -1,0 +1,74 @@
+"""The instructions and the running summaries of conversations: sealed documents in their rows."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from services.domain import RunningSummary
+from services.errors import ChangedElsewhere, Tampered
+from services.store.rows import ConversationRow, DocumentKind, Rows
+from services.store.sealed.opened import OpenedConversations
+from services.store.sealed.seals import SUMMARY_FORMAT
+from services.store.writes import PutDocument
+
+Answer = TypeVar("Answer")
+
+
+class ConversationTexts:
+    """The instructions and summaries of the conversations of one user. Any thread may call any method."""
+
+    def __init__(self, rows: Rows, opened: OpenedConversations) -> None:
+        self._rows, self._opened = rows, opened
+        self._documents = opened.user_seals.documents
+
+    def instructions(self, row: ConversationRow) -> str | None:
+        """The conversation's own instructions. Raise Tampered."""
+        return self._text(row, DocumentKind.INSTRUCTIONS)
+
+    def summary(self, row: ConversationRow) -> RunningSummary | None:
+        """The conversation's running summary. Raise Tampered."""
+        text = self._text(row, DocumentKind.SUMMARY)
+        return None if text is None else SUMMARY_FORMAT.read(text)
+
+    def readable_summary(self, row: ConversationRow) -> RunningSummary | None:
+        """The running summary; None also if it does not open, for another one mends that."""
+        return verified(lambda: self.summary(row))[0]
+
+    def put_summary(self, row: ConversationRow, summary: RunningSummary | None, cuts: int) -> None:
+        """Replace the running summary that *row* holds. Raise Stale, NotFound, Tampered."""
+        text = SUMMARY_FORMAT.write(summary) if summary else None
+        self.put_text(row, DocumentKind.SUMMARY, text, cuts)
+
+    def put_text(
+        self, row: ConversationRow, kind: DocumentKind, text: str | None, cuts: int | None = None
+    ) -> None:
+        """Replace the instructions or the summary that *row* holds. Raise Stale, NotFound, Tampered."""
+        seen = row.text(kind)
+        document = self._documents.seal(seen, text, self._opened.seals(row.id, row).vault)
+        self._rows.put_document(PutDocument.of(document, seen.rev, cuts=cuts))
+        self._documents.note(document)
+
+    def _text(self, row: ConversationRow, kind: DocumentKind) -> str | None:
+        """The instructions or the summary; opened once for as long as they stay the same. Raise Tampered."""
+        document = row.text(kind)
+        if self._documents.is_set_back(document):  # or replaced after *row* was read
+            document = self._opened.row(row.id).text(kind)
+        seals = self._opened.seals(row.id, row)
+        texts = self._opened.opened(row.id, row).texts
+        known = texts.get(kind)
+        if known is None or known[0] != document or self._documents.is_set_back(document):
+            known = texts[kind] = document, self._documents.open(document, seals.vault)
+        return known[1]
+
+
+def verified(open_text: Callable[[], Answer]) -> tuple[Answer | None, bool]:
+    """Return what *open_text* returns, and True; None and False if it raises Tampered."""
+    try:
+        return open_text(), True
+    except Tampered:
+        return None, False
+
+
+def check_seen(seen: str | None, now: str | None, wanted: str | None) -> None:
+    """Raise ChangedElsewhere if the stored text *now* is neither *seen* nor *wanted*."""
+    if seen is not None and (now or "") not in (seen, wanted or ""):
+        raise ChangedElsewhere(now or "")
