@@ -70,8 +70,8 @@ else:
         _wait_for_the_start()
         st.stop()
     outage.draw()
-    person = _session.signed_in()
-    if person is None:
+    user = _session.signed_in()
+    if user is None:
         pages = [
             st.Page(sign_in.page, title=words.SIGN_IN, url_path=path, default=not path)
             for path in _PAGES
@@ -86,7 +86,7 @@ else:
             st.Page(sidebar.ADMIN, title=words.ADMIN),  # it refuses other users
         ]
     page = st.navigation(pages, position="hidden")
-    if person:
+    if user:
         if left := temporary.leave_if_elsewhere(page):
             undo.offer_temporary(left)
         _session.go_to_destination(page)
@@ -94,5 +94,5 @@ else:
     if bootstrap.server_health().problem:
         st.warning(bootstrap.server_health().problem)
     page.run()
-    if person:
+    if user:
         _session.rerun_if_ended()

@@ -11,7 +11,7 @@ from pages import sign_in
 from pages._parts import new_conversation, outage, words
 from pages._streamlit import CALLBACKS, UNSENT, uninterrupted
 from services import bootstrap
-from services.bootstrap import PersonServices
+from services.bootstrap import UserServices
 from services.domain import AccountRole, ConversationId, SpaceId
 from services.errors import AppError, NotFound, SignedOut, StoreUnavailable
 
@@ -29,16 +29,16 @@ class Refusal:
     error: AppError | None = field(default=None, compare=False)
 
 
-def find_person() -> PersonServices:
+def find_user() -> UserServices:
     """Return the services of the signed-in user. Raise SignedOut, StoreUnavailable.
 
     A tab sends its session once, when it connects; so every run, callback and dialog asks again. A check of the session
     goes beside the run: `rerun_if_ended` has the result.
     """
-    person = bootstrap.person_services(_session_id())
-    if person is None:
+    user = bootstrap.user_services(_session_id())
+    if user is None:
         raise SignedOut
-    return person
+    return user
 
 
 def rerun_if_ended() -> None:
@@ -58,10 +58,10 @@ def _session_id() -> str | None:
     return session_id if isinstance(session_id, str) else None
 
 
-def signed_in() -> PersonServices | None:
+def signed_in() -> UserServices | None:
     """Return the services of the signed-in user, if any; end the run while the database is away and the user unknown."""
     try:
-        return find_person()
+        return find_user()
     except SignedOut:
         return None
     except StoreUnavailable:
@@ -69,13 +69,13 @@ def signed_in() -> PersonServices | None:
         return st.stop()
 
 
-def person_services() -> PersonServices:
+def user_services() -> UserServices:
     """Return the services of the signed-in user, or end the run at the sign-in page."""
-    person = signed_in()
-    if person is None:
+    user = signed_in()
+    if user is None:
         sign_in.page()
         st.stop()
-    return person
+    return user
 
 
 @contextmanager
@@ -112,7 +112,7 @@ def draw_uncaught(error: Exception) -> bool:
 def reason(error: AppError) -> str:
     """Return the sentence of *error* in Markdown, for the role of its reader."""
     is_for_all = error.for_admins == error.public
-    if is_for_all or find_person().account.role is not AccountRole.ADMIN:
+    if is_for_all or find_user().account.role is not AccountRole.ADMIN:
         return words.sentence(error)
     return error.for_admins
 

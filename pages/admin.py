@@ -6,7 +6,7 @@ from pages._admin import audit, health, models, overview, settings, sign_ups, us
 from pages._parts import frame, words
 from pages._parts.elements import empty_page
 from pages._session import go_to_conversation
-from services.bootstrap import PersonServices
+from services.bootstrap import UserServices
 from services.domain import AccountRole
 from services.errors import AdminsOnly
 
@@ -21,21 +21,21 @@ _TABS = {
 }
 
 
-def _draw_tabs(person: PersonServices) -> None:
+def _draw_tabs(user: UserServices) -> None:
     frame.draw_heading(words.ADMIN, "Totals only: admins cannot read chats.")
     with st.container(key="wide-page"):
         tabs = st.tabs(list(_TABS), key="tab", on_change="rerun", bind="query-params")
     for tab, draw in zip(tabs, _TABS.values(), strict=True):
         if tab.open:
             with tab:
-                draw(person)
+                draw(user)
 
 
-with frame.page() as person:
-    is_admin = person.account.role is AccountRole.ADMIN  # asked before anything else is
+with frame.page() as user:
+    is_admin = user.account.role is AccountRole.ADMIN  # asked before anything else is
     try:
         if is_admin:
-            _draw_tabs(person)
+            _draw_tabs(user)
     except AdminsOnly:  # since a moment ago
         is_admin = False
     if not is_admin:

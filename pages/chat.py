@@ -20,75 +20,64 @@ from pages._parts import (
     turns,
     undo,
 )
-from pages._session import Refusal, callbacks, open_dialog, person_services, show_errors
+from pages._session import Refusal, callbacks, open_dialog, show_errors, user_services
 from services.domain import MessageId
 
 ended = callbacks().ended
-person = person_services()
+user = user_services()
 held = temporary.here()
-services = held or person
+services = held or user
 # before anything is read: a turn that ends while the page is drawn may be drawn as still running
-expected = turns.expected_news(person.chat, services.chat)
+expected = turns.expected_news(user.chat, services.chat)
 sidebar.draw_top()
 # both are drawn in every state, at one place: the content of the first must go at once when a reply streams,
 # and the component in the second would be called again with what it was given on the page before
 welcome, drafts_place = st.empty(), st.container(key="drafts-place")
-thread, turn, box, space_id, space, continued = None, None, None, None, None, None
+thread, turn, box, space, continued = None, None, None, None, None
 said: list[Refusal] = []
 begun = turns.begun(held)
 deferred = turns.DeferredDrawing(is_later=begun is not None)
 
 with show_errors():
-    conversation_id = conversation.asked_for(held)
-    if begun:
-        thread, turn = begun
-    elif conversation_id:
-        thread, turn = services.chat.read(conversation_id)
-    thread = conversation.read_branch(thread, turn) if thread else None
-    space_id = spaces.chosen(person)
-    space = person.chat.choices.space(space_id)
+    conversation_id, space_id = conversation.asked_for(held), spaces.chosen(user)
     new = new_conversation.choices(space_id)
-    setup = services.chat.choices.setup(thread, new)
-    plan = memory.plan_of(services.chat, thread, setup) if thread else None
-    continued = turns.continued(thread, turn)
-    if thread is None:
-        conversation.draw_welcome(welcome, person, held, space)
+    if conversation_id:
+        view = services.chat.view(conversation_id, turns.chosen_version(), begun=begun)
+        thread, turn = view.thread, view.turn
     else:
-        conversation.name_tab(person, held, thread)
+        view = services.chat.new_view(new)
+    setup = view.setup
+    space = user.choices.space(space_id)
+    continued = turns.continued(view)
+    if thread is None:
+        conversation.draw_welcome(welcome, user, held, space)
+    else:
+        conversation.name_tab(user, held, thread)
         head = conversation.draw_title(thread)
         with st.container(gap="small", key="thread"):
-            layout = conversation.lay_out(thread, plan)
-            deferred(
-                layout.top,
-                partial(
-                    conversation.draw_messages,
-                    services,
-                    thread,
-                    plan,
-                    layout,
-                    has_last=bool(begun or continued),
-                    is_settled=turn is None,
-                ),
-            )
+            layout = conversation.lay_out(view)
+            has_last = bool(begun or continued)
+            draw = conversation.draw_messages
+            deferred(layout.top, partial(draw, services, view, layout, has_last=has_last))
             with layout.last:
                 if begun:
                     st.html(messages.prompt(thread.messages[-1]))
                 if turn:
-                    box = messages.draw_coming(services, thread, continued)
+                    box = messages.draw_coming(view, continued)
                 elif thread.messages:
-                    messages.draw_end(services, thread)
+                    messages.draw_end(services, view)
                     undo.draw_mark(thread)
                     if not held:
-                        facts.draw_noted(person.chat, thread)
-                        facts.draw_offer(person, thread)
-                    conversation.draw_start_below(thread, plan)
-        deferred(head, partial(conversation.draw_menus, person, held, thread))
-    models.draw_notices(thread, setup)
+                        facts.draw_noted(user, view)
+                        facts.draw_offer(user, thread)
+                    conversation.draw_start_below(view)
+        deferred(head, partial(conversation.draw_menus, user, held, thread))
+    models.draw_notices(view)
     place = held.id if held else conversation_id
     said = turns.draw_refusals(place)
     if thread and not setup.is_too_long:
-        memory.draw_full(thread, plan, said)
-    budget.draw_choices(person, services.chat, thread, said, new)
+        memory.draw_full(view, said)
+    budget.draw_choices(user, view, said)
 
     near = st.bottom.container(key="near-limit")
     # at the top level Streamlit would have the page stick to its end: assets/page/place.js moves it
@@ -103,7 +92,7 @@ with show_errors():
         drafts_place,
         partial(
             browser.keep_drafts,
-            person.store.conversations.user_id,
+            user.conversations.user_id,
             thread,
             given=next((refusal.prompt for refusal in said if refusal.prompt), None),
             run=ended,
@@ -111,31 +100,24 @@ with show_errors():
             is_kept=held is None,
         ),
     )
-    deferred(
-        composer.place_tools(),
-        partial(composer.draw_tools, services.chat, thread, setup, plan, turn, new),
-    )
+    deferred(composer.place_tools(), partial(composer.draw_tools, services, view, new))
     if not said:
-        is_free = setup.offer.info.is_free
-        deferred(
-            near,
-            partial(budget.draw_near, person, services.chat, thread, plan, new, is_free=is_free),
-        )
+        deferred(near, partial(budget.draw_near, user, view))
 
 
 def draw_the_rest() -> None:
     browser.announce(*heard())  # before the button that stops it can be pressed
     deferred.catch_up()
     sidebar.draw_rest(
-        person,
+        user,
         thread.conversation if thread and not held else None,
         space,
         partial(messages.act, thread.conversation.id) if thread else None,
     )
     if thread:
-        conversation.note_read(person, thread)
+        conversation.note_read(user, thread)
         if not (held or turn):
-            person.chat.tasks.catch_up(thread)
+            user.tasks.catch_up(thread)
     conversation.print_if_asked(thread)
     callbacks().forget(said)
 
@@ -145,7 +127,7 @@ def heard() -> tuple[str, MessageId | None]:
     if turn:
         return "A reply is coming.", turn.prompt_id
     if thread and thread.messages and turns.has_ended(thread):
-        return messages.ending(services, thread), thread.branch()[-1].id
+        return messages.ending(view), thread.branch()[-1].id
     return "", None
 
 
@@ -158,4 +140,4 @@ with show_errors():
             turns.glance(turn, box, continued.body if continued else "")
         draw_the_rest()
         if not is_dialog_open:  # which would be closed
-            turns.await_news(ended, expected, person.chat, services.chat)
+            turns.await_news(ended, expected, user.chat, services.chat)

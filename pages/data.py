@@ -10,8 +10,8 @@ from pages import sign_in
 from pages._parts import browser, conversation_menu, frame, undo, usage_chart, words
 from pages._parts.elements import draw_download, quiet_button, row
 from pages._parts.layers import Layer, diagram
-from pages._session import ask_for, find_person, show_errors
-from services.bootstrap import PersonServices
+from pages._session import ask_for, find_user, show_errors
+from services.bootstrap import UserServices
 from services.domain import ConversationId
 from services.domain.data import StoredData
 from services.domain.usage import UsageReport
@@ -31,8 +31,8 @@ _DELETE = f"""
   </form>"""
 
 
-def _draw_diagram(person: PersonServices, stored: StoredData, today: UsageReport) -> None:
-    held = person.store.conversations.held()
+def _draw_diagram(user: UserServices, stored: StoredData, today: UsageReport) -> None:
+    held = user.conversations.held()
     requests = sum(one.turns for one in today.purposes)
     tokens = usage_chart.tokens(today.days)
     server = [
@@ -48,7 +48,7 @@ def _draw_diagram(person: PersonServices, stored: StoredData, today: UsageReport
         words.size(stored.sealed_bytes),
         "Encrypted",
     ]
-    under_way = len(person.chat.coming())
+    under_way = len(user.chat.coming())
     model = [
         words.count(requests, "request") + (f", {under_way} under way" if under_way else ""),
         f"{words.number(tokens[words.INPUT_TOKENS])} tokens sent",
@@ -65,19 +65,19 @@ def _draw_diagram(person: PersonServices, stored: StoredData, today: UsageReport
 
 
 def _drop_caches() -> None:
-    find_person().drop_caches()
+    find_user().drop_caches()
     st.toast("Server memory cleared.")
 
 
-def _draw_database(person: PersonServices, stored: StoredData) -> None:
+def _draw_database(user: UserServices, stored: StoredData) -> None:
     until = "until you delete it"
-    if days := person.account.retention_days:
+    if days := user.account.retention_days:
         span = f"{words.number(days)} days after their last use"
         until += f", chats (pinned and archived ones too) for at most {span}"
     sentences = [f"Everything you keep is stored encrypted {until}."]
-    if person.account_bytes:
-        used, most = words.size(stored.sealed_bytes), words.size(person.account_bytes)
-        is_full = stored.sealed_bytes >= person.account_bytes
+    if user.account_bytes:
+        used, most = words.size(stored.sealed_bytes), words.size(user.account_bytes)
+        is_full = stored.sealed_bytes >= user.account_bytes
         advice = " It is full: delete chats or memories to write again." if is_full else ""
         sentences.append(f"Storage used: {used} of {most}.{advice}")
     if stored.archived:
@@ -107,14 +107,14 @@ def _draw_export(label: str) -> None:
 def _draw_progress() -> None:
     """Draw how far the export is that was begun last."""
     with show_errors():
-        export = find_person().export
+        export = find_user().export
         if export and not export.is_over:
             share = export.done / export.total if export.total else 1.0
             of = f"{words.number(export.done)} of {words.count(export.total, 'chat')}"
             st.progress(share, f"Exporting: {of}")
 
 
-def _draw_model(person: PersonServices, today: UsageReport) -> None:
+def _draw_model(user: UserServices, today: UsageReport) -> None:
     sent = "; ".join(
         f"{one.model}: {words.number(one.tokens_in)} tokens sent, {words.number(one.tokens_out)} received"
         for one in today.days
@@ -124,7 +124,7 @@ def _draw_model(person: PersonServices, today: UsageReport) -> None:
         "email address."
     )
     st.text(f"Today (UTC): {sent or 'nothing'}.")
-    listed = person.store.conversations.recent(_LISTED)
+    listed = user.conversations.recent(_LISTED)
     if not listed:
         return
     titles = {one.id: conversation_menu.plain_title(one) for one in listed}
@@ -139,8 +139,8 @@ def _draw_model(person: PersonServices, today: UsageReport) -> None:
 
 
 def _clear_context(conversation_id: ConversationId) -> None:
-    conversations = find_person().store.conversations
-    conversations.start_anew(conversations.thread(conversation_id))
+    user = find_user()
+    user.conversations.start_anew(user.chat.open(conversation_id))
     st.toast("Context cleared.")
 
 
@@ -151,15 +151,15 @@ def _section(title: str) -> Generator[None]:
         yield
 
 
-with frame.page() as person:
+with frame.page() as user:
     today = datetime.now(UTC).date()
-    stored, used = person.store.usage.stored(), person.store.usage.report(today, today)
+    stored, used = user.usage.stored(), user.usage.report(today, today)
     frame.draw_heading(
         words.YOUR_DATA, "Where your data is right now, and how to export or delete it."
     )
     if refused := sign_in.refusal(st.query_params.get("reason", "")):
         st.error(f"Your account was not deleted. {refused}")
-    _draw_diagram(person, stored, used)
+    _draw_diagram(user, stored, used)
     with _section(_BROWSER):
         st.markdown(
             "This browser stores unsent drafts and your theme. Drafts are removed when you send them, when you sign out, "
@@ -175,9 +175,9 @@ with frame.page() as person:
         )
         quiet_button("Clear server memory", "memory", "drop-caches", _drop_caches)
     with _section(_DATABASE):
-        _draw_database(person, stored)
+        _draw_database(user, stored)
     with _section(_MODEL):
-        _draw_model(person, used)
+        _draw_model(user, used)
     with _section(_DELETE_ACCOUNT):
         st.markdown(
             "Deletes your account and all chats, memories, spaces and settings, immediately, on all devices. Running "

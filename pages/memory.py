@@ -9,10 +9,10 @@ from pages._parts import facts, frame, sidebar, turns, words
 from pages._session import (
     attempt,
     callbacks,
-    find_person,
+    find_user,
     open_dialog,
-    person_services,
     show_errors,
+    user_services,
 )
 from services.domain import Retrieval
 
@@ -29,7 +29,7 @@ def draw_switch(preference: str, label: str, *, is_on: bool, on: str, off: str) 
 
 def switch(preference: str, key: str) -> None:
     is_on = bool(st.session_state[key])
-    profile = find_person().store.profile
+    profile = find_user().profile
     if preference == "keeps_facts":
         profile.change(lambda now: now.with_memory(is_on, datetime.now(UTC)))
     else:
@@ -37,12 +37,12 @@ def switch(preference: str, key: str) -> None:
 
 
 ended = callbacks().ended
-person = person_services()
+user = user_services()
 sidebar.draw_top()
 with show_errors():
-    preferences = person.store.profile.preferences()
+    preferences = user.profile.preferences()
     is_on = bool(preferences.keeps_facts)
-    kept = person.store.facts.facts()
+    kept = user.facts.facts()
     frame.draw_heading(words.MEMORY, "What Daybook remembers about you. Encrypted like your chats.")
     draw_switch(
         "keeps_facts",
@@ -65,11 +65,11 @@ with show_errors():
     if not is_on:
         st.caption("Memory is off. What you add is used once you turn it on.")
     if kept:
-        facts.draw_all(person, kept)
+        facts.draw_all(user, kept)
     else:
         facts.draw_none(is_on=is_on)
     callbacks().forget(said)
 is_dialog_open = open_dialog()
-sidebar.draw_rest(person)
+sidebar.draw_rest(user)
 if not is_dialog_open:  # which would be closed
     turns.await_news(ended)

@@ -15,7 +15,7 @@ from pages._parts import (
     words,
 )
 from pages._parts.elements import GridRow, draw_grid, row
-from services.bootstrap import PersonServices
+from services.bootstrap import UserServices
 from services.domain import ConversationId, Purpose
 from services.domain.accounts import Account
 from services.domain.models import ModelInfo, PriceSource
@@ -41,15 +41,15 @@ def _draw_limits(account: Account) -> None:
         budget.draw_if_near(account.shared_limit, account.role)
 
 
-def _draw_usage(person: PersonServices, days: tuple[date, date]) -> None:
-    report = person.store.usage.report(*days)
+def _draw_usage(user: UserServices, days: tuple[date, date]) -> None:
+    report = user.usage.report(*days)
     if not report.days:
         st.info("Nothing was used on these days.")
         return
     usage_chart.draw(report.days, days, "/export/usage.csv")
     ids = [one.conversation_id for one in report.conversations if one.conversation_id]
     titles: dict[ConversationId | None, str]
-    some = person.store.conversations.some(ids)
+    some = user.conversations.some(ids)
     titles = {one.id: conversation_menu.plain_title(one) for one in some}
     chats = [
         _sums(titles[one.conversation_id], [one], one.replies, f"/?c={one.conversation_id}")
@@ -68,7 +68,7 @@ def _draw_usage(person: PersonServices, days: tuple[date, date]) -> None:
     with st.container(key="purposes-table"):
         st.subheader("By purpose", anchor=False)
         draw_grid("Purpose", [words.COST, "Requests", *tokens], purposes)
-    infos = [offer.info for offer in person.chat.choices.models.every()]
+    infos = [offer.info for offer in user.offers.every()]
     if free := _free_models(report, infos):
         st.caption(r"Why a cost is \$0.00: " + " ".join(free))
 
@@ -103,11 +103,11 @@ def _why_free(info: ModelInfo | None) -> str:
     return "has a price of zero"
 
 
-with frame.page() as person:
+with frame.page() as user:
     frame.draw_heading(words.USAGE, "What your messages, titles, summaries and memories cost.")
-    _draw_limits(person.account)
+    _draw_limits(user.account)
     if days := usage_chart.choose_days():
-        _draw_usage(person, days)
-    if changes := person.store.usage.account_changes():
+        _draw_usage(user, days)
+    if changes := user.usage.account_changes():
         st.subheader("Changes to your account", anchor=False)
         audit_table.draw(changes, names_users=False)

@@ -12,14 +12,14 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from services.caches import CachedRead
-from services.chat.affordable import Affordable as Affordable
-from services.chat.affordable import affordable as affordable
-from services.chat.affordable import next_need as next_need
 from services.chat.live_turn import LiveTurn as LiveTurn
+from services.chat.parts import ChatParts as ChatParts
 from services.chat.remote_turn import RemoteTurn as RemoteTurn
 from services.chat.service import Chat as Chat
 from services.chat.setup import Setup as Setup
 from services.chat.temporary import TemporaryChat as TemporaryChat
+from services.chat.view import Affordable as Affordable
+from services.chat.view import ThreadView as ThreadView
 from services.crypto import ServerProof
 from services.deployment import Deployment, current_deployment
 from services.domain import ConversationId, SessionId
@@ -36,8 +36,8 @@ from services.store.supabase.lite_transport import LiteTransport
 from services.store.supabase.model_settings import read_model_settings
 from services.store.supabase.sessions import AppSession, Sessions
 from services.threads import in_thread
-from services.users import PersonServices as PersonServices
 from services.users import Shared
+from services.users import UserServices as UserServices
 from services.web import streamlit_assets
 from services.web.attempts import Attempts
 from services.web.export_route import ExportRoutes
@@ -75,7 +75,7 @@ def server_health() -> ServerHealth:
     return current_deployment().health
 
 
-def person_services(session_id: str | None) -> PersonServices | None:
+def user_services(session_id: str | None) -> UserServices | None:
     """The services of the user of an app session; None if it is known to have ended. Raise StoreUnavailable."""
     if session_id == UNKNOWN:
         raise StoreUnavailable
@@ -175,12 +175,12 @@ def routes() -> list[Route]:
     ]
 
 
-def _person(session: AppSession) -> PersonServices:
+def _person(session: AppSession) -> UserServices:
     """The services of the user of *session*. Raise SignedOut, StoreUnavailable."""
-    person = _shared().find(session.id)
-    if person is None:
+    user = _shared().find(session.id)
+    if user is None:
         raise SignedOut
-    return person
+    return user
 
 
 def _store(session: AppSession, conversation_id: ConversationId | None) -> Store:

@@ -10,6 +10,7 @@ from uuid import uuid4
 from services.caches import CachedRead
 from services.chat.background import BackgroundTasks
 from services.chat.live_turn import LiveTurns
+from services.chat.parts import ChatParts
 from services.chat.search import Search
 from services.chat.service import Chat
 from services.chat.setup import Choices
@@ -67,15 +68,15 @@ class Shared:
             first_policy=policy_named(chosen.policy, chosen.window_messages),
             window_messages=chosen.window_messages,
         )
-        self._people: dict[SessionId, PersonServices] = {}
+        self._users: dict[SessionId, UserServices] = {}
 
-    def find(self, session_id: SessionId) -> "PersonServices | None":
+    def find(self, session_id: SessionId) -> "UserServices | None":
         """The services of the user of a session; None if it is known to have ended. Raise StoreUnavailable."""
-        return self._people.get(session_id) if self.session_cache.by_id(session_id) else None
+        return self._users.get(session_id) if self.session_cache.by_id(session_id) else None
 
-    def held(self, session_id: SessionId) -> "PersonServices | None":
+    def held(self, session_id: SessionId) -> "UserServices | None":
         """The services of the user of a session, without a check of it."""
-        return self._people.get(session_id)
+        return self._users.get(session_id)
 
     def drop_caches(self, user_id: UserId) -> None:
         """Replace the services of all sessions of a user by new ones, and drop what the others hold of the user's text.
@@ -86,25 +87,25 @@ class Shared:
             raise Busy
         self.live_turns.drop_failed(user_id)
         self.background.drop_noted(user_id)
-        for session_id, person in list(self._people.items()):
-            if person.user_id == user_id:
-                renewed = PersonServices(person.session, self)
-                if self._people.get(session_id) is person:  # else it ended meanwhile
-                    self._people[session_id] = renewed
+        for session_id, user in list(self._users.items()):
+            if user.user_id == user_id:
+                renewed = UserServices(user.session, self)
+                if self._users.get(session_id) is user:  # else it ended meanwhile
+                    self._users[session_id] = renewed
 
     def stop_turns_of(self, user_id: UserId) -> None:
         """Stop the live turns of a user, and wait for them to be stored and settled: two seconds, and two for
         temporary chats. These go on, for their sessions may not end."""
-        people = list(self._people.values())
-        devices = {person.session.id for person in people if person.user_id == user_id}
+        users = list(self._users.values())
+        devices = {user.session.id for user in users if user.user_id == user_id}
         self.temporary.stop(owners=devices)
         self.live_turns.stop(lambda turn: turn.user_id == user_id)
 
     def read_ahead(self, cookie: Cookie, conversation_id: ConversationId | None) -> None:
         """Open the session of *cookie* and begin to read what its page will ask for. Raise StoreUnavailable."""
         session = self.session_cache.find(cookie)
-        if session and conversation_id and (person := self._people.get(session.id)):
-            person.store.turns.read_ahead(conversation_id)
+        if session and conversation_id and (user := self._users.get(session.id)):
+            user.store.turns.read_ahead(conversation_id)
 
     def stop_turns(self) -> None:
         """Stop the live turns; wait a second for their partial replies to be stored."""
@@ -113,8 +114,8 @@ class Shared:
         self.temporary.stop(within=0.2)
 
     def _add(self, session: AppSession) -> None:
-        person = self._people[session.id] = PersonServices(session, self)
-        person.read_ahead()
+        user = self._users[session.id] = UserServices(session, self)
+        user.read_ahead()
 
     @contextmanager
     def _leave(self, session: AppSession) -> Generator[None]:
@@ -124,15 +125,15 @@ class Shared:
 
     def _forget(self, session: AppSession) -> None:
         """Forget the services of *session* and close its tabs; with its user's last session drop all that is held of the user."""
-        self._people.pop(session.id, None)
+        self._users.pop(session.id, None)
         self.temporary.end_of(session.id)
-        if all(each.user_id != session.user_id for each in list(self._people.values())):
+        if all(each.user_id != session.user_id for each in list(self._users.values())):
             self.background.forget(session.user_id)
             self.live_turns.drop_failed(session.user_id)
         self._close_tabs(session.id)
 
 
-class PersonServices:
+class UserServices(ChatParts):
     """The services that pages use for a signed-in user."""
 
     def __init__(self, session: AppSession, shared: Shared) -> None:
@@ -140,30 +141,31 @@ class PersonServices:
         self.user_id = session.user_id
         self.account_bytes = shared.account_bytes  # that the user may store; None: no limit
         self._rows = SupabaseRows(session, shared.account_bytes)
-        self.store = sealed_store(self._rows, session.user_keys)
         self.administration = Administration(session.calls, shared.stop_turns_of)
         self.models = ModelAdministration(session.calls, shared.model_settings)
         self.sign_ups = SignUpAdministration(session.calls, shared.sign_ups)
         self._account = CachedRead(
             lambda: auth.account(session.calls, session.email), _ACCOUNT_SECONDS
         )
-        self.chat = Chat(
-            store=self.store,
-            choices=shared.choices(store=self.store),
+        self.export: FullExport | None = None  # the last that was begun
+        store = sealed_store(self._rows, session.user_keys)
+        choices = shared.choices(store=store)
+        chat = Chat(
+            store,
+            choices,
             sweep=shared.server.sweep,
             live_turns=shared.live_turns,
             background=shared.background,
             on_settled=self._account.outdate,
             owner=session.id,
-            search=Search(self.store.corpus),
+            search=Search(store.corpus),
         )
-        self.export: FullExport | None = None  # the last that was begun
+        super().__init__(chat, choices)
 
     def read_ahead(self) -> None:
         """Begin at once to read all that the first page needs."""
-        store, settings = self.store, self._shared.model_settings
-        own = store.profile, store.spaces, store.facts, store.conversations, self._account
-        for read in (*own, settings):
+        own = self.profile, self.spaces, self.facts, self.conversations, self._account
+        for read in (*own, self._shared.model_settings):
             read.read_ahead()
 
     def poll(self, place: OpenPlace) -> Revisions:
@@ -171,7 +173,7 @@ class PersonServices:
 
         Raise SignedOut, StoreUnavailable.
         """
-        found = self.store.conversations.poll(place)
+        found = self.conversations.poll(place)
         self.note_revisions(found.preferences, found.settings)
         settings = self._shared.model_settings
         if settings.last and settings.last.revision == found.settings:
@@ -185,8 +187,8 @@ class PersonServices:
 
     def note_revisions(self, preferences: int, settings: str) -> None:
         """Have the preferences and the settings of models read again if they are of other revisions than these."""
-        if self.store.profile.revision() != preferences:
-            self.store.profile.outdate()
+        if self.profile.revision() != preferences:
+            self.profile.outdate()
         held = self._shared.model_settings
         if held.last and held.last.revision != settings:
             held.outdate()
@@ -215,13 +217,14 @@ class PersonServices:
         chat_id = in_place_of.id if in_place_of else ConversationId(uuid4())
         store = replace(
             sealed_store(rows, throwaway_keys(rows.user_id)),
-            facts=self.store.facts,
-            spaces=self.store.spaces,
-            profile=self.store.profile,
+            facts=self.facts,
+            spaces=self.spaces,
+            profile=self.profile,
         )
+        choices = self._shared.choices(store=store, reads_facts=reads_facts)
         chat = Chat(
-            store=store,
-            choices=self._shared.choices(store=store, reads_facts=reads_facts),
+            store,
+            choices,
             sweep=self._shared.server.sweep,
             live_turns=LiveTurns(),
             background=BackgroundTasks(Purpose.SUMMARY),
@@ -230,13 +233,9 @@ class PersonServices:
             title=lambda _: TEMPORARY_TITLE,
             new_id=lambda: chat_id,
         )
+        owner = self.session.id
         begun = TemporaryChat(
-            id=chat_id,
-            owner=self.session.id,
-            store=store,
-            rows=rows,
-            is_there=is_there,
-            _chat=chat,
+            chat, choices, chat_id=chat_id, owner=owner, rows=rows, is_there=is_there
         )
         self._shared.temporary.add(begun)
         return begun

@@ -56,11 +56,11 @@ def said(thread):
 
 def receipt_of(chat, thread):
     """Return the receipt of the last message."""
-    found = chat.planning.receipt(thread, thread.messages[-1])
+    found = chat.view(thread.conversation.id).receipt(thread.messages[-1])
     assert found
     return found
 
 
 def view(chat, thread):
     """Return the plan of the next turn."""
-    return chat.planning.view(thread, chat.choices.setup(thread))
+    return chat.view(thread.conversation.id, thread.tip_id).plan

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from services.chat.background import BackgroundTasks
 from services.chat.live_turn import LiveTurns
+from services.chat.parts import ChatParts
 from services.chat.search import Search
 from services.chat.service import Chat
 from services.chat.setup import Choices
@@ -271,29 +272,36 @@ def chat_over(
     models,
     sweep,
     purposes=(Purpose.SUMMARY, Purpose.FACTS),
-    reads_facts=True,
     fact_batch=1,
     silence=SILENCE,
-    **choices,
+    choices=None,
+    search=None,
+    **options,
 ):
     """Return the chat of a process; facts are noted of *fact_batch* prompts at once, or after *silence*."""
     return Chat(
-        store=store,
-        live_turns=LiveTurns(),
-        choices=Choices(
-            store=store,
-            models=models,
-            counter=RegexCounter(),
-            instructions="Be kind.",
-            reads_facts=reads_facts,
-        ),
+        store,
+        choices or choices_over(store, models),
         sweep=sweep,
+        live_turns=LiveTurns(),
         background=BackgroundTasks(*purposes, fact_batch=fact_batch, silence=silence),
-        **choices,
+        search=search or Search(store.corpus),
+        **options,
     )
 
 
-class FakePerson:
+def choices_over(store, models, *, reads_facts=True):
+    """Return the choices of a user."""
+    return Choices(
+        store=store,
+        models=models,
+        counter=RegexCounter(),
+        instructions="Be kind.",
+        reads_facts=reads_facts,
+    )
+
+
+class FakePerson(ChatParts):
     """The services that pages use for a signed-in user: the real chat over rows in memory and a scripted model."""
 
     def __init__(
@@ -321,11 +329,13 @@ class FakePerson:
         self.drop_caches()
 
     def drop_caches(self):
-        self.store = self.database.store()
-        self.chat = self._chat_over(self.store, self._purposes, search=Search(self.store.corpus))
+        store = self.database.store()
+        choices, self.search = choices_over(store, self._models), Search(store.corpus)
+        super().__init__(self._chat_over(choices, self._purposes, search=self.search), choices)
 
-    def _chat_over(self, store, purposes, **choices):
-        return chat_over(store, self._models, self.database.sweep, purposes, **choices)
+    def _chat_over(self, choices, purposes, **options):
+        sweep = self.database.sweep
+        return chat_over(choices.store, self._models, sweep, purposes, choices=choices, **options)
 
     def begin_temporary(
         self, *, reads_facts=False, is_there=lambda: True, owner=DEVICE, in_place_of=None
@@ -334,27 +344,26 @@ class FakePerson:
         chat_id = in_place_of.id if in_place_of else ConversationId(uuid4())
         store = replace(
             sealed_store(rows, throwaway_keys(rows.user_id)),
-            facts=self.store.facts,
-            spaces=self.store.spaces,
-            profile=self.store.profile,
+            facts=self.facts,
+            spaces=self.spaces,
+            profile=self.profile,
         )
+        choices = choices_over(store, self._models, reads_facts=reads_facts)
         chat = self._chat_over(
-            store,
+            choices,
             (Purpose.SUMMARY,),
-            reads_facts=reads_facts,
+            search=Search(),
             title=lambda _: TEMPORARY_TITLE,
             new_id=lambda: chat_id,
         )
         self.temporary.append(
-            TemporaryChat(
-                id=chat_id, owner=owner, store=store, rows=rows, is_there=is_there, _chat=chat
-            )
+            TemporaryChat(chat, choices, chat_id=chat_id, owner=owner, rows=rows, is_there=is_there)
         )
         return self.temporary[-1]
 
     def note_revisions(self, preferences, settings):
-        if self.store.profile.revision() != preferences:
-            self.store.profile.outdate()
+        if self.profile.revision() != preferences:
+            self.profile.outdate()
 
     @property
     def account(self):

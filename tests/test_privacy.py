@@ -32,7 +32,7 @@ from services.memory.tokens import RegexCounter
 from services.settings import Settings
 from services.store.supabase.api import store_errors
 from services.store.supabase.sessions import Cookie
-from services.users import PersonServices, Shared
+from services.users import Shared, UserServices
 from tests.fakes import choose
 from tests.model_server import ModelServer
 from tests.stack.apps import SECONDS, until
@@ -187,9 +187,9 @@ def _play(scene, sessions, model, server):
     server.script(reply=f"Slowly {SAID} " * 99, rate=30)
     turn = chat.begin(conversation.id, f"Be slow, {SAID}")
     next(text for text in turn.follow() if SAID in text)
-    chat.calls.checkpoint(turn, turn.said())
+    chat.tasks.calls.checkpoint(turn, turn.said())
     scene.refused(lambda: chat.begin(conversation.id, f"Busy {SAID}"))
-    scene.look(chat.read(conversation.id), person.store.turns.read(conversation.id))
+    scene.look(chat.view(conversation.id), person.store.turns.read(conversation.id))
     turn.stop()
     assert turn.wait(SECONDS)
     chat.open(conversation.id)
@@ -207,7 +207,7 @@ def _play(scene, sessions, model, server):
     thread = ask(f"Told of {SAID}", conversation)
     assert server.requests[-1].body["messages"][0]["content"] == f"Here you know {SAID}."
     scene.look(
-        chat.choices.setup(thread), chat.choices.setup(None), person.store.profile.preferences()
+        person.choices.setup(thread), person.choices.setup(None), person.store.profile.preferences()
     )
     for instruct in (
         lambda text: conversations.set_instructions(conversation.id, text),
@@ -219,9 +219,9 @@ def _play(scene, sessions, model, server):
     conversations.set_policy(conversation.id, Retrieval())
     choose(person.store.profile, recalls_elsewhere=True)
     thread = ask(f"What of {SAID}?", conversation)
-    found = chat.search.ranked(thread, thread.branch(), SAID, is_elsewhere=True)
+    found = chat.tasks.planning.search.ranked(thread, thread.branch(), SAID, is_elsewhere=True)
     assert found
-    scene.look(chat.planning.receipt(thread, thread.messages[-1]))
+    scene.look(chat.view(conversation.id).receipt(thread.messages[-1]))
     conversations.set_policy(conversation.id, Full())
     chat.open(conversation.id)
     scene.refused(lambda: chat.begin(conversation.id, f"{SAID} word " * 4000))
@@ -376,7 +376,7 @@ def _frames(error):
 
 
 def test_no_repr_contains_text_or_addresses(scene):
-    assert {Message, LiveTurn, Receipt, PersonServices} <= {*scene.reprs.values()}
+    assert {Message, LiveTurn, Receipt, UserServices} <= {*scene.reprs.values()}
     for text, kind in scene.reprs.items():
         assert not any(found(word, text.encode()) for word in (SAID, NAME, PASSWORD)), kind
 

@@ -4,15 +4,15 @@ import streamlit as st
 
 from pages._parts import audit_table
 from pages._parts.elements import draw_download, quiet_button, row
-from services.bootstrap import PersonServices
+from services.bootstrap import UserServices
 
 _PAGE = 100
 
 
-def draw(person: PersonServices) -> None:
+def draw(admin: UserServices) -> None:
     """Draw a page of the audit, the newest entries first."""
     before: str | None = st.session_state.get("audit-before")
-    entries = person.administration.audit(before or "", at_most=_PAGE)
+    entries = admin.administration.audit(before or "", at_most=_PAGE)
     with row("audit-pages"):
         draw_download("/export/audit.csv")
         if before:

@@ -5,7 +5,7 @@ import streamlit as st
 from pages._parts import words
 from pages._parts.elements import draw_metrics
 from services import bootstrap
-from services.bootstrap import PersonServices
+from services.bootstrap import UserServices
 from services.domain.models import ModelState
 
 _SKEW_SECONDS = 5.0  # the limit of a server proof is a minute
@@ -18,7 +18,7 @@ _MODEL = {
 }
 
 
-def draw(person: PersonServices) -> None:
+def draw(admin: UserServices) -> None:
     """Draw the state of each part as it is now, and a button that looks again."""
     calls, server = bootstrap.recent_calls(), bootstrap.server_health()
     _draw_part("Daybook", {"Version": server.version})
@@ -38,7 +38,7 @@ def draw(person: PersonServices) -> None:
     )
     st.button("Check again", icon=":material/refresh:", key="check-again")  # each run asks anew
     # last, for it may be away
-    database, rows = person.administration.database_state(), bootstrap.row_bound()
+    database, rows = admin.administration.database_state(), bootstrap.row_bound()
     _draw_part(
         "Database",
         {

@@ -7,8 +7,8 @@ import streamlit as st
 from pages._admin import forms
 from pages._parts import safe_md, tables, words
 from pages._parts.elements import draw_choice, draw_download, quiet_button, row
-from pages._session import find_person
-from services.bootstrap import PersonServices
+from pages._session import find_user
+from services.bootstrap import UserServices
 from services.domain.models import (
     ModelInfo,
     ModelPrices,
@@ -46,10 +46,10 @@ def table_row(info: ModelInfo, setting: ModelSetting) -> dict[str, object]:
     }
 
 
-def draw(person: PersonServices) -> None:
+def draw(admin: UserServices) -> None:
     """Draw the table of models, the price and the offer of a chosen one, and the rule for unknown prices."""
-    settings = person.models.settings()
-    every = {offer.info.name: offer.info for offer in person.chat.choices.models.every()}
+    settings = admin.models.settings()
+    every = {offer.info.name: offer.info for offer in admin.offers.every()}
     st.caption("Prices per 1M tokens. A price set here overrides all other sources.")
     draw_download("/export/models.csv")
     tables.draw(
@@ -82,7 +82,7 @@ def _draw_prices(info: ModelInfo) -> None:
     def save(entered: Mapping[str, int | None]) -> None:
         known = {name: value for name, value in entered.items() if value is not None}
         prices = ModelPrices(**{"cached_input_micro": known["input_micro"]} | known)
-        find_person().models.set_price(info.name, prices)
+        find_user().models.set_price(info.name, prices)
 
     title = f"Price for {info.name}"
     forms.draw(f"price-{info.name}", title, fields, save, "Past messages keep their cost.")
@@ -90,10 +90,10 @@ def _draw_prices(info: ModelInfo) -> None:
 
 def _draw_offer(name: str, setting: ModelSetting, *, is_only_one: bool) -> None:
     def offer() -> None:
-        find_person().models.offer(name, is_offered=not setting.is_offered)
+        find_user().models.offer(name, is_offered=not setting.is_offered)
 
     def reset() -> None:
-        find_person().models.set_price(name, None)
+        find_user().models.set_price(name, None)
 
     label = "Hide from users" if setting.is_offered else "Offer again"
     icon = "visibility_off" if setting.is_offered else "visibility"
@@ -121,4 +121,4 @@ def _draw_rule(settings: ModelSettings, every: dict[str, ModelInfo]) -> None:
 
 
 def _refuse_unknown(is_refused: bool) -> None:
-    find_person().models.refuse_unknown_prices(is_refused=is_refused)
+    find_user().models.refuse_unknown_prices(is_refused=is_refused)

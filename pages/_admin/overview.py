@@ -4,27 +4,27 @@ import streamlit as st
 
 from pages._parts import usage_chart, words
 from pages._parts.elements import GridRow, draw_grid, draw_metrics
-from services.bootstrap import PersonServices
+from services.bootstrap import UserServices
 from services.domain import UserId
 from services.domain.accounts import DeploymentSettings
 from services.domain.usage import UsageReport
 from services.errors import Cap
 
 
-def draw(person: PersonServices) -> None:
+def draw(admin: UserServices) -> None:
     """Draw the costs of today and of this month, and the usage of all users."""
-    _draw_costs(person.administration.deployment())
-    draw_usage(person)
+    _draw_costs(admin.administration.deployment())
+    draw_usage(admin)
 
 
-def draw_usage(person: PersonServices, user_id: UserId | None = None) -> None:
+def draw_usage(admin: UserServices, user_id: UserId | None = None) -> None:
     """Draw the figures of 7 and of 30 days, of all users or of one, and the chart of days that the admin chooses."""
     figures = st.container(key="usage-figures")
     chosen = usage_chart.choose_days()
     spans = usage_chart.presets()
     if chosen and chosen not in spans.values():
         spans |= {words.span(*chosen): chosen}
-    reports = {label: person.administration.usage(days, user_id) for label, days in spans.items()}
+    reports = {label: admin.administration.usage(days, user_id) for label, days in spans.items()}
     columns = [_figures(report, has_users=not user_id) for report in reports.values()]
     with figures:
         rows = (GridRow(label, [each[label] for each in columns]) for label in columns[0])

@@ -5,8 +5,8 @@ from functools import partial
 
 from pages._admin import forms, outcomes
 from pages._parts import words
-from pages._session import find_person
-from services.bootstrap import PersonServices
+from pages._session import find_user
+from services.bootstrap import UserServices
 from services.errors import Cap
 
 _NO_CHATS = "No chats would be deleted."
@@ -17,9 +17,9 @@ _RETENTION = (
 )
 
 
-def draw(person: PersonServices) -> None:
+def draw(admin: UserServices) -> None:
     """Draw the forms."""
-    settings = person.administration.deployment()
+    settings = admin.administration.deployment()
     title, caption = "Limits for new users", "Existing users keep theirs."
     forms.draw_limits("default", title, settings.defaults, _change, caption)
     spent = words.cents(settings.spent_this_month_micro)
@@ -38,7 +38,7 @@ def _preview(days: forms.Number) -> str:
     entered = forms.entries("retention", [days])[days.name]
     if entered is None:
         return _NO_CHATS
-    found = find_person().administration.preview_retention(entered)
+    found = find_user().administration.preview_retention(entered)
     if not found.conversations:
         return _NO_CHATS
     chats, users = words.count(found.conversations, "chat"), words.count(found.users, "user")
@@ -46,8 +46,8 @@ def _preview(days: forms.Number) -> str:
 
 
 def _change(changes: Mapping[str, int | None]) -> None:
-    find_person().administration.change_settings(changes)
+    find_user().administration.change_settings(changes)
 
 
 def _set_deployment(entered: Mapping[str, int | None]) -> None:
-    find_person().administration.set_deployment_cap(**entered)
+    find_user().administration.set_deployment_cap(**entered)

@@ -8,8 +8,8 @@ import streamlit as st
 from pages._admin import outcomes
 from pages._parts import tables, words
 from pages._parts.elements import draw_choice, draw_download, quiet_button, row
-from pages._session import find_person
-from services.bootstrap import PersonServices
+from pages._session import find_user
+from services.bootstrap import UserServices
 from services.domain import AccountRole
 from services.domain.accounts import Invitation, SignUps
 
@@ -22,9 +22,9 @@ _ANYONE = "Anyone with the link"
 _LINK = "invitation-code"  # in the session state: shown until it is dismissed
 
 
-def draw(person: PersonServices) -> None:
+def draw(admin: UserServices) -> None:
     """Draw the mode, the form of an invitation, its link, and the list."""
-    draw_choice("Who can create an account", _MODES, mode := person.sign_ups.mode(), _set_mode)
+    draw_choice("Who can create an account", _MODES, mode := admin.sign_ups.mode(), _set_mode)
     if code := st.session_state.get(_LINK):
         # in place of the form: a double click makes one invitation
         _draw_link(str(code))
@@ -40,7 +40,7 @@ def draw(person: PersonServices) -> None:
             create = "Create invitation"
             args = ["invitation", _invite]
             st.form_submit_button(create, type="primary", on_click=outcomes.act_at, args=args)
-    if invitations := person.sign_ups.invitations():
+    if invitations := admin.sign_ups.invitations():
         _draw_invitations(invitations)
     else:
         st.caption("No invitations yet.")
@@ -81,17 +81,17 @@ def _draw_invitations(invitations: list[Invitation]) -> None:
 
 
 def _set_mode(mode: SignUps) -> None:
-    find_person().sign_ups.set_mode(mode)
+    find_user().sign_ups.set_mode(mode)
 
 
 def _invite() -> str:
     if _LINK in st.session_state:
         return ""
     email, role = st.session_state["invitation-email"].strip(), st.session_state["invitation-role"]
-    st.session_state[_LINK] = find_person().sign_ups.invite(email, AccountRole(role))
+    st.session_state[_LINK] = find_user().sign_ups.invite(email, AccountRole(role))
     st.session_state["invitation-email"] = ""
     return ""
 
 
 def _revoke(invitation: UUID) -> None:
-    find_person().sign_ups.revoke(invitation)
+    find_user().sign_ups.revoke(invitation)

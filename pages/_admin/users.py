@@ -10,8 +10,8 @@ from streamlit.typing import ButtonColumnClickState
 from pages._admin import forms, outcomes, overview
 from pages._parts import editing, tables, words
 from pages._parts.elements import GridRow, draw_download, draw_grid, quiet_button, row
-from pages._session import ask_for, find_person, show_errors
-from services.bootstrap import PersonServices
+from pages._session import ask_for, find_user, show_errors
+from services.bootstrap import UserServices
 from services.domain import AccountRole, UserId
 from services.domain.accounts import Limits, UserOrder, UserUsage
 from services.errors import BadInput, LastAdmin, NotFound
@@ -63,7 +63,7 @@ def figures(user: UserUsage) -> list[GridRow]:
     ]
 
 
-def draw(person: PersonServices) -> None:
+def draw(admin: UserServices) -> None:
     """Draw the list of users, and the limits and the role of a chosen one."""
     with row("user-search"):
         sought = st.text_input("Search users", key="user-words", width=260)
@@ -71,7 +71,7 @@ def draw(person: PersonServices) -> None:
         draw_download("/export/users.csv")
     page_key = f"user-page-{sought}-{order}"
     skip = _PAGE * (st.session_state.get(page_key, 1) - 1)
-    page = person.administration.list_users(sought, order, skip, _PAGE)
+    page = admin.administration.list_users(sought, order, skip, _PAGE)
     if skip and not page.users:  # the last of that page are gone
         st.session_state.pop(page_key)
         st.rerun()
@@ -86,7 +86,7 @@ def draw(person: PersonServices) -> None:
             st.pagination(-(-page.total // _PAGE), key=page_key, width=360)
     outcomes.draw(_LIST)
     shown = {user.user_id: user for user in page.users}
-    chosen = _chosen(person, shown)
+    chosen = _chosen(admin, shown)
     choices = shown | {user.user_id: user for user in chosen}
     if not choices:
         return
@@ -102,7 +102,7 @@ def draw(person: PersonServices) -> None:
         width=520,
     )
     if len(chosen) == 1:
-        _draw_user(person, chosen[0])
+        _draw_user(admin, chosen[0])
     elif chosen:
         with row("user-actions"):
             _draw_suspend(chosen, is_suspended=not all(user.is_suspended for user in chosen))
@@ -148,23 +148,23 @@ def _choose_all(users: Sequence[UserUsage]) -> None:
     st.session_state[_CHOSEN] = {user.user_id: user.email for user in users}
 
 
-def _chosen(person: PersonServices, shown: Mapping[UserId, UserUsage]) -> list[UserUsage]:
+def _chosen(admin: UserServices, shown: Mapping[UserId, UserUsage]) -> list[UserUsage]:
     """Return the chosen users as they are now, those that are not *shown* too."""
     kept: Mapping[UserId, str] = st.session_state.get(_CHOSEN, {})
     found = dict(shown)
     for user_id, email in kept.items():
         if user_id not in found:
-            page = person.administration.list_users(email, UserOrder.EMAIL, 0, _PAGE)
+            page = admin.administration.list_users(email, UserOrder.EMAIL, 0, _PAGE)
             found |= {user.user_id: user for user in page.users}
     return [found[user_id] for user_id in kept if user_id in found]
 
 
-def _draw_user(person: PersonServices, user: UserUsage) -> None:
+def _draw_user(admin: UserServices, user: UserUsage) -> None:
     is_admin = user.role is AccountRole.ADMIN
     role = AccountRole.USER if is_admin else AccountRole.ADMIN
 
     def set_role() -> str:
-        administration = find_person().administration
+        administration = find_user().administration
         _change_each([user], lambda user_id: administration.set_role(user_id, role))
         return f"{user.email} is {'no longer an admin' if is_admin else 'an admin now'}."
 
@@ -183,7 +183,7 @@ def _draw_user(person: PersonServices, user: UserUsage) -> None:
     draw_grid("Usage", [words.TODAY, "This month"], figures(user))
     st.caption(f"{words.count(user.conversations, 'chat')}, {words.size(user.bytes)}")
     _draw_limits([user], user)
-    overview.draw_usage(person, user.user_id)
+    overview.draw_usage(admin, user.user_id)
 
 
 def _draw_action(
@@ -195,7 +195,7 @@ def _draw_action(
 
 def _draw_limits(users: Sequence[UserUsage], stored: Limits | None) -> None:
     def save(changes: Mapping[str, int | None]) -> None:
-        set_caps = find_person().administration.set_caps
+        set_caps = find_user().administration.set_caps
         _change_each(users, lambda user_id: set_caps(user_id, changes))
 
     whose = users[0].email if stored else words.count(len(users), "user")
@@ -213,7 +213,7 @@ def _draw_suspend(users: Sequence[UserUsage], *, is_suspended: bool) -> None:
 
 
 def _set_suspended(users: Sequence[UserUsage], *, is_suspended: bool) -> str:
-    set_suspended = find_person().administration.suspend
+    set_suspended = find_user().administration.suspend
     _change_each(users, lambda user_id: set_suspended(user_id, is_suspended=is_suspended))
     whose = _names(users)
     return f"{whose} suspended." if is_suspended else f"Access restored for {whose}."
@@ -247,7 +247,7 @@ def _change_each(users: Sequence[UserUsage], change: Callable[[UserId], None]) -
 
     Raise BadInput that names who is refused.
     """
-    admin, refused = find_person().account.user_id, list[str]()
+    admin, refused = find_user().account.user_id, list[str]()
     for user in sorted(users, key=lambda user: user.user_id == admin):
         try:
             change(user.user_id)
@@ -260,7 +260,7 @@ def _change_each(users: Sequence[UserUsage], change: Callable[[UserId], None]) -
 
 
 def _sign_out(user: UserUsage) -> str:
-    _change_each([user], find_person().administration.sign_out)
+    _change_each([user], find_user().administration.sign_out)
     return f"{user.email} is signed out everywhere."
 
 
@@ -284,6 +284,6 @@ def delete_dialog(user: UserUsage) -> None:
 
 
 def _delete(user: UserUsage) -> str:
-    _change_each([user], find_person().administration.delete)
+    _change_each([user], find_user().administration.delete)
     st.session_state.pop(_CHOSEN, None)
     return f"{user.email} was deleted."

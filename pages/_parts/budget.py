@@ -9,10 +9,9 @@ from streamlit.errors import StreamlitPageNotFoundError
 from pages._parts import memory, models, safe_md, words
 from pages._parts.elements import quiet_button, row
 from pages._session import Refusal
-from services.bootstrap import Affordable, Chat, PersonServices, affordable, next_need
-from services.domain import AccountRole, NewConversation, Thread
+from services.bootstrap import Affordable, ThreadView, UserServices
+from services.domain import AccountRole
 from services.domain.accounts import Limit
-from services.domain.context import ContextPlan
 from services.errors import Cap, OverBudget
 
 _MOST = 2  # offers of a kind
@@ -20,25 +19,14 @@ _NEAR = 0.9  # of a limit
 _ADMIN = "pages/admin.py"
 
 
-def draw_near(
-    person: PersonServices,
-    chat: Chat,
-    thread: Thread | None,
-    plan: ContextPlan | None,
-    new: NewConversation,
-    *,
-    is_free: bool,
-) -> None:
-    """Draw a line above the composer about the limit that may refuse the next messages soonest; *is_free*: the model
-    costs nothing.
-    """
-    account = person.account
+def draw_near(user: UserServices, view: ThreadView) -> None:
+    """Draw a line above the composer about the limit that may refuse the next messages soonest."""
+    account, is_free = user.account, view.setup.offer.info.is_free
     limits = [one for one in account.limits if one.cap is Cap.DAILY_TOKENS or not is_free]
     if not limits:
         return
-    need = next_need(chat, thread, plan, new)
     low = {
-        one: one.left < (need.tokens if one.cap is Cap.DAILY_TOKENS else need.micro)
+        one: one.left < (view.need.tokens if one.cap is Cap.DAILY_TOKENS else view.need.micro)
         for one in limits
     }
     if account.shared_limit and not is_free:
@@ -66,13 +54,7 @@ def draw_if_near(limit: Limit, role: AccountRole) -> None:
         st.caption(f"{name} is used up. {resets}, or an admin can raise it.")
 
 
-def draw_choices(
-    person: PersonServices,
-    chat: Chat,
-    thread: Thread | None,
-    refusals: Sequence[Refusal],
-    new: NewConversation,
-) -> None:
+def draw_choices(user: UserServices, view: ThreadView, refusals: Sequence[Refusal]) -> None:
     """Draw below *refusals* what the budget still pays for, and who can raise it."""
     errors = [refusal.error for refusal in refusals if isinstance(refusal.error, OverBudget)]
     if not errors or errors[-1].cap not in words.LIMITS:
@@ -80,8 +62,8 @@ def draw_choices(
     error, prompt = errors[-1], next((refusal.prompt for refusal in refusals if refusal.prompt), "")
     # what is cheaper has no fewer tokens; of the shared budget the rest is not known: free models alone are offered
     if error.cap is not Cap.DAILY_TOKENS:
-        _draw_offers(thread, affordable(chat, thread, prompt, error.left, new=new))
-    if person.account.role is not AccountRole.ADMIN:
+        _draw_offers(view, view.affordable(prompt, error.left))
+    if user.account.role is not AccountRole.ADMIN:
         st.caption("An admin can raise the limit.")
         return
     with suppress(StreamlitPageNotFoundError):  # since this run began: the next has the page
@@ -90,8 +72,8 @@ def draw_choices(
         st.page_link(_ADMIN, label="Raise the limit", icon=icon, query_params=query)
 
 
-def _draw_offers(thread: Thread | None, found: Affordable) -> None:
-    conversation = thread.conversation if thread else None
+def _draw_offers(view: ThreadView, found: Affordable) -> None:
+    conversation = None if view.is_new else view.thread.conversation
     with row("within-budget", "xxsmall"):
         for name in found.models[:_MOST]:
             label, key = f"Use {safe_md.label(name, 40)}", f"use-{name}"

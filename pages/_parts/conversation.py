@@ -20,15 +20,13 @@ from pages._parts import (
     spaces,
     temporary,
     thoughts,
-    turns,
     versions,
     words,
 )
 from pages._parts.elements import download_form, empty_page, menu, popover, quiet_button, row
 from pages._session import ask_for
-from services.bootstrap import Chat, PersonServices, TemporaryChat
+from services.bootstrap import ChatParts, TemporaryChat, ThreadView, UserServices
 from services.domain import ConversationId, Message, MessageId, Role, Space, Thread
-from services.domain.context import ContextPlan
 from services.errors import AppError, NotFound
 
 _MENU = "conversation-menu"
@@ -79,17 +77,9 @@ def asked_for(held: TemporaryChat | None) -> ConversationId | None:
         raise NotFound from None
 
 
-def read_branch(thread: Thread, turn: turns.Turn | None) -> Thread:
-    """Return *thread* up to the prompt that *turn* answers, or on the branch of the chosen version."""
-    if turn:
-        return thread.up_to(turn.prompt_id) if turn.prompt_id else thread
-    chosen = turns.chosen_version()
-    return thread.through(chosen) if chosen else thread
-
-
 def draw_welcome(
     place: DeltaGenerator,
-    person: PersonServices,
+    user: UserServices,
     held: TemporaryChat | None,
     space: Space | None,
 ) -> None:
@@ -101,15 +91,15 @@ def draw_welcome(
         title, sentence = words.TEMPORARY_CHAT, _NOTHING_KEPT
     with place, empty_page("welcome", title, sentence):
         if not space:
-            temporary.draw_switch(held, person)
+            temporary.draw_switch(held, user)
         if not held:
             models.draw_connect_card()
 
 
-def name_tab(person: PersonServices, held: TemporaryChat | None, thread: Thread) -> None:
+def name_tab(user: UserServices, held: TemporaryChat | None, thread: Thread) -> None:
     """Show the title of *thread* in the browser's tab if its user chose so: it stays in the browser's history."""
     title = thread.conversation.title
-    if title and not held and person.store.profile.preferences().has_title_in_tab:
+    if title and not held and user.profile.preferences().has_title_in_tab:
         st.set_page_config(page_title=f"{title} · Daybook")
 
 
@@ -125,12 +115,12 @@ def draw_title(thread: Thread) -> DeltaGenerator:
     return head
 
 
-def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Thread) -> None:
+def draw_menus(user: UserServices, held: TemporaryChat | None, thread: Thread) -> None:
     """Draw the menus of the conversation, and signs of its space, instructions and notes."""
     if held:
         temporary.draw_sign()
     else:
-        spaces.draw_sign(person, thread.conversation)
+        spaces.draw_sign(user, thread.conversation)
     if thread.instructions:
         quiet_button(
             words.CUSTOM_INSTRUCTIONS,
@@ -144,32 +134,32 @@ def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Threa
     if held:
         _draw_exports(held.id)
         return
-    fact_list.draw_sign(person, thread.conversation)
+    fact_list.draw_sign(user, thread.conversation)
     _draw_exports(thread.conversation.id)
     actions = conversation_menu.actions(
         thread.conversation,
         _MENU,
-        can_move=bool(spaces.offered(spaces.every(person))),
+        can_move=bool(spaces.offered(spaces.every(user))),
         is_above=True,
         has_branches=bool(thread.off_branch()),
     )
     menu("Chat options", actions, "more_horiz", _MENU, lambda label: actions[label]())
 
 
-def lay_out(thread: Thread, plan: ContextPlan | None) -> Layout:
+def lay_out(view: ThreadView) -> Layout:
     """Return containers for the messages.
 
     What was there when the conversation was opened shares two of them, for each takes a browser time. A prompt that is
     sent later and its reply keep theirs from the run in which it was sent, so that nothing moves when the reply is stored.
     """
-    branch = thread.branch()
-    first = _first_drawn(thread, branch, plan)
+    branch = view.thread.branch()
+    first = _first_drawn(view, branch)
     exchanges: list[Exchange] = []
     for message in branch[first:]:
         if message.role is Role.USER or not exchanges:
             exchanges.append([])
         exchanges[-1].append(message)
-    opened_at = _opened_at(thread, exchanges)
+    opened_at = _opened_at(view.thread, exchanges)
     past = [exchange for exchange in exchanges[:-1] if exchange[0].seq < opened_at]
     later = exchanges[len(past) :]
     top = st.container(gap="small", key="thread-top")
@@ -195,33 +185,25 @@ def _opened_at(thread: Thread, exchanges: list[Exchange]) -> int:
     return seq
 
 
-def draw_messages(
-    services: temporary.ChatServices,
-    thread: Thread,
-    plan: ContextPlan | None,
-    layout: Layout,
-    *,
-    has_last: bool,
-    is_settled: bool,
-) -> None:
+def draw_messages(services: ChatParts, view: ThreadView, layout: Layout, *, has_last: bool) -> None:
     """Draw the messages in their containers, grey those that are not sent to the model.
 
-    *has_last*: the last message is drawn already; *is_settled*: no reply streams.
+    *has_last*: the last message is drawn already.
     """
-    branch = thread.branch()
+    plan, branch = view.plan, view.thread.branch()
     drawn = branch[layout.first :]
-    _draw_notes(services.chat, thread, branch, plan, layout.first)
+    _draw_notes(services, view, branch, layout.first)
     before_view = [message for message in branch if plan and message.seq <= plan.start_seq]
     last_before = before_view[-1] if before_view else None
     if layout.first and last_before is branch[layout.first - 1]:
         memory.draw_beginning()
     drawing = _Drawing(
-        thread,
+        view.thread,
         unseen=memory.out_of_view(branch, plan),
-        costs=messages.costs_of(services, thread.conversation.id, drawn),
-        known=thoughts.known(services, thread.conversation.id, drawn),
-        choices=list(versions.choices(services.chat)),
-        is_settled=is_settled,
+        costs=view.costs(drawn),
+        known=view.thoughts(drawn),
+        choices=list(versions.choices(services)),
+        is_settled=view.turn is None,
     )
     for group in reversed(layout.groups):  # what is in view comes first
         with group.place:
@@ -238,9 +220,9 @@ def draw_messages(
             drawing.end_element()
 
 
-def draw_start_below(thread: Thread, plan: ContextPlan | None) -> None:
+def draw_start_below(view: ThreadView) -> None:
     """Draw the line at the start of the context where all messages are before it."""
-    branch = thread.branch()
+    plan, branch = view.plan, view.thread.branch()
     if plan and branch and branch[-1].seq <= plan.start_seq:
         memory.draw_beginning()
 
@@ -286,9 +268,10 @@ class _Drawing:
 
 
 def _draw_notes(
-    chat: Chat, thread: Thread, branch: tuple[Message, ...], plan: ContextPlan | None, first: int
+    services: ChatParts, view: ThreadView, branch: tuple[Message, ...], first: int
 ) -> None:
     """Draw the notes above the messages."""
+    thread, plan = view.thread, view.plan
     _draw_print_head(thread, first)
     if not thread.is_whole:
         st.error(
@@ -301,7 +284,7 @@ def _draw_notes(
         quiet_button("Earlier messages", "expand_less", "earlier", _draw_from, *earlier)
     if plan:
         has_line = any(first <= n and m.seq <= plan.start_seq for n, m in enumerate(branch, 1))
-        memory.draw_banner(chat, thread, plan, has_line=has_line)
+        memory.draw_banner(services, view, plan, has_line=has_line)
 
 
 def _draw_print_head(thread: Thread, missing: int) -> None:
@@ -321,18 +304,19 @@ def print_if_asked(thread: Thread | None) -> None:
         conversation_menu.end_printing()
 
 
-def note_read(person: PersonServices, thread: Thread) -> None:
+def note_read(user: UserServices, thread: Thread) -> None:
     """Mark *thread* as read on every device; where that cannot be stored, it stays unread."""
     if thread.conversation.is_unread:
         with suppress(AppError):
-            person.store.conversations.mark_read(thread)
+            user.conversations.mark_read(thread)
 
 
-def _first_drawn(thread: Thread, branch: tuple[Message, ...], plan: ContextPlan | None) -> int:
+def _first_drawn(view: ThreadView, branch: tuple[Message, ...]) -> int:
     """Return the index in *branch* at which the page begins: a little earlier where that shows the context's start.
 
     It changes rarely: elements that keep their place need not be drawn again.
     """
+    thread, plan = view.thread, view.plan
     if conversation_menu.is_printed(thread.conversation):
         return 0
     key, count = _drawn_key(thread), len(branch)

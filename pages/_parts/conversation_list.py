@@ -11,7 +11,7 @@ import streamlit as st
 
 from pages._parts import conversation_menu, space_dialogs, spaces, words
 from pages._session import go_to_conversation
-from services.bootstrap import PersonServices
+from services.bootstrap import UserServices
 from services.domain import Conversation, ConversationId, Space, SpaceId
 from services.domain.accounts import Expiring
 
@@ -36,7 +36,7 @@ def draw_filter() -> None:
 
 
 def draw(
-    person: PersonServices,
+    user: UserServices,
     opened: Conversation | None,
     space: Space | None,
     running: Collection[str] = (),
@@ -46,14 +46,14 @@ def draw(
     Return the rows, and what the list begins with; None of the latter for results. *opened* is always among the rows,
     except in the results; *running*: conversations in which a reply comes.
     """
-    every = spaces.every(person)
+    every = spaces.every(user)
     has_chooser = space_dialogs.draw_chooser(every, space, opened)
     rows = _Rows(opened, () if space else every, running, can_move=bool(spaces.offered(every)))
     space_id = space.id if space else None
     count = int(st.session_state.get("rows", _ROWS))
     wanted = str(st.session_state.search).strip()
-    conversations = person.store.conversations
-    _draw_expiring(person.account.expiring)
+    conversations = user.conversations
+    _draw_expiring(user.account.expiring)
     with st.container(key="conversation-list", gap=None):
         if wanted:
             found = conversations.titled(wanted, count + 1, space_id=space_id)

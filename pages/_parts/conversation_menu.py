@@ -7,7 +7,7 @@ import streamlit as st
 
 from pages._parts import fact_list, preferences, safe_md, space_dialogs, undo, words
 from pages._parts.elements import draw_field
-from pages._session import ask_for, find_person
+from pages._session import ask_for, find_user
 from services.domain import Conversation, ConversationId
 
 _EDITING = "editing-title"
@@ -81,27 +81,27 @@ def _edit_title(conversation: Conversation, key: str) -> None:
 
 
 def _rename(conversation: Conversation, title: str) -> None:
-    find_person().store.conversations.rename(conversation.id, title)
+    find_user().conversations.rename(conversation.id, title)
     st.session_state.pop(_EDITING, None)  # a press of Cancel may have come between
 
 
 def _pin(conversation: Conversation) -> None:
     is_pinned = not conversation.pinned_at
-    find_person().store.conversations.pin(conversation.id, is_pinned=is_pinned)
+    find_user().conversations.pin(conversation.id, is_pinned=is_pinned)
     undo.offer(
         conversation.id,
         "pin",
         f"{_quoted(conversation)} is {'pinned' if is_pinned else 'no longer pinned'}",
-        lambda: find_person().store.conversations.pin(conversation.id, is_pinned=not is_pinned),
+        lambda: find_user().conversations.pin(conversation.id, is_pinned=not is_pinned),
     )
 
 
 def _archive(conversation: Conversation) -> None:
     is_archived = not conversation.is_archived
-    find_person().store.conversations.archive(conversation.id, is_archived=is_archived)
+    find_user().conversations.archive(conversation.id, is_archived=is_archived)
 
     def restore() -> None:
-        conversations = find_person().store.conversations
+        conversations = find_user().conversations
         conversations.archive(conversation.id, is_archived=not is_archived)
         if conversation.pinned_at:  # which archiving took away
             conversations.pin(conversation.id)

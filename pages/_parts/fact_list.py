@@ -17,11 +17,11 @@ from pages._session import (
     ask_for,
     attempt,
     callbacks,
-    find_person,
-    person_services,
+    find_user,
     show_errors,
+    user_services,
 )
-from services.bootstrap import PersonServices
+from services.bootstrap import UserServices
 from services.domain import Conversation, ConversationId, Fact, FactId, SpaceId
 from services.domain.limits import LONGEST_FACT
 from services.errors import BadInput, NotFound, SpaceGone, Stale, StoreUnavailable
@@ -50,11 +50,11 @@ class FactList:
             )
             st.form_submit_button(words.ADD, on_click=attempt, args=[self._add])
 
-    def draw_in_dialog(self, person: PersonServices) -> None:
+    def draw_in_dialog(self, user: UserServices) -> None:
         """Draw the facts of this scope, Undo, the errors of callbacks, and the field that adds a fact."""
         scope = self.conversation_id, self.space_id
         with st.container(key="notes", gap=None):
-            for fact in person.store.facts.facts():
+            for fact in user.facts.facts():
                 if (fact.conversation_id, fact.space_id) == scope:
                     self.draw_row(fact)
         undo.draw_facts(*scope)
@@ -106,13 +106,13 @@ class FactList:
             space_id=self.space_id,
         )
         try:
-            find_person().store.facts.keep(fact)
+            find_user().facts.keep(fact)
         except NotFound:
             raise SpaceGone if self.space_id else NotFound from None
         st.session_state[self._new_key] = ""
 
     def _save(self, fact: Fact, text: str) -> None:
-        facts = find_person().store.facts
+        facts = find_user().facts
         try:
             facts.keep(fact.rewritten(text, datetime.now(UTC)), replaces=fact)
         except Stale:
@@ -124,10 +124,10 @@ class FactList:
         st.session_state.pop(self._edited_key, None)
 
 
-def draw_sign(person: PersonServices, conversation: Conversation) -> None:
+def draw_sign(user: UserServices, conversation: Conversation) -> None:
     """Draw a button for the notes of *conversation*, if there are any."""
     with suppress(StoreUnavailable):
-        if any(fact.conversation_id == conversation.id for fact in person.store.facts.facts()):
+        if any(fact.conversation_id == conversation.id for fact in user.facts.facts()):
             label, tip = words.CHAT_NOTES, "Used only in this chat."
             args = ask_for, notes_dialog, conversation
             quiet_button(label, "fact_check", "own-facts", *args, tip=tip)
@@ -139,4 +139,4 @@ def notes_dialog(conversation: Conversation) -> None:
     """Edit the notes of *conversation*."""
     title = safe_md.label(conversation.title or words.UNTITLED)
     st.caption(f"Used only in “{title}”.")
-    FactList(conversation_id=conversation.id).draw_in_dialog(person_services())
+    FactList(conversation_id=conversation.id).draw_in_dialog(user_services())

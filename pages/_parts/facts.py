@@ -11,8 +11,8 @@ import streamlit as st
 from pages._parts import conversation_menu, editing, safe_md, spaces, words
 from pages._parts.elements import quiet_button, row
 from pages._parts.fact_list import FactList
-from pages._session import CHAT, ask_for, find_person, person_services, show_errors
-from services.bootstrap import Chat, PersonServices
+from pages._session import CHAT, ask_for, find_user, show_errors, user_services
+from services.bootstrap import ThreadView, UserServices
 from services.domain import (
     Conversation,
     ConversationId,
@@ -36,28 +36,27 @@ _ROWS = 50  # at first, and as many more on demand
 # --- below the last reply ---------------------------------------------------------------------------
 
 
-def draw_noted(chat: Chat, thread: Thread) -> None:
+def draw_noted(user: UserServices, view: ThreadView) -> None:
     """Draw the facts noted last, each with Undo, until another prompt follows those that they were noted of."""
-    asked = next((said for said in thread.branch()[::-1] if said.role is Role.USER), None)
-    noted = chat.tasks.noted(thread.conversation.id, asked.id) if asked else ()
-    if not noted:
+    noted, asked = view.noted, view.last_prompt
+    if not noted or not asked:
         return
     with st.container(key="noted", gap=None):
         for one in noted:
             with row(f"noted-{one.fact.id}", "xxsmall"):
-                st.html(f'<p role="status">{_announced(chat, one)}</p>', width="stretch")
-                key, here = f"take-back-{one.fact.id}", thread.conversation.id
-                quiet_button(words.UNDO, None, key, chat.tasks.undo_noted, here, one)
+                st.html(f'<p role="status">{_announced(user, one)}</p>', width="stretch")
+                key, here = f"take-back-{one.fact.id}", view.thread.conversation.id
+                quiet_button(words.UNDO, None, key, user.tasks.undo_noted, here, one)
                 if one is noted[-1]:
                     st.page_link(MEMORY, label=words.MEMORY)
-                    dismiss = chat.background.dismiss
-                    quiet_button(words.DISMISS, "close", "dismiss-noted", dismiss, here, noted)
+                    dismiss = user.tasks.dismiss_noted, here, asked.id
+                    quiet_button(words.DISMISS, "close", "dismiss-noted", *dismiss)
 
 
-def draw_offer(person: PersonServices, thread: Thread) -> None:
+def draw_offer(user: UserServices, thread: Thread) -> None:
     """Ask in one conversation, until it is answered, whether facts shall be noted."""
     with suppress(StoreUnavailable):
-        known = person.store.profile.preferences()
+        known = user.profile.preferences()
         replies = [said for said in thread.branch() if said.role is Role.ASSISTANT]
         if known.keeps_facts is not None or not known.is_verified:
             return
@@ -74,9 +73,9 @@ def draw_offer(person: PersonServices, thread: Thread) -> None:
             quiet_button("Not now", None, "keep-facts-no", _choose, False)
 
 
-def _announced(chat: Chat, one: NotedFact) -> str:
+def _announced(user: UserServices, one: NotedFact) -> str:
     """Return a fact, the one that it replaced, and its scope, as HTML."""
-    fact, space = one.fact, chat.choices.space(one.fact.space_id)
+    fact, space = one.fact, user.choices.space(one.fact.space_id)
     where = f"“{space.name}”" if space and space.name else "this space"
     holds = "in this chat" if fact.conversation_id else f"in {where}" if fact.space_id else ""
     before = f" <s>{escape(one.replaced.text)}</s>" if one.replaced else ""
@@ -85,29 +84,29 @@ def _announced(chat: Chat, one: NotedFact) -> str:
 
 
 def _choose(is_wanted: bool) -> None:
-    find_person().store.profile.change(lambda now: now.with_memory(is_wanted, datetime.now(UTC)))
+    find_user().profile.change(lambda now: now.with_memory(is_wanted, datetime.now(UTC)))
     if is_wanted:
         st.toast(f"Memory is on. You can see and edit it under {words.MEMORY}.")
 
 
-def note_left(person: PersonServices, conversation: Conversation | None) -> None:
+def note_left(user: UserServices, conversation: Conversation | None) -> None:
     """Have facts noted of the chat that this tab showed before, if it shows another *conversation* or page now."""
     here = conversation.id if conversation else None
     before: ConversationId | None = st.session_state.get("noting-in")
     if before != here:
-        person.chat.tasks.note_facts(before)
+        user.tasks.note_facts(before)
     st.session_state["noting-in"] = here
 
 
 # --- all of them ------------------------------------------------------------------------------------
 
 
-def draw_all(person: PersonServices, kept: Sequence[Fact]) -> None:
+def draw_all(user: UserServices, kept: Sequence[Fact]) -> None:
     """Draw the facts, the newest first, and a button that deletes all."""
     count = int(st.session_state.get("facts-drawn", _ROWS))
     drawn = kept[::-1][:count]
-    names = {space.id: space for space in spaces.every(person)}
-    draw_source = partial(_draw_source, titles=_titles(person, drawn), names=names)
+    names = {space.id: space for space in spaces.every(user)}
+    draw_source = partial(_draw_source, titles=_titles(user, drawn), names=names)
     with st.container(key="facts", gap=None):
         for fact in drawn:
             MEMORIES.draw_row(fact, draw_source)
@@ -160,15 +159,15 @@ def delete_all_dialog(count: int) -> None:
         f"{'it' if count == 1 else 'them'}. This cannot be undone."
     )
     if editing.is_confirmed("Delete all", "delete-all"):
-        person_services().store.facts.forget_all()
+        user_services().facts.forget_all()
         st.rerun()
 
 
-def _titles(person: PersonServices, facts: Iterable[Fact]) -> dict[ConversationId, Conversation]:
+def _titles(user: UserServices, facts: Iterable[Fact]) -> dict[ConversationId, Conversation]:
     """Return the existing conversations that *facts* belong to or came from; none while they cannot be read."""
     asked = {fact.conversation_id or fact.source_conversation_id for fact in facts}
     with suppress(StoreUnavailable):
-        found = person.store.conversations.some(each for each in asked if each)
+        found = user.conversations.some(each for each in asked if each)
         return {each.id: each for each in found}
     return {}
 

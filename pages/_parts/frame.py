@@ -6,20 +6,20 @@ from contextlib import contextmanager
 import streamlit as st
 
 from pages._parts import sidebar, turns
-from pages._session import callbacks, open_dialog, person_services, show_errors
-from services.bootstrap import PersonServices
+from pages._session import callbacks, open_dialog, show_errors, user_services
+from services.bootstrap import UserServices
 
 
 @contextmanager
-def page() -> Generator[PersonServices]:
+def page() -> Generator[UserServices]:
     """Draw a page around its content, which is for the signed-in user."""
-    person = person_services()
+    user = user_services()
     sidebar.draw_top()
     with show_errors():
-        yield person
+        yield user
     said = turns.draw_refusals(has_composer=False)
     open_dialog()
-    sidebar.draw_rest(person)
+    sidebar.draw_rest(user)
     callbacks().forget(said)
 
 

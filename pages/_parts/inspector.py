@@ -1,6 +1,6 @@
 """The context sent for a reply, or sent next: every part of the prompt and its tokens."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from html import escape
 
@@ -10,7 +10,8 @@ from pages._parts import words
 from pages._parts.elements import draw_plain_text
 from pages._parts.temporary import services_of
 from pages._session import show_errors
-from services.domain import ConversationId, Message, MessageId, Role, Thread, Usage
+from services.bootstrap import ThreadView
+from services.domain import ConversationId, Message, MessageId, Role, Usage
 from services.domain.context import (
     ContextPlan,
     Forecast,
@@ -30,39 +31,33 @@ _SPEAKERS = {Role.USER: "You", Role.ASSISTANT: "Assistant", Role.SYSTEM: "System
 @show_errors()
 def next_dialog(conversation_id: ConversationId) -> None:
     """Draw the context of the next turn, without its prompt."""
-    services = services_of(conversation_id)
-    thread = services.store.turns.known(conversation_id)
+    view = services_of(conversation_id).chat.view(conversation_id, is_cached=True)
     try:
-        setup = services.chat.choices.setup(thread)
-        plan, receipt = services.chat.planning.next_receipt(thread, setup)
+        receipt = view.next_receipt
     except (PromptTooLong, InstructionsTooLong) as error:
         st.caption(error.public)
         return
-    forecast = services.chat.planning.forecast(thread, setup, plan)
-    st.html(table(receipt, forecast.tokens, setup.budget.prompt_tokens))
-    far = services.chat.planning.recalled_messages(thread, receipt)
-    _draw(thread, receipt, far, how_counted(receipt, forecast))
+    if forecast := view.forecast:
+        st.html(table(receipt, forecast.tokens, view.setup.budget.prompt_tokens))
+        _draw(view, receipt, how_counted(receipt, forecast))
 
 
 @st.dialog(words.CONTEXT_USED, width="medium", on_dismiss="rerun")
 @show_errors()
 def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
     """Draw the context that was sent for a reply, as it was then."""
-    services = services_of(conversation_id)
-    thread = services.store.turns.known(conversation_id).up_to(reply_id)
-    reply = next((message for message in thread.messages if message.id == reply_id), None)
+    view = services_of(conversation_id).chat.view(conversation_id, reply_id, is_cached=True)
+    reply = next((message for message in view.thread.messages if message.id == reply_id), None)
     if reply is None:
         raise NotFound
-    receipt = services.chat.planning.receipt(thread, reply)
+    receipt = view.receipt(reply)
     if receipt is None:
         st.caption("No context was recorded for this reply.")
         return
-    costs = services.store.turns.costs([reply], conversation_id)
-    cost = costs.get(reply.turn_id) if reply.turn_id else None
+    cost = view.costs([reply]).get(reply.turn_id) if reply.turn_id else None
     counted = _counted(receipt, cost.tokens) if cost else ""
     st.html(table(receipt, (cost and cost.tokens.prompt) or receipt.prompt_tokens))
-    far = services.chat.planning.recalled_messages(thread, receipt)
-    _draw(thread, receipt, far, f"{_ESTIMATED} {counted}")
+    _draw(view, receipt, f"{_ESTIMATED} {counted}")
 
 
 def table(sent: ContextPlan | SentContext, tokens: int, room: int | None = None) -> str:
@@ -130,14 +125,9 @@ def _parts(sent: ContextPlan | SentContext) -> tuple[tuple[str, int, str], ...]:
     )
 
 
-def _draw(
-    thread: Thread,
-    receipt: SentContext,
-    far: Mapping[MessageId, tuple[ConversationId, Message]],
-    counted: str,
-) -> None:
-    """Draw the texts of the context. *far*: messages recalled from other conversations; *counted*: the source of the
-    token counts."""
+def _draw(view: ThreadView, receipt: SentContext, counted: str) -> None:
+    """Draw the texts of the context. *counted*: the source of the token counts."""
+    thread, far = view.thread, view.recalled(receipt)
     st.caption(f"Context: {words.policy_name(policy_named(receipt.policy, None))}. {counted}")
     by_seq = {message.seq: message for message in thread.messages}
     by_id = {message.id: message for message in (*thread.messages, *thread.branch())}

@@ -10,7 +10,7 @@ from pages._parts.context_words import Earlier, SummaryState
 from pages._parts.elements import key_showing, popover, quiet_button, row
 from pages._parts.temporary import services_of
 from pages._session import Refusal, ask_for, attempt, reason, show_errors
-from services.bootstrap import Chat, Setup
+from services.bootstrap import ChatParts, Setup, ThreadView
 from services.domain import (
     Conversation,
     ConversationId,
@@ -18,7 +18,6 @@ from services.domain import (
     MemoryPolicy,
     Message,
     MessageId,
-    Purpose,
     Role,
     RunningSummary,
     Summary,
@@ -28,31 +27,23 @@ from services.domain import (
 )
 from services.domain.context import ContextPlan, Forecast
 from services.domain.models import LimitSource
-from services.errors import ChatFull, InstructionsTooLong, PromptTooLong
+from services.errors import ChatFull
 
 LARGEST_WINDOW = 1000  # messages
 _QUIET_PERCENT = 50
 _METER_ICONS = (10, 20, 40, 60, 80, 90)  # per cent; there are no others
 
 
-def plan_of(chat: Chat, thread: Thread, setup: Setup) -> ContextPlan | None:
-    """Return the plan of the next turn, or None if it does not fit."""
-    try:
-        return chat.planning.view(thread, setup)
-    except (PromptTooLong, InstructionsTooLong):
-        return None
-
-
-def draw_policy(chat: Chat, thread: Thread | None, first: MemoryPolicy) -> None:
-    """Draw the choice of the memory policy, and Clear context; *first*: the policy of a conversation that begins."""
-    conversation = thread.conversation if thread else None
-    now = conversation.policy if conversation else first
+def draw_policy(services: ChatParts, view: ThreadView) -> None:
+    """Draw the choice of the memory policy, and Clear context."""
+    thread, now = view.thread, view.thread.conversation.policy
+    conversation = None if view.is_new else thread.conversation
     label = words.policy_name(now)
     with popover(label, "history", "memory-policy").container(width=340):
-        _draw_policies(chat, conversation, now, f"policy-{_id(conversation)}")
+        _draw_policies(services, conversation, now, f"policy-{_id(conversation)}")
         if isinstance(now, Window):
             _draw_size(conversation, now)
-        if not thread or not conversation:
+        if not conversation:
             return
         # below the start of the context where the newest messages were deleted
         last_seq = thread.messages[-1].seq if thread.messages else 0
@@ -69,12 +60,12 @@ def draw_policy(chat: Chat, thread: Thread | None, first: MemoryPolicy) -> None:
             )
 
 
-def draw_unsent(chat: Chat, thread: Thread, plan: ContextPlan | None) -> None:
+def draw_unsent(services: ChatParts, view: ThreadView) -> None:
     """Draw the panel about the earlier messages: what is sent, what is not, why, and what to press."""
-    if plan is None:
+    if view.plan is None:
         return
-    conversation, summary = thread.conversation, _summary_state(chat, thread)
-    earlier = context_words.count_earlier(thread, plan)
+    conversation, summary = view.thread.conversation, _summary_state(view)
+    earlier = context_words.count_earlier(view.thread, view.plan)
     label = context_words.chip(conversation.policy, earlier)
     if label is None:
         return
@@ -82,16 +73,15 @@ def draw_unsent(chat: Chat, thread: Thread, plan: ContextPlan | None) -> None:
         said = context_words.not_sent(conversation.policy, earlier, summary)
         for sentence in (context_words.sent(earlier), *said):
             st.caption(sentence)
-        _draw_remedies(chat, thread, earlier, summary, "unsent")
+        _draw_remedies(services, view.thread, earlier, summary, "unsent")
         name = f"policy-of-unsent-{conversation.id}"
-        _draw_policies(chat, conversation, conversation.policy, name)
+        _draw_policies(services, conversation, conversation.policy, name)
 
 
-def draw_meter(chat: Chat, thread: Thread, setup: Setup, plan: ContextPlan | None) -> None:
+def draw_meter(view: ThreadView) -> None:
     """Draw how full the context is, below a half as an icon alone; in the popover the parts of the next request and
     its highest cost."""
-    room = setup.budget.prompt_tokens
-    forecast = chat.planning.forecast(thread, setup, plan) if plan else None
+    room, plan, forecast = view.setup.budget.prompt_tokens, view.plan, view.forecast
     percent = min(100, round(100 * forecast.tokens / room)) if forecast else 100
     nearest = min(_METER_ICONS, key=lambda icon: abs(icon - percent))
     label = f"Context {percent} % full"
@@ -107,17 +97,20 @@ def draw_meter(chat: Chat, thread: Thread, setup: Setup, plan: ContextPlan | Non
             )
             return
         st.html(inspector.table(plan, forecast.tokens, room))
-        st.caption(_leftovers(plan, forecast, setup))
-        args = ask_for, inspector.next_dialog, thread.conversation.id
+        st.caption(_leftovers(plan, forecast, view.setup))
+        args = ask_for, inspector.next_dialog, view.thread.conversation.id
         quiet_button("View full context", "visibility", "look-at-next", *args)
 
 
-def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan, *, has_line: bool) -> None:
+def draw_banner(
+    services: ChatParts, view: ThreadView, plan: ContextPlan, *, has_line: bool
+) -> None:
     """Draw the number of earlier messages that are not sent as they are, why, and the summary.
 
     *has_line*: the line at the start of the context is drawn below.
     """
-    policy, summary = thread.conversation.policy, _summary_state(chat, thread)
+    thread, summary = view.thread, _summary_state(view)
+    policy = thread.conversation.policy
     earlier = context_words.count_earlier(thread, plan)
     said = context_words.not_sent(policy, earlier, summary)
     if not said:
@@ -127,12 +120,13 @@ def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan, *, has_line: bool
         if has_line:
             link = '<a class="db-jump" href="#model-reads-from">Jump to context start</a>'
             st.html(link, width="content")
-        _draw_remedies(chat, thread, earlier, summary, "banner")
+        _draw_remedies(services, thread, earlier, summary, "banner")
 
 
-def draw_full(thread: Thread, plan: ContextPlan | None, refusals: Sequence[Refusal]) -> None:
+def draw_full(view: ThreadView, refusals: Sequence[Refusal]) -> None:
     """Draw that the chat is full, unless one of *refusals* did, and the actions that make room."""
-    is_full = plan is None and isinstance(thread.conversation.policy, Full)
+    thread = view.thread
+    is_full = view.plan is None and isinstance(thread.conversation.policy, Full)
     is_refused = any(isinstance(refusal.error, ChatFull) for refusal in refusals)
     if not is_full and not is_refused:
         return
@@ -144,18 +138,17 @@ def draw_full(thread: Thread, plan: ContextPlan | None, refusals: Sequence[Refus
         quiet_button(words.CLEAR_CONTEXT, "restart_alt", "full-clear", _clear, thread)
 
 
-def _summary_state(chat: Chat, thread: Thread) -> SummaryState:
-    conversation_id = thread.conversation.id
-    failure = chat.background.failure(Purpose.SUMMARY, conversation_id)
+def _summary_state(view: ThreadView) -> SummaryState:
+    failure = view.summary_failure
     return SummaryState(
         problem=context_words.of_summary(reason(failure)) if failure else None,
-        is_verified=thread.is_summary_verified,
-        is_coming=conversation_id in chat.coming(Purpose.SUMMARY),
+        is_verified=view.thread.is_summary_verified,
+        is_coming=view.is_summary_coming,
     )
 
 
 def _draw_remedies(
-    chat: Chat, thread: Thread, earlier: Earlier, summary: SummaryState, name: str
+    services: ChatParts, thread: Thread, earlier: Earlier, summary: SummaryState, name: str
 ) -> None:
     """Draw the buttons that the sentences name."""
     conversation = thread.conversation
@@ -163,7 +156,7 @@ def _draw_remedies(
         args = ask_for, summary_dialog, conversation.id
         quiet_button(words.VIEW_SUMMARY, "notes", f"read-summary-{name}", *args)
     if context_words.can_summarise(conversation.policy, earlier, summary):
-        label, summarise = context_words.SUMMARIZE, chat.tasks.summarise_now
+        label, summarise = context_words.SUMMARIZE, services.tasks.summarise_now
         quiet_button(label, "notes", f"summarize-{name}", summarise, thread)
     if conversation.reset_seq:
         quiet_button(words.RESTORE_CONTEXT, "undo", f"undo-reset-{name}", _restore, thread)
@@ -186,9 +179,9 @@ def out_of_view(branch: Sequence[Message], plan: ContextPlan | None) -> set[Mess
 
 
 def _draw_policies(
-    chat: Chat, conversation: Conversation | None, now: MemoryPolicy, name: str
+    services: ChatParts, conversation: Conversation | None, now: MemoryPolicy, name: str
 ) -> None:
-    policies = {words.policy_name(policy): policy for policy in (*chat.choices.policies(), now)}
+    policies = {words.policy_name(policy): policy for policy in (*services.choices.policies(), now)}
     key = key_showing(name, words.policy_name(now))
     st.radio(
         "Context in this chat",
@@ -221,15 +214,15 @@ def choose(conversation: Conversation | None, policy: MemoryPolicy) -> None:
     if conversation is None:
         new_conversation.choose_policy(policy)
     else:
-        services_of(conversation.id).store.conversations.set_policy(conversation.id, policy)
+        services_of(conversation.id).conversations.set_policy(conversation.id, policy)
 
 
 def _clear(thread: Thread) -> None:
-    services_of(thread.conversation.id).store.conversations.start_anew(thread)
+    services_of(thread.conversation.id).conversations.start_anew(thread)
 
 
 def _restore(thread: Thread) -> None:
-    services_of(thread.conversation.id).store.conversations.take_back_reset(thread)
+    services_of(thread.conversation.id).conversations.take_back_reset(thread)
 
 
 def _leftovers(plan: ContextPlan, forecast: Forecast, setup: Setup) -> str:
@@ -254,7 +247,7 @@ def _leftovers(plan: ContextPlan, forecast: Forecast, setup: Setup) -> str:
 def summary_dialog(conversation_id: ConversationId) -> None:
     """Edit, regenerate or delete the summary."""
     services = services_of(conversation_id)
-    thread = services.store.conversations.thread(conversation_id)
+    thread = services.chat.open(conversation_id)
     if thread.summary is None:
         st.caption(_why_there_is_none(thread))
         return
@@ -271,10 +264,10 @@ def summary_dialog(conversation_id: ConversationId) -> None:
     def change() -> None:
         thread_as_seen = replace(thread, summary=seen)  # only that is replaced
         if is_asked_again:
-            services.chat.tasks.rebuild_summary(thread_as_seen)
+            services.tasks.rebuild_summary(thread_as_seen)
             st.session_state.news = "Regenerating the summary…"
             return
-        services.chat.tasks.change_summary(thread_as_seen, "" if is_gone else text)
+        services.tasks.change_summary(thread_as_seen, "" if is_gone else text)
         if is_gone:
             undo.offer_summary(conversation_id, seen)
 

@@ -20,8 +20,8 @@ from pages._parts import (
     words,
 )
 from pages._parts.elements import row
-from pages._parts.temporary import ChatServices
 from pages._session import ask_for, attempt, reason
+from services.bootstrap import ChatParts, ThreadView
 from services.domain import (
     ConversationId,
     Message,
@@ -82,19 +82,6 @@ _NO_ANSWER = _Ending(
 )
 
 
-def costs_of(
-    services: ChatServices, conversation_id: ConversationId, messages: Iterable[Message]
-) -> Costs:
-    """Return the costs of the replies among *messages*; none while the database is away."""
-    try:
-        replies = [one for one in messages if one.role is Role.ASSISTANT]
-        return services.store.turns.costs(
-            (part for one in replies for part in one.stored), conversation_id
-        )
-    except StoreUnavailable:
-        return {}
-
-
 def draw_reply(
     reply: Message, known: thoughts.Known, *, is_last: bool = False, is_plain: bool = False
 ) -> None:
@@ -147,24 +134,22 @@ def below(reply: Message, others: Sequence[Message], costs: Costs, choices: Iter
     return f'<div class="db-acts">{"".join(parts)}</div>'
 
 
-def draw_coming(
-    services: ChatServices, thread: Thread, continued: Message | None
-) -> DeltaGenerator:
+def draw_coming(view: ThreadView, continued: Message | None) -> DeltaGenerator:
     """Return the place of a reply that streams, with room below for its buttons; *continued*: the reply that goes on."""
     with st.chat_message(Role.ASSISTANT):
         if continued:
-            thoughts.draw(continued, thoughts.known(services, thread.conversation.id, [continued]))
+            thoughts.draw(continued, view.thoughts([continued]))
         box = st.empty()
     st.space(32)
     return box
 
 
-def draw_end(services: ChatServices, thread: Thread) -> None:
+def draw_end(services: ChatParts, view: ThreadView) -> None:
     """Draw the buttons below the last message, or why its reply is missing."""
+    thread, failure = view.thread, view.failure
     last = thread.branch()[-1]
-    failure = services.chat.failure(thread.conversation.id)
     others = thread.versions(last) if last.role is Role.ASSISTANT else ()
-    choices = versions.choices(services.chat)
+    choices = versions.choices(services)
     if failure and last.is_answer:  # another version was asked for
         st.error(reason(failure), icon=":material/cloud_off:")
     if last.outcome is Outcome.CUT:
@@ -172,9 +157,9 @@ def draw_end(services: ChatServices, thread: Thread) -> None:
             _draw_ending(last)
             _draw_continue(thread, last)
     if last.is_answer:
-        costs = costs_of(services, thread.conversation.id, [last])
+        costs = view.costs([last])
         st.html(below(last, others, costs, choices))
-        _draw_cut_prompt(services, thread, last, costs)
+        _draw_cut_prompt(view, last, costs)
         return
     with row("missing-reply"):
         if failure:
@@ -196,11 +181,11 @@ def draw_end(services: ChatServices, thread: Thread) -> None:
         st.html(f'<div class="db-acts">{"".join(parts)}</div>', width="content")
 
 
-def _draw_cut_prompt(services: ChatServices, thread: Thread, reply: Message, costs: Costs) -> None:
+def _draw_cut_prompt(view: ThreadView, reply: Message, costs: Costs) -> None:
     """Draw a warning if the endpoint's count suggests that it cut the start of the prompt."""
     cost = costs.get(reply.turn_id) if reply.turn_id else None
     with suppress(StoreUnavailable):
-        receipt = services.chat.planning.receipt(thread, reply) if cost else None
+        receipt = view.receipt(reply) if cost else None
         if cost and receipt and (sentence := inspector.cut_prompt(receipt, cost.tokens)):
             st.caption(f":material/warning: {sentence}")
 
@@ -304,10 +289,10 @@ def act(conversation_id: ConversationId, request: Mapping[str, str]) -> None:
             pass
 
 
-def ending(services: ChatServices, thread: Thread) -> str:
+def ending(view: ThreadView) -> str:
     """Return a sentence on how the last reply ended; none where an alert on the page says it."""
-    last = thread.branch()[-1]
-    if last.role is Role.USER or services.chat.failure(thread.conversation.id):
+    last = view.thread.branch()[-1]
+    if last.role is Role.USER or view.failure:
         return ""
     ending = _ending_of(last)
     return ending.sentence if ending else "The reply is complete."

@@ -7,10 +7,10 @@ import streamlit as st
 from pages._parts import new_conversation, safe_md, words
 from pages._parts.elements import key_showing, popover, quiet_button
 from pages._parts.temporary import services_of
-from pages._session import ask_for, attempt, find_person
+from pages._session import ask_for, attempt, find_user
 from services import bootstrap
-from services.bootstrap import Chat, Setup
-from services.domain import ConversationId, Thread
+from services.bootstrap import ChatParts, ThreadView
+from services.domain import ConversationId
 from services.domain.models import LimitSource, ModelInfo, ModelState, PriceSource
 from services.errors import InstructionsTooLong, PriceUnknown
 
@@ -35,9 +35,9 @@ _SOURCES = {
 }
 
 
-def line(chat: Chat) -> str:
+def line(services: ChatParts) -> str:
     """Return the default model and, if it is the local one, its state."""
-    name = safe_md.label(chat.choices.setup(None).offer.info.name)
+    name = safe_md.label(services.choices.setup(None).offer.info.name)
     match bootstrap.server_health().model:
         case ModelState.REMOTE:
             return f"Model: {name}"
@@ -75,16 +75,16 @@ def _draw_connect_lines() -> None:
         st.code(line, language="bash", wrap_lines=True)
 
 
-def draw_picker(chat: Chat, thread: Thread | None, setup: Setup) -> None:
-    """Draw the choice of the model for *thread*, or for a conversation that begins."""
-    offered = {offer.info.name: offer.info for offer in chat.choices.models}
-    conversation_id = thread.conversation.id if thread else None
-    usual = chat.choices.setup(None).offer.info.name  # the person's default
-    name = setup.offer.info.name
+def draw_picker(services: ChatParts, view: ThreadView) -> None:
+    """Draw the choice of the model of a conversation."""
+    offered = {offer.info.name: offer.info for offer in services.offers}
+    conversation_id = None if view.is_new else view.thread.conversation.id
+    usual = services.choices.setup(None).offer.info.name  # the user's default
+    name = view.setup.offer.info.name
     key = key_showing(f"model-{conversation_id or 'new'}", name)
     with popover(safe_md.label(name, 40), "neurology", "model-picker").container(width=340):
         if bootstrap.server_health().model is not ModelState.REMOTE:
-            st.caption(line(chat))
+            st.caption(line(services))
             quiet_button(words.CONNECT, "add_link", "connect", ask_for, connect_dialog)
             return
         st.radio(
@@ -102,13 +102,14 @@ def draw_picker(chat: Chat, thread: Thread | None, setup: Setup) -> None:
             quiet_button(label, "person_check", "make-default", *args, tip=tip)
 
 
-def draw_notices(thread: Thread | None, setup: Setup) -> None:
+def draw_notices(view: ThreadView) -> None:
     """Draw the choices that cannot be followed."""
+    setup = view.setup
     if setup.missing_model:
         missing, name = safe_md.label(setup.missing_model), safe_md.label(setup.offer.info.name)
         st.caption(f":material/info: {missing} is no longer available; using {name}.")
     unverified = ["Your preferences"] if not setup.preferences.is_verified else []
-    if thread and not thread.are_instructions_verified:
+    if not view.thread.are_instructions_verified:
         unverified.insert(0, "The instructions of this chat")
     for subject in unverified:
         st.caption(
@@ -139,9 +140,9 @@ def choose(conversation_id: ConversationId | None, name: str) -> None:
     if conversation_id is None:
         new_conversation.choose_model(name)
     else:
-        services_of(conversation_id).store.conversations.set_model(conversation_id, name)
+        services_of(conversation_id).conversations.set_model(conversation_id, name)
 
 
 def _make_default(name: str) -> None:
-    find_person().store.profile.change(lambda now: replace(now, model=name))
+    find_user().profile.change(lambda now: replace(now, model=name))
     st.toast(f"{safe_md.label(name)} is your default model now.")

@@ -6,22 +6,22 @@ from typing import cast
 import streamlit as st
 
 from pages._parts import browser
-from pages._session import attempt, find_person
-from services.bootstrap import PersonServices
+from pages._session import attempt, find_user
+from services.bootstrap import UserServices
 from services.domain import AccountRole, Conversation, Space
 from services.domain.revisions import list_digest
 
 _ELSEWHERE = "running-elsewhere"  # conversations in which another process makes a reply
 
 
-def running(person: PersonServices, opened: Conversation | None) -> frozenset[str]:
+def running(user: UserServices, opened: Conversation | None) -> frozenset[str]:
     """Return the conversations in which a reply comes, but for the one that shows it."""
-    found = {str(its) for its in person.chat.coming()} | st.session_state.get(_ELSEWHERE, set())
+    found = {str(its) for its in user.chat.coming()} | st.session_state.get(_ELSEWHERE, set())
     return frozenset(found - {str(opened.id) if opened else ""})
 
 
 def watch(
-    person: PersonServices,
+    user: UserServices,
     opened: Conversation | None,
     space: Space | None,
     listed: Sequence[Conversation] | None,
@@ -35,10 +35,10 @@ def watch(
     place |= {"s": str(space.id)} if space else {}
     place |= {"archive": "1"} if is_archive else {}
     seen: dict[str, object] = {
-        "running": sorted(running(person, opened)),
-        "preferences": person.store.profile.revision(),
-        "settings": person.models.settings().revision,
-        "is_admin": person.account.role is AccountRole.ADMIN,
+        "running": sorted(running(user, opened)),
+        "preferences": user.profile.revision(),
+        "settings": user.models.settings().revision,
+        "is_admin": user.account.role is AccountRole.ADMIN,
     }
     if opened:
         seen["chat"] = opened.rev
@@ -49,13 +49,13 @@ def watch(
 
 def _hear(found: Mapping[str, object]) -> None:
     """Have what changed read again before it is used. The revisions come from the browser."""
-    person = find_person()
-    here = {str(its) for its in person.chat.coming()}
+    user = find_user()
+    here = {str(its) for its in user.chat.coming()}
     match found:
         case {"preferences": int(preferences), "settings": str(settings), "running": running} if (
             isinstance(running, list)
         ):
-            person.note_revisions(preferences, settings)
+            user.note_revisions(preferences, settings)
             st.session_state[_ELSEWHERE] = set(map(str, cast(list[object], running))) - here
         case _:
             pass

@@ -11,8 +11,8 @@ from pages._parts import editing, new_conversation, spaces, words
 from pages._parts.elements import draw_refusal
 from pages._parts.memory import LARGEST_WINDOW
 from pages._parts.temporary import services_of
-from pages._session import person_services, show_errors
-from services.bootstrap import PersonServices, Setup
+from pages._session import show_errors, user_services
+from services.bootstrap import Setup, UserServices
 from services.domain import Conversation, NewConversation, Preferences, Theme, Window
 from services.domain.limits import LONGEST_INSTRUCTIONS
 from services.domain.models import InstructionsSource
@@ -32,13 +32,13 @@ _UNVERIFIED = f":material/gpp_bad: {Tampered.public}"
 @show_errors()
 def instructions_dialog(conversation: Conversation | None) -> None:
     """Edit the instructions of *conversation*, or of the one that begins."""
-    person = person_services()
+    user = user_services()
     if conversation is None:
-        key, space_id = "instructions-new", spaces.chosen(person)
+        key, space_id = "instructions-new", spaces.chosen(user)
         save, read = new_conversation.set_instructions, new_conversation.instructions
     else:
         key, space_id = f"instructions-{conversation.id}", conversation.space_id
-        stored = services_of(conversation.id).store.conversations
+        stored = services_of(conversation.id).conversations
         save = partial(stored.set_instructions, conversation.id)
         read = partial(stored.instructions, conversation.id)
     try:
@@ -47,7 +47,7 @@ def instructions_dialog(conversation: Conversation | None) -> None:
         st.caption(_UNVERIFIED)
         now = ""
     seen = editing.seen_at_opening(key, now or "")
-    default = person.chat.choices.setup(None, NewConversation(space_id=space_id))
+    default = user.choices.setup(None, NewConversation(space_id=space_id))
     st.caption(_source(default, has_own=bool(now)))
     with st.form("instructions", border=False):
         followed = _followed(default, default.space.name if default.space else "")
@@ -64,16 +64,16 @@ def instructions_dialog(conversation: Conversation | None) -> None:
 @show_errors()
 def preferences_dialog() -> None:
     """Edit the choices for every conversation that has none of its own."""
-    person = person_services()
-    now, key = person.store.profile.preferences(), "my-instructions"
+    user = user_services()
+    now, key = user.profile.preferences(), "my-instructions"
     # the usual model and policy are drawn as chosen, and stored once they are changed
-    model, policy = person.chat.choices.setup(None).offer.info, person.chat.choices.usual_policy()
+    model, policy = user.choices.setup(None).offer.info, user.choices.usual_policy()
     seen = editing.seen_at_opening(key, replace(now, model=model.name, policy=policy))
     if not now.is_verified:
         st.caption(_UNVERIFIED)
     with st.form("preferences", border=False):
-        chosen = _draw_model_and_memory(person, seen)
-        entries = _draw_limits(person, now)
+        chosen = _draw_model_and_memory(user, seen)
+        entries = _draw_limits(user, now)
         theme = st.radio(
             "Theme",
             _THEMES,
@@ -91,7 +91,7 @@ def preferences_dialog() -> None:
         text = _draw_text(
             "Custom instructions (used in every chat without its own)",
             now.instructions,
-            f"Default: “{person.chat.choices.instructions}”",
+            f"Default: “{user.choices.instructions}”",
             key,
             height=120,
         )
@@ -104,14 +104,14 @@ def preferences_dialog() -> None:
         chosen = replace(chosen, theme=theme, has_title_in_tab=has_title, instructions=text or None)
         chosen = replace(chosen, **_even(sizes))
         editing.save(
-            partial(_store, person, chosen, seen),
-            lambda: replace(seen, instructions=person.store.profile.preferences().instructions),
+            partial(_store, user, chosen, seen),
+            lambda: replace(seen, instructions=user.profile.preferences().instructions),
             lambda now: _as_text(now.instructions),
             _SAVED,
         )
 
 
-def _store(person: PersonServices, chosen: Preferences, seen: Preferences) -> None:
+def _store(user: UserServices, chosen: Preferences, seen: Preferences) -> None:
     """Store the choices that differ from *seen*: another tab may have changed the others. Raise ChangedElsewhere."""
     changed = {
         each.name: value
@@ -120,21 +120,21 @@ def _store(person: PersonServices, chosen: Preferences, seen: Preferences) -> No
     }
     if changed:
         text = (seen.instructions or "") if "instructions" in changed else None
-        person.store.profile.change(lambda now: replace(now, **changed), seen=text)
+        user.profile.change(lambda now: replace(now, **changed), seen=text)
 
 
-def _draw_model_and_memory(person: PersonServices, seen: Preferences) -> Preferences:
+def _draw_model_and_memory(user: UserServices, seen: Preferences) -> Preferences:
     """Draw the default model, if there are several, and the default policy; return *seen* with what is chosen."""
-    chosen, names = seen, [offer.info.name for offer in person.chat.choices.models]
+    chosen, names = seen, [offer.info.name for offer in user.choices.models]
     if len(names) > 1:
         at = names.index(seen.model or names[0])
         model = st.selectbox("Default model", names, index=at, key="default-model")
         chosen = replace(chosen, model=model)
-    policies = person.chat.choices.policies()
+    policies = user.choices.policies()
     policy = st.selectbox(
         words.DEFAULT_CONTEXT,
         policies,
-        index=policies.index(person.chat.choices.usual_policy()),
+        index=policies.index(user.choices.usual_policy()),
         format_func=words.policy_line,
         key="default-policy",
     )
@@ -169,9 +169,9 @@ def _even(sizes: dict[str, int | None]) -> dict[str, int | None]:
     return sizes | {"window_messages": window and window + window % 2}
 
 
-def _draw_limits(person: PersonServices, now: Preferences) -> dict[str, _Number]:
+def _draw_limits(user: UserServices, now: Preferences) -> dict[str, _Number]:
     """Draw the sizes of the window, the context and a reply; return the entries by the fields of Preferences."""
-    model = person.chat.choices.setup(None).offer.info
+    model = user.choices.setup(None).offer.info
     longest_reply = max(model.reply_tokens, _LEAST_REPLY)
     longest = words.number(longest_reply)
     window = _draw_number(
@@ -179,7 +179,7 @@ def _draw_limits(person: PersonServices, now: Preferences) -> dict[str, _Number]
         words.RECENT_MESSAGES,
         now.window_messages,
         (2, LARGEST_WINDOW, 2),
-        words.number(person.chat.choices.window_messages),
+        words.number(user.choices.window_messages),
         f"“{words.policy_name(Window())}” sends so many, and up to half as many more.",
     )
     context_tokens = _draw_number(

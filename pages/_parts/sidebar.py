@@ -19,7 +19,7 @@ from pages._parts import (
 )
 from pages._parts.elements import popover, quiet_button
 from pages._session import ask_for, attempt, go_to_conversation, show_errors
-from services.bootstrap import PersonServices
+from services.bootstrap import UserServices
 from services.domain import AccountRole, Conversation, Space
 from services.domain.accounts import Account
 
@@ -49,7 +49,7 @@ def draw_top() -> None:
 
 
 def draw_rest(
-    person: PersonServices,
+    user: UserServices,
     opened: Conversation | None = None,
     space: Space | None = None,
     act_on_message: Callable[[Mapping[str, str]], None] | None = None,
@@ -59,7 +59,7 @@ def draw_rest(
     *act_on_message*: called with the request of a button below a message.
     """
     listed: conversation_list.Listed = {}
-    facts.note_left(person, opened)
+    facts.note_left(user, opened)
 
     def act(request: Mapping[str, str]) -> None:
         conversation_list.act(listed, opened, request)
@@ -67,18 +67,18 @@ def draw_rest(
             act_on_message(request)
 
     with st.sidebar, show_errors():
-        running = news.running(person, opened)
-        listed, found = conversation_list.draw(person, opened, space, running)
+        running = news.running(user, opened)
+        listed, found = conversation_list.draw(user, opened, space, running)
         with st.container(key="account", gap=None):
-            _draw_account(person)
-        browser.set_theme(person.store.profile.preferences().theme)
-        news.watch(person, opened, space, found)
+            _draw_account(user)
+        browser.set_theme(user.profile.preferences().theme)
+        news.watch(user, opened, space, found)
     with st.sidebar:
         browser.hear_acts(partial(attempt, act))
 
 
-def _draw_account(person: PersonServices) -> None:
-    account = person.account
+def _draw_account(user: UserServices) -> None:
+    account = user.account
     is_admin = account.role is AccountRole.ADMIN
     # a label is read as Markdown, for which an address would have to be changed
     name = safe_md.label(account.email.partition("@")[0])
@@ -86,7 +86,7 @@ def _draw_account(person: PersonServices) -> None:
     with menu.container(gap=14, width=232, key="account-panel"):
         st.text(f"{account.email}, admin" if is_admin else account.email)
         st.caption(_spent(account))
-        st.caption(models.line(person.chat))
+        st.caption(models.line(user))
         dialog = preferences.preferences_dialog
         quiet_button(words.PREFERENCES, "tune", "preferences", ask_for, dialog, is_wide=True)
         with suppress(StreamlitPageNotFoundError):  # since this run began: the next has the page

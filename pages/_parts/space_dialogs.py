@@ -10,11 +10,11 @@ import streamlit as st
 from pages._parts import editing, safe_md, spaces, undo, words
 from pages._parts.elements import menu, quiet_button, row
 from pages._parts.fact_list import FactList
-from pages._session import ask_for, go_to_space, person_services, show_errors
-from services.bootstrap import PersonServices
+from pages._session import ask_for, go_to_space, show_errors, user_services
+from services.bootstrap import UserServices
 from services.domain import Conversation, Space, SpaceId
 from services.domain.limits import LONGEST_INSTRUCTIONS, LONGEST_SPACE_NAME
-from services.errors import SpaceGone, Stale, Tampered
+from services.errors import SpaceGone, Tampered
 
 _USUAL, _NO_SPACE = "Your default", "No space"
 
@@ -58,23 +58,23 @@ def ask_for_new() -> None:
 def new_space_dialog(space: Space) -> None:
     """Create *space*."""
     seen: Space | None = editing.seen_at_opening(_name_key(space), None)
-    _draw_form(person_services(), space, seen)
+    _draw_form(user_services(), space, seen)
 
 
 @st.dialog(words.EDIT_SPACE, on_dismiss="rerun")
 @show_errors()
 def space_dialog(space: Space) -> None:
     """Edit *space*."""
-    person = person_services()
+    user = user_services()
     seen = editing.seen_at_opening(_name_key(space), space)
     if not seen.is_verified:
         st.caption(f":material/gpp_bad: {Tampered.public}")
     if seen.is_archived:
         st.caption(":material/archive: Archived: not shown in the list of spaces.")
-    _draw_form(person, seen, seen)
+    _draw_form(user, seen, seen)
     st.subheader(words.SPACE_NOTES, anchor=False)
     st.caption("Used in every chat in this space.")
-    FactList(space_id=space.id).draw_in_dialog(person)
+    FactList(space_id=space.id).draw_in_dialog(user)
     shelf, icon = words.ARCHIVE, ":material/archive:"
     if seen.is_archived:
         shelf, icon = words.UNARCHIVE, ":material/unarchive:"
@@ -84,7 +84,7 @@ def space_dialog(space: Space) -> None:
             words.DELETE, icon=":material/delete:", type="tertiary", key="danger-delete-space"
         )
     if is_moved:
-        _save(person, replace(seen, is_archived=not seen.is_archived), seen)
+        _save(user, replace(seen, is_archived=not seen.is_archived), seen)
     if is_deleted:
         ask_for(delete_dialog, seen)
         st.rerun()
@@ -97,7 +97,7 @@ def delete_dialog(space: Space) -> None:
     name = spaces.name(space)
     st.markdown(f"Delete “{name}”? Its instructions and notes will be deleted; its chats are kept.")
     if editing.is_confirmed("Delete space", "space-goes"):
-        person_services().store.spaces.forget(space.id)
+        user_services().spaces.forget(space.id)
         st.session_state.news = f"“{name}” is deleted. Its chats are kept."
         go_to_space(None, is_staying=True)
         st.rerun()
@@ -107,8 +107,8 @@ def delete_dialog(space: Space) -> None:
 @show_errors()
 def move_dialog(conversation: Conversation) -> None:
     """Move *conversation* into a space or out of one."""
-    person = person_services()
-    offered = spaces.offered(person.store.spaces.all(), conversation.space_id)
+    user = user_services()
+    offered = spaces.offered(user.spaces.all(), conversation.space_id)
     labels = spaces.by_label(_NO_SPACE, offered)
     ids = list(labels.values())
     title = safe_md.label(conversation.title or words.UNTITLED)
@@ -121,23 +121,21 @@ def move_dialog(conversation: Conversation) -> None:
         )
         if editing.is_submitted("Move"):
             to = labels[label]
-            person.store.conversations.move(conversation.id, to)
+            user.conversations.move(conversation.id, to)
             names = {space.id: spaces.plain_name(space) for space in offered}
             where = f"moved to “{names[to]}”" if to else "removed from its space"
             undo.offer(
                 conversation.id,
                 "move",
                 f"“{conversation.title or words.UNTITLED}” is {where}",
-                lambda: person_services().store.conversations.move(
-                    conversation.id, conversation.space_id
-                ),
+                lambda: user_services().conversations.move(conversation.id, conversation.space_id),
             )
             st.rerun()
 
 
-def _draw_form(person: PersonServices, space: Space, seen: Space | None) -> None:
+def _draw_form(user: UserServices, space: Space, seen: Space | None) -> None:
     """Draw the fields of *space*; *seen*: as it was stored; None: it is new."""
-    offered = person.chat.choices.policies()
+    offered = user.choices.policies()
     offered = (*offered, space.policy) if space.policy else offered
     policies = {_USUAL: None} | {words.policy_name(policy): policy for policy in offered}
     with st.form("space", border=False):
@@ -172,25 +170,21 @@ def _draw_form(person: PersonServices, space: Space, seen: Space | None) -> None
                 uses_personal_facts=uses_personal_facts,
                 is_verified=True,
             )
-            _save(person, wanted, seen)
+            _save(user, wanted, seen)
 
 
-def _save(person: PersonServices, wanted: Space, seen: Space | None) -> None:
+def _save(user: UserServices, wanted: Space, seen: Space | None) -> None:
     """Store *wanted* in the place of *seen*, and close the dialog."""
 
     def stored() -> Space:
-        space = person.store.spaces.find(wanted.id)
+        space = user.spaces.find(wanted.id)
         if space is None:
             raise SpaceGone
         return space
 
     def act() -> None:
-        try:
-            if wanted != seen:
-                person.store.spaces.keep(wanted, replaces=seen)
-        except Stale:
-            if replace(stored(), created_at=wanted.created_at) != wanted:
-                raise  # otherwise only the answer was lost
+        if wanted != seen:
+            user.spaces.keep(wanted, replaces=seen)
         if seen is None:
             go_to_space(wanted.id, is_staying=False)
         elif wanted.is_archived != seen.is_archived:
@@ -206,7 +200,7 @@ def _offer_undo(moved: Space) -> None:
     opened = st.query_params.get("c")
 
     def restore() -> None:
-        store = person_services().store.spaces
+        store = user_services().spaces
         now = store.find(moved.id)
         if now is None:
             raise SpaceGone

@@ -7,29 +7,29 @@ import streamlit as st
 
 from pages._parts import safe_md
 from pages._session import SPACE, go_to_space
-from services.bootstrap import PersonServices
+from services.bootstrap import UserServices
 from services.domain import Conversation, Space, SpaceId
 from services.errors import StoreUnavailable
 
 _WORD_JOINER = "\u2060"  # invisible: keeps equal labels apart
 
 
-def chosen(person: PersonServices) -> SpaceId | None:
+def chosen(user: UserServices) -> SpaceId | None:
     """Return the space that the address names, unless it is known not to exist."""
     try:
         space_id = SpaceId(UUID(st.query_params.get(SPACE, "")))
     except ValueError:
         return None
     try:
-        return space_id if person.store.spaces.find(space_id) else None
+        return space_id if user.spaces.find(space_id) else None
     except StoreUnavailable:
         return space_id
 
 
-def every(person: PersonServices) -> tuple[Space, ...]:
+def every(user: UserServices) -> tuple[Space, ...]:
     """Return the user's spaces; none while they cannot be read."""
     try:
-        return person.store.spaces.all()
+        return user.spaces.all()
     except StoreUnavailable:
         return ()
 
@@ -63,9 +63,9 @@ def by_label(first: str, spaces: Sequence[Space], *others: str) -> dict[str, Spa
     return found
 
 
-def draw_sign(person: PersonServices, conversation: Conversation) -> None:
+def draw_sign(user: UserServices, conversation: Conversation) -> None:
     """Draw the space that *conversation* is in, if any, as a button that opens it."""
-    space = person.chat.choices.space(conversation.space_id)
+    space = user.choices.space(conversation.space_id)
     if space:
         st.button(
             name(space),

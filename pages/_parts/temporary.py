@@ -7,9 +7,9 @@ import streamlit as st
 from streamlit.navigation.page import Page
 
 from pages._parts import words
-from pages._session import SPACE, attempt, callbacks, find_person
+from pages._session import SPACE, attempt, callbacks, find_user
 from pages._streamlit import tab_presence
-from services.bootstrap import PersonServices, TemporaryChat
+from services.bootstrap import ChatParts, TemporaryChat, UserServices
 from services.domain import ConversationId
 
 ICON = ":material/history_toggle_off:"
@@ -18,8 +18,6 @@ _ADDRESS = "temporary"  # in the address
 _QUERY = {_ADDRESS: "1"}
 _SWITCH, _READS = "is-temporary", "temporary-reads"
 _SWITCHED = "has-switched-off"  # by the last callback
-
-ChatServices = PersonServices | TemporaryChat  # both have a chat and a store
 
 
 def here() -> TemporaryChat | None:
@@ -31,7 +29,7 @@ def here() -> TemporaryChat | None:
     if held is None and is_asked_for():
         held = _begin(reads_facts=False)
     elif held and held.is_over:
-        held = _begin(reads_facts=held.reads_facts, in_place_of=held)
+        held = _begin(reads_facts=held.choices.reads_facts, in_place_of=held)
         st.session_state.news = (
             "This temporary chat was deleted: the page was disconnected for too long."
         )
@@ -44,10 +42,10 @@ def began_meanwhile(drawn: TemporaryChat | None) -> ConversationId | None:
     return held.id if held and drawn is None else None
 
 
-def services_of(conversation_id: ConversationId) -> ChatServices:
+def services_of(conversation_id: ConversationId) -> ChatParts:
     """Return the services that hold a conversation. Raise SignedOut, StoreUnavailable, ChatIsOver."""
-    person, held = find_person(), here()
-    return held if held and held.id == conversation_id else person
+    user, held = find_user(), here()
+    return held if held and held.id == conversation_id else user
 
 
 def is_held(conversation_id: ConversationId) -> bool:
@@ -82,13 +80,13 @@ def is_asked_for() -> bool:
     return _ADDRESS in st.query_params and not {"c", SPACE} & set(st.query_params)
 
 
-def draw_switch(held: TemporaryChat | None, person: PersonServices) -> None:
+def draw_switch(held: TemporaryChat | None, user: UserServices) -> None:
     """Draw the switch that makes the chat temporary, and the one that lets it read facts."""
     st.session_state[_SWITCH] = held is not None
     with st.container(gap="xsmall", horizontal_alignment="center", key="temporary-switch"):
         st.toggle(f"{ICON} {words.TEMPORARY_CHAT}", key=_SWITCH, on_change=attempt, args=[_switch])
-        if held and person.store.profile.preferences().keeps_facts:
-            st.session_state[_READS] = held.reads_facts
+        if held and user.profile.preferences().keeps_facts:
+            st.session_state[_READS] = held.choices.reads_facts
             st.toggle("Use my saved memories", key=_READS, on_change=attempt, args=[_allow])
 
 
@@ -123,7 +121,7 @@ def _allow() -> None:
 
 
 def _begin(*, reads_facts: bool, in_place_of: TemporaryChat | None = None) -> TemporaryChat:
-    begun = find_person().begin_temporary(
+    begun = find_user().begin_temporary(
         reads_facts=reads_facts, is_there=tab_presence(), in_place_of=in_place_of
     )
     st.session_state[_HELD] = begun

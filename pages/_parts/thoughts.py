@@ -1,30 +1,18 @@
 """A reply that streams, the wait for its first words, and the thoughts of its model."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import safe_md, temporary, words
+from pages._parts import safe_md, words
 from services.bootstrap import LiveTurn, RemoteTurn
-from services.domain import ConversationId, Message, MessageId, Thoughts
-from services.errors import StoreUnavailable
+from services.domain import Message, MessageId, Thoughts
 
 Known = Mapping[MessageId, Thoughts]
 
 _WAIT_SECONDS = 3.0  # until the page says that the model is thinking
 _UNVERIFIED = ":gray[:material/gpp_bad: These thoughts failed their integrity check and are hidden. Contact your admin.]"
-
-
-def known(
-    services: temporary.ChatServices, conversation_id: ConversationId, messages: Iterable[Message]
-) -> Known:
-    """Return the thoughts of *messages*; none while the database is away."""
-    parts = [part for one in messages for part in one.stored if part.has_thoughts]
-    try:
-        return services.store.turns.thoughts(parts, conversation_id) if parts else {}
-    except StoreUnavailable:
-        return {}
 
 
 def draw(message: Message, thoughts: Known) -> None:

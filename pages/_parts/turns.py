@@ -12,8 +12,8 @@ from streamlit.delta_generator import DeltaGenerator
 from pages._parts import new_conversation, temporary, words
 from pages._parts.elements import quiet_button
 from pages._parts.thoughts import StreamedReply
-from pages._session import Refusal, address, callbacks, find_person, keep_errors
-from services.bootstrap import Chat, LiveTurn, RemoteTurn, TemporaryChat
+from pages._session import Refusal, address, callbacks, find_user, keep_errors
+from services.bootstrap import Chat, LiveTurn, RemoteTurn, TemporaryChat, ThreadView
 from services.domain import (
     ConversationId,
     MemoryPolicy,
@@ -24,7 +24,6 @@ from services.domain import (
     SpaceId,
     Thread,
 )
-from services.errors import ModelGone
 
 _GLANCE = 0.5  # seconds
 _PAINT = 0.03  # seconds in which a browser shows the first words before it gets more to draw
@@ -51,23 +50,27 @@ def send(
         return
     place = held.id if held else thread.conversation.id if thread else None
     with keep_errors(prompt, place, is_unsent_kept=held is None):
-        person = find_person()
-        chat = (held or person).chat  # the one that was drawn: the page said whether it is saved
-        if chat.choices.setup(thread, new).offer.info.name != model:
-            raise ModelGone
+        user = find_user()
+        chat = (held or user).chat  # the one that was drawn: the page said whether it is saved
         if thread:
             conversation = thread.conversation
             tip_id = thread.tip.id if thread.tip else None
-            turn = chat.begin(conversation.id, prompt, seen_rev=conversation.rev, tip_id=tip_id)
+            turn = chat.begin(
+                conversation.id,
+                prompt,
+                seen_rev=conversation.rev,
+                tip_id=tip_id,
+                seen_model=model,
+            )
         else:
-            turn = chat.begin(None, prompt, new=new)
+            turn = chat.begin(None, prompt, new=new, seen_model=model)
             new_conversation.forget()
         st.session_state.begun = place, turn
         st.session_state.followed = turn.conversation_id, None
 
 
-def begun(held: TemporaryChat | None) -> tuple[Thread, LiveTurn] | None:
-    """Return the turn that `send` began for this run and its thread, which need not be read again; None once it is over.
+def begun(held: TemporaryChat | None) -> LiveTurn | None:
+    """Return the turn that `send` began for this run, whose thread need not be read again; None once it is over.
 
     A fresh page becomes the conversation that was begun on it, also where another run replaced the one that sent.
     """
@@ -80,8 +83,7 @@ def begun(held: TemporaryChat | None) -> tuple[Thread, LiveTurn] | None:
     if is_here and not held:
         st.query_params.from_dict(address(turn.conversation_id))
     del st.session_state.begun
-    thread = turn.thread
-    return (thread, turn) if thread and is_here else None
+    return turn if turn.thread and is_here else None
 
 
 class DeferredDrawing:
@@ -188,11 +190,11 @@ def draw_refusals(
     return said
 
 
-def continued(thread: Thread | None, turn: Turn | None) -> Message | None:
-    """Return the reply at the end of *thread* that *turn* continues, if it does."""
-    tip = thread.tip if thread else None
-    if thread and turn and tip and tip.role is Role.ASSISTANT and tip.id == turn.prompt_id:
-        return thread.branch()[-1]
+def continued(view: ThreadView) -> Message | None:
+    """Return the reply at the end of the thread that its turn continues, if it does."""
+    tip, turn = view.thread.tip, view.turn
+    if turn and tip and tip.role is Role.ASSISTANT and tip.id == turn.prompt_id:
+        return view.thread.branch()[-1]
     return None
 
 

@@ -18,7 +18,7 @@ import streamlit as st
 from pages._parts import editing, temporary, turns, words
 from pages._parts.elements import quiet_button, row
 from pages._parts.temporary import is_held, services_of
-from pages._session import find_person, go_to_conversation, show_errors
+from pages._session import find_user, go_to_conversation, show_errors
 from services.bootstrap import TemporaryChat
 from services.domain import (
     Conversation,
@@ -30,12 +30,12 @@ from services.domain import (
     SpaceId,
     Thread,
 )
+from services.domain.limits import UNDO_SECONDS
 from services.domain.memories import DeletedMemories
 from services.errors import NotFound, Stale, StoreUnavailable
 
 _UNUSED = "Chats not used recently"
-_MOST_CHATS, _MOST_SECONDS = 20_000, 3600  # as the database allows
-_SECONDS = 20  # assets/style.css shows the line as long
+_MOST_CHATS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class _Undoable:
     scope: tuple[ConversationId | None, SpaceId | None] | None = None  # of a fact
     count: int = 0  # of messages
     memories: tuple[DeletedMemories, ...] = field(default=(), repr=False)
-    until: float = field(default_factory=lambda: time.monotonic() + _SECONDS)
+    until: float = field(default_factory=lambda: time.monotonic() + UNDO_SECONDS)
 
 
 # --- dialogs ------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ class _Undoable:
 @show_errors()
 def messages_dialog(conversation_id: ConversationId, message_id: MessageId) -> None:
     """Delete a prompt and all messages that follow it."""
-    thread = services_of(conversation_id).store.conversations.thread(conversation_id)
+    thread = services_of(conversation_id).chat.open(conversation_id)
     doomed = thread.from_on(message_id)
     if not doomed:
         raise Stale
@@ -87,7 +87,7 @@ def messages_dialog(conversation_id: ConversationId, message_id: MessageId) -> N
 @show_errors()
 def branches_dialog(conversation: Conversation) -> None:
     """Delete all versions that are not on the branch that is read."""
-    thread = services_of(conversation.id).store.conversations.thread(conversation.id)
+    thread = services_of(conversation.id).chat.open(conversation.id)
     chosen = turns.chosen_version()
     thread = thread.through(chosen) if chosen else thread
     doomed = thread.off_branch()
@@ -105,7 +105,7 @@ def branches_dialog(conversation: Conversation) -> None:
 @show_errors()
 def chats_dialog() -> None:
     """Delete all conversations, or those that were not used for some days."""
-    recent = find_person().store.conversations.recent
+    recent = find_user().conversations.recent
     doomed = [*recent(_MOST_CHATS), *recent(_MOST_CHATS, is_archived=True)]
     if st.radio(words.DELETE, [_UNUSED, words.ALL_CHATS], key="which-chats") == _UNUSED:
         days = st.number_input("Days", 1, 3650, 90, key="unused-days")
@@ -140,11 +140,11 @@ def _is_confirmed(shown: int, doomed: Sequence[Message], what: str) -> bool:
 
 def discard(conversation: Conversation) -> None:
     """Delete *conversation*. Raise what the chat raises."""
-    find_person().chat.deletions.discard(conversation.id, _SECONDS)
+    find_user().deletions.discard(conversation.id)
     was_open = st.query_params.get("c") == str(conversation.id)
 
     def restore() -> None:
-        find_person().store.conversations.restore(conversation.id)
+        find_user().conversations.restore(conversation.id)
         if was_open:
             go_to_conversation(conversation.id)
 
@@ -156,22 +156,17 @@ def discard(conversation: Conversation) -> None:
 
 def discard_all(conversations: Sequence[Conversation]) -> None:
     """Delete *conversations*, and offer to restore them together. Raise what the chat raises."""
-    deletions = find_person().chat.deletions
-    # until the last is deleted: each is a call, which takes a hosted database up to half a second
-    seconds = min(_SECONDS + len(conversations) // 2, _MOST_SECONDS)
     deleted: list[ConversationId] = []
 
     def restore() -> None:
-        store = find_person().store.conversations
+        user = find_user()
         for conversation_id in deleted:
             with suppress(NotFound):
-                store.restore(conversation_id)
+                user.conversations.restore(conversation_id)
 
     try:
-        for conversation in conversations:
-            with suppress(NotFound):  # another tab deleted it
-                deletions.discard(conversation.id, seconds)
-                deleted.append(conversation.id)
+        for conversation_id in find_user().deletions.discard_all([one.id for one in conversations]):
+            deleted.append(conversation_id)
     finally:  # what is deleted by then can be restored
         if deleted:
             _offer(_Undoable(uuid4(), f"Deleted {words.count(len(deleted), 'chat')}", restore))
@@ -179,12 +174,10 @@ def discard_all(conversations: Sequence[Conversation]) -> None:
 
 def delete_fact(fact: Fact) -> None:
     """Delete *fact*. Raise StoreUnavailable."""
-    find_person().store.facts.forget(fact.id)
+    find_user().facts.forget(fact.id)
     scope = fact.conversation_id, fact.space_id
     _offer(
-        _Undoable(
-            fact.id, f"Deleted “{fact.text}”", lambda: find_person().store.facts.keep(fact), scope
-        )
+        _Undoable(fact.id, f"Deleted “{fact.text}”", lambda: find_user().facts.keep(fact), scope)
     )
 
 
@@ -192,8 +185,8 @@ def offer_summary(conversation_id: ConversationId, summary: RunningSummary) -> N
     """Offer to restore a *summary* that was just deleted."""
 
     def restore() -> None:
-        conversations = services_of(conversation_id).store.conversations
-        conversations.set_summary(conversations.thread(conversation_id), summary)
+        services = services_of(conversation_id)
+        services.conversations.set_summary(services.chat.open(conversation_id), summary)
 
     _offer(_Undoable(uuid4(), "Deleted the summary", restore))
 
@@ -202,8 +195,8 @@ def _delete_messages(thread: Thread, doomed: Collection[Message], count: int) ->
     """Delete messages, *count* as the page shows them; those of one conversation are restored together."""
     conversation_id, first = thread.conversation.id, min(doomed, key=lambda each: each.seq)
     ids = {message.id for message in doomed}
-    deletions = services_of(conversation_id).chat.deletions
-    memories = (deletions.delete_messages(conversation_id, ids, _SECONDS),)
+    deletions = services_of(conversation_id).deletions
+    memories = (deletions.delete_messages(conversation_id, ids),)
     for before in _undoable():
         if before.id == conversation_id:
             count, memories = before.count + count, (*before.memories, *memories)
@@ -263,7 +256,7 @@ def draw_mark(thread: Thread) -> None:
     if is_ours or not thread.conversation.undo_until:
         return
     with suppress(StoreUnavailable):
-        if find_person().store.messages.can_restore(conversation_id):
+        if find_user().messages.can_restore(conversation_id):
             with row("deleted-elsewhere"):
                 st.caption("Messages of this chat were just deleted.", width="content")
                 args = _restore_messages, conversation_id, None, ()
@@ -279,7 +272,7 @@ def _restore(one: _Undoable) -> None:
 def _restore_messages(
     conversation_id: ConversationId, first: MessageId | None, memories: Sequence[DeletedMemories]
 ) -> None:
-    services_of(conversation_id).chat.deletions.restore_messages(conversation_id, memories)
+    services_of(conversation_id).deletions.restore_messages(conversation_id, memories)
     if is_held(conversation_id) or st.query_params.get("c") == str(conversation_id):
         turns.show(first)
 

@@ -8,7 +8,7 @@ from pages._parts import turns, words
 from pages._parts.elements import right_row
 from pages._parts.temporary import services_of
 from pages._session import attempt
-from services.bootstrap import Chat
+from services.bootstrap import ChatParts
 from services.domain import ConversationId, MemoryPolicy, Message, MessageId, Role
 
 _EDITED = "edited-message"
@@ -46,19 +46,19 @@ def draw_field(conversation_id: ConversationId, message: Message) -> None:
             st.form_submit_button(words.CANCEL, key="leave-message", on_click=_leave)
 
 
-def choices(chat: Chat) -> Mapping[str, str | MemoryPolicy]:
+def choices(services: ChatParts) -> Mapping[str, str | MemoryPolicy]:
     """Return the models and policies by which a reply can be regenerated, by their labels."""
-    names = [offer.info.name for offer in chat.choices.models]
+    names = [offer.info.name for offer in services.offers]
     models = {name: name for name in names} if len(names) > 1 else {}
     policies = {
-        f"{words.CONTEXT}: {words.policy_name(one)}": one for one in chat.choices.policies()
+        f"{words.CONTEXT}: {words.policy_name(one)}": one for one in services.choices.policies()
     }
     return {**models, **policies}
 
 
 def regenerate(conversation_id: ConversationId, reply_id: MessageId, choice: str) -> None:
     """Regenerate a reply by the model or under the policy of that label, if there is one."""
-    chosen = choices(services_of(conversation_id).chat).get(choice)
+    chosen = choices(services_of(conversation_id)).get(choice)
     if isinstance(chosen, str):
         turns.retry(conversation_id, reply_id, model=chosen)
     elif chosen:

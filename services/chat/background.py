@@ -363,6 +363,10 @@ class UserTasks:
             self.store.facts.forget(noted.fact.id)
         self.registry.dismiss(conversation_id, (noted,))
 
+    def dismiss_noted(self, conversation_id: ConversationId, prompt_id: MessageId) -> None:
+        """Leave the facts that were noted up to a prompt out of those that were noted last."""
+        self.registry.dismiss(conversation_id, self.registry.noted(conversation_id, prompt_id))
+
     # --- inside ---------------------------------------------------------------------------------
 
     def _pending(self, thread: Thread, answered_id: MessageId | None = None) -> tuple[Message, ...]:

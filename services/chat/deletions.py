@@ -1,13 +1,16 @@
 """Deleting conversations and messages, with the facts and the summary that were made of them; and undoing it."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
 from services.chat.background import UserTasks
 from services.domain import ConversationId, Fact, MessageId, Purpose, Thread, UserId
+from services.domain.limits import UNDO_SECONDS
 from services.domain.memories import DeletedMemories
-from services.errors import Busy, Refused, Stale, StoreUnavailable, TooLate
+from services.errors import Busy, NotFound, Refused, Stale, StoreUnavailable, TooLate
+
+_MOST_SECONDS = 3600  # as the database allows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +21,7 @@ class Deletions:
     open: Callable[[ConversationId], Thread]
     forget: Callable[[ConversationId], None]  # of all that this process holds of a conversation
 
-    def discard(self, conversation_id: ConversationId, seconds: int) -> None:
+    def discard(self, conversation_id: ConversationId, seconds: int = UNDO_SECONDS) -> None:
         """Stop the live turns of a conversation, and have it destroyed in *seconds*."""
         its, live_turns = (self._user_id, conversation_id), self.tasks.live_turns
         live_turns.stop(lambda turn: (turn.user_id, turn.conversation_id) == its)
@@ -26,8 +29,20 @@ class Deletions:
         live_turns.drop(*its)
         self.forget(conversation_id)
 
+    def discard_all(self, ids: Collection[ConversationId]) -> Iterator[ConversationId]:
+        """Discard those of *ids* that exist, and yield each; all can be restored until some time after the last."""
+        # each is a call, which takes a hosted database up to half a second
+        seconds = min(UNDO_SECONDS + len(ids) // 2, _MOST_SECONDS)
+        for conversation_id in ids:
+            with suppress(NotFound):  # another tab deleted it
+                self.discard(conversation_id, seconds)
+                yield conversation_id
+
     def delete_messages(
-        self, conversation_id: ConversationId, ids: Collection[MessageId], seconds: int
+        self,
+        conversation_id: ConversationId,
+        ids: Collection[MessageId],
+        seconds: int = UNDO_SECONDS,
     ) -> DeletedMemories:
         """Delete messages, each with all that follows it; *seconds* are left for `restore_messages`.
 

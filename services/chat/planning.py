@@ -22,8 +22,15 @@ from services.domain import (
     Thread,
     TurnId,
 )
-from services.domain.context import ContextPlan, Extract, Forecast, History, RecalledMessage
-from services.errors import BadInput, InstructionsTooLong, StoreUnavailable
+from services.domain.context import (
+    ContextPlan,
+    Extract,
+    Forecast,
+    History,
+    RecalledMessage,
+    SentContext,
+)
+from services.errors import BadInput, InstructionsTooLong, NotFound, StoreUnavailable
 from services.memory.compaction import Compaction, plan_compaction
 from services.memory.continuing import REQUEST
 from services.memory.forecast import Calibration, min_likely_tokens
@@ -48,7 +55,9 @@ class Planning:
     counter: KindCounter
     counting: Counting
     search: Search
-    is_lenient: bool = False  # reads pass over a database that is away
+    is_lenient: bool = (
+        False  # reads pass over a database that is away, and a conversation that is gone
+    )
 
     def turn(
         self, thread: Thread, setup: Setup, past: tuple[Message, ...], prompt: str | None
@@ -74,15 +83,16 @@ class Planning:
             thread.conversation.policy, model, history, plan, rates, least
         )
 
-    def view(self, thread: Thread, setup: Setup) -> ContextPlan:
-        """Plan the next turn, without its prompt. Raise ChatFull, PromptTooLong, InstructionsTooLong."""
-        return self._view(thread, setup)[1]
+    def view(self, thread: Thread, setup: Setup) -> tuple[History, ContextPlan]:
+        """Plan the next turn, without its prompt; return its material, too.
 
-    def next_receipt(self, thread: Thread, setup: Setup) -> tuple[ContextPlan, Receipt]:
-        """The view, and what its receipt would say. Raise as `view`."""
-        history, plan = self._view(thread, setup)
-        policy, model = thread.conversation.policy, setup.offer.info.name
-        return plan, Receipt.from_plan(policy, model, history, plan, Calibration())
+        Raise ChatFull, PromptTooLong, InstructionsTooLong.
+        """
+        lenient = self._lenient
+        history = lenient._history(thread, setup, thread.branch(), None)
+        rates = lenient._stored_rates(thread, setup, history.past)
+        counter = self.counting.counter(self.counter, rates)
+        return history, plan_context(thread.conversation.policy, history, setup.budget, counter)
 
     def forecast(self, thread: Thread, setup: Setup, view: ContextPlan) -> Forecast:
         """Forecast the tokens that the endpoint counts of *view*."""
@@ -91,13 +101,9 @@ class Planning:
         rates = self.counting.rates(model, stored)
         return self.counting.forecast(thread.conversation.id, model, view, rates, self.counter)
 
-    def receipt(self, thread: Thread, reply: Message) -> Receipt | None:
-        """The receipt of *reply*, if one is stored. Raise StoreUnavailable."""
-        kept = self.turns.receipts([reply], thread.conversation.id)
-        text = kept.get(reply.turn_id) if reply.turn_id else None
-        return Receipt.from_json(text) if text else None
-
-    def recalled_messages(self, thread: Thread, receipt: Receipt) -> Mapping[MessageId, Located]:
+    def recalled_messages(
+        self, thread: Thread, receipt: SentContext
+    ) -> Mapping[MessageId, Located]:
         """The messages of other conversations that *receipt* names, as far as *thread* may see them now."""
         here = {message.id for message in thread.messages}
         far = [note.message_id for note in receipt.recalls if note.message_id not in here]
@@ -135,15 +141,7 @@ class Planning:
         return {}
 
     def _away(self) -> suppress:
-        return suppress(*([StoreUnavailable] if self.is_lenient else []))
-
-    def _view(self, thread: Thread, setup: Setup) -> tuple[History, ContextPlan]:
-        lenient = self._lenient
-        history = lenient._history(thread, setup, thread.branch(), None)
-        rates = lenient._stored_rates(thread, setup, history.past)
-        counter = self.counting.counter(self.counter, rates)
-        policy = thread.conversation.policy
-        return history, plan_context(policy, history, setup.budget, counter)
+        return suppress(*([StoreUnavailable, NotFound] if self.is_lenient else []))
 
     def _history(
         self, thread: Thread, setup: Setup, past: tuple[Message, ...], prompt: str | None

@@ -6,7 +6,7 @@ begin -> plan_context -> store the prompt and reserve its worst cost -> a thread
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -19,6 +19,7 @@ from services.chat.planning import Planning
 from services.chat.remote_turn import RemoteTurn
 from services.chat.search import Search
 from services.chat.setup import Choices
+from services.chat.view import ThreadView
 from services.domain import (
     ConversationId,
     MemoryPolicy,
@@ -27,6 +28,7 @@ from services.domain import (
     NewConversation,
     Purpose,
     Role,
+    Space,
     Thread,
 )
 from services.domain.limits import checked_instructions, checked_message
@@ -34,6 +36,7 @@ from services.errors import (
     AppError,
     Busy,
     ModelFailure,
+    ModelGone,
     ModelUnavailable,
     NotFound,
     SpaceGone,
@@ -47,48 +50,37 @@ from services.store.port import Store
 from services.threads import in_thread
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Chat:
     """Answers the prompts of one signed-in user."""
 
-    store: Store
-    live_turns: LiveTurns
-    choices: Choices
-    sweep: Callable[[], object]  # settles turns whose lease ran out
-    background: BackgroundTasks
-    title: Callable[[str], str] = first_words  # of a new conversation, made of its prompt
-    new_id: Callable[[], UUID] = uuid4  # of a new conversation
-    on_settled: Callable[[], None] = lambda: None  # after each turn
-    owner: object = None  # of the turns: the session, which outlives these services
-    search: Search = field(default_factory=Search)
-    counting: Counting = field(default_factory=Counting)
-
-    _unanswered: UnansweredCalls = field(default_factory=UnansweredCalls, repr=False)
-
-    @property
-    def calls(self) -> PaidCalls:
-        return PaidCalls(self.store.turns, self.choices.counter, self.on_settled, self.owner)
-
-    @property
-    def planning(self) -> Planning:
-        """The plans of the next turns."""
-        return Planning(
-            turns=self.store.turns,
-            counter=self.choices.counter,
-            counting=self.counting,
-            search=self.search,
+    def __init__(
+        self,
+        store: Store,
+        choices: Choices,
+        *,
+        sweep: Callable[[], object],  # settles turns whose lease ran out
+        live_turns: LiveTurns,
+        background: BackgroundTasks,
+        search: Search,
+        title: Callable[[str], str] = first_words,  # of a new conversation, made of its prompt
+        new_id: Callable[[], UUID] = uuid4,  # of a new conversation
+        on_settled: Callable[[], None] = lambda: None,  # after each turn
+        owner: object = None,  # of the turns: the session, which outlives these services
+    ) -> None:
+        self.store, self._choices, self._sweep, self.live_turns = store, choices, sweep, live_turns
+        self._search, self._title, self._new_id, self.owner = search, title, new_id, owner
+        self._counting, self._unanswered = Counting(), UnansweredCalls()
+        self._calls = PaidCalls(store.turns, choices.counter, on_settled, owner)
+        self._planning = Planning(
+            turns=store.turns, counter=choices.counter, counting=self._counting, search=search
         )
-
-    @property
-    def tasks(self) -> UserTasks:
-        """The background tasks, and what they made."""
-        return UserTasks(
-            store=self.store,
-            calls=self.calls,
-            live_turns=self.live_turns,
-            registry=self.background,
-            planning=self.planning,
-            choices=self.choices,
+        self.tasks = UserTasks(
+            store=store,
+            calls=self._calls,
+            live_turns=live_turns,
+            registry=background,
+            planning=self._planning,
+            choices=choices,
         )
 
     @property
@@ -104,24 +96,31 @@ class Chat:
         seen_rev: int | None = None,
         tip_id: MessageId | None = None,
         new: NewConversation | None = None,
+        seen_model: str | None = None,
     ) -> LiveTurn:
         """Store *prompt* and let the reply come. Without a conversation one begins, with the choices of *new*.
 
         *seen_rev* is the revision that the reader had on the page, *tip_id* the message after which the
-        prompt is said, if that is not the newest. Raise Stale where it went on elsewhere, Busy,
-        OverBudget, PromptTooLong, BadInput, NotFound, SpaceGone, StoreUnavailable.
+        prompt is said, if that is not the newest, *seen_model* the model that the page showed. Raise Stale where it
+        went on elsewhere, ModelGone where another model would answer, Busy, OverBudget, PromptTooLong, BadInput,
+        NotFound, SpaceGone, StoreUnavailable.
         """
         prompt = checked_message(prompt)
         if conversation_id is None:
-            return self._begin_new(prompt, new or NewConversation())
+            new = new or NewConversation()
+            space = self.store.spaces.find(new.space_id) if new.space_id else None
+            if new.space_id and space is None:
+                raise SpaceGone
+            new = replace(new, instructions=checked_instructions(new.instructions or ""))
+            thread = self._new_thread(self._title(prompt), new, space)
+            return self._begin(thread, (), prompt, is_first=True, seen_model=seen_model)
+        seen = seen_rev, tip_id, seen_model
         try:
-            return self._go_on(self.store.turns.known(conversation_id), prompt, seen_rev, tip_id)
+            return self._go_on(self.store.turns.known(conversation_id), prompt, *seen)
         except Stale:  # what is cached may lack the reply that was stored a moment ago
             if seen_rev is None:
                 raise
-            return self._go_on(
-                self.store.conversations.thread(conversation_id), prompt, seen_rev, tip_id
-            )
+            return self._go_on(self.store.conversations.thread(conversation_id), prompt, *seen)
 
     def retry(
         self,
@@ -198,7 +197,7 @@ class Chat:
         """The user's conversations in which this process makes a reply, or a title, a summary or facts."""
         if purpose is Purpose.REPLY:
             return self.live_turns.coming(self.store.turns.user_id)
-        return self.background.coming(self.store.turns.user_id, purpose)
+        return self.tasks.registry.coming(self.store.turns.user_id, purpose)
 
     def failure(self, conversation_id: ConversationId) -> AppError | None:
         """Why the last reply did not come, while that is remembered."""
@@ -207,12 +206,64 @@ class Chat:
 
     def open(self, conversation_id: ConversationId) -> Thread:
         """The thread, with what a process that died had been told; as last read while the database is away."""
-        return self.read(conversation_id)[0]
+        return self._read(conversation_id)[0]
 
-    def read(self, conversation_id: ConversationId) -> tuple[Thread, LiveTurn | RemoteTurn | None]:
+    def view(
+        self,
+        conversation_id: ConversationId,
+        version: MessageId | None = None,
+        *,
+        begun: LiveTurn | None = None,
+        is_cached: bool = False,
+    ) -> ThreadView:
+        """Read a conversation for a page: up to the prompt that is being answered, else on the branch of *version*.
+
+        A turn that was just *begun* has the thread. *is_cached*: as this process read it last, if it did. Raise NotFound.
+        """
+        turn: LiveTurn | RemoteTurn | None = begun
+        if begun and begun.thread:
+            thread = begun.thread
+        elif is_cached:
+            thread = self.store.turns.known(conversation_id)
+        else:
+            thread, turn = self._read(conversation_id)
+        if turn and turn.prompt_id:
+            thread = thread.up_to(turn.prompt_id)
+        elif version and not turn:
+            thread = thread.through(version)
+        return self._view(thread, turn)
+
+    def new_view(self, new: NewConversation) -> ThreadView:
+        """The view of a conversation that begins as *new*."""
+        thread = self._new_thread("", new, self._choices.space(new.space_id))
+        return self._view(thread, is_new=True)
+
+    def forget(self, conversation_id: ConversationId) -> None:
+        """Drop what is held of a conversation; what is stored is read again."""
+        self._unanswered.forget(conversation_id)
+        self._counting.forget(conversation_id)
+        self._search.forget(conversation_id)
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _view(
+        self, thread: Thread, turn: LiveTurn | RemoteTurn | None = None, *, is_new: bool = False
+    ) -> ThreadView:
+        return ThreadView(
+            thread=thread,
+            turn=turn,
+            failure=self.failure(thread.conversation.id),
+            is_new=is_new,
+            _turns=self.store.turns,
+            _choices=self._choices,
+            _planning=self._planning,
+            _tasks=self.tasks,
+        )
+
+    def _read(self, conversation_id: ConversationId) -> tuple[Thread, LiveTurn | RemoteTurn | None]:
         """The thread, as `open` has it, and its live turn: of this process, or of one that lives or has just died."""
         live = self._live(conversation_id)
-        if self.choices.reads_facts:  # the plan of the next turn needs them, too
+        if self._choices.reads_facts:  # the plan of the next turn needs them, too
             self.store.facts.read_ahead()
         try:
             thread, left = self.store.turns.read(conversation_id)
@@ -227,7 +278,7 @@ class Chat:
         if left is None or self._unanswered.is_prompt(left.prompt_id):
             return thread, None
         if left.state.is_open:
-            return thread, RemoteTurn(conversation_id, left, self.store.turns, self.sweep)
+            return thread, RemoteTurn(conversation_id, left, self.store.turns, self._sweep)
         try:
             prompt_id = left.prompt_id or thread.messages[-1].id
             self.store.turns.finish(left.interrupted(conversation_id, prompt_id))
@@ -236,16 +287,13 @@ class Chat:
         log_event("turn.adopted", turn=left.id)
         return self.store.conversations.thread(conversation_id), None
 
-    def forget(self, conversation_id: ConversationId) -> None:
-        """Drop what is held of a conversation; what is stored is read again."""
-        self._unanswered.forget(conversation_id)
-        self.counting.forget(conversation_id)
-        self.search.forget(conversation_id)
-
-    # --- inside ---------------------------------------------------------------------------------
-
     def _go_on(
-        self, thread: Thread, prompt: str, seen_rev: int | None, tip_id: MessageId | None
+        self,
+        thread: Thread,
+        prompt: str,
+        seen_rev: int | None,
+        tip_id: MessageId | None,
+        seen_model: str | None,
     ) -> LiveTurn:
         if seen_rev is not None and seen_rev not in _seen_revs(thread):
             raise Stale
@@ -255,21 +303,13 @@ class Chat:
         if tip:  # the reply to a prompt has come since, or in another tab, or a reply went on
             is_awaited = tip.role is Role.USER or tip.is_unfinished
             thread = thread.through(tip.id) if is_awaited else thread.up_to(tip.id)
-        return self._begin(thread, thread.branch(), prompt)
+        return self._begin(thread, thread.branch(), prompt, seen_model=seen_model)
 
-    def _begin_new(self, prompt: str, new: NewConversation) -> LiveTurn:
-        space = self.store.spaces.find(new.space_id) if new.space_id else None
-        if new.space_id and space is None:
-            raise SpaceGone
-        new = replace(new, instructions=checked_instructions(new.instructions or ""))
-        thread = Thread.empty(
-            ConversationId(self.new_id()),
-            self.title(prompt),
-            self.choices.policy_of(new, space),
-            new,
-            made_at=datetime.now(UTC),
-        )
-        return self._begin(thread, (), prompt, is_first=True)
+    def _new_thread(self, title: str, new: NewConversation, space: Space | None) -> Thread:
+        """Return the empty thread of a conversation that begins as *new* in *space*."""
+        policy = self._choices.policy_of(new, space)
+        conversation_id = ConversationId(self._new_id())
+        return Thread.empty(conversation_id, title, policy, new, made_at=datetime.now(UTC))
 
     def _begin(
         self,
@@ -280,20 +320,22 @@ class Chat:
         *,
         start_seq: int | None = None,
         is_first: bool = False,
+        seen_model: str | None = None,
     ) -> LiveTurn:
         """Begin a turn of *prompt*: a new message, or *again* the one of that id; or go on with the reply of that id.
 
         *start_seq*: where the view of the next turns begins, if not where the plan of this one does.
         """
-        planning, calls = self.planning, self.calls
         last = self.live_turns.find(self.store.turns.user_id, thread.conversation.id)
         if last and not last.is_done:
             raise Busy
-        setup, failure = self.choices.setup(thread), last and last.failure
+        setup, failure = self._choices.setup(thread), last and last.failure
+        if seen_model and setup.offer.info.name != seen_model:
+            raise ModelGone
         kind = failure.failure if isinstance(failure, ModelUnavailable) else None
         if again and kind is ModelFailure.NO_ANSWER:  # the user's limit was spent on thinking
             setup = replace(setup, preferences=replace(setup.preferences, reply_tokens=None))
-        plan, receipt = planning.turn(thread, setup, past, prompt)
+        plan, receipt = self._planning.turn(thread, setup, past, prompt)
         if start_seq is not None:
             plan = replace(plan, start_seq=start_seq)
         is_continued = prompt is None and not setup.offer.takes_prefix
@@ -309,10 +351,10 @@ class Chat:
         )
         call = self._unanswered.find(call) or call
         with self._unanswered.kept_if_lost(call):
-            turn = calls.begin(call)
+            turn = self._calls.begin(call)
         self.live_turns.run(
             turn,
-            lambda said: calls.checkpoint(turn, said),
+            lambda said: self._calls.checkpoint(turn, said),
             lambda turn: self._reply(turn, call),
         )
         return turn
@@ -321,8 +363,8 @@ class Chat:
         """Produce the reply, and once its followers know, begin what follows it."""
         due: list[Work] = []
         try:
-            reported = self.calls.produce(turn, call)
-            self.counting.note_end(turn, call, reported, self.choices.counter)
+            reported = self._calls.produce(turn, call)
+            self._counting.note_end(turn, call, reported, self._choices.counter)
             due = self.tasks.claim(turn, call)
         finally:
             turn.close(turn.failure)

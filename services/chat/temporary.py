@@ -4,19 +4,21 @@ What is said in one is in this process's memory alone: in its conversation, in i
 earlier messages again. All three go with it. In the database there is what it cost.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+from services.chat.parts import ChatParts
 from services.chat.service import Chat
+from services.chat.setup import Choices
 from services.domain import ConversationId, SessionId
+from services.domain.limits import UNDO_SECONDS
 from services.errors import Refused
 from services.store.in_memory.rows import InMemoryRows
-from services.store.port import Store
 
 TEMPORARY_TITLE = "Temporary chat"  # of each one: no title names what was said
-UNDO_SECONDS = 20  # after a chat was left within its tab
 _ABSENCE_SECONDS = 10.0  # of its page: a network that stumbles takes less
 
 
@@ -26,18 +28,23 @@ class ChatIsOver(Refused):
     public = "This temporary chat has ended and is deleted. You can start another."
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class TemporaryChat:
+class TemporaryChat(ChatParts):
     """The chat of one page, which it outlives by the time for Undo."""
 
-    id: ConversationId
-    owner: SessionId
-    store: Store = field(repr=False)
-    rows: InMemoryRows = field(repr=False)
-    is_there: Callable[[], bool] = field(repr=False)  # its page
-    _chat: Chat = field(repr=False)
-    _seen_at: float = field(default_factory=time.monotonic)
-    _left_at: float | None = None
+    def __init__(
+        self,
+        chat: Chat,
+        choices: Choices,
+        *,
+        chat_id: ConversationId,
+        owner: SessionId,
+        rows: InMemoryRows,
+        is_there: Callable[[], bool],
+    ) -> None:
+        """*is_there*: return True while its page is connected."""
+        super().__init__(chat, choices)
+        self.id, self.owner, self.rows, self._is_there = chat_id, owner, rows, is_there
+        self._seen_at, self._left_at = time.monotonic(), math.inf
 
     @property
     def is_over(self) -> bool:
@@ -46,11 +53,7 @@ class TemporaryChat:
     @property
     def is_begun(self) -> bool:
         """Return True once a prompt was stored."""
-        return self.store.conversations.cached(self.id) is not None
-
-    @property
-    def reads_facts(self) -> bool:
-        return self._chat.choices.reads_facts
+        return self.conversations.cached(self.id) is not None
 
     @property
     def chat(self) -> Chat:
@@ -67,7 +70,7 @@ class TemporaryChat:
         """Undo `leave`. Raise ChatIsOver."""
         if self.is_over:
             raise ChatIsOver
-        self._left_at = None
+        self._left_at = math.inf
 
     def stop(self, within: float = 2.0) -> None:
         """Stop what is coming, and let it be settled."""
@@ -76,7 +79,7 @@ class TemporaryChat:
     def end(self, within: float = 2.0) -> None:
         """Stop what is coming, let it be settled, and forget all text."""
         self.rows.close()  # first: no turn begins any more
-        self.store.conversations.forget(self.id)
+        self.conversations.forget(self.id)
         self.stop(within)
         self._chat.live_turns.forget()
         self._chat.forget(self.id)
@@ -86,9 +89,9 @@ class TemporaryChat:
         if self.is_over:
             return True
         now = time.monotonic()
-        if self._left_at is not None:
-            return not self.is_there() or now - self._left_at > UNDO_SECONDS
-        if self.is_there():
+        if self._left_at < math.inf:
+            return not self._is_there() or now - self._left_at > UNDO_SECONDS
+        if self._is_there():
             self._seen_at = now
         return now - self._seen_at > _ABSENCE_SECONDS
 

@@ -3,6 +3,9 @@
 from services.domain.addresses import EmailAddress
 from services.errors import BadInput, WeakPassword
 
+UNDO_SECONDS = (
+    20  # for which what was deleted, or a temporary chat that was left, can be brought back
+)
 LONGEST_TEXT = 200_000  # bytes of a prompt or a reply; little more can be sealed
 LONGEST_SUMMARY = 60_000  # bytes
 LONGEST_INSTRUCTIONS = 8_000  # characters

@@ -25,12 +25,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services import portable
-from services.chat.service import Chat
 from services.domain import ConversationId, UserId
 from services.domain.accounts import AuditEntry, Invitation, UserOrder, UserUsage
 from services.domain.models import ModelInfo
 from services.domain.usage import DayUsage, LedgerEntry
 from services.errors import AppError, ExportRunning, SignedOut
+from services.llm import Models
 from services.store.port import Store
 from services.store.supabase.administration import Administration
 from services.store.supabase.model_settings import ModelAdministration
@@ -50,7 +50,7 @@ class Person(Protocol):
     administration: Administration
     models: ModelAdministration
     sign_ups: SignUpAdministration
-    chat: Chat
+    offers: Models
 
     def begin_export(self, zone: tzinfo) -> FullExport: ...
 
@@ -180,7 +180,7 @@ class _Model(ModelInfo):
 def _models(person: Person) -> Iterator[str]:
     person.administration.deployment()  # raises AdminsOnly
     settings = person.models.settings()
-    every = [offer.info for offer in person.chat.choices.models.every()]
+    every = [offer.info for offer in person.offers.every()]
     rows = [_Model(**asdict(one), is_offered=settings.of(one.name).is_offered) for one in every]
     yield portable.values_to_csv(_Model, rows)
 

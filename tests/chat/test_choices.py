@@ -5,14 +5,14 @@ import json
 import pytest
 
 from services.domain import NewConversation, Purpose, Window
-from services.errors import InstructionsTooLong
+from services.errors import InstructionsTooLong, ModelGone
 from services.memory.tokens import min_tokens
 from services.store.in_memory.rows import InMemoryRows
 from services.store.rows import DocumentKind
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.sealed.seals import DocumentSeals
 from services.store.writes import PutDocument
-from tests.chats import settled, view
+from tests.chats import done, settled, view
 from tests.fakes import LARGE, MAYA, choose
 from tests.stores import InMemoryLedger
 
@@ -86,6 +86,16 @@ def test_underreported_usage_is_charged_by_a_lower_bound(chat, garden, server):
     assert cost.tokens.reply == min_tokens(reply) > 20
 
 
+def test_prompt_for_a_model_that_is_gone_is_refused(chat, garden, server):
+    asked = len(server.requests)
+
+    with pytest.raises(ModelGone):
+        chat.begin(garden, "One", seen_model="gone")
+
+    assert (len(server.requests), chat.open(garden).messages) == (asked, ())
+    assert done(chat.begin(garden, "One", seen_model="scripted")).failure is None
+
+
 def test_title_is_made_by_the_answering_model(make_chat, server):
     chat = make_chat(purposes=(Purpose.TITLE,), others=(LARGE,))
 
@@ -99,7 +109,7 @@ def test_turn_is_refused_when_instructions_leave_no_room(chat, conversations, ga
     conversations.set_instructions(garden, "word " * 1_600)
 
     with pytest.raises(InstructionsTooLong):
-        view(chat, chat.open(garden))
+        _ = chat.view(garden).next_receipt
     with pytest.raises(InstructionsTooLong):
         chat.begin(garden, "One")
     assert conversations.thread(garden).messages == ()

@@ -42,7 +42,7 @@ def ask_often(chat, times, thread=None):
 
 
 def forecast(chat, thread):
-    return chat.planning.forecast(thread, chat.choices.setup(thread), view(chat, thread))
+    return chat.view(thread.conversation.id).forecast
 
 
 def samples(chat, thread):
@@ -177,11 +177,12 @@ def test_view_is_planned_without_receipts_but_no_turn(chat, make_other, monkeypa
 def test_discarded_conversation_leaves_rates_and_no_count(chat):
     thread = ask_often(chat, 2)
     assert forecast(chat, thread).is_anchored
+    view, before = chat.view(thread.conversation.id), samples(chat, thread)
 
     chat.deletions.discard(thread.conversation.id, 60)
 
-    assert not forecast(chat, thread).is_anchored
-    assert samples(chat, ask(chat)) > samples(chat, thread)
+    assert not view.forecast.is_anchored
+    assert samples(chat, ask(chat)) > before
 
 
 def test_less_is_sent_after_a_refusal_for_length(chat, server):

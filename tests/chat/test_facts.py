@@ -158,7 +158,7 @@ def test_fact_changed_since_is_not_taken_back(chat, moved):
 def test_dismissed_note_stays_a_fact(chat):
     conversation_id = ask(chat)
 
-    chat.background.dismiss(conversation_id, chat.tasks.noted(conversation_id))
+    chat.tasks.registry.dismiss(conversation_id, chat.tasks.noted(conversation_id))
 
     assert chat.tasks.noted(conversation_id) == ()
     assert texts(chat.store) == [DOG]
@@ -343,7 +343,7 @@ def test_prompts_of_an_opened_chat_wait_for_the_silence(paced, make_chat, server
     soon = make_chat(fact_batch=5)
     soon.tasks.catch_up(soon.open(its))
 
-    assert soon.background.is_postponed(Purpose.FACTS, its)
+    assert soon.tasks.registry.is_postponed(Purpose.FACTS, its)
     assert server.facts_requests == []
 
 
@@ -355,7 +355,7 @@ def test_failed_request_is_postponed_with_its_prompts(paced, server):
     assert texts(paced.store) == []
     server.script_facts(reply=answer(DOG))
 
-    until(lambda: paced.background.is_postponed(Purpose.FACTS, its))
+    until(lambda: paced.tasks.registry.is_postponed(Purpose.FACTS, its))
     paced.tasks.note_facts(its)
 
     settled(paced, its)

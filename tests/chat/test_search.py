@@ -1,10 +1,7 @@
 """Recall of earlier messages: of a conversation, and of a user's others."""
 
-from dataclasses import replace
-
 import pytest
 
-from services.chat.search import Search
 from services.domain import NewConversation, Preferences, Retrieval, Window
 from services.errors import StoreUnavailable
 from tests.chats import LONG, SMALL, done, receipt_of, settled, view
@@ -19,7 +16,7 @@ def searching(chat, **changes):
     """Return *chat* with a user's choice to recall from all conversations."""
     chosen = Preferences(**{"policy": Retrieval(), "recalls_elsewhere": True} | changes)
     chat.store.profile.change(lambda _: chosen)
-    return replace(chat, search=Search(chat.store.corpus))
+    return chat
 
 
 @pytest.fixture
@@ -67,7 +64,7 @@ def test_receipt_names_the_recalled_message(chat, there, here):
     asked, _ = there.messages
 
     assert recall_of(chat, here, asked).conversation_id == there.conversation.id
-    shown = chat.planning.recalled_messages(here, receipt_of(chat, here))
+    shown = chat.view(here.conversation.id).recalled(receipt_of(chat, here))
     its, message = shown[asked.id]
     assert (its, message.body) == (there.conversation.id, KUMQUAT)
 
@@ -127,7 +124,7 @@ def test_recall_stays_within_a_space(chat, server):
 def test_discarded_conversation_leaves_memory_at_once(chat, there, here):
     chat.deletions.discard(there.conversation.id, 60)
 
-    assert chat.planning.recalled_messages(here, receipt_of(chat, here)) == {}
+    assert chat.view(here.conversation.id).recalled(receipt_of(chat, here)) == {}
 
 
 def test_regenerated_reply_is_not_recalled_elsewhere(chat, server):
@@ -142,12 +139,12 @@ def test_regenerated_reply_is_not_recalled_elsewhere(chat, server):
     assert not is_sent(server, "of course")
 
 
-def test_only_new_messages_are_read_again(chat, there, monkeypatch):
+def test_only_new_messages_are_read_again(make_chat, there, monkeypatch):
+    chat = make_chat()
     asked, read = [], chat.store.corpus.messages
     monkeypatch.setattr(
         chat.store.corpus, "messages", lambda wanted: asked.append(dict(wanted)) or read(wanted)
     )
-    chat = replace(chat, search=Search(chat.store.corpus))
 
     here = ask(chat, QUESTION)
     ask(chat, "More of that.", there)

@@ -25,7 +25,7 @@ def ask(chat, thread=None, prompt=LONG):
 
 
 def failure(chat, thread):
-    return chat.background.failure(Purpose.SUMMARY, thread.conversation.id)
+    return chat.tasks.registry.failure(Purpose.SUMMARY, thread.conversation.id)
 
 
 def fill(chat):
@@ -190,6 +190,6 @@ def test_receipt_names_the_parts_of_the_prompt(chat):
     assert (before.policy, before.instructions, before.verbatim) == ("summary", "Be kind.", ())
     assert [seq for seq, _ in now.verbatim] == [1, 2]
     assert now.tokens[PartKind.PROMPT] > 0
-    _, following = chat.planning.next_receipt(second, chat.choices.setup(second))
+    following = chat.view(second.conversation.id).next_receipt
     assert [seq for seq, _ in following.verbatim] == [1, 2, 3, 4]
     assert following.tokens[PartKind.PROMPT] == 0

@@ -49,8 +49,8 @@ def test_reply_is_over_before_its_title_is_made(chat, server):
     turn = begin_endless_title(chat, server)
 
     assert chat.coming(Purpose.TITLE) == {turn.conversation_id}
-    thread, live = chat.read(turn.conversation_id)
-    assert (thread.conversation.title, live) == (PROMPT, None)
+    view = chat.view(turn.conversation_id)
+    assert (view.thread.conversation.title, view.turn) == (PROMPT, None)
 
 
 def test_later_reply_makes_no_other_title(chat, make_chat, server):

@@ -96,10 +96,10 @@ def test_reply_that_ends_during_a_read_is_read(chat, database):
     turn = begin_slowly(chat)
     database.rows.after["read_conversation"] = lambda: turn.stop() or done(turn)
 
-    thread, live = chat.read(turn.conversation_id)
+    view = chat.view(turn.conversation_id)
 
-    assert live is None
-    assert thread.tip.outcome is Outcome.STOPPED
+    assert view.turn is None
+    assert view.thread.tip.outcome is Outcome.STOPPED
 
 
 def test_stop_before_the_first_word_leaves_the_prompt(chat, server):
@@ -144,11 +144,11 @@ def test_second_prompt_is_refused_while_a_reply_comes(chat):
 
     with pytest.raises(errors.Busy):
         chat.begin(turn.conversation_id, "And another")
-    assert chat.read(turn.conversation_id)[1] is turn
+    assert chat.view(turn.conversation_id).turn is turn
 
     turn.stop()
     done(turn)
-    assert chat.read(turn.conversation_id)[1] is None
+    assert chat.view(turn.conversation_id).turn is None
 
 
 @pytest.mark.parametrize("is_elsewhere", [False, True])
@@ -177,7 +177,7 @@ def test_reply_of_another_process_is_followed(chat, make_chat, server, is_contin
         turn = chat.begin(None, "Far away")
     other = make_chat()
 
-    _, remote = other.read(turn.conversation_id)
+    remote = other.view(turn.conversation_id).turn
     texts = list(remote.follow())
 
     assert any(texts)
@@ -222,7 +222,7 @@ def test_lost_prompt_is_no_live_turn_while_sent_again(chat, database):
     garden = database.hold("Garden", "Shade?", "Ferns.")
     lose_answer(database, chat.begin, garden, "Sun?")
     live = []
-    database.rows.before["begin_turn"] = lambda: live.append(chat.read(garden)[1])
+    database.rows.before["begin_turn"] = lambda: live.append(chat.view(garden).turn)
 
     done(chat.begin(garden, "Sun?"))
 
@@ -235,7 +235,7 @@ def test_request_whose_answer_was_lost_begins_one_turn(chat, database, thread, k
     send = REQUESTS[kind]
     lose_answer(database, send, chat, thread)
     if is_read:
-        _, live = chat.read(thread.conversation.id)
+        live = chat.view(thread.conversation.id).turn
         assert (live is not None) is (
             kind == "retry"
         )  # of a prompt that another process may answer
@@ -286,7 +286,7 @@ def test_unanswered_prompt_whose_answer_was_lost_costs_nothing(chat, database, g
         chat.begin(garden, "Another")
 
     database.let_pass(60)
-    chat.sweep()
+    database.sweep()
 
     assert database.costs()[1:] == [("reply", 0)]
     thread = ask(chat, "Another", garden, seen_rev=thread.conversation.rev)
@@ -466,8 +466,8 @@ def test_crashed_reply_is_left_out_under_a_forged_head(make_chat, database):
     survivor = make_chat()
 
     for _ in range(2):
-        thread, live = survivor.read(garden)
-        assert (said(thread), live) == (["First"], None)
+        view = survivor.view(garden)
+        assert (said(view.thread), view.turn) == (["First"], None)
 
 
 def test_second_reply_of_a_crashed_process_is_recovered(make_chat, database, thread, garden):

@@ -7,6 +7,7 @@ from pydantic import SecretStr
 
 from services.chat.background import BackgroundTasks
 from services.chat.live_turn import LiveTurns
+from services.chat.search import Search
 from services.chat.service import Chat
 from services.chat.setup import Choices
 from services.crypto import RootKeys, ServerProof
@@ -72,18 +73,20 @@ class _Echo:
 def converse(session, turns, policy=None):
     """A new conversation with these prompts and replies, which have been read; of a window, or *policy*."""
     model, store = _Echo(), store_of(session)
-    chat = Chat(
+    choices = Choices(
         store=store,
-        live_turns=LiveTurns(),
-        choices=Choices(
-            store=store,
-            models=Models(Offer(_INFO, model)),
-            counter=RegexCounter(),
-            instructions="",
-            first_policy=policy or Window(),
-        ),
+        models=Models(Offer(_INFO, model)),
+        counter=RegexCounter(),
+        instructions="",
+        first_policy=policy or Window(),
+    )
+    chat = Chat(
+        store,
+        choices,
         sweep=lambda: None,
+        live_turns=LiveTurns(),
         background=BackgroundTasks(),
+        search=Search(),
     )
     conversation_id = None
     for prompt, reply in turns:

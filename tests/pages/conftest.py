@@ -219,7 +219,7 @@ def tab(monkeypatch, health):
     tab = SimpleNamespace(
         person=None, has_accounts=True, sign_ups=SignUps.OPEN, next_is_admin=False
     )
-    monkeypatch.setattr(bootstrap, "person_services", lambda session_id: tab.person)
+    monkeypatch.setattr(bootstrap, "user_services", lambda session_id: tab.person)
     monkeypatch.setattr(bootstrap, "has_accounts", lambda: tab.has_accounts)
     monkeypatch.setattr(bootstrap, "sign_ups", lambda: tab.sign_ups)
     monkeypatch.setattr(bootstrap, "next_is_admin", lambda: tab.next_is_admin)

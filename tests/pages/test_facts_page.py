@@ -48,7 +48,7 @@ def note(maya, garden, text, replaced=None):
     new = fact(text, source_id=asked.id, source_conversation_id=garden)
     one = NotedFact(replace(new, id=replaced.id) if replaced else new, replaced)
     maya.store.facts.keep(one.fact, replaces=replaced)
-    tasks, user_id = maya.chat.background, maya.database.user_id
+    tasks, user_id = maya.chat.tasks.registry, maya.database.user_id
     tasks.claim(Purpose.FACTS, user_id, garden, asked.id, is_wanted=True)
     tasks.end(Purpose.FACTS, garden, asked.id, noted=(*tasks.noted(garden), one))
     return one
@@ -116,12 +116,12 @@ def test_memory_is_not_offered_where_not_applicable(open_app, maya, database, re
 def test_fact_noted_while_the_page_is_drawn_is_shown(open_app, maya, garden, monkeypatch):
     asked = maya.database.thread(garden).messages[-2]
     user_id = maya.database.user_id
-    assert maya.chat.background.claim(Purpose.FACTS, user_id, garden, asked.id)
+    assert maya.chat.tasks.registry.claim(Purpose.FACTS, user_id, garden, asked.id)
     draw = facts.draw_noted
 
-    def draw_and_note(chat, thread):
-        draw(chat, thread)
-        if garden in chat.coming(Purpose.FACTS):
+    def draw_and_note(user, view):
+        draw(user, view)
+        if garden in user.chat.coming(Purpose.FACTS):
             note(maya, garden, "Has a dog")
 
     monkeypatch.setattr(facts, "draw_noted", draw_and_note)

@@ -83,8 +83,8 @@ def test_deleted_summary_can_be_restored(open_app, maya, garden, database):
 def test_failed_summary_is_reported(open_app, maya, database):
     garden = database.hold("Garden", *pairs(4), policy=Summary())
     prompt_id, user_id = database.thread(garden).messages[-2].id, maya.database.user_id
-    assert maya.chat.background.claim(Purpose.SUMMARY, user_id, garden, prompt_id)
-    maya.chat.background.end(Purpose.SUMMARY, garden, error=ModelUnavailable(ModelFailure.BUSY))
+    assert maya.chat.tasks.registry.claim(Purpose.SUMMARY, user_id, garden, prompt_id)
+    maya.chat.tasks.registry.end(Purpose.SUMMARY, garden, error=ModelUnavailable(ModelFailure.BUSY))
 
     app = open_app(maya, c=str(garden))
 
@@ -92,7 +92,7 @@ def test_failed_summary_is_reported(open_app, maya, database):
     assert "Your message is saved" not in captions(app)
     assert "earlier messages" not in captions(app)
     app.button(key="summarize-banner").click().run()
-    assert maya.chat.background.failure(Purpose.SUMMARY, garden) is None
+    assert maya.chat.tasks.registry.failure(Purpose.SUMMARY, garden) is None
 
 
 @pytest.mark.parametrize(

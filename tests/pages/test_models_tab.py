@@ -86,7 +86,7 @@ def test_price_without_a_cached_one_has_that_of_input(open_tab, ruth):
 def test_model_is_taken_from_the_offer_and_back(open_tab, ruth):
     app = pressed(choose(open_tab(), "large"), "offer-model")
     assert not rows(app)["large"]["Offered"]
-    assert [offer.info.name for offer in ruth.chat.choices.models] == ["scripted"]
+    assert [offer.info.name for offer in ruth.offers] == ["scripted"]
     assert "offer-model" not in keys(choose(app, "scripted"))
     choose(app, "large")
 

@@ -121,7 +121,7 @@ def test_cost_of_nothing_has_a_reason(open_usage, maya, database, monkeypatch, c
         )
 
     monkeypatch.setattr(database.ledger.usage, "report", free)
-    models = maya.chat.choices.models
+    models = maya.offers
     offers = [replace(offer, info=replace(offer.info, **changes)) for offer in models.every()]
     monkeypatch.setattr(type(models), "every", lambda self: offers)
 

@@ -15,7 +15,7 @@ from services.settings import Settings
 from services.store.supabase.api import Gateway, ServerCalls
 from services.store.supabase.lite_transport import LiteTransport
 from services.store.supabase.sessions import Sessions
-from services.users import PersonServices, Shared
+from services.users import Shared, UserServices
 from tests.chats import SMALL, chat_factory
 from tests.stores import store_of, sweep
 
@@ -140,4 +140,4 @@ def shared(sessions, model):
 
 @pytest.fixture
 def person(maya, shared):
-    return PersonServices(maya, shared)
+    return UserServices(maya, shared)

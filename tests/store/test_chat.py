@@ -1,10 +1,8 @@
 """One story of each kind of turn, from prompt to sealed rows and ledger; and turns that other processes and sessions see."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from services.chat.paid_calls import PaidCalls
-from services.chat.search import Search
 from services.domain import Outcome, Preferences, Purpose, Retrieval, Role, Usage
 from services.errors import SignedOut
 from tests.chats import LONG, SMALL, done, said, settled
@@ -112,7 +110,7 @@ def test_message_of_another_conversation_is_recalled_for_its_user(sign_up, make_
         chosen = Preferences(policy=Retrieval(), recalls_elsewhere=True)
         chat = make_chat(session)
         chat.store.profile.change(lambda _: chosen)
-        return replace(chat, search=Search(chat.store.corpus))
+        return chat
 
     maya, omar = sign_up()[1], sign_up()[1]
     kumquat, question = "My kumquat tree is called Zebedee.", "What is my kumquat tree called?"
@@ -122,7 +120,7 @@ def test_message_of_another_conversation_is_recalled_for_its_user(sign_up, make_
     here = settled(chat, chat.begin(None, question))
     sent = server.requests[-1].body["messages"][-1]["content"]
     assert f"user, in another chat> {kumquat}" in sent
-    receipt = chat.planning.receipt(here, here.tip)
+    receipt = chat.view(here.conversation.id).receipt(here.tip)
     assert {entry.conversation_id for entry in receipt.recalls} == {there}
     done(searching(omar).begin(None, question))
     assert kumquat not in str(server.requests[-1].body["messages"])
@@ -136,7 +134,7 @@ def test_reply_of_another_process_is_stopped_by_a_heartbeat(maya, make_chat, sta
     elsewhere = make_chat(maya)
     elsewhere.open(turn.conversation_id)
 
-    elsewhere.read(turn.conversation_id)[1].stop()
+    elsewhere.view(turn.conversation_id).turn.stop()
 
     assert turn.wait(60)
     reply = elsewhere.open(turn.conversation_id).tip
@@ -160,7 +158,7 @@ def test_reply_of_a_killed_process_is_recovered(maya, make_chat, stack, server, 
 
     survivor = make_chat(maya)
     survivor.open(turn.conversation_id)
-    texts = list(survivor.read(turn.conversation_id)[1].follow())  # until the turn is settled
+    texts = list(survivor.view(turn.conversation_id).turn.follow())  # until the turn is settled
     thread = survivor.open(turn.conversation_id)
 
     assert (thread.tip.outcome, thread.tip.body) == (Outcome.INTERRUPTED, texts[-1])

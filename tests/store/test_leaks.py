@@ -16,7 +16,7 @@ from services.llm import Models, Offer
 from services.settings import Settings
 from services.store.supabase.model_settings import read_model_settings
 from services.store.supabase.rows import SupabaseRows
-from services.users import PersonServices, Shared
+from services.users import Shared, UserServices
 from services.web import session_cache
 from tests import leaks
 from tests.chats import SMALL, done, settled
@@ -49,7 +49,7 @@ def fill(person, policy, server, canary):
         turn = chat.begin(conversation_id, f"{canary} prompt {long}")
         thread = settled(chat, turn)
         assert turn.failure
-    assert bool(chat.background.failure(Purpose.SUMMARY, conversation_id)) is isinstance(
+    assert bool(chat.tasks.registry.failure(Purpose.SUMMARY, conversation_id)) is isinstance(
         policy, SummaryPolicy
     )
     person.store.turns.receipts(thread.messages, conversation_id)
@@ -158,7 +158,7 @@ def test_ended_account_leaves_nothing_in_another_process(
     del there
 
     if end == "delete":
-        PersonServices(here, shared).administration.delete(here.user_id)
+        UserServices(here, shared).administration.delete(here.user_id)
     else:
         with stack.connect() as rows:
             query = "update private.roles set suspended_at = now() where user_id = %s"
@@ -176,7 +176,7 @@ def test_ended_account_leaves_nothing_in_another_process(
 
 def test_recall_switched_off_elsewhere_is_off_after_a_poll(shared, sign_up, process, model):
     cookie, here = sign_up()
-    mine = PersonServices(here, shared).store.profile
+    mine = UserServices(here, shared).store.profile
     choose(mine, recalls_elsewhere=True)
     models = Models(Offer(SMALL, model))
     other = Shared(process, Settings(), models, CachedRead(ModelSettings))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.chat.affordable import Need, affordable, next_need
+from services.chat.view import Need
 from services.domain import Full, NewConversation, Usage, Window
 from services.llm import Offer
 from tests.fakes import INFO, FakePerson, ScriptedModel
@@ -26,50 +26,53 @@ def thread(chat, database):
     return chat.open(database.hold("Garden", *said, policy=Full()))
 
 
-def test_affordable_models_and_policies_are_found(chat, thread):
-    found = affordable(chat, thread, "Next", 4_800)
+@pytest.fixture
+def view(chat, thread):
+    return chat.view(thread.conversation.id)
+
+
+def test_affordable_models_and_policies_are_found(view):
+    found = view.affordable("Next", 4_800)
 
     assert found.models == ("cheapest", "cheap")
     assert [type(policy) for policy in found.policies] == [Window]
 
 
-def test_without_a_prompt_the_last_prompt_is_planned(chat, thread):
+def test_without_a_prompt_the_last_prompt_is_planned(chat, thread, view):
     *_, before, asked, _ = thread.branch()
     amounts = range(1_460, 1_680, 20)
 
-    again = [affordable(chat, thread, "", left) for left in amounts]
+    again = [view.affordable("", left) for left in amounts]
 
-    first = [affordable(chat, thread.up_to(before.id), asked.body, left) for left in amounts]
-    assert again == first
+    earlier = replace(view, thread=thread.up_to(before.id))
+    assert again == [earlier.affordable(asked.body, left) for left in amounts]
 
 
 def test_only_models_are_found_for_a_first_message(chat):
-    found = affordable(chat, None, "word " * 1_000, 700)
+    found = chat.new_view(NewConversation()).affordable("word " * 1_000, 700)
 
     assert (found.models, found.policies) == (("cheapest", "cheap"), ())
 
 
-def test_nothing_is_affordable_with_an_empty_budget(chat, thread):
-    assert affordable(chat, thread, "Next", 0) == affordable(chat, None, "Next", 0)
-    assert affordable(chat, thread, "Next", 0).models == ()
+def test_nothing_is_affordable_with_an_empty_budget(chat, view):
+    fresh = chat.new_view(NewConversation())
+    assert view.affordable("Next", 0) == fresh.affordable("Next", 0)
+    assert view.affordable("Next", 0).models == ()
 
 
 def test_next_turns_need_thrice_the_dearest_of_three_replies(chat, database):
-    garden = database.hold("Garden")
+    garden = database.hold("Garden", policy=Full())
     for cost in (90_000, 100, 5_000, 200):
         database.go_on(garden, "And then?", "So.", cost_micro=cost, usage=Usage(3_000, cost))
 
-    need = next_need(chat, chat.open(garden), None, NewConversation())
-
-    assert need == Need(3 * 5_000, 3 * 8_000)
+    assert chat.view(garden).need == Need(3 * 5_000, 3 * 8_000)
 
 
 @pytest.mark.parametrize("is_new", [True, False])
-def test_next_turns_need_the_most_that_one_costs(chat, thread, is_new):
-    setup = chat.choices.setup(thread)
-    plan = chat.planning.view(thread, setup)
+def test_next_turns_need_the_most_that_one_costs(chat, view, is_new):
+    plan = view.plan
 
-    need = next_need(chat, None if is_new else thread, plan, NewConversation())
+    need = (chat.new_view(NewConversation()) if is_new else view).need
 
     most = INFO.cost_micro(Usage(plan.bound_tokens, INFO.reply_tokens))
     if is_new:

@@ -6,10 +6,10 @@ import pytest
 
 from services.domain import Outcome, Retrieval, Role
 from services.errors import BadInput, ModelFailure, NotFound, Stale
-from services.llm import LimitReached, Models
+from services.llm import LimitReached, Offer
 from services.memory.continuing import REQUEST, spaced
 from tests.chats import ask, done
-from tests.fakes import INFO, ScriptedModel
+from tests.fakes import INFO, FakePerson, ScriptedModel
 from tests.stack.apps import until
 
 
@@ -78,10 +78,9 @@ def test_model_is_asked_to_continue_after_the_partial_reply(maya, model, garden)
 
 
 def test_prefix_endpoint_is_sent_only_the_partial_reply(maya, model, garden):
-    offer = replace(maya.chat.choices.models.first, takes_prefix=True)
-    chat = replace(maya.chat, choices=replace(maya.chat.choices, models=Models(offer)))
+    maya = FakePerson(maya.database, model, first=Offer(INFO, model, takes_prefix=True))
 
-    thread = go_on(chat, garden)
+    thread = go_on(maya.chat, garden)
 
     assert sent(model) == [(Role.USER, "When?"), (Role.ASSISTANT, "Prune in Ma")]
     assert thread.branch()[-1].body == "Prune in March."
@@ -181,8 +180,8 @@ def test_word_of_a_continuation_recalls_the_whole_reply_once(maya, model, prompt
     model.pieces = ("towers, kestrels and buzzards.",)
     thread = go_on(maya.chat, birds)
 
-    found = maya.chat.search.ranked(thread, thread.branch(), prompt)
-    everywhere = maya.chat.search.ranked(thread, thread.branch(), prompt, is_elsewhere=True)
+    found = maya.search.ranked(thread, thread.branch(), prompt)
+    everywhere = maya.search.ranked(thread, thread.branch(), prompt, is_elsewhere=True)
 
     whole = "Kestrels nest in towers, kestrels and buzzards."
     for ranked in (found, everywhere):
@@ -208,6 +207,6 @@ def test_older_version_of_a_continued_reply_is_not_recalled(maya, model, garden)
     done(maya.chat.retry(garden, reply.id))
     other = maya.chat.open(maya.database.hold("Other"))
 
-    recalled = maya.chat.search.ranked(other, (), "Where do kestrels nest?", is_elsewhere=True)
+    recalled = maya.search.ranked(other, (), "Where do kestrels nest?", is_elsewhere=True)
 
     assert [one.message.body for one in recalled if "kestrels" in one.message.body] == []

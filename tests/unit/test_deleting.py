@@ -122,13 +122,13 @@ def test_failure_of_a_deleted_prompt_is_forgotten(maya, model, garden):
 def test_deleted_messages_leave_their_conversations_index(maya, garden):
     device = FakePerson(maya.database, maya.model)
     before = device.chat.open(garden)
-    assert device.chat.search.ranked(before, before.messages, "sage")
+    assert device.search.ranked(before, before.messages, "sage")
     delete(maya.chat, garden, 2)
     thread = device.chat.open(garden)
 
-    device.chat.search.ranked(thread, thread.messages, "sage")
+    device.search.ranked(thread, thread.messages, "sage")
 
-    assert device.chat.search.ranked(thread, before.messages, "sage") == ()
+    assert device.search.ranked(thread, before.messages, "sage") == ()
 
 
 @pytest.mark.parametrize("is_deleted", [False, True])

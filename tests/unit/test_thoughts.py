@@ -184,7 +184,7 @@ def test_checkpoint_carries_thoughts_once_they_have_grown(maya, model, monkeypat
     turn.kept_thoughts = None
     monkeypatch.setattr(maya.store.turns, "checkpoint", note)
 
-    calls = PaidCalls(maya.store.turns, maya.chat.choices.counter)
+    calls = PaidCalls(maya.store.turns, maya.choices.counter)
     calls.checkpoint(turn, "In")
     calls.checkpoint(turn, "In March.")
 

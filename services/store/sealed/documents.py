@@ -12,7 +12,14 @@ from services.caches import CachedRead
 from services.crypto import UserKeys, Vault
 from services.domain import ConversationId, Fact, FactId, Preferences, Space, SpaceId
 from services.domain.limits import checked_fact, checked_instructions, checked_space_name
-from services.errors import ChangedElsewhere, NotFound, Stale, StoreUnavailable, Tampered
+from services.errors import (
+    ChangedElsewhere,
+    NotFound,
+    SpaceGone,
+    Stale,
+    StoreUnavailable,
+    Tampered,
+)
 from services.events import log_event
 from services.store.rows import Rows
 from services.store.sealed.opened import OpenedConversations
@@ -164,7 +171,14 @@ class SealedSpaces(Documents[Space]):
     def keep(self, space: Space, *, replaces: Space | None = None) -> None:
         name, text = checked_space_name(space.name), checked_instructions(space.instructions or "")
         space = replace(space, name=name, instructions=text)
-        self._replace(space, DocumentRow(kind=self._kind, id=space.id), replaces)
+        try:
+            self._replace(space, DocumentRow(kind=self._kind, id=space.id), replaces)
+        except ChangedElsewhere:
+            now = self.find(space.id)
+            if now is None:
+                raise SpaceGone from None
+            if replace(now, created_at=space.created_at) != space:
+                raise  # otherwise only the answer was lost
 
     def forget(self, space_id: SpaceId) -> None:
         self._delete(space_id)

@@ -6,7 +6,7 @@ import pytest
 
 from services.domain import Full, NewConversation, Preferences, Retrieval, Window
 from services.domain.limits import LONGEST_FACT, LONGEST_INSTRUCTIONS, LONGEST_SPACE_NAME
-from services.errors import BadInput, ChangedElsewhere, NotFound, Stale
+from services.errors import BadInput, ChangedElsewhere, NotFound, SpaceGone, Stale
 from tests.store.conformance.talk import (
     SUMMARY,
     UNDO_SECONDS,
@@ -384,6 +384,28 @@ def test_space_changed_elsewhere_is_not_replaced(maya):
 
     space = maya.elsewhere().spaces.find(seen.id)
     assert (space.name, space.policy, space.is_archived) == ("Español", Full(), True)
+
+
+def test_space_whose_answer_was_lost_can_be_stored_again(maya):
+    space = a_space()
+    maya.spaces.keep(space)
+    edited = replace(space, name="Greek")
+    (seen,) = maya.spaces.all()
+    maya.spaces.keep(replace(edited, created_at=seen.created_at), replaces=seen)
+
+    maya.elsewhere().spaces.keep(edited)
+    maya.elsewhere().spaces.keep(edited, replaces=space)
+
+    assert [one.name for one in maya.spaces.all()] == ["Greek"]
+
+
+def test_space_that_was_deleted_elsewhere_is_gone(maya):
+    stored_space(maya)
+    (seen,) = maya.spaces.all()
+    maya.elsewhere().spaces.forget(seen.id)
+
+    with pytest.raises(SpaceGone):
+        maya.spaces.keep(replace(seen, name="Greek"), replaces=seen)
 
 
 @pytest.mark.parametrize("text", ["", " \n", "too long", "half \ud800"])

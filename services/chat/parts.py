@@ -1,0 +1,21 @@
+"""The parts of a user's services that pages call."""
+
+from services.chat.service import Chat
+from services.chat.setup import Choices
+
+
+class ChatParts:
+    """The parts over a user's stored chats, or over a temporary one: pages call their verbs, and nothing deeper."""
+
+    def __init__(self, chat: Chat, choices: Choices) -> None:
+        store = chat.store
+        self.store, self.choices, self.offers, self._chat = store, choices, choices.models, chat
+        self.tasks, self.deletions = chat.tasks, chat.deletions
+        self.conversations, self.messages = store.conversations, store.messages
+        self.facts, self.spaces, self.profile = store.facts, store.spaces, store.profile
+        self.usage = store.usage
+
+    @property
+    def chat(self) -> Chat:
+        """The chat that answers."""
+        return self._chat

@@ -1,0 +1,199 @@
+"""A conversation as one drawing of a page reads it."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import inf
+
+from services.chat.background import UserTasks
+from services.chat.live_turn import LiveTurn
+from services.chat.paid_calls import least_micro
+from services.chat.planning import Planning
+from services.chat.remote_turn import RemoteTurn
+from services.chat.search import Located
+from services.chat.setup import Choices, Setup
+from services.domain import (
+    Full,
+    MemoryPolicy,
+    Message,
+    MessageId,
+    Purpose,
+    Role,
+    Thoughts,
+    Thread,
+    TurnCost,
+    TurnId,
+    Usage,
+    total_cost,
+)
+from services.domain.context import ContextPlan, Forecast, History, SentContext
+from services.domain.memories import NotedFact
+from services.errors import AppError, InstructionsTooLong, NotFound, PromptTooLong, StoreUnavailable
+from services.llm import Offer
+from services.memory.forecast import Calibration
+from services.memory.receipt import Receipt
+from services.store.port import Turns
+
+_LAST_REPLIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Affordable:
+    """Changes of which each alone makes a refused turn affordable."""
+
+    models: tuple[str, ...]  # names, the cheapest first
+    policies: tuple[MemoryPolicy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """An amount of money and one of tokens."""
+
+    micro: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreadView:
+    """A thread and its live turn, read at one moment; the rest is computed when it is first read.
+
+    For one thread of the process. While the database is away, or once the conversation is gone, it holds what is known.
+    """
+
+    thread: Thread
+    turn: LiveTurn | RemoteTurn | None = None  # whose reply is coming
+    failure: AppError | None = None  # why the last reply did not come, while that is remembered
+    is_new: bool = False  # the conversation has yet to begin
+    _turns: Turns = field(repr=False)
+    _choices: Choices = field(repr=False)
+    _planning: Planning = field(repr=False)
+    _tasks: UserTasks = field(repr=False)
+
+    @cached_property
+    def setup(self) -> Setup:
+        """The model, instructions, preferences and facts of the next turn."""
+        return self._choices.setup(self.thread)
+
+    @cached_property
+    def plan(self) -> ContextPlan | None:
+        """The plan of the next turn, without its prompt; None if it does not fit."""
+        with suppress(PromptTooLong, InstructionsTooLong):
+            return self._planned[1]
+        return None
+
+    @cached_property
+    def forecast(self) -> Forecast | None:
+        """The tokens that the endpoint is expected to count of the plan, if it fits."""
+        plan = self.plan
+        return self._planning.forecast(self.thread, self.setup, plan) if plan else None
+
+    @cached_property
+    def next_receipt(self) -> Receipt:
+        """The receipt of the plan. Raise ChatFull, PromptTooLong, InstructionsTooLong."""
+        policy, model = self.thread.conversation.policy, self.setup.offer.info.name
+        return Receipt.from_plan(policy, model, *self._planned, Calibration())
+
+    def receipt(self, reply: Message) -> Receipt | None:
+        """Return the receipt of *reply*, if one is stored. Raise StoreUnavailable."""
+        kept = self._turns.receipts([reply], self.thread.conversation.id)
+        text = kept.get(reply.turn_id) if reply.turn_id else None
+        return Receipt.from_json(text) if text else None
+
+    def recalled(self, receipt: SentContext) -> Mapping[MessageId, Located]:
+        """Return the messages of other conversations that *receipt* names, as far as they may be seen here now."""
+        return self._planning.recalled_messages(self.thread, receipt)
+
+    def costs(self, messages: Iterable[Message]) -> Mapping[TurnId, TurnCost]:
+        """Return the costs of the replies among *messages*; none that cannot be read now."""
+        parts = [part for one in messages if one.role is Role.ASSISTANT for part in one.stored]
+        with suppress(StoreUnavailable, NotFound):
+            return self._turns.costs(parts, self.thread.conversation.id)
+        return {}
+
+    def thoughts(self, messages: Iterable[Message]) -> Mapping[MessageId, Thoughts]:
+        """Return the thoughts of *messages*; none that cannot be read now."""
+        parts = [part for one in messages for part in one.stored if part.has_thoughts]
+        with suppress(StoreUnavailable, NotFound):
+            return self._turns.thoughts(parts, self.thread.conversation.id)
+        return {}
+
+    @cached_property
+    def last_prompt(self) -> Message | None:
+        """The last prompt of the branch."""
+        branch = self.thread.branch()[::-1]
+        return next((message for message in branch if message.role is Role.USER), None)
+
+    @cached_property
+    def noted(self) -> tuple[NotedFact, ...]:
+        """The facts that were noted up to the last prompt, without those that were dismissed."""
+        asked = self.last_prompt
+        return self._tasks.noted(self.thread.conversation.id, asked.id) if asked else ()
+
+    @cached_property
+    def need(self) -> Need:
+        """What a limit should leave, or it may refuse soon: three times the dearest of the last three replies, or the most
+        that the next one may cost, if that is more."""
+        replies = [one for one in self.thread.branch() if one.role is Role.ASSISTANT][
+            -_LAST_REPLIES:
+        ]
+        known = self.costs(replies)
+        costs = [cost for one in replies if (cost := total_cost(one, known))]
+        dearest = max((cost.cost_micro for cost in costs), default=0)
+        longest = max((cost.tokens.prompt + cost.tokens.reply for cost in costs), default=0)
+        plan = self.plan
+        most = Usage(plan.bound_tokens, plan.reply_tokens) if plan else Usage(0, 0)
+        return Need(
+            max(_LAST_REPLIES * dearest, self.setup.offer.info.cost_micro(most)),
+            max(_LAST_REPLIES * longest, most.prompt + most.reply),
+        )
+
+    def affordable(self, prompt: str, left_micro: int) -> Affordable:
+        """Find what *left_micro* pays for: *prompt* and a short reply; without a prompt, the last one once more."""
+        past, conversation = self.thread.branch(), self.thread.conversation
+        if not prompt:
+            at = max((n for n, one in enumerate(past) if one.role is Role.USER), default=0)
+            past, prompt = past[:at], past[at].body if past else ""
+
+        def micro(policy: MemoryPolicy, offer: Offer) -> float:
+            """Return the most that a short reply costs; infinite where the prompt does not fit or the database is away."""
+            by_offer = replace(self.setup, offer=offer)
+            as_planned = replace(self.thread, conversation=replace(conversation, policy=policy))
+            with suppress(PromptTooLong, InstructionsTooLong, StoreUnavailable):
+                plan, _ = self._planning.turn(as_planned, by_offer, past, prompt)
+                return least_micro(offer.info, plan)
+            return inf
+
+        now, offer = conversation.policy, self.setup.offer
+        models = {one.info.name: micro(now, one) for one in self._choices.models if one != offer}
+        others = [
+            policy
+            for policy in (() if self.is_new else self._choices.policies())
+            if not isinstance(now, type(policy))
+        ]
+        return Affordable(
+            models=tuple(
+                name
+                for name in sorted(models, key=models.__getitem__)
+                if models[name] <= left_micro
+            ),
+            policies=tuple(policy for policy in others if micro(policy, offer) <= left_micro),
+        )
+
+    @cached_property
+    def summary_failure(self) -> AppError | None:
+        """The error of the last summary, until one succeeds."""
+        return self._tasks.registry.failure(Purpose.SUMMARY, self.thread.conversation.id)
+
+    @cached_property
+    def is_summary_coming(self) -> bool:
+        """Return True while a summary is made."""
+        coming = self._tasks.registry.coming(self._turns.user_id, Purpose.SUMMARY)
+        return self.thread.conversation.id in coming
+
+    @cached_property
+    def _planned(self) -> tuple[History, ContextPlan]:
+        thread = self.thread
+        if self.is_new:  # it has one plan under every policy, and Retrieval would prepare a search
+            thread = replace(thread, conversation=replace(thread.conversation, policy=Full()))
+        return self._planning.view(thread, self.setup)
