@@ -1,15 +1,15 @@
 """The signed-in user of this browser tab, navigation by callbacks, and the errors of callbacks."""
 
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import streamlit as st
 from streamlit.navigation.page import Page
 
 from pages import sign_in
 from pages._parts import new_conversation, outage, words
-from pages._streamlit import CALLBACKS, UNSENT, uninterrupted
+from pages._streamlit import uninterrupted
+from pages._tab import Refusal, tab
 from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain import AccountRole, ConversationId, SpaceId
@@ -17,16 +17,7 @@ from services.errors import AppError, NotFound, SignedOut, StoreUnavailable
 
 CHAT = "pages/chat.py"
 SPACE = "s"  # in the address: the space whose conversations are listed
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """The reason why a callback failed, and the prompt that it should have sent."""
-
-    sentence: str
-    prompt: str = field(repr=False)
-    place: ConversationId | None = None  # the conversation of the prompt; None: a fresh page
-    error: AppError | None = field(default=None, compare=False)
+TEMPORARY = {"temporary": "1"}  # the query of a page with a temporary chat
 
 
 def find_user() -> UserServices:
@@ -120,14 +111,14 @@ def reason(error: AppError) -> str:
 def go_to_conversation(conversation_id: ConversationId | None) -> None:
     """Have the next run go to a conversation, or to another fresh page. For callbacks."""
     new_conversation.forget()
-    st.session_state.destination = address(conversation_id)
+    tab().destination = address(conversation_id)
 
 
 def go_to_space(space_id: SpaceId | None, *, is_staying: bool) -> None:
     """Have the next run list one space, or all, beside the open conversation or a fresh page. For callbacks."""
     new_conversation.forget()
     here = {name: value for name, value in st.query_params.items() if is_staying and name != SPACE}
-    st.session_state.destination = here | ({SPACE: str(space_id)} if space_id else {})
+    tab().destination = here | ({SPACE: str(space_id)} if space_id else {})
 
 
 def address(conversation_id: ConversationId | None) -> dict[str, str]:
@@ -139,7 +130,7 @@ def address(conversation_id: ConversationId | None) -> dict[str, str]:
 
 def go_to_destination(page: Page) -> None:
     """Go from *page* to the destination that a callback left. A new address is a step that Back undoes."""
-    destination: dict[str, str] | None = st.session_state.pop("destination", None)
+    destination, tab().destination = tab().destination, None
     if destination is None:
         return
     if page.url_path:
@@ -149,48 +140,31 @@ def go_to_destination(page: Page) -> None:
 
 def ask_for(dialog: Callable[..., None], *args: object) -> None:
     """Have the next run open *dialog*; a run that follows a reply would hear nothing in it."""
-    st.session_state.dialog = dialog, args
+    tab().dialog = dialog, args
+
+
+def tell(news: str) -> None:
+    """Have the next run tell *news*."""
+    tab().news = news
+
+
+def go_to_temporary() -> None:
+    """Have the next run go to the page of a temporary chat. For callbacks."""
+    tab().destination = dict(TEMPORARY)
 
 
 def open_dialog() -> bool:
     """Draw the news that the last dialog left, and open the one that was asked for; return whether there was one."""
-    if news := st.session_state.pop("news", None):
+    here = tab()
+    news, asked = here.news, here.dialog
+    here.news, here.dialog = "", None
+    if news:
         st.toast(news)
-    asked: tuple[Callable[..., None], tuple[object, ...]] | None
-    asked = st.session_state.pop("dialog", None)
     if asked is None:
         return False
     dialog, args = asked
     dialog(*args)
     return True
-
-
-@dataclass(slots=True)
-class Callbacks:
-    """The state that callbacks leave for the page."""
-
-    # until `forget`: another run may cut short the one that draws them
-    refusals: list[Refusal] = field(default_factory=list[Refusal])
-    running: int = 0  # of runs that were replaced
-    ended: int = 0  # ever: a run that finds more than at its start may have drawn an old state
-    left: set[ConversationId] = field(default_factory=set[ConversationId])  # for good
-
-    def keep(self, refusal: Refusal) -> None:
-        """Have the page draw *refusal* and put its prompt back."""
-        if refusal not in self.refusals and refusal.place not in self.left:
-            self.refusals.append(refusal)
-
-    def forget(self, drawn: Collection[Refusal]) -> None:
-        self.refusals = [refusal for refusal in self.refusals if refusal not in drawn]
-
-    def leave(self, place: ConversationId) -> None:
-        """Drop present and later refusals of *place*, a conversation that cannot be opened again."""
-        self.left.add(place)
-        self.refusals = [refusal for refusal in self.refusals if refusal.place != place]
-
-
-def callbacks() -> Callbacks:
-    return st.session_state.setdefault(CALLBACKS, Callbacks())
 
 
 @contextmanager
@@ -202,14 +176,12 @@ def keep_errors(
     *is_unsent_kept*: a user who was signed out meanwhile gets the prompt back.
     """
     with uninterrupted():
-        kept = callbacks()
+        kept = tab().callbacks
         kept.running += 1
         try:
             yield
         except SignedOut:  # the next run draws the sign-in page
-            st.session_state[UNSENT] = (
-                prompt if is_unsent_kept else ""
-            )  # before its tabs are closed
+            tab().unsent = prompt if is_unsent_kept else ""  # before its tabs are closed
             _doubt_session()
         except AppError as error:
             kept.keep(Refusal(words.sentence(error), prompt, place, error))

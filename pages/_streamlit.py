@@ -23,8 +23,6 @@ from streamlit.web.server.starlette.starlette_websocket import StarletteSessionC
 from services.domain import SessionId
 from services.errors import Misconfigured
 
-CALLBACKS = "callbacks"  # in the session state: what callbacks left, and how many run
-UNSENT = "unsent"  # in the session state: a prompt that a user who was signed out meanwhile sent
 _VERSION = "1.67"
 _CALLBACK_SECONDS = 0.25  # between two looks at a tab whose callback runs
 _USUAL_PORT = 8501
@@ -103,15 +101,18 @@ def close_tabs(session_id: SessionId) -> None:
 
 def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
     """Close the tabs. For the event loop's thread."""
+    from pages._tab import KEY, Tab  # which imports all of the app: the backend starts before
+
     server = runtime.get_instance()
     for tab in server._session_mgr.list_sessions():
         session = tab.session
         if session._user_info.get("sid") != session_id:
             continue
         # the tab that found out shows its user what was not sent, and may be about to find out
-        if UNSENT in session.session_state and session.session_state[UNSENT]:  # noqa: RUF019 (no mapping)
+        left: Tab = session.session_state[KEY] if KEY in session.session_state else Tab()
+        if left.unsent:
             continue
-        if CALLBACKS in session.session_state and session.session_state[CALLBACKS].running:
+        if left.callbacks.running:
             loop.call_later(_CALLBACK_SECONDS, _close_tabs, loop, session_id)
             continue
         server.close_session(session.id)

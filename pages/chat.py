@@ -20,10 +20,11 @@ from pages._parts import (
     turns,
     undo,
 )
-from pages._session import Refusal, callbacks, open_dialog, show_errors, user_services
+from pages._session import open_dialog, show_errors, user_services
+from pages._tab import Refusal, tab
 from services.domain import MessageId
 
-ended = callbacks().ended
+ended = tab().callbacks.ended
 user = user_services()
 held = temporary.here()
 services = held or user
@@ -119,7 +120,7 @@ def draw_the_rest() -> None:
         if not (held or turn):
             user.tasks.catch_up(thread)
     conversation.print_if_asked(thread)
-    callbacks().forget(said)
+    tab().callbacks.forget(said)
 
 
 def heard() -> tuple[str, MessageId | None]:

@@ -8,12 +8,12 @@ import streamlit as st
 from pages._parts import facts, frame, sidebar, turns, words
 from pages._session import (
     attempt,
-    callbacks,
     find_user,
     open_dialog,
     show_errors,
     user_services,
 )
+from pages._tab import tab
 from services.domain import Retrieval
 
 _RECALL = words.policy_name(Retrieval())
@@ -36,7 +36,7 @@ def switch(preference: str, key: str) -> None:
         profile.change(lambda now: replace(now, **{preference: is_on}))
 
 
-ended = callbacks().ended
+ended = tab().callbacks.ended
 user = user_services()
 sidebar.draw_top()
 with show_errors():
@@ -68,7 +68,7 @@ with show_errors():
         facts.draw_all(user, kept)
     else:
         facts.draw_none(is_on=is_on)
-    callbacks().forget(said)
+    tab().callbacks.forget(said)
 is_dialog_open = open_dialog()
 sidebar.draw_rest(user)
 if not is_dialog_open:  # which would be closed

@@ -10,7 +10,7 @@ from urllib.parse import urlencode, urlsplit
 import streamlit as st
 
 from pages._parts import browser, words
-from pages._streamlit import UNSENT
+from pages._tab import tab
 from services import bootstrap
 from services.domain.accounts import SessionEnd, SignUps
 from services.domain.limits import PASSWORD_CHARACTERS, PASSWORD_RULES
@@ -24,7 +24,7 @@ _LONGEST_WAIT = 86_400  # seconds
 def page() -> None:
     """Draw the forms, which lead back to this address."""
     ended = st.user.get("sid")  # the session that has ended; before this tab connected: why
-    unsent = st.session_state.get(UNSENT)  # what was in the composer then
+    unsent = tab().unsent  # what was in the composer then
     is_reloading = ended and ended not in bootstrap.ENDS and not unsent
     if is_reloading:
         browser.reload()  # the cookie may open another by now, which only a new connection finds out

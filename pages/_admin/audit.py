@@ -1,9 +1,8 @@
 """The tab of the audit: who changed what, and when."""
 
-import streamlit as st
-
 from pages._parts import audit_table
 from pages._parts.elements import draw_download, quiet_button, row
+from pages._tab import tab
 from services.bootstrap import UserServices
 
 _PAGE = 100
@@ -11,16 +10,16 @@ _PAGE = 100
 
 def draw(admin: UserServices) -> None:
     """Draw a page of the audit, the newest entries first."""
-    before: str | None = st.session_state.get("audit-before")
-    entries = admin.administration.audit(before or "", at_most=_PAGE)
+    before = tab().audit_before
+    entries = admin.administration.audit(before, at_most=_PAGE)
     with row("audit-pages"):
         draw_download("/export/audit.csv")
         if before:
-            quiet_button("Newest", "first_page", "newest-entries", _turn_to, None)
+            quiet_button("Newest", "first_page", "newest-entries", _turn_to, "")
         if len(entries) == _PAGE:
             quiet_button("Older", "chevron_right", "older-entries", _turn_to, entries[-1].id)
     audit_table.draw(entries, names_users=True)
 
 
-def _turn_to(before: str | None) -> None:
-    st.session_state["audit-before"] = before
+def _turn_to(before: str) -> None:
+    tab().audit_before = before

@@ -1,24 +1,14 @@
 """The outcome of the last form or button of the admin page, drawn beside it as plain text: it may name addresses."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from html import escape
 
 import streamlit as st
 
 from pages._parts.elements import draw_refusal
 from pages._session import attempt
+from pages._tab import Outcome, tab
 from services.errors import AdminsOnly, AppError, BadInput, SignedOut
-
-_KEY = "admin-outcome"
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    place: str
-    news: str = ""
-    refusal: str = ""
-    of_fields: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Unfit(BadInput):
@@ -34,21 +24,21 @@ def act_at(place: str, act: Callable[[], str]) -> None:
 
     def act_and_keep() -> None:
         try:
-            found = _Outcome(place, news=act())
+            found = Outcome(place, news=act())
         except (SignedOut, AdminsOnly):  # the page itself says so
             raise
         except Unfit as error:
-            found = _Outcome(place, of_fields=error.sentences)
+            found = Outcome(place, of_fields=error.sentences)
         except AppError as error:
-            found = _Outcome(place, refusal=error.public)
-        st.session_state[_KEY] = found
+            found = Outcome(place, refusal=error.public)
+        tab().outcome = found
 
     forget()
     attempt(act_and_keep)
 
 
 def forget() -> None:
-    st.session_state.pop(_KEY, None)
+    tab().outcome = Outcome()
 
 
 def draw(place: str) -> None:
@@ -66,6 +56,6 @@ def draw_of_field(place: str, name: str) -> None:
         draw_refusal(sentence)
 
 
-def _found(place: str) -> _Outcome:
-    found: _Outcome = st.session_state.get(_KEY, _Outcome(""))
-    return found if found.place == place else _Outcome(place)
+def _found(place: str) -> Outcome:
+    found = tab().outcome
+    return found if found.place == place else Outcome()

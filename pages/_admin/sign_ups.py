@@ -9,6 +9,7 @@ from pages._admin import outcomes
 from pages._parts import tables, words
 from pages._parts.elements import draw_choice, draw_download, quiet_button, row
 from pages._session import find_user
+from pages._tab import tab
 from services.bootstrap import UserServices
 from services.domain import AccountRole
 from services.domain.accounts import Invitation, SignUps
@@ -19,15 +20,14 @@ _MODES = {
     SignUps.CLOSED: ("Closed", "Nobody can create an account. Existing users can still sign in."),
 }
 _ANYONE = "Anyone with the link"
-_LINK = "invitation-code"  # in the session state: shown until it is dismissed
 
 
 def draw(admin: UserServices) -> None:
     """Draw the mode, the form of an invitation, its link, and the list."""
     draw_choice("Who can create an account", _MODES, mode := admin.sign_ups.mode(), _set_mode)
-    if code := st.session_state.get(_LINK):
+    if code := tab().invitation:
         # in place of the form: a double click makes one invitation
-        _draw_link(str(code))
+        _draw_link(code)
     elif mode is SignUps.CLOSED:
         st.caption("Invitations cannot be used while sign-ups are closed.")
     else:
@@ -51,7 +51,7 @@ def _draw_link(code: str) -> None:
     with st.container(border=True, key="invitation-link"):
         st.markdown("Copy this link now: it is shown only once, works once and expires in 7 days.")
         st.code(f"{here.scheme}://{here.netloc}/?invite={code}", language=None, wrap_lines=True)
-        quiet_button(words.DISMISS, "close", "dismiss-link", st.session_state.pop, _LINK)
+        quiet_button(words.DISMISS, "close", "dismiss-link", _keep_code, "")
 
 
 def _draw_invitations(invitations: list[Invitation]) -> None:
@@ -85,12 +85,16 @@ def _set_mode(mode: SignUps) -> None:
 
 
 def _invite() -> str:
-    if _LINK in st.session_state:
+    if tab().invitation:
         return ""
     email, role = st.session_state["invitation-email"].strip(), st.session_state["invitation-role"]
-    st.session_state[_LINK] = find_user().sign_ups.invite(email, AccountRole(role))
+    _keep_code(find_user().sign_ups.invite(email, AccountRole(role)))
     st.session_state["invitation-email"] = ""
     return ""
+
+
+def _keep_code(code: str) -> None:
+    tab().invitation = code
 
 
 def _revoke(invitation: UUID) -> None:

@@ -11,6 +11,7 @@ from pages._admin import forms, outcomes, overview
 from pages._parts import editing, tables, words
 from pages._parts.elements import GridRow, draw_download, draw_grid, quiet_button, row
 from pages._session import ask_for, find_user, show_errors
+from pages._tab import tab
 from services.bootstrap import UserServices
 from services.domain import AccountRole, UserId
 from services.domain.accounts import Limits, UserOrder, UserUsage
@@ -25,8 +26,6 @@ _ORDERS = {
 }
 _PAGE = 100
 _OPEN = "Open"  # the column of buttons, and what they say
-_CHOSEN = "users-chosen"  # in the session state: the addresses of users by their ids, whatever is searched
-_OPENED = "users-opened"  # the number of rows that were opened
 _LIST, _USER = "users", "user-actions"  # places of outcomes
 _NAMED = 10  # users in a question; of more the number is said
 
@@ -135,7 +134,7 @@ def _cents(dollars: float) -> str:
 def _open(users: Sequence[UserUsage]) -> None:
     click: ButtonColumnClickState = st.session_state["open-user"]
     _choose_all([users[click.row]])
-    st.session_state[_OPENED] = st.session_state.get(_OPENED, 0) + 1
+    tab().opened_rows += 1
 
 
 def _choose(choices: Mapping[UserId, UserUsage]) -> None:
@@ -145,12 +144,12 @@ def _choose(choices: Mapping[UserId, UserUsage]) -> None:
 
 def _choose_all(users: Sequence[UserUsage]) -> None:
     outcomes.forget()
-    st.session_state[_CHOSEN] = {user.user_id: user.email for user in users}
+    tab().chosen_users = {user.user_id: user.email for user in users}
 
 
 def _chosen(admin: UserServices, shown: Mapping[UserId, UserUsage]) -> list[UserUsage]:
     """Return the chosen users as they are now, those that are not *shown* too."""
-    kept: Mapping[UserId, str] = st.session_state.get(_CHOSEN, {})
+    kept = tab().chosen_users
     found = dict(shown)
     for user_id, email in kept.items():
         if user_id not in found:
@@ -168,7 +167,7 @@ def _draw_user(admin: UserServices, user: UserUsage) -> None:
         _change_each([user], lambda user_id: administration.set_role(user_id, role))
         return f"{user.email} is {'no longer an admin' if is_admin else 'an admin now'}."
 
-    opened = st.session_state.get(_OPENED)
+    opened = tab().opened_rows
     reveal = f' data-reveal="{opened}"' if opened else ""  # assets/page/reveal.js
     st.html(f'<h3 class="db-who"{reveal}>{escape(user.email)}</h3>')
     with row("user-actions"):
@@ -285,5 +284,5 @@ def delete_dialog(user: UserUsage) -> None:
 
 def _delete(user: UserUsage) -> str:
     _change_each([user], find_user().administration.delete)
-    st.session_state.pop(_CHOSEN, None)
+    tab().chosen_users = {}
     return f"{user.email} was deleted."

@@ -8,7 +8,7 @@ from streamlit.errors import StreamlitPageNotFoundError
 
 from pages._parts import memory, models, safe_md, words
 from pages._parts.elements import quiet_button, row
-from pages._session import Refusal
+from pages._tab import Refusal
 from services.bootstrap import Affordable, ThreadView, UserServices
 from services.domain import AccountRole
 from services.domain.accounts import Limit

@@ -25,6 +25,7 @@ from pages._parts import (
 )
 from pages._parts.elements import download_form, empty_page, menu, popover, quiet_button, row
 from pages._session import ask_for
+from pages._tab import tab
 from services.bootstrap import ChatParts, TemporaryChat, ThreadView, UserServices
 from services.domain import ConversationId, Message, MessageId, Role, Space, Thread
 from services.errors import AppError, NotFound
@@ -179,9 +180,9 @@ def lay_out(view: ThreadView) -> Layout:
 def _opened_at(thread: Thread, exchanges: list[Exchange]) -> int:
     """Return the seq of the last prompt when *thread* was opened, or of an earlier one that is the last now."""
     last = exchanges[-1][0].seq if exchanges else 0
-    place, seq = st.session_state.get("opened-at", (None, last))
+    place, seq = tab().opened_at or (None, last)
     seq = min(seq, last) if place == thread.conversation.id else last
-    st.session_state["opened-at"] = thread.conversation.id, seq
+    tab().opened_at = thread.conversation.id, seq
     return seq
 
 
@@ -319,23 +320,19 @@ def _first_drawn(view: ThreadView, branch: tuple[Message, ...]) -> int:
     thread, plan = view.thread, view.plan
     if conversation_menu.is_printed(thread.conversation):
         return 0
-    key, count = _drawn_key(thread), len(branch)
-    first, limit = st.session_state.get(key, (0, -1))
+    drawn, count = tab().drawn, len(branch)
+    first, limit = drawn.get(thread.conversation.id, (0, -1))
     if not first < count <= limit:
         begin = count - _DRAWN
         before_view = sum(1 for message in branch if plan and message.seq <= plan.start_seq)
         is_near = count - _DRAWN_TO_LINE <= before_view < begin
         _draw_from(thread, count, before_view if is_near else begin)
-    return st.session_state[key][0]
+    return drawn[thread.conversation.id][0]
 
 
 def _draw_from(thread: Thread, count: int, first: int) -> None:
     """Begin the page at *first* until as many messages have been added as are drawn at once."""
-    st.session_state[_drawn_key(thread)] = max(0, first), count + _DRAWN
-
-
-def _drawn_key(thread: Thread) -> str:
-    return f"drawn-{thread.conversation.id}"
+    tab().drawn[thread.conversation.id] = max(0, first), count + _DRAWN
 
 
 def _draw_exports(conversation_id: ConversationId) -> None:

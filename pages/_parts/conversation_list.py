@@ -11,12 +11,10 @@ import streamlit as st
 
 from pages._parts import conversation_menu, space_dialogs, spaces, words
 from pages._session import go_to_conversation
+from pages._tab import ROWS, tab
 from services.bootstrap import UserServices
 from services.domain import Conversation, ConversationId, Space, SpaceId
 from services.domain.accounts import Expiring
-
-# at first, and as many more on demand: the cost of the list must not grow with the number of conversations
-_ROWS = 30
 
 Listed = Mapping[str, Conversation]  # by id
 
@@ -50,7 +48,7 @@ def draw(
     has_chooser = space_dialogs.draw_chooser(every, space, opened)
     rows = _Rows(opened, () if space else every, running, can_move=bool(spaces.offered(every)))
     space_id = space.id if space else None
-    count = int(st.session_state.get("rows", _ROWS))
+    count = tab().rows
     wanted = str(st.session_state.search).strip()
     conversations = user.conversations
     _draw_expiring(user.account.expiring)
@@ -58,7 +56,7 @@ def draw(
         if wanted:
             found = conversations.titled(wanted, count + 1, space_id=space_id)
             rows.add_page(found, count, "No chats found.")
-        elif st.session_state.get("is_archive"):
+        elif tab().is_archive:
             rows.add_button("Back", "arrow_back", act="leave-archive")
             archived = [] if space else [one for one in every if one.is_archived]
             found = conversations.recent(count + 1, is_archived=True, space_id=space_id)
@@ -101,10 +99,9 @@ def act(listed: Listed, opened: Conversation | None, request: Mapping[str, str])
             with suppress(ValueError):
                 spaces.choose(SpaceId(UUID(space)), opened)
         case {"act": "archive" | "leave-archive" as name}:
-            st.session_state.is_archive = name == "archive"
-            st.session_state.rows = _ROWS
+            tab().list_from_the_top(is_archive=name == "archive")
         case {"act": "older"}:
-            _draw_more(int(st.session_state.get("rows", _ROWS)))
+            _draw_more(tab().rows)
         case {"act": "new-space"}:
             space_dialogs.ask_for_new()
         case _:
@@ -210,4 +207,4 @@ def _key(conversation: Conversation) -> str:
 
 
 def _draw_more(count: int) -> None:
-    st.session_state.rows = count + _ROWS
+    tab().rows = count + ROWS

@@ -3,15 +3,11 @@
 from collections.abc import Callable
 from functools import partial
 
-import streamlit as st
-
 from pages._parts import fact_list, preferences, safe_md, space_dialogs, undo, words
 from pages._parts.elements import draw_field
 from pages._session import ask_for, find_user
-from services.domain import Conversation, ConversationId
-
-_EDITING = "editing-title"
-_PRINTED = "printed-conversation"
+from pages._tab import tab
+from services.domain import Conversation
 
 
 def title(conversation: Conversation, limit: int = 60) -> str:
@@ -26,12 +22,12 @@ def plain_title(conversation: Conversation) -> str:
 
 def is_editing_title(conversation: Conversation, key: str) -> bool:
     """Return whether the title beside the menu *key* is a field."""
-    edited: tuple[str, ConversationId] | None = st.session_state.get(_EDITING)
-    return edited == (key, conversation.id)
+    return tab().edited_title == (key, conversation.id)
 
 
 def draw_title_field(conversation: Conversation) -> None:
-    draw_field("title", conversation.title, 120, f"title-{conversation.id}", _rename, conversation)
+    key = f"title-{conversation.id}"
+    draw_field("title", conversation.title, 120, key, _rename, _leave_title, conversation)
 
 
 def actions(
@@ -64,25 +60,29 @@ def actions(
 
 def is_printed(conversation: Conversation) -> bool:
     """Return whether the conversation is to be printed: all of its branch is drawn."""
-    return st.session_state.get(_PRINTED) == conversation.id
+    return tab().printed == conversation.id
 
 
 def end_printing() -> None:
     """Have the page be drawn as before. For callbacks."""
-    st.session_state.pop(_PRINTED, None)
+    tab().printed = None
 
 
 def _print(conversation: Conversation) -> None:
-    st.session_state[_PRINTED] = conversation.id
+    tab().printed = conversation.id
 
 
 def _edit_title(conversation: Conversation, key: str) -> None:
-    st.session_state[_EDITING] = key, conversation.id
+    tab().edited_title = key, conversation.id
+
+
+def _leave_title() -> None:
+    tab().edited_title = None
 
 
 def _rename(conversation: Conversation, title: str) -> None:
     find_user().conversations.rename(conversation.id, title)
-    st.session_state.pop(_EDITING, None)  # a press of Cancel may have come between
+    _leave_title()  # a press of Cancel may have come between
 
 
 def _pin(conversation: Conversation) -> None:

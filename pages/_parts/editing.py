@@ -1,16 +1,17 @@
 """Parts of dialogs: a document that was seen at opening, saved or shown where it was changed elsewhere; confirmation."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import streamlit as st
 
 from pages._parts import words
 from pages._parts.elements import draw_plain_text, right_row
+from pages._session import tell
+from pages._tab import tab
 from services.errors import AppError, SignedOut, Stale
 
 Document = TypeVar("Document")
-_SEEN = "seen"  # in the session state: a field and the document that it was drawn from
 
 
 def seen_at_opening(key: str, now: Document) -> Document:
@@ -18,10 +19,9 @@ def seen_at_opening(key: str, now: Document) -> Document:
 
     That is *now* before the field is drawn, and after `save` the one that it drew.
     """
-    kept: tuple[str, Document] = st.session_state.get(_SEEN, ("", now))
-    if key not in st.session_state or kept[0] != key:
-        st.session_state[_SEEN] = kept = key, now
-    return kept[1]
+    if key not in st.session_state or tab().seen[0] != key:
+        tab().seen = key, now
+    return cast(Document, tab().seen[1])
 
 
 def is_submitted(label: str = words.SAVE) -> bool:
@@ -49,14 +49,14 @@ def save(
         raise
     except Stale:
         now = reread()
-        st.session_state[_SEEN] = st.session_state[_SEEN][0], now
+        tab().seen = tab().seen[0], now
         st.warning(words.CHANGED_ELSEWHERE)
         draw_plain_text(as_text(now))
     except AppError as error:
         st.error(error.public)
     else:
         if news:
-            st.session_state.news = news
+            tell(news)
         st.rerun()
 
 

@@ -9,6 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import words
 from pages._session import attempt
+from pages._tab import tab
 from services.errors import ExportRunning
 
 Choice = TypeVar("Choice")
@@ -65,10 +66,10 @@ def key_showing(name: str, value: object) -> str:
     A closed menu does not take a value that is stored for its field, and sends its own with the next run, as if it
     had been chosen again: a field that holds another value gives way to one with a new key.
     """
-    held, number = st.session_state.get(f"{name}-key", (name, 0))
+    held, number = tab().field_keys.get(name, (name, 0))
     if st.session_state.get(held, value) != value:
         held, number = f"{name}-{number + 1}", number + 1
-    st.session_state[f"{name}-key"] = held, number
+    tab().field_keys[name] = held, number
     st.session_state[held] = value
     return held
 
@@ -186,14 +187,19 @@ def draw_plain_text(text: str) -> None:
 
 
 def draw_field(
-    noun: str, text: str, limit: int, key: str, save: Callable[..., None], subject: object
+    noun: str,
+    text: str,
+    limit: int,
+    key: str,
+    save: Callable[..., None],
+    leave: Callable[[], None],
+    subject: object,
 ) -> None:
-    """Draw *text* as a field: Enter or leaving it calls `save(subject, text)`, Escape keeps *text*.
+    """Draw *text* as a field: Enter or leaving it calls `save(subject, text)`, Escape calls *leave*.
 
-    assets/page/title.js hears the keys. While the field is there, the session has an entry `editing-{noun}`.
+    assets/page/title.js hears the keys.
     """
-    name = f"editing-{noun}"
-    with row(name, gap=None, wrap=False):
+    with row(f"editing-{noun}", gap=None, wrap=False):
         st.text_input(
             noun.capitalize(),
             text,
@@ -202,4 +208,4 @@ def draw_field(
             key=key,
             on_change=lambda: attempt(save, subject, str(st.session_state[key])),
         )
-        quiet_button(words.CANCEL, "close", f"leave-{noun}", st.session_state.pop, name, None)
+        quiet_button(words.CANCEL, "close", f"leave-{noun}", leave)

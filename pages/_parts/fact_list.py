@@ -16,11 +16,11 @@ from pages._parts.elements import draw_field, quiet_button, row
 from pages._session import (
     ask_for,
     attempt,
-    callbacks,
     find_user,
     show_errors,
     user_services,
 )
+from pages._tab import tab
 from services.bootstrap import UserServices
 from services.domain import Conversation, ConversationId, Fact, FactId, SpaceId
 from services.domain.limits import LONGEST_FACT
@@ -58,19 +58,21 @@ class FactList:
                 if (fact.conversation_id, fact.space_id) == scope:
                     self.draw_row(fact)
         undo.draw_facts(*scope)
-        refusals = [refusal for refusal in callbacks().refusals if not refusal.prompt]
+        refusals = [refusal for refusal in tab().callbacks.refusals if not refusal.prompt]
         for refusal in refusals:
             st.warning(refusal.sentence)
-        callbacks().forget(refusals)
+        tab().callbacks.forget(refusals)
         self.draw_adding()
 
     def draw_row(self, fact: Fact, draw_source: Callable[[Fact], None] | None = None) -> None:
         """Draw *fact* above its source, with buttons; or as a field while it is edited."""
         key = f"{self.noun}-{fact.id}"
-        seen: Fact | None = st.session_state.get(self._edited_key)
+        seen = tab().edited_facts.get(self.noun)
         with row(f"fact-{key}", 2, wrap=False):
             if seen and seen.id == fact.id:
-                draw_field(self.noun, fact.text, LONGEST_FACT, f"text-{key}", self._save, fact)
+                draw_field(
+                    self.noun, fact.text, LONGEST_FACT, f"text-{key}", self._save, self._leave, fact
+                )
                 if fact != seen:
                     st.caption(f"Current version: {safe_md.label(fact.text, LONGEST_FACT)}")
                 return
@@ -90,12 +92,11 @@ class FactList:
         # a run that follows a reply keeps the fields of the dialog before
         return f"new-{self.noun}-{self.conversation_id or self.space_id or ''}".removesuffix("-")
 
-    @property
-    def _edited_key(self) -> str:
-        return f"editing-{self.noun}"  # that of `draw_field`
-
     def _edit(self, fact: Fact) -> None:
-        st.session_state[self._edited_key] = fact
+        tab().edited_facts[self.noun] = fact
+
+    def _leave(self) -> None:
+        tab().edited_facts.pop(self.noun, None)
 
     def _add(self) -> None:
         fact = Fact(
@@ -121,7 +122,7 @@ class FactList:
             st.session_state[self._new_key] = text
             sentence = f"This {self.noun} was deleted in another tab. Add it again to keep it."
             raise BadInput(sentence) from None
-        st.session_state.pop(self._edited_key, None)
+        self._leave()
 
 
 def draw_sign(user: UserServices, conversation: Conversation) -> None:

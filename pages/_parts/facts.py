@@ -12,6 +12,7 @@ from pages._parts import conversation_menu, editing, safe_md, spaces, words
 from pages._parts.elements import quiet_button, row
 from pages._parts.fact_list import FactList
 from pages._session import CHAT, ask_for, find_user, show_errors, user_services
+from pages._tab import tab
 from services.bootstrap import ThreadView, UserServices
 from services.domain import (
     Conversation,
@@ -63,7 +64,8 @@ def draw_offer(user: UserServices, thread: Thread) -> None:
         if len(replies) not in _FIRST_REPLIES or replies[-1].outcome is not Outcome.COMPLETE:
             return
         conversation_id = thread.conversation.id
-        if st.session_state.setdefault("offered-in", conversation_id) != conversation_id:
+        tab().offered_in = tab().offered_in or conversation_id
+        if tab().offered_in != conversation_id:
             return
         with row("facts-offer", "xxsmall"):
             question = "Let Daybook remember things about you between chats?"
@@ -92,10 +94,9 @@ def _choose(is_wanted: bool) -> None:
 def note_left(user: UserServices, conversation: Conversation | None) -> None:
     """Have facts noted of the chat that this tab showed before, if it shows another *conversation* or page now."""
     here = conversation.id if conversation else None
-    before: ConversationId | None = st.session_state.get("noting-in")
+    before, tab().noting_in = tab().noting_in, here
     if before != here:
         user.tasks.note_facts(before)
-    st.session_state["noting-in"] = here
 
 
 # --- all of them ------------------------------------------------------------------------------------
@@ -103,7 +104,7 @@ def note_left(user: UserServices, conversation: Conversation | None) -> None:
 
 def draw_all(user: UserServices, kept: Sequence[Fact]) -> None:
     """Draw the facts, the newest first, and a button that deletes all."""
-    count = int(st.session_state.get("facts-drawn", _ROWS))
+    count = tab().facts_drawn or _ROWS
     drawn = kept[::-1][:count]
     names = {space.id: space for space in spaces.every(user)}
     draw_source = partial(_draw_source, titles=_titles(user, drawn), names=names)
@@ -173,4 +174,4 @@ def _titles(user: UserServices, facts: Iterable[Fact]) -> dict[ConversationId, C
 
 
 def _draw_more(count: int) -> None:
-    st.session_state["facts-drawn"] = count + _ROWS
+    tab().facts_drawn = count + _ROWS

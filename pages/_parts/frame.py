@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import streamlit as st
 
 from pages._parts import sidebar, turns
-from pages._session import callbacks, open_dialog, show_errors, user_services
+from pages._session import open_dialog, show_errors, user_services
+from pages._tab import tab
 from services.bootstrap import UserServices
 
 
@@ -20,7 +21,7 @@ def page() -> Generator[UserServices]:
     said = turns.draw_refusals(has_composer=False)
     open_dialog()
     sidebar.draw_rest(user)
-    callbacks().forget(said)
+    tab().callbacks.forget(said)
 
 
 def draw_heading(title: str, sentence: str) -> None:

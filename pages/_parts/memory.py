@@ -9,7 +9,8 @@ from pages._parts import context_words, editing, inspector, new_conversation, un
 from pages._parts.context_words import Earlier, SummaryState
 from pages._parts.elements import key_showing, popover, quiet_button, row
 from pages._parts.temporary import services_of
-from pages._session import Refusal, ask_for, attempt, reason, show_errors
+from pages._session import ask_for, attempt, reason, show_errors, tell
+from pages._tab import Refusal
 from services.bootstrap import ChatParts, Setup, ThreadView
 from services.domain import (
     Conversation,
@@ -265,7 +266,7 @@ def summary_dialog(conversation_id: ConversationId) -> None:
         thread_as_seen = replace(thread, summary=seen)  # only that is replaced
         if is_asked_again:
             services.tasks.rebuild_summary(thread_as_seen)
-            st.session_state.news = "Regenerating the summary…"
+            tell("Regenerating the summary…")
             return
         services.tasks.change_summary(thread_as_seen, "" if is_gone else text)
         if is_gone:

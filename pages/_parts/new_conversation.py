@@ -2,26 +2,22 @@
 
 from dataclasses import replace
 
-import streamlit as st
-
+from pages._tab import tab
 from services.domain import MemoryPolicy, NewConversation, SpaceId
 from services.domain.limits import checked_instructions
-
-_KEY = "new-conversation"
 
 
 def choices(space_id: SpaceId | None = None) -> NewConversation:
     """Return the choices made on the fresh page; *space_id*: the space that is open."""
-    chosen: NewConversation = st.session_state.get(_KEY, NewConversation())
-    return replace(chosen, space_id=space_id)
+    return replace(tab().new, space_id=space_id)
 
 
 def choose_model(name: str) -> None:
-    st.session_state[_KEY] = replace(choices(), model=name)
+    tab().new = replace(choices(), model=name)
 
 
 def choose_policy(policy: MemoryPolicy) -> None:
-    st.session_state[_KEY] = replace(choices(), policy=policy)
+    tab().new = replace(choices(), policy=policy)
 
 
 def instructions() -> str | None:
@@ -30,9 +26,9 @@ def instructions() -> str | None:
 
 def set_instructions(text: str, _seen: str) -> None:
     """Begin the conversation with the instructions *text*; empty: with none of its own. Raise BadInput."""
-    st.session_state[_KEY] = replace(choices(), instructions=checked_instructions(text))
+    tab().new = replace(choices(), instructions=checked_instructions(text))
 
 
 def forget() -> None:
     """Drop the choices: they are stored with a conversation now, or their page was left."""
-    st.session_state.pop(_KEY, None)
+    tab().new = NewConversation()

@@ -3,20 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-import streamlit as st
-
 from pages._parts import browser
 from pages._session import attempt, find_user
+from pages._tab import tab
 from services.bootstrap import UserServices
 from services.domain import AccountRole, Conversation, Space
 from services.domain.revisions import list_digest
 
-_ELSEWHERE = "running-elsewhere"  # conversations in which another process makes a reply
-
 
 def running(user: UserServices, opened: Conversation | None) -> frozenset[str]:
     """Return the conversations in which a reply comes, but for the one that shows it."""
-    found = {str(its) for its in user.chat.coming()} | st.session_state.get(_ELSEWHERE, set())
+    found = {str(its) for its in user.chat.coming()} | tab().running_elsewhere
     return frozenset(found - {str(opened.id) if opened else ""})
 
 
@@ -30,7 +27,7 @@ def watch(
 
     *listed*: the beginning of the list as it was drawn; None: a list that is not watched, of search results.
     """
-    is_archive = bool(st.session_state.get("is_archive"))
+    is_archive = tab().is_archive
     place = {"c": str(opened.id)} if opened else {}
     place |= {"s": str(space.id)} if space else {}
     place |= {"archive": "1"} if is_archive else {}
@@ -56,6 +53,6 @@ def _hear(found: Mapping[str, object]) -> None:
             isinstance(running, list)
         ):
             user.note_revisions(preferences, settings)
-            st.session_state[_ELSEWHERE] = set(map(str, cast(list[object], running))) - here
+            tab().running_elsewhere = frozenset(map(str, cast(list[object], running))) - here
         case _:
             pass

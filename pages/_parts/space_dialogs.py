@@ -10,7 +10,7 @@ import streamlit as st
 from pages._parts import editing, safe_md, spaces, undo, words
 from pages._parts.elements import menu, quiet_button, row
 from pages._parts.fact_list import FactList
-from pages._session import ask_for, go_to_space, show_errors, user_services
+from pages._session import ask_for, go_to_space, show_errors, tell, user_services
 from services.bootstrap import UserServices
 from services.domain import Conversation, Space, SpaceId
 from services.domain.limits import LONGEST_INSTRUCTIONS, LONGEST_SPACE_NAME
@@ -98,7 +98,7 @@ def delete_dialog(space: Space) -> None:
     st.markdown(f"Delete “{name}”? Its instructions and notes will be deleted; its chats are kept.")
     if editing.is_confirmed("Delete space", "space-goes"):
         user_services().spaces.forget(space.id)
-        st.session_state.news = f"“{name}” is deleted. Its chats are kept."
+        tell(f"“{name}” is deleted. Its chats are kept.")
         go_to_space(None, is_staying=True)
         st.rerun()
 

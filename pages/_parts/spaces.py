@@ -7,6 +7,7 @@ import streamlit as st
 
 from pages._parts import safe_md
 from pages._session import SPACE, go_to_space
+from pages._tab import tab
 from services.bootstrap import UserServices
 from services.domain import Conversation, Space, SpaceId
 from services.errors import StoreUnavailable
@@ -80,7 +81,6 @@ def draw_sign(user: UserServices, conversation: Conversation) -> None:
 
 def choose(space_id: SpaceId | None, opened: Conversation | None) -> None:
     """List the conversations of one space, or all; *opened* stays if it is one of them. For callbacks."""
-    st.session_state.pop("rows", None)
-    st.session_state.is_archive = False
+    tab().list_from_the_top()
     is_staying = opened is not None and space_id in (None, opened.space_id)
     go_to_space(space_id, is_staying=is_staying)

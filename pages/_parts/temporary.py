@@ -7,17 +7,14 @@ import streamlit as st
 from streamlit.navigation.page import Page
 
 from pages._parts import words
-from pages._session import SPACE, attempt, callbacks, find_user
+from pages._session import SPACE, TEMPORARY, attempt, find_user, go_to_temporary, tell
 from pages._streamlit import tab_presence
+from pages._tab import tab
 from services.bootstrap import ChatParts, TemporaryChat, UserServices
 from services.domain import ConversationId
 
 ICON = ":material/history_toggle_off:"
-_HELD = "temporary"  # in the session state
-_ADDRESS = "temporary"  # in the address
-_QUERY = {_ADDRESS: "1"}
 _SWITCH, _READS = "is-temporary", "temporary-reads"
-_SWITCHED = "has-switched-off"  # by the last callback
 
 
 def here() -> TemporaryChat | None:
@@ -25,20 +22,18 @@ def here() -> TemporaryChat | None:
 
     After a reload, and in the place of one that is over, another is begun: the next prompt was not to be saved either.
     """
-    held: TemporaryChat | None = st.session_state.get(_HELD)
+    held = tab().temporary
     if held is None and is_asked_for():
         held = _begin(reads_facts=False)
     elif held and held.is_over:
         held = _begin(reads_facts=held.choices.reads_facts, in_place_of=held)
-        st.session_state.news = (
-            "This temporary chat was deleted: the page was disconnected for too long."
-        )
+        tell("This temporary chat was deleted: the page was disconnected for too long.")
     return held
 
 
 def began_meanwhile(drawn: TemporaryChat | None) -> ConversationId | None:
     """Return the temporary chat that the switch began after the page was *drawn* without one."""
-    held: TemporaryChat | None = st.session_state.get(_HELD)
+    held = tab().temporary
     return held.id if held and drawn is None else None
 
 
@@ -50,16 +45,16 @@ def services_of(conversation_id: ConversationId) -> ChatParts:
 
 def is_held(conversation_id: ConversationId) -> bool:
     """Return whether the conversation is the temporary chat of this tab."""
-    held: TemporaryChat | None = st.session_state.get(_HELD)
+    held = tab().temporary
     return held is not None and held.id == conversation_id
 
 
 def leave_if_elsewhere(page: Page) -> TemporaryChat | None:
     """Leave the temporary chat if *page*, the address or a callback leads elsewhere; return it if there is text to bring
     back. Before anything is drawn."""
-    destination: dict[str, str] | None = st.session_state.get("destination")
+    destination = tab().destination
     is_here = not page.url_path and is_asked_for()
-    if is_here if destination is None else destination == _QUERY:
+    if is_here if destination is None else destination == TEMPORARY:
         return None
     return _leave()
 
@@ -69,15 +64,15 @@ def bring_back(left: TemporaryChat) -> TemporaryChat | None:
     back. For callbacks. Raise ChatIsOver."""
     left.come_back()
     other = _leave()
-    callbacks().left.discard(left.id)
-    st.session_state[_HELD] = left
-    st.session_state.destination = dict(_QUERY)
+    tab().callbacks.left.discard(left.id)
+    tab().temporary = left
+    go_to_temporary()
     return other
 
 
 def is_asked_for() -> bool:
     """Return whether the address is that of a temporary chat."""
-    return _ADDRESS in st.query_params and not {"c", SPACE} & set(st.query_params)
+    return set(TEMPORARY) <= set(st.query_params) and not {"c", SPACE} & set(st.query_params)
 
 
 def draw_switch(held: TemporaryChat | None, user: UserServices) -> None:
@@ -98,7 +93,8 @@ def draw_sign() -> None:
 
 def has_switched_off() -> bool:
     """Return whether the last callback made the chat a saved one; True once."""
-    return bool(st.session_state.pop(_SWITCHED, False))
+    has, tab().has_switched_off = tab().has_switched_off, False
+    return has
 
 
 def _switch() -> None:
@@ -106,10 +102,10 @@ def _switch() -> None:
     _end()
     if is_wanted:
         _begin(reads_facts=False)
-        st.query_params.update(_QUERY)
+        st.query_params.update(TEMPORARY)
     else:
-        st.query_params.pop(_ADDRESS, None)
-    st.session_state[_SWITCHED] = not is_wanted
+        st.query_params.pop("temporary", None)
+    tab().has_switched_off = not is_wanted
 
 
 def _allow() -> None:
@@ -124,15 +120,15 @@ def _begin(*, reads_facts: bool, in_place_of: TemporaryChat | None = None) -> Te
     begun = find_user().begin_temporary(
         reads_facts=reads_facts, is_there=tab_presence(), in_place_of=in_place_of
     )
-    st.session_state[_HELD] = begun
+    tab().temporary = begun
     return begun
 
 
 def _leave() -> TemporaryChat | None:
     """Leave the temporary chat, if there is one; return it if there is text to bring back."""
-    if (held := _release()) is None:
+    if (held := tab().release_temporary()) is None:
         return None
-    callbacks().leave(held.id)
+    tab().callbacks.leave(held.id)
     if held.is_begun and not held.is_over:
         held.leave()
         return held
@@ -142,14 +138,5 @@ def _leave() -> TemporaryChat | None:
 
 def _end() -> None:
     """End the temporary chat, if there is one."""
-    if held := _release():
+    if held := tab().release_temporary():
         held.end()
-
-
-def _release() -> TemporaryChat | None:
-    """Return the temporary chat, if there is one, which is this page's no longer."""
-    held: TemporaryChat | None = st.session_state.pop(_HELD, None)
-    if held:
-        for name in ("seen", "begun"):
-            st.session_state.pop(name, None)
-    return held

@@ -12,7 +12,8 @@ from streamlit.delta_generator import DeltaGenerator
 from pages._parts import new_conversation, temporary, words
 from pages._parts.elements import quiet_button
 from pages._parts.thoughts import StreamedReply
-from pages._session import Refusal, address, callbacks, find_user, keep_errors
+from pages._session import address, find_user, keep_errors
+from pages._tab import Refusal, tab
 from services.bootstrap import Chat, LiveTurn, RemoteTurn, TemporaryChat, ThreadView
 from services.domain import (
     ConversationId,
@@ -43,10 +44,10 @@ def send(
     A callback: it runs before anything is drawn. *model*: that which the page showed.
     """
     prompt, new = str(st.session_state.composer), new_conversation.choices(space_id)
-    st.session_state.is_taken = True
+    tab().is_taken = True
     if switched_to := temporary.began_meanwhile(held):
         sentence = "This is a temporary chat now. Please send again."
-        callbacks().keep(Refusal(sentence, prompt, switched_to))
+        tab().callbacks.keep(Refusal(sentence, prompt, switched_to))
         return
     place = held.id if held else thread.conversation.id if thread else None
     with keep_errors(prompt, place, is_unsent_kept=held is None):
@@ -65,8 +66,8 @@ def send(
         else:
             turn = chat.begin(None, prompt, new=new, seen_model=model)
             new_conversation.forget()
-        st.session_state.begun = place, turn
-        st.session_state.followed = turn.conversation_id, None
+        tab().begun = place, turn
+        tab().followed = turn.conversation_id, None
 
 
 def begun(held: TemporaryChat | None) -> LiveTurn | None:
@@ -74,15 +75,14 @@ def begun(held: TemporaryChat | None) -> LiveTurn | None:
 
     A fresh page becomes the conversation that was begun on it, also where another run replaced the one that sent.
     """
-    begun: tuple[ConversationId | None, LiveTurn] | None = st.session_state.get("begun")
-    if begun is None:
+    if (begun := tab().begun) is None:
         return None
     place, turn = begun
     read = held.id if held else st.query_params.get("c")
     is_here = str(place) == str(read)
     if is_here and not held:
         st.query_params.from_dict(address(turn.conversation_id))
-    del st.session_state.begun
+    tab().begun = None
     return turn if turn.thread and is_here else None
 
 
@@ -116,10 +116,10 @@ class DeferredDrawing:
 
 def give_back_untaken(typed: str | None, place: ConversationId | None) -> None:
     """Put *typed* back into the composer if `send` was not called: a restarted server has no callbacks of its tabs."""
-    is_taken = st.session_state.pop("is_taken", False)
+    is_taken, tab().is_taken = tab().is_taken, False
     if typed and not is_taken:
         sentence = "Daybook was restarted. Please send again."
-        callbacks().keep(Refusal(sentence, typed, place))
+        tab().callbacks.keep(Refusal(sentence, typed, place))
         st.rerun()
 
 
@@ -173,7 +173,7 @@ def draw_refusals(
     said: list[Refusal] = []
     is_free = has_composer
     with st.container(key="refusals"):
-        for number, refusal in enumerate(callbacks().refusals):
+        for number, refusal in enumerate(tab().callbacks.refusals):
             st.warning(refusal.sentence)
             if not refusal.prompt:
                 said.append(refusal)
@@ -185,7 +185,7 @@ def draw_refusals(
                 st.code(refusal.prompt, language=None, wrap_lines=True)
                 st.caption("This draft is saved in the chat where you wrote it.")
                 quiet_button(
-                    words.DISMISS, "close", f"dismiss-{number}", callbacks().forget, [refusal]
+                    words.DISMISS, "close", f"dismiss-{number}", tab().callbacks.forget, [refusal]
                 )
     return said
 
@@ -208,7 +208,7 @@ def follow(
 ) -> None:
     """Draw the reply of *turn* into *box*, after the text *before*, until it is stored; call *meanwhile* once, after
     the first words."""
-    st.session_state.followed = turn.conversation_id, None
+    tab().followed = turn.conversation_id, None
     reply, is_whole, began_at = StreamedReply(turn, box, before), False, 0.0
     for step, said in enumerate(turn.follow()):
         reply.draw(said)
@@ -242,12 +242,11 @@ def has_ended(thread: Thread) -> bool:
 
     True until another is read: of two runs in quick succession a browser may see the second alone.
     """
-    followed: tuple[ConversationId, MessageId | None] | None = st.session_state.get("followed")
     tip = thread.branch()[-1]
-    if followed not in ((thread.conversation.id, None), (thread.conversation.id, tip.id)):
-        st.session_state.followed = None
+    if tab().followed not in ((thread.conversation.id, None), (thread.conversation.id, tip.id)):
+        tab().followed = None
         return False
-    st.session_state.followed = thread.conversation.id, tip.id
+    tab().followed = thread.conversation.id, tip.id
     return True
 
 
@@ -262,7 +261,7 @@ def await_news(ended: int, expected: ExpectedNews = (), *chats: Chat) -> None:
     is_drawn = False  # a rerun at once would keep the page from the browser
 
     def has_news() -> bool:
-        is_done = callbacks().ended != ended and not callbacks().running
+        is_done = tab().callbacks.ended != ended and not tab().callbacks.running
         return is_done or expected_news(*chats) != expected
 
     @st.fragment(run_every=_GLANCE)
@@ -272,5 +271,5 @@ def await_news(ended: int, expected: ExpectedNews = (), *chats: Chat) -> None:
             st.rerun()
         is_drawn = True
 
-    if callbacks().running or any(expected) or has_news():
+    if tab().callbacks.running or any(expected) or has_news():
         glance()

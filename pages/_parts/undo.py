@@ -7,7 +7,6 @@ and a summary at once, so that only the tab can restore them.
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from html import escape
@@ -19,6 +18,7 @@ from pages._parts import editing, temporary, turns, words
 from pages._parts.elements import quiet_button, row
 from pages._parts.temporary import is_held, services_of
 from pages._session import find_user, go_to_conversation, show_errors
+from pages._tab import Undoable, tab
 from services.bootstrap import TemporaryChat
 from services.domain import (
     Conversation,
@@ -30,25 +30,11 @@ from services.domain import (
     SpaceId,
     Thread,
 )
-from services.domain.limits import UNDO_SECONDS
 from services.domain.memories import DeletedMemories
 from services.errors import NotFound, Stale, StoreUnavailable
 
 _UNUSED = "Chats not used recently"
 _MOST_CHATS = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Undoable:
-    """An act that can be undone until *until*."""
-
-    id: UUID
-    sentence: str = field(repr=False)
-    restore: Callable[[], None] = field(repr=False)
-    scope: tuple[ConversationId | None, SpaceId | None] | None = None  # of a fact
-    count: int = 0  # of messages
-    memories: tuple[DeletedMemories, ...] = field(default=(), repr=False)
-    until: float = field(default_factory=lambda: time.monotonic() + UNDO_SECONDS)
 
 
 # --- dialogs ------------------------------------------------------------------------------------------
@@ -149,7 +135,7 @@ def discard(conversation: Conversation) -> None:
             go_to_conversation(conversation.id)
 
     name = f"“{conversation.title}”" if conversation.title else "a chat"
-    _offer(_Undoable(conversation.id, f"Deleted {name}", restore))
+    _offer(Undoable(conversation.id, f"Deleted {name}", restore))
     if was_open:
         go_to_conversation(None)
 
@@ -169,16 +155,14 @@ def discard_all(conversations: Sequence[Conversation]) -> None:
             deleted.append(conversation_id)
     finally:  # what is deleted by then can be restored
         if deleted:
-            _offer(_Undoable(uuid4(), f"Deleted {words.count(len(deleted), 'chat')}", restore))
+            _offer(Undoable(uuid4(), f"Deleted {words.count(len(deleted), 'chat')}", restore))
 
 
 def delete_fact(fact: Fact) -> None:
     """Delete *fact*. Raise StoreUnavailable."""
     find_user().facts.forget(fact.id)
     scope = fact.conversation_id, fact.space_id
-    _offer(
-        _Undoable(fact.id, f"Deleted “{fact.text}”", lambda: find_user().facts.keep(fact), scope)
-    )
+    _offer(Undoable(fact.id, f"Deleted “{fact.text}”", lambda: find_user().facts.keep(fact), scope))
 
 
 def offer_summary(conversation_id: ConversationId, summary: RunningSummary) -> None:
@@ -188,7 +172,7 @@ def offer_summary(conversation_id: ConversationId, summary: RunningSummary) -> N
         services = services_of(conversation_id)
         services.conversations.set_summary(services.chat.open(conversation_id), summary)
 
-    _offer(_Undoable(uuid4(), "Deleted the summary", restore))
+    _offer(Undoable(uuid4(), "Deleted the summary", restore))
 
 
 def _delete_messages(thread: Thread, doomed: Collection[Message], count: int) -> None:
@@ -197,17 +181,17 @@ def _delete_messages(thread: Thread, doomed: Collection[Message], count: int) ->
     ids = {message.id for message in doomed}
     deletions = services_of(conversation_id).deletions
     memories = (deletions.delete_messages(conversation_id, ids),)
-    for before in _undoable():
+    for before in tab().undoable:
         if before.id == conversation_id:
             count, memories = before.count + count, (*before.memories, *memories)
     sentence = f"Deleted {words.count(count, 'message')}"
     restore = partial(_restore_messages, conversation_id, first.id, memories)
-    _offer(_Undoable(conversation_id, sentence, restore, count=count, memories=memories))
+    _offer(Undoable(conversation_id, sentence, restore, count=count, memories=memories))
 
 
 def offer(document_id: UUID, act: str, sentence: str, restore: Callable[[], None]) -> None:
     """Offer to undo *act*, of which *sentence* tells, by *restore*; the next such act on the same document replaces it."""
-    _offer(_Undoable(uuid5(document_id, act), sentence, restore))
+    _offer(Undoable(uuid5(document_id, act), sentence, restore))
 
 
 def offer_temporary(left: TemporaryChat) -> None:
@@ -217,11 +201,11 @@ def offer_temporary(left: TemporaryChat) -> None:
         if other := temporary.bring_back(left):
             offer_temporary(other)
 
-    _offer(_Undoable(left.id, "Left the temporary chat: it will be deleted", restore))
+    _offer(Undoable(left.id, "Left the temporary chat: it will be deleted", restore))
 
 
-def _offer(made: _Undoable) -> None:
-    _undoable()[:] = [made, *(one for one in _undoable() if one.id != made.id)]
+def _offer(made: Undoable) -> None:
+    tab().undoable[:] = [made, *(one for one in tab().undoable if one.id != made.id)]
 
 
 # --- restoring ----------------------------------------------------------------------------------------
@@ -230,20 +214,20 @@ def _offer(made: _Undoable) -> None:
 def draw() -> None:
     """Draw a line for each act that can be undone, above any page."""
     now = time.monotonic()
-    _undoable()[:] = [one for one in _undoable() if one.until > now]
+    tab().undoable[:] = [one for one in tab().undoable if one.until > now]
     with st.container(key="undo", gap="xsmall"):
-        for one in _undoable():
+        for one in tab().undoable:
             _draw_line(one, "undo", "restore")
 
 
 def draw_facts(conversation_id: ConversationId | None, space_id: SpaceId | None) -> None:
     """Draw a line for each deleted fact of a scope, in a dialog, which does not draw the page."""
-    for one in _undoable():
+    for one in tab().undoable:
         if one.scope == (conversation_id, space_id):
             _draw_line(one, "undo-fact", "restore-fact")
 
 
-def _draw_line(one: _Undoable, key: str, button_key: str) -> None:
+def _draw_line(one: Undoable, key: str, button_key: str) -> None:
     with row(f"{key}-{one.id}", wrap=False):
         st.html(f'<p role="status">{escape(one.sentence)}</p>', width="stretch")
         quiet_button(words.UNDO, None, f"{button_key}-{one.id}", _restore, one)
@@ -252,7 +236,7 @@ def _draw_line(one: _Undoable, key: str, button_key: str) -> None:
 def draw_mark(thread: Thread) -> None:
     """Offer to restore messages of *thread* that another tab has just deleted."""
     conversation_id = thread.conversation.id
-    is_ours = any(one.id == conversation_id for one in _undoable())
+    is_ours = any(one.id == conversation_id for one in tab().undoable)
     if is_ours or not thread.conversation.undo_until:
         return
     with suppress(StoreUnavailable):
@@ -263,10 +247,10 @@ def draw_mark(thread: Thread) -> None:
                 quiet_button(words.UNDO, None, "restore-elsewhere", *args)
 
 
-def _restore(one: _Undoable) -> None:
-    if one in _undoable():  # not at the second of two quick clicks
+def _restore(one: Undoable) -> None:
+    if one in tab().undoable:  # not at the second of two quick clicks
         one.restore()
-        _undoable().remove(one)
+        tab().undoable.remove(one)
 
 
 def _restore_messages(
@@ -275,7 +259,3 @@ def _restore_messages(
     services_of(conversation_id).deletions.restore_messages(conversation_id, memories)
     if is_held(conversation_id) or st.query_params.get("c") == str(conversation_id):
         turns.show(first)
-
-
-def _undoable() -> list[_Undoable]:
-    return st.session_state.setdefault("deleted", [])

@@ -8,20 +8,19 @@ from pages._parts import turns, words
 from pages._parts.elements import right_row
 from pages._parts.temporary import services_of
 from pages._session import attempt
+from pages._tab import tab
 from services.bootstrap import ChatParts
 from services.domain import ConversationId, MemoryPolicy, Message, MessageId, Role
-
-_EDITED = "edited-message"
 
 
 def edit(message_id: MessageId) -> None:
     """Have the message become a field. For callbacks."""
-    st.session_state[_EDITED] = message_id
+    tab().edited_message = message_id
 
 
 def is_edited(message: Message) -> bool:
     """Return whether *message* is a field."""
-    return st.session_state.get(_EDITED) == message.id
+    return tab().edited_message == message.id
 
 
 def draw_field(conversation_id: ConversationId, message: Message) -> None:
@@ -74,4 +73,4 @@ def _save(conversation_id: ConversationId, message: Message, key: str) -> None:
 
 
 def _leave() -> None:
-    st.session_state.pop(_EDITED, None)
+    tab().edited_message = None

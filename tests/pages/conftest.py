@@ -13,6 +13,7 @@ from streamlit.runtime.scriptrunner import script_runner
 from streamlit.testing.v1 import AppTest
 
 from pages._parts import browser
+from pages._tab import KEY
 from services import bootstrap
 from services.domain.accounts import SignUps
 from services.domain.models import ModelState
@@ -25,7 +26,7 @@ _numbers = itertools.count()
 
 def in_dialog(app, dialog, *args):
     """Have the next run open *dialog*: AppTest reruns the whole page where a browser reruns the dialog alone."""
-    app.session_state["dialog"] = dialog, args
+    app.session_state[KEY].dialog = dialog, args
     return app
 
 

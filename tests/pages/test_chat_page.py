@@ -9,10 +9,11 @@ import pytest
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from pages import _session
+from pages import _session, _tab
 from pages._parts import browser, thoughts, turns, words
 from pages._parts.preferences import instructions_dialog
 from pages._parts.undo import branches_dialog, messages_dialog
+from pages._tab import KEY, Refusal
 from services import bootstrap
 from services.domain import AccountRole, Full, Outcome, Usage, Window
 from services.domain.models import ModelState
@@ -129,8 +130,8 @@ def test_refused_prompt_stays_out_of_other_conversations(open_app, maya, databas
     garden = database.hold("Garden")
     sea = database.hold("Sea")
     app = open_app(maya, c=str(sea))
-    refusal = _session.Refusal(StoreUnavailable.public, "A thought", garden)
-    app.session_state["callbacks"] = _session.Callbacks([refusal])
+    refusal = Refusal(StoreUnavailable.public, "A thought", garden)
+    app.session_state[KEY].callbacks.keep(refusal)
 
     for _ in range(2):  # it stays
         app.run()
@@ -147,9 +148,8 @@ def test_refused_prompt_stays_out_of_other_conversations(open_app, maya, databas
 def test_a_prompt_that_was_refused_elsewhere_can_be_dismissed(open_app, maya, database):
     garden = database.hold("Garden")
     app = open_app(maya)
-    app.session_state["callbacks"] = _session.Callbacks(
-        [_session.Refusal("No.", "A thought", garden), _session.Refusal("No.", "Another", None)]
-    )
+    for prompt, place in (("A thought", garden), ("Another", None)):
+        app.session_state[KEY].callbacks.keep(Refusal("No.", prompt, place))
     app.run()
     assert in_composer(app) == "Another"  # it was written here
 
@@ -182,7 +182,7 @@ def test_refusal_of_a_replaced_run_is_drawn(open_app, maya, monkeypatch):
     app = open_app(maya)
 
     def refuse(*_):
-        assert _session.callbacks().running  # the run in its place sees that, and asks again
+        assert _tab.tab().callbacks.running  # the run in its place sees that, and asks again
         replace_the_run()
         raise StoreUnavailable
 
@@ -224,14 +224,14 @@ def test_fresh_page_becomes_its_conversation_after_a_replaced_run(open_app, maya
 
 def test_callback_of_a_replaced_run_finishes(open_chat, database, monkeypatch):
     app, garden = open_chat("One", "Two")
-    app.session_state["editing-title"] = f"menu-{garden}", garden
+    app.session_state[KEY].edited_title = f"menu-{garden}", garden
     app.run()
     database.rows.after["change_conversation"] = replace_the_run
     app.text_input(key=f"title-{garden}").set_value("Beans").run()
 
     app.run()
     assert app.title[0].value == "Beans"
-    assert "editing-title" not in app.session_state
+    assert app.session_state[KEY].edited_title is None
 
 
 def test_prompt_sent_to_a_restarted_server_comes_back(open_app, maya, monkeypatch):
@@ -603,7 +603,7 @@ def test_both_versions_of_a_regenerated_reply_can_be_read(open_app, maya, databa
 def edit(app, database, conversation_id, number, text):
     """Edit the message of that number in its place, and send it."""
     message = database.thread(conversation_id).messages[number]
-    app.session_state["edited-message"] = message.id
+    app.session_state[KEY].edited_message = message.id
     [field] = app.run().text_area
     assert field.value == message.body
     field.set_value(text)

@@ -4,6 +4,7 @@ import pytest
 import streamlit as st
 
 from pages._parts import temporary
+from pages._tab import KEY, tab
 from services.chat.temporary import ChatIsOver
 from services.domain.turns import TurnState
 from services.errors import Cap, OverBudget, StoreUnavailable
@@ -178,7 +179,7 @@ def test_refused_prompt_is_deleted_with_its_temporary_chat(app, maya):
 
 def test_late_refusal_of_a_temporary_chat_is_dropped(app, maya):
     def begin():  # a run that takes the place of this one goes elsewhere meanwhile
-        st.session_state["destination"] = {}
+        tab().destination = {}
         temporary.leave_if_elsewhere(st.Page(lambda: None, title="Daybook", default=True))
         raise StoreUnavailable
 
@@ -232,7 +233,7 @@ def test_disconnected_temporary_chat_is_replaced_by_another(app, maya, database)
 
 def test_temporary_chat_ending_during_a_run_is_reported(app, monkeypatch):
     asks(switches(app), "Hello")
-    held = app.session_state["temporary"]
+    held = app.session_state[KEY].temporary
 
     with monkeypatch.context() as patch:
         patch.setattr("pages._parts.models.draw_notices", lambda *_: held.end())
