@@ -1,16 +1,12 @@
 """Escape: one press closes what is on top, and the focus returns to where it was."""
 
 import re
-from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
 
 from playwright.sync_api import expect
 
-from services.domain import Fact, FactId
 from tests.journeys.people import FOR_EVER, PASSWORD
 from tests.journeys.seeds import converse, database, let_talk_fast, second_process
-from tests.stores import store_of
 
 _PAGES = Path(__file__).parents[2] / "pages"
 _ABOVE = ":is([role=dialog], [role=menu], [role=listbox]):visible, dialog[open]"
@@ -81,7 +77,7 @@ ELSEWHERE = {"connect_dialog", "summary_dialog"}
 
 
 def seed(app, person):
-    """Make *person* an admin with a memory and a chat of which not all is sent; return its id."""
+    """Make *person* an admin with a chat of which not all is sent; return its id."""
     with database(app) as connection:
         connection.execute(
             "update private.roles set role = 'admin' where user_id ="
@@ -90,9 +86,6 @@ def seed(app, person):
         )
     with second_process(app) as sessions:
         _, session = sessions.sign_in(person.email, PASSWORD)
-        store_of(session).facts.keep(
-            Fact(id=FactId(uuid4()), text="I grow peas.", since=datetime.now(UTC))
-        )
         return converse(session, [(f"Peas {n}?", "Gladly.") for n in range(16)])
 
 
@@ -138,10 +131,13 @@ def test_escape_closes_each_overlay_once_and_returns_the_focus(app, person):
     close_each(SPACE)
     maya.visit(f"/?c={conversation}")
     maya.hears("Gladly.")
+    maya.sees_no_reply_coming()
     page.locator('[data-act="retry"]').last.press("Enter")
     maya.sees("2 / 2")
     close_each(CHAT)
     maya.visit("/memory")
+    page.get_by_label("Add a memory").fill("I grow peas.")
+    page.keyboard.press("Enter")
     maya.sees("I grow peas.")
     close_each(MEMORY)
     maya.visit("/data")
