@@ -1,8 +1,9 @@
 """Builds everything; the only module that knows every other."""
 
+import gc
 import threading
-from collections.abc import Collection
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Collection
+from contextlib import asynccontextmanager
 from importlib import import_module
 from uuid import UUID
 
@@ -42,6 +43,7 @@ from services.web import streamlit_assets
 from services.web.attempts import Attempts
 from services.web.export_route import ExportRoutes
 from services.web.form_limit import FormLimit
+from services.web.health_route import health_route
 from services.web.metrics import Metrics
 from services.web.origin import Origin
 from services.web.page_assets import PageAssets
@@ -167,7 +169,7 @@ def routes() -> list[Route]:
     listen(metrics.record)
     listen(_recent_calls.record)
     return [
-        *deployment.health.routes(),
+        health_route(deployment.health),
         *sign_in.routes(),
         *exports.routes(),
         *poll.routes(),
@@ -207,11 +209,21 @@ def middleware(pages: Collection[str]) -> list[Middleware]:
     ]
 
 
-def lifespan(app: object) -> AbstractAsyncContextManager[dict[str, object]]:
-    """Check the backend once it runs, and stop it in the end."""
+@asynccontextmanager
+async def lifespan(_: object) -> AsyncGenerator[dict[str, object]]:
+    """Have the backend checked once it runs; in the end store what is said while it answers, and stop it."""
     # openai takes the longest of all imports: here, beside the start of Node, it delays nothing
     in_thread("model-imports", lambda: import_module("services.llm.from_settings"))
-    return server_health().lifespan(_failed_check, _stop_turns, current_deployment().stop, app)
+    deployment = current_deployment()
+    deployment.check.set_result(_failed_check)
+    try:
+        yield {}
+    finally:
+        try:
+            _stop_turns()
+        finally:
+            deployment.stop()
+            gc.freeze()  # a last collection of all imported modules would take half a second
 
 
 def _failed_check() -> Failed | None:

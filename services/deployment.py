@@ -4,6 +4,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from services import events, settings
@@ -11,11 +12,13 @@ from services.crypto import RootKeys
 from services.domain import SessionId
 from services.embedded.folders import choose_folders
 from services.embedded.plan import Endpoints, prepare
-from services.embedded.reports import Report, Running
+from services.embedded.reports import Failed, Report, Running
 from services.embedded.stack import Stack
 from services.errors import Refused, Unavailable
 from services.settings import Settings
 from services.web.server_health import ServerHealth
+
+Check = Callable[[], Failed | None]  # of the backend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +29,7 @@ class Deployment:
     root_keys: RootKeys = field(repr=False)
     endpoints: Endpoints
     health: ServerHealth
+    check: Future[Check] = field(default_factory=Future[Check])  # once the app is imported
     close_tabs: Callable[[SessionId], object] = lambda _: None  # of a session that has ended
     stop: Callable[[], None] = lambda: None  # the backend
 
@@ -55,10 +59,11 @@ def begin(url: str, close_tabs: Callable[[SessionId], object]) -> None:
         is_public=chosen.url is not None or chosen.trusted_proxies > 0,
     )
     health = ServerHealth(str(chosen.url or url), plan.endpoints)
+    check = Future[Check]()
 
     def record(report: Report) -> None:
         if isinstance(report, Running):
-            report = health.failed_check() or report
+            report = check.result()() or report
         health.record(report)
 
     stack = Stack(plan, record)
@@ -67,6 +72,7 @@ def begin(url: str, close_tabs: Callable[[SessionId], object]) -> None:
         root_keys=plan.root_keys,
         endpoints=plan.endpoints,
         health=health,
+        check=check,
         close_tabs=close_tabs,
         stop=stack.stop,
     )

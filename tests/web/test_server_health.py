@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from services.domain.models import ModelState
 from services.embedded.plan import Endpoints
 from services.embedded.reports import Failed, ModelReport, Notice, Running, Stage, Starting, Trouble
+from services.web.health_route import health_route
 from services.web.server_health import ServerHealth
 
 
@@ -24,7 +25,7 @@ def server():
 @pytest.fixture
 def health(server):
     """Ask /healthz for the status, the stage, and the states of database and model."""
-    with TestClient(Starlette(routes=server.routes())) as client:
+    with TestClient(Starlette(routes=[health_route(server)])) as client:
 
         def ask():
             reply = client.get("/healthz")

@@ -1,0 +1,53 @@
+"""The lines on the console that say how the start goes, and where the app is."""
+
+import sys
+from contextlib import suppress
+
+from services.domain.models import ModelState
+from services.embedded.reports import (
+    Failed,
+    ModelReport,
+    Notice,
+    Report,
+    Running,
+    Stage,
+    Starting,
+    Trouble,
+)
+
+_MODEL_LINES = {
+    ModelState.READY: "The local model is ready.",
+    ModelState.FAILED: "The local model keeps failing; trying again in a while.",
+}
+
+
+def line_of(report: Report, before: Starting | Running, *, was_started: bool) -> str | None:
+    """Return the line about *report*, empty where only the address is news; None: nothing is. *before*: the last state."""
+    match report:
+        case Starting():
+            is_news = _progress(before) != _progress(report)
+            return f"Daybook is starting: {report} …" if is_news else None
+        case Running():
+            return ""
+        case Trouble(sentence):
+            return f"Daybook has a problem: {sentence}" if sentence else ""
+        case Notice(sentence):
+            return sentence
+        case ModelReport(state):
+            return _MODEL_LINES.get(state)
+        case Failed(sentence):
+            return f"Daybook cannot {'go on' if was_started else 'start'}: {sentence}"
+
+
+def announce(*lines: str) -> None:
+    """Write those of *lines* that are not empty."""
+    with suppress(OSError):  # a console that is gone, or a file on a full disk
+        sys.stdout.writelines(f"{each}\n" for each in lines if each)
+        sys.stdout.flush()
+
+
+def _progress(state: Starting | Running) -> tuple[Stage, int] | None:
+    """Return the stage, and the quarters of its work that are done; None when running."""
+    if isinstance(state, Starting):
+        return state.stage, 4 * state.done // state.total if state.total else 0
+    return None

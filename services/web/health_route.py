@@ -1,0 +1,22 @@
+"""The route by which a supervisor asks for the state of the server: `GET /healthz`."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from services.web.server_health import ServerHealth
+
+
+def health_route(health: ServerHealth) -> Route:
+    """Answer with 200 once all is ready, else with 503, and with the state of each part."""
+
+    async def answer(_: Request) -> JSONResponse:
+        body = {
+            "stage": health.stage,
+            "database": health.database,
+            "model": health.model,
+            "version": health.version,
+        }
+        return JSONResponse(body, 200 if health.is_ready else 503)
+
+    return Route("/healthz", answer)
