@@ -149,10 +149,8 @@ class UserServices(ChatParts):
         )
         self.export: FullExport | None = None  # the last that was begun
         store = sealed_store(self._rows, session.user_keys)
-        choices = shared.choices(store=store)
         chat = Chat(
-            store,
-            choices,
+            shared.choices(store=store),
             sweep=shared.server.sweep,
             live_turns=shared.live_turns,
             background=shared.background,
@@ -160,7 +158,7 @@ class UserServices(ChatParts):
             owner=session.id,
             search=Search(store.corpus),
         )
-        super().__init__(chat, choices)
+        super().__init__(chat)
 
     def read_ahead(self) -> None:
         """Begin at once to read all that the first page needs."""
@@ -221,10 +219,8 @@ class UserServices(ChatParts):
             spaces=self.spaces,
             profile=self.profile,
         )
-        choices = self._shared.choices(store=store, reads_facts=reads_facts)
         chat = Chat(
-            store,
-            choices,
+            self._shared.choices(store=store, reads_facts=reads_facts),
             sweep=self._shared.server.sweep,
             live_turns=LiveTurns(),
             background=BackgroundTasks(Purpose.SUMMARY),
@@ -234,9 +230,7 @@ class UserServices(ChatParts):
             new_id=lambda: chat_id,
         )
         owner = self.session.id
-        begun = TemporaryChat(
-            chat, choices, chat_id=chat_id, owner=owner, rows=rows, is_there=is_there
-        )
+        begun = TemporaryChat(chat, chat_id=chat_id, owner=owner, rows=rows, is_there=is_there)
         self._shared.temporary.add(begun)
         return begun
 

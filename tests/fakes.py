@@ -280,7 +280,6 @@ def chat_over(
 ):
     """Return the chat of a process; facts are noted of *fact_batch* prompts at once, or after *silence*."""
     return Chat(
-        store,
         choices or choices_over(store, models),
         sweep=sweep,
         live_turns=LiveTurns(),
@@ -331,7 +330,7 @@ class FakePerson(ChatParts):
     def drop_caches(self):
         store = self.database.store()
         choices, self.search = choices_over(store, self._models), Search(store.corpus)
-        super().__init__(self._chat_over(choices, self._purposes, search=self.search), choices)
+        super().__init__(self._chat_over(choices, self._purposes, search=self.search))
 
     def _chat_over(self, choices, purposes, **options):
         sweep = self.database.sweep
@@ -357,7 +356,7 @@ class FakePerson(ChatParts):
             new_id=lambda: chat_id,
         )
         self.temporary.append(
-            TemporaryChat(chat, choices, chat_id=chat_id, owner=owner, rows=rows, is_there=is_there)
+            TemporaryChat(chat, chat_id=chat_id, owner=owner, rows=rows, is_there=is_there)
         )
         return self.temporary[-1]
 

@@ -1,14 +1,13 @@
 """The parts of a user's services that pages call."""
 
 from services.chat.service import Chat
-from services.chat.setup import Choices
 
 
 class ChatParts:
     """The parts over a user's stored chats, or over a temporary one: pages call their verbs, and nothing deeper."""
 
-    def __init__(self, chat: Chat, choices: Choices) -> None:
-        store = chat.store
+    def __init__(self, chat: Chat) -> None:
+        store, choices = chat.store, chat.tasks.choices
         self.store, self.choices, self.offers, self._chat = store, choices, choices.models, chat
         self.tasks, self.deletions = chat.tasks, chat.deletions
         self.conversations, self.messages = store.conversations, store.messages

@@ -46,7 +46,6 @@ from services.errors import (
 )
 from services.events import log_event
 from services.memory.titles import first_words
-from services.store.port import Store
 from services.threads import in_thread
 
 
@@ -55,7 +54,6 @@ class Chat:
 
     def __init__(
         self,
-        store: Store,
         choices: Choices,
         *,
         sweep: Callable[[], object],  # settles turns whose lease ran out
@@ -67,7 +65,8 @@ class Chat:
         on_settled: Callable[[], None] = lambda: None,  # after each turn
         owner: object = None,  # of the turns: the session, which outlives these services
     ) -> None:
-        self.store, self._choices, self._sweep, self.live_turns = store, choices, sweep, live_turns
+        self.store = store = choices.store
+        self._choices, self._sweep, self.live_turns = choices, sweep, live_turns
         self._search, self._title, self._new_id, self.owner = search, title, new_id, owner
         self._counting, self._unanswered = Counting(), UnansweredCalls()
         self._calls = PaidCalls(store.turns, choices.counter, on_settled, owner)
@@ -231,12 +230,13 @@ class Chat:
             thread = thread.up_to(turn.prompt_id)
         elif version and not turn:
             thread = thread.through(version)
-        return self._view(thread, turn)
+        failure = self.failure(conversation_id)
+        return ThreadView(thread=thread, turn=turn, failure=failure, _tasks=self.tasks)
 
     def new_view(self, new: NewConversation) -> ThreadView:
         """The view of a conversation that begins as *new*."""
         thread = self._new_thread("", new, self._choices.space(new.space_id))
-        return self._view(thread, is_new=True)
+        return ThreadView(thread=thread, is_new=True, _tasks=self.tasks)
 
     def forget(self, conversation_id: ConversationId) -> None:
         """Drop what is held of a conversation; what is stored is read again."""
@@ -245,20 +245,6 @@ class Chat:
         self._search.forget(conversation_id)
 
     # --- inside ---------------------------------------------------------------------------------
-
-    def _view(
-        self, thread: Thread, turn: LiveTurn | RemoteTurn | None = None, *, is_new: bool = False
-    ) -> ThreadView:
-        return ThreadView(
-            thread=thread,
-            turn=turn,
-            failure=self.failure(thread.conversation.id),
-            is_new=is_new,
-            _turns=self.store.turns,
-            _choices=self._choices,
-            _planning=self._planning,
-            _tasks=self.tasks,
-        )
 
     def _read(self, conversation_id: ConversationId) -> tuple[Thread, LiveTurn | RemoteTurn | None]:
         """The thread, as `open` has it, and its live turn: of this process, or of one that lives or has just died."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 from services.chat.parts import ChatParts
 from services.chat.service import Chat
-from services.chat.setup import Choices
 from services.domain import ConversationId, SessionId
 from services.domain.limits import UNDO_SECONDS
 from services.errors import Refused
@@ -34,7 +33,6 @@ class TemporaryChat(ChatParts):
     def __init__(
         self,
         chat: Chat,
-        choices: Choices,
         *,
         chat_id: ConversationId,
         owner: SessionId,
@@ -42,7 +40,7 @@ class TemporaryChat(ChatParts):
         is_there: Callable[[], bool],
     ) -> None:
         """*is_there*: return True while its page is connected."""
-        super().__init__(chat, choices)
+        super().__init__(chat)
         self.id, self.owner, self.rows, self._is_there = chat_id, owner, rows, is_there
         self._seen_at, self._left_at = time.monotonic(), math.inf
 

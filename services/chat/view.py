@@ -9,10 +9,9 @@ from math import inf
 from services.chat.background import UserTasks
 from services.chat.live_turn import LiveTurn
 from services.chat.paid_calls import least_micro
-from services.chat.planning import Planning
 from services.chat.remote_turn import RemoteTurn
 from services.chat.search import Located
-from services.chat.setup import Choices, Setup
+from services.chat.setup import Setup
 from services.domain import (
     Full,
     MemoryPolicy,
@@ -33,7 +32,6 @@ from services.errors import AppError, InstructionsTooLong, NotFound, PromptTooLo
 from services.llm import Offer
 from services.memory.forecast import Calibration
 from services.memory.receipt import Receipt
-from services.store.port import Turns
 
 _LAST_REPLIES = 3
 
@@ -65,15 +63,12 @@ class ThreadView:
     turn: LiveTurn | RemoteTurn | None = None  # whose reply is coming
     failure: AppError | None = None  # why the last reply did not come, while that is remembered
     is_new: bool = False  # the conversation has yet to begin
-    _turns: Turns = field(repr=False)
-    _choices: Choices = field(repr=False)
-    _planning: Planning = field(repr=False)
     _tasks: UserTasks = field(repr=False)
 
     @cached_property
     def setup(self) -> Setup:
         """The model, instructions, preferences and facts of the next turn."""
-        return self._choices.setup(self.thread)
+        return self._tasks.choices.setup(self.thread)
 
     @cached_property
     def plan(self) -> ContextPlan | None:
@@ -86,7 +81,7 @@ class ThreadView:
     def forecast(self) -> Forecast | None:
         """The tokens that the endpoint is expected to count of the plan, if it fits."""
         plan = self.plan
-        return self._planning.forecast(self.thread, self.setup, plan) if plan else None
+        return self._tasks.planning.forecast(self.thread, self.setup, plan) if plan else None
 
     @cached_property
     def next_receipt(self) -> Receipt:
@@ -96,26 +91,26 @@ class ThreadView:
 
     def receipt(self, reply: Message) -> Receipt | None:
         """Return the receipt of *reply*, if one is stored. Raise StoreUnavailable."""
-        kept = self._turns.receipts([reply], self.thread.conversation.id)
+        kept = self._tasks.store.turns.receipts([reply], self.thread.conversation.id)
         text = kept.get(reply.turn_id) if reply.turn_id else None
         return Receipt.from_json(text) if text else None
 
     def recalled(self, receipt: SentContext) -> Mapping[MessageId, Located]:
         """Return the messages of other conversations that *receipt* names, as far as they may be seen here now."""
-        return self._planning.recalled_messages(self.thread, receipt)
+        return self._tasks.planning.recalled_messages(self.thread, receipt)
 
     def costs(self, messages: Iterable[Message]) -> Mapping[TurnId, TurnCost]:
         """Return the costs of the replies among *messages*; none that cannot be read now."""
         parts = [part for one in messages if one.role is Role.ASSISTANT for part in one.stored]
         with suppress(StoreUnavailable, NotFound):
-            return self._turns.costs(parts, self.thread.conversation.id)
+            return self._tasks.store.turns.costs(parts, self.thread.conversation.id)
         return {}
 
     def thoughts(self, messages: Iterable[Message]) -> Mapping[MessageId, Thoughts]:
         """Return the thoughts of *messages*; none that cannot be read now."""
         parts = [part for one in messages for part in one.stored if part.has_thoughts]
         with suppress(StoreUnavailable, NotFound):
-            return self._turns.thoughts(parts, self.thread.conversation.id)
+            return self._tasks.store.turns.thoughts(parts, self.thread.conversation.id)
         return {}
 
     @cached_property
@@ -160,15 +155,17 @@ class ThreadView:
             by_offer = replace(self.setup, offer=offer)
             as_planned = replace(self.thread, conversation=replace(conversation, policy=policy))
             with suppress(PromptTooLong, InstructionsTooLong, StoreUnavailable):
-                plan, _ = self._planning.turn(as_planned, by_offer, past, prompt)
+                plan, _ = self._tasks.planning.turn(as_planned, by_offer, past, prompt)
                 return least_micro(offer.info, plan)
             return inf
 
         now, offer = conversation.policy, self.setup.offer
-        models = {one.info.name: micro(now, one) for one in self._choices.models if one != offer}
+        models = {
+            one.info.name: micro(now, one) for one in self._tasks.choices.models if one != offer
+        }
         others = [
             policy
-            for policy in (() if self.is_new else self._choices.policies())
+            for policy in (() if self.is_new else self._tasks.choices.policies())
             if not isinstance(now, type(policy))
         ]
         return Affordable(
@@ -188,7 +185,7 @@ class ThreadView:
     @cached_property
     def is_summary_coming(self) -> bool:
         """Return True while a summary is made."""
-        coming = self._tasks.registry.coming(self._turns.user_id, Purpose.SUMMARY)
+        coming = self._tasks.registry.coming(self._tasks.store.turns.user_id, Purpose.SUMMARY)
         return self.thread.conversation.id in coming
 
     @cached_property
@@ -196,4 +193,4 @@ class ThreadView:
         thread = self.thread
         if self.is_new:  # it has one plan under every policy, and Retrieval would prepare a search
             thread = replace(thread, conversation=replace(thread.conversation, policy=Full()))
-        return self._planning.view(thread, self.setup)
+        return self._tasks.planning.view(thread, self.setup)

@@ -81,7 +81,6 @@ def converse(session, turns, policy=None):
         first_policy=policy or Window(),
     )
     chat = Chat(
-        store,
         choices,
         sweep=lambda: None,
         live_turns=LiveTurns(),
