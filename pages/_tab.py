@@ -8,14 +8,7 @@ from uuid import UUID
 import streamlit as st
 
 from services.bootstrap import LiveTurn, TemporaryChat
-from services.domain import (
-    ConversationId,
-    Fact,
-    MessageId,
-    NewConversation,
-    SpaceId,
-    UserId,
-)
+from services.domain import ConversationId, Fact, MessageId, NewConversation, SpaceId, UserId
 from services.domain.limits import UNDO_SECONDS
 from services.domain.memories import DeletedMemories
 from services.errors import AppError

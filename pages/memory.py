@@ -6,13 +6,7 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from pages._parts import facts, frame, sidebar, turns, words
-from pages._session import (
-    attempt,
-    find_user,
-    open_dialog,
-    show_errors,
-    user_services,
-)
+from pages._session import attempt, find_user, open_dialog, show_errors, user_services
 from pages._tab import tab
 from services.domain import Retrieval
 

@@ -81,14 +81,7 @@ def _draw_forms() -> None:
         return
     takes_code = bool(code) or mode is SignUps.INVITED
     tabs[_CREATE].html(
-        _form(
-            "/account",
-            _CREATE,
-            "new-password",
-            code,
-            takes_code=takes_code,
-            is_new=True,
-        )
+        _form("/account", _CREATE, "new-password", code, takes_code=takes_code, is_new=True)
     )
     if bootstrap.next_is_admin():
         tabs[_CREATE].caption("You will be the admin.")

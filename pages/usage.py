@@ -5,15 +5,7 @@ from datetime import date
 
 import streamlit as st
 
-from pages._parts import (
-    audit_table,
-    budget,
-    conversation_menu,
-    frame,
-    safe_md,
-    usage_chart,
-    words,
-)
+from pages._parts import audit_table, budget, conversation_menu, frame, safe_md, usage_chart, words
 from pages._parts.elements import GridRow, draw_grid, row
 from services.bootstrap import UserServices
 from services.domain import ConversationId, Purpose

@@ -115,11 +115,7 @@ def entries(form: str, fields: Sequence[Number]) -> Mapping[str, int | None]:
 
 
 def draw_limits(
-    form: str,
-    title: str,
-    stored: Limits | None,
-    save: Save,
-    caption: str = "",
+    form: str, title: str, stored: Limits | None, save: Save, caption: str = ""
 ) -> None:
     """Draw the form of the *stored* limits of users; None: all fields are empty, which changes nothing.
 

@@ -9,13 +9,7 @@ from pages._parts import safe_md, tables, words
 from pages._parts.elements import draw_choice, draw_download, quiet_button, row
 from pages._session import find_user
 from services.bootstrap import UserServices
-from services.domain.models import (
-    ModelInfo,
-    ModelPrices,
-    ModelSetting,
-    ModelSettings,
-    PriceSource,
-)
+from services.domain.models import ModelInfo, ModelPrices, ModelSetting, ModelSettings, PriceSource
 
 _SOURCES = {
     PriceSource.ADMIN: "Set here",

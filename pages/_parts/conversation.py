@@ -79,10 +79,7 @@ def asked_for(held: TemporaryChat | None) -> ConversationId | None:
 
 
 def draw_welcome(
-    place: DeltaGenerator,
-    user: UserServices,
-    held: TemporaryChat | None,
-    space: Space | None,
+    place: DeltaGenerator, user: UserServices, held: TemporaryChat | None, space: Space | None
 ) -> None:
     """Draw a fresh page, of *space* if one is open, or of a temporary chat, which is in none."""
     title = spaces.name(space) if space else words.NEW_CHAT

@@ -13,13 +13,7 @@ import streamlit as st
 
 from pages._parts import safe_md, undo, words
 from pages._parts.elements import draw_field, quiet_button, row
-from pages._session import (
-    ask_for,
-    attempt,
-    find_user,
-    show_errors,
-    user_services,
-)
+from pages._session import ask_for, attempt, find_user, show_errors, user_services
 from pages._tab import tab
 from services.bootstrap import UserServices
 from services.domain import Conversation, ConversationId, Fact, FactId, SpaceId

@@ -12,13 +12,7 @@ from pages._parts.temporary import services_of
 from pages._session import show_errors
 from services.bootstrap import ThreadView
 from services.domain import ConversationId, Message, MessageId, Role, Usage
-from services.domain.context import (
-    ContextPlan,
-    Forecast,
-    PartKind,
-    ReceiptEntry,
-    SentContext,
-)
+from services.domain.context import ContextPlan, Forecast, PartKind, ReceiptEntry, SentContext
 from services.domain.policies import policy_named
 from services.errors import InstructionsTooLong, NotFound, PromptTooLong
 

@@ -9,16 +9,7 @@ from typing import NamedTuple
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import (
-    inspector,
-    prompts,
-    safe_md,
-    thoughts,
-    turns,
-    undo,
-    versions,
-    words,
-)
+from pages._parts import inspector, prompts, safe_md, thoughts, turns, undo, versions, words
 from pages._parts.elements import row
 from pages._session import ask_for, attempt, reason
 from services.bootstrap import ChatParts, ThreadView
@@ -76,9 +67,7 @@ _ENDINGS = {
 }
 
 _NO_ANSWER = _Ending(
-    "No answer",
-    ":material/cloud_off:",
-    "The model did not answer. Its reasoning is saved.",
+    "No answer", ":material/cloud_off:", "The model did not answer. Its reasoning is saved."
 )
 
 

@@ -176,12 +176,6 @@ def _draw_form(user: UserServices, space: Space, seen: Space | None) -> None:
 def _save(user: UserServices, wanted: Space, seen: Space | None) -> None:
     """Store *wanted* in the place of *seen*, and close the dialog."""
 
-    def stored() -> Space:
-        space = user.spaces.find(wanted.id)
-        if space is None:
-            raise SpaceGone
-        return space
-
     def act() -> None:
         if wanted != seen:
             user.spaces.keep(wanted, replaces=seen)
@@ -192,7 +186,7 @@ def _save(user: UserServices, wanted: Space, seen: Space | None) -> None:
             if wanted.is_archived:
                 go_to_space(None, is_staying=True)
 
-    editing.save(act, stored, _as_text)
+    editing.save(act, lambda: user.spaces.find(wanted.id) or wanted, _as_text)
 
 
 def _offer_undo(moved: Space) -> None:

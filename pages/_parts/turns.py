@@ -57,11 +57,7 @@ def send(
             conversation = thread.conversation
             tip_id = thread.tip.id if thread.tip else None
             turn = chat.begin(
-                conversation.id,
-                prompt,
-                seen_rev=conversation.rev,
-                tip_id=tip_id,
-                seen_model=model,
+                conversation.id, prompt, seen_rev=conversation.rev, tip_id=tip_id, seen_model=model
             )
         else:
             turn = chat.begin(None, prompt, new=new, seen_model=model)
