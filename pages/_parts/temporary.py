@@ -99,7 +99,8 @@ def has_switched_off() -> bool:
 
 def _switch() -> None:
     is_wanted = bool(st.session_state[_SWITCH])
-    _end()
+    if held := tab().release_temporary():
+        held.end()
     if is_wanted:
         _begin(reads_facts=False)
         st.query_params.update(TEMPORARY)
@@ -134,9 +135,3 @@ def _leave() -> TemporaryChat | None:
         return held
     held.end()
     return None
-
-
-def _end() -> None:
-    """End the temporary chat, if there is one."""
-    if held := tab().release_temporary():
-        held.end()

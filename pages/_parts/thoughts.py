@@ -63,7 +63,7 @@ class StreamedReply:
             self._drawn = thoughts.text
             safe_md.draw(thoughts.text, self._thoughts)
         if self._words:
-            _draw(self._before + said, self._words)
+            safe_md.draw(f"{self._before}{said} ▍", self._words)
 
     def _places(
         self, said: str, thoughts: Thoughts | None, *, is_late: bool
@@ -86,7 +86,3 @@ class StreamedReply:
             st.html(f"<style>.st-key-{key} {{ {waited} }}</style>")
             with st.expander("Thinking…", key=key, type="compact"):
                 return None, st.empty()
-
-
-def _draw(said: str, box: DeltaGenerator) -> None:
-    safe_md.draw(f"{said} ▍", box)

@@ -4,16 +4,8 @@ import sys
 from contextlib import suppress
 
 from services.domain.models import ModelState
-from services.embedded.reports import (
-    Failed,
-    ModelReport,
-    Notice,
-    Report,
-    Running,
-    Stage,
-    Starting,
-    Trouble,
-)
+from services.embedded import reports
+from services.embedded.reports import Running, Stage, Starting
 
 _MODEL_LINES = {
     ModelState.READY: "The local model is ready.",
@@ -21,7 +13,7 @@ _MODEL_LINES = {
 }
 
 
-def line_of(report: Report, before: Starting | Running, *, was_started: bool) -> str | None:
+def line_of(report: reports.Report, before: Starting | Running, *, was_started: bool) -> str | None:
     """Return the line about *report*, empty where only the address is news; None: nothing is. *before*: the last state."""
     match report:
         case Starting():
@@ -29,13 +21,13 @@ def line_of(report: Report, before: Starting | Running, *, was_started: bool) ->
             return f"Daybook is starting: {report} …" if is_news else None
         case Running():
             return ""
-        case Trouble(sentence):
+        case reports.Trouble(sentence):
             return f"Daybook has a problem: {sentence}" if sentence else ""
-        case Notice(sentence):
+        case reports.Notice(sentence):
             return sentence
-        case ModelReport(state):
+        case reports.ModelReport(state):
             return _MODEL_LINES.get(state)
-        case Failed(sentence):
+        case reports.Failed(sentence):
             return f"Daybook cannot {'go on' if was_started else 'start'}: {sentence}"
 
 
