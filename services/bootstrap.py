@@ -154,7 +154,7 @@ def routes() -> list[Route]:
     exports = ExportRoutes(
         session_cache=lambda: _shared().session_cache,
         store_of=_store,
-        person_of=_person,
+        user_of=_person,
         origin=_origin(),
     )
     poll = PollRoute(

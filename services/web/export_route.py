@@ -6,51 +6,34 @@
 and builds nothing.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, date, datetime, tzinfo
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
 from functools import partial
-from itertools import chain
-from mimetypes import guess_type
 from typing import Protocol
-from urllib.parse import quote
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services import portable
 from services.domain import ConversationId, UserId
-from services.domain.accounts import AuditEntry, Invitation, UserOrder, UserUsage
-from services.domain.models import ModelInfo
 from services.domain.usage import DayUsage, LedgerEntry
 from services.errors import AppError, ExportRunning, SignedOut
-from services.llm import Models
 from services.store.port import Store
-from services.store.supabase.administration import Administration
-from services.store.supabase.model_settings import ModelAdministration
 from services.store.supabase.sessions import AppSession
-from services.store.supabase.sign_ups import SignUpAdministration
+from services.web.admin_tables import TABLES, Admin
+from services.web.downloads import THREADS, days_of, file, table_file, zone_of
 from services.web.full_export import FullExport, ledger_after, read_export
 from services.web.origin import Origin
 from services.web.session_cache import SessionCache
 
-# beside the threads of other requests: sign-in needs those, and a read for an export may wait for the database
-_THREADS = CapacityLimiter(10)
 
-
-class Person(Protocol):
+class User(Admin, Protocol):
     """The services of a signed-in user whose data are exported."""
-
-    administration: Administration
-    models: ModelAdministration
-    sign_ups: SignUpAdministration
-    offers: Models
 
     def begin_export(self, zone: tzinfo) -> FullExport: ...
 
@@ -62,14 +45,14 @@ class ExportRoutes:
 
     session_cache: Callable[[], SessionCache]
     store_of: Callable[[AppSession, ConversationId | None], Store]
-    person_of: Callable[[AppSession], Person]
+    user_of: Callable[[AppSession], User]
     origin: Origin
     _running: set[UserId] = field(default_factory=set[UserId], repr=False)  # whose export is sent
 
     def routes(self) -> list[Route]:
         return [
-            Route(f"/export/{file}", self._endpoint(write, page))
-            for file, write, page in (
+            Route(f"/export/{path}", self._endpoint(write, page))
+            for path, write, page in (
                 ("usage.csv", self._usage, "/usage"),
                 ("everything.zip", self._everything, "/data"),
                 ("users/usage.csv", self._users_usage, "/admin"),
@@ -88,31 +71,31 @@ class ExportRoutes:
         if suffix == "json":
             text = portable.to_json(exported)
         else:
-            text = portable.to_markdown(exported, _zone(request))
-        return _file(text, exported.thread.conversation.title, suffix)
+            text = portable.to_markdown(exported, zone_of(request))
+        return file(text, exported.thread.conversation.title, suffix)
 
     def _usage(self, session: AppSession, request: Request) -> Response:
-        days = first, last = _days(request)
+        days = first, last = days_of(request)
         read = partial(ledger_after, self.store_of(session, None).usage, days)
-        return _table_file(portable.pages_to_csv(LedgerEntry, read), f"Usage {first} to {last}")
+        return table_file(portable.pages_to_csv(LedgerEntry, read), f"Usage {first} to {last}")
 
     def _users_usage(self, session: AppSession, request: Request) -> Response:
-        first, last = _days(request)
-        administration = self.person_of(session).administration
+        first, last = days_of(request)
+        administration = self.user_of(session).administration
         usage = administration.usage((first, last), request.path_params.get("user_id"))
         text = portable.values_to_csv(DayUsage, usage.days)
-        return _file(text, f"Usage by day {first} to {last}", "csv")
+        return file(text, f"Usage by day {first} to {last}", "csv")
 
     def _table(self, session: AppSession, request: Request) -> Response:
         name: str = request.path_params["table"]
-        if name not in _TABLES:
+        if name not in TABLES:
             raise HTTPException(404)
-        return _table_file(_TABLES[name](self.person_of(session)), name.capitalize())
+        return table_file(TABLES[name](self.user_of(session)), name.capitalize())
 
     def _everything(self, session: AppSession, request: Request) -> Response:
-        zone = _zone(request)
+        zone = zone_of(request)
         name = f"Daybook {datetime.now(zone):%Y-%m-%d}"
-        return _file(self.person_of(session).begin_export(zone).parts(), name, "zip")
+        return file(self.user_of(session).begin_export(zone).parts(), name, "zip")
 
     def _endpoint(
         self, write: Callable[[AppSession, Request], Response], page: str
@@ -124,7 +107,7 @@ class ExportRoutes:
                 raise HTTPException(404)
             back = RedirectResponse(page.format_map(request.path_params), 303)
             try:
-                session = await run_sync(self._session, request, limiter=_THREADS)
+                session = await run_sync(self._session, request, limiter=THREADS)
             except AppError:
                 return back
             if session.user_id in self._running:
@@ -135,7 +118,7 @@ class ExportRoutes:
             async def export(scope: Scope, receive: Receive, send: Send) -> None:
                 self._running.add(session.user_id)
                 try:
-                    response = await run_sync(write, session, request, limiter=_THREADS)
+                    response = await run_sync(write, session, request, limiter=THREADS)
                     await response(scope, receive, send)
                 except AppError:
                     await back(scope, receive, send)
@@ -152,82 +135,3 @@ class ExportRoutes:
         if session is None:
             raise SignedOut
         return session
-
-
-def _users(person: Person) -> Iterator[str]:
-    skip, total = 0, 1
-    while skip < total:
-        page = person.administration.list_users("", UserOrder.EMAIL, skip)
-        yield portable.values_to_csv(UserUsage, page.users, has_header=not skip)
-        skip, total = skip + max(1, len(page.users)), page.total
-
-
-def _audit(person: Person) -> Iterator[str]:
-    """The newest entries first."""
-    audit = person.administration.audit
-    return portable.pages_to_csv(AuditEntry, lambda last: audit(last.id) if last else audit())
-
-
-def _invitations(person: Person) -> Iterator[str]:
-    yield portable.values_to_csv(Invitation, person.sign_ups.invitations())
-
-
-@dataclass(frozen=True, slots=True)
-class _Model(ModelInfo):
-    is_offered: bool = True
-
-
-def _models(person: Person) -> Iterator[str]:
-    person.administration.deployment()  # raises AdminsOnly
-    settings = person.models.settings()
-    every = [offer.info for offer in person.offers.every()]
-    rows = [_Model(**asdict(one), is_offered=settings.of(one.name).is_offered) for one in every]
-    yield portable.values_to_csv(_Model, rows)
-
-
-# tables as CSV files, a page at a time
-_TABLES: dict[str, Callable[[Person], Iterator[str]]] = {
-    "users": _users,
-    "models": _models,
-    "invitations": _invitations,
-    "audit": _audit,
-}
-
-
-def _days(request: Request) -> tuple[date, date]:
-    """The days `first` and `last` of the query. Raise HTTPException."""
-    try:
-        first, last = (date.fromisoformat(request.query_params[name]) for name in ("first", "last"))
-    except (KeyError, ValueError):
-        raise HTTPException(404) from None
-    return first, last
-
-
-def _table_file(pages: Iterator[str], title: str) -> Response:
-    """The answer that sends a table page by page; a refusal of the first page is raised before it begins."""
-    first = next(pages)
-    return _file((page.encode() for page in chain([first], pages)), title, "csv")
-
-
-def _file(content: str | Iterator[bytes], title: str, suffix: str) -> Response:
-    """The answer that a browser stores as a file named by *title*."""
-    name = portable.file_name(title, f".{suffix}")
-    disposition = f"attachment; filename*=utf-8''{quote(name, safe='')}"
-    headers = {"Content-Disposition": disposition, "Cache-Control": "no-store"}
-    media_type = guess_type(name)[0]
-    if isinstance(content, str):
-        return Response(content, headers=headers, media_type=media_type)
-    return StreamingResponse(_parts_of(content), headers=headers, media_type=media_type)
-
-
-async def _parts_of(content: Iterator[bytes]) -> AsyncIterator[bytes]:
-    while (part := await run_sync(next, content, None, limiter=_THREADS)) is not None:
-        yield part
-
-
-def _zone(request: Request) -> tzinfo:
-    """The time zone that the page sent, or UTC."""
-    try:
-        return ZoneInfo(request.query_params.get("zone", ""))
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of zones
-        return UTC

@@ -1,0 +1,62 @@
+"""Tables that admins download, and their usage by day."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+from services import portable
+from services.domain.accounts import AuditEntry, Invitation, UserOrder, UserUsage
+from services.domain.models import ModelInfo
+from services.llm import Models
+from services.store.supabase.administration import Administration
+from services.store.supabase.model_settings import ModelAdministration
+from services.store.supabase.sign_ups import SignUpAdministration
+
+
+class Admin(Protocol):
+    """The services of a signed-in user who asks for a table."""
+
+    administration: Administration
+    models: ModelAdministration
+    sign_ups: SignUpAdministration
+    offers: Models
+
+
+def _users(admin: Admin) -> Iterator[str]:
+    skip, total = 0, 1
+    while skip < total:
+        page = admin.administration.list_users("", UserOrder.EMAIL, skip)
+        yield portable.values_to_csv(UserUsage, page.users, has_header=not skip)
+        skip, total = skip + max(1, len(page.users)), page.total
+
+
+def _audit(admin: Admin) -> Iterator[str]:
+    """The newest entries first."""
+    audit = admin.administration.audit
+    return portable.pages_to_csv(AuditEntry, lambda last: audit(last.id) if last else audit())
+
+
+def _invitations(admin: Admin) -> Iterator[str]:
+    yield portable.values_to_csv(Invitation, admin.sign_ups.invitations())
+
+
+@dataclass(frozen=True, slots=True)
+class _Model(ModelInfo):
+    is_offered: bool = True
+
+
+def _models(admin: Admin) -> Iterator[str]:
+    admin.administration.deployment()  # raises AdminsOnly
+    settings = admin.models.settings()
+    every = [offer.info for offer in admin.offers.every()]
+    rows = [_Model(**asdict(one), is_offered=settings.of(one.name).is_offered) for one in every]
+    yield portable.values_to_csv(_Model, rows)
+
+
+# tables as CSV files, a page at a time
+TABLES: dict[str, Callable[[Admin], Iterator[str]]] = {
+    "users": _users,
+    "models": _models,
+    "invitations": _invitations,
+    "audit": _audit,
+}

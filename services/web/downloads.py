@@ -1,0 +1,58 @@
+"""Downloads as responses: a text, a table page by page, or parts; and what their queries ask for."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, date, tzinfo
+from itertools import chain
+from mimetypes import guess_type
+from urllib.parse import quote
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from services import portable
+
+# beside the threads of other requests: sign-in needs those, and a read for an export may wait for the database
+THREADS = CapacityLimiter(10)
+
+
+def days_of(request: Request) -> tuple[date, date]:
+    """The days `first` and `last` of the query. Raise HTTPException."""
+    try:
+        first, last = (date.fromisoformat(request.query_params[name]) for name in ("first", "last"))
+    except (KeyError, ValueError):
+        raise HTTPException(404) from None
+    return first, last
+
+
+def table_file(pages: Iterator[str], title: str) -> Response:
+    """The answer that sends a table page by page; a refusal of the first page is raised before it begins."""
+    first = next(pages)
+    return file((page.encode() for page in chain([first], pages)), title, "csv")
+
+
+def file(content: str | Iterator[bytes], title: str, suffix: str) -> Response:
+    """The answer that a browser stores as a file named by *title*."""
+    name = portable.file_name(title, f".{suffix}")
+    disposition = f"attachment; filename*=utf-8''{quote(name, safe='')}"
+    headers = {"Content-Disposition": disposition, "Cache-Control": "no-store"}
+    media_type = guess_type(name)[0]
+    if isinstance(content, str):
+        return Response(content, headers=headers, media_type=media_type)
+    return StreamingResponse(_parts_of(content), headers=headers, media_type=media_type)
+
+
+async def _parts_of(content: Iterator[bytes]) -> AsyncIterator[bytes]:
+    while (part := await run_sync(next, content, None, limiter=THREADS)) is not None:
+        yield part
+
+
+def zone_of(request: Request) -> tzinfo:
+    """The time zone that the page sent, or UTC."""
+    try:
+        return ZoneInfo(request.query_params.get("zone", ""))
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of zones
+        return UTC
