@@ -158,10 +158,12 @@ def test_temporary_chat_reads_facts_if_allowed_and_notes_none(begin, person, ser
     person.store.facts.keep(a_fact("Lives in Bern."))
 
     for reads_facts in (False, True):
-        chat = begin(reads_facts=reads_facts).chat
+        held = begin(reads_facts=reads_facts)
+        chat = held.chat
         settled(chat, chat.begin(None, "Where? [[facts=Is_lost.]]"))
         told = str(server.requests[-1].body["messages"])
         assert ("Lives in Bern." in told) is reads_facts
+        assert not person.tasks.registry.is_postponed(Purpose.FACTS, held.id)
 
     assert server.facts_requests == []
     assert [one.text for one in person.store.facts.facts()] == ["Lives in Bern."]
