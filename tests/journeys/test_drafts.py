@@ -105,10 +105,8 @@ def test_copy_of_a_tab_gets_a_draft_of_its_own(new_tab):
 
     copy.types("Two")
 
-    stored = first.page.evaluate(
-        "Object.values(localStorage).map((one) => JSON.parse(one).text).sort()"
-    )
-    assert stored == ["One", "Two"]
+    drafts = "Object.values(localStorage).map((one) => JSON.parse(one).text).sort()"
+    until(lambda: first.page.evaluate(drafts) == ["One", "Two"])
 
 
 def test_sent_message_of_a_closed_tab_does_not_come_back(new_tab):
