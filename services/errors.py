@@ -38,6 +38,7 @@
       - RateLimited
       - RowsCut
   x Tampered ........... stored data failed authentication; stop, tell an operator
+    - NewerVersion ..... it opened, and only a newer version of the app can read it
     - KeyMissing ....... a user's key is gone, and data sealed under it is there
   x Misconfigured ...... the deployment cannot work as it is; raised at start-up only
 
@@ -429,6 +430,12 @@ class Tampered(AppError):
 
     def __init__(self) -> None:
         super().__init__("stored data cannot be opened")
+
+
+class NewerVersion(Tampered):
+    """The stored data opened, and has a value that this version of the app does not know."""
+
+    public = "A newer version of Daybook saved this. Update Daybook to change it."
 
 
 class KeyMissing(Tampered):

@@ -33,7 +33,10 @@ _readers: set[object] = set()  # who follows a turn of this process just now
 
 @dataclass(eq=False, repr=False)
 class LiveTurn:
-    """A reply in flight, or a background call. Its text never shows in a repr."""
+    """A reply in flight, or a background call. Its text never shows in a repr.
+
+    One thread streams into it and closes it; any thread may follow, stop, read or wait for it.
+    """
 
     user_id: UserId
     conversation_id: ConversationId

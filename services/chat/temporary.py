@@ -96,7 +96,7 @@ class TemporaryChat(ChatParts):
 
 @dataclass(slots=True)
 class TemporaryChats:
-    """The temporary chats of this process."""
+    """The temporary chats of this process. Any thread may call any method."""
 
     _chats: list[TemporaryChat] = field(default_factory=list[TemporaryChat], repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)

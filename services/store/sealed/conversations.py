@@ -31,7 +31,7 @@ _TRIES = 5  # while other tabs change the same conversation
 
 
 class SealedConversations:
-    """The `Conversations` of one user over sealed rows."""
+    """The `Conversations` of one user over sealed rows. Any thread may call any method."""
 
     def __init__(
         self,

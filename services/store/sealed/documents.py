@@ -14,6 +14,7 @@ from services.domain import ConversationId, Fact, FactId, Preferences, Space, Sp
 from services.domain.limits import checked_fact, checked_instructions, checked_space_name
 from services.errors import (
     ChangedElsewhere,
+    NewerVersion,
     NotFound,
     SpaceGone,
     Stale,
@@ -39,10 +40,11 @@ class OpenedDocument(Generic[Document]):
     row: DocumentRow
     value: Document
     text: str = field(default="{}", repr=False)
+    is_newer: bool = False  # a newer version of the app stored it, and *value* is in its place
 
 
 class Documents(ABC, Generic[Document]):
-    """The documents of one kind of one user."""
+    """The documents of one kind of one user. Any thread may call any method."""
 
     def __init__(
         self, rows: Rows, keys: UserKeys, kind: DocumentKind, values: Format[Document]
@@ -82,7 +84,9 @@ class Documents(ABC, Generic[Document]):
         source: ConversationId | None = None,
         cuts: int | None = None,
     ) -> None:
-        """Store *value* in *row*, in place of *seen*. Raise Stale."""
+        """Store *value* in *row*, in place of *seen*. Raise Stale, NewerVersion."""
+        if seen and seen.is_newer:  # what it holds would be lost
+            raise NewerVersion
         text = self._format.write(value, seen.text if seen else "{}")
         row = replace(row, created_at=seen.row.created_at if seen else datetime.now(UTC))
         row = self._seals.seal(row, text, self._vault(row))
@@ -147,9 +151,9 @@ class Documents(ABC, Generic[Document]):
         try:
             text = self._seals.open(row, self._vault(row)) or "{}"
             return OpenedDocument(row, self._format.read(text, row), text)
-        except (Tampered, NotFound):
-            value = self._unreadable(row)
-            return OpenedDocument(row, value) if value else None
+        except (Tampered, NotFound) as error:
+            value, is_newer = self._unreadable(row), isinstance(error, NewerVersion)
+            return OpenedDocument(row, value, is_newer=is_newer) if value else None
 
     def _sorted(
         self, documents: Iterable[OpenedDocument[Document]]

@@ -26,7 +26,7 @@ from services.domain import (
 )
 from services.domain.policies import policy_size
 from services.domain.turns import ClientTurnId, OpenTurn
-from services.errors import Tampered
+from services.errors import NewerVersion, Tampered
 from services.events import log_event
 from services.store.rows import MessageRow, ReceiptRow, TurnRow
 from services.store.writes import DocumentKind, DocumentRow, SealedConversation
@@ -51,12 +51,12 @@ class Format(Generic[Value]):
         return json.dumps(later | known, ensure_ascii=False)
 
     def read(self, text: str, row: object = None) -> Value:
-        """The value of the JSON *text* and the columns of *row*. Raise Tampered: this version cannot read it."""
+        """The value of the JSON *text* and the columns of *row*. Raise NewerVersion."""
         columns = {name: getattr(row, name) for name in self._columns}
         try:
             return self._adapter.validate_python(json.loads(text) | columns)
         except ValidationError:  # its message repeats the text
-            raise Tampered from None
+            raise NewerVersion from None
 
 
 SUMMARY_FORMAT = Format(RunningSummary)

@@ -1,6 +1,7 @@
 """The instructions and the running summaries of conversations: sealed documents in their rows."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from services.domain import RunningSummary
@@ -35,7 +36,10 @@ class ConversationTexts:
 
     def put_summary(self, row: ConversationRow, summary: RunningSummary | None, cuts: int) -> None:
         """Replace the running summary that *row* holds. Raise Stale, NotFound, Tampered."""
-        text = SUMMARY_FORMAT.write(summary) if summary else None
+        before = None
+        with suppress(Tampered):  # one that does not open is replaced
+            before = self._text(row, DocumentKind.SUMMARY)
+        text = SUMMARY_FORMAT.write(summary, before or "{}") if summary else None
         self.put_text(row, DocumentKind.SUMMARY, text, cuts)
 
     def put_text(
