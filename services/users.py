@@ -8,12 +8,12 @@ from functools import partial
 from uuid import uuid4
 
 from services.caches import CachedRead
-from services.chat.background import BackgroundTasks
 from services.chat.live_turn import LiveTurns
 from services.chat.parts import ChatParts
 from services.chat.search import Search
 from services.chat.service import Chat
 from services.chat.setup import Choices
+from services.chat.task_registry import BackgroundTasks
 from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat, TemporaryChats
 from services.domain import AccountRole, ConversationId, Purpose, SessionId, UserId
 from services.domain.accounts import Account

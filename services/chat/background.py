@@ -4,23 +4,19 @@ A task is a turn of its own, reserved and settled like a reply. No reply waits f
 budget refuses it, the conversation stays as it is. At most one task of a kind runs in a conversation.
 """
 
-import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
-from itertools import chain
-from math import inf
 from uuid import uuid4
-
-from cachetools import LRUCache
 
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.chat.paid_calls import Call, PaidCalls, new_call
 from services.chat.planning import Planning
 from services.chat.setup import Choices
+from services.chat.task_registry import BACKGROUND_THREAD, BackgroundTasks, Work
 from services.domain import (
     ConversationId,
     Fact,
@@ -31,7 +27,6 @@ from services.domain import (
     Summary,
     Thread,
     TurnId,
-    UserId,
 )
 from services.domain.context import ContextPlan
 from services.domain.limits import checked_summary
@@ -42,7 +37,6 @@ from services.events import log_event
 from services.memory.compaction import Compaction
 from services.memory.facts import (
     BATCH,
-    SILENCE,
     exchange_about,
     is_request_due,
     join_exchanges,
@@ -57,12 +51,6 @@ from services.threads import in_thread
 
 _SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}  # for one call
 _MOST_CALLS = 40  # of the model, for one summary: a long conversation is folded in chunks
-_MOST_SKIPPED = 15  # turns, after several failures in a row: each try may cost money
-_MOST_RESULTS = 5_000  # of ended tasks, of all users
-_THREAD = "background-task"
-
-Work = Callable[[], None]
-_Key = tuple[Purpose, ConversationId]
 
 
 class NoFacts(Refused):
@@ -84,184 +72,6 @@ class Answer:
     turn_id: TurnId
     text: str = field(repr=False)
     is_cut: bool  # it was stopped, or reached its length limit
-
-
-@dataclass(slots=True, repr=False)
-class _State:
-    """The tasks of one kind in one conversation: the running one, and the result of the last."""
-
-    user_id: UserId
-    is_running: bool = False
-    finished: MessageId | None = None  # the message of the last task: no other is begun for it
-    due_at: float = inf  # on the monotonic clock: when `work` begins, unless it is claimed before
-    work: Work | None = None
-    error: AppError | None = None
-    failures: int = 0  # in a row
-    skipped: int = 0  # turns since the last failure
-    noted: tuple[NotedFact, ...] = ()  # without those that were dismissed
-
-
-class BackgroundTasks:
-    """The registry of the background tasks of this process. The caller of `claim` calls `end`, in any case.
-
-    Any thread may call any method.
-    """
-
-    def __init__(
-        self, *purposes: Purpose, fact_batch: int = BATCH, silence: timedelta = SILENCE
-    ) -> None:
-        """Only tasks of these *purposes* can be claimed.
-
-        Facts are noted of *fact_batch* prompts at once, or after *silence*.
-        """
-        self._purposes, self.fact_batch, self.silence = purposes, fact_batch, silence
-        self._busy: dict[_Key, _State] = {}  # running or postponed
-        self._idle = LRUCache[_Key, _State](_MOST_RESULTS)
-        self._lock = threading.Lock()
-
-    def coming(self, user_id: UserId, purpose: Purpose) -> frozenset[ConversationId]:
-        """The conversations of a user in which a task of *purpose* is running."""
-        with self._lock:
-            return frozenset(
-                conversation_id
-                for (kind, conversation_id), state in self._busy.items()
-                if (kind, state.user_id) == (purpose, user_id) and state.is_running
-            )
-
-    def claim(
-        self,
-        purpose: Purpose,
-        user_id: UserId,
-        conversation_id: ConversationId,
-        message_id: MessageId,
-        *,
-        is_wanted: bool = False,
-    ) -> bool:
-        """Claim a task about a message.
-
-        After failures more and more turns are skipped, unless its user asked for it (*is_wanted*).
-        """
-        if purpose not in self._purposes:
-            return False
-        with self._changed((purpose, conversation_id), user_id) as state:
-            if state.is_running:
-                return False
-            if not is_wanted:
-                if state.finished == message_id:
-                    return False
-                state.skipped += 1
-                if state.skipped < min(2 ** (state.failures - 1), _MOST_SKIPPED + 1):
-                    return False
-            state.is_running = True
-            state.due_at, state.work = inf, None
-            return True
-
-    def postpone(
-        self, purpose: Purpose, user_id: UserId, conversation_id: ConversationId, work: Work
-    ) -> None:
-        """Have *work* begun by `begin_due` after the silence; it takes the place of what was postponed before."""
-        if purpose not in self._purposes:
-            return
-        with self._changed((purpose, conversation_id), user_id) as state:
-            state.due_at, state.work = time.monotonic() + self.silence.total_seconds(), work
-
-    def is_postponed(self, purpose: Purpose, conversation_id: ConversationId) -> bool:
-        with self._lock:
-            state = self._find((purpose, conversation_id))
-            return bool(state and state.work)
-
-    def begin_due(self) -> None:
-        """Begin the postponed work that is due, each in a thread."""
-        now, due = time.monotonic(), list[Work]()
-        with self._lock:
-            for key, state in list(self._busy.items()):
-                if state.work and state.due_at <= now:
-                    due.append(state.work)
-                    state.due_at, state.work = inf, None
-                    self._keep(key, state)
-        for work in due:
-            in_thread(_THREAD, work)
-
-    def end(
-        self,
-        purpose: Purpose,
-        conversation_id: ConversationId,
-        finished: MessageId | None = None,
-        *,
-        error: AppError | None = None,
-        noted: tuple[NotedFact, ...] = (),
-    ) -> None:
-        """End a task; *finished*: its message, unless another task may be begun for it."""
-        with self._lock:
-            state = self._busy.get((purpose, conversation_id))
-            if state is None:  # its user has left
-                return
-            state.is_running, state.skipped = False, 0
-            state.failures = state.failures + 1 if error else 0
-            state.error = error
-            if error:  # it is kept for long, and its frames hold the conversation
-                error.__traceback__ = error.__cause__ = error.__context__ = None
-            if finished is not None:
-                state.finished, state.noted = finished, noted
-            self._keep((purpose, conversation_id), state)
-
-    def failure(self, purpose: Purpose, conversation_id: ConversationId) -> AppError | None:
-        """The error of the last task of *purpose*, until one succeeds."""
-        with self._lock:
-            state = self._find((purpose, conversation_id))
-            return state.error if state else None
-
-    def noted(
-        self, conversation_id: ConversationId, up_to: MessageId | None = None
-    ) -> tuple[NotedFact, ...]:
-        """The facts that were noted last, without those that were dismissed; *up_to*: if that was the last prompt."""
-        with self._lock:
-            state = self._find((Purpose.FACTS, conversation_id))
-            return state.noted if state and up_to in (None, state.finished) else ()
-
-    def dismiss(self, conversation_id: ConversationId, dismissed: tuple[NotedFact, ...]) -> None:
-        """Leave these out of the facts that were noted last."""
-        with self._lock:
-            if state := self._find((Purpose.FACTS, conversation_id)):
-                state.noted = tuple(one for one in state.noted if one not in dismissed)
-
-    def drop_noted(self, user_id: UserId) -> None:
-        """Drop the facts that were noted last for a user, and postponed work; running tasks go on."""
-        with self._lock:
-            for key, state in self._of(user_id):
-                state.noted, state.due_at, state.work = (), inf, None
-                self._keep(key, state)
-
-    def forget(self, user_id: UserId) -> None:
-        """Drop the tasks of a user who has left; a running one leaves nothing."""
-        with self._lock:
-            for key, _ in self._of(user_id):
-                self._busy.pop(key, None)
-                self._idle.pop(key, None)
-
-    @contextmanager
-    def _changed(self, key: _Key, user_id: UserId) -> Generator[_State]:
-        """Keep the state of *key* with the changes that the caller makes."""
-        with self._lock:
-            state = self._find(key) or _State(user_id)
-            try:
-                yield state
-            finally:
-                self._keep(key, state)
-
-    def _find(self, key: _Key) -> _State | None:
-        return self._busy.get(key) or self._idle.get(key)
-
-    def _keep(self, key: _Key, state: _State) -> None:
-        """Keep *state*: as long as its task runs or waits; then until more recent ones take its place."""
-        self._busy.pop(key, None)
-        self._idle.pop(key, None)
-        kept = self._busy if state.is_running or state.work else self._idle
-        kept[key] = state
-
-    def _of(self, user_id: UserId) -> list[tuple[_Key, _State]]:
-        every = chain(self._busy.items(), self._idle.items())
-        return [(key, state) for key, state in every if state.user_id == user_id]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,7 +120,7 @@ class UserTasks:
         """Have facts noted of the prompts of an opened conversation that a process left when it ended."""
         if not self.registry.is_postponed(Purpose.FACTS, thread.conversation.id):
             for work in self._claim_facts(thread):
-                in_thread(_THREAD, work)
+                in_thread(BACKGROUND_THREAD, work)
 
     def change_summary(self, thread: Thread, text: str) -> None:
         """Replace the text of the summary of *thread*; an empty *text* deletes the summary.
@@ -333,14 +143,14 @@ class UserTasks:
             except AppError:
                 self.registry.end(Purpose.SUMMARY, conversation_id)
                 raise
-            in_thread(_THREAD, partial(self._summarise, conversation_id, last_id))
+            in_thread(BACKGROUND_THREAD, partial(self._summarise, conversation_id, last_id))
 
     def summarise_now(self, thread: Thread) -> None:
         """Have the messages that wait for a summary summarised, in the background."""
         conversation_id, last_id = thread.conversation.id, thread.messages[-1].id
         user_id = self.store.conversations.user_id
         if self.registry.claim(Purpose.SUMMARY, user_id, conversation_id, last_id, is_wanted=True):
-            in_thread(_THREAD, partial(self._summarise, conversation_id, last_id))
+            in_thread(BACKGROUND_THREAD, partial(self._summarise, conversation_id, last_id))
 
     def noted(
         self, conversation_id: ConversationId, up_to: MessageId | None = None
@@ -410,7 +220,7 @@ class UserTasks:
         if not pending:
             return
         if self.registry.claim(Purpose.FACTS, user_id, conversation_id, pending[-1].id):
-            in_thread(_THREAD, partial(self._note, conversation_id))
+            in_thread(BACKGROUND_THREAD, partial(self._note, conversation_id))
         else:
             self._postpone_facts(conversation_id)
 

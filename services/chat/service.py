@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from services.chat.background import BackgroundTasks, UserTasks, Work
+from services.chat.background import UserTasks
 from services.chat.counting import Counting
 from services.chat.deletions import Deletions
 from services.chat.live_turn import LiveTurn, LiveTurns
@@ -19,6 +19,7 @@ from services.chat.planning import Planning
 from services.chat.remote_turn import RemoteTurn
 from services.chat.search import Search
 from services.chat.setup import Choices
+from services.chat.task_registry import BackgroundTasks, Work
 from services.chat.view import ThreadView
 from services.domain import (
     ConversationId,

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from services.chat.background import BackgroundTasks
 from services.chat.live_turn import LiveTurns
 from services.chat.search import Search
 from services.chat.service import Chat
 from services.chat.setup import Choices
+from services.chat.task_registry import BackgroundTasks
 from services.crypto import RootKeys, ServerProof
 from services.domain import Window
 from services.domain.models import ModelInfo

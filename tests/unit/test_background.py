@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from services.chat import background
-from services.chat.background import BackgroundTasks
+from services.chat import task_registry
+from services.chat.task_registry import BackgroundTasks
 from services.domain import ConversationId, MessageId, Purpose, UserId
 from services.domain.memories import NotedFact
 from tests.store.conformance.talk import a_fact
@@ -79,7 +79,7 @@ def test_facts_leave_memory_though_a_task_is_running(tasks):
 
 @pytest.mark.parametrize("is_running", [True, False])
 def test_task_that_runs_or_waits_outlives_results_of_others(monkeypatch, is_running):
-    monkeypatch.setattr(background, "_MOST_RESULTS", 1)
+    monkeypatch.setattr(task_registry, "_MOST_RESULTS", 1)
     tasks = BackgroundTasks(Purpose.FACTS)
     if is_running:
         assert tasks.claim(Purpose.FACTS, MAYA, GARDEN, FIRST)

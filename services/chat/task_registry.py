@@ -1,0 +1,203 @@
+"""The registry of background tasks: at most one of a kind runs in a conversation; failed ones are tried less and less."""
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import chain
+from math import inf
+
+from cachetools import LRUCache
+
+from services.domain import ConversationId, MessageId, Purpose, UserId
+from services.domain.memories import NotedFact
+from services.errors import AppError
+from services.memory.facts import BATCH, SILENCE
+from services.threads import in_thread
+
+BACKGROUND_THREAD = "background-task"  # the name of each
+_MOST_SKIPPED = 15  # turns, after several failures in a row: each try may cost money
+_MOST_RESULTS = 5_000  # of ended tasks, of all users
+
+Work = Callable[[], None]
+_Key = tuple[Purpose, ConversationId]
+
+
+@dataclass(slots=True, repr=False)
+class _State:
+    """The tasks of one kind in one conversation: the running one, and the result of the last."""
+
+    user_id: UserId
+    is_running: bool = False
+    finished: MessageId | None = None  # the message of the last task: no other is begun for it
+    due_at: float = inf  # on the monotonic clock: when `work` begins, unless it is claimed before
+    work: Work | None = None
+    error: AppError | None = None
+    failures: int = 0  # in a row
+    skipped: int = 0  # turns since the last failure
+    noted: tuple[NotedFact, ...] = ()  # without those that were dismissed
+
+
+class BackgroundTasks:
+    """The registry of the background tasks of this process. The caller of `claim` calls `end`, in any case.
+
+    Any thread may call any method.
+    """
+
+    def __init__(
+        self, *purposes: Purpose, fact_batch: int = BATCH, silence: timedelta = SILENCE
+    ) -> None:
+        """Only tasks of these *purposes* can be claimed.
+
+        Facts are noted of *fact_batch* prompts at once, or after *silence*.
+        """
+        self._purposes, self.fact_batch, self.silence = purposes, fact_batch, silence
+        self._busy: dict[_Key, _State] = {}  # running or postponed
+        self._idle = LRUCache[_Key, _State](_MOST_RESULTS)
+        self._lock = threading.Lock()
+
+    def coming(self, user_id: UserId, purpose: Purpose) -> frozenset[ConversationId]:
+        """The conversations of a user in which a task of *purpose* is running."""
+        with self._lock:
+            return frozenset(
+                conversation_id
+                for (kind, conversation_id), state in self._busy.items()
+                if (kind, state.user_id) == (purpose, user_id) and state.is_running
+            )
+
+    def claim(
+        self,
+        purpose: Purpose,
+        user_id: UserId,
+        conversation_id: ConversationId,
+        message_id: MessageId,
+        *,
+        is_wanted: bool = False,
+    ) -> bool:
+        """Claim a task about a message.
+
+        After failures more and more turns are skipped, unless its user asked for it (*is_wanted*).
+        """
+        if purpose not in self._purposes:
+            return False
+        with self._changed((purpose, conversation_id), user_id) as state:
+            if state.is_running:
+                return False
+            if not is_wanted:
+                if state.finished == message_id:
+                    return False
+                state.skipped += 1
+                if state.skipped < min(2 ** (state.failures - 1), _MOST_SKIPPED + 1):
+                    return False
+            state.is_running = True
+            state.due_at, state.work = inf, None
+            return True
+
+    def postpone(
+        self, purpose: Purpose, user_id: UserId, conversation_id: ConversationId, work: Work
+    ) -> None:
+        """Have *work* begun by `begin_due` after the silence; it takes the place of what was postponed before."""
+        if purpose not in self._purposes:
+            return
+        with self._changed((purpose, conversation_id), user_id) as state:
+            state.due_at, state.work = time.monotonic() + self.silence.total_seconds(), work
+
+    def is_postponed(self, purpose: Purpose, conversation_id: ConversationId) -> bool:
+        with self._lock:
+            state = self._find((purpose, conversation_id))
+            return bool(state and state.work)
+
+    def begin_due(self) -> None:
+        """Begin the postponed work that is due, each in a thread."""
+        now, due = time.monotonic(), list[Work]()
+        with self._lock:
+            for key, state in list(self._busy.items()):
+                if state.work and state.due_at <= now:
+                    due.append(state.work)
+                    state.due_at, state.work = inf, None
+                    self._keep(key, state)
+        for work in due:
+            in_thread(BACKGROUND_THREAD, work)
+
+    def end(
+        self,
+        purpose: Purpose,
+        conversation_id: ConversationId,
+        finished: MessageId | None = None,
+        *,
+        error: AppError | None = None,
+        noted: tuple[NotedFact, ...] = (),
+    ) -> None:
+        """End a task; *finished*: its message, unless another task may be begun for it."""
+        with self._lock:
+            state = self._busy.get((purpose, conversation_id))
+            if state is None:  # its user has left
+                return
+            state.is_running, state.skipped = False, 0
+            state.failures = state.failures + 1 if error else 0
+            state.error = error
+            if error:  # it is kept for long, and its frames hold the conversation
+                error.__traceback__ = error.__cause__ = error.__context__ = None
+            if finished is not None:
+                state.finished, state.noted = finished, noted
+            self._keep((purpose, conversation_id), state)
+
+    def failure(self, purpose: Purpose, conversation_id: ConversationId) -> AppError | None:
+        """The error of the last task of *purpose*, until one succeeds."""
+        with self._lock:
+            state = self._find((purpose, conversation_id))
+            return state.error if state else None
+
+    def noted(
+        self, conversation_id: ConversationId, up_to: MessageId | None = None
+    ) -> tuple[NotedFact, ...]:
+        """The facts that were noted last, without those that were dismissed; *up_to*: if that was the last prompt."""
+        with self._lock:
+            state = self._find((Purpose.FACTS, conversation_id))
+            return state.noted if state and up_to in (None, state.finished) else ()
+
+    def dismiss(self, conversation_id: ConversationId, dismissed: tuple[NotedFact, ...]) -> None:
+        """Leave these out of the facts that were noted last."""
+        with self._lock:
+            if state := self._find((Purpose.FACTS, conversation_id)):
+                state.noted = tuple(one for one in state.noted if one not in dismissed)
+
+    def drop_noted(self, user_id: UserId) -> None:
+        """Drop the facts that were noted last for a user, and postponed work; running tasks go on."""
+        with self._lock:
+            for key, state in self._of(user_id):
+                state.noted, state.due_at, state.work = (), inf, None
+                self._keep(key, state)
+
+    def forget(self, user_id: UserId) -> None:
+        """Drop the tasks of a user who has left; a running one leaves nothing."""
+        with self._lock:
+            for key, _ in self._of(user_id):
+                self._busy.pop(key, None)
+                self._idle.pop(key, None)
+
+    @contextmanager
+    def _changed(self, key: _Key, user_id: UserId) -> Generator[_State]:
+        """Keep the state of *key* with the changes that the caller makes."""
+        with self._lock:
+            state = self._find(key) or _State(user_id)
+            try:
+                yield state
+            finally:
+                self._keep(key, state)
+
+    def _find(self, key: _Key) -> _State | None:
+        return self._busy.get(key) or self._idle.get(key)
+
+    def _keep(self, key: _Key, state: _State) -> None:
+        """Keep *state*: as long as its task runs or waits; then until more recent ones take its place."""
+        self._busy.pop(key, None)
+        self._idle.pop(key, None)
+        kept = self._busy if state.is_running or state.work else self._idle
+        kept[key] = state
+
+    def _of(self, user_id: UserId) -> list[tuple[_Key, _State]]:
+        every = chain(self._busy.items(), self._idle.items())
+        return [(key, state) for key, state in every if state.user_id == user_id]
