@@ -30,7 +30,7 @@ from tests.store.conformance.talk import (
 )
 
 THREADS, CONVERSATIONS = 8, 4
-STEPS = {True: 2_000, False: 400}  # in memory; over an API each takes some 10 ms
+STEPS = {True: 2_000, False: 1_000}  # in memory; over an API each takes some 9 ms
 MOST_MESSAGES = 12  # of a conversation that is not cut
 RUNS = int(os.environ.get("THREAD_RUNS", "1"))
 CAPS = {"daily_micro": 10**9, "monthly_micro": 10**9, "open_turns": 1000, "turns_a_minute": 10**6}
