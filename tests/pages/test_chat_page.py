@@ -469,16 +469,17 @@ def test_rest_of_a_page_waits_for_other_pages(
 ):
     announced = []
     drawn = []
-    draw = thoughts._draw
+    draw = thoughts.StreamedReply.draw
 
-    def draw_thrice(said, box):
-        drawn.append(said)
-        draw(said, box)
+    def draw_thrice(reply, said):
+        draw(reply, said)
+        if said:
+            drawn.append(said)
         if len(drawn) == 3:
             model.gate.set()
 
     monkeypatch.setattr(browser, "announce", lambda words, _: announced.append(words))
-    monkeypatch.setattr(thoughts, "_draw", draw_thrice)
+    monkeypatch.setattr(thoughts.StreamedReply, "draw", draw_thrice)
     monkeypatch.setattr(turns, "_PATIENCE", patience)
     turn = begin_slowly(maya, "When?")
 

@@ -479,7 +479,7 @@ class Embedded(Kind):
         self._started.callback(plan.database.lock.close)
         postgres = Postgres(places, plan.database.secrets, plan.database.lock)
         postgres.prepare()
-        self._started.enter_context(_running(postgres))
+        self._started.enter_context(_postgres_running(postgres))
         postgres.create_roles()
         SupabaseApi(places, 0, postgres).prepare()
         with postgres.connect(as_owner=True) as owner:
@@ -492,16 +492,16 @@ class Embedded(Kind):
             server.execute(f"alter database {DATABASE} rename to {_TEMPLATE}")
         return places, root_keys, postgres
 
+    @tried_twice("the API of a deployment of its own")
     @contextmanager
     def _api(self, places, postgres):
-        port = free_port()
+        port = free_port()  # another one at the second try: a connection may have taken the first
         api = SupabaseApi(places, port, postgres)
         api.prepare()
         with _running(api):
             yield f"http://127.0.0.1:{port}"
 
 
-@tried_twice("a part of the embedded stack")
 @contextmanager
 def _running(part):
     child = part.start()
@@ -510,6 +510,9 @@ def _running(part):
         yield
     finally:
         part.stop()
+
+
+_postgres_running = tried_twice("the Postgres of deployments of their own")(_running)
 
 
 class Hosted(Kind):
