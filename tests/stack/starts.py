@@ -61,7 +61,13 @@ def await_child(child, log, is_up):
 def work_of(processes, logs):
     """The CPU time of *processes*, with that of their children, and the bytes of *logs*."""
     seconds = sum(map(_cpu_seconds, {one for each in processes for one in _with_children(each)}))
-    return seconds, sum(log.stat().st_size for log in logs if log.exists())
+    return seconds, sum(map(_size, logs))
+
+
+def _size(log):
+    with suppress(FileNotFoundError):  # its name is for a moment that of the log before
+        return log.stat().st_size
+    return 0
 
 
 def children_in(folder):
