@@ -19,7 +19,8 @@ def seen_at_opening(key: str, now: Document) -> Document:
 
     That is *now* before the field is drawn, and after `save` the one that it drew.
     """
-    if key not in st.session_state or tab().seen[0] != key:
+    # None: the dialog that created *now* has just closed, and its field is still there
+    if key not in st.session_state or tab().seen[0] != key or tab().seen[1] is None:
         tab().seen = key, now
     return cast(Document, tab().seen[1])
 
