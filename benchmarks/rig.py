@@ -13,7 +13,7 @@ import httpx
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from services.embedded.folders import choose_folders, free_port
-from services.store.supabase.sessions import Sessions
+from services.store.accounts import Accounts
 from tests.journeys.conftest import CHROMIUM, FLAGS
 from tests.journeys.people import PASSWORD
 from tests.stack.apps import ROOT, App, running, until
@@ -100,7 +100,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def new_cookie(app: App, sessions: Sessions, email: str = EMAIL) -> str:
+def new_cookie(app: App, sessions: Accounts, email: str = EMAIL) -> str:
     """The cookie of *email* at one more device. The app has opened its session, and knows no more of it."""
     cookie, _ = sessions.sign_in(email, PASSWORD)
     text = f"__Host-sid={cookie}"

@@ -30,10 +30,10 @@ from pydantic_core import to_jsonable_python
 from benchmarks import rig
 from benchmarks.rig import EMAIL, SECONDS, Figures
 from services.domain import Usage
+from services.store.accounts import AppSession
 from services.store.in_memory.conversations import Tables
 from services.store.in_memory.rows import InMemoryRows
 from services.store.sealed import sealed_store
-from services.store.supabase.sessions import AppSession
 from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import database, second_process
 from tests.store.conformance.talk import answer, new_turn, unsaid

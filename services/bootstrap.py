@@ -4,11 +4,10 @@ import gc
 import threading
 from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib import import_module
 from uuid import UUID
 
-import httpx
-from pydantic import SecretStr
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
@@ -21,7 +20,6 @@ from services.chat.setup import Setup as Setup
 from services.chat.temporary import TemporaryChat as TemporaryChat
 from services.chat.view import Affordable as Affordable
 from services.chat.view import ThreadView as ThreadView
-from services.crypto import ServerProof
 from services.deployment import Deployment, current_deployment
 from services.domain import ConversationId, SessionId
 from services.domain.accounts import SignUps
@@ -29,13 +27,10 @@ from services.domain.health import ModelCalls
 from services.embedded.reports import Failed
 from services.errors import SignedOut, StoreUnavailable
 from services.events import listen
+from services.store.accounts import Accounts, AppSession
+from services.store.backend import Backend
 from services.store.port import Store
-from services.store.supabase import sign_ups as sign_ups_store
-from services.store.supabase.api import Gateway, ServerCalls
-from services.store.supabase.database_health import DatabaseHealth
-from services.store.supabase.lite_transport import LiteTransport
-from services.store.supabase.model_settings import read_model_settings
-from services.store.supabase.sessions import AppSession, Sessions
+from services.stores import open_backend
 from services.threads import in_thread
 from services.users import Shared
 from services.users import UserServices as UserServices
@@ -57,12 +52,9 @@ from services.web.session_middleware import (
     content_security_policy,
 )
 from services.web.sign_in_routes import SignInRoutes
-from services.web.upkeep import DatabaseProbe, failed_check, keep_erasing, keep_forgetting
+from services.web.upkeep import failed_check, keep_forgetting
 
 _TAB_WAIT_SECONDS = 10.0  # less than the 15 for which a browser waits
-_EMBEDDED_SECONDS, _HOSTED_SECONDS = 3.0, 60.0  # between two probes of the database
-_EMBEDDED_SWEEP_SECONDS = 9.0  # a hosted one's probe is always the sweep
-_PROBE_TIMEOUT = httpx.Timeout(4.0, connect=2.0)  # what answers later is as good as away
 _CHECK_SECONDS = 1.0
 
 
@@ -103,16 +95,11 @@ def recent_calls() -> ModelCalls:
     return _recent_calls.summary()
 
 
-def row_bound() -> int:
-    """The most rows of one answer of the database's API; 1,001 for more than 1,000. Raise StoreUnavailable."""
-    return _shared().server.row_bound()
-
-
 def has_accounts() -> bool:
     """Return False as long as no account was ever made; True also while the database is unreachable."""
     if not _has_accounts.is_set():
         try:
-            if not _shared().server.root_key_versions():
+            if not _shared().backend.root_key_versions():
                 return False
         except StoreUnavailable:
             return True
@@ -123,7 +110,7 @@ def has_accounts() -> bool:
 def next_is_admin() -> bool:
     """Return True if the next account is the first, and becomes the admin's."""
     try:
-        return not has_accounts() and sign_ups_store.next_is_admin(_shared().server)
+        return not has_accounts() and _shared().backend.sign_up_state().is_first_admin
     except StoreUnavailable:
         return False
 
@@ -142,7 +129,7 @@ def routes() -> list[Route]:
     sign_in = SignInRoutes(
         session_cache=lambda: _shared().session_cache,
         attempts=Attempts(
-            server=lambda: _shared().server,
+            backend=_backend,
             root_keys=deployment.root_keys,
             sign_ups_an_hour=deployment.settings.sign_ups_an_hour,
         ),
@@ -214,6 +201,7 @@ async def lifespan(_: object) -> AsyncGenerator[dict[str, object]]:
     """Have the backend checked once it runs; in the end store what is said while it answers, and stop it."""
     # openai takes the longest of all imports: here, beside the start of Node, it delays nothing
     in_thread("model-imports", lambda: import_module("services.llm.from_settings"))
+    in_thread("store-imports", _backend)
     deployment = current_deployment()
     deployment.check.set_result(_failed_check)
     try:
@@ -228,7 +216,7 @@ async def lifespan(_: object) -> AsyncGenerator[dict[str, object]]:
 
 def _failed_check() -> Failed | None:
     """The failure if the database is not as the app needs it; None also while it is away."""
-    return failed_check(_shared().server, current_deployment().root_keys)
+    return failed_check(_shared().backend, current_deployment().root_keys)
 
 
 def _stop_turns() -> None:
@@ -243,54 +231,45 @@ def _origin() -> Origin:
     return Origin(url, chosen.trusted_proxies)
 
 
+@cache
+def _backend() -> Backend:
+    """The store of this process; opening it calls nothing."""
+    deployment = current_deployment()
+    return open_backend(deployment.settings, deployment.endpoints, deployment.root_keys)
+
+
 def _shared() -> Shared:
     global _built
     with _building:
-        _built = _built or build(current_deployment())
+        _built = _built or build(current_deployment(), _backend())
         return _built
 
 
-def build(deployment: Deployment) -> Shared:
-    """Build what all users share, and begin the threads that look after it."""
+def build(deployment: Deployment, backend: Backend) -> Shared:
+    """Build what all users share over *backend*, and begin the threads that look after it."""
     from services.llm.from_settings import configured_models, local_model  # see `lifespan`
 
     chosen, at = deployment.settings, deployment.endpoints
-    url = at.supabase_url or str(chosen.supabase_url).rstrip("/")
-    key = chosen.supabase_key or SecretStr(at.publishable_key or "")
-    # the embedded API is the only one that is spoken to in plain http
-    transport = LiteTransport() if url.startswith("http:") else None
-    is_hosted = at.supabase_url is None
-    database = DatabaseHealth(_HOSTED_SECONDS if is_hosted else _EMBEDDED_SECONDS)
-    gateway = Gateway.to(url, key, transport, database.hooks)
-    proof = ServerProof(deployment.root_keys.proof_key())
-    server = ServerCalls(gateway.client(), proof)
-    sessions = Sessions(
-        gateway=gateway,
-        server=server,
-        root_keys=deployment.root_keys,
-        proof=proof,
-        idle_seconds=chosen.session_idle_seconds,
-        lifetime_seconds=chosen.session_lifetime_seconds,
+    accounts = Accounts(
+        backend,
+        deployment.root_keys,
+        chosen.session_idle_seconds,
+        chosen.session_lifetime_seconds,
     )
-    model_settings = CachedRead(lambda: read_model_settings(server))
+    model_settings = CachedRead(backend.model_settings)
     models = (
         local_model(at.model_url, at.model_key or "", model_settings.get)
         if at.model_url
         else configured_models(chosen, model_settings.get)
     )
-    shared = Shared(sessions, chosen, models, model_settings, deployment.close_tabs)
-    probe = DatabaseProbe(
-        database=database,
-        server=ServerCalls(Gateway.to(url, key, transport, timeout=_PROBE_TIMEOUT).client(), proof),
-        sweep_seconds=_HOSTED_SECONDS if is_hosted else _EMBEDDED_SWEEP_SECONDS,
-        health=deployment.health,
-        check=lambda: failed_check(server, deployment.root_keys),
-        log_erasures=threading.Event(),
-    )
-    in_thread("database-probe", probe.run)
-    # past the circuit breaker: a log that is too large for its time limit is no outage
-    eraser = ServerCalls(Gateway.to(url, key, transport).client(), proof)
-    in_thread("log-erasures", lambda: keep_erasing(probe.log_erasures, eraser))
+    shared = Shared(accounts, chosen, models, model_settings, deployment.close_tabs)
+
+    def report(is_away: bool) -> None:
+        if not is_away and (failure := failed_check(backend, deployment.root_keys)):
+            deployment.health.record(failure)
+        deployment.health.record_outage(is_away=is_away)
+
+    backend.start_upkeep(report)
     cache = shared.session_cache
     acts = cache.forget_idle, cache.forget_ended, shared.temporary.end_deserted
     postponed = shared.background.begin_due

@@ -24,14 +24,11 @@ from services.errors import Busy
 from services.llm import Models
 from services.memory.tokens import RegexCounter
 from services.settings import Settings
+from services.store.accounts import Accounts, AppSession, Cookie
+from services.store.administration import ModelAdministration, SignUpAdministration, UserAccess
+from services.store.backend import Administration
 from services.store.in_memory.rows import InMemoryRows
 from services.store.sealed import sealed_store, throwaway_keys
-from services.store.supabase import auth
-from services.store.supabase.administration import Administration
-from services.store.supabase.model_settings import ModelAdministration
-from services.store.supabase.rows import SupabaseRows
-from services.store.supabase.sessions import AppSession, Cookie, Sessions
-from services.store.supabase.sign_ups import SignUpAdministration, read_sign_ups
 from services.web.full_export import FullExport
 from services.web.session_cache import SessionCache
 
@@ -44,7 +41,7 @@ class Shared:
 
     def __init__(
         self,
-        sessions: Sessions,
+        accounts: Accounts,
         chosen: Settings,
         models: Models,
         model_settings: CachedRead[ModelSettings],
@@ -52,13 +49,13 @@ class Shared:
     ) -> None:
         self._close_tabs = close_tabs
         self.model_settings = model_settings
-        self.sign_ups = CachedRead(lambda: read_sign_ups(sessions.server), _ACCOUNT_SECONDS)
-        self.server, self.account_bytes = sessions.server, chosen.account_bytes
+        self.backend, self.account_bytes = accounts.backend, chosen.account_bytes
+        self.sign_ups = CachedRead(lambda: self.backend.sign_up_state().mode, _ACCOUNT_SECONDS)
         titles = [Purpose.TITLE] if chosen.titles else []
         self.background = BackgroundTasks(Purpose.SUMMARY, Purpose.FACTS, *titles)
         self.live_turns, self.temporary = LiveTurns(), TemporaryChats()
         self.session_cache = SessionCache(
-            sessions, on_add=self._add, on_leave=self._leave, on_forget=self._forget
+            accounts, on_add=self._add, on_leave=self._leave, on_forget=self._forget
         )
         self.choices = partial(
             Choices,
@@ -140,18 +137,18 @@ class UserServices(ChatParts):
         self.session, self._shared = session, shared
         self.user_id = session.user_id
         self.account_bytes = shared.account_bytes  # that the user may store; None: no limit
-        self._rows = SupabaseRows(session, shared.account_bytes)
-        self.administration = Administration(session.calls, shared.stop_turns_of)
-        self.models = ModelAdministration(session.calls, shared.model_settings)
-        self.sign_ups = SignUpAdministration(session.calls, shared.sign_ups)
-        self._account = CachedRead(
-            lambda: auth.account(session.calls, session.email), _ACCOUNT_SECONDS
-        )
+        self._rows = session.backend.rows(shared.account_bytes)
+        administration = session.backend.administration
+        self.administration: Administration = administration
+        self.access = UserAccess(administration, shared.stop_turns_of)
+        self.models = ModelAdministration(administration, shared.model_settings)
+        self.sign_ups = SignUpAdministration(administration, shared.sign_ups)
+        self._account = CachedRead(session.backend.account, _ACCOUNT_SECONDS)
         self.export: FullExport | None = None  # the last that was begun
         store = sealed_store(self._rows, session.user_keys)
         chat = Chat(
             shared.choices(store=store),
-            sweep=shared.server.sweep,
+            sweep=shared.backend.sweep,
             live_turns=shared.live_turns,
             background=shared.background,
             on_settled=self._account.outdate,
@@ -221,7 +218,7 @@ class UserServices(ChatParts):
         )
         chat = Chat(
             self._shared.choices(store=store, reads_facts=reads_facts),
-            sweep=self._shared.server.sweep,
+            sweep=self._shared.backend.sweep,
             live_turns=LiveTurns(),
             background=BackgroundTasks(Purpose.SUMMARY),
             on_settled=self._account.outdate,

@@ -26,7 +26,7 @@ from services.domain.accounts import (
     UserUsage,
 )
 from services.domain.context import ContextMessage
-from services.domain.health import DatabaseState
+from services.domain.health import StoreHealth
 from services.domain.models import ModelInfo, ModelSetting, ModelSettings
 from services.domain.usage import DayUsage, PurposeUsage, UsageReport
 from services.errors import ModelUnavailable, NotFound
@@ -113,13 +113,11 @@ DEPLOYMENT = DeploymentSettings(
 )
 
 
-DATABASE_STATE = DatabaseState(
-    at=NOON,
+STORE_HEALTH = StoreHealth(
     database_ms=3,
     api_ms=12,
     clock_skew_seconds=0.04,
-    database_version="18.4",
-    schema_version="20261121095000",
+    figures={"Max rows per response": 500, "PostgreSQL": "18.4"},
 )
 
 
@@ -136,7 +134,7 @@ class FakeAdministration:
     total_usage: UsageReport = TOTAL_USAGE
     settings: DeploymentSettings = DEPLOYMENT
     entries: list = field(default_factory=list)  # the newest first
-    state: DatabaseState = DATABASE_STATE
+    state: StoreHealth = STORE_HEALTH
 
     def list_users(self, words, order, skip=0, at_most=500):
         self.asked.append((words, order, skip))
@@ -179,7 +177,7 @@ class FakeAdministration:
     def suspend(self, user_id, *, is_suspended):
         self._change("suspended", user_id, is_suspended)
 
-    def database_state(self):
+    def health(self):
         return self.state
 
     def audit(self, before="", at_most=500):
@@ -321,6 +319,7 @@ class FakePerson(ChatParts):
         self.administration = FakeAdministration(
             [a_person("jonas@daybook.test")], role is AccountRole.ADMIN
         )
+        self.access = self.administration
         self.models = FakeModelSettings()
         self.sign_ups = FakeSignUps(role is AccountRole.ADMIN)
         self._models = Models(first or Offer(INFO, model), others, self.models.settings)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from playwright.sync_api import expect, sync_playwright
 
 from services.embedded.folders import choose_folders
-from services.store.supabase.sessions import Cookie
+from services.store.accounts import Cookie
 from tests.fakes import choose
 from tests.journeys.conftest import CHROMIUM, FLAGS
 from tests.journeys.people import DESK, PASSWORD, PHONE, Person

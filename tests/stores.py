@@ -6,6 +6,9 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import zip_longest
 from uuid import uuid4
 
+from pydantic import SecretStr
+
+from services.crypto import ServerProof
 from services.domain import Outcome, Purpose, TurnId, Usage
 from services.domain.data import StoredData
 from services.domain.turns import Begun, Lease, TurnState
@@ -22,7 +25,8 @@ from services.store.in_memory.rows import InMemoryRows
 from services.store.rows import ConversationRow, ConversationState, DocumentKind
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.sealed.seals import Seals
-from services.store.supabase.rows import SupabaseRows
+from services.store.supabase.backend import SupabaseBackend
+from services.store.supabase.lite_transport import LiteTransport
 from tests.store.conformance.talk import LEASE_SECONDS, ending, new_turn, unsaid
 
 USAGE = Usage(1200, 34, 800)  # of each turn of another process, as its cost
@@ -31,12 +35,19 @@ COST_MICRO = 700
 
 def store_of(session):
     """Return the store of the user of an app session, with nothing cached."""
-    return sealed_store(SupabaseRows(session), session.user_keys)
+    return sealed_store(session.backend.rows(), session.user_keys)
 
 
-def sweep(server):
+def backend_at(url, key, root_keys, transport=None):
+    """Return the backend of a process in Supabase; its calls never fail fast."""
+    proof = ServerProof(root_keys.proof_key())
+    transport = transport or LiteTransport()
+    return SupabaseBackend(url, SecretStr(key), proof, is_hosted=False, transport=transport)
+
+
+def sweep(backend):
     """Call the sweep until nothing more is due: one call may have an account of another test to delete."""
-    while server.sweep().more:
+    while backend.sweep():
         pass
 
 

@@ -30,8 +30,8 @@ from services.memory.planner import plan_context
 from services.memory.receipt import Receipt
 from services.memory.tokens import RegexCounter
 from services.settings import Settings
+from services.store.accounts import Cookie
 from services.store.supabase.api import store_errors
-from services.store.supabase.sessions import Cookie
 from services.users import Shared, UserServices
 from tests.fakes import choose
 from tests.model_server import ModelServer
@@ -133,7 +133,7 @@ def _everything_logged(lines):
 def scene(stack):
     happened = Scene(f"{NAME}@daybook.test")
     sessions = make_sessions(stack)
-    with sessions.gateway.http, ModelServer() as server, closing(_model(server)) as model:
+    with sessions.backend.gateway.http, ModelServer() as server, closing(_model(server)) as model:
         with _everything_logged(happened.log):
             session = _play(happened, sessions, model, server)
         _write_past_the_app(session)
@@ -277,9 +277,9 @@ def _enter(scene, session_cache):
         answer = client.post(path, data=entered)
         assert "reason=" in answer.headers["location"]
         assert NAME not in str(answer.headers)
-    scene.refused(lambda: session_cache.sessions.sign_up(scene.email, PASSWORD))
-    scene.refused(lambda: session_cache.sessions.sign_in(scene.email, PASSWORD + "!"))
-    scene.refused(lambda: _away(lambda: session_cache.sessions.sign_in(scene.email, PASSWORD)))
+    scene.refused(lambda: session_cache.accounts.sign_up(scene.email, PASSWORD))
+    scene.refused(lambda: session_cache.accounts.sign_in(scene.email, PASSWORD + "!"))
+    scene.refused(lambda: _away(lambda: session_cache.accounts.sign_in(scene.email, PASSWORD)))
     return Cookie.parse(made.headers["set-cookie"].split(";")[0].split("=", 1)[1])
 
 
@@ -296,7 +296,7 @@ def _away(call):
 
 def _write_past_the_app(session):
     """Try API calls with a user's own token; neither the API nor Postgres may repeat their text."""
-    api = session.client
+    api = session.backend.calls.client
     for attempt in (
         api.table("messages").insert({"body": SAID}),
         api.table("messages").select("*").eq("id", SAID),

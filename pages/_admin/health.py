@@ -9,7 +9,6 @@ from services.bootstrap import UserServices
 from services.domain.models import ModelState
 
 _SKEW_SECONDS = 5.0  # the limit of a server proof is a minute
-_MOST_ROWS = 1000
 _MODEL = {
     ModelState.STARTING: "Starting",
     ModelState.READY: "Ready",
@@ -38,16 +37,17 @@ def draw(admin: UserServices) -> None:
     )
     st.button("Check again", icon=":material/refresh:", key="check-again")  # each run asks anew
     # last, for it may be away
-    database, rows = admin.administration.database_state(), bootstrap.row_bound()
+    database = admin.administration.health()
     _draw_part(
         "Database",
         {
             "Database": words.milliseconds(database.database_ms),
             "API and network": words.milliseconds(database.api_ms),
             "Clock difference": f"{database.clock_skew_seconds:+.1f} s",
-            "Max rows per response": words.number(rows) if rows <= _MOST_ROWS else "no limit",
-            "PostgreSQL": database.database_version,
-            "Schema": database.schema_version,
+        }
+        | {
+            label: words.number(figure) if isinstance(figure, int) else figure
+            for label, figure in database.figures.items()
         },
     )
     if abs(database.clock_skew_seconds) > _SKEW_SECONDS:

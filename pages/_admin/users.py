@@ -212,7 +212,7 @@ def _draw_suspend(users: Sequence[UserUsage], *, is_suspended: bool) -> None:
 
 
 def _set_suspended(users: Sequence[UserUsage], *, is_suspended: bool) -> str:
-    set_suspended = find_user().administration.suspend
+    set_suspended = find_user().access.suspend
     _change_each(users, lambda user_id: set_suspended(user_id, is_suspended=is_suspended))
     whose = _names(users)
     return f"{whose} suspended." if is_suspended else f"Access restored for {whose}."
@@ -259,7 +259,7 @@ def _change_each(users: Sequence[UserUsage], change: Callable[[UserId], None]) -
 
 
 def _sign_out(user: UserUsage) -> str:
-    _change_each([user], find_user().administration.sign_out)
+    _change_each([user], find_user().access.sign_out)
     return f"{user.email} is signed out everywhere."
 
 
@@ -283,6 +283,6 @@ def delete_dialog(user: UserUsage) -> None:
 
 
 def _delete(user: UserUsage) -> str:
-    _change_each([user], find_user().administration.delete)
+    _change_each([user], find_user().access.delete)
     tab().chosen_users = {}
     return f"{user.email} was deleted."

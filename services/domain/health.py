@@ -1,19 +1,18 @@
 """Health of a deployment, as admins see it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseState:
-    """What the database says of itself, and how long it took."""
+class StoreHealth:
+    """The answer of the store to a question about itself, and the time that it took."""
 
-    at: datetime  # by its clock
     database_ms: int
-    api_ms: int = 0  # and network: the rest of the round trip
-    clock_skew_seconds: float = 0.0  # of the database's clock, ahead of ours
-    database_version: str
-    schema_version: str  # of the last migration
+    api_ms: int  # and network: the rest of the round trip
+    clock_skew_seconds: float  # of the store's clock, ahead of ours
+    figures: Mapping[str, int | str]  # others by their labels on screen: versions, limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,8 @@ from services import portable
 from services.domain.accounts import AuditEntry, Invitation, UserOrder, UserUsage
 from services.domain.models import ModelInfo
 from services.llm import Models
-from services.store.supabase.administration import Administration
-from services.store.supabase.model_settings import ModelAdministration
-from services.store.supabase.sign_ups import SignUpAdministration
+from services.store.administration import ModelAdministration, SignUpAdministration
+from services.store.backend import Administration
 
 
 class Admin(Protocol):

@@ -1,14 +1,13 @@
 """Protection against guessing passwords: throttles, device cookies, and one attempt at a time."""
 
 import hmac
-import json
 import secrets
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -19,8 +18,8 @@ from services.caches import LruCache
 from services.crypto import RootKeys
 from services.domain.addresses import EmailAddress
 from services.errors import AppError, TooManyAttempts
-from services.store.supabase.api import Hidden, ServerCalls
-from services.store.supabase.sessions import Reservation
+from services.store.accounts import Reservation
+from services.store.backend import Backend, Throttle
 from services.threads import in_thread
 from services.web.origin import networks_of
 
@@ -32,17 +31,10 @@ _MOST_BESIDE = 20  # reservations beside their checks; more are waited for, as o
 
 
 @dataclass(frozen=True, slots=True)
-class _Throttle:
-    bucket: str
-    at_most: int
-    seconds: int
-
-
-@dataclass(frozen=True, slots=True)
 class Attempt:
     """The throttles that an attempt counts in, and its queue. A sign-up counts also if it succeeds."""
 
-    throttles: tuple[_Throttle, ...]
+    throttles: tuple[Throttle, ...]
     queue: str = field(repr=False)
     is_sign_up: bool = False
 
@@ -55,7 +47,7 @@ class Attempts:
     throttle, so that guesses from elsewhere do not lock users out of their own devices.
     """
 
-    server: Callable[[], ServerCalls]
+    backend: Callable[[], Backend]
     root_keys: RootKeys
     sign_ups_an_hour: int  # from one address; an operator's choice, as a school class shares one
     tries_of_an_account: int = 10
@@ -112,7 +104,7 @@ class Attempts:
             reserved = in_thread("throttle", lambda: self._reserve(attempt))
             reserved.add_done_callback(lambda _: self._beside.release())
         else:
-            reserved = Future[str | None]()
+            reserved = Future[tuple[str, ...]]()
             try:
                 reserved.set_result(await run_sync(self._reserve, attempt))
             except AppError:
@@ -133,34 +125,30 @@ class Attempts:
     async def _end_slot(self, began: float) -> None:
         await self.sleep((began - self.clock()) % _SLOT_SECONDS)
 
-    def _reserve(self, attempt: Attempt) -> str | None:
-        """Reserve *attempt*. Return the buckets that a success returns it to, as JSON."""
-        result = self.server().call(
-            "throttle",
-            buckets=Hidden(json.dumps([asdict(throttle) for throttle in attempt.throttles])),
-            nonce=uuid4(),
-        )
-        if not result.ok:
-            raise TooManyAttempts(int((result.model_extra or {})["retry_after"]))
+    def _reserve(self, attempt: Attempt) -> tuple[str, ...]:
+        """Reserve *attempt*. Return the buckets that a success returns it to."""
+        wait = self.backend().throttle(attempt.throttles, uuid4())
+        if wait is not None:
+            raise TooManyAttempts(wait)
         if attempt.is_sign_up:
-            return None
-        return json.dumps([throttle.bucket for throttle in attempt.throttles])
+            return ()
+        return tuple(throttle.bucket for throttle in attempt.throttles)
 
-    def _was_tried(self, throttle: _Throttle) -> bool:
+    def _was_tried(self, throttle: Throttle) -> bool:
         tried_at = self._tried.get(throttle.bucket)
         return tried_at is not None and self.clock() - tried_at < throttle.seconds
 
     def _of_networks(
         self, what: str, address: str, at_most: int, seconds: int = _QUARTER
-    ) -> tuple[_Throttle, ...]:
+    ) -> tuple[Throttle, ...]:
         """The throttles of *what* from *address*: *at_most* for each address that a network has the shares of."""
         return tuple(
             self._throttle(f"{what} from {network.name}", at_most * network.addresses, seconds)
             for network in networks_of(address)
         )
 
-    def _throttle(self, name: str, at_most: int, seconds: int = _QUARTER) -> _Throttle:
-        return _Throttle(self.root_keys.bucket(name), at_most, seconds)
+    def _throttle(self, name: str, at_most: int, seconds: int = _QUARTER) -> Throttle:
+        return Throttle(self.root_keys.bucket(name), at_most, seconds)
 
     def _is_known(self, device: str, email: EmailAddress) -> bool:
         fields, _, tag = device.rpartition(".")

@@ -23,8 +23,8 @@ from services import portable
 from services.domain import ConversationId, UserId
 from services.domain.usage import DayUsage, LedgerEntry
 from services.errors import AppError, ExportRunning, SignedOut
+from services.store.accounts import AppSession
 from services.store.port import Store
-from services.store.supabase.sessions import AppSession
 from services.web.admin_tables import TABLES, Admin
 from services.web.downloads import THREADS, days_of, file, table_file, zone_of
 from services.web.full_export import FullExport, ledger_after, read_export

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
-from services.store.supabase.sessions import Cookie
+from services.store.accounts import Cookie
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from services.domain import ConversationId, SpaceId
 from services.domain.revisions import OpenPlace, Revisions
 from services.errors import AppError, SignedOut
-from services.store.supabase.sessions import AppSession
+from services.store.accounts import AppSession
 from services.web.origin import Origin
 from services.web.session_cache import SessionCache
 

@@ -19,7 +19,7 @@ from services.caches import LruCache
 from services.domain import SessionId
 from services.domain.accounts import SessionEnd
 from services.errors import SignedOut, StoreUnavailable, Tampered
-from services.store.supabase.sessions import AppSession, Cookie, Sessions
+from services.store.accounts import Accounts, AppSession, Cookie
 from services.threads import in_thread
 
 _FRESH_SECONDS = 5.0  # between two checks of a session against the database
@@ -56,7 +56,7 @@ class _Entry:
 class SessionCache:
     """The opened sessions of this process, one per cookie, shared by its tabs."""
 
-    sessions: Sessions
+    accounts: Accounts
     on_leave: Callable[[AppSession], AbstractContextManager[None]]  # around the end of a session
     on_forget: Callable[[AppSession], object]  # after a session has left memory
     on_add: Callable[[AppSession], object] = lambda _: None  # before it can be found
@@ -92,7 +92,7 @@ class SessionCache:
             if entry := self._entries.get(cookie.hash):
                 return self._trusted(entry)
             try:
-                session = self.sessions.open(cookie)
+                session = self.accounts.open(cookie)
             except (SignedOut, Tampered):
                 return None
             self.add(session)
@@ -136,7 +136,7 @@ class SessionCache:
         """Sign out: store partial replies first, then end the session. Raise StoreUnavailable."""
         entry = self._entries.get(cookie.hash)
         with self.on_leave(entry.session) if entry else nullcontext():
-            self.sessions.end(cookie)
+            self.accounts.end(cookie)
         self._forget(cookie.hash)
 
     def forget_idle(self) -> None:
@@ -168,7 +168,7 @@ class SessionCache:
 
     def forget_if_ended(self, held: Sequence[AppSession]) -> None:
         """Forget those of the sessions *held* that have ended. Raise StoreUnavailable."""
-        ended = self.sessions.ended(held) if held else {}
+        ended = self.accounts.ended(held) if held else {}
         for session in held:
             if end := ended.get(session.id):
                 self._forget(session.cookie_hash, end)
@@ -194,13 +194,13 @@ class SessionCache:
 
     def _check(self, entry: _Entry) -> None:
         began = time.monotonic()
-        if self.sessions.is_alive(entry.session.cookie_hash):
+        if self.accounts.backend.is_alive(entry.session.cookie_hash):
             if entry.doubted_at < began:
                 entry.checked_at = began
         else:
             end = SessionEnd.ENDED
             with suppress(StoreUnavailable):
-                end = self.sessions.ended([entry.session]).get(entry.session.id, end)
+                end = self.accounts.ended([entry.session]).get(entry.session.id, end)
             self._forget(entry.session.cookie_hash, end)
 
     def _forget(self, cookie_hash: str, end: SessionEnd | None = None) -> None:

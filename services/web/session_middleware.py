@@ -22,7 +22,7 @@ from starlette.websockets import WebSocketClose
 from services.domain import ConversationId
 from services.domain.accounts import SessionEnd
 from services.errors import StoreUnavailable
-from services.store.supabase.sessions import AppSession, Cookie
+from services.store.accounts import AppSession, Cookie
 from services.web.connections import allow_large_messages
 from services.web.origin import Network, Origin, networks_of
 from services.web.session_cache import SessionCache, count_open

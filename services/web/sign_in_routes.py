@@ -27,8 +27,8 @@ from services.errors import (
     WrongCredentials,
 )
 from services.events import log_event
+from services.store.accounts import AppSession
 from services.store.port import Store
-from services.store.supabase.sessions import AppSession
 from services.web.attempts import DEVICE_SECONDS, Attempt, Attempts
 from services.web.origin import Origin
 from services.web.session_cache import SessionCache
@@ -74,7 +74,7 @@ class SignInRoutes:
             )
             async with self.attempts.reserve(attempt) as reservation:
                 cache = self.session_cache()
-                enter = cache.sessions.sign_up if is_new else cache.sessions.sign_in
+                enter = cache.accounts.sign_up if is_new else cache.accounts.sign_in
                 cookie, session = await run_sync(enter, email, password, reservation, code)
                 await run_sync(cache.add, session)
                 log_event("session.started", user=session.user_id, session=session.id)
@@ -135,7 +135,7 @@ class SignInRoutes:
                 raise WrongCredentials
             attempt = self._attempt(request, email)
             async with self.attempts.reserve(attempt) as reservation:
-                delete = cache.sessions.delete_account
+                delete = cache.accounts.delete_account
                 await run_sync(delete, session, password, reservation, self.stop_turns)
         except AppError as error:
             return RedirectResponse(_with_reason("/data", error), 303)

@@ -106,4 +106,4 @@ def test_admin_of_demo_signs_in_and_reads(run, place, cache):
         assert listed
         assert all(one.is_verified and one.title for one in listed)
         assert all(thread.is_whole and thread.messages for thread in threads)
-        sessions.gateway.http.close()
+        sessions.backend.gateway.http.close()

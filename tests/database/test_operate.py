@@ -217,7 +217,7 @@ def test_migrate_without_a_root_key_touches_nothing(run, empty):
 def test_check_passes_after_a_sign_in(run, request, backend):
     place = request.getfixturevalue(backend)
     sessions = make_sessions(place)
-    with sessions.gateway.http:
+    with sessions.backend.gateway.http:
         sessions.sign_up(new_email(), PASSWORD)
     if isinstance(place, RunningStack):
         environment = places(place) | {"DAYBOOK_ROOT_KEYS": place.root_keys}
@@ -281,7 +281,7 @@ def test_set_password_ends_sessions_and_accepts_new_password(run, stack):
     with pytest.raises(WrongCredentials):
         sessions.sign_in(email, PASSWORD)
     assert sessions.sign_in(email, new_password)[1].user_id == maya.user_id
-    sessions.gateway.http.close()
+    sessions.backend.gateway.http.close()
     with stack.connect() as database:
         query = "select count(*) from private.audit where action = 'password.set' and target = %s"
         noted = database.execute(query, [maya.user_id])

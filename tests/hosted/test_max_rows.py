@@ -9,10 +9,9 @@ import pytest
 from services.caches import CachedRead
 from services.domain import Space, SpaceId
 from services.domain.accounts import SignUps
+from services.store.administration import SignUpAdministration
 from services.store.sealed import sealed_store
-from services.store.supabase.administration import Administration
 from services.store.supabase.rows import SupabaseRows
-from services.store.supabase.sign_ups import SignUpAdministration
 from tests.fakes import NOON
 from tests.journeys.seeds import converse, hold
 from tests.stack.apps import running
@@ -26,7 +25,7 @@ MORE = 105  # than an answer has room for
 @pytest.fixture(scope="module")
 def maya(hosted):
     sessions = make_sessions(hosted)
-    with sessions.gateway.http, hosted.connect() as owner:
+    with sessions.backend.gateway.http, hosted.connect() as owner:
         _, maya = sessions.sign_up(new_email(), PASSWORD)
         pace = "update private.budgets set max_per_minute = 1000 where user_id = %s"
         owner.execute(pace, [maya.user_id])
@@ -83,8 +82,10 @@ def owner(hosted, maya, shrunk):
 def admin(maya, owner):
     """The services of Maya as an admin, as far as tables want them."""
     return SimpleNamespace(
-        administration=Administration(maya.calls, lambda _: None),
-        sign_ups=SignUpAdministration(maya.calls, CachedRead(lambda: SignUps.OPEN)),
+        administration=maya.backend.administration,
+        sign_ups=SignUpAdministration(
+            maya.backend.administration, CachedRead(lambda: SignUps.OPEN)
+        ),
     )
 
 
@@ -145,12 +146,12 @@ def test_thread_is_read_whole_whatever_the_bound(hosted, maya, long):
 
 def test_rest_of_a_long_thread_is_read_whole_whatever_the_bound(hosted, maya, long, monkeypatch):
     def select(*arguments, **named):  # one answer has the first ten; the rest comes page by page
-        found = maya.calls.select(*arguments, **named)
+        found = maya.backend.calls.select(*arguments, **named)
         return replace(found, messages=found.messages[:10])
 
     monkeypatch.setattr("services.store.supabase.rows.PAGE", 10)
-    calls = SimpleNamespace(client=maya.client, user_id=maya.user_id, select=select)
-    rows = SupabaseRows(SimpleNamespace(calls=calls))
+    calls = SimpleNamespace(client=maya.backend.calls.client, user_id=maya.user_id, select=select)
+    rows = SupabaseRows(calls)
     with hosted.row_limit(7):
         thread = sealed_store(rows, maya.user_keys).conversations.thread(long)
 

@@ -3,14 +3,12 @@
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pydantic import SecretStr
-
 from services.chat.live_turn import LiveTurns
 from services.chat.search import Search
 from services.chat.service import Chat
 from services.chat.setup import Choices
 from services.chat.task_registry import BackgroundTasks
-from services.crypto import RootKeys, ServerProof
+from services.crypto import RootKeys
 from services.domain import Window
 from services.domain.models import ModelInfo
 from services.embedded.folders import choose_folders
@@ -18,11 +16,9 @@ from services.embedded.plan import read_secrets, running_endpoints
 from services.embedded.postgres import Postgres
 from services.llm import Models, Offer
 from services.memory.tokens import RegexCounter
-from services.store.supabase.api import Gateway, ServerCalls
-from services.store.supabase.lite_transport import LiteTransport
-from services.store.supabase.sessions import Sessions
+from services.store.accounts import Accounts
 from tests.store.conformance.talk import begun_with
-from tests.stores import store_of
+from tests.stores import backend_at, store_of
 
 _INFO = ModelInfo(
     name="gpt-5-mini",
@@ -37,21 +33,12 @@ _SECONDS = 20.0
 
 @contextmanager
 def second_process(app):
-    """The sessions of the running *app*, seen from here."""
+    """The accounts of the running *app*, seen from here."""
     at = running_endpoints(app.data)
     root_keys = RootKeys.parse((app.keys / "root.key").read_text())
-    key = SecretStr(at.publishable_key)
-    gateway = Gateway.to(at.supabase_url, key, LiteTransport())
-    proof = ServerProof(root_keys.proof_key())
-    with gateway.http:
-        yield Sessions(
-            gateway=gateway,
-            server=ServerCalls(gateway.client(), proof),
-            root_keys=root_keys,
-            proof=proof,
-            idle_seconds=3600,
-            lifetime_seconds=86400,
-        )
+    backend = backend_at(at.supabase_url, at.publishable_key, root_keys)
+    with backend.gateway.http:
+        yield Accounts(backend, root_keys, idle_seconds=3600, lifetime_seconds=86400)
 
 
 @dataclass(slots=True)

@@ -523,7 +523,6 @@ def test_owner_is_warned_of_chats_that_expire(open_app, ruth):
 
 
 def test_health_shows_each_part(open_tab, ruth, monkeypatch):
-    monkeypatch.setattr(bootstrap, "row_bound", lambda: 500)
     calls = RecentCalls()
     for failure, ms in ((None, 120), ("ModelUnavailable", None)):
         calls.record("turn.finished", {"first_token_ms": ms, "failure": failure})
@@ -541,10 +540,10 @@ def test_health_shows_each_part(open_tab, ruth, monkeypatch):
 
 
 def test_health_of_models_is_shown_without_a_database(open_tab, ruth, monkeypatch):
-    def database_state():
+    def health():
         raise StoreUnavailable("away")
 
-    monkeypatch.setattr(ruth.administration, "database_state", database_state)
+    monkeypatch.setattr(ruth.administration, "health", health)
 
     app = open_tab("Health")
 
@@ -552,8 +551,7 @@ def test_health_of_models_is_shown_without_a_database(open_tab, ruth, monkeypatc
     assert [error.value for error in app.error] == [StoreUnavailable.public]
 
 
-def test_clock_that_differs_is_warned_of(open_tab, ruth, monkeypatch):
-    monkeypatch.setattr(bootstrap, "row_bound", lambda: 1001)
+def test_clock_that_differs_is_warned_of(open_tab, ruth):
     ruth.administration.state = replace(ruth.administration.state, clock_skew_seconds=-31.0)
 
     app = open_tab("Health")

@@ -18,7 +18,7 @@ def backend(request):
 def sessions(backend):
     made = make_sessions(backend)
     yield made
-    made.gateway.http.close()
+    made.backend.gateway.http.close()
 
 
 @pytest.fixture

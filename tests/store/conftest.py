@@ -5,19 +5,17 @@ import os
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
 from services.caches import CachedRead
-from services.crypto import RootKeys, ServerProof
+from services.crypto import RootKeys
 from services.domain.models import ModelSettings
 from services.llm import Models, Offer
 from services.settings import Settings
-from services.store.supabase.api import Gateway, ServerCalls
+from services.store.accounts import Accounts
 from services.store.supabase.lite_transport import LiteTransport
-from services.store.supabase.sessions import Sessions
 from services.users import Shared, UserServices
 from tests.chats import SMALL, chat_factory
-from tests.stores import store_of, sweep
+from tests.stores import backend_at, store_of, sweep
 
 PASSWORD = "correct horse battery staple"
 _numbers = itertools.count()
@@ -33,7 +31,7 @@ def stack(request):
 def sessions(stack):
     made = make_sessions(stack)
     yield made
-    made.gateway.http.close()
+    made.backend.gateway.http.close()
 
 
 class Wire(LiteTransport):
@@ -67,16 +65,9 @@ class Wire(LiteTransport):
 def make_sessions(stack, wire=None, **changes):
     """Return the sessions of another app process."""
     root_keys = RootKeys.parse(stack.root_keys)
-    gateway = Gateway.to(stack.url, SecretStr(stack.publishable_key), wire or LiteTransport())
-    proof = ServerProof(root_keys.proof_key())
     settings = {"idle_seconds": 3600, "lifetime_seconds": 86400} | changes
-    return Sessions(
-        gateway=gateway,
-        server=ServerCalls(gateway.client(), proof),
-        root_keys=root_keys,
-        proof=proof,
-        **settings,
-    )
+    backend = backend_at(stack.url, stack.publishable_key, root_keys, wire or LiteTransport())
+    return Accounts(backend, root_keys, **settings)
 
 
 @pytest.fixture
@@ -89,7 +80,7 @@ def process(stack, wire):
     """Another app process, on *wire*."""
     made = make_sessions(stack, wire)
     yield made
-    made.gateway.http.close()
+    made.backend.gateway.http.close()
 
 
 def ledger(stack, session):
@@ -124,7 +115,7 @@ def make_chat(sessions, model):
     """Makes the chat of a session in a process, with nothing cached."""
     with chat_factory(model) as make:
         yield lambda session, **choices: make(
-            store_of(session), lambda: sweep(sessions.server), **choices
+            store_of(session), lambda: sweep(sessions.backend), **choices
         )
 
 

@@ -14,8 +14,6 @@ from services.domain.models import ModelSettings
 from services.domain.revisions import OpenPlace
 from services.llm import Models, Offer
 from services.settings import Settings
-from services.store.supabase.model_settings import read_model_settings
-from services.store.supabase.rows import SupabaseRows
 from services.users import Shared, UserServices
 from services.web import session_cache
 from tests import leaks
@@ -80,7 +78,7 @@ def a_canary():
 def test_deleted_conversation_leaves_no_key_or_text_in_memory(person, maya, server, policy):
     canary = a_canary()
     conversation_id = fill(person, policy, server, canary)
-    row = SupabaseRows(maya).conversation(conversation_id)
+    row = maya.backend.rows().conversation(conversation_id)
     key = maya.user_keys.unwrap(
         row.wrapped_key, row.user_key_version, conversation_id, row.key_version
     )
@@ -149,7 +147,7 @@ def test_ended_account_leaves_nothing_in_another_process(
     assert there
     session_id, canary = there.id, a_canary()
     conversation_id = fill(other.find(session_id), Retrieval(), server, canary)
-    row = SupabaseRows(there).conversation(conversation_id)
+    row = there.backend.rows().conversation(conversation_id)
     key = there.user_keys.unwrap(
         row.wrapped_key, row.user_key_version, conversation_id, row.key_version
     )
@@ -191,7 +189,7 @@ def test_recall_switched_off_elsewhere_is_off_after_a_poll(shared, sign_up, proc
 
 def test_poll_is_one_call(sign_up, process, wire, model):
     cookie, _ = sign_up()
-    settings = CachedRead(lambda: read_model_settings(process.server))
+    settings = CachedRead(process.backend.model_settings)
     other = Shared(process, Settings(), Models(Offer(SMALL, model)), settings)
     there = other.find(other.session_cache.find(cookie).id)
     store = there.store

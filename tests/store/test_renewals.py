@@ -38,7 +38,7 @@ def test_renewal_with_tokens_of_another_session_ends_ours(
 
     with caplog.at_level("INFO", "daybook"), pytest.raises(SignedOut):
         opened = session if is_open else process.open(cookie)
-        opened.bearer.keep_fresh()
+        opened.backend.bearer.keep_fresh()
 
-    assert not process.is_alive(cookie.hash)
+    assert not process.backend.is_alive(cookie.hash)
     assert "session.mismatch" in caplog.text

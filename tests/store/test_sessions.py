@@ -62,7 +62,7 @@ def test_sign_in_with_a_refused_reservation_leaves_no_session(process, stack):
     with pytest.raises(errors.TooManyAttempts):
         process.sign_in(email, PASSWORD, refuse)
 
-    first = [str(session.bearer.tokens.auth_session_id)]
+    first = [str(session.backend.bearer.tokens.auth_session_id)]
     with stack.connect() as database:
         until(lambda: auth_sessions(database, session) == first)
         query = "select count(*) from private.app_sessions where user_id = %s"
@@ -76,7 +76,7 @@ def test_expired_token_is_renewed_once_for_eight_processes(process, wire, stack)
 
     def read(wire):
         other = make_sessions(stack, wire)
-        with closing(other.gateway.http):
+        with closing(other.backend.gateway.http):
             opened = other.open(cookie)
             store_of(opened).conversations.recent()
             return opened.id
@@ -121,12 +121,12 @@ def test_renewal_waits_for_a_rate_limit_and_then_fails(process, wire):
     _, session = process.sign_up(new_email(), PASSWORD)
 
     wire.limited = 3
-    session.bearer.keep_fresh()
+    session.backend.bearer.keep_fresh()
     assert wire.limited == 0
 
     wire.limited = 10_000
     with pytest.raises(errors.RateLimited):
-        session.bearer.keep_fresh()
+        session.backend.bearer.keep_fresh()
 
 
 def test_turn_begins_with_a_token_that_outlives_it(process, wire):
@@ -146,7 +146,7 @@ def test_rate_limit_lets_a_valid_token_through(process, wire):
     _, session = process.sign_up(new_email(), PASSWORD)
     wire.limited = 10_000
 
-    session.bearer.keep_fresh(100_000)  # more seconds than any token has
+    session.backend.bearer.keep_fresh(100_000)  # more seconds than any token has
 
     assert store_of(session).conversations.recent() == []
     assert wire.renewals == 1
@@ -163,7 +163,7 @@ def test_refused_sign_in_leaves_no_session_behind(sessions, stack):
             sessions.sign_in(email, PASSWORD)
         left = auth_sessions(database, session)
 
-    assert left == [str(session.bearer.tokens.auth_session_id)]
+    assert left == [str(session.backend.bearer.tokens.auth_session_id)]
 
 
 def test_wrong_clock_signs_no_user_out(sessions, sign_up, monkeypatch):
@@ -174,4 +174,4 @@ def test_wrong_clock_signs_no_user_out(sessions, sign_up, monkeypatch):
     with pytest.raises(errors.StoreUnavailable):
         sessions.open(cookie)
     with pytest.raises(errors.StoreUnavailable):
-        sessions.is_alive(cookie.hash)
+        sessions.backend.is_alive(cookie.hash)

@@ -145,7 +145,7 @@ def test_temporary_turn_of_a_crashed_process_is_charged(
     until(lambda: turns()[0][1] == "streaming")
     query("update public.turns set lease_until = now() - interval '1 hour' where id = %s", turn.id)
 
-    sweep(shared.server)
+    sweep(shared.backend)
 
     assert turns()[0][:3] == ("reply", "lapsed", None)
     assert charges() == ["lapsed"]

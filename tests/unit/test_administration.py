@@ -7,8 +7,7 @@ import pytest
 
 from services.domain.models import ModelPrices
 from services.errors import BadInput, LastAdmin
-from services.store.supabase.administration import Administration
-from services.store.supabase.model_settings import ModelAdministration
+from services.store.administration import ModelAdministration, UserAccess
 
 
 @pytest.mark.parametrize(
@@ -22,11 +21,11 @@ from services.store.supabase.model_settings import ModelAdministration
 def test_refused_end_stops_no_reply(end):
     stopped = []
 
-    def refuse(verb, **_):
-        raise LastAdmin(verb)
+    def refuse(_, *, is_shut):
+        raise LastAdmin(is_shut)
 
-    with pytest.raises(LastAdmin, match="check_end"):
-        end(Administration(SimpleNamespace(do=refuse), stopped.append))
+    with pytest.raises(LastAdmin, match="True"):
+        end(UserAccess(SimpleNamespace(check_end=refuse), stopped.append))
 
     assert stopped == []
 

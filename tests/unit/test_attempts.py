@@ -1,7 +1,6 @@
 """Throttles of sign-in attempts, device cookies, the queue of an attempt, and the time of its answer."""
 
 import asyncio
-import json
 import time
 from collections import Counter
 from threading import Event
@@ -10,7 +9,6 @@ import pytest
 
 from services.crypto import RootKeys, new_key
 from services.errors import TooManyAttempts, WrongCredentials
-from services.store.supabase.api import RpcResult
 from services.web.attempts import DEVICE_SECONDS, Attempts
 from tests.stack.apps import SECONDS
 
@@ -39,16 +37,16 @@ class Server:
         self.is_reachable = Event()
         self.is_reachable.set()
 
-    def call(self, verb, *, buckets, nonce):
+    def throttle(self, throttles, nonce):
         self.is_reachable.wait(SECONDS)
-        for counted in json.loads(buckets.text):
-            self.counts[counted["bucket"]] += 1
-            if self.counts[counted["bucket"]] > counted["at_most"]:
-                return RpcResult(ok=False, retry_after=1)
-        return RpcResult(ok=True)
+        for throttle in throttles:
+            self.counts[throttle.bucket] += 1
+            if self.counts[throttle.bucket] > throttle.at_most:
+                return 1
+        return None
 
     def start_session(self, returned):
-        self.counts.subtract(json.loads(returned or "[]"))
+        self.counts.subtract(returned)
 
 
 def make(clock=None, server=None, **limits):
@@ -68,7 +66,7 @@ def outcomes(attempts, *tried, succeed=False, checked=None):
                 checked.append(attempt)
                 if not succeed:
                     raise WrongCredentials
-                attempts.server().start_session(reservation())
+                attempts.backend().start_session(reservation())
         except WrongCredentials:
             return "wrong"
         except TooManyAttempts:

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from services import bootstrap, deployment
 from services.caches import CachedRead
 from services.crypto import new_key
-from services.domain import ConversationId, MessageId, Purpose, UserId
+from services.domain import ConversationId, MessageId, Purpose, SessionId, UserId
 from services.domain.accounts import SessionEnd
 from services.domain.memories import NotedFact
 from services.domain.models import ModelSettings
@@ -24,8 +24,13 @@ from services.domain.turns import TurnState
 from services.embedded.plan import Endpoints
 from services.llm import from_settings
 from services.settings import Settings
+from services.store.accounts import AppSession
+from services.store.supabase import backend as supabase_backend
 from services.store.supabase import database_health
-from services.store.supabase.api import Gateway, RpcResult
+from services.store.supabase import upkeep as supabase_upkeep
+from services.store.supabase.api import Gateway, ServerCalls, UserCalls
+from services.store.supabase.backend import SupabaseUser
+from services.stores import open_backend
 from services.users import Shared
 from services.web import session_cache, upkeep
 from tests.stack.apps import ROOT, SECONDS
@@ -69,16 +74,15 @@ def session_of(user_id):
     """An app session over a database that does not answer."""
     transport = httpx.MockTransport(lambda _: httpx.Response(503))
     client = Gateway.to("http://database.test", SecretStr("key"), transport).client()
-    calls = SimpleNamespace(client=client, user_id=user_id)
-    ids = {"id": uuid4(), "cookie_hash": str(uuid4()), "user_id": user_id}
-    return SimpleNamespace(**ids, user_keys=None, calls=calls, client=client, email="")
+    server = ServerCalls(client, None)
+    backend = SupabaseUser(UserCalls(client, None, user_id), server, None)
+    return AppSession(SessionId(uuid4()), user_id, str(uuid4()), None, backend)
 
 
 @pytest.fixture
 def sessions():
     return SimpleNamespace(
-        server=SimpleNamespace(sweep=None),
-        is_alive=lambda _: False,
+        backend=SimpleNamespace(sweep=None, is_alive=lambda _: False),
         ended=lambda held: {one.id: SessionEnd.ENDED for one in held},
     )
 
@@ -162,9 +166,11 @@ def built(monkeypatch, *, is_hosted=False):
         endpoints=Endpoints() if is_hosted else Endpoints(supabase_url=url, publishable_key="key"),
         health=None,
     )
-    monkeypatch.setattr(bootstrap, "in_thread", lambda name, run: threads.update({name: run}))
+    for module in (bootstrap, supabase_backend):
+        monkeypatch.setattr(module, "in_thread", lambda name, run: threads.update({name: run}))
     monkeypatch.setattr(from_settings, "configured_models", lambda *_: None)
-    return bootstrap.build(begun), threads
+    backend = open_backend(begun.settings, begun.endpoints, begun.root_keys)
+    return bootstrap.build(begun, backend), threads
 
 
 def test_idle_session_leaves_memory_though_no_request_comes(monkeypatch):
@@ -253,9 +259,10 @@ def test_ctrl_c_during_the_imports_stops_the_backend(tmp_path):
 def test_next_account_is_the_admins_as_the_first_alone(
     monkeypatch, has_accounts, is_first, is_admin
 ):
-    server = SimpleNamespace(call=lambda *_, **__: RpcResult(ok=True, is_first=is_first))
+    state = SimpleNamespace(is_first_admin=is_first)
+    backend = SimpleNamespace(sign_up_state=lambda: state)
     monkeypatch.setattr(bootstrap, "has_accounts", lambda: has_accounts)
-    monkeypatch.setattr(bootstrap, "_shared", lambda: SimpleNamespace(server=server))
+    monkeypatch.setattr(bootstrap, "_shared", lambda: SimpleNamespace(backend=backend))
 
     assert bootstrap.next_is_admin() is is_admin
 
@@ -279,7 +286,7 @@ def test_idle_app_calls_its_database_rarely(monkeypatch, is_hosted, asked, swept
 
     monkeypatch.setattr(httpx.HTTPTransport, "handle_request", answer)
     monkeypatch.setattr(database_health, "Event", Pause)
-    monkeypatch.setattr(upkeep.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(supabase_upkeep.time, "monotonic", lambda: clock[0])
     _, threads = built(monkeypatch, is_hosted=is_hosted)
 
     with pytest.raises(Enough):

@@ -59,7 +59,7 @@ def test_reads_of_the_first_page_go_at_once():
 
     gateway = Gateway.to("http://database.test", SecretStr("key"), httpx.MockTransport(answer))
     calls = SimpleNamespace(client=gateway.client(), user_id=MAYA)
-    store = sealed_store(SupabaseRows(SimpleNamespace(calls=calls)), throwaway_keys(MAYA))
+    store = sealed_store(SupabaseRows(calls), throwaway_keys(MAYA))
 
     for read in (store.profile, store.spaces, store.facts, store.conversations):
         read.read_ahead()

@@ -12,7 +12,7 @@ from tests.store.conftest import make_sessions
 def sessions(stack):
     sessions = make_sessions(stack)
     yield sessions
-    sessions.gateway.http.close()
+    sessions.backend.gateway.http.close()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from services.domain import AccountRole
 from services.domain.models import PriceSource
 from services.errors import ExportRunning
 from services.llm import Offer
-from services.store.supabase.sessions import Cookie
+from services.store.accounts import Cookie
 from services.web.export_route import ExportRoutes
 from services.web.full_export import FullExport
 from services.web.origin import Origin

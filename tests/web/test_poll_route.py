@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from services.domain import ConversationId
 from services.domain.revisions import OpenPlace, Revisions
 from services.errors import SignedOut, StoreUnavailable
-from services.store.supabase.sessions import Cookie
+from services.store.accounts import Cookie
 from services.web.origin import Origin
 from services.web.poll_route import PollRoute
 

@@ -9,7 +9,7 @@ import pytest
 
 from services.domain.accounts import SessionEnd
 from services.errors import SignedOut, StoreUnavailable
-from services.store.supabase.sessions import Cookie
+from services.store.accounts import Cookie
 from services.threads import in_thread
 from services.web import session_cache as module
 from services.web.session_cache import SessionCache
@@ -20,6 +20,7 @@ class Server:
     """The sessions of a database that answers as soon as it may."""
 
     def __init__(self):
+        self.backend = self
         self.alive, self.may_answer, self.checks, self.is_away = set(), Event(), 0, False
         self.asked, self.end = [], SessionEnd.SUSPENDED
         self.may_answer.set()

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from services.domain.accounts import SessionEnd
 from services.errors import SignedOut, StoreUnavailable
-from services.store.supabase.sessions import Cookie
+from services.store.accounts import Cookie
 from services.web import session_cache as module
 from services.web import streamlit_assets
 from services.web.origin import Origin
@@ -64,7 +64,7 @@ def sign_up(session_cache):
     """Return the cookie header and the session of a new account."""
 
     def sign_up():
-        cookie, session = session_cache.sessions.sign_up(new_email(), PASSWORD)
+        cookie, session = session_cache.accounts.sign_up(new_email(), PASSWORD)
         session_cache.add(session)
         return {"cookie": f"__Host-sid={cookie}"}, session
 
@@ -79,7 +79,7 @@ def outage(sessions, monkeypatch):
         raise StoreUnavailable("away")
 
     with monkeypatch.context() as patch:
-        yield lambda: patch.setattr(type(sessions.server), "call", away) or patch.undo
+        yield lambda: patch.setattr(type(sessions.backend.server), "call", away) or patch.undo
 
 
 def test_cookie_becomes_an_identity_of_the_tab(session_cache, sign_up):
@@ -151,9 +151,9 @@ def test_tab_learns_whether_its_session_ended_or_is_unknown(session_cache, outag
 def test_tab_learns_that_its_account_was_suspended(session_cache, sign_up, monkeypatch):
     headers, session = sign_up()
     ended = {session.id: SessionEnd.SUSPENDED}
-    monkeypatch.setattr(type(session_cache.sessions), "ended", lambda *_: ended)
+    monkeypatch.setattr(type(session_cache.accounts), "ended", lambda *_: ended)
     session_cache.forget_if_ended([session])
-    monkeypatch.setattr(type(session_cache.sessions), "open", refuse)
+    monkeypatch.setattr(type(session_cache.accounts), "open", refuse)
 
     assert identity_of_tab(browser(session_cache), **headers) == [None, "suspended"]
 

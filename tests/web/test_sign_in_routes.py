@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from services import errors
 from services.errors import StoreUnavailable
-from services.store.supabase.sessions import Cookie, Sessions
+from services.store.accounts import Accounts, Cookie
 from services.web.attempts import Attempts
 from services.web.origin import Origin
 from services.web.sign_in_routes import SignInRoutes
@@ -22,9 +22,9 @@ OURS = {"origin": "http://localhost", "sec-fetch-site": "same-origin", "user-age
 
 
 def browser(session_cache, url=None, stop_turns=lambda _: None, **limits):
-    sessions = session_cache.sessions
+    sessions = session_cache.accounts
     limits = {"sign_ups_an_hour": 100} | limits
-    attempts = Attempts(lambda: sessions.server, sessions.root_keys, **limits)
+    attempts = Attempts(lambda: sessions.backend, sessions.root_keys, **limits)
     routes = SignInRoutes(
         lambda: session_cache,
         attempts,
@@ -68,7 +68,7 @@ def fail(monkeypatch):
         def raise_error(*_):
             raise error
 
-        monkeypatch.setattr(Sessions, method, raise_error)
+        monkeypatch.setattr(Accounts, method, raise_error)
 
     return fail
 
@@ -291,9 +291,9 @@ def test_guesses_at_the_password_of_an_account_are_throttled(delete):
 def test_turns_stop_after_the_password_and_before_the_sessions(session_cache):
     alive = []
     client = browser(
-        session_cache, stop_turns=lambda _: alive.append(sessions.is_alive(cookie.hash))
+        session_cache, stop_turns=lambda _: alive.append(sessions.backend.is_alive(cookie.hash))
     )
-    sessions, email = session_cache.sessions, new_email()
+    sessions, email = session_cache.accounts, new_email()
     cookie = cookie_in(client, client.post("/account", data=form(email)))
 
     for password in ("a wrong password", PASSWORD):
@@ -302,7 +302,7 @@ def test_turns_stop_after_the_password_and_before_the_sessions(session_cache):
         client.cookies.clear()
 
     assert alive == [True]
-    assert not sessions.is_alive(cookie.hash)
+    assert not sessions.backend.is_alive(cookie.hash)
 
 
 def test_last_admin_is_told_why_the_account_stays(delete, fail):

@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from services.errors import StoreUnavailable
+from services.store.supabase import upkeep
 from services.store.supabase.api import Swept
 from services.store.supabase.database_health import DatabaseHealth
-from services.web import upkeep
-from services.web.upkeep import DatabaseProbe
+from services.store.supabase.upkeep import DatabaseProbe
 
 
 class Enough(BaseException):
@@ -24,23 +24,20 @@ class Enough(BaseException):
 )
 def test_failed_sweep_is_followed_by_a_plain_probe(cause, expected):
     recorded = list[bool]()
-    health = SimpleNamespace(record_outage=lambda *, is_away: recorded.append(is_away))
 
     def sweep():
         if recorded:
             pytest.fail("swept while the database is away")
         raise StoreUnavailable from cause
 
-    def call(*_, **__):
+    def call(*_, cookie):
         raise Enough
 
     probe = DatabaseProbe(
         database=DatabaseHealth(60.0),
         server=SimpleNamespace(sweep=sweep, call=call),
         sweep_seconds=0.0,
-        health=health,
-        check=lambda: None,
-        log_erasures=Event(),
+        report=recorded.append,
     )
     with pytest.raises(Enough):
         probe.run()
@@ -67,8 +64,7 @@ def test_log_is_erased_beside_the_sweeps_and_again_after_a_failure():
         database=Database(is_away=False),
         server=SimpleNamespace(sweep=lambda: Swept(more=False, log_erasures=True)),
         sweep_seconds=0.0,
-        health=None,
-        check=None,
+        report=None,
         log_erasures=wanted,
     )
     probe.run()

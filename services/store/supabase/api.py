@@ -47,7 +47,7 @@ _LIMITS = httpx.Limits(  # seconds: a new connection costs three round trips wit
 PAGE = 1000  # rows that are asked for at once
 LEAST = 100  # rows that every answer has room for (ServerCalls.check_rows), so also the ids of one address
 _SWEPT_TURNS = 10  # in one call
-_TIMEOUT = httpx.Timeout(8.0, connect=3.0)  # seconds: less than a lease, or one lost answer ends it
+TIMEOUT = httpx.Timeout(8.0, connect=3.0)  # seconds: less than a lease, or one lost answer ends it
 
 
 class RowClass(Protocol):
@@ -100,7 +100,7 @@ class Gateway:
         key: SecretStr,
         transport: httpx.BaseTransport | None,
         hooks: EventHooks = MappingProxyType({}),
-        timeout: httpx.Timeout = _TIMEOUT,
+        timeout: httpx.Timeout = TIMEOUT,
     ) -> "Gateway":
         """Return a gateway with sockets of its own, through *transport* if given.
 

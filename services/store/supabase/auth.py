@@ -1,10 +1,9 @@
-"""Accounts in Supabase Auth: sign up, sign in, exchange a refresh token, sign out; and a user's budget."""
+"""Users of Supabase Auth: sign up, sign in, exchange a refresh token, sign out."""
 
 import re
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from uuid import UUID
 
 import httpx
@@ -15,7 +14,6 @@ from supabase_auth.errors import AuthApiError, AuthError, AuthWeakPasswordError
 from supabase_auth.types import Session as AuthSession
 
 from services.domain import UserId
-from services.domain.accounts import Account
 from services.domain.addresses import EmailAddress
 from services.domain.limits import check_credentials
 from services.errors import (
@@ -34,7 +32,6 @@ from services.errors import (
     WrongCredentials,
 )
 from services.events import log_event
-from services.store.supabase.api import UserCalls
 
 
 class AuthTokens(BaseModel):
@@ -115,11 +112,6 @@ def sign_out(client: Client, tokens: AuthTokens) -> None:
     """End the session of *tokens* in Supabase Auth, if that can be reached."""
     with suppress(AuthError, httpx.HTTPError):
         client.auth.admin.sign_out(tokens.access, "local")
-
-
-def account(calls: UserCalls, email: str) -> Account:
-    """The account that makes *calls*."""
-    return replace(calls.select("my_account", Account), email=email)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Protocol
 from uuid import UUID
 
 from services.domain import ConversationId, Listed, MessageId, SpaceId, TurnId
@@ -60,21 +59,14 @@ _RECEIPTS = Table("receipts", _Receipt, "turn_id,body,turns(client_turn_id)")
 _DOCUMENTS = Table("documents", DocumentRow)
 
 
-class Session(Protocol):
-    """The app session that reads and writes as one user."""
-
-    @property
-    def calls(self) -> UserCalls: ...
-
-
 class SupabaseRows:
     """The `Rows` of one user in Supabase."""
 
-    def __init__(self, session: Session, most_bytes: int | None = None) -> None:
+    def __init__(self, calls: UserCalls, most_bytes: int | None = None) -> None:
         """*most_bytes* that the account may store; None: no limit."""
-        self._session, self.most_bytes = session, most_bytes
-        self._client, self.user_id = session.calls.client, session.calls.user_id
-        self.usage = SupabaseUsage(session.calls)
+        self._calls, self.most_bytes = calls, most_bytes
+        self._client, self.user_id = calls.client, calls.user_id
+        self.usage = SupabaseUsage(calls)
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -88,7 +80,7 @@ class SupabaseRows:
         self, conversation_id: ConversationId, after_seq: int
     ) -> ConversationRead:
         arguments = {"conversation": conversation_id, "after_seq": after_seq}
-        read = self._session.calls.select("read_conversation", ConversationRead, **arguments)
+        read = self._calls.select("read_conversation", ConversationRead, **arguments)
         if len(read.messages) < PAGE:
             return read
         messages = list(read.messages)
@@ -125,7 +117,7 @@ class SupabaseRows:
         return _LISTED_CONVERSATIONS.rows(self._client, newest)
 
     def poll(self, place: OpenPlace) -> Revisions:
-        return self._session.calls.select(
+        return self._calls.select(
             "poll",
             Revisions,
             conversation=place.conversation_id,
@@ -186,36 +178,32 @@ class SupabaseRows:
     def change_conversation(
         self, conversation_id: ConversationId, changes: ConversationChanges
     ) -> bool:
-        answer = self._session.calls.do(
+        answer = self._calls.do(
             "change_conversation", conversation=conversation_id, changes=Hidden.json(changes)
         )
         return answer.values["changed"] is True
 
     def discard_conversation(self, conversation_id: ConversationId, seconds: int) -> None:
-        self._session.calls.do(
-            "discard_conversation", conversation=conversation_id, for_seconds=seconds
-        )
+        self._calls.do("discard_conversation", conversation=conversation_id, for_seconds=seconds)
 
     def restore_conversation(self, conversation_id: ConversationId) -> None:
-        self._session.calls.do("restore_conversation", conversation=conversation_id)
+        self._calls.do("restore_conversation", conversation=conversation_id)
 
     def put_document(self, write: PutDocument) -> None:
-        answer = self._session.calls.call(
-            "put_document", **arguments_of(write), most_bytes=self.most_bytes
-        )
+        answer = self._calls.call("put_document", **arguments_of(write), most_bytes=self.most_bytes)
         accepted(f"put_{write.new_kind}", answer)
 
     def delete_document(self, document_id: UUID) -> None:
-        self._session.calls.do("delete_document", document=document_id)
+        self._calls.do("delete_document", document=document_id)
 
     def delete_facts(self) -> None:
-        self._session.calls.do("delete_facts")
+        self._calls.do("delete_facts")
 
     # --- writing: turns and messages -------------------------------------------------------------
 
     def begin_turn(self, write: BeginTurn) -> Begun:
         arguments = arguments_of(write)
-        answer = self._session.calls.call("begin_turn", **arguments, most_bytes=self.most_bytes)
+        answer = self._calls.call("begin_turn", **arguments, most_bytes=self.most_bytes)
         found = accepted("begin_turn", answer, write.reservation).values
         return Begun(
             TurnId(UUID(str(found["turn"]))),
@@ -224,17 +212,17 @@ class SupabaseRows:
         )
 
     def checkpoint_turn(self, write: CheckpointTurn) -> Lease:
-        answer = self._session.calls.call("checkpoint_turn", **arguments_of(write))
+        answer = self._calls.call("checkpoint_turn", **arguments_of(write))
         if not answer.ok:
             return Lease.LAPSED
         return Lease.STOP_REQUESTED if answer.values.get("stop") is True else Lease.HELD
 
     def finish_turn(self, write: FinishTurn) -> None:
-        answer = self._session.calls.call("finish_turn", **arguments_of(write))
+        answer = self._calls.call("finish_turn", **arguments_of(write))
         accepted("finish_turn", answer)
 
     def stop_turn(self, conversation_id: ConversationId, turn_id: TurnId) -> None:
-        self._session.calls.call("stop_turn", turn=turn_id)
+        self._calls.call("stop_turn", turn=turn_id)
 
     def edit_reply(self, write: EditReply) -> None:
         self._edit(**arguments_of(write))
@@ -243,14 +231,14 @@ class SupabaseRows:
         self._edit(**dict.fromkeys(each.name for each in argument_fields(EditReply)))
 
     def _edit(self, **arguments: Argument | Hidden) -> None:
-        answer = self._session.calls.call("edit_reply", **arguments, most_bytes=self.most_bytes)
+        answer = self._calls.call("edit_reply", **arguments, most_bytes=self.most_bytes)
         accepted("edit_reply", answer)
 
     def discard_messages(self, write: DiscardMessages) -> None:
-        self._session.calls.do("discard_messages", **arguments_of(write))
+        self._calls.do("discard_messages", **arguments_of(write))
 
     def restore_messages(self, write: RestoreMessages) -> None:
-        self._session.calls.do("restore_messages", **arguments_of(write))
+        self._calls.do("restore_messages", **arguments_of(write))
 
 
 def _is_not_discarded(query: Query) -> Query:

@@ -6,17 +6,16 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from uuid import UUID
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
 import services.store.supabase.auth as auth
-from services.crypto import Place, VaultRing
 from services.domain import SessionId, UserId
 from services.domain.turns import LONGEST_TURN_SECONDS
 from services.errors import RateLimited, SignedOut, StoreUnavailable, TooManyAttempts
 from services.events import log_event
+from services.store.backend import SessionSealer, WrappedKey
 from services.store.supabase.api import Gateway, Hidden, ServerCalls
 from services.store.supabase.auth import AuthTokens
 
@@ -30,22 +29,13 @@ _FRESH_SECONDS = 60  # an access token with less left is renewed before it is us
 _REFUSED = (b'"PGRST301"', b'"PGRST303"')  # access tokens: unknown key, wrong time
 
 
-class WrappedKey(BaseModel):
-    """A user key, wrapped under a root key."""
-
-    model_config = ConfigDict(hide_input_in_errors=True)
-
-    version: int
-    wrapped: str = Field(repr=False)
-
-
 class StartedSession(BaseModel):
     """The answer of `start_session`."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
     session: SessionId
-    keys: list[WrappedKey]
+    keys: tuple[WrappedKey, ...]
 
 
 class SessionRow(StartedSession):
@@ -73,7 +63,7 @@ class TokenStore:
     def renew(
         self,
         cookie_hash: str,
-        vault: VaultRing,
+        sealer: SessionSealer,
         is_good: Callable[[AuthTokens], bool],
         *,
         waits: bool,
@@ -87,7 +77,7 @@ class TokenStore:
         deadline = time.monotonic() + (2 * _LEASE_SECONDS if waits else 0)
         while True:
             row = self.row(cookie_hash)
-            tokens = open_tokens(row, cookie_hash, vault)
+            tokens = open_tokens(row, sealer)
             if is_good(tokens):
                 return tokens
             lease = self.server.call(
@@ -113,7 +103,7 @@ class TokenStore:
             "store_tokens",
             cookie=cookie_hash,
             seen_generation=row.generation,
-            new_tokens=Hidden(seal_tokens(renewed, cookie_hash, vault)),
+            new_tokens=Hidden(seal_tokens(renewed, sealer)),
         )
         if not stored.ok:
             raise StoreUnavailable("the tokens moved")
@@ -147,7 +137,7 @@ class Bearer(httpx.Auth):
 
     store: TokenStore = field(repr=False)
     cookie_hash: str = field(repr=False)
-    vault: VaultRing = field(repr=False)
+    sealer: SessionSealer = field(repr=False)
     tokens: AuthTokens
     _renewing: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _backoff_until: float = 0.0
@@ -191,24 +181,17 @@ class Bearer(httpx.Auth):
                 self._backoff_until = time.monotonic() + _BACKOFF_SECONDS
             waits = is_refused or not self.tokens.is_good_for(0)
             try:
-                self.tokens = self.store.renew(self.cookie_hash, self.vault, is_good, waits=waits)
+                self.tokens = self.store.renew(self.cookie_hash, self.sealer, is_good, waits=waits)
             except RateLimited:
                 self._backoff_until = time.monotonic() + _BACKOFF_SECONDS
                 raise
 
 
-def open_tokens(row: SessionRow, cookie_hash: str, vault: VaultRing) -> AuthTokens:
+def open_tokens(row: SessionRow, sealer: SessionSealer) -> AuthTokens:
     """Open the sealed tokens of *row*. Raise Tampered."""
-    text = vault.open(row.tokens, _place(cookie_hash, row.user))
-    return AuthTokens.model_validate_json(text)
+    return AuthTokens.model_validate_json(sealer.open(row.tokens, row.user))
 
 
-def seal_tokens(tokens: AuthTokens, cookie_hash: str, vault: VaultRing) -> str:
+def seal_tokens(tokens: AuthTokens, sealer: SessionSealer) -> str:
     """Seal *tokens* for the row of an app session."""
-    return vault.seal(tokens.model_dump_json(), _place(cookie_hash, tokens.user_id))
-
-
-def _place(cookie_hash: str, user_id: UserId) -> Place:
-    # the row's own id is made by the database; its cookie hash names it as well
-    row_id = UUID(bytes=bytes.fromhex(cookie_hash)[:16])
-    return Place(table="app_sessions", column="tokens", row_id=row_id, user_id=user_id)
+    return sealer.seal(tokens.model_dump_json(), tokens.user_id)

@@ -28,7 +28,6 @@ from services.store.port import Store
 from services.store.rows import DocumentKind
 from services.store.sealed import sealed_store
 from services.store.supabase.lite_transport import LiteTransport
-from services.store.supabase.rows import SupabaseRows
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 from tests.stores import InMemoryDatabase, sweep
 
@@ -187,7 +186,7 @@ class SupabaseBackend(Backend):
         self._rows = []  # of every process
 
     def close(self):
-        self._sessions.gateway.http.close()
+        self._sessions.backend.gateway.http.close()
 
     def user(self):
         cookie, session = self._sessions.sign_up(new_email(), PASSWORD)
@@ -198,7 +197,7 @@ class SupabaseBackend(Backend):
         return self._user(session, elsewhere)
 
     def _user(self, session, elsewhere):
-        rows = SupabaseRows(session)
+        rows = session.backend.rows()
         self._rows.append(rows)
         store = sealed_store(rows, session.user_keys)
         return User(user_id=session.user_id, store=store, elsewhere=elsewhere)
@@ -235,7 +234,7 @@ class SupabaseBackend(Backend):
         self._execute(f"update private.budgets set {minute} where true", seconds)
 
     def sweep(self):
-        sweep(self._sessions.server)
+        sweep(self._sessions.backend)
 
     @contextmanager
     def after(self, user, verb, act):

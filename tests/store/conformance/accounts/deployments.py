@@ -11,7 +11,6 @@ To add a kind:
 3. Run `pytest -n0 tests/store/conformance/accounts -k NAME`.
 """
 
-import json
 import threading
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -32,17 +31,12 @@ from services.embedded.folders import MIGRATIONS, Folders, free_port
 from services.embedded.plan import prepare
 from services.embedded.postgres import DATABASE, OWNER, Postgres
 from services.embedded.supabase_api import SupabaseApi
+from services.store.accounts import Cookie
+from services.store.administration import ModelAdministration, SignUpAdministration, UserAccess
+from services.store.backend import Throttle
 from services.store.supabase import auth, migrations
-from services.store.supabase.administration import Administration
-from services.store.supabase.api import Hidden, ServerCalls, UserCalls
-from services.store.supabase.model_settings import ModelAdministration, read_model_settings
-from services.store.supabase.sessions import Cookie
-from services.store.supabase.sign_ups import (
-    SignUpAdministration,
-    next_is_admin,
-    read_sign_ups,
-)
-from services.store.supabase.usage import SupabaseUsage
+from services.store.supabase.api import UserCalls
+from services.store.supabase.backend import SupabaseBackend
 from tests.database import servers
 from tests.stack.starts import await_child, tried_twice
 from tests.store.conformance.backends import everything
@@ -114,7 +108,7 @@ class User:
 class Deployment(Protocol):
     """One deployment, and what happens to it."""
 
-    # the accounts as one process has them: sign_up, sign_in, open, is_alive, ended, end, delete_account
+    # the accounts as one process has them: sign_up, sign_in, open, ended, end, delete_account, backend
     accounts: object
     # the calls of a process for itself: sweep, erase_log_entries, throttle, probe, root_key_versions, model_settings,
     # sign_ups, next_is_admin
@@ -240,30 +234,38 @@ class _Line(Wire):
 class _Server:
     """The calls of a process for itself."""
 
-    calls: ServerCalls
+    backend: SupabaseBackend
 
     def __getattr__(self, name):
-        return getattr(self.calls, name)  # sweep, erase_log_entries, root_key_versions
+        return getattr(self.backend.server, name)  # sweep, erase_log_entries, root_key_versions
 
     def throttle(self, *buckets, nonce=None):
         """Count an attempt in *buckets*: name, most, seconds. Return the seconds to wait; None: it is let in."""
-        counted = [dict(zip(("bucket", "at_most", "seconds"), one, strict=True)) for one in buckets]
-        arguments = {"buckets": Hidden(json.dumps(counted)), "nonce": nonce or uuid4()}
-        answer = self.calls.call("throttle", **arguments)
-        return None if answer.ok else answer.values["retry_after"]
+        return self.backend.throttle([Throttle(*one) for one in buckets], nonce or uuid4())
 
     def probe(self):
         """Ask for nothing. Raise StoreUnavailable."""
-        self.calls.call("open_session", cookie=Cookie.new().hash)
+        self.backend.is_alive(Cookie.new().hash)
 
     def model_settings(self):
-        return read_model_settings(self.calls)
+        return self.backend.model_settings()
 
     def sign_ups(self):
-        return read_sign_ups(self.calls)
+        return self.backend.sign_up_state().mode
 
     def next_is_admin(self):
-        return next_is_admin(self.calls)
+        return self.backend.sign_up_state().is_first_admin
+
+
+class _Administration:
+    """The verbs of an admin, with the ends of sessions as the app has them."""
+
+    def __init__(self, administration, stop_turns):
+        self._port, access = administration, UserAccess(administration, stop_turns)
+        self.suspend, self.sign_out, self.delete = access.suspend, access.sign_out, access.delete
+
+    def __getattr__(self, name):
+        return getattr(self._port, name)
 
 
 # times by which something ends; those of a user only if the account began in this test
@@ -286,7 +288,7 @@ class SupabaseDeployment(Deployment):
     def __init__(self, stack):
         self._stack, self._line, self._others = stack, _Line(), []
         self.accounts = make_sessions(stack, self._line)
-        self.server = _Server(self.accounts.server)
+        self.server = _Server(self.accounts.backend)
         self._model_settings = CachedRead(self.server.model_settings)
         self._sign_ups = CachedRead(self.server.sign_ups)
         log = "to_regclass('auth.audit_log_entries') is not null"
@@ -294,35 +296,35 @@ class SupabaseDeployment(Deployment):
 
     def close(self):
         for accounts in (self.accounts, *self._others):
-            accounts.gateway.http.close()
+            accounts.backend.gateway.http.close()
 
     def store(self, session):
         return store_of(session)
 
     def administration(self, session, stop_turns=lambda _: None):
-        return Administration(session.calls, stop_turns)
+        return _Administration(session.backend.administration, stop_turns)
 
     def models(self, session):
-        return ModelAdministration(session.calls, self._model_settings)
+        return ModelAdministration(session.backend.administration, self._model_settings)
 
     def sign_ups(self, session):
-        return SignUpAdministration(session.calls, self._sign_ups)
+        return SignUpAdministration(session.backend.administration, self._sign_ups)
 
     def usage(self, session):
-        return SupabaseUsage(session.calls)
+        return session.backend.rows().usage
 
     def account(self, session):
-        return auth.account(session.calls, session.email)
+        return session.backend.account()
 
     def devices(self, session):
-        rows = session.calls.select("my_sessions", list[dict[str, object]])
+        rows = session.backend.calls.select("my_sessions", list[dict[str, object]])
         return {UUID(row["session"]): row["is_this_one"] for row in rows}
 
     def end_others(self, session):
-        return session.calls.do("revoke_sessions", one_session=None).values["ended"]
+        return session.backend.calls.do("revoke_sessions", one_session=None).values["ended"]
 
     def end_one(self, session, session_id):
-        return session.calls.do("revoke_sessions", one_session=session_id).values["ended"]
+        return session.backend.calls.do("revoke_sessions", one_session=session_id).values["ended"]
 
     def process(self, *, wire=None, **settings):
         self._others.append(make_sessions(self._stack, wire, **settings))
@@ -334,9 +336,9 @@ class SupabaseDeployment(Deployment):
         ring = RootKeys(keys, 2)
         with self._stack.connect() as database:
             migrations.install_server_keys(database, ring.proof_keys())
-        proof = ServerProof(ring.proof_key())
-        server = ServerCalls(accounts.gateway.client(), proof)
-        return replace(accounts, root_keys=ring, proof=proof, server=server)
+        backend = replace(accounts.backend, proof=ServerProof(ring.proof_key()))
+        self._others.append(replace(accounts, root_keys=ring, backend=backend))
+        return self._others[-1]
 
     def process_with_short_tokens(self):
         return self.process(wire=Wire(lifetime=0))
@@ -361,7 +363,7 @@ class SupabaseDeployment(Deployment):
             self._execute(f"{statement} and {where}", seconds, self._since)
 
     def sweep(self):
-        sweep(self.accounts.server)
+        sweep(self.accounts.backend)
 
     def stored_text(self):
         with self._stack.connect() as database:
@@ -394,7 +396,7 @@ class SupabaseDeployment(Deployment):
         self._execute(statement, f"p1.{version}.", user.id)
 
     def outsider(self, email):
-        auth.sign_up(self.accounts.gateway.client(), email, PASSWORD)
+        auth.sign_up(self.accounts.backend.gateway.client(), email, PASSWORD)
 
     def give_session(self, victim, thief):
         theft = "update private.app_sessions set user_id = %s where id = %s"
@@ -406,18 +408,21 @@ class SupabaseDeployment(Deployment):
         self._execute(change, thief.cookie.hash, victim.session.id)
 
     def forged(self, user, victim):
-        return self._with_calls(user, user.session.calls.proof, victim.id)
+        return self._with_calls(user, user.session.backend.calls.proof, victim.id)
 
     def without_proof(self, user):
         return self._with_calls(user, ServerProof(new_key()), user.id)
 
     def server_without_proof(self):
-        return _Server(replace(self.accounts.server, proof=ServerProof(new_key())))
+        backend = replace(self.accounts.backend, proof=ServerProof(new_key()))
+        self._others.append(replace(self.accounts, backend=backend))
+        return _Server(backend)
 
     def _with_calls(self, user, proof, user_id):
         """Return *user* with a session whose calls name *user_id* and have proofs by *proof*."""
-        calls = UserCalls(user.session.client, proof, user_id)
-        return replace(user, session=replace(user.session, user_id=user_id, calls=calls))
+        calls = UserCalls(user.session.backend.calls.client, proof, user_id)
+        backend = replace(user.session.backend, calls=calls)
+        return replace(user, session=replace(user.session, user_id=user_id, backend=backend))
 
     def _execute(self, statement, *values):
         with self._stack.connect() as database:

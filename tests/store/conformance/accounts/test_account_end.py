@@ -178,7 +178,7 @@ def is_charged(admin, user, days):
 
 @pytest.mark.parametrize("end", ["suspend", "sign_out"])
 def test_reply_of_an_ended_session_costs_what_was_said(services, admin, maya, turn, days, end):
-    act = getattr(services.administration, end)
+    act = getattr(services.access, end)
     act(maya.id, **({"is_suspended": True} if end == "suspend" else {}))
 
     assert is_charged(admin, maya, days)
@@ -189,7 +189,7 @@ def test_reply_of_an_ended_session_costs_what_was_said(services, admin, maya, tu
 
 @pytest.mark.usefixtures("turn")
 def test_reply_of_a_user_whom_an_admin_deletes_costs_what_was_said(services, admin, maya, days):
-    services.administration.delete(maya.id)
+    services.access.delete(maya.id)
 
     assert is_charged(admin, maya, days)
 
@@ -205,7 +205,7 @@ def test_replies_are_stopped_before_the_account_is_shut(deployment, delete, maya
     stopped = []
 
     def stop(user_id):
-        stopped.append((user_id, deployment.accounts.is_alive(maya.cookie.hash)))
+        stopped.append((user_id, deployment.accounts.backend.is_alive(maya.cookie.hash)))
 
     delete(maya, stop)
 
@@ -242,5 +242,5 @@ def test_refused_deletion_ends_and_stops_nothing(deployment, maya):
         delete(maya.session, PASSWORD, refuse, stopped.append)
 
     assert stopped == []
-    assert deployment.accounts.is_alive(maya.cookie.hash)
+    assert deployment.accounts.backend.is_alive(maya.cookie.hash)
     assert maya.sign_in().account().user_id == maya.id

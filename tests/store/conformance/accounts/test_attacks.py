@@ -39,7 +39,7 @@ ADMINS_VERBS = {
     "lift": of_victim("suspend", is_suspended=False),
     "sign_out": of_victim("sign_out"),
     "delete": of_victim("delete"),
-    "database_state": administration("database_state"),
+    "health": administration("health"),
     "audit": administration("audit"),
     "set_mode": lambda user, _: user.sign_ups.set_mode(SignUps.CLOSED),
     "invite": lambda user, _: user.sign_ups.invite("", AccountRole.ADMIN),
@@ -106,7 +106,7 @@ def state(keeper, victim):
             keeper.deployment.server.model_settings(),
             keeper.deployment.server.sign_ups(),
             keeper.sign_ups.invitations(),
-            victim.deployment.accounts.is_alive(victim.cookie.hash),
+            victim.deployment.accounts.backend.is_alive(victim.cookie.hash),
         )
 
     return state
@@ -225,7 +225,7 @@ def test_call_of_the_server_needs_the_keys_of_the_app(scene, victim):
     ):
         with pytest.raises(StoreUnavailable):
             call()
-    assert scene.accounts.is_alive(victim.cookie.hash)
+    assert scene.accounts.backend.is_alive(victim.cookie.hash)
 
 
 @pytest.mark.parametrize("theft", ["give_session", "give_cookie"])

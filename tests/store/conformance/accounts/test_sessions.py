@@ -28,7 +28,7 @@ def titles_of(user):
 
 
 def is_alive(user):
-    return user.deployment.accounts.is_alive(user.session.cookie_hash)
+    return user.deployment.accounts.backend.is_alive(user.session.cookie_hash)
 
 
 def ended(*users):
@@ -133,7 +133,7 @@ def test_unknown_cookie_opens_nothing(deployment, maya):
     with pytest.raises(SignedOut):
         deployment.accounts.open(cookie)
 
-    assert not deployment.accounts.is_alive(cookie.hash)
+    assert not deployment.accounts.backend.is_alive(cookie.hash)
 
 
 def test_session_outlives_what_its_sign_in_gave(deployment):
@@ -144,7 +144,7 @@ def test_session_outlives_what_its_sign_in_gave(deployment):
     reads = at_once(*[lambda: deployment.store(session).conversations.recent()] * 4)
 
     assert list(map(titles, reads)) == [["Letters"]] * 4
-    assert accounts.is_alive(cookie.hash)
+    assert accounts.backend.is_alive(cookie.hash)
     opened = deployment.process().open(cookie)
     assert titles(deployment.store(opened).conversations.recent()) == ["Letters"]
 
@@ -172,7 +172,7 @@ def test_unreachable_store_ends_no_session(deployment, maya):
     accounts = deployment.accounts
     for call in (
         lambda: accounts.open(maya.cookie),
-        lambda: accounts.is_alive(maya.cookie.hash),
+        lambda: accounts.backend.is_alive(maya.cookie.hash),
         lambda: accounts.ended([maya.session]),
         lambda: accounts.end(maya.cookie),
         lambda: accounts.sign_in(maya.email, PASSWORD),
@@ -245,11 +245,11 @@ def test_session_lapses_by_age_though_it_is_used(deployment):
     accounts = deployment.process(idle_seconds=10 * DAY, lifetime_seconds=2 * DAY)
     cookie, session = accounts.sign_up(new_email(), PASSWORD)
     deployment.let_pass(2 * DAY - 60)
-    assert accounts.is_alive(cookie.hash)
+    assert accounts.backend.is_alive(cookie.hash)
 
     deployment.let_pass(120)
 
-    assert not accounts.is_alive(cookie.hash)
+    assert not accounts.backend.is_alive(cookie.hash)
     with pytest.raises(SignedOut):
         accounts.open(cookie)
     assert accounts.ended([session]) == {session.id: SessionEnd.ENDED}

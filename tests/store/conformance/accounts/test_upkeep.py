@@ -123,7 +123,7 @@ def test_sign_in_gives_its_attempt_back(attempt, maya):
     name = bucket()
     assert attempt(name, at_most=1) is None
 
-    maya.sign_in(reservation=lambda: json.dumps([name]))
+    maya.sign_in(reservation=lambda: (name,))
 
     assert attempt(name, at_most=1) is None
     assert attempt(name, at_most=1)

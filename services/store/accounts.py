@@ -1,0 +1,230 @@
+"""Accounts and app sessions on any store: a signed-in device, from its cookie to its keys.
+
+The cookie holds a random secret. The store holds its hash, and beside it only what is sealed under a key made from that
+secret and the root key. So a dump opens no session, and any app process with the same root key opens all; an
+`AppSession` is a cache of that row.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from services.crypto import Place, RootKeys, UserKey, UserKeys, VaultRing, new_key, sha
+from services.domain import SessionId, UserId
+from services.domain.accounts import SessionEnd, SignUps
+from services.domain.addresses import EmailAddress
+from services.errors import (
+    AppError,
+    InvitationRefused,
+    SignedOut,
+    SignUpsClosed,
+    Suspended,
+    Tampered,
+)
+from services.store.administration import UserAccess
+from services.store.backend import (
+    Backend,
+    Identity,
+    NewSession,
+    OpenedSession,
+    SignIn,
+    UserBackend,
+    WrappedKey,
+)
+from services.threads import in_thread
+
+_COOKIE_BYTES = 32
+
+# waits until an attempt is reserved; returns the buckets of throttles that a success gives it back to
+Reservation = Callable[[], tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cookie:
+    """The session cookie of a browser; never logged, never stored."""
+
+    secret: bytes = field(repr=False)
+
+    @classmethod
+    def new(cls) -> "Cookie":
+        return cls(secrets.token_bytes(_COOKIE_BYTES))
+
+    @classmethod
+    def parse(cls, text: str) -> "Cookie | None":
+        """The cookie of the hexadecimal *text*; None if it has another form."""
+        try:
+            secret = bytes.fromhex(text)
+        except ValueError:
+            return None
+        return cls(secret) if len(secret) == _COOKIE_BYTES else None
+
+    def __str__(self) -> str:
+        return self.secret.hex()
+
+    @property
+    def hash(self) -> str:
+        return hashlib.sha256(self.secret).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class CookieSealer:
+    """The `SessionSealer` of the session with one cookie."""
+
+    vault: VaultRing = field(repr=False)
+    cookie_hash: str
+
+    def seal(self, text: str, user_id: UserId) -> str:
+        return self.vault.seal(text, self._place(user_id))
+
+    def open(self, sealed: str, user_id: UserId) -> str:
+        return self.vault.open(sealed, self._place(user_id))
+
+    def _place(self, user_id: UserId) -> Place:
+        # the row's own id is made by the database; its cookie hash names it as well
+        row_id = UUID(bytes=bytes.fromhex(self.cookie_hash)[:16])
+        return Place(table="app_sessions", column="tokens", row_id=row_id, user_id=user_id)
+
+
+@dataclass(frozen=True, slots=True)
+class AppSession:
+    """One signed-in device in this process, shared by its tabs and its live turns."""
+
+    id: SessionId
+    user_id: UserId
+    cookie_hash: str
+    user_keys: UserKeys = field(repr=False)
+    backend: UserBackend = field(repr=False)
+
+    @property
+    def email(self) -> str:
+        return self.backend.email
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """Starts, opens and ends app sessions, and deletes accounts. Any thread may call any method."""
+
+    backend: Backend
+    root_keys: RootKeys
+    idle_seconds: int
+    lifetime_seconds: int
+
+    def sign_up(
+        self,
+        email: EmailAddress,
+        password: str,
+        reservation: Reservation = lambda: (),
+        invitation: str = "",
+    ) -> tuple[Cookie, AppSession]:
+        """Make an account, by the code of an *invitation* where one is needed.
+
+        Raise SignUpsClosed, InvitationRefused, the errors of `SignIn.sign_up`, `sign_in` and *reservation*.
+        """
+        # before a user is made, who would have to sign in to try another code
+        state = self.backend.sign_up_state(hash_of(invitation), email)
+        if state.mode is SignUps.CLOSED:
+            raise SignUpsClosed
+        if state.mode is SignUps.INVITED and not state.is_invited:
+            raise InvitationRefused
+        sign_in = self.backend.sign_in
+        return self._start(sign_in, sign_in.sign_up(email, password), reservation, invitation)
+
+    def sign_in(
+        self,
+        email: EmailAddress,
+        password: str,
+        reservation: Reservation = lambda: (),
+        invitation: str = "",
+    ) -> tuple[Cookie, AppSession]:
+        """Sign in; the first time, the account begins as in `sign_up`.
+
+        Raise the errors of `SignIn.sign_in` and *reservation*, SignUpsClosed, InvitationNeeded, Suspended, Tampered.
+        """
+        sign_in = self.backend.sign_in
+        return self._start(sign_in, sign_in.sign_in(email, password), reservation, invitation)
+
+    def delete_account(
+        self,
+        session: AppSession,
+        password: str,
+        reservation: Reservation = lambda: (),
+        stop_turns: Callable[[UserId], object] = lambda _: None,
+    ) -> None:
+        """Shut the account of *session* for good and destroy its keys; all its sessions end.
+
+        Raise WrongCredentials, LastAdmin, the errors of `SignIn.sign_in` and of *reservation*.
+        """
+        sign_in = self.backend.sign_in
+        sign_in.end(sign_in.sign_in(session.email, password))  # it was a check
+        reservation()
+        UserAccess(session.backend.administration, stop_turns).delete(session.user_id)
+
+    def open(self, cookie: Cookie) -> AppSession:
+        """The session of *cookie*, with its keys. Raise SignedOut, StoreUnavailable, Tampered."""
+        sealer = self._sealer(cookie)
+        return self._session(self.backend.open_session(cookie.hash, sealer), cookie)
+
+    def ended(self, held: Iterable[AppSession]) -> dict[SessionId, SessionEnd]:
+        """The sessions among *held* that have ended, and why, in one call. Raise StoreUnavailable."""
+        return self.backend.ended((one.id, one.user_id) for one in held)
+
+    def end(self, cookie: Cookie) -> None:
+        """Sign out: the session is refused from the next statement on. Raise StoreUnavailable."""
+        self.backend.end_session(cookie.hash)
+
+    def _start(
+        self, sign_in: SignIn, identity: Identity, reservation: Reservation, invitation: str
+    ) -> tuple[Cookie, AppSession]:
+        cookie = Cookie.new()
+        try:
+            returned = reservation()
+        except AppError:  # the time of the answer does not tell that the password was right
+            in_thread("sign-out", lambda: sign_in.end(identity))
+            raise
+        new = NewSession(
+            cookie_hash=cookie.hash,
+            idle_seconds=self.idle_seconds,
+            lifetime_seconds=self.lifetime_seconds,
+            invitation_hash=hash_of(invitation),
+            returned=returned,
+        )
+        try:
+            opened = self.backend.start_session(identity, new, self._sealer(cookie))
+            return cookie, self._session(opened, cookie)
+        except AppError as error:
+            sign_in.end(identity)  # no browser has the cookie
+            if isinstance(error, SignedOut):  # with an identity of this moment
+                raise Suspended from None
+            raise
+
+    def _sealer(self, cookie: Cookie) -> CookieSealer:
+        return CookieSealer(self.root_keys.session_vault(cookie.secret), cookie.hash)
+
+    def _session(self, opened: OpenedSession, cookie: Cookie) -> AppSession:
+        keys = self._user_keys(opened)
+        return AppSession(opened.id, opened.user_id, cookie.hash, keys, opened.user)
+
+    def _user_keys(self, opened: OpenedSession) -> UserKeys:
+        """Unwrap a user's keys; make the first; wrap those under an old root key anew. Raise KeyMissing, Tampered."""
+        user, user_id, wrapped = opened.user, opened.user_id, opened.keys
+        if not wrapped:
+            first = WrappedKey(1, self.root_keys.wrap(new_key(), user_id, 1))
+            wrapped = user.put_user_key(first, replaces=None)
+        keys: list[UserKey] = []
+        for row in wrapped:
+            key = self.root_keys.unwrap(row.wrapped, user_id, row.version)
+            keys.append(UserKey(key, user_id, row.version))
+            if self.root_keys.needs_rewrap(row.wrapped):
+                rewrapped = self.root_keys.wrap(key, user_id, row.version)
+                user.put_user_key(WrappedKey(row.version, rewrapped), replaces=row.wrapped)
+        if not keys:
+            raise Tampered
+        return UserKeys(keys)
+
+
+def hash_of(code: str) -> str | None:
+    """The hash by which an invitation is found; None without a code."""
+    code = code.strip()
+    return sha(code) if code else None

@@ -1,0 +1,114 @@
+"""Changes by admins that do more than one call of the store: ends of sessions, models, sign-ups."""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from uuid import UUID
+
+from services.caches import CachedRead
+from services.crypto import sha
+from services.domain import AccountRole, UserId
+from services.domain.accounts import Invitation, SignUps
+from services.domain.addresses import checked_address
+from services.domain.models import ModelPrices, ModelSettings
+from services.errors import BadInput
+from services.store.backend import GuardedAdministration
+
+_CODE_BYTES = 16
+_KNOWN_PRICES = dict.fromkeys(each.name for each in fields(ModelPrices))
+
+
+@dataclass(frozen=True, slots=True)
+class UserAccess:
+    """Ends of sessions and of accounts: live turns are settled first, for one whose session ends is charged its whole
+    reservation.
+    """
+
+    administration: GuardedAdministration = field(repr=False)
+    # stops the live turns of a user in this process, and waits until they are settled
+    stop_turns: Callable[[UserId], object]
+
+    def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
+        """Shut the account and end its sessions and live turns, or open it again. Raise LastAdmin."""
+        if is_suspended:
+            self._stop_turns(user_id, is_shut=True)
+        self.administration.suspend(user_id, is_suspended=is_suspended)
+
+    def sign_out(self, user_id: UserId) -> None:
+        """End all sessions of a user, and their live turns."""
+        self._stop_turns(user_id, is_shut=False)
+        self.administration.sign_out(user_id)
+
+    def delete(self, user_id: UserId) -> None:
+        """Delete an account: its keys at once, its rows soon, its numbers never. Raise LastAdmin."""
+        self._stop_turns(user_id, is_shut=True)
+        self.administration.delete(user_id)
+
+    def _stop_turns(self, user_id: UserId, *, is_shut: bool) -> None:
+        self.administration.check_end(user_id, is_shut=is_shut)  # a refusal stops nothing
+        self.stop_turns(user_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAdministration:
+    """The settings of models, and changes of them, for which all but admins get NotFound."""
+
+    administration: GuardedAdministration = field(repr=False)
+    held: CachedRead[ModelSettings] = field(repr=False)  # of this process
+
+    def settings(self) -> ModelSettings:
+        """The settings as this process follows them, at most some seconds old."""
+        return self.held.get()
+
+    def set_price(self, name: str, prices: ModelPrices | None) -> None:
+        """Set the price of a model; None: that which the app knows. Raise BadInput (cached input costs more)."""
+        # a prompt is reserved at the price of input
+        if prices and prices.cached_input_micro > prices.input_micro:
+            raise BadInput("Cached input cannot cost more than input.")
+        self._set(name, asdict(prices) if prices else _KNOWN_PRICES)
+
+    def offer(self, name: str, *, is_offered: bool) -> None:
+        self._set(name, {"is_offered": is_offered})
+
+    def _set(self, name: str, changes: Mapping[str, object]) -> None:
+        self.administration.set_model(name, changes)
+        self.held.outdate()
+
+    def refuse_unknown_prices(self, *, is_refused: bool) -> None:
+        """Have models without a known price refused, or count as free."""
+        self.administration.refuse_unknown_prices(is_refused=is_refused)
+        self.held.outdate()
+
+
+@dataclass(frozen=True, slots=True)
+class SignUpAdministration:
+    """The mode of sign-ups and the invitations, whose codes are stored as hashes; AdminsOnly for all but admins."""
+
+    administration: GuardedAdministration = field(repr=False)
+    held: CachedRead[SignUps] = field(repr=False)  # of this process
+
+    def mode(self) -> SignUps:
+        """The mode as this process follows it, at most some seconds old."""
+        return self.held.get()
+
+    def set_mode(self, mode: SignUps) -> None:
+        self.administration.set_sign_ups(mode)
+        self.held.outdate()
+
+    def invite(self, email: str, role: AccountRole) -> str:
+        """Make an invitation for *email*, or for anyone if it is empty; return its code, which is told only once.
+
+        Raise BadAddress, BadInput (too many are open).
+        """
+        address = checked_address(email) if email else None
+        code = secrets.token_urlsafe(_CODE_BYTES)
+        self.administration.invite(sha(code), address, role)
+        return code
+
+    def invitations(self) -> list[Invitation]:
+        """The open invitations and the newest of the others, at most 500."""
+        return self.administration.invitations()
+
+    def revoke(self, invitation: UUID) -> None:
+        """Raise NotFound also if it was used or revoked."""
+        self.administration.revoke_invitation(invitation)

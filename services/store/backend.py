@@ -1,0 +1,261 @@
+"""The port of a store beside content: accounts, app sessions, administration and upkeep, in plain values.
+
+No store sees the root key, a user key or a conversation key. Any thread may call any member.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Protocol
+from uuid import UUID
+
+from services.domain import AccountRole, SessionId, UserId
+from services.domain.accounts import (
+    Account,
+    AuditEntry,
+    DeploymentSettings,
+    Invitation,
+    RetentionPreview,
+    SessionEnd,
+    SignUps,
+    UserOrder,
+    UserPage,
+)
+from services.domain.addresses import EmailAddress
+from services.domain.health import StoreHealth
+from services.domain.models import ModelSettings
+from services.domain.usage import UsageReport
+from services.store.rows import Rows
+
+
+class Identity(Protocol):
+    """A user whom `SignIn` has recognised, and whatever else the store needs to begin a session."""
+
+    @property
+    def user_id(self) -> UserId: ...
+
+
+class SignIn(Protocol):
+    """Checks passwords. All members raise StoreUnavailable."""
+
+    def sign_up(self, email: EmailAddress, password: str) -> Identity:
+        """Make a user. Raise Refused (AddressTaken, WeakPassword, BadAddress, …)."""
+        ...
+
+    def sign_in(self, email: str, password: str) -> Identity:
+        """Recognise a user. Raise Refused (WrongCredentials, Suspended, NotConfirmed, TooManyAttempts, …)."""
+        ...
+
+    def end(self, identity: Identity) -> None:
+        """Give up an *identity* with which no session begins. Raise nothing."""
+
+
+class SessionSealer(Protocol):
+    """Seals what a store keeps with one app session, under a key made of its cookie."""
+
+    def seal(self, text: str, user_id: UserId) -> str: ...
+    def open(self, sealed: str, user_id: UserId) -> str:
+        """Raise Tampered."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WrappedKey:
+    """A user key, wrapped under a root key."""
+
+    version: int
+    wrapped: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSession:
+    """The fields of an app session that begins."""
+
+    cookie_hash: str
+    idle_seconds: int
+    lifetime_seconds: int
+    invitation_hash: str | None = None
+    returned: tuple[str, ...] = ()  # buckets whose counted attempt is given back
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignUpState:
+    """Who may begin an account now."""
+
+    mode: SignUps
+    is_first_admin: bool  # there is no account, and the first becomes the admin's
+    is_invited: bool  # by the invitation asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """At most so many attempts in so many seconds, counted in a bucket."""
+
+    bucket: str
+    at_most: int
+    seconds: int
+
+
+class Administration(Protocol):
+    """What an admin sees and changes. All members raise AdminsOnly for other users, and NotFound for users who are gone."""
+
+    def list_users(
+        self, words: str, order: UserOrder, skip: int = 0, at_most: int = 500
+    ) -> UserPage:
+        """At most 500 users whose addresses hold *words*, from number *skip* on: the highest first, or by address."""
+        ...
+
+    def usage(self, days: tuple[date, date], user_id: UserId | None = None) -> UsageReport:
+        """The usage of all users, or of one."""
+        ...
+
+    def deployment(self) -> DeploymentSettings: ...
+
+    def set_deployment_cap(self, monthly_cap_micro: int | None) -> None:
+        """Set what all users together may spend in a month; None: no limit."""
+
+    def change_settings(self, changes: Mapping[str, int | None]) -> None:
+        """Change limits of users to come (None: no limit), or the retention.
+
+        `retention_days`: conversations are deleted so many days (15 to 3,650) after their last use, the first in
+        14 days; None: never.
+        """
+
+    def preview_retention(self, days: int) -> RetentionPreview:
+        """The conversations that a retention of *days* after their last use would delete within 14 days."""
+        ...
+
+    def set_caps(self, user_id: UserId, changes: Mapping[str, int | None]) -> None:
+        """Change limits of a user; None: no limit."""
+
+    def set_role(self, user_id: UserId, role: AccountRole) -> None:
+        """Raise LastAdmin."""
+
+    def audit(self, before: str = "", at_most: int = 500) -> list[AuditEntry]:
+        """At most 500 entries of the audit, the newest first: of all, or those *before* the one with that id."""
+        ...
+
+    def health(self) -> StoreHealth: ...
+
+
+class GuardedAdministration(Administration, Protocol):
+    """With the verbs that pages call through `services.store.administration`, which does more beside them."""
+
+    def check_end(self, user_id: UserId, *, is_shut: bool) -> None:
+        """Raise the errors of ending the sessions of a user, or of shutting the account (LastAdmin)."""
+
+    def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
+        """Shut the account and end its sessions, or open it again. Raise LastAdmin."""
+
+    def sign_out(self, user_id: UserId) -> None:
+        """End all sessions of a user."""
+
+    def delete(self, user_id: UserId) -> None:
+        """Delete an account: its keys at once, its rows soon, its numbers never. Users may delete their own.
+
+        Raise LastAdmin.
+        """
+
+    def set_model(self, name: str, changes: Mapping[str, object]) -> None:
+        """Change fields of a model's setting and prices."""
+
+    def refuse_unknown_prices(self, *, is_refused: bool) -> None:
+        """Have models without a known price refused, or count as free."""
+
+    def set_sign_ups(self, mode: SignUps) -> None: ...
+
+    def invite(self, code_hash: str, email: EmailAddress | None, role: AccountRole) -> None:
+        """Store an invitation by the hash of its code. Raise BadInput (too many are open)."""
+
+    def invitations(self) -> list[Invitation]:
+        """The open invitations and the newest of the others, at most 500."""
+        ...
+
+    def revoke_invitation(self, invitation: UUID) -> None:
+        """Raise NotFound also if it was used or revoked."""
+
+
+class UserBackend(Protocol):
+    """What one signed-in user may do. All members raise SignedOut, StoreUnavailable."""
+
+    @property
+    def email(self) -> str: ...
+    @property
+    def administration(self) -> GuardedAdministration: ...
+
+    def account(self) -> Account: ...
+
+    def rows(self, most_bytes: int | None = None) -> Rows:
+        """The sealed rows of the user. *most_bytes* that the account may store; None: no limit."""
+        ...
+
+    def put_user_key(self, key: WrappedKey, replaces: str | None) -> tuple[WrappedKey, ...]:
+        """Store the user's first key, or *key* in place of the wrapped key that it *replaces*; return all that are stored.
+
+        Raise KeyMissing where the first would not be the first.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedSession:
+    """An app session that goes on, and the keys of its user."""
+
+    id: SessionId
+    user_id: UserId
+    keys: tuple[WrappedKey, ...]
+    user: UserBackend = field(repr=False)
+
+
+class Backend(Protocol):
+    """What the app may do without a user. All members raise StoreUnavailable."""
+
+    @property
+    def sign_in(self) -> SignIn: ...
+
+    def start_session(
+        self, identity: Identity, new: NewSession, sealer: SessionSealer
+    ) -> OpenedSession:
+        """Begin an app session, and at its first also the account.
+
+        Raise SignUpsClosed, InvitationNeeded, BadAddress, SignedOut (the account is suspended or deleted).
+        """
+        ...
+
+    def open_session(self, cookie_hash: str, sealer: SessionSealer) -> OpenedSession:
+        """Raise SignedOut, Tampered."""
+        ...
+
+    def is_alive(self, cookie_hash: str) -> bool:
+        """Return False if the session has ended. Keep it from becoming idle."""
+        ...
+
+    def ended(self, sessions: Iterable[tuple[SessionId, UserId]]) -> dict[SessionId, SessionEnd]:
+        """Those of *sessions* that have ended, and why, in one call."""
+        ...
+
+    def end_session(self, cookie_hash: str) -> None: ...
+
+    def sign_up_state(
+        self, invitation_hash: str | None = None, email: EmailAddress | None = None
+    ) -> SignUpState: ...
+
+    def throttle(self, throttles: Sequence[Throttle], nonce: UUID) -> int | None:
+        """Count an attempt in all of *throttles*, once for a *nonce*; None, or the seconds to wait where one is full."""
+        ...
+
+    def model_settings(self) -> ModelSettings: ...
+
+    def root_key_versions(self) -> list[int]:
+        """The versions of the root key that stored data is sealed under; none before the first account."""
+        ...
+
+    def sweep(self) -> bool:
+        """Settle some turns whose lease ran out, and remove some rows that are due. Return whether more is due."""
+        ...
+
+    def check(self) -> None:
+        """Raise RowsCut, or another Unavailable or Misconfigured, if the store is not as the app needs it."""
+
+    def start_upkeep(self, report: Callable[[bool], None]) -> None:
+        """Begin the threads that sweep and probe the store; *report* each change, with True when it is away."""

@@ -1,0 +1,262 @@
+"""The `Backend` in Supabase: app sessions with tokens of Supabase Auth, and calls with a server proof."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import cast
+from uuid import UUID
+
+import httpx
+from pydantic import SecretStr, TypeAdapter
+
+from services.crypto import ServerProof
+from services.domain import SessionId, UserId
+from services.domain.accounts import Account, SessionEnd, SignUps
+from services.domain.addresses import EmailAddress
+from services.domain.models import ModelSettings
+from services.errors import (
+    AppError,
+    BadAddress,
+    InvitationNeeded,
+    KeyMissing,
+    SignUpsClosed,
+)
+from services.events import log_event
+from services.store.backend import (
+    Identity,
+    NewSession,
+    OpenedSession,
+    SessionSealer,
+    SignUpState,
+    Throttle,
+    WrappedKey,
+)
+from services.store.supabase import auth
+from services.store.supabase.administration import SupabaseAdministration
+from services.store.supabase.api import TIMEOUT, Gateway, ServerCalls, UserCalls
+from services.store.supabase.arguments import Hidden
+from services.store.supabase.auth import AuthTokens
+from services.store.supabase.database_health import DatabaseHealth
+from services.store.supabase.lite_transport import LiteTransport
+from services.store.supabase.rows import SupabaseRows
+from services.store.supabase.session_tokens import (
+    Bearer,
+    StartedSession,
+    TokenStore,
+    open_tokens,
+    seal_tokens,
+)
+from services.store.supabase.upkeep import DatabaseProbe, keep_erasing
+from services.threads import in_thread
+
+_EMBEDDED_SECONDS, _HOSTED_SECONDS = 3.0, 60.0  # between two probes of the database
+_EMBEDDED_SWEEP_SECONDS = 9.0  # a hosted one's probe is always the sweep
+_PROBE_TIMEOUT = httpx.Timeout(4.0, connect=2.0)  # what answers later is as good as away
+_KEYS = TypeAdapter(tuple[WrappedKey, ...])
+_ENDED = TypeAdapter(dict[SessionId, SessionEnd])
+# by the reason for which no account begins
+_BEGINNINGS: dict[str, type[AppError]] = {
+    "sign_ups_closed": SignUpsClosed,
+    "no_invitation": InvitationNeeded,
+    "bad_address": BadAddress,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SupabaseSignIn:
+    """The `SignIn` of Supabase Auth. Its identities are tokens."""
+
+    gateway: Gateway
+
+    def sign_up(self, email: EmailAddress, password: str) -> Identity:
+        return auth.sign_up(self.gateway.client(), email, password)
+
+    def sign_in(self, email: str, password: str) -> Identity:
+        return auth.sign_in(self.gateway.client(), email, password)
+
+    def end(self, identity: Identity) -> None:
+        auth.sign_out(self.gateway.client(), _tokens(identity))
+
+
+@dataclass(frozen=True, slots=True)
+class SupabaseUser:
+    """The `UserBackend` of one app session."""
+
+    calls: UserCalls = field(repr=False)
+    server: ServerCalls = field(repr=False)
+    bearer: Bearer = field(repr=False)
+
+    @property
+    def email(self) -> str:
+        return self.bearer.tokens.email
+
+    @property
+    def administration(self) -> SupabaseAdministration:
+        return SupabaseAdministration(self.calls, self.server)
+
+    def account(self) -> Account:
+        return replace(self.calls.select("my_account", Account), email=self.email)
+
+    def rows(self, most_bytes: int | None = None) -> SupabaseRows:
+        return SupabaseRows(self.calls, most_bytes)
+
+    def put_user_key(self, key: WrappedKey, replaces: str | None) -> tuple[WrappedKey, ...]:
+        answer = self.calls.call(
+            "put_user_key",
+            new_version=key.version,
+            new_mode="server",
+            new_wrapped=Hidden(key.wrapped),
+            new_derivation=Hidden(None),
+            replaces=Hidden(replaces),
+        )
+        if answer.reason == "key_missing":
+            log_event("key.missing", user=self.calls.user_id)
+            raise KeyMissing
+        return _KEYS.validate_python(answer.values.get("keys", ()))
+
+
+@dataclass(frozen=True)
+class SupabaseBackend:
+    """The `Backend` in Supabase. Its calls fail fast while the database is down."""
+
+    url: str
+    key: SecretStr
+    proof: ServerProof = field(repr=False)
+    is_hosted: bool
+    transport: httpx.BaseTransport | None = field(default=None, repr=False)
+    database: DatabaseHealth = field(default_factory=lambda: DatabaseHealth(_HOSTED_SECONDS))
+
+    @cached_property
+    def gateway(self) -> Gateway:
+        return Gateway.to(self.url, self.key, self.transport, self.database.hooks)
+
+    @cached_property
+    def server(self) -> ServerCalls:
+        return ServerCalls(self.gateway.client(), self.proof)
+
+    @property
+    def sign_in(self) -> SupabaseSignIn:
+        return SupabaseSignIn(self.gateway)
+
+    def start_session(
+        self, identity: Identity, new: NewSession, sealer: SessionSealer
+    ) -> OpenedSession:
+        tokens, client = _tokens(identity), self.gateway.client()
+        client.postgrest.auth(tokens.access)
+        answer = UserCalls(client, self.proof, tokens.user_id).call(
+            "start_session",
+            new_cookie_hash=new.cookie_hash,
+            new_tokens=Hidden(seal_tokens(tokens, sealer)),
+            new_device=Hidden(None),
+            idle=new.idle_seconds,
+            lifetime=new.lifetime_seconds,
+            returned=Hidden(json.dumps(new.returned) if new.returned else None),
+            invitation=new.invitation_hash,
+        )
+        if not answer.ok:
+            raise _BEGINNINGS[answer.reason]
+        started = StartedSession.model_validate(answer.model_extra)
+        return self._opened(started, new.cookie_hash, sealer, tokens)
+
+    def open_session(self, cookie_hash: str, sealer: SessionSealer) -> OpenedSession:
+        row = self._token_store.row(cookie_hash)
+        return self._opened(row, cookie_hash, sealer, open_tokens(row, sealer))
+
+    def _opened(
+        self,
+        started: StartedSession,
+        cookie_hash: str,
+        sealer: SessionSealer,
+        tokens: AuthTokens,
+    ) -> OpenedSession:
+        bearer, client = (
+            Bearer(self._token_store, cookie_hash, sealer, tokens),
+            self.gateway.client(),
+        )
+        # postgrest-py hands this to httpx as it is, which takes any httpx.Auth
+        client.postgrest.basic_auth = cast(httpx.BasicAuth, bearer)
+        user = SupabaseUser(UserCalls(client, self.proof, tokens.user_id), self.server, bearer)
+        return OpenedSession(
+            id=started.session, user_id=tokens.user_id, keys=started.keys, user=user
+        )
+
+    @property
+    def _token_store(self) -> TokenStore:
+        return TokenStore(self.gateway, self.server)
+
+    def is_alive(self, cookie_hash: str) -> bool:
+        return self.server.call("open_session", cookie=cookie_hash).ok
+
+    def ended(self, sessions: Iterable[tuple[SessionId, UserId]]) -> dict[SessionId, SessionEnd]:
+        asked = [{"session": str(one), "user": str(user_id)} for one, user_id in sessions]
+        answer = self.server.call("ended_sessions", sessions=Hidden(json.dumps(asked)))
+        return _ENDED.validate_python(answer.values["ended"])
+
+    def end_session(self, cookie_hash: str) -> None:
+        self.server.call("end_session", cookie=cookie_hash)
+
+    def sign_up_state(
+        self, invitation_hash: str | None = None, email: EmailAddress | None = None
+    ) -> SignUpState:
+        answer = self.server.call("sign_ups", invitation=invitation_hash, address=Hidden(email))
+        found = answer.values
+        return SignUpState(
+            mode=SignUps(str(found["mode"])),
+            is_first_admin=found["is_first"] is True,
+            is_invited=found["is_invited"] is True,
+        )
+
+    def throttle(self, throttles: Sequence[Throttle], nonce: UUID) -> int | None:
+        buckets = json.dumps([asdict(throttle) for throttle in throttles])
+        answer = self.server.call("throttle", buckets=Hidden(buckets), nonce=nonce)
+        return None if answer.ok else int(str(answer.values["retry_after"]))
+
+    def model_settings(self) -> ModelSettings:
+        return self.server.read("model_settings", ModelSettings)
+
+    def root_key_versions(self) -> list[int]:
+        return self.server.root_key_versions()
+
+    def sweep(self) -> bool:
+        return self.server.sweep().more
+
+    def check(self) -> None:
+        self.server.check_rows()
+
+    def start_upkeep(self, report: Callable[[bool], None]) -> None:
+        def calls(timeout: httpx.Timeout) -> ServerCalls:
+            gateway = Gateway.to(self.url, self.key, self.transport, timeout=timeout)
+            return ServerCalls(gateway.client(), self.proof)
+
+        probe = DatabaseProbe(
+            database=self.database,
+            server=calls(_PROBE_TIMEOUT),
+            sweep_seconds=_HOSTED_SECONDS if self.is_hosted else _EMBEDDED_SWEEP_SECONDS,
+            report=report,
+        )
+        in_thread("database-probe", probe.run)
+        # past the circuit breaker: a log that is too large for its time limit is no outage
+        eraser = calls(TIMEOUT)
+        in_thread("log-erasures", lambda: keep_erasing(probe.log_erasures, eraser))
+
+
+def open_supabase(
+    url: str, key: SecretStr, proof_key: bytes, *, is_hosted: bool
+) -> SupabaseBackend:
+    """Open the backend at *url*; *proof_key* signs the calls of the app."""
+    return SupabaseBackend(
+        url,
+        key,
+        ServerProof(proof_key),
+        is_hosted,
+        # the embedded API is the only one that is spoken to in plain http
+        LiteTransport() if url.startswith("http:") else None,
+        DatabaseHealth(_HOSTED_SECONDS if is_hosted else _EMBEDDED_SECONDS),
+    )
+
+
+def _tokens(identity: Identity) -> AuthTokens:
+    if not isinstance(identity, AuthTokens):
+        raise TypeError("an identity of another store")
+    return identity

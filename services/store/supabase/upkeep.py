@@ -1,0 +1,63 @@
+"""Threads that look after the database: probes with sweeps, and erasures from Supabase Auth's log."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Event
+from typing import NoReturn
+
+import httpx
+
+from services.errors import AppError, StoreUnavailable
+from services.events import log_event
+from services.store.supabase.api import ServerCalls
+from services.store.supabase.database_health import DatabaseHealth
+
+_NO_COOKIE_HASH = "0" * 64  # of no session
+
+
+@dataclass(slots=True, kw_only=True)
+class DatabaseProbe:
+    """Probes the database by sweeps, and between them by a call that finds nothing."""
+
+    database: DatabaseHealth
+    server: ServerCalls  # with a short time-out
+    sweep_seconds: float
+    report: Callable[[bool], None]  # each change: True when the database is away
+    log_erasures: Event = field(default_factory=Event)  # set when a sweep found some
+    _sweep_at: float = 0.0
+
+    def run(self) -> NoReturn:
+        """Probe for ever, the first sweep at once."""
+        self._sweep_at = time.monotonic()
+        self.database.keep_probing(self._probe, self.report)
+
+    def _probe(self) -> None:
+        # after an outage live turns prolong their leases first
+        if not self.database.is_away and time.monotonic() >= self._sweep_at:
+            self._sweep_at = time.monotonic() + self.sweep_seconds
+            try:
+                while (swept := self.server.sweep()).more:
+                    pass
+                if swept.log_erasures:
+                    self.log_erasures.set()
+                return
+            except StoreUnavailable as error:
+                log_event("sweep.missed")
+                if isinstance(error.__cause__, httpx.HTTPError):
+                    raise
+        self.server.call("open_session", cookie=_NO_COOKIE_HASH)
+
+
+def keep_erasing(log_erasures: Event, server: ServerCalls) -> NoReturn:
+    """Erase deleted accounts from Supabase Auth's log, slice by slice, whenever *log_erasures* is set: no sweep waits for it,
+    and after a failure the next sweep sets it again.
+    """
+    while True:
+        log_erasures.wait()
+        log_erasures.clear()
+        try:
+            while server.erase_log_entries():
+                pass
+        except AppError:
+            log_event("erasure.missed")
