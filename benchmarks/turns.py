@@ -24,7 +24,7 @@ import httpx
 import psycopg
 
 from services.crypto import RootKeys, ServerProof, new_key
-from services.embedded.folders import MIGRATIONS, choose_folders
+from services.embedded.folders import choose_folders
 from services.store.supabase import migrations
 from services.store.supabase.lite_transport import LiteTransport
 from tests.conftest import started_stack
@@ -209,7 +209,7 @@ def _database(server: str, name: str, proof_key: bytes) -> str:
     address = servers.new_database(server, name)
     servers.lay_ground(address)
     with psycopg.connect(servers.as_owner(address), autocommit=True) as owner:
-        migrations.apply(owner, MIGRATIONS)
+        migrations.apply(owner, migrations.FOLDER)
         migrations.install_server_keys(owner, {1: proof_key})
     return address
 

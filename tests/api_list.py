@@ -12,7 +12,6 @@ from pathlib import Path
 
 import psycopg
 
-from services.embedded.folders import MIGRATIONS
 from services.store.supabase import migrations
 from tests.database import servers
 
@@ -84,7 +83,7 @@ def main():
         address = servers.new_database(server, "listed")
         servers.lay_ground(address)
         with psycopg.connect(servers.as_owner(address), autocommit=True) as owner:
-            migrations.apply(owner, MIGRATIONS)
+            migrations.apply(owner, migrations.FOLDER)
             LIST.write_text(list_of(owner))
     sys.stdout.write(f"{len(api_functions())} functions written\n")
 

@@ -15,7 +15,6 @@ from services.errors import Misconfigured, says_disk_full
 
 ADDRESS = "address.json"  # in the data folder: the API's address and its publishable key
 APP = "daybook"
-MIGRATIONS = Path(__file__).parents[2] / "db" / "migrations"
 RESERVE_BYTES = 32_000_000  # must stay free: Postgres asks for 16 MB at a time, and dies without
 _MAX_SOCKET_BYTES = 100  # of folder + "/.s.PGSQL.5432": 107 on Linux, 103 on macOS
 

@@ -2,38 +2,26 @@
 
 import base64
 import math
+import secrets
+from functools import partial
 from typing import Any
 
-import bcrypt
 import click
-import psycopg
-from psycopg.types.json import Jsonb
-from pydantic import SecretStr
 
 from services import settings
 from services.crypto import RootKeys, new_key
 from services.domain.addresses import EmailAddress, checked_address
 from services.domain.limits import check_credentials
-from services.embedded.folders import MIGRATIONS, Folders, choose_folders
-from services.embedded.plan import read_root_keys, read_secrets, running_endpoints
+from services.embedded.folders import Folders, choose_folders
+from services.embedded.plan import read_root_keys, running_endpoints
 from services.errors import AppError, BadInput, Misconfigured
-from services.operate.check import UNCHECKED, Mark, check_api, check_database
-from services.operate.database import connect
-from services.operate.demo import fill
+from services.operate.demo import make_demo
+from services.operate.demo_texts import NAMES
 from services.settings import Settings
-from services.store.supabase import migrations
+from services.store.operator import Mark
+from services.stores import open_operator
 
-_BCRYPT_ROUNDS = 10  # as Supabase Auth
 _MILLION = 1_000_000
-_UNKNOWN_ACCOUNT = "There is no account with this address: sign up, and sign in once."
-_GRANT_ADMIN = "select private.change_role(null, private.find_account(%s), 'admin')"
-_SET_CAPS = """
-select daily_cap_micro, monthly_cap_micro, daily_cap_tokens
-from private.change_caps(null, private.find_account(%s), %s)
-"""
-_SET_DEFAULT_CAPS = """
-select daily_cap_micro, monthly_cap_micro, daily_cap_tokens from private.change_settings(null, %s)
-"""
 
 
 class Commands(click.Group):
@@ -42,8 +30,8 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (AppError, psycopg.Error) as error:
-            click.echo(_sentence(error), err=True)
+        except AppError as error:
+            click.echo(error.public, err=True)
             ctx.exit(1)
 
 
@@ -60,11 +48,7 @@ def migrate() -> None:
         raise Misconfigured(
             "DATABASE_URL is missing: set it; a password that is not in it is asked for."
         )
-    ring = _root_keys(chosen)
-    with _database(chosen) as connection:
-        applied = migrations.apply(connection, MIGRATIONS)
-        migrations.install_server_keys(connection, ring.proof_keys())
-        connection.execute("notify pgrst, 'reload schema'")  # PostgREST keeps a copy of it
+    applied = open_operator(chosen).migrate(_root_keys(chosen).proof_keys())
     for version in applied:
         click.echo(f"Applied {version}.")
     click.echo("The database is up to date.")
@@ -74,9 +58,7 @@ def migrate() -> None:
 @click.argument("email", type=checked_address)
 def grant_admin(email: EmailAddress) -> None:
     """Make the account EMAIL an admin; without DATABASE_URL, in the embedded stack that is running."""
-    with _database(settings.read()) as connection:
-        if connection.execute(_GRANT_ADMIN, [email]).fetchone() != (True,):
-            raise BadInput(_UNKNOWN_ACCOUNT)
+    open_operator(settings.read()).grant_admin(email)
     click.echo(f"{email} is an admin now.")
 
 
@@ -84,13 +66,10 @@ def grant_admin(email: EmailAddress) -> None:
 @click.argument("email", type=checked_address)
 def set_password(email: EmailAddress) -> None:
     """Ask for a new password of the account EMAIL, and sign it out everywhere; the database as for grant-admin."""
-    with _database(settings.read()) as connection:
-        password: str = click.prompt("New password", hide_input=True, confirmation_prompt=True)
-        check_credentials(email, password)
-        hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(_BCRYPT_ROUNDS)).decode()
-        [(is_set,)] = connection.execute("select private.set_password(%s, %s)", [email, hashed])
-    if not is_set:
-        raise BadInput(_UNKNOWN_ACCOUNT)
+    operator = open_operator(settings.read())
+    password: str = click.prompt("New password", hide_input=True, confirmation_prompt=True)
+    check_credentials(email, password)
+    operator.set_password(email, password)
     click.echo(f"{email} has a new password, and is signed out everywhere.")
 
 
@@ -132,15 +111,11 @@ def limits(
         changes["monthly_cap_micro"] = round(monthly * _MILLION)
     if tokens is not None:
         changes["daily_cap_tokens"] = None if tokens < 0 else tokens
-    with _database(settings.read()) as connection:
-        if email is None:
-            found = connection.execute(_SET_DEFAULT_CAPS, [Jsonb(changes)])
-        else:
-            found = connection.execute(_SET_CAPS, [email, Jsonb(changes)])
-        [(*caps, most_tokens)] = found
-    if None in caps:
-        raise BadInput(_UNKNOWN_ACCOUNT)
-    a_day, a_month = (f"${micro / _MILLION:,.2f}" for micro in caps)
+    caps = open_operator(settings.read()).set_caps(email, changes)
+    a_day, a_month = (
+        f"${micro / _MILLION:,.2f}" for micro in (caps.daily_cap_micro, caps.monthly_cap_micro)
+    )
+    most_tokens = caps.daily_cap_tokens
     its_tokens = "" if most_tokens is None else f", {most_tokens:,} tokens a day"
     click.echo(f"{email or 'New accounts'}: {a_day} a day, {a_month} a month{its_tokens}.")
 
@@ -149,19 +124,12 @@ def limits(
 def check() -> None:
     """Say what will not work as the deployment is, and what to do; exit with 1 if there is any."""
     chosen = settings.read()
+    operator = open_operator(chosen)
     try:
         ring = _root_keys(chosen)
+        table = operator.check(ring.proof_key(), ring.versions(), problem="")
     except Misconfigured as error:
-        ring = error.public
-    table = dict(UNCHECKED)
-    if chosen.supabase_url and chosen.supabase_key:
-        table |= check_api(str(chosen.supabase_url).rstrip("/"), chosen.supabase_key, ring)
-    elif not chosen.database_url:
-        at = running_endpoints(_folders(chosen).data)
-        table |= check_api(at.supabase_url or "", SecretStr(at.publishable_key or ""), ring)
-    if chosen.database_url or not chosen.supabase_url:
-        with _database(chosen) as connection:
-            table |= check_database(connection)
+        table = operator.check(None, (), error.public)
     for name, (mark, text) in table.items():
         click.echo(f"{mark:<4}  {name:<13}  {text}")
     if any(mark is Mark.FAIL for mark, _ in table.values()):
@@ -173,8 +141,10 @@ def check() -> None:
 def demo(seed: int) -> None:
     """Fill a deployment without accounts with 30 made-up people and 90 days of their use; the database as for grant-admin."""
     chosen = settings.read()
-    with _database(chosen) as connection:
-        email, password = fill(connection, _root_keys(chosen), seed)
+    ring, password = _root_keys(chosen), secrets.token_urlsafe(15)
+    operator = open_operator(chosen)
+    operator.load_demo(ring.proof_keys(), partial(make_demo, ring, seed, password))
+    email = f"{NAMES[0]}@example.org"
     click.echo(f"Demo data created. Sign in as {email} with the password {password}")
 
 
@@ -192,16 +162,6 @@ def address() -> None:
     click.echo(f"SUPABASE_KEY={endpoints.publishable_key}")
 
 
-def _sentence(error: AppError | psycopg.Error) -> str:
-    if isinstance(error, AppError):
-        return error.public
-    if isinstance(error, psycopg.OperationalError):  # its text may hold the address
-        return "The database does not answer, or refuses the password or TLS: check DATABASE_URL."
-    if error.diag.message_primary:
-        return f"The database refused: {error.diag.message_primary}."
-    return "DATABASE_URL cannot be read: it looks like postgresql://user:password@host/database."
-
-
 def _folders(chosen: Settings) -> Folders:
     return choose_folders(chosen.data_dir, chosen.key_dir)
 
@@ -209,17 +169,6 @@ def _folders(chosen: Settings) -> Folders:
 def _root_keys(chosen: Settings) -> RootKeys:
     configured = chosen.root_keys.get_secret_value() if chosen.root_keys else None
     return read_root_keys(_folders(chosen), configured, may_create=False)
-
-
-def _database(chosen: Settings) -> psycopg.Connection:
-    """Connect to the database of DATABASE_URL; without that, to that of the embedded stack that is running."""
-    if chosen.database_url:
-        return connect(chosen.database_url.get_secret_value())
-    from services.embedded.postgres import Postgres  # needs the group `embedded`
-
-    folders = _folders(chosen)
-    running_endpoints(folders.data)  # or refuse
-    return Postgres(folders, read_secrets(folders)).connect(as_owner=True)
 
 
 if __name__ == "__main__":

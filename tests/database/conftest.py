@@ -6,7 +6,6 @@ import psycopg
 import pytest
 
 from services.crypto import RootKeys, ServerProof, new_key
-from services.embedded.folders import MIGRATIONS
 from services.store.supabase import migrations
 from services.store.supabase.lite_transport import LiteTransport
 from tests.database import servers
@@ -29,7 +28,7 @@ def template(server):
     address = servers.new_database(server, "daybook_template")
     servers.lay_ground(address)
     with psycopg.connect(servers.as_owner(address), autocommit=True) as owner:
-        migrations.apply(owner, MIGRATIONS)
+        migrations.apply(owner, migrations.FOLDER)
         migrations.install_server_keys(owner, {1: _PROOF_KEY})
     return "daybook_template"
 

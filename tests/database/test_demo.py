@@ -2,12 +2,14 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import psycopg
 import pytest
 
 from services.crypto import RootKeys
-from services.operate.demo import DAYS, fill
+from services.operate.demo import DAYS, make_demo
+from services.store.supabase.operator import operator_at
 from tests.conftest import started_stack
 from tests.database import servers
 from tests.database.storm import MUST_BE_ZERO
@@ -82,7 +84,8 @@ def test_demo_is_the_same_for_a_seed(server, template):
         address = servers.new_database(server, name, template)
         with psycopg.connect(address, autocommit=True) as admin:
             admin.execute("delete from private.server_keys")
-            fill(admin, RING, seed)
+            make = partial(make_demo, RING, seed, "a password")
+            operator_at(servers.as_owner(address), None).load_demo(RING.proof_keys(), make)
             query = "select day, model, purpose, turns, cost_micro from private.usage_by_day order by 1, 2, 3, 4, 5"
             found = admin.execute(query).fetchall()
         servers.drop_database(server, name)

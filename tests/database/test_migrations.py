@@ -8,13 +8,12 @@ import psycopg
 import pytest
 
 from services.crypto import ServerProof, new_key
-from services.embedded.folders import MIGRATIONS
 from services.errors import Misconfigured
 from services.store.supabase import migrations
 from tests.database import servers
 from tests.database.people import NOT_ALLOWED, psycopg_world
 
-VERSIONS = tuple(path.name[:14] for path in sorted(MIGRATIONS.glob("*.sql")))
+VERSIONS = tuple(path.name[:14] for path in sorted(migrations.FOLDER.glob("*.sql")))
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def owner(new_database):
 @pytest.fixture
 def folder(tmp_path):
     """A copy of our migrations."""
-    return Path(shutil.copytree(MIGRATIONS, tmp_path / "migrations"))
+    return Path(shutil.copytree(migrations.FOLDER, tmp_path / "migrations"))
 
 
 def recorded(connection, table="supabase_migrations.schema_migrations"):
@@ -56,26 +55,26 @@ def hashed(connection):
 
 
 def test_files_are_named_by_time_and_purpose():
-    names = [path.name for path in sorted(MIGRATIONS.glob("*"))]
+    names = [path.name for path in sorted(migrations.FOLDER.glob("*"))]
 
     assert all(re.fullmatch(r"20\d{12}_[a-z_]+\.sql", name) for name in names)
     assert len(set(VERSIONS)) == len(names)
 
 
 def test_each_file_is_applied_once_and_recorded_with_its_hash(owner):
-    assert migrations.apply(owner, MIGRATIONS) == VERSIONS
-    assert migrations.apply(owner, MIGRATIONS) == ()
+    assert migrations.apply(owner, migrations.FOLDER) == VERSIONS
+    assert migrations.apply(owner, migrations.FOLDER) == ()
 
     assert recorded(owner) == hashed(owner) == list(VERSIONS)
     first = owner.execute(
         "select name, statements from supabase_migrations.schema_migrations order by version"
     )
-    assert first.fetchone() == ("ground", [min(MIGRATIONS.glob("*.sql")).read_text()])
+    assert first.fetchone() == ("ground", [min(migrations.FOLDER.glob("*.sql")).read_text()])
 
 
 def test_concurrent_runs_apply_each_file_once(new_database):
     def apply(owner, _):
-        return migrations.apply(owner, MIGRATIONS)
+        return migrations.apply(owner, migrations.FOLDER)
 
     assert sorted(servers.at_once(servers.as_owner(new_database()), 2, apply)) == [(), VERSIONS]
 
@@ -96,7 +95,7 @@ def test_failed_file_leaves_nothing(owner, folder):
         migrations.apply(owner, folder)
 
     assert owner.execute("select to_regnamespace('private')").fetchone() == (None,)
-    assert migrations.apply(owner, MIGRATIONS) == VERSIONS
+    assert migrations.apply(owner, migrations.FOLDER) == VERSIONS
 
 
 @pytest.mark.parametrize(
@@ -135,10 +134,10 @@ def test_owner_bound_by_row_level_security_is_refused(new_database):
         )
     with psycopg.connect(f"{address} user=plain", autocommit=True) as plain:
         with pytest.raises(Misconfigured, match="BYPASSRLS"):
-            migrations.apply(plain, MIGRATIONS)
+            migrations.apply(plain, migrations.FOLDER)
         # the Supabase CLI does not ask, so the first file does
         with pytest.raises(psycopg.errors.RaiseException, match="BYPASSRLS"):
-            plain.execute(sorted(MIGRATIONS.glob("*.sql"))[0].read_bytes())
+            plain.execute(sorted(migrations.FOLDER.glob("*.sql"))[0].read_bytes())
     with psycopg.connect(address) as admin:
         assert admin.execute("select to_regnamespace('supabase_migrations')").fetchone() == (None,)
 
@@ -150,7 +149,7 @@ def test_database_without_supabase_schema_is_refused(server):
             psycopg.connect(address, autocommit=True) as connection,
             pytest.raises(Misconfigured, match=r"auth\.users"),
         ):
-            migrations.apply(connection, MIGRATIONS)
+            migrations.apply(connection, migrations.FOLDER)
     finally:
         servers.drop_database(server, "bare")
 
@@ -163,7 +162,7 @@ def as_the_cli_would(connection, statements):
         "create schema supabase_migrations; create table supabase_migrations.schema_migrations (version text"
         " not null primary key, statements text[], name text, created_by text, idempotency_key text unique)"
     )
-    for path in sorted(MIGRATIONS.glob("*.sql")):
+    for path in sorted(migrations.FOLDER.glob("*.sql")):
         connection.execute(path.read_bytes())
         connection.execute(
             "insert into supabase_migrations.schema_migrations (version, name, statements) values (%s, %s, %s)",
@@ -180,7 +179,7 @@ def split(text):
 def test_migrations_of_the_supabase_cli_are_adopted(owner, statements):
     as_the_cli_would(owner, statements)
 
-    assert migrations.apply(owner, MIGRATIONS) == ()
+    assert migrations.apply(owner, migrations.FOLDER) == ()
     assert hashed(owner) == list(VERSIONS)
 
 
@@ -188,14 +187,14 @@ def test_other_text_applied_by_supabase_cli_is_refused(owner):
     as_the_cli_would(owner, lambda text: split(text.replace("append_only", "append_often")))
 
     with pytest.raises(Misconfigured, match="earlier development version"):
-        migrations.apply(owner, MIGRATIONS)
+        migrations.apply(owner, migrations.FOLDER)
 
     assert hashed(owner) == []
 
 
 def test_table_made_by_embedded_api_is_used(stack):
     with stack.connect(as_owner=True) as connection:
-        assert migrations.apply(connection, MIGRATIONS) == ()
+        assert migrations.apply(connection, migrations.FOLDER) == ()
         assert hashed(connection) == list(VERSIONS)
         assert set(VERSIONS) <= set(recorded(connection))
 

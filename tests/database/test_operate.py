@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from services.crypto import RootKeys, ServerProof, new_key
 from services.errors import BadAddress, SignedOut, WeakPassword, WrongCredentials
 from services.operate.__main__ import operate
-from services.operate.database import with_tls
+from services.store.supabase.connection import with_tls
 from tests.conftest import RunningStack
 from tests.database import servers
 from tests.database.people import psycopg_world

@@ -30,7 +30,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from services.crypto import RootKeys
 from services.embedded import processes
-from services.embedded.folders import MIGRATIONS, free_port
+from services.embedded.folders import free_port
 from services.embedded.supabase_api import fetch_modules, modules_folder
 from services.store.supabase import migrations
 from tests.database import servers
@@ -214,7 +214,7 @@ def _gateway(key, auth, rest):
 
 def _migrate(address, root_keys):
     with psycopg.connect(address, autocommit=True) as owner:
-        migrations.apply(owner, MIGRATIONS)
+        migrations.apply(owner, migrations.FOLDER)
         migrations.install_server_keys(owner, {1: RootKeys.parse(root_keys).proof_key()})
 
 

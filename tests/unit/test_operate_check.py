@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from services.crypto import new_key
-from services.operate import check
 from services.operate.__main__ import operate
+from services.store.supabase import check
 
 
 def auth(has_email=True, is_closed=False, is_confirmed=True):

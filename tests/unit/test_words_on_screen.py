@@ -9,11 +9,12 @@ from pages._parts import words
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("pages/*.py"), *ROOT.glob("pages/_parts/*.py"), ROOT / "streamlit_app.py"]
+COMMANDS = {"operator", "check", "connection", "demo"}  # in a terminal, not on screen
 SENTENCES = [
     *(
         path for path in ROOT.glob("services/chat/*.py") if path.name != "titles.py"
     ),  # for the model
-    *ROOT.glob("services/store/**/*.py"),
+    *(path for path in ROOT.glob("services/store/**/*.py") if path.stem not in COMMANDS),
     *ROOT.glob("services/web/*.py"),
     *ROOT.glob("pages/_admin/*.py"),
     ROOT / "services" / "errors.py",

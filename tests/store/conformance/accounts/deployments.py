@@ -27,7 +27,7 @@ import pytest
 
 from services.caches import CachedRead
 from services.crypto import RootKeys, ServerProof, new_key
-from services.embedded.folders import MIGRATIONS, Folders, free_port
+from services.embedded.folders import Folders, free_port
 from services.embedded.plan import prepare
 from services.embedded.postgres import DATABASE, OWNER, Postgres
 from services.embedded.supabase_api import SupabaseApi
@@ -488,7 +488,7 @@ class Embedded(Kind):
         postgres.create_roles()
         SupabaseApi(places, 0, postgres).prepare()
         with postgres.connect(as_owner=True) as owner:
-            migrations.apply(owner, MIGRATIONS)
+            migrations.apply(owner, migrations.FOLDER)
             migrations.install_server_keys(owner, plan.root_keys.proof_keys())
         with postgres.connect("postgres") as server:
             for promise in ("fsync", "synchronous_commit", "full_page_writes"):

@@ -4,15 +4,14 @@ import time
 from collections.abc import Collection
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from enum import StrEnum
 
 import httpx
 import psycopg
 from pydantic import AliasPath, BaseModel, Field, SecretStr, ValidationError
 
-from services.crypto import RootKeys, ServerProof
-from services.embedded.folders import MIGRATIONS
+from services.crypto import ServerProof
 from services.errors import Misconfigured, StoreUnavailable
+from services.store.operator import Finding, Mark
 from services.store.supabase import migrations
 from services.store.supabase.api import LEAST, PAGE, Gateway, ServerCalls
 from services.store.supabase.lite_transport import LiteTransport
@@ -44,18 +43,6 @@ select
 """
 
 
-class Mark(StrEnum):
-    """The severity of a finding."""
-
-    OK = "ok"
-    NOTE = "note"
-    FAIL = "FAIL"
-    UNKNOWN = "?"
-
-
-Finding = tuple[Mark, str]
-
-
 class AuthSettings(BaseModel):
     """The reply of `/auth/v1/settings`, without the providers that Daybook does not use."""
 
@@ -76,15 +63,21 @@ UNCHECKED = _unchecked(
 )
 
 
-def check_api(url: str, key: SecretStr, ring: RootKeys | str) -> dict[str, Finding]:
-    """Return the findings about the API at *url*. *ring*: the root keys, or the reason why there are none."""
+def check_api(
+    url: str, key: SecretStr, proof_key: bytes | None, versions: Collection[int], problem: str
+) -> dict[str, Finding]:
+    """Return the findings about the API at *url*; the keys as in `Operator.check`."""
     # the embedded API is the only one that is spoken to in plain http
     transport = LiteTransport() if url.startswith("http:") else None
     gateway = Gateway.to(url, key, transport)
     is_publishable = key.get_secret_value().startswith("sb_publishable_")
     kind = "publishable" if is_publishable else "anon, of the old kind"
     with gateway.http:
-        return {"API key": (Mark.OK, kind)} | _check_auth(gateway) | _check_root_keys(gateway, ring)
+        return (
+            {"API key": (Mark.OK, kind)}
+            | _check_auth(gateway)
+            | _check_root_keys(gateway, proof_key, versions, problem)
+        )
 
 
 def _check_auth(gateway: Gateway) -> dict[str, Finding]:
@@ -101,14 +94,16 @@ def _check_auth(gateway: Gateway) -> dict[str, Finding]:
     return {"sign-up": judge_sign_up(auth)} | clocks
 
 
-def _check_root_keys(gateway: Gateway, ring: RootKeys | str) -> dict[str, Finding]:
+def _check_root_keys(
+    gateway: Gateway, proof_key: bytes | None, versions: Collection[int], problem: str
+) -> dict[str, Finding]:
     unchecked = _unchecked("the root keys", "max rows")
-    if isinstance(ring, str):
-        return {"root keys": (Mark.UNKNOWN, f"not checked: {ring}")} | unchecked
-    server = ServerCalls(gateway.client(), ServerProof(ring.proof_key()))
+    if proof_key is None:
+        return {"root keys": (Mark.UNKNOWN, f"not checked: {problem}")} | unchecked
+    server = ServerCalls(gateway.client(), ServerProof(proof_key))
     try:
         return {
-            "root keys": judge_root_keys(server.root_key_versions(), ring.versions()),
+            "root keys": judge_root_keys(server.root_key_versions(), versions),
             "max rows": judge_max_rows(server.row_bound()),
         }
     except StoreUnavailable:
@@ -124,7 +119,7 @@ def check_database(connection: psycopg.Connection) -> dict[str, Finding]:
     text = f"{loaded}; Daybook runs with it and without"
     found = {"clocks": judge_clocks(now - asked_at), "safeupdate": (Mark.OK, text)}
     try:
-        missing = migrations.missing(connection, migrations.read(MIGRATIONS))
+        missing = migrations.missing(connection, migrations.read(migrations.FOLDER))
         problem = ", ".join(migration.version for migration in missing)
         problem = problem and f"lacks {problem}: run `migrate`"
     except Misconfigured as error:

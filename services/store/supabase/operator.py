@@ -1,0 +1,113 @@
+"""The `Operator` in Supabase: its database as the owner of the schema, and its API."""
+
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import bcrypt
+import psycopg
+from psycopg.types.json import Jsonb
+from pydantic import SecretStr
+
+from services.domain.addresses import EmailAddress
+from services.errors import BadInput, Misconfigured
+from services.store.operator import Demo, Finding, UserCaps
+from services.store.supabase import migrations
+from services.store.supabase.check import UNCHECKED, check_api, check_database
+from services.store.supabase.connection import connect
+from services.store.supabase.demo import load
+
+_BCRYPT_ROUNDS = 10  # as Supabase Auth
+_UNKNOWN_ACCOUNT = "There is no account with this address: sign up, and sign in once."
+_GRANT_ADMIN = "select private.change_role(null, private.find_account(%s), 'admin')"
+_SET_CAPS = """
+select daily_cap_micro, monthly_cap_micro, daily_cap_tokens
+from private.change_caps(null, private.find_account(%s), %s)
+"""
+_SET_DEFAULT_CAPS = """
+select daily_cap_micro, monthly_cap_micro, daily_cap_tokens from private.change_settings(null, %s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SupabaseOperator:
+    """The `Operator` of one deployment. Each call connects anew."""
+
+    open_database: Callable[[], psycopg.Connection] | None = field(
+        repr=False
+    )  # None: not reachable from here
+    api: tuple[str, SecretStr] | None  # its address and key
+
+    def migrate(self, proof_keys: Mapping[int, bytes]) -> Sequence[str]:
+        with self._database() as connection:
+            applied = migrations.apply(connection, migrations.FOLDER)
+            migrations.install_server_keys(connection, proof_keys)
+            connection.execute("notify pgrst, 'reload schema'")  # PostgREST keeps a copy of it
+            return applied
+
+    def check(
+        self, proof_key: bytes | None, versions: Collection[int], problem: str
+    ) -> dict[str, Finding]:
+        found = dict(UNCHECKED)
+        if self.api:
+            found |= check_api(*self.api, proof_key, versions, problem)
+        if self.open_database:
+            with self._database() as connection:
+                found |= check_database(connection)
+        return found
+
+    def grant_admin(self, email: EmailAddress) -> None:
+        with self._database() as connection:
+            if connection.execute(_GRANT_ADMIN, [email]).fetchone() != (True,):
+                raise BadInput(_UNKNOWN_ACCOUNT)
+
+    def set_password(self, email: EmailAddress, password: str) -> None:
+        hashed = _hashed(password)
+        with self._database() as connection:
+            [(is_set,)] = connection.execute("select private.set_password(%s, %s)", [email, hashed])
+        if not is_set:
+            raise BadInput(_UNKNOWN_ACCOUNT)
+
+    def set_caps(self, email: EmailAddress | None, changes: Mapping[str, int | None]) -> UserCaps:
+        with self._database() as connection:
+            if email is None:
+                found = connection.execute(_SET_DEFAULT_CAPS, [Jsonb(changes)])
+            else:
+                found = connection.execute(_SET_CAPS, [email, Jsonb(changes)])
+            [caps] = found
+        if None in caps[:2]:
+            raise BadInput(_UNKNOWN_ACCOUNT)
+        return UserCaps(*caps)
+
+    def load_demo(self, proof_keys: Mapping[int, bytes], make: Callable[[datetime], Demo]) -> None:
+        with self._database() as connection, connection.transaction():
+            migrations.install_server_keys(connection, proof_keys)
+            load(connection, make, _hashed)
+
+    @contextmanager
+    def _database(self) -> Generator[psycopg.Connection]:
+        if self.open_database is None:
+            raise Misconfigured("This needs the database's address: set DATABASE_URL.")
+        try:
+            with self.open_database() as connection:
+                yield connection
+        except psycopg.Error as error:
+            raise Misconfigured(_sentence(error)) from None  # whose text may hold the address
+
+
+def operator_at(database_url: str | None, api: tuple[str, SecretStr] | None) -> SupabaseOperator:
+    """The operator of a project, as far as its addresses are known."""
+    return SupabaseOperator((lambda: connect(database_url)) if database_url else None, api)
+
+
+def _hashed(password: str) -> str:
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(_BCRYPT_ROUNDS)).decode()
+
+
+def _sentence(error: psycopg.Error) -> str:
+    if isinstance(error, psycopg.OperationalError):
+        return "The database does not answer, or refuses the password or TLS: check DATABASE_URL."
+    if error.diag.message_primary:
+        return f"The database refused: {error.diag.message_primary}."
+    return "DATABASE_URL cannot be read: it looks like postgresql://user:password@host/database."
