@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -31,13 +31,13 @@ from benchmarks import rig
 from benchmarks.rig import EMAIL, SECONDS, Figures
 from services.domain import Usage
 from services.store.accounts import AppSession
-from services.store.in_memory.conversations import Tables
-from services.store.in_memory.rows import InMemoryRows
 from services.store.sealed import sealed_store
+from services.store.tables.rows import TablesRows
+from services.store.tables.schema import CONVERSATIONS, MESSAGES, RECEIPTS
 from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import database, second_process
 from tests.store.conformance.talk import answer, new_turn, unsaid
-from tests.stores import InMemoryLedger
+from tests.stores import LIMITS, OpenTables
 
 PROMPT, REPLY = "When do I sow peas in wet soil? " * 6, "Sow them in March, under fleece. " * 30
 RECEIPT = json.dumps({"policy": "window", "model": "scripted", "instructions": "Be kind. " * 100})
@@ -131,9 +131,9 @@ def _check(file: Path, conversations: int, messages: int) -> None:
 
 def _store(connection: Connection, session: AppSession, number: int, messages: int) -> None:
     """Store a conversation, sealed under the keys of *session*."""
-    ledger = InMemoryLedger(session.user_id, None, turns_a_minute=messages, daily_micro=10**9)
-    tables = Tables()
-    store = sealed_store(InMemoryRows(ledger, tables), session.user_keys)
+    limits = replace(LIMITS, max_per_minute=messages, daily_cap_micro=10**9)
+    tables = OpenTables()
+    store = sealed_store(TablesRows(session.user_id, tables, limits), session.user_keys)
     thread = unsaid(f"Peas {number}")
     for _ in range(messages // 2):
         turn = new_turn(thread, PROMPT, receipt=RECEIPT)
@@ -145,18 +145,18 @@ def _store(connection: Connection, session: AppSession, number: int, messages: i
         its
         | {
             "id": turn.id,
-            "client_turn_id": turn.reservation.client_turn_id,
+            "client_turn_id": turn.client_turn_id,
             "request_hash": "\\x00",
-            "purpose": turn.reservation.purpose,
+            "purpose": turn.purpose,
             "state": turn.state,
-            "model": turn.reservation.model,
+            "model": turn.model,
             "reserved_micro": 0,
             "reserved_tokens": 0,
-            "charged_micro": turn.cost_micro,
-            "charged_tokens": turn.usage.prompt + turn.usage.reply,
-            "tokens_in": turn.usage.prompt,
-            "tokens_out": turn.usage.reply,
-            "tokens_cached": turn.usage.cached,
+            "charged_micro": turn.charged_micro,
+            "charged_tokens": turn.charged_tokens,
+            "tokens_in": turn.tokens_in,
+            "tokens_out": turn.tokens_out,
+            "tokens_cached": turn.tokens_cached,
             "stop_requested": False,
             "begun_at": turn.begun_at,
             "lease_until": turn.lease_until,
@@ -165,13 +165,15 @@ def _store(connection: Connection, session: AppSession, number: int, messages: i
         for turn in tables.turns.values()
     ]
     receipts = [
-        {"turn_id": row.turn_id, "body": row.body} | its for row in tables.receipts.values()
+        {"turn_id": row.turn_id, "body": row.body} | its for row in tables.all(RECEIPTS).values()
     ]
-    said = [asdict(row) | user for row in tables.messages.values()]
+    said = [asdict(row) | user for row in tables.all(MESSAGES).values()]
     for row in said:
         del row["has_thoughts"]  # generated
     _insert(
-        connection, "conversations", [asdict(row) | user for row in tables.conversations.values()]
+        connection,
+        "conversations",
+        [asdict(row) | user for row in tables.all(CONVERSATIONS).values()],
     )
     _insert(connection, "messages", said)
     _insert(connection, "turns", turns)

@@ -27,8 +27,8 @@ from services.settings import Settings
 from services.store.accounts import Accounts, AppSession, Cookie
 from services.store.administration import ModelAdministration, SignUpAdministration, UserAccess
 from services.store.backend import Administration
-from services.store.in_memory.rows import InMemoryRows
 from services.store.sealed import sealed_store, throwaway_keys
+from services.store.tables.temporary import TemporaryRows
 from services.web.full_export import FullExport
 from services.web.session_cache import SessionCache
 
@@ -208,7 +208,7 @@ class UserServices(ChatParts):
 
         Its turns and its index are its own, so that nothing shared holds its text.
         """
-        rows = InMemoryRows(self._rows)
+        rows = TemporaryRows(self._rows)
         chat_id = in_place_of.id if in_place_of else ConversationId(uuid4())
         store = replace(
             sealed_store(rows, throwaway_keys(rows.user_id)),

@@ -34,8 +34,8 @@ from services.llm import Models, Offer
 from services.llm.model import Piece
 from services.memory.facts import SILENCE
 from services.memory.tokens import RegexCounter
-from services.store.in_memory.rows import InMemoryRows
 from services.store.sealed import sealed_store, throwaway_keys
+from services.store.tables.temporary import TemporaryRows
 from tests.stack.apps import until
 from tests.store.conformance.talk import NOON
 
@@ -338,7 +338,7 @@ class FakePerson(ChatParts):
     def begin_temporary(
         self, *, reads_facts=False, is_there=lambda: True, owner=DEVICE, in_place_of=None
     ):
-        rows = InMemoryRows(self.database.rows)
+        rows = TemporaryRows(self.database.rows)
         chat_id = in_place_of.id if in_place_of else ConversationId(uuid4())
         store = replace(
             sealed_store(rows, throwaway_keys(rows.user_id)),

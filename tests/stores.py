@@ -1,32 +1,33 @@
 """Stores of users for tests; rows and budgets in memory, with faults and tampering."""
 
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
-from uuid import uuid4
 
 from pydantic import SecretStr
 
 from services.crypto import ServerProof
-from services.domain import Outcome, Purpose, TurnId, Usage
-from services.domain.data import StoredData
-from services.domain.turns import Begun, Lease, TurnState
-from services.domain.usage import (
-    ConversationUsage,
-    DayUsage,
-    LedgerEntry,
-    PurposeUsage,
-    UsageReport,
-)
-from services.errors import Cap, OverBudget, StoreUnavailable
-from services.store.in_memory.conversations import Tables
-from services.store.in_memory.rows import InMemoryRows
-from services.store.rows import ConversationRow, ConversationState, DocumentKind
+from services.domain import Outcome, Usage
+from services.domain.accounts import Limits
+from services.errors import StoreUnavailable
+from services.store.rows import ConversationRow, DocumentKind
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.sealed.seals import Seals
 from services.store.supabase.backend import SupabaseBackend
 from services.store.supabase.lite_transport import LiteTransport
+from services.store.tables.in_memory import InMemoryTables
+from services.store.tables.rows import TablesRows
+from services.store.tables.schema import (
+    BUDGETS,
+    CONVERSATIONS,
+    DOCUMENTS,
+    MESSAGES,
+    RECEIPTS,
+    THOUGHTS,
+    TURNS,
+)
+from services.store.tables.usage import TablesUsage
 from tests.store.conformance.talk import LEASE_SECONDS, ending, new_turn, unsaid
 
 USAGE = Usage(1200, 34, 800)  # of each turn of another process, as its cost
@@ -51,200 +52,100 @@ def sweep(backend):
         pass
 
 
-class InMemoryUsage:
-    """The `UserFigures` of one user, made of settled turns."""
+BUDGET_NAMES = {
+    "daily_micro": "daily_cap_micro",
+    "monthly_micro": "monthly_cap_micro",
+    "open_turns": "max_open",
+    "daily_tokens": "daily_cap_tokens",
+    "turns_a_minute": "max_per_minute",
+    "tokens_today": "day_tokens",
+    "spent_today": "day_spent",
+    "spent_this_month": "month_spent",
+    "reserved": "reserved",
+}
+LIMITS = Limits(
+    daily_cap_micro=1_000_000,
+    monthly_cap_micro=10_000_000,
+    daily_cap_tokens=None,
+    max_open=4,
+    max_per_minute=20,
+)
+
+
+class UsageOfTables:
+    """The `UserFigures` of one user, with pages and changes of a test."""
 
     def __init__(self, tables):
         self._tables = tables
         self.changes = []  # of the account
         self.page = 500  # entries of the ledger that are read at once
 
-    def ledger(self, first_day, last_day, after=""):
-        entries = [
-            LedgerEntry(
-                id=f"{number:05}",
-                at=turn.begun_at,
-                day=turn.begun_at.date(),
-                kind="lapsed" if turn.state is TurnState.LAPSED else "charge",
-                outcome=turn.state.value,
-                purpose=turn.reservation.purpose,
-                model=turn.reservation.model,
-                **_sums([turn]),
-            )
-            for number, turn in enumerate(self._settled(date.min, last_day), start=1)
-        ]
-        return [one for one in entries if (one.day, one.id) > (first_day, after)][: self.page]
+    def __getattr__(self, name):
+        return getattr(TablesUsage(self._tables, self.page), name)
 
     def account_changes(self):
         return self.changes
 
-    def report(self, first_day, last_day):
-        def grouped(key):
-            groups = {}
-            for turn in self._settled(first_day, last_day):
-                groups.setdefault(key(turn), []).append(turn)
-            return groups.items()
 
-        def replies(turns):
-            return sum(turn.reservation.purpose is Purpose.REPLY for turn in turns)
+class LedgerOfTables:
+    """The budget of one user, by short names."""
 
-        def by_cost(rows):
-            return tuple(sorted(rows, key=lambda row: -row.cost_micro))
+    def __init__(self, rows, usage):
+        vars(self).update(rows=rows, usage=usage, user_id=rows.user_id, deployment_share=None)
 
-        return UsageReport(
-            days=tuple(
-                DayUsage(day=day, model=model, replies=replies(turns), **_sums(turns))
-                for (day, model), turns in grouped(
-                    lambda turn: (turn.begun_at.date(), turn.reservation.model)
-                )
-            ),
-            purposes=by_cost(
-                PurposeUsage(purpose=purpose, turns=len(turns), **_sums(turns))
-                for purpose, turns in grouped(lambda turn: turn.reservation.purpose)
-            ),
-            conversations=by_cost(
-                ConversationUsage(conversation_id=its, replies=replies(turns), **_sums(turns))
-                for its, turns in grouped(self._conversation)
-            ),
-            active_users=1,
-            failed=0,
-            interrupted=0,
-            first_token_ms=None,
-            first_token_p95_ms=None,
-        )
+    def __getattr__(self, name):
+        return getattr(self.rows.tables.run(self.rows.budget), BUDGET_NAMES[name])
 
-    def stored(self):
-        tables = self._tables
-        doomed = {row.id for row in tables.conversations.values() if row.destroy_at}
-        threads = [row for row in tables.conversations.values() if row.id not in doomed]
-        kinds = [kind for kind, _ in tables.documents]
-        said = [row for row in tables.messages.values() if not row.destroy_at]
-        return StoredData(
-            conversations=len(threads),
-            archived=sum(row.state is ConversationState.ARCHIVED for row in threads),
-            messages=sum(row.conversation_id not in doomed for row in said),
-            spaces=kinds.count(DocumentKind.SPACE),
-            facts=kinds.count(DocumentKind.FACT),
-            sealed_bytes=tables.bytes,
-            deleted=len(doomed),
-            destroyed_at=max(
-                (tables.conversations[its].destroy_at for its in doomed), default=None
-            ),
-            ledger_entries=len(self._settled(date.min, date.max)),
-            ledger_since=min(
-                (turn.begun_at.date() for turn in tables.turns.values()), default=None
-            ),
-        )
-
-    def _settled(self, first_day, last_day):
-        turns = self._tables.turns.values()
-        settled = [turn for turn in turns if not turn.state.is_open]
-        return [turn for turn in settled if first_day <= turn.begun_at.date() <= last_day]
-
-    def _conversation(self, turn):
-        known = turn.conversation_id in self._tables.conversations
-        return turn.conversation_id if known else None
-
-
-def _sums(turns):
-    return {
-        "tokens_in": sum(turn.usage.prompt for turn in turns),
-        "tokens_cached": sum(turn.usage.cached for turn in turns),
-        "tokens_out": sum(turn.usage.reply for turn in turns),
-        "cost_micro": sum(turn.cost_micro for turn in turns),
-    }
-
-
-@dataclass
-class InMemoryLedger:
-    """The `Ledger` of one user. Its days, months and minutes end when a test says so."""
-
-    user_id: object
-    usage: object
-    daily_micro: int = 1_000_000
-    monthly_micro: int = 10_000_000
-    open_turns: int = 4
-    daily_tokens: int | None = None
-    turns_a_minute: int = 20
-    tokens_today: int = 0
-    deployment_share: float | None = None
-    spent_today: int = 0
-    spent_this_month: int = 0
-    turns: int = 0
-    reserved: dict = field(default_factory=dict)  # by open turn: its reservation, and how much
-    lapsed: dict = field(default_factory=dict)  # what was charged, by turn
-
-    def begin_turn(self, turn):
-        reservation = turn.reservation
-        needed = reservation.least_micro
-        held = sum(micro for _, micro, _ in self.reserved.values())
-        held_tokens = sum(tokens for *_, tokens in self.reserved.values())
-        room = {
-            Cap.DAILY: self.daily_micro - self.spent_today - held,
-            Cap.MONTHLY: self.monthly_micro - self.spent_this_month - held,
-        }
-        cap = min(room, key=room.__getitem__)
-        left = max(0, room[cap])
-        if reservation.purpose is Purpose.REPLY:
-            replies = [one for one, *_ in self.reserved.values() if one.purpose is Purpose.REPLY]
-            if len(replies) >= self.open_turns:
-                raise OverBudget(Cap.OPEN_TURNS, needed, left)
-            self._check_pace()
-        tokens = reservation.prompt_tokens + reservation.reply_tokens
-        if self.daily_tokens is not None:
-            tokens = min(tokens, max(0, self.daily_tokens - self.tokens_today - held_tokens))
-        if tokens < reservation.least_tokens:
-            raise OverBudget(Cap.DAILY_TOKENS, reservation.least_tokens, tokens)
-        if needed > left:
-            raise OverBudget(cap, needed, left)
-        turn_id = TurnId(uuid4())
-        micro = min(reservation.prompt_micro + reservation.reply_micro, left)
-        self.reserved[turn_id] = reservation, micro, tokens
-        self.turns += reservation.purpose is Purpose.REPLY
-        return Begun(turn_id, micro, tokens)
-
-    def checkpoint_turn(self, turn):
-        return Lease.HELD if turn.turn_id in self.reserved else Lease.LAPSED
-
-    def finish_turn(self, turn):
-        settlement = turn.settlement
-        self.reserved.pop(settlement.turn_id, None)
-        micro, tokens = self.lapsed.pop(settlement.turn_id, (0, 0))
-        used = settlement.usage.prompt + settlement.usage.reply
-        self._spend(settlement.cost_micro - micro, used - tokens)
-
-    def count_edit(self):
-        self._check_pace()
-        self.turns += 1
-
-    def _check_pace(self):
-        if self.turns >= self.turns_a_minute:
-            pace = {"per_minute": self.turns_a_minute, "wait_seconds": 60}
-            raise OverBudget(Cap.TURNS_A_MINUTE, **pace)
-
-    def lapse_turn(self, turn):
-        """Settle an unfinished turn at its cost."""
-        _, _, tokens = self.reserved.pop(turn.id, (None, 0, 0))
-        self.lapsed[turn.id] = turn.cost_micro, tokens if turn.cost_micro else 0
-        self._spend(*self.lapsed[turn.id])
+    def __setattr__(self, name, value):
+        if name in BUDGET_NAMES:
+            self._change(lambda budget: replace(budget, **{BUDGET_NAMES[name]: value}))
+        else:
+            vars(self)[name] = value
 
     def begin_days_later(self, days):
         """Have the spending lie that many days, or a month of 31, back."""
-        self.spent_today = self.tokens_today = self.turns = 0
-        if days > 30:
-            self.spent_this_month = 0
+        month = {"month_spent": 0} if days > 30 else {}
+        self._change(
+            lambda budget: replace(budget, day_spent=0, day_tokens=0, minute_turns=0, **month)
+        )
 
-    def _spend(self, micro, tokens):
-        self.tokens_today += tokens
-        self.spent_today += micro
-        self.spent_this_month += micro
+    def _change(self, change):
+        self.rows.tables.run(lambda block: block.put(BUDGETS, change(self.rows.budget(block))))
+
+
+class OpenTables(InMemoryTables):
+    """Tables in memory, with the rows of each as a test sees them."""
+
+    @property
+    def turns(self):
+        return self.all(TURNS)
+
+    @property
+    def documents(self):
+        return self.all(DOCUMENTS)
+
+    def all(self, table):
+        return {table.key(row): row for row in self.run(lambda block: block.select(table))}
+
+    def store(self, table, *rows):
+        for row in rows:
+            self.run(lambda block, row=row: block.put(table, row))
+
+
+PLACES = {  # of kinds of text
+    "conversation": CONVERSATIONS,
+    "message": MESSAGES,
+    "turn": TURNS,
+    "receipt": RECEIPTS,
+    **dict.fromkeys(DocumentKind, DOCUMENTS),
+}
 
 
 class FaultyRows:
     """Sealed rows with faults by verb."""
 
-    def __init__(self, rows):
-        self._rows = rows
+    def __init__(self, rows, usage):
+        self._rows, self.usage = rows, usage
         self.failure = None  # of every call
         self.failures = {}  # by verb
         self.lost = set()  # verbs whose calls are done and not answered
@@ -275,10 +176,11 @@ class InMemoryDatabase:
 
     def __init__(self, user_id, now=lambda: datetime.now(UTC)):
         self.user_id, self.elapsed, self._now = user_id, timedelta(), now
-        self.tables = Tables()
-        self.ledger = InMemoryLedger(user_id, InMemoryUsage(self.tables))
-        self.bounded_rows = InMemoryRows(self.ledger, self.tables, self.now)
-        self.rows = FaultyRows(self.bounded_rows)
+        self.tables = OpenTables()
+        self.bounded_rows = TablesRows(user_id, self.tables, LIMITS, self.now)
+        usage = UsageOfTables(self.tables)
+        self.ledger = LedgerOfTables(self.bounded_rows, usage)
+        self.rows = FaultyRows(self.bounded_rows, usage)
         self._keys = throwaway_keys(user_id)
         self._store = self.store()
 
@@ -306,9 +208,9 @@ class InMemoryDatabase:
 
     def costs(self):
         """Return purpose and cost of each turn, the oldest first. Fail if the ledger has other costs."""
-        found = [(turn.reservation.purpose, turn.cost_micro) for turn in self.tables.turns.values()]
+        found = [(turn.purpose, turn.charged_micro) for turn in self.tables.turns.values()]
         assert self.ledger.spent_this_month == sum(cost for _, cost in found)
-        assert self.ledger.reserved == {}
+        assert self.ledger.reserved == 0
         return found
 
     @property
@@ -328,7 +230,7 @@ class InMemoryDatabase:
         created, _ = Seals(self.user_id, self._keys).new_conversation(unsaid(title, policy))
         conversation_id, now = created.id, self.now()
         row = ConversationRow(**asdict(created), created_at=now, updated_at=now)
-        self.tables.conversations[conversation_id] = row
+        self.tables.store(CONVERSATIONS, row)
         turns = list(zip_longest(bodies[::2], bodies[1::2], fillvalue=""))
         for number, (prompt, reply) in enumerate(turns, start=1):
             self.go_on(conversation_id, prompt, reply, **(last if number == len(turns) else {}))
@@ -340,6 +242,8 @@ class InMemoryDatabase:
         """Store a turn of last month, by another process. *end*: fields of its `Ending`."""
         thread = self.thread(conversation_id)
         turn = new_turn(thread, prompt, model=model, start_seq=start_seq, is_first=False)
+        dearest = max(turn.reservation.reply_micro, end.get("cost_micro", COST_MICRO))
+        turn = replace(turn, reservation=replace(turn.reservation, reply_micro=dearest))
         begun = self._store.turns.begin(turn)
         if end.get("outcome") is Outcome.INTERRUPTED:
             self.let_pass(LEASE_SECONDS + 1)
@@ -365,9 +269,7 @@ class InMemoryDatabase:
 
     def sweep(self):
         """Settle every turn whose lease ran out, and destroy what is due."""
-        for turn in self.rows.lapse_turns():
-            self.ledger.lapse_turn(turn)
-        self.rows.destroy_due()
+        self.rows.sweep()
 
     def spoil(self, kind, key, field="body"):
         """Have a stored text no longer verify. Kinds and fields: of `Text` in the conformance suite."""
@@ -375,24 +277,18 @@ class InMemoryDatabase:
 
     def get(self, kind, key, field="body"):
         """Return a stored text, sealed."""
-        table, key, field = self._place(kind, key, field)
-        return table[key] if isinstance(table[key], str) else getattr(table[key], field)
+        return getattr(self._row(kind, key, field), field)
 
     def has(self, kind, key, field="body"):
-        table, key, _ = self._place(kind, key, field)
-        return key in table
+        return self._row(kind, key, field) is not None
 
     def put(self, kind, key, field, text):
         """Replace a stored text."""
-        table, key, field = self._place(kind, key, field)
-        is_text = isinstance(table[key], str)
-        table[key] = text if is_text else replace(table[key], **{field: text})
+        row = self._row(kind, key, field)
+        self.tables.store(self._table(kind, field), replace(row, **{field: text}))
 
-    def _place(self, kind, key, field):
-        """Return the table, key and field of a text."""
-        if kind in set(DocumentKind):
-            return self.tables.documents, (DocumentKind(kind), key), field
-        if (kind, field) == ("message", "thoughts"):
-            return self.tables.thoughts, key, field
-        field = "thoughts" if field == "partial_thoughts" else field
-        return getattr(self.tables, f"{kind}s"), key, field
+    def _row(self, kind, key, field):
+        return self.tables.run(lambda block: block.get(self._table(kind, field), key))
+
+    def _table(self, kind, field):
+        return THOUGHTS if (kind, field) == ("message", "thoughts") else PLACES[kind]

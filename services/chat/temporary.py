@@ -15,7 +15,7 @@ from services.chat.service import Chat
 from services.domain import ConversationId, SessionId
 from services.domain.limits import UNDO_SECONDS
 from services.errors import Refused
-from services.store.in_memory.rows import InMemoryRows
+from services.store.tables.temporary import TemporaryRows
 
 TEMPORARY_TITLE = "Temporary chat"  # of each one: no title names what was said
 _ABSENCE_SECONDS = 10.0  # of its page: a network that stumbles takes less
@@ -36,7 +36,7 @@ class TemporaryChat(ChatParts):
         *,
         chat_id: ConversationId,
         owner: SessionId,
-        rows: InMemoryRows,
+        rows: TemporaryRows,
         is_there: Callable[[], bool],
     ) -> None:
         """*is_there*: return True while its page is connected."""

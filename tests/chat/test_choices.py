@@ -7,14 +7,13 @@ import pytest
 from services.domain import NewConversation, Purpose, Window
 from services.errors import InstructionsTooLong, ModelGone
 from services.memory.tokens import min_tokens
-from services.store.in_memory.rows import InMemoryRows
 from services.store.rows import DocumentKind
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.sealed.seals import DocumentSeals
 from services.store.writes import PutDocument
 from tests.chats import done, settled, view
 from tests.fakes import LARGE, MAYA, choose
-from tests.stores import InMemoryLedger
+from tests.stores import InMemoryDatabase
 
 
 @pytest.fixture
@@ -40,7 +39,7 @@ def ask(chat, server, prompt, conversation_id, **seen):
 
 
 def test_preferences_of_a_later_version_stay():
-    rows, keys = InMemoryRows(InMemoryLedger(MAYA, usage=None)), throwaway_keys(MAYA)
+    rows, keys = InMemoryDatabase(MAYA).rows, throwaway_keys(MAYA)
     profile, seals = sealed_store(rows, keys).profile, DocumentSeals(MAYA, keys)
     choose(profile, model="large")
     (row,) = rows.documents(DocumentKind.PREFERENCES)

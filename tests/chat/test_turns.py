@@ -371,8 +371,8 @@ def test_usage_above_the_limit_is_charged_at_the_limit(chat, database, server):
     ask(chat, "Hi")
 
     [turn] = database.tables.turns.values()
-    assert turn.usage.reply == INFO.reply_tokens
-    assert turn.cost_micro <= turn.reserved_micro
+    assert turn.tokens_out == INFO.reply_tokens
+    assert turn.charged_micro <= turn.reserved_micro
 
 
 def test_unreported_usage_costs_at_most_the_reservation(chat, database, server):

@@ -30,21 +30,21 @@ def bound(charged):
 
 
 def test_prompt_is_charged_as_counted_up_to_its_bound(charged, bound):
-    assert charged(Usage(bound, 5)).usage == Usage(bound, 5)
+    assert charged(Usage(bound, 5)).tokens_in == bound
 
 
 @pytest.mark.parametrize("beyond", [1, 1_000, 270_000])
 def test_prompt_is_charged_its_bound_at_most(charged, bound, beyond):
     turn = charged(Usage(bound + beyond, 5))
 
-    assert 0 < turn.usage.prompt <= bound
-    assert 0 < turn.cost_micro < turn.reserved_micro
+    assert 0 < turn.tokens_in <= bound
+    assert 0 < turn.charged_micro < turn.reserved_micro
 
 
 def test_whole_reservation_is_the_most_that_is_charged(charged, bound):
     turn = charged(Usage(bound, INFO.context_tokens))
 
-    assert turn.cost_micro == turn.reserved_micro
+    assert turn.charged_micro == turn.reserved_micro
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_empty_reply_is_charged_as_its_prompt(maya, model, failure, is_charged, 
     settled = maya.database.tables.turns[turn.id]
     assert turn.failure.failure is (failure.failure if failure else ModelFailure.EMPTY)
     assert settled.state.value == state
-    assert (settled.usage.prompt > 0, settled.usage.reply) == (is_charged, 0)
+    assert (settled.tokens_in > 0, settled.tokens_out) == (is_charged, 0)
 
 
 @pytest.mark.parametrize(

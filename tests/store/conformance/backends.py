@@ -25,9 +25,11 @@ import jwt
 from services.domain import UserId
 from services.errors import StoreUnavailable
 from services.store.port import Store
-from services.store.rows import DocumentKind
 from services.store.sealed import sealed_store
 from services.store.supabase.lite_transport import LiteTransport
+from services.store.tables import schema
+from services.store.tables.protocol import Table
+from services.store.tables.schema import CONVERSATIONS, DISCARDS, DOCUMENTS, MESSAGES, Discard
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 from tests.stores import InMemoryDatabase, sweep
 
@@ -387,33 +389,40 @@ class InMemoryBackend(Backend):
 
     def delete_message(self, conversation_id, seq):
         tables, row = self._message(conversation_id, seq)
-        del tables.messages[row.id]
+        tables.run(lambda block: block.delete(MESSAGES, row.id))
 
     def change_message(self, conversation_id, seq, /, **columns):
         tables, row = self._message(conversation_id, seq)
-        if "is_deleted" in columns:
-            columns["destroy_at"] = self._now() if columns.pop("is_deleted") else None
-        tables.messages[row.id] = replace(row, **columns)
+        if columns.pop("is_deleted", False):
+            ids, key = (row.id,), row.conversation_id
+            discard = Discard(
+                id=uuid4(), conversation_id=key, message_ids=ids, destroy_at=self._now()
+            )
+            tables.store(DISCARDS, discard)
+        elif not columns:
+            for discard in tables.all(DISCARDS).values():
+                kept = tuple(one for one in discard.message_ids if one != row.id)
+                tables.store(DISCARDS, replace(discard, message_ids=kept))
+        tables.store(MESSAGES, replace(row, **columns))
 
     def change_conversation(self, conversation_id, **columns):
-        tables = self._tables("conversations", conversation_id)
-        row = tables.conversations[conversation_id]
-        tables.conversations[conversation_id] = replace(row, **columns)
+        tables = self._tables(CONVERSATIONS, conversation_id)
+        tables.store(CONVERSATIONS, replace(tables.all(CONVERSATIONS)[conversation_id], **columns))
 
     def move_fact(self, fact_id, *, conversation_id=None, space_id=None):
-        key = DocumentKind.FACT, fact_id
-        tables = self._tables("documents", key)
-        row = tables.documents[key]
-        tables.documents[key] = replace(row, conversation_id=conversation_id, space_id=space_id)
+        tables = self._tables(DOCUMENTS, fact_id)
+        row = tables.all(DOCUMENTS)[fact_id]
+        tables.store(DOCUMENTS, replace(row, conversation_id=conversation_id, space_id=space_id))
 
     @contextmanager
     def set_back(self, conversation_id):
-        tables = self._tables("conversations", conversation_id)
-        before = tables.conversations[conversation_id], dict(tables.messages)
+        tables = self._tables(CONVERSATIONS, conversation_id)
+        before, messages = tables.all(CONVERSATIONS)[conversation_id], tables.all(MESSAGES)
         yield
-        tables.conversations[conversation_id], messages = before
-        tables.messages.clear()
-        tables.messages.update(messages)
+        tables.store(CONVERSATIONS, before)
+        for key in tables.all(MESSAGES).keys() - messages.keys():
+            tables.run(lambda block, key=key: block.delete(MESSAGES, key))
+        tables.store(MESSAGES, *messages.values())
 
     @contextmanager
     def set_back_text(self, *texts):
@@ -426,11 +435,11 @@ class InMemoryBackend(Backend):
     def _tables(self, table, key):
         """Return the tables of the user with that row."""
         every = (database.tables for database in self._databases.values())
-        return next(tables for tables in every if key in getattr(tables, table))
+        return next(tables for tables in every if key in tables.all(table))
 
     def _message(self, conversation_id, seq):
-        tables = self._tables("conversations", conversation_id)
-        rows = tables.messages.values()
+        tables = self._tables(CONVERSATIONS, conversation_id)
+        rows = tables.all(MESSAGES).values()
         found = (row for row in rows if (row.conversation_id, row.seq) == (conversation_id, seq))
         return tables, next(found)
 
@@ -440,8 +449,8 @@ class InMemoryBackend(Backend):
 
 def _everything(tables):
     """Return all fields of all rows, hidden ones too."""
-    every = (rows.values() for rows in vars(tables).values())
-    return str([row if isinstance(row, str) else asdict(row) for rows in every for row in rows])
+    every = (table for table in vars(schema).values() if isinstance(table, Table))
+    return str([asdict(row) for table in every for row in tables.all(table).values()])
 
 
 BACKENDS = {

@@ -1,1 +1,0 @@
-"""A store in the memory of this process, for temporary chats and tests."""

@@ -1,0 +1,115 @@
+"""Tables in the memory of this process, for temporary chats and tests."""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from functools import cmp_to_key
+from typing import Any
+
+from services.store.tables.protocol import MOST_WRITES, Answer, Block, Range, Row, Table
+
+Rows = dict[str, dict[str, Any]]  # by the name of their table, and by key
+
+
+class InMemoryTables:
+    """The `Tables` of one user; a lock makes their blocks atomic."""
+
+    def __init__(self) -> None:
+        self._rows: Rows = {}
+        self._lock = threading.RLock()
+
+    def run(self, work: Callable[[Block], Answer]) -> Answer:
+        with self._lock:
+            block = _Block(self._rows)
+            answer = work(block)
+            for name, key, row in block.writes:
+                if row is None:
+                    self._rows.get(name, {}).pop(key, None)
+                else:
+                    self._rows.setdefault(name, {})[key] = row
+            return answer
+
+    def clear(self) -> None:
+        """Forget all rows."""
+        with self._lock:
+            self._rows.clear()
+
+
+class _Block:
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self.writes: list[tuple[str, str, object]] = []
+
+    def get(self, table: Table[Row], key: object) -> Row | None:
+        self._check_reading()
+        return self._rows.get(table.name, {}).get(str(key))
+
+    def select(
+        self,
+        table: Table[Row],
+        where: Mapping[str, object] | None = None,
+        within: Range | None = None,
+        order: tuple[str, ...] = (),
+        limit: int | None = None,
+    ) -> list[Row]:
+        self._check_reading()
+        rows: Iterable[Row] = self._rows.get(table.name, {}).values()
+        return selected(table, rows, where or {}, within, order, limit)
+
+    def put(self, table: Table[Row], row: Row) -> None:
+        self._write(table.name, str(table.key(row)), row)
+
+    def delete(self, table: Table[Row], key: object) -> None:
+        self._write(table.name, str(key), None)
+
+    def _write(self, name: str, key: str, row: object) -> None:
+        self.writes.append((name, key, row))
+        if len(self.writes) > MOST_WRITES:
+            raise RuntimeError(f"a block writes more than {MOST_WRITES} rows")
+
+    def _check_reading(self) -> None:
+        if self.writes:
+            raise RuntimeError("a block reads before it writes")
+
+
+def selected(
+    table: Table[Row],
+    rows: Iterable[Row],
+    where: Mapping[str, object],
+    within: Range | None,
+    order: tuple[str, ...],
+    limit: int | None,
+) -> list[Row]:
+    """Select among all *rows* of a table. Raise LookupError for a field that is not declared."""
+    compared = {*where, *(name.lstrip("-") for name in order), *([within.field] if within else [])}
+    if missing := compared - table.fields or len(order) > 2:
+        raise LookupError(f"{table.name} is not selected by {missing}")
+    found = [
+        row
+        for row in rows
+        if all(getattr(row, name) == value for name, value in where.items())
+        and (within is None or _is_within(getattr(row, within.field), within))
+    ]
+    if order and order[0][0] == "-":
+        found.reverse()  # of equal rows the one stored last comes first
+    for name in reversed(order):
+        found.sort(key=_order_by(name))
+    return found[:limit]
+
+
+def _is_within(value: Any, within: Range) -> bool:
+    if value is None:
+        return False
+    is_above = within.above is None or value > within.above
+    return is_above and (within.up_to is None or value <= within.up_to)
+
+
+def _order_by(name: str) -> Callable[[object], Any]:
+    sign, name = (-1, name[1:]) if name[0] == "-" else (1, name)
+
+    def compare(one: object, other: object) -> int:
+        first, second = getattr(one, name), getattr(other, name)
+        if first is None or second is None:
+            return (first is None) - (second is None)
+        return sign * ((first > second) - (first < second))
+
+    return cmp_to_key(compare)
