@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Generic, TypeVar
 from uuid import UUID
@@ -199,7 +200,10 @@ class ConversationSeals:
                 log_event("turn.unverified", turn=row.id)
                 return ""
 
-        thoughts = opened(row.partial_thoughts, "partial_thoughts")
+        thoughts = None
+        if text := opened(row.partial_thoughts, "partial_thoughts"):
+            with suppress(NewerVersion):
+                thoughts = THOUGHTS_FORMAT.read(text)
         return OpenTurn(
             row.id,
             row.state,
@@ -207,7 +211,7 @@ class ConversationSeals:
             row.begun_at,
             row.lease_until,
             opened(row.partial, "partial"),
-            THOUGHTS_FORMAT.read(thoughts) if thoughts else None,
+            thoughts,
         )
 
     def _place(self, table: str, column: str, row_id: UUID) -> Place:
