@@ -257,7 +257,7 @@ def test_new_conversation_uses_the_policy_and_instructions_chosen(open_app, maya
     assert told(model) == "Answer in verse."
     send(pressed(app, "new-chat"), "Another")
     other, _ = database.threads()
-    assert (type(other.conversation.policy), other.instructions) == (Summary, None)
+    assert (other.conversation.policy, other.instructions) == (Summary(), None)
 
 
 def test_choices_of_an_abandoned_fresh_page_are_dropped(open_app, maya):
