@@ -29,6 +29,7 @@ from services.store.rows import (
     ReceiptRow,
     ThoughtsRow,
 )
+from services.store.tables.pieces import destroy_pieces
 from services.store.tables.protocol import Block, Range, Tables
 from services.store.tables.schema import (
     BUDGETS,
@@ -274,6 +275,14 @@ class TablesContent:
 
     # --- documents
 
+    def search_texts(self, ids: Iterable[ConversationId]) -> list[DocumentRow]:
+        ids = list(ids)
+        return self.tables.run(lambda block: [*self._search_texts(block, ids)])
+
+    def _search_texts(self, block: Block, ids: Iterable[ConversationId]) -> list[Document]:
+        found = [block.get(DOCUMENTS, one) for one in ids]
+        return [row for row in found if row and row.kind is DocumentKind.SEARCH_TEXT]
+
     def documents(self, kind: DocumentKind) -> list[DocumentRow]:
         return self.tables.run(lambda block: [*self._documents(block, kind)])
 
@@ -321,7 +330,8 @@ class TablesContent:
         stored = self._document(block, new.id)
         if is_stored(stored, new):
             return None
-        count = counts.facts if new.kind is DocumentKind.FACT else counts.spaces
+        limited = {DocumentKind.FACT: counts.facts, DocumentKind.SPACE: counts.spaces}
+        count = limited.get(new.kind, 0)
         if refusal := put_refusal(stored, new, write.seen_rev, count):
             return refusal
         created_at = stored.created_at if stored else self.now()
@@ -340,7 +350,7 @@ class TablesContent:
 
         def delete(block: Block) -> Refusal | None:
             row, counts = self._document(block, document_id), counts_of(block)
-            if row is None or row.kind is DocumentKind.PREFERENCES:
+            if row is None or row.kind not in (DocumentKind.FACT, DocumentKind.SPACE):
                 return NOT_FOUND
             counts = replace(counts, bytes=counts.bytes - text_bytes(row.body))
             if row.kind is DocumentKind.FACT:
@@ -409,8 +419,12 @@ class TablesContent:
         if discard is None or can_restore(discard.destroy_at, self.now()):
             return False
         ids, rest = discard.message_ids[-_SLICE:], discard.message_ids[:-_SLICE]
-        rows = [row for one in ids if (row := block.get(MESSAGES, one))]
-        self._destroy(block, rows, counts_of(block))
+        rows, counts = [row for one in ids if (row := block.get(MESSAGES, one))], counts_of(block)
+        listed = [row for row in rows if row.attachments]
+        where = [{"conversation_id": row.conversation_id, "message_id": row.id} for row in listed]
+        if destroy_pieces(block, counts, *where):
+            return True
+        self._destroy(block, rows, counts)
         if rest:
             block.put(DISCARDS, replace(discard, message_ids=rest))
         else:
@@ -430,7 +444,8 @@ class TablesContent:
         for receipt in receipts:
             block.delete(RECEIPTS, receipt.turn_id)
         bodies = (one.body for one in (*rows, *receipts))
-        freed = text_bytes(*bodies, *(one.thoughts for one in thoughts))
+        lists = (row.attachments for row in rows)
+        freed = text_bytes(*bodies, *lists, *(one.thoughts for one in thoughts))
         block.put(COUNTS, replace(counts, bytes=counts.bytes - freed))
 
     def _destroy_conversation(self, block: Block, conversation_id: ConversationId) -> bool:
@@ -439,6 +454,8 @@ class TablesContent:
         if row is None or row.destroy_at is None or can_restore(row.destroy_at, self.now()):
             return False
         where = {"conversation_id": conversation_id}
+        if destroy_pieces(block, counts, where):
+            return True
         messages = block.select(MESSAGES, where, order=("-seq",), limit=_SLICE)
         if messages:
             self._destroy(block, messages, counts)
@@ -447,7 +464,9 @@ class TablesContent:
         receipts = [one for turn in turns if (one := block.get(RECEIPTS, turn.id))]
         facts = block.select(DOCUMENTS, where, limit=_SLICE)
         discards = block.select(DISCARDS, where, limit=_SLICE)
-        shown = [one for one in facts if one.epoch >= counts.fact_epoch]
+        shown = [
+            one for one in facts if one.kind is DocumentKind.FACT and one.epoch >= counts.fact_epoch
+        ]
         freed = text_bytes(*(one.body for one in (*receipts, *facts)))
         for turn in turns:
             block.put(TURNS, forgotten(turn))

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from services.crypto import sha
 from services.domain import (
+    AttachmentId,
     ConversationId,
     MessageId,
     Outcome,
@@ -41,6 +42,7 @@ from services.store.rows import (
     CostRow,
     DocumentKind,
     MessageRow,
+    PieceRow,
     ReceiptRow,
     ThoughtsRow,
     TurnRow,
@@ -55,6 +57,7 @@ from services.store.tables.schema import (
     DOCUMENTS,
     LEDGER,
     MESSAGES,
+    PIECES,
     RECEIPTS,
     THOUGHTS,
     TURNS,
@@ -68,6 +71,7 @@ from services.store.writes import (
     DiscardMessages,
     EditReply,
     FinishTurn,
+    PutPiece,
     RestoreMessages,
     SealedReply,
 )
@@ -265,8 +269,11 @@ class TablesRows(TablesContent):
                     new_head=prompt.new_head,
                 )
                 parent_id, outcome = prompt.parent_id, Outcome.COMPLETE
-                new = self._append(block, new, message, parent_id, Role.USER, outcome, turn.id)
-                added += text_bytes(prompt.prompt_body)
+                files = prompt.prompt_attachments
+                new = self._append(
+                    block, new, message, parent_id, Role.USER, outcome, turn.id, files
+                )
+                added += text_bytes(prompt.prompt_body, files)
         if prompt.receipt_body:
             receipt = ReceiptRow(turn.id, wanted.client_turn_id, prompt.receipt_body)
             block.put(RECEIPTS, receipt)
@@ -362,6 +369,42 @@ class TablesRows(TablesContent):
 
         self._run("edit_reply", count_one)
 
+    # --- attachments
+
+    def put_piece(self, write: PutPiece) -> None:
+        def put(block: Block) -> Refusal | None:
+            row = self._found(block, write.conversation_id)
+            known = block.get(PIECES, PIECES.key(write))
+            if row is None or row.destroy_at:
+                return NOT_FOUND
+            if known == write:
+                return None
+            if self.budget(block).is_full(self.most_bytes):
+                return ACCOUNT_FULL
+            if known:
+                return STALE
+            counts = counts_of(block)
+            block.put(PIECES, write)
+            return block.put(COUNTS, replace(counts, bytes=counts.bytes + len(write.piece_body)))
+
+        self._run("put_piece", put)
+
+    def pieces(
+        self,
+        conversation_id: ConversationId,
+        message_id: MessageId,
+        attachment_id: AttachmentId,
+        numbers: range,
+    ) -> list[PieceRow]:
+        where = {
+            "conversation_id": conversation_id,
+            "message_id": message_id,
+            "attachment_id": attachment_id,
+        }
+        within = Range("number", above=numbers.start - 1, up_to=numbers.stop - 1)
+        found = self.tables.run(lambda block: block.select(PIECES, where, within=within))
+        return [PieceRow(one.number, one.piece_body) for one in found]
+
     # --- messages without a turn
 
     def edit_reply(self, write: EditReply) -> None:
@@ -420,6 +463,7 @@ class TablesRows(TablesContent):
             return refusal
         facts = [one for fact_id in write.fact_ids if (one := self._document(block, fact_id))]
         facts = [one for one in facts if one.kind is DocumentKind.FACT]
+        texts = self._search_texts(block, [row.id])
         due = self.now() + timedelta(seconds=write.for_seconds)
         discard = Discard(
             id=uuid4(),
@@ -431,9 +475,9 @@ class TablesRows(TablesContent):
         for turn in turns:
             if turn.prompt_id in doomed:
                 block.put(TURNS, replace(turn, partial=None, partial_thoughts=None))
-        for fact in facts:
-            block.delete(DOCUMENTS, fact.id)
-        freed = text_bytes(*(fact.body for fact in facts))
+        for document in (*facts, *texts):
+            block.delete(DOCUMENTS, document.id)
+        freed = text_bytes(*(document.body for document in (*facts, *texts)))
         counts = replace(counts, facts=counts.facts - len(facts), bytes=counts.bytes - freed)
         block.put(COUNTS, counts)
         return self._put(
@@ -477,6 +521,7 @@ class TablesRows(TablesContent):
         role: Role,
         outcome: Outcome,
         turn_id: TurnId | None = None,
+        attachments: str | None = None,
     ) -> ConversationRow:
         """Store the next message, and return the conversation after it."""
         is_users = role is Role.USER or outcome is Outcome.EDITED
@@ -491,6 +536,7 @@ class TablesRows(TablesContent):
             role=role,
             outcome=outcome,
             body=message.reply_body or "",
+            attachments=attachments,
             has_thoughts=message.reply_thoughts is not None,
             created_at=now,
             destroy_at=None,

@@ -9,6 +9,7 @@ from services.rules.budget import Budget
 from services.rules.turns import Entry, Turn
 from services.store.rows import ConversationRow, DocumentRow, MessageRow, ReceiptRow, ThoughtsRow
 from services.store.tables.protocol import Table
+from services.store.writes import PutPiece
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,12 @@ MESSAGES = Table(
     "messages", MessageRow, lambda row: row.id, frozenset({"conversation_id", "seq", "parent_id"})
 )
 THOUGHTS = Table("thoughts", ThoughtsRow, lambda row: row.id)
+PIECES = Table(
+    "pieces",
+    PutPiece,
+    lambda row: f"{row.message_id} {row.attachment_id} {row.number}",
+    frozenset({"conversation_id", "message_id", "attachment_id", "number"}),
+)
 DISCARDS = Table(
     "discards", Discard, lambda row: row.id, frozenset({"conversation_id", "destroy_at"})
 )
