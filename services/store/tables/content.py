@@ -80,6 +80,7 @@ class TablesContent:
         """*limits*: those of an account that has no budget yet; *most_bytes* that it may store (None: no limit)."""
         self.user_id, self.tables, self.now = user_id, tables, now
         self._limits, self.most_bytes = limits, most_bytes
+        self._minute: datetime | None = None  # that this process opened last
 
     def _run(self, verb: str, work: Callable[[Block], Answer | Refusal]) -> Answer:
         """Run *work* and raise the error of its refusal; its writes are stored all the same."""
@@ -92,6 +93,18 @@ class TablesContent:
         """The budget with the windows of now."""
         budget = block.get(BUDGETS, "budget") or Budget(**asdict(self._limits))
         return budget.opened(self.now(), counts_of(block).bytes)
+
+    def _open_minute(self) -> None:
+        """Add up what the account stores, in the first call of a minute that may be refused for it."""
+        minute = self.now().replace(second=0, microsecond=0)
+        if self.most_bytes is None or minute == self._minute:
+            return
+
+        def open_windows(block: Block) -> None:
+            block.put(BUDGETS, self.budget(block))
+
+        self.tables.run(open_windows)
+        self._minute = minute
 
     # --- conversations
 
@@ -293,6 +306,8 @@ class TablesContent:
         return None if is_hidden or not self._has_space(block, row.space_id) else row
 
     def put_document(self, write: PutDocument) -> None:
+        if write.seen_rev == 0 and write.is_users:
+            self._open_minute()
         self._run(f"put_{write.new_kind}", lambda block: self._put_document(block, write))
 
     def _put_document(self, block: Block, write: PutDocument) -> Refusal | None:
@@ -306,8 +321,7 @@ class TablesContent:
             return NOT_FOUND
         if not self._has_space(block, new.space_id):
             return NOT_FOUND
-        is_users = source_id is None and new.kind is not DocumentKind.SUMMARY
-        if write.seen_rev == 0 and is_users and self.budget(block).is_full(self.most_bytes):
+        if write.seen_rev == 0 and write.is_users and self.budget(block).is_full(self.most_bytes):
             return ACCOUNT_FULL
         counts = counts_of(block)
         if row and new.kind in _IN_ROW:

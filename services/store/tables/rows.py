@@ -185,6 +185,7 @@ class TablesRows(TablesContent):
     # --- turns
 
     def begin_turn(self, write: BeginTurn) -> Begun:
+        self._open_minute()
         answer = self.tables.run(lambda block: self._begin(block, write))
         if isinstance(answer, Refusal):
             raise error_of("begin_turn", answer, write.reservation)
@@ -317,6 +318,7 @@ class TablesRows(TablesContent):
         return self.tables.run(prolong_lease)
 
     def finish_turn(self, write: FinishTurn) -> None:
+        self._open_minute()
         self._run("finish_turn", lambda block: self._finish(block, write))
 
     def _finish(self, block: Block, write: FinishTurn) -> Refusal | None:
@@ -360,11 +362,13 @@ class TablesRows(TablesContent):
             budget = self.budget(block).edited(self.now())
             return budget if isinstance(budget, Refusal) else block.put(BUDGETS, budget)
 
+        self._open_minute()
         self._run("edit_reply", count_one)
 
     # --- messages without a turn
 
     def edit_reply(self, write: EditReply) -> None:
+        self._open_minute()
         self._run("edit_reply", lambda block: self._edit(block, write))
 
     def _edit(self, block: Block, write: EditReply) -> Refusal | None:
