@@ -335,7 +335,8 @@ class TablesContent:
         stored = self._document(block, new.id)
         if is_stored(stored, new):
             return None
-        count = counts.facts if new.kind is DocumentKind.FACT else counts.spaces
+        stored_of_kind = {DocumentKind.FACT: counts.facts, DocumentKind.SPACE: counts.spaces}
+        count = stored_of_kind.get(new.kind, 0)
         if refusal := put_refusal(stored, new, write.seen_rev, count):
             return refusal
         created_at = stored.created_at if stored else self.now()
