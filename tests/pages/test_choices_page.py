@@ -8,7 +8,7 @@ import streamlit as st
 from pages._parts.memory import LARGEST_WINDOW
 from pages._parts.preferences import instructions_dialog, preferences_dialog
 from services.domain import AccountRole, Full, Preferences, Retrieval, Summary, Window
-from services.domain.models import LimitSource, ModelSettings, ModelState, PriceSource
+from services.domain.models import LimitSource, ModelState, PriceSource
 from services.errors import NewerVersion, StoreUnavailable
 from services.llm import Offer
 from services.store.sealed.seals import Format
@@ -36,7 +36,7 @@ def large():
 
 @pytest.fixture
 def maya(database, model, large):
-    return FakePerson(database, model, others=(Offer(LARGE, large),))
+    return FakePerson(database, model, AccountRole.ADMIN, others=(Offer(LARGE, large),))
 
 
 def picker(app, name="model-"):
@@ -94,8 +94,8 @@ def test_guessed_limit_is_marked(open_app, database, model, garden):
 
 def test_refused_price_is_told_and_keeps_the_prompt(open_app, database, model):
     unpriced = replace(LARGE, price_source=PriceSource.UNKNOWN)
-    maya = FakePerson(database, model, first=Offer(unpriced, model))
-    maya.models.now = ModelSettings(refuses_unknown_prices=True)
+    maya = FakePerson(database, model, AccountRole.ADMIN, first=Offer(unpriced, model))
+    maya.models.refuse_unknown_prices(is_refused=True)
 
     app = open_app(maya)
     assert "Ask your admin to set its price." in "".join(warnings(app))

@@ -110,6 +110,7 @@ class TablesMessages(TablesSweep):
             return refusal
         facts = [one for fact_id in write.fact_ids if (one := self._document(block, fact_id))]
         facts = [one for one in facts if one.kind is DocumentKind.FACT]
+        texts = self._search_texts(block, [row.id])
         due = self.now() + timedelta(seconds=write.for_seconds)
         discard = Discard(
             id=uuid4(),
@@ -121,9 +122,9 @@ class TablesMessages(TablesSweep):
         for turn in turns:
             if turn.prompt_id in doomed:
                 block.put(TURNS, replace(turn, partial=None, partial_thoughts=None))
-        for fact in facts:
-            block.delete(DOCUMENTS, fact.id)
-        freed = text_bytes(*(fact.body for fact in facts))
+        for document in (*facts, *texts):
+            block.delete(DOCUMENTS, document.id)
+        freed = text_bytes(*(document.body for document in (*facts, *texts)))
         counts = replace(counts, facts=counts.facts - len(facts), bytes=counts.bytes - freed)
         block.put(COUNTS, counts)
         return self._put(
@@ -167,6 +168,7 @@ class TablesMessages(TablesSweep):
         role: Role,
         outcome: Outcome,
         turn_id: TurnId | None = None,
+        attachments: str | None = None,
     ) -> ConversationRow:
         """Store the next message, and return the conversation after it."""
         is_users = role is Role.USER or outcome is Outcome.EDITED
@@ -181,6 +183,7 @@ class TablesMessages(TablesSweep):
             role=role,
             outcome=outcome,
             body=message.reply_body or "",
+            attachments=attachments,
             has_thoughts=message.reply_thoughts is not None,
             created_at=now,
             destroy_at=None,

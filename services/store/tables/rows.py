@@ -237,8 +237,11 @@ class TablesRows(TablesMessages):
                     new_head=prompt.new_head,
                 )
                 parent_id, outcome = prompt.parent_id, Outcome.COMPLETE
-                new = self._append(block, new, message, parent_id, Role.USER, outcome, turn.id)
-                added += text_bytes(prompt.prompt_body)
+                files = prompt.prompt_attachments
+                new = self._append(
+                    block, new, message, parent_id, Role.USER, outcome, turn.id, files
+                )
+                added += text_bytes(prompt.prompt_body, files)
         if prompt.receipt_body:
             receipt = ReceiptRow(turn.id, wanted.client_turn_id, prompt.receipt_body)
             block.put(RECEIPTS, receipt)

@@ -79,8 +79,12 @@ class TablesSweep(TablesDocuments):
         if discard is None or can_restore(discard.destroy_at, self.now()):
             return False
         ids, rest = discard.message_ids[-_SLICE:], discard.message_ids[:-_SLICE]
-        rows = [row for one in ids if (row := block.get(MESSAGES, one))]
-        self._destroy(block, rows, counts_of(block))
+        rows, counts = [row for one in ids if (row := block.get(MESSAGES, one))], counts_of(block)
+        listed = [row for row in rows if row.attachments]
+        where = [{"conversation_id": row.conversation_id, "message_id": row.id} for row in listed]
+        if self._destroy_pieces(block, counts, *where):
+            return True
+        self._destroy(block, rows, counts)
         if rest:
             block.put(DISCARDS, replace(discard, message_ids=rest))
         else:
@@ -100,7 +104,8 @@ class TablesSweep(TablesDocuments):
         for receipt in receipts:
             block.delete(RECEIPTS, receipt.turn_id)
         bodies = (one.body for one in (*rows, *receipts))
-        freed = text_bytes(*bodies, *(one.thoughts for one in thoughts))
+        lists = (row.attachments for row in rows)
+        freed = text_bytes(*bodies, *lists, *(one.thoughts for one in thoughts))
         block.put(COUNTS, replace(counts, bytes=counts.bytes - freed))
 
     def _destroy_conversation(self, block: Block, conversation_id: ConversationId) -> bool:
@@ -109,6 +114,8 @@ class TablesSweep(TablesDocuments):
         if row is None or row.destroy_at is None or can_restore(row.destroy_at, self.now()):
             return False
         where = {"conversation_id": conversation_id}
+        if self._destroy_pieces(block, counts, where):
+            return True
         messages = block.select(MESSAGES, where, order=("-seq",), limit=_SLICE)
         if messages:
             self._destroy(block, messages, counts)
@@ -117,7 +124,9 @@ class TablesSweep(TablesDocuments):
         receipts = [one for turn in turns if (one := block.get(RECEIPTS, turn.id))]
         facts = block.select(DOCUMENTS, where, limit=_SLICE)
         discards = block.select(DISCARDS, where, limit=_SLICE)
-        shown = [one for one in facts if one.epoch >= counts.fact_epoch]
+        shown = [
+            one for one in facts if one.kind is DocumentKind.FACT and one.epoch >= counts.fact_epoch
+        ]
         freed = text_bytes(*(one.body for one in (*receipts, *facts)))
         for turn in turns:
             block.put(TURNS, forgotten(turn))

@@ -30,7 +30,14 @@ from services.store.sealed import sealed_store, throwaway_keys
 from services.store.supabase.lite_transport import LiteTransport
 from services.store.tables import schema
 from services.store.tables.protocol import Table
-from services.store.tables.schema import CONVERSATIONS, DISCARDS, DOCUMENTS, MESSAGES, Discard
+from services.store.tables.schema import (
+    CONVERSATIONS,
+    DISCARDS,
+    DOCUMENTS,
+    MESSAGES,
+    PIECES,
+    Discard,
+)
 from services.store.tables.temporary import TemporaryRows
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 from tests.stores import InMemoryDatabase, sweep
@@ -58,10 +65,20 @@ class Text(NamedTuple):
     """The place of one stored text.
 
     The fields of each kind: conversation (id) title, instructions, summary; message (id) body, thoughts; turn (id)
-    partial, partial_thoughts; receipt (turn id), fact (id), space (id) and preferences (user id) body.
+    partial, partial_thoughts; receipt (turn id), fact (id), space (id), preferences (user id) and search_text
+    (conversation id) body. A message has its list of attachments, or None, as `attachments`.
     """
 
-    kind: Literal["conversation", "message", "turn", "receipt", "fact", "space", "preferences"]
+    kind: Literal[
+        "conversation",
+        "message",
+        "turn",
+        "receipt",
+        "fact",
+        "space",
+        "preferences",
+        "search_text",
+    ]
     id: UUID
     field: str = "body"
 
@@ -126,6 +143,12 @@ class Backend(Protocol):
     def copy(self, source, target):
         """Put the stored `Text` *source* also in the place *target*."""
 
+    def copy_piece(self, source, target):
+        """Put the stored piece *source*, an id of an attachment and a number, also in the place *target*."""
+
+    def delete_pieces(self, attachment_id):
+        """Remove all stored pieces of an attachment."""
+
     def delete_message(self, conversation_id, seq):
         """Remove a stored message."""
 
@@ -171,6 +194,7 @@ class _FaultyTransport(LiteTransport):
 _READS = {  # of tables: no RPC
     "conversation": "conversations",
     "documents": "documents",
+    "pieces": "pieces",
     "discarded_messages": "messages",
 }
 _CAPS = {
@@ -185,7 +209,7 @@ _TABLES = {  # by kind of text
     "message": ("messages", "id"),
     "turn": ("turns", "id"),
     "receipt": ("receipts", "turn_id"),
-    **dict.fromkeys(("fact", "space", "preferences"), ("documents", "id")),
+    **dict.fromkeys(("fact", "space", "preferences", "search_text"), ("documents", "id")),
 }
 
 
@@ -272,6 +296,15 @@ class SupabaseBackend(Backend):
         text = f"(select {source.field} from public.{table} where {key} = %s)"
         statement = f"update public.{table_to} set {target.field} = {text} where {key_to} = %s"
         self._change(statement, source.id, target.id)
+
+    def copy_piece(self, source, target):
+        where = "where attachment_id = %s and number = %s"
+        text = f"(select body from public.pieces {where})"
+        self._change(f"update public.pieces set body = {text} {where}", *source, *target)
+
+    def delete_pieces(self, attachment_id):
+        statement = "delete from public.pieces where attachment_id = %s"
+        assert self._execute(statement, attachment_id)
 
     def delete_message(self, conversation_id, seq):
         statement = "delete from public.messages where conversation_id = %s and seq = %s"
@@ -400,6 +433,16 @@ class InMemoryBackend(Backend):
         text = next(one.get(*source) for one in self._databases.values() if one.has(*source))
         next(one for one in self._databases.values() if one.has(*target)).put(*target, text)
 
+    def copy_piece(self, source, target):
+        (_, piece), (tables, other) = self._piece(*source), self._piece(*target)
+        tables.store(PIECES, replace(other, piece_body=piece.piece_body))
+
+    def delete_pieces(self, attachment_id):
+        tables, _ = self._piece(attachment_id, 1)
+        for key, row in tables.all(PIECES).items():
+            if row.attachment_id == attachment_id:
+                tables.run(lambda block, key=key: block.delete(PIECES, key))
+
     def delete_message(self, conversation_id, seq):
         tables, row = self._message(conversation_id, seq)
         tables.run(lambda block: block.delete(MESSAGES, row.id))
@@ -449,6 +492,13 @@ class InMemoryBackend(Backend):
         """Return the tables of the user with that row."""
         every = (database.tables for database in self._databases.values())
         return next(tables for tables in every if key in tables.all(table))
+
+    def _piece(self, attachment_id, number):
+        for tables in (database.tables for database in self._databases.values()):
+            for row in tables.all(PIECES).values():
+                if (row.attachment_id, row.number) == (attachment_id, number):
+                    return tables, row
+        raise LookupError(attachment_id, number)
 
     def _message(self, conversation_id, seq):
         tables = self._tables(CONVERSATIONS, conversation_id)
