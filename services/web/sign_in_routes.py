@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from services.domain import ConversationId, UserId
+from services.domain import ConversationId
 from services.domain.addresses import EmailAddress, checked_address
 from services.errors import (
     SIGN_IN_REASONS,
@@ -28,10 +28,9 @@ from services.errors import (
 )
 from services.events import log_event
 from services.store.accounts import AppSession
-from services.store.port import Store
+from services.users import Shared
 from services.web.attempts import DEVICE_SECONDS, Attempt, Attempts
 from services.web.origin import Origin
-from services.web.session_cache import SessionCache
 
 _LONGEST_CODE = 100  # of an invitation
 _REASONS = {error: reason for reason, error in SIGN_IN_REASONS.items()}
@@ -41,10 +40,8 @@ _REASONS = {error: reason for reason, error in SIGN_IN_REASONS.items()}
 class SignInRoutes:
     """Signing up, in and out, and deleting an account."""
 
-    session_cache: Callable[[], SessionCache]  # works once the backend has started
+    shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     attempts: Attempts
-    store: Callable[[AppSession, ConversationId], Store]  # that would hold the conversation
-    stop_turns: Callable[[UserId], object]  # of a user, until they are settled
     origin: Origin
     lifetime_seconds: int
 
@@ -73,7 +70,7 @@ class SignInRoutes:
                 else self._attempt(request, email)
             )
             async with self.attempts.reserve(attempt) as reservation:
-                cache = self.session_cache()
+                cache = self.shared().session_cache
                 enter = cache.accounts.sign_up if is_new else cache.accounts.sign_in
                 cookie, session = await run_sync(enter, email, password, reservation, code)
                 await run_sync(cache.add, session)
@@ -103,7 +100,7 @@ class SignInRoutes:
             return target
         with suppress(AppError):  # unknown: the page will say
             wanted = ConversationId(conversation_id)
-            if not self.store(session, wanted).conversations.some([wanted]):
+            if not self.shared().store_of(session, wanted).conversations.some([wanted]):
                 return "/"
         return target
 
@@ -112,7 +109,7 @@ class SignInRoutes:
             return _other_site()
         try:
             if cookie := self.origin.session_cookie(request):
-                await run_sync(lambda: self.session_cache().leave(cookie))
+                await run_sync(self.shared().session_cache.leave, cookie)
         except StoreUnavailable as error:  # still signed in, and the cookie may try again
             return RedirectResponse(_with_reason("/", error), 303)
         answer = RedirectResponse("/", 303)
@@ -125,8 +122,10 @@ class SignInRoutes:
             return _other_site()
         async with request.form(max_files=0, max_fields=10) as form:
             email, password = (str(form.get(name, "")) for name in ("address", "password"))
-        cookie, cache = self.origin.session_cookie(request), self.session_cache()
+        cookie = self.origin.session_cookie(request)
         try:
+            shared = self.shared()
+            cache = shared.session_cache
             session = await run_sync(cache.find, cookie) if cookie else None
             if cookie is None or session is None:
                 return RedirectResponse("/data", 303)
@@ -136,7 +135,7 @@ class SignInRoutes:
             attempt = self._attempt(request, email)
             async with self.attempts.reserve(attempt) as reservation:
                 delete = cache.accounts.delete_account
-                await run_sync(delete, session, password, reservation, self.stop_turns)
+                await run_sync(delete, session, password, reservation, shared.stop_turns_of)
         except AppError as error:
             return RedirectResponse(_with_reason("/data", error), 303)
         log_event("account.deleted", user=session.user_id)

@@ -12,7 +12,6 @@ from services import bootstrap
 from services.domain import AccountRole
 from services.domain.accounts import Expiring, UserOrder
 from services.errors import AdminsOnly, LastAdmin, NotFound, StoreUnavailable
-from services.web.recent_calls import RecentCalls
 from tests.fakes import FakePerson, ScriptedModel, a_person, an_entry
 from tests.pages.conftest import (
     audit,
@@ -522,11 +521,10 @@ def test_owner_is_warned_of_chats_that_expire(open_app, ruth):
     assert "on, pinned and archived ones too." in warning
 
 
-def test_health_shows_each_part(open_tab, ruth, monkeypatch):
-    calls = RecentCalls()
+def test_health_shows_each_part(open_tab, ruth):
+    calls = bootstrap.current_app().recent_calls
     for failure, ms in ((None, 120), ("ModelUnavailable", None)):
         calls.record("turn.finished", {"first_token_ms": ms, "failure": failure})
-    monkeypatch.setattr(bootstrap, "recent_calls", calls.summary)
 
     app = open_tab("Health")
 

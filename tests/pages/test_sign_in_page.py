@@ -176,7 +176,7 @@ def test_server_runs_no_page_file_by_itself(monkeypatch):
     def refuse(*_):
         raise Misconfigured("not now")
 
-    monkeypatch.setattr(deployment, "begin", refuse)
+    monkeypatch.setattr(deployment, "read_deployment", refuse)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(PagesManager, "uses_pages_directory", None)
 
