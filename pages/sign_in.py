@@ -12,9 +12,9 @@ import streamlit as st
 from pages._parts import browser, words
 from pages._tab import tab
 from services import bootstrap
-from services.domain.accounts import SessionEnd, SignUps
+from services.domain.accounts import SIGN_IN_REASONS, SessionEnd, SignUps
 from services.domain.limits import PASSWORD_CHARACTERS, PASSWORD_RULES
-from services.errors import SIGN_IN_REASONS, SignUpsClosed, Suspended, TooManyAttempts, WeakPassword
+from services.errors import SignUpsClosed, Suspended, TooManyAttempts, WeakPassword
 
 _CREATE = "Create account"
 _ABOUT_NEW_ACCOUNTS = ("weak", "address", "not-allowed", "closed", "confirm", "invitation")

@@ -27,9 +27,10 @@ from services.domain.accounts import (
 )
 from services.domain.context import ContextMessage
 from services.domain.health import StoreHealth
+from services.domain.model_failures import ModelUnavailable
 from services.domain.models import ModelInfo, ModelSetting, ModelSettings
 from services.domain.usage import DayUsage, PurposeUsage, UsageReport
-from services.errors import ModelUnavailable, NotFound
+from services.errors import NotFound
 from services.llm import Models, Offer
 from services.llm.model import Piece
 from services.memory.facts import SILENCE

@@ -14,13 +14,12 @@ from services.chat.live_turn import LiveTurn
 from services.domain import ConversationId, MessageId, Outcome, Purpose, Thread, Usage
 from services.domain.context import ContextPlan
 from services.domain.limits import LONGEST_TEXT
+from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.domain.models import ModelInfo
 from services.domain.turns import ClientTurnId, Ending, Lease, NewTurn, Reservation, Settlement
 from services.errors import (
     AppError,
     Busy,
-    ModelFailure,
-    ModelUnavailable,
     NotFound,
     PriceUnknown,
     SignedOut,

@@ -33,12 +33,11 @@ from services.domain import (
     Thread,
 )
 from services.domain.limits import checked_instructions, checked_message
+from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.errors import (
     AppError,
     Busy,
-    ModelFailure,
     ModelGone,
-    ModelUnavailable,
     NotFound,
     SpaceGone,
     Stale,

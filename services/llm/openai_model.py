@@ -23,7 +23,7 @@ import openai
 from pydantic import ValidationError
 
 from services.domain.context import ContextMessage
-from services.errors import ModelFailure, ModelUnavailable
+from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.llm.model import Piece
 from services.llm.model_spec import LimitRefusal, read_refusal
 from services.llm.reply_reader import ReplyReader

@@ -17,9 +17,9 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from services.domain import ConversationId
+from services.domain.accounts import SIGN_IN_REASONS
 from services.domain.addresses import EmailAddress, checked_address
 from services.errors import (
-    SIGN_IN_REASONS,
     AppError,
     StoreUnavailable,
     TooManyAttempts,

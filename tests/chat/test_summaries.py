@@ -7,7 +7,8 @@ import pytest
 from services.chat.background import NoSummary
 from services.domain import Purpose, Role
 from services.domain.context import PartKind
-from services.errors import BadInput, ModelUnavailable, OverBudget, Stale
+from services.domain.model_failures import ModelUnavailable
+from services.errors import BadInput, OverBudget, Stale
 from tests.chats import LONG, SMALL, done, receipt_of, settled, view
 
 SUMMARY = "The user sows peas in March and beans in May."

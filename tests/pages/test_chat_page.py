@@ -16,8 +16,9 @@ from pages._parts.undo import branches_dialog, messages_dialog
 from pages._tab import KEY, Refusal
 from services import bootstrap
 from services.domain import AccountRole, Full, Outcome, Usage, Window
+from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.domain.models import ModelState
-from services.errors import ChatFull, ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
+from services.errors import ChatFull, SignedOut, StoreUnavailable
 from services.llm import LimitReached, Offer
 from tests.fakes import LARGE, FakePerson, ScriptedModel
 from tests.pages.conftest import (

@@ -7,7 +7,7 @@ import pytest
 from pages._parts.inspector import seen_dialog
 from pages._parts.memory import summary_dialog
 from services.domain import Full, Purpose, Retrieval, RunningSummary, Summary, Usage, Window
-from services.errors import ModelFailure, ModelUnavailable
+from services.domain.model_failures import ModelFailure, ModelUnavailable
 from tests.fakes import NOON, FakePerson, ScriptedModel, choose
 from tests.pages.conftest import captions, html, in_dialog, press
 from tests.pages.test_chat_page import pairs, send

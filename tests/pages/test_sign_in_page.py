@@ -9,9 +9,9 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
 from services import deployment
-from services.domain.accounts import SignUps
+from services.domain.accounts import SIGN_IN_REASONS, SignUps
 from services.domain.limits import PASSWORD_RULES
-from services.errors import SIGN_IN_REASONS, Misconfigured
+from services.errors import Misconfigured
 from tests.pages.conftest import ROOT
 
 
