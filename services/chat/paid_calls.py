@@ -157,11 +157,7 @@ class PaidCalls:
         self, turn: LiveTurn, info: ModelInfo, tokens: Usage, failure: AppError | None
     ) -> AppError | None:
         settlement = Settlement(
-            turn.id,
-            _outcome(turn, failure),
-            tokens,
-            info.cost_micro(tokens),
-            turn.first_token_ms,
+            turn.id, _outcome(turn, failure), tokens, info.cost_micro(tokens), turn.first_token_ms
         )
         ending = Ending(
             settlement=settlement,

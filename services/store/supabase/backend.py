@@ -15,13 +15,7 @@ from services.domain import SessionId, UserId
 from services.domain.accounts import Account, SessionEnd, SignUps
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
-from services.errors import (
-    AppError,
-    BadAddress,
-    InvitationNeeded,
-    KeyMissing,
-    SignUpsClosed,
-)
+from services.errors import AppError, BadAddress, InvitationNeeded, KeyMissing, SignUpsClosed
 from services.events import log_event
 from services.store.backend import (
     Identity,
@@ -164,11 +158,7 @@ class SupabaseBackend:
         return self._opened(row, cookie_hash, sealer, open_tokens(row, sealer))
 
     def _opened(
-        self,
-        started: StartedSession,
-        cookie_hash: str,
-        sealer: SessionSealer,
-        tokens: AuthTokens,
+        self, started: StartedSession, cookie_hash: str, sealer: SessionSealer, tokens: AuthTokens
     ) -> OpenedSession:
         bearer, client = (
             Bearer(self._token_store, cookie_hash, sealer, tokens),
