@@ -16,16 +16,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from services import errors
 from services.domain import ConversationId
 from services.domain.accounts import SIGN_IN_REASONS
 from services.domain.addresses import EmailAddress, checked_address
-from services.errors import (
-    AppError,
-    StoreUnavailable,
-    TooManyAttempts,
-    WeakPassword,
-    WrongCredentials,
-)
 from services.events import log_event
 from services.store.accounts import AppSession
 from services.users import Shared
@@ -77,9 +71,9 @@ class SignInRoutes:
                 log_event("session.started", user=session.user_id, session=session.id)
                 if previous := self.origin.session_cookie(request):  # perhaps another account's
                     target = await run_sync(self._visible_target, session, target)
-                    with suppress(StoreUnavailable):  # the old session may outlive its tab
+                    with suppress(errors.StoreUnavailable):  # the old session may outlive its tab
                         await run_sync(cache.leave, previous)
-        except AppError as error:
+        except errors.AppError as error:
             return RedirectResponse(_with_reason(target, error, code), 303)
         answer = RedirectResponse(target, 303)
         self._set_cookie(answer, request, "sid", str(cookie), self.lifetime_seconds)
@@ -98,7 +92,7 @@ class SignInRoutes:
             conversation_id = UUID(dict(parse_qsl(urlsplit(target).query)).get("c", ""))
         except ValueError:
             return target
-        with suppress(AppError):  # unknown: the page will say
+        with suppress(errors.AppError):  # unknown: the page will say
             wanted = ConversationId(conversation_id)
             if not self.shared().store_of(session, wanted).conversations.some([wanted]):
                 return "/"
@@ -110,7 +104,7 @@ class SignInRoutes:
         try:
             if cookie := self.origin.session_cookie(request):
                 await run_sync(self.shared().session_cache.leave, cookie)
-        except StoreUnavailable as error:  # still signed in, and the cookie may try again
+        except errors.StoreUnavailable as error:  # still signed in, and the cookie may try again
             return RedirectResponse(_with_reason("/", error), 303)
         answer = RedirectResponse("/", 303)
         self._set_cookie(answer, request, "sid", "", 0)
@@ -131,15 +125,15 @@ class SignInRoutes:
                 return RedirectResponse("/data", 303)
             email = checked_address(email)
             if email != session.email:
-                raise WrongCredentials
+                raise errors.WrongCredentials
             attempt = self._attempt(request, email)
             async with self.attempts.reserve(attempt) as reservation:
                 delete = cache.accounts.delete_account
                 await run_sync(delete, session, password, reservation, shared.stop_turns_of)
-        except AppError as error:
+        except errors.AppError as error:
             return RedirectResponse(_with_reason("/data", error), 303)
         log_event("account.deleted", user=session.user_id)
-        with suppress(StoreUnavailable):  # the database has ended it
+        with suppress(errors.StoreUnavailable):  # the database has ended it
             await run_sync(cache.leave, cookie)
         answer = RedirectResponse("/?reason=deleted", 303)
         for name in ("sid", "device"):
@@ -166,15 +160,15 @@ def _local_path(target: str) -> str:
     return target if is_path and target.isprintable() and len(target) < 2000 else "/"
 
 
-def _with_reason(target: str, error: AppError, code: str = "") -> str:
+def _with_reason(target: str, error: errors.AppError, code: str = "") -> str:
     """*target* with the reason of *error*, and the *code* of an invitation, which is not to be typed again."""
     parts = urlsplit(target)
     said = ("reason", "wait", "why", "invite")
     query = [(k, v) for k, v in parse_qsl(parts.query) if k not in said]
     query += [("invite", code)] if code else []
     query.append(("reason", _REASONS.get(type(error), "unavailable")))
-    if isinstance(error, TooManyAttempts):
+    if isinstance(error, errors.TooManyAttempts):
         query.append(("wait", str(error.retry_after)))
-    if isinstance(error, WeakPassword) and error.reasons:
+    if isinstance(error, errors.WeakPassword) and error.reasons:
         query.append(("why", ",".join(error.reasons)))
     return parts._replace(query=urlencode(query)).geturl()
