@@ -55,9 +55,8 @@ class Planning:
     counter: KindCounter
     counting: Counting
     search: Search
-    is_lenient: bool = (
-        False  # reads pass over a database that is away, and a conversation that is gone
-    )
+    # reads pass over a database that is away, and a conversation that is gone
+    is_lenient: bool = False
 
     def turn(
         self, thread: Thread, setup: Setup, past: tuple[Message, ...], prompt: str | None

@@ -151,9 +151,8 @@ class Conversation:
     is_archived: bool = False
     is_unread: bool = False  # a reply has come that its user has not seen on any device
     is_verified: bool = True  # False: the title did not open
-    title_hash: str = field(
-        default="", repr=False
-    )  # of the sealed title: another after each change
+    # of the sealed title: another after each change
+    title_hash: str = field(default="", repr=False)
     model: str | None = None  # that was chosen for it; None: the user's
     space_id: SpaceId | None = None
 
@@ -304,9 +303,8 @@ class Thread:
     summary: RunningSummary | None = None
     is_summary_verified: bool = True  # False: there is one, and it did not open
     tip_id: MessageId | None = None  # the end of the branch that is read; None: the newest message
-    missing_reply: MissingReply | None = (
-        None  # None, too, in a thread that was not read with its newest turn
-    )
+    # None, too, in a thread that was not read with its newest turn
+    missing_reply: MissingReply | None = None
 
     @classmethod
     def empty(

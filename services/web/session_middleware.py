@@ -97,9 +97,8 @@ class SessionMiddleware:
                 app = PlainTextResponse("Not Found", 404)
             elif path.startswith(_STREAM):
                 app = await self._admit(HTTPConnection(scope), headers, open_tab)
-            with suppress(
-                ClientDisconnect
-            ):  # of a request that never gets whole: no fault of the app
+            # of a request that never gets whole: no fault of the app
+            with suppress(ClientDisconnect):
                 await app({**scope, "headers": headers}, receive, send_secured)
         if path == "/" and scope["type"] == "http":
             await self._read_ahead(HTTPConnection(scope))
