@@ -112,20 +112,11 @@ def joined(path: Iterable[Message]) -> tuple[Message, ...]:
     """
     found: list[Message] = []
     for message in path:
-        before = found[-1] if found else None
-        is_continuation = (
-            before is not None
-            and before.role is message.role is Role.ASSISTANT
-            and before.is_verified
-            and message.is_verified
-        )
-        if before and is_continuation:
-            found[-1] = replace(
-                before,
-                body=before.body + message.body,
-                outcome=message.outcome,
-                parts=(*before.stored, message),
-            )
+        before = found[-1] if found else message
+        is_reply = before.role is message.role is Role.ASSISTANT
+        if found and is_reply and before.is_verified and message.is_verified:
+            body, parts = before.body + message.body, (*before.stored, message)
+            found[-1] = replace(before, body=body, outcome=message.outcome, parts=parts)
         else:
             found.append(message)
     return tuple(found)
@@ -315,7 +306,6 @@ class Thread:
         new: NewConversation | None = None,
         *,
         made_at: datetime,
-        is_titled: bool = False,
     ) -> "Thread":
         """Return the thread of a conversation that begins with the choices of *new*, and with *policy*."""
         new = new or NewConversation()
@@ -325,7 +315,6 @@ class Thread:
             policy=policy,
             created_at=made_at,
             updated_at=made_at,
-            is_titled=is_titled,
             model=new.model,
             space_id=new.space_id,
         )

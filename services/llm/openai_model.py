@@ -77,9 +77,7 @@ class OpenAIModel:
         on_refusal: Callable[[str, LimitRefusal], None] | None = None,
     ) -> None:
         """*on_refusal* receives a model's name and the limits that a refusal of its request states."""
-        self._on_refusal = on_refusal
-        self._client = client
-        self._name = name
+        self._client, self._name, self._on_refusal = client, name, on_refusal
         self._first_token_seconds = first_token_seconds
         self._between_tokens_seconds = between_tokens_seconds
         self._refused_parameters: Set[str] = frozenset()
@@ -205,8 +203,7 @@ class _Stream:
         loop: asyncio.AbstractEventLoop,
         reply: Callable[[Callable[[Piece], None]], Coroutine[None, None, ModelFailure | None]],
     ) -> None:
-        self._loop = loop
-        self._reply = reply
+        self._loop, self._reply = loop, reply
         self._request: Future[ModelFailure | None] | None = None
         self._is_cancelled = False
 

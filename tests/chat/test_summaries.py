@@ -125,7 +125,7 @@ def test_summary_is_not_requested_without_budget(chat, server, database):
 
 def rebuild(chat, thread):
     """Return the thread after its summary was made again."""
-    chat.tasks.rebuild_summary(thread)
+    chat.tasks.summarise_now(thread, is_anew=True)
     return settled(chat, thread.conversation.id)
 
 
