@@ -105,12 +105,6 @@ class App:
                 begun.stack.stop()
                 gc.freeze()  # a last collection of all imported modules would take half a second
 
-    def _failed_check(self, backend: Backend) -> Failed | None:
-        """The failure if the database is not as the app needs it; None also while it is away."""
-        if self._shared is None:
-            self.start(backend)
-        return failed_check(backend, self.deployment.root_keys)
-
     def start(self, backend: Backend) -> None:
         """Build what all users share over *backend*, and begin the threads that look after it."""
         from services.llm.from_settings import configured_models, local_model  # see `lifespan`
@@ -140,3 +134,9 @@ class App:
         in_thread("forgetting", lambda: keep_forgetting(*acts, postponed))
         # numpy takes as long as a tenth of the start, which needs none of it
         in_thread("recall-imports", lambda: import_module("services.memory.recall"))
+
+    def _failed_check(self, backend: Backend) -> Failed | None:
+        """The failure if the database is not as the app needs it; None also while it is away."""
+        if self._shared is None:
+            self.start(backend)
+        return failed_check(backend, self.deployment.root_keys)

@@ -12,21 +12,24 @@ from uuid import uuid4
 import httpx
 import pytest
 from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from services import app as services_app
-from services import deployment
+from services import bootstrap, deployment, events
 from services.app import App
 from services.caches import CachedRead
-from services.crypto import new_key
+from services.crypto import RootKeys, new_key
 from services.domain import ConversationId, MessageId, Purpose, SessionId, UserId
-from services.domain.accounts import SessionEnd
+from services.domain.accounts import SessionEnd, SignUps
 from services.domain.memories import NotedFact
 from services.domain.models import ModelSettings
 from services.domain.turns import TurnState
 from services.embedded.plan import Endpoints
+from services.errors import StoreUnavailable
 from services.llm import from_settings
 from services.settings import Settings
-from services.store.accounts import AppSession
+from services.store.accounts import AppSession, Cookie
 from services.store.supabase import backend as supabase_backend
 from services.store.supabase import database_health
 from services.store.supabase import upkeep as supabase_upkeep
@@ -272,6 +275,48 @@ def test_next_account_is_the_admins_as_the_first_alone(
     monkeypatch.setattr(app, "shared", lambda: SimpleNamespace(backend=backend))
 
     assert app.next_is_admin() is is_admin
+
+
+@pytest.fixture
+def not_started():
+    """The app of a process whose backend has yet to start."""
+    root_keys = RootKeys({1: new_key()}, current=1)
+    return App(SimpleNamespace(settings=Settings(), root_keys=root_keys, health=None), None)
+
+
+def test_pages_are_answered_before_the_backend_starts(not_started):
+    assert not_started.has_accounts()
+    assert not not_started.next_is_admin()
+    assert not_started.sign_ups() is SignUps.OPEN
+    assert not_started.open_sessions() == 0
+    assert not_started.user(None) is not_started.user("ended") is None
+    with pytest.raises(StoreUnavailable):
+        not_started.user(str(uuid4()))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "answer"),
+    [
+        ("POST", "/session", "/?reason=unavailable"),
+        ("POST", "/account", "/?reason=unavailable"),
+        ("POST", "/account/end", "/data?reason=unavailable"),
+        ("POST", "/session/end", "/?reason=unavailable"),
+        ("GET", "/export/usage.csv", "/usage"),
+        ("GET", "/poll", 503),
+    ],
+)
+def test_requests_are_answered_before_the_backend_starts(
+    monkeypatch, not_started, method, path, answer
+):
+    monkeypatch.setattr(events, "_listeners", [])
+    headers = {"origin": "http://localhost", "cookie": f"__Host-sid={Cookie.new()}"}
+    app = Starlette(routes=bootstrap.routes(not_started))
+    client = TestClient(app, "http://localhost", headers=headers, follow_redirects=False)
+    form = {"email": "maya@example.org", "password": "a long password", "next": "/"}
+
+    found = client.request(method, path, data=form if method == "POST" else None)
+
+    assert found.headers.get("location", found.status_code) == answer
 
 
 @pytest.mark.parametrize(("is_hosted", "asked", "swept"), [(True, 0, 10), (False, 133, 67)])
