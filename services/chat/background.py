@@ -24,7 +24,6 @@ from services.domain import (
     Message,
     MessageId,
     Purpose,
-    Summary,
     Thread,
     TurnId,
 )
@@ -76,7 +75,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserTasks:
-    """The background tasks of one user, and the summaries and facts that they made, as pages change them."""
+    """The background tasks of one user, and the summaries and facts that they made, as pages change them.
+
+    Any thread may call any method.
+    """
 
     store: Store
     calls: PaidCalls
@@ -180,7 +182,7 @@ class UserTasks:
         """The prompts that facts are to be noted of; none where the user wants no facts, or the database is away."""
         with suppress(AppError):
             preferences = self.store.profile.preferences()
-            if preferences.keeps_facts:
+            if preferences.keeps_facts and not thread.is_newer:
                 return pending_prompts(thread, preferences.keeps_facts_since, answered_id)
         return ()
 
@@ -241,7 +243,7 @@ class UserTasks:
 
     def _needs_summary(self, thread: Thread, call: Call) -> bool:
         """Return True if the context fills, or something fell out of it."""
-        if not isinstance(thread.conversation.policy, Summary):
+        if not thread.conversation.policy.kind.needs_summary:
             return False
         room = self.choices.setup(thread).budget.prompt_tokens
         return 2 * call.plan.prompt_tokens > room or bool(call.plan.omitted_ids)

@@ -18,7 +18,6 @@ from services.domain import (
     ConversationId,
     Message,
     MessageId,
-    Retrieval,
     Thread,
     TurnId,
 )
@@ -108,7 +107,7 @@ class Planning:
 
     def compaction(self, thread: Thread, setup: Setup) -> Compaction | None:
         """The next compaction of *thread*, if one is due. Raise StoreUnavailable."""
-        if setup.is_too_long:
+        if setup.is_too_long or thread.is_newer:
             return None
         history = self._history(thread, setup, thread.branch(), None)
         rates = self._stored_rates(thread, setup, history.past)
@@ -156,7 +155,7 @@ class Planning:
             facts=setup.facts,
             summary=thread.summary,
         )
-        if not isinstance(conversation.policy, Retrieval):
+        if not conversation.policy.kind.needs_search:
             return history
         in_view = [message for message in past if message.seq > history.start_seq]
         stored = self.search.recalls(

@@ -25,6 +25,7 @@ from services.domain import (
     TurnId,
 )
 from services.domain.context import Extract, RecalledMessage
+from services.domain.policies import policy_named
 from services.errors import AppError
 from services.events import log_event
 from services.memory.receipt import Receipt
@@ -59,7 +60,7 @@ class StoredRecalls:
     def read(cls, text: str) -> "StoredRecalls":
         """Read the receipt *text*; `_NO_RECALLS` for a turn that was planned without, or an unreadable receipt."""
         receipt = Receipt.from_json(text)
-        if receipt is None or receipt.policy != "retrieval":
+        if receipt is None or not policy_named(receipt.policy).kind.needs_search:
             return _NO_RECALLS
         return cls(
             receipt.prefix_seq,
@@ -87,7 +88,7 @@ class _Indexed:
 
 
 class _Index:
-    """The messages of some conversations, searched together."""
+    """The messages of some conversations, searched together. For threads that hold the lock of its `Search`."""
 
     def __init__(self, opened: LruCache[MessageId, Located]) -> None:
         from services.memory.recall import RecallIndex
@@ -129,7 +130,7 @@ class _Index:
 
 
 class Search:
-    """The search of one user, in the memory of this process."""
+    """The search of one user, in the memory of this process. Any thread may call any method."""
 
     def __init__(self, corpus: Corpus | None = None) -> None:
         """Without *corpus* other conversations cannot be searched."""

@@ -61,8 +61,8 @@ class Documents(ABC, Generic[Document]):
         return None
 
     @abstractmethod
-    def _unreadable(self, row: DocumentRow) -> Document | None:
-        """The value in the place of a *row* that did not open; None: hide it."""
+    def _unreadable(self, row: DocumentRow, *, is_newer: bool) -> Document | None:
+        """The value in the place of a *row* that did not open, or that a newer version stored; None: hide it."""
 
     def _order(self, opened: OpenedDocument[Document]) -> tuple[object, ...]:
         """The sort key of *opened*."""
@@ -79,7 +79,7 @@ class Documents(ABC, Generic[Document]):
         """Store *value* in *row*, in place of *seen*. Raise Stale, NewerVersion."""
         if seen and seen.is_newer:  # what it holds would be lost
             raise errors.NewerVersion
-        text = self._format.write(value, seen.text if seen else "{}")
+        text = self._format.write(value, seen.text if seen else "{}", seen.value if seen else None)
         row = replace(row, created_at=seen.row.created_at if seen else datetime.now(UTC))
         row = self._seals.seal(row, text, self._vault(row))
         try:
@@ -144,7 +144,8 @@ class Documents(ABC, Generic[Document]):
             text = self._seals.open(row, self._vault(row)) or "{}"
             return OpenedDocument(row, self._format.read(text, row), text)
         except (errors.Tampered, errors.NotFound) as error:
-            value, is_newer = self._unreadable(row), isinstance(error, errors.NewerVersion)
+            is_newer = isinstance(error, errors.NewerVersion)
+            value = self._unreadable(row, is_newer=is_newer)
             return OpenedDocument(row, value, is_newer=is_newer) if value else None
 
     def _sorted(
@@ -155,7 +156,7 @@ class Documents(ABC, Generic[Document]):
 
 
 class SealedSpaces(Documents[Space]):
-    """The `Spaces` of one user over sealed rows."""
+    """The `Spaces` of one user over sealed rows. Any thread may call any method."""
 
     def __init__(self, rows: Rows, keys: UserKeys, on_forget: Callable[[SpaceId], None]) -> None:
         super().__init__(rows, keys, DocumentKind.SPACE, Format(Space, ("id", "created_at")))
@@ -180,15 +181,16 @@ class SealedSpaces(Documents[Space]):
         self._delete(space_id)
         self._on_forget(space_id)
 
-    def _unreadable(self, row: DocumentRow) -> Space:
-        return replace(self._format.read('{"name": ""}', row), is_verified=False)
+    def _unreadable(self, row: DocumentRow, *, is_newer: bool) -> Space:
+        empty = self._format.read('{"name": ""}', row)
+        return replace(empty, is_verified=is_newer, is_newer=is_newer)
 
     def _order(self, opened: OpenedDocument[Space]) -> tuple[object, ...]:
         return opened.value.name.casefold(), opened.row.id
 
 
 class SealedProfile(Documents[Preferences]):
-    """The `Profile` of one user over sealed rows."""
+    """The `Profile` of one user over sealed rows. Any thread may call any method."""
 
     def __init__(self, rows: Rows, keys: UserKeys) -> None:
         super().__init__(rows, keys, DocumentKind.PREFERENCES, Format(Preferences))
@@ -218,12 +220,15 @@ class SealedProfile(Documents[Preferences]):
                 return
         raise errors.StoreUnavailable("put_document")
 
-    def _unreadable(self, row: DocumentRow) -> Preferences:
-        return Preferences(is_verified=False)
+    def _unreadable(self, row: DocumentRow, *, is_newer: bool) -> Preferences:
+        return Preferences(is_verified=is_newer, is_newer=is_newer)
 
 
 class SealedFacts(Documents[Fact]):
-    """The `Facts` of one user over sealed rows: under a conversation's key where that is their scope, else under the user's."""
+    """The `Facts` of one user over sealed rows: under a conversation's key where that is their scope, else under the user's.
+
+    Any thread may call any method.
+    """
 
     def __init__(self, rows: Rows, keys: UserKeys, opened: OpenedConversations) -> None:
         columns = "id", "conversation_id", "space_id"
@@ -283,7 +288,7 @@ class SealedFacts(Documents[Fact]):
             return None
         return self._conversations.seals(row.conversation_id).vault
 
-    def _unreadable(self, row: DocumentRow) -> None:
+    def _unreadable(self, row: DocumentRow, *, is_newer: bool) -> None:
         log_event("fact.unverified", fact=row.id)
 
     def _order(self, opened: OpenedDocument[Fact]) -> tuple[object, ...]:

@@ -1,6 +1,7 @@
 """Sealing and opening of every text of one user, each bound to its place (services/crypto/keyring.py has the table)."""
 
 import json
+import threading
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields, replace
@@ -24,7 +25,6 @@ from services.domain import (
     TurnId,
     UserId,
 )
-from services.domain.policies import policy_size
 from services.domain.turns import ClientTurnId, OpenTurn
 from services.errors import NewerVersion, Tampered
 from services.events import log_event
@@ -36,19 +36,24 @@ Value = TypeVar("Value", Fact, Preferences, RunningSummary, Space, Thoughts)
 
 
 class Format(Generic[Value]):
-    """The JSON of a frozen dataclass, without `is_verified` and the fields that are *columns* of its row."""
+    """The JSON of a frozen dataclass, without how it was read and the fields that are *columns* of its row."""
 
     def __init__(self, kind: type[Value], columns: Collection[str] = ()) -> None:
         self._adapter, self._columns = TypeAdapter[Value](kind), columns
         self._known = {each.name for each in fields(kind)}
 
-    def write(self, value: Value, before: str = "{}") -> str:
-        """The JSON of *value*; fields of a later version of the app in *before* stay."""
-        later = {key: kept for key, kept in json.loads(before).items() if key not in self._known}
-        known = self._adapter.dump_python(
-            value, mode="json", exclude={*self._columns, "is_verified"}, exclude_none=True
-        )
-        return json.dumps(later | known, ensure_ascii=False)
+    def write(self, value: Value, before: str = "{}", seen: Value | None = None) -> str:
+        """The JSON of *value*; what a newer version of the app stored in *before* stays.
+
+        That is a field that this version does not know, and all of one that is as in *seen*, which was read from *before*.
+        """
+        known, was = self._fields(value), self._fields(seen) if seen else {}
+        stays = {
+            name: kept
+            for name, kept in json.loads(before).items()
+            if name not in self._known or (name in known and known[name] == was.get(name))
+        }
+        return json.dumps(known | stays, ensure_ascii=False)
 
     def read(self, text: str, row: object = None) -> Value:
         """The value of the JSON *text* and the columns of *row*. Raise NewerVersion."""
@@ -57,6 +62,14 @@ class Format(Generic[Value]):
             return self._adapter.validate_python(json.loads(text) | columns)
         except ValidationError:  # its message repeats the text
             raise NewerVersion from None
+
+    def _fields(self, value: Value) -> dict[str, object]:
+        return self._adapter.dump_python(
+            value,
+            mode="json",
+            exclude={*self._columns, "is_verified", "is_newer"},
+            exclude_none=True,
+        )
 
 
 SUMMARY_FORMAT = Format(RunningSummary)
@@ -212,7 +225,7 @@ class ConversationSeals:
 
 
 class Seals:
-    """Makes and unwraps the keys of the conversations of one user, which are wrapped in their rows."""
+    """Makes and unwraps the keys of the conversations of one user, which are wrapped in their rows. Any thread may call any method."""
 
     def __init__(self, user_id: UserId, keys: UserKeys) -> None:
         self._user_id, self._keys = user_id, keys
@@ -241,7 +254,7 @@ class Seals:
             user_key_version=user_key.version,
             head=seals.head(Head()),
             policy=conversation.policy.name,
-            policy_size=policy_size(conversation.policy),
+            policy_size=conversation.policy.messages,
             model=conversation.model,
             instructions=instructions,
             space_id=conversation.space_id,
@@ -253,12 +266,13 @@ class DocumentSeals:
     """Seals and opens the documents of one user, and remembers the newest revision of each.
 
     A text opens at its own revision only. A row that is put back together with its revision is refused by every process
-    that has seen a later one.
+    that has seen a later one. Any thread may call any method.
     """
 
     def __init__(self, user_id: UserId, keys: UserKeys) -> None:
         self._user_id, self._keys = user_id, keys
         self._newest: dict[tuple[DocumentKind, UUID], int] = {}
+        self._noting = threading.Lock()
 
     def seal(self, row: DocumentRow, text: str | None, vault: Vault | None = None) -> DocumentRow:
         """The revision after *row*, with *text* sealed by *vault*, or under the user's key."""
@@ -281,7 +295,8 @@ class DocumentSeals:
 
     def note(self, row: DocumentRow) -> None:
         """Remember the revision of a *row* that was opened or stored."""
-        self._newest[row.kind, row.id] = max(row.rev, self._seen(row))
+        with self._noting:
+            self._newest[row.kind, row.id] = max(row.rev, self._seen(row))
 
     def is_set_back(self, row: DocumentRow) -> bool:
         """Return True if a later revision than that of *row* was seen."""

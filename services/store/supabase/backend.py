@@ -11,12 +11,11 @@ import httpx
 from pydantic import SecretStr, TypeAdapter
 
 from services.crypto import ServerProof
-from services.domain import SessionId, UserId
+from services.domain import AccountRole, SessionId, UserId
 from services.domain.accounts import Account, SessionEnd, SignUps
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
-from services.errors import AppError, BadAddress, InvitationNeeded, KeyMissing, SignUpsClosed
-from services.events import log_event
+from services.rules import Refusal
 from services.store.backend import (
     Identity,
     NewSession,
@@ -26,6 +25,7 @@ from services.store.backend import (
     Throttle,
     WrappedKey,
 )
+from services.store.refusals import error_of
 from services.store.supabase import auth
 from services.store.supabase.administration import SupabaseAdministration
 from services.store.supabase.api import TIMEOUT, Gateway, ServerCalls, UserCalls
@@ -49,12 +49,6 @@ _EMBEDDED_SWEEP_SECONDS = 9.0  # a hosted one's probe is always the sweep
 _PROBE_TIMEOUT = httpx.Timeout(4.0, connect=2.0)  # what answers later is as good as away
 _KEYS = TypeAdapter(tuple[WrappedKey, ...])
 _ENDED = TypeAdapter(dict[SessionId, SessionEnd])
-# by the reason for which no account begins
-_BEGINNINGS: dict[str, type[AppError]] = {
-    "sign_ups_closed": SignUpsClosed,
-    "no_invitation": InvitationNeeded,
-    "bad_address": BadAddress,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +99,13 @@ class SupabaseUser:
             replaces=Hidden(replaces),
         )
         if answer.reason == "key_missing":
-            log_event("key.missing", user=self.calls.user_id)
-            raise KeyMissing
+            raise error_of("put_user_key", Refusal(reason=answer.reason))
         return _KEYS.validate_python(answer.values.get("keys", ()))
 
 
 @dataclass(frozen=True)
 class SupabaseBackend:
-    """The `Backend` in Supabase. Its calls fail fast while the database is down."""
+    """The `Backend` in Supabase. Its calls fail fast while the database is down. Any thread may call any method."""
 
     url: str
     key: SecretStr
@@ -149,7 +142,7 @@ class SupabaseBackend:
             invitation=new.invitation_hash,
         )
         if not answer.ok:
-            raise _BEGINNINGS[answer.reason]
+            raise error_of("start_session", Refusal(reason=answer.reason))
         started = StartedSession.model_validate(answer.model_extra)
         return self._opened(started, new.cookie_hash, sealer, tokens)
 
@@ -166,7 +159,11 @@ class SupabaseBackend:
         client.postgrest.basic_auth = cast(httpx.BasicAuth, bearer)
         user = SupabaseUser(UserCalls(client, self.proof, tokens.user_id), self.server, bearer)
         return OpenedSession(
-            id=started.session, user_id=tokens.user_id, keys=started.keys, user=user
+            id=started.session,
+            user_id=tokens.user_id,
+            keys=started.keys,
+            user=user,
+            role=started.role,
         )
 
     @property
@@ -174,7 +171,8 @@ class SupabaseBackend:
         return TokenStore(self.gateway, self.server)
 
     def is_alive(self, cookie_hash: str) -> bool:
-        return self.server.call("open_session", cookie=cookie_hash).ok
+        answer = self.server.call("open_session", cookie=cookie_hash)
+        return answer.ok and AccountRole(str(answer.values["role"])).is_known
 
     def ended(self, sessions: Iterable[tuple[SessionId, UserId]]) -> dict[SessionId, SessionEnd]:
         asked = [{"session": str(one), "user": str(user_id)} for one, user_id in sessions]

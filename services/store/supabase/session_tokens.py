@@ -11,7 +11,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
 import services.store.supabase.auth as auth
-from services.domain import SessionId, UserId
+from services.domain import AccountRole, SessionId, UserId
 from services.domain.turns import LONGEST_TURN_SECONDS
 from services.errors import RateLimited, SignedOut, StoreUnavailable, TooManyAttempts
 from services.events import log_event
@@ -36,6 +36,7 @@ class StartedSession(BaseModel):
 
     session: SessionId
     keys: tuple[WrappedKey, ...]
+    role: AccountRole
 
 
 class SessionRow(StartedSession):
@@ -48,7 +49,7 @@ class SessionRow(StartedSession):
 
 @dataclass(frozen=True, slots=True)
 class TokenStore:
-    """Reads the tokens of app sessions, and renews them."""
+    """Reads the tokens of app sessions, and renews them. Any thread may call any method."""
 
     gateway: Gateway
     server: ServerCalls
@@ -133,7 +134,10 @@ class TokenStore:
 
 @dataclass(slots=True)
 class Bearer(httpx.Auth):
-    """The tokens of one app session in this process: sent with every request, and renewed when needed."""
+    """The tokens of one app session in this process: sent with every request, and renewed when needed.
+
+    Any thread may send; one at a time renews, and the others wait for it.
+    """
 
     store: TokenStore = field(repr=False)
     cookie_hash: str = field(repr=False)

@@ -2,46 +2,84 @@
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from functools import cmp_to_key
 from typing import Any
 
+from services.domain import UserId
 from services.store.tables.protocol import MOST_WRITES, Answer, Block, Range, Row, Table
 
 Rows = dict[str, dict[str, Any]]  # by the name of their table, and by key
 
 
 class InMemoryTables:
-    """The `Tables` of one user; a lock makes their blocks atomic."""
+    """The `Tables` of one user. Any thread may run a block; a lock makes each atomic."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, shared: Rows | None = None, lock: AbstractContextManager[bool] | None = None
+    ) -> None:
+        """*shared*: the rows of the shared tables, which *lock* guards."""
         self._rows: Rows = {}
-        self._lock = threading.RLock()
+        self._shared = {} if shared is None else shared
+        self._lock = lock or threading.RLock()
 
     def run(self, work: Callable[[Block], Answer]) -> Answer:
         with self._lock:
-            block = _Block(self._rows)
+            block = _Block(self._rows, self._shared)
             answer = work(block)
-            for name, key, row in block.writes:
+            for rows, key, row in block.writes:
                 if row is None:
-                    self._rows.get(name, {}).pop(key, None)
+                    rows.pop(key, None)
                 else:
-                    self._rows.setdefault(name, {})[key] = row
+                    rows[key] = row
             return answer
 
     def clear(self) -> None:
-        """Forget all rows."""
+        """Forget all rows of the user."""
         with self._lock:
             self._rows.clear()
 
 
+class InMemoryStore:
+    """The `AllTables` of a deployment; one lock makes all blocks atomic."""
+
+    def __init__(self) -> None:
+        self._shared: Rows = {}
+        self._lock = threading.RLock()
+        self._tables: dict[UserId | None, InMemoryTables] = {}
+
+    def of(self, user_id: UserId | None) -> InMemoryTables:
+        with self._lock:
+            if user_id not in self._tables:
+                self._tables[user_id] = InMemoryTables(self._shared, self._lock)
+            return self._tables[user_id]
+
+    def owners(
+        self,
+        table: Table[Row],
+        where: Mapping[str, object] | None = None,
+        within: Range | None = None,
+    ) -> list[UserId]:
+        with self._lock:
+            return [
+                user_id
+                for user_id, tables in self._tables.items()
+                if user_id
+                and tables.run(lambda block: block.select(table, where or {}, within, limit=1))
+            ]
+
+
 class _Block:
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
-        self.writes: list[tuple[str, str, object]] = []
+    def __init__(self, rows: Rows, shared: Rows) -> None:
+        self._rows, self._shared = rows, shared
+        self.writes: list[tuple[dict[str, Any], str, object]] = []
+
+    def _of(self, table: Table[Any]) -> dict[str, Any]:
+        return (self._shared if table.is_shared else self._rows).setdefault(table.name, {})
 
     def get(self, table: Table[Row], key: object) -> Row | None:
         self._check_reading()
-        return self._rows.get(table.name, {}).get(str(key))
+        return self._of(table).get(str(key))
 
     def select(
         self,
@@ -52,17 +90,17 @@ class _Block:
         limit: int | None = None,
     ) -> list[Row]:
         self._check_reading()
-        rows: Iterable[Row] = self._rows.get(table.name, {}).values()
+        rows: Iterable[Row] = self._of(table).values()
         return selected(table, rows, where or {}, within, order, limit)
 
     def put(self, table: Table[Row], row: Row) -> None:
-        self._write(table.name, str(table.key(row)), row)
+        self._write(table, table.key(row), row)
 
     def delete(self, table: Table[Row], key: object) -> None:
-        self._write(table.name, str(key), None)
+        self._write(table, key, None)
 
-    def _write(self, name: str, key: str, row: object) -> None:
-        self.writes.append((name, key, row))
+    def _write(self, table: Table[Any], key: object, row: object) -> None:
+        self.writes.append((self._of(table), str(key), row))
         if len(self.writes) > MOST_WRITES:
             raise RuntimeError(f"a block writes more than {MOST_WRITES} rows")
 

@@ -1,16 +1,13 @@
-"""The rows of one user over tables: turns and money, and the messages that they store."""
+"""The rows of one user over tables: conversations as they are opened, turns and money."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import count
-from secrets import token_hex
 from uuid import uuid4
 
 from services.crypto import sha
 from services.domain import (
     ConversationId,
-    MessageId,
     Outcome,
     Purpose,
     Role,
@@ -18,61 +15,43 @@ from services.domain import (
     TurnId,
 )
 from services.domain.revisions import LISTED, OpenPlace, Revisions, list_digest
-from services.domain.turns import Begun, Lease, TurnState
+from services.domain.turns import Begun, Lease
 from services.rules import ACCOUNT_FULL, NOT_FOUND, STALE, Refusal
-from services.rules.budget import Budget, Deployment
 from services.rules.messages import (
-    appended,
-    can_restore,
     creation_refusal,
-    discard_refusal,
-    discarded,
-    edit_refusal,
     prompt_refusal,
-    restore_refusal,
-    restored,
 )
-from services.rules.turns import Booking, Entry, Turn, end_refusal, lapse, prolong, reserve, settle
+from services.rules.turns import Turn, end_refusal, lapse, prolong, reserve, settle
 from services.store.port import UserFigures
 from services.store.refusals import error_of
 from services.store.rows import (
     ConversationRead,
     ConversationRow,
     CostRow,
-    DocumentKind,
-    MessageRow,
     ReceiptRow,
-    ThoughtsRow,
     TurnRow,
 )
-from services.store.tables.content import TablesContent, counts_of, text_bytes
+from services.store.tables.content import counts_of, text_bytes
+from services.store.tables.messages import TablesMessages
+from services.store.tables.money import Books
 from services.store.tables.protocol import Block, Range
 from services.store.tables.schema import (
+    ACCOUNTS,
     BUDGETS,
     CONVERSATIONS,
     COUNTS,
-    DISCARDS,
     DOCUMENTS,
-    LEDGER,
-    MESSAGES,
+    MODELS,
     RECEIPTS,
-    THOUGHTS,
     TURNS,
-    Discard,
-    LedgerRow,
 )
 from services.store.tables.usage import TablesUsage
 from services.store.writes import (
     BeginTurn,
     CheckpointTurn,
-    DiscardMessages,
-    EditReply,
     FinishTurn,
-    RestoreMessages,
     SealedReply,
 )
-
-_entries = count()  # in this process, so that entries of one microsecond keep their order
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +70,12 @@ class _Listed:
         return cls(row.id, sha(row.title), row.pinned_at, row.space_id, is_unread)
 
 
-def _put_entry(block: Block, entry: Entry | None) -> None:
-    if entry:
-        entry_id = f"{entry.at:%Y%m%d%H%M%S%f}{next(_entries):012}{token_hex(4)}"
-        block.put(LEDGER, LedgerRow(**asdict(entry), id=entry_id))
-
-
-class TablesRows(TablesContent):
+class TablesRows(TablesMessages):
     """The `Rows` of one user over tables, with a ledger of their own. Any thread may call any method."""
 
     @property
     def usage(self) -> UserFigures:
-        return TablesUsage(self.tables)
+        return TablesUsage(self.user_id, self.tables)
 
     # --- reading
 
@@ -134,6 +107,7 @@ class TablesRows(TablesContent):
             )
             opened = place.conversation_id and block.get(CONVERSATIONS, place.conversation_id)
             preferences = block.get(DOCUMENTS, self.user_id)
+            account, models = block.get(ACCOUNTS, self.user_id), block.get(MODELS, "models")
             return Revisions(
                 chat=opened.rev if opened and opened.destroy_at is None else None,
                 list=list_digest(map(_Listed.of, found), place.conversation_id),
@@ -143,8 +117,8 @@ class TablesRows(TablesContent):
                     if turn.conversation_id and turn.is_open_reply and turn.lease_until > self.now()
                 ),
                 preferences=preferences.rev if preferences else 0,
-                settings="",
-                is_admin=False,
+                settings=models.revision if models else "",
+                is_admin=account is not None and account.is_admin,
             )
 
         return self.tables.run(read)
@@ -200,7 +174,7 @@ class TablesRows(TablesContent):
             if known.request != request:
                 return Refusal(reason="different_request")
             return Begun(known.id, known.reserved_micro, known.reserved_tokens)
-        budget, counts = self.budget(block), counts_of(block)
+        books, counts = self._books(block), counts_of(block)
         row = None
         if created:
             row = ConversationRow(**asdict(created), created_at=now, updated_at=now)
@@ -208,8 +182,7 @@ class TablesRows(TablesContent):
             row = self._found(block, prompt.conversation_id)
             if row is None or row.destroy_at:
                 return NOT_FOUND
-        budget, open_turns, lapsed = self._lapsed(budget, block)
-        refusal = None
+        open_turns, refusal = self._lapse(block, books), None
         is_reply = wanted.purpose is Purpose.REPLY
         if row and prompt and is_reply:
             refusal = prompt_refusal(
@@ -222,22 +195,21 @@ class TablesRows(TablesContent):
                 asked=self._message(block, row.id, prompt.prompt_id),
                 is_new=prompt.prompt_body is not None,
             )
-        if refusal is None and prompt and budget.is_full(self.most_bytes):
+        if refusal is None and prompt and books.budget.is_full(self.most_bytes):
             refusal = ACCOUNT_FULL
-        reserved = reserve(budget, Deployment(), open_turns, wanted, now, refusal)
+        reserved = reserve(books.budget, books.deployment, open_turns, wanted, now, refusal)
         if created and not isinstance(reserved, Refusal):
             is_taken = block.get(CONVERSATIONS, created.id) is not None
             has_space = self._has_space(block, created.space_id)
             refusal = creation_refusal(counts.conversations, is_taken=is_taken, has_space=has_space)
             reserved = refusal or reserved
             counts = replace(counts, conversations=counts.conversations + 1)
-        self._put_lapsed(block, lapsed)
         if isinstance(reserved, Refusal):
-            block.put(BUDGETS, budget)
+            books.put()
             return reserved
-        budget, micro, tokens = reserved
+        books.budget, micro, tokens = reserved
+        books.put()
         begun = granted or Begun(TurnId(uuid4()), micro, tokens)
-        block.put(BUDGETS, budget)
         turn = Turn(
             id=begun.turn_id,
             client_turn_id=wanted.client_turn_id,
@@ -277,33 +249,41 @@ class TablesRows(TablesContent):
         block.put(COUNTS, replace(counts, bytes=counts.bytes + added))
         return begun
 
-    def _lapsed(self, budget: Budget, block: Block) -> tuple[Budget, list[Turn], list[Booking]]:
-        """The budget after the turns whose lease ran out, the turns that are open still, and the bookings."""
-        open_turns, lapsed = list[Turn](), list[Booking]()
+    def _books(self, block: Block) -> Books:
+        return Books(block, self.budget(block), self.now())
+
+    def _lapse(self, block: Block, books: Books) -> list[Turn]:
+        """Book the turns whose lease ran out; return those that are open still."""
+        open_turns = list[Turn]()
         for turn in block.select(TURNS, {"finished_at": None}):
             if turn.is_lapsed(self.now()):
-                lapsed.append(lapse(budget, turn, self.now()))
-                budget = lapsed[-1].budget
+                books.book(lapse(books.budget, turn, self.now()))
             else:
                 open_turns.append(turn)
-        return budget, open_turns, lapsed
-
-    def _put_lapsed(self, block: Block, lapsed: Iterable[Booking]) -> None:
-        for booking in lapsed:
-            block.put(TURNS, booking.turn)
-            _put_entry(block, booking.entry)
+        return open_turns
 
     def sweep(self) -> None:
         """Settle the turns whose lease ran out, and destroy what is due."""
 
         def settle_lapsed(block: Block) -> None:
-            budget, _, lapsed = self._lapsed(self.budget(block), block)
-            if lapsed:
-                block.put(BUDGETS, budget)
-                self._put_lapsed(block, lapsed)
+            books = self._books(block)
+            before = books.budget
+            self._lapse(block, books)
+            if books.budget is not before:
+                books.put()
 
         self.tables.run(settle_lapsed)
         self.destroy_due()
+
+    def count(self) -> None:
+        """Have the figures of all users begin with those of this one."""
+
+        def count_once(block: Block) -> None:
+            books = self._books(block)
+            if not books.is_counted:
+                books.put()
+
+        self.tables.run(count_once)
 
     def checkpoint_turn(self, write: CheckpointTurn) -> Lease:
         def prolong_lease(block: Block) -> Lease:
@@ -328,19 +308,16 @@ class TablesRows(TablesContent):
             return None
         if refusal := end_refusal(turn, settlement.outcome):
             return refusal
-        budget, counts, row = self.budget(block), counts_of(block), None
+        books, counts, row = self._books(block), counts_of(block), None
         prompt = self._message(block, turn.conversation_id, turn.prompt_id)
         is_stored = prompt and not prompt.destroy_at and turn.purpose is Purpose.REPLY
         if prompt and is_stored and reply and reply.reply_body:
             row = self._found(block, prompt.conversation_id)
             if row and row.rev != reply.expected_rev:
                 return STALE
-        booking = settle(
-            budget, turn, settlement, self.now(), reply.reply_id if row and reply else None
-        )
-        block.put(BUDGETS, booking.budget)
-        block.put(TURNS, booking.turn)
-        _put_entry(block, booking.entry)
+        reply_id = reply.reply_id if row and reply else None
+        books.book(settle(books.budget, turn, settlement, self.now(), reply_id))
+        books.put()
         if row and reply:
             outcome, parent_id = settlement.outcome, turn.prompt_id
             new = self._append(block, row, reply, parent_id, Role.ASSISTANT, outcome, turn.id)
@@ -361,141 +338,3 @@ class TablesRows(TablesContent):
             return budget if isinstance(budget, Refusal) else block.put(BUDGETS, budget)
 
         self._run("edit_reply", count_one)
-
-    # --- messages without a turn
-
-    def edit_reply(self, write: EditReply) -> None:
-        self._run("edit_reply", lambda block: self._edit(block, write))
-
-    def _edit(self, block: Block, write: EditReply) -> Refusal | None:
-        row, counts = self._found(block, write.conversation_id), counts_of(block)
-        if row is None or row.destroy_at:
-            return NOT_FOUND
-        if self._message(block, row.id, write.reply_id):
-            return None
-        original = self._message(block, row.id, write.original_id)
-        refusal = edit_refusal(
-            row,
-            rev=write.expected_rev,
-            is_busy=self._is_busy(block, row.id),
-            original=original,
-        )
-        if refusal or original is None:
-            return refusal or NOT_FOUND
-        budget = self.budget(block)
-        if budget.is_full(self.most_bytes):
-            return ACCOUNT_FULL
-        edited = budget.edited(self.now())
-        if isinstance(edited, Refusal):
-            return edited
-        block.put(BUDGETS, edited)
-        reply = SealedReply(
-            expected_rev=row.rev,
-            reply_id=write.reply_id,
-            reply_body=write.reply_body,
-            new_head=write.new_head,
-        )
-        role, outcome = Role.ASSISTANT, Outcome.EDITED
-        new = self._append(block, row, reply, original.parent_id, role, outcome)
-        return self._put(block, row, new, counts, text_bytes(write.reply_body))
-
-    def discard_messages(self, write: DiscardMessages) -> None:
-        self._run("discard_messages", lambda block: self._discard(block, write))
-
-    def _discard(self, block: Block, write: DiscardMessages) -> Refusal | None:
-        doomed, counts = frozenset(write.message_ids), counts_of(block)
-        row = self._found(block, write.conversation_id)
-        if row is None or row.destroy_at:
-            return NOT_FOUND
-        messages = self._messages(block, row.id)
-        found = [one for one in messages if one.id in doomed]
-        if len(found) == len(doomed) and all(one.destroy_at for one in found):
-            return None
-        turns = self._turns_with_text(block, row.id)
-        answered = next((turn.prompt_id for turn in turns if turn.is_open_reply), None)
-        refusal = discard_refusal(
-            row, doomed, found, messages, rev=write.expected_rev, answered=answered
-        )
-        if refusal:
-            return refusal
-        facts = [one for fact_id in write.fact_ids if (one := self._document(block, fact_id))]
-        facts = [one for one in facts if one.kind is DocumentKind.FACT]
-        due = self.now() + timedelta(seconds=write.for_seconds)
-        discard = Discard(
-            id=uuid4(),
-            conversation_id=row.id,
-            message_ids=tuple(one.id for one in found),
-            destroy_at=due,
-        )
-        block.put(DISCARDS, discard)
-        for turn in turns:
-            if turn.prompt_id in doomed:
-                block.put(TURNS, replace(turn, partial=None, partial_thoughts=None))
-        for fact in facts:
-            block.delete(DOCUMENTS, fact.id)
-        freed = text_bytes(*(fact.body for fact in facts))
-        counts = replace(counts, facts=counts.facts - len(facts), bytes=counts.bytes - freed)
-        block.put(COUNTS, counts)
-        return self._put(
-            block, row, discarded(row, write.new_head, write.kept_summary, due), counts
-        )
-
-    def restore_messages(self, write: RestoreMessages) -> None:
-        def restore(block: Block) -> Refusal | None:
-            row = self._found(block, write.conversation_id)
-            if row is None or row.destroy_at:
-                return NOT_FOUND
-            now, messages = self.now(), self._messages(block, row.id)
-            restorable = [one.id for one in messages if can_restore(one.destroy_at, now)]
-            discards = block.select(DISCARDS, {"conversation_id": row.id})
-            if refusal := restore_refusal(row, write.expected_rev, write.message_ids, restorable):
-                return refusal
-            for discard in discards:
-                if can_restore(discard.destroy_at, now):
-                    block.delete(DISCARDS, discard.id)
-            return block.put(CONVERSATIONS, restored(row, write.new_head))
-
-        self._run("restore_messages", restore)
-
-    def _turns_with_text(self, block: Block, conversation_id: ConversationId) -> list[Turn]:
-        """The turns that may have a partial reply: those that are open or lapsed."""
-        return [
-            turn
-            for state in (TurnState.RESERVED, TurnState.STREAMING, TurnState.LAPSED)
-            for turn in block.select(TURNS, {"conversation_id": conversation_id, "state": state})
-        ]
-
-    def _is_busy(self, block: Block, conversation_id: ConversationId) -> bool:
-        return any(turn.is_open_reply for turn in self._turns_with_text(block, conversation_id))
-
-    def _append(
-        self,
-        block: Block,
-        row: ConversationRow,
-        message: SealedReply,
-        parent_id: MessageId | None,
-        role: Role,
-        outcome: Outcome,
-        turn_id: TurnId | None = None,
-    ) -> ConversationRow:
-        """Store the next message, and return the conversation after it."""
-        is_users = role is Role.USER or outcome is Outcome.EDITED
-        head, now = message.new_head or row.head, self.now()
-        new = appended(row, head, is_users=is_users, now=now)
-        stored = MessageRow(
-            id=message.reply_id,
-            conversation_id=row.id,
-            seq=new.last_seq,
-            parent_id=parent_id,
-            turn_id=turn_id,
-            role=role,
-            outcome=outcome,
-            body=message.reply_body or "",
-            has_thoughts=message.reply_thoughts is not None,
-            created_at=now,
-            destroy_at=None,
-        )
-        block.put(MESSAGES, stored)
-        if message.reply_thoughts is not None:
-            block.put(THOUGHTS, ThoughtsRow(message.reply_id, message.reply_thoughts))
-        return new
