@@ -22,7 +22,7 @@ Check = Callable[[], Failed | None]  # of the backend
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """The settings and state that one server process began with."""
+    """The settings and state that one server process began with. Any thread may read it; the main one starts and ends it."""
 
     settings: Settings
     root_keys: RootKeys = field(repr=False)
