@@ -16,20 +16,20 @@ if __name__ != "__main__":
         connections.limit_connections()
         _streamlit.forbid_pages_directory()
         _streamlit.log_by(deployment.log_handler())
-        # the backend starts beside the imports below
-        signal.signal(signal.SIGINT, deployment.end_process)
-        deployment.begin(_streamlit.url(), _streamlit.close_tabs)
+        begun = deployment.read_deployment(_streamlit.url())
     except Misconfigured as error:
         raise SystemExit(f"Daybook cannot start: {error.public}") from None
+    signal.signal(signal.SIGINT, begun.end_process)
+    begun.start()  # beside the imports below
     gc.disable()  # it would take a sixth of the start's CPU time
 else:
-    ctrl_c = None
+    ctrl_c = begun = None
 
 import streamlit as st
 import uvicorn.config
 from starlette.types import ASGIApp
 
-from pages import _session, sign_in
+from pages import _session, _streamlit, sign_in
 from pages._parts import browser, facts, outage, sidebar, temporary, undo, words
 from services import bootstrap
 
@@ -44,29 +44,31 @@ def _without_proxy_headers(app: ASGIApp, trusted_hosts: object) -> ASGIApp:
 @st.fragment(run_every=0.5)
 def _wait_for_the_start() -> None:
     """Draw the progress of the start, and reload the page when it is over."""
-    health = bootstrap.server_health()
+    health = bootstrap.current_app().health
     if health.is_started:
         browser.reload()  # the session is read when a tab connects, and the backend was not there yet
         return
     st.info(health.problem or f"Daybook is starting: {health.stage} …")
 
 
-if __name__ != "__main__":
+if begun:
     # uvicorn's Config is older than this import, too old for FORWARDED_ALLOW_IPS; it wraps the app afterwards
     setattr(uvicorn.config, "ProxyHeadersMiddleware", _without_proxy_headers)  # noqa: B010
     gc.enable()
     signal.signal(signal.SIGINT, ctrl_c)
+    process = bootstrap.build(begun, _streamlit.close_tabs)
     app = st.App(
         __file__,
-        routes=bootstrap.routes(),
-        middleware=bootstrap.middleware(_PAGES),
-        lifespan=bootstrap.lifespan,
+        routes=bootstrap.routes(process),
+        middleware=bootstrap.middleware(process, _PAGES),
+        lifespan=process.lifespan,
         on_script_error=_session.draw_uncaught,
     )
 else:
     # a conversation's title would stay in the browser's history
     st.set_page_config(page_title="Daybook", page_icon="assets/mark.svg", layout="centered")
-    if not bootstrap.server_health().is_started and not bootstrap.server_health().is_database_away:
+    health = bootstrap.current_app().health
+    if not health.is_started and not health.is_database_away:
         _wait_for_the_start()
         st.stop()
     outage.draw()
@@ -91,8 +93,8 @@ else:
             undo.offer_temporary(left)
         _session.go_to_destination(page)
         undo.draw()
-    if bootstrap.server_health().problem:
-        st.warning(bootstrap.server_health().problem)
+    if health.problem:
+        st.warning(health.problem)
     page.run()
     if user:
         _session.rerun_if_ended()

@@ -26,7 +26,7 @@ def find_user() -> UserServices:
     A tab sends its session once, when it connects; so every run, callback and dialog asks again. A check of the session
     goes beside the run: `rerun_if_ended` has the result.
     """
-    user = bootstrap.user_services(_session_id())
+    user = bootstrap.current_app().user(_session_id())
     if user is None:
         raise SignedOut
     return user
@@ -35,13 +35,13 @@ def find_user() -> UserServices:
 def rerun_if_ended() -> None:
     """Rerun to the sign-in page if the session has ended: this run read nothing and drew an old state."""
     session_id = _session_id()
-    if session_id and bootstrap.has_ended(session_id):
+    if session_id and bootstrap.current_app().has_ended(session_id):
         st.rerun()
 
 
 def _doubt_session() -> None:
     if session_id := _session_id():
-        bootstrap.doubt(session_id)
+        bootstrap.current_app().doubt(session_id)
 
 
 def _session_id() -> str | None:

@@ -12,9 +12,9 @@ import streamlit as st
 from pages._parts import browser, words
 from pages._tab import tab
 from services import bootstrap
-from services.domain.accounts import SessionEnd, SignUps
+from services.domain.accounts import SIGN_IN_REASONS, SessionEnd, SignUps
 from services.domain.limits import PASSWORD_CHARACTERS, PASSWORD_RULES
-from services.errors import SIGN_IN_REASONS, SignUpsClosed, Suspended, TooManyAttempts, WeakPassword
+from services.errors import SignUpsClosed, Suspended, TooManyAttempts, WeakPassword
 
 _CREATE = "Create account"
 _ABOUT_NEW_ACCOUNTS = ("weak", "address", "not-allowed", "closed", "confirm", "invitation")
@@ -60,10 +60,10 @@ def page() -> None:
 
 def _draw_forms() -> None:
     reason, code = st.query_params.get("reason", ""), st.query_params.get("invite", "")
-    sentence, mode = refusal(reason), bootstrap.sign_ups()
+    sentence, mode = refusal(reason), bootstrap.current_app().sign_ups()
     is_closed = mode is SignUps.CLOSED
     names = [words.SIGN_IN] if is_closed else [words.SIGN_IN, _CREATE]
-    if code or not bootstrap.has_accounts():
+    if code or not bootstrap.current_app().has_accounts():
         names.reverse()
     concerned = _CREATE if reason in _ABOUT_NEW_ACCOUNTS and not is_closed else words.SIGN_IN
     first = concerned if sentence else names[0]
@@ -83,7 +83,7 @@ def _draw_forms() -> None:
     tabs[_CREATE].html(
         _form("/account", _CREATE, "new-password", code, takes_code=takes_code, is_new=True)
     )
-    if bootstrap.next_is_admin():
+    if bootstrap.current_app().next_is_admin():
         tabs[_CREATE].caption("You will be the admin.")
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from services import events, settings
 from services.crypto import RootKeys
-from services.domain import SessionId
 from services.embedded.folders import choose_folders
 from services.embedded.plan import Endpoints, prepare
 from services.embedded.reports import Failed, Report, Running
@@ -23,18 +22,24 @@ Check = Callable[[], Failed | None]  # of the backend
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """The settings and state that one server process began with."""
+    """The settings and state that one server process began with. Any thread may read it; the main one starts and ends it."""
 
     settings: Settings
     root_keys: RootKeys = field(repr=False)
     endpoints: Endpoints
     health: ServerHealth
-    check: Future[Check] = field(default_factory=Future[Check])  # once the app is imported
-    close_tabs: Callable[[SessionId], object] = lambda _: None  # of a session that has ended
-    stop: Callable[[], None] = lambda: None  # the backend
+    check: Future[Check]  # once the app is imported
+    stack: Stack = field(repr=False)
 
+    def start(self) -> None:
+        """Start the backend in a thread. It is reported as running only once the app is imported and has checked it."""
+        threading.Thread(target=self.stack.run, name="backend", daemon=True).start()
 
-_deployment: Deployment | None = None
+    def end_process(self, signal_number: int, _: object) -> None:
+        """Stop the backend and end this process by the signal: the handler of Ctrl-C until the server has its own."""
+        self.stack.stop()
+        signal.signal(signal_number, signal.SIG_DFL)
+        signal.raise_signal(signal_number)
 
 
 def log_handler() -> logging.Handler:
@@ -42,14 +47,8 @@ def log_handler() -> logging.Handler:
     return events.log_handler(Refused, Unavailable)
 
 
-def begin(url: str, close_tabs: Callable[[SessionId], object]) -> None:
-    """Check what can be checked at once, and start the backend in a thread. Raise Misconfigured with what to do.
-
-    The backend is reported as running only once the app is imported and has checked it.
-
-    *close_tabs*: closes the tabs of an app session that has ended.
-    """
-    global _deployment
+def read_deployment(url: str) -> Deployment:
+    """Return the deployment that the settings describe, at *url* unless they name another. Raise Misconfigured."""
     chosen = settings.read()
     plan = prepare(
         choose_folders(chosen.data_dir, chosen.key_dir),
@@ -66,29 +65,11 @@ def begin(url: str, close_tabs: Callable[[SessionId], object]) -> None:
             report = check.result()() or report
         health.record(report)
 
-    stack = Stack(plan, record)
-    _deployment = Deployment(
+    return Deployment(
         settings=chosen,
         root_keys=plan.root_keys,
         endpoints=plan.endpoints,
         health=health,
         check=check,
-        close_tabs=close_tabs,
-        stop=stack.stop,
+        stack=Stack(plan, record),
     )
-    threading.Thread(target=stack.run, name="backend", daemon=True).start()
-
-
-def end_process(signal_number: int, _: object) -> None:
-    """Stop the backend, if any, and end this process by the signal: the handler of Ctrl-C until the server has its own."""
-    if _deployment:
-        _deployment.stop()
-    signal.signal(signal_number, signal.SIG_DFL)
-    signal.raise_signal(signal_number)
-
-
-def current_deployment() -> Deployment:
-    """The deployment that this process began with."""
-    if _deployment is None:
-        raise RuntimeError("begin() comes first")
-    return _deployment

@@ -33,10 +33,10 @@
     - PromptTooLong
       - ChatFull ....... (Full) the prompt fits, the whole conversation does not
   x Unavailable ........ trying again later may help
-    - ModelUnavailable . its `failure` says how
     - StoreUnavailable
       - RateLimited
       - RowsCut
+    - ModelUnavailable . its `failure` says how (domain/model_failures.py)
   x Tampered ........... stored data failed authentication; stop, tell an operator
     - NewerVersion ..... it opened, and only a newer version of the app can read it
     - KeyMissing ....... a user's key is gone, and data sealed under it is there
@@ -46,7 +46,6 @@
 Arguments are for the log.
 """
 
-import errno
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -283,8 +282,7 @@ class OverBudget(Refused):
         `Cap.DAILY_TOKENS`, in tokens, and of a user's own limits alone; *per_minute*: the limit of messages a minute;
         *wait_seconds*: until the next."""
         super().__init__(cap)
-        self.cap = cap
-        self.needed, self.left = needed, left
+        self.cap, self.needed, self.left = cap, needed, left
         self.public = _CAP_SENTENCES[cap]
         if cap is Cap.TURNS_A_MINUTE and wait_seconds:
             messages = "1 message" if per_minute == 1 else f"{per_minute} messages"
@@ -326,8 +324,7 @@ class PromptTooLong(Refused):
 
     def __init__(self, tokens: int, limit: int) -> None:
         super().__init__(f"needs {tokens} tokens, {limit} are left")
-        self.tokens = tokens
-        self.limit = limit
+        self.tokens, self.limit = tokens, limit
 
 
 class ChatFull(PromptTooLong):
@@ -338,65 +335,6 @@ class ChatFull(PromptTooLong):
 
 class Unavailable(AppError):
     """Trying again later may help."""
-
-
-class ModelFailure(StrEnum):
-    """The ways in which a model endpoint fails."""
-
-    UNREACHABLE = "unreachable"  # no connection
-    BUSY = "busy"  # 429
-    BROKEN = "broken"  # 5xx
-    UNAUTHORIZED = "unauthorized"  # 401, 403: the key, or what it may be used for
-    REJECTED = "rejected"  # 400, 404: the model's name, the address or the request
-    TOO_LONG = "too long"  # for its context, as it counts
-    SILENT = "silent"  # nothing came in time, at the start or between two pieces
-    DROPPED = "dropped"  # the connection ended in mid-reply
-    GARBLED = "garbled"  # not the protocol: HTML, malformed events, an empty stream
-    NO_ANSWER = "no answer"  # all tokens up to its length limit were thoughts
-    EMPTY = "empty"  # an ordered end without any text
-
-
-class ModelUnavailable(Unavailable):
-    """The model endpoint failed."""
-
-    def __init__(self, failure: ModelFailure) -> None:
-        super().__init__(failure)
-        self.failure = failure
-        self.public = _FAILURE_SENTENCES[failure]
-
-    @property
-    def for_admins(self) -> str:
-        return _FAILURES_FOR_ADMINS.get(self.failure, self.public)
-
-
-_REJECTED = (
-    "The model provider rejected the request. Your message is saved. "
-    "Ask your admin to check the model name and API key."
-)
-_FAILURE_SENTENCES = {
-    ModelFailure.UNREACHABLE: "The model cannot be reached. Your message is saved; try again.",
-    ModelFailure.BUSY: "The model is busy (rate limit). Your message is saved; try again.",
-    ModelFailure.BROKEN: "The model provider returned an error. Your message is saved; try again.",
-    ModelFailure.UNAUTHORIZED: _REJECTED,
-    ModelFailure.REJECTED: _REJECTED,
-    ModelFailure.TOO_LONG: "This chat is too long for the model. Your message is saved; "
-    "retry to send it with less of the earlier chat.",
-    ModelFailure.SILENT: "The model stopped responding. Your message is saved; try again.",
-    ModelFailure.DROPPED: "The connection to the model was lost. The partial reply is saved.",
-    ModelFailure.GARBLED: "The model provider sent an unreadable response. Your message is saved. "
-    "Ask your admin to check the provider's address.",
-    ModelFailure.NO_ANSWER: "The model used its whole reply limit for thinking. Your message is saved; "
-    "raise “Max reply length” in Preferences, or choose another model.",
-    ModelFailure.EMPTY: "The model sent an empty reply. Your message is saved; try again.",
-}
-_FAILURES_FOR_ADMINS = {
-    ModelFailure.UNAUTHORIZED: "The model provider rejected the API key, or the key may not use this model. "
-    "Your message is saved. Check OPENAI_API_KEY.",
-    ModelFailure.REJECTED: "The model provider rejected the request. Your message is saved. "
-    "Check the model name (DAYBOOK_MODEL, DAYBOOK_MODELS) and OPENAI_BASE_URL.",
-    ModelFailure.GARBLED: "The model provider sent an unreadable response. Your message is saved. "
-    "Check OPENAI_BASE_URL.",
-}
 
 
 class StoreUnavailable(Unavailable):
@@ -450,30 +388,3 @@ class Misconfigured(AppError):
     def __init__(self, public: str) -> None:
         super().__init__(public)
         self.public = public
-
-
-# codes of refusals in the address of the sign-in page
-SIGN_IN_REASONS: dict[str, type[AppError]] = {
-    "wrong": WrongCredentials,
-    "suspended": Suspended,
-    "unconfirmed": NotConfirmed,
-    "taken": AddressTaken,
-    "weak": WeakPassword,
-    "address": BadAddress,
-    "not-allowed": AddressNotAllowed,
-    "closed": SignUpsClosed,
-    "invitation": InvitationRefused,
-    "uninvited": InvitationNeeded,
-    "confirm": ConfirmationSent,
-    "slow": TooManyAttempts,
-    "key": KeyMissing,
-    "last-admin": LastAdmin,
-    "unavailable": StoreUnavailable,
-}
-
-
-def says_disk_full(failure: OSError | str) -> bool:
-    """Return True if *failure*, an error or a program's output, comes from a full disk."""
-    if isinstance(failure, OSError):
-        return failure.errno in (errno.ENOSPC, errno.EDQUOT)
-    return "No space left on device" in failure or "ENOSPC" in failure

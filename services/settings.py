@@ -75,9 +75,8 @@ class Settings(BaseSettings):
     url: HttpUrl | None = None
     trusted_proxies: int = Field(default=0, ge=0, le=10)
     sign_ups_an_hour: int = Field(default=20, ge=1)
-    account_mb: int = Field(
-        default=1_000, ge=0, le=1_000_000_000
-    )  # that one may store; 0: no limit
+    # that one may store; 0: no limit
+    account_mb: int = Field(default=1_000, ge=0, le=1_000_000_000)
     session_idle_seconds: int = Field(default=14 * 86_400, ge=60, le=31_536_000)
     session_lifetime_seconds: int = Field(default=90 * 86_400, ge=60, le=31_536_000)
 

@@ -19,8 +19,8 @@ from services.domain.accounts import (
     UserUsage,
 )
 from services.domain.context import ContextMessage
+from services.domain.model_failures import ModelUnavailable
 from services.domain.models import ModelInfo
-from services.errors import ModelUnavailable
 from services.llm import Models, Offer
 from services.llm.model import Piece
 from services.memory.facts import SILENCE

@@ -19,7 +19,8 @@ _MODEL = {
 
 def draw(admin: UserServices) -> None:
     """Draw the state of each part as it is now, and a button that looks again."""
-    calls, server = bootstrap.recent_calls(), bootstrap.server_health()
+    app = bootstrap.current_app()
+    calls, server = app.recent_calls.summary(), app.health
     _draw_part("Daybook", {"Version": server.version})
     _draw_part(
         "Models",

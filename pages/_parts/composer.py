@@ -26,7 +26,7 @@ def place_tools() -> DeltaGenerator:
 def draw_tools(services: ChatParts, view: ThreadView, new: NewConversation) -> None:
     """Draw the memory policy and the model of a conversation, perhaps one that begins as *new*, and Stop while a reply is
     coming."""
-    model = bootstrap.server_health().model
+    model = bootstrap.current_app().health.model
     memory.draw_policy(services, view)
     if view.is_new:
         label = words.CUSTOM_INSTRUCTIONS if new.instructions else words.INSTRUCTIONS

@@ -63,14 +63,14 @@ def table(sent: ContextPlan | SentContext, tokens: int, room: int | None = None)
     likely = tokens / max(1, sent.prompt_tokens)  # for each token that we count
     whole = max(room or tokens, tokens, 1)
     bar = "".join(
-        f'<i class="{colour}" style="width:{100 * likely * counted / whole:.1f}%"></i>'
+        f'<i style="background:var(--{colour});width:{100 * likely * counted / whole:.1f}%"></i>'
         for _, counted, colour in parts
         if counted
     )
     *texts, (overhead, counted, colour) = parts
     rest = overhead, counted + tokens - sent.prompt_tokens, colour
     rows = "".join(
-        f'<tr><td><i class="{colour}"></i>{escape(name)}</td><td>{words.number(counted)}</td></tr>'
+        f'<tr><td><i style="background:var(--{colour})"></i>{escape(name)}</td><td>{words.number(counted)}</td></tr>'
         for name, counted, colour in (*texts, rest)
         if counted
     )

@@ -266,7 +266,7 @@ def summary_dialog(conversation_id: ConversationId) -> None:
     def change() -> None:
         thread_as_seen = replace(thread, summary=seen)  # only that is replaced
         if is_asked_again:
-            services.tasks.rebuild_summary(thread_as_seen)
+            services.tasks.summarise_now(thread_as_seen, is_anew=True)
             tell("Regenerating the summary…")
             return
         services.tasks.change_summary(thread_as_seen, "" if is_gone else text)

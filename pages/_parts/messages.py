@@ -23,7 +23,8 @@ from services.domain import (
     TurnId,
     total_cost,
 )
-from services.errors import ModelFailure, ModelUnavailable, NewerVersion, StoreUnavailable
+from services.domain.model_failures import ModelFailure, ModelUnavailable
+from services.errors import NewerVersion, StoreUnavailable
 
 Costs = Mapping[TurnId, TurnCost]
 

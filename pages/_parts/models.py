@@ -38,7 +38,7 @@ _SOURCES = {
 def line(services: ChatParts) -> str:
     """Return the default model and, if it is the local one, its state."""
     name = safe_md.label(services.choices.setup(None).offer.info.name)
-    match bootstrap.server_health().model:
+    match bootstrap.current_app().health.model:
         case ModelState.REMOTE:
             return f"Model: {name}"
         case ModelState.STARTING:
@@ -51,7 +51,7 @@ def line(services: ChatParts) -> str:
 
 def draw_connect_card() -> None:
     """Draw how to connect a better model, unless one is connected."""
-    if bootstrap.server_health().model is not ModelState.REMOTE:
+    if bootstrap.current_app().health.model is not ModelState.REMOTE:
         with st.expander(
             "You're using a tiny demo model. Expect poor answers.",
             expanded=True,
@@ -83,7 +83,7 @@ def draw_picker(services: ChatParts, view: ThreadView) -> None:
     name = view.setup.offer.info.name
     key = key_showing(f"model-{conversation_id or 'new'}", name)
     with popover(safe_md.label(name, 40), "neurology", "model-picker").container(width=340):
-        if bootstrap.server_health().model is not ModelState.REMOTE:
+        if bootstrap.current_app().health.model is not ModelState.REMOTE:
             st.caption(line(services))
             quiet_button(words.CONNECT, "add_link", "connect", ask_for, connect_dialog)
             return

@@ -10,7 +10,7 @@ _ABOUT_THE_PAGE = "Showing the last loaded version. Your drafts are kept. "
 
 def draw() -> None:
     """Draw the notice while it is true, and the watch that reruns the page when that changes."""
-    is_away = bootstrap.server_health().is_database_away
+    is_away = bootstrap.current_app().health.is_database_away
     with st.container(key="outage"):
         if is_away:
             is_signed_in = st.user.get("sid") not in (None, *bootstrap.ENDS, bootstrap.UNKNOWN)
@@ -23,7 +23,7 @@ def draw() -> None:
 
 def wait() -> None:
     """Draw the page of a tab whose user is unknown, because the database was unreachable when it connected."""
-    if not bootstrap.server_health().is_database_away:
+    if not bootstrap.current_app().health.is_database_away:
         browser.reload()
     with st.container(key="unknown", horizontal_alignment="center", gap="xsmall"):
         st.space(120)

@@ -135,23 +135,20 @@ class UserTasks:
             summary = replace(now, text=text, made_at=datetime.now(UTC), is_edited=True)
         self.store.conversations.set_summary(thread, summary)
 
-    def rebuild_summary(self, thread: Thread) -> None:
-        """Have the summary of all that it covers made anew, in the background. Raise Stale, StoreUnavailable."""
+    def summarise_now(self, thread: Thread, *, is_anew: bool = False) -> None:
+        """Have the messages that wait for a summary summarised, in the background; *is_anew*: those that it covers, too.
+
+        Raise Stale, StoreUnavailable.
+        """
         conversation_id, last_id = thread.conversation.id, thread.messages[-1].id
         user_id = self.store.conversations.user_id
         if self.registry.claim(Purpose.SUMMARY, user_id, conversation_id, last_id, is_wanted=True):
             try:
-                self.store.conversations.set_summary(thread, None)
+                if is_anew:
+                    self.store.conversations.set_summary(thread, None)
             except AppError:
                 self.registry.end(Purpose.SUMMARY, conversation_id)
                 raise
-            in_thread(BACKGROUND_THREAD, partial(self._summarise, conversation_id, last_id))
-
-    def summarise_now(self, thread: Thread) -> None:
-        """Have the messages that wait for a summary summarised, in the background."""
-        conversation_id, last_id = thread.conversation.id, thread.messages[-1].id
-        user_id = self.store.conversations.user_id
-        if self.registry.claim(Purpose.SUMMARY, user_id, conversation_id, last_id, is_wanted=True):
             in_thread(BACKGROUND_THREAD, partial(self._summarise, conversation_id, last_id))
 
     def noted(
@@ -218,9 +215,9 @@ class UserTasks:
     def _begin_facts(self, thread: Thread) -> None:
         """Begin the task of facts in a thread, if prompts wait; where it has failed before, perhaps later."""
         conversation_id, pending = thread.conversation.id, self._pending(thread)
-        user_id = self.store.conversations.user_id
         if not pending:
             return
+        user_id = self.store.conversations.user_id
         if self.registry.claim(Purpose.FACTS, user_id, conversation_id, pending[-1].id):
             in_thread(BACKGROUND_THREAD, partial(self._note, conversation_id))
         else:

@@ -11,7 +11,7 @@ from services.chat.live_turn import LiveTurn
 from services.chat.paid_calls import Call
 from services.domain import ConversationId, Role, Usage
 from services.domain.context import ContextMessage, ContextPlan, Forecast
-from services.errors import ModelFailure, ModelUnavailable
+from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.memory.forecast import (
     CalibratedCounter,
     Calibration,

@@ -259,15 +259,17 @@ class LiveTurns:
 
     def drop_failed(self, user_id: UserId) -> None:
         """Forget the failed turns of a user, which are kept with their text for pages that show the failure."""
-        with self._lock:
-            done = [key for key, turn in self._turns.items() if key[0] == user_id and turn.is_done]
-            for key in done:
-                del self._turns[key]
+        self._drop_all(lambda key, turn: key[0] == user_id and turn.is_done)
 
     def forget(self) -> None:
         """Forget all turns: their text leaves the memory as soon as they are over."""
         with self._lock:
             self._turns.clear()
+
+    def _drop_all(self, is_over: Callable[[_Key, LiveTurn], bool]) -> None:
+        with self._lock:
+            for key in [key for key, turn in self._turns.items() if is_over(key, turn)]:
+                del self._turns[key]
 
     def _work(self, turn: LiveTurn, produce: Callable[[LiveTurn], None]) -> None:
         try:
@@ -276,10 +278,8 @@ class LiveTurns:
             if not turn.is_done:
                 log_event("turn.lost", turn=turn.id)
                 turn.close(AppError())
-            with self._lock:
-                forgotten = [key for key, turn in self._turns.items() if turn.is_forgotten()]
-                for key in forgotten:  # a page may never look for it, and it holds the text
-                    del self._turns[key]
+            # a page may never look for it, and it holds the text
+            self._drop_all(lambda _, turn: turn.is_forgotten())
 
 
 def _keep_alive(turn: LiveTurn, beat: Callable[[str], object]) -> None:

@@ -9,24 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
+from services import errors
 from services.caches import LruCache
 from services.chat.live_turn import LiveTurn
 from services.domain import ConversationId, MessageId, Outcome, Purpose, Thread, Usage
 from services.domain.context import ContextPlan
 from services.domain.limits import LONGEST_TEXT
+from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.domain.models import ModelInfo
 from services.domain.turns import ClientTurnId, Ending, Lease, NewTurn, Reservation, Settlement
-from services.errors import (
-    AppError,
-    Busy,
-    ModelFailure,
-    ModelUnavailable,
-    NotFound,
-    PriceUnknown,
-    SignedOut,
-    StoreUnavailable,
-    Tampered,
-)
 from services.events import log_event
 from services.llm import LimitReached, Offer, Thought
 from services.memory.continuing import spaced
@@ -67,7 +58,7 @@ class PaidCalls:
         begins one turn.
         """
         if call.offer.is_refused:
-            raise PriceUnknown
+            raise errors.PriceUnknown
         new, reservation = call.turn, call.turn.reservation
         begun = self.turns.begin(new)
         affordable = call.offer.info.affordable_reply(
@@ -97,7 +88,7 @@ class PaidCalls:
     def produce(self, turn: LiveTurn, call: Call) -> Usage | None:
         """Stream into *turn*, store and settle, however it ends. Return what the endpoint counted."""
         reported: Usage | None = None
-        failure: AppError | None = None
+        failure: errors.AppError | None = None
         is_called = is_whole = False
         try:
             held_until = call.made_at + LEASE_SECONDS - _MARGIN
@@ -107,8 +98,8 @@ class PaidCalls:
                 reported = self._stream(turn, call)
                 is_whole, failure = True, _missing_answer(turn)
             elif not turn.is_stopped:
-                failure = StoreUnavailable("lapsed before the model was called")
-        except AppError as error:
+                failure = errors.StoreUnavailable("lapsed before the model was called")
+        except errors.AppError as error:
             failure = error
         except Exception:  # a bug: the turn is settled all the same, and the bug seen
             failure = ModelUnavailable(ModelFailure.GARBLED)
@@ -155,14 +146,10 @@ class PaidCalls:
         return reported
 
     def _settle(
-        self, turn: LiveTurn, info: ModelInfo, tokens: Usage, failure: AppError | None
-    ) -> AppError | None:
+        self, turn: LiveTurn, info: ModelInfo, tokens: Usage, failure: errors.AppError | None
+    ) -> errors.AppError | None:
         settlement = Settlement(
-            turn.id,
-            _outcome(turn, failure),
-            tokens,
-            info.cost_micro(tokens),
-            turn.first_token_ms,
+            turn.id, _outcome(turn, failure), tokens, info.cost_micro(tokens), turn.first_token_ms
         )
         ending = Ending(
             settlement=settlement,
@@ -190,18 +177,18 @@ class PaidCalls:
         )
         return unsaved or (None if turn.is_stopped else failure)
 
-    def _finish(self, ending: Ending) -> AppError | None:
+    def _finish(self, ending: Ending) -> errors.AppError | None:
         """Store the ending; wait for a database that is away, which loses nothing meanwhile."""
         deadline, pause = time.monotonic() + _PATIENCE, 0.2
         while True:
             try:
                 self.turns.finish(ending)
-            except StoreUnavailable as error:
+            except errors.StoreUnavailable as error:
                 if time.monotonic() > deadline:
                     return error
                 time.sleep(pause)
                 pause = min(2 * pause, 5.0)
-            except (SignedOut, Tampered, Busy, NotFound) as error:
+            except (errors.SignedOut, errors.Tampered, errors.Busy, errors.NotFound) as error:
                 return error
             else:
                 self.on_settled()
@@ -312,7 +299,7 @@ class UnansweredCalls:
         client_turn_id, is_lost = call.turn.reservation.client_turn_id, False
         try:
             yield
-        except StoreUnavailable:
+        except errors.StoreUnavailable:
             is_lost = True
             raise
         finally:  # not sooner: what is sent again was lost until its answer comes
@@ -374,7 +361,7 @@ def _missing_answer(turn: LiveTurn) -> ModelUnavailable | None:
     return ModelUnavailable(ModelFailure.EMPTY) if is_empty else None
 
 
-def _outcome(turn: LiveTurn, failure: AppError | None) -> Outcome:
+def _outcome(turn: LiveTurn, failure: errors.AppError | None) -> Outcome:
     if turn.is_stopped:
         return Outcome.STOPPED
     if isinstance(failure, ModelUnavailable) and failure.failure is ModelFailure.EMPTY:

@@ -54,9 +54,8 @@ class Planning:
     counter: KindCounter
     counting: Counting
     search: Search
-    is_lenient: bool = (
-        False  # reads pass over a database that is away, and a conversation that is gone
-    )
+    # reads pass over a database that is away, and a conversation that is gone
+    is_lenient: bool = False
 
     def turn(
         self, thread: Thread, setup: Setup, past: tuple[Message, ...], prompt: str | None
@@ -70,10 +69,8 @@ class Planning:
         if prompt is None and not setup.offer.takes_prefix:
             history = replace(history, prompt=REQUEST)
         stored, model = self._stored_rates(thread, setup, past), setup.offer.info.name
-        rates, counter = (
-            self.counting.rates(model, stored),
-            self.counting.counter(self.counter, stored),
-        )
+        rates = self.counting.rates(model, stored)
+        counter = self.counting.counter(self.counter, stored)
         plan = plan_context(thread.conversation.policy, history, setup.budget, counter)
         if prompt is None and past[-1].id not in plan.verbatim_ids:
             raise BadInput(_OUT_OF_VIEW)

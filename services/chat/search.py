@@ -32,9 +32,8 @@ from services.memory.receipt import Receipt
 from services.store.port import Corpus
 from services.threads import in_thread
 
-if (
-    TYPE_CHECKING
-):  # numpy, whose import takes as long as a tenth of the start, comes when the start is over
+# numpy, whose import takes as long as a tenth of the start, comes when the start is over
+if TYPE_CHECKING:
     from services.memory.recall import Hit, Passage
 
 _PATIENCE = 2.0  # seconds for which a prompt waits until all is read

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+from services import errors
 from services.chat.background import UserTasks
 from services.chat.counting import Counting
 from services.chat.deletions import Deletions
@@ -33,19 +34,7 @@ from services.domain import (
     Thread,
 )
 from services.domain.limits import checked_instructions, checked_message
-from services.errors import (
-    AppError,
-    Busy,
-    ModelFailure,
-    ModelGone,
-    ModelUnavailable,
-    NewerVersion,
-    NotFound,
-    SpaceGone,
-    Stale,
-    StoreUnavailable,
-    Tampered,
-)
+from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.events import log_event
 from services.memory.titles import first_words
 from services.threads import in_thread
@@ -111,14 +100,14 @@ class Chat:
             new = new or NewConversation()
             space = self.store.spaces.find(new.space_id) if new.space_id else None
             if new.space_id and space is None:
-                raise SpaceGone
+                raise errors.SpaceGone
             new = replace(new, instructions=checked_instructions(new.instructions or ""))
             thread = self._new_thread(self._title(prompt), new, space)
             return self._begin(thread, (), prompt, is_first=True, seen_model=seen_model)
         seen = seen_rev, tip_id, seen_model
         try:
             return self._go_on(self.store.turns.known(conversation_id), prompt, *seen)
-        except Stale:  # what is cached may lack the reply that was stored a moment ago
+        except errors.Stale:  # what is cached may lack the reply that was stored a moment ago
             if seen_rev is None:
                 raise
             return self._go_on(self.store.conversations.thread(conversation_id), prompt, *seen)
@@ -139,13 +128,13 @@ class Chat:
         if message_id:
             thread = thread.up_to(message_id)
             if thread.tip_id != message_id:
-                raise NotFound
+                raise errors.NotFound
         branch = thread.branch()
         asked = next((said for said in branch[::-1] if said.role is Role.USER), None)
         if asked is None:
-            raise NotFound
+            raise errors.NotFound
         if not asked.is_verified:  # the model would be asked nothing
-            raise Tampered
+            raise errors.Tampered
         past, own = branch[: branch.index(asked)], thread.conversation
         if not (model or policy):
             return self._begin(thread, past, asked.body, asked.id)
@@ -176,7 +165,7 @@ class Chat:
         thread = _of_this_version(self.open(conversation_id))
         reply = _message(thread, reply_id, Role.ASSISTANT)
         if self._live(conversation_id):
-            raise Busy
+            raise errors.Busy
         self.store.messages.edit_reply(thread, reply, text)
 
     def continue_reply(self, conversation_id: ConversationId, part_id: MessageId) -> LiveTurn:
@@ -187,11 +176,11 @@ class Chat:
         thread = self.open(conversation_id).up_to(part_id)
         tip = thread.tip
         if tip is None or tip.id != part_id or not tip.is_unfinished:
-            raise NotFound
+            raise errors.NotFound
         if any(message.parent_id == part_id for message in thread.messages):
-            raise Stale
+            raise errors.Stale
         if not tip.is_verified:
-            raise Tampered
+            raise errors.Tampered
         return self._begin(thread, thread.branch(), None, part_id)
 
     def coming(self, purpose: Purpose = Purpose.REPLY) -> frozenset[ConversationId]:
@@ -200,7 +189,7 @@ class Chat:
             return self.live_turns.coming(self.store.turns.user_id)
         return self.tasks.registry.coming(self.store.turns.user_id, purpose)
 
-    def failure(self, conversation_id: ConversationId) -> AppError | None:
+    def failure(self, conversation_id: ConversationId) -> errors.AppError | None:
         """Why the last reply did not come, while that is remembered."""
         turn = self.live_turns.find(self.store.turns.user_id, conversation_id)
         return turn.failure if turn else None
@@ -257,7 +246,7 @@ class Chat:
             thread, left = self.store.turns.read(conversation_id)
             if live and live.is_done:  # it ended while the thread was read
                 thread, left = self.store.turns.read(conversation_id)
-        except StoreUnavailable:
+        except errors.StoreUnavailable:
             if known := self.store.conversations.cached(conversation_id):
                 return known, self._live(conversation_id)
             raise
@@ -270,7 +259,7 @@ class Chat:
         try:
             prompt_id = left.prompt_id or thread.messages[-1].id
             self.store.turns.finish(left.interrupted(conversation_id, prompt_id))
-        except Tampered:  # nothing can be added to it, but it can be read
+        except errors.Tampered:  # nothing can be added to it, but it can be read
             return thread, None
         log_event("turn.adopted", turn=left.id)
         return self.store.conversations.thread(conversation_id), None
@@ -284,10 +273,10 @@ class Chat:
         seen_model: str | None,
     ) -> LiveTurn:
         if seen_rev is not None and seen_rev not in _seen_revs(thread):
-            raise Stale
+            raise errors.Stale
         tip = next((message for message in thread.messages if message.id == tip_id), None)
         if tip_id and tip is None:  # deleted, in another tab
-            raise Stale
+            raise errors.Stale
         if tip:  # the reply to a prompt has come since, or in another tab, or a reply went on
             is_awaited = tip.role is Role.USER or tip.is_unfinished
             thread = thread.through(tip.id) if is_awaited else thread.up_to(tip.id)
@@ -317,10 +306,10 @@ class Chat:
         _of_this_version(thread)
         last = self.live_turns.find(self.store.turns.user_id, thread.conversation.id)
         if last and not last.is_done:
-            raise Busy
+            raise errors.Busy
         setup, failure = self._choices.setup(thread), last and last.failure
         if seen_model and setup.offer.info.name != seen_model:
-            raise ModelGone
+            raise errors.ModelGone
         kind = failure.failure if isinstance(failure, ModelUnavailable) else None
         if again and kind is ModelFailure.NO_ANSWER:  # the user's limit was spent on thinking
             setup = replace(setup, preferences=replace(setup.preferences, reply_tokens=None))
@@ -368,7 +357,7 @@ class Chat:
 def _of_this_version(thread: Thread) -> Thread:
     """Raise NewerVersion if a newer version of the app stored some of *thread*."""
     if thread.is_newer:
-        raise NewerVersion
+        raise errors.NewerVersion
     return thread
 
 
@@ -377,7 +366,7 @@ def _message(thread: Thread, message_id: MessageId, role: Role) -> Message:
     for message in thread.messages:
         if (message.id, message.role) == (message_id, role):
             return message
-    raise Stale
+    raise errors.Stale
 
 
 def _seen_revs(thread: Thread) -> set[int]:

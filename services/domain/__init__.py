@@ -120,20 +120,11 @@ def joined(path: Iterable[Message]) -> tuple[Message, ...]:
     """
     found: list[Message] = []
     for message in path:
-        before = found[-1] if found else None
-        is_continuation = (
-            before is not None
-            and before.role is message.role is Role.ASSISTANT
-            and before.is_verified
-            and message.is_verified
-        )
-        if before and is_continuation:
-            found[-1] = replace(
-                before,
-                body=before.body + message.body,
-                outcome=message.outcome,
-                parts=(*before.stored, message),
-            )
+        before = found[-1] if found else message
+        is_reply = before.role is message.role is Role.ASSISTANT
+        if found and is_reply and before.is_verified and message.is_verified:
+            body, parts = before.body + message.body, (*before.stored, message)
+            found[-1] = replace(before, body=body, outcome=message.outcome, parts=parts)
         else:
             found.append(message)
     return tuple(found)
@@ -159,9 +150,8 @@ class Conversation:
     is_archived: bool = False
     is_unread: bool = False  # a reply has come that its user has not seen on any device
     is_verified: bool = True  # False: the title did not open
-    title_hash: str = field(
-        default="", repr=False
-    )  # of the sealed title: another after each change
+    # of the sealed title: another after each change
+    title_hash: str = field(default="", repr=False)
     model: str | None = None  # that was chosen for it; None: the user's
     space_id: SpaceId | None = None
 
@@ -328,9 +318,8 @@ class Thread:
         False  # only a newer version reads its summary, or knows how its newest turn stands
     )
     tip_id: MessageId | None = None  # the end of the branch that is read; None: the newest message
-    missing_reply: MissingReply | None = (
-        None  # None, too, in a thread that was not read with its newest turn
-    )
+    # None, too, in a thread that was not read with its newest turn
+    missing_reply: MissingReply | None = None
 
     @classmethod
     def empty(
@@ -341,7 +330,6 @@ class Thread:
         new: NewConversation | None = None,
         *,
         made_at: datetime,
-        is_titled: bool = False,
     ) -> "Thread":
         """Return the thread of a conversation that begins with the choices of *new*, and with *policy*."""
         new = new or NewConversation()
@@ -351,7 +339,6 @@ class Thread:
             policy=policy,
             created_at=made_at,
             updated_at=made_at,
-            is_titled=is_titled,
             model=new.model,
             space_id=new.space_id,
         )

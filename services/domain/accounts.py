@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Literal, NewType
 from uuid import UUID
 
+from services import errors
 from services.domain.names import StoredName
 from services.errors import Cap
 
@@ -207,3 +208,23 @@ class AuditEntry:
     actor: str | None = field(repr=False)  # None: an operator
     target: str | None = field(repr=False)  # the user that it is about
     detail: Mapping[str, object] = field(repr=False)  # what changed: [before, after]
+
+
+# codes of refusals in the address of the sign-in page
+SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
+    "wrong": errors.WrongCredentials,
+    "suspended": errors.Suspended,
+    "unconfirmed": errors.NotConfirmed,
+    "taken": errors.AddressTaken,
+    "weak": errors.WeakPassword,
+    "address": errors.BadAddress,
+    "not-allowed": errors.AddressNotAllowed,
+    "closed": errors.SignUpsClosed,
+    "invitation": errors.InvitationRefused,
+    "uninvited": errors.InvitationNeeded,
+    "confirm": errors.ConfirmationSent,
+    "slow": errors.TooManyAttempts,
+    "key": errors.KeyMissing,
+    "last-admin": errors.LastAdmin,
+    "unavailable": errors.StoreUnavailable,
+}

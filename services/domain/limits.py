@@ -3,9 +3,8 @@
 from services.domain.addresses import EmailAddress
 from services.errors import BadInput, WeakPassword
 
-UNDO_SECONDS = (
-    20  # for which what was deleted, or a temporary chat that was left, can be brought back
-)
+# for which what was deleted, or a temporary chat that was left, can be brought back
+UNDO_SECONDS = 20
 LONGEST_TEXT = 200_000  # bytes of a prompt or a reply; little more can be sealed
 LONGEST_SUMMARY = 60_000  # bytes
 LONGEST_INSTRUCTIONS = 8_000  # characters
@@ -25,9 +24,8 @@ PASSWORD_RULES = (
 
 def check_credentials(email: EmailAddress, password: str) -> None:
     """Raise WeakPassword unless *password* is good for the account of *email*."""
-    is_easy = (
-        len(set(password)) < _DIFFERENT_CHARACTERS or password.casefold() == email
-    )  # "aaaaaaaaaaaa"
+    # as "aaaaaaaaaaaa"
+    is_easy = len(set(password)) < _DIFFERENT_CHARACTERS or password.casefold() == email
     is_short = len(password) < PASSWORD_CHARACTERS
     if is_short or is_easy or len(password.encode()) > PASSWORD_BYTES:
         raise WeakPassword

@@ -71,9 +71,8 @@ class ModelSettings:
 
     by_name: Mapping[str, ModelSetting] = field(default_factory=dict[str, ModelSetting])
     refuses_unknown_prices: bool = False  # else such models count as free
-    revision: str = field(
-        default="", compare=False, repr=False
-    )  # a digest of the rest, where they are stored
+    # a digest of the rest, where they are stored
+    revision: str = field(default="", compare=False, repr=False)
 
     def of(self, name: str) -> ModelSetting:
         return self.by_name.get(name, ModelSetting())

@@ -1,6 +1,7 @@
 """The folders of the embedded stack: their places, lock, disk space and private files."""
 
 import contextlib
+import errno
 import importlib.util
 import os
 import secrets
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import platformdirs
 
-from services.errors import Misconfigured, says_disk_full
+from services.errors import Misconfigured
 
 ADDRESS = "address.json"  # in the data folder: the API's address and its publishable key
 APP = "daybook"
@@ -183,3 +184,10 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+
+
+def says_disk_full(failure: OSError | str) -> bool:
+    """Return True if *failure*, an error or a program's output, comes from a full disk."""
+    if isinstance(failure, OSError):
+        return failure.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "No space left on device" in failure or "ENOSPC" in failure

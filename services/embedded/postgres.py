@@ -185,9 +185,8 @@ def postgres_user() -> str | None:
     if os.geteuid() != 0:
         return None
     with Path("/etc/passwd").open("rb") as users:
-        fcntl.flock(
-            users, fcntl.LOCK_EX
-        )  # of two processes, the later would change the user's number
+        # of two processes, the later would change the user's number
+        fcntl.flock(users, fcntl.LOCK_EX)
         if _USER_UNDER_ROOT not in {user.pw_name for user in pwd.getpwall()}:
             options = ("--system", "--no-create-home", "--shell", "/bin/false")
             command = ["/usr/sbin/useradd", *options, _USER_UNDER_ROOT]

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO, cast
 
 from services.embedded import folders
-from services.errors import Misconfigured, says_disk_full
+from services.embedded.folders import says_disk_full
+from services.errors import Misconfigured
 
 Child = subprocess.Popen[bytes]
 Sleep = Callable[[float], None]  # for some seconds

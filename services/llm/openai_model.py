@@ -23,7 +23,7 @@ import openai
 from pydantic import ValidationError
 
 from services.domain.context import ContextMessage
-from services.errors import ModelFailure, ModelUnavailable
+from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.llm.model import Piece
 from services.llm.model_spec import LimitRefusal, read_refusal
 from services.llm.reply_reader import ReplyReader
@@ -80,9 +80,7 @@ class OpenAIModel:
         on_refusal: Callable[[str, LimitRefusal], None] | None = None,
     ) -> None:
         """*on_refusal* receives a model's name and the limits that a refusal of its request states."""
-        self._on_refusal = on_refusal
-        self._client = client
-        self._name = name
+        self._client, self._name, self._on_refusal = client, name, on_refusal
         self._first_token_seconds = first_token_seconds
         self._between_tokens_seconds = between_tokens_seconds
         self._refused_parameters: Set[str] = frozenset()
@@ -208,8 +206,7 @@ class _Stream:
         loop: asyncio.AbstractEventLoop,
         reply: Callable[[Callable[[Piece], None]], Coroutine[None, None, ModelFailure | None]],
     ) -> None:
-        self._loop = loop
-        self._reply = reply
+        self._loop, self._reply = loop, reply
         self._request: Future[ModelFailure | None] | None = None
         self._is_cancelled = False
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pydantic import BaseModel, ConfigDict
 
 from services.domain import Usage
-from services.errors import ModelFailure
+from services.domain.model_failures import ModelFailure
 from services.llm.model import LimitReached, Piece, Thought
 from services.llm.model_spec import value_at
 

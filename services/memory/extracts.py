@@ -9,9 +9,8 @@ from math import lcm
 from services.domain.context import Extract
 from services.memory.terms import stems
 
-_WEIGHT = lcm(
-    *range(1, 41)
-)  # of a stem that one sentence has: whole numbers, so that sums are exact
+# of a stem that one sentence has: whole numbers, so that sums are exact
+_WEIGHT = lcm(*range(1, 41))
 # words of an extract, where the sentences allow it; half of them in little room
 _LEAST, _MOST = 60, 120
 _LITTLE = 400  # tokens

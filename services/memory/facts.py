@@ -117,9 +117,8 @@ def may_state_facts(prompt: str) -> bool:
             fence = mark[: len(mark) - len(mark.lstrip(mark[0]))]
         elif not mark.startswith(">"):
             own.append(line)
-    return any(
-        sign.isalnum() for line in (*own, *inside) for sign in line
-    )  # an open fence: in doubt
+    # an open fence: in doubt
+    return any(sign.isalnum() for line in (*own, *inside) for sign in line)
 
 
 def join_exchanges(exchanges: Iterable[Sequence[Message]]) -> tuple[Message, ...]:

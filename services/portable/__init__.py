@@ -1,12 +1,7 @@
 """Exports as files: values in, text out."""
 
 from services.portable.archive import Archive
-from services.portable.export import (
-    ConversationExport,
-    documents_to_json,
-    to_json,
-    to_markdown,
-)
+from services.portable.export import ConversationExport, documents_to_json, to_json, to_markdown
 from services.portable.file_names import LARGEST_FOLDER, FreeNames, file_name
 from services.portable.index import IndexEntry, index_page, readme
 from services.portable.tables import pages_to_csv, values_to_csv

@@ -26,9 +26,8 @@ _FOOTNOTE = re.compile(
 _ACTIVE = re.compile(r"\\.|(?P<active><(?=[A-Za-z/!?])|!(?=\[))")
 # other line ends, and the comments and containers of some renderers
 _UNCERTAIN = re.compile(r"[\r\v\f\x1c-\x1e\x85\u2028\u2029]|%%|^[ \t>]*:::", re.MULTILINE)
-_MARKED = re.compile(
-    r"[\\$`<!]|\[\^"
-)  # a line without these has nothing of the next, which is slow
+# a line without these has nothing of the next, which is slow
+_MARKED = re.compile(r"[\\$`<!]|\[\^")
 _INLINE = re.compile(
     rf"""
       \\.

@@ -2,26 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Protocol
 
 from services import portable
 from services.domain.accounts import AuditEntry, Invitation, UserOrder, UserUsage
 from services.domain.models import ModelInfo
-from services.llm import Models
-from services.store.administration import ModelAdministration, SignUpAdministration
-from services.store.backend import Administration
+from services.users import UserServices
 
 
-class Admin(Protocol):
-    """The services of a signed-in user who asks for a table."""
-
-    administration: Administration
-    models: ModelAdministration
-    sign_ups: SignUpAdministration
-    offers: Models
-
-
-def _users(admin: Admin) -> Iterator[str]:
+def _users(admin: UserServices) -> Iterator[str]:
     skip, total = 0, 1
     while skip < total:
         page = admin.administration.list_users("", UserOrder.EMAIL, skip)
@@ -29,13 +17,13 @@ def _users(admin: Admin) -> Iterator[str]:
         skip, total = skip + max(1, len(page.users)), page.total
 
 
-def _audit(admin: Admin) -> Iterator[str]:
+def _audit(admin: UserServices) -> Iterator[str]:
     """The newest entries first."""
     audit = admin.administration.audit
     return portable.pages_to_csv(AuditEntry, lambda last: audit(last.id) if last else audit())
 
 
-def _invitations(admin: Admin) -> Iterator[str]:
+def _invitations(admin: UserServices) -> Iterator[str]:
     yield portable.values_to_csv(Invitation, admin.sign_ups.invitations())
 
 
@@ -44,7 +32,7 @@ class _Model(ModelInfo):
     is_offered: bool = True
 
 
-def _models(admin: Admin) -> Iterator[str]:
+def _models(admin: UserServices) -> Iterator[str]:
     admin.administration.deployment()  # raises AdminsOnly
     settings = admin.models.settings()
     every = [offer.info for offer in admin.offers.every()]
@@ -53,7 +41,7 @@ def _models(admin: Admin) -> Iterator[str]:
 
 
 # tables as CSV files, a page at a time
-TABLES: dict[str, Callable[[Admin], Iterator[str]]] = {
+TABLES: dict[str, Callable[[UserServices], Iterator[str]]] = {
     "users": _users,
     "models": _models,
     "invitations": _invitations,

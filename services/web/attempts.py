@@ -19,8 +19,9 @@ from services.crypto import RootKeys
 from services.domain.addresses import EmailAddress
 from services.errors import AppError, TooManyAttempts
 from services.store.accounts import Reservation
-from services.store.backend import Backend, Throttle
+from services.store.backend import Throttle
 from services.threads import in_thread
+from services.users import Shared
 from services.web.origin import networks_of
 
 DEVICE_SECONDS = 90 * 86400
@@ -47,7 +48,7 @@ class Attempts:
     throttle, so that guesses from elsewhere do not lock users out of their own devices. For the event loop's thread.
     """
 
-    backend: Callable[[], Backend]
+    shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     root_keys: RootKeys
     sign_ups_an_hour: int  # from one address; an operator's choice, as a school class shares one
     tries_of_an_account: int = 10
@@ -127,7 +128,7 @@ class Attempts:
 
     def _reserve(self, attempt: Attempt) -> tuple[str, ...]:
         """Reserve *attempt*. Return the buckets that a success returns it to."""
-        wait = self.backend().throttle(attempt.throttles, uuid4())
+        wait = self.shared().backend.throttle(attempt.throttles, uuid4())
         if wait is not None:
             raise TooManyAttempts(wait)
         if attempt.is_sign_up:

@@ -8,9 +8,8 @@ and builds nothing.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime, tzinfo
+from datetime import datetime
 from functools import partial
-from typing import Protocol
 
 from anyio.to_thread import run_sync
 from starlette.exceptions import HTTPException
@@ -24,28 +23,18 @@ from services.domain import ConversationId, UserId
 from services.domain.usage import DayUsage, LedgerEntry
 from services.errors import AppError, ExportRunning, SignedOut
 from services.store.accounts import AppSession
-from services.store.port import Store
-from services.web.admin_tables import TABLES, Admin
+from services.users import Shared
+from services.users.full_export import ledger_after, read_export
+from services.web.admin_tables import TABLES
 from services.web.downloads import THREADS, days_of, file, table_file, zone_of
-from services.web.full_export import FullExport, ledger_after, read_export
 from services.web.origin import Origin
-from services.web.session_cache import SessionCache
-
-
-class User(Admin, Protocol):
-    """The services of a signed-in user whose data are exported."""
-
-    def begin_export(self, zone: tzinfo) -> FullExport: ...
 
 
 @dataclass(frozen=True, slots=True)
 class ExportRoutes:
-    """The routes of all exports: of a conversation as *store_of* has it now, of the ledger, of everything, and of
-    what admins see."""
+    """The routes of all exports: of a conversation, of the ledger, of everything, and of what admins see."""
 
-    session_cache: Callable[[], SessionCache]
-    store_of: Callable[[AppSession, ConversationId | None], Store]
-    user_of: Callable[[AppSession], User]
+    shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     origin: Origin
     _running: set[UserId] = field(default_factory=set[UserId], repr=False)  # whose export is sent
 
@@ -67,7 +56,7 @@ class ExportRoutes:
         suffix: str = request.path_params["suffix"]
         if suffix not in ("md", "json"):
             raise HTTPException(404)
-        exported = read_export(self.store_of(session, conversation_id), conversation_id)
+        exported = read_export(self.shared().store_of(session, conversation_id), conversation_id)
         if suffix == "json":
             text = portable.to_json(exported)
         else:
@@ -76,12 +65,12 @@ class ExportRoutes:
 
     def _usage(self, session: AppSession, request: Request) -> Response:
         days = first, last = days_of(request)
-        read = partial(ledger_after, self.store_of(session, None).usage, days)
+        read = partial(ledger_after, self.shared().store_of(session, None).usage, days)
         return table_file(portable.pages_to_csv(LedgerEntry, read), f"Usage {first} to {last}")
 
     def _users_usage(self, session: AppSession, request: Request) -> Response:
         first, last = days_of(request)
-        administration = self.user_of(session).administration
+        administration = self.shared().user_of(session).administration
         usage = administration.usage((first, last), request.path_params.get("user_id"))
         text = portable.values_to_csv(DayUsage, usage.days)
         return file(text, f"Usage by day {first} to {last}", "csv")
@@ -90,12 +79,12 @@ class ExportRoutes:
         name: str = request.path_params["table"]
         if name not in TABLES:
             raise HTTPException(404)
-        return table_file(TABLES[name](self.user_of(session)), name.capitalize())
+        return table_file(TABLES[name](self.shared().user_of(session)), name.capitalize())
 
     def _everything(self, session: AppSession, request: Request) -> Response:
         zone = zone_of(request)
         name = f"Daybook {datetime.now(zone):%Y-%m-%d}"
-        return file(self.user_of(session).begin_export(zone).parts(), name, "zip")
+        return file(self.shared().user_of(session).begin_export(zone).parts(), name, "zip")
 
     def _endpoint(
         self, write: Callable[[AppSession, Request], Response], page: str
@@ -131,7 +120,7 @@ class ExportRoutes:
 
     def _session(self, request: Request) -> AppSession:
         cookie = self.origin.session_cookie(request)
-        session = self.session_cache().find(cookie) if cookie else None
+        session = self.shared().session_cache.find(cookie) if cookie else None
         if session is None:
             raise SignedOut
         return session

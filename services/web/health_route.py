@@ -11,12 +11,7 @@ def health_route(health: ServerHealth) -> Route:
     """Answer with 200 once all is ready, else with 503, and with the state of each part."""
 
     async def answer(_: Request) -> JSONResponse:
-        body = {
-            "stage": health.stage,
-            "database": health.database,
-            "model": health.model,
-            "version": health.version,
-        }
+        body = {name: getattr(health, name) for name in ("stage", "database", "model", "version")}
         return JSONResponse(body, 200 if health.is_ready else 503)
 
     return Route("/healthz", answer)

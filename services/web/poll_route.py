@@ -7,7 +7,6 @@ It runs no script, asks the database once, and answers with revisions; the tab c
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
 from uuid import UUID
 
 from anyio import CapacityLimiter
@@ -20,25 +19,17 @@ from starlette.routing import Route
 from services.domain import ConversationId, SpaceId
 from services.domain.revisions import OpenPlace, Revisions
 from services.errors import AppError, SignedOut
-from services.store.accounts import AppSession
+from services.users import Shared
 from services.web.origin import Origin
-from services.web.session_cache import SessionCache
 
 _AT_ONCE = 8  # in threads; others wait, and sign-in does not wait for them
-
-
-class Person(Protocol):
-    """The services of a signed-in user with an open tab."""
-
-    def poll(self, place: OpenPlace) -> Revisions: ...
 
 
 @dataclass(frozen=True, slots=True)
 class PollRoute:
     """The revisions of what a tab shows, for the session of its cookie."""
 
-    session_cache: Callable[[], SessionCache]
-    person_of: Callable[[AppSession], Person | None]  # without a check of the session
+    shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     origin: Origin
     _limiter: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_AT_ONCE))
 
@@ -65,16 +56,16 @@ class PollRoute:
 
     def _poll(self, request: Request, place: OpenPlace) -> Revisions:
         """Ask the database. A session that has ended leaves the process with its tabs. Raise SignedOut."""
-        cookie, cache = self.origin.session_cookie(request), self.session_cache()
-        session = cache.opened(cookie) if cookie else None
-        person = self.person_of(session) if session else None
-        if session is None or person is None:
+        cookie, shared = self.origin.session_cookie(request), self.shared()
+        session = shared.session_cache.opened(cookie) if cookie else None
+        user = shared.held(session.id) if session else None
+        if session is None or user is None:
             raise SignedOut
         try:
-            return person.poll(place)
+            return user.poll(place)
         except SignedOut:
             with suppress(AppError):
-                cache.forget_if_ended([session])
+                shared.session_cache.forget_if_ended([session])
             raise
 
 

@@ -22,10 +22,11 @@ from starlette.websockets import WebSocketClose
 from services.domain import ConversationId
 from services.domain.accounts import SessionEnd
 from services.errors import StoreUnavailable
-from services.store.accounts import AppSession, Cookie
+from services.store.accounts import AppSession
+from services.users import Shared
+from services.users.session_cache import count_open
 from services.web.connections import allow_large_messages
 from services.web.origin import Network, Origin, networks_of
-from services.web.session_cache import SessionCache, count_open
 
 # .streamlit/config.toml maps these to st.user; a client's own are dropped
 USER_HEADER, SESSION_HEADER = b"x-app-user-id", b"x-app-session"
@@ -61,10 +62,9 @@ class SessionMiddleware:
     """Pure ASGI: sets the identity headers of the app session, and refuses tabs of other sites."""
 
     app: ASGIApp
-    session_cache: Callable[[], SessionCache | None]  # None until the backend has started
+    shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     origin: Origin
     policy: str
-    read_ahead: Callable[[Cookie, ConversationId | None], None]
     wait_seconds: float = 0.0  # for which a tab with a cookie waits for the backend to start
     # by network of the client, and of all
     _anonymous_tabs: Counter[str] = field(default_factory=Counter[str], repr=False)
@@ -97,9 +97,8 @@ class SessionMiddleware:
                 app = PlainTextResponse("Not Found", 404)
             elif path.startswith(_STREAM):
                 app = await self._admit(HTTPConnection(scope), headers, open_tab)
-            with suppress(
-                ClientDisconnect
-            ):  # of a request that never gets whole: no fault of the app
+            # of a request that never gets whole: no fault of the app
+            with suppress(ClientDisconnect):
                 await app({**scope, "headers": headers}, receive, send_secured)
         if path == "/" and scope["type"] == "http":
             await self._read_ahead(HTTPConnection(scope))
@@ -107,11 +106,11 @@ class SessionMiddleware:
     async def _read_ahead(self, connection: HTTPConnection) -> None:
         """Read what the chat page will ask for, after it was sent: the browser needs a second to load it."""
         cookie, conversation_id = self.origin.session_cookie(connection), None
-        if cookie and self.session_cache():
+        if cookie:
             with suppress(ValueError):
                 conversation_id = ConversationId(UUID(connection.query_params.get("c", "")))
             with suppress(StoreUnavailable):
-                await run_sync(self.read_ahead, cookie, conversation_id)
+                await run_sync(self.shared().read_ahead, cookie, conversation_id)
 
     async def _admit(
         self, connection: HTTPConnection, headers: list[tuple[bytes, bytes]], open_tab: ExitStack
@@ -154,9 +153,13 @@ class SessionMiddleware:
             return ""
         is_tab = connection.scope["type"] == "websocket"
         deadline = time.monotonic() + (self.wait_seconds if is_tab else 0.0)
-        while (cache := self.session_cache()) is None:
-            if time.monotonic() >= deadline:
-                return ""
+        while True:
+            try:
+                cache = self.shared().session_cache
+                break
+            except StoreUnavailable:
+                if time.monotonic() >= deadline:
+                    return ""
             await anyio.sleep(_POLL_SECONDS)
         try:
             session = await run_sync(cache.find, cookie)

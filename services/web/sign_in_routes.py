@@ -16,22 +16,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from services.domain import ConversationId, UserId
+from services import errors
+from services.domain import ConversationId
+from services.domain.accounts import SIGN_IN_REASONS
 from services.domain.addresses import EmailAddress, checked_address
-from services.errors import (
-    SIGN_IN_REASONS,
-    AppError,
-    StoreUnavailable,
-    TooManyAttempts,
-    WeakPassword,
-    WrongCredentials,
-)
 from services.events import log_event
 from services.store.accounts import AppSession
-from services.store.port import Store
+from services.users import Shared
 from services.web.attempts import DEVICE_SECONDS, Attempt, Attempts
 from services.web.origin import Origin
-from services.web.session_cache import SessionCache
 
 _LONGEST_CODE = 100  # of an invitation
 _REASONS = {error: reason for reason, error in SIGN_IN_REASONS.items()}
@@ -41,10 +34,8 @@ _REASONS = {error: reason for reason, error in SIGN_IN_REASONS.items()}
 class SignInRoutes:
     """Signing up, in and out, and deleting an account."""
 
-    session_cache: Callable[[], SessionCache]  # works once the backend has started
+    shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     attempts: Attempts
-    store: Callable[[AppSession, ConversationId], Store]  # that would hold the conversation
-    stop_turns: Callable[[UserId], object]  # of a user, until they are settled
     origin: Origin
     lifetime_seconds: int
 
@@ -73,16 +64,16 @@ class SignInRoutes:
                 else self._attempt(request, email)
             )
             async with self.attempts.reserve(attempt) as reservation:
-                cache = self.session_cache()
+                cache = self.shared().session_cache
                 enter = cache.accounts.sign_up if is_new else cache.accounts.sign_in
                 cookie, session = await run_sync(enter, email, password, reservation, code)
                 await run_sync(cache.add, session)
                 log_event("session.started", user=session.user_id, session=session.id)
                 if previous := self.origin.session_cookie(request):  # perhaps another account's
                     target = await run_sync(self._visible_target, session, target)
-                    with suppress(StoreUnavailable):  # the old session may outlive its tab
+                    with suppress(errors.StoreUnavailable):  # the old session may outlive its tab
                         await run_sync(cache.leave, previous)
-        except AppError as error:
+        except errors.AppError as error:
             return RedirectResponse(_with_reason(target, error, code), 303)
         answer = RedirectResponse(target, 303)
         self._set_cookie(answer, request, "sid", str(cookie), self.lifetime_seconds)
@@ -101,9 +92,9 @@ class SignInRoutes:
             conversation_id = UUID(dict(parse_qsl(urlsplit(target).query)).get("c", ""))
         except ValueError:
             return target
-        with suppress(AppError):  # unknown: the page will say
+        with suppress(errors.AppError):  # unknown: the page will say
             wanted = ConversationId(conversation_id)
-            if not self.store(session, wanted).conversations.some([wanted]):
+            if not self.shared().store_of(session, wanted).conversations.some([wanted]):
                 return "/"
         return target
 
@@ -112,8 +103,8 @@ class SignInRoutes:
             return _other_site()
         try:
             if cookie := self.origin.session_cookie(request):
-                await run_sync(lambda: self.session_cache().leave(cookie))
-        except StoreUnavailable as error:  # still signed in, and the cookie may try again
+                await run_sync(self.shared().session_cache.leave, cookie)
+        except errors.StoreUnavailable as error:  # still signed in, and the cookie may try again
             return RedirectResponse(_with_reason("/", error), 303)
         answer = RedirectResponse("/", 303)
         self._set_cookie(answer, request, "sid", "", 0)
@@ -125,22 +116,24 @@ class SignInRoutes:
             return _other_site()
         async with request.form(max_files=0, max_fields=10) as form:
             email, password = (str(form.get(name, "")) for name in ("address", "password"))
-        cookie, cache = self.origin.session_cookie(request), self.session_cache()
+        cookie = self.origin.session_cookie(request)
         try:
+            shared = self.shared()
+            cache = shared.session_cache
             session = await run_sync(cache.find, cookie) if cookie else None
             if cookie is None or session is None:
                 return RedirectResponse("/data", 303)
             email = checked_address(email)
             if email != session.email:
-                raise WrongCredentials
+                raise errors.WrongCredentials
             attempt = self._attempt(request, email)
             async with self.attempts.reserve(attempt) as reservation:
                 delete = cache.accounts.delete_account
-                await run_sync(delete, session, password, reservation, self.stop_turns)
-        except AppError as error:
+                await run_sync(delete, session, password, reservation, shared.stop_turns_of)
+        except errors.AppError as error:
             return RedirectResponse(_with_reason("/data", error), 303)
         log_event("account.deleted", user=session.user_id)
-        with suppress(StoreUnavailable):  # the database has ended it
+        with suppress(errors.StoreUnavailable):  # the database has ended it
             await run_sync(cache.leave, cookie)
         answer = RedirectResponse("/?reason=deleted", 303)
         for name in ("sid", "device"):
@@ -167,15 +160,15 @@ def _local_path(target: str) -> str:
     return target if is_path and target.isprintable() and len(target) < 2000 else "/"
 
 
-def _with_reason(target: str, error: AppError, code: str = "") -> str:
+def _with_reason(target: str, error: errors.AppError, code: str = "") -> str:
     """*target* with the reason of *error*, and the *code* of an invitation, which is not to be typed again."""
     parts = urlsplit(target)
     said = ("reason", "wait", "why", "invite")
     query = [(k, v) for k, v in parse_qsl(parts.query) if k not in said]
     query += [("invite", code)] if code else []
     query.append(("reason", _REASONS.get(type(error), "unavailable")))
-    if isinstance(error, TooManyAttempts):
+    if isinstance(error, errors.TooManyAttempts):
         query.append(("wait", str(error.retry_after)))
-    if isinstance(error, WeakPassword) and error.reasons:
+    if isinstance(error, errors.WeakPassword) and error.reasons:
         query.append(("why", ",".join(error.reasons)))
     return parts._replace(query=urlencode(query)).geturl()

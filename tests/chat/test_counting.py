@@ -6,7 +6,8 @@ import pytest
 
 from services.domain import Retrieval, Summary, Window
 from services.domain.context import Forecast
-from services.errors import ModelFailure, StoreUnavailable
+from services.domain.model_failures import ModelFailure
+from services.errors import StoreUnavailable
 from services.memory.forecast import Calibration
 from tests.chats import SMALL, done, receipt_of, settled, view
 from tests.model_server import prompt_tokens

@@ -7,7 +7,8 @@ import pytest
 from services.chat.background import NoSummary
 from services.domain import Purpose, Role
 from services.domain.context import PartKind
-from services.errors import BadInput, ModelUnavailable, OverBudget, Stale
+from services.domain.model_failures import ModelUnavailable
+from services.errors import BadInput, OverBudget, Stale
 from tests.chats import LONG, SMALL, done, receipt_of, settled, view
 
 SUMMARY = "The user sows peas in March and beans in May."
@@ -124,7 +125,7 @@ def test_summary_is_not_requested_without_budget(chat, server, database):
 
 def rebuild(chat, thread):
     """Return the thread after its summary was made again."""
-    chat.tasks.rebuild_summary(thread)
+    chat.tasks.summarise_now(thread, is_anew=True)
     return settled(chat, thread.conversation.id)
 
 

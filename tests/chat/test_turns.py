@@ -8,7 +8,7 @@ import pytest
 
 from services import errors
 from services.domain import Full, MessageId, NewConversation, Outcome, Usage, Window
-from services.errors import ModelFailure
+from services.domain.model_failures import ModelFailure
 from tests.chats import done, said
 from tests.fakes import INFO
 from tests.stack.apps import SECONDS

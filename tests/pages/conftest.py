@@ -17,6 +17,7 @@ from pages._tab import KEY
 from services import bootstrap
 from services.domain.accounts import SignUps
 from services.domain.models import ModelState
+from services.web.recent_calls import RecentCalls
 from tests.fakes import MAYA, FakePerson, ScriptedModel
 from tests.stores import InMemoryDatabase
 
@@ -210,7 +211,9 @@ def health(monkeypatch):
     """A process that is up, unless a test says otherwise."""
     up = {"is_started": True, "is_database_away": False, "stage": "ready", "problem": ""}
     fake = SimpleNamespace(model=ModelState.REMOTE, version="0.1.0", **up)
-    monkeypatch.setattr(bootstrap, "server_health", lambda: fake)
+    app = SimpleNamespace(health=fake, recent_calls=RecentCalls())
+    app.doubt = app.has_ended = lambda session_id: False
+    monkeypatch.setattr(bootstrap, "current_app", lambda: app)
     return fake
 
 
@@ -220,10 +223,11 @@ def tab(monkeypatch, health):
     tab = SimpleNamespace(
         person=None, has_accounts=True, sign_ups=SignUps.OPEN, next_is_admin=False
     )
-    monkeypatch.setattr(bootstrap, "user_services", lambda session_id: tab.person)
-    monkeypatch.setattr(bootstrap, "has_accounts", lambda: tab.has_accounts)
-    monkeypatch.setattr(bootstrap, "sign_ups", lambda: tab.sign_ups)
-    monkeypatch.setattr(bootstrap, "next_is_admin", lambda: tab.next_is_admin)
+    app = bootstrap.current_app()
+    app.user = lambda session_id: tab.person
+    app.has_accounts = lambda: tab.has_accounts
+    app.sign_ups = lambda: tab.sign_ups
+    app.next_is_admin = lambda: tab.next_is_admin
     return tab
 
 

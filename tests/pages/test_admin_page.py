@@ -14,7 +14,6 @@ from services.domain.accounts import RetentionPreview, UserOrder
 from services.domain.health import StoreHealth
 from services.domain.usage import DayUsage, PurposeUsage, UsageReport
 from services.errors import AdminsOnly, LastAdmin, NotFound, StoreUnavailable
-from services.web.recent_calls import RecentCalls
 from tests.fakes import MAYA, FakePerson, ScriptedModel, a_person, an_entry
 from tests.pages.conftest import (
     audit,
@@ -574,10 +573,9 @@ def test_owner_is_warned_of_chats_that_expire(open_app, ruth, database):
 
 
 def test_health_shows_each_part(open_tab, ruth, monkeypatch):
-    calls = RecentCalls()
+    calls = bootstrap.current_app().recent_calls
     for failure, ms in ((None, 120), ("ModelUnavailable", None)):
         calls.record("turn.finished", {"first_token_ms": ms, "failure": failure})
-    monkeypatch.setattr(bootstrap, "recent_calls", calls.summary)
     monkeypatch.setattr(ruth.administration, "health", lambda: HEALTH)
 
     app = open_tab("Health")

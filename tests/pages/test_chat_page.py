@@ -16,8 +16,9 @@ from pages._parts.undo import branches_dialog, messages_dialog
 from pages._tab import KEY, Refusal
 from services import bootstrap
 from services.domain import AccountRole, Full, Outcome, Usage, Window
+from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.domain.models import ModelState
-from services.errors import ChatFull, ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
+from services.errors import ChatFull, SignedOut, StoreUnavailable
 from services.llm import LimitReached, Offer
 from tests.fakes import LARGE, FakePerson, ScriptedModel
 from tests.pages.conftest import (
@@ -256,7 +257,7 @@ def test_prompt_of_an_ended_session_can_be_copied(open_app, maya, tab):
 def test_refused_call_leads_to_sign_in_and_check(open_app, maya, database, monkeypatch):
     session_id, doubted = str(uuid4()), []
     monkeypatch.setattr(st, "user", {"sid": session_id})
-    monkeypatch.setattr(bootstrap, "doubt", doubted.append)
+    monkeypatch.setattr(bootstrap.current_app(), "doubt", doubted.append)
     database.rows.failure = SignedOut()
 
     app = open_app(maya, c=str(uuid4()))
@@ -273,7 +274,7 @@ def test_session_ended_during_a_run_leads_to_sign_in(open_app, maya, tab, monkey
         return was_signed_in
 
     monkeypatch.setattr(st, "user", {"sid": str(uuid4())})
-    monkeypatch.setattr(bootstrap, "has_ended", has_ended)
+    monkeypatch.setattr(bootstrap.current_app(), "has_ended", has_ended)
 
     app = open_app(maya, **address)
 

@@ -16,7 +16,7 @@ from pages._parts.context_words import (
 )
 from services.domain import Full, MessageId, Retrieval, Summary, Window
 from services.domain.context import ContextPlan
-from services.errors import ModelFailure, ModelUnavailable
+from services.domain.model_failures import ModelFailure, ModelUnavailable
 from tests.pages.test_chat_page import pairs
 
 SUMMARY, WINDOW, RECALL = Summary(), Window(20), Retrieval()

@@ -16,7 +16,8 @@ from services.domain import (
     Usage,
     Window,
 )
-from services.errors import ModelFailure, ModelUnavailable, NewerVersion
+from services.domain.model_failures import ModelFailure, ModelUnavailable
+from services.errors import NewerVersion
 from tests.fakes import NOON, FakePerson, ScriptedModel, choose
 from tests.pages.conftest import captions, html, in_composer, in_dialog, press
 from tests.pages.test_chat_page import pairs, send

@@ -52,7 +52,7 @@ def test_new_tab_during_an_outage_waits(open_app, health, monkeypatch):
     def nobody_knows(session_id):
         raise StoreUnavailable
 
-    monkeypatch.setattr(bootstrap, "user_services", nobody_knows)
+    monkeypatch.setattr(bootstrap.current_app(), "user", nobody_knows)
     health.is_database_away = True
 
     app = open_app(None)

@@ -9,9 +9,9 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
 from services import deployment
-from services.domain.accounts import SignUps
+from services.domain.accounts import SIGN_IN_REASONS, SignUps
 from services.domain.limits import PASSWORD_RULES
-from services.errors import SIGN_IN_REASONS, Misconfigured
+from services.errors import Misconfigured
 from tests.pages.conftest import ROOT
 
 
@@ -176,7 +176,7 @@ def test_server_runs_no_page_file_by_itself(monkeypatch):
     def refuse(*_):
         raise Misconfigured("not now")
 
-    monkeypatch.setattr(deployment, "begin", refuse)
+    monkeypatch.setattr(deployment, "read_deployment", refuse)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(PagesManager, "uses_pages_directory", None)
 

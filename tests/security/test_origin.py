@@ -117,7 +117,7 @@ def visit():
         async def send(_):
             pass
 
-        middleware = SessionMiddleware(app, lambda: None, Origin(None, 1), "", lambda *_: None)
+        middleware = SessionMiddleware(app, lambda: None, Origin(None, 1), "")
         tabs = []
         for address in addresses:
             page = {"origin": HERE, "x_forwarded_for": address}
@@ -145,7 +145,7 @@ def test_anonymous_tabs_are_limited_per_address_and_in_all():
     async def send(message):
         refused.append(message)
 
-    middleware = SessionMiddleware(app, lambda: None, Origin(None, 1), "", lambda *_: None)
+    middleware = SessionMiddleware(app, lambda: None, Origin(None, 1), "")
 
     async def opens(address):
         page = {"origin": HERE, "x_forwarded_for": f"made-up-{len(accepted)}, {address}"}

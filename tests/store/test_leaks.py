@@ -14,8 +14,7 @@ from services.domain.models import ModelSettings
 from services.domain.revisions import OpenPlace
 from services.llm import Models, Offer
 from services.settings import Settings
-from services.users import Shared, UserServices
-from services.web import session_cache
+from services.users import Shared, UserServices, session_cache
 from tests import leaks
 from tests.chats import SMALL, done, settled
 from tests.fakes import choose

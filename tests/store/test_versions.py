@@ -13,7 +13,7 @@ from services.errors import NewerVersion, SignedOut, Stale
 from services.portable import to_json, to_markdown
 from services.store.accounts import Accounts, Cookie
 from services.store.sealed import turns as sealed_turns
-from services.web.full_export import read_export
+from services.users.full_export import read_export
 from tests.chats import done, said
 from tests.stack.apps import SECONDS
 from tests.store.conformance.talk import answer, ending, new_turn

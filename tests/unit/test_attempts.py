@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from threading import Event
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,7 +54,8 @@ def make(clock=None, server=None, **limits):
     clock, server = clock or Clock(), server or Server()
     root_keys = RootKeys({1: new_key()}, current=1)
     limits = {"sign_ups_an_hour": 20} | limits
-    return Attempts(lambda: server, root_keys, clock=clock, sleep=clock.sleep, **limits)
+    shared = SimpleNamespace(backend=server)
+    return Attempts(lambda: shared, root_keys, clock=clock, sleep=clock.sleep, **limits)
 
 
 def outcomes(attempts, *tried, succeed=False, checked=None):
@@ -66,7 +68,7 @@ def outcomes(attempts, *tried, succeed=False, checked=None):
                 checked.append(attempt)
                 if not succeed:
                     raise WrongCredentials
-                attempts.backend().start_session(reservation())
+                attempts.shared().backend.start_session(reservation())
         except WrongCredentials:
             return "wrong"
         except TooManyAttempts:

@@ -12,27 +12,32 @@ from uuid import uuid4
 import httpx
 import pytest
 from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
-from services import bootstrap, deployment
+from services import app as services_app
+from services import bootstrap, deployment, events
+from services.app import App
 from services.caches import CachedRead
-from services.crypto import new_key
+from services.crypto import RootKeys, new_key
 from services.domain import ConversationId, MessageId, Purpose, SessionId, UserId
-from services.domain.accounts import SessionEnd
+from services.domain.accounts import SessionEnd, SignUps
 from services.domain.memories import NotedFact
 from services.domain.models import ModelSettings
 from services.domain.turns import TurnState
 from services.embedded.plan import Endpoints
+from services.errors import StoreUnavailable
 from services.llm import from_settings
 from services.settings import Settings
-from services.store.accounts import AppSession
+from services.store.accounts import AppSession, Cookie
 from services.store.supabase import backend as supabase_backend
 from services.store.supabase import database_health
 from services.store.supabase import upkeep as supabase_upkeep
 from services.store.supabase.api import Gateway, ServerCalls, UserCalls
 from services.store.supabase.backend import SupabaseUser
 from services.stores import open_backend
-from services.users import Shared
-from services.web import session_cache, upkeep
+from services.users import Shared, session_cache
+from services.web import upkeep
 from tests.stack.apps import ROOT, SECONDS
 from tests.store.conformance.talk import a_fact
 
@@ -160,17 +165,21 @@ def test_stopping_the_process_stops_temporary_chats(shared, maya):
 def built(monkeypatch, *, is_hosted=False):
     """What a process shares, and the threads that look after it, by name; none is begun."""
     threads, url = {}, "https://database.test"
-    begun = bootstrap.Deployment(
+    begun = deployment.Deployment(
         settings=Settings(SUPABASE_URL=url, SUPABASE_KEY="key") if is_hosted else Settings(),
         root_keys=SimpleNamespace(proof_key=new_key),
         endpoints=Endpoints() if is_hosted else Endpoints(supabase_url=url, publishable_key="key"),
         health=None,
+        check=None,
+        stack=None,
     )
-    for module in (bootstrap, supabase_backend):
+    for module in (services_app, supabase_backend):
         monkeypatch.setattr(module, "in_thread", lambda name, run: threads.update({name: run}))
     monkeypatch.setattr(from_settings, "configured_models", lambda *_: None)
     backend = open_backend(begun.settings, begun.endpoints, begun.root_keys)
-    return bootstrap.build(begun, backend), threads
+    app = App(begun, lambda _: None)
+    app.start(backend)
+    return app.shared(), threads
 
 
 def test_idle_session_leaves_memory_though_no_request_comes(monkeypatch):
@@ -222,7 +231,7 @@ def test_embedded_stack_with_an_address_for_others_is_public(monkeypatch, enviro
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(Enough):
-        deployment.begin("http://localhost:8501", lambda _: None)
+        deployment.read_deployment("http://localhost:8501")
 
     assert planned == [is_public]
 
@@ -261,10 +270,53 @@ def test_next_account_is_the_admins_as_the_first_alone(
 ):
     state = SimpleNamespace(is_first_admin=is_first)
     backend = SimpleNamespace(sign_up_state=lambda: state)
-    monkeypatch.setattr(bootstrap, "has_accounts", lambda: has_accounts)
-    monkeypatch.setattr(bootstrap, "_shared", lambda: SimpleNamespace(backend=backend))
+    app = App(SimpleNamespace(health=None), lambda _: None)
+    monkeypatch.setattr(app, "has_accounts", lambda: has_accounts)
+    monkeypatch.setattr(app, "shared", lambda: SimpleNamespace(backend=backend))
 
-    assert bootstrap.next_is_admin() is is_admin
+    assert app.next_is_admin() is is_admin
+
+
+@pytest.fixture
+def not_started():
+    """The app of a process whose backend has yet to start."""
+    root_keys = RootKeys({1: new_key()}, current=1)
+    return App(SimpleNamespace(settings=Settings(), root_keys=root_keys, health=None), None)
+
+
+def test_pages_are_answered_before_the_backend_starts(not_started):
+    assert not_started.has_accounts()
+    assert not not_started.next_is_admin()
+    assert not_started.sign_ups() is SignUps.OPEN
+    assert not_started.open_sessions() == 0
+    assert not_started.user(None) is not_started.user("ended") is None
+    with pytest.raises(StoreUnavailable):
+        not_started.user(str(uuid4()))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "answer"),
+    [
+        ("POST", "/session", "/?reason=unavailable"),
+        ("POST", "/account", "/?reason=unavailable"),
+        ("POST", "/account/end", "/data?reason=unavailable"),
+        ("POST", "/session/end", "/?reason=unavailable"),
+        ("GET", "/export/usage.csv", "/usage"),
+        ("GET", "/poll", 503),
+    ],
+)
+def test_requests_are_answered_before_the_backend_starts(
+    monkeypatch, not_started, method, path, answer
+):
+    monkeypatch.setattr(events, "_listeners", [])
+    headers = {"origin": "http://localhost", "cookie": f"__Host-sid={Cookie.new()}"}
+    app = Starlette(routes=bootstrap.routes(not_started))
+    client = TestClient(app, "http://localhost", headers=headers, follow_redirects=False)
+    form = {"email": "maya@example.org", "password": "a long password", "next": "/"}
+
+    found = client.request(method, path, data=form if method == "POST" else None)
+
+    assert found.headers.get("location", found.status_code) == answer
 
 
 @pytest.mark.parametrize(("is_hosted", "asked", "swept"), [(True, 0, 10), (False, 133, 67)])

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from services.domain import Outcome, Retrieval, Role
-from services.errors import BadInput, ModelFailure, NotFound, Stale
+from services.domain.model_failures import ModelFailure
+from services.errors import BadInput, NotFound, Stale
 from services.llm import LimitReached, Offer
 from services.memory.continuing import REQUEST, spaced
 from tests.chats import ask, done

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from services.domain import Purpose
-from services.errors import ModelFailure, ModelUnavailable, Stale, StoreUnavailable
+from services.domain.model_failures import ModelFailure, ModelUnavailable
+from services.errors import Stale, StoreUnavailable
 from tests.fakes import FakePerson
 from tests.stack.apps import until
 from tests.store.conformance.talk import SUMMARY, UNDO_SECONDS, a_fact

@@ -7,6 +7,9 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from services import errors
+from services.domain import model_failures
+from services.domain.model_failures import ModelFailure, ModelUnavailable
+from services.embedded.folders import says_disk_full
 from services.errors import (
     AppError,
     BadInput,
@@ -14,21 +17,18 @@ from services.errors import (
     ChangedElsewhere,
     ChatFull,
     Misconfigured,
-    ModelFailure,
-    ModelUnavailable,
     OverBudget,
     PromptTooLong,
     RowsCut,
     Tampered,
     TooManyAttempts,
     WeakPassword,
-    says_disk_full,
 )
 
 
 def below(kind, depth=1):
     for child in kind.__subclasses__():
-        if child.__module__ == errors.__name__:
+        if child.__module__ in (errors.__name__, model_failures.__name__):
             yield child.__name__, depth
             yield from below(child, depth + 1)
 

@@ -19,10 +19,8 @@ _MULTIPART = "multipart/form-data; boundary=b"
 def send(path, content_type, body, announced=None):
     """Send *body* in pieces; return the status, the headers of the answer, and the pieces that were read."""
     routes = SignInRoutes(
-        session_cache=pytest.fail,
+        shared=pytest.fail,
         attempts=None,
-        store=None,
-        stop_turns=None,
         origin=Origin(None, 0),
         lifetime_seconds=60,
     )

@@ -11,7 +11,7 @@ import pytest
 
 from services.domain import Role, Usage
 from services.domain.context import ContextMessage
-from services.errors import ModelFailure, ModelUnavailable
+from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.llm import openai_model
 from services.llm.openai_model import OpenAIModel, connect
 from tests.model_server import ModelServer

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from services.domain import Outcome, Usage
-from services.errors import Busy, ModelFailure, ModelUnavailable, Tampered
+from services.domain.model_failures import ModelFailure, ModelUnavailable
+from services.errors import Busy, Tampered
 from services.web.recent_calls import RecentCalls
 from tests.chats import ask, done
 from tests.fakes import INFO

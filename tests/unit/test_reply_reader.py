@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.domain import Usage
-from services.errors import ModelFailure
+from services.domain.model_failures import ModelFailure
 from services.llm import LimitReached, Thought
 from services.llm.reply_reader import ReplyReader
 

@@ -4,7 +4,8 @@ import pytest
 
 from services.chat.paid_calls import PaidCalls
 from services.domain import Outcome, Purpose, Retrieval, Thoughts, Usage
-from services.errors import ModelFailure, ModelUnavailable, NotFound
+from services.domain.model_failures import ModelFailure, ModelUnavailable
+from services.errors import NotFound
 from services.llm import LimitReached, Thought
 from tests.chats import ask, done
 from tests.fakes import INFO, FakePerson, ScriptedModel, choose

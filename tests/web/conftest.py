@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from services.web.session_cache import SessionCache
+from services.users.session_cache import SessionCache
 from tests.store.conftest import make_sessions
 
 

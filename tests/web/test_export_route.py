@@ -24,8 +24,8 @@ from services.domain.models import PriceSource
 from services.errors import ExportRunning
 from services.llm import Offer
 from services.store.accounts import Cookie
+from services.users.full_export import FullExport
 from services.web.export_route import ExportRoutes
-from services.web.full_export import FullExport
 from services.web.origin import Origin
 from tests.fakes import LARGE, MAYA, FakePerson, ScriptedModel, a_person
 from tests.stack.apps import SECONDS
@@ -40,10 +40,10 @@ def export_routes(store=None, person=None):
     """The routes, and the users by their cookies."""
     users = {}
     session_cache = SimpleNamespace(find=lambda cookie: SimpleNamespace(user_id=users[str(cookie)]))
-    routes = ExportRoutes(
-        lambda: session_cache, lambda *_: store, lambda _: person, Origin(None, 0)
+    shared = SimpleNamespace(
+        session_cache=session_cache, store_of=lambda *_: store, user_of=lambda _: person
     )
-    return routes.routes(), users
+    return ExportRoutes(lambda: shared, Origin(None, 0)).routes(), users
 
 
 def asking(routes, user="maya"):

@@ -15,7 +15,7 @@ import pytest
 
 from services.domain import Fact, FactId, Space, SpaceId
 from services.errors import StoreUnavailable
-from services.web.full_export import FullExport
+from services.users.full_export import FullExport
 from tests.fakes import MAYA, choose
 from tests.store.conformance.talk import NOON, UNDO_SECONDS
 from tests.stores import COST_MICRO, USAGE, InMemoryDatabase

@@ -9,7 +9,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from services.domain import Outcome, Purpose
-from services.errors import ModelFailure, StoreUnavailable
+from services.domain.model_failures import ModelFailure
+from services.errors import StoreUnavailable
 from services.events import log_event
 from services.web.metrics import Metrics
 

@@ -33,6 +33,13 @@ class Server:
         self.failure = None
         self.session = SimpleNamespace(id=uuid4())
 
+    @property
+    def session_cache(self):
+        return self
+
+    def held(self, session_id):
+        return self if session_id == self.session.id else None
+
     def opened(self, cookie):
         return self.session if cookie == self.cookie else None
 
@@ -53,7 +60,7 @@ def server():
 
 @pytest.fixture
 def ask(server):
-    route = PollRoute(lambda: server, lambda _: server, Origin(None, 0))
+    route = PollRoute(lambda: server, Origin(None, 0))
     client = TestClient(Starlette(routes=route.routes()), "http://localhost")
 
     def ask(query="", cookie=server.cookie, **headers):

@@ -11,8 +11,8 @@ from services.domain.accounts import SessionEnd
 from services.errors import SignedOut, StoreUnavailable
 from services.store.accounts import Cookie
 from services.threads import in_thread
-from services.web import session_cache as module
-from services.web.session_cache import SessionCache
+from services.users import session_cache as module
+from services.users.session_cache import SessionCache
 from tests.stack.apps import SECONDS, until
 
 

@@ -1,6 +1,7 @@
 """Identity headers of app sessions, and the security headers of every answer."""
 
 import asyncio
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -13,7 +14,7 @@ from starlette.testclient import TestClient
 from services.domain.accounts import SessionEnd
 from services.errors import SignedOut, StoreUnavailable
 from services.store.accounts import Cookie
-from services.web import session_cache as module
+from services.users import session_cache as module
 from services.web import streamlit_assets
 from services.web.origin import Origin
 from services.web.session_middleware import (
@@ -36,18 +37,23 @@ async def answer_tab(websocket):
     await websocket.receive()
 
 
-def client(session_cache, url=None, **changes):
+def client(shared, url=None, **options):
     page = Route("/{path:path}", lambda request: JSONResponse(identity(request)))
     app = Starlette(routes=[WebSocketRoute(TABS, answer_tab), page])
-    options = {"read_ahead": lambda *_: None} | changes
     policy = "default-src 'self'"
-    return TestClient(
-        SessionMiddleware(app, session_cache, Origin(url, 0), policy, **options), OURS
-    )
+    return TestClient(SessionMiddleware(app, shared, Origin(url, 0), policy, **options), OURS)
+
+
+def shared(session_cache, read_ahead=lambda *_: None):
+    return SimpleNamespace(session_cache=session_cache, read_ahead=read_ahead)
+
+
+def not_started():
+    raise StoreUnavailable
 
 
 def browser(session_cache, url=None):
-    return client(lambda: session_cache, url)
+    return client(lambda: shared(session_cache), url)
 
 
 def open_tab(browser, **headers):
@@ -94,7 +100,7 @@ def test_cookie_becomes_an_identity_of_the_tab(session_cache, sign_up):
 
 def test_chat_page_is_read_ahead_after_its_request(session_cache, sign_up):
     asked = []
-    page = client(lambda: session_cache, read_ahead=lambda *what: asked.append(what))
+    page = client(lambda: shared(session_cache, lambda *what: asked.append(what)))
     (headers, session), garden = sign_up(), uuid4()
 
     for path in ("/", f"/?c={garden}", "/?c=garden", "/memory", "/static/x.js"):
@@ -110,7 +116,8 @@ def test_page_is_sent_while_the_database_is_away(session_cache, sign_up):
     def away(*_):
         raise StoreUnavailable
 
-    assert client(lambda: session_cache, read_ahead=away).get("/", headers=sign_up()[0]).is_success
+    page = client(lambda: shared(session_cache, away))
+    assert page.get("/", headers=sign_up()[0]).is_success
 
 
 def test_identity_headers_of_a_client_never_pass(session_cache):
@@ -126,13 +133,16 @@ def test_unknown_cookie_opens_no_session(session_cache, text):
 
 
 def test_tab_is_anonymous_before_the_backend_starts():
-    assert identity_of_tab(browser(None), cookie=f"__Host-sid={Cookie.new()}") == [None, None]
+    assert identity_of_tab(client(not_started), cookie=f"__Host-sid={Cookie.new()}") == [None, None]
 
 
 def test_tab_with_a_cookie_waits_for_the_backend(session_cache, sign_up):
     headers, session = sign_up()
-    answers = iter([None, None, session_cache])
-    waiting = client(lambda: next(answers), wait_seconds=20)
+    answers = iter([not_started, not_started])
+    waiting = client(
+        lambda: next(answers, lambda: shared(session_cache))(),
+        wait_seconds=20,
+    )
 
     assert identity_of_tab(waiting, **headers)[0] == str(session.user_id)
 
@@ -189,7 +199,7 @@ def test_form_that_never_gets_whole_is_no_fault():
     async def cut(*_):
         raise ClientDisconnect
 
-    middleware = SessionMiddleware(cut, lambda: None, Origin(None, 0), "", lambda *_: None)
+    middleware = SessionMiddleware(cut, not_started, Origin(None, 0), "")
     scope = {"type": "http", "method": "POST", "path": "/session", "headers": []}
 
     asyncio.run(middleware(scope, None, None))

@@ -1,5 +1,6 @@
 """The routes that set and clear the session cookie, over the embedded stack."""
 
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -24,15 +25,14 @@ OURS = {"origin": "http://localhost", "sec-fetch-site": "same-origin", "user-age
 def browser(session_cache, url=None, stop_turns=lambda _: None, **limits):
     sessions = session_cache.accounts
     limits = {"sign_ups_an_hour": 100} | limits
-    attempts = Attempts(lambda: sessions.backend, sessions.root_keys, **limits)
-    routes = SignInRoutes(
-        lambda: session_cache,
-        attempts,
-        lambda own, _: store_of(own),
-        stop_turns,
-        Origin(url, 0),
-        3600,
-    ).routes()
+    shared = SimpleNamespace(
+        session_cache=session_cache,
+        backend=sessions.backend,
+        store_of=lambda own, _: store_of(own),
+        stop_turns_of=stop_turns,
+    )
+    attempts = Attempts(lambda: shared, sessions.root_keys, **limits)
+    routes = SignInRoutes(lambda: shared, attempts, Origin(url, 0), 3600).routes()
     return TestClient(
         Starlette(routes=routes),
         base_url="http://localhost",

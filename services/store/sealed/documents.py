@@ -8,19 +8,11 @@ from datetime import UTC, datetime
 from typing import Generic, TypeVar
 from uuid import UUID
 
+from services import errors
 from services.caches import CachedRead
 from services.crypto import UserKeys, Vault
 from services.domain import ConversationId, Fact, FactId, Preferences, Space, SpaceId
 from services.domain.limits import checked_fact, checked_instructions, checked_space_name
-from services.errors import (
-    ChangedElsewhere,
-    NewerVersion,
-    NotFound,
-    SpaceGone,
-    Stale,
-    StoreUnavailable,
-    Tampered,
-)
 from services.events import log_event
 from services.store.rows import Rows
 from services.store.sealed.opened import OpenedConversations
@@ -86,7 +78,7 @@ class Documents(ABC, Generic[Document]):
     ) -> None:
         """Store *value* in *row*, in place of *seen*. Raise Stale, NewerVersion."""
         if seen and seen.is_newer:  # what it holds would be lost
-            raise NewerVersion
+            raise errors.NewerVersion
         text = self._format.write(value, seen.text if seen else "{}", seen.value if seen else None)
         row = replace(row, created_at=seen.row.created_at if seen else datetime.now(UTC))
         row = self._seals.seal(row, text, self._vault(row))
@@ -110,16 +102,16 @@ class Documents(ABC, Generic[Document]):
         """Store *value* in *row*, in place of the value that the caller has *seen*. Raise ChangedElsewhere."""
         now = self._opened.read().get(row.id) if seen else None
         if seen and (now is None or now.value != seen):
-            raise ChangedElsewhere
+            raise errors.ChangedElsewhere
         row = replace(row, rev=now.row.rev if now else 0)
         try:
             self._put(value, row, now, source, cuts)
-        except Stale:
-            raise ChangedElsewhere from None
+        except errors.Stale:
+            raise errors.ChangedElsewhere from None
 
     def _delete(self, document_id: UUID) -> None:
         try:
-            with suppress(NotFound):
+            with suppress(errors.NotFound):
                 self._rows.delete_document(document_id)
         finally:
             self._opened.outdate()
@@ -151,8 +143,8 @@ class Documents(ABC, Generic[Document]):
         try:
             text = self._seals.open(row, self._vault(row)) or "{}"
             return OpenedDocument(row, self._format.read(text, row), text)
-        except (Tampered, NotFound) as error:
-            is_newer = isinstance(error, NewerVersion)
+        except (errors.Tampered, errors.NotFound) as error:
+            is_newer = isinstance(error, errors.NewerVersion)
             value = self._unreadable(row, is_newer=is_newer)
             return OpenedDocument(row, value, is_newer=is_newer) if value else None
 
@@ -178,10 +170,10 @@ class SealedSpaces(Documents[Space]):
         space = replace(space, name=name, instructions=text)
         try:
             self._replace(space, DocumentRow(kind=self._kind, id=space.id), replaces)
-        except ChangedElsewhere:
+        except errors.ChangedElsewhere:
             now = self.find(space.id)
             if now is None:
-                raise SpaceGone from None
+                raise errors.SpaceGone from None
             if replace(now, created_at=space.created_at) != space:
                 raise  # otherwise only the answer was lost
 
@@ -223,10 +215,10 @@ class SealedProfile(Documents[Preferences]):
             check_seen(seen, before.instructions, instructions)
             chosen = replace(chosen, instructions=instructions, is_verified=True)
             row = now.row if now else DocumentRow(kind=self._kind, id=self._rows.user_id)
-            with suppress(Stale):  # another tab has changed them since
+            with suppress(errors.Stale):  # another tab has changed them since
                 self._put(chosen, row, now)
                 return
-        raise StoreUnavailable("put_document")
+        raise errors.StoreUnavailable("put_document")
 
     def _unreadable(self, row: DocumentRow, *, is_newer: bool) -> Preferences:
         return Preferences(is_verified=is_newer, is_newer=is_newer)
@@ -287,7 +279,7 @@ class SealedFacts(Documents[Fact]):
                 conversation = found.get(row.conversation_id)
                 if conversation is None or conversation.destroy_at:
                     continue
-                with suppress(Tampered):  # the key is at hand then where the fact is opened
+                with suppress(errors.Tampered):  # the key is at hand then where the fact is opened
                     self._conversations.seals(conversation.id, conversation)
             yield row
 

@@ -20,11 +20,7 @@ from services.domain import (
 from services.domain.data import HeldData
 from services.domain.policies import policy_named
 from services.errors import NotFound, Tampered
-from services.store.rows import (
-    ConversationRow,
-    ConversationState,
-    Rows,
-)
+from services.store.rows import ConversationRow, ConversationState, Rows
 from services.store.sealed.seals import ConversationSeals, Seals
 from services.store.writes import DocumentKind, DocumentRow, SealedConversation
 

@@ -263,11 +263,7 @@ class ConversationSeals:
 
     def _place(self, table: str, column: str, row_id: UUID) -> Place:
         return Place(
-            table=table,
-            column=column,
-            row_id=row_id,
-            user_id=self.user_id,
-            conversation_id=self.id,
+            table=table, column=column, row_id=row_id, user_id=self.user_id, conversation_id=self.id
         )
 
     def _message_place(self, message: MessageRow | Message) -> Place:

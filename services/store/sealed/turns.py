@@ -19,28 +19,14 @@ from services.domain import (
     TurnCost,
     TurnId,
 )
-from services.domain.turns import (
-    Begun,
-    ClientTurnId,
-    Ending,
-    Lease,
-    NewTurn,
-    OpenTurn,
-    TurnState,
-)
+from services.domain.turns import Begun, ClientTurnId, Ending, Lease, NewTurn, OpenTurn, TurnState
 from services.errors import NotFound, Stale, StoreUnavailable
 from services.events import log_event
 from services.store.rows import Rows, TurnRow
 from services.store.sealed.answers import ask_twice, final_costs
 from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.reading import ThreadReader
-from services.store.writes import (
-    BeginTurn,
-    CheckpointTurn,
-    FinishTurn,
-    SealedPrompt,
-    SealedReply,
-)
+from services.store.writes import BeginTurn, CheckpointTurn, FinishTurn, SealedPrompt, SealedReply
 
 _MOST_UNANSWERED = 4  # requests of one user
 _TRIES = 5  # while the conversation goes on

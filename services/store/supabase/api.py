@@ -23,13 +23,7 @@ from supabase import Client, ClientOptions, create_client
 from services.crypto import ServerProof, sha
 from services.domain import UserId
 from services.domain.turns import Reservation
-from services.errors import (
-    AdminsOnly,
-    NotFound,
-    RowsCut,
-    SignedOut,
-    StoreUnavailable,
-)
+from services.errors import AdminsOnly, NotFound, RowsCut, SignedOut, StoreUnavailable
 from services.events import log_event
 from services.rules import Refusal
 from services.store.refusals import error_of

@@ -13,24 +13,10 @@ from supabase import Client
 from supabase_auth.errors import AuthApiError, AuthError, AuthWeakPasswordError
 from supabase_auth.types import Session as AuthSession
 
+from services import errors
 from services.domain import UserId
 from services.domain.addresses import EmailAddress
 from services.domain.limits import check_credentials
-from services.errors import (
-    AddressNotAllowed,
-    AddressTaken,
-    AppError,
-    BadAddress,
-    ConfirmationSent,
-    NotConfirmed,
-    SignedOut,
-    SignUpsClosed,
-    StoreUnavailable,
-    Suspended,
-    TooManyAttempts,
-    WeakPassword,
-    WrongCredentials,
-)
 from services.events import log_event
 
 
@@ -56,18 +42,18 @@ class AuthTokens(BaseModel):
 
 
 # by the code of Supabase Auth; any other is StoreUnavailable
-_SIGN_IN_ERRORS: dict[str, type[AppError]] = {
-    "invalid_credentials": WrongCredentials,
-    "user_banned": Suspended,
-    "email_not_confirmed": NotConfirmed,
-    "user_already_exists": AddressTaken,
-    "email_address_invalid": BadAddress,
-    "validation_failed": BadAddress,  # Auth is stricter: `check_credentials` has refused such passwords
-    "email_address_not_authorized": AddressNotAllowed,
-    "signup_disabled": SignUpsClosed,
-    "email_provider_disabled": SignUpsClosed,
+_SIGN_IN_ERRORS: dict[str, type[errors.AppError]] = {
+    "invalid_credentials": errors.WrongCredentials,
+    "user_banned": errors.Suspended,
+    "email_not_confirmed": errors.NotConfirmed,
+    "user_already_exists": errors.AddressTaken,
+    "email_address_invalid": errors.BadAddress,
+    "validation_failed": errors.BadAddress,  # Auth is stricter: `check_credentials` has refused such passwords
+    "email_address_not_authorized": errors.AddressNotAllowed,
+    "signup_disabled": errors.SignUpsClosed,
+    "email_provider_disabled": errors.SignUpsClosed,
 }
-_RENEWAL_ERRORS: dict[str, type[AppError]] = dict.fromkeys(
+_RENEWAL_ERRORS: dict[str, type[errors.AppError]] = dict.fromkeys(
     (
         "refresh_token_not_found",
         "refresh_token_already_used",
@@ -75,7 +61,7 @@ _RENEWAL_ERRORS: dict[str, type[AppError]] = dict.fromkeys(
         "session_expired",
         "user_banned",
     ),
-    SignedOut,
+    errors.SignedOut,
 )
 _WAIT = re.compile(r"after (\d{1,4}) seconds")
 _EMAIL_WAIT, _REQUEST_WAIT = 3600, 60  # seconds, where Supabase Auth does not say
@@ -86,16 +72,16 @@ def sign_up(client: Client, email: EmailAddress, password: str) -> AuthTokens:
     check_credentials(email, password)
     with _auth_errors(_SIGN_IN_ERRORS):
         session = client.auth.sign_up({"email": email, "password": password}).session
-    return _tokens(session, ConfirmationSent)
+    return _tokens(session, errors.ConfirmationSent)
 
 
 def sign_in(client: Client, email: str, password: str) -> AuthTokens:
     """Sign in. Raise Refused, StoreUnavailable."""
     if not password:
-        raise WrongCredentials
+        raise errors.WrongCredentials
     with _auth_errors(_SIGN_IN_ERRORS):
         session = client.auth.sign_in_with_password({"email": email, "password": password}).session
-    return _tokens(session, WrongCredentials)
+    return _tokens(session, errors.WrongCredentials)
 
 
 def exchange(client: Client, refresh: str) -> AuthTokens:
@@ -105,7 +91,7 @@ def exchange(client: Client, refresh: str) -> AuthTokens:
     """
     with _auth_errors(_RENEWAL_ERRORS):
         session = client.auth.refresh_session(refresh).session
-    return _tokens(session, SignedOut)
+    return _tokens(session, errors.SignedOut)
 
 
 def sign_out(client: Client, tokens: AuthTokens) -> None:
@@ -115,31 +101,33 @@ def sign_out(client: Client, tokens: AuthTokens) -> None:
 
 
 @contextmanager
-def _auth_errors(refusals: Mapping[str, type[AppError]]) -> Generator[None]:
+def _auth_errors(refusals: Mapping[str, type[errors.AppError]]) -> Generator[None]:
     """Raise the error that *refusals* has for a code of Supabase Auth, or TooManyAttempts or StoreUnavailable."""
     try:
         yield
     except AuthWeakPasswordError as error:
-        raise WeakPassword(error.reasons) from None
+        raise errors.WeakPassword(error.reasons) from None
     except AuthApiError as error:
         raise _auth_error(error, refusals) from None
     except (AuthError, httpx.HTTPError, ValidationError) as error:
-        raise StoreUnavailable(type(error).__name__) from None
+        raise errors.StoreUnavailable(type(error).__name__) from None
 
 
-def _auth_error(error: AuthApiError, refusals: Mapping[str, type[AppError]]) -> AppError:
+def _auth_error(
+    error: AuthApiError, refusals: Mapping[str, type[errors.AppError]]
+) -> errors.AppError:
     code = error.code or ""
     if error.status in (409, 429):  # 409: too many renewals of one session at once
         said = _WAIT.search(error.message)
         wait = _EMAIL_WAIT if code == "over_email_send_rate_limit" else _REQUEST_WAIT
-        return TooManyAttempts(int(said[1]) if said else wait)
+        return errors.TooManyAttempts(int(said[1]) if said else wait)
     if code in refusals:
         return refusals[code]()
     log_event("auth.failed", status=error.status)
-    return StoreUnavailable(error.status)
+    return errors.StoreUnavailable(error.status)
 
 
-def _tokens(session: AuthSession | None, missing: type[AppError]) -> AuthTokens:
+def _tokens(session: AuthSession | None, missing: type[errors.AppError]) -> AuthTokens:
     """The tokens of *session*. Raise *missing* where there is none."""
     if session is None:
         raise missing
@@ -154,4 +142,4 @@ def _tokens(session: AuthSession | None, missing: type[AppError]) -> AuthTokens:
             refresh=session.refresh_token,
         )
     except (jwt.DecodeError, KeyError, ValueError) as error:
-        raise StoreUnavailable(type(error).__name__) from None
+        raise errors.StoreUnavailable(type(error).__name__) from None

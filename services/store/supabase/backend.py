@@ -151,16 +151,10 @@ class SupabaseBackend:
         return self._opened(row, cookie_hash, sealer, open_tokens(row, sealer))
 
     def _opened(
-        self,
-        started: StartedSession,
-        cookie_hash: str,
-        sealer: SessionSealer,
-        tokens: AuthTokens,
+        self, started: StartedSession, cookie_hash: str, sealer: SessionSealer, tokens: AuthTokens
     ) -> OpenedSession:
-        bearer, client = (
-            Bearer(self._token_store, cookie_hash, sealer, tokens),
-            self.gateway.client(),
-        )
+        client = self.gateway.client()
+        bearer = Bearer(self._token_store, cookie_hash, sealer, tokens)
         # postgrest-py hands this to httpx as it is, which takes any httpx.Auth
         client.postgrest.basic_auth = cast(httpx.BasicAuth, bearer)
         user = SupabaseUser(UserCalls(client, self.proof, tokens.user_id), self.server, bearer)

@@ -168,10 +168,8 @@ def judge_root_keys(needed: Collection[int], present: Collection[int]) -> Findin
 
 def judge_max_rows(bound: int) -> Finding:
     if bound < LEAST:
-        return (
-            Mark.FAIL,
-            f"{bound} are too few: set Max rows to 1000 under Project Settings, Data API",
-        )
+        advice = "set Max rows to 1000 under Project Settings, Data API"
+        return Mark.FAIL, f"{bound} are too few: {advice}"
     return Mark.OK, f"{bound}" if bound <= PAGE else f"more than {PAGE}"
 
 
@@ -206,10 +204,9 @@ def judge_auth_log(can_erase: bool | None, accounts: int, oldest_seconds: float)
         return Mark.OK, "none is kept in the database"
     advice = f"stop writing it to the database under {_AUDIT_LOGS}, and empty the table"
     if not can_erase:
-        text = (
-            "of auth.audit_log_entries may not be deleted: the addresses of deleted accounts stay"
-        )
-        return Mark.FAIL if accounts else Mark.NOTE, f"entries {text}; {advice}"
+        text = "may not be deleted: the addresses of deleted accounts stay"
+        mark = Mark.FAIL if accounts else Mark.NOTE
+        return mark, f"entries of auth.audit_log_entries {text}; {advice}"
     if oldest_seconds > _MAX_ERASURE_SECONDS:
         text = f"deleted accounts are in auth.audit_log_entries after {oldest_seconds / 3600:.0f} h"
         return Mark.FAIL, f"{accounts} {text}: start the app, or, if the log is too large, {advice}"

@@ -34,9 +34,8 @@ select daily_cap_micro, monthly_cap_micro, daily_cap_tokens from private.change_
 class SupabaseOperator:
     """The `Operator` of one deployment. Each call connects anew."""
 
-    open_database: Callable[[], psycopg.Connection] | None = field(
-        repr=False
-    )  # None: not reachable from here
+    # None: not reachable from here
+    open_database: Callable[[], psycopg.Connection] | None = field(repr=False)
     api: tuple[str, SecretStr] | None  # its address and key
 
     def migrate(self, proof_keys: Mapping[int, bytes]) -> Sequence[str]:

@@ -20,17 +20,18 @@ from services.domain.accounts import Account
 from services.domain.models import ModelSettings
 from services.domain.policies import policy_named
 from services.domain.revisions import OpenPlace, Revisions
-from services.errors import Busy
+from services.errors import Busy, SignedOut
 from services.llm import Models
 from services.memory.tokens import RegexCounter
 from services.settings import Settings
 from services.store.accounts import Accounts, AppSession, Cookie
 from services.store.administration import ModelAdministration, SignUpAdministration, UserAccess
 from services.store.backend import Administration
+from services.store.port import Store
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.tables.temporary import TemporaryRows
-from services.web.full_export import FullExport
-from services.web.session_cache import SessionCache
+from services.users.full_export import FullExport
+from services.users.session_cache import SessionCache
 
 _TEXTS = 50_000  # whose counts are remembered: at most some 25 MB
 _ACCOUNT_SECONDS = 5.0  # between two reads of what a user may spend, and of the mode of sign-ups
@@ -73,6 +74,18 @@ class Shared:
     def find(self, session_id: SessionId) -> "UserServices | None":
         """The services of the user of a session; None if it is known to have ended. Raise StoreUnavailable."""
         return self._users.get(session_id) if self.session_cache.by_id(session_id) else None
+
+    def user_of(self, session: AppSession) -> "UserServices":
+        """The services of the user of *session*. Raise SignedOut, StoreUnavailable."""
+        user = self.find(session.id)
+        if user is None:
+            raise SignedOut
+        return user
+
+    def store_of(self, session: AppSession, conversation_id: ConversationId | None) -> Store:
+        """The store that would hold a conversation: of a temporary chat, or of the user. Raise SignedOut, StoreUnavailable."""
+        temporary = conversation_id and self.temporary.find(session.id, conversation_id)
+        return (temporary or self.user_of(session)).store
 
     def held(self, session_id: SessionId) -> "UserServices | None":
         """The services of the user of a session, without a check of it."""

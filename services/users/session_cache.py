@@ -23,9 +23,8 @@ from services.store.accounts import Accounts, AppSession, Cookie
 from services.threads import in_thread
 
 _FRESH_SECONDS = 5.0  # between two checks of a session against the database
-_TRUSTED_SECONDS = (
-    600.0  # after the last check; then callers wait for another, or learn of an outage
-)
+# after the last check; then callers wait for another, or learn of an outage
+_TRUSTED_SECONDS = 600.0
 _IDLE_SECONDS = 1800.0  # from the last open tab until the user's keys leave memory
 _ENDED_SECONDS = 60.0  # between two questions which of the sessions have ended
 _MOST_ENDED = 10_000  # whose ends are remembered

@@ -1,0 +1,142 @@
+"""One server process: its deployment, and the state that its users share once the backend has started."""
+
+import gc
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from importlib import import_module
+from uuid import UUID
+
+from services.caches import CachedRead
+from services.deployment import Deployment
+from services.domain import SessionId
+from services.domain.accounts import SignUps
+from services.embedded.reports import Failed
+from services.errors import StoreUnavailable
+from services.store.accounts import Accounts
+from services.store.backend import Backend
+from services.stores import open_backend
+from services.threads import in_thread
+from services.users import Shared, UserServices
+from services.web.recent_calls import RecentCalls
+from services.web.session_middleware import ENDS, UNKNOWN
+from services.web.upkeep import failed_check, keep_forgetting
+
+_CHECK_SECONDS = 1.0
+
+
+class App:
+    """One server process, from its start to its end. Any thread may call any method."""
+
+    def __init__(self, deployment: Deployment, close_tabs: Callable[[SessionId], object]) -> None:
+        """*close_tabs*: closes the tabs of an app session that has ended."""
+        self.deployment, self.health = deployment, deployment.health
+        self.recent_calls = RecentCalls()
+        self._close_tabs = close_tabs
+        self._shared: Shared | None = None
+        self._has_accounts = False  # once seen, never asked again
+
+    def shared(self) -> Shared:
+        """The state of all users. Raise StoreUnavailable until the backend has started for the first time."""
+        if self._shared is None:
+            raise StoreUnavailable
+        return self._shared
+
+    def user(self, session_id: str | None) -> UserServices | None:
+        """The services of the user of an app session; None if it is known to have ended. Raise StoreUnavailable."""
+        if session_id == UNKNOWN:
+            raise StoreUnavailable
+        if session_id is None or session_id in ENDS:
+            return None
+        return self.shared().find(SessionId(UUID(session_id)))
+
+    def has_ended(self, session_id: str) -> bool:
+        """Return True if the app session is known to have ended. Wait a second for a check that is under way."""
+        cache = self.shared().session_cache
+        return cache.has_ended(SessionId(UUID(session_id)), _CHECK_SECONDS)
+
+    def doubt(self, session_id: str) -> None:
+        """Have the app session checked before it is used again: a call was refused."""
+        self.shared().session_cache.doubt(SessionId(UUID(session_id)))
+
+    def has_accounts(self) -> bool:
+        """Return False as long as no account was ever made; True also while the database is unreachable."""
+        if not self._has_accounts:
+            try:
+                self._has_accounts = bool(self.shared().backend.root_key_versions())
+            except StoreUnavailable:
+                return True
+        return self._has_accounts
+
+    def next_is_admin(self) -> bool:
+        """Return True if the next account is the first, and becomes the admin's."""
+        try:
+            return not self.has_accounts() and self.shared().backend.sign_up_state().is_first_admin
+        except StoreUnavailable:
+            return False
+
+    def sign_ups(self) -> SignUps:
+        """The mode of sign-ups, at most a few seconds old; open where the database was never reached."""
+        try:
+            return self.shared().sign_ups.get()
+        except StoreUnavailable:
+            return SignUps.OPEN
+
+    def open_sessions(self) -> int:
+        """The number of app sessions that are open in this process."""
+        return self._shared.session_cache.count if self._shared else 0
+
+    @asynccontextmanager
+    async def lifespan(self, _: object) -> AsyncGenerator[dict[str, object]]:
+        """Have the backend checked once it runs; in the end store what is said while it answers, and stop it."""
+        begun = self.deployment
+        # openai takes the longest of all imports: here, beside the start of Node, it delays nothing
+        in_thread("model-imports", lambda: import_module("services.llm.from_settings"))
+        backend = in_thread(
+            "store-imports", lambda: open_backend(begun.settings, begun.endpoints, begun.root_keys)
+        )
+        begun.check.set_result(lambda: self._failed_check(backend.result()))
+        try:
+            yield {}
+        finally:
+            try:
+                if self._shared:
+                    self._shared.stop_turns()
+            finally:
+                begun.stack.stop()
+                gc.freeze()  # a last collection of all imported modules would take half a second
+
+    def start(self, backend: Backend) -> None:
+        """Build what all users share over *backend*, and begin the threads that look after it."""
+        from services.llm.from_settings import configured_models, local_model  # see `lifespan`
+
+        begun = self.deployment
+        chosen, at = begun.settings, begun.endpoints
+        accounts = Accounts(
+            backend, begun.root_keys, chosen.session_idle_seconds, chosen.session_lifetime_seconds
+        )
+        model_settings = CachedRead(backend.model_settings)
+        models = (
+            local_model(at.model_url, at.model_key or "", model_settings.get)
+            if at.model_url
+            else configured_models(chosen, model_settings.get)
+        )
+        shared = Shared(accounts, chosen, models, model_settings, self._close_tabs)
+
+        def report(is_away: bool) -> None:
+            if not is_away and (failure := failed_check(backend, begun.root_keys)):
+                self.health.record(failure)
+            self.health.record_outage(is_away=is_away)
+
+        backend.start_upkeep(report)
+        self._shared, cache = shared, shared.session_cache
+        acts = cache.forget_idle, cache.forget_ended, shared.temporary.end_deserted
+        postponed = shared.background.begin_due
+        in_thread("forgetting", lambda: keep_forgetting(*acts, postponed))
+        # numpy takes as long as a tenth of the start, which needs none of it
+        in_thread("recall-imports", lambda: import_module("services.memory.recall"))
+
+    def _failed_check(self, backend: Backend) -> Failed | None:
+        """The failure if the database is not as the app needs it; None also while it is away."""
+        if self._shared is None:
+            self.start(backend)
+        return failed_check(backend, self.deployment.root_keys)

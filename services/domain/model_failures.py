@@ -1,0 +1,64 @@
+"""The ways in which a model endpoint fails, and the error that says so."""
+
+from enum import StrEnum
+
+from services.errors import Unavailable
+
+
+class ModelFailure(StrEnum):
+    """The ways in which a model endpoint fails."""
+
+    UNREACHABLE = "unreachable"  # no connection
+    BUSY = "busy"  # 429
+    BROKEN = "broken"  # 5xx
+    UNAUTHORIZED = "unauthorized"  # 401, 403: the key, or what it may be used for
+    REJECTED = "rejected"  # 400, 404: the model's name, the address or the request
+    TOO_LONG = "too long"  # for its context, as it counts
+    SILENT = "silent"  # nothing came in time, at the start or between two pieces
+    DROPPED = "dropped"  # the connection ended in mid-reply
+    GARBLED = "garbled"  # not the protocol: HTML, malformed events, an empty stream
+    NO_ANSWER = "no answer"  # all tokens up to its length limit were thoughts
+    EMPTY = "empty"  # an ordered end without any text
+
+
+class ModelUnavailable(Unavailable):
+    """The model endpoint failed."""
+
+    def __init__(self, failure: ModelFailure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+        self.public = _FAILURE_SENTENCES[failure]
+
+    @property
+    def for_admins(self) -> str:
+        return _FAILURES_FOR_ADMINS.get(self.failure, self.public)
+
+
+_REJECTED = (
+    "The model provider rejected the request. Your message is saved. "
+    "Ask your admin to check the model name and API key."
+)
+_FAILURE_SENTENCES = {
+    ModelFailure.UNREACHABLE: "The model cannot be reached. Your message is saved; try again.",
+    ModelFailure.BUSY: "The model is busy (rate limit). Your message is saved; try again.",
+    ModelFailure.BROKEN: "The model provider returned an error. Your message is saved; try again.",
+    ModelFailure.UNAUTHORIZED: _REJECTED,
+    ModelFailure.REJECTED: _REJECTED,
+    ModelFailure.TOO_LONG: "This chat is too long for the model. Your message is saved; "
+    "retry to send it with less of the earlier chat.",
+    ModelFailure.SILENT: "The model stopped responding. Your message is saved; try again.",
+    ModelFailure.DROPPED: "The connection to the model was lost. The partial reply is saved.",
+    ModelFailure.GARBLED: "The model provider sent an unreadable response. Your message is saved. "
+    "Ask your admin to check the provider's address.",
+    ModelFailure.NO_ANSWER: "The model used its whole reply limit for thinking. Your message is saved; "
+    "raise “Max reply length” in Preferences, or choose another model.",
+    ModelFailure.EMPTY: "The model sent an empty reply. Your message is saved; try again.",
+}
+_FAILURES_FOR_ADMINS = {
+    ModelFailure.UNAUTHORIZED: "The model provider rejected the API key, or the key may not use this model. "
+    "Your message is saved. Check OPENAI_API_KEY.",
+    ModelFailure.REJECTED: "The model provider rejected the request. Your message is saved. "
+    "Check the model name (DAYBOOK_MODEL, DAYBOOK_MODELS) and OPENAI_BASE_URL.",
+    ModelFailure.GARBLED: "The model provider sent an unreadable response. Your message is saved. "
+    "Check OPENAI_BASE_URL.",
+}
