@@ -90,7 +90,8 @@ begin
     update public.documents set body = new_body, rev = new_rev
     where id = document and user_id = me and kind = new_kind and rev = seen_rev
       and conversation_id is not distinct from conversation and space_id is not distinct from space;
-  elsif new_kind <> 'search_text' and (select count(*) from public.documents where user_id = me and kind = new_kind)
+  elsif new_kind <> 'search_text'
+    and (select count(*) from public.documents where user_id = me and kind = new_kind and id <> document)
     >= (case new_kind when 'fact' then 5000 else 500 end)
   then
     return private.answer(false, 'too_many');

@@ -209,6 +209,11 @@ class PutDocument:
         )
 
     @property
+    def is_users(self) -> bool:
+        """Return True for what the user wrote: what the model noted or summed up ends a turn."""
+        return self.source_id is None and self.new_kind is not DocumentKind.SUMMARY
+
+    @property
     def row(self) -> DocumentRow:
         return DocumentRow(
             kind=self.new_kind,

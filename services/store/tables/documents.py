@@ -61,6 +61,8 @@ class TablesDocuments(TablesPieces):
         return None if is_hidden or not self._has_space(block, row.space_id) else row
 
     def put_document(self, write: PutDocument) -> None:
+        if write.seen_rev == 0 and write.is_users:
+            self._open_minute()
         self._run(f"put_{write.new_kind}", lambda block: self._put_document(block, write))
 
     def _put_document(self, block: Block, write: PutDocument) -> Refusal | None:
@@ -74,8 +76,7 @@ class TablesDocuments(TablesPieces):
             return NOT_FOUND
         if not self._has_space(block, new.space_id):
             return NOT_FOUND
-        is_users = source_id is None and new.kind is not DocumentKind.SUMMARY
-        if write.seen_rev == 0 and is_users and self.budget(block).is_full(self.most_bytes):
+        if write.seen_rev == 0 and write.is_users and self.budget(block).is_full(self.most_bytes):
             return ACCOUNT_FULL
         counts = counts_of(block)
         if row and new.kind in _IN_ROW:

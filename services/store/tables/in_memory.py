@@ -41,7 +41,7 @@ class InMemoryTables:
 
 
 class InMemoryStore:
-    """The `AllTables` of a deployment; one lock makes all blocks atomic. Any thread may call any method."""
+    """The `AllTables` of a deployment; one lock makes all blocks atomic. Any thread may call `of`."""
 
     def __init__(self) -> None:
         self._shared: Rows = {}

@@ -55,6 +55,7 @@ class TablesMessages(TablesSweep):
     """The messages of one user."""
 
     def edit_reply(self, write: EditReply) -> None:
+        self._open_minute()
         self._run("edit_reply", lambda block: self._edit(block, write))
 
     def _edit(self, block: Block, write: EditReply) -> Refusal | None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from services.domain import ConversationId
-from services.rules.messages import can_restore
+from services.rules.messages import is_due
 from services.rules.turns import Turn
 from services.store.rows import (
     ConversationRow,
@@ -75,8 +75,11 @@ class TablesSweep(TablesDocuments):
         return True
 
     def _destroy_discard(self, block: Block, discard_id: UUID) -> bool:
-        discard = block.get(DISCARDS, discard_id)
-        if discard is None or can_restore(discard.destroy_at, self.now()):
+        discard, now = block.get(DISCARDS, discard_id), self.now()
+        if discard is None or not is_due(discard.destroy_at, now):
+            return False
+        chat = block.get(CONVERSATIONS, discard.conversation_id)
+        if chat and is_due(chat.destroy_at, now) and self._has_open_turn(block, chat.id):
             return False
         ids, rest = discard.message_ids[-_SLICE:], discard.message_ids[:-_SLICE]
         rows, counts = [row for one in ids if (row := block.get(MESSAGES, one))], counts_of(block)
@@ -89,6 +92,8 @@ class TablesSweep(TablesDocuments):
             block.put(DISCARDS, replace(discard, message_ids=rest))
         else:
             block.delete(DISCARDS, discard_id)
+            if chat and is_due(chat.undo_until, now):
+                block.put(CONVERSATIONS, replace(chat, undo_until=None))
         return bool(rest)
 
     def _destroy(self, block: Block, rows: Sequence[MessageRow], counts: Counts) -> None:
@@ -108,10 +113,16 @@ class TablesSweep(TablesDocuments):
         freed = text_bytes(*bodies, *lists, *(one.thoughts for one in thoughts))
         block.put(COUNTS, replace(counts, bytes=counts.bytes - freed))
 
+    def _has_open_turn(self, block: Block, conversation_id: ConversationId) -> bool:
+        where = {"conversation_id": conversation_id, "finished_at": None}
+        return bool(block.select(TURNS, where, limit=1))
+
     def _destroy_conversation(self, block: Block, conversation_id: ConversationId) -> bool:
         """Destroy a slice of a conversation; at last its row."""
         row, counts = block.get(CONVERSATIONS, conversation_id), counts_of(block)
-        if row is None or row.destroy_at is None or can_restore(row.destroy_at, self.now()):
+        if row is None or not is_due(row.destroy_at, self.now()):
+            return False
+        if self._has_open_turn(block, conversation_id):
             return False
         where = {"conversation_id": conversation_id}
         if self._destroy_pieces(block, counts, where):
