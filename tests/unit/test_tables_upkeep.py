@@ -8,6 +8,8 @@ import pytest
 
 from services.domain.accounts import SessionEnd
 from services.errors import OverBudget, StoreUnavailable
+from services.store.tables import schema
+from services.store.tables.protocol import Table
 from services.store.tables.schema import BUDGETS, DEPLOYMENT, SESSIONS
 from services.store.tables.upkeep import keep_sweeping
 from tests.store.conformance.accounts.deployments import DAY, InMemoryDeployment, at_once
@@ -108,3 +110,9 @@ def test_conversation_with_a_reply_under_way_does_not_expire(deployment):
     deployment.sweep()
     assert maya.sign_in().store.conversations.recent() == []
     assert quiet.conversation.id != busy.conversation.id
+
+
+def test_rows_of_a_user_but_the_ledger_go_with_the_account():
+    tables = [one for one in vars(schema).values() if isinstance(one, Table) and not one.is_shared]
+
+    assert set(tables) - set(schema.DESTROYED) == {schema.LEDGER, schema.DAYS}
