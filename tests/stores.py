@@ -113,8 +113,11 @@ class LedgerOfTables:
         self.rows.tables.run(lambda block: block.put(BUDGETS, change(self.rows.budget(block))))
 
 
-class OpenTables(InMemoryTables):
-    """Tables in memory, with the rows of each as a test sees them."""
+class OpenTables:
+    """The tables of one user, with the rows of each as a test sees them."""
+
+    def __init__(self, tables):
+        self.run = tables.run
 
     @property
     def turns(self):
@@ -172,11 +175,11 @@ class FaultyRows:
 
 
 class InMemoryDatabase:
-    """The rows of one user in memory, and what happens to them outside of the app."""
+    """The rows of one user over tables, and what happens to them outside of the app."""
 
-    def __init__(self, user_id, now=lambda: datetime.now(UTC)):
+    def __init__(self, user_id, now=lambda: datetime.now(UTC), make_tables=InMemoryTables):
         self.user_id, self.elapsed, self._now = user_id, timedelta(), now
-        self.tables = OpenTables()
+        self.tables = OpenTables(make_tables())
         self.bounded_rows = TablesRows(user_id, self.tables, LIMITS, self.now)
         usage = UsageOfTables(self.tables)
         self.ledger = LedgerOfTables(self.bounded_rows, usage)

@@ -19,7 +19,7 @@ class InMemoryTables:
 
     def run(self, work: Callable[[Block], Answer]) -> Answer:
         with self._lock:
-            block = _Block(self._rows)
+            block = CheckedBlock(lambda table: self._rows.get(table.name, {}))
             answer = work(block)
             for name, key, row in block.writes:
                 if row is None:
@@ -34,14 +34,16 @@ class InMemoryTables:
             self._rows.clear()
 
 
-class _Block:
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
-        self.writes: list[tuple[str, str, object]] = []
+class CheckedBlock:
+    """A `Block` over rows in memory. Raise RuntimeError or LookupError for what the protocol does not promise."""
+
+    def __init__(self, rows_of: Callable[[Table[Any]], Mapping[str, Any]]) -> None:
+        self._rows_of = rows_of
+        self.writes: list[tuple[str, str, object]] = []  # table, key and row; None: deleted
 
     def get(self, table: Table[Row], key: object) -> Row | None:
         self._check_reading()
-        return self._rows.get(table.name, {}).get(str(key))
+        return self._rows_of(table).get(str(key))
 
     def select(
         self,
@@ -52,8 +54,8 @@ class _Block:
         limit: int | None = None,
     ) -> list[Row]:
         self._check_reading()
-        rows: Iterable[Row] = self._rows.get(table.name, {}).values()
-        return selected(table, rows, where or {}, within, order, limit)
+        rows = self._rows_of(table).values()
+        return _selected(table, rows, where or {}, within, order, limit)
 
     def put(self, table: Table[Row], row: Row) -> None:
         self._write(table.name, str(table.key(row)), row)
@@ -71,7 +73,7 @@ class _Block:
             raise RuntimeError("a block reads before it writes")
 
 
-def selected(
+def _selected(
     table: Table[Row],
     rows: Iterable[Row],
     where: Mapping[str, object],
