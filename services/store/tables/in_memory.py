@@ -21,11 +21,12 @@ class InMemoryTables:
         with self._lock:
             block = CheckedBlock(lambda table: self._rows.get(table.name, {}))
             answer = work(block)
-            for name, key, row in block.writes:
+            for table, key, row in block.writes:
+                rows = self._rows.setdefault(table.name, {})
                 if row is None:
-                    self._rows.get(name, {}).pop(key, None)
+                    rows.pop(key, None)
                 else:
-                    self._rows.setdefault(name, {})[key] = row
+                    rows[key] = row
             return answer
 
     def clear(self) -> None:
@@ -39,7 +40,7 @@ class CheckedBlock:
 
     def __init__(self, rows_of: Callable[[Table[Any]], Mapping[str, Any]]) -> None:
         self._rows_of = rows_of
-        self.writes: list[tuple[str, str, object]] = []  # table, key and row; None: deleted
+        self.writes: list[tuple[Table[Any], str, object]] = []  # with key and row; None: deleted
 
     def get(self, table: Table[Row], key: object) -> Row | None:
         self._check_reading()
@@ -58,13 +59,13 @@ class CheckedBlock:
         return _selected(table, rows, where or {}, within, order, limit)
 
     def put(self, table: Table[Row], row: Row) -> None:
-        self._write(table.name, str(table.key(row)), row)
+        self._write(table, table.key(row), row)
 
     def delete(self, table: Table[Row], key: object) -> None:
-        self._write(table.name, str(key), None)
+        self._write(table, key, None)
 
-    def _write(self, name: str, key: str, row: object) -> None:
-        self.writes.append((name, key, row))
+    def _write(self, table: Table[Any], key: object, row: object) -> None:
+        self.writes.append((table, str(key), row))
         if len(self.writes) > MOST_WRITES:
             raise RuntimeError(f"a block writes more than {MOST_WRITES} rows")
 

@@ -63,13 +63,11 @@ def _adapter(kind):
 def _after(stored, writes):
     """Return the bytes of all rows after *writes*. Raise RuntimeError for a row that is too large."""
     after = dict(stored)
-    for name, key, row in writes:
-        after.pop((name, key), None)
+    for table, key, row in writes:
+        after.pop((table.name, key), None)
         if row is not None:
-            encoded = _adapter(type(row)).dump_json(
-                row, warnings=False
-            )  # an attack stores a string
-            after[name, key] = encoded
+            encoded = _adapter(table.kind).dump_json(row, warnings=False)  # attacks store strings
             if len(encoded) > MOST_BYTES:
-                raise RuntimeError(f"a row of {name} has {len(encoded)} bytes")
+                raise RuntimeError(f"a row of {table.name} has {len(encoded)} bytes")
+            after[table.name, key] = encoded
     return after
