@@ -9,6 +9,7 @@ from tests.journeys.people import FOR_EVER, PASSWORD
 from tests.journeys.seeds import converse, database, let_talk_fast, second_process
 
 _PAGES = Path(__file__).parents[2] / "pages"
+_DIALOG = '[data-testid="stDialog"], dialog[open]'
 _ABOVE = ":is([role=dialog], [role=menu], [role=listbox]):visible, dialog[open]"
 
 
@@ -94,8 +95,9 @@ def open_and_close(page, name, presses):
     above = page.locator(_ABOVE)
     for press in presses:
         page.locator(press).first.press("Enter")
-    for press in presses[1:]:  # what it was pressed in is closed
+    for press in presses[1:]:  # it is in what is closed, perhaps before its dialog is drawn
         expect(page.locator(press), name).to_have_count(0)
+        expect(page.locator(_DIALOG), name).to_be_visible()
     expect(above, name).to_have_count(1)
     page.keyboard.press("Escape")
     expect(above, name).to_have_count(0)
