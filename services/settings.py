@@ -4,10 +4,17 @@ import re
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, cast
 
 import jwt
-from pydantic import Field, HttpUrl, SecretStr, ValidationError, model_validator
+from pydantic import (
+    Field,
+    HttpUrl,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -15,6 +22,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from services.domain.policies import POLICIES, WINDOW_MESSAGES, Summary
 from services.errors import Misconfigured
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")  # as the database has it
@@ -57,8 +65,8 @@ class Settings(BaseSettings):
     output_price_micro: int | None = Field(default=None, ge=0)
     assistant_prefix: bool = False
     instructions: str = Field(default="You are a helpful assistant.", repr=False)
-    policy: Literal["full", "window", "summary", "retrieval"] = "summary"
-    window_messages: int = Field(default=20, ge=2, le=1000, multiple_of=2)
+    policy: str = Summary.name
+    window_messages: int = Field(default=WINDOW_MESSAGES, ge=2, le=1000, multiple_of=2)
     titles: bool = True
     root_keys: SecretStr | None = None
     metrics_token: SecretStr | None = None  # None: there is no /metrics
@@ -72,6 +80,13 @@ class Settings(BaseSettings):
     )  # that one may store; 0: no limit
     session_idle_seconds: int = Field(default=14 * 86_400, ge=60, le=31_536_000)
     session_lifetime_seconds: int = Field(default=90 * 86_400, ge=60, le=31_536_000)
+
+    @field_validator("policy")
+    @classmethod
+    def _check_policy(cls, name: str) -> str:
+        if name not in POLICIES:
+            raise ValueError(f"Input should be one of {', '.join(POLICIES)}")
+        return name
 
     @model_validator(mode="after")
     def _check_pairs(self) -> Self:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from pages._parts import words
-from services.domain import MemoryPolicy, Retrieval, Role, Summary, Thread, Window
+from services.domain import MemoryPolicy, Role, Summary, Thread
 from services.domain.context import ContextPlan
 
 SUMMARIZE = "Summarize now"
@@ -82,8 +82,8 @@ def sent(earlier: Earlier) -> str:
 def not_sent(policy: MemoryPolicy, earlier: Earlier, summary: SummaryState) -> tuple[str, ...]:
     """Return the sentences about the other messages: in what form they are sent, or why not, and what to press."""
     said: list[str] = []
-    if isinstance(policy, Summary):
-        said += _summary(earlier, summary)
+    if policy.kind.needs_summary:
+        said += _summary(policy, earlier, summary)
     elif earlier.missing:
         said += _unsent(policy, earlier)
     if earlier.cleared:
@@ -101,7 +101,7 @@ def not_sent(policy: MemoryPolicy, earlier: Earlier, summary: SummaryState) -> t
 def chip(policy: MemoryPolicy, earlier: Earlier) -> str | None:
     """Return the label of the panel; None where all earlier messages are sent as they are."""
     lost = earlier.cleared + earlier.missing
-    if isinstance(policy, Retrieval) and earlier.missing and not earlier.cleared:
+    if policy.kind.needs_search and earlier.missing and not earlier.cleared:
         return f"{words.count(earlier.missing, 'earlier message')} sent if related"
     if earlier.summarised and lost:
         return f"{words.number(earlier.summarised)} summarized, {words.number(lost)} not sent"
@@ -118,14 +118,14 @@ def of_summary(reason: str) -> str:
 def can_summarise(policy: MemoryPolicy, earlier: Earlier, summary: SummaryState) -> bool:
     """Return True if `SUMMARIZE` is offered: messages wait for a summary, or the last one failed."""
     is_due = earlier.missing > 0 or summary.problem is not None
-    return isinstance(policy, Summary) and is_due and not summary.is_coming
+    return policy.kind.needs_summary and is_due and not summary.is_coming
 
 
 def _unsent(policy: MemoryPolicy, earlier: Earlier) -> list[str]:
     count = _bold(earlier.missing)
-    if isinstance(policy, Retrieval):
+    if policy.kind.needs_search:
         return [f"{count} sent only if related to your question."]
-    if isinstance(policy, Window) and earlier.recent >= policy.messages:
+    if policy.messages and policy.most_messages and earlier.recent >= policy.messages:
         least, most = words.number(policy.messages), words.number(policy.most_messages)
         name = words.policy_name(policy)
         why = f"because “{name}” sends the last {least} to {most}"
@@ -137,7 +137,7 @@ def _unsent(policy: MemoryPolicy, earlier: Earlier) -> list[str]:
     ]
 
 
-def _summary(earlier: Earlier, summary: SummaryState) -> list[str]:
+def _summary(policy: MemoryPolicy, earlier: Earlier, summary: SummaryState) -> list[str]:
     said: list[str] = []
     both, them = earlier.summarised + earlier.missing, _them(earlier.missing)
     if earlier.summarised and earlier.missing and summary.problem:
@@ -158,7 +158,7 @@ def _summary(earlier: Earlier, summary: SummaryState) -> list[str]:
         said.append(f"The last summary failed. {summary.problem}")
     elif not summary.is_verified:
         said.append("The summary failed its integrity check and is not used.")
-    if can_summarise(Summary(), earlier, summary):
+    if can_summarise(policy, earlier, summary):
         of = f" to send a summary of {them}" if earlier.missing else " to try again"
         said.append(f"Press “{SUMMARIZE}”{of}.")
     return said

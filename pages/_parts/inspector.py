@@ -122,7 +122,7 @@ def _parts(sent: ContextPlan | SentContext) -> tuple[tuple[str, int, str], ...]:
 def _draw(view: ThreadView, receipt: SentContext, counted: str) -> None:
     """Draw the texts of the context. *counted*: the source of the token counts."""
     thread, far = view.thread, view.recalled(receipt)
-    st.caption(f"Context: {words.policy_name(policy_named(receipt.policy, None))}. {counted}")
+    st.caption(f"Context: {words.policy_name(policy_named(receipt.policy))}. {counted}")
     by_seq = {message.seq: message for message in thread.messages}
     by_id = {message.id: message for message in (*thread.messages, *thread.branch())}
     by_id |= {message_id: message for message_id, (_, message) in far.items()}

@@ -24,7 +24,6 @@ from services.domain import (
     Summary,
     Thread,
     Usage,
-    Window,
 )
 from services.domain.context import ContextPlan, Forecast
 from services.domain.models import LimitSource
@@ -42,8 +41,8 @@ def draw_policy(services: ChatParts, view: ThreadView) -> None:
     label = words.policy_name(now)
     with popover(label, "history", "memory-policy").container(width=340):
         _draw_policies(services, conversation, now, f"policy-{_id(conversation)}")
-        if isinstance(now, Window):
-            _draw_size(conversation, now)
+        if now.messages is not None and now.is_known:
+            _draw_size(conversation, now, now.messages)
         if not conversation:
             return
         # below the start of the context where the newest messages were deleted
@@ -127,7 +126,7 @@ def draw_banner(
 def draw_full(view: ThreadView, refusals: Sequence[Refusal]) -> None:
     """Draw that the chat is full, unless one of *refusals* did, and the actions that make room."""
     thread = view.thread
-    is_full = view.plan is None and isinstance(thread.conversation.policy, Full)
+    is_full = view.plan is None and thread.conversation.policy == Full()
     is_refused = any(isinstance(refusal.error, ChatFull) for refusal in refusals)
     if not is_full and not is_refused:
         return
@@ -193,13 +192,13 @@ def _draw_policies(
     )
 
 
-def _draw_size(conversation: Conversation | None, policy: Window) -> None:
-    """Draw the number of messages of the window: even, because a prompt goes with its reply."""
-    key = key_showing(f"window-{_id(conversation)}", policy.messages)
+def _draw_size(conversation: Conversation | None, policy: MemoryPolicy, messages: int) -> None:
+    """Draw the number of *messages* of the window: even, because a prompt goes with its reply."""
+    key = key_showing(f"window-{_id(conversation)}", messages)
 
     def resize() -> None:
         size = int(st.session_state[key])
-        attempt(choose, conversation, Window(size + size % 2))
+        attempt(choose, conversation, replace(policy, messages=size + size % 2))
 
     label = words.RECENT_MESSAGES
     st.number_input(label, 2, LARGEST_WINDOW, step=2, key=key, on_change=resize)

@@ -139,7 +139,11 @@ def _draw_model_and_memory(user: UserServices, seen: Preferences) -> Preferences
         key="default-policy",
     )
     # the size of a window is chosen below
-    return replace(chosen, policy=policy) if type(policy) is not type(seen.policy) else chosen
+    return (
+        replace(chosen, policy=policy)
+        if policy.name != (seen.policy and seen.policy.name)
+        else chosen
+    )
 
 
 @dataclass(frozen=True, slots=True)

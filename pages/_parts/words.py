@@ -3,7 +3,7 @@
 Sentences are in English.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from copy import copy
 from datetime import UTC, date, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
@@ -52,19 +52,20 @@ DAILY_LIMIT, MONTHLY_LIMIT, LAST_ACTIVE = "Daily limit", "Monthly limit", "Last 
 DEFAULT_CONTEXT, RECENT_MESSAGES = "Default context for new chats", "Number of recent messages"
 
 
-class _PolicyText(NamedTuple):
+class PolicyText(NamedTuple):
     name: str
     caption: str  # the content of a prompt, in a sentence without a full stop
 
 
-POLICIES: Mapping[type[MemoryPolicy], _PolicyText] = {
-    Full: _PolicyText("Everything", "Sends the whole chat; tells you when it is full"),
-    Window: _PolicyText("Recent only", "Sends the last {least} to {most} messages"),
-    Summary: _PolicyText("Auto-summary", "Recent messages plus a summary of older ones"),
-    Retrieval: _PolicyText(
+POLICIES = {
+    Full.name: PolicyText("Everything", "Sends the whole chat; tells you when it is full"),
+    Window.name: PolicyText("Recent only", "Sends the last {least} to {most} messages"),
+    Summary.name: PolicyText("Auto-summary", "Recent messages plus a summary of older ones"),
+    Retrieval.name: PolicyText(
         "Smart recall", "Recent messages plus older ones related to your question"
     ),
 }
+_UNKNOWN_POLICY = PolicyText("Unknown setting", "Saved by a newer version of Daybook")
 
 LIMIT_NAMES = {  # of the fields of Limits
     "daily_cap_micro": DAILY_LIMIT,
@@ -88,14 +89,13 @@ _USD = "USD"
 
 
 def policy_name(policy: MemoryPolicy) -> str:
-    return POLICIES[type(policy)].name
+    return POLICIES.get(policy.name, _UNKNOWN_POLICY).name
 
 
 def policy_caption(policy: MemoryPolicy) -> str:
-    caption = POLICIES[type(policy)].caption
-    if isinstance(policy, Window):
-        return caption.format(least=number(policy.messages), most=number(policy.most_messages))
-    return caption
+    caption = POLICIES.get(policy.name, _UNKNOWN_POLICY).caption
+    least, most = policy.messages or 0, policy.most_messages or 0
+    return caption.format(least=number(least), most=number(most))
 
 
 def policy_line(policy: MemoryPolicy) -> str:

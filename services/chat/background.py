@@ -24,7 +24,6 @@ from services.domain import (
     Message,
     MessageId,
     Purpose,
-    Summary,
     Thread,
     TurnId,
 )
@@ -244,7 +243,7 @@ class UserTasks:
 
     def _needs_summary(self, thread: Thread, call: Call) -> bool:
         """Return True if the context fills, or something fell out of it."""
-        if not isinstance(thread.conversation.policy, Summary):
+        if not thread.conversation.policy.kind.needs_summary:
             return False
         room = self.choices.setup(thread).budget.prompt_tokens
         return 2 * call.plan.prompt_tokens > room or bool(call.plan.omitted_ids)

@@ -18,7 +18,6 @@ from services.domain import (
     ConversationId,
     Message,
     MessageId,
-    Retrieval,
     Thread,
     TurnId,
 )
@@ -159,7 +158,7 @@ class Planning:
             facts=setup.facts,
             summary=thread.summary,
         )
-        if not isinstance(conversation.policy, Retrieval):
+        if not conversation.policy.kind.needs_search:
             return history
         in_view = [message for message in past if message.seq > history.start_seq]
         stored = self.search.recalls(

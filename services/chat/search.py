@@ -25,6 +25,7 @@ from services.domain import (
     TurnId,
 )
 from services.domain.context import Extract, RecalledMessage
+from services.domain.policies import policy_named
 from services.errors import AppError
 from services.events import log_event
 from services.memory.receipt import Receipt
@@ -60,7 +61,7 @@ class StoredRecalls:
     def read(cls, text: str) -> "StoredRecalls":
         """Read the receipt *text*; `_NO_RECALLS` for a turn that was planned without, or an unreadable receipt."""
         receipt = Receipt.from_json(text)
-        if receipt is None or receipt.policy != "retrieval":
+        if receipt is None or not policy_named(receipt.policy).kind.needs_search:
             return _NO_RECALLS
         return cls(
             receipt.prefix_seq,

@@ -5,19 +5,17 @@ from dataclasses import dataclass, field, replace
 
 from services.domain import (
     Fact,
-    Full,
     MemoryPolicy,
     NewConversation,
     Preferences,
-    Retrieval,
     Space,
     SpaceId,
     Summary,
     Thread,
-    Window,
 )
 from services.domain.context import ContextBudget
 from services.domain.models import InstructionsSource
+from services.domain.policies import POLICIES, WINDOW_MESSAGES
 from services.errors import StoreUnavailable
 from services.llm import Models, Offer
 from services.memory.tokens import KindCounter
@@ -69,7 +67,7 @@ class Choices:
     counter: KindCounter
     instructions: str = field(repr=False)  # the deployment's
     first_policy: MemoryPolicy = field(default_factory=Summary)  # the deployment's
-    window_messages: int = Window().messages  # the deployment's, where Window is chosen
+    window_messages: int = WINDOW_MESSAGES  # the deployment's, where Window is chosen
     reads_facts: bool = True
 
     def setup(self, thread: Thread | None, new: NewConversation | None = None) -> Setup:
@@ -117,16 +115,18 @@ class Choices:
     def policies(self) -> tuple[MemoryPolicy, ...]:
         """The memory policies to choose from, with the window size of the user, else of the deployment."""
         size = self.store.profile.preferences().window_messages or self.window_messages
-        return Full(), Window(size), Summary(), Retrieval()
+        return tuple(kind(size) for kind in POLICIES.values())
 
     def policy_of(self, new: NewConversation, space: Space | None) -> MemoryPolicy:
         """The policy with which *new* begins in *space*: its own, else the space's, else the usual one."""
-        return new.policy or (space and space.policy) or self.usual_policy()
+        chosen = new.policy, space and space.policy
+        return next((each for each in chosen if each and each.is_known), self.usual_policy())
 
     def usual_policy(self) -> MemoryPolicy:
         """The policy of a new conversation whose space has none."""
-        usual = type(self.store.profile.preferences().policy or self.first_policy)
-        return next(policy for policy in self.policies() if isinstance(policy, usual))
+        offered = {policy.name: policy for policy in self.policies()}
+        wished = self.store.profile.preferences().policy or self.first_policy
+        return offered.get(wished.name) or offered[self.first_policy.name]
 
     def space(self, space_id: SpaceId | None) -> Space | None:
         """The user's space; None also while the database is away and nothing is cached."""

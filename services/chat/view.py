@@ -166,7 +166,7 @@ class ThreadView:
         others = [
             policy
             for policy in (() if self.is_new else self._tasks.choices.policies())
-            if not isinstance(now, type(policy))
+            if policy.name != now.name
         ]
         return Affordable(
             models=tuple(

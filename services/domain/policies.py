@@ -1,56 +1,63 @@
-"""Memory policies: how history is selected for the prompt."""
+"""Context policies: how the messages of a prompt are chosen.
+
+A further one is declared here, in `POLICIES`; services/memory/planner.py has its selection, pages/_parts/words.py its words.
+"""
 
 from dataclasses import dataclass
-from typing import Literal
+
+WINDOW_MESSAGES = 20  # where none are chosen
 
 
 @dataclass(frozen=True, slots=True)
-class Full:
-    """Everything, or a clear refusal before it would overflow."""
+class MemoryPolicy:
+    """A policy as it is stored: by its name, and by a number of messages where it has one."""
 
-    name: Literal["full"] = "full"
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The last messages, in whole pairs: *messages*, and up to half as many more.
-
-    Beyond `most_messages` the window is trimmed to *messages*, so that the prompts between two trims begin alike.
-    """
-
-    messages: int = 20
-    name: Literal["window"] = "window"
+    name: str
+    messages: int | None = None
 
     @property
-    def most_messages(self) -> int:
-        """The messages above which the window is trimmed: half as many more, rounded up to whole pairs."""
-        return self.messages + -(-self.messages // 4) * 2
+    def is_known(self) -> bool:
+        """Return False if a newer version of the app stored it."""
+        return self.name in POLICIES
+
+    @property
+    def kind(self) -> "PolicyKind":
+        """The declaration; one that needs nothing where this version has none."""
+        return POLICIES.get(self.name) or PolicyKind(self.name)
+
+    @property
+    def most_messages(self) -> int | None:
+        """The messages above which a window is trimmed to *messages*: half as many more, rounded up to whole pairs.
+
+        So the prompts between two trims begin alike.
+        """
+        return None if self.messages is None else self.messages + -(-self.messages // 4) * 2
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """Recent messages, and a running summary of the rest."""
+class PolicyKind:
+    """The declaration of a policy. A call gives the policy."""
 
-    name: Literal["summary"] = "summary"
+    name: str  # by which it is stored
+    messages: int | None = None  # of its window, where none are chosen; None: it has no number
+    needs_search: bool = False  # for older messages that match the prompt
+    needs_summary: bool = False  # of older messages
 
-
-@dataclass(frozen=True, slots=True)
-class Retrieval:
-    """Recent messages, and older ones that match the prompt."""
-
-    name: Literal["retrieval"] = "retrieval"
-
-
-# each has a name, by which it is stored
-MemoryPolicy = Full | Window | Summary | Retrieval
-_POLICIES: dict[str, MemoryPolicy] = {each.name: each for each in (Full(), Summary(), Retrieval())}
+    def __call__(self, messages: int | None = None) -> MemoryPolicy:
+        """The policy, with a number of *messages* if it has one."""
+        if self.messages is None or messages is None:
+            messages = self.messages
+        return MemoryPolicy(self.name, messages)
 
 
-def policy_named(name: str, messages: int | None) -> MemoryPolicy:
-    """The policy of a stored *name*; Window of the last *messages*."""
-    return _POLICIES.get(name) or (Window(messages) if messages else Window())
+Full = PolicyKind("full")  # everything, or a clear refusal before it would overflow
+Window = PolicyKind("window", messages=WINDOW_MESSAGES)  # the last messages
+Summary = PolicyKind("summary", needs_summary=True)  # recent messages, and a summary of the rest
+Retrieval = PolicyKind("retrieval", needs_search=True)  # recent messages, and related older ones
+POLICIES = {kind.name: kind for kind in (Full, Window, Summary, Retrieval)}
 
 
-def policy_size(policy: MemoryPolicy) -> int | None:
-    """The messages of a Window, as they are stored beside its name."""
-    return policy.messages if isinstance(policy, Window) else None
+def policy_named(name: str, messages: int | None = None) -> MemoryPolicy:
+    """The policy of a stored *name*, of the last *messages* if it has a number of them."""
+    kind = POLICIES.get(name)
+    return kind(messages) if kind else MemoryPolicy(name, messages)

@@ -17,9 +17,8 @@ A policy chooses from the past and the planner packs it, so all policies share t
   any process.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import assert_never
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from services.domain import (
     Fact,
@@ -32,7 +31,7 @@ from services.domain import (
     Window,
 )
 from services.domain.context import ContextBudget, ContextPlan, History
-from services.errors import ChatFull, PromptTooLong
+from services.errors import ChatFull, NewerVersion, PromptTooLong
 from services.memory import blocks
 from services.memory.layout import (
     Layout,
@@ -52,44 +51,75 @@ _FACTS_PERCENT = 10  # of the prompt's tokens, at most, before anything is learn
 _UNDERCOUNT_PERCENT = 120  # of an estimate, that ordinary text does not exceed (tokens.py)
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The messages that a policy chose."""
+
+    layout: Layout
+    pairs: Sequence[Pair]  # those of the layout are the newest of them
+    start_seq: int  # of the plan, unless some of the pairs are left out
+    prefix_seq: int
+    refusal: type[PromptTooLong] = PromptTooLong  # where the layout overflows
+
+
 def plan_context(
     policy: MemoryPolicy, history: History, budget: ContextBudget, counter: TokenCounter
 ) -> ContextPlan:
     """Choose what the model sees within *budget*.
 
-    Raise PromptTooLong if instructions and prompt overflow the budget, ChatFull if with Full the past does.
+    Raise PromptTooLong if instructions and prompt overflow the budget, ChatFull if with Full the past does, NewerVersion if
+    the policy is of a newer version.
     """
-    base, start_seq = _base(history, budget.prompt_tokens, counter), _start_seq(history)
-    prefix_seq = history.prefix_seq
-    match policy:
-        case Full():
-            start_seq = history.reset_seq
-            pairs = complete_pairs(history.past, after=start_seq)
-            layout = replace(base, pairs=pairs)
-        case Window():
-            pairs, layout = _since_start(policy, base, history, history.reset_seq)
-        case Summary():
-            base, covered_seq = _with_summary(base, history)
-            start_seq = max(start_seq, covered_seq)
-            pairs, layout = _since_start(policy, base, history, covered_seq)
-        case Retrieval():
-            pairs = complete_pairs(history.past, after=start_seq)
-            layout = extend_prefix(base, history, pairs)
-            if layout is None:
-                layout = rebuild_prefix(base, history, pairs)
-                prefix_seq = history.past[-1].seq if history.past else 0
-        case _:
-            assert_never(policy)
-
+    select = SELECTIONS.get(policy.name)
+    if select is None:
+        raise NewerVersion
+    base = _base(history, budget.prompt_tokens, counter)
+    chosen = select(policy, base, history)
+    layout, pairs, start_seq = chosen.layout, chosen.pairs, chosen.start_seq
     if dropped := len(pairs) - len(layout.pairs):
         start_seq = pairs[dropped - 1].reply.seq
     elif pairs:
         start_seq = min(start_seq, pairs[0].prompt.seq - 1)
     plan = _describe(_without_redundant_facts(layout), history, budget)
     if plan.prompt_tokens > base.room:
-        is_full = isinstance(policy, Full) and base.left >= 0
-        raise (ChatFull if is_full else PromptTooLong)(plan.prompt_tokens, base.room)
-    return replace(plan, start_seq=start_seq, prefix_seq=prefix_seq)
+        raise chosen.refusal(plan.prompt_tokens, base.room)
+    return replace(plan, start_seq=start_seq, prefix_seq=chosen.prefix_seq)
+
+
+def _select_all(_: MemoryPolicy, base: Layout, history: History) -> Selection:
+    pairs = complete_pairs(history.past, after=history.reset_seq)
+    refusal = ChatFull if base.left >= 0 else PromptTooLong
+    layout = replace(base, pairs=pairs)
+    return Selection(layout, pairs, history.reset_seq, history.prefix_seq, refusal)
+
+
+def _select_window(policy: MemoryPolicy, base: Layout, history: History) -> Selection:
+    pairs, layout = _since_start(policy, base, history, history.reset_seq)
+    return Selection(layout, pairs, _start_seq(history), history.prefix_seq)
+
+
+def _select_with_summary(policy: MemoryPolicy, base: Layout, history: History) -> Selection:
+    base, covered_seq = _with_summary(base, history)
+    pairs, layout = _since_start(policy, base, history, covered_seq)
+    return Selection(layout, pairs, max(_start_seq(history), covered_seq), history.prefix_seq)
+
+
+def _select_related(_: MemoryPolicy, base: Layout, history: History) -> Selection:
+    start_seq, prefix_seq = _start_seq(history), history.prefix_seq
+    pairs = complete_pairs(history.past, after=start_seq)
+    layout = extend_prefix(base, history, pairs)
+    if layout is None:
+        layout = rebuild_prefix(base, history, pairs)
+        prefix_seq = history.past[-1].seq if history.past else 0
+    return Selection(layout, pairs, start_seq, prefix_seq)
+
+
+SELECTIONS: dict[str, Callable[[MemoryPolicy, Layout, History], Selection]] = {
+    Full.name: _select_all,
+    Window.name: _select_window,
+    Summary.name: _select_with_summary,
+    Retrieval.name: _select_related,
+}
 
 
 def summary_layout(history: History, room: int, counter: TokenCounter) -> Layout:
@@ -163,7 +193,7 @@ def _with_summary(base: Layout, history: History) -> tuple[Layout, int]:
 
 
 def _since_start(
-    policy: Window | Summary, base: Layout, history: History, after: int
+    policy: MemoryPolicy, base: Layout, history: History, after: int
 ) -> tuple[Sequence[Pair], Layout]:
     """Add the pairs from the stored start, or from an earlier one after *after* where most of the room is free.
 
@@ -181,11 +211,12 @@ def _since_start(
     return (every, anew) if is_free and len(anew.pairs) > len(layout.pairs) else (pairs, layout)
 
 
-def _newest(policy: Window | Summary, pairs: Sequence[Pair]) -> Sequence[Pair]:
-    """Return the newest of *pairs*, as many as a window shows."""
-    if isinstance(policy, Window) and 2 * len(pairs) > policy.most_messages:
-        return pairs[len(pairs) - policy.messages // 2 :]
-    return pairs
+def _newest(policy: MemoryPolicy, pairs: Sequence[Pair]) -> Sequence[Pair]:
+    """Return the newest of *pairs*, as many as the number of *policy* lets through."""
+    least, most = policy.messages, policy.most_messages
+    if least is None or most is None or 2 * len(pairs) <= most:
+        return pairs
+    return pairs[len(pairs) - least // 2 :]
 
 
 def _trimmed(base: Layout, pairs: Sequence[Pair]) -> Layout:

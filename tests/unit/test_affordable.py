@@ -35,7 +35,7 @@ def test_affordable_models_and_policies_are_found(view):
     found = view.affordable("Next", 4_800)
 
     assert found.models == ("cheapest", "cheap")
-    assert [type(policy) for policy in found.policies] == [Window]
+    assert [policy.name for policy in found.policies] == [Window.name]
 
 
 def test_without_a_prompt_the_last_prompt_is_planned(chat, thread, view):

@@ -27,11 +27,28 @@ def newer(monkeypatch, database):
     return newer
 
 
-UNKNOWN_POLICY = {"policy": {"name": "vector"}}
+@pytest.fixture
+def written(monkeypatch):
+    """The texts of documents that are written from now on, by newer processes without what they add."""
+    texts, write = [], Format.write
+    monkeypatch.setattr(Format, "write", lambda *given: texts.append(write(*given)) or texts[-1])
+    return texts
 
 
-def test_preferences_with_an_unknown_policy_are_not_written_over(database, newer):
+UNKNOWN_POLICY = {"policy": {"name": "vector", "messages": 8, "dimensions": 3}}
+
+
+def test_unknown_policy_of_preferences_stays_beside_a_change(database, newer, written):
     newer(lambda store: choose(store.profile, theme="dark"), **UNKNOWN_POLICY)
+    older = database.store()
+
+    choose(older.profile, theme="light")
+
+    assert json.loads(written[-1]) == json.loads(written[0]) | UNKNOWN_POLICY | {"theme": "light"}
+
+
+def test_preferences_with_an_unknown_theme_are_not_written_over(database, newer):
+    newer(lambda store: choose(store.profile, theme="dark"), theme="sepia")
     before, older = dict(database.tables.documents), database.store()
 
     with pytest.raises(NewerVersion):
@@ -40,8 +57,18 @@ def test_preferences_with_an_unknown_policy_are_not_written_over(database, newer
     assert database.tables.documents == before
 
 
-def test_space_with_an_unknown_policy_is_not_written_over(database, newer):
+def test_unknown_policy_of_a_space_stays_beside_a_change(database, newer, written):
     newer(lambda store: store.spaces.keep(a_space(policy=Summary())), **UNKNOWN_POLICY)
+    older = database.store()
+    [space] = older.spaces.all()
+
+    older.spaces.keep(replace(space, name="Garden"), replaces=space)
+
+    assert json.loads(written[-1])["policy"] == UNKNOWN_POLICY["policy"]
+
+
+def test_space_with_an_unknown_value_is_not_written_over(database, newer):
+    newer(lambda store: store.spaces.keep(a_space()), uses_personal_facts="some")
     before, older = dict(database.tables.documents), database.store()
     [space] = older.spaces.all()
 
@@ -61,18 +88,15 @@ def test_unreadable_preferences_are_replaced(database):
     assert older.profile.preferences().theme == "light"
 
 
-def test_unknown_fields_of_a_summary_stay(database, newer, monkeypatch):
+def test_unknown_fields_of_a_summary_stay(database, newer, written):
     garden = database.hold("Garden", "When do I sow peas?", "In March.")
     newer(
         lambda store: store.conversations.set_summary(store.conversations.thread(garden), SUMMARY),
         style="short",
     )
-    older, written, write = database.store(), [], Format.write
+    older = database.store()
     thread = older.conversations.thread(garden)
     assert thread.summary == SUMMARY
-    monkeypatch.setattr(
-        Format, "write", lambda *given: written.append(write(*given)) or written[-1]
-    )
 
     older.conversations.set_summary(thread, replace(SUMMARY, text="They sow beans."))
 

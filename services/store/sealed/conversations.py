@@ -17,7 +17,6 @@ from services.domain import (
 )
 from services.domain.data import HeldData
 from services.domain.limits import checked_instructions, checked_title
-from services.domain.policies import policy_size
 from services.domain.revisions import LISTED, OpenPlace, Revisions
 from services.errors import Stale, StoreUnavailable, Tampered
 from services.store.rows import ConversationChanges, ConversationState, DocumentKind, Rows
@@ -147,7 +146,7 @@ class SealedConversations:
         self._opened.forget(conversation_id)
 
     def set_policy(self, conversation_id: ConversationId, policy: MemoryPolicy) -> None:
-        self._change(conversation_id, policy=policy.name, policy_size=policy_size(policy))
+        self._change(conversation_id, policy=policy.name, policy_size=policy.messages)
         self._amend(
             conversation_id, lambda now: replace(now, policy=policy, start_seq=now.reset_seq)
         )

@@ -87,7 +87,7 @@ class Documents(ABC, Generic[Document]):
         """Store *value* in *row*, in place of *seen*. Raise Stale, NewerVersion."""
         if seen and seen.is_newer:  # what it holds would be lost
             raise NewerVersion
-        text = self._format.write(value, seen.text if seen else "{}")
+        text = self._format.write(value, seen.text if seen else "{}", seen.value if seen else None)
         row = replace(row, created_at=seen.row.created_at if seen else datetime.now(UTC))
         row = self._seals.seal(row, text, self._vault(row))
         try:

@@ -24,7 +24,6 @@ from services.domain import (
     TurnId,
     UserId,
 )
-from services.domain.policies import policy_size
 from services.domain.turns import ClientTurnId, OpenTurn
 from services.errors import NewerVersion, Tampered
 from services.events import log_event
@@ -42,13 +41,18 @@ class Format(Generic[Value]):
         self._adapter, self._columns = TypeAdapter[Value](kind), columns
         self._known = {each.name for each in fields(kind)}
 
-    def write(self, value: Value, before: str = "{}") -> str:
-        """The JSON of *value*; fields of a later version of the app in *before* stay."""
-        later = {key: kept for key, kept in json.loads(before).items() if key not in self._known}
-        known = self._adapter.dump_python(
-            value, mode="json", exclude={*self._columns, "is_verified"}, exclude_none=True
-        )
-        return json.dumps(later | known, ensure_ascii=False)
+    def write(self, value: Value, before: str = "{}", seen: Value | None = None) -> str:
+        """The JSON of *value*; what a newer version of the app stored in *before* stays.
+
+        That is a field that this version does not know, and all of one that is as in *seen*, which was read from *before*.
+        """
+        known, was = self._fields(value), self._fields(seen) if seen else {}
+        stays = {
+            name: kept
+            for name, kept in json.loads(before).items()
+            if name not in self._known or (name in known and known[name] == was.get(name))
+        }
+        return json.dumps(known | stays, ensure_ascii=False)
 
     def read(self, text: str, row: object = None) -> Value:
         """The value of the JSON *text* and the columns of *row*. Raise NewerVersion."""
@@ -57,6 +61,11 @@ class Format(Generic[Value]):
             return self._adapter.validate_python(json.loads(text) | columns)
         except ValidationError:  # its message repeats the text
             raise NewerVersion from None
+
+    def _fields(self, value: Value) -> dict[str, object]:
+        return self._adapter.dump_python(
+            value, mode="json", exclude={*self._columns, "is_verified"}, exclude_none=True
+        )
 
 
 SUMMARY_FORMAT = Format(RunningSummary)
@@ -245,7 +254,7 @@ class Seals:
             user_key_version=user_key.version,
             head=seals.head(Head()),
             policy=conversation.policy.name,
-            policy_size=policy_size(conversation.policy),
+            policy_size=conversation.policy.messages,
             model=conversation.model,
             instructions=instructions,
             space_id=conversation.space_id,

@@ -1,0 +1,95 @@
+"""The declaration of context policies: a fifth one takes its line, its selection and its words."""
+
+import ast
+from dataclasses import replace
+
+import pytest
+
+from pages._parts import words
+from services.domain import Purpose
+from services.domain.policies import POLICIES, PolicyKind, policy_named
+from services.memory import planner
+from services.memory.layout import complete_pairs
+from services.memory.receipt import Receipt
+from tests.fakes import choose
+from tests.stack.apps import ROOT
+
+KINDS = {"Full", "Window", "Summary", "Retrieval"}
+
+
+def select_first_and_last(policy, base, history):
+    """Choose the first pairs of a conversation, half as many as *policy* has messages, and the last one."""
+    pairs = complete_pairs(history.past, after=history.reset_seq)
+    shown = [*pairs[: policy.messages // 2], *pairs[-1:]] if len(pairs) > 2 else pairs
+    return planner.Selection(replace(base, pairs=shown), shown, history.reset_seq, 0)
+
+
+@pytest.fixture
+def ends(monkeypatch):
+    """Declare a fifth policy."""
+    kind = PolicyKind("ends", messages=2, needs_summary=True)
+    monkeypatch.setitem(POLICIES, kind.name, kind)
+    monkeypatch.setitem(planner.SELECTIONS, kind.name, select_first_and_last)
+    text = words.PolicyText("Both ends", "Sends the first {least} messages and the last")
+    monkeypatch.setitem(words.POLICIES, kind.name, text)
+    return kind
+
+
+@pytest.fixture
+def garden(maya):
+    return maya.database.hold("Garden", *(f"{who} {n}" for n in range(4) for who in "QA"))
+
+
+def test_turn_is_planned_by_a_fifth_policy(maya, ends, garden):
+    maya.store.conversations.set_policy(garden, ends(4))
+
+    assert maya.chat.begin(garden, "And now?").wait(20)
+
+    thread = maya.database.thread(garden)
+    kept = maya.store.turns.receipts([thread.tip], garden)
+    receipt = Receipt.from_json(kept[thread.tip.turn_id])
+    assert thread.conversation.policy == policy_named("ends", 4)
+    assert (receipt.policy, [seq for seq, _ in receipt.verbatim]) == ("ends", [1, 2, 3, 4, 7, 8])
+
+
+def test_fifth_policy_asks_for_the_summary_that_it_needs(maya, ends, garden, monkeypatch):
+    claimed = []
+    monkeypatch.setattr(maya.tasks.registry, "claim", lambda purpose, *_: claimed.append(purpose))
+    maya.store.conversations.set_policy(garden, ends())
+
+    assert maya.chat.begin(garden, "And now?").wait(20)
+
+    assert Purpose.SUMMARY in claimed
+
+
+def test_fifth_policy_is_offered_and_named(maya, ends):
+    assert maya.choices.policies()[-1] == ends(20)
+    assert words.policy_name(ends()) == "Both ends"
+
+
+def test_fifth_policy_may_be_the_usual_one(maya, ends):
+    choose(maya.store.profile, policy=ends(), window_messages=6)
+    assert maya.choices.usual_policy() == ends(6)
+
+
+@pytest.mark.parametrize("folder", ["services", "pages"])
+def test_no_code_asks_for_the_class_of_a_policy(folder):
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if asks_for_a_kind(node)
+    ]
+    assert found == []
+
+
+def asks_for_a_kind(node):
+    """Return True for `isinstance(…, Window)`, and for `case Window()`."""
+    match node:
+        case ast.Call(func=ast.Name(id="isinstance" | "issubclass" | "type"), args=args):
+            asked = args[-1]
+        case ast.MatchClass(cls=asked):
+            pass
+        case _:
+            return False
+    return any(isinstance(one, ast.Name) and one.id in KINDS for one in ast.walk(asked))
