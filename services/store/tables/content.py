@@ -1,30 +1,21 @@
-"""Conversations and documents over tables: what readers see, and the sweep of what was deleted."""
+"""Conversations over tables, and their messages as readers see them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TypeVar
-from uuid import UUID, uuid4
 
 from services.domain import ConversationId, Listed, MessageId, SpaceId, TurnId, UserId
 from services.domain.accounts import Limits
-from services.rules import ACCOUNT_FULL, NO_SPACE, NOT_FOUND, STALE, Refusal
+from services.rules import NO_SPACE, NOT_FOUND, Refusal
 from services.rules.budget import Budget
-from services.rules.documents import (
-    is_of_other_messages,
-    is_stored,
-    put_refusal,
-    text_refusal,
-)
 from services.rules.messages import can_restore, changed, hidden
-from services.rules.turns import Turn
 from services.store.refusals import error_of
 from services.store.rows import (
     ConversationChanges,
     ConversationRow,
     ConversationState,
     DocumentKind,
-    DocumentRow,
     MessageRow,
     ReceiptRow,
     ThoughtsRow,
@@ -36,19 +27,12 @@ from services.store.tables.schema import (
     COUNTS,
     DISCARDS,
     DOCUMENTS,
-    ERASURES,
     MESSAGES,
     RECEIPTS,
     THOUGHTS,
-    TURNS,
     Counts,
-    Document,
-    Erasure,
 )
-from services.store.writes import PutDocument
 
-_SLICE = 60  # rows that a block of the sweep destroys, each with a few beside it
-_IN_ROW = (DocumentKind.INSTRUCTIONS, DocumentKind.SUMMARY)
 Answer = TypeVar("Answer")
 
 
@@ -67,7 +51,7 @@ def counts_of(block: Block) -> Counts:
 
 
 class TablesContent:
-    """The conversations and documents of one user."""
+    """The conversations of one user."""
 
     def __init__(
         self,
@@ -271,205 +255,3 @@ class TablesContent:
         ids = list(turn_ids)
         found = self.tables.run(lambda block: [block.get(RECEIPTS, one) for one in ids])
         return [row for row in found if row]
-
-    # --- documents
-
-    def documents(self, kind: DocumentKind) -> list[DocumentRow]:
-        return self.tables.run(lambda block: [*self._documents(block, kind)])
-
-    def _documents(self, block: Block, kind: DocumentKind) -> list[Document]:
-        rows = block.select(DOCUMENTS, {"kind": kind})
-        if kind is not DocumentKind.FACT:
-            return rows
-        epoch = counts_of(block).fact_epoch
-        spaces = {one.id for one in block.select(DOCUMENTS, {"kind": DocumentKind.SPACE})}
-        return [row for row in rows if row.epoch >= epoch and row.space_id in {None, *spaces}]
-
-    def _document(self, block: Block, document_id: UUID) -> Document | None:
-        row = block.get(DOCUMENTS, document_id)
-        if row is None or row.kind is not DocumentKind.FACT:
-            return row
-        is_hidden = row.epoch < counts_of(block).fact_epoch
-        return None if is_hidden or not self._has_space(block, row.space_id) else row
-
-    def put_document(self, write: PutDocument) -> None:
-        self._run(f"put_{write.new_kind}", lambda block: self._put_document(block, write))
-
-    def _put_document(self, block: Block, write: PutDocument) -> Refusal | None:
-        new, source_id = write.row, write.source_id
-        row = new.conversation_id and self._found(block, new.conversation_id)
-        source = source_id and self._found(block, source_id)
-        is_of_others = source_id and (
-            not source or is_of_other_messages(source.rev, source.last_seq, write.cuts)
-        )
-        if (new.conversation_id and not row) or is_of_others:
-            return NOT_FOUND
-        if not self._has_space(block, new.space_id):
-            return NOT_FOUND
-        is_users = source_id is None and new.kind is not DocumentKind.SUMMARY
-        if write.seen_rev == 0 and is_users and self.budget(block).is_full(self.most_bytes):
-            return ACCOUNT_FULL
-        counts = counts_of(block)
-        if row and new.kind in _IN_ROW:
-            is_summary = new.kind is DocumentKind.SUMMARY
-            if is_summary and is_of_other_messages(row.rev, row.last_seq, write.cuts):
-                return STALE
-            if refusal := text_refusal(row.text(new.kind), new, write.seen_rev):
-                return refusal
-            columns = {str(new.kind): new.body, f"{new.kind}_rev": new.rev}
-            return self._put(block, row, replace(row, **columns), counts)
-        stored = self._document(block, new.id)
-        if is_stored(stored, new):
-            return None
-        count = counts.facts if new.kind is DocumentKind.FACT else counts.spaces
-        if refusal := put_refusal(stored, new, write.seen_rev, count):
-            return refusal
-        created_at = stored.created_at if stored else self.now()
-        document = replace(new, created_at=created_at)
-        block.put(DOCUMENTS, Document(**asdict(document), epoch=counts.fact_epoch))
-        added = text_bytes(new.body) - text_bytes(stored.body if stored else None)
-        counts = replace(counts, bytes=counts.bytes + added)
-        if stored is None and new.kind is DocumentKind.FACT:
-            counts = replace(counts, facts=counts.facts + 1)
-        elif stored is None and new.kind is DocumentKind.SPACE:
-            counts = replace(counts, spaces=counts.spaces + 1)
-        return block.put(COUNTS, counts)
-
-    def delete_document(self, document_id: UUID) -> None:
-        """A space is one row; the sweep destroys its facts, which no reader finds without it."""
-
-        def delete(block: Block) -> Refusal | None:
-            row, counts = self._document(block, document_id), counts_of(block)
-            if row is None or row.kind is DocumentKind.PREFERENCES:
-                return NOT_FOUND
-            counts = replace(counts, bytes=counts.bytes - text_bytes(row.body))
-            if row.kind is DocumentKind.FACT:
-                block.put(COUNTS, replace(counts, facts=counts.facts - 1))
-            else:
-                facts = self._documents(block, DocumentKind.FACT)
-                gone = sum(one.space_id == row.id for one in facts)
-                counts = replace(counts, spaces=counts.spaces - 1, facts=counts.facts - gone)
-                block.put(COUNTS, counts)
-                block.put(ERASURES, Erasure(id=uuid4(), space_id=row.id))
-            return block.delete(DOCUMENTS, document_id)
-
-        self._run("delete_document", delete)
-
-    def delete_facts(self) -> None:
-        def delete(block: Block) -> None:
-            counts = counts_of(block)
-            block.put(ERASURES, Erasure(id=uuid4(), space_id=None, fact_epoch=counts.fact_epoch))
-            block.put(COUNTS, replace(counts, facts=0, fact_epoch=counts.fact_epoch + 1))
-
-        self.tables.run(delete)
-
-    # --- the sweep
-
-    def destroy_due(self) -> None:
-        """Destroy what is hidden and whose time for Undo is over, in slices."""
-        due = Range("destroy_at", up_to=self.now())
-
-        def find(block: Block) -> list[Callable[[Block], bool]]:
-            erasures, discards = block.select(ERASURES), block.select(DISCARDS, within=due)
-            rows = block.select(CONVERSATIONS, within=due)
-            return [
-                *(lambda block, one=one: self._erase(block, one) for one in erasures),
-                *(lambda block, one=one: self._destroy_discard(block, one.id) for one in discards),
-                *(lambda block, one=one: self._destroy_conversation(block, one.id) for one in rows),
-            ]
-
-        for destroy in self.tables.run(find):
-            while self.tables.run(destroy):
-                pass
-
-    def _erase(self, block: Block, erasure: Erasure) -> bool:
-        """Destroy a slice of what an erasure hides; return True if there may be more."""
-        counts, chats = counts_of(block), list[ConversationRow]()
-        if erasure.space_id:
-            where: dict[str, object] = {"space_id": erasure.space_id}
-            facts = block.select(DOCUMENTS, where, limit=_SLICE)
-            chats = block.select(CONVERSATIONS, where, limit=_SLICE)
-        else:
-            epochs = Range("epoch", up_to=erasure.fact_epoch)
-            where = {"kind": DocumentKind.FACT}
-            facts = block.select(DOCUMENTS, where, within=epochs, limit=_SLICE)
-        for fact in facts:
-            block.delete(DOCUMENTS, fact.id)
-        for chat in chats:
-            block.put(CONVERSATIONS, replace(chat, space_id=None))
-        if not facts and not chats:
-            block.delete(ERASURES, erasure.id)
-            return False
-        freed = text_bytes(*(fact.body for fact in facts))
-        block.put(COUNTS, replace(counts, bytes=counts.bytes - freed))
-        return True
-
-    def _destroy_discard(self, block: Block, discard_id: UUID) -> bool:
-        discard = block.get(DISCARDS, discard_id)
-        if discard is None or can_restore(discard.destroy_at, self.now()):
-            return False
-        ids, rest = discard.message_ids[-_SLICE:], discard.message_ids[:-_SLICE]
-        rows = [row for one in ids if (row := block.get(MESSAGES, one))]
-        self._destroy(block, rows, counts_of(block))
-        if rest:
-            block.put(DISCARDS, replace(discard, message_ids=rest))
-        else:
-            block.delete(DISCARDS, discard_id)
-        return bool(rest)
-
-    def _destroy(self, block: Block, rows: Sequence[MessageRow], counts: Counts) -> None:
-        """Destroy messages with their thoughts, and the receipts of their turns."""
-        turn_ids = {row.turn_id for row in rows if row.turn_id}
-        for row in rows:
-            turn_ids |= {turn.id for turn in block.select(TURNS, {"prompt_id": row.id})}
-        thoughts = [one for row in rows if (one := block.get(THOUGHTS, row.id))]
-        receipts = [one for turn_id in turn_ids if (one := block.get(RECEIPTS, turn_id))]
-        for row in rows:
-            block.delete(MESSAGES, row.id)
-            block.delete(THOUGHTS, row.id)
-        for receipt in receipts:
-            block.delete(RECEIPTS, receipt.turn_id)
-        bodies = (one.body for one in (*rows, *receipts))
-        freed = text_bytes(*bodies, *(one.thoughts for one in thoughts))
-        block.put(COUNTS, replace(counts, bytes=counts.bytes - freed))
-
-    def _destroy_conversation(self, block: Block, conversation_id: ConversationId) -> bool:
-        """Destroy a slice of a conversation; at last its row."""
-        row, counts = block.get(CONVERSATIONS, conversation_id), counts_of(block)
-        if row is None or row.destroy_at is None or can_restore(row.destroy_at, self.now()):
-            return False
-        where = {"conversation_id": conversation_id}
-        messages = block.select(MESSAGES, where, order=("-seq",), limit=_SLICE)
-        if messages:
-            self._destroy(block, messages, counts)
-            return True
-        turns = block.select(TURNS, where, limit=_SLICE)
-        receipts = [one for turn in turns if (one := block.get(RECEIPTS, turn.id))]
-        facts = block.select(DOCUMENTS, where, limit=_SLICE)
-        discards = block.select(DISCARDS, where, limit=_SLICE)
-        shown = [one for one in facts if one.epoch >= counts.fact_epoch]
-        freed = text_bytes(*(one.body for one in (*receipts, *facts)))
-        for turn in turns:
-            block.put(TURNS, forgotten(turn))
-            block.delete(RECEIPTS, turn.id)
-        for fact in facts:
-            block.delete(DOCUMENTS, fact.id)
-        for discard in discards:
-            block.delete(DISCARDS, discard.id)
-        is_left = bool(turns or facts or discards)
-        if not is_left:
-            block.delete(CONVERSATIONS, conversation_id)
-            freed += own_bytes(row)
-        counts = replace(
-            counts,
-            facts=counts.facts - len(shown),
-            conversations=counts.conversations - (not is_left),
-            bytes=counts.bytes - freed,
-        )
-        block.put(COUNTS, counts)
-        return is_left
-
-
-def forgotten(turn: Turn) -> Turn:
-    """A turn without its conversation and its texts; its cost stays."""
-    return replace(turn, conversation_id=None, partial=None, partial_thoughts=None)

@@ -11,11 +11,11 @@ from services.rules import NOT_FOUND, Refusal
 from services.store.port import UserFigures
 from services.store.refusals import error_of
 from services.store.rows import Ledger
-from services.store.tables.content import forgotten
 from services.store.tables.in_memory import InMemoryTables
 from services.store.tables.protocol import Block
 from services.store.tables.rows import TablesRows
 from services.store.tables.schema import TURNS
+from services.store.tables.sweep import forgotten
 from services.store.writes import (
     BeginTurn,
     CheckpointTurn,

@@ -1,0 +1,121 @@
+"""Documents over tables: preferences, spaces, facts, and the texts in the row of a conversation."""
+
+from dataclasses import asdict, replace
+from uuid import UUID, uuid4
+
+from services.rules import ACCOUNT_FULL, NOT_FOUND, STALE, Refusal
+from services.rules.documents import (
+    is_of_other_messages,
+    is_stored,
+    put_refusal,
+    text_refusal,
+)
+from services.store.rows import (
+    DocumentKind,
+    DocumentRow,
+)
+from services.store.tables.content import TablesContent, counts_of, text_bytes
+from services.store.tables.protocol import Block
+from services.store.tables.schema import (
+    COUNTS,
+    DOCUMENTS,
+    ERASURES,
+    Document,
+    Erasure,
+)
+from services.store.writes import PutDocument
+
+_IN_ROW = (DocumentKind.INSTRUCTIONS, DocumentKind.SUMMARY)
+
+
+class TablesDocuments(TablesContent):
+    """The documents of one user."""
+
+    def documents(self, kind: DocumentKind) -> list[DocumentRow]:
+        return self.tables.run(lambda block: [*self._documents(block, kind)])
+
+    def _documents(self, block: Block, kind: DocumentKind) -> list[Document]:
+        rows = block.select(DOCUMENTS, {"kind": kind})
+        if kind is not DocumentKind.FACT:
+            return rows
+        epoch = counts_of(block).fact_epoch
+        spaces = {one.id for one in block.select(DOCUMENTS, {"kind": DocumentKind.SPACE})}
+        return [row for row in rows if row.epoch >= epoch and row.space_id in {None, *spaces}]
+
+    def _document(self, block: Block, document_id: UUID) -> Document | None:
+        row = block.get(DOCUMENTS, document_id)
+        if row is None or row.kind is not DocumentKind.FACT:
+            return row
+        is_hidden = row.epoch < counts_of(block).fact_epoch
+        return None if is_hidden or not self._has_space(block, row.space_id) else row
+
+    def put_document(self, write: PutDocument) -> None:
+        self._run(f"put_{write.new_kind}", lambda block: self._put_document(block, write))
+
+    def _put_document(self, block: Block, write: PutDocument) -> Refusal | None:
+        new, source_id = write.row, write.source_id
+        row = new.conversation_id and self._found(block, new.conversation_id)
+        source = source_id and self._found(block, source_id)
+        is_of_others = source_id and (
+            not source or is_of_other_messages(source.rev, source.last_seq, write.cuts)
+        )
+        if (new.conversation_id and not row) or is_of_others:
+            return NOT_FOUND
+        if not self._has_space(block, new.space_id):
+            return NOT_FOUND
+        is_users = source_id is None and new.kind is not DocumentKind.SUMMARY
+        if write.seen_rev == 0 and is_users and self.budget(block).is_full(self.most_bytes):
+            return ACCOUNT_FULL
+        counts = counts_of(block)
+        if row and new.kind in _IN_ROW:
+            is_summary = new.kind is DocumentKind.SUMMARY
+            if is_summary and is_of_other_messages(row.rev, row.last_seq, write.cuts):
+                return STALE
+            if refusal := text_refusal(row.text(new.kind), new, write.seen_rev):
+                return refusal
+            columns = {str(new.kind): new.body, f"{new.kind}_rev": new.rev}
+            return self._put(block, row, replace(row, **columns), counts)
+        stored = self._document(block, new.id)
+        if is_stored(stored, new):
+            return None
+        count = counts.facts if new.kind is DocumentKind.FACT else counts.spaces
+        if refusal := put_refusal(stored, new, write.seen_rev, count):
+            return refusal
+        created_at = stored.created_at if stored else self.now()
+        document = replace(new, created_at=created_at)
+        block.put(DOCUMENTS, Document(**asdict(document), epoch=counts.fact_epoch))
+        added = text_bytes(new.body) - text_bytes(stored.body if stored else None)
+        counts = replace(counts, bytes=counts.bytes + added)
+        if stored is None and new.kind is DocumentKind.FACT:
+            counts = replace(counts, facts=counts.facts + 1)
+        elif stored is None and new.kind is DocumentKind.SPACE:
+            counts = replace(counts, spaces=counts.spaces + 1)
+        return block.put(COUNTS, counts)
+
+    def delete_document(self, document_id: UUID) -> None:
+        """A space is one row; the sweep destroys its facts, which no reader finds without it."""
+
+        def delete(block: Block) -> Refusal | None:
+            row, counts = self._document(block, document_id), counts_of(block)
+            if row is None or row.kind is DocumentKind.PREFERENCES:
+                return NOT_FOUND
+            counts = replace(counts, bytes=counts.bytes - text_bytes(row.body))
+            if row.kind is DocumentKind.FACT:
+                block.put(COUNTS, replace(counts, facts=counts.facts - 1))
+            else:
+                facts = self._documents(block, DocumentKind.FACT)
+                gone = sum(one.space_id == row.id for one in facts)
+                counts = replace(counts, spaces=counts.spaces - 1, facts=counts.facts - gone)
+                block.put(COUNTS, counts)
+                block.put(ERASURES, Erasure(id=uuid4(), space_id=row.id))
+            return block.delete(DOCUMENTS, document_id)
+
+        self._run("delete_document", delete)
+
+    def delete_facts(self) -> None:
+        def delete(block: Block) -> None:
+            counts = counts_of(block)
+            block.put(ERASURES, Erasure(id=uuid4(), space_id=None, fact_epoch=counts.fact_epoch))
+            block.put(COUNTS, replace(counts, facts=0, fact_epoch=counts.fact_epoch + 1))
+
+        self.tables.run(delete)

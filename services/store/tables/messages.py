@@ -1,0 +1,191 @@
+"""Messages over tables: how one is stored, and what their user does with them without a turn."""
+
+from dataclasses import replace
+from datetime import timedelta
+from uuid import uuid4
+
+from services.domain import (
+    ConversationId,
+    MessageId,
+    Outcome,
+    Role,
+    TurnId,
+)
+from services.domain.turns import TurnState
+from services.rules import ACCOUNT_FULL, NOT_FOUND, Refusal
+from services.rules.messages import (
+    appended,
+    can_restore,
+    discard_refusal,
+    discarded,
+    edit_refusal,
+    restore_refusal,
+    restored,
+)
+from services.rules.turns import Turn
+from services.store.rows import (
+    ConversationRow,
+    DocumentKind,
+    MessageRow,
+    ThoughtsRow,
+)
+from services.store.tables.content import counts_of, text_bytes
+from services.store.tables.protocol import Block
+from services.store.tables.schema import (
+    BUDGETS,
+    CONVERSATIONS,
+    COUNTS,
+    DISCARDS,
+    DOCUMENTS,
+    MESSAGES,
+    THOUGHTS,
+    TURNS,
+    Discard,
+)
+from services.store.tables.sweep import TablesSweep
+from services.store.writes import (
+    DiscardMessages,
+    EditReply,
+    RestoreMessages,
+    SealedReply,
+)
+
+
+class TablesMessages(TablesSweep):
+    """The messages of one user."""
+
+    def edit_reply(self, write: EditReply) -> None:
+        self._run("edit_reply", lambda block: self._edit(block, write))
+
+    def _edit(self, block: Block, write: EditReply) -> Refusal | None:
+        row, counts = self._found(block, write.conversation_id), counts_of(block)
+        if row is None or row.destroy_at:
+            return NOT_FOUND
+        if self._message(block, row.id, write.reply_id):
+            return None
+        original = self._message(block, row.id, write.original_id)
+        refusal = edit_refusal(
+            row,
+            rev=write.expected_rev,
+            is_busy=self._is_busy(block, row.id),
+            original=original,
+        )
+        if refusal or original is None:
+            return refusal or NOT_FOUND
+        budget = self.budget(block)
+        if budget.is_full(self.most_bytes):
+            return ACCOUNT_FULL
+        edited = budget.edited(self.now())
+        if isinstance(edited, Refusal):
+            return edited
+        block.put(BUDGETS, edited)
+        reply = SealedReply(
+            expected_rev=row.rev,
+            reply_id=write.reply_id,
+            reply_body=write.reply_body,
+            new_head=write.new_head,
+        )
+        role, outcome = Role.ASSISTANT, Outcome.EDITED
+        new = self._append(block, row, reply, original.parent_id, role, outcome)
+        return self._put(block, row, new, counts, text_bytes(write.reply_body))
+
+    def discard_messages(self, write: DiscardMessages) -> None:
+        self._run("discard_messages", lambda block: self._discard(block, write))
+
+    def _discard(self, block: Block, write: DiscardMessages) -> Refusal | None:
+        doomed, counts = frozenset(write.message_ids), counts_of(block)
+        row = self._found(block, write.conversation_id)
+        if row is None or row.destroy_at:
+            return NOT_FOUND
+        messages = self._messages(block, row.id)
+        found = [one for one in messages if one.id in doomed]
+        if len(found) == len(doomed) and all(one.destroy_at for one in found):
+            return None
+        turns = self._turns_with_text(block, row.id)
+        answered = next((turn.prompt_id for turn in turns if turn.is_open_reply), None)
+        refusal = discard_refusal(
+            row, doomed, found, messages, rev=write.expected_rev, answered=answered
+        )
+        if refusal:
+            return refusal
+        facts = [one for fact_id in write.fact_ids if (one := self._document(block, fact_id))]
+        facts = [one for one in facts if one.kind is DocumentKind.FACT]
+        due = self.now() + timedelta(seconds=write.for_seconds)
+        discard = Discard(
+            id=uuid4(),
+            conversation_id=row.id,
+            message_ids=tuple(one.id for one in found),
+            destroy_at=due,
+        )
+        block.put(DISCARDS, discard)
+        for turn in turns:
+            if turn.prompt_id in doomed:
+                block.put(TURNS, replace(turn, partial=None, partial_thoughts=None))
+        for fact in facts:
+            block.delete(DOCUMENTS, fact.id)
+        freed = text_bytes(*(fact.body for fact in facts))
+        counts = replace(counts, facts=counts.facts - len(facts), bytes=counts.bytes - freed)
+        block.put(COUNTS, counts)
+        return self._put(
+            block, row, discarded(row, write.new_head, write.kept_summary, due), counts
+        )
+
+    def restore_messages(self, write: RestoreMessages) -> None:
+        def restore(block: Block) -> Refusal | None:
+            row = self._found(block, write.conversation_id)
+            if row is None or row.destroy_at:
+                return NOT_FOUND
+            now, messages = self.now(), self._messages(block, row.id)
+            restorable = [one.id for one in messages if can_restore(one.destroy_at, now)]
+            discards = block.select(DISCARDS, {"conversation_id": row.id})
+            if refusal := restore_refusal(row, write.expected_rev, write.message_ids, restorable):
+                return refusal
+            for discard in discards:
+                if can_restore(discard.destroy_at, now):
+                    block.delete(DISCARDS, discard.id)
+            return block.put(CONVERSATIONS, restored(row, write.new_head))
+
+        self._run("restore_messages", restore)
+
+    def _turns_with_text(self, block: Block, conversation_id: ConversationId) -> list[Turn]:
+        """The turns that may have a partial reply: those that are open or lapsed."""
+        return [
+            turn
+            for state in (TurnState.RESERVED, TurnState.STREAMING, TurnState.LAPSED)
+            for turn in block.select(TURNS, {"conversation_id": conversation_id, "state": state})
+        ]
+
+    def _is_busy(self, block: Block, conversation_id: ConversationId) -> bool:
+        return any(turn.is_open_reply for turn in self._turns_with_text(block, conversation_id))
+
+    def _append(
+        self,
+        block: Block,
+        row: ConversationRow,
+        message: SealedReply,
+        parent_id: MessageId | None,
+        role: Role,
+        outcome: Outcome,
+        turn_id: TurnId | None = None,
+    ) -> ConversationRow:
+        """Store the next message, and return the conversation after it."""
+        is_users = role is Role.USER or outcome is Outcome.EDITED
+        head, now = message.new_head or row.head, self.now()
+        new = appended(row, head, is_users=is_users, now=now)
+        stored = MessageRow(
+            id=message.reply_id,
+            conversation_id=row.id,
+            seq=new.last_seq,
+            parent_id=parent_id,
+            turn_id=turn_id,
+            role=role,
+            outcome=outcome,
+            body=message.reply_body or "",
+            has_thoughts=message.reply_thoughts is not None,
+            created_at=now,
+            destroy_at=None,
+        )
+        block.put(MESSAGES, stored)
+        if message.reply_thoughts is not None:
+            block.put(THOUGHTS, ThoughtsRow(message.reply_id, message.reply_thoughts))
+        return new
