@@ -52,7 +52,9 @@ def _draw_usage(user: UserServices, days: tuple[date, date]) -> None:
     for label, is_rest in ((_REST, True), (_DELETED, False)):
         if parts := [one for one in untitled if one.is_rest is is_rest]:
             chats.append(_sums(label, parts, sum(one.replies for one in parts)))
-    purposes = [_sums(_PURPOSES[one.purpose], [one], one.turns) for one in report.purposes]
+    purposes = [
+        _sums(_PURPOSES.get(one.purpose, words.NEWER), [one], one.turns) for one in report.purposes
+    ]
     tokens = list(usage_chart.tokens([]))
     with st.container(key="usage-table"):
         st.subheader("By chat", anchor=False)

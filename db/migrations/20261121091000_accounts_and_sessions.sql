@@ -288,7 +288,9 @@ create function private.change_role(actor uuid, person uuid, new_role text) retu
 declare
   before text := (select role from private.roles where user_id = person and deleted_at is null for no key update);
 begin
-  if before is null then
+  if (new_role in ('user', 'admin')) is not true then
+    raise exception 'role out of range' using errcode = 'PT400';
+  elsif before is null then
     return false;
   end if;
   update private.roles set role = new_role, granted_at = clock_timestamp() where user_id = person and role is distinct from new_role;
@@ -365,7 +367,8 @@ begin
   for counted in select jsonb_array_elements_text(returned::jsonb) loop
     update private.throttles set attempts = attempts - 1 where bucket = counted and attempts > 0;
   end loop;
-  return jsonb_build_object('ok', true, 'session', session, 'keys', private.wrapped_keys(person));
+  return jsonb_build_object('ok', true, 'session', session, 'keys', private.wrapped_keys(person),
+    'role', (select role from private.roles where user_id = person));
 end $$;
 
 -- The versions of the root key that rows are sealed under: the app refuses to start without one of them.
@@ -390,14 +393,18 @@ declare
 begin
   update private.app_sessions set seen_at = now()
   where cookie_hash = cookie and expires_at > now() and seen_at + make_interval(secs => idle_seconds) > now()
-    and exists (select from private.roles where roles.user_id = app_sessions.user_id and suspended_at is null)
+    and exists (
+      select from private.roles
+      where roles.user_id = app_sessions.user_id and suspended_at is null and role in ('user', 'admin')
+    )
     and exists (select from auth.sessions where sessions.id = auth_session_id)
   returning * into session;
   if not found then
     return private.answer(false);
   end if;
   return jsonb_build_object('ok', true, 'session', session.id, 'user', session.user_id,
-    'tokens', session.tokens, 'generation', session.generation, 'keys', private.wrapped_keys(session.user_id));
+    'tokens', session.tokens, 'generation', session.generation, 'keys', private.wrapped_keys(session.user_id),
+    'role', (select role from private.roles where user_id = session.user_id));
 end $$;
 
 -- Of *sessions*, a JSON array of {session, user}: those that have ended, and why: "suspended", "deleted", or "ended". Called by

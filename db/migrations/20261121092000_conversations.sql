@@ -4,6 +4,9 @@
 -- Reading: row level security. Writing: functions only. There is no policy for insert, update or delete anywhere
 -- in this schema, so a direct write changes nothing even where the API's role was granted it.
 
+-- Names that a newer version of the app may add to (policy, role, outcome; purpose and state of a turn) are checked for
+-- their form alone, so that an older process reads what it does not know.
+
 -- tables ------------------------------------------------------------------------------------------------
 
 create table public.conversations (
@@ -20,7 +23,7 @@ create table public.conversations (
   read_seq integer not null default 0 check (read_seq >= 0),       -- up to which message it was read, on any device
   facts_seq integer not null default 0 check (facts_seq >= 0),     -- up to which prompt facts were noted
   bytes bigint not null default 0 check (bytes >= 0),              -- of its messages and receipts, as they are stored
-  policy text not null default 'window' check (policy in ('full', 'window', 'summary', 'retrieval')),
+  policy text not null default 'window' check (policy ~ '^[a-z_]{1,30}$'),
   policy_size integer check (policy_size between 1 and 1000),
   reset_seq integer not null default 0 check (reset_seq >= 0),     -- the user started the context anew after it
   start_seq integer not null default 0,     -- the model's view begins after it
@@ -49,9 +52,8 @@ create table public.messages (
   turn_id uuid,                             -- no key: a message outlives its turn
   seq integer not null check (seq > 0),
   parent_id uuid check (parent_id <> id),   -- a tree: a second reply to one prompt is a sibling; a continuation, a child
-  role text not null check (role in ('system', 'user', 'assistant')),
-  outcome text not null default 'complete' check (outcome in
-    ('complete', 'cut', 'stopped', 'failed', 'interrupted', 'edited')),      -- edited: its user wrote it
+  role text not null check (role ~ '^[a-z_]{1,30}$'),
+  outcome text not null default 'complete' check (outcome ~ '^[a-z_]{1,30}$'),   -- "edited": its user wrote it
   body public.sealed not null,
   thoughts public.sealed,                   -- of the model, before a reply; read apart from messages
   has_thoughts boolean not null generated always as (thoughts is not null) stored,

@@ -10,7 +10,8 @@ from streamlit.delta_generator import DeltaGenerator
 from pages._parts import words
 from pages._session import attempt
 from pages._tab import tab
-from services.errors import ExportRunning
+from services.domain import Preferences, Space
+from services.errors import ExportRunning, NewerVersion, Tampered
 
 Choice = TypeVar("Choice")
 Gap = Literal["xxsmall", "small"] | int | None
@@ -72,6 +73,14 @@ def key_showing(name: str, value: object) -> str:
     tab().field_keys[name] = held, number
     st.session_state[held] = value
     return held
+
+
+def draw_unread(document: Preferences | Space) -> None:
+    """Draw why nothing is read of *document*, if nothing is."""
+    if document.is_newer:
+        st.caption(f":material/update: {NewerVersion.public}")
+    elif not document.is_verified:
+        st.caption(f":material/gpp_bad: {Tampered.public}")
 
 
 def popover(label: str, icon: str, key: str, *, is_wide: bool = False) -> DeltaGenerator:

@@ -59,7 +59,7 @@ def draw_offer(user: UserServices, thread: Thread) -> None:
     with suppress(StoreUnavailable):
         known = user.profile.preferences()
         replies = [said for said in thread.branch() if said.role is Role.ASSISTANT]
-        if known.keeps_facts is not None or not known.is_verified:
+        if known.keeps_facts is not None or known.is_newer or not known.is_verified:
             return
         if len(replies) not in _FIRST_REPLIES or replies[-1].outcome is not Outcome.COMPLETE:
             return

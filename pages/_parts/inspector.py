@@ -181,7 +181,7 @@ def _excerpt(message: Message | None) -> str:
         return "Deleted message"
     text = " ".join(message.body.split())
     shown = text if len(text) <= _EXCERPT else text[: _EXCERPT - 1] + "…"
-    return f"{_SPEAKERS[message.role]}: {shown}"
+    return f"{_SPEAKERS.get(message.role, words.NEWER)}: {shown}"
 
 
 def _rows(rows: Iterable[tuple[str, str, str]]) -> str:

@@ -27,7 +27,7 @@ from services.domain import (
 )
 from services.domain.context import ContextPlan, Forecast
 from services.domain.models import LimitSource
-from services.errors import ChatFull
+from services.errors import ChatFull, NewerVersion
 
 LARGEST_WINDOW = 1000  # messages
 _QUIET_PERCENT = 50
@@ -81,6 +81,8 @@ def draw_unsent(services: ChatParts, view: ThreadView) -> None:
 def draw_meter(view: ThreadView) -> None:
     """Draw how full the context is, below a half as an icon alone; in the popover the parts of the next request and
     its highest cost."""
+    if view.thread.is_newer:  # nothing is sent
+        return
     room, plan, forecast = view.setup.budget.prompt_tokens, view.plan, view.forecast
     percent = min(100, round(100 * forecast.tokens / room)) if forecast else 100
     nearest = min(_METER_ICONS, key=lambda icon: abs(icon - percent))
@@ -289,6 +291,8 @@ def _covered(thread: Thread, summary: RunningSummary) -> str:
 
 
 def _why_there_is_none(thread: Thread) -> str:
+    if thread.has_newer_parts:
+        return NewerVersion.public
     if not thread.is_summary_verified:
         return "The summary failed its integrity check and is not used. A new one follows with the next replies."
     return "No summary yet: the whole chat still fits, or the summary is being made."

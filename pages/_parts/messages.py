@@ -23,7 +23,7 @@ from services.domain import (
     TurnId,
     total_cost,
 )
-from services.errors import ModelFailure, ModelUnavailable, StoreUnavailable
+from services.errors import ModelFailure, ModelUnavailable, NewerVersion, StoreUnavailable
 
 Costs = Mapping[TurnId, TurnCost]
 
@@ -66,6 +66,7 @@ _ENDINGS = {
     ),
 }
 
+_NEWER = _Ending(words.NEWER, ":material/update:", NewerVersion.public)
 _NO_ANSWER = _Ending(
     "No answer", ":material/cloud_off:", "The model did not answer. Its reasoning is saved."
 )
@@ -139,6 +140,8 @@ def draw_end(services: ChatParts, view: ThreadView) -> None:
     last = thread.branch()[-1]
     others = thread.versions(last) if last.role is Role.ASSISTANT else ()
     choices = versions.choices(services)
+    if thread.is_newer:
+        st.caption(f"{_NEWER.icon} {_NEWER.sentence}")
     if failure and last.is_answer:  # another version was asked for
         st.error(reason(failure), icon=":material/cloud_off:")
     if last.outcome is Outcome.CUT:
@@ -149,6 +152,8 @@ def draw_end(services: ChatParts, view: ThreadView) -> None:
         costs = view.costs([last])
         st.html(below(last, others, costs, choices))
         _draw_cut_prompt(view, last, costs)
+        return
+    if thread.is_newer:
         return
     with row("missing-reply"):
         if failure:
@@ -194,6 +199,8 @@ def _missing(thread: Thread, prompt: Message) -> str:
 
 
 def _ending_of(message: Message) -> _Ending | None:
+    if message.is_newer:
+        return _NEWER
     is_stopped = message.outcome in (Outcome.STOPPED, Outcome.INTERRUPTED)
     if message.is_thoughts_only and not is_stopped:
         return _NO_ANSWER

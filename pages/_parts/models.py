@@ -108,6 +108,10 @@ def draw_notices(view: ThreadView) -> None:
     if setup.missing_model:
         missing, name = safe_md.label(setup.missing_model), safe_md.label(setup.offer.info.name)
         st.caption(f":material/info: {missing} is no longer available; using {name}.")
+    if setup.preferences.is_newer:
+        st.caption(
+            ":material/update: Your preferences were saved by a newer version of Daybook and are not used."
+        )
     unverified = ["Your preferences"] if not setup.preferences.is_verified else []
     if not view.thread.are_instructions_verified:
         unverified.insert(0, "The instructions of this chat")

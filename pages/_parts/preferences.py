@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import editing, new_conversation, spaces, words
-from pages._parts.elements import draw_refusal
+from pages._parts.elements import draw_refusal, draw_unread
 from pages._parts.memory import LARGEST_WINDOW
 from pages._parts.temporary import services_of
 from pages._session import show_errors, user_services
@@ -25,7 +25,6 @@ _RESETS = {
 }
 _SAVED = "Saved."
 _THEMES: tuple[Theme, ...] = get_args(Theme)
-_UNVERIFIED = f":material/gpp_bad: {Tampered.public}"
 
 
 @st.dialog(words.INSTRUCTIONS, on_dismiss="rerun")
@@ -44,7 +43,7 @@ def instructions_dialog(conversation: Conversation | None) -> None:
     try:
         now = read()
     except Tampered:
-        st.caption(_UNVERIFIED)
+        st.caption(f":material/gpp_bad: {Tampered.public}")
         now = ""
     seen = editing.seen_at_opening(key, now or "")
     default = user.choices.setup(None, NewConversation(space_id=space_id))
@@ -69,8 +68,7 @@ def preferences_dialog() -> None:
     # the usual model and policy are drawn as chosen, and stored once they are changed
     model, policy = user.choices.setup(None).offer.info, user.choices.usual_policy()
     seen = editing.seen_at_opening(key, replace(now, model=model.name, policy=policy))
-    if not now.is_verified:
-        st.caption(_UNVERIFIED)
+    draw_unread(now)
     with st.form("preferences", border=False):
         chosen = _draw_model_and_memory(user, seen)
         entries = _draw_limits(user, now)

@@ -8,13 +8,13 @@ from uuid import uuid4
 import streamlit as st
 
 from pages._parts import editing, safe_md, spaces, undo, words
-from pages._parts.elements import menu, quiet_button, row
+from pages._parts.elements import draw_unread, menu, quiet_button, row
 from pages._parts.fact_list import FactList
 from pages._session import ask_for, go_to_space, show_errors, tell, user_services
 from services.bootstrap import UserServices
 from services.domain import Conversation, Space, SpaceId
 from services.domain.limits import LONGEST_INSTRUCTIONS, LONGEST_SPACE_NAME
-from services.errors import SpaceGone, Tampered
+from services.errors import SpaceGone
 
 _USUAL, _NO_SPACE = "Your default", "No space"
 
@@ -67,8 +67,7 @@ def space_dialog(space: Space) -> None:
     """Edit *space*."""
     user = user_services()
     seen = editing.seen_at_opening(_name_key(space), space)
-    if not seen.is_verified:
-        st.caption(f":material/gpp_bad: {Tampered.public}")
+    draw_unread(seen)
     if seen.is_archived:
         st.caption(":material/archive: Archived: not shown in the list of spaces.")
     _draw_form(user, seen, seen)

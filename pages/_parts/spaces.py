@@ -47,6 +47,8 @@ def name(space: Space) -> str:
 
 def plain_name(space: Space) -> str:
     """Return the name as text."""
+    if space.is_newer:
+        return "Space of a newer version"
     return space.name if space.is_verified else "Unverified space"
 
 

@@ -52,6 +52,9 @@ DAILY_LIMIT, MONTHLY_LIMIT, LAST_ACTIVE = "Daily limit", "Monthly limit", "Last 
 DEFAULT_CONTEXT, RECENT_MESSAGES = "Default context for new chats", "Number of recent messages"
 
 
+NEWER = "Saved by a newer version of Daybook"
+
+
 class PolicyText(NamedTuple):
     name: str
     caption: str  # the content of a prompt, in a sentence without a full stop
@@ -65,7 +68,7 @@ POLICIES = {
         "Smart recall", "Recent messages plus older ones related to your question"
     ),
 }
-_UNKNOWN_POLICY = PolicyText("Unknown setting", "Saved by a newer version of Daybook")
+_UNKNOWN_POLICY = PolicyText("Unknown setting", NEWER)
 
 LIMIT_NAMES = {  # of the fields of Limits
     "daily_cap_micro": DAILY_LIMIT,

@@ -182,7 +182,7 @@ class UserTasks:
         """The prompts that facts are to be noted of; none where the user wants no facts, or the database is away."""
         with suppress(AppError):
             preferences = self.store.profile.preferences()
-            if preferences.keeps_facts:
+            if preferences.keeps_facts and not thread.is_newer:
                 return pending_prompts(thread, preferences.keeps_facts_since, answered_id)
         return ()
 

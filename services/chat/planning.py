@@ -110,7 +110,7 @@ class Planning:
 
     def compaction(self, thread: Thread, setup: Setup) -> Compaction | None:
         """The next compaction of *thread*, if one is due. Raise StoreUnavailable."""
-        if setup.is_too_long:
+        if setup.is_too_long or thread.is_newer:
             return None
         history = self._history(thread, setup, thread.branch(), None)
         rates = self._stored_rates(thread, setup, history.past)

@@ -39,6 +39,7 @@ from services.errors import (
     ModelFailure,
     ModelGone,
     ModelUnavailable,
+    NewerVersion,
     NotFound,
     SpaceGone,
     Stale,
@@ -103,7 +104,7 @@ class Chat:
         *seen_rev* is the revision that the reader had on the page, *tip_id* the message after which the
         prompt is said, if that is not the newest, *seen_model* the model that the page showed. Raise Stale where it
         went on elsewhere, ModelGone where another model would answer, Busy, OverBudget, PromptTooLong, BadInput,
-        NotFound, SpaceGone, StoreUnavailable.
+        NewerVersion, NotFound, SpaceGone, StoreUnavailable.
         """
         prompt = checked_message(prompt)
         if conversation_id is None:
@@ -134,7 +135,7 @@ class Chat:
 
         By another *model*, or under another *policy*, for this reply alone. Raise what `begin` raises.
         """
-        thread = self.open(conversation_id)
+        thread = _of_this_version(self.open(conversation_id))
         if message_id:
             thread = thread.up_to(message_id)
             if thread.tip_id != message_id:
@@ -172,7 +173,7 @@ class Chat:
         Raise BadInput, Busy, Stale, NotFound, Tampered, StoreUnavailable.
         """
         text = checked_message(text, "A reply cannot be empty.")
-        thread = self.open(conversation_id)
+        thread = _of_this_version(self.open(conversation_id))
         reply = _message(thread, reply_id, Role.ASSISTANT)
         if self._live(conversation_id):
             raise Busy
@@ -313,6 +314,7 @@ class Chat:
 
         *start_seq*: where the view of the next turns begins, if not where the plan of this one does.
         """
+        _of_this_version(thread)
         last = self.live_turns.find(self.store.turns.user_id, thread.conversation.id)
         if last and not last.is_done:
             raise Busy
@@ -361,6 +363,13 @@ class Chat:
     def _live(self, conversation_id: ConversationId) -> LiveTurn | None:
         turn = self.live_turns.find(self.store.turns.user_id, conversation_id)
         return turn if turn and not turn.is_done else None
+
+
+def _of_this_version(thread: Thread) -> Thread:
+    """Raise NewerVersion if a newer version of the app stored some of *thread*."""
+    if thread.is_newer:
+        raise NewerVersion
+    return thread
 
 
 def _message(thread: Thread, message_id: MessageId, role: Role) -> Message:

@@ -28,7 +28,14 @@ from services.domain import (
 )
 from services.domain.context import ContextPlan, Forecast, History, SentContext
 from services.domain.memories import NotedFact
-from services.errors import AppError, InstructionsTooLong, NotFound, PromptTooLong, StoreUnavailable
+from services.errors import (
+    AppError,
+    InstructionsTooLong,
+    NewerVersion,
+    NotFound,
+    PromptTooLong,
+    StoreUnavailable,
+)
 from services.llm import Offer
 from services.memory.forecast import Calibration
 from services.memory.receipt import Receipt
@@ -72,8 +79,8 @@ class ThreadView:
 
     @cached_property
     def plan(self) -> ContextPlan | None:
-        """The plan of the next turn, without its prompt; None if it does not fit."""
-        with suppress(PromptTooLong, InstructionsTooLong):
+        """The plan of the next turn, without its prompt; None if it does not fit, or a newer version has its policy."""
+        with suppress(PromptTooLong, InstructionsTooLong, NewerVersion):
             return self._planned[1]
         return None
 
@@ -154,7 +161,7 @@ class ThreadView:
             """Return the most that a short reply costs; infinite where the prompt does not fit or the database is away."""
             by_offer = replace(self.setup, offer=offer)
             as_planned = replace(self.thread, conversation=replace(conversation, policy=policy))
-            with suppress(PromptTooLong, InstructionsTooLong, StoreUnavailable):
+            with suppress(PromptTooLong, InstructionsTooLong, NewerVersion, StoreUnavailable):
                 plan, _ = self._tasks.planning.turn(as_planned, by_offer, past, prompt)
                 return least_micro(offer.info, plan)
             return inf

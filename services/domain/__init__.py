@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
 from typing import Literal, NewType
 from uuid import UUID
 
@@ -12,6 +11,7 @@ from services.domain.accounts import SessionId as SessionId
 from services.domain.accounts import TurnCost as TurnCost
 from services.domain.accounts import Usage as Usage
 from services.domain.accounts import UserId as UserId
+from services.domain.names import StoredName
 from services.domain.policies import Full as Full
 from services.domain.policies import MemoryPolicy as MemoryPolicy
 from services.domain.policies import Retrieval as Retrieval
@@ -27,7 +27,7 @@ Theme = Literal["system", "light", "dark"]
 _NO_MESSAGE = MessageId(UUID(int=0))
 
 
-class Role(StrEnum):
+class Role(StoredName):
     """The role of a message, as in the chat-completions API."""
 
     SYSTEM = "system"
@@ -35,7 +35,7 @@ class Role(StrEnum):
     ASSISTANT = "assistant"
 
 
-class Outcome(StrEnum):
+class Outcome(StoredName):
     """The end of a reply."""
 
     COMPLETE = "complete"
@@ -46,7 +46,7 @@ class Outcome(StrEnum):
     EDITED = "edited"  # the user wrote it, in the place of what the model said
 
 
-class Purpose(StrEnum):
+class Purpose(StoredName):
     """The purpose of a model call; all are paid for alike."""
 
     REPLY = "reply"
@@ -97,6 +97,11 @@ class Message:
         """Return True for a reply that can be continued."""
         is_early = self.outcome not in (Outcome.COMPLETE, Outcome.EDITED)
         return self.role is Role.ASSISTANT and is_early and not self.is_thoughts_only
+
+    @property
+    def is_newer(self) -> bool:
+        """Return True if a newer version stored it in a way that this one does not know."""
+        return self.is_verified and not (self.role.is_known and self.outcome.is_known)
 
     @property
     def is_thoughts_only(self) -> bool:
@@ -200,6 +205,7 @@ class Space:
     created_at: datetime
     is_archived: bool = False
     is_verified: bool = True
+    is_newer: bool = False  # not read, for only a newer version can: a change is refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +238,9 @@ class Fact:
             return self.conversation_id == conversation.id
         if self.space_id or conversation.space_id is None:
             return self.space_id in (None, conversation.space_id)
-        return space is not None and space.is_verified and space.uses_personal_facts
+        if space is None or space.is_newer or not space.is_verified:
+            return False
+        return space.uses_personal_facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +270,7 @@ class Preferences:
     theme: Theme = "system"
     has_title_in_tab: bool = False  # of the chat that is open; the browser's history keeps it
     is_verified: bool = True  # False: what was stored did not open
+    is_newer: bool = False  # not read, for only a newer version can: a change is refused
 
     def with_memory(self, is_on: bool, now: datetime) -> "Preferences":
         """Return the preferences with memory switched; what was said before is not looked at."""
@@ -303,6 +312,9 @@ class Thread:
     are_instructions_verified: bool = True  # False: it has some, and they did not open
     summary: RunningSummary | None = None
     is_summary_verified: bool = True  # False: there is one, and it did not open
+    has_newer_parts: bool = (
+        False  # only a newer version reads its summary, or knows how its newest turn stands
+    )
     tip_id: MessageId | None = None  # the end of the branch that is read; None: the newest message
     missing_reply: MissingReply | None = (
         None  # None, too, in a thread that was not read with its newest turn
@@ -332,6 +344,15 @@ class Thread:
             space_id=new.space_id,
         )
         return cls(conversation=conversation, messages=(), instructions=new.instructions)
+
+    @property
+    def is_newer(self) -> bool:
+        """Return True if a newer version stored some of it in a way that this one does not know.
+
+        Such a conversation can be read, exported, renamed and deleted; nothing is sent in it.
+        """
+        is_known = self.conversation.policy.is_known and not self.has_newer_parts
+        return not is_known or any(message.is_newer for message in self.messages)
 
     @property
     def tip(self) -> Message | None:

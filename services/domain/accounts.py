@@ -7,14 +7,15 @@ from enum import StrEnum
 from typing import Literal, NewType
 from uuid import UUID
 
+from services.domain.names import StoredName
 from services.errors import Cap
 
 UserId = NewType("UserId", UUID)
 SessionId = NewType("SessionId", UUID)
 
 
-class AccountRole(StrEnum):
-    """The role of a user in this deployment."""
+class AccountRole(StoredName):
+    """The role of a user in this deployment. One that is unknown may do nothing."""
 
     USER = "user"
     ADMIN = "admin"

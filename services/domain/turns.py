@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 from typing import NewType
 from uuid import UUID, uuid4
 
@@ -18,12 +18,13 @@ from services.domain import (
     TurnId,
     Usage,
 )
+from services.domain.names import StoredName
 
 LONGEST_TURN_SECONDS = 1200
 ClientTurnId = NewType("ClientTurnId", UUID)  # chosen by the app: asking twice begins one turn
 
 
-class TurnState(StrEnum):
+class TurnState(StoredName):
     """The state of a turn; spelt as in SQL."""
 
     RESERVED = "reserved"
@@ -42,7 +43,7 @@ class TurnState(StrEnum):
     @property
     def is_final(self) -> bool:
         """Return True if the cost changes no more: a lapsed turn may still be finished late."""
-        return not self.is_open and self is not TurnState.LAPSED
+        return self.is_known and not self.is_open and self is not TurnState.LAPSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,7 @@ _THREAD_FIELDS = ("instructions", "are_instructions_verified", "is_summary_verif
 _MESSAGE_FIELDS = ("id", "seq", "parent_id", "turn_id", "role", "outcome", "created_at")
 
 _SPEAKERS = {Role.SYSTEM: "Instructions", Role.USER: "You", Role.ASSISTANT: "Assistant"}
+_NEWER = "saved by a newer version"
 _ENDINGS = {
     Outcome.CUT: "cut off at the length limit",
     Outcome.STOPPED: "stopped",
@@ -223,12 +224,12 @@ def _missing_reply(
 
 def _heading(message: Message, cost: TurnCost | None, missing: str | None, zone: tzinfo) -> str:
     when = message.created_at.astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")
-    parts = [f"{_SPEAKERS[message.role]}, {when}"]
+    parts = [f"{_SPEAKERS.get(message.role, 'Message')}, {when}"]
     if cost:
         dollars = re.sub(r"(\.\d\d\d*?)0+$", r"\1", f"{Decimal(cost.cost_micro) / 1_000_000:.6f}")
         parts.append(_escape(f"{cost.model} · ${dollars}"))
     notes = (
-        _ENDINGS.get(message.outcome),
+        _NEWER if message.is_newer else _ENDINGS.get(message.outcome),
         missing,
         None if message.is_verified else "failed its integrity check",
     )

@@ -125,7 +125,7 @@ def lapse(budget: Budget, turn: Turn, now: datetime) -> Booking:
 
     Before the model was called it cost nothing; after, all that was reserved is charged, until a late finish corrects it.
     """
-    was_called = turn.state is TurnState.STREAMING
+    was_called = turn.state is not TurnState.RESERVED
     micro, tokens = (turn.reserved_micro, turn.reserved_tokens) if was_called else (0, 0)
     budget = budget.booked(
         held=-turn.reserved_micro,

@@ -12,7 +12,7 @@ from psycopg.types.json import Json, Jsonb
 from services.crypto import new_key
 from services.embedded.stack import choose_first_admin
 from tests.database import servers
-from tests.database.people import SIGNED_OUT, Caller, created, refusal, sealed, side_call
+from tests.database.people import MISUSE, SIGNED_OUT, Caller, created, refusal, sealed, side_call
 from tests.database.storm import Storm
 from tests.stack.apps import until
 
@@ -122,6 +122,19 @@ def test_role_changes_are_noted(world, admin):
         "select actor, target, detail -> 'role' ->> 1 from private.audit where action = 'role.set' order by id"
     )
     assert list(noted) == [(admin.id, omar.id, "admin"), (omar.id, admin.id, "user")]
+
+
+def test_unknown_role_is_not_given_and_may_do_nothing(world, admin):
+    omar = world.person()
+    assert admin.refusal("set_role", person=omar.id, new_role="auditor") == MISUSE
+    assert world.anon.call("open_session", cookie=omar.cookie)["role"] == "user"
+
+    world.admin.execute("update private.roles set role = 'auditor' where user_id = %s", [omar.id])
+
+    assert omar.refusal("my_account") == SIGNED_OUT
+    assert omar.refusal("begin_turn", **side_call()) == SIGNED_OUT
+    assert omar.rows("conversations") == []
+    assert not world.anon.call("open_session", cookie=omar.cookie)["ok"]
 
 
 def test_suspension_is_noted_once_with_what_was_before(world, admin):

@@ -17,6 +17,7 @@ BAD_NAMES = ["", " mini", "a model", "m\n", "-", "x" * 101, "kumquat\u00e9"]
     ("change", "refusal"),
     [
         *(({"model": name}, OUT_OF_BOUNDS) for name in BAD_NAMES),
+        *(({"policy": name}, OUT_OF_BOUNDS) for name in ("", "Full", "full ", "x" * 31)),
         *(({"read_seq": seq}, MISUSE) for seq in (0, -1)),
         *(({"facts_seq": seq}, MISUSE) for seq in (0, -1)),
         *(({"reset_seq": seq}, OUT_OF_BOUNDS) for seq in (-1, 1)),
@@ -29,6 +30,12 @@ def test_change_out_of_bounds_is_refused(maya, garden, change, refusal):
     assert maya.refusal("change_conversation", conversation=garden, changes=changes) == refusal
 
     assert maya.rows("conversations") == before
+
+
+def test_policy_of_a_newer_version_is_stored(maya, garden):
+    assert maya.change(garden, policy="vector", policy_size=8) == {"ok": True, "changed": True}
+    [row] = maya.rows("conversations")
+    assert (row["policy"], row["policy_size"]) == ("vector", 8)
 
 
 def test_title_of_the_model_waits_for_a_rename(world, maya, garden, migrated):

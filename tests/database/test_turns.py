@@ -122,6 +122,7 @@ def test_temporary_chat_leaves_nothing_but_the_ledger(world, maya):
 @pytest.mark.parametrize(
     ("function", "change"),
     [
+        ("begin_turn", {"purpose": "embedding"}),
         ("begin_turn", {"prompt_micro": -1}),
         ("begin_turn", {"reply_micro": 10**13}),
         ("begin_turn", {"least_reply_micro": 1001}),

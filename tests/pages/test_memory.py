@@ -6,10 +6,19 @@ import pytest
 
 from pages._parts.inspector import seen_dialog
 from pages._parts.memory import summary_dialog
-from services.domain import Full, Purpose, Retrieval, RunningSummary, Summary, Usage, Window
-from services.errors import ModelFailure, ModelUnavailable
+from services.domain import (
+    Full,
+    MemoryPolicy,
+    Purpose,
+    Retrieval,
+    RunningSummary,
+    Summary,
+    Usage,
+    Window,
+)
+from services.errors import ModelFailure, ModelUnavailable, NewerVersion
 from tests.fakes import NOON, FakePerson, ScriptedModel, choose
-from tests.pages.conftest import captions, html, in_dialog, press
+from tests.pages.conftest import captions, html, in_composer, in_dialog, press
 from tests.pages.test_chat_page import pairs, send
 
 
@@ -192,3 +201,15 @@ def test_meter_uses_the_stored_calibration_without_a_last_call(open_app, databas
 
     assert "estimated from earlier requests." in captions(app)
     assert "correction</td><td>-" in html(app)
+
+
+def test_chat_of_a_newer_version_is_read_and_not_gone_on_with(open_app, maya, database):
+    garden = database.hold("Garden", *pairs(2), policy=MemoryPolicy("vector", 8))
+
+    app = send(open_app(maya, c=str(garden)), "New prompt")
+
+    assert "prompt 0" in html(app)
+    assert NewerVersion.public in captions(app)
+    assert [warning.value for warning in app.warning] == [NewerVersion.public]
+    assert in_composer(app) == "New prompt"
+    assert maya.model.seen == []

@@ -69,8 +69,8 @@ class Documents(ABC, Generic[Document]):
         return None
 
     @abstractmethod
-    def _unreadable(self, row: DocumentRow) -> Document | None:
-        """The value in the place of a *row* that did not open; None: hide it."""
+    def _unreadable(self, row: DocumentRow, *, is_newer: bool) -> Document | None:
+        """The value in the place of a *row* that did not open, or that a newer version stored; None: hide it."""
 
     def _order(self, opened: OpenedDocument[Document]) -> tuple[object, ...]:
         """The sort key of *opened*."""
@@ -152,7 +152,8 @@ class Documents(ABC, Generic[Document]):
             text = self._seals.open(row, self._vault(row)) or "{}"
             return OpenedDocument(row, self._format.read(text, row), text)
         except (Tampered, NotFound) as error:
-            value, is_newer = self._unreadable(row), isinstance(error, NewerVersion)
+            is_newer = isinstance(error, NewerVersion)
+            value = self._unreadable(row, is_newer=is_newer)
             return OpenedDocument(row, value, is_newer=is_newer) if value else None
 
     def _sorted(
@@ -188,8 +189,9 @@ class SealedSpaces(Documents[Space]):
         self._delete(space_id)
         self._on_forget(space_id)
 
-    def _unreadable(self, row: DocumentRow) -> Space:
-        return replace(self._format.read('{"name": ""}', row), is_verified=False)
+    def _unreadable(self, row: DocumentRow, *, is_newer: bool) -> Space:
+        empty = self._format.read('{"name": ""}', row)
+        return replace(empty, is_verified=is_newer, is_newer=is_newer)
 
     def _order(self, opened: OpenedDocument[Space]) -> tuple[object, ...]:
         return opened.value.name.casefold(), opened.row.id
@@ -226,8 +228,8 @@ class SealedProfile(Documents[Preferences]):
                 return
         raise StoreUnavailable("put_document")
 
-    def _unreadable(self, row: DocumentRow) -> Preferences:
-        return Preferences(is_verified=False)
+    def _unreadable(self, row: DocumentRow, *, is_newer: bool) -> Preferences:
+        return Preferences(is_verified=is_newer, is_newer=is_newer)
 
 
 class SealedFacts(Documents[Fact]):
@@ -291,7 +293,7 @@ class SealedFacts(Documents[Fact]):
             return None
         return self._conversations.seals(row.conversation_id).vault
 
-    def _unreadable(self, row: DocumentRow) -> None:
+    def _unreadable(self, row: DocumentRow, *, is_newer: bool) -> None:
         log_event("fact.unverified", fact=row.id)
 
     def _order(self, opened: OpenedDocument[Fact]) -> tuple[object, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from services.caches import CachedRead
 from services.crypto import Head
 from services.domain import Conversation, ConversationId, Thread
-from services.errors import NotFound, Stale
+from services.errors import NewerVersion, NotFound, Stale, Tampered
 from services.store.rows import ConversationRead, Rows, TurnRow
 from services.store.sealed.answers import final_costs
 from services.store.sealed.opened import CheckedThread, OpenedConversations
@@ -117,13 +117,21 @@ class ThreadReader:
         else:
             checked = self._with_messages(read, conversation, before)
         instructions, is_verified = verified(lambda: self._texts.instructions(row))
-        summary, is_summary_verified = verified(lambda: self._texts.summary(row))
+        has_newer_parts = bool(read.newest_turn and not read.newest_turn.state.is_known)
+        summary, is_summary_verified = None, True
+        try:
+            summary = self._texts.summary(row)
+        except NewerVersion:
+            has_newer_parts = True
+        except Tampered:
+            is_summary_verified = False
         thread = replace(
             checked.thread,
             instructions=instructions,
             are_instructions_verified=is_verified,
             summary=summary,
             is_summary_verified=is_summary_verified,
+            has_newer_parts=has_newer_parts,
             is_whole=checked.thread.is_whole and not self._opened.is_set_back(row),
         )
         return replace(checked, thread=thread)

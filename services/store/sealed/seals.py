@@ -35,7 +35,7 @@ Value = TypeVar("Value", Fact, Preferences, RunningSummary, Space, Thoughts)
 
 
 class Format(Generic[Value]):
-    """The JSON of a frozen dataclass, without `is_verified` and the fields that are *columns* of its row."""
+    """The JSON of a frozen dataclass, without how it was read and the fields that are *columns* of its row."""
 
     def __init__(self, kind: type[Value], columns: Collection[str] = ()) -> None:
         self._adapter, self._columns = TypeAdapter[Value](kind), columns
@@ -64,7 +64,10 @@ class Format(Generic[Value]):
 
     def _fields(self, value: Value) -> dict[str, object]:
         return self._adapter.dump_python(
-            value, mode="json", exclude={*self._columns, "is_verified"}, exclude_none=True
+            value,
+            mode="json",
+            exclude={*self._columns, "is_verified", "is_newer"},
+            exclude_none=True,
         )
 
 

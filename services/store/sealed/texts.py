@@ -35,10 +35,12 @@ class ConversationTexts:
         return verified(lambda: self.summary(row))[0]
 
     def put_summary(self, row: ConversationRow, summary: RunningSummary | None, cuts: int) -> None:
-        """Replace the running summary that *row* holds. Raise Stale, NotFound, Tampered."""
+        """Replace the running summary that *row* holds. Raise Stale, NotFound, Tampered, NewerVersion."""
         before = None
         with suppress(Tampered):  # one that does not open is replaced
             before = self._text(row, DocumentKind.SUMMARY)
+        if before:
+            SUMMARY_FORMAT.read(before)
         text = SUMMARY_FORMAT.write(summary, before or "{}") if summary else None
         self.put_text(row, DocumentKind.SUMMARY, text, cuts)
 

@@ -11,7 +11,7 @@ import httpx
 from pydantic import SecretStr, TypeAdapter
 
 from services.crypto import ServerProof
-from services.domain import SessionId, UserId
+from services.domain import AccountRole, SessionId, UserId
 from services.domain.accounts import Account, SessionEnd, SignUps
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
@@ -178,7 +178,11 @@ class SupabaseBackend:
         client.postgrest.basic_auth = cast(httpx.BasicAuth, bearer)
         user = SupabaseUser(UserCalls(client, self.proof, tokens.user_id), self.server, bearer)
         return OpenedSession(
-            id=started.session, user_id=tokens.user_id, keys=started.keys, user=user
+            id=started.session,
+            user_id=tokens.user_id,
+            keys=started.keys,
+            user=user,
+            role=started.role,
         )
 
     @property
@@ -186,7 +190,8 @@ class SupabaseBackend:
         return TokenStore(self.gateway, self.server)
 
     def is_alive(self, cookie_hash: str) -> bool:
-        return self.server.call("open_session", cookie=cookie_hash).ok
+        answer = self.server.call("open_session", cookie=cookie_hash)
+        return answer.ok and AccountRole(str(answer.values["role"])).is_known
 
     def ended(self, sessions: Iterable[tuple[SessionId, UserId]]) -> dict[SessionId, SessionEnd]:
         asked = [{"session": str(one), "user": str(user_id)} for one, user_id in sessions]

@@ -11,7 +11,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
 import services.store.supabase.auth as auth
-from services.domain import SessionId, UserId
+from services.domain import AccountRole, SessionId, UserId
 from services.domain.turns import LONGEST_TURN_SECONDS
 from services.errors import RateLimited, SignedOut, StoreUnavailable, TooManyAttempts
 from services.events import log_event
@@ -36,6 +36,7 @@ class StartedSession(BaseModel):
 
     session: SessionId
     keys: tuple[WrappedKey, ...]
+    role: AccountRole
 
 
 class SessionRow(StartedSession):

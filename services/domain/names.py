@@ -1,0 +1,24 @@
+"""Names of the code that are stored, and that a newer version of the app may add to."""
+
+import re
+from enum import StrEnum
+from typing import Self
+
+_FORM = re.compile(r"[a-z_]{1,30}")  # as the database checks it
+
+
+class StoredName(StrEnum):
+    """An enum of stored names. A name that this version does not know is a member by itself, which is not listed."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, str) or not _FORM.fullmatch(value):
+            return None
+        unknown = str.__new__(cls, value)
+        unknown._name_ = unknown._value_ = value
+        return unknown
+
+    @property
+    def is_known(self) -> bool:
+        """Return False if only a newer version knows the name."""
+        return self._name_ in type(self).__members__
