@@ -1,24 +1,32 @@
 """Stores of users for tests; rows and budgets in memory, with faults and tampering."""
 
+import threading
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
+from uuid import uuid4
 
 from pydantic import SecretStr
 
-from services.crypto import ServerProof
-from services.domain import Outcome, Usage
+from services.crypto import RootKeys, ServerProof, new_key
+from services.domain import Outcome, Usage, UserId
 from services.domain.accounts import Limits
-from services.errors import StoreUnavailable
+from services.domain.limits import check_credentials
+from services.errors import AddressTaken, StoreUnavailable, WrongCredentials
+from services.store.accounts import Accounts
 from services.store.rows import ConversationRow, DocumentKind
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.sealed.seals import Seals
 from services.store.supabase.backend import SupabaseBackend
 from services.store.supabase.lite_transport import LiteTransport
+from services.store.tables import schema
+from services.store.tables.backend import Recognised, TablesBackend
 from services.store.tables.in_memory import InMemoryTables
+from services.store.tables.protocol import Table
 from services.store.tables.rows import TablesRows
 from services.store.tables.schema import (
+    ACCOUNTS,
     BUDGETS,
     CONVERSATIONS,
     DOCUMENTS,
@@ -75,13 +83,13 @@ LIMITS = Limits(
 class UsageOfTables:
     """The `UserFigures` of one user, with pages and changes of a test."""
 
-    def __init__(self, tables):
-        self._tables = tables
+    def __init__(self, user_id, tables):
+        self._user_id, self._tables = user_id, tables
         self.changes = []  # of the account
         self.page = 500  # entries of the ledger that are read at once
 
     def __getattr__(self, name):
-        return getattr(TablesUsage(self._tables, self.page), name)
+        return getattr(TablesUsage(self._user_id, self._tables, self.page), name)
 
     def account_changes(self):
         return self.changes
@@ -111,6 +119,91 @@ class LedgerOfTables:
 
     def _change(self, change):
         self.rows.tables.run(lambda block: block.put(BUDGETS, change(self.rows.budget(block))))
+
+
+class OpenStore:
+    """The tables of a deployment, with time and faults."""
+
+    def __init__(self, tables):
+        self._tables, self.is_away = tables, False
+
+    def __getattr__(self, name):
+        if self.is_away:
+            raise StoreUnavailable
+        return getattr(self._tables, name)
+
+    def change(self, table, key, user_id=None, /, **columns):
+        """Change columns of a stored row."""
+
+        def change(block):
+            block.put(table, replace(block.get(table, key), **columns))
+
+        self.of(user_id).run(change)
+
+    def rows(self):
+        """Return all rows of all users, and the shared ones: their tables and owners with each."""
+        users = [None, *self.of(None).run(lambda block: [one.id for one in block.select(ACCOUNTS)])]
+        return [
+            (self.of(user_id), table, row)
+            for user_id in users
+            for table in vars(schema).values()
+            if isinstance(table, Table) and table.is_shared == (user_id is None)
+            for row in self.of(user_id).run(lambda block, table=table: block.select(table))
+        ]
+
+    def let_pass(self, seconds):
+        """Set every time that is stored back."""
+        earlier = timedelta(seconds=seconds)
+        for tables, table, row in self.rows():
+            times = {
+                each.name: value - earlier
+                for each in fields(row)
+                if isinstance(value := getattr(row, each.name), datetime)
+            }
+            new = replace(row, **times)
+            tables.run(lambda block, new=new, table=table: block.put(table, new))
+
+
+class PasswordsInMemory:
+    """The `SignIn` of tests over tables: passwords in the memory of this process."""
+
+    def __init__(self, tables):
+        self._tables, self._known, self._lock = tables, {}, threading.Lock()
+
+    def sign_up(self, email, password):
+        check_credentials(email, password)
+        with self._lock:
+            if self._found(email):
+                raise AddressTaken
+            identity = Recognised(UserId(uuid4()), email)
+            self._known[email] = identity, password
+            return identity
+
+    def sign_in(self, email, password):
+        found = self._found(email)
+        if not found or found[1] != password:
+            raise WrongCredentials
+        return found[0]
+
+    def end(self, identity):
+        pass
+
+    def _found(self, email):
+        """Return the identity and the password of *email*, unless that account is deleted."""
+        known = self._known.get(email)
+        account = (
+            self._tables.of(None).run(lambda block: block.get(ACCOUNTS, known[0].user_id))
+            if known
+            else None
+        )
+        return None if account and account.deleted_at else known
+
+
+def accounts_in_memory(store, root_keys=None, **settings):
+    """Return the accounts of a process over the tables of *store*."""
+    settings = {"idle_seconds": 3600, "lifetime_seconds": 86400} | settings
+    backend = TablesBackend(store, PasswordsInMemory(store))
+    return Accounts(backend, root_keys or RootKeys({1: new_key()}, 1), **settings)
 
 
 class OpenTables:
@@ -181,7 +274,7 @@ class InMemoryDatabase:
         self.user_id, self.elapsed, self._now = user_id, timedelta(), now
         self.tables = OpenTables(make_tables())
         self.bounded_rows = TablesRows(user_id, self.tables, LIMITS, self.now)
-        usage = UsageOfTables(self.tables)
+        usage = UsageOfTables(user_id, self.tables)
         self.ledger = LedgerOfTables(self.bounded_rows, usage)
         self.rows = FaultyRows(self.bounded_rows, usage)
         self._keys = throwaway_keys(user_id)

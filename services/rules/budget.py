@@ -31,6 +31,7 @@ class Budget(Limits):
     reserved: int = 0  # by turns still open, in any window
     reserved_tokens: int = 0
     last_active_at: datetime | None = None
+    counting: int = 0  # the number of the deployment's that has these figures
 
     def opened(self, now: datetime, stored_bytes: int) -> "Budget":
         """Return the budget with the windows of *now*; *stored_bytes* count from a new minute on."""
@@ -91,7 +92,8 @@ class Budget(Limits):
 class Deployment:
     """The cap of all users together, and what counts against it; counted only while there is a cap."""
 
-    monthly_cap_micro: int | None = None
+    monthly_cap_micro: int | None = None  # NO_CAP: the budgets are being counted
+    counting: int = 0  # its number: each begins at nought
     month: date = _LONG_AGO_DAY
     spent: int = 0
     reserved: int = 0
@@ -114,6 +116,26 @@ class Deployment:
             spent=self.spent + now_is.month_spent - before.month_spent,
             reserved=self.reserved + now_is.reserved - before.reserved,
         )
+
+    def counted(self, before: Budget, now_is: Budget) -> "tuple[Deployment, Budget]":
+        """Return both after a change of one budget, or its first counting; unchanged where there is no cap."""
+        if self.monthly_cap_micro is None:
+            return self, now_is
+        if before.counting != self.counting:
+            before = replace(before, month_spent=0, reserved=0)
+        return self.after(before, now_is), replace(now_is, counting=self.counting)
+
+    @property
+    def share(self) -> float | None:
+        """The part of the cap that is spent or reserved: 0.9, 0.95 or 1; None: less, or no cap.
+
+        Every user may read it, and an exact figure would tell them what the others spend.
+        """
+        if self.monthly_cap_micro is None:
+            return None
+        used = self.spent + self.reserved
+        share = used / self.monthly_cap_micro if self.monthly_cap_micro else 1.0
+        return min(1.0, math.floor(20 * share) / 20) if share >= 0.9 else None
 
 
 @dataclass(frozen=True, slots=True)

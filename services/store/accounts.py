@@ -18,11 +18,13 @@ from services.domain.addresses import EmailAddress
 from services.errors import (
     AppError,
     InvitationRefused,
+    KeyMissing,
     SignedOut,
     SignUpsClosed,
     Suspended,
     Tampered,
 )
+from services.events import log_event
 from services.store.administration import UserAccess
 from services.store.backend import (
     Backend,
@@ -213,7 +215,11 @@ class Accounts:
         user, user_id, wrapped = opened.user, opened.user_id, opened.keys
         if not wrapped:
             first = WrappedKey(1, self.root_keys.wrap(new_key(), user_id, 1))
-            wrapped = user.put_user_key(first, replaces=None)
+            try:
+                wrapped = user.put_user_key(first, replaces=None)
+            except KeyMissing:
+                log_event("key.missing", user=user_id)
+                raise
         keys: list[UserKey] = []
         for row in wrapped:
             key = self.root_keys.unwrap(row.wrapped, user_id, row.version)

@@ -3,13 +3,19 @@
 from services.domain.turns import Reservation
 from services.errors import (
     AccountFull,
+    AdminsOnly,
+    AppError,
+    BadAddress,
     BadInput,
     Busy,
     Cap,
+    InvitationNeeded,
+    KeyMissing,
     LastAdmin,
     NotFound,
     OverBudget,
-    Refused,
+    SignedOut,
+    SignUpsClosed,
     SpaceGone,
     Stale,
     StoreUnavailable,
@@ -23,7 +29,7 @@ _TOO_MANY = {
     "put_fact": "Limit of memories reached. Delete some first.",
     "put_space": "Limit of spaces reached. Delete one to create another.",
 }
-_ERRORS = {
+_ERRORS: dict[str, type[AppError]] = {
     "not_found": NotFound,
     "stale": Stale,
     "different_request": Stale,
@@ -32,12 +38,16 @@ _ERRORS = {
     "no_space": SpaceGone,
     "last_admin": LastAdmin,
     "account_full": AccountFull,
+    "admins_only": AdminsOnly,
+    "signed_out": SignedOut,
+    "sign_ups_closed": SignUpsClosed,
+    "no_invitation": InvitationNeeded,
+    "bad_address": BadAddress,
+    "key_missing": KeyMissing,
 }
 
 
-def error_of(
-    verb: str, refusal: Refusal, wanted: Reservation | None = None
-) -> Refused | StoreUnavailable:
+def error_of(verb: str, refusal: Refusal, wanted: Reservation | None = None) -> AppError:
     """Return the error for the *refusal* of *verb*; *wanted*: by the turn that was refused."""
     match refusal.reason:
         case "too_many":

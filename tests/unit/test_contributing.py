@@ -14,7 +14,7 @@ EXAMPLES = {  # of each list: what stands in its files
     "A verb, from page to SQL": r"edit_reply|EditReply",
     "An event": r"store\.back\b",
     "A model source": r"\blocal_model\b|\bOpenAIModel\b",
-    "A store": r"\bBytesTables\b",
+    "A store": r"\bBytesStore\b",
 }
 PRODUCT = ("services", "pages", "assets", "db")
 

@@ -12,7 +12,7 @@ from services.domain import Purpose
 from services.domain.turns import ClientTurnId, Reservation
 from services.errors import Cap, OverBudget, StoreUnavailable
 from services.rules import Refusal
-from services.rules.budget import Budget, Deployment, room_for
+from services.rules.budget import NO_CAP, Budget, Deployment, room_for
 from services.rules.turns import reserve
 from services.store.refusals import error_of
 
@@ -36,14 +36,20 @@ WANTED = Reservation(
     least_reply_tokens=50,
     lease_seconds=30,
 )
-CONTENT_FILES = ("turns_and_money", "conversations", "documents")
-NO_REFUSALS = {"lapsed", "taken"}  # an answer to a heartbeat; an id of 128 random bits
+FILES = (
+    *("turns_and_money", "conversations", "documents"),
+    *("accounts_and_sessions", "administration", "sign_ups"),
+)
+NO_REFUSALS = {
+    *("lapsed", "taken"),  # an answer to a heartbeat; an id of 128 random bits
+    *("moved", "held", "too_many_attempts"),  # answers about tokens, and a wait
+}
 
 
 def sql_reasons():
-    """The reasons that the SQL functions of content answer with."""
+    """The reasons that SQL functions answer with."""
     folder = Path(__file__).parents[2] / "db" / "migrations"
-    texts = [path.read_text() for path in folder.glob("*.sql") if path.stem[15:] in CONTENT_FILES]
+    texts = [path.read_text() for path in folder.glob("*.sql") if path.stem[15:] in FILES]
     found = re.compile(r"answer\([^)]*'(\w+)'\)|return '(\w+)'|'reason', '(\w+)'")
     case = re.search(r"refusal := case(.*?)\n  end;", "".join(texts), re.DOTALL)[1]
     words = {word for groups in found.findall("".join(texts)) for word in groups if word}
@@ -53,6 +59,7 @@ def sql_reasons():
 def test_every_reason_in_sql_has_an_error():
     reasons = sql_reasons() - NO_REFUSALS
 
+    assert reasons >= {"last_admin", "no_invitation", "key_missing"}
     assert reasons >= {"busy", "stale", "daily_cap", "too_fast", "no_space", "still_open"}
     for reason in reasons:
         error = error_of("begin_turn", Refusal(reason=reason), WANTED)
@@ -112,6 +119,26 @@ def test_deployments_figures_follow_a_budget():
 
     assert deployment.room == 500
     assert deployment.opened(MIDNIGHT).room == 500  # it will be paid in the new month
+
+
+def test_figures_of_all_begin_with_those_of_each_budget():
+    spent = replace(Budget(**CAPS).opened(BEFORE, 0), month_spent=60, reserved=7)
+    off, on = Deployment(), Deployment(monthly_cap_micro=NO_CAP, counting=3).opened(BEFORE)
+    assert off.counted(spent, spent) == (off, spent)
+
+    counted, budget = on.counted(spent, spent)
+    again, _ = counted.counted(budget, replace(budget, month_spent=61))
+
+    assert (counted.spent, counted.reserved, budget.counting) == (60, 7, 3)
+    assert (again.spent, again.reserved) == (61, 7)
+
+
+@pytest.mark.parametrize(
+    ("cap", "spent", "share"),
+    [(None, 9, None), (0, 0, 1.0), (100, 89, None), (100, 90, 0.9), (100, 99, 0.95), (100, 120, 1)],
+)
+def test_share_of_the_cap_of_all_is_told_roughly(cap, spent, share):
+    assert Deployment(monthly_cap_micro=cap, spent=spent).share == share
 
 
 def test_minute_bounds_replies_alone():

@@ -4,12 +4,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import Barrier
+from uuid import UUID
 
 import pytest
 
-from services.store.tables.in_memory import InMemoryTables
+from services.domain import UserId
+from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.protocol import MOST_BYTES, MOST_WRITES, Range, Table
-from tests.store.conformance.bytes_store import BytesTables
+from tests.store.conformance.bytes_store import BytesStore
 
 THREADS, STEPS = 4, 10
 
@@ -25,11 +27,18 @@ class Bed:
 
 
 BEDS = Table("beds", Bed, lambda row: row.id, frozenset({"place", "size"}))
+SEEDS = Table("seeds", Bed, lambda row: row.id, is_shared=True)
+MAYA, OMAR = UserId(UUID(int=1)), UserId(UUID(int=2))
 
 
-@pytest.fixture(params=[InMemoryTables, BytesTables])
-def tables(request):
+@pytest.fixture(params=[InMemoryStore, BytesStore])
+def store(request):
     return request.param()
+
+
+@pytest.fixture
+def tables(store):
+    return store.of(MAYA)
 
 
 def put(tables, *rows):
@@ -52,6 +61,24 @@ def test_row_is_found_by_its_key_until_it_is_deleted(tables):
     tables.run(lambda block: block.delete(BEDS, "a"))
 
     assert tables.run(lambda block: block.get(BEDS, "a")) is None
+
+
+def test_users_have_rows_of_their_own_beside_shared_ones(store, tables):
+    put(tables, Bed("a"))
+    tables.run(lambda block: block.put(SEEDS, Bed("peas")))
+
+    assert found(store.of(OMAR)) == []
+    for user_id in (None, OMAR):
+        assert store.of(user_id).run(lambda block: block.get(SEEDS, "peas")) == Bed("peas")
+
+
+def test_owners_are_the_users_with_such_rows(store):
+    put(store.of(MAYA), Bed("a", size=2))
+    put(store.of(OMAR), Bed("a", "south", 3))
+
+    assert sorted(store.owners(BEDS)) == [MAYA, OMAR]
+    assert store.owners(BEDS, {"place": "north"}) == [MAYA]
+    assert store.owners(BEDS, within=Range("size", above=2)) == [OMAR]
 
 
 def test_selection_compares_orders_and_bounds(tables):
@@ -130,11 +157,11 @@ def test_declared_fields_alone_are_compared(tables):
 
 def test_example_store_refuses_a_large_row():
     with pytest.raises(RuntimeError):
-        put(BytesTables(), Bed("a", note="n" * MOST_BYTES))
+        put(BytesStore().of(MAYA), Bed("a", note="n" * MOST_BYTES))
 
 
 def test_example_store_runs_some_blocks_twice():
-    tables, runs = BytesTables(), []
+    tables, runs = BytesStore().of(MAYA), []
     for number in range(6):
         tables.run(lambda block, bed=Bed(str(number)): runs.append(block.put(BEDS, bed)))
 

@@ -15,14 +15,7 @@ from services.domain import AccountRole, SessionId, UserId
 from services.domain.accounts import Account, SessionEnd, SignUps
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
-from services.errors import (
-    AppError,
-    BadAddress,
-    InvitationNeeded,
-    KeyMissing,
-    SignUpsClosed,
-)
-from services.events import log_event
+from services.rules import Refusal
 from services.store.backend import (
     Identity,
     NewSession,
@@ -32,6 +25,7 @@ from services.store.backend import (
     Throttle,
     WrappedKey,
 )
+from services.store.refusals import error_of
 from services.store.supabase import auth
 from services.store.supabase.administration import SupabaseAdministration
 from services.store.supabase.api import TIMEOUT, Gateway, ServerCalls, UserCalls
@@ -55,12 +49,6 @@ _EMBEDDED_SWEEP_SECONDS = 9.0  # a hosted one's probe is always the sweep
 _PROBE_TIMEOUT = httpx.Timeout(4.0, connect=2.0)  # what answers later is as good as away
 _KEYS = TypeAdapter(tuple[WrappedKey, ...])
 _ENDED = TypeAdapter(dict[SessionId, SessionEnd])
-# by the reason for which no account begins
-_BEGINNINGS: dict[str, type[AppError]] = {
-    "sign_ups_closed": SignUpsClosed,
-    "no_invitation": InvitationNeeded,
-    "bad_address": BadAddress,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +99,7 @@ class SupabaseUser:
             replaces=Hidden(replaces),
         )
         if answer.reason == "key_missing":
-            log_event("key.missing", user=self.calls.user_id)
-            raise KeyMissing
+            raise error_of("put_user_key", Refusal(reason=answer.reason))
         return _KEYS.validate_python(answer.values.get("keys", ()))
 
 
@@ -155,7 +142,7 @@ class SupabaseBackend:
             invitation=new.invitation_hash,
         )
         if not answer.ok:
-            raise _BEGINNINGS[answer.reason]
+            raise error_of("start_session", Refusal(reason=answer.reason))
         started = StartedSession.model_validate(answer.model_extra)
         return self._opened(started, new.cookie_hash, sealer, tokens)
 

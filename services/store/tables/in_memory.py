@@ -2,9 +2,11 @@
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from functools import cmp_to_key
 from typing import Any
 
+from services.domain import UserId
 from services.store.tables.protocol import MOST_WRITES, Answer, Block, Range, Row, Table
 
 Rows = dict[str, dict[str, Any]]  # by the name of their table, and by key
@@ -13,16 +15,20 @@ Rows = dict[str, dict[str, Any]]  # by the name of their table, and by key
 class InMemoryTables:
     """The `Tables` of one user; a lock makes their blocks atomic."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, shared: Rows | None = None, lock: AbstractContextManager[bool] | None = None
+    ) -> None:
+        """*shared*: the rows of the shared tables, which *lock* guards."""
         self._rows: Rows = {}
-        self._lock = threading.RLock()
+        self._shared = {} if shared is None else shared
+        self._lock = lock or threading.RLock()
 
     def run(self, work: Callable[[Block], Answer]) -> Answer:
         with self._lock:
-            block = CheckedBlock(lambda table: self._rows.get(table.name, {}))
+            block = CheckedBlock(self._of)
             answer = work(block)
             for table, key, row in block.writes:
-                rows = self._rows.setdefault(table.name, {})
+                rows = self._of(table)
                 if row is None:
                     rows.pop(key, None)
                 else:
@@ -30,9 +36,41 @@ class InMemoryTables:
             return answer
 
     def clear(self) -> None:
-        """Forget all rows."""
+        """Forget all rows of the user."""
         with self._lock:
             self._rows.clear()
+
+    def _of(self, table: Table[Any]) -> dict[str, Any]:
+        return (self._shared if table.is_shared else self._rows).setdefault(table.name, {})
+
+
+class InMemoryStore:
+    """The `AllTables` of a deployment; one lock makes all blocks atomic."""
+
+    def __init__(self) -> None:
+        self._shared: Rows = {}
+        self._lock = threading.RLock()
+        self._tables: dict[UserId | None, InMemoryTables] = {}
+
+    def of(self, user_id: UserId | None) -> InMemoryTables:
+        with self._lock:
+            if user_id not in self._tables:
+                self._tables[user_id] = InMemoryTables(self._shared, self._lock)
+            return self._tables[user_id]
+
+    def owners(
+        self,
+        table: Table[Row],
+        where: Mapping[str, object] | None = None,
+        within: Range | None = None,
+    ) -> list[UserId]:
+        with self._lock:
+            return [
+                user_id
+                for user_id, tables in self._tables.items()
+                if user_id
+                and tables.run(lambda block: block.select(table, where or {}, within, limit=1))
+            ]
 
 
 class CheckedBlock:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from services.domain import UserId
+
 Row = TypeVar("Row")
 Answer = TypeVar("Answer")
 MOST_WRITES = 400  # of a block
@@ -24,6 +26,7 @@ class Table(Generic[Row]):
     fields: frozenset[str] = field(
         default=frozenset(), repr=False
     )  # that a selection may compare or order by
+    is_shared: bool = False  # one for the deployment; else each user has one
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,22 @@ class Block(Protocol):
 
 
 class Tables(Protocol):
-    """The tables of one user. Any thread may call `run`."""
+    """The tables of one user, and the shared ones. Any thread may call `run`."""
 
     def run(self, work: Callable[[Block], Answer]) -> Answer:
         """Run *work*, perhaps twice, and store its writes, all or (where it raises) none. Raise StoreUnavailable."""
+        ...
+
+
+class AllTables(Protocol):
+    """The tables of a deployment. Any thread may call any member. All raise StoreUnavailable."""
+
+    def of(self, user_id: UserId | None) -> Tables:
+        """The tables of one user, and the shared ones; None: the shared ones alone."""
+        ...
+
+    def owners(
+        self, table: Table[Row], where: Mapping[str, object] = _ALL, within: Range | None = None
+    ) -> list[UserId]:
+        """The users whose *table* has rows that a selection finds, for the sweep."""
         ...

@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import count
-from secrets import token_hex
 from uuid import uuid4
 
 from services.crypto import sha
@@ -19,12 +17,11 @@ from services.domain import (
 from services.domain.revisions import LISTED, OpenPlace, Revisions, list_digest
 from services.domain.turns import Begun, Lease
 from services.rules import ACCOUNT_FULL, NOT_FOUND, STALE, Refusal
-from services.rules.budget import Budget, Deployment
 from services.rules.messages import (
     creation_refusal,
     prompt_refusal,
 )
-from services.rules.turns import Booking, Entry, Turn, end_refusal, lapse, prolong, reserve, settle
+from services.rules.turns import Turn, end_refusal, lapse, prolong, reserve, settle
 from services.store.port import UserFigures
 from services.store.refusals import error_of
 from services.store.rows import (
@@ -36,16 +33,17 @@ from services.store.rows import (
 )
 from services.store.tables.content import counts_of, text_bytes
 from services.store.tables.messages import TablesMessages
+from services.store.tables.money import Books
 from services.store.tables.protocol import Block, Range
 from services.store.tables.schema import (
+    ACCOUNTS,
     BUDGETS,
     CONVERSATIONS,
     COUNTS,
     DOCUMENTS,
-    LEDGER,
+    MODELS,
     RECEIPTS,
     TURNS,
-    LedgerRow,
 )
 from services.store.tables.usage import TablesUsage
 from services.store.writes import (
@@ -54,8 +52,6 @@ from services.store.writes import (
     FinishTurn,
     SealedReply,
 )
-
-_entries = count()  # in this process, so that entries of one microsecond keep their order
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +70,12 @@ class _Listed:
         return cls(row.id, sha(row.title), row.pinned_at, row.space_id, is_unread)
 
 
-def _put_entry(block: Block, entry: Entry | None) -> None:
-    if entry:
-        entry_id = f"{entry.at:%Y%m%d%H%M%S%f}{next(_entries):012}{token_hex(4)}"
-        block.put(LEDGER, LedgerRow(**asdict(entry), id=entry_id))
-
-
 class TablesRows(TablesMessages):
     """The `Rows` of one user over tables, with a ledger of their own. Any thread may call any method."""
 
     @property
     def usage(self) -> UserFigures:
-        return TablesUsage(self.tables)
+        return TablesUsage(self.user_id, self.tables)
 
     # --- reading
 
@@ -117,6 +107,7 @@ class TablesRows(TablesMessages):
             )
             opened = place.conversation_id and block.get(CONVERSATIONS, place.conversation_id)
             preferences = block.get(DOCUMENTS, self.user_id)
+            account, models = block.get(ACCOUNTS, self.user_id), block.get(MODELS, "models")
             return Revisions(
                 chat=opened.rev if opened and opened.destroy_at is None else None,
                 list=list_digest(map(_Listed.of, found), place.conversation_id),
@@ -126,8 +117,8 @@ class TablesRows(TablesMessages):
                     if turn.conversation_id and turn.is_open_reply and turn.lease_until > self.now()
                 ),
                 preferences=preferences.rev if preferences else 0,
-                settings="",
-                is_admin=False,
+                settings=models.revision if models else "",
+                is_admin=account is not None and account.is_admin,
             )
 
         return self.tables.run(read)
@@ -183,7 +174,7 @@ class TablesRows(TablesMessages):
             if known.request != request:
                 return Refusal(reason="different_request")
             return Begun(known.id, known.reserved_micro, known.reserved_tokens)
-        budget, counts = self.budget(block), counts_of(block)
+        books, counts = self._books(block), counts_of(block)
         row = None
         if created:
             row = ConversationRow(**asdict(created), created_at=now, updated_at=now)
@@ -191,8 +182,7 @@ class TablesRows(TablesMessages):
             row = self._found(block, prompt.conversation_id)
             if row is None or row.destroy_at:
                 return NOT_FOUND
-        budget, open_turns, lapsed = self._lapsed(budget, block)
-        refusal = None
+        open_turns, refusal = self._lapse(block, books), None
         is_reply = wanted.purpose is Purpose.REPLY
         if row and prompt and is_reply:
             refusal = prompt_refusal(
@@ -205,22 +195,21 @@ class TablesRows(TablesMessages):
                 asked=self._message(block, row.id, prompt.prompt_id),
                 is_new=prompt.prompt_body is not None,
             )
-        if refusal is None and prompt and budget.is_full(self.most_bytes):
+        if refusal is None and prompt and books.budget.is_full(self.most_bytes):
             refusal = ACCOUNT_FULL
-        reserved = reserve(budget, Deployment(), open_turns, wanted, now, refusal)
+        reserved = reserve(books.budget, books.deployment, open_turns, wanted, now, refusal)
         if created and not isinstance(reserved, Refusal):
             is_taken = block.get(CONVERSATIONS, created.id) is not None
             has_space = self._has_space(block, created.space_id)
             refusal = creation_refusal(counts.conversations, is_taken=is_taken, has_space=has_space)
             reserved = refusal or reserved
             counts = replace(counts, conversations=counts.conversations + 1)
-        self._put_lapsed(block, lapsed)
         if isinstance(reserved, Refusal):
-            block.put(BUDGETS, budget)
+            books.put()
             return reserved
-        budget, micro, tokens = reserved
+        books.budget, micro, tokens = reserved
+        books.put()
         begun = granted or Begun(TurnId(uuid4()), micro, tokens)
-        block.put(BUDGETS, budget)
         turn = Turn(
             id=begun.turn_id,
             client_turn_id=wanted.client_turn_id,
@@ -260,33 +249,41 @@ class TablesRows(TablesMessages):
         block.put(COUNTS, replace(counts, bytes=counts.bytes + added))
         return begun
 
-    def _lapsed(self, budget: Budget, block: Block) -> tuple[Budget, list[Turn], list[Booking]]:
-        """The budget after the turns whose lease ran out, the turns that are open still, and the bookings."""
-        open_turns, lapsed = list[Turn](), list[Booking]()
+    def _books(self, block: Block) -> Books:
+        return Books(block, self.budget(block), self.now())
+
+    def _lapse(self, block: Block, books: Books) -> list[Turn]:
+        """Book the turns whose lease ran out; return those that are open still."""
+        open_turns = list[Turn]()
         for turn in block.select(TURNS, {"finished_at": None}):
             if turn.is_lapsed(self.now()):
-                lapsed.append(lapse(budget, turn, self.now()))
-                budget = lapsed[-1].budget
+                books.book(lapse(books.budget, turn, self.now()))
             else:
                 open_turns.append(turn)
-        return budget, open_turns, lapsed
-
-    def _put_lapsed(self, block: Block, lapsed: Iterable[Booking]) -> None:
-        for booking in lapsed:
-            block.put(TURNS, booking.turn)
-            _put_entry(block, booking.entry)
+        return open_turns
 
     def sweep(self) -> None:
         """Settle the turns whose lease ran out, and destroy what is due."""
 
         def settle_lapsed(block: Block) -> None:
-            budget, _, lapsed = self._lapsed(self.budget(block), block)
-            if lapsed:
-                block.put(BUDGETS, budget)
-                self._put_lapsed(block, lapsed)
+            books = self._books(block)
+            before = books.budget
+            self._lapse(block, books)
+            if books.budget is not before:
+                books.put()
 
         self.tables.run(settle_lapsed)
         self.destroy_due()
+
+    def count(self) -> None:
+        """Have the figures of all users begin with those of this one."""
+
+        def count_once(block: Block) -> None:
+            books = self._books(block)
+            if not books.is_counted:
+                books.put()
+
+        self.tables.run(count_once)
 
     def checkpoint_turn(self, write: CheckpointTurn) -> Lease:
         def prolong_lease(block: Block) -> Lease:
@@ -311,19 +308,16 @@ class TablesRows(TablesMessages):
             return None
         if refusal := end_refusal(turn, settlement.outcome):
             return refusal
-        budget, counts, row = self.budget(block), counts_of(block), None
+        books, counts, row = self._books(block), counts_of(block), None
         prompt = self._message(block, turn.conversation_id, turn.prompt_id)
         is_stored = prompt and not prompt.destroy_at and turn.purpose is Purpose.REPLY
         if prompt and is_stored and reply and reply.reply_body:
             row = self._found(block, prompt.conversation_id)
             if row and row.rev != reply.expected_rev:
                 return STALE
-        booking = settle(
-            budget, turn, settlement, self.now(), reply.reply_id if row and reply else None
-        )
-        block.put(BUDGETS, booking.budget)
-        block.put(TURNS, booking.turn)
-        _put_entry(block, booking.entry)
+        reply_id = reply.reply_id if row and reply else None
+        books.book(settle(books.budget, turn, settlement, self.now(), reply_id))
+        books.put()
         if row and reply:
             outcome, parent_id = settlement.outcome, turn.prompt_id
             new = self._append(block, row, reply, parent_id, Role.ASSISTANT, outcome, turn.id)

@@ -1,14 +1,35 @@
-"""The tables of one user, and the rows that no port has."""
+"""The tables of one user, the shared ones, and the rows that no port has."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
+from itertools import count
+from secrets import token_hex
+from typing import Any
 from uuid import UUID
 
-from services.domain import ConversationId, MessageId
-from services.rules.budget import Budget
+from services.domain import ConversationId, MessageId, Purpose, UserId
+from services.domain.models import ModelSettings
+from services.domain.usage import UsageSum
+from services.rules.accounts import (
+    Counter,
+    Settings,
+    StoredAccount,
+    StoredInvitation,
+    StoredSession,
+)
+from services.rules.budget import Budget, Deployment
 from services.rules.turns import Entry, Turn
+from services.store.backend import WrappedKey
 from services.store.rows import ConversationRow, DocumentRow, MessageRow, ReceiptRow, ThoughtsRow
 from services.store.tables.protocol import Table
+
+_entries = count()  # in this process, so that entries of one microsecond keep their order
+
+
+def id_at(time: datetime) -> str:
+    """Return a new id; ids are in the order of time."""
+    return f"{time:%Y%m%d%H%M%S%f}{next(_entries):012}{token_hex(4)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +71,56 @@ class Erasure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerRow(Entry):
-    """An entry of the ledger; ids are in the order of time."""
+    """An entry of the ledger."""
 
     id: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelUsage(UsageSum):
+    """The sum of a day's entries for one model and purpose."""
+
+    model: str
+    purpose: Purpose
+    turns: int
+    failed: int
+    interrupted: int  # lapsed, and not finished late
+    first_tokens: Mapping[int, int]  # turns by `bucket_of` the time to the first token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageDay:
+    """The sums of the ledger of one user on one day."""
+
+    day: date
+    sums: tuple[ModelUsage, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountRow(StoredAccount):
+    """An account with the keys of its user."""
+
+    keys: tuple[WrappedKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRow:
+    """An entry of the audit."""
+
+    id: str = field(repr=False)
+    at: datetime
+    action: str
+    actor: UserId | None
+    target: UserId | None
+    detail: Mapping[str, object] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Nonce:
+    """A call that counts only once."""
+
+    id: UUID
+    seen_at: datetime
 
 
 BUDGETS = Table("budgets", Budget, lambda _: "budget")
@@ -83,6 +151,7 @@ TURNS = Table(
             "state",
             "begun_at",
             "finished_at",
+            "lease_until",
         }
     ),
 )
@@ -95,3 +164,40 @@ DOCUMENTS = Table(
 )
 ERASURES = Table("erasures", Erasure, lambda row: row.id)
 LEDGER = Table("ledger", LedgerRow, lambda row: row.id, frozenset({"id", "day"}))
+DAYS = Table("days", UsageDay, lambda row: row.day, frozenset({"day"}))
+
+# of a user, but for the ledger and its sums, which outlive the account
+DESTROYED: tuple[Table[Any], ...] = (
+    *(BUDGETS, COUNTS, CONVERSATIONS, MESSAGES, THOUGHTS, DISCARDS),
+    *(TURNS, RECEIPTS, DOCUMENTS, ERASURES),
+)
+
+ACCOUNTS = Table(
+    "accounts",
+    AccountRow,
+    lambda row: row.id,
+    frozenset({"role", "suspended_at", "deleted_at", "is_ended"}),
+    is_shared=True,
+)
+SESSIONS = Table(
+    "sessions",
+    StoredSession,
+    lambda row: row.cookie_hash,
+    frozenset({"id", "user_id", "ends_at"}),
+    is_shared=True,
+)
+INVITATIONS = Table(
+    "invitations",
+    StoredInvitation,
+    lambda row: row.id,
+    frozenset({"code_hash", "used_by", "expires_at"}),
+    is_shared=True,
+)
+THROTTLES = Table(
+    "throttles", Counter, lambda row: row.bucket, frozenset({"window_ends"}), is_shared=True
+)
+NONCES = Table("nonces", Nonce, lambda row: row.id, frozenset({"seen_at"}), is_shared=True)
+AUDIT = Table("audit", AuditRow, lambda row: row.id, frozenset({"id", "target"}), is_shared=True)
+SETTINGS = Table("settings", Settings, lambda _: "settings", is_shared=True)
+MODELS = Table("models", ModelSettings, lambda _: "models", is_shared=True)
+DEPLOYMENT = Table("deployment", Deployment, lambda _: "deployment", is_shared=True)

@@ -1,12 +1,13 @@
-"""The usage of one user, added up from the entries of their ledger."""
+"""Usage over tables: the sums of the ledger by day, and the reports that are made of them."""
 
 import math
-from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import TypedDict, TypeVar
 
-from services.domain import ConversationId, Purpose, TurnId
+from services.domain import ConversationId, Purpose, UserId
 from services.domain.accounts import AuditEntry
 from services.domain.data import StoredData
 from services.domain.usage import (
@@ -16,11 +17,14 @@ from services.domain.usage import (
     PurposeUsage,
     UsageReport,
 )
+from services.rules.turns import Entry
 from services.store.rows import ConversationState, DocumentKind
 from services.store.tables.protocol import Block, Range, Tables
 from services.store.tables.schema import (
+    AUDIT,
     CONVERSATIONS,
     COUNTS,
+    DAYS,
     DISCARDS,
     DOCUMENTS,
     LEDGER,
@@ -28,11 +32,17 @@ from services.store.tables.schema import (
     TURNS,
     Counts,
     LedgerRow,
+    ModelUsage,
+    UsageDay,
 )
 
 _PAGE = 500  # entries
 _MOST_CONVERSATIONS = 499
+_MOST_CHANGES = 100  # of the own account
 _ONE_DAY = timedelta(days=1)
+_STEP = (
+    1.1  # each bucket of times is so many times as long as the one before: within 5 % of its middle
+)
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -43,34 +53,129 @@ class _Sums(TypedDict):
     cost_micro: int
 
 
-def _sums(entries: Iterable[LedgerRow]) -> _Sums:
-    entries = list(entries)
+def _sums(parts: Iterable[ModelUsage]) -> _Sums:
+    parts = list(parts)
     return {
-        "tokens_in": sum(one.tokens_in for one in entries),
-        "tokens_cached": sum(one.tokens_cached for one in entries),
-        "tokens_out": sum(one.tokens_out for one in entries),
-        "cost_micro": sum(one.micro for one in entries),
+        "tokens_in": sum(one.tokens_in for one in parts),
+        "tokens_cached": sum(one.tokens_cached for one in parts),
+        "tokens_out": sum(one.tokens_out for one in parts),
+        "cost_micro": sum(one.cost_micro for one in parts),
     }
 
 
-def _turns(entries: Iterable[LedgerRow], purpose: Purpose | None = None) -> int:
-    """The turns of *entries*; a correction is of a turn that another entry counted."""
-    return sum(one.kind != "adjust" and purpose in (None, one.purpose) for one in entries)
+def _turns(parts: Iterable[ModelUsage], purpose: Purpose | None = None) -> int:
+    return sum(one.turns for one in parts if purpose in (None, one.purpose))
 
 
-def _grouped(
-    entries: Iterable[LedgerRow], key: Callable[[LedgerRow], Key]
-) -> dict[Key, list[LedgerRow]]:
-    groups: dict[Key, list[LedgerRow]] = {}
-    for entry in entries:
-        groups.setdefault(key(entry), []).append(entry)
+def _grouped(rows: Iterable[tuple[Key, ModelUsage]]) -> dict[Key, list[ModelUsage]]:
+    groups: dict[Key, list[ModelUsage]] = {}
+    for key, one in rows:
+        groups.setdefault(key, []).append(one)
     return groups
+
+
+# --- the sums of a day ------------------------------------------------------------------------------
+
+
+def bucket_of(ms: int | None) -> int:
+    """Return the bucket of a time to the first token; 0: none."""
+    return 0 if ms is None else 1 + math.floor(math.log(max(ms, 1), _STEP))
+
+
+def _usage_of(entry: Entry) -> ModelUsage:
+    """Return the sum of one entry; a correction is of a turn that another entry counted."""
+    is_timed = entry.kind != "lapsed"  # one that is finished late is timed then
+    return ModelUsage(
+        model=entry.model,
+        purpose=entry.purpose,
+        turns=entry.kind != "adjust",
+        failed=entry.outcome == "failed",
+        interrupted={"charge": 0, "lapsed": 1, "adjust": -1}[entry.kind],
+        tokens_in=entry.tokens_in,
+        tokens_cached=entry.tokens_cached,
+        tokens_out=entry.tokens_out,
+        cost_micro=entry.micro,
+        first_tokens={bucket_of(entry.first_token_ms): 1} if is_timed else {},
+    )
+
+
+def added_to(day: UsageDay | None, entry: Entry) -> UsageDay:
+    """Return the sums of a day with one more entry."""
+    new, others = _usage_of(entry), list[ModelUsage]()
+    for one in day.sums if day else ():
+        if (one.model, one.purpose) != (new.model, new.purpose):
+            others.append(one)
+            continue
+        times = Counter(one.first_tokens) + Counter(new.first_tokens)
+        new = replace(
+            new,
+            **_sums([one, new]),
+            turns=one.turns + new.turns,
+            failed=one.failed + new.failed,
+            interrupted=one.interrupted + new.interrupted,
+            first_tokens=dict(times),
+        )
+    return UsageDay(day=entry.day, sums=(*others, new))
+
+
+def days_of(block: Block, first_day: date, last_day: date) -> list[UsageDay]:
+    """The sums of one user, by day."""
+    days = Range("day", above=first_day - _ONE_DAY, up_to=last_day)
+    return block.select(DAYS, {}, days, ("day",))
+
+
+def report_of(
+    days: Iterable[UsageDay],
+    active_users: int,
+    conversations: tuple[ConversationUsage, ...] = (),
+) -> UsageReport:
+    """Add up *days* of one user, or of all."""
+    rows = [(day.day, one) for day in days for one in day.sums]
+    replies = [one for _, one in rows if one.purpose is Purpose.REPLY]
+    by_day = _grouped(((day, one.model), one) for day, one in rows)
+    purposes = [
+        PurposeUsage(purpose=purpose, turns=_turns(found), **_sums(found))
+        for purpose, found in _grouped((one.purpose, one) for _, one in rows).items()
+    ]
+    times = Counter[int]()
+    for one in replies:
+        times.update({bucket: n for bucket, n in one.first_tokens.items() if bucket})
+    return UsageReport(
+        days=tuple(
+            DayUsage(day=day, model=model, replies=_turns(found, Purpose.REPLY), **_sums(found))
+            for (day, model), found in sorted(by_day.items(), key=lambda group: group[0])
+        ),
+        purposes=tuple(sorted(purposes, key=lambda one: (-one.cost_micro, -one.turns))),
+        conversations=conversations,
+        active_users=active_users,
+        failed=sum(one.failed for one in replies),
+        interrupted=sum(one.interrupted for one in replies),
+        first_token_ms=_quantile(times, 0.5),
+        first_token_p95_ms=_quantile(times, 0.95),
+    )
+
+
+def has_replies(days: Iterable[UsageDay]) -> bool:
+    return any(one.purpose is Purpose.REPLY for day in days for one in day.sums)
+
+
+def _quantile(times: Mapping[int, int], share: float) -> int | None:
+    up_to, wanted = 0, share * sum(times.values())
+    for bucket in sorted(times):
+        up_to += times[bucket]
+        if up_to >= wanted:
+            return round(_STEP ** (bucket - 0.5))
+    return None
+
+
+# --- a user's own -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class TablesUsage:
     """The `UserFigures` of one user over tables."""
 
+    user_id: UserId
     tables: Tables
     page: int = _PAGE
 
@@ -91,24 +196,39 @@ class TablesUsage:
                 outcome=one.outcome,
                 purpose=one.purpose,
                 model=one.model,
-                **_sums([one]),
+                **_sums([_usage_of(one)]),
             )
             for one in self.tables.run(read)[: self.page]
         ]
 
     def account_changes(self) -> list[AuditEntry]:
-        return []
+        def read(block: Block) -> list[AuditEntry]:
+            where: dict[str, object] = {"target": self.user_id}
+            return [
+                AuditEntry(
+                    id=row.id,
+                    at=row.at,
+                    action=row.action,
+                    actor=row.actor and ("You" if row.actor == self.user_id else "Admin"),
+                    target=None,
+                    detail=row.detail,
+                )
+                for row in block.select(AUDIT, where, order=("-id",), limit=_MOST_CHANGES)
+            ]
+
+        return self.tables.run(read)
 
     def report(self, first_day: date, last_day: date) -> UsageReport:
         days = Range("day", above=first_day - _ONE_DAY, up_to=last_day)
 
         def read(block: Block) -> UsageReport:
-            entries = block.select(LEDGER, {}, days, ("day", "id"))
+            entries, sums = block.select(LEDGER, {}, days), days_of(block, first_day, last_day)
             turns = {one.turn_id: block.get(TURNS, one.turn_id) for one in entries}
-            conversations = {
-                turn_id: turn.conversation_id if turn else None for turn_id, turn in turns.items()
-            }
-            return _report(entries, conversations)
+            groups = _grouped(
+                (turn.conversation_id if (turn := turns[one.turn_id]) else None, _usage_of(one))
+                for one in entries
+            )
+            return report_of(sums, has_replies(sums) * 1, _by_conversation(groups))
 
         return self.tables.run(read)
 
@@ -137,44 +257,21 @@ class TablesUsage:
         return self.tables.run(read)
 
 
-def _report(
-    entries: list[LedgerRow], conversations: dict[TurnId, ConversationId | None]
-) -> UsageReport:
-    replies = [one for one in entries if one.purpose is Purpose.REPLY]
-    by_day = _grouped(entries, lambda one: (one.day, one.model))
-    purposes = [
-        PurposeUsage(purpose=purpose, turns=_turns(found), **_sums(found))
-        for purpose, found in _grouped(entries, lambda one: one.purpose).items()
-    ]
-    groups = sorted(
-        _grouped(entries, lambda one: conversations[one.turn_id]).items(),
-        key=lambda group: sum(one.micro for one in group[1]),
-        reverse=True,
+def _by_conversation(
+    groups: Mapping[ConversationId | None, list[ModelUsage]],
+) -> tuple[ConversationUsage, ...]:
+    """Return the sums of conversations, the highest costs first, and that of the rest."""
+    by_cost = sorted(
+        groups.items(), key=lambda group: sum(one.cost_micro for one in group[1]), reverse=True
     )
-    listed = [
+    rest = [one for _, found in by_cost[_MOST_CONVERSATIONS:] for one in found]
+    listed = [(found, key, False) for key, found in by_cost[:_MOST_CONVERSATIONS]]
+    return tuple(
         ConversationUsage(
-            conversation_id=conversation_id, replies=_turns(found, Purpose.REPLY), **_sums(found)
+            conversation_id=key,
+            is_rest=is_rest,
+            replies=_turns(found, Purpose.REPLY),
+            **_sums(found),
         )
-        for conversation_id, found in groups[:_MOST_CONVERSATIONS]
-    ]
-    if rest := [one for _, found in groups[_MOST_CONVERSATIONS:] for one in found]:
-        replies_of_rest = _turns(rest, Purpose.REPLY)
-        listed.append(
-            ConversationUsage(
-                conversation_id=None, is_rest=True, replies=replies_of_rest, **_sums(rest)
-            )
-        )
-    times = sorted(one.first_token_ms for one in replies if one.first_token_ms is not None)
-    return UsageReport(
-        days=tuple(
-            DayUsage(day=day, model=model, replies=_turns(found, Purpose.REPLY), **_sums(found))
-            for (day, model), found in by_day.items()
-        ),
-        purposes=tuple(sorted(purposes, key=lambda one: -one.cost_micro)),
-        conversations=tuple(listed),
-        active_users=bool(replies) * 1,
-        failed=sum(one.outcome == "failed" for one in replies),
-        interrupted=sum(one.outcome == "lapsed" for one in replies),
-        first_token_ms=times[(len(times) - 1) // 2] if times else None,
-        first_token_p95_ms=times[math.ceil(0.95 * len(times)) - 1] if times else None,
+        for found, key, is_rest in [*listed, *([(rest, None, True)] if rest else [])]
     )

@@ -32,7 +32,7 @@ from services.store.tables import schema
 from services.store.tables.in_memory import InMemoryTables
 from services.store.tables.protocol import Table
 from services.store.tables.schema import CONVERSATIONS, DISCARDS, DOCUMENTS, MESSAGES, Discard
-from tests.store.conformance.bytes_store import BytesTables
+from tests.store.conformance.bytes_store import BytesStore
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 from tests.stores import InMemoryDatabase, sweep
 
@@ -459,7 +459,7 @@ def _everything(tables):
 
 BACKENDS = {
     "in-memory": lambda fixture: TablesBackend(InMemoryTables),
-    "bytes": lambda fixture: TablesBackend(BytesTables),
+    "bytes": lambda fixture: TablesBackend(lambda: BytesStore().of(UserId(uuid4()))),
     "embedded": lambda fixture: SupabaseBackend(fixture("embedded_stack")),
     "hosted": lambda fixture: SupabaseBackend(fixture("hosted")),
 }

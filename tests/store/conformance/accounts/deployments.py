@@ -8,6 +8,7 @@ To add a kind:
 
 1. Write a subclass of `Deployment`, with the verbs documented below.
 2. Add a `Kind` to `KINDS`. It gets pytest's `getfixturevalue`, for the fixtures that start what the store needs.
+   A store over tables has both already: `OverTables` takes what makes the tables of a deployment.
 3. Run `pytest -n0 tests/store/conformance/accounts -k NAME`.
 """
 
@@ -16,7 +17,7 @@ import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Protocol
@@ -27,6 +28,7 @@ import pytest
 
 from services.caches import CachedRead
 from services.crypto import RootKeys, ServerProof, new_key
+from services.domain import AccountRole
 from services.embedded.folders import Folders, free_port
 from services.embedded.plan import prepare
 from services.embedded.postgres import DATABASE, OWNER, Postgres
@@ -37,11 +39,15 @@ from services.store.backend import Throttle
 from services.store.supabase import auth, migrations
 from services.store.supabase.api import UserCalls
 from services.store.supabase.backend import SupabaseBackend
+from services.store.tables.access import settings_of
+from services.store.tables.in_memory import InMemoryStore
+from services.store.tables.schema import ACCOUNTS, SESSIONS, SETTINGS
 from tests.database import servers
 from tests.stack.starts import await_child, tried_twice
 from tests.store.conformance.backends import everything
+from tests.store.conformance.bytes_store import BytesStore
 from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
-from tests.stores import store_of, sweep
+from tests.stores import OpenStore, accounts_in_memory, store_of, sweep
 
 DAY = 86400  # seconds
 _TEMPLATE = "daybook_template"
@@ -430,6 +436,151 @@ class SupabaseDeployment(Deployment):
             return answer.fetchall() if answer.description else []
 
 
+class _ServerOfTables(_Server):
+    """The calls of a process for itself, without a log of sign-ins."""
+
+    def __getattr__(self, name):
+        return getattr(self.backend, name)
+
+    def sweep(self):
+        return SimpleNamespace(more=self.backend.sweep(), log_erasures=False)
+
+    def erase_log_entries(self):
+        self.backend.check()
+        return False
+
+
+class TablesDeployment(Deployment):
+    """A deployment over *tables*."""
+
+    has_log = False
+
+    def __init__(self, tables):
+        self._store, self._root_key = OpenStore(tables), new_key()
+        self.accounts = accounts_in_memory(self._store, RootKeys({1: self._root_key}, 1))
+        self.server = _ServerOfTables(self.accounts.backend)
+        self._model_settings = CachedRead(self.server.model_settings)
+        self._sign_ups = CachedRead(self.server.sign_ups)
+
+    def store(self, session):
+        return store_of(session)
+
+    def administration(self, session, stop_turns=lambda _: None):
+        return _Administration(session.backend.administration, stop_turns)
+
+    def models(self, session):
+        return ModelAdministration(session.backend.administration, self._model_settings)
+
+    def sign_ups(self, session):
+        return SignUpAdministration(session.backend.administration, self._sign_ups)
+
+    def usage(self, session):
+        return session.backend.rows().usage
+
+    def account(self, session):
+        return session.backend.account()
+
+    def _sessions(self, block, session):
+        return block.select(SESSIONS, {"user_id": session.user_id})
+
+    def devices(self, session):
+        rows = session.backend.tables.run(lambda block: self._sessions(block, session))
+        return {row.id: row.cookie_hash == session.cookie_hash for row in rows}
+
+    def end_others(self, session):
+        return self._end(session, lambda row: row.id != session.id)
+
+    def end_one(self, session, session_id):
+        return self._end(session, lambda row: row.id == session_id)
+
+    def _end(self, session, is_meant):
+        def end(block):
+            ended = [row for row in self._sessions(block, session) if is_meant(row)]
+            for row in ended:
+                block.delete(SESSIONS, row.cookie_hash)
+            return len(ended)
+
+        return session.backend.tables.run(end)
+
+    def process(self, **settings):
+        return replace(self.accounts, **settings)
+
+    def process_with_new_root_key(self):
+        ring = RootKeys({1: self._root_key, 2: new_key()}, 2)
+        return replace(self.accounts, root_keys=ring)
+
+    def process_with_short_tokens(self):
+        return self.process()
+
+    def make_admin(self, user):
+        self._store.change(ACCOUNTS, user.id, role=AccountRole.ADMIN)
+
+    def let_first_be_admin(self):
+        settings = self._store.of(None).run(settings_of)
+        self._store.of(None).run(
+            lambda block: block.put(SETTINGS, replace(settings, first_account_is_admin=True))
+        )
+
+    def let_pass(self, seconds):
+        self.elapsed += seconds
+        self._store.let_pass(seconds)
+
+    def sweep(self):
+        sweep(self.accounts.backend)
+
+    def stored_text(self):
+        return str([asdict(row) for *_, row in self._store.rows()])
+
+    def stored_keys(self, user):
+        return [key.wrapped for key in self._account(user).keys]
+
+    def _account(self, user):
+        return self._store.of(None).run(lambda block: block.get(ACCOUNTS, user.id))
+
+    @contextmanager
+    def away(self):
+        self._store.is_away = True
+        yield
+        self._store.is_away = False
+
+    @contextmanager
+    def lost_key(self, user):
+        keys = self._account(user).keys
+        self._store.change(ACCOUNTS, user.id, keys=())
+        yield
+        self._store.change(ACCOUNTS, user.id, keys=keys)
+
+    def seal_under(self, version, user, *, is_session):
+        def changed(text):
+            return f"p1.{version}.{text.split('.', 2)[2]}"
+
+        if is_session:
+            sealed = changed(self._session(user).sealed)
+            self._store.change(SESSIONS, user.cookie.hash, sealed=sealed)
+        else:
+            keys = tuple(
+                replace(key, wrapped=changed(key.wrapped)) for key in self._account(user).keys
+            )
+            self._store.change(ACCOUNTS, user.id, keys=keys)
+
+    def _session(self, user):
+        return self._store.of(None).run(lambda block: block.get(SESSIONS, user.cookie.hash))
+
+    def outsider(self, email):
+        self.accounts.backend.sign_in.sign_up(email, PASSWORD)
+
+    def give_session(self, victim, thief):
+        self._store.change(SESSIONS, thief.cookie.hash, user_id=victim.id)
+
+    def give_cookie(self, victim, thief):
+        self._store.change(SESSIONS, victim.cookie.hash, cookie_hash=thief.cookie.hash)
+
+    def forged(self, user, victim):
+        caller = replace(user.session.backend.caller, user_id=victim.id)
+        backend = replace(user.session.backend, caller=caller)
+        return replace(user, session=replace(user.session, user_id=victim.id, backend=backend))
+
+
 class Kind(Protocol):
     """A store, and the deployments of tests on it."""
 
@@ -444,6 +595,20 @@ class Kind(Protocol):
 
     def alone(self):
         """Context manager: a deployment of its own, without an account."""
+
+
+class OverTables(Kind):
+    """A store over tables, which *make_tables* makes for each deployment."""
+
+    def __init__(self, make_tables):
+        self._make_tables = make_tables
+
+    def shared(self):
+        return TablesDeployment(self._make_tables())
+
+    @contextmanager
+    def alone(self):
+        yield self.shared()
 
 
 class Embedded(Kind):
@@ -548,4 +713,9 @@ class Hosted(Kind):
         return server
 
 
-KINDS = {"embedded": Embedded, "hosted": Hosted}
+KINDS = {
+    "in-memory": lambda fixture: OverTables(InMemoryStore),
+    "bytes": lambda fixture: OverTables(BytesStore),
+    "embedded": Embedded,
+    "hosted": Hosted,
+}

@@ -1,0 +1,250 @@
+"""Accounts: the first and the last admin, sign-ups, invitations, sessions, retention, and throttles."""
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime, timedelta
+from typing import Literal, TypeVar, cast
+from uuid import UUID
+
+from services.domain import AccountRole, SessionId, UserId
+from services.domain.accounts import Limits, SessionEnd, SignUps
+from services.domain.addresses import checked_address
+from services.domain.models import ModelPrices, ModelSetting, ModelSettings
+from services.errors import BadAddress
+from services.rules import NOT_FOUND, Refusal
+
+LAST_ADMIN = Refusal(reason="last_admin")
+ADMINS_ONLY = Refusal(reason="admins_only")
+MOST_INVITATIONS = 500  # that are open
+INVITATION_LIFE = timedelta(days=7)
+WARNING = timedelta(days=14)  # before a retention deletes its first conversation
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredAccount:
+    """The account of a user. A deleted one has no address, and stays as the owner of its ledger."""
+
+    id: UserId
+    email: str | None = field(repr=False)
+    role: AccountRole
+    suspended_at: datetime | None = None
+    deleted_at: datetime | None = None  # suspended for good: the sweep destroys its rows
+    is_ended: bool = False  # and has destroyed them
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role is AccountRole.ADMIN and self.suspended_at is None
+
+
+Stored = TypeVar("Stored", bound=StoredAccount)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(Limits):
+    """The settings of a deployment, the limits of users to come among them."""
+
+    daily_cap_micro: int = 1_000_000
+    monthly_cap_micro: int = 10_000_000
+    daily_cap_tokens: int | None = None
+    max_open: int = 4
+    max_per_minute: int = 20
+    first_account_is_admin: bool = False
+    sign_ups: SignUps = SignUps.OPEN
+    retention_days: int | None = None  # of unused conversations; None: for ever
+    retention_from: datetime = _LONG_AGO  # nothing is deleted before: owners are warned
+
+    def changed(self, changes: Mapping[str, object], now: datetime) -> "Settings":
+        """Return the settings after *changes*; a shorter retention deletes nothing before owners were warned."""
+        new, before = replace(self, **changes), self.retention_days
+        if before is not None and new.retention_days is not None and new.retention_days >= before:
+            return new
+        return replace(new, retention_from=now + WARNING)
+
+    def expires_at(self, used_at: datetime) -> datetime | None:
+        """Return the time at which retention deletes a conversation that was last used then; None: never."""
+        if self.retention_days is None:
+            return None
+        return max(used_at + timedelta(days=self.retention_days), self.retention_from)
+
+    def unused_since(self, now: datetime) -> datetime | None:
+        """Return the last use of conversations that are deleted by *now*; None: of none."""
+        if self.retention_days is None or self.retention_from >= now:
+            return None
+        return now - timedelta(days=self.retention_days)
+
+
+def limits_of(row: Limits) -> Limits:
+    """Return the limits alone."""
+    return Limits(**{each.name: getattr(row, each.name) for each in fields(Limits)})
+
+
+def differences(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, object]:
+    """Return the values that differ, each as [before, after]."""
+    return {
+        name: [before.get(name), value]
+        for name, value in after.items()
+        if value != before.get(name)
+    }
+
+
+# --- sign-ups ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredInvitation:
+    """An invitation, by the hash of its code; it begins one account."""
+
+    id: UUID
+    code_hash: str = field(repr=False)
+    email: str | None = field(repr=False)  # None: anyone who has the code
+    role: AccountRole
+    made_by: UserId
+    created_at: datetime
+    expires_at: datetime
+    used_by: UserId | None = None
+    revoked_at: datetime | None = None
+
+    def state(
+        self, maker: StoredAccount | None, now: datetime
+    ) -> Literal["open", "used", "revoked", "expired"]:
+        """Return its state: it is good only as long as its *maker* is an admin, who else could come back by it."""
+        if self.used_by:
+            return "used"
+        if self.revoked_at or not (maker and maker.is_admin):
+            return "revoked"
+        return "expired" if self.expires_at <= now else "open"
+
+    def is_good(self, maker: StoredAccount | None, address: str | None, now: datetime) -> bool:
+        """Return True if it begins the account of *address*."""
+        return self.state(maker, now) == "open" and self.email in (None, address)
+
+
+def mode_of(settings: Settings, *, is_first: bool) -> SignUps:
+    """Return the mode of sign-ups; *is_first*: the next account is the first, and becomes the admin's."""
+    return SignUps.OPEN if is_first else settings.sign_ups
+
+
+def begin_account(
+    user_id: UserId,
+    email: str,
+    settings: Settings,
+    *,
+    is_first: bool,
+    invitation: StoredInvitation | None,
+) -> StoredAccount | Refusal:
+    """Return the account of a user who has none; *invitation*: one that is good for the address."""
+    try:
+        is_address = checked_address(email) == email
+    except BadAddress:
+        is_address = False
+    if not is_address:
+        return Refusal(reason="bad_address")
+    mode = mode_of(settings, is_first=is_first)
+    if mode is SignUps.CLOSED:
+        return Refusal(reason="sign_ups_closed")
+    if mode is SignUps.INVITED and invitation is None:
+        return Refusal(reason="no_invitation")
+    role = invitation.role if invitation else AccountRole.USER
+    return StoredAccount(id=user_id, email=email, role=AccountRole.ADMIN if is_first else role)
+
+
+# --- the end of access ------------------------------------------------------------------------------
+
+
+def account_refusal(account: StoredAccount | None) -> Refusal | None:
+    return NOT_FOUND if account is None or account.deleted_at else None
+
+
+def leave_refusal(
+    account: StoredAccount | None, admins: Collection[StoredAccount], *, has_others: bool = True
+) -> Refusal | None:
+    """Return the refusal of a change after which *account* is no active admin; *has_others*: accounts."""
+    if account and has_others and [one.id for one in admins if one.is_admin] == [account.id]:
+        return LAST_ADMIN
+    return account_refusal(account)
+
+
+def deleted(account: Stored, now: datetime) -> Stored:
+    return replace(account, email=None, suspended_at=now, deleted_at=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSession:
+    """An app session, by the hash of its cookie."""
+
+    cookie_hash: str
+    id: SessionId
+    user_id: UserId
+    sealed: str = field(repr=False)  # the user's address, under a key made of the cookie
+    idle_seconds: int
+    expires_at: datetime
+    ends_at: datetime  # where it is not used before
+
+    def used(self, now: datetime) -> "StoredSession":
+        return replace(
+            self, ends_at=min(self.expires_at, now + timedelta(seconds=self.idle_seconds))
+        )
+
+    def is_alive(self, account: StoredAccount | None, now: datetime) -> bool:
+        return self.end(self, account, now) is None
+
+    @staticmethod
+    def end(
+        session: "StoredSession | None", account: StoredAccount | None, now: datetime
+    ) -> SessionEnd | None:
+        """Return the reason why a *session* of *account* is none any more."""
+        if account is None or account.deleted_at:
+            return SessionEnd.DELETED
+        if account.suspended_at:
+            return SessionEnd.SUSPENDED
+        return None if session and session.ends_at > now else SessionEnd.ENDED
+
+
+# --- throttles --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counter:
+    """The attempts that a bucket of a throttle has counted in its window."""
+
+    bucket: str
+    window_ends: datetime
+    attempts: int
+
+    def wait(self, at_most: int, now: datetime) -> int | None:
+        """Return the seconds to wait after the last attempt; None: it is let in."""
+        if self.attempts <= at_most:
+            return None
+        return max(1, math.ceil((self.window_ends - now).total_seconds()))
+
+
+def counted(counter: Counter | None, bucket: str, seconds: int, now: datetime) -> Counter:
+    """Return a *counter* after one more attempt; a window begins with its first."""
+    if counter is None or counter.window_ends <= now:
+        return Counter(bucket=bucket, window_ends=now + timedelta(seconds=seconds), attempts=1)
+    return replace(counter, attempts=counter.attempts + 1)
+
+
+# --- models -----------------------------------------------------------------------------------------
+
+
+def columns_of(setting: ModelSetting) -> dict[str, object]:
+    """Return the prices (None: those that the app knows) and the offer of a model."""
+    unknown = dict.fromkeys(each.name for each in fields(ModelPrices))
+    prices = asdict(setting.prices) if setting.prices else unknown
+    return {**prices, "is_offered": setting.is_offered}
+
+
+def changed_models(
+    settings: ModelSettings, name: str, changes: Mapping[str, object]
+) -> ModelSettings:
+    """Return the settings of models after *changes* of the columns of one."""
+    columns = columns_of(settings.of(name)) | dict(changes)
+    is_offered = columns.pop("is_offered") is True
+    prices = None
+    if None not in columns.values():
+        prices = ModelPrices(**cast(dict[str, int], columns))
+    setting = ModelSetting(prices=prices, is_offered=is_offered)
+    return replace(settings, by_name={**settings.by_name, name: setting})

@@ -1,0 +1,87 @@
+"""Access to tables by an app session, which each block checks first, and the rows that are one for the deployment."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from services.domain import UserId
+from services.domain.models import ModelSettings
+from services.errors import NotFound, SignedOut
+from services.rules.accounts import Settings
+from services.rules.budget import Deployment
+from services.store.tables.protocol import Answer, Block, Tables
+from services.store.tables.schema import (
+    ACCOUNTS,
+    AUDIT,
+    DEPLOYMENT,
+    MODELS,
+    SESSIONS,
+    SETTINGS,
+    AccountRow,
+    AuditRow,
+    id_at,
+)
+
+# so much longer than the cookie, so that the app sees the end before it finds nothing to read
+_GRACE = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An app session, and the user whom its calls name."""
+
+    cookie_hash: str
+    user_id: UserId
+    now: Callable[[], datetime]
+
+    def account(self, block: Block) -> AccountRow:
+        """Return the account of the caller. Raise SignedOut; NotFound if the session is another user's."""
+        session = block.get(SESSIONS, self.cookie_hash)
+        account = block.get(ACCOUNTS, self.user_id)
+        if session and session.user_id != self.user_id:
+            raise NotFound
+        if not session or not account or not session.is_alive(account, self.now() - _GRACE):
+            raise SignedOut
+        return account
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTables:
+    """The `Tables` of one user, as long as the session of *caller* goes on."""
+
+    tables: Tables
+    caller: Caller
+
+    def run(self, work: Callable[[Block], Answer]) -> Answer:
+        def checked(block: Block) -> Answer:
+            self.caller.account(block)
+            return work(block)
+
+        return self.tables.run(checked)
+
+
+def note(
+    block: Block,
+    now: datetime,
+    actor: UserId | None,
+    action: str,
+    target: UserId | None = None,
+    /,
+    **detail: object,
+) -> None:
+    """Add an entry to the audit."""
+    entry_id = id_at(now)
+    row = AuditRow(id=entry_id, at=now, action=action, actor=actor, target=target, detail=detail)
+    block.put(AUDIT, row)
+
+
+def settings_of(block: Block) -> Settings:
+    return block.get(SETTINGS, "settings") or Settings()
+
+
+def deployment_of(block: Block) -> Deployment:
+    return block.get(DEPLOYMENT, "deployment") or Deployment()
+
+
+def models_of(block: Block) -> ModelSettings:
+    return block.get(MODELS, "models") or ModelSettings()

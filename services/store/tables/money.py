@@ -1,0 +1,61 @@
+"""The money of one user in a block over tables: the budget, the cap of all users, the ledger and its daily sums."""
+
+from dataclasses import asdict
+from datetime import date, datetime
+
+from services.rules.budget import Budget, Deployment
+from services.rules.turns import Booking, Entry, Turn
+from services.store.tables.protocol import Block
+from services.store.tables.schema import (
+    BUDGETS,
+    DAYS,
+    DEPLOYMENT,
+    LEDGER,
+    TURNS,
+    LedgerRow,
+    UsageDay,
+    id_at,
+)
+from services.store.tables.usage import added_to
+
+
+class Books:
+    """The budget of one user in a block: read at its beginning, changed, and stored at its end."""
+
+    def __init__(self, block: Block, budget: Budget, now: datetime) -> None:
+        """*budget*: with the windows of *now*."""
+        self._block, self._before, self.budget = block, budget, budget
+        self._deployment = (block.get(DEPLOYMENT, "deployment") or Deployment()).opened(now)
+        self._turns, self._entries = list[Turn](), list[Entry]()
+        self._days = dict[date, UsageDay]()
+
+    @property
+    def deployment(self) -> Deployment:
+        """The figures of all users, this one's changes among them."""
+        return self._deployment.counted(self._before, self.budget)[0]
+
+    @property
+    def is_counted(self) -> bool:
+        """Return True if the figures of all users have those of this one."""
+        return self._before.counting == self._deployment.counting
+
+    def book(self, booking: Booking) -> None:
+        """Take the end of a turn. It reads: nothing is written before."""
+        self.budget = booking.budget
+        self._turns.append(booking.turn)
+        if entry := booking.entry:
+            day = self._days.get(entry.day) or self._block.get(DAYS, entry.day)
+            self._entries.append(entry)
+            self._days[entry.day] = added_to(day, entry)
+
+    def put(self) -> None:
+        deployment, budget = self._deployment.counted(self._before, self.budget)
+        self._block.put(BUDGETS, budget)
+        if deployment is not self._deployment:
+            self._block.put(DEPLOYMENT, deployment)
+        for turn in self._turns:
+            self._block.put(TURNS, turn)
+        for entry in self._entries:
+            self._block.put(LEDGER, LedgerRow(**asdict(entry), id=id_at(entry.at)))
+        for day in self._days.values():
+            self._block.put(DAYS, day)

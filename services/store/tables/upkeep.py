@@ -1,0 +1,135 @@
+"""The sweep of all users over tables, and the thread that calls it."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, NoReturn
+
+from services.domain import UserId
+from services.errors import StoreUnavailable
+from services.events import log_event
+from services.rules.accounts import Settings, limits_of
+from services.store.tables.access import note, settings_of
+from services.store.tables.protocol import AllTables, Block, Range, Table, Tables
+from services.store.tables.rows import TablesRows
+from services.store.tables.schema import (
+    ACCOUNTS,
+    CONVERSATIONS,
+    DESTROYED,
+    DISCARDS,
+    ERASURES,
+    INVITATIONS,
+    NONCES,
+    SESSIONS,
+    THROTTLES,
+    TURNS,
+)
+
+_SLICE = 200  # rows that a block destroys
+_SHARED = 90  # of each shared table
+_USERS = 50  # whom one call looks after
+_SECONDS = 9.0  # between two calls
+_GRACE = timedelta(minutes=1)  # for a session: see `Caller.account`
+_NONCE_LIFE = timedelta(minutes=3)
+_INVITATION_REST = timedelta(days=30)
+
+
+def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
+    """Settle lapsed turns and destroy what is due, of some users; return whether there may be more."""
+    at, limits = now(), limits_of(Settings())
+    lapsed, due = Range("lease_until", up_to=at), Range("destroy_at", up_to=at)
+    users = {
+        *tables.owners(TURNS, {"finished_at": None}, lapsed),
+        *tables.owners(CONVERSATIONS, within=due),
+        *tables.owners(DISCARDS, within=due),
+        *tables.owners(ERASURES),
+        *_retire(tables, at),
+    }
+    for user_id in sorted(users, key=str)[:_USERS]:
+        TablesRows(user_id, tables.of(user_id), limits, now).sweep()
+    deleted = tables.of(None).run(
+        lambda block: block.select(ACCOUNTS, {"is_ended": False}, Range("deleted_at", up_to=at))
+    )
+    ended = [_end_account(tables.of(row.id), row.id, at) for row in deleted]
+    destroyed = tables.of(None).run(lambda block: _destroy_shared(block, at))
+    return bool(users) or any(ended) or destroyed
+
+
+def _retire(tables: AllTables, at: datetime) -> list[UserId]:
+    """Discard conversations that were not used for as long as retention keeps them; return their users."""
+    last_use = tables.of(None).run(settings_of).unused_since(at)
+    if last_use is None:
+        return []
+    where, unused = {"destroy_at": None}, Range("updated_at", up_to=last_use)
+
+    def discard(block: Block) -> None:
+        for row in block.select(CONVERSATIONS, where, unused, limit=_SLICE):
+            block.put(CONVERSATIONS, replace(row, destroy_at=at))
+
+    users = tables.owners(CONVERSATIONS, where, unused)[:_USERS]
+    for user_id in users:
+        tables.of(user_id).run(discard)
+    return users
+
+
+def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
+    """Destroy some rows of a deleted account, at last what names it; return False if there is nothing to do now."""
+
+    def destroy(block: Block) -> bool:
+        if block.select(TURNS, {"finished_at": None}, limit=1):
+            return False  # its process may still settle it
+        for table in DESTROYED:
+            if rows := block.select(table, limit=_SLICE):
+                for row in rows:
+                    block.delete(table, table.key(row))
+                return True
+        account = block.get(ACCOUNTS, user_id)
+        used = block.select(INVITATIONS, {"used_by": user_id})
+        if account:
+            block.put(ACCOUNTS, replace(account, is_ended=True))
+        for one in used:  # it holds the address
+            block.delete(INVITATIONS, one.id)
+        note(block, at, None, "account.end", user_id)
+        return True
+
+    return tables.run(destroy)
+
+
+def _destroy_shared(block: Block, at: datetime) -> bool:
+    """Destroy what time has ended of the shared tables, a slice of each; return whether there was any."""
+    ends: list[tuple[Table[Any], str, timedelta]] = [
+        (SESSIONS, "ends_at", _GRACE),
+        (THROTTLES, "window_ends", timedelta()),
+        (NONCES, "seen_at", _NONCE_LIFE),
+        (INVITATIONS, "expires_at", _INVITATION_REST),
+    ]
+    doomed = [
+        (table, table.key(row))
+        for table, name, rest in ends
+        for row in block.select(table, {}, Range(name, up_to=at - rest), limit=_SHARED)
+    ]
+    for table, key in doomed:
+        block.delete(table, key)
+    return bool(doomed)
+
+
+def keep_sweeping(
+    sweep: Callable[[], bool],
+    report: Callable[[bool], None],
+    wait: Callable[[float], object] = time.sleep,
+) -> NoReturn:
+    """Sweep for ever, the first time at once; *report* each change, with True when the store is away."""
+    was_away = False
+    while True:
+        try:
+            while sweep():
+                pass
+            is_away = False
+        except StoreUnavailable:
+            log_event("sweep.missed")
+            is_away = True
+        if is_away != was_away:
+            report(is_away)
+        was_away = is_away
+        wait(_SECONDS)

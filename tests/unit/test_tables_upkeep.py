@@ -1,0 +1,93 @@
+"""Accounts over tables where the suite of accounts does not look: threads, outages, many rows."""
+
+from dataclasses import replace
+from functools import partial
+from uuid import uuid4
+
+import pytest
+
+from services.domain.accounts import SessionEnd
+from services.errors import OverBudget, StoreUnavailable
+from services.store.tables.in_memory import InMemoryStore
+from services.store.tables.schema import BUDGETS, DEPLOYMENT, SESSIONS
+from services.store.tables.upkeep import keep_sweeping
+from tests.store.conformance.accounts.deployments import TablesDeployment, at_once
+from tests.store.conformance.talk import answer, first_turn
+
+SESSIONS_OF_ONE = 700  # more than a block may end
+
+
+class Enough(Exception):
+    """Ends a loop that has no end."""
+
+
+@pytest.fixture
+def deployment():
+    return TablesDeployment(InMemoryStore())
+
+
+def test_upkeep_reports_each_change_and_sweeps_on():
+    outcomes = iter([True, False, StoreUnavailable(), StoreUnavailable(), False, Enough()])
+    reports, waits = [], []
+
+    def sweep():
+        outcome = next(outcomes)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    with pytest.raises(Enough):
+        keep_sweeping(sweep, reports.append, waits.append)
+
+    assert reports == [True, False]
+    assert len(waits) == 4
+
+
+def test_sign_out_ends_more_sessions_than_a_block(deployment):
+    admin, maya = deployment.sign_up_admin(), deployment.sign_up()
+    tables = deployment.accounts.backend.tables.of(None)
+    session = tables.run(lambda block: block.get(SESSIONS, maya.cookie.hash))
+    for _ in range(SESSIONS_OF_ONE):
+        other = replace(session, id=uuid4(), cookie_hash=uuid4().hex)
+        tables.run(lambda block, other=other: block.put(SESSIONS, other))
+
+    admin.administration.sign_out(maya.id)
+
+    left = tables.run(lambda block: block.select(SESSIONS))
+    assert [one.user_id for one in left] == [admin.id]
+    assert deployment.accounts.ended([maya.session]) == {maya.session.id: SessionEnd.ENDED}
+
+
+def test_figures_of_all_are_those_of_each_after_turns_at_once(deployment):
+    admin, *users = deployment.sign_up_admin(), *[deployment.sign_up() for _ in range(4)]
+    tables = deployment.accounts.backend.tables
+
+    def talk(user):
+        for _ in range(6):
+            answer(user.store, first_turn("When?"), "In March.", cost_micro=7)
+        user.store.turns.begin(first_turn("And then?"))
+
+    def cap(micro):
+        for each in (micro, None, micro):
+            admin.administration.set_deployment_cap(each)
+
+    answers = at_once(*[partial(talk, user) for user in users], partial(cap, 10**9))
+
+    assert answers == [None] * 5
+    figures = tables.of(None).run(lambda block: block.get(DEPLOYMENT, "deployment"))
+    budgets = [
+        tables.of(user.id).run(lambda block: block.get(BUDGETS, "budget"))
+        for user in (admin, *users)
+    ]
+    assert figures.spent == sum(one.month_spent for one in budgets) == 4 * 6 * 7
+    assert figures.reserved == sum(one.reserved for one in budgets) == 4 * 1100
+
+
+def test_no_more_than_the_cap_of_all_is_reserved_at_once(deployment):
+    admin, *users = deployment.sign_up_admin(), *[deployment.sign_up() for _ in range(6)]
+    admin.administration.set_deployment_cap(3000)
+
+    begun = at_once(*[partial(user.store.turns.begin, first_turn("When?")) for user in users])
+
+    granted = [one.reserved_micro for one in begun if not isinstance(one, OverBudget)]
+    assert sum(granted) == 3000
