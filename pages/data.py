@@ -123,7 +123,7 @@ def _draw_model(user: UserServices, today: UsageReport) -> None:
         "Each request sends the model what it needs: messages, instructions and memories. Daybook does not add your "
         "email address."
     )
-    st.text(f"Today (UTC): {sent or 'nothing'}.")
+    st.text(f"Today: {sent or 'nothing'}. {usage_chart.days_begin()}")
     listed = user.conversations.recent(_LISTED)
     if not listed:
         return

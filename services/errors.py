@@ -390,7 +390,7 @@ _FAILURE_SENTENCES = {
     ModelFailure.EMPTY: "The model sent an empty reply. Your message is saved; try again.",
 }
 _FAILURES_FOR_ADMINS = {
-    ModelFailure.UNAUTHORIZED: "The model provider rejected the API key, or does not allow it this model. "
+    ModelFailure.UNAUTHORIZED: "The model provider rejected the API key, or the key may not use this model. "
     "Your message is saved. Check OPENAI_API_KEY.",
     ModelFailure.REJECTED: "The model provider rejected the request. Your message is saved. "
     "Check the model name (DAYBOOK_MODEL, DAYBOOK_MODELS) and OPENAI_BASE_URL.",

@@ -37,7 +37,10 @@ _ACCOUNT_SECONDS = 5.0  # between two reads of what a user may spend, and of the
 
 
 class Shared:
-    """The state that all users of this process share, and the services of each opened session."""
+    """The state that all users of this process share, and the services of each opened session.
+
+    Any thread may call any method.
+    """
 
     def __init__(
         self,
@@ -131,7 +134,7 @@ class Shared:
 
 
 class UserServices(ChatParts):
-    """The services that pages use for a signed-in user."""
+    """The services that pages use for a signed-in user. Any thread may call any method."""
 
     def __init__(self, session: AppSession, shared: Shared) -> None:
         self.session, self._shared = session, shared

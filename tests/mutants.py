@@ -6,10 +6,14 @@ change of a listed symbol; the words choose lines. Each breakage is made in a co
 A symbol is `module:Class.function`, or what a SQL statement creates: `function private.me`, `trigger …`, `index on …`; `block
 tables that can be read` is the `do` below a comment that begins so. Its text is compared without comments and line breaks
 (Python: as `ast.unparse` writes it). An edit is `drop`, `return VALUE` (Python), or `OLD -> NEW`, where OLD stands in the symbol once.
+
+An edit of a function of `services.store` is made in this process, and one pytest runs the tests of all: a stack is started once.
 """
 
 import argparse
 import ast
+import importlib
+import inspect
 import re
 import shutil
 import subprocess
@@ -17,8 +21,12 @@ import sys
 import tempfile
 import textwrap
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 _IGNORED = shutil.ignore_patterns(
@@ -38,6 +46,23 @@ class Mutant:
     symbol: str
     edit: str
     test: str
+
+    @property
+    def is_return(self):
+        return self.edit.startswith("return ") and " ->" not in self.edit
+
+    @property
+    def function(self):
+        """The function that it changes in this process; None for one that is made in a copy of the tree."""
+        module, _, name = self.symbol.partition(":")
+        if not module.startswith("services.store."):
+            return None
+        found = importlib.import_module(module)
+        for part in name.split("."):
+            found = inspect.getattr_static(found, part)
+        if isinstance(found, property):
+            found = found.fget
+        return inspect.unwrap(found) if inspect.isfunction(found) else None
 
     def mutated(self, tree):
         """The file of the symbol in *tree*, and its text after the edit. Raise LookupError if either is not found once."""
@@ -69,7 +94,7 @@ def _edited_python(text, name, edit):
     lines = text.splitlines(keepends=True)
     start = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))]) - 1
     indent = lines[start][: len(lines[start]) - len(lines[start].lstrip())]
-    if edit.startswith("return ") and " ->" not in edit:
+    if Mutant(name, edit, "").is_return:
         node.body = ast.parse(edit).body
         changed = ast.unparse(node)
     else:
@@ -124,12 +149,94 @@ def survivors(tree, mutants):
         path.write_text(text)
         is_alive = not failure(tree, [f"tests/{mutant.test}"])
         path.write_text(before)
-        word = "SURVIVES" if is_alive else "caught"
-        seconds = time.monotonic() - began
-        sys.stdout.write(f"{number:3} {word:8} {seconds:5.1f} s  {mutant.symbol}: {mutant.edit}\n")
-        sys.stdout.flush()
+        _tell(number, mutant, began, is_alive=is_alive)
         if is_alive:
             yield mutant
+
+
+class InOneProcess:
+    """A pytest plugin that runs each test by itself, and then with each of its mutants and by itself again.
+
+    What the session has started stays. A mutant is caught if its test fails with it and passes afterwards.
+    """
+
+    def __init__(self, mutants):
+        self.mutants, self.alive, self._report = mutants, [], ""
+
+    def pytest_report_teststatus(self):
+        return "", "", ""
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            self._report = report.longreprtext
+
+    def pytest_runtestloop(self, session):
+        items = [self._items(session, mutant) for mutant in self.mutants]
+        for number, mutant in enumerate(self.mutants, 1):
+            here, after = items[number - 1], items[number] if number < len(items) else []
+            if number == 1 or here != items[number - 2]:
+                self._pass(session, here)
+            began = time.monotonic()
+            with in_this_process(mutant):
+                is_alive = not self._failure(session, here)
+            _tell(number, mutant, began, is_alive=is_alive)
+            self.alive += [mutant] * is_alive
+            self._pass(session, here, after)
+        return True
+
+    def _items(self, session, mutant):
+        test = f"tests/{mutant.test}"
+        found = [one for one in session.items if f"{one.nodeid}[".startswith(f"{test}[")]
+        return found or pytest.exit(f"There is no test {test}.")
+
+    def _pass(self, session, items, after=()):
+        if output := self._failure(session, items, after):
+            pytest.exit(f"{items[0].nodeid} does not pass without a mutant:\n{output}")
+
+    def _failure(self, session, items, after=()):
+        """The end of the report if one of *items* fails, else nothing. What those of *after* need, or siblings, stays."""
+        self._report = ""
+        for item in items:
+            others = (one for one in (*after, *session.items) if one is not item)
+            same = (one for one in others if after or one.path == item.path)
+            session.config.hook.pytest_runtest_protocol(item=item, nextitem=next(same, None))
+        return self._report[-3000:]
+
+
+@contextmanager
+def in_this_process(mutant):
+    """Change the function of *mutant*."""
+    path, text = mutant.mutated(ROOT)
+    function, name = mutant.function, mutant.symbol.partition(":")[2]
+    before = function.__code__
+    function.__code__ = _code(compile(text, path, "exec"), name)
+    try:
+        yield
+    finally:
+        function.__code__ = before
+
+
+def _code(outer, name):
+    """The code of the function *name* in that of a module."""
+    inner = [one for one in outer.co_consts if isinstance(one, CodeType)]
+    here = [one for one in inner if one.co_qualname == name]
+    return here[0] if here else next(filter(None, (_code(one, name) for one in inner)), None)
+
+
+def survivors_in_one_process(mutants):
+    """The mutants of functions in this process that their tests did not notice."""
+    plugin = InOneProcess(sorted(mutants, key=lambda mutant: mutant.test))
+    files = sorted({f"tests/{mutant.test.partition('::')[0]}" for mutant in mutants})
+    options = ["-q", "-n=0", "--no-header", "--no-summary", "-p", "no:cacheprovider"]
+    if (code := pytest.main([*options, *files], plugins=[plugin])) > pytest.ExitCode.TESTS_FAILED:
+        raise SystemExit(code)
+    return plugin.alive
+
+
+def _tell(number, mutant, began, *, is_alive):
+    word, seconds = "SURVIVES" if is_alive else "caught", time.monotonic() - began
+    sys.stdout.write(f"{number:3} {word:8} {seconds:5.1f} s  {mutant.symbol}: {mutant.edit}\n")
+    sys.stdout.flush()
 
 
 def main():
@@ -139,12 +246,15 @@ def main():
     chosen = [m for m in read() if all(word in f"{m.symbol} {m.edit} {m.test}" for word in words)]
     if not chosen:
         raise SystemExit("No mutant has all these words.")
+    here = [mutant for mutant in chosen if mutant.function]
+    others = [mutant for mutant in chosen if not mutant.function]
+    alive = survivors_in_one_process(here) if here else []
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         tree = Path(folder) / "tree"
         shutil.copytree(ROOT, tree, ignore=_IGNORED)
-        if output := failure(tree, sorted({f"tests/{m.test}" for m in chosen})):
+        if others and (output := failure(tree, sorted({f"tests/{m.test}" for m in others}))):
             raise SystemExit(f"The tests do not pass without a mutant either:\n{output}")
-        alive = list(survivors(tree, chosen))
+        alive += survivors(tree, others)
     sys.stdout.write(f"{len(chosen) - len(alive)} of {len(chosen)} caught\n")
     raise SystemExit(bool(alive))
 

@@ -95,7 +95,7 @@ def draw_picker(services: ChatParts, view: ThreadView) -> None:
             key=key,
             on_change=lambda: attempt(choose, conversation_id, str(st.session_state[key])),
         )
-        st.caption("Context window · price per 1M tokens")
+        st.caption("Prices per 1M tokens")
         if name != usual:
             tip = "Used for new chats, and for chats where no model was chosen."
             label, args = "Make this my default", (_make_default, name)
@@ -130,13 +130,13 @@ def _caption(info: ModelInfo, *, is_usual: bool) -> str:
     """Return the limits and prices of a model; a source that holds for both limits is named once."""
     is_same = info.context_source is info.reply_source
     source = "" if is_same else f" ({_SOURCES[info.context_source]})"
-    window = f"{words.number(info.context_tokens)} tokens{source}"
-    reply = f"replies up to {words.number(info.reply_tokens)} ({_SOURCES[info.reply_source]})"
+    window = f"{words.number(info.context_tokens)}-token context{source}"
+    reply = f"{words.number(info.reply_tokens)}-token replies ({_SOURCES[info.reply_source]})"
     price = f"{words.price(info.input_micro)} in, {words.price(info.output_micro)} out"
     if info.is_free:
-        price = "price unknown" if info.price_source is PriceSource.UNKNOWN else "free"
+        price = "no price" if info.price_source is PriceSource.UNKNOWN else "free"
     usual = " · your default" if is_usual else ""
-    return f"{window}, {reply} · {price}{usual}".replace("$", r"\$")
+    return f"{window} · {reply} · {price}{usual}".replace("$", r"\$")
 
 
 def choose(conversation_id: ConversationId | None, name: str) -> None:

@@ -39,6 +39,11 @@ def presets() -> dict[str, Days]:
     return {f"{count} days": (today - timedelta(days=count - 1), today) for count in _PRESETS}
 
 
+def days_begin() -> str:
+    """Say in the reader's time when a day of usage begins: in UTC, at midnight."""
+    return f"Days begin {words.reset_time(Cap.DAILY)}, your time."
+
+
 def choose_days() -> Days | None:
     """Draw the choice of the days; return None until both ends are chosen."""
     spans, other = presets(), "Other days"
@@ -64,7 +69,7 @@ def choose_days() -> Days | None:
                 width=240,
             )
         if len(days) == 2:
-            st.caption(f"{words.span(*days)}. Days begin {words.reset_time(Cap.DAILY)}, your time.")
+            st.caption(f"{words.span(*days)}. {days_begin()}")
     if len(days) != 2:
         st.caption("Choose the last day, too.")
         return None

@@ -75,7 +75,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserTasks:
-    """The background tasks of one user, and the summaries and facts that they made, as pages change them."""
+    """The background tasks of one user, and the summaries and facts that they made, as pages change them.
+
+    Any thread may call any method.
+    """
 
     store: Store
     calls: PaidCalls

@@ -30,7 +30,7 @@ class Counting:
     """One person's calls, as their endpoints counted them: in memory, for what they hold is text.
 
     An endpoint may refuse a prompt that fits by what was learned of it. The next plan of that conversation
-    then counts as if nothing were known, which leaves the most room, until a reply comes.
+    then counts as if nothing were known, which leaves the most room, until a reply comes. Any thread may call any method.
     """
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ _MOST_SECONDS = 3600  # as the database allows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deletions:
-    """The deletions of one user."""
+    """The deletions of one user. Any thread may call any method."""
 
     tasks: UserTasks
     open: Callable[[ConversationId], Thread]

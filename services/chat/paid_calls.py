@@ -55,7 +55,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class PaidCalls:
-    """The calls of one signed-in user."""
+    """The calls of one signed-in user. Any thread may call any method."""
 
     turns: Turns
     counter: TokenCounter
@@ -289,7 +289,10 @@ def new_call(
 
 
 class UnansweredCalls:
-    """The calls of one user whose turns were to begin, but the answers were lost: each is sent again as it was."""
+    """The calls of one user whose turns were to begin, but the answers were lost: each is sent again as it was.
+
+    Any thread may call any method.
+    """
 
     def __init__(self) -> None:
         self._calls = LruCache[ClientTurnId, Call](_MOST_UNANSWERED)

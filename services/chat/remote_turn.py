@@ -15,7 +15,10 @@ _GRACE = timedelta(seconds=1)
 
 
 class RemoteTurn:
-    """Follows what its process writes; once its lease has run out, has it settled."""
+    """Follows what its process writes; once its lease has run out, has it settled.
+
+    One thread follows it; any thread may read the rest.
+    """
 
     failure: AppError | None = None
 

@@ -89,7 +89,7 @@ class _Indexed:
 
 
 class _Index:
-    """The messages of some conversations, searched together."""
+    """The messages of some conversations, searched together. For threads that hold the lock of its `Search`."""
 
     def __init__(self, opened: LruCache[MessageId, Located]) -> None:
         from services.memory.recall import RecallIndex
@@ -131,7 +131,7 @@ class _Index:
 
 
 class Search:
-    """The search of one user, in the memory of this process."""
+    """The search of one user, in the memory of this process. Any thread may call any method."""
 
     def __init__(self, corpus: Corpus | None = None) -> None:
         """Without *corpus* other conversations cannot be searched."""

@@ -52,7 +52,7 @@ from services.threads import in_thread
 
 
 class Chat:
-    """Answers the prompts of one signed-in user."""
+    """Answers the prompts of one signed-in user. Any thread may call any method."""
 
     def __init__(
         self,

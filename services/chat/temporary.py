@@ -28,7 +28,7 @@ class ChatIsOver(Refused):
 
 
 class TemporaryChat(ChatParts):
-    """The chat of one page, which it outlives by the time for Undo."""
+    """The chat of one page, which it outlives by the time for Undo. Any thread may call any method."""
 
     def __init__(
         self,

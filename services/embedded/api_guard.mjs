@@ -1,5 +1,6 @@
 // Loaded into the API's Node before it begins. A path that the app does not use is answered with 404. A value
-// that a check of the database refuses is answered with 400, as by hosted Supabase; lite would answer 500.
+// that a check of the database refuses, or that is no text where a date is due, is answered with 400, as by hosted
+// Supabase; lite would answer 500.
 //
 // The app uses sign-up, sign-in and sign-out of Supabase Auth. The rest (recover, verify, PUT user …) would
 // let a reader of the database, or the holder of an access token, set a password.
@@ -24,7 +25,7 @@ function isUsed({ method, url, headers }) {
   }
 }
 
-const REFUSED_VALUE = /violates check constraint/;
+const REFUSED_VALUE = /violates check constraint|ERR_INVALID_ARG_TYPE/;
 
 // Holds the head of a 500 back until its body says whose fault it is.
 function blameRightly(response) {

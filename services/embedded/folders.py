@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -16,6 +17,8 @@ from services.errors import Misconfigured, says_disk_full
 ADDRESS = "address.json"  # in the data folder: the API's address and its publishable key
 APP = "daybook"
 RESERVE_BYTES = 32_000_000  # must stay free: Postgres asks for 16 MB at a time, and dies without
+# below those of connections, which could take one before its server has started, or while it is down
+_PORTS = range(10_000, 30_000)
 _MAX_SOCKET_BYTES = 100  # of folder + "/.s.PGSQL.5432": 107 on Linux, 103 on macOS
 
 
@@ -174,7 +177,9 @@ def package_folder(package: str) -> Path:
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback interface that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port of the loopback interface that is free now, and that no system gives to a connection."""
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

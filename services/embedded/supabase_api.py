@@ -29,6 +29,7 @@ _UNUSED_FILES = ("*.map", "*.d.ts", "*.d.mts", "*.d.cts")
 _APP_SETTINGS = ("DAYBOOK_", "OPENAI_", "SUPABASE_", "DATABASE_URL", "STREAMLIT_")
 _SAFE_TO_LOG = re.compile(
     rb"\w*Error\b|    at .*:\d+:\d+\)?|  (?:severity|code|errno|syscall|file|line|routine): .*"
+    rb"|Cannot start server: Port \d+ is already in use"
 )
 
 Progress = Callable[[int, int], None]
@@ -102,7 +103,10 @@ def _npm_ci(folder: Path, progress: Progress) -> None:
 
 
 class SupabaseApi(processes.Server):
-    """An API server over one database, always at the same address. It stores nothing itself."""
+    """An API server over one database, always at the same address. It stores nothing itself.
+
+    For one thread; another, its own, writes the log.
+    """
 
     stop_signal, stop_seconds = signal.SIGTERM, 0.5
 

@@ -20,7 +20,8 @@ class Offer:
 class Models:
     """The models of a deployment, the default first, by the *settings* of its admins.
 
-    All methods but `known` and `learn` raise the errors of *settings*.
+    All methods but `known` and `learn` raise the errors of *settings*. Any thread may call any method.
+    Of two that `learn` of one model at once the later is heard.
     """
 
     def __init__(

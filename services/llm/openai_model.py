@@ -65,7 +65,10 @@ def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
 
 
 class OpenAIModel:
-    """One model at one endpoint. It owns *client*: both end with `close`."""
+    """One model at one endpoint. It owns *client*: both end with `close`.
+
+    Any thread may call any method: its own thread runs the loop, in which all streams are read.
+    """
 
     def __init__(
         self,

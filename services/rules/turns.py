@@ -45,12 +45,17 @@ class Turn:
     finished_at: datetime | None = None
 
     @property
+    def is_open(self) -> bool:
+        """Return True until it is settled, also in a state that only a newer version of the app knows."""
+        return self.finished_at is None
+
+    @property
     def is_open_reply(self) -> bool:
-        return self.purpose is Purpose.REPLY and self.state.is_open
+        return self.purpose is Purpose.REPLY and self.is_open
 
     def is_lapsed(self, now: datetime) -> bool:
         """Return True if the turn is open and its lease ran out."""
-        return self.state.is_open and self.lease_until < now
+        return self.is_open and self.lease_until < now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +207,7 @@ def settle(
     )
     if settlement.outcome is Outcome.INTERRUPTED:
         return Booking(budget, ended, None)
-    was_open, usage = turn.state.is_open, settlement.usage
+    was_open, usage = turn.is_open, settlement.usage
     cost, tokens = min(settlement.cost_micro, turn.reserved_micro), usage.prompt + usage.reply
     spent = cost - turn.charged_micro
     budget = budget.booked(

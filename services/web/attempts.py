@@ -44,7 +44,7 @@ class Attempts:
     """Throttled attempts to sign in and up.
 
     A device that has signed in to an account holds a signed cookie (OWASP's device cookies) and has its own
-    throttle, so that guesses from elsewhere do not lock users out of their own devices.
+    throttle, so that guesses from elsewhere do not lock users out of their own devices. For the event loop's thread.
     """
 
     backend: Callable[[], Backend]

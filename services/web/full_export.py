@@ -37,6 +37,7 @@ class FullExport:
     """All that *store* keeps, as the bytes of a zip file; times for readers are in *zone*.
 
     It holds a few conversations at a time. *store* is its own, so that the pages' caches stay as they are.
+    One thread takes its parts, which threads of its own read ahead; any thread may look how far it is.
     """
 
     def __init__(self, store: Store, zone: tzinfo) -> None:

@@ -18,7 +18,7 @@ _NO_ERRORS = {  # beside those of turns; any other event counts as one
 
 
 class Metrics:
-    """Counts events by kind, never by user: no label holds an id."""
+    """Counts events by kind, never by user: no label holds an id. Any thread may record."""
 
     def __init__(self, token: SecretStr | None, sessions: Callable[[], int]) -> None:
         """*token* None: the route is not found. *sessions* returns the number of sessions that are open in this process."""

@@ -54,7 +54,10 @@ class _Entry:
 
 @dataclass(slots=True, repr=False)
 class SessionCache:
-    """The opened sessions of this process, one per cookie, shared by its tabs."""
+    """The opened sessions of this process, one per cookie, shared by its tabs.
+
+    Any thread may call any method but `connected`, which is for the event loop's.
+    """
 
     accounts: Accounts
     on_leave: Callable[[AppSession], AbstractContextManager[None]]  # around the end of a session

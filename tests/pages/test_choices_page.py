@@ -70,8 +70,8 @@ def test_picker_shows_context_and_price_of_each_model(open_app, maya, garden):
     assert models.value == "scripted"
     assert models.options == ["scripted", "large"]
     assert list(models.proto.captions) == [
-        r"4,096 tokens, replies up to 400 (set by your admin) · \$1.00 in, \$4.00 out · your default",
-        r"400,000 tokens, replies up to 4,000 (set by your admin) · \$1.25 in, \$10.00 out",
+        r"4,096-token context · 400-token replies (set by your admin) · \$1.00 in, \$4.00 out · your default",
+        r"400,000-token context · 4,000-token replies (set by your admin) · \$1.25 in, \$10.00 out",
     ]
 
 
@@ -83,8 +83,8 @@ def test_guessed_limit_is_marked(open_app, database, model, garden):
 
     app = open_app(maya, c=str(garden))
     models = picker(app)
-    limits = "400,000 tokens (estimated), replies up to 4,000 (set by your admin)"
-    assert models.proto.captions[1] == f"{limits} · price unknown"
+    limits = "400,000-token context (estimated) · 4,000-token replies (set by your admin)"
+    assert models.proto.captions[1] == f"{limits} · no price"
     assert "is unknown" not in captions(app)
 
     app = pick(app, "free")

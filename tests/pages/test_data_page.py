@@ -44,12 +44,15 @@ def test_diagram_has_the_figures_of_each_layer(open_data, database, maya):
     maya.store.facts.keep(Fact(id=FactId(uuid4()), text="Grows leeks.", since=NOON))
     maya.store.conversations.thread(garden)
 
-    texts = diagram(open_data())
+    app = open_data()
+    texts = diagram(app)
 
     assert texts[:2] == ["This browser", "Unsent drafts"]
     assert any(text.startswith("1 chat open: 2 messages, ") for text in texts)
     assert {"2 chats", "4 messages", "1 memory", "0 spaces", "2 requests"} <= set(texts)
     assert f"{2 * USAGE.prompt:,} tokens sent" in texts
+    assert "Days begin at 00:00, your time." in said(app)  # as all times here: in the reader's zone
+    assert "UTC" not in said(app)
 
 
 @pytest.mark.parametrize(

@@ -84,3 +84,10 @@ def test_wrong_value_without_a_proof_is_the_senders_fault(stack, wrong):
     body = json.dumps(given | wrong).encode()
 
     assert status(stack, "POST", "/rest/v1/rpc/store_tokens", body=body) == 400
+
+
+@pytest.mark.parametrize("wrong", [1, True, [], {}])
+def test_day_that_is_no_text_is_the_senders_fault(stack, wrong):
+    body = json.dumps({"first_day": wrong, "last_day": "2026-11-24"}).encode()
+
+    assert status(stack, "POST", "/rest/v1/rpc/my_usage", body=body) == 400

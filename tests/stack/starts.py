@@ -154,4 +154,6 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def _line(reason):
-    return " ".join(str(reason).split())[:300]
+    """One line of *reason*: its begin and, as logs end with what failed, its end."""
+    line = " ".join(str(reason).split())
+    return line if len(line) <= 300 else f"{line[:100]} … {line[-200:]}"

@@ -8,7 +8,6 @@ import pytest
 
 from services import errors
 from services.domain.turns import LONGEST_TURN_SECONDS
-from tests.stack.apps import until
 from tests.store.conformance.talk import begun_with
 from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
 from tests.stores import store_of
@@ -43,30 +42,6 @@ def test_sign_in_is_two_calls(process, wire):
     process.sign_in(email, PASSWORD)
 
     assert wire.calls == 2
-
-
-def auth_sessions(database, session):
-    """Return the ids of the user's sessions of Supabase Auth."""
-    query = "select id::text from auth.sessions where user_id::text = %s"
-    rows = database.execute(query, [str(session.user_id)])
-    return [found for (found,) in rows.fetchall()]
-
-
-def test_sign_in_with_a_refused_reservation_leaves_no_session(process, stack):
-    email = new_email()
-    _, session = process.sign_up(email, PASSWORD)
-
-    def refuse():
-        raise errors.TooManyAttempts(60)
-
-    with pytest.raises(errors.TooManyAttempts):
-        process.sign_in(email, PASSWORD, refuse)
-
-    first = [str(session.backend.bearer.tokens.auth_session_id)]
-    with stack.connect() as database:
-        until(lambda: auth_sessions(database, session) == first)
-        query = "select count(*) from private.app_sessions where user_id = %s"
-        assert database.execute(query, [session.user_id]).fetchone() == (1,)
 
 
 def test_expired_token_is_renewed_once_for_eight_processes(process, wire, stack):
@@ -150,20 +125,6 @@ def test_rate_limit_lets_a_valid_token_through(process, wire):
 
     assert store_of(session).conversations.recent() == []
     assert wire.renewals == 1
-
-
-def test_refused_sign_in_leaves_no_session_behind(sessions, stack):
-    email = new_email()
-    _, session = sessions.sign_up(email, PASSWORD)
-
-    with stack.connect() as database:
-        suspension = "update private.roles set suspended_at = now() where user_id = %s"
-        database.execute(suspension, [session.user_id])
-        with pytest.raises(errors.Suspended):
-            sessions.sign_in(email, PASSWORD)
-        left = auth_sessions(database, session)
-
-    assert left == [str(session.backend.bearer.tokens.auth_session_id)]
 
 
 def test_wrong_clock_signs_no_user_out(sessions, sign_up, monkeypatch):

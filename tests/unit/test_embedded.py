@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import socket
 import subprocess
 import sys
 import threading
@@ -293,12 +294,32 @@ def test_socket_path_is_short_and_always_the_same(tmp_path, name):
         folder.parent.rmdir()
 
 
+def test_free_port_is_not_one_of_connections():
+    ports = [folders.free_port() for _ in range(20)]
+
+    assert len(set(ports)) > 1
+    assert max(ports) < 32768  # of Linux; other systems begin higher
+
+
+def test_port_in_use_is_not_free(monkeypatch):
+    free = folders.free_port()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        chosen = iter([other.getsockname()[1], free])
+        monkeypatch.setattr("secrets.choice", lambda _: next(chosen))
+
+        assert folders.free_port() == free
+
+
 @pytest.mark.parametrize(
     ("line", "kept"),
     [
         (b'PostgresError: invalid input syntax for type uuid: "canary"', b"PostgresError"),
         (b"    at handle (file:///x/a.js:489:6) canary", b"    at handle (file:///x/a.js:489:6)"),
         (b"  code: '22P02',", b"  code: '22P02',"),
+        (
+            b"Cannot start server: Port 20001 is already in use.",
+            b"Cannot start server: Port 20001 is already in use",
+        ),
         (b"  detail: 'Key (email)=(canary@x) already exists.',", b""),
         (b"To: canary@example.com", b""),
         (b"Your login code is: 378406", b""),

@@ -7,16 +7,10 @@ from uuid import UUID
 
 import pytest
 
+from services import deployment
 from services.domain import Outcome
-from services.errors import (
-    AppError,
-    Refused,
-    SignedOut,
-    StoreUnavailable,
-    Unavailable,
-    WrongCredentials,
-)
-from services.events import JsonFormatter, log_event
+from services.errors import AppError, SignedOut, StoreUnavailable, WrongCredentials
+from services.events import log_event
 
 
 def test_event_is_one_line_of_json(caplog):
@@ -34,7 +28,10 @@ def test_event_is_one_line_of_json(caplog):
 
 
 def line_of(record):
-    return json.loads(JsonFormatter(Refused, Unavailable).format(record))
+    """The line as the handler of the server writes it."""
+    handler = deployment.log_handler()
+    logging.getLogger().removeHandler(handler)
+    return json.loads(handler.format(record))
 
 
 def test_log_line_has_time_level_and_event(caplog):

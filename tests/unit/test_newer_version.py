@@ -16,7 +16,7 @@ from services.store.sealed.seals import Format
 from services.store.tables import rows as table_rows
 from services.store.tables.schema import CONVERSATIONS, MESSAGES, TURNS
 from tests.fakes import choose
-from tests.store.conformance.talk import SUMMARY, a_space
+from tests.store.conformance.talk import LEASE_SECONDS, SUMMARY, a_space, new_turn
 
 
 @pytest.fixture
@@ -241,3 +241,16 @@ def test_new_chat_passes_over_a_newer_policy_of_its_space(maya):
     assert maya.chat.new_view(
         NewConversation(space_id=space.id)
     ).thread.conversation.policy.is_known
+
+
+def test_open_turn_in_an_unknown_state_lapses_as_if_called(database):
+    garden = database.hold("Garden", "When do I sow peas?", "In March.")
+    begun = database.store().turns.begin(new_turn(database.thread(garden), "And beans?"))
+    change(database, TURNS, begun.turn_id, state=TurnState("queued"))
+
+    database.let_pass(LEASE_SECONDS + 1)
+    database.sweep()
+
+    turn = database.tables.turns[begun.turn_id]
+    assert (turn.state, turn.charged_micro) == (TurnState.LAPSED, begun.reserved_micro)
+    assert database.ledger.reserved == 0

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.stack.apps import ROOT
 
 DEEPEST = 2  # a part and its verb
@@ -38,10 +40,22 @@ class _Reader(ast.NodeVisitor):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         around, self._names = self._names, dict(self._names)
         arguments = node.args
-        for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+        every = *arguments.posonlyargs, *arguments.args, arguments.vararg, *arguments.kwonlyargs
+        for argument in filter(None, every):
             self._names[argument.arg] = _annotated(argument.annotation)
         self.generic_visit(node)
         self._names = around
+
+    def visit_For(self, node: ast.For) -> None:
+        self._bind_each(node.target, node.iter)
+        self.generic_visit(node)
+
+    def visit_GeneratorExp(self, node: ast.GeneratorExp | ast.ListComp | ast.SetComp) -> None:
+        for one in node.generators:
+            self._bind_each(one.target, one.iter)
+        self.generic_visit(node)
+
+    visit_ListComp = visit_SetComp = visit_GeneratorExp  # noqa: N815
 
     def visit_Assign(self, node: ast.Assign) -> None:
         self.generic_visit(node)
@@ -76,6 +90,13 @@ class _Reader(ast.NodeVisitor):
         elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
             for one, its in zip(target.elts, value.elts, strict=True):
                 self._bind(one, its)
+
+    def _bind_each(self, target: ast.expr, values: ast.expr) -> None:
+        every = values.elts if isinstance(values, ast.Tuple | ast.List) else [values]
+        if isinstance(target, ast.Name):
+            users = ((), *ARE_PARTS.values())  # of other parts the items are values
+            paths = (self._path(one) for one in every)
+            self._names[target.id] = next((path for path in paths if path in users), None)
 
     def _path(self, node: ast.expr) -> Reach | None:
         match node:
@@ -123,8 +144,16 @@ def test_pages_call_a_user_or_a_part_of_one():
     assert len(reached()) <= MOST, sorted(reached())
 
 
-def test_local_names_hide_no_depth():
-    hidden = "def draw(user: UserServices):\n store = user.store\n take = store.facts.keep"
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "def draw(user: UserServices):\n store = user.store\n take = store.facts.keep",
+        "def draw(*users: UserServices):\n for one in users:\n  one.store.facts.keep()",
+        "def draw(*users: UserServices):\n return [one.store.facts.keep() for one in users]",
+        "if user := find_user():\n keep(lambda: user.store.facts.keep())",
+    ],
+)
+def test_local_names_hide_no_depth(hidden):
     assert deep_reaches(hidden) == {"user.store.facts.keep"}
 
 

@@ -12,17 +12,27 @@ PAGES = {path: path.read_text("utf-8") for path in sorted((ROOT / "pages").rglob
 STATE = re.compile(
     r"""session_state(?:\.(?!get|pop|setdefault)|(?:\.(?:get|pop|setdefault)\(|\[)")([\w-]+)"""
 )
+CHANGES = {"add", "append", "clear", "discard", "extend", "pop", "remove", "setdefault", "update"}
 
 
 def writers():
-    """Return the modules that assign to each field of `Tab`, beside its own methods."""
+    """Return the modules that assign to each field of `Tab`, or change what is in it, beside its own methods."""
     found = defaultdict(set)
     for path, text in PAGES.items():
         if path.name == "_tab.py":
             continue
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-                found[node.attr].add(path.name)
+            match node:
+                case ast.Attribute(ctx=ast.Store()):
+                    changed = node
+                case ast.Subscript(value=ast.Attribute() as changed, ctx=ast.Store() | ast.Del()):
+                    pass
+                case ast.Call(func=ast.Attribute(value=ast.Attribute() as changed, attr=verb)):
+                    changed = changed if verb in CHANGES else None
+                case _:
+                    continue
+            if changed and not (isinstance(changed.value, ast.Name) and changed.value.id == "self"):
+                found[changed.attr].add(path.name)
     return found
 
 

@@ -1,12 +1,16 @@
-"""Work in daemon threads."""
+"""Work in daemon threads, and what classes say of theirs."""
 
+import ast
+import re
 import threading
 
 import pytest
 
 from services.errors import StoreUnavailable
 from services.threads import in_thread
-from tests.stack.apps import SECONDS
+from tests.stack.apps import ROOT, SECONDS
+
+_OF_THREADS = re.compile(r"\bthreading\.|\bin_thread\(|\bEvent\b")
 
 
 def test_thread_returns_its_result_and_keeps_no_process_alive():
@@ -26,3 +30,14 @@ def test_thread_raises_its_error_and_logs_bugs(caplog, error, is_logged):
         in_thread("work", fail).result(SECONDS)
 
     assert ("the thread work failed" in caplog.text) is is_logged
+
+
+def test_class_of_several_threads_says_what_is_safe():
+    silent = []
+    for path in sorted((ROOT / "services").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and _OF_THREADS.search(ast.unparse(node)):
+                says = ast.get_docstring(node) or ""
+                silent += [] if "thread" in says else [f"{path.name}:{node.name}"]
+
+    assert silent == []

@@ -164,7 +164,7 @@ class Documents(ABC, Generic[Document]):
 
 
 class SealedSpaces(Documents[Space]):
-    """The `Spaces` of one user over sealed rows."""
+    """The `Spaces` of one user over sealed rows. Any thread may call any method."""
 
     def __init__(self, rows: Rows, keys: UserKeys, on_forget: Callable[[SpaceId], None]) -> None:
         super().__init__(rows, keys, DocumentKind.SPACE, Format(Space, ("id", "created_at")))
@@ -198,7 +198,7 @@ class SealedSpaces(Documents[Space]):
 
 
 class SealedProfile(Documents[Preferences]):
-    """The `Profile` of one user over sealed rows."""
+    """The `Profile` of one user over sealed rows. Any thread may call any method."""
 
     def __init__(self, rows: Rows, keys: UserKeys) -> None:
         super().__init__(rows, keys, DocumentKind.PREFERENCES, Format(Preferences))
@@ -233,7 +233,10 @@ class SealedProfile(Documents[Preferences]):
 
 
 class SealedFacts(Documents[Fact]):
-    """The `Facts` of one user over sealed rows: under a conversation's key where that is their scope, else under the user's."""
+    """The `Facts` of one user over sealed rows: under a conversation's key where that is their scope, else under the user's.
+
+    Any thread may call any method.
+    """
 
     def __init__(self, rows: Rows, keys: UserKeys, opened: OpenedConversations) -> None:
         columns = "id", "conversation_id", "space_id"

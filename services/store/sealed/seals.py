@@ -1,6 +1,7 @@
 """Sealing and opening of every text of one user, each bound to its place (services/crypto/keyring.py has the table)."""
 
 import json
+import threading
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields, replace
@@ -228,7 +229,7 @@ class ConversationSeals:
 
 
 class Seals:
-    """Makes and unwraps the keys of the conversations of one user, which are wrapped in their rows."""
+    """Makes and unwraps the keys of the conversations of one user, which are wrapped in their rows. Any thread may call any method."""
 
     def __init__(self, user_id: UserId, keys: UserKeys) -> None:
         self._user_id, self._keys = user_id, keys
@@ -269,12 +270,13 @@ class DocumentSeals:
     """Seals and opens the documents of one user, and remembers the newest revision of each.
 
     A text opens at its own revision only. A row that is put back together with its revision is refused by every process
-    that has seen a later one.
+    that has seen a later one. Any thread may call any method.
     """
 
     def __init__(self, user_id: UserId, keys: UserKeys) -> None:
         self._user_id, self._keys = user_id, keys
         self._newest: dict[tuple[DocumentKind, UUID], int] = {}
+        self._noting = threading.Lock()
 
     def seal(self, row: DocumentRow, text: str | None, vault: Vault | None = None) -> DocumentRow:
         """The revision after *row*, with *text* sealed by *vault*, or under the user's key."""
@@ -297,7 +299,8 @@ class DocumentSeals:
 
     def note(self, row: DocumentRow) -> None:
         """Remember the revision of a *row* that was opened or stored."""
-        self._newest[row.kind, row.id] = max(row.rev, self._seen(row))
+        with self._noting:
+            self._newest[row.kind, row.id] = max(row.rev, self._seen(row))
 
     def is_set_back(self, row: DocumentRow) -> bool:
         """Return True if a later revision than that of *row* was seen."""

@@ -87,7 +87,7 @@ class Swept:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The address of the API and the sockets to it, without an identity."""
+    """The address of the API and the sockets to it, without an identity. All threads share it."""
 
     url: str
     key: SecretStr
@@ -132,7 +132,7 @@ def _drop_key_as_bearer(request: httpx.Request) -> None:
 
 @dataclass(frozen=True, slots=True)
 class UserCalls:
-    """Reads and proven writes of one signed-in user."""
+    """Reads and proven writes of one signed-in user. Any thread may call any method."""
 
     client: Client = field(repr=False)
     proof: ServerProof = field(repr=False)
@@ -161,7 +161,10 @@ class UserCalls:
 
 @dataclass(frozen=True, slots=True)
 class ServerCalls:
-    """Calls that the app makes for itself, before or without a user's token. They raise StoreUnavailable only."""
+    """Calls that the app makes for itself, before or without a user's token. They raise StoreUnavailable only.
+
+    Any thread may call any method.
+    """
 
     client: Client = field(repr=False)
     proof: ServerProof = field(repr=False)

@@ -105,7 +105,7 @@ class SupabaseUser:
 
 @dataclass(frozen=True)
 class SupabaseBackend:
-    """The `Backend` in Supabase. Its calls fail fast while the database is down."""
+    """The `Backend` in Supabase. Its calls fail fast while the database is down. Any thread may call any method."""
 
     url: str
     key: SecretStr

@@ -20,7 +20,7 @@ _NO_UPSTREAM = 502  # from here on a status says that the API itself got no answ
 
 
 class DatabaseHealth:
-    """Health of the database: up until a probe fails."""
+    """Health of the database: up until a probe fails. One thread probes; any thread may call the rest."""
 
     def __init__(self, seconds: float) -> None:
         """*seconds* between two probes of a database that is up; a call that fails has it probed at once."""

@@ -60,7 +60,7 @@ _DOCUMENTS = Table("documents", DocumentRow)
 
 
 class SupabaseRows:
-    """The `Rows` of one user in Supabase."""
+    """The `Rows` of one user in Supabase. Any thread may call any method."""
 
     def __init__(self, calls: UserCalls, most_bytes: int | None = None) -> None:
         """*most_bytes* that the account may store; None: no limit."""

@@ -49,7 +49,7 @@ class SessionRow(StartedSession):
 
 @dataclass(frozen=True, slots=True)
 class TokenStore:
-    """Reads the tokens of app sessions, and renews them."""
+    """Reads the tokens of app sessions, and renews them. Any thread may call any method."""
 
     gateway: Gateway
     server: ServerCalls
@@ -134,7 +134,10 @@ class TokenStore:
 
 @dataclass(slots=True)
 class Bearer(httpx.Auth):
-    """The tokens of one app session in this process: sent with every request, and renewed when needed."""
+    """The tokens of one app session in this process: sent with every request, and renewed when needed.
+
+    Any thread may send; one at a time renews, and the others wait for it.
+    """
 
     store: TokenStore = field(repr=False)
     cookie_hash: str = field(repr=False)

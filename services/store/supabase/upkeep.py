@@ -18,7 +18,7 @@ _NO_COOKIE_HASH = "0" * 64  # of no session
 
 @dataclass(slots=True, kw_only=True)
 class DatabaseProbe:
-    """Probes the database by sweeps, and between them by a call that finds nothing."""
+    """Probes the database by sweeps, and between them by a call that finds nothing, in one thread."""
 
     database: DatabaseHealth
     server: ServerCalls  # with a short time-out

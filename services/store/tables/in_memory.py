@@ -13,7 +13,7 @@ Rows = dict[str, dict[str, Any]]  # by the name of their table, and by key
 
 
 class InMemoryTables:
-    """The `Tables` of one user; a lock makes their blocks atomic."""
+    """The `Tables` of one user. Any thread may run a block; a lock makes each atomic."""
 
     def __init__(
         self, shared: Rows | None = None, lock: AbstractContextManager[bool] | None = None

@@ -26,12 +26,14 @@ import jwt
 from services.domain import UserId
 from services.errors import StoreUnavailable
 from services.store.port import Store
-from services.store.sealed import sealed_store
+from services.store.rows import Rows
+from services.store.sealed import sealed_store, throwaway_keys
 from services.store.supabase.lite_transport import LiteTransport
 from services.store.tables import schema
 from services.store.tables.in_memory import InMemoryTables
 from services.store.tables.protocol import Table
 from services.store.tables.schema import CONVERSATIONS, DISCARDS, DOCUMENTS, MESSAGES, Discard
+from services.store.tables.temporary import TemporaryRows
 from tests.store.conformance.bytes_store import BytesStore
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 from tests.stores import InMemoryDatabase, sweep
@@ -43,10 +45,16 @@ class User:
 
     user_id: UserId
     store: Store
+    rows: Rows = field(repr=False)
     elsewhere: Callable[[], "User"] = field(repr=False)  # in another process: nothing is cached
 
     def __getattr__(self, name):
         return getattr(self.store, "profile" if name == "preferences" else name)
+
+    def temporary(self):
+        """The user with a store for one temporary chat."""
+        store = sealed_store(TemporaryRows(self.rows), throwaway_keys(self.user_id))
+        return replace(self, store=store)
 
 
 class Text(NamedTuple):
@@ -163,7 +171,11 @@ class _FaultyTransport(LiteTransport):
         return response
 
 
-_READS = {"conversation": "conversations", "documents": "documents"}  # of tables: no RPC
+_READS = {  # of tables: no RPC
+    "conversation": "conversations",
+    "documents": "documents",
+    "discarded_messages": "messages",
+}
 _CAPS = {
     "daily_micro": "daily_cap_micro",
     "monthly_micro": "monthly_cap_micro",
@@ -205,7 +217,7 @@ class SupabaseBackend(Backend):
         rows = session.backend.rows()
         self._rows.append(rows)
         store = sealed_store(rows, session.user_keys)
-        return User(user_id=session.user_id, store=store, elsewhere=elsewhere)
+        return User(user_id=session.user_id, store=store, rows=rows, elsewhere=elsewhere)
 
     def set_caps(self, user, **caps):
         for name, value in caps.items():
@@ -349,7 +361,8 @@ class TablesBackend(Backend):
         self._databases[user_id] = database
 
         def process():
-            return User(user_id=user_id, store=database.store(), elsewhere=process)
+            store, rows = database.store(), database.rows
+            return User(user_id=user_id, store=store, rows=rows, elsewhere=process)
 
         return process()
 

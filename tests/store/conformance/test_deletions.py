@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.errors import AppError
-from tests.store.conformance.talk import UNDO_SECONDS, answer, delete, new_turn
+from services.errors import AppError, NotFound, TooLate
+from tests.store.conformance.talk import UNDO_SECONDS, answer, delete, new_turn, say, whole
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +48,36 @@ def test_restored_messages_have_their_receipts(maya, garden, garden_id):
 
     found = maya.elsewhere().turns.receipts(thread.messages, garden_id)
     assert found == {thread.tip.turn_id: "Leeks!"}
+
+
+def test_messages_of_a_discarded_conversation_are_not_deleted(maya, garden, garden_id):
+    maya.elsewhere().conversations.discard(garden_id, UNDO_SECONDS)
+
+    with pytest.raises(NotFound):
+        delete(maya, garden, 2)
+
+
+def test_messages_are_restored_though_a_prompt_comes_meanwhile(backend, maya, garden, garden_id):
+    other = maya.elsewhere()
+    delete(maya, garden, 3)
+
+    def go_on():
+        say(other, other.conversations.thread(garden_id), "And leeks?", "In June.")
+
+    with backend.after(maya, "discarded_messages", go_on):
+        maya.messages.restore(garden_id)
+
+    thread = whole(maya.conversations.thread(garden_id))
+    assert garden.messages[3] in thread.messages
+
+
+def test_messages_whose_time_ends_meanwhile_are_not_restored(backend, maya, garden, garden_id):
+    delete(maya, garden, 2)
+
+    with (
+        backend.after(maya, "discarded_messages", lambda: backend.let_pass(UNDO_SECONDS + 1)),
+        pytest.raises(TooLate),
+    ):
+        maya.messages.restore(garden_id)
+
+    assert whole(maya.conversations.thread(garden_id)).messages == garden.messages[:2]

@@ -5,6 +5,7 @@ import pytest
 from services.domain import Full, Preferences
 from services.domain.turns import Lease
 from services.errors import NotFound, Stale
+from services.store.writes import FinishTurn
 from tests.store.conformance.talk import (
     SUMMARY,
     THOUGHTS,
@@ -79,7 +80,12 @@ def test_turn_of_another_user_is_neither_read_nor_ended(maya, omar, garden, gard
         omar.turns.read(garden_id)
 
     omar.turns.stop(garden_id, begun.turn_id)
-    omar.turns.finish(ending(turn, begun, "Mine."))
+    theirs = ending(turn, begun, "Mine.")
+    omar.turns.finish(theirs)
+    with pytest.raises(NotFound):
+        omar.rows.finish_turn(
+            FinishTurn(conversation_id=garden_id, settlement=theirs.settlement, reply=None)
+        )
 
     assert maya.turns.checkpoint(begun.turn_id, garden_id, "In A", 30) is Lease.HELD
 
@@ -122,6 +128,9 @@ def test_facts_and_spaces_of_another_user_are_safe(maya, omar):
     omar.facts.forget(fact.id)
     omar.facts.forget_all()
     omar.spaces.forget(space.id)
+    for document in (fact, space):
+        with pytest.raises(NotFound):
+            omar.rows.delete_document(document.id)
 
     other = maya.elsewhere()
     assert (texts(other), len(other.spaces.all())) == ([fact.text], 1)

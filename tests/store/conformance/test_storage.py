@@ -145,3 +145,18 @@ def test_versions_count_as_messages_a_minute(backend, maya, garden, garden_id):
     assert refused.value.cap is Cap.TURNS_A_MINUTE
     assert "0 messages a minute" in refused.value.public
     assert maya.elsewhere().conversations.thread(garden_id) == garden
+
+
+def test_versions_of_a_temporary_chat_count_as_messages_a_minute(backend, maya):
+    chat = maya.temporary()
+    thread = say(chat, unsaid("Garden"), "When do I sow peas?", "In March.")
+    chat.messages.edit_reply(thread, thread.messages[1], "In April.")
+    backend.set_caps(maya, turns_a_minute=2)
+
+    with pytest.raises(OverBudget) as refused:
+        chat.messages.edit_reply(
+            chat.conversations.thread(thread.conversation.id), thread.messages[1], "In May."
+        )
+
+    assert refused.value.cap is Cap.TURNS_A_MINUTE
+    assert "April" not in backend.stored_text()

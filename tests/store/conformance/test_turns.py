@@ -1,5 +1,6 @@
 """Turns: begun, kept alive, stopped and finished; refused; recovered after a crash."""
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -304,6 +305,15 @@ def test_second_reply_is_refused_while_one_is_coming(maya, garden_id, is_elsewhe
         user.turns.begin(new_turn(thread, "And kale?"))
 
     assert user.conversations.thread(garden_id) == thread
+
+
+def test_turn_id_of_another_request_is_stale(maya, garden):
+    turn = new_turn(garden, None, purpose=Purpose.TITLE)
+    begun = maya.turns.begin(turn)
+    assert maya.turns.begin(turn) == begun
+
+    with pytest.raises(Stale):
+        maya.turns.begin(replace(turn, reservation=replace(turn.reservation, reply_micro=2000)))
 
 
 @pytest.mark.usefixtures("begun")

@@ -39,10 +39,12 @@ from services.store.backend import Throttle
 from services.store.supabase import auth, migrations
 from services.store.supabase.api import UserCalls
 from services.store.supabase.backend import SupabaseBackend
+from services.store.supabase.database_health import DatabaseHealth
 from services.store.tables.access import settings_of
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.schema import ACCOUNTS, SESSIONS, SETTINGS
 from tests.database import servers
+from tests.stack.apps import until
 from tests.stack.starts import await_child, tried_twice
 from tests.store.conformance.backends import everything
 from tests.store.conformance.bytes_store import BytesStore
@@ -188,6 +190,16 @@ class Deployment(Protocol):
     def stored_keys(self, user):
         """Return the wrapped keys of *user*."""
 
+    def identities(self, user):
+        """Return the number of times that *user* is signed in where passwords are checked."""
+        pytest.skip("nothing is stored of a password that was checked")
+
+    @contextmanager
+    def upkeep(self, report):
+        """Have a process look after the store; *report* gets each change, True when it is away."""
+        self.accounts.backend.start_upkeep(report)
+        yield
+
     # --- faults and attacks
 
     @contextmanager
@@ -229,8 +241,11 @@ class _Line(Wire):
     """The sockets to the API, which can be cut."""
 
     is_cut = False
+    is_over = False  # for the threads that use them
 
     def handle_request(self, request):
+        if self.is_over:
+            raise SystemExit
         if self.is_cut:
             raise httpx.ConnectError("away", request=request)
         return super().handle_request(request)
@@ -243,7 +258,10 @@ class _Server:
     backend: SupabaseBackend
 
     def __getattr__(self, name):
-        return getattr(self.backend.server, name)  # sweep, erase_log_entries, root_key_versions
+        return getattr(self.backend.server, name)  # sweep, erase_log_entries
+
+    def root_key_versions(self):
+        return self.backend.root_key_versions()
 
     def throttle(self, *buckets, nonce=None):
         """Count an attempt in *buckets*: name, most, seconds. Return the seconds to wait; None: it is let in."""
@@ -378,6 +396,18 @@ class SupabaseDeployment(Deployment):
     def stored_keys(self, user):
         keys = "select wrapped from public.user_keys where user_id = %s"
         return [key for (key,) in self._execute(keys, user.id)]
+
+    def identities(self, user):
+        query = "select count(*) from auth.sessions where user_id::text = %s"
+        [(count,)] = self._execute(query, str(user.id))
+        return count
+
+    @contextmanager
+    def upkeep(self, report):
+        replace(self.accounts.backend, database=DatabaseHealth(0.05)).start_upkeep(report)
+        yield
+        self._line.is_over = True
+        until(lambda: all(one.name != "database-probe" for one in threading.enumerate()))
 
     @contextmanager
     def away(self):
@@ -665,7 +695,7 @@ class Embedded(Kind):
     @tried_twice("the API of a deployment of its own")
     @contextmanager
     def _api(self, places, postgres):
-        port = free_port()  # another one at the second try: a connection may have taken the first
+        port = free_port()  # another one at the second try: a server may have taken the first
         api = SupabaseApi(places, port, postgres)
         api.prepare()
         with _running(api):

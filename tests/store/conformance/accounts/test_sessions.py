@@ -16,6 +16,7 @@ from services.errors import (
     WeakPassword,
     WrongCredentials,
 )
+from tests.stack.apps import until
 from tests.store.conformance.accounts.deployments import DAY, at_once
 from tests.store.conformance.talk import begun_with, titles
 from tests.store.conftest import PASSWORD, new_email
@@ -110,6 +111,22 @@ def test_throttled_attempt_begins_no_session(deployment, maya, verb):
         getattr(deployment.accounts, verb)(email, PASSWORD, refuse)
 
     assert list(deployment.devices(maya.session)) == [maya.session.id]
+
+
+def test_refused_sign_in_gives_its_identity_up(deployment, maya):
+    def refuse():
+        raise TooManyAttempts(60)
+
+    begun_with(maya.store, "Letters")
+    assert deployment.identities(maya) == 1
+    with pytest.raises(TooManyAttempts):
+        maya.sign_in(reservation=refuse)
+    until(lambda: deployment.identities(maya) == 1)
+
+    with deployment.lost_key(maya), pytest.raises(KeyMissing):
+        maya.sign_in()
+
+    assert deployment.identities(maya) == 1
 
 
 # --- open by cookie, renew

@@ -45,6 +45,10 @@ def test_last_admin_stays_until_there_is_another(deployment, admin, maya):
         with pytest.raises(LastAdmin):
             leave()
     assert stopped == []
+    port = admin.session.backend.administration
+    for leave in (lambda: port.suspend(admin.id, is_suspended=True), lambda: port.delete(admin.id)):
+        with pytest.raises(LastAdmin):
+            leave()
     assert admin.account().role is AccountRole.ADMIN
 
     administration.set_role(maya.id, AccountRole.ADMIN)

@@ -4,17 +4,19 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from queue import Queue
 from uuid import uuid4
 
 import pytest
 
 from services.crypto import new_key
 from services.errors import StoreUnavailable, Suspended, WrongCredentials
+from tests.stack.apps import until
 from tests.store.conformance.accounts.deployments import at_once
 from tests.store.conformance.talk import UNDO_SECONDS, answer, begun_with, crash, first_turn, titles
 from tests.store.conftest import PASSWORD, new_email
 
-MINUTE = 60  # seconds
+MINUTE = PATIENCE = 60  # seconds
 
 
 @pytest.fixture
@@ -73,6 +75,19 @@ def test_sweep_says_that_there_may_be_more(deployment, maya):
     deployment.sweep()
 
     assert maya.usage.stored().deleted == 0
+
+
+def test_upkeep_sweeps_by_itself_and_reports_outages(deployment, maya, days):
+    thread = answer(maya.store, first_turn("When?"), "In March.")
+    crash(deployment, maya.store, thread)
+    reported = Queue()
+
+    with deployment.upkeep(reported.put):
+        until(lambda: [one.kind for one in maya.usage.ledger(*days)] == ["charge", "lapsed"])
+        assert reported.empty()
+        with deployment.away():
+            assert reported.get(timeout=PATIENCE) is True
+        assert reported.get(timeout=PATIENCE) is False
 
 
 # --- throttles
@@ -164,7 +179,9 @@ def test_probe_tells_whether_the_store_answers(deployment):
 
 def test_calls_of_a_process_say_that_the_store_is_away(deployment, attempt):
     server = deployment.server
+    deployment.accounts.backend.check()
     for call in (
+        deployment.accounts.backend.check,
         server.sweep,
         server.erase_log_entries,
         server.root_key_versions,

@@ -1,0 +1,60 @@
+"""The button of a download: the script of the page alone, before a server that is asked first."""
+
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import expect
+
+from services.web.page_assets import _ASSETS
+
+RUNNING = "Another export is running."
+PAGE = f"""
+  <form action="/export/usage.csv" data-running="{RUNNING}">
+    <input type="hidden" name="zone" value="UTC"><button>Download</button>
+  </form>
+"""
+
+
+@pytest.fixture
+def open_page(browser):
+    """Open the page before a server that answers HEAD with *status*; return it, and what it was asked."""
+    with browser.new_context() as context:
+
+        def open_before(status):
+            asked = []
+
+            def serve(route):
+                address = urlsplit(route.request.url)
+                if address.path == "/":
+                    route.fulfill(body=PAGE, content_type="text/html")
+                    return
+                asked.append((route.request.method, address.path, address.query))
+                route.fulfill(status=status if route.request.method == "HEAD" else 200, body="day")
+
+            page = context.new_page()
+            page.route("**/*", serve)
+            page.goto("http://app.test/")
+            for name in ("_shared", "exports"):
+                script = (_ASSETS / "page" / f"{name}.js").read_text("utf-8")
+                page.add_script_tag(content=f"{{{script}}}")
+            return page, asked
+
+        yield open_before
+
+
+def test_export_beside_another_is_refused_at_once(open_page):
+    page, asked = open_page(429)
+
+    page.get_by_role("button").click()
+
+    expect(page.get_by_role("alert")).to_have_text(RUNNING)
+    assert asked == [("HEAD", "/export/usage.csv", "zone=UTC")]
+
+
+def test_export_begins_once_the_server_allows_it(open_page):
+    page, asked = open_page(204)
+
+    page.get_by_role("button").click()
+
+    expect(page).to_have_url("http://app.test/export/usage.csv?zone=UTC")
+    assert [method for method, *_ in asked] == ["HEAD", "GET"]
