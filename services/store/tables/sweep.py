@@ -30,6 +30,7 @@ from services.store.tables.schema import (
 )
 
 _SLICE = 60  # rows that a block destroys, each with a few beside it
+_MOST_RECEIPTS = 200  # beside them: a prompt may have been answered any number of times
 
 
 class TablesSweep(TablesDocuments):
@@ -59,6 +60,8 @@ class TablesSweep(TablesDocuments):
             where: dict[str, object] = {"space_id": erasure.space_id}
             facts = block.select(DOCUMENTS, where, limit=_SLICE)
             chats = block.select(CONVERSATIONS, where, limit=_SLICE)
+        elif erasure.fact_ids:
+            facts = [one for key in erasure.fact_ids if (one := block.get(DOCUMENTS, key))][:_SLICE]
         else:
             epochs = Range("epoch", up_to=erasure.fact_epoch)
             where = {"kind": DocumentKind.FACT}
@@ -80,20 +83,26 @@ class TablesSweep(TablesDocuments):
             return False
         ids, rest = discard.message_ids[-_SLICE:], discard.message_ids[:-_SLICE]
         rows = [row for one in ids if (row := block.get(MESSAGES, one))]
-        self._destroy(block, rows, counts_of(block))
+        if not self._destroy(block, rows, counts_of(block)):
+            return True
         if rest:
             block.put(DISCARDS, replace(discard, message_ids=rest))
         else:
             block.delete(DISCARDS, discard_id)
         return bool(rest)
 
-    def _destroy(self, block: Block, rows: Sequence[MessageRow], counts: Counts) -> None:
-        """Destroy messages with their thoughts, and the receipts of their turns."""
+    def _destroy(self, block: Block, rows: Sequence[MessageRow], counts: Counts) -> bool:
+        """Destroy messages with their thoughts, and the receipts of their turns.
+
+        Where those are many, destroy a slice of them alone and return False.
+        """
         turn_ids = {row.turn_id for row in rows if row.turn_id}
         for row in rows:
             turn_ids |= {turn.id for turn in block.select(TURNS, {"prompt_id": row.id})}
         thoughts = [one for row in rows if (one := block.get(THOUGHTS, row.id))]
         receipts = [one for turn_id in turn_ids if (one := block.get(RECEIPTS, turn_id))]
+        if is_slice := len(receipts) > _MOST_RECEIPTS:
+            rows, thoughts, receipts = rows[:0], thoughts[:0], receipts[:_MOST_RECEIPTS]
         for row in rows:
             block.delete(MESSAGES, row.id)
             block.delete(THOUGHTS, row.id)
@@ -102,6 +111,7 @@ class TablesSweep(TablesDocuments):
         bodies = (one.body for one in (*rows, *receipts))
         freed = text_bytes(*bodies, *(one.thoughts for one in thoughts))
         block.put(COUNTS, replace(counts, bytes=counts.bytes - freed))
+        return not is_slice
 
     def _destroy_conversation(self, block: Block, conversation_id: ConversationId) -> bool:
         """Destroy a slice of a conversation; at last its row."""
