@@ -256,6 +256,17 @@ def test_every_plan_is_valid(policy, history, budget, counter):
     check_promises(policy, history, budget, counter)
 
 
+@given(policies, histories(), budgets, counters)
+def test_past_alone_is_no_reason_to_refuse_a_prompt(policy, history, budget, counter):
+    try:
+        plan_context(policy, history, budget, counter)
+    except ChatFull:
+        return
+    except PromptTooLong:
+        alone = replace(history, past=(), summary=None, candidates=(), earlier_recalls={})
+        assert planned(policy, alone, budget, counter) is None
+
+
 @given(long_histories(), st.integers(600, 1200) | st.integers(5000, 20_000), counters)
 def test_every_plan_with_extracts_is_valid(history, tokens, counter):
     budget = ContextBudget(tokens, 0)
