@@ -45,7 +45,7 @@ class InMemoryTables:
 
 
 class InMemoryStore:
-    """The `AllTables` of a deployment; one lock makes all blocks atomic."""
+    """The `AllTables` of a deployment; one lock makes all blocks atomic. Any thread may call any member."""
 
     def __init__(self) -> None:
         self._shared: Rows = {}
