@@ -151,7 +151,7 @@ class Run:
         index, said = RecallIndex(), dict[MessageId, Message]()
         for turn in talk:
             asked = replace(history, past=past, prompt=turn.prompt.body)
-            if isinstance(self.policy, Retrieval):
+            if self.policy and self.policy.kind.needs_search:
                 hits = index.search(turn.prompt.body, RANKED)
                 ranked = (RecalledMessage(said[hit.id], hit.score, hit.matched) for hit in hits)
                 asked = replace(asked, candidates=tuple(ranked))
@@ -176,7 +176,7 @@ class Run:
             past = (*past, turn.prompt, turn.reply)
             index.add(passages(CONVERSATION, (turn.prompt, turn.reply)))
             said |= {turn.prompt.id: turn.prompt, turn.reply.id: turn.reply}
-            if isinstance(self.policy, Summary):
+            if self.policy and self.policy.kind.needs_summary:
                 history = self.compacted(replace(history, past=past))
         return self
 
@@ -274,7 +274,7 @@ def milliseconds(seed: int) -> Figures:
             begun = time.process_time()
             plan_context(policy, history, room, counter)
             times.append(1000 * (time.process_time() - begun))
-        taken[type(policy).__name__] = median(times)
+        taken[policy.name.capitalize()] = median(times)
     return taken
 
 

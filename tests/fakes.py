@@ -3,9 +3,9 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from uuid import UUID, uuid4
 
+from services.caches import CachedRead
 from services.chat.live_turn import LiveTurns
 from services.chat.parts import ChatParts
 from services.chat.search import Search
@@ -15,29 +15,22 @@ from services.chat.task_registry import BackgroundTasks
 from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat
 from services.domain import AccountRole, ConversationId, Purpose, SessionId, UserId
 from services.domain.accounts import (
-    Account,
     AuditEntry,
-    DeploymentSettings,
-    Invitation,
-    Limits,
-    RetentionPreview,
-    SignUps,
-    UserPage,
     UserUsage,
 )
 from services.domain.context import ContextMessage
-from services.domain.health import StoreHealth
-from services.domain.models import ModelInfo, ModelSetting, ModelSettings
-from services.domain.usage import DayUsage, PurposeUsage, UsageReport
-from services.errors import ModelUnavailable, NotFound
+from services.domain.models import ModelInfo
+from services.errors import ModelUnavailable
 from services.llm import Models, Offer
 from services.llm.model import Piece
 from services.memory.facts import SILENCE
 from services.memory.tokens import RegexCounter
+from services.store.administration import ModelAdministration, SignUpAdministration, UserAccess
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.tables.temporary import TemporaryRows
 from tests.stack.apps import until
 from tests.store.conformance.talk import NOON
+from tests.stores import Faulty
 
 MAYA = UserId(UUID(int=0xA))
 # Tokens of the context and of a reply; micro-dollars per million tokens of input, output and cached input.
@@ -86,178 +79,6 @@ class ScriptedModel:
         self.seen.append(messages)
         self.max_tokens.append(max_tokens)
         return ScriptedStream(self.pieces, self.failure, self.gate)
-
-
-_SUMS = {"tokens_in": 4_000, "tokens_cached": 500, "tokens_out": 1_600}
-TOTAL_USAGE = UsageReport(
-    days=(DayUsage(day=NOON.date(), model="scripted", replies=40, cost_micro=10_400, **_SUMS),),
-    purposes=(PurposeUsage(purpose=Purpose.REPLY, turns=40, cost_micro=10_400, **_SUMS),),
-    active_users=3,
-    failed=2,
-    interrupted=1,
-    first_token_ms=180,
-    first_token_p95_ms=1_240,
-)
-DEPLOYMENT = DeploymentSettings(
-    defaults=Limits(
-        daily_cap_micro=1_000_000,
-        monthly_cap_micro=10_000_000,
-        daily_cap_tokens=None,
-        max_open=4,
-        max_per_minute=20,
-    ),
-    monthly_cap_micro=None,
-    spent_today_micro=780,
-    spent_this_month_micro=10_400,
-    retention_days=None,
-)
-
-
-STORE_HEALTH = StoreHealth(
-    database_ms=3,
-    api_ms=12,
-    clock_skew_seconds=0.04,
-    figures={"Max rows per response": 500, "PostgreSQL": "18.4"},
-)
-
-
-@dataclass
-class FakeAdministration:
-    """The users of a deployment; notes what is asked and changed."""
-
-    users: list[UserUsage]
-    is_admin: bool
-    asked: list = field(default_factory=list)
-    changed: list = field(default_factory=list)
-    failure: Exception | None = None  # of every change
-    failing: UserId | None = None  # the only user whose changes fail
-    total_usage: UsageReport = TOTAL_USAGE
-    settings: DeploymentSettings = DEPLOYMENT
-    entries: list = field(default_factory=list)  # the newest first
-    state: StoreHealth = STORE_HEALTH
-
-    def list_users(self, words, order, skip=0, at_most=500):
-        self.asked.append((words, order, skip))
-        if not self.is_admin:
-            raise NotFound
-        found = [user for user in self.users if words in user.email]
-        return UserPage(users=tuple(found[skip : skip + at_most]), total=len(found))
-
-    def usage(self, days, user_id=None):
-        self.asked.append(("usage", user_id))
-        return self.total_usage
-
-    def deployment(self):
-        if not self.is_admin:
-            raise NotFound
-        return self.settings
-
-    def set_deployment_cap(self, monthly_cap_micro):
-        self._change("deployment", monthly_cap_micro)
-
-    def preview_retention(self, days):
-        self.asked.append(("preview", days))
-        return RetentionPreview(conversations=3, users=2, bytes=1_500)
-
-    def change_settings(self, changes):
-        self._change("settings", changes)
-
-    def set_caps(self, user_id, changes):
-        self._change("limits", user_id, changes)
-
-    def sign_out(self, user_id):
-        self._change("signed out", user_id)
-
-    def delete(self, user_id):
-        self._change("deleted", user_id)
-
-    def set_role(self, user_id, role):
-        self._change("role", user_id, role)
-
-    def suspend(self, user_id, *, is_suspended):
-        self._change("suspended", user_id, is_suspended)
-
-    def health(self):
-        return self.state
-
-    def audit(self, before="", at_most=500):
-        if not self.is_admin:
-            raise NotFound
-        return [entry for entry in self.entries if not before or entry.id < before][:at_most]
-
-    def _change(self, *change):
-        if self.failure and self.failing in (None, change[1]):
-            raise self.failure
-        self.changed.append(change)
-
-
-@dataclass
-class FakeModelSettings:
-    """The settings of models, changed at once."""
-
-    now: ModelSettings = field(default_factory=ModelSettings)
-    failure: Exception | None = None  # of every change
-
-    def settings(self):
-        return self.now
-
-    def set_price(self, name, prices):
-        self._set(name, prices=prices)
-
-    def offer(self, name, *, is_offered):
-        self._set(name, is_offered=is_offered)
-
-    def _set(self, name, **changes):
-        if self.failure:
-            raise self.failure
-        setting = replace(self.now.by_name.get(name, ModelSetting()), **changes)
-        self.now = replace(self.now, by_name={**self.now.by_name, name: setting})
-
-    def refuse_unknown_prices(self, *, is_refused):
-        self.now = replace(self.now, refuses_unknown_prices=is_refused)
-
-
-@dataclass
-class FakeSignUps:
-    """The mode of sign-ups and the invitations of a deployment."""
-
-    is_admin: bool = True
-    now: SignUps = SignUps.OPEN
-    made: list[Invitation] = field(default_factory=list)
-    failure: Exception | None = None  # of every change
-
-    def mode(self):
-        return self.now
-
-    def set_mode(self, mode):
-        if self.failure:
-            raise self.failure
-        self.now = mode
-
-    def invite(self, email, role):
-        if self.failure:
-            raise self.failure
-        self.made.append(
-            Invitation(
-                id=uuid4(),
-                email=email or None,
-                role=role,
-                created_at=NOON,
-                expires_at=NOON + timedelta(days=7),
-                state="open",
-            )
-        )
-        return f"code-{len(self.made)}"
-
-    def invitations(self):
-        if not self.is_admin:
-            raise NotFound
-        return self.made
-
-    def revoke(self, invitation):
-        self.made = [
-            replace(one, state="revoked") if one.id == invitation else one for one in self.made
-        ]
 
 
 def choose(profile, **choices):
@@ -312,16 +133,14 @@ class FakePerson(ChatParts):
         first=None,
     ):
         self.database, self.model = database, model
-        self.email, self.role = email, role
         self.temporary, self.export = [], None
-        self.expiring = self.retention_days = None  # conversations
         self.account_bytes = None
-        self.administration = FakeAdministration(
-            [a_person("jonas@daybook.test")], role is AccountRole.ADMIN
-        )
-        self.access = self.administration
-        self.models = FakeModelSettings()
-        self.sign_ups = FakeSignUps(role is AccountRole.ADMIN)
+        self._user, backend = database.sign_in(email, role), database.backend
+        self.administration = administration = Faulty(self._user.administration)
+        self.access = UserAccess(administration, stop_turns=lambda _: None)
+        self.models = ModelAdministration(administration, CachedRead(backend.model_settings))
+        mode = CachedRead(lambda: backend.sign_up_state().mode)
+        self.sign_ups = SignUpAdministration(administration, mode)
         self._models = Models(first or Offer(INFO, model), others, self.models.settings)
         self._purposes = purposes
         self.drop_caches()
@@ -365,21 +184,7 @@ class FakePerson(ChatParts):
 
     @property
     def account(self):
-        ledger = self.database.ledger
-        return Account(
-            user_id=ledger.user_id,
-            email=self.email,
-            role=self.role,
-            daily_cap_micro=ledger.daily_micro,
-            monthly_cap_micro=ledger.monthly_micro,
-            spent_today_micro=ledger.spent_today,
-            spent_this_month_micro=ledger.spent_this_month,
-            daily_cap_tokens=ledger.daily_tokens,
-            tokens_today=ledger.tokens_today,
-            expiring=self.expiring,
-            retention_days=self.retention_days,
-            deployment_share=ledger.deployment_share,
-        )
+        return self._user.account()
 
 
 def an_entry(number, action="caps.set", **detail):

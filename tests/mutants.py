@@ -228,6 +228,7 @@ def survivors_in_one_process(mutants):
     plugin = InOneProcess(sorted(mutants, key=lambda mutant: mutant.test))
     files = sorted({f"tests/{mutant.test.partition('::')[0]}" for mutant in mutants})
     options = ["-q", "-n=0", "--no-header", "--no-summary", "-p", "no:cacheprovider"]
+    options += ["-p", "no:unraisableexception"]  # of what a mutant leaves open
     if (code := pytest.main([*options, *files], plugins=[plugin])) > pytest.ExitCode.TESTS_FAILED:
         raise SystemExit(code)
     return plugin.alive

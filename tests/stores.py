@@ -10,10 +10,12 @@ from uuid import uuid4
 from pydantic import SecretStr
 
 from services.crypto import RootKeys, ServerProof, new_key
-from services.domain import Outcome, Usage, UserId
+from services.domain import Outcome, Purpose, Usage, UserId
 from services.domain.accounts import Limits
 from services.domain.limits import check_credentials
 from services.errors import AddressTaken, StoreUnavailable, WrongCredentials
+from services.rules.accounts import StoredSession, limits_of
+from services.rules.budget import Budget, Deployment
 from services.store.accounts import Accounts
 from services.store.rows import ConversationRow, DocumentKind
 from services.store.sealed import sealed_store, throwaway_keys
@@ -21,19 +23,28 @@ from services.store.sealed.seals import Seals
 from services.store.supabase.backend import SupabaseBackend
 from services.store.supabase.lite_transport import LiteTransport
 from services.store.tables import schema
-from services.store.tables.backend import Recognised, TablesBackend
-from services.store.tables.in_memory import InMemoryTables
+from services.store.tables.access import Caller
+from services.store.tables.backend import Recognised, TablesBackend, TablesUser
+from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.protocol import Table
 from services.store.tables.rows import TablesRows
 from services.store.tables.schema import (
     ACCOUNTS,
     BUDGETS,
     CONVERSATIONS,
+    COUNTS,
+    DAYS,
+    DEPLOYMENT,
     DOCUMENTS,
     MESSAGES,
     RECEIPTS,
+    SESSIONS,
     THOUGHTS,
     TURNS,
+    AccountRow,
+    Counts,
+    ModelUsage,
+    UsageDay,
 )
 from services.store.tables.usage import TablesUsage
 from tests.store.conformance.talk import LEASE_SECONDS, ending, new_turn, unsaid
@@ -99,13 +110,17 @@ class LedgerOfTables:
     """The budget of one user, by short names."""
 
     def __init__(self, rows, usage):
-        vars(self).update(rows=rows, usage=usage, user_id=rows.user_id, deployment_share=None)
+        vars(self).update(rows=rows, usage=usage, user_id=rows.user_id)
 
     def __getattr__(self, name):
         return getattr(self.rows.tables.run(self.rows.budget), BUDGET_NAMES[name])
 
     def __setattr__(self, name, value):
-        if name in BUDGET_NAMES:
+        if name == "deployment_share":
+            month, cap = self.rows.now().date().replace(day=1), 10**9
+            used = Deployment(monthly_cap_micro=cap, month=month, spent=round(value * cap))
+            self.rows.tables.run(lambda block: block.put(DEPLOYMENT, used))
+        elif name in BUDGET_NAMES:
             self._change(lambda budget: replace(budget, **{BUDGET_NAMES[name]: value}))
         else:
             vars(self)[name] = value
@@ -127,10 +142,15 @@ class OpenStore:
     def __init__(self, tables):
         self._tables, self.is_away = tables, False
 
-    def __getattr__(self, name):
+    def of(self, user_id):
         if self.is_away:
             raise StoreUnavailable
-        return getattr(self._tables, name)
+        return OpenTables(self._tables.of(user_id))
+
+    def owners(self, *arguments, **options):
+        if self.is_away:
+            raise StoreUnavailable
+        return self._tables.owners(*arguments, **options)
 
     def change(self, table, key, user_id=None, /, **columns):
         """Change columns of a stored row."""
@@ -237,22 +257,24 @@ PLACES = {  # of kinds of text
 }
 
 
-class FaultyRows:
-    """Sealed rows with faults by verb."""
+class Faulty:
+    """A port with faults by verb, which notes its calls."""
 
-    def __init__(self, rows, usage):
-        self._rows, self.usage = rows, usage
+    def __init__(self, port):
+        self._port = port
+        self.calls = []  # verb, then the arguments
         self.failure = None  # of every call
         self.failures = {}  # by verb
         self.lost = set()  # verbs whose calls are done and not answered
         self.before, self.after = {}, {}  # acts by verb, each of the next call alone
 
     def __getattr__(self, name):
-        found = getattr(self._rows, name)
+        found = getattr(self._port, name)
         if not callable(found):
             return found
 
         def call(*arguments, **options):
+            self.calls.append((name, *arguments))
             if failure := self.failure or self.failures.get(name):
                 raise failure
             if act := self.before.pop(name, None):
@@ -267,12 +289,30 @@ class FaultyRows:
         return call
 
 
+class FaultyRows(Faulty):
+    """Sealed rows with faults, and figures that a test may change."""
+
+    def __init__(self, rows, usage):
+        super().__init__(rows)
+        self.usage = usage
+
+
+def _day(day, turns, used):
+    """Return the sums of a day on which replies alone were used."""
+    named = {"model": "scripted", "purpose": Purpose.REPLY, "turns": turns}
+    rest = {"tokens_cached": 0, "failed": 0, "interrupted": 0, "first_tokens": {}}
+    return UsageDay(day=day, sums=(ModelUsage(**named, **used, **rest),))
+
+
 class InMemoryDatabase:
     """The rows of one user over tables, and what happens to them outside of the app."""
 
-    def __init__(self, user_id, now=lambda: datetime.now(UTC), make_tables=InMemoryTables):
+    def __init__(self, user_id, now=lambda: datetime.now(UTC), make_store=InMemoryStore):
         self.user_id, self.elapsed, self._now = user_id, timedelta(), now
-        self.tables = OpenTables(make_tables())
+        self.deployment = OpenStore(make_store())
+        self.tables = self.deployment.of(user_id)
+        passwords = PasswordsInMemory(self.deployment)
+        self.backend = TablesBackend(self.deployment, passwords, self.now)
         self.bounded_rows = TablesRows(user_id, self.tables, LIMITS, self.now)
         usage = UsageOfTables(user_id, self.tables)
         self.ledger = LedgerOfTables(self.bounded_rows, usage)
@@ -286,6 +326,45 @@ class InMemoryDatabase:
     def store(self):
         """Return the store of a process, with nothing cached."""
         return sealed_store(self.rows, self._keys)
+
+    def sign_in(self, email, role):
+        """Return the backend of the user on one more device."""
+        device, end = uuid4(), self.now() + timedelta(days=999)
+        account = AccountRow(id=self.user_id, email=email, role=role)
+        session = StoredSession(
+            cookie_hash=device.hex,
+            id=device,
+            user_id=self.user_id,
+            sealed="",
+            idle_seconds=999 * 86400,
+            expires_at=end,
+            ends_at=end,
+        )
+        self.tables.store(ACCOUNTS, account)
+        self.tables.store(SESSIONS, session)
+        if not self.tables.all(BUDGETS):
+            self.tables.store(BUDGETS, Budget(**asdict(LIMITS)))
+        return TablesUser(self.deployment, Caller(device.hex, self.user_id, self.now), email)
+
+    def put_user(self, row):
+        """Store another user with the figures of a `UserUsage`; the month has begun before today."""
+        tables, now, today = self.deployment.of(row.user_id), self.now(), self.now().date()
+        month = today.replace(day=1)
+        suspended_at = now if row.is_suspended else None
+        account = {"id": row.user_id, "email": row.email, "role": row.role}
+        tables.store(ACCOUNTS, AccountRow(**account, suspended_at=suspended_at))
+        windows = {"day": today, "day_tokens": row.tokens_today, "month": month}
+        budget = Budget(**asdict(limits_of(row)), **windows, last_active_at=row.last_active_at)
+        tables.store(BUDGETS, budget)
+        tables.store(COUNTS, Counts(conversations=row.conversations, bytes=row.bytes))
+        used = {
+            "tokens_in": row.tokens_in_this_month,
+            "tokens_out": row.tokens_out_this_month,
+            "cost_micro": row.cost_this_month_micro - row.cost_today_micro,
+        }
+        turns = row.replies_this_month - row.replies_today
+        cost = {"tokens_in": 0, "tokens_out": 0, "cost_micro": row.cost_today_micro}
+        tables.store(DAYS, _day(month, turns, used), _day(today, row.replies_today, cost))
 
     @contextmanager
     def no_answers(self, verb, *, is_done=True):

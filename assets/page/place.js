@@ -102,12 +102,17 @@ daybook.onDraw(() => {
   watch(daybook.page(), bottom(), document.querySelector('[data-testid="stMainBlockContainer"]'));
   const named = new URLSearchParams(location.search).get("c");
   const last = exchanges().at(-1);
-  const isRefused = sent && document.querySelector(REFUSED) !== null;
+  const isRefused = document.querySelector(REFUSED) !== null;
   if (sent && !isRefused) sent.isClear = true; // what is refused from now on was sent after it
   // else the one before
   const isDrawn = () => last.querySelector('[data-stale="false"] :is(.db-message, .stMarkdown)');
-  if (!last) opened = kept = null;
-  else if (sent && name(last) !== sent.last) {
+  if (!last) {
+    opened = null;
+    if (sent?.isClear && isRefused) {
+      sent = null;
+      kept = END;
+    } else if (!isRefused) kept = null;
+  } else if (sent && name(last) !== sent.last) {
     opened = named;
     sent = null;
     kept = name(last);

@@ -1,5 +1,5 @@
--- Conversations and messages. All text is sealed by the app before it comes here; the database sees ids, order,
--- sizes and times.
+-- Conversations, messages and the pieces of attachments. All of it is sealed by the app before it comes here; the database
+-- sees ids, order, sizes and times.
 --
 -- Reading: row level security. Writing: functions only. There is no policy for insert, update or delete anywhere
 -- in this schema, so a direct write changes nothing even where the API's role was granted it.
@@ -22,7 +22,7 @@ create table public.conversations (
   last_seq integer not null default 0 check (last_seq >= 0),
   read_seq integer not null default 0 check (read_seq >= 0),       -- up to which message it was read, on any device
   facts_seq integer not null default 0 check (facts_seq >= 0),     -- up to which prompt facts were noted
-  bytes bigint not null default 0 check (bytes >= 0),              -- of its messages and receipts, as they are stored
+  bytes bigint not null default 0 check (bytes >= 0),              -- of its messages, pieces and receipts, as they are stored
   policy text not null default 'window' check (policy ~ '^[a-z_]{1,30}$'),
   policy_size integer check (policy_size between 1 and 1000),
   reset_seq integer not null default 0 check (reset_seq >= 0),     -- the user started the context anew after it
@@ -55,6 +55,7 @@ create table public.messages (
   role text not null check (role ~ '^[a-z_]{1,30}$'),
   outcome text not null default 'complete' check (outcome ~ '^[a-z_]{1,30}$'),   -- "edited": its user wrote it
   body public.sealed not null,
+  attachments public.sealed,                -- their list; null: there are none
   thoughts public.sealed,                   -- of the model, before a reply; read apart from messages
   has_thoughts boolean not null generated always as (thoughts is not null) stored,
   created_at timestamptz not null default now(),
@@ -65,6 +66,18 @@ create table public.messages (
   foreign key (conversation_id, user_id) references public.conversations (id, user_id) on delete cascade,
   foreign key (conversation_id, parent_id) references public.messages (conversation_id, id) on delete cascade
 );
+
+create table public.pieces (                -- of attachments
+  conversation_id uuid not null,
+  user_id uuid not null,
+  message_id uuid not null,                 -- no key: the pieces are stored before their message
+  attachment_id uuid not null,
+  number integer not null check (number between 1 and 1000),
+  body public.sealed_octets not null,
+  primary key (conversation_id, message_id, attachment_id, number),
+  foreign key (conversation_id, user_id) references public.conversations (id, user_id) on delete cascade
+);
+alter table public.pieces alter column body set storage external;   -- what is sealed is not compressed
 
 -- every foreign key has its index, or deleting a conversation reads whole tables
 create index on public.conversations (user_id, state, pinned_at desc nulls last, updated_at desc);   -- the list's order
@@ -99,14 +112,15 @@ end $$;
 -- Store the next message of a conversation that is locked, with the head after it. What its user wrote is read.
 create function private.append_message(
   thread public.conversations, message uuid, turn uuid, parent uuid, role text, outcome text, body public.sealed,
-  thoughts public.sealed, new_head public.sealed_head
+  attachments public.sealed, thoughts public.sealed, new_head public.sealed_head
 ) returns public.conversations language plpgsql as $$
 begin
-  insert into public.messages (id, conversation_id, user_id, turn_id, seq, parent_id, role, outcome, body, thoughts)
-  values (message, thread.id, thread.user_id, turn, thread.last_seq + 1, parent, role, outcome, body, thoughts);
+  insert into public.messages
+    (id, conversation_id, user_id, turn_id, seq, parent_id, role, outcome, body, attachments, thoughts)
+  values (message, thread.id, thread.user_id, turn, thread.last_seq + 1, parent, role, outcome, body, attachments, thoughts);
   update public.conversations
   set rev = rev + 1, last_seq = last_seq + 1, head = new_head, updated_at = clock_timestamp(),
-    bytes = bytes + octet_length(body) + coalesce(octet_length(thoughts), 0),
+    bytes = bytes + octet_length(body) + coalesce(octet_length(attachments), 0) + coalesce(octet_length(thoughts), 0),
     read_seq = case when role = 'user' or outcome = 'edited' then last_seq + 1 else read_seq end
   where id = thread.id
   returning * into thread;

@@ -1,16 +1,18 @@
--- Sealed documents: a user's preferences, spaces and facts, and the instructions and the summary of a conversation.
+-- Sealed documents: a user's preferences, spaces and facts, and the instructions, the summary and the search text of a
+-- conversation.
 --
 -- Each has a revision, and its sealed text is bound to that: an earlier text that is put back does not open. A document is
 -- replaced only by a caller who has seen its revision. Instructions and summary lie in the row of their conversation, which
--- is read before each turn.
+-- is read before each turn; a search text is a document with the id of its conversation, and never read with that.
 
 -- tables ------------------------------------------------------------------------------------------------
 
 create table public.documents (
   id uuid primary key,
   user_id uuid not null references private.roles (user_id) on delete cascade,
-  kind text not null check (kind in ('preferences', 'space', 'fact')),
-  conversation_id uuid,                     -- the scope of a fact: a conversation, a space, or (both null) all conversations
+  kind text not null check (kind in ('preferences', 'space', 'fact', 'search_text')),
+  conversation_id uuid,                     -- the scope of a fact: a conversation, a space, or (both null) all conversations;
+                                            -- the conversation of a search text
   space_id uuid,
   rev bigint not null check (rev > 0),
   body public.sealed not null,
@@ -18,7 +20,8 @@ create table public.documents (
   unique (id, user_id),
   foreign key (conversation_id, user_id) references public.conversations (id, user_id) on delete cascade,
   foreign key (space_id, user_id) references public.documents (id, user_id) on delete cascade,
-  check (num_nonnulls(conversation_id, space_id) <= (kind = 'fact')::integer),
+  check (num_nonnulls(conversation_id, space_id) <= (kind in ('fact', 'search_text'))::integer),
+  check (kind <> 'search_text' or id is not distinct from conversation_id),
   check (kind <> 'preferences' or id = user_id)
 );
 
@@ -48,8 +51,8 @@ return (
 
 -- Store a new document (a `seen_rev` of 0), or replace one of that revision in its scope. Calling it again changes nothing.
 --   new_kind        also 'instructions' and 'summary', of the conversation; a null body: none
---   source, cuts    the conversation whose messages the model noted a fact from, and its `rev - last_seq` when they were
---                   read, which each deletion moves; null: it was not noted. A summary has `cuts` of its own conversation
+--   source, cuts    the conversation of a search text, or which the model noted a fact from, and its `rev - last_seq` when
+--                   that was read, which each deletion moves; null: it was not noted. A summary has `cuts` of its own
 --   most_bytes      as in `begin_turn`, for new documents that the user writes: what the model noted or summed up ends a turn
 create function private.put_document(
   me uuid, new_kind text, document uuid, conversation uuid, space uuid, seen_rev bigint, new_rev bigint,
@@ -87,7 +90,8 @@ begin
     update public.documents set body = new_body, rev = new_rev
     where id = document and user_id = me and kind = new_kind and rev = seen_rev
       and conversation_id is not distinct from conversation and space_id is not distinct from space;
-  elsif (select count(*) from public.documents where user_id = me and kind = new_kind)
+  elsif new_kind <> 'search_text'
+    and (select count(*) from public.documents where user_id = me and kind = new_kind and id <> document)
     >= (case new_kind when 'fact' then 5000 else 500 end)
   then
     return private.answer(false, 'too_many');

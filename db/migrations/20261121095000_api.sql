@@ -44,7 +44,8 @@ declare
       "revoke_invitation", "list_invitations", "my_usage", "my_data", "poll",
       "my_ledger", "my_audit", "start_session", "my_sessions", "revoke_sessions", "change_conversation",
       "discard_conversation", "restore_conversation", "begin_turn", "checkpoint_turn", "stop_turn",
-      "finish_turn", "edit_reply", "discard_messages", "restore_messages", "put_document", "delete_document", "delete_facts"
+      "finish_turn", "put_piece", "edit_reply", "discard_messages", "restore_messages", "put_document",
+      "delete_document", "delete_facts"
     ],
     "anon": [
       "row_bound", "root_key_versions", "open_session", "lease_refresh", "store_tokens", "end_session", "throttle",
@@ -104,7 +105,8 @@ begin
   perform private.require_me();
   return (
     with said as materialized (
-      select id, conversation_id, seq, parent_id, turn_id, role, outcome, body, has_thoughts, created_at, destroy_at
+      select id, conversation_id, seq, parent_id, turn_id, role, outcome, body, attachments, has_thoughts, created_at,
+        destroy_at
       from public.messages
       where conversation_id = conversation and seq > after_seq and destroy_at is null
       order by seq limit 1000

@@ -50,7 +50,7 @@ def instructions_dialog(conversation: Conversation | None) -> None:
     st.caption(_source(default, has_own=bool(now)))
     with st.form("instructions", border=False):
         followed = _followed(default, default.space.name if default.space else "")
-        text = _draw_text("Instructions for this chat", now, f"Default: {followed}", key)
+        text = _draw_text("Instructions for this chat", now, f"If empty: {followed}", key)
         is_saved = editing.is_submitted()
     label, icon = _RESETS.get(default.source, "Reset to default"), ":material/undo:"
     if now is not None and st.button(label, icon=icon, type="tertiary", key="use-my-own"):

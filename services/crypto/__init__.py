@@ -7,6 +7,7 @@ from services.crypto.keyring import VaultRing as VaultRing
 from services.crypto.keyring import new_key as new_key
 from services.crypto.proof import ServerProof as ServerProof
 from services.crypto.proof import sha as sha
+from services.crypto.vault import LARGEST_PIECE as LARGEST_PIECE
 from services.crypto.vault import LARGEST_TEXT as LARGEST_TEXT
 from services.crypto.vault import Head as Head
 from services.crypto.vault import Place as Place

@@ -13,7 +13,8 @@
     └─ "purpose documents" ... seals the user's own documents: preferences, spaces, facts
     conversation key (random, versioned, wrapped in its row)
     ├─ message keys .......... one each, as vault.py says
-    └─ "row" ................. row MACs
+    ├─ "row" ................. row MACs
+    └─ "piece" ............... piece MACs
 
 Every quoted name is the label of a subkey (vault.py); no key is used for two things. Session keys need both
 the cookie and the root key, so neither a dump nor a root key without the cookies opens a session.
@@ -24,12 +25,15 @@ Wrapped keys are bound to their places, in vault.py's words:
     user key            user_keys      wrapped      user id          its version  server  none
     conversation key    conversations  wrapped_key  conversation id  its version  none    conversation id
 
-The role of a user key is the `mode` of its row. The thoughts of a message (`messages.thoughts`) have the place of its body
-but for the column; the partial texts of a turn (`turns.partial`, `turns.partial_thoughts`) the role "assistant". The column
-of a document is its kind (`preferences`, `space`, `fact`), its seq the revision of its row, its parent the space of a fact; the
-seq of a conversation's instructions and summary is `instructions_rev` and `summary_rev`. The row id of a receipt is the
-`client_turn_id` of its turn, which is known before the row exists. Rotation rewrites wrapped keys and nothing below them: a new
-root key costs one row a user, a new user key one string a conversation, and no message is ever sealed again.
+The role of a user key is the `mode` of its row. The body of a message has the column `body`, or `listed_body` where it has
+attachments: so a list that is taken away is noticed there, too. The list (`messages.attachments`) and the thoughts of a
+message (`messages.thoughts`) have the place of its body but for the column; the partial texts of a turn (`turns.partial`,
+`turns.partial_thoughts`) the role "assistant". The row id of a piece (`pieces.body`) is that of its attachment, its seq its
+number, its parent its message. The column of a document is its kind (`preferences`, `space`, `fact`, `search_text`), its
+seq the revision of its row, its parent the space of a fact; the seq of a conversation's instructions and summary is
+`instructions_rev` and `summary_rev`. The row id of a receipt is the `client_turn_id` of its turn, which is known before the
+row exists. Rotation rewrites wrapped keys and nothing below them: a new root key costs one row a user, a new user key one
+string a conversation, and no message is ever sealed again.
 A key-management service can take the ring's place at `wrap`, `unwrap` and `needs_rewrap`.
 """
 

@@ -1,7 +1,7 @@
-r"""Sealed text, wrapped keys and thread heads: their format, version 1.
+r"""Sealed texts and octets, wrapped keys and thread heads: their format, version 1.
 
 This docstring is the specification; `tests/vectors/*.json` freeze it. A change is a new version byte
-(`p2`, `h2`) beside the old one, never a change of what is written here.
+(`p2`, `o2`, `h2`) beside the old one, never a change of what is written here.
 
 Guarantees: a holder of the database (a dump, a backup, a write-ahead log, the SQL console) reads no content,
 and a reader with the key detects every sealed text that was changed or moved, and every message that was
@@ -21,7 +21,7 @@ and HMAC RFC 2104, both with SHA-256. AES-256-GCM is NIST SP 800-38D with a 16-o
             || optional(conversation id) || optional(parent id)
     optional(id) = u8(1) || id (16), or u8(0) || 16 zero octets where there is none
 
-`format` is `p1` or `h1`. Every field is of fixed length or carries its own, so no two places are encoded
+`format` is `p1`, `o1` or `h1`. Every field is of fixed length or carries its own, so no two places are encoded
 alike, nor is one the beginning of another. Columns that are no messages have no role (`""`) and no seq
 (0), unless the table of places in keyring.py says so.
 
@@ -57,10 +57,23 @@ that is not exactly this for its text is refused. The text has at most 294,908 o
 whose token, with a key version of 9 digits, fits the 400,000 octets of the database's domain `sealed`. There
 is no compression: compressed lengths tell what a text repeats.
 
+**Octets**, the pieces of attachments, are sealed like texts at a place of the format `o1`:
+
+    body  = u32(number of octets) || the octets || zero octets, up to the length Padmé gives
+    token = "o1." || decimal(key version) || "." || base64url(salt || commitment || sealed)
+
+A body that is not exactly this is refused. A piece has at most 262,144 octets. As the format is part of the place,
+no text opens as octets, and no octets as a text or a key.
+
 **Keys** are wrapped as they are: the body is the 32 octets, without length or padding.
 
-**Row MAC**: HMAC(HKDF(ikm = the vault's key, info = "daybook p1 row"), place || token), 32 octets. It holds
-the row to its place and to the very token, and is never stored.
+**Row MAC**: HMAC(HKDF(ikm = the vault's key, info = "daybook p1 row"), place || token || list), 32 octets. It
+holds the row to its place and to the very token, and is never stored. `list` is u8(10) || the token of the
+message's sealed list of attachments; of a message without one it is empty. (No token holds the octet 10.)
+
+**Piece MAC**: HMAC(HKDF(ikm = the vault's key, info = "daybook p1 piece"), place || token), 32 octets. The
+sealed list of attachments has one for each piece, in their order: so a head covers all pieces of its messages,
+and no piece has to be read to check it.
 
 **Head**, one a conversation: that exactly these rows belong to it.
 
@@ -104,6 +117,7 @@ from services.errors import Tampered
 
 KEY_BYTES = 32
 LARGEST_TEXT = 294_908  # octets of UTF-8
+LARGEST_PIECE = 262_144  # octets
 LARGEST_VERSION = 999_999_999
 
 _SALT_BYTES = 24
@@ -115,7 +129,7 @@ _LEAST_BODY = 64
 _NO_ID = bytes(16)
 _MODULUS = 1 << 256
 
-_Format = Literal["p1", "h1"]
+_Format = Literal["p1", "o1", "h1"]
 
 _PLACE = struct.Struct(">I16s16sQ?16s?16s")
 _LENGTH = struct.Struct(">I")
@@ -171,7 +185,7 @@ class Head:
 class Vault:
     """Seals and opens under one key. Its repr shows the version only."""
 
-    __slots__ = ("_key", "_prefix", "_row_key", "version")
+    __slots__ = ("_key", "_octets_prefix", "_prefix", "_row_key", "version")
 
     def __init__(self, key: bytes, version: int = 1) -> None:
         if len(key) != KEY_BYTES or not 1 <= version <= LARGEST_VERSION:
@@ -179,25 +193,39 @@ class Vault:
         self.version = version
         self._key = key
         self._row_key = subkey(key, "row")
-        self._prefix = f"p1.{version}."
+        self._prefix, self._octets_prefix = f"p1.{version}.", f"o1.{version}."
 
     def __repr__(self) -> str:
         return f"Vault(version={self.version})"
 
     def seal(self, plaintext: str, place: Place) -> str:
         """Seal *plaintext*; return the token. Raise ValueError if the text is too long or no Unicode text."""
-        body = _padded(plaintext)
-        if body is None:
+        octets = _encoded_text(plaintext)
+        if octets is None:
             raise ValueError(f"only Unicode text of at most {LARGEST_TEXT} octets can be sealed")
-        return self._prefix + self._sealed(body, self._encoded("p1", place))
+        return self._prefix + self._sealed(_padded(octets), self._encoded("p1", place))
 
     def open(self, token: str, place: Place) -> str:
         """Open *token*; return the text. Raise Tampered unless this key sealed it at this place."""
         body = self._opened(self._prefix, token, self._encoded("p1", place))
-        text = None if body is None else _unpadded(body)
+        text = None if body is None else _text_of(body)
         if text is None:
             raise Tampered
         return text
+
+    def seal_octets(self, octets: bytes, place: Place) -> str:
+        """Seal *octets*; return the token. Raise ValueError if there are too many."""
+        if len(octets) > LARGEST_PIECE:
+            raise ValueError(f"only {LARGEST_PIECE} octets can be sealed at once")
+        return self._octets_prefix + self._sealed(_padded(octets), self._encoded("o1", place))
+
+    def open_octets(self, token: str, place: Place) -> bytes:
+        """Open *token*; return the octets. Raise Tampered unless this key sealed them at this place."""
+        body = self._opened(self._octets_prefix, token, self._encoded("o1", place))
+        octets = None if body is None else _unpadded(body)
+        if octets is None or len(octets) > LARGEST_PIECE:
+            raise Tampered
+        return octets
 
     def wrap(self, key: bytes, place: Place) -> str:
         """Wrap another key; return the token."""
@@ -212,9 +240,15 @@ class Vault:
             raise Tampered
         return key
 
-    def row_mac(self, token: str, place: Place) -> bytes:
-        """The MAC of a message, to be added to its conversation's head."""
-        return hmac.digest(self._row_key, self._encoded("p1", place) + token.encode(), "sha256")
+    def row_mac(self, token: str, place: Place, attachments: str | None = None) -> bytes:
+        """The MAC of a message and its sealed list of *attachments*, to be added to its conversation's head."""
+        tokens = token if attachments is None else f"{token}\n{attachments}"
+        return hmac.digest(self._row_key, self._encoded("p1", place) + tokens.encode(), "sha256")
+
+    def piece_mac(self, token: str, place: Place) -> bytes:
+        """The MAC of a piece, for the list of attachments."""
+        key = subkey(self._key, "piece")
+        return hmac.digest(key, self._encoded("o1", place) + token.encode(), "sha256")
 
     def seal_head(self, head: Head, user_id: UUID, conversation_id: UUID) -> str:
         """Seal *head*; return the token."""
@@ -305,26 +339,34 @@ def padded_size(size: int) -> int:
     return (size + dropped) & ~dropped
 
 
-def _padded(text: str) -> bytes | None:
+def _encoded_text(text: str) -> bytes | None:
     try:
         octets = text.encode()
     except UnicodeEncodeError:  # a lone surrogate; the error itself would carry the text
         return None
-    if len(octets) > LARGEST_TEXT:
-        return None
+    return octets if len(octets) <= LARGEST_TEXT else None
+
+
+def _padded(octets: bytes) -> bytes:
     size = _LENGTH.size + len(octets)
     return (_LENGTH.pack(len(octets)) + octets).ljust(padded_size(size), b"\0")
 
 
-def _unpadded(body: bytes) -> str | None:
+def _unpadded(body: bytes) -> bytes | None:
     if len(body) < _LEAST_BODY:
         return None
     (size,) = _LENGTH.unpack_from(body)
+    octets = body[_LENGTH.size : _LENGTH.size + size]
+    return octets if _padded(octets) == body else None
+
+
+def _text_of(body: bytes) -> str | None:
+    octets = _unpadded(body)
     try:
-        text = body[_LENGTH.size : _LENGTH.size + size].decode()
+        text = None if octets is None else octets.decode()
     except UnicodeDecodeError:
         return None
-    return text if _padded(text) == body else None
+    return None if octets is None or len(octets) > LARGEST_TEXT else text
 
 
 @lru_cache(maxsize=256)  # a handful of columns and roles

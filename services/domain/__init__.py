@@ -11,6 +11,8 @@ from services.domain.accounts import SessionId as SessionId
 from services.domain.accounts import TurnCost as TurnCost
 from services.domain.accounts import Usage as Usage
 from services.domain.accounts import UserId as UserId
+from services.domain.attachments import Attachment as Attachment
+from services.domain.attachments import AttachmentId as AttachmentId
 from services.domain.names import StoredName
 from services.domain.policies import Full as Full
 from services.domain.policies import MemoryPolicy as MemoryPolicy
@@ -79,6 +81,7 @@ class Message:
     turn_id: TurnId | None = None
     is_verified: bool = True
     has_thoughts: bool = False  # read by themselves: planning, recall and titles never see them
+    attachments: tuple[Attachment, ...] = ()  # of a prompt
     parts: tuple["Message", ...] = field(default=(), repr=False)  # see `joined`
 
     @property
@@ -252,6 +255,15 @@ class RunningSummary:
     up_to_seq: int
     made_at: datetime  # or edited
     is_edited: bool = False  # by the user
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchText:
+    """The text that a conversation is searched by, as it was made of one of its revisions."""
+
+    text: str = field(repr=False)  # empty where it did not open
+    conversation_rev: int  # 0 where it did not open
+    rev: int  # of its row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import NewType
 from uuid import UUID, uuid4
 
 from services.domain import (
+    Attachment,
     ConversationId,
     Message,
     MessageId,
@@ -94,6 +95,7 @@ class NewTurn:
     start_seq: int
     receipt: str | None = field(default=None, repr=False)  # what the model is shown
     is_first: bool = False  # *thread* is empty, and stored with its first prompt
+    attachments: tuple[Attachment, ...] = ()  # of *prompt*; their pieces are stored already
 
     def begun_thread(self) -> Thread:
         """The thread once the prompt is stored, but for the database's own times."""
@@ -106,6 +108,7 @@ class NewTurn:
             role=Role.USER,
             body=self.prompt or "",
             created_at=datetime.now(UTC),
+            attachments=self.attachments,
         )
         conversation = replace(
             thread.conversation,

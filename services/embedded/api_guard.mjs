@@ -1,6 +1,6 @@
-// Loaded into the API's Node before it begins. A path that the app does not use is answered with 404. A value
-// that a check of the database refuses, or that is no text where a date is due, is answered with 400, as by hosted
-// Supabase; lite would answer 500.
+// Loaded into the API's Node before it begins. A path that the app does not use is answered with 404. A
+// value that a check of the database refuses, or that is no text where a date is due, is answered with 400,
+// as by hosted Supabase; lite would answer 500.
 //
 // The app uses sign-up, sign-in and sign-out of Supabase Auth. The rest (recover, verify, PUT user …) would
 // let a reader of the database, or the holder of an access token, set a password.

@@ -188,7 +188,9 @@ class StoredSession:
         )
 
     def is_alive(self, account: StoredAccount | None, now: datetime) -> bool:
-        return self.end(self, account, now) is None
+        """Return True if it goes on. With a role that only a newer version knows, a user may do nothing."""
+        is_known = account is not None and account.role.is_known
+        return is_known and self.end(self, account, now) is None
 
     @staticmethod
     def end(

@@ -33,7 +33,7 @@ def put_refusal(
     stored: Document | None, new: Document, seen_rev: int, count: int
 ) -> Refusal | None:
     """Return the refusal of *new* in place of the revision *seen_rev*, or of none; *count*: stored ones of its kind."""
-    if seen_rev == 0 and count >= (_MOST_FACTS if new.kind == "fact" else _MOST):
+    if stored is None and seen_rev == 0 and count >= (_MOST_FACTS if new.kind == "fact" else _MOST):
         return TOO_MANY
     if (stored.rev if stored else 0) != seen_rev:
         return STALE

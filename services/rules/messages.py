@@ -202,3 +202,8 @@ def hidden(row: Row, seconds: int, now: datetime) -> Row:
 def can_restore(destroy_at: datetime | None, now: datetime) -> bool:
     """Return True if something was deleted and the time for Undo is not over."""
     return destroy_at is not None and destroy_at > now
+
+
+def is_due(destroy_at: datetime | None, now: datetime) -> bool:
+    """Return True if something was deleted and is to be destroyed."""
+    return destroy_at is not None and destroy_at < now

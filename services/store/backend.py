@@ -205,7 +205,7 @@ class OpenedSession:
     user_id: UserId
     keys: tuple[WrappedKey, ...]
     user: UserBackend = field(repr=False)
-    role: AccountRole = AccountRole.USER
+    role: AccountRole
 
 
 class Backend(Protocol):

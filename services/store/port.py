@@ -9,6 +9,8 @@ from datetime import date
 from typing import Protocol
 
 from services.domain import (
+    Attachment,
+    AttachmentId,
     Conversation,
     ConversationId,
     Fact,
@@ -19,6 +21,7 @@ from services.domain import (
     MessageId,
     Preferences,
     RunningSummary,
+    SearchText,
     Space,
     SpaceId,
     Thoughts,
@@ -230,6 +233,30 @@ class Messages(Protocol):
         """Bring back all deleted messages that can be. Raise TooLate, Tampered."""
 
 
+class Attachments(Protocol):
+    """Files of prompts of one user, in sealed pieces. All methods raise NotFound."""
+
+    def put_piece(
+        self,
+        conversation_id: ConversationId,
+        message_id: MessageId,
+        attachment_id: AttachmentId,
+        number: int,
+        octets: bytes,
+    ) -> str:
+        """Store a piece (numbered from 1, at most `LARGEST_PIECE` octets) of a prompt that is to come; return its MAC.
+
+        A number is given once. Raise AccountFull, Stale (it was given before), Tampered.
+        """
+        ...
+
+    def read(
+        self, conversation_id: ConversationId, message: Message, attachment: Attachment
+    ) -> Iterator[bytes]:
+        """The pieces of an *attachment* of *message*. Raise Tampered where one is missing or another."""
+        ...
+
+
 class Facts(Protocol):
     """Facts of one user, of every scope, the oldest first."""
 
@@ -318,6 +345,17 @@ class Corpus(Protocol):
         """The messages of *ids* that exist and verify, with their conversations."""
         ...
 
+    def search_texts(self, ids: Iterable[ConversationId]) -> Mapping[ConversationId, SearchText]:
+        """The search texts of those conversations of *ids* that have one."""
+        ...
+
+    def put_search_text(self, listed: Listed, text: str, seen: SearchText | None) -> SearchText:
+        """Store the search text of a conversation as it was *listed*, in place of the one *seen*, or of none.
+
+        Raise Stale, NotFound (its messages were deleted), ValueError if *text* is too long to be sealed.
+        """
+        ...
+
 
 class UserFigures(Protocol):
     """Usage, changes of the account, and stored rows of one user. None is sealed: chat and pages see them as a store has them.
@@ -348,6 +386,7 @@ class Store:
 
     conversations: Conversations
     messages: Messages
+    attachments: Attachments
     turns: Turns
     facts: Facts
     spaces: Spaces

@@ -12,6 +12,7 @@ from typing import Protocol, TypedDict
 from uuid import UUID
 
 from services.domain import (
+    AttachmentId,
     ConversationId,
     Listed,
     MessageId,
@@ -38,6 +39,7 @@ from services.store.writes import (
     EditReply,
     FinishTurn,
     PutDocument,
+    PutPiece,
     RestoreMessages,
     SealedConversation,
 )
@@ -98,7 +100,7 @@ class ConversationChanges(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageRow:
-    """A message; the body is sealed."""
+    """A message; the body and the list of attachments are sealed."""
 
     id: MessageId
     conversation_id: ConversationId
@@ -108,6 +110,7 @@ class MessageRow:
     role: Role
     outcome: Outcome
     body: str = field(repr=False)
+    attachments: str | None = field(default=None, repr=False)
     has_thoughts: bool
     created_at: datetime
     destroy_at: datetime | None  # deleted: for no reader
@@ -119,6 +122,14 @@ class ThoughtsRow:
 
     id: MessageId
     thoughts: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PieceRow:
+    """A sealed piece of an attachment."""
+
+    number: int
+    body: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,8 +265,22 @@ class Rows(Ledger, Protocol):
         self, conversation_id: ConversationId, turn_ids: Iterable[TurnId]
     ) -> list[ReceiptRow]: ...
 
+    def pieces(
+        self,
+        conversation_id: ConversationId,
+        message_id: MessageId,
+        attachment_id: AttachmentId,
+        numbers: range,
+    ) -> list[PieceRow]:
+        """The pieces of an attachment with *numbers*; at most 100."""
+        ...
+
     def documents(self, kind: DocumentKind) -> list[DocumentRow]:
         """All preferences, spaces or facts."""
+        ...
+
+    def search_texts(self, ids: Iterable[ConversationId]) -> list[DocumentRow]:
+        """The search texts of the conversations *ids*."""
         ...
 
     def change_conversation(
@@ -274,6 +299,7 @@ class Rows(Ledger, Protocol):
         """Store the document; asking again changes nothing.
 
         Raise Stale, NotFound, BadInput (too many), AccountFull (for a new one that the user wrote).
+        A search text goes with any message that is discarded.
         """
 
     def delete_document(self, document_id: UUID) -> None:
@@ -284,6 +310,12 @@ class Rows(Ledger, Protocol):
 
     def stop_turn(self, conversation_id: ConversationId, turn_id: TurnId) -> None:
         """Ask the process that streams the turn to stop."""
+
+    def put_piece(self, write: PutPiece) -> None:
+        """Store a piece, which goes with its message; asking again changes nothing.
+
+        Raise NotFound, AccountFull, Stale (another piece has its number).
+        """
 
     def edit_reply(self, write: EditReply) -> None:
         """Store another version of a reply; it counts as a message a minute.

@@ -10,7 +10,7 @@ from enum import Enum, StrEnum, auto
 from typing import Annotated
 from uuid import UUID
 
-from services.domain import ConversationId, FactId, MessageId, SpaceId, TurnId
+from services.domain import AttachmentId, ConversationId, FactId, MessageId, SpaceId, TurnId
 from services.domain.turns import Reservation, Settlement
 
 
@@ -40,6 +40,7 @@ class DocumentKind(StrEnum):
     FACT = "fact"
     INSTRUCTIONS = "instructions"  # of a conversation, in its row
     SUMMARY = "summary"  # likewise
+    SEARCH_TEXT = "search_text"  # of a conversation, with its id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +82,7 @@ class SealedPrompt:
     prompt_id: MessageId
     parent_id: MessageId | None = None
     prompt_body: Sealed | None = field(default=None, repr=False)  # None: stored already
+    prompt_attachments: Sealed | None = field(default=None, repr=False)  # their list
     new_head: Sealed | None = field(default=None, repr=False)
     new_start_seq: int
     receipt_body: Sealed | None = field(default=None, repr=False)
@@ -124,6 +126,17 @@ class FinishTurn:
     conversation_id: TurnsConversation | None = None
     settlement: Settlement
     reply: SealedReply | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutPiece:
+    """A piece of an attachment, stored before the message whose list names it."""
+
+    conversation_id: ConversationId
+    message_id: MessageId
+    attachment_id: AttachmentId
+    number: int  # from 1 to 1,000
+    piece_body: Sealed = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +185,7 @@ class PutDocument:
     seen_rev: int
     new_rev: int
     new_body: Sealed | None = field(repr=False)
-    source_id: ConversationId | None = None  # whose messages a fact was noted from
+    source_id: ConversationId | None = None  # of a search text, or which a fact was noted from
     cuts: int | None = None  # of that, or of a summary's conversation
 
     @classmethod
@@ -194,6 +207,11 @@ class PutDocument:
             source_id=source_id,
             cuts=cuts,
         )
+
+    @property
+    def is_users(self) -> bool:
+        """Return True for what the user wrote: what the model noted or summed up ends a turn."""
+        return self.source_id is None and self.new_kind is not DocumentKind.SUMMARY
 
     @property
     def row(self) -> DocumentRow:

@@ -29,6 +29,11 @@ def sealed(seed):
     return "p1.1." + hashlib.sha512(str(seed).encode()).hexdigest()
 
 
+def sealed_octets(seed):
+    """A token of the form of sealed octets, likewise."""
+    return "o" + sealed(seed)[1:]
+
+
 class Refused(Exception):
     """The database raised; *code* is its SQLSTATE or the API's."""
 
@@ -154,7 +159,11 @@ class Contract:
 
 
 def _field(kind, value):
-    return sha(value) if kind.endswith(("sealed", "sealed_head", "free_text")) else value
+    return (
+        sha(value)
+        if kind.endswith(("sealed", "sealed_octets", "sealed_head", "free_text"))
+        else value
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +257,9 @@ DEFAULTS = {
     "new_version": 1,
     "new_wrapped": sealed("user key"),
     "fact_ids": "",
+    "number": 1,
     "outcome": "complete",
+    "piece_body": sealed_octets("piece"),
     "prompt_body": sealed("prompt"),
     "prompt_micro": 100,
     "prompt_tokens": 100,

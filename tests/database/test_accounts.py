@@ -593,7 +593,7 @@ def test_tables_of_users_are_not_truncated(world):
             world.admin.execute(f"truncate public.{table} cascade")
 
 
-@pytest.mark.parametrize("domain", ["public.sealed", "public.sealed_head"])
+@pytest.mark.parametrize("domain", ["public.sealed", "public.sealed_octets", "public.sealed_head"])
 def test_sealed_types_refuse_readable_text(world, domain):
     """In a column of these types; test_catalogue.py finds the columns that should be of one."""
     with pytest.raises(psycopg.errors.CheckViolation) as refused:

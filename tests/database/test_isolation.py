@@ -26,6 +26,7 @@ from tests.database.people import (
     finish,
     refusal,
     sealed,
+    sealed_octets,
 )
 
 SECRET = "the-cat-is-grey"
@@ -56,8 +57,11 @@ def own_everything(world):
         a_document(document=fact, conversation=conversation),
         a_document("space", document=space),
         a_document("preferences", document=owner.id),
+        a_document("search_text", document=conversation, conversation=conversation),
     ):
         assert owner.call("put_document", **document)["ok"]
+    piece = {"conversation": conversation, "message": uuid4(), "attachment": uuid4()}
+    assert owner.call("put_piece", **piece)["ok"]
     discarded = owner.create_conversation()
     owner.call("discard_conversation", conversation=discarded, for_seconds=3600)
     return Owned(owner, conversation, discarded, prompt, begun["turn"], fact, space)
@@ -75,7 +79,9 @@ def calls(own):
             "buckets": json.dumps([{"bucket": new_key().hex(), "at_most": 5, "seconds": 60}]),
             "changes": json.dumps({"title": sealed("other"), "read_seq": 2, "policy": "full"}),
             "cookie": own.owner.cookie,
+            "message": own.prompt,
             "message_ids": str(own.prompt),
+            "attachment": uuid4(),
             "kept_summary": sealed("summary"),
             "new_role": "admin",
             "new_cookie_hash": new_key().hex(),
@@ -131,6 +137,7 @@ def documents(own):
         a_document(document=own.fact, conversation=own.conversation, **change),
         a_document("space", document=own.space, **change),
         a_document("preferences", document=own.owner.id, **change),
+        a_document("search_text", **of_conversation, **change),
         a_document("instructions", **of_conversation),
         a_document("summary", **of_conversation, cuts=0),
     )
@@ -397,6 +404,8 @@ def another(value, kind):
             return str(uuid4())
         case "sealed":
             return sealed("another")
+        case "sealed_octets":
+            return sealed_octets("another")
         case "sealed_head":
             return HEAD[:-1] + "B"
         case "boolean":

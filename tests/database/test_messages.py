@@ -8,7 +8,7 @@ import pytest
 
 from services.store.supabase.api import PAGE
 from tests.database import servers
-from tests.database.people import MISUSE, a_document, sealed
+from tests.database.people import MISUSE, a_document, sealed, sealed_octets
 
 LOCK_NOT_AVAILABLE = "55P03"
 
@@ -103,7 +103,7 @@ def test_one_minute_may_write_beyond_the_bytes_of_an_account(
     assert maya.begin(garden, 4)["ok"]
 
 
-@pytest.mark.parametrize("function", ["edit_reply", "put_document"])
+@pytest.mark.parametrize("function", ["edit_reply", "put_document", "put_piece"])
 def test_writing_waits_for_the_budget_before_the_conversation(
     world, maya, garden, reply, migrated, function
 ):
@@ -115,6 +115,7 @@ def test_writing_waits_for_the_budget_before_the_conversation(
             "reply": uuid4(),
         },
         "put_document": a_document("instructions", document=garden, conversation=garden),
+        "put_piece": {"conversation": garden, "message": uuid4(), "attachment": uuid4()},
     }[function]
 
     with psycopg.connect(migrated, autocommit=True) as connection, ThreadPoolExecutor(1) as one:
@@ -246,3 +247,79 @@ def test_deleted_messages_are_destroyed_in_slices(world, maya, garden):
         left.append((more, len(maya.rows("messages"))))
 
     assert left == [(True, 3), (True, 2), (False, 2)]
+
+
+# --- attachments ---------------------------------------------------------------------------------------
+
+
+def put_piece(person, conversation, **changes):
+    ids = {"message": uuid4(), "attachment": uuid4()}
+    return person.call("put_piece", conversation=conversation, **(ids | changes))
+
+
+def test_pieces_are_destroyed_in_slices_before_their_message(world, maya, garden):
+    world.fill(garden, 3, 3, is_due=True)
+    before = maya.call("my_data")["sealed_bytes"]
+    world.admin.execute(
+        """
+        insert into public.pieces (conversation_id, user_id, message_id, attachment_id, number, body)
+        select id, user_id, md5('3')::uuid, md5('a')::uuid, n, %s
+        from public.conversations, generate_series(1, 250) n where id = %s
+        """,
+        [sealed_octets("piece"), garden],
+    )
+    counted = "update public.conversations set bytes = bytes + 250 * %s where id = %s"
+    world.admin.execute(counted, [len(sealed_octets("piece")) + 1, garden])
+    assert put_piece(maya, garden)["ok"]  # of a message that has yet to come
+
+    left = []
+    for _ in range(3):
+        more = world.anon.call("sweep_turns", at_most=10)["more"]
+        left.append((more, len(maya.rows("pieces")), len(maya.rows("messages"))))
+
+    assert left == [(True, 51, 3), (True, 1, 2), (False, 1, 2)]
+    # each piece was counted with one octet more than it has, so that this is not by chance
+    freed = len(sealed("message")) - 250
+    assert maya.call("my_data")["sealed_bytes"] == before + len(sealed_octets("piece")) - freed
+
+
+def test_piece_is_stored_once(world, maya, garden):
+    first = {"message": uuid4(), "attachment": uuid4(), "number": 2}
+    before = maya.call("my_data")["sealed_bytes"]
+
+    answers = [put_piece(maya, garden, **first) for _ in range(2)]
+    other = put_piece(maya, garden, **first, piece_body=sealed_octets("other"))
+
+    assert answers == [{"ok": True}] * 2
+    assert other == {"ok": False, "reason": "stale"}
+    [row] = maya.rows("pieces")
+    assert row["body"] == sealed_octets("piece")
+    assert maya.call("my_data")["sealed_bytes"] == before + len(row["body"])
+
+
+def test_no_piece_is_stored_in_a_discarded_conversation(maya, garden):
+    maya.call("discard_conversation", conversation=garden, for_seconds=60)
+
+    assert put_piece(maya, garden) == {"ok": False, "reason": "not_found"}
+
+
+def test_full_account_stores_no_piece(world, maya, garden):
+    world.admin.execute("update private.budgets set minute = now() - interval '1 minute'")
+
+    assert put_piece(maya, garden, most_bytes=1)["reason"] == "account_full"
+
+    assert maya.rows("pieces") == []
+
+
+def test_other_list_of_attachments_is_another_request(maya):
+    garden = maya.create_conversation()
+    turn = {"client_turn": uuid4(), "prompt": uuid4()}
+    begun = maya.begin(garden, **turn, prompt_attachments=sealed("list"))
+
+    again = maya.begin(garden, **turn, prompt_attachments=sealed("list"))
+    other = maya.begin(garden, **turn)
+
+    assert (begun["ok"], again["replay"]) == (True, True)
+    assert other["reason"] == "different_request"
+    [row] = maya.rows("messages")
+    assert row["attachments"] == sealed("list")

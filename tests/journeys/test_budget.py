@@ -6,14 +6,19 @@ import sys
 
 from playwright.sync_api import expect
 
-from tests.journeys.people import Person
-from tests.stack.apps import ROOT, running
+from tests.journeys.people import DESK, PHONE, Person
+from tests.stack.apps import ROOT, running, until
 
 
 def operate(app, *arguments):
     places = {"DAYBOOK_DATA_DIR": str(app.data), "DAYBOOK_KEY_DIR": str(app.keys)}
     command = [sys.executable, "-m", "services.operate", *arguments]
     subprocess.run(command, cwd=ROOT, env=places, check=True)
+
+
+def _bottom(place):
+    box = place.bounding_box()
+    return box["y"] + box["height"]
 
 
 def test_refused_message_goes_on_with_a_cheaper_model(make_app, browser):
@@ -26,6 +31,12 @@ def test_refused_message_goes_on_with_a_cheaper_model(make_app, browser):
 
         maya.picks("gpt-4.1-nano")
         maya.picks("gpt-4.1")
+        maya.page.set_viewport_size(PHONE)
+        maya.asks_in_vain("and a pear, " * 60 + "how?")
+        last = maya.page.get_by_role("link", name="Raise the limit")
+        above = maya.page.get_by_test_id("stBottom")
+        until(lambda: _bottom(last) <= above.bounding_box()["y"])  # of a fresh page, too
+        maya.page.set_viewport_size(DESK)
         maya.asks_in_vain("How do I prune a pear?")
         maya.sees("Not enough budget left today: $0.00 left, a short reply may need up to $0.01.")
         maya.sends()  # what is typed stays at the second refusal, too

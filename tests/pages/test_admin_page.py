@@ -9,11 +9,13 @@ import pytest
 
 from pages._admin.users import delete_dialog, suspend_dialog
 from services import bootstrap
-from services.domain import AccountRole
-from services.domain.accounts import Expiring, UserOrder
+from services.domain import AccountRole, Purpose
+from services.domain.accounts import RetentionPreview, UserOrder
+from services.domain.health import StoreHealth
+from services.domain.usage import DayUsage, PurposeUsage, UsageReport
 from services.errors import AdminsOnly, LastAdmin, NotFound, StoreUnavailable
 from services.web.recent_calls import RecentCalls
-from tests.fakes import FakePerson, ScriptedModel, a_person, an_entry
+from tests.fakes import MAYA, FakePerson, ScriptedModel, a_person, an_entry
 from tests.pages.conftest import (
     audit,
     chosen,
@@ -28,6 +30,38 @@ from tests.pages.conftest import (
     warnings,
 )
 from tests.store.conformance.talk import NOON
+from tests.stores import InMemoryDatabase
+
+NOW = datetime.now(UTC).replace(day=15)  # of the database: some days of its month are over
+_SUMS = {"tokens_in": 4_000, "tokens_cached": 500, "tokens_out": 1_600}
+TOTAL_USAGE = UsageReport(
+    days=(DayUsage(day=NOON.date(), model="scripted", replies=40, cost_micro=10_400, **_SUMS),),
+    purposes=(PurposeUsage(purpose=Purpose.REPLY, turns=40, cost_micro=10_400, **_SUMS),),
+    active_users=3,
+    failed=2,
+    interrupted=1,
+    first_token_ms=180,
+    first_token_p95_ms=1_240,
+)
+HEALTH = StoreHealth(
+    database_ms=3,
+    api_ms=12,
+    clock_skew_seconds=0.04,
+    figures={"Max rows per response": 500, "PostgreSQL": "18.4"},
+)
+
+
+@pytest.fixture
+def database():
+    return InMemoryDatabase(MAYA, lambda: NOW)
+
+
+def changes(admin):
+    """Return the changes that are noted in the audit, the oldest first: action, user, new values."""
+    return [
+        (one.action, one.target, {name: after for name, (_, after) in one.detail.items()})
+        for one in reversed(admin.administration.audit())
+    ]
 
 
 def admin(database):
@@ -38,6 +72,7 @@ def links(app):
     return [link.label for link in app.sidebar.get("page_link")]
 
 
+@pytest.mark.usefixtures("jonas")
 def test_admin_sees_totals_and_no_content(open_app, database):
     database.hold("Secret title", "secret prompt", "secret reply")
     app = open_app(admin(database))
@@ -47,7 +82,8 @@ def test_admin_sees_totals_and_no_content(open_app, database):
     app.switch_page("pages/admin.py").run()
 
     assert [title.value for title in app.title] == ["Admin"]
-    (row,) = app.dataframe[0].value.to_dict("records")
+    row, own = app.dataframe[0].value.to_dict("records")
+    assert own["User"] == "ruth@daybook.test"
     assert row["User"] == "jonas@daybook.test"
     assert row["Messages this month"] == 40
     assert (row["Cost today"], row["Cost this month"]) == (0.00078, 0.0104)
@@ -65,16 +101,16 @@ def test_opened_user_has_figures_of_today_and_this_month(open_user):
     assert figures["Left"] == ["$1.00", "$9.99"]
 
 
-def test_tokens_are_shown_beside_their_limit(open_user, ruth, jonas):
-    ruth.administration.users[0] = replace(jonas, daily_cap_tokens=50_000)
+def test_tokens_are_shown_beside_their_limit(open_user, database, jonas):
+    database.put_user(replace(jonas, daily_cap_tokens=50_000))
 
     _, figures = grid(open_user())
 
     assert figures["Tokens"][0] == "600 of 50,000"
 
 
-def test_nothing_is_left_of_an_exceeded_limit(open_user, ruth, jonas):
-    ruth.administration.users[0] = replace(jonas, cost_today_micro=1_000_001)
+def test_nothing_is_left_of_an_exceeded_limit(open_user, database, jonas):
+    database.put_user(replace(jonas, cost_today_micro=1_000_001))
 
     _, figures = grid(open_user())
 
@@ -98,7 +134,7 @@ def test_other_users_are_refused_without_a_query(open_app, maya):
 
     assert [title.value for title in app.title] == ["Admins only"]
     assert not app.dataframe
-    assert maya.administration.asked == []
+    assert maya.administration.calls == []
     app.button(key="way-out").click().run()
     assert app.chat_input(key="composer")
 
@@ -109,8 +145,15 @@ def ruth(database):
 
 
 @pytest.fixture
-def jonas(ruth):
-    return ruth.administration.users[0]
+def jonas(database):
+    return put(database, "jonas@daybook.test")
+
+
+def put(database, email, **changes):
+    """Store another user; return the row."""
+    row = replace(a_person(email), **changes)
+    database.put_user(row)
+    return row
 
 
 @pytest.fixture
@@ -140,18 +183,17 @@ def field(app, label):
     return next(one for one in app.number_input if one.label == label)
 
 
-def test_limits_changed_elsewhere_are_in_the_form(open_user, ruth, jonas):
+def test_limits_changed_elsewhere_are_in_the_form(open_user, database, jonas):
     app = open_user()
     field(app, "Daily limit ($)").set_value(2.5).run()
 
-    ruth.administration.users[0] = replace(jonas, daily_cap_micro=50_000_000)
+    database.put_user(replace(jonas, daily_cap_micro=50_000_000))
 
     assert field(app.run(), "Daily limit ($)").value == 50
 
 
-def test_fields_of_another_user_are_not_the_same(open_user, ruth):
-    kim = a_person("kim@daybook.test")
-    ruth.administration.users.append(kim)
+def test_fields_of_another_user_are_not_the_same(open_user, database):
+    kim = put(database, "kim@daybook.test")
     app = open_user()
     before = field(app, "Daily limit ($)").key
 
@@ -169,7 +211,7 @@ def test_limits_of_a_user_are_changed(open_user, ruth, jonas):
     app.button[[one.label for one in app.button].index("Save")].click().run()
 
     changed = {"daily_cap_micro": 2_500_000, "daily_cap_tokens": 50_000}
-    assert ruth.administration.changed == [("limits", jonas.user_id, changed)]
+    assert changes(ruth) == [("caps.set", jonas.email, changed)]
 
 
 @pytest.mark.parametrize("place", ["Users", "Settings"])
@@ -183,8 +225,7 @@ def test_limits_say_when_they_reset(open_tab, open_user, place):
 
 
 def test_shared_limit_says_when_it_resets(open_tab, ruth):
-    administration = ruth.administration
-    administration.settings = replace(administration.settings, monthly_cap_micro=5_000_000)
+    ruth.administration.set_deployment_cap(5_000_000)
 
     for place in ("Overview", "Settings"):
         assert any("Resets on" in one.value for one in open_tab(place).caption)
@@ -197,7 +238,7 @@ def test_limit_on_cost_is_not_emptied(open_user, ruth):
     app.button[[one.label for one in app.button].index("Save")].click().run()
 
     assert refused(app) == {"Monthly limit ($)": "Enter 0 to 1,000,000."}
-    assert ruth.administration.changed == []
+    assert changes(ruth) == []
 
 
 def test_counts_are_whole_numbers(open_user):
@@ -219,23 +260,22 @@ def test_number_out_of_bounds_is_refused(open_tab, ruth):
 
     assert refused(app) == {"Days": "Enter 15 to 3,650."}
     assert not warnings(app)
-    assert ruth.administration.changed == []
+    assert changes(ruth) == []
 
 
-def test_limit_on_tokens_is_lifted(open_user, ruth, jonas):
-    ruth.administration.users[0] = replace(jonas, daily_cap_tokens=50_000)
+def test_limit_on_tokens_is_lifted(open_user, ruth, database, jonas):
+    database.put_user(replace(jonas, daily_cap_tokens=50_000))
     app = open_user()
     assert field(app, "Tokens per day").value == 50_000
 
     field(app, "Tokens per day").set_value(None)
     app.button[[one.label for one in app.button].index("Save")].click().run()
 
-    assert ruth.administration.changed == [("limits", jonas.user_id, {"daily_cap_tokens": None})]
+    assert changes(ruth) == [("caps.set", jonas.email, {"daily_cap_tokens": None})]
 
 
-def test_several_users_get_the_entered_limits(open_tab, ruth, jonas):
-    kim = a_person("kim@daybook.test")
-    ruth.administration.users.append(kim)
+def test_several_users_get_the_entered_limits(open_tab, ruth, database, jonas):
+    kim = put(database, "kim@daybook.test")
     app = open_tab("Users")
     app.multiselect(key="chosen-users").set_value([jonas.user_id, kim.user_id]).run()
 
@@ -243,54 +283,53 @@ def test_several_users_get_the_entered_limits(open_tab, ruth, jonas):
     app.button[[one.label for one in app.button].index("Save")].click().run()
     suspended(app, jonas, kim)
 
-    changes = {"monthly_cap_micro": 5_000_000}
-    assert ruth.administration.changed == [
-        ("limits", jonas.user_id, changes),
-        ("limits", kim.user_id, changes),
-        ("suspended", jonas.user_id, True),
-        ("suspended", kim.user_id, True),
+    changed = {"monthly_cap_micro": 5_000_000}
+    assert changes(ruth) == [
+        ("caps.set", jonas.email, changed),
+        ("caps.set", kim.email, changed),
+        ("account.suspend", jonas.email, {"suspended": True}),
+        ("account.suspend", kim.email, {"suspended": True}),
     ]
 
 
-def test_refusal_of_one_user_does_not_stop_the_others(open_tab, ruth, jonas):
-    kim = a_person("kim@daybook.test")
-    ruth.administration.users.append(kim)
-    ruth.administration.failure, ruth.administration.failing = LastAdmin(), jonas.user_id
+def test_refusal_of_one_user_does_not_stop_the_others(open_tab, ruth, database, jonas):
+    kim = put(database, "kim@daybook.test")
     app = open_tab("Users")
     app.multiselect(key="chosen-users").set_value([jonas.user_id, kim.user_id]).run()
 
-    suspended(app, jonas, kim)
+    app = pressed(app, "suspend")
 
-    assert ruth.administration.changed == [("suspended", kim.user_id, True)]
-    assert refusals(app) == [f"{jonas.email}: {LastAdmin.public}"]
+    ruth.administration.delete(jonas.user_id)
+    app = pressed(in_dialog(app, suspend_dialog, [jonas, kim]), "danger-suspend")
+
+    assert changes(ruth)[1:] == [("account.suspend", kim.email, {"suspended": True})]
+    assert refusals(app) == [f"{jonas.email}: This account no longer exists."]
 
 
 def test_admin_is_suspended_after_the_other_users(open_tab, ruth, jonas):
-    own = replace(a_person("ruth@daybook.test"), user_id=ruth.account.user_id)
-    ruth.administration.users.insert(0, own)
+    [own] = ruth.administration.list_users("ruth@", UserOrder.EMAIL).users
     app = open_tab("Users")
     app.multiselect(key="chosen-users").set_value([own.user_id, jonas.user_id]).run()
 
     suspended(app, own, jonas)
 
-    assert [user_id for _, user_id, _ in ruth.administration.changed] == [
-        jonas.user_id,
-        own.user_id,
+    asked = [call for call in ruth.administration.calls if call[0] == "check_end"]
+    assert asked == [("check_end", jonas.user_id), ("check_end", own.user_id)]
+
+
+def test_several_suspended_users_are_restored(open_tab, ruth, database):
+    jonas, kim = [
+        put(database, email, is_suspended=True)
+        for email in ("jonas@daybook.test", "kim@daybook.test")
     ]
-
-
-def test_several_suspended_users_are_restored(open_tab, ruth, jonas):
-    suspended = replace(jonas, is_suspended=True)
-    kim = replace(a_person("kim@daybook.test"), is_suspended=True)
-    ruth.administration.users[:] = [suspended, kim]
     app = open_tab("Users")
     app.multiselect(key="chosen-users").set_value([jonas.user_id, kim.user_id]).run()
 
     pressed(app, "suspend")
 
-    assert ruth.administration.changed == [
-        ("suspended", jonas.user_id, False),
-        ("suspended", kim.user_id, False),
+    assert changes(ruth) == [
+        ("account.suspend", jonas.email, {"suspended": False}),
+        ("account.suspend", kim.email, {"suspended": False}),
     ]
 
 
@@ -299,16 +338,24 @@ def test_user_is_deleted_once_the_address_is_typed(open_user, ruth, jonas):
     assert "will be permanently deleted" in "".join(each.value for each in app.markdown)
 
     app = pressed(in_dialog(app, delete_dialog, jonas), "danger-delete-user")
-    assert ruth.administration.changed == []
+    assert changes(ruth) == []
     in_dialog(app, delete_dialog, jonas).run()
     app.text_input(key=f"delete-{jonas.user_id}").set_value(jonas.email)
     app = pressed(in_dialog(app, delete_dialog, jonas), "danger-delete-user")
 
-    assert ruth.administration.changed == [("deleted", jonas.user_id)]
+    assert changes(ruth) == [("account.delete", str(jonas.user_id), {})]
     assert not app.multiselect(key="chosen-users").value
 
 
-def test_overview_shows_usage_and_costs_of_everybody(open_tab, ruth):
+@pytest.mark.usefixtures("jonas")
+def test_overview_shows_usage_and_costs_of_all(open_tab, ruth, monkeypatch):
+    asked = []
+
+    def usage(_, user_id=None):
+        asked.append(user_id)
+        return TOTAL_USAGE
+
+    monkeypatch.setattr(ruth.administration, "usage", usage)
     app = open_tab("Overview")
 
     costs = {metric.label: metric.value for metric in app.metric}
@@ -320,7 +367,7 @@ def test_overview_shows_usage_and_costs_of_everybody(open_tab, ruth):
     assert (figures["Failed replies"][0], figures["Interrupted replies"][0]) == ("2", "1")
     assert figures["Time to first token (median)"][0] == "0.18 s"
     assert figures["Time to first token (95th percentile)"][0] == "1.24 s"
-    assert ruth.administration.asked == [("usage", None)] * 2
+    assert asked == [None] * 2
 
 
 def test_overview_has_a_column_of_other_days(open_tab):
@@ -333,13 +380,13 @@ def test_overview_has_a_column_of_other_days(open_tab):
     assert len(columns) == len(figures["Messages"]) == 3
 
 
-def test_audit_names_deleted_users_shortly_and_the_same(open_tab, ruth):
+def test_audit_names_deleted_users_shortly_and_the_same(open_tab, ruth, monkeypatch):
     gone = "3f9a2c1b-0000-4000-8000-000000000000"
     entries = [
         replace(an_entry(2), actor=gone, target=f"{gone}@deleted.invalid"),
         replace(an_entry(1), actor=None),
     ]
-    ruth.administration.entries = entries
+    monkeypatch.setattr(ruth.administration, "audit", lambda *_, **__: entries)
 
     rows = audit(open_tab("Audit"))
 
@@ -359,33 +406,32 @@ def test_settings_change_what_differs(open_tab, ruth):
     field_of_all.set_value(50.0)
     [one for one in app.button if one.label == "Save"][1].click().run()
 
-    assert ruth.administration.changed == [
-        ("settings", {"max_open": 2}),
-        ("deployment", 50_000_000),
+    assert changes(ruth) == [
+        ("settings.set", None, {"max_open": 2}),
+        ("caps.deployment", None, {"monthly_cap_micro": 50_000_000}),
     ]
 
 
 def test_role_of_a_user_is_changed(open_user, ruth, jonas):
     app = pressed(open_user(), "set-role")
 
-    assert ruth.administration.changed == [("role", jonas.user_id, AccountRole.ADMIN)]
+    assert changes(ruth) == [("role.set", jonas.email, {"role": AccountRole.ADMIN})]
     assert news(app) == ["jonas@daybook.test is an admin now."]
 
 
 def test_user_is_named_before_being_suspended(open_user, ruth, jonas):
     app = pressed(open_user(), "suspend")
     assert 'class="db-names">jonas@daybook.test<' in html(app)
-    assert ruth.administration.changed == []
+    assert changes(ruth) == []
 
     app = pressed(in_dialog(app, suspend_dialog, [jonas]), "danger-suspend")
 
-    assert ruth.administration.changed == [("suspended", jonas.user_id, True)]
+    assert changes(ruth) == [("account.suspend", jonas.email, {"suspended": True})]
     assert news(app) == ["jonas@daybook.test suspended."]
 
 
-def test_users_stay_chosen_while_others_are_searched(open_tab, ruth, jonas):
-    kim = a_person("kim@daybook.test")
-    ruth.administration.users.append(kim)
+def test_users_stay_chosen_while_others_are_searched(open_tab, database, jonas):
+    kim = put(database, "kim@daybook.test")
     app = open_tab("Users")
     app.multiselect(key="chosen-users").set_value([jonas.user_id]).run()
 
@@ -398,19 +444,19 @@ def test_users_stay_chosen_while_others_are_searched(open_tab, ruth, jonas):
     assert [info.value for info in app.info] == ["No users found."]
 
 
-def test_user_who_is_no_longer_listed_is_read_anew(open_user, ruth, jonas):
+def test_user_who_is_no_longer_listed_is_read_anew(open_user, ruth, database, jonas):
     app = open_user()
     app.text_input(key="user-words").set_value("kim").run()
 
-    ruth.administration.users[0] = replace(jonas, daily_cap_micro=50_000_000)
+    database.put_user(replace(jonas, daily_cap_micro=50_000_000))
     assert field(app.run(), "Daily limit ($)").value == 50
-    ruth.administration.users.clear()
+    ruth.administration.delete(jonas.user_id)
 
     assert not app.run().multiselect
 
 
-def test_row_of_a_user_opens(open_tab, ruth, jonas):
-    ruth.administration.users.append(a_person("kim@daybook.test"))
+@pytest.mark.usefixtures("jonas")
+def test_row_of_a_user_opens(open_tab):
     app = open_tab("Users")
     (row, _) = app.dataframe[0].value.to_dict("records")
     config = json.loads(app.dataframe[0].proto.columns)
@@ -442,7 +488,7 @@ def test_addresses_are_no_markdown(open_user, ruth, jonas):
 @pytest.mark.parametrize("key", ["suspend", "set-role", "sign-out"])
 def test_refused_change_says_why(open_user, ruth, jonas, key, failure, said):
     app = open_user()
-    ruth.administration.failure = failure()
+    ruth.administration.failures[key.replace("-", "_")] = failure()
 
     app = suspended(app, jonas) if key == "suspend" else pressed(app, key)
 
@@ -450,15 +496,17 @@ def test_refused_change_says_why(open_user, ruth, jonas, key, failure, said):
     assert said in "".join(place(app))
 
 
-def test_users_are_searched_sorted_and_paged(open_tab, ruth):
-    ruth.administration.users += [a_person(f"user{n}@daybook.test") for n in range(150)]
+def test_users_are_searched_sorted_and_paged(open_tab, ruth, database):
+    for n in range(150):
+        put(database, f"user{n}@daybook.test")
     app = open_tab("Users")
 
     app.pagination[0].set_value(2).run()
     app.selectbox[0].set_value(UserOrder.EMAIL).run()
     app.text_input(key="user-words").set_value("nobody").run()
 
-    assert ruth.administration.asked[-4:] == [
+    asked = [call[1:4] for call in ruth.administration.calls if call[0] == "list_users"]
+    assert asked[-4:] == [
         ("", UserOrder.COST, 0),
         ("", UserOrder.COST, 100),
         ("", UserOrder.EMAIL, 0),
@@ -467,12 +515,11 @@ def test_users_are_searched_sorted_and_paged(open_tab, ruth):
     assert [info.value for info in app.info] == ["No users found."]
 
 
-def test_audit_says_who_changed_what(open_tab, ruth):
-    ruth.administration.entries = [
-        an_entry(3, daily_cap_micro=[1_000_000, 2_500_000], daily_cap_tokens=[None, 9_000]),
-        an_entry(2, "account.suspend", suspended=[False, True]),
-        an_entry(1, "model.set", model="gpt-5", is_offered=[True, False]),
-    ]
+def test_audit_says_who_changed_what(open_tab, ruth, jonas):
+    ruth.models.offer("gpt-5", is_offered=False)
+    ruth.administration.suspend(jonas.user_id, is_suspended=True)
+    changed = {"daily_cap_micro": 2_500_000, "daily_cap_tokens": 9_000}
+    ruth.administration.set_caps(jonas.user_id, changed)
 
     rows = audit(open_tab("Audit"))
 
@@ -484,26 +531,27 @@ def test_audit_says_who_changed_what(open_tab, ruth):
     assert (rows[0]["By"], rows[0]["User"]) == ("ruth@daybook.test", "jonas@daybook.test")
 
 
-def test_audit_is_turned_to_older_entries_and_back(open_tab, ruth):
-    ruth.administration.entries = [
-        an_entry(number, max_open=[4, number]) for number in range(150, 0, -1)
-    ]
+def test_audit_is_turned_to_older_entries_and_back(open_tab, ruth, jonas):
+    for number in range(150):
+        ruth.administration.set_caps(jonas.user_id, {"max_open": 10 + number})
     app = open_tab("Audit")
 
     assert len(audit(pressed(app, "older-entries"))) == 50
     assert len(audit(pressed(app, "newest-entries"))) == 100
 
 
-def test_retention_is_previewed_and_set(open_tab, ruth):
+def test_retention_is_previewed_and_set(open_tab, ruth, monkeypatch):
+    preview = RetentionPreview(conversations=3, users=2, bytes=1_500)
+    monkeypatch.setattr(ruth.administration, "preview_retention", lambda _: preview)
     app = open_tab("Settings")
     field(app, "Days").set_value(90)
 
     app = press(app, "Preview")
 
     assert news(app) == ["3 chats of 2 users (1.5 kB) would be deleted within 14 days."]
-    assert ruth.administration.changed == []
+    assert changes(ruth) == []
     [one for one in app.button if one.label == "Save"][-1].click().run()
-    assert ruth.administration.changed == [("settings", {"retention_days": 90})]
+    assert changes(ruth) == [("settings.set", None, {"retention_days": 90})]
 
 
 def test_retention_of_pinned_chats_is_told_where_it_is_set(open_tab):
@@ -512,8 +560,11 @@ def test_retention_of_pinned_chats_is_told_where_it_is_set(open_tab):
     assert any("Pinned and archived chats are deleted, too." in each for each in told)
 
 
-def test_owner_is_warned_of_chats_that_expire(open_app, ruth):
-    ruth.expiring = Expiring(conversations=2, from_time=NOON)
+def test_owner_is_warned_of_chats_that_expire(open_app, ruth, database):
+    for title in ("Garden", "Pond"):
+        database.hold(title, "One", "Two")
+    ruth.administration.change_settings({"retention_days": 15})
+    database.let_pass(2 * 86400)
 
     app = open_app(ruth)
 
@@ -527,6 +578,7 @@ def test_health_shows_each_part(open_tab, ruth, monkeypatch):
     for failure, ms in ((None, 120), ("ModelUnavailable", None)):
         calls.record("turn.finished", {"first_token_ms": ms, "failure": failure})
     monkeypatch.setattr(bootstrap, "recent_calls", calls.summary)
+    monkeypatch.setattr(ruth.administration, "health", lambda: HEALTH)
 
     app = open_tab("Health")
 
@@ -551,8 +603,9 @@ def test_health_of_models_is_shown_without_a_database(open_tab, ruth, monkeypatc
     assert [error.value for error in app.error] == [StoreUnavailable.public]
 
 
-def test_clock_that_differs_is_warned_of(open_tab, ruth):
-    ruth.administration.state = replace(ruth.administration.state, clock_skew_seconds=-31.0)
+def test_clock_that_differs_is_warned_of(open_tab, ruth, monkeypatch):
+    late = replace(HEALTH, clock_skew_seconds=-31.0)
+    monkeypatch.setattr(ruth.administration, "health", lambda: late)
 
     app = open_tab("Health")
 

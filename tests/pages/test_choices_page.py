@@ -8,9 +8,10 @@ import streamlit as st
 from pages._parts.memory import LARGEST_WINDOW
 from pages._parts.preferences import instructions_dialog, preferences_dialog
 from services.domain import AccountRole, Full, Preferences, Retrieval, Summary, Window
-from services.domain.models import LimitSource, ModelSettings, ModelState, PriceSource
-from services.errors import StoreUnavailable
+from services.domain.models import LimitSource, ModelState, PriceSource
+from services.errors import NewerVersion, StoreUnavailable
 from services.llm import Offer
+from services.store.sealed.seals import Format
 from tests.fakes import LARGE, MAYA, FakePerson, ScriptedModel, choose
 from tests.pages.conftest import (
     ROOT,
@@ -35,7 +36,7 @@ def large():
 
 @pytest.fixture
 def maya(database, model, large):
-    return FakePerson(database, model, others=(Offer(LARGE, large),))
+    return FakePerson(database, model, AccountRole.ADMIN, others=(Offer(LARGE, large),))
 
 
 def picker(app, name="model-"):
@@ -93,8 +94,8 @@ def test_guessed_limit_is_marked(open_app, database, model, garden):
 
 def test_refused_price_is_told_and_keeps_the_prompt(open_app, database, model):
     unpriced = replace(LARGE, price_source=PriceSource.UNKNOWN)
-    maya = FakePerson(database, model, first=Offer(unpriced, model))
-    maya.models.now = ModelSettings(refuses_unknown_prices=True)
+    maya = FakePerson(database, model, AccountRole.ADMIN, first=Offer(unpriced, model))
+    maya.models.refuse_unknown_prices(is_refused=True)
 
     app = open_app(maya)
     assert "Ask your admin to set its price." in "".join(warnings(app))
@@ -256,7 +257,7 @@ def test_new_conversation_uses_the_policy_and_instructions_chosen(open_app, maya
     assert told(model) == "Answer in verse."
     send(pressed(app, "new-chat"), "Another")
     other, _ = database.threads()
-    assert (type(other.conversation.policy), other.instructions) == (Summary, None)
+    assert (other.conversation.policy, other.instructions) == (Summary(), None)
 
 
 def test_choices_of_an_abandoned_fresh_page_are_dropped(open_app, maya):
@@ -464,6 +465,22 @@ def test_cancelled_preferences_are_not_saved(open_app, maya):
     assert maya.store.profile.preferences() == Preferences()
     assert not app.toast
     assert "theme" not in [each.key for each in app.radio]
+
+
+def test_preferences_of_a_newer_version_are_reported_and_not_changed(open_app, maya, monkeypatch):
+    with monkeypatch.context() as newer:
+        newer.setattr(Format, "write", lambda *_: '{"theme": "sepia"}')
+        choose(maya.database.store().profile, theme="dark")
+    app = open_app(maya)
+    assert "saved by a newer version of Daybook and are not used" in captions(app)
+
+    pressed(app, "preferences")
+    assert NewerVersion.public in captions(app)
+    app.text_area(key="my-instructions").set_value("Be brief.")
+    save_preferences(app)
+
+    assert [error.value for error in app.error] == [NewerVersion.public]
+    assert maya.store.profile.preferences().is_newer
 
 
 def test_unverified_preferences_are_reported(open_app, maya):

@@ -10,6 +10,8 @@ import pytest
 from pages._parts.undo import chats_dialog
 from services.domain import Fact, FactId
 from services.errors import LastAdmin
+from services.rules.accounts import Settings
+from services.store.tables.schema import SETTINGS
 from tests.fakes import NOON
 from tests.pages.conftest import in_dialog, press, pressed
 from tests.stores import USAGE
@@ -83,8 +85,8 @@ def test_request_under_way_is_counted(open_data, maya):
     assert "0 requests, 1 under way" in texts
 
 
-def test_page_says_when_unused_chats_are_deleted(open_data, maya):
-    maya.retention_days = 90
+def test_page_says_when_unused_chats_are_deleted(open_data, database):
+    database.tables.store(SETTINGS, Settings(retention_days=90))
 
     sentence = "chats (pinned and archived ones too) for at most 90 days after their last use."
     assert f"until you delete it, {sentence}" in said(open_data())

@@ -62,7 +62,7 @@ def test_price_is_set_and_reset(open_tab, ruth):
     fields(app)["Output ($)"].set_value(2.0)
     app = press(app, "Save")
 
-    assert ruth.models.now.by_name == {"large": ModelSetting(prices=PRICES)}
+    assert ruth.models.settings().by_name == {"large": ModelSetting(prices=PRICES)}
     assert rows(app)["large"]["Price from"] == "Set here"
     assert not refusals(app)
 
@@ -80,7 +80,7 @@ def test_price_without_a_cached_one_has_that_of_input(open_tab, ruth):
     press(app, "Save")
 
     prices = replace(PRICES, cached_input_micro=PRICES.input_micro)
-    assert ruth.models.now.by_name == {"large": ModelSetting(prices=prices)}
+    assert ruth.models.settings().by_name == {"large": ModelSetting(prices=prices)}
 
 
 def test_model_is_taken_from_the_offer_and_back(open_tab, ruth):
@@ -95,7 +95,7 @@ def test_model_is_taken_from_the_offer_and_back(open_tab, ruth):
 
 def test_refused_change_of_a_model_says_why(open_tab, ruth):
     app = open_tab()
-    ruth.models.failure = BadInput("Offer another one first.")
+    ruth.administration.failures["set_model"] = BadInput("Offer another one first.")
 
     assert "Offer another one first." in "".join(warnings(pressed(app, "offer-model")))
 
@@ -106,5 +106,5 @@ def test_rule_for_unknown_prices_is_chosen(open_tab, ruth):
 
     app.radio[0].set_value(True).run()
 
-    assert ruth.models.now == ModelSettings(refuses_unknown_prices=True)
+    assert ruth.models.settings() == ModelSettings(refuses_unknown_prices=True)
     assert "cannot be used" in "".join(warnings(app))

@@ -5,6 +5,7 @@ import pytest
 from services.domain import AccountRole
 from services.domain.accounts import SignUps
 from services.errors import BadAddress, StoreUnavailable
+from services.store.accounts import hash_of
 from tests.fakes import FakePerson, ScriptedModel
 from tests.pages.conftest import press, pressed, refusals, warnings
 
@@ -39,22 +40,22 @@ def test_mode_of_sign_ups_is_changed(open_tab, ruth):
 
     app.radio[0].set_value(SignUps.INVITED).run()
 
-    assert ruth.sign_ups.now is SignUps.INVITED
+    assert ruth.sign_ups.mode() is SignUps.INVITED
     assert app.radio[0].value is SignUps.INVITED
 
 
 def test_mode_that_is_not_stored_is_not_shown(open_tab, ruth):
-    ruth.sign_ups.failure = StoreUnavailable("away")
+    ruth.administration.failures["set_sign_ups"] = StoreUnavailable("away")
     app = open_tab()
 
     app.radio[0].set_value(SignUps.CLOSED).run()
 
-    assert ruth.sign_ups.now is SignUps.OPEN
+    assert ruth.sign_ups.mode() is SignUps.OPEN
     assert app.radio[0].value is SignUps.OPEN
 
 
 def test_nobody_is_invited_while_sign_ups_are_closed(open_tab, ruth):
-    ruth.sign_ups.now = SignUps.CLOSED
+    ruth.sign_ups.set_mode(SignUps.CLOSED)
 
     app = open_tab()
 
@@ -62,21 +63,21 @@ def test_nobody_is_invited_while_sign_ups_are_closed(open_tab, ruth):
     assert any("while sign-ups are closed" in caption.value for caption in app.caption)
 
 
-def test_link_of_an_invitation_is_shown_until_dismissed(open_tab, ruth):
+def test_link_of_an_invitation_is_shown_until_dismissed(open_tab, ruth, database):
     app = invite(open_tab(), "omar@daybook.test", AccountRole.ADMIN)
 
-    [made] = ruth.sign_ups.made
+    [made] = ruth.sign_ups.invitations()
     assert (made.email, made.role) == ("omar@daybook.test", AccountRole.ADMIN)
-    assert links(app) == ["invite=code-1"]
+    [link] = links(app)
+    code = hash_of(link.removeprefix("invite="))
+    assert database.backend.sign_up_state(code, made.email).is_invited
     (row,) = app.dataframe[-1].value.to_dict("records")
     assert (row["For"], row["Role"], row["Status"]) == ("omar@daybook.test", "Admin", "Open")
 
     assert links(pressed(app, "dismiss-link")) == []
 
 
-def test_refused_invitation_keeps_the_address(open_tab, ruth):
-    ruth.sign_ups.failure = BadAddress()
-
+def test_refused_invitation_keeps_the_address(open_tab):
     app = invite(open_tab(), "omar")
 
     assert refusals(app) == [BadAddress.public]
@@ -90,5 +91,5 @@ def test_open_invitation_is_revoked(open_tab, ruth):
 
     app = pressed(app, "revoke-invitation")
 
-    assert [one.state for one in ruth.sign_ups.made] == ["revoked"]
+    assert [one.state for one in ruth.sign_ups.invitations()] == ["revoked"]
     assert not [one for one in app.selectbox if one.key == "chosen-invitation"]

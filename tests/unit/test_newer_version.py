@@ -16,7 +16,7 @@ from services.store.sealed.seals import Format
 from services.store.tables import rows as table_rows
 from services.store.tables.schema import CONVERSATIONS, MESSAGES, TURNS
 from tests.fakes import choose
-from tests.store.conformance.talk import LEASE_SECONDS, SUMMARY, a_space, new_turn
+from tests.store.conformance.talk import LEASE_SECONDS, SUMMARY, THOUGHTS, a_space, new_turn
 
 
 @pytest.fixture
@@ -254,3 +254,12 @@ def test_open_turn_in_an_unknown_state_lapses_as_if_called(database):
     turn = database.tables.turns[begun.turn_id]
     assert (turn.state, turn.charged_micro) == (TurnState.LAPSED, begun.reserved_micro)
     assert database.ledger.reserved == 0
+
+
+def test_crashed_turn_with_newer_thoughts_keeps_its_words(maya, database, monkeypatch):
+    garden = database.hold("Garden", "When do I sow peas?")
+    with monkeypatch.context() as newer:
+        newer.setattr(Format, "write", lambda *_: '{"seconds": "some"}')
+        database.crash(garden, "In Ma", THOUGHTS)
+
+    assert [message.body for message in maya.chat.open(garden).messages][1:] == ["In Ma"]

@@ -11,8 +11,8 @@ from services.errors import OverBudget, StoreUnavailable
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.schema import BUDGETS, DEPLOYMENT, SESSIONS
 from services.store.tables.upkeep import keep_sweeping
-from tests.store.conformance.accounts.deployments import TablesDeployment, at_once
-from tests.store.conformance.talk import answer, first_turn
+from tests.store.conformance.accounts.deployments import DAY, TablesDeployment, at_once
+from tests.store.conformance.talk import answer, first_turn, new_turn
 
 SESSIONS_OF_ONE = 700  # more than a block may end
 
@@ -91,3 +91,21 @@ def test_no_more_than_the_cap_of_all_is_reserved_at_once(deployment):
 
     granted = [one.reserved_micro for one in begun if not isinstance(one, OverBudget)]
     assert sum(granted) == 3000
+
+
+def test_conversation_with_a_reply_under_way_does_not_expire(deployment):
+    admin, maya = deployment.sign_up_admin(), deployment.sign_up()
+    quiet, busy = [answer(maya.store, first_turn("When?"), "In March.") for _ in range(2)]
+    admin.administration.change_settings({"retention_days": 15})
+    deployment.let_pass(20 * DAY)
+    admin, maya = admin.sign_in(), maya.sign_in()
+    retry = new_turn(busy, None, prompt_id=busy.messages[0].id)
+    maya.store.turns.begin(retry)
+
+    deployment.sweep()
+
+    assert [row.id for row in maya.store.conversations.recent()] == [busy.conversation.id]
+    deployment.let_pass(3600)
+    deployment.sweep()
+    assert maya.sign_in().store.conversations.recent() == []
+    assert quiet.conversation.id != busy.conversation.id

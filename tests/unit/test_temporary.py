@@ -11,10 +11,19 @@ from services.chat import temporary
 from services.chat.temporary import TemporaryChats
 from services.domain import Retrieval, SessionId, Summary, Usage
 from services.errors import Stale, StoreUnavailable
+from services.store.tables.schema import PIECES
 from tests.chats import done, said
 from tests.fakes import ScriptedModel, choose
 from tests.stack.apps import until
-from tests.store.conformance.talk import SUMMARY, UNDO_SECONDS, ending, first_turn
+from tests.store.conformance.talk import (
+    SUMMARY,
+    UNDO_SECONDS,
+    answer,
+    attached,
+    ending,
+    first_turn,
+    new_turn,
+)
 
 CANARY = "kestrel"
 
@@ -69,6 +78,20 @@ def test_reply_is_stored_once_it_is_settled(chat, maya):
     chat.store.turns.finish(end)
 
     assert said(chat.store.conversations.thread(its)) == ["Hello", "Prune."]
+
+
+def test_attachments_of_a_temporary_chat_end_with_it(chat, maya):
+    turn = attached(chat.store, new_turn(says(chat, "Hello"), "Look"), b"leaf", b"root")
+    message = answer(chat.store, turn, "I see.").messages[-2]
+    [file] = message.attachments
+    assert [*chat.store.attachments.read(chat.id, message, file)] == [b"leaf", b"root"]
+    numbers = range(1, 3)
+    assert len(chat.rows.pieces(chat.id, message.id, file.id, numbers)) == 2
+    assert maya.database.tables.all(PIECES) == {}
+
+    chat.end()
+
+    assert chat.rows.pieces(chat.id, message.id, file.id, numbers) == []
 
 
 def test_deleted_messages_leave_the_memory_by_themselves(chat):

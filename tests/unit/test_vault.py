@@ -16,13 +16,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.crypto import LARGEST_TEXT, Head, Place, Vault
+from services.crypto import LARGEST_PIECE, LARGEST_TEXT, Head, Place, Vault
 from services.crypto.vault import padded_size
 from services.errors import Tampered
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 TOKENS = json.loads((VECTORS / "tokens.json").read_text())
 HEADS = json.loads((VECTORS / "heads.json").read_text())
+PIECES = json.loads((VECTORS / "pieces.json").read_text())
 
 KEY = bytes(range(32))
 OTHER_KEY = bytes(range(1, 33))
@@ -137,9 +138,11 @@ def refuses(read, *arguments):
 
 
 def sealed_examples(vault, text="hello"):
-    """A sealed text, a wrapped key and a sealed head, each with the function that opens it."""
+    """A sealed text, octets, a wrapped key and a sealed head, each with the function that opens it."""
+    octets = vault.seal_octets(text.encode(), PLACE)
     return (
         (vault.seal(text, PLACE), lambda token: vault.open(token, PLACE)),
+        (octets, lambda token: vault.open_octets(token, PLACE)),
         (vault.wrap(OTHER_KEY, PLACE), lambda token: vault.unwrap(token, PLACE)),
         (
             vault.seal_head(Head(3, 2, 2, 1), ANA, GARDEN),
@@ -198,8 +201,36 @@ def test_frozen_heads_open_and_are_sealed_again(vector, monkeypatch):
     assert head.total == int(vector["total"], 16)
 
 
+@pytest.mark.parametrize("vector", PIECES["opens"], ids=lambda vector: vector["name"])
+def test_frozen_pieces_open_and_are_sealed_again(vector, monkeypatch):
+    vault, place = Vault(bytes.fromhex(vector["key"]), vector["version"]), place_of(vector["place"])
+    use_salt(monkeypatch, vector["salt"])
+    octets = bytes.fromhex(vector["octets"])
+
+    assert vault.open_octets(vector["token"], place) == octets
+    assert vault.seal_octets(octets, place) == vector["token"]
+    assert place_octets("o1", place, vector["version"]).hex() == vector["place_octets"]
+    assert vault.piece_mac(vector["token"], place).hex() == vector["piece_mac"]
+
+
+@pytest.mark.parametrize("vector", PIECES["rows"], ids=lambda vector: vector["name"])
+def test_frozen_row_macs_cover_the_list_of_attachments(vector):
+    vault, place = Vault(bytes.fromhex(vector["key"]), vector["version"]), place_of(vector["place"])
+
+    mac = vault.row_mac(vector["token"], place, vector["attachments"])
+
+    assert mac.hex() == vector["row_mac"]
+
+
 REFUSED = {f"text: {vector['name']}": vector for vector in TOKENS["refused"]}
 REFUSED |= {f"head: {vector['name']}": vector for vector in HEADS["refused"]}
+
+
+@pytest.mark.parametrize("vector", PIECES["refused"], ids=lambda vector: vector["name"])
+def test_frozen_failures_of_pieces_stay_failures(vector):
+    vault = Vault(bytes.fromhex(vector["key"]), vector["version"])
+
+    refuses(vault.open_octets, vector["token"], place_of(vector["place"]))
 
 
 @pytest.mark.parametrize("vector", REFUSED.values(), ids=REFUSED)
@@ -298,6 +329,32 @@ def test_text_does_not_unwrap_as_a_key():
     refuses(Vault(KEY).unwrap, Vault(KEY).seal("hello", PLACE), PLACE)
 
 
+@given(st.binary(), places, st.integers(1, 999_999_999))
+def test_octets_open_as_octets_alone(octets, place, version):
+    vault = Vault(KEY, version)
+    token = vault.seal_octets(octets, place)
+
+    assert vault.open_octets(token, place) == octets
+    for marked in (token, "p1" + token[2:]):
+        refuses(vault.open, marked, place)
+        refuses(vault.unwrap, marked, place)
+
+
+def test_text_does_not_open_as_octets():
+    vault = Vault(KEY)
+    for token in (vault.seal("hello", PLACE), vault.wrap(KEY, PLACE)):
+        refuses(vault.open_octets, token, PLACE)
+        refuses(vault.open_octets, "o1" + token[2:], PLACE)
+
+
+def test_every_place_has_its_own_piece_mac():
+    macs = {Vault(KEY).piece_mac("o1.1.token", place) for place in [PLACE, *ELSEWHERE]}
+
+    assert len(macs) == 1 + len(ELSEWHERE)
+    assert Vault(KEY).piece_mac("o1.1.other", PLACE) not in macs
+    assert Vault(KEY).row_mac("o1.1.token", PLACE) not in macs
+
+
 # --- padding --------------------------------------------------------------------------------------------
 
 
@@ -344,6 +401,23 @@ def test_largest_text_fits_the_database():
     assert Vault(KEY, 999_999_999).open(token, PLACE) == "x" * LARGEST_TEXT
 
 
+def test_largest_piece_fits_the_database():
+    token = Vault(KEY, 999_999_999).seal_octets(bytes(LARGEST_PIECE), PLACE)
+
+    assert len(token) <= LARGEST_TOKEN
+    assert Vault(KEY, 999_999_999).open_octets(token, PLACE) == bytes(LARGEST_PIECE)
+
+
+def test_larger_piece_is_neither_sealed_nor_opened():
+    with pytest.raises(ValueError, match="262144 octets"):
+        Vault(KEY).seal_octets(bytes(LARGEST_PIECE + 1), PLACE)
+    size = LARGEST_PIECE + 1
+    body = size.to_bytes(4).ljust(padded_size(size + 4), b"\0")
+    token = seal_by_hand(KEY, place_octets("o1", PLACE, 1), body, bytes(24))
+
+    refuses(Vault(KEY).open_octets, f"o1.1.{token}", PLACE)
+
+
 def test_next_larger_text_would_not_fit():
     longer = padded_size(LARGEST_TEXT + 1 + 4)
 
@@ -364,10 +438,12 @@ def test_unsealable_text_is_refused_without_quoting_it(text):
 def test_every_token_matches_the_database_domain(text, place, version):
     vault = Vault(KEY, version)
     sealed = re.compile(r"p[1-9]\.[1-9][0-9]{0,8}\.[A-Za-z0-9_-]{75,}")
+    sealed_octets = re.compile(r"o[1-9]\.[1-9][0-9]{0,8}\.[A-Za-z0-9_-]{75,}")
     sealed_head = re.compile(r"h[1-9]\.[A-Za-z0-9_-]{118,255}")
 
     assert sealed.fullmatch(vault.seal(text, place))
     assert sealed.fullmatch(vault.wrap(OTHER_KEY, place))
+    assert sealed_octets.fullmatch(vault.seal_octets(text.encode(), place))
     assert sealed_head.fullmatch(vault.seal_head(Head(), ANA, GARDEN))
     assert sealed_head.fullmatch(
         vault.seal_head(Head(2**64 - 1, 2**64 - 1, 2**64 - 1, 2**256 - 1), ANA, GARDEN)

@@ -18,6 +18,7 @@ from services.store.writes import (
     FieldKind,
     FinishTurn,
     PutDocument,
+    PutPiece,
     RestoreMessages,
     SealedConversation,
 )
@@ -30,6 +31,7 @@ WRITES = [
     EditReply,
     FinishTurn,
     PutDocument,
+    PutPiece,
     RestoreMessages,
 ]
 KINDS = {
@@ -39,6 +41,7 @@ KINDS = {
     "text": FieldKind.NAME,
     "free_text": FieldKind.TEXT,
     "sealed": FieldKind.SEALED,
+    "sealed_octets": FieldKind.SEALED,
     "sealed_head": FieldKind.SEALED,
 }
 ONE, TWO = (UUID(int=number) for number in (1, 2))

@@ -2,10 +2,11 @@
 
 import csv
 import io
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from threading import Event
 from types import SimpleNamespace
 from urllib.parse import unquote
@@ -26,11 +27,13 @@ from services.store.accounts import Cookie
 from services.web.export_route import ExportRoutes
 from services.web.full_export import FullExport
 from services.web.origin import Origin
-from tests.fakes import LARGE, MAYA, FakePerson, ScriptedModel, a_person, an_entry
+from tests.fakes import LARGE, MAYA, FakePerson, ScriptedModel, a_person
 from tests.stack.apps import SECONDS
 from tests.stores import InMemoryDatabase
 from tests.unit.test_portable import TOMATOES, thread
 from tests.unit.test_tables import ENTRY
+
+NOVEMBER = datetime(2026, 11, 15, 12, tzinfo=UTC)
 
 
 def export_routes(store=None, person=None):
@@ -174,7 +177,8 @@ def ruth():
     """An admin; one of the models has no known price."""
     unpriced = replace(LARGE, name="=large", price_source=PriceSource.UNKNOWN)
     others = (Offer(unpriced, ScriptedModel()),)
-    return FakePerson(InMemoryDatabase(MAYA), ScriptedModel(), AccountRole.ADMIN, others=others)
+    database = InMemoryDatabase(MAYA, lambda: NOVEMBER)
+    return FakePerson(database, ScriptedModel(), AccountRole.ADMIN, others=others)
 
 
 def table(name, person):
@@ -186,14 +190,19 @@ def table(name, person):
 def test_users_are_exported_page_by_page(ruth):
     users = [a_person(f"user{number:04}@daybook.test") for number in range(1200)]
     users[7] = replace(users[7], email="=7@daybook.test", daily_cap_tokens=900)
-    ruth.administration.users = users
+    for user in users:
+        ruth.database.put_user(user)
 
-    rows = table("users", ruth)
+    special, own, *rows = table("users", ruth)
 
-    assert [skip for *_, skip in ruth.administration.asked] == [0, 500, 1000]
-    assert [row["user_id"] for row in rows] == [str(user.user_id) for user in users]
-    assert (rows[7]["email"], rows[7]["daily_cap_tokens"]) == ("'=7@daybook.test", "900")
-    assert (rows[8]["daily_cap_tokens"], rows[8]["is_suspended"]) == ("", "False")
+    calls = ruth.administration.calls
+    assert [call[3] for call in calls if call[0] == "list_users"] == [0, 500, 1000]
+    assert own["user_id"] == str(MAYA)
+    assert [row["user_id"] for row in rows] == [
+        str(user.user_id) for user in users if user is not users[7]
+    ]
+    assert (special["email"], special["daily_cap_tokens"]) == ("'=7@daybook.test", "900")
+    assert (rows[7]["daily_cap_tokens"], rows[7]["is_suspended"]) == ("", "False")
 
 
 def test_models_are_exported_with_prices_and_offer(ruth):
@@ -224,13 +233,18 @@ def test_invitations_are_exported_without_their_codes(ruth):
 
 def test_usage_of_users_is_exported_by_day(ruth):
     user, days = UUID(int=7), {"first": "2026-11-01", "last": "2026-11-20"}
+    ruth.database.put_user(replace(a_person("jonas@daybook.test"), user_id=user))
 
     answer = get(f"/export/users/{user}/usage.csv", person=ruth, **days)
-    get("/export/users/usage.csv", person=ruth, **days)
+    of_all = get("/export/users/usage.csv", person=ruth, **days)
 
-    assert ruth.administration.asked == [("usage", user), ("usage", None)]
-    (row,) = csv.DictReader(io.StringIO(answer.text))
-    assert (row["model"], row["replies"], row["cost_micro"]) == ("scripted", "40", "10400")
+    first, second = csv.DictReader(io.StringIO(answer.text))
+    assert (first["day"], second["day"], first["model"]) == ("2026-11-01", "2026-11-15", "scripted")
+    assert [(row["replies"], row["cost_micro"]) for row in (first, second)] == [
+        ("37", "9620"),
+        ("3", "780"),
+    ]
+    assert of_all.text == answer.text
 
 
 @pytest.mark.parametrize("name", ["users", "models", "invitations", "audit"])
@@ -243,12 +257,16 @@ def test_tables_of_admins_refuse_other_users(name):
 
 
 def test_audit_is_exported_page_by_page(ruth):
-    ruth.administration.entries = [an_entry(n, max_open=[4, n]) for n in range(1200, 0, -1)]
+    user = a_person("jonas@daybook.test")
+    ruth.database.put_user(user)
+    for n in range(1200):
+        ruth.administration.set_caps(user.user_id, {"max_open": n + 10})
 
     rows = table("audit", ruth)
 
-    assert [row["id"] for row in rows] == [str(entry.id) for entry in ruth.administration.entries]
-    assert (rows[0]["action"], rows[0]["detail"]) == ("caps.set", '{"max_open": [4, 1200]}')
+    details = [json.loads(row["detail"])["max_open"][1] for row in rows]
+    assert details == [n + 10 for n in reversed(range(1200))]
+    assert (rows[0]["action"], rows[0]["detail"]) == ("caps.set", '{"max_open": [1208, 1209]}')
 
 
 @pytest.mark.parametrize("name", ["others.csv", f"{UUID(int=7)}.exe"])

@@ -4,6 +4,7 @@ from services.crypto import UserKey, UserKeys, new_key
 from services.domain import UserId
 from services.store.port import Store
 from services.store.rows import Rows
+from services.store.sealed.attachments import SealedAttachments
 from services.store.sealed.conversations import SealedConversations
 from services.store.sealed.documents import SealedFacts, SealedProfile, SealedSpaces
 from services.store.sealed.messages import SealedCorpus, SealedMessages
@@ -22,6 +23,7 @@ def sealed_store(rows: Rows, keys: UserKeys) -> Store:
     return Store(
         conversations=SealedConversations(rows, opened, reader, texts),
         messages=SealedMessages(rows, opened, reader, texts),
+        attachments=SealedAttachments(rows, opened),
         turns=SealedTurns(rows, opened, reader),
         facts=facts,
         spaces=SealedSpaces(rows, keys, facts.forget_space),

@@ -1,17 +1,36 @@
 """Messages over sealed rows: sealed with the head after them, edited, deleted and restored."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from uuid import uuid4
 
-from services.domain import ConversationId, FactId, Listed, Message, MessageId, Role, Thread
-from services.errors import NotFound, Stale, TooLate
+from services.domain import (
+    ConversationId,
+    FactId,
+    Listed,
+    Message,
+    MessageId,
+    Role,
+    SearchText,
+    Thread,
+)
+from services.errors import NotFound, Stale, Tampered, TooLate
 from services.store.rows import MessageRow, Rows
 from services.store.sealed.answers import ask_twice
 from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.reading import ThreadReader
+from services.store.sealed.seals import SEARCH_TEXT_FORMAT
 from services.store.sealed.texts import ConversationTexts
-from services.store.writes import DiscardMessages, EditReply, RestoreMessages
+from services.store.writes import (
+    DiscardMessages,
+    DocumentKind,
+    DocumentRow,
+    EditReply,
+    PutDocument,
+    RestoreMessages,
+)
 
 _TRIES = 5  # while the conversation goes on
 _MESSAGES = 2_000  # of the corpus, read at once
@@ -96,7 +115,7 @@ class SealedMessages:
             asked = {row.id for row in rows}
             seals = self._opened.seals(conversation_id)
             for row in rows:
-                seals.open_body(row)
+                seals.open_texts(row)
             restoration = RestoreMessages(
                 conversation_id=conversation_id,
                 expected_rev=checked.thread.conversation.rev,
@@ -138,6 +157,30 @@ class SealedCorpus:
             for conversation_id, messages in self._verified(self._rows.messages_by_id(ids)).items()
             for message in messages
         }
+
+    def search_texts(self, ids: Iterable[ConversationId]) -> dict[ConversationId, SearchText]:
+        rows, documents = self._rows.search_texts(ids), self._opened.user_seals.documents
+        seals = self._opened.all_seals(ConversationId(row.id) for row in rows)
+        found: dict[ConversationId, SearchText] = {}
+        for row in rows:
+            if one := seals.get(its := ConversationId(row.id)):
+                found[its] = SearchText(text="", conversation_rev=0, rev=row.rev)
+                with suppress(Tampered):  # one that does not open is replaced
+                    opened = documents.open(row, one.vault) or "{}"
+                    found[its] = SEARCH_TEXT_FORMAT.read(opened, row)
+        return found
+
+    def put_search_text(self, listed: Listed, text: str, seen: SearchText | None) -> SearchText:
+        rev, kind = seen.rev if seen else 0, DocumentKind.SEARCH_TEXT
+        row = DocumentRow(kind=kind, id=listed.id, rev=rev, conversation_id=listed.id)
+        new = SearchText(text=text, conversation_rev=listed.rev, rev=rev)
+        documents = self._opened.user_seals.documents
+        vault = self._opened.seals(listed.id).vault
+        row = documents.seal(row, SEARCH_TEXT_FORMAT.write(new), vault)
+        write = PutDocument.of(row, rev, listed.id, listed.cuts)
+        ask_twice(lambda: self._rows.put_document(write))
+        documents.note(row)
+        return replace(new, rev=row.rev)
 
     def _verified(self, rows: Sequence[MessageRow]) -> dict[ConversationId, list[Message]]:
         """The messages of *rows* that verify, without deleted ones."""

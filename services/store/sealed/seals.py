@@ -1,9 +1,11 @@
-"""Sealing and opening of every text of one user, each bound to its place (services/crypto/keyring.py has the table)."""
+"""Sealing and opening of every text and piece of one user, each bound to its place (services/crypto/keyring.py has the table)."""
 
+import hmac
 import json
 import threading
 import time
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Generic, TypeVar
 from uuid import UUID
@@ -12,6 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from services.crypto import Head, Place, UserKeys, Vault, new_key
 from services.domain import (
+    Attachment,
+    AttachmentId,
     ConversationId,
     Fact,
     Message,
@@ -19,6 +23,7 @@ from services.domain import (
     Preferences,
     Role,
     RunningSummary,
+    SearchText,
     Space,
     Thoughts,
     Thread,
@@ -32,7 +37,16 @@ from services.store.rows import MessageRow, ReceiptRow, TurnRow
 from services.store.writes import DocumentKind, DocumentRow, SealedConversation
 
 _PURPOSE = "documents"  # of a user's key
-Value = TypeVar("Value", Fact, Preferences, RunningSummary, Space, Thoughts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attachments:
+    files: tuple[Attachment, ...]
+
+
+Value = TypeVar(
+    "Value", Fact, Preferences, RunningSummary, SearchText, Space, Thoughts, _Attachments
+)
 
 
 class Format(Generic[Value]):
@@ -74,6 +88,8 @@ class Format(Generic[Value]):
 
 SUMMARY_FORMAT = Format(RunningSummary)
 THOUGHTS_FORMAT = Format(Thoughts)
+SEARCH_TEXT_FORMAT = Format(SearchText, ("rev",))
+_ATTACHMENTS_FORMAT = Format(_Attachments)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -81,6 +97,7 @@ class SealedMessage:
     """A sealed message, and the head after it."""
 
     body: str
+    attachments: str | None  # their list
     thoughts: str | None
     head: str
 
@@ -118,25 +135,29 @@ class ConversationSeals:
         role: Role,
         body: str,
         thoughts: Thoughts | None = None,
+        attachments: tuple[Attachment, ...] = (),
     ) -> SealedMessage:
         """Seal the message after *head*, and the head after it."""
         seq = head.last_seq + 1
-        place = self._place("messages", "body", message_id)
+        place = self._place("messages", _body_column(attachments), message_id)
         place = replace(place, seq=seq, parent_id=parent_id, role=role)
-        sealed, known = self.vault.seal(body, place), None
+        sealed, files, known = self.vault.seal(body, place), None, None
+        if attachments:
+            text = _ATTACHMENTS_FORMAT.write(_Attachments(attachments))
+            files = self.vault.seal(text, replace(place, column="attachments"))
         if thoughts:
             known = self.vault.seal(
                 THOUGHTS_FORMAT.write(thoughts), replace(place, column="thoughts")
             )
-        new_head = self.head(head.add(self.vault.row_mac(sealed, place), seq))
-        return SealedMessage(sealed, known, new_head)
+        new_head = self.head(head.add(self.vault.row_mac(sealed, place, files), seq))
+        return SealedMessage(sealed, files, known, new_head)
 
     def open_message(self, row: MessageRow) -> Message:
         """The message of *row*, unverified if it does not open."""
         try:
-            body, is_verified = self.open_body(row), True
+            (body, attachments), is_verified = self.open_texts(row), True
         except Tampered:
-            body, is_verified = "", False
+            body, attachments, is_verified = "", (), False
         return Message(
             id=row.id,
             seq=row.seq,
@@ -148,15 +169,41 @@ class ConversationSeals:
             turn_id=row.turn_id,
             is_verified=is_verified,
             has_thoughts=row.has_thoughts,
+            attachments=attachments,
         )
 
-    def open_body(self, row: MessageRow) -> str:
-        """Raise Tampered."""
-        return self.vault.open(row.body, self._message_place(row))
+    def open_texts(self, row: MessageRow) -> tuple[str, tuple[Attachment, ...]]:
+        """The body of *row* and its attachments. Raise Tampered."""
+        place = self._message_place(row)
+        body = self.vault.open(row.body, place)
+        if row.attachments is None:
+            return body, ()
+        files = self.vault.open(row.attachments, replace(place, column="attachments"))
+        return body, _ATTACHMENTS_FORMAT.read(files).files
 
     def macs(self, rows: Iterable[MessageRow]) -> list[bytes]:
         """The MACs of messages, of which a head is made."""
-        return [self.vault.row_mac(row.body, self._message_place(row)) for row in rows]
+        return [
+            self.vault.row_mac(row.body, self._message_place(row), row.attachments) for row in rows
+        ]
+
+    def piece(
+        self, message_id: MessageId, attachment_id: AttachmentId, number: int, octets: bytes
+    ) -> tuple[str, str]:
+        """Seal a piece of an attachment; return it and its MAC."""
+        place = self._piece_place(message_id, attachment_id, number)
+        sealed = self.vault.seal_octets(octets, place)
+        return sealed, self.vault.piece_mac(sealed, place).hex()
+
+    def open_piece(
+        self, message_id: MessageId, attachment: Attachment, number: int, sealed: str
+    ) -> bytes:
+        """Open a piece. Raise Tampered, also if it is not the one that *attachment* lists."""
+        place = self._piece_place(message_id, attachment.id, number)
+        mac = self.vault.piece_mac(sealed, place).hex()
+        if not hmac.compare_digest(mac, attachment.macs[number - 1]):
+            raise Tampered
+        return self.vault.open_octets(sealed, place)
 
     def open_thoughts(self, message: Message, sealed: str) -> Thoughts:
         """The thoughts of *message*, unverified if they do not open."""
@@ -200,7 +247,10 @@ class ConversationSeals:
                 log_event("turn.unverified", turn=row.id)
                 return ""
 
-        thoughts = opened(row.partial_thoughts, "partial_thoughts")
+        thoughts = None
+        if text := opened(row.partial_thoughts, "partial_thoughts"):
+            with suppress(NewerVersion):
+                thoughts = THOUGHTS_FORMAT.read(text)
         return OpenTurn(
             row.id,
             row.state,
@@ -208,7 +258,7 @@ class ConversationSeals:
             row.begun_at,
             row.lease_until,
             opened(row.partial, "partial"),
-            THOUGHTS_FORMAT.read(thoughts) if thoughts else None,
+            thoughts,
         )
 
     def _place(self, table: str, column: str, row_id: UUID) -> Place:
@@ -221,11 +271,22 @@ class ConversationSeals:
         )
 
     def _message_place(self, message: MessageRow | Message) -> Place:
-        place = self._place("messages", "body", message.id)
+        place = self._place("messages", _body_column(message.attachments), message.id)
         return replace(place, seq=message.seq, parent_id=message.parent_id, role=message.role)
+
+    def _piece_place(
+        self, message_id: MessageId, attachment_id: AttachmentId, number: int
+    ) -> Place:
+        place = self._place("pieces", "body", attachment_id)
+        return replace(place, seq=number, parent_id=message_id)
 
     def _turn_place(self, turn_id: TurnId, column: str) -> Place:
         return replace(self._place("turns", column, turn_id), role=Role.ASSISTANT)
+
+
+def _body_column(attachments: object) -> str:
+    """The column of a body: a list that is taken away or added is noticed where its message is opened."""
+    return "listed_body" if attachments else "body"
 
 
 class Seals:

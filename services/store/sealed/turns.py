@@ -188,13 +188,17 @@ class SealedTurns:
         parent_id, message = None, None
         if head and turn.prompt is not None:
             parent_id = turn.thread.tip.id if turn.thread.tip else None
-            message = seals.next_message(head, turn.prompt_id, parent_id, Role.USER, turn.prompt)
+            files = turn.attachments
+            message = seals.next_message(
+                head, turn.prompt_id, parent_id, Role.USER, turn.prompt, attachments=files
+            )
         prompt = SealedPrompt(
             conversation_id=conversation.id,
             expected_rev=conversation.rev,
             prompt_id=turn.prompt_id,
             parent_id=parent_id,
             prompt_body=message and message.body,
+            prompt_attachments=message and message.attachments,
             new_head=message and message.head,
             new_start_seq=turn.start_seq,
             receipt_body=seals.receipt(turn.reservation.client_turn_id, receipt)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from uuid import UUID
 
-from services.domain import ConversationId, Listed, MessageId, SpaceId, TurnId
+from services.domain import AttachmentId, ConversationId, Listed, MessageId, SpaceId, TurnId
 from services.domain.revisions import OpenPlace, Revisions
 from services.domain.turns import Begun, ClientTurnId, Lease
 from services.errors import NotFound
@@ -15,6 +15,7 @@ from services.store.rows import (
     ConversationState,
     CostRow,
     MessageRow,
+    PieceRow,
     ReceiptRow,
     ThoughtsRow,
 )
@@ -30,6 +31,7 @@ from services.store.writes import (
     EditReply,
     FinishTurn,
     PutDocument,
+    PutPiece,
     RestoreMessages,
 )
 
@@ -53,6 +55,7 @@ _CONVERSATIONS = Table("conversations", ConversationRow)
 _LISTED_CONVERSATIONS = Table("conversations", ConversationRow, _LISTED)
 _POSITIONS = Table("conversations", Listed)
 _MESSAGES = Table("messages", MessageRow)
+_PIECES = Table("pieces", PieceRow)
 _THOUGHTS = Table("messages", ThoughtsRow)
 _COSTS = Table("turns", CostRow)
 _RECEIPTS = Table("receipts", _Receipt, "turn_id,body,turns(client_turn_id)")
@@ -170,8 +173,26 @@ class SupabaseRows:
         rows = _RECEIPTS.rows_of(self._client, "turn_id", turn_ids)
         return [ReceiptRow(row.turn_id, row.turns.client_turn_id, row.body) for row in rows]
 
+    def pieces(
+        self,
+        conversation_id: ConversationId,
+        message_id: MessageId,
+        attachment_id: AttachmentId,
+        numbers: range,
+    ) -> list[PieceRow]:
+        def is_asked(query: Query) -> Query:
+            query = query.eq("conversation_id", str(conversation_id))
+            query = query.eq("message_id", str(message_id))
+            query = query.eq("attachment_id", str(attachment_id))
+            return query.gte("number", numbers.start).lt("number", numbers.stop)
+
+        return _PIECES.rows(self._client, is_asked)
+
     def documents(self, kind: DocumentKind) -> list[DocumentRow]:
         return _DOCUMENTS.all_rows(self._client, lambda query: query.eq("kind", kind))
+
+    def search_texts(self, ids: Iterable[ConversationId]) -> list[DocumentRow]:
+        return _DOCUMENTS.rows_of(self._client, "id", ids)
 
     # --- writing: conversations and documents ----------------------------------------------------
 
@@ -223,6 +244,10 @@ class SupabaseRows:
 
     def stop_turn(self, conversation_id: ConversationId, turn_id: TurnId) -> None:
         self._calls.call("stop_turn", turn=turn_id)
+
+    def put_piece(self, write: PutPiece) -> None:
+        answer = self._calls.call("put_piece", **arguments_of(write), most_bytes=self.most_bytes)
+        accepted("put_piece", answer)
 
     def edit_reply(self, write: EditReply) -> None:
         self._edit(**arguments_of(write))

@@ -205,7 +205,13 @@ class TablesBackend:
     def _opened(self, session: StoredSession, account: AccountRow, email: str) -> OpenedSession:
         caller = Caller(session.cookie_hash, session.user_id, self.now)
         user = TablesUser(self.tables, caller, email)
-        return OpenedSession(id=session.id, user_id=session.user_id, keys=account.keys, user=user)
+        return OpenedSession(
+            id=session.id,
+            user_id=session.user_id,
+            keys=account.keys,
+            user=user,
+            role=account.role,
+        )
 
     def _use(
         self, block: Block, cookie_hash: str

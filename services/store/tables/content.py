@@ -64,6 +64,7 @@ class TablesContent:
         """*limits*: those of an account that has no budget yet; *most_bytes* that it may store (None: no limit)."""
         self.user_id, self.tables, self.now = user_id, tables, now
         self._limits, self.most_bytes = limits, most_bytes
+        self._minute: datetime | None = None  # that this process opened last
 
     def _run(self, verb: str, work: Callable[[Block], Answer | Refusal]) -> Answer:
         """Run *work* and raise the error of its refusal; its writes are stored all the same."""
@@ -76,6 +77,18 @@ class TablesContent:
         """The budget with the windows of now."""
         budget = block.get(BUDGETS, "budget") or Budget(**asdict(self._limits))
         return budget.opened(self.now(), counts_of(block).bytes)
+
+    def _open_minute(self) -> None:
+        """Add up what the account stores, in the first call of a minute that may be refused for it."""
+        minute = self.now().replace(second=0, microsecond=0)
+        if self.most_bytes is None or minute == self._minute:
+            return
+
+        def open_windows(block: Block) -> None:
+            block.put(BUDGETS, self.budget(block))
+
+        self.tables.run(open_windows)
+        self._minute = minute
 
     # --- conversations
 

@@ -1,8 +1,10 @@
 """Documents over tables: preferences, spaces, facts, and the texts in the row of a conversation."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from uuid import UUID, uuid4
 
+from services.domain import ConversationId
 from services.rules import ACCOUNT_FULL, NOT_FOUND, STALE, Refusal
 from services.rules.documents import (
     is_of_other_messages,
@@ -14,7 +16,8 @@ from services.store.rows import (
     DocumentKind,
     DocumentRow,
 )
-from services.store.tables.content import TablesContent, counts_of, text_bytes
+from services.store.tables.content import counts_of, text_bytes
+from services.store.tables.pieces import TablesPieces
 from services.store.tables.protocol import Block
 from services.store.tables.schema import (
     COUNTS,
@@ -28,8 +31,16 @@ from services.store.writes import PutDocument
 _IN_ROW = (DocumentKind.INSTRUCTIONS, DocumentKind.SUMMARY)
 
 
-class TablesDocuments(TablesContent):
+class TablesDocuments(TablesPieces):
     """The documents of one user."""
+
+    def search_texts(self, ids: Iterable[ConversationId]) -> list[DocumentRow]:
+        ids = list(ids)
+        return self.tables.run(lambda block: [*self._search_texts(block, ids)])
+
+    def _search_texts(self, block: Block, ids: Iterable[ConversationId]) -> list[Document]:
+        found = [block.get(DOCUMENTS, one) for one in ids]
+        return [row for row in found if row and row.kind is DocumentKind.SEARCH_TEXT]
 
     def documents(self, kind: DocumentKind) -> list[DocumentRow]:
         return self.tables.run(lambda block: [*self._documents(block, kind)])
@@ -58,6 +69,8 @@ class TablesDocuments(TablesContent):
         return None if is_hidden or not self._has_space(block, row.space_id) else row
 
     def put_document(self, write: PutDocument) -> None:
+        if write.seen_rev == 0 and write.is_users:
+            self._open_minute()
         self._run(f"put_{write.new_kind}", lambda block: self._put_document(block, write))
 
     def _put_document(self, block: Block, write: PutDocument) -> Refusal | None:
@@ -71,8 +84,7 @@ class TablesDocuments(TablesContent):
             return NOT_FOUND
         if not self._has_space(block, new.space_id):
             return NOT_FOUND
-        is_users = source_id is None and new.kind is not DocumentKind.SUMMARY
-        if write.seen_rev == 0 and is_users and self.budget(block).is_full(self.most_bytes):
+        if write.seen_rev == 0 and write.is_users and self.budget(block).is_full(self.most_bytes):
             return ACCOUNT_FULL
         counts = counts_of(block)
         if row and new.kind in _IN_ROW:
@@ -86,7 +98,8 @@ class TablesDocuments(TablesContent):
         stored = self._document(block, new.id)
         if is_stored(stored, new):
             return None
-        count = counts.facts if new.kind is DocumentKind.FACT else counts.spaces
+        limited = {DocumentKind.FACT: counts.facts, DocumentKind.SPACE: counts.spaces}
+        count = limited.get(new.kind, 0)
         if refusal := put_refusal(stored, new, write.seen_rev, count):
             return refusal
         created_at = stored.created_at if stored else self.now()
@@ -105,7 +118,7 @@ class TablesDocuments(TablesContent):
 
         def delete(block: Block) -> Refusal | None:
             row, counts = self._document(block, document_id), counts_of(block)
-            if row is None or row.kind is DocumentKind.PREFERENCES:
+            if row is None or row.kind not in (DocumentKind.FACT, DocumentKind.SPACE):
                 return NOT_FOUND
             counts = replace(counts, bytes=counts.bytes - text_bytes(row.body))
             if row.kind is DocumentKind.FACT:

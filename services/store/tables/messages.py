@@ -59,6 +59,7 @@ class TablesMessages(TablesSweep):
     """The messages of one user."""
 
     def edit_reply(self, write: EditReply) -> None:
+        self._open_minute()
         self._run("edit_reply", lambda block: self._edit(block, write))
 
     def _edit(self, block: Block, write: EditReply) -> Refusal | None:
@@ -115,6 +116,7 @@ class TablesMessages(TablesSweep):
         ids = frozenset(write.fact_ids)
         every = self._documents(block, DocumentKind.FACT) if ids else []
         facts = [one for one in every if one.id in ids]
+        texts = self._search_texts(block, [row.id])
         due = self.now() + timedelta(seconds=write.for_seconds)
         discard = Discard(
             id=uuid4(),
@@ -127,11 +129,11 @@ class TablesMessages(TablesSweep):
             if turn.prompt_id in doomed:
                 block.put(TURNS, replace(turn, partial=None, partial_thoughts=None))
         now, later = facts[:_FACTS_AT_ONCE], facts[_FACTS_AT_ONCE:]
-        for fact in now:
-            block.delete(DOCUMENTS, fact.id)
+        for document in (*now, *texts):
+            block.delete(DOCUMENTS, document.id)
         if later:
             block.put(ERASURES, Erasure(id=uuid4(), fact_ids=tuple(fact.id for fact in later)))
-        freed = text_bytes(*(fact.body for fact in now))
+        freed = text_bytes(*(document.body for document in (*now, *texts)))
         counts = replace(counts, facts=counts.facts - len(facts), bytes=counts.bytes - freed)
         block.put(COUNTS, counts)
         return self._put(
@@ -175,6 +177,7 @@ class TablesMessages(TablesSweep):
         role: Role,
         outcome: Outcome,
         turn_id: TurnId | None = None,
+        attachments: str | None = None,
     ) -> ConversationRow:
         """Store the next message, and return the conversation after it."""
         is_users = role is Role.USER or outcome is Outcome.EDITED
@@ -189,6 +192,7 @@ class TablesMessages(TablesSweep):
             role=role,
             outcome=outcome,
             body=message.reply_body or "",
+            attachments=attachments,
             has_thoughts=message.reply_thoughts is not None,
             created_at=now,
             destroy_at=None,

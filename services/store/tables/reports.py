@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 
-from services.domain import Purpose, UserId
+from services.domain import ConversationId, Purpose, UserId
 from services.domain.accounts import (
     AuditEntry,
     DeploymentSettings,
@@ -34,6 +34,8 @@ from services.store.tables.schema import (
     BUDGETS,
     CONVERSATIONS,
     MESSAGES,
+    RECEIPTS,
+    THOUGHTS,
     AccountRow,
     AuditRow,
     UsageDay,
@@ -172,14 +174,7 @@ class TablesReports:
 
         def read(block: Block) -> list[int]:
             found = block.select(CONVERSATIONS, {"destroy_at": None}, unused)
-            return [
-                own_bytes(row)
-                + sum(
-                    text_bytes(one.body)
-                    for one in block.select(MESSAGES, {"conversation_id": row.id})
-                )
-                for row in found
-            ]
+            return [own_bytes(row) + _bytes_of_messages(block, row.id) for row in found]
 
         unused = Range("updated_at", up_to=last_use)
         sizes = [
@@ -214,6 +209,16 @@ class TablesReports:
         self.run("health", lambda _: None)
         milliseconds = round(1000 * (time.monotonic() - began))
         return StoreHealth(database_ms=milliseconds, api_ms=0, clock_skew_seconds=0.0, figures={})
+
+
+def _bytes_of_messages(block: Block, conversation_id: ConversationId) -> int:
+    """The length of the sealed texts of a conversation's messages and turns."""
+    messages = block.select(MESSAGES, {"conversation_id": conversation_id})
+    turn_ids = {one.turn_id for one in messages if one.turn_id}
+    thoughts = [found for one in messages if (found := block.get(THOUGHTS, one.id))]
+    receipts = [found for one in turn_ids if (found := block.get(RECEIPTS, one))]
+    bodies = [one.body for one in (*messages, *receipts)]
+    return text_bytes(*bodies, *(one.thoughts for one in thoughts))
 
 
 def _entry(row: AuditRow, names: Mapping[UserId, str]) -> AuditEntry:

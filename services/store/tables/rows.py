@@ -159,6 +159,7 @@ class TablesRows(TablesMessages):
     # --- turns
 
     def begin_turn(self, write: BeginTurn) -> Begun:
+        self._open_minute()
         answer = self.tables.run(lambda block: self._begin(block, write))
         if isinstance(answer, Refusal):
             raise error_of("begin_turn", answer, write.reservation)
@@ -237,8 +238,11 @@ class TablesRows(TablesMessages):
                     new_head=prompt.new_head,
                 )
                 parent_id, outcome = prompt.parent_id, Outcome.COMPLETE
-                new = self._append(block, new, message, parent_id, Role.USER, outcome, turn.id)
-                added += text_bytes(prompt.prompt_body)
+                files = prompt.prompt_attachments
+                new = self._append(
+                    block, new, message, parent_id, Role.USER, outcome, turn.id, files
+                )
+                added += text_bytes(prompt.prompt_body, files)
         if prompt.receipt_body:
             receipt = ReceiptRow(turn.id, wanted.client_turn_id, prompt.receipt_body)
             block.put(RECEIPTS, receipt)
@@ -297,6 +301,7 @@ class TablesRows(TablesMessages):
         return self.tables.run(prolong_lease)
 
     def finish_turn(self, write: FinishTurn) -> None:
+        self._open_minute()
         self._run("finish_turn", lambda block: self._finish(block, write))
 
     def _finish(self, block: Block, write: FinishTurn) -> Refusal | None:
@@ -337,4 +342,5 @@ class TablesRows(TablesMessages):
             budget = self.budget(block).edited(self.now())
             return budget if isinstance(budget, Refusal) else block.put(BUDGETS, budget)
 
+        self._open_minute()
         self._run("edit_reply", count_one)

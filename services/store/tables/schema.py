@@ -23,6 +23,7 @@ from services.rules.turns import Entry, Turn
 from services.store.backend import WrappedKey
 from services.store.rows import ConversationRow, DocumentRow, MessageRow, ReceiptRow, ThoughtsRow
 from services.store.tables.protocol import Table
+from services.store.writes import PutPiece
 
 _entries = count()  # in this process, so that entries of one microsecond keep their order
 
@@ -136,6 +137,12 @@ MESSAGES = Table(
     "messages", MessageRow, lambda row: row.id, frozenset({"conversation_id", "seq", "parent_id"})
 )
 THOUGHTS = Table("thoughts", ThoughtsRow, lambda row: row.id)
+PIECES = Table(
+    "pieces",
+    PutPiece,
+    lambda row: f"{row.message_id} {row.attachment_id} {row.number}",
+    frozenset({"conversation_id", "message_id", "attachment_id", "number"}),
+)
 DISCARDS = Table(
     "discards", Discard, lambda row: row.id, frozenset({"conversation_id", "destroy_at"})
 )
@@ -169,7 +176,7 @@ DAYS = Table("days", UsageDay, lambda row: row.day, frozenset({"day"}))
 
 # of a user, but for the ledger and its sums, which outlive the account
 DESTROYED: tuple[Table[Any], ...] = (
-    *(BUDGETS, COUNTS, CONVERSATIONS, MESSAGES, THOUGHTS, DISCARDS),
+    *(BUDGETS, COUNTS, CONVERSATIONS, MESSAGES, PIECES, THOUGHTS, DISCARDS),
     *(TURNS, RECEIPTS, DOCUMENTS, ERASURES),
 )
 

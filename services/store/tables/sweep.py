@@ -5,7 +5,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from services.domain import ConversationId
-from services.rules.messages import can_restore
+from services.rules.messages import is_due
 from services.rules.turns import Turn
 from services.store.rows import (
     ConversationRow,
@@ -78,17 +78,24 @@ class TablesSweep(TablesDocuments):
         return True
 
     def _destroy_discard(self, block: Block, discard_id: UUID) -> bool:
-        discard = block.get(DISCARDS, discard_id)
-        if discard is None or can_restore(discard.destroy_at, self.now()):
+        discard, now = block.get(DISCARDS, discard_id), self.now()
+        if discard is None or not is_due(discard.destroy_at, now):
+            return False
+        chat = block.get(CONVERSATIONS, discard.conversation_id)
+        if chat and is_due(chat.destroy_at, now) and self._has_open_turn(block, chat.id):
             return False
         ids, rest = discard.message_ids[-_SLICE:], discard.message_ids[:-_SLICE]
-        rows = [row for one in ids if (row := block.get(MESSAGES, one))]
-        if not self._destroy(block, rows, counts_of(block)):
+        rows, counts = [row for one in ids if (row := block.get(MESSAGES, one))], counts_of(block)
+        listed = [row for row in rows if row.attachments]
+        where = [{"conversation_id": row.conversation_id, "message_id": row.id} for row in listed]
+        if self._destroy_pieces(block, counts, *where) or not self._destroy(block, rows, counts):
             return True
         if rest:
             block.put(DISCARDS, replace(discard, message_ids=rest))
         else:
             block.delete(DISCARDS, discard_id)
+            if chat and is_due(chat.undo_until, now):
+                block.put(CONVERSATIONS, replace(chat, undo_until=None))
         return bool(rest)
 
     def _destroy(self, block: Block, rows: Sequence[MessageRow], counts: Counts) -> bool:
@@ -109,16 +116,25 @@ class TablesSweep(TablesDocuments):
         for receipt in receipts:
             block.delete(RECEIPTS, receipt.turn_id)
         bodies = (one.body for one in (*rows, *receipts))
-        freed = text_bytes(*bodies, *(one.thoughts for one in thoughts))
+        lists = (row.attachments for row in rows)
+        freed = text_bytes(*bodies, *lists, *(one.thoughts for one in thoughts))
         block.put(COUNTS, replace(counts, bytes=counts.bytes - freed))
         return not is_slice
+
+    def _has_open_turn(self, block: Block, conversation_id: ConversationId) -> bool:
+        where = {"conversation_id": conversation_id, "finished_at": None}
+        return bool(block.select(TURNS, where, limit=1))
 
     def _destroy_conversation(self, block: Block, conversation_id: ConversationId) -> bool:
         """Destroy a slice of a conversation; at last its row."""
         row, counts = block.get(CONVERSATIONS, conversation_id), counts_of(block)
-        if row is None or row.destroy_at is None or can_restore(row.destroy_at, self.now()):
+        if row is None or not is_due(row.destroy_at, self.now()):
+            return False
+        if self._has_open_turn(block, conversation_id):
             return False
         where = {"conversation_id": conversation_id}
+        if self._destroy_pieces(block, counts, where):
+            return True
         messages = block.select(MESSAGES, where, order=("-seq",), limit=_SLICE)
         if messages:
             self._destroy(block, messages, counts)
@@ -127,7 +143,9 @@ class TablesSweep(TablesDocuments):
         receipts = [one for turn in turns if (one := block.get(RECEIPTS, turn.id))]
         facts = block.select(DOCUMENTS, where, limit=_SLICE)
         discards = block.select(DISCARDS, where, limit=_SLICE)
-        shown = [one for one in facts if one.epoch >= counts.fact_epoch]
+        shown = [
+            one for one in facts if one.kind is DocumentKind.FACT and one.epoch >= counts.fact_epoch
+        ]
         freed = text_bytes(*(one.body for one in (*receipts, *facts)))
         for turn in turns:
             block.put(TURNS, forgotten(turn))

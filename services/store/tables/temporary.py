@@ -137,6 +137,10 @@ class TemporaryRows(TablesRows):
         super().discard_conversation(conversation_id, seconds)
         self._destroy_in(seconds)
 
+    def _has_open_turn(self, block: Block, conversation_id: ConversationId) -> bool:
+        """Return False: no sweep comes again, so that a timer also destroys a chat whose reply is coming."""
+        return False
+
     def _destroy_in(self, seconds: int) -> None:
         timer = threading.Timer(seconds, self.destroy_due)
         timer.daemon = True

@@ -63,14 +63,17 @@ def _retire(tables: AllTables, at: datetime) -> list[UserId]:
         return []
     where, unused = {"destroy_at": None}, Range("updated_at", up_to=last_use)
 
-    def discard(block: Block) -> None:
-        for row in block.select(CONVERSATIONS, where, unused, limit=_SLICE):
+    def discard(block: Block) -> bool:
+        """Discard some conversations, none in which a reply is under way; return False if there was none."""
+        busy = {turn.conversation_id for turn in block.select(TURNS, {"finished_at": None})}
+        rows = block.select(CONVERSATIONS, where, unused, limit=_SLICE)
+        idle = [row for row in rows if row.id not in busy]
+        for row in idle:
             block.put(CONVERSATIONS, replace(row, destroy_at=at))
+        return bool(idle)
 
-    users = tables.owners(CONVERSATIONS, where, unused)[:_USERS]
-    for user_id in users:
-        tables.of(user_id).run(discard)
-    return users
+    owners = tables.owners(CONVERSATIONS, where, unused)[:_USERS]
+    return [user_id for user_id in owners if tables.of(user_id).run(discard)]
 
 
 def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:

@@ -8,7 +8,7 @@ To add a backend:
 1. Write a subclass of `Backend`. `user` returns a `User` who has just signed up; each other verb is documented below.
    A *verb* is a method of the lower port, `Rows`: "begin_turn", "put_document".
 2. Add it to `BACKENDS`. Its value gets pytest's `getfixturevalue`, for the fixtures that start what the store needs.
-   A store over tables has its class already: `TablesBackend` takes what makes the tables of one user.
+   A store over tables has its class already: `TablesBackend` takes what makes the tables of a deployment.
 3. Run `pytest -n0 tests/store/conformance -k NAME`.
 """
 
@@ -30,9 +30,16 @@ from services.store.rows import Rows
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.supabase.lite_transport import LiteTransport
 from services.store.tables import schema
-from services.store.tables.in_memory import InMemoryTables
+from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.protocol import Table
-from services.store.tables.schema import CONVERSATIONS, DISCARDS, DOCUMENTS, MESSAGES, Discard
+from services.store.tables.schema import (
+    CONVERSATIONS,
+    DISCARDS,
+    DOCUMENTS,
+    MESSAGES,
+    PIECES,
+    Discard,
+)
 from services.store.tables.temporary import TemporaryRows
 from tests.store.conformance.bytes_store import BytesStore
 from tests.store.conftest import PASSWORD, make_sessions, new_email
@@ -61,10 +68,20 @@ class Text(NamedTuple):
     """The place of one stored text.
 
     The fields of each kind: conversation (id) title, instructions, summary; message (id) body, thoughts; turn (id)
-    partial, partial_thoughts; receipt (turn id), fact (id), space (id) and preferences (user id) body.
+    partial, partial_thoughts; receipt (turn id), fact (id), space (id), preferences (user id) and search_text
+    (conversation id) body. A message has its list of attachments, or None, as `attachments`.
     """
 
-    kind: Literal["conversation", "message", "turn", "receipt", "fact", "space", "preferences"]
+    kind: Literal[
+        "conversation",
+        "message",
+        "turn",
+        "receipt",
+        "fact",
+        "space",
+        "preferences",
+        "search_text",
+    ]
     id: UUID
     field: str = "body"
 
@@ -129,6 +146,12 @@ class Backend(Protocol):
     def copy(self, source, target):
         """Put the stored `Text` *source* also in the place *target*."""
 
+    def copy_piece(self, source, target):
+        """Put the stored piece *source*, an id of an attachment and a number, also in the place *target*."""
+
+    def delete_pieces(self, attachment_id):
+        """Remove all stored pieces of an attachment."""
+
     def delete_message(self, conversation_id, seq):
         """Remove a stored message."""
 
@@ -174,6 +197,7 @@ class _FaultyTransport(LiteTransport):
 _READS = {  # of tables: no RPC
     "conversation": "conversations",
     "documents": "documents",
+    "pieces": "pieces",
     "discarded_messages": "messages",
 }
 _CAPS = {
@@ -188,7 +212,7 @@ _TABLES = {  # by kind of text
     "message": ("messages", "id"),
     "turn": ("turns", "id"),
     "receipt": ("receipts", "turn_id"),
-    **dict.fromkeys(("fact", "space", "preferences"), ("documents", "id")),
+    **dict.fromkeys(("fact", "space", "preferences", "search_text"), ("documents", "id")),
 }
 
 
@@ -276,6 +300,15 @@ class SupabaseBackend(Backend):
         statement = f"update public.{table_to} set {target.field} = {text} where {key_to} = %s"
         self._change(statement, source.id, target.id)
 
+    def copy_piece(self, source, target):
+        where = "where attachment_id = %s and number = %s"
+        text = f"(select body from public.pieces {where})"
+        self._change(f"update public.pieces set body = {text} {where}", *source, *target)
+
+    def delete_pieces(self, attachment_id):
+        statement = "delete from public.pieces where attachment_id = %s"
+        assert self._execute(statement, attachment_id)
+
     def delete_message(self, conversation_id, seq):
         statement = "delete from public.messages where conversation_id = %s and seq = %s"
         self._change(statement, conversation_id, seq)
@@ -350,14 +383,14 @@ def _sender(request):
 
 
 class TablesBackend(Backend):
-    """The store over tables that *make_tables* makes for each user."""
+    """The store over tables, which *make_store* makes for each user."""
 
-    def __init__(self, make_tables):
-        self._make_tables, self._databases = make_tables, {}  # by user
+    def __init__(self, make_store):
+        self._make_store, self._databases = make_store, {}  # by user
 
     def user(self):
         user_id = UserId(uuid4())
-        database = InMemoryDatabase(user_id, self._now, self._make_tables)
+        database = InMemoryDatabase(user_id, self._now, self._make_store)
         self._databases[user_id] = database
 
         def process():
@@ -403,6 +436,16 @@ class TablesBackend(Backend):
     def copy(self, source, target):
         text = next(one.get(*source) for one in self._databases.values() if one.has(*source))
         next(one for one in self._databases.values() if one.has(*target)).put(*target, text)
+
+    def copy_piece(self, source, target):
+        (_, piece), (tables, other) = self._piece(*source), self._piece(*target)
+        tables.store(PIECES, replace(other, piece_body=piece.piece_body))
+
+    def delete_pieces(self, attachment_id):
+        tables, _ = self._piece(attachment_id, 1)
+        for key, row in tables.all(PIECES).items():
+            if row.attachment_id == attachment_id:
+                tables.run(lambda block, key=key: block.delete(PIECES, key))
 
     def delete_message(self, conversation_id, seq):
         tables, row = self._message(conversation_id, seq)
@@ -454,6 +497,13 @@ class TablesBackend(Backend):
         every = (database.tables for database in self._databases.values())
         return next(tables for tables in every if key in tables.all(table))
 
+    def _piece(self, attachment_id, number):
+        for tables in (database.tables for database in self._databases.values()):
+            for row in tables.all(PIECES).values():
+                if (row.attachment_id, row.number) == (attachment_id, number):
+                    return tables, row
+        raise LookupError(attachment_id, number)
+
     def _message(self, conversation_id, seq):
         tables = self._tables(CONVERSATIONS, conversation_id)
         rows = tables.all(MESSAGES).values()
@@ -471,8 +521,8 @@ def _everything(tables):
 
 
 BACKENDS = {
-    "in-memory": lambda fixture: TablesBackend(InMemoryTables),
-    "bytes": lambda fixture: TablesBackend(lambda: BytesStore().of(UserId(uuid4()))),
+    "in-memory": lambda fixture: TablesBackend(InMemoryStore),
+    "bytes": lambda fixture: TablesBackend(BytesStore),
     "embedded": lambda fixture: SupabaseBackend(fixture("embedded_stack")),
     "hosted": lambda fixture: SupabaseBackend(fixture("hosted")),
 }

@@ -7,6 +7,8 @@ from uuid import uuid4
 import pytest
 
 from services.domain import (
+    Attachment,
+    AttachmentId,
     ConversationId,
     Fact,
     FactId,
@@ -59,6 +61,18 @@ def new_turn(thread, prompt, **changes):
         "is_first": thread.conversation.rev == 0,
     }
     return NewTurn(**(fields | changes))
+
+
+def attached(user, turn, *pieces, name="leaf.png"):
+    """Return *turn* with one more attachment, whose *pieces* are stored."""
+    conversation_id, its = turn.thread.conversation.id, AttachmentId(uuid4())
+    macs = [
+        user.attachments.put_piece(conversation_id, turn.prompt_id, its, number, octets)
+        for number, octets in enumerate(pieces, 1)
+    ]
+    size = sum(map(len, pieces))
+    file = Attachment(id=its, name=name, type="image/png", size=size, macs=tuple(macs))
+    return replace(turn, attachments=(*turn.attachments, file))
 
 
 def first_turn(prompt, new=None, title="Garden", **changes):

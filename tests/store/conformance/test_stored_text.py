@@ -5,7 +5,16 @@ import base64
 import pytest
 
 from services.domain import NewConversation, RunningSummary, Thoughts
-from tests.store.conformance.talk import NOON, a_fact, a_space, begun_with, choose, ending, new_turn
+from tests.store.conformance.talk import (
+    NOON,
+    a_fact,
+    a_space,
+    attached,
+    begun_with,
+    choose,
+    ending,
+    new_turn,
+)
 
 CANARY = "kumquat-7781"
 
@@ -24,7 +33,10 @@ def stored(backend, maya):
     maya.facts.keep(a_fact(f"{CANARY} other fact", conversation_id=its))
     maya.spaces.keep(a_space(f"{CANARY} space", instructions=f"{CANARY} space"))
     choose(maya, model=f"{CANARY}-model", instructions=f"{CANARY} everywhere")
+    listed = maya.corpus.conversations()[its]
+    maya.corpus.put_search_text(listed, f"{CANARY} search text", None)
     turn = new_turn(thread, f"{CANARY} prompt", receipt=f"{CANARY} receipt")
+    turn = attached(maya, turn, f"{CANARY} file".encode(), name=f"{CANARY}.txt")
     begun = maya.turns.begin(turn)
     maya.turns.checkpoint(begun.turn_id, its, f"{CANARY} partial", 30, thoughts)
     during = backend.stored_text()

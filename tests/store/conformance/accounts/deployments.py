@@ -170,6 +170,10 @@ class Deployment(Protocol):
 
     def make_admin(self, user):
         """Give a user the role of an admin, as an operator does."""
+        self.give_role(user, AccountRole.ADMIN)
+
+    def give_role(self, user, role):
+        """Store a role of a user, perhaps one that only a newer version knows."""
 
     def let_first_be_admin(self):
         """Have the first account become the admin's."""
@@ -367,9 +371,8 @@ class SupabaseDeployment(Deployment):
     def process_with_short_tokens(self):
         return self.process(wire=Wire(lifetime=0))
 
-    def make_admin(self, user):
-        promotion = "update private.roles set role = 'admin' where user_id = %s"
-        self._execute(promotion, user.id)
+    def give_role(self, user, role):
+        self._execute("update private.roles set role = %s where user_id = %s", str(role), user.id)
 
     def let_first_be_admin(self):
         self._execute("update private.settings set first_account_is_admin = true where id")
@@ -542,8 +545,8 @@ class TablesDeployment(Deployment):
     def process_with_short_tokens(self):
         return self.process()
 
-    def make_admin(self, user):
-        self._store.change(ACCOUNTS, user.id, role=AccountRole.ADMIN)
+    def give_role(self, user, role):
+        self._store.change(ACCOUNTS, user.id, role=role)
 
     def let_first_be_admin(self):
         settings = self._store.of(None).run(settings_of)

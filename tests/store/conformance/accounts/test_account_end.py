@@ -15,6 +15,7 @@ from tests.stack.apps import until
 from tests.store.conformance.talk import (
     a_fact,
     answer,
+    attached,
     begun_with,
     first_turn,
     new_turn,
@@ -110,6 +111,7 @@ def test_deleted_account_leaves_costs_and_an_audit_without_an_address(
     deployment, admin, delete, maya, days
 ):
     thread = answer(maya.store, first_turn("When?"), "In March.", cost_micro=300)
+    answer(maya.store, attached(maya.store, new_turn(thread, "Look"), b"leaf"), "I see.")
     maya.store.facts.keep(a_fact())
     usage = admin.administration.usage(days, maya.id)
     assert maya.email in deployment.stored_text()

@@ -85,14 +85,14 @@ def scene(running):
 
 
 @pytest.fixture(scope="module")
-def victim(scene):
-    return scene.sign_up()
-
-
-@pytest.fixture(scope="module")
 def keeper(scene):
     """An admin whom nothing befalls."""
     return scene.sign_up_admin()
+
+
+@pytest.fixture(scope="module")
+def victim(scene, keeper):  # after an admin: the first account may be one's
+    return scene.sign_up()
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def state(keeper, victim):
 
 
 @pytest.fixture(scope="module")
-def user(scene):
+def user(scene, keeper):
     return scene.sign_up()
 
 

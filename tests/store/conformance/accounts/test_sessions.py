@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from services.domain import AccountRole
 from services.domain.accounts import SessionEnd
 from services.errors import (
     AddressTaken,
@@ -55,6 +56,19 @@ def test_users_have_keys_of_their_own(maya, omar):
 
     assert (titles_of(maya), titles_of(omar)) == (["Letters"], [])
     assert maya.id != omar.id
+
+
+def test_user_with_an_unknown_role_may_do_nothing(deployment, maya):
+    deployment.give_role(maya, AccountRole("auditor"))
+
+    for act in (maya.account, lambda: begun_with(maya.store)):
+        with pytest.raises(SignedOut):
+            act()
+    with pytest.raises(SignedOut):
+        deployment.accounts.open(maya.cookie)
+    with pytest.raises(Suspended):
+        maya.sign_in()
+    assert not is_alive(maya)
 
 
 def test_wrong_password_and_unknown_address_are_refused_alike(deployment, maya):

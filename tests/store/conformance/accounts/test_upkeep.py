@@ -194,6 +194,7 @@ def test_calls_of_a_process_say_that_the_store_is_away(deployment, attempt):
             call()
 
 
+@pytest.mark.usefixtures("admin")  # else maya may be the only one, who stays
 def test_versions_of_root_keys_are_those_of_users_and_sessions(deployment, maya, omar):
     lapsed = deployment.process(idle_seconds=MINUTE)
     cookie, session = lapsed.sign_up(new_email(), PASSWORD)

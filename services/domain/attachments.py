@@ -1,0 +1,18 @@
+"""Attachments: files of a message, stored in pieces apart from it."""
+
+from dataclasses import dataclass, field
+from typing import NewType
+from uuid import UUID
+
+AttachmentId = NewType("AttachmentId", UUID)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """A file of a message. Its name stays out of reprs, and so out of tracebacks."""
+
+    id: AttachmentId
+    name: str = field(repr=False)
+    type: str = field(repr=False)  # a media type
+    size: int  # bytes
+    macs: tuple[str, ...] = field(repr=False)  # of its pieces, in their order
