@@ -32,6 +32,7 @@ from benchmarks.rig import EMAIL, SECONDS, Figures
 from services.domain import Usage
 from services.store.accounts import AppSession
 from services.store.sealed import sealed_store
+from services.store.tables.in_memory import InMemoryTables
 from services.store.tables.rows import TablesRows
 from services.store.tables.schema import CONVERSATIONS, MESSAGES, RECEIPTS
 from tests.journeys.people import PASSWORD
@@ -132,7 +133,7 @@ def _check(file: Path, conversations: int, messages: int) -> None:
 def _store(connection: Connection, session: AppSession, number: int, messages: int) -> None:
     """Store a conversation, sealed under the keys of *session*."""
     limits = replace(LIMITS, max_per_minute=messages, daily_cap_micro=10**9)
-    tables = OpenTables()
+    tables = OpenTables(InMemoryTables())
     store = sealed_store(TablesRows(session.user_id, tables, limits), session.user_keys)
     thread = unsaid(f"Peas {number}")
     for _ in range(messages // 2):

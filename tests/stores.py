@@ -25,7 +25,7 @@ from services.store.supabase.lite_transport import LiteTransport
 from services.store.tables import schema
 from services.store.tables.access import Caller
 from services.store.tables.backend import Recognised, TablesBackend, TablesUser
-from services.store.tables.in_memory import InMemoryStore, InMemoryTables
+from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.protocol import Table
 from services.store.tables.rows import TablesRows
 from services.store.tables.schema import (
@@ -136,23 +136,21 @@ class LedgerOfTables:
         self.rows.tables.run(lambda block: block.put(BUDGETS, change(self.rows.budget(block))))
 
 
-class OpenStore(InMemoryStore):
-    """The tables of a deployment in memory, with time and faults."""
+class OpenStore:
+    """The tables of a deployment, with time and faults."""
 
-    is_away = False
+    def __init__(self, tables):
+        self._tables, self.is_away = tables, False
 
     def of(self, user_id):
         if self.is_away:
             raise StoreUnavailable
-        with self._lock:
-            if user_id not in self._tables:
-                self._tables[user_id] = OpenTables(self._shared, self._lock)
-            return self._tables[user_id]
+        return OpenTables(self._tables.of(user_id))
 
     def owners(self, *arguments, **options):
         if self.is_away:
             raise StoreUnavailable
-        return super().owners(*arguments, **options)
+        return self._tables.owners(*arguments, **options)
 
     def change(self, table, key, user_id=None, /, **columns):
         """Change columns of a stored row."""
@@ -228,8 +226,11 @@ def accounts_in_memory(store, root_keys=None, **settings):
     return Accounts(backend, root_keys or RootKeys({1: new_key()}, 1), **settings)
 
 
-class OpenTables(InMemoryTables):
-    """Tables in memory, with the rows of each as a test sees them."""
+class OpenTables:
+    """The tables of one user, with the rows of each as a test sees them."""
+
+    def __init__(self, tables):
+        self.run = tables.run
 
     @property
     def turns(self):
@@ -304,11 +305,11 @@ def _day(day, turns, used):
 
 
 class InMemoryDatabase:
-    """The rows of one user in memory, and what happens to them outside of the app."""
+    """The rows of one user over tables, and what happens to them outside of the app."""
 
-    def __init__(self, user_id, now=lambda: datetime.now(UTC)):
+    def __init__(self, user_id, now=lambda: datetime.now(UTC), make_store=InMemoryStore):
         self.user_id, self.elapsed, self._now = user_id, timedelta(), now
-        self.deployment = OpenStore()
+        self.deployment = OpenStore(make_store())
         self.tables = self.deployment.of(user_id)
         passwords = PasswordsInMemory(self.deployment)
         self.backend = TablesBackend(self.deployment, passwords, self.now)

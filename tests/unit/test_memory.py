@@ -27,6 +27,7 @@ from services.domain import (
     Window,
 )
 from services.domain.context import ContextBudget, History, PartKind, RecalledMessage
+from services.domain.policies import POLICIES
 from services.errors import ChatFull, PromptTooLong
 from services.memory import blocks
 from services.memory.compaction import plan_compaction
@@ -114,8 +115,10 @@ def omitted(plan):
 
 # -- for all inputs ---------------------------------------------------------------------------
 
-policies = st.one_of(
-    st.just(Full()), st.builds(Window, st.integers(0, 30)), st.just(Summary()), st.just(Retrieval())
+policies = st.builds(
+    lambda kind, messages: kind(messages),
+    st.sampled_from([*POLICIES.values()]),
+    st.integers(0, 30),
 )
 BLOCKS = [*blocks.FACTS, *blocks.SUMMARY, *blocks.RECALLED]
 fragments = st.sampled_from([*BLOCKS, *"\n\r\u2028\x1c", "user> ", "> ", "Obey me!"])
@@ -251,6 +254,17 @@ def long_histories(draw):
 @given(policies, histories(), budgets, counters)
 def test_every_plan_is_valid(policy, history, budget, counter):
     check_promises(policy, history, budget, counter)
+
+
+@given(policies, histories(), budgets, counters)
+def test_past_alone_is_no_reason_to_refuse_a_prompt(policy, history, budget, counter):
+    try:
+        plan_context(policy, history, budget, counter)
+    except ChatFull:
+        return
+    except PromptTooLong:
+        alone = replace(history, past=(), summary=None, candidates=(), earlier_recalls={})
+        assert planned(policy, alone, budget, counter) is None
 
 
 @given(long_histories(), st.integers(600, 1200) | st.integers(5000, 20_000), counters)
@@ -555,7 +569,7 @@ def test_partial_reply_is_planned(outcome):
 # -- what does not fit ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("policy", [Full(), Window(20), Summary(), Retrieval()])
+@pytest.mark.parametrize("policy", [kind() for kind in POLICIES.values()])
 def test_too_long_prompt_is_refused_with_figures(policy):
     plan(policy, (), "word " * 80, ContextBudget(130, 100))
 

@@ -9,10 +9,11 @@ import pytest
 from services.domain.accounts import SessionEnd
 from services.errors import OverBudget, StoreUnavailable
 from services.store.tables import schema
+from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.protocol import Table
 from services.store.tables.schema import BUDGETS, DEPLOYMENT, SESSIONS
 from services.store.tables.upkeep import keep_sweeping
-from tests.store.conformance.accounts.deployments import DAY, InMemoryDeployment, at_once
+from tests.store.conformance.accounts.deployments import DAY, TablesDeployment, at_once
 from tests.store.conformance.talk import answer, first_turn, new_turn
 
 SESSIONS_OF_ONE = 700  # more than a block may end
@@ -24,7 +25,7 @@ class Enough(Exception):
 
 @pytest.fixture
 def deployment():
-    return InMemoryDeployment()
+    return TablesDeployment(InMemoryStore())
 
 
 def test_upkeep_reports_each_change_and_sweeps_on():

@@ -49,15 +49,23 @@ class TablesDocuments(TablesPieces):
         rows = block.select(DOCUMENTS, {"kind": kind})
         if kind is not DocumentKind.FACT:
             return rows
-        epoch = counts_of(block).fact_epoch
+        epoch, erased = counts_of(block).fact_epoch, self._erased(block)
         spaces = {one.id for one in block.select(DOCUMENTS, {"kind": DocumentKind.SPACE})}
-        return [row for row in rows if row.epoch >= epoch and row.space_id in {None, *spaces}]
+        return [
+            row
+            for row in rows
+            if row.epoch >= epoch and row.id not in erased and row.space_id in {None, *spaces}
+        ]
+
+    def _erased(self, block: Block) -> set[UUID]:
+        """The facts that erasures hide by their ids."""
+        return {fact_id for one in block.select(ERASURES) for fact_id in one.fact_ids}
 
     def _document(self, block: Block, document_id: UUID) -> Document | None:
         row = block.get(DOCUMENTS, document_id)
         if row is None or row.kind is not DocumentKind.FACT:
             return row
-        is_hidden = row.epoch < counts_of(block).fact_epoch
+        is_hidden = row.epoch < counts_of(block).fact_epoch or row.id in self._erased(block)
         return None if is_hidden or not self._has_space(block, row.space_id) else row
 
     def put_document(self, write: PutDocument) -> None:

@@ -25,9 +25,10 @@ class InMemoryTables:
 
     def run(self, work: Callable[[Block], Answer]) -> Answer:
         with self._lock:
-            block = _Block(self._rows, self._shared)
+            block = CheckedBlock(self._of)
             answer = work(block)
-            for rows, key, row in block.writes:
+            for table, key, row in block.writes:
+                rows = self._of(table)
                 if row is None:
                     rows.pop(key, None)
                 else:
@@ -39,9 +40,12 @@ class InMemoryTables:
         with self._lock:
             self._rows.clear()
 
+    def _of(self, table: Table[Any]) -> dict[str, Any]:
+        return (self._shared if table.is_shared else self._rows).setdefault(table.name, {})
+
 
 class InMemoryStore:
-    """The `AllTables` of a deployment; one lock makes all blocks atomic. Any thread may call `of`."""
+    """The `AllTables` of a deployment; one lock makes all blocks atomic. Any thread may call any member."""
 
     def __init__(self) -> None:
         self._shared: Rows = {}
@@ -69,17 +73,16 @@ class InMemoryStore:
             ]
 
 
-class _Block:
-    def __init__(self, rows: Rows, shared: Rows) -> None:
-        self._rows, self._shared = rows, shared
-        self.writes: list[tuple[dict[str, Any], str, object]] = []
+class CheckedBlock:
+    """A `Block` over rows in memory. Raise RuntimeError or LookupError for what the protocol does not promise."""
 
-    def _of(self, table: Table[Any]) -> dict[str, Any]:
-        return (self._shared if table.is_shared else self._rows).setdefault(table.name, {})
+    def __init__(self, rows_of: Callable[[Table[Any]], Mapping[str, Any]]) -> None:
+        self._rows_of = rows_of
+        self.writes: list[tuple[Table[Any], str, object]] = []  # with key and row; None: deleted
 
     def get(self, table: Table[Row], key: object) -> Row | None:
         self._check_reading()
-        return self._of(table).get(str(key))
+        return self._rows_of(table).get(str(key))
 
     def select(
         self,
@@ -90,8 +93,8 @@ class _Block:
         limit: int | None = None,
     ) -> list[Row]:
         self._check_reading()
-        rows: Iterable[Row] = self._of(table).values()
-        return selected(table, rows, where or {}, within, order, limit)
+        rows = self._rows_of(table).values()
+        return _selected(table, rows, where or {}, within, order, limit)
 
     def put(self, table: Table[Row], row: Row) -> None:
         self._write(table, table.key(row), row)
@@ -100,7 +103,7 @@ class _Block:
         self._write(table, key, None)
 
     def _write(self, table: Table[Any], key: object, row: object) -> None:
-        self.writes.append((self._of(table), str(key), row))
+        self.writes.append((table, str(key), row))
         if len(self.writes) > MOST_WRITES:
             raise RuntimeError(f"a block writes more than {MOST_WRITES} rows")
 
@@ -109,7 +112,7 @@ class _Block:
             raise RuntimeError("a block reads before it writes")
 
 
-def selected(
+def _selected(
     table: Table[Row],
     rows: Iterable[Row],
     where: Mapping[str, object],

@@ -37,10 +37,12 @@ from services.store.tables.schema import (
     COUNTS,
     DISCARDS,
     DOCUMENTS,
+    ERASURES,
     MESSAGES,
     THOUGHTS,
     TURNS,
     Discard,
+    Erasure,
 )
 from services.store.tables.sweep import TablesSweep
 from services.store.writes import (
@@ -49,6 +51,8 @@ from services.store.writes import (
     RestoreMessages,
     SealedReply,
 )
+
+_FACTS_AT_ONCE = 300  # that a block deletes; the sweep destroys the others
 
 
 class TablesMessages(TablesSweep):
@@ -109,8 +113,9 @@ class TablesMessages(TablesSweep):
         )
         if refusal:
             return refusal
-        facts = [one for fact_id in write.fact_ids if (one := self._document(block, fact_id))]
-        facts = [one for one in facts if one.kind is DocumentKind.FACT]
+        ids = frozenset(write.fact_ids)
+        every = self._documents(block, DocumentKind.FACT) if ids else []
+        facts = [one for one in every if one.id in ids]
         texts = self._search_texts(block, [row.id])
         due = self.now() + timedelta(seconds=write.for_seconds)
         discard = Discard(
@@ -123,9 +128,12 @@ class TablesMessages(TablesSweep):
         for turn in turns:
             if turn.prompt_id in doomed:
                 block.put(TURNS, replace(turn, partial=None, partial_thoughts=None))
-        for document in (*facts, *texts):
+        now, later = facts[:_FACTS_AT_ONCE], facts[_FACTS_AT_ONCE:]
+        for document in (*now, *texts):
             block.delete(DOCUMENTS, document.id)
-        freed = text_bytes(*(document.body for document in (*facts, *texts)))
+        if later:
+            block.put(ERASURES, Erasure(id=uuid4(), fact_ids=tuple(fact.id for fact in later)))
+        freed = text_bytes(*(document.body for document in (*now, *texts)))
         counts = replace(counts, facts=counts.facts - len(facts), bytes=counts.bytes - freed)
         block.put(COUNTS, counts)
         return self._put(

@@ -63,11 +63,12 @@ class Discard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
-    """A deleted space, or all facts up to an epoch: the sweep destroys what it hides in slices."""
+    """A deleted space, some facts, or all up to an epoch: the sweep destroys what it hides in slices."""
 
     id: UUID
-    space_id: UUID | None
+    space_id: UUID | None = None
     fact_epoch: int = 0
+    fact_ids: tuple[UUID, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

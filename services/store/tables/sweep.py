@@ -30,6 +30,7 @@ from services.store.tables.schema import (
 )
 
 _SLICE = 60  # rows that a block destroys, each with a few beside it
+_MOST_RECEIPTS = 200  # beside them: a prompt may have been answered any number of times
 
 
 class TablesSweep(TablesDocuments):
@@ -59,6 +60,8 @@ class TablesSweep(TablesDocuments):
             where: dict[str, object] = {"space_id": erasure.space_id}
             facts = block.select(DOCUMENTS, where, limit=_SLICE)
             chats = block.select(CONVERSATIONS, where, limit=_SLICE)
+        elif erasure.fact_ids:
+            facts = [one for key in erasure.fact_ids if (one := block.get(DOCUMENTS, key))][:_SLICE]
         else:
             epochs = Range("epoch", up_to=erasure.fact_epoch)
             where = {"kind": DocumentKind.FACT}
@@ -85,9 +88,8 @@ class TablesSweep(TablesDocuments):
         rows, counts = [row for one in ids if (row := block.get(MESSAGES, one))], counts_of(block)
         listed = [row for row in rows if row.attachments]
         where = [{"conversation_id": row.conversation_id, "message_id": row.id} for row in listed]
-        if self._destroy_pieces(block, counts, *where):
+        if self._destroy_pieces(block, counts, *where) or not self._destroy(block, rows, counts):
             return True
-        self._destroy(block, rows, counts)
         if rest:
             block.put(DISCARDS, replace(discard, message_ids=rest))
         else:
@@ -96,13 +98,18 @@ class TablesSweep(TablesDocuments):
                 block.put(CONVERSATIONS, replace(chat, undo_until=None))
         return bool(rest)
 
-    def _destroy(self, block: Block, rows: Sequence[MessageRow], counts: Counts) -> None:
-        """Destroy messages with their thoughts, and the receipts of their turns."""
+    def _destroy(self, block: Block, rows: Sequence[MessageRow], counts: Counts) -> bool:
+        """Destroy messages with their thoughts, and the receipts of their turns.
+
+        Where those are many, destroy a slice of them alone and return False.
+        """
         turn_ids = {row.turn_id for row in rows if row.turn_id}
         for row in rows:
             turn_ids |= {turn.id for turn in block.select(TURNS, {"prompt_id": row.id})}
         thoughts = [one for row in rows if (one := block.get(THOUGHTS, row.id))]
         receipts = [one for turn_id in turn_ids if (one := block.get(RECEIPTS, turn_id))]
+        if is_slice := len(receipts) > _MOST_RECEIPTS:
+            rows, thoughts, receipts = rows[:0], thoughts[:0], receipts[:_MOST_RECEIPTS]
         for row in rows:
             block.delete(MESSAGES, row.id)
             block.delete(THOUGHTS, row.id)
@@ -112,6 +119,7 @@ class TablesSweep(TablesDocuments):
         lists = (row.attachments for row in rows)
         freed = text_bytes(*bodies, *lists, *(one.thoughts for one in thoughts))
         block.put(COUNTS, replace(counts, bytes=counts.bytes - freed))
+        return not is_slice
 
     def _has_open_turn(self, block: Block, conversation_id: ConversationId) -> bool:
         where = {"conversation_id": conversation_id, "finished_at": None}

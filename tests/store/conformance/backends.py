@@ -8,6 +8,7 @@ To add a backend:
 1. Write a subclass of `Backend`. `user` returns a `User` who has just signed up; each other verb is documented below.
    A *verb* is a method of the lower port, `Rows`: "begin_turn", "put_document".
 2. Add it to `BACKENDS`. Its value gets pytest's `getfixturevalue`, for the fixtures that start what the store needs.
+   A store over tables has its class already: `TablesBackend` takes what makes the tables of a deployment.
 3. Run `pytest -n0 tests/store/conformance -k NAME`.
 """
 
@@ -29,6 +30,7 @@ from services.store.rows import Rows
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.supabase.lite_transport import LiteTransport
 from services.store.tables import schema
+from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.protocol import Table
 from services.store.tables.schema import (
     CONVERSATIONS,
@@ -39,6 +41,7 @@ from services.store.tables.schema import (
     Discard,
 )
 from services.store.tables.temporary import TemporaryRows
+from tests.store.conformance.bytes_store import BytesStore
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 from tests.stores import InMemoryDatabase, sweep
 
@@ -379,15 +382,16 @@ def _sender(request):
     return UserId(UUID(jwt.decode(token, options={"verify_signature": False})["sub"]))
 
 
-class InMemoryBackend(Backend):
-    """The store in the memory of this process."""
+class TablesBackend(Backend):
+    """The store over tables, which *make_store* makes for each user."""
 
-    def __init__(self):
-        self._databases = {}  # by user
+    def __init__(self, make_store):
+        self._make_store, self._databases = make_store, {}  # by user
 
     def user(self):
         user_id = UserId(uuid4())
-        database = self._databases[user_id] = InMemoryDatabase(user_id, self._now)
+        database = InMemoryDatabase(user_id, self._now, self._make_store)
+        self._databases[user_id] = database
 
         def process():
             store, rows = database.store(), database.rows
@@ -517,7 +521,8 @@ def _everything(tables):
 
 
 BACKENDS = {
-    "in-memory": lambda fixture: InMemoryBackend(),
+    "in-memory": lambda fixture: TablesBackend(InMemoryStore),
+    "bytes": lambda fixture: TablesBackend(BytesStore),
     "embedded": lambda fixture: SupabaseBackend(fixture("embedded_stack")),
     "hosted": lambda fixture: SupabaseBackend(fixture("hosted")),
 }

@@ -19,7 +19,7 @@ import pytest
 
 from services.domain import Outcome, Role
 from services.errors import Busy, NotFound, Stale, TooLate
-from tests.store.conformance.backends import InMemoryBackend
+from tests.store.conformance.backends import TablesBackend
 from tests.store.conformance.talk import (
     UNDO_SECONDS,
     ending,
@@ -69,7 +69,7 @@ class Run:
     def work(self, thread):
         """Do this thread's steps; each begins when all threads have done the one before."""
         chance = random.Random(f"{self.seed}-{thread}")
-        rounds = STEPS[isinstance(self.backend, InMemoryBackend)] // THREADS
+        rounds = STEPS[isinstance(self.backend, TablesBackend)] // THREADS
         try:
             for number in range(rounds):
                 self.at_once.wait()

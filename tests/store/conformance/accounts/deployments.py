@@ -8,6 +8,7 @@ To add a kind:
 
 1. Write a subclass of `Deployment`, with the verbs documented below.
 2. Add a `Kind` to `KINDS`. It gets pytest's `getfixturevalue`, for the fixtures that start what the store needs.
+   A store over tables has both already: `OverTables` takes what makes the tables of a deployment.
 3. Run `pytest -n0 tests/store/conformance/accounts -k NAME`.
 """
 
@@ -40,11 +41,13 @@ from services.store.supabase.api import UserCalls
 from services.store.supabase.backend import SupabaseBackend
 from services.store.supabase.database_health import DatabaseHealth
 from services.store.tables.access import settings_of
+from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.schema import ACCOUNTS, SESSIONS, SETTINGS
 from tests.database import servers
 from tests.stack.apps import until
 from tests.stack.starts import await_child, tried_twice
 from tests.store.conformance.backends import everything
+from tests.store.conformance.bytes_store import BytesStore
 from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
 from tests.stores import OpenStore, accounts_in_memory, store_of, sweep
 
@@ -466,7 +469,7 @@ class SupabaseDeployment(Deployment):
             return answer.fetchall() if answer.description else []
 
 
-class _ServerInMemory(_Server):
+class _ServerOfTables(_Server):
     """The calls of a process for itself, without a log of sign-ins."""
 
     def __getattr__(self, name):
@@ -480,15 +483,15 @@ class _ServerInMemory(_Server):
         return False
 
 
-class InMemoryDeployment(Deployment):
-    """A deployment over tables in the memory of this process."""
+class TablesDeployment(Deployment):
+    """A deployment over *tables*."""
 
     has_log = False
 
-    def __init__(self):
-        self._store, self._root_key = OpenStore(), new_key()
+    def __init__(self, tables):
+        self._store, self._root_key = OpenStore(tables), new_key()
         self.accounts = accounts_in_memory(self._store, RootKeys({1: self._root_key}, 1))
-        self.server = _ServerInMemory(self.accounts.backend)
+        self.server = _ServerOfTables(self.accounts.backend)
         self._model_settings = CachedRead(self.server.model_settings)
         self._sign_ups = CachedRead(self.server.sign_ups)
 
@@ -627,18 +630,18 @@ class Kind(Protocol):
         """Context manager: a deployment of its own, without an account."""
 
 
-class InMemory(Kind):
-    """The memory of this process; each deployment is one of its own."""
+class OverTables(Kind):
+    """A store over tables, which *make_tables* makes for each deployment."""
 
-    def __init__(self, fixture):
-        """Nothing is started."""
+    def __init__(self, make_tables):
+        self._make_tables = make_tables
 
     def shared(self):
-        return InMemoryDeployment()
+        return TablesDeployment(self._make_tables())
 
     @contextmanager
     def alone(self):
-        yield InMemoryDeployment()
+        yield self.shared()
 
 
 class Embedded(Kind):
@@ -743,4 +746,9 @@ class Hosted(Kind):
         return server
 
 
-KINDS = {"in-memory": InMemory, "embedded": Embedded, "hosted": Hosted}
+KINDS = {
+    "in-memory": lambda fixture: OverTables(InMemoryStore),
+    "bytes": lambda fixture: OverTables(BytesStore),
+    "embedded": Embedded,
+    "hosted": Hosted,
+}

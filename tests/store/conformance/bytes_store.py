@@ -1,0 +1,95 @@
+"""The example store of CONTRIBUTING.md: the tables of a deployment in a dict of bytes.
+
+Its blocks are optimistic, as Firestore's are: each works on the rows that were stored when it began, and is run again if
+another block has stored since.
+"""
+
+from collections.abc import Mapping
+from functools import cache, partial
+from threading import Lock
+
+from pydantic import TypeAdapter
+
+from services.store.tables.in_memory import CheckedBlock
+from services.store.tables.protocol import MOST_BYTES
+
+_DROPPED = 3  # of so many runs of a block one is dropped, so that the suite runs each verb twice
+
+
+class BytesStore:
+    """The `AllTables` of a deployment, each row as JSON. Any thread may call any member."""
+
+    def __init__(self):
+        self._stored = {}  # bytes by owner (of shared tables: None), table and key; replaced, not changed
+        self._runs = 0  # of blocks that write
+        self._lock = Lock()
+
+    def of(self, user_id):
+        return BytesTables(self, user_id)
+
+    def owners(self, table, where=None, within=None):
+        found = partial(CheckedBlock.select, table=table, where=where, within=within, limit=1)
+        owners = {owner for owner, name, _ in self._stored if owner and name == table.name}
+        return [owner for owner in owners if self.of(owner).run(found)]
+
+    def run(self, owner, work):
+        """Run *work* over the tables of *owner* and the shared ones."""
+        while True:
+            seen = self._stored
+            block = CheckedBlock(lambda table, seen=seen: _Rows(table, owner, seen))
+            answer = work(block)
+            if not block.writes:
+                return answer
+            stored = _after(seen, owner, block.writes)
+            with self._lock:
+                self._runs += 1
+                if self._stored is seen and self._runs % _DROPPED:
+                    self._stored = stored
+                    return answer
+
+
+class BytesTables:
+    """The `Tables` of one user in *store*. Any thread may call `run`."""
+
+    def __init__(self, store, user_id):
+        self.run = partial(store.run, user_id)
+
+
+class _Rows(Mapping):
+    """The rows of one table by key, each read from its bytes when it is asked for; in the order of their keys."""
+
+    def __init__(self, table, owner, stored):
+        self._table, self._stored = table, stored
+        self._place = _place(table, owner)
+
+    def __getitem__(self, key):
+        return _adapter(self._table.kind).validate_json(self._stored[*self._place, key])
+
+    def __iter__(self):
+        return iter(sorted(key for *place, key in self._stored if (*place,) == self._place))
+
+    def __len__(self):
+        return len(list(iter(self)))
+
+
+def _place(table, owner):
+    return None if table.is_shared else owner, table.name
+
+
+@cache
+def _adapter(kind):
+    return TypeAdapter(kind)
+
+
+def _after(stored, owner, writes):
+    """Return the bytes of all rows after *writes*. Raise RuntimeError for a row that is too large."""
+    after = dict(stored)
+    for table, key, row in writes:
+        place = *_place(table, owner), key
+        after.pop(place, None)
+        if row is not None:
+            encoded = _adapter(table.kind).dump_json(row, warnings=False)  # attacks store strings
+            if len(encoded) > MOST_BYTES:
+                raise RuntimeError(f"a row of {table.name} has {len(encoded)} bytes")
+            after[place] = encoded
+    return after

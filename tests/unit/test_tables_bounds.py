@@ -1,0 +1,92 @@
+"""What may be more than a block of tables can write is hidden by one row, and destroyed in slices."""
+
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+
+from services.store.rows import DocumentKind, ReceiptRow
+from services.store.tables.protocol import MOST_WRITES
+from services.store.tables.schema import (
+    COUNTS,
+    DISCARDS,
+    DOCUMENTS,
+    ERASURES,
+    MESSAGES,
+    RECEIPTS,
+    TURNS,
+    Document,
+)
+from services.store.writes import DiscardMessages
+from tests.store.conformance.talk import UNDO_SECONDS
+
+MANY = MOST_WRITES + 50
+
+
+@pytest.fixture
+def garden(database):
+    return database.hold("Garden", "When do I sow peas?", "In March.")
+
+
+def counts(database):
+    return database.tables.run(lambda block: block.get(COUNTS, "counts"))
+
+
+def discard(database, garden, fact_ids=()):
+    """Delete all messages of *garden* with some facts."""
+    thread = database.thread(garden)
+    write = DiscardMessages(
+        conversation_id=garden,
+        expected_rev=thread.conversation.rev,
+        message_ids=tuple(one.id for one in thread.messages),
+        fact_ids=tuple(fact_ids),
+        kept_summary=None,
+        new_head="head",
+        for_seconds=UNDO_SECONDS,
+    )
+    database.rows.discard_messages(write)
+
+
+@pytest.fixture
+def facts(database, garden):
+    """Many facts of the user, ten bytes each."""
+    before = counts(database)
+    rows = [Document(kind=DocumentKind.FACT, id=uuid4(), rev=1, body="f" * 10) for _ in range(MANY)]
+    database.tables.store(DOCUMENTS, *rows)
+    more = replace(before, facts=MANY, bytes=before.bytes + 10 * MANY)
+    database.tables.store(COUNTS, more)
+    return [row.id for row in rows]
+
+
+def test_facts_of_deleted_messages_are_hidden_at_once(database, garden, facts):
+    kept, *deleted = facts
+
+    discard(database, garden, deleted)
+
+    assert [one.id for one in database.rows.documents(DocumentKind.FACT)] == [kept]
+    assert counts(database).facts == 1
+
+
+def test_facts_of_deleted_messages_are_destroyed_in_slices(database, garden, facts):
+    before = counts(database)
+    discard(database, garden, facts)
+
+    database.sweep()
+
+    assert (database.tables.documents, database.tables.all(ERASURES)) == ({}, {})
+    assert counts(database) == replace(before, facts=0, bytes=before.bytes - 10 * MANY)
+
+
+def test_receipts_of_a_prompt_answered_often_are_destroyed(database, garden):
+    [turn] = database.tables.turns.values()
+    for _ in range(MANY):
+        again = replace(turn, id=uuid4(), client_turn_id=uuid4(), reply_id=None)
+        database.tables.store(TURNS, again)
+        database.tables.store(RECEIPTS, ReceiptRow(again.id, again.client_turn_id, "receipt"))
+    discard(database, garden)
+    database.let_pass(UNDO_SECONDS + 1)
+
+    database.sweep()
+
+    for table in (MESSAGES, RECEIPTS, DISCARDS):
+        assert database.tables.all(table) == {}
