@@ -1,0 +1,702 @@
+"""A property: services/rules and the functions of db/migrations give one answer to each verb, and store one thing.
+
+A history is at most 30 verbs of two users and an admin. Each run tries the same 300; others, and more of them, by
+`DAYBOOK_HISTORIES=20000 DAYBOOK_SEED=1 pytest tests/database/test_rules_and_sql.py`. Roles, sign-ups and suspension are not in
+here yet: their verbs need rules of accounts over tables.
+"""
+
+import os
+import re
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from uuid import UUID
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    rule,
+    run_state_machine_as_test,
+)
+
+from services.domain import Outcome, Purpose, Usage
+from services.domain.turns import Reservation, Settlement
+from services.errors import NotFound
+from services.store.rows import ConversationState
+from services.store.tables.schema import TURNS
+from services.store.writes import (
+    BeginTurn,
+    CheckpointTurn,
+    DiscardMessages,
+    DocumentKind,
+    EditReply,
+    FinishTurn,
+    PutDocument,
+    RestoreMessages,
+    SealedConversation,
+    SealedPrompt,
+    SealedReply,
+)
+from tests.database.two_sides import (
+    MOST_BYTES,
+    TICK,
+    BothSides,
+    make_limits_smaller,
+    make_template,
+    tell_refusals,
+)
+
+HISTORIES = int(os.environ.get("DAYBOOK_HISTORIES", "300"))
+SEED = int(os.environ.get("DAYBOOK_SEED", "0"))
+LENGTHS = (10, 20, 30)  # verbs
+STARTS = [
+    datetime(2026, 1, 31, 23, 58, 30, tzinfo=UTC),
+    datetime(2028, 2, 29, 23, 59, 59, tzinfo=UTC),
+    datetime(2026, 4, 14, 23, 59, 40, 500_000, tzinfo=UTC),
+    datetime(2026, 12, 31, 12, 0, tzinfo=UTC),
+]
+# who acts, and whose rows are meant
+WHO = st.sampled_from([*[(0, 0)] * 6, *[(1, 1)] * 3, (2, 2), (1, 0)])
+NTH = st.integers(0, 3)  # from the newest on
+OFTEN = st.sampled_from([True, True, True, True, False])
+OFF = st.sampled_from([1, 0, -1])  # ticks
+RARELY = st.sampled_from([0, 0, 0, 0, 0, 1])
+SIZE = st.sampled_from([75, 300, 1000])
+PRICES = st.sampled_from(
+    [(100, 400, 50), (0, 0, 0), (10, 20, 10), (300, 900, 100), (1000, 400, 0), (2000, 100, 100)]
+)
+TOKENS = st.sampled_from([(100, 200, 50), (0, 0, 0), (400, 900, 10), (2000, 500, 100)])
+LEASES = st.sampled_from([30, 1, 90, 3600])
+COSTS = st.sampled_from([(100, 20, 30, 5), (0, 0, 0, 0), (10**6, 3000, 9, 0), (450, 2, 700, 1)])
+SECONDS = st.sampled_from([20, 1, 3600])  # for Undo
+STATES = st.sampled_from(ConversationState)
+
+CLOCKS = (
+    r"(?<!test_clock\.)\bnow\(\)|_timestamp\(\)|timeofday|(?i:current_|local)(?i:time|date)|'now'"
+)
+DEFINITIONS = """
+with ours as (select oid from pg_namespace where nspname in ('public', 'private'))
+select proname, pg_get_functiondef(pg_proc.oid) from pg_proc join ours on ours.oid = pronamespace
+union all
+select relname, pg_get_expr(adbin, adrelid)
+from pg_attrdef join pg_class on pg_class.oid = adrelid join ours on ours.oid = relnamespace
+union all
+select conname, pg_get_constraintdef(pg_constraint.oid) from pg_constraint join ours on ours.oid = connamespace
+union all
+select relname, pg_get_indexdef(pg_class.oid) from pg_class join ours on ours.oid = relnamespace where relkind = 'i'
+union all
+select relname, pg_get_viewdef(pg_class.oid) from pg_class join ours on ours.oid = relnamespace where relkind in ('v', 'm')
+union all
+select policyname, concat(qual, with_check) from pg_policies where schemaname in ('public', 'private')
+union all
+select tgname, pg_get_triggerdef(pg_trigger.oid)
+from pg_trigger join pg_class on pg_class.oid = tgrelid join ours on ours.oid = relnamespace
+"""
+
+
+class Histories(RuleBasedStateMachine):
+    """Verbs on both sides, with arguments chosen by what the rules have stored."""
+
+    def __init__(self, connection, user_ids):
+        super().__init__()
+        self.both = BothSides(connection, user_ids)
+        self.numbers = 0
+        users = range(len(user_ids))
+        self.chats = [[] for _ in users]
+        self.documents = [[] for _ in users]  # writes, in their order
+        self.begun = [[] for _ in users]  # likewise
+
+    def teardown(self):
+        try:
+            self.both.compare()
+        finally:
+            self.both.close()
+
+    # --- arguments
+
+    def number(self):
+        self.numbers += 1
+        return self.numbers
+
+    def id(self):
+        return UUID(int=self.number())
+
+    def sealed(self, size=75):
+        return f"p1.1.{self.number():0{size}}"
+
+    def head(self):
+        return f"h1.{self.number():0118}"
+
+    def message_id(self, user):
+        self.both.message_ids[user].append(self.id())
+        return self.both.message_ids[user][-1]
+
+    def chat(self, owner, nth):
+        """A chat as its owner reads it, the 3rd a discarded one if there is any; else one of no chat's id."""
+        read = self.both.rows(owner).conversations(self.chats[owner])
+        shown = [row for row in read if row.destroy_at is None]
+        hidden = [row for row in read if row.destroy_at]
+        if chats := hidden if nth == 3 and hidden else shown:
+            return self.both.rows(owner).conversation(chats[-1 - nth % len(chats)].id)
+        numbers = ("rev", "last_seq", "reset_seq", "start_seq", "instructions_rev", "summary_rev")
+        unknown = self.chats[owner][-1] if self.chats[owner] and nth else self.id()
+        return SimpleNamespace(id=unknown, **dict.fromkeys(numbers, 0), summary=None)
+
+    def messages(self, owner, chat):
+        with suppress(NotFound):
+            return self.both.rows(owner).read_conversation(chat.id, 0).messages
+        return []
+
+    def turn(self, owner, nth):
+        """A turn of a user, the 3rd any, else one that has not ended if there is any; None: there is none."""
+        turns = self.both.rows(owner).tables.run(lambda block: block.select(TURNS))
+        unended = [turn for turn in turns if not turn.state.is_final]
+        turns = turns if nth == 3 else unended or turns
+        return turns[-1 - nth % len(turns)] if turns else None
+
+    def wanted(self, prices, tokens, lease, purpose=Purpose.REPLY):
+        return Reservation(
+            client_turn_id=self.id(),
+            purpose=purpose,
+            model="test-model",
+            prompt_micro=prices[0],
+            reply_micro=prices[1],
+            least_reply_micro=prices[2],
+            prompt_tokens=tokens[0],
+            reply_tokens=tokens[1],
+            least_reply_tokens=tokens[2],
+            lease_seconds=lease,
+        )
+
+    def begin_turn(self, actor, write):
+        self.begun[actor].append(write)
+        self.both.begin(actor, write)
+
+    # --- time
+
+    @initialize(start=st.sampled_from(STARTS))
+    def begin(self, start):
+        """Set the clock, and let both users have a chat with a reply."""
+        self.both.clock.at = start
+        for user in (0, 1):
+            amounts = {"prices": (100, 400, 50), "tokens": (100, 200, 50), "lease": 30}
+            new = {"size": 75, "nth": 0, "is_new": True, "space": "none"}
+            self.begin_a_chat((user, user), **amounts, **new)
+            end = {"cost": (100, 20, 30, 5), "size": 75, "has_reply": True, "behind": 0}
+            self.finish((user, user), 0, **end, outcome=Outcome.COMPLETE)
+
+    @rule(seconds=st.sampled_from([1, 0.000001, 20, 29, 61, 3600]))
+    def wait(self, seconds):
+        self.both.clock.at += timedelta(seconds=seconds)
+
+    @rule(unit=st.sampled_from(["minute", "day", "month"]), off=OFF)
+    def wait_for_a_window(self, unit, off):
+        now = self.both.clock.at
+        if unit == "minute":
+            then = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
+        else:
+            midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+            then = midnight + timedelta(days=1)
+            if unit == "month":
+                then = (midnight.replace(day=1) + timedelta(days=32)).replace(day=1)
+        self.wait_until(then + off * TICK)
+
+    @rule(who=WHO, nth=NTH, off=OFF, is_swept=st.booleans())
+    def wait_for_a_lease(self, who, nth, off, is_swept):
+        if turn := self.turn(who[1], nth):
+            self.wait_until(turn.lease_until + off * TICK, is_swept=is_swept)
+
+    @rule(who=WHO, nth=NTH, off=OFF, is_swept=st.booleans())
+    def wait_for_the_end_of_undo(self, who, nth, off, is_swept):
+        chat = self.chat(who[1], nth)
+        due = getattr(chat, "destroy_at", None) or getattr(chat, "undo_until", None)
+        if due:
+            self.wait_until(due + off * TICK, is_swept=is_swept)
+
+    def wait_until(self, then, *, is_swept=False):
+        if then > self.both.clock.at:
+            self.both.clock.at = then
+        if is_swept:
+            self.both.sweep()
+
+    # --- turns
+
+    @rule(
+        who=WHO,
+        prices=PRICES,
+        tokens=TOKENS,
+        lease=LEASES,
+        size=SIZE,
+        nth=NTH,
+        is_new=OFTEN,
+        space=st.sampled_from(["none", "none", "own", "unknown"]),
+    )
+    def begin_a_chat(self, who, prices, tokens, lease, size, nth, is_new, space):
+        actor, owner = who
+        chat_id = self.id() if is_new else self.chat(actor, nth).id
+        created = SealedConversation(
+            id=chat_id,
+            title=self.sealed(),
+            wrapped_key=self.sealed(),
+            key_version=1,
+            user_key_version=1,
+            head=self.head(),
+            policy="window",
+            policy_size=20,
+            model=None,
+            instructions=self.sealed() if size == 300 else None,
+            space_id=self.space(owner, space, nth),
+        )
+        prompt = SealedPrompt(
+            conversation_id=chat_id,
+            expected_rev=0,
+            prompt_id=self.message_id(actor),
+            prompt_body=self.sealed(size),
+            new_head=self.head(),
+            new_start_seq=0,
+            receipt_body=self.sealed() if size == 75 else None,
+        )
+        if chat_id not in self.chats[actor]:
+            self.chats[actor].append(chat_id)
+        wanted = self.wanted(prices, tokens, lease)
+        self.begin_turn(actor, BeginTurn(reservation=wanted, prompt=prompt, created=created))
+
+    def space(self, owner, space, nth):
+        if space == "none":
+            return None
+        spaces = self.both.rows(owner).documents(DocumentKind.SPACE)
+        return self.id() if space == "unknown" or not spaces else spaces[nth % len(spaces)].id
+
+    @rule(
+        who=WHO,
+        chat=NTH,
+        parent=NTH,
+        prices=PRICES,
+        tokens=TOKENS,
+        lease=LEASES,
+        size=SIZE,
+        behind=RARELY,
+        start=st.sampled_from(["start", "start", "start", "last", "reset", "before", "after"]),
+    )
+    def send(self, who, chat, parent, prices, tokens, lease, size, behind, start):
+        actor, owner = who
+        row = self.chat(owner, chat)
+        messages = self.messages(owner, row)
+        starts = {
+            "start": row.start_seq,
+            "last": row.last_seq,
+            "reset": row.reset_seq,
+            "before": row.reset_seq - 1,
+            "after": row.last_seq + 1,
+        }
+        prompt = SealedPrompt(
+            conversation_id=row.id,
+            expected_rev=row.rev - behind,
+            prompt_id=self.message_id(actor),
+            parent_id=messages[-1 - parent % len(messages)].id if messages else None,
+            prompt_body=self.sealed(size),
+            new_head=self.head(),
+            new_start_seq=starts[start],
+            receipt_body=self.sealed() if size == 75 else None,
+        )
+        self.begin_turn(
+            actor, BeginTurn(reservation=self.wanted(prices, tokens, lease), prompt=prompt)
+        )
+
+    @rule(
+        who=WHO,
+        chat=NTH,
+        asked=NTH,
+        prices=PRICES,
+        tokens=TOKENS,
+        lease=LEASES,
+        behind=RARELY,
+        purpose=st.sampled_from([Purpose.REPLY, Purpose.REPLY, Purpose.TITLE, Purpose.FACTS]),
+    )
+    def ask_again(self, who, chat, asked, prices, tokens, lease, behind, purpose):
+        """Another reply, the continuation of one, or a background call."""
+        actor, owner = who
+        row = self.chat(owner, chat)
+        ids = self.both.message_ids[owner] or [self.id()]
+        messages = [one.id for one in self.messages(owner, row)] if asked < 3 else []
+        prompt = SealedPrompt(
+            conversation_id=row.id,
+            expected_rev=row.rev - behind,
+            prompt_id=(messages or ids)[-1 - asked % len(messages or ids)],
+            new_start_seq=row.start_seq,
+            receipt_body=self.sealed() if purpose is Purpose.REPLY else None,
+        )
+        wanted = self.wanted(prices, tokens, lease, purpose)
+        self.begin_turn(actor, BeginTurn(reservation=wanted, prompt=prompt))
+
+    @rule(who=WHO, prices=PRICES, tokens=TOKENS, lease=LEASES, is_reply=OFTEN)
+    def begin_without_a_chat(self, who, prices, tokens, lease, is_reply):
+        purpose = Purpose.REPLY if is_reply else Purpose.SUMMARY
+        self.begin_turn(who[0], BeginTurn(reservation=self.wanted(prices, tokens, lease, purpose)))
+
+    @rule(user=st.sampled_from([0, 0, 1, 2]), nth=NTH, is_same=OFTEN)
+    def begin_once_more(self, user, nth, is_same):
+        """The same client turn id again, with the same request or with another."""
+        if begun := self.begun[user]:
+            write = begun[-1 - nth % len(begun)]
+            if not is_same:
+                write = replace(write, reservation=replace(write.reservation, model="another"))
+            self.both.begin(user, write)
+
+    @rule(
+        who=WHO,
+        nth=NTH,
+        lease=LEASES | st.sampled_from([0, 9999]),
+        has_partial=OFTEN,
+        has_thoughts=st.booleans(),
+    )
+    def checkpoint(self, who, nth, lease, has_partial, has_thoughts):
+        actor, owner = who
+        if turn := self.turn(owner, nth):
+            partial = self.sealed() if has_partial else None
+            thoughts = self.sealed() if has_thoughts else None
+
+            def prolong(rows, turn_id):
+                return rows.checkpoint_turn(
+                    CheckpointTurn(
+                        conversation_id=turn.conversation_id,
+                        turn_id=turn_id,
+                        new_partial=partial,
+                        new_thoughts=thoughts,
+                        lease_seconds=lease,
+                    )
+                )
+
+            self.both.with_turn(actor, turn.client_turn_id, prolong)
+
+    @rule(
+        who=WHO,
+        nth=NTH,
+        cost=COSTS,
+        size=SIZE,
+        has_reply=OFTEN,
+        behind=RARELY,
+        outcome=st.sampled_from([one for one in Outcome if one is not Outcome.EDITED]),
+    )
+    def finish(self, who, nth, cost, size, has_reply, behind, outcome):
+        actor, owner = who
+        turn = self.turn(owner, nth)
+        if turn is None:
+            return
+        rev = 0
+        with suppress(NotFound):
+            rev = self.both.rows(owner).conversation(turn.conversation_id).rev
+        is_text = has_reply or outcome is Outcome.INTERRUPTED
+        reply = SealedReply(
+            expected_rev=rev - behind,
+            reply_id=self.message_id(actor),
+            reply_body=self.sealed(size) if is_text else None,
+            reply_thoughts=self.sealed() if is_text and size == 300 else None,
+            new_head=self.head() if is_text else None,
+        )
+        micro, *tokens = cost
+
+        def settle(rows, turn_id):
+            settlement = Settlement(turn_id, outcome, Usage(*tokens), micro, tokens[0] or None)
+            rows.finish_turn(
+                FinishTurn(conversation_id=turn.conversation_id, settlement=settlement, reply=reply)
+            )
+
+        self.both.with_turn(actor, turn.client_turn_id, settle)
+
+    @rule(who=WHO, unit=st.sampled_from(["minute", "day", "month"]), cost=COSTS)
+    def finish_late(self, who, unit, cost):
+        """The end of a turn that was settled when its lease ran out, perhaps in another window."""
+        self.checkpoint(who, 0, 1, has_partial=True, has_thoughts=False)
+        self.wait_for_a_lease(who, 0, off=1, is_swept=True)
+        self.wait_for_a_window(unit, 1)
+        end = {"size": 75, "has_reply": True, "behind": 0, "outcome": Outcome.COMPLETE}
+        self.finish(who, 0, cost=cost, **end)
+
+    @rule(who=WHO, nth=NTH)
+    def stop(self, who, nth):
+        actor, owner = who
+        if turn := self.turn(owner, nth):
+            self.both.with_turn(
+                actor,
+                turn.client_turn_id,
+                lambda rows, turn_id: rows.stop_turn(turn.conversation_id, turn_id),
+            )
+
+    # --- messages
+
+    @rule(who=WHO, chat=NTH, nth=NTH, size=SIZE, behind=RARELY, is_again=RARELY)
+    def edit(self, who, chat, nth, size, behind, is_again):
+        actor, owner = who
+        row = self.chat(owner, chat)
+        messages = self.messages(owner, row)
+        if not messages:
+            self.both.do(actor, lambda rows: rows.count_edit())
+            return
+        original = messages[-1 - nth % len(messages)]
+        write = EditReply(
+            conversation_id=row.id,
+            expected_rev=row.rev - behind,
+            original_id=original.id,
+            reply_id=original.id if is_again else self.message_id(actor),
+            reply_body=self.sealed(size),
+            new_head=self.head(),
+        )
+        self.both.do(actor, lambda rows: rows.edit_reply(write))
+
+    @rule(
+        who=WHO,
+        chat=NTH,
+        nth=NTH,
+        behind=RARELY,
+        seconds=SECONDS,
+        is_alone=RARELY,
+        is_again=RARELY,
+        summary=st.sampled_from(["kept", "gone", "another"]),
+        has_fact=st.booleans(),
+        is_more=RARELY,
+    )
+    def discard_or_restore_messages(
+        self, who, chat, nth, behind, seconds, is_alone, is_again, summary, has_fact, is_more
+    ):
+        actor, owner = who
+        row = self.chat(owner, chat)
+        messages = self.messages(owner, row)
+        hidden = self.both.rows(owner).discarded_messages(row.id)
+        if hidden and not is_more:
+            self.restore(actor, row, hidden[is_alone:], row.rev - behind)
+            return
+        messages = hidden if is_again and hidden else messages
+        if not messages:
+            return
+        doomed = [messages[-1 - nth % len(messages)].id]
+        for message in messages:
+            if message.parent_id in doomed and not is_alone:
+                doomed.append(message.id)
+        facts = self.both.rows(owner).documents(DocumentKind.FACT) if has_fact else []
+        write = DiscardMessages(
+            conversation_id=row.id,
+            expected_rev=row.rev - behind,
+            message_ids=tuple(doomed),
+            fact_ids=tuple(fact.id for fact in facts[:1]),
+            kept_summary={"kept": row.summary, "another": self.sealed()}.get(summary),
+            new_head=self.head(),
+            for_seconds=seconds,
+        )
+        self.both.do(actor, lambda rows: rows.discard_messages(write))
+
+    def restore(self, actor, row, messages, rev):
+        write = RestoreMessages(
+            conversation_id=row.id,
+            expected_rev=rev,
+            message_ids=tuple(one.id for one in messages),
+            new_head=self.head(),
+        )
+        self.both.do(actor, lambda rows: rows.restore_messages(write))
+
+    # --- chats and documents
+
+    @rule(
+        who=WHO,
+        chat=NTH,
+        by=st.sampled_from(["person", "model"]),
+        state=STATES,
+        is_pinned=st.booleans(),
+        what=st.sampled_from(
+            ["title", "pinned", "state", "policy", "reset", "model", "space", "read"]
+        ),
+        seq=st.sampled_from(["one", "last", "beyond"]),
+        space=st.sampled_from(["none", "own", "unknown"]),
+    )
+    def change(self, who, chat, what, by, state, is_pinned, seq, space):
+        actor, owner = who
+        row = self.chat(owner, chat)
+        up_to = {"one": 1, "last": max(1, row.last_seq), "beyond": row.last_seq + 5}[seq]
+        changes = {
+            "title": {"title": self.sealed(), "titled_by": by},
+            "pinned": {"pinned": is_pinned},
+            "state": {"state": state, "pinned": False},
+            "policy": {"policy": "summary", "policy_size": None if is_pinned else 5},
+            "reset": {"reset_seq": row.last_seq if is_pinned else 0},
+            "model": {"model": "test-model" if is_pinned else None},
+            "space": {"space_id": self.space(owner, space, 0)},
+            "read": {"read_seq": up_to} if is_pinned else {"facts_seq": up_to},
+        }[what]
+        self.both.do(actor, lambda rows: rows.change_conversation(row.id, changes))
+
+    @rule(who=WHO, chat=NTH, seconds=SECONDS, is_again=RARELY)
+    def discard_or_restore_a_chat(self, who, chat, seconds, is_again):
+        row = self.chat(who[1], chat)
+        if getattr(row, "destroy_at", None) and not is_again:
+            self.both.do(who[0], lambda rows: rows.restore_conversation(row.id))
+        else:
+            self.both.do(who[0], lambda rows: rows.discard_conversation(row.id, seconds))
+
+    @rule(
+        who=WHO,
+        nth=NTH,
+        is_new=st.booleans(),
+        kind=st.sampled_from(["preferences", "space", "fact"]),
+        chat=NTH,
+        scope=st.sampled_from(["none", "chat", "space", "unknown"]),
+        behind=RARELY,
+        size=SIZE,
+        source=st.sampled_from(["none", "none", "chat", "old"]),
+        is_again=RARELY,
+    )
+    def put_a_document(self, who, nth, is_new, kind, chat, scope, behind, size, source, is_again):
+        actor, owner = who
+        written = self.documents[actor]
+        if is_again and written:
+            self.put(actor, written[-1 - nth % len(written)])
+            return
+        stored = self.both.rows(owner).documents(DocumentKind(kind))
+        known = stored[-1 - nth % len(stored)] if stored and not is_new else None
+        if kind == "preferences":
+            known = stored[0] if stored else None
+            document_id = self.both.user_ids[actor]
+        else:
+            document_id = known.id if known else self.id()
+        row = self.chat(owner, chat)
+        is_fact = kind == "fact"
+        space_id = self.space(owner, "own" if scope == "space" else "unknown", nth)
+        seen_rev = max(0, (known.rev if known else 0) - behind)
+        of_source = is_fact and source != "none"
+        write = PutDocument(
+            new_kind=DocumentKind(kind),
+            document_id=document_id,
+            conversation_id=row.id if is_fact and scope == "chat" else None,
+            space_id=space_id if is_fact and scope in ("space", "unknown") else None,
+            seen_rev=seen_rev,
+            new_rev=seen_rev + 1,
+            new_body=self.sealed(size),
+            source_id=row.id if of_source else None,
+            cuts=row.rev - row.last_seq - (source == "old") if of_source else None,
+        )
+        if known and not behind and nth < 3:  # in its own place
+            place = {"conversation_id": known.conversation_id, "space_id": known.space_id}
+            write = replace(write, **place)
+        if (
+            actor != owner and seen_rev == 0 and kind != "preferences"
+        ):  # an id of 128 random bits is not taken
+            write = replace(write, document_id=self.id())
+        self.put(actor, write)
+
+    @rule(
+        who=WHO,
+        chat=NTH,
+        kind=st.sampled_from(["instructions", "summary"]),
+        behind=RARELY,
+        cut=RARELY,
+        has_text=OFTEN,
+        size=SIZE,
+    )
+    def put_a_text(self, who, chat, kind, behind, cut, has_text, size):
+        actor, owner = who
+        row = self.chat(owner, chat)
+        seen_rev = max(0, getattr(row, f"{kind}_rev") - behind)
+        write = PutDocument(
+            new_kind=DocumentKind(kind),
+            document_id=row.id,
+            conversation_id=row.id,
+            space_id=None,
+            seen_rev=seen_rev,
+            new_rev=seen_rev + 1,
+            new_body=self.sealed(size) if has_text else None,
+            cuts=row.rev - row.last_seq - cut if kind == "summary" else None,
+        )
+        self.put(actor, write)
+
+    def put(self, actor, write):
+        self.documents[actor].append(write)
+        self.both.do(actor, lambda rows: rows.put_document(write))
+
+    @rule(
+        who=WHO,
+        kind=st.sampled_from(["space", "fact", "facts", "space", "fact", "preferences"]),
+        nth=NTH,
+        is_swept=st.booleans(),
+    )
+    def delete_documents(self, who, kind, nth, is_swept):
+        """A space, a fact or all facts; preferences stay."""
+        actor, owner = who
+        if kind == "facts":
+            self.both.do(actor, lambda rows: rows.delete_facts())
+        else:
+            stored = self.both.rows(owner).documents(DocumentKind(kind))
+            document_id = stored[nth % len(stored)].id if stored else self.id()
+            self.both.do(actor, lambda rows: rows.delete_document(document_id))
+        self.erase(actor, is_swept=is_swept)
+
+    def erase(self, actor, *, is_swept):
+        """What is deleted counts until it is destroyed: by SQL at once, by the rules in the next sweep."""
+        if is_swept or MOST_BYTES[actor]:
+            self.both.sweep()
+
+    # --- upkeep and administration
+
+    @rule()
+    def sweep(self):
+        self.both.sweep()
+
+    @rule(
+        who=WHO,
+        changes=st.sampled_from(
+            [
+                {"daily_cap_micro": 400},
+                {"monthly_cap_micro": 600},
+                {"daily_cap_tokens": 300},
+                {"daily_cap_tokens": None},
+                {"daily_cap_micro": 10**9, "monthly_cap_micro": 900},
+                {"max_per_minute": 1},
+                {"max_open": 1},
+                {"max_per_minute": 2},
+                {"daily_cap_micro": 10**9, "monthly_cap_micro": 10**9, "daily_cap_tokens": None},
+                {"max_open": 1000, "max_per_minute": 1000},
+            ]
+        ),
+    )
+    def set_caps(self, who, changes):
+        self.both.set_caps(who[1], changes)
+
+
+@pytest.fixture(scope="module")
+def two_sides(server, tmp_path_factory):
+    """The address of the property's template, and the ids of its users."""
+    folder = tmp_path_factory.mktemp("migrations")
+    return make_template(server, "daybook_rules_and_sql", folder)
+
+
+def test_no_clock_but_the_tests_is_left(two_sides):
+    address, _ = two_sides
+    with psycopg.connect(address, autocommit=True) as connection:
+        left = [name for name, text in connection.execute(DEFINITIONS) if re.search(CLOCKS, text)]
+        [(moved,)] = connection.execute("select count(*) from pg_proc where prosrc ~ 'test_clock'")
+
+    assert left == []
+    assert moved > 20
+
+
+@pytest.mark.parametrize("verbs", LENGTHS)
+def test_rules_and_sql_agree(two_sides, monkeypatch, verbs):
+    tell_refusals(monkeypatch)
+    make_limits_smaller(monkeypatch)
+    address, user_ids = two_sides
+    chosen = settings(
+        max_examples=HISTORIES // len(LENGTHS),
+        stateful_step_count=verbs,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    with psycopg.connect(address, autocommit=True) as connection:
+
+        def history():
+            return Histories(connection, user_ids)
+
+        run_state_machine_as_test(seed(100 * SEED + verbs)(history), settings=chosen)
