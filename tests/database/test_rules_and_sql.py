@@ -409,6 +409,15 @@ class Histories(RuleBasedStateMachine):
 
         self.both.with_turn(actor, turn.client_turn_id, settle)
 
+    @rule(who=WHO, unit=st.sampled_from(["minute", "day", "month"]), cost=COSTS)
+    def finish_late(self, who, unit, cost):
+        """The end of a turn that was settled when its lease ran out, perhaps in another window."""
+        self.checkpoint(who, 0, 1, has_partial=True, has_thoughts=False)
+        self.wait_for_a_lease(who, 0, off=1, is_swept=True)
+        self.wait_for_a_window(unit, 1)
+        end = {"size": 75, "has_reply": True, "behind": 0, "outcome": Outcome.COMPLETE}
+        self.finish(who, 0, cost=cost, **end)
+
     @rule(who=WHO, nth=NTH)
     def stop(self, who, nth):
         actor, owner = who
@@ -643,6 +652,8 @@ class Histories(RuleBasedStateMachine):
                 {"monthly_cap_micro": 600},
                 {"daily_cap_tokens": 300},
                 {"daily_cap_tokens": None},
+                {"daily_cap_micro": 10**9, "monthly_cap_micro": 900},
+                {"max_per_minute": 1},
                 {"max_open": 1},
                 {"max_per_minute": 2},
                 {"daily_cap_micro": 10**9, "monthly_cap_micro": 10**9, "daily_cap_tokens": None},
