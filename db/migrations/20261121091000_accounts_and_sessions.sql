@@ -21,13 +21,14 @@ create table public.user_keys (             -- a user's key, wrapped by the root
 create table private.app_sessions (
   id uuid primary key default gen_random_uuid(),
   user_id uuid not null references private.roles (user_id) on delete cascade,
-  auth_session_id uuid not null unique,     -- Supabase's session: removing it ends its tokens at once
+  auth_session_id uuid not null unique,     -- Supabase's session: deleting it ends its tokens at once
   cookie_hash text not null unique check (cookie_hash ~ '^[0-9a-f]{64}$'),
-  tokens public.sealed not null,            -- Supabase's: access token, its expiry, refresh token
-  generation integer not null default 0 check (generation >= 0),   -- of the tokens
-  refreshing_until timestamptz,             -- a process exchanges the refresh token: two at once would end the session
+  tokens public.sealed not null,            -- Supabase's access token, its expiry and the refresh token
+  generation integer not null default 0 check (generation >= 0),   -- the number of the current tokens
+  -- until then a process exchanges the refresh token: two exchanges at once would end the session
+  refreshing_until timestamptz,
   device public.sealed,
-  token_seconds integer,                    -- the lifetime of the access token that began it, for `operate check`
+  token_seconds integer,                    -- the lifetime of the first access token, for `operate check`
   idle_seconds integer not null check (idle_seconds between 60 and 31536000),
   created_at timestamptz not null default now(),
   seen_at timestamptz not null default now(),
@@ -35,7 +36,7 @@ create table private.app_sessions (
 );
 
 create table private.throttles (
-  bucket text primary key check (bucket ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of what is counted
+  bucket text primary key check (bucket ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of the name of the throttle
   window_ends timestamptz not null,
   attempts integer not null check (attempts >= 0)
 );
@@ -48,7 +49,7 @@ create table private.password_permits (     -- each allows one change of a user'
 create table private.log_erasures (         -- deleted accounts that Supabase Auth's log still names
   user_id uuid primary key,
   since timestamptz not null default clock_timestamp(),
-  scanned_to uuid                           -- the last entry that was looked at; null: the pass has not begun
+  scanned_to uuid                           -- the last entry that was scanned; null: the scan has not begun
 );
 
 create index on private.app_sessions (user_id);
@@ -57,13 +58,13 @@ create index on private.throttles (window_ends);
 
 -- functions: accounts -----------------------------------------------------------------------------------
 
--- Its tokens are worth nothing from the next statement, and no device stays signed in.
+-- End all sessions of *person*: their tokens are invalid from the next statement, and no device stays signed in.
 create function private.end_sessions_of(person uuid) returns void language sql begin atomic
   delete from private.app_sessions where user_id = person;
   delete from auth.sessions where user_id = person;
 end;
 
--- Delete a user of Supabase Auth, for a sweep. Return false where a table of the operator's own needs the user: the rest of
+-- Delete a user of Supabase Auth, for a sweep. Return false if a table of the operator's own refers to the user: the rest of
 -- the sweep goes on.
 create function private.delete_user(person uuid) returns boolean language plpgsql as $$
 begin
@@ -73,13 +74,13 @@ exception when integrity_constraint_violation then
   return false;
 end $$;
 
--- The tombstone: what stands in place of a deleted account's address. `private.is_address` admits none.
+-- Return the tombstone: the text that replaces a deleted account's address. `private.is_address` refuses it.
 create function private.tombstone(person uuid) returns text language sql immutable
 return person || '@deleted.invalid';
 
--- An access token is not enough to change a password or an address (`PUT /user` of Supabase Auth), nor is Supabase's
--- secret key: who could would sign in as the user, and the app would open everything for them. A deleted account's may
--- become a tombstone without a password, and nothing else.
+-- An access token is not enough to change a password or an address (`PUT /user` of Supabase Auth), nor is Supabase's secret
+-- key: otherwise its holder could sign in as the user, and the app would open all texts for them. Only a deleted account may
+-- change without a password, to a tombstone.
 create function private.spend_password_permit() returns trigger language plpgsql as $$
 begin
   if new.email = private.tombstone(new.id) and new.encrypted_password is null
@@ -116,13 +117,13 @@ begin
   return true;
 end $$;
 
--- Put a tombstone in place of the address of a deleted account, so that it is unknown at once at sign-in, and free at sign-up.
+-- Replace the address of a deleted account by a tombstone, so that it is unknown at sign-in and free at sign-up at once.
 create function private.bury(person uuid) returns void language plpgsql as $$
 begin
-  -- the publishable key is enough to take the tombstone's address at Supabase Auth, for a user who can begin no account
+  -- with the publishable key, an attacker can register the tombstone's address at Supabase Auth (without an account here)
   delete from auth.users where email = private.tombstone(person) and id <> person;
   update auth.users set email = private.tombstone(person), encrypted_password = null, email_change = '',
-    raw_user_meta_data = '{}'               -- Supabase Auth copies the address there
+    raw_user_meta_data = '{}'               -- Supabase Auth copies the address into these columns
   where id = person;
   if has_table_privilege(to_regclass('auth.identities'), 'delete') then   -- null: there is no such table
     delete from auth.identities where user_id = person;
@@ -132,20 +133,20 @@ begin
   on conflict do nothing;
 end $$;
 
--- Return whether the entries of Supabase Auth's log can be read and deleted; null where there is no such log.
+-- Return true if the entries of Supabase Auth's log can be read and deleted; null if there is no such log.
 create function private.can_erase_log_entries() returns boolean language sql stable
 return has_table_privilege(to_regclass('auth.audit_log_entries'), 'select')
   and has_table_privilege(to_regclass('auth.audit_log_entries'), 'delete');
 
--- Return whether `erase_log_entries` has something to do. An entry that is being written at the deletion is in a minute later.
+-- Return true if `erase_log_entries` is due. An entry that is being written at the deletion is committed a minute later.
 create function private.has_log_erasures() returns boolean language sql stable
 return private.can_erase_log_entries()
   and exists (select from private.log_erasures where since < now() - interval '1 minute');
 
--- Delete what Supabase Auth's log (auth.audit_log_entries) tells of deleted accounts, addresses among it: a slice of
--- 20,000 entries at most, or of a third of a second. The log has no index but its ids, so a pass looks at all entries in
--- their order; the accounts that wait when a pass begins share it. Return whether there is more. (A call of its own: a
--- large log would hold up the sweep.)
+-- Delete the entries of Supabase Auth's log (auth.audit_log_entries) that name deleted accounts or their addresses: one
+-- slice of at most 20,000 entries, or a third of a second. The log has no index but its ids, so a pass scans all entries in
+-- their order; the accounts that wait when a pass begins share it. Return true if there is more. (It is a call of its own,
+-- because a large log would hold up the sweep.)
 create function private.erase_log_entries() returns jsonb language plpgsql as $$
 declare
   deadline constant timestamptz := clock_timestamp() + interval '0.3 seconds';
@@ -168,7 +169,7 @@ begin
     ), erased as (
       delete from auth.audit_log_entries where id in (
         select id from looked_at
-        -- anywhere in it: the embedded API stores the object as a JSON string
+        -- searches the whole text: the embedded API stores the object as a JSON string
         where exists (select from unnest(accounts) account where strpos(payload::text, account) > 0)
       )
     )
@@ -183,13 +184,13 @@ begin
   return jsonb_build_object('ok', true, 'more', private.has_log_erasures());
 end $$;
 
--- Shut an account for good, destroy its keys and forget its address: one's own or, as an admin, another's. The sweep
--- removes its rows in slices, and at last the account itself.
+-- Delete an account: its keys and address at once, its rows in slices by the sweep, and at last the account itself. The
+-- caller deletes the own account or, as an admin, another's.
 create function private.delete_account(me uuid, person uuid) returns jsonb language plpgsql as $$
 declare
   last_one boolean;
 begin
-  perform from auth.users where id = person for update;   -- first, as where an account's row is deleted
+  perform from auth.users where id = person for update;   -- locked first, as wherever an account's row is deleted
   last_one := private.is_last_admin(person);
   if person is distinct from me then
     perform private.require_admin(me);
@@ -209,15 +210,15 @@ begin
   return '{"ok": true}';
 end $$;
 
--- Return the wrapped keys of *person* that the root key opens, oldest first: sealed, so the app's calls may bring them.
+-- Return the wrapped keys of *person* that the root key opens, oldest first.
 create function private.wrapped_keys(person uuid) returns jsonb language sql stable begin atomic
   select coalesce(jsonb_agg(jsonb_build_object('version', version, 'wrapped', wrapped) order by version), '[]')
   from public.user_keys where user_id = person and mode = 'server';
 end;
 
--- Store a wrapped key: the first of its kind, or in place of exactly the one the app has seen. Where there are
--- conversations, their user key was there: another one in its place would leave them shut, and hide why. The answer has the
--- keys that are there now: of two first sign-ins at once, one key counts.
+-- Store a wrapped key, the first of its kind or in place of exactly the one that the app has seen. If there are
+-- conversations, a missing user key is not replaced: a new key could not open them, and would hide the loss. The answer has
+-- the keys that are stored now: of two first sign-ins at once, one key counts.
 create function private.put_user_key(
   me uuid, new_version integer, new_mode text, new_wrapped public.sealed, new_derivation public.free_text,
   replaces public.sealed
@@ -243,7 +244,7 @@ begin
   return private.answer(false, 'stale') || jsonb_build_object('keys', private.wrapped_keys(me));
 end $$;
 
--- A user's own account: role, caps and what is left. No proof: it returns only the caller's figures.
+-- Return the caller's own account: role, caps and the rest of the caps. No proof: it returns only the caller's figures.
 --   expiring   the conversations that retention deletes within 14 days, and when it deletes the first; null: none.
 create function private.my_account() returns jsonb language plpgsql stable as $$
 declare
@@ -276,7 +277,7 @@ end $$;
 create function private.active_admins() returns uuid[] language sql stable
 return array(select user_id from private.roles where role = 'admin' and suspended_at is null);
 
--- Return whether *person* is the only active admin. It locks the admins, so that two cannot remove each other at once.
+-- Return true if *person* is the only active admin. The admins are locked, so that two cannot remove each other at once.
 create function private.is_last_admin(person uuid) returns boolean language plpgsql as $$
 begin
   perform from private.roles where role = 'admin' order by user_id for no key update;
@@ -301,7 +302,8 @@ end $$;
 
 create function private.set_role(me uuid, person uuid, new_role text) returns jsonb language plpgsql as $$
 declare
-  last_one boolean := private.is_last_admin(person);   -- first of all: it locks, and what follows reads after it
+  -- first of all, because it locks: later reads see the state after the lock
+  last_one boolean := private.is_last_admin(person);
 begin
   perform private.require_admin(me);
   if last_one and new_role is distinct from 'admin' then
@@ -315,7 +317,7 @@ declare
   last_one boolean;
   was_suspended boolean;
 begin
-  perform from auth.users where id = person for key share;   -- first, as where an account's row is deleted
+  perform from auth.users where id = person for key share;   -- locked first, as wherever an account's row is deleted
   last_one := private.is_last_admin(person);
   perform private.require_admin(me);
   if last_one and suspended then
@@ -338,9 +340,9 @@ end $$;
 
 -- functions: sessions -----------------------------------------------------------------------------------
 
--- Called by the user, right after signing in. Its Supabase session is that of the calling token. The attempt that
--- succeeded is returned to the throttles *returned* (JSON, in the order of `throttle`): once, for a token starts one session.
--- The first session of a user begins the account, which may want an *invitation*: the hash of its code.
+-- Begin a session for the user who has just signed in, beside the Supabase session of the calling token. The attempt that
+-- succeeded is given back to the throttles *returned* (JSON, in the order of `throttle`): once, because a token starts one
+-- session. The first session of a user begins the account, which may need an *invitation*: the hash of its code.
 create function private.start_session(
   new_cookie_hash text, new_tokens public.sealed, new_device public.sealed,
   idle integer, lifetime integer, returned public.free_text, invitation text, proof text
@@ -363,7 +365,7 @@ begin
   values (person, (claims ->> 'session_id')::uuid, new_cookie_hash, new_tokens, new_device,
     (claims ->> 'exp')::bigint - (claims ->> 'iat')::bigint, idle, now() + make_interval(secs => lifetime))
   returning id into session;
-  perform private.require_me();             -- after the insert: without an app session no user is signed in
+  perform private.require_me();             -- checked after the insert: a user without an app session is not signed in
   for counted in select jsonb_array_elements_text(returned::jsonb) loop
     update private.throttles set attempts = attempts - 1 where bucket = counted and attempts > 0;
   end loop;
@@ -371,7 +373,7 @@ begin
     'role', (select role from private.roles where user_id = person));
 end $$;
 
--- The versions of the root key that rows are sealed under: the app refuses to start without one of them.
+-- Return the versions of the root key that rows are sealed under: the app refuses to start if one of them is missing.
 create function private.root_key_versions() returns jsonb language plpgsql stable as $$
 begin
   return jsonb_build_object('ok', true, 'versions', (
@@ -385,8 +387,8 @@ begin
   ));
 end $$;
 
--- Called by the server, with the hash of the cookie. The answer does not say why there is no session; it has all that opens
--- one: the sealed tokens and the wrapped user keys.
+-- Return the session of a cookie's hash, for the server, with the sealed tokens and the wrapped user keys; null, without a
+-- reason, if there is none.
 create function private.open_session(cookie text) returns jsonb language plpgsql as $$
 declare
   session private.app_sessions;
@@ -407,8 +409,8 @@ begin
     'role', (select role from private.roles where user_id = session.user_id));
 end $$;
 
--- Of *sessions*, a JSON array of {session, user}: those that have ended, and why: "suspended", "deleted", or "ended". Called by
--- a process for the sessions that it holds: no session is kept from becoming idle by it.
+-- Return those of *sessions* (a JSON array of {session, user}) that have ended, each with the reason "suspended", "deleted"
+-- or "ended". A process calls it for its cached sessions; it does not keep them from becoming idle.
 create function private.ended_sessions(sessions public.free_text) returns jsonb language plpgsql stable as $$
 begin
   return jsonb_build_object('ok', true, 'ended', (
@@ -426,7 +428,8 @@ begin
   ));
 end $$;
 
--- Take the lease to exchange the refresh token. Who is told "held" or "moved" waits and opens the session again.
+-- Take the lease to exchange the refresh token. A process that is answered "held" or "moved" waits and opens the session
+-- again.
 create function private.lease_refresh(cookie text, seen_generation integer, lease_seconds integer) returns jsonb
 language plpgsql as $$
 declare
@@ -455,7 +458,7 @@ begin
   return private.answer(found, 'moved');
 end $$;
 
--- Sign out. The Supabase session goes too, so its tokens are worth nothing from the next statement.
+-- Sign out. The Supabase session is deleted too, so its tokens are invalid from the next statement.
 create function private.end_session(cookie text) returns jsonb language plpgsql as $$
 declare
   ended private.app_sessions;
@@ -465,7 +468,7 @@ begin
   return '{"ok": true}';
 end $$;
 
--- A user's devices. No proof: it returns only the caller's rows.
+-- Return a user's devices. No proof: only the caller's rows are returned.
 create function private.my_sessions() returns table (
   session uuid, device public.sealed, created_at timestamptz, seen_at timestamptz, expires_at timestamptz, is_this_one boolean
 ) language plpgsql stable as $$
@@ -481,7 +484,7 @@ begin
     order by mine.seen_at desc;
 end $$;
 
--- End one of a user's sessions, or (null) all but the one that calls.
+-- End one of a user's sessions, or (null) all but the calling one.
 create function private.revoke_sessions(me uuid, one_session uuid) returns jsonb language plpgsql as $$
 declare
   this_one uuid := (current_setting('request.jwt.claims')::jsonb ->> 'session_id')::uuid;
@@ -501,15 +504,16 @@ begin
   return jsonb_build_object('ok', true, 'ended', ended);
 end $$;
 
--- Reserve an attempt in each of *buckets*, a JSON array of {bucket, at_most, seconds}, before its result is told: parallel
--- guesses count as well. The first full one refuses, and those behind it do not count. Locks are taken in the order given.
+-- Count an attempt in each of *buckets*, a JSON array of {bucket, at_most, seconds}, before its result is known, so that
+-- parallel guesses count as well. The first full bucket refuses, and those after it do not count. Locks are taken in the
+-- order given.
 create function private.throttle(buckets public.free_text, nonce uuid) returns jsonb language plpgsql as $$
 declare
   counted jsonb;
   counter private.throttles;
 begin
   insert into private.seen_nonces as seen (nonce) values (throttle.nonce) on conflict do nothing;
-  if not found then                         -- a call that was overheard must not be repeated
+  if not found then                         -- a call that was recorded by an attacker must not be repeated
     raise exception 'not allowed' using errcode = '42501';
   end if;
   for counted in select jsonb_array_elements(buckets::jsonb) loop

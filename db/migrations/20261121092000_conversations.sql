@@ -13,31 +13,32 @@ create table public.conversations (
   id uuid primary key,
   user_id uuid not null references private.roles (user_id) on delete cascade,
   title public.sealed not null,
-  titled_by text not null default 'words' check (titled_by in ('words', 'model', 'person')),   -- words: the prompt's first
+  -- words: the first words of the prompt
+  titled_by text not null default 'words' check (titled_by in ('words', 'model', 'person')),
   wrapped_key public.sealed not null,
   key_version integer not null check (key_version > 0),
   user_key_version integer not null check (user_key_version > 0),
   head public.sealed_head not null,         -- authenticates (rev, count, last_seq, all messages); made by the app
   rev bigint not null default 0 check (rev >= 0),
   last_seq integer not null default 0 check (last_seq >= 0),
-  read_seq integer not null default 0 check (read_seq >= 0),       -- up to which message it was read, on any device
-  facts_seq integer not null default 0 check (facts_seq >= 0),     -- up to which prompt facts were noted
-  bytes bigint not null default 0 check (bytes >= 0),              -- of its messages, pieces and receipts, as they are stored
+  read_seq integer not null default 0 check (read_seq >= 0),       -- the last message that was read, on any device
+  facts_seq integer not null default 0 check (facts_seq >= 0),     -- the last prompt that facts were noted from
+  bytes bigint not null default 0 check (bytes >= 0),              -- the stored bytes of its messages, pieces and receipts
   policy text not null default 'window' check (policy ~ '^[a-z_]{1,30}$'),
   policy_size integer check (policy_size between 1 and 1000),
-  reset_seq integer not null default 0 check (reset_seq >= 0),     -- the user started the context anew after it
-  start_seq integer not null default 0,     -- the model's view begins after it
-  summary public.sealed,                    -- of its oldest messages; read with the row before each turn
-  summary_rev bigint not null default 0 check (summary_rev >= 0),  -- which the sealed text is bound to
-  -- its own choices; null: its space's, else the user's. The model's name is readable, as it is in the books of turns;
-  -- one that is no longer offered is passed over by the app
+  reset_seq integer not null default 0 check (reset_seq >= 0),     -- the user started a new context after this message
+  start_seq integer not null default 0,     -- the model's view begins after this message
+  summary public.sealed,                    -- the summary of its oldest messages; read with the row before each turn
+  summary_rev bigint not null default 0 check (summary_rev >= 0),  -- the revision that the sealed text is bound to
+  -- The conversation's own choices; null: its space's, else the user's. The model's name is readable, as it is in the turns;
+  -- a model that is no longer offered is ignored by the app.
   model text check (model ~ '^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}$'),
   instructions public.sealed,
   instructions_rev bigint not null default 0 check (instructions_rev >= 0),
-  space_id uuid,                            -- its key is with the documents
+  space_id uuid,                            -- the key of a space is with the documents
   state text not null default 'active' check (state in ('active', 'archived')),
   pinned_at timestamptz,
-  destroy_at timestamptz,                   -- discarded, with Undo until then; `state` stays for that
+  destroy_at timestamptz,                   -- discarded, and restorable until then; `state` is kept for that
   undo_until timestamptz,                   -- of messages that are deleted; null once they are destroyed
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
@@ -49,41 +50,42 @@ create table public.messages (
   id uuid primary key,
   conversation_id uuid not null,
   user_id uuid not null,
-  turn_id uuid,                             -- no key: a message outlives its turn
+  turn_id uuid,                             -- no foreign key: a message outlives its turn
   seq integer not null check (seq > 0),
-  parent_id uuid check (parent_id <> id),   -- a tree: a second reply to one prompt is a sibling; a continuation, a child
+  parent_id uuid check (parent_id <> id),   -- a tree: a second reply to a prompt is a sibling; a continuation is a child
   role text not null check (role ~ '^[a-z_]{1,30}$'),
-  outcome text not null default 'complete' check (outcome ~ '^[a-z_]{1,30}$'),   -- "edited": its user wrote it
+  outcome text not null default 'complete' check (outcome ~ '^[a-z_]{1,30}$'),   -- "edited": the user wrote it
   body public.sealed not null,
-  attachments public.sealed,                -- their list; null: there are none
-  thoughts public.sealed,                   -- of the model, before a reply; read apart from messages
+  attachments public.sealed,                -- the list of its attachments; null: it has none
+  thoughts public.sealed,                   -- the thoughts of the model before a reply; read apart from messages
   has_thoughts boolean not null generated always as (thoughts is not null) stored,
   created_at timestamptz not null default now(),
-  destroy_at timestamptz,                   -- deleted, with Undo until then; no part of the head, and for no reader
+  -- deleted, and restorable until then; not part of the head, and not returned to readers
+  destroy_at timestamptz,
   unique (conversation_id, seq),
   unique (conversation_id, id),
-  -- the pair, so a message can never be in another user's conversation
+  -- both columns, so that a message can never be in another user's conversation
   foreign key (conversation_id, user_id) references public.conversations (id, user_id) on delete cascade,
   foreign key (conversation_id, parent_id) references public.messages (conversation_id, id) on delete cascade
 );
 
-create table public.pieces (                -- of attachments
+create table public.pieces (                -- the pieces of attachments
   conversation_id uuid not null,
   user_id uuid not null,
-  message_id uuid not null,                 -- no key: the pieces are stored before their message
+  message_id uuid not null,                 -- no foreign key: the pieces are stored before their message
   attachment_id uuid not null,
   number integer not null check (number between 1 and 1000),
   body public.sealed_octets not null,
   primary key (conversation_id, message_id, attachment_id, number),
   foreign key (conversation_id, user_id) references public.conversations (id, user_id) on delete cascade
 );
-alter table public.pieces alter column body set storage external;   -- what is sealed is not compressed
+alter table public.pieces alter column body set storage external;   -- sealed text cannot be compressed
 
--- every foreign key has its index, or deleting a conversation reads whole tables
-create index on public.conversations (user_id, state, pinned_at desc nulls last, updated_at desc);   -- the list's order
+-- every foreign key has an index; without it, deleting a conversation would scan whole tables
+create index on public.conversations (user_id, state, pinned_at desc nulls last, updated_at desc);   -- the order of the list
 create index on public.conversations (space_id, user_id);
 create index on public.conversations (destroy_at) where destroy_at is not null;
-create index on public.conversations (updated_at);   -- for retention
+create index on public.conversations (updated_at);   -- the order of retention
 create index on public.messages (conversation_id, parent_id);
 create index on public.messages (conversation_id) where destroy_at is not null;
 
@@ -109,7 +111,7 @@ begin
   return case when not found then 'taken' end;
 end $$;
 
--- Store the next message of a conversation that is locked, with the head after it. What its user wrote is read.
+-- Store the next message of a locked conversation, with the head after it. A message of its user counts as read.
 create function private.append_message(
   thread public.conversations, message uuid, turn uuid, parent uuid, role text, outcome text, body public.sealed,
   attachments public.sealed, thoughts public.sealed, new_head public.sealed_head
@@ -131,7 +133,7 @@ end $$;
 --   title, titled_by    a title by "model" replaces only the prompt's first words; `changed` says whether they were still
 --                       there: a concurrent rename wins, for this waits and then finds the user's title
 --   pinned, state
---   policy, policy_size, reset_seq    the model's view begins at the last reset again: its cut under another policy means nothing
+--   policy, policy_size, reset_seq    the model's view begins at the last reset again: another policy's start is invalid
 --   model, space_id     null: none
 --   read_seq            never goes back, nor beyond the last message (`begin_turn` moves it, too)
 --   facts_seq           likewise
@@ -166,8 +168,8 @@ begin
     || private.answer(found or exists (select from public.conversations where id = conversation and user_id = me));
 end $$;
 
--- Hide a conversation from every reader at once; the next `tidy` after *for_seconds* destroys it, row and key, also
--- when the app that promised Undo is gone. Calling it again prolongs nothing.
+-- Hide a conversation from every reader at once; the next `tidy` after *for_seconds* destroys it, row and key, even if the
+-- app that promised Undo is gone. A repeated call prolongs nothing.
 create function private.discard_conversation(me uuid, conversation uuid, for_seconds integer) returns jsonb
 language plpgsql as $$
 begin
@@ -180,7 +182,7 @@ begin
   return private.answer(found);
 end $$;
 
--- Undo discarding, as long as was promised: after that, messages may have gone.
+-- Undo discarding, within the promised time: after that, messages may have been destroyed.
 create function private.restore_conversation(me uuid, conversation uuid) returns jsonb language plpgsql as $$
 begin
   update public.conversations set destroy_at = null

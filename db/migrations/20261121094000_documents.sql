@@ -52,7 +52,7 @@ return (
 -- Store a new document (a `seen_rev` of 0), or replace one of that revision in its scope. Calling it again changes nothing.
 --   new_kind        also 'instructions' and 'summary', of the conversation; a null body: none
 --   source, cuts    the conversation of a search text, or which the model noted a fact from, and its `rev - last_seq` when
---                   that was read, which each deletion moves; null: it was not noted. A summary has `cuts` of its own
+--                   that was read, which each deletion changes; null: it was not noted. A summary has `cuts` of its own
 --   most_bytes      as in `begin_turn`, for new documents that the user writes: what the model noted or summed up ends a turn
 create function private.put_document(
   me uuid, new_kind text, document uuid, conversation uuid, space uuid, seen_rev bigint, new_rev bigint,
@@ -65,7 +65,7 @@ begin
     raise exception 'revision out of range' using errcode = 'PT400';
   end if;
   if seen_rev = 0 and most_bytes is not null and source is null and new_kind <> 'summary' then
-    budget := private.lock_budget(me);      -- comes before conversations
+    budget := private.lock_budget(me);      -- locked before conversations
   end if;
   if conversation is not null
       and not exists (select from public.conversations where id = conversation and user_id = me)
@@ -74,7 +74,7 @@ begin
       select from public.conversations where id = source and user_id = me and rev - last_seq = cuts for share
     )
   then
-    return private.answer(false);           -- deleted meanwhile
+    return private.answer(false);           -- it was deleted meanwhile
   elsif budget.bytes >= most_bytes then
     return private.answer(false, 'account_full');
   end if;

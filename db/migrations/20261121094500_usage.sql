@@ -3,19 +3,19 @@
 -- A trigger of the ledger keeps the sums in `usage_by_day`, so they cannot differ from the ledger. A turn changes only rows
 -- of its own user, whose budget it has locked: with a row that all users share, every turn would wait for the others.
 
-create table private.usage_by_day (         -- outlives the person, as the ledger does
+create table private.usage_by_day (         -- outlives the user, as the ledger does
   user_id uuid not null,                    -- or all_users(), for days that are over
-  day date not null,                        -- UTC
+  day date not null,                        -- a UTC day
   model text not null,
   purpose text not null,
   turns integer not null default 0,
   failed integer not null default 0,
-  interrupted integer not null default 0,   -- lapsed, and not finished late
+  interrupted integer not null default 0,   -- lapsed turns that were not finished late
   tokens_in bigint not null default 0,
-  tokens_cached bigint not null default 0,  -- of tokens_in
+  tokens_cached bigint not null default 0,  -- part of tokens_in
   tokens_out bigint not null default 0,
   cost_micro bigint not null default 0,
-  first_tokens integer[] not null,          -- finished turns by `bucket_of` the time to the first token
+  first_tokens integer[] not null,          -- the number of finished turns by the `bucket_of` their time to the first token
   primary key (user_id, day, model, purpose)
 ) with (fillfactor = 50);
 
@@ -44,16 +44,16 @@ declare
   counted uuid;
   bucket integer := private.bucket_of(new.first_token_ms);
   is_first integer := (new.kind <> 'adjust')::integer;
-  is_timed integer := (new.kind <> 'lapsed')::integer;   -- one that is finished late is timed then
+  is_timed integer := (new.kind <> 'lapsed')::integer;   -- a lapsed turn is timed when it is finished late
 begin
   if new.day < (clock_timestamp() at time zone 'utc')::date - 1 then
-    -- or `make_day_totals` would miss an entry that is not committed yet
+    -- without the lock, `make_day_totals` would miss an entry that is not committed yet
     perform pg_advisory_xact_lock_shared(hashtext('daybook: usage of all'));
     if new.day <= private.last_total_day() then
       users := users || private.all_users();
     end if;
   end if;
-  foreach counted in array users loop       -- not by `unnest`, which costs every turn more
+  foreach counted in array users loop       -- a loop, because `unnest` would cost every turn more
     insert into private.usage_by_day as known
     values (counted, new.day, new.model, new.purpose, is_first, (new.outcome = 'failed')::integer,
       case new.kind when 'lapsed' then 1 when 'adjust' then -1 else 0 end,
@@ -106,7 +106,7 @@ end $$;
 --   days           by day and model
 --   purposes       by purpose
 --   active_users   users with a reply, also a failed one
---   failed, interrupted, first_token_ms, first_token_p95_ms    of replies; times within 5 %, null: none was streamed
+--   failed, interrupted, first_token_ms, first_token_p95_ms    of replies; times within 5 %; null: no reply was streamed
 -- force_custom_plan: the generic plan reads 90 days by the index that is right for one.
 create function private.usage_of(person uuid, first_day date, last_day date) returns jsonb
 language plpgsql stable set plan_cache_mode = force_custom_plan as $$
@@ -120,7 +120,7 @@ begin
       union all
       select * from private.usage_by_day
       where person is null and day between greatest(first_day, last_total + 1) and last_day
-    ), sums as (                            -- by day and model, and by purpose
+    ), sums as (                            -- sums by day and model, and by purpose
       select day, model, purpose, sum(turns) as turns,
         coalesce(sum(turns) filter (where purpose = 'reply'), 0) as replies, sum(failed) as failed,
         sum(interrupted) as interrupted, sum(tokens_in) as tokens_in, sum(tokens_cached) as tokens_cached,
@@ -139,7 +139,7 @@ begin
       'purposes', coalesce(
         jsonb_agg(to_jsonb(sums) order by cost_micro desc, turns desc) filter (where day is null), '[]'),
       'active_users', (
-        select count(distinct user_id) from private.usage_by_day   -- read from the primary key alone
+        select count(distinct user_id) from private.usage_by_day   -- answered from the primary key alone
         where day between first_day and last_day and purpose = 'reply' and user_id <> private.all_users()
           and (person is null or user_id = person)
       ),
@@ -154,7 +154,7 @@ end $$;
 
 -- functions: a user's own usage -------------------------------------------------------------------------
 
--- A user's own usage from *first_day* to *last_day*, added up as above and by conversation: one answer, which no "max
+-- Return a user's own usage from *first_day* to *last_day*, added up as above and by conversation: one answer, which no "max
 -- rows" cuts. No proof: it returns only the caller's figures.
 --   conversations   the 499 with the highest costs, then with the most tokens; a null id: of deleted ones and temporary
 --                   chats; is_rest: of all others

@@ -3,7 +3,7 @@
 
 -- functions: usage --------------------------------------------------------------------------------------
 
--- The usage of *person*, or of all users (null): `usage_of`.
+-- Return the usage of *person*, or of all users (null), as `usage_of` does.
 create function private.usage_report(me uuid, person uuid, first_day date, last_day date) returns jsonb
 language plpgsql stable as $$
 begin
@@ -44,7 +44,7 @@ begin
       join private.budgets budget on budget.user_id = account.user_id
       left join used on used.user_id = account.user_id
       where account.deleted_at is null and strpos(lower(someone.email), lower(words)) > 0
-    ), listed as (                          -- what is stored is added up for these alone
+    ), listed as (                          -- stored bytes are summed for the listed users alone
       select * from found
       order by key desc, email
       offset skip limit least(at_most, 500)
@@ -83,8 +83,8 @@ begin
   return private.answer((private.change_caps(me, person, changes::jsonb)).user_id is not null);
 end $$;
 
--- Refuse to end the sessions of *person*, or to shut the account, as the functions that do so would: for the app, which
--- first stops the user's replies.
+-- Refuse, as the functions that end sessions or shut accounts do, to end the sessions of *person* or to shut the account.
+-- The app asks before it stops the user's replies.
 create function private.check_end(me uuid, person uuid, is_shut boolean) returns jsonb language plpgsql stable as $$
 begin
   if person is distinct from me then
@@ -112,7 +112,7 @@ end $$;
 
 -- functions: the deployment -----------------------------------------------------------------------------
 
--- The settings of the deployment, and what all users together spent this month.
+-- Return the settings of the deployment, and the amount that all users together spent this month.
 create function private.deployment_settings(me uuid) returns jsonb language plpgsql stable as $$
 declare
   today date := now() at time zone 'utc';
@@ -157,16 +157,17 @@ begin
   return '{"ok": true}';
 end $$;
 
--- A cap of null: none.
+-- Set the deployment's cap; null: no cap.
 create function private.set_deployment_cap(me uuid, new_monthly_cap_micro bigint) returns jsonb language plpgsql as $$
 declare
   before private.deployment;
 begin
-  perform from private.budgets order by user_id for no key update;   -- a budget in use would keep its spare loan
+  -- every budget is locked: a budget in use would keep its unused loan
+  perform from private.budgets order by user_id for no key update;
   before := private.lock_deployment();
   perform private.require_admin(me);
   update private.deployment set monthly_cap_micro = new_monthly_cap_micro where id;
-  perform private.recall_loans(null);       -- a lower cap holds for loans already made, but for open turns
+  perform private.recall_loans(null);       -- a lower cap also limits existing loans, except those of open turns
   perform private.note_changes(me, 'caps.deployment', null, to_jsonb(before),
     jsonb_build_object('monthly_cap_micro', new_monthly_cap_micro));
   return '{"ok": true}';
@@ -181,7 +182,7 @@ begin
     'database_ms', ceil(1000 * extract(epoch from clock_timestamp() - now())));
 end $$;
 
--- What would be deleted if unused conversations were kept for *days*: now, and within 14 days.
+-- Return the conversations that would be deleted if unused ones were kept for *days*: now, and within 14 days.
 create function private.preview_retention(me uuid, days integer) returns jsonb language plpgsql stable as $$
 begin
   perform private.require_admin(me);
@@ -213,7 +214,7 @@ begin
     limit least(at_most, 500);
 end $$;
 
--- The newest 100 entries about a user; no other user is named. No proof: it returns only the caller's entries.
+-- Return the newest 100 entries about the caller; no other user is named. No proof: only the caller's entries are returned.
 create function private.my_audit() returns table (
   id text, at timestamptz, action text, actor text, target text, detail jsonb
 ) language plpgsql stable as $$

@@ -3,7 +3,8 @@
 
 create table private.model_settings (
   model text primary key check (model ~ '^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}$'),
-  input_micro bigint check (input_micro between 0 and 1e10),       -- for a million tokens; null: the price that the app knows
+  -- the price of a million tokens; null: the price that the app knows
+  input_micro bigint check (input_micro between 0 and 1e10),
   cached_input_micro bigint check (cached_input_micro between 0 and 1e10),
   output_micro bigint check (output_micro between 0 and 1e10),
   is_offered boolean not null default true,
@@ -11,7 +12,7 @@ create table private.model_settings (
   check (cached_input_micro <= input_micro)   -- a prompt is reserved at the price of input
 );
 
--- What admins set of models, by name, for the app's processes; its revision is a digest of the rest.
+-- Return the admin's settings of models by name, for the app's processes; the revision is a digest of the rest.
 create function private.model_settings() returns jsonb language sql stable begin atomic
   select settings || jsonb_build_object('ok', true, 'revision', private.sha(settings::text))
   from (

@@ -3,7 +3,7 @@
 -- The publishable key is enough to become a user of Supabase Auth. Such a user has no account: role and budget begin in
 -- `start_session`, where the mode of sign-ups holds.
 
-create table private.invitations (          -- each begins one account
+create table private.invitations (          -- each invitation begins one account
   id uuid primary key default gen_random_uuid(),
   code_hash text not null unique check (code_hash ~ '^[0-9a-f]{64}$'),   -- sha256 of 128 random bits
   email text check (email is null or private.is_address(email)),         -- null: anyone who has the code
@@ -28,14 +28,14 @@ begin
     jsonb_build_object('role', its_role) || jsonb_strip_nulls(jsonb_build_object('invitation', invitation)));
 end $$;
 
--- "first": where the settings say so, the first of all accounts becomes admin, and asks for no invitation.
+-- Return the mode of sign-ups. "first": the first account becomes admin without an invitation, if the settings say so.
 create function private.sign_up_mode() returns text language sql stable begin atomic
   select case when first_account_is_admin and not exists (select from private.roles where deleted_at is null)
     then 'first' else sign_ups end
   from private.settings;
 end;
 
--- The state of an invitation. It is good only as long as its maker is an admin, who else could come back by it.
+-- Return the state of an invitation. It is valid only while its maker is an admin: a removed admin could return by it.
 create function private.state_of(invitation private.invitations) returns text language sql stable
 return case
   when invitation.used_at is not null then 'used'
@@ -49,15 +49,15 @@ create function private.find_invitation(code text, address text) returns setof u
   where code_hash = code and private.state_of(invitations) = 'open' and (email is null or email = address);
 end;
 
--- The mode of sign-ups, whether *invitation* (the hash of its code) is good for *address*, and whether the next account is the
+-- Return the mode of sign-ups, if *invitation* (the hash of its code) is valid for *address*, and if the next account is the
 -- first, which becomes the admin's.
 create function private.sign_ups(invitation text, address public.free_text) returns jsonb language sql stable
 return jsonb_build_object('ok', true, 'mode', replace(private.sign_up_mode(), 'first', 'open'),
   'is_invited', exists (select from private.find_invitation(invitation, address)),
   'is_first', private.sign_up_mode() = 'first');
 
--- Begin the account of a user who has none, by an *invitation* if the mode asks for one; return why not, or null. It reads
--- no metadata of the user: a role never comes from there.
+-- Begin the account of a user who has none, by an *invitation* if the mode asks for one; return the reason of a refusal, or
+-- null. No metadata of the user is read, so that it can never give a role.
 create function private.begin_account(person uuid, invitation text) returns text language plpgsql as $$
 declare
   address text;
@@ -65,16 +65,17 @@ declare
   used private.invitations;
 begin
   if exists (select from private.roles where user_id = person) then
-    return null;                            -- nearly always
+    return null;                            -- the usual case
   end if;
-  select email into address from auth.users where id = person for no key update;   -- two devices begin one account
+  -- locked, because two devices may begin one account
+  select email into address from auth.users where id = person for no key update;
   if (select first_account_is_admin from private.settings) then
     perform pg_advisory_xact_lock(hashtext('daybook: first account'));
   end if;
   if exists (select from private.roles where user_id = person) then
     return null;
   end if;
-  if not private.is_address(address) then   -- Supabase Auth admits others, and users without any
+  if not private.is_address(address) then   -- Supabase Auth admits other addresses, and users without one
     return 'bad_address';
   end if;
   mode := private.sign_up_mode();
@@ -121,7 +122,7 @@ begin
   return private.answer(found);
 end $$;
 
--- At most 500 invitations, those that are open first, then the newest. One answer, which no "max rows" cuts.
+-- Return at most 500 invitations, the open ones first, then the newest. One answer, which no "max rows" cuts.
 create function private.list_invitations(me uuid) returns jsonb language plpgsql stable as $$
 begin
   perform private.require_admin(me);
@@ -139,7 +140,7 @@ end $$;
 -- functions: what time ends -----------------------------------------------------------------------------
 
 -- Delete users of Supabase Auth who never began an account: a day after they confirmed their address, a week after they
--- came without; 50 in a call, and none from before Daybook. Return whether any was deleted. As long as there is no admin, one
+-- came without; 50 in a call, and none from before Daybook. Return whether any was deleted. While there is no admin, one
 -- of them may be meant to become the first. (A user who begins just now is locked, or has begun.)
 create function private.end_strangers() returns boolean language plpgsql as $$
 declare
@@ -152,7 +153,7 @@ begin
       and coalesce(email_confirmed_at + interval '1 day', created_at + interval '7 days') < now()
       and not exists (select from private.roles where user_id = users.id)
       and exists (select from private.roles where roles.role = 'admin')
-    order by random()                       -- or 50 who cannot be deleted would hide all others
+    order by random()                       -- in random order: otherwise 50 who cannot be deleted would hide all others
     limit 50 for update skip locked
   loop
     continue when exists (select from private.roles where user_id = stranger);

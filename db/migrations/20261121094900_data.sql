@@ -1,6 +1,6 @@
 -- A user's own data in figures, and what an open tab compares with what it shows.
 
--- The caller's rows: counts, and bytes as the account's limit counts them. One answer, which no "max rows" cuts. No proof:
+-- Return counts and bytes of the caller's rows, as the account's limit counts them. One answer, which no "max rows" cuts. No proof:
 -- it returns only the caller's figures.
 --   deleted         conversations that are still to be destroyed; they and their messages are in no other count
 create function private.my_data() returns jsonb language plpgsql stable as $$
@@ -29,7 +29,7 @@ begin
   );
 end $$;
 
--- What an open tab compares with what it shows, in one call for all. No proof: it returns only the caller's state.
+-- Return the state that an open tab polls, in one call. No proof: it returns only the caller's state.
 --   chat          the revision of the open conversation; null: there is none
 --   list          a digest of the conversations that the list begins with (`list_digest` in services/domain/revisions.py)
 --   running       the conversations in which a reply comes

@@ -1,10 +1,10 @@
--- The API: what can be reached over it, and by whom. db/api.txt lists the functions that are made here.
+-- The API: the functions that can be called over it, and their callers. db/api.txt lists the functions that this file makes.
 
 -- tables that can be read -------------------------------------------------------------------------------
 
--- Signed-in users read their own rows, and do nothing else. Row level security does not stop TRUNCATE, which the
--- embedded API grants, nor bind the planner, whose estimates the API hands out (`Prefer: count=planned`): so there are
--- no statistics of ids.
+-- Signed-in users can read their own rows, and nothing else. Row level security does not stop TRUNCATE, which the embedded
+-- API grants, nor limit the planner, whose estimates the API returns (`Prefer: count=planned`): so no statistics of ids are
+-- collected.
 do $$
 declare
   exposed record;
@@ -24,7 +24,8 @@ begin
   end loop;
 end $$;
 
-grant execute on function private.me, private.require_me to authenticated;   -- reads run them as the reader
+-- policies call these functions as the reading user
+grant execute on function private.me, private.require_me to authenticated;
 
 -- functions that can be called --------------------------------------------------------------------------
 
@@ -54,8 +55,8 @@ declare
   }';
   exposed record;
   signature text;
-  fields text;                              -- of the proof
-  given text;                               -- arguments
+  fields text;                              -- the fields of the proof
+  given text;                               -- the arguments
   guard text;
 begin
   for exposed in
@@ -134,7 +135,7 @@ begin
 end $$;
 grant execute on function public.read_conversation to authenticated;
 
--- whose rights the functions of `private` have ----------------------------------------------------------
+-- whose rights the functions of `private` have ------------------------------------------------------------------
 
 do $$
 declare
