@@ -1,24 +1,24 @@
-// For the other scripts, which come after it, and for those that a component brings.
+// Helpers for the other scripts, which are loaded after this one, and for the scripts of components.
 
 const drawn = [];
-let frame = 0; // in which they are done
+let frame = 0; // the animation frame in which the acts are done
 
 window.daybook = {
-  // What leads to another chat.
+  // The buttons that lead to another chat.
   LEADS: 'button[data-act="open"], .st-key-new-chat button',
 
-  // Has `act` done whenever something of the page was drawn, before that is seen: once a frame, for most acts
-  // measure.
+  // Has `act` done in the frame after each change of the page, before the change is seen: most acts measure,
+  // so they run at most once a frame.
   onDraw(act) {
     drawn.push(act);
   },
 
-  // What scrolls.
+  // The element that scrolls.
   page: () => document.getElementById("stMain"),
 
   composer: () => document.querySelector(".st-key-composer textarea"),
 
-  // Whether something stands above the page that Escape closes.
+  // Returns true if a dialog or menu that Escape closes is open above the page.
   isCovered: () => document.querySelector('[role="dialog"], [role="menu"], dialog[open]') !== null,
 
   isRunning: () => document.querySelector('.stApp:not([data-test-script-state="notRunning"])') !== null,
@@ -38,7 +38,7 @@ window.daybook = {
       addEventListener(sign, () => line.remove(), { once: true, capture: true });
   },
 
-  // React hears of a value only this way.
+  // React notices a new value only if it is set this way.
   typeInto(field, text) {
     const { set } = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), "value");
     set.call(field, text);

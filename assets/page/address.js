@@ -1,4 +1,4 @@
-// The email address of a refused sign-in is filled in for the next try. No URL of ours ever holds it.
+// The email address of a refused sign-in is filled in again. It never stands in a URL of the app.
 
 const KEY = "daybook-address";
 

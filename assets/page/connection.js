@@ -1,16 +1,16 @@
-// A page without its server says that it goes on by itself; Streamlit's dialog would cover what was read, and
-// is closed. Where the server refuses the page, Streamlit says nothing: the reason is asked for, and shown.
-// So is a message that was sent and is not answered.
+// While the server is away, a line says that the page reconnects by itself; Streamlit's dialog, which would
+// cover the text, is closed. If the server refuses the page, Streamlit gives no reason: this script asks for
+// it, and shows it. A message that was sent and is not answered is shown, too.
 
 const PATIENCE = 2000; // milliseconds
 let wasConnected = false;
-let sentAt = 0; // when a message was sent that may not be answered yet
+let sentAt = 0; // the time when a message was sent that may not be answered yet
 
 const app = () => document.querySelector(".stApp")?.dataset ?? {};
 
 async function reason() {
-  if (document.querySelector(".db-not-found")) return ""; // which needs no server
-  // an app on this machine answers without a network
+  if (document.querySelector(".db-not-found")) return ""; // this page needs no server
+  // an app on this machine can be reached without a network
   const answers = () =>
     fetch("/healthz", { cache: "no-store" }).then(
       () => true,
@@ -28,7 +28,7 @@ async function reason() {
 function isUnanswered() {
   if (!sentAt) return false;
   const waited = Date.now() - sentAt;
-  // the browser asks for a run; the server then says that it runs
+  // the browser asks for a run, and the server reports when it runs
   if (waited >= PATIENCE / 4 && app().testScriptState !== "rerunRequested") sentAt = 0;
   return sentAt > 0 && waited >= PATIENCE;
 }

@@ -1,11 +1,12 @@
-// What stands in a button's `data-copy`, in base64, goes to the clipboard, if the browser lets it; what is
-// selected and copied goes there without the word joiners that part what Streamlit would make a link of.
+// A button's `data-copy` holds base64 text that is copied to the clipboard, if the browser allows it. Text
+// that is selected and copied loses the word joiners that keep Streamlit from making links.
 
 document.addEventListener("click", async ({ target }) => {
   const button = target.closest("button[data-copy]");
   if (!button) return;
   const bytes = Uint8Array.from(atob(button.dataset.copy), (byte) => byte.charCodeAt(0));
-  const writing = navigator.clipboard?.writeText(new TextDecoder().decode(bytes)); // none without https
+  // the clipboard exists only with https
+  const writing = navigator.clipboard?.writeText(new TextDecoder().decode(bytes));
   const isCopied = await writing?.then(
     () => true,
     () => false,

@@ -1,16 +1,16 @@
-// Escape closes what is on top, at once, and the focus returns to where it was. Streamlit leaves a popover
-// open below the dialog that it opened, where it takes the first Escape, and loses the focus where its place
-// was drawn anew meanwhile.
+// Escape closes the topmost dialog or menu at once and returns the focus. Streamlit leaves a popover open
+// below the dialog that it opened, where it takes the first Escape, and loses the focus if the focused
+// element was redrawn meanwhile.
 
-let place = null; // what had the focus last on the page, or was pressed there
-let isOwed = false; // the focus, to `place`: something above the page was closed, and nothing was done since
+let place = null; // the element of the page that was focused or pressed last
+let isOwed = false; // true: a dialog or menu was closed, and the focus must return to `place`
 
 const isOnPage = (element) => !element.closest('[role="dialog"], [role="menu"], [role="listbox"], dialog');
 
-// A closed dialog of the browser's own keeps the focus for a moment.
+// A closed <dialog> keeps the focus for a moment.
 const isLost = () => document.activeElement === document.body || !document.activeElement.checkVisibility();
 
-// The element as it is drawn now.
+// Returns the element as it is drawn now.
 function find(element) {
   if (element.isConnected) return element;
   const key = element.closest('[class*="st-key-"]')?.className.match(/st-key-[\w-]+/)[0];
@@ -38,14 +38,14 @@ addEventListener(
   "pointerdown",
   ({ target }) => {
     if (daybook.isCovered()) return;
-    place = target.closest("button"); // which Safari does not focus
+    place = target.closest("button"); // Safari does not focus a pressed button
     isOwed = false;
   },
   true,
 );
 
 addEventListener("keydown", () => (isOwed = daybook.isCovered()), true);
-document.addEventListener("close", giveBack, true); // of the browser's own dialog
+document.addEventListener("close", giveBack, true); // a native dialog was closed
 daybook.onDraw(() => {
   const isOpen = document.querySelector('[data-testid="stDialog"], dialog[open]') !== null;
   if (isOpen)

@@ -1,4 +1,4 @@
-// What this browser keeps, on the page "Your data": its figures, and the button that clears it.
+// The page "Your data": the sizes of what this browser stores, and the button that clears it.
 
 const DRAFTS = "daybook-draft:";
 
@@ -20,5 +20,5 @@ document.addEventListener("click", ({ target }) => {
   if (!target.closest("[data-clear-tab]")) return;
   localStorage.clear();
   sessionStorage.clear();
-  location.reload(); // and so the page's session on the server begins again
+  location.reload(); // the reload also starts a new session on the server
 });

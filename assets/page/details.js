@@ -1,5 +1,4 @@
-// What a reply took, and what can be done with a prompt, stands behind a button where nothing can be pointed
-// at.
+// On touch screens, the details of a reply and the actions of a prompt are behind a button.
 
 document.addEventListener("click", ({ target }) => {
   const button = target.closest(".db-details");

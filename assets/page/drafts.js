@@ -1,16 +1,17 @@
-// Drafts stay in the browser, one for each chat and tab, until they stand in it or the user signs out, and
-// for a month at most. Two tabs share none; one that finds no draft of its own takes over that of a tab that
-// was closed. A component (pages/_parts/browser.py) calls `keepDrafts` after a run: the composer then holds a
-// draft, nothing (sent), or a prompt that was refused.
+// Drafts stay in the browser, one for each chat and tab, until they are sent or the user signs out, and for a
+// month at most. Two tabs share none; a tab without a draft takes over that of a tab that was closed. A
+// component (pages/_parts/browser.py) calls `keepDrafts` after a run: the composer then holds a draft,
+// nothing (sent), or a prompt that was refused.
 
 const DRAFTS = "daybook-draft:",
   MONTH = 30 * 24 * 3600 * 1000,
   TAB = "daybookTab",
   LOCK = "daybook-tab:";
-let tab = sessionStorage.getItem(TAB) ?? named(); // the same after a reload
+let tab = sessionStorage.getItem(TAB) ?? named(); // the name of this tab; a reload keeps it
 let person = null;
-let place = null; // the conversation of what is in the composer, "new" or "temporary", where no draft is
-let last = ""; // what this tab has written or shown
+// the conversation of the text in the composer: its id, "new", or "temporary", which has no draft
+let place = null;
+let last = ""; // the text that this tab stored or showed last
 
 const key = () => `${DRAFTS}${person}:${place}:${tab}`;
 const read = (name) => {
@@ -31,8 +32,8 @@ function named() {
 // Each open tab holds the lock of its name. Without https there are no locks: then no tab takes over a draft.
 function hold() {
   navigator.locks?.request(LOCK + tab, { ifAvailable: true }, (lock) => {
-    if (lock) return new Promise(() => {}); // until the tab closes
-    tab = named(); // this one is a copy
+    if (lock) return new Promise(() => {}); // the lock is held until the tab closes
+    tab = named(); // this tab is a copy of another one, so it gets a name of its own
     hold();
   });
 }
@@ -41,8 +42,8 @@ hold();
 
 const joined = (sent, text) => (text.startsWith(sent ?? "") ? text : text ? `${sent}\n\n${text}` : sent);
 
-// What has been sent is kept, beside what is typed since, until it is the last prompt: the run that sends it
-// may have been replaced.
+// A sent text is kept, beside what is typed after it, until it is the last prompt: the run that sends it may
+// have been replaced.
 function isSaid([length, start], name = key()) {
   const text = read(name).sent?.trim();
   return text?.length === length && text.startsWith(start);
@@ -93,8 +94,8 @@ daybook.noteDraftSent = () => {
 
 daybook.keepDrafts = (data) => {
   if (!daybook.composer()) {
-    setTimeout(daybook.keepDrafts, 50, data); // not drawn yet
-    return; // nothing: Streamlit would call it when the component goes
+    setTimeout(daybook.keepDrafts, 50, data); // the composer is not drawn yet
+    return; // nothing is returned: Streamlit would call a returned function when the component is removed
   }
   const typed = daybook.composer().value,
     before = place,
@@ -104,19 +105,18 @@ daybook.keepDrafts = (data) => {
   else if (before === null || before === data.place) {
     place = data.place;
     if (data.given) {
-      // what was refused, which took the place of what was typed since, or of nothing: Streamlit sets no
-      // value twice
+      // a refused prompt, joined with the text typed since; Streamlit does not set one value twice
       show(joined(data.given, last));
       save(daybook.composer().value, "");
     } else if (isSaid(data.prompt)) save(typed, "");
     else if (typed) save(typed);
   } else if (data.place === "temporary" || (data.is_begun && (typed || before !== "temporary"))) {
-    // a fresh page became this conversation, or a temporary chat; what is typed now belongs to it
+    // a new page became this conversation, or a temporary chat: text typed now belongs to that
     save("", "");
     place = data.place;
     save(typed, "");
   } else {
-    // it began the conversation that is read now
+    // the sent prompt began the conversation that is open now
     if (before === "new" && !typed && isSaid(data.prompt)) save("", "");
     arrive(data);
   }
@@ -147,6 +147,6 @@ document.addEventListener(
 );
 
 addEventListener("storage", ({ key: changed }) => {
-  // the page "Your data" cleared this browser
+  // the page "Your data" cleared the drafts of this browser
   if (changed === null && place !== null && daybook.composer()) show("");
 });

@@ -1,10 +1,10 @@
-// A message that is edited in its place: its field has the focus, Escape leaves it, and Ctrl+Enter, which
-// Streamlit hears, and Send bring a prompt that is sent into view.
+// Editing a message in its place: its field gets the focus, Escape leaves it, and Ctrl+Enter and Send bring
+// the sent prompt into view. (Streamlit handles Ctrl+Enter.)
 
 const field = () => document.querySelector(":is(.st-key-edit-prompt, .st-key-edit-reply) textarea");
-let drawn = null; // the field, when it was looked for last
-let edited = null; // the message that it is of
-let left = null; // the one that it was of, until the focus is back on its button
+let drawn = null; // the field that was found in the last drawing
+let edited = null; // the message that the field belongs to
+let left = null; // the message whose field was left, until the focus is back on its button
 
 daybook.onDraw(() => {
   const now = field();
@@ -41,7 +41,7 @@ addEventListener(
     if (event.target !== field()) return;
     if (event.key === "Escape") {
       event.preventDefault();
-      event.stopPropagation(); // else it stops a reply
+      event.stopPropagation(); // otherwise Escape would stop a reply
       document.querySelector(".st-key-leave-message button")?.click();
     } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send();
   },

@@ -1,5 +1,5 @@
-// A user's exports run one at a time: the server is asked first, for a download could not say why it does not
-// begin.
+// A user's exports run one at a time. The server is asked first, because a download cannot say why it is
+// refused.
 
 document.addEventListener(
   "submit",

@@ -1,5 +1,5 @@
-// Files cannot be attached yet: where some are dropped or pasted, the page says so, and stays. Text that
-// comes along, as from a spreadsheet, goes where it would go without them.
+// Files cannot be attached yet: if files are dropped or pasted, the page says so and stays open. Text that is
+// pasted with them, as from a spreadsheet, is pasted as usual.
 
 const SENTENCE = "Files can't be attached yet. Paste text instead.";
 const FIELD = "input, textarea";
@@ -8,7 +8,7 @@ function say() {
   if (daybook.composer()) daybook.tell(document.querySelector('[data-testid="stBottom"]'), SENTENCE);
 }
 
-// A browser would leave the page for a file that is dropped on it.
+// A browser opens a file that is dropped on the page, and so leaves the page.
 function refuses({ target, dataTransfer }) {
   const types = dataTransfer?.types ?? [];
   return types.includes("Files") && !(types.includes("text/plain") && target.closest?.(FIELD));

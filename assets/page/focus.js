@@ -1,10 +1,10 @@
-// The composer has the focus after a load, on a new chat and in a chat that was opened, and takes what is
-// typed while nothing has it. Never on touch: each focus would open the keyboard.
+// The composer gets the focus after a load, in a new chat and in an opened chat, and receives what is typed
+// while no element has the focus. Never on touch screens: each focus would open the keyboard.
 
-let isComing = false; // a reply
-let place = null; // the address where the composer has been given the focus
+let isComing = false; // true while a reply streams
+let place = null; // the address at which the composer was focused last
 
-// Streamlit gives it the focus when something was sent.
+// Streamlit focuses the composer when a prompt is sent.
 HTMLTextAreaElement.prototype.focus = function (options) {
   if (daybook.isTouch() && this.closest(".st-key-composer")) return;
   HTMLElement.prototype.focus.call(this, options);
@@ -22,14 +22,14 @@ daybook.onDraw(() => {
   if (here && here !== place) focus();
   place = here;
   const isNow = document.querySelector(".st-key-stop") !== null;
-  if (here && isComing && !isNow && document.activeElement === document.body) focus(); // Stop had it
+  if (here && isComing && !isNow && document.activeElement === document.body) focus(); // focus was on Stop
   isComing = isNow;
 });
 
 document.addEventListener(
   "click",
   ({ target }) => {
-    // also where it leads to the chat that is open
+    // also if the link leads to the chat that is open
     if (target.closest(daybook.LEADS)) place = null;
   },
   true,
@@ -39,11 +39,11 @@ addEventListener(
   "keydown",
   (event) => {
     const isCommand = (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState("AltGraph");
-    // those scroll and help
+    // those keys scroll the page or open help
     const isPrinted = event.key?.length === 1 && !isCommand && ![" ", "?"].includes(event.key);
     const isNowhere = [document.body, daybook.page()].includes(document.activeElement);
     if (!isPrinted || !isNowhere || !daybook.composer()) return;
-    event.stopPropagation(); // Streamlit has letters of its own
+    event.stopPropagation(); // Streamlit has shortcuts of single letters
     focus();
   },
   true,

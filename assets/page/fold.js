@@ -1,4 +1,5 @@
-// A phone's sidebar covers the page and stays open after a button in it; its state lives in the browser.
+// On a phone, the sidebar covers the page and stays open after a press of its buttons, so it is folded here.
+// The browser holds its state.
 
 document.addEventListener(
   "click",

@@ -1,16 +1,17 @@
 // A screen reader announces only that a reply streams, and how it ended.
 
-const region = document.createElement("div"); // one that is new is not heard at once
+const region = document.createElement("div"); // a new live region is not announced at once, so this one stays
 region.className = "db-heard";
 region.ariaLive = "polite";
 document.body.append(region);
-let news = ""; // words there or not: after a failure the same news is news again
+// the last announcement, even if its text was removed: a repeated failure is not announced again
+let news = "";
 
 daybook.onDraw(() => {
   const { said, after } = document.querySelector("i[data-said]")?.dataset ?? {};
   if (said === undefined || news === `${after} ${said}`) return;
   news = `${after} ${said}`;
   if (!said) return;
-  region.textContent = ""; // nor is a sentence that stands there already
+  region.textContent = ""; // a text that stands there already is not announced again
   setTimeout(() => (region.textContent = said), 100);
 });

@@ -1,13 +1,14 @@
-// Ctrl+K goes to the filter, unfolding the sidebar, and the arrows from there through the rows; Enter opens
-// the first and empties the filter; Escape empties it, too, and is not heard by what stops a reply. `?`, and
-// Ctrl+/ in a field too, opens a sheet of all keys: the browser's own dialog, so that a reply goes on behind
-// it.
+// Keyboard shortcuts. Ctrl+K unfolds the sidebar and focuses the filter; the arrow keys move from there
+// through the rows; Enter opens the first row and empties the filter; Escape empties it, too, and does not
+// stop a reply. `?`, and Ctrl+/ also in a field, opens a list of all shortcuts, in a native dialog, so that a
+// reply goes on behind it.
 
 const field = () => document.querySelector(".st-key-search input");
 const isInView = () => (field()?.getBoundingClientRect().right ?? 0) > 0;
 const rows = () =>
   [...document.querySelectorAll('button[data-act="open"]')].filter((row) => row.checkVisibility());
-let sought = ""; // words whose first row Enter opens once it is found, unless something else is done first
+// the filter text whose first row Enter opens once it is found, unless another key or button is pressed first
+let sought = "";
 const control = /^Mac|^iP/.test(navigator.platform) ? "⌘" : "Ctrl";
 
 function focus(tries) {
@@ -25,7 +26,7 @@ function move(from, step) {
   places[places.indexOf(from) + step]?.focus();
 }
 
-// the rows follow what is typed a moment later
+// the rows change a moment after the text is typed
 function openFirst() {
   const found = document.querySelector('[data-stale="false"] [data-found]')?.textContent.trim();
   if (!sought || found !== sought || field()?.value.trim() !== sought) return;
@@ -37,7 +38,7 @@ function open(row) {
   if (!row) return;
   row.click();
   daybook.typeInto(field(), "");
-  field().blur(); // the composer takes the focus where nothing has it
+  field().blur(); // the composer is focused when no element has the focus
 }
 
 function sheet() {
@@ -76,7 +77,7 @@ function hear(event) {
   const isPlain = !event.ctrlKey && !event.metaKey && !event.altKey;
   sought = "";
   if (document.querySelector(".db-keys")?.open) {
-    event.stopPropagation(); // what is behind it hears nothing
+    event.stopPropagation(); // the page behind the dialog must not receive the key
   } else if (event.key?.toLowerCase() === "k" && !isPlain && !event.shiftKey && !event.altKey) {
     event.preventDefault();
     jump();
@@ -102,7 +103,7 @@ function hear(event) {
 addEventListener(
   "keydown",
   (event) => {
-    // A press that composes a letter, as in Japanese, is no key. Safari tells it by its number alone.
+    // A key press of an input method, as for Japanese, is no shortcut. Safari marks it only by its key code.
     if (event.isComposing || event.keyCode === 229) event.stopImmediatePropagation();
     else if (field()) hear(event); // without the field no user is signed in
   },

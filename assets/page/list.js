@@ -1,8 +1,8 @@
-// Menus of buttons of plain HTML: one, filled for the button that is pressed, which the browser closes by
-// itself. And the focus in the list of conversations, which would lose it where it is drawn anew.
+// The menus of a row are one native popover, filled for the button that was pressed; the browser closes it.
+// The focus in the list of conversations is restored when the list is redrawn.
 
 let menu = null;
-let opener = null; // the button of the menu that is open
+let opener = null; // the button whose menu is open
 let focused = null; // the button of the list that has the focus
 
 function open(button) {
@@ -42,7 +42,7 @@ function open(button) {
 document.addEventListener("click", ({ target }) => {
   const button = target.closest("button[data-options]");
   if (button && button !== opener) {
-    button.focus(); // to which the browser leads back
+    button.focus(); // the browser returns the focus to this button when the menu closes
     open(button);
   } else if (target.closest("[role=menuitem]") && menu?.contains(target)) menu.hidePopover();
 });
@@ -58,7 +58,7 @@ addEventListener(
     else if (["Escape", "Tab"].includes(event.key)) menu.hidePopover();
     if (to === undefined && event.key !== "Escape") return;
     event.preventDefault();
-    event.stopPropagation(); // else Escape stops a reply
+    event.stopPropagation(); // otherwise Escape would stop a reply
   },
   true,
 );

@@ -1,10 +1,11 @@
-// Streamlit leaves a toast without a name, and names what opens by the Markdown of its label; an icon within
-// a text is decoration, and would be read by the name of its picture.
+// Accessible names that Streamlit lacks: toasts have none, and popovers and expanders are named by the
+// Markdown of their labels. An icon within a text is hidden, because it would be read by the name of its
+// glyph.
 
 const JOINER = "\u2060";
 const RAW = [":material/", "\\\\", JOINER].map((part) => `[aria-label*="${part}"]`).join();
 
-// "Press Ctrl+Enter to submit form", of which only the text changes while one types
+// the hint "Press Ctrl+Enter to submit form", whose text changes while the user types
 const HINT = /^Press (.+) to (submit form|apply)$/;
 
 daybook.onDraw(() => {

@@ -1,15 +1,15 @@
-// Asks whether another process changed what the tab shows, and has the page drawn anew if so: a tab that is
-// in view and was used in the last ten minutes asks every five seconds, and at once when it is shown or used
-// again. A page that is being drawn, and open menus and dialogs, are left alone until later.
+// Polls for changes that other processes made to the data of the tab, and redraws the page if there are any:
+// a tab that is in view and was used in the last ten minutes asks every five seconds, and at once when it is
+// shown or used again. While the page is redrawn, or a menu or dialog is open, the redraw waits.
 
 const PAUSE = 5000,
   USED = 600_000,
   LATER = 250,
   AGAIN = 1500; // milliseconds
-let page = null; // what is shown: { place, seen }, of a component (pages/_parts/browser.py)
+let page = null; // the shown state { place, seen }, set by a component (pages/_parts/browser.py)
 let tell = null;
-let found = null; // revisions that the page does not have yet
-let told = ""; // the last that it was told of: once is enough, whatever it makes of them
+let found = null; // revisions that the page does not show yet
+let told = ""; // the revisions that the server was told of last; they are told only once
 let askedAt = -Infinity,
   usedAt = performance.now(),
   timer = 0;
@@ -29,7 +29,7 @@ function wait(pause) {
 }
 
 async function look() {
-  if (!isWatched()) return; // until it is shown, or used
+  if (!isWatched()) return; // the timer starts again when the tab is shown or used
   if (found && !isBusy()) {
     told = JSON.stringify(found);
     tell(found);
@@ -47,20 +47,19 @@ async function look() {
     });
     const revisions = answer.ok ? await answer.json() : null;
     if (revisions && asked === page && isNew(revisions)) found = revisions;
-    // the session has ended: the server closes the connection, and Streamlit makes another, but draws nothing
-    // by itself
+    // the session has ended: the server closes the connection and Streamlit reconnects, but does not redraw
     if (answer.status === 401) {
       found = {};
       return wait(AGAIN);
     }
-  } catch {} // connection.js says so
+  } catch {} // connection.js reports an unreachable server
   wait(found ? 0 : PAUSE - (performance.now() - askedAt));
 }
 
-// Returns what ends it, for Streamlit to call when the component goes.
+// Returns the function that stops the polling; Streamlit calls it when the component is removed.
 daybook.watchNews = (shown, tellServer) => {
-  [page, tell, found] = [shown, tellServer, null]; // which was read before the page was drawn
-  if (askedAt === -Infinity) askedAt = performance.now(); // the first page is new
+  [page, tell, found] = [shown, tellServer, null]; // the state was read before the page was drawn
+  if (askedAt === -Infinity) askedAt = performance.now(); // the first page is up to date
   wait(0);
   return () => {
     if (page === shown) tell = found = null;

@@ -9,10 +9,10 @@ const MOVES = /^(Arrow|Page|Home|End|Tab|Enter|F3| )/,
   DOWN = ["ArrowDown", "PageDown", "End", " "];
 const REFUSED = '.st-key-refusals [data-stale="false"] [data-testid="stAlert"]';
 const STUCK = '[data-testid="stLayoutWrapper"]:has(> :is(.st-key-outage, .st-key-chat-head))';
-let opened = null; // the chat whose messages stand on the page
-let kept = null; // what is kept in view: an exchange by its class, what has a distance to the end, or nothing
-let sent = null; // the exchange that was the last when a prompt was sent
-let top = 0; // of the page, when it was looked at last
+let opened = null; // the chat whose messages are drawn
+let kept = null; // what keeps its position: an exchange (by its class), the distance to the end, or null
+let sent = null; // the exchange that was the last one when a prompt was sent
+let top = 0; // the scroll position at the last look
 
 const exchanges = () =>
   [...document.querySelectorAll('.st-key-thread [class*="st-key-exchange-"]')].filter((one) =>
@@ -25,7 +25,7 @@ const isAtEnd = (page) => toEnd(page) < 4;
 const isDistance = () => typeof kept === "number";
 const keptExchange = () => (isDistance() || !kept ? null : document.querySelector(`.${kept}`));
 
-// What sticks to the top of the page ends here.
+// The bottom edge of the header that sticks to the top of the page.
 function edge(page) {
   const ends = [...document.querySelectorAll(STUCK)].map((head) => {
     const { position, top } = getComputedStyle(head);
@@ -65,7 +65,7 @@ function showWay() {
   if (!way) return document.documentElement.style.removeProperty("--db-below");
   const ends = [...(last?.children ?? [])].map((part) => part.getBoundingClientRect().bottom);
   way.hidden = Math.max(0, ...ends) <= bar.getBoundingClientRect().top + 8;
-  // Undo stands above it
+  // the Undo bar is drawn above it
   document.documentElement.style.setProperty("--db-below", `${bar.offsetHeight + way.offsetHeight}px`);
 }
 
@@ -86,7 +86,7 @@ function makeWay(bar) {
 
 daybook.noteSent = () => (sent = { last: name(exchanges().at(-1)), isClear: false });
 
-// Text grows without an element being drawn.
+// Text can grow without an element being redrawn.
 const sizes = new ResizeObserver(keep),
   known = new WeakSet();
 
@@ -103,8 +103,8 @@ daybook.onDraw(() => {
   const named = new URLSearchParams(location.search).get("c");
   const last = exchanges().at(-1);
   const isRefused = document.querySelector(REFUSED) !== null;
-  if (sent && !isRefused) sent.isClear = true; // what is refused from now on was sent after it
-  // else the one before
+  if (sent && !isRefused) sent.isClear = true; // a refusal from now on belongs to a later prompt
+  // the exchange is drawn; if not, the one before it is used
   const isDrawn = () => last.querySelector('[data-stale="false"] :is(.db-message, .stMarkdown)');
   if (!last) {
     opened = null;
@@ -169,7 +169,7 @@ hears("wheel", ({ deltaY, ctrlKey }, isOnPage) => {
 hears("touchmove", (_, isOnPage) => {
   if (isOnPage) leave();
 });
-// a prompt stays where it is whatever is pressed, but not against the bar that scrolls
+// a press anywhere keeps a prompt in its place, except a press on the scroll bar
 hears("pointerdown", ({ target }, isOnPage, page) => {
   if (isOnPage && (isDistance() || target === page)) leave();
 });
@@ -183,7 +183,7 @@ document.addEventListener(
   "click",
   ({ target }) => {
     if (target.closest(daybook.LEADS)) sent = null;
-    // which a screen reader may press without having moved the page itself
+    // a screen reader can press these without scrolling the page
     if (target.closest('a[href^="#"], button[data-act="edit"]')) leave();
     if (target.closest(".st-key-earlier button")) kept = toEnd(daybook.page());
     const again = target.closest(
@@ -193,8 +193,8 @@ document.addEventListener(
       const button =
         document.querySelector(`[data-options][data-message="${again.dataset.message}"]`) ?? again;
       const exchange = button.closest('[class*="st-key-exchange-"]');
-      if (!exchange || exchange !== exchanges().at(-1)) return daybook.noteSent(); // what followed goes
-      kept = name(exchange); // its new reply grows below its prompt
+      if (!exchange || exchange !== exchanges().at(-1)) return daybook.noteSent(); // nothing is followed
+      kept = name(exchange); // the new reply grows below its prompt
       makeRoom(daybook.page(), exchange);
       keep();
     }

@@ -1,7 +1,7 @@
-// Prints the page once all of it is drawn, and tells the server, which then draws it as before. What paper
-// shows is in the stylesheet.
+// Prints the page once all of it is drawn, then tells the server, which draws the normal page again. The
+// stylesheet says what is printed.
 
-const STILL = 3; // frames in which nothing is awaited
+const STILL = 3; // frames without a pending element before the page counts as drawn
 
 daybook.print = (tellServer) => {
   let frames = 0;
@@ -9,7 +9,7 @@ daybook.print = (tellServer) => {
     const isWaiting = daybook.isRunning() || document.querySelector('.stMain [data-testid="stSkeleton"]');
     frames = isWaiting ? 0 : frames + 1;
     if (frames < STILL) return requestAnimationFrame(look);
-    print(); // returns when the browser's dialog is closed
+    print(); // print() returns when the browser's dialog is closed
     tellServer();
   };
   requestAnimationFrame(look);

@@ -1,4 +1,4 @@
-// A long prompt is folded until its reader wants all of it.
+// A long prompt is folded until the user opens it.
 
 document.addEventListener("click", ({ target }) => {
   const button = target.closest(".db-more");

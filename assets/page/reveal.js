@@ -1,4 +1,4 @@
-// What a press far above has opened comes into view: an element with `data-reveal`, once for each value.
+// An element with `data-reveal` that a press has opened far away is scrolled into view, once for each value.
 
 let revealed = null;
 

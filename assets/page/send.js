@@ -1,7 +1,6 @@
-// Ctrl+Enter sends, a text that is too long stays. On touch Enter begins a new line instead: there is no
-// Shift to press with it. While a reply comes the composer stays open, but nothing is sent: the text stays,
-// and a line says so. What is sent while the page is about to draw the end of a reply, or its beginning,
-// waits for that.
+// Ctrl+Enter sends; a text that is too long stays. On touch screens Enter begins a new line, because there is
+// no Shift key. While a reply streams, nothing is sent: the text stays, and a line says so. A prompt that is
+// sent while the page draws the beginning or end of a reply waits for that drawing.
 
 // bytes: services/domain/limits.py refuses more, and a websocket that brings much more is closed
 const LONGEST = 200_000;
@@ -9,10 +8,10 @@ const TOO_LONG = "This message is too long. Send it in parts.";
 const WAIT = "Wait for the reply to finish, or press Stop. Your message is kept.";
 const SUBMIT = '[data-testid="stChatInputSubmitButton"]';
 const submit = () => document.querySelector(SUBMIT);
-// after a reply, and while the page is drawn, it is stale
+// the button is stale after a reply and while the page is drawn
 const stop = () => document.querySelector(".st-key-stop");
-let isSent = false; // and Stop may not be drawn yet
-let waiting = 0; // the frame in which it is tried again
+let isSent = false; // true: a prompt was sent, and the Stop button may not be drawn yet
+let waiting = 0; // the frame in which sending is tried again
 
 function cancel() {
   cancelAnimationFrame(waiting);
@@ -21,12 +20,12 @@ function cancel() {
 
 const tell = (sentence) => daybook.tell(document.querySelector('[data-testid="stBottom"]'), sentence);
 
-// Whether what is in the composer can be sent now; if not, it is sent once the page is drawn, or the page
-// says why not.
+// Returns true if the composer's text can be sent now; otherwise it is sent once the page is drawn, or the
+// page says why not.
 function isFree() {
   cancel();
   const text = daybook.composer().value.trim();
-  if (!text) return true; // which Streamlit does not send
+  if (!text) return true; // Streamlit does not send an empty text
   if (3 * text.length > LONGEST && new Blob([text]).size > LONGEST) tell(TOO_LONG);
   else if (stop()?.dataset.stale === "false") tell(WAIT);
   else if (daybook.isRunning() && (stop() || isSent))
@@ -57,7 +56,7 @@ addEventListener(
       event.preventDefault();
       submit()?.click();
     } else if (daybook.isTouch())
-      event.stopPropagation(); // Streamlit would send
+      event.stopPropagation(); // Streamlit would send the text
     else if (!event.shiftKey && !event.altKey) isFree() ? noteSent() : hold(event);
   },
   true,

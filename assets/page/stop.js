@@ -1,11 +1,12 @@
-// Escape stops a reply: Streamlit hears it once Stop is drawn, but the first words are drawn before. So an
-// Escape while the page is being drawn is kept until Stop is there, unless something else is done first.
+// Escape stops a reply. Streamlit handles the key once the Stop button is drawn, but the first words are
+// drawn earlier. So an Escape during drawing is kept until the button is there, unless another key or button
+// is pressed first.
 
 const stopButton = () => document.querySelector(".st-key-stop button");
 const isPopoverOpen = () => document.querySelector('[data-testid="stPopoverBody"]') !== null;
 let isAsked = false;
 
-// on the document: a key that another script keeps for itself on the window is not heard here
+// on the document: a script that stops the event on the window keeps the key to itself
 document.addEventListener(
   "keydown",
   ({ key }) => {

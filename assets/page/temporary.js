@@ -1,12 +1,12 @@
-// A temporary chat is gone when its page is: the browser asks before. Not where it is over, as after signing
-// out, nor where a form brings a file.
+// A temporary chat ends with its page, so the browser asks before the page is left. It does not ask after the
+// chat has ended, as after signing out, nor for a form whose answer is a file.
 
 let isLeaving = false,
   isPosting = false;
 
 daybook.leave = () => (isLeaving = true);
 
-// Whether another page is on its way, the answer to a form: to reload this one would lose that answer.
+// Returns true while a form is being posted: a reload would lose the answer to it.
 daybook.isPosting = () => isPosting;
 
 document.addEventListener(
@@ -19,7 +19,7 @@ document.addEventListener(
   true,
 );
 
-// Signing out ends it at once: no Undo.
+// Signing out ends a temporary chat at once, without Undo.
 document.addEventListener(
   "click",
   (event) => {

@@ -1,5 +1,5 @@
-// What Streamlit's Markdown leaves out: the direction of a text, room for long numbers, wide tables under a
-// keyboard, and above code its language and a button that wraps it.
+// Additions to Streamlit's Markdown: the direction of a text, line breaks in long numbers, keyboard scrolling
+// of wide tables, and above code its language and a button that wraps its lines.
 
 const DIRECTED = [
   "> p",
@@ -24,7 +24,8 @@ function headOf(block) {
   return head;
 }
 
-const NAMES = { diagram: "mermaid" }; // safe_md's name for it: under its own Streamlit would draw it
+// safe_md writes "diagram" for "mermaid", because Streamlit would draw a mermaid block
+const NAMES = { diagram: "mermaid" };
 
 daybook.onDraw(() => {
   for (const part of document.querySelectorAll(DIRECTED)) part.dir = "auto";
@@ -32,7 +33,7 @@ daybook.onDraw(() => {
     '[class*="st-key-past-"] .stMarkdown:not([role], .stChatMessage *)',
   )) {
     reply.role = "group";
-    reply.ariaLabel = "Chat message from assistant"; // as Streamlit's are named
+    reply.ariaLabel = "Chat message from assistant"; // the name that Streamlit gives to such messages
   }
   for (const list of document.querySelectorAll(".stMarkdown ol")) {
     list.style.setProperty("--digits", String(list.start + list.childElementCount - 1).length);
@@ -44,7 +45,7 @@ daybook.onDraw(() => {
     const [, language = ""] = block.querySelector("code")?.className.match(/language-(\w+)/) ?? [];
     const name = headOf(block).firstChild,
       shown = NAMES[language] ?? language;
-    if (name.textContent !== shown) name.textContent = shown; // a name that is still being written grows
+    if (name.textContent !== shown) name.textContent = shown; // a name that is still streaming grows
   }
 });
 

@@ -1,12 +1,12 @@
-// Light or dark, as chosen in Preferences, on every page. Streamlit keeps a choice in the browser, for each
-// path by itself, and reads it when a page is loaded.
+// The light or dark theme chosen in Preferences, on every page. Streamlit stores a choice in the browser for
+// each path, and reads it when a page is loaded.
 
 const KEY = "daybook-theme",
   PATHS = ["/", "/memory", "/usage", "/data", "/admin"];
-let shown = localStorage.getItem(KEY) ?? "system"; // another tab may have chosen since
+let shown = localStorage.getItem(KEY) ?? "system"; // another tab may have chosen another theme since
 
 function apply() {
-  // of popovers and dialogs, which are drawn outside .stApp
+  // popovers and dialogs are drawn outside .stApp and need the scheme as well
   document.documentElement.style.colorScheme = shown === "system" ? "" : shown;
   const name = JSON.stringify(shown[0].toUpperCase() + shown.slice(1));
   for (const path of PATHS) localStorage.setItem(`stActiveTheme-${path}-v2`, name);
@@ -20,5 +20,5 @@ daybook.onDraw(() => {
   shown = theme;
   localStorage.setItem(KEY, shown);
   apply();
-  if (!document.querySelector(".st-key-temporary-sign")) location.reload(); // which would end that chat
+  if (!document.querySelector(".st-key-temporary-sign")) location.reload(); // a reload would end that chat
 });

@@ -1,5 +1,5 @@
-// A title, or a fact, that is a field is ready to be overwritten; Escape, and leaving it unchanged, make it
-// what it was again.
+// A title or fact that is edited in its place is selected, ready to be overwritten. Escape, or leaving the
+// field unchanged, restores the old text.
 
 const field = () => document.querySelector('[class*="st-key-editing-"] input');
 const leave = () => document.querySelector('[class*="st-key-editing-"] button')?.click();
@@ -9,7 +9,7 @@ let drawn = null;
 
 function begin(tries) {
   if (!drawn) return;
-  if (!drawn.value && tries) return setTimeout(begin, 20, tries - 1); // React tells it a moment later
+  if (!drawn.value && tries) return setTimeout(begin, 20, tries - 1); // React sets the value a moment later
   drawn.dataset.was = drawn.value;
   drawn.select();
 }

@@ -1,15 +1,15 @@
-// Reruns the page when the database has gone or come back. The process is asked, which probes the database
-// once for all tabs, and only for tabs in view; a tab that is shown again is rerun, too, for changes made in
-// another.
+// Reruns the page when the database goes away or comes back. The app process is asked: it probes the database
+// once for all tabs. Only tabs in view ask; a tab that is shown again is rerun as well, to show changes made
+// in another tab.
 
 const FIRST = 1000,
   USUAL = 8000,
   AWAY = 1000; // milliseconds
-let tell = null; // of a component (pages/_parts/browser.py)
+let tell = null; // the callback of a component (pages/_parts/browser.py)
 let isAway = false,
   timer = 0,
   pause = 0;
-let left = Infinity; // when the tab was
+let left = Infinity; // the time when the tab was left
 
 function wait(next) {
   pause = Math.min(next, USUAL);
@@ -23,7 +23,7 @@ async function look() {
     try {
       const { database } = await (await fetch("/healthz", { cache: "no-store" })).json();
       isNow = ["away", "starting"].includes(database);
-    } catch {} // no server: connection.js says so
+    } catch {} // the server is unreachable, which connection.js reports
   }
   if (isNow !== isAway) tell(isNow);
   wait(1.5 * pause);
@@ -38,7 +38,7 @@ function leave() {
   left = Math.min(left, Date.now());
 }
 
-// What a press that brings the tab into view asks for comes first.
+// If a press brings the tab back into view, the action of that press runs first.
 function comeBack() {
   if (document.hidden) return;
   if (Date.now() - left > AWAY)
