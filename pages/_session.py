@@ -16,15 +16,15 @@ from services.domain import AccountRole, ConversationId, SpaceId
 from services.errors import AppError, NotFound, SignedOut, StoreUnavailable
 
 CHAT = "pages/chat.py"
-SPACE = "s"  # in the address: the space whose conversations are listed
+SPACE = "s"  # a key in the address: the space whose conversations are listed
 TEMPORARY = {"temporary": "1"}  # the query of a page with a temporary chat
 
 
 def find_user() -> UserServices:
     """Return the services of the signed-in user. Raise SignedOut, StoreUnavailable.
 
-    A tab sends its session once, when it connects; so every run, callback and dialog asks again. A check of the session
-    goes beside the run: `rerun_if_ended` has the result.
+    A tab sends its session only when it connects; so every run, callback and dialog checks it. A check of the session
+    runs beside the run: `rerun_if_ended` reads its result.
     """
     user = bootstrap.current_app().user(_session_id())
     if user is None:
@@ -33,7 +33,7 @@ def find_user() -> UserServices:
 
 
 def rerun_if_ended() -> None:
-    """Rerun to the sign-in page if the session has ended: this run read nothing and drew an old state."""
+    """Rerun to the sign-in page if the session has ended: this run drew an old state."""
     session_id = _session_id()
     if session_id and bootstrap.current_app().has_ended(session_id):
         st.rerun()
@@ -88,7 +88,7 @@ def show_errors() -> Generator[None]:
 
 
 def draw_uncaught(error: Exception) -> bool:
-    """Draw an AppError that a callback or a fragment let through, as `show_errors` would. Return False for a bug."""
+    """Draw an AppError that a callback or a fragment raised, as `show_errors` does. Return False for a bug."""
     match error:
         case SignedOut():
             _doubt_session()
@@ -109,7 +109,7 @@ def reason(error: AppError) -> str:
 
 
 def go_to_conversation(conversation_id: ConversationId | None) -> None:
-    """Have the next run go to a conversation, or to another fresh page. For callbacks."""
+    """Have the next run open a conversation, or a new page. For callbacks."""
     new_conversation.forget()
     tab().destination = address(conversation_id)
 
@@ -129,7 +129,7 @@ def address(conversation_id: ConversationId | None) -> dict[str, str]:
 
 
 def go_to_destination(page: Page) -> None:
-    """Go from *page* to the destination that a callback left. A new address is a step that Back undoes."""
+    """Go from *page* to the destination that a callback set. A new address is a step that Back undoes."""
     destination, tab().destination = tab().destination, None
     if destination is None:
         return
@@ -139,12 +139,12 @@ def go_to_destination(page: Page) -> None:
 
 
 def ask_for(dialog: Callable[..., None], *args: object) -> None:
-    """Have the next run open *dialog*; a run that follows a reply would hear nothing in it."""
+    """Have the next run open *dialog*: in a run that follows a reply, its buttons would not work."""
     tab().dialog = dialog, args
 
 
 def tell(news: str) -> None:
-    """Have the next run tell *news*."""
+    """Have the next run show *news*."""
     tab().news = news
 
 
@@ -154,7 +154,7 @@ def go_to_temporary() -> None:
 
 
 def open_dialog() -> bool:
-    """Draw the news that the last dialog left, and open the one that was asked for; return whether there was one."""
+    """Draw the news of the last dialog, and open the requested one; return True if there was one."""
     here = tab()
     news, asked = here.news, here.dialog
     here.news, here.dialog = "", None
@@ -181,7 +181,8 @@ def keep_errors(
         try:
             yield
         except SignedOut:  # the next run draws the sign-in page
-            tab().unsent = prompt if is_unsent_kept else ""  # before its tabs are closed
+            # kept before the tabs of the session are closed
+            tab().unsent = prompt if is_unsent_kept else ""
             _doubt_session()
         except AppError as error:
             kept.keep(Refusal(words.sentence(error), prompt, place, error))

@@ -1,4 +1,4 @@
-"""The internals of Streamlit that pages rely on, and a check at start-up that they exist."""
+"""The internals of Streamlit that the app relies on, and a check at start-up that they exist."""
 
 # pyright: reportPrivateUsage=false
 
@@ -24,9 +24,9 @@ from services.domain import SessionId
 from services.errors import Misconfigured
 
 _VERSION = "1.67"
-_CALLBACK_SECONDS = 0.25  # between two looks at a tab whose callback runs
+_CALLBACK_SECONDS = 0.25  # seconds between two looks at a tab whose callback runs
 _USUAL_PORT = 8501
-_closing = set[asyncio.Task[None]]()  # kept until they are done
+_closing = set[asyncio.Task[None]]()  # tasks are kept until they are done
 
 
 def check() -> None:
@@ -39,7 +39,7 @@ def check() -> None:
         "ScriptRunContext.session_id": "session_id" in context,
         "ScriptRunContext.yield_check": "yield_check" in context,
         "logger.setup_formatter": "setup_formatter" in logger.update_formatter.__code__.co_names,
-        # which services/web/connections.py bounds
+        # services/web/connections.py limits this protocol
         "websockets-sansio": websockets() == "websockets-sansio",
         "ScriptRunner._execing": "_execing" in ScriptRunner.__init__.__code__.co_names,
         "AppSession._user_info": "_user_info" in AppSession.__init__.__code__.co_names,
@@ -67,12 +67,12 @@ def url() -> str:
 
 
 def forbid_pages_directory() -> None:
-    """Have no address run a file of pages/ by itself, also before `st.navigation` was called."""
+    """Let no address run a file of pages/ by itself, also before `st.navigation` was called."""
     PagesManager.uses_pages_directory = False
 
 
 def log_by(handler: logging.Handler) -> None:
-    """Have Streamlit and its server log by *handler*, and not as text, which would have the words of errors."""
+    """Have Streamlit and its server log through *handler*, and not as text, which would contain the texts of errors."""
 
     def set_up(log: logging.Logger) -> None:
         log.handlers = [handler]
@@ -101,14 +101,16 @@ def close_tabs(session_id: SessionId) -> None:
 
 def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
     """Close the tabs. For the event loop's thread."""
-    from pages._tab import KEY, Tab  # which imports all of the app: the backend starts before
+    # this import takes all of the app, so the backend starts before it
+    from pages._tab import KEY, Tab
 
     server = runtime.get_instance()
     for tab in server._session_mgr.list_sessions():
         session = tab.session
         if session._user_info.get("sid") != session_id:
             continue
-        # the tab that found out shows its user what was not sent, and may be about to find out
+        # the tab that noticed the end shows its user the unsent prompt; other tabs may be about to
+        # notice
         left: Tab = session.session_state[KEY] if KEY in session.session_state else Tab()
         if left.unsent:
             continue
@@ -124,7 +126,7 @@ def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
 
 async def _hang_up(client: StarletteSessionClient) -> None:
     await client.aclose()
-    # Starlette's own `close` would have its `receive` raise where a message comes meanwhile
+    # Starlette's own `close` would make its `receive` raise if a message comes meanwhile
     await client._websocket._send({"type": "websocket.close", "code": 1001})
 
 

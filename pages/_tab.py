@@ -1,4 +1,4 @@
-"""The state of a browser tab, but for that of its widgets. Each field is assigned by one module, or by `Tab` itself."""
+"""The state of a browser tab, without that of its widgets. Each field is assigned by one module, or by `Tab` itself."""
 
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -13,8 +13,9 @@ from services.domain.limits import UNDO_SECONDS
 from services.domain.memories import DeletedMemories
 from services.errors import AppError
 
-KEY = "tab-state"  # in the session state
-# of the list at first, and as many more on demand: its cost must not grow with the number of conversations
+KEY = "tab-state"  # the key in the session state
+# rows of the list at first, and as many more on demand: the cost must not grow with the number of
+# conversations
 ROWS = 30
 
 
@@ -24,19 +25,21 @@ class Refusal:
 
     sentence: str
     prompt: str = field(repr=False)
-    place: ConversationId | None = None  # the conversation of the prompt; None: a fresh page
+    place: ConversationId | None = None  # the conversation of the prompt; None: a new page
     error: AppError | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
 class Callbacks:
-    """The state that callbacks leave for the page."""
+    """The state that callbacks pass to the page."""
 
-    # until `forget`: another run may cut short the one that draws them
+    # refusals stay until `forget`: another run may cut short the run that draws them
     refusals: list[Refusal] = field(default_factory=list[Refusal])
-    running: int = 0  # of runs that were replaced
-    ended: int = 0  # ever: a run that finds more than at its start may have drawn an old state
-    left: set[ConversationId] = field(default_factory=set[ConversationId])  # for good
+    running: int = 0  # callbacks that are running, of runs that were replaced
+    # callbacks that ever ended: a run that finds more than at its start may have drawn an old state
+    ended: int = 0
+    # conversations that cannot be opened again
+    left: set[ConversationId] = field(default_factory=set[ConversationId])
 
     def keep(self, refusal: Refusal) -> None:
         """Have the page draw *refusal* and put its prompt back."""
@@ -59,8 +62,8 @@ class Undoable:
     id: UUID
     sentence: str = field(repr=False)
     restore: Callable[[], None] = field(repr=False)
-    scope: tuple[ConversationId | None, SpaceId | None] | None = None  # of a fact
-    count: int = 0  # of messages
+    scope: tuple[ConversationId | None, SpaceId | None] | None = None  # the scope of a deleted fact
+    count: int = 0  # the number of deleted messages
     memories: tuple[DeletedMemories, ...] = field(default=(), repr=False)
     until: float = field(default_factory=lambda: time.monotonic() + UNDO_SECONDS)
 
@@ -77,45 +80,51 @@ class Outcome:
 
 @dataclass(slots=True, repr=False)
 class Tab:
-    """What the runs and callbacks of one tab leave for each other."""
+    """The state that the runs and callbacks of one tab pass to each other."""
 
     callbacks: Callbacks = field(default_factory=Callbacks)
-    unsent: str = ""  # a prompt that a user who was signed out meanwhile sent
+    unsent: str = ""  # the prompt of a user who was signed out while sending
     destination: dict[str, str] | None = None  # the query of the chat page to go to
-    dialog: tuple[Callable[..., None], tuple[object, ...]] | None = None  # to open
-    news: str = ""  # to be told by the next run
-    new: NewConversation = field(default_factory=NewConversation)  # chosen on the fresh page
+    dialog: tuple[Callable[..., None], tuple[object, ...]] | None = None  # the dialog to open
+    news: str = ""  # news for the next run
+    new: NewConversation = field(default_factory=NewConversation)  # the choices of the new page
     undoable: list[Undoable] = field(default_factory=list[Undoable])
     # turns
-    begun: tuple[ConversationId | None, LiveTurn] | None = None  # where, and what, for the next run
-    followed: tuple[ConversationId, MessageId | None] | None = None  # its last reply came here
-    is_taken: bool = False  # the text of the composer was sent
-    # the temporary chat
+    # the turn that the next run follows, and its conversation
+    begun: tuple[ConversationId | None, LiveTurn] | None = None
+    # the conversation whose last reply streamed on this page
+    followed: tuple[ConversationId, MessageId | None] | None = None
+    is_taken: bool = False  # true: the text of the composer was sent
     temporary: TemporaryChat | None = None
-    has_switched_off: bool = False  # by the last callback
+    has_switched_off: bool = False  # true: the last callback switched the temporary chat off
     # what is edited
     edited_message: MessageId | None = None
-    edited_title: tuple[str, ConversationId] | None = None  # beside the menu of this key
-    edited_facts: dict[str, Fact] = field(default_factory=dict[str, Fact])  # by the noun of a list
-    seen: tuple[str, object] = ("", None)  # a field, and the document that it was drawn from
+    # the key of the menu beside the edited title, and the conversation
+    edited_title: tuple[str, ConversationId] | None = None
+    # edited facts by the noun of their list
+    edited_facts: dict[str, Fact] = field(default_factory=dict[str, Fact])
+    seen: tuple[str, object] = ("", None)  # a field's key, and the document that it was drawn from
     field_keys: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
-    # how much is drawn
-    rows: int = ROWS  # of the list
-    is_archive: bool = False  # the list is the archive
+    # the number of rows that are drawn
+    rows: int = ROWS  # rows of the list
+    is_archive: bool = False  # true: the list shows the archive
     facts_drawn: int = 0
     drawn: dict[ConversationId, tuple[int, int]] = field(
         default_factory=dict[ConversationId, tuple[int, int]]
-    )  # from the first message, up to a number of messages
-    opened_at: tuple[ConversationId, int] | None = None  # the seq of the last prompt then
+    )  # the first message on the page, and the number of messages from it
+    # the conversation, and the seq of its last prompt when it was opened
+    opened_at: tuple[ConversationId, int] | None = None
     printed: ConversationId | None = None
     # facts, and other processes
-    offered_in: ConversationId | None = None  # notes were
-    noting_in: ConversationId | None = None  # the tab was last
-    running_elsewhere: frozenset[str] = frozenset()  # another process makes replies in these
+    offered_in: ConversationId | None = None  # the conversation in which notes were offered
+    noting_in: ConversationId | None = None  # the conversation that the tab showed last
+    # conversations in which another process makes replies
+    running_elsewhere: frozenset[str] = frozenset()
     # the admin page
-    chosen_users: Mapping[UserId, str] = field(default_factory=dict[UserId, str])  # addresses
-    opened_rows: int = 0  # of the table of users
-    invitation: str = ""  # the code that is shown until it is dismissed
+    # the addresses of chosen users
+    chosen_users: Mapping[UserId, str] = field(default_factory=dict[UserId, str])
+    opened_rows: int = 0  # opened rows of the table of users
+    invitation: str = ""  # an invitation's code, shown until it is dismissed
     outcome: Outcome = field(default_factory=Outcome)
     audit_before: str = ""
 
@@ -123,7 +132,7 @@ class Tab:
         self.rows, self.is_archive = ROWS, is_archive
 
     def release_temporary(self) -> TemporaryChat | None:
-        """Return the temporary chat, if there is one, which is this page's no longer, and drop what is left of its text."""
+        """Take the temporary chat from the tab and return it, if there is one; drop the rest of its text."""
         held, self.temporary = self.temporary, None
         if held:
             self.seen, self.begun = ("", None), None

@@ -32,11 +32,11 @@ def _draw_tabs(user: UserServices) -> None:
 
 
 with frame.page() as user:
-    is_admin = user.account.role is AccountRole.ADMIN  # asked before anything else is
+    is_admin = user.account.role is AccountRole.ADMIN  # checked before anything else is read
     try:
         if is_admin:
             _draw_tabs(user)
-    except AdminsOnly:  # since a moment ago
+    except AdminsOnly:  # the role was taken away a moment ago
         is_admin = False
     if not is_admin:
         with empty_page("admins-only", "Admins only", "Your account cannot open this page."):

@@ -1,4 +1,4 @@
-"""The chat page: a conversation from its title to the composer, or a fresh page."""
+"""The chat page: a conversation from its title to the composer, or a new page."""
 
 from functools import partial
 
@@ -28,11 +28,11 @@ ended = tab().callbacks.ended
 user = user_services()
 held = temporary.here()
 services = held or user
-# before anything is read: a turn that ends while the page is drawn may be drawn as still running
+# read before anything else: a turn that ends during the drawing may be drawn as still running
 expected = turns.expected_news(user.chat, services.chat)
 sidebar.draw_top()
-# both are drawn in every state, at one place: the content of the first must go at once when a reply streams,
-# and the component in the second would be called again with what it was given on the page before
+# both are drawn in every state at one place: the content of the first must disappear at once when a
+# reply streams, and the component in the second would get the arguments of the previous page again
 welcome, drafts_place = st.empty(), st.container(key="drafts-place")
 thread, turn, box, space, continued = None, None, None, None, None
 said: list[Refusal] = []
@@ -81,7 +81,8 @@ with show_errors():
     budget.draw_choices(user, view, said)
 
     near = st.bottom.container(key="near-limit")
-    # at the top level Streamlit would have the page stick to its end: assets/page/place.js moves it
+    # at the top level Streamlit would make the page stick to its end: assets/page/place.js moves it
+    # instead
     typed = st.bottom.chat_input(
         "Message Daybook",
         key="composer",
@@ -107,7 +108,7 @@ with show_errors():
 
 
 def draw_the_rest() -> None:
-    browser.announce(*heard())  # before the button that stops it can be pressed
+    browser.announce(*heard())  # announced before Stop can be pressed
     deferred.catch_up()
     sidebar.draw_rest(
         user,
@@ -124,7 +125,7 @@ def draw_the_rest() -> None:
 
 
 def heard() -> tuple[str, MessageId | None]:
-    """Return what a screen reader says about the reply, and after which message."""
+    """Return the text that a screen reader announces about the reply, and the message after which it does."""
     if turn:
         return "A reply is coming.", turn.prompt_id
     if thread and thread.messages and turns.has_ended(thread):
@@ -140,5 +141,5 @@ with show_errors():
         if turn and box:
             turns.glance(turn, box, continued.body if continued else "")
         draw_the_rest()
-        if not is_dialog_open:  # which would be closed
+        if not is_dialog_open:  # a rerun would close the dialog
             turns.await_news(ended, expected, user.chat, services.chat)

@@ -1,4 +1,4 @@
-"""The page "Your data": what each layer holds, what clears it, the export of everything, and deleting the account."""
+"""The page "Your data": the data in each layer, how to clear it, the export of everything, and deleting the account."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from services.domain.usage import UsageReport
 
 _BROWSER, _SERVER, _DATABASE = "This browser", "This server session", "Database"
 _MODEL, _DELETE_ACCOUNT = "AI model", "Delete account"
-_LISTED = 100  # to choose one from
+_LISTED = 100  # conversations to choose one from
 _CLEAR_TAB = """
   <div class="db-menu"><button type="button" data-clear-tab>
     <span class="db-icon" aria-hidden="true">mop</span>Clear this browser
@@ -105,7 +105,7 @@ def _draw_export(label: str) -> None:
 
 @st.fragment(run_every=2.0)
 def _draw_progress() -> None:
-    """Draw how far the export is that was begun last."""
+    """Draw the progress of the last export."""
     with show_errors():
         export = find_user().export
         if export and not export.is_over:

@@ -16,7 +16,7 @@ _RECALL = words.policy_name(Retrieval())
 def draw_switch(preference: str, label: str, *, is_on: bool, on: str, off: str) -> None:
     key = preference.replace("_", "-")
     with st.container(gap=2):
-        st.session_state[key] = is_on  # it may have been switched in another tab
+        st.session_state[key] = is_on  # another tab may have switched it
         st.toggle(label, key=key, on_change=attempt, args=[switch, preference, key])
         st.caption(on if is_on else off)
 
@@ -65,5 +65,5 @@ with show_errors():
     tab().callbacks.forget(said)
 is_dialog_open = open_dialog()
 sidebar.draw_rest(user)
-if not is_dialog_open:  # which would be closed
+if not is_dialog_open:  # a rerun would close the dialog
     turns.await_news(ended)

@@ -22,12 +22,14 @@ _LONGEST_WAIT = 86_400  # seconds
 
 
 def page() -> None:
-    """Draw the forms, which lead back to this address."""
-    ended = st.user.get("sid")  # the session that has ended; before this tab connected: why
-    unsent = tab().unsent  # what was in the composer then
+    """Draw the forms, which return to this address."""
+    # the session that ended before this tab connected: the page says why
+    ended = st.user.get("sid")
+    unsent = tab().unsent  # the text that the composer held then
     is_reloading = ended and ended not in bootstrap.ENDS and not unsent
     if is_reloading:
-        browser.reload()  # the cookie may open another by now, which only a new connection finds out
+        # the cookie may open another session by now, which only a new connection finds
+        browser.reload()
     middle = st.container(horizontal_alignment="center", key="sign-in-page")
     with middle.container(width=384, gap="medium"):
         st.space(56)
@@ -47,7 +49,7 @@ def page() -> None:
             st.info("You were signed out. Sign in to continue where you were; your draft is kept.")
         if st.query_params.get("reason") == "deleted":
             st.info("Your account has been deleted. Thank you for using Daybook.")
-        if not is_reloading:  # what is typed until then would be lost
+        if not is_reloading:  # a reload would lose text typed into the form
             with st.container(key="login", border=True):
                 _draw_forms()
         with st.container(horizontal=True, gap="xsmall", vertical_alignment="top", wrap=False):
@@ -122,7 +124,7 @@ def _here() -> str:
 
 
 def refusal(reason: str) -> str | None:
-    """Return the sentence of the error that *reason* names, with what the address says of it."""
+    """Return the sentence of the error that *reason* names, with the details in the address."""
     match reason:
         case "slow":
             wait = st.query_params.get("wait", "")

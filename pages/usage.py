@@ -1,4 +1,4 @@
-"""The usage page: what a user has spent against the limits, by day and model, by chat, and by purpose."""
+"""The usage page: a user's spending against the limits, by day and model, by chat, and by purpose."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -68,7 +68,7 @@ def _draw_usage(user: UserServices, days: tuple[date, date]) -> None:
 
 
 def _sums(label: str, parts: Sequence[UsageSum], count: int, link: str = "") -> GridRow:
-    """Return the row of a table for *parts*; a cost of nothing has a word that says why."""
+    """Return the row of a table for *parts*; a cost of zero is replaced by a word that says why."""
     cost, tokens = sum(one.cost_micro for one in parts), usage_chart.tokens(parts)
     written = words.dollars(cost)
     if not cost:

@@ -1,4 +1,4 @@
-"""Forms of numbers that are stored: limits, prices, days."""
+"""Forms for stored numbers: limits, prices, days."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from services.domain.accounts import Limits
 from services.errors import BadInput, Cap
 
 Save = Callable[[Mapping[str, int | None]], object]
-_MOST = {  # micro-dollars, tokens and turns
+_MOST = {  # in micro-dollars, tokens and turns
     "daily_cap_micro": 10**12,
     "monthly_cap_micro": 10**12,
     "daily_cap_tokens": 10**12,
@@ -31,7 +31,7 @@ class Number:
     label: str
     stored: int | None
     most: int
-    empty: str = ""  # in the empty field; without it a number is needed
+    empty: str = ""  # shown in the empty field; without it a number is required
     least: int = 0
 
     @property
@@ -39,15 +39,15 @@ class Number:
         return self.name.endswith("_micro")
 
     def key(self, form: str) -> str:
-        """Another once another number is stored, which the field then shows."""
+        """Return the field's key: it changes with the stored number, so that the field shows the new one."""
         return f"{form}-{self.name}-{self.stored}"
 
     def draw(self, form: str) -> None:
         """Draw the field, with the reason below it why the last entry was refused."""
         key = self.key(form)
-        # not as its value: a field that has one is that again, or 0, once it is emptied
+        # not passed as the field's value: an emptied field would return to that value, or to 0
         st.session_state.setdefault(key, self._shown(self.stored))
-        # without bounds, of which the browser says nothing
+        # no bounds are passed, because the browser would refuse without a message
         with st.container(width=170, gap="xxsmall"):
             st.number_input(
                 f"{self.label} ($)" if self._is_amount else self.label,
@@ -60,7 +60,7 @@ class Number:
             outcomes.draw_of_field(form, self.name)
 
     def entered(self, form: str) -> int | None:
-        """The number, or None. Raise BadInput if one is needed, or if it is out of bounds."""
+        """Return the number, or None. Raise BadInput if one is needed, or if it is out of bounds."""
         unit = words.MILLION if self._is_amount else 1
         value: float | None = st.session_state[self.key(form)]
         if value is None and self.empty:
@@ -77,7 +77,7 @@ class Number:
 def draw(
     form: str, title: str, fields: Sequence[Number], save: Save, caption: str
 ) -> DeltaGenerator:
-    """Draw a form, whose button gives the entries to *save*; return the row of the button.
+    """Draw a form, whose button passes the entries to *save*; return the row of the button.
 
     Refusals stand beside the fields, or beside the button.
     """
@@ -130,7 +130,7 @@ def draw_limits(
             before[name],
             most,
             empty.get(name, ""),
-            # no message at all: that is to suspend
+            # a limit of 0 messages would suspend the user
             least=int(name.startswith("max_") and before[name] != 0),
         )
         for name, most in _MOST.items()

@@ -1,4 +1,4 @@
-"""The tab of health: the database, the last calls of models, and versions."""
+"""The health tab: the database, the last calls of models, and versions."""
 
 import streamlit as st
 
@@ -8,7 +8,7 @@ from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain.models import ModelState
 
-_SKEW_SECONDS = 5.0  # the limit of a server proof is a minute
+_SKEW_SECONDS = 5.0  # seconds; a server proof is valid for a minute
 _MODEL = {
     ModelState.STARTING: "Starting",
     ModelState.READY: "Ready",
@@ -18,7 +18,7 @@ _MODEL = {
 
 
 def draw(admin: UserServices) -> None:
-    """Draw the state of each part as it is now, and a button that looks again."""
+    """Draw the current state of each part, and a button that checks again."""
     app = bootstrap.current_app()
     calls, server = app.recent_calls.summary(), app.health
     _draw_part("Daybook", {"Version": server.version})
@@ -36,8 +36,8 @@ def draw(admin: UserServices) -> None:
             ),
         },
     )
-    st.button("Check again", icon=":material/refresh:", key="check-again")  # each run asks anew
-    # last, for it may be away
+    st.button("Check again", icon=":material/refresh:", key="check-again")  # each run checks anew
+    # read last, because the database may be away
     database = admin.administration.health()
     _draw_part(
         "Database",

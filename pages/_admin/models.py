@@ -1,4 +1,4 @@
-"""The tab of models: their prices, and which of them users may choose."""
+"""The models tab: their prices, and which of them users may choose."""
 
 from collections.abc import Mapping
 

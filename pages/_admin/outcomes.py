@@ -12,7 +12,7 @@ from services.errors import AdminsOnly, AppError, BadInput, SignedOut
 
 
 class Unfit(BadInput):
-    """Entries of a form that are refused: the sentence of each by the name of its field."""
+    """Refused entries of a form: a sentence for each, by the name of its field."""
 
     def __init__(self, sentences: Mapping[str, str]) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ def act_at(place: str, act: Callable[[], str]) -> None:
     def act_and_keep() -> None:
         try:
             found = Outcome(place, news=act())
-        except (SignedOut, AdminsOnly):  # the page itself says so
+        except (SignedOut, AdminsOnly):  # the page itself draws this error
             raise
         except Unfit as error:
             found = Outcome(place, of_fields=error.sentences)
@@ -42,7 +42,7 @@ def forget() -> None:
 
 
 def draw(place: str) -> None:
-    """Draw the news or the refusal that was left for *place*."""
+    """Draw the news or the refusal kept for *place*."""
     found = _found(place)
     if found.news:
         st.html(f'<p role="status" class="db-news">{escape(found.news)}</p>')

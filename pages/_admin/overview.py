@@ -1,4 +1,4 @@
-"""The tab of the overview: users, messages, tokens and cost of all users, and the waits for a first token."""
+"""The overview tab: users, messages, tokens and cost of all users, and the times to the first token."""
 
 import streamlit as st
 

@@ -1,4 +1,4 @@
-"""The tab of the deployment's settings: the limits of new users, the limit of all users together, and the retention."""
+"""The settings tab: the limits of new users, the limit of all users together, and the retention."""
 
 from collections.abc import Mapping
 from functools import partial

@@ -1,4 +1,4 @@
-"""The tab of sign-ups: who may create an account, and invitations."""
+"""The sign-ups tab: who may create an account, and invitations."""
 
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -26,7 +26,7 @@ def draw(admin: UserServices) -> None:
     """Draw the mode, the form of an invitation, its link, and the list."""
     draw_choice("Who can create an account", _MODES, mode := admin.sign_ups.mode(), _set_mode)
     if code := tab().invitation:
-        # in place of the form: a double click makes one invitation
+        # replaces the form, so that a double click makes one invitation
         _draw_link(code)
     elif mode is SignUps.CLOSED:
         st.caption("Invitations cannot be used while sign-ups are closed.")

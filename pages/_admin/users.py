@@ -1,4 +1,4 @@
-"""The tab of users: their usage, limits and roles."""
+"""The users tab: their usage, limits and roles."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -25,9 +25,9 @@ _ORDERS = {
     UserOrder.EMAIL: "Email address",
 }
 _PAGE = 100
-_OPEN = "Open"  # the column of buttons, and what they say
-_LIST, _USER = "users", "user-actions"  # places of outcomes
-_NAMED = 10  # users in a question; of more the number is said
+_OPEN = "Open"  # the label of the column and of its buttons
+_LIST, _USER = "users", "user-actions"  # the places of outcomes
+_NAMED = 10  # a question names at most so many users; of more it tells the number
 
 
 def table_row(user: UserUsage) -> dict[str, object]:
@@ -71,7 +71,7 @@ def draw(admin: UserServices) -> None:
     page_key = f"user-page-{sought}-{order}"
     skip = _PAGE * (st.session_state.get(page_key, 1) - 1)
     page = admin.administration.list_users(sought, order, skip, _PAGE)
-    if skip and not page.users:  # the last of that page are gone
+    if skip and not page.users:  # the last users of that page are gone
         st.session_state.pop(page_key)
         st.rerun()
     if page.users:
@@ -114,7 +114,7 @@ def _draw_table(users: Sequence[UserUsage]) -> None:
     button = st.column_config.ButtonColumn(
         "", width=64, type="tertiary", key="open-user", on_click=_open, args=(users,)
     )
-    # not pinned, which would draw it grey
+    # not pinned, because a pinned column is drawn grey
     address = st.column_config.TextColumn(width=280)
     messages = st.column_config.Column(words.MESSAGES, help="This month")
     tables.draw(
@@ -148,7 +148,7 @@ def _choose_all(users: Sequence[UserUsage]) -> None:
 
 
 def _chosen(admin: UserServices, shown: Mapping[UserId, UserUsage]) -> list[UserUsage]:
-    """Return the chosen users as they are now, those that are not *shown* too."""
+    """Return the chosen users with their current figures, also those that are not *shown*."""
     kept = tab().chosen_users
     found = dict(shown)
     for user_id, email in kept.items():
@@ -168,7 +168,7 @@ def _draw_user(admin: UserServices, user: UserUsage) -> None:
         return f"{user.email} is {'no longer an admin' if is_admin else 'an admin now'}."
 
     opened = tab().opened_rows
-    reveal = f' data-reveal="{opened}"' if opened else ""  # assets/page/reveal.js
+    reveal = f' data-reveal="{opened}"' if opened else ""  # assets/page/reveal.js scrolls to it
     st.html(f'<h3 class="db-who"{reveal}>{escape(user.email)}</h3>')
     with row("user-actions"):
         label = "Remove admin role" if is_admin else "Make admin"
@@ -188,7 +188,7 @@ def _draw_user(admin: UserServices, user: UserUsage) -> None:
 def _draw_action(
     label: str, icon: str, key: str, act: Callable[[], str], tip: str | None = None
 ) -> None:
-    """Draw a button whose news or refusal stands below the row of buttons."""
+    """Draw a button; its news or refusal is drawn below the row of buttons."""
     quiet_button(label, icon, key, outcomes.act_at, _USER, act, tip=tip)
 
 
@@ -198,7 +198,8 @@ def _draw_limits(users: Sequence[UserUsage], stored: Limits | None) -> None:
         _change_each(users, lambda user_id: set_caps(user_id, changes))
 
     whose = users[0].email if stored else words.count(len(users), "user")
-    form = "-".join(["limits", *(str(user.user_id) for user in users)])  # or others got its entries
+    # the form of other users must not get these entries
+    form = "-".join(["limits", *(str(user.user_id) for user in users)])
     forms.draw_limits(form, f"Limits for {whose}", stored, save)
 
 
@@ -221,7 +222,7 @@ def _set_suspended(users: Sequence[UserUsage], *, is_suspended: bool) -> str:
 @st.dialog("Suspend?", on_dismiss="rerun")
 @show_errors()
 def suspend_dialog(users: Sequence[UserUsage]) -> None:
-    """Suspend *users* once they are named and it is confirmed."""
+    """Suspend *users* after a confirmation that names them."""
     _draw_names(users)
     st.caption("Signed out everywhere, and running replies stop. Nothing is deleted.")
     if editing.is_confirmed("Suspend", "suspend"):
@@ -242,9 +243,9 @@ def _draw_names(users: Sequence[UserUsage]) -> None:
 
 
 def _change_each(users: Sequence[UserUsage], change: Callable[[UserId], None]) -> None:
-    """Call *change* for each of *users*, the admin last, whose session it may end.
+    """Call *change* for each of *users*, the calling admin last, because the change may end their session.
 
-    Raise BadInput that names who is refused.
+    Raise BadInput that names the refused users.
     """
     admin, refused = find_user().account.user_id, list[str]()
     for user in sorted(users, key=lambda user: user.user_id == admin):
@@ -266,7 +267,7 @@ def _sign_out(user: UserUsage) -> str:
 @st.dialog("Delete user?", on_dismiss="rerun")
 @show_errors()
 def delete_dialog(user: UserUsage) -> None:
-    """Delete the account of *user* once the address is typed."""
+    """Delete the account of *user* after the address was typed."""
     _draw_names([user])
     st.markdown(
         f"{words.count(user.conversations, 'chat')}, memories, spaces and preferences"

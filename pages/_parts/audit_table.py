@@ -37,12 +37,12 @@ _VALUES = words.LIMIT_NAMES | {
     "sign_ups": "Mode",
 }
 
-_TOMBSTONE = "@deleted.invalid"  # in place of the address, until the row is removed
-_HIDDEN = ("invitation", "mode", "version")  # an id, and what is always the same
+_TOMBSTONE = "@deleted.invalid"  # the end of the address of an account that is being deleted
+_HIDDEN = ("invitation", "mode", "version")  # an id, and values that are always the same
 
 
 def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
-    """Draw *entries*; *names_users*: with who is meant."""
+    """Draw *entries*; with *names_users*, name the user of each."""
     columns = ["Action", *([words.USER] if names_users else []), "Change", "By"]
     rows = [
         GridRow(

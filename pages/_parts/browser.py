@@ -8,7 +8,8 @@ from streamlit.components.v2 import component
 
 from services.domain import MessageId, Role, Theme, Thread, UserId
 
-# Buttons in the list and below messages are plain HTML: so many widgets would slow the page.
+# Buttons in the list and below messages are plain HTML, because so many widgets would slow the
+# page.
 _ACTS = component(
     "acts",
     html="<i hidden></i>",
@@ -87,9 +88,9 @@ def keep_drafts(
     has_begun: bool = False,
     is_kept: bool = True,
 ) -> None:
-    """Keep the draft in the composer through a refresh and a switch; each tab has its own (assets/page/drafts.js).
+    """Keep the draft of the composer across reloads and changes of the page; each tab has its own (assets/page/drafts.js).
 
-    To be drawn early: until then the draft belongs to the page before.
+    Call it early: until it is drawn, the draft belongs to the previous page.
 
     *given*: the text that this *run*, a number, puts into the composer; *has_begun*: a fresh page became a
     conversation; *is_kept*: False in a temporary chat, where no draft is stored.
@@ -99,11 +100,13 @@ def keep_drafts(
     data = {
         "person": str(user_id),
         "place": "temporary" if not is_kept else str(conversation.id) if conversation else "new",
-        "rev": conversation.rev if conversation else 0,  # another after each prompt that was sent
-        # the last prompt, as JavaScript counts, as far as it takes to know it again
+        # the revision changes with each sent prompt
+        "rev": conversation.rev if conversation else 0,
+        # the length (in UTF-16 units) and the beginning of the last prompt, enough to recognise it
         "prompt": (len(prompt.encode("utf-16-le")) // 2, prompt[:100]),
         "given": given,
-        "run": run if given else None,  # a component is not called twice with the same data
+        # a number that differs in each run: a component is not called twice with the same data
+        "run": run if given else None,
         "is_begun": has_begun,
     }
     _DRAFTS(data=data, key="drafts", height="content")
@@ -127,7 +130,7 @@ def watch_news(
     seen: Mapping[str, object],
     hear: Callable[[Mapping[str, object]], None],
 ) -> None:
-    """Have the browser ask for the revisions of *place*, and rerun the page where one is not as *seen*; *hear* is called
+    """Have the browser poll the revisions of *place*, and rerun the page if one differs from *seen*; *hear* is called
     with them first (assets/page/news.js)."""
     key = "news-watch"
     _NEWS(

@@ -14,8 +14,8 @@ from services.domain import AccountRole
 from services.domain.accounts import Limit
 from services.errors import Cap, OverBudget
 
-_MOST = 2  # offers of a kind
-_NEAR = 0.9  # of a limit
+_MOST = 2  # offers of a kind, at most
+_NEAR = 0.9  # the used part of a limit from which it is shown
 _ADMIN = "pages/admin.py"
 
 
@@ -30,7 +30,7 @@ def draw_near(user: UserServices, view: ThreadView) -> None:
         for one in limits
     }
     if account.shared_limit and not is_free:
-        low[account.shared_limit] = False  # of which users learn no amount
+        low[account.shared_limit] = False  # users are not told its amount
     limit = max(low, key=lambda one: (low[one], one.share))
     if low[limit] and limit.share < _NEAR:
         left, resets = words.left_of(limit), words.resets(limit.cap)
@@ -55,18 +55,20 @@ def draw_if_near(limit: Limit, role: AccountRole) -> None:
 
 
 def draw_choices(user: UserServices, view: ThreadView, refusals: Sequence[Refusal]) -> None:
-    """Draw below *refusals* what the budget still pays for, and who can raise it."""
+    """Draw below *refusals* the choices that the budget still allows, and who can raise it."""
     errors = [refusal.error for refusal in refusals if isinstance(refusal.error, OverBudget)]
     if not errors or errors[-1].cap not in words.LIMITS:
         return
     error, prompt = errors[-1], next((refusal.prompt for refusal in refusals if refusal.prompt), "")
-    # what is cheaper has no fewer tokens; of the shared budget the rest is not known: free models alone are offered
+    # a cheaper model does not use fewer tokens; the rest of the shared budget is unknown, so only
+    # free models are offered
     if error.cap is not Cap.DAILY_TOKENS:
         _draw_offers(view, view.affordable(prompt, error.left))
     if user.account.role is not AccountRole.ADMIN:
         st.caption("An admin can raise the limit.")
         return
-    with suppress(StreamlitPageNotFoundError):  # since this run began: the next has the page
+    # the page exists since this run began, so the next run has it
+    with suppress(StreamlitPageNotFoundError):
         tab = words.SETTINGS if error.cap is Cap.DEPLOYMENT else words.USERS
         icon, query = ":material/tune:", {"tab": tab}
         st.page_link(_ADMIN, label="Raise the limit", icon=icon, query_params=query)

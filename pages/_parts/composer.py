@@ -13,7 +13,7 @@ from services.domain.models import ModelState
 
 
 def place_tools() -> DeltaGenerator:
-    """The row for `draw_tools`."""
+    """Return the row for `draw_tools`."""
     return st.bottom.container(
         horizontal=True,
         vertical_alignment="center",

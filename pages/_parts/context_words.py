@@ -17,11 +17,11 @@ _SAVED = re.compile(r" (Your message|The partial reply) is saved[^.]*\.")
 class Earlier:
     """The numbers of a chat's earlier messages, by the form in which the next request has them."""
 
-    recent: int = 0  # sent as they are
+    recent: int = 0  # messages that are sent in full
     summarised: int = 0
-    cleared: int = 0  # from before Clear context
-    missing: int = 0  # sent in no form
-    unanswered: int = 0  # prompts without a reply, which no request has
+    cleared: int = 0  # messages before the start of the context
+    missing: int = 0  # messages that are sent in no form
+    unanswered: int = 0  # prompts without a reply, which no request includes
 
     @property
     def unsent(self) -> int:
@@ -36,7 +36,7 @@ class Earlier:
 class SummaryState:
     """The state of a chat's summary."""
 
-    problem: str | None = None  # a sentence: the last one could not be made
+    problem: str | None = None  # a sentence about the last summary, which failed
     is_verified: bool = True
     is_coming: bool = False
 
@@ -111,7 +111,7 @@ def chip(policy: MemoryPolicy, earlier: Earlier) -> str | None:
 
 
 def of_summary(reason: str) -> str:
-    """Return the *reason* of a failed model call without what became of a message: a summary has none."""
+    """Return the *reason* of a failed model call without the clause about the message: a summary has none."""
     return _SAVED.sub("", reason)
 
 

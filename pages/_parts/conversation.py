@@ -35,9 +35,9 @@ _NOTHING_KEPT = (
     "Not saved and not used for memory. Deleted when you reload this page, or 20 seconds after you leave it.  \n"
     "Still counts towards your budget."
 )
-_IN_VIEW = 3  # exchanges that are drawn before those above them
-_DRAWN = 20  # messages at once: a browser takes seconds for hundreds
-_DRAWN_TO_LINE = 30  # where the context starts between these and those above: its line is drawn
+_IN_VIEW = 3  # exchanges that are drawn first
+_DRAWN = 20  # messages on a page: a browser takes seconds to draw hundreds
+_DRAWN_TO_LINE = 30  # messages on a page that begins at the line of the context's start
 
 
 Exchange = list[Message]  # a prompt and its replies
@@ -48,16 +48,16 @@ class Group(NamedTuple):
 
     place: DeltaGenerator
     exchanges: list[Exchange]
-    is_past: bool  # from before the conversation was opened
+    is_past: bool  # true for exchanges from before the conversation was opened
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The containers of the messages of a thread."""
 
-    first: int  # where in the branch the page begins
+    first: int  # the index in the branch at which the page begins
     top: DeltaGenerator
-    groups: tuple[Group, ...]  # the last has one exchange
+    groups: tuple[Group, ...]  # the last group has one exchange
 
     @property
     def last(self) -> DeltaGenerator:
@@ -147,8 +147,8 @@ def draw_menus(user: UserServices, held: TemporaryChat | None, thread: Thread) -
 def lay_out(view: ThreadView) -> Layout:
     """Return containers for the messages.
 
-    What was there when the conversation was opened shares two of them, for each takes a browser time. A prompt that is
-    sent later and its reply keep theirs from the run in which it was sent, so that nothing moves when the reply is stored.
+    Earlier messages share two of them, because each container costs the browser time. A prompt that is
+    sent later keeps the container of its first run, with its reply, so that nothing moves when the reply is stored.
     """
     branch = view.thread.branch()
     first = _first_drawn(view, branch)
@@ -175,7 +175,7 @@ def lay_out(view: ThreadView) -> Layout:
 
 
 def _opened_at(thread: Thread, exchanges: list[Exchange]) -> int:
-    """Return the seq of the last prompt when *thread* was opened, or of an earlier one that is the last now."""
+    """Return the seq of the last prompt when *thread* was opened, or of an earlier one if that was deleted."""
     last = exchanges[-1][0].seq if exchanges else 0
     place, seq = tab().opened_at or (None, last)
     seq = min(seq, last) if place == thread.conversation.id else last
@@ -184,7 +184,7 @@ def _opened_at(thread: Thread, exchanges: list[Exchange]) -> int:
 
 
 def draw_messages(services: ChatParts, view: ThreadView, layout: Layout, *, has_last: bool) -> None:
-    """Draw the messages in their containers, grey those that are not sent to the model.
+    """Draw the messages in their containers; those that are not sent to the model are grey.
 
     *has_last*: the last message is drawn already.
     """
@@ -203,7 +203,7 @@ def draw_messages(services: ChatParts, view: ThreadView, layout: Layout, *, has_
         choices=list(versions.choices(services)),
         is_settled=view.turn is None,
     )
-    for group in reversed(layout.groups):  # what is in view comes first
+    for group in reversed(layout.groups):  # the exchanges in view are drawn first
         with group.place:
             for exchange in group.exchanges:
                 for message in exchange:
@@ -211,7 +211,7 @@ def draw_messages(services: ChatParts, view: ThreadView, layout: Layout, *, has_
                     if is_last and has_last:
                         continue
                     drawing.add(message, exchange, is_last=is_last, is_past=group.is_past)
-                    # the line comes below the last message's buttons, which `draw_start_below` knows
+                    # the line is drawn below the last message's buttons, by `draw_start_below`
                     if message is last_before and not (is_last or versions.is_edited(message)):
                         drawing.end_element()
                         memory.draw_beginning()
@@ -227,7 +227,7 @@ def draw_start_below(view: ThreadView) -> None:
 
 @dataclass(slots=True)
 class _Drawing:
-    """Draws messages; what is HTML between two replies is one element."""
+    """Draws messages; the HTML between two replies is drawn as one element."""
 
     thread: Thread
     unseen: Collection[MessageId]
@@ -286,7 +286,7 @@ def _draw_notes(
 
 
 def _draw_print_head(thread: Thread, missing: int) -> None:
-    """Draw the lines above the messages that only paper shows: how many are *missing*, and the date."""
+    """Draw the lines above the messages that are only printed: the number of *missing* messages, and the date."""
     are = "1 earlier message is" if missing == 1 else f"{missing} earlier messages are"
     hint = "To print the whole chat, choose Print in its menu."
     note = f"<p>{are} missing. {hint}</p>" if missing else ""
@@ -328,7 +328,7 @@ def _first_drawn(view: ThreadView, branch: tuple[Message, ...]) -> int:
 
 
 def _draw_from(thread: Thread, count: int, first: int) -> None:
-    """Begin the page at *first* until as many messages have been added as are drawn at once."""
+    """Begin the page at *first* until a page of messages has been added."""
     tab().drawn[thread.conversation.id] = max(0, first), count + _DRAWN
 
 

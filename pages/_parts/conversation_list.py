@@ -16,7 +16,7 @@ from services.bootstrap import UserServices
 from services.domain import Conversation, ConversationId, Space, SpaceId
 from services.domain.accounts import Expiring
 
-Listed = Mapping[str, Conversation]  # by id
+Listed = Mapping[str, Conversation]  # by the id of a conversation
 
 
 def draw_filter() -> None:
@@ -41,7 +41,7 @@ def draw(
 ) -> tuple[Listed, Sequence[Conversation] | None]:
     """Draw the list, the archive or the results of the filter, of *space* alone if one is open.
 
-    Return the rows, and what the list begins with; None of the latter for results. *opened* is always among the rows,
+    Return the rows and the first conversations of the list (None for results). *opened* is always among the rows,
     except in the results; *running*: conversations in which a reply comes.
     """
     every = spaces.every(user)
@@ -86,7 +86,7 @@ def _draw_expiring(expiring: Expiring | None) -> None:
 
 
 def act(listed: Listed, opened: Conversation | None, request: Mapping[str, str]) -> None:
-    """Do what a button of the list asks for. The request comes from the browser."""
+    """Do the action of a button in the list. The request comes from the browser, so it is checked."""
     match request:
         case {"act": "open", "chat": chat}:
             with suppress(ValueError):
@@ -109,7 +109,7 @@ def act(listed: Listed, opened: Conversation | None, request: Mapping[str, str])
 
 
 class _Rows:
-    """The list as one element of HTML, for widgets take a browser longer; in two around a title that is a field.
+    """The list as one element of HTML, because widgets are slow to draw; as two around an edited title.
 
     `assets/page/list.js` opens the menus.
     """
@@ -154,7 +154,7 @@ class _Rows:
         self._html.append(f'<button{told} data-icon="{icon}">{escape(label)}</button>')
 
     def end(self, wanted: str) -> None:
-        """Draw what was added, with a sign by which the browser knows that the list is that of the filter *wanted*."""
+        """Draw the added rows, with a mark by which the browser knows that the list matches the filter *wanted*."""
         self._html.append(f"<i hidden data-found>{escape(wanted)}</i>")
         self._draw()
 
@@ -181,7 +181,8 @@ class _Rows:
             state = ' class="db-running"'
         space = self._spaces.get(conversation.space_id) if conversation.space_id else None
         beside = f" <small>{escape(space)}</small>" if space else ""
-        # no attribute holds a title: Streamlit's sanitizer takes away one with `]>` or `-->` in it
+        # no attribute holds a title: Streamlit's sanitizer removes an attribute with `]>` or `-->`
+        # in it
         return (
             f'<div class="db-row"><button data-act="open" data-chat="{conversation.id}"{state} dir="auto">'
             f'{title}{beside}</button><button class="db-act" data-chat="{conversation.id}"'
@@ -202,7 +203,7 @@ def _heading(conversation: Conversation, now: datetime) -> str:
 
 
 def _key(conversation: Conversation) -> str:
-    """Return the key of the row's menu: the title is edited beside it."""
+    """Return the key of the row's menu, beside which the title is edited."""
     return f"menu-{conversation.id}"
 
 

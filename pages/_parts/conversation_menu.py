@@ -21,7 +21,7 @@ def plain_title(conversation: Conversation) -> str:
 
 
 def is_editing_title(conversation: Conversation, key: str) -> bool:
-    """Return whether the title beside the menu *key* is a field."""
+    """Return True if the title beside the menu *key* is being edited."""
     return tab().edited_title == (key, conversation.id)
 
 
@@ -38,7 +38,7 @@ def actions(
     is_above: bool = False,
     has_branches: bool = False,
 ) -> dict[str, Callable[[], None]]:
-    """Return the actions of a conversation's menu by their labels. *can_move*: a space is open to it; *is_above*:
+    """Return the actions of a conversation's menu by their labels. *can_move*: there is a space to move to; *is_above*:
     the menu is above its messages; *has_branches*: there are other versions than those on the page."""
     found: dict[str, Callable[[], None]] = {}
     if not conversation.is_archived:
@@ -59,12 +59,12 @@ def actions(
 
 
 def is_printed(conversation: Conversation) -> bool:
-    """Return whether the conversation is to be printed: all of its branch is drawn."""
+    """Return True if the conversation is to be printed: the whole branch is drawn."""
     return tab().printed == conversation.id
 
 
 def end_printing() -> None:
-    """Have the page be drawn as before. For callbacks."""
+    """Have the page drawn as usual again. For callbacks."""
     tab().printed = None
 
 
@@ -82,7 +82,7 @@ def _leave_title() -> None:
 
 def _rename(conversation: Conversation, title: str) -> None:
     find_user().conversations.rename(conversation.id, title)
-    _leave_title()  # a press of Cancel may have come between
+    _leave_title()  # Cancel may have been pressed meanwhile
 
 
 def _pin(conversation: Conversation) -> None:
@@ -103,7 +103,7 @@ def _archive(conversation: Conversation) -> None:
     def restore() -> None:
         conversations = find_user().conversations
         conversations.archive(conversation.id, is_archived=not is_archived)
-        if conversation.pinned_at:  # which archiving took away
+        if conversation.pinned_at:  # archiving removes the pin
             conversations.pin(conversation.id)
 
     undo.offer(

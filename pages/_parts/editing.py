@@ -1,4 +1,4 @@
-"""Parts of dialogs: a document that was seen at opening, saved or shown where it was changed elsewhere; confirmation."""
+"""Parts of dialogs: saving a document unless another tab has changed it since the dialog opened; confirmation."""
 
 from collections.abc import Callable
 from typing import TypeVar, cast
@@ -17,18 +17,20 @@ Document = TypeVar("Document")
 def seen_at_opening(key: str, now: Document) -> Document:
     """Return the document that was stored when the dialog with the field *key* was opened.
 
-    That is *now* before the field is drawn, and after `save` the one that it drew.
+    Before the field is drawn that is *now*; after `save` it is the document that `save` drew.
     """
-    # None: the dialog that created *now* has just closed, and its field is still there
+    # None: the dialog that created *now* has just closed, and its field still exists
     if key not in st.session_state or tab().seen[0] != key or tab().seen[1] is None:
         tab().seen = key, now
     return cast(Document, tab().seen[1])
 
 
 def is_submitted(label: str = words.SAVE) -> bool:
-    """Draw the buttons of a dialog's form; return whether that with the *label* was pressed. Cancel closes the dialog."""
-    with st.container(horizontal=True, key="form-buttons"):  # from right to left, by the stylesheet
-        is_pressed = st.form_submit_button(label, type="primary")  # first: Enter presses it
+    """Draw the buttons of a dialog's form; return True if *label* was pressed. Cancel closes the dialog."""
+    # the stylesheet draws them from right to left
+    with st.container(horizontal=True, key="form-buttons"):
+        # the first button of a form is pressed by Enter
+        is_pressed = st.form_submit_button(label, type="primary")
         if st.form_submit_button(words.CANCEL):
             st.rerun()
     return is_pressed
@@ -62,7 +64,7 @@ def save(
 
 
 def is_confirmed(label: str, key: str) -> bool:
-    """Draw Cancel, and *label* as the button of a deletion; return whether that was pressed."""
+    """Draw Cancel, and *label* as the button of a deletion; return True if that was pressed."""
     with right_row():
         if st.button(words.CANCEL, key="cancel-deletion"):
             st.rerun()

@@ -1,4 +1,4 @@
-"""Elements that many pages draw: rows, quiet buttons, menus, and a field in the place of what it changes."""
+"""Elements that many pages draw: rows, quiet buttons, menus, and a field that replaces the text that it edits."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
@@ -76,7 +76,7 @@ def key_showing(name: str, value: object) -> str:
 
 
 def draw_unread(document: Preferences | Space) -> None:
-    """Draw why nothing is read of *document*, if nothing is."""
+    """Draw the reason why *document* was not read, if it was not."""
     if document.is_newer:
         st.caption(f":material/update: {NewerVersion.public}")
     elif not document.is_verified:
@@ -135,7 +135,7 @@ def draw_metrics(figures: Mapping[str, str]) -> None:
 
 
 def draw_refusal(sentence: str) -> None:
-    """Draw why an entry or a button was refused, below it."""
+    """Draw the reason why an entry or a button was refused, below it."""
     st.html(f'<p role="alert" class="db-refusal">{escape(sentence)}</p>')
 
 
@@ -170,13 +170,13 @@ def draw_choice(
     stored: Choice,
     act: Callable[[Choice], None],
 ) -> None:
-    """Draw *options*, names and captions, with the *stored* one; *act* gets another, and the page draws its AppError."""
-    key = f"{label}-{stored}"  # another once it is stored
+    """Draw *options* (names and captions) with the *stored* one; *act* gets a new choice. The page draws AppErrors."""
+    key = f"{label}-{stored}"  # a new key once another value is stored
     captions = [caption for _, caption in options.values()]
 
     def choose() -> None:
         chosen = st.session_state[key]
-        st.session_state[key] = stored  # and so it stays where *act* fails
+        st.session_state[key] = stored  # so the stored value stays if *act* fails
         attempt(act, chosen)
 
     st.radio(

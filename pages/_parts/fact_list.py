@@ -1,6 +1,6 @@
 """A list of facts that can be edited: all on the memory page, or the notes of one chat or space in a dialog.
 
-A fact is edited in its place, and drawn before it is replaced if another tab has changed it.
+A fact is edited in its place. If another tab has changed it, the new text is shown before it can be replaced.
 """
 
 from collections.abc import Callable
@@ -27,8 +27,8 @@ class FactList:
 
     noun: str = "note"
     placeholder: str = "Something the model should know"
-    conversation_id: ConversationId | None = None  # the scope of added facts,
-    space_id: SpaceId | None = None  # or this
+    conversation_id: ConversationId | None = None  # the scope of added facts is this conversation,
+    space_id: SpaceId | None = None  # or this space
 
     def draw_adding(self) -> None:
         """Draw the field that adds a fact."""
@@ -83,7 +83,7 @@ class FactList:
 
     @property
     def _new_key(self) -> str:
-        # a run that follows a reply keeps the fields of the dialog before
+        # a run that follows a reply must keep the fields of an open dialog
         return f"new-{self.noun}-{self.conversation_id or self.space_id or ''}".removesuffix("-")
 
     def _edit(self, fact: Fact) -> None:
@@ -120,7 +120,7 @@ class FactList:
 
 
 def draw_sign(user: UserServices, conversation: Conversation) -> None:
-    """Draw a button for the notes of *conversation*, if there are any."""
+    """Draw a button that opens the notes of *conversation*, if there are any."""
     with suppress(StoreUnavailable):
         if any(fact.conversation_id == conversation.id for fact in user.facts.facts()):
             label, tip = words.CHAT_NOTES, "Used only in this chat."

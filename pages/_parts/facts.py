@@ -1,4 +1,4 @@
-"""Facts about the user: those noted after the last prompt, the offer to note any, and the list on the memory page."""
+"""Facts about the user: those noted after the last prompt, the offer to note facts, and the list on the memory page."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -30,15 +30,15 @@ from services.errors import StoreUnavailable
 MEMORY = "pages/memory.py"
 COST = "This takes one extra request for about five messages."
 MEMORIES = FactList("memory", "I take my coffee black")
-_FIRST_REPLIES = range(2, 7)  # after which it is offered: later, a conversation has its course
-_ROWS = 50  # at first, and as many more on demand
+_FIRST_REPLIES = range(2, 7)  # the numbers of replies after which the offer is shown
+_ROWS = 50  # rows of the list at first, and as many more on demand
 
 
 # --- below the last reply ---------------------------------------------------------------------------
 
 
 def draw_noted(user: UserServices, view: ThreadView) -> None:
-    """Draw the facts noted last, each with Undo, until another prompt follows those that they were noted of."""
+    """Draw the facts noted last, each with Undo, until the user sends another prompt."""
     noted, asked = view.noted, view.last_prompt
     if not noted or not asked:
         return
@@ -55,7 +55,7 @@ def draw_noted(user: UserServices, view: ThreadView) -> None:
 
 
 def draw_offer(user: UserServices, thread: Thread) -> None:
-    """Ask in one conversation, until it is answered, whether facts shall be noted."""
+    """Ask in one conversation, until the user answers, if facts may be noted."""
     with suppress(StoreUnavailable):
         known = user.profile.preferences()
         replies = [said for said in thread.branch() if said.role is Role.ASSISTANT]
@@ -76,7 +76,7 @@ def draw_offer(user: UserServices, thread: Thread) -> None:
 
 
 def _announced(user: UserServices, one: NotedFact) -> str:
-    """Return a fact, the one that it replaced, and its scope, as HTML."""
+    """Return a fact, the fact that it replaced, and its scope, as HTML."""
     fact, space = one.fact, user.choices.space(one.fact.space_id)
     where = f"“{space.name}”" if space and space.name else "this space"
     holds = "in this chat" if fact.conversation_id else f"in {where}" if fact.space_id else ""
@@ -92,7 +92,7 @@ def _choose(is_wanted: bool) -> None:
 
 
 def note_left(user: UserServices, conversation: Conversation | None) -> None:
-    """Have facts noted of the chat that this tab showed before, if it shows another *conversation* or page now."""
+    """Start noting facts of the chat that this tab showed before, if it shows another *conversation* or page now."""
     here = conversation.id if conversation else None
     before, tab().noting_in = tab().noting_in, here
     if before != here:
@@ -119,7 +119,7 @@ def draw_all(user: UserServices, kept: Sequence[Fact]) -> None:
 
 
 def draw_none(*, is_on: bool) -> None:
-    """Draw what stands in the place of an empty list."""
+    """Draw the text that replaces an empty list."""
     with st.container(key="no-facts", horizontal_alignment="center", gap="xsmall"):
         st.space(48)
         st.header("No memories yet", anchor=False, text_alignment="center")

@@ -1,4 +1,4 @@
-"""The parts that pages beside the chats have in common: the sidebar, the refusals of callbacks, dialogs, and the heading."""
+"""The common parts of the pages beside the chats: sidebar, heading, dialogs and refusals of callbacks."""
 
 from collections.abc import Generator
 from contextlib import contextmanager

@@ -57,10 +57,11 @@ def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
 def table(sent: ContextPlan | SentContext, tokens: int, room: int | None = None) -> str:
     """Draw a bar of the context and a table of its parts, whose sum is *tokens*, of *room* where that is given.
 
-    The parts are our own counts; the last row is the formatting around them and all that *tokens* differs by.
+    The parts are the app's own counts; the last row is the formatting and the difference between *tokens* and their sum.
     """
     parts = _parts(sent)
-    likely = tokens / max(1, sent.prompt_tokens)  # for each token that we count
+    # the endpoint's tokens for each token of our count
+    likely = tokens / max(1, sent.prompt_tokens)
     whole = max(room or tokens, tokens, 1)
     bar = "".join(
         f'<i style="background:var(--{colour});width:{100 * likely * counted / whole:.1f}%"></i>'
@@ -120,7 +121,7 @@ def _parts(sent: ContextPlan | SentContext) -> tuple[tuple[str, int, str], ...]:
 
 
 def _draw(view: ThreadView, receipt: SentContext, counted: str) -> None:
-    """Draw the texts of the context. *counted*: the source of the token counts."""
+    """Draw the texts of the context. *counted*: a sentence on the source of the token counts."""
     thread, far = view.thread, view.recalled(receipt)
     st.caption(f"Context: {words.policy_name(policy_named(receipt.policy))}. {counted}")
     by_seq = {message.seq: message for message in thread.messages}
@@ -159,7 +160,7 @@ def _counted(receipt: SentContext, tokens: Usage) -> str:
 
 
 def _recalled(note: ReceiptEntry, message: Message | None, *, is_far: bool) -> tuple[str, str, str]:
-    """Return a recalled message, why it was recalled, and if only an extract was sent, the full text as HTML."""
+    """Return a recalled message, the reason for its recall, and if only an extract was sent, the full text as HTML."""
     day = f"{words.moment(message.created_at)}, " if message else ""
     where = "from another chat, " if is_far else ""
     extract, whole = "", ""

@@ -18,7 +18,7 @@ class Layer:
 
     title: str
     lines: Sequence[str]
-    mark: str = ""  # an attribute of the first line
+    mark: str = ""  # an attribute of the first line's element
 
     @property
     def height(self) -> int:
@@ -26,9 +26,9 @@ class Layer:
 
 
 def diagram(tab: Layer, server: Layer, database: Layer, model: Layer) -> str:
-    """An SVG as wide as its place: the tab above the server, which stands above the database and the model.
+    """Return an SVG of full width: the tab above the server, which stands above the database and the model.
 
-    Its texts are real ones, in reading order, for screen readers.
+    Its texts are text elements in reading order, for screen readers.
     """
     below_tab = tab.height + _GAP
     below_server = below_tab + server.height + _GAP
@@ -64,6 +64,6 @@ def _box(layer: Layer, x: str, y: int, width: str, height: int) -> str:
 
 
 def _arrow(x: str, y: int) -> str:
-    """A line with a head at both ends, between two boxes."""
+    """Return a line with a head at both ends, between two boxes."""
     heads = 'marker-start="url(#db-head)" marker-end="url(#db-head)"'
     return f'<line x1="{x}" y1="{y + 6}" x2="{x}" y2="{y + _GAP - 6}" {heads}></line>'

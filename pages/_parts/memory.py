@@ -29,9 +29,9 @@ from services.domain.context import ContextPlan, Forecast
 from services.domain.models import LimitSource
 from services.errors import ChatFull, NewerVersion
 
-LARGEST_WINDOW = 1000  # messages
+LARGEST_WINDOW = 1000  # messages, at most
 _QUIET_PERCENT = 50
-_METER_ICONS = (10, 20, 40, 60, 80, 90)  # per cent; there are no others
+_METER_ICONS = (10, 20, 40, 60, 80, 90)  # per cent; icons exist for these alone
 
 
 def draw_policy(services: ChatParts, view: ThreadView) -> None:
@@ -45,7 +45,7 @@ def draw_policy(services: ChatParts, view: ThreadView) -> None:
             _draw_size(conversation, now, now.messages)
         if not conversation:
             return
-        # below the start of the context where the newest messages were deleted
+        # the newest messages, below the start of the context, may have been deleted
         last_seq = thread.messages[-1].seq if thread.messages else 0
         if conversation.reset_seq and conversation.reset_seq >= last_seq:
             quiet_button(words.RESTORE_CONTEXT, "undo", "undo-start", _restore, thread)
@@ -79,9 +79,9 @@ def draw_unsent(services: ChatParts, view: ThreadView) -> None:
 
 
 def draw_meter(view: ThreadView) -> None:
-    """Draw how full the context is, below a half as an icon alone; in the popover the parts of the next request and
+    """Draw the used share of the context, below a half as an icon alone; its popover has the parts of the next request and
     its highest cost."""
-    if view.thread.is_newer:  # nothing is sent
+    if view.thread.is_newer:  # nothing is sent in a thread of a newer version
         return
     room, plan, forecast = view.setup.budget.prompt_tokens, view.plan, view.forecast
     percent = min(100, round(100 * forecast.tokens / room)) if forecast else 100
@@ -107,7 +107,7 @@ def draw_meter(view: ThreadView) -> None:
 def draw_banner(
     services: ChatParts, view: ThreadView, plan: ContextPlan, *, has_line: bool
 ) -> None:
-    """Draw the number of earlier messages that are not sent as they are, why, and the summary.
+    """Draw the number of earlier messages that are not sent as they are, the reason, and the summary.
 
     *has_line*: the line at the start of the context is drawn below.
     """
@@ -126,7 +126,7 @@ def draw_banner(
 
 
 def draw_full(view: ThreadView, refusals: Sequence[Refusal]) -> None:
-    """Draw that the chat is full, unless one of *refusals* did, and the actions that make room."""
+    """Draw that the chat is full, unless one of *refusals* said so, and the actions that make room."""
     thread = view.thread
     is_full = view.plan is None and thread.conversation.policy == Full()
     is_refused = any(isinstance(refusal.error, ChatFull) for refusal in refusals)
@@ -170,7 +170,7 @@ def draw_beginning() -> None:
 
 
 def out_of_view(branch: Sequence[Message], plan: ContextPlan | None) -> set[MessageId]:
-    """Return the messages of *branch* that are not sent; never a prompt whose reply may still come."""
+    """Return the messages of *branch* that are not sent to the model; never a prompt whose reply may still come."""
     if plan is None:
         return set()
     count = 2 if branch and branch[-1].is_thoughts_only else 1
@@ -195,7 +195,7 @@ def _draw_policies(
 
 
 def _draw_size(conversation: Conversation | None, policy: MemoryPolicy, messages: int) -> None:
-    """Draw the number of *messages* of the window: even, because a prompt goes with its reply."""
+    """Draw the number of *messages* of the window: even, because a prompt is sent with its reply."""
     key = key_showing(f"window-{_id(conversation)}", messages)
 
     def resize() -> None:
@@ -207,12 +207,12 @@ def _draw_size(conversation: Conversation | None, policy: MemoryPolicy, messages
 
 
 def _id(conversation: Conversation | None) -> str:
-    """Return the part of widget keys that names *conversation*, or one that begins."""
+    """Return the part of widget keys that names *conversation*, or a new one."""
     return str(conversation.id) if conversation else "new"
 
 
 def choose(conversation: Conversation | None, policy: MemoryPolicy) -> None:
-    """Store *policy* for *conversation*, or choose it for the one that begins. For callbacks."""
+    """Store *policy* for *conversation*, or choose it for a new one. For callbacks."""
     if conversation is None:
         new_conversation.choose_policy(policy)
     else:
@@ -264,7 +264,8 @@ def summary_dialog(conversation_id: ConversationId) -> None:
         is_gone = st.button("Delete summary", icon=":material/close:", type="tertiary")
 
     def change() -> None:
-        thread_as_seen = replace(thread, summary=seen)  # only that is replaced
+        # only the summary as it was seen may be replaced
+        thread_as_seen = replace(thread, summary=seen)
         if is_asked_again:
             services.tasks.summarise_now(thread_as_seen, is_anew=True)
             tell("Regenerating the summary…")

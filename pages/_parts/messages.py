@@ -30,7 +30,7 @@ Costs = Mapping[TurnId, TurnCost]
 
 _UNVERIFIED = "This message failed its integrity check and is hidden. Contact your admin."
 
-# on touch: what a pointer shows anyway (assets/page/details.js)
+# on touch screens, a button for the text that others see on hover (assets/page/details.js)
 _MORE = '<button class="db-act db-details" aria-expanded="false" aria-label="Details" data-icon="more_horiz"></button>'
 
 _UNANSWERED = (
@@ -40,7 +40,7 @@ _UNANSWERED = (
 
 
 class _Ending(NamedTuple):
-    """The end of a reply that is not complete, in words and as an icon."""
+    """The end of a reply that is not complete, as words and an icon."""
 
     name: str
     icon: str
@@ -78,7 +78,7 @@ def draw_reply(
 ) -> None:
     """Draw *reply*; its text is made safe. *known*: the thoughts before replies; *is_plain*: where it holds nothing but
     its text, draw it without `st.chat_message`, which is several nodes more."""
-    # of the last reply `draw_end` says more below
+    # `draw_end` says more about the ending of the last reply
     ending = None if is_last and reply.outcome is not Outcome.EDITED else _ending_of(reply)
     is_more = ending or not _has_text(reply) or any(part.has_thoughts for part in reply.stored)
     with nullcontext() if is_plain and not is_more else st.chat_message(Role.ASSISTANT):
@@ -101,7 +101,7 @@ def prompt(
     """Return a prompt and its buttons as HTML.
 
     *others*: the messages in the same place, itself among them; without any it can be neither edited nor
-    regenerated. *is_unanswered*: the conversation went on without a reply; *is_unseen*: the model does not get it.
+    regenerated. *is_unanswered*: the conversation went on without a reply; *is_unseen*: it is not sent to the model.
     """
     text = prompts.as_typed(message.body) if message.is_verified else f"<p>{_UNVERIFIED}</p>"
     edit = _edit(message) if others else ""
@@ -120,13 +120,14 @@ def below(reply: Message, others: Sequence[Message], costs: Costs, choices: Iter
         edit = _edit(reply)
         again = _act("retry", reply, words.REGENERATE, "refresh") + _choice(reply, choices)
     seen = _act("seen", reply, words.CONTEXT_USED, "visibility") if reply.turn_id else ""
-    # what only some replies have comes last, so that nothing else takes the place of a button that was pressed
+    # the buttons that only some replies have come last, so that no other button moves to the place
+    # of a pressed one
     parts = _copy(reply), edit, again, seen, _switch(reply, others), _facts(reply, costs)
     return f'<div class="db-acts">{"".join(parts)}</div>'
 
 
 def draw_coming(view: ThreadView, continued: Message | None) -> DeltaGenerator:
-    """Return the place of a reply that streams, with room below for its buttons; *continued*: the reply that goes on."""
+    """Return the place of a streaming reply, with room below for its buttons; *continued*: the reply that it continues."""
     with st.chat_message(Role.ASSISTANT):
         if continued:
             thoughts.draw(continued, view.thoughts([continued]))
@@ -136,14 +137,14 @@ def draw_coming(view: ThreadView, continued: Message | None) -> DeltaGenerator:
 
 
 def draw_end(services: ChatParts, view: ThreadView) -> None:
-    """Draw the buttons below the last message, or why its reply is missing."""
+    """Draw the buttons below the last message, or the reason why its reply is missing."""
     thread, failure = view.thread, view.failure
     last = thread.branch()[-1]
     others = thread.versions(last) if last.role is Role.ASSISTANT else ()
     choices = versions.choices(services)
     if thread.is_newer:
         st.caption(f"{_NEWER.icon} {_NEWER.sentence}")
-    if failure and last.is_answer:  # another version was asked for
+    if failure and last.is_answer:  # another version was requested, and failed
         st.error(reason(failure), icon=":material/cloud_off:")
     if last.outcome is Outcome.CUT:
         with row("cut-reply"):
@@ -171,7 +172,7 @@ def draw_end(services: ChatParts, view: ThreadView) -> None:
             on_click=attempt,
             args=[turns.retry, thread.conversation.id, last.id],
         )
-        own = f"{_copy(last)}{_edit(last)}" if others else ""  # the reply has words
+        own = f"{_copy(last)}{_edit(last)}" if others else ""  # the reply has text
         parts = own, _choice(last, choices), _switch(last, others)
         st.html(f'<div class="db-acts">{"".join(parts)}</div>', width="content")
 
@@ -186,7 +187,7 @@ def _draw_cut_prompt(view: ThreadView, reply: Message, costs: Costs) -> None:
 
 
 def _missing(thread: Thread, prompt: Message) -> str:
-    """Return why *prompt* has no reply, in words."""
+    """Return the reason why *prompt* has no reply, in words."""
     missing = thread.missing_reply
     match missing.outcome if missing and missing.prompt_id == prompt.id else None:
         case Outcome.STOPPED:
@@ -253,7 +254,7 @@ def _choice(message: Message, choices: Iterable[str]) -> str:
 
 
 def _act(name: str, message: Message | None, label: str, icon: str) -> str:
-    """Return a button that `act` hears; disabled without a message."""
+    """Return a button that `act` handles; disabled without a message."""
     told = f'data-act="{name}" data-message="{message.id}"' if message else "disabled"
     return _button(label, icon, told)
 
@@ -263,7 +264,7 @@ def _button(label: str, icon: str, attributes: str) -> str:
 
 
 def act(conversation_id: ConversationId, request: Mapping[str, str]) -> None:
-    """Do what a button below a message asks for. The request comes from the browser."""
+    """Do the action of a button below a message. The request comes from the browser, so it is checked."""
     match request:
         case {"act": name, "message": text} if message_id := turns.message_id(text):
             about = conversation_id, message_id
@@ -287,7 +288,7 @@ def act(conversation_id: ConversationId, request: Mapping[str, str]) -> None:
 
 
 def ending(view: ThreadView) -> str:
-    """Return a sentence on how the last reply ended; none where an alert on the page says it."""
+    """Return a sentence on how the last reply ended; an empty one if an alert on the page says it."""
     last = view.thread.branch()[-1]
     if last.role is Role.USER or view.failure:
         return ""
@@ -298,7 +299,7 @@ def ending(view: ThreadView) -> str:
 def _copy(message: Message) -> str:
     """Return a button that copies the message as it was written, by `assets/page/copy.js`.
 
-    In base64, for Streamlit's sanitizer takes away an attribute with `]>` or `-->` in it.
+    In base64, because Streamlit's sanitizer removes an attribute with `]>` or `-->` in it.
     """
     if not _has_text(message):
         return ""

@@ -36,7 +36,7 @@ _SOURCES = {
 
 
 def line(services: ChatParts) -> str:
-    """Return the default model and, if it is the local one, its state."""
+    """Return the default model and, if it is the local one, its state, as a line."""
     name = safe_md.label(services.choices.setup(None).offer.info.name)
     match bootstrap.current_app().health.model:
         case ModelState.REMOTE:
@@ -50,7 +50,7 @@ def line(services: ChatParts) -> str:
 
 
 def draw_connect_card() -> None:
-    """Draw how to connect a better model, unless one is connected."""
+    """Draw a card on how to connect a better model, unless one is connected."""
     if bootstrap.current_app().health.model is not ModelState.REMOTE:
         with st.expander(
             "You're using a tiny demo model. Expect poor answers.",
@@ -62,7 +62,7 @@ def draw_connect_card() -> None:
 
 @st.dialog(words.CONNECT, width="medium", on_dismiss="rerun")
 def connect_dialog() -> None:
-    """Draw how to connect a better model."""
+    """Draw instructions for connecting a better model."""
     _draw_connect_lines()
 
 
@@ -79,7 +79,7 @@ def draw_picker(services: ChatParts, view: ThreadView) -> None:
     """Draw the choice of the model of a conversation."""
     offered = {offer.info.name: offer.info for offer in services.offers}
     conversation_id = None if view.is_new else view.thread.conversation.id
-    usual = services.choices.setup(None).offer.info.name  # the user's default
+    usual = services.choices.setup(None).offer.info.name  # the default model of the user
     name = view.setup.offer.info.name
     key = key_showing(f"model-{conversation_id or 'new'}", name)
     with popover(safe_md.label(name, 40), "neurology", "model-picker").container(width=340):
@@ -103,7 +103,7 @@ def draw_picker(services: ChatParts, view: ThreadView) -> None:
 
 
 def draw_notices(view: ThreadView) -> None:
-    """Draw the choices that cannot be followed."""
+    """Draw notices about choices that cannot be applied."""
     setup = view.setup
     if setup.missing_model:
         missing, name = safe_md.label(setup.missing_model), safe_md.label(setup.offer.info.name)
@@ -127,7 +127,7 @@ def draw_notices(view: ThreadView) -> None:
 
 
 def _caption(info: ModelInfo, *, is_usual: bool) -> str:
-    """Return the limits and prices of a model; a source that holds for both limits is named once."""
+    """Return the limits and prices of a model; one source of both limits is named once."""
     is_same = info.context_source is info.reply_source
     source = "" if is_same else f" ({_SOURCES[info.context_source]})"
     window = f"{words.number(info.context_tokens)}-token context{source}"
@@ -140,7 +140,7 @@ def _caption(info: ModelInfo, *, is_usual: bool) -> str:
 
 
 def choose(conversation_id: ConversationId | None, name: str) -> None:
-    """Store the model *name* for a conversation, or choose it for the one that begins. For callbacks."""
+    """Store the model *name* for a conversation, or choose it for a new one. For callbacks."""
     if conversation_id is None:
         new_conversation.choose_model(name)
     else:

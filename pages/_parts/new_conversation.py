@@ -25,10 +25,10 @@ def instructions() -> str | None:
 
 
 def set_instructions(text: str, _seen: str) -> None:
-    """Begin the conversation with the instructions *text*; empty: with none of its own. Raise BadInput."""
+    """Begin the new conversation with the instructions *text*; empty: with none of its own. Raise BadInput."""
     tab().new = replace(choices(), instructions=checked_instructions(text))
 
 
 def forget() -> None:
-    """Drop the choices: they are stored with a conversation now, or their page was left."""
+    """Drop the choices, which were stored with a conversation, or whose page was left."""
     tab().new = NewConversation()

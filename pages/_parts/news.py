@@ -1,4 +1,4 @@
-"""What other processes changed while a page is open: replies, the list, preferences, models, the role."""
+"""Changes by other processes while a page is open: replies, the list, preferences, models, the role."""
 
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -12,7 +12,7 @@ from services.domain.revisions import list_digest
 
 
 def running(user: UserServices, opened: Conversation | None) -> frozenset[str]:
-    """Return the conversations in which a reply comes, but for the one that shows it."""
+    """Return the conversations in which a reply streams, except the one that shows it."""
     found = {str(its) for its in user.chat.coming()} | tab().running_elsewhere
     return frozenset(found - {str(opened.id) if opened else ""})
 
@@ -23,9 +23,9 @@ def watch(
     space: Space | None,
     listed: Sequence[Conversation] | None,
 ) -> None:
-    """Rerun the page when a process changes what it shows.
+    """Rerun the page when another process changes data that it shows.
 
-    *listed*: the beginning of the list as it was drawn; None: a list that is not watched, of search results.
+    *listed*: the beginning of the list as it was drawn; None: search results, which are not watched.
     """
     is_archive = tab().is_archive
     place = {"c": str(opened.id)} if opened else {}
@@ -45,7 +45,7 @@ def watch(
 
 
 def _hear(found: Mapping[str, object]) -> None:
-    """Have what changed read again before it is used. The revisions come from the browser."""
+    """Have changed data read again before it is used. The revisions come from the browser."""
     user = find_user()
     here = {str(its) for its in user.chat.coming()}
     match found:

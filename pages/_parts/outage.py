@@ -9,7 +9,7 @@ _ABOUT_THE_PAGE = "Showing the last loaded version. Your drafts are kept. "
 
 
 def draw() -> None:
-    """Draw the notice while it is true, and the watch that reruns the page when that changes."""
+    """Draw the notice during an outage, and the component that reruns the page when its state changes."""
     is_away = bootstrap.current_app().health.is_database_away
     with st.container(key="outage"):
         if is_away:

@@ -65,7 +65,7 @@ def preferences_dialog() -> None:
     """Edit the choices for every conversation that has none of its own."""
     user = user_services()
     now, key = user.profile.preferences(), "my-instructions"
-    # the usual model and policy are drawn as chosen, and stored once they are changed
+    # the usual model and policy are shown as chosen, but stored only after a change
     model, policy = user.choices.setup(None).offer.info, user.choices.usual_policy()
     seen = editing.seen_at_opening(key, replace(now, model=model.name, policy=policy))
     draw_unread(now)
@@ -110,7 +110,7 @@ def preferences_dialog() -> None:
 
 
 def _store(user: UserServices, chosen: Preferences, seen: Preferences) -> None:
-    """Store the choices that differ from *seen*: another tab may have changed the others. Raise ChangedElsewhere."""
+    """Store the choices that differ from *seen*: other tabs may have changed the others. Raise ChangedElsewhere."""
     changed = {
         each.name: value
         for each in fields(chosen)
@@ -136,7 +136,7 @@ def _draw_model_and_memory(user: UserServices, seen: Preferences) -> Preferences
         format_func=words.policy_line,
         key="default-policy",
     )
-    # the size of a window is chosen below
+    # the size of a window is chosen in a field below
     return (
         replace(chosen, policy=policy)
         if policy.name != (seen.policy and seen.policy.name)
@@ -146,7 +146,7 @@ def _draw_model_and_memory(user: UserServices, seen: Preferences) -> Preferences
 
 @dataclass(frozen=True, slots=True)
 class _Number:
-    """The entry of a field for a number, its bounds, and the place below the field."""
+    """A number field: its entry, its bounds, and the place below it."""
 
     value: int | None
     least: int
@@ -154,11 +154,11 @@ class _Number:
     place: DeltaGenerator
 
     def is_fit(self) -> bool:
-        """Return whether the field is empty or its number in the bounds."""
+        """Return True if the field is empty or its number is in the bounds."""
         return self.value is None or self.least <= self.value <= (self.most or self.value)
 
     def draw_bounds(self) -> None:
-        """Draw what may be entered, below the field."""
+        """Draw the accepted range below the field."""
         least = words.number(self.least)
         bounds = f"{least} to {words.number(self.most)}" if self.most else f"{least} or more"
         with self.place:
@@ -215,11 +215,11 @@ def _draw_number(
     placeholder: str,
     tip: str,
 ) -> _Number:
-    """Draw a number that may be left empty; then the *placeholder* holds. *bounds*: least, most and step."""
+    """Draw a number field; if it is empty, the *placeholder* holds. *bounds*: least, most and step."""
     least, most, step = bounds
-    st.session_state.setdefault(key, now)  # a field that begins with a value cannot be emptied
+    st.session_state.setdefault(key, now)  # a field with an initial value cannot be emptied
     with st.container(gap="xxsmall"):
-        # without bounds, which the browser would say in a tooltip alone
+        # no bounds are passed, because the browser would show them in a tooltip alone
         value = st.number_input(
             label, value=None, step=step, placeholder=placeholder, help=tip, key=key
         )
@@ -242,7 +242,7 @@ def _as_text(instructions: str | None) -> str:
 
 
 def _source(default: Setup, *, has_own: bool) -> str:
-    """Say whose instructions a conversation follows; *default*: its setup without its own."""
+    """Return a sentence on whose instructions a conversation follows; *default*: its setup without its own."""
     followed = _followed(default, spaces.name(default.space) if default.space else "")
     if has_own:
         return f"This chat uses its own instructions instead of {followed}."

@@ -4,7 +4,7 @@ import re
 from html import escape
 
 _FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)$")
-_FOLDED_FROM = 12  # lines
+_FOLDED_FROM = 12  # lines from which a prompt is folded
 _WIDTH = 72  # characters of a line on a wide screen
 
 
@@ -41,5 +41,5 @@ def _code(lines: list[str]) -> str:
 
 
 def _text(lines: list[str]) -> str:
-    # Streamlit dedents what it is given, and empties blank lines: an entity it leaves alone
+    # Streamlit dedents the text and empties blank lines, but leaves entities alone
     return "&#10;".join(map(escape, lines))

@@ -1,4 +1,4 @@
-"""Text that others wrote, made safe for Streamlit's Markdown: it may link to the world, never load from it.
+"""Text that others wrote, made safe for Streamlit's Markdown: it may link to other hosts, but never load from them.
 
 Formulas are written as Streamlit reads them: in dollars, by pandoc's rule, and in `$$` on lines of their own.
 
@@ -20,16 +20,16 @@ from streamlit.delta_generator import DeltaGenerator
 
 from services.domain import safe_text
 
-# parts what would be read as one, and shows nothing
+# an invisible character that keeps two parts from being read as one
 _JOINER = "\u2060"
 _IMAGE = "!["
-_DIAGRAM_NAME = "diagram"  # assets/page/text.js says what it is
+_DIAGRAM_NAME = "diagram"  # assets/page/text.js shows its name
 
 _CONTAINER = r"(?:[ \t>*+-]|\d{1,9}[.)]|\[\^[^\]]*\]:)*"
 _LINKED = frozenset({"http", "https", "mailto", "tel"})
 _DANGEROUS = frozenset({"data", "blob", "file", "filesystem", "javascript", "vbscript"})
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
-# where Markdown may have an address: of a link, of a definition, of an automatic link
+# the places of an address in Markdown: a link, a definition, an automatic link
 _ADDRESS = re.compile(
     r"\](?P<mark>[(:])(?=\s*<?(?P<address>[^\s()<>\[\]]{1,300}))|<(?=(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]{1,31}):)"
 )
@@ -45,12 +45,13 @@ _ONE_IMAGE = re.compile(rf"(?<!\\){_LOADED}")
 
 _FENCE = re.compile(r"(`{3,})[^`]*$|(~{3,})")
 _FENCE_INSIDE = re.compile(rf"({_CONTAINER})(`{{3,}}(?=[^`]*$)|~{{3,}})(.*)$")
-# what can hold lines that look as if they opened a fence, and do not: raw HTML, formulas, container
+# blocks that can hold lines that look like fences but are none: raw HTML, formulas, container
 # directives, and a fence a little to the right, which a fence at the left ends
 _HOLDS_LINES = re.compile(
     rf" {{1,3}}(?:```|~~~)|{_CONTAINER}(?:<[A-Za-z/!?]|\$\$|\\[\[\]]|\\begin\{{|:::)"
 )
-# Streamlit draws diagrams, which hold images; in a fence's name it decodes escapes and entities
+# Streamlit draws diagrams, which can load images; it decodes escapes and entities in the name of a
+# fence
 _DIAGRAM = re.compile("mermaid", re.IGNORECASE)
 _UNTRUSTED_NAME = re.compile(r"mermaid|language-|[&\\]", re.IGNORECASE)
 _NAMES = {
@@ -58,7 +59,7 @@ _NAMES = {
     "c#": "csharp",
     "f#": "fsharp",
     "objective-c": "objectivec",
-}  # it reads a word
+}  # Streamlit reads a word here
 _BLANK = re.compile(r"[ \t]*$")  # not str.isspace: a no-break space does not end a paragraph
 
 _MARKED = re.compile(r"[`$~\\:!<\]]")
@@ -100,12 +101,13 @@ _LINKS_ITSELF = re.compile(r"(:)(?=\S)|(@)|(\bwww)(?=\\?\.)", re.IGNORECASE)
 
 
 def draw(text: str, place: DeltaGenerator | None = None) -> None:
-    """Draw *text* as safe Markdown, in *place* if given; as code, as it is stored, if it is too long to be read."""
+    """Draw *text* as safe Markdown, in *place* if given; a text that is too long to parse is drawn as code."""
     target = place or st
     if (markdown := body(text)) is not None:
         target.markdown(markdown)
     else:
-        target.code(f"\n{text}\n", language=None, wrap_lines=True)  # which leaves out these two
+        # st.code strips these two line breaks
+        target.code(f"\n{text}\n", language=None, wrap_lines=True)
 
 
 def body(text: str) -> str | None:
@@ -117,7 +119,7 @@ def body(text: str) -> str | None:
     """
     if not safe_text.is_readable(text):
         return None
-    # Streamlit dedents and strips what it is given: we must read what the browser will
+    # Streamlit dedents and strips its text, so the text is parsed as the browser will see it
     text = dedent(text.replace("\r\n", "\n").replace("\r", "\n")).strip()
     has_definitions = "]:" in text
     out: list[str] = []
@@ -138,16 +140,16 @@ def body(text: str) -> str | None:
 
 
 def label(text: str, limit: int = 60) -> str:
-    """*text* as one plain line of at most *limit* characters, for what draws Markdown without being asked."""
+    """Return *text* as one plain line of at most *limit* characters, for elements that render Markdown unasked."""
     line = " ".join(text.split())
     line = line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
-    # escapes are decoded before addresses and icons are looked for
+    # the browser decodes escapes before it looks for addresses and icons
     parted = _LINKS_ITSELF.sub(lambda match: f"{match[0]}{_JOINER}", line)
     return _PUNCTUATION.sub(r"\\\1", parted)
 
 
 def _loose(lines: list[str], has_definitions: bool) -> Iterator[str]:
-    """The lines outside trusted fences. What we take for code or a formula here is a guess, and safe if wrong."""
+    """Return the lines outside trusted fences. Code and formulas are guessed here; a wrong guess is safe."""
     fence: str | None = None
     in_formula = False
     lines = [_part_address(line, after) for line, after in pairwise([*lines, ""])]
@@ -174,7 +176,7 @@ def _ends(line: str, fence: str) -> bool:
 
 
 def _name_safely(line: str) -> str:
-    """*line* with the language after a fence as Streamlit knows it, and replaced if it is, or could be, one that draws."""
+    """Return *line* with the language of a fence as Streamlit knows it; a language that Streamlit draws is replaced."""
     opening = _FENCE_INSIDE.match(line)
     if not opening:
         return line
@@ -191,7 +193,7 @@ def _code(text: str, could_be_image: bool) -> str:
 
 
 def _part_addresses(text: str, schemes: Set[str], *, are_linked: bool) -> str:
-    """Part what would be a link, if its scheme is not one of *schemes*, or if it is and those are not linked."""
+    """Break links whose scheme is not one of *schemes*, and addresses that would become links by themselves."""
 
     def part(found: re.Match[str]) -> str:
         scheme = (found["scheme"] or "").lower() or _scheme(found["address"])
@@ -207,7 +209,7 @@ def _part_addresses(text: str, schemes: Set[str], *, are_linked: bool) -> str:
 
 
 def _part_address(line: str, after: str) -> str:
-    """Part what would be a link to a dangerous address at the beginning of the line *after*."""
+    """Break a link to a dangerous address at the beginning of the line *after*."""
     if not _ADDRESS_FOLLOWS.search(line):
         return line
     begins = _LINE_BEGINS.match(after)
@@ -225,7 +227,7 @@ def _scheme(address: str) -> str:
 
 
 def _link_image(found: re.Match[str], rest: str = "") -> str:
-    """Return a link to an image that names its host, and *rest*; what was *found* if it has no plain host."""
+    """Return a link to an image that names its host, and *rest*; the text *found* if it has no plain host."""
     address = unescape(found["address"])
     with suppress(ValueError):
         if "\\" not in address and (host := urlsplit(address).hostname):
@@ -236,7 +238,7 @@ def _link_image(found: re.Match[str], rest: str = "") -> str:
 
 
 def _prose(lines: list[str], could_be_image: bool, in_formula: bool) -> Generator[str, None, bool]:
-    """The *lines* of a paragraph outside of code; return whether a formula stands open after them."""
+    """Escape the *lines* of a paragraph outside of code; return True if a formula is open after them."""
     text = "\n".join(lines)
     if not in_formula:
         text = _FORMULA.sub(_on_lines, text)
@@ -254,9 +256,9 @@ def _prose(lines: list[str], could_be_image: bool, in_formula: bool) -> Generato
 
 
 def _on_lines(formula: re.Match[str]) -> str:
-    """*formula* between two lines of `$$`: what stands beside them Streamlit would not show."""
+    """Return *formula* between two lines of `$$`, because Streamlit would hide text beside them."""
     prefix = formula["prefix"]
-    inner = re.sub(r"[^>\s]", " ", prefix)  # of a list item's other lines
+    inner = re.sub(r"[^>\s]", " ", prefix)  # the indentation of a list item's other lines
     tex = formula["dollars"] or formula["brackets"] or formula["whole"] or ""
     first, *more = tex.split("\n")
     if not (first.strip() or more):
@@ -274,7 +276,7 @@ def _on_lines(formula: re.Match[str]) -> str:
 
 
 def _line(line: str, could_be_image: bool) -> str:
-    if not _MARKED.search(line):  # most of them: the rest is slow
+    if not _MARKED.search(line):  # most lines, which need not take the slow path
         return line
     out: list[str] = []
     end = 0
@@ -296,18 +298,19 @@ def _words(text: str, could_be_image: bool) -> str:
 
 
 def _escape(span: re.Match[str]) -> str:
-    """A formula in dollars, or *span* with a backslash before what opens none, or strikes nothing through."""
+    """Return a formula in dollars, or *span* with signs escaped that open no formula and strike nothing through."""
     text = span[0]
     if text[0] == "$":
         formula = span["wide"] or span["formula"]
-        # a backslash escapes no dollar there
+        # a backslash does not escape a dollar in a formula
         return text.replace(r"\$", r"\char36{}") if formula else r"\$" * len(text)
     if text == "~":
         return r"\~"
-    tex = (span["tex"] or "").strip()  # a no-break space too: no dollar opens before one
+    # strip removes no-break spaces too: a dollar before one opens no formula
+    tex = (span["tex"] or "").strip()
     if not tex or tex.endswith("\\"):
         return text
-    # a digit after a single dollar closes nothing
+    # a single dollar before a digit closes no formula
     dollars = "$$" if span.string[span.end() : span.end() + 1].isdigit() else "$"
     return f"{dollars}{tex}{dollars}".replace(r"\$", r"\char36{}")
 

@@ -34,7 +34,7 @@ _FOOT = """
 
 
 def draw_top() -> None:
-    """Draw what makes room for the sidebar: cheap, and first, so that the page does not move later."""
+    """Draw the elements that reserve the sidebar's width: cheap, and first, so that the page does not move later."""
     with st.sidebar, st.container(key="sidebar-top"):
         quiet_button(
             words.NEW_CHAT,
@@ -80,7 +80,7 @@ def draw_rest(
 def _draw_account(user: UserServices) -> None:
     account = user.account
     is_admin = account.role is AccountRole.ADMIN
-    # a label is read as Markdown, for which an address would have to be changed
+    # a label is rendered as Markdown, for which an address would have to be changed
     name = safe_md.label(account.email.partition("@")[0])
     menu = popover(name, "account_circle", "account-menu", is_wide=True)
     with menu.container(gap=14, width=232, key="account-panel"):
@@ -89,7 +89,8 @@ def _draw_account(user: UserServices) -> None:
         st.caption(models.line(user))
         dialog = preferences.preferences_dialog
         quiet_button(words.PREFERENCES, "tune", "preferences", ask_for, dialog, is_wide=True)
-        with suppress(StreamlitPageNotFoundError):  # since this run began: the next has the page
+        # the page exists since this run began, so the next run has it
+        with suppress(StreamlitPageNotFoundError):
             st.page_link(
                 facts.MEMORY, label=words.MEMORY, icon=":material/bookmarks:", width="stretch"
             )

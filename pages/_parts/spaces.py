@@ -1,4 +1,4 @@
-"""Spaces: the open one, which the address names, and names and labels of all."""
+"""Spaces: the open one, named by the address, and the names and labels of all."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -36,7 +36,7 @@ def every(user: UserServices) -> tuple[Space, ...]:
 
 
 def offered(spaces: Sequence[Space], *besides: SpaceId | None) -> list[Space]:
-    """Return the *spaces* that are not archived or are among *besides*."""
+    """Return the *spaces* that are not archived, and those among *besides*."""
     return [space for space in spaces if not space.is_archived or space.id in besides]
 
 
@@ -53,7 +53,7 @@ def plain_name(space: Space) -> str:
 
 
 def by_label(first: str, spaces: Sequence[Space], *others: str) -> dict[str, SpaceId | None]:
-    """Return *spaces* by label, after *first*, which stands for none.
+    """Return *spaces* by label, after *first*, the label for no space.
 
     Menus return the label alone, so equal names, and names equal to one of *others*, get different labels.
     """
@@ -82,7 +82,7 @@ def draw_sign(user: UserServices, conversation: Conversation) -> None:
 
 
 def choose(space_id: SpaceId | None, opened: Conversation | None) -> None:
-    """List the conversations of one space, or all; *opened* stays if it is one of them. For callbacks."""
+    """List the conversations of one space, or all; *opened* stays open if it is one of them. For callbacks."""
     tab().list_from_the_top()
     is_staying = opened is not None and space_id in (None, opened.space_id)
     go_to_space(space_id, is_staying=is_staying)

@@ -1,4 +1,4 @@
-"""Tables: a cell is written for its reader, and sorted as the value that it is."""
+"""Tables whose cells are formatted for readers and sorted by their values."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -14,7 +14,7 @@ _DASH = "\N{EN DASH}"
 _FORMS: Mapping[type, Callable[..., str]] = {
     int: words.number,
     float: words.dollars_of,
-    datetime: partial(words.moment, has_date=True),  # one style in a column
+    datetime: partial(words.moment, has_date=True),  # one format in a column
 }
 
 
@@ -39,7 +39,7 @@ def draw(
         if type(value) in _FORMS
     }
     with st.container(key=key):
-        cast(Any, st).dataframe(  # its types are those of pandas, which are partly unknown
+        cast(Any, st).dataframe(  # pandas' types, which st.dataframe uses, are partly unknown
             cast(Any, pd.DataFrame(rows)).style.format(written | dict(forms or {}), na_rep=missing),
             hide_index=True,
             row_height=38,

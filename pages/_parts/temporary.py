@@ -20,7 +20,7 @@ _SWITCH, _READS = "is-temporary", "temporary-reads"
 def here() -> TemporaryChat | None:
     """Return the temporary chat of this page, if it is one. Raise SignedOut, StoreUnavailable.
 
-    After a reload, and in the place of one that is over, another is begun: the next prompt was not to be saved either.
+    After a reload, or if it is over, another is begun, because the user does not want the next prompt saved either.
     """
     held = tab().temporary
     if held is None and is_asked_for():
@@ -44,13 +44,13 @@ def services_of(conversation_id: ConversationId) -> ChatParts:
 
 
 def is_held(conversation_id: ConversationId) -> bool:
-    """Return whether the conversation is the temporary chat of this tab."""
+    """Return True if the conversation is the temporary chat of this tab."""
     held = tab().temporary
     return held is not None and held.id == conversation_id
 
 
 def leave_if_elsewhere(page: Page) -> TemporaryChat | None:
-    """Leave the temporary chat if *page*, the address or a callback leads elsewhere; return it if there is text to bring
+    """Leave the temporary chat if *page*, the address or a callback leads elsewhere; return it if it has text to restore.
     back. Before anything is drawn."""
     destination = tab().destination
     is_here = not page.url_path and is_asked_for()
@@ -71,7 +71,7 @@ def bring_back(left: TemporaryChat) -> TemporaryChat | None:
 
 
 def is_asked_for() -> bool:
-    """Return whether the address is that of a temporary chat."""
+    """Return True if the address is that of a temporary chat."""
     return set(TEMPORARY) <= set(st.query_params) and not {"c", SPACE} & set(st.query_params)
 
 
@@ -86,13 +86,13 @@ def draw_switch(held: TemporaryChat | None, user: UserServices) -> None:
 
 
 def draw_sign() -> None:
-    """Draw that this chat is temporary; assets/page/temporary.js asks before its page is left."""
+    """Draw the mark of a temporary chat; assets/page/temporary.js asks before its page is left."""
     with st.container(width="content", key="temporary-sign"):
         st.caption(f"{ICON} Not saved", width="content")
 
 
 def has_switched_off() -> bool:
-    """Return whether the last callback made the chat a saved one; True once."""
+    """Return True, once, if the last callback made the chat a saved one."""
     has, tab().has_switched_off = tab().has_switched_off, False
     return has
 
@@ -112,7 +112,7 @@ def _switch() -> None:
 def _allow() -> None:
     is_allowed = bool(st.session_state[_READS])
     if held := here():
-        # first: without one the next prompt might be saved
+        # begun first: if this fails, no prompt must go to a saved chat
         _begin(reads_facts=is_allowed, in_place_of=held)
         held.end()
 
@@ -126,7 +126,7 @@ def _begin(*, reads_facts: bool, in_place_of: TemporaryChat | None = None) -> Te
 
 
 def _leave() -> TemporaryChat | None:
-    """Leave the temporary chat, if there is one; return it if there is text to bring back."""
+    """Leave the temporary chat, if there is one; return it if it has text to restore."""
     if (held := tab().release_temporary()) is None:
         return None
     tab().callbacks.leave(held.id)

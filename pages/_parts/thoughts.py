@@ -11,7 +11,7 @@ from services.domain import Message, MessageId, Thoughts
 
 Known = Mapping[MessageId, Thoughts]
 
-_WAIT_SECONDS = 3.0  # until the page says that the model is thinking
+_WAIT_SECONDS = 3.0  # seconds until the page says that the model is thinking
 _UNVERIFIED = ":gray[:material/gpp_bad: These thoughts failed their integrity check and are hidden. Contact your admin.]"
 
 
@@ -25,7 +25,7 @@ def draw(message: Message, thoughts: Known) -> None:
 def _fold(thoughts: Thoughts, prompt_id: MessageId | None) -> DeltaGenerator:
     """Draw *thoughts* folded, and return the place of their text.
 
-    The key is the same while the reply streams and later, so opened thoughts stay open.
+    The key stays the same after the stream ends, so opened thoughts stay open.
     """
     label = (
         f"Thought for {words.duration(thoughts.seconds)}" if thoughts.is_verified else "Thoughts"
@@ -48,11 +48,12 @@ class StreamedReply:
         self._turn, self._box, self._before = turn, box, before
         self._words: DeltaGenerator | None = box
         self._thoughts: DeltaGenerator | None = None
-        self._stage = (False, False, False)  # there are words, thoughts, a long wait for both
-        self._drawn = ""  # of the thoughts
+        # true where there are words, thoughts, and a long wait for both
+        self._stage = (False, False, False)
+        self._drawn = ""  # the thoughts that were drawn last
 
     def draw(self, said: str) -> None:
-        """Draw the text *said* so far and the thoughts; without any, how long the wait has been."""
+        """Draw the text *said* so far and the thoughts; without either, the time waited."""
         thoughts = self._turn.thoughts()
         is_late = not (said or thoughts) and self._turn.waited_seconds() >= _WAIT_SECONDS
         stage = bool(said), thoughts is not None, is_late
@@ -68,7 +69,7 @@ class StreamedReply:
     def _places(
         self, said: str, thoughts: Thoughts | None, *, is_late: bool
     ) -> tuple[DeltaGenerator | None, DeltaGenerator | None]:
-        """Return the places of the words and of the thoughts; draw the wait for what has none."""
+        """Return the places of the words and of the thoughts; draw the wait for a part that is still empty."""
         if not (thoughts or is_late):
             return self._box, None
         with self._box.container(gap="xsmall"):
@@ -77,7 +78,7 @@ class StreamedReply:
                 return st.empty(), box
             if self._before:
                 safe_md.draw(self._before)
-            # the browser counts on from here (assets/style.css)
+            # the browser counts on from this value (assets/style.css)
             waited = f"--waited: -{int(self._turn.waited_seconds())}s"
             if thoughts is None:
                 st.html(f'<p class="db-thinking" style="{waited}">Thinking…</p>')

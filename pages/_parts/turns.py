@@ -1,4 +1,4 @@
-"""Turns as pages see them: begun before anything is drawn, followed to the end, retried, and their refusals."""
+"""Turns on pages: begun before anything is drawn, followed to the end, retried, and their refusals."""
 
 import threading
 import time
@@ -26,14 +26,15 @@ from services.domain import (
     Thread,
 )
 
-_GLANCE = 0.5  # seconds
+_GLANCE = 0.5  # seconds between two looks at a turn of another process
 _PAINT = 0.03  # seconds in which a browser shows the first words before it gets more to draw
-_PATIENCE = 2.0  # seconds for which the rest of a page waits for other pages
+_PATIENCE = 2.0  # seconds that the rest of a page waits for other pages
 _drawing = threading.Lock()
-_VERSION = "m"  # in the address: the version of a message that is read
+_VERSION = "m"  # a key in the address: the version of a message that is shown
 
 Turn = LiveTurn | RemoteTurn
-ExpectedNews = tuple[frozenset[ConversationId], ...]  # of replies, titles, summaries and facts
+# the conversations whose replies, titles, summaries and facts are expected
+ExpectedNews = tuple[frozenset[ConversationId], ...]
 
 
 def send(
@@ -41,7 +42,7 @@ def send(
 ) -> None:
     """Begin a turn of *thread*, or a conversation in a space, or in *held*, with the text of the composer.
 
-    A callback: it runs before anything is drawn. *model*: that which the page showed.
+    A callback: it runs before anything is drawn. *model*: the model that the page showed.
     """
     prompt, new = str(st.session_state.composer), new_conversation.choices(space_id)
     tab().is_taken = True
@@ -52,7 +53,8 @@ def send(
     place = held.id if held else thread.conversation.id if thread else None
     with keep_errors(prompt, place, is_unsent_kept=held is None):
         user = find_user()
-        chat = (held or user).chat  # the one that was drawn: the page said whether it is saved
+        # the services of the drawn page, which said if the chat is saved
+        chat = (held or user).chat
         if thread:
             conversation = thread.conversation
             tip_id = thread.tip.id if thread.tip else None
@@ -69,7 +71,7 @@ def send(
 def begun(held: TemporaryChat | None) -> LiveTurn | None:
     """Return the turn that `send` began for this run, whose thread need not be read again; None once it is over.
 
-    A fresh page becomes the conversation that was begun on it, also where another run replaced the one that sent.
+    A fresh page becomes the conversation that was begun on it, even if another run replaced the run that sent the prompt.
     """
     if (begun := tab().begun) is None:
         return None
@@ -83,9 +85,9 @@ def begun(held: TemporaryChat | None) -> LiveTurn | None:
 
 
 class DeferredDrawing:
-    """Draws at once; where a reply has just begun, after its first words, which then appear sooner.
+    """Draws at once; while a new reply has no words yet, draws after its first words, which then appear sooner.
 
-    Until then the page shows what it showed before.
+    Until then the old elements stay on the page.
     """
 
     def __init__(self, *, is_later: bool) -> None:
@@ -111,7 +113,7 @@ class DeferredDrawing:
 
 
 def give_back_untaken(typed: str | None, place: ConversationId | None) -> None:
-    """Put *typed* back into the composer if `send` was not called: a restarted server has no callbacks of its tabs."""
+    """Put *typed* back into the composer if `send` was not called: a restarted server has no callbacks of old tabs."""
     is_taken, tab().is_taken = tab().is_taken, False
     if typed and not is_taken:
         sentence = "Daybook was restarted. Please send again."
@@ -132,7 +134,7 @@ def retry(
 
 
 def continue_reply(conversation_id: ConversationId, part_id: MessageId) -> None:
-    """Have a reply that ended early go on after *part_id*, its last part."""
+    """Continue a reply that ended early after *part_id*, its last part."""
     temporary.services_of(conversation_id).chat.continue_reply(conversation_id, part_id)
     show(None)
 
@@ -151,7 +153,7 @@ def chosen_version() -> MessageId | None:
 
 
 def message_id(name: str) -> MessageId | None:
-    """Return the id that *name* spells, if it does."""
+    """Return the id that *name* spells, or None."""
     try:
         return MessageId(UUID(name))
     except ValueError:
@@ -187,7 +189,7 @@ def draw_refusals(
 
 
 def continued(view: ThreadView) -> Message | None:
-    """Return the reply at the end of the thread that its turn continues, if it does."""
+    """Return the reply at the end of the thread that its turn continues, or None."""
     tip, turn = view.thread.tip, view.turn
     if turn and tip and tip.role is Role.ASSISTANT and tip.id == turn.prompt_id:
         return view.thread.branch()[-1]
@@ -216,7 +218,7 @@ def follow(
         with _turn_to_draw(is_patient=time.monotonic() - began_at < _PATIENCE) as is_whole:
             if is_whole:
                 meanwhile()
-    st.rerun()  # what was said comes from the database now
+    st.rerun()  # the stored reply is read from the database now
 
 
 @contextmanager
@@ -236,7 +238,7 @@ def _turn_to_draw(*, is_patient: bool) -> Generator[bool]:
 def has_ended(thread: Thread) -> bool:
     """Return whether the last message of *thread* came while the thread was on this page.
 
-    True until another is read: of two runs in quick succession a browser may see the second alone.
+    It stays True until another thread is read: of two quick runs, a browser may see only the second.
     """
     tip = thread.branch()[-1]
     if tab().followed not in ((thread.conversation.id, None), (thread.conversation.id, tip.id)):
@@ -254,7 +256,7 @@ def expected_news(*chats: Chat) -> ExpectedNews:
 def await_news(ended: int, expected: ExpectedNews = (), *chats: Chat) -> None:
     """Rerun the page once some of the turns *expected* at its start are over, or a callback whose run this one
     replaced; *ended*: the count of callbacks at its start."""
-    is_drawn = False  # a rerun at once would keep the page from the browser
+    is_drawn = False  # an immediate rerun would keep the page from the browser
 
     def has_news() -> bool:
         is_done = tab().callbacks.ended != ended and not tab().callbacks.running

@@ -1,4 +1,4 @@
-"""Deleting a conversation, messages, a fact or a summary, and Undo for 20 seconds, also of what other menus did.
+"""Deleting a conversation, messages, a fact or a summary, and Undo for 20 seconds, also for actions of other menus.
 
 Deleted data disappears from every page at once. A conversation and messages are destroyed after the 20 seconds; a fact
 and a summary at once, so that only the tab can restore them.
@@ -72,7 +72,7 @@ def messages_dialog(conversation_id: ConversationId, message_id: MessageId) -> N
 @st.dialog(words.KEEP_BRANCH, width="small", on_dismiss="rerun")
 @show_errors()
 def branches_dialog(conversation: Conversation) -> None:
-    """Delete all versions that are not on the branch that is read."""
+    """Delete all versions outside of the branch that is read."""
     thread = services_of(conversation.id).chat.open(conversation.id)
     chosen = turns.chosen_version()
     thread = thread.through(chosen) if chosen else thread
@@ -111,13 +111,13 @@ def chats_dialog() -> None:
 
 
 def _is_confirmed(shown: int, doomed: Sequence[Message], what: str) -> bool:
-    """Draw *what* will be deleted, with the number of messages *shown* for `{}`, and the buttons; return whether Delete was pressed."""
+    """Draw *what* will be deleted, with the number *shown* for `{}`, and the buttons; return True if Delete was pressed."""
     count = words.count(shown, "message")
     st.markdown(what.format(count))
     st.caption(
         "Memories and the summary based on them are deleted too. You can undo this for 20 seconds."
     )
-    # the key holds the number: a confirmation of fewer messages does not count
+    # the key holds the number: a confirmation for fewer messages does not count
     return editing.is_confirmed(f"Delete {count}", f"delete-{len(doomed)}")
 
 
@@ -125,7 +125,7 @@ def _is_confirmed(shown: int, doomed: Sequence[Message], what: str) -> bool:
 
 
 def discard(conversation: Conversation) -> None:
-    """Delete *conversation*. Raise what the chat raises."""
+    """Delete *conversation*. Raise the errors of the chat."""
     find_user().deletions.discard(conversation.id)
     was_open = st.query_params.get("c") == str(conversation.id)
 
@@ -141,7 +141,7 @@ def discard(conversation: Conversation) -> None:
 
 
 def discard_all(conversations: Sequence[Conversation]) -> None:
-    """Delete *conversations*, and offer to restore them together. Raise what the chat raises."""
+    """Delete *conversations*, and offer to restore them together. Raise the errors of the chat."""
     deleted: list[ConversationId] = []
 
     def restore() -> None:
@@ -153,7 +153,7 @@ def discard_all(conversations: Sequence[Conversation]) -> None:
     try:
         for conversation_id in find_user().deletions.discard_all([one.id for one in conversations]):
             deleted.append(conversation_id)
-    finally:  # what is deleted by then can be restored
+    finally:  # also after an error: the messages deleted so far can be restored
         if deleted:
             _offer(Undoable(uuid4(), f"Deleted {words.count(len(deleted), 'chat')}", restore))
 
@@ -190,7 +190,7 @@ def _delete_messages(thread: Thread, doomed: Collection[Message], count: int) ->
 
 
 def offer(document_id: UUID, act: str, sentence: str, restore: Callable[[], None]) -> None:
-    """Offer to undo *act*, of which *sentence* tells, by *restore*; the next such act on the same document replaces it."""
+    """Offer to undo *act* by *restore*, with *sentence*; the next such act on the same document replaces the offer."""
     _offer(Undoable(uuid5(document_id, act), sentence, restore))
 
 
@@ -212,7 +212,7 @@ def _offer(made: Undoable) -> None:
 
 
 def draw() -> None:
-    """Draw a line for each act that can be undone, above any page."""
+    """Draw a line for each action that can be undone, above any page."""
     now = time.monotonic()
     tab().undoable[:] = [one for one in tab().undoable if one.until > now]
     with st.container(key="undo", gap="xsmall"):
@@ -221,7 +221,7 @@ def draw() -> None:
 
 
 def draw_facts(conversation_id: ConversationId | None, space_id: SpaceId | None) -> None:
-    """Draw a line for each deleted fact of a scope, in a dialog, which does not draw the page."""
+    """Draw a line for each deleted fact of a scope, for a dialog, above which the page is not redrawn."""
     for one in tab().undoable:
         if one.scope == (conversation_id, space_id):
             _draw_line(one, "undo-fact", "restore-fact")
@@ -248,7 +248,7 @@ def draw_mark(thread: Thread) -> None:
 
 
 def _restore(one: Undoable) -> None:
-    if one in tab().undoable:  # not at the second of two quick clicks
+    if one in tab().undoable:  # the second of two quick clicks finds none
         one.restore()
         tab().undoable.remove(one)
 

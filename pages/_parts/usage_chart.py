@@ -40,7 +40,7 @@ def presets() -> dict[str, Days]:
 
 
 def days_begin() -> str:
-    """Say in the reader's time when a day of usage begins: in UTC, at midnight."""
+    """Return a sentence on when a day of usage begins (midnight UTC), in the reader's time."""
     return f"Days begin {words.reset_time(Cap.DAILY)}, your time."
 
 
@@ -77,7 +77,7 @@ def choose_days() -> Days | None:
 
 
 def draw(usage: Sequence[DayUsage], days: Days, file: str) -> None:
-    """Draw *usage* by the figure that the reader chooses, and a button that downloads *file* of these *days*."""
+    """Draw *usage* by the figure that the reader chooses, and a button that downloads *file* for these *days*."""
     is_free = not any(one.cost_micro for one in usage)
     with row("usage-options"):
         figure = st.segmented_control(
@@ -93,7 +93,7 @@ def draw(usage: Sequence[DayUsage], days: Days, file: str) -> None:
 
 
 def _label(days: Days, *, is_long: bool) -> str:
-    """The Vega expression of a label below the chart: a date as the rest of the page writes it."""
+    """Return the Vega expression of a label below the chart: a date as the rest of the page writes it."""
     if is_long:
         return "datum.label"
     count = (days[1] - days[0]).days + 2
@@ -112,7 +112,7 @@ def _draw_bars(usage: Sequence[DayUsage], days: Days, figure: str) -> None:
         }
         for one in usage
     ]
-    form = "$.6~f" if figure == words.COST else ",d"  # d3-format
+    form = "$.6~f" if figure == words.COST else ",d"  # a d3 format
     is_long = (days[1] - days[0]).days > _DAYS_OF_A_YEAR
     ends = [days[0].isoformat(), (days[1] + timedelta(days=1)).isoformat()]
     day = alt.X(

@@ -14,17 +14,17 @@ from services.domain import ConversationId, MemoryPolicy, Message, MessageId, Ro
 
 
 def edit(message_id: MessageId) -> None:
-    """Have the message become a field. For callbacks."""
+    """Have the message drawn as a field. For callbacks."""
     tab().edited_message = message_id
 
 
 def is_edited(message: Message) -> bool:
-    """Return whether *message* is a field."""
+    """Return True if *message* is being edited."""
     return tab().edited_message == message.id
 
 
 def draw_field(conversation_id: ConversationId, message: Message) -> None:
-    """Draw *message* as a field. `assets/page/edit.js` hears Escape; a text that is refused stays in it."""
+    """Draw *message* as a field. `assets/page/edit.js` handles Escape; a refused text stays in the field."""
     key, is_prompt = f"text-of-{message.id}", message.role is Role.USER
     with (
         st.container(key="edit-prompt" if is_prompt else "edit-reply"),
@@ -56,7 +56,7 @@ def choices(services: ChatParts) -> Mapping[str, str | MemoryPolicy]:
 
 
 def regenerate(conversation_id: ConversationId, reply_id: MessageId, choice: str) -> None:
-    """Regenerate a reply by the model or under the policy of that label, if there is one."""
+    """Regenerate a reply by the model or policy with that label, if there is one."""
     chosen = choices(services_of(conversation_id)).get(choice)
     if isinstance(chosen, str):
         turns.retry(conversation_id, reply_id, model=chosen)

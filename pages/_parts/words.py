@@ -57,7 +57,7 @@ NEWER = "Saved by a newer version of Daybook"
 
 class PolicyText(NamedTuple):
     name: str
-    caption: str  # the content of a prompt, in a sentence without a full stop
+    caption: str  # the content of a prompt, as a sentence without a full stop
 
 
 POLICIES = {
@@ -70,7 +70,7 @@ POLICIES = {
 }
 _UNKNOWN_POLICY = PolicyText("Unknown setting", NEWER)
 
-LIMIT_NAMES = {  # of the fields of Limits
+LIMIT_NAMES = {  # the names of the fields of Limits
     "daily_cap_micro": DAILY_LIMIT,
     "monthly_cap_micro": MONTHLY_LIMIT,
     "daily_cap_tokens": "Tokens per day",
@@ -86,7 +86,7 @@ LIMITS = {
 
 MILLION = 1_000_000
 _CENT = 10_000  # micro-dollars
-_LEAST = 100  # micro-dollars that four digits can say
+_LEAST = 100  # micro-dollars; a smaller amount needs more than four decimals
 _UNKNOWN = Locale("en", "GB")
 _USD = "USD"
 
@@ -126,7 +126,7 @@ def dollars(micro: int) -> str:
 
 
 def cents(micro: int) -> str:
-    """Format an amount in micro-dollars with two decimals, for figures that stand side by side."""
+    """Format an amount in micro-dollars with two decimals, for figures in a column or row."""
     return f"under {_amount(_CENT, 2, 2)}" if 0 < micro < _CENT else _amount(micro, 2, 2)
 
 
@@ -154,7 +154,7 @@ def milliseconds(ms: int | None) -> str:
 
 
 def seconds(ms: int | None) -> str:
-    """`0.18 s`, `1.24 s`, `none`: for figures that stand side by side."""
+    """`0.18 s`, `1.24 s`, `none`, for figures in a column or row."""
     if ms is None:
         return "none"
     return f"{format_decimal(Decimal(ms) / 1000, '#,##0.00', locale=_locale())} s"
@@ -188,7 +188,7 @@ def day(moment: datetime, now: datetime) -> str:
 
 
 def moment(at: datetime, now: datetime | None = None, *, has_date: bool = False) -> str:
-    """Format the time, with the date unless it is today, in the browser's time zone. *has_date*: also if it is."""
+    """Format the time, with the date unless it is today (*has_date*: always), in the browser's time zone."""
     zone, locale = _zone(), _locale()
     here, today = at.astimezone(zone), (now or datetime.now(zone)).astimezone(zone)
     time = format_time(here, "short", tzinfo=zone, locale=locale)
@@ -207,7 +207,7 @@ def date_of(at: date) -> str:
 
 
 def date_field() -> str:
-    """The order of a date in a field, the nearest to the locale's that Streamlit has."""
+    """Return the order of a date in a field: of Streamlit's orders the nearest to the locale's."""
     order = _locale().date_formats["short"].pattern.lower()
     if order.startswith("m"):
         return "MM/DD/YYYY"
@@ -215,7 +215,7 @@ def date_field() -> str:
 
 
 def span(first: date, last: date) -> str:
-    """The first and the last date, or one of them if they are the same."""
+    """Return the first and the last date, or one of them if they are the same."""
     dash = " \N{EN DASH} "
     return dash.join(dict.fromkeys((date_of(first), date_of(last))))
 
@@ -283,7 +283,8 @@ def _amount(micro: int, least: int, most: int) -> str:
     pattern = copy(cast(NumberPattern, locale.currency_formats["standard"]))
     pattern.frac_prec = least, most
     text = pattern.apply(Decimal(micro) / MILLION, locale, currency=_USD, currency_digits=False)
-    return text.replace(get_currency_symbol(_USD, locale), "$")  # there are no others here
+    # the text holds no other dollar signs
+    return text.replace(get_currency_symbol(_USD, locale), "$")
 
 
 def _locale() -> Locale:
