@@ -48,8 +48,9 @@ from services.memory.titles import clean_title, plan_title
 from services.store.port import Store
 from services.threads import in_thread
 
-_SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}  # for one call
-_MOST_CALLS = 40  # of the model, for one summary: a long conversation is folded in chunks
+# the time limit of one call
+_SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}
+_MOST_CALLS = 40  # calls of the model for one summary: a long conversation is folded in chunks
 
 
 class NoFacts(Refused):
@@ -70,7 +71,7 @@ class Answer:
 
     turn_id: TurnId
     text: str = field(repr=False)
-    is_cut: bool  # it was stopped, or reached its length limit
+    is_cut: bool  # true: it was stopped, or reached its length limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +210,7 @@ class UserTasks:
         self.registry.postpone(Purpose.FACTS, user_id, conversation_id, work)
 
     def _begin_postponed(self, conversation_id: ConversationId) -> None:
-        with suppress(AppError):  # the next process or task finds the prompts
+        with suppress(AppError):  # the next process or task finds the prompts again
             self._begin_facts(self.store.conversations.thread(conversation_id))
 
     def _begin_facts(self, thread: Thread) -> None:
@@ -235,7 +236,7 @@ class UserTasks:
                 self._fold(thread, compaction)
                 if not compaction.remaining_messages:
                     break
-        except AppError as error:  # the latest messages are shown as they are
+        except AppError as error:  # without a summary, the latest messages alone are shown
             failure = None if isinstance(error, (Stale, NotFound)) else error
             log_event("summary.lost", conversation=conversation_id)
         finally:
@@ -295,7 +296,7 @@ class UserTasks:
             title = None if answer.is_cut else clean_title(answer.text)
             is_given = bool(title and self.store.conversations.give_title(conversation_id, title))
             log_event("title.made", turn=answer.turn_id, given=is_given)
-        except AppError:  # the first words stay
+        except AppError:  # the first words stay as the title
             log_event("title.lost", conversation=conversation_id)
         finally:
             self.registry.end(Purpose.TITLE, conversation_id, first_id)
@@ -313,12 +314,12 @@ class UserTasks:
                 if finished is None:
                     first_seqs = {prompt.seq for prompt in pending}
                 elif not (pending and (pending[0].seq in first_seqs or self._is_due(pending))):
-                    break  # what came meanwhile waits for others
+                    break  # prompts that came meanwhile wait for others
                 last = self._note_some(thread, pending, noted)
                 if last is None:
                     break
                 finished = last
-        except AppError as error:  # the prompts wait for another try
+        except AppError as error:  # the prompts wait for another attempt
             failure = error
             self._postpone_facts(conversation_id)
             log_event("facts.lost", conversation=conversation_id)
@@ -355,7 +356,7 @@ class UserTasks:
             fact = _fact(change.text, change.replaces, thread, source.id)
             try:
                 self.store.facts.keep(fact, replaces=change.replaces, cuts=thread.conversation.cuts)
-            except AppError:  # the facts noted before it stay
+            except AppError:  # the facts noted so far stay
                 log_event("fact.lost", turn=answer.turn_id)
             else:
                 noted.append(NotedFact(fact, change.replaces))

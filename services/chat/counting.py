@@ -23,7 +23,8 @@ from services.memory.forecast import (
 from services.memory.tokens import KindCounter, TokenCounter
 
 _MOST_CONVERSATIONS = 50
-_MOST_CALLS = 3  # of a conversation: the last may be another model's, or its count wrong
+# counted calls of a conversation: the last may be of another model, or its count wrong
+_MOST_CALLS = 3
 
 
 class Counting:
@@ -54,7 +55,7 @@ class Counting:
         """Counts by *rates*; as *base* does, where there are none. The last one is kept for the next plan."""
         if not rates.by_kind:
             return base
-        last = self._last  # another thread may put a new one in its place
+        last = self._last  # another thread may replace it
         if last is None or last[0] != rates:
             self._last = last = rates, CalibratedCounter(base, rates)
         return last[1]
@@ -68,7 +69,7 @@ class Counting:
             self._refused.add(conversation_id)
         elif failure is None:
             self._refused.discard(conversation_id)
-        if reported is None:  # our own counts teach nothing
+        if reported is None:  # the app's own counts teach nothing
             return
         counted = CountedCall(
             model=model,

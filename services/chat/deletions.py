@@ -10,7 +10,7 @@ from services.domain.limits import UNDO_SECONDS
 from services.domain.memories import DeletedMemories
 from services.errors import Busy, NotFound, Refused, Stale, StoreUnavailable, TooLate
 
-_MOST_SECONDS = 3600  # as the database allows
+_MOST_SECONDS = 3600  # the longest time that the database accepts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,7 @@ class Deletions:
 
     tasks: UserTasks
     open: Callable[[ConversationId], Thread]
-    forget: Callable[[ConversationId], None]  # of all that this process holds of a conversation
+    forget: Callable[[ConversationId], None]  # drops all that this process caches of a conversation
 
     def discard(self, conversation_id: ConversationId, seconds: int = UNDO_SECONDS) -> None:
         """Stop the live turns of a conversation, and have it destroyed in *seconds*."""
@@ -31,7 +31,7 @@ class Deletions:
 
     def discard_all(self, ids: Collection[ConversationId]) -> Iterator[ConversationId]:
         """Discard those of *ids* that exist, and yield each; all can be restored until some time after the last."""
-        # each is a call, which takes a hosted database up to half a second
+        # each deletion is a call, which takes a hosted database up to half a second
         seconds = min(UNDO_SECONDS + len(ids) // 2, _MOST_SECONDS)
         for conversation_id in ids:
             with suppress(NotFound):  # another tab deleted it
@@ -61,12 +61,12 @@ class Deletions:
             raise Busy
         summary = thread.summary
         if summary and all(message.seq != summary.up_to_seq for message in doomed):
-            summary = None  # it covers only what comes before the message at its end
+            summary = None  # a summary covers only messages before the one at its end
         facts = self._facts_of(ids)
         fact_ids = [fact.id for fact in facts]
         store.messages.discard(thread, doomed, fact_ids, seconds, drops_summary=summary is not None)
         facts += self._forget_facts_of(ids)
-        if is_its:  # its failure is shown no more
+        if is_its:  # the failure of a deleted message is no longer shown
             live_turns.drop(self._user_id, conversation_id, Purpose.REPLY)
         background = self.tasks.registry
         noted = background.noted(conversation_id)
@@ -85,7 +85,8 @@ class Deletions:
         try:
             store.messages.restore(conversation_id)
         except TooLate as error:
-            late = error  # perhaps they are back: by another tab, or a call whose answer was lost
+            # they may be restored already: by another tab, or a call whose answer was lost
+            late = error
         self.forget(conversation_id)
         thread = store.conversations.thread(conversation_id)
         ids, seqs = ({getattr(one, name) for one in thread.messages} for name in ("id", "seq"))
@@ -97,7 +98,7 @@ class Deletions:
         if late and not any(ids & one.ids for one in memories):
             raise late
         for fact in facts:
-            with suppress(Refused):  # it is there already, or there are too many by now
+            with suppress(Refused):  # it is restored already, or there are too many by now
                 store.facts.keep(fact)
         if summaries:
             store.conversations.set_summary(thread, summaries[-1])

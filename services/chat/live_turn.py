@@ -19,16 +19,18 @@ from services.threads import in_thread
 
 _logger = logging.getLogger(__name__)
 
-# between two drawings at least; longer for a long text, which a browser draws as a whole, and for many readers
+# the least time between two drawings; it grows with the text, which a browser draws as a whole, and
+# with the number of readers
 _FRAME_SECONDS = 0.005
-_DRAWN_CHARACTERS = 500_000  # a second, for one reader
-_DRAWINGS = 500  # a second, for all readers of this process
-_LONGEST_SILENCE = 0.25  # seconds until a follower hears from us anyway, so that it can be stopped
+_DRAWN_CHARACTERS = 500_000  # characters a second, for one reader
+_DRAWINGS = 500  # drawings a second, for all readers of this process
+_LONGEST_SILENCE = 0.25  # seconds until a follower is woken without news, so that it can be stopped
 _HEARTBEAT_SECONDS = 1.0
-_LONGEST_THOUGHTS = 100_000  # bytes that are kept
-_CONTROL = {code: None for code in range(32) if chr(code) not in "\n\t"}  # six bytes each in JSON
-_FAILURE_SECONDS = 300.0  # a failure can be read for so long after it happened
-_readers: set[object] = set()  # who follows a turn of this process just now
+_LONGEST_THOUGHTS = 100_000  # bytes of thoughts that are kept
+# control characters take six bytes each in JSON
+_CONTROL = {code: None for code in range(32) if chr(code) not in "\n\t"}
+_FAILURE_SECONDS = 300.0  # seconds for which a failure is remembered
+_readers: set[object] = set()  # the current followers of turns in this process
 
 
 @dataclass(eq=False, repr=False)
@@ -42,20 +44,23 @@ class LiveTurn:
     conversation_id: ConversationId
     id: TurnId
     prompt_id: MessageId
-    owner: object = None  # the session that it was begun in, whose end stops it
-    thread: Thread | None = None  # as it began, with its prompt: drawn until it is read again
+    owner: object = None  # the session that began the turn; when it ends, the turn is stopped
+    # the thread with the prompt of the turn, drawn until it is read again
+    thread: Thread | None = None
     purpose: Purpose = Purpose.REPLY
-    max_tokens: int = 0  # of its text, as far as it is paid for
+    max_tokens: int = 0  # the paid length of its text
     failure: AppError | None = field(default=None, init=False)
     is_stopped: bool = field(default=False, init=False)
-    is_cut: bool = field(default=False, init=False)  # the reply reached its length limit
+    is_cut: bool = field(default=False, init=False)  # true: the reply reached its length limit
     is_done: bool = field(default=False, init=False)
-    kept_thoughts: Thoughts | None = field(default=None, init=False)  # by the last checkpoint
-    first_token_ms: int | None = field(default=None, init=False)  # after it began
+    # the thoughts that the last checkpoint stored
+    kept_thoughts: Thoughts | None = field(default=None, init=False)
+    # counted from the begin of the turn
+    first_token_ms: int | None = field(default=None, init=False)
     _began_at: float = field(default_factory=time.monotonic, init=False)
     _thoughts: list[str] = field(default_factory=list[str], init=False)
     _thought_bytes: int = field(default=0, init=False)
-    _thought_seconds: float = field(default=0.0, init=False)  # 0: before the first words
+    _thought_seconds: float = field(default=0.0, init=False)  # 0 before the first words
     _pieces: list[str] = field(default_factory=list[str], init=False)
     _pushed: int = field(default=0, init=False)
     _bytes: int = field(default=0, init=False)
@@ -107,7 +112,7 @@ class LiveTurn:
                 with self._changed:
                     if self._pushed == seen and not self.is_done:
                         self._changed.wait(_LONGEST_SILENCE)
-                # the first words at once
+                # the first words are drawn at once
                 time.sleep(max(0.0, drawn_at + _pause(len(text)) - time.monotonic()))
                 is_done, seen, text = self.is_done, self._pushed, self.said()
                 drawn_at = time.monotonic() if text else 0.0
@@ -188,7 +193,8 @@ class LiveTurns:
     """All live turns of this process: at most one of a purpose per conversation. Any thread may call any method."""
 
     _turns: dict[_Key, LiveTurn] = field(default_factory=dict[_Key, LiveTurn], repr=False)
-    _leaving: set[object] = field(default_factory=set[object], repr=False)  # owners
+    # owners whose sessions are ending
+    _leaving: set[object] = field(default_factory=set[object], repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def find(
@@ -198,7 +204,8 @@ class LiveTurns:
         key = user_id, conversation_id, purpose
         with self._lock:
             turn = self._turns.get(key)
-            if turn and turn.is_forgotten():  # it holds the text, and no other turn may ever end
+            # the turn holds text, and may never be dropped otherwise
+            if turn and turn.is_forgotten():
                 del self._turns[key]
                 return None
             return turn
@@ -220,7 +227,7 @@ class LiveTurns:
 
         Raise SignedOut while its owner is leaving: nothing is paid for a turn without a beat.
         """
-        with self._lock:  # what no thread works at must neither be found nor kept alive
+        with self._lock:  # a turn without a thread must neither be found nor kept alive
             if turn.owner in self._leaving:
                 raise SignedOut
             in_thread(f"turn-{turn.id}", partial(self._work, turn, produce))
@@ -274,11 +281,11 @@ class LiveTurns:
     def _work(self, turn: LiveTurn, produce: Callable[[LiveTurn], None]) -> None:
         try:
             produce(turn)
-        finally:  # produce closes it; a bug in there must not leave followers waiting
+        finally:  # produce closes the turn; a bug in it must not leave followers waiting
             if not turn.is_done:
                 log_event("turn.lost", turn=turn.id)
                 turn.close(AppError())
-            # a page may never look for it, and it holds the text
+            # it holds text, and a page may never ask for it
             self._drop_all(lambda _, turn: turn.is_forgotten())
 
 
@@ -288,10 +295,12 @@ def _keep_alive(turn: LiveTurn, beat: Callable[[str], object]) -> None:
     while not is_done:
         try:
             beat(turn.said())
-        except SignedOut:  # wherever, or suspended: nothing more is said or paid for
+        except SignedOut:
+            # the user signed out elsewhere, or is suspended: the call ends, and nothing more is
+            # paid for
             turn.stop()
-        except AppError:  # the next beat may be heard; the reply itself waits in memory
+        except AppError:  # the next heartbeat may succeed; the reply itself waits in memory
             log_event("turn.unheard", turn=turn.id)
-        except Exception:  # a bug must not let the lease run out under a reply that is well
+        except Exception:  # a bug must not let the lease of a healthy reply run out
             _logger.exception("a heartbeat failed")
         is_done = turn.wait(_HEARTBEAT_SECONDS)

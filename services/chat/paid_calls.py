@@ -24,12 +24,13 @@ from services.memory.continuing import spaced
 from services.memory.tokens import TokenCounter, min_tokens
 from services.store.port import Turns
 
-LEASE_SECONDS = 10  # prolonged every second; after a kill the turn is settled so much later
+# a heartbeat prolongs it every second; after a kill, the turn is settled that much later
+LEASE_SECONDS = 10
 _LEAST_REPLY_TOKENS = 256  # a shorter reply is not worth its prompt
-_MARGIN = 2.0  # seconds of the first lease in which the first heartbeat arrives
-_PATIENCE = 900.0  # seconds for which a reply waits for a database that is away
-_RESENT_SECONDS = 120.0  # for which a request without an answer is sent again as it was
-_MOST_UNANSWERED = 4  # calls that are kept to be sent again
+_MARGIN = 2.0  # seconds of the first lease that are kept for the first heartbeat
+_PATIENCE = 900.0  # seconds for which a finished reply waits for a database that is away
+_RESENT_SECONDS = 120.0  # seconds for which an unanswered request is sent again unchanged
+_MOST_UNANSWERED = 4  # unanswered calls that are kept to be sent again
 _LONGEST_PIECE = 20_000  # characters of a reply that are pushed at once
 
 
@@ -40,7 +41,7 @@ class Call:
     turn: NewTurn
     offer: Offer
     plan: ContextPlan
-    so_far: str = field(default="", repr=False)  # of the reply that it is asked to go on with
+    so_far: str = field(default="", repr=False)  # the text of the reply that the call continues
     made_at: float = field(default_factory=time.monotonic)
 
 
@@ -50,8 +51,8 @@ class PaidCalls:
 
     turns: Turns
     counter: TokenCounter
-    on_settled: Callable[[], None] = lambda: None  # what is spent has changed
-    owner: object = None  # of the turns, see `LiveTurns.leaving`
+    on_settled: Callable[[], None] = lambda: None  # called when the user's spending has changed
+    owner: object = None  # the session of the turns, see `LiveTurns.leaving`
 
     def begin(self, call: Call) -> LiveTurn:
         """Begin the turn of *call*. Raise PriceUnknown and what `Turns.begin` raises; after StoreUnavailable *call*
@@ -101,12 +102,12 @@ class PaidCalls:
                 failure = errors.StoreUnavailable("lapsed before the model was called")
         except errors.AppError as error:
             failure = error
-        except Exception:  # a bug: the turn is settled all the same, and the bug seen
+        except Exception:  # a bug: the turn is settled all the same, and the bug is logged
             failure = ModelUnavailable(ModelFailure.GARBLED)
             raise
         finally:
             used = Usage(0, 0)
-            if reported:  # at least what was streamed, at most what was reserved
+            if reported:  # between the streamed and the reserved tokens
                 reply = min(max(reported.reply, min_tokens(turn.said())), turn.max_tokens)
                 prompt = min(reported.prompt, call.plan.bound_tokens)
                 used = replace(reported, prompt=prompt, reply=reply)
@@ -142,7 +143,7 @@ class PaidCalls:
                     is_over = not _push(turn, piece) or limit.is_exceeded(piece)
             if is_over:
                 turn.is_cut = True
-                break  # which ends the request
+                break  # leaving the loop ends the request
         return reported
 
     def _settle(
@@ -223,7 +224,8 @@ class _LengthLimit:
 
     def __init__(self, max_tokens: int) -> None:
         self._max_tokens, self._pieces = max_tokens, list[str]()
-        self._characters, self._due = 0, 4 * max_tokens  # a shorter text has too few bytes
+        # a shorter text has too few bytes to exceed the limit
+        self._characters, self._due = 0, 4 * max_tokens
 
     def is_exceeded(self, piece: str) -> bool:
         """Add a *piece* of the reply or of its thoughts; return True if they are longer than the limit."""
@@ -231,7 +233,7 @@ class _LengthLimit:
         self._characters += len(piece)
         if self._characters < self._due:
             return False
-        # reading all of it at each piece would take quadratic time
+        # counting the whole text at each piece would take quadratic time
         self._due = self._characters * 5 // 4
         self._pieces = [text := "".join(self._pieces)]
         return 2 * min_tokens(text) > self._max_tokens
@@ -302,7 +304,7 @@ class UnansweredCalls:
         except errors.StoreUnavailable:
             is_lost = True
             raise
-        finally:  # not sooner: what is sent again was lost until its answer comes
+        finally:  # not sooner: a call that is sent again counts as lost until its answer comes
             self._calls.drop(client_turn_id)
             if is_lost:
                 self._calls.put(client_turn_id, call)
@@ -365,7 +367,8 @@ def _outcome(turn: LiveTurn, failure: errors.AppError | None) -> Outcome:
     if turn.is_stopped:
         return Outcome.STOPPED
     if isinstance(failure, ModelUnavailable) and failure.failure is ModelFailure.EMPTY:
-        return Outcome.COMPLETE  # without a reply: so it is known as empty after a restart
+        # stored without a reply, so that it is known as empty after a restart
+        return Outcome.COMPLETE
     if failure:
         return Outcome.FAILED
     return Outcome.CUT if turn.is_cut else Outcome.COMPLETE

@@ -38,7 +38,7 @@ from services.memory.receipt import Receipt
 from services.memory.tokens import KindCounter
 from services.store.port import Turns
 
-_LOOKED_AT = 20  # messages: a model that answered none of these is counted for as a new one
+_LOOKED_AT = 20  # messages in which a model that answered none of them counts as new
 _OUT_OF_VIEW = "The model no longer sees this reply, so it cannot continue it. Send a new message."
 
 
@@ -54,7 +54,7 @@ class Planning:
     counter: KindCounter
     counting: Counting
     search: Search
-    # reads pass over a database that is away, and a conversation that is gone
+    # reads tolerate a database that is away, and a conversation that is deleted
     is_lenient: bool = False
 
     def turn(
@@ -114,7 +114,8 @@ class Planning:
         return plan_compaction(
             history,
             setup.budget,
-            self.counting.counter(self.counter, rates),  # as the next turn is planned by
+            # the counter that the next turn is planned with
+            self.counting.counter(self.counter, rates),
             is_cache_cheap=setup.offer.info.is_cache_cheap,
         )
 
@@ -203,7 +204,7 @@ def stored_rates(
 ) -> Calibration:
     """The calibration in the last receipt of *model* on the branch *past*; an empty one without a receipt."""
     latest = list(islice((one for one in reversed(past) if one.turn_id), _LOOKED_AT))
-    for some in (latest[:1], latest[1:]):  # the very last nearly always is
+    for some in (latest[:1], latest[1:]):  # the newest message nearly always has it
         texts = receipts(some)
         for message in some:
             text = texts.get(message.turn_id) if message.turn_id else None

@@ -10,7 +10,7 @@ from services.domain.turns import OpenTurn
 from services.errors import AppError, NotFound, StoreUnavailable
 from services.store.port import Turns
 
-_GLANCE = 0.5  # seconds between looks; its process writes once a second
+_GLANCE = 0.5  # seconds between looks; the other process writes once a second
 _GRACE = timedelta(seconds=1)
 
 
@@ -57,7 +57,7 @@ class RemoteTurn:
         while self._turn and self._turn.state.is_open:
             yield self._turn.partial
             time.sleep(_GLANCE)
-            with suppress(StoreUnavailable):  # what was seen stays until there is more
+            with suppress(StoreUnavailable):  # the text so far stays until there is more
                 if datetime.now(UTC) > self._turn.lease_until + _GRACE:
                     self._sweep()
                 try:

@@ -32,17 +32,18 @@ from services.memory.receipt import Receipt
 from services.store.port import Corpus
 from services.threads import in_thread
 
-# numpy, whose import takes as long as a tenth of the start, comes when the start is over
+# numpy takes a tenth of the start's time, so it is imported after the start
 if TYPE_CHECKING:
     from services.memory.recall import Hit, Passage
 
-_PATIENCE = 2.0  # seconds for which a prompt waits until all is read
+_PATIENCE = 2.0  # seconds for which a prompt waits until all messages are indexed
 _MOST_HITS = 1000
-_MOST_ELSEWHERE = 10  # of these, from other conversations: they hold four fifths of what matters,
+# recalled messages from other conversations: the first ones hold four fifths of the relevant ones,
+_MOST_ELSEWHERE = 10
 # and more would be paid for with every prompt, whether or not it is about any of them
 _MOST_OPENED = 2_000
-_MOST_INDEXES = 20  # of single conversations
-_MOST_RECEIPTS = 5000  # some ids of each
+_MOST_INDEXES = 20  # indexes of single conversations that are kept
+_MOST_RECEIPTS = 5000  # receipts that are kept, with some ids each
 
 Located = tuple[ConversationId, Message]
 
@@ -52,9 +53,10 @@ class StoredRecalls:
     """The recalled messages of a prompt, as its receipt names them."""
 
     prefix_seq: int = 0
-    # for the turn's own prompt, and the extract if not all of a message was sent
+    # the messages recalled for the turn's own prompt, with the extract if only a part was sent
     own: tuple[tuple[MessageId, Extract | None], ...] = ()
-    elsewhere: tuple[MessageId, ...] = ()  # of other conversations, for earlier prompts too
+    # messages of other conversations, also those recalled for earlier prompts
+    elsewhere: tuple[MessageId, ...] = ()
 
     @classmethod
     def read(cls, text: str) -> "StoredRecalls":
@@ -80,10 +82,10 @@ _NO_RECALLS = StoredRecalls()
 class _Indexed:
     """The indexed part of a conversation."""
 
-    cuts: int  # as of a `Conversation`
+    cuts: int  # as in `Conversation.cuts`
     up_to_seq: int = 0  # all messages up to this one are indexed
     ids: set[MessageId] = field(default_factory=set[MessageId])
-    # the newest to each prompt
+    # the newest reply to each prompt
     replies: dict[MessageId, MessageId] = field(default_factory=dict[MessageId, MessageId])
 
 
@@ -95,7 +97,7 @@ class _Index:
 
         self._recall, self._opened = RecallIndex(), opened
         self.conversations: dict[ConversationId, _Indexed] = {}
-        self.replaced: set[MessageId] = set()  # replies that were regenerated
+        self.replaced: set[MessageId] = set()  # replies that were regenerated since
 
     def search(self, query: str) -> "tuple[Hit, ...]":
         return self._recall.search(query, _MOST_HITS)
@@ -118,14 +120,14 @@ class _Index:
                 older = indexed.replies.get(message.parent_id)
                 while older:
                     self.replaced.add(older)
-                    older = indexed.replies.get(older)  # its continuation
+                    older = indexed.replies.get(older)  # the continuation of the reply
                 indexed.replies[message.parent_id] = message.id
 
     def drop(self, conversation_id: ConversationId) -> None:
         if indexed := self.conversations.pop(conversation_id, None):
             self._recall.remove(indexed.ids)
             self.replaced -= indexed.ids
-            for message_id in indexed.ids:  # one may be deleted; the others are read again
+            for message_id in indexed.ids:  # one message may be deleted; the others are read again
                 self._opened.drop(message_id)
 
 
@@ -135,11 +137,12 @@ class Search:
     def __init__(self, corpus: Corpus | None = None) -> None:
         """Without *corpus* other conversations cannot be searched."""
         self._corpus = corpus
-        self._listed: Mapping[ConversationId, Listed] = {}  # as last read; empty: to be read
+        # as it was read last; empty: it must be read
+        self._listed: Mapping[ConversationId, Listed] = {}
         self._opened = LruCache[MessageId, Located](_MOST_OPENED)
         self._alone = LruCache[ConversationId, _Index](_MOST_INDEXES)
         self._spaces = defaultdict[SpaceId | None, _Index](lambda: _Index(self._opened))
-        # did not exist when the last prompt was planned, or since
+        # messages that did not exist when the last prompt was planned, or since
         self._missing: set[MessageId] = set()
         self._recalls = LruCache[TurnId, StoredRecalls](_MOST_RECEIPTS)
         self._reading: Future[None] | None = None
@@ -161,7 +164,7 @@ class Search:
         conversation, here = thread.conversation, {message.id for message in thread.messages}
         is_elsewhere = is_elsewhere and self._corpus is not None
         if is_elsewhere:
-            self._listed = {}  # a reading that is under way may have looked before a conversation moved
+            self._listed = {}  # a read in progress may have begun before a conversation moved
             self._missing = set()
             wait([self._read_on()], _PATIENCE)
         with self._lock:
@@ -179,7 +182,8 @@ class Search:
         }
         with suppress(AppError):
             found |= self.opened(far[:_MOST_ELSEWHERE], thread)
-        ranked: dict[MessageId, RecalledMessage] = {}  # once, where several parts of a reply match
+        # each message once, even if several parts of a reply match
+        ranked: dict[MessageId, RecalledMessage] = {}
         for hit in hits:
             if located := found.get(hit.id):
                 its, message = located
@@ -272,9 +276,11 @@ class Search:
                 with self._lock:
                     for its, messages in read.items():
                         self._spaces[listed[its].space_id].add(its, listed[its].cuts, messages)
-            for its, seqs in wanted.items():  # where it was dropped meanwhile, it is read again
+            # a conversation that was dropped meanwhile is read again
+            for its, seqs in wanted.items():
                 begun[its].up_to_seq = max(begun[its].up_to_seq, seqs.stop - 1)
-        except AppError:  # what was taken in is there; the rest is read before the next prompt
+        except AppError:
+            # the messages indexed so far stay; the rest is read before the next prompt
             log_event("recall.unread")
 
 

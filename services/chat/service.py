@@ -51,10 +51,11 @@ class Chat:
         live_turns: LiveTurns,
         background: BackgroundTasks,
         search: Search,
-        title: Callable[[str], str] = first_words,  # of a new conversation, made of its prompt
-        new_id: Callable[[], UUID] = uuid4,  # of a new conversation
-        on_settled: Callable[[], None] = lambda: None,  # after each turn
-        owner: object = None,  # of the turns: the session, which outlives these services
+        # makes the title of a new conversation from its prompt
+        title: Callable[[str], str] = first_words,
+        new_id: Callable[[], UUID] = uuid4,  # makes the id of a new conversation
+        on_settled: Callable[[], None] = lambda: None,  # called after each turn
+        owner: object = None,  # the session of the turns, which outlives these services
     ) -> None:
         self.store = store = choices.store
         self._choices, self._sweep, self.live_turns = choices, sweep, live_turns
@@ -107,7 +108,7 @@ class Chat:
         seen = seen_rev, tip_id, seen_model
         try:
             return self._go_on(self.store.turns.known(conversation_id), prompt, *seen)
-        except errors.Stale:  # what is cached may lack the reply that was stored a moment ago
+        except errors.Stale:  # the cached thread may lack the reply that was stored a moment ago
             if seen_rev is None:
                 raise
             return self._go_on(self.store.conversations.thread(conversation_id), prompt, *seen)
@@ -133,13 +134,13 @@ class Chat:
         asked = next((said for said in branch[::-1] if said.role is Role.USER), None)
         if asked is None:
             raise errors.NotFound
-        if not asked.is_verified:  # the model would be asked nothing
+        if not asked.is_verified:  # an unverified prompt has no text to send
             raise errors.Tampered
         past, own = branch[: branch.index(asked)], thread.conversation
         if not (model or policy):
             return self._begin(thread, past, asked.body, asked.id)
         once = replace(own, model=model or own.model)
-        if policy:  # how the view was cut under its own means nothing under another
+        if policy:  # the start of a view is not valid under another policy
             once = replace(once, policy=policy, start_seq=own.reset_seq)
         thread = replace(thread, conversation=once)
         return self._begin(thread, past, asked.body, asked.id, start_seq=own.start_seq)
@@ -240,11 +241,11 @@ class Chat:
     def _read(self, conversation_id: ConversationId) -> tuple[Thread, LiveTurn | RemoteTurn | None]:
         """The thread, as `open` has it, and its live turn: of this process, or of one that lives or has just died."""
         live = self._live(conversation_id)
-        if self._choices.reads_facts:  # the plan of the next turn needs them, too
+        if self._choices.reads_facts:  # the plan of the next turn needs the facts, too
             self.store.facts.read_ahead()
         try:
             thread, left = self.store.turns.read(conversation_id)
-            if live and live.is_done:  # it ended while the thread was read
+            if live and live.is_done:  # the turn ended while the thread was read
                 thread, left = self.store.turns.read(conversation_id)
         except errors.StoreUnavailable:
             if known := self.store.conversations.cached(conversation_id):
@@ -259,7 +260,8 @@ class Chat:
         try:
             prompt_id = left.prompt_id or thread.messages[-1].id
             self.store.turns.finish(left.interrupted(conversation_id, prompt_id))
-        except errors.Tampered:  # nothing can be added to it, but it can be read
+        except errors.Tampered:
+            # an unverified conversation cannot be continued, but it can be read
             return thread, None
         log_event("turn.adopted", turn=left.id)
         return self.store.conversations.thread(conversation_id), None
@@ -275,9 +277,9 @@ class Chat:
         if seen_rev is not None and seen_rev not in _seen_revs(thread):
             raise errors.Stale
         tip = next((message for message in thread.messages if message.id == tip_id), None)
-        if tip_id and tip is None:  # deleted, in another tab
+        if tip_id and tip is None:  # the message was deleted in another tab
             raise errors.Stale
-        if tip:  # the reply to a prompt has come since, or in another tab, or a reply went on
+        if tip:  # the reply to a prompt, or the continuation of a reply, has been stored since
             is_awaited = tip.role is Role.USER or tip.is_unfinished
             thread = thread.through(tip.id) if is_awaited else thread.up_to(tip.id)
         return self._begin(thread, thread.branch(), prompt, seen_model=seen_model)
@@ -311,7 +313,8 @@ class Chat:
         if seen_model and setup.offer.info.name != seen_model:
             raise errors.ModelGone
         kind = failure.failure if isinstance(failure, ModelUnavailable) else None
-        if again and kind is ModelFailure.NO_ANSWER:  # the user's limit was spent on thinking
+        # the user's limit of the reply was used up by thoughts
+        if again and kind is ModelFailure.NO_ANSWER:
             setup = replace(setup, preferences=replace(setup.preferences, reply_tokens=None))
         plan, receipt = self._planning.turn(thread, setup, past, prompt)
         if start_seq is not None:

@@ -22,7 +22,8 @@ from services.memory.tokens import KindCounter
 from services.store.port import Store
 
 _LEAST_CONTEXT_TOKENS = 512
-# A context holds at least so many replies of the length that its user chose: with fewer it holds nothing.
+# A context holds at least this many replies of the user's reply length: with fewer it would hold no
+# history.
 _LEAST_CONTEXT = 2
 
 
@@ -32,12 +33,13 @@ class Setup:
 
     offer: Offer
     instructions: str = field(repr=False)
-    source: InstructionsSource = InstructionsSource.DEPLOYMENT  # of the instructions
+    source: InstructionsSource = InstructionsSource.DEPLOYMENT  # the source of the instructions
     preferences: Preferences = field(default_factory=Preferences)
-    missing_model: str | None = None  # was chosen, and is no longer offered
-    is_too_long: bool = False  # the instructions leave too little room for what is said
+    missing_model: str | None = None  # the chosen model, if it is no longer offered
+    is_too_long: bool = False  # the instructions leave too little room for messages
     space: Space | None = None
-    facts: tuple[Fact, ...] = field(default=(), repr=False)  # that hold in its conversation
+    # the facts that apply to its conversation
+    facts: tuple[Fact, ...] = field(default=(), repr=False)
 
     @property
     def context_tokens(self) -> int:
@@ -65,9 +67,10 @@ class Choices:
     store: Store
     models: Models
     counter: KindCounter
-    instructions: str = field(repr=False)  # the deployment's
-    first_policy: MemoryPolicy = field(default_factory=Summary)  # the deployment's
-    window_messages: int = WINDOW_MESSAGES  # the deployment's, where Window is chosen
+    instructions: str = field(repr=False)  # the instructions of the deployment
+    # the default policy of the deployment
+    first_policy: MemoryPolicy = field(default_factory=Summary)
+    window_messages: int = WINDOW_MESSAGES  # the default window of the deployment
     reads_facts: bool = True
 
     def setup(self, thread: Thread | None, new: NewConversation | None = None) -> Setup:

@@ -17,9 +17,10 @@ from services.errors import AppError
 from services.memory.facts import BATCH, SILENCE
 from services.threads import in_thread
 
-BACKGROUND_THREAD = "background-task"  # the name of each
-_MOST_SKIPPED = 15  # turns, after several failures in a row: each try may cost money
-_MOST_RESULTS = 5_000  # of ended tasks, of all users
+BACKGROUND_THREAD = "background-task"  # the name of each such thread
+# turns that are skipped, at most, after several failures: each attempt may cost money
+_MOST_SKIPPED = 15
+_MOST_RESULTS = 5_000  # results of ended tasks that are kept, of all users
 
 Work = Callable[[], None]
 _Key = tuple[Purpose, ConversationId]
@@ -31,13 +32,13 @@ class _State:
 
     user_id: UserId
     is_running: bool = False
-    finished: MessageId | None = None  # the message of the last task: no other is begun for it
-    due_at: float = inf  # on the monotonic clock: when `work` begins, unless it is claimed before
+    finished: MessageId | None = None  # the message of the last task: no other task is begun for it
+    due_at: float = inf  # monotonic time at which `work` begins, unless it is claimed before
     work: Work | None = None
     error: AppError | None = None
-    failures: int = 0  # in a row
-    skipped: int = 0  # turns since the last failure
-    noted: tuple[NotedFact, ...] = ()  # without those that were dismissed
+    failures: int = 0  # failures since the last success
+    skipped: int = 0  # turns skipped since the last failure
+    noted: tuple[NotedFact, ...] = ()  # the facts noted last, without dismissed ones
 
 
 class BackgroundTasks:
@@ -54,7 +55,7 @@ class BackgroundTasks:
         Facts are noted of *fact_batch* prompts at once, or after *silence*.
         """
         self._purposes, self.fact_batch, self.silence = purposes, fact_batch, silence
-        self._busy: dict[_Key, _State] = {}  # running or postponed
+        self._busy: dict[_Key, _State] = {}  # tasks that are running or postponed
         self._idle = LRUCache[_Key, _State](_MOST_RESULTS)
         self._lock = threading.Lock()
 
@@ -133,12 +134,12 @@ class BackgroundTasks:
         """End a task; *finished*: its message, unless another task may be begun for it."""
         with self._lock:
             state = self._busy.get((purpose, conversation_id))
-            if state is None:  # its user has left
+            if state is None:  # the user has left
                 return
             state.is_running, state.skipped = False, 0
             state.failures = state.failures + 1 if error else 0
             state.error = error
-            if error:  # it is kept for long, and its frames hold the conversation
+            if error:  # the error is kept for long, and its frames hold the conversation
                 error.__traceback__ = error.__cause__ = error.__context__ = None
             if finished is not None:
                 state.finished, state.noted = finished, noted

@@ -17,8 +17,9 @@ from services.domain.limits import UNDO_SECONDS
 from services.errors import Refused
 from services.store.tables.temporary import TemporaryRows
 
-TEMPORARY_TITLE = "Temporary chat"  # of each one: no title names what was said
-_ABSENCE_SECONDS = 10.0  # of its page: a network that stumbles takes less
+# the title of each one, because a title must not tell the content
+TEMPORARY_TITLE = "Temporary chat"
+_ABSENCE_SECONDS = 10.0  # seconds that its page may be away: a short network failure takes less
 
 
 class ChatIsOver(Refused):
@@ -76,7 +77,7 @@ class TemporaryChat(ChatParts):
 
     def end(self, within: float = 2.0) -> None:
         """Stop what is coming, let it be settled, and forget all text."""
-        self.rows.close()  # first: no turn begins any more
+        self.rows.close()  # first, so that no turn begins any more
         self.conversations.forget(self.id)
         self.stop(within)
         self._chat.live_turns.forget()

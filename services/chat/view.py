@@ -47,7 +47,7 @@ _LAST_REPLIES = 3
 class Affordable:
     """Changes of which each alone makes a refused turn affordable."""
 
-    models: tuple[str, ...]  # names, the cheapest first
+    models: tuple[str, ...]  # the names of cheaper models, the cheapest first
     policies: tuple[MemoryPolicy, ...]
 
 
@@ -67,9 +67,10 @@ class ThreadView:
     """
 
     thread: Thread
-    turn: LiveTurn | RemoteTurn | None = None  # whose reply is coming
-    failure: AppError | None = None  # why the last reply did not come, while that is remembered
-    is_new: bool = False  # the conversation has yet to begin
+    turn: LiveTurn | RemoteTurn | None = None  # the turn whose reply is streaming
+    # the reason why the last reply failed, while that is remembered
+    failure: AppError | None = None
+    is_new: bool = False  # true: the conversation is not stored yet
     _tasks: UserTasks = field(repr=False)
 
     @cached_property
@@ -198,6 +199,8 @@ class ThreadView:
     @cached_property
     def _planned(self) -> tuple[History, ContextPlan]:
         thread = self.thread
-        if self.is_new:  # it has one plan under every policy, and Retrieval would prepare a search
+        # a new conversation has the same plan under every policy, and Retrieval would prepare a
+        # search
+        if self.is_new:
             thread = replace(thread, conversation=replace(thread.conversation, policy=Full()))
         return self._tasks.planning.view(thread, self.setup)
