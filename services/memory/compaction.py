@@ -38,17 +38,18 @@ from services.memory.layout import (
 from services.memory.planner import summary_layout, usable_summary
 from services.memory.tokens import TokenCounter
 
-_FOLD_TO_PERCENT = 70  # of the prompt's tokens
-_SUMMARY_PERCENT = 30  # of the prompt's tokens, for the whole text
-_REPLIES = 4  # or so many times what is kept free for a reply, if that is less
-_ANEW_PERCENT = 50  # of that, once it is written anew
-_SHORTER = 24  # a paragraph takes one part in so many of what it stands for
+_FOLD_TO_PERCENT = 70  # per cent of the prompt's tokens that remain after a compaction
+_SUMMARY_PERCENT = 30  # per cent of the prompt's tokens that the whole summary may take
+_REPLIES = 4  # the number of replies that are kept free, if that is less
+_ANEW_PERCENT = 50  # per cent of that limit, for a rewritten summary
+_SHORTER = 24  # a paragraph is this many times shorter than the messages that it replaces
 _LEAST_PARAGRAPH = 60  # tokens
-_SLACK_PERCENT = 150  # models count badly: an answer may take so much of what it is asked to
-_BYTES = 12  # of a token, at most, in a text that is not far too long
-_PROMPTS = 20  # the last ones tell how long the next may be
-_BEGINNING = 60  # letters by which a message is named
-_MOST_LABELS = 8  # before a summary
+# models count badly: an answer may take this part of the length that it was asked for
+_SLACK_PERCENT = 150
+_BYTES = 12  # the most bytes of a token in a text of plausible length
+_PROMPTS = 20  # the last prompts, which predict the length of the next
+_BEGINNING = 60  # letters of its beginning by which a message is named
+_MOST_LABELS = 8  # labels before a summary, at most
 
 _TASK = (
     "You keep the memory of a conversation between a user and an assistant. What you are shown of it is "
@@ -76,11 +77,11 @@ class Compaction:
     target_tokens: int  # the length that the model is asked for
     from_seq: int
     up_to_seq: int
-    compacted_ids: tuple[MessageId, ...]  # by this call
-    remaining_messages: int  # for further calls
+    compacted_ids: tuple[MessageId, ...]  # the messages that this call summarises
+    remaining_messages: int  # messages that further calls will summarise
     is_in_place: bool
     previous_text: str = field(repr=False)  # the paragraphs before the answer
-    days: str  # of the messages that the answer covers
+    days: str  # the days of the messages that the answer covers
     is_edited: bool = False
 
     def summary(
@@ -113,7 +114,7 @@ def plan_compaction(
     covered = old.up_to_seq if old else history.reset_seq
     pairs = complete_pairs(history.past, after=covered)
     unseen = max(0, len(pairs) - len(layout.pairs))
-    is_too_long = old is not None and layout.summary is None  # for this model
+    is_too_long = old is not None and layout.summary is None  # for the context window of this model
     due = pairs[: unseen if is_too_long else unseen + _count_overflowing(layout)]
     if not due and not is_too_long:
         return None
@@ -198,7 +199,8 @@ def _count_overflowing(layout: Layout) -> int:
     if not pairs:
         return 0
     prompts = sorted(counter.count(pair.prompt.body) for pair in pairs[-_PROMPTS:])
-    next_prompt = MESSAGE_TOKENS + prompts[len(prompts) * 9 // 10]  # of ten, one may be longer
+    # one of ten prompts may be longer
+    next_prompt = MESSAGE_TOKENS + prompts[len(prompts) * 9 // 10]
     if next_prompt <= layout.left:
         return 0
     lasting = layout.room * _FOLD_TO_PERCENT // 100
@@ -215,7 +217,7 @@ def _in_place(due: Sequence[Pair], request: str) -> str:
 def _count_chunk(bare: Layout, due: Sequence[Pair], request: str) -> int:
     """Return how many of the oldest pairs one request can hold, at least one."""
     pairs = ([RecalledMessage(half) for half in pair] for pair in due)
-    sizes = (  # each day once a pair: a little too much
+    sizes = (  # each day is counted once a pair, which is a little too much
         frame_tokens(pair, bare.counter) + sum(recall_tokens(each, bare.counter) for each in pair)
         for pair in pairs
     )

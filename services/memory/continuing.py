@@ -7,7 +7,7 @@ REQUEST = (
     "language and form. Repeat nothing of it, and do not say that you go on."
 )
 _WORD_TO_WORD = re.compile(r"[^\W_]{2}")
-_FIRST_UNSPACED = "\u2e80"  # from here on nearly all scripts are written without spaces
+_FIRST_UNSPACED = "\u2e80"  # nearly all scripts from here on are written without spaces
 
 
 def spaced(so_far: str, piece: str) -> str:

@@ -9,12 +9,12 @@ from math import lcm
 from services.domain.context import Extract
 from services.memory.terms import stems
 
-# of a stem that one sentence has: whole numbers, so that sums are exact
+# the weight of a stem in one sentence: whole numbers, so that sums are exact
 _WEIGHT = lcm(*range(1, 41))
-# words of an extract, where the sentences allow it; half of them in little room
+# words of an extract, if the sentences allow it; half of them where there is little room
 _LEAST, _MOST = 60, 120
-_LITTLE = 400  # tokens
-_MOST_SENTENCES = 20_000  # that are looked at: a prompt of the longest kind has 5,000
+_LITTLE = 400  # tokens below which there is little room
+_MOST_SENTENCES = 20_000  # sentences that are searched: the longest prompts have 5,000
 
 # up to the end of a sentence or of a line
 _SENTENCE = re.compile(
@@ -59,7 +59,7 @@ def find_extract(
     best_score = 0
     for first, end, size in _longest_runs(sizes, most):
         if size < least and first and size + sizes[first - 1] <= most:
-            continue  # the run before has all of it and more
+            continue  # the previous run contains this one
         score = sums[end] - sums[first]
         if best is None or score > best_score or score == best_score > 0:
             best, best_score = (first, end), score

@@ -29,13 +29,14 @@ from services.memory.planner import newest_facts, plan_context
 from services.memory.terms import stems
 from services.memory.tokens import TokenCounter
 
-LONGEST = 200  # characters of a fact that is noted
-BATCH = 5  # prompts that one request is about
+LONGEST = 200  # characters of a noted fact
+BATCH = 5  # prompts in one request
 SILENCE = timedelta(minutes=10)
-_MOST = 3  # facts that change by one prompt
-_REPLY_TOKENS, _MORE_REPLY_TOKENS = 400, 100  # for one prompt, and for each other one
-_KNOWN_TOKENS = 2000  # of the newest known facts, which are shown: they are paid for at each turn
-# Bytes of a prompt and of a reply that are shown. The prompt's are halved until the call fits.
+_MOST = 3  # facts that one prompt may change
+_REPLY_TOKENS, _MORE_REPLY_TOKENS = 400, 100  # for one prompt, and for each further one
+# tokens of known facts that are sent, the newest first: each turn pays for them
+_KNOWN_TOKENS = 2000
+# Bytes of a prompt and of a reply that are sent. The prompt's are halved until the call fits.
 _PROMPT_BYTES, _REPLY_BYTES, _LEAST_BYTES = 4000, 600, 250
 _CUT = " [...] "
 
@@ -81,7 +82,7 @@ def pending_prompts(
     for message in thread.messages:
         if message.is_answer or message.id == answered_id:
             asked: Message | None = message
-            while asked and asked.role is Role.ASSISTANT:  # over continued parts
+            while asked and asked.role is Role.ASSISTANT:  # skips continued parts of a reply
                 asked = by_id.get(asked.parent_id) if asked.parent_id else None
             last_seq = max(last_seq, asked.seq if asked else 0)
     return tuple(
@@ -117,7 +118,7 @@ def may_state_facts(prompt: str) -> bool:
             fence = mark[: len(mark) - len(mark.lstrip(mark[0]))]
         elif not mark.startswith(">"):
             own.append(line)
-    # an open fence: in doubt
+    # an unclosed fence counts as the user's words
     return any(sign.isalnum() for line in (*own, *inside) for sign in line)
 
 

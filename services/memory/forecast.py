@@ -22,21 +22,23 @@ from services.domain import Usage
 from services.domain.context import ContextMessage, Forecast
 from services.memory.tokens import KindCounter
 
-# Counted tokens for each estimated token. What vocabularies need of ordinary text lies between.
+# Counted tokens for each estimated token: the range of all vocabularies for ordinary text.
 LEAST_RATIO, MOST_RATIO = 0.05, 1.5
-_SURPRISE = 8.0  # one count moves a ratio by no more than this factor, up or down
-_STEADINESS = 0.1  # the least weight of a new count: a model may change behind its name
-_FEW_TOKENS = 10  # of so few, half of the error is chance
-_MARGIN = 1.05  # by which a calibrated count leans high
+_SURPRISE = 8.0  # one count changes a ratio by at most this factor
+_STEADINESS = 0.1  # the least weight of a new count: an endpoint may change the model behind a name
+_FEW_TOKENS = 10  # below this number of tokens, half of the error is chance
+_MARGIN = 1.05  # factor by which a calibrated count is too high on purpose
 
-_ENVELOPE = Counter({"envelope": 500})  # what a chat template puts around a message (ChatML: 5)
+# the tokens that a chat template adds to a message (ChatML: 5)
+_ENVELOPE = Counter({"envelope": 500})
 _ASCII = frozenset(
     {"english", "words", "capitals", "digits", "blanks", "signs", "controls", *_ENVELOPE}
 )
-# Every vocabulary needs more than half of the estimate of these; of other kinds, before any count, a tenth.
+# Every vocabulary needs more than half of the estimate for these kinds; for others a tenth is
+# assumed until a count comes.
 _SURE = frozenset({"english", "words", "capitals", "digits", "codes", "envelope"})
 _UNLIKE = frozenset({"codes", "symbols", "emoji", "forms", "arabic forms", "compositions"})
-# Before any count: between what old and new vocabularies need.
+# Ratios before any count: between those of old and new vocabularies.
 _FIRST_RATIO = {"ascii": 0.8, "codes": 1.0}
 _FIRST_RATIO_OF_OTHERS = 0.5
 
@@ -68,7 +70,7 @@ class Calibration:
     """The ratios of one model, by kind of text."""
 
     by_kind: Mapping[str, KindRatio] = field(default_factory=dict[str, KindRatio])
-    has_thoughts: bool = False  # thoughts are counted as its reply
+    has_thoughts: bool = False  # thoughts are counted as part of its reply
 
     @property
     def samples(self) -> float:
@@ -114,7 +116,8 @@ class Calibration:
     def _ratio(self, kind: str) -> float:
         if known := self.by_kind.get(kind):
             return known.ratio
-        # a new kind begins as its family, which is sorted: the sum is the same to the last bit
+        # a new kind begins with the ratio of its family, which is sorted so that the sum is exactly
+        # repeatable
         family = _family(kind)
         alike = [known for other, known in sorted(self.by_kind.items()) if _family(other) == family]
         alike.append(KindRatio(_FIRST_RATIO.get(family, _FIRST_RATIO_OF_OTHERS), 1))
@@ -191,7 +194,7 @@ def forecast_prompt(
     if anchor:
         gone, new = _difference(anchor, messages)
         known = float(anchor.tokens.prompt)
-        if anchor.reply in gone:  # it was never part of a prompt
+        if anchor.reply in gone:  # the reply was never part of a prompt
             gone -= Counter([anchor.reply])
         else:
             known += calibration.estimate(_ENVELOPE) + _reply_tokens(anchor, calibration, counter)

@@ -14,7 +14,7 @@ from services.domain.context import ContextMessage, ContextPlan, Part, PartKind,
 from services.memory import blocks
 from services.memory.tokens import TokenCounter
 
-# What a chat template puts around a message (ChatML: 5), and around the whole of a prompt. The
+# The tokens that a chat template adds to a message (ChatML: 5) and to a prompt. The
 # bounds hold where role names are spelt out and the template brings a preamble of its own.
 MESSAGE_TOKENS, _MESSAGE_BOUND = 6, 16
 _PROMPT_TOKENS, _PROMPT_BOUND = 4, 64

@@ -45,10 +45,12 @@ from services.memory.layout import (
 from services.memory.prompt_cache import extend_prefix, rebuild_prefix
 from services.memory.tokens import TokenCounter
 
-_TRIM_TO_PERCENT = 67  # the deepest trim at which the mean context stays above four fifths
-_RETURN_PERCENT = 40  # below it the start goes back: far below a trim, lest it come and go
-_FACTS_PERCENT = 10  # of the prompt's tokens, at most, before anything is learned of the model
-_UNDERCOUNT_PERCENT = 120  # of an estimate, that ordinary text does not exceed (tokens.py)
+# per cent; a deeper trim would leave less than four fifths of the context on average
+_TRIM_TO_PERCENT = 67
+# per cent; below it the start goes back: far below a trim, so that it does not alternate
+_RETURN_PERCENT = 40
+_FACTS_PERCENT = 10  # per cent of the prompt's tokens that facts may take
+_UNDERCOUNT_PERCENT = 120  # per cent of an estimate that ordinary text does not exceed (tokens.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +58,10 @@ class Selection:
     """The messages that a policy chose."""
 
     layout: Layout
-    pairs: Sequence[Pair]  # those of the layout are the newest of them
-    start_seq: int  # of the plan, unless some of the pairs are left out
+    pairs: Sequence[Pair]  # all pairs; those of the layout are the newest of them
+    start_seq: int  # the start_seq of the plan, unless some of the pairs are left out
     prefix_seq: int
-    refusal: type[PromptTooLong] = PromptTooLong  # where the layout overflows
+    refusal: type[PromptTooLong] = PromptTooLong  # raised if the layout overflows
 
 
 def plan_context(
@@ -137,7 +139,7 @@ def usable_summary(history: History) -> RunningSummary | None:
         summary is not None
         and bool(summary.text.strip())
         and history.reset_seq < summary.from_seq <= summary.up_to_seq
-        # a message's ancestors are the same in every branch that has the message
+        # all branches with this message share its ancestors
         and any(message.seq == summary.up_to_seq for message in history.past)
     )
     return summary if is_usable else None
@@ -150,7 +152,7 @@ def _start_seq(history: History) -> int:
 def _base(history: History, room: int, counter: TokenCounter) -> Layout:
     """Return the prompt without the past. Facts never make a prompt too long: they are left out first."""
     bare = Layout(room, counter, history.instructions, prompt=history.prompt)
-    # what is learned of the model changes with each reply, and would change the beginning of the prompt
+    # calibration changes with each reply, and would change the beginning of the prompt
     plain = counter.uncalibrated
     left = room * _FACTS_PERCENT // 100 - facts_tokens((), plain)
     base = replace(bare, facts=newest_facts(history.facts, left, plain))
@@ -204,7 +206,8 @@ def _since_start(
     layout = _trimmed(base, _newest(policy, pairs))
     if len(pairs) == len(every):
         return pairs, layout
-    # by the plain counter: after a refusal for length the start must stay, though the calibrated one counts less
+    # counted by the plain counter: after a refusal for length the start must stay, though the
+    # calibrated counter counts less
     taken = replace(layout, counter=base.counter.uncalibrated).tokens
     anew = _trimmed(base, _newest(policy, every))
     is_free = taken * 100 < base.room * _RETURN_PERCENT
@@ -225,7 +228,7 @@ def _trimmed(base: Layout, pairs: Sequence[Pair]) -> Layout:
     fitting = count_fitting(pairs, base.room - taken, base.counter)
     if fitting < len(pairs):
         lasting = base.room * _TRIM_TO_PERCENT // 100 - taken
-        # the last pair stays while it fits at all: the prompt may be about it
+        # the last pair stays if it fits at all, because the prompt may be about it
         fitting = max(count_fitting(pairs, lasting, base.counter), min(fitting, 1))
     return replace(base, pairs=pairs[len(pairs) - fitting :])
 

@@ -33,15 +33,16 @@ from services.memory.layout import (
 from services.memory.terms import stems
 
 # Percentages of the prompt's tokens.
-_LATEST = 25  # for the latest messages where the prefix is rebuilt
-_LASTING = 55  # while all but recalls takes no more, only earlier recalls go: the prefix lasts
-_REBUILT = 15  # recalled where a cache is at stake, as the prefix is rebuilt
-_TURN = 6  # recalled with each turn after that, at most
-_REFILL = 40  # a rebuilt prefix takes at least so much: latest messages fill what recall leaves
-_REFILL_ALONE = 67  # and where nothing is recalled
-_WHOLE = 10  # of recall's tokens: a long message that takes no more is quoted in full
-_MISSES = 5  # extracts that did not fit, after which no more are looked for
-_SHORT, _FULL = 300, 700  # characters of a message and of an extract, between which length counts
+_LATEST = 25  # for the latest messages when the prefix is rebuilt
+_LASTING = 55  # below it, only earlier recalls are dropped at an overflow, and the prefix stays
+_REBUILT = 15  # for recalled messages when a cached prefix is rebuilt
+_TURN = 6  # for messages recalled in each later turn, at most
+_REFILL = 40  # the least size of a rebuilt prefix: the latest messages fill the rest
+_REFILL_ALONE = 67  # the same, if nothing is recalled
+_WHOLE = 10  # a long message below this part of recall's tokens is quoted in full
+_MISSES = 5  # the search for extracts ends after this many that did not fit
+# characters of a message and of an extract, between which the score is divided by length
+_SHORT, _FULL = 300, 700
 
 
 def extend_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layout | None:
@@ -50,7 +51,7 @@ def extend_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layo
     if was_rebuilt and not pairs:
         return None  # the last pair may be among the recalled messages
     if count_fitting(pairs, base.room, base.counter) < len(pairs):
-        return None  # without counting all of them
+        return None  # returns without counting all of them
     hidden_ids = _before_reset(history) | {*message_ids(pairs)}
     extracts: defaultdict[MessageId, list[Extract]] = defaultdict(list)
     earlier: dict[MessageId, Sequence[RecalledMessage]] = {}
@@ -83,7 +84,7 @@ def extend_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layo
 def rebuild_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layout:
     """Add the latest *pairs*, then recalled messages, then more of the latest where these leave room."""
     before_reset = _before_reset(history)
-    # even if the last pair was left out before
+    # the last pair, even if it was left out before
     last_pair = complete_pairs(history.past, after=history.reset_seq)[-1:]
     is_uncached = _is_uncached(history)
     taken = base.tokens
@@ -91,8 +92,9 @@ def rebuild_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Lay
     lasting = base.room * _LASTING // 100 - taken
     if is_uncached or count_fitting(pairs, lasting, base.counter) < len(pairs):
         latest = min(left, base.room * _LATEST // 100)
-    # The last pair stays in full, for the prompt may be about it: while it takes at most half of what recall could
-    # fill, else it comes first in that; while it fits at all where recall has less to fill.
+    # The last pair is sent in full, because the prompt may be about it, if it takes at most half of
+    # recall's room (with nothing to recall: if it fits at all). A longer one competes with the
+    # candidates, as the first of them.
     most = left // 2 if is_uncached and history.candidates else left
     kept = count_fitting(pairs, latest, base.counter)
     kept = kept or min(1, count_fitting(pairs, most, base.counter))

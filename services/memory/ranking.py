@@ -33,25 +33,26 @@ from services.memory.dates import named_days
 from services.memory.terms import words
 
 _K1, _B = 1.2, 0.9
-_PAUSE_SECONDS = 6 * 3600  # longer than a meal or a meeting and shorter than a night
-_NEIGHBOURS = 3  # messages on either side that lend terms
-_HALF = 16  # words of distance that halve the share that is lent
-_LEAST_SHARE = 0.05  # a smaller share is none
-_TO_ANSWER = 2  # times as much: what a question lends to the message after it
-_PARTICULAR = 1.0  # for a time, and for a name that is not a speaker's
-_ASKING = 0.8  # a short message that ends with a question
-_NAMED = 1.5  # a message of the speaker whom the query names
-_MOST_DAYS = 50  # ranges of days of a query
-_USER = 2  # at most: a message of the user, whose replies are longer
-_EXCHANGE = 0.2  # at most: the share of a prompt's score that its reply has too, and the reverse
+_PAUSE_SECONDS = 6 * 3600  # seconds: longer than a meal or a meeting and shorter than a night
+_NEIGHBOURS = 3  # messages on either side that share their terms
+_HALF = 16  # the distance in words that halves the shared part
+_LEAST_SHARE = 0.05  # a smaller share is ignored
+_TO_ANSWER = 2  # a question shares this many times as much with the message after it
+_PARTICULAR = 1.0  # the weight of a time, and of a name that is not a speaker's
+_ASKING = 0.8  # the weight of a short message that ends with a question
+_NAMED = 1.5  # the weight of a message by the speaker that the query names
+_MOST_DAYS = 50  # ranges of days in a query, at most
+_USER = 2  # the highest weight of a message by the user, for conversations with long replies
+_EXCHANGE = 0.2  # the highest share of a prompt's score that its reply also gets, and the reverse
 
-# about what the assistant said; the word after "you" is seldom the subject: "did you recommend"
+# about the assistant's words; the word after "you" is seldom the subject: "did you recommend"
 ABOUT_REPLIES = re.compile(r"\b(?:your|you(?:['\u2019]\w+)?(?:\s+\w+)?)\b", re.IGNORECASE)
 ROLES = frozenset({Role.USER.value, Role.ASSISTANT.value})
 
 Floats = NDArray[np.float64]
 _Number = TypeVar("_Number", float, Floats)
-_Shares = list[tuple[Floats, Floats]]  # by distance: to the earlier message, and to the later
+# shares by distance: with the earlier message, and with the later
+_Shares = list[tuple[Floats, Floats]]
 
 
 class Numbers(NamedTuple, Generic[_Number]):
@@ -62,10 +63,11 @@ class Numbers(NamedTuple, Generic[_Number]):
     speaker: _Number
     seconds: _Number
     day: _Number
-    length: _Number  # in words
+    length: _Number  # the number of words
     times: _Number
-    names: _Number  # that no speaker has
-    is_question: _Number  # and a short one: a long reply tells, though it end with "Shall I go on?"
+    names: _Number  # names that are not a speaker's
+    # true: a short question. (A long reply informs even if it ends with "Shall I go on?")
+    is_question: _Number
 
 
 class Columns:
@@ -81,7 +83,7 @@ class Columns:
         rows = rows[np.lexsort((numbers.seq[rows], numbers.conversation[rows]))]
         self.rows: list[int] = rows.tolist()
         self.ids = [ids[row] for row in self.rows]
-        self.places = np.zeros(len(ids), np.intp)  # by row
+        self.places = np.zeros(len(ids), np.intp)  # the place of each row
         self.places[rows] = np.arange(len(rows))
         self._numbers = numbers = Numbers(*(column[rows] for column in numbers))
         self._speakers = {

@@ -21,21 +21,21 @@ from services.domain import ConversationId, MessageId
 from services.memory.ranking import ABOUT_REPLIES, ROLES, Columns, Floats, Numbers, spread
 from services.memory.terms import base, has_time, is_question, names, stem, words
 
-_NAMES = 5  # of a message, that are looked at
-_SHORT = 15  # words, at most, of a message that ends with a question and tells nothing
-_LEAD = 40  # first words of a message that has twice as many: they tell its subject
-_COMPOUND = 0.5  # of an occurrence: a part of a compound, or a compound that has it as a part
-_LONG, _LEAST, _LONGEST = 9, 5, 60  # letters of a compound, of its parts; of either at most
-_LINKS = ("", "s", "n", "en", "es")  # at the joint of a compound
-_WHOLE, _PROPER = "\0", "\1"  # before a long word that is kept whole, and before a name
-_MAX_TERMS = 50  # of a query
-_MAX_COMPOUNDS = 100  # words of a query, that are looked for in all long words
-_FIRST = 10  # places that only the query decides
-_BEST, _RELATED = 20, 20  # messages that related terms are taken from, and how many terms
-_COMMON = 0.1  # of all messages, at most, have a related term
-_RELATION = 0.3  # weight of the related terms
+_NAMES = 5  # names in a message that count
+_SHORT = 15  # words of a message that ends with a question and informs of nothing, at most
+_LEAD = 40  # first words of a message with at least twice as many: they name its subject
+_COMPOUND = 0.5  # the weight of a part of a compound, or of a compound with that part
+_LONG, _LEAST, _LONGEST = 9, 5, 60  # letters of a compound, of its parts; the longest of either
+_LINKS = ("", "s", "n", "en", "es")  # links between the parts of a compound
+_WHOLE, _PROPER = "\0", "\1"  # marks before a long word that is kept whole, and before a name
+_MAX_TERMS = 50  # terms of a query
+_MAX_COMPOUNDS = 100  # words of a query that are compared with all long words
+_FIRST = 10  # places that the query alone decides
+_BEST, _RELATED = 20, 20  # messages that related terms are taken from, and the number of terms
+_COMMON = 0.1  # the largest part of all messages that may have a related term
+_RELATION = 0.3  # the weight of the related terms
 
-_Query = dict[str, tuple[str, dict[str, float]]]  # by stem: the word, and its terms by weight
+_Query = dict[str, tuple[str, dict[str, float]]]  # by stem: the word, and its terms with weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +56,24 @@ class Hit:
 
     id: MessageId
     score: float  # higher is better; compares within one search only
-    matched: tuple[str, ...] = field(repr=False)  # words of the query; none: found beside a hit
+    matched: tuple[str, ...] = field(repr=False)  # words of the query; none: found next to a match
 
 
 class RecallIndex:
     """An inverted index of one user's messages. For one thread at a time."""
 
     def __init__(self) -> None:
-        self._terms_of = cache(_index_terms)  # not shared: it holds words that one user wrote
+        self._terms_of = cache(_index_terms)  # not shared, because it holds words of one user
         self._postings: dict[str, array[int]] = {}  # by term, a row for each occurrence
         self._rows: dict[MessageId, int] = {}
-        self._ids: list[MessageId] = []  # by row, as are the next two
+        self._ids: list[MessageId] = []  # by row, as in the next two
         self._terms: list[tuple[str, ...]] = []
         self._numbers = array("d")  # the fields of `Numbers`, row after row
-        self._free: list[int] = []  # rows of messages that were removed
-        self._conversations = defaultdict[ConversationId, int](count().__next__)  # their numbers
+        self._free: list[int] = []  # the rows of removed messages
+        # the numbers of conversations
+        self._conversations = defaultdict[ConversationId, int](count().__next__)
         self._speakers = defaultdict[str, int](count().__next__)
-        self._columns: Columns | None = None  # of the current messages
+        self._columns: Columns | None = None  # the columns of the current messages
         self._long, self._new_long = "\n", list[str]()  # long words, one in a line
 
     def add(self, passages: Iterable[Passage]) -> None:
@@ -92,7 +93,7 @@ class RecallIndex:
                     postings = self._postings[term] = array("i")
                     self._new_long += [term[1:]] if term[0] == _WHOLE else []
                 postings.append(row)
-            # a row is replaced, or the next one is made
+            # a row is replaced, or a new one is added
             self._ids[row : row + 1] = [passage.id]
             self._terms[row : row + 1] = [tuple(dict.fromkeys(terms))]
             numbers = Numbers[float](
@@ -129,7 +130,7 @@ class RecallIndex:
     def search(self, query: str, limit: int = 50) -> tuple[Hit, ...]:
         """Return at most *limit* messages, the best first; of equals the newest first."""
         columns = self._columns = self._columns or self._read()
-        # where only the word after "you" is known, it is the subject after all
+        # if only the word after "you" is known, it is the subject after all
         asked = self._parse(ABOUT_REPLIES.sub(" ", query)) or self._parse(query)
         scores = np.zeros(len(columns.ids))
         has_word: list[NDArray[np.bool_]] = []
@@ -146,7 +147,7 @@ class RecallIndex:
         best = columns.best(scores, min(limit, _FIRST))
         if limit > len(best) == _FIRST:
             wider = scores + _RELATION * weights * self._related(columns, scores, asked)
-            wider[best] = scores[best] + wider.max()  # before the others, in their own order
+            wider[best] = scores[best] + wider.max()  # ranked before the others, in their own order
             scores, best = wider, columns.best(wider, limit)
         named = [word for word, _ in asked.values()]
         has = np.array([column[best] for column in has_word]).reshape(len(named), len(best)).T

@@ -18,7 +18,7 @@ class Receipt(SentContext):
     """The contents of a prompt as they are stored, and what the next plan of the conversation needs of this one."""
 
     prefix_seq: int = 0
-    # at the start of the turn; the next turn counts by it
+    # the calibration at the start of the turn; the next turn counts by it
     calibration: Calibration = field(default_factory=Calibration)
 
     @classmethod

@@ -93,7 +93,7 @@ def names(text: str, most: int) -> frozenset[str]:
 
 
 _WORD = re.compile(r"\d+(?:\.\d+)+|[^\W_]+")
-# where a part of a name in code begins: parseLines, HTTPServer, py3
+# the start of a part of a name in code: parseLines, HTTPServer, py3
 _PART = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})|(?<=[A-Za-z])(?=[0-9])")
 _COMMA = re.compile(r"(?<=\d),(?=\d{3}\b)")
 _CODE_NAME = re.compile(
@@ -111,7 +111,7 @@ _UNSPACED = re.compile(f"[{_SIGNS}]")
 _RUNS = re.compile(f"[{_SIGNS}]+|[^{_SIGNS}]+")
 _QUESTION_MARKS = ("?", "\uff1f", "\u061f")
 _ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)$")
-# "Thanks, Mel!" tells no name
+# the "Mel" in "Thanks, Mel!" is not indexed as a name
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z]\w+(?![\w!?])|(?<=\")[A-Z]\w+")
 _TIME = re.compile(
     r"\d|\b(?:yesterday|today|tonight|tomorrow|last|next|ago|since|recently|soon|morning|night"
@@ -119,7 +119,7 @@ _TIME = re.compile(
     r"|january|february|march|april|june|july|august|september|october|november|december)\b",
     re.IGNORECASE,
 )
-# NLTK's list of English, and what apostrophes leave
+# NLTK's list for English, and the rests of words with an apostrophe
 STOP_WORDS = frozenset(
     re.findall(
         r"\w+",
@@ -133,11 +133,11 @@ STOP_WORDS = frozenset(
         yourselves""",
     )
 )
-# enough to tell most words apart, too few for "adopt" and "adoption" to differ
+# enough letters to tell most words apart, too few for "adopt" and "adoption" to differ
 _LETTERS = 7
 _VOWELS = "aeiouy\u0430\u0435\u0438\u043e\u0443\u044b\u044d\u044e\u044f"  # Latin, Cyrillic
 _ENDINGS = {"ies": "y", "sses": "ss", "ied": "y", "ing": "", "ed": "", "ly": "", "es": "e", "s": ""}
-# the form that the others meet in, then the others
+# the base form, then the others
 _FORMS = """
     become became, begin began begun, bite bit bitten, break broke broken, bring brought,
     build built, burn burnt, buy bought, catch caught, child children, choose chose chosen,

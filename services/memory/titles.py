@@ -17,12 +17,13 @@ INSTRUCTIONS = (
     "You give conversations their titles. Answer with nothing but a title of at most six words, "
     "in the language of the conversation: on one line, without quotation marks, markup or full stop."
 )
-_LETTERS = 60  # of a title
-_LONGEST_LINE = 80  # letters that can still be shortened to one: more is no title but an answer
-_LONGEST_ANSWER = 400  # letters, with all that can be around a title
+_LETTERS = 60  # the longest title
+# letters of an answer that is still shortened to a title; a longer one is not a title
+_LONGEST_LINE = 80
+_LONGEST_ANSWER = 400  # letters of an answer, with the text around a title
 _REPLY_TOKENS = 24
-# Bytes of a prompt and of its reply that the model is shown. No tokenizer needs more than a token
-# for each, so they bound what is reserved as well; of ordinary text it is a few hundred tokens.
+# Bytes of a prompt and of its reply that the model is sent. No tokenizer needs more than a token
+# for each, so they also limit the reservation; ordinary text takes a few hundred tokens.
 _PROMPT_BYTES, _REPLY_BYTES = 800, 400
 
 
@@ -68,7 +69,7 @@ def clean_title(said: str) -> str | None:
     return _shortened(line) if is_title else None
 
 
-# straight, then the curved and angular ones and the corners of other scripts
+# quotation marks: straight, curved, angular, and those of other scripts
 _QUOTES = "\"'`\u00b4\u00ab\u00bb\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2039\u203a\u300c\u300d\u300e\u300f"
 _JOINERS = "\u200c\u200d"  # parts of ordinary words in Persian and Hindi, and of emoji
 _LABEL = re.compile(
@@ -76,8 +77,9 @@ _LABEL = re.compile(
 )
 _NO_TITLE = re.compile(
     r"[*`<>{}|\\\[\]]|__|~~|://"  # markup
-    r"|\w{3}[.!?] +\w|[\u3002\uff01\uff1f]\w"  # sentences; but "Node.js" and "St. Petersburg" are none
-    # an answer to the instructions rather than to what they ask for
+    # several sentences; but not "Node.js" and "St. Petersburg"
+    r"|\w{3}[.!?] +\w|[\u3002\uff01\uff1f]\w"
+    # the model refused or commented instead of giving a title
     r"|^(?:i.?m (?:sorry|unable)|i am (?:sorry|unable)|sorry|i can(?:no|.)t|as an ai|sure\b|certainly\b"
     r"|of course\b|here(?:.s| is| are)\b|untitled\b|no title\b|(?:the |its )?title\b|it begins\b"
     r"|the reply\b|(?:user|person|assistant|system|prompt|reply|answer) ?:)",

@@ -56,7 +56,7 @@ class RegexCounter(KindCounter):
         self._size = size
         self._cache: dict[tuple[int, int], tuple[Mapping[str, int], int]] = {}
 
-    def count(self, text: str) -> int:  # with one look-up: plans count thousands of texts
+    def count(self, text: str) -> int:  # with one look-up, because plans count thousands of texts
         kinds, bound = self._figures(text)
         return min(-(-sum(kinds.values()) // 100), bound)
 
@@ -72,7 +72,7 @@ class RegexCounter(KindCounter):
 
     def _figures(self, text: str) -> tuple[Mapping[str, int], int]:
         key = hash(text), len(text)
-        cache = self._cache  # another thread may put a new one in its place
+        cache = self._cache  # another thread may replace it
         if (figures := cache.get(key)) is None:
             if len(cache) >= self._size:
                 self._cache = cache = {}
@@ -98,7 +98,8 @@ def _longest_size(text: str) -> int:
     """The most bytes that *text* has for a tokenizer, which may normalise it."""
     if text.isascii():
         return len(text)
-    # which of many marks compose depends on all of them: none do here, and no composition is longer than its parts
+    # texts with many marks do not compose when normalised piece by piece, and no composition is
+    # longer than its parts
     forms = ("NFD", "NFKD") if safe_text.has_many_marks(text) else ("NFC", "NFKC")
     return max(_size(text), *(_size(safe_text.normalize(form, text)) for form in forms))
 
@@ -110,13 +111,13 @@ def _size(text: str) -> int:
 
 _RUNS = re.compile(r"(\S)\1{3,}|\s{2,}")
 _WORDS = re.compile(r"[A-Z]?[a-z]+")
-# a twelfth of the words of nearly any English text, and of no text in another language
+# words that make up a twelfth of nearly any English text, and of no text in another language
 _ENGLISH = re.compile(
     r"\b(?:the|and|of|that|this|with|for|you|your|are|was|have|what|it|is|my)\b", re.IGNORECASE
 )
-# base64, keys, checksums: long, and with digits; they would spoil what is learned of words
+# base64, keys, checksums: long runs with digits, which would distort the calibration of words
 _CODES = re.compile(r" ?(?<![\w+/=-])(?=[a-zA-Z+/_=-]{0,40}[0-9])([\w+/=-]{24,})", re.ASCII)
-# Hundredths of a token: at least for a piece, and for each character.
+# Hundredths of a token: the least for a piece, and for each character.
 _PIECES = (
     ("capitals", re.compile(r"[A-Z]+(?![a-z])"), 100, 47),
     ("digits", re.compile(r"[0-9]+"), 160, 120),  # some vocabularies have no number above 9
@@ -124,9 +125,10 @@ _PIECES = (
     ("signs", re.compile(r"[!-/:-@\[-`{-~]+"), 75, 65),
     ("controls", re.compile(r"[\x00-\x08\x0e-\x1f\x7f]+"), 100, 100),
 )
-# The first code point after each block of scripts, hundredths of a token for a byte of it, its name.
+# For each block of scripts: the first code point after it, hundredths of a token for a byte, and
+# its name.
 _BLOCKS = (
-    (0x80, 0, "ascii"),  # weighed above
+    (0x80, 0, "ascii"),  # counted by the pieces above
     (0x250, 62, "accents"),
     (0x370, 80, "phonetics"),
     (0x400, 66, "greek"),
@@ -139,7 +141,7 @@ _BLOCKS = (
     (0xB80, 72, "indic"),
     (0xC00, 72, "tamil"),
     (0xE00, 72, "indic"),
-    (0x1000, 72, "thai"),  # and Lao, Tibetan
+    (0x1000, 72, "thai"),  # with Lao, Tibetan
     (0x10A0, 100, "burmese"),
     (0x1100, 100, "georgian"),
     (0x1E00, 100, "scripts"),
@@ -158,7 +160,8 @@ _BLOCKS = (
     (0x110000, 100, "scripts"),
 )
 _ENDS = [end for end, _, _ in _BLOCKS]
-_COMPOSITION_WEIGHT = 68  # of a byte that normalisation adds: most are Arabic
+# hundredths of a token for a byte that normalisation adds: most such text is Arabic
+_COMPOSITION_WEIGHT = 68
 
 
 def _kinds(text: str) -> Mapping[str, int]:
