@@ -17,7 +17,8 @@ from services.llm.model_spec import LimitRefusal, ModelSpec
 _MILLION = 1_000_000
 _GUESSED_CONTEXT_TOKENS = 32_768
 _GUESSED_REPLY_TOKENS, _GUESSED_REASONING_TOKENS = 8_192, 32_768
-# More than the text of one message can hold (200,000 bytes); a reservation of more blocks other chats.
+# More than the text of one message can hold (200,000 bytes); a larger reservation would block other
+# chats.
 _MOST_REPLY_TOKENS = 65_536
 _NOTHING = ModelSpec()
 

@@ -1,4 +1,4 @@
-"""The table of models whose longest reply, thinking or context window no price list states. Pure."""
+"""Limits of models that no price list states: longest reply, thinking, context window. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ def find_known(name: str) -> ModelSpec:
     return next(rows, ModelSpec())
 
 
-# The first row that matches holds. OpenAI to Gemini 3, Kimi: LiteLLM's list of models, 2026-07.
+# The first row that matches applies. OpenAI to Gemini 3, Kimi: LiteLLM's list of models, 2026-07.
 _KNOWN: tuple[_Model, ...] = (
     _Model(r"gpt-5[\d.]*-chat", reply_tokens=16_384),
     _Model(r"gpt-5", reply_tokens=128_000, is_reasoning=True),

@@ -10,11 +10,11 @@ from typing import cast
 
 from services.domain.context import ContextBudget
 
-_LEAST_CONTEXT, _LEAST_REPLY = 512, 16  # tokens; less states nothing
+_LEAST_CONTEXT, _LEAST_REPLY = 512, 16  # tokens; a smaller value states nothing
 _MOST_TOKENS = 1 << 24
-_MOST_DOLLARS = Decimal("0.01")  # for a token
+_MOST_DOLLARS = Decimal("0.01")  # the highest plausible price of a token
 _MILLION = 1_000_000
-_LONGEST_ERROR = 10_000  # characters; a longer one quotes the request
+_LONGEST_ERROR = 10_000  # characters; a longer message quotes the request
 
 # The window that is loaded comes before the model's own. vLLM; LM Studio; llama.cpp; LiteLLM and Anthropic; OpenRouter;
 # Groq; Mistral.

@@ -13,8 +13,8 @@ class Offer:
 
     info: ModelInfo
     client: ModelClient = field(repr=False)
-    takes_prefix: bool = False  # continues a reply that ends the prompt
-    is_refused: bool = False  # for want of a known price
+    takes_prefix: bool = False  # true: it can continue a reply that ends the prompt
+    is_refused: bool = False  # true: it has no known price
 
 
 class Models:

@@ -30,18 +30,18 @@ from services.llm.reply_reader import ReplyReader
 
 _CONNECT_SECONDS = 5
 _LIST_SECONDS = 10
-_THINKING_SECONDS = 300.0  # of silence allowed to a reasoning model
+_THINKING_SECONDS = 300.0  # seconds of silence that a reasoning model may take
 _REFUSED = {400, 413, 422}
-_NEWER_LIMIT, _USAGE = "max_completion_tokens", "stream_options"  # parameters
-_PAUSES = (0.5, 1.5)  # before the second and the third attempt
-_LONGEST_PAUSE = 20  # an endpoint that asks for more has failed
+_NEWER_LIMIT, _USAGE = "max_completion_tokens", "stream_options"  # names of parameters
+_PAUSES = (0.5, 1.5)  # seconds before the second and the third attempt
+_LONGEST_PAUSE = 20  # seconds; an endpoint that asks for a longer pause has failed
 _TRANSIENT = {
     ModelFailure.UNREACHABLE,
     ModelFailure.BUSY,
     ModelFailure.BROKEN,
     ModelFailure.DROPPED,
 }
-# errors of prompts that overflow the context window, with their reply
+# errors about prompts that overflow the context window together with their reply
 _TOO_LONG = re.compile(
     r"context.?(?:length|window|size)|(?:prompt|input)\b.{0,60}\b(?:too long|exceeds)",
     re.IGNORECASE,
@@ -53,14 +53,14 @@ def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
     http = httpx2.AsyncClient(
         timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),  # silence is timed per stream
         limits=httpx2.Limits(max_connections=None, keepalive_expiry=30),
-        trust_env=not _is_loopback(base_url),  # which a company's proxy cannot reach
+        trust_env=not _is_loopback(base_url),  # a company's proxy cannot reach this machine
     )
     return openai.AsyncOpenAI(
         base_url=base_url,
         api_key=api_key,
         http_client=http,
         timeout=http.timeout,
-        max_retries=0,  # its pauses cannot be bounded
+        max_retries=0,  # the SDK's pauses cannot be limited
     )
 
 
@@ -163,7 +163,7 @@ class OpenAIModel:
         if self._on_refusal and (refusal.context_tokens or refusal.reply_tokens):
             self._on_refusal(self._name, refusal)
         shorter = refusal.reply_within(max_tokens)
-        return shorter if shorter > 0 else max_tokens  # the prompt alone is too long
+        return shorter if shorter > 0 else max_tokens  # 0: the prompt alone is too long
 
     async def _receive(
         self,
@@ -182,7 +182,7 @@ class OpenAIModel:
         body[_NEWER_LIMIT if is_renamed else "max_tokens"] = max_tokens
         if _USAGE not in refused:
             body[_USAGE] = {"include_usage": True}
-        # without `chat.completions`: its object for each token would cost more than all else
+        # without `chat.completions`, whose object for each token would cost more than all else
         async with await self._client.post(
             "/chat/completions",
             body=body,
@@ -217,7 +217,7 @@ class _Stream:
         request = asyncio.run_coroutine_threadsafe(self._reply(pieces.put), self._loop)
         request.add_done_callback(lambda _: pieces.put(None))
         self._request = request
-        if self._is_cancelled:  # meanwhile
+        if self._is_cancelled:  # it was cancelled meanwhile
             request.cancel()
         try:
             while (piece := pieces.get()) is not None:

@@ -10,7 +10,7 @@ from services.domain.model_failures import ModelFailure
 from services.llm.model import LimitReached, Piece, Thought
 from services.llm.model_spec import value_at
 
-_MOST_TOKENS = 1 << 24  # more than any window holds
+_MOST_TOKENS = 1 << 24  # more than any context window
 # cached tokens of a prompt: OpenAI; DeepSeek; Moonshot; Anthropic, through a gateway
 _CACHED = (
     "prompt_tokens_details.cached_tokens",
@@ -63,7 +63,7 @@ class ReplyReader:
 
     def finish(self) -> ModelFailure | None:
         """End the reply; return what was wrong with a stream that ended without an error."""
-        if self._is_empty:  # a web page, say
+        if self._is_empty:  # for instance a web page
             return ModelFailure.GARBLED
         if not self._ending:
             return ModelFailure.DROPPED
