@@ -44,8 +44,8 @@ class Outcome(StoredName):
     CUT = "cut"  # it reached its length limit
     STOPPED = "stopped"  # the reader pressed stop
     FAILED = "failed"  # the model or the network gave up
-    INTERRUPTED = "interrupted"  # the process died; what had been said was kept
-    EDITED = "edited"  # the user wrote it, in the place of what the model said
+    INTERRUPTED = "interrupted"  # the process died; the text so far was kept
+    EDITED = "edited"  # the user wrote it, in place of the model's text
 
 
 class Purpose(StoredName):
@@ -81,8 +81,9 @@ class Message:
     turn_id: TurnId | None = None
     is_verified: bool = True
     has_thoughts: bool = False  # read by themselves: planning, recall and titles never see them
-    attachments: tuple[Attachment, ...] = ()  # of a prompt
-    parts: tuple["Message", ...] = field(default=(), repr=False)  # see `joined`
+    attachments: tuple[Attachment, ...] = ()  # the attachments of a prompt
+    # the stored parts of a `joined` reply
+    parts: tuple["Message", ...] = field(default=(), repr=False)
 
     @property
     def stored(self) -> tuple["Message", ...]:
@@ -137,22 +138,23 @@ class Conversation:
     id: ConversationId
     title: str = field(repr=False)  # empty: not titled yet
     policy: MemoryPolicy
-    rev: int = 0  # counts changes of the thread; a write names the one it was made from
-    reset_seq: int = 0  # the user started the context anew here: nothing up to it is ever planned
+    # the number of changes of the thread; a write names the revision that it was made from
+    rev: int = 0
+    reset_seq: int = 0  # the user restarted the context here: no message up to it is ever planned
     start_seq: int = 0  # the model's view begins after this message; at least reset_seq
     facts_seq: int = 0  # facts were noted of the prompts up to this message
     pinned_at: datetime | None = None
     created_at: datetime
     updated_at: datetime
-    last_seq: int = 0  # that was given out: its message may be deleted
+    last_seq: int = 0  # the last seq that was given out: its message may be deleted
     undo_until: datetime | None = None  # messages were deleted, and can be brought back until then
     is_titled: bool = False  # by the model or the user; else the title is its first words
     is_archived: bool = False
-    is_unread: bool = False  # a reply has come that its user has not seen on any device
+    is_unread: bool = False  # a reply has come that its user has not opened on any device
     is_verified: bool = True  # False: the title did not open
-    # of the sealed title: another after each change
+    # a hash of the sealed title, which changes with the title
     title_hash: str = field(default="", repr=False)
-    model: str | None = None  # that was chosen for it; None: the user's
+    model: str | None = None  # the model chosen for it; None: the user's
     space_id: SpaceId | None = None
 
     @property
@@ -194,11 +196,11 @@ class Space:
     name: str = field(repr=False)  # empty where it did not open
     instructions: str | None = field(default=None, repr=False)  # None: the user's
     policy: MemoryPolicy | None = None  # of new conversations; None: the user's
-    uses_personal_facts: bool = True  # beside its own
+    uses_personal_facts: bool = True  # facts about the user apply beside its own
     created_at: datetime
     is_archived: bool = False
     is_verified: bool = True
-    is_newer: bool = False  # not read, for only a newer version can: a change is refused
+    is_newer: bool = False  # only a newer version can read it: a change is refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +210,8 @@ class Fact:
     id: FactId
     text: str = field(repr=False)
     since: datetime
-    source_id: MessageId | None = None  # the message it was noted from; None: its user wrote it
+    # the message that it was noted from; None: its user wrote it
+    source_id: MessageId | None = None
     source_conversation_id: ConversationId | None = None
     conversation_id: ConversationId | None = None
     space_id: SpaceId | None = None
@@ -243,8 +246,8 @@ class RunningSummary:
     text: str = field(repr=False)
     from_seq: int
     up_to_seq: int
-    made_at: datetime  # or edited
-    is_edited: bool = False  # by the user
+    made_at: datetime  # the time at which it was noted or edited
+    is_edited: bool = False  # the user edited it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +256,7 @@ class SearchText:
 
     text: str = field(repr=False)  # empty where it did not open
     conversation_rev: int  # 0 where it did not open
-    rev: int  # of its row
+    rev: int  # the revision of its row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,15 +267,16 @@ class Preferences:
     instructions: str | None = field(default=None, repr=False)  # None: the deployment's
     policy: MemoryPolicy | None = None  # None: the deployment's
     context_tokens: int | None = None  # None: all that the model and the deployment allow
-    reply_tokens: int | None = None  # likewise
-    window_messages: int | None = None  # where Window is chosen; None: the deployment's
-    keeps_facts: bool | None = None  # None: not asked yet
-    keeps_facts_since: datetime | None = None  # of earlier prompts none are noted
-    recalls_elsewhere: bool = False  # from other conversations, too
+    reply_tokens: int | None = None  # None: all that the model and the deployment allow
+    window_messages: int | None = None  # the default window; None: the deployment's
+    keeps_facts: bool | None = None  # None: the user was not asked yet
+    keeps_facts_since: datetime | None = None  # no facts are noted of earlier prompts
+    recalls_elsewhere: bool = False  # recall also finds messages of other conversations
     theme: Theme = "system"
-    has_title_in_tab: bool = False  # of the chat that is open; the browser's history keeps it
+    # the browser's tab, and so its history, shows the title of the open chat
+    has_title_in_tab: bool = False
     is_verified: bool = True  # False: what was stored did not open
-    is_newer: bool = False  # not read, for only a newer version can: a change is refused
+    is_newer: bool = False  # only a newer version can read it: a change is refused
 
     def with_memory(self, is_on: bool, now: datetime) -> "Preferences":
         """Return the preferences with memory switched; what was said before is not looked at."""
@@ -309,13 +313,13 @@ class Thread:
 
     conversation: Conversation
     messages: tuple[Message, ...]
-    is_whole: bool = True  # False: rows were removed, added, swapped or changed behind our back
+    is_whole: bool = True  # False: rows were removed, added, swapped or changed outside the app
     instructions: str | None = field(default=None, repr=False)  # its own; None: the user's
     are_instructions_verified: bool = True  # False: it has some, and they did not open
     summary: RunningSummary | None = None
     is_summary_verified: bool = True  # False: there is one, and it did not open
     has_newer_parts: bool = (
-        False  # only a newer version reads its summary, or knows how its newest turn stands
+        False  # only a newer version can read its summary or the state of its newest turn
     )
     tip_id: MessageId | None = None  # the end of the branch that is read; None: the newest message
     # None, too, in a thread that was not read with its newest turn

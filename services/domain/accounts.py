@@ -25,9 +25,9 @@ class AccountRole(StoredName):
 class SessionEnd(StrEnum):
     """The reason why an app session is none any more."""
 
-    ENDED = "ended"  # signed out here or elsewhere, or too old
+    ENDED = "ended"  # signed out here or elsewhere, or expired
     SUSPENDED = "suspended"
-    DELETED = "deleted"  # its account
+    DELETED = "deleted"  # its account was deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Usage:
 
     prompt: int
     reply: int
-    cached: int = 0  # of the prompt, served from the provider's cache
-    thoughts: int = 0  # of the reply, and no part of its text
+    cached: int = 0  # the cached part of the prompt's tokens
+    thoughts: int = 0  # the part of the reply's tokens that were thoughts
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Expiring:
     """Conversations that the deployment deletes within 14 days, as they were not used for long."""
 
     conversations: int
-    from_time: datetime  # when the first is deleted
+    from_time: datetime  # the time at which the first is deleted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,8 @@ class Account:
     """The role and the budget of a user. Amounts in micro-dollars, and tokens."""
 
     user_id: UserId
-    email: str = field(default="", repr=False)  # known to the session, not to the database's answer
+    # the session knows it, the database's answer does not have it
+    email: str = field(default="", repr=False)
     role: AccountRole
     daily_cap_micro: int
     monthly_cap_micro: int
@@ -71,9 +72,10 @@ class Account:
     daily_cap_tokens: int | None  # None: no cap
     tokens_today: int
     expiring: Expiring | None = None
-    # of the limit of all users, what is used: 0.9, 0.95 or 1; None: less, or no cap
+    # the used part of the limit of all users: 0.9, 0.95 or 1; None: less, or no cap
     deployment_share: float | None = None
-    retention_days: int | None = None  # after which unused conversations are deleted; None: never
+    # days after which unused conversations are deleted; None: never
+    retention_days: int | None = None
 
     @property
     def limits(self) -> tuple["Limit", ...]:
@@ -116,7 +118,7 @@ class Limits:
     daily_cap_micro: int
     monthly_cap_micro: int
     daily_cap_tokens: int | None  # None: no cap
-    max_open: int  # replies at once
+    max_open: int  # replies that may stream at once
     max_per_minute: int  # messages
 
 
@@ -128,7 +130,7 @@ class DeploymentSettings:
     monthly_cap_micro: int | None  # None: no cap
     spent_today_micro: int
     spent_this_month_micro: int
-    retention_days: int | None  # of conversations that are not used; None: for ever
+    retention_days: int | None  # days for which unused conversations are kept; None: for ever
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +159,7 @@ class UserUsage(Limits):
     tokens_out_this_month: int
     cost_this_month_micro: int
     conversations: int
-    bytes: int  # of messages, as they are stored
+    bytes: int  # the stored size of its messages
 
 
 class SignUps(StrEnum):
@@ -202,9 +204,9 @@ class UserPage:
 class AuditEntry:
     """A change that an admin, an operator or a user made. Amounts in micro-dollars and tokens."""
 
-    id: str = field(repr=False)  # a cursor of the store: older entries come before it
+    id: str = field(repr=False)  # a cursor of the store: earlier entries come before it
     at: datetime
-    action: str  # as the database names it: `caps.set`
+    action: str  # the database's name of the action, as `caps.set`
     actor: str | None = field(repr=False)  # None: an operator
     target: str | None = field(repr=False)  # the user that it is about
     detail: Mapping[str, object] = field(repr=False)  # what changed: [before, after]

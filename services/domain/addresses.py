@@ -7,7 +7,7 @@ from services.errors import BadAddress
 
 EmailAddress = NewType("EmailAddress", str)
 
-_LONGEST_ADDRESS = 254  # characters: RFC 5321's longest path
+_LONGEST_ADDRESS = 254  # characters of RFC 5321's longest path
 _DELETED = "@deleted.invalid"  # the tombstones of private.delete_account
 _ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"

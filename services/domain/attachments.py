@@ -15,4 +15,4 @@ class Attachment:
     name: str = field(repr=False)
     type: str = field(repr=False)  # a media type
     size: int  # bytes
-    macs: tuple[str, ...] = field(repr=False)  # of its pieces, in their order
+    macs: tuple[str, ...] = field(repr=False)  # the MACs of its pieces, in their order

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from services.domain import ConversationId, Fact, FactId, Message, MessageId, Role, RunningSummary
 
 _MIN_REPLY_TOKENS = 2048
-_JUDGED_TOKENS = 1000  # of a prompt: with fewer, the difference may be chance
+_JUDGED_TOKENS = 1000  # the length of a prompt: with fewer tokens, the difference may be chance
 _ESTIMATED_HIGH = 1.2
 
-Extract = tuple[int, int]  # of a text: from which character, up to which
+Extract = tuple[int, int]  # a part of a text: from which character, up to which
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +77,11 @@ class History:
     facts: tuple[Fact, ...] = ()
     summary: RunningSummary | None = None
     candidates: tuple[RecalledMessage, ...] = ()  # search results for this prompt, the best first
-    # by earlier prompt: the messages recalled for it, an empty tuple included
+    # the messages recalled for each earlier prompt, also if there were none
     earlier_recalls: Mapping[MessageId, tuple[RecalledMessage, ...]] = field(
         default_factory=dict[MessageId, tuple[RecalledMessage, ...]], repr=False
     )
-    prefix_seq: int = 0  # of these, only recalls for prompts after this message are shown
+    prefix_seq: int = 0  # recalls of prompts up to this message are not shown
 
 
 class PartKind(StrEnum):
@@ -112,7 +112,7 @@ class ContextPlan:
 
     messages: tuple[ContextMessage, ...]
     parts: tuple[Part, ...] = ()
-    prompt_tokens: int  # an estimate that leans high: for the meter and for packing
+    prompt_tokens: int  # an estimate that is rather too high: for the meter and for packing
     bound_tokens: int  # an upper bound: for reservations
     reply_tokens: int  # the longest reply
     min_reply_tokens: int = 0  # of these, the tokens that every prompt leaves free
@@ -147,7 +147,8 @@ class ReceiptEntry:
 
     message_id: MessageId
     tokens: int
-    matched: tuple[str, ...] = field(default=(), repr=False)  # empty: found beside a match
+    # empty: found next to a matching message
+    matched: tuple[str, ...] = field(default=(), repr=False)
     recalled_for: MessageId | None = None  # an earlier prompt; None: the turn's own
     conversation_id: ConversationId | None = None  # None: its own, or an earlier prompt's
     extract: Extract | None = None  # the part of the body that was sent; None: all of the body
@@ -167,7 +168,7 @@ class SentContext:
     recalls: tuple[ReceiptEntry, ...] = ()
     summarised_count: int = 0  # messages that the summary covers
     omitted_count: int = 0  # messages sent in no form
-    reply_tokens: int  # that the prompt left free for the reply
+    reply_tokens: int  # the tokens that the prompt left free for the reply
     min_likely_tokens: int = 0  # a likely lower bound of the endpoint's count; 0: unknown
 
     @property

@@ -9,13 +9,13 @@ class StoredData:
     """The rows that the database has of one user."""
 
     conversations: int  # without deleted ones
-    archived: int  # of them
+    archived: int  # the archived ones of these
     messages: int
     spaces: int
     facts: int
-    sealed_bytes: int  # of all texts, deleted ones too, as they lie on the disk
+    sealed_bytes: int  # the size of all texts on the disk, deleted ones too
     deleted: int  # conversations that are still to be destroyed
-    destroyed_at: datetime | None  # the last of these
+    destroyed_at: datetime | None  # the time at which the last of these is destroyed
     ledger_entries: int
     ledger_since: date | None
 

@@ -10,9 +10,9 @@ class StoreHealth:
     """The answer of the store to a question about itself, and the time that it took."""
 
     database_ms: int
-    api_ms: int  # and network: the rest of the round trip
-    clock_skew_seconds: float  # of the store's clock, ahead of ours
-    figures: Mapping[str, int | str]  # others by their labels on screen: versions, limits
+    api_ms: int  # API and network: the rest of the round trip
+    clock_skew_seconds: float  # the difference of the store's clock from the app's
+    figures: Mapping[str, int | str]  # other figures by their labels on screen: versions, limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,5 +22,5 @@ class ModelCalls:
     calls: int
     failed: int
     first_token_ms: int | None  # median; None: nothing was streamed
-    last_failure: str | None  # kind of the error
+    last_failure: str | None  # the kind of the error
     last_failed_at: datetime | None

@@ -3,7 +3,7 @@
 from services.domain.addresses import EmailAddress
 from services.errors import BadInput, WeakPassword
 
-# for which what was deleted, or a temporary chat that was left, can be brought back
+# seconds for which a deletion can be undone, or a temporary chat that was left can be opened again
 UNDO_SECONDS = 20
 LONGEST_TEXT = 200_000  # bytes of a prompt or a reply; little more can be sealed
 LONGEST_SUMMARY = 60_000  # bytes
@@ -11,11 +11,11 @@ LONGEST_INSTRUCTIONS = 8_000  # characters
 LONGEST_FACT = 500  # characters
 LONGEST_TITLE = 120  # characters
 LONGEST_SPACE_NAME = 60  # characters
-# the least; NIST SP 800-63B-4 asks for length, not for kinds of characters
+# the least length; NIST SP 800-63B-4 recommends length, not kinds of characters
 PASSWORD_CHARACTERS = 12
-PASSWORD_BYTES = 72  # bcrypt reads no further
+PASSWORD_BYTES = 72  # bcrypt ignores further bytes
 _DIFFERENT_CHARACTERS = 4
-# all of `check_credentials`
+# the rules that `check_credentials` applies
 PASSWORD_RULES = (
     f"At least {PASSWORD_CHARACTERS} characters, {_DIFFERENT_CHARACTERS} of them different. At most {PASSWORD_BYTES}, "
     "where accents and other scripts count 2 or 3, emoji 4. Not your email."
@@ -24,7 +24,7 @@ PASSWORD_RULES = (
 
 def check_credentials(email: EmailAddress, password: str) -> None:
     """Raise WeakPassword unless *password* is good for the account of *email*."""
-    # as "aaaaaaaaaaaa"
+    # a password like "aaaaaaaaaaaa"
     is_easy = len(set(password)) < _DIFFERENT_CHARACTERS or password.casefold() == email
     is_short = len(password) < PASSWORD_CHARACTERS
     if is_short or is_easy or len(password.encode()) > PASSWORD_BYTES:

@@ -11,14 +11,15 @@ class ModelFailure(StrEnum):
     UNREACHABLE = "unreachable"  # no connection
     BUSY = "busy"  # 429
     BROKEN = "broken"  # 5xx
-    UNAUTHORIZED = "unauthorized"  # 401, 403: the key, or what it may be used for
+    UNAUTHORIZED = "unauthorized"  # 401, 403: the key is wrong, or may not use the model
     REJECTED = "rejected"  # 400, 404: the model's name, the address or the request
-    TOO_LONG = "too long"  # for its context, as it counts
-    SILENT = "silent"  # nothing came in time, at the start or between two pieces
-    DROPPED = "dropped"  # the connection ended in mid-reply
-    GARBLED = "garbled"  # not the protocol: HTML, malformed events, an empty stream
+    TOO_LONG = "too long"  # the prompt is too long for its context window
+    SILENT = "silent"  # no answer in time, at the start or between two pieces
+    DROPPED = "dropped"  # the connection ended in the middle of a reply
+    # the answer is not of the protocol: HTML, malformed events, an empty stream
+    GARBLED = "garbled"
     NO_ANSWER = "no answer"  # all tokens up to its length limit were thoughts
-    EMPTY = "empty"  # an ordered end without any text
+    EMPTY = "empty"  # the stream ended normally without any text
 
 
 class ModelUnavailable(Unavailable):

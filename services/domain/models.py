@@ -14,8 +14,8 @@ class ModelState(StrEnum):
 
     STARTING = "starting"
     READY = "ready"
-    FAILED = "failed"  # again and again; it is tried once more every few minutes
-    REMOTE = "remote"  # an endpoint elsewhere, which is not watched
+    FAILED = "failed"  # it failed again and again; it is tried once more every few minutes
+    REMOTE = "remote"  # an endpoint elsewhere, whose state is not watched
 
 
 class InstructionsSource(StrEnum):
@@ -32,20 +32,20 @@ class LimitSource(StrEnum):
 
     SETTING = "setting"
     ENDPOINT = "endpoint"
-    LISTED = "listed"  # genai-prices
-    TABLE = "table"  # known_models
+    LISTED = "listed"  # the price list of genai-prices
+    TABLE = "table"  # the table in known_models
     GUESS = "guess"
 
 
 class PriceSource(StrEnum):
     """The source of a model's prices; the first in this order that states one holds."""
 
-    ADMIN = "admin"  # on the admin page
+    ADMIN = "admin"  # set on the admin page
     SETTING = "setting"
     ENDPOINT = "endpoint"
-    LISTED = "listed"  # genai-prices
-    LOCAL = "local"  # on this machine, free
-    UNKNOWN = "unknown"  # no source states those of input and of output: all prices are 0
+    LISTED = "listed"  # the price list of genai-prices
+    LOCAL = "local"  # a free model on this machine
+    UNKNOWN = "unknown"  # no source states the prices of both input and output: all prices are 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +70,8 @@ class ModelSettings:
     """The settings of models that admins made, by name."""
 
     by_name: Mapping[str, ModelSetting] = field(default_factory=dict[str, ModelSetting])
-    refuses_unknown_prices: bool = False  # else such models count as free
-    # a digest of the rest, where they are stored
+    refuses_unknown_prices: bool = False  # false: models without a known price count as free
+    # a digest of the other fields, if they are stored
     revision: str = field(default="", compare=False, repr=False)
 
     def of(self, name: str) -> ModelSetting:

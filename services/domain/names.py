@@ -4,7 +4,7 @@ import re
 from enum import StrEnum
 from typing import Self
 
-_FORM = re.compile(r"[a-z_]{1,30}")  # as the database checks it
+_FORM = re.compile(r"[a-z_]{1,30}")  # the form that the database checks
 
 
 class StoredName(StrEnum):

@@ -5,7 +5,7 @@ A further one is declared here, in `POLICIES`; services/memory/planner.py has it
 
 from dataclasses import dataclass
 
-WINDOW_MESSAGES = 20  # where none are chosen
+WINDOW_MESSAGES = 20  # the default window
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,11 @@ class MemoryPolicy:
 class PolicyKind:
     """The declaration of a policy. A call gives the policy."""
 
-    name: str  # by which it is stored
-    messages: int | None = None  # of its window, where none are chosen; None: it has no number
-    needs_search: bool = False  # for older messages that match the prompt
-    needs_summary: bool = False  # of older messages
+    name: str  # the name that is stored
+    # the default number of messages of its window; None: it has no number
+    messages: int | None = None
+    needs_search: bool = False  # it needs a search for older messages that match the prompt
+    needs_summary: bool = False  # it needs a summary of older messages
 
     def __call__(self, messages: int | None = None) -> MemoryPolicy:
         """The policy, with a number of *messages* if it has one."""
@@ -50,7 +51,7 @@ class PolicyKind:
         return MemoryPolicy(self.name, messages)
 
 
-Full = PolicyKind("full")  # everything, or a clear refusal before it would overflow
+Full = PolicyKind("full")  # all messages, or a clear refusal if they do not fit
 Window = PolicyKind("window", messages=WINDOW_MESSAGES)  # the last messages
 Summary = PolicyKind("summary", needs_summary=True)  # recent messages, and a summary of the rest
 Retrieval = PolicyKind("retrieval", needs_search=True)  # recent messages, and related older ones

@@ -9,8 +9,9 @@ from typing import Protocol
 
 from services.domain import ConversationId, SpaceId
 
-LISTED = 31  # conversations at the top of a list that its digest covers: a page lists 30, and asks for one more
-_SQL = {True: "t", False: "f"}  # as Postgres writes them
+# conversations at the top of a list that its digest covers: a page lists 30, and asks for one more
+LISTED = 31
+_SQL = {True: "t", False: "f"}  # the text of booleans in Postgres
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +19,7 @@ class OpenPlace:
     """What a tab shows: a conversation, and beside it a list."""
 
     conversation_id: ConversationId | None = None
-    space_id: SpaceId | None = None  # whose conversations are listed; None: all
+    space_id: SpaceId | None = None  # the space whose conversations are listed; None: all
     is_archive: bool = False
 
 
@@ -26,11 +27,11 @@ class OpenPlace:
 class Revisions:
     """The newest revisions of what a tab shows."""
 
-    chat: int | None  # of the open conversation; None: there is none
-    list: str = field(repr=False)  # see `list_digest`
-    running: frozenset[ConversationId]  # conversations in which a reply comes
+    chat: int | None  # the revision of the open conversation; None: there is none
+    list: str = field(repr=False)  # made by `list_digest`
+    running: frozenset[ConversationId]  # the conversations in which a reply streams
     preferences: int
-    settings: str = field(repr=False)  # of what admins set of models
+    settings: str = field(repr=False)  # the revision of the settings of models
     is_admin: bool
 
 

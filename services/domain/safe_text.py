@@ -10,11 +10,11 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Literal
 
-MOST_MARKS = 30  # in a row, as in the Stream-Safe Text Format (UAX #15)
-LONGEST_TEXT = 400_000  # characters that are read as Markdown: twice the longest prompt
-LONGEST_LINE = 20_000  # of them in a line: longer ones are data
+MOST_MARKS = 30  # combining marks in a row, as in the Stream-Safe Text Format (UAX #15)
+LONGEST_TEXT = 400_000  # characters of a text that is parsed as Markdown: twice the longest prompt
+LONGEST_LINE = 20_000  # characters of a line: longer lines are data
 
-# one more than that: every mark is matched, and so are other signs; the last two decompose to marks
+# matches more than marks: every mark, and other signs; the last two decompose to marks
 _MARK = r"(?:[^\w\x00-\x7f]|[\uff9e\uff9f])"
 _TICKS = re.compile("`+")
 _MAYBE_MANY = re.compile(rf"(?<!{_MARK}){_MARK}{{{MOST_MARKS + 1}}}")

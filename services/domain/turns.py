@@ -22,7 +22,8 @@ from services.domain import (
 from services.domain.names import StoredName
 
 LONGEST_TURN_SECONDS = 1200
-ClientTurnId = NewType("ClientTurnId", UUID)  # chosen by the app: asking twice begins one turn
+# the app chooses it, so that asking twice begins one turn
+ClientTurnId = NewType("ClientTurnId", UUID)
 
 
 class TurnState(StoredName):
@@ -57,7 +58,7 @@ class Reservation:
     prompt_micro: int
     reply_micro: int
     least_reply_micro: int
-    prompt_tokens: int  # at most
+    prompt_tokens: int  # the most tokens of the prompt
     reply_tokens: int
     least_reply_tokens: int
     lease_seconds: int
@@ -91,11 +92,13 @@ class NewTurn:
     reservation: Reservation
     thread: Thread
     prompt_id: MessageId
-    prompt: str | None = field(repr=False)  # None: stored already, as `prompt_id`
+    prompt: str | None = field(repr=False)  # None: it is stored already, as `prompt_id`
     start_seq: int
-    receipt: str | None = field(default=None, repr=False)  # what the model is shown
+    # the record of the messages that the model is sent
+    receipt: str | None = field(default=None, repr=False)
     is_first: bool = False  # *thread* is empty, and stored with its first prompt
-    attachments: tuple[Attachment, ...] = ()  # of *prompt*; their pieces are stored already
+    # the attachments of *prompt*; their pieces are stored already
+    attachments: tuple[Attachment, ...] = ()
 
     def begun_thread(self) -> Thread:
         """The thread once the prompt is stored, but for the database's own times."""
@@ -134,7 +137,7 @@ class Lease(IntEnum):
 
     LAPSED = 0
     HELD = 1
-    STOP_REQUESTED = 2  # held; the user pressed Stop in another process
+    STOP_REQUESTED = 2  # the lease is held; the user pressed Stop in another process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +148,7 @@ class Ending:
     conversation_id: ConversationId
     prompt_id: MessageId
     reply_id: MessageId
-    reply: str = field(repr=False)  # empty: none
+    reply: str = field(repr=False)  # empty: there is none
     thoughts: Thoughts | None = None
 
     def makes_message(self, thread: Thread) -> bool:

@@ -11,7 +11,7 @@ class UsageSum:
     """The sum of settled turns. Cost in micro-dollars."""
 
     tokens_in: int
-    tokens_cached: int  # of tokens_in
+    tokens_cached: int  # part of tokens_in
     tokens_out: int
     cost_micro: int
 
@@ -39,7 +39,7 @@ class ConversationUsage(UsageSum):
 
     conversation_id: ConversationId | None
     replies: int
-    is_rest: bool = False  # of all conversations with lower costs than the others
+    is_rest: bool = False  # the sum of all conversations with lower costs than the listed ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +62,12 @@ class LedgerEntry:
 
     id: str = field(repr=False)  # a cursor of the store: `UserFigures.ledger` goes on after it
     at: datetime
-    day: date  # UTC: the day whose limits it counts in
-    kind: str  # "charge", "lapsed" or "adjust", and what a newer version adds
+    day: date  # the UTC day whose limits it counts in
+    kind: str  # "charge", "lapsed" or "adjust", or a kind that a newer version added
     outcome: str  # how the turn ended
     purpose: Purpose
     model: str
     tokens_in: int
-    tokens_cached: int  # of tokens_in
+    tokens_cached: int  # part of tokens_in
     tokens_out: int
     cost_micro: int
