@@ -33,7 +33,7 @@ class App:
         self.recent_calls = RecentCalls()
         self._close_tabs = close_tabs
         self._shared: Shared | None = None
-        self._has_accounts = False  # once seen, never asked again
+        self._has_accounts = False  # once true, it is never asked again
 
     def shared(self) -> Shared:
         """The state of all users. Raise StoreUnavailable until the backend has started for the first time."""
@@ -89,7 +89,8 @@ class App:
     async def lifespan(self, _: object) -> AsyncGenerator[dict[str, object]]:
         """Have the backend checked once it runs; in the end store what is said while it answers, and stop it."""
         begun = self.deployment
-        # openai takes the longest of all imports: here, beside the start of Node, it delays nothing
+        # openai takes the longest of all imports: it is imported while Node starts, where it delays
+        # nothing
         in_thread("model-imports", lambda: import_module("services.llm.from_settings"))
         backend = in_thread(
             "store-imports", lambda: open_backend(begun.settings, begun.endpoints, begun.root_keys)
@@ -103,11 +104,13 @@ class App:
                     self._shared.stop_turns()
             finally:
                 begun.stack.stop()
-                gc.freeze()  # a last collection of all imported modules would take half a second
+                # a last garbage collection of all imported modules would take half a second
+                gc.freeze()
 
     def start(self, backend: Backend) -> None:
         """Build what all users share over *backend*, and begin the threads that look after it."""
-        from services.llm.from_settings import configured_models, local_model  # see `lifespan`
+        # imported early by `lifespan`
+        from services.llm.from_settings import configured_models, local_model
 
         begun = self.deployment
         chosen, at = begun.settings, begun.endpoints
@@ -132,7 +135,7 @@ class App:
         acts = cache.forget_idle, cache.forget_ended, shared.temporary.end_deserted
         postponed = shared.background.begin_due
         in_thread("forgetting", lambda: keep_forgetting(*acts, postponed))
-        # numpy takes as long as a tenth of the start, which needs none of it
+        # numpy takes a tenth of the start's time, and the start does not need it
         in_thread("recall-imports", lambda: import_module("services.memory.recall"))
 
     def _failed_check(self, backend: Backend) -> Failed | None:

@@ -32,7 +32,7 @@ from services.web.session_middleware import UNKNOWN as UNKNOWN
 from services.web.session_middleware import SessionMiddleware, content_security_policy
 from services.web.sign_in_routes import SignInRoutes
 
-_TAB_WAIT_SECONDS = 10.0  # less than the 15 for which a browser waits
+_TAB_WAIT_SECONDS = 10.0  # less than the 15 seconds for which a browser waits
 
 _app: App | None = None
 

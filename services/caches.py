@@ -15,8 +15,8 @@ from services.threads import in_thread
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
-_SECONDS = 60.0  # after which another device may have changed it
-_AHEAD_SECONDS = 5.0  # after which a value that was read ahead is read again
+_SECONDS = 60.0  # seconds after which another device may have changed it
+_AHEAD_SECONDS = 5.0  # seconds after which a value that was read ahead is read again
 
 
 class LruCache(Generic[Key, Value]):
@@ -68,7 +68,7 @@ class _Held(Generic[Value]):
     """A value as it was read, or is being read, and when."""
 
     value: Value
-    began: int  # in the order of all reads and changes
+    began: int  # the number of this read, in the order of all reads and changes
     at: float = field(default_factory=lambda: time.monotonic())
 
 
@@ -82,7 +82,7 @@ class CachedRead(Generic[Value]):
     def __init__(self, ask: Callable[[], Value], seconds: float = _SECONDS) -> None:
         self._ask, self._seconds = ask, seconds
         self._lock, self._clock = threading.Lock(), count(1)
-        self._outdated = self._amended = 0  # by the clock
+        self._outdated = self._amended = 0  # the numbers of the last outdating and the last change
         self._held: _Held[Value] | None = None
         self._ahead: _Held[Future[Value]] | None = None
 

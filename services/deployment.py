@@ -17,7 +17,7 @@ from services.errors import Refused, Unavailable
 from services.settings import Settings
 from services.web.server_health import ServerHealth
 
-Check = Callable[[], Failed | None]  # of the backend
+Check = Callable[[], Failed | None]  # a check by the backend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Deployment:
     root_keys: RootKeys = field(repr=False)
     endpoints: Endpoints
     health: ServerHealth
-    check: Future[Check]  # once the app is imported
+    check: Future[Check]  # set once the app is imported
     stack: Stack = field(repr=False)
 
     def start(self) -> None:

@@ -54,7 +54,7 @@ from services.crypto.vault import (
 )
 from services.errors import Misconfigured, Tampered
 
-_FEWEST_DISTINCT = 16  # of 32 random bytes, fewer than 16 distinct: once in 10^13
+_FEWEST_DISTINCT = 16  # random keys of 32 bytes have fewer than 16 distinct bytes once in 10^13
 
 
 def new_key() -> bytes:

@@ -16,7 +16,7 @@ import hmac
 from datetime import date
 from uuid import UUID
 
-Field = str | int | UUID | date | None  # bool is an int, an enum of strings is a string
+Field = str | int | UUID | date | None  # a bool is an int, and an enum of strings is a string
 
 
 class ServerProof:

@@ -158,7 +158,8 @@ class Head:
     rev: int = 0
     count: int = 0
     last_seq: int = 0
-    total: int = field(default=0, repr=False)  # hidden from searches for rows of the same sum
+    # hidden, so that other rows with the same sum cannot be searched for
+    total: int = field(default=0, repr=False)
 
     def add(self, mac: bytes, seq: int) -> "Head":
         """The head with one more message. The rev grows by one, as in the database."""
@@ -342,7 +343,7 @@ def padded_size(size: int) -> int:
 def _encoded_text(text: str) -> bytes | None:
     try:
         octets = text.encode()
-    except UnicodeEncodeError:  # a lone surrogate; the error itself would carry the text
+    except UnicodeEncodeError:  # a lone surrogate; the error itself would hold the text
         return None
     return octets if len(octets) <= LARGEST_TEXT else None
 
@@ -369,7 +370,7 @@ def _text_of(body: bytes) -> str | None:
     return None if octets is None or len(octets) > LARGEST_TEXT else text
 
 
-@lru_cache(maxsize=256)  # a handful of columns and roles
+@lru_cache(maxsize=256)  # the table has a handful of columns and roles
 def _names(*names: str) -> bytes:
     encoded = [name.encode() for name in names]
     return b"".join(bytes([len(name)]) + name for name in encoded)

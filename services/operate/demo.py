@@ -36,7 +36,7 @@ _MODELS = (
 )
 _REPLIED = ("complete", "stopped", "cut")
 _OUTCOMES = (*_REPLIED, "failed", "lapsed"), (92, 3, 2, 2, 1)
-_ASIDES = {  # beside the first reply of a chat: probability and usage
+_ASIDES = {  # the background calls after the first reply of a chat: probability and usage
     Purpose.TITLE: (1.0, Usage(200, 8)),
     Purpose.FACTS: (0.3, Usage(900, 40)),
     Purpose.SUMMARY: (0.1, Usage(3000, 250)),

@@ -28,7 +28,7 @@ from services.domain.turns import OpenTurn
 from services.portable import replies
 
 FORMAT = "daybook/1"
-# the format: these fields keep their names
+# part of the format: these fields keep their names
 _CONVERSATION_FIELDS = (
     "id",
     "title",
@@ -56,7 +56,7 @@ _ENDINGS = {
     Outcome.EDITED: "edited",
 }
 
-# text outside of complete code blocks that could end, hide or forge a part of the page
+# text outside of complete code blocks that could end, hide or imitate a part of the page
 _CODE_BLOCK = re.compile(r"^(```|~~~)[^`~\n]*\n(?:(?![ \t]*(?:```|~~~)).*\n)*\1 *$", re.MULTILINE)
 _MORE_THAN_PROSE = re.compile(
     r"""
@@ -69,7 +69,7 @@ _MORE_THAN_PROSE = re.compile(
     """,
     re.MULTILINE | re.VERBOSE,
 )
-# signs that have a meaning within a line, for CommonMark or a common extension, where they stand
+# signs with a meaning within a line, in CommonMark or a common extension
 _MARKUP = re.compile(
     r"""
       \\(?=[!-/:-@\[-`{-~])

@@ -5,13 +5,15 @@ import unicodedata
 
 from services.domain import safe_text
 
-LARGEST_NAME = 120  # bytes with the suffix: with folders before it, still short for Windows' 260
+# bytes with the suffix: with folders before it, still below Windows' limit of 260
+LARGEST_NAME = 120
 LARGEST_FOLDER = 60  # bytes
 
 _FALLBACK = "conversation"
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
-_JOINERS = "\u200c\u200d"  # spell words in Persian and emoji, and do nothing else
-# hide the file, look like an option or a backup, or are cut off by Windows
+_JOINERS = "\u200c\u200d"  # characters that join letters in Persian and emoji, and are harmless
+# at the end or start of a name, these hide the file, look like an option or a backup, or are cut
+# off by Windows
 _STRIPPED = " .-~" + _JOINERS
 _DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
     port + number for port in ("COM", "LPT") for number in "0123456789¹²³"
@@ -26,7 +28,7 @@ def file_name(title: str, suffix: str, largest: int = LARGEST_NAME) -> str:
     )
     stem = _shortened(" ".join(visible.split()), largest - len(suffix.encode()) - 1)
     if stem.partition(".")[0].rstrip().upper() in _DEVICES:
-        stem = f"_{stem}"  # on Windows CON.md is the console
+        stem = f"_{stem}"  # CON.md would be the console on Windows
     return (stem or _FALLBACK) + suffix
 
 
@@ -34,7 +36,8 @@ class FreeNames:
     """Gives each file or folder of an archive a name that no other has, also on systems that ignore letters' case."""
 
     def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}  # the last one after a name, by the name in lower case
+        # the last number after a name, by the name in lower case
+        self._numbers: dict[str, int] = {}
 
     def take(self, folder: str, title: str, suffix: str = "", largest: int = LARGEST_NAME) -> str:
         """Return the path of a new name in *folder*, without *suffix*; a number follows a name that is taken."""

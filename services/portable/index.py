@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from services.portable.export import FORMAT
 
-# the policy and the lack of scripts hold for titles that an escape would miss
+# the content security policy, and no scripts: a second defence after the escaping of titles
 _HEAD = """<!doctype html>
 <html lang="en">
 <head>
@@ -52,7 +52,7 @@ Deleted and temporary chats are left out. Programs find the format under the nam
 class IndexEntry:
     """A conversation as the index lists it."""
 
-    path: str = field(repr=False)  # without its suffix
+    path: str = field(repr=False)  # the path without its suffix
     title: str = field(repr=False)
     begun_at: datetime
     messages: int

@@ -12,7 +12,8 @@ from services.domain import safe_text
 
 _PREFIX = r"(?P<prefix>(?:[ \t>]|(?:[*+-]|\d{1,9}[.)])(?=[ \t]))*+)"
 _FENCE = re.compile(rf"{_PREFIX}(?P<mark>`{{3,}}(?=[^`]*$)|~{{3,}})(?P<info>.*)$")
-# prefixes whose more indented lines are in the same block; other numbers may continue a paragraph
+# prefixes after which indented lines stay in the same block; other list numbers may continue a
+# paragraph
 _PLAIN = re.compile(r" *(?:(?:[*+-]|1[.)]) {1,4})*")
 _HEADING = re.compile(rf"{_PREFIX}(?P<level>#{{1,6}})(?=[ \t]|$)")
 _UNDERLINE = re.compile(r"(?P<prefix>[ \t>]*)(?P<mark>=+|-+)[ \t]*$")
@@ -26,7 +27,7 @@ _FOOTNOTE = re.compile(
 _ACTIVE = re.compile(r"\\.|(?P<active><(?=[A-Za-z/!?])|!(?=\[))")
 # other line ends, and the comments and containers of some renderers
 _UNCERTAIN = re.compile(r"[\r\v\f\x1c-\x1e\x85\u2028\u2029]|%%|^[ \t>]*:::", re.MULTILINE)
-# a line without these has nothing of the next, which is slow
+# a line without these signs needs no change, and is not scanned
 _MARKED = re.compile(r"[\\$`<!]|\[\^")
 _INLINE = re.compile(
     rf"""
@@ -80,7 +81,7 @@ class _Lowering:
         self._labels = {label: new for label, new in labels.items() if label in defined}
         self._lines: list[str] = []
         self._indent, self._fence = 0, ""
-        self._is_paragraph = False  # an underline would turn its last line into a heading
+        self._is_paragraph = False  # an underline after it would make its last line a heading
         self._is_code_known = True  # all backticks of this paragraph are paired
         self._in_formula = False
 
@@ -115,7 +116,7 @@ class _Lowering:
 
     def _open_fence(self, line: str, mark: re.Match[str]) -> None:
         self._indent, self._fence = len(mark["prefix"]), mark["mark"]
-        # perhaps indented code, or backticks in a paragraph, or the first row of a table
+        # it may be indented code, backticks in a paragraph, or the first row of a table
         is_deep = self._indent > 3
         if (
             self._in_formula

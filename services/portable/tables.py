@@ -14,7 +14,7 @@ class _Dataclass(Protocol):
 
 
 Record = TypeVar("Record", bound=_Dataclass)
-# the full-width forms count too, where a program reads them as the ASCII ones
+# the full-width forms count too, because some programs read them as the ASCII ones
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r")
 
 
@@ -49,7 +49,7 @@ def _cell(value: object) -> str:
             return ""
         case datetime():
             return value.isoformat(timespec="seconds")
-        case int():  # no formula, where negative
+        case int():  # a negative number is no formula
             return str(value)
         case Mapping():
             return json.dumps(value, ensure_ascii=False)
