@@ -39,7 +39,8 @@ from services.threads import in_thread
 
 _COOKIE_BYTES = 32
 
-# waits until an attempt is reserved; returns the buckets of throttles that a success gives it back to
+# Waits until an attempt is reserved; returns the buckets of the throttles that a success gives it
+# back to.
 Reservation = Callable[[], tuple[str, ...]]
 
 
@@ -84,7 +85,7 @@ class CookieSealer:
         return self.vault.open(sealed, self._place(user_id))
 
     def _place(self, user_id: UserId) -> Place:
-        # the row's own id is made by the database; its cookie hash names it as well
+        # the database makes the row's own id; the cookie's hash names the row as well
         row_id = UUID(bytes=bytes.fromhex(self.cookie_hash)[:16])
         return Place(table="app_sessions", column="tokens", row_id=row_id, user_id=user_id)
 
@@ -124,7 +125,7 @@ class Accounts:
 
         Raise SignUpsClosed, InvitationRefused, the errors of `SignIn.sign_up`, `sign_in` and *reservation*.
         """
-        # before a user is made, who would have to sign in to try another code
+        # asked before a user is made, who would have to sign in to try another code
         state = self.backend.sign_up_state(hash_of(invitation), email)
         if state.mode is SignUps.CLOSED:
             raise SignUpsClosed
@@ -159,7 +160,8 @@ class Accounts:
         Raise WrongCredentials, LastAdmin, the errors of `SignIn.sign_in` and of *reservation*.
         """
         sign_in = self.backend.sign_in
-        sign_in.end(sign_in.sign_in(session.email, password))  # it was a check
+        # the sign-in was only a check of the password
+        sign_in.end(sign_in.sign_in(session.email, password))
         reservation()
         UserAccess(session.backend.administration, stop_turns).delete(session.user_id)
 
@@ -182,7 +184,7 @@ class Accounts:
         cookie = Cookie.new()
         try:
             returned = reservation()
-        except AppError:  # the time of the answer does not tell that the password was right
+        except AppError:  # the time of the answer must not show that the password was right
             in_thread("sign-out", lambda: sign_in.end(identity))
             raise
         new = NewSession(
@@ -197,7 +199,7 @@ class Accounts:
             return cookie, self._session(opened, cookie)
         except AppError as error:
             sign_in.end(identity)  # no browser has the cookie
-            if isinstance(error, SignedOut):  # with an identity of this moment
+            if isinstance(error, SignedOut):  # SignedOut, although the identity is new
                 raise Suspended from None
             raise
 
@@ -205,7 +207,7 @@ class Accounts:
         return CookieSealer(self.root_keys.session_vault(cookie.secret), cookie.hash)
 
     def _session(self, opened: OpenedSession, cookie: Cookie) -> AppSession:
-        if not opened.role.is_known:  # a newer version gave it: here it may do nothing
+        if not opened.role.is_known:  # a newer version gave the role: here it may do nothing
             raise SignedOut
         keys = self._user_keys(opened)
         return AppSession(opened.id, opened.user_id, cookie.hash, keys, opened.user)

@@ -45,7 +45,7 @@ class UserAccess:
         self.administration.delete(user_id)
 
     def _stop_turns(self, user_id: UserId, *, is_shut: bool) -> None:
-        self.administration.check_end(user_id, is_shut=is_shut)  # a refusal stops nothing
+        self.administration.check_end(user_id, is_shut=is_shut)  # a refusal must stop no turn
         self.stop_turns(user_id)
 
 
@@ -54,7 +54,7 @@ class ModelAdministration:
     """The settings of models, and changes of them, for which all but admins get NotFound."""
 
     administration: GuardedAdministration = field(repr=False)
-    held: CachedRead[ModelSettings] = field(repr=False)  # of this process
+    held: CachedRead[ModelSettings] = field(repr=False)  # the settings that this process applies
 
     def settings(self) -> ModelSettings:
         """The settings as this process follows them, at most some seconds old."""
@@ -85,7 +85,7 @@ class SignUpAdministration:
     """The mode of sign-ups and the invitations, whose codes are stored as hashes; AdminsOnly for all but admins."""
 
     administration: GuardedAdministration = field(repr=False)
-    held: CachedRead[SignUps] = field(repr=False)  # of this process
+    held: CachedRead[SignUps] = field(repr=False)  # the mode that this process applies
 
     def mode(self) -> SignUps:
         """The mode as this process follows it, at most some seconds old."""

@@ -75,7 +75,7 @@ class NewSession:
     idle_seconds: int
     lifetime_seconds: int
     invitation_hash: str | None = None
-    returned: tuple[str, ...] = ()  # buckets whose counted attempt is given back
+    returned: tuple[str, ...] = ()  # the buckets that get their counted attempt back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +83,8 @@ class SignUpState:
     """Who may begin an account now."""
 
     mode: SignUps
-    is_first_admin: bool  # there is no account, and the first becomes the admin's
-    is_invited: bool  # by the invitation asked for
+    is_first_admin: bool  # true: there is no account, and the first becomes admin
+    is_invited: bool  # true: the given invitation is valid
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,11 +38,11 @@ class UserCaps:
 class Demo:
     """Made-up people and their use, as the store keeps them."""
 
-    # with their addresses; the first may sign in
+    # the people and their addresses; the first may sign in
     people: Sequence[tuple[UserId, str, AccountRole]] = field(repr=False)
-    password: str = field(repr=False)  # of the first
-    since: datetime  # when their accounts began
-    rows: Mapping[str, Sequence[tuple[object, ...]]] = field(repr=False)  # by table
+    password: str = field(repr=False)  # the password of the first
+    since: datetime  # the time at which their accounts began
+    rows: Mapping[str, Sequence[tuple[object, ...]]] = field(repr=False)  # the rows of each table
     suspended: Sequence[UserId]
     short_of_budget: UserId
 

@@ -65,7 +65,8 @@ class ConversationRow(SealedConversation):
     facts_seq: int = 0
     state: ConversationState = ConversationState.ACTIVE
     pinned_at: datetime | None = None
-    destroy_at: datetime | None = None  # discarded: kept for the turn that ends in it, not readers
+    # discarded: hidden from readers, but kept for a turn that ends in it
+    destroy_at: datetime | None = None
     undo_until: datetime | None = None
     created_at: datetime
     updated_at: datetime
@@ -89,7 +90,7 @@ class ConversationChanges(TypedDict, total=False):
     titled_by: str  # "model" replaces only the first words
     pinned: bool
     state: ConversationState
-    policy: str  # the model's view begins at the last reset again
+    policy: str  # a change moves the model's view to the last reset
     policy_size: int | None
     reset_seq: int
     model: str | None
@@ -113,7 +114,7 @@ class MessageRow:
     attachments: str | None = field(default=None, repr=False)
     has_thoughts: bool
     created_at: datetime
-    destroy_at: datetime | None  # deleted: for no reader
+    destroy_at: datetime | None  # deleted: hidden from readers
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +173,11 @@ class ConversationRead:
     """A conversation as it was stored at one moment."""
 
     conversation: ConversationRow
-    messages: Sequence[MessageRow]  # after the seq that was asked for, without deleted ones, by seq
-    newest_turn: TurnRow | None  # of its replies
-    costs: Sequence[CostRow]  # of the settled turns of *messages*
-    receipts: Sequence[ReceiptRow]  # of the last turn of *messages*
+    # the messages after the requested seq, without deleted ones, by seq
+    messages: Sequence[MessageRow]
+    newest_turn: TurnRow | None  # the newest turn that makes replies
+    costs: Sequence[CostRow]  # the costs of the settled turns of *messages*
+    receipts: Sequence[ReceiptRow]  # the receipts of the last turn of *messages*
 
 
 class Ledger(Protocol):

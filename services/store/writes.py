@@ -19,17 +19,18 @@ class FieldKind(Enum):
 
     ID = auto()
     NUMBER = auto()
-    NAME = auto()  # of the code: an enum, or a string that no user wrote
+    NAME = auto()  # a name from the code: an enum, or a string that no user wrote
     SEALED = auto()
-    TEXT = auto()  # free text; a value as JSON, ids with commas between
+    TEXT = auto()  # free text; a value as JSON, or ids with commas between
     IMPLIED = (
         auto()
-    )  # by another field, for a database: where to find it, for stores of one file a conversation
+    )  # in a database another field finds it; stores of one file a conversation need it
 
 
 Name = Annotated[str, FieldKind.NAME]
 Sealed = Annotated[str, FieldKind.SEALED]
-TurnsConversation = Annotated[ConversationId, FieldKind.IMPLIED]  # of the turn; None: of none
+# the conversation of the turn; None: it has none
+TurnsConversation = Annotated[ConversationId, FieldKind.IMPLIED]
 
 
 class DocumentKind(StrEnum):
@@ -38,9 +39,9 @@ class DocumentKind(StrEnum):
     PREFERENCES = "preferences"
     SPACE = "space"
     FACT = "fact"
-    INSTRUCTIONS = "instructions"  # of a conversation, in its row
-    SUMMARY = "summary"  # likewise
-    SEARCH_TEXT = "search_text"  # of a conversation, with its id
+    INSTRUCTIONS = "instructions"  # of a conversation, stored in its row
+    SUMMARY = "summary"  # of a conversation, stored in its row
+    SEARCH_TEXT = "search_text"  # of a conversation, with the conversation's id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,8 @@ class DocumentRow:
     rev: int = 0  # 0: not stored yet
     body: str | None = field(default=None, repr=False)
     created_at: datetime | None = None
-    conversation_id: ConversationId | None = None  # the scope of a fact, or whose text it is
+    # the scope of a fact, or the conversation of a text
+    conversation_id: ConversationId | None = None
     space_id: SpaceId | None = None  # the scope of a fact
 
 
@@ -78,11 +80,12 @@ class SealedPrompt:
     """The prompt of a new turn, and what the model is shown with it."""
 
     conversation_id: ConversationId
-    expected_rev: int  # of the conversation before it
+    expected_rev: int  # the conversation's revision before it
     prompt_id: MessageId
     parent_id: MessageId | None = None
-    prompt_body: Sealed | None = field(default=None, repr=False)  # None: stored already
-    prompt_attachments: Sealed | None = field(default=None, repr=False)  # their list
+    prompt_body: Sealed | None = field(default=None, repr=False)  # None: it is stored already
+    # the list of its attachments
+    prompt_attachments: Sealed | None = field(default=None, repr=False)
     new_head: Sealed | None = field(default=None, repr=False)
     new_start_seq: int
     receipt_body: Sealed | None = field(default=None, repr=False)
@@ -94,7 +97,8 @@ class BeginTurn:
 
     reservation: Reservation
     prompt: SealedPrompt | None = None
-    created: Annotated[SealedConversation, FieldKind.TEXT] | None = None  # with its first prompt
+    # the new conversation, stored with its first prompt
+    created: Annotated[SealedConversation, FieldKind.TEXT] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +116,7 @@ class CheckpointTurn:
 class SealedReply:
     """The reply of a turn, and the head after it."""
 
-    expected_rev: int  # of the conversation before it
+    expected_rev: int  # the conversation's revision before it
     reply_id: MessageId
     reply_body: Sealed | None = field(default=None, repr=False)  # None: there is none
     reply_thoughts: Sealed | None = field(default=None, repr=False)
@@ -185,8 +189,9 @@ class PutDocument:
     seen_rev: int
     new_rev: int
     new_body: Sealed | None = field(repr=False)
-    source_id: ConversationId | None = None  # of a search text, or which a fact was noted from
-    cuts: int | None = None  # of that, or of a summary's conversation
+    # the conversation of a search text, or the one that a fact was noted from
+    source_id: ConversationId | None = None
+    cuts: int | None = None  # the `cuts` of that conversation, or of a summary's
 
     @classmethod
     def of(

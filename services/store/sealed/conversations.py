@@ -24,9 +24,9 @@ from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.reading import ThreadReader
 from services.store.sealed.texts import ConversationTexts, check_seen
 
-_LISTED = 100  # more than so many are taken from the list of all
-_LIST_SECONDS = 10.0  # between two readings of all conversations: the user is typing
-_TRIES = 5  # while other tabs change the same conversation
+_LISTED = 100  # the list of all is searched for more ids than this
+_LIST_SECONDS = 10.0  # seconds between two reads of all conversations while the user types
+_TRIES = 5  # attempts, because other tabs may change the same conversation
 
 
 class SealedConversations:
@@ -45,7 +45,8 @@ class SealedConversations:
         self._first = CachedRead(  # read ahead, and each time that it is shown
             lambda: rows.recent_conversations(LISTED, is_archived=False, space_id=None), seconds=0.0
         )
-        self._recent: dict[tuple[bool, SpaceId | None], list[Conversation]] = {}  # as last read
+        # the lists as they were last read
+        self._recent: dict[tuple[bool, SpaceId | None], list[Conversation]] = {}
         opened.on_forget.append(self._drop_from_lists)
         opened.on_create.append(self._outdate)
 
@@ -174,7 +175,7 @@ class SealedConversations:
         checked = checked_instructions(text)
         for attempt in range(_TRIES):
             row = self._opened.row(conversation_id)
-            with suppress(Tampered):  # unreadable ones are replaced unseen
+            with suppress(Tampered):  # a title that does not open is replaced
                 check_seen(seen, self._texts.instructions(row), checked)
             try:
                 self._texts.put_text(row, DocumentKind.INSTRUCTIONS, checked)

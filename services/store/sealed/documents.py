@@ -20,7 +20,7 @@ from services.store.sealed.seals import DocumentSeals, Format
 from services.store.sealed.texts import check_seen
 from services.store.writes import DocumentKind, DocumentRow, PutDocument
 
-_TRIES = 5  # while other tabs change the preferences too
+_TRIES = 5  # attempts, because other tabs may change the preferences
 
 Document = TypeVar("Document", Fact, Preferences, Space)
 
@@ -32,7 +32,7 @@ class OpenedDocument(Generic[Document]):
     row: DocumentRow
     value: Document
     text: str = field(default="{}", repr=False)
-    is_newer: bool = False  # a newer version of the app stored it, and *value* is in its place
+    is_newer: bool = False  # a newer version of the app stored it, and *value* replaces it here
 
 
 class Documents(ABC, Generic[Document]):
@@ -77,7 +77,7 @@ class Documents(ABC, Generic[Document]):
         cuts: int | None = None,
     ) -> None:
         """Store *value* in *row*, in place of *seen*. Raise Stale, NewerVersion."""
-        if seen and seen.is_newer:  # what it holds would be lost
+        if seen and seen.is_newer:  # the fields that only the newer version knows would be lost
             raise errors.NewerVersion
         text = self._format.write(value, seen.text if seen else "{}", seen.value if seen else None)
         row = replace(row, created_at=seen.row.created_at if seen else datetime.now(UTC))
@@ -88,7 +88,7 @@ class Documents(ABC, Generic[Document]):
             self._seals.note(row)
             stored = OpenedDocument(row, value, text)
             self._opened.amend(lambda known: self._sorted([*known.values(), stored]))
-        finally:  # it may have been done even where the answer was lost
+        finally:  # the change may be stored even if the answer was lost
             self._opened.outdate()
 
     def _replace(
@@ -126,7 +126,8 @@ class Documents(ABC, Generic[Document]):
 
     def _read(self) -> dict[UUID, OpenedDocument[Document]]:
         rows = self._rows.documents(self._kind)
-        if any(map(self._seals.is_set_back, rows)):  # or replaced while they were read
+        # or a document was replaced while they were read
+        if any(map(self._seals.is_set_back, rows)):
             rows = self._rows.documents(self._kind)
         known = self._opened.last or {}
         same, others = list[OpenedDocument[Document]](), list[DocumentRow]()
@@ -215,7 +216,7 @@ class SealedProfile(Documents[Preferences]):
             check_seen(seen, before.instructions, instructions)
             chosen = replace(chosen, instructions=instructions, is_verified=True)
             row = now.row if now else DocumentRow(kind=self._kind, id=self._rows.user_id)
-            with suppress(errors.Stale):  # another tab has changed them since
+            with suppress(errors.Stale):  # another tab has changed the preferences since
                 self._put(chosen, row, now)
                 return
         raise errors.StoreUnavailable("put_document")
@@ -279,7 +280,8 @@ class SealedFacts(Documents[Fact]):
                 conversation = found.get(row.conversation_id)
                 if conversation is None or conversation.destroy_at:
                     continue
-                with suppress(errors.Tampered):  # the key is at hand then where the fact is opened
+                # a conversation's key is needed when the fact is opened, and raises there
+                with suppress(errors.Tampered):
                     self._conversations.seals(conversation.id, conversation)
             yield row
 

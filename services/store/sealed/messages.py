@@ -32,9 +32,9 @@ from services.store.writes import (
     RestoreMessages,
 )
 
-_TRIES = 5  # while the conversation goes on
-_MESSAGES = 2_000  # of the corpus, read at once
-_CONVERSATIONS = 100  # likewise
+_TRIES = 5  # attempts, because the conversation may change
+_MESSAGES = 2_000  # messages of the corpus that are read together
+_CONVERSATIONS = 100  # conversations that are read together
 _Batch = tuple[list[ConversationId], range]
 
 
@@ -97,7 +97,7 @@ class SealedMessages:
         )
         try:
             ask_twice(lambda: self._rows.discard_messages(deletion))
-        finally:  # it may have been done even where the answer was lost
+        finally:  # the change may be stored even if the answer was lost
             self._opened.forget(conversation_id)
 
     def can_restore(self, conversation_id: ConversationId) -> bool:
@@ -165,7 +165,7 @@ class SealedCorpus:
         for row in rows:
             if one := seals.get(its := ConversationId(row.id)):
                 found[its] = SearchText(text="", conversation_rev=0, rev=row.rev)
-                with suppress(Tampered):  # one that does not open is replaced
+                with suppress(Tampered):  # a message that does not open is replaced
                     opened = documents.open(row, one.vault) or "{}"
                     found[its] = SEARCH_TEXT_FORMAT.read(opened, row)
         return found

@@ -24,8 +24,9 @@ from services.store.rows import ConversationRow, ConversationState, Rows
 from services.store.sealed.seals import ConversationSeals, Seals
 from services.store.writes import DocumentKind, DocumentRow, SealedConversation
 
-OPENED = 2_000  # weight of a conversation with its key, beside 1 for an opened title
-_MOST_TITLES = 100_000  # of all conversations: they are searched; or 50 opened ones
+OPENED = 2_000  # the weight of an opened conversation with its key; an opened title weighs 1
+# titles of all conversations, which a search needs; or 50 opened conversations
+_MOST_TITLES = 100_000
 _MOST_RECEIPTS, _MOST_THOUGHTS, _MOST_COSTS = 200, 50, 5_000
 
 
@@ -34,8 +35,9 @@ class CheckedThread:
     """A thread as it was last read, and the heads that its next write is made from."""
 
     thread: Thread
-    head: Head | None = field(repr=False)  # None: it did not open, so nothing can follow it
-    total: Head = field(repr=False)  # of the rows that were read, to be compared with `head`
+    head: Head | None = field(repr=False)  # None: it did not open, so no message can follow
+    # the head of the rows that were read, to be compared with `head`
+    total: Head = field(repr=False)
 
     def next_head(self) -> Head:
         """The head to continue from. Raise Tampered if there is none."""
@@ -50,11 +52,11 @@ class OpenedConversation:
 
     seals: ConversationSeals | None = None
     checked: CheckedThread | None = None
-    title: tuple[str, str] | None = None  # sealed, and opened
+    title: tuple[str, str] | None = None  # the title, sealed and opened
     texts: dict[DocumentKind, tuple[DocumentRow, str | None]] = field(
         default_factory=dict[DocumentKind, tuple[DocumentRow, str | None]]
     )
-    receipts: LruCache[TurnId, str] = field(  # "": none to show
+    receipts: LruCache[TurnId, str] = field(  # an empty string if there is no receipt to show
         default_factory=lambda: LruCache[TurnId, str](_MOST_RECEIPTS)
     )
     thoughts: LruCache[MessageId, Thoughts] = field(
@@ -80,9 +82,10 @@ class _Seen:
     memory.
     """
 
-    rev: int = 0  # the last one that was whole
-    is_set_back: bool = False  # found at an older one: that stays noticed
-    changes: int = 0  # of what is cached: a read that began before one is done again
+    rev: int = 0  # the revision of the last verified read
+    is_set_back: bool = False  # an older revision was read later; this stays noted
+    # the number of changes to the cached data: a read that began before one is repeated
+    changes: int = 0
 
 
 class OpenedConversations:
@@ -256,7 +259,8 @@ class OpenedConversations:
         seals = (held and held.seals) or self.user_seals.of(row)
         title = seals.open_title(row.title)
         with self._change:
-            if self.changes(row.id) == changes:  # else it may have been forgotten
+            # otherwise the conversation may have been forgotten
+            if self.changes(row.id) == changes:
                 held = self._opened.get(row.id) or OpenedConversation()
                 held.title = row.title, title
                 self._opened.put(row.id, held)

@@ -22,7 +22,7 @@ class _Ahead:
     """A conversation that is being read before it is asked for."""
 
     conversation_id: ConversationId
-    changes: int  # of it, before
+    changes: int  # the number of changes before the read
     read: CachedRead[ConversationRead]
 
 
@@ -58,7 +58,8 @@ class ThreadReader:
             checked, read = self._read_whole(conversation_id, may_be_discarded=may_be_discarded)
             opened = self._opened.hold(read.conversation, checked, changes)
             if opened is None:
-                continue  # it was read or changed here meanwhile, and may be newer
+                # the conversation was read or changed meanwhile, and the cached data may be newer
+                continue
             for turn_id, cost in final_costs(read.costs).items():
                 opened.costs.put(turn_id, cost)
             for receipt in read.receipts:

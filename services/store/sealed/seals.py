@@ -36,7 +36,7 @@ from services.events import log_event
 from services.store.rows import MessageRow, ReceiptRow, TurnRow
 from services.store.writes import DocumentKind, DocumentRow, SealedConversation
 
-_PURPOSE = "documents"  # of a user's key
+_PURPOSE = "documents"  # the purpose of the key derived from a user's key
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Format(Generic[Value]):
         columns = {name: getattr(row, name) for name in self._columns}
         try:
             return self._adapter.validate_python(json.loads(text) | columns)
-        except ValidationError:  # its message repeats the text
+        except ValidationError:  # the message of a ValidationError repeats the text
             raise NewerVersion from None
 
     def _fields(self, value: Value) -> dict[str, object]:
@@ -97,7 +97,7 @@ class SealedMessage:
     """A sealed message, and the head after it."""
 
     body: str
-    attachments: str | None  # their list
+    attachments: str | None  # the sealed list of attachments
     thoughts: str | None
     head: str
 
@@ -337,7 +337,7 @@ class DocumentSeals:
 
     def seal(self, row: DocumentRow, text: str | None, vault: Vault | None = None) -> DocumentRow:
         """The revision after *row*, with *text* sealed by *vault*, or under the user's key."""
-        # a deleted document that is restored begins above the revisions that it had
+        # a restored document gets a revision above all that it had
         row = replace(row, rev=max(row.rev + 1, self._seen(row) + 1, int(time.time() * 1000)))
         vault = vault or self._keys.newest.vault(_PURPOSE)
         place = _document_place(self._user_id, row)

@@ -37,7 +37,7 @@ class ConversationTexts:
     def put_summary(self, row: ConversationRow, summary: RunningSummary | None, cuts: int) -> None:
         """Replace the running summary that *row* holds. Raise Stale, NotFound, Tampered, NewerVersion."""
         before = None
-        with suppress(Tampered):  # one that does not open is replaced
+        with suppress(Tampered):  # a summary that does not open is replaced
             before = self._text(row, DocumentKind.SUMMARY)
         if before:
             SUMMARY_FORMAT.read(before)
@@ -56,7 +56,8 @@ class ConversationTexts:
     def _text(self, row: ConversationRow, kind: DocumentKind) -> str | None:
         """The instructions or the summary; opened once for as long as they stay the same. Raise Tampered."""
         document = row.text(kind)
-        if self._documents.is_set_back(document):  # or replaced after *row* was read
+        # or the document was replaced after *row* was read
+        if self._documents.is_set_back(document):
             document = self._opened.row(row.id).text(kind)
         seals = self._opened.seals(row.id, row)
         texts = self._opened.opened(row.id, row).texts

@@ -28,8 +28,8 @@ from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.reading import ThreadReader
 from services.store.writes import BeginTurn, CheckpointTurn, FinishTurn, SealedPrompt, SealedReply
 
-_MOST_UNANSWERED = 4  # requests of one user
-_TRIES = 5  # while the conversation goes on
+_MOST_UNANSWERED = 4  # unanswered requests of one user
+_TRIES = 5  # attempts, because the conversation may change
 
 
 class SealedTurns:
@@ -38,7 +38,7 @@ class SealedTurns:
     def __init__(self, rows: Rows, opened: OpenedConversations, reader: ThreadReader) -> None:
         self._rows, self._opened, self.user_id = rows, opened, rows.user_id
         self._reader = reader
-        # sent again as they were if the answer is lost
+        # requests that are sent again unchanged if the answer is lost
         self._unanswered = LruCache[ClientTurnId, BeginTurn](_MOST_UNANSWERED)
 
     def begin(self, turn: NewTurn) -> Begun:
@@ -91,7 +91,7 @@ class SealedTurns:
                     reply=self._sealed_reply(ending),
                 )
                 ask_twice(partial(self._rows.finish_turn, end))
-            except NotFound:  # the user is gone
+            except NotFound:  # the user is deleted
                 return
             except Stale:
                 self._opened.forget(ending.conversation_id)
@@ -160,7 +160,8 @@ class SealedTurns:
         """Seal what begins *turn*. Raise Stale, NotFound, Tampered."""
         conversation = turn.thread.conversation
         receipt, created = turn.receipt or "", None
-        if len(receipt.encode()) > LARGEST_TEXT:  # it describes a turn, and prevents none
+        # a receipt describes a turn, and must not prevent one
+        if len(receipt.encode()) > LARGEST_TEXT:
             log_event("receipt.too_long", conversation=conversation.id)
             receipt = ""
         if turn.is_first:
@@ -196,7 +197,7 @@ class SealedTurns:
     def _sealed_reply(self, ending: Ending) -> SealedReply | None:
         """The reply of *ending* and the head after it; None where the conversation is gone."""
         conversation_id = ending.conversation_id
-        try:  # a discarded one may be brought back, with the reply
+        try:  # a discarded conversation may be restored, with the reply
             checked, _ = self._reader.read(conversation_id, may_be_discarded=True)
         except NotFound:
             return None

@@ -22,17 +22,17 @@ from services.domain.usage import UsageReport
 from services.store.supabase.api import PAGE, ServerCalls, UserCalls
 from services.store.supabase.arguments import Hidden
 
-_NEWEST = 2**53 - 1  # beyond every id, and exact where JSON numbers are doubles
+_NEWEST = 2**53 - 1  # above every id, and exact where JSON numbers are doubles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _DatabaseState:
     """The answer of `database_state`."""
 
-    at: datetime  # by the database's clock
+    at: datetime  # the time of the database's clock
     database_ms: int
     database_version: str
-    schema_version: str  # of the last migration
+    schema_version: str  # the version of the last migration
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class SupabaseAdministration:
         began = time.monotonic()
         state = self.calls.read("database_state", _DatabaseState)
         seconds = time.monotonic() - began
-        # about when the database answered
+        # the estimated time of the database's answer
         our_time = datetime.now(UTC) - timedelta(seconds=seconds / 2)
         bound = self.server.row_bound()
         return StoreHealth(

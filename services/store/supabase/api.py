@@ -29,7 +29,7 @@ from services.rules import Refusal
 from services.store.refusals import error_of
 from services.store.supabase.arguments import Argument, Hidden
 
-EventHooks = Mapping[str, Sequence[Callable[..., object]]]  # of httpx, by event
+EventHooks = Mapping[str, Sequence[Callable[..., object]]]  # httpx's hooks, by event
 Query = SyncSelectRequestBuilder
 Row = TypeVar("Row", bound="RowClass")
 Identified = TypeVar("Identified", bound="IdentifiedRow")
@@ -38,10 +38,11 @@ Paged = TypeVar("Paged")
 _LIMITS = httpx.Limits(  # seconds: a new connection costs three round trips with TLS
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0
 )
-PAGE = 1000  # rows that are asked for at once
-LEAST = 100  # rows that every answer has room for (ServerCalls.check_rows), so also the ids of one address
-_SWEPT_TURNS = 10  # in one call
-TIMEOUT = httpx.Timeout(8.0, connect=3.0)  # seconds: less than a lease, or one lost answer ends it
+PAGE = 1000  # rows that are read at once
+LEAST = 100  # rows that every answer may have (ServerCalls.check_rows), and so ids in one address
+_SWEPT_TURNS = 10  # turns that one call sweeps
+# seconds: less than a lease, so that one lost answer does not end it
+TIMEOUT = httpx.Timeout(8.0, connect=3.0)
 
 
 class RowClass(Protocol):
@@ -75,8 +76,8 @@ class RpcResult(BaseModel):
 class Swept:
     """What a sweep left to do."""
 
-    more: bool  # by the next sweep
-    log_erasures: bool = False  # by `erase_log_entries`
+    more: bool  # more is due for the next sweep
+    log_erasures: bool = False  # entries are due for `erase_log_entries`
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,7 @@ class ServerCalls:
         sent = _sent(arguments) | {"made_at": made_at, "proof": proof}
         try:
             return _valid(kind, _answered(self.client, verb, sent))
-        except (NotFound, SignedOut) as error:  # the clocks or the server keys are not the same
+        except (NotFound, SignedOut) as error:  # the clocks or the server keys differ
             log_event("server.refused")
             raise StoreUnavailable("server proof") from error
 

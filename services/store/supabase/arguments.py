@@ -16,7 +16,8 @@ from services.domain import Usage
 from services.store.writes import FieldKind
 
 Argument = UUID | str | int | bool | date | None
-_USED = {name: f"used_{name}" for name in ("prompt", "reply", "cached")}  # of a `Usage`
+# the arguments of a `Usage`
+_USED = {name: f"used_{name}" for name in ("prompt", "reply", "cached")}
 _CLASSES: dict[FieldKind, tuple[type, ...]] = {
     FieldKind.ID: (UUID,),
     FieldKind.NUMBER: (int, date),
@@ -51,7 +52,7 @@ class Hidden:
 class ArgumentField:
     """A field of a write, or of a part of it."""
 
-    name: str  # of the argument
+    name: str  # the name of the argument
     path: tuple[str, ...]
     kind: FieldKind
 

@@ -29,7 +29,7 @@ class AuthTokens(BaseModel):
     auth_session_id: UUID
     email: str = Field(repr=False)
     access: str = Field(repr=False)
-    expires_at: int  # seconds since 1970, by our clock
+    expires_at: int  # in seconds since 1970, by our clock
     refresh: str = Field(repr=False)
 
     def is_good_for(self, seconds: int) -> bool:
@@ -41,14 +41,15 @@ class AuthTokens(BaseModel):
         return (self.user_id, self.auth_session_id) == (other.user_id, other.auth_session_id)
 
 
-# by the code of Supabase Auth; any other is StoreUnavailable
+# errors by the code of Supabase Auth; any other code is StoreUnavailable
 _SIGN_IN_ERRORS: dict[str, type[errors.AppError]] = {
     "invalid_credentials": errors.WrongCredentials,
     "user_banned": errors.Suspended,
     "email_not_confirmed": errors.NotConfirmed,
     "user_already_exists": errors.AddressTaken,
     "email_address_invalid": errors.BadAddress,
-    "validation_failed": errors.BadAddress,  # Auth is stricter: `check_credentials` has refused such passwords
+    # Auth has stricter rules for addresses; `check_credentials` has refused bad passwords already
+    "validation_failed": errors.BadAddress,
     "email_address_not_authorized": errors.AddressNotAllowed,
     "signup_disabled": errors.SignUpsClosed,
     "email_provider_disabled": errors.SignUpsClosed,
@@ -64,7 +65,7 @@ _RENEWAL_ERRORS: dict[str, type[errors.AppError]] = dict.fromkeys(
     errors.SignedOut,
 )
 _WAIT = re.compile(r"after (\d{1,4}) seconds")
-_EMAIL_WAIT, _REQUEST_WAIT = 3600, 60  # seconds, where Supabase Auth does not say
+_EMAIL_WAIT, _REQUEST_WAIT = 3600, 60  # seconds, if Supabase Auth gives none
 
 
 def sign_up(client: Client, email: EmailAddress, password: str) -> AuthTokens:

@@ -44,9 +44,9 @@ from services.store.supabase.session_tokens import (
 from services.store.supabase.upkeep import DatabaseProbe, keep_erasing
 from services.threads import in_thread
 
-_EMBEDDED_SECONDS, _HOSTED_SECONDS = 3.0, 60.0  # between two probes of the database
-_EMBEDDED_SWEEP_SECONDS = 9.0  # a hosted one's probe is always the sweep
-_PROBE_TIMEOUT = httpx.Timeout(4.0, connect=2.0)  # what answers later is as good as away
+_EMBEDDED_SECONDS, _HOSTED_SECONDS = 3.0, 60.0  # seconds between two probes of the database
+_EMBEDDED_SWEEP_SECONDS = 9.0  # seconds; the probe of a hosted database is always a sweep
+_PROBE_TIMEOUT = httpx.Timeout(4.0, connect=2.0)  # a later answer counts as none
 _KEYS = TypeAdapter(tuple[WrappedKey, ...])
 _ENDED = TypeAdapter(dict[SessionId, SessionEnd])
 
@@ -155,7 +155,7 @@ class SupabaseBackend:
     ) -> OpenedSession:
         client = self.gateway.client()
         bearer = Bearer(self._token_store, cookie_hash, sealer, tokens)
-        # postgrest-py hands this to httpx as it is, which takes any httpx.Auth
+        # postgrest-py passes it to httpx unchanged, which accepts any httpx.Auth
         client.postgrest.basic_auth = cast(httpx.BasicAuth, bearer)
         user = SupabaseUser(UserCalls(client, self.proof, tokens.user_id), self.server, bearer)
         return OpenedSession(
@@ -222,7 +222,7 @@ class SupabaseBackend:
             report=report,
         )
         in_thread("database-probe", probe.run)
-        # past the circuit breaker: a log that is too large for its time limit is no outage
+        # without the circuit breaker: a log that is too large for its time limit is no outage
         eraser = calls(TIMEOUT)
         in_thread("log-erasures", lambda: keep_erasing(probe.log_erasures, eraser))
 
@@ -236,7 +236,7 @@ def open_supabase(
         key,
         ServerProof(proof_key),
         is_hosted,
-        # the embedded API is the only one that is spoken to in plain http
+        # only the embedded API is called over plain http
         LiteTransport() if url.startswith("http:") else None,
         DatabaseHealth(_HOSTED_SECONDS if is_hosted else _EMBEDDED_SECONDS),
     )

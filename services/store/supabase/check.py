@@ -16,7 +16,7 @@ from services.store.supabase import migrations
 from services.store.supabase.api import LEAST, PAGE, Gateway, ServerCalls
 from services.store.supabase.lite_transport import LiteTransport
 
-_MAX_SKEW_SECONDS = 30.0  # PostgREST refuses a token from further ahead
+_MAX_SKEW_SECONDS = 30.0  # PostgREST refuses a token from further in the future
 _MIN_TOKEN_SECONDS = 20 * 60
 _MAX_ERASURE_SECONDS = 3600.0
 _SIGN_IN = "Authentication, Sign In / Providers"
@@ -67,7 +67,7 @@ def check_api(
     url: str, key: SecretStr, proof_key: bytes | None, versions: Collection[int], problem: str
 ) -> dict[str, Finding]:
     """Return the findings about the API at *url*; the keys as in `Operator.check`."""
-    # the embedded API is the only one that is spoken to in plain http
+    # only the embedded API is called over plain http
     transport = LiteTransport() if url.startswith("http:") else None
     gateway = Gateway.to(url, key, transport)
     is_publishable = key.get_secret_value().startswith("sb_publishable_")

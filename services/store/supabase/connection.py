@@ -38,12 +38,12 @@ def with_tls(url: str) -> str:
     hosts = str(options.get("hostaddr") or options.get("host") or "").split(",")
     if options.get("sslmode") in _TLS or all(map(_is_loopback, hosts)):
         return url
-    return make_conninfo(url, sslmode="require")  # which a Unix socket ignores
+    return make_conninfo(url, sslmode="require")  # a Unix socket ignores sslmode
 
 
 def _connect(conninfo: str) -> psycopg.Connection:
     options: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS} | conninfo_to_dict(conninfo)
-    # prepared statements do not survive a pooler
+    # prepared statements do not work through a pooler
     return psycopg.connect(**options, autocommit=True, prepare_threshold=None)
 
 

@@ -15,8 +15,9 @@ from services.errors import StoreUnavailable
 from services.events import log_event
 
 _logger = logging.getLogger(__name__)
-_FIRST_SECONDS, _LONGEST_SECONDS = 0.5, 3.0  # between probes of a database that is down: doubling
-_NO_UPSTREAM = 502  # from here on a status says that the API itself got no answer
+# seconds between probes of a database that is down, doubled each time
+_FIRST_SECONDS, _LONGEST_SECONDS = 0.5, 3.0
+_NO_UPSTREAM = 502  # from this status on, the API itself got no answer
 
 
 class DatabaseHealth:
@@ -59,7 +60,7 @@ class DatabaseHealth:
             self._failed.clear()
             try:
                 pause = self._probe(probe, report, pause)
-            except Exception:  # a bug, seen in the log; the probes must go on
+            except Exception:  # a bug, which the log shows; the probes must go on
                 _logger.exception("a probe of the database failed")
             self._failed.wait(pause)
 

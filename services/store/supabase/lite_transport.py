@@ -18,7 +18,7 @@ class LiteTransport(httpx.HTTPTransport):
     """Rewrite times in replies: sealed text holds no quotation marks and no blanks. For plain http, past all proxies."""
 
     def __init__(self, limits: httpx.Limits = _LIMITS) -> None:
-        # without certificates, which take 35 ms to load, it trusts no https server
+        # certificates take 35 ms to load; without them it trusts no https server
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         super().__init__(verify=tls, trust_env=False, limits=limits)
 

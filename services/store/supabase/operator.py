@@ -18,7 +18,7 @@ from services.store.supabase.check import UNCHECKED, check_api, check_database
 from services.store.supabase.connection import connect
 from services.store.supabase.demo import load
 
-_BCRYPT_ROUNDS = 10  # as Supabase Auth
+_BCRYPT_ROUNDS = 10  # the cost that Supabase Auth uses
 _UNKNOWN_ACCOUNT = "There is no account with this address: sign up, and sign in once."
 _GRANT_ADMIN = "select private.change_role(null, private.find_account(%s), 'admin')"
 _SET_CAPS = """
@@ -34,15 +34,16 @@ select daily_cap_micro, monthly_cap_micro, daily_cap_tokens from private.change_
 class SupabaseOperator:
     """The `Operator` of one deployment. Each call connects anew."""
 
-    # None: not reachable from here
+    # None: the database cannot be reached from here
     open_database: Callable[[], psycopg.Connection] | None = field(repr=False)
-    api: tuple[str, SecretStr] | None  # its address and key
+    api: tuple[str, SecretStr] | None  # the address and the key of the API
 
     def migrate(self, proof_keys: Mapping[int, bytes]) -> Sequence[str]:
         with self._database() as connection:
             applied = migrations.apply(connection, migrations.FOLDER)
             migrations.install_server_keys(connection, proof_keys)
-            connection.execute("notify pgrst, 'reload schema'")  # PostgREST keeps a copy of it
+            # PostgREST keeps a copy of the schema
+            connection.execute("notify pgrst, 'reload schema'")
             return applied
 
     def check(
@@ -92,7 +93,8 @@ class SupabaseOperator:
             with self.open_database() as connection:
                 yield connection
         except psycopg.Error as error:
-            raise Misconfigured(_sentence(error)) from None  # whose text may hold the address
+            # the cause is dropped, because its text may hold the address
+            raise Misconfigured(_sentence(error)) from None
 
 
 def operator_at(database_url: str | None, api: tuple[str, SecretStr] | None) -> SupabaseOperator:

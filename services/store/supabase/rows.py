@@ -48,7 +48,7 @@ class _Receipt:
     turns: _ClientTurn
 
 
-# not read of many conversations at once
+# long columns, which are not read of many conversations at once
 _LONG = {"instructions", "instructions_rev", "summary", "summary_rev"}
 _LISTED = ",".join(each.name for each in fields(ConversationRow) if each.name not in _LONG)
 _CONVERSATIONS = Table("conversations", ConversationRow)

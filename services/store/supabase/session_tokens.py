@@ -19,14 +19,15 @@ from services.store.backend import SessionSealer, WrappedKey
 from services.store.supabase.api import Gateway, Hidden, ServerCalls
 from services.store.supabase.auth import AuthTokens
 
-_LEASE_SECONDS = 15  # for one exchange of the refresh token
-_LEASE_POLL_SECONDS = 0.2  # while another process holds the lease
-_RETRY_SECONDS = 6.0  # of a lease, in which an exchange is tried again: it may take the rest
-# between two tries, at random: Supabase Auth sees all users as one address
+_LEASE_SECONDS = 15  # the lease for one exchange of the refresh token
+_LEASE_POLL_SECONDS = 0.2  # between two looks while another process holds the lease
+# seconds of a lease in which a failed exchange is repeated; the exchange may take the rest
+_RETRY_SECONDS = 6.0
+# seconds between two attempts, at random: Supabase Auth sees all users as one address
 _PAUSE_SECONDS = 1.0, 3.0
-_BACKOFF_SECONDS = 15.0  # after a renewal that was refused or did not help
-_FRESH_SECONDS = 60  # an access token with less left is renewed before it is used
-_REFUSED = (b'"PGRST301"', b'"PGRST303"')  # access tokens: unknown key, wrong time
+_BACKOFF_SECONDS = 15.0  # seconds after a renewal that was refused or did not help
+_FRESH_SECONDS = 60  # a token with fewer seconds left is renewed before it is used
+_REFUSED = (b'"PGRST301"', b'"PGRST303"')  # codes of refused access tokens: unknown key, wrong time
 
 
 class StartedSession(BaseModel):

@@ -13,7 +13,7 @@ from services.events import log_event
 from services.store.supabase.api import ServerCalls
 from services.store.supabase.database_health import DatabaseHealth
 
-_NO_COOKIE_HASH = "0" * 64  # of no session
+_NO_COOKIE_HASH = "0" * 64  # the hash of no session
 
 
 @dataclass(slots=True, kw_only=True)
@@ -21,10 +21,10 @@ class DatabaseProbe:
     """Probes the database by sweeps, and between them by a call that finds nothing, in one thread."""
 
     database: DatabaseHealth
-    server: ServerCalls  # with a short time-out
+    server: ServerCalls  # its calls have a short time-out
     sweep_seconds: float
-    report: Callable[[bool], None]  # each change: True when the database is away
-    log_erasures: Event = field(default_factory=Event)  # set when a sweep found some
+    report: Callable[[bool], None]  # called with each change: True when the database is away
+    log_erasures: Event = field(default_factory=Event)  # set when a sweep found entries
     _sweep_at: float = 0.0
 
     def run(self) -> NoReturn:
@@ -33,7 +33,7 @@ class DatabaseProbe:
         self.database.keep_probing(self._probe, self.report)
 
     def _probe(self) -> None:
-        # after an outage live turns prolong their leases first
+        # after an outage, live turns prolong their leases first
         if not self.database.is_away and time.monotonic() >= self._sweep_at:
             self._sweep_at = time.monotonic() + self.sweep_seconds
             try:

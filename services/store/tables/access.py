@@ -22,7 +22,8 @@ from services.store.tables.schema import (
     id_at,
 )
 
-# so much longer than the cookie, so that the app sees the end before it finds nothing to read
+# a minute longer than the cookie, so that the app sees that the session has ended before its reads
+# find no rows
 _GRACE = timedelta(minutes=1)
 
 

@@ -78,7 +78,8 @@ class CheckedBlock:
 
     def __init__(self, rows_of: Callable[[Table[Any]], Mapping[str, Any]]) -> None:
         self._rows_of = rows_of
-        self.writes: list[tuple[Table[Any], str, object]] = []  # with key and row; None: deleted
+        # key and row of each write; a row of None: deleted
+        self.writes: list[tuple[Table[Any], str, object]] = []
 
     def get(self, table: Table[Row], key: object) -> Row | None:
         self._check_reading()
@@ -131,7 +132,7 @@ def _selected(
         and (within is None or _is_within(getattr(row, within.field), within))
     ]
     if order and order[0][0] == "-":
-        found.reverse()  # of equal rows the one stored last comes first
+        found.reverse()  # the last stored of equal rows comes first
     for name in reversed(order):
         found.sort(key=_order_by(name))
     return found[:limit]

@@ -25,8 +25,8 @@ class Table(Generic[Row]):
     key: Callable[[Row], object] = field(repr=False)  # its `str` names the row
     fields: frozenset[str] = field(
         default=frozenset(), repr=False
-    )  # that a selection may compare or order by
-    is_shared: bool = False  # one for the deployment; else each user has one
+    )  # fields that a selection may compare or order by
+    is_shared: bool = False  # true: one table for the deployment; false: one for each user
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from services.store.rows import ConversationRow, DocumentRow, MessageRow, Receip
 from services.store.tables.protocol import Table
 from services.store.writes import PutPiece
 
-_entries = count()  # in this process, so that entries of one microsecond keep their order
+_entries = count()  # counts in this process, so that entries of one microsecond keep their order
 
 
 def id_at(time: datetime) -> str:
@@ -41,14 +41,14 @@ class Counts:
     facts: int = 0
     spaces: int = 0
     bytes: int = 0  # of all sealed texts, without keys and heads
-    fact_epoch: int = 0  # facts of earlier ones are deleted
+    fact_epoch: int = 0  # facts of earlier epochs are deleted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document(DocumentRow):
     """A stored document."""
 
-    epoch: int = 0  # of a fact: `Counts.fact_epoch` when it was stored
+    epoch: int = 0  # of a fact: the `Counts.fact_epoch` when it was stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +86,9 @@ class ModelUsage(UsageSum):
     purpose: Purpose
     turns: int
     failed: int
-    interrupted: int  # lapsed, and not finished late
-    first_tokens: Mapping[int, int]  # turns by `bucket_of` the time to the first token
+    interrupted: int  # lapsed turns that were not finished late
+    # the number of turns by the `bucket_of` their time to the first token
+    first_tokens: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +175,7 @@ ERASURES = Table("erasures", Erasure, lambda row: row.id)
 LEDGER = Table("ledger", LedgerRow, lambda row: row.id, frozenset({"id", "day"}))
 DAYS = Table("days", UsageDay, lambda row: row.day, frozenset({"day"}))
 
-# of a user, but for the ledger and its sums, which outlive the account
+# the tables of a user that are destroyed with the account: all but the ledger and its sums
 DESTROYED: tuple[Table[Any], ...] = (
     *(BUDGETS, COUNTS, CONVERSATIONS, MESSAGES, PIECES, THOUGHTS, DISCARDS),
     *(TURNS, RECEIPTS, DOCUMENTS, ERASURES),

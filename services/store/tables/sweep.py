@@ -29,8 +29,9 @@ from services.store.tables.schema import (
     Erasure,
 )
 
-_SLICE = 60  # rows that a block destroys, each with a few beside it
-_MOST_RECEIPTS = 200  # beside them: a prompt may have been answered any number of times
+_SLICE = 60  # rows that a block destroys, each with a few related ones
+# receipts destroyed beside them: a prompt may have been answered any number of times
+_MOST_RECEIPTS = 200
 
 
 class TablesSweep(TablesDocuments):

@@ -28,7 +28,7 @@ from services.store.tables.schema import (
 
 _SLICE = 200  # rows that a block destroys
 _SHARED = 90  # of each shared table
-_USERS = 50  # whom one call looks after
+_USERS = 50  # users whom one call sweeps
 _SECONDS = 9.0  # between two calls
 _GRACE = timedelta(minutes=1)  # for a session: see `Caller.account`
 _NONCE_LIFE = timedelta(minutes=3)
@@ -91,7 +91,7 @@ def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
         used = block.select(INVITATIONS, {"used_by": user_id})
         if account:
             block.put(ACCOUNTS, replace(account, is_ended=True))
-        for one in used:  # it holds the address
+        for one in used:  # the invitation holds the address
             block.delete(INVITATIONS, one.id)
         note(block, at, None, "account.end", user_id)
         return True

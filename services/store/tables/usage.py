@@ -84,7 +84,7 @@ def bucket_of(ms: int | None) -> int:
 
 def _usage_of(entry: Entry) -> ModelUsage:
     """Return the sum of one entry; a correction is of a turn that another entry counted."""
-    is_timed = entry.kind != "lapsed"  # one that is finished late is timed then
+    is_timed = entry.kind != "lapsed"  # a lapsed turn is timed when it is finished late
     return ModelUsage(
         model=entry.model,
         purpose=entry.purpose,
