@@ -33,8 +33,10 @@ from services.store.tables.temporary import TemporaryRows
 from services.users.full_export import FullExport
 from services.users.session_cache import SessionCache
 
-_TEXTS = 50_000  # whose counts are remembered: at most some 25 MB
-_ACCOUNT_SECONDS = 5.0  # between two reads of what a user may spend, and of the mode of sign-ups
+_TEXTS = 50_000  # counts that are remembered: at most some 25 MB
+_ACCOUNT_SECONDS = (
+    5.0  # seconds between two reads of what a user may spend, and of the mode of sign-ups
+)
 
 
 class Shared:
@@ -103,7 +105,7 @@ class Shared:
         for session_id, user in list(self._users.items()):
             if user.user_id == user_id:
                 renewed = UserServices(user.session, self)
-                if self._users.get(session_id) is user:  # else it ended meanwhile
+                if self._users.get(session_id) is user:  # otherwise the session ended meanwhile
                     self._users[session_id] = renewed
 
     def stop_turns_of(self, user_id: UserId) -> None:
@@ -152,7 +154,8 @@ class UserServices(ChatParts):
     def __init__(self, session: AppSession, shared: Shared) -> None:
         self.session, self._shared = session, shared
         self.user_id = session.user_id
-        self.account_bytes = shared.account_bytes  # that the user may store; None: no limit
+        # the bytes that the user may store; None: no limit
+        self.account_bytes = shared.account_bytes
         self._rows = session.backend.rows(shared.account_bytes)
         administration = session.backend.administration
         self.administration: Administration = administration
@@ -160,7 +163,7 @@ class UserServices(ChatParts):
         self.models = ModelAdministration(administration, shared.model_settings)
         self.sign_ups = SignUpAdministration(administration, shared.sign_ups)
         self._account = CachedRead(session.backend.account, _ACCOUNT_SECONDS)
-        self.export: FullExport | None = None  # the last that was begun
+        self.export: FullExport | None = None  # the last export that was begun
         store = sealed_store(self._rows, session.user_keys)
         chat = Chat(
             shared.choices(store=store),
@@ -180,7 +183,7 @@ class UserServices(ChatParts):
             read.read_ahead()
 
     def poll(self, place: OpenPlace) -> Revisions:
-        """The newest revisions of what a tab shows; what has another one here is read again before it is used.
+        """Return the newest revisions of what a tab shows; data with another revision here is read again before it is used.
 
         Raise SignedOut, StoreUnavailable.
         """
@@ -188,7 +191,7 @@ class UserServices(ChatParts):
         self.note_revisions(found.preferences, found.settings)
         settings = self._shared.model_settings
         if settings.last and settings.last.revision == found.settings:
-            settings.confirm()  # so that no turn waits for them
+            settings.confirm()  # so that no turn waits for a read of the settings
         else:
             settings.read()
         account = self._account.last
@@ -197,7 +200,7 @@ class UserServices(ChatParts):
         return found
 
     def note_revisions(self, preferences: int, settings: str) -> None:
-        """Have the preferences and the settings of models read again if they are of other revisions than these."""
+        """Have the preferences and the settings of models read again if they have other revisions than these."""
         if self.profile.revision() != preferences:
             self.profile.outdate()
         held = self._shared.model_settings

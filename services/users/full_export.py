@@ -17,7 +17,8 @@ from services.store.port import Store, UserFigures
 from services.threads import in_thread
 
 _AHEAD = 3  # conversations that are read and written while one is sent
-_Written = tuple[ConversationExport, Mapping[str, str]]  # and the texts of its files, by suffix
+# a conversation and the texts of its files, by suffix
+_Written = tuple[ConversationExport, Mapping[str, str]]
 
 
 def read_export(store: Store, conversation_id: ConversationId) -> ConversationExport:
@@ -43,10 +44,12 @@ class FullExport:
     def __init__(self, store: Store, zone: tzinfo) -> None:
         """Begin to read. Raise SignedOut, StoreUnavailable."""
         self._store, self._zone, self._began = store, zone, datetime.now(UTC)
-        self._ids = sorted(store.corpus.conversations())  # so that equal titles keep their numbers
+        # sorted, so that equal titles keep their numbers
+        self._ids = sorted(store.corpus.conversations())
         self._unreadable: list[str] = []
         self.total, self.done = len(self._ids), 0
-        self.is_over = True  # until it is sent: a browser may never ask for the first part
+        # over until it is sent, because a browser may never ask for the first part
+        self.is_over = True
 
     def parts(self) -> Iterator[bytes]:
         """Yield the file. After an AppError raise ConnectionAbortedError: what was sent by then is no whole file."""
@@ -78,7 +81,8 @@ class FullExport:
             yield from archive.end(counts, self._unreadable, began)
         except AppError as error:
             log_event("export.cut", reason=type(error))
-            raise ConnectionAbortedError from None  # the server logs it with all that it was raised from
+            # without a cause: the server logs the error with all its causes
+            raise ConnectionAbortedError from None
         finally:
             self.is_over = True
 
@@ -130,7 +134,7 @@ class _Folders:
         """Note a conversation for the index, and return the path of its files, without a suffix."""
         thread, space = exported.thread, exported.space
         if space and space.id not in self._folders:
-            self._folders[space.id] = self._folder(space)  # it was made during the export
+            self._folders[space.id] = self._folder(space)  # the space was made during the export
         folder = self._folders[space.id] if space else self._no_space
         begun_at = thread.conversation.created_at.astimezone(self._zone)
         title = thread.conversation.title.strip() or "Untitled chat"
@@ -153,7 +157,7 @@ class _Folders:
                 yield folder.name, folder.entries
 
     def _folder(self, space: Space) -> _Folder:
-        name = space.name.strip() or "Space"  # where it could not be verified
+        name = space.name.strip() or "Space"  # the name could not be verified
         path = self._names.take("spaces/", name, largest=portable.LARGEST_FOLDER)
         return _Folder(name, f"{path}/")
 

@@ -22,12 +22,12 @@ from services.errors import SignedOut, StoreUnavailable, Tampered
 from services.store.accounts import Accounts, AppSession, Cookie
 from services.threads import in_thread
 
-_FRESH_SECONDS = 5.0  # between two checks of a session against the database
-# after the last check; then callers wait for another, or learn of an outage
+_FRESH_SECONDS = 5.0  # seconds between two checks of a session against the database
+# seconds after the last check; then callers wait for a new check, or get StoreUnavailable
 _TRUSTED_SECONDS = 600.0
-_IDLE_SECONDS = 1800.0  # from the last open tab until the user's keys leave memory
-_ENDED_SECONDS = 60.0  # between two questions which of the sessions have ended
-_MOST_ENDED = 10_000  # whose ends are remembered
+_IDLE_SECONDS = 1800.0  # seconds after the last tab was closed until the user's keys leave memory
+_ENDED_SECONDS = 60.0  # seconds between two calls that ask which sessions have ended
+_MOST_ENDED = 10_000  # sessions whose ends are remembered
 
 
 @contextmanager
@@ -45,10 +45,10 @@ def count_open(counter: Counter[str], key: str) -> Generator[None]:
 @dataclass(slots=True)
 class _Entry:
     session: AppSession
-    checked_at: float  # minus infinity: next time a caller waits
+    checked_at: float  # minus infinity: the next caller waits for a check
     used_at: float
     doubted_at: float = -math.inf
-    check: Future[None] | None = None  # the last one
+    check: Future[None] | None = None  # the last check
 
 
 @dataclass(slots=True, repr=False)
@@ -59,20 +59,23 @@ class SessionCache:
     """
 
     accounts: Accounts
-    on_leave: Callable[[AppSession], AbstractContextManager[None]]  # around the end of a session
-    on_forget: Callable[[AppSession], object]  # after a session has left memory
-    on_add: Callable[[AppSession], object] = lambda _: None  # before it can be found
+    # entered around the end of a session
+    on_leave: Callable[[AppSession], AbstractContextManager[None]]
+    on_forget: Callable[[AppSession], object]  # called after a session has left memory
+    # called before the session can be found
+    on_add: Callable[[AppSession], object] = lambda _: None
     _entries: dict[str, _Entry] = field(default_factory=dict[str, _Entry])  # by cookie hash
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _opening: WeakValueDictionary[str, threading.Lock] = field(
         default_factory=WeakValueDictionary[str, threading.Lock]
     )
-    _tabs: Counter[str] = field(default_factory=Counter[str])  # open ones, by cookie hash
-    # by cookie hash; told to a tab that comes with the cookie
+    _tabs: Counter[str] = field(default_factory=Counter[str])  # open tabs, by cookie hash
+    # ends by cookie hash, shown to a tab that comes with the cookie
     _ends: LruCache[str, SessionEnd] = field(
         default_factory=lambda: LruCache[str, SessionEnd](_MOST_ENDED)
     )
-    _asked_at: float = field(default_factory=time.monotonic)  # which have ended
+    # the time of the last call that asked which sessions have ended
+    _asked_at: float = field(default_factory=time.monotonic)
 
     @property
     def count(self) -> int:
@@ -113,7 +116,7 @@ class SessionCache:
     def has_ended(self, session_id: SessionId, seconds: float) -> bool:
         """Return True if the session is known to have ended, after waiting up to *seconds* for a check under way."""
         entry = self._entry(session_id)
-        if entry and (check := entry.check):  # once: `doubt` may take it away
+        if entry and (check := entry.check):  # read once, because `doubt` may remove it
             wait([check], seconds)
         return self._entry(session_id) is None
 
@@ -122,7 +125,7 @@ class SessionCache:
         if entry := self._entry(session_id):
             with self._lock:
                 entry.checked_at, entry.doubted_at = -math.inf, time.monotonic()
-                entry.check = None  # one that is under way began too early to tell
+                entry.check = None  # a check in progress began too early to notice the refusal
 
     @contextmanager
     def connected(self, session: AppSession) -> Generator[None]:
