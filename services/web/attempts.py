@@ -25,10 +25,11 @@ from services.users import Shared
 from services.web.origin import networks_of
 
 DEVICE_SECONDS = 90 * 86400
-_QUARTER, _HOUR = 900, 3600  # seconds
-_SLOT_SECONDS = 0.4  # longer than a check takes, so that a known address answers no later
+_QUARTER, _HOUR = 900, 3600  # windows in seconds
+# seconds, longer than a check, so that a known address is answered no later than an unknown one
+_SLOT_SECONDS = 0.4
 _MOST_TRIED = 10_000
-_MOST_BESIDE = 20  # reservations beside their checks; more are waited for, as others are
+_MOST_BESIDE = 20  # reservations that may run beside their checks; later ones are waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,8 @@ class Attempts:
 
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     root_keys: RootKeys
-    sign_ups_an_hour: int  # from one address; an operator's choice, as a school class shares one
+    # sign-ups from one address; the operator chooses it, because a school class shares an address
+    sign_ups_an_hour: int
     tries_of_an_account: int = 10
     tries_of_an_address: int = 60
     clock: Callable[[], float] = time.monotonic
@@ -61,7 +63,7 @@ class Attempts:
     _beside: threading.Semaphore = field(
         default_factory=lambda: threading.Semaphore(_MOST_BESIDE), repr=False
     )
-    # when an attempt began that is under way or has failed, by bucket
+    # by bucket, the time of an attempt that is in progress or has failed
     _tried: LruCache[str, float] = field(
         default_factory=lambda: LruCache[str, float](_MOST_TRIED), repr=False
     )

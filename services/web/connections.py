@@ -18,13 +18,14 @@ from websockets.frames import CloseCode, Frame
 from services.errors import Misconfigured
 
 STRANGERS_MESSAGE_BYTES, SESSIONS_MESSAGE_BYTES = 64_000, 4_000_000
-_MOST_FRAMES = 1000  # fragments and pings, until a message is whole: browsers send a few
-_PART_BYTES = 16_384  # that are parsed at once: they may be thousands of empty frames
-HEADERS_SECONDS = 10.0  # from the connection, or from the end of the answer before
-BODY_SECONDS = 10.0  # from the end of the headers
-STALLED_SECONDS = 60.0  # in which a client takes nothing of an answer
-_MESSAGE_BYTES = "daybook.message_bytes"  # in the state of a websocket's scope
-# in the kernel's buffer; with more of them a slow client would look like one that takes nothing
+_MOST_FRAMES = 1000  # fragments and pings until a message is complete: browsers send a few
+_PART_BYTES = 16_384  # bytes that are parsed at once: they may be thousands of empty frames
+HEADERS_SECONDS = 10.0  # seconds from the connection, or from the end of the previous answer
+BODY_SECONDS = 10.0  # seconds from the end of the headers
+STALLED_SECONDS = 60.0  # seconds in which a client reads nothing of an answer
+_MESSAGE_BYTES = "daybook.message_bytes"  # a key in the state of a websocket's scope
+# bytes in the kernel's buffer; with a larger one, a slow client would look like one that reads
+# nothing
 _UNSENT_BYTES = 16_384
 _VERSION = "0.54"
 
@@ -74,7 +75,7 @@ def allow_large_messages(scope: Scope) -> None:
 class BoundedWebSocket(WebSocketsSansIOProtocol):
     """A websocket that holds at most one message, and no pongs that its client does not read."""
 
-    _frames = 0  # since the last message
+    _frames = 0  # frames since the last message
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -94,7 +95,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def handle_cont(self, event: Frame) -> None:
         if self._has_too_many():
             return
-        # as a list fragments would take 60 bytes more each, also empty ones
+        # in a list, each fragment (also an empty one) would take 60 bytes more
         fragments = cast(list[bytes | bytearray], self.frames)
         message = fragments[0]
         if not isinstance(message, bytearray):
@@ -123,7 +124,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         return self.close_sent
 
     def handle_parser_exception(self) -> None:
-        if self.conn.close_sent is None:  # a wrong frame came before the websocket was accepted
+        if self.conn.close_sent is None:  # an invalid frame came before the websocket was accepted
             self.transport.abort()
         else:
             super().handle_parser_exception()
@@ -132,7 +133,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 class _Cycle(Protocol):
     """A request and its answer."""
 
-    more_body: bool  # of the request, to come
+    more_body: bool  # true: more of the request's body will come
     response_complete: bool
 
 
@@ -143,16 +144,17 @@ class TimedRequests(asyncio.Protocol):
     transport: asyncio.Transport
     cycle: _Cycle | None
 
-    _awaited: tuple[_Cycle | None, bool] | None = None  # the last request, and whether its body
-    _deadline: asyncio.TimerHandle | None = None  # of what is awaited
-    _unsent = 0  # bytes, at the last look
+    # the last request, and true while its body is awaited
+    _awaited: tuple[_Cycle | None, bool] | None = None
+    _deadline: asyncio.TimerHandle | None = None  # the time limit of the awaited part
+    _unsent = 0  # unsent bytes at the last look
     _look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         option: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
         if option is not None:
-            with suppress(OSError):  # of a Unix socket
+            with suppress(OSError):  # Unix sockets have no such option
                 transport.get_extra_info("socket").setsockopt(
                     socket.IPPROTO_TCP, option, _UNSENT_BYTES
                 )
@@ -180,7 +182,7 @@ class TimedRequests(asyncio.Protocol):
     def _time_request(self) -> None:
         """Set the time in which the headers or the body that are awaited must be whole."""
         cycle, awaited = self.cycle, None
-        if self.transport.get_protocol() is self:  # no websocket by now
+        if self.transport.get_protocol() is self:  # false if the connection became a websocket
             if cycle and cycle.more_body:
                 awaited = cycle, True
             elif cycle is None or cycle.response_complete:

@@ -33,7 +33,7 @@ def line_of(report: reports.Report, before: Starting | Running, *, was_started: 
 
 def announce(*lines: str) -> None:
     """Write those of *lines* that are not empty."""
-    with suppress(OSError):  # a console that is gone, or a file on a full disk
+    with suppress(OSError):  # the console is gone, or it is a file on a full disk
         sys.stdout.writelines(f"{each}\n" for each in lines if each)
         sys.stdout.flush()
 

@@ -15,7 +15,8 @@ from starlette.responses import Response, StreamingResponse
 
 from services import portable
 
-# beside the threads of other requests: sign-in needs those, and a read for an export may wait for the database
+# threads apart from those of other requests: sign-in needs those, and a read for an export may wait
+# for the database
 THREADS = CapacityLimiter(10)
 
 
@@ -54,5 +55,6 @@ def zone_of(request: Request) -> tzinfo:
     """The time zone that the page sent, or UTC."""
     try:
         return ZoneInfo(request.query_params.get("zone", ""))
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of zones
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        # OSError: the name is that of a folder of zones
         return UTC

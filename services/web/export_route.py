@@ -36,7 +36,8 @@ class ExportRoutes:
 
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     origin: Origin
-    _running: set[UserId] = field(default_factory=set[UserId], repr=False)  # whose export is sent
+    # users whose export is being sent
+    _running: set[UserId] = field(default_factory=set[UserId], repr=False)
 
     def routes(self) -> list[Route]:
         return [

@@ -9,7 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LONGEST_FORM = 16_384  # bytes
 _TOO_LONG = "This form is too long."
-_CLOSE = {"Connection": "close"}  # else the server would read the rest, to find the next request
+# otherwise the server would read the rest to find the next request
+_CLOSE = {"Connection": "close"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ class Origin:
 
     def client_address(self, request: HTTPConnection) -> str:
         """The client's address as the outermost trusted proxy saw it."""
-        # a proxy may add a line of its own under the one that the client sent
+        # a proxy may add a line of its own below the client's
         forwarded = ",".join(request.headers.getlist("x-forwarded-for"))
         hops = [hop.strip() for hop in forwarded.split(",")]
         if self.trusted_proxies and len(hops) >= self.trusted_proxies and hops[0]:
@@ -71,7 +71,7 @@ class Network:
     """A part of the internet that counts as one in a limit."""
 
     name: str
-    addresses: int = 1  # whose shares of the limit it has
+    addresses: int = 1  # the number of addresses whose shares of the limit it has
 
 
 def networks_of(address: str) -> tuple[Network, ...]:
@@ -81,7 +81,7 @@ def networks_of(address: str) -> tuple[Network, ...]:
     """
     try:
         ip = ip_address(address)
-    except ValueError:  # as a proxy wrote it
+    except ValueError:  # the text of a proxy may be no address
         return (Network(address),)
     if not isinstance(ip, IPv6Address):
         return (Network(address),)

@@ -24,7 +24,7 @@ _ASSETS = Path(__file__).parents[2] / "assets"
 _ROOT = b'<div id="root">'
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
 _IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
-# Streamlit would answer these with a compressed page, or with 304
+# with these headers, Streamlit would answer with a compressed page, or with 304
 _CONDITIONAL = (b"accept-encoding", b"if-none-match", b"if-modified-since")
 
 
@@ -44,9 +44,10 @@ class PageAssets:
         }
         self._compressed: dict[str, bytes] = {}
         scripts = sorted((assets / "page").glob("*.js"))
-        # one file is fetched sooner than many; a block of its own keeps each script's names apart
+        # one file is fetched sooner than many; a block for each script keeps their names apart
         script = "".join(f"{{\n{file.read_text('utf-8')}}}\n" for file in scripts)
-        if f"`{streamlit_assets.theme_key()}`" not in script:  # choosing a theme would do nothing
+        # without it, choosing a theme would do nothing
+        if f"`{streamlit_assets.theme_key()}`" not in script:
             log_event("theme.unknown")
         css = self._add((assets / "style.css").read_bytes(), ".css")
         js = self._add(script.encode(), ".js")

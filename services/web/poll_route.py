@@ -22,7 +22,7 @@ from services.errors import AppError, SignedOut
 from services.users import Shared
 from services.web.origin import Origin
 
-_AT_ONCE = 8  # in threads; others wait, and sign-in does not wait for them
+_AT_ONCE = 8  # polls that run in threads at once; others wait, so that sign-in never waits for them
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,14 +28,15 @@ from services.users.session_cache import count_open
 from services.web.connections import allow_large_messages
 from services.web.origin import Network, Origin, networks_of
 
-# .streamlit/config.toml maps these to st.user; a client's own are dropped
+# .streamlit/config.toml maps these to st.user; a client's own headers of that name are dropped
 USER_HEADER, SESSION_HEADER = b"x-app-user-id", b"x-app-session"
-# in place of a session: why the tab's cookie opens none any more; the database is unreachable
+# values in place of a session: the reason why the tab's cookie opens none; the database is
+# unreachable
 ENDS, UNKNOWN = frozenset(map(str, SessionEnd)), "unknown"
-_STREAM = "/_stcore/stream"  # where Streamlit reads the identity headers
-# no page uploads or shows a file, and nothing drives the app without a browser
+_STREAM = "/_stcore/stream"  # the websocket for which Streamlit reads the identity headers
+# closed: no page uploads or shows a file, and only browsers use the app
 _CLOSED = ("/_stcore/agent", "/_stcore/metrics", "/_stcore/upload_file", "/media")
-_TABS_OF_AN_ADDRESS, _TABS_OF_ALL = 20, 500  # at most, without an app session
+_TABS_OF_AN_ADDRESS, _TABS_OF_ALL = 20, 500  # tabs without an app session, at most
 _ALL = "all"
 _TOO_MANY = "Too many sign-in pages are open. Close some, or try again in a minute."
 _REFUSED = WebSocketClose(1008)  # uvicorn sends it as a 403
@@ -65,8 +66,9 @@ class SessionMiddleware:
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     origin: Origin
     policy: str
-    wait_seconds: float = 0.0  # for which a tab with a cookie waits for the backend to start
-    # by network of the client, and of all
+    # seconds for which a tab with a cookie waits for the backend to start
+    wait_seconds: float = 0.0
+    # tabs without a session, by the client's network, and of all
     _anonymous_tabs: Counter[str] = field(default_factory=Counter[str], repr=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,7 +99,7 @@ class SessionMiddleware:
                 app = PlainTextResponse("Not Found", 404)
             elif path.startswith(_STREAM):
                 app = await self._admit(HTTPConnection(scope), headers, open_tab)
-            # of a request that never gets whole: no fault of the app
+            # the client left before its request was complete, which is no fault of the app
             with suppress(ClientDisconnect):
                 await app({**scope, "headers": headers}, receive, send_secured)
         if path == "/" and scope["type"] == "http":

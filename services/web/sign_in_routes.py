@@ -26,7 +26,7 @@ from services.users import Shared
 from services.web.attempts import DEVICE_SECONDS, Attempt, Attempts
 from services.web.origin import Origin
 
-_LONGEST_CODE = 100  # of an invitation
+_LONGEST_CODE = 100  # characters of an invitation's code
 _REASONS = {error: reason for reason, error in SIGN_IN_REASONS.items()}
 
 
@@ -69,7 +69,8 @@ class SignInRoutes:
                 cookie, session = await run_sync(enter, email, password, reservation, code)
                 await run_sync(cache.add, session)
                 log_event("session.started", user=session.user_id, session=session.id)
-                if previous := self.origin.session_cookie(request):  # perhaps another account's
+                # the cookie of another account, perhaps
+                if previous := self.origin.session_cookie(request):
                     target = await run_sync(self._visible_target, session, target)
                     with suppress(errors.StoreUnavailable):  # the old session may outlive its tab
                         await run_sync(cache.leave, previous)
@@ -92,7 +93,7 @@ class SignInRoutes:
             conversation_id = UUID(dict(parse_qsl(urlsplit(target).query)).get("c", ""))
         except ValueError:
             return target
-        with suppress(errors.AppError):  # unknown: the page will say
+        with suppress(errors.AppError):  # an unknown session: the page will say so
             wanted = ConversationId(conversation_id)
             if not self.shared().store_of(session, wanted).conversations.some([wanted]):
                 return "/"
@@ -104,7 +105,7 @@ class SignInRoutes:
         try:
             if cookie := self.origin.session_cookie(request):
                 await run_sync(self.shared().session_cache.leave, cookie)
-        except errors.StoreUnavailable as error:  # still signed in, and the cookie may try again
+        except errors.StoreUnavailable as error:  # still signed in: the cookie may try again
             return RedirectResponse(_with_reason("/", error), 303)
         answer = RedirectResponse("/", 303)
         self._set_cookie(answer, request, "sid", "", 0)
@@ -133,7 +134,7 @@ class SignInRoutes:
         except errors.AppError as error:
             return RedirectResponse(_with_reason("/data", error), 303)
         log_event("account.deleted", user=session.user_id)
-        with suppress(errors.StoreUnavailable):  # the database has ended it
+        with suppress(errors.StoreUnavailable):  # the database has ended it already
             await run_sync(cache.leave, cookie)
         answer = RedirectResponse("/?reason=deleted", 303)
         for name in ("sid", "device"):

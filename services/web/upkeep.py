@@ -12,7 +12,7 @@ from services.events import log_event
 from services.store.backend import Backend
 
 _logger = logging.getLogger(__name__)
-_LOOK_SECONDS = 3.0  # between two looks for what is no longer used
+_LOOK_SECONDS = 3.0  # seconds between two looks for data that is no longer used
 
 
 def failed_check(backend: Backend, root_keys: RootKeys) -> Failed | None:
@@ -22,7 +22,7 @@ def failed_check(backend: Backend, root_keys: RootKeys) -> Failed | None:
         root_keys.refuse_missing(backend.root_key_versions())
     except (Misconfigured, RowsCut) as error:
         return Failed(error.public)
-    except StoreUnavailable:  # asked again once the database is back
+    except StoreUnavailable:  # the store is asked again once it is back
         pass
     return None
 
@@ -36,5 +36,5 @@ def keep_forgetting(*acts: Callable[[], object]) -> NoReturn:
                 act()
             except AppError:
                 log_event("forgetting.missed")
-            except Exception:  # any bug: without this thread no such text would leave the memory
+            except Exception:  # any bug: without this thread, unused text would stay in memory
                 _logger.exception("forgetting.missed")
