@@ -4,7 +4,8 @@ import gc
 import signal
 
 if __name__ != "__main__":
-    # the server would hear Ctrl-C only after the imports: seconds on a busy machine, with nothing to save yet
+    # otherwise the server would handle Ctrl-C only after the imports: seconds on a busy machine,
+    # with nothing to save yet
     ctrl_c = signal.signal(signal.SIGINT, signal.SIG_DFL)
     from pages import _streamlit
     from services import deployment
@@ -20,8 +21,8 @@ if __name__ != "__main__":
     except Misconfigured as error:
         raise SystemExit(f"Daybook cannot start: {error.public}") from None
     signal.signal(signal.SIGINT, begun.end_process)
-    begun.start()  # beside the imports below
-    gc.disable()  # it would take a sixth of the start's CPU time
+    begun.start()  # runs beside the imports below
+    gc.disable()  # a garbage collection would take a sixth of the start's CPU time
 else:
     ctrl_c = begun = None
 
@@ -46,13 +47,15 @@ def _wait_for_the_start() -> None:
     """Draw the progress of the start, and reload the page when it is over."""
     health = bootstrap.current_app().health
     if health.is_started:
-        browser.reload()  # the session is read when a tab connects, and the backend was not there yet
+        # the session is read when a tab connects, and the backend was not ready then
+        browser.reload()
         return
     st.info(health.problem or f"Daybook is starting: {health.stage} …")
 
 
 if begun:
-    # uvicorn's Config is older than this import, too old for FORWARDED_ALLOW_IPS; it wraps the app afterwards
+    # uvicorn's Config is made before this import, so FORWARDED_ALLOW_IPS cannot be set; it wraps
+    # the app afterwards
     setattr(uvicorn.config, "ProxyHeadersMiddleware", _without_proxy_headers)  # noqa: B010
     gc.enable()
     signal.signal(signal.SIGINT, ctrl_c)
@@ -85,7 +88,7 @@ else:
             st.Page(facts.MEMORY, title=words.MEMORY),
             st.Page(sidebar.USAGE, title=words.USAGE),
             st.Page(sidebar.DATA, title=words.YOUR_DATA),
-            st.Page(sidebar.ADMIN, title=words.ADMIN),  # it refuses other users
+            st.Page(sidebar.ADMIN, title=words.ADMIN),  # the page refuses other users
         ]
     page = st.navigation(pages, position="hidden")
     if user:

@@ -25,7 +25,8 @@ from pydantic_settings import (
 from services.domain.policies import POLICIES, WINDOW_MESSAGES, Summary
 from services.errors import Misconfigured
 
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")  # as the database has it
+# the form that the database checks
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")
 SECRETS_FILE = Path(__file__).parents[1] / ".streamlit" / "secrets.toml"
 _UNPREFIXED = ("supabase_", "openai_", "database_")  # names shared with other programs
 
@@ -52,15 +53,15 @@ class Settings(BaseSettings):
 
     supabase_url: HttpUrl | None = None
     supabase_key: SecretStr | None = None
-    database_url: SecretStr | None = None  # operate's alone
+    database_url: SecretStr | None = None  # used by operate alone
     openai_base_url: HttpUrl | None = None
     openai_api_key: SecretStr | None = None
     model: str | None = None
-    models: str = ""  # others that users may choose, with commas between
-    # the four below hold for every model
+    models: str = ""  # other models that users may choose, with commas between
+    # the four settings below apply to every model
     context_tokens: int | None = Field(default=None, ge=512)
     reply_tokens: int | None = Field(default=None, ge=16)
-    # micro-dollars for a million tokens, where genai-prices does not know the model
+    # micro-dollars for a million tokens, for a model that genai-prices does not know
     input_price_micro: int | None = Field(default=None, ge=0)
     output_price_micro: int | None = Field(default=None, ge=0)
     assistant_prefix: bool = False
@@ -69,13 +70,13 @@ class Settings(BaseSettings):
     window_messages: int = Field(default=WINDOW_MESSAGES, ge=2, le=1000, multiple_of=2)
     titles: bool = True
     root_keys: SecretStr | None = None
-    metrics_token: SecretStr | None = None  # None: there is no /metrics
+    metrics_token: SecretStr | None = None  # None: /metrics is off
     data_dir: Path | None = None
     key_dir: Path | None = None
     url: HttpUrl | None = None
     trusted_proxies: int = Field(default=0, ge=0, le=10)
     sign_ups_an_hour: int = Field(default=20, ge=1)
-    # that one may store; 0: no limit
+    # megabytes that an account may store; 0: no limit
     account_mb: int = Field(default=1_000, ge=0, le=1_000_000_000)
     session_idle_seconds: int = Field(default=14 * 86_400, ge=60, le=31_536_000)
     session_lifetime_seconds: int = Field(default=90 * 86_400, ge=60, le=31_536_000)

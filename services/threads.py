@@ -20,7 +20,8 @@ def in_thread(name: str, call: Callable[[], Result]) -> Future[Result]:
         try:
             future.set_result(call())
         except BaseException as error:
-            if not isinstance(error, AppError):  # a bug, whose result may never be asked for
+            # a bug: it is logged, because no caller may ask for the result
+            if not isinstance(error, AppError):
                 _logger.exception("the thread %s failed", name)
             future.set_exception(error)
 

@@ -16,9 +16,9 @@ from services.rules import NOT_FOUND, Refusal
 
 LAST_ADMIN = Refusal(reason="last_admin")
 ADMINS_ONLY = Refusal(reason="admins_only")
-MOST_INVITATIONS = 500  # that are open
+MOST_INVITATIONS = 500  # open invitations, at most
 INVITATION_LIFE = timedelta(days=7)
-WARNING = timedelta(days=14)  # before a retention deletes its first conversation
+WARNING = timedelta(days=14)  # the time before a retention deletes its first conversation
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -30,8 +30,9 @@ class StoredAccount:
     email: str | None = field(repr=False)
     role: AccountRole
     suspended_at: datetime | None = None
-    deleted_at: datetime | None = None  # suspended for good: the sweep destroys its rows
-    is_ended: bool = False  # and has destroyed them
+    # the account is deleted for good: the sweep destroys its rows
+    deleted_at: datetime | None = None
+    is_ended: bool = False  # the sweep has destroyed its rows
 
     @property
     def is_admin(self) -> bool:
@@ -52,8 +53,9 @@ class Settings(Limits):
     max_per_minute: int = 20
     first_account_is_admin: bool = False
     sign_ups: SignUps = SignUps.OPEN
-    retention_days: int | None = None  # of unused conversations; None: for ever
-    retention_from: datetime = _LONG_AGO  # nothing is deleted before: owners are warned
+    # days after which unused conversations are deleted; None: never
+    retention_days: int | None = None
+    retention_from: datetime = _LONG_AGO  # before it nothing is deleted, because owners are warned
 
     def changed(self, changes: Mapping[str, object], now: datetime) -> "Settings":
         """Return the settings after *changes*; a shorter retention deletes nothing before owners were warned."""
@@ -180,7 +182,7 @@ class StoredSession:
     sealed: str = field(repr=False)  # the user's address, under a key made of the cookie
     idle_seconds: int
     expires_at: datetime
-    ends_at: datetime  # where it is not used before
+    ends_at: datetime  # the end of an unused session
 
     def used(self, now: datetime) -> "StoredSession":
         return replace(

@@ -23,15 +23,15 @@ class Budget(Limits):
     day: date = _LONG_AGO_DAY
     day_spent: int = 0
     day_tokens: int = 0
-    month: date = _LONG_AGO_DAY  # its first day
+    month: date = _LONG_AGO_DAY  # the first day of the month
     month_spent: int = 0
     minute: datetime = _LONG_AGO
-    minute_turns: int = 0  # and versions that the user wrote
-    bytes: int = 0  # stored by the account when `minute` began
-    reserved: int = 0  # by turns still open, in any window
+    minute_turns: int = 0  # messages of this minute, and versions that the user wrote
+    bytes: int = 0  # the bytes that the account had stored when `minute` began
+    reserved: int = 0  # the amount reserved by turns still open, in any window
     reserved_tokens: int = 0
     last_active_at: datetime | None = None
-    counting: int = 0  # the number of the deployment's that has these figures
+    counting: int = 0  # the `Deployment.counting` that includes these figures
 
     def opened(self, now: datetime, stored_bytes: int) -> "Budget":
         """Return the budget with the windows of *now*; *stored_bytes* count from a new minute on."""
@@ -93,7 +93,7 @@ class Deployment:
     """The cap of all users together, and what counts against it; counted only while there is a cap."""
 
     monthly_cap_micro: int | None = None  # NO_CAP: the budgets are being counted
-    counting: int = 0  # its number: each begins at nought
+    counting: int = 0  # the number of the count: each begins at nought
     month: date = _LONG_AGO_DAY
     spent: int = 0
     reserved: int = 0

@@ -6,7 +6,7 @@ from typing import Protocol
 from services.rules import STALE, TOO_MANY, Refusal
 
 _MOST_FACTS = 5_000
-_MOST = 500  # of another kind
+_MOST = 500  # documents of another kind, at most
 
 
 class Document(Protocol):

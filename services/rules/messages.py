@@ -8,8 +8,10 @@ from typing import ClassVar, Protocol, TypeVar, cast
 from services.domain import MessageId, Outcome, Role
 from services.rules import BUSY, NO_SPACE, NOT_FOUND, STALE, TOO_MANY, Refusal
 
-MOST_CONVERSATIONS = 20_000  # of a user, discarded ones too
-_MOST_MESSAGES = 20_000  # after which none is edited: no budget bounds what costs nothing
+MOST_CONVERSATIONS = 20_000  # conversations of a user, discarded ones too
+# messages of a conversation that may be edited: money does not limit edits, so their number is
+# limited
+_MOST_MESSAGES = 20_000
 _UNFINISHED = Outcome.CUT, Outcome.STOPPED, Outcome.FAILED, Outcome.INTERRUPTED
 
 

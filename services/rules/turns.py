@@ -23,8 +23,8 @@ class Turn:
     client_turn_id: ClientTurnId
     request: str = field(
         repr=False
-    )  # the hash of what began it: the same id with another request is refused
-    conversation_id: ConversationId | None  # None: none, or destroyed since
+    )  # the hash of the request that began it: the same id with another request is refused
+    conversation_id: ConversationId | None  # None: there is none, or it was destroyed
     purpose: Purpose
     model: str
     prompt_id: MessageId | None
@@ -40,7 +40,7 @@ class Turn:
     charged_tokens: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
-    tokens_cached: int = 0  # of tokens_in
+    tokens_cached: int = 0  # part of tokens_in
     reply_id: MessageId | None = None
     finished_at: datetime | None = None
 
@@ -63,7 +63,7 @@ class Entry:
     """An entry of the ledger: a charge, the settlement of a lapsed turn, or its correction."""
 
     at: datetime
-    day: date  # whose caps it counts in
+    day: date  # the day whose caps it counts in
     turn_id: TurnId
     kind: EntryKind
     outcome: EntryOutcome
