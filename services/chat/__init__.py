@@ -1,1 +1,1 @@
-"""The turns of a conversation, from prompt to settled reply; and what goes on in the background."""
+"""The turns of a conversation, from prompt to settled reply, and background calls."""

@@ -1,6 +1,6 @@
 """Background model calls after replies: a title, a summary, facts.
 
-A task is a turn of its own, reserved and settled like a reply. No reply waits for a task, and where a task fails or the
+A task is a turn of its own, reserved and settled like a reply. No reply waits for a task, and if a task fails or the
 budget refuses it, the conversation stays as it is. At most one task of a kind runs in a conversation.
 """
 
@@ -54,13 +54,13 @@ _MOST_CALLS = 40  # calls of the model for one summary: a long conversation is f
 
 
 class NoFacts(Refused):
-    """The answer of the model was stopped, or reached its length limit."""
+    """The answer about facts was stopped, or reached its length limit."""
 
     public = "The model did not return usable memories."
 
 
 class NoSummary(Refused):
-    """The answer of the model is no summary."""
+    """The answer of the model cannot be used as a summary."""
 
     public = "The model did not return a usable summary."
 
@@ -76,7 +76,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserTasks:
-    """The background tasks of one user, and the summaries and facts that they made, as pages change them.
+    """The background tasks of one user, and changes of the summaries and facts that they made.
 
     Any thread may call any method.
     """
@@ -89,8 +89,8 @@ class UserTasks:
     choices: Choices
 
     def claim(self, reply: LiveTurn, call: Call) -> list[Work]:
-        """Claim the tasks that are due after *reply*, before its followers know that it is over, so that they can
-        await them; return what the caller is to begin once they know."""
+        """Claim the tasks that are due after *reply*, before its followers are told of its end, so that they can
+        await them; return a function that begins the tasks, to be called after that."""
         is_whole = not (reply.failure or reply.is_stopped)
         due: list[Work] = []
 
@@ -114,13 +114,13 @@ class UserTasks:
         return due
 
     def note_facts(self, conversation_id: ConversationId | None) -> None:
-        """Have facts noted at once of the prompts of a conversation that is left."""
+        """Note facts at once from the prompts of a conversation that is left."""
         thread = self.store.conversations.cached(conversation_id) if conversation_id else None
         if thread and self.registry.is_postponed(Purpose.FACTS, thread.conversation.id):
             self._begin_facts(thread)
 
     def catch_up(self, thread: Thread) -> None:
-        """Have facts noted of the prompts of an opened conversation that a process left when it ended."""
+        """Note facts from the prompts of an opened conversation that an ended process did not finish."""
         if not self.registry.is_postponed(Purpose.FACTS, thread.conversation.id):
             for work in self._claim_facts(thread):
                 in_thread(BACKGROUND_THREAD, work)
@@ -137,7 +137,7 @@ class UserTasks:
         self.store.conversations.set_summary(thread, summary)
 
     def summarise_now(self, thread: Thread, *, is_anew: bool = False) -> None:
-        """Have the messages that wait for a summary summarised, in the background; *is_anew*: those that it covers, too.
+        """Summarise the waiting messages in the background; *is_anew*: also those that the summary covers already.
 
         Raise Stale, StoreUnavailable.
         """
@@ -155,9 +155,9 @@ class UserTasks:
     def noted(
         self, conversation_id: ConversationId, up_to: MessageId | None = None
     ) -> tuple[NotedFact, ...]:
-        """The facts that were noted last in a conversation, if they are stored so and were not dismissed.
+        """Return the facts noted last in a conversation, unless they were changed or dismissed.
 
-        *up_to*: none, unless this prompt was the last of those that they were noted of.
+        *up_to*: return none unless they were noted from prompts up to this one.
         """
         noted = self.registry.noted(conversation_id, up_to)
         with suppress(StoreUnavailable):
@@ -166,7 +166,7 @@ class UserTasks:
         return noted
 
     def undo_noted(self, conversation_id: ConversationId, noted: NotedFact) -> None:
-        """Delete a noted fact, or put back the fact that it replaced. Raise ChangedElsewhere, StoreUnavailable."""
+        """Delete a noted fact, or restore the fact that it replaced. Raise ChangedElsewhere, StoreUnavailable."""
         if noted.replaced:
             self.store.facts.keep(noted.replaced, replaces=noted.fact)
         else:
@@ -174,13 +174,13 @@ class UserTasks:
         self.registry.dismiss(conversation_id, (noted,))
 
     def dismiss_noted(self, conversation_id: ConversationId, prompt_id: MessageId) -> None:
-        """Leave the facts that were noted up to a prompt out of those that were noted last."""
+        """Remove the facts that were noted up to a prompt from those noted last."""
         self.registry.dismiss(conversation_id, self.registry.noted(conversation_id, prompt_id))
 
     # --- inside ---------------------------------------------------------------------------------
 
     def _pending(self, thread: Thread, answered_id: MessageId | None = None) -> tuple[Message, ...]:
-        """The prompts that facts are to be noted of; none where the user wants no facts, or the database is away."""
+        """Return the prompts to note facts from; none if the user wants no facts, or the database is away."""
         with suppress(AppError):
             preferences = self.store.profile.preferences()
             if preferences.keeps_facts and not thread.is_newer:
@@ -188,7 +188,7 @@ class UserTasks:
         return ()
 
     def _claim_facts(self, thread: Thread, answered_id: MessageId | None = None) -> list[Work]:
-        """Claim the task of facts if it is due, else postpone it; return what the caller is to begin."""
+        """Claim the facts task if it is due, else postpone it; return a function that begins it."""
         conversation_id, pending = thread.conversation.id, self._pending(thread, answered_id)
         if not pending:
             return []
@@ -214,7 +214,7 @@ class UserTasks:
             self._begin_facts(self.store.conversations.thread(conversation_id))
 
     def _begin_facts(self, thread: Thread) -> None:
-        """Begin the task of facts in a thread, if prompts wait; where it has failed before, perhaps later."""
+        """Begin the facts task in a thread, if prompts wait; after failures it may be skipped."""
         conversation_id, pending = thread.conversation.id, self._pending(thread)
         if not pending:
             return
@@ -243,16 +243,16 @@ class UserTasks:
             self.registry.end(Purpose.SUMMARY, conversation_id, error=failure)
 
     def _needs_summary(self, thread: Thread, call: Call) -> bool:
-        """Return True if the context fills, or something fell out of it."""
+        """Return True if the context is nearly full, or messages no longer fit."""
         if not thread.conversation.policy.kind.needs_summary:
             return False
         room = self.choices.setup(thread).budget.prompt_tokens
         return 2 * call.plan.prompt_tokens > room or bool(call.plan.omitted_ids)
 
     def _ask(self, purpose: Purpose, thread: Thread, plan: ContextPlan, about: MessageId) -> Answer:
-        """Ask the model that answers in *thread* something *about* a message; stop it after the seconds of *purpose*.
+        """Ask the model of *thread* to answer *plan*, for the message *about*; stop it after the seconds of *purpose*.
 
-        Raise what `PaidCalls.begin` raises, and how the model failed.
+        Raise the errors of `PaidCalls.begin` and of the model.
         """
         give_up_at = time.monotonic() + _SECONDS[purpose]
         call = new_call(
@@ -276,7 +276,7 @@ class UserTasks:
         return Answer(turn.id, turn.said(), turn.is_stopped or turn.is_cut)
 
     def _fold(self, thread: Thread, compaction: Compaction) -> None:
-        """Have the model answer with the next part of the summary, and store it. Raise AppError."""
+        """Ask the model for the next part of the summary, and store it. Raise AppError."""
         answer = self._ask(Purpose.SUMMARY, thread, compaction.call, thread.branch()[0].id)
         summary = compaction.summary(answer.text, datetime.now(UTC), is_cut=answer.is_cut)
         if summary is None:
@@ -285,7 +285,7 @@ class UserTasks:
         log_event("summary.made", turn=answer.turn_id, messages=len(compaction.compacted_ids))
 
     def _title(self, conversation_id: ConversationId, first_id: MessageId) -> None:
-        """Have the model give a title, unless it fails, runs on or makes none. A process asks once."""
+        """Ask the model for a title, once a process; the first words stay if it fails or its answer is no title."""
         try:
             thread = self.store.conversations.thread(conversation_id)
             branch, window = thread.branch(), self.choices.setup(thread).offer.info.context_tokens
@@ -302,7 +302,7 @@ class UserTasks:
             self.registry.end(Purpose.TITLE, conversation_id, first_id)
 
     def _note(self, conversation_id: ConversationId) -> None:
-        """Have the model name the facts in the prompts that wait."""
+        """Ask the model for facts in the waiting prompts."""
         noted: list[NotedFact] = []
         finished: MessageId | None = None
         failure: AppError | None = None
@@ -332,7 +332,7 @@ class UserTasks:
     ) -> MessageId | None:
         """Ask the model about the first of the *pending* prompts, store the facts that it names, and add them to *noted*.
 
-        Return the last of these prompts; None if there are none, or cannot be read. Raise AppError.
+        Return the last of these prompts; None if there are none, or if they cannot be read. Raise AppError.
         """
         exchanges = [exchange_about(thread, prompt.id) for prompt in pending[:BATCH]]
         if not exchanges or not all(exchanges):
@@ -366,7 +366,7 @@ class UserTasks:
 
 
 def _fact(text: str, replaced: Fact | None, thread: Thread, prompt_id: MessageId) -> Fact:
-    """A new fact, of the conversation's space, if any; or *replaced* as it is now."""
+    """Return a new fact, of the conversation's space, if any; or *replaced* with the new text."""
     conversation, now = thread.conversation, datetime.now(UTC)
     fact = replaced or Fact(
         id=FactId(uuid4()), text=text, since=now, space_id=conversation.space_id

@@ -1,7 +1,7 @@
 """Token counts that the endpoints reported for one user's prompts, and the calibration learned from them.
 
-A plan counts by the rates that the last receipt of its branch holds: it depends on rows alone. What this
-process has learned since then enters the next receipt.
+A plan counts with the rates in the last receipt of its branch, so it depends on rows alone. Rates that this
+process has learned since then are stored with the next receipt.
 """
 
 import threading
@@ -28,9 +28,9 @@ _MOST_CALLS = 3
 
 
 class Counting:
-    """One person's calls, as their endpoints counted them: in memory, for what they hold is text.
+    """The counted calls of one user, in memory only, because they hold text.
 
-    An endpoint may refuse a prompt that fits by what was learned of it. The next plan of that conversation
+    An endpoint may refuse a prompt that fits by the learned rates. The next plan of that conversation
     then counts as if nothing were known, which leaves the most room, until a reply comes. Any thread may call any method.
     """
 
@@ -45,14 +45,14 @@ class Counting:
         return "Counting()"
 
     def rates(self, model: str, stored: Calibration) -> Calibration:
-        """The calibration of *model* with more samples: of this process, or *stored*."""
+        """Return the calibration of *model* with more samples: this process's, or *stored*."""
         with self._change:
             known = self._rates.get(model, Calibration())
             self._rates[model] = stored if stored.samples > known.samples else known
             return self._rates[model]
 
     def counter(self, base: KindCounter, rates: Calibration) -> TokenCounter:
-        """Counts by *rates*; as *base* does, where there are none. The last one is kept for the next plan."""
+        """Return a counter with *rates*, or *base* if there are none. The last counter is kept for the next plan."""
         if not rates.by_kind:
             return base
         last = self._last  # another thread may replace it
@@ -63,7 +63,7 @@ class Counting:
     def note_end(
         self, turn: LiveTurn, call: Call, reported: Usage | None, counter: KindCounter
     ) -> None:
-        """Learn from the end of *turn*, the newest of its conversation, and from what its endpoint *reported*."""
+        """Learn from *turn*, the newest of its conversation, and from the usage that its endpoint *reported*."""
         model, conversation_id, failure = call.offer.info.name, turn.conversation_id, turn.failure
         if isinstance(failure, ModelUnavailable) and failure.failure is ModelFailure.TOO_LONG:
             self._refused.add(conversation_id)
@@ -92,7 +92,7 @@ class Counting:
         rates: Calibration,
         counter: KindCounter,
     ) -> Forecast:
-        """Forecast the tokens that the endpoint counts of *plan*; as planned, where nothing is known."""
+        """Forecast the endpoint's count of *plan*; without calibration, the planned tokens."""
         anchor = find_anchor(self._calls.get(conversation_id) or (), model, rates, counter)
         if anchor is None and not rates.by_kind:
             return Forecast(plan.prompt_tokens, is_anchored=False)
@@ -103,7 +103,7 @@ class Counting:
         return conversation_id in self._refused
 
     def forget(self, conversation_id: ConversationId) -> None:
-        """Keep nothing that was said there."""
+        """Forget the calls of a conversation, which hold its text."""
         with self._change:
             self._calls.drop(conversation_id)
             self._last = None

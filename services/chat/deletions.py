@@ -1,4 +1,4 @@
-"""Deleting conversations and messages, with the facts and the summary that were made of them; and undoing it."""
+"""Deleting conversations and messages, with the facts and the summary made from them; and undoing it."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
@@ -22,7 +22,7 @@ class Deletions:
     forget: Callable[[ConversationId], None]  # drops all that this process caches of a conversation
 
     def discard(self, conversation_id: ConversationId, seconds: int = UNDO_SECONDS) -> None:
-        """Stop the live turns of a conversation, and have it destroyed in *seconds*."""
+        """Stop the live turns of a conversation, and destroy it after *seconds*."""
         its, live_turns = (self._user_id, conversation_id), self.tasks.live_turns
         live_turns.stop(lambda turn: (turn.user_id, turn.conversation_id) == its)
         self.tasks.store.conversations.discard(conversation_id, seconds)
@@ -30,7 +30,7 @@ class Deletions:
         self.forget(conversation_id)
 
     def discard_all(self, ids: Collection[ConversationId]) -> Iterator[ConversationId]:
-        """Discard those of *ids* that exist, and yield each; all can be restored until some time after the last."""
+        """Discard those of *ids* that exist, and yield each; all can be restored until some seconds after the last."""
         # each deletion is a call, which takes a hosted database up to half a second
         seconds = min(UNDO_SECONDS + len(ids) // 2, _MOST_SECONDS)
         for conversation_id in ids:
@@ -44,10 +44,10 @@ class Deletions:
         ids: Collection[MessageId],
         seconds: int = UNDO_SECONDS,
     ) -> DeletedMemories:
-        """Delete messages, each with all that follows it; *seconds* are left for `restore_messages`.
+        """Delete messages, each with all that follow it; `restore_messages` can undo it for *seconds*.
 
-        The facts and the summary that were made of them are deleted at once; the ledger keeps their cost. Raise Stale
-        where a message that follows is not among them, or they are gone; Busy, NotFound, Tampered, StoreUnavailable.
+        The facts and the summary made from them are deleted at once; the ledger keeps their cost. Raise Stale
+        if a following message is not among them, or they are gone; Busy, NotFound, Tampered, StoreUnavailable.
         """
         thread = self.open(conversation_id)
         doomed = [message for message in thread.messages if message.id in ids]
@@ -77,9 +77,9 @@ class Deletions:
     def restore_messages(
         self, conversation_id: ConversationId, memories: Iterable[DeletedMemories] = ()
     ) -> None:
-        """Restore the deleted messages of a conversation, and those of *memories* whose messages are there then.
+        """Restore the deleted messages of a conversation, and those of *memories* whose messages exist afterwards.
 
-        Raise TooLate, NotFound, Tampered, StoreUnavailable; after the last, called again it goes on.
+        Raise TooLate, NotFound, Tampered, StoreUnavailable; after StoreUnavailable another call continues.
         """
         store, late = self.tasks.store, None
         try:
@@ -108,14 +108,14 @@ class Deletions:
         return self.tasks.store.turns.user_id
 
     def _facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
-        """The facts that were noted from messages, as they are stored now; none in a chat that reads none."""
+        """Return the stored facts that were noted from messages; none in a chat that reads no facts."""
         if not self.tasks.choices.reads_facts:  # a temporary chat needs no database
             return ()
         kept = self.tasks.store.facts.fresh_facts()
         return tuple(fact for fact in kept if fact.source_id in ids)
 
     def _forget_facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
-        """Forget and return the facts that were noted from messages while these were being deleted."""
+        """Forget and return facts that were noted from messages while these were being deleted."""
         with suppress(StoreUnavailable):
             facts = self._facts_of(ids)
             for fact in facts:

@@ -1,7 +1,7 @@
-"""Turns whose replies are still coming. They belong to the process, not to a page.
+"""Turns whose replies are still streaming. They belong to the process, not to a page.
 
-A page follows a turn; a refresh, a second tab or a click elsewhere finds it again; a closed tab
-changes nothing. Followers hear "done" only after the reply is stored.
+A page follows a turn; after a reload, or in a second tab, a page finds it again; a closed tab
+changes nothing. Followers are told of its end only after the reply is stored.
 """
 
 import logging
@@ -35,7 +35,7 @@ _readers: set[object] = set()  # the current followers of turns in this process
 
 @dataclass(eq=False, repr=False)
 class LiveTurn:
-    """A reply in flight, or a background call. Its text never shows in a repr.
+    """A streaming reply, or a background call. Its text never shows in a repr.
 
     One thread streams into it and closes it; any thread may follow, stop, read or wait for it.
     """
@@ -75,13 +75,13 @@ class LiveTurn:
             return _mended(self._pieces[0])
 
     def waited_seconds(self) -> float:
-        """The seconds since it began."""
+        """The seconds since the turn began."""
         return time.monotonic() - self._began_at
 
     def think(self, piece: str) -> None:
-        """Add *piece* to the thoughts of a reply, as far as they are kept.
+        """Add *piece* to the thoughts of a reply, up to the limit that is kept.
 
-        It wakes no follower, for each looks four times a second.
+        It wakes no follower, because each looks four times a second.
         """
         self._note_first_token()
         if self.purpose is Purpose.REPLY and self._thought_bytes <= _LONGEST_THOUGHTS:
@@ -104,7 +104,7 @@ class LiveTurn:
         )
 
     def follow(self) -> Iterator[str]:
-        """The whole text so far, as soon as it has grown, until the reply is stored."""
+        """Yield the whole text so far, each time that it has grown, until the reply is stored."""
         reader, seen, drawn_at, text = object(), -1, 0.0, ""
         _readers.add(reader)
         try:
@@ -123,7 +123,7 @@ class LiveTurn:
             _readers.discard(reader)
 
     def stop(self) -> None:
-        """End the request at the endpoint; what was said is kept."""
+        """End the request at the endpoint; the text so far is kept."""
         self.is_stopped = True
         if self._on_stop:
             self._on_stop()
@@ -134,13 +134,13 @@ class LiveTurn:
             return self._changed.wait_for(lambda: self.is_done, seconds)
 
     def when_stopped(self, end_request: Callable[[], None]) -> None:
-        """Have *end_request* called on stop; at once if that has happened already."""
+        """Have *end_request* called on stop; at once if the turn is stopped already."""
         self._on_stop = end_request
         if self.is_stopped:
             end_request()
 
     def push(self, piece: str) -> int:
-        """Add *piece*; how many bytes have come by now, at most four a character."""
+        """Add *piece*; return the number of bytes so far, at most four a character."""
         with self._changed:
             if not self._pushed:
                 self._thought_seconds = self.waited_seconds()
@@ -156,14 +156,14 @@ class LiveTurn:
             self.first_token_ms = round(1000 * self.waited_seconds())
 
     def close(self, failure: AppError | None) -> None:
-        """Tell the followers that it is over."""
+        """Tell the followers that the turn is over."""
         with self._changed:
             self.failure, self.is_done, self._ended_at = failure, True, time.monotonic()
             self.thread = None
             self._changed.notify_all()
 
     def is_forgotten(self) -> bool:
-        """Return True if the turn is done, without a failure of a reply that a page may still show."""
+        """Return True if the turn is done, without a failure that a page may still show."""
         return self.is_done and (
             self.failure is None
             or self.purpose is not Purpose.REPLY
@@ -172,12 +172,12 @@ class LiveTurn:
 
 
 def _pause(characters: int) -> float:
-    """The seconds between two drawings of a text so long."""
+    """Return the seconds between two drawings of a text of this length."""
     return max(_FRAME_SECONDS, characters / _DRAWN_CHARACTERS, len(_readers) / _DRAWINGS)
 
 
 def _mended(text: str) -> str:
-    """*text* without halves of characters, which endpoints send and nothing can store."""
+    """Return *text* without lone surrogates, which some endpoints send and no store accepts."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -200,7 +200,7 @@ class LiveTurns:
     def find(
         self, user_id: UserId, conversation_id: ConversationId, purpose: Purpose = Purpose.REPLY
     ) -> LiveTurn | None:
-        """The turn that is coming, or that failed a moment ago."""
+        """Return the live turn, or one that failed a moment ago."""
         key = user_id, conversation_id, purpose
         with self._lock:
             turn = self._turns.get(key)
@@ -211,7 +211,7 @@ class LiveTurns:
             return turn
 
     def coming(self, user_id: UserId) -> frozenset[ConversationId]:
-        """The conversations of a user in which a reply is not over yet."""
+        """Return the conversations of a user in which a reply is not over yet."""
         with self._lock:
             turns = list(self._turns.items())
         return frozenset(
@@ -223,9 +223,9 @@ class LiveTurns:
     def run(
         self, turn: LiveTurn, beat: Callable[[str], object], produce: Callable[[LiveTurn], None]
     ) -> None:
-        """Let *produce* run in a thread of its own, beside a *beat* of the text so far every second.
+        """Run *produce* in a thread, and call *beat* with the text so far every second in another.
 
-        Raise SignedOut while its owner is leaving: nothing is paid for a turn without a beat.
+        Raise SignedOut while its owner is leaving: a turn without heartbeats is not paid for.
         """
         with self._lock:  # a turn without a thread must neither be found nor kept alive
             if turn.owner in self._leaving:
@@ -237,7 +237,7 @@ class LiveTurns:
     def stop(
         self, is_meant: Callable[[LiveTurn], bool] = lambda _: True, within: float = 2.0
     ) -> None:
-        """Stop the turns that *is_meant* chooses, and give them *within* seconds to be stored."""
+        """Stop the turns that *is_meant* selects, and wait up to *within* seconds for them to be stored."""
         with self._lock:
             turns = [turn for turn in self._turns.values() if not turn.is_done and is_meant(turn)]
         for turn in turns:
@@ -248,7 +248,7 @@ class LiveTurns:
 
     @contextmanager
     def leaving(self, owner: object, within: float = 2.0) -> Generator[None]:
-        """Stop the turns of *owner* as `stop` does, and let none begin while its session is ended."""
+        """Stop the turns of *owner* as `stop` does, and refuse new ones while its session is ended."""
         with self._lock:
             self._leaving.add(owner)
         try:
@@ -259,17 +259,17 @@ class LiveTurns:
                 self._leaving.discard(owner)
 
     def drop(self, user_id: UserId, conversation_id: ConversationId, *purposes: Purpose) -> None:
-        """Forget the turns of *purposes*, or all, of a conversation that is deleted, or a part of it."""
+        """Forget the turns of *purposes*, or all, of a conversation that is deleted in whole or in part."""
         with self._lock:
             for purpose in purposes or Purpose:
                 self._turns.pop((user_id, conversation_id, purpose), None)
 
     def drop_failed(self, user_id: UserId) -> None:
-        """Forget the failed turns of a user, which are kept with their text for pages that show the failure."""
+        """Forget the failed turns of a user, whose text is kept for pages that show the failure."""
         self._drop_all(lambda key, turn: key[0] == user_id and turn.is_done)
 
     def forget(self) -> None:
-        """Forget all turns: their text leaves the memory as soon as they are over."""
+        """Forget all turns: their text leaves memory once they are over."""
         with self._lock:
             self._turns.clear()
 

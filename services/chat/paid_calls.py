@@ -36,7 +36,7 @@ _LONGEST_PIECE = 20_000  # characters of a reply that are pushed at once
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A call of a model, and the turn that pays for it, which is begun again as it was where the answer is lost."""
+    """A call of a model, and the turn that pays for it; after a lost answer it is begun again unchanged."""
 
     turn: NewTurn
     offer: Offer
@@ -55,7 +55,7 @@ class PaidCalls:
     owner: object = None  # the session of the turns, see `LiveTurns.leaving`
 
     def begin(self, call: Call) -> LiveTurn:
-        """Begin the turn of *call*. Raise PriceUnknown and what `Turns.begin` raises; after StoreUnavailable *call*
+        """Begin the turn of *call*. Raise PriceUnknown and the errors of `Turns.begin`; called again, *call*
         begins one turn.
         """
         if call.offer.is_refused:
@@ -87,7 +87,7 @@ class PaidCalls:
         return turn
 
     def produce(self, turn: LiveTurn, call: Call) -> Usage | None:
-        """Stream into *turn*, store and settle, however it ends. Return what the endpoint counted."""
+        """Stream into *turn*, store and settle it, however it ends. Return the usage that the endpoint counted."""
         reported: Usage | None = None
         failure: errors.AppError | None = None
         is_called = is_whole = False
@@ -119,7 +119,7 @@ class PaidCalls:
         return reported
 
     def _stream(self, turn: LiveTurn, call: Call) -> Usage | None:
-        """Stream the reply into *turn*. Return what the endpoint counted; None if it did not, or that exceeds the
+        """Stream the reply into *turn*. Return the endpoint's count; None if there is none, or if it exceeds the
         window.
         """
         stream = call.offer.client.start(call.plan.messages, max_tokens=turn.max_tokens)
@@ -179,7 +179,7 @@ class PaidCalls:
         return unsaved or (None if turn.is_stopped else failure)
 
     def _finish(self, ending: Ending) -> errors.AppError | None:
-        """Store the ending; wait for a database that is away, which loses nothing meanwhile."""
+        """Store the ending; while the database is away, wait and try again."""
         deadline, pause = time.monotonic() + _PATIENCE, 0.2
         while True:
             try:
@@ -196,7 +196,7 @@ class PaidCalls:
                 return None
 
     def _counted(self, call: Call, turn: LiveTurn, streamed: str, *, is_failed: bool) -> Usage:
-        """Our own count, where the endpoint reported none; it leans high, but not above what is reserved."""
+        """Return the app's own count, if the endpoint reported none; rather too high, but not above the reservation."""
         if is_failed and not streamed:
             return Usage(0, 0)
         return Usage(
@@ -205,7 +205,7 @@ class PaidCalls:
         )
 
     def checkpoint(self, turn: LiveTurn, said: str) -> Lease:
-        """Store *said*, and thoughts that are not stored yet, and prolong the lease; stop *turn* where another
+        """Store *said* and new thoughts, and prolong the lease; stop *turn* if another
         process asked for that."""
         thoughts = turn.thoughts()
         new = None if thoughts == turn.kept_thoughts else thoughts
@@ -217,7 +217,7 @@ class PaidCalls:
 
 
 class _LengthLimit:
-    """The length limit of a reply, for endpoints that ignore it: 16 bytes for each token, runs left out.
+    """The length limit of a reply, for endpoints that ignore it: 16 bytes for each token, without runs.
 
     No ordinary text has so many (docs/decisions/counting-without-a-tokenizer.md), so no reply within its limit is cut.
     """
@@ -278,7 +278,7 @@ def new_call(
 
 
 class UnansweredCalls:
-    """The calls of one user whose turns were to begin, but the answers were lost: each is sent again as it was.
+    """The calls of one user that got no answer when their turns began: each is sent again unchanged.
 
     Any thread may call any method.
     """
@@ -287,17 +287,17 @@ class UnansweredCalls:
         self._calls = LruCache[ClientTurnId, Call](_MOST_UNANSWERED)
 
     def find(self, call: Call) -> Call | None:
-        """The lost call that asked for the same."""
+        """Return the lost call that asked for the same."""
         return next((lost for _, lost in self._calls.items() if _is_same(lost, call)), None)
 
     def is_prompt(self, prompt_id: MessageId | None) -> bool:
-        """Return True if a lost call was to store this prompt: no process streams a reply to it."""
+        """Return True if a lost call may have stored this prompt, to which no process streams a reply."""
         lost = (call.turn for _, call in self._calls.items())
         return any(turn.prompt and turn.prompt_id == prompt_id for turn in lost)
 
     @contextmanager
     def kept_if_lost(self, call: Call) -> Generator[None]:
-        """Keep *call* if it raises StoreUnavailable: the turn may have begun."""
+        """Keep *call* if the block raises StoreUnavailable, because the turn may have begun."""
         client_turn_id, is_lost = call.turn.reservation.client_turn_id, False
         try:
             yield
@@ -314,7 +314,7 @@ class UnansweredCalls:
 
 
 def _is_same(lost: Call, call: Call) -> bool:
-    """Return True if *call* asks for what *lost* asked for not long ago, whose prompt may be stored by now."""
+    """Return True if *call* asks for the same as *lost*, which was sent not long ago and may be stored by now."""
     sent, new = lost.turn, call.turn
     before, now = sent.thread, new.thread
     is_late = call.made_at - lost.made_at > _RESENT_SECONDS
@@ -335,7 +335,7 @@ def _is_same(lost: Call, call: Call) -> bool:
 
 
 def _choices(thread: Thread) -> tuple[object, ...]:
-    """The choices for a conversation that another request would not have in common."""
+    """Return the choices of a conversation, which two equal requests have in common."""
     conversation = thread.conversation
     return conversation.policy, conversation.model, conversation.space_id, thread.instructions
 
@@ -349,12 +349,12 @@ def _least_reply_micro(info: ModelInfo, plan: ContextPlan) -> int:
 
 
 def least_micro(info: ModelInfo, plan: ContextPlan) -> int:
-    """Return what the prompt of *plan* and a short reply cost at most: a budget that has less refuses the turn."""
+    """Return the highest cost of the prompt of *plan* and a short reply: a budget with less refuses the turn."""
     return info.cost_micro(Usage(plan.bound_tokens, 0)) + _least_reply_micro(info, plan)
 
 
 def _missing_answer(turn: LiveTurn) -> ModelUnavailable | None:
-    """The failure of a stream that ended in order and held no answer."""
+    """Return the failure of a stream that ended normally without an answer."""
     if turn.said().strip():
         return None
     if turn.is_cut:
@@ -375,7 +375,7 @@ def _outcome(turn: LiveTurn, failure: errors.AppError | None) -> Outcome:
 
 
 def _push(turn: LiveTurn, piece: str) -> bool:
-    """Add *piece*; False, with what fits added, where the reply becomes longer than a message may be."""
+    """Add *piece*; if the reply becomes longer than a message may be, add the part that fits and return False."""
     return all(
         turn.push(piece[start : start + _LONGEST_PIECE]) <= LONGEST_TEXT
         for start in range(0, len(piece), _LONGEST_PIECE)

@@ -4,7 +4,7 @@ from services.chat.service import Chat
 
 
 class ChatParts:
-    """The parts over a user's stored chats, or over a temporary one: pages call their verbs, and nothing deeper."""
+    """The services of a user's stored chats, or of a temporary one: pages call their verbs, and nothing deeper."""
 
     def __init__(self, chat: Chat) -> None:
         store, choices = chat.store, chat.tasks.choices
@@ -16,5 +16,5 @@ class ChatParts:
 
     @property
     def chat(self) -> Chat:
-        """The chat that answers."""
+        """The `Chat` of these services."""
         return self._chat

@@ -1,4 +1,4 @@
-"""Plans of the messages that the model sees: made from rows, and from token counts that its endpoint reported.
+"""Plans of the messages that the model is sent, made from rows and from the endpoint's token counts.
 
 A plan depends on rows alone, so any process makes the same. The one exception is a prompt that was refused as too
 long, which this process plans again as if nothing were known of the model.
@@ -46,8 +46,8 @@ _OUT_OF_VIEW = "The model no longer sees this reply, so it cannot continue it. S
 class Planning:
     """The plans of one user's turns.
 
-    A *view* is of the next turn, before its prompt. While the database is away a view is made of what is known; the
-    plan of a turn raises StoreUnavailable then, for it would be made by other figures than are stored.
+    A *view* is the plan of the next turn without its prompt. While the database is away, a view uses cached data; the
+    plan of a turn raises StoreUnavailable then, because its figures would differ from the stored ones.
     """
 
     turns: Turns
@@ -62,8 +62,8 @@ class Planning:
     ) -> tuple[ContextPlan, Receipt]:
         """Plan a turn with *prompt* after *past*, a branch of *thread*; return the plan, and its receipt to be stored.
 
-        Without a prompt, the reply at the end of *past* goes on. Raise PromptTooLong, ChatFull, InstructionsTooLong,
-        BadInput (that reply is out of view), StoreUnavailable.
+        Without a prompt, plan to continue the reply at the end of *past*. Raise PromptTooLong, ChatFull,
+        InstructionsTooLong, BadInput (that reply is out of view), StoreUnavailable.
         """
         history = self._history(thread, setup, past, prompt)
         if prompt is None and not setup.offer.takes_prefix:
@@ -80,7 +80,7 @@ class Planning:
         )
 
     def view(self, thread: Thread, setup: Setup) -> tuple[History, ContextPlan]:
-        """Plan the next turn, without its prompt; return its material, too.
+        """Plan the next turn, without its prompt; return also the history that it was made from.
 
         Raise ChatFull, PromptTooLong, InstructionsTooLong.
         """
@@ -91,7 +91,7 @@ class Planning:
         return history, plan_context(thread.conversation.policy, history, setup.budget, counter)
 
     def forecast(self, thread: Thread, setup: Setup, view: ContextPlan) -> Forecast:
-        """Forecast the tokens that the endpoint counts of *view*."""
+        """Forecast the endpoint's token count of *view*."""
         stored = self._lenient._stored_rates(thread, setup, thread.branch())
         model = setup.offer.info.name
         rates = self.counting.rates(model, stored)
@@ -100,13 +100,13 @@ class Planning:
     def recalled_messages(
         self, thread: Thread, receipt: SentContext
     ) -> Mapping[MessageId, Located]:
-        """The messages of other conversations that *receipt* names, as far as *thread* may see them now."""
+        """Return the messages of other conversations that *receipt* names, if *thread* may see them now."""
         here = {message.id for message in thread.messages}
         far = [note.message_id for note in receipt.recalls if note.message_id not in here]
         return self._lenient._opened(far, thread)
 
     def compaction(self, thread: Thread, setup: Setup) -> Compaction | None:
-        """The next compaction of *thread*, if one is due. Raise StoreUnavailable."""
+        """Return the next compaction of *thread*, if one is due. Raise StoreUnavailable."""
         if setup.is_too_long or thread.is_newer:
             return None
         history = self._history(thread, setup, thread.branch(), None)
@@ -143,7 +143,7 @@ class Planning:
     def _history(
         self, thread: Thread, setup: Setup, past: tuple[Message, ...], prompt: str | None
     ) -> History:
-        """The material of the next plan. Raise InstructionsTooLong."""
+        """Return the history for the next plan. Raise InstructionsTooLong."""
         if setup.is_too_long:
             raise InstructionsTooLong
         conversation = thread.conversation
@@ -190,7 +190,7 @@ class Planning:
         )
 
     def _stored_rates(self, thread: Thread, setup: Setup, past: tuple[Message, ...]) -> Calibration:
-        """The stored calibration for a plan of *past*, a branch of *thread*."""
+        """Return the stored calibration for a plan of *past*, a branch of *thread*."""
         conversation_id, model = thread.conversation.id, setup.offer.info.name
         receipts = partial(self._receipts, conversation_id=conversation_id)
         stored = stored_rates(model, past, receipts)
@@ -202,7 +202,7 @@ def stored_rates(
     past: Sequence[Message],
     receipts: Callable[[Sequence[Message]], Mapping[TurnId, str]],
 ) -> Calibration:
-    """The calibration in the last receipt of *model* on the branch *past*; an empty one without a receipt."""
+    """Return the calibration in the last receipt of *model* on the branch *past*; an empty one without a receipt."""
     latest = list(islice((one for one in reversed(past) if one.turn_id), _LOOKED_AT))
     for some in (latest[:1], latest[1:]):  # the newest message nearly always has it
         texts = receipts(some)
@@ -215,11 +215,11 @@ def stored_rates(
 
 
 def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:
-    """The seq after which the stored view of *past* begins; the reset, if the view was stored for another branch."""
+    """Return the seq after which the view of *past* begins; that of the reset, if it was stored for another branch."""
     is_here = any(message.seq == conversation.start_seq for message in past)
     return conversation.start_seq if is_here else conversation.reset_seq
 
 
 def _has(message: Message, extract: Extract | None) -> bool:
-    """Return whether *extract* lies in the body of *message*: a receipt may be wrong about it."""
+    """Return True if *extract* lies in the body of *message*: a receipt may be wrong about it."""
     return extract is None or 0 <= extract[0] < extract[1] <= len(message.body)

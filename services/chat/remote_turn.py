@@ -1,4 +1,4 @@
-"""A turn that another process is at, or was when it died, followed through the database."""
+"""A turn that another process streams, or left when it died, followed through the database."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ _GRACE = timedelta(seconds=1)
 
 
 class RemoteTurn:
-    """Follows what its process writes; once its lease has run out, has it settled.
+    """Follows the texts that the other process writes; settles the turn once its lease has run out.
 
     One thread follows it; any thread may read the rest.
     """
@@ -39,12 +39,12 @@ class RemoteTurn:
         return self._turn is None or not self._turn.state.is_open
 
     def stop(self) -> None:
-        """Ask its process to stop it, which happens within two heartbeats. Raise StoreUnavailable, SignedOut."""
+        """Ask the other process to stop, which takes two heartbeats at most. Raise StoreUnavailable, SignedOut."""
         if self._turn:
             self._turns.stop(self.conversation_id, self._turn.id)
 
     def waited_seconds(self) -> float:
-        """The seconds since it began."""
+        """The seconds since the turn began."""
         turn = self._turn
         return (datetime.now(UTC) - turn.begun_at).total_seconds() if turn else 0.0
 
@@ -53,7 +53,7 @@ class RemoteTurn:
         return self._turn.thoughts if self._turn else None
 
     def follow(self) -> Iterator[str]:
-        """The whole text so far, about twice a second, until the turn is no longer open."""
+        """Yield the whole text so far, about twice a second, until the turn is no longer open."""
         while self._turn and self._turn.state.is_open:
             yield self._turn.partial
             time.sleep(_GLANCE)

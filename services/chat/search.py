@@ -1,8 +1,8 @@
-"""Search of what one user said: in one conversation, or in all of its space.
+"""Search in the messages of one user: in one conversation, or in all of its space.
 
-Other conversations are indexed in the background once they are first needed, and what is new before each prompt. Where
-that takes long, or the database is away, a prompt is answered by what is indexed. A conversation outside the spaces
-sees the others outside.
+Other conversations are indexed in the background once they are first needed, and new messages before each prompt. If
+that takes long, or the database is away, a prompt is answered with the messages indexed so far. A conversation
+outside the spaces finds only others outside.
 """
 
 import threading
@@ -60,7 +60,7 @@ class StoredRecalls:
 
     @classmethod
     def read(cls, text: str) -> "StoredRecalls":
-        """Read the receipt *text*; `_NO_RECALLS` for a turn that was planned without, or an unreadable receipt."""
+        """Read the receipt *text*; return `_NO_RECALLS` for a turn without recall, or an unreadable receipt."""
         receipt = Receipt.from_json(text)
         if receipt is None or not policy_named(receipt.policy).kind.needs_search:
             return _NO_RECALLS
@@ -103,7 +103,7 @@ class _Index:
         return self._recall.search(query, _MOST_HITS)
 
     def at(self, conversation_id: ConversationId, cuts: int) -> _Indexed:
-        """The indexed part of a conversation; empty if it lost messages since it was indexed."""
+        """Return the indexed part of a conversation; empty if messages were deleted since it was indexed."""
         indexed = self.conversations.get(conversation_id)
         if indexed and indexed.cuts != cuts:
             self.drop(conversation_id)
@@ -135,7 +135,7 @@ class Search:
     """The search of one user, in the memory of this process. Any thread may call any method."""
 
     def __init__(self, corpus: Corpus | None = None) -> None:
-        """Without *corpus* other conversations cannot be searched."""
+        """Search without other conversations if there is no *corpus*."""
         self._corpus = corpus
         # as it was read last; empty: it must be read
         self._listed: Mapping[ConversationId, Listed] = {}
@@ -152,14 +152,14 @@ class Search:
         return "Search()"
 
     def prepare(self) -> None:
-        """Begin to index other conversations, unless that was begun: a prompt may follow."""
+        """Begin to index other conversations, unless that has begun, because a prompt may follow."""
         if self._corpus and self._reading is None:
             self._read_on()
 
     def ranked(
         self, thread: Thread, past: tuple[Message, ...], prompt: str, *, is_elsewhere: bool = False
     ) -> tuple[RecalledMessage, ...]:
-        """Rank the messages that *prompt* may be about, the best first: of *past*, a branch of *thread*, and with
+        """Rank the messages that *prompt* may be about, best first: of *past*, a branch of *thread*, and with
         *is_elsewhere* of other conversations."""
         conversation, here = thread.conversation, {message.id for message in thread.messages}
         is_elsewhere = is_elsewhere and self._corpus is not None
@@ -191,7 +191,7 @@ class Search:
         return tuple(ranked.values())
 
     def opened(self, ids: Iterable[MessageId], thread: Thread) -> dict[MessageId, Located]:
-        """The messages of other conversations among *ids* that *thread* may see. Raise StoreUnavailable, SignedOut."""
+        """Return messages of other conversations that *thread* may see, by *ids*. Raise StoreUnavailable, SignedOut."""
         asked = list(ids)
         if self._corpus is None or not asked:
             return {}
@@ -217,7 +217,7 @@ class Search:
         messages: Sequence[Message],
         receipts: Callable[[Sequence[Message]], Mapping[TurnId, str]],
     ) -> dict[MessageId, StoredRecalls]:
-        """The stored recalls of each prompt whose reply is one of *messages*.
+        """Return the stored recalls of each prompt whose reply is one of *messages*.
 
         *receipts* is asked once for each reply. Raise its errors.
         """
@@ -238,7 +238,7 @@ class Search:
         }
 
     def forget(self, conversation_id: ConversationId) -> None:
-        """Drop a conversation from memory; if it still exists, it is read again."""
+        """Drop a conversation from memory; if it still exists, it is indexed again."""
         self._alone.drop(conversation_id)
         with self._lock:
             self._listed = {its: at for its, at in self._listed.items() if its != conversation_id}
@@ -247,14 +247,14 @@ class Search:
         self._opened.drop_all(lambda located: located[0] == conversation_id)
 
     def _read_on(self) -> Future[None]:
-        """Begin to read what is new in a thread, unless one is reading."""
+        """Begin to index new messages in a thread, unless one does so already."""
         with self._lock:
             if self._reading is None or self._reading.done():
                 self._reading = in_thread("recall", self._read)
             return self._reading
 
     def _read(self) -> None:
-        """Index what is new in all conversations."""
+        """Index the new messages of all conversations."""
         if self._corpus is None:
             return
         try:
@@ -285,7 +285,7 @@ class Search:
 
 
 def passages(conversation_id: ConversationId, messages: Iterable[Message]) -> "Iterator[Passage]":
-    """*messages* of a conversation as they are searched, without empty ones."""
+    """Return *messages* of a conversation as passages for the index, without empty ones."""
     from services.memory.recall import Passage
 
     return (

@@ -1,7 +1,7 @@
-"""The use cases of a conversation: begin a turn, try again, follow, see what the model will see.
+"""The use cases of a conversation: begin a turn, retry it, follow it, preview its context.
 
 begin -> plan_context -> store the prompt and reserve its worst cost -> a thread streams the reply
--> however it ends, store what was said and settle -> followers hear "done"
+-> however it ends, store the text so far and settle -> followers are told
 -> once, after the first complete reply, the same way: a title; after others a summary, and facts
 """
 
@@ -89,11 +89,11 @@ class Chat:
         new: NewConversation | None = None,
         seen_model: str | None = None,
     ) -> LiveTurn:
-        """Store *prompt* and let the reply come. Without a conversation one begins, with the choices of *new*.
+        """Store *prompt* and begin its reply. Without a conversation, begin one with the choices of *new*.
 
-        *seen_rev* is the revision that the reader had on the page, *tip_id* the message after which the
-        prompt is said, if that is not the newest, *seen_model* the model that the page showed. Raise Stale where it
-        went on elsewhere, ModelGone where another model would answer, Busy, OverBudget, PromptTooLong, BadInput,
+        *seen_rev* is the revision on the user's page, *tip_id* the message after which the
+        prompt is sent, if that is not the newest, *seen_model* the model that the page showed. Raise Stale if the chat
+        changed elsewhere, ModelGone if another model would answer, Busy, OverBudget, PromptTooLong, BadInput,
         NewerVersion, NotFound, SpaceGone, StoreUnavailable.
         """
         prompt = checked_message(prompt)
@@ -121,9 +121,9 @@ class Chat:
         model: str | None = None,
         policy: MemoryPolicy | None = None,
     ) -> LiveTurn:
-        """Have a prompt answered once more: that of the reply *message_id*, or the last.
+        """Answer a prompt once more: that of the reply *message_id*, or the last.
 
-        By another *model*, or under another *policy*, for this reply alone. Raise what `begin` raises.
+        Another *model* or *policy* applies to this reply alone. Raise the errors of `begin`.
         """
         thread = _of_this_version(self.open(conversation_id))
         if message_id:
@@ -148,9 +148,9 @@ class Chat:
     def edit_prompt(
         self, conversation_id: ConversationId, prompt_id: MessageId, text: str
     ) -> LiveTurn:
-        """Have *text* answered in the place of a prompt, which stays as another version of it.
+        """Answer *text* in place of a prompt, which stays as another version.
 
-        Raise what `begin` raises; Stale, too, where the prompt is gone.
+        Raise the errors of `begin`; Stale also if the prompt is gone.
         """
         text = checked_message(text)
         thread = self.open(conversation_id)
@@ -170,9 +170,9 @@ class Chat:
         self.store.messages.edit_reply(thread, reply, text)
 
     def continue_reply(self, conversation_id: ConversationId, part_id: MessageId) -> LiveTurn:
-        """Have a reply that ended early go on after *part_id*, its last part.
+        """Continue a reply that ended early after *part_id*, its last part.
 
-        Raise what `begin` raises; Stale, too, where something was said after it.
+        Raise the errors of `begin`; Stale also if a message follows it.
         """
         thread = self.open(conversation_id).up_to(part_id)
         tip = thread.tip
@@ -185,18 +185,18 @@ class Chat:
         return self._begin(thread, thread.branch(), None, part_id)
 
     def coming(self, purpose: Purpose = Purpose.REPLY) -> frozenset[ConversationId]:
-        """The user's conversations in which this process makes a reply, or a title, a summary or facts."""
+        """Return the user's conversations in which this process makes a reply, a title, a summary or facts."""
         if purpose is Purpose.REPLY:
             return self.live_turns.coming(self.store.turns.user_id)
         return self.tasks.registry.coming(self.store.turns.user_id, purpose)
 
     def failure(self, conversation_id: ConversationId) -> errors.AppError | None:
-        """Why the last reply did not come, while that is remembered."""
+        """Return the reason why the last reply failed, while that is remembered."""
         turn = self.live_turns.find(self.store.turns.user_id, conversation_id)
         return turn.failure if turn else None
 
     def open(self, conversation_id: ConversationId) -> Thread:
-        """The thread, with what a process that died had been told; as last read while the database is away."""
+        """Return the conversation (a cached one in an outage); first recover the partial reply of a crashed process."""
         return self._read(conversation_id)[0]
 
     def view(
@@ -209,7 +209,7 @@ class Chat:
     ) -> ThreadView:
         """Read a conversation for a page: up to the prompt that is being answered, else on the branch of *version*.
 
-        A turn that was just *begun* has the thread. *is_cached*: as this process read it last, if it did. Raise NotFound.
+        A turn that was just *begun* has the thread. *is_cached*: take the cached thread, if any. Raise NotFound.
         """
         turn: LiveTurn | RemoteTurn | None = begun
         if begun and begun.thread:
@@ -226,12 +226,12 @@ class Chat:
         return ThreadView(thread=thread, turn=turn, failure=failure, _tasks=self.tasks)
 
     def new_view(self, new: NewConversation) -> ThreadView:
-        """The view of a conversation that begins as *new*."""
+        """Return the view of a conversation that begins as *new*."""
         thread = self._new_thread("", new, self._choices.space(new.space_id))
         return ThreadView(thread=thread, is_new=True, _tasks=self.tasks)
 
     def forget(self, conversation_id: ConversationId) -> None:
-        """Drop what is held of a conversation; what is stored is read again."""
+        """Drop the cached data of a conversation; what is stored is read again."""
         self._unanswered.forget(conversation_id)
         self._counting.forget(conversation_id)
         self._search.forget(conversation_id)
@@ -239,7 +239,7 @@ class Chat:
     # --- inside ---------------------------------------------------------------------------------
 
     def _read(self, conversation_id: ConversationId) -> tuple[Thread, LiveTurn | RemoteTurn | None]:
-        """The thread, as `open` has it, and its live turn: of this process, or of one that lives or has just died."""
+        """Return the thread as `open` does, and its live turn, of this process or of another."""
         live = self._live(conversation_id)
         if self._choices.reads_facts:  # the plan of the next turn needs the facts, too
             self.store.facts.read_ahead()
@@ -301,7 +301,7 @@ class Chat:
         is_first: bool = False,
         seen_model: str | None = None,
     ) -> LiveTurn:
-        """Begin a turn of *prompt*: a new message, or *again* the one of that id; or go on with the reply of that id.
+        """Begin a turn: *prompt* is a new message, or *again* the id of a stored prompt, or of a reply to continue.
 
         *start_seq*: where the view of the next turns begins, if not where the plan of this one does.
         """
@@ -341,7 +341,7 @@ class Chat:
         return turn
 
     def _reply(self, turn: LiveTurn, call: Call) -> None:
-        """Produce the reply, and once its followers know, begin what follows it."""
+        """Produce the reply; after its followers are told, begin the background tasks."""
         due: list[Work] = []
         try:
             reported = self._calls.produce(turn, call)
@@ -365,7 +365,7 @@ def _of_this_version(thread: Thread) -> Thread:
 
 
 def _message(thread: Thread, message_id: MessageId, role: Role) -> Message:
-    """The message of *role*. Raise Stale if it is gone."""
+    """Return the message of *role*. Raise Stale if it is gone."""
     for message in thread.messages:
         if (message.id, message.role) == (message_id, role):
             return message
@@ -373,8 +373,8 @@ def _message(thread: Thread, message_id: MessageId, role: Role) -> Message:
 
 
 def _seen_revs(thread: Thread) -> set[int]:
-    """Revisions whose reader knows the thread: the last; and the one before, where that reader has only a reply or
-    its continuation, which was coming, still to see."""
+    """Return the revisions from which a reader may write: the last, and the one before if only a reply or
+    its continuation, which was streaming, came after it."""
     rev, last = thread.conversation.rev, thread.messages[-2:]
     is_awaited = (
         len(last) == 2 and last[1].role is Role.ASSISTANT and last[1].parent_id == last[0].id

@@ -1,4 +1,4 @@
-"""The model and the instructions of a conversation: its own, its space's, its user's, the deployment's."""
+"""The choice of model and instructions: a conversation's own, else its space's, its user's, the deployment's."""
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -62,7 +62,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """The choices that a turn is made with: a conversation's own, else its space's, else its user's, else the deployment's."""
+    """The choices for a turn: a conversation's own, else its space's, else its user's, else the deployment's."""
 
     store: Store
     models: Models
@@ -74,10 +74,10 @@ class Choices:
     reads_facts: bool = True
 
     def setup(self, thread: Thread | None, new: NewConversation | None = None) -> Setup:
-        """Choose for the next turn of *thread*, or for the first of a conversation that begins as *new*.
+        """Return the setup of the next turn of *thread*, or of the first of a conversation that begins as *new*.
 
-        A model that is no longer offered is passed over. Instructions of a user may take half of the context that is
-        used; those of the deployment are not checked. Notes that a user wrote for a space or a conversation hold there,
+        A model that is no longer offered is ignored. Instructions of a user may take half of the context that is
+        used; those of the deployment are not checked. Notes that a user wrote for a space or a conversation apply there,
         whether or not facts about the user are kept.
         """
         new = new or NewConversation()
@@ -116,12 +116,12 @@ class Choices:
         return replace(setup, is_too_long=is_own and self.counter.count(instructions) > most)
 
     def policies(self) -> tuple[MemoryPolicy, ...]:
-        """The memory policies to choose from, with the window size of the user, else of the deployment."""
+        """Return the memory policies to choose from, with the window size of the user, else of the deployment."""
         size = self.store.profile.preferences().window_messages or self.window_messages
         return tuple(kind(size) for kind in POLICIES.values())
 
     def policy_of(self, new: NewConversation, space: Space | None) -> MemoryPolicy:
-        """The policy with which *new* begins in *space*: its own, else the space's, else the usual one."""
+        """Return the policy with which *new* begins in *space*: its own, else the space's, else the usual one."""
         chosen = new.policy, space and space.policy
         return next((each for each in chosen if each and each.is_known), self.usual_policy())
 
@@ -132,7 +132,7 @@ class Choices:
         return offered.get(wished.name) or offered[self.first_policy.name]
 
     def space(self, space_id: SpaceId | None) -> Space | None:
-        """The user's space; None also while the database is away and nothing is cached."""
+        """Return the user's space; None also while the database is away and nothing is cached."""
         with suppress(StoreUnavailable):
             return self.store.spaces.find(space_id) if space_id else None
         return None

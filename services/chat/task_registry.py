@@ -1,4 +1,4 @@
-"""The registry of background tasks: at most one of a kind runs in a conversation; failed ones are tried less and less."""
+"""The registry of background tasks: at most one of a kind in a conversation; after failures, fewer attempts."""
 
 import threading
 import time
@@ -50,9 +50,9 @@ class BackgroundTasks:
     def __init__(
         self, *purposes: Purpose, fact_batch: int = BATCH, silence: timedelta = SILENCE
     ) -> None:
-        """Only tasks of these *purposes* can be claimed.
+        """Accept only tasks of these *purposes*.
 
-        Facts are noted of *fact_batch* prompts at once, or after *silence*.
+        Facts are noted from *fact_batch* prompts at once, or after *silence*.
         """
         self._purposes, self.fact_batch, self.silence = purposes, fact_batch, silence
         self._busy: dict[_Key, _State] = {}  # tasks that are running or postponed
@@ -60,7 +60,7 @@ class BackgroundTasks:
         self._lock = threading.Lock()
 
     def coming(self, user_id: UserId, purpose: Purpose) -> frozenset[ConversationId]:
-        """The conversations of a user in which a task of *purpose* is running."""
+        """Return the conversations of a user in which a task of *purpose* is running."""
         with self._lock:
             return frozenset(
                 conversation_id
@@ -77,7 +77,7 @@ class BackgroundTasks:
         *,
         is_wanted: bool = False,
     ) -> bool:
-        """Claim a task about a message.
+        """Claim a task about a message; return False if it must not begin.
 
         After failures more and more turns are skipped, unless its user asked for it (*is_wanted*).
         """
@@ -99,7 +99,7 @@ class BackgroundTasks:
     def postpone(
         self, purpose: Purpose, user_id: UserId, conversation_id: ConversationId, work: Work
     ) -> None:
-        """Have *work* begun by `begin_due` after the silence; it takes the place of what was postponed before."""
+        """Have `begin_due` call *work* after the silence; it replaces work that was postponed before."""
         if purpose not in self._purposes:
             return
         with self._changed((purpose, conversation_id), user_id) as state:
@@ -146,7 +146,7 @@ class BackgroundTasks:
             self._keep((purpose, conversation_id), state)
 
     def failure(self, purpose: Purpose, conversation_id: ConversationId) -> AppError | None:
-        """The error of the last task of *purpose*, until one succeeds."""
+        """Return the error of the last task of *purpose*, until one succeeds."""
         with self._lock:
             state = self._find((purpose, conversation_id))
             return state.error if state else None
@@ -154,26 +154,26 @@ class BackgroundTasks:
     def noted(
         self, conversation_id: ConversationId, up_to: MessageId | None = None
     ) -> tuple[NotedFact, ...]:
-        """The facts that were noted last, without those that were dismissed; *up_to*: if that was the last prompt."""
+        """Return the facts noted last, without dismissed ones; *up_to*: none unless that was the last prompt."""
         with self._lock:
             state = self._find((Purpose.FACTS, conversation_id))
             return state.noted if state and up_to in (None, state.finished) else ()
 
     def dismiss(self, conversation_id: ConversationId, dismissed: tuple[NotedFact, ...]) -> None:
-        """Leave these out of the facts that were noted last."""
+        """Remove these from the facts noted last."""
         with self._lock:
             if state := self._find((Purpose.FACTS, conversation_id)):
                 state.noted = tuple(one for one in state.noted if one not in dismissed)
 
     def drop_noted(self, user_id: UserId) -> None:
-        """Drop the facts that were noted last for a user, and postponed work; running tasks go on."""
+        """Drop the facts noted last for a user, and postponed work; running tasks continue."""
         with self._lock:
             for key, state in self._of(user_id):
                 state.noted, state.due_at, state.work = (), inf, None
                 self._keep(key, state)
 
     def forget(self, user_id: UserId) -> None:
-        """Drop the tasks of a user who has left; a running one leaves nothing."""
+        """Drop the tasks of a user who has left; a running one stores no result."""
         with self._lock:
             for key, _ in self._of(user_id):
                 self._busy.pop(key, None)
@@ -181,7 +181,7 @@ class BackgroundTasks:
 
     @contextmanager
     def _changed(self, key: _Key, user_id: UserId) -> Generator[_State]:
-        """Keep the state of *key* with the changes that the caller makes."""
+        """Yield the state of *key* for changes, and keep it afterwards."""
         with self._lock:
             state = self._find(key) or _State(user_id)
             try:
@@ -193,7 +193,7 @@ class BackgroundTasks:
         return self._busy.get(key) or self._idle.get(key)
 
     def _keep(self, key: _Key, state: _State) -> None:
-        """Keep *state*: as long as its task runs or waits; then until more recent ones take its place."""
+        """Keep *state* while its task runs or waits; then until more recent ones replace it."""
         self._busy.pop(key, None)
         self._idle.pop(key, None)
         kept = self._busy if state.is_running or state.work else self._idle

@@ -1,7 +1,7 @@
-"""Temporary chats: held by one page each, and gone soon after it is left.
+"""Temporary chats: each belongs to one page, and is deleted soon after the page is left.
 
-What is said in one is in this process's memory alone: in its conversation, in its live turns and in what finds
-earlier messages again. All three go with it. In the database there is what it cost.
+Their text is in this process's memory alone: in the conversation, the live turns and the index that finds
+earlier messages. All three are dropped with the chat. The database stores only the cost.
 """
 
 import math
@@ -23,13 +23,13 @@ _ABSENCE_SECONDS = 10.0  # seconds that its page may be away: a short network fa
 
 
 class ChatIsOver(Refused):
-    """It was left, or its page was away for too long."""
+    """The temporary chat was left, or its page was away for too long."""
 
     public = "This temporary chat has ended and is deleted. You can start another."
 
 
 class TemporaryChat(ChatParts):
-    """The chat of one page, which it outlives by the time for Undo. Any thread may call any method."""
+    """The chat of one page; it stays for the seconds of Undo after the page is left. Any thread may call any method."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class TemporaryChat(ChatParts):
         return self._chat
 
     def leave(self) -> None:
-        """Have the chat end after the time for Undo, or with its tab."""
+        """Have the chat end after the seconds of Undo, or with its tab."""
         self._left_at = time.monotonic()
 
     def come_back(self) -> None:
@@ -72,11 +72,11 @@ class TemporaryChat(ChatParts):
         self._left_at = math.inf
 
     def stop(self, within: float = 2.0) -> None:
-        """Stop what is coming, and let it be settled."""
+        """Stop the streaming turns, and wait for them to be settled."""
         self._chat.live_turns.stop(within=within)
 
     def end(self, within: float = 2.0) -> None:
-        """Stop what is coming, let it be settled, and forget all text."""
+        """Stop the streaming turns, wait for them to be settled, and forget all text."""
         self.rows.close()  # first, so that no turn begins any more
         self.conversations.forget(self.id)
         self.stop(within)
@@ -84,7 +84,7 @@ class TemporaryChat(ChatParts):
         self._chat.forget(self.id)
 
     def is_deserted(self) -> bool:
-        """Return True if the chat was left for good, or its page has been away for too long; to be called now and then."""
+        """Return True if the chat was left for good, or its page has been away for too long; to be polled."""
         if self.is_over:
             return True
         now = time.monotonic()
@@ -107,20 +107,20 @@ class TemporaryChats:
             self._chats.append(chat)
 
     def find(self, owner: SessionId, conversation_id: ConversationId) -> TemporaryChat | None:
-        """The chat with this id, if it is one of this device and goes on."""
+        """Return the chat with this id, if it belongs to this device and is not over."""
         chats = (chat for chat in self._all() if chat.owner == owner and not chat.is_over)
         return next((chat for chat in chats if chat.id == conversation_id), None)
 
     def end_of(self, owner: SessionId) -> None:
-        """End those of one device of a person, who leaves."""
+        """End the chats of one device, whose user signs out."""
         self._end([chat for chat in self._all() if chat.owner == owner])
 
     def end_deserted(self) -> None:
-        """End those whose pages have been away for too long; to be called now and then."""
+        """End the chats whose pages have been away for too long; to be polled."""
         self._end([chat for chat in self._all() if chat.is_deserted()])
 
     def stop(self, within: float = 2.0, owners: Collection[SessionId] | None = None) -> None:
-        """Stop what is coming in all of them, or in those of *owners*, and give them *within* seconds to be settled."""
+        """Stop the turns of all chats, or of those of *owners*; give them *within* seconds to be settled."""
         chats = [chat for chat in self._all() if owners is None or chat.owner in owners]
         for chat in chats:
             chat.stop(0.0)

@@ -45,7 +45,7 @@ _LAST_REPLIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Affordable:
-    """Changes of which each alone makes a refused turn affordable."""
+    """Changes that each make a refused turn affordable."""
 
     models: tuple[str, ...]  # the names of cheaper models, the cheapest first
     policies: tuple[MemoryPolicy, ...]
@@ -63,7 +63,7 @@ class Need:
 class ThreadView:
     """A thread and its live turn, read at one moment; the rest is computed when it is first read.
 
-    For one thread of the process. While the database is away, or once the conversation is gone, it holds what is known.
+    For one thread of the process. While the database is away, or if the conversation was deleted, it holds cached data.
     """
 
     thread: Thread
@@ -104,18 +104,18 @@ class ThreadView:
         return Receipt.from_json(text) if text else None
 
     def recalled(self, receipt: SentContext) -> Mapping[MessageId, Located]:
-        """Return the messages of other conversations that *receipt* names, as far as they may be seen here now."""
+        """Return the messages of other conversations that *receipt* names, if they may be seen here now."""
         return self._tasks.planning.recalled_messages(self.thread, receipt)
 
     def costs(self, messages: Iterable[Message]) -> Mapping[TurnId, TurnCost]:
-        """Return the costs of the replies among *messages*; none that cannot be read now."""
+        """Return the costs of the replies among *messages*, without those that cannot be read now."""
         parts = [part for one in messages if one.role is Role.ASSISTANT for part in one.stored]
         with suppress(StoreUnavailable, NotFound):
             return self._tasks.store.turns.costs(parts, self.thread.conversation.id)
         return {}
 
     def thoughts(self, messages: Iterable[Message]) -> Mapping[MessageId, Thoughts]:
-        """Return the thoughts of *messages*; none that cannot be read now."""
+        """Return the thoughts of *messages*, without those that cannot be read now."""
         parts = [part for one in messages for part in one.stored if part.has_thoughts]
         with suppress(StoreUnavailable, NotFound):
             return self._tasks.store.turns.thoughts(parts, self.thread.conversation.id)
@@ -129,14 +129,14 @@ class ThreadView:
 
     @cached_property
     def noted(self) -> tuple[NotedFact, ...]:
-        """The facts that were noted up to the last prompt, without those that were dismissed."""
+        """Return the facts noted up to the last prompt, without dismissed ones."""
         asked = self.last_prompt
         return self._tasks.noted(self.thread.conversation.id, asked.id) if asked else ()
 
     @cached_property
     def need(self) -> Need:
-        """What a limit should leave, or it may refuse soon: three times the dearest of the last three replies, or the most
-        that the next one may cost, if that is more."""
+        """Return the rest of a limit that counts as low: three times the dearest of the last three replies, or the
+        highest cost of the next one, if that is more."""
         replies = [one for one in self.thread.branch() if one.role is Role.ASSISTANT][
             -_LAST_REPLIES:
         ]
@@ -152,14 +152,14 @@ class ThreadView:
         )
 
     def affordable(self, prompt: str, left_micro: int) -> Affordable:
-        """Find what *left_micro* pays for: *prompt* and a short reply; without a prompt, the last one once more."""
+        """Find changes by which *left_micro* pays for *prompt* (by default the last one) and a short reply."""
         past, conversation = self.thread.branch(), self.thread.conversation
         if not prompt:
             at = max((n for n, one in enumerate(past) if one.role is Role.USER), default=0)
             past, prompt = past[:at], past[at].body if past else ""
 
         def micro(policy: MemoryPolicy, offer: Offer) -> float:
-            """Return the most that a short reply costs; infinite where the prompt does not fit or the database is away."""
+            """Return the highest cost of a short reply; infinite if the prompt does not fit or the database is away."""
             by_offer = replace(self.setup, offer=offer)
             as_planned = replace(self.thread, conversation=replace(conversation, policy=policy))
             with suppress(PromptTooLong, InstructionsTooLong, NewerVersion, StoreUnavailable):
@@ -192,7 +192,7 @@ class ThreadView:
 
     @cached_property
     def is_summary_coming(self) -> bool:
-        """Return True while a summary is made."""
+        """Return True while a summary is being made."""
         coming = self._tasks.registry.coming(self._tasks.store.turns.user_id, Purpose.SUMMARY)
         return self.thread.conversation.id in coming
 
