@@ -42,7 +42,7 @@ class App:
         return self._shared
 
     def user(self, session_id: str | None) -> UserServices | None:
-        """The services of the user of an app session; None if it is known to have ended. Raise StoreUnavailable."""
+        """Return the services of a session's user; None if it is known to have ended. Raise StoreUnavailable."""
         if session_id == UNKNOWN:
             raise StoreUnavailable
         if session_id is None or session_id in ENDS:
@@ -50,16 +50,16 @@ class App:
         return self.shared().find(SessionId(UUID(session_id)))
 
     def has_ended(self, session_id: str) -> bool:
-        """Return True if the app session is known to have ended. Wait a second for a check that is under way."""
+        """Return True if the app session is known to have ended. Wait up to a second for a check in progress."""
         cache = self.shared().session_cache
         return cache.has_ended(SessionId(UUID(session_id)), _CHECK_SECONDS)
 
     def doubt(self, session_id: str) -> None:
-        """Have the app session checked before it is used again: a call was refused."""
+        """Have the app session checked before its next use, because a call was refused."""
         self.shared().session_cache.doubt(SessionId(UUID(session_id)))
 
     def has_accounts(self) -> bool:
-        """Return False as long as no account was ever made; True also while the database is unreachable."""
+        """Return False until the first account is made; True also while the database is unreachable."""
         if not self._has_accounts:
             try:
                 self._has_accounts = bool(self.shared().backend.root_key_versions())
@@ -75,7 +75,7 @@ class App:
             return False
 
     def sign_ups(self) -> SignUps:
-        """The mode of sign-ups, at most a few seconds old; open where the database was never reached."""
+        """The mode of sign-ups, at most a few seconds old; open if the database was never reached."""
         try:
             return self.shared().sign_ups.get()
         except StoreUnavailable:
@@ -87,7 +87,7 @@ class App:
 
     @asynccontextmanager
     async def lifespan(self, _: object) -> AsyncGenerator[dict[str, object]]:
-        """Have the backend checked once it runs; in the end store what is said while it answers, and stop it."""
+        """Check the backend once it runs; at the end store the partial replies, and stop it."""
         begun = self.deployment
         # openai takes the longest of all imports: it is imported while Node starts, where it delays
         # nothing
@@ -108,7 +108,7 @@ class App:
                 gc.freeze()
 
     def start(self, backend: Backend) -> None:
-        """Build what all users share over *backend*, and begin the threads that look after it."""
+        """Build the shared state over *backend*, and start the threads that maintain it."""
         # imported early by `lifespan`
         from services.llm.from_settings import configured_models, local_model
 
@@ -139,7 +139,7 @@ class App:
         in_thread("recall-imports", lambda: import_module("services.memory.recall"))
 
     def _failed_check(self, backend: Backend) -> Failed | None:
-        """The failure if the database is not as the app needs it; None also while it is away."""
+        """Return the failure if the database is not as the app needs it; None also while it is away."""
         if self._shared is None:
             self.start(backend)
         return failed_check(backend, self.deployment.root_keys)

@@ -1,4 +1,4 @@
-"""Builds the app, its routes and its middleware; the only module that knows every other."""
+"""Construction of the app, its routes and its middleware; the only module that imports every other."""
 
 from collections.abc import Callable, Collection
 
@@ -45,14 +45,14 @@ def build(deployment: Deployment, close_tabs: Callable[[SessionId], object]) -> 
 
 
 def current_app() -> App:
-    """The app of this process."""
+    """Return the app of this process."""
     if _app is None:
         raise RuntimeError("build() comes first")
     return _app
 
 
 def routes(app: App) -> list[Route]:
-    """The routes of sign-in, exports, polls and metrics; the first three work once the backend has started."""
+    """Return the routes of sign-in, exports, polls and metrics; the first three work once the backend has started."""
     chosen, origin = app.deployment.settings, _origin(app)
     attempts = Attempts(
         shared=app.shared,

@@ -1,4 +1,4 @@
-"""Caches of this process: values by key, the least recently used dropped; and one value, read again or ahead."""
+"""Caches of this process: an LRU cache, and a cached read of one value."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ _AHEAD_SECONDS = 5.0  # seconds after which a value that was read ahead is read 
 class LruCache(Generic[Key, Value]):
     """An LRU cache of at most *most* values, or of values that *weigh* that much together.
 
-    Any thread may call any method; a value that threads change is safe only by a lock of its own.
+    Any thread may call any method; a mutable value needs a lock of its own.
     """
 
     def __init__(self, most: int, weigh: Callable[[Value], float] | None = None) -> None:
@@ -40,7 +40,7 @@ class LruCache(Generic[Key, Value]):
     def get_all(
         self, keys: Set[Key], read: Callable[[Set[Key]], Mapping[Key, Value]]
     ) -> dict[Key, Value]:
-        """The values of *keys*: those that are not held are *read* first."""
+        """Return the values of *keys*; those that are not cached are *read* first."""
         found = {key: value for key in keys if (value := self.get(key)) is not None}
         if unknown := keys - found.keys():
             for key, value in read(unknown).items():
@@ -65,7 +65,7 @@ class LruCache(Generic[Key, Value]):
 
 @dataclass(frozen=True, slots=True)
 class _Held(Generic[Value]):
-    """A value as it was read, or is being read, and when."""
+    """A value, read or being read, and the time of the read."""
 
     value: Value
     began: int  # the number of this read, in the order of all reads and changes
@@ -73,10 +73,10 @@ class _Held(Generic[Value]):
 
 
 class CachedRead(Generic[Value]):
-    """A value that *ask* reads: at most *seconds* old, or older while *ask* raises StoreUnavailable.
+    """A cached read of *ask*: at most *seconds* old, or older while *ask* raises StoreUnavailable.
 
-    Any thread may call any method; several may ask at once. The read that began last is held, and none that began
-    before the held value was amended.
+    Any thread may call any method; several may ask at once. The read that began last is kept, and none that began
+    before the kept value was amended.
     """
 
     def __init__(self, ask: Callable[[], Value], seconds: float = _SECONDS) -> None:
@@ -88,12 +88,12 @@ class CachedRead(Generic[Value]):
 
     @property
     def last(self) -> Value | None:
-        """The value as it was last read."""
+        """Return the value of the last read."""
         held = self._held
         return held.value if held else None
 
     def get(self) -> Value:
-        """The value. Raise the errors of *ask*; StoreUnavailable only if none was ever read."""
+        """Return the value. Raise the errors of *ask*; StoreUnavailable only if no value was ever read."""
         with self._lock:
             held = self._held
             if held and self._is_fresh(held, self._seconds):
@@ -111,12 +111,12 @@ class CachedRead(Generic[Value]):
             return held.value
 
     def read(self) -> Value:
-        """Read the value as it is now. Raise the errors of *ask*."""
+        """Read the value again. Raise the errors of *ask*."""
         began = next(self._clock)
         return self._hold(_Held(self._ask(), began))
 
     def read_ahead(self) -> None:
-        """Begin to read the value in a thread, unless it is fresh or that was done a moment ago."""
+        """Begin to read the value in a thread, unless it is fresh or was read ahead a moment ago."""
         with self._lock:
             if not (
                 self._is_fresh(self._held, self._seconds)
@@ -126,12 +126,12 @@ class CachedRead(Generic[Value]):
                 self._ahead = _Held(in_thread("read-ahead", self._ask), began)
 
     def outdate(self) -> None:
-        """Have the next `get` read the value, which was changed or may have been."""
+        """Have the next `get` read the value again, because it may have changed."""
         with self._lock:
             self._outdated = next(self._clock)
 
     def confirm(self) -> None:
-        """Take the value for fresh: it was found to be the stored one."""
+        """Mark the value as fresh: it equals the stored one."""
         with self._lock:
             if self._held:
                 self._held = replace(self._held, at=time.monotonic())
