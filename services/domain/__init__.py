@@ -87,7 +87,7 @@ class Message:
 
     @property
     def stored(self) -> tuple["Message", ...]:
-        """The messages that are stored of it: a reply and its continuations, or itself."""
+        """The stored messages of a joined one: a reply and its continuations, or itself."""
         return self.parts or (self,)
 
     @property
@@ -104,20 +104,20 @@ class Message:
 
     @property
     def is_newer(self) -> bool:
-        """Return True if a newer version stored it in a way that this one does not know."""
+        """Return True if a newer version stored it with a value that this version does not know."""
         return self.is_verified and not (self.role.is_known and self.outcome.is_known)
 
     @property
     def is_thoughts_only(self) -> bool:
-        """Return True for a reply that ended before its first words."""
+        """Return True for a reply that has thoughts but no text."""
         return self.has_thoughts and self.is_verified and not self.body.strip()
 
 
 def joined(path: Iterable[Message]) -> tuple[Message, ...]:
     """The messages of *path*, each reply and its continuations as one.
 
-    It has the id, seq and turn of its first part, which stay when it goes on, and ends as its last did. A part that
-    could not be verified stands by itself.
+    It has the id, seq and turn of its first part, which stay when the reply continues, and the outcome of its last. A
+    part that could not be verified stands by itself.
     """
     found: list[Message] = []
     for message in path:
@@ -159,13 +159,13 @@ class Conversation:
 
     @property
     def cuts(self) -> int:
-        """Count of deletions and restorations of messages: only these move the revision without a new seq."""
+        """Count of deletions and restorations of messages: only these change the revision without a new seq."""
         return self.rev - self.last_seq
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewConversation:
-    """The choices of a conversation that has yet to begin; None: what holds without one."""
+    """The choices for a conversation that is not stored yet; None: the default applies."""
 
     policy: MemoryPolicy | None = None
     model: str | None = None
@@ -190,7 +190,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """A named folder of conversations, with what holds for all of them."""
+    """A named folder of conversations, with the settings and notes that apply to all of them."""
 
     id: SpaceId
     name: str = field(repr=False)  # empty where it did not open
@@ -252,7 +252,7 @@ class RunningSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchText:
-    """The text that a conversation is searched by, as it was made of one of its revisions."""
+    """The text by which a conversation is searched, made from one of its revisions."""
 
     text: str = field(repr=False)  # empty where it did not open
     conversation_rev: int  # 0 where it did not open
@@ -279,13 +279,13 @@ class Preferences:
     is_newer: bool = False  # only a newer version can read it: a change is refused
 
     def with_memory(self, is_on: bool, now: datetime) -> "Preferences":
-        """Return the preferences with memory switched; what was said before is not looked at."""
+        """Return the preferences with memory switched on or off; earlier prompts are not searched for facts."""
         since = now if is_on and not self.keeps_facts else self.keeps_facts_since
         return replace(self, keeps_facts=is_on, keeps_facts_since=since)
 
 
 def total_cost(message: Message, costs: Mapping[TurnId, TurnCost]) -> TurnCost | None:
-    """Sum the usage and cost of all parts of *message*; None where *costs* holds none of them."""
+    """Return the sum of usage and cost of all parts of *message*; None if *costs* has none of them."""
     turn_ids = [part.turn_id for part in message.stored if part.turn_id]
     known = [costs[turn_id] for turn_id in turn_ids if turn_id in costs]
     if not known:
@@ -301,7 +301,7 @@ def total_cost(message: Message, costs: Mapping[TurnId, TurnCost]) -> TurnCost |
 
 @dataclass(frozen=True, slots=True)
 class MissingReply:
-    """The end of the newest turn of a conversation, which stored no reply."""
+    """The end of a conversation's newest turn, which stored no reply."""
 
     prompt_id: MessageId
     outcome: Outcome
@@ -350,7 +350,7 @@ class Thread:
 
     @property
     def is_newer(self) -> bool:
-        """Return True if a newer version stored some of it in a way that this one does not know.
+        """Return True if a newer version stored some of it with a value that this version does not know.
 
         Such a conversation can be read, exported, renamed and deleted; nothing is sent in it.
         """
@@ -359,13 +359,13 @@ class Thread:
 
     @property
     def tip(self) -> Message | None:
-        """The stored message at the end of the branch that is read: what is said next follows it."""
+        """The stored message at the end of the branch that is read: the next prompt follows it."""
         if self.tip_id is None:
             return self.messages[-1] if self.messages else None
         return next((message for message in self.messages if message.id == self.tip_id), None)
 
     def branch(self) -> tuple[Message, ...]:
-        """The messages from the first to the tip, following parents: what the reader sees, with each reply and its
+        """The messages from the first to the tip, following parents: the branch on the page, with each reply and its
         continuations as one."""
         by_id = {message.id: message for message in self.messages}
         path: list[Message] = []
@@ -376,21 +376,21 @@ class Thread:
         return joined(reversed(path))
 
     def up_to(self, message_id: MessageId) -> "Thread":
-        """This thread, read up to a message; unchanged where it has no such message."""
+        """Return this thread with the branch that ends at a message; unchanged if it has no such message."""
         is_here = any(message.id == message_id for message in self.messages)
         return replace(self, tip_id=message_id) if is_here else self
 
     def before(self, message: Message) -> "Thread":
-        """This thread, read up to the message that *message* followed; up to none before the first."""
+        """Return this thread with the branch that ends before *message*; an empty branch before the first message."""
         return replace(self, tip_id=message.parent_id or _NO_MESSAGE)
 
     def through(self, message_id: MessageId) -> "Thread":
-        """This thread, read on through a message to what was said last after it; unchanged without it."""
+        """Return this thread with the newest branch through a message; unchanged if it has no such message."""
         found = self.from_on(message_id)
         return self.up_to(found[-1].id) if found else self
 
     def from_on(self, message_id: MessageId) -> tuple[Message, ...]:
-        """A message and all that follows it, on every branch, by seq; nothing without it."""
+        """Return a message and all that follow it, on every branch, by seq; nothing if it is not in the thread."""
         found: list[Message] = []
         ids = {message_id}
         for message in self.messages:
@@ -413,7 +413,7 @@ class Thread:
         return tuple(message for message in self.messages if message.id not in kept)
 
     def versions(self, message: Message) -> tuple[Message, ...]:
-        """The prompts, or replies, that followed the same message as *message*, the oldest first, itself among them."""
+        """Return the prompts or replies with the same parent as *message*, oldest first, *message* included."""
         return tuple(
             one
             for one in self.messages

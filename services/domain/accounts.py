@@ -16,14 +16,14 @@ SessionId = NewType("SessionId", UUID)
 
 
 class AccountRole(StoredName):
-    """The role of a user in this deployment. One that is unknown may do nothing."""
+    """The role of a user in this deployment. A user with an unknown role may do nothing."""
 
     USER = "user"
     ADMIN = "admin"
 
 
 class SessionEnd(StrEnum):
-    """The reason why an app session is none any more."""
+    """The reason why an app session has ended."""
 
     ENDED = "ended"  # signed out here or elsewhere, or expired
     SUSPENDED = "suspended"
@@ -51,7 +51,7 @@ class TurnCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expiring:
-    """Conversations that the deployment deletes within 14 days, as they were not used for long."""
+    """Conversations that the deployment deletes within 14 days, because they were not used for long."""
 
     conversations: int
     from_time: datetime  # the time at which the first is deleted
@@ -79,7 +79,7 @@ class Account:
 
     @property
     def limits(self) -> tuple["Limit", ...]:
-        """The limits on spending, and that on tokens if there is one."""
+        """The limits on spending, and the one on tokens if there is one."""
         day = Limit(Cap.DAILY, self.spent_today_micro, self.daily_cap_micro)
         month = Limit(Cap.MONTHLY, self.spent_this_month_micro, self.monthly_cap_micro)
         if self.daily_cap_tokens is None:
@@ -95,7 +95,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What is used of a limit, in micro-dollars; for `Cap.DAILY_TOKENS` in tokens, for `Cap.DEPLOYMENT` in 1/1000."""
+    """The used part of a limit, in micro-dollars; for `Cap.DAILY_TOKENS` in tokens, for `Cap.DEPLOYMENT` in 1/1000."""
 
     cap: Cap
     used: int
@@ -107,7 +107,7 @@ class Limit:
 
     @property
     def share(self) -> float:
-        """From 0 to 1; 1 where nothing is allowed."""
+        """The used share from 0 to 1; 1 if nothing is allowed."""
         return min(1.0, self.used / self.most) if self.most else 1.0
 
 
@@ -135,7 +135,7 @@ class DeploymentSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionPreview:
-    """What a retention would delete within 14 days."""
+    """The conversations that a retention would delete within 14 days."""
 
     conversations: int
     users: int
@@ -194,7 +194,7 @@ class UserOrder(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UserPage:
-    """Some users, and how many there are in all."""
+    """A page of users, and the number of all."""
 
     users: tuple[UserUsage, ...]
     total: int

@@ -1,4 +1,4 @@
-"""The context of a prompt: what a plan is made from, the plan, its forecast, and a record. User text stays out of reprs."""
+"""The context of a prompt: the history, the plan, its forecast, and the record of it. User text stays out of reprs."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -67,7 +67,7 @@ class RecalledMessage:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The input of a context plan. Without a *prompt* the plan shows what the next turn would see."""
+    """The input of a context plan. Without a *prompt* the plan shows the context of the next turn."""
 
     instructions: str = field(repr=False)
     past: tuple[Message, ...] = field(repr=False)  # the current branch, by seq
@@ -135,7 +135,7 @@ class ContextPlan:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Tokens of a prompt. Anchored: the endpoint counted most of them."""
+    """The expected tokens of a prompt. Anchored: the endpoint counted most of them."""
 
     tokens: int
     is_anchored: bool

@@ -6,7 +6,7 @@ from datetime import date, datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredData:
-    """The rows that the database has of one user."""
+    """Counts of the stored rows of one user."""
 
     conversations: int  # without deleted ones
     archived: int  # the archived ones of these
@@ -22,7 +22,7 @@ class StoredData:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldData:
-    """The text of one user that this process holds opened."""
+    """Counts of a user's text that this process has in memory."""
 
     conversations: int = 0
     messages: int = 0

@@ -7,7 +7,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreHealth:
-    """The answer of the store to a question about itself, and the time that it took."""
+    """The store's answer to a check, and the time that it took."""
 
     database_ms: int
     api_ms: int  # API and network: the rest of the round trip

@@ -1,4 +1,4 @@
-"""Limits and validators of what users write."""
+"""Limits and validators of the texts that users write."""
 
 from services.domain.addresses import EmailAddress
 from services.errors import BadInput, WeakPassword
@@ -32,7 +32,7 @@ def check_credentials(email: EmailAddress, password: str) -> None:
 
 
 def storable(text: str) -> str:
-    """Return *text* without the space around it. Raise BadInput for half a surrogate pair."""
+    """Return *text* without white space around it. Raise BadInput for half a surrogate pair."""
     text = text.strip()
     try:
         text.encode()

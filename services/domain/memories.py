@@ -1,4 +1,4 @@
-"""Facts and summaries as the outcome of a background call or of a deletion."""
+"""Facts and summaries as results of a background call or of a deletion."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class NotedFact:
 
 @dataclass(frozen=True, slots=True)
 class DeletedMemories:
-    """Facts and the summary that were deleted with the messages *ids*, which they were made of."""
+    """Facts and the summary that were deleted with the messages *ids*, from which they were made."""
 
     ids: frozenset[MessageId]
     facts: tuple[Fact, ...]

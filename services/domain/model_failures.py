@@ -1,4 +1,4 @@
-"""The ways in which a model endpoint fails, and the error that says so."""
+"""The kinds of failures of a model endpoint, and their error."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ from services.errors import Unavailable
 
 
 class ModelFailure(StrEnum):
-    """The ways in which a model endpoint fails."""
+    """The kinds of failures of a model endpoint."""
 
     UNREACHABLE = "unreachable"  # no connection
     BUSY = "busy"  # 429

@@ -10,7 +10,7 @@ _MILLION = 1_000_000
 
 
 class ModelState(StrEnum):
-    """The state of the model; the rest of the app waits for none of them."""
+    """The state of the local model; the rest of the app does not wait for it."""
 
     STARTING = "starting"
     READY = "ready"
@@ -28,7 +28,7 @@ class InstructionsSource(StrEnum):
 
 
 class LimitSource(StrEnum):
-    """The source of a limit; the first in this order that states one holds."""
+    """The source of a limit; the first source in this order that states one applies."""
 
     SETTING = "setting"
     ENDPOINT = "endpoint"
@@ -38,7 +38,7 @@ class LimitSource(StrEnum):
 
 
 class PriceSource(StrEnum):
-    """The source of a model's prices; the first in this order that states one holds."""
+    """The source of a model's prices; the first source in this order that states prices applies."""
 
     ADMIN = "admin"  # set on the admin page
     SETTING = "setting"
@@ -94,11 +94,11 @@ class ModelInfo:
     price_source: PriceSource = PriceSource.SETTING
 
     def priced(self, prices: ModelPrices) -> "ModelInfo":
-        """The model at the *prices* of an admin."""
+        """Return the model with the *prices* of an admin."""
         return replace(self, **asdict(prices), price_source=PriceSource.ADMIN)
 
     def cost_micro(self, usage: Usage) -> int:
-        """The cost of *usage* in micro-dollars, rounded up. No more than without cached tokens, as it was reserved."""
+        """Return the cost of *usage* in micro-dollars, rounded up; never more than without cached tokens, as reserved."""
         cached = min(usage.cached, usage.prompt)
         parts = (
             (usage.prompt - cached) * self.input_micro
@@ -117,7 +117,7 @@ class ModelInfo:
         return 3 * self.cached_input_micro < self.input_micro or not self.input_micro
 
     def affordable_reply(self, micro: int) -> int:
-        """Tokens of a reply that *micro* micro-dollars pay for, at most `reply_tokens`."""
+        """Return the tokens of a reply that *micro* micro-dollars pay for, at most `reply_tokens`."""
         if not self.output_micro:
             return self.reply_tokens
         return max(0, min(self.reply_tokens, micro * _MILLION // self.output_micro))

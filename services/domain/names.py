@@ -1,4 +1,4 @@
-"""Names of the code that are stored, and that a newer version of the app may add to."""
+"""Names in the code that are stored, and that a newer version of the app may add to."""
 
 import re
 from enum import StrEnum
@@ -8,7 +8,7 @@ _FORM = re.compile(r"[a-z_]{1,30}")  # the form that the database checks
 
 
 class StoredName(StrEnum):
-    """An enum of stored names. A name that this version does not know is a member by itself, which is not listed."""
+    """An enum of stored names. A name that this version does not know becomes an unlisted member."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:

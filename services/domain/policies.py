@@ -1,6 +1,6 @@
 """Context policies: how the messages of a prompt are chosen.
 
-A further one is declared here, in `POLICIES`; services/memory/planner.py has its selection, pages/_parts/words.py its words.
+A new policy is declared here, in `POLICIES`; services/memory/planner.py selects for it, pages/_parts/words.py names it.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ WINDOW_MESSAGES = 20  # the default window
 
 @dataclass(frozen=True, slots=True)
 class MemoryPolicy:
-    """A policy as it is stored: by its name, and by a number of messages where it has one."""
+    """A policy as it is stored: its name, and a number of messages if it has one."""
 
     name: str
     messages: int | None = None
@@ -22,21 +22,21 @@ class MemoryPolicy:
 
     @property
     def kind(self) -> "PolicyKind":
-        """The declaration; one that needs nothing where this version has none."""
+        """The declaration; for a policy that this version does not know, one without needs."""
         return POLICIES.get(self.name) or PolicyKind(self.name)
 
     @property
     def most_messages(self) -> int | None:
-        """The messages above which a window is trimmed to *messages*: half as many more, rounded up to whole pairs.
+        """The length at which a window is trimmed to *messages*: half as many more, rounded up to whole pairs.
 
-        So the prompts between two trims begin alike.
+        So the prompts between two trims share their beginning.
         """
         return None if self.messages is None else self.messages + -(-self.messages // 4) * 2
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyKind:
-    """The declaration of a policy. A call gives the policy."""
+    """The declaration of a policy; calling it returns the policy."""
 
     name: str  # the name that is stored
     # the default number of messages of its window; None: it has no number
@@ -59,6 +59,6 @@ POLICIES = {kind.name: kind for kind in (Full, Window, Summary, Retrieval)}
 
 
 def policy_named(name: str, messages: int | None = None) -> MemoryPolicy:
-    """The policy of a stored *name*, of the last *messages* if it has a number of them."""
+    """Return the policy of a stored *name*, with the number of *messages* if it has one."""
     kind = POLICIES.get(name)
     return kind(messages) if kind else MemoryPolicy(name, messages)

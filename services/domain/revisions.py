@@ -1,4 +1,4 @@
-"""Revisions of what an open tab shows: compared with the stored ones, they tell whether another process changed it."""
+"""Revisions of the data in an open tab: compared with the stored ones, they show if another process changed it."""
 
 import hashlib
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ _SQL = {True: "t", False: "f"}  # the text of booleans in Postgres
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenPlace:
-    """What a tab shows: a conversation, and beside it a list."""
+    """The data that a tab shows: a conversation, and beside it a list."""
 
     conversation_id: ConversationId | None = None
     space_id: SpaceId | None = None  # the space whose conversations are listed; None: all
@@ -25,7 +25,7 @@ class OpenPlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revisions:
-    """The newest revisions of what a tab shows."""
+    """The newest revisions of the data that a tab shows."""
 
     chat: int | None  # the revision of the open conversation; None: there is none
     list: str = field(repr=False)  # made by `list_digest`
@@ -51,7 +51,7 @@ class ListedRow(Protocol):
 
 
 def list_digest(listed: Iterable[ListedRow], opened: ConversationId | None) -> str:
-    """Return a digest of the conversations that a list begins with, in their order, as `private.poll` makes it.
+    """Return a digest of the first conversations of a list, in their order, as `private.poll` makes it.
 
     *opened*: the conversation on the page, which is shown as read.
     """

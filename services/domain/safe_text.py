@@ -1,7 +1,7 @@
-"""Text that others wrote, made safe to look at: normalised in linear time, and bounded before regular expressions.
+"""Text that others wrote, made safe to process: normalised in linear time, and limited before regular expressions.
 
-Python holds its lock while it normalises or matches, and normalisation sorts a run of combining marks in quadratic
-time: one text could stop the process for all users. This guards looking at a text alone; a text that is stored, sent,
+Python holds its global lock while it normalises or matches, and normalisation sorts a run of combining marks in quadratic
+time: one text could stop the process for all users. Only display and search are limited; a text that is stored, sent,
 sealed or exported stays as it is, byte for byte.
 """
 
@@ -41,7 +41,7 @@ def has_many_marks(text: str) -> bool:
 
 
 def normalize(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
-    """Normalise *text* piece by piece: as `unicodedata.normalize` does where the text is one piece."""
+    """Normalise *text* piece by piece; equal to `unicodedata.normalize` if the text is one piece."""
     return "".join(unicodedata.normalize(form, piece) for piece in pieces(text))
 
 
@@ -58,7 +58,7 @@ def tick_pairs(text: str) -> dict[int, int]:
 
 
 def is_readable(text: str) -> bool:
-    """Return True if *text* is short enough, line by line too, to be read as Markdown."""
+    """Return True if *text*, and each of its lines, is short enough to be parsed as Markdown."""
     return len(text) <= LONGEST_TEXT and all(
         len(line) <= LONGEST_LINE for line in text.splitlines()
     )

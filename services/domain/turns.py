@@ -44,7 +44,7 @@ class TurnState(StoredName):
 
     @property
     def is_final(self) -> bool:
-        """Return True if the cost changes no more: a lapsed turn may still be finished late."""
+        """Return True if the cost is final: a lapsed turn may still be finished late."""
         return self.is_known and not self.is_open and self is not TurnState.LAPSED
 
 
@@ -65,12 +65,12 @@ class Reservation:
 
     @property
     def least_micro(self) -> int:
-        """The cost of the prompt and a short reply, at most."""
+        """The highest cost of the prompt and a short reply."""
         return self.prompt_micro + self.least_reply_micro
 
     @property
     def least_tokens(self) -> int:
-        """The tokens of the prompt and a short reply, at most."""
+        """The most tokens of the prompt and a short reply."""
         return self.prompt_tokens + self.least_reply_tokens
 
 
@@ -101,7 +101,7 @@ class NewTurn:
     attachments: tuple[Attachment, ...] = ()
 
     def begun_thread(self) -> Thread:
-        """The thread once the prompt is stored, but for the database's own times."""
+        """Return the thread once the prompt is stored, without the times that the database sets."""
         thread = self.thread
         last_seq = thread.conversation.last_seq + 1
         message = Message(
@@ -133,7 +133,7 @@ class Begun:
 
 
 class Lease(IntEnum):
-    """The answer to a heartbeat of a live turn; false where the lease has run out."""
+    """The answer to a heartbeat of a live turn; false if the lease has run out."""
 
     LAPSED = 0
     HELD = 1
@@ -152,7 +152,7 @@ class Ending:
     thoughts: Thoughts | None = None
 
     def makes_message(self, thread: Thread) -> bool:
-        """Return True if a message of *thread* is made of the reply: it has words, or thoughts and answers a prompt."""
+        """Return True if the partial reply becomes a message of *thread*: it has text, or thoughts and answers a prompt."""
         is_prompt = any(
             one.id == self.prompt_id and one.role is Role.USER for one in thread.messages
         )
@@ -161,7 +161,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class OpenTurn:
-    """A turn without an end: still streaming in another process, or left by a crashed one."""
+    """A turn without an end: streaming in another process, or left by a crashed one."""
 
     id: TurnId
     state: TurnState
@@ -172,7 +172,7 @@ class OpenTurn:
     thoughts: Thoughts | None = None
 
     def interrupted(self, conversation_id: ConversationId, prompt_id: MessageId) -> Ending:
-        """The end of a turn whose process died: what was streamed is stored, and no more is charged."""
+        """Return the ending of a turn whose process died: the partial reply is stored, and no more is charged."""
         return Ending(
             settlement=Settlement(self.id, Outcome.INTERRUPTED, Usage(0, 0), 0),
             conversation_id=conversation_id,

@@ -44,7 +44,7 @@ class ConversationUsage(UsageSum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageReport:
-    """The usage of one user, or of all, on some days, added up in several ways. Times within 5 %."""
+    """The usage of one user, or of all, on some days, added up in several ways. Times are exact to 5 %."""
 
     days: tuple[DayUsage, ...]
     purposes: tuple[PurposeUsage, ...]  # the highest costs first
