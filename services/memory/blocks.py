@@ -54,7 +54,7 @@ def quote(text: str, mark: str = "> ") -> str:
 
 
 def quote_message(recall: RecalledMessage) -> str:
-    """Return a quoted message, marked with its speaker, and as foreign or as an extract where it is one."""
+    """Return a quoted message, marked with its speaker, and if needed as foreign or as an extract."""
     marks = [recall.message.role.value]
     if recall.conversation_id:
         marks.append("in another chat")
@@ -75,14 +75,14 @@ def quote_messages(recalls: Iterable[RecalledMessage]) -> Iterator[str]:
 
 
 def headings(recall: RecalledMessage) -> tuple[tuple[str], tuple[str, str]]:
-    """The year of a message, and the year with the day: the last item of each is a heading."""
+    """Return the year of a message, and the year with the day: the last item of each is a heading."""
     moment = recall.message.created_at.astimezone(UTC)
     year = str(moment.year)
     return (year,), (year, f"{moment.day} {MONTHS[moment.month - 1][:3]}")
 
 
 def fact_line(fact: Fact) -> str:
-    """Return *fact* on one line, with the day since which it is known."""
+    """Return *fact* on one line, with the day on which it was noted."""
     return f"> {day(fact.since)}: {' '.join(fact.text.split())}"
 
 

@@ -1,8 +1,8 @@
 """The running summary: when it is made, the request to the model, and the validation of its answer.
 
-After a turn `plan_compaction` tells whether the next turn would overflow, and which of the oldest pairs to put into
+After a turn `plan_compaction` decides if the next turn would overflow, and which of the oldest pairs to put into
 the summary so that about two thirds of the budget stay taken. The summary grows by a dated paragraph each time, and
-is rewritten only where it has become too long: so the prompt's prefix lasts, little is written, and old messages are
+is rewritten only if it has become too long: so the prompt's prefix lasts, little is written, and old messages are
 not summarised again each time.
 
 The model is asked in one of two ways:
@@ -104,7 +104,7 @@ class Compaction:
 def plan_compaction(
     history: History, budget: ContextBudget, counter: TokenCounter, *, is_cache_cheap: bool = True
 ) -> Compaction | None:
-    """Plan the next summary after a turn; return None while the next turn fits, or where there is no room to ask.
+    """Plan the next summary after a turn; return None while the next turn fits, or if the request does not fit.
 
     *history* has no prompt and the start_seq of the last turn. *is_cache_cheap*: cached tokens cost less than a third
     of others (or nothing costs anything). While `remaining_messages` is positive, plan again with the new summary.
@@ -158,7 +158,7 @@ def _target_tokens(
     budget: ContextBudget,
     counter: TokenCounter,
 ) -> tuple[int, bool]:
-    """Return the length to ask for, and whether the answer takes the place of the *old* summary."""
+    """Return the length to ask for, and True if the answer replaces the *old* summary."""
     most = min(budget.prompt_tokens * _SUMMARY_PERCENT // 100, _REPLIES * budget.min_reply_tokens)
     due_tokens = sum(pair.tokens(counter) for pair in due)
     target = min(most // 3, max(_LEAST_PARAGRAPH, due_tokens // _SHORTER))
@@ -169,7 +169,7 @@ def _target_tokens(
 
 
 def clean_summary(said: str, limit_tokens: int) -> str | None:
-    """Return the summary in an answer; None if it is empty, far too long, a refusal or breaks off."""
+    """Return the summary in an answer; None if it is empty, far too long, a refusal or incomplete."""
     text = said.strip()
     for _ in range(_MOST_LABELS):
         text = _LABEL.sub("", text).strip()
@@ -225,7 +225,7 @@ def _count_chunk(bare: Layout, due: Sequence[Pair], request: str) -> int:
 
 
 def _apart(bare: Layout, due: Sequence[Pair], request: str) -> Layout | None:
-    """Return one request that quotes *due*, a pair that is too long alone shortened; None: no room."""
+    """Return one request that quotes *due*, shortening a single pair that is too long; None if it does not fit."""
     halves = [half for pair in due for half in pair]
     most = max((len(half.body) for half in halves), default=0)
     while (call := _with_quotes(bare, halves, request)).left < 0:

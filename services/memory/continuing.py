@@ -1,4 +1,4 @@
-"""Going on with a reply that ended early: what the model is asked, and how its answer is put after the reply."""
+"""Continuing a reply that ended early: the request to the model, and joining its answer to the reply."""
 
 import re
 
@@ -11,9 +11,9 @@ _FIRST_UNSPACED = "\u2e80"  # nearly all scripts from here on are written withou
 
 
 def spaced(so_far: str, piece: str) -> str:
-    """The first *piece* of a continuation, after a space where it would else run into the last word of *so_far*.
+    """Return the first *piece* of a continuation, with a space before it if it would run into the last word of *so_far*.
 
-    A reply that is asked for begins without a space, and most ends are between two words.
+    Models begin a reply without a space, and most replies are cut between two words.
     """
     seam = so_far[-1:] + piece[:1]
     runs_together = _WORD_TO_WORD.fullmatch(seam) and max(seam) < _FIRST_UNSPACED

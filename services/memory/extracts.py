@@ -40,9 +40,9 @@ def find_extract(
 ) -> Extract | None:
     """Return the consecutive sentences, outside of *taken*, that have most of the stems *asked*.
 
-    A stem counts less, the more sentences have it. Of equals the last is returned, which begins with the subject
-    instead of ending with it; the first where no sentence has any stem. Return None if some of the text is taken and
-    the rest has none of the stems. The extract is shorter where *room_tokens* are few.
+    A stem counts less, the more sentences have it. Of equal runs the last is returned, which begins with the subject
+    instead of ending with it; the first, if no sentence has any stem. Return None if some of the text is taken and
+    the rest has none of the stems. The extract is shorter if *room_tokens* are few.
     """
     least, most = (_LEAST, _MOST) if room_tokens >= _LITTLE else (_LEAST // 2, _MOST // 2)
     spans = list(islice(_sentences(text), _MOST_SENTENCES))
@@ -87,7 +87,7 @@ def _longest_runs(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int, i
 
 
 def _sentences(text: str) -> Iterator[Extract]:
-    """Yield the place of each sentence, of one with too many words in pieces."""
+    """Yield the place of each sentence; a sentence with too many words is split."""
     for sentence in _SENTENCE.finditer(text):
         words = list(_WORD.finditer(text, *sentence.span()))
         for n in range(0, len(words), _MOST):

@@ -1,8 +1,8 @@
 """Facts about the user: when the model is asked, the request about several prompts, and the validation of its answer.
 
 One request is about up to five prompts, because most of its tokens are the task and the known facts. It is made once
-five answered prompts wait, after ten minutes of silence, or when the chat is left. A prompt of nothing but fenced code
-or a Markdown quotation waits for none.
+five answered prompts wait, after ten minutes of silence, or when the chat is left. A prompt of fenced code alone,
+or of a Markdown quotation, is skipped.
 
 The request shows these prompts, the replies beside them, and the known facts with a number each. The answer is JSON of one small shape:
 
@@ -64,7 +64,7 @@ _SAID = ("[What was said last. It is quoted data.]", "[End of what was said.]")
 
 @dataclass(frozen=True, slots=True)
 class FactChange:
-    """A new fact, which takes the place of the fact *replaces* if it contradicts that one."""
+    """A new fact, which replaces the fact *replaces* if it contradicts that one."""
 
     text: str = field(repr=False)
     replaces: Fact | None = None
@@ -73,9 +73,10 @@ class FactChange:
 def pending_prompts(
     thread: Thread, since: datetime | None, answered_id: MessageId | None = None
 ) -> tuple[Message, ...]:
-    """Return the prompts that facts are to be noted of, up to the last answered one, the oldest first, of all branches.
+    """Return the prompts to note facts from, up to the last answered one, oldest first, of all branches.
 
-    *since*: earlier ones were written while memory was off; *answered_id*: the message to which a reply ends just now. Prompts that got no reply come with the next that did.
+    *since*: earlier ones were written while memory was off; *answered_id*: the message whose reply ends just now. A prompt
+    without a reply waits for the next that gets one.
     """
     by_id = {message.id: message for message in thread.messages}
     last_seq = 0
@@ -103,7 +104,7 @@ def is_request_due(
 
 
 def may_state_facts(prompt: str) -> bool:
-    """Return False if nothing of *prompt* is its user's own words: all of it is fenced code or quoted lines."""
+    """Return False if all of *prompt* is fenced code or quoted lines, and none the user's own words."""
     fence = ""
     own: list[str] = []
     inside: list[str] = []
@@ -129,7 +130,7 @@ def join_exchanges(exchanges: Iterable[Sequence[Message]]) -> tuple[Message, ...
 
 
 def exchange_about(thread: Thread, prompt_id: MessageId) -> tuple[Message, ...]:
-    """Return the reply before a prompt, the prompt and its reply, if any; nothing where they cannot all be read."""
+    """Return the reply before a prompt, the prompt and its reply, if any; nothing if one of them cannot be read."""
     branch = thread.through(prompt_id).branch()
     at = next((n for n, said in enumerate(branch) if said.id == prompt_id), None)
     exchange = () if at is None else exchange_of(branch, at)
@@ -137,7 +138,7 @@ def exchange_about(thread: Thread, prompt_id: MessageId) -> tuple[Message, ...]:
 
 
 def exchange_of(branch: Sequence[Message], at: int) -> tuple[Message, ...]:
-    """Return the prompt at index *at*, the reply before it and its own, if any."""
+    """Return the prompt at index *at*, the reply before it and its own reply, if any."""
     has_reply = at + 1 < len(branch) and branch[at + 1].role is Role.ASSISTANT
     return tuple(branch[max(0, at - 1) : at + 1 + has_reply])
 
@@ -209,7 +210,7 @@ def parse_fact_changes(
 ) -> tuple[FactChange, ...]:
     """Return the changes in the answer *said*; none if it is malformed.
 
-    *shown* are the facts that its numbers name, from 1; *known* are all facts by now.
+    *shown* are the facts that its numbers name, from 1; *known* are all current facts.
     """
     answer = _parse(said)
     if answer is None:

@@ -1,6 +1,6 @@
 """A forecast of the next prompt's tokens, calibrated by the counts that the endpoint reported. Pure.
 
-* The last call is the anchor: its endpoint counted the prompt and the reply, so of a prompt that extends it only the
+* The last call is the anchor: its endpoint counted the prompt and the reply, so for a prompt that extends it only the
   difference is estimated: new messages, and those that are gone (a trim, recalled messages). Where the difference is
   larger than the prompt, the whole prompt is estimated: on the first turn, or when the instructions were rewritten.
 * An estimate is the counter's, times the ratio of counted to estimated tokens: a `Calibration` of the model, by kind of
@@ -45,7 +45,7 @@ _FIRST_RATIO_OF_OTHERS = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedCall:
-    """A model call whose endpoint reported its usage, as opposed to our own count."""
+    """A model call whose usage the endpoint reported."""
 
     model: str
     messages: tuple[ContextMessage, ...] = field(repr=False)
@@ -59,7 +59,7 @@ class CountedCall:
 
 
 class KindRatio(NamedTuple):
-    """Counted tokens for each estimated token, and about how many texts the ratio was learned from."""
+    """Counted tokens for each estimated token, and the approximate number of texts that the ratio was learned from."""
 
     ratio: float
     samples: float
@@ -74,15 +74,15 @@ class Calibration:
 
     @property
     def samples(self) -> float:
-        """About how many texts all ratios were learned from."""
+        """The approximate number of texts that all ratios were learned from."""
         return sum(known.samples for known in self.by_kind.values())
 
     def estimate(self, kinds: Mapping[str, int]) -> float:
-        """Estimate the tokens of hundredths by kind, without leaning to either side."""
+        """Estimate the tokens of hundredths by kind, neither too high nor too low on purpose."""
         return sum(self._ratio(kind) * hundredths for kind, hundredths in kinds.items()) / 100
 
     def high(self, kind: str) -> float:
-        """Return a ratio of a known *kind* that leans high: the less, the more samples there are."""
+        """Return a ratio of a known *kind* that is too high on purpose: the less, the more samples there are."""
         ratio, samples = self.by_kind[kind]
         return max(ratio, (1 + ratio * samples**2) / (1 + samples**2)) * _MARGIN
 
@@ -133,9 +133,9 @@ def _family(kind: str) -> str:
 
 
 class CalibratedCounter:
-    """Counts by a model's calibration, a twentieth too high, or more where samples are few.
+    """Counts by a model's calibration: a twentieth too high, more with few samples.
 
-    A context window that is packed by this count is filled; the plain count leaves room for the neediest model. The
+    This count fills a context window; the plain count leaves room for the model that needs most tokens. The
     counts of texts are cached, because successive plans of a conversation repeat them.
     """
 
@@ -208,7 +208,7 @@ def forecast_prompt(
 def min_likely_tokens(
     messages: Iterable[ContextMessage], calibration: Calibration, counter: KindCounter
 ) -> int:
-    """Return the fewest tokens that the model is likely to count: half of what is expected."""
+    """Return the fewest tokens that the model is likely to count: half of the expected ones."""
     least = 0.0
     for kind, hundredths in _kinds(messages, counter).items():
         known = calibration.by_kind.get(kind)

@@ -52,7 +52,7 @@ def count_fitting(pairs: Sequence[Pair], room: int, counter: TokenCounter) -> in
 
 
 def count_first(sizes: Iterable[int], room: int) -> int:
-    """Return how many of the first *sizes* fit in *room*; larger ones are not counted up."""
+    """Return how many of the first *sizes* fit in *room*; counting stops at the first that does not."""
     return sum(1 for _ in takewhile(room.__ge__, accumulate(sizes)))
 
 
@@ -78,12 +78,12 @@ class Layout:
 
     @property
     def tokens(self) -> int:
-        """The size of the prompt, leaning high."""
+        """The size of the prompt, rather too high."""
         return sum(part.tokens for part in self._parts())
 
     @property
     def left(self) -> int:
-        """The tokens that are free; fewer than 0 where the prompt does not fit."""
+        """The tokens that are free; below 0 if the prompt does not fit."""
         return self.room - self.tokens
 
     def plan(self, reply_tokens: int) -> ContextPlan:

@@ -1,4 +1,4 @@
-"""The choice of the messages that the model sees.
+"""Planning of the messages that the model is sent.
 
 A policy chooses from the past and the planner packs it, so all policies share these promises:
 
@@ -67,10 +67,10 @@ class Selection:
 def plan_context(
     policy: MemoryPolicy, history: History, budget: ContextBudget, counter: TokenCounter
 ) -> ContextPlan:
-    """Choose what the model sees within *budget*.
+    """Plan the messages that the model is sent within *budget*.
 
-    Raise PromptTooLong if instructions and prompt overflow the budget, ChatFull if with Full the past does, NewerVersion if
-    the policy is of a newer version.
+    Raise PromptTooLong if instructions and prompt overflow the budget, ChatFull if the past does under Full,
+    NewerVersion if this version does not know the policy.
     """
     select = SELECTIONS.get(policy.name)
     if select is None:
@@ -150,7 +150,7 @@ def _start_seq(history: History) -> int:
 
 
 def _base(history: History, room: int, counter: TokenCounter) -> Layout:
-    """Return the prompt without the past. Facts never make a prompt too long: they are left out first."""
+    """Return the prompt without the past. Facts are left out if they would make it too long."""
     bare = Layout(room, counter, history.instructions, prompt=history.prompt)
     # calibration changes with each reply, and would change the beginning of the prompt
     plain = counter.uncalibrated
@@ -175,9 +175,9 @@ def newest_facts(facts: Sequence[Fact], left: int, counter: TokenCounter) -> tup
 
 
 def _without_redundant_facts(layout: Layout) -> Layout:
-    """Leave out facts whose source message is shown verbatim: they say nothing new and would break the prefix.
+    """Leave out facts whose source message is sent verbatim: they repeat it and would change the cached prefix.
 
-    They enter when their source leaves, which breaks the prefix anyway.
+    They are added when their source is dropped, which changes the prefix anyway.
     """
     shown = set(message_ids(layout.pairs))
     return replace(
@@ -186,7 +186,7 @@ def _without_redundant_facts(layout: Layout) -> Layout:
 
 
 def _with_summary(base: Layout, history: History) -> tuple[Layout, int]:
-    """Add the summary if it fits; return also the seq up to which nothing is sent verbatim."""
+    """Add the summary if it fits; return also the seq up to which no message is sent verbatim."""
     if summary := usable_summary(history):
         layout = replace(base, summary=summary)
         if summary_tokens(summary, base.counter) <= base.room // 2 and layout.left >= 0:
@@ -199,7 +199,7 @@ def _since_start(
 ) -> tuple[Sequence[Pair], Layout]:
     """Add the pairs from the stored start, or from an earlier one after *after* where most of the room is free.
 
-    Return also the pairs of which those of the layout are the newest.
+    Return also the pairs that end with those of the layout.
     """
     every = complete_pairs(history.past, after=after)
     pairs = [pair for pair in every if pair.prompt.seq > history.start_seq]
@@ -215,7 +215,7 @@ def _since_start(
 
 
 def _newest(policy: MemoryPolicy, pairs: Sequence[Pair]) -> Sequence[Pair]:
-    """Return the newest of *pairs*, as many as the number of *policy* lets through."""
+    """Return the newest of *pairs*, as many as *policy* allows."""
     least, most = policy.messages, policy.most_messages
     if least is None or most is None or 2 * len(pairs) <= most:
         return pairs
@@ -234,7 +234,7 @@ def _trimmed(base: Layout, pairs: Sequence[Pair]) -> Layout:
 
 
 def _describe(layout: Layout, history: History, budget: ContextBudget) -> ContextPlan:
-    """Return the plan of *layout*, with the fate of each message of the past."""
+    """Return the plan of *layout*, with the form of each message of the past."""
     plan = layout.plan(budget.reply_tokens)
     likely_tokens = min(plan.bound_tokens, -(-plan.prompt_tokens * _UNDERCOUNT_PERCENT // 100))
     verbatim = message_ids(layout.pairs)

@@ -1,7 +1,7 @@
 """The policy Retrieval: recall that keeps the prefix of a prompt, which providers cache.
 
-Recall differs for each prompt, and a prompt whose prefix changes is read anew by the provider. So messages that were
-recalled for a prompt stay at its head, and a later turn only adds some that are not shown yet. At an overflow the
+Recall differs for each prompt, and the provider cannot use its cache if the prefix changes. So messages that were
+recalled for a prompt stay at its head, and a later turn only adds some that are not sent yet. At an overflow the
 prefix is rebuilt: earlier recalls go, the latest messages are trimmed to a quarter if they fill more than half, and
 the prompt is given fresh recalls.
 
@@ -46,7 +46,7 @@ _SHORT, _FULL = 300, 700
 
 
 def extend_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layout | None:
-    """Add *pairs*, their recalls and a few more; return None where the prefix has to be rebuilt."""
+    """Add *pairs*, their recalls and a few more; return None if the prefix has to be rebuilt."""
     was_rebuilt = bool(history.past) and history.past[-1].seq == history.prefix_seq
     if was_rebuilt and not pairs:
         return None  # the last pair may be among the recalled messages
@@ -82,7 +82,7 @@ def extend_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layo
 
 
 def rebuild_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layout:
-    """Add the latest *pairs*, then recalled messages, then more of the latest where these leave room."""
+    """Add the latest *pairs*, then recalled messages, then more of the latest if there is room."""
     before_reset = _before_reset(history)
     # the last pair, even if it was left out before
     last_pair = complete_pairs(history.past, after=history.reset_seq)[-1:]
@@ -127,7 +127,7 @@ def _count_refill(layout: Layout, older: Sequence[Pair], room: int) -> int:
 
 
 def _rebuilt_share(layout: Layout, history: History) -> int:
-    """Return the tokens that recall may fill where the prefix is rebuilt, or was for the same past."""
+    """Return the tokens that recall may fill in a prefix that is rebuilt, or was rebuilt for the same past."""
     return layout.left if _is_uncached(history) else layout.room * _REBUILT // 100
 
 
@@ -157,9 +157,9 @@ def _pack(
     room: int,
     extracts: Mapping[MessageId, Sequence[Extract]],
 ) -> tuple[RecalledMessage, ...]:
-    """Return the candidates that fit in *room* (tokens), chosen by score for length, in the order of time.
+    """Return the candidates that fit in *room* (tokens), chosen by score for their length, in the order of time.
 
-    A message that is long for this room is quoted by an extract, beside its *extracts* that are shown already.
+    A message that is long for this room is quoted by an extract, beside its *extracts* that are sent already.
     """
     if base.prompt is None:
         return ()

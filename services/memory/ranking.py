@@ -158,7 +158,7 @@ class Columns:
         return [place for *_, place in sorted(order, reverse=True)[: max(0, limit)]]
 
     def _shares(self) -> Iterator[Floats]:
-        """Yield, by distance in messages, the share that each message and the later one lend each other."""
+        """Yield, by distance in messages, the part that each message and a later one share with each other."""
         numbers = self._numbers
         middles = np.cumsum(numbers.length) - numbers.length / 2
         is_other = np.diff(numbers.conversation) != 0
@@ -170,7 +170,7 @@ class Columns:
             yield share * (together & (share > _LEAST_SHARE))
 
     def _user_weight(self) -> float:
-        """Return a weight from 1, where replies are at most twice as long as prompts, to `_USER`."""
+        """Return a weight from 1 (replies at most twice as long as prompts) to `_USER`."""
         prompts, replies = (
             float(self._numbers.length[self._speakers[role.value]].mean())
             if role.value in self._speakers
@@ -181,7 +181,7 @@ class Columns:
 
 
 def spread(values: Floats, shares: Iterable[tuple[Floats, Floats]]) -> Floats:
-    """Return *values* with the shares that neighbours lend, by distance."""
+    """Return *values* plus the parts that neighbours share, by distance."""
     total = values.copy()
     for k, (to_earlier, to_later) in enumerate(shares, 1):
         total[k:] += to_later * values[:-k]

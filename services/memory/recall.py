@@ -2,8 +2,8 @@
 
 The first words of a long message count twice. A long word is found by its parts, and by compounds that contain it. A
 date or a range of days in the query is a term that the messages of these days have. From the eleventh place on, the
-terms that the best twenty messages have in common count as well (pseudo-relevance feedback): the first places are for
-the question, a long context is for what belongs to it.
+terms that the best twenty messages have in common count as well (pseudo-relevance feedback): the first places answer
+the question, and a long context also gets related messages.
 """
 
 from array import array
@@ -40,7 +40,7 @@ _Query = dict[str, tuple[str, dict[str, float]]]  # by stem: the word, and its t
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """One message as recall sees it."""
+    """A message in the form in which it is indexed."""
 
     id: MessageId
     conversation_id: ConversationId
@@ -157,7 +157,7 @@ class RecallIndex:
         )
 
     def _parse(self, query: str) -> _Query:
-        """Return the words of *query* that the index has; of a pasted text the rarest, which tell messages apart."""
+        """Return the words of *query* that the index has; of a pasted text the rarest, which discriminate best."""
         asked: _Query = {}
         for n, word in enumerate(dict.fromkeys(words(query))):
             if (its := stem(word)) not in asked:
@@ -202,7 +202,7 @@ class RecallIndex:
         return spread(related, columns.lent)
 
     def _compounds(self, word: str) -> Iterator[str]:
-        """Yield terms of the words that *word* is made of, and of those made of it and of another word."""
+        """Yield the terms of the parts of a compound *word*, and of the compounds that have it as a part."""
         part = base(word)
         if word[0].isdigit() or not _LEAST <= len(part) <= _LONGEST:
             return

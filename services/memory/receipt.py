@@ -1,4 +1,4 @@
-"""The receipt of a turn: a record of what the model was shown, stored with the turn.
+"""The receipt of a turn: a record of the messages that the model was sent, stored with the turn.
 
 Messages never change, so they are named by id or seq; texts that may change (instructions, facts, the summary) are
 copied. A receipt is stored as JSON, which the store seals.
@@ -15,7 +15,7 @@ from services.memory.forecast import Calibration
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt(SentContext):
-    """The contents of a prompt as they are stored, and what the next plan of the conversation needs of this one."""
+    """The contents of a prompt as they are stored, and the values that the next plan of the conversation needs."""
 
     prefix_seq: int = 0
     # the calibration at the start of the turn; the next turn counts by it

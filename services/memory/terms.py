@@ -38,7 +38,7 @@ def _parts(run: str) -> Iterator[str]:
 
 
 def _folded(text: str) -> str:
-    """Return *text* without case and, if it is not English, without diacritics and odd forms, katakana as hiragana."""
+    """Return *text* without case; if not English, also without diacritics and variant letters, katakana as hiragana."""
     text = text.casefold()
     if _FOREIGN.search(text):
         text = safe_text.normalize("NFKD", text)

@@ -1,8 +1,8 @@
-"""Titles by the model: what it is asked, and what of its answer is a title.
+"""Titles by the model: the request, and the title in the answer.
 
 A conversation's title is its first words until it has a reply that is complete or cut; then the model is asked, in the
-background and out of the person's budget. Where it fails, where the budget refuses and where its answer
-is no title, the first words stay; a process asks once, so after a restart the next complete reply has it tried again.
+background and at the user's cost. If it fails, if the budget refuses it, or if its answer
+is no title, the first words stay; a process asks once, so after a restart the next complete reply is another attempt.
 """
 
 import re
@@ -30,7 +30,7 @@ _PROMPT_BYTES, _REPLY_BYTES = 800, 400
 def plan_title(
     branch: Sequence[Message], context_tokens: int, counter: TokenCounter
 ) -> ContextPlan | None:
-    """Plan the request for a title of *branch*. None without a prompt and its answer."""
+    """Plan the request for a title of *branch*; None without a prompt and its answer."""
     prompt = next((said for said in branch if said.role is Role.USER and said.body), None)
     reply = next((said for said in branch if said.is_answer and said.body), None)
     if prompt is None or reply is None:
@@ -44,14 +44,14 @@ def plan_title(
 
 
 def first_words(prompt: str) -> str:
-    """A title until a better one is there: the first words, on one line, at most 60 letters."""
+    """Return a provisional title: the first words, on one line, at most 60 letters."""
     return _shortened(" ".join(prompt.split()))
 
 
 def clean_title(said: str) -> str | None:
-    """The title that *said* holds, on one line of at most 60 letters; None if it holds none.
+    """Return the title in the answer *said*, on one line of at most 60 letters; None if there is none.
 
-    In doubt it holds none: the first words are a fair title, and an odd one is hard to find again.
+    In doubt there is none: the first words are a fair title, and an odd one is hard to find again.
     """
     lines = (" ".join(line.split()) for line in said.splitlines())
     line = next((line for line in lines if line), "")
@@ -88,7 +88,7 @@ _NO_TITLE = re.compile(
 
 
 def _bared(line: str) -> str:
-    """*line* without one layer of what models put around a title."""
+    """Return *line* without one layer of the markup that models put around a title."""
     line = line.strip().lstrip("#").lstrip()
     if label := _LABEL.match(line):
         return line[label.end() :]

@@ -1,10 +1,10 @@
 """Token counts without the model's tokenizer.
 
-* `count` decides what fits and is what a meter shows. It leans high, script by script, so that a prompt that is full
-  by this count has not overflowed at the endpoint.
+* `count` decides what fits, and a meter shows it. It is too high on purpose, script by script, so that a prompt that
+  is full by this count has not overflowed at the endpoint.
 * `bound` decides how much money is reserved. It is never too low, and four times too high for English: packing by it
   would leave three quarters of every window empty.
-* `kinds` are the addends of `count`, by kind of text: how far the count leans differs from kind to kind, and from model
+* `kinds` are the addends of `count`, by kind of text: the error of the count differs from kind to kind, and from model
   to model (forecast.py).
 """
 
@@ -21,7 +21,7 @@ class TokenCounter(Protocol):
     """Counts the tokens of a text."""
 
     def count(self, text: str) -> int:
-        """Estimate the tokens of *text*, leaning high."""
+        """Estimate the tokens of *text*, too high on purpose."""
         ...
 
     def bound(self, text: str) -> int:
@@ -30,7 +30,7 @@ class TokenCounter(Protocol):
 
     @property
     def uncalibrated(self) -> "TokenCounter":
-        """The counter as it is before anything is learned of the model."""
+        """The same counter without the calibration of a model."""
         ...
 
 
@@ -81,7 +81,7 @@ class RegexCounter(KindCounter):
 
 
 def min_tokens(text: str) -> int:
-    """Return a lower bound of the tokens of *text*: one for each 32 bytes, runs of one character or of blanks left out.
+    """Return a lower bound of the tokens of *text*: one for each 32 bytes, without runs of one character or of blanks.
 
     Such runs are the longest tokens of vocabularies (128 blanks in o200k_base). Of the others a handful is longer than
     32 bytes, and no reply consists of those.
@@ -95,7 +95,7 @@ _LEADING_BLANK = 1
 
 
 def _longest_size(text: str) -> int:
-    """The most bytes that *text* has for a tokenizer, which may normalise it."""
+    """Return the most bytes that *text* has for a tokenizer, which may normalise it."""
     if text.isascii():
         return len(text)
     # texts with many marks do not compose when normalised piece by piece, and no composition is
