@@ -24,7 +24,7 @@ _NOTHING = ModelSpec()
 
 
 def narrow_limits(info: ModelInfo, refusal: LimitRefusal) -> ModelInfo:
-    """Return *info* with the limits that a *refusal* named, where they are smaller."""
+    """Return *info* with the limits that a *refusal* named, if they are smaller."""
     window, reply = info.context_tokens, info.reply_tokens
     window = min(window, refusal.context_tokens or window)
     reply = min(reply, refusal.reply_tokens or reply, window)
@@ -50,7 +50,7 @@ def known_model(
     The settings win over the *endpoint*, and that over genai-prices. The prices there are those of the provider
     at *base_url*; for a provider that is not listed, say a gateway, those of the model's maker. Without a
     price of input and one of output the source is unknown, and the prices are 0. A reply length of the settings,
-    which may be meant for another model, is passed over if it fills the window.
+    which may be meant for another model, is ignored if it fills the window.
     """
     listed, known = _listed(name, base_url), find_known(name)
     is_reasoning = known.is_reasoning or endpoint.is_reasoning

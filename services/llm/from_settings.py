@@ -30,7 +30,7 @@ _LOCAL_FIRST_TOKEN_SECONDS = 180.0
 def local_model(
     url: str, key: str, of_admins: Callable[[], ModelSettings] = ModelSettings
 ) -> Models:
-    """The small model on this machine."""
+    """Return the small model on this machine."""
     client = OpenAIModel(
         connect(url, key), _LOCAL.name, first_token_seconds=_LOCAL_FIRST_TOKEN_SECONDS
     )
@@ -40,7 +40,7 @@ def local_model(
 def configured_models(
     settings: Settings, of_admins: Callable[[], ModelSettings] = ModelSettings
 ) -> Models:
-    """The models of *settings*, with known limits; the limits that the endpoint lists follow from a thread."""
+    """Return the models of *settings*, with known limits; a thread adds the limits that the endpoint lists."""
     url = str(settings.openai_base_url or _OPENAI)
     key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else "none"
     first, *others = settings.offered_models

@@ -8,13 +8,13 @@ from services.llm.model_spec import ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class _Model(ModelSpec):
-    """A row: the models whose names match, without the part before the last slash."""
+    """Limits of the models whose names match, without the part before the last slash."""
 
     name: str
 
 
 def find_known(name: str) -> ModelSpec:
-    """The limits of the first row that matches *name*; nothing stated if none does."""
+    """Return the limits of the first row that matches *name*; an empty spec if none does."""
     short = name.rpartition("/")[2]
     rows = (row for row in _KNOWN if re.match(row.name, short, re.IGNORECASE))
     return next(rows, ModelSpec())

@@ -1,4 +1,4 @@
-"""Limits and prices as endpoints state them: in a list of models, and in the error of a refused request. Pure."""
+"""Limits and prices that endpoints state: in a list of models, and in the error of a refused request. Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -59,7 +59,7 @@ _NAMED_PROMPT = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """Limits and prices as the settings or an endpoint state them; None where they state none.
+    """Limits and prices that the settings or an endpoint state; None for those not stated.
 
     Prices are micro-dollars for a million tokens.
     """
@@ -75,7 +75,7 @@ class ModelSpec:
 def read_models(document: object, name: str) -> ModelSpec:
     """Read the limits and prices of the model *name* from a decoded list of models: its entry, or the only one.
 
-    A price is stated by both input and output, else by neither.
+    The prices of input and output count only together.
     """
     listed = value_at(document, "data") or document
     entries = cast(list[object], listed) if isinstance(listed, list) else []
@@ -107,9 +107,9 @@ class LimitRefusal:
     prompt_tokens: int | None = None
 
     def reply_within(self, max_tokens: int) -> int:
-        """The longest reply of at most *max_tokens* that the limits allow; below 1 if there is room for none.
+        """Return the longest reply of at most *max_tokens* that the limits allow; below 1 if there is no room.
 
-        An endpoint that does not count the prompt is taken to have room for what prompts leave in such a window.
+        If the endpoint did not count the prompt, the room that every prompt leaves in such a window is assumed.
         """
         allowed = [max_tokens, self.reply_tokens or max_tokens]
         if self.context_tokens and self.prompt_tokens:
@@ -145,13 +145,13 @@ def value_at(node: object, path: str) -> object:
 
 
 def _tokens(entry: object, paths: Sequence[str], least: int) -> int | None:
-    """The first plausible count at one of *paths*."""
+    """Return the first plausible count at one of *paths*."""
     values = (value_at(entry, path) for path in paths)
     return next((v for v in values if type(v) is int and least <= v <= _MOST_TOKENS), None)
 
 
 def _price(entry: object, paths: Sequence[str]) -> int | None:
-    """The first price at one of *paths*, in dollars for a token; a negative one states nothing."""
+    """Return the first price at one of *paths*, in dollars for a token; a negative one is ignored."""
     for path in paths:
         with suppress(InvalidOperation):
             dollars = Decimal(str(value_at(entry, path)))

@@ -21,7 +21,7 @@ class Models:
     """The models of a deployment, the default first, by the *settings* of its admins.
 
     All methods but `known` and `learn` raise the errors of *settings*. Any thread may call any method.
-    Of two that `learn` of one model at once the later is heard.
+    If two threads `learn` about one model at once, the later wins.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Models:
         self._settings = settings
 
     def __iter__(self) -> Iterator[Offer]:
-        """The offered models: at least one, which is refused if no other is left."""
+        """Yield the offered models: at least one, which is marked as refused if no other is left."""
         every, settings = self.every(), self._settings()
         offered = [one for one in every if settings.of(one.info.name).is_offered] or every[:1]
         return iter([one for one in offered if not one.is_refused] or offered[:1])
@@ -49,11 +49,11 @@ class Models:
         return next(iter(self))
 
     def named(self, name: str | None) -> Offer | None:
-        """The offer of this name, if any."""
+        """Return the offer of this name, if any."""
         return next((offer for offer in self if offer.info.name == name), None)
 
     def known(self, name: str) -> ModelInfo:
-        """The limits and prices of a model without the settings of admins."""
+        """Return the limits and prices of a model without the settings of admins."""
         return self._known[name].info
 
     def learn(self, info: ModelInfo) -> None:
@@ -62,7 +62,7 @@ class Models:
 
 
 def _by(settings: ModelSettings, offer: Offer) -> Offer:
-    """*offer* at the prices of an admin, if any."""
+    """Return *offer* at the prices of an admin, if there are any."""
     if prices := settings.of(offer.info.name).prices:
         return replace(offer, info=offer.info.priced(prices))
     is_unknown = offer.info.price_source is PriceSource.UNKNOWN

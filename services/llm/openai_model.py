@@ -49,7 +49,7 @@ _TOO_LONG = re.compile(
 
 
 def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
-    """A client for the endpoint at *base_url*."""
+    """Return a client for the endpoint at *base_url*."""
     http = httpx2.AsyncClient(
         timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),  # silence is timed per stream
         limits=httpx2.Limits(max_connections=None, keepalive_expiry=30),
@@ -93,7 +93,7 @@ class OpenAIModel:
         return _Stream(self._loop, lambda emit: self._reply(messages, max_tokens, emit))
 
     def named(self, name: str, *, is_reasoning: bool = False) -> "OpenAIModel":
-        """Another model at the same endpoint, over the same sockets: they end together."""
+        """Return another model at the same endpoint, over the same sockets: they are closed together."""
         other = copy.copy(self)
         if is_reasoning:
             other._first_token_seconds = max(_THINKING_SECONDS, self._first_token_seconds)
@@ -128,7 +128,7 @@ class OpenAIModel:
     async def _reply(
         self, messages: Sequence[ContextMessage], max_tokens: int, emit: Callable[[Piece], None]
     ) -> ModelFailure | None:
-        """Emit the reply piece by piece; return its failure. No error of a vendor's leaves this method."""
+        """Emit the reply piece by piece; return its failure. No error of the SDK leaves this method."""
         deadline = self._loop.time() + self._first_token_seconds
         refused = self._refused_parameters
         pauses = iter(_PAUSES)
@@ -158,7 +158,7 @@ class OpenAIModel:
             await asyncio.sleep(pause)
 
     def _allowed_reply(self, error: openai.APIStatusError, max_tokens: int) -> int:
-        """The longest reply that *error* allows by the limits that it names; else *max_tokens*."""
+        """Return the longest reply that *error* allows by the limits that it names; else *max_tokens*."""
         refusal = read_refusal(error.message) if error.status_code in _REFUSED else LimitRefusal()
         if self._on_refusal and (refusal.context_tokens or refusal.reply_tokens):
             self._on_refusal(self._name, refusal)
@@ -199,7 +199,7 @@ class OpenAIModel:
 
 
 class _Stream:
-    """One reply: produced on the loop, read by one thread."""
+    """A streamed reply: produced on the loop, read by one thread."""
 
     def __init__(
         self,
@@ -236,7 +236,7 @@ class _Stream:
 
 
 def _refused_parameters(error: openai.APIStatusError) -> Set[str]:
-    """The names of parameters in *error*: the newer one of the reply's limit, and that of usage reports."""
+    """Return the names of parameters in *error*: the newer name of the reply's limit, and that of usage reports."""
     names = (_NEWER_LIMIT, _USAGE) if error.status_code in {400, 422} else ()
     return {name for name in names if name in error.message}
 
@@ -281,7 +281,7 @@ def _is_too_long(error: openai.APIStatusError) -> bool:
 
 
 def _retry_after(error: openai.APIStatusError) -> float:
-    """The seconds that the endpoint asks to wait, sent as a number or a date."""
+    """Return the seconds that the endpoint asks to wait, sent as a number or a date."""
     value = error.response.headers.get("retry-after", "0")
     with suppress(ValueError):
         return float(value)

@@ -1,4 +1,4 @@
-"""Reader of a streamed reply: its thoughts, text, ending and usage, in the words of each endpoint. Pure."""
+"""Reader of a streamed reply: its thoughts, text, ending and usage, in the fields of each endpoint. Pure."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -25,7 +25,7 @@ _LIMITED = {"length", "max_tokens", "model_length"}
 
 
 class _Chunk(BaseModel):
-    """A chunk of a reply. The SDK checks nothing of what endpoints send; `_count` reads the counts."""
+    """A chunk of a reply. The SDK does not validate chunks; `_count` reads the counts."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -47,7 +47,7 @@ class ReplyReader:
         self._counts = Counter[str]()
 
     def read(self, chunk: object) -> None:
-        """Read a decoded chunk. Raise pydantic's ValidationError if it is none."""
+        """Read a decoded chunk. Raise pydantic's ValidationError if it is malformed."""
         self._is_empty = False
         parsed = _Chunk.model_validate(chunk)
         self._counts |= _counts(parsed)
@@ -62,7 +62,7 @@ class ReplyReader:
                 self._ending = str(reason).casefold()
 
     def finish(self) -> ModelFailure | None:
-        """End the reply; return what was wrong with a stream that ended without an error."""
+        """End the reply; return the failure of a stream that ended without an error."""
         if self._is_empty:  # for instance a web page
             return ModelFailure.GARBLED
         if not self._ending:
@@ -80,7 +80,7 @@ def _text(node: object, path: str) -> str:
 
 
 def _counts(chunk: _Chunk) -> Counter[str]:
-    """The counts in *chunk*. The union over all chunks holds the highest of each number.
+    """Return the counts in *chunk*. The union over all chunks has the highest of each number.
 
     Most endpoints send counts once, in a last chunk without choices; vLLM (its issue 7262) and others count
     on in every chunk, and some send zeros last (llmio 71). Moonshot sends them in a choice (go-moonshot 17),
@@ -106,7 +106,7 @@ def _counts(chunk: _Chunk) -> Counter[str]:
 
 
 def _count(node: object, path: str) -> int | None:
-    """The count at *path*; None if there is none, or an impossible one: no reply is lost for it."""
+    """Return the count at *path*; None if there is none, or an impossible one, so that no reply is lost for it."""
     value = value_at(node, path)
     if isinstance(value, int | float) and 0 <= value <= _MOST_TOKENS:
         return int(value)
@@ -114,7 +114,7 @@ def _count(node: object, path: str) -> int | None:
 
 
 def _usage(counts: Counter[str], *, has_begun: bool) -> Usage | None:
-    """The usage, with every token in it once; None if it was not sent, or cannot be."""
+    """Return the usage, with every token counted once; None if it was not sent, or is inconsistent."""
     prompt, reply, total = counts["prompt"], counts["reply"], counts["total"]
     cached, thoughts = counts["cached"], counts["thoughts"]
     if not prompt:
