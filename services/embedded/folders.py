@@ -27,7 +27,7 @@ _MAX_SOCKET_BYTES = 100  # bytes of folder + "/.s.PGSQL.5432": 107 on Linux, 103
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folders:
-    """Data, keys and cache lie apart, so that a copy of one holds nothing of the others."""
+    """The folders of data, keys and cache: separate, so that a copy of one holds nothing of the others."""
 
     data: Path
     keys: Path
@@ -43,7 +43,7 @@ class Folders:
 
 
 def choose_folders(data: Path | None, keys: Path | None) -> Folders:
-    """Return the folders that a deployment names, else the platform's own."""
+    """Return the folders that a deployment names, or the platform's own."""
     data = data or platformdirs.user_data_path(APP)
     keys = keys or platformdirs.user_config_path(APP) / "keys"
     return Folders(
@@ -102,7 +102,7 @@ def _not_writable(folder: Path, error: OSError) -> Misconfigured:
 class FolderLock:
     """The data folder's lock, held for as long as its descriptor is open in any process.
 
-    Postgres inherits it: where an app was killed, the folder stays locked until its database has stopped.
+    Postgres inherits it: if the app is killed, the folder stays locked until its database has stopped.
     """
 
     def __init__(self, data: Path) -> None:
@@ -180,7 +180,7 @@ def package_folder(package: str) -> Path:
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback interface that is free now, and that no system gives to a connection."""
+    """Return a free TCP port of the loopback interface that no system gives to a connection."""
     while True:
         port = secrets.choice(_PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
 """The local model behind an OpenAI-compatible address: `python -m services.embedded.model_server PORT`.
 
-It proves the whole path on a machine with no account anywhere; its answers are poor.
+It shows that the whole app works without an account anywhere; its answers are poor.
 """
 
 import importlib
@@ -29,7 +29,7 @@ _ROOT = str(Path(__file__).parents[2])
 
 
 class ModelServer(processes.Server):
-    """A model server, always at the same address. It is killed at once: it stores nothing."""
+    """A model server, always at the same address. It is killed at once, because it stores nothing."""
 
     def __init__(self, plan: ModelPlan, folders: Folders) -> None:
         super().__init__("The local model", folders.logs / "model.log")
@@ -47,7 +47,7 @@ class ModelServer(processes.Server):
 
 
 def keep_running(server: processes.Server, report: Reporter, sleep: Sleep) -> None:
-    """Run a model server, again and again, until *sleep* raises Stopped. Its failures end nothing else."""
+    """Keep a model server running until *sleep* raises Stopped. Its failures end nothing else."""
     with suppress(Stopped):
         while True:
             report(ModelReport(ModelState.STARTING))

@@ -57,7 +57,7 @@ class Postgres(processes.Server):
     def __init__(
         self, folders: Folders, secrets: StackSecrets, lock: FolderLock | None = None
     ) -> None:
-        """*lock*: of the data folder, held by the server until it has ended."""
+        """*lock*: that of the data folder, which the server holds until it has ended."""
         super().__init__("The database", folders.logs / "postgres.log")
         self.folder, self.socket_folder = folders.database, socket_folder(folders.database)
         self.secrets = secrets
@@ -98,7 +98,7 @@ class Postgres(processes.Server):
             shutil.rmtree(draft, ignore_errors=True)
 
     def launch(self) -> processes.Child:
-        """Start the server, once what a killed one left is ended."""
+        """Start the server, after ending what a killed server left."""
         self.end_leftovers()
         # a leftover file would keep Postgres from starting if its process id now belongs to another
         # program
@@ -120,7 +120,7 @@ class Postgres(processes.Server):
             )
 
     def remove_temporary(self) -> None:
-        """Remove the socket folder where it lies outside the data folder. The server has ended."""
+        """Remove the socket folder if it is outside the data folder. The server has ended."""
         if self.socket_folder.parent != self.folder.parent:
             shutil.rmtree(self.socket_folder.parent, ignore_errors=True)
 
@@ -199,7 +199,7 @@ def postgres_user() -> str | None:
 
 
 def _create_private(folder: Path) -> None:
-    """Create *folder* for Postgres' user, which may pass through, not read, the folders above."""
+    """Create *folder* for Postgres' user, who may traverse, but not read, the folders above."""
     folder.mkdir(mode=0o700, exist_ok=True)
     if user := postgres_user():
         shutil.chown(folder, user, pwd.getpwnam(user).pw_gid)

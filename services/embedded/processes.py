@@ -24,11 +24,11 @@ _DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 
 
 class Stopped(Exception):
-    """Raised where the stack is to stop in the middle of a start."""
+    """Raised when the stack is to stop in the middle of a start."""
 
 
 class Backoff:
-    """Growing delays between restarts, of which there are at most *times* within *seconds*."""
+    """Growing delays between restarts, of which at most *times* are allowed within *seconds*."""
 
     def __init__(self, times: int = 5, seconds: float = 300.0) -> None:
         self._times, self._seconds = times, seconds
@@ -57,7 +57,7 @@ def start(
 ) -> Child:
     """Start *command* in *folder*, with the file descriptors *inherited*.
 
-    It is sent *death_signal* when the calling thread ends, which must live as long.
+    It gets *death_signal* when the calling thread ends, so that thread must live as long.
     """
     arguments = [str(int(signal.Signals[death_signal])), str(os.getpid()), user or "", *command]
     return subprocess.Popen(
@@ -84,7 +84,7 @@ def run(
 ) -> None:
     """Run *command* in *folder* to its end; *is_error* sees each line of its output.
 
-    Where it fails or *is_error* returns True, write the last lines to *log* and raise Misconfigured: that the disk is full
+    If it fails or *is_error* returns True, write the last lines to *log* and raise Misconfigured: that the disk is full
     (naming the folder above *folder*), or *failure*.
     """
     child = start(command, environment, folder, subprocess.PIPE, user=user)
@@ -160,7 +160,7 @@ class Server(ABC):
         return self.child is not None and self.child.poll() is not None
 
     def lacks_space(self) -> bool:
-        """Return True if the program ended, or would end, for want of disk space."""
+        """Return True if the program ended, or would end, because the disk is full."""
         return folders.is_full(self.log.parent) or says_disk_full(tail(self.log))
 
     def failure(self) -> Misconfigured:
@@ -182,7 +182,7 @@ def answers_json(port: int, path: str, headers: Mapping[str, str]) -> bool:
 def open_log(path: Path) -> IO[bytes]:
     """Open a new unbuffered log, readable by its owner alone, for one start; the one before is kept as `.old`.
 
-    Where the disk is full, the log is dropped.
+    If the disk is full, the log is dropped.
     """
     try:
         if path.exists():

@@ -42,7 +42,7 @@ def modules_folder(cache: Path, package: Path = _HERE) -> Path:
 
 
 def fetch_modules(cache: Path, progress: Progress, package: Path = _HERE) -> None:
-    """Fetch the Node modules of *package* unless they are there; one process at a time does.
+    """Fetch the Node modules of *package* if they are missing, in one process at a time.
 
     Pass the packages that are fetched, and their number, to *progress*. Raise Misconfigured if the fetch fails.
     """
@@ -105,7 +105,7 @@ def _npm_ci(folder: Path, progress: Progress) -> None:
 class SupabaseApi(processes.Server):
     """An API server over one database, always at the same address. It stores nothing itself.
 
-    For one thread; another, its own, writes the log.
+    For one thread; a thread of its own writes the log.
     """
 
     stop_signal, stop_seconds = signal.SIGTERM, 0.5
@@ -156,7 +156,7 @@ class SupabaseApi(processes.Server):
         return self._get("/auth/v1/health") and self._get("/rest/v1/conversations?limit=1")
 
     def _write_log(self, output: IO[bytes]) -> None:
-        """Log what `safe_to_log` leaves of *output*: it prints rows in errors, and mails with their codes."""
+        """Log the safe part of *output*: the API prints rows in errors, and mails with their codes."""
         with output:
             processes.write_log(self.log, filter(None, map(safe_to_log, output)))
 
