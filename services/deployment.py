@@ -22,7 +22,7 @@ Check = Callable[[], Failed | None]  # a check by the backend
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """The settings and state that one server process began with. Any thread may read it; the main one starts and ends it."""
+    """The settings and state of one server process. Any thread may read it; the main thread starts and ends it."""
 
     settings: Settings
     root_keys: RootKeys = field(repr=False)
@@ -43,7 +43,7 @@ class Deployment:
 
 
 def log_handler() -> logging.Handler:
-    """Make the root's handler and return it. What the app raises on purpose leaves no traceback."""
+    """Set the handler of the root logger and return it. Expected errors leave no traceback."""
     return events.log_handler(Refused, Unavailable)
 
 

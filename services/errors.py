@@ -58,7 +58,7 @@ class AppError(Exception):
 
     @property
     def for_admins(self) -> str:
-        """The sentence for admins: what others ask them to check."""
+        """The sentence for admins, who can do what other users ask them for."""
         return self.public
 
 
@@ -109,7 +109,7 @@ class SignUpsClosed(Refused):
 
 
 class InvitationRefused(Refused):
-    """The code is that of no open invitation for the address."""
+    """No open invitation for the address has this code."""
 
     public = (
         "This invitation code is not valid. It may be mistyped, used, expired or for another email. "
@@ -149,7 +149,7 @@ class BadAddress(BadInput):
 
 
 class AddressNotAllowed(BadInput):
-    """Supabase sends no email to the address: without an SMTP server of its own, only to its team."""
+    """Supabase sends no email to the address: without an own SMTP server, it writes only to the project's team."""
 
     public = "Daybook cannot send email to this address. Contact your admin."
 
@@ -172,7 +172,7 @@ _WEAKNESSES = {
 
 
 class ConfirmationSent(BadInput):
-    """The deployment wants the address confirmed; the same is said of an address that is taken."""
+    """The deployment requires a confirmed address; an address that is taken gets the same answer."""
 
     public = "We sent you an email. Confirm your address, then sign in."
 
@@ -215,13 +215,13 @@ class ChangedElsewhere(Stale):
 
 
 class Busy(Refused):
-    """One turn at a time."""
+    """A reply of this conversation is still streaming."""
 
     public = "A reply is still coming. Wait for it, or stop it first."
 
 
 class ExportRunning(Refused):
-    """One export of a user at a time."""
+    """The user's last export is still being sent."""
 
     public = "Another export of yours is running. Wait until it is complete, or cancel it."
 
@@ -255,7 +255,7 @@ class Cap(StrEnum):
     TURNS_A_MINUTE = "too_fast"
 
     def resets_at(self, now: datetime) -> datetime | None:
-        """Return when the spending that it counts starts again from zero; None for limits on the rate."""
+        """Return the time at which the counted spending restarts from zero; None for limits on the rate."""
         today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         match self:
             case Cap.DAILY | Cap.DAILY_TOKENS:
@@ -278,8 +278,8 @@ class OverBudget(Refused):
         per_minute: int = 0,
         wait_seconds: int = 0,
     ) -> None:
-        """*needed*: by the prompt and a short reply, at most; *left*: the rest of *cap*, both in micro-dollars or, for
-        `Cap.DAILY_TOKENS`, in tokens, and of a user's own limits alone; *per_minute*: the limit of messages a minute;
+        """*needed*: the most for the prompt and a short reply; *left*: the rest of *cap*, both in micro-dollars or, for
+        `Cap.DAILY_TOKENS`, in tokens, for a user's own limits only; *per_minute*: the limit of messages a minute;
         *wait_seconds*: until the next."""
         super().__init__(cap)
         self.cap, self.needed, self.left = cap, needed, left
@@ -353,7 +353,7 @@ class RowsCut(StoreUnavailable):
     """The API truncates its answers."""
 
     def __init__(self, bound: int, least: int) -> None:
-        """*bound*: rows in an answer, at most; *least*: the rows that Daybook needs."""
+        """*bound*: the most rows in an answer; *least*: the rows that Daybook needs."""
         super().__init__("rows")
         self.public = (
             f"The database returns at most {bound} rows at once, and Daybook needs {least}. An admin must raise "

@@ -1,6 +1,6 @@
 """Structured logging without text.
 
-An event is a name and measurements: ids, numbers, enums and types. Strings are refused by their type and at run
+An event is a name and measurements: ids, numbers, enums and types. Strings are refused by type checks and at run
 time, so that no message text reaches a log.
 """
 
@@ -34,9 +34,9 @@ def listen(listener: Listener) -> None:
 
 
 def log_handler(*expected: type[Exception]) -> logging.Handler:
-    """Make the root's handler and return it: events, and warnings of libraries, one JSON object a line on stderr.
+    """Set the root logger's handler and return it: events and warnings of libraries as JSON lines on stderr.
 
-    *expected* are errors that are raised on purpose: `JsonFormatter`.
+    *expected* are errors that are raised on purpose; see `JsonFormatter`.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter(*expected))
@@ -47,10 +47,10 @@ def log_handler(*expected: type[Exception]) -> logging.Handler:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a record: time, level, event and its measurements.
+    """Formats each record as a JSON object: time, level, event and its measurements.
 
-    A record that is no event of ours has the place in its source instead of its words, and a traceback the types of its
-    errors and the places of its frames: words and values could be a user's. An expected error (a session that ended
+    A record that is no event of the app gets its source line instead of its text, and a traceback only the types of its
+    errors and the lines of its frames, because texts and values could be a user's. An expected error (a session that ended
     elsewhere, a database that is away) has no traceback: it is an event by its type.
     """
 

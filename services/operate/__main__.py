@@ -1,4 +1,4 @@
-"""`python -m services.operate`: each command does one thing, or says in a sentence why not (exit code 1)."""
+"""`python -m services.operate`: each command does one thing, or prints a sentence on why not (exit code 1)."""
 
 import base64
 import math
@@ -25,7 +25,7 @@ _MILLION = 1_000_000
 
 
 class Commands(click.Group):
-    """Commands whose errors are sentences."""
+    """Commands whose errors are printed as sentences."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -139,7 +139,7 @@ class _Use:
         outcome: str = "complete",
         ids: Sequence[UUID] = (),
     ) -> None:
-        """Add a settled turn with the *ids* of its messages; one that lapsed is charged what was reserved, without tokens."""
+        """Add a settled turn with the *ids* of its messages; a lapsed one is charged its reservation, without tokens."""
         prompt, reply = (*ids, None, None)[:2]
         tokens = usage.prompt, usage.reply, usage.cached
         delay = int(self._random.lognormvariate(6.6, 0.6))

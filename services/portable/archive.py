@@ -13,7 +13,7 @@ from services.portable.export import FORMAT
 class Archive:
     """A zip file as an iterator of its bytes; only the names and hashes of its files stay in memory.
 
-    The manifest is written last, and a zip file ends with its list of files: a part of one does not open as a whole.
+    The manifest is written last, and a zip file ends with its list of files: an incomplete file does not open.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Archive:
 
 
 class _Buffer:
-    """A file without `seek`; `take` returns the bytes that were written since the last time."""
+    """A file without `seek`; `take` returns the bytes written since the last call."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []

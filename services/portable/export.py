@@ -195,7 +195,7 @@ def to_markdown(exported: ConversationExport, zone: tzinfo) -> str:
 
 
 def _own_labels(message: Message, number: int, named: Mapping[str, int]) -> dict[str, str]:
-    """New labels for the footnotes of *message*, the *number*th, by those that other messages name, too."""
+    """Return new labels for those footnotes of *message*, the *number*th, that other messages name as well."""
 
     own: dict[str, str] = {}
     for label in (each for each in replies.footnote_labels(message.body) if named[each] > 1):
@@ -238,7 +238,7 @@ def _heading(message: Message, cost: TurnCost | None, missing: str | None, zone:
 
 
 def _escape(text: str) -> str:
-    """Return a line as Markdown that reads as *text*, with a backslash only where a sign would not stand for itself."""
+    """Return a line as Markdown that reads as *text*, with a backslash only where it is needed."""
     kept = {sign for sign in _IN_PAIRS if text.count(sign) == 1}
     if "](" not in text and "[^" not in text:
         kept.add("[")
@@ -258,7 +258,7 @@ def _fenced(text: str, language: str) -> str:
 
 
 def _encoded(value: object) -> object:
-    """The fields of a value, or the text of an id, or of a moment in UTC."""
+    """Return the fields of a value, or the text of an id, or of a time in UTC."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="microseconds")
     if is_dataclass(value) and not isinstance(value, type):

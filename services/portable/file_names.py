@@ -33,14 +33,14 @@ def file_name(title: str, suffix: str, largest: int = LARGEST_NAME) -> str:
 
 
 class FreeNames:
-    """Gives each file or folder of an archive a name that no other has, also on systems that ignore letters' case."""
+    """Gives each file or folder of an archive a unique name, also on systems that ignore case."""
 
     def __init__(self) -> None:
         # the last number after a name, by the name in lower case
         self._numbers: dict[str, int] = {}
 
     def take(self, folder: str, title: str, suffix: str = "", largest: int = LARGEST_NAME) -> str:
-        """Return the path of a new name in *folder*, without *suffix*; a number follows a name that is taken."""
+        """Return the path of a new name in *folder*, without *suffix*; a number is added to a name that is taken."""
         path = folder + file_name(title, suffix, largest).removesuffix(suffix)
         first = path.casefold()
         number = self._numbers.get(first, 1)

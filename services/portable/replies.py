@@ -1,6 +1,6 @@
-"""Replies as parts of a Markdown page: their Markdown with lower headings, and without HTML and images.
+"""Replies as parts of a Markdown page: their headings are lowered, HTML and images removed.
 
-Markdown renderers differ. Text taken for code here is code for every renderer; a reply for which that is
+Markdown renderers differ. Text that counts as code here is code for every renderer; a reply for which that is
 uncertain is not lowered at all.
 """
 
@@ -49,7 +49,7 @@ class _Uncertain(Exception):
 
 
 def footnote_labels(body: str) -> set[str]:
-    """Return the labels of footnotes that *body* names; none where it is too long to be read."""
+    """Return the labels of footnotes that *body* names; none if it is too long to be parsed."""
     readable = body if safe_text.is_readable(body) else ""
     return {found[1].casefold() for found in _LABEL.finditer(readable)}
 
@@ -57,8 +57,8 @@ def footnote_labels(body: str) -> set[str]:
 def lower(body: str, labels: Mapping[str, str] = _NO_LABELS) -> str | None:
     """Return *body* with headings two levels down and neither HTML nor images.
 
-    *labels* are new labels for footnotes, by the ones that other messages name, too; a page has one footnote for each.
-    Return None if *body* is uncertain, or too long to be read.
+    *labels* are new labels for the footnotes whose labels other messages use, too, because labels are unique on a page.
+    Return None if *body* is uncertain, or too long to be parsed.
     """
     if not safe_text.is_readable(body):
         return None

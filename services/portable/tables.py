@@ -21,7 +21,7 @@ _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\
 def values_to_csv(kind: type[Record], values: Iterable[Record], *, has_header: bool = True) -> str:
     """A CSV file (RFC 4180) of dataclass *values* of one *kind*: a column for each field, with its unit in its name.
 
-    A text that a spreadsheet would take for a formula gets an apostrophe before it (OWASP, "CSV Injection").
+    A text that a spreadsheet would run as a formula gets an apostrophe before it (OWASP, "CSV Injection").
     """
     names = [each.name for each in fields(kind)]
     file = io.StringIO()
@@ -35,7 +35,7 @@ def values_to_csv(kind: type[Record], values: Iterable[Record], *, has_header: b
 def pages_to_csv(
     kind: type[Record], read: Callable[[Record | None], Sequence[Record]]
 ) -> Iterator[str]:
-    """The same in parts; *read* gets the last value so far, None at first, and returns the next page, an empty one last."""
+    """Yield such a file in parts; *read* gets the last value so far (None at first) and returns the next page, [] at the end."""
     page = read(None)
     yield values_to_csv(kind, page)
     while page:
