@@ -15,7 +15,7 @@ from services.store.sealed.turns import SealedTurns
 
 
 def sealed_store(rows: Rows, keys: UserKeys) -> Store:
-    """The store of the user of *rows*, whose texts are sealed under *keys*."""
+    """Return the store of the user of *rows*, whose texts are sealed under *keys*."""
     opened = OpenedConversations(rows, keys)
     texts = ConversationTexts(rows, opened)
     reader = ThreadReader(rows, opened, texts)
@@ -34,5 +34,5 @@ def sealed_store(rows: Rows, keys: UserKeys) -> Store:
 
 
 def throwaway_keys(user_id: UserId) -> UserKeys:
-    """Keys of this process alone, for rows in its memory."""
+    """Return new keys of this process alone, for rows in its memory."""
     return UserKeys([UserKey(new_key(), user_id)])

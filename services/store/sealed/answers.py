@@ -1,4 +1,4 @@
-"""Answers of rows: asked for again where they were lost, and made into values."""
+"""Answers of rows: requested again if they were lost, and converted to values."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -19,7 +19,7 @@ def ask_twice(request: Callable[[], Answer]) -> Answer:
 
 
 def final_costs(rows: Iterable[CostRow]) -> dict[TurnId, TurnCost]:
-    """The costs of turns, without those that may still change."""
+    """Return the costs of turns, without those that may still change."""
     return {
         row.id: TurnCost(
             row.model, Usage(row.tokens_in, row.tokens_out, row.tokens_cached), row.charged_micro

@@ -199,7 +199,7 @@ class SealedConversations:
         )
 
     def _outdate(self) -> None:
-        """Have the lists read again: a conversation was changed."""
+        """Have the lists read again, because a conversation was changed."""
         self._all.outdate()
         self._first.outdate()
 

@@ -46,26 +46,26 @@ class Documents(ABC, Generic[Document]):
         self._opened = CachedRead(self._read)
 
     def all(self) -> tuple[Document, ...]:
-        """All, in their order; at most a minute old, or older while the database is away."""
+        """Return all, in their order; at most a minute old, or older while the database is away."""
         return tuple(each.value for each in self._opened.get().values())
 
     def read_ahead(self) -> None:
         self._opened.read_ahead()
 
     def _readable(self, rows: Sequence[DocumentRow]) -> Iterable[DocumentRow]:
-        """The *rows* whose scope exists."""
+        """Return the *rows* whose scope exists."""
         return rows
 
     def _vault(self, row: DocumentRow) -> Vault | None:
-        """The vault of the scope of *row*; None: the user's."""
+        """Return the vault of the scope of *row*; None: the user's."""
         return None
 
     @abstractmethod
     def _unreadable(self, row: DocumentRow, *, is_newer: bool) -> Document | None:
-        """The value in the place of a *row* that did not open, or that a newer version stored; None: hide it."""
+        """Return the value in place of a *row* that did not open, or that a newer version stored; None: hide it."""
 
     def _order(self, opened: OpenedDocument[Document]) -> tuple[object, ...]:
-        """The sort key of *opened*."""
+        """Return the sort key of *opened*."""
         return (opened.row.id,)
 
     def _put(
@@ -226,7 +226,7 @@ class SealedProfile(Documents[Preferences]):
 
 
 class SealedFacts(Documents[Fact]):
-    """The `Facts` of one user over sealed rows: under a conversation's key where that is their scope, else under the user's.
+    """The `Facts` of one user over sealed rows: under a conversation's key if that is their scope, else under the user's.
 
     Any thread may call any method.
     """

@@ -1,4 +1,4 @@
-"""Messages over sealed rows: sealed with the head after them, edited, deleted and restored."""
+"""Messages over sealed rows: stored with the next head, edited, deleted and restored."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -42,7 +42,7 @@ class SealedMessages:
     """The `Messages` of one user over sealed rows.
 
     Deleted messages leave the head, and so every reader, at once; the sweep destroys their rows later. No process has
-    to wait for that, and any other row that is missing is noticed. Any thread may call any method.
+    to wait for that, and any other missing row is detected. Any thread may call any method.
     """
 
     def __init__(
@@ -133,9 +133,9 @@ class SealedMessages:
 
 
 class SealedCorpus:
-    """The `Corpus` of one user over sealed rows: read in bulk for search, and none is kept here.
+    """The `Corpus` of one user over sealed rows: read in bulk for search, and not cached here.
 
-    Each message is authenticated with its place. Missing and restored rows are noticed where a conversation is opened
+    Each message is authenticated with its place. Missing and restored rows are detected when a conversation is opened
     (reading.py), not here. Any thread may call any method.
     """
 
@@ -183,7 +183,7 @@ class SealedCorpus:
         return replace(new, rev=row.rev)
 
     def _verified(self, rows: Sequence[MessageRow]) -> dict[ConversationId, list[Message]]:
-        """The messages of *rows* that verify, without deleted ones."""
+        """Return the messages of *rows* that verify, without deleted ones."""
         seals = self._opened.all_seals({row.conversation_id for row in rows})
         found: dict[ConversationId, list[Message]] = {}
         for row in rows:

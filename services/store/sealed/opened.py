@@ -1,4 +1,4 @@
-"""Opened conversations: their keys, and what was read of them, cached by revision."""
+"""Opened conversations: their keys and texts, cached by revision."""
 
 import threading
 from collections import defaultdict
@@ -32,7 +32,7 @@ _MOST_RECEIPTS, _MOST_THOUGHTS, _MOST_COSTS = 200, 50, 5_000
 
 @dataclass(frozen=True, slots=True)
 class CheckedThread:
-    """A thread as it was last read, and the heads that its next write is made from."""
+    """The last verified read of a thread, and the heads from which its next write is made."""
 
     thread: Thread
     head: Head | None = field(repr=False)  # None: it did not open, so no message can follow
@@ -48,7 +48,7 @@ class CheckedThread:
 
 @dataclass(slots=True, repr=False)
 class OpenedConversation:
-    """All that this process holds of a conversation: dropped in one piece."""
+    """All data of a conversation that this process has cached: dropped in one piece."""
 
     seals: ConversationSeals | None = None
     checked: CheckedThread | None = None
@@ -67,7 +67,7 @@ class OpenedConversation:
     )
 
     def plain_texts(self) -> list[str]:
-        """All text of it but the bodies of `checked`."""
+        """All its cached texts but the bodies of `checked`."""
         texts = [self.title[1]] if self.title else []
         texts += [text or "" for _, text in list(self.texts.values())]
         texts += [text for _, text in self.receipts.items()]
@@ -76,9 +76,9 @@ class OpenedConversation:
 
 @dataclass(slots=True)
 class _Seen:
-    """What is remembered of a conversation that was read or changed, also once it is forgotten.
+    """The newest revision that was seen of a conversation, kept also after its data is forgotten.
 
-    A database that is put back while no page looks is noticed by it, until the user signs out or clears the server's
+    It detects a database that is restored to an older state, until the user signs out or clears the server's
     memory.
     """
 
@@ -91,7 +91,7 @@ class _Seen:
 class OpenedConversations:
     """The opened conversations of one user, and the keys that open them.
 
-    Any thread may call any method. What is cached is replaced under a lock, and never with what was read before another
+    Any thread may call any method. Cached data is replaced under a lock, and never by data that was read before another
     thread read, changed or forgot the conversation.
     """
 
@@ -108,17 +108,17 @@ class OpenedConversations:
     def opened(
         self, conversation_id: ConversationId, row: ConversationRow | None = None
     ) -> OpenedConversation:
-        """The cached conversation, opened by its *row* if it was not. Raise NotFound, Tampered."""
+        """Return the cached conversation, opened by its *row* if it is not cached. Raise NotFound, Tampered."""
         held = self._opened.get(conversation_id)
         return held if held and held.seals else self._open(row or self.row(conversation_id))[0]
 
     def checked(self, conversation_id: ConversationId) -> CheckedThread | None:
-        """The thread as it was last read here."""
+        """Return the thread as it was last read here."""
         held = self._opened.get(conversation_id)
         return held.checked if held else None
 
     def held(self) -> HeldData:
-        """The text of all conversations that is cached."""
+        """Return the counts of all conversations' text that is cached."""
         held = [one for _, one in self._opened.items()]
         threads = [one.checked.thread for one in held if one.checked]
         texts = [text for one in held for text in one.plain_texts()]
@@ -138,7 +138,7 @@ class OpenedConversations:
             forget(conversation_id)
 
     def amend(self, conversation_id: ConversationId, change: Callable[[Thread], Thread]) -> None:
-        """Apply to the cached thread what was just stored, so that the next turn need not read it."""
+        """Apply a stored change to the cached thread, so that the next turn need not read it."""
         with self._change:
             held = self._opened.get(conversation_id)
             if held and held.checked:
@@ -146,13 +146,13 @@ class OpenedConversations:
             self._note_change(conversation_id)
 
     def changes(self, conversation_id: ConversationId) -> int:
-        """Count how often the conversation was read, changed or forgotten here."""
+        """Return how often the conversation was read, changed or forgotten here."""
         with self._change:
             seen = self._seen.get(conversation_id)
             return seen.changes if seen else 0
 
     def _note_change(self, conversation_id: ConversationId) -> _Seen:
-        """Have reads that are under way done again."""
+        """Have reads in progress repeated."""
         seen = self._seen[conversation_id]
         seen.changes += 1
         return seen
@@ -160,7 +160,7 @@ class OpenedConversations:
     def hold(
         self, row: ConversationRow, checked: CheckedThread, changes: int
     ) -> OpenedConversation | None:
-        """Hold what was read, with *row*, when the conversation had *changes*; None if it has more by now."""
+        """Cache the data of a read that began at *changes*; return None if the conversation changed since."""
         with self._change:
             if self.changes(row.id) != changes:
                 return None
@@ -174,13 +174,13 @@ class OpenedConversations:
             return opened
 
     def is_set_back(self, row: ConversationRow) -> bool:
-        """Return True if the conversation was, or is in *row*, at an earlier revision than was seen."""
+        """Return True if *row*, or an earlier read, has an older revision than one that was seen."""
         with self._change:
             seen = self._seen.get(row.id)
             return seen is not None and (seen.is_set_back or row.rev < seen.rev)
 
     def hold_new(self, thread: Thread, created: SealedConversation) -> None:
-        """Hold the empty *thread*, which was just stored as *created*, unless another thread has read it since."""
+        """Cache the empty *thread*, just stored as *created*, unless another thread has read it since."""
         with self._change:
             if created.id not in self._seen:
                 self._open(created)[0].checked = CheckedThread(thread, Head(), Head())
@@ -189,7 +189,7 @@ class OpenedConversations:
             outdate()
 
     def row(self, conversation_id: ConversationId) -> ConversationRow:
-        """The row of a conversation. Raise NotFound."""
+        """Return the row of a conversation. Raise NotFound."""
         try:
             return self._rows.conversation(conversation_id)
         except NotFound:
@@ -197,7 +197,7 @@ class OpenedConversations:
             raise
 
     def conversation(self, row: ConversationRow) -> Conversation:
-        """The conversation of *row*, with its title opened."""
+        """Return the conversation of *row*, with its title opened."""
         try:
             title, is_verified = self._title(row), True
         except Tampered:
@@ -227,14 +227,14 @@ class OpenedConversations:
     def seals(
         self, conversation_id: ConversationId, row: ConversationRow | None = None
     ) -> ConversationSeals:
-        """The seals of a conversation. Raise NotFound, Tampered."""
+        """Return the seals of a conversation. Raise NotFound, Tampered."""
         held = self._opened.get(conversation_id)
         if held and held.seals:
             return held.seals
         return self._open(row or self.row(conversation_id))[1]
 
     def all_seals(self, ids: Iterable[ConversationId]) -> dict[ConversationId, ConversationSeals]:
-        """The seals of those of *ids* that exist, are not discarded, and verify. None is held."""
+        """Return the seals of those of *ids* that exist, are not discarded, and verify. None is cached."""
         seals: dict[ConversationId, ConversationSeals] = {}
         for row in self._rows.conversations(ids):
             with suppress(Tampered):
@@ -243,7 +243,7 @@ class OpenedConversations:
         return seals
 
     def _open(self, row: SealedConversation) -> tuple[OpenedConversation, ConversationSeals]:
-        """Hold the conversation of *row* with its key. Raise Tampered."""
+        """Cache the conversation of *row* with its key. Raise Tampered."""
         with self._change:
             held = self._opened.get(row.id) or OpenedConversation()
             if held.seals is None:
@@ -252,7 +252,7 @@ class OpenedConversations:
             return held, held.seals
 
     def _title(self, row: ConversationRow) -> str:
-        """The title; opened once for as long as it stays the same. Raise Tampered."""
+        """Return the title, which is opened again only if it changed. Raise Tampered."""
         changes, held = self.changes(row.id), self._opened.get(row.id)
         if held and held.title and held.title[0] == row.title:
             return held.title[1]

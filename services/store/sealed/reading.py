@@ -1,8 +1,8 @@
-"""Reading of threads: checked against their heads, and only what is new of them.
+"""Reading of threads: only their new messages are read, and all are checked against the head.
 
 A conversation's `head` authenticates its revision and all its messages. Each write makes the next head from the one
-that the reader's thread was checked against, so a row that was removed, swapped, doubled or put back by someone else
-than the app is noticed when the thread is next read.
+that the reader's thread was checked against, so a row that was removed, swapped, doubled or restored outside
+the app is detected when the thread is next read.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from services.store.sealed.texts import ConversationTexts, verified
 
 @dataclass(frozen=True, slots=True)
 class _Ahead:
-    """A conversation that is being read before it is asked for."""
+    """A conversation that is being read ahead."""
 
     conversation_id: ConversationId
     changes: int  # the number of changes before the read
@@ -34,7 +34,7 @@ class ThreadReader:
         self._ahead: _Ahead | None = None
 
     def head_of(self, thread: Thread) -> Head:
-        """The head to continue from. Raise Stale if *thread* has another revision by now, NotFound, Tampered."""
+        """Return the head to continue from. Raise Stale if *thread* has another revision by now, NotFound, Tampered."""
         conversation_id = thread.conversation.id
         checked = self._opened.checked(conversation_id) or self.read(conversation_id)[0]
         if checked.thread.conversation.rev != thread.conversation.rev:
@@ -42,7 +42,7 @@ class ThreadReader:
         return checked.next_head()
 
     def read_ahead(self, conversation_id: ConversationId) -> None:
-        """Begin to read a conversation of which nothing is held, for the next `read` of it."""
+        """Begin to read a conversation that is not cached, for its next `read`."""
         if self._opened.checked(conversation_id) is None:
             changes = self._opened.changes(conversation_id)
             read = CachedRead(lambda: self._rows.read_conversation(conversation_id, 0))
@@ -52,7 +52,7 @@ class ThreadReader:
     def read(
         self, conversation_id: ConversationId, *, may_be_discarded: bool = False
     ) -> tuple[CheckedThread, TurnRow | None]:
-        """The thread as it is stored now, and its newest turn; fetch and open only new messages. Raise NotFound."""
+        """Return the stored thread and its newest turn; fetch and open only new messages. Raise NotFound."""
         while True:
             changes = self._opened.changes(conversation_id)
             checked, read = self._read_whole(conversation_id, may_be_discarded=may_be_discarded)
@@ -71,7 +71,7 @@ class ThreadReader:
     def _read_whole(
         self, conversation_id: ConversationId, *, may_be_discarded: bool
     ) -> tuple[CheckedThread, ConversationRead]:
-        """Read what is new of a conversation; all of it where the thread is not whole then. Raise NotFound."""
+        """Read the new messages of a conversation; all messages if the thread is not whole then. Raise NotFound."""
         before = self._opened.checked(conversation_id)
         if before and not (before.thread.is_whole and before.thread.messages):
             before = None
@@ -110,7 +110,7 @@ class ThreadReader:
         return read
 
     def _checked(self, read: ConversationRead, before: CheckedThread | None) -> CheckedThread:
-        """Return the thread that was read, from what was known of it where that is still good."""
+        """Return the thread of a read, made from the cached one if that is still valid."""
         row = read.conversation
         conversation = self._opened.conversation(row)
         if before and before.thread.conversation.rev == row.rev:
@@ -140,7 +140,7 @@ class ThreadReader:
     def _with_messages(
         self, read: ConversationRead, conversation: Conversation, before: CheckedThread | None
     ) -> CheckedThread:
-        """Open the messages that were read, after those of *before*; check the whole."""
+        """Open the messages of a read, which follow those of *before*; check the whole."""
         row = read.conversation
         seals, total = self._opened.seals(row.id, row), before.total if before else Head()
         messages = list(before.thread.messages) if before else []

@@ -50,16 +50,16 @@ Value = TypeVar(
 
 
 class Format(Generic[Value]):
-    """The JSON of a frozen dataclass, without how it was read and the fields that are *columns* of its row."""
+    """The JSON format of a frozen dataclass, without the fields about its reading and the *columns* of its row."""
 
     def __init__(self, kind: type[Value], columns: Collection[str] = ()) -> None:
         self._adapter, self._columns = TypeAdapter[Value](kind), columns
         self._known = {each.name for each in fields(kind)}
 
     def write(self, value: Value, before: str = "{}", seen: Value | None = None) -> str:
-        """The JSON of *value*; what a newer version of the app stored in *before* stays.
+        """Return the JSON of *value*; data that a newer version of the app stored in *before* stays.
 
-        That is a field that this version does not know, and all of one that is as in *seen*, which was read from *before*.
+        That is a field that this version does not know, and one that did not change since *seen* was read from *before*.
         """
         known, was = self._fields(value), self._fields(seen) if seen else {}
         stays = {
@@ -70,7 +70,7 @@ class Format(Generic[Value]):
         return json.dumps(known | stays, ensure_ascii=False)
 
     def read(self, text: str, row: object = None) -> Value:
-        """The value of the JSON *text* and the columns of *row*. Raise NewerVersion."""
+        """Return the value of the JSON *text* and the columns of *row*. Raise NewerVersion."""
         columns = {name: getattr(row, name) for name in self._columns}
         try:
             return self._adapter.validate_python(json.loads(text) | columns)
@@ -121,7 +121,7 @@ class ConversationSeals:
         return self.vault.seal_head(head, self.user_id, self.id)
 
     def open_head(self, sealed: str) -> Head | None:
-        """The head; None if it does not open."""
+        """Return the head; None if it does not open."""
         try:
             return self.vault.open_head(sealed, self.user_id, self.id)
         except Tampered:
@@ -137,7 +137,7 @@ class ConversationSeals:
         thoughts: Thoughts | None = None,
         attachments: tuple[Attachment, ...] = (),
     ) -> SealedMessage:
-        """Seal the message after *head*, and the head after it."""
+        """Seal the message that follows *head*, and the head after it."""
         seq = head.last_seq + 1
         place = self._place("messages", _body_column(attachments), message_id)
         place = replace(place, seq=seq, parent_id=parent_id, role=role)
@@ -153,7 +153,7 @@ class ConversationSeals:
         return SealedMessage(sealed, files, known, new_head)
 
     def open_message(self, row: MessageRow) -> Message:
-        """The message of *row*, unverified if it does not open."""
+        """Return the message of *row*, unverified if it does not open."""
         try:
             (body, attachments), is_verified = self.open_texts(row), True
         except Tampered:
@@ -173,7 +173,7 @@ class ConversationSeals:
         )
 
     def open_texts(self, row: MessageRow) -> tuple[str, tuple[Attachment, ...]]:
-        """The body of *row* and its attachments. Raise Tampered."""
+        """Return the body of *row* and its attachments. Raise Tampered."""
         place = self._message_place(row)
         body = self.vault.open(row.body, place)
         if row.attachments is None:
@@ -182,7 +182,7 @@ class ConversationSeals:
         return body, _ATTACHMENTS_FORMAT.read(files).files
 
     def macs(self, rows: Iterable[MessageRow]) -> list[bytes]:
-        """The MACs of messages, of which a head is made."""
+        """Return the MACs of messages, from which a head is made."""
         return [
             self.vault.row_mac(row.body, self._message_place(row), row.attachments) for row in rows
         ]
@@ -198,7 +198,7 @@ class ConversationSeals:
     def open_piece(
         self, message_id: MessageId, attachment: Attachment, number: int, sealed: str
     ) -> bytes:
-        """Open a piece. Raise Tampered, also if it is not the one that *attachment* lists."""
+        """Open a piece. Raise Tampered also if *attachment* lists another one."""
         place = self._piece_place(message_id, attachment.id, number)
         mac = self.vault.piece_mac(sealed, place).hex()
         if not hmac.compare_digest(mac, attachment.macs[number - 1]):
@@ -206,7 +206,7 @@ class ConversationSeals:
         return self.vault.open_octets(sealed, place)
 
     def open_thoughts(self, message: Message, sealed: str) -> Thoughts:
-        """The thoughts of *message*, unverified if they do not open."""
+        """Return the thoughts of *message*, unverified if they do not open."""
         place = replace(self._message_place(message), column="thoughts")
         try:
             return THOUGHTS_FORMAT.read(self.vault.open(sealed, place))
@@ -219,7 +219,7 @@ class ConversationSeals:
         return self.vault.seal(receipt, self._place("receipts", "body", client_turn_id))
 
     def open_receipt(self, row: ReceiptRow) -> str:
-        """The receipt of *row*; empty if it does not open."""
+        """Return the receipt of *row*; an empty text if it does not open."""
         try:
             return self.vault.open(row.body, self._place("receipts", "body", row.client_turn_id))
         except Tampered:
@@ -238,7 +238,7 @@ class ConversationSeals:
         return sealed(text, "partial"), sealed(known, "partial_thoughts")
 
     def open_turn(self, row: TurnRow) -> OpenTurn:
-        """The turn of *row*, without the partial texts that do not open."""
+        """Return the turn of *row*, without partial texts that do not open."""
 
         def opened(sealed: str | None, column: str) -> str:
             try:
@@ -281,7 +281,7 @@ class ConversationSeals:
 
 
 def _body_column(attachments: object) -> str:
-    """The column of a body: a list that is taken away or added is noticed where its message is opened."""
+    """Return the column of a body: a list that is removed or added is detected when its message is opened."""
     return "listed_body" if attachments else "body"
 
 
@@ -293,7 +293,7 @@ class Seals:
         self.documents = DocumentSeals(user_id, keys)
 
     def of(self, row: SealedConversation) -> ConversationSeals:
-        """The seals of the conversation of *row*. Raise Tampered."""
+        """Return the seals of the conversation of *row*. Raise Tampered."""
         key = self._keys.unwrap(row.wrapped_key, row.user_key_version, row.id, row.key_version)
         return ConversationSeals(self._user_id, row.id, Vault(key, row.key_version))
 
@@ -326,7 +326,7 @@ class Seals:
 class DocumentSeals:
     """Seals and opens the documents of one user, and remembers the newest revision of each.
 
-    A text opens at its own revision only. A row that is put back together with its revision is refused by every process
+    A text opens at its own revision only. A row that is restored together with its revision is refused by every process
     that has seen a later one. Any thread may call any method.
     """
 
@@ -336,7 +336,7 @@ class DocumentSeals:
         self._noting = threading.Lock()
 
     def seal(self, row: DocumentRow, text: str | None, vault: Vault | None = None) -> DocumentRow:
-        """The revision after *row*, with *text* sealed by *vault*, or under the user's key."""
+        """Return the revision after *row*, with *text* sealed by *vault*, or under the user's key."""
         # a restored document gets a revision above all that it had
         row = replace(row, rev=max(row.rev + 1, self._seen(row) + 1, int(time.time() * 1000)))
         vault = vault or self._keys.newest.vault(_PURPOSE)
@@ -344,7 +344,7 @@ class DocumentSeals:
         return replace(row, body=None if text is None else vault.seal(text, place))
 
     def open(self, row: DocumentRow, vault: Vault | None = None) -> str | None:
-        """The text of *row*. Raise Tampered, also for an earlier revision than was seen."""
+        """Return the text of *row*. Raise Tampered also for an older revision than one that was seen."""
         if self.is_set_back(row):
             raise Tampered
         if row.body is None:
@@ -368,7 +368,7 @@ class DocumentSeals:
 
 
 def _document_place(user_id: UserId, row: DocumentRow) -> Place:
-    """The place of a document at its revision."""
+    """Return the place of a document at its revision."""
     is_text = row.kind in (DocumentKind.INSTRUCTIONS, DocumentKind.SUMMARY)
     return Place(
         table="conversations" if is_text else "documents",

@@ -22,16 +22,16 @@ class ConversationTexts:
         self._documents = opened.user_seals.documents
 
     def instructions(self, row: ConversationRow) -> str | None:
-        """The conversation's own instructions. Raise Tampered."""
+        """Return the conversation's own instructions. Raise Tampered."""
         return self._text(row, DocumentKind.INSTRUCTIONS)
 
     def summary(self, row: ConversationRow) -> RunningSummary | None:
-        """The conversation's running summary. Raise Tampered."""
+        """Return the conversation's running summary. Raise Tampered."""
         text = self._text(row, DocumentKind.SUMMARY)
         return None if text is None else SUMMARY_FORMAT.read(text)
 
     def readable_summary(self, row: ConversationRow) -> RunningSummary | None:
-        """The running summary; None also if it does not open, for another one mends that."""
+        """Return the running summary; None also if it does not open, because the next one replaces it."""
         return verified(lambda: self.summary(row))[0]
 
     def put_summary(self, row: ConversationRow, summary: RunningSummary | None, cuts: int) -> None:
@@ -54,7 +54,7 @@ class ConversationTexts:
         self._documents.note(document)
 
     def _text(self, row: ConversationRow, kind: DocumentKind) -> str | None:
-        """The instructions or the summary; opened once for as long as they stay the same. Raise Tampered."""
+        """Return the instructions or the summary, which are opened again only if they changed. Raise Tampered."""
         document = row.text(kind)
         # or the document was replaced after *row* was read
         if self._documents.is_set_back(document):

@@ -157,7 +157,7 @@ class SealedTurns:
         return self._opened.opened(conversation_id).thoughts.get_all(asked.keys(), read)
 
     def _sealed_request(self, turn: NewTurn) -> BeginTurn:
-        """Seal what begins *turn*. Raise Stale, NotFound, Tampered."""
+        """Seal the request that begins *turn*. Raise Stale, NotFound, Tampered."""
         conversation = turn.thread.conversation
         receipt, created = turn.receipt or "", None
         # a receipt describes a turn, and must not prevent one
@@ -195,7 +195,7 @@ class SealedTurns:
         return BeginTurn(reservation=turn.reservation, prompt=prompt, created=created)
 
     def _sealed_reply(self, ending: Ending) -> SealedReply | None:
-        """The reply of *ending* and the head after it; None where the conversation is gone."""
+        """Return the sealed reply of *ending* and the head after it; None if the conversation is gone."""
         conversation_id = ending.conversation_id
         try:  # a discarded conversation may be restored, with the reply
             checked, _ = self._reader.read(conversation_id, may_be_discarded=True)
