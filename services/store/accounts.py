@@ -1,6 +1,6 @@
 """Accounts and app sessions on any store: a signed-in device, from its cookie to its keys.
 
-The cookie holds a random secret. The store holds its hash, and beside it only what is sealed under a key made from that
+The cookie holds a random secret. The store holds its hash, and other data only sealed under a key made from that
 secret and the root key. So a dump opens no session, and any app process with the same root key opens all; an
 `AppSession` is a cache of that row.
 """
@@ -56,7 +56,7 @@ class Cookie:
 
     @classmethod
     def parse(cls, text: str) -> "Cookie | None":
-        """The cookie of the hexadecimal *text*; None if it has another form."""
+        """Return the cookie of the hexadecimal *text*; None if it has another form."""
         try:
             secret = bytes.fromhex(text)
         except ValueError:
@@ -73,7 +73,7 @@ class Cookie:
 
 @dataclass(frozen=True, slots=True)
 class CookieSealer:
-    """The `SessionSealer` of the session with one cookie."""
+    """The `SessionSealer` of the session with a cookie."""
 
     vault: VaultRing = field(repr=False)
     cookie_hash: str
@@ -121,7 +121,7 @@ class Accounts:
         reservation: Reservation = lambda: (),
         invitation: str = "",
     ) -> tuple[Cookie, AppSession]:
-        """Make an account, by the code of an *invitation* where one is needed.
+        """Make an account, with the code of an *invitation* if one is needed.
 
         Raise SignUpsClosed, InvitationRefused, the errors of `SignIn.sign_up`, `sign_in` and *reservation*.
         """
@@ -155,7 +155,7 @@ class Accounts:
         reservation: Reservation = lambda: (),
         stop_turns: Callable[[UserId], object] = lambda _: None,
     ) -> None:
-        """Shut the account of *session* for good and destroy its keys; all its sessions end.
+        """Delete the account of *session*: destroy its keys and end all its sessions.
 
         Raise WrongCredentials, LastAdmin, the errors of `SignIn.sign_in` and of *reservation*.
         """
@@ -166,12 +166,12 @@ class Accounts:
         UserAccess(session.backend.administration, stop_turns).delete(session.user_id)
 
     def open(self, cookie: Cookie) -> AppSession:
-        """The session of *cookie*, with its keys. Raise SignedOut, StoreUnavailable, Tampered."""
+        """Return the session of *cookie*, with its keys. Raise SignedOut, StoreUnavailable, Tampered."""
         sealer = self._sealer(cookie)
         return self._session(self.backend.open_session(cookie.hash, sealer), cookie)
 
     def ended(self, held: Iterable[AppSession]) -> dict[SessionId, SessionEnd]:
-        """The sessions among *held* that have ended, and why, in one call. Raise StoreUnavailable."""
+        """Return those of the *held* sessions that have ended, with the reason, in one call. Raise StoreUnavailable."""
         return self.backend.ended((one.id, one.user_id) for one in held)
 
     def end(self, cookie: Cookie) -> None:
@@ -213,7 +213,7 @@ class Accounts:
         return AppSession(opened.id, opened.user_id, cookie.hash, keys, opened.user)
 
     def _user_keys(self, opened: OpenedSession) -> UserKeys:
-        """Unwrap a user's keys; make the first; wrap those under an old root key anew. Raise KeyMissing, Tampered."""
+        """Unwrap a user's keys; make the first one; wrap those under an old root key again. Raise KeyMissing, Tampered."""
         user, user_id, wrapped = opened.user, opened.user_id, opened.keys
         if not wrapped:
             first = WrappedKey(1, self.root_keys.wrap(new_key(), user_id, 1))
@@ -235,6 +235,6 @@ class Accounts:
 
 
 def hash_of(code: str) -> str | None:
-    """The hash by which an invitation is found; None without a code."""
+    """Return the hash by which an invitation is found; None without a code."""
     code = code.strip()
     return sha(code) if code else None

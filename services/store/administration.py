@@ -1,4 +1,4 @@
-"""Changes by admins that do more than one call of the store: ends of sessions, models, sign-ups."""
+"""Changes by admins that need more than one call of the store: ends of sessions, models, sign-ups."""
 
 import secrets
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ _KNOWN_PRICES = dict.fromkeys(each.name for each in fields(ModelPrices))
 
 @dataclass(frozen=True, slots=True)
 class UserAccess:
-    """Ends of sessions and of accounts: live turns are settled first, for one whose session ends is charged its whole
+    """Ends of sessions and of accounts: live turns are settled first, because otherwise they are charged their whole
     reservation.
     """
 
@@ -51,17 +51,17 @@ class UserAccess:
 
 @dataclass(frozen=True, slots=True)
 class ModelAdministration:
-    """The settings of models, and changes of them, for which all but admins get NotFound."""
+    """The settings of models, and changes of them, which raise NotFound for all but admins."""
 
     administration: GuardedAdministration = field(repr=False)
     held: CachedRead[ModelSettings] = field(repr=False)  # the settings that this process applies
 
     def settings(self) -> ModelSettings:
-        """The settings as this process follows them, at most some seconds old."""
+        """The settings that this process applies, at most some seconds old."""
         return self.held.get()
 
     def set_price(self, name: str, prices: ModelPrices | None) -> None:
-        """Set the price of a model; None: that which the app knows. Raise BadInput (cached input costs more)."""
+        """Set the price of a model; None: the price that the app knows. Raise BadInput (cached input costs more)."""
         # a prompt is reserved at the price of input
         if prices and prices.cached_input_micro > prices.input_micro:
             raise BadInput("Cached input cannot cost more than input.")
@@ -75,20 +75,20 @@ class ModelAdministration:
         self.held.outdate()
 
     def refuse_unknown_prices(self, *, is_refused: bool) -> None:
-        """Have models without a known price refused, or count as free."""
+        """Refuse models without a known price, or count them as free."""
         self.administration.refuse_unknown_prices(is_refused=is_refused)
         self.held.outdate()
 
 
 @dataclass(frozen=True, slots=True)
 class SignUpAdministration:
-    """The mode of sign-ups and the invitations, whose codes are stored as hashes; AdminsOnly for all but admins."""
+    """The mode of sign-ups and the invitations, whose codes are stored as hashes. Raise AdminsOnly for all but admins."""
 
     administration: GuardedAdministration = field(repr=False)
     held: CachedRead[SignUps] = field(repr=False)  # the mode that this process applies
 
     def mode(self) -> SignUps:
-        """The mode as this process follows it, at most some seconds old."""
+        """The mode that this process applies, at most some seconds old."""
         return self.held.get()
 
     def set_mode(self, mode: SignUps) -> None:
@@ -96,7 +96,7 @@ class SignUpAdministration:
         self.held.outdate()
 
     def invite(self, email: str, role: AccountRole) -> str:
-        """Make an invitation for *email*, or for anyone if it is empty; return its code, which is told only once.
+        """Make an invitation for *email*, or for anyone if it is empty; return its code, which is not stored.
 
         Raise BadAddress, BadInput (too many are open).
         """
@@ -106,7 +106,7 @@ class SignUpAdministration:
         return code
 
     def invitations(self) -> list[Invitation]:
-        """The open invitations and the newest of the others, at most 500."""
+        """Return the open invitations and the newest of the others, at most 500."""
         return self.administration.invitations()
 
     def revoke(self, invitation: UUID) -> None:

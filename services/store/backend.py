@@ -29,7 +29,7 @@ from services.store.rows import Rows
 
 
 class Identity(Protocol):
-    """A user whom `SignIn` has recognised, and whatever else the store needs to begin a session."""
+    """A user whom `SignIn` has recognised, with other data that the store needs to begin a session."""
 
     @property
     def user_id(self) -> UserId: ...
@@ -47,11 +47,11 @@ class SignIn(Protocol):
         ...
 
     def end(self, identity: Identity) -> None:
-        """Give up an *identity* with which no session begins. Raise nothing."""
+        """Drop an *identity* with which no session begins. Raise nothing."""
 
 
 class SessionSealer(Protocol):
-    """Seals what a store keeps with one app session, under a key made of its cookie."""
+    """Seals the data that a store keeps of one app session, under a key made from its cookie."""
 
     def seal(self, text: str, user_id: UserId) -> str: ...
     def open(self, sealed: str, user_id: UserId) -> str:
@@ -69,7 +69,7 @@ class WrappedKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewSession:
-    """The fields of an app session that begins."""
+    """The fields of a new app session."""
 
     cookie_hash: str
     idle_seconds: int
@@ -80,7 +80,7 @@ class NewSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignUpState:
-    """Who may begin an account now."""
+    """The users who may begin an account now."""
 
     mode: SignUps
     is_first_admin: bool  # true: there is no account, and the first becomes admin
@@ -89,7 +89,7 @@ class SignUpState:
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """At most so many attempts in so many seconds, counted in a bucket."""
+    """A limit of attempts in some seconds, counted in a bucket."""
 
     bucket: str
     at_most: int
@@ -97,32 +97,32 @@ class Throttle:
 
 
 class Administration(Protocol):
-    """What an admin sees and changes. All members raise AdminsOnly for other users, and NotFound for users who are gone."""
+    """An admin's reports and changes. All members raise AdminsOnly for other users, and NotFound for deleted ones."""
 
     def list_users(
         self, words: str, order: UserOrder, skip: int = 0, at_most: int = 500
     ) -> UserPage:
-        """At most 500 users whose addresses hold *words*, from number *skip* on: the highest first, or by address."""
+        """Return at most 500 users whose addresses contain *words*, from number *skip* on, in the order given."""
         ...
 
     def usage(self, days: tuple[date, date], user_id: UserId | None = None) -> UsageReport:
-        """The usage of all users, or of one."""
+        """Return the usage of all users, or of one."""
         ...
 
     def deployment(self) -> DeploymentSettings: ...
 
     def set_deployment_cap(self, monthly_cap_micro: int | None) -> None:
-        """Set what all users together may spend in a month; None: no limit."""
+        """Set the amount that all users together may spend in a month; None: no limit."""
 
     def change_settings(self, changes: Mapping[str, int | None]) -> None:
-        """Change limits of users to come (None: no limit), or the retention.
+        """Change limits of new users (None: no limit), or the retention.
 
         `retention_days`: conversations are deleted so many days (15 to 3,650) after their last use, the first in
         14 days; None: never.
         """
 
     def preview_retention(self, days: int) -> RetentionPreview:
-        """The conversations that a retention of *days* after their last use would delete within 14 days."""
+        """Return the conversations that a retention of *days* after their last use would delete within 14 days."""
         ...
 
     def set_caps(self, user_id: UserId, changes: Mapping[str, int | None]) -> None:
@@ -132,17 +132,17 @@ class Administration(Protocol):
         """Raise LastAdmin."""
 
     def audit(self, before: str = "", at_most: int = 500) -> list[AuditEntry]:
-        """At most 500 entries of the audit, the newest first: of all, or those *before* the one with that id."""
+        """Return at most 500 entries of the audit, the newest first: of all, or those *before* the one with that id."""
         ...
 
     def health(self) -> StoreHealth: ...
 
 
 class GuardedAdministration(Administration, Protocol):
-    """With the verbs that pages call through `services.store.administration`, which does more beside them."""
+    """With the verbs that pages call through `services.store.administration`, which adds other steps to them."""
 
     def check_end(self, user_id: UserId, *, is_shut: bool) -> None:
-        """Raise the errors of ending the sessions of a user, or of shutting the account (LastAdmin)."""
+        """Raise the errors that ending the sessions of a user, or shutting the account, would raise (LastAdmin)."""
 
     def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
         """Shut the account and end its sessions, or open it again. Raise LastAdmin."""
@@ -176,7 +176,7 @@ class GuardedAdministration(Administration, Protocol):
 
 
 class UserBackend(Protocol):
-    """What one signed-in user may do. All members raise SignedOut, StoreUnavailable."""
+    """The calls of one signed-in user. All members raise SignedOut, StoreUnavailable."""
 
     @property
     def email(self) -> str: ...
@@ -186,20 +186,20 @@ class UserBackend(Protocol):
     def account(self) -> Account: ...
 
     def rows(self, most_bytes: int | None = None) -> Rows:
-        """The sealed rows of the user. *most_bytes* that the account may store; None: no limit."""
+        """Return the sealed rows of the user. *most_bytes*: the bytes that the account may store; None: no limit."""
         ...
 
     def put_user_key(self, key: WrappedKey, replaces: str | None) -> tuple[WrappedKey, ...]:
         """Store the user's first key, or *key* in place of the wrapped key that it *replaces*; return all that are stored.
 
-        Raise KeyMissing where the first would not be the first.
+        Raise KeyMissing if the user has data under an earlier key that is gone.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedSession:
-    """An app session that goes on, and the keys of its user."""
+    """A valid app session, and the keys of its user."""
 
     id: SessionId
     user_id: UserId
@@ -209,7 +209,7 @@ class OpenedSession:
 
 
 class Backend(Protocol):
-    """What the app may do without a user. All members raise StoreUnavailable."""
+    """The calls of the app without a user. All members raise StoreUnavailable."""
 
     @property
     def sign_in(self) -> SignIn: ...
@@ -217,7 +217,7 @@ class Backend(Protocol):
     def start_session(
         self, identity: Identity, new: NewSession, sealer: SessionSealer
     ) -> OpenedSession:
-        """Begin an app session, and at its first also the account.
+        """Begin an app session, and with a user's first session the account.
 
         Raise SignUpsClosed, InvitationNeeded, BadAddress, SignedOut (the account is suspended or deleted).
         """
@@ -228,11 +228,11 @@ class Backend(Protocol):
         ...
 
     def is_alive(self, cookie_hash: str) -> bool:
-        """Return False if the session has ended. Keep it from becoming idle."""
+        """Return False if the session has ended; otherwise count it as used."""
         ...
 
     def ended(self, sessions: Iterable[tuple[SessionId, UserId]]) -> dict[SessionId, SessionEnd]:
-        """Those of *sessions* that have ended, and why, in one call."""
+        """Return those of *sessions* that have ended, with the reason, in one call."""
         ...
 
     def end_session(self, cookie_hash: str) -> None: ...
@@ -242,21 +242,21 @@ class Backend(Protocol):
     ) -> SignUpState: ...
 
     def throttle(self, throttles: Sequence[Throttle], nonce: UUID) -> int | None:
-        """Count an attempt in all of *throttles*, once for a *nonce*; None, or the seconds to wait where one is full."""
+        """Count an attempt in all of *throttles*, once for a *nonce*; return the seconds to wait if one is full."""
         ...
 
     def model_settings(self) -> ModelSettings: ...
 
     def root_key_versions(self) -> list[int]:
-        """The versions of the root key that stored data is sealed under; none before the first account."""
+        """Return the versions of the root key that stored data is sealed under; none before the first account."""
         ...
 
     def sweep(self) -> bool:
-        """Settle some turns whose lease ran out, and remove some rows that are due. Return whether more is due."""
+        """Settle some turns whose lease ran out, and remove some rows that are due. Return True if more is due."""
         ...
 
     def check(self) -> None:
-        """Raise RowsCut, or another Unavailable or Misconfigured, if the store is not as the app needs it."""
+        """Raise RowsCut, or another Unavailable or Misconfigured, if the store is unfit for the app."""
 
     def start_upkeep(self, report: Callable[[bool], None]) -> None:
         """Begin the threads that sweep and probe the store; *report* each change, with True when it is away."""

@@ -1,6 +1,6 @@
-"""The port of who runs a deployment: migrations, checks, roles, limits, passwords and the demo, in plain values.
+"""The operator's port: migrations, checks, roles, limits, passwords and the demo, in plain values.
 
-No member sees the root key: it gets the keys of server proofs, which are made of it.
+No member gets the root key, only the keys of server proofs, which are derived from it.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -36,7 +36,7 @@ class UserCaps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demo:
-    """Made-up people and their use, as the store keeps them."""
+    """Invented people and their use, as rows of the store."""
 
     # the people and their addresses; the first may sign in
     people: Sequence[tuple[UserId, str, AccountRole]] = field(repr=False)
@@ -48,7 +48,7 @@ class Demo:
 
 
 class Operator(Protocol):
-    """What who runs a deployment may do. All members raise Misconfigured where the store does not answer."""
+    """The operator's calls. All members raise Misconfigured if the store does not answer."""
 
     def migrate(self, proof_keys: Mapping[int, bytes]) -> Sequence[str]:
         """Bring the store up to date, and let it accept proofs by *proof_keys*; return the versions applied."""
@@ -59,7 +59,7 @@ class Operator(Protocol):
     ) -> dict[str, Finding]:
         """Return all findings by name, in the order of their table; change nothing.
 
-        *versions* of the root keys that there are; *problem*: the reason why there is no *proof_key*.
+        *versions*: those of the root keys; *problem*: the reason why there is no *proof_key*.
         """
         ...
 
@@ -74,4 +74,4 @@ class Operator(Protocol):
         ...
 
     def load_demo(self, proof_keys: Mapping[int, bytes], make: Callable[[datetime], Demo]) -> None:
-        """Store what *make* returns at the store's time, all or nothing. Raise BadInput where there are accounts."""
+        """Store the rows that *make* returns for the store's time, all or none. Raise BadInput if accounts exist."""

@@ -46,7 +46,7 @@ class Turns(Protocol):
     def begin(self, turn: NewTurn) -> Begun:
         """Store the prompt and reserve the worst cost, both or neither; asking again begins one turn.
 
-        Raise Stale, Busy, OverBudget, NotFound, Tampered; where the conversation begins, BadInput (too many) and
+        Raise Stale, Busy, OverBudget, NotFound, Tampered; for a new conversation also BadInput (too many) and
         SpaceGone.
         """
         ...
@@ -69,36 +69,36 @@ class Turns(Protocol):
         """Ask the process that streams the turn to stop."""
 
     def read_ahead(self, conversation_id: ConversationId) -> None:
-        """Begin to read a conversation for a `read` that is to come, if none of it is cached."""
+        """Begin to read a conversation for a later `read`, if none of it is cached."""
 
     def read(self, conversation_id: ConversationId) -> tuple[Thread, OpenTurn | None]:
-        """The conversation as it is stored now, and its newest turn, if that is open or has lapsed with a partial reply.
-        Where that stored no reply, the conversation says how it ended.
+        """Return the stored conversation, and its newest turn, if that is open or has lapsed with a partial reply.
+        If the turn stored no reply, the conversation has its ending.
 
         Raise NotFound.
         """
         ...
 
     def known(self, conversation_id: ConversationId) -> Thread:
-        """The conversation as it was last read by this process, else as it is stored now. Raise NotFound."""
+        """Return the cached conversation, or else the stored one. Raise NotFound."""
         ...
 
     def costs(
         self, messages: Iterable[Message], conversation_id: ConversationId
     ) -> Mapping[TurnId, TurnCost]:
-        """The costs of the settled turns of *messages*."""
+        """Return the costs of the settled turns of *messages*."""
         ...
 
     def receipts(
         self, messages: Iterable[Message], conversation_id: ConversationId
     ) -> Mapping[TurnId, str]:
-        """The receipts of the turns of *messages*."""
+        """Return the receipts of the turns of *messages*."""
         ...
 
     def thoughts(
         self, messages: Iterable[Message], conversation_id: ConversationId
     ) -> Mapping[MessageId, Thoughts]:
-        """The thoughts of *messages*."""
+        """Return the thoughts of *messages*."""
         ...
 
 
@@ -113,7 +113,7 @@ class Conversations(Protocol):
     ) -> list[Conversation]:
         """Pinned conversations, the last pinned first, then the others, the newest first; of one space, or all.
 
-        As last read while the database is away.
+        While the database is away, return the list of the last read.
         """
         ...
 
@@ -121,36 +121,36 @@ class Conversations(Protocol):
         """Begin to read the first 31 in a thread."""
 
     def poll(self, place: OpenPlace) -> Revisions:
-        """The newest revisions of what a tab shows, in one call that reads no text."""
+        """Return the newest revisions of the data that a tab shows, in one call that reads no text."""
         ...
 
     def titled(
         self, words: str, limit: int = 30, *, space_id: SpaceId | None = None
     ) -> list[Conversation]:
-        """Conversations with all of *words* in their titles, in the order of `recent`, archived ones last."""
+        """Return conversations with all of *words* in their titles, in the order of `recent`, archived ones last."""
         ...
 
     def some(self, ids: Iterable[ConversationId]) -> list[Conversation]:
-        """The conversations of *ids* that exist."""
+        """Return the conversations of *ids* that exist."""
         ...
 
     def thread(self, conversation_id: ConversationId) -> Thread:
-        """The conversation as it is stored now."""
+        """Return the conversation as it is stored now."""
         ...
 
     def cached(self, conversation_id: ConversationId) -> Thread | None:
-        """The conversation as it was last read by this process."""
+        """Return the conversation that this process has cached, if any."""
         ...
 
     def held(self) -> HeldData:
-        """The text of all conversations that is in the memory of this process."""
+        """Return the counts of the conversations' text that this process has in memory."""
         ...
 
     def rename(self, conversation_id: ConversationId, title: str) -> None:
         """Replace the title. Raise BadInput."""
 
     def give_title(self, conversation_id: ConversationId, title: str) -> bool:
-        """Put the model's *title* in place of the first words. Return False if it has another title already."""
+        """Replace the first words by the model's *title*. Return False if it has another title already."""
         ...
 
     def pin(self, conversation_id: ConversationId, *, is_pinned: bool = True) -> None: ...
@@ -160,19 +160,19 @@ class Conversations(Protocol):
         """Mark all messages of *thread* as read, on every device."""
 
     def mark_facts_noted(self, conversation_id: ConversationId, seq: int) -> None:
-        """Mark the prompts up to *seq* as those that facts were noted of; it never goes back."""
+        """Mark the prompts up to *seq* as searched for facts; the mark never goes back."""
 
     def forget(self, conversation_id: ConversationId) -> None:
         """Drop its key and its text from the memory of this process."""
 
     def discard(self, conversation_id: ConversationId, seconds: int) -> None:
-        """Delete it in *seconds*, during which `restore` can bring it back."""
+        """Delete the conversation after *seconds*, until when `restore` can undo it."""
 
     def restore(self, conversation_id: ConversationId) -> None:
         """Bring a discarded conversation back."""
 
     def set_policy(self, conversation_id: ConversationId, policy: MemoryPolicy) -> None:
-        """Choose another memory policy; the model's view begins where the context was restarted."""
+        """Choose another memory policy; the model's view begins again at the last reset."""
 
     def set_model(self, conversation_id: ConversationId, model: str | None) -> None:
         """Choose the model that answers; None: the user's."""
@@ -193,7 +193,7 @@ class Conversations(Protocol):
     def set_instructions(
         self, conversation_id: ConversationId, text: str, seen: str | None = None
     ) -> None:
-        """Replace its instructions; empty ones: none. Where *seen* is given, only in place of those.
+        """Replace its instructions; an empty text removes them. If *seen* is given, replace only those.
 
         Raise BadInput, ChangedElsewhere.
         """
@@ -220,17 +220,17 @@ class Messages(Protocol):
         *,
         drops_summary: bool,
     ) -> None:
-        """Delete the messages *doomed*, each with all that follows it, in *seconds*, and *facts* at once.
+        """Delete the messages *doomed*, each with all that follow it, after *seconds*, and *facts* at once.
 
         Raise Stale, Busy (a reply to one of them is streaming), Tampered.
         """
 
     def can_restore(self, conversation_id: ConversationId) -> bool:
-        """Return True if a message can be brought back."""
+        """Return True if a deleted message can be restored."""
         ...
 
     def restore(self, conversation_id: ConversationId) -> None:
-        """Bring back all deleted messages that can be. Raise TooLate, Tampered."""
+        """Restore all deleted messages that can be. Raise TooLate, Tampered."""
 
 
 class Attachments(Protocol):
@@ -244,16 +244,16 @@ class Attachments(Protocol):
         number: int,
         octets: bytes,
     ) -> str:
-        """Store a piece (numbered from 1, at most `LARGEST_PIECE` octets) of a prompt that is to come; return its MAC.
+        """Store a piece (numbered from 1, at most `LARGEST_PIECE` octets) of a later prompt; return its MAC.
 
-        A number is given once. Raise AccountFull, Stale (it was given before), Tampered.
+        Raise AccountFull, Stale (a piece with this number exists), Tampered.
         """
         ...
 
     def read(
         self, conversation_id: ConversationId, message: Message, attachment: Attachment
     ) -> Iterator[bytes]:
-        """The pieces of an *attachment* of *message*. Raise Tampered where one is missing or another."""
+        """Yield the pieces of an *attachment* of *message*. Raise Tampered if one is missing or differs."""
         ...
 
 
@@ -261,20 +261,20 @@ class Facts(Protocol):
     """Facts of one user, of every scope, the oldest first."""
 
     def facts(self) -> tuple[Fact, ...]:
-        """All facts; at most a minute old, or older while the database is away."""
+        """Return all facts; at most a minute old, or older while the database is away."""
         ...
 
     def read_ahead(self) -> None:
-        """Begin to read all facts in a thread, unless they are at hand."""
+        """Begin to read all facts in a thread, unless they are cached."""
 
     def fresh_facts(self) -> tuple[Fact, ...]:
-        """All facts as they are stored now."""
+        """Return all facts as they are stored now."""
         ...
 
     def keep(self, fact: Fact, *, replaces: Fact | None = None, cuts: int | None = None) -> None:
-        """Store *fact*, in place of the one that the caller has seen.
+        """Store *fact*, new or in place of the fact *replaces* that the caller has seen.
 
-        *cuts*: of the conversation that it was noted from; a later deletion there refuses the fact.
+        *cuts*: those of the conversation that it was noted from; the fact is refused after a later deletion there.
         Raise BadInput, ChangedElsewhere, NotFound (its conversation or space is gone, or messages were deleted).
         """
 
@@ -289,16 +289,16 @@ class Spaces(Protocol):
     """Spaces of one user, by name, archived ones included."""
 
     def all(self) -> tuple[Space, ...]:
-        """All spaces; at most a minute old, or older while the database is away."""
+        """Return all spaces; at most a minute old, or older while the database is away."""
         ...
 
     def read_ahead(self) -> None:
-        """Begin to read all spaces in a thread, unless they are at hand."""
+        """Begin to read all spaces in a thread, unless they are cached."""
 
     def find(self, space_id: SpaceId | None) -> Space | None: ...
 
     def keep(self, space: Space, *, replaces: Space | None = None) -> None:
-        """Store *space*, in place of the one that the caller has seen. Raise BadInput, ChangedElsewhere, NotFound."""
+        """Store *space*, new or in place of the one that was seen. Raise BadInput, ChangedElsewhere, NotFound."""
 
     def forget(self, space_id: SpaceId) -> None:
         """Destroy a space with its facts, if it exists; its conversations stay."""
@@ -308,25 +308,25 @@ class Profile(Protocol):
     """The preferences of one user."""
 
     def preferences(self) -> Preferences:
-        """The preferences; at most a minute old, or older while the database is away."""
+        """Return the preferences; at most a minute old, or older while the database is away."""
         ...
 
     def revision(self) -> int:
-        """The revision of the preferences as they were last read; 0: none are stored."""
+        """Return the revision of the preferences in the last read; 0: none are stored."""
         ...
 
     def outdate(self) -> None:
-        """Have the preferences read again before they are used: another process changed them."""
+        """Have the preferences read again before their next use, because another process changed them."""
 
     def read_ahead(self) -> None:
-        """Begin to read the preferences in a thread, unless they are at hand."""
+        """Begin to read the preferences in a thread, unless they are cached."""
 
     def change(
         self, change: Callable[[Preferences], Preferences], *, seen: str | None = None
     ) -> None:
-        """Store the preferences that *change* makes of the stored ones.
+        """Apply *change* to the stored preferences, and store the result.
 
-        Where *seen* is given, instructions are replaced only if they are those. Raise BadInput, ChangedElsewhere.
+        If *seen* is given, the instructions are replaced only if they equal it. Raise BadInput, ChangedElsewhere.
         """
 
 
@@ -338,19 +338,19 @@ class Corpus(Protocol):
     def messages(
         self, wanted: Mapping[ConversationId, range]
     ) -> Iterator[Mapping[ConversationId, Sequence[Message]]]:
-        """The messages of each conversation with the seqs *wanted*, by seq, some conversations at a time."""
+        """Yield, by conversation, the messages with the *wanted* seqs, by seq; some conversations at a time."""
         ...
 
     def some(self, ids: Iterable[MessageId]) -> Mapping[MessageId, tuple[ConversationId, Message]]:
-        """The messages of *ids* that exist and verify, with their conversations."""
+        """Return the messages of *ids* that exist and verify, with their conversations."""
         ...
 
     def search_texts(self, ids: Iterable[ConversationId]) -> Mapping[ConversationId, SearchText]:
-        """The search texts of those conversations of *ids* that have one."""
+        """Return the search texts of the conversations *ids*, for those that have one."""
         ...
 
     def put_search_text(self, listed: Listed, text: str, seen: SearchText | None) -> SearchText:
-        """Store the search text of a conversation as it was *listed*, in place of the one *seen*, or of none.
+        """Store the search text of the *listed* state of a conversation, in place of the text *seen*, or of none.
 
         Raise Stale, NotFound (its messages were deleted), ValueError if *text* is too long to be sealed.
         """
@@ -358,31 +358,31 @@ class Corpus(Protocol):
 
 
 class UserFigures(Protocol):
-    """Usage, changes of the account, and stored rows of one user. None is sealed: chat and pages see them as a store has them.
+    """Usage, changes of the account, and stored rows of one user. None is sealed.
 
     Days are of UTC. All methods raise SignedOut and StoreUnavailable.
     """
 
     def report(self, first_day: date, last_day: date) -> UsageReport:
-        """The sums of all turns that were settled from *first_day* to *last_day*."""
+        """Return the sums of all turns that were settled from *first_day* to *last_day*."""
         ...
 
     def ledger(self, first_day: date, last_day: date, after: str = "") -> list[LedgerEntry]:
-        """At most 500 entries of the same turns by day: those of *first_day* that come *after* one, and later ones."""
+        """Return at most 500 entries of these turns by day: those of *first_day* *after* an entry, and later ones."""
         ...
 
     def account_changes(self) -> list[AuditEntry]:
-        """The newest 100 entries of the audit about the user."""
+        """Return the newest 100 entries of the audit about the user."""
         ...
 
     def stored(self) -> StoredData:
-        """The rows of the user, as they are now."""
+        """Return the current counts of the user's rows."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """All that one user keeps."""
+    """All data of one user."""
 
     conversations: Conversations
     messages: Messages

@@ -1,4 +1,4 @@
-"""The errors of refusals, by their reasons: SQL's words, which the rules use as well."""
+"""The errors of refusals, by their reasons: the words of SQL, which the rules use as well."""
 
 from services.domain.turns import Reservation
 from services.errors import (
@@ -48,7 +48,7 @@ _ERRORS: dict[str, type[AppError]] = {
 
 
 def error_of(verb: str, refusal: Refusal, wanted: Reservation | None = None) -> AppError:
-    """Return the error for the *refusal* of *verb*; *wanted*: by the turn that was refused."""
+    """Return the error for the *refusal* of *verb*; *wanted*: the amounts of the refused turn."""
     match refusal.reason:
         case "too_many":
             return BadInput(_TOO_MANY[verb])

@@ -1,6 +1,6 @@
 """The lower port, which each store implements: sealed rows of one user, each write one atomic call.
 
-Bodies, titles, keys and heads are sealed before they come here; a store sees ids, order, sizes and times. All methods
+Bodies, titles, keys and heads are sealed above this port; a store sees ids, order, sizes and times. All methods
 raise SignedOut and StoreUnavailable; docstrings name the other errors.
 """
 
@@ -54,7 +54,7 @@ class ConversationState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationRow(SealedConversation):
-    """A stored conversation, by default as it begins."""
+    """A stored conversation; the defaults are those of a new one."""
 
     titled_by: str = "words"
     rev: int = 0
@@ -76,7 +76,7 @@ class ConversationRow(SealedConversation):
     summary_rev: int = 0
 
     def text(self, kind: DocumentKind) -> DocumentRow:
-        """Its instructions or its summary."""
+        """Return its instructions or its summary."""
         is_summary = kind is DocumentKind.SUMMARY
         rev = self.summary_rev if is_summary else self.instructions_rev
         body = self.summary if is_summary else self.instructions
@@ -84,7 +84,7 @@ class ConversationRow(SealedConversation):
 
 
 class ConversationChanges(TypedDict, total=False):
-    """Changes of a conversation's row that need no revision. A key that is absent leaves its column as it is."""
+    """Changes of a conversation's row that need no revision. An absent key leaves its column unchanged."""
 
     title: str
     titled_by: str  # "model" replaces only the first words
@@ -135,7 +135,7 @@ class PieceRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnRow:
-    """A turn, as far as another process has to know it; partial texts are sealed."""
+    """The columns of a turn that other processes need; partial texts are sealed."""
 
     id: TurnId
     state: TurnState
@@ -181,7 +181,7 @@ class ConversationRead:
 
 
 class Ledger(Protocol):
-    """Reserves and settles the turns of one user. Without sealed words, only the cost of a turn is stored."""
+    """Reserves and settles the turns of one user. Without sealed texts, only the cost of a turn is stored."""
 
     @property
     def user_id(self) -> UserId: ...
@@ -203,14 +203,14 @@ class Ledger(Protocol):
         """Store its reply and settle. Asking again changes nothing. Raise Stale, Busy, NotFound."""
 
     def count_edit(self) -> None:
-        """Count a version that the user wrote, of a chat without rows, as a message a minute. Raise OverBudget."""
+        """Count a version that the user wrote, in a chat without rows, as a message of the minute. Raise OverBudget."""
 
 
 class Rows(Ledger, Protocol):
     """The sealed rows of one user.
 
-    An account may have a limit of bytes. They are added up at most once a minute, so that one minute's writing may pass;
-    then new turns, versions and documents are refused, and neither the end of a turn nor a deletion.
+    An account may have a limit of bytes. The sum is made at most once a minute, so writes within a minute may exceed it;
+    then new turns, versions and documents are refused, but not the end of a turn or a deletion.
     """
 
     def conversation(self, conversation_id: ConversationId) -> ConversationRow:
@@ -224,37 +224,37 @@ class Rows(Ledger, Protocol):
         ...
 
     def conversations(self, ids: Iterable[ConversationId]) -> list[ConversationRow]:
-        """The conversations of *ids* that exist, discarded ones too, without instructions and summary."""
+        """Return the conversations of *ids* that exist, discarded ones too, without instructions and summary."""
         ...
 
     def all_conversations(self) -> list[ConversationRow]:
-        """All that are not discarded, without instructions and summary."""
+        """Return all that are not discarded, without instructions and summary."""
         ...
 
     def positions(self) -> list[Listed]:
-        """The positions of all conversations that are not discarded."""
+        """Return the positions of all conversations that are not discarded."""
         ...
 
     def recent_conversations(
         self, limit: int, *, is_archived: bool, space_id: SpaceId | None
     ) -> list[ConversationRow]:
-        """Pinned conversations first, then the newest; of one space, or all; without instructions and summary."""
+        """Return pinned conversations first, then the newest; of one space, or all; without instructions and summary."""
         ...
 
     def poll(self, place: OpenPlace) -> Revisions:
-        """The newest revisions of what a tab shows, in one call that changes nothing."""
+        """Return the newest revisions of the data that a tab shows, in one call that changes nothing."""
         ...
 
     def discarded_messages(self, conversation_id: ConversationId) -> list[MessageRow]:
-        """The deleted messages that can still be restored, by seq."""
+        """Return the deleted messages that can still be restored, by seq."""
         ...
 
     def messages_by_id(self, ids: Iterable[MessageId]) -> list[MessageRow]:
-        """The messages of *ids* that exist, deleted ones too."""
+        """Return the messages of *ids* that exist, deleted ones too."""
         ...
 
     def messages_between(self, ids: Sequence[ConversationId], seqs: range) -> list[MessageRow]:
-        """The messages of the conversations *ids* with *seqs*, by seq."""
+        """Return the messages of the conversations *ids* with *seqs*, by seq."""
         ...
 
     def thoughts(
@@ -274,21 +274,21 @@ class Rows(Ledger, Protocol):
         attachment_id: AttachmentId,
         numbers: range,
     ) -> list[PieceRow]:
-        """The pieces of an attachment with *numbers*; at most 100."""
+        """Return the pieces of an attachment with *numbers*; at most 100."""
         ...
 
     def documents(self, kind: DocumentKind) -> list[DocumentRow]:
-        """All preferences, spaces or facts."""
+        """Return all preferences, spaces or facts."""
         ...
 
     def search_texts(self, ids: Iterable[ConversationId]) -> list[DocumentRow]:
-        """The search texts of the conversations *ids*."""
+        """Return the search texts of the conversations *ids*."""
         ...
 
     def change_conversation(
         self, conversation_id: ConversationId, changes: ConversationChanges
     ) -> bool:
-        """Return False if a title of the model came too late. Raise NotFound, SpaceGone."""
+        """Apply the changes; return False if a title of the model came too late. Raise NotFound, SpaceGone."""
         ...
 
     def discard_conversation(self, conversation_id: ConversationId, seconds: int) -> None:
@@ -301,7 +301,7 @@ class Rows(Ledger, Protocol):
         """Store the document; asking again changes nothing.
 
         Raise Stale, NotFound, BadInput (too many), AccountFull (for a new one that the user wrote).
-        A search text goes with any message that is discarded.
+        A search text is deleted with any message that is discarded.
         """
 
     def delete_document(self, document_id: UUID) -> None:
@@ -314,19 +314,19 @@ class Rows(Ledger, Protocol):
         """Ask the process that streams the turn to stop."""
 
     def put_piece(self, write: PutPiece) -> None:
-        """Store a piece, which goes with its message; asking again changes nothing.
+        """Store a piece, which is deleted with its message; asking again changes nothing.
 
         Raise NotFound, AccountFull, Stale (another piece has its number).
         """
 
     def edit_reply(self, write: EditReply) -> None:
-        """Store another version of a reply; it counts as a message a minute.
+        """Store another version of a reply; it counts in the limit of messages a minute.
 
         Raise Stale, Busy, NotFound, OverBudget, AccountFull, BadInput (too many).
         """
 
     def discard_messages(self, write: DiscardMessages) -> None:
-        """Hide them at once and destroy them when their time is over. Raise Stale, Busy, NotFound."""
+        """Hide messages at once and destroy them when their time is over. Raise Stale, Busy, NotFound."""
 
     def restore_messages(self, write: RestoreMessages) -> None:
-        """Undo `discard_messages`, all that can be or nothing. Raise Stale, NotFound."""
+        """Undo `discard_messages`: restore all that can be, or nothing. Raise Stale, NotFound."""
