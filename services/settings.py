@@ -113,7 +113,7 @@ class Settings(BaseSettings):
 
     @property
     def offered_models(self) -> tuple[str, ...]:
-        """The models offered at the endpoint, the default first."""
+        """Return the models offered at the endpoint, the default first."""
         names = [self.model or "", *self.models.split(",")]
         return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
 
@@ -161,7 +161,7 @@ def _table() -> dict[str, Any]:
 
 
 def _misplaced(table: Mapping[str, Any], fields: Collection[str] = ()) -> str | None:
-    """The first key of *table*, or of the tables in it, that is a setting's name; *fields*: names that count in *table* alone."""
+    """Return the first key of *table* or a table in it that names a setting; *fields* count in *table* alone."""
     names = {_environment_name(field) for field in Settings.model_fields}
     for key, value in table.items():
         if key.upper() in names or key.lower() in fields:
@@ -172,7 +172,7 @@ def _misplaced(table: Mapping[str, Any], fields: Collection[str] = ()) -> str | 
 
 
 def read() -> Settings:
-    """Read the settings of this deployment. Raise Misconfigured for the first that is wrong."""
+    """Read the settings of this deployment. Raise Misconfigured for the first wrong one."""
     try:
         return Settings()
     except ValidationError as error:
