@@ -1,4 +1,4 @@
-"""Tables that admins download, and their usage by day."""
+"""Tables that admins download, and the usage by day."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ def _users(admin: UserServices) -> Iterator[str]:
 
 
 def _audit(admin: UserServices) -> Iterator[str]:
-    """The newest entries first."""
+    """Yield the audit as CSV, the newest entries first."""
     audit = admin.administration.audit
     return portable.pages_to_csv(AuditEntry, lambda last: audit(last.id) if last else audit())
 

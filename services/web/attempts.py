@@ -34,7 +34,7 @@ _MOST_BESIDE = 20  # reservations that may run beside their checks; later ones a
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The throttles that an attempt counts in, and its queue. A sign-up counts also if it succeeds."""
+    """The throttles that count an attempt, and its queue. A sign-up counts also if it succeeds."""
 
     throttles: tuple[Throttle, ...]
     queue: str = field(repr=False)
@@ -69,12 +69,12 @@ class Attempts:
     )
 
     def sign_up(self, email: EmailAddress, address: str) -> Attempt:
-        """An attempt to create an account from the network address *address*."""
+        """Return an attempt to create an account from the network address *address*."""
         throttles = self._of_networks("sign-up", address, self.sign_ups_an_hour, _HOUR)
         return Attempt(throttles, email, is_sign_up=True)
 
     def sign_in(self, email: EmailAddress, address: str, device: str) -> Attempt:
-        """An attempt to sign in, from *address* or from the known device of the cookie *device*."""
+        """Return an attempt to sign in, from *address* or from the known device of the cookie *device*."""
         is_known = self._is_known(device, email)
         name = f"sign-in as {email}" + (f" on {device}" if is_known else "")
         of_account = self._throttle(name, self.tries_of_an_account)
@@ -84,7 +84,7 @@ class Attempts:
         return Attempt((*of_networks, of_account), name)
 
     def device_cookie(self, email: EmailAddress) -> str:
-        """A cookie for a device that has signed in to the account of exactly *email*."""
+        """Return a cookie for a device that has signed in to the account of exactly *email*."""
         fields = f"{int(time.time()) + DEVICE_SECONDS}.{secrets.token_hex(16)}"
         return f"{fields}.{self._device_tag(fields, email)}"
 
@@ -92,10 +92,10 @@ class Attempts:
     async def reserve(self, attempt: Attempt) -> AsyncGenerator[Reservation]:
         """Reserve *attempt* in its throttles, for a block that authenticates and then calls the `Reservation`.
 
-        The reservation comes first, except where no attempt in these throttles failed of late: then the block begins
-        at once, and a refusal of the reservation takes the place of every other error.
+        The reservation comes first, unless no attempt in these throttles failed recently: then the block begins
+        at once, and a refusal of the reservation replaces every other error.
         One block at a time runs in a queue, and ends at a multiple of 400 ms after it began, so that the
-        time of an answer does not tell how long the check took, alone or behind others.
+        time of an answer does not show how long the check took, alone or behind others.
         Raise TooManyAttempts, StoreUnavailable.
         """
         began = self.clock()
@@ -129,7 +129,7 @@ class Attempts:
         await self.sleep((began - self.clock()) % _SLOT_SECONDS)
 
     def _reserve(self, attempt: Attempt) -> tuple[str, ...]:
-        """Reserve *attempt*. Return the buckets that a success returns it to."""
+        """Reserve *attempt*. Return the buckets to which a success gives it back."""
         wait = self.shared().backend.throttle(attempt.throttles, uuid4())
         if wait is not None:
             raise TooManyAttempts(wait)
@@ -144,7 +144,7 @@ class Attempts:
     def _of_networks(
         self, what: str, address: str, at_most: int, seconds: int = _QUARTER
     ) -> tuple[Throttle, ...]:
-        """The throttles of *what* from *address*: *at_most* for each address that a network has the shares of."""
+        """Return the throttles of *what* from *address*: *at_most* for each address whose share a network has."""
         return tuple(
             self._throttle(f"{what} from {network.name}", at_most * network.addresses, seconds)
             for network in networks_of(address)

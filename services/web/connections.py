@@ -1,6 +1,6 @@
-"""Limits on connections for which uvicorn has no options: sizes of websocket messages, times of requests and downloads.
+"""Limits on connections that uvicorn has no options for: sizes of websocket messages, times of requests and downloads.
 
-The server has read its options before it imports the app, so its protocol classes are replaced as it begins to listen.
+The server reads its options before it imports the app, so its protocol classes are replaced when it begins to listen.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ def limit_connections() -> None:
 
 
 def _names(function: object) -> set[str]:
-    """The names that the code of *function* uses, nested functions included."""
+    """Return the names that the code of *function* uses, nested functions included."""
     code = function if isinstance(function, CodeType) else getattr(function, "__code__", None)
     if code is None:
         return set()
@@ -73,7 +73,7 @@ def allow_large_messages(scope: Scope) -> None:
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """A websocket that holds at most one message, and no pongs that its client does not read."""
+    """A websocket that buffers at most one message, and no pongs that its client does not read."""
 
     _frames = 0  # frames since the last message
 
@@ -138,7 +138,7 @@ class _Cycle(Protocol):
 
 
 class TimedRequests(asyncio.Protocol):
-    """Mixin of uvicorn's HTTP protocols: ends a connection whose request does not get whole, or whose answer is not taken."""
+    """Mixin of uvicorn's HTTP protocols: ends a connection whose request stays incomplete, or whose answer is not read."""
 
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
@@ -180,7 +180,7 @@ class TimedRequests(asyncio.Protocol):
                 timer.cancel()
 
     def _time_request(self) -> None:
-        """Set the time in which the headers or the body that are awaited must be whole."""
+        """Set the time limit of the headers or the body that are awaited."""
         cycle, awaited = self.cycle, None
         if self.transport.get_protocol() is self:  # false if the connection became a websocket
             if cycle and cycle.more_body:
@@ -197,7 +197,7 @@ class TimedRequests(asyncio.Protocol):
             self._deadline = self.loop.call_later(seconds, self.transport.abort)
 
     def _time_answer(self) -> None:
-        """Look later whether the client has taken something of what is to be sent."""
+        """Check later if the client has read a part of the unsent data."""
         self._unsent = self.transport.get_write_buffer_size()
         if self._look:
             self._look.cancel()

@@ -1,4 +1,4 @@
-"""The lines on the console that say how the start goes, and where the app is."""
+"""The lines on the console about the start and the address of the app."""
 
 import sys
 from contextlib import suppress
@@ -14,7 +14,7 @@ _MODEL_LINES = {
 
 
 def line_of(report: reports.Report, before: Starting | Running, *, was_started: bool) -> str | None:
-    """Return the line about *report*, empty where only the address is news; None: nothing is. *before*: the last state."""
+    """Return the line about *report*; empty if only the address is new, None if nothing is. *before*: the last state."""
     match report:
         case Starting():
             is_news = _progress(before) != _progress(report)
@@ -39,7 +39,7 @@ def announce(*lines: str) -> None:
 
 
 def _progress(state: Starting | Running) -> tuple[Stage, int] | None:
-    """Return the stage, and the quarters of its work that are done; None when running."""
+    """Return the stage, and the finished quarters of its work; None when running."""
     if isinstance(state, Starting):
         return state.stage, 4 * state.done // state.total if state.total else 0
     return None

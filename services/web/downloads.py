@@ -1,4 +1,4 @@
-"""Downloads as responses: a text, a table page by page, or parts; and what their queries ask for."""
+"""Downloads as responses: a text, a table page by page, or parts; and the parameters of their queries."""
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, date, tzinfo
@@ -21,7 +21,7 @@ THREADS = CapacityLimiter(10)
 
 
 def days_of(request: Request) -> tuple[date, date]:
-    """The days `first` and `last` of the query. Raise HTTPException."""
+    """Return the days `first` and `last` of the query. Raise HTTPException."""
     try:
         first, last = (date.fromisoformat(request.query_params[name]) for name in ("first", "last"))
     except (KeyError, ValueError):
@@ -30,13 +30,13 @@ def days_of(request: Request) -> tuple[date, date]:
 
 
 def table_file(pages: Iterator[str], title: str) -> Response:
-    """The answer that sends a table page by page; a refusal of the first page is raised before it begins."""
+    """Return a response that sends a table page by page; a refusal of the first page is raised before it begins."""
     first = next(pages)
     return file((page.encode() for page in chain([first], pages)), title, "csv")
 
 
 def file(content: str | Iterator[bytes], title: str, suffix: str) -> Response:
-    """The answer that a browser stores as a file named by *title*."""
+    """Return a response that a browser stores as a file named by *title*."""
     name = portable.file_name(title, f".{suffix}")
     disposition = f"attachment; filename*=utf-8''{quote(name, safe='')}"
     headers = {"Content-Disposition": disposition, "Cache-Control": "no-store"}
@@ -52,7 +52,7 @@ async def _parts_of(content: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def zone_of(request: Request) -> tzinfo:
-    """The time zone that the page sent, or UTC."""
+    """Return the time zone that the page sent, or UTC."""
     try:
         return ZoneInfo(request.query_params.get("zone", ""))
     except (ZoneInfoNotFoundError, ValueError, OSError):

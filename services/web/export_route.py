@@ -2,7 +2,7 @@
 
 `GET /export/<conversation>.md` or `.json`, `/export/usage.csv?first=…&last=…`, `/export/everything.zip`; for admins
 `/export/users.csv`, `/export/models.csv`, `/export/invitations.csv`, `/export/audit.csv`, and `/export/users/usage.csv` or
-`/export/users/<user>/usage.csv` with `?first=…&last=…`. A user's exports run one at a time: HEAD asks whether one may begin,
+`/export/users/<user>/usage.csv` with `?first=…&last=…`. A user's exports run one at a time: HEAD asks if one may begin,
 and builds nothing.
 """
 
@@ -32,7 +32,7 @@ from services.web.origin import Origin
 
 @dataclass(frozen=True, slots=True)
 class ExportRoutes:
-    """The routes of all exports: of a conversation, of the ledger, of everything, and of what admins see."""
+    """The routes of all exports: of a conversation, of the ledger, of all data of a user, and of the admin's tables."""
 
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     origin: Origin
@@ -90,7 +90,7 @@ class ExportRoutes:
     def _endpoint(
         self, write: Callable[[AppSession, Request], Response], page: str
     ) -> Callable[[Request], Awaitable[ASGIApp]]:
-        """Answer with what *write* returns; after an AppError redirect to *page*."""
+        """Return a handler that sends the result of *write*; after an AppError it redirects to *page*."""
 
         async def answer(request: Request) -> ASGIApp:
             if not self.origin.is_same_origin(request):

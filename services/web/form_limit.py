@@ -1,4 +1,4 @@
-"""Middleware that refuses a body of more than 16 kB: no form of the app is longer."""
+"""Middleware that refuses a body of more than 16 kB, which no form of the app reaches."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ _CLOSE = {"Connection": "close"}
 
 @dataclass(frozen=True, slots=True)
 class FormLimit:
-    """Pure ASGI: answers 413 to a longer body, at once if its length is announced, else before more of it is read."""
+    """Pure ASGI: answers 413 to a longer body, at once if its length is announced, else before it reads more."""
 
     app: ASGIApp
 

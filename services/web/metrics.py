@@ -21,7 +21,7 @@ class Metrics:
     """Counts events by kind, never by user: no label holds an id. Any thread may record."""
 
     def __init__(self, token: SecretStr | None, sessions: Callable[[], int]) -> None:
-        """*token* None: the route is not found. *sessions* returns the number of sessions that are open in this process."""
+        """A *token* of None disables the route. *sessions* returns the number of open sessions in this process."""
         self._expected = f"Bearer {token.get_secret_value()}".encode() if token else None
         self._live: set[object] = set()
         registry = self._registry = CollectorRegistry()

@@ -11,7 +11,7 @@ from services.store.accounts import Cookie
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The public address of the app, which it cannot see from behind a proxy."""
+    """The public address of the app, which the app cannot see behind a proxy."""
 
     url: str | None  # DAYBOOK_URL, without a path
     trusted_proxies: int
@@ -30,8 +30,8 @@ class Origin:
     def is_same_origin(self, connection: HTTPConnection) -> bool:
         """Return True if a page of this app sent the request or opens the websocket.
 
-        A browser names the page's origin with every websocket and every POST. A websocket that names none is refused,
-        another request only where its Sec-Fetch-Site says that it came from elsewhere.
+        A browser sends the page's origin with every websocket and every POST. A websocket without one is refused,
+        another request only if its Sec-Fetch-Site names another site.
         """
         headers, scheme = connection.headers, connection.scope["scheme"]
         host, origin = headers.get("host", ""), headers.get("origin")
@@ -46,7 +46,7 @@ class Origin:
         return origin == (self.url or f"{scheme}://{host}")
 
     def client_address(self, request: HTTPConnection) -> str:
-        """The client's address as the outermost trusted proxy saw it."""
+        """Return the client's address as the outermost trusted proxy saw it."""
         # a proxy may add a line of its own below the client's
         forwarded = ",".join(request.headers.getlist("x-forwarded-for"))
         hops = [hop.strip() for hop in forwarded.split(",")]
@@ -55,12 +55,12 @@ class Origin:
         return request.client.host if request.client else ""
 
     def session_cookie(self, connection: HTTPConnection) -> Cookie | None:
-        """The session cookie sent with a request, if any."""
+        """Return the session cookie sent with a request, if any."""
         text = connection.cookies.get(self.cookie_name(connection))
         return Cookie.parse(text) if text else None
 
     def cookie_name(self, connection: HTTPConnection, name: str = "sid") -> str:
-        """`__Host-` and *name*; on plain http Safari refuses a Secure cookie, even from this machine."""
+        """Return `__Host-` and *name*; on plain http *name* alone, because Safari refuses Secure cookies there."""
         agent = connection.headers.get("user-agent", "")
         is_safari = "Safari/" in agent and "Chrome/" not in agent and "Chromium/" not in agent
         return name if is_safari and not self.is_https else f"__Host-{name}"
@@ -68,16 +68,16 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A part of the internet that counts as one in a limit."""
+    """A part of the internet that a limit counts as one."""
 
     name: str
     addresses: int = 1  # the number of addresses whose shares of the limit it has
 
 
 def networks_of(address: str) -> tuple[Network, ...]:
-    """The networks that *address* counts in: itself, or its /64 and its /56 of IPv6.
+    """Return the networks that *address* counts in: itself, or the /64 and the /56 of an IPv6 address.
 
-    A home is given a /64 at least and often a /56, and may use each address of it.
+    A home gets at least a /64 and often a /56, and may use every address of it.
     """
     try:
         ip = ip_address(address)
@@ -92,7 +92,7 @@ def networks_of(address: str) -> tuple[Network, ...]:
 
 
 def _is_independent_of_dns(host: str) -> bool:
-    """Return True for localhost and IP addresses: another name may be rebound to this server."""
+    """Return True for localhost and IP addresses: another name may be rebound to this server by DNS."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
         if name != "localhost" and not name.endswith(".localhost"):

@@ -1,10 +1,10 @@
 """Middleware that serves the static files of a page, and links the app's stylesheet and script in the page.
 
 Streamlit reads a static file from the disk for each request and sends it uncompressed, and it serves its page
-at every address; where the app has no page, the app's own "not found" page is sent instead.
+at every address; at an address without a page, the app's own "not found" page is sent instead.
 
 The links stand in the body, before the app's root: Streamlit adds its own styles to the head later, so the
-app's win ties. A stylesheet drawn by a script would come half a second after the content on a cold load.
+app's win ties. A stylesheet added by a script would come half a second after the content on a cold load.
 """
 
 import gzip
@@ -29,7 +29,7 @@ _CONDITIONAL = (b"accept-encoding", b"if-none-match", b"if-modified-since")
 
 
 class PageAssets:
-    """Pure ASGI: serves scripts and styles, compressed once and kept in memory, and links ours in pages.
+    """Pure ASGI: serves scripts and styles, compressed once and kept in memory, and links the app's own in pages.
 
     *pages*: the addresses that have a page.
     """
@@ -84,7 +84,7 @@ class PageAssets:
         return Response(self._compressed[path], 200, headers, media_type)
 
     async def _linked(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hold a page back until it is complete; add the links if it is Streamlit's. Other answers pass as they come."""
+        """Buffer a page until it is complete; add the links if it is Streamlit's. Other answers are sent as they come."""
         held: list[Message] = []
 
         async def hold(message: Message) -> None:

@@ -1,6 +1,6 @@
-"""The route by which an open tab asks what another process changed: `GET /poll?c=<conversation>&s=<space>&archive=1`.
+"""The route by which an open tab polls for changes: `GET /poll?c=<conversation>&s=<space>&archive=1`.
 
-It runs no script, asks the database once, and answers with revisions; the tab compares them with those of what it shows
+It runs no script, asks the database once, and answers with revisions; the tab compares them with its own
 (assets/page/news.js).
 """
 
@@ -27,7 +27,7 @@ _AT_ONCE = 8  # polls that run in threads at once; others wait, so that sign-in 
 
 @dataclass(frozen=True, slots=True)
 class PollRoute:
-    """The revisions of what a tab shows, for the session of its cookie."""
+    """The route of the revisions of a tab's data, for the session of its cookie."""
 
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     origin: Origin
@@ -55,7 +55,7 @@ class PollRoute:
         return JSONResponse(values, headers={"Cache-Control": "no-store"})
 
     def _poll(self, request: Request, place: OpenPlace) -> Revisions:
-        """Ask the database. A session that has ended leaves the process with its tabs. Raise SignedOut."""
+        """Ask the database. If the session has ended, forget it and close its tabs. Raise SignedOut."""
         cookie, shared = self.origin.session_cookie(request), self.shared()
         session = shared.session_cache.opened(cookie) if cookie else None
         user = shared.held(session.id) if session else None
@@ -70,7 +70,7 @@ class PollRoute:
 
 
 def _place(query: QueryParams) -> OpenPlace:
-    """The place that *query* names. Raise ValueError."""
+    """Return the place that *query* names. Raise ValueError."""
     conversation, space = query.get("c"), query.get("s")
     return OpenPlace(
         conversation_id=ConversationId(UUID(conversation)) if conversation else None,

@@ -1,4 +1,4 @@
-"""The last calls of models in this process: their waits and their failures."""
+"""The last calls of models in this process: their times to the first token, and their failures."""
 
 import statistics
 from collections import deque

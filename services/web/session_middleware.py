@@ -45,7 +45,7 @@ _INLINE_SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DO
 
 
 def content_security_policy(index: Path) -> str:
-    """The policy for Streamlit's *index* page: exactly its own inline scripts, nothing from elsewhere."""
+    """Return the policy for Streamlit's *index* page: exactly its own inline scripts, nothing from elsewhere."""
     scripts = _INLINE_SCRIPT.findall(index.read_text(encoding="utf-8"))
     digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
     hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
@@ -106,7 +106,7 @@ class SessionMiddleware:
             await self._read_ahead(HTTPConnection(scope))
 
     async def _read_ahead(self, connection: HTTPConnection) -> None:
-        """Read what the chat page will ask for, after it was sent: the browser needs a second to load it."""
+        """Read the data of the chat page after the page was sent, because the browser needs a second to load it."""
         cookie, conversation_id = self.origin.session_cookie(connection), None
         if cookie:
             with suppress(ValueError):
@@ -117,9 +117,9 @@ class SessionMiddleware:
     async def _admit(
         self, connection: HTTPConnection, headers: list[tuple[bytes, bytes]], open_tab: ExitStack
     ) -> ASGIApp:
-        """Return what answers a tab: the app, after adding identity *headers*, or a refusal.
+        """Return the ASGI app that answers a tab: the app with identity *headers*, or a refusal.
 
-        A browser does not tell a page why its websocket was refused: the answer to a POST does.
+        A browser does not give a page the reason why its websocket was refused; the answer to a POST does.
         """
         is_tab = connection.scope["type"] == "websocket"
         if not self.origin.is_same_origin(connection):
@@ -146,7 +146,7 @@ class SessionMiddleware:
         )
 
     async def _session(self, connection: HTTPConnection, open_tab: ExitStack) -> AppSession | str:
-        """The session of the cookie, now connected; one of ENDS, or UNKNOWN; empty without a cookie or a backend.
+        """Return the session of the cookie, now connected; one of ENDS, or UNKNOWN; empty without a cookie or a backend.
 
         A tab's identity is set once, when it connects: with a cookie it waits for the backend.
         """

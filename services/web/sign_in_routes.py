@@ -1,8 +1,8 @@
 """Routes that set and clear the session cookie: `/account` (sign up), `/account/end` (delete it), `/session` (sign in),
 `/session/end`.
 
-Native forms post here; the answer is always a redirect, with a reason in the query after a refusal. No
-address and no log repeats what was entered.
+Native forms post here; the answer is always a redirect, after a refusal with its reason in the query. No
+address and no log repeats the entries.
 """
 
 from collections.abc import Callable
@@ -83,12 +83,12 @@ class SignInRoutes:
         return answer
 
     def _attempt(self, request: Request, email: EmailAddress) -> Attempt:
-        """An attempt to enter the password of *email*."""
+        """Return an attempt to enter the password of *email*."""
         device = request.cookies.get(self.origin.cookie_name(request, "device"), "")
         return self.attempts.sign_in(email, self.origin.client_address(request), device)
 
     def _visible_target(self, session: AppSession, target: str) -> str:
-        """*target*, or the front page if *target* is another user's conversation."""
+        """Return *target*, or the front page if *target* is another user's conversation."""
         try:
             conversation_id = UUID(dict(parse_qsl(urlsplit(target).query)).get("c", ""))
         except ValueError:
@@ -156,13 +156,13 @@ def _other_site() -> Response:
 
 
 def _local_path(target: str) -> str:
-    """*target* if it is a path on this site, else the front page."""
+    """Return *target* if it is a path on this site, else the front page."""
     is_path = target.startswith("/") and not target.startswith(("//", "/\\"))
     return target if is_path and target.isprintable() and len(target) < 2000 else "/"
 
 
 def _with_reason(target: str, error: errors.AppError, code: str = "") -> str:
-    """*target* with the reason of *error*, and the *code* of an invitation, which is not to be typed again."""
+    """Return *target* with the reason of *error*, and the *code* of an invitation, which need not be typed again."""
     parts = urlsplit(target)
     said = ("reason", "wait", "why", "invite")
     query = [(k, v) for k, v in parse_qsl(parts.query) if k not in said]

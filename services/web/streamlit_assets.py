@@ -1,4 +1,4 @@
-"""Streamlit's own files for the browser: their folder, an early link to the font of texts, and the theme's key."""
+"""Streamlit's own files for the browser: their folder, an early link to the text font, and the key of the theme."""
 
 import re
 from importlib import metadata
@@ -8,12 +8,12 @@ _THEME = re.compile(r"(\d+),\w+=`(stActiveTheme-)\$\{window\.location\.pathname\
 
 
 def folder() -> Path:
-    """The folder of Streamlit's files, found without importing Streamlit: services know no user interface."""
+    """Return the folder of Streamlit's files, found without an import, because services do not import Streamlit."""
     return Path(str(metadata.distribution("streamlit").locate_file("streamlit/static")))
 
 
 def preload_links() -> str:
-    """HTML links that fetch early the font that Streamlit's page does not name itself."""
+    """Return HTML links that fetch early the font that Streamlit's page does not name itself."""
     fonts = (folder() / "static" / "media").glob("SourceSerifVariable-Roman*.woff2")
     return "".join(
         f'<link rel="preload" as="font" type="font/woff2" crossorigin href="/static/media/{font.name}">'
@@ -22,7 +22,7 @@ def preload_links() -> str:
 
 
 def theme_key() -> str:
-    """The localStorage key of a *path*'s theme, as a JavaScript template; empty if Streamlit's code differs."""
+    """Return the localStorage key of a *path*'s theme, as a JavaScript template; empty if Streamlit's code differs."""
     for file in (folder() / "static" / "js").glob("utils.*.js"):
         if found := _THEME.search(file.read_text("utf-8")):
             version, base = found.groups()

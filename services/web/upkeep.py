@@ -16,7 +16,7 @@ _LOOK_SECONDS = 3.0  # seconds between two looks for data that is no longer used
 
 
 def failed_check(backend: Backend, root_keys: RootKeys) -> Failed | None:
-    """The failure if the store is unfit or stored data lacks its root key; None also while the store is away."""
+    """Return the failure if the store is unfit or stored data lacks its root key; None also while the store is away."""
     try:
         backend.check()
         root_keys.refuse_missing(backend.root_key_versions())
@@ -28,7 +28,7 @@ def failed_check(backend: Backend, root_keys: RootKeys) -> Failed | None:
 
 
 def keep_forgetting(*acts: Callable[[], object]) -> NoReturn:
-    """Call *acts* every few seconds, for ever: each drops text that is no longer used, or begins postponed tasks."""
+    """Call *acts* every few seconds, for ever: each drops unused text, or begins postponed tasks."""
     while True:
         time.sleep(_LOOK_SECONDS)
         for act in acts:
