@@ -1,4 +1,4 @@
-"""The services of signed-in users, and what all users of a process share."""
+"""The services of signed-in users, and the state that all users of a process share."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -74,29 +74,29 @@ class Shared:
         self._users: dict[SessionId, UserServices] = {}
 
     def find(self, session_id: SessionId) -> "UserServices | None":
-        """The services of the user of a session; None if it is known to have ended. Raise StoreUnavailable."""
+        """Return the services of the user of a session; None if it is known to have ended. Raise StoreUnavailable."""
         return self._users.get(session_id) if self.session_cache.by_id(session_id) else None
 
     def user_of(self, session: AppSession) -> "UserServices":
-        """The services of the user of *session*. Raise SignedOut, StoreUnavailable."""
+        """Return the services of the user of *session*. Raise SignedOut, StoreUnavailable."""
         user = self.find(session.id)
         if user is None:
             raise SignedOut
         return user
 
     def store_of(self, session: AppSession, conversation_id: ConversationId | None) -> Store:
-        """The store that would hold a conversation: of a temporary chat, or of the user. Raise SignedOut, StoreUnavailable."""
+        """Return the store of a conversation: a temporary chat's, or the user's. Raise SignedOut, StoreUnavailable."""
         temporary = conversation_id and self.temporary.find(session.id, conversation_id)
         return (temporary or self.user_of(session)).store
 
     def held(self, session_id: SessionId) -> "UserServices | None":
-        """The services of the user of a session, without a check of it."""
+        """Return the services of the user of a session, without a check of the session."""
         return self._users.get(session_id)
 
     def drop_caches(self, user_id: UserId) -> None:
-        """Replace the services of all sessions of a user by new ones, and drop what the others hold of the user's text.
+        """Replace the services of all sessions of a user by new ones, and drop the cached text of the old ones.
 
-        Temporary chats stay: they are nowhere else. Raise Busy (a reply streams).
+        Temporary chats stay, because they are stored nowhere else. Raise Busy (a reply streams).
         """
         if self.live_turns.coming(user_id):
             raise Busy
@@ -110,20 +110,20 @@ class Shared:
 
     def stop_turns_of(self, user_id: UserId) -> None:
         """Stop the live turns of a user, and wait for them to be stored and settled: two seconds, and two for
-        temporary chats. These go on, for their sessions may not end."""
+        temporary chats. Temporary chats stay, because their sessions may go on."""
         users = list(self._users.values())
         devices = {user.session.id for user in users if user.user_id == user_id}
         self.temporary.stop(owners=devices)
         self.live_turns.stop(lambda turn: turn.user_id == user_id)
 
     def read_ahead(self, cookie: Cookie, conversation_id: ConversationId | None) -> None:
-        """Open the session of *cookie* and begin to read what its page will ask for. Raise StoreUnavailable."""
+        """Open the session of *cookie* and begin to read the data of its page. Raise StoreUnavailable."""
         session = self.session_cache.find(cookie)
         if session and conversation_id and (user := self._users.get(session.id)):
             user.store.turns.read_ahead(conversation_id)
 
     def stop_turns(self) -> None:
-        """Stop the live turns; wait a second for their partial replies to be stored."""
+        """Stop the live turns; wait up to a second for their partial replies to be stored."""
         self.temporary.stop(within=0.0)
         self.live_turns.stop(within=0.8)
         self.temporary.stop(within=0.2)
@@ -139,7 +139,7 @@ class Shared:
             yield
 
     def _forget(self, session: AppSession) -> None:
-        """Forget the services of *session* and close its tabs; with its user's last session drop all that is held of the user."""
+        """Forget the services of *session* and close its tabs; with a user's last session, drop all their cached data."""
         self._users.pop(session.id, None)
         self.temporary.end_of(session.id)
         if all(each.user_id != session.user_id for each in list(self._users.values())):
@@ -177,7 +177,7 @@ class UserServices(ChatParts):
         super().__init__(chat)
 
     def read_ahead(self) -> None:
-        """Begin at once to read all that the first page needs."""
+        """Begin to read all data that the first page needs."""
         own = self.profile, self.spaces, self.facts, self.conversations, self._account
         for read in (*own, self._shared.model_settings):
             read.read_ahead()
@@ -223,9 +223,9 @@ class UserServices(ChatParts):
         is_there: Callable[[], bool],
         in_place_of: TemporaryChat | None = None,
     ) -> TemporaryChat:
-        """Begin a chat that lasts as long as the page that *is_there*; only its cost is stored.
+        """Begin a chat that lasts as long as its page is connected (*is_there*); only its cost is stored.
 
-        Its turns and its index are its own, so that nothing shared holds its text.
+        It has turns and an index of its own, so that no shared object holds its text.
         """
         rows = TemporaryRows(self._rows)
         chat_id = in_place_of.id if in_place_of else ConversationId(uuid4())
@@ -252,7 +252,7 @@ class UserServices(ChatParts):
 
     @property
     def account(self) -> Account:
-        """The user's account, at most a few seconds old, or as last read while the database is away.
+        """Return the user's account, at most a few seconds old, or older while the database is away.
 
         Raise SignedOut, StoreUnavailable.
         """

@@ -1,4 +1,4 @@
-"""The export of everything that one user keeps, read while it is sent (docs/format.md)."""
+"""The export of all data of one user, read while it is sent (docs/format.md)."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ _Written = tuple[ConversationExport, Mapping[str, str]]
 
 
 def read_export(store: Store, conversation_id: ConversationId) -> ConversationExport:
-    """A conversation with all that is stored of its turns. Raise NotFound, Tampered, SignedOut, StoreUnavailable."""
+    """Return a conversation with all stored data of its turns. Raise NotFound, Tampered, SignedOut, StoreUnavailable."""
     thread, unfinished = store.turns.read(conversation_id)
     return ConversationExport(
         thread=thread,
@@ -35,10 +35,10 @@ def read_export(store: Store, conversation_id: ConversationId) -> ConversationEx
 
 
 class FullExport:
-    """All that *store* keeps, as the bytes of a zip file; times for readers are in *zone*.
+    """The export of *store* as the bytes of a zip file; times for readers are in *zone*.
 
-    It holds a few conversations at a time. *store* is its own, so that the pages' caches stay as they are.
-    One thread takes its parts, which threads of its own read ahead; any thread may look how far it is.
+    It has a few conversations in memory at a time, and a *store* of its own, so that the pages' caches stay as they are.
+    One thread takes its parts, which threads of its own read ahead; any thread may read its progress.
     """
 
     def __init__(self, store: Store, zone: tzinfo) -> None:
@@ -52,7 +52,7 @@ class FullExport:
         self.is_over = True
 
     def parts(self) -> Iterator[bytes]:
-        """Yield the file. After an AppError raise ConnectionAbortedError: what was sent by then is no whole file."""
+        """Yield the file. After an AppError raise ConnectionAbortedError, because the part sent by then is incomplete."""
         self.is_over = False
         archive, began = Archive(), self._began
         try:
@@ -87,7 +87,7 @@ class FullExport:
             self.is_over = True
 
     def _conversations(self) -> Iterator[_Written]:
-        """Each conversation with its files, some read ahead, without those that were deleted meanwhile."""
+        """Yield each conversation with its files, some read ahead, without those that were deleted meanwhile."""
         ahead = deque[Future[_Written | None]]()
         for number in range(self.total + _AHEAD):
             if number < self.total:
@@ -99,7 +99,7 @@ class FullExport:
                     yield written
 
     def _write(self, conversation_id: ConversationId) -> _Written | None:
-        """A conversation with its files; None if it is gone or cannot be read."""
+        """Return a conversation with its files; None if it is gone or cannot be read."""
         try:
             exported = read_export(self._store, conversation_id)
         except NotFound:
@@ -123,7 +123,7 @@ class _Folder:
 
 
 class _Folders:
-    """The folders of exported conversations, one for each space, with what the index says of each."""
+    """The folders of exported conversations, one for each space, with their entries in the index."""
 
     def __init__(self, spaces: Sequence[Space], zone: tzinfo) -> None:
         self._zone, self._names = zone, FreeNames()
@@ -131,7 +131,7 @@ class _Folders:
         self._folders = {space.id: self._folder(space) for space in spaces}
 
     def place(self, exported: ConversationExport) -> str:
-        """Note a conversation for the index, and return the path of its files, without a suffix."""
+        """Add a conversation to the index, and return the path of its files, without a suffix."""
         thread, space = exported.thread, exported.space
         if space and space.id not in self._folders:
             self._folders[space.id] = self._folder(space)  # the space was made during the export
@@ -165,6 +165,6 @@ class _Folders:
 def ledger_after(
     usage: UserFigures, days: tuple[date, date], last: LedgerEntry | None
 ) -> list[LedgerEntry]:
-    """The next entries of the ledger after the *last* one; None: the first."""
+    """Return the next entries of the ledger after the *last* one; None: the first."""
     first, until = days
     return usage.ledger(last.day, until, last.id) if last else usage.ledger(first, until)

@@ -1,8 +1,8 @@
 """Opened app sessions of this process, by cookie.
 
 A cache of the database: an opened session is checked again every few seconds, so that signing out or
-suspending a user on another process takes effect here as well. The check goes beside its caller: every call of the
-database checks the session itself, and `has_ended` tells the result to a page that has been drawn meanwhile.
+suspending a user on another process takes effect here as well. The check runs beside its caller: every call of the
+database checks the session itself, and `has_ended` gives the result to a page that has been drawn meanwhile.
 """
 
 import math
@@ -55,7 +55,7 @@ class _Entry:
 class SessionCache:
     """The opened sessions of this process, one per cookie, shared by its tabs.
 
-    Any thread may call any method but `connected`, which is for the event loop's.
+    Any thread may call any method but `connected`, which is for the event loop's thread.
     """
 
     accounts: Accounts
@@ -90,7 +90,7 @@ class SessionCache:
             self._entries[session.cookie_hash] = _Entry(session, now, now)
 
     def find(self, cookie: Cookie) -> AppSession | None:
-        """The session of *cookie*, opened if need be; None if there is none. Raise StoreUnavailable."""
+        """Return the session of *cookie*, opened if necessary; None if there is none. Raise StoreUnavailable."""
         with self._lock:
             opening = self._opening.setdefault(cookie.hash, threading.Lock())
         with opening:  # concurrent tabs share one opened session
@@ -104,24 +104,24 @@ class SessionCache:
             return session
 
     def opened(self, cookie: Cookie) -> AppSession | None:
-        """The session of *cookie* as `find` has it, but without a check of one that this process has opened."""
+        """Return the session of *cookie* as `find` does, but without a check of one that this process has opened."""
         entry = self._entries.get(cookie.hash)
         return entry.session if entry else self.find(cookie)
 
     def by_id(self, session_id: SessionId) -> AppSession | None:
-        """The opened session with this id, unless it is known to have ended. Raise StoreUnavailable."""
+        """Return the opened session with this id, unless it is known to have ended. Raise StoreUnavailable."""
         entry = self._entry(session_id)
         return self._trusted(entry) if entry else None
 
     def has_ended(self, session_id: SessionId, seconds: float) -> bool:
-        """Return True if the session is known to have ended, after waiting up to *seconds* for a check under way."""
+        """Return True if the session is known to have ended, after waiting up to *seconds* for a check in progress."""
         entry = self._entry(session_id)
         if entry and (check := entry.check):  # read once, because `doubt` may remove it
             wait([check], seconds)
         return self._entry(session_id) is None
 
     def doubt(self, session_id: SessionId) -> None:
-        """Have the session checked before it is used again: a call was refused."""
+        """Have the session checked before its next use, because a call was refused."""
         if entry := self._entry(session_id):
             with self._lock:
                 entry.checked_at, entry.doubted_at = -math.inf, time.monotonic()
@@ -145,7 +145,7 @@ class SessionCache:
         self._forget(cookie.hash)
 
     def forget_idle(self) -> None:
-        """Forget the sessions without an open tab for half an hour, with their users' keys; to be called now and then."""
+        """Forget sessions without an open tab for half an hour, with their users' keys; to be polled."""
         horizon = time.monotonic() - _IDLE_SECONDS
         with self._lock:
             idle = [
@@ -157,11 +157,11 @@ class SessionCache:
             self._forget(cookie_hash)
 
     def why_ended(self, cookie: Cookie) -> SessionEnd:
-        """Why *cookie* opens no session, as far as this process knows."""
+        """Return the reason why *cookie* opens no session, as far as this process knows."""
         return self._ends.get(cookie.hash) or SessionEnd.ENDED
 
     def forget_ended(self) -> None:
-        """Ask once a minute, in one call for all, which of the sessions have ended, and forget those.
+        """Once a minute, ask in one call which of the sessions have ended, and forget those.
 
         Raise StoreUnavailable.
         """
@@ -184,7 +184,7 @@ class SessionCache:
             return next((entry for entry in every if entry.session.id == session_id), None)
 
     def _trusted(self, entry: _Entry) -> AppSession | None:
-        """The session of *entry*, or None if it has ended; a check that is due is begun. Raise StoreUnavailable."""
+        """Return the session of *entry*, or None if it has ended; begin a check that is due. Raise StoreUnavailable."""
         entry.used_at = time.monotonic()
         age = entry.used_at - entry.checked_at
         if age < _FRESH_SECONDS:
