@@ -1,7 +1,7 @@
-"""The writes of a store that have several fields: one frozen value each, and what each field is.
+"""The writes of a store that have several fields: a frozen dataclass each, and the kind of each field.
 
 A store that calls functions derives their arguments from these values (services/store/supabase/arguments.py): in this order,
-under these names, without the `_id` of an id. The fields of a part stand in its place.
+under these names, without the `_id` of an id. A part is replaced by its fields.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from services.domain.turns import Reservation, Settlement
 
 
 class FieldKind(Enum):
-    """The kinds of fields. An id, a number and the member of an enum are known by their types, and text is free text."""
+    """The kinds of fields. Types show an id, a number and the member of an enum; other text is free text."""
 
     ID = auto()
     NUMBER = auto()
@@ -77,7 +77,7 @@ class SealedConversation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedPrompt:
-    """The prompt of a new turn, and what the model is shown with it."""
+    """The prompt of a new turn, and the receipt of its context."""
 
     conversation_id: ConversationId
     expected_rev: int  # the conversation's revision before it
@@ -157,7 +157,7 @@ class EditReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscardMessages:
-    """Messages and facts to delete, and the head without them. Any summary but *kept_summary* goes."""
+    """Messages and facts to delete, and the head without them. Every summary but *kept_summary* is deleted."""
 
     conversation_id: ConversationId
     expected_rev: int
@@ -170,7 +170,7 @@ class DiscardMessages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreMessages:
-    """Deleted messages to bring back, and the head with them."""
+    """Deleted messages to restore, and the head with them."""
 
     conversation_id: ConversationId
     expected_rev: int
@@ -180,7 +180,7 @@ class RestoreMessages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutDocument:
-    """A document in place of the revision *seen_rev*, or of none."""
+    """A document to store in place of the revision *seen_rev*, or of none."""
 
     new_kind: DocumentKind
     document_id: UUID
@@ -215,7 +215,7 @@ class PutDocument:
 
     @property
     def is_users(self) -> bool:
-        """Return True for what the user wrote: what the model noted or summed up ends a turn."""
+        """Return True if the user wrote it; notes and summaries of the model end a turn."""
         return self.source_id is None and self.new_kind is not DocumentKind.SUMMARY
 
     @property

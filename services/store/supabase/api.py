@@ -1,4 +1,4 @@
-"""The one way to the Supabase API: clients, calls with a server proof, and what its errors mean.
+"""The only access to the Supabase API: clients, calls with a server proof, and the meaning of its errors.
 
 Reading is a select under row level security. Writing is a call of a function that wants, beside the
 user's token, a server proof over its arguments (docs/architecture.md); the proof is made here.
@@ -59,7 +59,7 @@ class IdentifiedRow(RowClass, Protocol):
 
 
 class RpcResult(BaseModel):
-    """The answer of a writing function; an expected refusal is an answer too."""
+    """The answer of a writing function; an expected refusal is an answer, too."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -74,7 +74,7 @@ class RpcResult(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep left to do."""
+    """The work that a sweep left."""
 
     more: bool  # more is due for the next sweep
     log_erasures: bool = False  # entries are due for `erase_log_entries`
@@ -109,7 +109,7 @@ class Gateway:
         return cls(url, key, client)
 
     def client(self) -> Client:
-        """Return a client for one user: a shared one would query as the last to sign in."""
+        """Return a client for one user; a shared one would query as the last user who signed in."""
         options = ClientOptions(
             auto_refresh_token=False,
             persist_session=False,
@@ -120,7 +120,7 @@ class Gateway:
 
 
 def _drop_key_as_bearer(request: httpx.Request) -> None:
-    """Send the API key as `apikey` alone: as a bearer token hosted Supabase refuses one that is no JWT."""
+    """Send the API key as `apikey` alone: hosted Supabase refuses a bearer token that is no JWT."""
     if request.headers.get("Authorization") == f"Bearer {request.headers.get('apikey')}":
         del request.headers["Authorization"]
 
@@ -156,7 +156,7 @@ class UserCalls:
 
 @dataclass(frozen=True, slots=True)
 class ServerCalls:
-    """Calls that the app makes for itself, before or without a user's token. They raise StoreUnavailable only.
+    """Calls of the app without a user's token. They raise StoreUnavailable only.
 
     Any thread may call any method.
     """
@@ -169,11 +169,11 @@ class ServerCalls:
         return self.read(verb, RpcResult, **arguments)
 
     def row_bound(self) -> int:
-        """The most rows of one answer of the API; 1,001 for more than 1,000."""
+        """Return the most rows in one answer of the API; 1,001 for more than 1,000."""
         return len(self.read("row_bound", list[int]))
 
     def check_rows(self) -> None:
-        """Raise RowsCut if the API cuts answers that reads count on to be whole."""
+        """Raise RowsCut if the API truncates answers that reads expect to be complete."""
         if (bound := self.row_bound()) < LEAST:
             raise RowsCut(bound, LEAST)
 
@@ -189,7 +189,7 @@ class ServerCalls:
             raise StoreUnavailable("server proof") from error
 
     def root_key_versions(self) -> list[int]:
-        """The versions of the root key that stored data is sealed under."""
+        """Return the versions of the root key that stored data is sealed under."""
         return _valid(list[int], self.call("root_key_versions").values["versions"])
 
     def sweep(self) -> Swept:
@@ -197,13 +197,13 @@ class ServerCalls:
         return self.read("sweep_turns", Swept, at_most=_SWEPT_TURNS)
 
     def erase_log_entries(self) -> bool:
-        """Delete some entries about deleted accounts from Supabase Auth's log; return whether there are more to look at."""
+        """Delete some entries about deleted accounts from Supabase Auth's log; return True if more must be scanned."""
         return self.call("erase_log_entries").values.get("more") is True
 
 
 @contextmanager
 def store_errors() -> Generator[None]:
-    """Turn what the API and the network raise into this app's errors."""
+    """Convert the errors of the API and the network to errors of the app."""
     try:
         yield
     except APIError as error:
@@ -226,7 +226,7 @@ class Table(Generic[Row]):
     """Reads of one table, under row level security. They raise SignedOut and StoreUnavailable."""
 
     def __init__(self, name: str, row: type[Row], columns: str | None = None) -> None:
-        """*columns* are by default those that *row* has fields for."""
+        """Select *columns*, by default those that *row* has fields for."""
         self._name = name
         self._adapter = TypeAdapter(cast(type[list[Row]], GenericAlias(list, (row,))))
         self._columns = columns or ",".join(each.name for each in fields(row))
@@ -234,13 +234,13 @@ class Table(Generic[Row]):
     def rows(
         self, client: Client, where: Callable[[Query], Query] = lambda query: query
     ) -> list[Row]:
-        """One answer: the rows that *where* selects."""
+        """Return the rows that *where* selects, in one answer."""
         with store_errors():
             query = where(client.table(self._name).select(self._columns))
             return self._adapter.validate_python(query.execute().data)
 
     def rows_of(self, client: Client, column: str, ids: Iterable[UUID]) -> list[Row]:
-        """The rows whose unique *column* is one of *ids*."""
+        """Return the rows whose unique *column* is one of *ids*."""
 
         def read(some: list[str]) -> list[Row]:
             return self.rows(client, lambda query: query.in_(column, some))
@@ -252,7 +252,7 @@ class Table(Generic[Row]):
         client: Client,
         where: Callable[[Query], Query] = lambda query: query,
     ) -> list[Identified]:
-        """All rows that *where* selects, in the order of their ids, page by page."""
+        """Return all rows that *where* selects, in the order of their ids, page by page."""
 
         def read(last: Identified | None, limit: int) -> list[Identified]:
             def page(query: Query) -> Query:
@@ -265,10 +265,10 @@ class Table(Generic[Row]):
 
 
 def every_row(read: Callable[[Paged | None, int], Sequence[Paged]]) -> list[Paged]:
-    """All rows; *read* gets the last row so far, None at first, and a limit, and returns the next page.
+    """Return all rows; *read* gets the last row so far (None at first) and a limit, and returns the next page.
 
-    The API cuts long answers without a word, and its bound may change at any time: only
-    an answer that is shorter than any bound is known to be the last.
+    The API truncates long answers without notice, and its limit may change at any time: only
+    an answer that is shorter than any limit is certainly the last.
     """
     rows: list[Paged] = []
     while True:
@@ -279,14 +279,14 @@ def every_row(read: Callable[[Paged | None, int], Sequence[Paged]]) -> list[Page
 
 
 def batches(ids: Iterable[T]) -> Iterator[list[T]]:
-    """*ids*, as many at a time as one address may hold."""
+    """Yield *ids* in groups that fit in one address."""
     every = list(ids)
     for start in range(0, len(every), LEAST):
         yield every[start : start + LEAST]
 
 
 def accepted(verb: str, answer: RpcResult, wanted: Reservation | None = None) -> RpcResult:
-    """Return *answer*, if the function *verb* did not refuse; *wanted*: by the turn that it begins."""
+    """Return *answer*, or raise the error of a refusal by *verb*; *wanted*: the amounts of the turn that it begins."""
     if not answer.ok:
         raise error_of(verb, _valid(Refusal, {"reason": answer.reason, **answer.values}), wanted)
     return answer

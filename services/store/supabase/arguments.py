@@ -28,7 +28,7 @@ _CLASSES: dict[FieldKind, tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """An argument whose hash is proven: free text and sealed tokens."""
+    """An argument that a proof covers by its hash: free text and sealed tokens."""
 
     text: str | None = field(repr=False)
 
@@ -38,7 +38,7 @@ class Hidden:
 
     @classmethod
     def of(cls, value: object) -> "Hidden":
-        """Text as it is, ids with commas between them, a dataclass as JSON."""
+        """Convert a value: text as it is, ids with commas between them, a dataclass as JSON."""
         match value:
             case None | str():
                 return cls(value)
@@ -58,7 +58,7 @@ class ArgumentField:
 
 
 def arguments_of(write: object) -> dict[str, Argument | Hidden]:
-    """The arguments of *write*, in the order of the function's."""
+    """Return the arguments of *write*, in the order of the function's parameters."""
     found: dict[str, Argument | Hidden] = {}
     for each in argument_fields(type(write)):
         value = write
@@ -71,7 +71,7 @@ def arguments_of(write: object) -> dict[str, Argument | Hidden]:
 
 @cache
 def argument_fields(write: type) -> tuple[ArgumentField, ...]:
-    """The fields of a class of writes that are arguments, in order. Raise TypeError if one does not say what it is."""
+    """Return those fields of a class of writes that are arguments, in order. Raise TypeError for a field without a kind."""
     return tuple(each for each in _fields(write) if each.kind is not FieldKind.IMPLIED)
 
 
@@ -89,7 +89,7 @@ def _fields(write: type) -> Iterator[ArgumentField]:
 
 
 def _kind_of(hint: object) -> FieldKind | type:
-    """What a field is by its type; the class of a part."""
+    """Return the kind of a field by its type; the class of a part."""
     if get_origin(hint) is Annotated:
         return next(mark for mark in get_args(hint) if isinstance(mark, FieldKind))
     if alternatives := get_args(hint):

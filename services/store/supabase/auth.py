@@ -37,7 +37,7 @@ class AuthTokens(BaseModel):
         return self.expires_at - time.time() > seconds
 
     def is_of_session(self, other: "AuthTokens") -> bool:
-        """Return True if both are of one user and one session of Supabase Auth."""
+        """Return True if both belong to one user and one session of Supabase Auth."""
         return (self.user_id, self.auth_session_id) == (other.user_id, other.auth_session_id)
 
 
@@ -96,7 +96,7 @@ def exchange(client: Client, refresh: str) -> AuthTokens:
 
 
 def sign_out(client: Client, tokens: AuthTokens) -> None:
-    """End the session of *tokens* in Supabase Auth, if that can be reached."""
+    """End the session of *tokens* in Supabase Auth, if it can be reached."""
     with suppress(AuthError, httpx.HTTPError):
         client.auth.admin.sign_out(tokens.access, "local")
 
@@ -129,7 +129,7 @@ def _auth_error(
 
 
 def _tokens(session: AuthSession | None, missing: type[errors.AppError]) -> AuthTokens:
-    """The tokens of *session*. Raise *missing* where there is none."""
+    """Return the tokens of *session*. Raise *missing* if there are none."""
     if session is None:
         raise missing
     try:

@@ -1,4 +1,4 @@
-"""The connection to the database as the owner of its schema: over TLS, with no password on a command line."""
+"""Connections to the database as the owner of its schema: over TLS, with no password on a command line."""
 
 import socket
 from contextlib import suppress

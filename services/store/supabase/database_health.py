@@ -1,6 +1,6 @@
 """A circuit breaker: one thread probes the database; calls fail fast while it is down.
 
-A call of a database that hangs waits for its time-out, and a page makes several.
+Without it, each call of a hanging database would wait for its time-out, and a page makes several calls.
 """
 
 import logging
@@ -24,7 +24,7 @@ class DatabaseHealth:
     """Health of the database: up until a probe fails. One thread probes; any thread may call the rest."""
 
     def __init__(self, seconds: float) -> None:
-        """*seconds* between two probes of a database that is up; a call that fails has it probed at once."""
+        """Probe every *seconds* while the database is up; a failed call causes a probe at once."""
         self._seconds = seconds
         self._down_since: float | None = None
         self._failed = Event()
@@ -35,7 +35,7 @@ class DatabaseHealth:
 
     @property
     def hooks(self) -> dict[str, list[Callable[..., object]]]:
-        """Hooks of the gateway's client: while the database is down a call fails fast, and one that fails has it probed."""
+        """Return hooks for the gateway's client: in an outage a call fails fast, and a failed call causes a probe."""
         return {"request": [self.check], "response": [self.see]}
 
     def check(self, request: httpx.Request) -> None:
@@ -45,7 +45,7 @@ class DatabaseHealth:
         request.extensions["trace"] = self._trace
 
     def see(self, response: httpx.Response) -> None:
-        """Have the database probed if the API got no answer from it."""
+        """Probe the database if the API got no answer from it."""
         if response.status_code >= _NO_UPSTREAM:
             self._failed.set()
 
@@ -67,7 +67,7 @@ class DatabaseHealth:
     def _probe(
         self, probe: Callable[[], object], report: Callable[[bool], None], pause: float
     ) -> float:
-        """Probe once. Return the seconds until the next probe; *pause* were those before this one."""
+        """Probe once. Return the seconds until the next probe; *pause*: the seconds before this one."""
         since = self._down_since
         try:
             probe()

@@ -1,4 +1,4 @@
-"""Demo data, as turns would have left it: one copy a table, and what the ledger adds up."""
+"""Demo data as turns would have left it: one COPY for each table, and the sums of the ledger."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -78,7 +78,7 @@ from private.budgets where user_id = %s
 def load(
     connection: psycopg.Connection, make: Callable[[datetime], Demo], hash_of: Callable[[str], str]
 ) -> None:
-    """Store what *make* returns at the database's time. Raise BadInput where there are accounts."""
+    """Store the rows that *make* returns for the database's time. Raise BadInput if there are accounts."""
     connection.execute("select pg_advisory_xact_lock(hashtext('daybook: first account'))")
     [(has_accounts, now)] = connection.execute("select exists (select from auth.users), now()")
     if has_accounts:

@@ -15,7 +15,7 @@ _LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
 
 
 class LiteTransport(httpx.HTTPTransport):
-    """Rewrite times in replies: sealed text holds no quotation marks and no blanks. For plain http, past all proxies."""
+    """Rewrites times in replies, in quotation marks, which sealed text cannot hold. For plain http, without proxies."""
 
     def __init__(self, limits: httpx.Limits = _LIMITS) -> None:
         # certificates take 35 ms to load; without them it trusts no https server

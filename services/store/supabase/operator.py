@@ -98,7 +98,7 @@ class SupabaseOperator:
 
 
 def operator_at(database_url: str | None, api: tuple[str, SecretStr] | None) -> SupabaseOperator:
-    """The operator of a project, as far as its addresses are known."""
+    """Return the operator of a project, as far as its addresses are known."""
     return SupabaseOperator((lambda: connect(database_url)) if database_url else None, api)
 
 

@@ -66,7 +66,7 @@ class SupabaseRows:
     """The `Rows` of one user in Supabase. Any thread may call any method."""
 
     def __init__(self, calls: UserCalls, most_bytes: int | None = None) -> None:
-        """*most_bytes* that the account may store; None: no limit."""
+        """Read and write under *most_bytes*, the bytes that the account may store; None: no limit."""
         self._calls, self.most_bytes = calls, most_bytes
         self._client, self.user_id = calls.client, calls.user_id
         self.usage = SupabaseUsage(calls)
@@ -129,7 +129,7 @@ class SupabaseRows:
         )
 
     def _messages(self, conversation_id: ConversationId, after_seq: int) -> list[MessageRow]:
-        """The next messages after *after_seq*: as many as the API lets through."""
+        """Return the next messages after *after_seq*: as many as the API allows."""
         return _MESSAGES.rows(
             self._client,
             lambda query: (

@@ -73,7 +73,7 @@ class TokenStore:
         """Return the stored tokens if *is_good*; else exchange them, under a lease of the database.
 
         Two processes that exchange one refresh token could end the session.
-        *waits*: for another process, and while Supabase Auth limits the rate.
+        *waits*: wait for another process, and while Supabase Auth limits the rate.
         Raise SignedOut, RateLimited, StoreUnavailable, Tampered.
         """
         deadline = time.monotonic() + (2 * _LEASE_SECONDS if waits else 0)
@@ -114,7 +114,7 @@ class TokenStore:
     def _exchange(self, tokens: AuthTokens, seconds: float) -> AuthTokens:
         """Exchange *tokens*, trying for *seconds* while Supabase Auth limits the rate.
 
-        An attacker who writes to the database can give a refresh token to another user, so the answer has to name the
+        An attacker who can write to the database can give a refresh token to another user, so the answer has to name the
         user and the session of *tokens*, which were sealed. Raise SignedOut, RateLimited, StoreUnavailable.
         """
         deadline = time.monotonic() + seconds
@@ -160,9 +160,9 @@ class Bearer(httpx.Auth):
     def sync_auth_flow(
         self, request: httpx.Request
     ) -> Generator[httpx.Request, httpx.Response, None]:
-        """Send *request*, and once more after a valid token was refused: signing keys rotate.
+        """Send *request*, and again if a valid token was refused, because signing keys rotate.
 
-        The token with which a turn begins is to outlive it.
+        A turn begins with a token that is valid until its end.
         """
         begins_turn = request.url.path.endswith("/begin_turn")
         self.keep_fresh(LONGEST_TURN_SECONDS if begins_turn else _FRESH_SECONDS)

@@ -1,4 +1,4 @@
-"""Threads that look after the database: probes with sweeps, and erasures from Supabase Auth's log."""
+"""Threads that maintain the database: probes with sweeps, and erasures from Supabase Auth's log."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _NO_COOKIE_HASH = "0" * 64  # the hash of no session
 
 @dataclass(slots=True, kw_only=True)
 class DatabaseProbe:
-    """Probes the database by sweeps, and between them by a call that finds nothing, in one thread."""
+    """Probes the database in one thread by sweeps, and between them by a call that finds nothing."""
 
     database: DatabaseHealth
     server: ServerCalls  # its calls have a short time-out
