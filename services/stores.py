@@ -1,4 +1,4 @@
-"""The one module that reads which store a deployment has, and opens it. Each vendor is imported where it is chosen."""
+"""The one module that reads which store a deployment has, and opens it. A vendor is imported only when chosen."""
 
 from pydantic import SecretStr
 
@@ -23,7 +23,7 @@ def open_backend(chosen: Settings, at: Endpoints, root_keys: RootKeys) -> Backen
 
 
 def open_operator(chosen: Settings) -> Operator:
-    """Open the store that the settings name, for who runs it, or that of the embedded stack that is running.
+    """Open the operator's port of the store that the settings name, or of the embedded stack that is running.
 
     Raise Misconfigured if none is.
     """

@@ -13,7 +13,7 @@ _logger = logging.getLogger(__name__)
 
 
 def in_thread(name: str, call: Callable[[], Result]) -> Future[Result]:
-    """Begin *call* in a thread that does not keep the process alive. Return the future of its result."""
+    """Call *call* in a thread that does not keep the process alive. Return the future of its result."""
     future = Future[Result]()
 
     def run() -> None:
