@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A refusal by its reason in SQL, with the figures that a turn's has."""
+    """A refusal: its reason in SQL, with the figures that belong to a turn's."""
 
     reason: str
     room: int | None = None  # micro-dollars that the user's own caps leave

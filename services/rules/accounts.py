@@ -71,7 +71,7 @@ class Settings(Limits):
         return max(used_at + timedelta(days=self.retention_days), self.retention_from)
 
     def unused_since(self, now: datetime) -> datetime | None:
-        """Return the last use of conversations that are deleted by *now*; None: of none."""
+        """Return the last use up to which conversations are deleted by *now*; None: retention is off."""
         if self.retention_days is None or self.retention_from >= now:
             return None
         return now - timedelta(days=self.retention_days)
@@ -111,7 +111,7 @@ class StoredInvitation:
     def state(
         self, maker: StoredAccount | None, now: datetime
     ) -> Literal["open", "used", "revoked", "expired"]:
-        """Return its state: it is good only as long as its *maker* is an admin, who else could come back by it."""
+        """Return its state: it is valid only while its *maker* is an admin, because a removed admin could return by it."""
         if self.used_by:
             return "used"
         if self.revoked_at or not (maker and maker.is_admin):
@@ -162,7 +162,7 @@ def account_refusal(account: StoredAccount | None) -> Refusal | None:
 def leave_refusal(
     account: StoredAccount | None, admins: Collection[StoredAccount], *, has_others: bool = True
 ) -> Refusal | None:
-    """Return the refusal of a change after which *account* is no active admin; *has_others*: accounts."""
+    """Return the refusal if *account* is the last active admin and other accounts exist (*has_others*)."""
     if account and has_others and [one.id for one in admins if one.is_admin] == [account.id]:
         return LAST_ADMIN
     return account_refusal(account)
@@ -198,7 +198,7 @@ class StoredSession:
     def end(
         session: "StoredSession | None", account: StoredAccount | None, now: datetime
     ) -> SessionEnd | None:
-        """Return the reason why a *session* of *account* is none any more."""
+        """Return the reason why a *session* of *account* has ended; None: it goes on."""
         if account is None or account.deleted_at:
             return SessionEnd.DELETED
         if account.suspended_at:

@@ -55,7 +55,7 @@ class Budget(Limits):
     ) -> "Budget":
         """Return the budget after a booking.
 
-        What is given back of a charge of *charged_at* goes only to the windows that counted it.
+        A refund of a charge of *charged_at* goes only to the windows that counted it.
         """
 
         def counted(amount: int, window: date) -> int:
@@ -118,7 +118,7 @@ class Deployment:
         )
 
     def counted(self, before: Budget, now_is: Budget) -> "tuple[Deployment, Budget]":
-        """Return both after a change of one budget, or its first counting; unchanged where there is no cap."""
+        """Return the figures and the budget after a change of the budget, or its first counting; unchanged without a cap."""
         if self.monthly_cap_micro is None:
             return self, now_is
         if before.counting != self.counting:
@@ -140,7 +140,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What caps leave for a turn, and what it is granted of it: all that it wants, or less."""
+    """The room that caps leave for a turn, and the part that it is granted: all that it wants, or less."""
 
     granted: int
     granted_tokens: int

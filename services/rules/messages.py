@@ -162,7 +162,7 @@ def discarded(row: Row, head: str, kept_summary: str | None, due: datetime) -> R
 def restore_refusal(
     row: Conversation, rev: int, asked: Sequence[MessageId], restorable: Sequence[MessageId]
 ) -> Refusal | None:
-    """All that can be restored is, or nothing; ids by seq."""
+    """Return the refusal of restoring messages: all that can be are restored, or none; ids by seq."""
     if row.rev != rev:
         return STALE
     return None if asked and list(asked) == list(restorable) else NOT_FOUND

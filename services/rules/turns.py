@@ -181,7 +181,7 @@ def prolong(
 
 
 def end_refusal(turn: Turn, outcome: Outcome) -> Refusal | None:
-    """Only a lapsed turn is adopted: a message is made of its partial reply."""
+    """Return the refusal of an early interruption: only a lapsed turn ends as interrupted, with its partial reply as message."""
     is_early = outcome is Outcome.INTERRUPTED and turn.state is not TurnState.LAPSED
     return Refusal(reason="still_open") if is_early else None
 
@@ -195,7 +195,7 @@ def settle(
 ) -> Booking:
     """Settle *turn* at its real cost, at most what was reserved; correct the charge of one that had lapsed.
 
-    One that is adopted stays charged as it is, for its real cost is unknown.
+    An adopted turn keeps its charge, because its real cost is unknown.
     """
     ended = replace(
         turn,
