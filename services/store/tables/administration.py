@@ -145,7 +145,7 @@ class TablesAdministration(TablesReports):
         self._end_sessions(user_id)
 
     def _ending(self, block: Block, user_id: UserId | None) -> Callable[[], None]:
-        """Read some sessions of a user; return the writes that end them."""
+        """Read some sessions of a user; return a function that ends them."""
         where: dict[str, object] = {"user_id": user_id}
         sessions = block.select(SESSIONS, where, limit=_SESSIONS) if user_id else []
 
@@ -185,7 +185,7 @@ class TablesAdministration(TablesReports):
         self.change_settings({"sign_ups": mode})
 
     def set_deployment_cap(self, monthly_cap_micro: int | None) -> None:
-        """Set the cap; before the first, the budgets are counted under one that bounds nothing."""
+        """Set the cap; before the first cap, the budgets are counted under one that limits nothing."""
 
         def begin(block: Block) -> list[UserId]:
             row = deployment_of(block)

@@ -79,7 +79,7 @@ class TablesContent:
         return budget.opened(self.now(), counts_of(block).bytes)
 
     def _open_minute(self) -> None:
-        """Add up what the account stores, in the first call of a minute that may be refused for it."""
+        """Add up the stored bytes of the account, in the first call of a minute that they may refuse."""
         minute = self.now().replace(second=0, microsecond=0)
         if self.most_bytes is None or minute == self._minute:
             return
@@ -206,7 +206,7 @@ class TablesContent:
     # --- messages
 
     def _hidden(self, block: Block, conversation_id: ConversationId) -> dict[MessageId, datetime]:
-        """When each deleted message of a conversation is destroyed."""
+        """Return the times at which the deleted messages of a conversation are destroyed."""
         rows = block.select(DISCARDS, {"conversation_id": conversation_id})
         return {one: row.destroy_at for row in rows for one in row.message_ids}
 

@@ -58,7 +58,7 @@ class TablesDocuments(TablesPieces):
         ]
 
     def _erased(self, block: Block) -> set[UUID]:
-        """The facts that erasures hide by their ids."""
+        """Return the ids of the facts that erasures hide."""
         return {fact_id for one in block.select(ERASURES) for fact_id in one.fact_ids}
 
     def _document(self, block: Block, document_id: UUID) -> Document | None:
@@ -114,7 +114,7 @@ class TablesDocuments(TablesPieces):
         return block.put(COUNTS, counts)
 
     def delete_document(self, document_id: UUID) -> None:
-        """A space is one row; the sweep destroys its facts, which no reader finds without it."""
+        """Delete a fact or a space; the sweep destroys the facts of a space, which no reader finds without it."""
 
         def delete(block: Block) -> Refusal | None:
             row, counts = self._document(block, document_id), counts_of(block)

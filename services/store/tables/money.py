@@ -40,7 +40,7 @@ class Books:
         return self._before.counting == self._deployment.counting
 
     def book(self, booking: Booking) -> None:
-        """Take the end of a turn. It reads: nothing is written before."""
+        """Book the end of a turn. It reads, so it must come before all writes."""
         self.budget = booking.budget
         self._turns.append(booking.turn)
         if entry := booking.entry:

@@ -58,7 +58,7 @@ def cap_of(micro: int | None) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class TablesReports:
-    """What an admin sees."""
+    """The reports that an admin reads."""
 
     tables: AllTables
     caller: Caller

@@ -168,7 +168,7 @@ class TablesRows(TablesMessages):
     def _begin(
         self, block: Block, write: BeginTurn, granted: Begun | None = None
     ) -> Begun | Refusal:
-        """Begin a turn; *granted*: by another ledger, which named it."""
+        """Begin a turn; *granted*: the answer of another ledger, which gave the turn its id."""
         wanted, prompt, created, now = write.reservation, write.prompt, write.created, self.now()
         request = sha(str(asdict(write)))
         for known in block.select(TURNS, {"client_turn_id": wanted.client_turn_id}, limit=1):
@@ -280,7 +280,7 @@ class TablesRows(TablesMessages):
         self.destroy_due()
 
     def count(self) -> None:
-        """Have the figures of all users begin with those of this one."""
+        """Add the figures of this user to those of all users, which are being counted."""
 
         def count_once(block: Block) -> None:
             books = self._books(block)

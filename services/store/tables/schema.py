@@ -120,7 +120,7 @@ class AuditRow:
 
 @dataclass(frozen=True, slots=True)
 class Nonce:
-    """A call that counts only once."""
+    """The nonce of a call that counts only once."""
 
     id: UUID
     seen_at: datetime

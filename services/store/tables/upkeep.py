@@ -77,7 +77,7 @@ def _retire(tables: AllTables, at: datetime) -> list[UserId]:
 
 
 def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
-    """Destroy some rows of a deleted account, at last what names it; return False if there is nothing to do now."""
+    """Destroy some rows of a deleted account, at last those that name it; return False if there is nothing to do now."""
 
     def destroy(block: Block) -> bool:
         if block.select(TURNS, {"finished_at": None}, limit=1):
@@ -100,7 +100,7 @@ def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
 
 
 def _destroy_shared(block: Block, at: datetime) -> bool:
-    """Destroy what time has ended of the shared tables, a slice of each; return whether there was any."""
+    """Destroy expired rows of the shared tables, a slice of each; return True if there were any."""
     ends: list[tuple[Table[Any], str, timedelta]] = [
         (SESSIONS, "ends_at", _GRACE),
         (THROTTLES, "window_ends", timedelta()),
