@@ -53,7 +53,7 @@ return (
 --   new_kind        also 'instructions' and 'summary', of the conversation; a null body: none
 --   source, cuts    the conversation of a search text, or which the model noted a fact from, and its `rev - last_seq` when
 --                   that was read, which each deletion changes; null: it was not noted. A summary has `cuts` of its own
---   most_bytes      as in `begin_turn`, for new documents that the user writes: what the model noted or summed up ends a turn
+--   most_bytes      as in `begin_turn`, for new documents that the user writes: notes and summaries by the model end a turn
 create function private.put_document(
   me uuid, new_kind text, document uuid, conversation uuid, space uuid, seen_rev bigint, new_rev bigint,
   new_body public.sealed, source uuid, cuts bigint, most_bytes bigint

@@ -1,7 +1,7 @@
--- A user's own data in figures, and what an open tab compares with what it shows.
+-- Counts of a user's own data, and the state that an open tab polls.
 
--- Return counts and bytes of the caller's rows, as the account's limit counts them. One answer, which no "max rows" cuts. No proof:
--- it returns only the caller's figures.
+-- Return counts and bytes of the caller's rows, as the account's limit counts them. One answer, which no "max rows"
+-- cuts. No proof: it returns only the caller's figures.
 --   deleted         conversations that are still to be destroyed; they and their messages are in no other count
 create function private.my_data() returns jsonb language plpgsql stable as $$
 declare
@@ -34,7 +34,7 @@ end $$;
 --   list          a digest of the conversations that the list begins with (`list_digest` in services/domain/revisions.py)
 --   running       the conversations in which a reply comes
 --   preferences   their revision; 0: none are stored
---   settings      the revision of what admins set of models
+--   settings      the revision of the admins' settings of models
 create function private.poll(conversation uuid, space uuid, archived boolean) returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();

@@ -29,12 +29,12 @@ grant execute on function private.me, private.require_me to authenticated;
 
 -- functions that can be called --------------------------------------------------------------------------
 
--- Each of these functions of `private` gets a thin one of its name in `public` (security invoker); nothing else can be
+-- Each of these functions of `private` gets a thin wrapper of its name in `public` (security invoker); nothing else can be
 -- reached. A proven one is called through `private.checked_…`, made here as well, so that no function forgets to check an
 -- argument: a proof covers the verb and all arguments in their order, sealed and free text by their sha256.
 --   authenticated   user functions: the access token; those that begin with `me` want a server proof, too
 --   anon            server functions: a server proof no older than a minute
--- (In plpgsql, which keeps its plans: before Postgres 18, SQL is planned anew in each call.)
+-- (In plpgsql, which keeps its plans: before Postgres 18, SQL is planned again in each call.)
 do $$
 declare
   api constant jsonb := '{
