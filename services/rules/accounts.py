@@ -55,7 +55,8 @@ class Settings(Limits):
     sign_ups: SignUps = SignUps.OPEN
     # days after which unused conversations are deleted; None: never
     retention_days: int | None = None
-    retention_from: datetime = _LONG_AGO  # before it nothing is deleted, because owners are warned
+    # nothing is deleted before this time, because owners are warned
+    retention_from: datetime = _LONG_AGO
 
     def changed(self, changes: Mapping[str, object], now: datetime) -> "Settings":
         """Return the settings after *changes*; a shorter retention deletes nothing before owners were warned."""

@@ -18,7 +18,7 @@ _LONG_AGO_DAY = date(2000, 1, 1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget(Limits):
-    """The limits of one user, and what counts against them."""
+    """The limits of one user, and the amounts that count against them."""
 
     day: date = _LONG_AGO_DAY
     day_spent: int = 0
@@ -90,7 +90,7 @@ class Budget(Limits):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """The cap of all users together, and what counts against it; counted only while there is a cap."""
+    """The cap of all users together, and the amounts that count against it, which are summed only while there is a cap."""
 
     monthly_cap_micro: int | None = None  # NO_CAP: the budgets are being counted
     counting: int = 0  # the number of the count: each begins at nought
@@ -105,7 +105,7 @@ class Deployment:
         return max(0, self.monthly_cap_micro - self.spent - self.reserved)
 
     def opened(self, now: datetime) -> "Deployment":
-        """Return the figures of the month of *now*; what is reserved will be paid in it."""
+        """Return the figures of the month of *now*; reserved amounts will be paid in it."""
         month = now.date().replace(day=1)
         return replace(self, month=month, spent=0) if month > self.month else self
 

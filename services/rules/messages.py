@@ -83,7 +83,7 @@ def prompt_refusal(
 ) -> Refusal | None:
     """Return the refusal of a prompt, or of another reply to the message *asked* (None: there is none).
 
-    *start_seq* is stale where the context was started anew after the plan was made.
+    *start_seq* is stale if the context was restarted after the plan was made.
     """
     if is_busy:
         return BUSY
@@ -112,7 +112,7 @@ def edit_refusal(
 
 
 def appended(row: Row, head: str, *, is_users: bool, now: datetime) -> Row:
-    """Return the conversation after its next message; what its user wrote is read."""
+    """Return the conversation after its next message; a message of its user counts as read."""
     seq = row.last_seq + 1
     read_seq = seq if is_users else row.read_seq
     return replace(row, rev=row.rev + 1, last_seq=seq, head=head, read_seq=read_seq, updated_at=now)
@@ -191,7 +191,7 @@ def changed(row: Row, changes: Mapping[str, object], now: datetime) -> Row | Non
     if "policy" in changes or "reset_seq" in changes:
         columns["start_seq"] = changes.get("reset_seq", row.reset_seq)
     for name, before in (("read_seq", row.read_seq), ("facts_seq", row.facts_seq)):
-        if name in changes:  # it never goes back, nor beyond the last message
+        if name in changes:  # a mark that never goes back, nor beyond the last message
             columns[name] = max(before, min(cast(int, changes[name]), row.last_seq))
     return replace(row, **columns)
 

@@ -1,4 +1,4 @@
-"""Turns: what one is granted, how it ends, and what is charged for it."""
+"""Turns: the granted amounts, the ending, and the charge."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -95,7 +95,7 @@ def reserve(
 ) -> tuple[Budget, int, int] | Refusal:
     """Return the budget with what the caps grant of *wanted*, money and tokens, or the first refusal.
 
-    *refusal* by the content comes first. Turns of the app's own (titles, summaries) are held by the caps alone, not by
+    *refusal* by the content comes first. Turns of the app's own (titles, summaries) are limited by the caps alone, not by
     the limits on the rate.
     """
     is_reply = wanted.purpose is Purpose.REPLY

@@ -74,7 +74,7 @@ class InMemoryStore:
 
 
 class CheckedBlock:
-    """A `Block` over rows in memory. Raise RuntimeError or LookupError for what the protocol does not promise."""
+    """A `Block` over rows in memory. Raise RuntimeError or LookupError for uses that the protocol does not allow."""
 
     def __init__(self, rows_of: Callable[[Table[Any]], Mapping[str, Any]]) -> None:
         self._rows_of = rows_of

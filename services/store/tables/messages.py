@@ -1,4 +1,4 @@
-"""Messages over tables: how one is stored, and what their user does with them without a turn."""
+"""Messages over tables: storing one, and the changes by its user without a turn."""
 
 from dataclasses import replace
 from datetime import timedelta

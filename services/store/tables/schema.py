@@ -48,7 +48,7 @@ class Counts:
 class Document(DocumentRow):
     """A stored document."""
 
-    epoch: int = 0  # of a fact: the `Counts.fact_epoch` when it was stored
+    epoch: int = 0  # the `Counts.fact_epoch` when a fact was stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class Discard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
-    """A deleted space, some facts, or all up to an epoch: the sweep destroys what it hides in slices."""
+    """A deleted space, some facts, or all up to an epoch: the sweep destroys the hidden rows in slices."""
 
     id: UUID
     space_id: UUID | None = None

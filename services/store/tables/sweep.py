@@ -38,7 +38,7 @@ class TablesSweep(TablesDocuments):
     """Destroys what one user deleted."""
 
     def destroy_due(self) -> None:
-        """Destroy what is hidden and whose time for Undo is over, in slices."""
+        """Destroy hidden rows whose time for Undo is over, in slices."""
         due = Range("destroy_at", up_to=self.now())
 
         def find(block: Block) -> list[Callable[[Block], bool]]:
@@ -55,7 +55,7 @@ class TablesSweep(TablesDocuments):
                 pass
 
     def _erase(self, block: Block, erasure: Erasure) -> bool:
-        """Destroy a slice of what an erasure hides; return True if there may be more."""
+        """Destroy a slice of the rows that an erasure hides; return True if there may be more."""
         counts, chats = counts_of(block), list[ConversationRow]()
         if erasure.space_id:
             where: dict[str, object] = {"space_id": erasure.space_id}

@@ -30,13 +30,13 @@ _SLICE = 200  # rows that a block destroys
 _SHARED = 90  # of each shared table
 _USERS = 50  # users whom one call sweeps
 _SECONDS = 9.0  # between two calls
-_GRACE = timedelta(minutes=1)  # for a session: see `Caller.account`
+_GRACE = timedelta(minutes=1)  # the grace time of a session: see `Caller.account`
 _NONCE_LIFE = timedelta(minutes=3)
 _INVITATION_REST = timedelta(days=30)
 
 
 def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
-    """Settle lapsed turns and destroy what is due, of some users; return whether there may be more."""
+    """Settle lapsed turns and destroy due rows of some users; return True if there may be more."""
     at, limits = now(), limits_of(Settings())
     lapsed, due = Range("lease_until", up_to=at), Range("destroy_at", up_to=at)
     users = {
@@ -81,7 +81,7 @@ def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
 
     def destroy(block: Block) -> bool:
         if block.select(TURNS, {"finished_at": None}, limit=1):
-            return False  # its process may still settle it
+            return False  # the process of the turn may still settle it
         for table in DESTROYED:
             if rows := block.select(table, limit=_SLICE):
                 for row in rows:

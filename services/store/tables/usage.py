@@ -38,7 +38,7 @@ from services.store.tables.schema import (
 
 _PAGE = 500  # entries
 _MOST_CONVERSATIONS = 499
-_MOST_CHANGES = 100  # of the own account
+_MOST_CHANGES = 100  # entries about the user's own account
 _ONE_DAY = timedelta(days=1)
 _STEP = (
     1.1  # each bucket of times is so many times as long as the one before: within 5 % of its middle
