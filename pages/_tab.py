@@ -97,7 +97,7 @@ class Tab:
     is_taken: bool = False  # true: the text of the composer was sent
     temporary: TemporaryChat | None = None
     has_switched_off: bool = False  # true: the last callback switched the temporary chat off
-    # what is edited
+    # the message that is edited
     edited_message: MessageId | None = None
     # the key of the menu beside the edited title, and the conversation
     edited_title: tuple[str, ConversationId] | None = None

@@ -1,4 +1,4 @@
-"""Errors that the app raises on purpose, by what the reader of the page can do about them.
+"""Errors that the app raises on purpose, grouped by the possible reaction of the user.
 
 * AppError
   x Refused ............ the request is understood and will not be done; say why
@@ -27,7 +27,7 @@
     - AdminsOnly
     - TooLate .......... deleted data is destroyed
     - OverBudget
-    - AccountFull ...... what it stores has reached the deployment's limit
+    - AccountFull ...... its stored bytes have reached the deployment's limit
     - ModelGone ........ another would have answered, at another price
     - PriceUnknown ..... no model is left that the deployment can charge for
     - PromptTooLong

@@ -10,7 +10,8 @@ const MOVES = /^(Arrow|Page|Home|End|Tab|Enter|F3| )/,
 const REFUSED = '.st-key-refusals [data-stale="false"] [data-testid="stAlert"]';
 const STUCK = '[data-testid="stLayoutWrapper"]:has(> :is(.st-key-outage, .st-key-chat-head))';
 let opened = null; // the chat whose messages are drawn
-let kept = null; // what keeps its position: an exchange (by its class), the distance to the end, or null
+// the thing that keeps its position: an exchange (by its class), the distance to the end, or null
+let kept = null;
 let sent = null; // the exchange that was the last one when a prompt was sent
 let top = 0; // the scroll position at the last look
 

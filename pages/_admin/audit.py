@@ -1,4 +1,4 @@
-"""The tab of the audit: who changed what, and when."""
+"""The audit tab: changes of accounts and settings, with their actors and times."""
 
 from pages._parts import audit_table
 from pages._parts.elements import draw_download, quiet_button, row

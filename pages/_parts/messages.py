@@ -30,7 +30,7 @@ Costs = Mapping[TurnId, TurnCost]
 
 _UNVERIFIED = "This message failed its integrity check and is hidden. Contact your admin."
 
-# on touch screens, a button for the text that others see on hover (assets/page/details.js)
+# a button on touch screens for the text that others see on hover (assets/page/details.js)
 _MORE = '<button class="db-act db-details" aria-expanded="false" aria-label="Details" data-icon="more_horiz"></button>'
 
 _UNANSWERED = (
@@ -114,7 +114,7 @@ def prompt(
 
 
 def below(reply: Message, others: Sequence[Message], costs: Costs, choices: Iterable[str]) -> str:
-    """Return what stands below *reply* as HTML. *others*: as in `prompt`; *choices*: other ways to regenerate it."""
+    """Return the HTML below *reply*. *others*: as in `prompt`; *choices*: other ways to regenerate it."""
     edit = again = ""
     if others:
         edit = _edit(reply)

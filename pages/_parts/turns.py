@@ -107,7 +107,7 @@ class DeferredDrawing:
             fill()
 
     def catch_up(self) -> None:
-        """Draw what was deferred."""
+        """Draw the deferred elements."""
         for fill in self._kept:
             fill()
 
@@ -225,7 +225,7 @@ def follow(
 def _turn_to_draw(*, is_patient: bool) -> Generator[bool]:
     """Yield whether the rest of a page may be drawn now: one at a time, unless *is_patient* is False.
 
-    Where many replies begin at once, all pages would else be drawn at once, and every reply wait for them.
+    Otherwise, when many replies begin at once, all pages would be drawn at once, and every reply would wait for them.
     """
     is_ours = _drawing.acquire(blocking=False)
     try:

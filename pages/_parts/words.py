@@ -31,7 +31,7 @@ DELETE_MESSAGES, KEEP_BRANCH = "Delete messages", "Keep only this branch"
 MORE, SHOW_MORE = "More", "Show more"
 REGENERATE, REGENERATE_WITH = "Regenerate", "Regenerate with…"
 VIEW_SUMMARY = "View summary"
-# pages, dialogs and what is in them
+# names of pages and dialogs, and texts in them
 CHAT_NOTES, SPACE_NOTES = "Chat notes", "Space notes"
 CONTEXT_USED, NEXT_REQUEST = "Context used for this reply", "Next request"
 INSTRUCTIONS, CUSTOM_INSTRUCTIONS = "Instructions", "Custom instructions"

@@ -40,7 +40,7 @@ _PATIENCE = 2.0  # seconds for which a prompt waits until all messages are index
 _MOST_HITS = 1000
 # recalled messages from other conversations: the first ones hold four fifths of the relevant ones,
 _MOST_ELSEWHERE = 10
-# and more would be paid for with every prompt, whether or not it is about any of them
+# messages that are indexed: more would slow down every prompt
 _MOST_OPENED = 2_000
 _MOST_INDEXES = 20  # indexes of single conversations that are kept
 _MOST_RECEIPTS = 5000  # receipts that are kept, with some ids each

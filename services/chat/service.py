@@ -231,7 +231,7 @@ class Chat:
         return ThreadView(thread=thread, is_new=True, _tasks=self.tasks)
 
     def forget(self, conversation_id: ConversationId) -> None:
-        """Drop the cached data of a conversation; what is stored is read again."""
+        """Drop the cached data of a conversation; stored data is read again."""
         self._unanswered.forget(conversation_id)
         self._counting.forget(conversation_id)
         self._search.forget(conversation_id)

@@ -62,7 +62,7 @@ class Thoughts:
     """The reasoning that an endpoint streamed before a reply: shown, and never sent to a model again."""
 
     text: str = field(default="", repr=False)  # empty where it could not be verified
-    seconds: int = 0  # from the request to the first words
+    seconds: int = 0  # the time from the request to the first words
     is_shortened: bool = False
     is_verified: bool = True
 
@@ -148,7 +148,8 @@ class Conversation:
     updated_at: datetime
     last_seq: int = 0  # the last seq that was given out: its message may be deleted
     undo_until: datetime | None = None  # messages were deleted, and can be brought back until then
-    is_titled: bool = False  # by the model or the user; else the title is its first words
+    # true: the model or the user gave the title; false: it is the first words
+    is_titled: bool = False
     is_archived: bool = False
     is_unread: bool = False  # a reply has come that its user has not opened on any device
     is_verified: bool = True  # False: the title did not open
@@ -195,7 +196,7 @@ class Space:
     id: SpaceId
     name: str = field(repr=False)  # empty where it did not open
     instructions: str | None = field(default=None, repr=False)  # None: the user's
-    policy: MemoryPolicy | None = None  # of new conversations; None: the user's
+    policy: MemoryPolicy | None = None  # the policy of new conversations; None: the user's
     uses_personal_facts: bool = True  # facts about the user apply beside its own
     created_at: datetime
     is_archived: bool = False
@@ -275,7 +276,7 @@ class Preferences:
     theme: Theme = "system"
     # the browser's tab, and so its history, shows the title of the open chat
     has_title_in_tab: bool = False
-    is_verified: bool = True  # False: what was stored did not open
+    is_verified: bool = True  # False: the stored text did not open
     is_newer: bool = False  # only a newer version can read it: a change is refused
 
     def with_memory(self, is_on: bool, now: datetime) -> "Preferences":
@@ -314,7 +315,8 @@ class Thread:
     conversation: Conversation
     messages: tuple[Message, ...]
     is_whole: bool = True  # False: rows were removed, added, swapped or changed outside the app
-    instructions: str | None = field(default=None, repr=False)  # its own; None: the user's
+    # the conversation's own; None: the user's
+    instructions: str | None = field(default=None, repr=False)
     are_instructions_verified: bool = True  # False: it has some, and they did not open
     summary: RunningSummary | None = None
     is_summary_verified: bool = True  # False: there is one, and it did not open

@@ -209,7 +209,7 @@ class AuditEntry:
     action: str  # the database's name of the action, as `caps.set`
     actor: str | None = field(repr=False)  # None: an operator
     target: str | None = field(repr=False)  # the user that it is about
-    detail: Mapping[str, object] = field(repr=False)  # what changed: [before, after]
+    detail: Mapping[str, object] = field(repr=False)  # the change of each field: [before, after]
 
 
 # codes of refusals in the address of the sign-in page

@@ -93,7 +93,8 @@ class PartKind(StrEnum):
     VERBATIM = "verbatim"  # an earlier message in full
     RECALLED = "recalled"
     PROMPT = "prompt"
-    FRAME = "frame"  # what chat templates put around messages, and the marks of quoted blocks
+    # the tokens that chat templates add to messages, and the marks of quoted blocks
+    FRAME = "frame"
 
 
 class Part(NamedTuple):
@@ -115,10 +116,11 @@ class ContextPlan:
     prompt_tokens: int  # an estimate that is rather too high: for the meter and for packing
     bound_tokens: int  # an upper bound: for reservations
     reply_tokens: int  # the longest reply
-    min_reply_tokens: int = 0  # of these, the tokens that every prompt leaves free
+    min_reply_tokens: int = 0  # the part of these tokens that every prompt leaves free
     verbatim_ids: tuple[MessageId, ...] = ()
     summarised_ids: tuple[MessageId, ...] = ()  # messages that the summary covers
-    recalls: tuple[RecalledMessage, ...] = ()  # for this prompt, by time; stored with the turn
+    # recalled for this prompt, by time; stored with the turn
+    recalls: tuple[RecalledMessage, ...] = ()
     earlier_recall_ids: tuple[MessageId, ...] = ()  # still shown at earlier prompts
     fact_ids: tuple[FactId, ...] = ()
     omitted_ids: tuple[MessageId, ...] = ()  # earlier messages that are shown in no form

@@ -8,7 +8,7 @@ from datetime import date, datetime
 class StoredData:
     """Counts of the stored rows of one user."""
 
-    conversations: int  # without deleted ones
+    conversations: int  # the number of conversations, without deleted ones
     archived: int  # the archived ones of these
     messages: int
     spaces: int

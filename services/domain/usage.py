@@ -48,7 +48,7 @@ class UsageReport:
 
     days: tuple[DayUsage, ...]
     purposes: tuple[PurposeUsage, ...]  # the highest costs first
-    conversations: tuple[ConversationUsage, ...] = ()  # at most 500 rows; for admins there are none
+    conversations: tuple[ConversationUsage, ...] = ()  # at most 500 rows; none for admins
     active_users: int
     failed: int  # replies
     interrupted: int  # replies whose process died
@@ -64,7 +64,7 @@ class LedgerEntry:
     at: datetime
     day: date  # the UTC day whose limits it counts in
     kind: str  # "charge", "lapsed" or "adjust", or a kind that a newer version added
-    outcome: str  # how the turn ended
+    outcome: str  # the outcome of the turn
     purpose: Purpose
     model: str
     tokens_in: int

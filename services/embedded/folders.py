@@ -15,7 +15,7 @@ import platformdirs
 
 from services.errors import Misconfigured
 
-ADDRESS = "address.json"  # in the data folder: the API's address and its publishable key
+ADDRESS = "address.json"  # a file in the data folder: the API's address and its publishable key
 APP = "daybook"
 # bytes that must stay free: Postgres asks for 16 MB at a time, and dies without
 RESERVE_BYTES = 32_000_000

@@ -50,7 +50,7 @@ create role daybook_owner login nosuperuser bypassrls createrole password {passw
 
 
 class Postgres(processes.Server):
-    """A cluster and its server. Stopping cuts its connections and writes what was committed."""
+    """A Postgres cluster and its server. Stopping cuts its connections and keeps committed data."""
 
     stop_signal, stop_seconds = signal.SIGINT, 20.0
 

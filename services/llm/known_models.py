@@ -53,6 +53,7 @@ _KNOWN: tuple[_Model, ...] = (
     _Model(r"kimi-k(2-thinking|3)", is_reasoning=True),
     _Model(r"glm-(4\.[5-9]|5)", is_reasoning=True),  # the gateway pages of Vercel, 2026-11
     _Model(r"grok-(3-mini|4)", is_reasoning=True),
-    _Model(r"qwen3(?!.*(instruct|coder))", is_reasoning=True),  # its page at Ollama, 2025-05
+    # the model's page at Ollama, 2025-05
+    _Model(r"qwen3(?!.*(instruct|coder))", is_reasoning=True),
     _Model(r"(qwq|magistral)", is_reasoning=True),
 )

@@ -57,7 +57,7 @@ class Models:
         return self._known[name].info
 
     def learn(self, info: ModelInfo) -> None:
-        """Replace what is known about the model of *info*'s name."""
+        """Replace the known limits of the model of *info*'s name."""
         self._known[info.name] = replace(self._known[info.name], info=info)
 
 

@@ -39,7 +39,7 @@ class ReplyReader:
     """Passes the pieces of one reply to *emit*, chunk by chunk."""
 
     def __init__(self, emit: Callable[[Piece], None]) -> None:
-        self.has_begun = False  # with thoughts or text: another request would repeat them
+        self.has_begun = False  # true after thoughts or text: another request would repeat them
         self.has_text = False
         self._emit = emit
         self._is_empty = True
@@ -63,7 +63,7 @@ class ReplyReader:
 
     def finish(self) -> ModelFailure | None:
         """End the reply; return the failure of a stream that ended without an error."""
-        if self._is_empty:  # for instance a web page
+        if self._is_empty:  # the body is for instance a web page
             return ModelFailure.GARBLED
         if not self._ending:
             return ModelFailure.DROPPED

@@ -114,7 +114,8 @@ def plan_compaction(
     covered = old.up_to_seq if old else history.reset_seq
     pairs = complete_pairs(history.past, after=covered)
     unseen = max(0, len(pairs) - len(layout.pairs))
-    is_too_long = old is not None and layout.summary is None  # for the context window of this model
+    # true: it does not fit the context window of this model
+    is_too_long = old is not None and layout.summary is None
     due = pairs[: unseen if is_too_long else unseen + _count_overflowing(layout)]
     if not due and not is_too_long:
         return None

@@ -9,7 +9,7 @@ The request shows these prompts, the replies beside them, and the known facts wi
     {"add": ["Has a dog called Rex."], "replace": [{"number": 2, "fact": "Lives in Zurich."}]}
 
 In doubt nothing changes: an answer of any other shape, or with one text that cannot be a fact, is ignored as a whole.
-A fact that is known already is skipped, and so is one that has no word in common with what the user wrote: statements
+A fact that is known already is skipped, and so is one that has no word in common with the user's prompts: statements
 of the assistant are no facts about the user.
 """
 
@@ -33,7 +33,8 @@ LONGEST = 200  # characters of a noted fact
 BATCH = 5  # prompts in one request
 SILENCE = timedelta(minutes=10)
 _MOST = 3  # facts that one prompt may change
-_REPLY_TOKENS, _MORE_REPLY_TOKENS = 400, 100  # for one prompt, and for each further one
+# tokens of the answer for one prompt, and for each further one
+_REPLY_TOKENS, _MORE_REPLY_TOKENS = 400, 100
 # tokens of known facts that are sent, the newest first: each turn pays for them
 _KNOWN_TOKENS = 2000
 # Bytes of a prompt and of a reply that are sent. The prompt's are halved until the call fits.

@@ -223,7 +223,7 @@ def _newest(policy: MemoryPolicy, pairs: Sequence[Pair]) -> Sequence[Pair]:
 
 
 def _trimmed(base: Layout, pairs: Sequence[Pair]) -> Layout:
-    """Add all *pairs* if they fit, else the newest that fit in two thirds of the room, so that a trim lasts."""
+    """Add all *pairs* if they fit, else the newest that fit in two thirds of the room, so that trims are rare."""
     taken = base.tokens
     fitting = count_fitting(pairs, base.room - taken, base.counter)
     if fitting < len(pairs):

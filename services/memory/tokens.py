@@ -47,7 +47,7 @@ class RegexCounter(KindCounter):
 
     The weights were fitted to the vocabularies of GPT-4, GPT-4o, Claude 2, DeepSeek and SmolLM2: ordinary text in 30
     languages, code, tables and base64 are undercounted by none of them by more than a sixth, most by none at all.
-    English comes out a third too high, and what a large vocabulary knows well and a small one spells out (Hindi,
+    English is counted a third too high, and languages that only large vocabularies know well (Hindi,
     Russian, Chinese) two to six times. The figures of *size* texts are cached by hash and length, without the texts,
     because successive plans of a conversation repeat them.
     """
@@ -141,7 +141,7 @@ _BLOCKS = (
     (0xB80, 72, "indic"),
     (0xC00, 72, "tamil"),
     (0xE00, 72, "indic"),
-    (0x1000, 72, "thai"),  # with Lao, Tibetan
+    (0x1000, 72, "thai"),  # includes Lao and Tibetan
     (0x10A0, 100, "burmese"),
     (0x1100, 100, "georgian"),
     (0x1E00, 100, "scripts"),

@@ -87,7 +87,7 @@ _IN_PAIRS = "`~$*_"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationExport:
-    """A conversation, and what is stored of the turns of its messages."""
+    """A conversation, and the stored data of the turns of its messages."""
 
     thread: Thread
     costs: Mapping[TurnId, TurnCost] = field(default_factory=dict[TurnId, TurnCost])

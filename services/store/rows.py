@@ -96,7 +96,7 @@ class ConversationChanges(TypedDict, total=False):
     model: str | None
     space_id: SpaceId | None
     read_seq: int  # never goes back
-    facts_seq: int  # likewise
+    facts_seq: int  # a mark that never goes back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

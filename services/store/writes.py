@@ -139,7 +139,7 @@ class PutPiece:
     conversation_id: ConversationId
     message_id: MessageId
     attachment_id: AttachmentId
-    number: int  # from 1 to 1,000
+    number: int  # numbered from 1 to 1,000
     piece_body: Sealed = field(repr=False)
 
 

@@ -34,9 +34,8 @@ from services.users.full_export import FullExport
 from services.users.session_cache import SessionCache
 
 _TEXTS = 50_000  # counts that are remembered: at most some 25 MB
-_ACCOUNT_SECONDS = (
-    5.0  # seconds between two reads of what a user may spend, and of the mode of sign-ups
-)
+# seconds between two reads of what a user may spend, and of the mode of sign-ups
+_ACCOUNT_SECONDS = 5.0
 
 
 class Shared:
@@ -191,7 +190,7 @@ class UserServices(ChatParts):
         self.note_revisions(found.preferences, found.settings)
         settings = self._shared.model_settings
         if settings.last and settings.last.revision == found.settings:
-            settings.confirm()  # so that no turn waits for a read of the settings
+            settings.confirm()  # no turn has to wait for a read of the settings
         else:
             settings.read()
         account = self._account.last

@@ -64,7 +64,7 @@ class SessionCache:
     on_forget: Callable[[AppSession], object]  # called after a session has left memory
     # called before the session can be found
     on_add: Callable[[AppSession], object] = lambda _: None
-    _entries: dict[str, _Entry] = field(default_factory=dict[str, _Entry])  # by cookie hash
+    _entries: dict[str, _Entry] = field(default_factory=dict[str, _Entry])  # entries by cookie hash
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _opening: WeakValueDictionary[str, threading.Lock] = field(
         default_factory=WeakValueDictionary[str, threading.Lock]

@@ -3,7 +3,7 @@
 Streamlit reads a static file from the disk for each request and sends it uncompressed, and it serves its page
 at every address; at an address without a page, the app's own "not found" page is sent instead.
 
-The links stand in the body, before the app's root: Streamlit adds its own styles to the head later, so the
+The links are in the body, before the app's root: Streamlit adds its own styles to the head later, so the
 app's win ties. A stylesheet added by a script would come half a second after the content on a cold load.
 """
 

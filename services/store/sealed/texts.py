@@ -68,7 +68,7 @@ class ConversationTexts:
 
 
 def verified(open_text: Callable[[], Answer]) -> tuple[Answer | None, bool]:
-    """Return what *open_text* returns, and True; None and False if it raises Tampered."""
+    """Return the result of *open_text* and True; None and False if it raises Tampered."""
     try:
         return open_text(), True
     except Tampered:
