@@ -49,8 +49,8 @@ create function private.find_invitation(code text, address text) returns setof u
   where code_hash = code and private.state_of(invitations) = 'open' and (email is null or email = address);
 end;
 
--- Return the mode of sign-ups, if *invitation* (the hash of its code) is valid for *address*, and if the next account is the
--- first, which becomes the admin's.
+-- Return the mode of sign-ups, the validity of *invitation* (the hash of its code) for *address*, and true if the next account
+-- is the first, which becomes the admin's.
 create function private.sign_ups(invitation text, address public.free_text) returns jsonb language sql stable
 return jsonb_build_object('ok', true, 'mode', replace(private.sign_up_mode(), 'first', 'open'),
   'is_invited', exists (select from private.find_invitation(invitation, address)),
