@@ -89,15 +89,22 @@ class Tab:
     news: str = ""  # news for the next run
     new: NewConversation = field(default_factory=NewConversation)  # the choices of the new page
     undoable: list[Undoable] = field(default_factory=list[Undoable])
-    # turns
+
+    # --- turns
+
     # the turn that the next run follows, and its conversation
     begun: tuple[ConversationId | None, LiveTurn] | None = None
     # the conversation whose last reply streamed on this page
     followed: tuple[ConversationId, MessageId | None] | None = None
     is_taken: bool = False  # true: the text of the composer was sent
+
+    # --- the temporary chat
+
     temporary: TemporaryChat | None = None
     has_switched_off: bool = False  # true: the last callback switched the temporary chat off
-    # the message that is edited
+
+    # --- texts that are edited
+
     edited_message: MessageId | None = None
     # the key of the menu beside the edited title, and the conversation
     edited_title: tuple[str, ConversationId] | None = None
@@ -105,7 +112,9 @@ class Tab:
     edited_facts: dict[str, Fact] = field(default_factory=dict[str, Fact])
     seen: tuple[str, object] = ("", None)  # a field's key, and the document that it was drawn from
     field_keys: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
-    # the number of rows that are drawn
+
+    # --- the amount that is drawn
+
     rows: int = ROWS  # rows of the list
     is_archive: bool = False  # true: the list shows the archive
     facts_drawn: int = 0
@@ -115,12 +124,16 @@ class Tab:
     # the conversation, and the seq of its last prompt when it was opened
     opened_at: tuple[ConversationId, int] | None = None
     printed: ConversationId | None = None
-    # facts, and other processes
+
+    # --- facts, and other processes
+
     offered_in: ConversationId | None = None  # the conversation in which notes were offered
     noting_in: ConversationId | None = None  # the conversation that the tab showed last
     # conversations in which another process makes replies
     running_elsewhere: frozenset[str] = frozenset()
-    # the admin page
+
+    # --- the admin page
+
     # the addresses of chosen users
     chosen_users: Mapping[UserId, str] = field(default_factory=dict[UserId, str])
     opened_rows: int = 0  # opened rows of the table of users

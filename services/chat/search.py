@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 _PATIENCE = 2.0  # seconds for which a prompt waits until all messages are indexed
 _MOST_HITS = 1000
-# recalled messages from other conversations: the first ones hold four fifths of the relevant ones,
+# recalled messages from other conversations: they hold four fifths of the relevant facts, and each
+# prompt pays for them
 _MOST_ELSEWHERE = 10
-# messages that are indexed: more would slow down every prompt
-_MOST_OPENED = 2_000
+_MOST_OPENED = 2_000  # opened messages of other conversations that are cached
 _MOST_INDEXES = 20  # indexes of single conversations that are kept
 _MOST_RECEIPTS = 5000  # receipts that are kept, with some ids each
 

@@ -121,7 +121,7 @@ class ContextPlan:
     summarised_ids: tuple[MessageId, ...] = ()  # messages that the summary covers
     # recalled for this prompt, by time; stored with the turn
     recalls: tuple[RecalledMessage, ...] = ()
-    earlier_recall_ids: tuple[MessageId, ...] = ()  # still shown at earlier prompts
+    earlier_recall_ids: tuple[MessageId, ...] = ()  # recalled for earlier prompts, and still sent
     fact_ids: tuple[FactId, ...] = ()
     omitted_ids: tuple[MessageId, ...] = ()  # earlier messages that are shown in no form
     start_seq: int = 0  # input of the next turn's History, like prefix_seq

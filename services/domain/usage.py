@@ -35,7 +35,7 @@ class PurposeUsage(UsageSum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationUsage(UsageSum):
-    """The usage of one conversation; None: of deleted ones and temporary chats, or of the rest."""
+    """The usage of one conversation; an id of None sums up deleted and temporary chats, or the rest."""
 
     conversation_id: ConversationId | None
     replies: int

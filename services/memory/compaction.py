@@ -40,8 +40,8 @@ from services.memory.tokens import TokenCounter
 
 _FOLD_TO_PERCENT = 70  # per cent of the prompt's tokens that remain after a compaction
 _SUMMARY_PERCENT = 30  # per cent of the prompt's tokens that the whole summary may take
-_REPLIES = 4  # the number of replies that are kept free, if that is less
-_ANEW_PERCENT = 50  # per cent of that limit, for a rewritten summary
+_REPLIES = 4  # times the room kept free for a reply: the limit of the summary, if that is less
+_ANEW_PERCENT = 50  # per cent of the summary's limit that a rewritten summary is asked to take
 _SHORTER = 24  # a paragraph is this many times shorter than the messages that it replaces
 _LEAST_PARAGRAPH = 60  # tokens
 # models count badly: an answer may take this part of the length that it was asked for

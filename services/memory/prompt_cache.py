@@ -33,10 +33,10 @@ from services.memory.layout import (
 from services.memory.terms import stems
 
 # Percentages of the prompt's tokens.
-_LATEST = 25  # for the latest messages when the prefix is rebuilt
+_LATEST = 25  # the latest messages when the prefix is rebuilt
 _LASTING = 55  # below it, only earlier recalls are dropped at an overflow, and the prefix stays
-_REBUILT = 15  # for recalled messages when a cached prefix is rebuilt
-_TURN = 6  # for messages recalled in each later turn, at most
+_REBUILT = 15  # recalled messages when a cached prefix is rebuilt
+_TURN = 6  # messages recalled in each later turn, at most
 _REFILL = 40  # the least size of a rebuilt prefix: the latest messages fill the rest
 _REFILL_ALONE = 67  # the same, if nothing is recalled
 _WHOLE = 10  # a long message below this part of recall's tokens is quoted in full

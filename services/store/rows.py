@@ -95,7 +95,7 @@ class ConversationChanges(TypedDict, total=False):
     reset_seq: int
     model: str | None
     space_id: SpaceId | None
-    read_seq: int  # never goes back
+    read_seq: int  # a mark that never goes back
     facts_seq: int  # a mark that never goes back
 
 

@@ -24,7 +24,7 @@ class FieldKind(Enum):
     TEXT = auto()  # free text; a value as JSON, or ids with commas between
     IMPLIED = (
         auto()
-    )  # in a database another field finds it; stores of one file a conversation need it
+    )  # a database does not need it; a store of one file a conversation finds the file by it
 
 
 Name = Annotated[str, FieldKind.NAME]
