@@ -34,7 +34,7 @@ from pages import _session, _streamlit, sign_in
 from pages._parts import browser, facts, outage, sidebar, temporary, undo, words
 from services import bootstrap
 
-_PAGES = ("", "memory", "usage", "data", "admin")  # by their addresses
+_PAGES = ("", "memory", "usage", "data", "admin")  # the addresses of the pages
 
 
 def _without_proxy_headers(app: ASGIApp, trusted_hosts: object) -> ASGIApp:

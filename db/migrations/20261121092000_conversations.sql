@@ -85,7 +85,7 @@ alter table public.pieces alter column body set storage external;   -- sealed te
 create index on public.conversations (user_id, state, pinned_at desc nulls last, updated_at desc);   -- the order of the list
 create index on public.conversations (space_id, user_id);
 create index on public.conversations (destroy_at) where destroy_at is not null;
-create index on public.conversations (updated_at);   -- the order of retention
+create index on public.conversations (updated_at);   -- for retention: the longest unused first
 create index on public.messages (conversation_id, parent_id);
 create index on public.messages (conversation_id) where destroy_at is not null;
 

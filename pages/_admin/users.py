@@ -26,7 +26,7 @@ _ORDERS = {
 }
 _PAGE = 100
 _OPEN = "Open"  # the label of the column and of its buttons
-_LIST, _USER = "users", "user-actions"  # the places of outcomes
+_LIST, _USER = "users", "user-actions"  # the places at which outcomes are drawn
 _NAMED = 10  # a question names at most so many users; of more it tells the number
 
 

@@ -36,7 +36,7 @@ class Earlier:
 class SummaryState:
     """The state of a chat's summary."""
 
-    problem: str | None = None  # a sentence about the last summary, which failed
+    problem: str | None = None  # a sentence on the failure of the last summary
     is_verified: bool = True
     is_coming: bool = False
 

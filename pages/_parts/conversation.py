@@ -310,7 +310,7 @@ def note_read(user: UserServices, thread: Thread) -> None:
 
 
 def _first_drawn(view: ThreadView, branch: tuple[Message, ...]) -> int:
-    """Return the index in *branch* at which the page begins: a little earlier where that shows the context's start.
+    """Return the index in *branch* at which the page begins: a little earlier if the start of the context is near.
 
     It changes rarely: elements that keep their place need not be drawn again.
     """

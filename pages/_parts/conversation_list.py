@@ -16,7 +16,7 @@ from services.bootstrap import UserServices
 from services.domain import Conversation, ConversationId, Space, SpaceId
 from services.domain.accounts import Expiring
 
-Listed = Mapping[str, Conversation]  # by the id of a conversation
+Listed = Mapping[str, Conversation]  # conversations by their ids
 
 
 def draw_filter() -> None:

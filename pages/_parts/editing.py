@@ -19,7 +19,7 @@ def seen_at_opening(key: str, now: Document) -> Document:
 
     Before the field is drawn that is *now*; after `save` it is the document that `save` drew.
     """
-    # None: the dialog that created *now* has just closed, and its field still exists
+    # a field without a seen document is left from the dialog that created it, which has just closed
     if key not in st.session_state or tab().seen[0] != key or tab().seen[1] is None:
         tab().seen = key, now
     return cast(Document, tab().seen[1])

@@ -206,7 +206,7 @@ def draw_field(
 ) -> None:
     """Draw *text* as a field: Enter or leaving it calls `save(subject, text)`, Escape calls *leave*.
 
-    assets/page/title.js hears the keys.
+    assets/page/title.js handles the keys.
     """
     with row(f"editing-{noun}", gap=None, wrap=False):
         st.text_input(

@@ -55,7 +55,7 @@ def draw_noted(user: UserServices, view: ThreadView) -> None:
 
 
 def draw_offer(user: UserServices, thread: Thread) -> None:
-    """Ask in one conversation, until the user answers, if facts may be noted."""
+    """Draw the question if facts may be noted, in one conversation, until the user answers."""
     with suppress(StoreUnavailable):
         known = user.profile.preferences()
         replies = [said for said in thread.branch() if said.role is Role.ASSISTANT]

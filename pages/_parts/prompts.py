@@ -9,9 +9,9 @@ _WIDTH = 72  # characters of a line on a wide screen
 
 
 def as_typed(text: str) -> str:
-    """Return *text* as HTML: nothing in it is markup but a fence that is closed.
+    """Return *text* as HTML: only closed fences in it are rendered.
 
-    `assets/page/prompts.js` hears the button that unfolds it.
+    `assets/page/prompts.js` handles the button that unfolds it.
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     out: list[str] = []

@@ -55,8 +55,8 @@ class PaidCalls:
     owner: object = None  # the session of the turns, see `LiveTurns.leaving`
 
     def begin(self, call: Call) -> LiveTurn:
-        """Begin the turn of *call*. Raise PriceUnknown and the errors of `Turns.begin`; called again, *call*
-        begins one turn.
+        """Begin the turn of *call*. Raise PriceUnknown and the errors of `Turns.begin`; a repeated *call*
+        begins no second turn.
         """
         if call.offer.is_refused:
             raise errors.PriceUnknown
@@ -107,7 +107,7 @@ class PaidCalls:
             raise
         finally:
             used = Usage(0, 0)
-            if reported:  # between the streamed and the reserved tokens
+            if reported:  # at least the streamed, at most the reserved tokens
                 reply = min(max(reported.reply, min_tokens(turn.said())), turn.max_tokens)
                 prompt = min(reported.prompt, call.plan.bound_tokens)
                 used = replace(reported, prompt=prompt, reply=reply)

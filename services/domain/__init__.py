@@ -80,7 +80,7 @@ class Message:
     outcome: Outcome = Outcome.COMPLETE
     turn_id: TurnId | None = None
     is_verified: bool = True
-    has_thoughts: bool = False  # read by themselves: planning, recall and titles never see them
+    has_thoughts: bool = False  # true: it has thoughts, which are read apart, only for display
     attachments: tuple[Attachment, ...] = ()  # the attachments of a prompt
     # the stored parts of a `joined` reply
     parts: tuple["Message", ...] = field(default=(), repr=False)

@@ -116,7 +116,7 @@ class ContextPlan:
     prompt_tokens: int  # an estimate that is rather too high: for the meter and for packing
     bound_tokens: int  # an upper bound: for reservations
     reply_tokens: int  # the longest reply
-    min_reply_tokens: int = 0  # the part of these tokens that every prompt leaves free
+    min_reply_tokens: int = 0  # the reply tokens that every prompt leaves free
     verbatim_ids: tuple[MessageId, ...] = ()
     summarised_ids: tuple[MessageId, ...] = ()  # messages that the summary covers
     # recalled for this prompt, by time; stored with the turn

@@ -52,7 +52,7 @@ class PolicyKind:
 
 
 Full = PolicyKind("full")  # all messages, or a clear refusal if they do not fit
-Window = PolicyKind("window", messages=WINDOW_MESSAGES)  # the last messages
+Window = PolicyKind("window", messages=WINDOW_MESSAGES)  # only the last messages
 Summary = PolicyKind("summary", needs_summary=True)  # recent messages, and a summary of the rest
 Retrieval = PolicyKind("retrieval", needs_search=True)  # recent messages, and related older ones
 POLICIES = {kind.name: kind for kind in (Full, Window, Summary, Retrieval)}

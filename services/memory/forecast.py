@@ -244,7 +244,7 @@ def _reply_tokens(call: CountedCall, calibration: Calibration, counter: KindCoun
 
 
 def _is_likely(call: CountedCall, calibration: Calibration, counter: KindCounter) -> bool:
-    """Return True if the count may cover all of the prompt. It may be higher: endpoints add prompts of their own."""
+    """Return True unless the count is too low for the whole prompt. It may be higher: endpoints add own prompts."""
     return call.tokens.prompt * 2 >= calibration.estimate(_kinds(call.messages, counter))
 
 

@@ -47,7 +47,8 @@ from services.memory.tokens import TokenCounter
 
 # per cent; a deeper trim would leave less than four fifths of the context on average
 _TRIM_TO_PERCENT = 67
-# per cent; below it the start goes back: far below a trim, so that it does not alternate
+# per cent of the room; with less in use the start moves back to earlier messages (far below a trim,
+# so that they do not alternate)
 _RETURN_PERCENT = 40
 _FACTS_PERCENT = 10  # per cent of the prompt's tokens that facts may take
 _UNDERCOUNT_PERCENT = 120  # per cent of an estimate that ordinary text does not exceed (tokens.py)

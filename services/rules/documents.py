@@ -45,7 +45,7 @@ def _place(document: Document) -> tuple[Hashable, ...]:
 
 
 def text_refusal(stored: Document, new: Document, seen_rev: int) -> Refusal | None:
-    """Return the refusal of a text that lies in its conversation's row."""
+    """Return the refusal of a new text in a conversation's row (instructions or summary)."""
     return None if stored.rev == seen_rev or is_stored(stored, new) else STALE
 
 

@@ -199,7 +199,7 @@ class Accounts:
             return cookie, self._session(opened, cookie)
         except AppError as error:
             sign_in.end(identity)  # no browser has the cookie
-            if isinstance(error, SignedOut):  # SignedOut, although the identity is new
+            if isinstance(error, SignedOut):  # the identity is new, so the account is suspended
                 raise Suspended from None
             raise
 

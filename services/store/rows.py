@@ -228,7 +228,7 @@ class Rows(Ledger, Protocol):
         ...
 
     def all_conversations(self) -> list[ConversationRow]:
-        """Return all that are not discarded, without instructions and summary."""
+        """Return the conversations that are not discarded, without instructions and summary."""
         ...
 
     def positions(self) -> list[Listed]:

@@ -215,7 +215,7 @@ class PutDocument:
 
     @property
     def is_users(self) -> bool:
-        """Return True if the user wrote it; notes and summaries of the model end a turn."""
+        """Return True if the user wrote it, and not the model at the end of a turn."""
         return self.source_id is None and self.new_kind is not DocumentKind.SUMMARY
 
     @property

@@ -108,7 +108,7 @@ class Shared:
                     self._users[session_id] = renewed
 
     def stop_turns_of(self, user_id: UserId) -> None:
-        """Stop the live turns of a user, and wait for them to be stored and settled: two seconds, and two for
+        """Stop the live turns of a user, and wait for them to be stored and settled: two seconds, and two more for
         temporary chats. Temporary chats stay, because their sessions may go on."""
         users = list(self._users.values())
         devices = {user.session.id for user in users if user.user_id == user_id}

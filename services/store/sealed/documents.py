@@ -126,7 +126,7 @@ class Documents(ABC, Generic[Document]):
 
     def _read(self) -> dict[UUID, OpenedDocument[Document]]:
         rows = self._rows.documents(self._kind)
-        # or a document was replaced while they were read
+        # a document was replaced while they were read
         if any(map(self._seals.is_set_back, rows)):
             rows = self._rows.documents(self._kind)
         known = self._opened.last or {}
