@@ -140,8 +140,8 @@ end $$;
 -- functions: what time ends -----------------------------------------------------------------------------
 
 -- Delete users of Supabase Auth who never began an account: a day after they confirmed their address, a week after they
--- came without; 50 in a call, and none from before Daybook. Return whether any was deleted. While there is no admin, one
--- of them may be meant to become the first. (A user who begins just now is locked, or has begun.)
+-- came without; 50 in a call, and none from before Daybook. Return true if any was deleted. While there is no admin, none is
+-- deleted, because one of them may become the first. (A user who begins an account just now is locked, or has begun it.)
 create function private.end_strangers() returns boolean language plpgsql as $$
 declare
   stranger uuid;

@@ -14,7 +14,7 @@ _DASH = "\N{EN DASH}"
 _FORMS: Mapping[type, Callable[..., str]] = {
     int: words.number,
     float: words.dollars_of,
-    datetime: partial(words.moment, has_date=True),  # one format in a column
+    datetime: partial(words.moment, has_date=True),  # all times of a column in one format
 }
 
 

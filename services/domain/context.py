@@ -77,7 +77,7 @@ class History:
     facts: tuple[Fact, ...] = ()
     summary: RunningSummary | None = None
     candidates: tuple[RecalledMessage, ...] = ()  # search results for this prompt, the best first
-    # the messages recalled for each earlier prompt, also if there were none
+    # the messages recalled for each earlier prompt; an empty tuple if there were none
     earlier_recalls: Mapping[MessageId, tuple[RecalledMessage, ...]] = field(
         default_factory=dict[MessageId, tuple[RecalledMessage, ...]], repr=False
     )

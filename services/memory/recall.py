@@ -66,7 +66,7 @@ class RecallIndex:
         self._terms_of = cache(_index_terms)  # not shared, because it holds words of one user
         self._postings: dict[str, array[int]] = {}  # by term, a row for each occurrence
         self._rows: dict[MessageId, int] = {}
-        self._ids: list[MessageId] = []  # by row, as in the next two
+        self._ids: list[MessageId] = []  # the id of each row; the next two lists are also by row
         self._terms: list[tuple[str, ...]] = []
         self._numbers = array("d")  # the fields of `Numbers`, row after row
         self._free: list[int] = []  # the rows of removed messages

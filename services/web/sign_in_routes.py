@@ -83,7 +83,7 @@ class SignInRoutes:
         return answer
 
     def _attempt(self, request: Request, email: EmailAddress) -> Attempt:
-        """Return an attempt to enter the password of *email*."""
+        """Return the attempt to sign in as *email*, for its throttles."""
         device = request.cookies.get(self.origin.cookie_name(request, "device"), "")
         return self.attempts.sign_in(email, self.origin.client_address(request), device)
 

@@ -18,7 +18,7 @@ _NO_COOKIE_HASH = "0" * 64  # the hash of no session
 
 @dataclass(slots=True, kw_only=True)
 class DatabaseProbe:
-    """Probes the database in one thread by sweeps, and between them by a call that finds nothing."""
+    """Probes the database in one thread: by sweeps, and between them by a look-up of an unknown session."""
 
     database: DatabaseHealth
     server: ServerCalls  # its calls have a short time-out
