@@ -12,7 +12,7 @@ from services.domain.accounts import Limits, SessionEnd, SignUps
 from services.domain.addresses import checked_address
 from services.domain.models import ModelPrices, ModelSetting, ModelSettings
 from services.errors import BadAddress
-from services.rules import NOT_FOUND, Refusal
+from services.rules import NOT_FOUND, Refusal, part_of
 
 LAST_ADMIN = Refusal(reason="last_admin")
 ADMINS_ONLY = Refusal(reason="admins_only")
@@ -77,7 +77,7 @@ class Settings(Limits):
 
 def limits_of(row: Limits) -> Limits:
     """Return the limits alone."""
-    return Limits(**{each.name: getattr(row, each.name) for each in fields(Limits)})
+    return part_of(Limits, row)
 
 
 def differences(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, object]:

@@ -6,13 +6,10 @@ from uuid import UUID, uuid4
 
 from services.crypto import sha
 from services.domain import AccountRole, UserId
-from services.domain.accounts import (
-    Invitation,
-    SignUps,
-)
+from services.domain.accounts import Invitation, SignUps
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
-from services.rules import NOT_FOUND, TOO_MANY, Refusal
+from services.rules import NOT_FOUND, TOO_MANY, Refusal, part_of
 from services.rules.accounts import (
     INVITATION_LIFE,
     MOST_INVITATIONS,
@@ -241,14 +238,7 @@ class TablesAdministration(TablesReports):
         rows = block.select(INVITATIONS)
         makers = {one: block.get(ACCOUNTS, one) for one in {row.made_by for row in rows}}
         listed = [
-            Invitation(
-                id=row.id,
-                email=row.email,
-                role=row.role,
-                created_at=row.created_at,
-                expires_at=row.expires_at,
-                state=row.state(makers[row.made_by], self.caller.now()),
-            )
+            part_of(Invitation, row, state=row.state(makers[row.made_by], self.caller.now()))
             for row in rows
         ]
         listed.sort(key=lambda one: one.created_at, reverse=True)

@@ -206,11 +206,7 @@ class TablesBackend:
         caller = Caller(session.cookie_hash, session.user_id, self.now)
         user = TablesUser(self.tables, caller, email)
         return OpenedSession(
-            id=session.id,
-            user_id=session.user_id,
-            keys=account.keys,
-            user=user,
-            role=account.role,
+            id=session.id, user_id=session.user_id, keys=account.keys, user=user, role=account.role
         )
 
     def _use(

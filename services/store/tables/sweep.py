@@ -7,11 +7,7 @@ from uuid import UUID
 from services.domain import ConversationId
 from services.rules.messages import is_due
 from services.rules.turns import Turn
-from services.store.rows import (
-    ConversationRow,
-    DocumentKind,
-    MessageRow,
-)
+from services.store.rows import ConversationRow, DocumentKind, MessageRow
 from services.store.tables.content import counts_of, own_bytes, text_bytes
 from services.store.tables.documents import TablesDocuments
 from services.store.tables.protocol import Block, Range
