@@ -17,7 +17,7 @@ from services.rules.messages import (
     restored,
 )
 from services.rules.turns import Turn
-from services.store.rows import ConversationRow, DocumentKind, MessageRow, ThoughtsRow
+from services.store.rows import DocumentKind, MessageRow, ThoughtsRow
 from services.store.tables.content import counts_of, text_bytes
 from services.store.tables.protocol import Block
 from services.store.tables.schema import (
@@ -32,6 +32,7 @@ from services.store.tables.schema import (
     TURNS,
     Discard,
     Erasure,
+    StoredConversation,
 )
 from services.store.tables.sweep import TablesSweep
 from services.store.writes import DiscardMessages, EditReply, RestoreMessages, SealedReply
@@ -147,14 +148,14 @@ class TablesMessages(TablesSweep):
     def _append(
         self,
         block: Block,
-        row: ConversationRow,
+        row: StoredConversation,
         message: SealedReply,
         parent_id: MessageId | None,
         role: Role,
         outcome: Outcome,
         turn_id: TurnId | None = None,
         attachments: str | None = None,
-    ) -> ConversationRow:
+    ) -> StoredConversation:
         """Store the next message, and return the conversation after it."""
         is_users = role is Role.USER or outcome is Outcome.EDITED
         head, now = message.new_head or row.head, self.now()

@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
+from functools import partial
 
-from services.domain import ConversationId, Purpose, UserId
+from services.domain import Purpose, UserId
 from services.domain.accounts import (
     AuditEntry,
     DeploymentSettings,
@@ -21,16 +22,13 @@ from services.rules.accounts import ADMINS_ONLY, WARNING, Settings, limits_of
 from services.rules.budget import NO_CAP
 from services.store.refusals import error_of
 from services.store.tables.access import Caller, deployment_of, settings_of
-from services.store.tables.content import counts_of, own_bytes, text_bytes
+from services.store.tables.content import counts_of
 from services.store.tables.protocol import AllTables, Answer, Block, Range
 from services.store.tables.schema import (
     ACCOUNTS,
     AUDIT,
     BUDGETS,
     CONVERSATIONS,
-    MESSAGES,
-    RECEIPTS,
-    THOUGHTS,
     AccountRow,
     UsageDay,
 )
@@ -119,8 +117,8 @@ class TablesReports:
                 tokens_in_this_month=this_month["tokens_in"],
                 tokens_out_this_month=this_month["tokens_out"],
                 cost_this_month_micro=this_month["cost_micro"],
-                conversations=counts.conversations,
-                bytes=counts.bytes,
+                conversations=counts.conversations - counts.discarded,
+                bytes=counts.content_bytes,
                 **asdict(limits_of(budget)),
             )
 
@@ -167,15 +165,16 @@ class TablesReports:
         last_use = Settings(retention_days=days).unused_since(now + WARNING)
         self.run("preview_retention", lambda _: None)
 
-        def read(block: Block) -> list[int]:
-            found = block.select(CONVERSATIONS, {"destroy_at": None}, unused)
-            return [own_bytes(row) + _bytes_of_messages(block, row.id) for row in found]
+        def read(block: Block, user_id: UserId) -> list[int]:
+            account = block.get(ACCOUNTS, user_id)
+            if account is None or account.deleted_at:
+                return []
+            return [row.bytes for row in block.select(CONVERSATIONS, {"destroy_at": None}, unused)]
 
         unused = Range("updated_at", up_to=last_use)
-        sizes = [
-            self.tables.of(user_id).run(read)
-            for user_id in self.tables.owners(CONVERSATIONS, {"destroy_at": None}, unused)
-        ]
+        owners = self.tables.owners(CONVERSATIONS, {"destroy_at": None}, unused)
+        read_all = [self.tables.of(one).run(partial(read, user_id=one)) for one in owners]
+        sizes = [found for found in read_all if found]
         return RetentionPreview(
             conversations=sum(map(len, sizes)), users=len(sizes), bytes=sum(map(sum, sizes))
         )
@@ -205,13 +204,3 @@ class TablesReports:
         self.run("health", lambda _: None)
         milliseconds = round(1000 * (time.monotonic() - began))
         return StoreHealth(database_ms=milliseconds, api_ms=0, clock_skew_seconds=0.0, figures={})
-
-
-def _bytes_of_messages(block: Block, conversation_id: ConversationId) -> int:
-    """The length of the sealed texts of a conversation's messages and turns."""
-    messages = block.select(MESSAGES, {"conversation_id": conversation_id})
-    turn_ids = {one.turn_id for one in messages if one.turn_id}
-    thoughts = [found for one in messages if (found := block.get(THOUGHTS, one.id))]
-    receipts = [found for one in turn_ids if (found := block.get(RECEIPTS, one))]
-    bodies = [one.body for one in (*messages, *receipts)]
-    return text_bytes(*bodies, *(one.thoughts for one in thoughts))

@@ -23,11 +23,11 @@ from services.store.tables.schema import (
     ACCOUNTS,
     BUDGETS,
     CONVERSATIONS,
-    COUNTS,
     DOCUMENTS,
     MODELS,
     RECEIPTS,
     TURNS,
+    StoredConversation,
 )
 from services.store.tables.usage import TablesUsage
 from services.store.writes import BeginTurn, CheckpointTurn, FinishTurn, SealedReply
@@ -138,7 +138,7 @@ class TablesRows(TablesMessages):
         books, counts = self._books(block), counts_of(block)
         row = None
         if created:
-            row = ConversationRow(**asdict(created), created_at=now, updated_at=now)
+            row = StoredConversation(**asdict(created), created_at=now, updated_at=now)
         elif prompt:
             row = self._found(block, prompt.conversation_id)
             if row is None or row.destroy_at:
@@ -206,11 +206,8 @@ class TablesRows(TablesMessages):
         if prompt.receipt_body:
             receipt = ReceiptRow(turn.id, wanted.client_turn_id, prompt.receipt_body)
             block.put(RECEIPTS, receipt)
-        if created:
-            added += text_bytes(row.title, row.instructions)
-        if new is not row or created:
-            block.put(CONVERSATIONS, new)
-        block.put(COUNTS, replace(counts, bytes=counts.bytes + added))
+        before = replace(row, title="", instructions=None) if created else row
+        self._put(block, before, new, counts, added)
         return begun
 
     def _books(self, block: Block) -> Books:

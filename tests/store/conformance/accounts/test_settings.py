@@ -10,9 +10,18 @@ from services.domain.models import ModelPrices, ModelSetting, ModelSettings
 from services.domain.revisions import OpenPlace
 from services.errors import AdminsOnly, BadInput, Cap, LastAdmin, NotFound, OverBudget
 from tests.store.conformance.accounts.deployments import DAY, at_once
-from tests.store.conformance.talk import answer, begun_with, ending, first_turn, new_turn, titles
+from tests.store.conformance.talk import (
+    answer,
+    attached,
+    begun_with,
+    ending,
+    first_turn,
+    new_turn,
+    titles,
+)
 from tests.store.conftest import PASSWORD
 
+LEAF = b"leaf" * 100
 PRICES = ModelPrices(input_micro=3, cached_input_micro=0, output_micro=9)
 LIMITS = {
     "daily_cap_micro": 2000,
@@ -172,6 +181,18 @@ def test_unused_conversations_are_deleted_after_a_warning(deployment, admin, may
     assert titles(omar.store.conversations.recent()) == ["Young"]
     with pytest.raises(NotFound):
         maya.store.conversations.thread(old.conversation.id)
+
+
+def test_preview_of_retention_counts_messages_and_pieces(deployment, admin, maya):
+    thread = begun_with(maya.store, "Garden")
+    answer(maya.store, attached(maya.store, new_turn(thread, "This?"), LEAF), "Yes.")
+    maya.store.conversations.discard(begun_with(maya.store, "Deleted").conversation.id, 60)
+    deployment.let_pass(10 * DAY)
+
+    preview = admin.sign_in().administration.preview_retention(15)
+
+    assert (preview.conversations, preview.users) == (1, 1)
+    assert len(LEAF) < preview.bytes
 
 
 def test_used_conversation_is_kept_and_no_retention_deletes_nothing(deployment, admin, maya):
