@@ -8,7 +8,7 @@ import pytest
 from services.domain import AccountRole, Outcome, Purpose, Usage
 from services.domain.accounts import UserOrder
 from services.domain.revisions import OpenPlace
-from services.errors import Cap, NotFound, OverBudget
+from services.errors import Cap, NotFound, OverBudget, StoreUnavailable
 from tests.store.conformance.talk import (
     answer,
     attached,
@@ -160,6 +160,27 @@ def test_limit_of_a_user_holds_from_the_next_turn(admin, maya, omar, changes, ca
 
     assert refused.value.cap is cap
     assert omar.store.turns.begin(first_turn("When?")).reserved_micro == 1100
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"daily_cap_micro": -1},
+        {"monthly_cap_micro": None},
+        {"daily_cap_tokens": -1},
+        {"max_open": 1001},
+        {"max_per_minute": 1_000_001},
+    ],
+    ids=str,
+)
+def test_limit_out_of_its_bounds_is_refused(admin, maya, changes):
+    before = listed(admin, maya)
+
+    with pytest.raises(StoreUnavailable):
+        admin.administration.set_caps(maya.id, changes)
+
+    assert listed(admin, maya) == before
+    assert noted(admin, maya) == []
 
 
 def test_account_tells_what_is_spent(maya, omar):

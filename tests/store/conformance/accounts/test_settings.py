@@ -8,7 +8,15 @@ from services.domain import AccountRole
 from services.domain.accounts import UserOrder
 from services.domain.models import ModelPrices, ModelSetting, ModelSettings
 from services.domain.revisions import OpenPlace
-from services.errors import AdminsOnly, BadInput, Cap, LastAdmin, NotFound, OverBudget
+from services.errors import (
+    AdminsOnly,
+    BadInput,
+    Cap,
+    LastAdmin,
+    NotFound,
+    OverBudget,
+    StoreUnavailable,
+)
 from tests.store.conformance.accounts.deployments import DAY, at_once
 from tests.store.conformance.talk import (
     answer,
@@ -113,6 +121,46 @@ def test_limits_of_new_users_change_those_of_nobody_else(deployment, admin, maya
     [newest, *_] = admin.administration.audit()
     assert (newest.action, newest.target) == ("settings.set", None)
     assert dict(newest.detail) == {"daily_cap_tokens": [5000, None]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"max_open": -1}, {"daily_cap_micro": None}, {"retention_days": 14}, {"retention_days": 3651}],
+    ids=str,
+)
+def test_setting_out_of_its_bounds_is_refused(admin, changes):
+    before = admin.administration.deployment()
+
+    with pytest.raises(StoreUnavailable):
+        admin.administration.change_settings(changes)
+
+    assert admin.administration.deployment() == before
+
+
+def test_limit_of_all_users_is_not_negative(admin):
+    with pytest.raises(StoreUnavailable):
+        admin.administration.set_deployment_cap(-1)
+
+    assert admin.administration.deployment().monthly_cap_micro is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"input_micro": 1},
+        {"input_micro": 1, "cached_input_micro": 2, "output_micro": 9},
+        {"input_micro": 3, "cached_input_micro": 0, "output_micro": 10**10 + 1},
+    ],
+    ids=["one of three", "dear cached input", "too high"],
+)
+def test_price_out_of_its_bounds_is_refused(deployment, admin, changes):
+    port = admin.session.backend.administration
+    before = deployment.server.model_settings()
+
+    with pytest.raises(StoreUnavailable):
+        port.set_model("scripted", changes)
+
+    assert deployment.server.model_settings().by_name == before.by_name
 
 
 def test_all_users_together_stay_below_their_limit(admin, maya, omar):
