@@ -17,7 +17,7 @@ from services.errors import AddressTaken, StoreUnavailable, WrongCredentials
 from services.rules.accounts import StoredSession, limits_of
 from services.rules.budget import Budget, Deployment
 from services.store.accounts import Accounts
-from services.store.rows import ConversationRow, DocumentKind
+from services.store.rows import DocumentKind
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.sealed.seals import Seals
 from services.store.supabase.backend import SupabaseBackend
@@ -44,6 +44,7 @@ from services.store.tables.schema import (
     AccountRow,
     Counts,
     ModelUsage,
+    StoredConversation,
     UsageDay,
 )
 from services.store.tables.usage import TablesUsage
@@ -404,7 +405,7 @@ class InMemoryDatabase:
         """Store a conversation of last month in which prompts and replies take turns; *last*: of the last turn."""
         created, _ = Seals(self.user_id, self._keys).new_conversation(unsaid(title, policy))
         conversation_id, now = created.id, self.now()
-        row = ConversationRow(**asdict(created), created_at=now, updated_at=now)
+        row = StoredConversation(**asdict(created), created_at=now, updated_at=now)
         self.tables.store(CONVERSATIONS, row)
         turns = list(zip_longest(bodies[::2], bodies[1::2], fillvalue=""))
         for number, (prompt, reply) in enumerate(turns, start=1):

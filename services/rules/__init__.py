@@ -4,7 +4,19 @@ SQL states them once more (db/migrations); a property test holds both to one mea
 returned value with SQL's reason: a store commits what came before it, such as lapsed turns.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Part = TypeVar("Part", bound="DataclassInstance")
+
+
+def part_of(kind: type[Part], row: object, **others: object) -> Part:
+    """Return a dataclass of *kind*: *others*, and the fields that *row* has by the same names."""
+    names = {each.name for each in fields(kind)} - others.keys()
+    return kind(**{name: getattr(row, name) for name in names}, **others)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,22 @@ from services.domain.accounts import Limits, SessionEnd, SignUps
 from services.domain.addresses import checked_address
 from services.domain.models import ModelPrices, ModelSetting, ModelSettings
 from services.errors import BadAddress
-from services.rules import NOT_FOUND, Refusal
+from services.rules import NOT_FOUND, Refusal, part_of
 
 LAST_ADMIN = Refusal(reason="last_admin")
 ADMINS_ONLY = Refusal(reason="admins_only")
+OUT_OF_BOUNDS = Refusal(reason="out_of_bounds")
+_BIGINT = 2**63 - 1
+BOUNDS: Mapping[str, tuple[int, int]] = {  # as SQL's checks have them: the least and the most
+    "daily_cap_micro": (0, _BIGINT),
+    "monthly_cap_micro": (0, _BIGINT),
+    "daily_cap_tokens": (0, _BIGINT),
+    "max_open": (0, 1000),
+    "max_per_minute": (0, 1_000_000),
+    "retention_days": (15, 3650),
+    **{each.name: (0, 10**10) for each in fields(ModelPrices)},
+}
+_NEVER_NONE = {"daily_cap_micro", "monthly_cap_micro", "max_open", "max_per_minute"}
 MOST_INVITATIONS = 500  # open invitations, at most
 INVITATION_LIFE = timedelta(days=7)
 WARNING = timedelta(days=14)  # the time before a retention deletes its first conversation
@@ -80,7 +92,20 @@ class Settings(Limits):
 
 def limits_of(row: Limits) -> Limits:
     """Return the limits alone."""
-    return Limits(**{each.name: getattr(row, each.name) for each in fields(Limits)})
+    return part_of(Limits, row)
+
+
+def bounds_refusal(values: Mapping[str, object]) -> Refusal | None:
+    """Return the refusal of limits, settings or prices out of their bounds; only some may be None."""
+    for name in values.keys() & BOUNDS.keys():
+        value, (least, most) = values[name], BOUNDS[name]
+        if value is None:
+            is_good = name not in _NEVER_NONE
+        else:
+            is_good = isinstance(value, int) and least <= value <= most
+        if not is_good:
+            return OUT_OF_BOUNDS
+    return None
 
 
 def differences(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, object]:
@@ -244,12 +269,16 @@ def columns_of(setting: ModelSetting) -> dict[str, object]:
 
 def changed_models(
     settings: ModelSettings, name: str, changes: Mapping[str, object]
-) -> ModelSettings:
-    """Return the settings of models after *changes* of the columns of one."""
+) -> ModelSettings | Refusal:
+    """Return the settings of models after *changes* of the columns of one; cached input costs at most as input."""
     columns = columns_of(settings.of(name)) | dict(changes)
     is_offered = columns.pop("is_offered") is True
-    prices = None
-    if None not in columns.values():
+    prices, known = None, [value for value in columns.values() if value is not None]
+    if bounds_refusal(columns) or len(known) not in (0, len(columns)):
+        return OUT_OF_BOUNDS
+    if known:
         prices = ModelPrices(**cast(dict[str, int], columns))
+        if prices.cached_input_micro > prices.input_micro:
+            return OUT_OF_BOUNDS
     setting = ModelSetting(prices=prices, is_offered=is_offered)
     return replace(settings, by_name={**settings.by_name, name: setting})

@@ -133,10 +133,7 @@ def lapse(budget: Budget, turn: Turn, now: datetime) -> Booking:
     was_called = turn.state is not TurnState.RESERVED
     micro, tokens = (turn.reserved_micro, turn.reserved_tokens) if was_called else (0, 0)
     budget = budget.booked(
-        held=-turn.reserved_micro,
-        spent=micro,
-        held_tokens=-turn.reserved_tokens,
-        tokens=tokens,
+        held=-turn.reserved_micro, spent=micro, held_tokens=-turn.reserved_tokens, tokens=tokens
     )
     entry = Entry(
         at=now,
@@ -149,21 +146,13 @@ def lapse(budget: Budget, turn: Turn, now: datetime) -> Booking:
         micro=micro,
     )
     turn = replace(
-        turn,
-        state=TurnState.LAPSED,
-        charged_micro=micro,
-        charged_tokens=tokens,
-        finished_at=now,
+        turn, state=TurnState.LAPSED, charged_micro=micro, charged_tokens=tokens, finished_at=now
     )
     return Booking(budget, turn, entry)
 
 
 def prolong(
-    turn: Turn,
-    seconds: int,
-    now: datetime,
-    partial: str | None = None,
-    thoughts: str | None = None,
+    turn: Turn, seconds: int, now: datetime, partial: str | None = None, thoughts: str | None = None
 ) -> Turn:
     """Return an open turn whose model is called, with a new lease and partial texts (None: unchanged).
 

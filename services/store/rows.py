@@ -70,9 +70,9 @@ class ConversationRow(SealedConversation):
     undo_until: datetime | None = None
     created_at: datetime
     updated_at: datetime
-    instructions: str | None = None
+    instructions: str | None = field(default=None, repr=False)
     instructions_rev: int = 0
-    summary: str | None = None
+    summary: str | None = field(default=None, repr=False)
     summary_rev: int = 0
 
     def text(self, kind: DocumentKind) -> DocumentRow:

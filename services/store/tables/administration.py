@@ -6,19 +6,17 @@ from uuid import UUID, uuid4
 
 from services.crypto import sha
 from services.domain import AccountRole, UserId
-from services.domain.accounts import (
-    Invitation,
-    SignUps,
-)
+from services.domain.accounts import Invitation, SignUps
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
-from services.rules import NOT_FOUND, TOO_MANY, Refusal
+from services.rules import NOT_FOUND, TOO_MANY, Refusal, part_of
 from services.rules.accounts import (
     INVITATION_LIFE,
     MOST_INVITATIONS,
     Settings,
     StoredInvitation,
     account_refusal,
+    bounds_refusal,
     changed_models,
     columns_of,
     deleted,
@@ -70,6 +68,8 @@ class TablesAdministration(TablesReports):
             budget = block.get(BUDGETS, "budget")
             if budget is None:
                 return NOT_FOUND
+            if refusal := bounds_refusal(changes):
+                return refusal
             new = replace(budget, **changes)
             block.put(BUDGETS, new)
             if changed := differences(asdict(limits_of(budget)), asdict(limits_of(new))):
@@ -170,7 +170,9 @@ class TablesAdministration(TablesReports):
     # --- the deployment
 
     def change_settings(self, changes: Mapping[str, object]) -> None:
-        def change(block: Block) -> None:
+        def change(block: Block) -> Refusal | None:
+            if refusal := bounds_refusal(changes):
+                return refusal
             before = settings_of(block)
             after = before.changed(changes, self.caller.now())
             block.put(SETTINGS, after)
@@ -178,6 +180,7 @@ class TablesAdministration(TablesReports):
             changed.pop("retention_from", None)
             if changed:
                 self._note(block, "settings.set", **changed)
+            return None
 
         self.run("change_settings", change)
 
@@ -187,8 +190,11 @@ class TablesAdministration(TablesReports):
     def set_deployment_cap(self, monthly_cap_micro: int | None) -> None:
         """Set the cap; before the first cap, the budgets are counted under one that limits nothing."""
 
-        def begin(block: Block) -> list[UserId]:
+        def begin(block: Block) -> list[UserId] | Refusal:
             row = deployment_of(block)
+            refusal = bounds_refusal({"monthly_cap_micro": monthly_cap_micro})
+            if refusal and monthly_cap_micro is not None:
+                return refusal
             if monthly_cap_micro is None or row.monthly_cap_micro not in (None, NO_CAP):
                 return []
             accounts, counting = block.select(ACCOUNTS), row.counting + 1
@@ -210,13 +216,16 @@ class TablesAdministration(TablesReports):
         self.run("set_deployment_cap", finish)
 
     def set_model(self, name: str, changes: Mapping[str, object]) -> None:
-        def change(block: Block) -> None:
+        def change(block: Block) -> Refusal | None:
             before = models_of(block)
             after = changed_models(before, name, changes)
+            if isinstance(after, Refusal):
+                return after
             self._put_models(block, after)
             changed = differences(columns_of(before.of(name)), columns_of(after.of(name)))
             if changed:
                 self._note(block, "model.set", model=name, **changed)
+            return None
 
         self.run("set_model", change)
 
@@ -241,14 +250,7 @@ class TablesAdministration(TablesReports):
         rows = block.select(INVITATIONS)
         makers = {one: block.get(ACCOUNTS, one) for one in {row.made_by for row in rows}}
         listed = [
-            Invitation(
-                id=row.id,
-                email=row.email,
-                role=row.role,
-                created_at=row.created_at,
-                expires_at=row.expires_at,
-                state=row.state(makers[row.made_by], self.caller.now()),
-            )
+            part_of(Invitation, row, state=row.state(makers[row.made_by], self.caller.now()))
             for row in rows
         ]
         listed.sort(key=lambda one: one.created_at, reverse=True)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+from services.crypto import token_version
 from services.domain import SessionId, UserId
 from services.domain.accounts import Account, Expiring, SessionEnd
 from services.domain.addresses import EmailAddress
@@ -200,17 +201,17 @@ class TablesBackend:
         session, account = self.tables.of(None).run(lambda block: self._use(block, cookie_hash))
         if session is None or account is None:
             raise SignedOut
-        return self._opened(session, account, sealer.open(session.sealed, session.user_id))
+        email = sealer.open(session.sealed, session.user_id)
+        anew = sealer.seal(email, session.user_id)
+        if token_version(anew) != token_version(session.sealed):  # the root key was rotated
+            self.tables.of(None).run(lambda block: _seal_anew(block, cookie_hash, anew))
+        return self._opened(session, account, email)
 
     def _opened(self, session: StoredSession, account: AccountRow, email: str) -> OpenedSession:
         caller = Caller(session.cookie_hash, session.user_id, self.now)
         user = TablesUser(self.tables, caller, email)
         return OpenedSession(
-            id=session.id,
-            user_id=session.user_id,
-            keys=account.keys,
-            user=user,
-            role=account.role,
+            id=session.id, user_id=session.user_id, keys=account.keys, user=user, role=account.role
         )
 
     def _use(
@@ -285,7 +286,7 @@ class TablesBackend:
             alive = Range("ends_at", above=self.now())
             sealed = [one.sealed for one in block.select(SESSIONS, {}, alive)]
             wrapped = [key.wrapped for row in block.select(ACCOUNTS) for key in row.keys]
-            return sorted({int(text.split(".", 2)[1]) for text in (*sealed, *wrapped)})
+            return sorted({token_version(text) or 0 for text in (*sealed, *wrapped)})
 
         return self.tables.of(None).run(read)
 
@@ -328,6 +329,12 @@ class _Beginning:
             block.put(INVITATIONS, replace(invitation, used_by=account.id))
             about["invitation"] = str(invitation.id)
         note(block, self._now, account.id, "account.begin", account.id, **about)
+
+
+def _seal_anew(block: Block, cookie_hash: str, sealed: str) -> None:
+    """Replace the sealed text of a session that goes on."""
+    if session := block.get(SESSIONS, cookie_hash):
+        block.put(SESSIONS, replace(session, sealed=sealed))
 
 
 def _is_first(block: Block) -> bool:

@@ -31,6 +31,7 @@ from services.store.tables.schema import (
     RECEIPTS,
     THOUGHTS,
     Counts,
+    StoredConversation,
 )
 
 Answer = TypeVar("Answer")
@@ -92,7 +93,7 @@ class TablesContent:
 
     # --- conversations
 
-    def _found(self, block: Block, conversation_id: ConversationId) -> ConversationRow | None:
+    def _found(self, block: Block, conversation_id: ConversationId) -> StoredConversation | None:
         row = block.get(CONVERSATIONS, conversation_id)
         if row is None or row.space_id is None:
             return row
@@ -175,30 +176,34 @@ class TablesContent:
     def _put(
         self,
         block: Block,
-        row: ConversationRow,
-        new: ConversationRow,
+        row: StoredConversation,
+        new: StoredConversation,
         counts: Counts,
         added: int = 0,
     ) -> None:
-        """Store *new* in the place of *row*; *added*: bytes of its messages."""
-        block.put(CONVERSATIONS, new)
-        if added := added + own_bytes(new) - own_bytes(row):
-            block.put(COUNTS, replace(counts, bytes=counts.bytes + added))
+        """Store *new* in the place of *row*; *added*: bytes of its messages, pieces and receipts."""
+        block.put(CONVERSATIONS, replace(new, bytes=new.bytes + added))
+        if (changed := own_bytes(new) - own_bytes(row)) or added:
+            counts = replace(counts, bytes=counts.bytes + changed)
+            block.put(COUNTS, counts.with_content(added))
 
     def discard_conversation(self, conversation_id: ConversationId, seconds: int) -> None:
         def discard(block: Block) -> Refusal | None:
-            row = block.get(CONVERSATIONS, conversation_id)
+            row, counts = block.get(CONVERSATIONS, conversation_id), counts_of(block)
             if row is None:
                 return NOT_FOUND
+            if row.destroy_at is None:
+                block.put(COUNTS, replace(counts, discarded=counts.discarded + 1))
             return block.put(CONVERSATIONS, hidden(row, seconds, self.now()))
 
         self._run("discard_conversation", discard)
 
     def restore_conversation(self, conversation_id: ConversationId) -> None:
         def restore(block: Block) -> Refusal | None:
-            row = block.get(CONVERSATIONS, conversation_id)
+            row, counts = block.get(CONVERSATIONS, conversation_id), counts_of(block)
             if row is None or not can_restore(row.destroy_at, self.now()):
                 return NOT_FOUND
+            block.put(COUNTS, replace(counts, discarded=counts.discarded - 1))
             return block.put(CONVERSATIONS, replace(row, destroy_at=None))
 
         self._run("restore_conversation", restore)

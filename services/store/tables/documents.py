@@ -1,31 +1,17 @@
 """Documents over tables: preferences, spaces, facts, and the texts in the row of a conversation."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 from services.domain import ConversationId
-from services.rules import ACCOUNT_FULL, NOT_FOUND, STALE, Refusal
-from services.rules.documents import (
-    is_of_other_messages,
-    is_stored,
-    put_refusal,
-    text_refusal,
-)
-from services.store.rows import (
-    DocumentKind,
-    DocumentRow,
-)
+from services.rules import ACCOUNT_FULL, NOT_FOUND, STALE, Refusal, part_of
+from services.rules.documents import is_of_other_messages, is_stored, put_refusal, text_refusal
+from services.store.rows import DocumentKind, DocumentRow
 from services.store.tables.content import counts_of, text_bytes
 from services.store.tables.pieces import TablesPieces
 from services.store.tables.protocol import Block
-from services.store.tables.schema import (
-    COUNTS,
-    DOCUMENTS,
-    ERASURES,
-    Document,
-    Erasure,
-)
+from services.store.tables.schema import COUNTS, DOCUMENTS, ERASURES, Document, Erasure
 from services.store.writes import PutDocument
 
 _IN_ROW = (DocumentKind.INSTRUCTIONS, DocumentKind.SUMMARY)
@@ -102,9 +88,8 @@ class TablesDocuments(TablesPieces):
         count = limited.get(new.kind, 0)
         if refusal := put_refusal(stored, new, write.seen_rev, count):
             return refusal
-        created_at = stored.created_at if stored else self.now()
-        document = replace(new, created_at=created_at)
-        block.put(DOCUMENTS, Document(**asdict(document), epoch=counts.fact_epoch))
+        created_at, epoch = stored.created_at if stored else self.now(), counts.fact_epoch
+        block.put(DOCUMENTS, part_of(Document, new, created_at=created_at, epoch=epoch))
         added = text_bytes(new.body) - text_bytes(stored.body if stored else None)
         counts = replace(counts, bytes=counts.bytes + added)
         if stored is None and new.kind is DocumentKind.FACT:

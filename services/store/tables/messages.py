@@ -4,15 +4,9 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
-from services.domain import (
-    ConversationId,
-    MessageId,
-    Outcome,
-    Role,
-    TurnId,
-)
+from services.domain import ConversationId, MessageId, Outcome, Role, TurnId
 from services.domain.turns import TurnState
-from services.rules import ACCOUNT_FULL, NOT_FOUND, Refusal
+from services.rules import ACCOUNT_FULL, NOT_FOUND, Refusal, part_of
 from services.rules.messages import (
     appended,
     can_restore,
@@ -23,12 +17,7 @@ from services.rules.messages import (
     restored,
 )
 from services.rules.turns import Turn
-from services.store.rows import (
-    ConversationRow,
-    DocumentKind,
-    MessageRow,
-    ThoughtsRow,
-)
+from services.store.rows import DocumentKind, MessageRow, ThoughtsRow
 from services.store.tables.content import counts_of, text_bytes
 from services.store.tables.protocol import Block
 from services.store.tables.schema import (
@@ -43,14 +32,10 @@ from services.store.tables.schema import (
     TURNS,
     Discard,
     Erasure,
+    StoredConversation,
 )
 from services.store.tables.sweep import TablesSweep
-from services.store.writes import (
-    DiscardMessages,
-    EditReply,
-    RestoreMessages,
-    SealedReply,
-)
+from services.store.writes import DiscardMessages, EditReply, RestoreMessages, SealedReply
 
 _FACTS_AT_ONCE = 300  # that a block deletes; the sweep destroys the others
 
@@ -70,10 +55,7 @@ class TablesMessages(TablesSweep):
             return None
         original = self._message(block, row.id, write.original_id)
         refusal = edit_refusal(
-            row,
-            rev=write.expected_rev,
-            is_busy=self._is_busy(block, row.id),
-            original=original,
+            row, rev=write.expected_rev, is_busy=self._is_busy(block, row.id), original=original
         )
         if refusal or original is None:
             return refusal or NOT_FOUND
@@ -84,12 +66,7 @@ class TablesMessages(TablesSweep):
         if isinstance(edited, Refusal):
             return edited
         block.put(BUDGETS, edited)
-        reply = SealedReply(
-            expected_rev=row.rev,
-            reply_id=write.reply_id,
-            reply_body=write.reply_body,
-            new_head=write.new_head,
-        )
+        reply = part_of(SealedReply, write, reply_thoughts=None)
         role, outcome = Role.ASSISTANT, Outcome.EDITED
         new = self._append(block, row, reply, original.parent_id, role, outcome)
         return self._put(block, row, new, counts, text_bytes(write.reply_body))
@@ -171,14 +148,14 @@ class TablesMessages(TablesSweep):
     def _append(
         self,
         block: Block,
-        row: ConversationRow,
+        row: StoredConversation,
         message: SealedReply,
         parent_id: MessageId | None,
         role: Role,
         outcome: Outcome,
         turn_id: TurnId | None = None,
         attachments: str | None = None,
-    ) -> ConversationRow:
+    ) -> StoredConversation:
         """Store the next message, and return the conversation after it."""
         is_users = role is Role.USER or outcome is Outcome.EDITED
         head, now = message.new_head or row.head, self.now()

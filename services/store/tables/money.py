@@ -1,8 +1,8 @@
 """The money of one user in a block over tables: the budget, the cap of all users, the ledger and its daily sums."""
 
-from dataclasses import asdict
 from datetime import date, datetime
 
+from services.rules import part_of
 from services.rules.budget import Budget, Deployment
 from services.rules.turns import Booking, Entry, Turn
 from services.store.tables.protocol import Block
@@ -56,6 +56,6 @@ class Books:
         for turn in self._turns:
             self._block.put(TURNS, turn)
         for entry in self._entries:
-            self._block.put(LEDGER, LedgerRow(**asdict(entry), id=id_at(entry.at)))
+            self._block.put(LEDGER, part_of(LedgerRow, entry, id=id_at(entry.at)))
         for day in self._days.values():
             self._block.put(DAYS, day)

@@ -8,7 +8,7 @@ from services.rules import ACCOUNT_FULL, NOT_FOUND, STALE, Refusal
 from services.store.rows import PieceRow
 from services.store.tables.content import TablesContent, counts_of
 from services.store.tables.protocol import Block, Range
-from services.store.tables.schema import COUNTS, PIECES, Counts
+from services.store.tables.schema import CONVERSATIONS, COUNTS, PIECES, Counts
 from services.store.writes import PutPiece
 
 _SLICE = 60  # rows that a block destroys
@@ -31,7 +31,7 @@ class TablesPieces(TablesContent):
                 return STALE
             counts = counts_of(block)
             block.put(PIECES, write)
-            return block.put(COUNTS, replace(counts, bytes=counts.bytes + len(write.piece_body)))
+            return self._put(block, row, row, counts, len(write.piece_body))
 
         self._run("put_piece", put)
 
@@ -55,9 +55,12 @@ class TablesPieces(TablesContent):
         """Destroy a slice of the pieces that one of *chosen* selects; return True if there were any."""
         for where in chosen:
             if pieces := block.select(PIECES, where, limit=_SLICE):
+                row = block.get(CONVERSATIONS, pieces[0].conversation_id)
                 for piece in pieces:
                     block.delete(PIECES, PIECES.key(piece))
                 freed = sum(len(piece.piece_body) for piece in pieces)
-                block.put(COUNTS, replace(counts, bytes=counts.bytes - freed))
+                block.put(COUNTS, counts.with_content(-freed))
+                if row:
+                    block.put(CONVERSATIONS, replace(row, bytes=row.bytes - freed))
                 return True
         return False

@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
+from functools import partial
 
-from services.domain import ConversationId, Purpose, UserId
+from services.domain import Purpose, UserId
 from services.domain.accounts import (
     AuditEntry,
     DeploymentSettings,
@@ -16,31 +17,22 @@ from services.domain.accounts import (
 )
 from services.domain.health import StoreHealth
 from services.domain.usage import UsageReport
-from services.rules import Refusal
-from services.rules.accounts import (
-    ADMINS_ONLY,
-    WARNING,
-    Settings,
-    limits_of,
-)
+from services.rules import Refusal, part_of
+from services.rules.accounts import ADMINS_ONLY, WARNING, Settings, limits_of
 from services.rules.budget import NO_CAP
 from services.store.refusals import error_of
 from services.store.tables.access import Caller, deployment_of, settings_of
-from services.store.tables.content import counts_of, own_bytes, text_bytes
+from services.store.tables.content import counts_of
 from services.store.tables.protocol import AllTables, Answer, Block, Range
 from services.store.tables.schema import (
     ACCOUNTS,
     AUDIT,
     BUDGETS,
     CONVERSATIONS,
-    MESSAGES,
-    RECEIPTS,
-    THOUGHTS,
     AccountRow,
-    AuditRow,
     UsageDay,
 )
-from services.store.tables.usage import days_of, has_replies, report_of
+from services.store.tables.usage import days_of, has_replies, report_of, sums_of, turns_of
 
 _PAGE = 500  # rows
 _ORDERS: Mapping[UserOrder, Callable[[UserUsage], float]] = {
@@ -111,21 +103,22 @@ class TablesReports:
             days = days_of(block, first, today)
             month = [one for day in days for one in day.sums]
             day = [one for each in days if each.day == today for one in each.sums]
+            this_month = sums_of(month)
             return UserUsage(
                 user_id=account.id,
                 email=account.email or "",
                 role=account.role,
                 is_suspended=account.suspended_at is not None,
                 last_active_at=budget.last_active_at,
-                replies_today=sum(one.turns for one in day if one.purpose is Purpose.REPLY),
+                replies_today=turns_of(day, Purpose.REPLY),
                 tokens_today=budget.day_tokens,
-                cost_today_micro=sum(one.cost_micro for one in day),
-                replies_this_month=sum(one.turns for one in month if one.purpose is Purpose.REPLY),
-                tokens_in_this_month=sum(one.tokens_in for one in month),
-                tokens_out_this_month=sum(one.tokens_out for one in month),
-                cost_this_month_micro=sum(one.cost_micro for one in month),
-                conversations=counts.conversations,
-                bytes=counts.bytes,
+                cost_today_micro=sums_of(day)["cost_micro"],
+                replies_this_month=turns_of(month, Purpose.REPLY),
+                tokens_in_this_month=this_month["tokens_in"],
+                tokens_out_this_month=this_month["tokens_out"],
+                cost_this_month_micro=this_month["cost_micro"],
+                conversations=counts.conversations - counts.discarded,
+                bytes=counts.content_bytes,
                 **asdict(limits_of(budget)),
             )
 
@@ -172,19 +165,18 @@ class TablesReports:
         last_use = Settings(retention_days=days).unused_since(now + WARNING)
         self.run("preview_retention", lambda _: None)
 
-        def read(block: Block) -> list[int]:
-            found = block.select(CONVERSATIONS, {"destroy_at": None}, unused)
-            return [own_bytes(row) + _bytes_of_messages(block, row.id) for row in found]
+        def read(block: Block, user_id: UserId) -> list[int]:
+            account = block.get(ACCOUNTS, user_id)
+            if account is None or account.deleted_at:
+                return []
+            return [row.bytes for row in block.select(CONVERSATIONS, {"destroy_at": None}, unused)]
 
         unused = Range("updated_at", up_to=last_use)
-        sizes = [
-            self.tables.of(user_id).run(read)
-            for user_id in self.tables.owners(CONVERSATIONS, {"destroy_at": None}, unused)
-        ]
+        owners = self.tables.owners(CONVERSATIONS, {"destroy_at": None}, unused)
+        read_all = [self.tables.of(one).run(partial(read, user_id=one)) for one in owners]
+        sizes = [found for found in read_all if found]
         return RetentionPreview(
-            conversations=sum(map(len, sizes)),
-            users=len(sizes),
-            bytes=sum(map(sum, sizes)),
+            conversations=sum(map(len, sizes)), users=len(sizes), bytes=sum(map(sum, sizes))
         )
 
     def audit(self, before: str = "", at_most: int = 500) -> list[AuditEntry]:
@@ -193,9 +185,12 @@ class TablesReports:
             within = Range("id", up_to=before or None)
             rows = block.select(AUDIT, {}, within, ("-id",), at_most_one_more)
             rows = [row for row in rows if row.id != before][: min(at_most, _PAGE)]
-            ids = {one for row in rows for one in (row.actor, row.target) if one}
-            names = {one: self._name(block, one) for one in ids}
-            return [_entry(row, names) for row in rows]
+            ids = {one for row in rows for one in (row.actor, row.target)}
+            names = {one: self._name(block, one) if one else None for one in ids}
+            return [
+                part_of(AuditEntry, row, actor=names[row.actor], target=names[row.target])
+                for row in rows
+            ]
 
         return self.run("audit", read)
 
@@ -209,24 +204,3 @@ class TablesReports:
         self.run("health", lambda _: None)
         milliseconds = round(1000 * (time.monotonic() - began))
         return StoreHealth(database_ms=milliseconds, api_ms=0, clock_skew_seconds=0.0, figures={})
-
-
-def _bytes_of_messages(block: Block, conversation_id: ConversationId) -> int:
-    """The length of the sealed texts of a conversation's messages and turns."""
-    messages = block.select(MESSAGES, {"conversation_id": conversation_id})
-    turn_ids = {one.turn_id for one in messages if one.turn_id}
-    thoughts = [found for one in messages if (found := block.get(THOUGHTS, one.id))]
-    receipts = [found for one in turn_ids if (found := block.get(RECEIPTS, one))]
-    bodies = [one.body for one in (*messages, *receipts)]
-    return text_bytes(*bodies, *(one.thoughts for one in thoughts))
-
-
-def _entry(row: AuditRow, names: Mapping[UserId, str]) -> AuditEntry:
-    return AuditEntry(
-        id=row.id,
-        at=row.at,
-        action=row.action,
-        actor=names[row.actor] if row.actor else None,
-        target=names[row.target] if row.target else None,
-        detail=row.detail,
-    )

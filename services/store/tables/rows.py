@@ -6,31 +6,15 @@ from datetime import datetime, timedelta
 from uuid import uuid4
 
 from services.crypto import sha
-from services.domain import (
-    ConversationId,
-    Outcome,
-    Purpose,
-    Role,
-    SpaceId,
-    TurnId,
-)
+from services.domain import ConversationId, Outcome, Purpose, Role, SpaceId, TurnId
 from services.domain.revisions import LISTED, OpenPlace, Revisions, list_digest
 from services.domain.turns import Begun, Lease
-from services.rules import ACCOUNT_FULL, NOT_FOUND, STALE, Refusal
-from services.rules.messages import (
-    creation_refusal,
-    prompt_refusal,
-)
+from services.rules import ACCOUNT_FULL, NOT_FOUND, STALE, Refusal, part_of
+from services.rules.messages import creation_refusal, prompt_refusal
 from services.rules.turns import Turn, end_refusal, lapse, prolong, reserve, settle
 from services.store.port import UserFigures
 from services.store.refusals import error_of
-from services.store.rows import (
-    ConversationRead,
-    ConversationRow,
-    CostRow,
-    ReceiptRow,
-    TurnRow,
-)
+from services.store.rows import ConversationRead, ConversationRow, CostRow, ReceiptRow, TurnRow
 from services.store.tables.content import counts_of, text_bytes
 from services.store.tables.messages import TablesMessages
 from services.store.tables.money import Books
@@ -39,19 +23,14 @@ from services.store.tables.schema import (
     ACCOUNTS,
     BUDGETS,
     CONVERSATIONS,
-    COUNTS,
     DOCUMENTS,
     MODELS,
     RECEIPTS,
     TURNS,
+    StoredConversation,
 )
 from services.store.tables.usage import TablesUsage
-from services.store.writes import (
-    BeginTurn,
-    CheckpointTurn,
-    FinishTurn,
-    SealedReply,
-)
+from services.store.writes import BeginTurn, CheckpointTurn, FinishTurn, SealedReply
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +105,7 @@ class TablesRows(TablesMessages):
     def _newest_turn(self, block: Block, conversation_id: ConversationId) -> TurnRow | None:
         where = {"conversation_id": conversation_id, "purpose": Purpose.REPLY}
         for turn in block.select(TURNS, where, order=("-begun_at",), limit=1):
-            return TurnRow(
-                id=turn.id,
-                state=turn.state,
-                prompt_id=turn.prompt_id,
-                partial=turn.partial,
-                partial_thoughts=turn.partial_thoughts,
-                begun_at=turn.begun_at,
-                lease_until=turn.lease_until,
-            )
+            return part_of(TurnRow, turn)
         return None
 
     def costs(self, conversation_id: ConversationId, turn_ids: Iterable[TurnId]) -> list[CostRow]:
@@ -142,19 +113,8 @@ class TablesRows(TablesMessages):
         return self.tables.run(lambda block: self._costs(block, ids))
 
     def _costs(self, block: Block, ids: Iterable[TurnId]) -> list[CostRow]:
-        return [
-            CostRow(
-                id=turn.id,
-                state=turn.state,
-                model=turn.model,
-                tokens_in=turn.tokens_in,
-                tokens_out=turn.tokens_out,
-                tokens_cached=turn.tokens_cached,
-                charged_micro=turn.charged_micro,
-            )
-            for turn_id in ids
-            if (turn := block.get(TURNS, turn_id))
-        ]
+        turns = [block.get(TURNS, turn_id) for turn_id in ids]
+        return [part_of(CostRow, turn) for turn in turns if turn]
 
     # --- turns
 
@@ -178,7 +138,7 @@ class TablesRows(TablesMessages):
         books, counts = self._books(block), counts_of(block)
         row = None
         if created:
-            row = ConversationRow(**asdict(created), created_at=now, updated_at=now)
+            row = StoredConversation(**asdict(created), created_at=now, updated_at=now)
         elif prompt:
             row = self._found(block, prompt.conversation_id)
             if row is None or row.destroy_at:
@@ -246,11 +206,8 @@ class TablesRows(TablesMessages):
         if prompt.receipt_body:
             receipt = ReceiptRow(turn.id, wanted.client_turn_id, prompt.receipt_body)
             block.put(RECEIPTS, receipt)
-        if created:
-            added += text_bytes(row.title, row.instructions)
-        if new is not row or created:
-            block.put(CONVERSATIONS, new)
-        block.put(COUNTS, replace(counts, bytes=counts.bytes + added))
+        before = replace(row, title="", instructions=None) if created else row
+        self._put(block, before, new, counts, added)
         return begun
 
     def _books(self, block: Block) -> Books:

@@ -1,7 +1,7 @@
 """The tables of one user, the shared ones, and the rows that no port has."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from itertools import count
 from secrets import token_hex
@@ -38,10 +38,23 @@ class Counts:
     """The figures that limits compare, counted as rows are written."""
 
     conversations: int = 0  # discarded ones too
+    discarded: int = 0  # of them
     facts: int = 0
     spaces: int = 0
     bytes: int = 0  # of all sealed texts, without keys and heads
+    content_bytes: int = 0  # of them: those of messages, pieces and receipts
     fact_epoch: int = 0  # facts of earlier epochs are deleted
+
+    def with_content(self, added: int) -> "Counts":
+        """Return the figures after *added* bytes of messages, pieces and receipts."""
+        return replace(self, bytes=self.bytes + added, content_bytes=self.content_bytes + added)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredConversation(ConversationRow):
+    """A conversation with the bytes of its messages, pieces and receipts."""
+
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +143,7 @@ BUDGETS = Table("budgets", Budget, lambda _: "budget")
 COUNTS = Table("counts", Counts, lambda _: "counts")
 CONVERSATIONS = Table(
     "conversations",
-    ConversationRow,
+    StoredConversation,
     lambda row: row.id,
     frozenset({"state", "space_id", "destroy_at", "pinned_at", "updated_at"}),
 )

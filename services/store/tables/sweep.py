@@ -7,11 +7,7 @@ from uuid import UUID
 from services.domain import ConversationId
 from services.rules.messages import is_due
 from services.rules.turns import Turn
-from services.store.rows import (
-    ConversationRow,
-    DocumentKind,
-    MessageRow,
-)
+from services.store.rows import DocumentKind, MessageRow
 from services.store.tables.content import counts_of, own_bytes, text_bytes
 from services.store.tables.documents import TablesDocuments
 from services.store.tables.protocol import Block, Range
@@ -27,6 +23,7 @@ from services.store.tables.schema import (
     TURNS,
     Counts,
     Erasure,
+    StoredConversation,
 )
 
 _SLICE = 60  # rows that a block destroys, each with a few related ones
@@ -56,7 +53,7 @@ class TablesSweep(TablesDocuments):
 
     def _erase(self, block: Block, erasure: Erasure) -> bool:
         """Destroy a slice of the rows that an erasure hides; return True if there may be more."""
-        counts, chats = counts_of(block), list[ConversationRow]()
+        counts, chats = counts_of(block), list[StoredConversation]()
         if erasure.space_id:
             where: dict[str, object] = {"space_id": erasure.space_id}
             facts = block.select(DOCUMENTS, where, limit=_SLICE)
@@ -89,18 +86,26 @@ class TablesSweep(TablesDocuments):
         rows, counts = [row for one in ids if (row := block.get(MESSAGES, one))], counts_of(block)
         listed = [row for row in rows if row.attachments]
         where = [{"conversation_id": row.conversation_id, "message_id": row.id} for row in listed]
-        if self._destroy_pieces(block, counts, *where) or not self._destroy(block, rows, counts):
+        if chat and is_due(chat.undo_until, now):
+            chat = replace(chat, undo_until=None)
+        if self._destroy_pieces(block, counts, *where):
+            return True
+        if not self._destroy(block, rows, counts, chat):
             return True
         if rest:
             block.put(DISCARDS, replace(discard, message_ids=rest))
         else:
             block.delete(DISCARDS, discard_id)
-            if chat and is_due(chat.undo_until, now):
-                block.put(CONVERSATIONS, replace(chat, undo_until=None))
         return bool(rest)
 
-    def _destroy(self, block: Block, rows: Sequence[MessageRow], counts: Counts) -> bool:
-        """Destroy messages with their thoughts, and the receipts of their turns.
+    def _destroy(
+        self,
+        block: Block,
+        rows: Sequence[MessageRow],
+        counts: Counts,
+        chat: StoredConversation | None,
+    ) -> bool:
+        """Destroy messages of *chat* with their thoughts, and the receipts of their turns.
 
         Where those are many, destroy a slice of them alone and return False.
         """
@@ -119,7 +124,9 @@ class TablesSweep(TablesDocuments):
         bodies = (one.body for one in (*rows, *receipts))
         lists = (row.attachments for row in rows)
         freed = text_bytes(*bodies, *lists, *(one.thoughts for one in thoughts))
-        block.put(COUNTS, replace(counts, bytes=counts.bytes - freed))
+        block.put(COUNTS, counts.with_content(-freed))
+        if chat:
+            block.put(CONVERSATIONS, replace(chat, bytes=chat.bytes - freed))
         return not is_slice
 
     def _has_open_turn(self, block: Block, conversation_id: ConversationId) -> bool:
@@ -138,7 +145,7 @@ class TablesSweep(TablesDocuments):
             return True
         messages = block.select(MESSAGES, where, order=("-seq",), limit=_SLICE)
         if messages:
-            self._destroy(block, messages, counts)
+            self._destroy(block, messages, counts, row)
             return True
         turns = block.select(TURNS, where, limit=_SLICE)
         receipts = [one for turn in turns if (one := block.get(RECEIPTS, turn.id))]
@@ -147,7 +154,8 @@ class TablesSweep(TablesDocuments):
         shown = [
             one for one in facts if one.kind is DocumentKind.FACT and one.epoch >= counts.fact_epoch
         ]
-        freed = text_bytes(*(one.body for one in (*receipts, *facts)))
+        counts = counts.with_content(-text_bytes(*(one.body for one in receipts)))
+        freed = text_bytes(*(one.body for one in facts))
         for turn in turns:
             block.put(TURNS, forgotten(turn))
             block.delete(RECEIPTS, turn.id)
@@ -163,6 +171,7 @@ class TablesSweep(TablesDocuments):
             counts,
             facts=counts.facts - len(shown),
             conversations=counts.conversations - (not is_left),
+            discarded=counts.discarded - (not is_left),
             bytes=counts.bytes - freed,
         )
         block.put(COUNTS, counts)

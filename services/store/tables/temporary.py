@@ -16,13 +16,7 @@ from services.store.tables.protocol import Block
 from services.store.tables.rows import TablesRows
 from services.store.tables.schema import TURNS
 from services.store.tables.sweep import forgotten
-from services.store.writes import (
-    BeginTurn,
-    CheckpointTurn,
-    DiscardMessages,
-    EditReply,
-    FinishTurn,
-)
+from services.store.writes import BeginTurn, CheckpointTurn, DiscardMessages, EditReply, FinishTurn
 
 _NO_LIMITS = Limits(
     daily_cap_micro=10**18,

@@ -11,11 +11,13 @@ from services.errors import StoreUnavailable
 from services.events import log_event
 from services.rules.accounts import Settings, limits_of
 from services.store.tables.access import note, settings_of
+from services.store.tables.content import counts_of
 from services.store.tables.protocol import AllTables, Block, Range, Table, Tables
 from services.store.tables.rows import TablesRows
 from services.store.tables.schema import (
     ACCOUNTS,
     CONVERSATIONS,
+    COUNTS,
     DESTROYED,
     DISCARDS,
     ERASURES,
@@ -66,10 +68,12 @@ def _retire(tables: AllTables, at: datetime) -> list[UserId]:
     def discard(block: Block) -> bool:
         """Discard some conversations, none in which a reply is under way; return False if there was none."""
         busy = {turn.conversation_id for turn in block.select(TURNS, {"finished_at": None})}
-        rows = block.select(CONVERSATIONS, where, unused, limit=_SLICE)
+        rows, counts = block.select(CONVERSATIONS, where, unused, limit=_SLICE), counts_of(block)
         idle = [row for row in rows if row.id not in busy]
         for row in idle:
             block.put(CONVERSATIONS, replace(row, destroy_at=at))
+        if idle:
+            block.put(COUNTS, replace(counts, discarded=counts.discarded + len(idle)))
         return bool(idle)
 
     owners = tables.owners(CONVERSATIONS, where, unused)[:_USERS]

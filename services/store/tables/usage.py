@@ -17,6 +17,7 @@ from services.domain.usage import (
     PurposeUsage,
     UsageReport,
 )
+from services.rules import part_of
 from services.rules.turns import Entry
 from services.store.rows import ConversationState, DocumentKind
 from services.store.tables.protocol import Block, Range, Tables
@@ -53,7 +54,8 @@ class _Sums(TypedDict):
     cost_micro: int
 
 
-def _sums(parts: Iterable[ModelUsage]) -> _Sums:
+def sums_of(parts: Iterable[ModelUsage]) -> _Sums:
+    """Return the tokens and the cost of all *parts*."""
     parts = list(parts)
     return {
         "tokens_in": sum(one.tokens_in for one in parts),
@@ -63,7 +65,7 @@ def _sums(parts: Iterable[ModelUsage]) -> _Sums:
     }
 
 
-def _turns(parts: Iterable[ModelUsage], purpose: Purpose | None = None) -> int:
+def turns_of(parts: Iterable[ModelUsage], purpose: Purpose | None = None) -> int:
     return sum(one.turns for one in parts if purpose in (None, one.purpose))
 
 
@@ -85,15 +87,12 @@ def bucket_of(ms: int | None) -> int:
 def _usage_of(entry: Entry) -> ModelUsage:
     """Return the sum of one entry; a correction is of a turn that another entry counted."""
     is_timed = entry.kind != "lapsed"  # a lapsed turn is timed when it is finished late
-    return ModelUsage(
-        model=entry.model,
-        purpose=entry.purpose,
+    return part_of(
+        ModelUsage,
+        entry,
         turns=entry.kind != "adjust",
         failed=entry.outcome == "failed",
         interrupted={"charge": 0, "lapsed": 1, "adjust": -1}[entry.kind],
-        tokens_in=entry.tokens_in,
-        tokens_cached=entry.tokens_cached,
-        tokens_out=entry.tokens_out,
         cost_micro=entry.micro,
         first_tokens={bucket_of(entry.first_token_ms): 1} if is_timed else {},
     )
@@ -109,7 +108,7 @@ def added_to(day: UsageDay | None, entry: Entry) -> UsageDay:
         times = Counter(one.first_tokens) + Counter(new.first_tokens)
         new = replace(
             new,
-            **_sums([one, new]),
+            **sums_of([one, new]),
             turns=one.turns + new.turns,
             failed=one.failed + new.failed,
             interrupted=one.interrupted + new.interrupted,
@@ -125,16 +124,14 @@ def days_of(block: Block, first_day: date, last_day: date) -> list[UsageDay]:
 
 
 def report_of(
-    days: Iterable[UsageDay],
-    active_users: int,
-    conversations: tuple[ConversationUsage, ...] = (),
+    days: Iterable[UsageDay], active_users: int, conversations: tuple[ConversationUsage, ...] = ()
 ) -> UsageReport:
     """Add up *days* of one user, or of all."""
     rows = [(day.day, one) for day in days for one in day.sums]
     replies = [one for _, one in rows if one.purpose is Purpose.REPLY]
     by_day = _grouped(((day, one.model), one) for day, one in rows)
     purposes = [
-        PurposeUsage(purpose=purpose, turns=_turns(found), **_sums(found))
+        PurposeUsage(purpose=purpose, turns=turns_of(found), **sums_of(found))
         for purpose, found in _grouped((one.purpose, one) for _, one in rows).items()
     ]
     times = Counter[int]()
@@ -142,7 +139,7 @@ def report_of(
         times.update({bucket: n for bucket, n in one.first_tokens.items() if bucket})
     return UsageReport(
         days=tuple(
-            DayUsage(day=day, model=model, replies=_turns(found, Purpose.REPLY), **_sums(found))
+            DayUsage(day=day, model=model, replies=turns_of(found, Purpose.REPLY), **sums_of(found))
             for (day, model), found in sorted(by_day.items(), key=lambda group: group[0])
         ),
         purposes=tuple(sorted(purposes, key=lambda one: (-one.cost_micro, -one.turns))),
@@ -188,32 +185,18 @@ class TablesUsage:
             return [*found, *block.select(LEDGER, {}, later, ("day", "id"), self.page)]
 
         return [
-            LedgerEntry(
-                id=one.id,
-                at=one.at,
-                day=one.day,
-                kind=one.kind,
-                outcome=one.outcome,
-                purpose=one.purpose,
-                model=one.model,
-                **_sums([_usage_of(one)]),
-            )
+            part_of(LedgerEntry, one, cost_micro=one.micro)
             for one in self.tables.run(read)[: self.page]
         ]
 
     def account_changes(self) -> list[AuditEntry]:
         def read(block: Block) -> list[AuditEntry]:
             where: dict[str, object] = {"target": self.user_id}
+            rows = block.select(AUDIT, where, order=("-id",), limit=_MOST_CHANGES)
+            names = {None: None, self.user_id: "You"}
             return [
-                AuditEntry(
-                    id=row.id,
-                    at=row.at,
-                    action=row.action,
-                    actor=row.actor and ("You" if row.actor == self.user_id else "Admin"),
-                    target=None,
-                    detail=row.detail,
-                )
-                for row in block.select(AUDIT, where, order=("-id",), limit=_MOST_CHANGES)
+                part_of(AuditEntry, row, actor=names.get(row.actor, "Admin"), target=None)
+                for row in rows
             ]
 
         return self.tables.run(read)
@@ -270,8 +253,8 @@ def _by_conversation(
         ConversationUsage(
             conversation_id=key,
             is_rest=is_rest,
-            replies=_turns(found, Purpose.REPLY),
-            **_sums(found),
+            replies=turns_of(found, Purpose.REPLY),
+            **sums_of(found),
         )
         for found, key, is_rest in [*listed, *([(rest, None, True)] if rest else [])]
     )

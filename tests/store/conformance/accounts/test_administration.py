@@ -8,10 +8,20 @@ import pytest
 from services.domain import AccountRole, Outcome, Purpose, Usage
 from services.domain.accounts import UserOrder
 from services.domain.revisions import OpenPlace
-from services.errors import Cap, NotFound, OverBudget
-from tests.store.conformance.talk import answer, crash, first_turn, new_turn, say
+from services.errors import Cap, NotFound, OverBudget, StoreUnavailable
+from tests.store.conformance.talk import (
+    answer,
+    attached,
+    crash,
+    first_turn,
+    new_turn,
+    say,
+    stored_space,
+    unsaid,
+)
 from tests.store.conftest import new_email
 
+LEAF = b"leaf" * 100
 CAPS = {
     "daily_cap_micro": 2000,
     "monthly_cap_micro": 30_000,
@@ -152,6 +162,27 @@ def test_limit_of_a_user_holds_from_the_next_turn(admin, maya, omar, changes, ca
     assert omar.store.turns.begin(first_turn("When?")).reserved_micro == 1100
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"daily_cap_micro": -1},
+        {"monthly_cap_micro": None},
+        {"daily_cap_tokens": -1},
+        {"max_open": 1001},
+        {"max_per_minute": 1_000_001},
+    ],
+    ids=str,
+)
+def test_limit_out_of_its_bounds_is_refused(admin, maya, changes):
+    before = listed(admin, maya)
+
+    with pytest.raises(StoreUnavailable):
+        admin.administration.set_caps(maya.id, changes)
+
+    assert listed(admin, maya) == before
+    assert noted(admin, maya) == []
+
+
 def test_account_tells_what_is_spent(maya, omar):
     answer(maya.store, first_turn("When?"), "In March.", cost_micro=300, usage=Usage(10, 20))
 
@@ -184,6 +215,23 @@ def test_users_are_found_sorted_and_skipped(deployment, admin):
     assert found(UserOrder.ACTIVE) == ([2, 1, 0], 3)
     assert found(UserOrder.EMAIL, skip=1, at_most=1) == ([1], 3)
     assert admin.administration.list_users(uuid4().hex, UserOrder.EMAIL).total == 0
+
+
+def test_user_is_listed_with_the_bytes_of_messages_and_pieces(admin, maya):
+    thread = say(maya.store, unsaid(), "When?", "In March.")
+    of_messages = listed(admin, maya).bytes
+    stored_space(maya.store)
+    assert listed(admin, maya).bytes == of_messages
+    answer(maya.store, attached(maya.store, new_turn(thread, "This?"), LEAF), "Yes.")
+    of_all = listed(admin, maya).bytes
+    assert of_all > of_messages + len(LEAF)
+
+    maya.store.conversations.discard(thread.conversation.id, 60)
+
+    row = listed(admin, maya)
+    assert (row.conversations, row.bytes) == (0, of_all)
+    maya.store.conversations.restore(thread.conversation.id)
+    assert listed(admin, maya).conversations == 1
 
 
 def test_user_is_listed_with_counts_and_without_content(admin, maya):

@@ -8,11 +8,28 @@ from services.domain import AccountRole
 from services.domain.accounts import UserOrder
 from services.domain.models import ModelPrices, ModelSetting, ModelSettings
 from services.domain.revisions import OpenPlace
-from services.errors import AdminsOnly, BadInput, Cap, LastAdmin, NotFound, OverBudget
+from services.errors import (
+    AdminsOnly,
+    BadInput,
+    Cap,
+    LastAdmin,
+    NotFound,
+    OverBudget,
+    StoreUnavailable,
+)
 from tests.store.conformance.accounts.deployments import DAY, at_once
-from tests.store.conformance.talk import answer, begun_with, ending, first_turn, new_turn, titles
+from tests.store.conformance.talk import (
+    answer,
+    attached,
+    begun_with,
+    ending,
+    first_turn,
+    new_turn,
+    titles,
+)
 from tests.store.conftest import PASSWORD
 
+LEAF = b"leaf" * 100
 PRICES = ModelPrices(input_micro=3, cached_input_micro=0, output_micro=9)
 LIMITS = {
     "daily_cap_micro": 2000,
@@ -106,6 +123,46 @@ def test_limits_of_new_users_change_those_of_nobody_else(deployment, admin, maya
     assert dict(newest.detail) == {"daily_cap_tokens": [5000, None]}
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"max_open": -1}, {"daily_cap_micro": None}, {"retention_days": 14}, {"retention_days": 3651}],
+    ids=str,
+)
+def test_setting_out_of_its_bounds_is_refused(admin, changes):
+    before = admin.administration.deployment()
+
+    with pytest.raises(StoreUnavailable):
+        admin.administration.change_settings(changes)
+
+    assert admin.administration.deployment() == before
+
+
+def test_limit_of_all_users_is_not_negative(admin):
+    with pytest.raises(StoreUnavailable):
+        admin.administration.set_deployment_cap(-1)
+
+    assert admin.administration.deployment().monthly_cap_micro is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"input_micro": 1},
+        {"input_micro": 1, "cached_input_micro": 2, "output_micro": 9},
+        {"input_micro": 3, "cached_input_micro": 0, "output_micro": 10**10 + 1},
+    ],
+    ids=["one of three", "dear cached input", "too high"],
+)
+def test_price_out_of_its_bounds_is_refused(deployment, admin, changes):
+    port = admin.session.backend.administration
+    before = deployment.server.model_settings()
+
+    with pytest.raises(StoreUnavailable):
+        port.set_model("scripted", changes)
+
+    assert deployment.server.model_settings().by_name == before.by_name
+
+
 def test_all_users_together_stay_below_their_limit(admin, maya, omar):
     assert admin.administration.deployment().monthly_cap_micro is None
     admin.administration.set_deployment_cap(2000)
@@ -172,6 +229,18 @@ def test_unused_conversations_are_deleted_after_a_warning(deployment, admin, may
     assert titles(omar.store.conversations.recent()) == ["Young"]
     with pytest.raises(NotFound):
         maya.store.conversations.thread(old.conversation.id)
+
+
+def test_preview_of_retention_counts_messages_and_pieces(deployment, admin, maya):
+    thread = begun_with(maya.store, "Garden")
+    answer(maya.store, attached(maya.store, new_turn(thread, "This?"), LEAF), "Yes.")
+    maya.store.conversations.discard(begun_with(maya.store, "Deleted").conversation.id, 60)
+    deployment.let_pass(10 * DAY)
+
+    preview = admin.sign_in().administration.preview_retention(15)
+
+    assert (preview.conversations, preview.users) == (1, 1)
+    assert len(LEAF) < preview.bytes
 
 
 def test_used_conversation_is_kept_and_no_retention_deletes_nothing(deployment, admin, maya):
