@@ -26,7 +26,7 @@ from services.rules.accounts import (
 from services.rules.budget import NO_CAP
 from services.store.refusals import error_of
 from services.store.tables.access import Caller, deployment_of, settings_of
-from services.store.tables.content import counts_of, own_bytes, text_bytes
+from services.store.tables.content import counts_of, text_bytes
 from services.store.tables.protocol import AllTables, Answer, Block, Range
 from services.store.tables.schema import (
     ACCOUNTS,
@@ -174,7 +174,7 @@ class TablesReports:
 
         def read(block: Block) -> list[int]:
             found = block.select(CONVERSATIONS, {"destroy_at": None}, unused)
-            return [own_bytes(row) + _bytes_of_messages(block, row.id) for row in found]
+            return [_bytes_of_messages(block, row.id) for row in found]
 
         unused = Range("updated_at", up_to=last_use)
         sizes = [
