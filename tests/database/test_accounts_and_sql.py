@@ -17,6 +17,7 @@ from services.crypto import sha
 from services.domain import AccountRole, Outcome, Purpose, Usage
 from services.domain.accounts import SignUps, UserOrder
 from services.domain.turns import Reservation, Settlement
+from services.rules.accounts import INVITATION_LIFE
 from services.store.backend import Throttle
 from services.store.tables.schema import ACCOUNTS
 from services.store.writes import (
@@ -55,7 +56,7 @@ class Accounts(RuleBasedStateMachine):
         super().__init__()
         self.both = TwoBackends(connection, user_ids, ADDRESSES)
         self.numbers = 0
-        self.codes, self.keys, self.chats = [], {}, []
+        self.codes = []
 
     def teardown(self):
         try:
@@ -93,14 +94,18 @@ class Accounts(RuleBasedStateMachine):
 
     # --- time
 
-    @initialize(start=STARTS, is_first_admin=st.booleans())
-    def begin(self, start, is_first_admin):
-        """Let one user be an admin, and another have an account."""
+    @initialize(start=STARTS, is_first_admin=st.booleans(), mode=st.sampled_from(SignUps))
+    def begin(self, start, is_first_admin, mode):
+        """Let one user be an admin, who asks for no invitation as the first, and another have an account."""
         self.both.begin(start, is_first_admin=is_first_admin)
-        for user in (0, 1):
-            self.sign_in(user, "none", 0)
+        if is_first_admin:
+            self.both.set_mode(mode)
+        self.read_the_sign_ups("none", 0, 0)
+        self.sign_in(0, "none", 0)
         if not is_first_admin:
             self.both.grant_admin(0)
+        self.set_sign_ups(0, SignUps.OPEN)
+        self.sign_in(1, "none", 0)
 
     @rule(seconds=st.sampled_from([1, 59, 90, IDLE - 1, LIFE]), off=st.sampled_from([0, 1, -1]))
     def wait(self, seconds, off):
@@ -259,6 +264,49 @@ class Accounts(RuleBasedStateMachine):
             ids = known[-1 - invitation % len(known)] if known and invitation is not None else None
             self.both.revoke(session, ids or (self.id(),) * 2)
 
+    @rule(
+        nth=NTH,
+        role=ROLES,
+        email=st.sampled_from(["none", "own", "another"]),
+        what=st.sampled_from(
+            ["nothing", "late", "revoked", "used", "maker suspended", "maker no admin"]
+        ),
+        off=st.sampled_from([1, 0, -1]),
+    )
+    def begin_by_an_invitation(self, nth, role, email, what, off):
+        """Begin an account by an invitation that is perhaps good no more."""
+        session, begun = self.session(nth), self.both.store.of(None).run(_begun)
+        new = [user for user in range(4) if self.both.user_ids[user] not in begun]
+        if session is None or not new:
+            return
+        maker = session
+        if what.startswith("maker"):
+            other = self.both.user_ids[1]
+            self.both.administer(session, lambda admin: admin.set_role(other, AccountRole.ADMIN))
+            self.sign_in(1, "none", 0)
+            maker = self.both.sessions[-1]
+        for ids in self.both.invitation_ids:  # few may be open
+            self.both.revoke(session, ids)
+        self.both.administer(session, lambda admin: admin.set_sign_ups(SignUps.INVITED))
+        self.codes.append(sha(f"code {self.number()}"))
+        address = {"none": None, "own": ADDRESSES[new[0]], "another": ADDRESSES[new[-1]]}[email]
+        due = self.both.clock.at + INVITATION_LIFE
+        self.both.invite(maker, self.codes[-1], address, role)
+        match what:
+            case "late":
+                self.both.clock.at = due + off * TICK
+            case "revoked":
+                self.revoke(0, 0)
+            case "used":
+                self.sign_in(new[-1], "known", 0)
+            case "maker suspended":
+                self.both.administer(session, lambda admin: admin.suspend(other, is_suspended=True))
+            case "maker no admin":
+                self.both.administer(session, lambda admin: admin.set_role(other, AccountRole.USER))
+        self.read_the_sign_ups("known", 0, new[0])
+        self.read_reports(0, "", UserOrder.EMAIL, 0)
+        self.sign_in(new[0], "known", 0)
+
     # --- reports
 
     @rule(
@@ -268,7 +316,7 @@ class Accounts(RuleBasedStateMachine):
         skip=st.sampled_from([0, 0, 1]),
         is_admins=st.sampled_from([True, True, False]),
     )
-    def read_reports(self, nth, words, order, skip, is_admins):
+    def read_reports(self, nth, words, order, skip, is_admins=True):
         today = self.both.clock.at.date()
 
         def read(admin):
@@ -284,6 +332,25 @@ class Accounts(RuleBasedStateMachine):
         self.administer(nth, read, is_admins=is_admins)
 
     # --- content, for reports, retention and the deletion of an account
+
+    @rule(
+        days_before=st.sampled_from([0, 10, 16]),
+        days=st.sampled_from([15, 30]),
+        days_after=st.sampled_from([1, 13, 14, 16, 31]),
+        is_changed=st.booleans(),
+    )
+    def retain(self, days_before, days, days_after, is_changed):
+        """Delete chats that were not used for days, after their owners were warned."""
+        self.chat(0, 100, is_finished=True)
+        for wait in (days_before, days_after):
+            self.wait_for_days(wait, is_swept=False)
+            self.use_a_session(0)
+            self.administer(0, lambda admin: admin.preview_retention(days))
+            if is_changed or wait == days_before:
+                self.administer(0, lambda admin: admin.change_settings({"retention_days": days}))
+            self.use_a_session(0)
+        self.both.sweep()
+        self.both.compare()
 
     @rule(nth=NTH, cost=st.sampled_from([0, 100, 500]), is_finished=st.booleans())
     def chat(self, nth, cost, is_finished):
@@ -350,6 +417,10 @@ class Accounts(RuleBasedStateMachine):
             )
 
         self.both.content(session, finish)
+
+
+def _begun(block):
+    return {one.id for one in block.select(ACCOUNTS)}
 
 
 @pytest.fixture(scope="module")

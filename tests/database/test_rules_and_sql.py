@@ -472,6 +472,7 @@ class Histories(RuleBasedStateMachine):
                 self.begin_without_a_chat((user, user), **AMOUNTS, is_reply=True)
         self.edit((user, user), 0, 0, 75, behind=0, is_again=0)
         self.both.do(user, lambda rows: rows.count_edit())
+        self.begin_without_a_chat((user, user), **AMOUNTS, is_reply=True)
 
     @rule(user=USERS)
     def begin_too_many_chats(self, user):
@@ -511,18 +512,56 @@ class Histories(RuleBasedStateMachine):
         messages = self.messages(user, row)
         if is_deleted and messages:
             self.lapse(user)
-            write = DiscardMessages(
-                conversation_id=row.id,
-                expected_rev=row.rev,
-                message_ids=tuple(one.id for one in messages),
-                fact_ids=(),
-                kept_summary=None,
-                new_head=self.head(),
-                for_seconds=20,
-            )
-            self.both.do(user, lambda rows: rows.discard_messages(write))
+            self.delete(user, row, messages)
         self.finish((user, user), 0, cost=cost, **{**END, "behind": behind})
         self.finish((user, user), 0, cost=cost, **END)
+
+    def delete(self, user, row, messages):
+        write = DiscardMessages(
+            conversation_id=row.id,
+            expected_rev=row.rev,
+            message_ids=tuple(one.id for one in messages),
+            fact_ids=(),
+            kept_summary=row.summary,
+            new_head=self.head(),
+            for_seconds=20,
+        )
+        self.both.do(user, lambda rows: rows.discard_messages(write))
+
+    @rule(user=USERS)
+    def ask_about_deleted_messages(self, user):
+        self.begin_freely(user)
+        self.finish((user, user), 0, cost=(100, 20, 30, 5), **END)
+        row = self.chat(user, 0)
+        if messages := self.messages(user, row):
+            self.delete(user, row, messages)
+            row = self.chat(user, 0)
+            prompt = SealedPrompt(
+                conversation_id=row.id,
+                expected_rev=row.rev,
+                prompt_id=messages[0].id,
+                new_start_seq=row.start_seq,
+                receipt_body=None,
+            )
+            self.begin_turn(user, BeginTurn(reservation=self.wanted(**AMOUNTS), prompt=prompt))
+
+    @rule(user=USERS, start=st.sampled_from(["before", "reset", "last", "after"]))
+    def send_after_a_reset(self, user, start):
+        """Send a prompt that was planned before or after its context began anew."""
+        self.begin_freely(user)
+        self.finish((user, user), 0, cost=(100, 20, 30, 5), **END)
+        row = self.chat(user, 0)
+        changes = {"reset_seq": row.last_seq}
+        self.both.do(user, lambda rows: rows.change_conversation(row.id, changes))
+        self.send((user, user), 0, 0, **AMOUNTS, size=75, behind=0, start=start)
+
+    @rule(user=USERS)
+    def pin_twice(self, user):
+        self.begin_freely(user)
+        row = self.chat(user, 0)
+        for _ in range(2):
+            self.both.do(user, lambda rows: rows.change_conversation(row.id, {"pinned": True}))
+        self.both.compare()
 
     @rule(who=WHO, nth=NTH)
     def stop(self, who, nth):
