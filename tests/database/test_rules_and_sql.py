@@ -555,13 +555,44 @@ class Histories(RuleBasedStateMachine):
         self.both.do(user, lambda rows: rows.change_conversation(row.id, changes))
         self.send((user, user), 0, 0, **AMOUNTS, size=75, behind=0, start=start)
 
-    @rule(user=USERS)
-    def pin_twice(self, user):
+    @rule(
+        user=USERS,
+        changes=st.permutations(
+            [
+                *({"pinned": True}, {"pinned": True}, {"read_seq": 2}, {"read_seq": 1}),
+                *({"facts_seq": 2}, {"facts_seq": 1}, {"facts_seq": 7}),
+                {"policy": "summary", "policy_size": 5},
+            ]
+        ),
+    )
+    def change_one_chat(self, user, changes):
+        """Make changes of which some are less than those before."""
         self.begin_freely(user)
+        self.finish((user, user), 0, cost=(100, 20, 30, 5), **END)
+        self.send((user, user), 0, 0, **AMOUNTS, size=75, behind=0, start="last")
         row = self.chat(user, 0)
-        for _ in range(2):
-            self.both.do(user, lambda rows: rows.change_conversation(row.id, {"pinned": True}))
+        for one in changes:
+            self.both.do(user, lambda rows, one=one: rows.change_conversation(row.id, one))
         self.both.compare()
+
+    @rule(user=USERS, is_moved=OFTEN)
+    def move_a_fact(self, user, is_moved):
+        """Change a fact as if it were in another place, which it never is."""
+        rows = self.both.rows(user)
+        row, facts = self.chat(user, 0), rows.documents(DocumentKind.FACT)
+        if facts:
+            fact = facts[-1]
+            place = row.id if is_moved and fact.conversation_id is None else None
+            write = PutDocument(
+                new_kind=DocumentKind.FACT,
+                document_id=fact.id,
+                conversation_id=place,
+                space_id=None,
+                seen_rev=fact.rev,
+                new_rev=fact.rev + 1,
+                new_body=self.sealed(),
+            )
+            self.put(user, write)
 
     @rule(who=WHO, nth=NTH)
     def stop(self, who, nth):
