@@ -202,6 +202,18 @@ class Accounts(RuleBasedStateMachine):
         if is_swept:
             self.both.sweep()
 
+    @rule(is_swept=st.booleans())
+    def delete_all(self, is_swept):
+        """Delete all accounts, an admin's at last, and begin another."""
+        if session := self.session(0):
+            own = session.calls.user_id
+            for user_id in (*(one for one in self.both.user_ids if one != own), own):
+                self.both.administer(session, lambda admin, one=user_id: admin.delete(one))
+            if is_swept:
+                self.both.sweep()
+            self.read_the_sign_ups("none", 0, 3)
+            self.sign_in(3, "none", 0)
+
     @rule(nth=NTH, user=USER, changes=st.sampled_from(CHANGES))
     def set_caps(self, nth, user, changes):
         user_id = self.user_id(user)
