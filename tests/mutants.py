@@ -7,13 +7,15 @@ A symbol is `module:Class.function`, or what a SQL statement creates: `function 
 tables that can be read` is the `do` below a comment that begins so. Its text is compared without comments and line breaks
 (Python: as `ast.unparse` writes it). An edit is `drop`, `return VALUE` (Python), or `OLD -> NEW`, where OLD stands in the symbol once.
 
-An edit of a function of `services.store` is made in this process, and one pytest runs the tests of all: a stack is started once.
+An edit of a function of `services.store` or `services.rules` is made in this process, and one pytest runs the tests of all: a
+stack is started once. A property stops at its first failing history (DAYBOOK_NO_SHRINKING).
 """
 
 import argparse
 import ast
 import importlib
 import inspect
+import os
 import re
 import shutil
 import subprocess
@@ -52,10 +54,15 @@ class Mutant:
         return self.edit.startswith("return ") and " ->" not in self.edit
 
     @property
+    def leaves_rows(self):
+        """Return True if what it did may outlive its test; the rules keep nothing."""
+        return not self.symbol.startswith("services.rules.")
+
+    @property
     def function(self):
         """The function that it changes in this process; None for one that is made in a copy of the tree."""
         module, _, name = self.symbol.partition(":")
-        if not module.startswith("services.store."):
+        if not module.startswith(("services.store.", "services.rules.")):
             return None
         found = importlib.import_module(module)
         for part in name.split("."):
@@ -157,7 +164,8 @@ def survivors(tree, mutants):
 class InOneProcess:
     """A pytest plugin that runs each test by itself, and then with each of its mutants and by itself again.
 
-    What the session has started stays. A mutant is caught if its test fails with it and passes afterwards.
+    What the session has started stays. A mutant is caught if its test fails with it and passes afterwards; after mutants of
+    the rules it is run once for all.
     """
 
     def __init__(self, mutants):
@@ -181,7 +189,8 @@ class InOneProcess:
                 is_alive = not self._failure(session, here)
             _tell(number, mutant, began, is_alive=is_alive)
             self.alive += [mutant] * is_alive
-            self._pass(session, here, after)
+            if mutant.leaves_rows or here != after:
+                self._pass(session, here, after)
         return True
 
     def _items(self, session, mutant):
@@ -200,6 +209,8 @@ class InOneProcess:
             others = (one for one in (*after, *session.items) if one is not item)
             same = (one for one in others if after or one.path == item.path)
             session.config.hook.pytest_runtest_protocol(item=item, nextitem=next(same, None))
+            if self._report:
+                break
         return self._report[-3000:]
 
 
@@ -244,6 +255,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("words", nargs="*")
     words = parser.parse_args().words
+    os.environ["DAYBOOK_NO_SHRINKING"] = "1"
     chosen = [m for m in read() if all(word in f"{m.symbol} {m.edit} {m.test}" for word in words)]
     if not chosen:
         raise SystemExit("No mutant has all these words.")

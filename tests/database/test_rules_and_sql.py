@@ -1,8 +1,8 @@
 """A property: services/rules and the functions of db/migrations give one answer to each verb, and store one thing.
 
 A history is at most 30 verbs of two users and an admin. Each run tries the same 300; others, and more of them, by
-`DAYBOOK_HISTORIES=20000 DAYBOOK_SEED=1 pytest tests/database/test_rules_and_sql.py`. Roles, sign-ups and suspension are not in
-here yet: their verbs need rules of accounts over tables.
+`DAYBOOK_HISTORIES=20000 DAYBOOK_SEED=1 pytest tests/database/test_rules_and_sql.py`. With DAYBOOK_NO_SHRINKING set, a failing
+history is not made smaller: for mutants, which only have to fail. Accounts are in `test_accounts_and_sql`.
 """
 
 import os
@@ -15,7 +15,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, seed, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -44,6 +44,8 @@ from services.store.writes import (
 )
 from tests.database.two_sides import (
     MOST_BYTES,
+    MOST_CHATS,
+    MOST_MESSAGES,
     TICK,
     BothSides,
     make_limits_smaller,
@@ -53,6 +55,7 @@ from tests.database.two_sides import (
 
 HISTORIES = int(os.environ.get("DAYBOOK_HISTORIES", "300"))
 SEED = int(os.environ.get("DAYBOOK_SEED", "0"))
+IS_SHRUNK = "DAYBOOK_NO_SHRINKING" not in os.environ
 LENGTHS = (10, 20, 30)  # verbs
 STARTS = [
     datetime(2026, 1, 31, 23, 58, 30, tzinfo=UTC),
@@ -74,6 +77,17 @@ TOKENS = st.sampled_from([(100, 200, 50), (0, 0, 0), (400, 900, 10), (2000, 500,
 LEASES = st.sampled_from([30, 1, 90, 3600])
 COSTS = st.sampled_from([(100, 20, 30, 5), (0, 0, 0, 0), (10**6, 3000, 9, 0), (450, 2, 700, 1)])
 SECONDS = st.sampled_from([20, 1, 3600])  # for Undo
+USERS = st.sampled_from([0, 1, 1])  # the first may store little
+AMOUNTS = {"prices": (100, 400, 50), "tokens": (100, 200, 50), "lease": 30}
+NEW_CHAT = {"size": 75, "nth": 0, "is_new": True, "space": "none"}
+END = {"size": 75, "has_reply": True, "behind": 0, "outcome": Outcome.COMPLETE}
+NO_CAPS = {
+    "daily_cap_micro": 10**9,
+    "monthly_cap_micro": 10**9,
+    "daily_cap_tokens": None,
+    "max_open": 1000,
+    "max_per_minute": 1000,
+}
 STATES = st.sampled_from(ConversationState)
 
 CLOCKS = (
@@ -184,11 +198,8 @@ class Histories(RuleBasedStateMachine):
         """Set the clock, and let both users have a chat with a reply."""
         self.both.clock.at = start
         for user in (0, 1):
-            amounts = {"prices": (100, 400, 50), "tokens": (100, 200, 50), "lease": 30}
-            new = {"size": 75, "nth": 0, "is_new": True, "space": "none"}
-            self.begin_a_chat((user, user), **amounts, **new)
-            end = {"cost": (100, 20, 30, 5), "size": 75, "has_reply": True, "behind": 0}
-            self.finish((user, user), 0, **end, outcome=Outcome.COMPLETE)
+            self.begin_a_chat((user, user), **AMOUNTS, **NEW_CHAT)
+            self.finish((user, user), 0, cost=(100, 20, 30, 5), **END)
 
     @rule(seconds=st.sampled_from([1, 0.000001, 20, 29, 61, 3600]))
     def wait(self, seconds):
@@ -415,8 +426,173 @@ class Histories(RuleBasedStateMachine):
         self.checkpoint(who, 0, 1, has_partial=True, has_thoughts=False)
         self.wait_for_a_lease(who, 0, off=1, is_swept=True)
         self.wait_for_a_window(unit, 1)
-        end = {"size": 75, "has_reply": True, "behind": 0, "outcome": Outcome.COMPLETE}
-        self.finish(who, 0, cost=cost, **end)
+        self.finish(who, 0, cost=cost, **END)
+
+    # --- ways to what single verbs seldom reach
+
+    def begin_freely(self, user):
+        """Begin a chat that no cap bounds."""
+        self.both.set_caps(user, NO_CAPS)
+        self.begin_a_chat((user, user), **AMOUNTS, **NEW_CHAT)
+
+    def lapse(self, user):
+        """Let the newest turn lapse after its model was called."""
+        self.checkpoint((user, user), 0, 1, has_partial=True, has_thoughts=True)
+        self.wait_for_a_lease((user, user), 0, off=1, is_swept=True)
+
+    @rule(user=USERS, unit=st.sampled_from(["minute", "day", "month"]), cost=COSTS)
+    def give_back_in_another_window(self, user, unit, cost):
+        """Correct the charge of a lapsed turn in a window that has a charge of its own."""
+        self.both.set_caps(user, NO_CAPS)
+        self.begin_without_a_chat((user, user), **AMOUNTS, is_reply=True)
+        self.lapse(user)
+        self.wait_for_a_window(unit, 1)
+        self.begin_without_a_chat((user, user), **AMOUNTS, is_reply=True)
+        self.finish((user, user), 0, cost=(450, 200, 90, 1), **END)
+        self.finish((user, user), 0, cost=cost, **END)
+
+    @rule(user=USERS, cap=st.sampled_from(["daily_cap_micro", "monthly_cap_micro"]))
+    def fill_a_cap(self, user, cap):
+        """Begin two turns where a cap has room for one and a part of another, and a third where it has none."""
+        budget = self.both.budget(user)
+        spent = budget.day_spent if cap == "daily_cap_micro" else budget.month_spent
+        self.both.set_caps(user, {**NO_CAPS, cap: spent + budget.reserved + 700})
+        for _ in range(3):
+            self.begin_without_a_chat((user, user), **AMOUNTS, is_reply=True)
+
+    @rule(user=USERS, most=st.sampled_from([0, 1, 2]), is_edit=st.booleans())
+    def fill_a_minute(self, user, most, is_edit):
+        """Reach the limit of messages a minute by versions, or by turns and a version."""
+        counted = self.both.budget(user).minute_turns
+        self.both.set_caps(user, {**NO_CAPS, "max_per_minute": counted + most})
+        for _ in range(most):
+            if is_edit:
+                self.both.do(user, lambda rows: rows.count_edit())
+            else:
+                self.begin_without_a_chat((user, user), **AMOUNTS, is_reply=True)
+        self.edit((user, user), 0, 0, 75, behind=0, is_again=0)
+        self.both.do(user, lambda rows: rows.count_edit())
+        self.begin_without_a_chat((user, user), **AMOUNTS, is_reply=True)
+
+    @rule(user=USERS)
+    def begin_too_many_chats(self, user):
+        for _ in range(MOST_CHATS + 1):
+            self.begin_freely(user)
+
+    @rule(user=USERS)
+    def fill_a_chat(self, user):
+        """Edit while the reply comes, and then until there are too many messages."""
+        self.begin_freely(user)
+        for _ in range(MOST_MESSAGES):
+            self.edit((user, user), 0, 0, 75, behind=0, is_again=0)
+            self.finish((user, user), 0, cost=(100, 20, 30, 5), **END)
+
+    @rule(user=USERS, has_partial=st.booleans(), has_thoughts=st.booleans())
+    def checkpoint_again(self, user, has_partial, has_thoughts):
+        """Keep the texts that a checkpoint does not bring."""
+        self.begin_freely(user)
+        self.checkpoint((user, user), 0, 90, has_partial=True, has_thoughts=True)
+        self.checkpoint((user, user), 0, 90, has_partial=has_partial, has_thoughts=has_thoughts)
+        self.both.compare()
+
+    @rule(user=USERS, behind=st.sampled_from([0, 1]), cost=COSTS)
+    def adopt(self, user, behind, cost):
+        """Make a reply of the partial text of a lapsed turn, perhaps by an old revision; adopt an open one."""
+        self.begin_freely(user)
+        end = {**END, "outcome": Outcome.INTERRUPTED}
+        self.finish((user, user), 0, cost=cost, **end)
+        self.lapse(user)
+        self.finish((user, user), 0, cost=cost, **{**end, "behind": behind})
+
+    @rule(user=USERS, behind=st.sampled_from([1, 0]), cost=COSTS, is_deleted=st.booleans())
+    def finish_after_a_change(self, user, behind, cost, is_deleted):
+        """End a turn by an old revision, or after its prompt was deleted."""
+        self.begin_freely(user)
+        row = self.chat(user, 0)
+        messages = self.messages(user, row)
+        if is_deleted and messages:
+            self.lapse(user)
+            self.delete(user, row, messages)
+        self.finish((user, user), 0, cost=cost, **{**END, "behind": behind})
+        self.finish((user, user), 0, cost=cost, **END)
+
+    def delete(self, user, row, messages):
+        write = DiscardMessages(
+            conversation_id=row.id,
+            expected_rev=row.rev,
+            message_ids=tuple(one.id for one in messages),
+            fact_ids=(),
+            kept_summary=row.summary,
+            new_head=self.head(),
+            for_seconds=20,
+        )
+        self.both.do(user, lambda rows: rows.discard_messages(write))
+
+    @rule(user=USERS)
+    def ask_about_deleted_messages(self, user):
+        self.begin_freely(user)
+        self.finish((user, user), 0, cost=(100, 20, 30, 5), **END)
+        row = self.chat(user, 0)
+        if messages := self.messages(user, row):
+            self.delete(user, row, messages)
+            row = self.chat(user, 0)
+            prompt = SealedPrompt(
+                conversation_id=row.id,
+                expected_rev=row.rev,
+                prompt_id=messages[0].id,
+                new_start_seq=row.start_seq,
+                receipt_body=None,
+            )
+            self.begin_turn(user, BeginTurn(reservation=self.wanted(**AMOUNTS), prompt=prompt))
+
+    @rule(user=USERS, start=st.sampled_from(["before", "reset", "last", "after"]))
+    def send_after_a_reset(self, user, start):
+        """Send a prompt that was planned before or after its context began anew."""
+        self.begin_freely(user)
+        self.finish((user, user), 0, cost=(100, 20, 30, 5), **END)
+        row = self.chat(user, 0)
+        changes = {"reset_seq": row.last_seq}
+        self.both.do(user, lambda rows: rows.change_conversation(row.id, changes))
+        self.send((user, user), 0, 0, **AMOUNTS, size=75, behind=0, start=start)
+
+    @rule(
+        user=USERS,
+        changes=st.permutations(
+            [
+                *({"pinned": True}, {"pinned": True}, {"read_seq": 2}, {"read_seq": 1}),
+                *({"facts_seq": 2}, {"facts_seq": 1}, {"facts_seq": 7}),
+                {"policy": "summary", "policy_size": 5},
+            ]
+        ),
+    )
+    def change_one_chat(self, user, changes):
+        """Make changes of which some are less than those before."""
+        self.begin_freely(user)
+        self.finish((user, user), 0, cost=(100, 20, 30, 5), **END)
+        self.send((user, user), 0, 0, **AMOUNTS, size=75, behind=0, start="last")
+        row = self.chat(user, 0)
+        for one in changes:
+            self.both.do(user, lambda rows, one=one: rows.change_conversation(row.id, one))
+        self.both.compare()
+
+    @rule(user=USERS, is_moved=OFTEN)
+    def move_a_fact(self, user, is_moved):
+        """Change a fact as if it were in another place, which it never is."""
+        rows = self.both.rows(user)
+        row, facts = self.chat(user, 0), rows.documents(DocumentKind.FACT)
+        if facts:
+            fact = facts[-1]
+            place = row.id if is_moved and fact.conversation_id is None else None
+            write = PutDocument(
+                new_kind=DocumentKind.FACT,
+                document_id=fact.id,
+                conversation_id=place,
+                space_id=None,
+                seen_rev=fact.rev,
+                new_rev=fact.rev + 1,
+                new_body=self.sealed(),
+            )
+            self.put(user, write)
 
     @rule(who=WHO, nth=NTH)
     def stop(self, who, nth):
@@ -665,6 +841,20 @@ class Histories(RuleBasedStateMachine):
         self.both.set_caps(who[1], changes)
 
 
+def run_histories(machine, verbs, number):
+    """Run a *number* of histories of that many verbs; a failing one is made smaller unless a mutant is tried."""
+    chosen = settings(
+        max_examples=number,
+        stateful_step_count=verbs,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink] if IS_SHRUNK else [Phase.generate],
+        report_multiple_bugs=IS_SHRUNK,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(seed(100 * SEED + verbs)(machine), settings=chosen)
+
+
 @pytest.fixture(scope="module")
 def two_sides(server, tmp_path_factory):
     """The address of the property's template, and the ids of its users."""
@@ -687,16 +877,9 @@ def test_rules_and_sql_agree(two_sides, monkeypatch, verbs):
     tell_refusals(monkeypatch)
     make_limits_smaller(monkeypatch)
     address, user_ids = two_sides
-    chosen = settings(
-        max_examples=HISTORIES // len(LENGTHS),
-        stateful_step_count=verbs,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
     with psycopg.connect(address, autocommit=True) as connection:
 
         def history():
             return Histories(connection, user_ids)
 
-        run_state_machine_as_test(seed(100 * SEED + verbs)(history), settings=chosen)
+        run_histories(history, verbs, HISTORIES // len(LENGTHS))

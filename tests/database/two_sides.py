@@ -26,6 +26,7 @@ from services.store.supabase import migrations
 from services.store.supabase.api import RpcResult, accepted
 from services.store.supabase.arguments import Hidden
 from services.store.supabase.rows import SupabaseRows
+from services.store.tables import administration
 from services.store.tables.in_memory import InMemoryTables
 from services.store.tables.rows import TablesRows
 from services.store.tables.schema import BUDGETS, CONVERSATIONS, LEDGER, TURNS
@@ -65,9 +66,11 @@ LIMITS = Limits(
 )
 TICK = timedelta(microseconds=1)  # between verbs
 MOST_CHATS, MOST_MESSAGES, MOST_FACTS, MOST_SPACES = 5, 8, 3, 2
+MOST_INVITATIONS = 2
 _SMALLER = {  # limits that a history reaches
     "user_id = person) >= 20000 then": f"user_id = person) >= {MOST_CHATS} then",
     "thread.last_seq >= 20000 then": f"thread.last_seq >= {MOST_MESSAGES} then",
+    "= 'open') >= 500 then": f"= 'open') >= {MOST_INVITATIONS} then",
     "'fact' then 5000 else 500 end": f"'fact' then {MOST_FACTS} else {MOST_SPACES} end",
 }
 MOST_BYTES = (1200, None, None)  # that each user may store
@@ -84,7 +87,17 @@ class Clock:
 
 
 def make_template(server, name, folder):
-    """Make a database whose functions and defaults read the test's clock, with three accounts; return their ids.
+    """Make a database like `make_database` with three accounts; return their ids."""
+    address = make_database(server, name, folder)
+    with psycopg.connect(address, autocommit=True) as admin:
+        admin.execute("select set_config('test_clock.now', '2000-01-01', false)")
+        columns = ", ".join(f"{name} = %({name})s" for name in asdict(LIMITS))
+        admin.execute(f"update private.settings set {columns} where id", asdict(LIMITS))
+        return address, [_account(admin, role) for role in ("user", "user", "admin")]
+
+
+def make_database(server, name, folder):
+    """Make a database whose functions and defaults read the test's clock; return its address.
 
     *folder* gets the migrations with every call of a clock replaced, and with limits that a history reaches.
     """
@@ -102,11 +115,7 @@ def make_template(server, name, folder):
         owner.execute("select set_config('test_clock.now', '2000-01-01', false)")
         owner.execute(_CLOCK)
         migrations.apply(owner, folder)
-    with psycopg.connect(address, autocommit=True) as admin:
-        admin.execute("select set_config('test_clock.now', '2000-01-01', false)")
-        columns = ", ".join(f"{name} = %({name})s" for name in asdict(LIMITS))
-        admin.execute(f"update private.settings set {columns} where id", asdict(LIMITS))
-        return address, [_account(admin, role) for role in ("user", "user", "admin")]
+    return address
 
 
 def _account(admin, role):
@@ -120,6 +129,7 @@ def _account(admin, role):
 
 def make_limits_smaller(patch):
     """Let the rules have the limits of the template."""
+    patch.setattr(administration, "MOST_INVITATIONS", MOST_INVITATIONS)
     patch.setattr(messages, "MOST_CONVERSATIONS", MOST_CHATS)
     patch.setattr(messages, "_MOST_MESSAGES", MOST_MESSAGES)
     patch.setattr(documents, "_MOST_FACTS", MOST_FACTS)
@@ -151,9 +161,7 @@ class SqlCalls:
     places: dict | None = None  # rev and last seq of the user's conversations after the last call
 
     def call(self, verb, /, **arguments):
-        plain = {n: a.text if isinstance(a, Hidden) else a for n, a in arguments.items()}
-        sent = {"me": self.user_id} | to_jsonable_python(plain)
-        given = [f"{n} => {_literal(value)}" for n, value in sent.items()]
+        given = given_as({"me": self.user_id} | arguments)
         answer = self.run(f"select private.{verb}({', '.join(given)})")
         if "code" in answer:
             raise StoreUnavailable(answer["code"])
@@ -169,7 +177,13 @@ class SqlCalls:
         return found["answer"]
 
 
-def _literal(value):
+def given_as(arguments):
+    """The arguments of a call as SQL."""
+    plain = {n: a.text if isinstance(a, Hidden) else a for n, a in arguments.items()}
+    return [f"{n} => {literal(value)}" for n, value in to_jsonable_python(plain).items()]
+
+
+def literal(value):
     return "null" if value is None else sql.quote(str(value))
 
 
@@ -252,6 +266,10 @@ class BothSides:
             block.put(BUDGETS, replace(budget, **changes))
 
         self._rules[user].tables.run(change)
+
+    def budget(self, user):
+        """The budget of a user by the rules, with the windows of now."""
+        return self._rules[user].tables.run(self._rules[user].budget)
 
     def sweep(self):
         """Sweep all users until nothing is due."""

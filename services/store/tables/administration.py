@@ -121,7 +121,8 @@ class TablesAdministration(TablesReports):
 
     def sign_out(self, user_id: UserId) -> None:
         def end(block: Block) -> Refusal | None:
-            if block.get(ACCOUNTS, user_id) is None:
+            account = block.get(ACCOUNTS, user_id)
+            if account is None or account.is_ended:
                 return NOT_FOUND
             end_sessions = self._ending(block, user_id)
             self._note(block, "session.end_all", user_id)
@@ -200,7 +201,7 @@ class TablesAdministration(TablesReports):
             accounts, counting = block.select(ACCOUNTS), row.counting + 1
             cap = NO_CAP
             block.put(DEPLOYMENT, Deployment(monthly_cap_micro=cap, counting=counting))
-            return [one.id for one in accounts]
+            return [one.id for one in accounts if not one.is_ended]
 
         def finish(block: Block) -> None:
             row = deployment_of(block)

@@ -1,0 +1,454 @@
+"""A property: services/rules and db/migrations have one meaning for accounts and administration too.
+
+Histories as in `test_rules_and_sql`, of five users; both take `DAYBOOK_HISTORIES` and `DAYBOOK_SEED`. The cap of all users is
+nought, none or far away: what SQL lends to a user decides near it, and is no rule.
+"""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import psycopg
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from services.crypto import sha
+from services.domain import AccountRole, Outcome, Purpose, Usage
+from services.domain.accounts import SignUps, UserOrder
+from services.domain.turns import Reservation, Settlement
+from services.rules.accounts import INVITATION_LIFE
+from services.store.backend import Throttle
+from services.store.tables.schema import ACCOUNTS
+from services.store.writes import (
+    BeginTurn,
+    FinishTurn,
+    SealedConversation,
+    SealedPrompt,
+    SealedReply,
+)
+from tests.database.test_rules_and_sql import HISTORIES, run_histories
+from tests.database.two_backends import IDLE, LIFE, TwoBackends, make_accounts_database
+from tests.database.two_sides import TICK, make_limits_smaller
+
+LENGTHS = (15, 30)  # verbs
+ADDRESSES = (*(f"{name}@daybook.test" for name in "abcd"), "No Address")
+STARTS = st.sampled_from(
+    [datetime(2026, 1, 31, 23, 50, tzinfo=UTC), datetime(2028, 2, 29, 12, 0, tzinfo=UTC)]
+)
+USER = st.sampled_from([0, 0, 1, 1, 2, 3, 4, 5])  # 5: no user's id
+NTH = st.integers(0, 2)  # from the newest on
+ROLES = st.sampled_from(list(AccountRole))
+CHANGES = [
+    {"daily_cap_micro": 400},
+    {"monthly_cap_micro": 600, "max_open": 1},
+    {"daily_cap_tokens": 300},
+    {"daily_cap_tokens": None},
+    {"max_per_minute": 1},
+    {"daily_cap_micro": 1_000_000, "monthly_cap_micro": 10_000_000},
+]
+
+
+class Accounts(RuleBasedStateMachine):
+    """Verbs of accounts on both sides."""
+
+    def __init__(self, connection, user_ids):
+        super().__init__()
+        self.both = TwoBackends(connection, user_ids, ADDRESSES)
+        self.numbers = 0
+        self.codes = []
+
+    def teardown(self):
+        try:
+            self.both.compare()
+        finally:
+            self.both.close()
+
+    # --- arguments
+
+    def number(self):
+        self.numbers += 1
+        return self.numbers
+
+    def id(self):
+        return UUID(int=self.number())
+
+    def sealed(self):
+        return f"p1.1.{self.number():075}"
+
+    def session(self, nth, *, is_admins=True):
+        """A session from the newest on, one of an active admin if there is any; None: there is no session."""
+        accounts = self.both.store.of(None).run(lambda block: block.select(ACCOUNTS))
+        admins = {one.id for one in accounts if one.is_admin}
+        sessions = self.both.sessions
+        if is_admins:
+            sessions = [one for one in sessions if one.calls.user_id in admins] or sessions
+        return sessions[-1 - nth % len(sessions)] if sessions else None
+
+    def user_id(self, user):
+        return self.both.user_ids[user] if user < len(ADDRESSES) else self.id()
+
+    def administer(self, nth, act, *, is_admins=True):
+        if session := self.session(nth, is_admins=is_admins):
+            self.both.administer(session, act)
+
+    # --- time
+
+    @initialize(start=STARTS, is_first_admin=st.booleans(), mode=st.sampled_from(SignUps))
+    def begin(self, start, is_first_admin, mode):
+        """Let one user be an admin, who asks for no invitation as the first, and another have an account."""
+        self.both.begin(start, is_first_admin=is_first_admin)
+        if is_first_admin:
+            self.both.set_mode(mode)
+        self.read_the_sign_ups("none", 0, 0)
+        self.sign_in(0, "none", 0)
+        if not is_first_admin:
+            self.both.grant_admin(0)
+        self.set_sign_ups(0, SignUps.OPEN)
+        self.sign_in(1, "none", 0)
+
+    @rule(seconds=st.sampled_from([1, 59, 90, IDLE - 1, LIFE]), off=st.sampled_from([0, 1, -1]))
+    def wait(self, seconds, off):
+        self.both.clock.at += timedelta(seconds=seconds) + off * TICK
+
+    @rule(days=st.sampled_from([1, 7, 14, 16, 31]), is_swept=st.booleans())
+    def wait_for_days(self, days, is_swept):
+        """Let days pass; one user is signed in again."""
+        self.both.clock.at += timedelta(days=days)
+        if is_swept:
+            self.both.sweep()
+        self.sign_in(0, "none", 0)
+
+    @rule()
+    def sweep(self):
+        self.both.sweep()
+
+    # --- sessions and accounts
+
+    @rule(
+        user=st.integers(0, 4),
+        code=st.sampled_from(["none", "known", "known", "unknown"]),
+        nth=NTH,
+        is_returned=st.booleans(),
+    )
+    def sign_in(self, user, code, nth, is_returned=False):
+        accounts = self.both.store.of(None).run(lambda block: block.select(ACCOUNTS))
+        if any(one.id == self.both.user_ids[user] and one.is_ended for one in accounts):
+            return  # gone from Supabase Auth
+        returned = (sha("bucket 0"),) if is_returned else ()
+        self.both.start_session(user, sha(str(self.number())), self.code(code, nth), returned)
+
+    def code(self, code, nth):
+        if code == "none":
+            return None
+        is_known = code == "known" and self.codes
+        return self.codes[-1 - nth % len(self.codes)] if is_known else sha("unknown")
+
+    @rule(nth=NTH)
+    def use_a_session(self, nth):
+        if session := self.session(nth, is_admins=False):
+            self.both.end_of(session)
+            self.both.of_process(lambda backend: backend.is_alive(session.cookie_hash))
+            self.both.account(session)
+
+    @rule(nth=NTH)
+    def end_a_session(self, nth):
+        if session := self.session(nth, is_admins=False):
+            self.both.of_process(lambda backend: backend.end_session(session.cookie_hash))
+            self.both.end_of(session)
+            self.both.account(session)
+
+    @rule(code=st.sampled_from(["none", "known"]), nth=NTH, user=st.integers(0, 3))
+    def read_the_sign_ups(self, code, nth, user):
+        code_hash = self.code(code, nth)
+        self.both.of_process(lambda backend: backend.sign_up_state(code_hash, ADDRESSES[user]))
+
+    @rule(buckets=st.sampled_from([(0,), (1,), (0, 1), (1, 0)]), is_repeated=st.booleans())
+    def throttle(self, buckets, is_repeated):
+        nonce = UUID(int=0) if is_repeated else self.id()
+        asked = [Throttle(sha(f"bucket {one}"), 2 - one, 60 + 60 * one) for one in buckets]
+        self.both.of_process(lambda backend: backend.throttle(asked, nonce))
+
+    # --- administration of users
+
+    @rule(nth=NTH, user=USER, role=ROLES, is_admins=st.sampled_from([True, True, True, False]))
+    def set_role(self, nth, user, role, is_admins):
+        user_id = self.user_id(user)
+        self.administer(nth, lambda admin: admin.set_role(user_id, role), is_admins=is_admins)
+
+    @rule(nth=NTH, user=USER, is_suspended=st.booleans())
+    def suspend(self, nth, user, is_suspended):
+        user_id = self.user_id(user)
+        self.administer(nth, lambda admin: admin.suspend(user_id, is_suspended=is_suspended))
+
+    @rule(nth=NTH, user=USER, is_shut=st.booleans(), is_admins=st.booleans())
+    def check_end(self, nth, user, is_shut, is_admins):
+        user_id = self.user_id(user)
+        self.administer(
+            nth, lambda admin: admin.check_end(user_id, is_shut=is_shut), is_admins=is_admins
+        )
+
+    @rule(nth=NTH, user=USER)
+    def sign_out(self, nth, user):
+        user_id = self.user_id(user)
+        self.administer(nth, lambda admin: admin.sign_out(user_id))
+
+    @rule(nth=NTH, user=USER, is_own=st.booleans(), is_swept=st.booleans())
+    def delete(self, nth, user, is_own, is_swept):
+        session = self.session(nth, is_admins=not is_own)
+        if session:
+            user_id = session.calls.user_id if is_own else self.user_id(user)
+            self.both.administer(session, lambda admin: admin.delete(user_id))
+        if is_swept:
+            self.both.sweep()
+
+    @rule(is_swept=st.booleans())
+    def delete_all(self, is_swept):
+        """Delete all accounts, an admin's at last, and begin another."""
+        if session := self.session(0):
+            own = session.calls.user_id
+            for user_id in (*(one for one in self.both.user_ids if one != own), own):
+                self.both.administer(session, lambda admin, one=user_id: admin.delete(one))
+            if is_swept:
+                self.both.sweep()
+            self.read_the_sign_ups("none", 0, 3)
+            self.sign_in(3, "none", 0)
+
+    @rule(nth=NTH, user=USER, changes=st.sampled_from(CHANGES))
+    def set_caps(self, nth, user, changes):
+        user_id = self.user_id(user)
+        self.administer(nth, lambda admin: admin.set_caps(user_id, changes))
+
+    # --- administration of the deployment
+
+    @rule(
+        nth=NTH,
+        changes=st.sampled_from(
+            [*CHANGES, *({"retention_days": days} for days in (None, 15, 30, 15, 3650, 14))]
+        ),
+        is_admins=st.sampled_from([True, True, False]),
+    )
+    def change_settings(self, nth, changes, is_admins):
+        if changes.get("retention_days") == 14:  # out of range: the form refuses it
+            self.administer(nth, lambda admin: admin.preview_retention(15), is_admins=is_admins)
+            return
+        self.administer(nth, lambda admin: admin.change_settings(changes), is_admins=is_admins)
+
+    @rule(nth=NTH, mode=st.sampled_from(SignUps))
+    def set_sign_ups(self, nth, mode):
+        self.administer(nth, lambda admin: admin.set_sign_ups(mode))
+
+    @rule(nth=NTH, cap=st.sampled_from([None, 0, 10**15, 10**16]))
+    def set_deployment_cap(self, nth, cap):
+        self.administer(nth, lambda admin: admin.set_deployment_cap(cap))
+
+    @rule(
+        nth=NTH,
+        name=st.sampled_from(["one", "two"]),
+        changes=st.sampled_from(
+            [
+                {"is_offered": False},
+                {"is_offered": True},
+                {"input_micro": 9, "cached_input_micro": 1, "output_micro": 20},
+                {"input_micro": None, "cached_input_micro": None, "output_micro": None},
+            ]
+        ),
+    )
+    def set_model(self, nth, name, changes):
+        self.administer(nth, lambda admin: admin.set_model(name, changes))
+
+    @rule(nth=NTH, is_refused=st.booleans())
+    def refuse_unknown_prices(self, nth, is_refused):
+        self.administer(nth, lambda admin: admin.refuse_unknown_prices(is_refused=is_refused))
+
+    @rule(nth=NTH, user=st.sampled_from([None, None, 0, 1, 2, 3]), role=ROLES)
+    def invite(self, nth, user, role):
+        if session := self.session(nth):
+            self.codes.append(sha(f"code {self.number()}"))
+            email = None if user is None else ADDRESSES[user]
+            self.both.invite(session, self.codes[-1], email, role)
+
+    @rule(nth=NTH, invitation=st.sampled_from([0, 0, 1, None]))
+    def revoke(self, nth, invitation):
+        known = self.both.invitation_ids
+        session = self.session(nth)
+        if session:
+            ids = known[-1 - invitation % len(known)] if known and invitation is not None else None
+            self.both.revoke(session, ids or (self.id(),) * 2)
+
+    @rule(
+        nth=NTH,
+        role=ROLES,
+        email=st.sampled_from(["none", "own", "another"]),
+        what=st.sampled_from(
+            ["nothing", "late", "revoked", "used", "maker suspended", "maker no admin"]
+        ),
+        off=st.sampled_from([1, 0, -1]),
+    )
+    def begin_by_an_invitation(self, nth, role, email, what, off):
+        """Begin an account by an invitation that is perhaps good no more."""
+        session, begun = self.session(nth), self.both.store.of(None).run(_begun)
+        new = [user for user in range(4) if self.both.user_ids[user] not in begun]
+        if session is None or not new:
+            return
+        maker = session
+        if what.startswith("maker"):
+            other = self.both.user_ids[1]
+            self.both.administer(session, lambda admin: admin.set_role(other, AccountRole.ADMIN))
+            self.sign_in(1, "none", 0)
+            maker = self.both.sessions[-1]
+        for ids in self.both.invitation_ids:  # few may be open
+            self.both.revoke(session, ids)
+        self.both.administer(session, lambda admin: admin.set_sign_ups(SignUps.INVITED))
+        self.codes.append(sha(f"code {self.number()}"))
+        address = {"none": None, "own": ADDRESSES[new[0]], "another": ADDRESSES[new[-1]]}[email]
+        due = self.both.clock.at + INVITATION_LIFE
+        self.both.invite(maker, self.codes[-1], address, role)
+        match what:
+            case "late":
+                self.both.clock.at = due + off * TICK
+            case "revoked":
+                self.revoke(0, 0)
+            case "used":
+                self.sign_in(new[-1], "known", 0)
+            case "maker suspended":
+                self.both.administer(session, lambda admin: admin.suspend(other, is_suspended=True))
+            case "maker no admin":
+                self.both.administer(session, lambda admin: admin.set_role(other, AccountRole.USER))
+        self.read_the_sign_ups("known", 0, new[0])
+        self.read_reports(0, "", UserOrder.EMAIL, 0)
+        self.sign_in(new[0], "known", 0)
+
+    # --- reports
+
+    @rule(
+        nth=NTH,
+        words=st.sampled_from(["", "daybook", "A@", "zz"]),
+        order=st.sampled_from(UserOrder),
+        skip=st.sampled_from([0, 0, 1]),
+        is_admins=st.sampled_from([True, True, False]),
+    )
+    def read_reports(self, nth, words, order, skip, is_admins=True):
+        today = self.both.clock.at.date()
+
+        def read(admin):
+            users = admin.list_users(words, order, skip, 2)
+            return (
+                users.total,
+                users.users,
+                admin.deployment(),
+                [replace(one, id=None) for one in admin.invitations()],
+                admin.usage((today.replace(day=1), today)),
+            )
+
+        self.administer(nth, read, is_admins=is_admins)
+
+    # --- content, for reports, retention and the deletion of an account
+
+    @rule(
+        days_before=st.sampled_from([0, 10, 16]),
+        days=st.sampled_from([15, 30]),
+        days_after=st.sampled_from([1, 13, 14, 16, 31]),
+        is_changed=st.booleans(),
+    )
+    def retain(self, days_before, days, days_after, is_changed):
+        """Delete chats that were not used for days, after their owners were warned."""
+        self.chat(0, 100, is_finished=True)
+        for wait in (days_before, days_after):
+            self.wait_for_days(wait, is_swept=False)
+            self.use_a_session(0)
+            self.administer(0, lambda admin: admin.preview_retention(days))
+            if is_changed or wait == days_before:
+                self.administer(0, lambda admin: admin.change_settings({"retention_days": days}))
+            self.use_a_session(0)
+        self.both.sweep()
+        self.both.compare()
+
+    @rule(nth=NTH, cost=st.sampled_from([0, 100, 500]), is_finished=st.booleans())
+    def chat(self, nth, cost, is_finished):
+        session = self.session(nth, is_admins=False)
+        if session is None:
+            return
+        chat_id, turn_ids = self.id(), {}
+        created = SealedConversation(
+            id=chat_id,
+            title=self.sealed(),
+            wrapped_key=self.sealed(),
+            key_version=1,
+            user_key_version=1,
+            head=f"h1.{self.number():0118}",
+            policy="window",
+            policy_size=20,
+            model=None,
+            instructions=None,
+            space_id=None,
+        )
+        prompt = SealedPrompt(
+            conversation_id=chat_id,
+            expected_rev=0,
+            prompt_id=self.id(),
+            prompt_body=self.sealed(),
+            new_head=f"h1.{self.number():0118}",
+            new_start_seq=0,
+            receipt_body=None,
+        )
+        wanted = Reservation(
+            client_turn_id=self.id(),
+            purpose=Purpose.REPLY,
+            model="test-model",
+            prompt_micro=100,
+            reply_micro=400,
+            least_reply_micro=50,
+            prompt_tokens=100,
+            reply_tokens=200,
+            least_reply_tokens=50,
+            lease_seconds=30,
+        )
+        write = BeginTurn(reservation=wanted, prompt=prompt, created=created)
+
+        def begin(rows, side):
+            begun = rows.begin_turn(write)
+            turn_ids[side] = begun.turn_id
+            return begun.reserved_micro, begun.reserved_tokens
+
+        self.both.content(session, begin)
+        if not is_finished or len(turn_ids) < 2:
+            return
+        reply = SealedReply(
+            expected_rev=1,
+            reply_id=self.id(),
+            reply_body=self.sealed(),
+            reply_thoughts=None,
+            new_head=f"h1.{self.number():0118}",
+        )
+
+        def finish(rows, side):
+            settlement = Settlement(turn_ids[side], Outcome.COMPLETE, Usage(100, 20, 5), cost, 7)
+            rows.finish_turn(
+                FinishTurn(conversation_id=chat_id, settlement=settlement, reply=reply)
+            )
+
+        self.both.content(session, finish)
+
+
+def _begun(block):
+    return {one.id for one in block.select(ACCOUNTS)}
+
+
+@pytest.fixture(scope="module")
+def two_backends(server, tmp_path_factory):
+    """The address of the property's database, and the ids of its users."""
+    folder = tmp_path_factory.mktemp("migrations")
+    return make_accounts_database(server, "daybook_accounts_and_sql", folder, ADDRESSES)
+
+
+@pytest.mark.parametrize("verbs", LENGTHS)
+def test_rules_and_sql_agree_on_accounts(two_backends, monkeypatch, verbs):
+    make_limits_smaller(monkeypatch)
+    address, user_ids = two_backends
+    with psycopg.connect(address, autocommit=True) as connection:
+
+        def history():
+            return Accounts(connection, user_ids)
+
+        run_histories(history, verbs, HISTORIES // len(LENGTHS))
