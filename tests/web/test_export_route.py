@@ -260,13 +260,16 @@ def test_audit_is_exported_page_by_page(ruth):
     user = a_person("jonas@daybook.test")
     ruth.database.put_user(user)
     for n in range(1200):
-        ruth.administration.set_caps(user.user_id, {"max_open": n + 10})
+        ruth.administration.set_caps(user.user_id, {"daily_cap_micro": n + 10})
 
     rows = table("audit", ruth)
 
-    details = [json.loads(row["detail"])["max_open"][1] for row in rows]
+    details = [json.loads(row["detail"])["daily_cap_micro"][1] for row in rows]
     assert details == [n + 10 for n in reversed(range(1200))]
-    assert (rows[0]["action"], rows[0]["detail"]) == ("caps.set", '{"max_open": [1208, 1209]}')
+    assert (rows[0]["action"], rows[0]["detail"]) == (
+        "caps.set",
+        '{"daily_cap_micro": [1208, 1209]}',
+    )
 
 
 @pytest.mark.parametrize("name", ["others.csv", f"{UUID(int=7)}.exe"])
