@@ -30,6 +30,7 @@ def test_data_is_exported_and_deleted_with_the_account(app, person):
     other.visit()
     other.is_welcome()
     other.composer.fill("And a cherry?")
+    until(lambda: "cherry" in other.stored())
     maya.page.get_by_role("button", name="Clear this browser").click()
     expect(layers).to_contain_text("0 unsent drafts")
     assert "plum" not in maya.stored()
