@@ -123,6 +123,8 @@ class Deployment(Protocol):
     server: object
     elapsed = 0.0  # seconds that have passed for tests
     has_log = True  # of sign-ins, beside the tables of the app
+    # the root keys in use once a session is opened under key 2: the session's own stays until its token is renewed
+    versions_after_opening = (1, 2)
 
     def close(self):
         """Free what the deployment holds."""
@@ -486,6 +488,7 @@ class _ServerOfTables(_Server):
 class TablesDeployment(Deployment):
     """A deployment over *tables*."""
 
+    versions_after_opening = (2,)  # the session is sealed anew when it is opened
     has_log = False
 
     def __init__(self, tables):
