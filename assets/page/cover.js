@@ -44,7 +44,19 @@ addEventListener(
   true,
 );
 
-addEventListener("keydown", () => (isOwed = daybook.isCovered()), true);
+addEventListener(
+  "keydown",
+  (event) => {
+    isOwed = daybook.isCovered();
+    // Streamlit's dialog handles Escape only while it has the focus, which it loses with an element that is
+    // redrawn.
+    const close = document.querySelector('[data-testid="stDialog"] button[aria-label="Close"]');
+    if (event.key !== "Escape" || !close || !isOnPage(event.target)) return;
+    event.stopPropagation(); // otherwise Escape would stop a reply
+    close.click();
+  },
+  true,
+);
 document.addEventListener("close", giveBack, true); // a native dialog was closed
 daybook.onDraw(() => {
   const isOpen = document.querySelector('[data-testid="stDialog"], dialog[open]') !== null;

@@ -157,6 +157,16 @@ def test_escape_closes_each_overlay_once_and_returns_the_focus(app, person):
     close_each(TEMPORARY)
 
 
+def test_escape_closes_a_dialog_that_has_lost_the_focus(app, person):
+    maya = person()
+    maya.arrives()
+    for press in ACCOUNT["preferences_dialog"]:
+        maya.page.locator(press).press("Enter")
+    expect(maya.dialog).to_be_visible()
+    maya.page.locator("body").dispatch_event("keydown", {"key": "Escape", "bubbles": True})
+    expect(maya.page.locator(_ABOVE)).to_have_count(0)
+
+
 def test_escape_with_something_open_stops_no_reply(app, person):
     maya = person()
     maya.arrives()
