@@ -12,6 +12,7 @@ from services.domain import SessionId
 from services.domain.accounts import SignUps
 from services.embedded.reports import Failed
 from services.errors import StoreUnavailable
+from services.llm import Models
 from services.store.accounts import Accounts
 from services.store.backend import Backend
 from services.stores import open_backend
@@ -22,6 +23,7 @@ from services.web.session_middleware import ENDS, UNKNOWN
 from services.web.upkeep import failed_check, keep_forgetting
 
 _CHECK_SECONDS = 1.0
+_MODELS = "services.llm.from_settings"
 
 
 class App:
@@ -89,11 +91,12 @@ class App:
     async def lifespan(self, _: object) -> AsyncGenerator[dict[str, object]]:
         """Check the backend once it runs; at the end store the partial replies, and stop it."""
         begun = self.deployment
-        # openai takes the longest of all imports: it is imported while Node starts, where it delays
-        # nothing
-        in_thread("model-imports", lambda: import_module("services.llm.from_settings"))
         backend = in_thread(
             "store-imports", lambda: open_backend(begun.settings, begun.endpoints, begun.root_keys)
+        )
+        # openai takes the longest of all imports: it follows the others, and the start does not wait for it
+        backend.add_done_callback(
+            lambda _: in_thread("model-imports", lambda: import_module(_MODELS))
         )
         begun.check.set_result(lambda: self._failed_check(backend.result()))
         try:
@@ -109,21 +112,22 @@ class App:
 
     def start(self, backend: Backend) -> None:
         """Build the shared state over *backend*, and start the threads that maintain it."""
-        # imported early by `lifespan`
-        from services.llm.from_settings import configured_models, local_model
-
         begun = self.deployment
         chosen, at = begun.settings, begun.endpoints
         accounts = Accounts(
             backend, begun.root_keys, chosen.session_idle_seconds, chosen.session_lifetime_seconds
         )
         model_settings = CachedRead(backend.model_settings)
-        models = (
-            local_model(at.model_url, at.model_key or "", model_settings.get)
-            if at.model_url
-            else configured_models(chosen, model_settings.get)
-        )
-        shared = Shared(accounts, chosen, models, model_settings, self._close_tabs)
+
+        def open_models() -> Models:
+            from services.llm.from_settings import configured_models, local_model
+
+            if at.model_url:
+                return local_model(at.model_url, at.model_key or "", model_settings.get)
+            return configured_models(chosen, model_settings.get)
+
+        models = in_thread("models", open_models)
+        shared = Shared(accounts, chosen, models.result, model_settings, self._close_tabs)
 
         def report(is_away: bool) -> None:
             if not is_away and (failure := failed_check(backend, begun.root_keys)):

@@ -149,7 +149,9 @@ def _model(server):
 
 def _play(scene, sessions, model, server):
     settings = Settings(instructions=f"You know {SAID}.")
-    shared = Shared(sessions, settings, Models(Offer(INFO, model)), CachedRead(ModelSettings))
+    shared = Shared(
+        sessions, settings, lambda: Models(Offer(INFO, model)), CachedRead(ModelSettings)
+    )
     session_cache = shared.session_cache
     cookie = _enter(scene, session_cache)
     session = session_cache.find(cookie)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import tzinfo
-from functools import partial
 from uuid import uuid4
 
 from services.caches import CachedRead
@@ -48,10 +47,11 @@ class Shared:
         self,
         accounts: Accounts,
         chosen: Settings,
-        models: Models,
+        models: Callable[[], Models],
         model_settings: CachedRead[ModelSettings],
         close_tabs: Callable[[SessionId], object] = lambda _: None,
     ) -> None:
+        """*models*: may wait until they can be called."""
         self._close_tabs = close_tabs
         self.model_settings = model_settings
         self.backend, self.account_bytes = accounts.backend, chosen.account_bytes
@@ -62,15 +62,21 @@ class Shared:
         self.session_cache = SessionCache(
             accounts, on_add=self._add, on_leave=self._leave, on_forget=self._forget
         )
-        self.choices = partial(
-            Choices,
-            models=models,
-            counter=RegexCounter(_TEXTS),
+        self._models, self._chosen, self._counter = models, chosen, RegexCounter(_TEXTS)
+        self._users: dict[SessionId, UserServices] = {}
+
+    def choices(self, store: Store, *, reads_facts: bool = True) -> Choices:
+        """Return the choices for the chats of *store*."""
+        chosen = self._chosen
+        return Choices(
+            store=store,
+            models=self._models(),
+            counter=self._counter,
             instructions=chosen.instructions,
             first_policy=policy_named(chosen.policy, chosen.window_messages),
             window_messages=chosen.window_messages,
+            reads_facts=reads_facts,
         )
-        self._users: dict[SessionId, UserServices] = {}
 
     def find(self, session_id: SessionId) -> "UserServices | None":
         """Return the services of the user of a session; None if it is known to have ended. Raise StoreUnavailable."""

@@ -136,7 +136,7 @@ def shared(sessions, model):
     return Shared(
         sessions,
         Settings(instructions="Be kind."),
-        Models(Offer(SMALL, model)),
+        lambda: Models(Offer(SMALL, model)),
         CachedRead(ModelSettings),
     )
 

@@ -24,7 +24,8 @@ from tests.store.conftest import ledger
 @pytest.fixture
 def shared(sessions, model):
     settings = Settings(instructions="Be kind.", titles=False)
-    return Shared(sessions, settings, Models(Offer(SMALL, model)), CachedRead(ModelSettings))
+    models = Models(Offer(SMALL, model))
+    return Shared(sessions, settings, lambda: models, CachedRead(ModelSettings))
 
 
 def fill(person, policy, server, canary):
@@ -116,7 +117,7 @@ def test_background_call_of_before_a_clearing_ends_with_its_session(
 ):
     cookie, session = sign_up()
     models = Models(Offer(SMALL, model))
-    shared = Shared(sessions, Settings(), models, CachedRead(ModelSettings))
+    shared = Shared(sessions, Settings(), lambda: models, CachedRead(ModelSettings))
     shared.session_cache.add(session)
     server.script_titles(reply="Never", fault="hang", after=1)
     done(shared.find(session.id).chat.begin(None, "When do I sow peas?"))
@@ -139,7 +140,7 @@ def test_ended_account_leaves_nothing_in_another_process(
     cookie, here = sign_up()
     closed = []
     models = Models(Offer(SMALL, model))
-    other = Shared(process, Settings(), models, CachedRead(ModelSettings), closed.append)
+    other = Shared(process, Settings(), lambda: models, CachedRead(ModelSettings), closed.append)
     there = other.session_cache.find(cookie)  # as an open tab of the other process
     assert there
     session_id, canary = there.id, a_canary()
@@ -174,7 +175,7 @@ def test_recall_switched_off_elsewhere_is_off_after_a_poll(shared, sign_up, proc
     mine = UserServices(here, shared).store.profile
     choose(mine, recalls_elsewhere=True)
     models = Models(Offer(SMALL, model))
-    other = Shared(process, Settings(), models, CachedRead(ModelSettings))
+    other = Shared(process, Settings(), lambda: models, CachedRead(ModelSettings))
     there = other.find(other.session_cache.find(cookie).id)
     assert there.store.profile.preferences().recalls_elsewhere
 
@@ -187,7 +188,7 @@ def test_recall_switched_off_elsewhere_is_off_after_a_poll(shared, sign_up, proc
 def test_poll_is_one_call(sign_up, process, wire, model):
     cookie, _ = sign_up()
     settings = CachedRead(process.backend.model_settings)
-    other = Shared(process, Settings(), Models(Offer(SMALL, model)), settings)
+    other = Shared(process, Settings(), lambda: Models(Offer(SMALL, model)), settings)
     there = other.find(other.session_cache.find(cookie).id)
     store = there.store
     for read in (store.profile.preferences, store.spaces.all, store.facts.facts, settings.get):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import Future
 from threading import Event
 from types import SimpleNamespace
 from uuid import uuid4
@@ -27,7 +28,6 @@ from services.domain.models import ModelSettings
 from services.domain.turns import TurnState
 from services.embedded.plan import Endpoints
 from services.errors import StoreUnavailable
-from services.llm import from_settings
 from services.settings import Settings
 from services.store.accounts import AppSession, Cookie
 from services.store.supabase import backend as supabase_backend
@@ -94,7 +94,7 @@ def sessions():
 
 @pytest.fixture
 def shared(sessions, closed):
-    return Shared(sessions, Settings(), None, CachedRead(ModelSettings), closed.append)
+    return Shared(sessions, Settings(), lambda: None, CachedRead(ModelSettings), closed.append)
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_settings_of_models_are_read_ahead_with_a_session(sessions):
     """Else the first page after a start would wait for them, once it has read its conversation."""
     is_read = Event()
     settings = CachedRead(lambda: is_read.set() or ModelSettings())
-    shared = Shared(sessions, Settings(), None, settings)
+    shared = Shared(sessions, Settings(), lambda: None, settings)
 
     shared.session_cache.add(session_of(UserId(uuid4())))
 
@@ -165,6 +165,13 @@ def test_stopping_the_process_stops_temporary_chats(shared, maya):
 def built(monkeypatch, *, is_hosted=False):
     """What a process shares, and the threads that look after it, by name; none is begun."""
     threads, url = {}, "https://database.test"
+
+    def not_begun(name, run):
+        threads[name] = run
+        future = Future()
+        future.set_result(None)
+        return future
+
     begun = deployment.Deployment(
         settings=Settings(SUPABASE_URL=url, SUPABASE_KEY="key") if is_hosted else Settings(),
         root_keys=SimpleNamespace(proof_key=new_key),
@@ -174,12 +181,18 @@ def built(monkeypatch, *, is_hosted=False):
         stack=None,
     )
     for module in (services_app, supabase_backend):
-        monkeypatch.setattr(module, "in_thread", lambda name, run: threads.update({name: run}))
-    monkeypatch.setattr(from_settings, "configured_models", lambda *_: None)
+        monkeypatch.setattr(module, "in_thread", not_begun)
     backend = open_backend(begun.settings, begun.endpoints, begun.root_keys)
     app = App(begun, lambda _: None)
     app.start(backend)
     return app.shared(), threads
+
+
+def test_start_does_not_wait_for_the_models(monkeypatch):
+    shared, threads = built(monkeypatch)
+
+    assert shared.session_cache.count == 0
+    assert "models" in threads
 
 
 def test_idle_session_leaves_memory_though_no_request_comes(monkeypatch):
@@ -344,5 +357,6 @@ def test_idle_app_calls_its_database_rarely(monkeypatch, is_hosted, asked, swept
     with pytest.raises(Enough):
         threads["database-probe"]()
 
-    assert set(threads) == {"database-probe", "log-erasures", "forgetting", "recall-imports"}
+    imports = {"models", "recall-imports"}
+    assert set(threads) == {"database-probe", "log-erasures", "forgetting"} | imports
     assert calls == Counter(open_session=asked, sweep_turns=swept + 1)
