@@ -13,7 +13,7 @@ from pages._parts import browser, words
 from pages._tab import tab
 from services import bootstrap
 from services.domain.accounts import SIGN_IN_REASONS, SessionEnd, SignUps
-from services.domain.limits import PASSWORD_CHARACTERS, PASSWORD_RULES
+from services.domain.passwords import PASSWORD_CHARACTERS, PASSWORD_RULE
 from services.errors import SignUpsClosed, Suspended, TooManyAttempts, WeakPassword
 
 _CREATE = "Create account"
@@ -101,7 +101,7 @@ def _form(
         rule = f'''id="new-password" minlength="{PASSWORD_CHARACTERS}" aria-describedby="password-rule"
           autocapitalize="none" spellcheck="false"'''
         below = f"""<button type="button" class="db-show" aria-controls="new-password">Show password</button>
-          <small id="password-rule">{PASSWORD_RULES}</small>"""
+          <small id="password-rule">{PASSWORD_RULE}</small>"""
     return f"""
       <form class="db-form" method="post" action="{action}">
         <input type="hidden" name="next" value="{escape(_here())}">

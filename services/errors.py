@@ -158,13 +158,20 @@ class WeakPassword(BadInput):
     """The password is too short, too long or too easy to guess."""
 
     def __init__(self, reasons: Iterable[str] = ()) -> None:
-        """*reasons* are those of Supabase Auth."""
+        """*reasons* are those of `services.domain.passwords` and of Supabase Auth."""
         self.reasons = [reason for reason in reasons if reason in _WEAKNESSES]
         super().__init__(" ".join(_WEAKNESSES[reason] for reason in self.reasons or [""]))
 
 
 _WEAKNESSES = {
-    "": "Choose a password of 12 to 72 characters that is not easy to guess.",
+    "": "Choose a password of at least 12 characters that is not easy to guess.",
+    "short": "This password is too short. Use at least 12 characters.",
+    "long": "This password is too long. Use at most 72 characters; accents, emoji and other scripts count 2 to 4.",
+    "address": "This password is your email, or the part before its @. Choose another one.",
+    "repeated": "This password repeats one or two characters. Choose another one.",
+    "common": "This is one of the most common passwords. Choose another one.",
+    "unreadable": "This password contains a character that cannot be stored.",
+    # of Supabase Auth
     "length": "Choose a longer password.",
     "characters": "Use uppercase and lowercase letters, digits and symbols.",
     "pwned": "This password appeared in a data leak. Choose another one.",

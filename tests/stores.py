@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from services.crypto import RootKeys, ServerProof, new_key
 from services.domain import Outcome, Purpose, Usage, UserId
 from services.domain.accounts import Limits
-from services.domain.limits import check_credentials
+from services.domain.passwords import check_new_password
 from services.errors import AddressTaken, StoreUnavailable, WrongCredentials
 from services.rules.accounts import StoredSession, limits_of
 from services.rules.budget import Budget, Deployment
@@ -192,7 +192,7 @@ class PasswordsInMemory:
         self._tables, self._known, self._lock = tables, {}, threading.Lock()
 
     def sign_up(self, email, password):
-        check_credentials(email, password)
+        check_new_password(email, password)
         with self._lock:
             if self._found(email):
                 raise AddressTaken

@@ -1,10 +1,17 @@
 """Sealing, key wrapping and server proofs; the database never holds a usable key or readable text."""
 
+from services.crypto.credentials import Credentials as Credentials
+from services.crypto.credentials import CredentialsState as CredentialsState
+from services.crypto.credentials import managed_password as managed_password
+from services.crypto.credentials import open_credentials as open_credentials
+from services.crypto.credentials import seal_credentials as seal_credentials
 from services.crypto.keyring import RootKeys as RootKeys
 from services.crypto.keyring import UserKey as UserKey
 from services.crypto.keyring import UserKeys as UserKeys
 from services.crypto.keyring import VaultRing as VaultRing
 from services.crypto.keyring import new_key as new_key
+from services.crypto.password_hash import check_password as check_password
+from services.crypto.password_hash import hash_password as hash_password
 from services.crypto.proof import ServerProof as ServerProof
 from services.crypto.proof import sha as sha
 from services.crypto.vault import LARGEST_PIECE as LARGEST_PIECE

@@ -2,6 +2,8 @@
 
     root key (a ring of versions; a file or the environment, never in the database)
     ├─ "user keys" ........... wraps user keys: one row a user
+    ├─ "credentials" ......... seals what users sign in with: one row a user
+    ├─ "address" ............. names addresses in look-ups, so that their column holds none
     ├─ "server proof" ........ the app's HMAC key; lies in the database and opens nothing
     ├─ "throttle" ............ names throttle buckets, so that they hold no address
     ├─ "device cookie" ....... signs the cookies of devices that have signed in
@@ -25,16 +27,17 @@ Wrapped keys are bound to their places, in vault.py's words:
     user key            user_keys      wrapped      user id          its version  server  none
     conversation key    conversations  wrapped_key  conversation id  its version  none    conversation id
 
-The role of a user key is the `mode` of its row. The body of a message has the column `body`, or `listed_body` where it has
+The role of a user key is the `mode` of its row. The row id of credentials (`credentials.sealed`) is the id of their user;
+until they have one, that of their row stands for both. The body of a message has the column `body`, or `listed_body` where it has
 attachments: so a list that is taken away is noticed there, too. The list (`messages.attachments`) and the thoughts of a
 message (`messages.thoughts`) have the place of its body but for the column; the partial texts of a turn (`turns.partial`,
 `turns.partial_thoughts`) the role "assistant". The row id of a piece (`pieces.body`) is that of its attachment, its seq its
 number, its parent its message. The column of a document is its kind (`preferences`, `space`, `fact`, `search_text`), its
 seq the revision of its row, its parent the space of a fact; the seq of a conversation's instructions and summary is
 `instructions_rev` and `summary_rev`. The row id of a receipt is the `client_turn_id` of its turn, which is known before the
-row exists. Rotation rewrites wrapped keys and nothing below them: a new root key costs one row a user, a new user key one
-string a conversation, and no message is ever sealed again.
-A key-management service can take the ring's place at `wrap`, `unwrap` and `needs_rewrap`.
+row exists. Rotation rewrites wrapped keys, and credentials with their look-up value, and nothing below them: a new root key
+costs two rows a user, a new user key one string a conversation, and no message is ever sealed again.
+A key-management service can take the ring's place at `wrap`, `unwrap` and `needs_rewrap`, and for credentials.
 """
 
 import hmac
@@ -52,6 +55,7 @@ from services.crypto.vault import (
     subkey,
     token_version,
 )
+from services.domain.addresses import EmailAddress
 from services.errors import Misconfigured, Tampered
 
 _FEWEST_DISTINCT = 16  # random keys of 32 bytes have fewer than 16 distinct bytes once in 10^13
@@ -100,7 +104,7 @@ class VaultRing:
 class RootKeys:
     """The ring of root keys. The current one wraps; each of them unwraps."""
 
-    __slots__ = ("_keys", "_wraps", "current")
+    __slots__ = ("_credentials", "_keys", "_wraps", "current")
 
     def __init__(self, keys: Mapping[int, bytes], current: int) -> None:
         """Raise ValueError for a bad ring; the error repeats no part of a key."""
@@ -114,10 +118,7 @@ class RootKeys:
             raise ValueError("has the same key under two versions")
         self._keys = dict(keys)
         self.current = current
-        vaults = {
-            version: Vault(subkey(key, "user keys"), version) for version, key in keys.items()
-        }
-        self._wraps = VaultRing(vaults, current)
+        self._wraps, self._credentials = self._vaults("user keys"), self._vaults("credentials")
 
     @classmethod
     def parse(cls, text: str, source: str = "DAYBOOK_ROOT_KEYS") -> "RootKeys":
@@ -156,6 +157,18 @@ class RootKeys:
         """Unwrap a user's key. Raise Tampered, also if its root key has left the ring."""
         return self._wraps.unwrap(token, _user_key_place(user_id, version))
 
+    def seal_credentials(self, document: str, owner_id: UUID) -> str:
+        """Seal the credentials of a user, or of a pending row, by its id."""
+        return self._credentials.seal(document, _credentials_place(owner_id))
+
+    def open_credentials(self, token: str, owner_id: UUID) -> str:
+        """Open credentials. Raise Tampered, also if their root key has left the ring."""
+        return self._credentials.open(token, _credentials_place(owner_id))
+
+    def address_tags(self, address: EmailAddress) -> dict[int, str]:
+        """Return the look-up values of *address* by the version of their root key."""
+        return {version: _tag(key, "address", address) for version, key in self._keys.items()}
+
     def needs_rewrap(self, token: str) -> bool:
         """Return True if *token* is under another key than the current one."""
         return token_version(token) != self.current
@@ -179,15 +192,16 @@ class RootKeys:
 
     def bucket(self, text: str) -> str:
         """The name of a throttle's bucket. A new root key changes all names, and so resets the throttles."""
-        return self._tag("throttle", text)
+        return _tag(self._keys[self.current], "throttle", text)
 
     def device_tag(self, text: str) -> str:
         """The signature of a device cookie. A new root key changes it, and so makes all devices unknown."""
-        return self._tag("device cookie", text)
+        return _tag(self._keys[self.current], "device cookie", text)
 
-    def _tag(self, label: str, text: str) -> str:
-        key = subkey(self._keys[self.current], label)
-        return hmac.digest(key, text.encode(), "sha256").hex()
+    def _vaults(self, label: str) -> VaultRing:
+        keys = self._keys.items()
+        vaults = {version: Vault(subkey(key, label), version) for version, key in keys}
+        return VaultRing(vaults, self.current)
 
 
 class UserKey:
@@ -268,6 +282,14 @@ def _user_key_place(user_id: UUID, version: int) -> Place:
         seq=version,
         role="server",
     )
+
+
+def _credentials_place(owner_id: UUID) -> Place:
+    return Place(table="credentials", column="sealed", row_id=owner_id, user_id=owner_id)
+
+
+def _tag(key: bytes, label: str, text: str) -> str:
+    return hmac.digest(subkey(key, label), text.encode(), "sha256").hex()
 
 
 def _is_strong(key: bytes) -> bool:

@@ -1,7 +1,6 @@
 """Limits and validators of the texts that users write."""
 
-from services.domain.addresses import EmailAddress
-from services.errors import BadInput, WeakPassword
+from services.errors import BadInput
 
 # seconds for which a deletion can be undone, or a temporary chat that was left can be opened again
 UNDO_SECONDS = 20
@@ -11,24 +10,6 @@ LONGEST_INSTRUCTIONS = 8_000  # characters
 LONGEST_FACT = 500  # characters
 LONGEST_TITLE = 120  # characters
 LONGEST_SPACE_NAME = 60  # characters
-# the least length; NIST SP 800-63B-4 recommends length, not kinds of characters
-PASSWORD_CHARACTERS = 12
-PASSWORD_BYTES = 72  # bcrypt ignores further bytes
-_DIFFERENT_CHARACTERS = 4
-# the rules that `check_credentials` applies
-PASSWORD_RULES = (
-    f"At least {PASSWORD_CHARACTERS} characters, {_DIFFERENT_CHARACTERS} of them different. At most {PASSWORD_BYTES}, "
-    "where accents and other scripts count 2 or 3, emoji 4. Not your email."
-)
-
-
-def check_credentials(email: EmailAddress, password: str) -> None:
-    """Raise WeakPassword unless *password* is good for the account of *email*."""
-    # a password like "aaaaaaaaaaaa"
-    is_easy = len(set(password)) < _DIFFERENT_CHARACTERS or password.casefold() == email
-    is_short = len(password) < PASSWORD_CHARACTERS
-    if is_short or is_easy or len(password.encode()) > PASSWORD_BYTES:
-        raise WeakPassword
 
 
 def storable(text: str) -> str:

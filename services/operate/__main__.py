@@ -11,7 +11,7 @@ import click
 from services import settings
 from services.crypto import RootKeys, new_key
 from services.domain.addresses import EmailAddress, checked_address
-from services.domain.limits import check_credentials
+from services.domain.passwords import check_new_password
 from services.embedded.folders import Folders, choose_folders
 from services.embedded.plan import read_root_keys, running_endpoints
 from services.errors import AppError, BadInput, Misconfigured
@@ -68,7 +68,7 @@ def set_password(email: EmailAddress) -> None:
     """Ask for a new password of the account EMAIL, and sign it out everywhere; the database as for grant-admin."""
     operator = open_operator(settings.read())
     password: str = click.prompt("New password", hide_input=True, confirmation_prompt=True)
-    check_credentials(email, password)
+    check_new_password(email, password)
     operator.set_password(email, password)
     click.echo(f"{email} has a new password, and is signed out everywhere.")
 

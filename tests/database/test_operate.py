@@ -332,7 +332,7 @@ UNKNOWN = "There is no account with this address: sign up, and sign in once."
     [
         (["grant-admin", "unknown@daybook.test"], "", UNKNOWN),
         (["set-password", "unknown@daybook.test"], PASSWORD, UNKNOWN),
-        (["set-password", "maya@daybook.test"], "short", WeakPassword().public),
+        (["set-password", "maya@daybook.test"], "short", WeakPassword(["short"]).public),
         (["limits", "unknown@daybook.test", "--daily", "5"], "", UNKNOWN),
         (["limits", "--daily", "5"], "", NAME_ONE),
         (["limits", "a@b.test", "--default"], "", NAME_ONE),

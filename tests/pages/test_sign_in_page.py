@@ -10,7 +10,7 @@ from streamlit.runtime.pages_manager import PagesManager
 
 from services import deployment
 from services.domain.accounts import SIGN_IN_REASONS, SignUps
-from services.domain.limits import PASSWORD_RULES
+from services.domain.passwords import PASSWORD_RULE
 from services.errors import Misconfigured
 from tests.pages.conftest import ROOT
 
@@ -49,12 +49,29 @@ def test_create_account_comes_first_without_accounts(open_app, tab):
     assert next(iter(forms(open_app(None)))) == "Sign in"
 
 
-def test_rules_of_a_new_password_stand_in_its_form_alone(open_app):
+def test_one_line_below_a_new_password_says_what_is_wanted(open_app):
     shown = forms(open_app(None))
 
-    assert PASSWORD_RULES in shown["Create account"]
-    assert "Show password" in shown["Create account"]
-    assert PASSWORD_RULES not in shown["Sign in"]
+    rule = '<small id="password-rule">At least 12 characters. A short sentence works well.</small>'
+    assert rule in shown["Create account"]
+    assert 'aria-describedby="password-rule"' in shown["Create account"]
+    assert PASSWORD_RULE not in shown["Sign in"]
+
+
+def test_new_password_can_be_shown_and_is_never_cut(open_app):
+    form = forms(open_app(None))["Create account"]
+
+    assert "Show password" in form
+    assert "maxlength" not in form
+
+
+def test_refused_password_is_told_why_where_it_is_chosen(open_app):
+    app = open_app(None, reason="weak", why="common")
+
+    create = next(tab for tab in app.tabs if tab.label == "Create account")
+    assert [error.value for error in create.error] == [
+        "This is one of the most common passwords. Choose another one."
+    ]
 
 
 @pytest.mark.parametrize("is_admin", [True, False])
@@ -120,7 +137,8 @@ def test_query_is_escaped_in_the_form(open_app):
     [
         ("wrong", "Wrong email or password."),
         ("taken", "This email already has an account. Sign in instead."),
-        ("weak", "Choose a password of 12 to 72 characters that is not easy to guess."),
+        ("weak", "Choose a password of at least 12 characters that is not easy to guess."),
+        ("weak&why=short", "This password is too short. Use at least 12 characters."),
         ("weak&why=length", "Choose a longer password."),
         (
             "unavailable",

@@ -5,7 +5,7 @@ import pytest
 from pydantic import SecretStr
 
 from services import errors
-from services.domain.limits import PASSWORD_BYTES, PASSWORD_CHARACTERS
+from services.domain.passwords import PASSWORD_CHARACTERS
 from services.store.supabase import auth
 from services.store.supabase.api import Gateway
 
@@ -57,7 +57,7 @@ def test_refused_sign_in_raises_by_its_code(verb, status, code, error, caplog):
         (["characters"], "Use uppercase and lowercase letters, digits and symbols"),
         (
             ["of a later version"],
-            f"Choose a password of {PASSWORD_CHARACTERS} to {PASSWORD_BYTES} characters",
+            f"Choose a password of at least {PASSWORD_CHARACTERS} characters",
         ),
     ],
 )

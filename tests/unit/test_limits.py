@@ -4,15 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.domain.addresses import checked_address
-from services.domain.limits import (
-    LONGEST_SPACE_NAME,
-    PASSWORD_RULES,
-    check_credentials,
-    checked_space_name,
-    storable,
-)
-from services.errors import BadInput, WeakPassword
+from services.domain.limits import LONGEST_SPACE_NAME, checked_space_name, storable
+from services.errors import BadInput
 
 ANYTHING = st.text(
     st.characters() | st.characters(categories=["Cs"]) | st.sampled_from("\x00 \n\t")
@@ -50,30 +43,3 @@ def test_name_is_one_line_within_its_limit(text):
 def test_invalid_name_is_refused_with_its_limit(text):
     with pytest.raises(BadInput, match=r"Enter a name \(max. 60 characters\)"):
         checked_space_name(text)
-
-
-MAYA = checked_address("maya@daybook.test")
-
-
-@pytest.mark.parametrize(
-    "password", ["abcd" * 3, "abcd" * 18, "\u00e9abc" * 12, "\U0001f600abc" * 10]
-)
-def test_password_by_the_rules_is_good(password):
-    check_credentials(MAYA, password)
-
-
-@pytest.mark.parametrize(
-    ("password", "rule"),
-    [
-        ("abcdabcdabc", "At least 12 characters"),
-        ("abc" * 6, "4 of them different"),
-        ("abcd" * 18 + "e", "At most 72"),
-        ("\u00e9" * 35 + "abc", "accents and other scripts count 2 or 3"),
-        ("\U0001f600" * 16 + "abcdefghi", "emoji 4"),
-        (MAYA.upper(), "Not your email"),
-    ],
-)
-def test_refused_password_breaks_a_rule_that_is_said(password, rule):
-    with pytest.raises(WeakPassword):
-        check_credentials(MAYA, password)
-    assert rule in PASSWORD_RULES

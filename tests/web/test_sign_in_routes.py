@@ -150,7 +150,10 @@ def test_refused_invitation_is_not_typed_again(session_cache, fail):
     [
         ("/session", "nobody@daybook.test", PASSWORD, "wrong"),
         ("/session", "maya@daybook.test", "", "wrong"),
-        ("/account", "new@daybook.test", "short", "weak"),
+        ("/account", "new@daybook.test", "short", "weak&why=short"),
+        ("/account", "new@daybook.test", "1qaz2wsx3edc", "weak&why=common"),
+        ("/account", "new@daybook.test", "new@daybook.test", "weak&why=address"),
+        ("/account", "new@daybook.test", "a\u0301" * 2_000, "weak&why=long"),
         ("/account", "no address", PASSWORD, "address"),
         ("/session", "v\u00edctim@daybook.test", PASSWORD, "address"),
         ("/session", "a\u0301" * 2_000 + "@daybook.test", PASSWORD, "address"),

@@ -16,7 +16,7 @@ from supabase_auth.types import Session as AuthSession
 from services import errors
 from services.domain import UserId
 from services.domain.addresses import EmailAddress
-from services.domain.limits import check_credentials
+from services.domain.passwords import check_new_password
 from services.events import log_event
 
 
@@ -48,7 +48,7 @@ _SIGN_IN_ERRORS: dict[str, type[errors.AppError]] = {
     "email_not_confirmed": errors.NotConfirmed,
     "user_already_exists": errors.AddressTaken,
     "email_address_invalid": errors.BadAddress,
-    # Auth has stricter rules for addresses; `check_credentials` has refused bad passwords already
+    # Auth has stricter rules for addresses; `check_new_password` has refused bad passwords already
     "validation_failed": errors.BadAddress,
     "email_address_not_authorized": errors.AddressNotAllowed,
     "signup_disabled": errors.SignUpsClosed,
@@ -70,7 +70,7 @@ _EMAIL_WAIT, _REQUEST_WAIT = 3600, 60  # seconds, if Supabase Auth gives none
 
 def sign_up(client: Client, email: EmailAddress, password: str) -> AuthTokens:
     """Make an account and sign in. Raise Refused, StoreUnavailable."""
-    check_credentials(email, password)
+    check_new_password(email, password)
     with _auth_errors(_SIGN_IN_ERRORS):
         session = client.auth.sign_up({"email": email, "password": password}).session
     return _tokens(session, errors.ConfirmationSent)

@@ -1,0 +1,128 @@
+"""The credentials of one user: the document that opens an account, and its seal.
+
+A document is a JSON object. This version of the app writes and reads
+
+    version .......... 1
+    state ............ "pending" until the row belongs to a user, then "set"
+    address .......... the address that the user signs in with
+    hash ............. the hash of the password (password_hash.py); null: no password opens the account
+    account_secret ... 32 octets in base64url, made when the row is bound to its user; null while it is pending
+    managed_password . the random password of the user at Supabase Auth
+    generation ....... a number that each new password increases by one
+
+and keeps fields that it does not know. A document that it cannot read raises NewerVersion. Where credentials are sealed
+stands in keyring.py.
+"""
+
+import json
+import secrets
+import string
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from uuid import UUID
+
+from services.crypto.keyring import RootKeys
+from services.crypto.vault import KEY_BYTES, decode_base64url, encode_base64url
+from services.domain.addresses import EmailAddress
+from services.errors import NewerVersion
+
+_VERSION = 1
+_MANAGED_CHARACTERS = 40
+# Supabase Auth can require a character of each
+_CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "!#$%&()*+-=?@[]^_{}~")
+
+
+class CredentialsState(StrEnum):
+    """The state of credentials."""
+
+    PENDING = "pending"  # of a sign-up that no user of Supabase Auth completes yet
+    SET = "set"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What one user signs in with."""
+
+    state: CredentialsState
+    address: EmailAddress = field(repr=False)
+    password_hash: str | None = field(repr=False)
+    account_secret: bytes | None = field(repr=False)
+    managed_password: str = field(repr=False)
+    generation: int
+    # fields that only a newer version of the app knows
+    newer: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for credentials of a user without an account secret, or pending ones with one."""
+        size = None if self.account_secret is None else len(self.account_secret)
+        if size != (KEY_BYTES if self.state is CredentialsState.SET else None):
+            raise ValueError("credentials have an account secret of 32 octets once they are set")
+
+
+def seal_credentials(root_keys: RootKeys, credentials: Credentials, owner_id: UUID) -> str:
+    """Seal *credentials* for the user *owner_id*; pending ones for the id of their row."""
+    return root_keys.seal_credentials(_document(credentials), owner_id)
+
+
+def open_credentials(root_keys: RootKeys, token: str, owner_id: UUID) -> Credentials:
+    """Open the credentials of *owner_id*. Raise Tampered, NewerVersion."""
+    credentials = _read(root_keys.open_credentials(token, owner_id))
+    if credentials is None:
+        raise NewerVersion
+    return credentials
+
+
+def managed_password() -> str:
+    """Return a random password for a user at Supabase Auth: 40 characters of four classes, some 250 bits."""
+    while True:
+        password = "".join(secrets.choice("".join(_CLASSES)) for _ in range(_MANAGED_CHARACTERS))
+        if all(set(password) & set(each) for each in _CLASSES):
+            return password
+
+
+def _document(credentials: Credentials) -> str:
+    secret = credentials.account_secret
+    known = {
+        "version": _VERSION,
+        "state": credentials.state,
+        "address": credentials.address,
+        "hash": credentials.password_hash,
+        "account_secret": None if secret is None else encode_base64url(secret),
+        "managed_password": credentials.managed_password,
+        "generation": credentials.generation,
+    }
+    return json.dumps({**credentials.newer, **known}, ensure_ascii=False)
+
+
+def _read(text: str) -> Credentials | None:
+    """The credentials, or None for a failure: an exception's traceback would hold the document."""
+    try:
+        document: Mapping[str, object] = json.loads(text)
+    except ValueError:
+        return None
+    match document:
+        case {
+            "version": 1,
+            "state": "pending" | "set" as state,
+            "address": str(address),
+            "hash": str() | None as hashed,
+            "account_secret": str() | None as secret,
+            "managed_password": str(managed),
+            "generation": int(generation),
+            **newer,
+        }:
+            with suppress(ValueError):
+                return Credentials(
+                    state=CredentialsState(state),
+                    address=EmailAddress(address),
+                    password_hash=hashed,
+                    account_secret=None if secret is None else decode_base64url(secret),
+                    managed_password=managed,
+                    generation=generation,
+                    newer=newer,
+                )
+        case _:
+            pass
+    return None

@@ -1,0 +1,49 @@
+"""Hashes of users' passwords by Argon2id (RFC 9106), as PHC strings.
+
+A password is normalised to NFC and encoded in UTF-8. A hash has a salt of 16 random octets and 32 octets of its own, and
+costs 64 MiB, 3 passes and one lane: more lanes only cost threads.
+"""
+
+import os
+from contextlib import suppress
+
+from cryptography.exceptions import InvalidKey
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
+from services.domain.safe_text import normalize
+from services.errors import Tampered
+
+_SALT_BYTES, _HASH_BYTES = 16, 32
+_MEMORY_KIB, _PASSES, _LANES = 65_536, 3, 1
+_COSTS = f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p={_LANES}$"
+_ANY_HASH = f"{_COSTS}{'A' * 22}${'A' * 43}"  # of no known password
+
+
+def hash_password(password: str) -> str:
+    """Return a new hash of *password*. It takes a core for some 0.2 s, and 64 MiB of memory."""
+    argon2 = Argon2id(
+        salt=os.urandom(_SALT_BYTES),
+        length=_HASH_BYTES,
+        iterations=_PASSES,
+        lanes=_LANES,
+        memory_cost=_MEMORY_KIB,
+    )
+    return argon2.derive_phc_encoded(_octets(password))
+
+
+def check_password(password: str, hashed: str | None) -> bool:
+    """Return True if *hashed* is a hash of *password*. None, for an unknown address, takes the same time.
+
+    Raise Tampered, at once, for a hash of other costs: the library would spend any that a hash names.
+    """
+    if hashed is not None and not (hashed.startswith(_COSTS) and len(hashed) == len(_ANY_HASH)):
+        raise Tampered
+    with suppress(InvalidKey):
+        Argon2id.verify_phc_encoded(_octets(password), hashed or _ANY_HASH)
+        return hashed is not None
+    return False
+
+
+def _octets(password: str) -> bytes:
+    # half a surrogate pair is in no password that was accepted, and must be no error at sign-in
+    return normalize("NFC", password).encode(errors="surrogatepass")

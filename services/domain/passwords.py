@@ -1,0 +1,44 @@
+"""The rules of a new password."""
+
+from functools import cache
+from pathlib import Path
+
+from services.domain.addresses import EmailAddress
+from services.domain.safe_text import normalize
+from services.errors import WeakPassword
+
+# the least length; NIST SP 800-63B-4 recommends length, not kinds of characters
+PASSWORD_CHARACTERS = 12
+PASSWORD_BYTES = 72  # bcrypt, by which Supabase Auth stores passwords, ignores further bytes
+PASSWORD_RULE = f"At least {PASSWORD_CHARACTERS} characters. A short sentence works well."
+# the 3,000 commonest that the other rules let pass (OWASP ASVS 5.0, 6.2.4), in lower case
+_COMMON = Path(__file__).with_name("common_passwords.txt")
+
+
+def check_new_password(email: EmailAddress, password: str) -> None:
+    """Raise WeakPassword, which says why, unless *password* is good for the account of *email*."""
+    if reason := _weakness(email, password):
+        raise WeakPassword([reason])
+
+
+def _weakness(email: EmailAddress, password: str) -> str | None:
+    """Return the reason of `WeakPassword` to refuse *password*."""
+    try:
+        size = len(password.encode())
+    except UnicodeEncodeError:  # half a surrogate pair
+        return "unreadable"
+    if size > PASSWORD_BYTES:  # first: nothing else looks at a text of any length
+        return "long"
+    if len(password) < PASSWORD_CHARACTERS:
+        return "short"
+    folded = normalize("NFC", password).casefold()
+    if folded in (email, email.partition("@")[0]):
+        return "address"
+    if len(set(folded)) <= 2:  # such as "abababababab"
+        return "repeated"
+    return "common" if folded in _common_passwords() else None
+
+
+@cache
+def _common_passwords() -> frozenset[str]:
+    return frozenset(_COMMON.read_text("utf-8").splitlines())

@@ -1,0 +1,188 @@
+"""Users' credentials: their document, their seal, the look-up values of addresses, and managed passwords."""
+
+import hmac
+import json
+import string
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from services.crypto import (
+    Credentials,
+    CredentialsState,
+    Place,
+    RootKeys,
+    Vault,
+    managed_password,
+    open_credentials,
+    seal_credentials,
+)
+from services.crypto.vault import subkey, token_version
+from services.domain.addresses import checked_address
+from services.errors import NewerVersion, Tampered
+from tests.unit.test_keyring import AFTER, BEFORE, DURING, ROOT_1
+from tests.unit.test_vault import ANA, BEN, full_traceback, hkdf, refuses, use_salt
+
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "credentials.json").read_text())
+SECRET = bytes(range(160, 192))
+CREDENTIALS = Credentials(
+    state=CredentialsState.SET,
+    address=checked_address("ana@example.com"),
+    password_hash="a hash",
+    account_secret=SECRET,
+    managed_password="the password at Auth",
+    generation=7,
+)
+
+
+def each(name):
+    return pytest.mark.parametrize("vector", VECTORS[name], ids=lambda vector: vector["name"])
+
+
+def opened(vector):
+    keys = RootKeys.parse(vector["ring"])
+    return open_credentials(keys, vector["token"], UUID(vector["owner_id"]))
+
+
+# --- the frozen vectors ---------------------------------------------------------------------------------
+
+
+@each("opens")
+def test_frozen_credentials_open_and_are_sealed_again(vector, monkeypatch):
+    written, credentials = json.loads(vector["document"]), opened(vector)
+
+    assert credentials.state == written["state"]
+    assert credentials.address == written["address"]
+    assert credentials.password_hash == written["hash"]
+    assert (credentials.account_secret is None) == (written["account_secret"] is None)
+    assert credentials.account_secret in (None, SECRET)
+    assert credentials.managed_password == written["managed_password"]
+    assert credentials.generation == written["generation"]
+    use_salt(monkeypatch, vector["salt"])
+    keys, owner = RootKeys.parse(vector["ring"]), UUID(vector["owner_id"])
+    assert seal_credentials(keys, credentials, owner) == vector["token"]
+
+
+@each("refused")
+def test_frozen_failures_of_credentials_stay_failures(vector):
+    with pytest.raises(Tampered) as failure:
+        opened(vector)
+
+    assert type(failure.value) is Tampered
+
+
+@each("unreadable")
+def test_document_that_this_version_cannot_read_is_a_newer_one(vector):
+    with pytest.raises(NewerVersion) as failure:
+        opened(vector)
+
+    assert failure.value.__context__ is None
+    shown = full_traceback(failure.value)
+    assert not any(text in shown for text in ("ana@example.com", "Aa0!", "argon2id"))
+
+
+@each("address_tags")
+def test_frozen_address_has_the_same_look_up_values(vector):
+    tags = RootKeys.parse(vector["ring"]).address_tags(checked_address(vector["address"]))
+
+    assert tags == {int(version): tag for version, tag in vector["tags"].items()}
+
+
+# --- their place and their keys -------------------------------------------------------------------------
+
+
+def test_credentials_are_sealed_under_their_label_at_their_place():
+    token = seal_credentials(BEFORE, CREDENTIALS, ANA)
+    place = Place(table="credentials", column="sealed", row_id=ANA, user_id=ANA)
+
+    assert '"generation": 7' in Vault(subkey(ROOT_1, "credentials")).open(token, place)
+
+
+def test_look_up_value_is_an_hmac_under_its_label():
+    key = hkdf(ROOT_1, None, b"daybook p1 address", 32)
+
+    tag = BEFORE.address_tags(CREDENTIALS.address)[1]
+
+    assert tag == hmac.digest(key, b"ana@example.com", "sha256").hex()
+    assert tag not in (BEFORE.bucket("ana@example.com"), BEFORE.device_tag("ana@example.com"))
+
+
+def test_credentials_are_sealed_anew_under_a_new_root_key():
+    token = seal_credentials(BEFORE, CREDENTIALS, ANA)
+    assert DURING.needs_rewrap(token)
+
+    later = seal_credentials(DURING, open_credentials(DURING, token, ANA), ANA)
+
+    assert token_version(later) == 2
+    assert open_credentials(AFTER, later, ANA) == CREDENTIALS
+    refuses(open_credentials, AFTER, token, ANA)
+    refuses(open_credentials, DURING, later, BEN)
+
+
+def test_address_has_a_look_up_value_under_each_root_key():
+    tags = DURING.address_tags(CREDENTIALS.address)
+
+    before, after = (keys.address_tags(CREDENTIALS.address) for keys in (BEFORE, AFTER))
+    assert tags == before | after
+    assert len(set(tags.values())) == 2
+
+
+# --- the document ---------------------------------------------------------------------------------------
+
+
+def test_field_of_a_newer_version_outlives_a_change():
+    vector = next(one for one in VECTORS["opens"] if "newer" in one["name"])
+    seen = opened(vector)
+
+    token = seal_credentials(DURING, replace(seen, password_hash="another", generation=8), ANA)
+
+    now = open_credentials(DURING, token, ANA)
+    assert now.newer == {"recovery": {"codes": [1, 2]}, "note": "é"}
+    assert (now.password_hash, now.generation) == ("another", 8)
+
+
+def test_newer_field_replaces_no_known_one():
+    token = seal_credentials(BEFORE, replace(CREDENTIALS, newer={"generation": 1}), ANA)
+
+    assert open_credentials(BEFORE, token, ANA) == CREDENTIALS
+
+
+@pytest.mark.parametrize(
+    ("state", "secret"),
+    [
+        (CredentialsState.SET, None),
+        (CredentialsState.SET, SECRET[:31]),
+        (CredentialsState.PENDING, SECRET),
+    ],
+)
+def test_account_secret_comes_with_the_user(state, secret):
+    with pytest.raises(ValueError, match="account secret"):
+        replace(CREDENTIALS, state=state, account_secret=secret)
+
+
+def test_no_repr_shows_credentials():
+    assert repr(CREDENTIALS) == ("Credentials(state=<CredentialsState.SET: 'set'>, generation=7)")
+
+
+# --- managed passwords ----------------------------------------------------------------------------------
+
+
+def test_managed_password_has_forty_characters_of_four_classes():
+    made = [managed_password() for _ in range(300)]
+
+    assert len(set(made)) == 300
+    letters = string.ascii_lowercase, string.ascii_uppercase, string.digits, string.punctuation
+    for password in made:
+        assert len(password) == len(password.encode()) == 40
+        assert all(set(password) & set(kind) for kind in letters)
+        assert set(password) <= set("".join(letters))
+
+
+def test_managed_passwords_use_every_character_about_as_often():
+    text = "".join(managed_password() for _ in range(300))
+
+    counts = [text.count(sign) for sign in set(text)]
+    assert len(counts) > 75
+    assert max(counts) < 3 * min(counts)
