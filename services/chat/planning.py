@@ -102,7 +102,11 @@ class Planning:
     ) -> Mapping[MessageId, Located]:
         """Return the messages of other conversations that *receipt* names, if *thread* may see them now."""
         here = {message.id for message in thread.messages}
-        far = [note.message_id for note in receipt.recalls if note.message_id not in here]
+        far = {
+            note.message_id: its
+            for note in receipt.recalls
+            if (its := note.conversation_id) and note.message_id not in here
+        }
         return self._lenient._opened(far, thread)
 
     def compaction(self, thread: Thread, setup: Setup) -> Compaction | None:
@@ -132,9 +136,11 @@ class Planning:
             return self.turns.receipts(messages, conversation_id)
         return {}
 
-    def _opened(self, ids: Iterable[MessageId], thread: Thread) -> Mapping[MessageId, Located]:
+    def _opened(
+        self, asked: Mapping[MessageId, ConversationId], thread: Thread
+    ) -> Mapping[MessageId, Located]:
         with self._away():
-            return self.search.opened(ids, thread)
+            return self.search.opened(asked, thread)
         return {}
 
     def _away(self) -> suppress:
@@ -170,10 +176,10 @@ class Planning:
             self.search.prepare()
         by_id = {message.id: RecalledMessage(message) for message in past}
         if is_elsewhere:
-            far_ids = [message_id for one in stored.values() for message_id in one.elsewhere]
+            far = {its: where for one in stored.values() for its, where in one.elsewhere.items()}
             by_id |= {
                 its: RecalledMessage(message, conversation_id=where)
-                for its, (where, message) in self._opened(far_ids, thread).items()
+                for its, (where, message) in self._opened(far, thread).items()
             }
         return replace(
             history,

@@ -55,8 +55,10 @@ class StoredRecalls:
     prefix_seq: int = 0
     # the messages recalled for the turn's own prompt, with the extract if only a part was sent
     own: tuple[tuple[MessageId, Extract | None], ...] = ()
-    # messages of other conversations, also those recalled for earlier prompts
-    elsewhere: tuple[MessageId, ...] = ()
+    # messages of other conversations, also those recalled for earlier prompts, with their conversations
+    elsewhere: Mapping[MessageId, ConversationId] = field(
+        default_factory=dict[MessageId, ConversationId]
+    )
 
     @classmethod
     def read(cls, text: str) -> "StoredRecalls":
@@ -71,7 +73,7 @@ class StoredRecalls:
                 for note in receipt.recalls
                 if note.recalled_for is None
             ),
-            tuple(note.message_id for note in receipt.recalls if note.conversation_id),
+            {note.message_id: its for note in receipt.recalls if (its := note.conversation_id)},
         )
 
 
@@ -101,6 +103,15 @@ class _Index:
 
     def search(self, query: str) -> "tuple[Hit, ...]":
         return self._recall.search(query, _MOST_HITS)
+
+    def conversations_of(self, ids: Iterable[MessageId]) -> dict[MessageId, ConversationId]:
+        """Return the conversation of each of the messages *ids*."""
+        wanted = set(ids)
+        return {
+            message_id: conversation_id
+            for conversation_id, indexed in self.conversations.items()
+            for message_id in indexed.ids & wanted
+        }
 
     def at(self, conversation_id: ConversationId, cuts: int) -> _Indexed:
         """Return the indexed part of a conversation; empty if messages were deleted since it was indexed."""
@@ -177,11 +188,12 @@ class Search:
             hits = index.search(prompt)
             known = here | index.replaced
             far = [hit.id for hit in hits if hit.id not in known] if is_elsewhere else []
+            places = index.conversations_of(far[:_MOST_ELSEWHERE])
         found: dict[MessageId, tuple[ConversationId | None, Message]] = {
             part.id: (None, message) for message in past for part in message.stored
         }
         with suppress(AppError):
-            found |= self.opened(far[:_MOST_ELSEWHERE], thread)
+            found |= self.opened(places, thread)
         # each message once, even if several parts of a reply match
         ranked: dict[MessageId, RecalledMessage] = {}
         for hit in hits:
@@ -190,14 +202,18 @@ class Search:
                 ranked.setdefault(message.id, RecalledMessage(message, hit.score, hit.matched, its))
         return tuple(ranked.values())
 
-    def opened(self, ids: Iterable[MessageId], thread: Thread) -> dict[MessageId, Located]:
-        """Return messages of other conversations that *thread* may see, by *ids*. Raise StoreUnavailable, SignedOut."""
-        asked = list(ids)
+    def opened(
+        self, asked: Mapping[MessageId, ConversationId], thread: Thread
+    ) -> dict[MessageId, Located]:
+        """Return those of the messages *asked*, of other conversations, that *thread* may see.
+
+        Raise StoreUnavailable, SignedOut.
+        """
         if self._corpus is None or not asked:
             return {}
         unknown = {its for its in asked if self._opened.get(its) is None} - self._missing
         if unknown:
-            read = self._corpus.some(unknown)
+            read = self._corpus.some({its: asked[its] for its in unknown})
             self._missing |= unknown - read.keys()
             for message_id, located in read.items():
                 self._opened.put(message_id, located)

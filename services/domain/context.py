@@ -152,7 +152,7 @@ class ReceiptEntry:
     # empty: found next to a matching message
     matched: tuple[str, ...] = field(default=(), repr=False)
     recalled_for: MessageId | None = None  # an earlier prompt; None: the turn's own
-    conversation_id: ConversationId | None = None  # None: its own, or an earlier prompt's
+    conversation_id: ConversationId | None = None  # None: its own
     extract: Extract | None = None  # the part of the body that was sent; None: all of the body
 
 

@@ -53,7 +53,7 @@ class Receipt(SentContext):
                     tokens=part.tokens,
                     matched=recall.matched,
                     recalled_for=part.recalled_for,
-                    conversation_id=None if part.recalled_for else recall.conversation_id,
+                    conversation_id=recall.conversation_id,
                     extract=recall.extract,
                 )
                 for part in plan.parts

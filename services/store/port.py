@@ -341,8 +341,10 @@ class Corpus(Protocol):
         """Yield, by conversation, the messages with the *wanted* seqs, by seq; some conversations at a time."""
         ...
 
-    def some(self, ids: Iterable[MessageId]) -> Mapping[MessageId, tuple[ConversationId, Message]]:
-        """Return the messages of *ids* that exist and verify, with their conversations."""
+    def some(
+        self, asked: Mapping[MessageId, ConversationId]
+    ) -> Mapping[MessageId, tuple[ConversationId, Message]]:
+        """Return those of the messages *asked* that exist and verify, with their conversations."""
         ...
 
     def search_texts(self, ids: Iterable[ConversationId]) -> Mapping[ConversationId, SearchText]:

@@ -4,7 +4,7 @@ Bodies, titles, keys and heads are sealed above this port; a store sees ids, ord
 raise SignedOut and StoreUnavailable; docstrings name the other errors.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -249,8 +249,10 @@ class Rows(Ledger, Protocol):
         """Return the deleted messages that can still be restored, by seq."""
         ...
 
-    def messages_by_id(self, ids: Iterable[MessageId]) -> list[MessageRow]:
-        """Return the messages of *ids* that exist, deleted ones too."""
+    def messages_by_id(
+        self, ids: Mapping[ConversationId, Collection[MessageId]]
+    ) -> list[MessageRow]:
+        """Return the messages of *ids*, by conversation, that exist, deleted ones too."""
         ...
 
     def messages_between(self, ids: Sequence[ConversationId], seqs: range) -> list[MessageRow]:

@@ -325,7 +325,7 @@ class BothSides:
             lambda block: (block.select(TURNS), block.select(LEDGER), block.get(BUDGETS, "budget"))
         )
         conversations = self._conversations_by_rules(user)
-        messages = rows.messages_by_id(self.message_ids[user])
+        messages = rows.messages_by_id(dict.fromkeys(conversations, self.message_ids[user]))
         thoughts = {
             one.id: one.thoughts
             for chat in conversations

@@ -3,12 +3,13 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.domain import Retrieval, Summary
+from services.domain import ConversationId, Retrieval, Summary
 from services.domain.context import ContextBudget, History, PartKind, RecalledMessage
 from services.memory.forecast import (
     LEAST_RATIO,
@@ -79,6 +80,17 @@ def test_receipt_records_extract_and_matched_words():
 
     assert note.extract
     assert (note.extract, note.matched) == (plan.recalls[0].extract, ("bern",))
+
+
+def test_receipt_names_the_conversation_of_what_was_recalled_for_an_earlier_prompt():
+    elsewhere, past = ConversationId(uuid4()), talk(2)
+    found = RecalledMessage(said(9, "We met in Bern."), conversation_id=elsewhere)
+    history = History("", past, "And now?", earlier_recalls={past[0].id: (found,)})
+    plan = plan_context(Retrieval(), history, ContextBudget(9000, 100), RegexCounter())
+
+    [note] = Receipt.from_plan(Retrieval(), "m", history, plan, Calibration()).recalls
+
+    assert (note.recalled_for, note.conversation_id) == (past[0].id, elsewhere)
 
 
 @given(calibrations)

@@ -21,6 +21,7 @@ from tests.unit.test_receipt import RECEIPT
 
 KUMQUAT = "My kumquat tree is called Zebedee."
 HERE, FAR = MessageId(uuid4()), MessageId(uuid4())
+ELSEWHERE = ConversationId(uuid4())
 
 
 @pytest.fixture
@@ -112,11 +113,11 @@ def test_conversation_moved_away_is_not_recalled(
     assert KUMQUAT not in found(searched, here)
 
 
-def is_in_memory(database, searched, message_id, here):
-    """Return whether a message is found without the database."""
+def is_in_memory(database, searched, place, here):
+    """Return whether the message at *place* is found without the database."""
     with database.no_answers("messages_by_id"):
         try:
-            searched.opened([message_id], here)
+            searched.opened(place, here)
         except StoreUnavailable:
             return False
     return True
@@ -127,27 +128,28 @@ def test_discarded_conversation_leaves_the_index(database, searched, there, here
 
     searched.forget(there)
 
-    assert not is_in_memory(database, searched, told.message.id, here)
-    assert searched.opened([told.message.id], here) == {}
+    place = {told.message.id: there}
+    assert not is_in_memory(database, searched, place, here)
+    assert searched.opened(place, here) == {}
     assert KUMQUAT in found(searched, here)  # brought back
 
 
 def test_message_opened_for_a_receipt_is_forgotten(database, searched, there, here):
     [told, _] = database.thread(there).messages
-    searched.opened([told.id], here)
-    assert is_in_memory(database, searched, told.id, here)
+    searched.opened({told.id: there}, here)
+    assert is_in_memory(database, searched, {told.id: there}, here)
     database.conversations.discard(there, 60)
 
     searched.forget(there)
 
-    assert not is_in_memory(database, searched, told.id, here)
+    assert not is_in_memory(database, searched, {told.id: there}, here)
 
 
 @pytest.mark.parametrize("is_whole", [False, True])
 def test_text_deleted_on_another_device_is_forgotten(database, searched, there, here, is_whole):
     [told, _] = database.thread(there).messages
     assert KUMQUAT in found(searched, here)
-    assert told.id in searched.opened([told.id], here)
+    assert told.id in searched.opened({told.id: there}, here)
 
     other = database.store()
     if is_whole:
@@ -156,8 +158,8 @@ def test_text_deleted_on_another_device_is_forgotten(database, searched, there, 
         delete(other, other.conversations.thread(there), 0)
 
     assert KUMQUAT not in found(searched, here)
-    assert not is_in_memory(database, searched, told.id, here)
-    assert searched.opened([told.id], here) == {}
+    assert not is_in_memory(database, searched, {told.id: there}, here)
+    assert searched.opened({told.id: there}, here) == {}
 
 
 def a_space(database, *conversations):
@@ -175,7 +177,7 @@ def test_missing_message_is_asked_for_once_a_prompt(database, there, here, monke
     database.conversations.discard(there, 60)
 
     for _ in range(3):
-        assert searched.opened([told.id], here) == {}
+        assert searched.opened({told.id: there}, here) == {}
     assert asked == [told.id]
 
     database.conversations.restore(there)
@@ -209,8 +211,8 @@ def test_each_message_is_asked_for_once(lengths):
 
 def receipt(policy):
     here = ReceiptEntry(message_id=HERE, tokens=5, extract=(3, 9))
-    prompt_id, elsewhere = MessageId(uuid4()), ConversationId(uuid4())
-    far = ReceiptEntry(message_id=FAR, tokens=5, recalled_for=prompt_id, conversation_id=elsewhere)
+    prompt_id = MessageId(uuid4())
+    far = ReceiptEntry(message_id=FAR, tokens=5, recalled_for=prompt_id, conversation_id=ELSEWHERE)
     return replace(RECEIPT, policy=policy, recalls=(here, far), prefix_seq=7).to_json()
 
 
@@ -226,5 +228,7 @@ def test_each_receipt_is_asked_for_and_read_once():
     searched, past = Search(), [recalled, windowed, unknown, said(8)]
     found = [searched.recalls(past, receipts) for _ in range(2)]
 
-    assert found == 2 * [{recalled.parent_id: StoredRecalls(7, ((HERE, (3, 9)),), (FAR,))}]
+    assert found == 2 * [
+        {recalled.parent_id: StoredRecalls(7, ((HERE, (3, 9)),), {FAR: ELSEWHERE})}
+    ]
     assert asked == [[recalled, windowed, unknown], [unknown]]  # which may come yet

@@ -1,7 +1,8 @@
 """Sealed rows in Supabase: selects under row level security, and one RPC for each write."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import chain
 from uuid import UUID
 
 from services.domain import AttachmentId, ConversationId, Listed, MessageId, SpaceId, TurnId
@@ -149,8 +150,11 @@ class SupabaseRows:
         rows = _MESSAGES.all_rows(self._client, is_discarded)
         return sorted(rows, key=lambda row: row.seq)
 
-    def messages_by_id(self, ids: Iterable[MessageId]) -> list[MessageRow]:
-        return _MESSAGES.rows_of(self._client, "id", ids)
+    def messages_by_id(
+        self, ids: Mapping[ConversationId, Collection[MessageId]]
+    ) -> list[MessageRow]:
+        rows = _MESSAGES.rows_of(self._client, "id", chain.from_iterable(ids.values()))
+        return [row for row in rows if row.id in ids.get(row.conversation_id, ())]
 
     def messages_between(self, ids: Sequence[ConversationId], seqs: range) -> list[MessageRow]:
         def is_between(query: Query) -> Query:

@@ -1,6 +1,6 @@
 """Conversations over tables, and their messages as readers see them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -243,12 +243,15 @@ class TablesContent:
         rows = self.tables.run(lambda block: self._messages(block, conversation_id))
         return [row for row in rows if can_restore(row.destroy_at, now)]
 
-    def messages_by_id(self, ids: Iterable[MessageId]) -> list[MessageRow]:
-        ids = list(ids)
-
+    def messages_by_id(
+        self, ids: Mapping[ConversationId, Collection[MessageId]]
+    ) -> list[MessageRow]:
         def read(block: Block) -> list[MessageRow]:
-            found = [block.get(MESSAGES, one) for one in ids]
-            return self._marked(block, [row for row in found if row])
+            found = [
+                (its, block.get(MESSAGES, one)) for its, wanted in ids.items() for one in wanted
+            ]
+            rows = [row for its, row in found if row and row.conversation_id == its]
+            return self._marked(block, rows)
 
         return self.tables.run(read)
 

@@ -119,7 +119,7 @@ class TemporaryRows(TablesRows):
             tried = self._tried(lambda block: self._edit(block, write))
             if isinstance(tried, Refusal):
                 raise error_of("edit_reply", tried)
-            if not self.messages_by_id([write.reply_id]):
+            if not self.messages_by_id({write.conversation_id: [write.reply_id]}):
                 self._ledger.count_edit()
                 super().edit_reply(write)
 

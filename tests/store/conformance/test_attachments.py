@@ -172,7 +172,7 @@ def test_message_with_another_list_is_unreadable(backend, maya, drawn, its, is_r
     assert not thread.is_whole
     [unread] = [one for one in thread.messages if not one.is_verified]
     assert (unread.id, unread.body, unread.attachments) == (message.id, "", ())
-    assert message.id not in there.corpus.some([message.id])
+    assert message.id not in there.corpus.some({message.id: its})
 
 
 def test_list_added_to_a_message_is_noticed(backend, maya, drawn, its):

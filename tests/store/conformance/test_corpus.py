@@ -52,23 +52,26 @@ def test_only_wanted_messages_are_read(maya, garden, garden_id, other):
 def test_some_messages_are_read_with_their_conversation(maya, garden, garden_id, other):
     first, second = garden.messages[1], other.messages[0]
 
-    assert maya.elsewhere().corpus.some([first.id, second.id]) == {
+    asked = {first.id: garden_id, second.id: other.conversation.id}
+
+    assert maya.elsewhere().corpus.some(asked) == {
         first.id: (garden_id, first),
         second.id: (other.conversation.id, second),
     }
+    assert maya.corpus.some({first.id: other.conversation.id}) == {}
 
 
 def test_deleted_messages_are_not_in_the_corpus(maya, garden, garden_id):
     delete(maya, garden, 2)
 
     assert read(maya) == {garden_id: garden.messages[:2]}
-    assert maya.corpus.some([garden.messages[3].id]) == {}
+    assert maya.corpus.some({garden.messages[3].id: garden_id}) == {}
 
 
 def test_discarded_conversation_is_not_in_the_corpus_until_restored(maya, garden, garden_id):
     first = garden.messages[0]
     maya.conversations.discard(garden_id, UNDO_SECONDS)
-    assert maya.corpus.conversations() == maya.corpus.some([first.id]) == {}
+    assert maya.corpus.conversations() == maya.corpus.some({first.id: garden_id}) == {}
     assert read(maya, {garden_id: range(1, 5)}) == {}
 
     maya.conversations.restore(garden_id)
