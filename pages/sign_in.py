@@ -92,22 +92,22 @@ def _draw_forms() -> None:
 def _form(
     action: str, verb: str, password: str, code: str, *, takes_code: bool, is_new: bool = False
 ) -> str:
-    rule, below = "", ""
+    rule, below = "", ""  # of a new password
     invite = f'<input type="hidden" name="invite" value="{escape(code)}">'
     if takes_code:
         invite = f"""<label>Invitation code<input name="invite" value="{escape(code)}" autocomplete="off"
           required></label>"""
     if is_new:
-        rule = f'''id="new-password" minlength="{PASSWORD_CHARACTERS}" aria-describedby="password-rule"
-          autocapitalize="none" spellcheck="false"'''
-        below = f"""<button type="button" class="db-show" aria-controls="new-password">Show password</button>
-          <small id="password-rule">{PASSWORD_RULE}</small>"""
+        rule = f'minlength="{PASSWORD_CHARACTERS}" aria-describedby="password-rule"'
+        below = f'<small id="password-rule">{PASSWORD_RULE}</small>'
     return f"""
       <form class="db-form" method="post" action="{action}">
         <input type="hidden" name="next" value="{escape(_here())}">
         <label>Email<input name="email" type="email" autocomplete="username" required
           placeholder="you@example.org"></label>
-        <label>Password<input name="password" type="password" autocomplete="{password}" required {rule}></label>
+        <label>Password<input name="password" id="{password}" type="password" autocomplete="{password}" required
+          autocapitalize="none" spellcheck="false" {rule}></label>
+        <button type="button" class="db-show" aria-controls="{password}">Show password</button>
         {below}
         {invite}
         <button type="submit">{verb}</button>

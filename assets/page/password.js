@@ -1,4 +1,4 @@
-// A new password can be shown. It is hidden again before it is sent, so that the browser keeps it as a
+// A password can be shown. It is hidden again before it is sent, so that the browser keeps it as a
 // password.
 
 function show(button, isShown) {

@@ -112,11 +112,12 @@ def test_whoever_is_signed_out_meets_no_barrier(person, size):
     assert look.found == []
 
 
-def test_new_password_can_be_shown_and_is_hidden_when_it_is_sent(person):
+@pytest.mark.parametrize("verb", ["Create account", "Sign in"])
+def test_password_can_be_shown_and_is_hidden_when_it_is_sent(person, verb):
     maya = person()
     maya.visit()
-    maya.page.get_by_role("tab", name="Create account").click()
-    form = maya.page.locator("form[action='/account']")
+    maya.page.get_by_role("tab", name=verb).click()
+    form = maya.page.get_by_role("tabpanel", name=verb).locator("form")
     field = form.get_by_label("Password")
     field.fill("too short")
     form.evaluate("form => { form.noValidate = true }")
@@ -132,7 +133,7 @@ def test_new_password_can_be_shown_and_is_hidden_when_it_is_sent(person):
       event.preventDefault();
       form.dataset.sent = form.elements.password.type;
     })""")
-    form.get_by_role("button", name="Create account").click()
+    form.get_by_role("button", name=verb).click()
     expect(form).to_have_attribute("data-sent", "password")
     assert maya.complaints() == []
 

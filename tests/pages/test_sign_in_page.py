@@ -58,11 +58,10 @@ def test_one_line_below_a_new_password_says_what_is_wanted(open_app):
     assert PASSWORD_RULE not in shown["Sign in"]
 
 
-def test_new_password_can_be_shown_and_is_never_cut(open_app):
-    form = forms(open_app(None))["Create account"]
-
-    assert "Show password" in form
-    assert "maxlength" not in form
+def test_passwords_can_be_shown_and_are_never_cut(open_app):
+    for form in forms(open_app(None)).values():
+        assert "Show password" in form
+        assert "maxlength" not in form
 
 
 def test_refused_password_is_told_why_where_it_is_chosen(open_app):
