@@ -172,17 +172,17 @@ class Planning:
         if is_elsewhere:
             far_ids = [message_id for one in stored.values() for message_id in one.elsewhere]
             by_id |= {
-                its: RecalledMessage(message, conversation_id=where)
-                for its, (where, message) in self._opened(far_ids, thread).items()
+                message_id: RecalledMessage(message, conversation_id=where)
+                for message_id, (where, message) in self._opened(far_ids, thread).items()
             }
         return replace(
             history,
             candidates=ranked,
             earlier_recalls={
                 prompt_id: tuple(
-                    replace(by_id[its], extract=extract)
-                    for its, extract in one.own
-                    if its in by_id and _has(by_id[its].message, extract)
+                    replace(by_id[message_id], extract=extract)
+                    for message_id, extract in one.own
+                    if message_id in by_id and _has(by_id[message_id].message, extract)
                 )
                 for prompt_id, one in stored.items()
             },

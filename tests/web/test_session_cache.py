@@ -7,10 +7,10 @@ from uuid import uuid4
 
 import pytest
 
+from services.daemon_threads import in_thread
 from services.domain.accounts import SessionEnd
 from services.errors import SignedOut, StoreUnavailable
 from services.store.accounts import Cookie
-from services.threads import in_thread
 from services.users import session_cache as module
 from services.users.session_cache import SessionCache
 from tests.stack.apps import SECONDS, until
