@@ -30,11 +30,11 @@ class Server:
             raise SignedOut
         return SimpleNamespace(id=uuid4(), cookie_hash=cookie.hash)
 
-    def ended(self, held):
-        self.asked.append(len(held))
+    def ended(self, sessions):
+        self.asked.append(len(sessions))
         if self.is_away:
             raise StoreUnavailable
-        return {one.id: self.end for one in held if one.cookie_hash not in self.alive}
+        return {one.id: self.end for one in sessions if one.cookie_hash not in self.alive}
 
     def is_alive(self, cookie_hash):
         self.checks += 1
