@@ -146,10 +146,10 @@ class Tab:
 
     def release_temporary(self) -> TemporaryChat | None:
         """Take the temporary chat from the tab and return it, if there is one; drop the rest of its text."""
-        held, self.temporary = self.temporary, None
-        if held:
+        temporary_chat, self.temporary = self.temporary, None
+        if temporary_chat:
             self.seen, self.begun = ("", None), None
-        return held
+        return temporary_chat
 
 
 def tab() -> Tab:

@@ -26,8 +26,8 @@ from services.domain import MessageId
 
 ended = tab().callbacks.ended
 user = user_services()
-held = temporary.here()
-services = held or user
+temporary_chat = temporary.here()
+services = temporary_chat or user
 # read before anything else: a turn that ends during the drawing may be drawn as still running
 expected = turns.expected_news(user.chat, services.chat)
 sidebar.draw_top()
@@ -36,11 +36,11 @@ sidebar.draw_top()
 welcome, drafts_place = st.empty(), st.container(key="drafts-place")
 thread, turn, box, space, continued = None, None, None, None, None
 said: list[Refusal] = []
-begun = turns.begun(held)
+begun = turns.begun(temporary_chat)
 deferred = turns.DeferredDrawing(is_later=begun is not None)
 
 with show_errors():
-    conversation_id, space_id = conversation.asked_for(held), spaces.chosen(user)
+    conversation_id, space_id = conversation.asked_for(temporary_chat), spaces.chosen(user)
     new = new_conversation.choices(space_id)
     if conversation_id:
         view = services.chat.view(conversation_id, turns.chosen_version(), begun=begun)
@@ -51,9 +51,9 @@ with show_errors():
     space = user.choices.space(space_id)
     continued = turns.continued(view)
     if thread is None:
-        conversation.draw_welcome(welcome, user, held, space)
+        conversation.draw_welcome(welcome, user, temporary_chat, space)
     else:
-        conversation.name_tab(user, held, thread)
+        conversation.name_tab(user, temporary_chat, thread)
         head = conversation.draw_title(thread)
         with st.container(gap="small", key="thread"):
             layout = conversation.lay_out(view)
@@ -68,13 +68,13 @@ with show_errors():
                 elif thread.messages:
                     messages.draw_end(services, view)
                     undo.draw_mark(thread)
-                    if not held:
+                    if not temporary_chat:
                         facts.draw_noted(user, view)
                         facts.draw_offer(user, thread)
                     conversation.draw_start_below(view)
-        deferred(head, partial(conversation.draw_menus, user, held, thread))
+        deferred(head, partial(conversation.draw_menus, user, temporary_chat, thread))
     models.draw_notices(view)
-    place = held.id if held else conversation_id
+    place = temporary_chat.id if temporary_chat else conversation_id
     said = turns.draw_refusals(place)
     if thread and not setup.is_too_long:
         memory.draw_full(view, said)
@@ -87,7 +87,7 @@ with show_errors():
         "Message Daybook",
         key="composer",
         on_submit=turns.send,
-        args=[thread, space_id, held, setup.offer.info.name],
+        args=[thread, space_id, temporary_chat, setup.offer.info.name],
     )
     turns.give_back_untaken(typed, place)
     deferred(
@@ -99,7 +99,7 @@ with show_errors():
             given=next((refusal.prompt for refusal in said if refusal.prompt), None),
             run=ended,
             has_begun=bool(begun) or temporary.has_switched_off(),
-            is_kept=held is None,
+            is_kept=temporary_chat is None,
         ),
     )
     deferred(composer.place_tools(), partial(composer.draw_tools, services, view, new))
@@ -112,13 +112,13 @@ def draw_the_rest() -> None:
     deferred.catch_up()
     sidebar.draw_rest(
         user,
-        thread.conversation if thread and not held else None,
+        thread.conversation if thread and not temporary_chat else None,
         space,
         partial(messages.act, thread.conversation.id) if thread else None,
     )
     if thread:
         conversation.note_read(user, thread)
-        if not (held or turn):
+        if not (temporary_chat or turn):
             user.tasks.catch_up(thread)
     conversation.print_if_asked(thread)
     tab().callbacks.forget(said)

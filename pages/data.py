@@ -32,12 +32,12 @@ _DELETE = f"""
 
 
 def _draw_diagram(user: UserServices, stored: StoredData, today: UsageReport) -> None:
-    held = user.conversations.held()
+    cached = user.conversations.cached_data()
     requests = sum(one.turns for one in today.purposes)
     tokens = usage_chart.tokens(today.days)
     server = [
-        f"{words.count(held.conversations, 'chat')} open: "
-        f"{words.count(held.messages, 'message')}, {words.size(held.text_bytes)}",
+        f"{words.count(cached.conversations, 'chat')} open: "
+        f"{words.count(cached.messages, 'message')}, {words.size(cached.text_bytes)}",
         "Not encrypted, in memory only",
     ]
     database = [
@@ -131,7 +131,7 @@ def _draw_model(user: UserServices, today: UsageReport) -> None:
     chosen = st.selectbox(
         "Clear the context of",
         titles,
-        format_func=lambda its: titles.get(its, words.UNTITLED),
+        format_func=lambda chat_id: titles.get(chat_id, words.UNTITLED),
         key="to-clear",
     )
     quiet_button(words.CLEAR_CONTEXT, "restart_alt", "clear-context", _clear_context, chosen)

@@ -7,6 +7,7 @@ from importlib import import_module
 from uuid import UUID
 
 from services.caches import CachedRead
+from services.daemon_threads import in_thread
 from services.deployment import Deployment
 from services.domain import SessionId
 from services.domain.accounts import SignUps
@@ -16,7 +17,6 @@ from services.llm import Models
 from services.store.accounts import Accounts
 from services.store.backend import Backend
 from services.stores import open_backend
-from services.threads import in_thread
 from services.users import Shared, UserServices
 from services.web.recent_calls import RecentCalls
 from services.web.session_middleware import ENDS, UNKNOWN

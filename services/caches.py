@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 
 from cachetools import LRUCache
 
+from services.daemon_threads import in_thread
 from services.errors import StoreUnavailable
-from services.threads import in_thread
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -26,16 +26,16 @@ class LruCache(Generic[Key, Value]):
     """
 
     def __init__(self, most: int, weigh: Callable[[Value], float] | None = None) -> None:
-        self._held = LRUCache[Key, Value](most, weigh)
+        self._values = LRUCache[Key, Value](most, weigh)
         self._lock = threading.Lock()
 
     def get(self, key: Key) -> Value | None:
         with self._lock:
-            return self._held.get(key)
+            return self._values.get(key)
 
     def put(self, key: Key, value: Value) -> None:
         with self._lock:
-            self._held[key] = value
+            self._values[key] = value
 
     def get_all(
         self, keys: Set[Key], read: Callable[[Set[Key]], Mapping[Key, Value]]
@@ -50,21 +50,21 @@ class LruCache(Generic[Key, Value]):
 
     def items(self) -> list[tuple[Key, Value]]:
         with self._lock:
-            return list(self._held.items())
+            return list(self._values.items())
 
     def drop(self, key: Key) -> None:
         with self._lock:
-            self._held.pop(key, None)
+            self._values.pop(key, None)
 
     def drop_all(self, is_unwanted: Callable[[Value], bool]) -> None:
         """Drop every value that *is_unwanted*."""
         with self._lock:
-            for key in [key for key, value in self._held.items() if is_unwanted(value)]:
-                del self._held[key]
+            for key in [key for key, value in self._values.items() if is_unwanted(value)]:
+                del self._values[key]
 
 
 @dataclass(frozen=True, slots=True)
-class _Held(Generic[Value]):
+class _Read(Generic[Value]):
     """A value, read or being read, and the time of the read."""
 
     value: Value
@@ -83,47 +83,47 @@ class CachedRead(Generic[Value]):
         self._ask, self._seconds = ask, seconds
         self._lock, self._clock = threading.Lock(), count(1)
         self._outdated = self._amended = 0  # the numbers of the last outdating and the last change
-        self._held: _Held[Value] | None = None
-        self._ahead: _Held[Future[Value]] | None = None
+        self._newest: _Read[Value] | None = None
+        self._ahead: _Read[Future[Value]] | None = None
 
     @property
     def last(self) -> Value | None:
         """Return the value of the last read."""
-        held = self._held
-        return held.value if held else None
+        newest = self._newest
+        return newest.value if newest else None
 
     def get(self) -> Value:
         """Return the value. Raise the errors of *ask*; StoreUnavailable only if no value was ever read."""
         with self._lock:
-            held = self._held
-            if held and self._is_fresh(held, self._seconds):
-                return held.value
+            newest = self._newest
+            if newest and self._is_fresh(newest, self._seconds):
+                return newest.value
             ahead, self._ahead = self._ahead, None
             if ahead and not self._is_fresh(ahead, _AHEAD_SECONDS):
                 ahead = None
         if ahead and ahead.value.exception() is None:
-            return self._hold(_Held(ahead.value.result(), ahead.began))
+            return self._keep(_Read(ahead.value.result(), ahead.began))
         try:
             return self.read()
         except StoreUnavailable:
-            if held is None:
+            if newest is None:
                 raise
-            return held.value
+            return newest.value
 
     def read(self) -> Value:
         """Read the value again. Raise the errors of *ask*."""
         began = next(self._clock)
-        return self._hold(_Held(self._ask(), began))
+        return self._keep(_Read(self._ask(), began))
 
     def read_ahead(self) -> None:
         """Begin to read the value in a thread, unless it is fresh or was read ahead a moment ago."""
         with self._lock:
             if not (
-                self._is_fresh(self._held, self._seconds)
+                self._is_fresh(self._newest, self._seconds)
                 or self._is_fresh(self._ahead, _AHEAD_SECONDS)
             ):
                 began = next(self._clock)
-                self._ahead = _Held(in_thread("read-ahead", self._ask), began)
+                self._ahead = _Read(in_thread("read-ahead", self._ask), began)
 
     def outdate(self) -> None:
         """Have the next `get` read the value again, because it may have changed."""
@@ -133,23 +133,23 @@ class CachedRead(Generic[Value]):
     def confirm(self) -> None:
         """Mark the value as fresh: it equals the stored one."""
         with self._lock:
-            if self._held:
-                self._held = replace(self._held, at=time.monotonic())
+            if self._newest:
+                self._newest = replace(self._newest, at=time.monotonic())
 
     def amend(self, change: Callable[[Value], Value]) -> None:
         """Apply *change* to the value until it is read again."""
         with self._lock:
-            if self._held:
-                self._held = replace(self._held, value=change(self._held.value))
+            if self._newest:
+                self._newest = replace(self._newest, value=change(self._newest.value))
                 self._amended = next(self._clock)
 
-    def _hold(self, read: _Held[Value]) -> Value:
+    def _keep(self, read: _Read[Value]) -> Value:
         with self._lock:
-            if self._held is None or read.began > max(self._held.began, self._amended):
-                self._held = read
+            if self._newest is None or read.began > max(self._newest.began, self._amended):
+                self._newest = read
         return read.value
 
-    def _is_fresh(self, read: _Held[Value] | _Held[Future[Value]] | None, seconds: float) -> bool:
+    def _is_fresh(self, read: _Read[Value] | _Read[Future[Value]] | None, seconds: float) -> bool:
         if read is None or read.began < self._outdated:
             return False
         return time.monotonic() - read.at < seconds

@@ -13,6 +13,9 @@ window.daybook = {
     drawn.push(act);
   },
 
+  // Calls `act` with each event of `type` before listeners of elements below `target` get it.
+  capture: (target, type, act) => target.addEventListener(type, act, true),
+
   // The element that scrolls.
   page: () => document.getElementById("stMain"),
 

@@ -34,29 +34,21 @@ document.addEventListener("focusin", ({ target }) => {
   if (isOnPage(target)) place = target;
 });
 
-addEventListener(
-  "pointerdown",
-  ({ target }) => {
-    if (daybook.isCovered()) return;
-    place = target.closest("button"); // Safari does not focus a pressed button
-    isOwed = false;
-  },
-  true,
-);
+daybook.capture(window, "pointerdown", ({ target }) => {
+  if (daybook.isCovered()) return;
+  place = target.closest("button"); // Safari does not focus a pressed button
+  isOwed = false;
+});
 
-addEventListener(
-  "keydown",
-  (event) => {
-    isOwed = daybook.isCovered();
-    // Streamlit's dialog handles Escape only while it has the focus, which it loses with an element that is
-    // redrawn.
-    const close = document.querySelector('[data-testid="stDialog"] button[aria-label="Close"]');
-    if (event.key !== "Escape" || !close || !isOnPage(event.target)) return;
-    event.stopPropagation(); // otherwise Escape would stop a reply
-    close.click();
-  },
-  true,
-);
+daybook.capture(window, "keydown", (event) => {
+  isOwed = daybook.isCovered();
+  // Streamlit's dialog handles Escape only while it has the focus, which it loses with an element that is
+  // redrawn.
+  const close = document.querySelector('[data-testid="stDialog"] button[aria-label="Close"]');
+  if (event.key !== "Escape" || !close || !isOnPage(event.target)) return;
+  event.stopPropagation(); // otherwise Escape would stop a reply
+  close.click();
+});
 document.addEventListener("close", giveBack, true); // a native dialog was closed
 daybook.onDraw(() => {
   const isOpen = document.querySelector('[data-testid="stDialog"], dialog[open]') !== null;

@@ -130,21 +130,13 @@ function drop(isOver) {
 
 drop((name) => !(read(name).at > Date.now() - MONTH));
 
-document.addEventListener(
-  "submit",
-  ({ target }) => {
-    if (target.id === "sign-out") drop((name) => name.startsWith(`${DRAFTS}${person}:`));
-  },
-  true,
-);
+daybook.capture(document, "submit", ({ target }) => {
+  if (target.id === "sign-out") drop((name) => name.startsWith(`${DRAFTS}${person}:`));
+});
 
-document.addEventListener(
-  "input",
-  ({ target }) => {
-    if (place !== null && target === daybook.composer()) save(target.value);
-  },
-  true,
-);
+daybook.capture(document, "input", ({ target }) => {
+  if (place !== null && target === daybook.composer()) save(target.value);
+});
 
 addEventListener("storage", ({ key: changed }) => {
   // the page "Your data" cleared the drafts of this browser

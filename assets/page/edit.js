@@ -25,25 +25,17 @@ function send() {
   if (field().closest(".st-key-edit-prompt")) daybook.noteSent();
 }
 
-document.addEventListener(
-  "click",
-  ({ target }) => {
-    const button = target.closest('button[data-act="edit"]');
-    if (button) edited = button.dataset.message;
-    if (target.closest(".st-key-send-message button")) send();
-  },
-  true,
-);
+daybook.capture(document, "click", ({ target }) => {
+  const button = target.closest('button[data-act="edit"]');
+  if (button) edited = button.dataset.message;
+  if (target.closest(".st-key-send-message button")) send();
+});
 
-addEventListener(
-  "keydown",
-  (event) => {
-    if (event.target !== field()) return;
-    if (event.key === "Escape") {
-      event.preventDefault();
-      event.stopPropagation(); // otherwise Escape would stop a reply
-      document.querySelector(".st-key-leave-message button")?.click();
-    } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send();
-  },
-  true,
-);
+daybook.capture(window, "keydown", (event) => {
+  if (event.target !== field()) return;
+  if (event.key === "Escape") {
+    event.preventDefault();
+    event.stopPropagation(); // otherwise Escape would stop a reply
+    document.querySelector(".st-key-leave-message button")?.click();
+  } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send();
+});

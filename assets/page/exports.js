@@ -1,16 +1,12 @@
 // A user's exports run one at a time. The server is asked first, because a download cannot say why it is
 // refused.
 
-document.addEventListener(
-  "submit",
-  async (event) => {
-    const form = event.target;
-    if (!form.matches('form[action^="/export/"]')) return;
-    event.preventDefault();
-    const address = `${form.action}?${new URLSearchParams(new FormData(form))}`;
-    const answer = await fetch(address, { method: "HEAD" }).catch(() => null);
-    if (answer?.status !== 429) form.submit();
-    else daybook.tell(form, form.dataset.running);
-  },
-  true,
-);
+daybook.capture(document, "submit", async (event) => {
+  const form = event.target;
+  if (!form.matches('form[action^="/export/"]')) return;
+  event.preventDefault();
+  const address = `${form.action}?${new URLSearchParams(new FormData(form))}`;
+  const answer = await fetch(address, { method: "HEAD" }).catch(() => null);
+  if (answer?.status !== 429) form.submit();
+  else daybook.tell(form, form.dataset.running);
+});

@@ -14,29 +14,17 @@ function refuses({ target, dataTransfer }) {
   return types.includes("Files") && !(types.includes("text/plain") && target.closest?.(FIELD));
 }
 
-addEventListener(
-  "dragover",
-  (event) => {
-    if (refuses(event)) event.preventDefault();
-  },
-  true,
-);
+daybook.capture(window, "dragover", (event) => {
+  if (refuses(event)) event.preventDefault();
+});
 
-addEventListener(
-  "drop",
-  (event) => {
-    if (!refuses(event)) return;
-    event.preventDefault();
-    say();
-  },
-  true,
-);
+daybook.capture(window, "drop", (event) => {
+  if (!refuses(event)) return;
+  event.preventDefault();
+  say();
+});
 
-addEventListener(
-  "paste",
-  ({ target, clipboardData }) => {
-    const isElsewhere = target !== daybook.composer() && target.closest?.(FIELD);
-    if (clipboardData?.files.length && !clipboardData.getData("text/plain") && !isElsewhere) say();
-  },
-  true,
-);
+daybook.capture(window, "paste", ({ target, clipboardData }) => {
+  const isElsewhere = target !== daybook.composer() && target.closest?.(FIELD);
+  if (clipboardData?.files.length && !clipboardData.getData("text/plain") && !isElsewhere) say();
+});

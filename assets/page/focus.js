@@ -26,25 +26,17 @@ daybook.onDraw(() => {
   isComing = isNow;
 });
 
-document.addEventListener(
-  "click",
-  ({ target }) => {
-    // also if the link leads to the chat that is open
-    if (target.closest(daybook.LEADS)) place = null;
-  },
-  true,
-);
+daybook.capture(document, "click", ({ target }) => {
+  // also if the link leads to the chat that is open
+  if (target.closest(daybook.LEADS)) place = null;
+});
 
-addEventListener(
-  "keydown",
-  (event) => {
-    const isCommand = (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState("AltGraph");
-    // those keys scroll the page or open help
-    const isPrinted = event.key?.length === 1 && !isCommand && ![" ", "?"].includes(event.key);
-    const isNowhere = [document.body, daybook.page()].includes(document.activeElement);
-    if (!isPrinted || !isNowhere || !daybook.composer()) return;
-    event.stopPropagation(); // Streamlit has shortcuts of single letters
-    focus();
-  },
-  true,
-);
+daybook.capture(window, "keydown", (event) => {
+  const isCommand = (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState("AltGraph");
+  // those keys scroll the page or open help
+  const isPrinted = event.key?.length === 1 && !isCommand && ![" ", "?"].includes(event.key);
+  const isNowhere = [document.body, daybook.page()].includes(document.activeElement);
+  if (!isPrinted || !isNowhere || !daybook.composer()) return;
+  event.stopPropagation(); // Streamlit has shortcuts of single letters
+  focus();
+});

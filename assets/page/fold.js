@@ -1,15 +1,11 @@
 // On a phone, the sidebar covers the page and stays open after a press of its buttons, so it is folded here.
 // The browser holds its state.
 
-document.addEventListener(
-  "click",
-  ({ target }) => {
-    if (innerWidth >= 768 || !target.closest(daybook.LEADS)) return;
-    const fold = '[data-testid="stSidebarCollapseButton"] button';
-    setTimeout(() => document.querySelector(fold)?.click(), 80);
-  },
-  true,
-);
+daybook.capture(document, "click", ({ target }) => {
+  if (innerWidth >= 768 || !target.closest(daybook.LEADS)) return;
+  const fold = '[data-testid="stSidebarCollapseButton"] button';
+  setTimeout(() => document.querySelector(fold)?.click(), 80);
+});
 
 // While the sidebar is folded, New chat stands at the right of the page's header.
 daybook.onDraw(() => {

@@ -100,15 +100,11 @@ function hear(event) {
   }
 }
 
-addEventListener(
-  "keydown",
-  (event) => {
-    // A key press of an input method, as for Japanese, is no shortcut. Safari marks it only by its key code.
-    if (event.isComposing || event.keyCode === 229) event.stopImmediatePropagation();
-    else if (field()) hear(event); // without the field no user is signed in
-  },
-  true,
-);
+daybook.capture(window, "keydown", (event) => {
+  // A key press of an input method, as for Japanese, is no shortcut. Safari marks it only by its key code.
+  if (event.isComposing || event.keyCode === 229) event.stopImmediatePropagation();
+  else if (field()) hear(event); // without the field no user is signed in
+});
 document.addEventListener("click", ({ target }) => {
   if (target.closest("[data-keys]")) sheet().showModal();
 });

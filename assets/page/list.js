@@ -47,21 +47,17 @@ document.addEventListener("click", ({ target }) => {
   } else if (target.closest("[role=menuitem]") && menu?.contains(target)) menu.hidePopover();
 });
 
-addEventListener(
-  "keydown",
-  (event) => {
-    if (!menu) return;
-    const items = [...menu.children],
-      here = items.indexOf(document.activeElement);
-    const to = { ArrowDown: here + 1, ArrowUp: here - 1, Home: 0, End: -1 }[event.key];
-    if (to !== undefined) items.at(to % items.length).focus();
-    else if (["Escape", "Tab"].includes(event.key)) menu.hidePopover();
-    if (to === undefined && event.key !== "Escape") return;
-    event.preventDefault();
-    event.stopPropagation(); // otherwise Escape would stop a reply
-  },
-  true,
-);
+daybook.capture(window, "keydown", (event) => {
+  if (!menu) return;
+  const items = [...menu.children],
+    here = items.indexOf(document.activeElement);
+  const to = { ArrowDown: here + 1, ArrowUp: here - 1, Home: 0, End: -1 }[event.key];
+  if (to !== undefined) items.at(to % items.length).focus();
+  else if (["Escape", "Tab"].includes(event.key)) menu.hidePopover();
+  if (to === undefined && event.key !== "Escape") return;
+  event.preventDefault();
+  event.stopPropagation(); // otherwise Escape would stop a reply
+});
 
 document.addEventListener("focusin", ({ target }) => (focused = target.closest(".db-row button")));
 addEventListener("pointerdown", () => (focused = null), true);

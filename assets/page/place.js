@@ -180,28 +180,23 @@ hears("keydown", ({ target, key, ctrlKey, metaKey }) => {
   if (isSearch || kept > END || (!isTyped && MOVES.test(key))) leave(DOWN.includes(key));
 });
 
-document.addEventListener(
-  "click",
-  ({ target }) => {
-    if (target.closest(daybook.LEADS)) sent = null;
-    // a screen reader can press these without scrolling the page
-    if (target.closest('a[href^="#"], button[data-act="edit"]')) leave();
-    if (target.closest(".st-key-earlier button")) kept = toEnd(daybook.page());
-    const again = target.closest(
-      '.st-key-retry button, button[data-act="retry"], [role="menuitem"][data-message]',
-    );
-    if (again) {
-      const button =
-        document.querySelector(`[data-options][data-message="${again.dataset.message}"]`) ?? again;
-      const exchange = button.closest('[class*="st-key-exchange-"]');
-      if (!exchange || exchange !== exchanges().at(-1)) return daybook.noteSent(); // nothing is followed
-      kept = name(exchange); // the new reply grows below its prompt
-      makeRoom(daybook.page(), exchange);
-      keep();
-    }
-  },
-  true,
-);
+daybook.capture(document, "click", ({ target }) => {
+  if (target.closest(daybook.LEADS)) sent = null;
+  // a screen reader can press these without scrolling the page
+  if (target.closest('a[href^="#"], button[data-act="edit"]')) leave();
+  if (target.closest(".st-key-earlier button")) kept = toEnd(daybook.page());
+  const again = target.closest(
+    '.st-key-retry button, button[data-act="retry"], [role="menuitem"][data-message]',
+  );
+  if (again) {
+    const button = document.querySelector(`[data-options][data-message="${again.dataset.message}"]`) ?? again;
+    const exchange = button.closest('[class*="st-key-exchange-"]');
+    if (!exchange || exchange !== exchanges().at(-1)) return daybook.noteSent(); // nothing is followed
+    kept = name(exchange); // the new reply grows below its prompt
+    makeRoom(daybook.page(), exchange);
+    keep();
+  }
+});
 
 addEventListener("resize", () =>
   requestAnimationFrame(() => {

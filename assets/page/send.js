@@ -46,30 +46,22 @@ function hold(event) {
   event.stopPropagation();
 }
 
-addEventListener(
-  "keydown",
-  (event) => {
-    cancel();
-    const isEnter = event.key === "Enter" && !event.isComposing;
-    if (!isEnter || event.target !== daybook.composer()) return;
-    if (event.ctrlKey || event.metaKey) {
-      event.preventDefault();
-      submit()?.click();
-    } else if (daybook.isTouch())
-      event.stopPropagation(); // Streamlit would send the text
-    else if (!event.shiftKey && !event.altKey) isFree() ? noteSent() : hold(event);
-  },
-  true,
-);
+daybook.capture(window, "keydown", (event) => {
+  cancel();
+  const isEnter = event.key === "Enter" && !event.isComposing;
+  if (!isEnter || event.target !== daybook.composer()) return;
+  if (event.ctrlKey || event.metaKey) {
+    event.preventDefault();
+    submit()?.click();
+  } else if (daybook.isTouch())
+    event.stopPropagation(); // Streamlit would send the text
+  else if (!event.shiftKey && !event.altKey) isFree() ? noteSent() : hold(event);
+});
 
-document.addEventListener(
-  "click",
-  (event) => {
-    if (event.target.closest(SUBMIT)) isFree() ? noteSent() : hold(event);
-    else cancel();
-  },
-  true,
-);
+daybook.capture(document, "click", (event) => {
+  if (event.target.closest(SUBMIT)) isFree() ? noteSent() : hold(event);
+  else cancel();
+});
 
 daybook.onDraw(() => {
   if (stop()) isSent = false;

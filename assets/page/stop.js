@@ -7,15 +7,11 @@ const isPopoverOpen = () => document.querySelector('[data-testid="stPopoverBody"
 let isAsked = false;
 
 // on the document: a script that stops the event on the window keeps the key to itself
-document.addEventListener(
-  "keydown",
-  ({ key }) => {
-    if (key === "Escape")
-      isAsked = !stopButton() && daybook.isRunning() && !daybook.isCovered() && !isPopoverOpen();
-    else if (key === "Enter") isAsked = false;
-  },
-  true,
-);
+daybook.capture(document, "keydown", ({ key }) => {
+  if (key === "Escape")
+    isAsked = !stopButton() && daybook.isRunning() && !daybook.isCovered() && !isPopoverOpen();
+  else if (key === "Enter") isAsked = false;
+});
 document.addEventListener("click", () => (isAsked = false), true);
 
 daybook.onDraw(() => {

@@ -9,26 +9,18 @@ daybook.leave = () => (isLeaving = true);
 // Returns true while a form is being posted: a reload would lose the answer to it.
 daybook.isPosting = () => isPosting;
 
-document.addEventListener(
-  "submit",
-  ({ target }) => {
-    daybook.leave();
-    isPosting = target.method === "post";
-    if (!isPosting) setTimeout(() => (isLeaving = false), 1000);
-  },
-  true,
-);
+daybook.capture(document, "submit", ({ target }) => {
+  daybook.leave();
+  isPosting = target.method === "post";
+  if (!isPosting) setTimeout(() => (isLeaving = false), 1000);
+});
 
 // Signing out ends a temporary chat at once, without Undo.
-document.addEventListener(
-  "click",
-  (event) => {
-    const isSigningOut =
-      event.target.closest("#sign-out button") && document.querySelector(".st-key-temporary-sign");
-    if (isSigningOut && !confirm("Sign out? This temporary chat will be deleted.")) event.preventDefault();
-  },
-  true,
-);
+daybook.capture(document, "click", (event) => {
+  const isSigningOut =
+    event.target.closest("#sign-out button") && document.querySelector(".st-key-temporary-sign");
+  if (isSigningOut && !confirm("Sign out? This temporary chat will be deleted.")) event.preventDefault();
+});
 
 addEventListener("beforeunload", (event) => {
   if (!isLeaving && document.querySelector(".st-key-temporary-sign")) event.preventDefault();

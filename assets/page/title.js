@@ -20,25 +20,17 @@ daybook.onDraw(() => {
   if (drawn) begin(50);
 });
 
-addEventListener(
-  "keydown",
-  (event) => {
-    const { target, key } = event;
-    if (target !== field()) return;
-    if (key === "Escape") {
-      event.preventDefault();
-      event.stopPropagation();
-      daybook.typeInto(target, target.dataset.was);
-      leave();
-    } else if (key === "Enter" && isUnchanged(target)) leave();
-  },
-  true,
-);
+daybook.capture(window, "keydown", (event) => {
+  const { target, key } = event;
+  if (target !== field()) return;
+  if (key === "Escape") {
+    event.preventDefault();
+    event.stopPropagation();
+    daybook.typeInto(target, target.dataset.was);
+    leave();
+  } else if (key === "Enter" && isUnchanged(target)) leave();
+});
 
-document.addEventListener(
-  "focusout",
-  ({ target }) => {
-    if (target === field() && isUnchanged(target)) leave();
-  },
-  true,
-);
+daybook.capture(document, "focusout", ({ target }) => {
+  if (target === field() && isUnchanged(target)) leave();
+});

@@ -65,10 +65,10 @@ class Layout:
         return self.groups[-1].place if self.groups else self.top
 
 
-def asked_for(held: TemporaryChat | None) -> ConversationId | None:
+def asked_for(temporary_chat: TemporaryChat | None) -> ConversationId | None:
     """Return the conversation that the address names, or *held*, which has no address. Raise NotFound."""
-    if held:
-        return held.id if held.is_begun else None
+    if temporary_chat:
+        return temporary_chat.id if temporary_chat.is_begun else None
     name = st.query_params.get("c")
     if name is None:
         return None
@@ -79,25 +79,28 @@ def asked_for(held: TemporaryChat | None) -> ConversationId | None:
 
 
 def draw_welcome(
-    place: DeltaGenerator, user: UserServices, held: TemporaryChat | None, space: Space | None
+    place: DeltaGenerator,
+    user: UserServices,
+    temporary_chat: TemporaryChat | None,
+    space: Space | None,
 ) -> None:
     """Draw a fresh page, of *space* if one is open, or of a temporary chat, which is in none."""
     title = spaces.name(space) if space else words.NEW_CHAT
     purpose = "New chat in this space." if space else "Ask anything."
     sentence = f"{purpose} Chats are stored encrypted."
-    if held:
+    if temporary_chat:
         title, sentence = words.TEMPORARY_CHAT, _NOTHING_KEPT
     with place, empty_page("welcome", title, sentence):
         if not space:
-            temporary.draw_switch(held, user)
-        if not held:
+            temporary.draw_switch(temporary_chat, user)
+        if not temporary_chat:
             models.draw_connect_card()
 
 
-def name_tab(user: UserServices, held: TemporaryChat | None, thread: Thread) -> None:
+def name_tab(user: UserServices, temporary_chat: TemporaryChat | None, thread: Thread) -> None:
     """Show the title of *thread* in the browser's tab if its user chose so: it stays in the browser's history."""
     title = thread.conversation.title
-    if title and not held and user.profile.preferences().has_title_in_tab:
+    if title and not temporary_chat and user.profile.preferences().has_title_in_tab:
         st.set_page_config(page_title=f"{title} · Daybook")
 
 
@@ -113,9 +116,9 @@ def draw_title(thread: Thread) -> DeltaGenerator:
     return head
 
 
-def draw_menus(user: UserServices, held: TemporaryChat | None, thread: Thread) -> None:
+def draw_menus(user: UserServices, temporary_chat: TemporaryChat | None, thread: Thread) -> None:
     """Draw the menus of the conversation, and signs of its space, instructions and notes."""
-    if held:
+    if temporary_chat:
         temporary.draw_sign()
     else:
         spaces.draw_sign(user, thread.conversation)
@@ -129,8 +132,8 @@ def draw_menus(user: UserServices, held: TemporaryChat | None, thread: Thread) -
             thread.conversation,
             tip="This chat uses its own instructions.",
         )
-    if held:
-        _draw_exports(held.id)
+    if temporary_chat:
+        _draw_exports(temporary_chat.id)
         return
     fact_list.draw_sign(user, thread.conversation)
     _draw_exports(thread.conversation.id)

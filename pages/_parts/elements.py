@@ -67,12 +67,12 @@ def key_showing(name: str, value: object) -> str:
     A closed menu does not take a value that is stored for its field, and sends its own with the next run, as if it
     had been chosen again: a field that holds another value gives way to one with a new key.
     """
-    held, number = tab().field_keys.get(name, (name, 0))
-    if st.session_state.get(held, value) != value:
-        held, number = f"{name}-{number + 1}", number + 1
-    tab().field_keys[name] = held, number
-    st.session_state[held] = value
-    return held
+    key, number = tab().field_keys.get(name, (name, 0))
+    if st.session_state.get(key, value) != value:
+        key, number = f"{name}-{number + 1}", number + 1
+    tab().field_keys[name] = key, number
+    st.session_state[key] = value
+    return key
 
 
 def draw_unread(document: Preferences | Space) -> None:

@@ -13,7 +13,7 @@ from services.domain.revisions import list_digest
 
 def running(user: UserServices, opened: Conversation | None) -> frozenset[str]:
     """Return the conversations in which a reply streams, except the one that shows it."""
-    found = {str(its) for its in user.chat.coming()} | tab().running_elsewhere
+    found = {str(chat_id) for chat_id in user.chat.coming()} | tab().running_elsewhere
     return frozenset(found - {str(opened.id) if opened else ""})
 
 
@@ -47,7 +47,7 @@ def watch(
 def _hear(found: Mapping[str, object]) -> None:
     """Have changed data read again before it is used. The revisions come from the browser."""
     user = find_user()
-    here = {str(its) for its in user.chat.coming()}
+    here = {str(chat_id) for chat_id in user.chat.coming()}
     match found:
         case {"preferences": int(preferences), "settings": str(settings), "running": running} if (
             isinstance(running, list)

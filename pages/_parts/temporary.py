@@ -22,31 +22,33 @@ def here() -> TemporaryChat | None:
 
     After a reload, or if it is over, another is begun, because the user does not want the next prompt saved either.
     """
-    held = tab().temporary
-    if held is None and is_asked_for():
-        held = _begin(reads_facts=False)
-    elif held and held.is_over:
-        held = _begin(reads_facts=held.choices.reads_facts, in_place_of=held)
+    temporary_chat = tab().temporary
+    if temporary_chat is None and is_asked_for():
+        temporary_chat = _begin(reads_facts=False)
+    elif temporary_chat and temporary_chat.is_over:
+        temporary_chat = _begin(
+            reads_facts=temporary_chat.choices.reads_facts, in_place_of=temporary_chat
+        )
         tell("This temporary chat was deleted: the page was disconnected for too long.")
-    return held
+    return temporary_chat
 
 
 def began_meanwhile(drawn: TemporaryChat | None) -> ConversationId | None:
     """Return the temporary chat that the switch began after the page was *drawn* without one."""
-    held = tab().temporary
-    return held.id if held and drawn is None else None
+    temporary_chat = tab().temporary
+    return temporary_chat.id if temporary_chat and drawn is None else None
 
 
 def services_of(conversation_id: ConversationId) -> ChatParts:
     """Return the services that hold a conversation. Raise SignedOut, StoreUnavailable, ChatIsOver."""
-    user, held = find_user(), here()
-    return held if held and held.id == conversation_id else user
+    user, temporary_chat = find_user(), here()
+    return temporary_chat if temporary_chat and temporary_chat.id == conversation_id else user
 
 
 def is_held(conversation_id: ConversationId) -> bool:
     """Return True if the conversation is the temporary chat of this tab."""
-    held = tab().temporary
-    return held is not None and held.id == conversation_id
+    temporary_chat = tab().temporary
+    return temporary_chat is not None and temporary_chat.id == conversation_id
 
 
 def leave_if_elsewhere(page: Page) -> TemporaryChat | None:
@@ -75,13 +77,13 @@ def is_asked_for() -> bool:
     return set(TEMPORARY) <= set(st.query_params) and not {"c", SPACE} & set(st.query_params)
 
 
-def draw_switch(held: TemporaryChat | None, user: UserServices) -> None:
+def draw_switch(temporary_chat: TemporaryChat | None, user: UserServices) -> None:
     """Draw the switch that makes the chat temporary, and the one that lets it read facts."""
-    st.session_state[_SWITCH] = held is not None
+    st.session_state[_SWITCH] = temporary_chat is not None
     with st.container(gap="xsmall", horizontal_alignment="center", key="temporary-switch"):
         st.toggle(f"{ICON} {words.TEMPORARY_CHAT}", key=_SWITCH, on_change=attempt, args=[_switch])
-        if held and user.profile.preferences().keeps_facts:
-            st.session_state[_READS] = held.choices.reads_facts
+        if temporary_chat and user.profile.preferences().keeps_facts:
+            st.session_state[_READS] = temporary_chat.choices.reads_facts
             st.toggle("Use my saved memories", key=_READS, on_change=attempt, args=[_allow])
 
 
@@ -99,8 +101,8 @@ def has_switched_off() -> bool:
 
 def _switch() -> None:
     is_wanted = bool(st.session_state[_SWITCH])
-    if held := tab().release_temporary():
-        held.end()
+    if temporary_chat := tab().release_temporary():
+        temporary_chat.end()
     if is_wanted:
         _begin(reads_facts=False)
         st.query_params.update(TEMPORARY)
@@ -111,10 +113,10 @@ def _switch() -> None:
 
 def _allow() -> None:
     is_allowed = bool(st.session_state[_READS])
-    if held := here():
+    if temporary_chat := here():
         # begun first: if this fails, no prompt must go to a saved chat
-        _begin(reads_facts=is_allowed, in_place_of=held)
-        held.end()
+        _begin(reads_facts=is_allowed, in_place_of=temporary_chat)
+        temporary_chat.end()
 
 
 def _begin(*, reads_facts: bool, in_place_of: TemporaryChat | None = None) -> TemporaryChat:
@@ -127,11 +129,11 @@ def _begin(*, reads_facts: bool, in_place_of: TemporaryChat | None = None) -> Te
 
 def _leave() -> TemporaryChat | None:
     """Leave the temporary chat, if there is one; return it if it has text to restore."""
-    if (held := tab().release_temporary()) is None:
+    if (temporary_chat := tab().release_temporary()) is None:
         return None
-    tab().callbacks.leave(held.id)
-    if held.is_begun and not held.is_over:
-        held.leave()
-        return held
-    held.end()
+    tab().callbacks.leave(temporary_chat.id)
+    if temporary_chat.is_begun and not temporary_chat.is_over:
+        temporary_chat.leave()
+        return temporary_chat
+    temporary_chat.end()
     return None

@@ -38,7 +38,10 @@ ExpectedNews = tuple[frozenset[ConversationId], ...]
 
 
 def send(
-    thread: Thread | None, space_id: SpaceId | None, held: TemporaryChat | None, model: str
+    thread: Thread | None,
+    space_id: SpaceId | None,
+    temporary_chat: TemporaryChat | None,
+    model: str,
 ) -> None:
     """Begin a turn of *thread*, or a conversation in a space, or in *held*, with the text of the composer.
 
@@ -46,15 +49,15 @@ def send(
     """
     prompt, new = str(st.session_state.composer), new_conversation.choices(space_id)
     tab().is_taken = True
-    if switched_to := temporary.began_meanwhile(held):
+    if switched_to := temporary.began_meanwhile(temporary_chat):
         sentence = "This is a temporary chat now. Please send again."
         tab().callbacks.keep(Refusal(sentence, prompt, switched_to))
         return
-    place = held.id if held else thread.conversation.id if thread else None
-    with keep_errors(prompt, place, is_unsent_kept=held is None):
+    place = temporary_chat.id if temporary_chat else thread.conversation.id if thread else None
+    with keep_errors(prompt, place, is_unsent_kept=temporary_chat is None):
         user = find_user()
         # the services of the drawn page, which said if the chat is saved
-        chat = (held or user).chat
+        chat = (temporary_chat or user).chat
         if thread:
             conversation = thread.conversation
             tip_id = thread.tip.id if thread.tip else None
@@ -68,7 +71,7 @@ def send(
         tab().followed = turn.conversation_id, None
 
 
-def begun(held: TemporaryChat | None) -> LiveTurn | None:
+def begun(temporary_chat: TemporaryChat | None) -> LiveTurn | None:
     """Return the turn that `send` began for this run, whose thread need not be read again; None once it is over.
 
     A fresh page becomes the conversation that was begun on it, even if another run replaced the run that sent the prompt.
@@ -76,9 +79,9 @@ def begun(held: TemporaryChat | None) -> LiveTurn | None:
     if (begun := tab().begun) is None:
         return None
     place, turn = begun
-    read = held.id if held else st.query_params.get("c")
+    read = temporary_chat.id if temporary_chat else st.query_params.get("c")
     is_here = str(place) == str(read)
-    if is_here and not held:
+    if is_here and not temporary_chat:
         st.query_params.from_dict(address(turn.conversation_id))
     tab().begun = None
     return turn if turn.thread and is_here else None

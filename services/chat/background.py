@@ -17,6 +17,7 @@ from services.chat.paid_calls import Call, PaidCalls, new_call
 from services.chat.planning import Planning
 from services.chat.setup import Choices
 from services.chat.task_registry import BACKGROUND_THREAD, BackgroundTasks, Work
+from services.daemon_threads import in_thread
 from services.domain import (
     ConversationId,
     Fact,
@@ -46,7 +47,6 @@ from services.memory.facts import (
 )
 from services.memory.titles import clean_title, plan_title
 from services.store.port import Store
-from services.threads import in_thread
 
 # the time limit of one call
 _SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}

@@ -23,10 +23,10 @@ class Deletions:
 
     def discard(self, conversation_id: ConversationId, seconds: int = UNDO_SECONDS) -> None:
         """Stop the live turns of a conversation, and destroy it after *seconds*."""
-        its, live_turns = (self._user_id, conversation_id), self.tasks.live_turns
-        live_turns.stop(lambda turn: (turn.user_id, turn.conversation_id) == its)
+        key, live_turns = (self._user_id, conversation_id), self.tasks.live_turns
+        live_turns.stop(lambda turn: (turn.user_id, turn.conversation_id) == key)
         self.tasks.store.conversations.discard(conversation_id, seconds)
-        live_turns.drop(*its)
+        live_turns.drop(*key)
         self.forget(conversation_id)
 
     def discard_all(self, ids: Collection[ConversationId]) -> Iterator[ConversationId]:

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
+from services.daemon_threads import in_thread
 from services.domain import ConversationId, MessageId, Purpose, Thoughts, Thread, TurnId, UserId
 from services.errors import AppError, SignedOut
 from services.events import log_event
-from services.threads import in_thread
 
 _logger = logging.getLogger(__name__)
 

@@ -176,19 +176,19 @@ class Planning:
             self.search.prepare()
         by_id = {message.id: RecalledMessage(message) for message in past}
         if is_elsewhere:
-            far = {its: where for one in stored.values() for its, where in one.elsewhere.items()}
+            far = {key: where for one in stored.values() for key, where in one.elsewhere.items()}
             by_id |= {
-                its: RecalledMessage(message, conversation_id=where)
-                for its, (where, message) in self._opened(far, thread).items()
+                message_id: RecalledMessage(message, conversation_id=where)
+                for message_id, (where, message) in self._opened(far, thread).items()
             }
         return replace(
             history,
             candidates=ranked,
             earlier_recalls={
                 prompt_id: tuple(
-                    replace(by_id[its], extract=extract)
-                    for its, extract in one.own
-                    if its in by_id and _has(by_id[its].message, extract)
+                    replace(by_id[message_id], extract=extract)
+                    for message_id, extract in one.own
+                    if message_id in by_id and _has(by_id[message_id].message, extract)
                 )
                 for prompt_id, one in stored.items()
             },

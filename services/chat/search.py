@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from services.caches import LruCache
+from services.daemon_threads import in_thread
 from services.domain import (
     ConversationId,
     Listed,
@@ -30,7 +31,6 @@ from services.errors import AppError
 from services.events import log_event
 from services.memory.receipt import Receipt
 from services.store.port import Corpus
-from services.threads import in_thread
 
 # numpy takes a tenth of the start's time, so it is imported after the start
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class StoredRecalls:
                 for note in receipt.recalls
                 if note.recalled_for is None
             ),
-            {note.message_id: its for note in receipt.recalls if (its := note.conversation_id)},
+            {note.message_id: where for note in receipt.recalls if (where := note.conversation_id)},
         )
 
 
@@ -198,8 +198,10 @@ class Search:
         ranked: dict[MessageId, RecalledMessage] = {}
         for hit in hits:
             if located := found.get(hit.id):
-                its, message = located
-                ranked.setdefault(message.id, RecalledMessage(message, hit.score, hit.matched, its))
+                chat_id, message = located
+                ranked.setdefault(
+                    message.id, RecalledMessage(message, hit.score, hit.matched, chat_id)
+                )
         return tuple(ranked.values())
 
     def opened(
@@ -211,9 +213,11 @@ class Search:
         """
         if self._corpus is None or not asked:
             return {}
-        unknown = {its for its in asked if self._opened.get(its) is None} - self._missing
+        unknown = {
+            message_id for message_id in asked if self._opened.get(message_id) is None
+        } - self._missing
         if unknown:
-            read = self._corpus.some({its: asked[its] for its in unknown})
+            read = self._corpus.some({message_id: asked[message_id] for message_id in unknown})
             self._missing |= unknown - read.keys()
             for message_id, located in read.items():
                 self._opened.put(message_id, located)
@@ -224,8 +228,8 @@ class Search:
             message_id: located
             for message_id in asked
             if (located := self._opened.get(message_id))
-            and (its := listed.get(located[0]))
-            and its.space_id == space_id
+            and (place := listed.get(located[0]))
+            and place.space_id == space_id
         }
 
     def recalls(
@@ -257,7 +261,9 @@ class Search:
         """Drop a conversation from memory; if it still exists, it is indexed again."""
         self._alone.drop(conversation_id)
         with self._lock:
-            self._listed = {its: at for its, at in self._listed.items() if its != conversation_id}
+            self._listed = {
+                chat_id: at for chat_id, at in self._listed.items() if chat_id != conversation_id
+            }
             for index in self._spaces.values():
                 index.drop(conversation_id)
         self._opened.drop_all(lambda located: located[0] == conversation_id)
@@ -277,24 +283,27 @@ class Search:
             listed = self._listed = self._corpus.conversations()
             with self._lock:
                 for space_id, index in self._spaces.items():
-                    there = {its for its, now in listed.items() if now.space_id == space_id}
-                    for its in index.conversations.keys() - there:
-                        index.drop(its)
+                    there = {chat_id for chat_id, now in listed.items() if now.space_id == space_id}
+                    for chat_id in index.conversations.keys() - there:
+                        index.drop(chat_id)
                 begun = {
-                    its: self._spaces[now.space_id].at(its, now.cuts) for its, now in listed.items()
+                    chat_id: self._spaces[now.space_id].at(chat_id, now.cuts)
+                    for chat_id, now in listed.items()
                 }
             wanted = {
-                its: range(indexed.up_to_seq + 1, listed[its].last_seq + 1)
-                for its, indexed in begun.items()
+                chat_id: range(indexed.up_to_seq + 1, listed[chat_id].last_seq + 1)
+                for chat_id, indexed in begun.items()
             }
-            wanted = {its: seqs for its, seqs in wanted.items() if seqs}
+            wanted = {chat_id: seqs for chat_id, seqs in wanted.items() if seqs}
             for read in self._corpus.messages(wanted):
                 with self._lock:
-                    for its, messages in read.items():
-                        self._spaces[listed[its].space_id].add(its, listed[its].cuts, messages)
+                    for chat_id, messages in read.items():
+                        self._spaces[listed[chat_id].space_id].add(
+                            chat_id, listed[chat_id].cuts, messages
+                        )
             # a conversation that was dropped meanwhile is read again
-            for its, seqs in wanted.items():
-                begun[its].up_to_seq = max(begun[its].up_to_seq, seqs.stop - 1)
+            for chat_id, seqs in wanted.items():
+                begun[chat_id].up_to_seq = max(begun[chat_id].up_to_seq, seqs.stop - 1)
         except AppError:
             # the messages indexed so far stay; the rest is read before the next prompt
             log_event("recall.unread")

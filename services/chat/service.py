@@ -22,6 +22,7 @@ from services.chat.search import Search
 from services.chat.setup import Choices
 from services.chat.task_registry import BackgroundTasks, Work
 from services.chat.view import ThreadView
+from services.daemon_threads import in_thread
 from services.domain import (
     ConversationId,
     MemoryPolicy,
@@ -37,7 +38,6 @@ from services.domain.limits import checked_instructions, checked_message
 from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.events import log_event
 from services.memory.titles import first_words
-from services.threads import in_thread
 
 
 class Chat:

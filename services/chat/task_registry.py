@@ -11,11 +11,11 @@ from math import inf
 
 from cachetools import LRUCache
 
+from services.daemon_threads import in_thread
 from services.domain import ConversationId, MessageId, Purpose, UserId
 from services.domain.memories import NotedFact
 from services.errors import AppError
 from services.memory.facts import BATCH, SILENCE
-from services.threads import in_thread
 
 BACKGROUND_THREAD = "background-task"  # the name of each such thread
 # turns that are skipped, at most, after several failures: each attempt may cost money

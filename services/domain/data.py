@@ -21,7 +21,7 @@ class StoredData:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeldData:
+class CachedData:
     """Counts of a user's text that this process has in memory."""
 
     conversations: int = 0

@@ -4,13 +4,13 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 
+from services.daemon_threads import in_thread
 from services.domain.models import LimitSource, ModelInfo, ModelSettings, PriceSource
 from services.llm.catalogue import known_model, narrow_limits
 from services.llm.model_spec import LimitRefusal, ModelSpec, read_models
 from services.llm.offers import Models, Offer
 from services.llm.openai_model import OpenAIModel, connect
 from services.settings import Settings
-from services.threads import in_thread
 
 _OPENAI = "https://api.openai.com/v1"
 _LOCAL = ModelInfo(

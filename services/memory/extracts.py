@@ -47,8 +47,8 @@ def find_extract(
     least, most = (_LEAST, _MOST) if room_tokens >= _LITTLE else (_LEAST // 2, _MOST // 2)
     spans = list(islice(_sentences(text), _MOST_SENTENCES))
     found = [stems(text[begin:end]).intersection(asked) for begin, end in spans]
-    times = Counter(stem for its in found for stem in its)
-    scores = [sum(_WEIGHT // times[stem] for stem in its) for its in found]
+    times = Counter(stem for matched in found for stem in matched)
+    scores = [sum(_WEIGHT // times[stem] for stem in matched) for matched in found]
     sizes = [count_words(text[begin:end]) for begin, end in spans]
     for n, (begin, end) in enumerate(spans):
         if any(begin < its_end and its_begin < end for its_begin, its_end in taken):

@@ -160,16 +160,16 @@ class RecallIndex:
         """Return the words of *query* that the index has; of a pasted text the rarest, which discriminate best."""
         asked: _Query = {}
         for n, word in enumerate(dict.fromkeys(words(query))):
-            if (its := stem(word)) not in asked:
-                terms = {its: 1.0} if its in self._postings else {}
+            if (term := stem(word)) not in asked:
+                terms = {term: 1.0} if term in self._postings else {}
                 if n < _MAX_COMPOUNDS:
                     terms |= dict.fromkeys(self._compounds(word), _COMPOUND)
                 if terms:
-                    asked[its] = word, terms
+                    asked[term] = word, terms
         if len(asked) > _MAX_TERMS:
-            times = {its: sum(len(self._postings[t]) for t in asked[its][1]) for its in asked}
-            rarest = sorted(asked, key=lambda its: (times[its], its))[:_MAX_TERMS]
-            return {its: asked[its] for its in rarest}
+            times = {term: sum(len(self._postings[t]) for t in asked[term][1]) for term in asked}
+            rarest = sorted(asked, key=lambda term: (times[term], term))[:_MAX_TERMS]
+            return {term: asked[term] for term in rarest}
         return asked
 
     def _read(self) -> Columns:

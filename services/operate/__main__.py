@@ -143,8 +143,8 @@ def demo(seed: int) -> None:
     chosen = settings.read()
     ring, password = _root_keys(chosen), secrets.token_urlsafe(15)
     operator = open_operator(chosen)
-    operator.load_demo(ring.proof_keys(), partial(make_demo, ring, seed, password))
     email = f"{NAMES[0]}@example.org"
+    operator.load(ring.proof_keys(), partial(make_demo, ring, seed), {email: password})
     click.echo(f"Demo data created. Sign in as {email} with the password {password}")
 
 

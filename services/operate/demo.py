@@ -1,153 +1,206 @@
 """The made-up use of `operate demo`: people, chats and 90 days of turns in a deployment without accounts.
 
-Rows are as the app leaves them: texts are sealed, charges are in the ledger, whose own trigger adds them up. All
-figures depend on the seed and the day alone.
+It happens by the verbs of a store in memory, at the times that a clock gives. All figures depend on the seed and the
+day alone.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections import defaultdict
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import methodcaller
 from random import Random  # noqa: TID251 (made-up figures, no secrets)
-from typing import NamedTuple
+from typing import Any
 from uuid import UUID
 
-from services.crypto import Head, RootKeys, UserKey, UserKeys, new_key
-from services.domain import (
-    AccountRole,
-    ConversationId,
-    MessageId,
-    Purpose,
-    Role,
-    Thread,
-    Usage,
-    UserId,
-)
+from services.crypto import RootKeys
+from services.domain import ConversationId, MessageId, Outcome, Purpose, Thread, Usage, UserId
+from services.domain.addresses import checked_address
 from services.domain.models import ModelInfo
 from services.domain.policies import Window
+from services.domain.turns import ClientTurnId, Ending, NewTurn, Reservation, Settlement
+from services.errors import WrongCredentials
 from services.operate.demo_texts import NAMES, QUESTIONS, TOPICS
-from services.store.operator import Demo
-from services.store.sealed.seals import Seals
+from services.rules.accounts import Settings
+from services.store.accounts import Accounts
+from services.store.backend import Identity, UserBackend
+from services.store.operator import CopiedRows
+from services.store.port import Store
+from services.store.sealed import sealed_store
+from services.store.tables import schema
+from services.store.tables.backend import Recognised, TablesBackend
+from services.store.tables.in_memory import InMemoryStore
+from services.store.tables.protocol import Table
 
 DAYS = 90
+_LIFETIME_SECONDS = 2 * DAYS * 86_400  # of a session
+_LEASE_SECONDS = 15
 _MODELS = (
     ModelInfo("gpt-5-mini", 272_000, 128_000, 250_000, 2_000_000, 25_000),
     ModelInfo("gpt-5", 272_000, 128_000, 1_250_000, 10_000_000, 125_000),
     ModelInfo("SmolLM2-135M", 2_048, 256, 0, 0, 0),
 )
-_REPLIED = ("complete", "stopped", "cut")
-_OUTCOMES = (*_REPLIED, "failed", "lapsed"), (92, 3, 2, 2, 1)
-_ASIDES = {  # the background calls after the first reply of a chat: probability and usage
+_REPLIED = (Outcome.COMPLETE, Outcome.STOPPED, Outcome.CUT)
+_OUTCOMES = (*_REPLIED, Outcome.FAILED, None), (92, 3, 2, 2, 1)  # None: the process died
+_BACKGROUND = {  # the background calls after the first reply of a chat: probability and usage
     Purpose.TITLE: (1.0, Usage(200, 8)),
     Purpose.FACTS: (0.3, Usage(900, 40)),
     Purpose.SUMMARY: (0.1, Usage(3000, 250)),
 }
+# the tables that a demo fills
+_SHARED: tuple[Table[Any], ...] = schema.ACCOUNTS, schema.AUDIT, schema.DEPLOYMENT
+_OWN: tuple[Table[Any], ...] = (
+    *(schema.BUDGETS, schema.CONVERSATIONS, schema.MESSAGES),
+    *(schema.TURNS, schema.LEDGER),
+)
 
 
-class _Person(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Person:
     id: UserId
-    seals: Seals
+    backend: UserBackend
+    store: Store
     keenness: float
 
 
-def make_demo(ring: RootKeys, seed: int, password: str, now: datetime) -> Demo:
-    """Make up 30 people and their use in the days before *now*; the first is the admin, with *password*."""
-    use = _Use(Random(seed), now.astimezone(UTC))  # noqa: S311 (made-up figures)
-    people = [use.person(ring) for _ in NAMES]
+def make_demo(ring: RootKeys, seed: int, now: datetime) -> CopiedRows:
+    """Make up 30 people and their use in the days before *now*; the first is the admin."""
+    use = _Use(Random(seed), now.astimezone(UTC), ring)  # noqa: S311 (made-up figures)
+    people = [use.person(name) for name in NAMES]
     for days_ago in range(DAYS - 1, -1, -1):
         for person in people:
             use.day(person, days_ago)
-    return Demo(
-        people=[
-            (person.id, f"{name}@example.org", AccountRole.USER if number else AccountRole.ADMIN)
-            for number, (name, person) in enumerate(zip(NAMES, people, strict=True))
-        ],
-        password=password,
-        since=now - timedelta(DAYS),
-        rows=use.rows,
-        suspended=[people[-1].id, people[-9].id],
-        short_of_budget=people[3].id,
-    )
+    use.time = now
+    admin, short = people[0].backend.administration, people[3]
+    for person in people[-1], people[-9]:
+        admin.suspend(person.id, is_suspended=True)
+    admin.set_deployment_cap(20_000_000)
+    spent = short.backend.account().spent_this_month_micro
+    admin.set_caps(short.id, {"monthly_cap_micro": max(50_000, spent * 21 // 20)})
+    return _rows_of(use.tables, [person.id for person in people])
 
 
 class _Use:
-    """Makes up keys, chats and turns, as rows by table."""
+    """Makes up users, chats and turns. It is the `SignIn` of the store: each sign-up is a new user's."""
 
-    def __init__(self, random: Random, now: datetime) -> None:
+    def __init__(self, random: Random, now: datetime, ring: RootKeys) -> None:
         self._random, self._now = random, now
-        self.rows: dict[str, list[tuple[object, ...]]] = {
-            table: []
-            for table in ("public.user_keys", "public.conversations", "public.messages", "made_up")
-        }
+        self.time = now - timedelta(DAYS)  # the time on the store's clock
+        self.tables = InMemoryStore()
+        first_is_admin = Settings(first_account_is_admin=True)
+        self.tables.of(None).run(lambda block: block.put(schema.SETTINGS, first_is_admin))
+        self._backend = TablesBackend(self.tables, self, lambda: self.time)
+        self._accounts = Accounts(self._backend, ring, _LIFETIME_SECONDS, _LIFETIME_SECONDS)
 
-    def person(self, ring: RootKeys) -> _Person:
-        its, key = UserId(self._id()), new_key()
-        self.rows["public.user_keys"].append((its, 1, "server", ring.wrap(key, its, 1)))
-        seals = Seals(its, UserKeys([UserKey(key, its)]))
-        return _Person(its, seals, self._random.betavariate(1.2, 2))
+    def sign_up(self, email: str, password: str) -> Recognised:
+        return Recognised(UserId(self._id()), email)
+
+    def sign_in(self, email: str, password: str) -> Recognised:
+        raise WrongCredentials
+
+    def end(self, identity: Identity) -> None: ...
+
+    def person(self, name: str) -> _Person:
+        _, session = self._accounts.sign_up(checked_address(f"{name}@example.org"), "")
+        store = sealed_store(session.backend.rows(), session.user_keys)
+        return _Person(session.user_id, session.backend, store, self._random.betavariate(1.2, 2))
 
     def day(self, person: _Person, days_ago: int) -> None:
         """Make up the chats of a day: at weekends and in the first weeks there are fewer."""
         begin = self._now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days_ago)
         keenness = person.keenness * (0.35 if begin.weekday() > 4 else 1.0)
-        end = min(begin + timedelta(hours=23), self._now)
+        end = min(begin + timedelta(hours=23), self._now - timedelta(minutes=5))
         for _ in range(2):
             moment = begin + self._random.random() * (end - begin)
             if self._random.random() < keenness * (1 - days_ago / (2 * DAYS)):
-                self._chat(person, moment, end)
+                self.time = moment
+                self._chat(person.store, end)
 
-    def _chat(self, person: _Person, at: datetime, end: datetime) -> None:
-        random, chat, made_at = self._random, ConversationId(self._id()), at
+    def _chat(self, store: Store, end: datetime) -> None:
+        """Let a conversation begin now, and go on until the *end* at most."""
+        random, past = self._random, 900
         title, *texts = random.choice(TOPICS)
         model = random.choices(_MODELS, (60, 15, 25))[0]
-        created, seals = person.seals.new_conversation(
-            Thread.empty(chat, title, Window(), made_at=at)
-        )
-        head, sealed_head, tip, past = Head(), created.head, None, 900
+        chat = ConversationId(self._id())
+        thread = Thread.empty(chat, texts[0], Window(), made_at=self.time)
         for number in range(random.choice((1, 2, 2, 3, 4, 6, 9))):
             prompt, reply = texts if number == 0 else random.choice(QUESTIONS)
-            turn, outcome, ids = self._id(), random.choices(*_OUTCOMES)[0], list[UUID]()
-            said = (Role.USER, "complete", prompt), (Role.ASSISTANT, outcome, reply)
-            for role, ending, text in said if outcome in _REPLIED else said[:1]:
-                message_id = MessageId(self._id())
-                message = seals.next_message(head, message_id, tip, role, text)
-                sealed_head = message.head
-                head = seals.open_head(sealed_head) or head
-                place = message_id, chat, person.id, turn, head.last_seq, tip
-                self.rows["public.messages"].append((*place, role, ending, message.body, at))
-                tip = message_id
-                ids.append(tip)
             usage = Usage(past + random.randint(20, 900), random.randint(80, 1600), past * 3 // 4)
             past = usage.prompt + usage.reply
-            place = person.id, chat, at
-            self._turn(turn, place, model, Purpose.REPLY, usage, outcome, ids)
-            for purpose, (probability, aside) in _ASIDES.items():
+            outcome = random.choices(*_OUTCOMES)[0]
+            self._turn(store, thread, model, Purpose.REPLY, usage, outcome, prompt, reply)
+            thread, _ = store.turns.read(chat)
+            for purpose, (probability, used) in _BACKGROUND.items():
                 if number == 0 and random.random() < probability:
-                    self._turn(self._id(), place, model, purpose, aside)
-            at = min(at + timedelta(seconds=random.randint(20, 400)), end)
-        sealed = asdict(created) | {"head": sealed_head}
-        counts = head.rev, head.last_seq, head.last_seq
-        row = *sealed.values(), person.id, *counts, "model", made_at, at
-        self.rows["public.conversations"].append(row)
+                    self._turn(store, thread, model, purpose, used)
+            if number == 0:
+                store.conversations.give_title(chat, title)
+            self.time += timedelta(seconds=random.randint(20, 400))
+            if self.time > end:
+                return
 
     def _turn(
         self,
-        turn: UUID,
-        place: tuple[UserId, ConversationId, datetime],
+        store: Store,
+        thread: Thread,
         model: ModelInfo,
         purpose: Purpose,
         usage: Usage,
-        outcome: str = "complete",
-        ids: Sequence[UUID] = (),
+        outcome: Outcome | None = Outcome.COMPLETE,
+        prompt: str | None = None,
+        reply: str = "",
     ) -> None:
-        """Add a settled turn with the *ids* of its messages; a lapsed one is charged its reservation, without tokens."""
-        prompt, reply = (*ids, None, None)[:2]
-        tokens = usage.prompt, usage.reply, usage.cached
+        """Begin a turn, and end it with its *outcome* or as a lapsed one."""
+        chat = thread.conversation.id
+        prompt_id = thread.tip.id if thread.tip and prompt is None else MessageId(self._id())
+        reservation = Reservation(
+            client_turn_id=ClientTurnId(self._id()),
+            purpose=purpose,
+            model=model.name,
+            prompt_micro=model.cost_micro(Usage(usage.prompt, 0)),
+            reply_micro=model.cost_micro(Usage(0, usage.reply)),
+            least_reply_micro=0,
+            prompt_tokens=usage.prompt,
+            reply_tokens=usage.reply,
+            least_reply_tokens=0,
+            lease_seconds=_LEASE_SECONDS,
+        )
+        new = NewTurn(
+            reservation=reservation,
+            thread=thread,
+            prompt_id=prompt_id,
+            prompt=prompt,
+            start_seq=0,
+            is_first=not thread.messages,
+        )
+        turn_id = store.turns.begin(new).turn_id
         delay = int(self._random.lognormvariate(6.6, 0.6))
-        self.rows["made_up"].append((
-            *(turn, *place, model.name, purpose, outcome, prompt, reply),
-            *(tokens if outcome != "lapsed" else (0, 0, 0)),
-            *(model.cost_micro(usage), delay if outcome in _REPLIED else None),
-        ))  # fmt: skip
+        if outcome is None:
+            store.turns.checkpoint(turn_id, chat, "", _LEASE_SECONDS)
+            self.time += timedelta(seconds=_LEASE_SECONDS + 1)
+            self._backend.sweep()
+            return
+        has_reply = outcome in _REPLIED
+        self.time += timedelta(milliseconds=delay)
+        ms, cost = delay if has_reply else None, model.cost_micro(usage)
+        store.turns.finish(
+            Ending(
+                settlement=Settlement(turn_id, outcome, usage, cost, ms),
+                conversation_id=chat,
+                prompt_id=prompt_id,
+                reply_id=MessageId(self._id()),
+                reply=reply if has_reply else "",
+            )
+        )
 
     def _id(self) -> UUID:
         return UUID(int=self._random.getrandbits(128), version=4)
+
+
+def _rows_of(tables: InMemoryStore, user_ids: list[UserId]) -> CopiedRows:
+    rows: dict[str, list[tuple[UserId | None, object]]] = defaultdict(list)
+    for user_id, of_user in [(None, _SHARED), *((one, _OWN) for one in user_ids)]:
+        for table in of_user:
+            order = ("id",) if "id" in table.fields else ()
+            select = methodcaller("select", table, order=order)
+            rows[table.name] += [(user_id, row) for row in tables.of(user_id).run(select)]
+    return rows

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from services.crypto import Place, RootKeys, UserKey, UserKeys, VaultRing, new_key, sha
+from services.daemon_threads import in_thread
 from services.domain import SessionId, UserId
 from services.domain.accounts import SessionEnd, SignUps
 from services.domain.addresses import EmailAddress
@@ -35,7 +36,6 @@ from services.store.backend import (
     UserBackend,
     WrappedKey,
 )
-from services.threads import in_thread
 
 _COOKIE_BYTES = 32
 
@@ -170,9 +170,9 @@ class Accounts:
         sealer = self._sealer(cookie)
         return self._session(self.backend.open_session(cookie.hash, sealer), cookie)
 
-    def ended(self, held: Iterable[AppSession]) -> dict[SessionId, SessionEnd]:
-        """Return those of the *held* sessions that have ended, with the reason, in one call. Raise StoreUnavailable."""
-        return self.backend.ended((one.id, one.user_id) for one in held)
+    def ended(self, sessions: Iterable[AppSession]) -> dict[SessionId, SessionEnd]:
+        """Return those of *sessions* that have ended, with the reason, in one call. Raise StoreUnavailable."""
+        return self.backend.ended((one.id, one.user_id) for one in sessions)
 
     def end(self, cookie: Cookie) -> None:
         """Sign out: the session is refused from the next statement on. Raise StoreUnavailable."""

@@ -54,11 +54,11 @@ class ModelAdministration:
     """The settings of models, and changes of them, which raise NotFound for all but admins."""
 
     administration: GuardedAdministration = field(repr=False)
-    held: CachedRead[ModelSettings] = field(repr=False)  # the settings that this process applies
+    cached: CachedRead[ModelSettings] = field(repr=False)  # the settings that this process applies
 
     def settings(self) -> ModelSettings:
         """The settings that this process applies, at most some seconds old."""
-        return self.held.get()
+        return self.cached.get()
 
     def set_price(self, name: str, prices: ModelPrices | None) -> None:
         """Set the price of a model; None: the price that the app knows. Raise BadInput (cached input costs more)."""
@@ -72,12 +72,12 @@ class ModelAdministration:
 
     def _set(self, name: str, changes: Mapping[str, object]) -> None:
         self.administration.set_model(name, changes)
-        self.held.outdate()
+        self.cached.outdate()
 
     def refuse_unknown_prices(self, *, is_refused: bool) -> None:
         """Refuse models without a known price, or count them as free."""
         self.administration.refuse_unknown_prices(is_refused=is_refused)
-        self.held.outdate()
+        self.cached.outdate()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +85,15 @@ class SignUpAdministration:
     """The mode of sign-ups and the invitations, whose codes are stored as hashes. Raise AdminsOnly for all but admins."""
 
     administration: GuardedAdministration = field(repr=False)
-    held: CachedRead[SignUps] = field(repr=False)  # the mode that this process applies
+    cached: CachedRead[SignUps] = field(repr=False)  # the mode that this process applies
 
     def mode(self) -> SignUps:
         """The mode that this process applies, at most some seconds old."""
-        return self.held.get()
+        return self.cached.get()
 
     def set_mode(self, mode: SignUps) -> None:
         self.administration.set_sign_ups(mode)
-        self.held.outdate()
+        self.cached.outdate()
 
     def invite(self, email: str, role: AccountRole) -> str:
         """Make an invitation for *email*, or for anyone if it is empty; return its code, which is not stored.

@@ -1,15 +1,15 @@
-"""The operator's port: migrations, checks, roles, limits, passwords and the demo, in plain values.
+"""The operator's port: migrations, checks, roles, limits, passwords and copied rows, in plain values.
 
 No member gets the root key, only the keys of server proofs, which are derived from it.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from services.domain import AccountRole, UserId
+from services.domain import UserId
 from services.domain.addresses import EmailAddress
 
 
@@ -34,17 +34,8 @@ class UserCaps:
     daily_cap_tokens: int | None  # None: no cap
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demo:
-    """Invented people and their use, as rows of the store."""
-
-    # the people and their addresses; the first may sign in
-    people: Sequence[tuple[UserId, str, AccountRole]] = field(repr=False)
-    password: str = field(repr=False)  # the password of the first
-    since: datetime  # the time at which their accounts began
-    rows: Mapping[str, Sequence[tuple[object, ...]]] = field(repr=False)  # the rows of each table
-    suspended: Sequence[UserId]
-    short_of_budget: UserId
+# the rows of a store over tables, by the name of their table; each with its user (None: it is shared)
+CopiedRows = Mapping[str, Sequence[tuple[UserId | None, object]]]
 
 
 class Operator(Protocol):
@@ -73,5 +64,13 @@ class Operator(Protocol):
         """Change limits of an account, or of new ones, and return all. Raise BadInput (no such account)."""
         ...
 
-    def load_demo(self, proof_keys: Mapping[int, bytes], make: Callable[[datetime], Demo]) -> None:
-        """Store the rows that *make* returns for the store's time, all or none. Raise BadInput if accounts exist."""
+    def load(
+        self,
+        proof_keys: Mapping[int, bytes],
+        make: Callable[[datetime], CopiedRows],
+        passwords: Mapping[str, str],
+    ) -> None:
+        """Store the rows that *make* returns for the store's time, with their ids, all or none.
+
+        Users sign in by their *passwords*, which stand by address. Raise BadInput if accounts exist.
+        """

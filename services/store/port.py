@@ -31,7 +31,7 @@ from services.domain import (
     UserId,
 )
 from services.domain.accounts import AuditEntry
-from services.domain.data import HeldData, StoredData
+from services.domain.data import CachedData, StoredData
 from services.domain.revisions import OpenPlace, Revisions
 from services.domain.turns import Begun, Ending, Lease, NewTurn, OpenTurn
 from services.domain.usage import LedgerEntry, UsageReport
@@ -142,7 +142,7 @@ class Conversations(Protocol):
         """Return the conversation that this process has cached, if any."""
         ...
 
-    def held(self) -> HeldData:
+    def cached_data(self) -> CachedData:
         """Return the counts of the conversations' text that this process has in memory."""
         ...
 

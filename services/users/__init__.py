@@ -94,7 +94,7 @@ class Shared:
         temporary = conversation_id and self.temporary.find(session.id, conversation_id)
         return (temporary or self.user_of(session)).store
 
-    def held(self, session_id: SessionId) -> "UserServices | None":
+    def find_unchecked(self, session_id: SessionId) -> "UserServices | None":
         """Return the services of the user of a session, without a check of the session."""
         return self._users.get(session_id)
 
@@ -208,9 +208,9 @@ class UserServices(ChatParts):
         """Have the preferences and the settings of models read again if they have other revisions than these."""
         if self.profile.revision() != preferences:
             self.profile.outdate()
-        held = self._shared.model_settings
-        if held.last and held.last.revision != settings:
-            held.outdate()
+        cached = self._shared.model_settings
+        if cached.last and cached.last.revision != settings:
+            cached.outdate()
 
     def drop_caches(self) -> None:
         """Drop all text that this process has cached of the user, for all devices. Raise Busy."""

@@ -8,13 +8,13 @@ from datetime import UTC, date, datetime, tzinfo
 from functools import partial
 
 from services import portable
+from services.daemon_threads import in_thread
 from services.domain import ConversationId, Space
 from services.domain.usage import LedgerEntry
 from services.errors import AppError, NotFound, Tampered
 from services.events import log_event
 from services.portable import Archive, ConversationExport, FreeNames, IndexEntry
 from services.store.port import Store, UserFigures
-from services.threads import in_thread
 
 _AHEAD = 3  # conversations that are read and written while one is sent
 # a conversation and the texts of its files, by suffix

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 from services.caches import LruCache
+from services.daemon_threads import in_thread
 from services.domain import SessionId
 from services.domain.accounts import SessionEnd
 from services.errors import SignedOut, StoreUnavailable, Tampered
 from services.store.accounts import Accounts, AppSession, Cookie
-from services.threads import in_thread
 
 _FRESH_SECONDS = 5.0  # seconds between two checks of a session against the database
 # seconds after the last check; then callers wait for a new check, or get StoreUnavailable
@@ -168,13 +168,13 @@ class SessionCache:
         if time.monotonic() - self._asked_at >= _ENDED_SECONDS:
             self._asked_at = time.monotonic()
             with self._lock:
-                held = [entry.session for entry in self._entries.values()]
-            self.forget_if_ended(held)
+                sessions = [entry.session for entry in self._entries.values()]
+            self.forget_if_ended(sessions)
 
-    def forget_if_ended(self, held: Sequence[AppSession]) -> None:
-        """Forget those of the sessions *held* that have ended. Raise StoreUnavailable."""
-        ended = self.accounts.ended(held) if held else {}
-        for session in held:
+    def forget_if_ended(self, sessions: Sequence[AppSession]) -> None:
+        """Forget those of *sessions* that have ended. Raise StoreUnavailable."""
+        ended = self.accounts.ended(sessions) if sessions else {}
+        for session in sessions:
             if end := ended.get(session.id):
                 self._forget(session.cookie_hash, end)
 

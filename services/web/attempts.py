@@ -16,11 +16,11 @@ from anyio.to_thread import run_sync
 
 from services.caches import LruCache
 from services.crypto import RootKeys
+from services.daemon_threads import in_thread
 from services.domain.addresses import EmailAddress
 from services.errors import AppError, TooManyAttempts
 from services.store.accounts import Reservation
 from services.store.backend import Throttle
-from services.threads import in_thread
 from services.users import Shared
 from services.web.origin import networks_of
 

@@ -85,27 +85,27 @@ class PageAssets:
 
     async def _linked(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Buffer a page until it is complete; add the links if it is Streamlit's. Other answers are sent as they come."""
-        held: list[Message] = []
+        buffered: list[Message] = []
 
-        async def hold(message: Message) -> None:
+        async def buffer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 kind = Headers(raw=message["headers"]).get("content-type", "")
                 if "text/html" not in kind:
                     await send(message)
                     return
-            elif not held:
+            elif not buffered:
                 await send(message)
                 return
-            held.append(message)
+            buffered.append(message)
 
         headers = [pair for pair in scope["headers"] if pair[0] not in _CONDITIONAL]
-        await self._app({**scope, "headers": headers}, receive, hold)
-        body = b"".join(message.get("body", b"") for message in held)
+        await self._app({**scope, "headers": headers}, receive, buffer)
+        body = b"".join(message.get("body", b"") for message in buffered)
         if _ROOT in body:
             is_known = scope["path"].strip("/") in self._pages
             body = body.replace(_ROOT, self._links + _ROOT, 1) if is_known else self._not_found
             page = HTMLResponse(body, 200 if is_known else 404, {"Cache-Control": "no-cache"})
             await page(scope, receive, send)
         else:
-            for message in held:
+            for message in buffered:
                 await send(message)

@@ -58,7 +58,7 @@ class PollRoute:
         """Ask the database. If the session has ended, forget it and close its tabs. Raise SignedOut."""
         cookie, shared = self.origin.session_cookie(request), self.shared()
         session = shared.session_cache.opened(cookie) if cookie else None
-        user = shared.held(session.id) if session else None
+        user = shared.find_unchecked(session.id) if session else None
         if session is None or user is None:
             raise SignedOut
         try:

@@ -2,14 +2,13 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 import psycopg
 import pytest
 
 from services.crypto import RootKeys
+from services.operate import demo
 from services.operate.demo import DAYS, make_demo
-from services.store.supabase.operator import operator_at
 from tests.conftest import started_stack
 from tests.database import servers
 from tests.database.storm import MUST_BE_ZERO
@@ -79,19 +78,18 @@ def test_demo_is_as_turns_would_have_left_it(run, deployment):
     assert run("demo", **environment) == (1, REFUSED)
 
 
-def test_demo_is_the_same_for_a_seed(server, template):
-    def figures(seed, name):
-        address = servers.new_database(server, name, template)
-        with psycopg.connect(address, autocommit=True) as admin:
-            admin.execute("delete from private.server_keys")
-            make = partial(make_demo, RING, seed, "a password")
-            operator_at(servers.as_owner(address), None).load_demo(RING.proof_keys(), make)
-            query = "select day, model, purpose, turns, cost_micro from private.usage_by_day order by 1, 2, 3, 4, 5"
-            found = admin.execute(query).fetchall()
-        servers.drop_database(server, name)
-        return [row for row in found if row[0] < datetime.now(UTC).date()]
+def test_demo_is_the_same_for_a_seed(monkeypatch):
+    monkeypatch.setattr(demo, "DAYS", 20)
 
-    assert figures(7, "demo_1") == figures(7, "demo_2") != figures(8, "demo_3")
+    def figures(seed):
+        now = datetime.now(UTC)
+        entries = [entry for _, entry in make_demo(RING, seed, now)["ledger"]]
+        assert entries
+        return [
+            (one.day, one.model, one.purpose, one.micro) for one in entries if one.day < now.date()
+        ]
+
+    assert figures(7) == figures(7) != figures(8)
 
 
 def test_admin_of_demo_signs_in_and_reads(run, place, cache):

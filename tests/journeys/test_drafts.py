@@ -1,23 +1,12 @@
-"""Drafts of a browser: the script of the page alone, in tabs of one browser."""
+"""Drafts of a browser: the scripts of the page alone, in tabs of one browser."""
 
 import pytest
 
 from services.web.page_assets import _ASSETS
 from tests.stack.apps import until
 
-PAGE = """
-  <textarea></textarea>
-  <script>
-    const composer = () => document.querySelector("textarea");
-    window.daybook = {
-      composer,
-      typeInto(field, text) {
-        field.value = text;
-        field.dispatchEvent(new Event("input", { bubbles: true }));
-      },
-    };
-  </script>
-"""
+PAGE = '<div class="st-key-composer"><textarea></textarea></div>'
+SCRIPTS = "_shared.js", "drafts.js"
 
 
 class Tab:
@@ -29,9 +18,10 @@ class Tab:
         self.page.goto("https://app.test/")
 
     def arrives(self, place="garden", person="maya", prompt=(0, ""), given=None):
-        if not self.page.evaluate("'keepDrafts' in daybook"):
-            script = (_ASSETS / "page" / "drafts.js").read_text("utf-8")
-            self.page.add_script_tag(content=f"{{{script}}}")
+        if not self.page.evaluate("window.daybook?.keepDrafts !== undefined"):
+            for name in SCRIPTS:
+                script = (_ASSETS / "page" / name).read_text("utf-8")
+                self.page.add_script_tag(content=f"{{{script}}}")
         data = {"place": place, "person": person, "prompt": prompt, "given": given}
         self.page.evaluate("(data) => daybook.keepDrafts(data)", data)
         return self

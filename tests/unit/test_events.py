@@ -46,7 +46,7 @@ def test_log_line_has_time_level_and_event(caplog):
     assert line == {"level": "info", **finished}
 
 
-@pytest.mark.parametrize("logger", ["services.threads", "streamlit.runtime"])
+@pytest.mark.parametrize("logger", ["services.daemon_threads", "streamlit.runtime"])
 def test_log_line_has_places_and_no_words(caplog, logger):
     try:
         raise ValueError("kumquat")

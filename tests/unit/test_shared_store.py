@@ -69,7 +69,7 @@ def test_conversation_forgotten_while_it_is_listed_stays_forgotten(
 
     store.conversations.recent()
 
-    assert store.conversations.held().text_bytes == 0
+    assert store.conversations.cached_data().text_bytes == 0
 
 
 @pytest.mark.parametrize("act", ["send", "edit", "delete"])

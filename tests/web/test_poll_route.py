@@ -37,14 +37,14 @@ class Server:
     def session_cache(self):
         return self
 
-    def held(self, session_id):
+    def find_unchecked(self, session_id):
         return self if session_id == self.session.id else None
 
     def opened(self, cookie):
         return self.session if cookie == self.cookie else None
 
-    def forget_if_ended(self, held):
-        self.forgotten += held
+    def forget_if_ended(self, sessions):
+        self.forgotten += sessions
 
     def poll(self, place):
         self.places.append(place)

@@ -7,10 +7,10 @@ from uuid import uuid4
 
 import pytest
 
+from services.daemon_threads import in_thread
 from services.domain.accounts import SessionEnd
 from services.errors import SignedOut, StoreUnavailable
 from services.store.accounts import Cookie
-from services.threads import in_thread
 from services.users import session_cache as module
 from services.users.session_cache import SessionCache
 from tests.stack.apps import SECONDS, until
@@ -30,11 +30,11 @@ class Server:
             raise SignedOut
         return SimpleNamespace(id=uuid4(), cookie_hash=cookie.hash)
 
-    def ended(self, held):
-        self.asked.append(len(held))
+    def ended(self, sessions):
+        self.asked.append(len(sessions))
         if self.is_away:
             raise StoreUnavailable
-        return {one.id: self.end for one in held if one.cookie_hash not in self.alive}
+        return {one.id: self.end for one in sessions if one.cookie_hash not in self.alive}
 
     def is_alive(self, cookie_hash):
         self.checks += 1

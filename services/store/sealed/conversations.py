@@ -15,7 +15,7 @@ from services.domain import (
     SpaceId,
     Thread,
 )
-from services.domain.data import HeldData
+from services.domain.data import CachedData
 from services.domain.limits import checked_instructions, checked_title
 from services.domain.revisions import LISTED, OpenPlace, Revisions
 from services.errors import Stale, StoreUnavailable, Tampered
@@ -107,8 +107,8 @@ class SealedConversations:
         checked = self._opened.checked(conversation_id)
         return checked.thread if checked else None
 
-    def held(self) -> HeldData:
-        return self._opened.held()
+    def cached_data(self) -> CachedData:
+        return self._opened.cached_data()
 
     def rename(self, conversation_id: ConversationId, title: str) -> None:
         self._set_title(conversation_id, checked_title(title), "person")

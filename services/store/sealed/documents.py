@@ -121,7 +121,9 @@ class Documents(ABC, Generic[Document]):
         """Hide destroyed documents, also while the database is away."""
         self._opened.outdate()
         self._opened.amend(
-            lambda known: {its: each for its, each in known.items() if not is_gone(each.row)}
+            lambda known: {
+                document_id: each for document_id, each in known.items() if not is_gone(each.row)
+            }
         )
 
     def _read(self) -> dict[UUID, OpenedDocument[Document]]:

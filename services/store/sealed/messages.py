@@ -168,11 +168,11 @@ class SealedCorpus:
         seals = self._opened.all_seals(ConversationId(row.id) for row in rows)
         found: dict[ConversationId, SearchText] = {}
         for row in rows:
-            if one := seals.get(its := ConversationId(row.id)):
-                found[its] = SearchText(text="", conversation_rev=0, rev=row.rev)
+            if one := seals.get(conversation_id := ConversationId(row.id)):
+                found[conversation_id] = SearchText(text="", conversation_rev=0, rev=row.rev)
                 with suppress(Tampered):  # a message that does not open is replaced
                     opened = documents.open(row, one.vault) or "{}"
-                    found[its] = SEARCH_TEXT_FORMAT.read(opened, row)
+                    found[conversation_id] = SEARCH_TEXT_FORMAT.read(opened, row)
         return found
 
     def put_search_text(self, listed: Listed, text: str, seen: SearchText | None) -> SearchText:

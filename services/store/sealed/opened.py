@@ -17,7 +17,7 @@ from services.domain import (
     TurnCost,
     TurnId,
 )
-from services.domain.data import HeldData
+from services.domain.data import CachedData
 from services.domain.policies import policy_named
 from services.errors import NotFound, Tampered
 from services.store.rows import ConversationRow, ConversationState, Rows
@@ -109,21 +109,23 @@ class OpenedConversations:
         self, conversation_id: ConversationId, row: ConversationRow | None = None
     ) -> OpenedConversation:
         """Return the cached conversation, opened by its *row* if it is not cached. Raise NotFound, Tampered."""
-        held = self._opened.get(conversation_id)
-        return held if held and held.seals else self._open(row or self.row(conversation_id))[0]
+        cached = self._opened.get(conversation_id)
+        return (
+            cached if cached and cached.seals else self._open(row or self.row(conversation_id))[0]
+        )
 
     def checked(self, conversation_id: ConversationId) -> CheckedThread | None:
         """Return the thread as it was last read here."""
-        held = self._opened.get(conversation_id)
-        return held.checked if held else None
+        cached = self._opened.get(conversation_id)
+        return cached.checked if cached else None
 
-    def held(self) -> HeldData:
+    def cached_data(self) -> CachedData:
         """Return the counts of all conversations' text that is cached."""
-        held = [one for _, one in self._opened.items()]
-        threads = [one.checked.thread for one in held if one.checked]
-        texts = [text for one in held for text in one.plain_texts()]
+        cached = [one for _, one in self._opened.items()]
+        threads = [one.checked.thread for one in cached if one.checked]
+        texts = [text for one in cached for text in one.plain_texts()]
         texts += [message.body for thread in threads for message in thread.messages]
-        return HeldData(
+        return CachedData(
             conversations=len(threads),
             messages=sum(len(thread.messages) for thread in threads),
             text_bytes=sum(len(text.encode()) for text in texts),
@@ -140,9 +142,9 @@ class OpenedConversations:
     def amend(self, conversation_id: ConversationId, change: Callable[[Thread], Thread]) -> None:
         """Apply a stored change to the cached thread, so that the next turn need not read it."""
         with self._change:
-            held = self._opened.get(conversation_id)
-            if held and held.checked:
-                held.checked = replace(held.checked, thread=change(held.checked.thread))
+            cached = self._opened.get(conversation_id)
+            if cached and cached.checked:
+                cached.checked = replace(cached.checked, thread=change(cached.checked.thread))
             self._note_change(conversation_id)
 
     def changes(self, conversation_id: ConversationId) -> int:
@@ -157,7 +159,7 @@ class OpenedConversations:
         seen.changes += 1
         return seen
 
-    def hold(
+    def put(
         self, row: ConversationRow, checked: CheckedThread, changes: int
     ) -> OpenedConversation | None:
         """Cache the data of a read that began at *changes*; return None if the conversation changed since."""
@@ -179,7 +181,7 @@ class OpenedConversations:
             seen = self._seen.get(row.id)
             return seen is not None and (seen.is_set_back or row.rev < seen.rev)
 
-    def hold_new(self, thread: Thread, created: SealedConversation) -> None:
+    def put_new(self, thread: Thread, created: SealedConversation) -> None:
         """Cache the empty *thread*, just stored as *created*, unless another thread has read it since."""
         with self._change:
             if created.id not in self._seen:
@@ -228,9 +230,9 @@ class OpenedConversations:
         self, conversation_id: ConversationId, row: ConversationRow | None = None
     ) -> ConversationSeals:
         """Return the seals of a conversation. Raise NotFound, Tampered."""
-        held = self._opened.get(conversation_id)
-        if held and held.seals:
-            return held.seals
+        cached = self._opened.get(conversation_id)
+        if cached and cached.seals:
+            return cached.seals
         return self._open(row or self.row(conversation_id))[1]
 
     def all_seals(self, ids: Iterable[ConversationId]) -> dict[ConversationId, ConversationSeals]:
@@ -245,23 +247,23 @@ class OpenedConversations:
     def _open(self, row: SealedConversation) -> tuple[OpenedConversation, ConversationSeals]:
         """Cache the conversation of *row* with its key. Raise Tampered."""
         with self._change:
-            held = self._opened.get(row.id) or OpenedConversation()
-            if held.seals is None:
-                held.seals = self.user_seals.of(row)
-                self._opened.put(row.id, held)
-            return held, held.seals
+            cached = self._opened.get(row.id) or OpenedConversation()
+            if cached.seals is None:
+                cached.seals = self.user_seals.of(row)
+                self._opened.put(row.id, cached)
+            return cached, cached.seals
 
     def _title(self, row: ConversationRow) -> str:
         """Return the title, which is opened again only if it changed. Raise Tampered."""
-        changes, held = self.changes(row.id), self._opened.get(row.id)
-        if held and held.title and held.title[0] == row.title:
-            return held.title[1]
-        seals = (held and held.seals) or self.user_seals.of(row)
+        changes, cached = self.changes(row.id), self._opened.get(row.id)
+        if cached and cached.title and cached.title[0] == row.title:
+            return cached.title[1]
+        seals = (cached and cached.seals) or self.user_seals.of(row)
         title = seals.open_title(row.title)
         with self._change:
             # otherwise the conversation may have been forgotten
             if self.changes(row.id) == changes:
-                held = self._opened.get(row.id) or OpenedConversation()
-                held.title = row.title, title
-                self._opened.put(row.id, held)
+                cached = self._opened.get(row.id) or OpenedConversation()
+                cached.title = row.title, title
+                self._opened.put(row.id, cached)
         return title

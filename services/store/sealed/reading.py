@@ -56,7 +56,7 @@ class ThreadReader:
         while True:
             changes = self._opened.changes(conversation_id)
             checked, read = self._read_whole(conversation_id, may_be_discarded=may_be_discarded)
-            opened = self._opened.hold(read.conversation, checked, changes)
+            opened = self._opened.put(read.conversation, checked, changes)
             if opened is None:
                 # the conversation was read or changed meanwhile, and the cached data may be newer
                 continue

@@ -302,9 +302,9 @@ class Seals:
         conversation, key, user_key = thread.conversation, new_key(), self._keys.newest
         seals, instructions = ConversationSeals(self._user_id, conversation.id, Vault(key)), None
         if thread.instructions:
-            kind, its = DocumentKind.INSTRUCTIONS, conversation.id
+            kind, row_id = DocumentKind.INSTRUCTIONS, conversation.id
             place = _document_place(
-                self._user_id, DocumentRow(kind=kind, id=its, conversation_id=its)
+                self._user_id, DocumentRow(kind=kind, id=row_id, conversation_id=row_id)
             )
             instructions = seals.vault.seal(thread.instructions, place)
         created = SealedConversation(

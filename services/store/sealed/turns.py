@@ -53,7 +53,7 @@ class SealedTurns:
             raise
         self._unanswered.drop(client_turn_id)
         if request.created:
-            self._opened.hold_new(turn.thread, request.created)
+            self._opened.put_new(turn.thread, request.created)
         if turn.receipt and request.prompt and request.prompt.receipt_body:
             self._opened.opened(conversation_id).receipts.put(begun.turn_id, turn.receipt)
         return begun

@@ -84,8 +84,8 @@ def _fields(write: type) -> Iterator[ArgumentField]:
             continue
         for part in _fields(kind):
             if kind is not Usage or part.name in _USED:
-                its = _USED[part.name] if kind is Usage else part.name
-                yield ArgumentField(its, (name, *part.path), part.kind)
+                argument = _USED[part.name] if kind is Usage else part.name
+                yield ArgumentField(argument, (name, *part.path), part.kind)
 
 
 def _kind_of(hint: object) -> FieldKind | type:

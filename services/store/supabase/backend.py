@@ -11,6 +11,7 @@ import httpx
 from pydantic import SecretStr, TypeAdapter
 
 from services.crypto import ServerProof
+from services.daemon_threads import in_thread
 from services.domain import AccountRole, SessionId, UserId
 from services.domain.accounts import Account, SessionEnd, SignUps
 from services.domain.addresses import EmailAddress
@@ -42,7 +43,6 @@ from services.store.supabase.session_tokens import (
     seal_tokens,
 )
 from services.store.supabase.upkeep import DatabaseProbe, keep_erasing
-from services.threads import in_thread
 
 _EMBEDDED_SECONDS, _HOSTED_SECONDS = 3.0, 60.0  # seconds between two probes of the database
 _EMBEDDED_SWEEP_SECONDS = 9.0  # seconds; the probe of a hosted database is always a sweep

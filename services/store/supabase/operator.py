@@ -12,11 +12,11 @@ from pydantic import SecretStr
 
 from services.domain.addresses import EmailAddress
 from services.errors import BadInput, Misconfigured
-from services.store.operator import Demo, Finding, UserCaps
+from services.store.operator import CopiedRows, Finding, UserCaps
 from services.store.supabase import migrations
 from services.store.supabase.check import UNCHECKED, check_api, check_database
 from services.store.supabase.connection import connect
-from services.store.supabase.demo import load
+from services.store.supabase.copying import load
 
 _BCRYPT_ROUNDS = 10  # the cost that Supabase Auth uses
 _UNKNOWN_ACCOUNT = "There is no account with this address: sign up, and sign in once."
@@ -80,10 +80,16 @@ class SupabaseOperator:
             raise BadInput(_UNKNOWN_ACCOUNT)
         return UserCaps(*caps)
 
-    def load_demo(self, proof_keys: Mapping[int, bytes], make: Callable[[datetime], Demo]) -> None:
+    def load(
+        self,
+        proof_keys: Mapping[int, bytes],
+        make: Callable[[datetime], CopiedRows],
+        passwords: Mapping[str, str],
+    ) -> None:
+        hashes = {address: _hashed(password) for address, password in passwords.items()}
         with self._database() as connection, connection.transaction():
             migrations.install_server_keys(connection, proof_keys)
-            load(connection, make, _hashed)
+            load(connection, make, hashes)
 
     @contextmanager
     def _database(self) -> Generator[psycopg.Connection]:

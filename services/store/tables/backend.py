@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from services.crypto import token_version
+from services.daemon_threads import in_thread
 from services.domain import SessionId, UserId
 from services.domain.accounts import Account, Expiring, SessionEnd
 from services.domain.addresses import EmailAddress
@@ -57,7 +58,6 @@ from services.store.tables.schema import (
     Nonce,
 )
 from services.store.tables.upkeep import keep_sweeping, sweep
-from services.threads import in_thread
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,9 +248,9 @@ class TablesContent:
     ) -> list[MessageRow]:
         def read(block: Block) -> list[MessageRow]:
             found = [
-                (its, block.get(MESSAGES, one)) for its, wanted in ids.items() for one in wanted
+                (where, block.get(MESSAGES, one)) for where, wanted in ids.items() for one in wanted
             ]
-            rows = [row for its, row in found if row and row.conversation_id == its]
+            rows = [row for where, row in found if row and row.conversation_id == where]
             return self._marked(block, rows)
 
         return self.tables.run(read)

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
+from services.daemon_threads import in_thread
 from services.errors import StoreUnavailable
-from services.threads import in_thread
 from tests.stack.apps import ROOT, SECONDS
 
 _OF_THREADS = re.compile(r"\bthreading\.|\bin_thread\(|\bEvent\b")
