@@ -103,9 +103,9 @@ class Planning:
         """Return the messages of other conversations that *receipt* names, if *thread* may see them now."""
         here = {message.id for message in thread.messages}
         far = {
-            note.message_id: its
+            note.message_id: where
             for note in receipt.recalls
-            if (its := note.conversation_id) and note.message_id not in here
+            if (where := note.conversation_id) and note.message_id not in here
         }
         return self._lenient._opened(far, thread)
 
