@@ -516,7 +516,23 @@ class Histories(RuleBasedStateMachine):
         self.finish((user, user), 0, cost=cost, **{**END, "behind": behind})
         self.finish((user, user), 0, cost=cost, **END)
 
-    def delete(self, user, row, messages):
+    @rule(user=USERS, first=SECONDS, second=SECONDS)
+    def delete_in_two_steps(self, user, first, second):
+        """Delete a turn and then the one before it, each with its own time for Undo."""
+        self.begin_freely(user)
+        self.finish((user, user), 0, cost=(100, 20, 30, 5), **END)
+        self.send((user, user), 0, 0, **AMOUNTS, size=75, behind=0, start="start")
+        self.finish((user, user), 0, cost=(100, 20, 30, 5), **END)
+        chat_id = self.chat(user, 0).id
+        for begin, seconds in ((2, first), (0, second)):
+            row = self.chat(user, 0)
+            messages = self.messages(user, row)[begin:]
+            if messages and row.id == chat_id:
+                self.delete(user, row, messages, seconds)
+        self.wait_for_the_end_of_undo((user, user), 0, off=1, is_swept=True)
+        self.both.compare()
+
+    def delete(self, user, row, messages, seconds=20):
         write = DiscardMessages(
             conversation_id=row.id,
             expected_rev=row.rev,
@@ -524,7 +540,7 @@ class Histories(RuleBasedStateMachine):
             fact_ids=(),
             kept_summary=row.summary,
             new_head=self.head(),
-            for_seconds=20,
+            for_seconds=seconds,
         )
         self.both.do(user, lambda rows: rows.discard_messages(write))
 
@@ -630,8 +646,7 @@ class Histories(RuleBasedStateMachine):
         chat=NTH,
         nth=NTH,
         behind=RARELY,
-        # the app has one time for Undo: no reply outlasts its prompt, with which SQL deletes it
-        seconds=st.just(20),
+        seconds=SECONDS,
         is_alone=RARELY,
         is_again=RARELY,
         summary=st.sampled_from(["kept", "gone", "another"]),

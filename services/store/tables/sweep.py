@@ -83,6 +83,12 @@ class TablesSweep(TablesDocuments):
         if chat and is_due(chat.destroy_at, now) and self._has_open_turn(block, chat.id):
             return False
         ids, rest = discard.message_ids[-_SLICE:], discard.message_ids[:-_SLICE]
+        # a message is destroyed with its replies, which may have been deleted for a longer time
+        replies = [row.id for one in ids for row in block.select(MESSAGES, {"parent_id": one})]
+        if others := tuple(one for one in replies if one not in discard.message_ids):
+            message_ids = (*discard.message_ids, *others)
+            block.put(DISCARDS, replace(discard, message_ids=message_ids))
+            return True
         rows, counts = [row for one in ids if (row := block.get(MESSAGES, one))], counts_of(block)
         listed = [row for row in rows if row.attachments]
         where = [{"conversation_id": row.conversation_id, "message_id": row.id} for row in listed]
