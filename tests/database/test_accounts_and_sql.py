@@ -16,17 +16,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from services.crypto import sha
 from services.domain import AccountRole, Outcome, Purpose, Usage
 from services.domain.accounts import SignUps, UserOrder
+from services.domain.rows import SealedConversation
 from services.domain.turns import Reservation, Settlement
 from services.rules.accounts import INVITATION_LIFE
 from services.store.backend import Throttle
 from services.store.tables.schema import ACCOUNTS
-from services.store.writes import (
-    BeginTurn,
-    FinishTurn,
-    SealedConversation,
-    SealedPrompt,
-    SealedReply,
-)
+from services.store.writes import BeginTurn, FinishTurn, SealedPrompt, SealedReply
 from tests.database.test_rules_and_sql import HISTORIES, run_histories
 from tests.database.two_backends import IDLE, LIFE, TwoBackends, make_accounts_database
 from tests.database.two_sides import TICK, make_limits_smaller

@@ -25,20 +25,18 @@ from hypothesis.stateful import (
 )
 
 from services.domain import Outcome, Purpose, Usage
+from services.domain.rows import ConversationState, DocumentKind, SealedConversation
 from services.domain.turns import Reservation, Settlement
 from services.errors import NotFound
-from services.store.rows import ConversationState
 from services.store.tables.schema import TURNS
 from services.store.writes import (
     BeginTurn,
     CheckpointTurn,
     DiscardMessages,
-    DocumentKind,
     EditReply,
     FinishTurn,
     PutDocument,
     RestoreMessages,
-    SealedConversation,
     SealedPrompt,
     SealedReply,
 )

@@ -47,7 +47,7 @@ def test_upkeep_reports_each_change_and_sweeps_on():
 
 def test_sign_out_ends_more_sessions_than_a_block(deployment):
     admin, maya = deployment.sign_up_admin(), deployment.sign_up()
-    tables = deployment.accounts.backend.tables.of(None)
+    tables = deployment.accounts.backend.tables
     session = tables.run(lambda block: block.get(SESSIONS, maya.cookie.hash))
     for _ in range(SESSIONS_OF_ONE):
         other = replace(session, id=uuid4(), cookie_hash=uuid4().hex)
@@ -62,7 +62,7 @@ def test_sign_out_ends_more_sessions_than_a_block(deployment):
 
 def test_figures_of_all_are_those_of_each_after_turns_at_once(deployment):
     admin, *users = deployment.sign_up_admin(), *[deployment.sign_up() for _ in range(4)]
-    tables = deployment.accounts.backend.tables
+    tables = deployment.accounts.backend.all_tables
 
     def talk(user):
         for _ in range(6):
