@@ -164,6 +164,13 @@ class Accounts(RuleBasedStateMachine):
         asked = [Throttle(sha(f"bucket {one}"), 2 - one, 60 + 60 * one) for one in buckets]
         self.both.of_process(lambda backend: backend.throttle(asked, nonce))
 
+    @rule(user=st.integers(0, 1))
+    def give_an_attempt_back(self, user):
+        """Sign in after an attempt that was counted."""
+        self.throttle((0,), is_repeated=False)
+        self.sign_in(user, "none", 0, is_returned=True)
+        self.both.compare()
+
     # --- administration of users
 
     @rule(nth=NTH, user=USER, role=ROLES, is_admins=st.sampled_from([True, True, True, False]))
@@ -202,6 +209,8 @@ class Accounts(RuleBasedStateMachine):
         """Delete all accounts, an admin's at last, and begin another."""
         if session := self.session(0):
             own = session.calls.user_id
+            self.sign_in(self.both.user_ids.index(own), "none", 0)  # the session may have ended
+            session = self.both.sessions[-1]
             for user_id in (*(one for one in self.both.user_ids if one != own), own):
                 self.both.administer(session, lambda admin, one=user_id: admin.delete(one))
             if is_swept:

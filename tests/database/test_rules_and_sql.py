@@ -530,6 +530,32 @@ class Histories(RuleBasedStateMachine):
         self.wait_for_the_end_of_undo((user, user), 0, off=1, is_swept=True)
         self.both.compare()
 
+    @rule(
+        user=USERS,
+        behind=RARELY,
+        off=OFF,
+        has_ids=OFTEN,
+        is_summary_kept=st.booleans(),
+    )
+    def restore_at_the_end_of_undo(self, user, behind, off, has_ids, is_summary_kept):
+        """Delete a turn that a summary may have been made of; restore it, then the whole chat, about when they are due."""
+        self.begin_freely(user)
+        self.finish((user, user), 0, cost=(100, 20, 30, 5), **END)
+        summary = {"kind": "summary", "behind": 0, "cut": 0, "has_text": True, "size": 75}
+        self.put_a_text((user, user), 0, **summary)
+        row = self.chat(user, 0)
+        if messages := self.messages(user, row):
+            kept = row if is_summary_kept else replace(row, summary=None)
+            self.delete(user, kept, messages)
+            self.both.compare()
+            row = self.chat(user, 0)
+            self.restore(user, row, [], row.rev)
+            self.wait_for_the_end_of_undo((user, user), 0, off, is_swept=False)
+            self.restore(user, row, messages if has_ids else [], row.rev - behind)
+            self.both.do(user, lambda rows: rows.discard_conversation(row.id, 20))
+            self.wait_until(self.both.rows(user).conversation(row.id).destroy_at + off * TICK)
+            self.both.do(user, lambda rows: rows.restore_conversation(row.id))
+
     def delete(self, user, row, messages, seconds=20):
         write = DiscardMessages(
             conversation_id=row.id,

@@ -155,8 +155,7 @@ class TablesContent:
         """Store *new* in the place of *row* (None: of nothing); *added*: bytes of its messages, pieces and receipts."""
         block.put(schema.CONVERSATIONS, replace(new, bytes=new.bytes + added))
         if (grown := text_bytes(new) - text_bytes(row)) or added:
-            counts = replace(counts, bytes=counts.bytes + grown)
-            block.put(schema.COUNTS, counts.with_content(added))
+            block.put(schema.COUNTS, counts.plus(bytes=grown).with_content(added))
 
     @atomic
     def discard_conversation(
@@ -166,7 +165,7 @@ class TablesContent:
         if row is None:
             return NOT_FOUND
         if row.destroy_at is None:
-            block.put(schema.COUNTS, replace(counts, discarded=counts.discarded + 1))
+            block.put(schema.COUNTS, counts.plus(discarded=1))
         return block.put(schema.CONVERSATIONS, hidden(row, seconds, self.now()))
 
     @atomic
@@ -174,15 +173,10 @@ class TablesContent:
         row, counts = block.get(schema.CONVERSATIONS, conversation_id), counts_of(block)
         if row is None or not can_restore(row.destroy_at, self.now()):
             return NOT_FOUND
-        block.put(schema.COUNTS, replace(counts, discarded=counts.discarded - 1))
+        block.put(schema.COUNTS, counts.plus(discarded=-1))
         return block.put(schema.CONVERSATIONS, replace(row, destroy_at=None))
 
     # --- messages
-
-    def _hidden(self, block: Block, conversation_id: ConversationId) -> dict[MessageId, datetime]:
-        """Return the times at which the deleted messages of a conversation are destroyed."""
-        rows = block.select(schema.DISCARDS, {"conversation_id": conversation_id})
-        return {one: row.destroy_at for row in rows for one in row.message_ids}
 
     def _messages(
         self, block: Block, conversation_id: ConversationId, within: Range | None = None
@@ -195,7 +189,8 @@ class TablesContent:
         """The messages with the times at which deleted ones are destroyed."""
         due: dict[MessageId, datetime] = {}
         for conversation_id in {row.conversation_id for row in rows}:
-            due |= self._hidden(block, conversation_id)
+            for discard in block.select(schema.DISCARDS, {"conversation_id": conversation_id}):
+                due |= dict.fromkeys(discard.message_ids, discard.destroy_at)
         return [replace(row, destroy_at=due[row.id]) if row.id in due else row for row in rows]
 
     def _message(

@@ -94,12 +94,9 @@ class TablesDocuments(TablesPieces):
             return refusal
         created_at, epoch = stored.created_at if stored else self.now(), counts.fact_epoch
         block.put(schema.DOCUMENTS, part_of(Document, new, created_at=created_at, epoch=epoch))
-        added = text_bytes(new) - text_bytes(stored)
-        counts = replace(counts, bytes=counts.bytes + added)
-        if stored is None and new.kind is DocumentKind.FACT:
-            counts = replace(counts, facts=counts.facts + 1)
-        elif stored is None and new.kind is DocumentKind.SPACE:
-            counts = replace(counts, spaces=counts.spaces + 1)
+        is_fact, is_space = (new.kind is one for one in (DocumentKind.FACT, DocumentKind.SPACE))
+        is_new, added = stored is None, text_bytes(new) - text_bytes(stored)
+        counts = counts.plus(bytes=added, facts=is_new and is_fact, spaces=is_new and is_space)
         return block.put(schema.COUNTS, counts)
 
     @atomic
@@ -108,14 +105,13 @@ class TablesDocuments(TablesPieces):
         row, counts = self._document(block, document_id), counts_of(block)
         if row is None or row.kind not in (DocumentKind.FACT, DocumentKind.SPACE):
             return NOT_FOUND
-        counts = replace(counts, bytes=counts.bytes - text_bytes(row))
+        counts = counts.plus(bytes=-text_bytes(row))
         if row.kind is DocumentKind.FACT:
-            block.put(schema.COUNTS, replace(counts, facts=counts.facts - 1))
+            block.put(schema.COUNTS, counts.plus(facts=-1))
         else:
             facts = self._documents(block, DocumentKind.FACT)
             gone = sum(one.space_id == row.id for one in facts)
-            counts = replace(counts, spaces=counts.spaces - 1, facts=counts.facts - gone)
-            block.put(schema.COUNTS, counts)
+            block.put(schema.COUNTS, counts.plus(spaces=-1, facts=-gone))
             block.put(schema.ERASURES, Erasure(id=uuid4(), space_id=row.id))
         return block.delete(schema.DOCUMENTS, document_id)
 

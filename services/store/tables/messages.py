@@ -88,15 +88,12 @@ class TablesMessages(TablesSweep):
         now, later = facts[:_FACTS_AT_ONCE], facts[_FACTS_AT_ONCE:]
         delete_all(block, schema.DOCUMENTS, (*now, *texts))
         if later:
-            block.put(
-                schema.ERASURES, Erasure(id=uuid4(), fact_ids=tuple(fact.id for fact in later))
-            )
-        freed = text_bytes(*now, *texts)
-        counts = replace(counts, facts=counts.facts - len(facts), bytes=counts.bytes - freed)
+            erasure = Erasure(id=uuid4(), fact_ids=tuple(fact.id for fact in later))
+            block.put(schema.ERASURES, erasure)
+        counts = counts.plus(facts=-len(facts), bytes=-text_bytes(*now, *texts))
         block.put(schema.COUNTS, counts)
-        return self._put(
-            block, row, rules.discarded(row, write.new_head, write.kept_summary, due), counts
-        )
+        new = rules.discarded(row, write.new_head, write.kept_summary, due)
+        return self._put(block, row, new, counts)
 
     @atomic
     def restore_messages(self, block: Block, write: RestoreMessages) -> Refusal | None:

@@ -213,7 +213,7 @@ class TablesRows(TablesMessages):
                 schema.RECEIPTS, ReceiptRow(turn.id, turn.client_turn_id, prompt.receipt_body)
             )
         if is_new:
-            counts = replace(counts, conversations=counts.conversations + 1)
+            counts = counts.plus(conversations=1)
         self._put(block, None if is_new else row, new, counts, text_bytes(prompt))
 
     def _books(self, block: Block) -> Books:

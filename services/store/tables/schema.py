@@ -47,9 +47,13 @@ class Counts:
     content_bytes: int = 0  # of them: those of messages, pieces and receipts
     fact_epoch: int = 0  # facts of earlier epochs are deleted
 
+    def plus(self, **added: int) -> "Counts":
+        """Return the figures after something was *added* to them."""
+        return replace(self, **{name: getattr(self, name) + more for name, more in added.items()})
+
     def with_content(self, added: int) -> "Counts":
         """Return the figures after *added* bytes of messages, pieces and receipts."""
-        return replace(self, bytes=self.bytes + added, content_bytes=self.content_bytes + added)
+        return self.plus(bytes=added, content_bytes=added)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

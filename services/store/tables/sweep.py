@@ -60,7 +60,7 @@ class TablesSweep(TablesDocuments):
         if not facts and not chats:
             block.delete(schema.ERASURES, erasure.id)
             return False
-        block.put(schema.COUNTS, replace(counts, bytes=counts.bytes - text_bytes(*facts)))
+        block.put(schema.COUNTS, counts.plus(bytes=-text_bytes(*facts)))
         return True
 
     def _destroy_discard(self, block: Block, discard_id: UUID) -> bool:
@@ -156,13 +156,8 @@ class TablesSweep(TablesDocuments):
         if not is_left:
             block.delete(schema.CONVERSATIONS, conversation_id)
             freed += text_bytes(row)
-        counts = replace(
-            counts,
-            facts=counts.facts - len(shown),
-            conversations=counts.conversations - (not is_left),
-            discarded=counts.discarded - (not is_left),
-            bytes=counts.bytes - freed,
-        )
+            counts = counts.plus(conversations=-1, discarded=-1)
+        counts = counts.plus(facts=-len(shown), bytes=-freed)
         block.put(schema.COUNTS, counts)
         return is_left
 

@@ -65,7 +65,7 @@ def _retire(tables: AllTables, at: datetime) -> list[UserId]:
         for row in idle:
             block.put(schema.CONVERSATIONS, replace(row, destroy_at=at))
         if idle:
-            block.put(schema.COUNTS, replace(counts, discarded=counts.discarded + len(idle)))
+            block.put(schema.COUNTS, counts.plus(discarded=len(idle)))
         return bool(idle)
 
     owners = tables.owners(schema.CONVERSATIONS, where, unused)[:_USERS]
