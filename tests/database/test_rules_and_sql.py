@@ -43,6 +43,7 @@ from services.store.writes import (
 from tests.database.two_sides import (
     MOST_BYTES,
     MOST_CHATS,
+    MOST_FACTS,
     MOST_MESSAGES,
     TICK,
     BothSides,
@@ -634,6 +635,44 @@ class Histories(RuleBasedStateMachine):
             )
             self.put(user, write)
 
+    @rule(
+        user=USERS,
+        what=st.sampled_from(["again", "behind", "ahead", "moved", "of old messages", "when full"]),
+    )
+    def put_a_fact_once_more(self, user, what):
+        """Store as many facts as may be, the last one again or changed; or one that was noted of other messages."""
+        self.begin_freely(user)
+        self.both.do(user, lambda rows: rows.delete_facts())
+        self.both.sweep()
+        row = self.chat(user, 0)
+        place = {"conversation_id": None, "space_id": None}
+        for _ in range(1 if what in ("of old messages", "when full") else MOST_FACTS):
+            fact = PutDocument(
+                new_kind=DocumentKind.FACT,
+                document_id=self.id(),
+                **place,
+                seen_rev=0,
+                new_rev=1,
+                new_body=self.sealed(1000 if what == "when full" else 75),
+            )
+            self.put(user, fact)
+        match what:
+            case "behind":
+                fact = replace(fact, new_body=self.sealed())
+            case "ahead":
+                fact = replace(fact, seen_rev=2, new_rev=3, new_body=self.sealed())
+            case "moved":
+                moved = {"conversation_id": row.id, "new_body": self.sealed()}
+                fact = replace(fact, **moved, seen_rev=1, new_rev=2)
+            case "of old messages":
+                source = {"source_id": row.id, "cuts": row.rev - row.last_seq - 1}
+                fact = replace(fact, **source, document_id=self.id())
+            case "when full":
+                self.wait_for_a_window("minute", 1)
+                fact = replace(fact, document_id=self.id())
+        self.put(user, fact)
+        self.both.compare()
+
     @rule(who=WHO, nth=NTH)
     def stop(self, who, nth):
         actor, owner = who
@@ -848,6 +887,13 @@ class Histories(RuleBasedStateMachine):
             document_id = stored[nth % len(stored)].id if stored else self.id()
             self.both.do(actor, lambda rows: rows.delete_document(document_id))
         self.erase(actor, is_swept=is_swept)
+
+    @rule(user=USERS)
+    def delete_the_preferences(self, user):
+        """Delete what is changed, but never deleted."""
+        nothing = {"is_new": False, "scope": "none", "source": "none", "behind": 0, "is_again": 0}
+        self.put_a_document((user, user), 0, kind="preferences", chat=0, size=75, **nothing)
+        self.delete_documents((user, user), "preferences", 0, is_swept=False)
 
     def erase(self, actor, *, is_swept):
         """What is deleted counts until it is destroyed: by SQL at once, by the rules in the next sweep."""

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from services.domain.accounts import SessionEnd
-from services.errors import OverBudget, StoreUnavailable
+from services.errors import NotFound, OverBudget, StoreUnavailable
 from services.store.tables import schema
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.protocol import Table
@@ -111,6 +111,19 @@ def test_conversation_with_a_reply_under_way_does_not_expire(deployment):
     deployment.sweep()
     assert maya.sign_in().store.conversations.recent() == []
     assert quiet.conversation.id != busy.conversation.id
+
+
+def test_account_whose_rows_are_destroyed_gets_none_again(deployment):
+    admin, maya = deployment.sign_up_admin(), deployment.sign_up()
+    admin.administration.delete(maya.id)
+    deployment.sweep()
+
+    admin.administration.set_deployment_cap(3000)
+
+    tables = deployment.accounts.backend.all_tables.of(maya.id)
+    assert tables.run(lambda block: block.select(BUDGETS)) == []
+    with pytest.raises(NotFound):
+        admin.session.backend.administration.sign_out(maya.id)
 
 
 def test_rows_of_a_user_but_the_ledger_go_with_the_account():
