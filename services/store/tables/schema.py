@@ -148,16 +148,16 @@ class Nonce:
 def _table(
     name: str, kind: type[Row], key: str, fields: str = "", *, is_shared: bool = False
 ) -> Table[Row]:
-    """Return a table whose *key* is a field, and which selections compare by *fields*."""
-    return Table(name, kind, attrgetter(key), frozenset(fields.split()), is_shared)
+    """Return a table whose *key* is a field, and which selections compare by *fields*, with commas between."""
+    return Table(name, kind, attrgetter(key), frozenset(filter(None, fields.split(","))), is_shared)
 
 
 BUDGETS = Table("budgets", Budget, lambda _: "budget")
 COUNTS = Table("counts", Counts, lambda _: "counts")
 CONVERSATIONS = _table(
-    "conversations", StoredConversation, "id", "state space_id destroy_at pinned_at updated_at"
+    "conversations", StoredConversation, "id", "state,space_id,destroy_at,pinned_at,updated_at"
 )
-MESSAGES = _table("messages", MessageRow, "id", "conversation_id seq parent_id")
+MESSAGES = _table("messages", MessageRow, "id", "conversation_id,seq,parent_id")
 THOUGHTS = _table("thoughts", ThoughtsRow, "id")
 PIECES = Table(
     "pieces",
@@ -165,15 +165,15 @@ PIECES = Table(
     lambda row: f"{row.message_id} {row.attachment_id} {row.number}",
     frozenset({"conversation_id", "message_id", "attachment_id", "number"}),
 )
-DISCARDS = _table("discards", Discard, "id", "conversation_id destroy_at")
+DISCARDS = _table("discards", Discard, "id", "conversation_id,destroy_at")
 _TURNS_BY = (
-    "client_turn_id conversation_id purpose prompt_id state begun_at finished_at lease_until"
+    "client_turn_id,conversation_id,purpose,prompt_id,state,begun_at,finished_at,lease_until"
 )
 TURNS = _table("turns", Turn, "id", _TURNS_BY)
 RECEIPTS = _table("receipts", ReceiptRow, "turn_id")
-DOCUMENTS = _table("documents", Document, "id", "kind conversation_id space_id epoch")
+DOCUMENTS = _table("documents", Document, "id", "kind,conversation_id,space_id,epoch")
 ERASURES = _table("erasures", Erasure, "id")
-LEDGER = _table("ledger", LedgerRow, "id", "id day")
+LEDGER = _table("ledger", LedgerRow, "id", "id,day")
 DAYS = _table("days", UsageDay, "day", "day")
 
 # the tables of a user that are destroyed with the account: all but the ledger and its sums
@@ -183,15 +183,15 @@ DESTROYED: tuple[Table[Any], ...] = (
 )
 
 ACCOUNTS = _table(
-    "accounts", AccountRow, "id", "role suspended_at deleted_at is_ended", is_shared=True
+    "accounts", AccountRow, "id", "role,suspended_at,deleted_at,is_ended", is_shared=True
 )
-SESSIONS = _table("sessions", StoredSession, "cookie_hash", "id user_id ends_at", is_shared=True)
+SESSIONS = _table("sessions", StoredSession, "cookie_hash", "id,user_id,ends_at", is_shared=True)
 INVITATIONS = _table(
-    "invitations", StoredInvitation, "id", "code_hash used_by expires_at", is_shared=True
+    "invitations", StoredInvitation, "id", "code_hash,used_by,expires_at", is_shared=True
 )
 THROTTLES = _table("throttles", Counter, "bucket", "window_ends", is_shared=True)
 NONCES = _table("nonces", Nonce, "id", "seen_at", is_shared=True)
-AUDIT = _table("audit", AuditRow, "id", "id target", is_shared=True)
+AUDIT = _table("audit", AuditRow, "id", "id,target", is_shared=True)
 SETTINGS = Table("settings", Settings, lambda _: "settings", is_shared=True)
 MODELS = Table("models", ModelSettings, lambda _: "models", is_shared=True)
 DEPLOYMENT = Table("deployment", Deployment, lambda _: "deployment", is_shared=True)
