@@ -134,7 +134,7 @@ def _store(connection: Connection, session: AppSession, number: int, messages: i
     """Store a conversation, sealed under the keys of *session*."""
     limits = replace(LIMITS, max_per_minute=messages, daily_cap_micro=10**9)
     tables = OpenTables(InMemoryTables())
-    store = sealed_store(TablesRows(session.user_id, tables, limits), session.user_keys)
+    store = sealed_store(TablesRows(session.user_id, tables, limits=limits), session.user_keys)
     thread = unsaid(f"Peas {number}")
     for _ in range(messages // 2):
         turn = new_turn(thread, PROMPT, receipt=RECEIPT)

@@ -13,11 +13,12 @@ from services.crypto import RootKeys, ServerProof, new_key
 from services.domain import Outcome, Purpose, Usage, UserId
 from services.domain.accounts import Limits
 from services.domain.passwords import check_new_password
+from services.domain.rows import DocumentKind
 from services.errors import AddressTaken, StoreUnavailable, WrongCredentials
-from services.rules.accounts import StoredSession, limits_of
+from services.rules import part_of
+from services.rules.accounts import StoredSession
 from services.rules.budget import Budget, Deployment
 from services.store.accounts import Accounts
-from services.store.rows import DocumentKind
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.sealed.seals import Seals
 from services.store.supabase.backend import SupabaseBackend
@@ -314,7 +315,7 @@ class InMemoryDatabase:
         self.tables = self.deployment.of(user_id)
         passwords = PasswordsInMemory(self.deployment)
         self.backend = TablesBackend(self.deployment, passwords, self.now)
-        self.bounded_rows = TablesRows(user_id, self.tables, LIMITS, self.now)
+        self.bounded_rows = TablesRows(user_id, self.tables, self.now, limits=LIMITS)
         usage = UsageOfTables(user_id, self.tables)
         self.ledger = LedgerOfTables(self.bounded_rows, usage)
         self.rows = FaultyRows(self.bounded_rows, usage)
@@ -355,7 +356,7 @@ class InMemoryDatabase:
         account = {"id": row.user_id, "email": row.email, "role": row.role}
         tables.store(ACCOUNTS, AccountRow(**account, suspended_at=suspended_at))
         windows = {"day": today, "day_tokens": row.tokens_today, "month": month}
-        budget = Budget(**asdict(limits_of(row)), **windows, last_active_at=row.last_active_at)
+        budget = part_of(Budget, row, bytes=0, **windows)
         tables.store(BUDGETS, budget)
         tables.store(COUNTS, Counts(conversations=row.conversations, bytes=row.bytes))
         used = {

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 Part = TypeVar("Part", bound="DataclassInstance")
 
 
-def part_of(kind: type[Part], row: object, **others: object) -> Part:
-    """Return a dataclass of *kind*: *others*, and the fields that *row* has by the same names."""
-    names = {each.name for each in fields(kind)} - others.keys()
-    return kind(**{name: getattr(row, name) for name in names}, **others)
+def part_of(kind: type[Part], /, *rows: object, **others: object) -> Part:
+    """Return a dataclass of *kind*: *others*, and the fields of the same names that *rows* have, the last one first."""
+    names = [each.name for each in fields(kind)]
+    known = {name: getattr(row, name) for row in rows for name in names if hasattr(row, name)}
+    return kind(**known | others)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from services.domain.accounts import Limits, SessionEnd, SignUps
 from services.domain.addresses import checked_address
 from services.domain.models import ModelPrices, ModelSetting, ModelSettings
 from services.errors import BadAddress
-from services.rules import NOT_FOUND, Refusal, part_of
+from services.rules import NOT_FOUND, Refusal
 
 LAST_ADMIN = Refusal(reason="last_admin")
 ADMINS_ONLY = Refusal(reason="admins_only")
@@ -88,11 +88,6 @@ class Settings(Limits):
         if self.retention_days is None or self.retention_from >= now:
             return None
         return now - timedelta(days=self.retention_days)
-
-
-def limits_of(row: Limits) -> Limits:
-    """Return the limits alone."""
-    return part_of(Limits, row)
 
 
 def bounds_refusal(values: Mapping[str, object]) -> Refusal | None:
@@ -181,17 +176,18 @@ def begin_account(
 # --- the end of access ------------------------------------------------------------------------------
 
 
-def account_refusal(account: StoredAccount | None) -> Refusal | None:
-    return NOT_FOUND if account is None or account.deleted_at else None
-
-
 def leave_refusal(
-    account: StoredAccount | None, admins: Collection[StoredAccount], *, has_others: bool = True
+    account: StoredAccount | None,
+    admins: Collection[StoredAccount],
+    *,
+    has_others: bool = True,
+    is_left: bool = True,
 ) -> Refusal | None:
-    """Return the refusal if *account* is the last active admin and other accounts exist (*has_others*)."""
-    if account and has_others and [one.id for one in admins if one.is_admin] == [account.id]:
+    """Return the refusal of a change of *account*: the last active admin of several accounts (*has_others*) may not leave."""
+    is_last = account and [one.id for one in admins if one.is_admin] == [account.id]
+    if is_last and has_others and is_left:
         return LAST_ADMIN
-    return account_refusal(account)
+    return NOT_FOUND if account is None or account.deleted_at else None
 
 
 def deleted(account: Stored, now: datetime) -> Stored:

@@ -1,50 +1,39 @@
 """Documents: each is replaced only by a caller who has seen its revision."""
 
 from collections.abc import Hashable
-from typing import Protocol
 
+from services.domain.rows import DocumentKind, DocumentRow
 from services.rules import STALE, TOO_MANY, Refusal
 
 _MOST_FACTS = 5_000
 _MOST = 500  # documents of another kind, at most
 
 
-class Document(Protocol):
-    """The columns of a document that decide."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def rev(self) -> int: ...
-    @property
-    def body(self) -> str | None: ...
-    @property
-    def conversation_id(self) -> Hashable: ...
-    @property
-    def space_id(self) -> Hashable: ...
-
-
-def is_stored(stored: Document | None, new: Document) -> bool:
+def is_stored(stored: DocumentRow | None, new: DocumentRow) -> bool:
     """Return True if *new* was stored before: the call came twice."""
     return stored is not None and (stored.rev, stored.body) == (new.rev, new.body)
 
 
 def put_refusal(
-    stored: Document | None, new: Document, seen_rev: int, count: int
+    stored: DocumentRow | None, new: DocumentRow, seen_rev: int, count: int
 ) -> Refusal | None:
     """Return the refusal of *new* in place of the revision *seen_rev*, or of none; *count*: stored ones of its kind."""
-    if stored is None and seen_rev == 0 and count >= (_MOST_FACTS if new.kind == "fact" else _MOST):
+    if (
+        stored is None
+        and seen_rev == 0
+        and count >= (_MOST_FACTS if new.kind is DocumentKind.FACT else _MOST)
+    ):
         return TOO_MANY
     if (stored.rev if stored else 0) != seen_rev:
         return STALE
     return STALE if stored and _place(stored) != _place(new) else None
 
 
-def _place(document: Document) -> tuple[Hashable, ...]:
+def _place(document: DocumentRow) -> tuple[Hashable, ...]:
     return document.kind, document.conversation_id, document.space_id
 
 
-def text_refusal(stored: Document, new: Document, seen_rev: int) -> Refusal | None:
+def text_refusal(stored: DocumentRow, new: DocumentRow, seen_rev: int) -> Refusal | None:
     """Return the refusal of a new text in a conversation's row (instructions or summary)."""
     return None if stored.rev == seen_rev or is_stored(stored, new) else STALE
 

@@ -1,11 +1,12 @@
 """Messages and conversations: what may be stored, changed, deleted and restored, and the row after it."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import Field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import ClassVar, Protocol, TypeVar, cast
+from typing import TypeVar, cast
 
 from services.domain import MessageId, Outcome, Role
+from services.domain.rows import ConversationRow, MessageRow
 from services.rules import BUSY, NO_SPACE, NOT_FOUND, STALE, TOO_MANY, Refusal
 
 MOST_CONVERSATIONS = 20_000  # conversations of a user, discarded ones too
@@ -15,49 +16,7 @@ _MOST_MESSAGES = 20_000
 _UNFINISHED = Outcome.CUT, Outcome.STOPPED, Outcome.FAILED, Outcome.INTERRUPTED
 
 
-class Conversation(Protocol):
-    """The columns of a conversation's row that decide; a dataclass."""
-
-    __dataclass_fields__: ClassVar[dict[str, Field[object]]]
-
-    @property
-    def rev(self) -> int: ...
-    @property
-    def last_seq(self) -> int: ...
-    @property
-    def read_seq(self) -> int: ...
-    @property
-    def facts_seq(self) -> int: ...
-    @property
-    def reset_seq(self) -> int: ...
-    @property
-    def titled_by(self) -> str: ...
-    @property
-    def summary(self) -> str | None: ...
-    @property
-    def summary_rev(self) -> int: ...
-    @property
-    def pinned_at(self) -> datetime | None: ...
-    @property
-    def destroy_at(self) -> datetime | None: ...
-
-
-class Message(Protocol):
-    """The columns of a message's row that decide."""
-
-    @property
-    def id(self) -> MessageId: ...
-    @property
-    def parent_id(self) -> MessageId | None: ...
-    @property
-    def role(self) -> Role: ...
-    @property
-    def outcome(self) -> Outcome: ...
-    @property
-    def destroy_at(self) -> datetime | None: ...
-
-
-Row = TypeVar("Row", bound=Conversation)
+Row = TypeVar("Row", bound=ConversationRow)
 
 
 # --- storing ----------------------------------------------------------------------------------------
@@ -73,12 +32,12 @@ def creation_refusal(conversations: int, *, is_taken: bool, has_space: bool) -> 
 
 
 def prompt_refusal(
-    row: Conversation,
+    row: ConversationRow,
     *,
     rev: int,
     start_seq: int,
     is_busy: bool,
-    asked: Message | None,
+    asked: MessageRow | None,
     is_new: bool,
 ) -> Refusal | None:
     """Return the refusal of a prompt, or of another reply to the message *asked* (None: there is none).
@@ -98,7 +57,7 @@ def prompt_refusal(
 
 
 def edit_refusal(
-    row: Conversation, *, rev: int, is_busy: bool, original: Message | None
+    row: ConversationRow, *, rev: int, is_busy: bool, original: MessageRow | None
 ) -> Refusal | None:
     """Return the refusal of another version of the reply *original*."""
     if is_busy:
@@ -122,10 +81,10 @@ def appended(row: Row, head: str, *, is_users: bool, now: datetime) -> Row:
 
 
 def discard_refusal(
-    row: Conversation,
+    row: ConversationRow,
     doomed: Collection[MessageId],
-    found: Sequence[Message],
-    later: Iterable[Message],
+    found: Sequence[MessageRow],
+    later: Iterable[MessageRow],
     *,
     rev: int,
     answered: MessageId | None,
@@ -160,7 +119,7 @@ def discarded(row: Row, head: str, kept_summary: str | None, due: datetime) -> R
 
 
 def restore_refusal(
-    row: Conversation, rev: int, asked: Sequence[MessageId], restorable: Sequence[MessageId]
+    row: ConversationRow, rev: int, asked: Sequence[MessageId], restorable: Sequence[MessageId]
 ) -> Refusal | None:
     """Return the refusal of restoring messages: all that can be are restored, or none; ids by seq."""
     if row.rev != rev:

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from typing import Literal, cast
+from typing import Literal
 
 from services.domain import ConversationId, MessageId, Outcome, Purpose, TurnId
 from services.domain.turns import ClientTurnId, Reservation, Settlement, TurnState
-from services.rules import Refusal
+from services.rules import Refusal, part_of
 from services.rules.budget import Budget, Deployment, room_for
 
 EntryKind = Literal["charge", "lapsed", "adjust"]
@@ -21,13 +21,12 @@ class Turn:
 
     id: TurnId
     client_turn_id: ClientTurnId
-    request: str = field(
-        repr=False
-    )  # the hash of the request that began it: the same id with another request is refused
-    conversation_id: ConversationId | None  # None: there is none, or it was destroyed
+    # the hash of the request that began it: the same id with another request is refused
+    request: str = field(repr=False)
+    conversation_id: ConversationId | None = None  # None: there is none, or it was destroyed
     purpose: Purpose
     model: str
-    prompt_id: MessageId | None
+    prompt_id: MessageId | None = None
     reserved_micro: int
     reserved_tokens: int
     begun_at: datetime
@@ -135,14 +134,14 @@ def lapse(budget: Budget, turn: Turn, now: datetime) -> Booking:
     budget = budget.booked(
         held=-turn.reserved_micro, spent=micro, held_tokens=-turn.reserved_tokens, tokens=tokens
     )
-    entry = Entry(
+    entry = part_of(
+        Entry,
+        turn,
         at=now,
         day=budget.day,
         turn_id=turn.id,
         kind="lapsed",
         outcome="lapsed",
-        purpose=turn.purpose,
-        model=turn.model,
         micro=micro,
     )
     turn = replace(
@@ -209,20 +208,6 @@ def settle(
     day = budget.day
     if spent <= 0 and turn.finished_at:
         day = min(day, turn.finished_at.date())
-    entry = Entry(
-        at=now,
-        day=day,
-        turn_id=turn.id,
-        kind="charge" if was_open else "adjust",
-        outcome=cast(EntryOutcome, settlement.outcome.value),
-        purpose=turn.purpose,
-        model=turn.model,
-        micro=spent,
-        tokens_in=usage.prompt,
-        tokens_out=usage.reply,
-        tokens_cached=usage.cached,
-        first_token_ms=settlement.first_token_ms,
-    )
     ended = replace(
         ended,
         charged_micro=cost,
@@ -230,5 +215,15 @@ def settle(
         tokens_in=usage.prompt,
         tokens_out=usage.reply,
         tokens_cached=usage.cached,
+    )
+    entry = part_of(
+        Entry,
+        *(settlement, ended),
+        at=now,
+        day=day,
+        turn_id=turn.id,
+        kind="charge" if was_open else "adjust",
+        outcome=settlement.outcome.value,
+        micro=spent,
     )
     return Booking(budget, ended, entry)

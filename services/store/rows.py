@@ -7,7 +7,6 @@ raise SignedOut and StoreUnavailable; docstrings name the other errors.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Protocol, TypedDict
 from uuid import UUID
 
@@ -16,13 +15,18 @@ from services.domain import (
     ConversationId,
     Listed,
     MessageId,
-    Outcome,
-    Role,
     SpaceId,
     TurnId,
     UserId,
 )
 from services.domain.revisions import OpenPlace, Revisions
+from services.domain.rows import (
+    ConversationRow,
+    ConversationState,
+    DocumentKind,
+    DocumentRow,
+    MessageRow,
+)
 from services.domain.turns import (
     Begun,
     ClientTurnId,
@@ -34,53 +38,12 @@ from services.store.writes import (
     BeginTurn,
     CheckpointTurn,
     DiscardMessages,
-    DocumentKind,
-    DocumentRow,
     EditReply,
     FinishTurn,
     PutDocument,
     PutPiece,
     RestoreMessages,
-    SealedConversation,
 )
-
-
-class ConversationState(StrEnum):
-    """The state of a conversation; spelt as in SQL."""
-
-    ACTIVE = "active"
-    ARCHIVED = "archived"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConversationRow(SealedConversation):
-    """A stored conversation; the defaults are those of a new one."""
-
-    titled_by: str = "words"
-    rev: int = 0
-    reset_seq: int = 0
-    start_seq: int = 0
-    last_seq: int = 0
-    read_seq: int = 0
-    facts_seq: int = 0
-    state: ConversationState = ConversationState.ACTIVE
-    pinned_at: datetime | None = None
-    # discarded: hidden from readers, but kept for a turn that ends in it
-    destroy_at: datetime | None = None
-    undo_until: datetime | None = None
-    created_at: datetime
-    updated_at: datetime
-    instructions: str | None = field(default=None, repr=False)
-    instructions_rev: int = 0
-    summary: str | None = field(default=None, repr=False)
-    summary_rev: int = 0
-
-    def text(self, kind: DocumentKind) -> DocumentRow:
-        """Return its instructions or its summary."""
-        is_summary = kind is DocumentKind.SUMMARY
-        rev = self.summary_rev if is_summary else self.instructions_rev
-        body = self.summary if is_summary else self.instructions
-        return DocumentRow(kind=kind, id=self.id, rev=rev, body=body, conversation_id=self.id)
 
 
 class ConversationChanges(TypedDict, total=False):
@@ -97,24 +60,6 @@ class ConversationChanges(TypedDict, total=False):
     space_id: SpaceId | None
     read_seq: int  # a mark that never goes back
     facts_seq: int  # a mark that never goes back
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageRow:
-    """A message; the body and the list of attachments are sealed."""
-
-    id: MessageId
-    conversation_id: ConversationId
-    seq: int
-    parent_id: MessageId | None
-    turn_id: TurnId | None
-    role: Role
-    outcome: Outcome
-    body: str = field(repr=False)
-    attachments: str | None = field(default=None, repr=False)
-    has_thoughts: bool
-    created_at: datetime
-    destroy_at: datetime | None  # deleted: hidden from readers
 
 
 @dataclass(frozen=True, slots=True)

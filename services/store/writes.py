@@ -5,74 +5,21 @@ under these names, without the `_id` of an id. A part is replaced by its fields.
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
-from enum import Enum, StrEnum, auto
 from typing import Annotated
 from uuid import UUID
 
 from services.domain import AttachmentId, ConversationId, FactId, MessageId, SpaceId, TurnId
+from services.domain.rows import (
+    DocumentKind,
+    DocumentRow,
+    FieldKind,
+    Sealed,
+    SealedConversation,
+)
 from services.domain.turns import Reservation, Settlement
 
-
-class FieldKind(Enum):
-    """The kinds of fields. Types show an id, a number and the member of an enum; other text is free text."""
-
-    ID = auto()
-    NUMBER = auto()
-    NAME = auto()  # a name from the code: an enum, or a string that no user wrote
-    SEALED = auto()
-    TEXT = auto()  # free text; a value as JSON, or ids with commas between
-    IMPLIED = (
-        auto()
-    )  # a database does not need it; a store of one file a conversation finds the file by it
-
-
-Name = Annotated[str, FieldKind.NAME]
-Sealed = Annotated[str, FieldKind.SEALED]
 # the conversation of the turn; None: it has none
 TurnsConversation = Annotated[ConversationId, FieldKind.IMPLIED]
-
-
-class DocumentKind(StrEnum):
-    """The kinds of sealed documents; spelt as in SQL."""
-
-    PREFERENCES = "preferences"
-    SPACE = "space"
-    FACT = "fact"
-    INSTRUCTIONS = "instructions"  # of a conversation, stored in its row
-    SUMMARY = "summary"  # of a conversation, stored in its row
-    SEARCH_TEXT = "search_text"  # of a conversation, with the conversation's id
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DocumentRow:
-    """A sealed document. The id of preferences is the user's; that of instructions and of a summary, the conversation's."""
-
-    kind: DocumentKind
-    id: UUID
-    rev: int = 0  # 0: not stored yet
-    body: str | None = field(default=None, repr=False)
-    created_at: datetime | None = None
-    # the scope of a fact, or the conversation of a text
-    conversation_id: ConversationId | None = None
-    space_id: SpaceId | None = None  # the scope of a fact
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedConversation:
-    """A new conversation; texts are sealed."""
-
-    id: ConversationId
-    title: Sealed = field(repr=False)
-    wrapped_key: Sealed = field(repr=False)
-    key_version: int
-    user_key_version: int
-    head: Sealed = field(repr=False)
-    policy: Name
-    policy_size: int | None
-    model: str | None
-    instructions: Sealed | None = field(repr=False)
-    space_id: SpaceId | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

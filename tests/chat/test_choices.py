@@ -5,9 +5,9 @@ import json
 import pytest
 
 from services.domain import NewConversation, Purpose, Window
+from services.domain.rows import DocumentKind
 from services.errors import InstructionsTooLong, ModelGone
 from services.memory.tokens import min_tokens
-from services.store.rows import DocumentKind
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.sealed.seals import DocumentSeals
 from services.store.writes import PutDocument

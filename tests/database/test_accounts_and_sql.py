@@ -16,17 +16,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from services.crypto import sha
 from services.domain import AccountRole, Outcome, Purpose, Usage
 from services.domain.accounts import SignUps, UserOrder
+from services.domain.rows import SealedConversation
 from services.domain.turns import Reservation, Settlement
 from services.rules.accounts import INVITATION_LIFE
 from services.store.backend import Throttle
 from services.store.tables.schema import ACCOUNTS
-from services.store.writes import (
-    BeginTurn,
-    FinishTurn,
-    SealedConversation,
-    SealedPrompt,
-    SealedReply,
-)
+from services.store.writes import BeginTurn, FinishTurn, SealedPrompt, SealedReply
 from tests.database.test_rules_and_sql import HISTORIES, run_histories
 from tests.database.two_backends import IDLE, LIFE, TwoBackends, make_accounts_database
 from tests.database.two_sides import TICK, make_limits_smaller
@@ -169,6 +164,13 @@ class Accounts(RuleBasedStateMachine):
         asked = [Throttle(sha(f"bucket {one}"), 2 - one, 60 + 60 * one) for one in buckets]
         self.both.of_process(lambda backend: backend.throttle(asked, nonce))
 
+    @rule(user=st.integers(0, 1))
+    def give_an_attempt_back(self, user):
+        """Sign in after an attempt that was counted."""
+        self.throttle((0,), is_repeated=False)
+        self.sign_in(user, "none", 0, is_returned=True)
+        self.both.compare()
+
     # --- administration of users
 
     @rule(nth=NTH, user=USER, role=ROLES, is_admins=st.sampled_from([True, True, True, False]))
@@ -207,6 +209,8 @@ class Accounts(RuleBasedStateMachine):
         """Delete all accounts, an admin's at last, and begin another."""
         if session := self.session(0):
             own = session.calls.user_id
+            self.sign_in(self.both.user_ids.index(own), "none", 0)  # the session may have ended
+            session = self.both.sessions[-1]
             for user_id in (*(one for one in self.both.user_ids if one != own), own):
                 self.both.administer(session, lambda admin, one=user_id: admin.delete(one))
             if is_swept:

@@ -25,26 +25,25 @@ from hypothesis.stateful import (
 )
 
 from services.domain import Outcome, Purpose, Usage
+from services.domain.rows import ConversationState, DocumentKind, SealedConversation
 from services.domain.turns import Reservation, Settlement
 from services.errors import NotFound
-from services.store.rows import ConversationState
 from services.store.tables.schema import TURNS
 from services.store.writes import (
     BeginTurn,
     CheckpointTurn,
     DiscardMessages,
-    DocumentKind,
     EditReply,
     FinishTurn,
     PutDocument,
     RestoreMessages,
-    SealedConversation,
     SealedPrompt,
     SealedReply,
 )
 from tests.database.two_sides import (
     MOST_BYTES,
     MOST_CHATS,
+    MOST_FACTS,
     MOST_MESSAGES,
     TICK,
     BothSides,
@@ -516,7 +515,49 @@ class Histories(RuleBasedStateMachine):
         self.finish((user, user), 0, cost=cost, **{**END, "behind": behind})
         self.finish((user, user), 0, cost=cost, **END)
 
-    def delete(self, user, row, messages):
+    @rule(user=USERS, first=SECONDS, second=SECONDS)
+    def delete_in_two_steps(self, user, first, second):
+        """Delete a turn and then the one before it, each with its own time for Undo."""
+        self.begin_freely(user)
+        self.finish((user, user), 0, cost=(100, 20, 30, 5), **END)
+        self.send((user, user), 0, 0, **AMOUNTS, size=75, behind=0, start="start")
+        self.finish((user, user), 0, cost=(100, 20, 30, 5), **END)
+        chat_id = self.chat(user, 0).id
+        for begin, seconds in ((2, first), (0, second)):
+            row = self.chat(user, 0)
+            messages = self.messages(user, row)[begin:]
+            if messages and row.id == chat_id:
+                self.delete(user, row, messages, seconds)
+        self.wait_for_the_end_of_undo((user, user), 0, off=1, is_swept=True)
+        self.both.compare()
+
+    @rule(
+        user=USERS,
+        behind=RARELY,
+        off=OFF,
+        has_ids=OFTEN,
+        is_summary_kept=st.booleans(),
+    )
+    def restore_at_the_end_of_undo(self, user, behind, off, has_ids, is_summary_kept):
+        """Delete a turn that a summary may have been made of; restore it, then the whole chat, about when they are due."""
+        self.begin_freely(user)
+        self.finish((user, user), 0, cost=(100, 20, 30, 5), **END)
+        summary = {"kind": "summary", "behind": 0, "cut": 0, "has_text": True, "size": 75}
+        self.put_a_text((user, user), 0, **summary)
+        row = self.chat(user, 0)
+        if messages := self.messages(user, row):
+            kept = row if is_summary_kept else replace(row, summary=None)
+            self.delete(user, kept, messages)
+            self.both.compare()
+            row = self.chat(user, 0)
+            self.restore(user, row, [], row.rev)
+            self.wait_for_the_end_of_undo((user, user), 0, off, is_swept=False)
+            self.restore(user, row, messages if has_ids else [], row.rev - behind)
+            self.both.do(user, lambda rows: rows.discard_conversation(row.id, 20))
+            self.wait_until(self.both.rows(user).conversation(row.id).destroy_at + off * TICK)
+            self.both.do(user, lambda rows: rows.restore_conversation(row.id))
+
+    def delete(self, user, row, messages, seconds=20):
         write = DiscardMessages(
             conversation_id=row.id,
             expected_rev=row.rev,
@@ -524,7 +565,7 @@ class Histories(RuleBasedStateMachine):
             fact_ids=(),
             kept_summary=row.summary,
             new_head=self.head(),
-            for_seconds=20,
+            for_seconds=seconds,
         )
         self.both.do(user, lambda rows: rows.discard_messages(write))
 
@@ -594,6 +635,44 @@ class Histories(RuleBasedStateMachine):
             )
             self.put(user, write)
 
+    @rule(
+        user=USERS,
+        what=st.sampled_from(["again", "behind", "ahead", "moved", "of old messages", "when full"]),
+    )
+    def put_a_fact_once_more(self, user, what):
+        """Store as many facts as may be, the last one again or changed; or one that was noted of other messages."""
+        self.begin_freely(user)
+        self.both.do(user, lambda rows: rows.delete_facts())
+        self.both.sweep()
+        row = self.chat(user, 0)
+        place = {"conversation_id": None, "space_id": None}
+        for _ in range(1 if what in ("of old messages", "when full") else MOST_FACTS):
+            fact = PutDocument(
+                new_kind=DocumentKind.FACT,
+                document_id=self.id(),
+                **place,
+                seen_rev=0,
+                new_rev=1,
+                new_body=self.sealed(1000 if what == "when full" else 75),
+            )
+            self.put(user, fact)
+        match what:
+            case "behind":
+                fact = replace(fact, new_body=self.sealed())
+            case "ahead":
+                fact = replace(fact, seen_rev=2, new_rev=3, new_body=self.sealed())
+            case "moved":
+                moved = {"conversation_id": row.id, "new_body": self.sealed()}
+                fact = replace(fact, **moved, seen_rev=1, new_rev=2)
+            case "of old messages":
+                source = {"source_id": row.id, "cuts": row.rev - row.last_seq - 1}
+                fact = replace(fact, **source, document_id=self.id())
+            case "when full":
+                self.wait_for_a_window("minute", 1)
+                fact = replace(fact, document_id=self.id())
+        self.put(user, fact)
+        self.both.compare()
+
     @rule(who=WHO, nth=NTH)
     def stop(self, who, nth):
         actor, owner = who
@@ -630,8 +709,7 @@ class Histories(RuleBasedStateMachine):
         chat=NTH,
         nth=NTH,
         behind=RARELY,
-        # the app has one time for Undo: no reply outlasts its prompt, with which SQL deletes it
-        seconds=st.just(20),
+        seconds=SECONDS,
         is_alone=RARELY,
         is_again=RARELY,
         summary=st.sampled_from(["kept", "gone", "another"]),
@@ -809,6 +887,13 @@ class Histories(RuleBasedStateMachine):
             document_id = stored[nth % len(stored)].id if stored else self.id()
             self.both.do(actor, lambda rows: rows.delete_document(document_id))
         self.erase(actor, is_swept=is_swept)
+
+    @rule(user=USERS)
+    def delete_the_preferences(self, user):
+        """Delete what is changed, but never deleted."""
+        nothing = {"is_new": False, "scope": "none", "source": "none", "behind": 0, "is_again": 0}
+        self.put_a_document((user, user), 0, kind="preferences", chat=0, size=75, **nothing)
+        self.delete_documents((user, user), "preferences", 0, is_swept=False)
 
     def erase(self, actor, *, is_swept):
         """What is deleted counts until it is destroyed: by SQL at once, by the rules in the next sweep."""

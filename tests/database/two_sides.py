@@ -16,12 +16,12 @@ from psycopg import sql
 from pydantic_core import to_jsonable_python
 
 from services.domain.accounts import Limits
+from services.domain.rows import ConversationRow, DocumentKind, DocumentRow, MessageRow
 from services.errors import AppError, StoreUnavailable
 from services.rules import documents, messages
 from services.rules.budget import Budget
 from services.rules.turns import Entry, Turn
 from services.store import refusals
-from services.store.rows import ConversationRow, MessageRow
 from services.store.supabase import migrations
 from services.store.supabase.api import RpcResult, accepted
 from services.store.supabase.arguments import Hidden
@@ -30,7 +30,6 @@ from services.store.tables import administration
 from services.store.tables.in_memory import InMemoryTables
 from services.store.tables.rows import TablesRows
 from services.store.tables.schema import BUDGETS, CONVERSATIONS, LEDGER, TURNS
-from services.store.writes import DocumentKind, DocumentRow
 from tests.database import servers
 
 _CLOCK = """
@@ -211,7 +210,7 @@ class BothSides:
             SupabaseRows(calls, most) for calls, most in zip(self._calls, MOST_BYTES, strict=True)
         ]
         self._rules = [
-            TablesRows(one, InMemoryTables(), LIMITS, self.clock.now, most) for one, most in users
+            TablesRows(one, InMemoryTables(), self.clock.now, most, LIMITS) for one, most in users
         ]
         self._begun = {}  # client turn ids by turn id, of both sides
         self.turn_ids = {}  # of both sides, by client turn id

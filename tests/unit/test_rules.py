@@ -4,20 +4,36 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
-from services.domain import Purpose
+from services.domain import Outcome, Purpose, Role
+from services.domain.rows import ConversationRow, DocumentKind, DocumentRow, MessageRow
 from services.domain.turns import ClientTurnId, Reservation
 from services.errors import Cap, OverBudget, StoreUnavailable
-from services.rules import Refusal
+from services.rules import BUSY, NOT_FOUND, STALE, TOO_MANY, Refusal
 from services.rules.budget import NO_CAP, Budget, Deployment, room_for
+from services.rules.documents import is_stored, put_refusal
+from services.rules.messages import (
+    appended,
+    can_restore,
+    changed,
+    discard_refusal,
+    discarded,
+    edit_refusal,
+    hidden,
+    is_due,
+    prompt_refusal,
+    restore_refusal,
+    restored,
+)
 from services.rules.turns import reserve
 from services.store.refusals import error_of
 
 MIDNIGHT = datetime(2026, 12, 1, tzinfo=UTC)
 BEFORE = MIDNIGHT - timedelta(microseconds=1)
+SECOND = timedelta(seconds=1)
 CAPS = {
     "daily_cap_micro": 1000,
     "monthly_cap_micro": 1500,
@@ -36,6 +52,27 @@ WANTED = Reservation(
     least_reply_tokens=50,
     lease_seconds=30,
 )
+CHAT = ConversationRow(
+    id=UUID(int=1),
+    **dict.fromkeys(("title", "wrapped_key", "head"), "sealed"),
+    **dict.fromkeys(("key_version", "user_key_version"), 1),
+    **dict.fromkeys(("policy_size", "model", "instructions", "space_id")),
+    **dict.fromkeys(("created_at", "updated_at"), BEFORE),
+    policy="full",
+    rev=3,
+)
+PROMPT = MessageRow(
+    **dict.fromkeys(("parent_id", "turn_id", "destroy_at")),
+    id=UUID(int=2),
+    conversation_id=CHAT.id,
+    seq=1,
+    role=Role.USER,
+    outcome=Outcome.COMPLETE,
+    body="sealed",
+    has_thoughts=False,
+    created_at=BEFORE,
+)
+REPLY = replace(PROMPT, id=UUID(int=3), seq=2, role=Role.ASSISTANT, parent_id=PROMPT.id)
 FILES = (
     *("turns_and_money", "conversations", "documents"),
     *("accounts_and_sessions", "administration", "sign_ups"),
@@ -148,3 +185,117 @@ def test_minute_bounds_replies_alone():
     assert (refused.reason, refused.per_minute, refused.wait_seconds) == ("too_fast", 2, 1)
     title = replace(WANTED, purpose=Purpose.TITLE)
     assert reserve(budget, Deployment(), [], title, BEFORE)[1] == 500
+
+
+def test_stored_document_stays_in_its_place_and_counts_once():
+    fact = DocumentRow(kind=DocumentKind.FACT, id=UUID(int=1), rev=1, body="sealed")
+    changed = replace(fact, rev=2, body="changed")
+
+    assert put_refusal(None, fact, 0, 5_000) is TOO_MANY
+    assert put_refusal(fact, changed, 0, 5_000) is STALE
+    assert put_refusal(fact, changed, 1, 5_000) is None
+    assert put_refusal(fact, replace(changed, space_id=UUID(int=2)), 1, 0) is STALE
+
+
+def test_messages_are_deleted_with_all_that_follow_them():
+    def refusal(doomed, stored, rev=3, answered=None):
+        ids = {one.id for one in doomed}
+        messages = [PROMPT, REPLY]
+        return discard_refusal(CHAT, ids, stored, messages, rev=rev, answered=answered)
+
+    both = [PROMPT, REPLY]
+    assert refusal(both, both) is None
+    assert refusal([REPLY], [REPLY]) is None
+    assert refusal(both, [PROMPT]).reason == "a message stays that follows one that goes"
+    assert refusal(both, [PROMPT, replace(REPLY, destroy_at=MIDNIGHT)]) is not None
+    assert refusal([PROMPT], [PROMPT]) is not None
+    assert refusal(both, both, rev=2) is STALE
+    assert refusal(both, both, answered=PROMPT.id) is BUSY
+
+
+def test_messages_are_restored_together_or_not_at_all():
+    ids = [PROMPT.id, REPLY.id]
+
+    assert restore_refusal(CHAT, 3, ids, ids) is None
+    assert restore_refusal(CHAT, 2, ids, ids) is STALE
+    assert restore_refusal(CHAT, 3, ids[:1], ids) is NOT_FOUND
+    assert restore_refusal(CHAT, 3, [], []) is NOT_FOUND
+
+
+def test_deleted_message_is_not_answered():
+    def refusal(asked, rev=3):
+        place = {"rev": rev, "start_seq": 0, "is_busy": False, "is_new": False}
+        return prompt_refusal(CHAT, asked=asked, **place)
+
+    assert refusal(PROMPT) is None
+    assert refusal(replace(PROMPT, destroy_at=MIDNIGHT)) is refusal(None) is NOT_FOUND
+    assert refusal(REPLY) is NOT_FOUND
+    assert refusal(replace(REPLY, outcome=Outcome.CUT)) is None
+
+
+def test_whole_replies_alone_are_edited():
+    def refusal(original, row=CHAT, is_busy=False):
+        return edit_refusal(row, rev=3, is_busy=is_busy, original=original)
+
+    assert refusal(REPLY) is None
+    assert refusal(REPLY, is_busy=True) is BUSY
+    assert refusal(REPLY, replace(CHAT, rev=4)) is STALE
+    assert refusal(REPLY, replace(CHAT, last_seq=20_000)) is TOO_MANY
+    assert refusal(replace(REPLY, destroy_at=MIDNIGHT)) is refusal(PROMPT) is NOT_FOUND
+
+
+def test_conversation_follows_its_messages():
+    spoken = appended(CHAT, "head", is_users=True, now=MIDNIGHT)
+    answered = appended(spoken, "head", is_users=False, now=MIDNIGHT)
+    assert (spoken.rev, spoken.last_seq, spoken.read_seq) == (4, 1, 1)
+    assert (answered.last_seq, answered.read_seq) == (2, 1)
+
+    told = replace(answered, summary="kept", summary_rev=1)
+    cut = discarded(told, "cut", "another", MIDNIGHT)
+    assert (cut.rev, cut.undo_until, cut.summary, cut.summary_rev) == (6, MIDNIGHT, None, 2)
+    whole = discarded(told, "cut", "kept", MIDNIGHT)
+    assert (whole.summary, whole.summary_rev) == ("kept", 1)
+    assert (restored(whole, "head").undo_until, restored(whole, "head").rev) == (None, 7)
+
+
+def test_changes_of_a_conversation_go_forward():
+    read = replace(CHAT, last_seq=9, read_seq=3, reset_seq=2)
+
+    def after(row=read, **changes):
+        return changed(row, changes, MIDNIGHT)
+
+    assert after(titled_by="model", title="new").title == "new"
+    assert after(replace(CHAT, titled_by="person"), titled_by="model") is None
+    assert after(replace(CHAT, pinned_at=BEFORE), pinned=True).pinned_at == BEFORE
+    assert (after(pinned=True).pinned_at, after(pinned=False).pinned_at) == (MIDNIGHT, None)
+    assert [after(read_seq=seq).read_seq for seq in (1, 5, 12)] == [3, 5, 9]
+    assert after(policy="window", policy_size=5).start_seq == 2
+    assert after(policy_size=5).policy_size is None
+
+
+def test_deleted_things_are_restored_until_their_time_and_destroyed_after_it():
+    first = hidden(CHAT, 20, BEFORE)
+
+    assert hidden(first, 20, MIDNIGHT).destroy_at == BEFORE + timedelta(seconds=20)
+    due = [can_restore(MIDNIGHT, now) for now in (BEFORE, MIDNIGHT, MIDNIGHT + SECOND)]
+    gone = [is_due(MIDNIGHT, now) for now in (BEFORE, MIDNIGHT, MIDNIGHT + SECOND)]
+    assert (due, gone) == ([True, False, False], [False, False, True])
+    assert not can_restore(None, BEFORE)
+    assert not is_due(None, BEFORE)
+
+
+def test_same_document_is_stored_once():
+    fact = DocumentRow(kind=DocumentKind.FACT, id=UUID(int=1), rev=1, body="sealed")
+
+    assert is_stored(fact, fact)
+    assert not is_stored(None, fact)
+    assert not is_stored(fact, replace(fact, body="changed"))
+
+
+def test_reserved_amounts_leave_less_room():
+    spent = {"month_spent": 1000, "reserved": 300, "day_tokens": 100, "reserved_tokens": 150}
+    room = room_for(Budget(**CAPS, **spent), Deployment(), WANTED)
+
+    assert (room.granted, room.granted_tokens, room.reason) == (200, 250, None)
+    plenty = replace(WANTED, reply_tokens=50)
+    assert room_for(Budget(**CAPS, **spent), Deployment(), plenty).granted_tokens == 150

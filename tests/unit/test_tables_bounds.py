@@ -5,7 +5,8 @@ from uuid import uuid4
 
 import pytest
 
-from services.store.rows import DocumentKind, ReceiptRow
+from services.domain.rows import DocumentKind
+from services.store.rows import ReceiptRow
 from services.store.tables.protocol import MOST_WRITES
 from services.store.tables.schema import (
     COUNTS,

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from services.domain.accounts import SessionEnd
-from services.errors import OverBudget, StoreUnavailable
+from services.errors import NotFound, OverBudget, StoreUnavailable
 from services.store.tables import schema
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.protocol import Table
@@ -47,7 +47,7 @@ def test_upkeep_reports_each_change_and_sweeps_on():
 
 def test_sign_out_ends_more_sessions_than_a_block(deployment):
     admin, maya = deployment.sign_up_admin(), deployment.sign_up()
-    tables = deployment.accounts.backend.tables.of(None)
+    tables = deployment.accounts.backend.tables
     session = tables.run(lambda block: block.get(SESSIONS, maya.cookie.hash))
     for _ in range(SESSIONS_OF_ONE):
         other = replace(session, id=uuid4(), cookie_hash=uuid4().hex)
@@ -62,7 +62,7 @@ def test_sign_out_ends_more_sessions_than_a_block(deployment):
 
 def test_figures_of_all_are_those_of_each_after_turns_at_once(deployment):
     admin, *users = deployment.sign_up_admin(), *[deployment.sign_up() for _ in range(4)]
-    tables = deployment.accounts.backend.tables
+    tables = deployment.accounts.backend.all_tables
 
     def talk(user):
         for _ in range(6):
@@ -111,6 +111,19 @@ def test_conversation_with_a_reply_under_way_does_not_expire(deployment):
     deployment.sweep()
     assert maya.sign_in().store.conversations.recent() == []
     assert quiet.conversation.id != busy.conversation.id
+
+
+def test_account_whose_rows_are_destroyed_gets_none_again(deployment):
+    admin, maya = deployment.sign_up_admin(), deployment.sign_up()
+    admin.administration.delete(maya.id)
+    deployment.sweep()
+
+    admin.administration.set_deployment_cap(3000)
+
+    tables = deployment.accounts.backend.all_tables.of(maya.id)
+    assert tables.run(lambda block: block.select(BUDGETS)) == []
+    with pytest.raises(NotFound):
+        admin.session.backend.administration.sign_out(maya.id)
 
 
 def test_rows_of_a_user_but_the_ledger_go_with_the_account():

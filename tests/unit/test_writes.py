@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from services.domain import ConversationId, FactId, MessageId, Outcome, Purpose, TurnId, Usage
+from services.domain.rows import FieldKind, SealedConversation
 from services.domain.turns import ClientTurnId, Reservation, Settlement
 from services.store.supabase.arguments import Hidden, argument_fields, arguments_of
 from services.store.writes import (
@@ -15,12 +16,10 @@ from services.store.writes import (
     CheckpointTurn,
     DiscardMessages,
     EditReply,
-    FieldKind,
     FinishTurn,
     PutDocument,
     PutPiece,
     RestoreMessages,
-    SealedConversation,
 )
 from tests.api_list import api_functions
 

@@ -18,8 +18,9 @@ from services.domain import (
 from services.domain.data import CachedData
 from services.domain.limits import checked_instructions, checked_title
 from services.domain.revisions import LISTED, OpenPlace, Revisions
+from services.domain.rows import ConversationState, DocumentKind
 from services.errors import Stale, StoreUnavailable, Tampered
-from services.store.rows import ConversationChanges, ConversationState, DocumentKind, Rows
+from services.store.rows import ConversationChanges, Rows
 from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.reading import ThreadReader
 from services.store.sealed.texts import ConversationTexts, check_seen

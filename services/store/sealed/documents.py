@@ -13,12 +13,13 @@ from services.caches import CachedRead
 from services.crypto import UserKeys, Vault
 from services.domain import ConversationId, Fact, FactId, Preferences, Space, SpaceId
 from services.domain.limits import checked_fact, checked_instructions, checked_space_name
+from services.domain.rows import DocumentKind, DocumentRow
 from services.events import log_event
 from services.store.rows import Rows
 from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.seals import DocumentSeals, Format
 from services.store.sealed.texts import check_seen
-from services.store.writes import DocumentKind, DocumentRow, PutDocument
+from services.store.writes import PutDocument
 
 _TRIES = 5  # attempts, because other tabs may change the preferences
 

@@ -16,21 +16,15 @@ from services.domain import (
     SearchText,
     Thread,
 )
+from services.domain.rows import DocumentKind, DocumentRow, MessageRow
 from services.errors import NotFound, Stale, Tampered, TooLate
-from services.store.rows import MessageRow, Rows
+from services.store.rows import Rows
 from services.store.sealed.answers import ask_twice
 from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.reading import ThreadReader
 from services.store.sealed.seals import SEARCH_TEXT_FORMAT
 from services.store.sealed.texts import ConversationTexts
-from services.store.writes import (
-    DiscardMessages,
-    DocumentKind,
-    DocumentRow,
-    EditReply,
-    PutDocument,
-    RestoreMessages,
-)
+from services.store.writes import DiscardMessages, EditReply, PutDocument, RestoreMessages
 
 _TRIES = 5  # attempts, because the conversation may change
 _MESSAGES = 2_000  # messages of the corpus that are read together

@@ -19,10 +19,16 @@ from services.domain import (
 )
 from services.domain.data import CachedData
 from services.domain.policies import policy_named
+from services.domain.rows import (
+    ConversationRow,
+    ConversationState,
+    DocumentKind,
+    DocumentRow,
+    SealedConversation,
+)
 from services.errors import NotFound, Tampered
-from services.store.rows import ConversationRow, ConversationState, Rows
+from services.store.rows import Rows
 from services.store.sealed.seals import ConversationSeals, Seals
-from services.store.writes import DocumentKind, DocumentRow, SealedConversation
 
 OPENED = 2_000  # the weight of an opened conversation with its key; an opened title weighs 1
 # titles of all conversations, which a search needs; or 50 opened conversations

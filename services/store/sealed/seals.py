@@ -30,11 +30,11 @@ from services.domain import (
     TurnId,
     UserId,
 )
+from services.domain.rows import DocumentKind, DocumentRow, MessageRow, SealedConversation
 from services.domain.turns import ClientTurnId, OpenTurn
 from services.errors import NewerVersion, Tampered
 from services.events import log_event
-from services.store.rows import MessageRow, ReceiptRow, TurnRow
-from services.store.writes import DocumentKind, DocumentRow, SealedConversation
+from services.store.rows import ReceiptRow, TurnRow
 
 _PURPOSE = "documents"  # the purpose of the key derived from a user's key
 

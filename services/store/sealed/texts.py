@@ -5,8 +5,9 @@ from contextlib import suppress
 from typing import TypeVar
 
 from services.domain import RunningSummary
+from services.domain.rows import ConversationRow, DocumentKind
 from services.errors import ChangedElsewhere, Tampered
-from services.store.rows import ConversationRow, DocumentKind, Rows
+from services.store.rows import Rows
 from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.seals import SUMMARY_FORMAT
 from services.store.writes import PutDocument

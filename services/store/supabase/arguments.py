@@ -13,7 +13,7 @@ from uuid import UUID
 from pydantic_core import to_jsonable_python
 
 from services.domain import Usage
-from services.store.writes import FieldKind
+from services.domain.rows import FieldKind
 
 Argument = UUID | str | int | bool | date | None
 # the arguments of a `Usage`

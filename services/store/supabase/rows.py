@@ -7,15 +7,19 @@ from uuid import UUID
 
 from services.domain import AttachmentId, ConversationId, Listed, MessageId, SpaceId, TurnId
 from services.domain.revisions import OpenPlace, Revisions
+from services.domain.rows import (
+    ConversationRow,
+    ConversationState,
+    DocumentKind,
+    DocumentRow,
+    MessageRow,
+)
 from services.domain.turns import Begun, ClientTurnId, Lease
 from services.errors import NotFound
 from services.store.rows import (
     ConversationChanges,
     ConversationRead,
-    ConversationRow,
-    ConversationState,
     CostRow,
-    MessageRow,
     PieceRow,
     ReceiptRow,
     ThoughtsRow,
@@ -27,8 +31,6 @@ from services.store.writes import (
     BeginTurn,
     CheckpointTurn,
     DiscardMessages,
-    DocumentKind,
-    DocumentRow,
     EditReply,
     FinishTurn,
     PutDocument,

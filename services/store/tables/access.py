@@ -9,22 +9,13 @@ from services.domain.models import ModelSettings
 from services.errors import NotFound, SignedOut
 from services.rules.accounts import Settings
 from services.rules.budget import Deployment
+from services.store.tables import schema
 from services.store.tables.protocol import Answer, Block, Tables
-from services.store.tables.schema import (
-    ACCOUNTS,
-    AUDIT,
-    DEPLOYMENT,
-    MODELS,
-    SESSIONS,
-    SETTINGS,
-    AccountRow,
-    AuditRow,
-    id_at,
-)
+from services.store.tables.schema import AccountRow, AuditRow, id_at
 
 # a minute longer than the cookie, so that the app sees that the session has ended before its reads
 # find no rows
-_GRACE = timedelta(minutes=1)
+SESSION_GRACE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +28,11 @@ class Caller:
 
     def account(self, block: Block) -> AccountRow:
         """Return the account of the caller. Raise SignedOut; NotFound if the session is another user's."""
-        session = block.get(SESSIONS, self.cookie_hash)
-        account = block.get(ACCOUNTS, self.user_id)
+        session = block.get(schema.SESSIONS, self.cookie_hash)
+        account = block.get(schema.ACCOUNTS, self.user_id)
         if session and session.user_id != self.user_id:
             raise NotFound
-        if not session or not account or not session.is_alive(account, self.now() - _GRACE):
+        if not session or not account or not session.is_alive(account, self.now() - SESSION_GRACE):
             raise SignedOut
         return account
 
@@ -73,16 +64,16 @@ def note(
     """Add an entry to the audit."""
     entry_id = id_at(now)
     row = AuditRow(id=entry_id, at=now, action=action, actor=actor, target=target, detail=detail)
-    block.put(AUDIT, row)
+    block.put(schema.AUDIT, row)
 
 
 def settings_of(block: Block) -> Settings:
-    return block.get(SETTINGS, "settings") or Settings()
+    return block.get(schema.SETTINGS, "settings") or Settings()
 
 
 def deployment_of(block: Block) -> Deployment:
-    return block.get(DEPLOYMENT, "deployment") or Deployment()
+    return block.get(schema.DEPLOYMENT, "deployment") or Deployment()
 
 
 def models_of(block: Block) -> ModelSettings:
-    return block.get(MODELS, "models") or ModelSettings()
+    return block.get(schema.MODELS, "models") or ModelSettings()

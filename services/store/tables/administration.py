@@ -1,56 +1,57 @@
 """Changes by admins over tables, each one block."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from uuid import UUID, uuid4
 
 from services.crypto import sha
 from services.domain import AccountRole, UserId
-from services.domain.accounts import Invitation, SignUps
+from services.domain.accounts import Invitation, Limits, SignUps
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
 from services.rules import NOT_FOUND, TOO_MANY, Refusal, part_of
 from services.rules.accounts import (
     INVITATION_LIFE,
     MOST_INVITATIONS,
-    Settings,
     StoredInvitation,
-    account_refusal,
+    StoredSession,
     bounds_refusal,
     changed_models,
     columns_of,
     deleted,
     differences,
     leave_refusal,
-    limits_of,
 )
 from services.rules.budget import NO_CAP, Deployment
+from services.store.tables import schema
 from services.store.tables.access import deployment_of, models_of, note, settings_of
+from services.store.tables.blocks import delete_all
 from services.store.tables.protocol import Block
 from services.store.tables.reports import TablesReports, cap_of
 from services.store.tables.rows import TablesRows
-from services.store.tables.schema import (
-    ACCOUNTS,
-    BUDGETS,
-    DEPLOYMENT,
-    INVITATIONS,
-    MODELS,
-    SESSIONS,
-    SETTINGS,
-    AccountRow,
-)
+from services.store.tables.schema import AccountRow
 
 _PAGE = 500  # invitations
 _SESSIONS = 300  # that a block ends
 
 
 def admins_of(block: Block) -> list[AccountRow]:
-    return block.select(ACCOUNTS, {"role": AccountRole.ADMIN, "suspended_at": None})
+    return block.select(schema.ACCOUNTS, {"role": AccountRole.ADMIN, "suspended_at": None})
 
 
 def has_accounts(block: Block, but_not: UserId | None = None) -> bool:
-    rows = block.select(ACCOUNTS, {"deleted_at": None}, limit=2)
+    rows = block.select(schema.ACCOUNTS, {"deleted_at": None}, limit=2)
     return any(row.id != but_not for row in rows)
+
+
+def sessions_of(block: Block, user_id: UserId) -> list[StoredSession]:
+    """Return some sessions of a user, as many as a block ends."""
+    return block.select(schema.SESSIONS, {"user_id": user_id}, limit=_SESSIONS)
+
+
+def put_models(block: Block, settings: ModelSettings) -> None:
+    revision = sha(repr((sorted(settings.by_name.items()), settings.refuses_unknown_prices)))
+    block.put(schema.MODELS, replace(settings, revision=revision))
 
 
 class TablesAdministration(TablesReports):
@@ -65,14 +66,14 @@ class TablesAdministration(TablesReports):
 
     def set_caps(self, user_id: UserId, changes: Mapping[str, int | None]) -> None:
         def change(block: Block) -> Refusal | None:
-            budget = block.get(BUDGETS, "budget")
+            budget = block.get(schema.BUDGETS, "budget")
             if budget is None:
                 return NOT_FOUND
             if refusal := bounds_refusal(changes):
                 return refusal
             new = replace(budget, **changes)
-            block.put(BUDGETS, new)
-            if changed := differences(asdict(limits_of(budget)), asdict(limits_of(new))):
+            block.put(schema.BUDGETS, new)
+            if changed := differences(*(asdict(part_of(Limits, one)) for one in (budget, new))):
                 self._note(block, "caps.set", user_id, **changed)
             return None
 
@@ -80,40 +81,36 @@ class TablesAdministration(TablesReports):
 
     def set_role(self, user_id: UserId, role: AccountRole) -> None:
         def change(block: Block) -> Refusal | None:
-            account, admins = block.get(ACCOUNTS, user_id), admins_of(block)
-            is_left = role is not AccountRole.ADMIN
-            refusal = leave_refusal(account, admins) if is_left else account_refusal(account)
+            account, admins = block.get(schema.ACCOUNTS, user_id), admins_of(block)
+            refusal = leave_refusal(account, admins, is_left=role is not AccountRole.ADMIN)
             if refusal or account is None or account.role is role:
                 return refusal
-            block.put(ACCOUNTS, replace(account, role=role))
+            block.put(schema.ACCOUNTS, replace(account, role=role))
             return self._note(block, "role.set", user_id, role=[account.role, role])
 
         self.run("set_role", change, user_id)
 
     def check_end(self, user_id: UserId, *, is_shut: bool) -> None:
         def check(block: Block) -> Refusal | None:
-            account = block.get(ACCOUNTS, user_id)
-            if is_shut:
-                has_others = has_accounts(block, user_id)
-                return leave_refusal(account, admins_of(block), has_others=has_others)
-            return account_refusal(account)
+            account, admins = block.get(schema.ACCOUNTS, user_id), admins_of(block)
+            has_others = has_accounts(block, user_id)
+            return leave_refusal(account, admins, has_others=has_others, is_left=is_shut)
 
         self.run("check_end", check, user_id, is_own=True)
 
     def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
         def change(block: Block) -> Refusal | None:
-            account, admins = block.get(ACCOUNTS, user_id), admins_of(block)
-            refusal = leave_refusal(account, admins) if is_suspended else account_refusal(account)
+            account, admins = block.get(schema.ACCOUNTS, user_id), admins_of(block)
+            refusal = leave_refusal(account, admins, is_left=is_suspended)
             if refusal or account is None:
                 return refusal
-            was_suspended = account.suspended_at is not None
-            end_sessions = self._ending(block, user_id if is_suspended else None)
-            if was_suspended != is_suspended:
+            sessions = sessions_of(block, user_id) if is_suspended else []
+            if is_suspended is not (account.suspended_at is not None):
                 suspended_at = self.caller.now() if is_suspended else None
-                block.put(ACCOUNTS, replace(account, suspended_at=suspended_at))
-                changed = [was_suspended, is_suspended]
+                block.put(schema.ACCOUNTS, replace(account, suspended_at=suspended_at))
+                changed = [not is_suspended, is_suspended]
                 self._note(block, "account.suspend", user_id, suspended=changed)
-            return end_sessions()
+            return delete_all(block, schema.SESSIONS, sessions)
 
         self.run("suspend", change, user_id)
         if is_suspended:
@@ -121,51 +118,38 @@ class TablesAdministration(TablesReports):
 
     def sign_out(self, user_id: UserId) -> None:
         def end(block: Block) -> Refusal | None:
-            account = block.get(ACCOUNTS, user_id)
+            account, sessions = block.get(schema.ACCOUNTS, user_id), sessions_of(block, user_id)
             if account is None or account.is_ended:
                 return NOT_FOUND
-            end_sessions = self._ending(block, user_id)
             self._note(block, "session.end_all", user_id)
-            return end_sessions()
+            return delete_all(block, schema.SESSIONS, sessions)
 
         self.run("sign_out", end, user_id)
         self._end_sessions(user_id)
 
     def delete(self, user_id: UserId) -> None:
         def shut(block: Block) -> Refusal | None:
-            account, has_others = block.get(ACCOUNTS, user_id), has_accounts(block, user_id)
+            account, has_others = block.get(schema.ACCOUNTS, user_id), has_accounts(block, user_id)
+            sessions = sessions_of(block, user_id)
             refusal = leave_refusal(account, admins_of(block), has_others=has_others)
             if refusal or account is None:
                 return refusal
-            end_sessions = self._ending(block, user_id)
-            block.put(ACCOUNTS, replace(deleted(account, self.caller.now()), keys=()))
+            block.put(schema.ACCOUNTS, replace(deleted(account, self.caller.now()), keys=()))
             self._note(block, "account.delete", user_id)
-            return end_sessions()
+            return delete_all(block, schema.SESSIONS, sessions)
 
         self.run("delete", shut, user_id, is_own=True)
         self._end_sessions(user_id)
-
-    def _ending(self, block: Block, user_id: UserId | None) -> Callable[[], None]:
-        """Read some sessions of a user; return a function that ends them."""
-        where: dict[str, object] = {"user_id": user_id}
-        sessions = block.select(SESSIONS, where, limit=_SESSIONS) if user_id else []
-
-        def end() -> None:
-            for one in sessions:
-                block.delete(SESSIONS, one.cookie_hash)
-
-        return end
 
     def _end_sessions(self, user_id: UserId) -> None:
         """End the sessions that one block did not."""
 
         def end(block: Block) -> bool:
-            where: dict[str, object] = {"user_id": user_id}
-            is_done = not block.select(SESSIONS, where, limit=1)
-            self._ending(block, user_id)()
-            return is_done
+            sessions = sessions_of(block, user_id)
+            delete_all(block, schema.SESSIONS, sessions)
+            return bool(sessions)
 
-        while not self.tables.of(None).run(end):
+        while self.tables.of(None).run(end):
             pass
 
     # --- the deployment
@@ -176,7 +160,7 @@ class TablesAdministration(TablesReports):
                 return refusal
             before = settings_of(block)
             after = before.changed(changes, self.caller.now())
-            block.put(SETTINGS, after)
+            block.put(schema.SETTINGS, after)
             changed = differences(asdict(before), asdict(after))
             changed.pop("retention_from", None)
             if changed:
@@ -198,22 +182,21 @@ class TablesAdministration(TablesReports):
                 return refusal
             if monthly_cap_micro is None or row.monthly_cap_micro not in (None, NO_CAP):
                 return []
-            accounts, counting = block.select(ACCOUNTS), row.counting + 1
+            accounts, counting = block.select(schema.ACCOUNTS), row.counting + 1
             cap = NO_CAP
-            block.put(DEPLOYMENT, Deployment(monthly_cap_micro=cap, counting=counting))
+            block.put(schema.DEPLOYMENT, Deployment(monthly_cap_micro=cap, counting=counting))
             return [one.id for one in accounts if not one.is_ended]
 
         def finish(block: Block) -> None:
             row = deployment_of(block)
-            block.put(DEPLOYMENT, replace(row, monthly_cap_micro=monthly_cap_micro))
+            block.put(schema.DEPLOYMENT, replace(row, monthly_cap_micro=monthly_cap_micro))
             before = cap_of(row.monthly_cap_micro)
             if before != monthly_cap_micro:
                 changed = [before, monthly_cap_micro]
                 self._note(block, "caps.deployment", monthly_cap_micro=changed)
 
         for user_id in self.run("set_deployment_cap", begin):
-            limits, now = limits_of(Settings()), self.caller.now
-            TablesRows(user_id, self.tables.of(user_id), limits, now).count()
+            TablesRows(user_id, self.tables.of(user_id), self.caller.now).count()
         self.run("set_deployment_cap", finish)
 
     def set_model(self, name: str, changes: Mapping[str, object]) -> None:
@@ -222,9 +205,8 @@ class TablesAdministration(TablesReports):
             after = changed_models(before, name, changes)
             if isinstance(after, Refusal):
                 return after
-            self._put_models(block, after)
-            changed = differences(columns_of(before.of(name)), columns_of(after.of(name)))
-            if changed:
+            put_models(block, after)
+            if changed := differences(*(columns_of(one.of(name)) for one in (before, after))):
                 self._note(block, "model.set", model=name, **changed)
             return None
 
@@ -233,23 +215,18 @@ class TablesAdministration(TablesReports):
     def refuse_unknown_prices(self, *, is_refused: bool) -> None:
         def change(block: Block) -> None:
             before = models_of(block)
-            self._put_models(block, replace(before, refuses_unknown_prices=is_refused))
-            was_refused = before.refuses_unknown_prices
-            if was_refused != is_refused:
-                changed = [was_refused, is_refused]
+            put_models(block, replace(before, refuses_unknown_prices=is_refused))
+            if before.refuses_unknown_prices is not is_refused:
+                changed = [not is_refused, is_refused]
                 self._note(block, "settings.set", refuses_unknown_prices=changed)
 
         self.run("refuse_unknown_prices", change)
 
-    def _put_models(self, block: Block, settings: ModelSettings) -> None:
-        revision = sha(repr((sorted(settings.by_name.items()), settings.refuses_unknown_prices)))
-        block.put(MODELS, replace(settings, revision=revision))
-
     # --- invitations
 
     def _invitations(self, block: Block) -> list[Invitation]:
-        rows = block.select(INVITATIONS)
-        makers = {one: block.get(ACCOUNTS, one) for one in {row.made_by for row in rows}}
+        rows = block.select(schema.INVITATIONS)
+        makers = {one: block.get(schema.ACCOUNTS, one) for one in {row.made_by for row in rows}}
         listed = [
             part_of(Invitation, row, state=row.state(makers[row.made_by], self.caller.now()))
             for row in rows
@@ -275,17 +252,17 @@ class TablesAdministration(TablesReports):
                 created_at=now,
                 expires_at=now + INVITATION_LIFE,
             )
-            block.put(INVITATIONS, row)
+            block.put(schema.INVITATIONS, row)
             return self._note(block, "invitation.make", invitation=str(row.id), role=role)
 
         self.run("invite", make)
 
     def revoke_invitation(self, invitation: UUID) -> None:
         def revoke(block: Block) -> Refusal | None:
-            row = block.get(INVITATIONS, invitation)
+            row = block.get(schema.INVITATIONS, invitation)
             if row is None or row.used_by or row.revoked_at:
                 return NOT_FOUND
-            block.put(INVITATIONS, replace(row, revoked_at=self.caller.now()))
+            block.put(schema.INVITATIONS, replace(row, revoked_at=self.caller.now()))
             return self._note(block, "invitation.revoke", invitation=str(invitation))
 
         self.run("revoke_invitation", revoke)

@@ -5,13 +5,15 @@ from dataclasses import replace
 from uuid import UUID, uuid4
 
 from services.domain import ConversationId
+from services.domain.rows import DocumentKind, DocumentRow
 from services.rules import ACCOUNT_FULL, NOT_FOUND, STALE, Refusal, part_of
 from services.rules.documents import is_of_other_messages, is_stored, put_refusal, text_refusal
-from services.store.rows import DocumentKind, DocumentRow
+from services.store.tables import schema
+from services.store.tables.blocks import accepted, atomic, found
 from services.store.tables.content import counts_of, text_bytes
 from services.store.tables.pieces import TablesPieces
 from services.store.tables.protocol import Block
-from services.store.tables.schema import COUNTS, DOCUMENTS, ERASURES, Document, Erasure
+from services.store.tables.schema import Document, Erasure
 from services.store.writes import PutDocument
 
 _IN_ROW = (DocumentKind.INSTRUCTIONS, DocumentKind.SUMMARY)
@@ -20,23 +22,24 @@ _IN_ROW = (DocumentKind.INSTRUCTIONS, DocumentKind.SUMMARY)
 class TablesDocuments(TablesPieces):
     """The documents of one user."""
 
-    def search_texts(self, ids: Iterable[ConversationId]) -> list[DocumentRow]:
-        ids = list(ids)
-        return self.tables.run(lambda block: [*self._search_texts(block, ids)])
+    @atomic
+    def search_texts(self, block: Block, ids: Iterable[ConversationId]) -> list[DocumentRow]:
+        return [*self._search_texts(block, ids)]
 
     def _search_texts(self, block: Block, ids: Iterable[ConversationId]) -> list[Document]:
-        found = [block.get(DOCUMENTS, one) for one in ids]
-        return [row for row in found if row and row.kind is DocumentKind.SEARCH_TEXT]
+        kind = DocumentKind.SEARCH_TEXT
+        return [row for row in found(block, schema.DOCUMENTS, ids) if row.kind is kind]
 
-    def documents(self, kind: DocumentKind) -> list[DocumentRow]:
-        return self.tables.run(lambda block: [*self._documents(block, kind)])
+    @atomic
+    def documents(self, block: Block, kind: DocumentKind) -> list[DocumentRow]:
+        return [*self._documents(block, kind)]
 
     def _documents(self, block: Block, kind: DocumentKind) -> list[Document]:
-        rows = block.select(DOCUMENTS, {"kind": kind})
+        rows = block.select(schema.DOCUMENTS, {"kind": kind})
         if kind is not DocumentKind.FACT:
             return rows
         epoch, erased = counts_of(block).fact_epoch, self._erased(block)
-        spaces = {one.id for one in block.select(DOCUMENTS, {"kind": DocumentKind.SPACE})}
+        spaces = {one.id for one in block.select(schema.DOCUMENTS, {"kind": DocumentKind.SPACE})}
         return [
             row
             for row in rows
@@ -45,10 +48,10 @@ class TablesDocuments(TablesPieces):
 
     def _erased(self, block: Block) -> set[UUID]:
         """Return the ids of the facts that erasures hide."""
-        return {fact_id for one in block.select(ERASURES) for fact_id in one.fact_ids}
+        return {fact_id for one in block.select(schema.ERASURES) for fact_id in one.fact_ids}
 
     def _document(self, block: Block, document_id: UUID) -> Document | None:
-        row = block.get(DOCUMENTS, document_id)
+        row = block.get(schema.DOCUMENTS, document_id)
         if row is None or row.kind is not DocumentKind.FACT:
             return row
         is_hidden = row.epoch < counts_of(block).fact_epoch or row.id in self._erased(block)
@@ -57,7 +60,8 @@ class TablesDocuments(TablesPieces):
     def put_document(self, write: PutDocument) -> None:
         if write.seen_rev == 0 and write.is_users:
             self._open_minute()
-        self._run(f"put_{write.new_kind}", lambda block: self._put_document(block, write))
+        answer = self.tables.run(lambda block: self._put_document(block, write))
+        accepted(f"put_{write.new_kind}", answer)
 
     def _put_document(self, block: Block, write: PutDocument) -> Refusal | None:
         new, source_id = write.row, write.source_id
@@ -89,39 +93,30 @@ class TablesDocuments(TablesPieces):
         if refusal := put_refusal(stored, new, write.seen_rev, count):
             return refusal
         created_at, epoch = stored.created_at if stored else self.now(), counts.fact_epoch
-        block.put(DOCUMENTS, part_of(Document, new, created_at=created_at, epoch=epoch))
-        added = text_bytes(new.body) - text_bytes(stored.body if stored else None)
-        counts = replace(counts, bytes=counts.bytes + added)
-        if stored is None and new.kind is DocumentKind.FACT:
-            counts = replace(counts, facts=counts.facts + 1)
-        elif stored is None and new.kind is DocumentKind.SPACE:
-            counts = replace(counts, spaces=counts.spaces + 1)
-        return block.put(COUNTS, counts)
+        block.put(schema.DOCUMENTS, part_of(Document, new, created_at=created_at, epoch=epoch))
+        is_fact, is_space = (new.kind is one for one in (DocumentKind.FACT, DocumentKind.SPACE))
+        is_new, added = stored is None, text_bytes(new) - text_bytes(stored)
+        counts = counts.plus(bytes=added, facts=is_new and is_fact, spaces=is_new and is_space)
+        return block.put(schema.COUNTS, counts)
 
-    def delete_document(self, document_id: UUID) -> None:
+    @atomic
+    def delete_document(self, block: Block, document_id: UUID) -> Refusal | None:
         """Delete a fact or a space; the sweep destroys the facts of a space, which no reader finds without it."""
+        row, counts = self._document(block, document_id), counts_of(block)
+        if row is None or row.kind not in (DocumentKind.FACT, DocumentKind.SPACE):
+            return NOT_FOUND
+        counts = counts.plus(bytes=-text_bytes(row))
+        if row.kind is DocumentKind.FACT:
+            block.put(schema.COUNTS, counts.plus(facts=-1))
+        else:
+            facts = self._documents(block, DocumentKind.FACT)
+            gone = sum(one.space_id == row.id for one in facts)
+            block.put(schema.COUNTS, counts.plus(spaces=-1, facts=-gone))
+            block.put(schema.ERASURES, Erasure(id=uuid4(), space_id=row.id))
+        return block.delete(schema.DOCUMENTS, document_id)
 
-        def delete(block: Block) -> Refusal | None:
-            row, counts = self._document(block, document_id), counts_of(block)
-            if row is None or row.kind not in (DocumentKind.FACT, DocumentKind.SPACE):
-                return NOT_FOUND
-            counts = replace(counts, bytes=counts.bytes - text_bytes(row.body))
-            if row.kind is DocumentKind.FACT:
-                block.put(COUNTS, replace(counts, facts=counts.facts - 1))
-            else:
-                facts = self._documents(block, DocumentKind.FACT)
-                gone = sum(one.space_id == row.id for one in facts)
-                counts = replace(counts, spaces=counts.spaces - 1, facts=counts.facts - gone)
-                block.put(COUNTS, counts)
-                block.put(ERASURES, Erasure(id=uuid4(), space_id=row.id))
-            return block.delete(DOCUMENTS, document_id)
-
-        self._run("delete_document", delete)
-
-    def delete_facts(self) -> None:
-        def delete(block: Block) -> None:
-            counts = counts_of(block)
-            block.put(ERASURES, Erasure(id=uuid4(), space_id=None, fact_epoch=counts.fact_epoch))
-            block.put(COUNTS, replace(counts, facts=0, fact_epoch=counts.fact_epoch + 1))
-
-        self.tables.run(delete)
+    @atomic
+    def delete_facts(self, block: Block) -> None:
+        counts = counts_of(block)
+        block.put(schema.ERASURES, Erasure(id=uuid4(), fact_epoch=counts.fact_epoch))
+        block.put(schema.COUNTS, replace(counts, facts=0, fact_epoch=counts.fact_epoch + 1))

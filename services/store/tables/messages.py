@@ -5,35 +5,17 @@ from datetime import timedelta
 from uuid import uuid4
 
 from services.domain import ConversationId, MessageId, Outcome, Role, TurnId
+from services.domain.rows import DocumentKind, MessageRow
 from services.domain.turns import TurnState
 from services.rules import ACCOUNT_FULL, NOT_FOUND, Refusal, part_of
-from services.rules.messages import (
-    appended,
-    can_restore,
-    discard_refusal,
-    discarded,
-    edit_refusal,
-    restore_refusal,
-    restored,
-)
+from services.rules import messages as rules
 from services.rules.turns import Turn
-from services.store.rows import DocumentKind, MessageRow, ThoughtsRow
+from services.store.rows import ThoughtsRow
+from services.store.tables import schema
+from services.store.tables.blocks import accepted, atomic, delete_all
 from services.store.tables.content import counts_of, text_bytes
 from services.store.tables.protocol import Block
-from services.store.tables.schema import (
-    BUDGETS,
-    CONVERSATIONS,
-    COUNTS,
-    DISCARDS,
-    DOCUMENTS,
-    ERASURES,
-    MESSAGES,
-    THOUGHTS,
-    TURNS,
-    Discard,
-    Erasure,
-    StoredConversation,
-)
+from services.store.tables.schema import Discard, Erasure, StoredConversation
 from services.store.tables.sweep import TablesSweep
 from services.store.writes import DiscardMessages, EditReply, RestoreMessages, SealedReply
 
@@ -45,7 +27,7 @@ class TablesMessages(TablesSweep):
 
     def edit_reply(self, write: EditReply) -> None:
         self._open_minute()
-        self._run("edit_reply", lambda block: self._edit(block, write))
+        accepted("edit_reply", self.tables.run(lambda block: self._edit(block, write)))
 
     def _edit(self, block: Block, write: EditReply) -> Refusal | None:
         row, counts = self._found(block, write.conversation_id), counts_of(block)
@@ -54,7 +36,7 @@ class TablesMessages(TablesSweep):
         if self._message(block, row.id, write.reply_id):
             return None
         original = self._message(block, row.id, write.original_id)
-        refusal = edit_refusal(
+        refusal = rules.edit_refusal(
             row, rev=write.expected_rev, is_busy=self._is_busy(block, row.id), original=original
         )
         if refusal or original is None:
@@ -65,28 +47,26 @@ class TablesMessages(TablesSweep):
         edited = budget.edited(self.now())
         if isinstance(edited, Refusal):
             return edited
-        block.put(BUDGETS, edited)
+        block.put(schema.BUDGETS, edited)
         reply = part_of(SealedReply, write, reply_thoughts=None)
         role, outcome = Role.ASSISTANT, Outcome.EDITED
         new = self._append(block, row, reply, original.parent_id, role, outcome)
-        return self._put(block, row, new, counts, text_bytes(write.reply_body))
+        return self._put(block, row, new, counts, text_bytes(write))
 
-    def discard_messages(self, write: DiscardMessages) -> None:
-        self._run("discard_messages", lambda block: self._discard(block, write))
-
-    def _discard(self, block: Block, write: DiscardMessages) -> Refusal | None:
+    @atomic
+    def discard_messages(self, block: Block, write: DiscardMessages) -> Refusal | None:
         doomed, counts = frozenset(write.message_ids), counts_of(block)
         row = self._found(block, write.conversation_id)
         if row is None or row.destroy_at:
             return NOT_FOUND
         messages = self._messages(block, row.id)
-        found = [one for one in messages if one.id in doomed]
-        if len(found) == len(doomed) and all(one.destroy_at for one in found):
+        stored = [one for one in messages if one.id in doomed]
+        if len(stored) == len(doomed) and all(one.destroy_at for one in stored):
             return None
         turns = self._turns_with_text(block, row.id)
         answered = next((turn.prompt_id for turn in turns if turn.is_open_reply), None)
-        refusal = discard_refusal(
-            row, doomed, found, messages, rev=write.expected_rev, answered=answered
+        refusal = rules.discard_refusal(
+            row, doomed, stored, messages, rev=write.expected_rev, answered=answered
         )
         if refusal:
             return refusal
@@ -98,48 +78,46 @@ class TablesMessages(TablesSweep):
         discard = Discard(
             id=uuid4(),
             conversation_id=row.id,
-            message_ids=tuple(one.id for one in found),
+            message_ids=tuple(one.id for one in stored),
             destroy_at=due,
         )
-        block.put(DISCARDS, discard)
+        block.put(schema.DISCARDS, discard)
         for turn in turns:
             if turn.prompt_id in doomed:
-                block.put(TURNS, replace(turn, partial=None, partial_thoughts=None))
+                block.put(schema.TURNS, replace(turn, partial=None, partial_thoughts=None))
         now, later = facts[:_FACTS_AT_ONCE], facts[_FACTS_AT_ONCE:]
-        for document in (*now, *texts):
-            block.delete(DOCUMENTS, document.id)
+        delete_all(block, schema.DOCUMENTS, (*now, *texts))
         if later:
-            block.put(ERASURES, Erasure(id=uuid4(), fact_ids=tuple(fact.id for fact in later)))
-        freed = text_bytes(*(document.body for document in (*now, *texts)))
-        counts = replace(counts, facts=counts.facts - len(facts), bytes=counts.bytes - freed)
-        block.put(COUNTS, counts)
-        return self._put(
-            block, row, discarded(row, write.new_head, write.kept_summary, due), counts
-        )
+            erasure = Erasure(id=uuid4(), fact_ids=tuple(fact.id for fact in later))
+            block.put(schema.ERASURES, erasure)
+        counts = counts.plus(facts=-len(facts), bytes=-text_bytes(*now, *texts))
+        block.put(schema.COUNTS, counts)
+        new = rules.discarded(row, write.new_head, write.kept_summary, due)
+        return self._put(block, row, new, counts)
 
-    def restore_messages(self, write: RestoreMessages) -> None:
-        def restore(block: Block) -> Refusal | None:
-            row = self._found(block, write.conversation_id)
-            if row is None or row.destroy_at:
-                return NOT_FOUND
-            now, messages = self.now(), self._messages(block, row.id)
-            restorable = [one.id for one in messages if can_restore(one.destroy_at, now)]
-            discards = block.select(DISCARDS, {"conversation_id": row.id})
-            if refusal := restore_refusal(row, write.expected_rev, write.message_ids, restorable):
-                return refusal
-            for discard in discards:
-                if can_restore(discard.destroy_at, now):
-                    block.delete(DISCARDS, discard.id)
-            return block.put(CONVERSATIONS, restored(row, write.new_head))
-
-        self._run("restore_messages", restore)
+    @atomic
+    def restore_messages(self, block: Block, write: RestoreMessages) -> Refusal | None:
+        row = self._found(block, write.conversation_id)
+        if row is None or row.destroy_at:
+            return NOT_FOUND
+        now, messages = self.now(), self._messages(block, row.id)
+        restorable = [one.id for one in messages if rules.can_restore(one.destroy_at, now)]
+        discards = block.select(schema.DISCARDS, {"conversation_id": row.id})
+        if refusal := rules.restore_refusal(row, write.expected_rev, write.message_ids, restorable):
+            return refusal
+        for discard in discards:
+            if rules.can_restore(discard.destroy_at, now):
+                block.delete(schema.DISCARDS, discard.id)
+        return block.put(schema.CONVERSATIONS, rules.restored(row, write.new_head))
 
     def _turns_with_text(self, block: Block, conversation_id: ConversationId) -> list[Turn]:
         """The turns that may have a partial reply: those that are open or lapsed."""
         return [
             turn
             for state in (TurnState.RESERVED, TurnState.STREAMING, TurnState.LAPSED)
-            for turn in block.select(TURNS, {"conversation_id": conversation_id, "state": state})
+            for turn in block.select(
+                schema.TURNS, {"conversation_id": conversation_id, "state": state}
+            )
         ]
 
     def _is_busy(self, block: Block, conversation_id: ConversationId) -> bool:
@@ -159,7 +137,7 @@ class TablesMessages(TablesSweep):
         """Store the next message, and return the conversation after it."""
         is_users = role is Role.USER or outcome is Outcome.EDITED
         head, now = message.new_head or row.head, self.now()
-        new = appended(row, head, is_users=is_users, now=now)
+        new = rules.appended(row, head, is_users=is_users, now=now)
         stored = MessageRow(
             id=message.reply_id,
             conversation_id=row.id,
@@ -174,7 +152,7 @@ class TablesMessages(TablesSweep):
             created_at=now,
             destroy_at=None,
         )
-        block.put(MESSAGES, stored)
+        block.put(schema.MESSAGES, stored)
         if message.reply_thoughts is not None:
-            block.put(THOUGHTS, ThoughtsRow(message.reply_id, message.reply_thoughts))
+            block.put(schema.THOUGHTS, ThoughtsRow(message.reply_id, message.reply_thoughts))
         return new

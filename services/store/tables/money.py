@@ -5,17 +5,9 @@ from datetime import date, datetime
 from services.rules import part_of
 from services.rules.budget import Budget, Deployment
 from services.rules.turns import Booking, Entry, Turn
+from services.store.tables import schema
 from services.store.tables.protocol import Block
-from services.store.tables.schema import (
-    BUDGETS,
-    DAYS,
-    DEPLOYMENT,
-    LEDGER,
-    TURNS,
-    LedgerRow,
-    UsageDay,
-    id_at,
-)
+from services.store.tables.schema import LedgerRow, UsageDay, id_at
 from services.store.tables.usage import added_to
 
 
@@ -25,7 +17,7 @@ class Books:
     def __init__(self, block: Block, budget: Budget, now: datetime) -> None:
         """*budget*: with the windows of *now*."""
         self._block, self._before, self.budget = block, budget, budget
-        self._deployment = (block.get(DEPLOYMENT, "deployment") or Deployment()).opened(now)
+        self._deployment = (block.get(schema.DEPLOYMENT, "deployment") or Deployment()).opened(now)
         self._turns, self._entries = list[Turn](), list[Entry]()
         self._days = dict[date, UsageDay]()
 
@@ -44,18 +36,18 @@ class Books:
         self.budget = booking.budget
         self._turns.append(booking.turn)
         if entry := booking.entry:
-            day = self._days.get(entry.day) or self._block.get(DAYS, entry.day)
+            day = self._days.get(entry.day) or self._block.get(schema.DAYS, entry.day)
             self._entries.append(entry)
             self._days[entry.day] = added_to(day, entry)
 
     def put(self) -> None:
         deployment, budget = self._deployment.counted(self._before, self.budget)
-        self._block.put(BUDGETS, budget)
+        self._block.put(schema.BUDGETS, budget)
         if deployment is not self._deployment:
-            self._block.put(DEPLOYMENT, deployment)
+            self._block.put(schema.DEPLOYMENT, deployment)
         for turn in self._turns:
-            self._block.put(TURNS, turn)
+            self._block.put(schema.TURNS, turn)
         for entry in self._entries:
-            self._block.put(LEDGER, part_of(LedgerRow, entry, id=id_at(entry.at)))
+            self._block.put(schema.LEDGER, part_of(LedgerRow, entry, id=id_at(entry.at)))
         for day in self._days.values():
-            self._block.put(DAYS, day)
+            self._block.put(schema.DAYS, day)

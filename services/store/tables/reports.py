@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 
@@ -10,6 +10,7 @@ from services.domain import Purpose, UserId
 from services.domain.accounts import (
     AuditEntry,
     DeploymentSettings,
+    Limits,
     RetentionPreview,
     UserOrder,
     UserPage,
@@ -18,20 +19,14 @@ from services.domain.accounts import (
 from services.domain.health import StoreHealth
 from services.domain.usage import UsageReport
 from services.rules import Refusal, part_of
-from services.rules.accounts import ADMINS_ONLY, WARNING, Settings, limits_of
+from services.rules.accounts import ADMINS_ONLY, WARNING, Settings
 from services.rules.budget import NO_CAP
-from services.store.refusals import error_of
+from services.store.tables import schema
 from services.store.tables.access import Caller, deployment_of, settings_of
+from services.store.tables.blocks import accepted
 from services.store.tables.content import counts_of
 from services.store.tables.protocol import AllTables, Answer, Block, Range
-from services.store.tables.schema import (
-    ACCOUNTS,
-    AUDIT,
-    BUDGETS,
-    CONVERSATIONS,
-    AccountRow,
-    UsageDay,
-)
+from services.store.tables.schema import AccountRow, UsageDay
 from services.store.tables.usage import days_of, has_replies, report_of, sums_of, turns_of
 
 _PAGE = 500  # rows
@@ -70,10 +65,7 @@ class TablesReports:
             is_allowed = account.is_admin or (is_own and account.id == user_id)
             return work(block) if is_allowed else ADMINS_ONLY
 
-        answer = self.tables.of(user_id).run(checked)
-        if isinstance(answer, Refusal):
-            raise error_of(verb, answer)
-        return answer
+        return accepted(verb, self.tables.of(user_id).run(checked))
 
     def _month(self) -> tuple[date, date]:
         today = self.caller.now().date()
@@ -83,7 +75,7 @@ class TablesReports:
         self, words: str, order: UserOrder, skip: int = 0, at_most: int = 500
     ) -> UserPage:
         accounts = self.run(
-            "list_users", lambda block: block.select(ACCOUNTS, {"deleted_at": None})
+            "list_users", lambda block: block.select(schema.ACCOUNTS, {"deleted_at": None})
         )
         words = words.strip().lower()
         found = [row for row in accounts if words in (row.email or "").lower()]
@@ -95,7 +87,7 @@ class TablesReports:
         """The row of a user; None: the account was deleted a moment ago."""
 
         def read(block: Block) -> UserUsage | None:
-            budget, counts = block.get(BUDGETS, "budget"), counts_of(block)
+            budget, counts = block.get(schema.BUDGETS, "budget"), counts_of(block)
             if budget is None:
                 return None
             budget = budget.opened(self.caller.now(), counts.bytes)
@@ -104,12 +96,12 @@ class TablesReports:
             month = [one for day in days for one in day.sums]
             day = [one for each in days if each.day == today for one in each.sums]
             this_month = sums_of(month)
-            return UserUsage(
+            return part_of(
+                UserUsage,
+                *(budget, account),
                 user_id=account.id,
                 email=account.email or "",
-                role=account.role,
                 is_suspended=account.suspended_at is not None,
-                last_active_at=budget.last_active_at,
                 replies_today=turns_of(day, Purpose.REPLY),
                 tokens_today=budget.day_tokens,
                 cost_today_micro=sums_of(day)["cost_micro"],
@@ -119,25 +111,23 @@ class TablesReports:
                 cost_this_month_micro=this_month["cost_micro"],
                 conversations=counts.conversations - counts.discarded,
                 bytes=counts.content_bytes,
-                **asdict(limits_of(budget)),
             )
 
         return self.tables.of(account.id).run(read)
 
     def _days_of_all(self, verb: str, first: date, last: date) -> list[list[UsageDay]]:
         """The sums of each user, of deleted ones as well."""
-        accounts = self.run(verb, lambda block: block.select(ACCOUNTS))
+        accounts = self.run(verb, lambda block: block.select(schema.ACCOUNTS))
         return [
             self.tables.of(one.id).run(lambda block: days_of(block, first, last))
             for one in accounts
         ]
 
     def usage(self, days: tuple[date, date], user_id: UserId | None = None) -> UsageReport:
-        users = (
-            [self.run("usage", lambda block: days_of(block, *days), user_id)]
-            if user_id
-            else self._days_of_all("usage", *days)
-        )
+        if user_id:
+            users = [self.run("usage", lambda block: days_of(block, *days), user_id)]
+        else:
+            users = self._days_of_all("usage", *days)
         active = sum(has_replies(found) for found in users)
         return report_of([day for found in users for day in found], active)
 
@@ -153,7 +143,7 @@ class TablesReports:
             for one in day.sums
         ]
         return DeploymentSettings(
-            defaults=limits_of(settings),
+            defaults=part_of(Limits, settings),
             monthly_cap_micro=cap_of(deployment.monthly_cap_micro),
             spent_today_micro=sum(cost for day, cost in costs if day == today),
             spent_this_month_micro=sum(cost for _, cost in costs),
@@ -166,13 +156,14 @@ class TablesReports:
         self.run("preview_retention", lambda _: None)
 
         def read(block: Block, user_id: UserId) -> list[int]:
-            account = block.get(ACCOUNTS, user_id)
+            account = block.get(schema.ACCOUNTS, user_id)
             if account is None or account.deleted_at:
                 return []
-            return [row.bytes for row in block.select(CONVERSATIONS, {"destroy_at": None}, unused)]
+            rows = block.select(schema.CONVERSATIONS, {"destroy_at": None}, unused)
+            return [row.bytes for row in rows]
 
         unused = Range("updated_at", up_to=last_use)
-        owners = self.tables.owners(CONVERSATIONS, {"destroy_at": None}, unused)
+        owners = self.tables.owners(schema.CONVERSATIONS, {"destroy_at": None}, unused)
         read_all = [self.tables.of(one).run(partial(read, user_id=one)) for one in owners]
         sizes = [found for found in read_all if found]
         return RetentionPreview(
@@ -183,7 +174,7 @@ class TablesReports:
         def read(block: Block) -> list[AuditEntry]:
             at_most_one_more = min(at_most, _PAGE) + 1
             within = Range("id", up_to=before or None)
-            rows = block.select(AUDIT, {}, within, ("-id",), at_most_one_more)
+            rows = block.select(schema.AUDIT, {}, within, ("-id",), at_most_one_more)
             rows = [row for row in rows if row.id != before][: min(at_most, _PAGE)]
             ids = {one for row in rows for one in (row.actor, row.target)}
             names = {one: self._name(block, one) if one else None for one in ids}
@@ -196,7 +187,7 @@ class TablesReports:
 
     def _name(self, block: Block, user_id: UserId) -> str:
         """The address of a user; of one who is gone the id."""
-        account = block.get(ACCOUNTS, user_id)
+        account = block.get(schema.ACCOUNTS, user_id)
         return account.email if account and account.email else str(user_id)
 
     def health(self) -> StoreHealth:

@@ -8,29 +8,23 @@ from uuid import uuid4
 from services.crypto import sha
 from services.domain import ConversationId, Outcome, Purpose, Role, SpaceId, TurnId
 from services.domain.revisions import LISTED, OpenPlace, Revisions, list_digest
+from services.domain.rows import ConversationRow, SealedConversation
 from services.domain.turns import Begun, Lease
 from services.rules import ACCOUNT_FULL, NOT_FOUND, STALE, Refusal, part_of
 from services.rules.messages import creation_refusal, prompt_refusal
 from services.rules.turns import Turn, end_refusal, lapse, prolong, reserve, settle
 from services.store.port import UserFigures
-from services.store.refusals import error_of
-from services.store.rows import ConversationRead, ConversationRow, CostRow, ReceiptRow, TurnRow
+from services.store.rows import ConversationRead, CostRow, ReceiptRow, TurnRow
+from services.store.tables import schema
+from services.store.tables.access import models_of
+from services.store.tables.blocks import accepted, atomic, found
 from services.store.tables.content import counts_of, text_bytes
 from services.store.tables.messages import TablesMessages
 from services.store.tables.money import Books
 from services.store.tables.protocol import Block, Range
-from services.store.tables.schema import (
-    ACCOUNTS,
-    BUDGETS,
-    CONVERSATIONS,
-    DOCUMENTS,
-    MODELS,
-    RECEIPTS,
-    TURNS,
-    StoredConversation,
-)
+from services.store.tables.schema import Counts, StoredConversation
 from services.store.tables.usage import TablesUsage
-from services.store.writes import BeginTurn, CheckpointTurn, FinishTurn, SealedReply
+from services.store.writes import BeginTurn, CheckpointTurn, FinishTurn, SealedPrompt, SealedReply
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,157 +52,169 @@ class TablesRows(TablesMessages):
 
     # --- reading
 
+    @atomic
     def read_conversation(
-        self, conversation_id: ConversationId, after_seq: int
-    ) -> ConversationRead:
-        def read(block: Block) -> ConversationRead | Refusal:
-            row = self._found(block, conversation_id)
-            if row is None:
-                return NOT_FOUND
-            after = self._messages(block, conversation_id, Range("seq", above=after_seq))
-            messages = [one for one in after if one.destroy_at is None]
-            ids = dict.fromkeys(one.turn_id for one in messages if one.turn_id)
-            receipts = [block.get(RECEIPTS, turn_id) for turn_id in ids]
-            return ConversationRead(
-                conversation=row,
-                messages=messages,
-                newest_turn=self._newest_turn(block, conversation_id),
-                costs=self._costs(block, ids),
-                receipts=[one for one in receipts if one],
-            )
+        self, block: Block, conversation_id: ConversationId, after_seq: int
+    ) -> ConversationRead | Refusal:
+        row = self._found(block, conversation_id)
+        if row is None:
+            return NOT_FOUND
+        after = self._messages(block, conversation_id, Range("seq", above=after_seq))
+        messages = [one for one in after if one.destroy_at is None]
+        ids = dict.fromkeys(one.turn_id for one in messages if one.turn_id)
+        return ConversationRead(
+            conversation=row,
+            messages=messages,
+            newest_turn=self._newest_turn(block, conversation_id),
+            costs=self._costs(block, ids),
+            receipts=found(block, schema.RECEIPTS, ids),
+        )
 
-        return self._run("read_conversation", read)
-
-    def poll(self, place: OpenPlace) -> Revisions:
-        def read(block: Block) -> Revisions:
-            found = self._recent(
-                block, LISTED, is_archived=place.is_archive, space_id=place.space_id
-            )
-            opened = place.conversation_id and block.get(CONVERSATIONS, place.conversation_id)
-            preferences = block.get(DOCUMENTS, self.user_id)
-            account, models = block.get(ACCOUNTS, self.user_id), block.get(MODELS, "models")
-            return Revisions(
-                chat=opened.rev if opened and opened.destroy_at is None else None,
-                list=list_digest(map(_Listed.of, found), place.conversation_id),
-                running=frozenset(
-                    turn.conversation_id
-                    for turn in block.select(TURNS, {"finished_at": None})
-                    if turn.conversation_id and turn.is_open_reply and turn.lease_until > self.now()
-                ),
-                preferences=preferences.rev if preferences else 0,
-                settings=models.revision if models else "",
-                is_admin=account is not None and account.is_admin,
-            )
-
-        return self.tables.run(read)
+    @atomic
+    def poll(self, block: Block, place: OpenPlace) -> Revisions:
+        listed = self._recent(block, LISTED, is_archived=place.is_archive, space_id=place.space_id)
+        opened = place.conversation_id and block.get(schema.CONVERSATIONS, place.conversation_id)
+        preferences = block.get(schema.DOCUMENTS, self.user_id)
+        account = block.get(schema.ACCOUNTS, self.user_id)
+        return Revisions(
+            chat=opened.rev if opened and opened.destroy_at is None else None,
+            list=list_digest(map(_Listed.of, listed), place.conversation_id),
+            running=frozenset(
+                turn.conversation_id
+                for turn in block.select(schema.TURNS, {"finished_at": None})
+                if turn.conversation_id and turn.is_open_reply and turn.lease_until > self.now()
+            ),
+            preferences=preferences.rev if preferences else 0,
+            settings=models_of(block).revision,
+            is_admin=account is not None and account.is_admin,
+        )
 
     def _newest_turn(self, block: Block, conversation_id: ConversationId) -> TurnRow | None:
         where = {"conversation_id": conversation_id, "purpose": Purpose.REPLY}
-        for turn in block.select(TURNS, where, order=("-begun_at",), limit=1):
+        for turn in block.select(schema.TURNS, where, order=("-begun_at",), limit=1):
             return part_of(TurnRow, turn)
         return None
 
-    def costs(self, conversation_id: ConversationId, turn_ids: Iterable[TurnId]) -> list[CostRow]:
-        ids = list(turn_ids)
-        return self.tables.run(lambda block: self._costs(block, ids))
+    @atomic
+    def costs(
+        self, block: Block, conversation_id: ConversationId, turn_ids: Iterable[TurnId]
+    ) -> list[CostRow]:
+        return self._costs(block, turn_ids)
 
     def _costs(self, block: Block, ids: Iterable[TurnId]) -> list[CostRow]:
-        turns = [block.get(TURNS, turn_id) for turn_id in ids]
-        return [part_of(CostRow, turn) for turn in turns if turn]
+        return [part_of(CostRow, turn) for turn in found(block, schema.TURNS, ids)]
 
     # --- turns
 
     def begin_turn(self, write: BeginTurn) -> Begun:
         self._open_minute()
         answer = self.tables.run(lambda block: self._begin(block, write))
-        if isinstance(answer, Refusal):
-            raise error_of("begin_turn", answer, write.reservation)
-        return answer
+        return accepted("begin_turn", answer, write.reservation)
 
     def _begin(
         self, block: Block, write: BeginTurn, granted: Begun | None = None
     ) -> Begun | Refusal:
         """Begin a turn; *granted*: the answer of another ledger, which gave the turn its id."""
-        wanted, prompt, created, now = write.reservation, write.prompt, write.created, self.now()
+        wanted, created, now = write.reservation, write.created, self.now()
         request = sha(str(asdict(write)))
-        for known in block.select(TURNS, {"client_turn_id": wanted.client_turn_id}, limit=1):
+        for known in block.select(schema.TURNS, {"client_turn_id": wanted.client_turn_id}, limit=1):
             if known.request != request:
                 return Refusal(reason="different_request")
             return Begun(known.id, known.reserved_micro, known.reserved_tokens)
-        books, counts = self._books(block), counts_of(block)
-        row = None
-        if created:
-            row = StoredConversation(**asdict(created), created_at=now, updated_at=now)
-        elif prompt:
-            row = self._found(block, prompt.conversation_id)
-            if row is None or row.destroy_at:
-                return NOT_FOUND
-        open_turns, refusal = self._lapse(block, books), None
-        is_reply = wanted.purpose is Purpose.REPLY
-        if row and prompt and is_reply:
-            refusal = prompt_refusal(
-                row,
-                rev=prompt.expected_rev,
-                start_seq=prompt.new_start_seq,
-                is_busy=any(
-                    turn.is_open_reply and turn.conversation_id == row.id for turn in open_turns
-                ),
-                asked=self._message(block, row.id, prompt.prompt_id),
-                is_new=prompt.prompt_body is not None,
-            )
-        if refusal is None and prompt and books.budget.is_full(self.most_bytes):
+        books, counts, row = self._books(block), counts_of(block), self._place_of(block, write)
+        if isinstance(row, Refusal):
+            return row
+        open_turns = self._lapse(block, books)
+        refusal = self._prompt_refusal(block, write, row, open_turns)
+        if refusal is None and write.prompt and books.budget.is_full(self.most_bytes):
             refusal = ACCOUNT_FULL
         reserved = reserve(books.budget, books.deployment, open_turns, wanted, now, refusal)
         if created and not isinstance(reserved, Refusal):
-            is_taken = block.get(CONVERSATIONS, created.id) is not None
-            has_space = self._has_space(block, created.space_id)
-            refusal = creation_refusal(counts.conversations, is_taken=is_taken, has_space=has_space)
-            reserved = refusal or reserved
-            counts = replace(counts, conversations=counts.conversations + 1)
+            reserved = self._creation_refusal(block, created, counts) or reserved
         if isinstance(reserved, Refusal):
             books.put()
             return reserved
         books.budget, micro, tokens = reserved
         books.put()
         begun = granted or Begun(TurnId(uuid4()), micro, tokens)
-        turn = Turn(
+        turn = part_of(
+            Turn,
+            *(wanted, begun, write.prompt),
             id=begun.turn_id,
-            client_turn_id=wanted.client_turn_id,
             request=request,
-            conversation_id=prompt and prompt.conversation_id,
-            purpose=wanted.purpose,
-            model=wanted.model,
-            prompt_id=prompt and prompt.prompt_id,
-            reserved_micro=begun.reserved_micro,
-            reserved_tokens=begun.reserved_tokens,
             begun_at=now,
             lease_until=now + timedelta(seconds=wanted.lease_seconds),
         )
-        block.put(TURNS, turn)
-        if row is None or prompt is None:
-            return begun
-        new, added = row, text_bytes(prompt.receipt_body)
-        if is_reply:
-            new = replace(row, start_seq=prompt.new_start_seq)
-            if prompt.prompt_body is not None:
-                message = SealedReply(
-                    expected_rev=row.rev,
-                    reply_id=prompt.prompt_id,
-                    reply_body=prompt.prompt_body,
-                    new_head=prompt.new_head,
-                )
-                parent_id, outcome = prompt.parent_id, Outcome.COMPLETE
-                files = prompt.prompt_attachments
-                new = self._append(
-                    block, new, message, parent_id, Role.USER, outcome, turn.id, files
-                )
-                added += text_bytes(prompt.prompt_body, files)
-        if prompt.receipt_body:
-            receipt = ReceiptRow(turn.id, wanted.client_turn_id, prompt.receipt_body)
-            block.put(RECEIPTS, receipt)
-        before = replace(row, title="", instructions=None) if created else row
-        self._put(block, before, new, counts, added)
+        block.put(schema.TURNS, turn)
+        if row and write.prompt:
+            self._put_prompt(block, write.prompt, turn, row, counts, is_new=created is not None)
         return begun
+
+    def _place_of(self, block: Block, write: BeginTurn) -> StoredConversation | Refusal | None:
+        """Return the conversation of a new turn, which may be new as well; None: it has none."""
+        if write.created:
+            now = self.now()
+            return StoredConversation(**asdict(write.created), created_at=now, updated_at=now)
+        if write.prompt is None:
+            return None
+        row = self._found(block, write.prompt.conversation_id)
+        return NOT_FOUND if row is None or row.destroy_at else row
+
+    def _prompt_refusal(
+        self,
+        block: Block,
+        write: BeginTurn,
+        row: StoredConversation | None,
+        open_turns: Iterable[Turn],
+    ) -> Refusal | None:
+        """Return the refusal of a prompt in the conversation *row*; a background call has none."""
+        prompt = write.prompt
+        if row is None or prompt is None or write.reservation.purpose is not Purpose.REPLY:
+            return None
+        is_busy = any(one.is_open_reply and one.conversation_id == row.id for one in open_turns)
+        return prompt_refusal(
+            row,
+            rev=prompt.expected_rev,
+            start_seq=prompt.new_start_seq,
+            is_busy=is_busy,
+            asked=self._message(block, row.id, prompt.prompt_id),
+            is_new=prompt.prompt_body is not None,
+        )
+
+    def _creation_refusal(
+        self, block: Block, created: SealedConversation, counts: Counts
+    ) -> Refusal | None:
+        return creation_refusal(
+            counts.conversations,
+            is_taken=block.get(schema.CONVERSATIONS, created.id) is not None,
+            has_space=self._has_space(block, created.space_id),
+        )
+
+    def _put_prompt(
+        self,
+        block: Block,
+        prompt: SealedPrompt,
+        turn: Turn,
+        row: StoredConversation,
+        counts: Counts,
+        *,
+        is_new: bool,
+    ) -> None:
+        """Store the prompt of *turn*, its receipt, and its conversation *row* (*is_new*: for the first time)."""
+        new, files = row, prompt.prompt_attachments
+        if turn.purpose is Purpose.REPLY:
+            new = replace(row, start_seq=prompt.new_start_seq)
+        if turn.purpose is Purpose.REPLY and prompt.prompt_body is not None:
+            text = {"reply_id": prompt.prompt_id, "reply_body": prompt.prompt_body}
+            message, place = part_of(SealedReply, prompt, **text), (prompt.parent_id, Role.USER)
+            new = self._append(block, new, message, *place, Outcome.COMPLETE, turn.id, files)
+        if prompt.receipt_body:
+            block.put(
+                schema.RECEIPTS, ReceiptRow(turn.id, turn.client_turn_id, prompt.receipt_body)
+            )
+        if is_new:
+            counts = counts.plus(conversations=1)
+        self._put(block, None if is_new else row, new, counts, text_bytes(prompt))
 
     def _books(self, block: Block) -> Books:
         return Books(block, self.budget(block), self.now())
@@ -216,7 +222,7 @@ class TablesRows(TablesMessages):
     def _lapse(self, block: Block, books: Books) -> list[Turn]:
         """Book the turns whose lease ran out; return those that are open still."""
         open_turns = list[Turn]()
-        for turn in block.select(TURNS, {"finished_at": None}):
+        for turn in block.select(schema.TURNS, {"finished_at": None}):
             if turn.is_lapsed(self.now()):
                 books.book(lapse(books.budget, turn, self.now()))
             else:
@@ -225,45 +231,40 @@ class TablesRows(TablesMessages):
 
     def sweep(self) -> None:
         """Settle the turns whose lease ran out, and destroy what is due."""
-
-        def settle_lapsed(block: Block) -> None:
-            books = self._books(block)
-            before = books.budget
-            self._lapse(block, books)
-            if books.budget is not before:
-                books.put()
-
-        self.tables.run(settle_lapsed)
+        self._settle_lapsed()
         self.destroy_due()
 
-    def count(self) -> None:
+    @atomic
+    def _settle_lapsed(self, block: Block) -> None:
+        books = self._books(block)
+        before = books.budget
+        self._lapse(block, books)
+        if books.budget is not before:
+            books.put()
+
+    @atomic
+    def count(self, block: Block) -> None:
         """Add the figures of this user to those of all users, which are being counted."""
+        books = self._books(block)
+        if not books.is_counted:
+            books.put()
 
-        def count_once(block: Block) -> None:
-            books = self._books(block)
-            if not books.is_counted:
-                books.put()
-
-        self.tables.run(count_once)
-
-    def checkpoint_turn(self, write: CheckpointTurn) -> Lease:
-        def prolong_lease(block: Block) -> Lease:
-            turn = block.get(TURNS, write.turn_id)
-            if turn is None or not turn.state.is_open:
-                return Lease.LAPSED
-            texts = write.new_partial, write.new_thoughts
-            block.put(TURNS, prolong(turn, write.lease_seconds, self.now(), *texts))
-            return Lease.STOP_REQUESTED if turn.is_stop_requested else Lease.HELD
-
-        return self.tables.run(prolong_lease)
+    @atomic
+    def checkpoint_turn(self, block: Block, write: CheckpointTurn) -> Lease:
+        turn = block.get(schema.TURNS, write.turn_id)
+        if turn is None or not turn.state.is_open:
+            return Lease.LAPSED
+        texts = write.new_partial, write.new_thoughts
+        block.put(schema.TURNS, prolong(turn, write.lease_seconds, self.now(), *texts))
+        return Lease.STOP_REQUESTED if turn.is_stop_requested else Lease.HELD
 
     def finish_turn(self, write: FinishTurn) -> None:
         self._open_minute()
-        self._run("finish_turn", lambda block: self._finish(block, write))
+        accepted("finish_turn", self.tables.run(lambda block: self._finish(block, write)))
 
     def _finish(self, block: Block, write: FinishTurn) -> Refusal | None:
         settlement, reply = write.settlement, write.reply
-        turn = block.get(TURNS, settlement.turn_id)
+        turn = block.get(schema.TURNS, settlement.turn_id)
         if turn is None:
             return NOT_FOUND
         if turn.state.is_final:
@@ -283,21 +284,19 @@ class TablesRows(TablesMessages):
         if row and reply:
             outcome, parent_id = settlement.outcome, turn.prompt_id
             new = self._append(block, row, reply, parent_id, Role.ASSISTANT, outcome, turn.id)
-            added = text_bytes(reply.reply_body, reply.reply_thoughts)
-            self._put(block, row, new, counts, added)
+            self._put(block, row, new, counts, text_bytes(reply))
         return None
 
-    def stop_turn(self, conversation_id: ConversationId, turn_id: TurnId) -> None:
-        def stop(block: Block) -> None:
-            if (turn := block.get(TURNS, turn_id)) and turn.state.is_open:
-                block.put(TURNS, replace(turn, is_stop_requested=True))
-
-        self.tables.run(stop)
+    @atomic
+    def stop_turn(self, block: Block, conversation_id: ConversationId, turn_id: TurnId) -> None:
+        if (turn := block.get(schema.TURNS, turn_id)) and turn.state.is_open:
+            block.put(schema.TURNS, replace(turn, is_stop_requested=True))
 
     def count_edit(self) -> None:
-        def count_one(block: Block) -> Refusal | None:
-            budget = self.budget(block).edited(self.now())
-            return budget if isinstance(budget, Refusal) else block.put(BUDGETS, budget)
-
         self._open_minute()
-        self._run("edit_reply", count_one)
+        self._count_edit()
+
+    @atomic
+    def _count_edit(self, block: Block) -> Refusal | None:
+        budget = self.budget(block).edited(self.now())
+        return budget if isinstance(budget, Refusal) else block.put(schema.BUDGETS, budget)

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from itertools import count
+from operator import attrgetter
 from secrets import token_hex
 from typing import Any
 from uuid import UUID
 
 from services.domain import ConversationId, MessageId, Purpose, UserId
 from services.domain.models import ModelSettings
+from services.domain.rows import ConversationRow, DocumentRow, MessageRow
 from services.domain.usage import UsageSum
 from services.rules.accounts import (
     Counter,
@@ -21,8 +23,8 @@ from services.rules.accounts import (
 from services.rules.budget import Budget, Deployment
 from services.rules.turns import Entry, Turn
 from services.store.backend import WrappedKey
-from services.store.rows import ConversationRow, DocumentRow, MessageRow, ReceiptRow, ThoughtsRow
-from services.store.tables.protocol import Table
+from services.store.rows import ReceiptRow, ThoughtsRow
+from services.store.tables.protocol import Row, Table
 from services.store.writes import PutPiece
 
 _entries = count()  # counts in this process, so that entries of one microsecond keep their order
@@ -45,9 +47,13 @@ class Counts:
     content_bytes: int = 0  # of them: those of messages, pieces and receipts
     fact_epoch: int = 0  # facts of earlier epochs are deleted
 
+    def plus(self, **added: int) -> "Counts":
+        """Return the figures after something was *added* to them."""
+        return replace(self, **{name: getattr(self, name) + more for name, more in added.items()})
+
     def with_content(self, added: int) -> "Counts":
         """Return the figures after *added* bytes of messages, pieces and receipts."""
-        return replace(self, bytes=self.bytes + added, content_bytes=self.content_bytes + added)
+        return self.plus(bytes=added, content_bytes=added)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,54 +145,36 @@ class Nonce:
     seen_at: datetime
 
 
+def _table(
+    name: str, kind: type[Row], key: str, fields: str = "", *, is_shared: bool = False
+) -> Table[Row]:
+    """Return a table whose *key* is a field, and which selections compare by *fields*, with commas between."""
+    return Table(name, kind, attrgetter(key), frozenset(filter(None, fields.split(","))), is_shared)
+
+
 BUDGETS = Table("budgets", Budget, lambda _: "budget")
 COUNTS = Table("counts", Counts, lambda _: "counts")
-CONVERSATIONS = Table(
-    "conversations",
-    StoredConversation,
-    lambda row: row.id,
-    frozenset({"state", "space_id", "destroy_at", "pinned_at", "updated_at"}),
+CONVERSATIONS = _table(
+    "conversations", StoredConversation, "id", "state,space_id,destroy_at,pinned_at,updated_at"
 )
-MESSAGES = Table(
-    "messages", MessageRow, lambda row: row.id, frozenset({"conversation_id", "seq", "parent_id"})
-)
-THOUGHTS = Table("thoughts", ThoughtsRow, lambda row: row.id)
+MESSAGES = _table("messages", MessageRow, "id", "conversation_id,seq,parent_id")
+THOUGHTS = _table("thoughts", ThoughtsRow, "id")
 PIECES = Table(
     "pieces",
     PutPiece,
     lambda row: f"{row.message_id} {row.attachment_id} {row.number}",
     frozenset({"conversation_id", "message_id", "attachment_id", "number"}),
 )
-DISCARDS = Table(
-    "discards", Discard, lambda row: row.id, frozenset({"conversation_id", "destroy_at"})
+DISCARDS = _table("discards", Discard, "id", "conversation_id,destroy_at")
+_TURNS_BY = (
+    "client_turn_id,conversation_id,purpose,prompt_id,state,begun_at,finished_at,lease_until"
 )
-TURNS = Table(
-    "turns",
-    Turn,
-    lambda row: row.id,
-    frozenset(
-        {
-            "client_turn_id",
-            "conversation_id",
-            "purpose",
-            "prompt_id",
-            "state",
-            "begun_at",
-            "finished_at",
-            "lease_until",
-        }
-    ),
-)
-RECEIPTS = Table("receipts", ReceiptRow, lambda row: row.turn_id)
-DOCUMENTS = Table(
-    "documents",
-    Document,
-    lambda row: row.id,
-    frozenset({"kind", "conversation_id", "space_id", "epoch"}),
-)
-ERASURES = Table("erasures", Erasure, lambda row: row.id)
-LEDGER = Table("ledger", LedgerRow, lambda row: row.id, frozenset({"id", "day"}))
-DAYS = Table("days", UsageDay, lambda row: row.day, frozenset({"day"}))
+TURNS = _table("turns", Turn, "id", _TURNS_BY)
+RECEIPTS = _table("receipts", ReceiptRow, "turn_id")
+DOCUMENTS = _table("documents", Document, "id", "kind,conversation_id,space_id,epoch")
+ERASURES = _table("erasures", Erasure, "id")
+LEDGER = _table("ledger", LedgerRow, "id", "id,day")
+DAYS = _table("days", UsageDay, "day", "day")
 
 # the tables of a user that are destroyed with the account: all but the ledger and its sums
 DESTROYED: tuple[Table[Any], ...] = (
@@ -194,32 +182,16 @@ DESTROYED: tuple[Table[Any], ...] = (
     *(TURNS, RECEIPTS, DOCUMENTS, ERASURES),
 )
 
-ACCOUNTS = Table(
-    "accounts",
-    AccountRow,
-    lambda row: row.id,
-    frozenset({"role", "suspended_at", "deleted_at", "is_ended"}),
-    is_shared=True,
+ACCOUNTS = _table(
+    "accounts", AccountRow, "id", "role,suspended_at,deleted_at,is_ended", is_shared=True
 )
-SESSIONS = Table(
-    "sessions",
-    StoredSession,
-    lambda row: row.cookie_hash,
-    frozenset({"id", "user_id", "ends_at"}),
-    is_shared=True,
+SESSIONS = _table("sessions", StoredSession, "cookie_hash", "id,user_id,ends_at", is_shared=True)
+INVITATIONS = _table(
+    "invitations", StoredInvitation, "id", "code_hash,used_by,expires_at", is_shared=True
 )
-INVITATIONS = Table(
-    "invitations",
-    StoredInvitation,
-    lambda row: row.id,
-    frozenset({"code_hash", "used_by", "expires_at"}),
-    is_shared=True,
-)
-THROTTLES = Table(
-    "throttles", Counter, lambda row: row.bucket, frozenset({"window_ends"}), is_shared=True
-)
-NONCES = Table("nonces", Nonce, lambda row: row.id, frozenset({"seen_at"}), is_shared=True)
-AUDIT = Table("audit", AuditRow, lambda row: row.id, frozenset({"id", "target"}), is_shared=True)
+THROTTLES = _table("throttles", Counter, "bucket", "window_ends", is_shared=True)
+NONCES = _table("nonces", Nonce, "id", "seen_at", is_shared=True)
+AUDIT = _table("audit", AuditRow, "id", "id,target", is_shared=True)
 SETTINGS = Table("settings", Settings, lambda _: "settings", is_shared=True)
 MODELS = Table("models", ModelSettings, lambda _: "models", is_shared=True)
 DEPLOYMENT = Table("deployment", Deployment, lambda _: "deployment", is_shared=True)

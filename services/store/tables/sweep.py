@@ -5,26 +5,15 @@ from dataclasses import replace
 from uuid import UUID
 
 from services.domain import ConversationId
+from services.domain.rows import DocumentKind, MessageRow
 from services.rules.messages import is_due
 from services.rules.turns import Turn
-from services.store.rows import DocumentKind, MessageRow
-from services.store.tables.content import counts_of, own_bytes, text_bytes
+from services.store.tables import schema
+from services.store.tables.blocks import delete_all, found
+from services.store.tables.content import counts_of, text_bytes
 from services.store.tables.documents import TablesDocuments
 from services.store.tables.protocol import Block, Range
-from services.store.tables.schema import (
-    CONVERSATIONS,
-    COUNTS,
-    DISCARDS,
-    DOCUMENTS,
-    ERASURES,
-    MESSAGES,
-    RECEIPTS,
-    THOUGHTS,
-    TURNS,
-    Counts,
-    Erasure,
-    StoredConversation,
-)
+from services.store.tables.schema import Counts, Erasure, StoredConversation
 
 _SLICE = 60  # rows that a block destroys, each with a few related ones
 # receipts destroyed beside them: a prompt may have been answered any number of times
@@ -39,8 +28,9 @@ class TablesSweep(TablesDocuments):
         due = Range("destroy_at", up_to=self.now())
 
         def find(block: Block) -> list[Callable[[Block], bool]]:
-            erasures, discards = block.select(ERASURES), block.select(DISCARDS, within=due)
-            rows = block.select(CONVERSATIONS, within=due)
+            erasures = block.select(schema.ERASURES)
+            discards = block.select(schema.DISCARDS, within=due)
+            rows = block.select(schema.CONVERSATIONS, within=due)
             return [
                 *(lambda block, one=one: self._erase(block, one) for one in erasures),
                 *(lambda block, one=one: self._destroy_discard(block, one.id) for one in discards),
@@ -56,34 +46,40 @@ class TablesSweep(TablesDocuments):
         counts, chats = counts_of(block), list[StoredConversation]()
         if erasure.space_id:
             where: dict[str, object] = {"space_id": erasure.space_id}
-            facts = block.select(DOCUMENTS, where, limit=_SLICE)
-            chats = block.select(CONVERSATIONS, where, limit=_SLICE)
+            facts = block.select(schema.DOCUMENTS, where, limit=_SLICE)
+            chats = block.select(schema.CONVERSATIONS, where, limit=_SLICE)
         elif erasure.fact_ids:
-            facts = [one for key in erasure.fact_ids if (one := block.get(DOCUMENTS, key))][:_SLICE]
+            facts = found(block, schema.DOCUMENTS, erasure.fact_ids)[:_SLICE]
         else:
             epochs = Range("epoch", up_to=erasure.fact_epoch)
             where = {"kind": DocumentKind.FACT}
-            facts = block.select(DOCUMENTS, where, within=epochs, limit=_SLICE)
-        for fact in facts:
-            block.delete(DOCUMENTS, fact.id)
+            facts = block.select(schema.DOCUMENTS, where, within=epochs, limit=_SLICE)
+        delete_all(block, schema.DOCUMENTS, facts)
         for chat in chats:
-            block.put(CONVERSATIONS, replace(chat, space_id=None))
+            block.put(schema.CONVERSATIONS, replace(chat, space_id=None))
         if not facts and not chats:
-            block.delete(ERASURES, erasure.id)
+            block.delete(schema.ERASURES, erasure.id)
             return False
-        freed = text_bytes(*(fact.body for fact in facts))
-        block.put(COUNTS, replace(counts, bytes=counts.bytes - freed))
+        block.put(schema.COUNTS, counts.plus(bytes=-text_bytes(*facts)))
         return True
 
     def _destroy_discard(self, block: Block, discard_id: UUID) -> bool:
-        discard, now = block.get(DISCARDS, discard_id), self.now()
+        discard, now = block.get(schema.DISCARDS, discard_id), self.now()
         if discard is None or not is_due(discard.destroy_at, now):
             return False
-        chat = block.get(CONVERSATIONS, discard.conversation_id)
+        chat = block.get(schema.CONVERSATIONS, discard.conversation_id)
         if chat and is_due(chat.destroy_at, now) and self._has_open_turn(block, chat.id):
             return False
         ids, rest = discard.message_ids[-_SLICE:], discard.message_ids[:-_SLICE]
-        rows, counts = [row for one in ids if (row := block.get(MESSAGES, one))], counts_of(block)
+        # a message is destroyed with its replies, which may have been deleted for a longer time
+        replies = [
+            row.id for one in ids for row in block.select(schema.MESSAGES, {"parent_id": one})
+        ]
+        if others := tuple(one for one in replies if one not in discard.message_ids):
+            message_ids = (*discard.message_ids, *others)
+            block.put(schema.DISCARDS, replace(discard, message_ids=message_ids))
+            return True
+        rows, counts = found(block, schema.MESSAGES, ids), counts_of(block)
         listed = [row for row in rows if row.attachments]
         where = [{"conversation_id": row.conversation_id, "message_id": row.id} for row in listed]
         if chat and is_due(chat.undo_until, now):
@@ -93,9 +89,9 @@ class TablesSweep(TablesDocuments):
         if not self._destroy(block, rows, counts, chat):
             return True
         if rest:
-            block.put(DISCARDS, replace(discard, message_ids=rest))
+            block.put(schema.DISCARDS, replace(discard, message_ids=rest))
         else:
-            block.delete(DISCARDS, discard_id)
+            block.delete(schema.DISCARDS, discard_id)
         return bool(rest)
 
     def _destroy(
@@ -111,31 +107,27 @@ class TablesSweep(TablesDocuments):
         """
         turn_ids = {row.turn_id for row in rows if row.turn_id}
         for row in rows:
-            turn_ids |= {turn.id for turn in block.select(TURNS, {"prompt_id": row.id})}
-        thoughts = [one for row in rows if (one := block.get(THOUGHTS, row.id))]
-        receipts = [one for turn_id in turn_ids if (one := block.get(RECEIPTS, turn_id))]
+            turn_ids |= {turn.id for turn in block.select(schema.TURNS, {"prompt_id": row.id})}
+        thoughts = found(block, schema.THOUGHTS, [row.id for row in rows])
+        receipts = found(block, schema.RECEIPTS, turn_ids)
         if is_slice := len(receipts) > _MOST_RECEIPTS:
             rows, thoughts, receipts = rows[:0], thoughts[:0], receipts[:_MOST_RECEIPTS]
-        for row in rows:
-            block.delete(MESSAGES, row.id)
-            block.delete(THOUGHTS, row.id)
-        for receipt in receipts:
-            block.delete(RECEIPTS, receipt.turn_id)
-        bodies = (one.body for one in (*rows, *receipts))
-        lists = (row.attachments for row in rows)
-        freed = text_bytes(*bodies, *lists, *(one.thoughts for one in thoughts))
-        block.put(COUNTS, counts.with_content(-freed))
+        delete_all(block, schema.MESSAGES, rows)
+        delete_all(block, schema.THOUGHTS, thoughts)
+        delete_all(block, schema.RECEIPTS, receipts)
+        freed = text_bytes(*rows, *thoughts, *receipts)
+        block.put(schema.COUNTS, counts.with_content(-freed))
         if chat:
-            block.put(CONVERSATIONS, replace(chat, bytes=chat.bytes - freed))
+            block.put(schema.CONVERSATIONS, replace(chat, bytes=chat.bytes - freed))
         return not is_slice
 
     def _has_open_turn(self, block: Block, conversation_id: ConversationId) -> bool:
         where = {"conversation_id": conversation_id, "finished_at": None}
-        return bool(block.select(TURNS, where, limit=1))
+        return bool(block.select(schema.TURNS, where, limit=1))
 
     def _destroy_conversation(self, block: Block, conversation_id: ConversationId) -> bool:
         """Destroy a slice of a conversation; at last its row."""
-        row, counts = block.get(CONVERSATIONS, conversation_id), counts_of(block)
+        row, counts = block.get(schema.CONVERSATIONS, conversation_id), counts_of(block)
         if row is None or not is_due(row.destroy_at, self.now()):
             return False
         if self._has_open_turn(block, conversation_id):
@@ -143,38 +135,30 @@ class TablesSweep(TablesDocuments):
         where = {"conversation_id": conversation_id}
         if self._destroy_pieces(block, counts, where):
             return True
-        messages = block.select(MESSAGES, where, order=("-seq",), limit=_SLICE)
+        messages = block.select(schema.MESSAGES, where, order=("-seq",), limit=_SLICE)
         if messages:
             self._destroy(block, messages, counts, row)
             return True
-        turns = block.select(TURNS, where, limit=_SLICE)
-        receipts = [one for turn in turns if (one := block.get(RECEIPTS, turn.id))]
-        facts = block.select(DOCUMENTS, where, limit=_SLICE)
-        discards = block.select(DISCARDS, where, limit=_SLICE)
+        turns = block.select(schema.TURNS, where, limit=_SLICE)
+        receipts = found(block, schema.RECEIPTS, [turn.id for turn in turns])
+        facts = block.select(schema.DOCUMENTS, where, limit=_SLICE)
+        discards = block.select(schema.DISCARDS, where, limit=_SLICE)
         shown = [
             one for one in facts if one.kind is DocumentKind.FACT and one.epoch >= counts.fact_epoch
         ]
-        counts = counts.with_content(-text_bytes(*(one.body for one in receipts)))
-        freed = text_bytes(*(one.body for one in facts))
+        counts, freed = counts.with_content(-text_bytes(*receipts)), text_bytes(*facts)
         for turn in turns:
-            block.put(TURNS, forgotten(turn))
-            block.delete(RECEIPTS, turn.id)
-        for fact in facts:
-            block.delete(DOCUMENTS, fact.id)
-        for discard in discards:
-            block.delete(DISCARDS, discard.id)
+            block.put(schema.TURNS, forgotten(turn))
+        delete_all(block, schema.RECEIPTS, receipts)
+        delete_all(block, schema.DOCUMENTS, facts)
+        delete_all(block, schema.DISCARDS, discards)
         is_left = bool(turns or facts or discards)
         if not is_left:
-            block.delete(CONVERSATIONS, conversation_id)
-            freed += own_bytes(row)
-        counts = replace(
-            counts,
-            facts=counts.facts - len(shown),
-            conversations=counts.conversations - (not is_left),
-            discarded=counts.discarded - (not is_left),
-            bytes=counts.bytes - freed,
-        )
-        block.put(COUNTS, counts)
+            block.delete(schema.CONVERSATIONS, conversation_id)
+            freed += text_bytes(row)
+            counts = counts.plus(conversations=-1, discarded=-1)
+        counts = counts.plus(facts=-len(shown), bytes=-freed)
+        block.put(schema.COUNTS, counts)
         return is_left
 
 

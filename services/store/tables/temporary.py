@@ -2,19 +2,21 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
-from services.domain import ConversationId, Outcome
+from services.domain import ConversationId, Outcome, TurnId
 from services.domain.accounts import Limits
 from services.domain.turns import Begun, Lease
-from services.rules import NOT_FOUND, Refusal
+from services.rules import NOT_FOUND
+from services.rules.turns import Turn
 from services.store.port import UserFigures
-from services.store.refusals import error_of
 from services.store.rows import Ledger
+from services.store.tables import schema
+from services.store.tables.blocks import accepted
 from services.store.tables.in_memory import InMemoryTables
-from services.store.tables.protocol import Block
+from services.store.tables.protocol import Answer, Block
 from services.store.tables.rows import TablesRows
-from services.store.tables.schema import TURNS
 from services.store.tables.sweep import forgotten
 from services.store.writes import BeginTurn, CheckpointTurn, DiscardMessages, EditReply, FinishTurn
 
@@ -30,9 +32,6 @@ _NO_LIMITS = Limits(
 class _NotStored(Exception):
     """Ends a block whose writes are dropped."""
 
-    def __init__(self, answer: object) -> None:
-        self.answer = answer
-
 
 class TemporaryRows(TablesRows):
     """The `Rows` of one temporary chat; *ledger* reserves and settles its turns. Any thread may call any method.
@@ -45,7 +44,7 @@ class TemporaryRows(TablesRows):
     ) -> None:
         self._memory, self._ledger, self.is_closed = InMemoryTables(), ledger, False
         self._lock = threading.RLock()
-        super().__init__(ledger.user_id, self._memory, _NO_LIMITS, now)
+        super().__init__(ledger.user_id, self._memory, now, limits=_NO_LIMITS)
 
     @property
     def usage(self) -> UserFigures:
@@ -55,21 +54,23 @@ class TemporaryRows(TablesRows):
         """Forget all text for good. Turns that are streaming can still be settled."""
         with self._lock:
             self.is_closed = True
-            turns = self.tables.run(lambda block: block.select(TURNS))
+            turns = self.tables.run(lambda block: block.select(schema.TURNS))
             self._memory.clear()
             for turn in turns:
-                self.tables.run(lambda block, turn=turn: block.put(TURNS, forgotten(turn)))
+                self.tables.run(lambda block, turn=turn: block.put(schema.TURNS, forgotten(turn)))
 
-    def _tried(self, work: Callable[[Block], object]) -> object:
+    def _tried(self, work: Callable[[Block], Answer]) -> Answer:
         """Return the answer of a block, and store nothing."""
 
-        def run_and_drop(block: Block) -> None:
-            raise _NotStored(work(block))
+        answers = list[Answer]()
 
-        try:
+        def run_and_drop(block: Block) -> None:
+            answers.append(work(block))
+            raise _NotStored
+
+        with suppress(_NotStored):
             self.tables.run(run_and_drop)
-        except _NotStored as tried:
-            return tried.answer
+        return answers[-1]
 
     def begin_turn(self, write: BeginTurn) -> Begun:
         reservation = write.reservation
@@ -77,21 +78,19 @@ class TemporaryRows(TablesRows):
             tried = self._tried(lambda block: self._begin(block, write))
             if write.created and self.is_closed:
                 tried = NOT_FOUND
-            if isinstance(tried, Refusal):
-                raise error_of("begin_turn", tried, reservation)
-            if isinstance(tried, Begun) and self._turn(tried):
+            tried = accepted("begin_turn", tried, reservation)
+            if self._turn(tried.turn_id):
                 return tried
             begun = self._ledger.begin_turn(BeginTurn(reservation=reservation))
-            return self._run("begin_turn", lambda block: self._begin(block, write, begun))
+            answer = self.tables.run(lambda block: self._begin(block, write, begun))
+            return accepted("begin_turn", answer)
 
-    def _turn(self, begun: Begun) -> object:
-        return self.tables.run(lambda block: block.get(TURNS, begun.turn_id))
+    def _turn(self, turn_id: TurnId) -> Turn | None:
+        return self.tables.run(lambda block: block.get(schema.TURNS, turn_id))
 
     def checkpoint_turn(self, write: CheckpointTurn) -> Lease:
-        seconds = write.lease_seconds
-        lease = self._ledger.checkpoint_turn(
-            CheckpointTurn(turn_id=write.turn_id, lease_seconds=seconds)
-        )
+        beat = CheckpointTurn(turn_id=write.turn_id, lease_seconds=write.lease_seconds)
+        lease = self._ledger.checkpoint_turn(beat)
         with self._lock:
             if self.is_closed:
                 return Lease.STOP_REQUESTED
@@ -101,10 +100,8 @@ class TemporaryRows(TablesRows):
     def finish_turn(self, write: FinishTurn) -> None:
         with self._lock:
             tried = self._tried(lambda block: self._finish(block, write))
-            turn_id = write.settlement.turn_id
-            turn = self.tables.run(lambda block: block.get(TURNS, turn_id))
-            if isinstance(tried, Refusal):
-                raise error_of("finish_turn", tried)
+            accepted("finish_turn", tried)
+            turn = self._turn(write.settlement.turn_id)
             if turn and turn.state.is_final:
                 return
             if write.settlement.outcome is not Outcome.INTERRUPTED:
@@ -117,8 +114,7 @@ class TemporaryRows(TablesRows):
     def edit_reply(self, write: EditReply) -> None:
         with self._lock:
             tried = self._tried(lambda block: self._edit(block, write))
-            if isinstance(tried, Refusal):
-                raise error_of("edit_reply", tried)
+            accepted("edit_reply", tried)
             if not self.messages_by_id({write.conversation_id: [write.reply_id]}):
                 self._ledger.count_edit()
                 super().edit_reply(write)

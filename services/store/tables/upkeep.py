@@ -9,49 +9,38 @@ from typing import Any, NoReturn
 from services.domain import UserId
 from services.errors import StoreUnavailable
 from services.events import log_event
-from services.rules.accounts import Settings, limits_of
-from services.store.tables.access import note, settings_of
+from services.store.tables import schema
+from services.store.tables.access import SESSION_GRACE, note, settings_of
+from services.store.tables.blocks import delete_all
 from services.store.tables.content import counts_of
 from services.store.tables.protocol import AllTables, Block, Range, Table, Tables
 from services.store.tables.rows import TablesRows
-from services.store.tables.schema import (
-    ACCOUNTS,
-    CONVERSATIONS,
-    COUNTS,
-    DESTROYED,
-    DISCARDS,
-    ERASURES,
-    INVITATIONS,
-    NONCES,
-    SESSIONS,
-    THROTTLES,
-    TURNS,
-)
 
 _SLICE = 200  # rows that a block destroys
 _SHARED = 90  # of each shared table
 _USERS = 50  # users whom one call sweeps
 _SECONDS = 9.0  # between two calls
-_GRACE = timedelta(minutes=1)  # the grace time of a session: see `Caller.account`
 _NONCE_LIFE = timedelta(minutes=3)
 _INVITATION_REST = timedelta(days=30)
 
 
 def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
     """Settle lapsed turns and destroy due rows of some users; return True if there may be more."""
-    at, limits = now(), limits_of(Settings())
+    at = now()
     lapsed, due = Range("lease_until", up_to=at), Range("destroy_at", up_to=at)
     users = {
-        *tables.owners(TURNS, {"finished_at": None}, lapsed),
-        *tables.owners(CONVERSATIONS, within=due),
-        *tables.owners(DISCARDS, within=due),
-        *tables.owners(ERASURES),
+        *tables.owners(schema.TURNS, {"finished_at": None}, lapsed),
+        *tables.owners(schema.CONVERSATIONS, within=due),
+        *tables.owners(schema.DISCARDS, within=due),
+        *tables.owners(schema.ERASURES),
         *_retire(tables, at),
     }
     for user_id in sorted(users, key=str)[:_USERS]:
-        TablesRows(user_id, tables.of(user_id), limits, now).sweep()
+        TablesRows(user_id, tables.of(user_id), now).sweep()
     deleted = tables.of(None).run(
-        lambda block: block.select(ACCOUNTS, {"is_ended": False}, Range("deleted_at", up_to=at))
+        lambda block: block.select(
+            schema.ACCOUNTS, {"is_ended": False}, Range("deleted_at", up_to=at)
+        )
     )
     ended = [_end_account(tables.of(row.id), row.id, at) for row in deleted]
     destroyed = tables.of(None).run(lambda block: _destroy_shared(block, at))
@@ -67,16 +56,19 @@ def _retire(tables: AllTables, at: datetime) -> list[UserId]:
 
     def discard(block: Block) -> bool:
         """Discard some conversations, none in which a reply is under way; return False if there was none."""
-        busy = {turn.conversation_id for turn in block.select(TURNS, {"finished_at": None})}
-        rows, counts = block.select(CONVERSATIONS, where, unused, limit=_SLICE), counts_of(block)
+        busy = {turn.conversation_id for turn in block.select(schema.TURNS, {"finished_at": None})}
+        rows, counts = (
+            block.select(schema.CONVERSATIONS, where, unused, limit=_SLICE),
+            counts_of(block),
+        )
         idle = [row for row in rows if row.id not in busy]
         for row in idle:
-            block.put(CONVERSATIONS, replace(row, destroy_at=at))
+            block.put(schema.CONVERSATIONS, replace(row, destroy_at=at))
         if idle:
-            block.put(COUNTS, replace(counts, discarded=counts.discarded + len(idle)))
+            block.put(schema.COUNTS, counts.plus(discarded=len(idle)))
         return bool(idle)
 
-    owners = tables.owners(CONVERSATIONS, where, unused)[:_USERS]
+    owners = tables.owners(schema.CONVERSATIONS, where, unused)[:_USERS]
     return [user_id for user_id in owners if tables.of(user_id).run(discard)]
 
 
@@ -84,19 +76,17 @@ def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
     """Destroy some rows of a deleted account, at last those that name it; return False if there is nothing to do now."""
 
     def destroy(block: Block) -> bool:
-        if block.select(TURNS, {"finished_at": None}, limit=1):
+        if block.select(schema.TURNS, {"finished_at": None}, limit=1):
             return False  # the process of the turn may still settle it
-        for table in DESTROYED:
+        for table in schema.DESTROYED:
             if rows := block.select(table, limit=_SLICE):
-                for row in rows:
-                    block.delete(table, table.key(row))
+                delete_all(block, table, rows)
                 return True
-        account = block.get(ACCOUNTS, user_id)
-        used = block.select(INVITATIONS, {"used_by": user_id})
+        account = block.get(schema.ACCOUNTS, user_id)
+        used = block.select(schema.INVITATIONS, {"used_by": user_id})
         if account:
-            block.put(ACCOUNTS, replace(account, is_ended=True))
-        for one in used:  # the invitation holds the address
-            block.delete(INVITATIONS, one.id)
+            block.put(schema.ACCOUNTS, replace(account, is_ended=True))
+        delete_all(block, schema.INVITATIONS, used)  # they hold the address
         note(block, at, None, "account.end", user_id)
         return True
 
@@ -106,19 +96,18 @@ def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
 def _destroy_shared(block: Block, at: datetime) -> bool:
     """Destroy expired rows of the shared tables, a slice of each; return True if there were any."""
     ends: list[tuple[Table[Any], str, timedelta]] = [
-        (SESSIONS, "ends_at", _GRACE),
-        (THROTTLES, "window_ends", timedelta()),
-        (NONCES, "seen_at", _NONCE_LIFE),
-        (INVITATIONS, "expires_at", _INVITATION_REST),
+        (schema.SESSIONS, "ends_at", SESSION_GRACE),
+        (schema.THROTTLES, "window_ends", timedelta()),
+        (schema.NONCES, "seen_at", _NONCE_LIFE),
+        (schema.INVITATIONS, "expires_at", _INVITATION_REST),
     ]
     doomed = [
-        (table, table.key(row))
+        (table, block.select(table, {}, Range(name, up_to=at - rest), limit=_SHARED))
         for table, name, rest in ends
-        for row in block.select(table, {}, Range(name, up_to=at - rest), limit=_SHARED)
     ]
-    for table, key in doomed:
-        block.delete(table, key)
-    return bool(doomed)
+    for table, rows in doomed:
+        delete_all(block, table, rows)
+    return any(rows for _, rows in doomed)
 
 
 def keep_sweeping(

@@ -3,66 +3,42 @@
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
-from typing import TypedDict, TypeVar
+from typing import TypeVar
 
 from services.domain import ConversationId, Purpose, UserId
 from services.domain.accounts import AuditEntry
 from services.domain.data import StoredData
+from services.domain.rows import ConversationState, DocumentKind
 from services.domain.usage import (
     ConversationUsage,
     DayUsage,
     LedgerEntry,
     PurposeUsage,
     UsageReport,
+    UsageSum,
 )
 from services.rules import part_of
 from services.rules.turns import Entry
-from services.store.rows import ConversationState, DocumentKind
+from services.store.tables import schema
+from services.store.tables.blocks import atomic
 from services.store.tables.protocol import Block, Range, Tables
-from services.store.tables.schema import (
-    AUDIT,
-    CONVERSATIONS,
-    COUNTS,
-    DAYS,
-    DISCARDS,
-    DOCUMENTS,
-    LEDGER,
-    MESSAGES,
-    TURNS,
-    Counts,
-    LedgerRow,
-    ModelUsage,
-    UsageDay,
-)
+from services.store.tables.schema import Counts, ModelUsage, UsageDay
 
 _PAGE = 500  # entries
 _MOST_CONVERSATIONS = 499
 _MOST_CHANGES = 100  # entries about the user's own account
 _ONE_DAY = timedelta(days=1)
-_STEP = (
-    1.1  # each bucket of times is so many times as long as the one before: within 5 % of its middle
-)
+# each bucket of times is so many times as long as the one before: within 5 % of its middle
+_STEP = 1.1
 Key = TypeVar("Key", bound=Hashable)
 
 
-class _Sums(TypedDict):
-    tokens_in: int
-    tokens_cached: int
-    tokens_out: int
-    cost_micro: int
-
-
-def sums_of(parts: Iterable[ModelUsage]) -> _Sums:
-    """Return the tokens and the cost of all *parts*."""
+def sums_of(parts: Iterable[UsageSum]) -> dict[str, int]:
+    """Return the tokens and the cost of all *parts*, by the fields of `UsageSum`."""
     parts = list(parts)
-    return {
-        "tokens_in": sum(one.tokens_in for one in parts),
-        "tokens_cached": sum(one.tokens_cached for one in parts),
-        "tokens_out": sum(one.tokens_out for one in parts),
-        "cost_micro": sum(one.cost_micro for one in parts),
-    }
+    return {each.name: sum(getattr(one, each.name) for one in parts) for each in fields(UsageSum)}
 
 
 def turns_of(parts: Iterable[ModelUsage], purpose: Purpose | None = None) -> int:
@@ -120,7 +96,7 @@ def added_to(day: UsageDay | None, entry: Entry) -> UsageDay:
 def days_of(block: Block, first_day: date, last_day: date) -> list[UsageDay]:
     """The sums of one user, by day."""
     days = Range("day", above=first_day - _ONE_DAY, up_to=last_day)
-    return block.select(DAYS, {}, days, ("day",))
+    return block.select(schema.DAYS, {}, days, ("day",))
 
 
 def report_of(
@@ -176,68 +152,59 @@ class TablesUsage:
     tables: Tables
     page: int = _PAGE
 
-    def ledger(self, first_day: date, last_day: date, after: str = "") -> list[LedgerEntry]:
-        def read(block: Block) -> list[LedgerRow]:
-            same_day = {"day": first_day} if first_day <= last_day else {"day": date.min}
-            after_it = Range("id", above=after)
-            found = block.select(LEDGER, same_day, after_it, ("id",), self.page)
-            later = Range("day", above=first_day, up_to=last_day)
-            return [*found, *block.select(LEDGER, {}, later, ("day", "id"), self.page)]
+    @atomic
+    def ledger(
+        self, block: Block, first_day: date, last_day: date, after: str = ""
+    ) -> list[LedgerEntry]:
+        same_day = {"day": first_day if first_day <= last_day else date.min}
+        later = Range("day", above=first_day, up_to=last_day)
+        rows = [
+            *block.select(schema.LEDGER, same_day, Range("id", above=after), ("id",), self.page),
+            *block.select(schema.LEDGER, {}, later, ("day", "id"), self.page),
+        ]
+        return [part_of(LedgerEntry, one, cost_micro=one.micro) for one in rows[: self.page]]
 
+    @atomic
+    def account_changes(self, block: Block) -> list[AuditEntry]:
+        where: dict[str, object] = {"target": self.user_id}
+        rows = block.select(schema.AUDIT, where, order=("-id",), limit=_MOST_CHANGES)
+        names = {None: None, self.user_id: "You"}
         return [
-            part_of(LedgerEntry, one, cost_micro=one.micro)
-            for one in self.tables.run(read)[: self.page]
+            part_of(AuditEntry, row, actor=names.get(row.actor, "Admin"), target=None)
+            for row in rows
         ]
 
-    def account_changes(self) -> list[AuditEntry]:
-        def read(block: Block) -> list[AuditEntry]:
-            where: dict[str, object] = {"target": self.user_id}
-            rows = block.select(AUDIT, where, order=("-id",), limit=_MOST_CHANGES)
-            names = {None: None, self.user_id: "You"}
-            return [
-                part_of(AuditEntry, row, actor=names.get(row.actor, "Admin"), target=None)
-                for row in rows
-            ]
-
-        return self.tables.run(read)
-
-    def report(self, first_day: date, last_day: date) -> UsageReport:
+    @atomic
+    def report(self, block: Block, first_day: date, last_day: date) -> UsageReport:
         days = Range("day", above=first_day - _ONE_DAY, up_to=last_day)
+        entries, sums = block.select(schema.LEDGER, {}, days), days_of(block, first_day, last_day)
+        turns = {one.turn_id: block.get(schema.TURNS, one.turn_id) for one in entries}
+        groups = _grouped(
+            (turn.conversation_id if (turn := turns[one.turn_id]) else None, _usage_of(one))
+            for one in entries
+        )
+        return report_of(sums, has_replies(sums) * 1, _by_conversation(groups))
 
-        def read(block: Block) -> UsageReport:
-            entries, sums = block.select(LEDGER, {}, days), days_of(block, first_day, last_day)
-            turns = {one.turn_id: block.get(TURNS, one.turn_id) for one in entries}
-            groups = _grouped(
-                (turn.conversation_id if (turn := turns[one.turn_id]) else None, _usage_of(one))
-                for one in entries
-            )
-            return report_of(sums, has_replies(sums) * 1, _by_conversation(groups))
-
-        return self.tables.run(read)
-
-    def stored(self) -> StoredData:
-        def read(block: Block) -> StoredData:
-            rows = block.select(CONVERSATIONS)
-            shown = [row for row in rows if row.destroy_at is None]
-            counts = block.get(COUNTS, "counts") or Counts()
-            gone = {one for row in block.select(DISCARDS) for one in row.message_ids}
-            ids = {row.id for row in shown}
-            messages = [one for one in block.select(MESSAGES) if one.conversation_id in ids]
-            entries = block.select(LEDGER)
-            return StoredData(
-                conversations=len(shown),
-                archived=sum(row.state is ConversationState.ARCHIVED for row in shown),
-                messages=sum(one.id not in gone for one in messages),
-                spaces=len(block.select(DOCUMENTS, {"kind": DocumentKind.SPACE})),
-                facts=counts.facts,
-                sealed_bytes=counts.bytes,
-                deleted=len(rows) - len(shown),
-                destroyed_at=max((row.destroy_at for row in rows if row.destroy_at), default=None),
-                ledger_entries=len(entries),
-                ledger_since=min((one.day for one in entries), default=None),
-            )
-
-        return self.tables.run(read)
+    @atomic
+    def stored(self, block: Block) -> StoredData:
+        rows = block.select(schema.CONVERSATIONS)
+        shown = {row.id: row for row in rows if row.destroy_at is None}
+        counts = block.get(schema.COUNTS, "counts") or Counts()
+        gone = {one for row in block.select(schema.DISCARDS) for one in row.message_ids}
+        messages = [one for one in block.select(schema.MESSAGES) if one.conversation_id in shown]
+        entries = block.select(schema.LEDGER)
+        return StoredData(
+            conversations=len(shown),
+            archived=sum(row.state is ConversationState.ARCHIVED for row in shown.values()),
+            messages=sum(one.id not in gone for one in messages),
+            spaces=len(block.select(schema.DOCUMENTS, {"kind": DocumentKind.SPACE})),
+            facts=counts.facts,
+            sealed_bytes=counts.bytes,
+            deleted=len(rows) - len(shown),
+            destroyed_at=max((row.destroy_at for row in rows if row.destroy_at), default=None),
+            ledger_entries=len(entries),
+            ledger_since=min((one.day for one in entries), default=None),
+        )
 
 
 def _by_conversation(
@@ -248,7 +215,9 @@ def _by_conversation(
         groups.items(), key=lambda group: sum(one.cost_micro for one in group[1]), reverse=True
     )
     rest = [one for _, found in by_cost[_MOST_CONVERSATIONS:] for one in found]
-    listed = [(found, key, False) for key, found in by_cost[:_MOST_CONVERSATIONS]]
+    listed = [(key, found, False) for key, found in by_cost[:_MOST_CONVERSATIONS]]
+    if rest:
+        listed.append((None, rest, True))
     return tuple(
         ConversationUsage(
             conversation_id=key,
@@ -256,5 +225,5 @@ def _by_conversation(
             replies=turns_of(found, Purpose.REPLY),
             **sums_of(found),
         )
-        for found, key, is_rest in [*listed, *([(rest, None, True)] if rest else [])]
+        for key, found, is_rest in listed
     )
