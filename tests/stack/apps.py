@@ -28,7 +28,7 @@ _PARTS = {
     "node": "@supabase/lite",
     "postgres": "/bin/postgres",
     "initdb": "/bin/initdb",
-    "npm": "npm-cli.js",
+    "npm": "npm",  # "npm-cli.js" for a moment, then it calls itself "npm ci"
 }
 
 
