@@ -125,12 +125,11 @@ def _selected(
     compared = {*where, *(name.lstrip("-") for name in order), *([within.field] if within else [])}
     if missing := compared - table.fields or len(order) > 2:
         raise LookupError(f"{table.name} is not selected by {missing}")
-    found = [
-        row
-        for row in rows
-        if all(getattr(row, name) == value for name, value in where.items())
-        and (within is None or _is_within(getattr(row, within.field), within))
-    ]
+    found = list(rows)
+    for name, value in where.items():
+        found = [row for row in found if getattr(row, name) == value]
+    if within:
+        found = [row for row in found if _is_within(getattr(row, within.field), within)]
     if order and order[0][0] == "-":
         found.reverse()  # the last stored of equal rows comes first
     for name in reversed(order):
