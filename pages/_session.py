@@ -115,14 +115,14 @@ def go_to_conversation(conversation_id: ConversationId | None) -> None:
 
 
 def go_to_space(space_id: SpaceId | None, *, is_staying: bool) -> None:
-    """Have the next run list one space, or all, beside the open conversation or a fresh page. For callbacks."""
+    """Have the next run list one space, or all, beside the open conversation or a new chat. For callbacks."""
     new_conversation.forget()
     here = {name: value for name, value in st.query_params.items() if is_staying and name != SPACE}
     tab().destination = here | ({SPACE: str(space_id)} if space_id else {})
 
 
 def address(conversation_id: ConversationId | None) -> dict[str, str]:
-    """Return the query of a conversation, or of a fresh page, in the open space."""
+    """Return the query of a conversation, or of a new chat, in the open space."""
     conversation = {"c": str(conversation_id)} if conversation_id else {}
     space = st.query_params.get(SPACE)
     return conversation | ({SPACE: space} if space else {})

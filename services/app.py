@@ -70,7 +70,7 @@ class App:
         return self._has_accounts
 
     def next_is_admin(self) -> bool:
-        """Return True if the next account is the first, and becomes the admin's."""
+        """Return True if the next account is the first, which becomes admin."""
         try:
             return not self.has_accounts() and self.shared().backend.sign_up_state().is_first_admin
         except StoreUnavailable:

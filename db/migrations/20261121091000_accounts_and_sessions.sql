@@ -340,8 +340,8 @@ end $$;
 
 -- functions: sessions -----------------------------------------------------------------------------------
 
--- Begin a session for the user who has just signed in, beside the Supabase session of the calling token. The attempt that
--- succeeded is given back to the throttles *returned* (JSON, in the order of `throttle`): once, because a token starts one
+-- Begin an app session for the user who has just signed in, beside the Supabase session of the calling token. The throttles
+-- *returned* (JSON, in the order of `throttle`) get back the attempt that succeeded; only once, because a token starts one
 -- session. The first session of a user begins the account, which may need an *invitation*: the hash of its code.
 create function private.start_session(
   new_cookie_hash text, new_tokens public.sealed, new_device public.sealed,

@@ -38,8 +38,8 @@ create table public.conversations (
   space_id uuid,                            -- the key of a space is with the documents
   state text not null default 'active' check (state in ('active', 'archived')),
   pinned_at timestamptz,
-  destroy_at timestamptz,                   -- discarded, and restorable until then; `state` is kept for that
-  undo_until timestamptz,                   -- of messages that are deleted; null once they are destroyed
+  destroy_at timestamptz,                   -- a deleted conversation can be restored until then, to its `state`
+  undo_until timestamptz,                   -- deleted messages can be restored until then; null once they are destroyed
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   unique (id, user_id),

@@ -15,7 +15,7 @@ create table private.usage_by_day (         -- outlives the user, as the ledger 
   tokens_cached bigint not null default 0,  -- part of tokens_in
   tokens_out bigint not null default 0,
   cost_micro bigint not null default 0,
-  first_tokens integer[] not null,          -- the number of finished turns by the `bucket_of` their time to the first token
+  first_tokens integer[] not null,          -- a histogram of the time to the first token: finished turns by `bucket_of`
   primary key (user_id, day, model, purpose)
 ) with (fillfactor = 50);
 

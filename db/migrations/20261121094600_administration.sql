@@ -83,8 +83,8 @@ begin
   return private.answer((private.change_caps(me, person, changes::jsonb)).user_id is not null);
 end $$;
 
--- Refuse, as the functions that end sessions or shut accounts do, to end the sessions of *person* or to shut the account.
--- The app asks before it stops the user's replies.
+-- Return the refusal that ending the sessions of *person*, or shutting the account, would get. The app asks before it stops
+-- the user's replies.
 create function private.check_end(me uuid, person uuid, is_shut boolean) returns jsonb language plpgsql stable as $$
 begin
   if person is distinct from me then

@@ -50,7 +50,7 @@ create function private.find_invitation(code text, address text) returns setof u
 end;
 
 -- Return the mode of sign-ups, the validity of *invitation* (the hash of its code) for *address*, and true if the next account
--- is the first, which becomes the admin's.
+-- is the first, which becomes admin.
 create function private.sign_ups(invitation text, address public.free_text) returns jsonb language sql stable
 return jsonb_build_object('ok', true, 'mode', replace(private.sign_up_mode(), 'first', 'open'),
   'is_invited', exists (select from private.find_invitation(invitation, address)),

@@ -92,8 +92,8 @@ def keep_drafts(
 
     Call it early: until it is drawn, the draft belongs to the previous page.
 
-    *given*: the text that this *run*, a number, puts into the composer; *has_begun*: a fresh page became a
-    conversation; *is_kept*: False in a temporary chat, where no draft is stored.
+    *given*: the text that this *run*, a number, puts into the composer; *has_begun*: the page of a new chat
+    became that of a conversation; *is_kept*: False in a temporary chat, where no draft is stored.
     """
     conversation, branch = (thread.conversation, thread.branch()) if thread else (None, ())
     prompt = next((one.body for one in reversed(branch) if one.role is Role.USER), "")

@@ -1,4 +1,4 @@
-"""A conversation on the page: its title and menus, its messages, and a fresh page."""
+"""A conversation on the page: its title and menus, its messages, and the page of a new chat."""
 
 from collections.abc import Collection
 from contextlib import nullcontext, suppress
@@ -84,7 +84,7 @@ def draw_welcome(
     temporary_chat: TemporaryChat | None,
     space: Space | None,
 ) -> None:
-    """Draw a fresh page, of *space* if one is open, or of a temporary chat, which is in none."""
+    """Draw the page of a new chat: a temporary one if *held*, else in *space* if one is open."""
     title = spaces.name(space) if space else words.NEW_CHAT
     purpose = "New chat in this space." if space else "Ask anything."
     sentence = f"{purpose} Chats are stored encrypted."

@@ -152,7 +152,7 @@ def _summary_state(view: ThreadView) -> SummaryState:
 def _draw_remedies(
     services: ChatParts, thread: Thread, earlier: Earlier, summary: SummaryState, name: str
 ) -> None:
-    """Draw the buttons that the sentences name."""
+    """Draw the buttons for what is not sent: View summary, Summarize now, Restore context."""
     conversation = thread.conversation
     if earlier.summarised:
         args = ask_for, summary_dialog, conversation.id

@@ -1,4 +1,4 @@
-"""Choices for the conversation that the next prompt begins: kept in the tab until the fresh page is left."""
+"""Choices for the conversation that the next prompt begins: kept in the tab until the page of the new chat is left."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from services.domain.limits import checked_instructions
 
 
 def choices(space_id: SpaceId | None = None) -> NewConversation:
-    """Return the choices made on the fresh page; *space_id*: the space that is open."""
+    """Return the choices made on the page of the new chat; *space_id*: the open space."""
     return replace(tab().new, space_id=space_id)
 
 

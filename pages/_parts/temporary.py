@@ -1,4 +1,4 @@
-"""The temporary chat of this tab: begun by a switch on a fresh page, and deleted soon after the page is left.
+"""The temporary chat of this tab: begun by a switch on the page of a new chat, and deleted soon after the page is left.
 
 The address says that the page is one, so that a reload begins another, but names no conversation.
 """

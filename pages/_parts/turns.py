@@ -74,7 +74,8 @@ def send(
 def begun(temporary_chat: TemporaryChat | None) -> LiveTurn | None:
     """Return the turn that `send` began for this run, whose thread need not be read again; None once it is over.
 
-    A fresh page becomes the conversation that was begun on it, even if another run replaced the run that sent the prompt.
+    The page of a new chat becomes that of the conversation begun on it, even if another run replaced the run that sent
+    the prompt.
     """
     if (begun := tab().begun) is None:
         return None

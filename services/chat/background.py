@@ -76,7 +76,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserTasks:
-    """The background tasks of one user, and changes of the summaries and facts that they made.
+    """The background tasks of one user, and edits of the summaries and facts that the tasks made.
 
     Any thread may call any method.
     """

@@ -313,7 +313,7 @@ class Chat:
         if seen_model and setup.offer.info.name != seen_model:
             raise errors.ModelGone
         kind = failure.failure if isinstance(failure, ModelUnavailable) else None
-        # the user's limit of the reply was used up by thoughts
+        # the model's thoughts used up the reply length that the user set, so this reply has no such limit
         if again and kind is ModelFailure.NO_ANSWER:
             setup = replace(setup, preferences=replace(setup.preferences, reply_tokens=None))
         plan, receipt = self._planning.turn(thread, setup, past, prompt)

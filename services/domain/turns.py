@@ -65,12 +65,12 @@ class Reservation:
 
     @property
     def least_micro(self) -> int:
-        """The highest cost of the prompt and a short reply."""
+        """The least amount worth reserving: the highest cost of the prompt and a short reply."""
         return self.prompt_micro + self.least_reply_micro
 
     @property
     def least_tokens(self) -> int:
-        """The most tokens of the prompt and a short reply."""
+        """The fewest tokens worth reserving: the most tokens of the prompt and a short reply."""
         return self.prompt_tokens + self.least_reply_tokens
 
 

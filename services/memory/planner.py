@@ -59,7 +59,8 @@ class Selection:
     """The messages that a policy chose."""
 
     layout: Layout
-    pairs: Sequence[Pair]  # all pairs; those of the layout are the newest of them
+    # all pairs, of which the layout has the newest; of a policy that leaves a gap, the pairs of the layout
+    pairs: Sequence[Pair]
     start_seq: int  # the start_seq of the plan, unless some of the pairs are left out
     prefix_seq: int
     refusal: type[PromptTooLong] = PromptTooLong  # raised if the layout overflows

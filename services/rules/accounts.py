@@ -145,7 +145,7 @@ class StoredInvitation:
 
 
 def mode_of(settings: Settings, *, is_first: bool) -> SignUps:
-    """Return the mode of sign-ups; *is_first*: the next account is the first, and becomes the admin's."""
+    """Return the mode of sign-ups; *is_first*: the next account is the first, which becomes admin."""
     return SignUps.OPEN if is_first else settings.sign_ups
 
 
@@ -212,7 +212,7 @@ class StoredSession:
         )
 
     def is_alive(self, account: StoredAccount | None, now: datetime) -> bool:
-        """Return True if it goes on. With a role that only a newer version knows, a user may do nothing."""
+        """Return True if the session has not ended and this version of the app knows the role of *account*."""
         is_known = account is not None and account.role.is_known
         return is_known and self.end(self, account, now) is None
 

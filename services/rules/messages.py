@@ -166,5 +166,5 @@ def can_restore(destroy_at: datetime | None, now: datetime) -> bool:
 
 
 def is_due(destroy_at: datetime | None, now: datetime) -> bool:
-    """Return True if something was deleted and is to be destroyed."""
+    """Return True if something was deleted and the time for Undo is over."""
     return destroy_at is not None and destroy_at < now

@@ -73,7 +73,7 @@ class Turns(Protocol):
 
     def read(self, conversation_id: ConversationId) -> tuple[Thread, OpenTurn | None]:
         """Return the stored conversation, and its newest turn, if that is open or has lapsed with a partial reply.
-        If the turn stored no reply, the conversation has its ending.
+        If that turn ended without a reply, the thread has it as `missing_reply`.
 
         Raise NotFound.
         """

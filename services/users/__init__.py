@@ -51,7 +51,7 @@ class Shared:
         model_settings: CachedRead[ModelSettings],
         close_tabs: Callable[[SessionId], object] = lambda _: None,
     ) -> None:
-        """*models*: may wait until they can be called."""
+        """*models* returns the models; it may block until they are ready."""
         self._close_tabs = close_tabs
         self.model_settings = model_settings
         self.backend, self.account_bytes = accounts.backend, chosen.account_bytes

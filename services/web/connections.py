@@ -68,7 +68,7 @@ def _names(function: object) -> set[str]:
 
 
 def allow_large_messages(scope: Scope) -> None:
-    """Let the websocket of *scope*, which is not accepted yet, receive messages of a session's size."""
+    """Let the websocket of *scope*, not yet accepted, receive messages of up to SESSIONS_MESSAGE_BYTES."""
     scope.setdefault("state", {})[_MESSAGE_BYTES] = SESSIONS_MESSAGE_BYTES
 
 

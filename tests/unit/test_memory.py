@@ -397,7 +397,9 @@ def test_plan_is_deterministic_and_repeatable_from_stored_seqs(policy, history, 
     assert planned(policy, stored, budget, counter) == first
 
 
-@given(st.sampled_from([Full(), Summary(), Retrieval(), Window(1000), Window(6)]), st.data())
+@pytest.mark.parametrize("policy", [Window(1000), *(kind(6) for kind in POLICIES.values())])
+@settings(max_examples=50)
+@given(data=st.data())
 def test_prompt_prefix_is_kept_until_a_trim(policy, data):
     budget = ContextBudget(1000, 200)
     history = History("Be kind.", (), None, facts=(fact("Likes tea", NOON, 0),))

@@ -1,12 +1,13 @@
 """The declaration of context policies: a fifth one takes its line, its selection and its words."""
 
 import ast
+import re
 from dataclasses import replace
 
 import pytest
 
 from pages._parts import words
-from services.domain import Purpose
+from services.domain import Purpose, policies
 from services.domain.policies import POLICIES, PolicyKind, policy_named
 from services.memory import planner
 from services.memory.layout import complete_pairs
@@ -14,7 +15,8 @@ from services.memory.receipt import Receipt
 from tests.fakes import choose
 from tests.stack.apps import ROOT
 
-KINDS = {"Full", "Window", "Summary", "Retrieval"}
+KINDS = {name for name, value in vars(policies).items() if isinstance(value, PolicyKind)}
+PAGES = ("memory", "settings", "format", "glossary")
 
 
 def select_first_and_last(policy, base, history):
@@ -70,6 +72,12 @@ def test_fifth_policy_is_offered_and_named(maya, ends):
 def test_fifth_policy_may_be_the_usual_one(maya, ends):
     choose(maya.store.profile, policy=ends(), window_messages=6)
     assert maya.choices.usual_policy() == ends(6)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_docs_name_every_declared_policy(page):
+    text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
+    assert [name for name in POLICIES if not re.search(rf"\b{name}\b", text)] == []
 
 
 @pytest.mark.parametrize("folder", ["services", "pages"])

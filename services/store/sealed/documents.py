@@ -58,7 +58,7 @@ class Documents(ABC, Generic[Document]):
         return rows
 
     def _vault(self, row: DocumentRow) -> Vault | None:
-        """Return the vault of the scope of *row*; None: the user's."""
+        """Return the vault of the scope of *row*, or None for the user's vault."""
         return None
 
     @abstractmethod

@@ -305,7 +305,7 @@ def _seal_anew(block: Block, cookie_hash: str, sealed: str) -> None:
 
 
 def _is_first(block: Block) -> bool:
-    """Return True if the next account is the first, which becomes the admin's."""
+    """Return True if the next account is the first, which becomes admin."""
     return settings_of(block).first_account_is_admin and not has_accounts(block)
 
 

@@ -103,7 +103,7 @@ class TablesSweep(TablesDocuments):
     ) -> bool:
         """Destroy messages of *chat* with their thoughts, and the receipts of their turns.
 
-        Where those are many, destroy a slice of them alone and return False.
+        If there are too many receipts for one block, destroy only some of them and return False.
         """
         turn_ids = {row.turn_id for row in rows if row.turn_id}
         for row in rows:
