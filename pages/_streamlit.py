@@ -24,7 +24,7 @@ from services.domain import SessionId
 from services.errors import Misconfigured
 
 _VERSION = "1.67"
-_CALLBACK_SECONDS = 0.25  # seconds between two looks at a tab whose callback runs
+_CALLBACK_SECONDS = 0.25  # seconds between two checks of a tab whose callback runs
 _USUAL_PORT = 8501
 _closing = set[asyncio.Task[None]]()  # tasks are kept until they are done
 

@@ -25,7 +25,7 @@ def page() -> None:
     """Draw the forms, which return to this address."""
     # the session that ended before this tab connected: the page says why
     ended = st.user.get("sid")
-    unsent = tab().unsent  # the text that the composer held then
+    unsent = tab().unsent  # the prompt that was being sent when the session ended
     is_reloading = ended and ended not in bootstrap.ENDS and not unsent
     if is_reloading:
         # the cookie may open another session by now, which only a new connection finds

@@ -18,7 +18,7 @@ def draw(admin: UserServices) -> None:
 
 
 def draw_usage(admin: UserServices, user_id: UserId | None = None) -> None:
-    """Draw the figures of 7 and of 30 days, of all users or of one, and the chart of days that the admin chooses."""
+    """Draw the usage of all users or of one: the last 7 and 30 days, and a chart of the days that the admin chooses."""
     figures = st.container(key="usage-figures")
     chosen = usage_chart.choose_days()
     spans = usage_chart.presets()

@@ -61,7 +61,7 @@ def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
 
 
 def name(user: str | None) -> str:
-    """Return the address of *user*, or a short name that stays the same if the database has only an id left."""
+    """Return the address of *user*, or a stable short name if the user was deleted and only an id is left."""
     try:
         gone = UUID((user or "").removesuffix(_TOMBSTONE))
     except ValueError:

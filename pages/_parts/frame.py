@@ -13,7 +13,7 @@ from services.bootstrap import UserServices
 
 @contextmanager
 def page() -> Generator[UserServices]:
-    """Draw a page around its content, which is for the signed-in user."""
+    """Draw the sidebar, refusals and dialog around a page's content; yield the signed-in user's services."""
     user = user_services()
     sidebar.draw_top()
     with show_errors():

@@ -26,7 +26,7 @@ from services.domain import (
     Thread,
 )
 
-_GLANCE = 0.5  # seconds between two looks at a turn of another process
+_GLANCE = 0.5  # seconds between two polls of a turn of another process
 _PAINT = 0.03  # seconds in which a browser shows the first words before it gets more to draw
 _PATIENCE = 2.0  # seconds that the rest of a page waits for other pages
 _drawing = threading.Lock()
@@ -169,8 +169,8 @@ def draw_refusals(
 ) -> list[Refusal]:
     """Draw the refusals, and return those that need not be drawn again.
 
-    A prompt goes back into the composer of its own conversation, unless there is another; elsewhere it can be copied
-    until it is dismissed.
+    The first refused prompt of the conversation on the page goes back into the composer; the others can be copied until
+    they are dismissed.
     """
     said: list[Refusal] = []
     is_free = has_composer

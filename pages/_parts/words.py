@@ -207,7 +207,7 @@ def date_of(at: date) -> str:
 
 
 def date_field() -> str:
-    """Return the order of a date in a field: of Streamlit's orders the nearest to the locale's."""
+    """Return the format of a date field: the one of Streamlit's three that is nearest to the locale's."""
     order = _locale().date_formats["short"].pattern.lower()
     if order.startswith("m"):
         return "MM/DD/YYYY"

@@ -172,7 +172,7 @@ class SignUps(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invitation:
-    """An invitation to begin one account. Its code is not stored."""
+    """An invitation to create one account. Its code is not stored."""
 
     id: UUID
     email: str | None = field(repr=False)  # None: for anyone who has the code

@@ -8,7 +8,7 @@ from services.llm.model_spec import ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class _Model(ModelSpec):
-    """Limits of the models whose names match, without the part before the last slash."""
+    """Limits of the models whose names match the pattern *name* after their last slash."""
 
     name: str
 

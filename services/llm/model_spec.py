@@ -16,8 +16,8 @@ _MOST_DOLLARS = Decimal("0.01")  # the highest plausible price of a token
 _MILLION = 1_000_000
 _LONGEST_ERROR = 10_000  # characters; a longer message quotes the request
 
-# Fields of the context window; a loaded window precedes the model's own. vLLM; LM Studio; llama.cpp; LiteLLM and
-# Anthropic; OpenRouter; Groq; Mistral.
+# Fields of the context window; the window of a loaded model takes precedence over the model's maximum. vLLM;
+# LM Studio; llama.cpp; LiteLLM and Anthropic; OpenRouter; Groq; Mistral.
 _CONTEXT = (
     "loaded_context_length",
     "meta.n_ctx",

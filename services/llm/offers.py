@@ -62,7 +62,7 @@ class Models:
 
 
 def _by(settings: ModelSettings, offer: Offer) -> Offer:
-    """Return *offer* at the prices of an admin, if there are any."""
+    """Return *offer* with the prices that an admin set; otherwise refused if its price is unknown and must be known."""
     if prices := settings.of(offer.info.name).prices:
         return replace(offer, info=offer.info.priced(prices))
     is_unknown = offer.info.price_source is PriceSource.UNKNOWN

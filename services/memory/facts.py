@@ -120,7 +120,7 @@ def may_state_facts(prompt: str) -> bool:
             fence = mark[: len(mark) - len(mark.lstrip(mark[0]))]
         elif not mark.startswith(">"):
             own.append(line)
-    # an unclosed fence counts as the user's words
+    # text after a fence that is never closed counts as the user's own words
     return any(sign.isalnum() for line in (*own, *inside) for sign in line)
 
 

@@ -46,7 +46,7 @@ _SHORT, _FULL = 300, 700
 
 
 def extend_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layout | None:
-    """Add *pairs*, their recalls and a few more; return None if the prefix has to be rebuilt."""
+    """Add *pairs*, their earlier recalls and a few new ones; return None if the prefix has to be rebuilt."""
     was_rebuilt = bool(history.past) and history.past[-1].seq == history.prefix_seq
     if was_rebuilt and not pairs:
         return None  # the last pair may be among the recalled messages
@@ -93,8 +93,8 @@ def rebuild_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Lay
     if is_uncached or count_fitting(pairs, lasting, base.counter) < len(pairs):
         latest = min(left, base.room * _LATEST // 100)
     # The last pair is sent in full, because the prompt may be about it, if it takes at most half of
-    # recall's room (with nothing to recall: if it fits at all). A longer one competes with the
-    # candidates, as the first of them.
+    # recall's room (or all of it, if there is nothing to recall). Otherwise its messages become
+    # the first candidates.
     most = left // 2 if is_uncached and history.candidates else left
     kept = count_fitting(pairs, latest, base.counter)
     kept = kept or min(1, count_fitting(pairs, most, base.counter))

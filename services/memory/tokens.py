@@ -160,7 +160,7 @@ _BLOCKS = (
     (0x110000, 100, "scripts"),
 )
 _ENDS = [end for end, _, _ in _BLOCKS]
-# hundredths of a token for a byte that normalisation adds: most such text is Arabic
+# hundredths of a token for each byte that Unicode normalisation adds, mostly in Arabic text
 _COMPOSITION_WEIGHT = 68
 
 

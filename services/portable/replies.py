@@ -116,7 +116,7 @@ class _Lowering:
 
     def _open_fence(self, line: str, mark: re.Match[str]) -> None:
         self._indent, self._fence = len(mark["prefix"]), mark["mark"]
-        # it may be indented code, backticks in a paragraph, or the first row of a table
+        # perhaps no fence: a deep line may be indented code or part of a paragraph, and one with "|" a row of a table
         is_deep = self._indent > 3
         if (
             self._in_formula

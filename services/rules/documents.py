@@ -17,7 +17,10 @@ def is_stored(stored: DocumentRow | None, new: DocumentRow) -> bool:
 def put_refusal(
     stored: DocumentRow | None, new: DocumentRow, seen_rev: int, count: int
 ) -> Refusal | None:
-    """Return the refusal of *new* in place of the revision *seen_rev*, or of none; *count*: stored ones of its kind."""
+    """Return the refusal of *new*, which replaces the revision *seen_rev* (0: it is a new document), or None.
+
+    *count* is the number of stored documents of its kind.
+    """
     if (
         stored is None
         and seen_rev == 0

@@ -127,7 +127,7 @@ class RestoreMessages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutDocument:
-    """A document to store in place of the revision *seen_rev*, or of none."""
+    """A document to store in place of the revision *seen_rev*; 0 for a new one."""
 
     new_kind: DocumentKind
     document_id: UUID

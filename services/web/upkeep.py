@@ -12,7 +12,7 @@ from services.events import log_event
 from services.store.backend import Backend
 
 _logger = logging.getLogger(__name__)
-_LOOK_SECONDS = 3.0  # seconds between two looks for data that is no longer used
+_LOOK_SECONDS = 3.0  # seconds between two checks for data that is no longer used
 
 
 def failed_check(backend: Backend, root_keys: RootKeys) -> Failed | None:

@@ -11,7 +11,7 @@ from services.embedded.processes import tail
 
 START_SECONDS = 1200.0  # of a start that makes progress: the machine may have much other work
 SILENT_SECONDS = 300.0  # without CPU time or a line of log: it hangs
-_LOOK_SECONDS = 1.0  # between two looks at the progress, which cost CPU time themselves
+_LOOK_SECONDS = 1.0  # between two polls of the progress, which cost CPU time themselves
 _second_tries = []  # reasons of first tries, until a report takes them
 _reported = []  # instances of NeverStarted whose test has failed
 

@@ -119,7 +119,7 @@ class Documents(ABC, Generic[Document]):
         self._drop(lambda row: row.id == document_id)
 
     def _drop(self, is_gone: Callable[[DocumentRow], bool]) -> None:
-        """Hide destroyed documents, also while the database is away."""
+        """Remove destroyed documents from the cache, so that they stay hidden while the database is away."""
         self._opened.outdate()
         self._opened.amend(
             lambda known: {

@@ -81,7 +81,7 @@ def load(
 def _columns(user_id: UserId | None, row: Any) -> dict[str, Any]:
     """Return the fields of *row* by the names of their columns."""
     columns = {each.name: getattr(row, each.name) for each in fields(row)}
-    # no request equals that of a copied turn: one with its client turn id is refused
+    # no request has an empty hash, so a request that reuses a copied turn's client turn id is refused
     return {"user_id": user_id, "request_hash": b""} | columns
 
 

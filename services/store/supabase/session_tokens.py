@@ -20,7 +20,7 @@ from services.store.supabase.api import Gateway, Hidden, ServerCalls
 from services.store.supabase.auth import AuthTokens
 
 _LEASE_SECONDS = 15  # the lease for one exchange of the refresh token
-_LEASE_POLL_SECONDS = 0.2  # between two looks while another process holds the lease
+_LEASE_POLL_SECONDS = 0.2  # between two polls while another process holds the lease
 # seconds of a lease in which a failed exchange is repeated; the exchange may take the rest
 _RETRY_SECONDS = 6.0
 # seconds between two attempts, at random: Supabase Auth sees all users as one address

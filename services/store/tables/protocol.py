@@ -75,5 +75,5 @@ class AllTables(Protocol):
     def owners(
         self, table: Table[Row], where: Mapping[str, object] = _ALL, within: Range | None = None
     ) -> list[UserId]:
-        """The users whose *table* has rows that a selection finds, for the sweep."""
+        """The users who have matching rows in *table*, for the sweep."""
         ...

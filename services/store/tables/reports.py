@@ -116,7 +116,7 @@ class TablesReports:
         return self.tables.of(account.id).run(read)
 
     def _days_of_all(self, verb: str, first: date, last: date) -> list[list[UsageDay]]:
-        """The sums of each user, of deleted ones as well."""
+        """Return the daily usage of each user, including deleted ones."""
         accounts = self.run(verb, lambda block: block.select(schema.ACCOUNTS))
         return [
             self.tables.of(one.id).run(lambda block: days_of(block, first, last))

@@ -167,7 +167,7 @@ class TablesRows(TablesMessages):
         row: StoredConversation | None,
         open_turns: Iterable[Turn],
     ) -> Refusal | None:
-        """Return the refusal of a prompt in the conversation *row*; a background call has none."""
+        """Return the refusal of a prompt in the conversation *row*; None for a background call."""
         prompt = write.prompt
         if row is None or prompt is None or write.reservation.purpose is not Purpose.REPLY:
             return None
