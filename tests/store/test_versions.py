@@ -1,8 +1,9 @@
 """Two versions on one database: the older process ran before the migration of the newer one, which is this one patched."""
 
 import multiprocessing
+import sys
 from datetime import UTC, date
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -68,7 +69,7 @@ def older(sign_up, make_chat):
 
 
 @pytest.fixture
-def newer(stack, migrate, older):
+def newer(stack, migrate, older, monkeypatch):
     """Migrate, and have the newer process go on with the conversation."""
     cookie, _, garden = older
     migrate("begin_turn", "'facts')", "'facts', 'debate')")
@@ -76,6 +77,8 @@ def newer(stack, migrate, older):
     migrate("finish_turn", "'assistant', outcome", "'tool', outcome")
     arguments = stack.url, stack.publishable_key, stack.root_keys, str(cookie), garden
     context = multiprocessing.get_context("spawn")
+    # a spawned process imports it, and after a test of a page it is streamlit_app.py, which starts an app
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
     process = context.Process(target=go_on_in_newer_process, args=arguments)
     process.start()
     process.join(SECONDS)
