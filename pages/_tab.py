@@ -25,9 +25,7 @@ class Refusal:
 
     sentence: str
     prompt: str = field(repr=False)
-    place: ConversationId | None = (
-        None  # the conversation of the prompt; None: the page of a new chat
-    )
+    place: ConversationId | None = None  # the conversation of the prompt; None: a new chat
     error: AppError | None = field(default=None, compare=False)
 
 
@@ -86,9 +84,7 @@ class Tab:
 
     callbacks: Callbacks = field(default_factory=Callbacks)
     unsent: str = ""  # the prompt of a user who was signed out while sending
-    destination: dict[str, str] | None = (
-        None  # the query of the chat page that the next run goes to
-    )
+    destination: dict[str, str] | None = None  # the query of the chat page to go to
     dialog: tuple[Callable[..., None], tuple[object, ...]] | None = None  # the dialog to open
     news: str = ""  # news for the next run
     new: NewConversation = field(default_factory=NewConversation)  # the choices made for a new chat

@@ -36,9 +36,7 @@ def draw(admin: UserServices) -> None:
             ),
         },
     )
-    st.button(
-        "Check again", icon=":material/refresh:", key="check-again"
-    )  # every rerun repeats the checks
+    st.button("Check again", icon=":material/refresh:", key="check-again")  # each run checks
     # read last, because this raises StoreUnavailable while the database is away
     database = admin.administration.health()
     _draw_part(

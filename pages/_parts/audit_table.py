@@ -38,11 +38,7 @@ _VALUES = words.LIMIT_NAMES | {
 }
 
 _TOMBSTONE = "@deleted.invalid"  # the end of the address of an account that is being deleted
-_HIDDEN = (
-    "invitation",
-    "mode",
-    "version",
-)  # details not shown: an id, and values that never change
+_HIDDEN = ("invitation", "mode", "version")  # not shown: an id, and values that never change
 
 
 def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
