@@ -146,7 +146,7 @@ class SessionMiddleware:
         )
 
     async def _session(self, connection: HTTPConnection, open_tab: ExitStack) -> AppSession | str:
-        """Return the cookie's session and count its tab as open; else one of ENDS, UNKNOWN, or "" (no cookie, no backend).
+        """Return the cookie's session, its tab counted as open; else one of ENDS, UNKNOWN, or "" (no cookie or backend).
 
         A tab's identity is set only once, when it connects, so a tab with a cookie waits for the backend.
         """
