@@ -1,4 +1,4 @@
-"""Turns on the chat page: beginning, following and retrying them, and drawing refusals."""
+"""Turns on pages: beginning, following and retrying them, and drawing refusals."""
 
 import threading
 import time
