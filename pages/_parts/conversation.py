@@ -150,8 +150,8 @@ def draw_menus(user: UserServices, temporary_chat: TemporaryChat | None, thread:
 def lay_out(view: ThreadView) -> Layout:
     """Create and return the containers of the messages.
 
-    Messages from before the conversation was opened share two containers, because each one costs the browser time. Each
-    later prompt shares one with its replies and keeps it in all runs, so that nothing moves when a reply is stored.
+    Messages from before the conversation was opened share two, because each container costs the browser time. A later
+    prompt shares one with its replies and keeps it in all runs, so that nothing moves when a reply is stored.
     """
     branch = view.thread.branch()
     first = _first_drawn(view, branch)

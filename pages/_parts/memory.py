@@ -109,7 +109,7 @@ def draw_banner(
 ) -> None:
     """Draw how many earlier messages are not sent in full, why, and buttons that help.
 
-    *has_line*: the page has the line at the start of the context, which a link leads to.
+    *has_line*: the page has a line at the start of the context, to which a link leads.
     """
     thread, summary = view.thread, _summary_state(view)
     policy = thread.conversation.policy
@@ -170,7 +170,7 @@ def draw_beginning() -> None:
 
 
 def out_of_view(branch: Sequence[Message], plan: ContextPlan | None) -> set[MessageId]:
-    """Return the messages of *branch* that are not sent to the model, without a prompt whose reply may still come."""
+    """Return the messages of *branch* that are not sent to the model, except a prompt whose reply may still come."""
     if plan is None:
         return set()
     count = 2 if branch and branch[-1].is_thoughts_only else 1

@@ -138,7 +138,7 @@ def retry(
 
 
 def continue_reply(conversation_id: ConversationId, part_id: MessageId) -> None:
-    """Continue a reply that ended early after *part_id*, its last part."""
+    """Continue a reply that ended early; *part_id*: its last part."""
     temporary.services_of(conversation_id).chat.continue_reply(conversation_id, part_id)
     show(None)
 
@@ -227,9 +227,9 @@ def follow(
 
 @contextmanager
 def _turn_to_draw(*, is_patient: bool) -> Generator[bool]:
-    """Yield True if the rest of the page may be drawn now: when no other page draws its rest, or *is_patient* is False.
+    """Yield True if the rest of the page may be drawn now: if no other page is doing so, or *is_patient* is False.
 
-    Without this, many replies that begin at the same time would all wait while all of their pages are drawn.
+    Without this, replies that begin at the same time would all wait until all of their pages are drawn.
     """
     is_ours = _drawing.acquire(blocking=False)
     try:
@@ -242,7 +242,7 @@ def _turn_to_draw(*, is_patient: bool) -> Generator[bool]:
 def has_ended(thread: Thread) -> bool:
     """Return True if the last reply of *thread* streamed while the thread was on this page.
 
-    It stays True until another thread is opened, because of two quick runs the browser may show only the second.
+    It stays True until another thread is opened, because the browser may show only the second of two quick runs.
     """
     tip = thread.branch()[-1]
     if tab().followed not in ((thread.conversation.id, None), (thread.conversation.id, tip.id)):

@@ -176,7 +176,7 @@ def offer_summary(conversation_id: ConversationId, summary: RunningSummary) -> N
 
 
 def _delete_messages(thread: Thread, doomed: Collection[Message], count: int) -> None:
-    """Delete *doomed*, which the page counts as *count*; one Undo restores all recent deletions of a conversation."""
+    """Delete *doomed*, shown as *count* messages; one Undo restores all recent deletions of the conversation."""
     conversation_id, first = thread.conversation.id, min(doomed, key=lambda each: each.seq)
     ids = {message.id for message in doomed}
     deletions = services_of(conversation_id).deletions
@@ -190,7 +190,7 @@ def _delete_messages(thread: Thread, doomed: Collection[Message], count: int) ->
 
 
 def offer(document_id: UUID, act: str, sentence: str, restore: Callable[[], None]) -> None:
-    """Show *sentence* with Undo, which calls *restore*; the next *act* of the same name on the document replaces it."""
+    """Show *sentence* with Undo, which calls *restore*; a later offer for the same document and *act* replaces it."""
     _offer(Undoable(uuid5(document_id, act), sentence, restore))
 
 

@@ -30,7 +30,7 @@ _QUARTER, _HOUR = 900, 3600  # windows in seconds
 # has an account
 _SLOT_SECONDS = 0.4
 _MOST_TRIED = 10_000
-_MOST_BESIDE = 20  # reservations that may run in parallel with their password checks; others come before the check
+_MOST_BESIDE = 20  # reservations in parallel with their checks; others are made before the check
 
 
 @dataclass(frozen=True, slots=True)
