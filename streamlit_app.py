@@ -4,8 +4,8 @@ import gc
 import signal
 
 if __name__ != "__main__":
-    # otherwise the server would handle Ctrl-C only after the imports: seconds on a busy machine,
-    # with nothing to save yet
+    # Ctrl-C ends the process at once, as there is nothing to save yet; the server would handle it only
+    # after the imports, which take seconds on a busy machine
     ctrl_c = signal.signal(signal.SIGINT, signal.SIG_DFL)
     from pages import _streamlit
     from services import deployment
@@ -38,24 +38,24 @@ _PAGES = ("", "memory", "usage", "data", "admin")  # the addresses of the pages
 
 
 def _without_proxy_headers(app: ASGIApp, trusted_hosts: object) -> ASGIApp:
-    """Return *app* as it is, so that it sees the address of the socket: DAYBOOK_TRUSTED_PROXIES alone decides on proxies."""
+    """Return *app* unchanged, so that it sees the socket's address: only DAYBOOK_TRUSTED_PROXIES decides on proxies."""
     return app
 
 
 @st.fragment(run_every=0.5)
 def _wait_for_the_start() -> None:
-    """Draw the progress of the start, and reload the page when it is over."""
+    """Draw the progress of the start, and reload the page once the server has started."""
     health = bootstrap.current_app().health
     if health.is_started:
-        # the session is read when a tab connects, and the backend was not ready then
+        # the session is read when a tab connects, and this tab connected before the backend was ready
         browser.reload()
         return
     st.info(health.problem or f"Daybook is starting: {health.stage} …")
 
 
 if begun:
-    # uvicorn's Config is made before this import, so FORWARDED_ALLOW_IPS cannot be set; it wraps
-    # the app afterwards
+    # uvicorn creates its Config before this import, so it is too late to set FORWARDED_ALLOW_IPS, but
+    # it wraps the app only afterwards
     setattr(uvicorn.config, "ProxyHeadersMiddleware", _without_proxy_headers)  # noqa: B010
     gc.enable()
     signal.signal(signal.SIGINT, ctrl_c)
@@ -68,7 +68,7 @@ if begun:
         on_script_error=_session.draw_uncaught,
     )
 else:
-    # a conversation's title would stay in the browser's history
+    # no conversation's title by default, because it would stay in the browser's history
     st.set_page_config(page_title="Daybook", page_icon="assets/mark.svg", layout="centered")
     health = bootstrap.current_app().health
     if not health.is_started and not health.is_database_away:
@@ -88,7 +88,7 @@ else:
             st.Page(facts.MEMORY, title=words.MEMORY),
             st.Page(sidebar.USAGE, title=words.USAGE),
             st.Page(sidebar.DATA, title=words.YOUR_DATA),
-            st.Page(sidebar.ADMIN, title=words.ADMIN),  # the page refuses other users
+            st.Page(sidebar.ADMIN, title=words.ADMIN),  # refuses users who are no admins
         ]
     page = st.navigation(pages, position="hidden")
     if user:

@@ -23,8 +23,8 @@ TEMPORARY = {"temporary": "1"}  # the query of a page with a temporary chat
 def find_user() -> UserServices:
     """Return the services of the signed-in user. Raise SignedOut, StoreUnavailable.
 
-    A tab sends its session only when it connects; so every run, callback and dialog checks it. A check of the session
-    runs beside the run: `rerun_if_ended` reads its result.
+    A tab sends its session only when it connects, so every run, callback and dialog checks the session. The check may
+    still be going on while the run draws: `rerun_if_ended` reads its result.
     """
     user = bootstrap.current_app().user(_session_id())
     if user is None:
@@ -33,7 +33,7 @@ def find_user() -> UserServices:
 
 
 def rerun_if_ended() -> None:
-    """Rerun to the sign-in page if the session has ended: this run drew an old state."""
+    """Rerun, which leads to the sign-in page, if the session has ended since this run began."""
     session_id = _session_id()
     if session_id and bootstrap.current_app().has_ended(session_id):
         st.rerun()
@@ -50,7 +50,7 @@ def _session_id() -> str | None:
 
 
 def signed_in() -> UserServices | None:
-    """Return the services of the signed-in user, if any; end the run while the database is away and the user unknown."""
+    """Return the signed-in user's services, if any; end the run if the database is away and the user is unknown."""
     try:
         return find_user()
     except SignedOut:
@@ -71,7 +71,7 @@ def user_services() -> UserServices:
 
 @contextmanager
 def show_errors() -> Generator[None]:
-    """Draw an AppError as its sentence, and SignedOut as the sign-in page."""
+    """Draw an AppError of the block as a sentence; for SignedOut, draw the sign-in page."""
     try:
         yield
     except SignedOut:
@@ -101,7 +101,7 @@ def draw_uncaught(error: Exception) -> bool:
 
 
 def reason(error: AppError) -> str:
-    """Return the sentence of *error* in Markdown, for the role of its reader."""
+    """Return the sentence of *error* in Markdown; admins may get a different one."""
     is_for_all = error.for_admins == error.public
     if is_for_all or find_user().account.role is not AccountRole.ADMIN:
         return words.sentence(error)
@@ -109,13 +109,13 @@ def reason(error: AppError) -> str:
 
 
 def go_to_conversation(conversation_id: ConversationId | None) -> None:
-    """Have the next run open a conversation, or a new page. For callbacks."""
+    """Make the next run open a conversation, or the page of a new chat. For callbacks."""
     new_conversation.forget()
     tab().destination = address(conversation_id)
 
 
 def go_to_space(space_id: SpaceId | None, *, is_staying: bool) -> None:
-    """Have the next run list one space, or all, beside the open conversation or a new chat. For callbacks."""
+    """Make the next run list one space or all; *is_staying*: keep the open conversation. For callbacks."""
     new_conversation.forget()
     here = {name: value for name, value in st.query_params.items() if is_staying and name != SPACE}
     tab().destination = here | ({SPACE: str(space_id)} if space_id else {})
@@ -129,7 +129,7 @@ def address(conversation_id: ConversationId | None) -> dict[str, str]:
 
 
 def go_to_destination(page: Page) -> None:
-    """Go from *page* to the destination that a callback set. A new address is a step that Back undoes."""
+    """Go from *page* to the destination that a callback set. The browser's Back button returns to the old address."""
     destination, tab().destination = tab().destination, None
     if destination is None:
         return
@@ -139,22 +139,22 @@ def go_to_destination(page: Page) -> None:
 
 
 def ask_for(dialog: Callable[..., None], *args: object) -> None:
-    """Have the next run open *dialog*: in a run that follows a reply, its buttons would not work."""
+    """Make the next run open *dialog*: its buttons would not work in a run that follows a reply."""
     tab().dialog = dialog, args
 
 
 def tell(news: str) -> None:
-    """Have the next run show *news*."""
+    """Make the next run show *news*."""
     tab().news = news
 
 
 def go_to_temporary() -> None:
-    """Have the next run go to the page of a temporary chat. For callbacks."""
+    """Make the next run go to the page of a temporary chat. For callbacks."""
     tab().destination = dict(TEMPORARY)
 
 
 def open_dialog() -> bool:
-    """Draw the news of the last dialog, and open the requested one; return True if there was one."""
+    """Show the news of the last dialog and open the requested dialog; return True if one was requested."""
     here = tab()
     news, asked = here.news, here.dialog
     here.news, here.dialog = "", None
@@ -171,9 +171,9 @@ def open_dialog() -> bool:
 def keep_errors(
     prompt: str = "", place: ConversationId | None = None, *, is_unsent_kept: bool = True
 ) -> Generator[None]:
-    """In a callback, which runs before anything is drawn: keep an AppError for the page to draw.
+    """Keep an AppError of a callback for the page to draw, because callbacks run before anything is drawn.
 
-    *is_unsent_kept*: a user who was signed out meanwhile gets the prompt back.
+    *is_unsent_kept*: keep the prompt of a user who was signed out meanwhile, and show it on the sign-in page.
     """
     with uninterrupted():
         kept = tab().callbacks

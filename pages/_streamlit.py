@@ -1,4 +1,4 @@
-"""The internals of Streamlit that the app relies on, and a check at start-up that they exist."""
+"""Uses of Streamlit's internals, and a check at start-up that these internals exist."""
 
 # pyright: reportPrivateUsage=false
 
@@ -39,7 +39,7 @@ def check() -> None:
         "ScriptRunContext.session_id": "session_id" in context,
         "ScriptRunContext.yield_check": "yield_check" in context,
         "logger.setup_formatter": "setup_formatter" in logger.update_formatter.__code__.co_names,
-        # services/web/connections.py limits this protocol
+        # services/web/connections.py subclasses this implementation of websockets
         "websockets-sansio": websockets() == "websockets-sansio",
         "ScriptRunner._execing": "_execing" in ScriptRunner.__init__.__code__.co_names,
         "AppSession._user_info": "_user_info" in AppSession.__init__.__code__.co_names,
@@ -67,12 +67,12 @@ def url() -> str:
 
 
 def forbid_pages_directory() -> None:
-    """Let no address run a file of pages/ by itself, also before `st.navigation` was called."""
+    """Keep Streamlit from running a file of pages/ by its address before `st.navigation` is called."""
     PagesManager.uses_pages_directory = False
 
 
 def log_by(handler: logging.Handler) -> None:
-    """Have Streamlit and its server log through *handler*, and not as text, which would contain the texts of errors."""
+    """Make Streamlit and its server log through *handler*, not as plain text, which could reveal error messages."""
 
     def set_up(log: logging.Logger) -> None:
         log.handlers = [handler]
@@ -82,7 +82,7 @@ def log_by(handler: logging.Handler) -> None:
 
 
 def tab_presence() -> Callable[[], bool]:
-    """Return a function that returns True while the tab of this run is connected; always so in tests."""
+    """Return a function that returns True while the tab of this run is connected (in tests: always)."""
     context = get_script_run_ctx()
     return partial(_is_connected, context.session_id if context else "")
 
@@ -92,16 +92,16 @@ def _is_connected(tab: str) -> bool:
 
 
 def close_tabs(session_id: SessionId) -> None:
-    """Close the tabs of an app session that has ended, open or waiting to connect again, with all that Streamlit holds of
-    them. A browser connects again, and is told that it is signed out."""
+    """Close all tabs of an ended app session, connected or not, and drop Streamlit's state of them. The browser
+    reconnects and shows the sign-in page."""
     if runtime.exists():
         loop = runtime.get_instance()._get_async_objs().eventloop
         loop.call_soon_threadsafe(_close_tabs, loop, str(session_id))
 
 
 def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
-    """Close the tabs. For the event loop's thread."""
-    # this import takes all of the app, so the backend starts before it
+    """Close the tabs. Only for the event loop's thread."""
+    # imported here, because this import loads the whole app, and the backend is to start before that
     from pages._tab import KEY, Tab
 
     server = runtime.get_instance()
@@ -109,8 +109,8 @@ def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
         session = tab.session
         if session._user_info.get("sid") != session_id:
             continue
-        # the tab that noticed the end shows its user the unsent prompt; other tabs may be about to
-        # notice
+        # a tab that shows its user an unsent prompt stays open; a tab with a running callback may be
+        # about to do so, and is checked again later
         left: Tab = session.session_state[KEY] if KEY in session.session_state else Tab()
         if left.unsent:
             continue
@@ -126,7 +126,7 @@ def _close_tabs(loop: asyncio.AbstractEventLoop, session_id: str) -> None:
 
 async def _hang_up(client: StarletteSessionClient) -> None:
     await client.aclose()
-    # Starlette's own `close` would make its `receive` raise if a message comes meanwhile
+    # after Starlette's own `close`, its `receive` would raise if another message arrived
     await client._websocket._send({"type": "websocket.close", "code": 1001})
 
 
@@ -134,8 +134,8 @@ async def _hang_up(client: StarletteSessionClient) -> None:
 def uninterrupted() -> Generator[None]:
     """Let a callback finish although another run has replaced its own.
 
-    Streamlit would stop the callback at its next access to the session state, after it acted and before it could
-    say so. It does not while `_execing` is False.
+    Streamlit would otherwise stop the callback at its next access to the session state, when it has acted but not yet
+    reported the result. Streamlit does not stop it while `_execing` is False.
     """
     context = get_script_run_ctx()
     runner: object = getattr(context.yield_check, "__self__", None) if context else None

@@ -1,4 +1,4 @@
-"""The state of a browser tab, without that of its widgets. Each field is assigned by one module, or by `Tab` itself."""
+"""The state of a browser tab except its widgets. Each field is assigned by one module only, or by `Tab` itself."""
 
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -14,8 +14,8 @@ from services.domain.memories import DeletedMemories
 from services.errors import AppError
 
 KEY = "tab-state"  # the key in the session state
-# rows of the list at first, and as many more on demand: the cost must not grow with the number of
-# conversations
+# rows that the list shows at first, and adds on demand: the cost must not grow with the number
+# of conversations
 ROWS = 30
 
 
@@ -25,7 +25,7 @@ class Refusal:
 
     sentence: str
     prompt: str = field(repr=False)
-    place: ConversationId | None = None  # the conversation of the prompt; None: a new page
+    place: ConversationId | None = None  # the conversation of the prompt; None: a new chat
     error: AppError | None = field(default=None, compare=False)
 
 
@@ -35,14 +35,14 @@ class Callbacks:
 
     # refusals stay until `forget`: another run may cut short the run that draws them
     refusals: list[Refusal] = field(default_factory=list[Refusal])
-    running: int = 0  # callbacks that are running, of runs that were replaced
-    # callbacks that ever ended: a run that finds more than at its start may have drawn an old state
+    running: int = 0  # callbacks still running whose run was replaced by another
+    # count of finished callbacks: if it grew during a run, the run may have drawn an old state
     ended: int = 0
     # conversations that cannot be opened again
     left: set[ConversationId] = field(default_factory=set[ConversationId])
 
     def keep(self, refusal: Refusal) -> None:
-        """Have the page draw *refusal* and put its prompt back."""
+        """Keep *refusal* until the page has drawn it and given its prompt back."""
         if refusal not in self.refusals and refusal.place not in self.left:
             self.refusals.append(refusal)
 
@@ -87,7 +87,7 @@ class Tab:
     destination: dict[str, str] | None = None  # the query of the chat page to go to
     dialog: tuple[Callable[..., None], tuple[object, ...]] | None = None  # the dialog to open
     news: str = ""  # news for the next run
-    new: NewConversation = field(default_factory=NewConversation)  # the choices of the new page
+    new: NewConversation = field(default_factory=NewConversation)  # the choices made for a new chat
     undoable: list[Undoable] = field(default_factory=list[Undoable])
 
     # --- turns
@@ -96,7 +96,7 @@ class Tab:
     begun: tuple[ConversationId | None, LiveTurn] | None = None
     # the conversation whose last reply streamed on this page
     followed: tuple[ConversationId, MessageId | None] | None = None
-    is_taken: bool = False  # true: the text of the composer was sent
+    is_taken: bool = False  # true: `send` took the text of the composer
 
     # --- the temporary chat
 
@@ -110,10 +110,10 @@ class Tab:
     edited_title: tuple[str, ConversationId] | None = None
     # edited facts by the noun of their list
     edited_facts: dict[str, Fact] = field(default_factory=dict[str, Fact])
-    seen: tuple[str, object] = ("", None)  # a field's key, and the document that it was drawn from
+    seen: tuple[str, object] = ("", None)  # a field's key, and the document that the field shows
     field_keys: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
 
-    # --- the amount that is drawn
+    # --- the parts that are drawn
 
     rows: int = ROWS  # rows of the list
     is_archive: bool = False  # true: the list shows the archive
@@ -127,9 +127,9 @@ class Tab:
 
     # --- facts, and other processes
 
-    offered_in: ConversationId | None = None  # the conversation in which notes were offered
+    offered_in: ConversationId | None = None  # the conversation that showed the offer to note facts
     noting_in: ConversationId | None = None  # the conversation that the tab showed last
-    # conversations in which another process makes replies
+    # conversations whose replies stream in another process
     running_elsewhere: frozenset[str] = frozenset()
 
     # --- the admin page
@@ -145,7 +145,7 @@ class Tab:
         self.rows, self.is_archive = ROWS, is_archive
 
     def release_temporary(self) -> TemporaryChat | None:
-        """Take the temporary chat from the tab and return it, if there is one; drop the rest of its text."""
+        """Remove the temporary chat from the tab and return it, if any; drop other state with its text."""
         temporary_chat, self.temporary = self.temporary, None
         if temporary_chat:
             self.seen, self.begun = ("", None), None

@@ -28,11 +28,11 @@ ended = tab().callbacks.ended
 user = user_services()
 temporary_chat = temporary.here()
 services = temporary_chat or user
-# read before anything else: a turn that ends during the drawing may be drawn as still running
+# read first, so that a turn that ends while the page is drawn is noticed and the page rerun
 expected = turns.expected_news(user.chat, services.chat)
 sidebar.draw_top()
-# both are drawn in every state at one place: the content of the first must disappear at once when a
-# reply streams, and the component in the second would get the arguments of the previous page again
+# both keep the same position on every page: when a reply streams, the first must empty at once, and
+# the component in the second would otherwise get the arguments of the previous page again
 welcome, drafts_place = st.empty(), st.container(key="drafts-place")
 thread, turn, box, space, continued = None, None, None, None, None
 said: list[Refusal] = []
@@ -81,8 +81,8 @@ with show_errors():
     budget.draw_choices(user, view, said)
 
     near = st.bottom.container(key="near-limit")
-    # at the top level Streamlit would make the page stick to its end: assets/page/place.js moves it
-    # instead
+    # outside of `st.bottom`, Streamlit would keep the page scrolled to its end; assets/page/place.js
+    # scrolls it instead
     typed = st.bottom.chat_input(
         "Message Daybook",
         key="composer",
@@ -125,7 +125,7 @@ def draw_the_rest() -> None:
 
 
 def heard() -> tuple[str, MessageId | None]:
-    """Return the text that a screen reader announces about the reply, and the message after which it does."""
+    """Return the text that a screen reader announces about the reply, and the message that it follows."""
     if turn:
         return "A reply is coming.", turn.prompt_id
     if thread and thread.messages and turns.has_ended(thread):

@@ -18,7 +18,7 @@ from services.domain.usage import UsageReport
 
 _BROWSER, _SERVER, _DATABASE = "This browser", "This server session", "Database"
 _MODEL, _DELETE_ACCOUNT = "AI model", "Delete account"
-_LISTED = 100  # conversations to choose one from
+_LISTED = 100  # conversations that the user can choose from, at most
 _CLEAR_TAB = """
   <div class="db-menu"><button type="button" data-clear-tab>
     <span class="db-icon" aria-hidden="true">mop</span>Clear this browser
@@ -105,7 +105,7 @@ def _draw_export(label: str) -> None:
 
 @st.fragment(run_every=2.0)
 def _draw_progress() -> None:
-    """Draw the progress of the last export."""
+    """Draw the progress of the export that was begun last."""
     with show_errors():
         export = find_user().export
         if export and not export.is_over:

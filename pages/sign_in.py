@@ -1,7 +1,7 @@
-"""Signing in and making an account: native forms that post to the app's own routes.
+"""The sign-in and sign-up page: native forms that post to the app's own routes.
 
-No script can set a cookie, and passwords never enter a Streamlit session. Every address of the app shows this page
-to a user who is signed out, and leads back to itself.
+Forms are used because a script cannot set the session cookie and passwords must not enter a Streamlit session. Every
+address of the app shows this page to users who are signed out, and returns to the same address after sign-in.
 """
 
 from html import escape
@@ -18,17 +18,17 @@ from services.errors import SignUpsClosed, Suspended, TooManyAttempts, WeakPassw
 
 _CREATE = "Create account"
 _ABOUT_NEW_ACCOUNTS = ("weak", "address", "not-allowed", "closed", "confirm", "invitation")
-_LONGEST_WAIT = 86_400  # seconds
+_LONGEST_WAIT = 86_400  # seconds, the longest wait that the page shows
 
 
 def page() -> None:
-    """Draw the forms, which return to this address."""
-    # the session that ended before this tab connected: the page says why
+    """Draw the forms, which lead back to the current address."""
+    # why the cookie opened no session when this tab connected, or the id of a session that ended since
     ended = st.user.get("sid")
     unsent = tab().unsent  # the prompt that was being sent when the session ended
     is_reloading = ended and ended not in bootstrap.ENDS and not unsent
     if is_reloading:
-        # the cookie may open another session by now, which only a new connection finds
+        # the cookie may belong to a new session by now, which only a new connection reads
         browser.reload()
     middle = st.container(horizontal_alignment="center", key="sign-in-page")
     with middle.container(width=384, gap="medium"):
@@ -49,7 +49,7 @@ def page() -> None:
             st.info("You were signed out. Sign in to continue where you were; your draft is kept.")
         if st.query_params.get("reason") == "deleted":
             st.info("Your account has been deleted. Thank you for using Daybook.")
-        if not is_reloading:  # a reload would lose text typed into the form
+        if not is_reloading:  # no form before a reload, which would lose text typed into it
             with st.container(key="login", border=True):
                 _draw_forms()
         with st.container(horizontal=True, gap="xsmall", vertical_alignment="top", wrap=False):
@@ -92,7 +92,7 @@ def _draw_forms() -> None:
 def _form(
     action: str, verb: str, password: str, code: str, *, takes_code: bool, is_new: bool = False
 ) -> str:
-    rule, below = "", ""  # of a new password
+    rule, below = "", ""  # texts about a new password
     invite = f'<input type="hidden" name="invite" value="{escape(code)}">'
     if takes_code:
         invite = f"""<label>Invitation code<input name="invite" value="{escape(code)}" autocomplete="off"
@@ -115,7 +115,7 @@ def _form(
 
 
 def _here() -> str:
-    """Return this address without the reason of the last refusal and the code of an invitation."""
+    """Return the current address without the reason of the last refusal and the code of an invitation."""
     query = st.query_params.to_dict()
     for name in ("reason", "wait", "why", "invite"):
         query.pop(name, None)
@@ -124,7 +124,7 @@ def _here() -> str:
 
 
 def refusal(reason: str) -> str | None:
-    """Return the sentence of the error that *reason* names, with the details in the address."""
+    """Return the sentence of the error that *reason* names, with the details that the address holds."""
     match reason:
         case "slow":
             wait = st.query_params.get("wait", "")

@@ -1,19 +1,19 @@
-// Helpers for the other scripts, which are loaded after this one, and for the scripts of components.
+// Helpers for the scripts that are loaded after this one, and for the scripts of components.
 
 const drawn = [];
-let frame = 0; // the animation frame in which the acts are done
+let frame = 0; // the animation frame in which the acts will run
 
 window.daybook = {
-  // The buttons that lead to another chat.
+  // A selector of the buttons that open another chat.
   LEADS: 'button[data-act="open"], .st-key-new-chat button',
 
-  // Has `act` done in the frame after each change of the page, before the change is seen: most acts measure,
-  // so they run at most once a frame.
+  // Calls `act` after each change of the page, in the next animation frame, before the change is painted. It
+  // runs at most once a frame, because most acts measure elements.
   onDraw(act) {
     drawn.push(act);
   },
 
-  // Calls `act` with each event of `type` before listeners of elements below `target` get it.
+  // Calls `act` with each event of `type` before the listeners of elements inside `target` get it.
   capture: (target, type, act) => target.addEventListener(type, act, true),
 
   // The element that scrolls.
@@ -28,7 +28,7 @@ window.daybook = {
 
   isTouch: () => matchMedia("(hover: none)").matches,
 
-  // Says a sentence at the end of `place` until the next press.
+  // Shows a sentence at the end of `place` until the next press of a key or button.
   tell(place, sentence) {
     if (!place) return;
     place.querySelector(".db-told")?.remove();
@@ -41,7 +41,7 @@ window.daybook = {
       addEventListener(sign, () => line.remove(), { once: true, capture: true });
   },
 
-  // React notices a new value only if it is set this way.
+  // Sets the value of a field in the only way that React notices.
   typeInto(field, text) {
     const { set } = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), "value");
     set.call(field, text);

@@ -1,8 +1,8 @@
-// Buttons of plain HTML with `data-act`: a component (pages/_parts/browser.py) tells the server which one was
+// Plain HTML buttons with `data-act`: a component (pages/_parts/browser.py) tells the server which one was
 // pressed.
 
 let tell = null;
-let waiting = null; // the last button that was pressed before the component was ready
+let waiting = null; // the data of the last button pressed before the component was ready
 
 daybook.hearActs = (tellServer) => {
   tell = tellServer;

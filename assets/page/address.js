@@ -1,4 +1,4 @@
-// The email address of a refused sign-in is filled in again. It never stands in a URL of the app.
+// After a refused sign-in, the email address is filled in again. It is never put into a URL of the app.
 
 const KEY = "daybook-address";
 

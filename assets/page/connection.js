@@ -1,16 +1,16 @@
-// While the server is away, a line says that the page reconnects by itself; Streamlit's dialog, which would
-// cover the text, is closed. If the server refuses the page, Streamlit gives no reason: this script asks for
-// it, and shows it. A message that was sent and is not answered is shown, too.
+// While the server is away, a line says that the page reconnects by itself, and Streamlit's dialog, which
+// would cover the text, is closed. If the server refuses the connection, this script asks for the reason,
+// which Streamlit does not show. A line also says if a sent message gets no answer.
 
 const PATIENCE = 2000; // milliseconds
 let wasConnected = false;
-let sentAt = 0; // the time when a message was sent that may not be answered yet
+let sentAt = 0; // when a message was sent that may not have been answered yet; 0: none
 
 const app = () => document.querySelector(".stApp")?.dataset ?? {};
 
 async function reason() {
   if (document.querySelector(".db-not-found")) return ""; // this page needs no server
-  // an app on this machine can be reached without a network
+  // offline, a server on this machine can still be reached
   const answers = () =>
     fetch("/healthz", { cache: "no-store" }).then(
       () => true,
@@ -28,7 +28,7 @@ async function reason() {
 function isUnanswered() {
   if (!sentAt) return false;
   const waited = Date.now() - sentAt;
-  // the browser asks for a run, and the server reports when it runs
+  // "rerunRequested": the browser has asked for a run, and the server has not reported its start yet
   if (waited >= PATIENCE / 4 && app().testScriptState !== "rerunRequested") sentAt = 0;
   return sentAt > 0 && waited >= PATIENCE;
 }

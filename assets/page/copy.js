@@ -1,11 +1,11 @@
-// A button's `data-copy` holds base64 text that is copied to the clipboard, if the browser allows it. Text
-// that is selected and copied loses the word joiners that keep Streamlit from making links.
+// A button with `data-copy` (base64) copies that text to the clipboard, if the browser allows it. From text
+// that the user selects and copies, the word joiners are removed that keep Streamlit from making links.
 
 document.addEventListener("click", async ({ target }) => {
   const button = target.closest("button[data-copy]");
   if (!button) return;
   const bytes = Uint8Array.from(atob(button.dataset.copy), (byte) => byte.charCodeAt(0));
-  // the clipboard exists only with https
+  // browsers offer the clipboard only with https
   const writing = navigator.clipboard?.writeText(new TextDecoder().decode(bytes));
   const isCopied = await writing?.then(
     () => true,

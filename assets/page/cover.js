@@ -1,16 +1,16 @@
-// Escape closes the topmost dialog or menu at once and returns the focus. Streamlit leaves a popover open
-// below the dialog that it opened, where it takes the first Escape, and loses the focus if the focused
-// element was redrawn meanwhile.
+// Escape closes the topmost dialog or menu at once and returns the focus. Streamlit alone would leave a
+// popover open behind the dialog that it opened, where the popover takes the first Escape, and would lose
+// the focus if the element that had it was redrawn meanwhile.
 
 let place = null; // the element of the page that was focused or pressed last
-let isOwed = false; // true: a dialog or menu was closed, and the focus must return to `place`
+let isOwed = false; // true: once no dialog or menu is open, the focus must return to `place`
 
 const isOnPage = (element) => !element.closest('[role="dialog"], [role="menu"], [role="listbox"], dialog');
 
 // A closed <dialog> keeps the focus for a moment.
 const isLost = () => document.activeElement === document.body || !document.activeElement.checkVisibility();
 
-// Returns the element as it is drawn now.
+// Returns `element`, or the element that replaced it when it was redrawn.
 function find(element) {
   if (element.isConnected) return element;
   const key = element.closest('[class*="st-key-"]')?.className.match(/st-key-[\w-]+/)[0];
@@ -42,8 +42,8 @@ daybook.capture(window, "pointerdown", ({ target }) => {
 
 daybook.capture(window, "keydown", (event) => {
   isOwed = daybook.isCovered();
-  // Streamlit's dialog handles Escape only while it has the focus, which it loses with an element that is
-  // redrawn.
+  // Streamlit's dialog handles Escape only while the focus is in it; if the focused element is redrawn, the
+  // focus is lost.
   const close = document.querySelector('[data-testid="stDialog"] button[aria-label="Close"]');
   if (event.key !== "Escape" || !close || !isOnPage(event.target)) return;
   event.stopPropagation(); // otherwise Escape would stop a reply

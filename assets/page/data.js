@@ -1,4 +1,4 @@
-// The page "Your data": the sizes of what this browser stores, and the button that clears it.
+// The page "Your data": how much this browser stores, and the button that clears it.
 
 const DRAFTS = "daybook-draft:";
 

@@ -1,15 +1,15 @@
-// Drafts stay in the browser, one for each chat and tab, until they are sent or the user signs out, and for a
-// month at most. Two tabs share none; a tab without a draft takes over that of a tab that was closed. A
-// component (pages/_parts/browser.py) calls `keepDrafts` after a run: the composer then holds a draft,
-// nothing (sent), or a prompt that was refused.
+// Drafts stay in the browser, one for each chat and tab, until they are sent or the user signs out, but at
+// most a month. Tabs do not share drafts, but a tab without one takes over that of a closed tab. A component
+// (pages/_parts/browser.py) calls `keepDrafts` after a run, when the composer contains a draft, a refused
+// prompt, or nothing because its text was sent.
 
 const DRAFTS = "daybook-draft:",
   MONTH = 30 * 24 * 3600 * 1000,
   TAB = "daybookTab",
   LOCK = "daybook-tab:";
-let tab = sessionStorage.getItem(TAB) ?? named(); // the name of this tab; a reload keeps it
+let tab = sessionStorage.getItem(TAB) ?? named(); // the name of this tab, which stays after a reload
 let person = null;
-// the conversation of the text in the composer: its id, "new", or "temporary", which has no draft
+// the conversation that the composer's text belongs to: its id, "new", or "temporary" (never stored)
 let place = null;
 let last = ""; // the text that this tab stored or showed last
 
@@ -29,7 +29,7 @@ function named() {
   return name;
 }
 
-// Each open tab holds the lock of its name. Without https there are no locks: then no tab takes over a draft.
+// Each open tab holds a lock with its name. Locks need https; without them, no tab takes over a draft.
 function hold() {
   navigator.locks?.request(LOCK + tab, { ifAvailable: true }, (lock) => {
     if (lock) return new Promise(() => {}); // the lock is held until the tab closes
@@ -42,8 +42,8 @@ hold();
 
 const joined = (sent, text) => (text.startsWith(sent ?? "") ? text : text ? `${sent}\n\n${text}` : sent);
 
-// A sent text is kept, beside what is typed after it, until it is the last prompt: the run that sends it may
-// have been replaced.
+// Returns true if the sent text of a draft is the last prompt of the chat. Until then the text is kept,
+// beside what is typed after it, because the run that sends it may be replaced by another.
 function isSaid([length, start], name = key()) {
   const text = read(name).sent?.trim();
   return text?.length === length && text.startsWith(start);
@@ -95,7 +95,7 @@ daybook.noteDraftSent = () => {
 daybook.keepDrafts = (data) => {
   if (!daybook.composer()) {
     setTimeout(daybook.keepDrafts, 50, data); // the composer is not drawn yet
-    return; // nothing is returned: Streamlit would call a returned function when the component is removed
+    return; // without a value, because Streamlit would call it when the component is removed
   }
   const typed = daybook.composer().value,
     before = place,
@@ -105,13 +105,13 @@ daybook.keepDrafts = (data) => {
   else if (before === null || before === data.place) {
     place = data.place;
     if (data.given) {
-      // a refused prompt, joined with the text typed since; Streamlit does not set one value twice
+      // a refused prompt and the text typed since; Streamlit does not set the same value twice
       show(joined(data.given, last));
       save(daybook.composer().value, "");
     } else if (isSaid(data.prompt)) save(typed, "");
     else if (typed) save(typed);
   } else if (data.place === "temporary" || (data.is_begun && (typed || before !== "temporary"))) {
-    // a new page became this conversation, or a temporary chat: text typed now belongs to that
+    // the page of a new chat became a conversation or a temporary chat, to which the typed text now belongs
     save("", "");
     place = data.place;
     save(typed, "");

@@ -1,10 +1,10 @@
-// Editing a message in its place: its field gets the focus, Escape leaves it, and Ctrl+Enter and Send bring
-// the sent prompt into view. (Streamlit handles Ctrl+Enter.)
+// Editing a message in place: its field gets the focus, Escape leaves the field, and Ctrl+Enter or Send
+// brings the sent prompt into view. (Streamlit itself sends on Ctrl+Enter.)
 
 const field = () => document.querySelector(":is(.st-key-edit-prompt, .st-key-edit-reply) textarea");
-let drawn = null; // the field that was found in the last drawing
-let edited = null; // the message that the field belongs to
-let left = null; // the message whose field was left, until the focus is back on its button
+let drawn = null; // the field that the page had when it was drawn last
+let edited = null; // the id of the message whose field is open
+let left = null; // the id of the message whose field was left, until its Edit button has the focus
 
 daybook.onDraw(() => {
   const now = field();

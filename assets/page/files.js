@@ -1,5 +1,5 @@
-// Files cannot be attached yet: if files are dropped or pasted, the page says so and stays open. Text that is
-// pasted with them, as from a spreadsheet, is pasted as usual.
+// Files cannot be attached yet: if files are dropped or pasted, the page says so. If text comes with them, as
+// from a spreadsheet, the text is pasted as usual.
 
 const SENTENCE = "Files can't be attached yet. Paste text instead.";
 const FIELD = "input, textarea";
@@ -8,7 +8,7 @@ function say() {
   if (daybook.composer()) daybook.tell(document.querySelector('[data-testid="stBottom"]'), SENTENCE);
 }
 
-// A browser opens a file that is dropped on the page, and so leaves the page.
+// Returns true for dragged files, because a browser would leave the page to open a dropped file.
 function refuses({ target, dataTransfer }) {
   const types = dataTransfer?.types ?? [];
   return types.includes("Files") && !(types.includes("text/plain") && target.closest?.(FIELD));

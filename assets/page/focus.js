@@ -1,10 +1,10 @@
-// The composer gets the focus after a load, in a new chat and in an opened chat, and receives what is typed
-// while no element has the focus. Never on touch screens: each focus would open the keyboard.
+// The composer gets the focus after a load and when a chat is opened or begun, and receives what is typed
+// while no element has the focus. This is off on touch screens, where each focus would open the keyboard.
 
 let isComing = false; // true while a reply streams
 let place = null; // the address at which the composer was focused last
 
-// Streamlit focuses the composer when a prompt is sent.
+// Streamlit also focuses the composer when a prompt is sent, which is prevented on touch screens.
 HTMLTextAreaElement.prototype.focus = function (options) {
   if (daybook.isTouch() && this.closest(".st-key-composer")) return;
   HTMLElement.prototype.focus.call(this, options);
@@ -27,16 +27,16 @@ daybook.onDraw(() => {
 });
 
 daybook.capture(document, "click", ({ target }) => {
-  // also if the link leads to the chat that is open
+  // so that the composer gets the focus even if that chat is already open
   if (target.closest(daybook.LEADS)) place = null;
 });
 
 daybook.capture(window, "keydown", (event) => {
   const isCommand = (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState("AltGraph");
-  // those keys scroll the page or open help
+  // the space bar scrolls the page, and `?` opens the shortcuts
   const isPrinted = event.key?.length === 1 && !isCommand && ![" ", "?"].includes(event.key);
   const isNowhere = [document.body, daybook.page()].includes(document.activeElement);
   if (!isPrinted || !isNowhere || !daybook.composer()) return;
-  event.stopPropagation(); // Streamlit has shortcuts of single letters
+  event.stopPropagation(); // Streamlit has single-letter shortcuts
   focus();
 });

@@ -1,10 +1,10 @@
 // A screen reader announces only that a reply streams, and how it ended.
 
-const region = document.createElement("div"); // a new live region is not announced at once, so this one stays
+const region = document.createElement("div"); // kept, because text in a new live region may not be announced
 region.className = "db-heard";
 region.ariaLive = "polite";
 document.body.append(region);
-// the last announcement, even if its text was removed: a repeated failure is not announced again
+// the last announcement, kept even if its text was removed, so that the same one is not repeated
 let news = "";
 
 daybook.onDraw(() => {
@@ -12,6 +12,6 @@ daybook.onDraw(() => {
   if (said === undefined || news === `${after} ${said}`) return;
   news = `${after} ${said}`;
   if (!said) return;
-  region.textContent = ""; // a text that stands there already is not announced again
+  region.textContent = ""; // emptied, because an unchanged text would not be announced
   setTimeout(() => (region.textContent = said), 100);
 });

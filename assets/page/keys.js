@@ -1,13 +1,14 @@
-// Keyboard shortcuts. Ctrl+K unfolds the sidebar and focuses the filter; the arrow keys move from there
-// through the rows; Enter opens the first row and empties the filter; Escape empties it, too, and does not
-// stop a reply. `?`, and Ctrl+/ also in a field, opens a list of all shortcuts, in a native dialog, so that a
-// reply goes on behind it.
+// Keyboard shortcuts. Ctrl+K unfolds the sidebar and focuses the filter. From there the arrow keys move
+// through the rows, Enter opens the first row and empties the filter, and Escape empties the filter without
+// stopping a reply. `?` (or Ctrl+/, also in a field) lists all shortcuts, in a native dialog, so that a reply
+// goes on behind it.
 
 const field = () => document.querySelector(".st-key-search input");
 const isInView = () => (field()?.getBoundingClientRect().right ?? 0) > 0;
 const rows = () =>
   [...document.querySelectorAll('button[data-act="open"]')].filter((row) => row.checkVisibility());
-// the filter text whose first row Enter opens once it is found, unless another key or button is pressed first
+// the filter text for which Enter was pressed: its first result is opened once found, unless the user presses
+// another key or button first
 let sought = "";
 const control = /^Mac|^iP/.test(navigator.platform) ? "⌘" : "Ctrl";
 
@@ -26,7 +27,7 @@ function move(from, step) {
   places[places.indexOf(from) + step]?.focus();
 }
 
-// the rows change a moment after the text is typed
+// Opens the first row once the list shows the results of `sought`, which takes a moment.
 function openFirst() {
   const found = document.querySelector('[data-stale="false"] [data-found]')?.textContent.trim();
   if (!sought || found !== sought || field()?.value.trim() !== sought) return;
@@ -38,7 +39,7 @@ function open(row) {
   if (!row) return;
   row.click();
   daybook.typeInto(field(), "");
-  field().blur(); // the composer is focused when no element has the focus
+  field().blur(); // the composer can get the focus only while no element has it
 }
 
 function sheet() {
@@ -101,7 +102,7 @@ function hear(event) {
 }
 
 daybook.capture(window, "keydown", (event) => {
-  // A key press of an input method, as for Japanese, is no shortcut. Safari marks it only by its key code.
+  // Keys pressed in an input method, as for Japanese, are no shortcuts. Safari marks them only by key code.
   if (event.isComposing || event.keyCode === 229) event.stopImmediatePropagation();
   else if (field()) hear(event); // without the field no user is signed in
 });

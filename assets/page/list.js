@@ -1,5 +1,5 @@
-// The menus of a row are one native popover, filled for the button that was pressed; the browser closes it.
-// The focus in the list of conversations is restored when the list is redrawn.
+// The menus of rows and messages: a native popover, created for the pressed button and closed by the browser.
+// If the list of conversations is redrawn, the focus in it is restored.
 
 let menu = null;
 let opener = null; // the button whose menu is open
@@ -42,7 +42,7 @@ function open(button) {
 document.addEventListener("click", ({ target }) => {
   const button = target.closest("button[data-options]");
   if (button && button !== opener) {
-    button.focus(); // the browser returns the focus to this button when the menu closes
+    button.focus(); // so that the browser returns the focus to this button when the menu closes
     open(button);
   } else if (target.closest("[role=menuitem]") && menu?.contains(target)) menu.hidePopover();
 });

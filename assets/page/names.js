@@ -1,6 +1,6 @@
-// Accessible names that Streamlit lacks: toasts have none, and popovers and expanders are named by the
-// Markdown of their labels. An icon within a text is hidden, because it would be read by the name of its
-// glyph.
+// Accessible names that Streamlit gets wrong: toasts have none, and popovers and expanders have the Markdown
+// source of their labels as names. Icons in text are hidden from screen readers, which would read out the
+// names of their glyphs.
 
 const JOINER = "\u2060";
 const RAW = [":material/", "\\\\", JOINER].map((part) => `[aria-label*="${part}"]`).join();

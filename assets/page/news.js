@@ -1,15 +1,15 @@
-// Polls for changes that other processes made to the data of the tab, and redraws the page if there are any:
-// a tab that is in view and was used in the last ten minutes asks every five seconds, and at once when it is
-// shown or used again. While the page is redrawn, or a menu or dialog is open, the redraw waits.
+// Polls for changes that other processes made to the data of the tab, and redraws the page if there are any.
+// A tab that is in view and was used in the last ten minutes asks every five seconds, and at once when it is
+// shown or used again. A redraw waits while the page is drawn already or a menu or dialog is open.
 
 const PAUSE = 5000,
   USED = 600_000,
   LATER = 250,
   AGAIN = 1500; // milliseconds
-let page = null; // the shown state { place, seen }, set by a component (pages/_parts/browser.py)
+let page = null; // the state that the page shows, { place, seen }, set by pages/_parts/browser.py
 let tell = null;
 let found = null; // revisions that the page does not show yet
-let told = ""; // the revisions that the server was told of last; they are told only once
+let told = ""; // the revisions that were sent to the server last, so that they are sent only once
 let askedAt = -Infinity,
   usedAt = performance.now(),
   timer = 0;
@@ -47,7 +47,7 @@ async function look() {
     });
     const revisions = answer.ok ? await answer.json() : null;
     if (revisions && asked === page && isNew(revisions)) found = revisions;
-    // the session has ended: the server closes the connection and Streamlit reconnects, but does not redraw
+    // the session has ended: Streamlit reconnects, but redraws the page only if asked to
     if (answer.status === 401) {
       found = {};
       return wait(AGAIN);
@@ -56,10 +56,10 @@ async function look() {
   wait(found ? 0 : PAUSE - (performance.now() - askedAt));
 }
 
-// Returns the function that stops the polling; Streamlit calls it when the component is removed.
+// Starts polling. Returns a function that stops it, which Streamlit calls when the component is removed.
 daybook.watchNews = (shown, tellServer) => {
   [page, tell, found] = [shown, tellServer, null]; // the state was read before the page was drawn
-  if (askedAt === -Infinity) askedAt = performance.now(); // the first page is up to date
+  if (askedAt === -Infinity) askedAt = performance.now(); // the first poll waits, as the page is new
   wait(0);
   return () => {
     if (page === shown) tell = found = null;

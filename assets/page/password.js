@@ -1,5 +1,5 @@
-// A password can be shown. It is hidden again before it is sent, so that the browser keeps it as a
-// password.
+// The button that shows a password. The password is hidden again before it is sent, so that the browser
+// recognises it as a password and offers to save it.
 
 function show(button, isShown) {
   button.form.elements.password.type = isShown ? "text" : "password";

@@ -1,8 +1,8 @@
-// The scroll position of the page. A chat opens at its end, in its first frame. A sent prompt goes to the
-// top of the view and stays there while its reply grows below. The page follows its end for a user who has
-// scrolled to the end; a user who scrolls elsewhere stays there, and has a button to the end. The page
-// scrolls to the reason why a prompt is refused. Streamlit writes earlier messages into the elements of later
-// ones, above the text that is read: that text keeps its distance from the end.
+// The scroll position of the page. A chat opens at its end, from its first frame on. A sent prompt moves to
+// the top of the view and stays there while its reply grows below. If the user scrolls to the end, the page
+// keeps showing the end; if the user scrolls elsewhere, it stays there and shows a button to the end. If a
+// prompt is refused, the page scrolls to the reason. When earlier messages are added above, Streamlit reuses
+// the elements of later ones, so the text that is being read is kept at its distance from the end.
 
 const END = 0;
 const MOVES = /^(Arrow|Page|Home|End|Tab|Enter|F3| )/,
@@ -10,10 +10,10 @@ const MOVES = /^(Arrow|Page|Home|End|Tab|Enter|F3| )/,
 const REFUSED = '.st-key-refusals [data-stale="false"] [data-testid="stAlert"]';
 const STUCK = '[data-testid="stLayoutWrapper"]:has(> :is(.st-key-outage, .st-key-chat-head))';
 let opened = null; // the chat whose messages are drawn
-// the thing that keeps its position: an exchange (by its class), the distance to the end, or null
+// what keeps its position: an exchange (its class), a distance from the end in pixels, or null for nothing
 let kept = null;
-let sent = null; // the exchange that was the last one when a prompt was sent
-let top = 0; // the scroll position at the last look
+let sent = null; // set when a prompt is sent, with the class of the exchange that was the last one then
+let top = 0; // the scroll position when it was last read
 
 const exchanges = () =>
   [...document.querySelectorAll('.st-key-thread [class*="st-key-exchange-"]')].filter((one) =>
@@ -26,7 +26,7 @@ const isAtEnd = (page) => toEnd(page) < 4;
 const isDistance = () => typeof kept === "number";
 const keptExchange = () => (isDistance() || !kept ? null : document.querySelector(`.${kept}`));
 
-// The bottom edge of the header that sticks to the top of the page.
+// Returns the bottom edge of the sticky headers at the top of the page.
 function edge(page) {
   const ends = [...document.querySelectorAll(STUCK)].map((head) => {
     const { position, top } = getComputedStyle(head);
@@ -35,7 +35,7 @@ function edge(page) {
   return page.getBoundingClientRect().top + Math.max(0, ...ends);
 }
 
-// The last exchange is as high as the view, so that its prompt can stand at the top.
+// Makes the last exchange as high as the view, so that its prompt can be at the top of the view.
 function makeRoom(page, exchange) {
   const block = exchange.closest('[data-testid="stMainBlockContainer"]');
   const below = block.getBoundingClientRect().bottom - exchange.parentElement.getBoundingClientRect().bottom;
@@ -66,7 +66,7 @@ function showWay() {
   if (!way) return document.documentElement.style.removeProperty("--db-below");
   const ends = [...(last?.children ?? [])].map((part) => part.getBoundingClientRect().bottom);
   way.hidden = Math.max(0, ...ends) <= bar.getBoundingClientRect().top + 8;
-  // the Undo bar is drawn above it
+  // the stylesheet puts the Undo bar above this height
   document.documentElement.style.setProperty("--db-below", `${bar.offsetHeight + way.offsetHeight}px`);
 }
 
@@ -87,7 +87,7 @@ function makeWay(bar) {
 
 daybook.noteSent = () => (sent = { last: name(exchanges().at(-1)), isClear: false });
 
-// Text can grow without an element being redrawn.
+// Elements can grow without being redrawn.
 const sizes = new ResizeObserver(keep),
   known = new WeakSet();
 
@@ -104,8 +104,8 @@ daybook.onDraw(() => {
   const named = new URLSearchParams(location.search).get("c");
   const last = exchanges().at(-1);
   const isRefused = document.querySelector(REFUSED) !== null;
-  if (sent && !isRefused) sent.isClear = true; // a refusal from now on belongs to a later prompt
-  // the exchange is drawn; if not, the one before it is used
+  if (sent && !isRefused) sent.isClear = true; // a refusal that appears after this is that of the sent prompt
+  // false while the container of the last exchange is still empty or has stale content
   const isDrawn = () => last.querySelector('[data-stale="false"] :is(.db-message, .stMarkdown)');
   if (!last) {
     opened = null;
@@ -129,7 +129,7 @@ daybook.onDraw(() => {
   keep();
 });
 
-// A user who scrolls to the end has the page follow its end again.
+// If the user scrolls to the end, the page follows the end again.
 addEventListener(
   "scroll",
   ({ target }) => {
@@ -170,7 +170,7 @@ hears("wheel", ({ deltaY, ctrlKey }, isOnPage) => {
 hears("touchmove", (_, isOnPage) => {
   if (isOnPage) leave();
 });
-// a press anywhere keeps a prompt in its place, except a press on the scroll bar
+// a press does not release a prompt that keeps its place, unless it is on the scroll bar (the page itself)
 hears("pointerdown", ({ target }, isOnPage, page) => {
   if (isOnPage && (isDistance() || target === page)) leave();
 });
@@ -182,7 +182,7 @@ hears("keydown", ({ target, key, ctrlKey, metaKey }) => {
 
 daybook.capture(document, "click", ({ target }) => {
   if (target.closest(daybook.LEADS)) sent = null;
-  // a screen reader can press these without scrolling the page
+  // a screen reader may press these without a key or pointer event
   if (target.closest('a[href^="#"], button[data-act="edit"]')) leave();
   if (target.closest(".st-key-earlier button")) kept = toEnd(daybook.page());
   const again = target.closest(
@@ -191,7 +191,7 @@ daybook.capture(document, "click", ({ target }) => {
   if (again) {
     const button = document.querySelector(`[data-options][data-message="${again.dataset.message}"]`) ?? again;
     const exchange = button.closest('[class*="st-key-exchange-"]');
-    if (!exchange || exchange !== exchanges().at(-1)) return daybook.noteSent(); // nothing is followed
+    if (!exchange || exchange !== exchanges().at(-1)) return daybook.noteSent(); // as after a sent prompt
     kept = name(exchange); // the new reply grows below its prompt
     makeRoom(daybook.page(), exchange);
     keep();

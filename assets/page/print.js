@@ -1,5 +1,5 @@
-// Prints the page once all of it is drawn, then tells the server, which draws the normal page again. The
-// stylesheet says what is printed.
+// Prints the page once it is completely drawn, then tells the server, which draws the normal page again. The
+// stylesheet determines what is printed.
 
 const STILL = 3; // frames without a pending element before the page counts as drawn
 
@@ -9,7 +9,7 @@ daybook.print = (tellServer) => {
     const isWaiting = daybook.isRunning() || document.querySelector('.stMain [data-testid="stSkeleton"]');
     frames = isWaiting ? 0 : frames + 1;
     if (frames < STILL) return requestAnimationFrame(look);
-    print(); // print() returns when the browser's dialog is closed
+    print(); // returns when the browser's print dialog is closed
     tellServer();
   };
   requestAnimationFrame(look);

@@ -1,4 +1,4 @@
-// A long prompt is folded until the user opens it.
+// The button that unfolds and folds a long prompt.
 
 document.addEventListener("click", ({ target }) => {
   const button = target.closest(".db-more");

@@ -1,4 +1,4 @@
-// An element with `data-reveal` that a press has opened far away is scrolled into view, once for each value.
+// Scrolls an element with `data-reveal` into view, once for each value, because a press elsewhere opened it.
 
 let revealed = null;
 

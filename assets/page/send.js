@@ -1,17 +1,17 @@
-// Ctrl+Enter sends; a text that is too long stays. On touch screens Enter begins a new line, because there is
-// no Shift key. While a reply streams, nothing is sent: the text stays, and a line says so. A prompt that is
-// sent while the page draws the beginning or end of a reply waits for that drawing.
+// Ctrl+Enter sends. A text that is too long is not sent and stays in the composer, as does any text while a
+// reply streams; a line says so. On touch screens, which have no Shift key, Enter begins a new line. A prompt
+// sent while the page draws the beginning or the end of a reply is held back until that is drawn.
 
-// bytes: services/domain/limits.py refuses more, and a websocket that brings much more is closed
+// bytes; services/domain/limits.py refuses longer texts, and much longer ones would close the websocket
 const LONGEST = 200_000;
 const TOO_LONG = "This message is too long. Send it in parts.";
 const WAIT = "Wait for the reply to finish, or press Stop. Your message is kept.";
 const SUBMIT = '[data-testid="stChatInputSubmitButton"]';
 const submit = () => document.querySelector(SUBMIT);
-// the button is stale after a reply and while the page is drawn
+// the Stop button; it is stale after a reply, and while the page is being drawn
 const stop = () => document.querySelector(".st-key-stop");
 let isSent = false; // true: a prompt was sent, and the Stop button may not be drawn yet
-let waiting = 0; // the frame in which sending is tried again
+let waiting = 0; // the animation frame in which sending is tried again
 
 function cancel() {
   cancelAnimationFrame(waiting);
@@ -20,8 +20,8 @@ function cancel() {
 
 const tell = (sentence) => daybook.tell(document.querySelector('[data-testid="stBottom"]'), sentence);
 
-// Returns true if the composer's text can be sent now; otherwise it is sent once the page is drawn, or the
-// page says why not.
+// Returns true if the composer's text can be sent now. Otherwise it is sent once the page is drawn, or a line
+// says why it is not sent.
 function isFree() {
   cancel();
   const text = daybook.composer().value.trim();
@@ -54,7 +54,7 @@ daybook.capture(window, "keydown", (event) => {
     event.preventDefault();
     submit()?.click();
   } else if (daybook.isTouch())
-    event.stopPropagation(); // Streamlit would send the text
+    event.stopPropagation(); // otherwise Streamlit would send the text
   else if (!event.shiftKey && !event.altKey) isFree() ? noteSent() : hold(event);
 });
 

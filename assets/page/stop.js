@@ -1,12 +1,12 @@
-// Escape stops a reply. Streamlit handles the key once the Stop button is drawn, but the first words are
-// drawn earlier. So an Escape during drawing is kept until the button is there, unless another key or button
-// is pressed first.
+// Escape stops a reply. Streamlit handles the key once the Stop button is drawn, but the first words of the
+// reply appear before that. An Escape in between is remembered until the button is there, unless Enter or a
+// button is pressed first.
 
 const stopButton = () => document.querySelector(".st-key-stop button");
 const isPopoverOpen = () => document.querySelector('[data-testid="stPopoverBody"]') !== null;
 let isAsked = false;
 
-// on the document: a script that stops the event on the window keeps the key to itself
+// on the document, so that scripts listening on the window can keep the key from this one
 daybook.capture(document, "keydown", ({ key }) => {
   if (key === "Escape")
     isAsked = !stopButton() && daybook.isRunning() && !daybook.isCovered() && !isPopoverOpen();

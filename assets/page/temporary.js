@@ -1,12 +1,12 @@
-// A temporary chat ends with its page, so the browser asks before the page is left. It does not ask after the
-// chat has ended, as after signing out, nor for a form whose answer is a file.
+// A temporary chat ends with its page, so the browser asks before the page is left. It does not ask once the
+// chat has ended, as after signing out, nor when a form only downloads a file.
 
 let isLeaving = false,
   isPosting = false;
 
 daybook.leave = () => (isLeaving = true);
 
-// Returns true while a form is being posted: a reload would lose the answer to it.
+// Returns true while a form is being posted, when a reload would lose the answer.
 daybook.isPosting = () => isPosting;
 
 daybook.capture(document, "submit", ({ target }) => {

@@ -1,5 +1,5 @@
-// Additions to Streamlit's Markdown: the direction of a text, line breaks in long numbers, keyboard scrolling
-// of wide tables, and above code its language and a button that wraps its lines.
+// Additions to Streamlit's Markdown: the direction of text, room for the numbers of long lists, keyboard
+// scrolling of wide tables, and a line above code with its language and a button that wraps lines.
 
 const DIRECTED = [
   "> p",
@@ -33,7 +33,7 @@ daybook.onDraw(() => {
     '[class*="st-key-past-"] .stMarkdown:not([role], .stChatMessage *)',
   )) {
     reply.role = "group";
-    reply.ariaLabel = "Chat message from assistant"; // the name that Streamlit gives to such messages
+    reply.ariaLabel = "Chat message from assistant"; // as Streamlit names messages in st.chat_message
   }
   for (const list of document.querySelectorAll(".stMarkdown ol")) {
     list.style.setProperty("--digits", String(list.start + list.childElementCount - 1).length);
@@ -45,7 +45,7 @@ daybook.onDraw(() => {
     const [, language = ""] = block.querySelector("code")?.className.match(/language-(\w+)/) ?? [];
     const name = headOf(block).firstChild,
       shown = NAMES[language] ?? language;
-    if (name.textContent !== shown) name.textContent = shown; // a name that is still streaming grows
+    if (name.textContent !== shown) name.textContent = shown; // it changes while the name still streams
   }
 });
 

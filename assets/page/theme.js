@@ -1,9 +1,9 @@
-// The light or dark theme chosen in Preferences, on every page. Streamlit stores a choice in the browser for
-// each path, and reads it when a page is loaded.
+// Applies the theme chosen in Preferences to every page. Streamlit stores a theme in the browser for each
+// path, and reads it only when a page is loaded.
 
 const KEY = "daybook-theme",
   PATHS = ["/", "/memory", "/usage", "/data", "/admin"];
-let shown = localStorage.getItem(KEY) ?? "system"; // another tab may have chosen another theme since
+let shown = localStorage.getItem(KEY) ?? "system"; // of this page; another tab may have stored a newer one
 
 function apply() {
   // popovers and dialogs are drawn outside .stApp and need the scheme as well

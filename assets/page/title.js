@@ -1,5 +1,5 @@
-// A title or fact that is edited in its place is selected, ready to be overwritten. Escape, or leaving the
-// field unchanged, restores the old text.
+// When a title or fact is edited in place, its text is selected, ready to be overwritten. Escape restores the
+// old text; leaving the field unchanged also ends the editing.
 
 const field = () => document.querySelector('[class*="st-key-editing-"] input');
 const leave = () => document.querySelector('[class*="st-key-editing-"] button')?.click();

@@ -1,6 +1,6 @@
-// Reruns the page when the database goes away or comes back. The app process is asked: it probes the database
-// once for all tabs. Only tabs in view ask; a tab that is shown again is rerun as well, to show changes made
-// in another tab.
+// Reruns the page when the database goes away or comes back. Tabs ask the app process, which probes the
+// database once for all of them, and only while they are in view. A tab that is shown again is also rerun,
+// to show changes made in other tabs.
 
 const FIRST = 1000,
   USUAL = 8000,
@@ -9,7 +9,7 @@ let tell = null; // the callback of a component (pages/_parts/browser.py)
 let isAway = false,
   timer = 0,
   pause = 0;
-let left = Infinity; // the time when the tab was left
+let left = Infinity; // when the user left the tab, in milliseconds since the epoch
 
 function wait(next) {
   pause = Math.min(next, USUAL);
@@ -38,7 +38,7 @@ function leave() {
   left = Math.min(left, Date.now());
 }
 
-// If a press brings the tab back into view, the action of that press runs first.
+// Reruns the page after a short delay, so that a press that brings the tab back takes effect first.
 function comeBack() {
   if (document.hidden) return;
   if (Date.now() - left > AWAY)

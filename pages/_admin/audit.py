@@ -9,7 +9,7 @@ _PAGE = 100
 
 
 def draw(admin: UserServices) -> None:
-    """Draw a page of the audit, the newest entries first."""
+    """Draw one page of the audit, newest entries first."""
     before = tab().audit_before
     entries = admin.administration.audit(before, at_most=_PAGE)
     with row("audit-pages"):

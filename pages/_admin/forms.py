@@ -25,7 +25,7 @@ _MOST = {  # in micro-dollars, tokens and turns
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A field for a number. Its *name* ends with `_micro` where it is stored in micro-dollars and entered in dollars."""
+    """A number field. A number whose *name* ends with `_micro` is stored in micro-dollars and entered in dollars."""
 
     name: str
     label: str
@@ -39,15 +39,15 @@ class Number:
         return self.name.endswith("_micro")
 
     def key(self, form: str) -> str:
-        """Return the field's key: it changes with the stored number, so that the field shows the new one."""
+        """Return the field's key, which changes with the stored number, so that the field shows the new one."""
         return f"{form}-{self.name}-{self.stored}"
 
     def draw(self, form: str) -> None:
-        """Draw the field, with the reason below it why the last entry was refused."""
+        """Draw the field, and below it the reason if its last entry was refused."""
         key = self.key(form)
-        # not passed as the field's value: an emptied field would return to that value, or to 0
+        # passed as `value`, the number or 0 would return whenever the field is emptied
         st.session_state.setdefault(key, self._shown(self.stored))
-        # no bounds are passed, because the browser would refuse without a message
+        # bounds are not passed, because the browser would refuse an entry without a message
         with st.container(width=170, gap="xxsmall"):
             st.number_input(
                 f"{self.label} ($)" if self._is_amount else self.label,
@@ -60,7 +60,7 @@ class Number:
             outcomes.draw_of_field(form, self.name)
 
     def entered(self, form: str) -> int | None:
-        """Return the number, or None. Raise BadInput if one is needed, or if it is out of bounds."""
+        """Return the number, or None if the field is empty. Raise BadInput if a number is required or out of bounds."""
         unit = words.MILLION if self._is_amount else 1
         value: float | None = st.session_state[self.key(form)]
         if value is None and self.empty:
@@ -77,9 +77,9 @@ class Number:
 def draw(
     form: str, title: str, fields: Sequence[Number], save: Save, caption: str
 ) -> DeltaGenerator:
-    """Draw a form, whose button passes the entries to *save*; return the row of the button.
+    """Draw a form whose button passes the entries to *save*; return the row of the button.
 
-    Refusals stand beside the fields, or beside the button.
+    Refusals are drawn below their fields; other results are drawn beside the button.
     """
 
     def act() -> str:
@@ -101,7 +101,7 @@ def draw(
 
 
 def entries(form: str, fields: Sequence[Number]) -> Mapping[str, int | None]:
-    """Return the entries by the names of their fields. Raise Unfit."""
+    """Return the entries as a mapping from the names of the fields. Raise Unfit."""
     found: dict[str, int | None] = {}
     refused: dict[str, str] = {}
     for field in fields:
@@ -117,9 +117,9 @@ def entries(form: str, fields: Sequence[Number]) -> Mapping[str, int | None]:
 def draw_limits(
     form: str, title: str, stored: Limits | None, save: Save, caption: str = ""
 ) -> None:
-    """Draw the form of the *stored* limits of users; None: all fields are empty, which changes nothing.
+    """Draw a form for users' limits: filled with the *stored* ones; if None, with empty fields, which change nothing.
 
-    An emptied field of tokens is no limit; the others need a number.
+    With *stored* limits, an empty field for tokens means no limit; the other fields need a number.
     """
     empty = {"daily_cap_tokens": "No limit"} if stored else dict.fromkeys(_MOST, "Unchanged")
     before = {name: stored and getattr(stored, name) for name in _MOST}

@@ -8,7 +8,7 @@ from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain.models import ModelState
 
-_SKEW_SECONDS = 5.0  # seconds; a server proof is valid for a minute
+_SKEW_SECONDS = 5.0  # clock difference that is reported; a server proof is valid for a minute
 _MODEL = {
     ModelState.STARTING: "Starting",
     ModelState.READY: "Ready",
@@ -36,8 +36,8 @@ def draw(admin: UserServices) -> None:
             ),
         },
     )
-    st.button("Check again", icon=":material/refresh:", key="check-again")  # each run checks anew
-    # read last, because the database may be away
+    st.button("Check again", icon=":material/refresh:", key="check-again")  # each run checks
+    # read last, because this raises StoreUnavailable while the database is away
     database = admin.administration.health()
     _draw_part(
         "Database",

@@ -21,7 +21,7 @@ _SOURCES = {
 }
 _UNKNOWN = {False: ("Treat as free", ""), True: ("Block", "")}
 _PRICES = {"input_micro": "Input", "cached_input_micro": "Cached input", "output_micro": "Output"}
-_MOST = 10**10  # micro-dollars
+_MOST = 10**10  # micro-dollars: the highest price
 
 
 def table_row(info: ModelInfo, setting: ModelSetting) -> dict[str, object]:
@@ -41,7 +41,7 @@ def table_row(info: ModelInfo, setting: ModelSetting) -> dict[str, object]:
 
 
 def draw(admin: UserServices) -> None:
-    """Draw the table of models, the price and the offer of a chosen one, and the rule for unknown prices."""
+    """Draw the table of models, the prices and the offer of a chosen model, and the rule for unknown prices."""
     settings = admin.models.settings()
     every = {offer.info.name: offer.info for offer in admin.offers.every()}
     st.caption("Prices per 1M tokens. A price set here overrides all other sources.")

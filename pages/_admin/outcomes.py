@@ -12,7 +12,7 @@ from services.errors import AdminsOnly, AppError, BadInput, SignedOut
 
 
 class Unfit(BadInput):
-    """Refused entries of a form: a sentence for each, by the name of its field."""
+    """Refused entries of a form, as a mapping from the name of the field to a sentence."""
 
     def __init__(self, sentences: Mapping[str, str]) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class Unfit(BadInput):
 
 
 def act_at(place: str, act: Callable[[], str]) -> None:
-    """Call *act*; keep the news that it returns, or the sentence of its AppError, for `draw` at *place*. A callback."""
+    """Call *act*, and keep its news, or the sentence of its AppError, for `draw` at *place*. A callback."""
 
     def act_and_keep() -> None:
         try:
@@ -42,7 +42,7 @@ def forget() -> None:
 
 
 def draw(place: str) -> None:
-    """Draw the news or the refusal kept for *place*."""
+    """Draw the news or the refusal that was kept for *place*."""
     found = _found(place)
     if found.news:
         st.html(f'<p role="status" class="db-news">{escape(found.news)}</p>')
@@ -51,7 +51,7 @@ def draw(place: str) -> None:
 
 
 def draw_of_field(place: str, name: str) -> None:
-    """Draw the refusal of the entry *name* of the form *place*."""
+    """Draw the reason why the entry of the field *name* in the form *place* was refused."""
     if sentence := _found(place).of_fields.get(name):
         draw_refusal(sentence)
 

@@ -23,10 +23,10 @@ _ANYONE = "Anyone with the link"
 
 
 def draw(admin: UserServices) -> None:
-    """Draw the mode, the form of an invitation, its link, and the list."""
+    """Draw the sign-up mode, the form for an invitation or the link of a new one, and the list of invitations."""
     draw_choice("Who can create an account", _MODES, mode := admin.sign_ups.mode(), _set_mode)
     if code := tab().invitation:
-        # replaces the form, so that a double click makes one invitation
+        # the link replaces the form, so that a double click creates only one invitation
         _draw_link(code)
     elif mode is SignUps.CLOSED:
         st.caption("Invitations cannot be used while sign-ups are closed.")

@@ -27,11 +27,11 @@ _ORDERS = {
 _PAGE = 100
 _OPEN = "Open"  # the label of the column and of its buttons
 _LIST, _USER = "users", "user-actions"  # the places at which outcomes are drawn
-_NAMED = 10  # a question names at most so many users; of more it tells the number
+_NAMED = 10  # a message names at most this many users, and otherwise says how many there are
 
 
 def table_row(user: UserUsage) -> dict[str, object]:
-    """Return the columns that fit beside the list of chats at 1280 px; a user that is opened shows more."""
+    """Return the columns that fit beside the sidebar at 1280 px; opening a user shows more."""
     return {
         words.USER: user.email,
         "Role": user.role.value.capitalize() + (", suspended" if user.is_suspended else ""),
@@ -71,7 +71,7 @@ def draw(admin: UserServices) -> None:
     page_key = f"user-page-{sought}-{order}"
     skip = _PAGE * (st.session_state.get(page_key, 1) - 1)
     page = admin.administration.list_users(sought, order, skip, _PAGE)
-    if skip and not page.users:  # the last users of that page are gone
+    if skip and not page.users:  # the page is empty since its last users were deleted
         st.session_state.pop(page_key)
         st.rerun()
     if page.users:
@@ -110,7 +110,7 @@ def draw(admin: UserServices) -> None:
 
 
 def _draw_table(users: Sequence[UserUsage]) -> None:
-    """Draw a row of each user, with a button that opens it."""
+    """Draw a row for each user, with a button that opens it."""
     button = st.column_config.ButtonColumn(
         "", width=64, type="tertiary", key="open-user", on_click=_open, args=(users,)
     )
@@ -148,7 +148,7 @@ def _choose_all(users: Sequence[UserUsage]) -> None:
 
 
 def _chosen(admin: UserServices, shown: Mapping[UserId, UserUsage]) -> list[UserUsage]:
-    """Return the chosen users with their current figures, also those that are not *shown*."""
+    """Return the chosen users with their current figures, including those that the table does not show."""
     kept = tab().chosen_users
     found = dict(shown)
     for user_id, email in kept.items():
@@ -188,7 +188,7 @@ def _draw_user(admin: UserServices, user: UserUsage) -> None:
 def _draw_action(
     label: str, icon: str, key: str, act: Callable[[], str], tip: str | None = None
 ) -> None:
-    """Draw a button; its news or refusal is drawn below the row of buttons."""
+    """Draw a button; its result is shown below the row of buttons."""
     quiet_button(label, icon, key, outcomes.act_at, _USER, act, tip=tip)
 
 
@@ -198,7 +198,7 @@ def _draw_limits(users: Sequence[UserUsage], stored: Limits | None) -> None:
         _change_each(users, lambda user_id: set_caps(user_id, changes))
 
     whose = users[0].email if stored else words.count(len(users), "user")
-    # the form of other users must not get these entries
+    # a key for each selection, so that entries do not move to the form of other users
     form = "-".join(["limits", *(str(user.user_id) for user in users)])
     forms.draw_limits(form, f"Limits for {whose}", stored, save)
 
@@ -245,7 +245,7 @@ def _draw_names(users: Sequence[UserUsage]) -> None:
 def _change_each(users: Sequence[UserUsage], change: Callable[[UserId], None]) -> None:
     """Call *change* for each of *users*, the calling admin last, because the change may end their session.
 
-    Raise BadInput that names the refused users.
+    Raise BadInput, which names the users for whom *change* failed.
     """
     admin, refused = find_user().account.user_id, list[str]()
     for user in sorted(users, key=lambda user: user.user_id == admin):
@@ -267,7 +267,7 @@ def _sign_out(user: UserUsage) -> str:
 @st.dialog("Delete user?", on_dismiss="rerun")
 @show_errors()
 def delete_dialog(user: UserUsage) -> None:
-    """Delete the account of *user* after the address was typed."""
+    """Delete the account of *user* once the admin has typed its email address."""
     _draw_names([user])
     st.markdown(
         f"{words.count(user.conversations, 'chat')}, memories, spaces and preferences"

@@ -1,4 +1,4 @@
-"""The table of changes to accounts and to the deployment, as the audit has them."""
+"""The audit as a table: changes to accounts and to the deployment."""
 
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -38,11 +38,11 @@ _VALUES = words.LIMIT_NAMES | {
 }
 
 _TOMBSTONE = "@deleted.invalid"  # the end of the address of an account that is being deleted
-_HIDDEN = ("invitation", "mode", "version")  # an id, and values that are always the same
+_HIDDEN = ("invitation", "mode", "version")  # not shown: an id, and values that never change
 
 
 def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
-    """Draw *entries*; with *names_users*, name the user of each."""
+    """Draw *entries*; with *names_users*, including the user that each is about."""
     columns = ["Action", *([words.USER] if names_users else []), "Change", "By"]
     rows = [
         GridRow(
@@ -70,7 +70,7 @@ def name(user: str | None) -> str:
 
 
 def change(detail: Mapping[str, object]) -> str:
-    """`Daily limit: $1.00 → $2.50; Simultaneous replies: 4 → 2`."""
+    """Return a change as words: `Daily limit: $1.00 → $2.50; Simultaneous replies: 4 → 2`."""
     return "; ".join(
         f"{_VALUES.get(name, name.replace('_', ' ').capitalize())}: {_written(name, value)}"
         for name, value in detail.items()

@@ -8,8 +8,8 @@ from streamlit.components.v2 import component
 
 from services.domain import MessageId, Role, Theme, Thread, UserId
 
-# Buttons in the list and below messages are plain HTML, because so many widgets would slow the
-# page.
+# Buttons in the list and below messages are plain HTML, because that many widgets would slow down
+# the page.
 _ACTS = component(
     "acts",
     html="<i hidden></i>",
@@ -69,12 +69,12 @@ _DRAWING = component(
 
 
 def draw_svg(svg: str, key: str) -> None:
-    """Draw an SVG, which `st.html` would remove, in the app's styles. Its texts are escaped."""
+    """Draw an SVG, which `st.html` would remove, in the app's styles. The texts in *svg* must be escaped."""
     _DRAWING(data=svg, key=key, height="content")
 
 
 def hear_acts(act: Callable[[Mapping[str, str]], None]) -> None:
-    """Have the buttons with `data-act` call *act* with their data attributes (assets/page/acts.js)."""
+    """Call *act* with the data attributes of each pressed button that has `data-act` (assets/page/acts.js)."""
     key = "acts"
     _ACTS(key=key, height="content", on_act_change=lambda: act(st.session_state[key].get("act")))
 
@@ -88,12 +88,12 @@ def keep_drafts(
     has_begun: bool = False,
     is_kept: bool = True,
 ) -> None:
-    """Keep the draft of the composer across reloads and changes of the page; each tab has its own (assets/page/drafts.js).
+    """Keep the composer's draft across reloads and page changes; each tab has its own draft (assets/page/drafts.js).
 
-    Call it early: until it is drawn, the draft belongs to the previous page.
+    Call this early in the run: until then, the draft counts as that of the previous page.
 
-    *given*: the text that this *run*, a number, puts into the composer; *has_begun*: the page of a new chat
-    became that of a conversation; *is_kept*: False in a temporary chat, where no draft is stored.
+    *given*: the text that the run puts into the composer; *run*: a number of the run; *has_begun*: the page of a new
+    chat became that of a conversation; *is_kept*: False in a temporary chat, where no draft is stored.
     """
     conversation, branch = (thread.conversation, thread.branch()) if thread else (None, ())
     prompt = next((one.body for one in reversed(branch) if one.role is Role.USER), "")
@@ -102,10 +102,10 @@ def keep_drafts(
         "place": "temporary" if not is_kept else str(conversation.id) if conversation else "new",
         # the revision changes with each sent prompt
         "rev": conversation.rev if conversation else 0,
-        # the length (in UTF-16 units) and the beginning of the last prompt, enough to recognise it
+        # the last prompt, recognised by its length (in UTF-16 units) and its beginning
         "prompt": (len(prompt.encode("utf-16-le")) // 2, prompt[:100]),
         "given": given,
-        # a number that differs in each run: a component is not called twice with the same data
+        # differs in each run, because a component is not called twice with the same data
         "run": run if given else None,
         "is_begun": has_begun,
     }
@@ -113,7 +113,7 @@ def keep_drafts(
 
 
 def announce(words: str, after: MessageId | None) -> None:
-    """Have a screen reader say *words* politely, once *after* a message (assets/page/heard.js)."""
+    """Make screen readers announce *words* (politely), once for the message *after* (assets/page/heard.js)."""
     st.html(f'<i hidden data-said="{escape(words)}" data-after="{after}"></i>')
 
 
@@ -130,8 +130,8 @@ def watch_news(
     seen: Mapping[str, object],
     hear: Callable[[Mapping[str, object]], None],
 ) -> None:
-    """Have the browser poll the revisions of *place*, and rerun the page if one differs from *seen*; *hear* is called
-    with them first (assets/page/news.js)."""
+    """Make the browser poll the revisions of *place*; if one differs from *seen*, call *hear* with them and rerun the
+    page (assets/page/news.js)."""
     key = "news-watch"
     _NEWS(
         data={"place": place, "seen": seen},
@@ -142,7 +142,7 @@ def watch_news(
 
 
 def print_page(end: Callable[[], None]) -> None:
-    """Have the browser print the page once it is drawn, and then call *end* (assets/page/print.js)."""
+    """Make the browser print the page once it is drawn, and then call *end* (assets/page/print.js)."""
     _PRINT(key="print", height="content", on_done_change=end)
 
 

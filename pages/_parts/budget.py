@@ -1,4 +1,4 @@
-"""Choices after the budget refused a message: a cheaper model, a smaller memory policy, a higher limit."""
+"""Choices after the budget has refused a message: a cheaper model, a smaller memory policy, or a higher limit."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,13 +14,13 @@ from services.domain import AccountRole
 from services.domain.accounts import Limit
 from services.errors import Cap, OverBudget
 
-_MOST = 2  # offers of a kind, at most
-_NEAR = 0.9  # the used part of a limit from which it is shown
+_MOST = 2  # offers of each kind, at most
+_NEAR = 0.9  # used share of a limit from which the limit is shown
 _ADMIN = "pages/admin.py"
 
 
 def draw_near(user: UserServices, view: ThreadView) -> None:
-    """Draw a line above the composer about the limit that may refuse the next messages soonest."""
+    """Draw a line above the composer about the limit that is nearest to refusing a message."""
     account, is_free = user.account, view.setup.offer.info.is_free
     limits = [one for one in account.limits if one.cap is Cap.DAILY_TOKENS or not is_free]
     if not limits:
@@ -30,7 +30,7 @@ def draw_near(user: UserServices, view: ThreadView) -> None:
         for one in limits
     }
     if account.shared_limit and not is_free:
-        low[account.shared_limit] = False  # users are not told its amount
+        low[account.shared_limit] = False  # its amount is not shown to users
     limit = max(low, key=lambda one: (low[one], one.share))
     if low[limit] and limit.share < _NEAR:
         left, resets = words.left_of(limit), words.resets(limit.cap)
@@ -55,7 +55,7 @@ def draw_if_near(limit: Limit, role: AccountRole) -> None:
 
 
 def draw_choices(user: UserServices, view: ThreadView, refusals: Sequence[Refusal]) -> None:
-    """Draw below *refusals* the choices that the budget still allows, and who can raise it."""
+    """Draw, below *refusals*, the choices that the budget still allows, and how to raise the limit."""
     errors = [refusal.error for refusal in refusals if isinstance(refusal.error, OverBudget)]
     if not errors or errors[-1].cap not in words.LIMITS:
         return
@@ -67,7 +67,7 @@ def draw_choices(user: UserServices, view: ThreadView, refusals: Sequence[Refusa
     if user.account.role is not AccountRole.ADMIN:
         st.caption("An admin can raise the limit.")
         return
-    # the page exists since this run began, so the next run has it
+    # this run registered the page, and Streamlit may find it only from the next run on
     with suppress(StreamlitPageNotFoundError):
         tab = words.SETTINGS if error.cap is Cap.DEPLOYMENT else words.USERS
         icon, query = ":material/tune:", {"tab": tab}

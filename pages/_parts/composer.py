@@ -13,7 +13,7 @@ from services.domain.models import ModelState
 
 
 def place_tools() -> DeltaGenerator:
-    """Return the row for `draw_tools`."""
+    """Return the row that `draw_tools` fills."""
     return st.bottom.container(
         horizontal=True,
         vertical_alignment="center",
@@ -24,8 +24,8 @@ def place_tools() -> DeltaGenerator:
 
 
 def draw_tools(services: ChatParts, view: ThreadView, new: NewConversation) -> None:
-    """Draw the memory policy and the model of a conversation, perhaps one that begins as *new*, and Stop while a reply is
-    coming."""
+    """Draw the memory policy and the model of a conversation (for a new one, the choices *new*), and Stop while a reply
+    streams."""
     model = bootstrap.current_app().health.model
     memory.draw_policy(services, view)
     if view.is_new:

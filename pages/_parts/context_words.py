@@ -1,4 +1,4 @@
-"""Sentences about the earlier messages of a chat: which are sent, which are not, why, and what to press."""
+"""Sentences about a chat's earlier messages: which are sent, which are not and why, and which button helps."""
 
 import re
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ _SAVED = re.compile(r" (Your message|The partial reply) is saved[^.]*\.")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Earlier:
-    """The numbers of a chat's earlier messages, by the form in which the next request has them."""
+    """Counts of a chat's earlier messages, by the form in which the next request includes them."""
 
     recent: int = 0  # messages that are sent in full
     summarised: int = 0
     cleared: int = 0  # messages before the start of the context
-    missing: int = 0  # messages that are sent in no form
+    missing: int = 0  # messages that are not sent in any form
     unanswered: int = 0  # prompts without a reply, which no request includes
 
     @property
@@ -42,7 +42,7 @@ class SummaryState:
 
 
 def count_earlier(thread: Thread, plan: ContextPlan) -> Earlier:
-    """Count the messages of the branch that is read; not a prompt whose reply may still come."""
+    """Count the earlier messages of the branch that is read, without a last prompt whose reply may still come."""
     branch = thread.branch()
     end = 2 if branch and branch[-1].is_thoughts_only else 1
     if branch[-end:] and branch[-end].role is Role.USER:
@@ -70,7 +70,7 @@ def count_earlier(thread: Thread, plan: ContextPlan) -> Earlier:
 
 
 def sent(earlier: Earlier) -> str:
-    """Return the sentence about the messages that are sent as they are."""
+    """Return the sentence about the messages that are sent in full."""
     if not earlier.recent:
         return "No earlier message is sent as it is."
     if earlier.recent == earlier.total:
@@ -80,7 +80,7 @@ def sent(earlier: Earlier) -> str:
 
 
 def not_sent(policy: MemoryPolicy, earlier: Earlier, summary: SummaryState) -> tuple[str, ...]:
-    """Return the sentences about the other messages: in what form they are sent, or why not, and what to press."""
+    """Return the sentences about the other messages: whether as a summary or why not at all, and which button helps."""
     said: list[str] = []
     if policy.kind.needs_summary:
         said += _summary(policy, earlier, summary)
@@ -99,7 +99,7 @@ def not_sent(policy: MemoryPolicy, earlier: Earlier, summary: SummaryState) -> t
 
 
 def chip(policy: MemoryPolicy, earlier: Earlier) -> str | None:
-    """Return the label of the panel; None where all earlier messages are sent as they are."""
+    """Return the label of the panel; None if all earlier messages but unanswered prompts are sent in full."""
     lost = earlier.cleared + earlier.missing
     if policy.kind.needs_search and earlier.missing and not earlier.cleared:
         return f"{words.count(earlier.missing, 'earlier message')} sent if related"
@@ -111,12 +111,12 @@ def chip(policy: MemoryPolicy, earlier: Earlier) -> str | None:
 
 
 def of_summary(reason: str) -> str:
-    """Return the *reason* of a failed model call without the clause about the message: a summary has none."""
+    """Return the *reason* of a failed model call without its sentence about the saved message: a summary has none."""
     return _SAVED.sub("", reason)
 
 
 def can_summarise(policy: MemoryPolicy, earlier: Earlier, summary: SummaryState) -> bool:
-    """Return True if `SUMMARIZE` is offered: messages wait for a summary, or the last one failed."""
+    """Return True if `SUMMARIZE` is to be offered: messages await a summary, or the last summary failed."""
     is_due = earlier.missing > 0 or summary.problem is not None
     return policy.kind.needs_summary and is_due and not summary.is_coming
 

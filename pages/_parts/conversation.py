@@ -1,4 +1,4 @@
-"""A conversation on the page: its title and menus, its messages, and the page of a new chat."""
+"""A conversation on the page (title, menus and messages), and the page of a new chat."""
 
 from collections.abc import Collection
 from contextlib import nullcontext, suppress
@@ -35,9 +35,9 @@ _NOTHING_KEPT = (
     "Not saved and not used for memory. Deleted when you reload this page, or 20 seconds after you leave it.  \n"
     "Still counts towards your budget."
 )
-_IN_VIEW = 3  # exchanges that are drawn first
+_IN_VIEW = 3  # last earlier exchanges, which are in view and so drawn first
 _DRAWN = 20  # messages on a page: a browser takes seconds to draw hundreds
-_DRAWN_TO_LINE = 30  # messages on a page that begins at the line of the context's start
+_DRAWN_TO_LINE = 30  # messages, at most, on a page that begins at the start of the context
 
 
 Exchange = list[Message]  # a prompt and its replies
@@ -66,7 +66,7 @@ class Layout:
 
 
 def asked_for(temporary_chat: TemporaryChat | None) -> ConversationId | None:
-    """Return the conversation that the address names, or *held*, which has no address. Raise NotFound."""
+    """Return the id in the address, or that of *temporary_chat*, which has no address. Raise NotFound."""
     if temporary_chat:
         return temporary_chat.id if temporary_chat.is_begun else None
     name = st.query_params.get("c")
@@ -84,7 +84,7 @@ def draw_welcome(
     temporary_chat: TemporaryChat | None,
     space: Space | None,
 ) -> None:
-    """Draw the page of a new chat: a temporary one if *held*, else in *space* if one is open."""
+    """Draw the page of a new chat: temporary if there is a *temporary_chat*, else in *space* if one is open."""
     title = spaces.name(space) if space else words.NEW_CHAT
     purpose = "New chat in this space." if space else "Ask anything."
     sentence = f"{purpose} Chats are stored encrypted."
@@ -98,14 +98,14 @@ def draw_welcome(
 
 
 def name_tab(user: UserServices, temporary_chat: TemporaryChat | None, thread: Thread) -> None:
-    """Show the title of *thread* in the browser's tab if its user chose so: it stays in the browser's history."""
+    """Show the title of *thread* in the browser's tab if the user chose so: it stays in the browser's history."""
     title = thread.conversation.title
     if title and not temporary_chat and user.profile.preferences().has_title_in_tab:
         st.set_page_config(page_title=f"{title} · Daybook")
 
 
 def draw_title(thread: Thread) -> DeltaGenerator:
-    """Draw the title; return its row, the place for `draw_menus`."""
+    """Draw the title; return its row, in which `draw_menus` is to draw."""
     head = row("chat-head", gap=2, wrap=False)
     if conversation_menu.is_editing_title(thread.conversation, _MENU):
         with head:
@@ -117,7 +117,7 @@ def draw_title(thread: Thread) -> DeltaGenerator:
 
 
 def draw_menus(user: UserServices, temporary_chat: TemporaryChat | None, thread: Thread) -> None:
-    """Draw the menus of the conversation, and signs of its space, instructions and notes."""
+    """Draw the conversation's menus, and buttons for its space, instructions and notes if it has any."""
     if temporary_chat:
         temporary.draw_sign()
     else:
@@ -148,10 +148,10 @@ def draw_menus(user: UserServices, temporary_chat: TemporaryChat | None, thread:
 
 
 def lay_out(view: ThreadView) -> Layout:
-    """Return containers for the messages.
+    """Create and return the containers of the messages.
 
-    Earlier messages share two of them, because each container costs the browser time. A prompt that is
-    sent later keeps the container of its first run, with its reply, so that nothing moves when the reply is stored.
+    Messages from before the conversation was opened share two, because each container costs the browser time. A later
+    prompt shares one with its replies and keeps it in all runs, so that nothing moves when a reply is stored.
     """
     branch = view.thread.branch()
     first = _first_drawn(view, branch)
@@ -178,7 +178,7 @@ def lay_out(view: ThreadView) -> Layout:
 
 
 def _opened_at(thread: Thread, exchanges: list[Exchange]) -> int:
-    """Return the seq of the last prompt when *thread* was opened, or of an earlier one if that was deleted."""
+    """Return the seq of the last prompt when *thread* was opened (or of an earlier one if that was deleted)."""
     last = exchanges[-1][0].seq if exchanges else 0
     place, seq = tab().opened_at or (None, last)
     seq = min(seq, last) if place == thread.conversation.id else last
@@ -187,9 +187,9 @@ def _opened_at(thread: Thread, exchanges: list[Exchange]) -> int:
 
 
 def draw_messages(services: ChatParts, view: ThreadView, layout: Layout, *, has_last: bool) -> None:
-    """Draw the messages in their containers; those that are not sent to the model are grey.
+    """Draw the messages in their containers, in grey if they are not sent to the model.
 
-    *has_last*: the last message is drawn already.
+    *has_last*: the last message was already drawn.
     """
     plan, branch = view.plan, view.thread.branch()
     drawn = branch[layout.first :]
@@ -222,7 +222,7 @@ def draw_messages(services: ChatParts, view: ThreadView, layout: Layout, *, has_
 
 
 def draw_start_below(view: ThreadView) -> None:
-    """Draw the line at the start of the context where all messages are before it."""
+    """Draw the line at the start of the context if all messages are before it."""
     plan, branch = view.plan, view.thread.branch()
     if plan and branch and branch[-1].seq <= plan.start_seq:
         memory.draw_beginning()
@@ -230,7 +230,7 @@ def draw_start_below(view: ThreadView) -> None:
 
 @dataclass(slots=True)
 class _Drawing:
-    """Draws messages; the HTML between two replies is drawn as one element."""
+    """Draws messages, with the HTML between two replies as one element."""
 
     thread: Thread
     unseen: Collection[MessageId]
@@ -241,7 +241,7 @@ class _Drawing:
     _html: str = ""
 
     def add(self, message: Message, exchange: Exchange, *, is_last: bool, is_past: bool) -> None:
-        """Draw *message*, a part of *exchange*."""
+        """Draw *message*, which is part of *exchange*."""
         if versions.is_edited(message):
             self.end_element()
             versions.draw_field(self.thread.conversation.id, message)
@@ -289,7 +289,7 @@ def _draw_notes(
 
 
 def _draw_print_head(thread: Thread, missing: int) -> None:
-    """Draw the lines above the messages that are only printed: the number of *missing* messages, and the date."""
+    """Draw lines that only the printed page shows above the messages: how many are *missing*, and the date."""
     are = "1 earlier message is" if missing == 1 else f"{missing} earlier messages are"
     hint = "To print the whole chat, choose Print in its menu."
     note = f"<p>{are} missing. {hint}</p>" if missing else ""
@@ -298,7 +298,7 @@ def _draw_print_head(thread: Thread, missing: int) -> None:
 
 
 def print_if_asked(thread: Thread | None) -> None:
-    """Have the browser print *thread* if its menu asked for that."""
+    """Make the browser print *thread* if Print was chosen in its menu."""
     if thread and conversation_menu.is_printed(thread.conversation):
         browser.print_page(conversation_menu.end_printing)
     else:
@@ -306,16 +306,16 @@ def print_if_asked(thread: Thread | None) -> None:
 
 
 def note_read(user: UserServices, thread: Thread) -> None:
-    """Mark *thread* as read on every device; where that cannot be stored, it stays unread."""
+    """Mark *thread* as read on every device; if that cannot be stored, it stays unread."""
     if thread.conversation.is_unread:
         with suppress(AppError):
             user.conversations.mark_read(thread)
 
 
 def _first_drawn(view: ThreadView, branch: tuple[Message, ...]) -> int:
-    """Return the index in *branch* at which the page begins: a little earlier if the start of the context is near.
+    """Return the index in *branch* of the first message on the page, or of the start of the context if that is near.
 
-    It changes rarely: elements that keep their place need not be drawn again.
+    The index changes rarely, because elements that keep their position need not be drawn again.
     """
     thread, plan = view.thread, view.plan
     if conversation_menu.is_printed(thread.conversation):
@@ -331,7 +331,7 @@ def _first_drawn(view: ThreadView, branch: tuple[Message, ...]) -> int:
 
 
 def _draw_from(thread: Thread, count: int, first: int) -> None:
-    """Begin the page at *first* until a page of messages has been added."""
+    """Begin the page at the index *first* until another page of messages has been added to the *count* present."""
     tab().drawn[thread.conversation.id] = max(0, first), count + _DRAWN
 
 

@@ -39,10 +39,10 @@ def draw(
     space: Space | None,
     running: Collection[str] = (),
 ) -> tuple[Listed, Sequence[Conversation] | None]:
-    """Draw the list, the archive or the results of the filter, of *space* alone if one is open.
+    """Draw the list, the archive or the results of the filter; only those of *space* if one is open.
 
-    Return the rows and the first conversations of the list (None for results). *opened* is always among the rows,
-    except in the results; *running*: conversations in which a reply comes.
+    Return the rows, and the first conversations of the list (None for results). *opened* always has a row, except in
+    results; *running*: the conversations in which a reply streams.
     """
     every = spaces.every(user)
     has_chooser = space_dialogs.draw_chooser(every, space, opened)
@@ -76,7 +76,7 @@ def draw(
 
 
 def _draw_expiring(expiring: Expiring | None) -> None:
-    """Draw a warning of chats that the deployment deletes soon."""
+    """Draw a warning about chats that the deployment will soon delete."""
     if expiring:
         chats = words.count(expiring.conversations, "unused chat")
         st.caption(
@@ -109,7 +109,7 @@ def act(listed: Listed, opened: Conversation | None, request: Mapping[str, str])
 
 
 class _Rows:
-    """The list as one element of HTML, because widgets are slow to draw; as two around an edited title.
+    """The list as one HTML element, because widgets are slow to draw, or as two, above and below an edited title.
 
     `assets/page/list.js` opens the menus.
     """
@@ -128,7 +128,7 @@ class _Rows:
         self.drawn: dict[str, Conversation] = {}
 
     def add_opened(self, others: Sequence[Conversation]) -> None:
-        """Add the open conversation unless it is among *others*."""
+        """Add a row for the open conversation unless it is among *others*."""
         opened = self._opened
         if opened and opened.id not in {conversation.id for conversation in others}:
             self._add_group("Current chat", [opened])
@@ -140,7 +140,7 @@ class _Rows:
             self.add_button(spaces.plain_name(space), "folder", act="space", space=str(space.id))
 
     def add_page(self, found: Sequence[Conversation], count: int, none_found: str) -> None:
-        """Add the first *count* of those *found*, and a button for more."""
+        """Add rows for the first *count* conversations *found*, and a button that shows more."""
         now = datetime.now(UTC)
         for heading, group in groupby(found[:count], lambda each: _heading(each, now)):
             self._add_group(heading, group)
@@ -154,7 +154,7 @@ class _Rows:
         self._html.append(f'<button{told} data-icon="{icon}">{escape(label)}</button>')
 
     def end(self, wanted: str) -> None:
-        """Draw the added rows, with a mark by which the browser knows that the list matches the filter *wanted*."""
+        """Draw the added rows, with a mark that tells the browser that they are the results of the filter *wanted*."""
         self._html.append(f"<i hidden data-found>{escape(wanted)}</i>")
         self._draw()
 
@@ -181,8 +181,8 @@ class _Rows:
             state = ' class="db-running"'
         space = self._spaces.get(conversation.space_id) if conversation.space_id else None
         beside = f" <small>{escape(space)}</small>" if space else ""
-        # no attribute holds a title: Streamlit's sanitizer removes an attribute with `]>` or `-->`
-        # in it
+        # titles are not put into attributes, because Streamlit's sanitizer removes attributes that
+        # contain `]>` or `-->`
         return (
             f'<div class="db-row"><button data-act="open" data-chat="{conversation.id}"{state} dir="auto">'
             f'{title}{beside}</button><button class="db-act" data-chat="{conversation.id}"'
@@ -203,7 +203,7 @@ def _heading(conversation: Conversation, now: datetime) -> str:
 
 
 def _key(conversation: Conversation) -> str:
-    """Return the key of the row's menu, beside which the title is edited."""
+    """Return the key of the row's menu; the title is edited beside that menu."""
     return f"menu-{conversation.id}"
 
 

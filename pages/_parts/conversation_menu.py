@@ -1,4 +1,4 @@
-"""The menu of a conversation, and its title as a label or a field."""
+"""A conversation's menu, and its title as a label or a field."""
 
 from collections.abc import Callable
 from functools import partial
@@ -38,8 +38,8 @@ def actions(
     is_above: bool = False,
     has_branches: bool = False,
 ) -> dict[str, Callable[[], None]]:
-    """Return the actions of a conversation's menu by their labels. *can_move*: there is a space to move to; *is_above*:
-    the menu is above its messages; *has_branches*: there are other versions than those on the page."""
+    """Return the actions of a conversation's menu by label. *can_move*: there is a space to move it to; *is_above*: the
+    menu is above the messages, not in the list; *has_branches*: versions exist that are not on the page."""
     found: dict[str, Callable[[], None]] = {}
     if not conversation.is_archived:
         found["Unpin" if conversation.pinned_at else "Pin"] = partial(_pin, conversation)
@@ -59,12 +59,12 @@ def actions(
 
 
 def is_printed(conversation: Conversation) -> bool:
-    """Return True if the conversation is to be printed: the whole branch is drawn."""
+    """Return True if the conversation is being printed, for which the whole branch is drawn."""
     return tab().printed == conversation.id
 
 
 def end_printing() -> None:
-    """Have the page drawn as usual again. For callbacks."""
+    """Make the next run draw the page as usual again. For callbacks."""
     tab().printed = None
 
 

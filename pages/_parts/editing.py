@@ -1,4 +1,4 @@
-"""Parts of dialogs: saving a document unless another tab has changed it since the dialog opened; confirmation."""
+"""Parts of dialogs: saving a document unless another tab has changed it meanwhile, and confirming a deletion."""
 
 from collections.abc import Callable
 from typing import TypeVar, cast
@@ -17,19 +17,19 @@ Document = TypeVar("Document")
 def seen_at_opening(key: str, now: Document) -> Document:
     """Return the document that was stored when the dialog with the field *key* was opened.
 
-    Before the field is drawn that is *now*; after `save` it is the document that `save` drew.
+    In the first run of a dialog that is *now*; after `save` has drawn a newer version, it is that version.
     """
-    # a field without a seen document is left from the dialog that created it, which has just closed
+    # a field without a seen document is a leftover of a dialog that has just closed
     if key not in st.session_state or tab().seen[0] != key or tab().seen[1] is None:
         tab().seen = key, now
     return cast(Document, tab().seen[1])
 
 
 def is_submitted(label: str = words.SAVE) -> bool:
-    """Draw the buttons of a dialog's form; return True if *label* was pressed. Cancel closes the dialog."""
+    """Draw the buttons of a dialog's form, *label* and Cancel; return True if *label* was pressed."""
     # the stylesheet draws them from right to left
     with st.container(horizontal=True, key="form-buttons"):
-        # the first button of a form is pressed by Enter
+        # first, because Enter presses the first button of a form
         is_pressed = st.form_submit_button(label, type="primary")
         if st.form_submit_button(words.CANCEL):
             st.rerun()
@@ -42,9 +42,9 @@ def save(
     as_text: Callable[[Document], str],
     news: str | None = None,
 ) -> None:
-    """Call *act*, which replaces the document that was seen, close the dialog, and tell the *news*.
+    """Call *act*, which replaces the document that the user saw; then close the dialog and show *news*.
 
-    If another tab has replaced the document since, draw that one: saving again replaces it.
+    If another tab has replaced the document meanwhile, draw the new version; saving again replaces that.
     """
     try:
         act()
@@ -64,7 +64,7 @@ def save(
 
 
 def is_confirmed(label: str, key: str) -> bool:
-    """Draw Cancel, and *label* as the button of a deletion; return True if that was pressed."""
+    """Draw Cancel and the delete button *label*; return True if the latter was pressed."""
     with right_row():
         if st.button(words.CANCEL, key="cancel-deletion"):
             st.rerun()

@@ -1,4 +1,4 @@
-"""Elements that many pages draw: rows, quiet buttons, menus, and a field that replaces the text that it edits."""
+"""Elements that many pages draw: rows, quiet buttons, menus, and a field for editing text in place."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
@@ -47,7 +47,7 @@ def quiet_button(
     shortcut: str | None = None,
     is_wide: bool = False,
 ) -> None:
-    """Draw a button without a frame, with the Material Symbol *icon*; the page draws an AppError of *act*."""
+    """Draw a frameless button with the Material Symbol *icon*; the page shows an AppError of *act*."""
     st.button(
         label,
         icon=f":material/{icon}:" if icon else None,
@@ -62,10 +62,10 @@ def quiet_button(
 
 
 def key_showing(name: str, value: object) -> str:
-    """Return the key of a field in a menu, with *value* stored under it.
+    """Return the key of a field in a menu, after storing *value* under this key.
 
-    A closed menu does not take a value that is stored for its field, and sends its own with the next run, as if it
-    had been chosen again: a field that holds another value gives way to one with a new key.
+    A field in a closed menu ignores a value stored for it, and sends its old value with the next run as if the user had
+    chosen it again. So if the field's value differs from *value*, it is replaced by a field with a new key.
     """
     key, number = tab().field_keys.get(name, (name, 0))
     if st.session_state.get(key, value) != value:
@@ -76,7 +76,7 @@ def key_showing(name: str, value: object) -> str:
 
 
 def draw_unread(document: Preferences | Space) -> None:
-    """Draw the reason why *document* was not read, if it was not."""
+    """Draw the reason why *document* could not be read, if so."""
     if document.is_newer:
         st.caption(f":material/update: {NewerVersion.public}")
     elif not document.is_verified:
@@ -84,7 +84,7 @@ def draw_unread(document: Preferences | Space) -> None:
 
 
 def popover(label: str, icon: str, key: str, *, is_wide: bool = False) -> DeltaGenerator:
-    """Return a popover whose button has no frame."""
+    """Return a popover with a frameless button."""
     width = "stretch" if is_wide else "content"
     return st.popover(label, icon=f":material/{icon}:", type="tertiary", width=width, key=key)
 
@@ -98,7 +98,7 @@ def menu(
     *,
     is_wide: bool = False,
 ) -> None:
-    """Draw a menu whose button has no frame; *act* gets the chosen option, and the page draws its AppError."""
+    """Draw a menu with a frameless button; *act* gets the chosen option, and the page shows an AppError of *act*."""
     st.menu_button(
         label,
         list(options),
@@ -112,7 +112,7 @@ def menu(
 
 
 def download_form(address: str, label: str, fields: Mapping[str, str]) -> str:
-    """Return the HTML of a button that downloads *address*, with *fields* in its query."""
+    """Return the HTML of a button that downloads *address* with *fields* as its query."""
     hidden = "".join(
         f'<input type="hidden" name="{name}" value="{escape(value)}">'
         for name, value in fields.items()
@@ -124,7 +124,7 @@ def download_form(address: str, label: str, fields: Mapping[str, str]) -> str:
 
 
 def draw_download(address: str, label: str = "Download CSV", **fields: str) -> None:
-    """Draw a button that downloads *address*, with *fields* in its query."""
+    """Draw a button that downloads *address* with *fields* as its query."""
     st.html(download_form(address, label, fields), width="content")
 
 
@@ -135,12 +135,12 @@ def draw_metrics(figures: Mapping[str, str]) -> None:
 
 
 def draw_refusal(sentence: str) -> None:
-    """Draw the reason why an entry or a button was refused, below it."""
+    """Draw the reason why an entry or action was refused; call it right below the field or button."""
     st.html(f'<p role="alert" class="db-refusal">{escape(sentence)}</p>')
 
 
 class GridRow(NamedTuple):
-    """A row of a table: its label, which may lead to an address, and a figure in each column."""
+    """A row of a table: a label, which may link to an address, and a figure for each column."""
 
     label: str
     figures: Sequence[str]
@@ -148,7 +148,7 @@ class GridRow(NamedTuple):
 
 
 def draw_grid(corner: str, columns: Sequence[str], rows: Iterable[GridRow]) -> None:
-    """Draw a table of plain text, whose labels are never cut."""
+    """Draw a table of plain text whose labels are never shortened."""
     heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in (corner, *columns))
     lines = "".join(
         f'<tr><th scope="row">{_label(row)}</th>'
@@ -170,13 +170,13 @@ def draw_choice(
     stored: Choice,
     act: Callable[[Choice], None],
 ) -> None:
-    """Draw *options* (names and captions) with the *stored* one; *act* gets a new choice. The page draws AppErrors."""
+    """Draw *options* (names and captions), *stored* selected; *act* gets a new choice, the page shows its AppError."""
     key = f"{label}-{stored}"  # a new key once another value is stored
     captions = [caption for _, caption in options.values()]
 
     def choose() -> None:
         chosen = st.session_state[key]
-        st.session_state[key] = stored  # so the stored value stays if *act* fails
+        st.session_state[key] = stored  # the stored value stays selected if *act* fails
         attempt(act, chosen)
 
     st.radio(
@@ -191,7 +191,7 @@ def draw_choice(
 
 
 def draw_plain_text(text: str) -> None:
-    """Draw *text* as it is, wrapped, with a button that copies it."""
+    """Draw *text* unrendered, with wrapped lines and a button that copies it."""
     st.code(text, language=None, wrap_lines=True)
 
 
@@ -204,7 +204,7 @@ def draw_field(
     leave: Callable[[], None],
     subject: object,
 ) -> None:
-    """Draw *text* as a field: Enter or leaving it calls `save(subject, text)`, Escape calls *leave*.
+    """Draw *text* as a field: Enter or leaving the field calls `save(subject, text)`, Escape calls *leave*.
 
     assets/page/title.js handles the keys.
     """

@@ -1,6 +1,6 @@
-"""A list of facts that can be edited: all on the memory page, or the notes of one chat or space in a dialog.
+"""An editable list of facts: all facts on the memory page, or the notes of one chat or space in a dialog.
 
-A fact is edited in its place. If another tab has changed it, the new text is shown before it can be replaced.
+A fact is edited in place. If another tab has changed it meanwhile, its new text is shown before it can be replaced.
 """
 
 from collections.abc import Callable
@@ -23,12 +23,12 @@ from services.errors import BadInput, NotFound, SpaceGone, Stale, StoreUnavailab
 
 @dataclass(frozen=True, slots=True)
 class FactList:
-    """A list of facts on screen; one *noun* has one list on a page."""
+    """A list of facts on screen; on a page, each *noun* has only one list."""
 
     noun: str = "note"
     placeholder: str = "Something the model should know"
-    conversation_id: ConversationId | None = None  # the scope of added facts is this conversation,
-    space_id: SpaceId | None = None  # or this space
+    conversation_id: ConversationId | None = None  # facts are added to this conversation,
+    space_id: SpaceId | None = None  # or to this space
 
     def draw_adding(self) -> None:
         """Draw the field that adds a fact."""
@@ -83,7 +83,7 @@ class FactList:
 
     @property
     def _new_key(self) -> str:
-        # a run that follows a reply must keep the fields of an open dialog
+        # a stable key, so that a run that follows a reply keeps the fields of an open dialog
         return f"new-{self.noun}-{self.conversation_id or self.space_id or ''}".removesuffix("-")
 
     def _edit(self, fact: Fact) -> None:

@@ -1,4 +1,4 @@
-"""Facts about the user: those noted after the last prompt, the offer to note facts, and the list on the memory page."""
+"""Facts about the user: those just noted, the offer to note facts, and the list on the memory page."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -30,15 +30,15 @@ from services.errors import StoreUnavailable
 MEMORY = "pages/memory.py"
 COST = "This takes one extra request for about five messages."
 MEMORIES = FactList("memory", "I take my coffee black")
-_FIRST_REPLIES = range(2, 7)  # the numbers of replies after which the offer is shown
-_ROWS = 50  # rows of the list at first, and as many more on demand
+_FIRST_REPLIES = range(2, 7)  # the offer is shown while a conversation has this many replies
+_ROWS = 50  # rows that the list shows at first and adds on demand
 
 
 # --- below the last reply ---------------------------------------------------------------------------
 
 
 def draw_noted(user: UserServices, view: ThreadView) -> None:
-    """Draw the facts noted last, each with Undo, until the user sends another prompt."""
+    """Draw the facts that were noted last, each with Undo, until the user sends another prompt."""
     noted, asked = view.noted, view.last_prompt
     if not noted or not asked:
         return
@@ -55,7 +55,7 @@ def draw_noted(user: UserServices, view: ThreadView) -> None:
 
 
 def draw_offer(user: UserServices, thread: Thread) -> None:
-    """Draw the question whether to note facts, in one conversation of the tab, until the user answers it."""
+    """Ask the user, in one conversation per tab and until answered, if facts may be noted."""
     with suppress(StoreUnavailable):
         known = user.profile.preferences()
         replies = [said for said in thread.branch() if said.role is Role.ASSISTANT]
@@ -92,18 +92,18 @@ def _choose(is_wanted: bool) -> None:
 
 
 def note_left(user: UserServices, conversation: Conversation | None) -> None:
-    """Start noting facts of the chat that this tab showed before, if it shows another *conversation* or page now."""
+    """Start noting facts of the chat that this tab showed before, if it now shows another *conversation* or page."""
     here = conversation.id if conversation else None
     before, tab().noting_in = tab().noting_in, here
     if before != here:
         user.tasks.note_facts(before)
 
 
-# --- all of them ------------------------------------------------------------------------------------
+# --- all facts --------------------------------------------------------------------------------------
 
 
 def draw_all(user: UserServices, kept: Sequence[Fact]) -> None:
-    """Draw the facts, the newest first, and a button that deletes all."""
+    """Draw the facts, newest first, and a button that deletes them all."""
     count = tab().facts_drawn or _ROWS
     drawn = kept[::-1][:count]
     names = {space.id: space for space in spaces.every(user)}
@@ -119,7 +119,7 @@ def draw_all(user: UserServices, kept: Sequence[Fact]) -> None:
 
 
 def draw_none(*, is_on: bool) -> None:
-    """Draw the text that replaces an empty list."""
+    """Draw the text shown in place of an empty list."""
     with st.container(key="no-facts", horizontal_alignment="center", gap="xsmall"):
         st.space(48)
         st.header("No memories yet", anchor=False, text_alignment="center")
@@ -132,7 +132,7 @@ def draw_none(*, is_on: bool) -> None:
 def _draw_source(
     fact: Fact, titles: dict[ConversationId, Conversation], names: dict[SpaceId, Space]
 ) -> None:
-    """Draw the date, the scope unless it is everywhere, and the source of *fact*."""
+    """Draw the date of *fact*, its scope unless it applies everywhere, and its source."""
     said = [words.moment(fact.since)]
     if space := names.get(fact.space_id) if fact.space_id else None:
         said.append(f"only in {safe_md.label(space.name)}")
@@ -154,7 +154,7 @@ def _draw_source(
 @st.dialog("Delete all memories?", on_dismiss="rerun")
 @show_errors()
 def delete_all_dialog(count: int) -> None:
-    """Delete every fact, of conversations and spaces too."""
+    """Delete all facts, including those of conversations and spaces."""
     st.markdown(
         f"Delete {words.count(count, 'memory')}? The model will no longer see "
         f"{'it' if count == 1 else 'them'}. This cannot be undone."

@@ -1,4 +1,4 @@
-"""The common parts of the pages beside the chats: sidebar, heading, dialogs and refusals of callbacks."""
+"""The common parts of all pages but the chat page: sidebar, heading, dialogs and refusals of callbacks."""
 
 from collections.abc import Generator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The context sent for a reply, or sent next: every part of the prompt and its tokens."""
+"""The context that was sent for a reply or will be sent next: each part of the prompt with its tokens."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -24,7 +24,7 @@ _SPEAKERS = {Role.USER: "You", Role.ASSISTANT: "Assistant", Role.SYSTEM: "System
 @st.dialog(words.NEXT_REQUEST, width="medium", on_dismiss="rerun")
 @show_errors()
 def next_dialog(conversation_id: ConversationId) -> None:
-    """Draw the context of the next turn, without its prompt."""
+    """Draw the context of the next turn, without the prompt that the user has not sent yet."""
     view = services_of(conversation_id).chat.view(conversation_id, is_cached=True)
     try:
         receipt = view.next_receipt
@@ -39,7 +39,7 @@ def next_dialog(conversation_id: ConversationId) -> None:
 @st.dialog(words.CONTEXT_USED, width="medium", on_dismiss="rerun")
 @show_errors()
 def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
-    """Draw the context that was sent for a reply, as it was then."""
+    """Draw the context that was sent for a reply, from its receipt."""
     view = services_of(conversation_id).chat.view(conversation_id, reply_id, is_cached=True)
     reply = next((message for message in view.thread.messages if message.id == reply_id), None)
     if reply is None:
@@ -55,12 +55,12 @@ def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
 
 
 def table(sent: ContextPlan | SentContext, tokens: int, room: int | None = None) -> str:
-    """Draw a bar of the context and a table of its parts, whose sum is *tokens*, of *room* where that is given.
+    """Return a bar and a table of the parts of the context as HTML; *tokens*: their sum; *room*: the context budget.
 
-    The parts are the app's own counts; the last row is the formatting and the difference between *tokens* and their sum.
+    The app counts the parts itself; the last row is the formatting plus the difference between *tokens* and that count.
     """
     parts = _parts(sent)
-    # the endpoint's tokens for each token of our count
+    # the endpoint's tokens per token of our own count
     likely = tokens / max(1, sent.prompt_tokens)
     whole = max(room or tokens, tokens, 1)
     bar = "".join(
@@ -83,7 +83,7 @@ def table(sent: ContextPlan | SentContext, tokens: int, room: int | None = None)
 
 
 def how_counted(sent: ContextPlan | SentContext, forecast: Forecast) -> str:
-    """Return the source of the token counts."""
+    """Return a sentence on how the tokens were counted."""
     if not forecast.is_anchored and forecast.tokens == sent.prompt_tokens:
         return _ESTIMATED
     source = "the last request" if forecast.is_anchored else "earlier requests"
@@ -91,7 +91,7 @@ def how_counted(sent: ContextPlan | SentContext, forecast: Forecast) -> str:
 
 
 def cut_prompt(receipt: SentContext, tokens: Usage) -> str:
-    """Return a warning if the endpoint's count suggests that it cut the start of the prompt; else an empty string."""
+    """Return a warning if the endpoint's count suggests that the prompt's start was cut off, else an empty string."""
     if not receipt.is_truncated(tokens.prompt):
         return ""
     return (
@@ -101,7 +101,7 @@ def cut_prompt(receipt: SentContext, tokens: Usage) -> str:
 
 
 def _parts(sent: ContextPlan | SentContext) -> tuple[tuple[str, int, str], ...]:
-    """Return the name, the tokens and the colour of each part of the context, in the order in which they are sent."""
+    """Return the name, the tokens and the colour of each part of the context, in the order of sending."""
     if isinstance(sent, SentContext):
         tokens, kept, recalled = sent.tokens, len(sent.verbatim), len(sent.recalls)
         facts, summarised = len(sent.facts), sent.summarised_count
@@ -160,7 +160,7 @@ def _counted(receipt: SentContext, tokens: Usage) -> str:
 
 
 def _recalled(note: ReceiptEntry, message: Message | None, *, is_far: bool) -> tuple[str, str, str]:
-    """Return a recalled message, the reason for its recall, and if only an extract was sent, the full text as HTML."""
+    """Return a recalled message, why it was recalled, and (if only an extract was sent) its full text as HTML."""
     day = f"{words.moment(message.created_at)}, " if message else ""
     where = "from another chat, " if is_far else ""
     extract, whole = "", ""
@@ -186,7 +186,7 @@ def _excerpt(message: Message | None) -> str:
 
 
 def _rows(rows: Iterable[tuple[str, str, str]]) -> str:
-    """Return a table of two columns, whose text is escaped; the HTML of the third stands below the first."""
+    """Return an HTML table of the first two values of each row, escaped; the third is HTML shown below the first."""
     cells = "".join(
         f"<tr><td>{escape(text)}{below}</td><td>{escape(aside)}</td></tr>"
         for text, aside, below in rows

@@ -1,4 +1,4 @@
-"""The layers that hold a user's data, as a diagram: each a box of lines, from the browser to the database."""
+"""A diagram of the layers that hold a user's data, from the browser to the database; each is a box of lines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A box of the diagram. *first_line* may be filled in by the browser."""
+    """A box of the diagram. The browser may fill in *first_line*."""
 
     title: str
     lines: Sequence[str]
@@ -26,9 +26,9 @@ class Layer:
 
 
 def diagram(tab: Layer, server: Layer, database: Layer, model: Layer) -> str:
-    """Return an SVG of full width: the tab above the server, which stands above the database and the model.
+    """Return an SVG of full width: the tab at the top, the server below it, the database and the model at the bottom.
 
-    Its texts are text elements in reading order, for screen readers.
+    The texts are SVG text elements in reading order, for screen readers.
     """
     below_tab = tab.height + _GAP
     below_server = below_tab + server.height + _GAP
@@ -64,6 +64,6 @@ def _box(layer: Layer, x: str, y: int, width: str, height: int) -> str:
 
 
 def _arrow(x: str, y: int) -> str:
-    """Return a line with a head at both ends, between two boxes."""
+    """Return a double-headed arrow between two boxes."""
     heads = 'marker-start="url(#db-head)" marker-end="url(#db-head)"'
     return f'<line x1="{x}" y1="{y + 6}" x2="{x}" y2="{y + _GAP - 6}" {heads}></line>'

@@ -1,4 +1,4 @@
-"""The context of a conversation: its memory policy, the meter, the messages that are not sent, and their summary."""
+"""A conversation's context: its memory policy, the context meter, the messages that are not sent, and the summary."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,11 +31,11 @@ from services.errors import ChatFull, NewerVersion
 
 LARGEST_WINDOW = 1000  # messages, at most
 _QUIET_PERCENT = 50
-_METER_ICONS = (10, 20, 40, 60, 80, 90)  # per cent; icons exist for these alone
+_METER_ICONS = (10, 20, 40, 60, 80, 90)  # the percentages for which icons exist
 
 
 def draw_policy(services: ChatParts, view: ThreadView) -> None:
-    """Draw the choice of the memory policy, and Clear context."""
+    """Draw the choice of the memory policy, and Clear context or Restore context."""
     thread, now = view.thread, view.thread.conversation.policy
     conversation = None if view.is_new else thread.conversation
     label = words.policy_name(now)
@@ -45,7 +45,7 @@ def draw_policy(services: ChatParts, view: ThreadView) -> None:
             _draw_size(conversation, now, now.messages)
         if not conversation:
             return
-        # the newest messages, below the start of the context, may have been deleted
+        # not equality: the newest messages may have been deleted since the context was cleared
         last_seq = thread.messages[-1].seq if thread.messages else 0
         if conversation.reset_seq and conversation.reset_seq >= last_seq:
             quiet_button(words.RESTORE_CONTEXT, "undo", "undo-start", _restore, thread)
@@ -61,7 +61,7 @@ def draw_policy(services: ChatParts, view: ThreadView) -> None:
 
 
 def draw_unsent(services: ChatParts, view: ThreadView) -> None:
-    """Draw the panel about the earlier messages: what is sent, what is not, why, and what to press."""
+    """Draw a panel about the earlier messages: which are sent, which are not and why, and buttons that help."""
     if view.plan is None:
         return
     conversation, summary = view.thread.conversation, _summary_state(view)
@@ -79,9 +79,9 @@ def draw_unsent(services: ChatParts, view: ThreadView) -> None:
 
 
 def draw_meter(view: ThreadView) -> None:
-    """Draw the used share of the context, below a half as an icon alone; its popover has the parts of the next request and
-    its highest cost."""
-    if view.thread.is_newer:  # nothing is sent in a thread of a newer version
+    """Draw the used share of the context, under 50 % only as an icon. Its popover lists the parts of the next request
+    and its highest cost."""
+    if view.thread.is_newer:  # nothing is sent in a thread that a newer version stored
         return
     room, plan, forecast = view.setup.budget.prompt_tokens, view.plan, view.forecast
     percent = min(100, round(100 * forecast.tokens / room)) if forecast else 100
@@ -107,9 +107,9 @@ def draw_meter(view: ThreadView) -> None:
 def draw_banner(
     services: ChatParts, view: ThreadView, plan: ContextPlan, *, has_line: bool
 ) -> None:
-    """Draw the number of earlier messages that are not sent as they are, the reason, and the summary.
+    """Draw how many earlier messages are not sent in full, why, and buttons that help.
 
-    *has_line*: the line at the start of the context is drawn below.
+    *has_line*: the page has a line at the start of the context, to which a link leads.
     """
     thread, summary = view.thread, _summary_state(view)
     policy = thread.conversation.policy
@@ -126,7 +126,7 @@ def draw_banner(
 
 
 def draw_full(view: ThreadView, refusals: Sequence[Refusal]) -> None:
-    """Draw that the chat is full, unless one of *refusals* said so, and the actions that make room."""
+    """If the chat is full, say so (unless one of *refusals* did), and draw the buttons that make room."""
     thread = view.thread
     is_full = view.plan is None and thread.conversation.policy == Full()
     is_refused = any(isinstance(refusal.error, ChatFull) for refusal in refusals)
@@ -152,7 +152,7 @@ def _summary_state(view: ThreadView) -> SummaryState:
 def _draw_remedies(
     services: ChatParts, thread: Thread, earlier: Earlier, summary: SummaryState, name: str
 ) -> None:
-    """Draw the buttons for what is not sent: View summary, Summarize now, Restore context."""
+    """Draw the buttons that apply to messages not sent in full: View summary, Summarize now, Restore context."""
     conversation = thread.conversation
     if earlier.summarised:
         args = ask_for, summary_dialog, conversation.id
@@ -170,7 +170,7 @@ def draw_beginning() -> None:
 
 
 def out_of_view(branch: Sequence[Message], plan: ContextPlan | None) -> set[MessageId]:
-    """Return the messages of *branch* that are not sent to the model; never a prompt whose reply may still come."""
+    """Return the messages of *branch* that are not sent to the model, except a prompt whose reply may still come."""
     if plan is None:
         return set()
     count = 2 if branch and branch[-1].is_thoughts_only else 1
@@ -195,7 +195,7 @@ def _draw_policies(
 
 
 def _draw_size(conversation: Conversation | None, policy: MemoryPolicy, messages: int) -> None:
-    """Draw the number of *messages* of the window: even, because a prompt is sent with its reply."""
+    """Draw the field for the window's size in messages: even, because a prompt is sent with its reply."""
     key = key_showing(f"window-{_id(conversation)}", messages)
 
     def resize() -> None:
@@ -207,12 +207,12 @@ def _draw_size(conversation: Conversation | None, policy: MemoryPolicy, messages
 
 
 def _id(conversation: Conversation | None) -> str:
-    """Return the part of widget keys that names *conversation*, or a new one."""
+    """Return the part of a widget's key that stands for *conversation* (None: a new one)."""
     return str(conversation.id) if conversation else "new"
 
 
 def choose(conversation: Conversation | None, policy: MemoryPolicy) -> None:
-    """Store *policy* for *conversation*, or choose it for a new one. For callbacks."""
+    """Store *policy* for *conversation*, or choose it for the new conversation. For callbacks."""
     if conversation is None:
         new_conversation.choose_policy(policy)
     else:
@@ -264,7 +264,7 @@ def summary_dialog(conversation_id: ConversationId) -> None:
         is_gone = st.button("Delete summary", icon=":material/close:", type="tertiary")
 
     def change() -> None:
-        # only the summary as it was seen may be replaced
+        # so that only the version of the summary that the user saw is replaced
         thread_as_seen = replace(thread, summary=seen)
         if is_asked_again:
             services.tasks.summarise_now(thread_as_seen, is_anew=True)

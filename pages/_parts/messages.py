@@ -30,7 +30,7 @@ Costs = Mapping[TurnId, TurnCost]
 
 _UNVERIFIED = "This message failed its integrity check and is hidden. Contact your admin."
 
-# a button on touch screens for the text that others see on hover (assets/page/details.js)
+# on touch screens, a button replaces hovering (assets/page/details.js)
 _MORE = '<button class="db-act db-details" aria-expanded="false" aria-label="Details" data-icon="more_horiz"></button>'
 
 _UNANSWERED = (
@@ -76,9 +76,9 @@ _NO_ANSWER = _Ending(
 def draw_reply(
     reply: Message, known: thoughts.Known, *, is_last: bool = False, is_plain: bool = False
 ) -> None:
-    """Draw *reply*; its text is made safe. *known*: the thoughts before replies; *is_plain*: where it holds nothing but
-    its text, draw it without `st.chat_message`, which is several nodes more."""
-    # `draw_end` says more about the ending of the last reply
+    """Draw *reply* as safe Markdown, with its thoughts from *known*. *is_plain*: draw a reply that is only text without
+    `st.chat_message`, which adds several DOM nodes."""
+    # below the last reply, `draw_end` says how it ended
     ending = None if is_last and reply.outcome is not Outcome.EDITED else _ending_of(reply)
     is_more = ending or not _has_text(reply) or any(part.has_thoughts for part in reply.stored)
     with nullcontext() if is_plain and not is_more else st.chat_message(Role.ASSISTANT):
@@ -100,8 +100,8 @@ def prompt(
 ) -> str:
     """Return a prompt and its buttons as HTML.
 
-    *others*: the messages in the same place, itself among them; without any it can be neither edited nor
-    regenerated. *is_unanswered*: the conversation went on without a reply; *is_unseen*: it is not sent to the model.
+    *others*: all versions of the message, including *message*; if empty, it cannot be edited or deleted.
+    *is_unanswered*: the conversation went on without a reply; *is_unseen*: the prompt is not sent to the model.
     """
     text = prompts.as_typed(message.body) if message.is_verified else f"<p>{_UNVERIFIED}</p>"
     edit = _edit(message) if others else ""
@@ -120,14 +120,14 @@ def below(reply: Message, others: Sequence[Message], costs: Costs, choices: Iter
         edit = _edit(reply)
         again = _act("retry", reply, words.REGENERATE, "refresh") + _choice(reply, choices)
     seen = _act("seen", reply, words.CONTEXT_USED, "visibility") if reply.turn_id else ""
-    # the buttons that only some replies have come last, so that no other button moves to the place
-    # of a pressed one
+    # buttons that only some replies have come last, so that the others stay in place when those
+    # appear
     parts = _copy(reply), edit, again, seen, _switch(reply, others), _facts(reply, costs)
     return f'<div class="db-acts">{"".join(parts)}</div>'
 
 
 def draw_coming(view: ThreadView, continued: Message | None) -> DeltaGenerator:
-    """Return the place of a streaming reply, with room below for its buttons; *continued*: the reply that it continues."""
+    """Draw the frame of a streaming reply and return the place of its text; *continued*: the reply it continues."""
     with st.chat_message(Role.ASSISTANT):
         if continued:
             thoughts.draw(continued, view.thoughts([continued]))
@@ -144,7 +144,7 @@ def draw_end(services: ChatParts, view: ThreadView) -> None:
     choices = versions.choices(services)
     if thread.is_newer:
         st.caption(f"{_NEWER.icon} {_NEWER.sentence}")
-    if failure and last.is_answer:  # another version was requested, and failed
+    if failure and last.is_answer:  # the request for another version failed
         st.error(reason(failure), icon=":material/cloud_off:")
     if last.outcome is Outcome.CUT:
         with row("cut-reply"):
@@ -172,13 +172,13 @@ def draw_end(services: ChatParts, view: ThreadView) -> None:
             on_click=attempt,
             args=[turns.retry, thread.conversation.id, last.id],
         )
-        own = f"{_copy(last)}{_edit(last)}" if others else ""  # the reply has text
+        own = f"{_copy(last)}{_edit(last)}" if others else ""  # buttons for the text of the reply
         parts = own, _choice(last, choices), _switch(last, others)
         st.html(f'<div class="db-acts">{"".join(parts)}</div>', width="content")
 
 
 def _draw_cut_prompt(view: ThreadView, reply: Message, costs: Costs) -> None:
-    """Draw a warning if the endpoint's count suggests that it cut the start of the prompt."""
+    """Draw a warning if the endpoint's token count suggests that the start of the prompt was cut off."""
     cost = costs.get(reply.turn_id) if reply.turn_id else None
     with suppress(StoreUnavailable):
         receipt = view.receipt(reply) if cost else None
@@ -187,7 +187,7 @@ def _draw_cut_prompt(view: ThreadView, reply: Message, costs: Costs) -> None:
 
 
 def _missing(thread: Thread, prompt: Message) -> str:
-    """Return the reason why *prompt* has no reply, in words."""
+    """Return a sentence on why *prompt* has no reply."""
     missing = thread.missing_reply
     match missing.outcome if missing and missing.prompt_id == prompt.id else None:
         case Outcome.STOPPED:
@@ -228,7 +228,7 @@ def _draw_continue(thread: Thread, last: Message) -> None:
 
 
 def _switch(message: Message, others: Sequence[Message]) -> str:
-    """Return the switch between *others*: the number of *message* among them, and buttons to those beside it."""
+    """Return a switch between versions: the number of *message* among *others*, and Previous and Next buttons."""
     if len(others) < 2:
         return ""
     here = [one.id for one in others].index(message.id)
@@ -247,14 +247,14 @@ def _edit(message: Message) -> str:
 
 
 def _choice(message: Message, choices: Iterable[str]) -> str:
-    """Return the button of a menu with other ways to regenerate *message* (assets/page/list.js)."""
+    """Return the button that opens a menu of other ways to regenerate *message* (assets/page/list.js)."""
     options = escape("|".join(choices))
     about = f'data-message="{message.id}" data-options="{options}" aria-haspopup="menu"'
     return _button(words.REGENERATE_WITH, "expand_more", about)
 
 
 def _act(name: str, message: Message | None, label: str, icon: str) -> str:
-    """Return a button that `act` handles; disabled without a message."""
+    """Return a button that `act` handles; it is disabled if *message* is None."""
     told = f'data-act="{name}" data-message="{message.id}"' if message else "disabled"
     return _button(label, icon, told)
 
@@ -288,7 +288,7 @@ def act(conversation_id: ConversationId, request: Mapping[str, str]) -> None:
 
 
 def ending(view: ThreadView) -> str:
-    """Return a sentence on how the last reply ended; an empty one if an alert on the page says it."""
+    """Return a sentence on how the last reply ended, or an empty string if an alert on the page already says it."""
     last = view.thread.branch()[-1]
     if last.role is Role.USER or view.failure:
         return ""
@@ -297,9 +297,9 @@ def ending(view: ThreadView) -> str:
 
 
 def _copy(message: Message) -> str:
-    """Return a button that copies the message as it was written, by `assets/page/copy.js`.
+    """Return a button that copies the source text of *message* (assets/page/copy.js).
 
-    In base64, because Streamlit's sanitizer removes an attribute with `]>` or `-->` in it.
+    The text is in base64, because Streamlit's sanitizer removes attributes that contain `]>` or `-->`.
     """
     if not _has_text(message):
         return ""

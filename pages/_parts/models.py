@@ -1,4 +1,4 @@
-"""The model of a conversation: the choice, and notices about it."""
+"""The choice of a conversation's model, and notices about the choice."""
 
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ _SOURCES = {
 
 
 def line(services: ChatParts) -> str:
-    """Return the default model and, if it is the local one, its state, as a line."""
+    """Return a line with the default model and, if it is the local one, its state."""
     name = safe_md.label(services.choices.setup(None).offer.info.name)
     match bootstrap.current_app().health.model:
         case ModelState.REMOTE:
@@ -50,7 +50,7 @@ def line(services: ChatParts) -> str:
 
 
 def draw_connect_card() -> None:
-    """Draw a card on how to connect a better model, unless one is connected."""
+    """Draw a card that offers to connect a better model, unless one is connected."""
     if bootstrap.current_app().health.model is not ModelState.REMOTE:
         with st.expander(
             "You're using a tiny demo model. Expect poor answers.",
@@ -127,7 +127,7 @@ def draw_notices(view: ThreadView) -> None:
 
 
 def _caption(info: ModelInfo, *, is_usual: bool) -> str:
-    """Return the limits and prices of a model; one source of both limits is named once."""
+    """Return a model's limits and prices; if both limits have the same source, it is named once."""
     is_same = info.context_source is info.reply_source
     source = "" if is_same else f" ({_SOURCES[info.context_source]})"
     window = f"{words.number(info.context_tokens)}-token context{source}"
@@ -140,7 +140,7 @@ def _caption(info: ModelInfo, *, is_usual: bool) -> str:
 
 
 def choose(conversation_id: ConversationId | None, name: str) -> None:
-    """Store the model *name* for a conversation, or choose it for a new one. For callbacks."""
+    """Store the model *name* for a conversation, or choose it for the new conversation. For callbacks."""
     if conversation_id is None:
         new_conversation.choose_model(name)
     else:

@@ -1,4 +1,4 @@
-"""Choices for the conversation that the next prompt begins: kept in the tab until the page of the new chat is left."""
+"""Choices for a new conversation, kept in the tab until its first prompt is sent or the page is left."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from services.domain.limits import checked_instructions
 
 
 def choices(space_id: SpaceId | None = None) -> NewConversation:
-    """Return the choices made on the page of the new chat; *space_id*: the open space."""
+    """Return the choices made on the page of a new chat; *space_id*: the open space."""
     return replace(tab().new, space_id=space_id)
 
 
@@ -25,10 +25,10 @@ def instructions() -> str | None:
 
 
 def set_instructions(text: str, _seen: str) -> None:
-    """Begin the new conversation with the instructions *text*; empty: with none of its own. Raise BadInput."""
+    """Choose the instructions *text* for the new conversation (empty: none of its own). Raise BadInput."""
     tab().new = replace(choices(), instructions=checked_instructions(text))
 
 
 def forget() -> None:
-    """Drop the choices, which were stored with a conversation, or whose page was left."""
+    """Drop the choices, after they were stored with a conversation or the page was left."""
     tab().new = NewConversation()

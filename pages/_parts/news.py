@@ -1,4 +1,4 @@
-"""Changes by other processes while a page is open: replies, the list, preferences, models, the role."""
+"""Watching for changes by other processes: replies, the list, preferences, models and the user's role."""
 
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -12,7 +12,7 @@ from services.domain.revisions import list_digest
 
 
 def running(user: UserServices, opened: Conversation | None) -> frozenset[str]:
-    """Return the conversations in which a reply streams, except the one that shows it."""
+    """Return the conversations in which a reply streams, except *opened*."""
     found = {str(chat_id) for chat_id in user.chat.coming()} | tab().running_elsewhere
     return frozenset(found - {str(opened.id) if opened else ""})
 
@@ -25,7 +25,7 @@ def watch(
 ) -> None:
     """Rerun the page when another process changes data that it shows.
 
-    *listed*: the beginning of the list as it was drawn; None: search results, which are not watched.
+    *listed*: the beginning of the list as it was drawn, or None for search results, which are not watched.
     """
     is_archive = tab().is_archive
     place = {"c": str(opened.id)} if opened else {}
@@ -45,7 +45,7 @@ def watch(
 
 
 def _hear(found: Mapping[str, object]) -> None:
-    """Have changed data read again before it is used. The revisions come from the browser."""
+    """Mark changed data to be read again before use. The revisions come from the browser, so they are checked."""
     user = find_user()
     here = {str(chat_id) for chat_id in user.chat.coming()}
     match found:

@@ -9,7 +9,7 @@ _ABOUT_THE_PAGE = "Showing the last loaded version. Your drafts are kept. "
 
 
 def draw() -> None:
-    """Draw the notice during an outage, and the component that reruns the page when its state changes."""
+    """Draw the notice during an outage, and always the component that reruns the page when an outage begins or ends."""
     is_away = bootstrap.current_app().health.is_database_away
     with st.container(key="outage"):
         if is_away:
@@ -22,7 +22,7 @@ def draw() -> None:
 
 
 def wait() -> None:
-    """Draw the page of a tab whose user is unknown, because the database was unreachable when it connected."""
+    """Draw the page of a tab whose user is unknown because the database was unreachable when the tab connected."""
     if not bootstrap.current_app().health.is_database_away:
         browser.reload()
     with st.container(key="unknown", horizontal_alignment="center", gap="xsmall"):

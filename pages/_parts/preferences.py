@@ -1,4 +1,4 @@
-"""The dialogs for the instructions of a conversation and for the preferences of a user."""
+"""The dialogs for a conversation's instructions and for the user's preferences."""
 
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -30,7 +30,7 @@ _THEMES: tuple[Theme, ...] = get_args(Theme)
 @st.dialog(words.INSTRUCTIONS, on_dismiss="rerun")
 @show_errors()
 def instructions_dialog(conversation: Conversation | None) -> None:
-    """Edit the instructions of *conversation*, or of the one that begins."""
+    """Edit the instructions of *conversation*, or of the new one if None."""
     user = user_services()
     if conversation is None:
         key, space_id = "instructions-new", spaces.chosen(user)
@@ -62,10 +62,10 @@ def instructions_dialog(conversation: Conversation | None) -> None:
 @st.dialog(words.PREFERENCES, on_dismiss="rerun")
 @show_errors()
 def preferences_dialog() -> None:
-    """Edit the choices for every conversation that has none of its own."""
+    """Edit the defaults for conversations without choices of their own."""
     user = user_services()
     now, key = user.profile.preferences(), "my-instructions"
-    # the usual model and policy are shown as chosen, but stored only after a change
+    # the default model and policy are shown as selected, but are stored only when changed
     model, policy = user.choices.setup(None).offer.info, user.choices.usual_policy()
     seen = editing.seen_at_opening(key, replace(now, model=model.name, policy=policy))
     draw_unread(now)
@@ -110,7 +110,7 @@ def preferences_dialog() -> None:
 
 
 def _store(user: UserServices, chosen: Preferences, seen: Preferences) -> None:
-    """Store the choices that differ from *seen*: other tabs may have changed the others. Raise ChangedElsewhere."""
+    """Store only choices that differ from *seen*, to keep other tabs' changes. Raise ChangedElsewhere."""
     changed = {
         each.name: value
         for each in fields(chosen)
@@ -122,7 +122,7 @@ def _store(user: UserServices, chosen: Preferences, seen: Preferences) -> None:
 
 
 def _draw_model_and_memory(user: UserServices, seen: Preferences) -> Preferences:
-    """Draw the default model, if there are several, and the default policy; return *seen* with the choices."""
+    """Draw the default model (if there are several) and the default policy; return *seen* with what was chosen."""
     chosen, names = seen, [offer.info.name for offer in user.choices.models]
     if len(names) > 1:
         at = names.index(seen.model or names[0])
@@ -136,7 +136,7 @@ def _draw_model_and_memory(user: UserServices, seen: Preferences) -> Preferences
         format_func=words.policy_line,
         key="default-policy",
     )
-    # the size of a window is chosen in a field below
+    # only names are compared, because the size of a window is entered in a field below
     return (
         replace(chosen, policy=policy)
         if policy.name != (seen.policy and seen.policy.name)
@@ -146,7 +146,7 @@ def _draw_model_and_memory(user: UserServices, seen: Preferences) -> Preferences
 
 @dataclass(frozen=True, slots=True)
 class _Number:
-    """A number field: its entry, its bounds, and the place below it."""
+    """A number field: its entry, its bounds, and the container below it."""
 
     value: int | None
     least: int
@@ -154,7 +154,7 @@ class _Number:
     place: DeltaGenerator
 
     def is_fit(self) -> bool:
-        """Return True if the field is empty or its number is in the bounds."""
+        """Return True if the field is empty or its number is within the bounds."""
         return self.value is None or self.least <= self.value <= (self.most or self.value)
 
     def draw_bounds(self) -> None:
@@ -166,13 +166,13 @@ class _Number:
 
 
 def _even(sizes: dict[str, int | None]) -> dict[str, int | None]:
-    """Return *sizes* with a window of whole exchanges."""
+    """Return *sizes* with the window rounded up to an even number, because an exchange is two messages."""
     window = sizes["window_messages"]
     return sizes | {"window_messages": window and window + window % 2}
 
 
 def _draw_limits(user: UserServices, now: Preferences) -> dict[str, _Number]:
-    """Draw the sizes of the window, the context and a reply; return the entries by the fields of Preferences."""
+    """Draw the fields for the sizes of the window, the context and a reply; return them by field of Preferences."""
     model = user.choices.setup(None).offer.info
     longest_reply = max(model.reply_tokens, _LEAST_REPLY)
     longest = words.number(longest_reply)
@@ -215,11 +215,11 @@ def _draw_number(
     placeholder: str,
     tip: str,
 ) -> _Number:
-    """Draw a number field; if it is empty, the *placeholder* holds. *bounds*: least, most and step."""
+    """Draw a number field; when empty, it shows the default as *placeholder*. *bounds*: least, most and step."""
     least, most, step = bounds
     st.session_state.setdefault(key, now)  # a field with an initial value cannot be emptied
     with st.container(gap="xxsmall"):
-        # no bounds are passed, because the browser would show them in a tooltip alone
+        # bounds are not passed, because the browser would show them only in a tooltip
         value = st.number_input(
             label, value=None, step=step, placeholder=placeholder, help=tip, key=key
         )
@@ -242,7 +242,7 @@ def _as_text(instructions: str | None) -> str:
 
 
 def _source(default: Setup, *, has_own: bool) -> str:
-    """Return a sentence on whose instructions a conversation follows; *default*: its setup without its own."""
+    """Return a sentence on whose instructions apply; *default*: the setup without the conversation's own."""
     followed = _followed(default, spaces.name(default.space) if default.space else "")
     if has_own:
         return f"This chat uses its own instructions instead of {followed}."

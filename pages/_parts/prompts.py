@@ -1,4 +1,4 @@
-"""Prompts as HTML: as they were typed, with their fences as code, and folded where they are long."""
+"""Prompts as HTML: shown as typed, with fences as code, and folded if long."""
 
 import re
 from html import escape
@@ -9,9 +9,9 @@ _WIDTH = 72  # characters of a line on a wide screen
 
 
 def as_typed(text: str) -> str:
-    """Return *text* as HTML: only closed fences in it are rendered.
+    """Return *text* as HTML in which only closed fences are rendered.
 
-    `assets/page/prompts.js` handles the button that unfolds it.
+    `assets/page/prompts.js` handles the button that unfolds a long prompt.
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     out: list[str] = []
@@ -41,5 +41,5 @@ def _code(lines: list[str]) -> str:
 
 
 def _text(lines: list[str]) -> str:
-    # Streamlit dedents the text and empties blank lines, but leaves entities alone
+    # a line break as an entity, because Streamlit dedents the text and strips blank lines
     return "&#10;".join(map(escape, lines))

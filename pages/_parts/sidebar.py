@@ -34,7 +34,7 @@ _FOOT = """
 
 
 def draw_top() -> None:
-    """Draw the elements that reserve the sidebar's width: cheap, and first, so that the page does not move later."""
+    """Draw the top of the sidebar: cheap, and drawn first, so that the page does not shift when the list is drawn."""
     with st.sidebar, st.container(key="sidebar-top"):
         quiet_button(
             words.NEW_CHAT,
@@ -54,9 +54,9 @@ def draw_rest(
     space: Space | None = None,
     act_on_message: Callable[[Mapping[str, str]], None] | None = None,
 ) -> None:
-    """Draw the conversations, of *space* if one is open, always including *opened*, and the account.
+    """Draw the conversations (of *space* if one is open; *opened* is always among them) and the account.
 
-    *act_on_message*: called with the request of a button below a message.
+    *act_on_message* is called with the request when a button below a message is pressed.
     """
     listed: conversation_list.Listed = {}
     facts.note_left(user, opened)
@@ -80,7 +80,7 @@ def draw_rest(
 def _draw_account(user: UserServices) -> None:
     account = user.account
     is_admin = account.role is AccountRole.ADMIN
-    # a label is rendered as Markdown, for which an address would have to be changed
+    # only the part before the @: in Markdown, a whole address would become a link
     name = safe_md.label(account.email.partition("@")[0])
     menu = popover(name, "account_circle", "account-menu", is_wide=True)
     with menu.container(gap=14, width=232, key="account-panel"):
@@ -89,7 +89,7 @@ def _draw_account(user: UserServices) -> None:
         st.caption(models.line(user))
         dialog = preferences.preferences_dialog
         quiet_button(words.PREFERENCES, "tune", "preferences", ask_for, dialog, is_wide=True)
-        # the page exists since this run began, so the next run has it
+        # this run registered the pages, and Streamlit may find them only from the next run on
         with suppress(StreamlitPageNotFoundError):
             st.page_link(
                 facts.MEMORY, label=words.MEMORY, icon=":material/bookmarks:", width="stretch"

@@ -20,7 +20,7 @@ _USUAL, _NO_SPACE = "Your default", "No space"
 
 
 def draw_chooser(every: Sequence[Space], chosen: Space | None, opened: Conversation | None) -> bool:
-    """Draw the menu that opens a space or creates one, unless there are none; return whether it was drawn."""
+    """Draw the menu that opens or creates a space, unless there are no spaces; return True if it was drawn."""
     listed = spaces.offered(every, chosen.id if chosen else None)
     if not listed:
         return False
@@ -47,8 +47,8 @@ def draw_chooser(every: Sequence[Space], chosen: Space | None, opened: Conversat
 
 
 def ask_for_new() -> None:
-    """Have the page open the dialog for a new space. For callbacks."""
-    # the id is chosen here, so that saving again after a lost answer makes no second space
+    """Make the next run open the dialog for a new space. For callbacks."""
+    # the id is chosen here, so that saving again after a lost answer creates no second space
     space = Space(id=SpaceId(uuid4()), name="", created_at=datetime.now(UTC))
     ask_for(new_space_dialog, space)
 
@@ -133,7 +133,7 @@ def move_dialog(conversation: Conversation) -> None:
 
 
 def _draw_form(user: UserServices, space: Space, seen: Space | None) -> None:
-    """Draw the fields of *space*; *seen*: its stored version; None: it is new."""
+    """Draw the fields of *space*; *seen*: its stored version, or None if it is new."""
     offered = user.choices.policies()
     offered = (*offered, space.policy) if space.policy else offered
     policies = {_USUAL: None} | {words.policy_name(policy): policy for policy in offered}
@@ -173,7 +173,7 @@ def _draw_form(user: UserServices, space: Space, seen: Space | None) -> None:
 
 
 def _save(user: UserServices, wanted: Space, seen: Space | None) -> None:
-    """Store *wanted* in place of *seen*, and close the dialog."""
+    """Replace the stored version *seen* by *wanted*, and close the dialog."""
 
     def act() -> None:
         if wanted != seen:
@@ -189,7 +189,7 @@ def _save(user: UserServices, wanted: Space, seen: Space | None) -> None:
 
 
 def _offer_undo(moved: Space) -> None:
-    """Offer to undo the archiving or restoring of *moved*, and to list it again beside the same chat."""
+    """Offer to undo archiving or restoring the space *moved*; Undo also opens it if the same chat is still open."""
     opened = st.query_params.get("c")
 
     def restore() -> None:
@@ -206,7 +206,7 @@ def _offer_undo(moved: Space) -> None:
 
 
 def _as_text(space: Space) -> str:
-    """Return the fields that can be edited, as text."""
+    """Return the editable fields as text."""
     memories = f"Personal memories: {'on' if space.uses_personal_facts else 'off'}"
     instructions = space.instructions or words.NO_INSTRUCTIONS
     return "\n".join([space.name, instructions, _policy_name(space), memories])

@@ -1,4 +1,4 @@
-"""Spaces: the open one, named by the address, and the names and labels of all."""
+"""The open space, which the address names, and the names and labels of all spaces."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -16,7 +16,7 @@ _WORD_JOINER = "\u2060"  # invisible: keeps equal labels apart
 
 
 def chosen(user: UserServices) -> SpaceId | None:
-    """Return the space that the address names, unless it is known not to exist."""
+    """Return the space that the address names, or None if it is known not to exist."""
     try:
         space_id = SpaceId(UUID(st.query_params.get(SPACE, "")))
     except ValueError:
@@ -28,7 +28,7 @@ def chosen(user: UserServices) -> SpaceId | None:
 
 
 def every(user: UserServices) -> tuple[Space, ...]:
-    """Return the user's spaces; none while they cannot be read."""
+    """Return the user's spaces, or an empty tuple while they cannot be read."""
     try:
         return user.spaces.all()
     except StoreUnavailable:
@@ -36,7 +36,7 @@ def every(user: UserServices) -> tuple[Space, ...]:
 
 
 def offered(spaces: Sequence[Space], *besides: SpaceId | None) -> list[Space]:
-    """Return the *spaces* that are not archived, and those among *besides*."""
+    """Return the *spaces* that are not archived or are among *besides*."""
     return [space for space in spaces if not space.is_archived or space.id in besides]
 
 
@@ -53,9 +53,9 @@ def plain_name(space: Space) -> str:
 
 
 def by_label(first: str, spaces: Sequence[Space], *others: str) -> dict[str, SpaceId | None]:
-    """Return *spaces* by label, after *first*, the label for no space.
+    """Return a mapping from labels to *spaces*; it begins with *first*, the label for no space.
 
-    Menus return the label alone, so equal names, and names equal to one of *others*, get different labels.
+    Menus return only the label, so equal names, and names that equal one of *others*, get distinct labels.
     """
     found: dict[str, SpaceId | None] = {first: None}
     for space in spaces:
@@ -67,7 +67,7 @@ def by_label(first: str, spaces: Sequence[Space], *others: str) -> dict[str, Spa
 
 
 def draw_sign(user: UserServices, conversation: Conversation) -> None:
-    """Draw the space that *conversation* is in, if any, as a button that opens it."""
+    """Draw a button that opens the space of *conversation*, if it is in one."""
     space = user.choices.space(conversation.space_id)
     if space:
         st.button(
@@ -82,7 +82,7 @@ def draw_sign(user: UserServices, conversation: Conversation) -> None:
 
 
 def choose(space_id: SpaceId | None, opened: Conversation | None) -> None:
-    """List the conversations of one space, or all; *opened* stays open if it is one of them. For callbacks."""
+    """List the conversations of one space, or all; *opened* stays open if it is in the list. For callbacks."""
     tab().list_from_the_top()
     is_staying = opened is not None and space_id in (None, opened.space_id)
     go_to_space(space_id, is_staying=is_staying)

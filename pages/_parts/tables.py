@@ -27,9 +27,9 @@ def draw(
     missing: str = _DASH,
     columns: Mapping[str, object] | None = None,
 ) -> None:
-    """Draw *rows*. Numbers, dollars (floats) and times are written by their types, other columns by *forms*.
+    """Draw *rows*. Integers, floats (dollars) and times are formatted by type, other columns by *forms*.
 
-    *columns*: the widths of some, and which of them stay in sight.
+    *columns*: settings of some columns, as their width and whether they stay in view.
     """
     rows = list(rows)
     written = {

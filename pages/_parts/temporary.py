@@ -1,6 +1,6 @@
-"""The temporary chat of this tab: begun by a switch on the page of a new chat, and deleted soon after the page is left.
+"""The temporary chat of this tab. A switch on the page of a new chat begins it; leaving the page deletes it soon after.
 
-The address says that the page is one, so that a reload begins another, but names no conversation.
+The address says that the chat is temporary, but names no conversation, so a reload begins another temporary chat.
 """
 
 import streamlit as st
@@ -18,9 +18,9 @@ _SWITCH, _READS = "is-temporary", "temporary-reads"
 
 
 def here() -> TemporaryChat | None:
-    """Return the temporary chat of this page, if it is one. Raise SignedOut, StoreUnavailable.
+    """Return the temporary chat of this page, if the page is that of one. Raise SignedOut, StoreUnavailable.
 
-    After a reload, or if it is over, another is begun, because the user does not want the next prompt saved either.
+    After a reload, or if the chat is over, begin another, because the user wants the next prompt not saved either.
     """
     temporary_chat = tab().temporary
     if temporary_chat is None and is_asked_for():
@@ -34,13 +34,13 @@ def here() -> TemporaryChat | None:
 
 
 def began_meanwhile(drawn: TemporaryChat | None) -> ConversationId | None:
-    """Return the temporary chat that the switch began after the page was *drawn* without one."""
+    """Return the temporary chat that the switch began after the page was drawn without one (*drawn* is None)."""
     temporary_chat = tab().temporary
     return temporary_chat.id if temporary_chat and drawn is None else None
 
 
 def services_of(conversation_id: ConversationId) -> ChatParts:
-    """Return the services that hold a conversation. Raise SignedOut, StoreUnavailable, ChatIsOver."""
+    """Return the services for a conversation, temporary or not. Raise SignedOut, StoreUnavailable, ChatIsOver."""
     user, temporary_chat = find_user(), here()
     return temporary_chat if temporary_chat and temporary_chat.id == conversation_id else user
 
@@ -52,8 +52,8 @@ def is_held(conversation_id: ConversationId) -> bool:
 
 
 def leave_if_elsewhere(page: Page) -> TemporaryChat | None:
-    """Leave the temporary chat if *page*, the address or a callback leads elsewhere; return it if it has text to restore.
-    back. Before anything is drawn."""
+    """Leave the temporary chat if *page*, the address or a callback leads elsewhere; return it if it has text to
+    restore. Call this before anything is drawn."""
     destination = tab().destination
     is_here = not page.url_path and is_asked_for()
     if is_here if destination is None else destination == TEMPORARY:
@@ -62,8 +62,8 @@ def leave_if_elsewhere(page: Page) -> TemporaryChat | None:
 
 
 def bring_back(left: TemporaryChat) -> TemporaryChat | None:
-    """Have the next run go to *left*, a chat of this tab; return the chat that is left for it, if there is text to bring
-    back. For callbacks. Raise ChatIsOver."""
+    """Make the next run go back to *left*, a temporary chat of this tab; return the temporary chat that is left for it,
+    if that has text to restore. For callbacks. Raise ChatIsOver."""
     left.come_back()
     other = _leave()
     tab().callbacks.left.discard(left.id)
@@ -73,12 +73,12 @@ def bring_back(left: TemporaryChat) -> TemporaryChat | None:
 
 
 def is_asked_for() -> bool:
-    """Return True if the address is that of a temporary chat."""
+    """Return True if the address asks for a temporary chat."""
     return set(TEMPORARY) <= set(st.query_params) and not {"c", SPACE} & set(st.query_params)
 
 
 def draw_switch(temporary_chat: TemporaryChat | None, user: UserServices) -> None:
-    """Draw the switch that makes the chat temporary, and the one that lets it read facts."""
+    """Draw the switch that makes the chat temporary, and one that lets a temporary chat read facts."""
     st.session_state[_SWITCH] = temporary_chat is not None
     with st.container(gap="xsmall", horizontal_alignment="center", key="temporary-switch"):
         st.toggle(f"{ICON} {words.TEMPORARY_CHAT}", key=_SWITCH, on_change=attempt, args=[_switch])
@@ -88,13 +88,13 @@ def draw_switch(temporary_chat: TemporaryChat | None, user: UserServices) -> Non
 
 
 def draw_sign() -> None:
-    """Draw the mark of a temporary chat; assets/page/temporary.js asks before its page is left."""
+    """Draw the mark of a temporary chat. Where it is drawn, assets/page/temporary.js asks before the page is left."""
     with st.container(width="content", key="temporary-sign"):
         st.caption(f"{ICON} Not saved", width="content")
 
 
 def has_switched_off() -> bool:
-    """Return True, once, if the last callback made the chat a saved one."""
+    """Return True, only once, if the last callback switched the temporary chat off."""
     has, tab().has_switched_off = tab().has_switched_off, False
     return has
 
@@ -114,7 +114,7 @@ def _switch() -> None:
 def _allow() -> None:
     is_allowed = bool(st.session_state[_READS])
     if temporary_chat := here():
-        # begun first: if this fails, no prompt must go to a saved chat
+        # the new chat is begun first, so that the page stays temporary if this fails
         _begin(reads_facts=is_allowed, in_place_of=temporary_chat)
         temporary_chat.end()
 

@@ -1,4 +1,4 @@
-"""A reply that streams, the wait for its first words, and the thoughts of its model."""
+"""A streaming reply, the wait for its first words, and the thoughts of the model."""
 
 from collections.abc import Mapping
 
@@ -23,9 +23,9 @@ def draw(message: Message, thoughts: Known) -> None:
 
 
 def _fold(thoughts: Thoughts, prompt_id: MessageId | None) -> DeltaGenerator:
-    """Draw *thoughts* folded, and return the place of their text.
+    """Draw *thoughts* in a folded expander, and return the place of their text.
 
-    The key stays the same after the stream ends, so opened thoughts stay open.
+    The expander's key stays the same when the stream ends, so an open expander stays open.
     """
     label = (
         f"Thought for {words.duration(thoughts.seconds)}" if thoughts.is_verified else "Thoughts"
@@ -48,12 +48,12 @@ class StreamedReply:
         self._turn, self._box, self._before = turn, box, before
         self._words: DeltaGenerator | None = box
         self._thoughts: DeltaGenerator | None = None
-        # true where there are words, thoughts, and a long wait for both
+        # true if there are words, if there are thoughts, and if neither has come for a while
         self._stage = (False, False, False)
         self._drawn = ""  # the thoughts that were drawn last
 
     def draw(self, said: str) -> None:
-        """Draw the text *said* so far and the thoughts; without either, the time waited."""
+        """Draw the text *said* so far and the thoughts so far; if both are missing for long, draw the time waited."""
         thoughts = self._turn.thoughts()
         is_late = not (said or thoughts) and self._turn.waited_seconds() >= _WAIT_SECONDS
         stage = bool(said), thoughts is not None, is_late
@@ -69,7 +69,7 @@ class StreamedReply:
     def _places(
         self, said: str, thoughts: Thoughts | None, *, is_late: bool
     ) -> tuple[DeltaGenerator | None, DeltaGenerator | None]:
-        """Return the places of the words and of the thoughts; draw the wait for a part that is still empty."""
+        """Return the places of the words and of the thoughts; while one is empty, say that the model is thinking."""
         if not (thoughts or is_late):
             return self._box, None
         with self._box.container(gap="xsmall"):
@@ -78,7 +78,7 @@ class StreamedReply:
                 return st.empty(), box
             if self._before:
                 safe_md.draw(self._before)
-            # the browser counts on from this value (assets/style.css)
+            # the browser counts up from this value (assets/style.css)
             waited = f"--waited: -{int(self._turn.waited_seconds())}s"
             if thoughts is None:
                 st.html(f'<p class="db-thinking" style="{waited}">Thinking…</p>')

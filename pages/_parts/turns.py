@@ -1,4 +1,4 @@
-"""Turns on pages: begun before anything is drawn, followed to the end, retried, and their refusals."""
+"""Turns on pages: beginning, following and retrying them, and drawing refusals."""
 
 import threading
 import time
@@ -27,13 +27,13 @@ from services.domain import (
 )
 
 _GLANCE = 0.5  # seconds between two polls of a turn of another process
-_PAINT = 0.03  # seconds in which a browser shows the first words before it gets more to draw
-_PATIENCE = 2.0  # seconds that the rest of a page waits for other pages
+_PAINT = 0.03  # seconds that the browser has to show the first words before it gets more to draw
+_PATIENCE = 2.0  # seconds that the rest of a page waits at most while other pages are drawn
 _drawing = threading.Lock()
-_VERSION = "m"  # a key in the address: the version of a message that is shown
+_VERSION = "m"  # a key in the address: the message whose branch is shown
 
 Turn = LiveTurn | RemoteTurn
-# the conversations whose replies, titles, summaries and facts are expected
+# the conversations with running turns, one set for each chat and purpose
 ExpectedNews = tuple[frozenset[ConversationId], ...]
 
 
@@ -43,7 +43,7 @@ def send(
     temporary_chat: TemporaryChat | None,
     model: str,
 ) -> None:
-    """Begin a turn of *thread*, or a conversation in a space, or in *held*, with the text of the composer.
+    """Send the text of the composer in *thread*, or else begin a conversation: temporary, in a space, or neither.
 
     A callback: it runs before anything is drawn. *model*: the model that the page showed.
     """
@@ -56,7 +56,7 @@ def send(
     place = temporary_chat.id if temporary_chat else thread.conversation.id if thread else None
     with keep_errors(prompt, place, is_unsent_kept=temporary_chat is None):
         user = find_user()
-        # the services of the drawn page, which said if the chat is saved
+        # the services of the page as it was drawn, because it told the user if the chat is saved
         chat = (temporary_chat or user).chat
         if thread:
             conversation = thread.conversation
@@ -72,10 +72,10 @@ def send(
 
 
 def begun(temporary_chat: TemporaryChat | None) -> LiveTurn | None:
-    """Return the turn that `send` began for this run, whose thread need not be read again; None once it is over.
+    """Return the turn that `send` just began, whose thread need not be read again; None if there is none or it is over.
 
-    The page of a new chat becomes that of the conversation begun on it, even if another run replaced the run that sent
-    the prompt.
+    If the turn began a conversation, the address changes to that of the conversation, even if the run that sent the
+    prompt was replaced by another.
     """
     if (begun := tab().begun) is None:
         return None
@@ -89,7 +89,7 @@ def begun(temporary_chat: TemporaryChat | None) -> LiveTurn | None:
 
 
 class DeferredDrawing:
-    """Draws at once; while a new reply has no words yet, draws after its first words, which then appear sooner.
+    """Draws at once or, if *is_later*, after the first words of a new reply, which then appear sooner.
 
     Until then the old elements stay on the page.
     """
@@ -117,7 +117,7 @@ class DeferredDrawing:
 
 
 def give_back_untaken(typed: str | None, place: ConversationId | None) -> None:
-    """Put *typed* back into the composer if `send` was not called: a restarted server has no callbacks of old tabs."""
+    """Put *typed* back into the composer if `send` was not called, as in an old tab after the server restarted."""
     is_taken, tab().is_taken = tab().is_taken, False
     if typed and not is_taken:
         sentence = "Daybook was restarted. Please send again."
@@ -131,20 +131,20 @@ def retry(
     model: str | None = None,
     policy: MemoryPolicy | None = None,
 ) -> None:
-    """Have the prompt of a reply answered again, by another *model* or under another *policy* if given."""
+    """Request another reply to the prompt of a message, with another *model* or *policy* if given."""
     chat = temporary.services_of(conversation_id).chat
     chat.retry(conversation_id, message_id, model=model, policy=policy)
     show(None)
 
 
 def continue_reply(conversation_id: ConversationId, part_id: MessageId) -> None:
-    """Continue a reply that ended early after *part_id*, its last part."""
+    """Continue a reply that ended early; *part_id*: its last part."""
     temporary.services_of(conversation_id).chat.continue_reply(conversation_id, part_id)
     show(None)
 
 
 def show(message_id: MessageId | None) -> None:
-    """Show the branch of a message, or the newest."""
+    """Show the branch of a message, or the newest branch."""
     if message_id is None:
         st.query_params.pop(_VERSION, None)
     else:
@@ -157,7 +157,7 @@ def chosen_version() -> MessageId | None:
 
 
 def message_id(name: str) -> MessageId | None:
-    """Return the id that *name* spells, or None."""
+    """Return the id that *name* contains, or None if it is no id."""
     try:
         return MessageId(UUID(name))
     except ValueError:
@@ -167,7 +167,7 @@ def message_id(name: str) -> MessageId | None:
 def draw_refusals(
     place: ConversationId | None = None, *, has_composer: bool = True
 ) -> list[Refusal]:
-    """Draw the refusals, and return those that need not be drawn again.
+    """Draw the refusals of callbacks, and return those that need not be drawn again.
 
     The first refused prompt of the conversation on the page goes back into the composer; the others can be copied until
     they are dismissed.
@@ -193,7 +193,7 @@ def draw_refusals(
 
 
 def continued(view: ThreadView) -> Message | None:
-    """Return the reply at the end of the thread that its turn continues, or None."""
+    """Return the last reply of the thread if the current turn continues it, else None."""
     tip, turn = view.thread.tip, view.turn
     if turn and tip and tip.role is Role.ASSISTANT and tip.id == turn.prompt_id:
         return view.thread.branch()[-1]
@@ -208,8 +208,8 @@ def glance(turn: Turn, box: DeltaGenerator, before: str = "") -> None:
 def follow(
     turn: Turn, box: DeltaGenerator, meanwhile: Callable[[], None], before: str = ""
 ) -> None:
-    """Draw the reply of *turn* into *box*, after the text *before*, until it is stored; call *meanwhile* once, after
-    the first words."""
+    """Draw the reply of *turn* into *box*, after the text *before*, as it streams, until it is stored. Call *meanwhile*
+    once, after the first words."""
     tab().followed = turn.conversation_id, None
     reply, is_whole, began_at = StreamedReply(turn, box, before), False, 0.0
     for step, said in enumerate(turn.follow()):
@@ -227,9 +227,9 @@ def follow(
 
 @contextmanager
 def _turn_to_draw(*, is_patient: bool) -> Generator[bool]:
-    """Yield whether the rest of a page may be drawn now: one at a time, unless *is_patient* is False.
+    """Yield True if the rest of the page may be drawn now: if no other page is doing so, or *is_patient* is False.
 
-    Otherwise, when many replies begin at once, all pages would be drawn at once, and every reply would wait for them.
+    Without this, replies that begin at the same time would all wait until all of their pages are drawn.
     """
     is_ours = _drawing.acquire(blocking=False)
     try:
@@ -240,9 +240,9 @@ def _turn_to_draw(*, is_patient: bool) -> Generator[bool]:
 
 
 def has_ended(thread: Thread) -> bool:
-    """Return whether the last message of *thread* came while the thread was on this page.
+    """Return True if the last reply of *thread* streamed while the thread was on this page.
 
-    It stays True until another thread is read: of two quick runs, a browser may see only the second.
+    It stays True until another thread is opened, because the browser may show only the second of two quick runs.
     """
     tip = thread.branch()[-1]
     if tab().followed not in ((thread.conversation.id, None), (thread.conversation.id, tip.id)):
@@ -253,14 +253,14 @@ def has_ended(thread: Thread) -> bool:
 
 
 def expected_news(*chats: Chat) -> ExpectedNews:
-    """Return the conversations with running turns, by purpose."""
+    """Return, for each chat and purpose, the conversations with running turns."""
     return tuple(chat.coming(purpose) for chat in chats for purpose in Purpose)
 
 
 def await_news(ended: int, expected: ExpectedNews = (), *chats: Chat) -> None:
-    """Rerun the page once some of the turns *expected* at its start are over, or a callback whose run this one
-    replaced; *ended*: the count of callbacks at its start."""
-    is_drawn = False  # an immediate rerun would keep the page from the browser
+    """Rerun the page when running turns are no longer as *expected*, or when the callback of a replaced run has ended.
+    *expected* and *ended*, the count of ended callbacks, were read at the start of the run."""
+    is_drawn = False  # an immediate rerun would keep the browser from showing the page
 
     def has_news() -> bool:
         is_done = tab().callbacks.ended != ended and not tab().callbacks.running

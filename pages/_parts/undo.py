@@ -1,7 +1,7 @@
-"""Deleting a conversation, messages, a fact or a summary, and Undo for 20 seconds, also for actions of other menus.
+"""Deletion of conversations, messages and facts, and Undo for 20 seconds, also for summaries and actions elsewhere.
 
-Deleted data disappears from every page at once. A conversation and messages are destroyed after the 20 seconds; a fact
-and a summary at once, so that only the tab can restore them.
+Deleted data disappears from every page at once. Conversations and messages are destroyed after the 20 seconds; facts
+and summaries are destroyed at once, so only the tab that deleted them can restore them.
 """
 
 import time
@@ -72,7 +72,7 @@ def messages_dialog(conversation_id: ConversationId, message_id: MessageId) -> N
 @st.dialog(words.KEEP_BRANCH, width="small", on_dismiss="rerun")
 @show_errors()
 def branches_dialog(conversation: Conversation) -> None:
-    """Delete all versions outside of the branch that is read."""
+    """Delete all messages that are not on the branch that is read."""
     thread = services_of(conversation.id).chat.open(conversation.id)
     chosen = turns.chosen_version()
     thread = thread.through(chosen) if chosen else thread
@@ -90,7 +90,7 @@ def branches_dialog(conversation: Conversation) -> None:
 @st.dialog(words.DELETE_CHATS, width="small", on_dismiss="rerun")
 @show_errors()
 def chats_dialog() -> None:
-    """Delete all conversations, or those that were not used for some days."""
+    """Delete all conversations, or those that have not been used for some days."""
     recent = find_user().conversations.recent
     doomed = [*recent(_MOST_CHATS), *recent(_MOST_CHATS, is_archived=True)]
     if st.radio(words.DELETE, [_UNUSED, words.ALL_CHATS], key="which-chats") == _UNUSED:
@@ -111,13 +111,13 @@ def chats_dialog() -> None:
 
 
 def _is_confirmed(shown: int, doomed: Sequence[Message], what: str) -> bool:
-    """Draw *what* will be deleted, with the number *shown* for `{}`, and the buttons; return True if Delete was pressed."""
+    """Draw the sentence *what*, with *shown* in place of `{}`, and the buttons; return True if Delete was pressed."""
     count = words.count(shown, "message")
     st.markdown(what.format(count))
     st.caption(
         "Memories and the summary based on them are deleted too. You can undo this for 20 seconds."
     )
-    # the key holds the number: a confirmation for fewer messages does not count
+    # the key contains the count, so a press made when fewer messages were shown is ignored
     return editing.is_confirmed(f"Delete {count}", f"delete-{len(doomed)}")
 
 
@@ -153,7 +153,7 @@ def discard_all(conversations: Sequence[Conversation]) -> None:
     try:
         for conversation_id in find_user().deletions.discard_all([one.id for one in conversations]):
             deleted.append(conversation_id)
-    finally:  # also after an error: the messages deleted so far can be restored
+    finally:  # also after an error, so that what was deleted so far can be restored
         if deleted:
             _offer(Undoable(uuid4(), f"Deleted {words.count(len(deleted), 'chat')}", restore))
 
@@ -166,7 +166,7 @@ def delete_fact(fact: Fact) -> None:
 
 
 def offer_summary(conversation_id: ConversationId, summary: RunningSummary) -> None:
-    """Offer to restore a *summary* that was just deleted."""
+    """Offer to restore *summary*, which was just deleted."""
 
     def restore() -> None:
         services = services_of(conversation_id)
@@ -176,7 +176,7 @@ def offer_summary(conversation_id: ConversationId, summary: RunningSummary) -> N
 
 
 def _delete_messages(thread: Thread, doomed: Collection[Message], count: int) -> None:
-    """Delete messages, *count* as the page shows them; those of one conversation are restored together."""
+    """Delete *doomed*, shown as *count* messages; one Undo restores all recent deletions of the conversation."""
     conversation_id, first = thread.conversation.id, min(doomed, key=lambda each: each.seq)
     ids = {message.id for message in doomed}
     deletions = services_of(conversation_id).deletions
@@ -190,12 +190,12 @@ def _delete_messages(thread: Thread, doomed: Collection[Message], count: int) ->
 
 
 def offer(document_id: UUID, act: str, sentence: str, restore: Callable[[], None]) -> None:
-    """Offer to undo *act* by *restore*, with *sentence*; the next such act on the same document replaces the offer."""
+    """Show *sentence* with Undo, which calls *restore*; a later offer for the same document and *act* replaces it."""
     _offer(Undoable(uuid5(document_id, act), sentence, restore))
 
 
 def offer_temporary(left: TemporaryChat) -> None:
-    """Offer to go back to a temporary chat that was *left*."""
+    """Offer to go back to *left*, a temporary chat whose page was left."""
 
     def restore() -> None:
         if other := temporary.bring_back(left):
@@ -221,7 +221,7 @@ def draw() -> None:
 
 
 def draw_facts(conversation_id: ConversationId | None, space_id: SpaceId | None) -> None:
-    """Draw a line for each deleted fact of a scope, for a dialog, above which the page is not redrawn."""
+    """Draw a line for each deleted fact of a scope inside a dialog, because the page behind it is not redrawn."""
     for one in tab().undoable:
         if one.scope == (conversation_id, space_id):
             _draw_line(one, "undo-fact", "restore-fact")
@@ -248,7 +248,7 @@ def draw_mark(thread: Thread) -> None:
 
 
 def _restore(one: Undoable) -> None:
-    if one in tab().undoable:  # the second of two quick clicks finds none
+    if one in tab().undoable:  # false for the second of two quick clicks
         one.restore()
         tab().undoable.remove(one)
 

@@ -1,4 +1,4 @@
-"""The chart of usage by day and model: the field of its days, the choice of its figure, and its numbers as a file."""
+"""The chart of usage by day and model: its date range, the figure that it shows, and a download of its numbers."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ _FIGURES: Mapping[str, Callable[[DayUsage], float]] = {
 
 
 def tokens(parts: Sequence[UsageSum]) -> dict[str, int]:
-    """Return the tokens of *parts* together, by their labels."""
+    """Return the total tokens of *parts* by label."""
     return {
         words.INPUT_TOKENS: sum(one.tokens_in for one in parts),
         "Cached input tokens": sum(one.tokens_cached for one in parts),
@@ -34,18 +34,18 @@ def tokens(parts: Sequence[UsageSum]) -> dict[str, int]:
 
 
 def presets() -> dict[str, Days]:
-    """The last 7 and the last 30 days, by their labels."""
+    """The last 7 and the last 30 days, by label."""
     today = datetime.now(UTC).date()
     return {f"{count} days": (today - timedelta(days=count - 1), today) for count in _PRESETS}
 
 
 def days_begin() -> str:
-    """Return a sentence on when a day of usage begins (midnight UTC), in the reader's time."""
+    """Return a sentence on when a day of usage begins: midnight UTC, given in the reader's time zone."""
     return f"Days begin {words.reset_time(Cap.DAILY)}, your time."
 
 
 def choose_days() -> Days | None:
-    """Draw the choice of the days; return None until both ends are chosen."""
+    """Draw the choice of the days and return it, or None until both ends are chosen."""
     spans, other = presets(), "Other days"
     *_, usual = spans
     with row("usage-days-row"):
@@ -77,7 +77,7 @@ def choose_days() -> Days | None:
 
 
 def draw(usage: Sequence[DayUsage], days: Days, file: str) -> None:
-    """Draw *usage* by the figure that the reader chooses, and a button that downloads *file* for these *days*."""
+    """Draw *usage* as a chart of the figure that the reader chooses, and a button that downloads *file* for *days*."""
     is_free = not any(one.cost_micro for one in usage)
     with row("usage-options"):
         figure = st.segmented_control(
@@ -93,7 +93,7 @@ def draw(usage: Sequence[DayUsage], days: Days, file: str) -> None:
 
 
 def _label(days: Days, *, is_long: bool) -> str:
-    """Return the Vega expression of a label below the chart: a date as the rest of the page writes it."""
+    """Return the Vega expression for a label below the chart: a date in the format of the rest of the page."""
     if is_long:
         return "datum.label"
     count = (days[1] - days[0]).days + 2

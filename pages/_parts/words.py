@@ -57,7 +57,7 @@ NEWER = "Saved by a newer version of Daybook"
 
 class PolicyText(NamedTuple):
     name: str
-    caption: str  # the content of a prompt, as a sentence without a full stop
+    caption: str  # what a prompt contains, as a sentence without a full stop
 
 
 POLICIES = {
@@ -113,7 +113,7 @@ def switch_to(policy: MemoryPolicy) -> str:
 
 
 def number(value: int) -> str:
-    """`1,200`, `1.200`, `1 200`."""
+    """Format a number by the locale: `1,200`, `1.200`, `1 200`."""
     return format_decimal(value, locale=_locale())
 
 
@@ -126,12 +126,12 @@ def dollars(micro: int) -> str:
 
 
 def cents(micro: int) -> str:
-    """Format an amount in micro-dollars with two decimals, for figures in a column or row."""
+    """Format an amount in micro-dollars with two decimals, for tables."""
     return f"under {_amount(_CENT, 2, 2)}" if 0 < micro < _CENT else _amount(micro, 2, 2)
 
 
 def dollars_of(amount: float) -> str:
-    """Format an amount in dollars likewise."""
+    """Format an amount in dollars with two decimals, for tables."""
     return dollars(round(amount * MILLION))
 
 
@@ -141,27 +141,27 @@ def price(micro: int) -> str:
 
 
 def duration(seconds: int) -> str:
-    """`12 s`, `2 min 5 s`."""
+    """Format a duration: `12 s`, `2 min 5 s`."""
     minutes, rest = divmod(seconds, 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def milliseconds(ms: int | None) -> str:
-    """`80 ms`, `1.2 s`, `none`."""
+    """Format milliseconds with a fitting unit: `80 ms`, `1.2 s`, `none`."""
     if ms is None:
         return "none"
     return f"{ms} ms" if ms < 1000 else f"{format_decimal(round(ms / 1000, 1), locale=_locale())} s"
 
 
 def seconds(ms: int | None) -> str:
-    """`0.18 s`, `1.24 s`, `none`, for figures in a column or row."""
+    """Format milliseconds as seconds, for tables: `0.18 s`, `1.24 s`, `none`."""
     if ms is None:
         return "none"
     return f"{format_decimal(Decimal(ms) / 1000, '#,##0.00', locale=_locale())} s"
 
 
 def size(size_bytes: int) -> str:
-    """`12 kB`, `3.4 MB`, in powers of 1,000."""
+    """Format a size in powers of 1,000: `12 kB`, `3.4 MB`."""
     unit, name = next(
         (unit, name)
         for unit, name in ((10**9, "GB"), (10**6, "MB"), (1000, "kB"), (1, "bytes"))
@@ -171,13 +171,13 @@ def size(size_bytes: int) -> str:
 
 
 def count(value: int, noun: str) -> str:
-    """`1 message`, `2 messages`, `2 memories`."""
+    """Return a number with its noun: `1 message`, `2 messages`, `2 memories`."""
     plural = f"{noun.removesuffix('y')}ies" if noun.endswith("y") else f"{noun}s"
     return f"{number(value)} {noun if value == 1 else plural}"
 
 
 def day(moment: datetime, now: datetime) -> str:
-    """Return the heading of *moment* in a list by days, in the browser's time zone."""
+    """Return the heading under which a list by days shows *moment*, in the browser's time zone."""
     zone = _zone()
     days = (now.astimezone(zone).date() - moment.astimezone(zone).date()).days
     if days <= 0:
@@ -201,7 +201,7 @@ def moment(at: datetime, now: datetime | None = None, *, has_date: bool = False)
 
 
 def date_of(at: date) -> str:
-    """`Nov 23`, with the year if it is another one."""
+    """Format a date: `Nov 23`, with the year unless it is this year."""
     skeleton = "MMMd" if at.year == datetime.now(UTC).year else "yMMMd"
     return format_skeleton(skeleton, at, locale=_locale())
 
@@ -215,13 +215,13 @@ def date_field() -> str:
 
 
 def span(first: date, last: date) -> str:
-    """Return the first and the last date, or one of them if they are the same."""
+    """Return the first and the last date as text, or only one if they are equal."""
     dash = " \N{EN DASH} "
     return dash.join(dict.fromkeys((date_of(first), date_of(last))))
 
 
 def sentence(error: AppError, now: datetime | None = None) -> str:
-    """Return the sentence of *error* in Markdown; of OverBudget with the amounts and the time of reset."""
+    """Return the sentence of *error* in Markdown; for OverBudget, with the amounts and the time of the reset."""
     when = resets(error.cap, now) if isinstance(error, OverBudget) else ""
     if not isinstance(error, OverBudget) or not when:
         return error.public
@@ -235,13 +235,13 @@ def sentence(error: AppError, now: datetime | None = None) -> str:
 
 
 def resets(cap: Cap, now: datetime | None = None) -> str:
-    """`Resets at 02:00, your time`; empty for limits on the rate."""
+    """Return `Resets at 02:00, your time`, or an empty string for rate limits."""
     when = reset_time(cap, now)
     return f"Resets {when}, your time" if when else ""
 
 
 def reset_time(cap: Cap, now: datetime | None = None) -> str:
-    """`at 02:00`, `on 1 Dec at 02:00`, in the browser's time zone; empty for limits on the rate."""
+    """Return `at 02:00` or `on 1 Dec at 02:00`, in the browser's time zone; an empty string for rate limits."""
     resets_at = cap.resets_at(now or datetime.now(UTC))
     if resets_at is None:
         return ""
@@ -254,7 +254,7 @@ def reset_time(cap: Cap, now: datetime | None = None) -> str:
 
 
 def used_of(limit: Limit) -> str:
-    """`$0.25 of $1.00`, in Markdown, or `1,200 of 50,000`; `95 %` of the limit of all users."""
+    """Return the used part as Markdown: `$0.25 of $1.00`, `1,200 of 50,000`, or `95 %` for the limit of all users."""
     if limit.cap is Cap.DEPLOYMENT:
         return f"{limit.share:.0%}".replace("%", " %")
     form = number if limit.cap is Cap.DAILY_TOKENS else dollars
@@ -262,7 +262,7 @@ def used_of(limit: Limit) -> str:
 
 
 def left_of(limit: Limit) -> str:
-    """`$0.02`, in Markdown, or `1,200 tokens`."""
+    """Return the unused part as Markdown: `$0.02` or `1,200 tokens`."""
     unit = " tokens" if limit.cap is Cap.DAILY_TOKENS else ""
     return f"{_left(limit.cap, limit.left)}{unit}"
 
@@ -272,18 +272,18 @@ def _left(cap: Cap, amount: int) -> str:
 
 
 def _cents(micro: int, rounding: str) -> str:
-    """Format an amount in whole cents; two unescaped dollar signs would be a formula."""
+    """Format an amount in whole cents, with the dollar sign escaped: Markdown reads text between two as a formula."""
     cents = (Decimal(micro) / _CENT).to_integral_value(rounding)
     return _amount(int(cents) * _CENT, 2, 2).replace("$", r"\$")
 
 
 def _amount(micro: int, least: int, most: int) -> str:
-    """Format dollars with *least* to *most* decimals."""
+    """Format micro-dollars as dollars with *least* to *most* decimals."""
     locale = _locale()
     pattern = copy(cast(NumberPattern, locale.currency_formats["standard"]))
     pattern.frac_prec = least, most
     text = pattern.apply(Decimal(micro) / MILLION, locale, currency=_USD, currency_digits=False)
-    # the text holds no other dollar signs
+    # the text contains no other dollar signs
     return text.replace(get_currency_symbol(_USD, locale), "$")
 
 
@@ -293,7 +293,7 @@ def _locale() -> Locale:
 
 @lru_cache(256)
 def _parsed(tag: str) -> Locale:
-    """Return the locale that *tag* names, or the nearest known: a browser may send anything."""
+    """Return the locale that *tag* names, or the nearest known one; the browser may send any text."""
     parts = tag.split("-u-")[0].replace("_", "-").split("-")
     while parts[0]:
         try:

@@ -1,4 +1,4 @@
-"""The services of signed-in users, and the state that all users of a process share."""
+"""The services of signed-in users, and the state that all users of this process share."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -32,8 +32,8 @@ from services.store.tables.temporary import TemporaryRows
 from services.users.full_export import FullExport
 from services.users.session_cache import SessionCache
 
-_TEXTS = 50_000  # counts that are remembered: at most some 25 MB
-# seconds between two reads of what a user may spend, and of the mode of sign-ups
+_TEXTS = 50_000  # texts whose token counts are cached: about 25 MB at most
+# seconds between two reads of a user's account, and of the sign-up mode
 _ACCOUNT_SECONDS = 5.0
 
 
@@ -51,7 +51,7 @@ class Shared:
         model_settings: CachedRead[ModelSettings],
         close_tabs: Callable[[SessionId], object] = lambda _: None,
     ) -> None:
-        """*models* returns the models; it may block until they are ready."""
+        """*models* returns the models, and may block until they are ready."""
         self._close_tabs = close_tabs
         self.model_settings = model_settings
         self.backend, self.account_bytes = accounts.backend, chosen.account_bytes
@@ -79,29 +79,29 @@ class Shared:
         )
 
     def find(self, session_id: SessionId) -> "UserServices | None":
-        """Return the services of the user of a session; None if it is known to have ended. Raise StoreUnavailable."""
+        """Return the services of a session, or None if it is known to have ended. Raise StoreUnavailable."""
         return self._users.get(session_id) if self.session_cache.by_id(session_id) else None
 
     def user_of(self, session: AppSession) -> "UserServices":
-        """Return the services of the user of *session*. Raise SignedOut, StoreUnavailable."""
+        """Return the services of the session's user. Raise SignedOut, StoreUnavailable."""
         user = self.find(session.id)
         if user is None:
             raise SignedOut
         return user
 
     def store_of(self, session: AppSession, conversation_id: ConversationId | None) -> Store:
-        """Return the store of a conversation: a temporary chat's, or the user's. Raise SignedOut, StoreUnavailable."""
+        """Return the store of a conversation: a temporary chat's or the user's. Raise SignedOut, StoreUnavailable."""
         temporary = conversation_id and self.temporary.find(session.id, conversation_id)
         return (temporary or self.user_of(session)).store
 
     def find_unchecked(self, session_id: SessionId) -> "UserServices | None":
-        """Return the services of the user of a session, without a check of the session."""
+        """Return the services of a session's user without checking the session."""
         return self._users.get(session_id)
 
     def drop_caches(self, user_id: UserId) -> None:
-        """Replace the services of all sessions of a user by new ones, and drop the cached text of the old ones.
+        """Replace the services of all of a user's sessions, and so drop the text that the old ones cached.
 
-        Temporary chats stay, because they are stored nowhere else. Raise Busy (a reply streams).
+        Temporary chats stay, because they are stored nowhere else. Raise Busy if a reply streams.
         """
         if self.live_turns.coming(user_id):
             raise Busy
@@ -110,25 +110,25 @@ class Shared:
         for session_id, user in list(self._users.items()):
             if user.user_id == user_id:
                 renewed = UserServices(user.session, self)
-                if self._users.get(session_id) is user:  # otherwise the session ended meanwhile
+                if self._users.get(session_id) is user:  # false if the session ended meanwhile
                     self._users[session_id] = renewed
 
     def stop_turns_of(self, user_id: UserId) -> None:
-        """Stop the live turns of a user, and wait for them to be stored and settled: two seconds, and two more for
-        temporary chats. Temporary chats stay, because their sessions may go on."""
+        """Stop the live turns of a user, and wait until they are stored and settled: at most two seconds, and two more
+        for temporary chats. The temporary chats themselves stay, because their sessions may go on."""
         users = list(self._users.values())
         devices = {user.session.id for user in users if user.user_id == user_id}
         self.temporary.stop(owners=devices)
         self.live_turns.stop(lambda turn: turn.user_id == user_id)
 
     def read_ahead(self, cookie: Cookie, conversation_id: ConversationId | None) -> None:
-        """Open the session of *cookie* and begin to read the data of its page. Raise StoreUnavailable."""
+        """Open the session of *cookie* and start reading the data of the page that it opens. Raise StoreUnavailable."""
         session = self.session_cache.find(cookie)
         if session and conversation_id and (user := self._users.get(session.id)):
             user.store.turns.read_ahead(conversation_id)
 
     def stop_turns(self) -> None:
-        """Stop the live turns; wait up to a second for their partial replies to be stored."""
+        """Stop all live turns, and wait up to a second until their partial replies are stored."""
         self.temporary.stop(within=0.0)
         self.live_turns.stop(within=0.8)
         self.temporary.stop(within=0.2)
@@ -144,7 +144,7 @@ class Shared:
             yield
 
     def _forget(self, session: AppSession) -> None:
-        """Forget the services of *session* and close its tabs; with a user's last session, drop all their cached data."""
+        """Forget the services of *session* and close its tabs; with the user's last session, drop all cached data."""
         self._users.pop(session.id, None)
         self.temporary.end_of(session.id)
         if all(each.user_id != session.user_id for each in list(self._users.values())):
@@ -159,7 +159,7 @@ class UserServices(ChatParts):
     def __init__(self, session: AppSession, shared: Shared) -> None:
         self.session, self._shared = session, shared
         self.user_id = session.user_id
-        # the bytes that the user may store; None: no limit
+        # the bytes that the user may store, or None for no limit
         self.account_bytes = shared.account_bytes
         self._rows = session.backend.rows(shared.account_bytes)
         administration = session.backend.administration
@@ -182,13 +182,13 @@ class UserServices(ChatParts):
         super().__init__(chat)
 
     def read_ahead(self) -> None:
-        """Begin to read all data that the first page needs."""
+        """Start reading all data that the first page needs."""
         own = self.profile, self.spaces, self.facts, self.conversations, self._account
         for read in (*own, self._shared.model_settings):
             read.read_ahead()
 
     def poll(self, place: OpenPlace) -> Revisions:
-        """Return the newest revisions of what a tab shows; data with another revision here is read again before it is used.
+        """Return the newest revisions of the data on a tab; data cached with other revisions will be read again.
 
         Raise SignedOut, StoreUnavailable.
         """
@@ -196,7 +196,7 @@ class UserServices(ChatParts):
         self.note_revisions(found.preferences, found.settings)
         settings = self._shared.model_settings
         if settings.last and settings.last.revision == found.settings:
-            settings.confirm()  # no turn has to wait for a read of the settings
+            settings.confirm()  # marks them as fresh, so that no turn waits for a read of the settings
         else:
             settings.read()
         account = self._account.last
@@ -205,7 +205,7 @@ class UserServices(ChatParts):
         return found
 
     def note_revisions(self, preferences: int, settings: str) -> None:
-        """Have the preferences and the settings of models read again if they have other revisions than these."""
+        """Mark cached preferences and model settings to be read again if their revisions are not these."""
         if self.profile.revision() != preferences:
             self.profile.outdate()
         cached = self._shared.model_settings
@@ -213,11 +213,11 @@ class UserServices(ChatParts):
             cached.outdate()
 
     def drop_caches(self) -> None:
-        """Drop all text that this process has cached of the user, for all devices. Raise Busy."""
+        """Drop all of the user's text that this process has cached, for all devices. Raise Busy."""
         self._shared.drop_caches(self.user_id)
 
     def begin_export(self, zone: tzinfo) -> FullExport:
-        """Begin to export all that is stored, with times in *zone*. Raise SignedOut, StoreUnavailable."""
+        """Begin an export of all stored data, with times in *zone*. Raise SignedOut, StoreUnavailable."""
         self.export = FullExport(sealed_store(self._rows, self.session.user_keys), zone)
         return self.export
 
@@ -228,9 +228,9 @@ class UserServices(ChatParts):
         is_there: Callable[[], bool],
         in_place_of: TemporaryChat | None = None,
     ) -> TemporaryChat:
-        """Begin a chat that lasts as long as its page is connected (*is_there*); only its cost is stored.
+        """Begin a temporary chat, which lasts as long as *is_there* returns True for its page; only its cost is stored.
 
-        It has turns and an index of its own, so that no shared object holds its text.
+        It has its own turns and its own search index, so that no shared object contains its text.
         """
         rows = TemporaryRows(self._rows)
         chat_id = in_place_of.id if in_place_of else ConversationId(uuid4())
@@ -257,7 +257,7 @@ class UserServices(ChatParts):
 
     @property
     def account(self) -> Account:
-        """Return the user's account, at most a few seconds old, or older while the database is away.
+        """The user's account, at most a few seconds old, or older while the database is away.
 
         Raise SignedOut, StoreUnavailable.
         """

@@ -1,4 +1,4 @@
-"""The export of all data of one user, read while it is sent (docs/format.md)."""
+"""The export of all data of one user, which is read while it is sent (docs/format.md)."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +16,8 @@ from services.events import log_event
 from services.portable import Archive, ConversationExport, FreeNames, IndexEntry
 from services.store.port import Store, UserFigures
 
-_AHEAD = 3  # conversations that are read and written while one is sent
-# a conversation and the texts of its files, by suffix
+_AHEAD = 3  # conversations that are read and formatted while another is sent
+# a conversation, and the texts of its files by suffix
 _Written = tuple[ConversationExport, Mapping[str, str]]
 
 
@@ -35,24 +35,24 @@ def read_export(store: Store, conversation_id: ConversationId) -> ConversationEx
 
 
 class FullExport:
-    """The export of *store* as the bytes of a zip file; times for readers are in *zone*.
+    """The export of *store* as the bytes of a zip file; times in readable files are in *zone*.
 
-    It has a few conversations in memory at a time, and a *store* of its own, so that the pages' caches stay as they are.
-    One thread takes its parts, which threads of its own read ahead; any thread may read its progress.
+    Only a few conversations are in memory at a time. *store* is used by this export alone, to leave the pages' caches
+    as they are. One thread iterates over `parts`; other threads read ahead, and any thread may read the progress.
     """
 
     def __init__(self, store: Store, zone: tzinfo) -> None:
-        """Begin to read. Raise SignedOut, StoreUnavailable."""
+        """Read the ids of the conversations. Raise SignedOut, StoreUnavailable."""
         self._store, self._zone, self._began = store, zone, datetime.now(UTC)
-        # sorted, so that equal titles keep their numbers
+        # sorted, so that files with equal titles get the same numbers in each export
         self._ids = sorted(store.corpus.conversations())
         self._unreadable: list[str] = []
         self.total, self.done = len(self._ids), 0
-        # over until it is sent, because a browser may never ask for the first part
+        # True until the first part is sent, because a browser may never ask for it
         self.is_over = True
 
     def parts(self) -> Iterator[bytes]:
-        """Yield the file. After an AppError raise ConnectionAbortedError, because the part sent by then is incomplete."""
+        """Yield the parts of the file. After an AppError raise ConnectionAbortedError: the file is incomplete."""
         self.is_over = False
         archive, began = Archive(), self._began
         try:
@@ -81,13 +81,13 @@ class FullExport:
             yield from archive.end(counts, self._unreadable, began)
         except AppError as error:
             log_event("export.cut", reason=type(error))
-            # without a cause: the server logs the error with all its causes
+            # `from None`, because the server would log the error with all its causes
             raise ConnectionAbortedError from None
         finally:
             self.is_over = True
 
     def _conversations(self) -> Iterator[_Written]:
-        """Yield each conversation with its files, some read ahead, without those that were deleted meanwhile."""
+        """Yield each conversation with its files, reading some ahead, except those that are deleted or unreadable."""
         ahead = deque[Future[_Written | None]]()
         for number in range(self.total + _AHEAD):
             if number < self.total:
@@ -99,7 +99,7 @@ class FullExport:
                     yield written
 
     def _write(self, conversation_id: ConversationId) -> _Written | None:
-        """Return a conversation with its files; None if it is gone or cannot be read."""
+        """Return a conversation with its files, or None if it was deleted or cannot be read."""
         try:
             exported = read_export(self._store, conversation_id)
         except NotFound:
@@ -123,7 +123,7 @@ class _Folder:
 
 
 class _Folders:
-    """The folders of exported conversations, one for each space, with their entries in the index."""
+    """The folders of exported conversations, one for each space, with the entries of the index."""
 
     def __init__(self, spaces: Sequence[Space], zone: tzinfo) -> None:
         self._zone, self._names = zone, FreeNames()
@@ -134,7 +134,7 @@ class _Folders:
         """Add a conversation to the index, and return the path of its files, without a suffix."""
         thread, space = exported.thread, exported.space
         if space and space.id not in self._folders:
-            self._folders[space.id] = self._folder(space)  # the space was made during the export
+            self._folders[space.id] = self._folder(space)  # the space was created during the export
         folder = self._folders[space.id] if space else self._no_space
         begun_at = thread.conversation.created_at.astimezone(self._zone)
         title = thread.conversation.title.strip() or "Untitled chat"
@@ -151,13 +151,13 @@ class _Folders:
         return path
 
     def sections(self) -> Iterator[tuple[str, Sequence[IndexEntry]]]:
-        """Yield the conversations by the names of their spaces, those without one first."""
+        """Yield the names of the spaces with their conversations; first those without a space."""
         for folder in (self._no_space, *self._folders.values()):
             if folder.entries:
                 yield folder.name, folder.entries
 
     def _folder(self, space: Space) -> _Folder:
-        name = space.name.strip() or "Space"  # the name could not be verified
+        name = space.name.strip() or "Space"  # "Space" if the name could not be verified
         path = self._names.take("spaces/", name, largest=portable.LARGEST_FOLDER)
         return _Folder(name, f"{path}/")
 
@@ -165,6 +165,6 @@ class _Folders:
 def ledger_after(
     usage: UserFigures, days: tuple[date, date], last: LedgerEntry | None
 ) -> list[LedgerEntry]:
-    """Return the next entries of the ledger after the *last* one; None: the first."""
+    """Return the next entries of the ledger after *last*, or the first entries if that is None."""
     first, until = days
     return usage.ledger(last.day, until, last.id) if last else usage.ledger(first, until)

@@ -1,8 +1,8 @@
 """Opened app sessions of this process, by cookie.
 
-A cache of the database: an opened session is checked again every few seconds, so that signing out or
-suspending a user on another process takes effect here as well. The check runs beside its caller: every call of the
-database checks the session itself, and `has_ended` gives the result to a page that has been drawn meanwhile.
+An opened session is checked again every few seconds, so that signing out or suspending a user in another process takes
+effect here as well. Callers do not wait for the check, because every database call checks the session itself;
+`has_ended` gives the result to a page that has been drawn meanwhile.
 """
 
 import math
@@ -23,16 +23,16 @@ from services.errors import SignedOut, StoreUnavailable, Tampered
 from services.store.accounts import Accounts, AppSession, Cookie
 
 _FRESH_SECONDS = 5.0  # seconds between two checks of a session against the database
-# seconds after the last check; then callers wait for a new check, or get StoreUnavailable
+# seconds after the last check from which callers wait for a new check, or get StoreUnavailable
 _TRUSTED_SECONDS = 600.0
-_IDLE_SECONDS = 1800.0  # seconds after the last tab was closed until the user's keys leave memory
+_IDLE_SECONDS = 1800.0  # seconds from closing the last tab until the user's keys leave memory
 _ENDED_SECONDS = 60.0  # seconds between two calls that ask which sessions have ended
-_MOST_ENDED = 10_000  # sessions whose ends are remembered
+_MOST_ENDED = 10_000  # sessions that are remembered with the reason why they ended
 
 
 @contextmanager
 def count_open(counter: Counter[str], key: str) -> Generator[None]:
-    """Count an open tab under *key* of *counter*. Only for the event loop's thread."""
+    """Count an open tab in *counter* under *key* during the block. Only for the event loop's thread."""
     counter[key] += 1
     try:
         yield
@@ -45,7 +45,7 @@ def count_open(counter: Counter[str], key: str) -> Generator[None]:
 @dataclass(slots=True)
 class _Entry:
     session: AppSession
-    checked_at: float  # minus infinity: the next caller waits for a check
+    checked_at: float  # minus infinity makes the next caller wait for a check
     used_at: float
     doubted_at: float = -math.inf
     check: Future[None] | None = None  # the last check
@@ -55,14 +55,14 @@ class _Entry:
 class SessionCache:
     """The opened sessions of this process, one per cookie, shared by its tabs.
 
-    Any thread may call any method but `connected`, which is for the event loop's thread.
+    Any thread may call any method except `connected`, which is only for the event loop's thread.
     """
 
     accounts: Accounts
-    # entered around the end of a session
+    # a context entered while a session is being ended
     on_leave: Callable[[AppSession], AbstractContextManager[None]]
     on_forget: Callable[[AppSession], object]  # called after a session has left memory
-    # called before the session can be found
+    # called before `find` can return the session
     on_add: Callable[[AppSession], object] = lambda _: None
     _entries: dict[str, _Entry] = field(default_factory=dict[str, _Entry])  # entries by cookie hash
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -70,11 +70,11 @@ class SessionCache:
         default_factory=WeakValueDictionary[str, threading.Lock]
     )
     _tabs: Counter[str] = field(default_factory=Counter[str])  # open tabs, by cookie hash
-    # ends by cookie hash, shown to a tab that comes with the cookie
+    # why sessions ended, by cookie hash, for tabs that connect with such a cookie
     _ends: LruCache[str, SessionEnd] = field(
         default_factory=lambda: LruCache[str, SessionEnd](_MOST_ENDED)
     )
-    # the time of the last call that asked which sessions have ended
+    # when the database was last asked which sessions have ended
     _asked_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -90,7 +90,7 @@ class SessionCache:
             self._entries[session.cookie_hash] = _Entry(session, now, now)
 
     def find(self, cookie: Cookie) -> AppSession | None:
-        """Return the session of *cookie*, opened if necessary; None if there is none. Raise StoreUnavailable."""
+        """Return the session of *cookie*, opening it if necessary, or None if there is none. Raise StoreUnavailable."""
         with self._lock:
             opening = self._opening.setdefault(cookie.hash, threading.Lock())
         with opening:  # concurrent tabs share one opened session
@@ -104,7 +104,7 @@ class SessionCache:
             return session
 
     def opened(self, cookie: Cookie) -> AppSession | None:
-        """Return the session of *cookie* as `find` does, but without a check of one that this process has opened."""
+        """Return the session of *cookie* as `find` does, but do not check a session that is already open."""
         entry = self._entries.get(cookie.hash)
         return entry.session if entry else self.find(cookie)
 
@@ -121,7 +121,7 @@ class SessionCache:
         return self._entry(session_id) is None
 
     def doubt(self, session_id: SessionId) -> None:
-        """Have the session checked before its next use, because a call was refused."""
+        """Make the next use of the session wait for a check, because a call was refused."""
         if entry := self._entry(session_id):
             with self._lock:
                 entry.checked_at, entry.doubted_at = -math.inf, time.monotonic()
@@ -145,7 +145,7 @@ class SessionCache:
         self._forget(cookie.hash)
 
     def forget_idle(self) -> None:
-        """Forget sessions without an open tab for half an hour, with their users' keys; to be polled."""
+        """Forget sessions that had no open tab for half an hour, and so their users' keys. Call this regularly."""
         horizon = time.monotonic() - _IDLE_SECONDS
         with self._lock:
             idle = [
@@ -161,7 +161,7 @@ class SessionCache:
         return self._ends.get(cookie.hash) or SessionEnd.ENDED
 
     def forget_ended(self) -> None:
-        """Once a minute, ask in one call which of the sessions have ended, and forget those.
+        """Ask in one call which of the sessions have ended, and forget those. Does so at most once a minute.
 
         Raise StoreUnavailable.
         """
@@ -172,7 +172,7 @@ class SessionCache:
             self.forget_if_ended(sessions)
 
     def forget_if_ended(self, sessions: Sequence[AppSession]) -> None:
-        """Forget those of *sessions* that have ended. Raise StoreUnavailable."""
+        """Forget the *sessions* that have ended. Raise StoreUnavailable."""
         ended = self.accounts.ended(sessions) if sessions else {}
         for session in sessions:
             if end := ended.get(session.id):
@@ -184,7 +184,7 @@ class SessionCache:
             return next((entry for entry in every if entry.session.id == session_id), None)
 
     def _trusted(self, entry: _Entry) -> AppSession | None:
-        """Return the session of *entry*, or None if it has ended; begin a check that is due. Raise StoreUnavailable."""
+        """Return the session of *entry*, or None if it has ended; start a check that is due. Raise StoreUnavailable."""
         entry.used_at = time.monotonic()
         age = entry.used_at - entry.checked_at
         if age < _FRESH_SECONDS:

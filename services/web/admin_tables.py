@@ -1,4 +1,4 @@
-"""Tables that admins download, and the usage by day."""
+"""Tables for admins to download, among them the usage by day."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ def _users(admin: UserServices) -> Iterator[str]:
 
 
 def _audit(admin: UserServices) -> Iterator[str]:
-    """Yield the audit as CSV, the newest entries first."""
+    """Yield the audit as CSV, newest entries first."""
     audit = admin.administration.audit
     return portable.pages_to_csv(AuditEntry, lambda last: audit(last.id) if last else audit())
 
@@ -40,7 +40,7 @@ def _models(admin: UserServices) -> Iterator[str]:
     yield portable.values_to_csv(_Model, rows)
 
 
-# tables as CSV files, a page at a time
+# the tables by name, each as an iterator over pages of CSV
 TABLES: dict[str, Callable[[UserServices], Iterator[str]]] = {
     "users": _users,
     "models": _models,

@@ -1,4 +1,4 @@
-"""Protection against guessing passwords: throttles, device cookies, and one attempt at a time."""
+"""Protection against password guessing: throttles, device cookies, and one attempt at a time."""
 
 import hmac
 import secrets
@@ -26,15 +26,16 @@ from services.web.origin import networks_of
 
 DEVICE_SECONDS = 90 * 86400
 _QUARTER, _HOUR = 900, 3600  # windows in seconds
-# seconds, longer than a check, so that a known address is answered no later than an unknown one
+# seconds, longer than a password check, so that the time of an answer does not show if the address
+# has an account
 _SLOT_SECONDS = 0.4
 _MOST_TRIED = 10_000
-_MOST_BESIDE = 20  # reservations that may run beside their checks; later ones are waited for
+_MOST_BESIDE = 20  # reservations in parallel with their checks; others are made before the check
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The throttles that count an attempt, and its queue. A sign-up counts also if it succeeds."""
+    """An attempt: the throttles that count it, and its queue. Sign-ups are counted even if they succeed."""
 
     throttles: tuple[Throttle, ...]
     queue: str = field(repr=False)
@@ -43,7 +44,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """Throttled attempts to sign in and up.
+    """Throttled attempts to sign in or sign up.
 
     A device that has signed in to an account holds a signed cookie (OWASP's device cookies) and has its own
     throttle, so that guesses from elsewhere do not lock users out of their own devices. For the event loop's thread.
@@ -51,7 +52,7 @@ class Attempts:
 
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     root_keys: RootKeys
-    # sign-ups from one address; the operator chooses it, because a school class shares an address
+    # sign-ups from one network address; a setting, because for example a school class shares one
     sign_ups_an_hour: int
     tries_of_an_account: int = 10
     tries_of_an_address: int = 60
@@ -63,7 +64,7 @@ class Attempts:
     _beside: threading.Semaphore = field(
         default_factory=lambda: threading.Semaphore(_MOST_BESIDE), repr=False
     )
-    # by bucket, the time of an attempt that is in progress or has failed
+    # the time of the last attempt that is in progress or has failed, by bucket
     _tried: LruCache[str, float] = field(
         default_factory=lambda: LruCache[str, float](_MOST_TRIED), repr=False
     )
@@ -74,7 +75,7 @@ class Attempts:
         return Attempt(throttles, email, is_sign_up=True)
 
     def sign_in(self, email: EmailAddress, address: str, device: str) -> Attempt:
-        """Return an attempt to sign in, from *address* or from the known device of the cookie *device*."""
+        """Return an attempt to sign in, counted by *address*, or by the device if its cookie *device* is known."""
         is_known = self._is_known(device, email)
         name = f"sign-in as {email}" + (f" on {device}" if is_known else "")
         of_account = self._throttle(name, self.tries_of_an_account)
@@ -90,12 +91,12 @@ class Attempts:
 
     @asynccontextmanager
     async def reserve(self, attempt: Attempt) -> AsyncGenerator[Reservation]:
-        """Reserve *attempt* in its throttles, for a block that authenticates and then calls the `Reservation`.
+        """Reserve *attempt* in its throttles, for a block that authenticates and then calls the yielded `Reservation`.
 
-        The reservation comes first, unless no attempt in these throttles failed recently: then the block begins
-        at once, and a refusal of the reservation replaces every other error.
-        One block at a time runs in a queue, and ends at a multiple of 400 ms after it began, so that the
-        time of an answer does not show how long the check took, alone or behind others.
+        Usually the reservation is made first. If no attempt in these throttles failed recently, the block begins at
+        once; if the reservation is then refused, its error replaces any other.
+        Each queue runs one block at a time, and a block ends a multiple of 400 ms after it began, so that the time of
+        an answer does not show how long the check took, alone or behind others.
         Raise TooManyAttempts, StoreUnavailable.
         """
         began = self.clock()
@@ -129,7 +130,7 @@ class Attempts:
         await self.sleep((began - self.clock()) % _SLOT_SECONDS)
 
     def _reserve(self, attempt: Attempt) -> tuple[str, ...]:
-        """Reserve *attempt*. Return the buckets to which a success gives it back."""
+        """Reserve *attempt*; return the buckets that get it back if it succeeds. Raise as `reserve` does."""
         wait = self.shared().backend.throttle(attempt.throttles, uuid4())
         if wait is not None:
             raise TooManyAttempts(wait)
@@ -144,7 +145,7 @@ class Attempts:
     def _of_networks(
         self, what: str, address: str, at_most: int, seconds: int = _QUARTER
     ) -> tuple[Throttle, ...]:
-        """Return the throttles of *what* from *address*: *at_most* for each address whose share a network has."""
+        """Return a throttle of *what* for each network of *address*, limited to *at_most* times its `addresses`."""
         return tuple(
             self._throttle(f"{what} from {network.name}", at_most * network.addresses, seconds)
             for network in networks_of(address)

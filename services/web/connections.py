@@ -1,6 +1,6 @@
-"""Limits on connections that uvicorn has no options for: sizes of websocket messages, times of requests and downloads.
+"""Limits that uvicorn has no options for: on sizes of websocket messages, and on the times of requests and downloads.
 
-The server reads its options before it imports the app, so its protocol classes are replaced when it begins to listen.
+The server reads its options before it imports the app, so its protocol classes are replaced when it starts to listen.
 """
 
 import asyncio
@@ -18,20 +18,20 @@ from websockets.frames import CloseCode, Frame
 from services.errors import Misconfigured
 
 STRANGERS_MESSAGE_BYTES, SESSIONS_MESSAGE_BYTES = 64_000, 4_000_000
-_MOST_FRAMES = 1000  # fragments and pings until a message is complete: browsers send a few
-_PART_BYTES = 16_384  # bytes that are parsed at once: they may be thousands of empty frames
+_MOST_FRAMES = 1000  # fragments and pings before a message is complete; browsers send only a few
+_PART_BYTES = 16_384  # bytes parsed at a time, because they may be thousands of empty frames
 HEADERS_SECONDS = 10.0  # seconds from the connection, or from the end of the previous answer
 BODY_SECONDS = 10.0  # seconds from the end of the headers
 STALLED_SECONDS = 60.0  # seconds in which a client reads nothing of an answer
 _MESSAGE_BYTES = "daybook.message_bytes"  # a key in the state of a websocket's scope
-# bytes in the kernel's buffer; with a larger one, a slow client would look like one that reads
+# bytes in the kernel's send buffer; with a larger buffer, a slow client would look as if it read
 # nothing
 _UNSENT_BYTES = 16_384
 _VERSION = "0.54"
 
 
 def limit_connections() -> None:
-    """Have uvicorn use the classes below. Raise Misconfigured if it lacks an internal that they rely on."""
+    """Make uvicorn use the classes below. Raise Misconfigured if it lacks an internal that they rely on."""
     listen = Server.startup
     known = {
         "Server.startup": "http_protocol_class" in _names(listen),
@@ -49,7 +49,7 @@ def limit_connections() -> None:
     async def startup(server: Server, sockets: list[socket.socket] | None = None) -> None:
         config = server.config
         http = config.http_protocol_class
-        if not issubclass(http, TimedRequests):  # another call has done it
+        if not issubclass(http, TimedRequests):  # not yet done by another call
             timed = type("TimedHttp", (TimedRequests, http), {})
             config.http_protocol_class = cast(type[asyncio.Protocol], timed)
         config.ws_protocol_class = BoundedWebSocket
@@ -59,7 +59,7 @@ def limit_connections() -> None:
 
 
 def _names(function: object) -> set[str]:
-    """Return the names that the code of *function* uses, nested functions included."""
+    """Return the names used in the code of *function* and its nested functions."""
     code = function if isinstance(function, CodeType) else getattr(function, "__code__", None)
     if code is None:
         return set()
@@ -73,7 +73,7 @@ def allow_large_messages(scope: Scope) -> None:
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """A websocket that buffers at most one message, and no pongs that its client does not read."""
+    """A websocket that buffers at most one message, and no pongs that the client does not read."""
 
     _frames = 0  # frames since the last message
 
@@ -95,7 +95,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def handle_cont(self, event: Frame) -> None:
         if self._has_too_many():
             return
-        # in a list, each fragment (also an empty one) would take 60 bytes more
+        # joined, because in a list each fragment, even an empty one, would take 60 more bytes
         fragments = cast(list[bytes | bytearray], self.frames)
         message = fragments[0]
         if not isinstance(message, bytearray):
@@ -116,7 +116,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         super().send_receive_event_to_app()
 
     def _has_too_many(self) -> bool:
-        """Count a frame that completes no message. Return True once there are too many, and close the connection."""
+        """Count a frame that does not complete a message. After too many, close the connection and return True."""
         self._frames += 1
         if self._frames > _MOST_FRAMES and not self.close_sent:
             self.conn.fail(CloseCode.POLICY_VIOLATION)
@@ -131,23 +131,23 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
 
 class _Cycle(Protocol):
-    """A request and its answer."""
+    """One request and its response, as uvicorn represents them."""
 
     more_body: bool  # true: more of the request's body will come
     response_complete: bool
 
 
 class TimedRequests(asyncio.Protocol):
-    """Mixin of uvicorn's HTTP protocols: ends a connection whose request stays incomplete, or whose answer is not read."""
+    """Mixin for uvicorn's HTTP protocols: closes connections that do not complete a request or read no answer."""
 
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
     cycle: _Cycle | None
 
-    # the last request, and true while its body is awaited
+    # the request that is awaited or was the last one, and true if its body is awaited, not headers
     _awaited: tuple[_Cycle | None, bool] | None = None
     _deadline: asyncio.TimerHandle | None = None  # the time limit of the awaited part
-    _unsent = 0  # unsent bytes at the last look
+    _unsent = 0  # unsent bytes at the last check
     _look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -180,7 +180,7 @@ class TimedRequests(asyncio.Protocol):
                 timer.cancel()
 
     def _time_request(self) -> None:
-        """Set the time limit of the headers or the body that are awaited."""
+        """Set the time limit for the headers or the body that the server waits for."""
         cycle, awaited = self.cycle, None
         if self.transport.get_protocol() is self:  # false if the connection became a websocket
             if cycle and cycle.more_body:
@@ -197,7 +197,7 @@ class TimedRequests(asyncio.Protocol):
             self._deadline = self.loop.call_later(seconds, self.transport.abort)
 
     def _time_answer(self) -> None:
-        """Check later if the client has read a part of the unsent data."""
+        """Schedule a check if the client has read any of the unsent data."""
         self._unsent = self.transport.get_write_buffer_size()
         if self._look:
             self._look.cancel()

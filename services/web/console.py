@@ -1,4 +1,4 @@
-"""The lines on the console about the start and the address of the app."""
+"""Console output about the start, the state and the address of the app."""
 
 import sys
 from contextlib import suppress
@@ -14,7 +14,7 @@ _MODEL_LINES = {
 
 
 def line_of(report: reports.Report, before: Starting | Running, *, was_started: bool) -> str | None:
-    """Return the line about *report*; empty if only the address is new, None if nothing is. *before*: the last state."""
+    """Return the line about *report*: empty if only the address is news, None for no news. *before*: the last state."""
     match report:
         case Starting():
             is_news = _progress(before) != _progress(report)
@@ -32,14 +32,14 @@ def line_of(report: reports.Report, before: Starting | Running, *, was_started: 
 
 
 def announce(*lines: str) -> None:
-    """Write those of *lines* that are not empty."""
+    """Write the *lines* that are not empty to the console."""
     with suppress(OSError):  # the console is gone, or it is a file on a full disk
         sys.stdout.writelines(f"{each}\n" for each in lines if each)
         sys.stdout.flush()
 
 
 def _progress(state: Starting | Running) -> tuple[Stage, int] | None:
-    """Return the stage, and the finished quarters of its work; None when running."""
+    """Return the stage of the start and how many quarters of it are done; None if the app is running."""
     if isinstance(state, Starting):
         return state.stage, 4 * state.done // state.total if state.total else 0
     return None

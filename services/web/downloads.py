@@ -1,4 +1,4 @@
-"""Downloads as responses: a text, a table page by page, or parts; and the parameters of their queries."""
+"""Responses for downloads (a text, a table sent page by page, or parts), and the parameters of their queries."""
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, date, tzinfo
@@ -15,13 +15,13 @@ from starlette.responses import Response, StreamingResponse
 
 from services import portable
 
-# threads apart from those of other requests: sign-in needs those, and a read for an export may wait
-# for the database
+# separate threads, because reads for exports may wait for the database, and sign-in needs the
+# threads of other requests
 THREADS = CapacityLimiter(10)
 
 
 def days_of(request: Request) -> tuple[date, date]:
-    """Return the days `first` and `last` of the query. Raise HTTPException."""
+    """Return the dates `first` and `last` of the query. Raise HTTPException."""
     try:
         first, last = (date.fromisoformat(request.query_params[name]) for name in ("first", "last"))
     except (KeyError, ValueError):
@@ -30,13 +30,13 @@ def days_of(request: Request) -> tuple[date, date]:
 
 
 def table_file(pages: Iterator[str], title: str) -> Response:
-    """Return a response that sends a table page by page; a refusal of the first page is raised before it begins."""
+    """Return a response that sends a table page by page. An AppError of the first page is raised here."""
     first = next(pages)
     return file((page.encode() for page in chain([first], pages)), title, "csv")
 
 
 def file(content: str | Iterator[bytes], title: str, suffix: str) -> Response:
-    """Return a response that a browser stores as a file named by *title*."""
+    """Return a response that the browser saves as a file named after *title*."""
     name = portable.file_name(title, f".{suffix}")
     disposition = f"attachment; filename*=utf-8''{quote(name, safe='')}"
     headers = {"Content-Disposition": disposition, "Cache-Control": "no-store"}
@@ -56,5 +56,5 @@ def zone_of(request: Request) -> tzinfo:
     try:
         return ZoneInfo(request.query_params.get("zone", ""))
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        # OSError: the name is a folder of time zones
+        # OSError: the name is that of a folder of time zones
         return UTC

@@ -2,8 +2,8 @@
 
 `GET /export/<conversation>.md` or `.json`, `/export/usage.csv?first=…&last=…`, `/export/everything.zip`; for admins
 `/export/users.csv`, `/export/models.csv`, `/export/invitations.csv`, `/export/audit.csv`, and `/export/users/usage.csv` or
-`/export/users/<user>/usage.csv` with `?first=…&last=…`. A user's exports run one at a time: HEAD asks if one may begin,
-and builds nothing.
+`/export/users/<user>/usage.csv` with `?first=…&last=…`. A user's exports run one at a time; a HEAD request asks if
+an export may begin, without building it.
 """
 
 from collections.abc import Awaitable, Callable
@@ -32,7 +32,7 @@ from services.web.origin import Origin
 
 @dataclass(frozen=True, slots=True)
 class ExportRoutes:
-    """The routes of all exports: of a conversation, of the ledger, of all data of a user, and of the admin's tables."""
+    """The routes of all exports: a conversation, the ledger, all data of a user, and the admins' tables."""
 
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     origin: Origin
@@ -90,7 +90,7 @@ class ExportRoutes:
     def _endpoint(
         self, write: Callable[[AppSession, Request], Response], page: str
     ) -> Callable[[Request], Awaitable[ASGIApp]]:
-        """Return a handler that sends the result of *write*; after an AppError it redirects to *page*."""
+        """Return a handler that sends the result of *write*, or redirects to *page* after an AppError."""
 
         async def answer(request: Request) -> ASGIApp:
             if not self.origin.is_same_origin(request):

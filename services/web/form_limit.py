@@ -9,13 +9,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LONGEST_FORM = 16_384  # bytes
 _TOO_LONG = "This form is too long."
-# otherwise the server would read the rest to find the next request
+# closed, because otherwise the server would read the rest of the body to find the next request
 _CLOSE = {"Connection": "close"}
 
 
 @dataclass(frozen=True, slots=True)
 class FormLimit:
-    """Pure ASGI: answers 413 to a longer body, at once if its length is announced, else before it reads more."""
+    """Pure ASGI: answers 413 to a longer body: at once if its length is announced, else once it exceeds the limit."""
 
     app: ASGIApp
 

@@ -8,7 +8,7 @@ from services.web.server_health import ServerHealth
 
 
 def health_route(health: ServerHealth) -> Route:
-    """Answer with 200 once all is ready, else with 503, and with the state of each part."""
+    """Return the route. It answers with the state of each part, and with status 200 once all is ready, else 503."""
 
     async def answer(_: Request) -> JSONResponse:
         body = {name: getattr(health, name) for name in ("stage", "database", "model", "version")}

@@ -12,16 +12,16 @@ from starlette.routing import Route
 
 _SECONDS = (0.1, 0.2, 0.4, 0.8, 1.5, 3, 6, 12, 30, 60, 180)
 _DIRECTIONS = {"in": "prompt_tokens", "cached": "cached_tokens", "out": "reply_tokens"}
-_NO_ERRORS = {  # events that count as no error, beside those of turns
+_NO_ERRORS = {  # events other than those of turns that are not counted as errors
     "turn.adopted", "summary.made", "title.made", "facts.noted", "session.started", "account.deleted", "store.back",
 }  # fmt: skip
 
 
 class Metrics:
-    """Counts events by kind, never by user: no label holds an id. Any thread may record."""
+    """Counts of events by kind, never by user: no label contains an id. Any thread may record."""
 
     def __init__(self, token: SecretStr | None, sessions: Callable[[], int]) -> None:
-        """A *token* of None disables the route. *sessions* returns the number of open sessions in this process."""
+        """If *token* is None, the route is disabled. *sessions* returns the number of open sessions in this process."""
         self._expected = f"Bearer {token.get_secret_value()}".encode() if token else None
         self._live: set[object] = set()
         registry = self._registry = CollectorRegistry()
@@ -48,7 +48,7 @@ class Metrics:
         return [Route("/metrics", self._answer)]
 
     def record(self, event: str, measures: Mapping[str, object]) -> None:
-        """Count *event*; a listener of `services.events`."""
+        """Count *event*. This is a listener of `services.events`."""
         turn = measures.get("turn")
         if event == "turn.begun":
             self._live.add(turn)

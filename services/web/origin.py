@@ -11,7 +11,7 @@ from services.store.accounts import Cookie
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The public address of the app, which the app cannot see behind a proxy."""
+    """The public address of the app, which must be configured, because the app cannot see it behind a proxy."""
 
     url: str | None  # DAYBOOK_URL, without a path
     trusted_proxies: int
@@ -22,7 +22,7 @@ class Origin:
 
     @property
     def wrong_address_message(self) -> str:
-        """The sentence for a page that was opened at another address."""
+        """The sentence shown on a page that was opened at another address."""
         if self.url:
             return f"Daybook is at {self.url}. Open it there."
         return "Daybook is not set up for this address. An admin must set DAYBOOK_URL."
@@ -30,8 +30,8 @@ class Origin:
     def is_same_origin(self, connection: HTTPConnection) -> bool:
         """Return True if a page of this app sent the request or opens the websocket.
 
-        A browser sends the page's origin with every websocket and every POST. A websocket without one is refused,
-        another request only if its Sec-Fetch-Site names another site.
+        Browsers send the page's origin with every websocket and every POST. A websocket without an origin is refused;
+        another request without one is refused only if its Sec-Fetch-Site names another site.
         """
         headers, scheme = connection.headers, connection.scope["scheme"]
         host, origin = headers.get("host", ""), headers.get("origin")
@@ -47,7 +47,7 @@ class Origin:
 
     def client_address(self, request: HTTPConnection) -> str:
         """Return the client's address as the outermost trusted proxy saw it."""
-        # a proxy may add a line of its own below the client's
+        # a proxy may add a second header line below the client's
         forwarded = ",".join(request.headers.getlist("x-forwarded-for"))
         hops = [hop.strip() for hop in forwarded.split(",")]
         if self.trusted_proxies and len(hops) >= self.trusted_proxies and hops[0]:
@@ -60,7 +60,7 @@ class Origin:
         return Cookie.parse(text) if text else None
 
     def cookie_name(self, connection: HTTPConnection, name: str = "sid") -> str:
-        """Return `__Host-` and *name*; on plain http *name* alone, because Safari refuses Secure cookies there."""
+        """Return *name* with the prefix `__Host-`, or without it on plain http, where Safari refuses Secure cookies."""
         agent = connection.headers.get("user-agent", "")
         is_safari = "Safari/" in agent and "Chrome/" not in agent and "Chromium/" not in agent
         return name if is_safari and not self.is_https else f"__Host-{name}"
@@ -68,20 +68,20 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A part of the internet that a limit counts as one."""
+    """An address or a range of addresses that a limit counts as one client."""
 
     name: str
-    addresses: int = 1  # the number of addresses whose shares of the limit it has
+    addresses: int = 1  # the limit is multiplied by this number
 
 
 def networks_of(address: str) -> tuple[Network, ...]:
-    """Return the networks that *address* counts in: itself, or the /64 and the /56 of an IPv6 address.
+    """Return the networks as which *address* is counted: the address itself, or for IPv6 its /64 and its /56.
 
-    A home gets at least a /64 and often a /56, and may use every address of it.
+    A household gets at least a /64, often a /56, and can use every address in it.
     """
     try:
         ip = ip_address(address)
-    except ValueError:  # the text of a proxy may be no address
+    except ValueError:  # a proxy may send text that is no address
         return (Network(address),)
     if not isinstance(ip, IPv6Address):
         return (Network(address),)
@@ -92,7 +92,7 @@ def networks_of(address: str) -> tuple[Network, ...]:
 
 
 def _is_independent_of_dns(host: str) -> bool:
-    """Return True for localhost and IP addresses: another name may be rebound to this server by DNS."""
+    """Return True for localhost and IP addresses. Any other name could be pointed at this server by DNS rebinding."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
         if name != "localhost" and not name.endswith(".localhost"):

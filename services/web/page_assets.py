@@ -1,10 +1,10 @@
 """Middleware that serves the static files of a page, and links the app's stylesheet and script in the page.
 
-Streamlit reads a static file from the disk for each request and sends it uncompressed, and it serves its page
-at every address; at an address without a page, the app's own "not found" page is sent instead.
+Streamlit itself reads a static file from the disk for each request and sends it uncompressed. It also serves its page
+at every address; this middleware sends a "not found" page where the app has no page.
 
-The links are in the body, before the app's root: Streamlit adds its own styles to the head later, so the
-app's win ties. A stylesheet added by a script would come half a second after the content on a cold load.
+The links are in the body, before the app's root element: Streamlit adds its styles to the head, so the app's styles
+win over equally specific ones. If a script added the stylesheet, it would come half a second after the content.
 """
 
 import gzip
@@ -24,7 +24,7 @@ _ASSETS = Path(__file__).parents[2] / "assets"
 _ROOT = b'<div id="root">'
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
 _IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
-# with these headers, Streamlit would answer with a compressed page, or with 304
+# request headers that are removed: with them, Streamlit would send a compressed page, or a 304
 _CONDITIONAL = (b"accept-encoding", b"if-none-match", b"if-modified-since")
 
 
@@ -44,9 +44,9 @@ class PageAssets:
         }
         self._compressed: dict[str, bytes] = {}
         scripts = sorted((assets / "page").glob("*.js"))
-        # one file is fetched sooner than many; a block for each script keeps their names apart
+        # one file loads faster than many; a block around each script keeps its names from the others
         script = "".join(f"{{\n{file.read_text('utf-8')}}}\n" for file in scripts)
-        # without it, choosing a theme would do nothing
+        # without Streamlit's key, choosing a theme would have no effect
         if f"`{streamlit_assets.theme_key()}`" not in script:
             log_event("theme.unknown")
         css = self._add((assets / "style.css").read_bytes(), ".css")
@@ -69,7 +69,7 @@ class PageAssets:
         await app(scope, receive, send)
 
     def _add(self, content: bytes, suffix: str) -> str:
-        """Add a file; return its path, which changes with *content*, so that browsers may keep it for ever."""
+        """Add a file; return its path, which changes with *content*, so that browsers may cache the file for ever."""
         path = f"/page-{hashlib.sha256(content).hexdigest()[:12]}{suffix}"
         self._files[path] = lambda: content
         return path
@@ -84,7 +84,7 @@ class PageAssets:
         return Response(self._compressed[path], 200, headers, media_type)
 
     async def _linked(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Buffer a page until it is complete; add the links if it is Streamlit's. Other answers are sent as they come."""
+        """Buffer an HTML page and add the links if it is Streamlit's; send other answers as they come."""
         buffered: list[Message] = []
 
         async def buffer(message: Message) -> None:

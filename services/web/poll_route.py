@@ -1,6 +1,6 @@
 """The route by which an open tab polls for changes: `GET /poll?c=<conversation>&s=<space>&archive=1`.
 
-It runs no script, asks the database once, and answers with revisions; the tab compares them with its own
+A poll runs no Streamlit script and asks the database once. It returns revisions, which the tab compares with its own
 (assets/page/news.js).
 """
 
@@ -22,12 +22,12 @@ from services.errors import AppError, SignedOut
 from services.users import Shared
 from services.web.origin import Origin
 
-_AT_ONCE = 8  # polls that run in threads at once; others wait, so that sign-in never waits for them
+_AT_ONCE = 8  # polls that may use threads at the same time, so that sign-in never waits for polls
 
 
 @dataclass(frozen=True, slots=True)
 class PollRoute:
-    """The route of the revisions of a tab's data, for the session of its cookie."""
+    """The route that returns the revisions of the data on a tab, for the session of its cookie."""
 
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     origin: Origin
@@ -55,7 +55,7 @@ class PollRoute:
         return JSONResponse(values, headers={"Cache-Control": "no-store"})
 
     def _poll(self, request: Request, place: OpenPlace) -> Revisions:
-        """Ask the database. If the session has ended, forget it and close its tabs. Raise SignedOut."""
+        """Return the newest revisions. If the session has ended, forget it and close its tabs. Raise SignedOut."""
         cookie, shared = self.origin.session_cookie(request), self.shared()
         session = shared.session_cache.opened(cookie) if cookie else None
         user = shared.find_unchecked(session.id) if session else None

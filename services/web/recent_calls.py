@@ -1,4 +1,4 @@
-"""The last calls of models in this process: their times to the first token, and their failures."""
+"""The last model calls of this process: their times to the first token, and their failures."""
 
 import statistics
 from collections import deque
@@ -11,7 +11,7 @@ _CALLS = 50
 
 
 class RecentCalls:
-    """Remembers the outcomes of the last 50 calls; `record` is a listener of `services.events`. Any thread may call any method."""
+    """The outcomes of the last 50 calls. `record` listens to `services.events`. Any thread may call any method."""
 
     def __init__(self) -> None:
         self._calls: deque[tuple[datetime, Mapping[str, object]]] = deque(maxlen=_CALLS)

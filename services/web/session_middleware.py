@@ -1,4 +1,4 @@
-"""Middleware of every request: identity headers, closed paths, limits on anonymous tabs, security headers."""
+"""Middleware for every request: identity headers, closed paths, limits on anonymous tabs, security headers."""
 
 import base64
 import hashlib
@@ -30,13 +30,13 @@ from services.web.origin import Network, Origin, networks_of
 
 # .streamlit/config.toml maps these to st.user; a client's own headers of that name are dropped
 USER_HEADER, SESSION_HEADER = b"x-app-user-id", b"x-app-session"
-# values in place of a session: the reason why the tab's cookie opens none; the database is
-# unreachable
+# sent in place of a session id: the reason why the cookie opened no session, or UNKNOWN if the
+# database is unreachable
 ENDS, UNKNOWN = frozenset(map(str, SessionEnd)), "unknown"
 _STREAM = "/_stcore/stream"  # the websocket for which Streamlit reads the identity headers
-# closed: no page uploads or shows a file, and only browsers use the app
+# closed, because no page uploads or shows files, and only browsers use the app
 _CLOSED = ("/_stcore/agent", "/_stcore/metrics", "/_stcore/upload_file", "/media")
-_TABS_OF_AN_ADDRESS, _TABS_OF_ALL = 20, 500  # tabs without an app session, at most
+_TABS_OF_AN_ADDRESS, _TABS_OF_ALL = 20, 500  # limits on tabs without an app session
 _ALL = "all"
 _TOO_MANY = "Too many sign-in pages are open. Close some, or try again in a minute."
 _REFUSED = WebSocketClose(1008)  # uvicorn sends it as a 403
@@ -45,7 +45,7 @@ _INLINE_SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DO
 
 
 def content_security_policy(index: Path) -> str:
-    """Return the policy for Streamlit's *index* page: exactly its own inline scripts, nothing from elsewhere."""
+    """Return a policy for Streamlit's *index* page that allows its own inline scripts and nothing from other hosts."""
     scripts = _INLINE_SCRIPT.findall(index.read_text(encoding="utf-8"))
     digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
     hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
@@ -66,9 +66,9 @@ class SessionMiddleware:
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     origin: Origin
     policy: str
-    # seconds for which a tab with a cookie waits for the backend to start
+    # seconds that a tab with a cookie waits for the backend to start
     wait_seconds: float = 0.0
-    # tabs without a session, by the client's network, and of all
+    # tabs without a session, counted by the client's network and in all
     _anonymous_tabs: Counter[str] = field(default_factory=Counter[str], repr=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,14 +99,14 @@ class SessionMiddleware:
                 app = PlainTextResponse("Not Found", 404)
             elif path.startswith(_STREAM):
                 app = await self._admit(HTTPConnection(scope), headers, open_tab)
-            # the client left before its request was complete, which is no fault of the app
+            # raised if the client left before its request was complete, which is no error of the app
             with suppress(ClientDisconnect):
                 await app({**scope, "headers": headers}, receive, send_secured)
         if path == "/" and scope["type"] == "http":
             await self._read_ahead(HTTPConnection(scope))
 
     async def _read_ahead(self, connection: HTTPConnection) -> None:
-        """Read the data of the chat page after the page was sent, because the browser needs a second to load it."""
+        """Read the chat page's data ahead, while the browser still loads the page, which takes about a second."""
         cookie, conversation_id = self.origin.session_cookie(connection), None
         if cookie:
             with suppress(ValueError):
@@ -119,7 +119,7 @@ class SessionMiddleware:
     ) -> ASGIApp:
         """Return the ASGI app that answers a tab: the app with identity *headers*, or a refusal.
 
-        A browser does not give a page the reason why its websocket was refused; the answer to a POST does.
+        A browser does not tell a page why its websocket was refused, so the page asks with a POST to the same address.
         """
         is_tab = connection.scope["type"] == "websocket"
         if not self.origin.is_same_origin(connection):
@@ -146,9 +146,9 @@ class SessionMiddleware:
         )
 
     async def _session(self, connection: HTTPConnection, open_tab: ExitStack) -> AppSession | str:
-        """Return the session of the cookie, now connected; one of ENDS, or UNKNOWN; empty without a cookie or a backend.
+        """Return the cookie's session, its tab counted as open; else one of ENDS, UNKNOWN, or "" (no cookie or backend).
 
-        A tab's identity is set once, when it connects: with a cookie it waits for the backend.
+        A tab's identity is set only once, when it connects, so a tab with a cookie waits for the backend.
         """
         cookie = self.origin.session_cookie(connection)
         if cookie is None:

@@ -1,8 +1,8 @@
 """Routes that set and clear the session cookie: `/account` (sign up), `/account/end` (delete it), `/session` (sign in),
 `/session/end`.
 
-Native forms post here; the answer is always a redirect, after a refusal with its reason in the query. No
-address and no log repeats the entries.
+Native forms post here. The answer is always a redirect; after a refusal, its query has the reason. Neither the
+address nor a log repeats what was entered.
 """
 
 from collections.abc import Callable
@@ -69,10 +69,10 @@ class SignInRoutes:
                 cookie, session = await run_sync(enter, email, password, reservation, code)
                 await run_sync(cache.add, session)
                 log_event("session.started", user=session.user_id, session=session.id)
-                # the cookie of another account, perhaps
+                # the browser may have the cookie of another session or account
                 if previous := self.origin.session_cookie(request):
                     target = await run_sync(self._visible_target, session, target)
-                    with suppress(errors.StoreUnavailable):  # the old session may outlive its tab
+                    with suppress(errors.StoreUnavailable):  # the old session stays then
                         await run_sync(cache.leave, previous)
         except errors.AppError as error:
             return RedirectResponse(_with_reason(target, error, code), 303)
@@ -83,7 +83,7 @@ class SignInRoutes:
         return answer
 
     def _attempt(self, request: Request, email: EmailAddress) -> Attempt:
-        """Return the attempt to sign in as *email*, for its throttles."""
+        """Return the throttled attempt to sign in as *email*."""
         device = request.cookies.get(self.origin.cookie_name(request, "device"), "")
         return self.attempts.sign_in(email, self.origin.client_address(request), device)
 
@@ -93,7 +93,7 @@ class SignInRoutes:
             conversation_id = UUID(dict(parse_qsl(urlsplit(target).query)).get("c", ""))
         except ValueError:
             return target
-        with suppress(errors.AppError):  # an unknown session: the page will say so
+        with suppress(errors.AppError):  # for example an unknown session, which the page reports
             wanted = ConversationId(conversation_id)
             if not self.shared().store_of(session, wanted).conversations.some([wanted]):
                 return "/"
@@ -105,14 +105,14 @@ class SignInRoutes:
         try:
             if cookie := self.origin.session_cookie(request):
                 await run_sync(self.shared().session_cache.leave, cookie)
-        except errors.StoreUnavailable as error:  # still signed in: the cookie may try again
+        except errors.StoreUnavailable as error:  # the cookie stays, to try again
             return RedirectResponse(_with_reason("/", error), 303)
         answer = RedirectResponse("/", 303)
         self._set_cookie(answer, request, "sid", "", 0)
         return answer
 
     async def _delete(self, request: Request) -> Response:
-        """Delete the account of the session, if its address and password are entered again."""
+        """Delete the account of the session if the user has entered its address and password again."""
         if not self.origin.is_same_origin(request):
             return _other_site()
         async with request.form(max_files=0, max_fields=10) as form:
@@ -134,7 +134,7 @@ class SignInRoutes:
         except errors.AppError as error:
             return RedirectResponse(_with_reason("/data", error), 303)
         log_event("account.deleted", user=session.user_id)
-        with suppress(errors.StoreUnavailable):  # the database has ended it already
+        with suppress(errors.StoreUnavailable):  # the database has already ended the session
             await run_sync(cache.leave, cookie)
         answer = RedirectResponse("/?reason=deleted", 303)
         for name in ("sid", "device"):
@@ -162,7 +162,7 @@ def _local_path(target: str) -> str:
 
 
 def _with_reason(target: str, error: errors.AppError, code: str = "") -> str:
-    """Return *target* with the reason of *error*, and the *code* of an invitation, which need not be typed again."""
+    """Return *target* with the reason of *error* in the query, and an invitation's *code*, to fill the form again."""
     parts = urlsplit(target)
     said = ("reason", "wait", "why", "invite")
     query = [(k, v) for k, v in parse_qsl(parts.query) if k not in said]

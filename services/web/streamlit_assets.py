@@ -1,4 +1,4 @@
-"""Streamlit's own files for the browser: their folder, an early link to the text font, and the key of the theme."""
+"""Streamlit's own files for the browser: their folder, a preload link for the text font, and the theme's key."""
 
 import re
 from importlib import metadata
@@ -8,12 +8,12 @@ _THEME = re.compile(r"(\d+),\w+=`(stActiveTheme-)\$\{window\.location\.pathname\
 
 
 def folder() -> Path:
-    """Return the folder of Streamlit's files, found without an import, because services do not import Streamlit."""
+    """Return the folder of Streamlit's files, found without importing Streamlit, which services must not import."""
     return Path(str(metadata.distribution("streamlit").locate_file("streamlit/static")))
 
 
 def preload_links() -> str:
-    """Return HTML links that fetch early the font that Streamlit's page does not name itself."""
+    """Return HTML links that preload the text font, which Streamlit's page does not preload itself."""
     fonts = (folder() / "static" / "media").glob("SourceSerifVariable-Roman*.woff2")
     return "".join(
         f'<link rel="preload" as="font" type="font/woff2" crossorigin href="/static/media/{font.name}">'
@@ -22,7 +22,7 @@ def preload_links() -> str:
 
 
 def theme_key() -> str:
-    """Return the localStorage key of a *path*'s theme, as a JavaScript template; empty if Streamlit's code differs."""
+    """Return the localStorage key of a *path*'s theme as a JavaScript template; empty if Streamlit's code differs."""
     for file in (folder() / "static" / "js").glob("utils.*.js"):
         if found := _THEME.search(file.read_text("utf-8")):
             version, base = found.groups()

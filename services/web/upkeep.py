@@ -1,4 +1,4 @@
-"""The check of the store, and the thread that ends deserted temporary chats and idle and ended sessions."""
+"""The check of the store, and the thread that drops deserted temporary chats and idle or ended sessions."""
 
 import logging
 import time
@@ -16,19 +16,19 @@ _LOOK_SECONDS = 3.0  # seconds between two checks for data that is no longer use
 
 
 def failed_check(backend: Backend, root_keys: RootKeys) -> Failed | None:
-    """Return the failure if the store is unfit or stored data lacks its root key; None also while the store is away."""
+    """Return the failure if the store is unfit or stored data lacks its root key. None also while the store is away."""
     try:
         backend.check()
         root_keys.refuse_missing(backend.root_key_versions())
     except (Misconfigured, RowsCut) as error:
         return Failed(error.public)
-    except StoreUnavailable:  # the store is asked again once it is back
+    except StoreUnavailable:  # the check is repeated once the store is back
         pass
     return None
 
 
 def keep_forgetting(*acts: Callable[[], object]) -> NoReturn:
-    """Call *acts* every few seconds, for ever: each drops unused text, or begins postponed tasks."""
+    """Call *acts* every few seconds, for ever. Each drops text that is no longer used, or begins postponed tasks."""
     while True:
         time.sleep(_LOOK_SECONDS)
         for act in acts:
@@ -36,5 +36,5 @@ def keep_forgetting(*acts: Callable[[], object]) -> NoReturn:
                 act()
             except AppError:
                 log_event("forgetting.missed")
-            except Exception:  # any bug: without this thread, unused text would stay in memory
+            except Exception:  # any bug: if this thread ended, unused text would stay in memory
                 _logger.exception("forgetting.missed")
