@@ -32,7 +32,7 @@ class ServerProof:
         return self._of(verb, user_id, *fields)
 
     def of_server(self, verb: str, made_at: int, *fields: Field) -> str:
-        """Return the proof of a call by the app itself, in hexadecimal; valid for a minute from *made_at* (Unix time)."""
+        """Return the proof of a call by the app, in hexadecimal; valid for a minute from *made_at* (Unix seconds)."""
         return self._of("server", made_at, verb, *fields)
 
     def _of(self, *fields: Field) -> str:
