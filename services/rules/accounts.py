@@ -201,9 +201,7 @@ class StoredSession:
     cookie_hash: str
     id: SessionId
     user_id: UserId
-    sealed: str = field(
-        repr=False
-    )  # the user's address, sealed under a key derived from the cookie
+    sealed: str = field(repr=False)  # the user's address, under a key derived from the cookie
     idle_seconds: int
     expires_at: datetime
     ends_at: datetime  # the time at which an unused session ends

@@ -199,9 +199,7 @@ class Accounts:
             return cookie, self._session(opened, cookie)
         except AppError as error:
             sign_in.end(identity)  # no browser has the cookie
-            if isinstance(
-                error, SignedOut
-            ):  # the identity is new, so only a suspended account is refused
+            if isinstance(error, SignedOut):  # a new identity: the account must be suspended
                 raise Suspended from None
             raise
 
@@ -209,9 +207,7 @@ class Accounts:
         return CookieSealer(self.root_keys.session_vault(cookie.secret), cookie.hash)
 
     def _session(self, opened: OpenedSession, cookie: Cookie) -> AppSession:
-        if (
-            not opened.role.is_known
-        ):  # a newer version of the app gave the role; this one grants it nothing
+        if not opened.role.is_known:  # only a newer version of the app knows what it may do
             raise SignedOut
         keys = self._user_keys(opened)
         return AppSession(opened.id, opened.user_id, cookie.hash, keys, opened.user)

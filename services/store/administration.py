@@ -45,9 +45,7 @@ class UserAccess:
         self.administration.delete(user_id)
 
     def _stop_turns(self, user_id: UserId, *, is_shut: bool) -> None:
-        self.administration.check_end(
-            user_id, is_shut=is_shut
-        )  # checked first, so that a refused change stops no turn
+        self.administration.check_end(user_id, is_shut=is_shut)  # first: a refusal stops no turn
         self.stop_turns(user_id)
 
 

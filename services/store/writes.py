@@ -138,9 +138,7 @@ class PutDocument:
     new_body: Sealed | None = field(repr=False)
     # the conversation that a search text belongs to, or that a fact was noted from
     source_id: ConversationId | None = None
-    cuts: int | None = (
-        None  # the `cuts` of that conversation, or of the one that a summary belongs to
-    )
+    cuts: int | None = None  # the `cuts` of that conversation, or of the summary's
 
     @classmethod
     def of(

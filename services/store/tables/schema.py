@@ -82,7 +82,7 @@ class Discard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
-    """A deleted space, some deleted facts, or all facts up to an epoch: hidden rows, which the sweep destroys in slices."""
+    """A deleted space, some facts, or all facts up to an epoch: hidden rows, which the sweep destroys in slices."""
 
     id: UUID
     space_id: UUID | None = None

@@ -62,9 +62,7 @@ def bucket_of(ms: int | None) -> int:
 
 def _usage_of(entry: Entry) -> ModelUsage:
     """Return the sum of one entry; a correction adds no turn, because an earlier entry counted it."""
-    is_timed = (
-        entry.kind != "lapsed"
-    )  # the time of a lapsed turn is counted when it is finished late
+    is_timed = entry.kind != "lapsed"  # a late finish adds the time of a lapsed turn
     return part_of(
         ModelUsage,
         entry,
