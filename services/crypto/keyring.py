@@ -31,13 +31,13 @@ The role of a user key is the `mode` of its row. The row id of credentials (`cre
 user; while they are pending, the id of their row is both row id and user id. The body of a message has the column
 `body`, or `listed_body` if it has attachments, so that the removal of its list is detected. The list
 (`messages.attachments`) and the thoughts of a message (`messages.thoughts`) have the place of its body except for the
-column; the partial texts of a turn (`turns.partial`, `turns.partial_thoughts`) the role "assistant". The row id of a
-piece (`pieces.body`) is that of its attachment, its seq its number, its parent its message. The column of a document is
-its kind (`preferences`, `space`, `fact`, `search_text`), its seq the revision of its row, its parent the space of a
-fact; the seq of a conversation's instructions and summary is `instructions_rev` and `summary_rev`. The row id of a
-receipt is the `client_turn_id` of its turn, which is known before the row exists. Rotation rewrites wrapped keys, and
-credentials with their look-up value, and nothing below them: a new root key rewrites two rows a user, a new user key
-one string a conversation, and no message is ever sealed again.
+column; the partial texts of a turn (`turns.partial`, `turns.partial_thoughts`) have the role "assistant". The row id of
+a piece (`pieces.body`) is the id of its attachment, its seq is its number, its parent is its message. The column of a
+document is its kind (`preferences`, `space`, `fact`, `search_text`), its seq is the revision of its row, the parent of
+a fact is its space; the seq of a conversation's instructions and summary is `instructions_rev` and `summary_rev`. The
+row id of a receipt is the `client_turn_id` of its turn, which is known before the row exists. Rotation rewrites wrapped
+keys, and credentials with their look-up value, and nothing else: a new root key rewrites two rows a user, a new user
+key one string a conversation, and no message is ever sealed again.
 A key-management service can replace the ring in `wrap`, `unwrap` and `needs_rewrap`, and for credentials.
 """
 

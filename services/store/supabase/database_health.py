@@ -54,7 +54,7 @@ class DatabaseHealth:
             self._failed.set()
 
     def keep_probing(self, probe: Callable[[], object], report: Callable[[bool], None]) -> NoReturn:
-        """Probe for ever; *report* each change, with True when the database is down."""
+        """Probe forever; *report* each change, with True when the database is down."""
         pause = self._seconds
         while True:
             self._failed.clear()
