@@ -207,7 +207,7 @@ class Accounts:
         return CookieSealer(self.root_keys.session_vault(cookie.secret), cookie.hash)
 
     def _session(self, opened: OpenedSession, cookie: Cookie) -> AppSession:
-        if not opened.role.is_known:  # only a newer version of the app knows what it may do
+        if not opened.role.is_known:  # a newer version gave the role; here it grants nothing
             raise SignedOut
         keys = self._user_keys(opened)
         return AppSession(opened.id, opened.user_id, cookie.hash, keys, opened.user)

@@ -165,7 +165,7 @@ class Rows(Ledger, Protocol):
     def read_conversation(
         self, conversation_id: ConversationId, after_seq: int
     ) -> ConversationRead:
-        """Read a conversation and its messages after *after_seq*; few messages are one snapshot. Raise NotFound."""
+        """Read a conversation and its messages after *after_seq*, as one snapshot if these are few. Raise NotFound."""
         ...
 
     def conversations(self, ids: Iterable[ConversationId]) -> list[ConversationRow]:

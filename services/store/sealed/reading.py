@@ -140,7 +140,7 @@ class ThreadReader:
     def _with_messages(
         self, read: ConversationRead, conversation: Conversation, before: CheckedThread | None
     ) -> CheckedThread:
-        """Open the messages of a read, which follow those of *before*; check the whole."""
+        """Open the messages of a read, which follow those of *before*; check all messages against the head."""
         row = read.conversation
         seals, total = self._opened.seals(row.id, row), before.total if before else Head()
         messages = list(before.thread.messages) if before else []

@@ -1,4 +1,4 @@
-"""Access to tables by an app session, which each block checks first, and the rows that are one for the deployment."""
+"""Access to tables by an app session, which each block checks first; settings of the deployment; audit entries."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
