@@ -1,7 +1,7 @@
 -- Accounts and sessions: wrapped user keys, signed-in devices, throttles, and administration.
 --
 -- The browser's cookie holds a random secret; `app_sessions` holds its hash, and Supabase's tokens sealed under a key
--- made from that secret: who reads the table can open no session. The session functions are called before there
+-- derived from that secret, so reading the table opens no session. The session functions are called before there
 -- is an access token, so most are *server* functions: for anon, with a server proof no older than a minute.
 --
 -- An admin sees counts and money, never content: no policy shows them another user's rows.
@@ -21,11 +21,11 @@ create table public.user_keys (             -- a user's key, wrapped by the root
 create table private.app_sessions (
   id uuid primary key default gen_random_uuid(),
   user_id uuid not null references private.roles (user_id) on delete cascade,
-  auth_session_id uuid not null unique,     -- Supabase's session: deleting it ends its tokens at once
+  auth_session_id uuid not null unique,     -- Supabase's session: deleting it invalidates its tokens at once
   cookie_hash text not null unique check (cookie_hash ~ '^[0-9a-f]{64}$'),
   tokens public.sealed not null,            -- Supabase's access token, its expiry and the refresh token
   generation integer not null default 0 check (generation >= 0),   -- the number of the current tokens
-  -- until then a process exchanges the refresh token: two exchanges at once would end the session
+  -- until then, one process exchanges the refresh token: two exchanges at once would end the session
   refreshing_until timestamptz,
   device public.sealed,
   token_seconds integer,                    -- the lifetime of the first access token, for `operate check`
@@ -41,7 +41,7 @@ create table private.throttles (
   attempts integer not null check (attempts >= 0)
 );
 
-create table private.password_permits (     -- each allows one change of a user's password or address, for a minute
+create table private.password_permits (     -- each row allows one change of a user's password or address within a minute
   user_id uuid primary key references private.roles (user_id) on delete cascade,
   made_at timestamptz not null default clock_timestamp()
 );
@@ -49,7 +49,7 @@ create table private.password_permits (     -- each allows one change of a user'
 create table private.log_erasures (         -- deleted accounts that Supabase Auth's log still names
   user_id uuid primary key,
   since timestamptz not null default clock_timestamp(),
-  scanned_to uuid                           -- the last entry that was scanned; null: the scan has not begun
+  scanned_to uuid                           -- the last scanned entry; null: the scan has not begun
 );
 
 create index on private.app_sessions (user_id);
@@ -58,14 +58,14 @@ create index on private.throttles (window_ends);
 
 -- functions: accounts -----------------------------------------------------------------------------------
 
--- End all sessions of *person*: their tokens are invalid from the next statement, and no device stays signed in.
+-- End all sessions of *person*: their tokens are invalid from the next statement on, and no device stays signed in.
 create function private.end_sessions_of(person uuid) returns void language sql begin atomic
   delete from private.app_sessions where user_id = person;
   delete from auth.sessions where user_id = person;
 end;
 
--- Delete a user of Supabase Auth, for a sweep. Return false if a table of the operator's own refers to the user: the rest of
--- the sweep goes on.
+-- Delete a user of Supabase Auth, for a sweep. Return false, so that the rest of the sweep goes on, if a table that the
+-- operator added refers to the user.
 create function private.delete_user(person uuid) returns boolean language plpgsql as $$
 begin
   delete from auth.users where id = person;
@@ -74,13 +74,13 @@ exception when integrity_constraint_violation then
   return false;
 end $$;
 
--- Return the tombstone: the text that replaces a deleted account's address. `private.is_address` refuses it.
+-- Return the tombstone, which replaces a deleted account's address. `private.is_address` refuses it.
 create function private.tombstone(person uuid) returns text language sql immutable
 return person || '@deleted.invalid';
 
--- An access token is not enough to change a password or an address (`PUT /user` of Supabase Auth), nor is Supabase's secret
--- key: otherwise its holder could sign in as the user, and the app would open all texts for them. Only a deleted account may
--- change without a password, to a tombstone.
+-- Neither an access token (`PUT /user` of Supabase Auth) nor Supabase's secret key is enough to change a password or an
+-- address: otherwise its holder could sign in as the user, and the app would open all texts. Without a permit, only a
+-- deleted account's address may change, to a tombstone.
 create function private.spend_password_permit() returns trigger language plpgsql as $$
 begin
   if new.email = private.tombstone(new.id) and new.encrypted_password is null
@@ -100,8 +100,8 @@ create trigger password_changes_need_a_permit before update on auth.users
   when (old.encrypted_password is distinct from new.encrypted_password or old.email is distinct from new.email)
   execute function private.spend_password_permit();
 
--- Set the password of the account *address* and end its sessions; the migrations' owner calls it. Return false if there
--- is no such account.
+-- Set the password of the account with *address* and end its sessions; only the owner of the migrations calls it. Return
+-- false if there is no such account.
 create function private.set_password(address text, new_hash text) returns boolean language plpgsql as $$
 declare
   person uuid := private.find_account(address);
@@ -117,7 +117,7 @@ begin
   return true;
 end $$;
 
--- Replace the address of a deleted account by a tombstone, so that it is unknown at sign-in and free at sign-up at once.
+-- Replace the address of a deleted account with a tombstone, so that at once sign-in does not know it and sign-up accepts it.
 create function private.bury(person uuid) returns void language plpgsql as $$
 begin
   -- with the publishable key, an attacker can register the tombstone's address at Supabase Auth (without an account here)
@@ -133,20 +133,20 @@ begin
   on conflict do nothing;
 end $$;
 
--- Return true if the entries of Supabase Auth's log can be read and deleted; null if there is no such log.
+-- Return true if the entries of Supabase Auth's log can be read and deleted; null if the log does not exist.
 create function private.can_erase_log_entries() returns boolean language sql stable
 return has_table_privilege(to_regclass('auth.audit_log_entries'), 'select')
   and has_table_privilege(to_regclass('auth.audit_log_entries'), 'delete');
 
--- Return true if `erase_log_entries` is due. An entry that is being written at the deletion is committed a minute later.
+-- Return true if `erase_log_entries` is due: a minute after a deletion, when entries being written then are committed.
 create function private.has_log_erasures() returns boolean language sql stable
 return private.can_erase_log_entries()
   and exists (select from private.log_erasures where since < now() - interval '1 minute');
 
 -- Delete the entries of Supabase Auth's log (auth.audit_log_entries) that name deleted accounts or their addresses: one
--- slice of at most 20,000 entries, or a third of a second. The log has no index but its ids, so a pass scans all entries in
--- their order; the accounts that wait when a pass begins share it. Return true if there is more. (It is a call of its own,
--- because a large log would hold up the sweep.)
+-- slice of at most 20,000 entries, or a third of a second. The log is indexed by id only, so a pass scans all entries by
+-- id, for all accounts that are waiting when it begins. Return true if more must be scanned. (A separate call, because a
+-- large log would delay the sweep.)
 create function private.erase_log_entries() returns jsonb language plpgsql as $$
 declare
   deadline constant timestamptz := clock_timestamp() + interval '0.3 seconds';
@@ -184,8 +184,8 @@ begin
   return jsonb_build_object('ok', true, 'more', private.has_log_erasures());
 end $$;
 
--- Delete an account: its keys and address at once, its rows in slices by the sweep, and at last the account itself. The
--- caller deletes the own account or, as an admin, another's.
+-- Delete an account: its keys and address at once, its rows in slices by the sweep, and the account itself last. Users
+-- delete their own account; admins any account.
 create function private.delete_account(me uuid, person uuid) returns jsonb language plpgsql as $$
 declare
   last_one boolean;
@@ -216,9 +216,9 @@ create function private.wrapped_keys(person uuid) returns jsonb language sql sta
   from public.user_keys where user_id = person and mode = 'server';
 end;
 
--- Store a wrapped key, the first of its kind or in place of exactly the one that the app has seen. If there are
--- conversations, a missing user key is not replaced: a new key could not open them, and would hide the loss. The answer has
--- the keys that are stored now: of two first sign-ins at once, one key counts.
+-- Store a wrapped key, either the first of its kind or in place of exactly the key that the app has seen. If there are
+-- conversations, a missing user key is not replaced: a new key could not open them, and would hide the loss. Return the
+-- keys that are stored now, because of two simultaneous first sign-ins only one stores its key.
 create function private.put_user_key(
   me uuid, new_version integer, new_mode text, new_wrapped public.sealed, new_derivation public.free_text,
   replaces public.sealed
@@ -244,8 +244,8 @@ begin
   return private.answer(false, 'stale') || jsonb_build_object('keys', private.wrapped_keys(me));
 end $$;
 
--- Return the caller's own account: role, caps and the rest of the caps. No proof: it returns only the caller's figures.
---   expiring   the conversations that retention deletes within 14 days, and when it deletes the first; null: none.
+-- Return the caller's account: role, caps and the amounts used. No proof, because it returns only the caller's figures.
+--   expiring   the number of conversations that retention deletes within 14 days, and the time of the first; null: none.
 create function private.my_account() returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();
@@ -277,14 +277,14 @@ end $$;
 create function private.active_admins() returns uuid[] language sql stable
 return array(select user_id from private.roles where role = 'admin' and suspended_at is null);
 
--- Return true if *person* is the only active admin. The admins are locked, so that two cannot remove each other at once.
+-- Return true if *person* is the only active admin. The admins are locked, so that two cannot remove each other.
 create function private.is_last_admin(person uuid) returns boolean language plpgsql as $$
 begin
   perform from private.roles where role = 'admin' order by user_id for no key update;
   return array[person] = private.active_admins();
 end $$;
 
--- Change a role, for an admin or an operator (an *actor* of null), and note it. Return false if there is no such account.
+-- Change a role for an admin, or an operator (*actor* null), and audit it. Return false if there is no such account.
 create function private.change_role(actor uuid, person uuid, new_role text) returns boolean language plpgsql as $$
 declare
   before text := (select role from private.roles where user_id = person and deleted_at is null for no key update);
@@ -302,7 +302,7 @@ end $$;
 
 create function private.set_role(me uuid, person uuid, new_role text) returns jsonb language plpgsql as $$
 declare
-  -- first of all, because it locks: later reads see the state after the lock
+  -- first, because it locks: later reads see the state after the lock is taken
   last_one boolean := private.is_last_admin(person);
 begin
   perform private.require_admin(me);
@@ -340,9 +340,9 @@ end $$;
 
 -- functions: sessions -----------------------------------------------------------------------------------
 
--- Begin an app session for the user who has just signed in, beside the Supabase session of the calling token. The throttles
--- *returned* (JSON, in the order of `throttle`) get back the attempt that succeeded; only once, because a token starts one
--- session. The first session of a user begins the account, which may need an *invitation*: the hash of its code.
+-- Begin an app session for the user who has just signed in, for the Supabase session of the calling token. The throttle
+-- buckets *returned* (JSON, in the order of `throttle`) get the successful attempt back, once only, because a token starts
+-- one session. A user's first session begins the account, which may need an *invitation*: the hash of its code.
 create function private.start_session(
   new_cookie_hash text, new_tokens public.sealed, new_device public.sealed,
   idle integer, lifetime integer, returned public.free_text, invitation text, proof text
@@ -373,7 +373,7 @@ begin
     'role', (select role from private.roles where user_id = person));
 end $$;
 
--- Return the versions of the root key that rows are sealed under: the app refuses to start if one of them is missing.
+-- Return the versions of the root key that rows are sealed under; the app refuses to start if it lacks one of them.
 create function private.root_key_versions() returns jsonb language plpgsql stable as $$
 begin
   return jsonb_build_object('ok', true, 'versions', (
@@ -387,7 +387,7 @@ begin
   ));
 end $$;
 
--- Return the session of a cookie's hash, for the server, with the sealed tokens and the wrapped user keys; null, without a
+-- Return the session with a cookie's hash, its sealed tokens and the user's wrapped keys, for the server; null, without a
 -- reason, if there is none.
 create function private.open_session(cookie text) returns jsonb language plpgsql as $$
 declare
@@ -409,8 +409,8 @@ begin
     'role', (select role from private.roles where user_id = session.user_id));
 end $$;
 
--- Return those of *sessions* (a JSON array of {session, user}) that have ended, each with the reason "suspended", "deleted"
--- or "ended". A process calls it for its cached sessions; it does not keep them from becoming idle.
+-- Return the *sessions* (a JSON array of {session, user}) that have ended, each with the reason "suspended", "deleted" or
+-- "ended". A process calls it for its cached sessions; the call does not count as use of a session.
 create function private.ended_sessions(sessions public.free_text) returns jsonb language plpgsql stable as $$
 begin
   return jsonb_build_object('ok', true, 'ended', (
@@ -428,7 +428,7 @@ begin
   ));
 end $$;
 
--- Take the lease to exchange the refresh token. A process that is answered "held" or "moved" waits and opens the session
+-- Take the lease to exchange the refresh token. On the answer "held" or "moved", a process waits and opens the session
 -- again.
 create function private.lease_refresh(cookie text, seen_generation integer, lease_seconds integer) returns jsonb
 language plpgsql as $$
@@ -458,7 +458,7 @@ begin
   return private.answer(found, 'moved');
 end $$;
 
--- Sign out. The Supabase session is deleted too, so its tokens are invalid from the next statement.
+-- Sign out. The Supabase session is deleted too, so its tokens are invalid from the next statement on.
 create function private.end_session(cookie text) returns jsonb language plpgsql as $$
 declare
   ended private.app_sessions;
@@ -468,7 +468,7 @@ begin
   return '{"ok": true}';
 end $$;
 
--- Return a user's devices. No proof: only the caller's rows are returned.
+-- Return the caller's devices. No proof, because it returns only the caller's rows.
 create function private.my_sessions() returns table (
   session uuid, device public.sealed, created_at timestamptz, seen_at timestamptz, expires_at timestamptz, is_this_one boolean
 ) language plpgsql stable as $$
@@ -484,7 +484,7 @@ begin
     order by mine.seen_at desc;
 end $$;
 
--- End one of a user's sessions, or (null) all but the calling one.
+-- End one session of the caller, or (null) all except the calling one.
 create function private.revoke_sessions(me uuid, one_session uuid) returns jsonb language plpgsql as $$
 declare
   this_one uuid := (current_setting('request.jwt.claims')::jsonb ->> 'session_id')::uuid;
@@ -505,15 +505,15 @@ begin
 end $$;
 
 -- Count an attempt in each of *buckets*, a JSON array of {bucket, at_most, seconds}, before its result is known, so that
--- parallel guesses count as well. The first full bucket refuses, and those after it do not count. Locks are taken in the
--- order given.
+-- parallel guesses count as well. At the first full bucket the attempt is refused, and later buckets do not count it.
+-- Buckets are locked in the order given.
 create function private.throttle(buckets public.free_text, nonce uuid) returns jsonb language plpgsql as $$
 declare
   counted jsonb;
   counter private.throttles;
 begin
   insert into private.seen_nonces as seen (nonce) values (throttle.nonce) on conflict do nothing;
-  if not found then                         -- a call that was recorded by an attacker must not be repeated
+  if not found then                         -- a call that an attacker recorded must not be repeated
     raise exception 'not allowed' using errcode = '42501';
   end if;
   for counted in select jsonb_array_elements(buckets::jsonb) loop

@@ -1,11 +1,11 @@
--- Conversations, messages and the pieces of attachments. All of it is sealed by the app before it comes here; the database
+-- Conversations, messages and the pieces of attachments. The app seals all content before it is stored; the database
 -- sees ids, order, sizes and times.
 --
 -- Reading: row level security. Writing: functions only. There is no policy for insert, update or delete anywhere
--- in this schema, so a direct write changes nothing even where the API's role was granted it.
+-- in this schema, so a direct write changes nothing even if the API's role has the grant.
 
--- Names that a newer version of the app may add to (policy, role, outcome; purpose and state of a turn) are checked for
--- their form alone, so that an older process reads what it does not know.
+-- Columns for which a newer version of the app may have new names (policy, role, outcome; a turn's purpose and state) are
+-- checked only for the names' form, so that an older process can read rows with a name that it does not know.
 
 -- tables ------------------------------------------------------------------------------------------------
 
@@ -28,18 +28,18 @@ create table public.conversations (
   policy_size integer check (policy_size between 1 and 1000),
   reset_seq integer not null default 0 check (reset_seq >= 0),     -- the user started a new context after this message
   start_seq integer not null default 0,     -- the model's view begins after this message
-  summary public.sealed,                    -- the summary of its oldest messages; read with the row before each turn
+  summary public.sealed,                    -- the summary of the oldest messages; read with the row before each turn
   summary_rev bigint not null default 0 check (summary_rev >= 0),  -- the revision that the sealed text is bound to
-  -- The conversation's own choices; null: its space's, else the user's. The model's name is readable, as it is in the turns;
-  -- a model that is no longer offered is ignored by the app.
+  -- The conversation's own choices; null: those of its space, else the user's. The model's name is readable, as in turns;
+  -- the app ignores a model that is no longer offered.
   model text check (model ~ '^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}$'),
   instructions public.sealed,
   instructions_rev bigint not null default 0 check (instructions_rev >= 0),
-  space_id uuid,                            -- the key of a space is with the documents
+  space_id uuid,                            -- its foreign key is added with the documents
   state text not null default 'active' check (state in ('active', 'archived')),
   pinned_at timestamptz,
-  destroy_at timestamptz,                   -- a deleted conversation can be restored until then, to its `state`
-  undo_until timestamptz,                   -- deleted messages can be restored until then; null once they are destroyed
+  destroy_at timestamptz,                   -- a deleted conversation can be restored to its `state` until this time
+  undo_until timestamptz,                   -- deleted messages can be restored until this time; null once they are destroyed
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   unique (id, user_id),
@@ -56,15 +56,15 @@ create table public.messages (
   role text not null check (role ~ '^[a-z_]{1,30}$'),
   outcome text not null default 'complete' check (outcome ~ '^[a-z_]{1,30}$'),   -- "edited": the user wrote it
   body public.sealed not null,
-  attachments public.sealed,                -- the list of its attachments; null: it has none
-  thoughts public.sealed,                   -- the thoughts of the model before a reply; read apart from messages
+  attachments public.sealed,                -- the list of attachments; null: there are none
+  thoughts public.sealed,                   -- the model's thoughts before a reply; read separately from messages
   has_thoughts boolean not null generated always as (thoughts is not null) stored,
   created_at timestamptz not null default now(),
-  -- deleted, and restorable until then; not part of the head, and not returned to readers
+  -- not null: deleted, and restorable until this time; not in the head, and hidden from readers
   destroy_at timestamptz,
   unique (conversation_id, seq),
   unique (conversation_id, id),
-  -- both columns, so that a message can never be in another user's conversation
+  -- both columns, so that no message can be in another user's conversation
   foreign key (conversation_id, user_id) references public.conversations (id, user_id) on delete cascade,
   foreign key (conversation_id, parent_id) references public.messages (conversation_id, id) on delete cascade
 );
@@ -91,8 +91,8 @@ create index on public.messages (conversation_id) where destroy_at is not null;
 
 -- functions: conversations ------------------------------------------------------------------------------
 
--- Store a new conversation, unless there is a refusal, which is returned. *created* is JSON: title, wrapped_key,
--- key_version, user_key_version, head, policy, policy_size, model, instructions, space_id.
+-- Store a new conversation, or return a refusal. *created* is JSON: title, wrapped_key, key_version,
+-- user_key_version, head, policy, policy_size, model, instructions, space_id.
 create function private.store_conversation(person uuid, conversation uuid, created jsonb) returns text
 language plpgsql as $$
 begin
@@ -111,7 +111,7 @@ begin
   return case when not found then 'taken' end;
 end $$;
 
--- Store the next message of a locked conversation, with the head after it. A message of its user counts as read.
+-- Store the next message of a locked conversation, with the next head. The user's own message counts as read.
 create function private.append_message(
   thread public.conversations, message uuid, turn uuid, parent uuid, role text, outcome text, body public.sealed,
   attachments public.sealed, thoughts public.sealed, new_head public.sealed_head
@@ -129,9 +129,9 @@ begin
   return thread;
 end $$;
 
--- Change a conversation in ways that need no new revision. *changes* is JSON; a key that is absent changes nothing:
---   title, titled_by    a title by "model" replaces only the prompt's first words; `changed` says whether they were still
---                       there: a concurrent rename wins, for this waits and then finds the user's title
+-- Change a conversation in ways that need no new revision. *changes* is JSON; an absent key changes nothing:
+--   title, titled_by    a title by "model" replaces only the prompt's first words; `changed` is false if the user's title
+--                       was there already: a concurrent rename wins, because this call waits for its lock
 --   pinned, state
 --   policy, policy_size, reset_seq    the model's view begins at the last reset again: another policy's start is invalid
 --   model, space_id     null: none
@@ -168,8 +168,8 @@ begin
     || private.answer(found or exists (select from public.conversations where id = conversation and user_id = me));
 end $$;
 
--- Hide a conversation from every reader at once; the next `tidy` after *for_seconds* destroys it, row and key, even if the
--- app that promised Undo is gone. A repeated call prolongs nothing.
+-- Hide a conversation from every reader at once; the next `tidy` after *for_seconds* destroys its row and key, even if the
+-- process that promised Undo is gone. A repeated call does not postpone it.
 create function private.discard_conversation(me uuid, conversation uuid, for_seconds integer) returns jsonb
 language plpgsql as $$
 begin
@@ -182,7 +182,7 @@ begin
   return private.answer(found);
 end $$;
 
--- Undo discarding, within the promised time: after that, messages may have been destroyed.
+-- Undo `discard_conversation` within the promised time; after that, messages may have been destroyed.
 create function private.restore_conversation(me uuid, conversation uuid) returns jsonb language plpgsql as $$
 begin
   update public.conversations set destroy_at = null
@@ -190,7 +190,7 @@ begin
   return private.answer(found);
 end $$;
 
--- The time at which retention deletes a conversation that was last used at *used_at*; null: never.
+-- Return the time at which retention deletes a conversation last used at *used_at*; null: never.
 create function private.expires_at(settings private.settings, used_at timestamptz) returns timestamptz
 language sql immutable
 return case when settings.retention_days is not null

@@ -1,9 +1,9 @@
 -- Sealed documents: a user's preferences, spaces and facts, and the instructions, the summary and the search text of a
 -- conversation.
 --
--- Each has a revision, and its sealed text is bound to that: an earlier text that is put back does not open. A document is
--- replaced only by a caller who has seen its revision. Instructions and summary lie in the row of their conversation, which
--- is read before each turn; a search text is a document with the id of its conversation, and never read with that.
+-- Each has a revision, and its sealed text is bound to the revision: an earlier text that is put back does not open. Only a
+-- caller who has seen its revision may replace a document. Instructions and summary are columns of the conversation's row,
+-- which is read before each turn; a search text is a separate document with the conversation's id.
 
 -- tables ------------------------------------------------------------------------------------------------
 
@@ -49,11 +49,11 @@ return (
   select coalesce(sum(octet_length(body)), 0) from public.documents where user_id = person
 );
 
--- Store a new document (a `seen_rev` of 0), or replace one of that revision in its scope. Calling it again changes nothing.
---   new_kind        also 'instructions' and 'summary', of the conversation; a null body: none
---   source, cuts    the conversation of a search text, or which the model noted a fact from, and its `rev - last_seq` when
---                   that was read, which each deletion changes; null: it was not noted. A summary has `cuts` of its own
---   most_bytes      as in `begin_turn`, for new documents that the user writes: notes and summaries by the model end a turn
+-- Store a new document (`seen_rev` 0), or replace the revision `seen_rev` in the same scope. A repeated call changes nothing.
+--   new_kind        also 'instructions' and 'summary' of the conversation; a null body removes them
+--   source, cuts    the conversation of a search text, or from which the model noted a fact, and its `rev - last_seq` when
+--                   it was read, which each deletion changes; null: the user wrote it. A summary has only `cuts`
+--   most_bytes      as in `begin_turn`, for new documents that the user writes, not for the model's facts and summaries
 create function private.put_document(
   me uuid, new_kind text, document uuid, conversation uuid, space uuid, seen_rev bigint, new_rev bigint,
   new_body public.sealed, source uuid, cuts bigint, most_bytes bigint
@@ -74,7 +74,7 @@ begin
       select from public.conversations where id = source and user_id = me and rev - last_seq = cuts for share
     )
   then
-    return private.answer(false);           -- it was deleted meanwhile
+    return private.answer(false);           -- the document was deleted meanwhile
   elsif budget.bytes >= most_bytes then
     return private.answer(false, 'account_full');
   end if;
@@ -105,14 +105,14 @@ begin
   ), 'stale');
 end $$;
 
--- Delete a fact, or a space with its facts; its conversations stay, in no space.
+-- Delete a fact, or a space with its facts; the space's conversations stay, outside any space.
 create function private.delete_document(me uuid, document uuid) returns jsonb language plpgsql as $$
 begin
   delete from public.documents where id = document and user_id = me and kind in ('space', 'fact');
   return private.answer(found);
 end $$;
 
--- Delete all facts, of every scope.
+-- Delete all facts of every scope.
 create function private.delete_facts(me uuid) returns jsonb language plpgsql as $$
 begin
   delete from public.documents where user_id = me and kind = 'fact';

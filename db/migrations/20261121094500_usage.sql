@@ -1,10 +1,10 @@
 -- Usage: the sums of the ledger by user, day, model and purpose, and their readers.
 --
--- A trigger of the ledger keeps the sums in `usage_by_day`, so they cannot differ from the ledger. A turn changes only rows
--- of its own user, whose budget it has locked: with a row that all users share, every turn would wait for the others.
+-- A trigger on the ledger updates the sums in `usage_by_day`, so they cannot differ from the ledger. A turn changes only rows
+-- of its user, whose budget it has locked: if all users shared a row, every turn would wait for the others.
 
 create table private.usage_by_day (         -- outlives the user, as the ledger does
-  user_id uuid not null,                    -- or all_users(), for days that are over
+  user_id uuid not null,                    -- all_users() for the totals of past days
   day date not null,                        -- a UTC day
   model text not null,
   purpose text not null,
@@ -26,9 +26,9 @@ create index on private.usage_by_day (day);
 create function private.bucket_of(ms integer) returns integer language sql immutable
 return case when ms is null then 0 else 1 + floor(ln(greatest(ms, 1)) / ln(1.1))::integer end;
 
--- Return the user id under which `usage_by_day` has the totals of all users: without them a report of 90 days would add up
--- half a million rows. The sweep makes the totals of a day once it is three days old. From then on `add_to_usage` adds
--- the entries that come later to the totals as well.
+-- Return the user id under which `usage_by_day` has the totals of all users: without totals, a report of 90 days would add
+-- up half a million rows. The sweep makes the totals of a day once it is three days old. After that, `add_to_usage` adds
+-- late entries to the totals as well.
 create function private.all_users() returns uuid language sql immutable
 return '00000000-0000-0000-0000-000000000000'::uuid;
 
@@ -37,14 +37,14 @@ create function private.last_total_day() returns date language sql stable begin 
   select coalesce(max(day), '-infinity') from private.usage_by_day where user_id = private.all_users();
 end;
 
--- Add a new entry of the ledger to the sums of its user, and to the totals of its day if they are made already.
+-- Add a new entry of the ledger to the sums of its user, and to the totals of its day if these exist already.
 create function private.add_to_usage() returns trigger language plpgsql as $$
 declare
   users uuid[] := array[new.user_id];
   counted uuid;
   bucket integer := private.bucket_of(new.first_token_ms);
   is_first integer := (new.kind <> 'adjust')::integer;
-  is_timed integer := (new.kind <> 'lapsed')::integer;   -- a lapsed turn is timed when it is finished late
+  is_timed integer := (new.kind <> 'lapsed')::integer;   -- a late finish adds the time of a lapsed turn
 begin
   if new.day < (clock_timestamp() at time zone 'utc')::date - 1 then
     -- without the lock, `make_day_totals` would miss an entry that is not committed yet
@@ -53,7 +53,7 @@ begin
       users := users || private.all_users();
     end if;
   end if;
-  foreach counted in array users loop       -- a loop, because `unnest` would cost every turn more
+  foreach counted in array users loop       -- a loop, because `unnest` would be slower in every turn
     insert into private.usage_by_day as known
     values (counted, new.day, new.model, new.purpose, is_first, (new.outcome = 'failed')::integer,
       case new.kind when 'lapsed' then 1 when 'adjust' then -1 else 0 end,
@@ -102,12 +102,12 @@ end $$;
 
 -- functions: usage of some days -------------------------------------------------------------------------
 
--- The usage of *person*, or of all users (null), from *first_day* to *last_day*.
+-- Return the usage of *person*, or of all users (null), from *first_day* to *last_day*.
 --   days           by day and model
 --   purposes       by purpose
---   active_users   users with a reply, also a failed one
+--   active_users   users with a reply, even a failed one
 --   failed, interrupted, first_token_ms, first_token_p95_ms    of replies; times within 5 %; null: no reply was streamed
--- force_custom_plan: the generic plan reads 90 days by the index that is right for one.
+-- force_custom_plan: the generic plan would read 90 days by the index that suits a single day.
 create function private.usage_of(person uuid, first_day date, last_day date) returns jsonb
 language plpgsql stable set plan_cache_mode = force_custom_plan as $$
 declare
@@ -154,10 +154,10 @@ end $$;
 
 -- functions: a user's own usage -------------------------------------------------------------------------
 
--- Return a user's own usage from *first_day* to *last_day*, added up as above and by conversation: one answer, which no "max
--- rows" cuts. No proof: it returns only the caller's figures.
---   conversations   the 499 with the highest costs, then with the most tokens; a null id: of deleted ones and temporary
---                   chats; is_rest: of all others
+-- Return the caller's usage from *first_day* to *last_day*, added up as above and by conversation, in one answer that no "max
+-- rows" limit cuts. No proof, because it returns only the caller's figures.
+--   conversations   the 499 with the highest costs, then the most tokens; a null id: deleted conversations and temporary
+--                   chats together; is_rest: all others together
 create function private.my_usage(first_day date, last_day date) returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();
@@ -181,8 +181,8 @@ begin
   ));
 end $$;
 
--- The entries of a user's own ledger by day, 500 at a time: those of the first day whose ids come *after* one, and later
--- ones. No proof, as above.
+-- Return at most 500 entries of the caller's ledger, by day: from the first day those with ids *after* the given one, then
+-- later days. No proof, as above.
 create function private.my_ledger(first_day date, last_day date, after bigint) returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();

@@ -1,5 +1,5 @@
--- Administration: usage of all users or of one, their accounts, the deployment's settings, and the audit. Counts, costs,
--- times and addresses; nothing here reads a sealed column.
+-- Administration: usage of one user or of all, accounts, the deployment's settings, and the audit. Only counts, costs,
+-- times and addresses: nothing here reads a sealed column.
 
 -- functions: usage --------------------------------------------------------------------------------------
 
@@ -11,10 +11,10 @@ begin
   return private.usage_of(person, first_day, last_day);
 end $$;
 
--- People and their use of today and of this month, no content: *at_most* (500) from number *skip* on, whose addresses hold
--- *words*. One answer, which no "max rows" cuts.
---   sorted_by   email, or active, cost, replies or tokens, the highest first: the last three of this month
---   total       how many there are in all
+-- Return users whose addresses contain *words*, with their usage of today and this month but no content: *at_most* (500),
+-- from number *skip* on, in one answer that no "max rows" limit cuts.
+--   sorted_by   email, or, the highest first: active, or cost, replies or tokens of this month
+--   total       the number of all matching users
 create function private.list_users(
   me uuid, words public.free_text, sorted_by text, skip integer, at_most integer
 ) returns jsonb language plpgsql stable as $$
@@ -44,7 +44,7 @@ begin
       join private.budgets budget on budget.user_id = account.user_id
       left join used on used.user_id = account.user_id
       where account.deleted_at is null and strpos(lower(someone.email), lower(words)) > 0
-    ), listed as (                          -- stored bytes are summed for the listed users alone
+    ), listed as (                          -- stored bytes are summed only for the listed users
       select * from found
       order by key desc, email
       offset skip limit least(at_most, 500)
@@ -60,8 +60,8 @@ end $$;
 
 -- functions: accounts -----------------------------------------------------------------------------------
 
--- Change limits of a user, for an admin or an operator (an *actor* of null), and note it: columns and values, null for no
--- cap. Return all limits; nulls: there is no such account.
+-- Change limits of a user for an admin, or an operator (*actor* null), and audit it; *changes* has columns and values, null
+-- for no cap. Return all limits, or nulls if there is no such account.
 create function private.change_caps(actor uuid, person uuid, changes jsonb) returns private.budgets language plpgsql as $$
 declare
   before private.budgets;
@@ -83,8 +83,8 @@ begin
   return private.answer((private.change_caps(me, person, changes::jsonb)).user_id is not null);
 end $$;
 
--- Return the refusal that ending the sessions of *person*, or shutting the account, would get. The app asks before it stops
--- the user's replies.
+-- Return the refusal, if any, of ending the sessions of *person* or of suspending or deleting the account. The app calls it
+-- before it stops the user's replies.
 create function private.check_end(me uuid, person uuid, is_shut boolean) returns jsonb language plpgsql stable as $$
 begin
   if person is distinct from me then
@@ -112,7 +112,7 @@ end $$;
 
 -- functions: the deployment -----------------------------------------------------------------------------
 
--- Return the settings of the deployment, and the amount that all users together spent this month.
+-- Return the deployment's settings, and the amount that all users together have spent this month.
 create function private.deployment_settings(me uuid) returns jsonb language plpgsql stable as $$
 declare
   today date := now() at time zone 'utc';
@@ -129,9 +129,9 @@ begin
   );
 end $$;
 
--- Change settings, for an admin or an operator (an *actor* of null), and note it: columns and values. They are the limits of
--- users to come, the mode of sign-ups, the rule for unknown prices, and the days after which conversations that were not used
--- are deleted (null: never). A shorter retention deletes the first in 14 days: their owners are warned meanwhile.
+-- Change settings for an admin, or an operator (*actor* null), and audit it: columns and values. They are the limits of new
+-- users, the mode of sign-ups, the rule for unknown prices, and the days after which unused conversations are deleted (null:
+-- never). A shorter retention deletes nothing for the first 14 days, in which owners are warned.
 create function private.change_settings(actor uuid, changes jsonb) returns private.settings language plpgsql as $$
 declare
   before private.settings;
@@ -162,18 +162,18 @@ create function private.set_deployment_cap(me uuid, new_monthly_cap_micro bigint
 declare
   before private.deployment;
 begin
-  -- every budget is locked: a budget in use would keep its unused loan
+  -- locks every budget, because a budget that was skipped would keep its unused loan
   perform from private.budgets order by user_id for no key update;
   before := private.lock_deployment();
   perform private.require_admin(me);
   update private.deployment set monthly_cap_micro = new_monthly_cap_micro where id;
-  perform private.recall_loans(null);       -- a lower cap also limits existing loans, except those of open turns
+  perform private.recall_loans(null);       -- a lower cap also reduces existing loans, except the amounts that open turns reserve
   perform private.note_changes(me, 'caps.deployment', null, to_jsonb(before),
     jsonb_build_object('monthly_cap_micro', new_monthly_cap_micro));
   return '{"ok": true}';
 end $$;
 
--- Return the database's clock and versions, and the milliseconds since it was first asked in this transaction.
+-- Return the database's clock and versions, and the milliseconds since this transaction began.
 create function private.database_state(me uuid) returns jsonb language plpgsql volatile as $$
 begin
   perform private.require_admin(me);
@@ -182,7 +182,7 @@ begin
     'database_ms', ceil(1000 * extract(epoch from clock_timestamp() - now())));
 end $$;
 
--- Return the conversations that would be deleted if unused ones were kept for *days*: now, and within 14 days.
+-- Return the numbers of conversations that a retention of *days* would delete now, and within 14 days.
 create function private.preview_retention(me uuid, days integer) returns jsonb language plpgsql stable as $$
 begin
   perform private.require_admin(me);
@@ -196,8 +196,8 @@ end $$;
 
 -- functions: the audit ----------------------------------------------------------------------------------
 
--- Entries of the audit, the newest first: 500 at most, with smaller ids than *before*. Users who are gone are named by their
--- ids; an actor of null is an operator, or the database.
+-- Return at most 500 entries of the audit, the newest first, with smaller ids than *before*. Users who are gone are named by
+-- their ids; a null actor is an operator, or the database.
 create function private.list_audit(me uuid, before bigint, at_most integer) returns table (
   id text, at timestamptz, action text, actor text, target text, detail jsonb
 ) language plpgsql stable as $$
@@ -214,7 +214,7 @@ begin
     limit least(at_most, 500);
 end $$;
 
--- Return the newest 100 entries about the caller; no other user is named. No proof: only the caller's entries are returned.
+-- Return the newest 100 entries about the caller, naming no other user. No proof, because it returns only the caller's entries.
 create function private.my_audit() returns table (
   id text, at timestamptz, action text, actor text, target text, detail jsonb
 ) language plpgsql stable as $$

@@ -1,5 +1,5 @@
--- Prices and offers of models, as an admin sets them. The app multiplies tokens by prices, and stores amounts: a change of
--- a price changes no turn that was reserved, and no entry of the ledger.
+-- Prices of models, and the models on offer, as set by admins. The app multiplies tokens by prices and stores amounts, so a
+-- new price changes neither existing reservations nor entries of the ledger.
 
 create table private.model_settings (
   model text primary key check (model ~ '^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}$'),
@@ -9,10 +9,10 @@ create table private.model_settings (
   output_micro bigint check (output_micro between 0 and 1e10),
   is_offered boolean not null default true,
   check (num_nulls(input_micro, cached_input_micro, output_micro) in (0, 3)),
-  check (cached_input_micro <= input_micro)   -- a prompt is reserved at the price of input
+  check (cached_input_micro <= input_micro)   -- a prompt's cost is reserved at the price of uncached input
 );
 
--- Return the admin's settings of models by name, for the app's processes; the revision is a digest of the rest.
+-- Return the admins' settings of models by name, for the app's processes; the revision is a digest of the settings.
 create function private.model_settings() returns jsonb language sql stable begin atomic
   select settings || jsonb_build_object('ok', true, 'revision', private.sha(settings::text))
   from (
@@ -24,7 +24,7 @@ create function private.model_settings() returns jsonb language sql stable begin
   ) made;
 end;
 
--- Change the price of a model (nulls: that which the app knows), or whether it is offered: columns and values.
+-- Change a model's prices (null: the price that the app knows) or offer; *changes* has columns and values.
 create function private.set_model(me uuid, model_name text, changes public.free_text) returns jsonb language plpgsql as $$
 declare
   before private.model_settings;

@@ -1,7 +1,7 @@
--- Sign-ups: who may begin an account, invitations, and the end of users of Supabase Auth who never began one.
+-- Sign-ups: the right to begin an account, invitations, and the deletion of Supabase Auth's users who never began one.
 --
--- The publishable key is enough to become a user of Supabase Auth. Such a user has no account: role and budget begin in
--- `start_session`, where the mode of sign-ups holds.
+-- The publishable key is enough to become a user of Supabase Auth. Such a user has no account: `start_session` creates role
+-- and budget, and enforces the mode of sign-ups.
 
 create table private.invitations (          -- each invitation begins one account
   id uuid primary key default gen_random_uuid(),
@@ -28,14 +28,14 @@ begin
     jsonb_build_object('role', its_role) || jsonb_strip_nulls(jsonb_build_object('invitation', invitation)));
 end $$;
 
--- Return the mode of sign-ups. "first": the first account becomes admin without an invitation, if the settings say so.
+-- Return the mode of sign-ups. "first": the settings let the first account become admin without an invitation.
 create function private.sign_up_mode() returns text language sql stable begin atomic
   select case when first_account_is_admin and not exists (select from private.roles where deleted_at is null)
     then 'first' else sign_ups end
   from private.settings;
 end;
 
--- Return the state of an invitation. It is valid only while its maker is an admin: a removed admin could return by it.
+-- Return the state of an invitation. It is valid only while its maker is an admin: a removed admin could return with it.
 create function private.state_of(invitation private.invitations) returns text language sql stable
 return case
   when invitation.used_at is not null then 'used'
@@ -56,8 +56,8 @@ return jsonb_build_object('ok', true, 'mode', replace(private.sign_up_mode(), 'f
   'is_invited', exists (select from private.find_invitation(invitation, address)),
   'is_first', private.sign_up_mode() = 'first');
 
--- Begin the account of a user who has none, by an *invitation* if the mode asks for one; return the reason of a refusal, or
--- null. No metadata of the user is read, so that it can never give a role.
+-- Begin the account of a user who has none, with an *invitation* if the mode requires one; return the reason of a refusal, or
+-- null. The user's metadata is not read, so that it can never give a role.
 create function private.begin_account(person uuid, invitation text) returns text language plpgsql as $$
 declare
   address text;
@@ -67,7 +67,7 @@ begin
   if exists (select from private.roles where user_id = person) then
     return null;                            -- the usual case
   end if;
-  -- locked, because two devices may begin one account
+  -- locked, because two devices may begin the same account
   select email into address from auth.users where id = person for no key update;
   if (select first_account_is_admin from private.settings) then
     perform pg_advisory_xact_lock(hashtext('daybook: first account'));
@@ -94,7 +94,7 @@ end $$;
 
 -- functions: administration -----------------------------------------------------------------------------
 
--- Make an invitation for seven days. *address*: null for anyone who has the code.
+-- Make an invitation that is valid for seven days. *address*: null for anyone who has the code.
 create function private.invite(me uuid, code text, address public.free_text, new_role text) returns jsonb
 language plpgsql as $$
 declare
@@ -122,7 +122,7 @@ begin
   return private.answer(found);
 end $$;
 
--- Return at most 500 invitations, the open ones first, then the newest. One answer, which no "max rows" cuts.
+-- Return at most 500 invitations, the open ones first, then the newest, in one answer that no "max rows" limit cuts.
 create function private.list_invitations(me uuid) returns jsonb language plpgsql stable as $$
 begin
   perform private.require_admin(me);
@@ -139,9 +139,9 @@ end $$;
 
 -- functions: what time ends -----------------------------------------------------------------------------
 
--- Delete users of Supabase Auth who never began an account: a day after they confirmed their address, a week after they
--- came without; 50 in a call, and none from before Daybook. Return true if any was deleted. While there is no admin, none is
--- deleted, because one of them may become the first. (A user who begins an account just now is locked, or has begun it.)
+-- Delete users of Supabase Auth who never began an account: a day after they confirmed their address, or a week after sign-up
+-- if they did not; 50 in a call, and none from before Daybook. Return true if any was deleted. While there is no admin, none
+-- is deleted, because one of them may become the first. (A user who is just beginning an account is locked, or has one.)
 create function private.end_strangers() returns boolean language plpgsql as $$
 declare
   stranger uuid;
@@ -153,7 +153,7 @@ begin
       and coalesce(email_confirmed_at + interval '1 day', created_at + interval '7 days') < now()
       and not exists (select from private.roles where user_id = users.id)
       and exists (select from private.roles where roles.role = 'admin')
-    order by random()                       -- in random order: otherwise 50 who cannot be deleted would hide all others
+    order by random()                       -- random order: otherwise 50 users who cannot be deleted would block all others
     limit 50 for update skip locked
   loop
     continue when exists (select from private.roles where user_id = stranger);

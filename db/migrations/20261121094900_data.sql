@@ -1,8 +1,8 @@
--- Counts of a user's own data, and the state that an open tab polls.
+-- Counts of the caller's data, and the state that an open tab polls.
 
--- Return counts and bytes of the caller's rows, as the account's limit counts them. One answer, which no "max rows"
--- cuts. No proof: it returns only the caller's figures.
---   deleted         conversations that are still to be destroyed; they and their messages are in no other count
+-- Return counts and bytes of the caller's rows, as the account's limit counts them, in one answer that no "max rows"
+-- limit cuts. No proof, because it returns only the caller's figures.
+--   deleted         conversations that are deleted but not destroyed yet; no other count includes them or their messages
 create function private.my_data() returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();
@@ -29,11 +29,11 @@ begin
   );
 end $$;
 
--- Return the state that an open tab polls, in one call. No proof: it returns only the caller's state.
+-- Return the state that an open tab polls, in one call. No proof, because it returns only the caller's state.
 --   chat          the revision of the open conversation; null: there is none
---   list          a digest of the conversations that the list begins with (`list_digest` in services/domain/revisions.py)
---   running       the conversations in which a reply comes
---   preferences   their revision; 0: none are stored
+--   list          a digest of the first conversations of the list (`list_digest` in services/domain/revisions.py)
+--   running       the conversations in which a reply is streaming
+--   preferences   the preferences' revision; 0: none are stored
 --   settings      the revision of the admins' settings of models
 create function private.poll(conversation uuid, space uuid, archived boolean) returns jsonb language plpgsql stable as $$
 declare

@@ -1,10 +1,10 @@
--- The API: the functions that can be called over it, and their callers. db/api.txt lists the functions that this file makes.
+-- The API: the functions that can be called, and by which role. db/api.txt lists the functions that this file makes.
 
 -- tables that can be read -------------------------------------------------------------------------------
 
--- Signed-in users can read their own rows, and nothing else. Row level security does not stop TRUNCATE, which the embedded
--- API grants, nor limit the planner, whose estimates the API returns (`Prefer: count=planned`): so no statistics of ids are
--- collected.
+-- Signed-in users can read their own rows, and nothing else. Row level security neither stops TRUNCATE, which the embedded
+-- API grants, nor restricts the planner's estimates, which the API returns (`Prefer: count=planned`): so no statistics on ids
+-- are collected.
 do $$
 declare
   exposed record;
@@ -24,17 +24,17 @@ begin
   end loop;
 end $$;
 
--- policies call these functions as the reading user
+-- policies call these functions as the user who reads
 grant execute on function private.me, private.require_me to authenticated;
 
 -- functions that can be called --------------------------------------------------------------------------
 
--- Each of these functions of `private` gets a thin wrapper of its name in `public` (security invoker); nothing else can be
--- reached. A proven one is called through `private.checked_…`, made here as well, so that no function forgets to check an
--- argument: a proof covers the verb and all arguments in their order, sealed and free text by their sha256.
---   authenticated   user functions: the access token; those that begin with `me` want a server proof, too
---   anon            server functions: a server proof no older than a minute
--- (In plpgsql, which keeps its plans: before Postgres 18, SQL is planned again in each call.)
+-- Each of these functions of `private` gets a thin wrapper with the same name in `public` (security invoker); nothing else can
+-- be called. If it needs a proof, the wrapper calls `private.checked_…`, also made here, so that no argument goes unchecked:
+-- a proof covers the verb and all arguments in order, sealed and free text by their sha256.
+--   authenticated   user functions need the access token; those whose first parameter is `me` also need a server proof
+--   anon            server functions need a server proof no older than a minute
+-- (In plpgsql, which caches plans: before Postgres 18, functions in SQL are planned again in each call.)
 do $$
 declare
   api constant jsonb := '{
@@ -94,12 +94,12 @@ begin
   end loop;
 end $$;
 
--- Return a conversation in one answer, which no "max rows" cuts; null if there is none. Row level security decides, as in
--- any read.
+-- Return a conversation in one answer that no "max rows" limit cuts; null if there is none. Row level security applies, as
+-- in any read.
 --   messages       at most 1,000 after *after_seq*, without deleted ones
---   newest_turn    of its replies
---   costs          of the turns of these messages
---   receipts       of the last of these turns: the next turn is planned by it
+--   newest_turn    the newest turn that makes replies
+--   costs          the costs of these messages' turns
+--   receipts       the receipts of the last of these turns, by which the next turn is planned
 create function public.read_conversation(conversation uuid, after_seq integer) returns jsonb
 language plpgsql stable set search_path = '' as $$
 begin
@@ -135,7 +135,7 @@ begin
 end $$;
 grant execute on function public.read_conversation to authenticated;
 
--- whose rights the functions of `private` have ------------------------------------------------------------------
+-- the rights of the functions of `private` ------------------------------------------------------------------
 
 do $$
 declare

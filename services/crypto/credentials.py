@@ -5,13 +5,13 @@ A document is a JSON object. This version of the app writes and reads
     version .......... 1
     state ............ "pending" until the row belongs to a user, then "set"
     address .......... the address that the user signs in with
-    hash ............. the hash of the password (password_hash.py); null: no password opens the account
+    hash ............. the hash of the password (password_hash.py); null: the account has no password
     account_secret ... 32 octets in base64url, made when the row is bound to its user; null while it is pending
-    managed_password . the random password of the user at Supabase Auth
-    generation ....... a number that each new password increases by one
+    managed_password . the user's random password at Supabase Auth
+    generation ....... a number that grows by one with each new password
 
-and keeps fields that it does not know. A document that it cannot read raises NewerVersion. Where credentials are sealed
-stands in keyring.py.
+and keeps fields that it does not know. A document that it cannot read raises NewerVersion. keyring.py gives the place
+at which credentials are sealed.
 """
 
 import json
@@ -30,20 +30,20 @@ from services.errors import NewerVersion
 
 _VERSION = 1
 _MANAGED_CHARACTERS = 40
-# Supabase Auth can require a character of each
+# Supabase Auth can require a character of each class
 _CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "!#$%&()*+-=?@[]^_{}~")
 
 
 class CredentialsState(StrEnum):
     """The state of credentials."""
 
-    PENDING = "pending"  # of a sign-up that no user of Supabase Auth completes yet
+    PENDING = "pending"  # a sign-up without a user of Supabase Auth yet
     SET = "set"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What one user signs in with."""
+    """The credentials of one user."""
 
     state: CredentialsState
     address: EmailAddress = field(repr=False)
@@ -55,14 +55,14 @@ class Credentials:
     newer: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)
 
     def __post_init__(self) -> None:
-        """Raise ValueError for credentials of a user without an account secret, or pending ones with one."""
+        """Raise ValueError if set credentials lack an account secret, or pending ones have one."""
         size = None if self.account_secret is None else len(self.account_secret)
         if size != (KEY_BYTES if self.state is CredentialsState.SET else None):
             raise ValueError("credentials have an account secret of 32 octets once they are set")
 
 
 def seal_credentials(root_keys: RootKeys, credentials: Credentials, owner_id: UUID) -> str:
-    """Seal *credentials* for the user *owner_id*; pending ones for the id of their row."""
+    """Seal *credentials*; *owner_id* is the user's id, or that of the row while they are pending."""
     return root_keys.seal_credentials(_document(credentials), owner_id)
 
 
@@ -97,7 +97,7 @@ def _document(credentials: Credentials) -> str:
 
 
 def _read(text: str) -> Credentials | None:
-    """The credentials, or None for a failure: an exception's traceback would hold the document."""
+    """Return the credentials, or None on failure, because an exception's traceback would hold the document."""
     try:
         document: Mapping[str, object] = json.loads(text)
     except ValueError:

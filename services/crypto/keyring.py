@@ -2,9 +2,9 @@
 
     root key (a ring of versions; a file or the environment, never in the database)
     ├─ "user keys" ........... wraps user keys: one row a user
-    ├─ "credentials" ......... seals what users sign in with: one row a user
-    ├─ "address" ............. names addresses in look-ups, so that their column holds none
-    ├─ "server proof" ........ the app's HMAC key; lies in the database and opens nothing
+    ├─ "credentials" ......... seals users' credentials: one row a user
+    ├─ "address" ............. makes the look-up values of addresses, so that their column holds no address
+    ├─ "server proof" ........ the app's HMAC key; the database has it too, and it opens nothing
     ├─ "throttle" ............ names throttle buckets, so that they hold no address
     ├─ "device cookie" ....... signs the cookies of devices that have signed in
     └─ "app-session" ......... the salt of every session key
@@ -14,30 +14,31 @@
     ├─ "conversation keys" ... wraps conversation keys: one string a conversation
     └─ "purpose documents" ... seals the user's own documents: preferences, spaces, facts
     conversation key (random, versioned, wrapped in its row)
-    ├─ message keys .......... one each, as vault.py says
+    ├─ message keys .......... one for each message (vault.py)
     ├─ "row" ................. row MACs
     └─ "piece" ............... piece MACs
 
-Every quoted name is the label of a subkey (vault.py); no key is used for two things. Session keys need both
+Every quoted name is the label of a subkey (vault.py); each key has one purpose. Session keys need both
 the cookie and the root key, so neither a dump nor a root key without the cookies opens a session.
 
-Wrapped keys are bound to their places, in vault.py's words:
+Wrapped keys are bound to their places (the terms are those of vault.py):
 
     wrapped             table          column       row id           seq          role    conversation
     user key            user_keys      wrapped      user id          its version  server  none
     conversation key    conversations  wrapped_key  conversation id  its version  none    conversation id
 
-The role of a user key is the `mode` of its row. The row id of credentials (`credentials.sealed`) is the id of their user;
-until they have one, that of their row stands for both. The body of a message has the column `body`, or `listed_body` where it has
-attachments: so a list that is taken away is noticed there, too. The list (`messages.attachments`) and the thoughts of a
-message (`messages.thoughts`) have the place of its body but for the column; the partial texts of a turn (`turns.partial`,
-`turns.partial_thoughts`) the role "assistant". The row id of a piece (`pieces.body`) is that of its attachment, its seq its
-number, its parent its message. The column of a document is its kind (`preferences`, `space`, `fact`, `search_text`), its
-seq the revision of its row, its parent the space of a fact; the seq of a conversation's instructions and summary is
-`instructions_rev` and `summary_rev`. The row id of a receipt is the `client_turn_id` of its turn, which is known before the
-row exists. Rotation rewrites wrapped keys, and credentials with their look-up value, and nothing below them: a new root key
-costs two rows a user, a new user key one string a conversation, and no message is ever sealed again.
-A key-management service can take the ring's place at `wrap`, `unwrap` and `needs_rewrap`, and for credentials.
+The role of a user key is the `mode` of its row. The row id of credentials (`credentials.sealed`) is the id of their
+user; while they are pending, the id of their row is both row id and user id. The body of a message has the column
+`body`, or `listed_body` if it has attachments, so that the removal of its list is detected. The list
+(`messages.attachments`) and the thoughts of a message (`messages.thoughts`) have the place of its body except for the
+column; the partial texts of a turn (`turns.partial`, `turns.partial_thoughts`) have the role "assistant". The row id of
+a piece (`pieces.body`) is the id of its attachment, its seq is its number, its parent is its message. The column of a
+document is its kind (`preferences`, `space`, `fact`, `search_text`), its seq is the revision of its row, the parent of
+a fact is its space; the seq of a conversation's instructions and summary is `instructions_rev` and `summary_rev`. The
+row id of a receipt is the `client_turn_id` of its turn, which is known before the row exists. Rotation rewrites wrapped
+keys, and credentials with their look-up value, and nothing else: a new root key rewrites two rows a user, a new user
+key one string a conversation, and no message is ever sealed again.
+A key-management service can replace the ring in `wrap`, `unwrap` and `needs_rewrap`, and for credentials.
 """
 
 import hmac
@@ -102,12 +103,12 @@ class VaultRing:
 
 
 class RootKeys:
-    """The ring of root keys. The current one wraps; each of them unwraps."""
+    """The ring of root keys. The current one wraps; each can unwrap."""
 
     __slots__ = ("_credentials", "_keys", "_wraps", "current")
 
     def __init__(self, keys: Mapping[int, bytes], current: int) -> None:
-        """Raise ValueError for a bad ring; the error repeats no part of a key."""
+        """Raise ValueError for an invalid ring; the error repeats no part of a key."""
         if current not in keys:
             raise ValueError('has no key of the version in "current"')
         if not all(1 <= version <= LARGEST_VERSION for version in keys):
@@ -124,7 +125,7 @@ class RootKeys:
     def parse(cls, text: str, source: str = "DAYBOOK_ROOT_KEYS") -> "RootKeys":
         """Parse *text*: one base64url key, or {"current": 2, "keys": {"1": "…", "2": "…"}}.
 
-        Raise Misconfigured, which names *source* and repeats no part of *text*.
+        Raise Misconfigured; its message names *source* and repeats no part of *text*.
         """
         if not text.strip():
             raise Misconfigured(f"The root key in {source} is missing: put it there.")
@@ -158,7 +159,7 @@ class RootKeys:
         return self._wraps.unwrap(token, _user_key_place(user_id, version))
 
     def seal_credentials(self, document: str, owner_id: UUID) -> str:
-        """Seal the credentials of a user, or of a pending row, by its id."""
+        """Seal credentials; *owner_id* is the user's id, or that of the row while they are pending."""
         return self._credentials.seal(document, _credentials_place(owner_id))
 
     def open_credentials(self, token: str, owner_id: UUID) -> str:
@@ -170,11 +171,11 @@ class RootKeys:
         return {version: _tag(key, "address", address) for version, key in self._keys.items()}
 
     def needs_rewrap(self, token: str) -> bool:
-        """Return True if *token* is under another key than the current one."""
+        """Return True if *token* was made under another key than the current one."""
         return token_version(token) != self.current
 
     def proof_key(self, version: int | None = None) -> bytes:
-        """The HMAC key of server proofs, by the current root key or that of *version*."""
+        """Return the HMAC key of server proofs, derived from the root key of *version*, by default the current one."""
         return subkey(self._keys[self.current if version is None else version], "server proof")
 
     def proof_keys(self) -> dict[int, bytes]:
@@ -182,7 +183,7 @@ class RootKeys:
         return {version: self.proof_key(version) for version in self._keys}
 
     def session_vault(self, cookie_secret: bytes) -> VaultRing:
-        """The vaults of the session with this cookie, one for each root key of the ring."""
+        """Return the vaults of the session with this cookie, one for each root key of the ring."""
         salts = {version: subkey(key, "app-session") for version, key in self._keys.items()}
         vaults = {
             version: Vault(subkey(cookie_secret, "session", salt), version)
@@ -191,11 +192,11 @@ class RootKeys:
         return VaultRing(vaults, self.current)
 
     def bucket(self, text: str) -> str:
-        """The name of a throttle's bucket. A new root key changes all names, and so resets the throttles."""
+        """Return the name of a throttle's bucket. A new root key changes all names, which resets the throttles."""
         return _tag(self._keys[self.current], "throttle", text)
 
     def device_tag(self, text: str) -> str:
-        """The signature of a device cookie. A new root key changes it, and so makes all devices unknown."""
+        """Return the signature of a device cookie. A new root key changes it, which makes all devices unknown."""
         return _tag(self._keys[self.current], "device cookie", text)
 
     def _vaults(self, label: str) -> VaultRing:
@@ -227,7 +228,7 @@ class UserKey:
         return self._wraps.unwrap(token, self._place(conversation_id, key_version))
 
     def vault(self, purpose: str) -> Vault:
-        """The vault of the user's documents of one kind."""
+        """Return the vault for *purpose*, a kind of the user's documents."""
         return Vault(subkey(self._key, f"purpose {purpose}"), self.version)
 
     def _place(self, conversation_id: UUID, key_version: int) -> Place:
@@ -242,7 +243,7 @@ class UserKey:
 
 
 class UserKeys:
-    """The keys of one user by version: the newest seals, and each text is opened by the version that it names."""
+    """The keys of one user by version: the newest one seals; a text is opened with the version that it names."""
 
     __slots__ = ("_keys",)
 
@@ -259,11 +260,11 @@ class UserKeys:
     def unwrap(
         self, token: str, user_key_version: int, conversation_id: UUID, key_version: int
     ) -> bytes:
-        """The key of a conversation in *token*. Raise Tampered."""
+        """Return the conversation's key in *token*. Raise Tampered."""
         return self._of(user_key_version).unwrap(token, conversation_id, key_version)
 
     def open(self, purpose: str, token: str, place: Place) -> str:
-        """The text of *token*, sealed by `vault(purpose)` of one of the keys. Raise Tampered."""
+        """Return the text in *token*, which `vault(purpose)` of one of the keys sealed. Raise Tampered."""
         return self._of(token_version(token)).vault(purpose).open(token, place)
 
     def _of(self, version: int | None) -> UserKey:

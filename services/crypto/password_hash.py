@@ -1,7 +1,7 @@
 """Hashes of users' passwords by Argon2id (RFC 9106), as PHC strings.
 
-A password is normalised to NFC and encoded in UTF-8. A hash has a salt of 16 random octets and 32 octets of its own, and
-costs 64 MiB, 3 passes and one lane: more lanes only cost threads.
+A password is normalised to NFC and encoded in UTF-8. The salt has 16 random octets, the hash 32 octets. The cost is
+64 MiB, 3 passes and one lane, because more lanes would only take more threads.
 """
 
 import os
@@ -16,11 +16,11 @@ from services.errors import Tampered
 _SALT_BYTES, _HASH_BYTES = 16, 32
 _MEMORY_KIB, _PASSES, _LANES = 65_536, 3, 1
 _COSTS = f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p={_LANES}$"
-_ANY_HASH = f"{_COSTS}{'A' * 22}${'A' * 43}"  # of no known password
+_ANY_HASH = f"{_COSTS}{'A' * 22}${'A' * 43}"  # matches no known password
 
 
 def hash_password(password: str) -> str:
-    """Return a new hash of *password*. It takes a core for some 0.2 s, and 64 MiB of memory."""
+    """Return a new hash of *password*. It takes about 0.2 s of one core and 64 MiB of memory."""
     argon2 = Argon2id(
         salt=os.urandom(_SALT_BYTES),
         length=_HASH_BYTES,
@@ -32,9 +32,9 @@ def hash_password(password: str) -> str:
 
 
 def check_password(password: str, hashed: str | None) -> bool:
-    """Return True if *hashed* is a hash of *password*. None, for an unknown address, takes the same time.
+    """Return True if *hashed* is a hash of *password*. For an unknown address, None takes the same time.
 
-    Raise Tampered, at once, for a hash of other costs: the library would spend any that a hash names.
+    Raise Tampered at once for a hash with other costs, because the library would accept any cost that a hash names.
     """
     if hashed is not None and not (hashed.startswith(_COSTS) and len(hashed) == len(_ANY_HASH)):
         raise Tampered
@@ -45,5 +45,5 @@ def check_password(password: str, hashed: str | None) -> bool:
 
 
 def _octets(password: str) -> bytes:
-    # half a surrogate pair is in no password that was accepted, and must be no error at sign-in
+    # no accepted password has a lone surrogate, and it must not cause an error at sign-in
     return normalize("NFC", password).encode(errors="surrogatepass")

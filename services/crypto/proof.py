@@ -28,11 +28,11 @@ class ServerProof:
         self._key = key
 
     def of_person(self, verb: str, user_id: UUID, *fields: Field) -> str:
-        """The proof of a call for a signed-in user, in hexadecimal."""
+        """Return the proof of a call for a signed-in user, in hexadecimal."""
         return self._of(verb, user_id, *fields)
 
     def of_server(self, verb: str, made_at: int, *fields: Field) -> str:
-        """The proof of a call for the app itself, in hexadecimal; valid for a minute from *made_at*, in unix seconds."""
+        """Return the proof of a call by the app, in hexadecimal; valid for a minute from *made_at* (Unix seconds)."""
         return self._of("server", made_at, verb, *fields)
 
     def _of(self, *fields: Field) -> str:
@@ -48,7 +48,7 @@ def claim(*fields: Field) -> str:
 
 
 def sha(text: str | None) -> str:
-    """The sha256 of *text* in hexadecimal; empty for None (SQL's null)."""
+    """Return the sha256 of *text* in hexadecimal; an empty string for None (SQL's null)."""
     return "" if text is None else hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -21,9 +21,9 @@ and HMAC RFC 2104, both with SHA-256. AES-256-GCM is NIST SP 800-38D with a 16-o
             || optional(conversation id) || optional(parent id)
     optional(id) = u8(1) || id (16), or u8(0) || 16 zero octets where there is none
 
-`format` is `p1`, `o1` or `h1`. Every field is of fixed length or carries its own, so no two places are encoded
-alike, nor is one the beginning of another. Columns that are no messages have no role (`""`) and no seq
-(0), unless the table of places in keyring.py says so.
+`format` is `p1`, `o1` or `h1`. Every field has a fixed length or a length prefix, so no two places have the same
+encoding, and none is a prefix of another. Columns outside messages have no role (`""`) and no seq
+(0), unless the table of places in keyring.py gives one.
 
 **Sealing** a body at a place, under a 32-octet key:
 
@@ -33,17 +33,17 @@ alike, nor is one the beginning of another. Columns that are no messages have no
     token             = "p1." || decimal(key version) || "." || base64url(salt || commitment || sealed)
 
 - *One message key each.* 24 random octets do not repeat, so a zero nonce is used once with each key;
-  the limit of 2^32 messages a key that random 96-bit nonces have (SP 800-38D, 8.3) does not apply, and
+  the limit of 2^32 messages a key for random 96-bit nonces (SP 800-38D, 8.3) does not apply, and
   nothing has to be counted or remembered across processes.
 - *Commitment.* GCM alone lets an attacker build one ciphertext that opens under two keys. The commitment
   is compared first, in constant time: a token opens under the key and at the place that sealed it. Its 16
   octets hold against attackers without the keys; an attacker with two keys could find a match in 2^64 steps.
-- *Place in `info` and as associated data.* A token that is moved meets another key. GCM gets the
-  place as well, because that is where a reader of this code looks for it.
+- *Place in `info` and as associated data.* At another place, another key is derived. GCM gets the
+  place as well, because a reader of this code looks for it there.
 - *Key version* is in the token (to find the key) and in the place (so that it cannot be changed). It is
   a decimal of 1 to 9 digits that does not begin with 0. A reader never tries one key after another.
-- *One spelling.* A reader encodes again what it decoded and compares: base64 with other unused bits,
-  padding, white space or foreign characters is refused, since row MACs are made over the token.
+- *One spelling.* A reader encodes the decoded octets again and compares: base64 with other unused bits,
+  padding, white space or foreign characters is refused, because row MACs are computed over the token.
 
 **Text.** The body of a text is
 
@@ -52,10 +52,10 @@ alike, nor is one the beginning of another. Columns that are no messages have no
 up to the length Padmé gives (Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and
 Communication with PURBs", PoPETs 2019): L octets, of which there are at least 64, become the next multiple of
 2^(E - S), where E = floor(log2 L) and S = floor(log2 E) + 1. Only the leading bits of a length show,
-O(log log L) of them, for at most 12 % more octets; from 64 up, because "yes" and "no" would differ. A body
+O(log log L) of them, for at most 12 % more octets; the least is 64, because "yes" and "no" would differ. A body
 that is not exactly this for its text is refused. The text has at most 294,908 octets: the longest padded body
 whose token, with a key version of 9 digits, fits the 400,000 octets of the database's domain `sealed`. There
-is no compression: compressed lengths tell what a text repeats.
+is no compression, because compressed lengths reveal repetitions in a text.
 
 **Octets**, the pieces of attachments, are sealed like texts at a place of the format `o1`:
 
@@ -65,17 +65,17 @@ is no compression: compressed lengths tell what a text repeats.
 A body that is not exactly this is refused. A piece has at most 262,144 octets. As the format is part of the place,
 no text opens as octets, and no octets as a text or a key.
 
-**Keys** are wrapped as they are: the body is the 32 octets, without length or padding.
+**Keys** are wrapped unpadded: the body is the 32 octets, without length or padding.
 
 **Row MAC**: HMAC(HKDF(ikm = the vault's key, info = "daybook p1 row"), place || token || list), 32 octets. It
-holds the row to its place and to the very token, and is never stored. `list` is u8(10) || the token of the
-message's sealed list of attachments; of a message without one it is empty. (No token holds the octet 10.)
+binds the row to its place and to its exact token, and is never stored. `list` is u8(10) || the token of the
+message's sealed list of attachments; without such a list it is empty. (No token holds the octet 10.)
 
 **Piece MAC**: HMAC(HKDF(ikm = the vault's key, info = "daybook p1 piece"), place || token), 32 octets. The
-sealed list of attachments has one for each piece, in their order: so a head covers all pieces of its messages,
-and no piece has to be read to check it.
+sealed list of attachments has one for each piece, in order: so a head covers all pieces of its messages,
+and can be checked without reading a piece.
 
-**Head**, one a conversation: that exactly these rows belong to it.
+**Head**, one for each conversation: it proves that exactly these rows belong to it.
 
     body  = u64(rev) || u64(count) || u64(last seq) || total (32)
     total = the sum of the row MACs of all its messages, modulo 2^256
@@ -85,16 +85,16 @@ and no piece has to be read to check it.
 The sum is MSet-Add-Hash (Clarke et al., "Incremental Multiset Hash Functions and Their Application to
 Memory Integrity Checking", ASIACRYPT 2003): adding or removing a row costs one addition, whatever the
 length of the conversation, and rows may come in any order, as seq and parent are in their MACs. Their proof
-needs the sum to be hidden, which a MAC beside it would not do: with enough old heads one could look for
-other rows with the same sum. So the head is sealed, not signed. A reader adds up the rows it was given and compares
+needs the sum to be hidden, which a MAC beside it would not do: with enough old heads an attacker could look for
+other rows with the same sum. So the head is sealed, not signed. A reader adds up the rows it read and compares
 their count and their sum, and the rev and the last seq with those of the conversation's row. Messages that are deleted
 leave count and sum at once, with one rev for all of them; the last seq stays.
 
 **Subkeys** are HKDF(ikm, salt = none unless one is named, info = "daybook p1 " || label, length = 32). No
-place begins like that, as it begins with the octet 2.
+place begins like that, because its first octet is 2.
 
-**Failure** is one: `Tampered`, which never says which check failed. It is raised where no derived key is in
-the frame, with no other error behind it.
+**Failure** is always `Tampered`, which never says which check failed. It is raised where no derived key is in
+the frame, without a chained exception.
 """
 
 import base64
@@ -162,19 +162,19 @@ class Head:
     total: int = field(default=0, repr=False)
 
     def add(self, mac: bytes, seq: int) -> "Head":
-        """The head with one more message. The rev grows by one, as in the database."""
+        """Return the head with one more message. The rev grows by one, as in the database."""
         total = (self.total + int.from_bytes(mac)) % _MODULUS
         return Head(self.rev + 1, self.count + 1, max(self.last_seq, seq), total)
 
     def remove(self, *macs: bytes) -> "Head":
-        """The head without some messages; the last seq stays. Raise Tampered if the head has fewer."""
+        """Return the head without some messages; the last seq stays. Raise Tampered if the head has fewer messages."""
         if len(macs) > self.count:
             raise Tampered
         total = (self.total - sum(map(int.from_bytes, macs))) % _MODULUS
         return Head(self.rev + 1, self.count - len(macs), self.last_seq, total)
 
     def put_back(self, *macs: bytes) -> "Head":
-        """The head with messages that had been removed."""
+        """Return the head with messages that were removed before."""
         total = (self.total + sum(map(int.from_bytes, macs))) % _MODULUS
         return Head(self.rev + 1, self.count + len(macs), self.last_seq, total)
 
@@ -242,12 +242,12 @@ class Vault:
         return key
 
     def row_mac(self, token: str, place: Place, attachments: str | None = None) -> bytes:
-        """The MAC of a message and its sealed list of *attachments*, to be added to its conversation's head."""
+        """Return the MAC of a message and its sealed list of *attachments*, to be added to its conversation's head."""
         tokens = token if attachments is None else f"{token}\n{attachments}"
         return hmac.digest(self._row_key, self._encoded("p1", place) + tokens.encode(), "sha256")
 
     def piece_mac(self, token: str, place: Place) -> bytes:
-        """The MAC of a piece, for the list of attachments."""
+        """Return the MAC of a piece, for the list of attachments."""
         key = subkey(self._key, "piece")
         return hmac.digest(key, self._encoded("o1", place) + token.encode(), "sha256")
 
@@ -287,7 +287,7 @@ class Vault:
         return encode_base64url(salt + derived[KEY_BYTES:] + sealed)
 
     def _opened(self, prefix: str, token: str, place: bytes) -> bytes | None:
-        """The body, or None for a failure: an exception's traceback would hold a derived key."""
+        """Return the body, or None on failure, because an exception's traceback would hold a derived key."""
         if not token.startswith(prefix):
             return None
         blob = decode_base64url(token[len(prefix) :])

@@ -1,7 +1,7 @@
 """The rules of money, turns, messages and documents: pure functions, for every store but Supabase's.
 
-SQL states them once more (db/migrations); a property test holds both to one meaning. Time is an argument. A refusal is a
-returned value with SQL's reason: a store commits what came before it, such as lapsed turns.
+SQL has the same rules (db/migrations); a property test checks that both agree. Time is an argument. A refusal, with
+SQL's reason, is returned and not raised, so that a store commits earlier changes, such as lapsed turns.
 """
 
 from dataclasses import dataclass, fields
@@ -14,7 +14,7 @@ Part = TypeVar("Part", bound="DataclassInstance")
 
 
 def part_of(kind: type[Part], /, *rows: object, **others: object) -> Part:
-    """Return a dataclass of *kind*: *others*, and the fields of the same names that *rows* have, the last one first."""
+    """Return a *kind* with the fields of *others* and of the same names in *rows*; the last row takes precedence."""
     names = [each.name for each in fields(kind)]
     known = {name: getattr(row, name) for row in rows for name in names if hasattr(row, name)}
     return kind(**known | others)
@@ -22,7 +22,7 @@ def part_of(kind: type[Part], /, *rows: object, **others: object) -> Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A refusal: its reason in SQL, with the figures that belong to a turn's."""
+    """A refusal: its reason, as in SQL, and figures if a turn was refused."""
 
     reason: str
     room: int | None = None  # micro-dollars that the user's own caps leave

@@ -18,7 +18,7 @@ LAST_ADMIN = Refusal(reason="last_admin")
 ADMINS_ONLY = Refusal(reason="admins_only")
 OUT_OF_BOUNDS = Refusal(reason="out_of_bounds")
 _BIGINT = 2**63 - 1
-BOUNDS: Mapping[str, tuple[int, int]] = {  # as SQL's checks have them: the least and the most
+BOUNDS: Mapping[str, tuple[int, int]] = {  # minimum and maximum, as in SQL's checks
     "daily_cap_micro": (0, _BIGINT),
     "monthly_cap_micro": (0, _BIGINT),
     "daily_cap_tokens": (0, _BIGINT),
@@ -36,7 +36,7 @@ _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredAccount:
-    """The account of a user. A deleted one has no address, and stays as the owner of its ledger."""
+    """The account of a user. A deleted account has no address; its row stays because the ledger refers to it."""
 
     id: UserId
     email: str | None = field(repr=False)
@@ -56,7 +56,7 @@ Stored = TypeVar("Stored", bound=StoredAccount)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(Limits):
-    """The settings of a deployment, the limits of users to come among them."""
+    """The settings of a deployment, including the limits of new users."""
 
     daily_cap_micro: int = 1_000_000
     monthly_cap_micro: int = 10_000_000
@@ -67,31 +67,31 @@ class Settings(Limits):
     sign_ups: SignUps = SignUps.OPEN
     # days after which unused conversations are deleted; None: never
     retention_days: int | None = None
-    # nothing is deleted before this time, because owners are warned
+    # nothing is deleted before this time, because owners are warned first
     retention_from: datetime = _LONG_AGO
 
     def changed(self, changes: Mapping[str, object], now: datetime) -> "Settings":
-        """Return the settings after *changes*; a shorter retention deletes nothing before owners were warned."""
+        """Return the settings after *changes*; a shorter retention deletes nothing until owners have been warned."""
         new, before = replace(self, **changes), self.retention_days
         if before is not None and new.retention_days is not None and new.retention_days >= before:
             return new
         return replace(new, retention_from=now + WARNING)
 
     def expires_at(self, used_at: datetime) -> datetime | None:
-        """Return the time at which retention deletes a conversation that was last used then; None: never."""
+        """Return the time at which retention deletes a conversation last used at *used_at*; None: never."""
         if self.retention_days is None:
             return None
         return max(used_at + timedelta(days=self.retention_days), self.retention_from)
 
     def unused_since(self, now: datetime) -> datetime | None:
-        """Return the last use up to which conversations are deleted by *now*; None: retention is off."""
+        """Return the time of last use up to which conversations are due for deletion *now*; None: retention is off."""
         if self.retention_days is None or self.retention_from >= now:
             return None
         return now - timedelta(days=self.retention_days)
 
 
 def bounds_refusal(values: Mapping[str, object]) -> Refusal | None:
-    """Return the refusal of limits, settings or prices out of their bounds; only some may be None."""
+    """Return a refusal if a limit, setting or price is out of bounds or must not be None."""
     for name in values.keys() & BOUNDS.keys():
         value, (least, most) = values[name], BOUNDS[name]
         if value is None:
@@ -117,7 +117,7 @@ def differences(before: Mapping[str, object], after: Mapping[str, object]) -> di
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredInvitation:
-    """An invitation, by the hash of its code; it begins one account."""
+    """An invitation to begin one account, identified by the hash of its code."""
 
     id: UUID
     code_hash: str = field(repr=False)
@@ -132,7 +132,7 @@ class StoredInvitation:
     def state(
         self, maker: StoredAccount | None, now: datetime
     ) -> Literal["open", "used", "revoked", "expired"]:
-        """Return its state: it is valid only while its *maker* is an admin, because a removed admin could return by it."""
+        """Return its state. It is valid only while its *maker* is an admin: a removed admin could return with it."""
         if self.used_by:
             return "used"
         if self.revoked_at or not (maker and maker.is_admin):
@@ -140,7 +140,7 @@ class StoredInvitation:
         return "expired" if self.expires_at <= now else "open"
 
     def is_good(self, maker: StoredAccount | None, address: str | None, now: datetime) -> bool:
-        """Return True if it begins the account of *address*."""
+        """Return True if *address* may begin an account with it."""
         return self.state(maker, now) == "open" and self.email in (None, address)
 
 
@@ -157,7 +157,7 @@ def begin_account(
     is_first: bool,
     invitation: StoredInvitation | None,
 ) -> StoredAccount | Refusal:
-    """Return the account of a user who has none; *invitation*: one that is good for the address."""
+    """Return the account of a user who has none yet; *invitation*: a valid one for the address."""
     try:
         is_address = checked_address(email) == email
     except BadAddress:
@@ -183,7 +183,7 @@ def leave_refusal(
     has_others: bool = True,
     is_left: bool = True,
 ) -> Refusal | None:
-    """Return the refusal of a change of *account*: the last active admin of several accounts (*has_others*) may not leave."""
+    """Return a refusal if *account* must not leave because it is the last active admin and other accounts exist."""
     is_last = account and [one.id for one in admins if one.is_admin] == [account.id]
     if is_last and has_others and is_left:
         return LAST_ADMIN
@@ -196,15 +196,15 @@ def deleted(account: Stored, now: datetime) -> Stored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSession:
-    """An app session, by the hash of its cookie."""
+    """An app session, identified by the hash of its cookie."""
 
     cookie_hash: str
     id: SessionId
     user_id: UserId
-    sealed: str = field(repr=False)  # the user's address, under a key made of the cookie
+    sealed: str = field(repr=False)  # the user's address, under a key derived from the cookie
     idle_seconds: int
     expires_at: datetime
-    ends_at: datetime  # the end of an unused session
+    ends_at: datetime  # the time at which an unused session ends
 
     def used(self, now: datetime) -> "StoredSession":
         return replace(
@@ -220,7 +220,7 @@ class StoredSession:
     def end(
         session: "StoredSession | None", account: StoredAccount | None, now: datetime
     ) -> SessionEnd | None:
-        """Return the reason why a *session* of *account* has ended; None: it goes on."""
+        """Return the reason why a *session* of *account* has ended; None: it has not."""
         if account is None or account.deleted_at:
             return SessionEnd.DELETED
         if account.suspended_at:
@@ -233,21 +233,21 @@ class StoredSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counter:
-    """The attempts that a bucket of a throttle has counted in its window."""
+    """The number of attempts in the current window of a throttle's bucket."""
 
     bucket: str
     window_ends: datetime
     attempts: int
 
     def wait(self, at_most: int, now: datetime) -> int | None:
-        """Return the seconds to wait after the last attempt; None: it is let in."""
+        """Return the seconds to wait if the last attempt exceeded the limit, else None."""
         if self.attempts <= at_most:
             return None
         return max(1, math.ceil((self.window_ends - now).total_seconds()))
 
 
 def counted(counter: Counter | None, bucket: str, seconds: int, now: datetime) -> Counter:
-    """Return a *counter* after one more attempt; a window begins with its first."""
+    """Return *counter* after one more attempt; the first attempt of a window begins it."""
     if counter is None or counter.window_ends <= now:
         return Counter(bucket=bucket, window_ends=now + timedelta(seconds=seconds), attempts=1)
     return replace(counter, attempts=counter.attempts + 1)
@@ -257,7 +257,7 @@ def counted(counter: Counter | None, bucket: str, seconds: int, now: datetime) -
 
 
 def columns_of(setting: ModelSetting) -> dict[str, object]:
-    """Return the prices (None: those that the app knows) and the offer of a model."""
+    """Return a model's prices (None: those that the app knows), and if it is offered."""
     unknown = dict.fromkeys(each.name for each in fields(ModelPrices))
     prices = asdict(setting.prices) if setting.prices else unknown
     return {**prices, "is_offered": setting.is_offered}
@@ -266,7 +266,7 @@ def columns_of(setting: ModelSetting) -> dict[str, object]:
 def changed_models(
     settings: ModelSettings, name: str, changes: Mapping[str, object]
 ) -> ModelSettings | Refusal:
-    """Return the settings of models after *changes* of the columns of one; cached input costs at most as input."""
+    """Return the settings of models after *changes* to one. Refuse cached input that costs more than input."""
     columns = columns_of(settings.of(name)) | dict(changes)
     is_offered = columns.pop("is_offered") is True
     prices, known = None, [value for value in columns.values() if value is not None]

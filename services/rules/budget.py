@@ -26,15 +26,15 @@ class Budget(Limits):
     month: date = _LONG_AGO_DAY  # the first day of the month
     month_spent: int = 0
     minute: datetime = _LONG_AGO
-    minute_turns: int = 0  # messages of this minute, and versions that the user wrote
+    minute_turns: int = 0  # messages of this minute, and edited versions of replies
     bytes: int = 0  # the bytes that the account had stored when `minute` began
-    reserved: int = 0  # the amount reserved by turns still open, in any window
+    reserved: int = 0  # the amount reserved by open turns, whenever they began
     reserved_tokens: int = 0
     last_active_at: datetime | None = None
     counting: int = 0  # the `Deployment.counting` that includes these figures
 
     def opened(self, now: datetime, stored_bytes: int) -> "Budget":
-        """Return the budget with the windows of *now*; *stored_bytes* count from a new minute on."""
+        """Return the budget with the windows of *now*; a new minute takes over *stored_bytes*."""
         budget, minute = self, now.replace(second=0, microsecond=0)
         if now.date() > self.day:
             budget = replace(budget, day=now.date(), day_spent=0, day_tokens=0)
@@ -55,7 +55,7 @@ class Budget(Limits):
     ) -> "Budget":
         """Return the budget after a booking.
 
-        A refund of a charge of *charged_at* goes only to the windows that counted it.
+        A refund of a charge made at *charged_at* goes only to the windows that counted the charge.
         """
 
         def counted(amount: int, window: date) -> int:
@@ -72,12 +72,12 @@ class Budget(Limits):
         )
 
     def pace(self, now: datetime) -> tuple[int, int]:
-        """The messages a minute, and the seconds until the next minute."""
+        """Return the limit of messages a minute, and the seconds until the next minute."""
         left = (self.minute + timedelta(minutes=1) - now).total_seconds()
         return self.max_per_minute, max(1, math.ceil(left))
 
     def edited(self, now: datetime) -> "Budget | Refusal":
-        """Count a version that the user wrote as a message of the minute."""
+        """Count an edited version of a reply as a message of this minute, or return a refusal."""
         if self.minute_turns >= self.max_per_minute:
             per_minute, wait = self.pace(now)
             return Refusal(reason="too_fast", per_minute=per_minute, wait_seconds=wait)
@@ -90,10 +90,10 @@ class Budget(Limits):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """The cap of all users together, and the amounts that count against it, which are summed only while there is a cap."""
+    """The cap of all users together, and the amounts that count against it, summed only while there is a cap."""
 
     monthly_cap_micro: int | None = None  # NO_CAP: the budgets are being counted
-    counting: int = 0  # the number of the count: each begins at nought
+    counting: int = 0  # the number of the current count; each count begins at zero
     month: date = _LONG_AGO_DAY
     spent: int = 0
     reserved: int = 0
@@ -110,7 +110,7 @@ class Deployment:
         return replace(self, month=month, spent=0) if month > self.month else self
 
     def after(self, before: Budget, now_is: Budget) -> "Deployment":
-        """Return the figures after a change of one budget, whose windows were open."""
+        """Return the figures after one budget changed from *before* to *now_is*, both with current windows."""
         return replace(
             self,
             spent=self.spent + now_is.month_spent - before.month_spent,
@@ -118,7 +118,7 @@ class Deployment:
         )
 
     def counted(self, before: Budget, now_is: Budget) -> "tuple[Deployment, Budget]":
-        """Return the figures and the budget after a change of the budget, or its first counting; unchanged without a cap."""
+        """Return the figures and the budget after the budget changed or is first counted; without a cap, unchanged."""
         if self.monthly_cap_micro is None:
             return self, now_is
         if before.counting != self.counting:
@@ -127,7 +127,7 @@ class Deployment:
 
     @property
     def share(self) -> float | None:
-        """The part of the cap that is spent or reserved: 0.9, 0.95 or 1; None: less, or no cap.
+        """The share of the cap that is spent or reserved: 0.9, 0.95 or 1; None: less, or no cap.
 
         Every user may read it, and an exact figure would tell them what the others spend.
         """
@@ -140,7 +140,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The room that caps leave for a turn, and the part that it is granted: all that it wants, or less."""
+    """The amounts that the caps leave for a turn, and the amounts that it is granted: what it wants, or less."""
 
     granted: int
     granted_tokens: int

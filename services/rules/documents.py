@@ -1,4 +1,4 @@
-"""Documents: each is replaced only by a caller who has seen its revision."""
+"""Documents: only a caller who has seen a document's revision may replace it."""
 
 from collections.abc import Hashable
 
@@ -6,18 +6,18 @@ from services.domain.rows import DocumentKind, DocumentRow
 from services.rules import STALE, TOO_MANY, Refusal
 
 _MOST_FACTS = 5_000
-_MOST = 500  # documents of another kind, at most
+_MOST = 500  # the most documents of any other kind
 
 
 def is_stored(stored: DocumentRow | None, new: DocumentRow) -> bool:
-    """Return True if *new* was stored before: the call came twice."""
+    """Return True if *new* is stored already, because the call was repeated."""
     return stored is not None and (stored.rev, stored.body) == (new.rev, new.body)
 
 
 def put_refusal(
     stored: DocumentRow | None, new: DocumentRow, seen_rev: int, count: int
 ) -> Refusal | None:
-    """Return the refusal of *new*, which replaces the revision *seen_rev* (0: it is a new document), or None.
+    """Return a refusal if *new* must not replace the revision *seen_rev* (0: a new document), else None.
 
     *count* is the number of stored documents of its kind.
     """
@@ -37,13 +37,13 @@ def _place(document: DocumentRow) -> tuple[Hashable, ...]:
 
 
 def text_refusal(stored: DocumentRow, new: DocumentRow, seen_rev: int) -> Refusal | None:
-    """Return the refusal of a new text in a conversation's row (instructions or summary)."""
+    """Return a refusal if a conversation's instructions or summary are no longer at *seen_rev*, else None."""
     return None if stored.rev == seen_rev or is_stored(stored, new) else STALE
 
 
 def is_of_other_messages(rev: int, last_seq: int, cuts: int | None) -> bool:
-    """Return True if messages were deleted or restored since *cuts*, their conversation's rev - last_seq, was read.
+    """Return True if messages were deleted or restored since *cuts*, the conversation's rev - last_seq, was read.
 
-    A fact or a summary that was made of the messages before is refused.
+    A fact or a summary made from the earlier messages is then refused.
     """
     return rev - last_seq != cuts

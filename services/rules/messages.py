@@ -1,4 +1,4 @@
-"""Messages and conversations: what may be stored, changed, deleted and restored, and the row after it."""
+"""Messages and conversations: refusals of changes, and the conversation's row after each change."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -9,9 +9,8 @@ from services.domain import MessageId, Outcome, Role
 from services.domain.rows import ConversationRow, MessageRow
 from services.rules import BUSY, NO_SPACE, NOT_FOUND, STALE, TOO_MANY, Refusal
 
-MOST_CONVERSATIONS = 20_000  # conversations of a user, discarded ones too
-# messages of a conversation that may be edited: money does not limit edits, so their number is
-# limited
+MOST_CONVERSATIONS = 20_000  # the most conversations of a user, including discarded ones
+# replies in a longer conversation cannot be edited: edits cost no money, so no cap limits them
 _MOST_MESSAGES = 20_000
 _UNFINISHED = Outcome.CUT, Outcome.STOPPED, Outcome.FAILED, Outcome.INTERRUPTED
 
@@ -23,7 +22,7 @@ Row = TypeVar("Row", bound=ConversationRow)
 
 
 def creation_refusal(conversations: int, *, is_taken: bool, has_space: bool) -> Refusal | None:
-    """Return the refusal of a new conversation, where the user has that many."""
+    """Return a refusal if a user with so many *conversations* may not begin another, else None."""
     if conversations >= MOST_CONVERSATIONS:
         return TOO_MANY
     if not has_space:
@@ -40,7 +39,7 @@ def prompt_refusal(
     asked: MessageRow | None,
     is_new: bool,
 ) -> Refusal | None:
-    """Return the refusal of a prompt, or of another reply to the message *asked* (None: there is none).
+    """Return a refusal if a prompt, or another reply to the message *asked*, may not begin, else None.
 
     *start_seq* is stale if the context was restarted after the plan was made.
     """
@@ -59,7 +58,7 @@ def prompt_refusal(
 def edit_refusal(
     row: ConversationRow, *, rev: int, is_busy: bool, original: MessageRow | None
 ) -> Refusal | None:
-    """Return the refusal of another version of the reply *original*."""
+    """Return a refusal if another version of the reply *original* may not be stored, else None."""
     if is_busy:
         return BUSY
     if row.rev != rev:
@@ -71,7 +70,7 @@ def edit_refusal(
 
 
 def appended(row: Row, head: str, *, is_users: bool, now: datetime) -> Row:
-    """Return the conversation after its next message; a message of its user counts as read."""
+    """Return the conversation after its next message; the user's own message counts as read."""
     seq = row.last_seq + 1
     read_seq = seq if is_users else row.read_seq
     return replace(row, rev=row.rev + 1, last_seq=seq, head=head, read_seq=read_seq, updated_at=now)
@@ -89,7 +88,7 @@ def discard_refusal(
     rev: int,
     answered: MessageId | None,
 ) -> Refusal | None:
-    """Return the refusal of deleting *doomed*, of which *found* are stored.
+    """Return a refusal if the messages *doomed*, of which *found* are stored, may not be deleted, else None.
 
     *later*: the messages of the conversation that may follow them; *answered*: the prompt whose reply is coming.
     """
@@ -106,7 +105,7 @@ def discard_refusal(
 
 
 def discarded(row: Row, head: str, kept_summary: str | None, due: datetime) -> Row:
-    """Return the conversation without messages that are destroyed when *due*; a summary made of them goes."""
+    """Return the conversation after deleting messages that are destroyed at *due*; only *kept_summary* stays."""
     is_kept = row.summary is not None and row.summary == kept_summary
     return replace(
         row,
@@ -121,7 +120,7 @@ def discarded(row: Row, head: str, kept_summary: str | None, due: datetime) -> R
 def restore_refusal(
     row: ConversationRow, rev: int, asked: Sequence[MessageId], restorable: Sequence[MessageId]
 ) -> Refusal | None:
-    """Return the refusal of restoring messages: all that can be are restored, or none; ids by seq."""
+    """Return a refusal unless *asked* are all of the *restorable* messages; both are ids, ordered by seq."""
     if row.rev != rev:
         return STALE
     return None if asked and list(asked) == list(restorable) else NOT_FOUND
@@ -135,10 +134,10 @@ def restored(row: Row, head: str) -> Row:
 
 
 def changed(row: Row, changes: Mapping[str, object], now: datetime) -> Row | None:
-    """Return the conversation after *changes* that need no revision; None where a title of the model came too late.
+    """Return the conversation after *changes* that need no revision; None if the model's title came too late.
 
-    Such a title replaces only the prompt's first words. Under another policy, or after a reset, the model's view begins
-    at the last reset again.
+    The model's title replaces only the prompt's first words. After a change of policy, or a reset, the model's view
+    begins at the last reset again.
     """
     if changes.get("titled_by") == "model" and row.titled_by != "words":
         return None
@@ -150,13 +149,13 @@ def changed(row: Row, changes: Mapping[str, object], now: datetime) -> Row | Non
     if "policy" in changes or "reset_seq" in changes:
         columns["start_seq"] = changes.get("reset_seq", row.reset_seq)
     for name, before in (("read_seq", row.read_seq), ("facts_seq", row.facts_seq)):
-        if name in changes:  # a mark that never goes back, nor beyond the last message
+        if name in changes:  # the mark never goes back, nor beyond the last message
             columns[name] = max(before, min(cast(int, changes[name]), row.last_seq))
     return replace(row, **columns)
 
 
 def hidden(row: Row, seconds: int, now: datetime) -> Row:
-    """Return a conversation that is destroyed in *seconds*; asking again prolongs nothing."""
+    """Return the conversation, to be destroyed in *seconds*; a repeated call does not postpone it."""
     return replace(row, destroy_at=row.destroy_at or now + timedelta(seconds=seconds))
 
 

@@ -21,7 +21,7 @@ class Turn:
 
     id: TurnId
     client_turn_id: ClientTurnId
-    # the hash of the request that began it: the same id with another request is refused
+    # the hash of the request that began the turn; another request with the same id is refused
     request: str = field(repr=False)
     conversation_id: ConversationId | None = None  # None: there is none, or it was destroyed
     purpose: Purpose
@@ -45,7 +45,7 @@ class Turn:
 
     @property
     def is_open(self) -> bool:
-        """Return True until it is settled, also in a state that only a newer version of the app knows."""
+        """Return True until the turn is settled, even in a state that only a newer version of the app knows."""
         return self.finished_at is None
 
     @property
@@ -53,7 +53,7 @@ class Turn:
         return self.purpose is Purpose.REPLY and self.is_open
 
     def is_lapsed(self, now: datetime) -> bool:
-        """Return True if the turn is open and its lease ran out."""
+        """Return True if the turn is open and its lease has run out."""
         return self.is_open and self.lease_until < now
 
 
@@ -62,7 +62,7 @@ class Entry:
     """An entry of the ledger: a charge, the settlement of a lapsed turn, or its correction."""
 
     at: datetime
-    day: date  # the day whose caps it counts in
+    day: date  # the day whose caps count it
     turn_id: TurnId
     kind: EntryKind
     outcome: EntryOutcome
@@ -77,7 +77,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """A budget, a turn and an entry of the ledger (None: none) after a turn ended."""
+    """The budget and the turn after a turn ended, and its entry in the ledger, if any."""
 
     budget: Budget
     turn: Turn
@@ -92,10 +92,10 @@ def reserve(
     now: datetime,
     refusal: Refusal | None = None,
 ) -> tuple[Budget, int, int] | Refusal:
-    """Return the budget with what the caps grant of *wanted*, money and tokens, or the first refusal.
+    """Reserve what the caps grant of *wanted*; return the budget, the money and the tokens, or a refusal.
 
-    *refusal* by the content comes first. Turns of the app's own (titles, summaries) are limited by the caps alone, not by
-    the limits on the rate.
+    A *refusal* by the content takes precedence. Background calls (titles, summaries) are limited by the caps alone,
+    not by the rate limits.
     """
     is_reply = wanted.purpose is Purpose.REPLY
     room = room_for(budget, deployment, wanted)
@@ -127,7 +127,7 @@ def reserve(
 def lapse(budget: Budget, turn: Turn, now: datetime) -> Booking:
     """Settle a turn that was not finished.
 
-    Before the model was called it cost nothing; after, all that was reserved is charged, until a late finish corrects it.
+    If the model was not called, nothing is charged; else the whole reservation is, until a late finish corrects it.
     """
     was_called = turn.state is not TurnState.RESERVED
     micro, tokens = (turn.reserved_micro, turn.reserved_tokens) if was_called else (0, 0)
@@ -153,9 +153,9 @@ def lapse(budget: Budget, turn: Turn, now: datetime) -> Booking:
 def prolong(
     turn: Turn, seconds: int, now: datetime, partial: str | None = None, thoughts: str | None = None
 ) -> Turn:
-    """Return an open turn whose model is called, with a new lease and partial texts (None: unchanged).
+    """Return an open turn after the model is called, with a new lease and partial texts (None: unchanged).
 
-    A turn of no conversation keeps no text.
+    A turn without a conversation stores no text.
     """
     if turn.conversation_id is None:
         partial = thoughts = None
@@ -169,7 +169,7 @@ def prolong(
 
 
 def end_refusal(turn: Turn, outcome: Outcome) -> Refusal | None:
-    """Return the refusal of an early interruption: only a lapsed turn ends as interrupted, with its partial reply as message."""
+    """Return a refusal if *outcome* is "interrupted" and the turn has not lapsed, else None."""
     is_early = outcome is Outcome.INTERRUPTED and turn.state is not TurnState.LAPSED
     return Refusal(reason="still_open") if is_early else None
 
@@ -181,7 +181,7 @@ def settle(
     now: datetime,
     reply_id: MessageId | None = None,
 ) -> Booking:
-    """Settle *turn* at its real cost, at most what was reserved; correct the charge of one that had lapsed.
+    """Settle *turn* at its real cost, at most the reservation; if it had lapsed, correct its charge.
 
     An adopted turn keeps its charge, because its real cost is unknown.
     """

@@ -1,8 +1,8 @@
 """Accounts and app sessions on any store: a signed-in device, from its cookie to its keys.
 
-The cookie holds a random secret. The store holds its hash, and other data only sealed under a key made from that
-secret and the root key. So a dump opens no session, and any app process with the same root key opens all; an
-`AppSession` is a cache of that row.
+The cookie holds a random secret. The store holds the secret's hash, and other data sealed under a key derived from the
+secret and the root key. So a dump opens no session, and every app process with the same root key can open any session;
+an `AppSession` is a cache of its row.
 """
 
 import hashlib
@@ -39,8 +39,8 @@ from services.store.backend import (
 
 _COOKIE_BYTES = 32
 
-# Waits until an attempt is reserved; returns the buckets of the throttles that a success gives it
-# back to.
+# Waits until an attempt is reserved; returns the throttle buckets that get the attempt back if it
+# succeeds.
 Reservation = Callable[[], tuple[str, ...]]
 
 
@@ -85,7 +85,7 @@ class CookieSealer:
         return self.vault.open(sealed, self._place(user_id))
 
     def _place(self, user_id: UserId) -> Place:
-        # the database makes the row's own id; the cookie's hash names the row as well
+        # the database makes the row's id, so the cookie's hash identifies the row here
         row_id = UUID(bytes=bytes.fromhex(self.cookie_hash)[:16])
         return Place(table="app_sessions", column="tokens", row_id=row_id, user_id=user_id)
 
@@ -121,11 +121,11 @@ class Accounts:
         reservation: Reservation = lambda: (),
         invitation: str = "",
     ) -> tuple[Cookie, AppSession]:
-        """Make an account, with the code of an *invitation* if one is needed.
+        """Make an account, with the code of an *invitation* if the mode of sign-ups asks for one.
 
         Raise SignUpsClosed, InvitationRefused, the errors of `SignIn.sign_up`, `sign_in` and *reservation*.
         """
-        # asked before a user is made, who would have to sign in to try another code
+        # checked before a user is made: a user who exists would have to sign in to try another code
         state = self.backend.sign_up_state(hash_of(invitation), email)
         if state.mode is SignUps.CLOSED:
             raise SignUpsClosed
@@ -141,7 +141,7 @@ class Accounts:
         reservation: Reservation = lambda: (),
         invitation: str = "",
     ) -> tuple[Cookie, AppSession]:
-        """Sign in; the first time, the account begins as in `sign_up`.
+        """Sign in; the first sign-in of a user begins the account, as `sign_up` does.
 
         Raise the errors of `SignIn.sign_in` and *reservation*, SignUpsClosed, InvitationNeeded, Suspended, Tampered.
         """
@@ -171,11 +171,11 @@ class Accounts:
         return self._session(self.backend.open_session(cookie.hash, sealer), cookie)
 
     def ended(self, sessions: Iterable[AppSession]) -> dict[SessionId, SessionEnd]:
-        """Return those of *sessions* that have ended, with the reason, in one call. Raise StoreUnavailable."""
+        """Return the *sessions* that have ended, with the reasons, in one call. Raise StoreUnavailable."""
         return self.backend.ended((one.id, one.user_id) for one in sessions)
 
     def end(self, cookie: Cookie) -> None:
-        """Sign out: the session is refused from the next statement on. Raise StoreUnavailable."""
+        """Sign out; the store refuses the session from the next statement on. Raise StoreUnavailable."""
         self.backend.end_session(cookie.hash)
 
     def _start(
@@ -184,7 +184,7 @@ class Accounts:
         cookie = Cookie.new()
         try:
             returned = reservation()
-        except AppError:  # the time of the answer must not show that the password was right
+        except AppError:  # the response time must not reveal that the password was right
             in_thread("sign-out", lambda: sign_in.end(identity))
             raise
         new = NewSession(
@@ -199,7 +199,7 @@ class Accounts:
             return cookie, self._session(opened, cookie)
         except AppError as error:
             sign_in.end(identity)  # no browser has the cookie
-            if isinstance(error, SignedOut):  # the identity is new, so the account is suspended
+            if isinstance(error, SignedOut):  # a new identity: the account must be suspended
                 raise Suspended from None
             raise
 
@@ -207,13 +207,13 @@ class Accounts:
         return CookieSealer(self.root_keys.session_vault(cookie.secret), cookie.hash)
 
     def _session(self, opened: OpenedSession, cookie: Cookie) -> AppSession:
-        if not opened.role.is_known:  # a newer version gave the role: here it may do nothing
+        if not opened.role.is_known:  # a newer version gave the role; here it grants nothing
             raise SignedOut
         keys = self._user_keys(opened)
         return AppSession(opened.id, opened.user_id, cookie.hash, keys, opened.user)
 
     def _user_keys(self, opened: OpenedSession) -> UserKeys:
-        """Unwrap a user's keys; make the first one; wrap those under an old root key again. Raise KeyMissing, Tampered."""
+        """Unwrap a user's keys; make a first key; rewrap keys under an old root key. Raise KeyMissing, Tampered."""
         user, user_id, wrapped = opened.user, opened.user_id, opened.keys
         if not wrapped:
             first = WrappedKey(1, self.root_keys.wrap(new_key(), user_id, 1))
@@ -235,6 +235,6 @@ class Accounts:
 
 
 def hash_of(code: str) -> str | None:
-    """Return the hash by which an invitation is found; None without a code."""
+    """Return the hash that identifies the invitation with *code*; None if *code* is empty."""
     code = code.strip()
     return sha(code) if code else None

@@ -1,4 +1,4 @@
-"""Changes by admins that need more than one call of the store: ends of sessions, models, sign-ups."""
+"""Changes by admins that need more than one call of the store: ending access, models, sign-ups."""
 
 import secrets
 from collections.abc import Callable, Mapping
@@ -20,8 +20,8 @@ _KNOWN_PRICES = dict.fromkeys(each.name for each in fields(ModelPrices))
 
 @dataclass(frozen=True, slots=True)
 class UserAccess:
-    """Ends of sessions and of accounts: live turns are settled first, because otherwise they are charged their whole
-    reservation.
+    """Ends sessions and accounts. Live turns are settled first, because otherwise their whole reservation would be
+    charged.
     """
 
     administration: GuardedAdministration = field(repr=False)
@@ -29,7 +29,7 @@ class UserAccess:
     stop_turns: Callable[[UserId], object]
 
     def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
-        """Shut the account and end its sessions and live turns, or open it again. Raise LastAdmin."""
+        """Suspend the account and end its sessions and live turns, or lift the suspension. Raise LastAdmin."""
         if is_suspended:
             self._stop_turns(user_id, is_shut=True)
         self.administration.suspend(user_id, is_suspended=is_suspended)
@@ -40,29 +40,29 @@ class UserAccess:
         self.administration.sign_out(user_id)
 
     def delete(self, user_id: UserId) -> None:
-        """Delete an account: its keys at once, its rows soon, its numbers never. Raise LastAdmin."""
+        """Delete an account: its keys at once, its rows soon after; its usage figures stay. Raise LastAdmin."""
         self._stop_turns(user_id, is_shut=True)
         self.administration.delete(user_id)
 
     def _stop_turns(self, user_id: UserId, *, is_shut: bool) -> None:
-        self.administration.check_end(user_id, is_shut=is_shut)  # a refusal must stop no turn
+        self.administration.check_end(user_id, is_shut=is_shut)  # first: a refusal stops no turn
         self.stop_turns(user_id)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelAdministration:
-    """The settings of models, and changes of them, which raise NotFound for all but admins."""
+    """Reads and changes the settings of models. Changes raise NotFound for all but admins."""
 
     administration: GuardedAdministration = field(repr=False)
     cached: CachedRead[ModelSettings] = field(repr=False)  # the settings that this process applies
 
     def settings(self) -> ModelSettings:
-        """The settings that this process applies, at most some seconds old."""
+        """Return the settings that this process applies, at most some seconds old."""
         return self.cached.get()
 
     def set_price(self, name: str, prices: ModelPrices | None) -> None:
-        """Set the price of a model; None: the price that the app knows. Raise BadInput (cached input costs more)."""
-        # a prompt is reserved at the price of input
+        """Set the price of a model; None: the price that the app knows. Raise BadInput if cached input costs more."""
+        # a prompt's cost is reserved at the price of uncached input
         if prices and prices.cached_input_micro > prices.input_micro:
             raise BadInput("Cached input cannot cost more than input.")
         self._set(name, asdict(prices) if prices else _KNOWN_PRICES)
@@ -82,13 +82,13 @@ class ModelAdministration:
 
 @dataclass(frozen=True, slots=True)
 class SignUpAdministration:
-    """The mode of sign-ups and the invitations, whose codes are stored as hashes. Raise AdminsOnly for all but admins."""
+    """The mode of sign-ups and the invitations, whose codes are stored as hashes. Non-admins get AdminsOnly."""
 
     administration: GuardedAdministration = field(repr=False)
     cached: CachedRead[SignUps] = field(repr=False)  # the mode that this process applies
 
     def mode(self) -> SignUps:
-        """The mode that this process applies, at most some seconds old."""
+        """Return the mode that this process applies, at most some seconds old."""
         return self.cached.get()
 
     def set_mode(self, mode: SignUps) -> None:
@@ -106,9 +106,9 @@ class SignUpAdministration:
         return code
 
     def invitations(self) -> list[Invitation]:
-        """Return the open invitations and the newest of the others, at most 500."""
+        """Return the open invitations, then the newest others, at most 500 in all."""
         return self.administration.invitations()
 
     def revoke(self, invitation: UUID) -> None:
-        """Raise NotFound also if it was used or revoked."""
+        """Revoke an open invitation. Raise NotFound also if it was used or revoked already."""
         self.administration.revoke_invitation(invitation)

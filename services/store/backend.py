@@ -1,4 +1,4 @@
-"""The port of a store beside content: accounts, app sessions, administration and upkeep, in plain values.
+"""The port of a store for all but content: accounts, app sessions, administration and upkeep, in plain values.
 
 No store sees the root key, a user key or a conversation key. Any thread may call any member.
 """
@@ -29,7 +29,7 @@ from services.store.rows import Rows
 
 
 class Identity(Protocol):
-    """A user whom `SignIn` has recognised, with other data that the store needs to begin a session."""
+    """A user whom `SignIn` has authenticated, with the data that the store needs to begin a session."""
 
     @property
     def user_id(self) -> UserId: ...
@@ -43,15 +43,15 @@ class SignIn(Protocol):
         ...
 
     def sign_in(self, email: str, password: str) -> Identity:
-        """Recognise a user. Raise Refused (WrongCredentials, Suspended, NotConfirmed, TooManyAttempts, …)."""
+        """Authenticate a user. Raise Refused (WrongCredentials, Suspended, NotConfirmed, TooManyAttempts, …)."""
         ...
 
     def end(self, identity: Identity) -> None:
-        """Drop an *identity* with which no session begins. Raise nothing."""
+        """Drop an *identity* that begins no session. Raise nothing."""
 
 
 class SessionSealer(Protocol):
-    """Seals the data that a store keeps of one app session, under a key made from its cookie."""
+    """Seals the data that a store keeps of one app session, under a key derived from its cookie."""
 
     def seal(self, text: str, user_id: UserId) -> str: ...
     def open(self, sealed: str, user_id: UserId) -> str:
@@ -80,7 +80,7 @@ class NewSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignUpState:
-    """The users who may begin an account now."""
+    """The current mode of sign-ups, as it applies to one user."""
 
     mode: SignUps
     is_first_admin: bool  # true: there is no account, and the first becomes admin
@@ -97,7 +97,7 @@ class Throttle:
 
 
 class Administration(Protocol):
-    """An admin's reports and changes. All members raise AdminsOnly for other users, and NotFound for deleted ones."""
+    """An admin's reports and changes. All members raise AdminsOnly for non-admins, and NotFound for deleted users."""
 
     def list_users(
         self, words: str, order: UserOrder, skip: int = 0, at_most: int = 500
@@ -106,7 +106,7 @@ class Administration(Protocol):
         ...
 
     def usage(self, days: tuple[date, date], user_id: UserId | None = None) -> UsageReport:
-        """Return the usage of all users, or of one."""
+        """Return the usage of one user, or of all."""
         ...
 
     def deployment(self) -> DeploymentSettings: ...
@@ -117,8 +117,8 @@ class Administration(Protocol):
     def change_settings(self, changes: Mapping[str, int | None]) -> None:
         """Change limits of new users (None: no limit), or the retention.
 
-        `retention_days`: conversations are deleted so many days (15 to 3,650) after their last use, the first in
-        14 days; None: never.
+        `retention_days`: the days (15 to 3,650) from a conversation's last use to its deletion; None: never. Nothing
+        is deleted for the first 14 days.
         """
 
     def preview_retention(self, days: int) -> RetentionPreview:
@@ -132,26 +132,26 @@ class Administration(Protocol):
         """Raise LastAdmin."""
 
     def audit(self, before: str = "", at_most: int = 500) -> list[AuditEntry]:
-        """Return at most 500 entries of the audit, the newest first: of all, or those *before* the one with that id."""
+        """Return at most 500 audit entries, the newest first; *before*: only those older than the one with that id."""
         ...
 
     def health(self) -> StoreHealth: ...
 
 
 class GuardedAdministration(Administration, Protocol):
-    """With the verbs that pages call through `services.store.administration`, which adds other steps to them."""
+    """Administration, with the methods that pages call through `services.store.administration`."""
 
     def check_end(self, user_id: UserId, *, is_shut: bool) -> None:
-        """Raise the errors that ending the sessions of a user, or shutting the account, would raise (LastAdmin)."""
+        """Raise the errors that ending a user's sessions, or (*is_shut*) the account, would raise (LastAdmin)."""
 
     def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
-        """Shut the account and end its sessions, or open it again. Raise LastAdmin."""
+        """Suspend the account and end its sessions, or lift the suspension. Raise LastAdmin."""
 
     def sign_out(self, user_id: UserId) -> None:
         """End all sessions of a user."""
 
     def delete(self, user_id: UserId) -> None:
-        """Delete an account: its keys at once, its rows soon, its numbers never. Users may delete their own.
+        """Delete an account: its keys at once, its rows soon after; its usage figures stay. Users may delete their own.
 
         Raise LastAdmin.
         """
@@ -160,7 +160,7 @@ class GuardedAdministration(Administration, Protocol):
         """Change fields of a model's setting and prices."""
 
     def refuse_unknown_prices(self, *, is_refused: bool) -> None:
-        """Have models without a known price refused, or count as free."""
+        """Refuse models without a known price, or count them as free."""
 
     def set_sign_ups(self, mode: SignUps) -> None: ...
 
@@ -168,11 +168,11 @@ class GuardedAdministration(Administration, Protocol):
         """Store an invitation by the hash of its code. Raise BadInput (too many are open)."""
 
     def invitations(self) -> list[Invitation]:
-        """The open invitations and the newest of the others, at most 500."""
+        """Return the open invitations, then the newest others, at most 500 in all."""
         ...
 
     def revoke_invitation(self, invitation: UUID) -> None:
-        """Raise NotFound also if it was used or revoked."""
+        """Revoke an open invitation. Raise NotFound also if it was used or revoked already."""
 
 
 class UserBackend(Protocol):
@@ -190,7 +190,7 @@ class UserBackend(Protocol):
         ...
 
     def put_user_key(self, key: WrappedKey, replaces: str | None) -> tuple[WrappedKey, ...]:
-        """Store the user's first key, or *key* in place of the wrapped key that it *replaces*; return all that are stored.
+        """Store the user's first key, or *key* in place of the wrapped key *replaces*; return all stored keys.
 
         Raise KeyMissing if the user has data under an earlier key that is gone.
         """
@@ -209,7 +209,7 @@ class OpenedSession:
 
 
 class Backend(Protocol):
-    """The calls of the app without a user. All members raise StoreUnavailable."""
+    """The app's calls that need no signed-in user. All members raise StoreUnavailable."""
 
     @property
     def sign_in(self) -> SignIn: ...
@@ -217,7 +217,7 @@ class Backend(Protocol):
     def start_session(
         self, identity: Identity, new: NewSession, sealer: SessionSealer
     ) -> OpenedSession:
-        """Begin an app session, and with a user's first session the account.
+        """Begin an app session; the user's first session also begins the account.
 
         Raise SignUpsClosed, InvitationNeeded, BadAddress, SignedOut (the account is suspended or deleted).
         """
@@ -232,7 +232,7 @@ class Backend(Protocol):
         ...
 
     def ended(self, sessions: Iterable[tuple[SessionId, UserId]]) -> dict[SessionId, SessionEnd]:
-        """Return those of *sessions* that have ended, with the reason, in one call."""
+        """Return the *sessions* that have ended, with the reasons, in one call."""
         ...
 
     def end_session(self, cookie_hash: str) -> None: ...
@@ -242,7 +242,7 @@ class Backend(Protocol):
     ) -> SignUpState: ...
 
     def throttle(self, throttles: Sequence[Throttle], nonce: UUID) -> int | None:
-        """Count an attempt in all of *throttles*, once for a *nonce*; return the seconds to wait if one is full."""
+        """Count an attempt in all *throttles*, once for each *nonce*; return the seconds to wait if one is full."""
         ...
 
     def model_settings(self) -> ModelSettings: ...
@@ -252,11 +252,11 @@ class Backend(Protocol):
         ...
 
     def sweep(self) -> bool:
-        """Settle some turns whose lease ran out, and remove some rows that are due. Return True if more is due."""
+        """Settle some turns whose lease has run out, and remove some rows that are due. Return True if more is due."""
         ...
 
     def check(self) -> None:
         """Raise RowsCut, or another Unavailable or Misconfigured, if the store is unfit for the app."""
 
     def start_upkeep(self, report: Callable[[bool], None]) -> None:
-        """Begin the threads that sweep and probe the store; *report* each change, with True when it is away."""
+        """Start the threads that sweep and probe the store; *report* each change, with True when the store is down."""

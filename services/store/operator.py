@@ -34,7 +34,7 @@ class UserCaps:
     daily_cap_tokens: int | None  # None: no cap
 
 
-# the rows of a store over tables, by the name of their table; each with its user (None: it is shared)
+# the rows of a store over tables, by table name; each row with its user (None: a row of a shared table)
 CopiedRows = Mapping[str, Sequence[tuple[UserId | None, object]]]
 
 
@@ -42,7 +42,7 @@ class Operator(Protocol):
     """The operator's calls. All members raise Misconfigured if the store does not answer."""
 
     def migrate(self, proof_keys: Mapping[int, bytes]) -> Sequence[str]:
-        """Bring the store up to date, and let it accept proofs by *proof_keys*; return the versions applied."""
+        """Apply missing migrations, and make the store accept proofs by *proof_keys*; return the versions applied."""
         ...
 
     def check(
@@ -50,7 +50,7 @@ class Operator(Protocol):
     ) -> dict[str, Finding]:
         """Return all findings by name, in the order of their table; change nothing.
 
-        *versions*: those of the root keys; *problem*: the reason why there is no *proof_key*.
+        *versions*: the root keys' versions; *problem*: the reason why *proof_key* is None.
         """
         ...
 
@@ -61,7 +61,7 @@ class Operator(Protocol):
         """Set the password of an account, and end its sessions. Raise BadInput (no such account)."""
 
     def set_caps(self, email: EmailAddress | None, changes: Mapping[str, int | None]) -> UserCaps:
-        """Change limits of an account, or of new ones, and return all. Raise BadInput (no such account)."""
+        """Change limits of an account, or (None) of new ones; return all limits. Raise BadInput (no such account)."""
         ...
 
     def load(
@@ -72,5 +72,5 @@ class Operator(Protocol):
     ) -> None:
         """Store the rows that *make* returns for the store's time, with their ids, all or none.
 
-        Users sign in by their *passwords*, which stand by address. Raise BadInput if accounts exist.
+        *passwords*: users' passwords by address. Raise BadInput if accounts exist.
         """

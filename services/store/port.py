@@ -44,7 +44,7 @@ class Turns(Protocol):
     def user_id(self) -> UserId: ...
 
     def begin(self, turn: NewTurn) -> Begun:
-        """Store the prompt and reserve the worst cost, both or neither; asking again begins one turn.
+        """Store the prompt and reserve the highest cost, both or neither; a repeated call begins no second turn.
 
         Raise Stale, Busy, OverBudget, NotFound, Tampered; for a new conversation also BadInput (too many) and
         SpaceGone.
@@ -59,11 +59,11 @@ class Turns(Protocol):
         lease_seconds: int,
         thoughts: Thoughts | None = None,
     ) -> Lease:
-        """Store the partial reply, and *thoughts* in place of those before, and prolong the lease."""
+        """Store the partial reply, replace its *thoughts*, and prolong the lease."""
         ...
 
     def finish(self, ending: Ending) -> None:
-        """Store the reply and settle. Asking again changes nothing. Raise Busy, Tampered."""
+        """Store the reply and settle. A repeated call changes nothing. Raise Busy, Tampered."""
 
     def stop(self, conversation_id: ConversationId, turn_id: TurnId) -> None:
         """Ask the process that streams the turn to stop."""
@@ -72,8 +72,8 @@ class Turns(Protocol):
         """Begin to read a conversation for a later `read`, if none of it is cached."""
 
     def read(self, conversation_id: ConversationId) -> tuple[Thread, OpenTurn | None]:
-        """Return the stored conversation, and its newest turn, if that is open or has lapsed with a partial reply.
-        If that turn ended without a reply, the thread has it as `missing_reply`.
+        """Return the stored conversation, and its newest turn if that is open or has lapsed with a partial reply.
+        A newest turn that ended without a reply is the thread's `missing_reply`.
 
         Raise NotFound.
         """
@@ -111,14 +111,14 @@ class Conversations(Protocol):
     def recent(
         self, limit: int = 30, *, is_archived: bool = False, space_id: SpaceId | None = None
     ) -> list[Conversation]:
-        """Pinned conversations, the last pinned first, then the others, the newest first; of one space, or all.
+        """Return pinned conversations, the last pinned first, then the others, the newest first; of one space, or all.
 
-        While the database is away, return the list of the last read.
+        While the database is down, return the last list that was read.
         """
         ...
 
     def read_ahead(self) -> None:
-        """Begin to read the first 31 in a thread."""
+        """Begin to read the first 31 conversations, in a background thread."""
 
     def poll(self, place: OpenPlace) -> Revisions:
         """Return the newest revisions of the data that a tab shows, in one call that reads no text."""
@@ -131,7 +131,7 @@ class Conversations(Protocol):
         ...
 
     def some(self, ids: Iterable[ConversationId]) -> list[Conversation]:
-        """Return the conversations of *ids* that exist."""
+        """Return the conversations with *ids*, as far as they exist."""
         ...
 
     def thread(self, conversation_id: ConversationId) -> Thread:
@@ -150,7 +150,7 @@ class Conversations(Protocol):
         """Replace the title. Raise BadInput."""
 
     def give_title(self, conversation_id: ConversationId, title: str) -> bool:
-        """Replace the first words by the model's *title*. Return False if it has another title already."""
+        """Replace the prompt's first words with the model's *title*. Return False if there is another title already."""
         ...
 
     def pin(self, conversation_id: ConversationId, *, is_pinned: bool = True) -> None: ...
@@ -160,25 +160,25 @@ class Conversations(Protocol):
         """Mark all messages of *thread* as read, on every device."""
 
     def mark_facts_noted(self, conversation_id: ConversationId, seq: int) -> None:
-        """Mark the prompts up to *seq* as searched for facts; the mark never goes back."""
+        """Record that facts were noted from the prompts up to *seq*; the mark never goes back."""
 
     def forget(self, conversation_id: ConversationId) -> None:
-        """Drop its key and its text from the memory of this process."""
+        """Drop the conversation's key and text from the memory of this process."""
 
     def discard(self, conversation_id: ConversationId, seconds: int) -> None:
-        """Delete the conversation after *seconds*, until when `restore` can undo it."""
+        """Hide the conversation and destroy it after *seconds*; until then, `restore` can undo it."""
 
     def restore(self, conversation_id: ConversationId) -> None:
-        """Bring a discarded conversation back."""
+        """Restore a discarded conversation."""
 
     def set_policy(self, conversation_id: ConversationId, policy: MemoryPolicy) -> None:
         """Choose another memory policy; the model's view begins again at the last reset."""
 
     def set_model(self, conversation_id: ConversationId, model: str | None) -> None:
-        """Choose the model that answers; None: the user's."""
+        """Choose the conversation's model; None: that of its space, or else the user's."""
 
     def move(self, conversation_id: ConversationId, space_id: SpaceId | None) -> None:
-        """Put it into a space, or out of any. Raise SpaceGone."""
+        """Move the conversation into a space, or (None) out of its space. Raise SpaceGone."""
 
     def start_anew(self, thread: Thread) -> None:
         """Hide all messages so far from the model. The history stays."""
@@ -187,13 +187,13 @@ class Conversations(Protocol):
         """Undo `start_anew`."""
 
     def instructions(self, conversation_id: ConversationId) -> str | None:
-        """Its own instructions. Raise Tampered."""
+        """Return the conversation's own instructions. Raise Tampered."""
         ...
 
     def set_instructions(
         self, conversation_id: ConversationId, text: str, seen: str | None = None
     ) -> None:
-        """Replace its instructions; an empty text removes them. If *seen* is given, replace only those.
+        """Replace the conversation's instructions; an empty text removes them. *seen*: replace only these.
 
         Raise BadInput, ChangedElsewhere.
         """
@@ -201,7 +201,7 @@ class Conversations(Protocol):
     def set_summary(self, thread: Thread, summary: RunningSummary | None) -> None:
         """Replace the summary of *thread*.
 
-        Raise Stale (it was replaced, or messages were deleted or restored since), Tampered.
+        Raise Stale (the summary was replaced, or messages were deleted or restored meanwhile), Tampered.
         """
 
 
@@ -220,7 +220,7 @@ class Messages(Protocol):
         *,
         drops_summary: bool,
     ) -> None:
-        """Delete the messages *doomed*, each with all that follow it, after *seconds*, and *facts* at once.
+        """Delete *doomed*, which must include all messages that follow them, after *seconds*, and *facts* at once.
 
         Raise Stale, Busy (a reply to one of them is streaming), Tampered.
         """
@@ -230,7 +230,7 @@ class Messages(Protocol):
         ...
 
     def restore(self, conversation_id: ConversationId) -> None:
-        """Restore all deleted messages that can be. Raise TooLate, Tampered."""
+        """Restore all deleted messages that can still be restored. Raise TooLate, Tampered."""
 
 
 class Attachments(Protocol):
@@ -244,7 +244,7 @@ class Attachments(Protocol):
         number: int,
         octets: bytes,
     ) -> str:
-        """Store a piece (numbered from 1, at most `LARGEST_PIECE` octets) of a later prompt; return its MAC.
+        """Store a piece (numbered from 1, at most `LARGEST_PIECE` octets) of a prompt to be sent; return its MAC.
 
         Raise AccountFull, Stale (a piece with this number exists), Tampered.
         """
@@ -258,23 +258,23 @@ class Attachments(Protocol):
 
 
 class Facts(Protocol):
-    """Facts of one user, of every scope, the oldest first."""
+    """Facts of one user in all scopes, the oldest first."""
 
     def facts(self) -> tuple[Fact, ...]:
-        """Return all facts; at most a minute old, or older while the database is away."""
+        """Return all facts, as read at most a minute ago, or earlier while the database is down."""
         ...
 
     def read_ahead(self) -> None:
-        """Begin to read all facts in a thread, unless they are cached."""
+        """Begin to read all facts in a background thread, unless they are cached."""
 
     def fresh_facts(self) -> tuple[Fact, ...]:
         """Return all facts as they are stored now."""
         ...
 
     def keep(self, fact: Fact, *, replaces: Fact | None = None, cuts: int | None = None) -> None:
-        """Store *fact*, new or in place of the fact *replaces* that the caller has seen.
+        """Store *fact* as a new fact, or in place of the fact *replaces* that the caller has seen.
 
-        *cuts*: those of the conversation that it was noted from; the fact is refused after a later deletion there.
+        *cuts*: the `cuts` of the source conversation when it was read; a later deletion there refuses the fact.
         Raise BadInput, ChangedElsewhere, NotFound (its conversation or space is gone, or messages were deleted).
         """
 
@@ -289,16 +289,16 @@ class Spaces(Protocol):
     """Spaces of one user, by name, archived ones included."""
 
     def all(self) -> tuple[Space, ...]:
-        """Return all spaces; at most a minute old, or older while the database is away."""
+        """Return all spaces, as read at most a minute ago, or earlier while the database is down."""
         ...
 
     def read_ahead(self) -> None:
-        """Begin to read all spaces in a thread, unless they are cached."""
+        """Begin to read all spaces in a background thread, unless they are cached."""
 
     def find(self, space_id: SpaceId | None) -> Space | None: ...
 
     def keep(self, space: Space, *, replaces: Space | None = None) -> None:
-        """Store *space*, new or in place of the one that was seen. Raise BadInput, ChangedElsewhere, NotFound."""
+        """Store *space*, new or in place of the space *replaces*. Raise BadInput, ChangedElsewhere, NotFound."""
 
     def forget(self, space_id: SpaceId) -> None:
         """Destroy a space with its facts, if it exists; its conversations stay."""
@@ -308,18 +308,18 @@ class Profile(Protocol):
     """The preferences of one user."""
 
     def preferences(self) -> Preferences:
-        """Return the preferences; at most a minute old, or older while the database is away."""
+        """Return the preferences, as read at most a minute ago, or earlier while the database is down."""
         ...
 
     def revision(self) -> int:
-        """Return the revision of the preferences in the last read; 0: none are stored."""
+        """Return the preferences' revision, as last read; 0: none are stored."""
         ...
 
     def outdate(self) -> None:
-        """Have the preferences read again before their next use, because another process changed them."""
+        """Mark the cached preferences as outdated, because another process changed them."""
 
     def read_ahead(self) -> None:
-        """Begin to read the preferences in a thread, unless they are cached."""
+        """Begin to read the preferences in a background thread, unless they are cached."""
 
     def change(
         self, change: Callable[[Preferences], Preferences], *, seen: str | None = None
@@ -338,21 +338,21 @@ class Corpus(Protocol):
     def messages(
         self, wanted: Mapping[ConversationId, range]
     ) -> Iterator[Mapping[ConversationId, Sequence[Message]]]:
-        """Yield, by conversation, the messages with the *wanted* seqs, by seq; some conversations at a time."""
+        """Yield the messages with the *wanted* seqs, ordered by seq, for some conversations at a time."""
         ...
 
     def some(
         self, asked: Mapping[MessageId, ConversationId]
     ) -> Mapping[MessageId, tuple[ConversationId, Message]]:
-        """Return those of the messages *asked* that exist and verify, with their conversations."""
+        """Return the messages *asked*, with their conversations, as far as they exist and verify."""
         ...
 
     def search_texts(self, ids: Iterable[ConversationId]) -> Mapping[ConversationId, SearchText]:
-        """Return the search texts of the conversations *ids*, for those that have one."""
+        """Return the search texts of those conversations *ids* that have one."""
         ...
 
     def put_search_text(self, listed: Listed, text: str, seen: SearchText | None) -> SearchText:
-        """Store the search text of the *listed* state of a conversation, in place of the text *seen*, or of none.
+        """Store the search text of a conversation in its *listed* state, in place of the text *seen*, if any.
 
         Raise Stale, NotFound (its messages were deleted), ValueError if *text* is too long to be sealed.
         """
@@ -360,17 +360,17 @@ class Corpus(Protocol):
 
 
 class UserFigures(Protocol):
-    """Usage, changes of the account, and stored rows of one user. None is sealed.
+    """Usage, account changes, and counts of stored rows of one user; none of these figures is sealed.
 
     Days are of UTC. All methods raise SignedOut and StoreUnavailable.
     """
 
     def report(self, first_day: date, last_day: date) -> UsageReport:
-        """Return the sums of all turns that were settled from *first_day* to *last_day*."""
+        """Return the sums of all turns settled from *first_day* to *last_day*."""
         ...
 
     def ledger(self, first_day: date, last_day: date, after: str = "") -> list[LedgerEntry]:
-        """Return at most 500 entries of these turns by day: those of *first_day* *after* an entry, and later ones."""
+        """Return at most 500 entries, ordered by day: from *first_day* those *after* that id, then later days'."""
         ...
 
     def account_changes(self) -> list[AuditEntry]:

@@ -1,4 +1,4 @@
-"""The errors of refusals, by their reasons: the words of SQL, which the rules use as well."""
+"""The errors for refusals, by reason; SQL and services/rules give the same reasons."""
 
 from services.domain.turns import Reservation
 from services.errors import (

@@ -47,13 +47,13 @@ from services.store.writes import (
 
 
 class ConversationChanges(TypedDict, total=False):
-    """Changes of a conversation's row that need no revision. An absent key leaves its column unchanged."""
+    """Changes to a conversation's row that need no new revision. An absent key leaves its column unchanged."""
 
     title: str
-    titled_by: str  # "model" replaces only the first words
+    titled_by: str  # a title by "model" replaces only the prompt's first words
     pinned: bool
     state: ConversationState
-    policy: str  # a change moves the model's view to the last reset
+    policy: str  # after a change, the model's view begins at the last reset
     policy_size: int | None
     reset_seq: int
     model: str | None
@@ -80,7 +80,7 @@ class PieceRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnRow:
-    """The columns of a turn that other processes need; partial texts are sealed."""
+    """The columns of a turn that other processes read; its partial texts are sealed."""
 
     id: TurnId
     state: TurnState
@@ -126,7 +126,7 @@ class ConversationRead:
 
 
 class Ledger(Protocol):
-    """Reserves and settles the turns of one user. Without sealed texts, only the cost of a turn is stored."""
+    """Reserves and settles the turns of one user. Of a turn without sealed texts, only the cost is stored."""
 
     @property
     def user_id(self) -> UserId: ...
@@ -134,28 +134,28 @@ class Ledger(Protocol):
     def usage(self) -> UserFigures: ...
 
     def begin_turn(self, write: BeginTurn) -> Begun:
-        """Store its prompt and reserve the worst cost, both or neither; asking again begins one turn.
+        """Store the prompt and reserve the highest cost, both or neither; a repeated call begins no second turn.
 
-        Raise Stale, Busy, OverBudget, AccountFull (not for a turn of no conversation), NotFound, BadInput, SpaceGone.
+        Raise Stale, Busy, OverBudget, AccountFull (only in a conversation), NotFound, BadInput, SpaceGone.
         """
         ...
 
     def checkpoint_turn(self, write: CheckpointTurn) -> Lease:
-        """Store its partial texts and prolong the lease."""
+        """Store the turn's partial texts and prolong its lease."""
         ...
 
     def finish_turn(self, write: FinishTurn) -> None:
-        """Store its reply and settle. Asking again changes nothing. Raise Stale, Busy, NotFound."""
+        """Store the reply and settle. A repeated call changes nothing. Raise Stale, Busy, NotFound."""
 
     def count_edit(self) -> None:
-        """Count a version that the user wrote, in a chat without rows, as a message of the minute. Raise OverBudget."""
+        """Count an edited reply in a temporary chat as a message of this minute. Raise OverBudget."""
 
 
 class Rows(Ledger, Protocol):
     """The sealed rows of one user.
 
-    An account may have a limit of bytes. The sum is made at most once a minute, so writes within a minute may exceed it;
-    then new turns, versions and documents are refused, but not the end of a turn or a deletion.
+    An account may have a limit of bytes. They are summed at most once a minute, so writes within a minute may exceed
+    the limit; then new turns, versions and documents are refused, but not the end of a turn or a deletion.
     """
 
     def conversation(self, conversation_id: ConversationId) -> ConversationRow:
@@ -165,11 +165,11 @@ class Rows(Ledger, Protocol):
     def read_conversation(
         self, conversation_id: ConversationId, after_seq: int
     ) -> ConversationRead:
-        """Read a conversation and its messages after *after_seq*; at one moment, if they are few. Raise NotFound."""
+        """Read a conversation and its messages after *after_seq*, as one snapshot if these are few. Raise NotFound."""
         ...
 
     def conversations(self, ids: Iterable[ConversationId]) -> list[ConversationRow]:
-        """Return the conversations of *ids* that exist, discarded ones too, without instructions and summary."""
+        """Return the existing conversations of *ids*, including discarded ones, without instructions and summary."""
         ...
 
     def all_conversations(self) -> list[ConversationRow]:
@@ -183,7 +183,7 @@ class Rows(Ledger, Protocol):
     def recent_conversations(
         self, limit: int, *, is_archived: bool, space_id: SpaceId | None
     ) -> list[ConversationRow]:
-        """Return pinned conversations first, then the newest; of one space, or all; without instructions and summary."""
+        """Return pinned conversations, then the newest, of one space or of all; without instructions and summary."""
         ...
 
     def poll(self, place: OpenPlace) -> Revisions:
@@ -197,11 +197,11 @@ class Rows(Ledger, Protocol):
     def messages_by_id(
         self, ids: Mapping[ConversationId, Collection[MessageId]]
     ) -> list[MessageRow]:
-        """Return the messages of *ids*, by conversation, that exist, deleted ones too."""
+        """Return the existing messages of *ids*, which are grouped by conversation, including deleted messages."""
         ...
 
     def messages_between(self, ids: Sequence[ConversationId], seqs: range) -> list[MessageRow]:
-        """Return the messages of the conversations *ids* with *seqs*, by seq."""
+        """Return the messages with *seqs* in the conversations *ids*, ordered by seq."""
         ...
 
     def thoughts(
@@ -221,11 +221,11 @@ class Rows(Ledger, Protocol):
         attachment_id: AttachmentId,
         numbers: range,
     ) -> list[PieceRow]:
-        """Return the pieces of an attachment with *numbers*; at most 100."""
+        """Return the pieces with *numbers*, at most 100, of an attachment."""
         ...
 
     def documents(self, kind: DocumentKind) -> list[DocumentRow]:
-        """Return all preferences, spaces or facts."""
+        """Return all documents of a *kind*: preferences, spaces or facts."""
         ...
 
     def search_texts(self, ids: Iterable[ConversationId]) -> list[DocumentRow]:
@@ -235,20 +235,20 @@ class Rows(Ledger, Protocol):
     def change_conversation(
         self, conversation_id: ConversationId, changes: ConversationChanges
     ) -> bool:
-        """Apply the changes; return False if a title of the model came too late. Raise NotFound, SpaceGone."""
+        """Apply the changes; return False if the model's title came too late. Raise NotFound, SpaceGone."""
         ...
 
     def discard_conversation(self, conversation_id: ConversationId, seconds: int) -> None:
-        """Hide it at once and destroy it in *seconds*. Raise NotFound."""
+        """Hide the conversation at once and destroy it after *seconds*. Raise NotFound."""
 
     def restore_conversation(self, conversation_id: ConversationId) -> None:
         """Undo `discard_conversation`. Raise NotFound."""
 
     def put_document(self, write: PutDocument) -> None:
-        """Store the document; asking again changes nothing.
+        """Store the document; a repeated call changes nothing.
 
-        Raise Stale, NotFound, BadInput (too many), AccountFull (for a new one that the user wrote).
-        A search text is deleted with any message that is discarded.
+        Raise Stale, NotFound, BadInput (too many), AccountFull (only for a new document that the user wrote).
+        Discarding any message of a conversation deletes its search text.
         """
 
     def delete_document(self, document_id: UUID) -> None:
@@ -261,19 +261,19 @@ class Rows(Ledger, Protocol):
         """Ask the process that streams the turn to stop."""
 
     def put_piece(self, write: PutPiece) -> None:
-        """Store a piece, which is deleted with its message; asking again changes nothing.
+        """Store a piece, which is deleted with its message; a repeated call changes nothing.
 
-        Raise NotFound, AccountFull, Stale (another piece has its number).
+        Raise NotFound, AccountFull, Stale (another piece has the same number).
         """
 
     def edit_reply(self, write: EditReply) -> None:
-        """Store another version of a reply; it counts in the limit of messages a minute.
+        """Store another version of a reply; it counts toward the limit of messages a minute.
 
         Raise Stale, Busy, NotFound, OverBudget, AccountFull, BadInput (too many).
         """
 
     def discard_messages(self, write: DiscardMessages) -> None:
-        """Hide messages at once and destroy them when their time is over. Raise Stale, Busy, NotFound."""
+        """Hide messages at once, and destroy them when the time for Undo is over. Raise Stale, Busy, NotFound."""
 
     def restore_messages(self, write: RestoreMessages) -> None:
-        """Undo `discard_messages`: restore all that can be, or nothing. Raise Stale, NotFound."""
+        """Undo `discard_messages`: restore all messages that can be restored, or none. Raise Stale, NotFound."""

@@ -1,7 +1,7 @@
-"""The writes of a store that have several fields: a frozen dataclass each, and the kind of each field.
+"""The writes with several fields: a frozen dataclass for each write, and the kind of each field.
 
-A store that calls functions derives their arguments from these values (services/store/supabase/arguments.py): in this order,
-under these names, without the `_id` of an id. A part is replaced by its fields.
+The Supabase store derives its functions' arguments from these fields (services/store/supabase/arguments.py): in this
+order, under these names, but without the `_id` of an id. A nested dataclass is replaced by its fields.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from services.domain.rows import (
 )
 from services.domain.turns import Reservation, Settlement
 
-# the conversation of the turn; None: it has none
+# the conversation of a turn; None: the turn has none
 TurnsConversation = Annotated[ConversationId, FieldKind.IMPLIED]
 
 
@@ -61,11 +61,11 @@ class CheckpointTurn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedReply:
-    """The reply of a turn, and the head after it."""
+    """The reply of a turn, and the conversation's head after the reply."""
 
     expected_rev: int  # the conversation's revision before it
     reply_id: MessageId
-    reply_body: Sealed | None = field(default=None, repr=False)  # None: there is none
+    reply_body: Sealed | None = field(default=None, repr=False)  # None: there is no reply
     reply_thoughts: Sealed | None = field(default=None, repr=False)
     new_head: Sealed | None = field(default=None, repr=False)
 
@@ -81,7 +81,7 @@ class FinishTurn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutPiece:
-    """A piece of an attachment, stored before the message whose list names it."""
+    """A piece of an attachment, stored before the message whose list of attachments names it."""
 
     conversation_id: ConversationId
     message_id: MessageId
@@ -92,7 +92,7 @@ class PutPiece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditReply:
-    """Another version of a reply, without a turn."""
+    """Another version of a reply, written by the user and stored without a turn."""
 
     conversation_id: ConversationId
     expected_rev: int
@@ -104,7 +104,7 @@ class EditReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscardMessages:
-    """Messages and facts to delete, and the head without them. Every summary but *kept_summary* is deleted."""
+    """Messages and facts to delete, and the head without the messages. A summary except *kept_summary* is deleted."""
 
     conversation_id: ConversationId
     expected_rev: int
@@ -117,7 +117,7 @@ class DiscardMessages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreMessages:
-    """Deleted messages to restore, and the head with them."""
+    """Deleted messages to restore, and the head that includes them."""
 
     conversation_id: ConversationId
     expected_rev: int
@@ -127,7 +127,7 @@ class RestoreMessages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutDocument:
-    """A document to store in place of the revision *seen_rev*; 0 for a new one."""
+    """A document to store in place of the revision *seen_rev* (0: the document is new)."""
 
     new_kind: DocumentKind
     document_id: UUID
@@ -136,9 +136,9 @@ class PutDocument:
     seen_rev: int
     new_rev: int
     new_body: Sealed | None = field(repr=False)
-    # the conversation of a search text, or the one that a fact was noted from
+    # the conversation that a search text belongs to, or that a fact was noted from
     source_id: ConversationId | None = None
-    cuts: int | None = None  # the `cuts` of that conversation, or of a summary's
+    cuts: int | None = None  # the `cuts` of that conversation, or of the summary's
 
     @classmethod
     def of(
@@ -162,7 +162,7 @@ class PutDocument:
 
     @property
     def is_users(self) -> bool:
-        """Return True if the user wrote it, and not the model at the end of a turn."""
+        """True if the user wrote the document; False if the model wrote it at the end of a turn."""
         return self.source_id is None and self.new_kind is not DocumentKind.SUMMARY
 
     @property

@@ -1,4 +1,4 @@
-"""Answers of rows: requested again if they were lost, and converted to values."""
+"""Answers of the store: requested again if they were lost, and converted to domain values."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -11,7 +11,7 @@ Answer = TypeVar("Answer")
 
 
 def ask_twice(request: Callable[[], Answer]) -> Answer:
-    """Return the answer to *request*; send it again if the answer was lost: the same bytes are stored once."""
+    """Return the answer to *request*; send it again if the answer was lost, as the same bytes are stored only once."""
     try:
         return request()
     except StoreUnavailable:

@@ -25,7 +25,7 @@ from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.reading import ThreadReader
 from services.store.sealed.texts import ConversationTexts, check_seen
 
-_LISTED = 100  # the list of all is searched for more ids than this
+_LISTED = 100  # for more ids than this, the list of all conversations is searched
 _LIST_SECONDS = 10.0  # seconds between two reads of all conversations while the user types
 _TRIES = 5  # attempts, because other tabs may change the same conversation
 
@@ -43,7 +43,7 @@ class SealedConversations:
         self._rows, self._opened, self.user_id = rows, opened, rows.user_id
         self._reader, self._texts = reader, texts
         self._all = CachedRead(self._read_all, _LIST_SECONDS)
-        self._first = CachedRead(  # read ahead, and each time that it is shown
+        self._first = CachedRead(  # read ahead, and whenever it is shown
             lambda: rows.recent_conversations(LISTED, is_archived=False, space_id=None), seconds=0.0
         )
         # the lists as they were last read
@@ -176,12 +176,12 @@ class SealedConversations:
         checked = checked_instructions(text)
         for attempt in range(_TRIES):
             row = self._opened.row(conversation_id)
-            with suppress(Tampered):  # a title that does not open is replaced
+            with suppress(Tampered):  # instructions that do not open are replaced
                 check_seen(seen, self._texts.instructions(row), checked)
             try:
                 self._texts.put_text(row, DocumentKind.INSTRUCTIONS, checked)
                 break
-            except Stale:  # another tab stored its own since the row was read
+            except Stale:  # another tab stored its text after the row was read
                 if attempt == _TRIES - 1:
                     raise
         self._opened.amend(
@@ -200,7 +200,7 @@ class SealedConversations:
         )
 
     def _outdate(self) -> None:
-        """Have the lists read again, because a conversation was changed."""
+        """Mark the cached lists as outdated, because a conversation was changed."""
         self._all.outdate()
         self._first.outdate()
 

@@ -1,4 +1,4 @@
-"""Sealed documents: bound to their revisions, cached, and replaced only by callers who have seen them."""
+"""Sealed documents: bound to their revisions, cached, and replaced only by callers who have seen the stored one."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,16 +28,16 @@ Document = TypeVar("Document", Fact, Preferences, Space)
 
 @dataclass(frozen=True, slots=True)
 class OpenedDocument(Generic[Document]):
-    """A document with its value, and the JSON that it was read from."""
+    """A document with its value and the JSON that the value was read from."""
 
     row: DocumentRow
     value: Document
     text: str = field(default="{}", repr=False)
-    is_newer: bool = False  # a newer version of the app stored it, and *value* replaces it here
+    is_newer: bool = False  # stored by a newer version of the app; *value* is a substitute
 
 
 class Documents(ABC, Generic[Document]):
-    """The documents of one kind of one user. Any thread may call any method."""
+    """One user's documents of one kind. Any thread may call any method."""
 
     def __init__(
         self, rows: Rows, keys: UserKeys, kind: DocumentKind, values: Format[Document]
@@ -47,7 +47,7 @@ class Documents(ABC, Generic[Document]):
         self._opened = CachedRead(self._read)
 
     def all(self) -> tuple[Document, ...]:
-        """Return all, in their order; at most a minute old, or older while the database is away."""
+        """Return all documents in order, as read at most a minute ago, or earlier while the database is down."""
         return tuple(each.value for each in self._opened.get().values())
 
     def read_ahead(self) -> None:
@@ -58,12 +58,12 @@ class Documents(ABC, Generic[Document]):
         return rows
 
     def _vault(self, row: DocumentRow) -> Vault | None:
-        """Return the vault of the scope of *row*, or None for the user's vault."""
+        """Return the vault of the conversation that is the scope of *row*, or None for the user's vault."""
         return None
 
     @abstractmethod
     def _unreadable(self, row: DocumentRow, *, is_newer: bool) -> Document | None:
-        """Return the value in place of a *row* that did not open, or that a newer version stored; None: hide it."""
+        """Return a substitute for a *row* that did not open, or that a newer version stored; None: hide the row."""
 
     def _order(self, opened: OpenedDocument[Document]) -> tuple[object, ...]:
         """Return the sort key of *opened*."""
@@ -89,7 +89,7 @@ class Documents(ABC, Generic[Document]):
             self._seals.note(row)
             stored = OpenedDocument(row, value, text)
             self._opened.amend(lambda known: self._sorted([*known.values(), stored]))
-        finally:  # the change may be stored even if the answer was lost
+        finally:  # the change may be stored even if its answer was lost
             self._opened.outdate()
 
     def _replace(
@@ -100,7 +100,7 @@ class Documents(ABC, Generic[Document]):
         source: ConversationId | None = None,
         cuts: int | None = None,
     ) -> None:
-        """Store *value* in *row*, in place of the value that the caller has *seen*. Raise ChangedElsewhere."""
+        """Store *value* in *row* unless the stored value differs from *seen*. Raise ChangedElsewhere."""
         now = self._opened.read().get(row.id) if seen else None
         if seen and (now is None or now.value != seen):
             raise errors.ChangedElsewhere
@@ -119,7 +119,7 @@ class Documents(ABC, Generic[Document]):
         self._drop(lambda row: row.id == document_id)
 
     def _drop(self, is_gone: Callable[[DocumentRow], bool]) -> None:
-        """Remove destroyed documents from the cache, so that they stay hidden while the database is away."""
+        """Remove destroyed documents from the cache, so that they stay hidden while the database is down."""
         self._opened.outdate()
         self._opened.amend(
             lambda known: {
@@ -129,7 +129,7 @@ class Documents(ABC, Generic[Document]):
 
     def _read(self) -> dict[UUID, OpenedDocument[Document]]:
         rows = self._rows.documents(self._kind)
-        # a document was replaced while they were read
+        # a document was replaced while the rows were read
         if any(map(self._seals.is_set_back, rows)):
             rows = self._rows.documents(self._kind)
         known = self._opened.last or {}
@@ -229,7 +229,7 @@ class SealedProfile(Documents[Preferences]):
 
 
 class SealedFacts(Documents[Fact]):
-    """The `Facts` of one user over sealed rows: under a conversation's key if that is their scope, else under the user's.
+    """The `Facts` of one user over sealed rows: under the key of a conversation that is their scope, else the user's.
 
     Any thread may call any method.
     """
@@ -269,7 +269,7 @@ class SealedFacts(Documents[Fact]):
         self._drop(lambda _: True)
 
     def forget_space(self, space_id: SpaceId) -> None:
-        """Hide the facts of a space that was destroyed with them."""
+        """Hide the facts of a destroyed space, which are destroyed with it."""
         self._drop(lambda row: row.space_id == space_id)
 
     def _forget_conversation(self, conversation_id: ConversationId) -> None:
@@ -283,7 +283,7 @@ class SealedFacts(Documents[Fact]):
                 conversation = found.get(row.conversation_id)
                 if conversation is None or conversation.destroy_at:
                     continue
-                # a conversation's key is needed when the fact is opened, and raises there
+                # ignored here: opening the fact needs the conversation's key too, and raises then
                 with suppress(errors.Tampered):
                     self._conversations.seals(conversation.id, conversation)
             yield row

@@ -1,4 +1,4 @@
-"""Messages over sealed rows: stored with the next head, edited, deleted and restored."""
+"""Changes of stored messages (edit, delete, restore), each stored with the next head, and bulk reads for search."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -27,16 +27,16 @@ from services.store.sealed.texts import ConversationTexts
 from services.store.writes import DiscardMessages, EditReply, PutDocument, RestoreMessages
 
 _TRIES = 5  # attempts, because the conversation may change
-_MESSAGES = 2_000  # messages of the corpus that are read together
-_CONVERSATIONS = 100  # conversations that are read together
+_MESSAGES = 2_000  # messages that one call reads for search
+_CONVERSATIONS = 100  # conversations that one call reads for search
 _Batch = tuple[list[ConversationId], range]
 
 
 class SealedMessages:
     """The `Messages` of one user over sealed rows.
 
-    Deleted messages leave the head, and so every reader, at once; the sweep destroys their rows later. No process has
-    to wait for that, and any other missing row is detected. Any thread may call any method.
+    Deleted messages leave the head at once, so no reader returns them; the sweep destroys their rows later, and no
+    process has to wait for it. Any other missing row is detected. Any thread may call any method.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class SealedMessages:
             checked, _ = self._reader.read(conversation_id)
             rows = self._rows.discarded_messages(conversation_id)
             if not rows and asked and asked <= {one.id for one in checked.thread.messages}:
-                return  # the answer was lost, or another process did it
+                return  # done already: the answer was lost, or another process did it
             if not rows:
                 raise TooLate
             asked = {row.id for row in rows}
@@ -129,8 +129,8 @@ class SealedMessages:
 class SealedCorpus:
     """The `Corpus` of one user over sealed rows: read in bulk for search, and not cached here.
 
-    Each message is authenticated with its place. Missing and restored rows are detected when a conversation is opened
-    (reading.py), not here. Any thread may call any method.
+    Each message is authenticated at its place. Rows that are missing or were put back are detected when their
+    conversation is opened (reading.py), not here. Any thread may call any method.
     """
 
     def __init__(self, rows: Rows, opened: OpenedConversations) -> None:
@@ -182,7 +182,7 @@ class SealedCorpus:
         return replace(new, rev=row.rev)
 
     def _verified(self, rows: Sequence[MessageRow]) -> dict[ConversationId, list[Message]]:
-        """Return the messages of *rows* that verify, without deleted ones."""
+        """Return the messages of *rows* that verify, by conversation, without deleted ones."""
         seals = self._opened.all_seals({row.conversation_id for row in rows})
         found: dict[ConversationId, list[Message]] = {}
         for row in rows:
@@ -194,7 +194,7 @@ class SealedCorpus:
 
 
 def _batches(wanted: Mapping[ConversationId, range]) -> Iterator[_Batch]:
-    """Split *wanted* into conversations and seqs that are read together."""
+    """Split *wanted* into batches of conversations and seqs, each read in one call."""
     ids: list[ConversationId] = []
     seqs, size = range(0), 0
     for conversation_id, whole in sorted(wanted.items(), key=lambda each: each[1].start):

@@ -31,22 +31,22 @@ from services.store.rows import Rows
 from services.store.sealed.seals import ConversationSeals, Seals
 
 OPENED = 2_000  # the weight of an opened conversation with its key; an opened title weighs 1
-# titles of all conversations, which a search needs; or 50 opened conversations
+# enough for the titles of all conversations, which a search needs, or for 50 opened conversations
 _MOST_TITLES = 100_000
 _MOST_RECEIPTS, _MOST_THOUGHTS, _MOST_COSTS = 200, 50, 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedThread:
-    """The last verified read of a thread, and the heads from which its next write is made."""
+    """The last verified read of a thread, and the head that its next write continues."""
 
     thread: Thread
-    head: Head | None = field(repr=False)  # None: it did not open, so no message can follow
-    # the head of the rows that were read, to be compared with `head`
+    head: Head | None = field(repr=False)  # None: the head did not open, so no message can follow
+    # computed from the rows that were read, to be compared with `head`
     total: Head = field(repr=False)
 
     def next_head(self) -> Head:
-        """The head to continue from. Raise Tampered if there is none."""
+        """Return the head to continue from. Raise Tampered if there is none."""
         if self.head is None:
             raise Tampered
         return self.head
@@ -54,7 +54,7 @@ class CheckedThread:
 
 @dataclass(slots=True, repr=False)
 class OpenedConversation:
-    """All data of a conversation that this process has cached: dropped in one piece."""
+    """All data of one conversation that this process has cached, and drops together."""
 
     seals: ConversationSeals | None = None
     checked: CheckedThread | None = None
@@ -73,7 +73,7 @@ class OpenedConversation:
     )
 
     def plain_texts(self) -> list[str]:
-        """All its cached texts but the bodies of `checked`."""
+        """Return all cached texts except the bodies of `checked`."""
         texts = [self.title[1]] if self.title else []
         texts += [text or "" for _, text in list(self.texts.values())]
         texts += [text for _, text in self.receipts.items()]
@@ -82,23 +82,23 @@ class OpenedConversation:
 
 @dataclass(slots=True)
 class _Seen:
-    """The newest revision that was seen of a conversation, kept also after its data is forgotten.
+    """The newest revision of a conversation that this process has seen, kept even after its data is forgotten.
 
-    It detects a database that is restored to an older state, until the user signs out or clears the server's
+    It detects that the database was restored to an older state, until the user signs out or clears the server's
     memory.
     """
 
     rev: int = 0  # the revision of the last verified read
-    is_set_back: bool = False  # an older revision was read later; this stays noted
-    # the number of changes to the cached data: a read that began before one is repeated
+    is_set_back: bool = False  # an older revision was read later; never reset
+    # counts changes to the cached data: a read that began before a change is repeated
     changes: int = 0
 
 
 class OpenedConversations:
     """The opened conversations of one user, and the keys that open them.
 
-    Any thread may call any method. Cached data is replaced under a lock, and never by data that was read before another
-    thread read, changed or forgot the conversation.
+    Any thread may call any method. A lock guards cached data; a read that began before another thread read, changed or
+    forgot the conversation never replaces the data.
     """
 
     def __init__(self, rows: Rows, keys: UserKeys) -> None:
@@ -114,19 +114,19 @@ class OpenedConversations:
     def opened(
         self, conversation_id: ConversationId, row: ConversationRow | None = None
     ) -> OpenedConversation:
-        """Return the cached conversation, opened by its *row* if it is not cached. Raise NotFound, Tampered."""
+        """Return the cached conversation; if it is not cached, open its *row*. Raise NotFound, Tampered."""
         cached = self._opened.get(conversation_id)
         return (
             cached if cached and cached.seals else self._open(row or self.row(conversation_id))[0]
         )
 
     def checked(self, conversation_id: ConversationId) -> CheckedThread | None:
-        """Return the thread as it was last read here."""
+        """Return the thread as this process last read it, or None."""
         cached = self._opened.get(conversation_id)
         return cached.checked if cached else None
 
     def cached_data(self) -> CachedData:
-        """Return the counts of all conversations' text that is cached."""
+        """Return the counts of all cached conversations and texts."""
         cached = [one for _, one in self._opened.items()]
         threads = [one.checked.thread for one in cached if one.checked]
         texts = [text for one in cached for text in one.plain_texts()]
@@ -138,7 +138,7 @@ class OpenedConversations:
         )
 
     def forget(self, conversation_id: ConversationId) -> None:
-        """Drop its key and its text from memory."""
+        """Drop the conversation's key and text from memory."""
         with self._change:
             self._opened.drop(conversation_id)
             self._note_change(conversation_id)
@@ -146,7 +146,7 @@ class OpenedConversations:
             forget(conversation_id)
 
     def amend(self, conversation_id: ConversationId, change: Callable[[Thread], Thread]) -> None:
-        """Apply a stored change to the cached thread, so that the next turn need not read it."""
+        """Apply a change that is stored to the cached thread, so that the next turn need not read the thread again."""
         with self._change:
             cached = self._opened.get(conversation_id)
             if cached and cached.checked:
@@ -154,13 +154,13 @@ class OpenedConversations:
             self._note_change(conversation_id)
 
     def changes(self, conversation_id: ConversationId) -> int:
-        """Return how often the conversation was read, changed or forgotten here."""
+        """Return the number of times that this process has read, changed or forgotten the conversation."""
         with self._change:
             seen = self._seen.get(conversation_id)
             return seen.changes if seen else 0
 
     def _note_change(self, conversation_id: ConversationId) -> _Seen:
-        """Have reads in progress repeated."""
+        """Count a change, so that reads in progress are repeated."""
         seen = self._seen[conversation_id]
         seen.changes += 1
         return seen
@@ -182,13 +182,13 @@ class OpenedConversations:
             return opened
 
     def is_set_back(self, row: ConversationRow) -> bool:
-        """Return True if *row*, or an earlier read, has an older revision than one that was seen."""
+        """Return True if *row*, or an earlier read, has an older revision than one that was seen before it."""
         with self._change:
             seen = self._seen.get(row.id)
             return seen is not None and (seen.is_set_back or row.rev < seen.rev)
 
     def put_new(self, thread: Thread, created: SealedConversation) -> None:
-        """Cache the empty *thread*, just stored as *created*, unless another thread has read it since."""
+        """Cache the empty *thread*, just stored as *created*, unless this process has read the conversation since."""
         with self._change:
             if created.id not in self._seen:
                 self._open(created)[0].checked = CheckedThread(thread, Head(), Head())
@@ -242,7 +242,7 @@ class OpenedConversations:
         return self._open(row or self.row(conversation_id))[1]
 
     def all_seals(self, ids: Iterable[ConversationId]) -> dict[ConversationId, ConversationSeals]:
-        """Return the seals of those of *ids* that exist, are not discarded, and verify. None is cached."""
+        """Return the seals of the conversations *ids* that exist, are not discarded, and verify; cache none."""
         seals: dict[ConversationId, ConversationSeals] = {}
         for row in self._rows.conversations(ids):
             with suppress(Tampered):
@@ -251,7 +251,7 @@ class OpenedConversations:
         return seals
 
     def _open(self, row: SealedConversation) -> tuple[OpenedConversation, ConversationSeals]:
-        """Cache the conversation of *row* with its key. Raise Tampered."""
+        """Open and cache the conversation of *row* with its key. Raise Tampered."""
         with self._change:
             cached = self._opened.get(row.id) or OpenedConversation()
             if cached.seals is None:
@@ -260,14 +260,14 @@ class OpenedConversations:
             return cached, cached.seals
 
     def _title(self, row: ConversationRow) -> str:
-        """Return the title, which is opened again only if it changed. Raise Tampered."""
+        """Return the title; open it again only if it changed. Raise Tampered."""
         changes, cached = self.changes(row.id), self._opened.get(row.id)
         if cached and cached.title and cached.title[0] == row.title:
             return cached.title[1]
         seals = (cached and cached.seals) or self.user_seals.of(row)
         title = seals.open_title(row.title)
         with self._change:
-            # otherwise the conversation may have been forgotten
+            # after any change, the conversation may have been forgotten on purpose
             if self.changes(row.id) == changes:
                 cached = self._opened.get(row.id) or OpenedConversation()
                 cached.title = row.title, title

@@ -1,8 +1,8 @@
-"""Reading of threads: only their new messages are read, and all are checked against the head.
+"""Reading of threads: only new messages are fetched, and all messages are checked against the head.
 
-A conversation's `head` authenticates its revision and all its messages. Each write makes the next head from the one
-that the reader's thread was checked against, so a row that was removed, swapped, doubled or restored outside
-the app is detected when the thread is next read.
+A conversation's `head` authenticates its revision and all its messages. Each write derives the next head from the
+head of the last verified read, so a row that was removed, swapped, duplicated or put back outside the app is
+detected when the thread is next read.
 """
 
 from dataclasses import dataclass, replace
@@ -22,19 +22,19 @@ class _Ahead:
     """A conversation that is being read ahead."""
 
     conversation_id: ConversationId
-    changes: int  # the number of changes before the read
+    changes: int  # the change count of the conversation before the read
     read: CachedRead[ConversationRead]
 
 
 class ThreadReader:
-    """Reads the threads of one user. Any thread of the process may call any method."""
+    """Reads the conversations of one user. Any thread may call any method."""
 
     def __init__(self, rows: Rows, opened: OpenedConversations, texts: ConversationTexts) -> None:
         self._rows, self._opened, self._texts = rows, opened, texts
         self._ahead: _Ahead | None = None
 
     def head_of(self, thread: Thread) -> Head:
-        """Return the head to continue from. Raise Stale if *thread* has another revision by now, NotFound, Tampered."""
+        """Return the head to continue from. Raise Stale if *thread* is not the newest revision, NotFound, Tampered."""
         conversation_id = thread.conversation.id
         checked = self._opened.checked(conversation_id) or self.read(conversation_id)[0]
         if checked.thread.conversation.rev != thread.conversation.rev:
@@ -42,7 +42,7 @@ class ThreadReader:
         return checked.next_head()
 
     def read_ahead(self, conversation_id: ConversationId) -> None:
-        """Begin to read a conversation that is not cached, for its next `read`."""
+        """Begin to read a conversation for its next `read`, unless it is cached."""
         if self._opened.checked(conversation_id) is None:
             changes = self._opened.changes(conversation_id)
             read = CachedRead(lambda: self._rows.read_conversation(conversation_id, 0))
@@ -58,7 +58,7 @@ class ThreadReader:
             checked, read = self._read_whole(conversation_id, may_be_discarded=may_be_discarded)
             opened = self._opened.put(read.conversation, checked, changes)
             if opened is None:
-                # the conversation was read or changed meanwhile, and the cached data may be newer
+                # the conversation was read or changed meanwhile, so the cached data may be newer
                 continue
             for turn_id, cost in final_costs(read.costs).items():
                 opened.costs.put(turn_id, cost)
@@ -71,13 +71,13 @@ class ThreadReader:
     def _read_whole(
         self, conversation_id: ConversationId, *, may_be_discarded: bool
     ) -> tuple[CheckedThread, ConversationRead]:
-        """Read the new messages of a conversation; all messages if the thread is not whole then. Raise NotFound."""
+        """Read the new messages of a conversation, or all if the thread is not whole with these. Raise NotFound."""
         before = self._opened.checked(conversation_id)
         if before and not (before.thread.is_whole and before.thread.messages):
             before = None
         read = self._read(conversation_id, before, may_be_discarded=may_be_discarded)
         checked = self._checked(read, before)
-        while not checked.thread.is_whole:  # messages were deleted, or came while others were read
+        while not checked.thread.is_whole:  # messages were deleted, or stored during the read
             rev = read.conversation.rev if before is None else -1
             before = None
             read = self._read(conversation_id, None, may_be_discarded=may_be_discarded)
@@ -140,7 +140,7 @@ class ThreadReader:
     def _with_messages(
         self, read: ConversationRead, conversation: Conversation, before: CheckedThread | None
     ) -> CheckedThread:
-        """Open the messages of a read, which follow those of *before*; check the whole."""
+        """Open the messages of a read, which follow those of *before*; check all messages against the head."""
         row = read.conversation
         seals, total = self._opened.seals(row.id, row), before.total if before else Head()
         messages = list(before.thread.messages) if before else []

@@ -1,4 +1,4 @@
-"""Sealing and opening of every text and piece of one user, each bound to its place (services/crypto/keyring.py has the table)."""
+"""Sealing and opening of one user's texts and pieces, each bound to its place (table in services/crypto/keyring.py)."""
 
 import hmac
 import json
@@ -50,16 +50,16 @@ Value = TypeVar(
 
 
 class Format(Generic[Value]):
-    """The JSON format of a frozen dataclass, without the fields about its reading and the *columns* of its row."""
+    """The JSON format of a frozen dataclass, without `is_verified`, `is_newer`, and the *columns* of its row."""
 
     def __init__(self, kind: type[Value], columns: Collection[str] = ()) -> None:
         self._adapter, self._columns = TypeAdapter[Value](kind), columns
         self._known = {each.name for each in fields(kind)}
 
     def write(self, value: Value, before: str = "{}", seen: Value | None = None) -> str:
-        """Return the JSON of *value*; data that a newer version of the app stored in *before* stays.
+        """Return the JSON of *value*; keep the data that a newer version of the app stored in *before*.
 
-        That is a field that this version does not know, and one that did not change since *seen* was read from *before*.
+        Kept are fields that this version does not know, and fields unchanged since *seen* was read from *before*.
         """
         known, was = self._fields(value), self._fields(seen) if seen else {}
         stays = {
@@ -70,11 +70,11 @@ class Format(Generic[Value]):
         return json.dumps(known | stays, ensure_ascii=False)
 
     def read(self, text: str, row: object = None) -> Value:
-        """Return the value of the JSON *text* and the columns of *row*. Raise NewerVersion."""
+        """Return the value made of the JSON *text* and the columns of *row*. Raise NewerVersion."""
         columns = {name: getattr(row, name) for name in self._columns}
         try:
             return self._adapter.validate_python(json.loads(text) | columns)
-        except ValidationError:  # the message of a ValidationError repeats the text
+        except ValidationError:  # not chained, because its message repeats the text
             raise NewerVersion from None
 
     def _fields(self, value: Value) -> dict[str, object]:
@@ -182,7 +182,7 @@ class ConversationSeals:
         return body, _ATTACHMENTS_FORMAT.read(files).files
 
     def macs(self, rows: Iterable[MessageRow]) -> list[bytes]:
-        """Return the MACs of messages, from which a head is made."""
+        """Return the MACs of messages, which a head adds up."""
         return [
             self.vault.row_mac(row.body, self._message_place(row), row.attachments) for row in rows
         ]
@@ -198,7 +198,7 @@ class ConversationSeals:
     def open_piece(
         self, message_id: MessageId, attachment: Attachment, number: int, sealed: str
     ) -> bytes:
-        """Open a piece. Raise Tampered also if *attachment* lists another one."""
+        """Open a piece. Raise Tampered also if *attachment* lists another MAC for it."""
         place = self._piece_place(message_id, attachment.id, number)
         mac = self.vault.piece_mac(sealed, place).hex()
         if not hmac.compare_digest(mac, attachment.macs[number - 1]):
@@ -215,11 +215,11 @@ class ConversationSeals:
             return Thoughts(is_verified=False)
 
     def receipt(self, client_turn_id: ClientTurnId, receipt: str) -> str:
-        """Seal a receipt, before the database has given the turn its id."""
+        """Seal a receipt; its place has the client turn id, because the database has not assigned the turn's id yet."""
         return self.vault.seal(receipt, self._place("receipts", "body", client_turn_id))
 
     def open_receipt(self, row: ReceiptRow) -> str:
-        """Return the receipt of *row*; an empty text if it does not open."""
+        """Return the receipt of *row*, or an empty text if it does not open."""
         try:
             return self.vault.open(row.body, self._place("receipts", "body", row.client_turn_id))
         except Tampered:
@@ -229,7 +229,7 @@ class ConversationSeals:
     def partial(
         self, turn_id: TurnId, text: str, thoughts: Thoughts | None
     ) -> tuple[str | None, str | None]:
-        """Seal the partial reply of a turn, and its thoughts; None where there are none."""
+        """Seal the partial reply and the thoughts of a turn, each as None if it is empty."""
 
         def sealed(plain: str, column: str) -> str | None:
             return self.vault.seal(plain, self._turn_place(turn_id, column)) if plain else None
@@ -281,12 +281,12 @@ class ConversationSeals:
 
 
 def _body_column(attachments: object) -> str:
-    """Return the column of a body: a list that is removed or added is detected when its message is opened."""
+    """Return the column of a body's place, so that a removed or added list is detected when the message is opened."""
     return "listed_body" if attachments else "body"
 
 
 class Seals:
-    """Makes and unwraps the keys of the conversations of one user, which are wrapped in their rows. Any thread may call any method."""
+    """Makes and unwraps the keys of one user's conversations. Any thread may call any method."""
 
     def __init__(self, user_id: UserId, keys: UserKeys) -> None:
         self._user_id, self._keys = user_id, keys
@@ -298,7 +298,7 @@ class Seals:
         return ConversationSeals(self._user_id, row.id, Vault(key, row.key_version))
 
     def new_conversation(self, thread: Thread) -> tuple[SealedConversation, ConversationSeals]:
-        """Seal an empty conversation that is not stored yet under a new key."""
+        """Seal an empty conversation, not stored yet, under a new key."""
         conversation, key, user_key = thread.conversation, new_key(), self._keys.newest
         seals, instructions = ConversationSeals(self._user_id, conversation.id, Vault(key)), None
         if thread.instructions:
@@ -326,8 +326,8 @@ class Seals:
 class DocumentSeals:
     """Seals and opens the documents of one user, and remembers the newest revision of each.
 
-    A text opens at its own revision only. A row that is restored together with its revision is refused by every process
-    that has seen a later one. Any thread may call any method.
+    A text opens only at its own revision. An older row that is put back together with its revision is refused by every
+    process that has seen a later revision. Any thread may call any method.
     """
 
     def __init__(self, user_id: UserId, keys: UserKeys) -> None:
@@ -337,14 +337,14 @@ class DocumentSeals:
 
     def seal(self, row: DocumentRow, text: str | None, vault: Vault | None = None) -> DocumentRow:
         """Return the revision after *row*, with *text* sealed by *vault*, or under the user's key."""
-        # a restored document gets a revision above all that it had
+        # the time exceeds all earlier revisions, even after the database was restored to an older state
         row = replace(row, rev=max(row.rev + 1, self._seen(row) + 1, int(time.time() * 1000)))
         vault = vault or self._keys.newest.vault(_PURPOSE)
         place = _document_place(self._user_id, row)
         return replace(row, body=None if text is None else vault.seal(text, place))
 
     def open(self, row: DocumentRow, vault: Vault | None = None) -> str | None:
-        """Return the text of *row*. Raise Tampered also for an older revision than one that was seen."""
+        """Return the text of *row*. Raise Tampered also if a later revision was seen."""
         if self.is_set_back(row):
             raise Tampered
         if row.body is None:
@@ -355,7 +355,7 @@ class DocumentSeals:
         return text
 
     def note(self, row: DocumentRow) -> None:
-        """Remember the revision of a *row* that was opened or stored."""
+        """Remember the revision of *row*, which was opened or stored."""
         with self._noting:
             self._newest[row.kind, row.id] = max(row.rev, self._seen(row))
 

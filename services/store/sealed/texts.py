@@ -1,4 +1,4 @@
-"""The instructions and the running summaries of conversations: sealed documents in their rows."""
+"""Conversations' instructions and running summaries: sealed documents in the conversations' rows."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,7 +32,7 @@ class ConversationTexts:
         return None if text is None else SUMMARY_FORMAT.read(text)
 
     def readable_summary(self, row: ConversationRow) -> RunningSummary | None:
-        """Return the running summary; None also if it does not open, because the next one replaces it."""
+        """Return the running summary; None also if it does not open, because the next summary replaces it."""
         return verified(lambda: self.summary(row))[0]
 
     def put_summary(self, row: ConversationRow, summary: RunningSummary | None, cuts: int) -> None:
@@ -55,7 +55,7 @@ class ConversationTexts:
         self._documents.note(document)
 
     def _text(self, row: ConversationRow, kind: DocumentKind) -> str | None:
-        """Return the instructions or the summary, which are opened again only if they changed. Raise Tampered."""
+        """Return the instructions or the summary; open the text again only if it changed. Raise Tampered."""
         document = row.text(kind)
         # or the document was replaced after *row* was read
         if self._documents.is_set_back(document):

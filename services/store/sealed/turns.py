@@ -28,7 +28,7 @@ from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.reading import ThreadReader
 from services.store.writes import BeginTurn, CheckpointTurn, FinishTurn, SealedPrompt, SealedReply
 
-_MOST_UNANSWERED = 4  # unanswered requests of one user
+_MOST_UNANSWERED = 4  # the most unanswered requests of one user
 _TRIES = 5  # attempts, because the conversation may change
 
 
@@ -38,7 +38,7 @@ class SealedTurns:
     def __init__(self, rows: Rows, opened: OpenedConversations, reader: ThreadReader) -> None:
         self._rows, self._opened, self.user_id = rows, opened, rows.user_id
         self._reader = reader
-        # requests that are sent again unchanged if the answer is lost
+        # requests without an answer yet: if it is lost, the same request is sent again
         self._unanswered = LruCache[ClientTurnId, BeginTurn](_MOST_UNANSWERED)
 
     def begin(self, turn: NewTurn) -> Begun:
@@ -165,7 +165,7 @@ class SealedTurns:
             log_event("receipt.too_long", conversation=conversation.id)
             receipt = ""
         if turn.is_first:
-            if self._opened.checked(conversation.id):  # another tab was first
+            if self._opened.checked(conversation.id):  # another tab began the conversation first
                 raise Stale
             created, seals = self._opened.user_seals.new_conversation(turn.thread)
             head = Head()
@@ -195,9 +195,9 @@ class SealedTurns:
         return BeginTurn(reservation=turn.reservation, prompt=prompt, created=created)
 
     def _sealed_reply(self, ending: Ending) -> SealedReply | None:
-        """Return the sealed reply of *ending* and the head after it; None if the conversation is gone."""
+        """Return the sealed reply of *ending* and the next head; None if the conversation is gone."""
         conversation_id = ending.conversation_id
-        try:  # a discarded conversation may be restored, with the reply
+        try:  # also in a discarded conversation, which may be restored with the reply
             checked, _ = self._reader.read(conversation_id, may_be_discarded=True)
         except NotFound:
             return None
@@ -226,7 +226,7 @@ def _turn_ids(messages: Iterable[Message]) -> set[TurnId]:
 
 
 def _with_missing_reply(thread: Thread, newest: TurnRow) -> Thread:
-    """Return *thread* with the end of its *newest* turn, if that stored no reply."""
+    """Return *thread*, with a `missing_reply` if its *newest* turn ended without storing a reply."""
     if newest.prompt_id is None or any(
         one.turn_id == newest.id and one.role is Role.ASSISTANT for one in thread.messages
     ):

@@ -22,7 +22,7 @@ from services.domain.usage import UsageReport
 from services.store.supabase.api import PAGE, ServerCalls, UserCalls
 from services.store.supabase.arguments import Hidden
 
-_NEWEST = 2**53 - 1  # above every id, and exact where JSON numbers are doubles
+_NEWEST = 2**53 - 1  # above every id, and exact as a double, which JSON numbers may be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,7 @@ class SupabaseAdministration:
         began = time.monotonic()
         state = self.calls.read("database_state", _DatabaseState)
         seconds = time.monotonic() - began
-        # the estimated time of the database's answer
+        # our clock at the estimated moment of the database's answer
         our_time = datetime.now(UTC) - timedelta(seconds=seconds / 2)
         bound = self.server.row_bound()
         return StoreHealth(

@@ -1,7 +1,7 @@
-"""The only access to the Supabase API: clients, calls with a server proof, and the meaning of its errors.
+"""The only access to the Supabase API: clients, calls with a server proof, and the conversion of its errors.
 
-Reading is a select under row level security. Writing is a call of a function that wants, beside the
-user's token, a server proof over its arguments (docs/architecture.md); the proof is made here.
+Reading is a select under row level security. Writing is a call of a function that needs, beside the user's
+access token, a server proof over its arguments (docs/architecture.md); the proof is made here.
 """
 
 import time
@@ -38,9 +38,9 @@ Paged = TypeVar("Paged")
 _LIMITS = httpx.Limits(  # seconds: a new connection costs three round trips with TLS
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0
 )
-PAGE = 1000  # rows that are read at once
-LEAST = 100  # rows that every answer may have (ServerCalls.check_rows), and so ids in one address
-_SWEPT_TURNS = 10  # turns that one call sweeps
+PAGE = 1000  # rows in one read
+LEAST = 100  # rows that any answer may have (ServerCalls.check_rows), so at most as many ids in one address
+_SWEPT_TURNS = 10  # the most turns that one call sweeps
 # seconds: less than a lease, so that one lost answer does not end it
 TIMEOUT = httpx.Timeout(8.0, connect=3.0)
 
@@ -59,7 +59,7 @@ class IdentifiedRow(RowClass, Protocol):
 
 
 class RpcResult(BaseModel):
-    """The answer of a writing function; an expected refusal is an answer, too."""
+    """The answer of a writing function; an expected refusal is an answer as well."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -68,13 +68,13 @@ class RpcResult(BaseModel):
 
     @property
     def values(self) -> dict[str, object]:
-        """The other values of the answer."""
+        """The values of the answer beside `ok` and `reason`."""
         return self.model_extra or {}
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """The work that a sweep left."""
+    """The work that remains after a sweep."""
 
     more: bool  # more is due for the next sweep
     log_erasures: bool = False  # entries are due for `erase_log_entries`
@@ -82,7 +82,7 @@ class Swept:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The address of the API and the sockets to it, without an identity. All threads share it."""
+    """The API's address and the connections to it, without an identity. All threads share it."""
 
     url: str
     key: SecretStr
@@ -97,7 +97,7 @@ class Gateway:
         hooks: EventHooks = MappingProxyType({}),
         timeout: httpx.Timeout = TIMEOUT,
     ) -> "Gateway":
-        """Return a gateway with sockets of its own, through *transport* if given.
+        """Return a gateway with its own connections, through *transport* if given.
 
         *hooks* are called with each request and each response.
         """
@@ -109,7 +109,7 @@ class Gateway:
         return cls(url, key, client)
 
     def client(self) -> Client:
-        """Return a client for one user; a shared one would query as the last user who signed in."""
+        """Return a client for one user; a shared client would query as the last user who signed in."""
         options = ClientOptions(
             auto_refresh_token=False,
             persist_session=False,
@@ -120,7 +120,7 @@ class Gateway:
 
 
 def _drop_key_as_bearer(request: httpx.Request) -> None:
-    """Send the API key as `apikey` alone: hosted Supabase refuses a bearer token that is no JWT."""
+    """Send the API key only as `apikey`, because hosted Supabase refuses a bearer token that is not a JWT."""
     if request.headers.get("Authorization") == f"Bearer {request.headers.get('apikey')}":
         del request.headers["Authorization"]
 
@@ -149,14 +149,14 @@ class UserCalls:
         return _valid(kind, answer)
 
     def read(self, verb: str, kind: type[T], /, **arguments: Argument | Hidden) -> T:
-        """Call the function *verb*, which answers with a *kind* of value; proven as in `call`."""
+        """Call the function *verb* with a proof, as `call` does; return its answer as a *kind*."""
         proof = self.proof.of_person(verb, self.user_id, *map(_proven, arguments.values()))
         return _valid(kind, _answered(self.client, verb, _sent(arguments) | {"proof": proof}))
 
 
 @dataclass(frozen=True, slots=True)
 class ServerCalls:
-    """Calls of the app without a user's token. They raise StoreUnavailable only.
+    """Calls of the app without a user's token. They raise no errors but StoreUnavailable.
 
     Any thread may call any method.
     """
@@ -165,11 +165,11 @@ class ServerCalls:
     proof: ServerProof = field(repr=False)
 
     def call(self, verb: str, /, **arguments: Argument | Hidden) -> RpcResult:
-        """Call the function *verb*; the proof is good for a minute."""
+        """Call the function *verb*; the proof is valid for a minute."""
         return self.read(verb, RpcResult, **arguments)
 
     def row_bound(self) -> int:
-        """Return the most rows in one answer of the API; 1,001 for more than 1,000."""
+        """Return the API's limit of rows in one answer, or 1,001 if it is above 1,000."""
         return len(self.read("row_bound", list[int]))
 
     def check_rows(self) -> None:
@@ -178,7 +178,7 @@ class ServerCalls:
             raise RowsCut(bound, LEAST)
 
     def read(self, verb: str, kind: type[T], /, **arguments: Argument | Hidden) -> T:
-        """Call the function *verb*, which answers with a *kind* of value."""
+        """Call the function *verb*; return its answer as a *kind*."""
         made_at = int(time.time())
         proof = self.proof.of_server(verb, made_at, *map(_proven, arguments.values()))
         sent = _sent(arguments) | {"made_at": made_at, "proof": proof}
@@ -193,7 +193,7 @@ class ServerCalls:
         return _valid(list[int], self.call("root_key_versions").values["versions"])
 
     def sweep(self) -> Swept:
-        """Settle some turns whose lease ran out, and remove some rows that are due."""
+        """Settle some turns whose lease has run out, and remove some rows that are due."""
         return self.read("sweep_turns", Swept, at_most=_SWEPT_TURNS)
 
     def erase_log_entries(self) -> bool:
@@ -218,7 +218,7 @@ def store_errors() -> Generator[None]:
                 raise StoreUnavailable(error.code) from error
     except httpx.HTTPError as error:
         raise StoreUnavailable(type(error).__name__) from error
-    except ValidationError as error:  # its text repeats the row
+    except ValidationError as error:  # not chained, because its text repeats the row
         raise StoreUnavailable(type(error).__name__) from None
 
 
@@ -226,7 +226,7 @@ class Table(Generic[Row]):
     """Reads of one table, under row level security. They raise SignedOut and StoreUnavailable."""
 
     def __init__(self, name: str, row: type[Row], columns: str | None = None) -> None:
-        """Select *columns*, by default those that *row* has fields for."""
+        """Select *columns*, by default the fields of *row*."""
         self._name = name
         self._adapter = TypeAdapter(cast(type[list[Row]], GenericAlias(list, (row,))))
         self._columns = columns or ",".join(each.name for each in fields(row))
@@ -267,8 +267,8 @@ class Table(Generic[Row]):
 def every_row(read: Callable[[Paged | None, int], Sequence[Paged]]) -> list[Paged]:
     """Return all rows; *read* gets the last row so far (None at first) and a limit, and returns the next page.
 
-    The API truncates long answers without notice, and its limit may change at any time: only
-    an answer that is shorter than any limit is certainly the last.
+    The API truncates long answers silently, and its limit may change at any time: only an answer
+    that is shorter than any limit is certainly the last.
     """
     rows: list[Paged] = []
     while True:
@@ -286,7 +286,7 @@ def batches(ids: Iterable[T]) -> Iterator[list[T]]:
 
 
 def accepted(verb: str, answer: RpcResult, wanted: Reservation | None = None) -> RpcResult:
-    """Return *answer*, or raise the error of a refusal by *verb*; *wanted*: the amounts of the turn that it begins."""
+    """Return *answer*, or raise the error if *verb* refused; *wanted*: the amounts of the turn to begin."""
     if not answer.ok:
         raise error_of(verb, _valid(Refusal, {"reason": answer.reason, **answer.values}), wanted)
     return answer

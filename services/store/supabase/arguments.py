@@ -38,7 +38,7 @@ class Hidden:
 
     @classmethod
     def of(cls, value: object) -> "Hidden":
-        """Convert a value: text as it is, ids with commas between them, a dataclass as JSON."""
+        """Convert a value: text unchanged, ids separated by commas, a dataclass to JSON."""
         match value:
             case None | str():
                 return cls(value)
@@ -50,7 +50,7 @@ class Hidden:
 
 @dataclass(frozen=True, slots=True)
 class ArgumentField:
-    """A field of a write, or of a part of it."""
+    """A field of a write, or of a dataclass nested in it."""
 
     name: str  # the name of the argument
     path: tuple[str, ...]
@@ -71,7 +71,7 @@ def arguments_of(write: object) -> dict[str, Argument | Hidden]:
 
 @cache
 def argument_fields(write: type) -> tuple[ArgumentField, ...]:
-    """Return those fields of a class of writes that are arguments, in order. Raise TypeError for a field without a kind."""
+    """Return the fields of a write class that are arguments, in order. Raise TypeError for a field without a kind."""
     return tuple(each for each in _fields(write) if each.kind is not FieldKind.IMPLIED)
 
 
@@ -89,7 +89,7 @@ def _fields(write: type) -> Iterator[ArgumentField]:
 
 
 def _kind_of(hint: object) -> FieldKind | type:
-    """Return the kind of a field by its type; the class of a part."""
+    """Return the kind of a field with that type, or the class if it is a nested dataclass."""
     if get_origin(hint) is Annotated:
         return next(mark for mark in get_args(hint) if isinstance(mark, FieldKind))
     if alternatives := get_args(hint):

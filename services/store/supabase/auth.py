@@ -21,7 +21,7 @@ from services.events import log_event
 
 
 class AuthTokens(BaseModel):
-    """Tokens from a sign-in or a renewal at Supabase Auth, as an app session stores them sealed."""
+    """Supabase Auth's tokens from a sign-in or a renewal; an app session stores them sealed."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
@@ -29,7 +29,7 @@ class AuthTokens(BaseModel):
     auth_session_id: UUID
     email: str = Field(repr=False)
     access: str = Field(repr=False)
-    expires_at: int  # in seconds since 1970, by our clock
+    expires_at: int  # Unix seconds, by our clock
     refresh: str = Field(repr=False)
 
     def is_good_for(self, seconds: int) -> bool:
@@ -37,18 +37,18 @@ class AuthTokens(BaseModel):
         return self.expires_at - time.time() > seconds
 
     def is_of_session(self, other: "AuthTokens") -> bool:
-        """Return True if both belong to one user and one session of Supabase Auth."""
+        """Return True if both belong to the same user and the same session of Supabase Auth."""
         return (self.user_id, self.auth_session_id) == (other.user_id, other.auth_session_id)
 
 
-# errors by the code of Supabase Auth; any other code is StoreUnavailable
+# errors by Supabase Auth's code; any other code raises StoreUnavailable
 _SIGN_IN_ERRORS: dict[str, type[errors.AppError]] = {
     "invalid_credentials": errors.WrongCredentials,
     "user_banned": errors.Suspended,
     "email_not_confirmed": errors.NotConfirmed,
     "user_already_exists": errors.AddressTaken,
     "email_address_invalid": errors.BadAddress,
-    # Auth has stricter rules for addresses; `check_new_password` has refused bad passwords already
+    # Auth's rules for addresses are stricter; `check_new_password` has refused bad passwords already
     "validation_failed": errors.BadAddress,
     "email_address_not_authorized": errors.AddressNotAllowed,
     "signup_disabled": errors.SignUpsClosed,
@@ -65,7 +65,7 @@ _RENEWAL_ERRORS: dict[str, type[errors.AppError]] = dict.fromkeys(
     errors.SignedOut,
 )
 _WAIT = re.compile(r"after (\d{1,4}) seconds")
-_EMAIL_WAIT, _REQUEST_WAIT = 3600, 60  # seconds, if Supabase Auth gives none
+_EMAIL_WAIT, _REQUEST_WAIT = 3600, 60  # seconds, used if Supabase Auth gives none
 
 
 def sign_up(client: Client, email: EmailAddress, password: str) -> AuthTokens:
@@ -86,7 +86,7 @@ def sign_in(client: Client, email: str, password: str) -> AuthTokens:
 
 
 def exchange(client: Client, refresh: str) -> AuthTokens:
-    """Exchange a refresh token, which is then used up, for new tokens.
+    """Exchange a refresh token, which works only once, for new tokens.
 
     Raise SignedOut, TooManyAttempts, StoreUnavailable.
     """
@@ -103,7 +103,7 @@ def sign_out(client: Client, tokens: AuthTokens) -> None:
 
 @contextmanager
 def _auth_errors(refusals: Mapping[str, type[errors.AppError]]) -> Generator[None]:
-    """Raise the error that *refusals* has for a code of Supabase Auth, or TooManyAttempts or StoreUnavailable."""
+    """Convert Supabase Auth's errors: to those of *refusals* by code, else TooManyAttempts or StoreUnavailable."""
     try:
         yield
     except AuthWeakPasswordError as error:

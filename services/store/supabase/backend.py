@@ -45,8 +45,8 @@ from services.store.supabase.session_tokens import (
 from services.store.supabase.upkeep import DatabaseProbe, keep_erasing
 
 _EMBEDDED_SECONDS, _HOSTED_SECONDS = 3.0, 60.0  # seconds between two probes of the database
-_EMBEDDED_SWEEP_SECONDS = 9.0  # seconds; the probe of a hosted database is always a sweep
-_PROBE_TIMEOUT = httpx.Timeout(4.0, connect=2.0)  # a later answer counts as none
+_EMBEDDED_SWEEP_SECONDS = 9.0  # a hosted database is swept in every probe
+_PROBE_TIMEOUT = httpx.Timeout(4.0, connect=2.0)  # a later answer counts as a failure
 _KEYS = TypeAdapter(tuple[WrappedKey, ...])
 _ENDED = TypeAdapter(dict[SessionId, SessionEnd])
 
@@ -222,7 +222,7 @@ class SupabaseBackend:
             report=report,
         )
         in_thread("database-probe", probe.run)
-        # without the circuit breaker: a log that is too large for its time limit is no outage
+        # without the circuit breaker: a log too large for the time limit is no outage
         eraser = calls(TIMEOUT)
         in_thread("log-erasures", lambda: keep_erasing(probe.log_erasures, eraser))
 

@@ -55,7 +55,7 @@ def _unchecked(needs: str, *names: str) -> dict[str, Finding]:
     return dict.fromkeys(names, (Mark.UNKNOWN, f"not checked: needs {needs}"))
 
 
-# every finding by name, in the order of the table
+# all findings by name, in the order of the printed table
 UNCHECKED = _unchecked(
     "SUPABASE_URL and SUPABASE_KEY", "API key", "sign-up", "root keys", "max rows"
 ) | _unchecked(
@@ -66,7 +66,7 @@ UNCHECKED = _unchecked(
 def check_api(
     url: str, key: SecretStr, proof_key: bytes | None, versions: Collection[int], problem: str
 ) -> dict[str, Finding]:
-    """Return the findings about the API at *url*; the keys as in `Operator.check`."""
+    """Return the findings about the API at *url*; the other arguments are those of `Operator.check`."""
     # only the embedded API is called over plain http
     transport = LiteTransport() if url.startswith("http:") else None
     gateway = Gateway.to(url, key, transport)
@@ -112,7 +112,7 @@ def _check_root_keys(
 
 
 def check_database(connection: psycopg.Connection) -> dict[str, Finding]:
-    """Return the findings about the database, without a change to it."""
+    """Return the findings about the database; change nothing."""
     asked_at = time.time()
     [(now, has_safeupdate)] = connection.execute(_SERVER)
     loaded = f"{'' if has_safeupdate else 'not '}loaded for the API's connections"
@@ -137,7 +137,7 @@ def check_database(connection: psycopg.Connection) -> dict[str, Finding]:
 
 
 def judge_sign_up(auth: AuthSettings | int) -> Finding:
-    """Judge the settings of Supabase Auth, or the status of another reply; 0: no reply."""
+    """Judge Supabase Auth's settings, or the HTTP status if there are none; 0: no reply."""
     match auth:
         case 0:
             return Mark.FAIL, "Supabase Auth does not answer: check SUPABASE_URL"
@@ -181,7 +181,7 @@ def judge_clocks(ahead_seconds: float) -> Finding:
 
 
 def judge_access_tokens(seconds: int | None) -> Finding:
-    """Judge the lifetime of the newest session's access token; None: there was no sign-in."""
+    """Judge the lifetime of the newest session's access token; None: there is no session yet."""
     if seconds is None:
         return Mark.UNKNOWN, "unknown until the first sign-in"
     if seconds <= _MIN_TOKEN_SECONDS:
@@ -191,7 +191,7 @@ def judge_access_tokens(seconds: int | None) -> Finding:
 
 
 def judge_users(foreign: int) -> Finding:
-    """Judge the number of Supabase Auth's users from before Daybook, without an account."""
+    """Judge the number of Supabase Auth's users who are older than Daybook and have no account."""
     if foreign:
         text = f"{foreign} of Supabase Auth are not Daybook's, and cannot use it"
         return Mark.NOTE, f"{text}: give it a project of its own"
@@ -199,7 +199,7 @@ def judge_users(foreign: int) -> Finding:
 
 
 def judge_auth_log(can_erase: bool | None, accounts: int, oldest_seconds: float) -> Finding:
-    """Judge the removal of deleted *accounts* from the log of Supabase Auth; *can_erase* None: there is no such log."""
+    """Judge the removal of deleted *accounts* from Supabase Auth's log; *can_erase*: None if there is no such log."""
     if can_erase is None:
         return Mark.OK, "none is kept in the database"
     advice = f"stop writing it to the database under {_AUDIT_LOGS}, and empty the table"

@@ -27,7 +27,7 @@ do $$ begin
   end if;
 end $$
 """
-_TABLES = {  # by the names of services/store/tables, in the order of their foreign keys
+_TABLES = {  # by the table names of services/store/tables, in the order of their foreign keys
     "accounts": "private.roles",
     "keys": "public.user_keys",
     "budgets": "private.budgets",
@@ -56,7 +56,7 @@ def load(
 ) -> None:
     """Store the rows that *make* returns for the database's time. Raise BadInput if there are accounts.
 
-    *hashes*: those of the passwords, by the addresses of their users.
+    *hashes*: the hashes of users' passwords, by address.
     """
     connection.execute("select pg_advisory_xact_lock(hashtext('daybook: first account'))")
     [(has_accounts, now)] = connection.execute("select exists (select from auth.users), now()")
@@ -79,14 +79,14 @@ def load(
 
 
 def _columns(user_id: UserId | None, row: Any) -> dict[str, Any]:
-    """Return the fields of *row* by the names of their columns."""
+    """Return the fields of *row* by column name."""
     columns = {each.name: getattr(row, each.name) for each in fields(row)}
-    # no request has an empty hash, so a request that reuses a copied turn's client turn id is refused
+    # a copied turn has an empty request hash, which no request has: reuse of its client turn id is refused
     return {"user_id": user_id, "request_hash": b""} | columns
 
 
 def _copy(connection: psycopg.Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Store *rows* as far as the table has columns for them."""
+    """Store those fields of *rows* that the table has columns for."""
     known = [name for (name,) in connection.execute(_COLUMNS, [table]) if name in rows[0]]
     columns = sql.SQL(", ").join(map(sql.Identifier, known))
     copying = sql.SQL("copy {} ({}) from stdin").format(sql.Identifier(*table.split(".")), columns)

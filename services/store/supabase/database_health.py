@@ -1,6 +1,6 @@
 """A circuit breaker: one thread probes the database; calls fail fast while it is down.
 
-Without it, each call of a hanging database would wait for its time-out, and a page makes several calls.
+Without it, each call to a hanging database would wait until it times out, and a page makes several calls.
 """
 
 import logging
@@ -17,14 +17,14 @@ from services.events import log_event
 _logger = logging.getLogger(__name__)
 # seconds between probes of a database that is down, doubled each time
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.5, 3.0
-_NO_UPSTREAM = 502  # from this status on, the API itself got no answer
+_NO_UPSTREAM = 502  # from this HTTP status on, the API got no answer from the database
 
 
 class DatabaseHealth:
-    """Health of the database: up until a probe fails. One thread probes; any thread may call the rest."""
+    """The health of the database: up until a probe fails. One thread probes; any thread may call the other methods."""
 
     def __init__(self, seconds: float) -> None:
-        """Probe every *seconds* while the database is up; a failed call causes a probe at once."""
+        """Set the seconds between two probes while the database is up; a failed call causes a probe at once."""
         self._seconds = seconds
         self._down_since: float | None = None
         self._failed = Event()
@@ -54,20 +54,20 @@ class DatabaseHealth:
             self._failed.set()
 
     def keep_probing(self, probe: Callable[[], object], report: Callable[[bool], None]) -> NoReturn:
-        """Probe for ever; *report* each change, with True when the database is down."""
+        """Probe forever; *report* each change, with True when the database is down."""
         pause = self._seconds
         while True:
             self._failed.clear()
             try:
                 pause = self._probe(probe, report, pause)
-            except Exception:  # a bug, which the log shows; the probes must go on
+            except Exception:  # a bug, which the log shows; probing must go on
                 _logger.exception("a probe of the database failed")
             self._failed.wait(pause)
 
     def _probe(
         self, probe: Callable[[], object], report: Callable[[bool], None], pause: float
     ) -> float:
-        """Probe once. Return the seconds until the next probe; *pause*: the seconds before this one."""
+        """Probe once. Return the seconds until the next probe; *pause*: the seconds waited before this one."""
         since = self._down_since
         try:
             probe()

@@ -15,10 +15,10 @@ _LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
 
 
 class LiteTransport(httpx.HTTPTransport):
-    """Rewrites times in replies, in quotation marks, which sealed text cannot hold. For plain http, without proxies."""
+    """Rewrites quoted times in replies; sealed text cannot hold quotation marks. For plain http, without proxies."""
 
     def __init__(self, limits: httpx.Limits = _LIMITS) -> None:
-        # certificates take 35 ms to load; without them it trusts no https server
+        # loading certificates takes 35 ms; without them, the transport trusts no https server
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         super().__init__(verify=tls, trust_env=False, limits=limits)
 

@@ -32,7 +32,7 @@ select daily_cap_micro, monthly_cap_micro, daily_cap_tokens from private.change_
 
 @dataclass(frozen=True, slots=True)
 class SupabaseOperator:
-    """The `Operator` of one deployment. Each call connects anew."""
+    """The `Operator` of one deployment. Each call opens a new connection."""
 
     # None: the database cannot be reached from here
     open_database: Callable[[], psycopg.Connection] | None = field(repr=False)
@@ -42,7 +42,7 @@ class SupabaseOperator:
         with self._database() as connection:
             applied = migrations.apply(connection, migrations.FOLDER)
             migrations.install_server_keys(connection, proof_keys)
-            # PostgREST keeps a copy of the schema
+            # PostgREST caches the schema
             connection.execute("notify pgrst, 'reload schema'")
             return applied
 
@@ -99,12 +99,12 @@ class SupabaseOperator:
             with self.open_database() as connection:
                 yield connection
         except psycopg.Error as error:
-            # the cause is dropped, because its text may hold the address
+            # not chained, because the cause's text may hold the address
             raise Misconfigured(_sentence(error)) from None
 
 
 def operator_at(database_url: str | None, api: tuple[str, SecretStr] | None) -> SupabaseOperator:
-    """Return the operator of a project, as far as its addresses are known."""
+    """Return the operator of a project; what needs an unknown address (None) is unavailable."""
     return SupabaseOperator((lambda: connect(database_url)) if database_url else None, api)
 
 

@@ -51,7 +51,7 @@ class _Receipt:
     turns: _ClientTurn
 
 
-# long columns, which are not read of many conversations at once
+# long columns, left out when many conversations are read
 _LONG = {"instructions", "instructions_rev", "summary", "summary_rev"}
 _LISTED = ",".join(each.name for each in fields(ConversationRow) if each.name not in _LONG)
 _CONVERSATIONS = Table("conversations", ConversationRow)
@@ -132,7 +132,7 @@ class SupabaseRows:
         )
 
     def _messages(self, conversation_id: ConversationId, after_seq: int) -> list[MessageRow]:
-        """Return the next messages after *after_seq*: as many as the API allows."""
+        """Return the next messages after *after_seq*, as many as one answer of the API holds."""
         return _MESSAGES.rows(
             self._client,
             lambda query: (
@@ -146,7 +146,7 @@ class SupabaseRows:
 
     def discarded_messages(self, conversation_id: ConversationId) -> list[MessageRow]:
         def is_discarded(query: Query) -> Query:
-            # "now" is read by the database, whose clock decides
+            # the database evaluates "now", so its clock decides
             return query.eq("conversation_id", str(conversation_id)).gt("destroy_at", "now")
 
         rows = _MESSAGES.all_rows(self._client, is_discarded)

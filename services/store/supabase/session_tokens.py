@@ -1,4 +1,4 @@
-"""Supabase Auth's tokens of an app session: sealed in its row, and renewed under a lease of the database."""
+"""Supabase Auth's tokens of an app session: sealed in its row, and renewed under a lease in the database."""
 
 import secrets
 import threading
@@ -21,9 +21,9 @@ from services.store.supabase.auth import AuthTokens
 
 _LEASE_SECONDS = 15  # the lease for one exchange of the refresh token
 _LEASE_POLL_SECONDS = 0.2  # between two polls while another process holds the lease
-# seconds of a lease in which a failed exchange is repeated; the exchange may take the rest
+# seconds of a lease in which a failed exchange is retried; the last attempt may take the rest
 _RETRY_SECONDS = 6.0
-# seconds between two attempts, at random: Supabase Auth sees all users as one address
+# random seconds between two attempts, because to Supabase Auth all users have one address
 _PAUSE_SECONDS = 1.0, 3.0
 _BACKOFF_SECONDS = 15.0  # seconds after a renewal that was refused or did not help
 _FRESH_SECONDS = 60  # a token with fewer seconds left is renewed before it is used
@@ -70,10 +70,10 @@ class TokenStore:
         *,
         waits: bool,
     ) -> AuthTokens:
-        """Return the stored tokens if *is_good*; else exchange them, under a lease of the database.
+        """Return the stored tokens if *is_good*; else exchange them, under a lease in the database.
 
-        Two processes that exchange one refresh token could end the session.
-        *waits*: wait for another process, and while Supabase Auth limits the rate.
+        Without the lease, two processes that exchange the same refresh token could end the session.
+        *waits*: wait while another process holds the lease, or Supabase Auth limits the rate.
         Raise SignedOut, RateLimited, StoreUnavailable, Tampered.
         """
         deadline = time.monotonic() + (2 * _LEASE_SECONDS if waits else 0)
@@ -114,8 +114,8 @@ class TokenStore:
     def _exchange(self, tokens: AuthTokens, seconds: float) -> AuthTokens:
         """Exchange *tokens*, trying for *seconds* while Supabase Auth limits the rate.
 
-        An attacker who can write to the database can give a refresh token to another user, so the answer has to name the
-        user and the session of *tokens*, which were sealed. Raise SignedOut, RateLimited, StoreUnavailable.
+        An attacker who can write to the database can assign a refresh token to another user, so the answer must name
+        the user and the session of *tokens*, which were sealed. Raise SignedOut, RateLimited, StoreUnavailable.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -137,7 +137,7 @@ class TokenStore:
 class Bearer(httpx.Auth):
     """The tokens of one app session in this process: sent with every request, and renewed when needed.
 
-    Any thread may send; one at a time renews, and the others wait for it.
+    Any thread may send; only one thread at a time renews, and the others wait for it.
     """
 
     store: TokenStore = field(repr=False)
@@ -160,9 +160,9 @@ class Bearer(httpx.Auth):
     def sync_auth_flow(
         self, request: httpx.Request
     ) -> Generator[httpx.Request, httpx.Response, None]:
-        """Send *request*, and again if a valid token was refused, because signing keys rotate.
+        """Send *request*; send it again with a new token if the API refused the token, as when signing keys rotate.
 
-        A turn begins with a token that is valid until its end.
+        Before a turn begins, the token is renewed unless it is valid for as long as the longest turn.
         """
         begins_turn = request.url.path.endswith("/begin_turn")
         self.keep_fresh(LONGEST_TURN_SECONDS if begins_turn else _FRESH_SECONDS)

@@ -18,22 +18,22 @@ _NO_COOKIE_HASH = "0" * 64  # the hash of no session
 
 @dataclass(slots=True, kw_only=True)
 class DatabaseProbe:
-    """Probes the database in one thread: by sweeps, and between them by a look-up of an unknown session."""
+    """Probes the database in one thread: by sweeps, and between sweeps by looking up an unknown session."""
 
     database: DatabaseHealth
     server: ServerCalls  # its calls have a short time-out
     sweep_seconds: float
-    report: Callable[[bool], None]  # called with each change: True when the database is away
-    log_erasures: Event = field(default_factory=Event)  # set when a sweep found entries
+    report: Callable[[bool], None]  # called at each change; True: the database is down
+    log_erasures: Event = field(default_factory=Event)  # set when a sweep found entries to erase
     _sweep_at: float = 0.0
 
     def run(self) -> NoReturn:
-        """Probe for ever, the first sweep at once."""
+        """Probe forever, beginning with a sweep."""
         self._sweep_at = time.monotonic()
         self.database.keep_probing(self._probe, self.report)
 
     def _probe(self) -> None:
-        # after an outage, live turns prolong their leases first
+        # no sweep right after an outage, so that live turns can prolong their leases first
         if not self.database.is_away and time.monotonic() >= self._sweep_at:
             self._sweep_at = time.monotonic() + self.sweep_seconds
             try:
@@ -50,8 +50,8 @@ class DatabaseProbe:
 
 
 def keep_erasing(log_erasures: Event, server: ServerCalls) -> NoReturn:
-    """Erase deleted accounts from Supabase Auth's log, slice by slice, whenever *log_erasures* is set: no sweep waits for it,
-    and after a failure the next sweep sets it again.
+    """Erase deleted accounts from Supabase Auth's log, slice by slice, whenever *log_erasures* is set. No sweep waits
+    for this; after a failure, the next sweep sets *log_erasures* again.
     """
     while True:
         log_erasures.wait()

@@ -1,1 +1,1 @@
-"""The rows of a user over a small protocol of tables, which a store without SQL has to implement."""
+"""A store over a small protocol of tables, which a database without SQL can implement."""

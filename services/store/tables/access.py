@@ -1,4 +1,4 @@
-"""Access to tables by an app session, which each block checks first, and the rows that are one for the deployment."""
+"""Access to tables by an app session, which each block checks first; settings of the deployment; audit entries."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ from services.store.tables import schema
 from services.store.tables.protocol import Answer, Block, Tables
 from services.store.tables.schema import AccountRow, AuditRow, id_at
 
-# a minute longer than the cookie, so that the app sees that the session has ended before its reads
-# find no rows
+# a minute longer than the cookie, so that the app notices the end of the session before reads
+# return no rows
 SESSION_GRACE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An app session, and the user whom its calls name."""
+    """An app session, and the user in whose name it calls."""
 
     cookie_hash: str
     user_id: UserId
     now: Callable[[], datetime]
 
     def account(self, block: Block) -> AccountRow:
-        """Return the account of the caller. Raise SignedOut; NotFound if the session is another user's."""
+        """Return the account of the caller. Raise SignedOut, or NotFound if the session is another user's."""
         session = block.get(schema.SESSIONS, self.cookie_hash)
         account = block.get(schema.ACCOUNTS, self.user_id)
         if session and session.user_id != self.user_id:
@@ -39,7 +39,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class SessionTables:
-    """The `Tables` of one user, as long as the session of *caller* goes on."""
+    """The `Tables` of one user, usable until the session of *caller* ends."""
 
     tables: Tables
     caller: Caller

@@ -1,4 +1,4 @@
-"""Changes by admins over tables, each one block."""
+"""Changes by admins over tables, each in one block."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -32,7 +32,7 @@ from services.store.tables.rows import TablesRows
 from services.store.tables.schema import AccountRow
 
 _PAGE = 500  # invitations
-_SESSIONS = 300  # that a block ends
+_SESSIONS = 300  # the most sessions that one block ends
 
 
 def admins_of(block: Block) -> list[AccountRow]:
@@ -45,7 +45,7 @@ def has_accounts(block: Block, but_not: UserId | None = None) -> bool:
 
 
 def sessions_of(block: Block, user_id: UserId) -> list[StoredSession]:
-    """Return some sessions of a user, as many as a block ends."""
+    """Return sessions of a user, at most as many as one block ends."""
     return block.select(schema.SESSIONS, {"user_id": user_id}, limit=_SESSIONS)
 
 
@@ -142,7 +142,7 @@ class TablesAdministration(TablesReports):
         self._end_sessions(user_id)
 
     def _end_sessions(self, user_id: UserId) -> None:
-        """End the sessions that one block did not."""
+        """End the remaining sessions, in further blocks."""
 
         def end(block: Block) -> bool:
             sessions = sessions_of(block, user_id)
@@ -173,7 +173,7 @@ class TablesAdministration(TablesReports):
         self.change_settings({"sign_ups": mode})
 
     def set_deployment_cap(self, monthly_cap_micro: int | None) -> None:
-        """Set the cap; before the first cap, the budgets are counted under one that limits nothing."""
+        """Set the cap. Before the first cap is set, a cap that limits nothing is set while the budgets are counted."""
 
         def begin(block: Block) -> list[UserId] | Refusal:
             row = deployment_of(block)

@@ -44,7 +44,7 @@ from services.store.tables.upkeep import keep_sweeping, sweep
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """The `Identity` of a user whom a `SignIn` over tables has recognised."""
+    """The `Identity` of a user whom a `SignIn` over tables has authenticated."""
 
     user_id: UserId
     email: str = field(repr=False)
@@ -107,7 +107,7 @@ class TablesUser:
             if not account.keys and block.select(schema.CONVERSATIONS, limit=1):
                 return Refusal(reason="key_missing")
             is_seen = stored is None
-        else:  # exactly the one that the app has seen
+        else:  # exactly the key that the app has seen
             is_seen = stored is not None and stored.wrapped == replaces
         if not is_seen:
             return account.keys
@@ -190,7 +190,7 @@ class TablesBackend:
     def _use(
         self, block: Block, cookie_hash: str
     ) -> tuple[rules.StoredSession | None, AccountRow | None]:
-        """Return a session with its account, and keep it from becoming idle; nothing if it has ended."""
+        """Return a session with its account and count the session as used; return None for both if it has ended."""
         session = block.get(schema.SESSIONS, cookie_hash)
         account = block.get(schema.ACCOUNTS, session.user_id) if session else None
         if session is None or not session.is_alive(account, self.now()):
@@ -234,7 +234,7 @@ class TablesBackend:
 
     @atomic
     def throttle(self, block: Block, throttles: Sequence[Throttle], nonce: UUID) -> int | None:
-        if block.get(schema.NONCES, nonce):  # a call that was overheard must not be repeated
+        if block.get(schema.NONCES, nonce):  # an intercepted call must not be repeated
             raise StoreUnavailable
         now = self.now()
         known = [block.get(schema.THROTTLES, one.bucket) for one in throttles]
@@ -246,7 +246,7 @@ class TablesBackend:
                 return wait
         return None
 
-    # --- what a process asks for itself
+    # --- calls of the app without a user
 
     @atomic
     def model_settings(self, block: Block) -> ModelSettings:
@@ -273,7 +273,7 @@ class TablesBackend:
 def _begin_account(
     block: Block, identity: Recognised, invitation_hash: str | None, now: datetime
 ) -> AccountRow | Refusal:
-    """Begin the account of a user who has none. It reads, so it must come before all writes."""
+    """Begin the account of a user who has none. It reads, so it must come before the block's writes."""
     settings, invitation = (
         settings_of(block),
         _invitation(block, invitation_hash, identity.email, now),
@@ -299,7 +299,7 @@ def _begin_account(
 
 
 def _seal_anew(block: Block, cookie_hash: str, sealed: str) -> None:
-    """Replace the sealed text of a session that goes on."""
+    """Replace the sealed text of a session unless the session has ended."""
     if session := block.get(schema.SESSIONS, cookie_hash):
         block.put(schema.SESSIONS, replace(session, sealed=sealed))
 
@@ -312,7 +312,7 @@ def _is_first(block: Block) -> bool:
 def _invitation(
     block: Block, code_hash: str | None, address: str | None, now: datetime
 ) -> rules.StoredInvitation | None:
-    """Return the invitation with that code if it is good for *address*."""
+    """Return the invitation with that code if it is valid for *address*."""
     if code_hash is None:
         return None
     for row in block.select(schema.INVITATIONS, {"code_hash": code_hash}, limit=1):

@@ -1,4 +1,4 @@
-"""Verbs of a store as atomic blocks over its tables."""
+"""Methods of a store, each run as one atomic block over its tables."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
@@ -13,7 +13,7 @@ Parameters = ParamSpec("Parameters")
 
 
 class OverTables(Protocol):
-    """An object whose verbs run over tables."""
+    """An object whose methods run over tables."""
 
     @property
     def tables(self) -> Tables: ...
@@ -23,7 +23,7 @@ Self = TypeVar("Self", bound=OverTables)
 
 
 def accepted(verb: str, answer: Answer | Refusal, wanted: Reservation | None = None) -> Answer:
-    """Return the *answer* of a verb. Raise the error of its refusal; *wanted*: by the refused turn."""
+    """Return *answer*, or raise the error if *verb* refused; *wanted*: the amounts of the refused turn."""
     if isinstance(answer, Refusal):
         raise error_of(verb, answer, wanted)
     return answer
@@ -32,7 +32,7 @@ def accepted(verb: str, answer: Answer | Refusal, wanted: Reservation | None = N
 def atomic(
     method: Callable[Concatenate[Self, Block, Parameters], Answer | Refusal],
 ) -> Callable[Concatenate[Self, Parameters], Answer]:
-    """Make a verb of *method*, which it runs in one block. The verb raises the error of a refusal, whose writes are stored."""
+    """Run *method* in one block. If it returns a refusal, its earlier writes are stored and the error is raised."""
 
     @wraps(method)
     def verb(self: Self, *args: Parameters.args, **named: Parameters.kwargs) -> Answer:
@@ -45,13 +45,13 @@ def atomic(
 def once_read(
     method: Callable[..., Answer], self: object, *args: object, **named: object
 ) -> Callable[[Block], Answer]:
-    """Return the block of a call. Iterators among its arguments are read once, because a block may run twice."""
+    """Return a call as a function of a block. Iterators in its arguments become lists, as a block may run twice."""
     read = [list(cast(Iterator[object], one)) if isinstance(one, Iterator) else one for one in args]
     return lambda block: method(self, block, *read, **named)
 
 
 def found(block: Block, table: Table[Row], keys: Iterable[object]) -> list[Row]:
-    """Return the rows of *keys* that exist."""
+    """Return the existing rows with *keys*."""
     rows = [block.get(table, key) for key in keys]
     return [row for row in rows if row is not None]
 

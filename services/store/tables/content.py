@@ -25,7 +25,7 @@ _TEXTS = (
 
 
 def text_bytes(*rows: object) -> int:
-    """Return the length of the sealed texts of rows or writes, without keys and heads; None: 0."""
+    """Return the bytes of the sealed texts in rows or writes, without keys and heads; None counts as 0."""
     return sum(len(getattr(row, name, None) or "") for row in rows for name in _TEXTS)
 
 
@@ -44,18 +44,18 @@ class TablesContent:
         most_bytes: int | None = None,
         limits: Limits = _DEFAULTS,
     ) -> None:
-        """*most_bytes*: that the user may store (None: no limit); *limits*: of an account that has no budget yet."""
+        """*most_bytes*: the bytes that the user may store (None: no limit); *limits*: used until there is a budget."""
         self.user_id, self.tables, self.now = user_id, tables, now
         self.most_bytes, self._limits = most_bytes, limits
-        self._minute: datetime | None = None  # that this process opened last
+        self._minute: datetime | None = None  # the last minute that this process opened
 
     def budget(self, block: Block) -> Budget:
-        """The budget with the windows of now."""
+        """Return the budget with the current windows."""
         budget = block.get(schema.BUDGETS, "budget") or part_of(Budget, self._limits)
         return budget.opened(self.now(), counts_of(block).bytes)
 
     def _open_minute(self) -> None:
-        """Add up the stored bytes of the account, in the first call of a minute that they may refuse."""
+        """Take over the stored bytes into the budget, once a minute, if there is a limit of bytes."""
         minute = self.now().replace(second=0, microsecond=0)
         if self.most_bytes is None or minute == self._minute:
             return
@@ -152,7 +152,7 @@ class TablesContent:
         counts: Counts,
         added: int = 0,
     ) -> None:
-        """Store *new* in the place of *row* (None: of nothing); *added*: bytes of its messages, pieces and receipts."""
+        """Store *new* in place of *row* (None: *new* is new); *added*: added bytes of messages, pieces and receipts."""
         block.put(schema.CONVERSATIONS, replace(new, bytes=new.bytes + added))
         if (grown := text_bytes(new) - text_bytes(row)) or added:
             block.put(schema.COUNTS, counts.plus(bytes=grown).with_content(added))
@@ -186,7 +186,7 @@ class TablesContent:
         return self._marked(block, rows)
 
     def _marked(self, block: Block, rows: list[MessageRow]) -> list[MessageRow]:
-        """The messages with the times at which deleted ones are destroyed."""
+        """Return *rows* with the times at which deleted messages are destroyed."""
         due: dict[MessageId, datetime] = {}
         for conversation_id in {row.conversation_id for row in rows}:
             for discard in block.select(schema.DISCARDS, {"conversation_id": conversation_id}):
@@ -196,7 +196,7 @@ class TablesContent:
     def _message(
         self, block: Block, conversation_id: ConversationId | None, message_id: MessageId | None
     ) -> MessageRow | None:
-        """A message of one conversation."""
+        """Return a message of one conversation, if it exists."""
         row = block.get(schema.MESSAGES, message_id) if message_id else None
         if row is None or row.conversation_id != conversation_id:
             return None

@@ -1,4 +1,4 @@
-"""Documents over tables: preferences, spaces, facts, and the texts in the row of a conversation."""
+"""Documents over tables: preferences, spaces, facts, and the texts in conversations' rows."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -101,7 +101,7 @@ class TablesDocuments(TablesPieces):
 
     @atomic
     def delete_document(self, block: Block, document_id: UUID) -> Refusal | None:
-        """Delete a fact or a space; the sweep destroys the facts of a space, which no reader finds without it."""
+        """Delete a fact or a space. A deleted space hides its facts from readers, and the sweep destroys them."""
         row, counts = self._document(block, document_id), counts_of(block)
         if row is None or row.kind not in (DocumentKind.FACT, DocumentKind.SPACE):
             return NOT_FOUND

@@ -9,7 +9,7 @@ from typing import Any
 from services.domain import UserId
 from services.store.tables.protocol import MOST_WRITES, Answer, Block, Range, Row, Table
 
-Rows = dict[str, dict[str, Any]]  # by the name of their table, and by key
+Rows = dict[str, dict[str, Any]]  # rows by key, by table name
 
 
 class InMemoryTables:
@@ -18,7 +18,7 @@ class InMemoryTables:
     def __init__(
         self, shared: Rows | None = None, lock: AbstractContextManager[bool] | None = None
     ) -> None:
-        """*shared*: the rows of the shared tables, which *lock* guards."""
+        """Use *shared* as the rows of the shared tables; *lock* guards them."""
         self._rows: Rows = {}
         self._shared = {} if shared is None else shared
         self._lock = lock or threading.RLock()
@@ -36,7 +36,7 @@ class InMemoryTables:
             return answer
 
     def clear(self) -> None:
-        """Forget all rows of the user."""
+        """Drop all rows of the user."""
         with self._lock:
             self._rows.clear()
 
@@ -74,11 +74,11 @@ class InMemoryStore:
 
 
 class CheckedBlock:
-    """A `Block` over rows in memory. Raise RuntimeError or LookupError for uses that the protocol does not allow."""
+    """A `Block` over rows in memory. It raises RuntimeError or LookupError for uses that the protocol forbids."""
 
     def __init__(self, rows_of: Callable[[Table[Any]], Mapping[str, Any]]) -> None:
         self._rows_of = rows_of
-        # key and row of each write; a row of None: deleted
+        # table, key and row of each write; a row of None: deleted
         self.writes: list[tuple[Table[Any], str, object]] = []
 
     def get(self, table: Table[Row], key: object) -> Row | None:
@@ -121,7 +121,7 @@ def _selected(
     order: tuple[str, ...],
     limit: int | None,
 ) -> list[Row]:
-    """Select among all *rows* of a table. Raise LookupError for a field that is not declared."""
+    """Select from all *rows* of a table. Raise LookupError for a field that is not declared."""
     compared = {*where, *(name.lstrip("-") for name in order), *([within.field] if within else [])}
     if missing := compared - table.fields or len(order) > 2:
         raise LookupError(f"{table.name} is not selected by {missing}")
@@ -131,7 +131,7 @@ def _selected(
     if within:
         found = [row for row in found if _is_within(getattr(row, within.field), within)]
     if order and order[0][0] == "-":
-        found.reverse()  # the last stored of equal rows comes first
+        found.reverse()  # among equal rows, the last stored comes first
     for name in reversed(order):
         found.sort(key=_order_by(name))
     return found[:limit]

@@ -1,4 +1,4 @@
-"""Messages over tables: storing one, and the changes by its user without a turn."""
+"""Messages over tables: appending a message, and the user's changes that need no turn."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -19,7 +19,7 @@ from services.store.tables.schema import Discard, Erasure, StoredConversation
 from services.store.tables.sweep import TablesSweep
 from services.store.writes import DiscardMessages, EditReply, RestoreMessages, SealedReply
 
-_FACTS_AT_ONCE = 300  # that a block deletes; the sweep destroys the others
+_FACTS_AT_ONCE = 300  # the most facts that one block deletes; the sweep destroys the others
 
 
 class TablesMessages(TablesSweep):
@@ -111,7 +111,7 @@ class TablesMessages(TablesSweep):
         return block.put(schema.CONVERSATIONS, rules.restored(row, write.new_head))
 
     def _turns_with_text(self, block: Block, conversation_id: ConversationId) -> list[Turn]:
-        """The turns that may have a partial reply: those that are open or lapsed."""
+        """Return the open and the lapsed turns, which may have a partial reply."""
         return [
             turn
             for state in (TurnState.RESERVED, TurnState.STREAMING, TurnState.LAPSED)
@@ -134,7 +134,7 @@ class TablesMessages(TablesSweep):
         turn_id: TurnId | None = None,
         attachments: str | None = None,
     ) -> StoredConversation:
-        """Store the next message, and return the conversation after it."""
+        """Store the next message; return the conversation with that message."""
         is_users = role is Role.USER or outcome is Outcome.EDITED
         head, now = message.new_head or row.head, self.now()
         new = rules.appended(row, head, is_users=is_users, now=now)

@@ -1,4 +1,4 @@
-"""The money of one user in a block over tables: the budget, the cap of all users, the ledger and its daily sums."""
+"""One user's money in a block over tables: the budget, the cap of all users, the ledger and its daily sums."""
 
 from datetime import date, datetime
 
@@ -15,7 +15,7 @@ class Books:
     """The budget of one user in a block: read at its beginning, changed, and stored at its end."""
 
     def __init__(self, block: Block, budget: Budget, now: datetime) -> None:
-        """*budget*: with the windows of *now*."""
+        """*budget* must have the windows of *now*."""
         self._block, self._before, self.budget = block, budget, budget
         self._deployment = (block.get(schema.DEPLOYMENT, "deployment") or Deployment()).opened(now)
         self._turns, self._entries = list[Turn](), list[Entry]()
@@ -23,16 +23,16 @@ class Books:
 
     @property
     def deployment(self) -> Deployment:
-        """The figures of all users, this one's changes among them."""
+        """The figures of all users, including this user's changes."""
         return self._deployment.counted(self._before, self.budget)[0]
 
     @property
     def is_counted(self) -> bool:
-        """Return True if the figures of all users have those of this one."""
+        """True if the figures of all users include this user's."""
         return self._before.counting == self._deployment.counting
 
     def book(self, booking: Booking) -> None:
-        """Book the end of a turn. It reads, so it must come before all writes."""
+        """Book the end of a turn. It reads, so it must come before the block's writes."""
         self.budget = booking.budget
         self._turns.append(booking.turn)
         if entry := booking.entry:

@@ -13,7 +13,7 @@ from services.store.tables.protocol import Block, Range
 from services.store.tables.schema import Counts
 from services.store.writes import PutPiece
 
-_SLICE = 60  # rows that a block destroys
+_SLICE = 60  # the most rows that one block destroys
 
 
 class TablesPieces(TablesContent):
@@ -55,7 +55,7 @@ class TablesPieces(TablesContent):
         ]
 
     def _destroy_pieces(self, block: Block, counts: Counts, *chosen: Mapping[str, object]) -> bool:
-        """Destroy a slice of the pieces that one of *chosen* selects; return True if there were any."""
+        """Destroy a slice of the pieces that any of *chosen* selects; return True if there were any."""
         for where in chosen:
             if pieces := block.select(schema.PIECES, where, limit=_SLICE):
                 row = block.get(schema.CONVERSATIONS, pieces[0].conversation_id)

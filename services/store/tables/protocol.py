@@ -1,6 +1,6 @@
 """The protocol of tables: rows are frozen dataclasses, read and written in atomic blocks.
 
-It fits Firestore: a block reads before it writes and may be run twice; a selection compares declared fields only.
+It fits Firestore: a block reads before it writes, and may be run twice; a selection compares declared fields only.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,8 +11,8 @@ from services.domain import UserId
 
 Row = TypeVar("Row")
 Answer = TypeVar("Answer")
-MOST_WRITES = 400  # of a block
-MOST_BYTES = 900_000  # of a row
+MOST_WRITES = 400  # the most writes of one block
+MOST_BYTES = 900_000  # the most bytes of one row
 _ALL: Mapping[str, object] = {}
 
 
@@ -26,12 +26,12 @@ class Table(Generic[Row]):
     fields: frozenset[str] = field(
         default=frozenset(), repr=False
     )  # fields that a selection may compare or order by
-    is_shared: bool = False  # true: one table for the deployment; false: one for each user
+    is_shared: bool = False  # True: one table for the deployment; False: one for each user
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The values of a field that are above one bound and up to the other; None: no bound. None is in no range."""
+    """A range of a field's values: above one bound, up to the other. A bound of None: no bound; no range has None."""
 
     field: str
     above: object = None
@@ -53,7 +53,7 @@ class Block(Protocol):
         order: tuple[str, ...] = (),
         limit: int | None = None,
     ) -> list[Row]:
-        """The rows whose fields equal *where*, at most two fields in their *order*; "-field": descending, None last."""
+        """Return rows whose fields equal *where*, in *order* of at most two fields; "-field": descending, None last."""
         ...
 
 
@@ -61,7 +61,7 @@ class Tables(Protocol):
     """The tables of one user, and the shared ones. Any thread may call `run`."""
 
     def run(self, work: Callable[[Block], Answer]) -> Answer:
-        """Run *work*, perhaps twice, and store its writes, all or (where it raises) none. Raise StoreUnavailable."""
+        """Run *work*, perhaps twice, and store all its writes, or none if it raises. Raise StoreUnavailable."""
         ...
 
 
@@ -69,11 +69,11 @@ class AllTables(Protocol):
     """The tables of a deployment. Any thread may call any member. All raise StoreUnavailable."""
 
     def of(self, user_id: UserId | None) -> Tables:
-        """The tables of one user, and the shared ones; None: the shared ones alone."""
+        """Return the tables of one user with the shared tables; None: only the shared tables."""
         ...
 
     def owners(
         self, table: Table[Row], where: Mapping[str, object] = _ALL, within: Range | None = None
     ) -> list[UserId]:
-        """The users who have matching rows in *table*, for the sweep."""
+        """Return the users who have matching rows in *table*, for the sweep."""
         ...

@@ -1,4 +1,4 @@
-"""Reports for admins over tables: counts, costs and the audit. They read a row a user and day, each user in a block."""
+"""Reports for admins over tables: counts, costs and the audit. Each user's daily sums are read in one block."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ from services.store.tables.protocol import AllTables, Answer, Block, Range
 from services.store.tables.schema import AccountRow, UsageDay
 from services.store.tables.usage import days_of, has_replies, report_of, sums_of, turns_of
 
-_PAGE = 500  # rows
+_PAGE = 500  # rows of one page
 _ORDERS: Mapping[UserOrder, Callable[[UserUsage], float]] = {
     UserOrder.COST: lambda row: row.cost_this_month_micro,
     UserOrder.REPLIES: lambda row: row.replies_this_month,
@@ -45,7 +45,7 @@ def cap_of(micro: int | None) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class TablesReports:
-    """The reports that an admin reads."""
+    """The reports for admins."""
 
     tables: AllTables
     caller: Caller
@@ -58,7 +58,7 @@ class TablesReports:
         *,
         is_own: bool = False,
     ) -> Answer:
-        """Run *work* on the tables of a user for an admin, or (*is_own*) for that user. Raise the error of its refusal."""
+        """Run *work* on a user's tables for an admin, or (*is_own*) for that user. If it refuses, raise the error."""
 
         def checked(block: Block) -> Answer | Refusal:
             account = self.caller.account(block)
@@ -84,7 +84,7 @@ class TablesReports:
         return UserPage(tuple(rows[skip : skip + min(at_most, _PAGE)]), len(rows))
 
     def _user(self, account: AccountRow) -> UserUsage | None:
-        """The row of a user; None: the account was deleted a moment ago."""
+        """Return the row of a user; None: the account was just deleted."""
 
         def read(block: Block) -> UserUsage | None:
             budget, counts = block.get(schema.BUDGETS, "budget"), counts_of(block)
@@ -186,7 +186,7 @@ class TablesReports:
         return self.run("audit", read)
 
     def _name(self, block: Block, user_id: UserId) -> str:
-        """The address of a user; of one who is gone the id."""
+        """Return the address of a user, or the id if the user is gone."""
         account = block.get(schema.ACCOUNTS, user_id)
         return account.email if account and account.email else str(user_id)
 

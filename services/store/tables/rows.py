@@ -1,4 +1,4 @@
-"""The rows of one user over tables: conversations as they are opened, turns and money."""
+"""The rows of one user over tables: reading conversations, and turns with their money."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -29,7 +29,7 @@ from services.store.writes import BeginTurn, CheckpointTurn, FinishTurn, SealedP
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """A row as `list_digest` takes it."""
+    """A row in the form that `list_digest` takes."""
 
     id: ConversationId
     title_hash: str = field(repr=False)
@@ -44,7 +44,7 @@ class _Listed:
 
 
 class TablesRows(TablesMessages):
-    """The `Rows` of one user over tables, with a ledger of their own. Any thread may call any method."""
+    """The `Rows` of one user over tables, with their own ledger. Any thread may call any method."""
 
     @property
     def usage(self) -> UserFigures:
@@ -114,7 +114,7 @@ class TablesRows(TablesMessages):
     def _begin(
         self, block: Block, write: BeginTurn, granted: Begun | None = None
     ) -> Begun | Refusal:
-        """Begin a turn; *granted*: the answer of another ledger, which gave the turn its id."""
+        """Begin a turn; *granted*: the answer of another ledger, if that reserved the turn and assigned its id."""
         wanted, created, now = write.reservation, write.created, self.now()
         request = sha(str(asdict(write)))
         for known in block.select(schema.TURNS, {"client_turn_id": wanted.client_turn_id}, limit=1):
@@ -151,7 +151,7 @@ class TablesRows(TablesMessages):
         return begun
 
     def _place_of(self, block: Block, write: BeginTurn) -> StoredConversation | Refusal | None:
-        """Return the conversation of a new turn, which may be new as well; None: it has none."""
+        """Return the conversation of a new turn; the conversation may be new, too. None: the turn has none."""
         if write.created:
             now = self.now()
             return StoredConversation(**asdict(write.created), created_at=now, updated_at=now)
@@ -167,7 +167,7 @@ class TablesRows(TablesMessages):
         row: StoredConversation | None,
         open_turns: Iterable[Turn],
     ) -> Refusal | None:
-        """Return the refusal of a prompt in the conversation *row*; None for a background call."""
+        """Return a refusal if the prompt may not begin in the conversation *row*; None for a background call."""
         prompt = write.prompt
         if row is None or prompt is None or write.reservation.purpose is not Purpose.REPLY:
             return None
@@ -200,7 +200,7 @@ class TablesRows(TablesMessages):
         *,
         is_new: bool,
     ) -> None:
-        """Store the prompt of *turn*, its receipt, and its conversation *row* (*is_new*: for the first time)."""
+        """Store the prompt and the receipt of *turn*, and its conversation *row*, which may be new (*is_new*)."""
         new, files = row, prompt.prompt_attachments
         if turn.purpose is Purpose.REPLY:
             new = replace(row, start_seq=prompt.new_start_seq)
@@ -220,7 +220,7 @@ class TablesRows(TablesMessages):
         return Books(block, self.budget(block), self.now())
 
     def _lapse(self, block: Block, books: Books) -> list[Turn]:
-        """Book the turns whose lease ran out; return those that are open still."""
+        """Settle the turns whose lease has run out; return the turns that are still open."""
         open_turns = list[Turn]()
         for turn in block.select(schema.TURNS, {"finished_at": None}):
             if turn.is_lapsed(self.now()):
@@ -230,7 +230,7 @@ class TablesRows(TablesMessages):
         return open_turns
 
     def sweep(self) -> None:
-        """Settle the turns whose lease ran out, and destroy what is due."""
+        """Settle the turns whose lease has run out, and destroy the rows that are due."""
         self._settle_lapsed()
         self.destroy_due()
 
@@ -244,7 +244,7 @@ class TablesRows(TablesMessages):
 
     @atomic
     def count(self, block: Block) -> None:
-        """Add the figures of this user to those of all users, which are being counted."""
+        """Add this user's figures to those of all users, while the budgets are being counted."""
         books = self._books(block)
         if not books.is_counted:
             books.put()

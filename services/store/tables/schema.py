@@ -1,4 +1,4 @@
-"""The tables of one user, the shared ones, and the rows that no port has."""
+"""The tables of one user, the shared tables, and the dataclasses of rows that no port defines."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -31,24 +31,24 @@ _entries = count()  # counts in this process, so that entries of one microsecond
 
 
 def id_at(time: datetime) -> str:
-    """Return a new id; ids are in the order of time."""
+    """Return a new id; ids sort by time."""
     return f"{time:%Y%m%d%H%M%S%f}{next(_entries):012}{token_hex(4)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """The figures that limits compare, counted as rows are written."""
+    """The figures that limits are compared with, updated with each write."""
 
-    conversations: int = 0  # discarded ones too
-    discarded: int = 0  # of them
+    conversations: int = 0  # including discarded ones
+    discarded: int = 0  # the discarded ones among them
     facts: int = 0
     spaces: int = 0
     bytes: int = 0  # of all sealed texts, without keys and heads
-    content_bytes: int = 0  # of them: those of messages, pieces and receipts
+    content_bytes: int = 0  # the part of `bytes` in messages, pieces and receipts
     fact_epoch: int = 0  # facts of earlier epochs are deleted
 
     def plus(self, **added: int) -> "Counts":
-        """Return the figures after something was *added* to them."""
+        """Return the figures with the amounts in *added* added."""
         return replace(self, **{name: getattr(self, name) + more for name, more in added.items()})
 
     def with_content(self, added: int) -> "Counts":
@@ -58,7 +58,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredConversation(ConversationRow):
-    """A conversation with the bytes of its messages, pieces and receipts."""
+    """A conversation, and the bytes of its messages, pieces and receipts."""
 
     bytes: int = 0
 
@@ -72,7 +72,7 @@ class Document(DocumentRow):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discard:
-    """Messages that were deleted together: hidden by this one row, and destroyed after it is due."""
+    """Messages that were deleted together: this row hides them until they are due to be destroyed."""
 
     id: UUID
     conversation_id: ConversationId
@@ -82,7 +82,7 @@ class Discard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
-    """A deleted space, some facts, or all up to an epoch: the sweep destroys the hidden rows in slices."""
+    """A deleted space, some facts, or all facts up to an epoch: hidden rows, which the sweep destroys in slices."""
 
     id: UUID
     space_id: UUID | None = None
@@ -106,7 +106,7 @@ class ModelUsage(UsageSum):
     turns: int
     failed: int
     interrupted: int  # lapsed turns that were not finished late
-    # the number of turns by the `bucket_of` their time to the first token
+    # the number of turns in each bucket (`bucket_of`) of the time to the first token
     first_tokens: Mapping[int, int]
 
 
@@ -139,7 +139,7 @@ class AuditRow:
 
 @dataclass(frozen=True, slots=True)
 class Nonce:
-    """The nonce of a call that counts only once."""
+    """The nonce of a call that may be made only once."""
 
     id: UUID
     seen_at: datetime
@@ -148,7 +148,7 @@ class Nonce:
 def _table(
     name: str, kind: type[Row], key: str, fields: str = "", *, is_shared: bool = False
 ) -> Table[Row]:
-    """Return a table whose *key* is a field, and which selections compare by *fields*, with commas between."""
+    """Return a table whose *key* is a field; selections may compare *fields*, separated by commas."""
     return Table(name, kind, attrgetter(key), frozenset(filter(None, fields.split(","))), is_shared)
 
 

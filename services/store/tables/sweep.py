@@ -1,4 +1,4 @@
-"""The sweep over tables: the rows of one user that were deleted are destroyed in slices."""
+"""The sweep over tables: one user's deleted rows are destroyed in slices."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,8 +15,8 @@ from services.store.tables.documents import TablesDocuments
 from services.store.tables.protocol import Block, Range
 from services.store.tables.schema import Counts, Erasure, StoredConversation
 
-_SLICE = 60  # rows that a block destroys, each with a few related ones
-# receipts destroyed beside them: a prompt may have been answered any number of times
+_SLICE = 60  # the most rows that one block destroys, each with a few related rows
+# the most receipts destroyed with them, because a prompt may have any number of replies
 _MOST_RECEIPTS = 200
 
 
@@ -71,7 +71,7 @@ class TablesSweep(TablesDocuments):
         if chat and is_due(chat.destroy_at, now) and self._has_open_turn(block, chat.id):
             return False
         ids, rest = discard.message_ids[-_SLICE:], discard.message_ids[:-_SLICE]
-        # a message is destroyed with its replies, which may have been deleted for a longer time
+        # a message is destroyed with its replies, even if their own time for Undo is longer
         replies = [
             row.id for one in ids for row in block.select(schema.MESSAGES, {"parent_id": one})
         ]
@@ -126,7 +126,7 @@ class TablesSweep(TablesDocuments):
         return bool(block.select(schema.TURNS, where, limit=1))
 
     def _destroy_conversation(self, block: Block, conversation_id: ConversationId) -> bool:
-        """Destroy a slice of a conversation; at last its row."""
+        """Destroy a slice of a conversation, its row last."""
         row, counts = block.get(schema.CONVERSATIONS, conversation_id), counts_of(block)
         if row is None or not is_due(row.destroy_at, self.now()):
             return False
@@ -163,5 +163,5 @@ class TablesSweep(TablesDocuments):
 
 
 def forgotten(turn: Turn) -> Turn:
-    """A turn without its conversation and its texts; its cost stays."""
+    """Return *turn* without its conversation and its texts; the cost stays."""
     return replace(turn, conversation_id=None, partial=None, partial_thoughts=None)

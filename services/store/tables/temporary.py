@@ -1,4 +1,4 @@
-"""The rows of a temporary chat: its content in memory, its cost in the ledger of its user's own store."""
+"""The rows of a temporary chat: its content is in memory, its cost in the ledger of the user's store."""
 
 import threading
 from collections.abc import Callable
@@ -30,13 +30,13 @@ _NO_LIMITS = Limits(
 
 
 class _NotStored(Exception):
-    """Ends a block whose writes are dropped."""
+    """Ends a block so that its writes are dropped."""
 
 
 class TemporaryRows(TablesRows):
     """The `Rows` of one temporary chat; *ledger* reserves and settles its turns. Any thread may call any method.
 
-    Each write is tried first, then the ledger is called, outside of any block, then the content is stored.
+    Each write is first tried without storing, then the ledger is called outside any block, then the content is stored.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class TemporaryRows(TablesRows):
         return self._ledger.usage
 
     def close(self) -> None:
-        """Forget all text for good. Turns that are streaming can still be settled."""
+        """Drop all text for good. Turns that are streaming can still be settled."""
         with self._lock:
             self.is_closed = True
             turns = self.tables.run(lambda block: block.select(schema.TURNS))
@@ -60,7 +60,7 @@ class TemporaryRows(TablesRows):
                 self.tables.run(lambda block, turn=turn: block.put(schema.TURNS, forgotten(turn)))
 
     def _tried(self, work: Callable[[Block], Answer]) -> Answer:
-        """Return the answer of a block, and store nothing."""
+        """Run *work* in a block and return its answer, but store nothing."""
 
         answers = list[Answer]()
 
@@ -128,7 +128,7 @@ class TemporaryRows(TablesRows):
         self._destroy_in(seconds)
 
     def _has_open_turn(self, block: Block, conversation_id: ConversationId) -> bool:
-        """Return False: no sweep comes again, so that a timer also destroys a chat whose reply is coming."""
+        """Return False, so that the timer destroys even a chat whose reply is streaming: no later sweep would do it."""
         return False
 
     def _destroy_in(self, seconds: int) -> None:

@@ -1,4 +1,4 @@
-"""The sweep of all users over tables, and the thread that calls it."""
+"""The sweep of all users' tables, and the thread that calls it."""
 
 import time
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from services.store.tables.content import counts_of
 from services.store.tables.protocol import AllTables, Block, Range, Table, Tables
 from services.store.tables.rows import TablesRows
 
-_SLICE = 200  # rows that a block destroys
-_SHARED = 90  # of each shared table
-_USERS = 50  # users whom one call sweeps
-_SECONDS = 9.0  # between two calls
+_SLICE = 200  # the most rows that one block destroys
+_SHARED = 90  # the most rows of each shared table that one block destroys
+_USERS = 50  # the most users whom one call sweeps
+_SECONDS = 9.0  # seconds between two calls
 _NONCE_LIFE = timedelta(minutes=3)
 _INVITATION_REST = timedelta(days=30)
 
@@ -48,14 +48,14 @@ def sweep(tables: AllTables, now: Callable[[], datetime]) -> bool:
 
 
 def _retire(tables: AllTables, at: datetime) -> list[UserId]:
-    """Discard conversations that were not used for as long as retention keeps them; return their users."""
+    """Discard conversations that were unused for longer than the retention; return their users."""
     last_use = tables.of(None).run(settings_of).unused_since(at)
     if last_use is None:
         return []
     where, unused = {"destroy_at": None}, Range("updated_at", up_to=last_use)
 
     def discard(block: Block) -> bool:
-        """Discard some conversations, none in which a reply is under way; return False if there was none."""
+        """Discard some conversations without an open turn; return False if there were none."""
         busy = {turn.conversation_id for turn in block.select(schema.TURNS, {"finished_at": None})}
         rows, counts = (
             block.select(schema.CONVERSATIONS, where, unused, limit=_SLICE),
@@ -73,7 +73,7 @@ def _retire(tables: AllTables, at: datetime) -> list[UserId]:
 
 
 def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
-    """Destroy some rows of a deleted account, at last those that name it; return False if there is nothing to do now."""
+    """Destroy some rows of a deleted account, those that name it last; return False if there is nothing to do now."""
 
     def destroy(block: Block) -> bool:
         if block.select(schema.TURNS, {"finished_at": None}, limit=1):
@@ -86,7 +86,7 @@ def _end_account(tables: Tables, user_id: UserId, at: datetime) -> bool:
         used = block.select(schema.INVITATIONS, {"used_by": user_id})
         if account:
             block.put(schema.ACCOUNTS, replace(account, is_ended=True))
-        delete_all(block, schema.INVITATIONS, used)  # they hold the address
+        delete_all(block, schema.INVITATIONS, used)  # they hold the user's address
         note(block, at, None, "account.end", user_id)
         return True
 
@@ -115,7 +115,7 @@ def keep_sweeping(
     report: Callable[[bool], None],
     wait: Callable[[float], object] = time.sleep,
 ) -> NoReturn:
-    """Sweep for ever, the first time at once; *report* each change, with True when the store is away."""
+    """Sweep forever, beginning at once; *report* each change, with True when the store is down."""
     was_away = False
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Usage over tables: the sums of the ledger by day, and the reports that are made of them."""
+"""Usage over tables: daily sums of the ledger, and the reports made from them."""
 
 import math
 from collections import Counter
@@ -28,9 +28,9 @@ from services.store.tables.schema import Counts, ModelUsage, UsageDay
 
 _PAGE = 500  # entries
 _MOST_CONVERSATIONS = 499
-_MOST_CHANGES = 100  # entries about the user's own account
+_MOST_CHANGES = 100  # the most entries about the user's own account
 _ONE_DAY = timedelta(days=1)
-# each bucket of times is so many times as long as the one before: within 5 % of its middle
+# the ratio of a bucket's limits: each time in a bucket is within 5 % of the bucket's middle
 _STEP = 1.1
 Key = TypeVar("Key", bound=Hashable)
 
@@ -56,13 +56,13 @@ def _grouped(rows: Iterable[tuple[Key, ModelUsage]]) -> dict[Key, list[ModelUsag
 
 
 def bucket_of(ms: int | None) -> int:
-    """Return the bucket of a time to the first token; 0: none."""
+    """Return the bucket of a time to the first token; 0 if there is no time."""
     return 0 if ms is None else 1 + math.floor(math.log(max(ms, 1), _STEP))
 
 
 def _usage_of(entry: Entry) -> ModelUsage:
-    """Return the sum of one entry; a correction is of a turn that another entry counted."""
-    is_timed = entry.kind != "lapsed"  # a lapsed turn is timed when it is finished late
+    """Return the sum of one entry; a correction adds no turn, because an earlier entry counted it."""
+    is_timed = entry.kind != "lapsed"  # a late finish adds the time of a lapsed turn
     return part_of(
         ModelUsage,
         entry,
@@ -94,7 +94,7 @@ def added_to(day: UsageDay | None, entry: Entry) -> UsageDay:
 
 
 def days_of(block: Block, first_day: date, last_day: date) -> list[UsageDay]:
-    """The sums of one user, by day."""
+    """Return the sums of one user, by day."""
     days = Range("day", above=first_day - _ONE_DAY, up_to=last_day)
     return block.select(schema.DAYS, {}, days, ("day",))
 
@@ -210,7 +210,7 @@ class TablesUsage:
 def _by_conversation(
     groups: Mapping[ConversationId | None, list[ModelUsage]],
 ) -> tuple[ConversationUsage, ...]:
-    """Return the sums of conversations, the highest costs first, and that of the rest."""
+    """Return the sums of conversations, the highest costs first, and the sum of the rest."""
     by_cost = sorted(
         groups.items(), key=lambda group: sum(one.cost_micro for one in group[1]), reverse=True
     )
