@@ -83,8 +83,8 @@ class RegexCounter(KindCounter):
 def min_tokens(text: str) -> int:
     """Return a lower bound of the tokens of *text*: one per 32 bytes, not counting runs of one character or of blanks.
 
-    Such runs are the longest tokens of vocabularies (128 blanks in o200k_base). Only a handful of others are longer than
-    32 bytes, and no reply consists of those.
+    Such runs are the longest tokens of vocabularies (128 blanks in o200k_base). Only a handful of others exceed 32
+    bytes, and no reply consists of those.
     """
     return _size(_RUNS.sub("", text)) // 32
 
