@@ -35,7 +35,7 @@ def values_to_csv(kind: type[Record], values: Iterable[Record], *, has_header: b
 def pages_to_csv(
     kind: type[Record], read: Callable[[Record | None], Sequence[Record]]
 ) -> Iterator[str]:
-    """Yield a CSV file in parts; *read* takes the last value (at first None) and returns the next page, in the end []."""
+    """Yield a CSV file in parts; *read* takes the last value, first None, and returns the next page, at the end []."""
     page = read(None)
     yield values_to_csv(kind, page)
     while page:
