@@ -98,7 +98,7 @@ class ModelInfo:
         return replace(self, **asdict(prices), price_source=PriceSource.ADMIN)
 
     def cost_micro(self, usage: Usage) -> int:
-        """Return the cost of *usage* in micro-dollars, rounded up; never above that without cached tokens, which is reserved."""
+        """Return the cost of *usage* in micro-dollars, rounded up; never above the cost without cached tokens."""
         cached = min(usage.cached, usage.prompt)
         parts = (
             (usage.prompt - cached) * self.input_micro
