@@ -38,13 +38,13 @@ class App:
         self._has_accounts = False  # once true, the database is never asked again
 
     def shared(self) -> Shared:
-        """The state of all users. Raise StoreUnavailable until the backend has started for the first time."""
+        """Return the state that all users share. Raise StoreUnavailable until the backend has first started."""
         if self._shared is None:
             raise StoreUnavailable
         return self._shared
 
     def user(self, session_id: str | None) -> UserServices | None:
-        """Return the services of a session's user; None if the session has ended for certain. Raise StoreUnavailable."""
+        """Return the services of a session's user; None if it is known to have ended. Raise StoreUnavailable."""
         if session_id == UNKNOWN:
             raise StoreUnavailable
         if session_id is None or session_id in ENDS:
@@ -84,7 +84,7 @@ class App:
             return SignUps.OPEN
 
     def open_sessions(self) -> int:
-        """The number of app sessions that are open in this process."""
+        """Return the number of app sessions that are open in this process."""
         return self._shared.session_cache.count if self._shared else 0
 
     @asynccontextmanager

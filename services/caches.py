@@ -88,7 +88,7 @@ class CachedRead(Generic[Value]):
 
     @property
     def last(self) -> Value | None:
-        """Return the value of the last read."""
+        """The value of the last read."""
         newest = self._newest
         return newest.value if newest else None
 

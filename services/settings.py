@@ -113,7 +113,7 @@ class Settings(BaseSettings):
 
     @property
     def offered_models(self) -> tuple[str, ...]:
-        """Return the models offered at the endpoint, the default first."""
+        """The names of the models offered at the endpoint, the default first."""
         names = [self.model or "", *self.models.split(",")]
         return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
 

@@ -44,7 +44,7 @@ class Deletions:
         ids: Collection[MessageId],
         seconds: int = UNDO_SECONDS,
     ) -> DeletedMemories:
-        """Delete messages, each with all that follow it; `restore_messages` can undo it for *seconds*.
+        """Delete messages with all that follow them; `restore_messages` can undo this for *seconds*.
 
         The facts and the summary made from them are deleted at once; the ledger keeps their cost. Raise Stale if *ids*
         lacks a following message or a message is gone; Busy, NotFound, Tampered, StoreUnavailable.

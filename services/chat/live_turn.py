@@ -53,7 +53,7 @@ class LiveTurn:
     max_tokens: int = 0  # the length of its text that is paid for
     failure: AppError | None = field(default=None, init=False)
     is_stopped: bool = field(default=False, init=False)
-    is_cut: bool = field(default=False, init=False)  # true: the reply reached its length limit
+    is_cut: bool = field(default=False, init=False)  # true if the reply reached its length limit
     is_done: bool = field(default=False, init=False)
     # the thoughts that the last checkpoint stored
     kept_thoughts: Thoughts | None = field(default=None, init=False)
@@ -71,13 +71,13 @@ class LiveTurn:
     _on_stop: Callable[[], None] | None = field(default=None, init=False)
 
     def said(self) -> str:
-        """The whole text so far."""
+        """Return the whole text so far."""
         with self._changed:
             self._pieces = ["".join(self._pieces)]
             return _mended(self._pieces[0])
 
     def waited_seconds(self) -> float:
-        """The seconds since the turn began."""
+        """Return the seconds since the turn began."""
         return time.monotonic() - self._began_at
 
     def think(self, piece: str) -> None:
@@ -93,7 +93,7 @@ class LiveTurn:
                 self._thought_bytes += len(piece.encode(errors="surrogatepass"))
 
     def thoughts(self) -> Thoughts | None:
-        """The thoughts so far, of which the first 100 KB are kept."""
+        """Return the thoughts so far, of which the first 100 KB are kept."""
         if not self._thoughts:
             return None
         with self._changed:

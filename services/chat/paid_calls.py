@@ -28,7 +28,7 @@ from services.store.port import Turns
 LEASE_SECONDS = 10
 _LEAST_REPLY_TOKENS = 256  # a shorter reply is not worth its prompt
 _MARGIN = 2.0  # seconds of the first lease that are left for the first heartbeat
-_PATIENCE = 900.0  # seconds for which a finished reply waits for a database that is away
+_PATIENCE = 900.0  # seconds for which a finished reply waits for an unreachable database
 _RESENT_SECONDS = 120.0  # seconds for which an unanswered request is sent again unchanged
 _MOST_UNANSWERED = 4  # unanswered calls that are kept to be sent again
 _LONGEST_PIECE = 20_000  # characters of a reply that are pushed at once

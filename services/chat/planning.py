@@ -210,7 +210,7 @@ def stored_rates(
 ) -> Calibration:
     """Return the calibration in the last receipt of *model* on the branch *past*; an empty one without a receipt."""
     latest = list(islice((one for one in reversed(past) if one.turn_id), _LOOKED_AT))
-    for some in (latest[:1], latest[1:]):  # the newest message nearly always has it
+    for some in (latest[:1], latest[1:]):  # read the newest first, which nearly always has it
         texts = receipts(some)
         for message in some:
             text = texts.get(message.turn_id) if message.turn_id else None

@@ -44,12 +44,12 @@ class RemoteTurn:
             self._turns.stop(self.conversation_id, self._turn.id)
 
     def waited_seconds(self) -> float:
-        """The seconds since the turn began."""
+        """Return the seconds since the turn began."""
         turn = self._turn
         return (datetime.now(UTC) - turn.begun_at).total_seconds() if turn else 0.0
 
     def thoughts(self) -> Thoughts | None:
-        """The thoughts so far."""
+        """Return the thoughts so far."""
         return self._turn.thoughts if self._turn else None
 
     def follow(self) -> Iterator[str]:

@@ -148,7 +148,7 @@ class Chat:
     def edit_prompt(
         self, conversation_id: ConversationId, prompt_id: MessageId, text: str
     ) -> LiveTurn:
-        """Answer *text* in place of a prompt, which stays as another version.
+        """Answer *text*, a new version of a prompt; the old version stays.
 
         Raise the errors of `begin`; Stale also if the prompt is gone.
         """

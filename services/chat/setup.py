@@ -126,7 +126,7 @@ class Choices:
         return next((each for each in chosen if each and each.is_known), self.usual_policy())
 
     def usual_policy(self) -> MemoryPolicy:
-        """The policy of a new conversation whose space has none."""
+        """Return the policy of a new conversation whose space has none."""
         offered = {policy.name: policy for policy in self.policies()}
         wished = self.store.profile.preferences().policy or self.first_policy
         return offered.get(wished.name) or offered[self.first_policy.name]

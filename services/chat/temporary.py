@@ -51,7 +51,7 @@ class TemporaryChat(ChatParts):
 
     @property
     def is_begun(self) -> bool:
-        """Return True once a prompt was stored."""
+        """True once a prompt was stored."""
         return self.conversations.cached(self.id) is not None
 
     @property

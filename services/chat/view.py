@@ -70,7 +70,7 @@ class ThreadView:
     turn: LiveTurn | RemoteTurn | None = None  # the turn whose reply is streaming
     # the error of the last reply, while it is remembered
     failure: AppError | None = None
-    is_new: bool = False  # true: the conversation is not stored yet
+    is_new: bool = False  # true if the conversation is not stored yet
     _tasks: UserTasks = field(repr=False)
 
     @cached_property
@@ -192,7 +192,7 @@ class ThreadView:
 
     @cached_property
     def is_summary_coming(self) -> bool:
-        """Return True while a summary is being made."""
+        """True while a summary is being made."""
         coming = self._tasks.registry.coming(self._tasks.store.turns.user_id, Purpose.SUMMARY)
         return self.thread.conversation.id in coming
 

@@ -371,8 +371,8 @@ class Thread:
         return next((message for message in self.messages if message.id == self.tip_id), None)
 
     def branch(self) -> tuple[Message, ...]:
-        """The branch on the page: the tip and its ancestors, oldest first, with each reply and its continuations
-        joined into one."""
+        """Return the branch on the page: the tip and its ancestors, oldest first, with each reply and its
+        continuations joined into one."""
         by_id = {message.id: message for message in self.messages}
         path: list[Message] = []
         here = self.tip
@@ -414,7 +414,7 @@ class Thread:
         )
 
     def off_branch(self) -> tuple[Message, ...]:
-        """The messages that are not on the branch that is read, by seq."""
+        """Return the messages that are not on the branch that is read, by seq."""
         kept = {part.id for message in self.branch() for part in message.stored}
         return tuple(message for message in self.messages if message.id not in kept)
 

@@ -20,5 +20,5 @@ class StoredName(StrEnum):
 
     @property
     def is_known(self) -> bool:
-        """Return False if only a newer version knows the name."""
+        """False if only a newer version of the app knows the name."""
         return self._name_ in type(self).__members__

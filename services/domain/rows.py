@@ -16,7 +16,7 @@ class FieldKind(Enum):
     NUMBER = auto()
     NAME = auto()  # a name from the code: an enum member, or a string that is not a user's text
     SEALED = auto()
-    TEXT = auto()  # free text; a value as JSON, or ids with commas between
+    TEXT = auto()  # free text, a value as JSON, or ids separated by commas
     IMPLIED = (
         auto()
     )  # not needed in a database; a store with one file per conversation finds the file by it

@@ -199,7 +199,7 @@ def _with_summary(base: Layout, history: History) -> tuple[Layout, int]:
 def _since_start(
     policy: MemoryPolicy, base: Layout, history: History, after: int
 ) -> tuple[Sequence[Pair], Layout]:
-    """Add the pairs from the stored start, or if most of the room is free from an earlier one after *after*.
+    """Add the pairs from the stored start or, if most of the room is free, from an earlier start after *after*.
 
     Also return the pairs from that start on, of which the layout has the newest.
     """
