@@ -98,9 +98,7 @@ class Deletions:
         if late and not any(ids & one.ids for one in memories):
             raise late
         for fact in facts:
-            with suppress(
-                Refused
-            ):  # the fact is restored already, or there are too many facts by now
+            with suppress(Refused):  # it is restored already, or there are too many facts by now
                 store.facts.keep(fact)
         if summaries:
             store.conversations.set_summary(thread, summaries[-1])

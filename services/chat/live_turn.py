@@ -24,9 +24,7 @@ _logger = logging.getLogger(__name__)
 _FRAME_SECONDS = 0.005
 _DRAWN_CHARACTERS = 500_000  # characters a second, for one reader
 _DRAWINGS = 500  # drawings a second, for all readers of this process
-_LONGEST_SILENCE = (
-    0.25  # seconds after which a follower without news wakes up, so that it can be stopped
-)
+_LONGEST_SILENCE = 0.25  # seconds until a follower without news wakes, so that it can be stopped
 _HEARTBEAT_SECONDS = 1.0
 _LONGEST_THOUGHTS = 100_000  # bytes of thoughts that are kept
 # control characters take six bytes each in JSON

@@ -99,9 +99,7 @@ class _Index:
 
         self._recall, self._opened = RecallIndex(), opened
         self.conversations: dict[ConversationId, _Indexed] = {}
-        self.replaced: set[MessageId] = (
-            set()
-        )  # replies that were regenerated since they were indexed
+        self.replaced: set[MessageId] = set()  # indexed replies that were regenerated
 
     def search(self, query: str) -> "tuple[Hit, ...]":
         return self._recall.search(query, _MOST_HITS)
@@ -140,9 +138,7 @@ class _Index:
         if indexed := self.conversations.pop(conversation_id, None):
             self._recall.remove(indexed.ids)
             self.replaced -= indexed.ids
-            for (
-                message_id
-            ) in indexed.ids:  # it is unknown which were deleted, so all are read again
+            for message_id in indexed.ids:  # any may be deleted, so all are read again
                 self._opened.drop(message_id)
 
 

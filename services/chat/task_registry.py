@@ -32,9 +32,7 @@ class _State:
 
     user_id: UserId
     is_running: bool = False
-    finished: MessageId | None = (
-        None  # the message of the last task, for which no other task is begun
-    )
+    finished: MessageId | None = None  # the last task's message, for which no other is begun
     due_at: float = inf  # monotonic time at which `work` begins, unless the task is claimed before
     work: Work | None = None
     error: AppError | None = None

@@ -80,9 +80,7 @@ class Message:
     outcome: Outcome = Outcome.COMPLETE
     turn_id: TurnId | None = None
     is_verified: bool = True
-    has_thoughts: bool = (
-        False  # true if it has thoughts, which are read separately and only for display
-    )
+    has_thoughts: bool = False  # true if it has thoughts, read separately and only for display
     attachments: tuple[Attachment, ...] = ()  # the attachments of a prompt
     # the stored parts of a `joined` reply
     parts: tuple["Message", ...] = field(default=(), repr=False)
@@ -142,9 +140,7 @@ class Conversation:
     policy: MemoryPolicy
     # the number of changes to the thread; a write states the revision that it is based on
     rev: int = 0
-    reset_seq: int = (
-        0  # the user restarted the context here, so no message up to it is ever planned
-    )
+    reset_seq: int = 0  # the context was restarted here: no message up to it is ever planned
     start_seq: int = 0  # the model's view begins after this message; at least reset_seq
     facts_seq: int = 0  # facts were noted from the prompts up to this message
     pinned_at: datetime | None = None

@@ -9,9 +9,7 @@ from typing import NamedTuple
 from services.domain import ConversationId, Fact, FactId, Message, MessageId, Role, RunningSummary
 
 _MIN_REPLY_TOKENS = 2048
-_JUDGED_TOKENS = (
-    1000  # the least length of a prompt to judge; below it, the difference may be chance
-)
+_JUDGED_TOKENS = 1000  # minimum length of a prompt to judge; below, differences may be chance
 _ESTIMATED_HIGH = 1.2
 
 Extract = tuple[int, int]  # the part of a text from one index up to, but not including, another

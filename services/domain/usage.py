@@ -39,9 +39,7 @@ class ConversationUsage(UsageSum):
 
     conversation_id: ConversationId | None
     replies: int
-    is_rest: bool = (
-        False  # true for the sum of all conversations that cost less than the listed ones
-    )
+    is_rest: bool = False  # the sum of all conversations that cost less than the listed ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

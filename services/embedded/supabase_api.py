@@ -18,9 +18,7 @@ from services.embedded.folders import Folders, package_folder
 from services.embedded.postgres import DATABASE, OWNER, Postgres
 
 _HERE = Path(__file__).parent
-_MAX_SEMI_SPACE = (
-    "--max-semi-space-size=4"  # MB; it halves the memory and costs a twentieth of the speed
-)
+_MAX_SEMI_SPACE = "--max-semi-space-size=4"  # MB; half the memory for a twentieth of the speed
 _NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _LITE = Path("node_modules/@supabase/lite/dist/cli/index.js")
 _GUARD = f"--import={(_HERE / 'api_guard.mjs').as_uri()}"

@@ -120,9 +120,7 @@ def _listed_prices(listed: Listed | None, context_tokens: int) -> ModelSpec:
         match prices.get(key):
             case Decimal() as dollars:
                 return ceil(dollars * _MILLION)
-            case TieredPrices(
-                base=base, tiers=tiers
-            ):  # long prompts cost more, so reserve at their price
+            case TieredPrices(base=base, tiers=tiers):  # reserve at the price of long prompts
                 reached = (tier.price for tier in tiers if tier.start < context_tokens)
                 return ceil(max([base, *reached]) * _MILLION)
             case _:

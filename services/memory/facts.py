@@ -259,9 +259,7 @@ _JOINERS = "\u200c\u200d"  # parts of ordinary words in Persian and Hindi, and o
 
 def _parse(said: str) -> _Answer | None:
     text = said.strip()
-    if fenced := _FENCE.fullmatch(
-        text
-    ):  # models put a fence around JSON, whatever the request says
+    if fenced := _FENCE.fullmatch(text):  # models put a fence around JSON even if told not to
         text = fenced[1]
     try:
         return _Answer.model_validate_json(text.encode())

@@ -25,20 +25,13 @@ _NAMES = 5  # names in a message that count
 _SHORT = 15  # most words of a message that ends with a question and counts as uninformative
 _LEAD = 40  # first words of a message at least twice as long, which name its subject
 _COMPOUND = 0.5  # the weight of a part of a compound, or of a compound with that part
-_LONG, _LEAST, _LONGEST = (
-    9,
-    5,
-    60,
-)  # minimum letters of a compound and of its parts; maximum of either
+_LONG, _LEAST, _LONGEST = 9, 5, 60  # least letters of a compound, of its parts; most of either
 _LINKS = ("", "s", "n", "en", "es")  # links between the parts of a compound
 _WHOLE, _PROPER = "\0", "\1"  # marks before a long word that is kept whole, and before a name
 _MAX_TERMS = 50  # most terms of a query
 _MAX_COMPOUNDS = 100  # most words of a query that are compared with all long words
 _FIRST = 10  # results that the query alone decides
-_BEST, _RELATED = (
-    20,
-    20,
-)  # the number of messages that related terms are taken from, and of those terms
+_BEST, _RELATED = 20, 20  # messages that related terms are taken from, and number of terms
 _COMMON = 0.1  # the largest share of all messages in which a related term may occur
 _RELATION = 0.3  # the weight of the related terms
 
@@ -63,9 +56,7 @@ class Hit:
 
     id: MessageId
     score: float  # higher is better; comparable only within one search
-    matched: tuple[str, ...] = field(
-        repr=False
-    )  # words of the query; empty if found next to a match
+    matched: tuple[str, ...] = field(repr=False)  # words of the query; empty: next to a match
 
 
 class RecallIndex:

@@ -81,9 +81,7 @@ class _Lowering:
         self._labels = {label: new for label, new in labels.items() if label in defined}
         self._lines: list[str] = []
         self._indent, self._fence = 0, ""
-        self._is_paragraph = (
-            False  # true in a paragraph, whose last line an underline would make a heading
-        )
+        self._is_paragraph = False  # an underline would make a paragraph's last line a heading
         self._is_code_known = True  # true if all backticks of this paragraph are paired
         self._in_formula = False
 
