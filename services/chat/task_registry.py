@@ -17,7 +17,7 @@ from services.domain.memories import NotedFact
 from services.errors import AppError
 from services.memory.facts import BATCH, SILENCE
 
-BACKGROUND_THREAD = "background-task"  # the name of each such thread
+BACKGROUND_THREAD = "background-task"  # the name of every thread of a background task
 # most turns that are skipped after several failures, because each attempt may cost money
 _MOST_SKIPPED = 15
 _MOST_RESULTS = 5_000  # results of ended tasks that are kept, of all users

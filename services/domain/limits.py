@@ -4,7 +4,7 @@ from services.errors import BadInput
 
 # seconds for which a deletion can be undone, or a temporary chat reopened after it was left
 UNDO_SECONDS = 20
-LONGEST_TEXT = 200_000  # bytes of a prompt or a reply; the store accepts little more
+LONGEST_TEXT = 200_000  # bytes of a prompt or a reply; little more can be sealed
 LONGEST_SUMMARY = 60_000  # bytes
 LONGEST_INSTRUCTIONS = 8_000  # characters
 LONGEST_FACT = 500  # characters

@@ -78,7 +78,7 @@ class Layout:
 
     @property
     def tokens(self) -> int:
-        """The size of the prompt, rather too high."""
+        """The size of the prompt, on purpose rather too high."""
         return sum(part.tokens for part in self._parts())
 
     @property

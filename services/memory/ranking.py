@@ -33,7 +33,7 @@ from services.memory.dates import named_days
 from services.memory.terms import words
 
 _K1, _B = 1.2, 0.9
-_PAUSE_SECONDS = 6 * 3600  # messages further apart share nothing; between a meeting and a night
+_PAUSE_SECONDS = 6 * 3600  # messages further apart share nothing: a night, but no meeting
 _NEIGHBOURS = 3  # messages on either side that share their terms
 _HALF = 16  # the distance in words that halves the shared part
 _LEAST_SHARE = 0.05  # a smaller share is ignored
