@@ -19,9 +19,7 @@ from services.store.tables.temporary import TemporaryRows
 
 # the title of every temporary chat, because a title must not tell the content
 TEMPORARY_TITLE = "Temporary chat"
-_ABSENCE_SECONDS = (
-    10.0  # seconds that the page may be disconnected; a short network failure takes less
-)
+_ABSENCE_SECONDS = 10.0  # how long the page may be away: a short network failure takes less
 
 
 class ChatIsOver(Refused):
