@@ -1,4 +1,4 @@
-"""One server process: its deployment, and the state that its users share once the backend has started."""
+"""A server process: its deployment, and the state that all users share once the backend has started."""
 
 import gc
 from collections.abc import AsyncGenerator, Callable
@@ -30,15 +30,15 @@ class App:
     """One server process, from its start to its end. Any thread may call any method."""
 
     def __init__(self, deployment: Deployment, close_tabs: Callable[[SessionId], object]) -> None:
-        """*close_tabs*: closes the tabs of an app session that has ended."""
+        """*close_tabs* closes the tabs of an app session that has ended."""
         self.deployment, self.health = deployment, deployment.health
         self.recent_calls = RecentCalls()
         self._close_tabs = close_tabs
         self._shared: Shared | None = None
-        self._has_accounts = False  # once true, it is never asked again
+        self._has_accounts = False  # once true, the database is never asked again
 
     def shared(self) -> Shared:
-        """The state of all users. Raise StoreUnavailable until the backend has started for the first time."""
+        """Return the state that all users share. Raise StoreUnavailable until the backend has first started."""
         if self._shared is None:
             raise StoreUnavailable
         return self._shared
@@ -52,16 +52,16 @@ class App:
         return self.shared().find(SessionId(UUID(session_id)))
 
     def has_ended(self, session_id: str) -> bool:
-        """Return True if the app session is known to have ended. Wait up to a second for a check in progress."""
+        """Return True if the app session is known to have ended; wait up to a second for a check in progress."""
         cache = self.shared().session_cache
         return cache.has_ended(SessionId(UUID(session_id)), _CHECK_SECONDS)
 
     def doubt(self, session_id: str) -> None:
-        """Have the app session checked before its next use, because a call was refused."""
+        """Make sure that the app session is checked before its next use, because a call was refused."""
         self.shared().session_cache.doubt(SessionId(UUID(session_id)))
 
     def has_accounts(self) -> bool:
-        """Return False until the first account is made; True also while the database is unreachable."""
+        """Return False until the first account is made; True if the database is unreachable."""
         if not self._has_accounts:
             try:
                 self._has_accounts = bool(self.shared().backend.root_key_versions())
@@ -70,31 +70,31 @@ class App:
         return self._has_accounts
 
     def next_is_admin(self) -> bool:
-        """Return True if the next account is the first, which becomes admin."""
+        """Return True if the next account will be the first, and so becomes admin."""
         try:
             return not self.has_accounts() and self.shared().backend.sign_up_state().is_first_admin
         except StoreUnavailable:
             return False
 
     def sign_ups(self) -> SignUps:
-        """The mode of sign-ups, at most a few seconds old; open if the database was never reached."""
+        """Return the mode of sign-ups, at most a few seconds old; open if the database was never reached."""
         try:
             return self.shared().sign_ups.get()
         except StoreUnavailable:
             return SignUps.OPEN
 
     def open_sessions(self) -> int:
-        """The number of app sessions that are open in this process."""
+        """Return the number of app sessions that are open in this process."""
         return self._shared.session_cache.count if self._shared else 0
 
     @asynccontextmanager
     async def lifespan(self, _: object) -> AsyncGenerator[dict[str, object]]:
-        """Check the backend once it runs; at the end store the partial replies, and stop it."""
+        """Check the backend once it runs; at the end, store partial replies and stop the backend."""
         begun = self.deployment
         backend = in_thread(
             "store-imports", lambda: open_backend(begun.settings, begun.endpoints, begun.root_keys)
         )
-        # openai takes the longest of all imports: it follows the others, and the start does not wait for it
+        # openai takes longest to import, so it follows the other imports, and the start does not wait for it
         backend.add_done_callback(
             lambda _: in_thread("model-imports", lambda: import_module(_MODELS))
         )
@@ -107,7 +107,7 @@ class App:
                     self._shared.stop_turns()
             finally:
                 begun.stack.stop()
-                # a last garbage collection of all imported modules would take half a second
+                # a final garbage collection of all imported modules would take half a second
                 gc.freeze()
 
     def start(self, backend: Backend) -> None:
@@ -139,11 +139,11 @@ class App:
         acts = cache.forget_idle, cache.forget_ended, shared.temporary.end_deserted
         postponed = shared.background.begin_due
         in_thread("forgetting", lambda: keep_forgetting(*acts, postponed))
-        # numpy takes a tenth of the start's time, and the start does not need it
+        # numpy would take a tenth of the start-up time, which does not need it
         in_thread("recall-imports", lambda: import_module("services.memory.recall"))
 
     def _failed_check(self, backend: Backend) -> Failed | None:
-        """Return the failure if the database is not as the app needs it; None also while it is away."""
+        """Return the failure if the database is not as the app needs it; None also if it is unreachable."""
         if self._shared is None:
             self.start(backend)
         return failed_check(backend, self.deployment.root_keys)

@@ -32,13 +32,13 @@ from services.web.session_middleware import UNKNOWN as UNKNOWN
 from services.web.session_middleware import SessionMiddleware, content_security_policy
 from services.web.sign_in_routes import SignInRoutes
 
-_TAB_WAIT_SECONDS = 10.0  # less than the 15 seconds for which a browser waits
+_TAB_WAIT_SECONDS = 10.0  # less than the 15 seconds that a browser waits
 
 _app: App | None = None
 
 
 def build(deployment: Deployment, close_tabs: Callable[[SessionId], object]) -> App:
-    """Build the app of this process. *close_tabs*: closes the tabs of an app session that has ended."""
+    """Build the app of this process. *close_tabs* closes the tabs of an app session that has ended."""
     global _app
     _app = App(deployment, close_tabs)
     return _app
@@ -72,7 +72,7 @@ def routes(app: App) -> list[Route]:
 
 
 def middleware(app: App, pages: Collection[str]) -> list[Middleware]:
-    """Return the middleware of every request, outermost first. *pages*: the addresses of the app's pages."""
+    """Return the middleware of every request, outermost first. *pages* are the addresses of the app's pages."""
     return [
         Middleware(
             SessionMiddleware,

@@ -15,12 +15,12 @@ from services.errors import StoreUnavailable
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
-_SECONDS = 60.0  # seconds after which another device may have changed it
+_SECONDS = 60.0  # seconds for which a value is fresh; then another device may have changed it
 _AHEAD_SECONDS = 5.0  # seconds after which a value that was read ahead is read again
 
 
 class LruCache(Generic[Key, Value]):
-    """An LRU cache of at most *most* values, or of values that *weigh* that much together.
+    """An LRU cache of at most *most* values, or with *weigh* of values with this total weight.
 
     Any thread may call any method; a mutable value needs a lock of its own.
     """
@@ -40,7 +40,7 @@ class LruCache(Generic[Key, Value]):
     def get_all(
         self, keys: Set[Key], read: Callable[[Set[Key]], Mapping[Key, Value]]
     ) -> dict[Key, Value]:
-        """Return the values of *keys*; those that are not cached are *read* first."""
+        """Return the values of *keys*; call *read* for those that are not cached."""
         found = {key: value for key in keys if (value := self.get(key)) is not None}
         if unknown := keys - found.keys():
             for key, value in read(unknown).items():
@@ -65,18 +65,18 @@ class LruCache(Generic[Key, Value]):
 
 @dataclass(frozen=True, slots=True)
 class _Read(Generic[Value]):
-    """A value, read or being read, and the time of the read."""
+    """A value that was read or is being read, and the time of the read."""
 
     value: Value
-    began: int  # the number of this read, in the order of all reads and changes
+    began: int  # the number of this read in the sequence of all reads and changes
     at: float = field(default_factory=lambda: time.monotonic())
 
 
 class CachedRead(Generic[Value]):
     """A cached read of *ask*: at most *seconds* old, or older while *ask* raises StoreUnavailable.
 
-    Any thread may call any method; several may ask at once. The read that began last is kept, and none that began
-    before the kept value was amended.
+    Any thread may call any method; several may read at once. The value of the read that began last is kept, but a
+    read that began before an amendment does not replace the amended value.
     """
 
     def __init__(self, ask: Callable[[], Value], seconds: float = _SECONDS) -> None:
@@ -88,7 +88,7 @@ class CachedRead(Generic[Value]):
 
     @property
     def last(self) -> Value | None:
-        """Return the value of the last read."""
+        """The value of the last read."""
         newest = self._newest
         return newest.value if newest else None
 
@@ -116,7 +116,7 @@ class CachedRead(Generic[Value]):
         return self._keep(_Read(self._ask(), began))
 
     def read_ahead(self) -> None:
-        """Begin to read the value in a thread, unless it is fresh or was read ahead a moment ago."""
+        """Begin to read the value in a thread, unless it is fresh or was read ahead a few seconds ago."""
         with self._lock:
             if not (
                 self._is_fresh(self._newest, self._seconds)
@@ -126,18 +126,18 @@ class CachedRead(Generic[Value]):
                 self._ahead = _Read(in_thread("read-ahead", self._ask), began)
 
     def outdate(self) -> None:
-        """Have the next `get` read the value again, because it may have changed."""
+        """Make the next `get` read the value again, because it may have changed."""
         with self._lock:
             self._outdated = next(self._clock)
 
     def confirm(self) -> None:
-        """Mark the value as fresh: it equals the stored one."""
+        """Mark the value as fresh, because it is known to equal the stored one."""
         with self._lock:
             if self._newest:
                 self._newest = replace(self._newest, at=time.monotonic())
 
     def amend(self, change: Callable[[Value], Value]) -> None:
-        """Apply *change* to the value until it is read again."""
+        """Apply *change* to the cached value, until it is read again."""
         with self._lock:
             if self._newest:
                 self._newest = replace(self._newest, value=change(self._newest.value))

@@ -13,14 +13,14 @@ _logger = logging.getLogger(__name__)
 
 
 def in_thread(name: str, call: Callable[[], Result]) -> Future[Result]:
-    """Call *call* in a thread that does not keep the process alive. Return the future of its result."""
+    """Run *call* in a thread that does not keep the process alive. Return the future of its result."""
     future = Future[Result]()
 
     def run() -> None:
         try:
             future.set_result(call())
         except BaseException as error:
-            # a bug: it is logged, because no caller may ask for the result
+            # a bug is logged here, because the caller may never ask for the result
             if not isinstance(error, AppError):
                 _logger.exception("the thread %s failed", name)
             future.set_exception(error)

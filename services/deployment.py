@@ -1,4 +1,4 @@
-"""The start of a server process: its settings, and the backend, which starts while the rest of the app is imported."""
+"""The start of a server process: its settings, and its backend, which starts while the app is being imported."""
 
 import logging
 import signal
@@ -22,7 +22,7 @@ Check = Callable[[], Failed | None]  # a check by the backend
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """The settings and state of one server process. Any thread may read it; the main thread starts and ends it."""
+    """The settings and state of one server process. Any thread may read them; the main thread starts and ends it."""
 
     settings: Settings
     root_keys: RootKeys = field(repr=False)
@@ -32,11 +32,11 @@ class Deployment:
     stack: Stack = field(repr=False)
 
     def start(self) -> None:
-        """Start the backend in a thread. It is reported as running only once the app is imported and has checked it."""
+        """Start the backend in a thread. It is reported as running once the app is imported and has checked it."""
         threading.Thread(target=self.stack.run, name="backend", daemon=True).start()
 
     def end_process(self, signal_number: int, _: object) -> None:
-        """Stop the backend and end this process by the signal: the handler of Ctrl-C until the server has its own."""
+        """Stop the backend and end this process by the signal. Handles Ctrl-C until the server has its own handler."""
         self.stack.stop()
         signal.signal(signal_number, signal.SIG_DFL)
         signal.raise_signal(signal_number)
@@ -48,7 +48,7 @@ def log_handler() -> logging.Handler:
 
 
 def read_deployment(url: str) -> Deployment:
-    """Return the deployment that the settings describe, at *url* unless they name another. Raise Misconfigured."""
+    """Return the deployment that the settings describe, at *url* unless they name another URL. Raise Misconfigured."""
     chosen = settings.read()
     plan = prepare(
         choose_folders(chosen.data_dir, chosen.key_dir),

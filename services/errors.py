@@ -1,7 +1,7 @@
-"""Errors that the app raises on purpose, grouped by the possible reaction of the user.
+"""Errors that the app raises on purpose, grouped by how the user can react.
 
 * AppError
-  x Refused ............ the request is understood and will not be done; say why
+  x Refused ............ the request is understood but will not be done; say why
     - SignedOut
     - NotFound ......... also for another user's rows
       - SpaceGone
@@ -10,7 +10,7 @@
     - NotConfirmed
     - SignUpsClosed
     - InvitationRefused
-    - InvitationNeeded . there is a user of Supabase Auth, and no account yet
+    - InvitationNeeded . Supabase Auth has the user, but there is no account yet
     - AddressTaken
     - BadInput ......... its sentence says what to change
       - BadAddress
@@ -19,31 +19,31 @@
       - ConfirmationSent
       - InstructionsTooLong
     - TooManyAttempts
-    - Stale ............ the conversation went on elsewhere
+    - Stale ............ the conversation was continued elsewhere
       - ChangedElsewhere
-    - Busy ............. a reply of this conversation is still coming
-    - ExportRunning .... one export of a user at a time
-    - LastAdmin ........ no other user could manage accounts
+    - Busy ............. a reply of this conversation is still streaming
+    - ExportRunning .... each user may run one export at a time
+    - LastAdmin ........ no other user could manage the accounts
     - AdminsOnly
     - TooLate .......... deleted data is destroyed
     - OverBudget
     - AccountFull ...... its stored bytes have reached the deployment's limit
-    - ModelGone ........ another would have answered, at another price
+    - ModelGone ........ another model would have answered, at another price
     - PriceUnknown ..... no model is left that the deployment can charge for
     - PromptTooLong
-      - ChatFull ....... (Full) the prompt fits, the whole conversation does not
+      - ChatFull ....... (Full) the prompt fits, but the whole conversation does not
   x Unavailable ........ trying again later may help
     - StoreUnavailable
       - RateLimited
       - RowsCut
     - ModelUnavailable . its `failure` says how (domain/model_failures.py)
-  x Tampered ........... stored data failed authentication; stop, tell an operator
-    - NewerVersion ..... it opened, and only a newer version of the app can read it
-    - KeyMissing ....... a user's key is gone, and data sealed under it is there
+  x Tampered ........... stored data failed authentication; stop and tell an operator
+    - NewerVersion ..... it opened, but only a newer version of the app can read it
+    - KeyMissing ....... a user's key is gone, but data sealed under it is there
   x Misconfigured ...... the deployment cannot work as it is; raised at start-up only
 
-`public` is one sentence, safe on a page: it never holds message text, keys or a vendor's words.
-Arguments are for the log.
+`public` is one sentence that is safe on a page: it never contains message text, keys or a vendor's words.
+The arguments of an error are for the log.
 """
 
 from collections.abc import Iterable
@@ -52,18 +52,18 @@ from enum import StrEnum
 
 
 class AppError(Exception):
-    """Base of every error this app raises on purpose."""
+    """The base class of every error that the app raises on purpose."""
 
     public = "Something went wrong. Try again."
 
     @property
     def for_admins(self) -> str:
-        """The sentence for admins, who can do what other users ask them for."""
+        """The sentence for admins, who can do themselves what other users must ask an admin for."""
         return self.public
 
 
 class Refused(AppError):
-    """The request is understood and will not be done."""
+    """The request is understood but will not be done."""
 
 
 class SignedOut(Refused):
@@ -91,13 +91,13 @@ class WrongCredentials(Refused):
 
 
 class Suspended(Refused):
-    """The account may not be used."""
+    """The account is suspended."""
 
     public = "This account is suspended. Contact your admin."
 
 
 class NotConfirmed(Refused):
-    """The password is right, and the address is not confirmed."""
+    """The password is right, but the address is not confirmed."""
 
     public = "Confirm your address first: open the link in the email that we sent you."
 
@@ -118,7 +118,7 @@ class InvitationRefused(Refused):
 
 
 class InvitationNeeded(Refused):
-    """The password is right, and the account begins only with an invitation."""
+    """The password is right, but the account can be created only with an invitation."""
 
     public = (
         "Your account needs a valid invitation code. Enter it below, or ask your admin for one."
@@ -149,7 +149,7 @@ class BadAddress(BadInput):
 
 
 class AddressNotAllowed(BadInput):
-    """Supabase sends no email to the address: without an own SMTP server, it writes only to the project's team."""
+    """Supabase sends no email to the address: without a custom SMTP server, it writes only to the project's team."""
 
     public = "Daybook cannot send email to this address. Contact your admin."
 
@@ -158,7 +158,7 @@ class WeakPassword(BadInput):
     """The password is too short, too long or too easy to guess."""
 
     def __init__(self, reasons: Iterable[str] = ()) -> None:
-        """*reasons* are those of `services.domain.passwords` and of Supabase Auth."""
+        """*reasons* are codes of `services.domain.passwords` or of Supabase Auth."""
         self.reasons = [reason for reason in reasons if reason in _WEAKNESSES]
         super().__init__(" ".join(_WEAKNESSES[reason] for reason in self.reasons or [""]))
 
@@ -171,7 +171,7 @@ _WEAKNESSES = {
     "repeated": "This password repeats one or two characters. Choose another one.",
     "common": "This is one of the most common passwords. Choose another one.",
     "unreadable": "This password contains a character that cannot be stored.",
-    # of Supabase Auth
+    # codes of Supabase Auth
     "length": "Choose a longer password.",
     "characters": "Use uppercase and lowercase letters, digits and symbols.",
     "pwned": "This password appeared in a data leak. Choose another one.",
@@ -179,7 +179,7 @@ _WEAKNESSES = {
 
 
 class ConfirmationSent(BadInput):
-    """The deployment requires a confirmed address; an address that is taken gets the same answer."""
+    """The deployment requires a confirmed address. The answer is the same if the address is taken."""
 
     public = "We sent you an email. Confirm your address, then sign in."
 
@@ -194,10 +194,10 @@ class InstructionsTooLong(BadInput):
 
 
 class TooManyAttempts(Refused):
-    """A throttle is closed."""
+    """There were too many attempts in a short time."""
 
     def __init__(self, retry_after: int) -> None:
-        """*retry_after* in seconds."""
+        """*retry_after* is in seconds."""
         super().__init__(retry_after)
         self.retry_after = retry_after
         minutes = -(-retry_after // 60)
@@ -212,7 +212,7 @@ class Stale(Refused):
 
 
 class ChangedElsewhere(Stale):
-    """The document differs from the one that the caller has seen. *now* is its text."""
+    """The document differs from the one that the caller has seen. *now* is its current text."""
 
     public = "This changed in another tab."
 
@@ -228,7 +228,7 @@ class Busy(Refused):
 
 
 class ExportRunning(Refused):
-    """The user's last export is still being sent."""
+    """The user's previous export is still being sent."""
 
     public = "Another export of yours is running. Wait until it is complete, or cancel it."
 
@@ -240,7 +240,7 @@ class LastAdmin(Refused):
 
 
 class AdminsOnly(Refused):
-    """The user is no admin, or no longer."""
+    """The user is not an admin, or no longer one."""
 
     public = "You are no longer an admin: the change was refused."
 
@@ -262,7 +262,7 @@ class Cap(StrEnum):
     TURNS_A_MINUTE = "too_fast"
 
     def resets_at(self, now: datetime) -> datetime | None:
-        """Return the time at which the counted spending restarts from zero; None for limits on the rate."""
+        """Return the time at which the counted spending restarts from zero; None for rate limits."""
         today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         match self:
             case Cap.DAILY | Cap.DAILY_TOKENS:
@@ -285,9 +285,9 @@ class OverBudget(Refused):
         per_minute: int = 0,
         wait_seconds: int = 0,
     ) -> None:
-        """*needed*: the most for the prompt and a short reply; *left*: the rest of *cap*, both in micro-dollars or, for
-        `Cap.DAILY_TOKENS`, in tokens, for a user's own limits only; *per_minute*: the limit of messages a minute;
-        *wait_seconds*: until the next."""
+        """*needed* is the most that the prompt and a short reply cost, *left* the rest of *cap*: both in micro-dollars
+        or, for `Cap.DAILY_TOKENS`, in tokens, and for a user's own limits only. *per_minute* is the limit of messages
+        a minute, *wait_seconds* the time until the next."""
         super().__init__(cap)
         self.cap, self.needed, self.left = cap, needed, left
         self.public = _CAP_SENTENCES[cap]
@@ -307,7 +307,7 @@ _CAP_SENTENCES = {
 
 
 class AccountFull(Refused):
-    """The account stores as many bytes as one may."""
+    """The account's stored bytes have reached the limit."""
 
     public = "Your storage is full. Delete chats or memories, then wait two minutes and try again."
 
@@ -319,7 +319,7 @@ class ModelGone(Refused):
 
 
 class PriceUnknown(Refused):
-    """The price of the model is not known, and the deployment refuses such models."""
+    """The price of the model is unknown, and the deployment refuses such models."""
 
     public = "The price of this model is not known, so it cannot be used. Ask your admin to set its price."
 
@@ -351,7 +351,7 @@ class StoreUnavailable(Unavailable):
 
 
 class RateLimited(StoreUnavailable):
-    """Supabase Auth renews no more access tokens for now."""
+    """Supabase Auth refuses to renew access tokens for now."""
 
     public = "Daybook is busy. Try again in a minute."
 
@@ -360,7 +360,7 @@ class RowsCut(StoreUnavailable):
     """The API truncates its answers."""
 
     def __init__(self, bound: int, least: int) -> None:
-        """*bound*: the most rows in an answer; *least*: the rows that Daybook needs."""
+        """*bound* is the maximum number of rows in an answer, *least* the number that Daybook needs."""
         super().__init__("rows")
         self.public = (
             f"The database returns at most {bound} rows at once, and Daybook needs {least}. An admin must raise "
@@ -369,7 +369,7 @@ class RowsCut(StoreUnavailable):
 
 
 class Tampered(AppError):
-    """Stored data failed authentication. It never says which check failed."""
+    """Stored data failed authentication. The error never says which check failed."""
 
     public = "Some data failed its integrity check and is hidden. Contact your admin."
 
@@ -378,19 +378,19 @@ class Tampered(AppError):
 
 
 class NewerVersion(Tampered):
-    """The stored data opened, and has a value that this version of the app does not know."""
+    """The stored data opened, but has a value that this version of the app does not know."""
 
     public = "A newer version of Daybook saved this. Update Daybook to change it."
 
 
 class KeyMissing(Tampered):
-    """A user has conversations, and the user key that opens them is gone."""
+    """A user has conversations, but the user key that opens them is gone."""
 
     public = "The key to your chats is missing. Nothing was changed. Contact your admin."
 
 
 class Misconfigured(AppError):
-    """The deployment cannot work as it is. *public* is one sentence that says what to do."""
+    """The deployment cannot work as configured. *public* is one sentence that says what to do."""
 
     def __init__(self, public: str) -> None:
         super().__init__(public)

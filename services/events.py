@@ -1,7 +1,7 @@
-"""Structured logging without text.
+"""Structured logging without users' text.
 
-An event is a name and measurements: ids, numbers, enums and types. Strings are refused by type checks and at run
-time, so that no message text reaches a log.
+An event is a name and measurements: ids, numbers, enums and types. Strings are refused by the type checker and at
+run time, so that no message text reaches a log.
 """
 
 import json
@@ -21,7 +21,7 @@ _listeners: list[Listener] = []
 
 
 def log_event(event: str, /, **fields: Measure) -> None:
-    """Log *event* with its measurements as one JSON line, and tell the listeners."""
+    """Log *event* with its measurements as one JSON line, and call the listeners."""
     measures = {name: _plain(value) for name, value in fields.items()}
     _logger.info("%s", json.dumps({"event": event} | measures))
     for listener in _listeners:
@@ -29,14 +29,14 @@ def log_event(event: str, /, **fields: Measure) -> None:
 
 
 def listen(listener: Listener) -> None:
-    """Have *listener* called with the name and the measurements of every event from now on."""
+    """Call *listener* with the name and the measurements of every event from now on."""
     _listeners.append(listener)
 
 
 def log_handler(*expected: type[Exception]) -> logging.Handler:
-    """Set the root logger's handler and return it: events and warnings of libraries as JSON lines on stderr.
+    """Set and return the root logger's handler, which writes events and libraries' warnings to stderr as JSON lines.
 
-    *expected* are errors that are raised on purpose; see `JsonFormatter`.
+    *expected* are the errors that are raised on purpose; see `JsonFormatter`.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter(*expected))
@@ -49,9 +49,9 @@ def log_handler(*expected: type[Exception]) -> logging.Handler:
 class JsonFormatter(logging.Formatter):
     """Formats each record as a JSON object: time, level, event and its measurements.
 
-    A record that is no event of the app gets its source line instead of its text, and a traceback only the types of its
-    errors and the lines of its frames, because texts and values could be a user's. An expected error (a session that ended
-    elsewhere, a database that is away) has no traceback: it is an event by its type.
+    A record that is not an event of the app is logged with its source line instead of its text, and a traceback with
+    only the types of its errors and the lines of its frames, because texts and values could be a user's. An expected
+    error (a session ended elsewhere, an unreachable database) is logged by its type, without a traceback.
     """
 
     def __init__(self, *expected: type[Exception]) -> None:

@@ -25,7 +25,7 @@ from pydantic_settings import (
 from services.domain.policies import POLICIES, WINDOW_MESSAGES, Summary
 from services.errors import Misconfigured
 
-# the form that the database checks
+# the pattern that the database checks
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")
 SECRETS_FILE = Path(__file__).parents[1] / ".streamlit" / "secrets.toml"
 _UNPREFIXED = ("supabase_", "openai_", "database_")  # names shared with other programs
@@ -36,15 +36,15 @@ def _environment_name(field: str) -> str:
 
 
 class Settings(BaseSettings):
-    """All settings with types and defaults. The environment wins over the table `[daybook]`.
+    """All settings with types and defaults. The environment takes precedence over the table `[daybook]`.
 
-    Without SUPABASE_URL the embedded backend is started; without OPENAI_BASE_URL and OPENAI_API_KEY
-    the local model is.
+    Without SUPABASE_URL the embedded backend is started; without OPENAI_BASE_URL and OPENAI_API_KEY,
+    the local model.
     """
 
     model_config = SettingsConfigDict(
         alias_generator=_environment_name,
-        hide_input_in_errors=True,  # a mistyped key must not land in a log
+        hide_input_in_errors=True,  # a mistyped key must not end up in a log
         env_ignore_empty=True,
         frozen=True,
         extra="forbid",
@@ -53,15 +53,15 @@ class Settings(BaseSettings):
 
     supabase_url: HttpUrl | None = None
     supabase_key: SecretStr | None = None
-    database_url: SecretStr | None = None  # used by operate alone
+    database_url: SecretStr | None = None  # used only by operate
     openai_base_url: HttpUrl | None = None
     openai_api_key: SecretStr | None = None
     model: str | None = None
-    models: str = ""  # other models that users may choose, with commas between
+    models: str = ""  # other models that users may choose, separated by commas
     # the four settings below apply to every model
     context_tokens: int | None = Field(default=None, ge=512)
     reply_tokens: int | None = Field(default=None, ge=16)
-    # micro-dollars for a million tokens, for a model that genai-prices does not know
+    # micro-dollars per million tokens, for models that genai-prices does not know
     input_price_micro: int | None = Field(default=None, ge=0)
     output_price_micro: int | None = Field(default=None, ge=0)
     assistant_prefix: bool = False
@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     window_messages: int = Field(default=WINDOW_MESSAGES, ge=2, le=1000, multiple_of=2)
     titles: bool = True
     root_keys: SecretStr | None = None
-    metrics_token: SecretStr | None = None  # None: /metrics is off
+    metrics_token: SecretStr | None = None  # None: /metrics is switched off
     data_dir: Path | None = None
     key_dir: Path | None = None
     url: HttpUrl | None = None
@@ -113,13 +113,13 @@ class Settings(BaseSettings):
 
     @property
     def offered_models(self) -> tuple[str, ...]:
-        """Return the models offered at the endpoint, the default first."""
+        """The names of the models offered at the endpoint, the default first."""
         names = [self.model or "", *self.models.split(",")]
         return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
 
     @property
     def account_bytes(self) -> int | None:
-        """The bytes that an account may store; None: no limit."""
+        """The bytes that an account may store; None if there is no limit."""
         return self.account_mb * 1_000_000 or None
 
     @classmethod
@@ -144,7 +144,7 @@ def _is_secret(key: str) -> bool:
 
 
 def _table() -> dict[str, Any]:
-    """Read the table `[daybook]` of the secrets file, whose other tables are Streamlit's."""
+    """Read the table `[daybook]` of the secrets file; its other tables are Streamlit's."""
     try:
         tables = tomllib.loads(SECRETS_FILE.read_text("utf-8"))
     except FileNotFoundError:
@@ -161,7 +161,7 @@ def _table() -> dict[str, Any]:
 
 
 def _misplaced(table: Mapping[str, Any], fields: Collection[str] = ()) -> str | None:
-    """Return the first key of *table* or a table in it that names a setting; *fields* count in *table* alone."""
+    """Return the first key in *table* or its subtables that names a setting; *fields* count in *table* itself only."""
     names = {_environment_name(field) for field in Settings.model_fields}
     for key, value in table.items():
         if key.upper() in names or key.lower() in fields:
@@ -172,7 +172,7 @@ def _misplaced(table: Mapping[str, Any], fields: Collection[str] = ()) -> str | 
 
 
 def read() -> Settings:
-    """Read the settings of this deployment. Raise Misconfigured for the first wrong one."""
+    """Read the settings of this deployment. Raise Misconfigured for the first invalid one."""
     try:
         return Settings()
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""The one module that reads which store a deployment has, and opens it. A vendor is imported only when chosen."""
+"""The one module that chooses and opens a deployment's store. A vendor is imported only if it is chosen."""
 
 from pydantic import SecretStr
 
@@ -23,9 +23,9 @@ def open_backend(chosen: Settings, at: Endpoints, root_keys: RootKeys) -> Backen
 
 
 def open_operator(chosen: Settings) -> Operator:
-    """Open the operator's port of the store that the settings name, or of the embedded stack that is running.
+    """Open the operator's port of the store that the settings name, or else of the running embedded stack.
 
-    Raise Misconfigured if none is.
+    Raise Misconfigured if there is neither.
     """
     from services.store.supabase.operator import SupabaseOperator, operator_at
 

@@ -50,7 +50,7 @@ from services.store.port import Store
 
 # the time limit of one call
 _SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}
-_MOST_CALLS = 40  # calls of the model for one summary: a long conversation is folded in chunks
+_MOST_CALLS = 40  # model calls for one summary, because a long conversation is folded in chunks
 
 
 class NoFacts(Refused):
@@ -67,11 +67,11 @@ class NoSummary(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer of the model to a background call."""
+    """The model's answer to a background call."""
 
     turn_id: TurnId
     text: str = field(repr=False)
-    is_cut: bool  # true: it was stopped, or reached its length limit
+    is_cut: bool  # true if the answer was stopped or reached its length limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +89,8 @@ class UserTasks:
     choices: Choices
 
     def claim(self, reply: LiveTurn, call: Call) -> list[Work]:
-        """Claim the tasks that are due after *reply*, before its followers are told of its end, so that they can
-        await them; return a function that begins the tasks, to be called after that."""
+        """Claim the tasks that are due after *reply*, before its followers learn that it is over, so that they can
+        wait for the tasks. Return the functions that begin the tasks, to be called afterwards."""
         is_whole = not (reply.failure or reply.is_stopped)
         due: list[Work] = []
 
@@ -114,13 +114,13 @@ class UserTasks:
         return due
 
     def note_facts(self, conversation_id: ConversationId | None) -> None:
-        """Note facts at once from the prompts of a conversation that is left."""
+        """Note facts from the prompts of a conversation at once, because the user is leaving it."""
         thread = self.store.conversations.cached(conversation_id) if conversation_id else None
         if thread and self.registry.is_postponed(Purpose.FACTS, thread.conversation.id):
             self._begin_facts(thread)
 
     def catch_up(self, thread: Thread) -> None:
-        """Note facts from the prompts of an opened conversation that an ended process did not finish."""
+        """Note facts from prompts of an opened conversation that an earlier process left unprocessed."""
         if not self.registry.is_postponed(Purpose.FACTS, thread.conversation.id):
             for work in self._claim_facts(thread):
                 in_thread(BACKGROUND_THREAD, work)
@@ -137,7 +137,7 @@ class UserTasks:
         self.store.conversations.set_summary(thread, summary)
 
     def summarise_now(self, thread: Thread, *, is_anew: bool = False) -> None:
-        """Summarise the waiting messages in the background; *is_anew*: also those that the summary covers already.
+        """Summarise the waiting messages in the background; with *is_anew*, also those that the summary already covers.
 
         Raise Stale, StoreUnavailable.
         """
@@ -155,9 +155,9 @@ class UserTasks:
     def noted(
         self, conversation_id: ConversationId, up_to: MessageId | None = None
     ) -> tuple[NotedFact, ...]:
-        """Return the facts noted last in a conversation, unless they were changed or dismissed.
+        """Return the most recently noted facts of a conversation, without changed and dismissed ones.
 
-        *up_to*: return none unless they were noted from prompts up to this one.
+        With *up_to*, return them only if this was the last prompt that they were noted from.
         """
         noted = self.registry.noted(conversation_id, up_to)
         with suppress(StoreUnavailable):
@@ -174,13 +174,13 @@ class UserTasks:
         self.registry.dismiss(conversation_id, (noted,))
 
     def dismiss_noted(self, conversation_id: ConversationId, prompt_id: MessageId) -> None:
-        """Remove the facts that were noted up to a prompt from those noted last."""
+        """Dismiss the most recently noted facts, if *prompt_id* was the last prompt that they were noted from."""
         self.registry.dismiss(conversation_id, self.registry.noted(conversation_id, prompt_id))
 
     # --- inside ---------------------------------------------------------------------------------
 
     def _pending(self, thread: Thread, answered_id: MessageId | None = None) -> tuple[Message, ...]:
-        """Return the prompts to note facts from; none if the user wants no facts, or the database is away."""
+        """Return the prompts to note facts from; none if the user wants no facts or the database is unreachable."""
         with suppress(AppError):
             preferences = self.store.profile.preferences()
             if preferences.keeps_facts and not thread.is_newer:
@@ -188,7 +188,7 @@ class UserTasks:
         return ()
 
     def _claim_facts(self, thread: Thread, answered_id: MessageId | None = None) -> list[Work]:
-        """Claim the facts task if it is due, else postpone it; return a function that begins it."""
+        """Claim the facts task if it is due, and return the function that begins it; else postpone it."""
         conversation_id, pending = thread.conversation.id, self._pending(thread, answered_id)
         if not pending:
             return []
@@ -214,7 +214,7 @@ class UserTasks:
             self._begin_facts(self.store.conversations.thread(conversation_id))
 
     def _begin_facts(self, thread: Thread) -> None:
-        """Begin the facts task in a thread, if prompts wait; after failures it may be skipped."""
+        """Begin the facts task in a thread if prompts are waiting; after failures it may be skipped."""
         conversation_id, pending = thread.conversation.id, self._pending(thread)
         if not pending:
             return
@@ -236,7 +236,7 @@ class UserTasks:
                 self._fold(thread, compaction)
                 if not compaction.remaining_messages:
                     break
-        except AppError as error:  # without a summary, the latest messages alone are shown
+        except AppError as error:  # without a summary, only the latest messages are sent
             failure = None if isinstance(error, (Stale, NotFound)) else error
             log_event("summary.lost", conversation=conversation_id)
         finally:
@@ -250,7 +250,7 @@ class UserTasks:
         return 2 * call.plan.prompt_tokens > room or bool(call.plan.omitted_ids)
 
     def _ask(self, purpose: Purpose, thread: Thread, plan: ContextPlan, about: MessageId) -> Answer:
-        """Ask the model of *thread* to answer *plan*, for the message *about*; stop it after the seconds of *purpose*.
+        """Send *plan*, which is about the message *about*, to the model of *thread*, with the time limit of *purpose*.
 
         Raise the errors of `PaidCalls.begin` and of the model.
         """
@@ -285,7 +285,7 @@ class UserTasks:
         log_event("summary.made", turn=answer.turn_id, messages=len(compaction.compacted_ids))
 
     def _title(self, conversation_id: ConversationId, first_id: MessageId) -> None:
-        """Ask the model for a title, once a process; the first words stay if it fails or its answer is no title."""
+        """Ask the model for a title, once per process. The first words stay if it gives none."""
         try:
             thread = self.store.conversations.thread(conversation_id)
             branch, window = thread.branch(), self.choices.setup(thread).offer.info.context_tokens
@@ -314,7 +314,7 @@ class UserTasks:
                 if finished is None:
                     first_seqs = {prompt.seq for prompt in pending}
                 elif not (pending and (pending[0].seq in first_seqs or self._is_due(pending))):
-                    break  # prompts that came meanwhile wait for others
+                    break  # prompts that arrived meanwhile wait for the next batch
                 last = self._note_some(thread, pending, noted)
                 if last is None:
                     break
@@ -330,9 +330,9 @@ class UserTasks:
     def _note_some(
         self, thread: Thread, pending: tuple[Message, ...], noted: list[NotedFact]
     ) -> MessageId | None:
-        """Ask the model about the first of the *pending* prompts, store the facts that it names, and add them to *noted*.
+        """Ask the model about the oldest *pending* prompts, store the facts that it names, and add them to *noted*.
 
-        Return the last of these prompts; None if there are none, or if they cannot be read. Raise AppError.
+        Return the id of the last prompt asked about; None if no prompt could be. Raise AppError.
         """
         exchanges = [exchange_about(thread, prompt.id) for prompt in pending[:BATCH]]
         if not exchanges or not all(exchanges):
@@ -366,7 +366,7 @@ class UserTasks:
 
 
 def _fact(text: str, replaced: Fact | None, thread: Thread, prompt_id: MessageId) -> Fact:
-    """Return a new fact, of the conversation's space, if any; or *replaced* with the new text."""
+    """Return a new fact, in the conversation's space if it has one, or *replaced* with the new text."""
     conversation, now = thread.conversation, datetime.now(UTC)
     fact = replaced or Fact(
         id=FactId(uuid4()), text=text, since=now, space_id=conversation.space_id

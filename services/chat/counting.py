@@ -23,15 +23,15 @@ from services.memory.forecast import (
 from services.memory.tokens import KindCounter, TokenCounter
 
 _MOST_CONVERSATIONS = 50
-# counted calls of a conversation: the last may be of another model, or its count wrong
+# calls kept of a conversation: more than one, as the last may be of another model or have a wrong count
 _MOST_CALLS = 3
 
 
 class Counting:
-    """The counted calls of one user, in memory only, because they hold text.
+    """One user's calls with the endpoint's token counts, in memory only, because they hold text.
 
-    An endpoint may refuse a prompt that fits by the learned rates. The next plan of that conversation
-    then counts as if nothing were known, which leaves the most room, until a reply comes. Any thread may call any method.
+    An endpoint may refuse a prompt that fits by the learned rates. Until that conversation gets a reply, its
+    plans ignore the rates, which leaves the most room. Any thread may call any method.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Counting:
         return "Counting()"
 
     def rates(self, model: str, stored: Calibration) -> Calibration:
-        """Return the calibration of *model* with more samples: this process's, or *stored*."""
+        """Return this process's calibration of *model* or *stored*, whichever has more samples."""
         with self._change:
             known = self._rates.get(model, Calibration())
             self._rates[model] = stored if stored.samples > known.samples else known
@@ -63,7 +63,7 @@ class Counting:
     def note_end(
         self, turn: LiveTurn, call: Call, reported: Usage | None, counter: KindCounter
     ) -> None:
-        """Learn from *turn*, the newest of its conversation, and from the usage that its endpoint *reported*."""
+        """Learn from *turn*, the newest turn of its conversation, and from the usage that the endpoint *reported*."""
         model, conversation_id, failure = call.offer.info.name, turn.conversation_id, turn.failure
         if isinstance(failure, ModelUnavailable) and failure.failure is ModelFailure.TOO_LONG:
             self._refused.add(conversation_id)

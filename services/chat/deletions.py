@@ -1,4 +1,4 @@
-"""Deleting conversations and messages, with the facts and the summary made from them; and undoing it."""
+"""Deletion, and its undo, of conversations and messages, with the facts and the summary made from them."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
@@ -30,8 +30,8 @@ class Deletions:
         self.forget(conversation_id)
 
     def discard_all(self, ids: Collection[ConversationId]) -> Iterator[ConversationId]:
-        """Discard those of *ids* that exist, and yield each; all can be restored until some seconds after the last."""
-        # each deletion is a call, which takes a hosted database up to half a second
+        """Discard the conversations of *ids* that exist, and yield each; all can be restored until after the last."""
+        # each deletion is a call of up to half a second to a hosted database
         seconds = min(UNDO_SECONDS + len(ids) // 2, _MOST_SECONDS)
         for conversation_id in ids:
             with suppress(NotFound):  # another tab deleted it
@@ -44,10 +44,10 @@ class Deletions:
         ids: Collection[MessageId],
         seconds: int = UNDO_SECONDS,
     ) -> DeletedMemories:
-        """Delete messages, each with all that follow it; `restore_messages` can undo it for *seconds*.
+        """Delete messages with all that follow them; `restore_messages` can undo this for *seconds*.
 
-        The facts and the summary made from them are deleted at once; the ledger keeps their cost. Raise Stale
-        if a following message is not among them, or they are gone; Busy, NotFound, Tampered, StoreUnavailable.
+        The facts and the summary made from them are deleted at once; the ledger keeps their cost. Raise Stale if *ids*
+        lacks a following message or a message is gone; Busy, NotFound, Tampered, StoreUnavailable.
         """
         thread = self.open(conversation_id)
         doomed = [message for message in thread.messages if message.id in ids]
@@ -77,7 +77,7 @@ class Deletions:
     def restore_messages(
         self, conversation_id: ConversationId, memories: Iterable[DeletedMemories] = ()
     ) -> None:
-        """Restore the deleted messages of a conversation, and those of *memories* whose messages exist afterwards.
+        """Restore the deleted messages of a conversation, and the *memories* whose messages exist afterwards.
 
         Raise TooLate, NotFound, Tampered, StoreUnavailable; after StoreUnavailable another call continues.
         """
@@ -85,7 +85,7 @@ class Deletions:
         try:
             store.messages.restore(conversation_id)
         except TooLate as error:
-            # they may be restored already: by another tab, or a call whose answer was lost
+            # another tab, or a call whose answer was lost, may have restored them already
             late = error
         self.forget(conversation_id)
         thread = store.conversations.thread(conversation_id)
@@ -98,7 +98,7 @@ class Deletions:
         if late and not any(ids & one.ids for one in memories):
             raise late
         for fact in facts:
-            with suppress(Refused):  # it is restored already, or there are too many by now
+            with suppress(Refused):  # it is restored already, or there are too many facts by now
                 store.facts.keep(fact)
         if summaries:
             store.conversations.set_summary(thread, summaries[-1])
@@ -115,7 +115,7 @@ class Deletions:
         return tuple(fact for fact in kept if fact.source_id in ids)
 
     def _forget_facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
-        """Forget and return facts that were noted from messages while these were being deleted."""
+        """Forget and return the facts that were noted from messages during their deletion."""
         with suppress(StoreUnavailable):
             facts = self._facts_of(ids)
             for fact in facts:

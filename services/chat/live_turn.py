@@ -1,7 +1,7 @@
 """Turns whose replies are still streaming. They belong to the process, not to a page.
 
-A page follows a turn; after a reload, or in a second tab, a page finds it again; a closed tab
-changes nothing. Followers are told of its end only after the reply is stored.
+A page follows a turn, and finds it again after a reload or in a second tab; closing a tab changes
+nothing. Followers learn that a turn is over only after the reply is stored.
 """
 
 import logging
@@ -19,12 +19,12 @@ from services.events import log_event
 
 _logger = logging.getLogger(__name__)
 
-# the least time between two drawings; it grows with the text, which a browser draws as a whole, and
-# with the number of readers
+# the minimum time between two drawings; it grows with the number of readers, and with the text,
+# because a browser redraws the whole text
 _FRAME_SECONDS = 0.005
 _DRAWN_CHARACTERS = 500_000  # characters a second, for one reader
 _DRAWINGS = 500  # drawings a second, for all readers of this process
-_LONGEST_SILENCE = 0.25  # seconds until a follower is woken without news, so that it can be stopped
+_LONGEST_SILENCE = 0.25  # seconds until a follower without news wakes, so that it can be stopped
 _HEARTBEAT_SECONDS = 1.0
 _LONGEST_THOUGHTS = 100_000  # bytes of thoughts that are kept
 # control characters take six bytes each in JSON
@@ -45,17 +45,17 @@ class LiveTurn:
     id: TurnId
     prompt_id: MessageId
     owner: object = None  # the session that began the turn; when it ends, the turn is stopped
-    # the thread with the prompt of the turn, drawn until it is read again
+    # the thread with the prompt of the turn, which pages show until they read it again
     thread: Thread | None = None
     purpose: Purpose = Purpose.REPLY
-    max_tokens: int = 0  # the paid length of its text
+    max_tokens: int = 0  # the length of its text that is paid for
     failure: AppError | None = field(default=None, init=False)
     is_stopped: bool = field(default=False, init=False)
-    is_cut: bool = field(default=False, init=False)  # true: the reply reached its length limit
+    is_cut: bool = field(default=False, init=False)  # true if the reply reached its length limit
     is_done: bool = field(default=False, init=False)
     # the thoughts that the last checkpoint stored
     kept_thoughts: Thoughts | None = field(default=None, init=False)
-    # counted from the begin of the turn
+    # milliseconds since the turn began
     first_token_ms: int | None = field(default=None, init=False)
     _began_at: float = field(default_factory=time.monotonic, init=False)
     _thoughts: list[str] = field(default_factory=list[str], init=False)
@@ -69,19 +69,19 @@ class LiveTurn:
     _on_stop: Callable[[], None] | None = field(default=None, init=False)
 
     def said(self) -> str:
-        """The whole text so far."""
+        """Return the whole text so far."""
         with self._changed:
             self._pieces = ["".join(self._pieces)]
             return _mended(self._pieces[0])
 
     def waited_seconds(self) -> float:
-        """The seconds since the turn began."""
+        """Return the seconds since the turn began."""
         return time.monotonic() - self._began_at
 
     def think(self, piece: str) -> None:
         """Add *piece* to the thoughts of a reply, up to the limit that is kept.
 
-        It wakes no follower, because each looks four times a second.
+        Followers are not woken, because each checks four times a second.
         """
         self._note_first_token()
         if self.purpose is Purpose.REPLY and self._thought_bytes <= _LONGEST_THOUGHTS:
@@ -91,7 +91,7 @@ class LiveTurn:
                 self._thought_bytes += len(piece.encode(errors="surrogatepass"))
 
     def thoughts(self) -> Thoughts | None:
-        """The thoughts so far, of which the first 100 KB are kept."""
+        """Return the thoughts so far, of which the first 100 KB are kept."""
         if not self._thoughts:
             return None
         with self._changed:
@@ -104,7 +104,7 @@ class LiveTurn:
         )
 
     def follow(self) -> Iterator[str]:
-        """Yield the whole text so far, each time that it has grown, until the reply is stored."""
+        """Yield the whole text so far each time it has grown, until the reply is stored."""
         reader, seen, drawn_at, text = object(), -1, 0.0, ""
         _readers.add(reader)
         try:
@@ -134,13 +134,13 @@ class LiveTurn:
             return self._changed.wait_for(lambda: self.is_done, seconds)
 
     def when_stopped(self, end_request: Callable[[], None]) -> None:
-        """Have *end_request* called on stop; at once if the turn is stopped already."""
+        """Call *end_request* when the turn is stopped, or at once if it is stopped already."""
         self._on_stop = end_request
         if self.is_stopped:
             end_request()
 
     def push(self, piece: str) -> int:
-        """Add *piece*; return the number of bytes so far, at most four a character."""
+        """Add *piece*; return an upper bound of the bytes so far: four per character."""
         with self._changed:
             if not self._pushed:
                 self._thought_seconds = self.waited_seconds()
@@ -200,7 +200,7 @@ class LiveTurns:
     def find(
         self, user_id: UserId, conversation_id: ConversationId, purpose: Purpose = Purpose.REPLY
     ) -> LiveTurn | None:
-        """Return the live turn, or one that failed a moment ago."""
+        """Return the live turn, or one that failed in the last few minutes."""
         key = user_id, conversation_id, purpose
         with self._lock:
             turn = self._turns.get(key)
@@ -211,7 +211,7 @@ class LiveTurns:
             return turn
 
     def coming(self, user_id: UserId) -> frozenset[ConversationId]:
-        """Return the conversations of a user in which a reply is not over yet."""
+        """Return the conversations of a user in which a reply is still streaming."""
         with self._lock:
             turns = list(self._turns.items())
         return frozenset(
@@ -225,7 +225,7 @@ class LiveTurns:
     ) -> None:
         """Run *produce* in a thread, and call *beat* with the text so far every second in another.
 
-        Raise SignedOut while its owner is leaving: a turn without heartbeats is not paid for.
+        Raise SignedOut while the owner's session is ending.
         """
         with self._lock:  # a turn without a thread must neither be found nor kept alive
             if turn.owner in self._leaving:
@@ -259,7 +259,7 @@ class LiveTurns:
                 self._leaving.discard(owner)
 
     def drop(self, user_id: UserId, conversation_id: ConversationId, *purposes: Purpose) -> None:
-        """Forget the turns of *purposes*, or all, of a conversation that is deleted in whole or in part."""
+        """Forget the turns, of *purposes* or of all, of a conversation that is deleted in whole or in part."""
         with self._lock:
             for purpose in purposes or Purpose:
                 self._turns.pop((user_id, conversation_id, purpose), None)
@@ -296,8 +296,8 @@ def _keep_alive(turn: LiveTurn, beat: Callable[[str], object]) -> None:
         try:
             beat(turn.said())
         except SignedOut:
-            # the user signed out elsewhere, or is suspended: the call ends, and nothing more is
-            # paid for
+            # the user signed out elsewhere or is suspended, so the call ends and costs
+            # nothing more
             turn.stop()
         except AppError:  # the next heartbeat may succeed; the reply itself waits in memory
             log_event("turn.unheard", turn=turn.id)

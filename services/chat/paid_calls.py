@@ -1,6 +1,6 @@
-"""Calls of the model that are paid for: reserved before, settled after, however they end.
+"""Paid model calls: their cost is reserved before and settled after, however they end.
 
-`begin` reserves; a thread of the caller's runs `produce`, which streams the reply, stores it and settles the turn.
+`begin` reserves. The caller runs `produce` in a thread: it streams the reply, stores it and settles the turn.
 """
 
 import time
@@ -24,11 +24,11 @@ from services.memory.continuing import spaced
 from services.memory.tokens import TokenCounter, min_tokens
 from services.store.port import Turns
 
-# a heartbeat prolongs it every second; after a kill, the turn is settled that much later
+# a heartbeat renews the lease every second; a killed process's turn is settled after this time
 LEASE_SECONDS = 10
 _LEAST_REPLY_TOKENS = 256  # a shorter reply is not worth its prompt
-_MARGIN = 2.0  # seconds of the first lease that are kept for the first heartbeat
-_PATIENCE = 900.0  # seconds for which a finished reply waits for a database that is away
+_MARGIN = 2.0  # seconds of the first lease that are left for the first heartbeat
+_PATIENCE = 900.0  # seconds for which a finished reply waits for an unreachable database
 _RESENT_SECONDS = 120.0  # seconds for which an unanswered request is sent again unchanged
 _MOST_UNANSWERED = 4  # unanswered calls that are kept to be sent again
 _LONGEST_PIECE = 20_000  # characters of a reply that are pushed at once
@@ -36,7 +36,7 @@ _LONGEST_PIECE = 20_000  # characters of a reply that are pushed at once
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A call of a model, and the turn that pays for it; after a lost answer it is begun again unchanged."""
+    """A model call, and the turn that pays for it. If the answer of `begin` is lost, it is begun again unchanged."""
 
     turn: NewTurn
     offer: Offer
@@ -55,8 +55,9 @@ class PaidCalls:
     owner: object = None  # the session of the turns, see `LiveTurns.leaving`
 
     def begin(self, call: Call) -> LiveTurn:
-        """Begin the turn of *call*. Raise PriceUnknown and the errors of `Turns.begin`; a repeated *call*
-        begins no second turn.
+        """Begin the turn of *call*; repeating *call* begins no second turn.
+
+        Raise PriceUnknown and the errors of `Turns.begin`.
         """
         if call.offer.is_refused:
             raise errors.PriceUnknown
@@ -87,7 +88,7 @@ class PaidCalls:
         return turn
 
     def produce(self, turn: LiveTurn, call: Call) -> Usage | None:
-        """Stream into *turn*, store and settle it, however it ends. Return the usage that the endpoint counted."""
+        """Stream into *turn*; however it ends, store and settle it. Return the usage that the endpoint counted."""
         reported: Usage | None = None
         failure: errors.AppError | None = None
         is_called = is_whole = False
@@ -102,12 +103,12 @@ class PaidCalls:
                 failure = errors.StoreUnavailable("lapsed before the model was called")
         except errors.AppError as error:
             failure = error
-        except Exception:  # a bug: the turn is settled all the same, and the bug is logged
+        except Exception:  # even after a bug, which is logged, the turn is settled
             failure = ModelUnavailable(ModelFailure.GARBLED)
             raise
         finally:
             used = Usage(0, 0)
-            if reported:  # at least the streamed, at most the reserved tokens
+            if reported:  # not below the streamed tokens, and not above the reserved ones
                 reply = min(max(reported.reply, min_tokens(turn.said())), turn.max_tokens)
                 prompt = min(reported.prompt, call.plan.bound_tokens)
                 used = replace(reported, prompt=prompt, reply=reply)
@@ -179,7 +180,7 @@ class PaidCalls:
         return unsaved or (None if turn.is_stopped else failure)
 
     def _finish(self, ending: Ending) -> errors.AppError | None:
-        """Store the ending; while the database is away, wait and try again."""
+        """Store the ending; while the database is unreachable, wait and try again."""
         deadline, pause = time.monotonic() + _PATIENCE, 0.2
         while True:
             try:
@@ -196,7 +197,7 @@ class PaidCalls:
                 return None
 
     def _counted(self, call: Call, turn: LiveTurn, streamed: str, *, is_failed: bool) -> Usage:
-        """Return the app's own count, if the endpoint reported none; rather too high, but not above the reservation."""
+        """Return the app's own count, if the endpoint reported none: rather too high, but within the reservation."""
         if is_failed and not streamed:
             return Usage(0, 0)
         return Usage(
@@ -205,7 +206,7 @@ class PaidCalls:
         )
 
     def checkpoint(self, turn: LiveTurn, said: str) -> Lease:
-        """Store *said* and new thoughts, and prolong the lease; stop *turn* if another
+        """Store *said* and new thoughts, and renew the lease; stop *turn* if another
         process asked for that."""
         thoughts = turn.thoughts()
         new = None if thoughts == turn.kept_thoughts else thoughts
@@ -217,9 +218,9 @@ class PaidCalls:
 
 
 class _LengthLimit:
-    """The length limit of a reply, for endpoints that ignore it: 16 bytes for each token, without runs.
+    """The length limit of a reply, for endpoints that ignore it: 16 bytes per token, not counting repeated characters.
 
-    No ordinary text has so many (docs/decisions/counting-without-a-tokenizer.md), so no reply within its limit is cut.
+    Ordinary text has fewer (docs/decisions/counting-without-a-tokenizer.md), so no reply within its limit is cut.
     """
 
     def __init__(self, max_tokens: int) -> None:
@@ -251,7 +252,7 @@ def new_call(
     is_first: bool = False,
     so_far: str = "",
 ) -> Call:
-    """Return a call of *offer* with *plan*, and a turn that reserves its worst cost."""
+    """Return a call of *offer* with *plan*, whose turn reserves the worst cost."""
     info = offer.info
     reservation = Reservation(
         client_turn_id=ClientTurnId(uuid4()),
@@ -278,7 +279,7 @@ def new_call(
 
 
 class UnansweredCalls:
-    """The calls of one user that got no answer when their turns began: each is sent again unchanged.
+    """The calls of one user whose turns were begun without an answer from the database: each is sent again unchanged.
 
     Any thread may call any method.
     """
@@ -287,7 +288,7 @@ class UnansweredCalls:
         self._calls = LruCache[ClientTurnId, Call](_MOST_UNANSWERED)
 
     def find(self, call: Call) -> Call | None:
-        """Return the lost call that asked for the same."""
+        """Return the lost call that asked for the same as *call*, if any."""
         return next((lost for _, lost in self._calls.items() if _is_same(lost, call)), None)
 
     def is_prompt(self, prompt_id: MessageId | None) -> bool:
@@ -304,7 +305,7 @@ class UnansweredCalls:
         except errors.StoreUnavailable:
             is_lost = True
             raise
-        finally:  # not sooner: a call that is sent again counts as lost until its answer comes
+        finally:  # only now, because a call that is sent again counts as lost until its answer comes
             self._calls.drop(client_turn_id)
             if is_lost:
                 self._calls.put(client_turn_id, call)
@@ -335,7 +336,7 @@ def _is_same(lost: Call, call: Call) -> bool:
 
 
 def _choices(thread: Thread) -> tuple[object, ...]:
-    """Return the choices of a conversation, which two equal requests have in common."""
+    """Return the choices of a conversation, which are the same for two equal requests."""
     conversation = thread.conversation
     return conversation.policy, conversation.model, conversation.space_id, thread.instructions
 
@@ -349,7 +350,7 @@ def _least_reply_micro(info: ModelInfo, plan: ContextPlan) -> int:
 
 
 def least_micro(info: ModelInfo, plan: ContextPlan) -> int:
-    """Return the highest cost of the prompt of *plan* and a short reply: a budget with less refuses the turn."""
+    """Return the highest cost of the prompt of *plan* and a short reply; with less budget the turn is refused."""
     return info.cost_micro(Usage(plan.bound_tokens, 0)) + _least_reply_micro(info, plan)
 
 
@@ -367,7 +368,7 @@ def _outcome(turn: LiveTurn, failure: errors.AppError | None) -> Outcome:
     if turn.is_stopped:
         return Outcome.STOPPED
     if isinstance(failure, ModelUnavailable) and failure.failure is ModelFailure.EMPTY:
-        # stored without a reply, so that it is known as empty after a restart
+        # stored without a reply, so that after a restart it is still known to be empty
         return Outcome.COMPLETE
     if failure:
         return Outcome.FAILED

@@ -1,7 +1,7 @@
-"""Plans of the messages that the model is sent, made from rows and from the endpoint's token counts.
+"""Plans of the messages to send to the model, made from rows and from the endpoint's token counts.
 
-A plan depends on rows alone, so any process makes the same. The one exception is a prompt that was refused as too
-long, which this process plans again as if nothing were known of the model.
+A plan depends on rows alone, so every process makes the same one. The one exception: a prompt that was refused as
+too long is planned again, in this process, without the rates learned of the model.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,7 +38,7 @@ from services.memory.receipt import Receipt
 from services.memory.tokens import KindCounter
 from services.store.port import Turns
 
-_LOOKED_AT = 20  # messages in which a model that answered none of them counts as new
+_LOOKED_AT = 20  # a model that answered none of this many newest messages counts as new
 _OUT_OF_VIEW = "The model no longer sees this reply, so it cannot continue it. Send a new message."
 
 
@@ -46,21 +46,21 @@ _OUT_OF_VIEW = "The model no longer sees this reply, so it cannot continue it. S
 class Planning:
     """The plans of one user's turns.
 
-    A *view* is the plan of the next turn without its prompt. While the database is away, a view uses cached data; the
-    plan of a turn raises StoreUnavailable then, because its figures would differ from the stored ones.
+    A *view* is the plan of the next turn without its prompt. While the database is unreachable, a view uses cached
+    data, but planning a turn raises StoreUnavailable, because its figures would differ from the stored ones.
     """
 
     turns: Turns
     counter: KindCounter
     counting: Counting
     search: Search
-    # reads tolerate a database that is away, and a conversation that is deleted
+    # true if reads tolerate an unreachable database and a deleted conversation
     is_lenient: bool = False
 
     def turn(
         self, thread: Thread, setup: Setup, past: tuple[Message, ...], prompt: str | None
     ) -> tuple[ContextPlan, Receipt]:
-        """Plan a turn with *prompt* after *past*, a branch of *thread*; return the plan, and its receipt to be stored.
+        """Plan a turn with *prompt* after *past*, a branch of *thread*; return the plan and the receipt to store.
 
         Without a prompt, plan to continue the reply at the end of *past*. Raise PromptTooLong, ChatFull,
         InstructionsTooLong, BadInput (that reply is out of view), StoreUnavailable.
@@ -80,7 +80,7 @@ class Planning:
         )
 
     def view(self, thread: Thread, setup: Setup) -> tuple[History, ContextPlan]:
-        """Plan the next turn, without its prompt; return also the history that it was made from.
+        """Return the plan of the next turn without its prompt, after the history that it was made from.
 
         Raise ChatFull, PromptTooLong, InstructionsTooLong.
         """
@@ -118,7 +118,7 @@ class Planning:
         return plan_compaction(
             history,
             setup.budget,
-            # the counter that the next turn is planned with
+            # the counter with which the next turn is planned
             self.counting.counter(self.counter, rates),
             is_cache_cheap=setup.offer.info.is_cache_cheap,
         )
@@ -210,7 +210,7 @@ def stored_rates(
 ) -> Calibration:
     """Return the calibration in the last receipt of *model* on the branch *past*; an empty one without a receipt."""
     latest = list(islice((one for one in reversed(past) if one.turn_id), _LOOKED_AT))
-    for some in (latest[:1], latest[1:]):  # the newest message nearly always has it
+    for some in (latest[:1], latest[1:]):  # read the newest first, which nearly always has it
         texts = receipts(some)
         for message in some:
             text = texts.get(message.turn_id) if message.turn_id else None
@@ -221,11 +221,11 @@ def stored_rates(
 
 
 def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:
-    """Return the seq after which the view of *past* begins; that of the reset, if it was stored for another branch."""
+    """Return the seq after which the view of *past* begins; the reset's if the stored one is of another branch."""
     is_here = any(message.seq == conversation.start_seq for message in past)
     return conversation.start_seq if is_here else conversation.reset_seq
 
 
 def _has(message: Message, extract: Extract | None) -> bool:
-    """Return True if *extract* lies in the body of *message*: a receipt may be wrong about it."""
+    """Return True if *extract* lies within the body of *message*, which a receipt may get wrong."""
     return extract is None or 0 <= extract[0] < extract[1] <= len(message.body)

@@ -1,4 +1,4 @@
-"""A turn that another process streams, or left when it died, followed through the database."""
+"""A turn that another process streams, or left open when it died, followed through the database."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,12 +10,12 @@ from services.domain.turns import OpenTurn
 from services.errors import AppError, NotFound, StoreUnavailable
 from services.store.port import Turns
 
-_GLANCE = 0.5  # seconds between looks; the other process writes once a second
+_GLANCE = 0.5  # seconds between reads; the other process writes once a second
 _GRACE = timedelta(seconds=1)
 
 
 class RemoteTurn:
-    """Follows the texts that the other process writes; settles the turn once its lease has run out.
+    """Follows the text that the other process writes; settles the turn once its lease has run out.
 
     One thread follows it; any thread may read the rest.
     """
@@ -44,12 +44,12 @@ class RemoteTurn:
             self._turns.stop(self.conversation_id, self._turn.id)
 
     def waited_seconds(self) -> float:
-        """The seconds since the turn began."""
+        """Return the seconds since the turn began."""
         turn = self._turn
         return (datetime.now(UTC) - turn.begun_at).total_seconds() if turn else 0.0
 
     def thoughts(self) -> Thoughts | None:
-        """The thoughts so far."""
+        """Return the thoughts so far."""
         return self._turn.thoughts if self._turn else None
 
     def follow(self) -> Iterator[str]:

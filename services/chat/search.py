@@ -1,8 +1,8 @@
-"""Search in the messages of one user: in one conversation, or in all of its space.
+"""Search in the messages of one user: in one conversation, or in all conversations of its space.
 
-Other conversations are indexed in the background once they are first needed, and new messages before each prompt. If
-that takes long, or the database is away, a prompt is answered with the messages indexed so far. A conversation
-outside the spaces finds only others outside.
+Other conversations are indexed in the background when first needed, and new messages before each prompt. If that
+takes long or the database is unreachable, a prompt is answered with the messages indexed so far. A conversation
+outside all spaces finds only others outside all spaces.
 """
 
 import threading
@@ -32,14 +32,14 @@ from services.events import log_event
 from services.memory.receipt import Receipt
 from services.store.port import Corpus
 
-# numpy takes a tenth of the start's time, so it is imported after the start
+# importing numpy would take a tenth of the start-up time, so it is imported later
 if TYPE_CHECKING:
     from services.memory.recall import Hit, Passage
 
 _PATIENCE = 2.0  # seconds for which a prompt waits until all messages are indexed
 _MOST_HITS = 1000
-# recalled messages from other conversations: they hold four fifths of the relevant facts, and each
-# prompt pays for them
+# recalled messages from other conversations: this many hold four fifths of the relevant facts, and
+# each prompt pays for them
 _MOST_ELSEWHERE = 10
 _MOST_OPENED = 2_000  # opened messages of other conversations that are cached
 _MOST_INDEXES = 20  # indexes of single conversations that are kept
@@ -53,9 +53,9 @@ class StoredRecalls:
     """The recalled messages of a prompt, as its receipt names them."""
 
     prefix_seq: int = 0
-    # the messages recalled for the turn's own prompt, with the extract if only a part was sent
+    # the messages recalled for the turn's own prompt, each with its extract if only a part was sent
     own: tuple[tuple[MessageId, Extract | None], ...] = ()
-    # messages of other conversations, also those recalled for earlier prompts, with their conversations
+    # the conversation of each message from another one, including those recalled for earlier prompts
     elsewhere: Mapping[MessageId, ConversationId] = field(
         default_factory=dict[MessageId, ConversationId]
     )
@@ -92,14 +92,14 @@ class _Indexed:
 
 
 class _Index:
-    """The messages of some conversations, searched together. For threads that hold the lock of its `Search`."""
+    """The messages of some conversations, searched together. Callers hold the lock of the `Search` that owns it."""
 
     def __init__(self, opened: LruCache[MessageId, Located]) -> None:
         from services.memory.recall import RecallIndex
 
         self._recall, self._opened = RecallIndex(), opened
         self.conversations: dict[ConversationId, _Indexed] = {}
-        self.replaced: set[MessageId] = set()  # replies that were regenerated since
+        self.replaced: set[MessageId] = set()  # indexed replies that were regenerated
 
     def search(self, query: str) -> "tuple[Hit, ...]":
         return self._recall.search(query, _MOST_HITS)
@@ -138,7 +138,7 @@ class _Index:
         if indexed := self.conversations.pop(conversation_id, None):
             self._recall.remove(indexed.ids)
             self.replaced -= indexed.ids
-            for message_id in indexed.ids:  # one message may be deleted; the others are read again
+            for message_id in indexed.ids:  # any may be deleted, so all are read again
                 self._opened.drop(message_id)
 
 
@@ -146,14 +146,14 @@ class Search:
     """The search of one user, in the memory of this process. Any thread may call any method."""
 
     def __init__(self, corpus: Corpus | None = None) -> None:
-        """Search without other conversations if there is no *corpus*."""
+        """Without a *corpus*, other conversations are not searched."""
         self._corpus = corpus
-        # as it was read last; empty: it must be read
+        # the conversations as last read; empty if they must be read
         self._listed: Mapping[ConversationId, Listed] = {}
         self._opened = LruCache[MessageId, Located](_MOST_OPENED)
         self._alone = LruCache[ConversationId, _Index](_MOST_INDEXES)
         self._spaces = defaultdict[SpaceId | None, _Index](lambda: _Index(self._opened))
-        # messages that did not exist when the last prompt was planned, or since
+        # messages found missing since the last prompt was planned
         self._missing: set[MessageId] = set()
         self._recalls = LruCache[TurnId, StoredRecalls](_MOST_RECEIPTS)
         self._reading: Future[None] | None = None
@@ -163,15 +163,15 @@ class Search:
         return "Search()"
 
     def prepare(self) -> None:
-        """Begin to index other conversations, unless that has begun, because a prompt may follow."""
+        """Begin to index other conversations, if that has not begun, because a prompt may follow."""
         if self._corpus and self._reading is None:
             self._read_on()
 
     def ranked(
         self, thread: Thread, past: tuple[Message, ...], prompt: str, *, is_elsewhere: bool = False
     ) -> tuple[RecalledMessage, ...]:
-        """Rank the messages that *prompt* may be about, best first: of *past*, a branch of *thread*, and with
-        *is_elsewhere* of other conversations."""
+        """Return the messages that *prompt* may be about, best first: from *past*, a branch of *thread*, and with
+        *is_elsewhere* also from other conversations."""
         conversation, here = thread.conversation, {message.id for message in thread.messages}
         is_elsewhere = is_elsewhere and self._corpus is not None
         if is_elsewhere:
@@ -207,7 +207,7 @@ class Search:
     def opened(
         self, asked: Mapping[MessageId, ConversationId], thread: Thread
     ) -> dict[MessageId, Located]:
-        """Return those of the messages *asked*, of other conversations, that *thread* may see.
+        """Return the messages *asked*, of other conversations, that *thread* may see.
 
         Raise StoreUnavailable, SignedOut.
         """
@@ -239,7 +239,7 @@ class Search:
     ) -> dict[MessageId, StoredRecalls]:
         """Return the stored recalls of each prompt whose reply is one of *messages*.
 
-        *receipts* is asked once for each reply. Raise its errors.
+        *receipts* is called once for each reply. Raise its errors.
         """
         replies = {
             one.turn_id: one.parent_id
@@ -301,7 +301,7 @@ class Search:
                         self._spaces[listed[chat_id].space_id].add(
                             chat_id, listed[chat_id].cuts, messages
                         )
-            # a conversation that was dropped meanwhile is read again
+            # conversations that were dropped meanwhile are read again
             for chat_id, seqs in wanted.items():
                 begun[chat_id].up_to_seq = max(begun[chat_id].up_to_seq, seqs.stop - 1)
         except AppError:
@@ -310,7 +310,7 @@ class Search:
 
 
 def passages(conversation_id: ConversationId, messages: Iterable[Message]) -> "Iterator[Passage]":
-    """Return *messages* of a conversation as passages for the index, without empty ones."""
+    """Return the *messages* of a conversation as passages for the index, without empty ones."""
     from services.memory.recall import Passage
 
     return (

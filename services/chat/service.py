@@ -1,8 +1,8 @@
 """The use cases of a conversation: begin a turn, retry it, follow it, preview its context.
 
 begin -> plan_context -> store the prompt and reserve its worst cost -> a thread streams the reply
--> however it ends, store the text so far and settle -> followers are told
--> once, after the first complete reply, the same way: a title; after others a summary, and facts
+-> however it ends, store the text so far and settle -> tell the followers
+-> in the background: a title after the first complete reply, then summaries and facts
 """
 
 from collections.abc import Callable
@@ -89,10 +89,10 @@ class Chat:
         new: NewConversation | None = None,
         seen_model: str | None = None,
     ) -> LiveTurn:
-        """Store *prompt* and begin its reply. Without a conversation, begin one with the choices of *new*.
+        """Store *prompt* and begin its reply; without an id, in a new conversation with the choices of *new*.
 
-        *seen_rev* is the revision on the user's page, *tip_id* the message after which the
-        prompt is sent, if that is not the newest, *seen_model* the model that the page showed. Raise Stale if the chat
+        *seen_rev* is the revision on the user's page, *tip_id* the message that the prompt follows (by default the
+        newest), *seen_model* the model that the page showed. Raise Stale if the chat
         changed elsewhere, ModelGone if another model would answer, Busy, OverBudget, PromptTooLong, BadInput,
         NewerVersion, NotFound, SpaceGone, StoreUnavailable.
         """
@@ -121,7 +121,7 @@ class Chat:
         model: str | None = None,
         policy: MemoryPolicy | None = None,
     ) -> LiveTurn:
-        """Answer a prompt once more: that of the reply *message_id*, or the last.
+        """Answer a prompt once more: the one that the reply *message_id* answers, or by default the last.
 
         Another *model* or *policy* applies to this reply alone. Raise the errors of `begin`.
         """
@@ -134,13 +134,13 @@ class Chat:
         asked = next((said for said in branch[::-1] if said.role is Role.USER), None)
         if asked is None:
             raise errors.NotFound
-        if not asked.is_verified:  # an unverified prompt has no text to send
+        if not asked.is_verified:  # an unverified prompt has no text that could be sent
             raise errors.Tampered
         past, own = branch[: branch.index(asked)], thread.conversation
         if not (model or policy):
             return self._begin(thread, past, asked.body, asked.id)
         once = replace(own, model=model or own.model)
-        if policy:  # the start of a view is not valid under another policy
+        if policy:  # the stored start of the view does not hold for another policy
             once = replace(once, policy=policy, start_seq=own.reset_seq)
         thread = replace(thread, conversation=once)
         return self._begin(thread, past, asked.body, asked.id, start_seq=own.start_seq)
@@ -148,7 +148,7 @@ class Chat:
     def edit_prompt(
         self, conversation_id: ConversationId, prompt_id: MessageId, text: str
     ) -> LiveTurn:
-        """Answer *text* in place of a prompt, which stays as another version.
+        """Answer *text*, a new version of a prompt; the old version stays.
 
         Raise the errors of `begin`; Stale also if the prompt is gone.
         """
@@ -191,12 +191,12 @@ class Chat:
         return self.tasks.registry.coming(self.store.turns.user_id, purpose)
 
     def failure(self, conversation_id: ConversationId) -> errors.AppError | None:
-        """Return the reason why the last reply failed, while that is remembered."""
+        """Return the error of the last reply, while it is remembered."""
         turn = self.live_turns.find(self.store.turns.user_id, conversation_id)
         return turn.failure if turn else None
 
     def open(self, conversation_id: ConversationId) -> Thread:
-        """Return the conversation (a cached one in an outage); first recover the partial reply of a crashed process."""
+        """Return the conversation (cached in an outage), after recovering the partial reply of a crashed process."""
         return self._read(conversation_id)[0]
 
     def view(
@@ -207,9 +207,9 @@ class Chat:
         begun: LiveTurn | None = None,
         is_cached: bool = False,
     ) -> ThreadView:
-        """Read a conversation for a page: up to the prompt that is being answered, else on the branch of *version*.
+        """Read a conversation for a page: up to the prompt that is being answered, else the branch of *version*.
 
-        A turn that was just *begun* has the thread. *is_cached*: take the cached thread, if any. Raise NotFound.
+        The thread is that of the turn just *begun*, if given; with *is_cached*, a cached one, if any. Raise NotFound.
         """
         turn: LiveTurn | RemoteTurn | None = begun
         if begun and begun.thread:
@@ -241,7 +241,7 @@ class Chat:
     def _read(self, conversation_id: ConversationId) -> tuple[Thread, LiveTurn | RemoteTurn | None]:
         """Return the thread as `open` does, and its live turn, of this process or of another."""
         live = self._live(conversation_id)
-        if self._choices.reads_facts:  # the plan of the next turn needs the facts, too
+        if self._choices.reads_facts:  # the plan of the next turn needs the facts too
             self.store.facts.read_ahead()
         try:
             thread, left = self.store.turns.read(conversation_id)
@@ -279,7 +279,7 @@ class Chat:
         tip = next((message for message in thread.messages if message.id == tip_id), None)
         if tip_id and tip is None:  # the message was deleted in another tab
             raise errors.Stale
-        if tip:  # the reply to a prompt, or the continuation of a reply, has been stored since
+        if tip:  # the prompt's reply, or the reply's continuation, may have been stored since
             is_awaited = tip.role is Role.USER or tip.is_unfinished
             thread = thread.through(tip.id) if is_awaited else thread.up_to(tip.id)
         return self._begin(thread, thread.branch(), prompt, seen_model=seen_model)
@@ -303,7 +303,7 @@ class Chat:
     ) -> LiveTurn:
         """Begin a turn: *prompt* is a new message, or *again* the id of a stored prompt, or of a reply to continue.
 
-        *start_seq*: where the view of the next turns begins, if not where the plan of this one does.
+        *start_seq* is where the view of later turns begins, by default where this turn's plan does.
         """
         _of_this_version(thread)
         last = self.live_turns.find(self.store.turns.user_id, thread.conversation.id)
@@ -313,7 +313,7 @@ class Chat:
         if seen_model and setup.offer.info.name != seen_model:
             raise errors.ModelGone
         kind = failure.failure if isinstance(failure, ModelUnavailable) else None
-        # the model's thoughts used up the reply length that the user set, so this reply has no such limit
+        # last time the thoughts used up the reply length that the user set, so this reply ignores that limit
         if again and kind is ModelFailure.NO_ANSWER:
             setup = replace(setup, preferences=replace(setup.preferences, reply_tokens=None))
         plan, receipt = self._planning.turn(thread, setup, past, prompt)
@@ -341,7 +341,7 @@ class Chat:
         return turn
 
     def _reply(self, turn: LiveTurn, call: Call) -> None:
-        """Produce the reply; after its followers are told, begin the background tasks."""
+        """Produce the reply; once its followers know that it is over, begin the background tasks."""
         due: list[Work] = []
         try:
             reported = self._calls.produce(turn, call)
@@ -358,14 +358,14 @@ class Chat:
 
 
 def _of_this_version(thread: Thread) -> Thread:
-    """Raise NewerVersion if a newer version of the app stored some of *thread*."""
+    """Return *thread*. Raise NewerVersion if a newer version of the app stored some of it."""
     if thread.is_newer:
         raise errors.NewerVersion
     return thread
 
 
 def _message(thread: Thread, message_id: MessageId, role: Role) -> Message:
-    """Return the message of *role*. Raise Stale if it is gone."""
+    """Return the message with this id and *role*. Raise Stale if it is gone."""
     for message in thread.messages:
         if (message.id, message.role) == (message_id, role):
             return message
@@ -373,8 +373,8 @@ def _message(thread: Thread, message_id: MessageId, role: Role) -> Message:
 
 
 def _seen_revs(thread: Thread) -> set[int]:
-    """Return the revisions from which a reader may write: the last, and the one before if only a reply or
-    its continuation, which was streaming, came after it."""
+    """Return the revisions that a page may write from: the current one, and the one before it if only a reply
+    (or its continuation) was added since."""
     rev, last = thread.conversation.rev, thread.messages[-2:]
     is_awaited = (
         len(last) == 2 and last[1].role is Role.ASSISTANT and last[1].parent_id == last[0].id

@@ -1,4 +1,4 @@
-"""The choice of model and instructions: a conversation's own, else its space's, its user's, the deployment's."""
+"""The choice of model and instructions: the conversation's, else its space's, its user's or the deployment's."""
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -22,8 +22,8 @@ from services.memory.tokens import KindCounter
 from services.store.port import Store
 
 _LEAST_CONTEXT_TOKENS = 512
-# A context holds at least this many replies of the user's reply length: with fewer it would hold no
-# history.
+# A context holds at least this many replies of the user's reply length: with fewer there would be no
+# room for history.
 _LEAST_CONTEXT = 2
 
 
@@ -43,7 +43,7 @@ class Setup:
 
     @property
     def context_tokens(self) -> int:
-        """The tokens that one call may use: the model's, or fewer by the user's choice."""
+        """The tokens that one call may use: the model's limit, or fewer if the user chose so."""
         most = self.offer.info.context_tokens
         wished = self.preferences.context_tokens or most
         replies = _LEAST_CONTEXT * (self.preferences.reply_tokens or 0)
@@ -51,7 +51,7 @@ class Setup:
 
     @property
     def reply_tokens(self) -> int:
-        """The tokens that a reply may have: the model's, or fewer by the user's choice."""
+        """The tokens that a reply may have: the model's limit, or fewer if the user chose so."""
         most = self.offer.info.reply_tokens
         return min(most, self.preferences.reply_tokens or most)
 
@@ -62,7 +62,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """The choices for a turn: a conversation's own, else its space's, else its user's, else the deployment's."""
+    """The choices for a turn: the conversation's, else its space's, its user's or the deployment's."""
 
     store: Store
     models: Models
@@ -74,11 +74,11 @@ class Choices:
     reads_facts: bool = True
 
     def setup(self, thread: Thread | None, new: NewConversation | None = None) -> Setup:
-        """Return the setup of the next turn of *thread*, or of the first of a conversation that begins as *new*.
+        """Return the setup of the next turn of *thread*, or of the first turn of a conversation that begins as *new*.
 
-        A model that is no longer offered is ignored. Instructions of a user may take half of the context that is
-        used; those of the deployment are not checked. Notes that a user wrote for a space or a conversation apply there,
-        whether or not facts about the user are kept.
+        A model that is no longer offered is ignored. A user's instructions may take half of the context that is used;
+        the deployment's are not checked. Notes that a user wrote for a space or a conversation apply there, whether
+        or not facts about the user are kept.
         """
         new = new or NewConversation()
         own, facts = thread.conversation if thread else new, ()
@@ -116,23 +116,23 @@ class Choices:
         return replace(setup, is_too_long=is_own and self.counter.count(instructions) > most)
 
     def policies(self) -> tuple[MemoryPolicy, ...]:
-        """Return the memory policies to choose from, with the window size of the user, else of the deployment."""
+        """Return the memory policies to choose from, with the user's window size, else the deployment's."""
         size = self.store.profile.preferences().window_messages or self.window_messages
         return tuple(kind(size) for kind in POLICIES.values())
 
     def policy_of(self, new: NewConversation, space: Space | None) -> MemoryPolicy:
-        """Return the policy with which *new* begins in *space*: its own, else the space's, else the usual one."""
+        """Return the policy of a conversation that begins as *new* in *space*: its own, the space's or the default."""
         chosen = new.policy, space and space.policy
         return next((each for each in chosen if each and each.is_known), self.usual_policy())
 
     def usual_policy(self) -> MemoryPolicy:
-        """The policy of a new conversation whose space has none."""
+        """Return the policy of a new conversation whose space has none."""
         offered = {policy.name: policy for policy in self.policies()}
         wished = self.store.profile.preferences().policy or self.first_policy
         return offered.get(wished.name) or offered[self.first_policy.name]
 
     def space(self, space_id: SpaceId | None) -> Space | None:
-        """Return the user's space; None also while the database is away and nothing is cached."""
+        """Return the user's space; None also if the database is unreachable and nothing is cached."""
         with suppress(StoreUnavailable):
             return self.store.spaces.find(space_id) if space_id else None
         return None

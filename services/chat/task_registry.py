@@ -17,8 +17,8 @@ from services.domain.memories import NotedFact
 from services.errors import AppError
 from services.memory.facts import BATCH, SILENCE
 
-BACKGROUND_THREAD = "background-task"  # the name of each such thread
-# turns that are skipped, at most, after several failures: each attempt may cost money
+BACKGROUND_THREAD = "background-task"  # the name of every thread of a background task
+# most turns that are skipped after several failures, because each attempt may cost money
 _MOST_SKIPPED = 15
 _MOST_RESULTS = 5_000  # results of ended tasks that are kept, of all users
 
@@ -32,17 +32,17 @@ class _State:
 
     user_id: UserId
     is_running: bool = False
-    finished: MessageId | None = None  # the message of the last task: no other task is begun for it
-    due_at: float = inf  # monotonic time at which `work` begins, unless it is claimed before
+    finished: MessageId | None = None  # the last task's message, for which no other is begun
+    due_at: float = inf  # monotonic time at which `work` begins, unless the task is claimed before
     work: Work | None = None
     error: AppError | None = None
     failures: int = 0  # failures since the last success
     skipped: int = 0  # turns skipped since the last failure
-    noted: tuple[NotedFact, ...] = ()  # the facts noted last, without dismissed ones
+    noted: tuple[NotedFact, ...] = ()  # the most recently noted facts, without dismissed ones
 
 
 class BackgroundTasks:
-    """The registry of the background tasks of this process. The caller of `claim` calls `end`, in any case.
+    """The registry of the background tasks of this process. The caller of `claim` must call `end`.
 
     Any thread may call any method.
     """
@@ -79,7 +79,7 @@ class BackgroundTasks:
     ) -> bool:
         """Claim a task about a message; return False if it must not begin.
 
-        After failures more and more turns are skipped, unless its user asked for it (*is_wanted*).
+        After failures more and more turns are skipped, unless the user asked for the task (*is_wanted*).
         """
         if purpose not in self._purposes:
             return False
@@ -99,7 +99,7 @@ class BackgroundTasks:
     def postpone(
         self, purpose: Purpose, user_id: UserId, conversation_id: ConversationId, work: Work
     ) -> None:
-        """Have `begin_due` call *work* after the silence; it replaces work that was postponed before."""
+        """Let `begin_due` call *work* after the silence, instead of any work that was postponed before."""
         if purpose not in self._purposes:
             return
         with self._changed((purpose, conversation_id), user_id) as state:
@@ -131,7 +131,7 @@ class BackgroundTasks:
         error: AppError | None = None,
         noted: tuple[NotedFact, ...] = (),
     ) -> None:
-        """End a task; *finished*: its message, unless another task may be begun for it."""
+        """End a task; *finished* is its message, or None if another task may be begun for that message."""
         with self._lock:
             state = self._busy.get((purpose, conversation_id))
             if state is None:  # the user has left
@@ -139,7 +139,7 @@ class BackgroundTasks:
             state.is_running, state.skipped = False, 0
             state.failures = state.failures + 1 if error else 0
             state.error = error
-            if error:  # the error is kept for long, and its frames hold the conversation
+            if error:  # the error is kept for a long time, and its frames hold the conversation
                 error.__traceback__ = error.__cause__ = error.__context__ = None
             if finished is not None:
                 state.finished, state.noted = finished, noted
@@ -154,19 +154,19 @@ class BackgroundTasks:
     def noted(
         self, conversation_id: ConversationId, up_to: MessageId | None = None
     ) -> tuple[NotedFact, ...]:
-        """Return the facts noted last, without dismissed ones; *up_to*: none unless that was the last prompt."""
+        """Return the most recently noted facts; with *up_to*, only if they were noted up to that prompt."""
         with self._lock:
             state = self._find((Purpose.FACTS, conversation_id))
             return state.noted if state and up_to in (None, state.finished) else ()
 
     def dismiss(self, conversation_id: ConversationId, dismissed: tuple[NotedFact, ...]) -> None:
-        """Remove these from the facts noted last."""
+        """Remove *dismissed* from the most recently noted facts."""
         with self._lock:
             if state := self._find((Purpose.FACTS, conversation_id)):
                 state.noted = tuple(one for one in state.noted if one not in dismissed)
 
     def drop_noted(self, user_id: UserId) -> None:
-        """Drop the facts noted last for a user, and postponed work; running tasks continue."""
+        """Drop a user's most recently noted facts and postponed work; running tasks continue."""
         with self._lock:
             for key, state in self._of(user_id):
                 state.noted, state.due_at, state.work = (), inf, None
@@ -193,7 +193,7 @@ class BackgroundTasks:
         return self._busy.get(key) or self._idle.get(key)
 
     def _keep(self, key: _Key, state: _State) -> None:
-        """Keep *state* while its task runs or waits; then until more recent ones replace it."""
+        """Keep *state* while its task runs or is postponed, and after that until more recent states replace it."""
         self._busy.pop(key, None)
         self._idle.pop(key, None)
         kept = self._busy if state.is_running or state.work else self._idle

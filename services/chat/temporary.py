@@ -17,9 +17,9 @@ from services.domain.limits import UNDO_SECONDS
 from services.errors import Refused
 from services.store.tables.temporary import TemporaryRows
 
-# the title of each one, because a title must not tell the content
+# the title of every temporary chat, because a title must not tell the content
 TEMPORARY_TITLE = "Temporary chat"
-_ABSENCE_SECONDS = 10.0  # seconds that its page may be away: a short network failure takes less
+_ABSENCE_SECONDS = 10.0  # how long the page may be away: a short network failure takes less
 
 
 class ChatIsOver(Refused):
@@ -29,7 +29,7 @@ class ChatIsOver(Refused):
 
 
 class TemporaryChat(ChatParts):
-    """The chat of one page; it stays for the seconds of Undo after the page is left. Any thread may call any method."""
+    """The chat of one page, kept for `UNDO_SECONDS` after the page is left. Any thread may call any method."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class TemporaryChat(ChatParts):
         rows: TemporaryRows,
         is_there: Callable[[], bool],
     ) -> None:
-        """*is_there*: return True while its page is connected."""
+        """*is_there* returns True while the page is connected."""
         super().__init__(chat)
         self.id, self.owner, self.rows, self._is_there = chat_id, owner, rows, is_there
         self._seen_at, self._left_at = time.monotonic(), math.inf
@@ -51,7 +51,7 @@ class TemporaryChat(ChatParts):
 
     @property
     def is_begun(self) -> bool:
-        """Return True once a prompt was stored."""
+        """True once a prompt was stored."""
         return self.conversations.cached(self.id) is not None
 
     @property
@@ -62,7 +62,7 @@ class TemporaryChat(ChatParts):
         return self._chat
 
     def leave(self) -> None:
-        """Have the chat end after the seconds of Undo, or with its tab."""
+        """Let the chat end after `UNDO_SECONDS`, or with its tab."""
         self._left_at = time.monotonic()
 
     def come_back(self) -> None:
@@ -84,7 +84,7 @@ class TemporaryChat(ChatParts):
         self._chat.forget(self.id)
 
     def is_deserted(self) -> bool:
-        """Return True if the chat was left for good, or its page has been away for too long; to be polled."""
+        """Return True if the chat was left for good or its page has been away for too long; to be polled."""
         if self.is_over:
             return True
         now = time.monotonic()

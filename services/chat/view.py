@@ -1,4 +1,4 @@
-"""A conversation as one drawing of a page reads it."""
+"""A conversation as a page reads it for one drawing."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -45,7 +45,7 @@ _LAST_REPLIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Affordable:
-    """Changes that each make a refused turn affordable."""
+    """Changes, each of which makes a refused turn affordable."""
 
     models: tuple[str, ...]  # the names of cheaper models, the cheapest first
     policies: tuple[MemoryPolicy, ...]
@@ -63,14 +63,14 @@ class Need:
 class ThreadView:
     """A thread and its live turn, read at one moment; the rest is computed when it is first read.
 
-    For one thread of the process. While the database is away, or if the conversation was deleted, it holds cached data.
+    For a single thread. While the database is unreachable, or if the conversation was deleted, it holds cached data.
     """
 
     thread: Thread
     turn: LiveTurn | RemoteTurn | None = None  # the turn whose reply is streaming
-    # the reason why the last reply failed, while that is remembered
+    # the error of the last reply, while it is remembered
     failure: AppError | None = None
-    is_new: bool = False  # true: the conversation is not stored yet
+    is_new: bool = False  # true if the conversation is not stored yet
     _tasks: UserTasks = field(repr=False)
 
     @cached_property
@@ -80,14 +80,14 @@ class ThreadView:
 
     @cached_property
     def plan(self) -> ContextPlan | None:
-        """The plan of the next turn, without its prompt; None if it does not fit, or a newer version has its policy."""
+        """The plan of the next turn without its prompt; None if it does not fit or this version lacks the policy."""
         with suppress(PromptTooLong, InstructionsTooLong, NewerVersion):
             return self._planned[1]
         return None
 
     @cached_property
     def forecast(self) -> Forecast | None:
-        """The tokens that the endpoint is expected to count of the plan, if it fits."""
+        """The tokens that the endpoint is expected to count for the plan, if there is one."""
         plan = self.plan
         return self._tasks.planning.forecast(self.thread, self.setup, plan) if plan else None
 
@@ -129,14 +129,14 @@ class ThreadView:
 
     @cached_property
     def noted(self) -> tuple[NotedFact, ...]:
-        """Return the facts noted up to the last prompt, without dismissed ones."""
+        """The facts noted up to the last prompt, without dismissed ones."""
         asked = self.last_prompt
         return self._tasks.noted(self.thread.conversation.id, asked.id) if asked else ()
 
     @cached_property
     def need(self) -> Need:
-        """Return the rest of a limit that counts as low: three times the dearest of the last three replies, or the
-        highest cost of the next one, if that is more."""
+        """The remainder of a limit that counts as low: three times the dearest of the last three replies, or the
+        highest cost of the next reply if that is more."""
         replies = [one for one in self.thread.branch() if one.role is Role.ASSISTANT][
             -_LAST_REPLIES:
         ]
@@ -152,14 +152,14 @@ class ThreadView:
         )
 
     def affordable(self, prompt: str, left_micro: int) -> Affordable:
-        """Find changes by which *left_micro* pays for *prompt* (by default the last one) and a short reply."""
+        """Find changes with which *left_micro* pays for *prompt* (if empty, for the last one) and a short reply."""
         past, conversation = self.thread.branch(), self.thread.conversation
         if not prompt:
             at = max((n for n, one in enumerate(past) if one.role is Role.USER), default=0)
             past, prompt = past[:at], past[at].body if past else ""
 
         def micro(policy: MemoryPolicy, offer: Offer) -> float:
-            """Return the highest cost of a short reply; infinite if the prompt does not fit or the database is away."""
+            """Return the highest cost of a short reply; infinite if the prompt does not fit or the store fails."""
             by_offer = replace(self.setup, offer=offer)
             as_planned = replace(self.thread, conversation=replace(conversation, policy=policy))
             with suppress(PromptTooLong, InstructionsTooLong, NewerVersion, StoreUnavailable):
@@ -192,7 +192,7 @@ class ThreadView:
 
     @cached_property
     def is_summary_coming(self) -> bool:
-        """Return True while a summary is being made."""
+        """True while a summary is being made."""
         coming = self._tasks.registry.coming(self._tasks.store.turns.user_id, Purpose.SUMMARY)
         return self.thread.conversation.id in coming
 

@@ -1,4 +1,4 @@
-"""The values of the app: frozen, typed, free of I/O."""
+"""The values of the app: frozen and typed, without I/O."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -45,11 +45,11 @@ class Outcome(StoredName):
     STOPPED = "stopped"  # the reader pressed stop
     FAILED = "failed"  # the model or the network gave up
     INTERRUPTED = "interrupted"  # the process died; the text so far was kept
-    EDITED = "edited"  # the user wrote it, in place of the model's text
+    EDITED = "edited"  # the user wrote it to replace the model's text
 
 
 class Purpose(StoredName):
-    """The purpose of a model call; all are paid for alike."""
+    """The purpose of a model call. Calls of every purpose are paid for."""
 
     REPLY = "reply"
     TITLE = "title"
@@ -59,9 +59,9 @@ class Purpose(StoredName):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thoughts:
-    """The reasoning that an endpoint streamed before a reply: shown, and never sent to a model again."""
+    """The reasoning that an endpoint streamed before a reply: shown, but never sent to a model."""
 
-    text: str = field(default="", repr=False)  # empty where it could not be verified
+    text: str = field(default="", repr=False)  # empty if it could not be verified
     seconds: int = 0  # the time from the request to the first words
     is_shortened: bool = False
     is_verified: bool = True
@@ -75,12 +75,12 @@ class Message:
     seq: int
     parent_id: MessageId | None
     role: Role
-    body: str = field(repr=False)  # empty where the message could not be verified
+    body: str = field(repr=False)  # empty if the message could not be verified
     created_at: datetime
     outcome: Outcome = Outcome.COMPLETE
     turn_id: TurnId | None = None
     is_verified: bool = True
-    has_thoughts: bool = False  # true: it has thoughts, which are read apart, only for display
+    has_thoughts: bool = False  # true if it has thoughts, read separately and only for display
     attachments: tuple[Attachment, ...] = ()  # the attachments of a prompt
     # the stored parts of a `joined` reply
     parts: tuple["Message", ...] = field(default=(), repr=False)
@@ -92,32 +92,32 @@ class Message:
 
     @property
     def is_answer(self) -> bool:
-        """Return True for a reply that is complete, edited, or cut at its length limit."""
+        """True for a reply that is complete, edited, or cut off at its length limit."""
         is_reply = self.role is Role.ASSISTANT and not self.is_thoughts_only
         return is_reply and self.outcome in (Outcome.COMPLETE, Outcome.CUT, Outcome.EDITED)
 
     @property
     def is_unfinished(self) -> bool:
-        """Return True for a reply that can be continued."""
+        """True for a reply that can be continued."""
         is_early = self.outcome not in (Outcome.COMPLETE, Outcome.EDITED)
         return self.role is Role.ASSISTANT and is_early and not self.is_thoughts_only
 
     @property
     def is_newer(self) -> bool:
-        """Return True if a newer version stored it with a value that this version does not know."""
+        """True if a newer version of the app stored the message with a value that this version does not know."""
         return self.is_verified and not (self.role.is_known and self.outcome.is_known)
 
     @property
     def is_thoughts_only(self) -> bool:
-        """Return True for a reply that has thoughts but no text."""
+        """True for a reply that has thoughts but no text."""
         return self.has_thoughts and self.is_verified and not self.body.strip()
 
 
 def joined(path: Iterable[Message]) -> tuple[Message, ...]:
-    """The messages of *path*, each reply and its continuations as one.
+    """Return the messages of *path*, with each reply and its continuations joined into one.
 
-    It has the id, seq and turn of its first part, which stay when the reply continues, and the outcome of its last. A
-    part that could not be verified stands by itself.
+    A joined reply has the id, seq and turn of its first part, which stay when it is continued, and the outcome of its
+    last part. A part that could not be verified is not joined.
     """
     found: list[Message] = []
     for message in path:
@@ -136,37 +136,37 @@ class Conversation:
     """A titled thread of messages of one user."""
 
     id: ConversationId
-    title: str = field(repr=False)  # empty: not titled yet
+    title: str = field(repr=False)  # empty if not titled yet
     policy: MemoryPolicy
-    # the number of changes of the thread; a write names the revision that it was made from
+    # the number of changes to the thread; a write states the revision that it is based on
     rev: int = 0
-    reset_seq: int = 0  # the user restarted the context here: no message up to it is ever planned
+    reset_seq: int = 0  # the context was restarted here: no message up to it is ever planned
     start_seq: int = 0  # the model's view begins after this message; at least reset_seq
-    facts_seq: int = 0  # facts were noted of the prompts up to this message
+    facts_seq: int = 0  # facts were noted from the prompts up to this message
     pinned_at: datetime | None = None
     created_at: datetime
     updated_at: datetime
-    last_seq: int = 0  # the last seq that was given out: its message may be deleted
-    undo_until: datetime | None = None  # messages were deleted, and can be brought back until then
-    # true: the model or the user gave the title; false: it is the first words
+    last_seq: int = 0  # the last seq that was assigned; its message may be deleted
+    undo_until: datetime | None = None  # deleted messages can be restored until then
+    # true if the model or the user gave the title, false if it is the first words
     is_titled: bool = False
     is_archived: bool = False
-    is_unread: bool = False  # a reply has come that its user has not opened on any device
-    is_verified: bool = True  # False: the title did not open
-    # a hash of the sealed title, which changes with the title
+    is_unread: bool = False  # true if there is a reply that the user has not opened on any device
+    is_verified: bool = True  # false if the title could not be opened
+    # a hash of the sealed title, so it changes with the title
     title_hash: str = field(default="", repr=False)
-    model: str | None = None  # the model chosen for it; None: the user's
+    model: str | None = None  # the model chosen for this conversation; None: the user's
     space_id: SpaceId | None = None
 
     @property
     def cuts(self) -> int:
-        """Count of deletions and restorations of messages: only these change the revision without a new seq."""
+        """The number of deletions and restorations of messages, which alone change the revision without a new seq."""
         return self.rev - self.last_seq
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewConversation:
-    """The choices for a conversation that is not stored yet; None: the default applies."""
+    """The choices for a conversation that is not stored yet. None means that the default applies."""
 
     policy: MemoryPolicy | None = None
     model: str | None = None
@@ -176,7 +176,7 @@ class NewConversation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """The position of a conversation, for searches over all of them."""
+    """A conversation as the search over all conversations needs it."""
 
     id: ConversationId
     rev: int
@@ -185,7 +185,7 @@ class Listed:
 
     @property
     def cuts(self) -> int:
-        """Count of deletions and restorations, as of a `Conversation`."""
+        """The number of deletions and restorations, as `Conversation.cuts`."""
         return self.rev - self.last_seq
 
 
@@ -194,14 +194,14 @@ class Space:
     """A named folder of conversations, with the settings and notes that apply to all of them."""
 
     id: SpaceId
-    name: str = field(repr=False)  # empty where it did not open
+    name: str = field(repr=False)  # empty if it could not be opened
     instructions: str | None = field(default=None, repr=False)  # None: the user's
     policy: MemoryPolicy | None = None  # the policy of new conversations; None: the user's
-    uses_personal_facts: bool = True  # facts about the user apply beside its own
+    uses_personal_facts: bool = True  # true if facts about the user apply beside the space's own
     created_at: datetime
     is_archived: bool = False
     is_verified: bool = True
-    is_newer: bool = False  # only a newer version can read it: a change is refused
+    is_newer: bool = False  # true if only a newer version can read it, so changes are refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +211,7 @@ class Fact:
     id: FactId
     text: str = field(repr=False)
     since: datetime
-    # the message that it was noted from; None: its user wrote it
+    # the message that it was noted from; None: the user wrote it
     source_id: MessageId | None = None
     source_conversation_id: ConversationId | None = None
     conversation_id: ConversationId | None = None
@@ -219,17 +219,17 @@ class Fact:
 
     @property
     def is_placed(self) -> bool:
-        """Return True if its user wrote it for one conversation or space."""
+        """True if the user wrote it for one conversation or space."""
         return bool(self.conversation_id or self.space_id) and self.source_id is None
 
     def rewritten(self, text: str, at: datetime) -> "Fact":
-        """Return the fact as its user edited it, without the message that it was noted from."""
+        """Return the fact with the user's new *text*, and without the message that it was noted from."""
         return replace(self, text=text, since=at, source_id=None, source_conversation_id=None)
 
     def holds_in(self, conversation: Conversation, space: Space | None) -> bool:
-        """Return True if it is a fact of *conversation*, of its *space*, or of the user where the space uses those.
+        """Return True if it is a fact of *conversation*, of its *space*, or of the user if the space uses those.
 
-        A space that cannot be read uses none.
+        A space that cannot be read uses none of the user's.
         """
         if self.conversation_id:
             return self.conversation_id == conversation.id
@@ -242,27 +242,27 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningSummary:
-    """A summary of the messages from *from_seq* to *up_to_seq* of a branch, both included."""
+    """A summary of the messages of a branch from *from_seq* to *up_to_seq*, inclusive."""
 
     text: str = field(repr=False)
     from_seq: int
     up_to_seq: int
-    made_at: datetime  # the time at which it was noted or edited
-    is_edited: bool = False  # the user edited it
+    made_at: datetime  # the time at which it was made or edited
+    is_edited: bool = False  # true if the user edited it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchText:
     """The text by which a conversation is searched, made from one of its revisions."""
 
-    text: str = field(repr=False)  # empty where it did not open
-    conversation_rev: int  # 0 where it did not open
+    text: str = field(repr=False)  # empty if it could not be opened
+    conversation_rev: int  # 0 if the text could not be opened
     rev: int  # the revision of its row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preferences:
-    """A user's choices for all conversations without their own."""
+    """A user's choices for all conversations that have none of their own."""
 
     model: str | None = None  # None: the deployment's first
     instructions: str | None = field(default=None, repr=False)  # None: the deployment's
@@ -270,23 +270,23 @@ class Preferences:
     context_tokens: int | None = None  # None: all that the model and the deployment allow
     reply_tokens: int | None = None  # None: all that the model and the deployment allow
     window_messages: int | None = None  # the default window; None: the deployment's
-    keeps_facts: bool | None = None  # None: the user was not asked yet
-    keeps_facts_since: datetime | None = None  # no facts are noted of earlier prompts
-    recalls_elsewhere: bool = False  # recall also finds messages of other conversations
+    keeps_facts: bool | None = None  # None: not chosen yet
+    keeps_facts_since: datetime | None = None  # no facts are noted from earlier prompts
+    recalls_elsewhere: bool = False  # true if recall also finds messages of other conversations
     theme: Theme = "system"
-    # the browser's tab, and so its history, shows the title of the open chat
+    # true if the browser's tab, and so its history, shows the title of the open chat
     has_title_in_tab: bool = False
-    is_verified: bool = True  # False: the stored text did not open
-    is_newer: bool = False  # only a newer version can read it: a change is refused
+    is_verified: bool = True  # false if the stored text could not be opened
+    is_newer: bool = False  # true if only a newer version can read it, so changes are refused
 
     def with_memory(self, is_on: bool, now: datetime) -> "Preferences":
-        """Return the preferences with memory switched on or off; earlier prompts are not searched for facts."""
+        """Return the preferences with memory switched on or off; no facts are noted from earlier prompts."""
         since = now if is_on and not self.keeps_facts else self.keeps_facts_since
         return replace(self, keeps_facts=is_on, keeps_facts_since=since)
 
 
 def total_cost(message: Message, costs: Mapping[TurnId, TurnCost]) -> TurnCost | None:
-    """Return the sum of usage and cost of all parts of *message*; None if *costs* has none of them."""
+    """Return the total usage and cost of the parts of *message*; None if *costs* has none of them."""
     turn_ids = [part.turn_id for part in message.stored if part.turn_id]
     known = [costs[turn_id] for turn_id in turn_ids if turn_id in costs]
     if not known:
@@ -302,7 +302,7 @@ def total_cost(message: Message, costs: Mapping[TurnId, TurnCost]) -> TurnCost |
 
 @dataclass(frozen=True, slots=True)
 class MissingReply:
-    """The end of a conversation's newest turn, which stored no reply."""
+    """The end of a conversation's newest turn, if it stored no reply."""
 
     prompt_id: MessageId
     outcome: Outcome
@@ -310,21 +310,21 @@ class MissingReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thread:
-    """A conversation with its instructions and all its messages, by seq."""
+    """A conversation with its instructions and all its messages, ordered by seq."""
 
     conversation: Conversation
     messages: tuple[Message, ...]
-    is_whole: bool = True  # False: rows were removed, added, swapped or changed outside the app
+    is_whole: bool = True  # false if rows were removed, added, swapped or changed outside the app
     # the conversation's own; None: the user's
     instructions: str | None = field(default=None, repr=False)
-    are_instructions_verified: bool = True  # False: it has some, and they did not open
+    are_instructions_verified: bool = True  # false if it has some that could not be opened
     summary: RunningSummary | None = None
-    is_summary_verified: bool = True  # False: there is one, and it did not open
+    is_summary_verified: bool = True  # false if there is one that could not be opened
     has_newer_parts: bool = (
-        False  # only a newer version can read its summary or the state of its newest turn
+        False  # true if only a newer version can read its summary or its newest turn's state
     )
     tip_id: MessageId | None = None  # the end of the branch that is read; None: the newest message
-    # None, too, in a thread that was not read with its newest turn
+    # also None if the thread was read without its newest turn
     missing_reply: MissingReply | None = None
 
     @classmethod
@@ -337,7 +337,7 @@ class Thread:
         *,
         made_at: datetime,
     ) -> "Thread":
-        """Return the thread of a conversation that begins with the choices of *new*, and with *policy*."""
+        """Return the thread of a conversation that begins with *policy* and the choices of *new*."""
         new = new or NewConversation()
         conversation = Conversation(
             id=conversation_id,
@@ -352,23 +352,23 @@ class Thread:
 
     @property
     def is_newer(self) -> bool:
-        """Return True if a newer version stored some of it with a value that this version does not know.
+        """True if a newer version of the app stored some of it with a value that this version does not know.
 
-        Such a conversation can be read, exported, renamed and deleted; nothing is sent in it.
+        Such a conversation can be read, exported, renamed and deleted, but not continued.
         """
         is_known = self.conversation.policy.is_known and not self.has_newer_parts
         return not is_known or any(message.is_newer for message in self.messages)
 
     @property
     def tip(self) -> Message | None:
-        """The stored message at the end of the branch that is read: the next prompt follows it."""
+        """The stored message at the end of the branch that is read; the next prompt follows it."""
         if self.tip_id is None:
             return self.messages[-1] if self.messages else None
         return next((message for message in self.messages if message.id == self.tip_id), None)
 
     def branch(self) -> tuple[Message, ...]:
-        """The messages from the first to the tip, following parents: the branch on the page, with each reply and its
-        continuations as one."""
+        """Return the branch on the page: the tip and its ancestors, oldest first, with each reply and its
+        continuations joined into one."""
         by_id = {message.id: message for message in self.messages}
         path: list[Message] = []
         here = self.tip
@@ -378,21 +378,21 @@ class Thread:
         return joined(reversed(path))
 
     def up_to(self, message_id: MessageId) -> "Thread":
-        """Return this thread with the branch that ends at a message; unchanged if it has no such message."""
+        """Return this thread with the branch that ends at a message, or unchanged if it lacks the message."""
         is_here = any(message.id == message_id for message in self.messages)
         return replace(self, tip_id=message_id) if is_here else self
 
     def before(self, message: Message) -> "Thread":
-        """Return this thread with the branch that ends before *message*; an empty branch before the first message."""
+        """Return this thread with the branch that ends before *message*, which is empty for a first message."""
         return replace(self, tip_id=message.parent_id or _NO_MESSAGE)
 
     def through(self, message_id: MessageId) -> "Thread":
-        """Return this thread with the newest branch through a message; unchanged if it has no such message."""
+        """Return this thread with the newest branch through a message, or unchanged if it lacks the message."""
         found = self.from_on(message_id)
         return self.up_to(found[-1].id) if found else self
 
     def from_on(self, message_id: MessageId) -> tuple[Message, ...]:
-        """Return a message and all that follow it, on every branch, by seq; nothing if it is not in the thread."""
+        """Return a message and all its descendants on every branch, by seq; empty if it is not in the thread."""
         found: list[Message] = []
         ids = {message_id}
         for message in self.messages:
@@ -402,7 +402,7 @@ class Thread:
         return tuple(found)
 
     def count(self, messages: Iterable[Message]) -> int:
-        """Count messages as the page shows them: a reply and its continuations are one."""
+        """Count messages as the page shows them: a reply and its continuations count as one."""
         replies = {message.id for message in self.messages if message.role is Role.ASSISTANT}
         return sum(
             message.role is not Role.ASSISTANT or message.parent_id not in replies
@@ -410,12 +410,12 @@ class Thread:
         )
 
     def off_branch(self) -> tuple[Message, ...]:
-        """The messages that are not on the branch that is read, by seq."""
+        """Return the messages that are not on the branch that is read, by seq."""
         kept = {part.id for message in self.branch() for part in message.stored}
         return tuple(message for message in self.messages if message.id not in kept)
 
     def versions(self, message: Message) -> tuple[Message, ...]:
-        """Return the prompts or replies with the same parent as *message*, oldest first, *message* included."""
+        """Return *message* and the other prompts or replies with the same parent, oldest first."""
         return tuple(
             one
             for one in self.messages

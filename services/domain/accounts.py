@@ -23,7 +23,7 @@ class AccountRole(StoredName):
 
 
 class SessionEnd(StrEnum):
-    """The reason why an app session has ended."""
+    """The reasons for the end of an app session."""
 
     ENDED = "ended"  # signed out here or elsewhere, or expired
     SUSPENDED = "suspended"
@@ -51,18 +51,18 @@ class TurnCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expiring:
-    """Conversations that the deployment deletes within 14 days, because they were not used for long."""
+    """Conversations that the deployment will delete within 14 days because they have not been used."""
 
     conversations: int
-    from_time: datetime  # the time at which the first is deleted
+    from_time: datetime  # the time at which the first will be deleted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """The role and the budget of a user. Amounts in micro-dollars, and tokens."""
+    """The role and the budget of a user. Amounts are in micro-dollars or tokens."""
 
     user_id: UserId
-    # the session knows it, the database's answer does not have it
+    # from the session; the database's answer lacks it
     email: str = field(default="", repr=False)
     role: AccountRole
     daily_cap_micro: int
@@ -72,14 +72,14 @@ class Account:
     daily_cap_tokens: int | None  # None: no cap
     tokens_today: int
     expiring: Expiring | None = None
-    # the used part of the limit of all users: 0.9, 0.95 or 1; None: less, or no cap
+    # the used share of the limit of all users, as 0.9, 0.95 or 1; None: less, or no cap
     deployment_share: float | None = None
     # days after which unused conversations are deleted; None: never
     retention_days: int | None = None
 
     @property
     def limits(self) -> tuple["Limit", ...]:
-        """The limits on spending, and the one on tokens if there is one."""
+        """The limits on spending, and the limit on tokens, if any."""
         day = Limit(Cap.DAILY, self.spent_today_micro, self.daily_cap_micro)
         month = Limit(Cap.MONTHLY, self.spent_this_month_micro, self.monthly_cap_micro)
         if self.daily_cap_tokens is None:
@@ -95,7 +95,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The used part of a limit, in micro-dollars; for `Cap.DAILY_TOKENS` in tokens, for `Cap.DEPLOYMENT` in 1/1000."""
+    """The use of a limit, in micro-dollars; for `Cap.DAILY_TOKENS` in tokens, for `Cap.DEPLOYMENT` in thousandths."""
 
     cap: Cap
     used: int
@@ -107,7 +107,7 @@ class Limit:
 
     @property
     def share(self) -> float:
-        """The used share from 0 to 1; 1 if nothing is allowed."""
+        """The used share, from 0 to 1; 1 if nothing is allowed."""
         return min(1.0, self.used / self.most) if self.most else 1.0
 
 
@@ -118,13 +118,13 @@ class Limits:
     daily_cap_micro: int
     monthly_cap_micro: int
     daily_cap_tokens: int | None  # None: no cap
-    max_open: int  # replies that may stream at once
+    max_open: int  # replies that may stream at the same time
     max_per_minute: int  # messages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentSettings:
-    """The limits of new users, the limit and the costs of all users together, in micro-dollars, and the retention."""
+    """The limits of new users, the limit and costs of all users together (micro-dollars), and the retention."""
 
     defaults: Limits
     monthly_cap_micro: int | None  # None: no cap
@@ -135,7 +135,7 @@ class DeploymentSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionPreview:
-    """The conversations that a retention would delete within 14 days."""
+    """The conversations that a retention period would delete within 14 days."""
 
     conversations: int
     users: int
@@ -144,7 +144,7 @@ class RetentionPreview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserUsage(Limits):
-    """The account, the limits and the usage of one user, without content. Costs in micro-dollars."""
+    """The account, limits and usage of one user, without content. Costs are in micro-dollars."""
 
     user_id: UserId
     email: str = field(repr=False)
@@ -194,7 +194,7 @@ class UserOrder(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UserPage:
-    """A page of users, and the number of all."""
+    """A page of a list of users, and the number of all users."""
 
     users: tuple[UserUsage, ...]
     total: int
@@ -202,17 +202,17 @@ class UserPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
-    """A change that an admin, an operator or a user made. Amounts in micro-dollars and tokens."""
+    """A change made by an admin, an operator or a user. Amounts are in micro-dollars or tokens."""
 
     id: str = field(repr=False)  # a cursor of the store: earlier entries come before it
     at: datetime
-    action: str  # the database's name of the action, as `caps.set`
+    action: str  # the database's name of the action, such as `caps.set`
     actor: str | None = field(repr=False)  # None: an operator
-    target: str | None = field(repr=False)  # the user that it is about
+    target: str | None = field(repr=False)  # the user whom the change concerns
     detail: Mapping[str, object] = field(repr=False)  # the change of each field: [before, after]
 
 
-# codes of refusals in the address of the sign-in page
+# refusals by their codes in the URL of the sign-in page
 SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "wrong": errors.WrongCredentials,
     "suspended": errors.Suspended,

@@ -1,4 +1,4 @@
-"""Email addresses in the one form in which they are compared, stored and counted."""
+"""Email addresses in the canonical form in which they are compared, stored and counted."""
 
 import re
 from typing import NewType
@@ -17,8 +17,8 @@ _ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+")
 def checked_address(text: str) -> EmailAddress:
     """Return the address *text* in lower case, otherwise unchanged. Raise BadAddress.
 
-    It is a dot-atom (RFC 5322), an @ and a domain of at least two labels of ASCII letters, digits and hyphens, as
-    `private.is_address` has it in SQL. An international domain is typed in its xn-- form: nothing converts it.
+    A valid address is a dot-atom (RFC 5322), an @ and a domain of at least two labels of ASCII letters, digits and
+    hyphens, as for `private.is_address` in SQL. International domains are not converted: users type the xn-- form.
     """
     address = text.lower() if len(text) <= _LONGEST_ADDRESS and text.isascii() else ""
     if not _ADDRESS.fullmatch(address) or address.endswith(_DELETED):

@@ -1,4 +1,4 @@
-"""Attachments: files of a message, stored in pieces apart from it."""
+"""Attachments: files of a message, stored separately from it, in pieces."""
 
 from dataclasses import dataclass, field
 from typing import NewType
@@ -15,4 +15,4 @@ class Attachment:
     name: str = field(repr=False)
     type: str = field(repr=False)  # a media type
     size: int  # bytes
-    macs: tuple[str, ...] = field(repr=False)  # the MACs of its pieces, in their order
+    macs: tuple[str, ...] = field(repr=False)  # the MACs of its pieces, in order

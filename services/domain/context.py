@@ -1,4 +1,4 @@
-"""The context of a prompt: the history, the plan, its forecast, and the record of it. User text stays out of reprs."""
+"""The context of a prompt: its history, plan, forecast and record. User text stays out of reprs."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -9,15 +9,15 @@ from typing import NamedTuple
 from services.domain import ConversationId, Fact, FactId, Message, MessageId, Role, RunningSummary
 
 _MIN_REPLY_TOKENS = 2048
-_JUDGED_TOKENS = 1000  # the length of a prompt: with fewer tokens, the difference may be chance
+_JUDGED_TOKENS = 1000  # minimum length of a prompt to judge; below, differences may be chance
 _ESTIMATED_HIGH = 1.2
 
-Extract = tuple[int, int]  # a part of a text: from which character, up to which
+Extract = tuple[int, int]  # the part of a text from one index up to, but not including, another
 
 
 @dataclass(frozen=True, slots=True)
 class ContextBudget:
-    """The context window that one call may use, and the longest reply.
+    """The context window that one call may use, and the maximum length of the reply.
 
     A prompt may take all of the window except the reply's minimum, which is at most a quarter of the window.
     """
@@ -27,7 +27,7 @@ class ContextBudget:
 
     @property
     def min_reply_tokens(self) -> int:
-        """The tokens that every prompt leaves for the reply."""
+        """The tokens that every prompt leaves free for the reply."""
         return min(self.reply_tokens, _MIN_REPLY_TOKENS, self.context_tokens // 4)
 
     @property
@@ -35,7 +35,7 @@ class ContextBudget:
         return self.context_tokens - self.min_reply_tokens
 
     def reply_after(self, prompt_tokens: int) -> int:
-        """The longest reply to a prompt of at most *prompt_tokens*."""
+        """Return the tokens that the reply to a prompt of at most *prompt_tokens* may have."""
         return max(
             self.min_reply_tokens, min(self.reply_tokens, self.context_tokens - prompt_tokens)
         )
@@ -57,17 +57,17 @@ class RecalledMessage:
     score: float = 0.0
     matched: tuple[str, ...] = field(default=(), repr=False)
     conversation_id: ConversationId | None = None  # None: the conversation that is planned
-    extract: Extract | None = None  # the part of the body that is quoted; None: all of the body
+    extract: Extract | None = None  # the quoted part of the body; None: the whole body
 
     @property
     def text(self) -> str:
-        """The part of the body that is quoted."""
+        """The quoted part of the body."""
         return self.message.body[slice(*self.extract)] if self.extract else self.message.body
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The input of a context plan. Without a *prompt* the plan shows the context of the next turn."""
+    """The input of a context plan. Without a *prompt*, the plan is the context of the next turn."""
 
     instructions: str = field(repr=False)
     past: tuple[Message, ...] = field(repr=False)  # the current branch, by seq
@@ -76,12 +76,12 @@ class History:
     reset_seq: int = 0  # messages up to this one are never planned
     facts: tuple[Fact, ...] = ()
     summary: RunningSummary | None = None
-    candidates: tuple[RecalledMessage, ...] = ()  # search results for this prompt, the best first
-    # the messages recalled for each earlier prompt; an empty tuple if there were none
+    candidates: tuple[RecalledMessage, ...] = ()  # search results for this prompt, best first
+    # the messages recalled for each earlier prompt; an empty tuple if none were
     earlier_recalls: Mapping[MessageId, tuple[RecalledMessage, ...]] = field(
         default_factory=dict[MessageId, tuple[RecalledMessage, ...]], repr=False
     )
-    prefix_seq: int = 0  # recalls of prompts up to this message are not shown
+    prefix_seq: int = 0  # recalls for prompts up to this message are not sent
 
 
 class PartKind(StrEnum):
@@ -98,7 +98,7 @@ class PartKind(StrEnum):
 
 
 class Part(NamedTuple):
-    """A part of a prompt and its tokens; all parts add up to the plan's tokens."""
+    """A part of a prompt and its tokens; the parts add up to the tokens of the plan."""
 
     kind: PartKind
     tokens: int
@@ -109,26 +109,26 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextPlan:
-    """The messages that the model sees, and their tokens. Messages before the reset do not count as omitted."""
+    """The messages to send to the model, and their tokens. Messages before the reset do not count as omitted."""
 
     messages: tuple[ContextMessage, ...]
     parts: tuple[Part, ...] = ()
-    prompt_tokens: int  # an estimate that is rather too high: for the meter and for packing
-    bound_tokens: int  # an upper bound: for reservations
+    prompt_tokens: int  # a deliberately high estimate, for the meter and for packing
+    bound_tokens: int  # an upper bound, for reservations
     reply_tokens: int  # the longest reply
     min_reply_tokens: int = 0  # the reply tokens that every prompt leaves free
     verbatim_ids: tuple[MessageId, ...] = ()
     summarised_ids: tuple[MessageId, ...] = ()  # messages that the summary covers
-    # recalled for this prompt, by time; stored with the turn
+    # recalled for this prompt, in chronological order; stored with the turn
     recalls: tuple[RecalledMessage, ...] = ()
-    earlier_recall_ids: tuple[MessageId, ...] = ()  # recalled for earlier prompts, and still sent
+    earlier_recall_ids: tuple[MessageId, ...] = ()  # recalled for earlier prompts and still sent
     fact_ids: tuple[FactId, ...] = ()
-    omitted_ids: tuple[MessageId, ...] = ()  # earlier messages that are shown in no form
+    omitted_ids: tuple[MessageId, ...] = ()  # earlier messages that are not sent in any form
     start_seq: int = 0  # input of the next turn's History, like prefix_seq
     prefix_seq: int = 0
 
     def tokens_by_kind(self) -> Counter[PartKind]:
-        """The tokens of each kind of part; they add up to *prompt_tokens*."""
+        """Return the tokens of each kind of part; they add up to *prompt_tokens*."""
         tokens = Counter[PartKind]()
         for part in self.parts:
             tokens[part.kind] += part.tokens
@@ -137,7 +137,7 @@ class ContextPlan:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The expected tokens of a prompt. Anchored: the endpoint counted most of them."""
+    """The expected tokens of a prompt. If it is anchored, the endpoint has counted most of them before."""
 
     tokens: int
     is_anchored: bool
@@ -149,11 +149,11 @@ class ReceiptEntry:
 
     message_id: MessageId
     tokens: int
-    # empty: found next to a matching message
+    # empty if found next to a matching message
     matched: tuple[str, ...] = field(default=(), repr=False)
     recalled_for: MessageId | None = None  # an earlier prompt; None: the turn's own
-    conversation_id: ConversationId | None = None  # None: its own
-    extract: Extract | None = None  # the part of the body that was sent; None: all of the body
+    conversation_id: ConversationId | None = None  # None: the turn's own
+    extract: Extract | None = None  # the part of the body that was sent; None: the whole body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +169,7 @@ class SentContext:
     verbatim: tuple[tuple[int, int], ...] = ()  # seq and tokens of each message sent in full
     recalls: tuple[ReceiptEntry, ...] = ()
     summarised_count: int = 0  # messages that the summary covers
-    omitted_count: int = 0  # messages sent in no form
+    omitted_count: int = 0  # messages not sent in any form
     reply_tokens: int  # the tokens that the prompt left free for the reply
     min_likely_tokens: int = 0  # a likely lower bound of the endpoint's count; 0: unknown
 
@@ -178,10 +178,10 @@ class SentContext:
         return self.tokens.total()
 
     def is_truncated(self, counted_tokens: int) -> bool:
-        """Return True if an endpoint that counted so few tokens is likely to have cut the start of the prompt.
+        """Return True if an endpoint that counted only *counted_tokens* has probably cut off the start of the prompt.
 
-        Some endpoints do so silently. Others leave out of their count the tokens that their cache held, which are all
-        but the last reply and what followed it.
+        Some endpoints do so silently. Others do not count cached tokens, which are all but those of the last reply and
+        the messages after it.
         """
         if self.prompt_tokens <= _JUDGED_TOKENS or counted_tokens >= self.min_likely_tokens:
             return False

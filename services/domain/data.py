@@ -1,4 +1,4 @@
-"""A user's data in figures: in the database, and in the memory of this process."""
+"""Figures about a user's data in the database and in the memory of this process."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -8,14 +8,14 @@ from datetime import date, datetime
 class StoredData:
     """Counts of the stored rows of one user."""
 
-    conversations: int  # the number of conversations, without deleted ones
-    archived: int  # the archived ones of these
+    conversations: int  # the number of conversations that are not deleted
+    archived: int  # how many of these are archived
     messages: int
     spaces: int
     facts: int
-    sealed_bytes: int  # the size of all texts on the disk, deleted ones too
+    sealed_bytes: int  # the size of all texts on disk, including deleted ones
     deleted: int  # conversations that are still to be destroyed
-    destroyed_at: datetime | None  # the time at which the last of these is destroyed
+    destroyed_at: datetime | None  # the time at which the last of these will be destroyed
     ledger_entries: int
     ledger_since: date | None
 

@@ -1,4 +1,4 @@
-"""Health of a deployment, as admins see it."""
+"""The health of a deployment, as shown to admins."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreHealth:
-    """The store's answer to a check, and the time that it took."""
+    """The result of a check of the store, and the time that it took."""
 
     database_ms: int
     api_ms: int  # API and network: the rest of the round trip
-    clock_skew_seconds: float  # the difference of the store's clock from the app's
+    clock_skew_seconds: float  # the store's clock minus the app's
     figures: Mapping[str, int | str]  # other figures by their labels on screen: versions, limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCalls:
-    """The last calls of models in this process."""
+    """The last model calls of this process."""
 
     calls: int
     failed: int

@@ -2,7 +2,7 @@
 
 from services.errors import BadInput
 
-# seconds for which a deletion can be undone, or a temporary chat that was left can be opened again
+# seconds for which a deletion can be undone, or a temporary chat reopened after it was left
 UNDO_SECONDS = 20
 LONGEST_TEXT = 200_000  # bytes of a prompt or a reply; little more can be sealed
 LONGEST_SUMMARY = 60_000  # bytes
@@ -13,7 +13,7 @@ LONGEST_SPACE_NAME = 60  # characters
 
 
 def storable(text: str) -> str:
-    """Return *text* without white space around it. Raise BadInput for half a surrogate pair."""
+    """Return *text* without surrounding white space. Raise BadInput for an unpaired surrogate."""
     text = text.strip()
     try:
         text.encode()

@@ -1,4 +1,4 @@
-"""Facts and summaries as results of a background call or of a deletion."""
+"""Facts and summaries as results of background calls and deletions."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from services.domain import Fact, MessageId, RunningSummary
 
 @dataclass(frozen=True, slots=True)
 class NotedFact:
-    """A fact that was noted, and the fact that it replaced."""
+    """A fact that was noted, and the fact that it replaced, if any."""
 
     fact: Fact
     replaced: Fact | None = None
@@ -15,7 +15,7 @@ class NotedFact:
 
 @dataclass(frozen=True, slots=True)
 class DeletedMemories:
-    """Facts and the summary that were deleted with the messages *ids*, from which they were made."""
+    """The facts and the summary that were deleted with the messages *ids*, because they were made from these."""
 
     ids: frozenset[MessageId]
     facts: tuple[Fact, ...]

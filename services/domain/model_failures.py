@@ -1,4 +1,4 @@
-"""The kinds of failures of a model endpoint, and their error."""
+"""The kinds of failures of a model endpoint, and the error that carries them."""
 
 from enum import StrEnum
 
@@ -11,14 +11,14 @@ class ModelFailure(StrEnum):
     UNREACHABLE = "unreachable"  # no connection
     BUSY = "busy"  # 429
     BROKEN = "broken"  # 5xx
-    UNAUTHORIZED = "unauthorized"  # 401, 403: the key is wrong, or may not use the model
-    REJECTED = "rejected"  # 400, 404: the model's name, the address or the request
+    UNAUTHORIZED = "unauthorized"  # 401, 403: the key is wrong or has no access to the model
+    REJECTED = "rejected"  # 400, 404: the model's name, the address or the request is wrong
     TOO_LONG = "too long"  # the prompt is too long for its context window
     SILENT = "silent"  # no answer in time, at the start or between two pieces
     DROPPED = "dropped"  # the connection ended in the middle of a reply
-    # the answer is not of the protocol: HTML, malformed events, an empty stream
+    # the answer does not follow the protocol: HTML, malformed events, an empty stream
     GARBLED = "garbled"
-    NO_ANSWER = "no answer"  # all tokens up to its length limit were thoughts
+    NO_ANSWER = "no answer"  # all tokens up to the reply's length limit were thoughts
     EMPTY = "empty"  # the stream ended normally without any text
 
 

@@ -1,4 +1,4 @@
-"""Language models as users see them: limits, prices, and the source of each choice."""
+"""Language models as users see them: limits, prices, and the sources of both."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -10,12 +10,12 @@ _MILLION = 1_000_000
 
 
 class ModelState(StrEnum):
-    """The state of the local model; the rest of the app does not wait for it."""
+    """The state of the local model, for which the rest of the app does not wait."""
 
     STARTING = "starting"
     READY = "ready"
-    FAILED = "failed"  # it failed again and again; it is tried once more every few minutes
-    REMOTE = "remote"  # an endpoint elsewhere, whose state is not watched
+    FAILED = "failed"  # it failed repeatedly; it is tried again every few minutes
+    REMOTE = "remote"  # an endpoint elsewhere, whose state is not monitored
 
 
 class InstructionsSource(StrEnum):
@@ -59,7 +59,7 @@ class ModelPrices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSetting:
-    """The settings of one model that an admin made."""
+    """An admin's settings of one model."""
 
     prices: ModelPrices | None = None  # None: the known ones
     is_offered: bool = True
@@ -67,11 +67,11 @@ class ModelSetting:
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """The settings of models that admins made, by name."""
+    """The admins' settings of models, by name."""
 
     by_name: Mapping[str, ModelSetting] = field(default_factory=dict[str, ModelSetting])
-    refuses_unknown_prices: bool = False  # false: models without a known price count as free
-    # a digest of the other fields, if they are stored
+    refuses_unknown_prices: bool = False  # if false, models without a known price count as free
+    # a digest of the other fields if they are stored
     revision: str = field(default="", compare=False, repr=False)
 
     def of(self, name: str) -> ModelSetting:
@@ -94,11 +94,11 @@ class ModelInfo:
     price_source: PriceSource = PriceSource.SETTING
 
     def priced(self, prices: ModelPrices) -> "ModelInfo":
-        """Return the model with the *prices* of an admin."""
+        """Return the model with the *prices* that an admin set."""
         return replace(self, **asdict(prices), price_source=PriceSource.ADMIN)
 
     def cost_micro(self, usage: Usage) -> int:
-        """Return the cost of *usage* in micro-dollars, rounded up; never more than without cached tokens, as reserved."""
+        """Return the cost of *usage* in micro-dollars, rounded up; never above the cost without cached tokens."""
         cached = min(usage.cached, usage.prompt)
         parts = (
             (usage.prompt - cached) * self.input_micro
@@ -117,7 +117,7 @@ class ModelInfo:
         return 3 * self.cached_input_micro < self.input_micro or not self.input_micro
 
     def affordable_reply(self, micro: int) -> int:
-        """Return the tokens of a reply that *micro* micro-dollars pay for, at most `reply_tokens`."""
+        """Return the number of reply tokens that *micro* micro-dollars pay for, at most `reply_tokens`."""
         if not self.output_micro:
             return self.reply_tokens
         return max(0, min(self.reply_tokens, micro * _MILLION // self.output_micro))

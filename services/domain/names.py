@@ -1,10 +1,10 @@
-"""Names in the code that are stored, and that a newer version of the app may add to."""
+"""Enums whose names are stored, and to which a newer version of the app may add names."""
 
 import re
 from enum import StrEnum
 from typing import Self
 
-_FORM = re.compile(r"[a-z_]{1,30}")  # the form that the database checks
+_FORM = re.compile(r"[a-z_]{1,30}")  # the pattern that the database checks
 
 
 class StoredName(StrEnum):
@@ -20,5 +20,5 @@ class StoredName(StrEnum):
 
     @property
     def is_known(self) -> bool:
-        """Return False if only a newer version knows the name."""
+        """False if only a newer version of the app knows the name."""
         return self._name_ in type(self).__members__

@@ -7,27 +7,27 @@ from services.domain.addresses import EmailAddress
 from services.domain.safe_text import normalize
 from services.errors import WeakPassword
 
-# the least length; NIST SP 800-63B-4 recommends length, not kinds of characters
+# the minimum length; NIST SP 800-63B-4 recommends length, not kinds of characters
 PASSWORD_CHARACTERS = 12
 PASSWORD_BYTES = 72  # bcrypt, by which Supabase Auth stores passwords, ignores further bytes
 PASSWORD_RULE = f"At least {PASSWORD_CHARACTERS} characters. A short sentence works well."
-# the 3,000 commonest that the other rules let pass (OWASP ASVS 5.0, 6.2.4), in lower case
+# the 3,000 most common passwords that pass the other rules (OWASP ASVS 5.0, 6.2.4), in lower case
 _COMMON = Path(__file__).with_name("common_passwords.txt")
 
 
 def check_new_password(email: EmailAddress, password: str) -> None:
-    """Raise WeakPassword, which says why, unless *password* is good for the account of *email*."""
+    """Raise WeakPassword with the reason if *password* is too weak for the account of *email*."""
     if reason := _weakness(email, password):
         raise WeakPassword([reason])
 
 
 def _weakness(email: EmailAddress, password: str) -> str | None:
-    """Return the reason of `WeakPassword` to refuse *password*."""
+    """Return the reason, as `WeakPassword` names it, to refuse *password*, or None."""
     try:
         size = len(password.encode())
-    except UnicodeEncodeError:  # half a surrogate pair
+    except UnicodeEncodeError:  # an unpaired surrogate
         return "unreadable"
-    if size > PASSWORD_BYTES:  # first: nothing else looks at a text of any length
+    if size > PASSWORD_BYTES:  # checked first, so that the other checks see no overlong text
         return "long"
     if len(password) < PASSWORD_CHARACTERS:
         return "short"

@@ -1,11 +1,11 @@
-"""Context policies: how the messages of a prompt are chosen.
+"""Context policies, which choose the messages of a prompt.
 
-A new policy is declared here, in `POLICIES`; services/memory/planner.py selects for it, pages/_parts/words.py names it.
+Declare a new policy in `POLICIES`, its selection in services/memory/planner.py, its words in pages/_parts/words.py.
 """
 
 from dataclasses import dataclass
 
-WINDOW_MESSAGES = 20  # the default window
+WINDOW_MESSAGES = 20  # the default number of messages of a window
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,26 +17,26 @@ class MemoryPolicy:
 
     @property
     def is_known(self) -> bool:
-        """Return False if a newer version of the app stored it."""
+        """False if only a newer version of the app knows the policy."""
         return self.name in POLICIES
 
     @property
     def kind(self) -> "PolicyKind":
-        """The declaration; for a policy that this version does not know, one without needs."""
+        """The policy's declaration; for a policy that this version does not know, one without needs."""
         return POLICIES.get(self.name) or PolicyKind(self.name)
 
     @property
     def most_messages(self) -> int | None:
-        """The length at which a window is trimmed to *messages*: half as many more, rounded up to whole pairs.
+        """The length above which a window is trimmed to *messages*: half as many more, rounded up to whole pairs.
 
-        So the prompts between two trims share their beginning.
+        That way, the prompts between two trims share their beginning.
         """
         return None if self.messages is None else self.messages + -(-self.messages // 4) * 2
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyKind:
-    """The declaration of a policy; calling it returns the policy."""
+    """The declaration of a policy. Calling it returns the policy."""
 
     name: str  # the name that is stored
     # the default number of messages of its window; None: it has no number
@@ -45,7 +45,7 @@ class PolicyKind:
     needs_summary: bool = False  # it needs a summary of older messages
 
     def __call__(self, messages: int | None = None) -> MemoryPolicy:
-        """The policy, with a number of *messages* if it has one."""
+        """Return the policy, with a number of *messages* if this kind has one."""
         if self.messages is None or messages is None:
             messages = self.messages
         return MemoryPolicy(self.name, messages)
@@ -59,6 +59,6 @@ POLICIES = {kind.name: kind for kind in (Full, Window, Summary, Retrieval)}
 
 
 def policy_named(name: str, messages: int | None = None) -> MemoryPolicy:
-    """Return the policy of a stored *name*, with the number of *messages* if it has one."""
+    """Return the policy with a stored *name*, with the number of *messages* if its kind has one."""
     kind = POLICIES.get(name)
     return kind(messages) if kind else MemoryPolicy(name, messages)

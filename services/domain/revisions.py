@@ -1,4 +1,4 @@
-"""Revisions of the data in an open tab: compared with the stored ones, they show if another process changed it."""
+"""Revisions of the data in an open tab, which show if another process has changed it since."""
 
 import hashlib
 from collections.abc import Iterable
@@ -9,14 +9,14 @@ from typing import Protocol
 
 from services.domain import ConversationId, SpaceId
 
-# conversations at the top of a list that its digest covers: a page lists 30, and asks for one more
+# conversations at the top of a list that its digest covers: a page lists 30 and reads one more
 LISTED = 31
-_SQL = {True: "t", False: "f"}  # the text of booleans in Postgres
+_SQL = {True: "t", False: "f"}  # booleans as Postgres writes them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenPlace:
-    """The data that a tab shows: a conversation, and beside it a list."""
+    """The data that a tab shows: a conversation and, beside it, a list of conversations."""
 
     conversation_id: ConversationId | None = None
     space_id: SpaceId | None = None  # the space whose conversations are listed; None: all
@@ -51,9 +51,9 @@ class ListedRow(Protocol):
 
 
 def list_digest(listed: Iterable[ListedRow], opened: ConversationId | None) -> str:
-    """Return a digest of the first conversations of a list, in their order, as `private.poll` makes it.
+    """Return a digest of the first conversations of a list, in order, equal to the one that `private.poll` makes.
 
-    *opened*: the conversation on the page, which is shown as read.
+    *opened* is the conversation on the page, which is shown as read.
     """
     lines: list[str] = []
     for one in islice(listed, LISTED):

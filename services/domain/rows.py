@@ -1,4 +1,4 @@
-"""The rows of conversations, messages and documents: plain columns, and texts that are sealed."""
+"""The rows of conversations, messages and documents: plain columns and sealed texts."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,16 +10,16 @@ from services.domain import ConversationId, MessageId, Outcome, Role, SpaceId, T
 
 
 class FieldKind(Enum):
-    """The kinds of fields. Types show an id, a number and the member of an enum; other text is free text."""
+    """The kinds of fields. Ids, numbers and enum members are recognised by type; other text is free text."""
 
     ID = auto()
     NUMBER = auto()
-    NAME = auto()  # a name from the code: an enum, or a string that no user wrote
+    NAME = auto()  # a name from the code: an enum member, or a string that is not a user's text
     SEALED = auto()
-    TEXT = auto()  # free text; a value as JSON, or ids with commas between
+    TEXT = auto()  # free text, a value as JSON, or ids separated by commas
     IMPLIED = (
         auto()
-    )  # a database does not need it; a store of one file a conversation finds the file by it
+    )  # not needed in a database; a store with one file per conversation finds the file by it
 
 
 Name = Annotated[str, FieldKind.NAME]
@@ -34,26 +34,26 @@ class DocumentKind(StrEnum):
     FACT = "fact"
     INSTRUCTIONS = "instructions"  # of a conversation, stored in its row
     SUMMARY = "summary"  # of a conversation, stored in its row
-    SEARCH_TEXT = "search_text"  # of a conversation, with the conversation's id
+    SEARCH_TEXT = "search_text"  # of a conversation, under its id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentRow:
-    """A sealed document. The id of preferences is the user's; that of instructions and of a summary, the conversation's."""
+    """A sealed document. Preferences have the user's id; instructions and summaries have the conversation's."""
 
     kind: DocumentKind
     id: UUID
     rev: int = 0  # 0: not stored yet
     body: str | None = field(default=None, repr=False)
     created_at: datetime | None = None
-    # the scope of a fact, or the conversation of a text
+    # the scope of a fact, or the conversation that the document belongs to
     conversation_id: ConversationId | None = None
     space_id: SpaceId | None = None  # the scope of a fact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedConversation:
-    """A new conversation; texts are sealed."""
+    """A new conversation, with sealed texts."""
 
     id: ConversationId
     title: Sealed = field(repr=False)
@@ -77,7 +77,7 @@ class ConversationState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationRow(SealedConversation):
-    """A stored conversation; the defaults are those of a new one."""
+    """A stored conversation. The defaults are the values of a new one."""
 
     titled_by: str = "words"
     rev: int = 0
@@ -88,7 +88,7 @@ class ConversationRow(SealedConversation):
     facts_seq: int = 0
     state: ConversationState = ConversationState.ACTIVE
     pinned_at: datetime | None = None
-    # discarded: hidden from readers, but kept for a turn that ends in it
+    # set if discarded: hidden from readers, but kept for a turn that may still end in it
     destroy_at: datetime | None = None
     undo_until: datetime | None = None
     created_at: datetime
@@ -99,7 +99,7 @@ class ConversationRow(SealedConversation):
     summary_rev: int = 0
 
     def text(self, kind: DocumentKind) -> DocumentRow:
-        """Return its instructions or its summary."""
+        """Return the conversation's instructions or summary, according to *kind*."""
         is_summary = kind is DocumentKind.SUMMARY
         rev = self.summary_rev if is_summary else self.instructions_rev
         body = self.summary if is_summary else self.instructions
@@ -108,7 +108,7 @@ class ConversationRow(SealedConversation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageRow:
-    """A message; the body and the list of attachments are sealed."""
+    """A message, with its body and its list of attachments sealed."""
 
     id: MessageId
     conversation_id: ConversationId
@@ -121,4 +121,4 @@ class MessageRow:
     attachments: str | None = field(default=None, repr=False)
     has_thoughts: bool
     created_at: datetime
-    destroy_at: datetime | None  # deleted: hidden from readers
+    destroy_at: datetime | None  # set if deleted: hidden from readers

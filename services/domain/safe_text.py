@@ -1,8 +1,8 @@
-"""Text that others wrote, made safe to process: normalised in linear time, and limited before regular expressions.
+"""Safe processing of untrusted text: normalisation in linear time, and limits before regular expressions.
 
-Python holds its global lock while it normalises or matches, and normalisation sorts a run of combining marks in quadratic
-time: one text could stop the process for all users. Only display and search are limited; a text that is stored, sent,
-sealed or exported stays as it is, byte for byte.
+Python holds its global lock while it normalises or matches, and normalisation sorts a run of combining marks in
+quadratic time, so one text could stop the process for all users. The limits apply to display and search alone; a text
+that is stored, sent, sealed or exported stays the same, byte for byte.
 """
 
 import re
@@ -12,9 +12,9 @@ from typing import Literal
 
 MOST_MARKS = 30  # combining marks in a row, as in the Stream-Safe Text Format (UAX #15)
 LONGEST_TEXT = 400_000  # characters of a text that is parsed as Markdown: twice the longest prompt
-LONGEST_LINE = 20_000  # characters of a line: longer lines are data
+LONGEST_LINE = 20_000  # characters of a line; longer lines are data
 
-# matches more than marks: every mark, and other signs; the last two decompose to marks
+# matches every mark, and also other signs; the last two decompose to marks
 _MARK = r"(?:[^\w\x00-\x7f]|[\uff9e\uff9f])"
 _TICKS = re.compile("`+")
 _MAYBE_MANY = re.compile(rf"(?<!{_MARK}){_MARK}{{{MOST_MARKS + 1}}}")
@@ -41,12 +41,12 @@ def has_many_marks(text: str) -> bool:
 
 
 def normalize(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
-    """Normalise *text* piece by piece; equal to `unicodedata.normalize` if the text is one piece."""
+    """Normalise *text* piece by piece; the same as `unicodedata.normalize` if the text is one piece."""
     return "".join(unicodedata.normalize(form, piece) for piece in pieces(text))
 
 
 def tick_pairs(text: str) -> dict[int, int]:
-    """Return, by the place of each run of backticks, the end of the next run of the same length."""
+    """Map the start of each run of backticks to the end of the next run of the same length."""
     ends: dict[int, int] = {}
     pairs: dict[int, int] = {}
     for run in reversed(list(_TICKS.finditer(text))):
@@ -58,7 +58,7 @@ def tick_pairs(text: str) -> dict[int, int]:
 
 
 def is_readable(text: str) -> bool:
-    """Return True if *text*, and each of its lines, is short enough to be parsed as Markdown."""
+    """Return True if *text* and each of its lines are short enough to be parsed as Markdown."""
     return len(text) <= LONGEST_TEXT and all(
         len(line) <= LONGEST_LINE for line in text.splitlines()
     )

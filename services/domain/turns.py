@@ -1,4 +1,4 @@
-"""Turns: begun with a prompt and a reservation, kept alive by a lease, ended with a reply and its cost."""
+"""Turns: they begin with a prompt and a reservation, live by a lease, and end with a reply and its cost."""
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from services.domain import (
 from services.domain.names import StoredName
 
 LONGEST_TURN_SECONDS = 1200
-# the app chooses it, so that asking twice begins one turn
+# chosen by the app, so that a repeated request begins only one turn
 ClientTurnId = NewType("ClientTurnId", UUID)
 
 
@@ -44,13 +44,13 @@ class TurnState(StoredName):
 
     @property
     def is_final(self) -> bool:
-        """Return True if the cost is final: a lapsed turn may still be finished late."""
+        """True if the cost is final. A lapsed turn's is not: it may still be finished late."""
         return self.is_known and not self.is_open and self is not TurnState.LAPSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """The turn to begin, and the cost and the tokens to reserve. Costs in micro-dollars."""
+    """The turn to begin, and the cost and tokens to reserve. Costs are in micro-dollars."""
 
     client_turn_id: ClientTurnId
     purpose: Purpose = Purpose.REPLY
@@ -58,19 +58,19 @@ class Reservation:
     prompt_micro: int
     reply_micro: int
     least_reply_micro: int
-    prompt_tokens: int  # the most tokens of the prompt
+    prompt_tokens: int  # the most tokens that the prompt can have
     reply_tokens: int
     least_reply_tokens: int
     lease_seconds: int
 
     @property
     def least_micro(self) -> int:
-        """The least amount worth reserving: the highest cost of the prompt and a short reply."""
+        """The minimum amount worth reserving: the highest cost of the prompt and a short reply."""
         return self.prompt_micro + self.least_reply_micro
 
     @property
     def least_tokens(self) -> int:
-        """The fewest tokens worth reserving: the most tokens of the prompt and a short reply."""
+        """The minimum number of tokens worth reserving: the most for the prompt, plus a short reply."""
         return self.prompt_tokens + self.least_reply_tokens
 
 
@@ -87,21 +87,21 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTurn:
-    """The prompt to store and the cost to reserve, both or neither."""
+    """The prompt to store and the cost to reserve; the store does both or neither."""
 
     reservation: Reservation
     thread: Thread
     prompt_id: MessageId
-    prompt: str | None = field(repr=False)  # None: it is stored already, as `prompt_id`
+    prompt: str | None = field(repr=False)  # None if it is stored already, as `prompt_id`
     start_seq: int
     # the record of the messages that the model is sent
     receipt: str | None = field(default=None, repr=False)
-    is_first: bool = False  # *thread* is empty, and stored with its first prompt
+    is_first: bool = False  # true if *thread* is new, and is stored with this first prompt
     # the attachments of *prompt*; their pieces are stored already
     attachments: tuple[Attachment, ...] = ()
 
     def begun_thread(self) -> Thread:
-        """Return the thread once the prompt is stored, without the times that the database sets."""
+        """Return the thread as it is once the prompt is stored, except for the times that the database sets."""
         thread = self.thread
         last_seq = thread.conversation.last_seq + 1
         message = Message(
@@ -125,7 +125,7 @@ class NewTurn:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A turn that may call the model for at most *reserved_micro* and *reserved_tokens*, prompt and reply."""
+    """A turn that may call the model, with at most *reserved_micro* and *reserved_tokens* for prompt and reply."""
 
     turn_id: TurnId
     reserved_micro: int
@@ -133,11 +133,11 @@ class Begun:
 
 
 class Lease(IntEnum):
-    """The answer to a heartbeat of a live turn; false if the lease has run out."""
+    """The answer to a live turn's heartbeat. Its truth value is False if the lease has run out."""
 
     LAPSED = 0
     HELD = 1
-    STOP_REQUESTED = 2  # the lease is held; the user pressed Stop in another process
+    STOP_REQUESTED = 2  # the lease is held, but the user pressed Stop in another process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,11 +148,11 @@ class Ending:
     conversation_id: ConversationId
     prompt_id: MessageId
     reply_id: MessageId
-    reply: str = field(repr=False)  # empty: there is none
+    reply: str = field(repr=False)  # empty if there is none
     thoughts: Thoughts | None = None
 
     def makes_message(self, thread: Thread) -> bool:
-        """Return True if the partial reply becomes a message of *thread*: it has text, or thoughts and answers a prompt."""
+        """Return True if the partial reply becomes a message: it has text, or it has thoughts and answers a prompt."""
         is_prompt = any(
             one.id == self.prompt_id and one.role is Role.USER for one in thread.messages
         )
@@ -161,7 +161,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class OpenTurn:
-    """A turn without an end: streaming in another process, or left by a crashed one."""
+    """A turn that has not ended: it streams in another process, or was left open by a crashed one."""
 
     id: TurnId
     state: TurnState
@@ -172,7 +172,7 @@ class OpenTurn:
     thoughts: Thoughts | None = None
 
     def interrupted(self, conversation_id: ConversationId, prompt_id: MessageId) -> Ending:
-        """Return the ending of a turn whose process died: the partial reply is stored, and no more is charged."""
+        """Return the ending of a turn whose process died: it stores the partial reply and charges nothing more."""
         return Ending(
             settlement=Settlement(self.id, Outcome.INTERRUPTED, Usage(0, 0), 0),
             conversation_id=conversation_id,

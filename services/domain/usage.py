@@ -1,4 +1,4 @@
-"""Usage added up: by day and model, by purpose, and by conversation."""
+"""Totals of usage by day and model, by purpose, and by conversation."""
 
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -8,7 +8,7 @@ from services.domain import ConversationId, Purpose
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageSum:
-    """The sum of settled turns. Cost in micro-dollars."""
+    """The totals of settled turns. The cost is in micro-dollars."""
 
     tokens_in: int
     tokens_cached: int  # part of tokens_in
@@ -35,19 +35,19 @@ class PurposeUsage(UsageSum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationUsage(UsageSum):
-    """The usage of one conversation; an id of None sums up deleted and temporary chats, or the rest."""
+    """The usage of one conversation or, if the id is None, of all deleted and temporary chats or of the rest."""
 
     conversation_id: ConversationId | None
     replies: int
-    is_rest: bool = False  # the sum of all conversations with lower costs than the listed ones
+    is_rest: bool = False  # the sum of all conversations that cost less than the listed ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageReport:
-    """The usage of one user, or of all, on some days, added up in several ways. Times are exact to 5 %."""
+    """The usage of one user or of all users over some days, totalled in several ways. Times are exact to 5 %."""
 
     days: tuple[DayUsage, ...]
-    purposes: tuple[PurposeUsage, ...]  # the highest costs first
+    purposes: tuple[PurposeUsage, ...]  # highest cost first
     conversations: tuple[ConversationUsage, ...] = ()  # at most 500 rows; none for admins
     active_users: int
     failed: int  # replies
@@ -58,11 +58,11 @@ class UsageReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEntry:
-    """An entry of the ledger. Cost in micro-dollars; a correction may be negative."""
+    """An entry of the ledger. The cost is in micro-dollars; a correction may be negative."""
 
-    id: str = field(repr=False)  # a cursor of the store: `UserFigures.ledger` goes on after it
+    id: str = field(repr=False)  # a cursor of the store, after which `UserFigures.ledger` continues
     at: datetime
-    day: date  # the UTC day whose limits it counts in
+    day: date  # the UTC day whose limits it counts towards
     kind: str  # "charge", "lapsed" or "adjust", or a kind that a newer version added
     outcome: str  # the outcome of the turn
     purpose: Purpose

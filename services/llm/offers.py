@@ -13,14 +13,14 @@ class Offer:
 
     info: ModelInfo
     client: ModelClient = field(repr=False)
-    takes_prefix: bool = False  # true: it can continue a reply that ends the prompt
-    is_refused: bool = False  # true: it has no known price
+    takes_prefix: bool = False  # true if it can continue a reply that ends the prompt
+    is_refused: bool = False  # true if it has no known price and must have one
 
 
 class Models:
-    """The models of a deployment, the default first, by the *settings* of its admins.
+    """The models of a deployment, default first, with the *settings* of its admins applied.
 
-    All methods but `known` and `learn` raise the errors of *settings*. Any thread may call any method.
+    All methods except `known` and `learn` raise the errors of *settings*. Any thread may call any method.
     If two threads `learn` about one model at once, the later wins.
     """
 
@@ -34,13 +34,13 @@ class Models:
         self._settings = settings
 
     def __iter__(self) -> Iterator[Offer]:
-        """Yield the offered models: at least one, which is marked as refused if no other is left."""
+        """Yield the offered models; if none is left, one that is marked as refused."""
         every, settings = self.every(), self._settings()
         offered = [one for one in every if settings.of(one.info.name).is_offered] or every[:1]
         return iter([one for one in offered if not one.is_refused] or offered[:1])
 
     def every(self) -> list[Offer]:
-        """All models, also those that are not offered."""
+        """All models, including those that are not offered."""
         settings = self._settings()
         return [_by(settings, offer) for offer in tuple(self._known.values())]
 
@@ -53,16 +53,16 @@ class Models:
         return next((offer for offer in self if offer.info.name == name), None)
 
     def known(self, name: str) -> ModelInfo:
-        """Return the limits and prices of a model without the settings of admins."""
+        """Return the limits and prices of a model, without the settings of admins."""
         return self._known[name].info
 
     def learn(self, info: ModelInfo) -> None:
-        """Replace the known limits of the model of *info*'s name."""
+        """Replace the known limits of the model that *info* names."""
         self._known[info.name] = replace(self._known[info.name], info=info)
 
 
 def _by(settings: ModelSettings, offer: Offer) -> Offer:
-    """Return *offer* with the prices that an admin set; otherwise refused if its price is unknown and must be known."""
+    """Return *offer* with the prices that an admin set; else mark it as refused if its unknown price must be known."""
     if prices := settings.of(offer.info.name).prices:
         return replace(offer, info=offer.info.priced(prices))
     is_unknown = offer.info.price_source is PriceSource.UNKNOWN

@@ -1,7 +1,7 @@
-"""Client of any endpoint that speaks OpenAI's chat completions.
+"""Client of any endpoint that speaks OpenAI's chat completions protocol.
 
-All streams run on one event loop in one thread, so that another thread ends a request by cancelling a task.
-That works in every state, also before the endpoint has answered.
+All streams run on one event loop in one thread, so that any other thread can end a request by cancelling its task.
+That works in every state, even before the endpoint has answered.
 """
 
 import asyncio
@@ -30,18 +30,18 @@ from services.llm.reply_reader import ReplyReader
 
 _CONNECT_SECONDS = 5
 _LIST_SECONDS = 10
-_THINKING_SECONDS = 300.0  # seconds of silence that a reasoning model may take
+_THINKING_SECONDS = 300.0  # seconds for which a reasoning model may be silent
 _REFUSED = {400, 413, 422}
 _NEWER_LIMIT, _USAGE = "max_completion_tokens", "stream_options"  # names of parameters
 _PAUSES = (0.5, 1.5)  # seconds before the second and the third attempt
-_LONGEST_PAUSE = 20  # seconds; an endpoint that asks for a longer pause has failed
+_LONGEST_PAUSE = 20  # seconds; an endpoint that asks for a longer pause counts as failed
 _TRANSIENT = {
     ModelFailure.UNREACHABLE,
     ModelFailure.BUSY,
     ModelFailure.BROKEN,
     ModelFailure.DROPPED,
 }
-# errors about prompts that overflow the context window together with their reply
+# errors about prompts that, with their replies, overflow the context window
 _TOO_LONG = re.compile(
     r"context.?(?:length|window|size)|(?:prompt|input)\b.{0,60}\b(?:too long|exceeds)",
     re.IGNORECASE,
@@ -53,7 +53,7 @@ def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
     http = httpx2.AsyncClient(
         timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),  # silence is timed per stream
         limits=httpx2.Limits(max_connections=None, keepalive_expiry=30),
-        trust_env=not _is_loopback(base_url),  # a company's proxy cannot reach this machine
+        trust_env=not _is_loopback(base_url),  # a proxy cannot reach this machine's loopback
     )
     return openai.AsyncOpenAI(
         base_url=base_url,
@@ -65,9 +65,9 @@ def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
 
 
 class OpenAIModel:
-    """One model at one endpoint. It owns *client*: both end with `close`.
+    """One model at one endpoint. It owns *client*, which `close` closes too.
 
-    Any thread may call any method: its own thread runs the loop, in which all streams are read.
+    Any thread may call any method: the loop that reads all streams runs in a thread of its own.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class OpenAIModel:
         between_tokens_seconds: float = 30,
         on_refusal: Callable[[str, LimitRefusal], None] | None = None,
     ) -> None:
-        """*on_refusal* receives a model's name and the limits that a refusal of its request states."""
+        """*on_refusal* receives a model's name and the limits that its endpoint stated when it refused a request."""
         self._client, self._name, self._on_refusal = client, name, on_refusal
         self._first_token_seconds = first_token_seconds
         self._between_tokens_seconds = between_tokens_seconds
@@ -93,7 +93,7 @@ class OpenAIModel:
         return _Stream(self._loop, lambda emit: self._reply(messages, max_tokens, emit))
 
     def named(self, name: str, *, is_reasoning: bool = False) -> "OpenAIModel":
-        """Return another model at the same endpoint, over the same sockets: they are closed together."""
+        """Return another model at the same endpoint; both share their sockets and are closed together."""
         other = copy.copy(self)
         if is_reasoning:
             other._first_token_seconds = max(_THINKING_SECONDS, self._first_token_seconds)
@@ -101,7 +101,7 @@ class OpenAIModel:
         return other
 
     def list_models(self) -> object:
-        """Return the endpoint's list of models as decoded JSON; None if there is none in time."""
+        """Return the endpoint's list of models as decoded JSON; None if it does not arrive in time."""
         return asyncio.run_coroutine_threadsafe(self._list_models(), self._loop).result()
 
     def close(self) -> None:
@@ -158,12 +158,12 @@ class OpenAIModel:
             await asyncio.sleep(pause)
 
     def _allowed_reply(self, error: openai.APIStatusError, max_tokens: int) -> int:
-        """Return the longest reply that *error* allows by the limits that it names; else *max_tokens*."""
+        """Return the longest reply that the limits in *error* allow; *max_tokens* if it names none."""
         refusal = read_refusal(error.message) if error.status_code in _REFUSED else LimitRefusal()
         if self._on_refusal and (refusal.context_tokens or refusal.reply_tokens):
             self._on_refusal(self._name, refusal)
         shorter = refusal.reply_within(max_tokens)
-        return shorter if shorter > 0 else max_tokens  # 0: the prompt alone is too long
+        return shorter if shorter > 0 else max_tokens  # below 1, the prompt alone is too long
 
     async def _receive(
         self,
@@ -182,7 +182,7 @@ class OpenAIModel:
         body[_NEWER_LIMIT if is_renamed else "max_tokens"] = max_tokens
         if _USAGE not in refused:
             body[_USAGE] = {"include_usage": True}
-        # without `chat.completions`, whose object for each token would cost more than all else
+        # without `chat.completions`, which makes an object per token: that would cost more than all else
         async with await self._client.post(
             "/chat/completions",
             body=body,
@@ -217,7 +217,7 @@ class _Stream:
         request = asyncio.run_coroutine_threadsafe(self._reply(pieces.put), self._loop)
         request.add_done_callback(lambda _: pieces.put(None))
         self._request = request
-        if self._is_cancelled:  # it was cancelled meanwhile
+        if self._is_cancelled:  # `cancel` was called meanwhile
             request.cancel()
         try:
             while (piece := pieces.get()) is not None:
@@ -236,7 +236,7 @@ class _Stream:
 
 
 def _refused_parameters(error: openai.APIStatusError) -> Set[str]:
-    """Return the names of parameters in *error*: the newer name of the reply's limit, and that of usage reports."""
+    """Return which of `_NEWER_LIMIT` and `_USAGE` the *error* names as refused."""
     names = (_NEWER_LIMIT, _USAGE) if error.status_code in {400, 422} else ()
     return {name for name in names if name in error.message}
 
@@ -268,7 +268,7 @@ def _failure(error: Exception, reader: ReplyReader) -> ModelFailure:
             return ModelFailure.DROPPED
         case openai.APIConnectionError():
             return ModelFailure.DROPPED if reader.has_begun else ModelFailure.UNREACHABLE
-        case openai.APIError():  # an error as an event of the stream
+        case openai.APIError():  # an error sent as an event of the stream
             return ModelFailure.BROKEN
         case _:
             return ModelFailure.GARBLED
@@ -281,11 +281,11 @@ def _is_too_long(error: openai.APIStatusError) -> bool:
 
 
 def _retry_after(error: openai.APIStatusError) -> float:
-    """Return the seconds that the endpoint asks to wait, sent as a number or a date."""
+    """Return the seconds that the endpoint asks to wait, stated as a number or a date."""
     value = error.response.headers.get("retry-after", "0")
     with suppress(ValueError):
         return float(value)
-    with suppress(ValueError, TypeError):  # malformed, or a date without a zone
+    with suppress(ValueError, TypeError):  # malformed, or a date without a time zone
         return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
     return 0
 

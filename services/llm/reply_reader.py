@@ -1,4 +1,4 @@
-"""Reader of a streamed reply: its thoughts, text, ending and usage, in the fields of each endpoint. Pure."""
+"""Reader of a streamed reply: thoughts, text, ending and usage, in the fields that each endpoint uses. Pure."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _CACHED = (
     "cached_tokens",
     "cache_read_input_tokens",
 )
-# thoughts: DeepSeek, LiteLLM, llama.cpp; OpenRouter, Ollama. vLLM has sent one, both and the other.
+# thoughts: DeepSeek, LiteLLM, llama.cpp; OpenRouter, Ollama. vLLM has sent either or both, by version.
 _THOUGHTS = ("delta.reasoning_content", "delta.reasoning")
 # finish reasons at the length limit: OpenAI; Anthropic and Gemini, through a gateway; Mistral
 _LIMITED = {"length", "max_tokens", "model_length"}
@@ -39,11 +39,11 @@ class ReplyReader:
     """Passes the pieces of one reply to *emit*, chunk by chunk."""
 
     def __init__(self, emit: Callable[[Piece], None]) -> None:
-        self.has_begun = False  # true after thoughts or text: another request would repeat them
+        self.has_begun = False  # true after thoughts or text, which another request would repeat
         self.has_text = False
         self._emit = emit
         self._is_empty = True
-        self._ending = ""  # the finish reason, once it has come
+        self._ending = ""  # the finish reason, once received
         self._counts = Counter[str]()
 
     def read(self, chunk: object) -> None:
@@ -63,7 +63,7 @@ class ReplyReader:
 
     def finish(self) -> ModelFailure | None:
         """End the reply; return the failure of a stream that ended without an error."""
-        if self._is_empty:  # the body is for instance a web page
+        if self._is_empty:  # the body may be a web page, for example
             return ModelFailure.GARBLED
         if not self._ending:
             return ModelFailure.DROPPED
@@ -80,12 +80,12 @@ def _text(node: object, path: str) -> str:
 
 
 def _counts(chunk: _Chunk) -> Counter[str]:
-    """Return the counts in *chunk*. The union over all chunks has the highest of each number.
+    """Return the counts in *chunk*; the union (`|`) over all chunks has the maximum of each.
 
-    Most endpoints send counts once, in a last chunk without choices; vLLM (its issue 7262) and others count
-    on in every chunk, and some send zeros last (llmio 71). Moonshot sends them in a choice (go-moonshot 17),
-    Groq has sent them in a place of its own (vercel/ai 1651). llama.cpp's timings come with or without them;
-    servers built on llama.cpp have left the cached part out of the prompt (ollama 5370, 16428).
+    Most endpoints send counts once, in a last chunk without choices; vLLM (issue 7262) and others send running
+    counts in every chunk, and some send zeros last (llmio 71). Moonshot sends them in a choice (go-moonshot 17),
+    and Groq has sent them in a field of its own (vercel/ai 1651). llama.cpp's timings come with or without them;
+    servers built on llama.cpp have left cached tokens out of the prompt's count (ollama 5370, 16428).
     """
     counts = Counter[str]()
     in_choices = (value_at(choice, "usage") for choice in chunk.choices or ())
@@ -106,7 +106,7 @@ def _counts(chunk: _Chunk) -> Counter[str]:
 
 
 def _count(node: object, path: str) -> int | None:
-    """Return the count at *path*; None if there is none, or an impossible one, so that no reply is lost for it."""
+    """Return the count at *path*; None if it is missing or impossible, so that no reply is lost because of it."""
     value = value_at(node, path)
     if isinstance(value, int | float) and 0 <= value <= _MOST_TOKENS:
         return int(value)
@@ -114,17 +114,17 @@ def _count(node: object, path: str) -> int | None:
 
 
 def _usage(counts: Counter[str], *, has_begun: bool) -> Usage | None:
-    """Return the usage, with every token counted once; None if it was not sent, or is inconsistent."""
+    """Return the usage, with every token counted once; None if it was not sent or is inconsistent."""
     prompt, reply, total = counts["prompt"], counts["reply"], counts["total"]
     cached, thoughts = counts["cached"], counts["thoughts"]
     if not prompt:
         return None
-    # OpenAI, DeepSeek, Moonshot and LiteLLM count cached tokens in the prompt; Anthropic, and
-    # gateways that pass its numbers on, beside it (openinference 1429, context-lens 51)
+    # OpenAI, DeepSeek, Moonshot and LiteLLM count cached tokens as part of the prompt; Anthropic, and
+    # gateways that pass on its numbers, count them separately (openinference 1429, context-lens 51)
     beside = cached + counts["written"]
     if beside > prompt or total - prompt - reply == beside != thoughts:
         prompt += beside
-    # thoughts are part of the reply; xAI and Gemini count them beside it, and in the total
+    # thoughts are part of the reply; xAI and Gemini count them only separately and in the total
     # (vercel/ai 12425, crewAI 5699)
     reply = max(reply, total - prompt)
     if thoughts > reply:

@@ -1,1 +1,1 @@
-"""Context plans of conversations, token counts and estimates, and search in earlier messages. Pure."""
+"""Context plans, token counts and forecasts, and search in earlier messages. Pure."""

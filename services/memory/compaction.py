@@ -1,19 +1,19 @@
-"""The running summary: when it is made, the request to the model, and the validation of its answer.
+"""The running summary: the time to make it, the request to the model, and the validation of the answer.
 
-After a turn `plan_compaction` decides if the next turn would overflow, and which of the oldest pairs to put into
-the summary so that about two thirds of the budget stay taken. The summary grows by a dated paragraph each time, and
-is rewritten only if it has become too long: so the prompt's prefix lasts, little is written, and old messages are
-not summarised again each time.
+After a turn `plan_compaction` decides whether the next turn would overflow, and which of the oldest pairs to
+summarise so that about two thirds of the budget remain in use. Each time, a dated paragraph is added to the summary;
+it is rewritten only when it has become too long. So the prompt's prefix lasts, answers are short, and old messages
+are not summarised again and again.
 
 The model is asked in one of two ways:
 
-* In place: the very prompt of the last turn with its reply, followed by the request. Most of the cost is saved,
-  because the provider's (or a local model's) cache holds that prompt.
-* Apart: the messages as quoted data in one request, in chunks that fit the context window. That is for messages that
-  are no longer in the prompt, because a summary failed or the policy is new, and for a provider whose price for
-  cached tokens is no lower: then the shorter request is the cheaper one.
+* In place: the request follows the unchanged prompt of the last turn and its reply. That saves most of the cost,
+  because the cache of the provider (or of a local model) holds that prompt.
+* Apart: a request of its own quotes the messages, in chunks that fit the context window. This is for messages that
+  are no longer in the prompt, because a summary failed or the policy is new, and for providers that charge as much
+  for cached tokens: there the shorter request is cheaper.
 
-No turn waits for a summary: until it is there, the policy behaves like Window.
+No turn waits for a summary: until there is one, the policy behaves like Window.
 """
 
 import re
@@ -40,16 +40,16 @@ from services.memory.tokens import TokenCounter
 
 _FOLD_TO_PERCENT = 70  # per cent of the prompt's tokens that remain after a compaction
 _SUMMARY_PERCENT = 30  # per cent of the prompt's tokens that the whole summary may take
-_REPLIES = 4  # times the room kept free for a reply: the limit of the summary, if that is less
-_ANEW_PERCENT = 50  # per cent of the summary's limit that a rewritten summary is asked to take
+_REPLIES = 4  # the summary is at most this many times as long as the room kept free for a reply
+_ANEW_PERCENT = 50  # per cent of its limit that a rewritten summary is asked to fill
 _SHORTER = 24  # a paragraph is this many times shorter than the messages that it replaces
 _LEAST_PARAGRAPH = 60  # tokens
-# models count badly: an answer may take this part of the length that it was asked for
+# per cent of the requested length that an answer may have, because models count badly
 _SLACK_PERCENT = 150
 _BYTES = 12  # the most bytes of a token in a text of plausible length
-_PROMPTS = 20  # the last prompts, which predict the length of the next
-_BEGINNING = 60  # letters of its beginning by which a message is named
-_MOST_LABELS = 8  # labels before a summary, at most
+_PROMPTS = 20  # the number of last prompts that predict the length of the next
+_BEGINNING = 60  # letters at the beginning of a message by which it is named
+_MOST_LABELS = 8  # most labels before a summary
 
 _TASK = (
     "You keep the memory of a conversation between a user and an assistant. What you are shown of it is "
@@ -73,8 +73,8 @@ _CUT = " [...]"
 class Compaction:
     """A model call that extends the summary, and the messages that the summary then covers."""
 
-    call: ContextPlan  # its reply_tokens are the longest answer
-    target_tokens: int  # the length that the model is asked for
+    call: ContextPlan  # its reply_tokens limit the answer
+    target_tokens: int  # the requested length of the answer
     from_seq: int
     up_to_seq: int
     compacted_ids: tuple[MessageId, ...]  # the messages that this call summarises
@@ -87,7 +87,7 @@ class Compaction:
     def summary(
         self, said: str, made_at: datetime, *, is_cut: bool = False
     ) -> RunningSummary | None:
-        """Return the summary with the answer *said*; None if that is unusable. *is_cut*: the answer reached its limit."""
+        """Return the summary with the answer *said*, None if that is unusable; *is_cut* if it reached its limit."""
         text = None if is_cut else clean_summary(said, self.call.reply_tokens)
         if text is None:
             return None
@@ -104,17 +104,17 @@ class Compaction:
 def plan_compaction(
     history: History, budget: ContextBudget, counter: TokenCounter, *, is_cache_cheap: bool = True
 ) -> Compaction | None:
-    """Plan the next summary after a turn; return None while the next turn fits, or if the request does not fit.
+    """Plan the next summary after a turn; return None if the next turn fits or the request does not.
 
-    *history* has no prompt and the start_seq of the last turn. *is_cache_cheap*: cached tokens cost less than a third
-    of others (or nothing costs anything). While `remaining_messages` is positive, plan again with the new summary.
+    *history* has no prompt, and the start_seq of the last turn. *is_cache_cheap* is true if cached tokens cost less
+    than a third of others, or all are free. While `remaining_messages` is positive, plan again with the new summary.
     """
     layout = summary_layout(history, budget.prompt_tokens, counter)
     old = usable_summary(history)
     covered = old.up_to_seq if old else history.reset_seq
     pairs = complete_pairs(history.past, after=covered)
     unseen = max(0, len(pairs) - len(layout.pairs))
-    # true: it does not fit the context window of this model
+    # true if the old summary does not fit the context window of this model
     is_too_long = old is not None and layout.summary is None
     due = pairs[: unseen if is_too_long else unseen + _count_overflowing(layout)]
     if not due and not is_too_long:
@@ -159,7 +159,7 @@ def _target_tokens(
     budget: ContextBudget,
     counter: TokenCounter,
 ) -> tuple[int, bool]:
-    """Return the length to ask for, and True if the answer replaces the *old* summary."""
+    """Return the length to request, and True if the answer is to replace the *old* summary."""
     most = min(budget.prompt_tokens * _SUMMARY_PERCENT // 100, _REPLIES * budget.min_reply_tokens)
     due_tokens = sum(pair.tokens(counter) for pair in due)
     target = min(most // 3, max(_LEAST_PARAGRAPH, due_tokens // _SHORTER))
@@ -195,12 +195,12 @@ _BREAKS_OFF = re.compile(r"[,;:(\[{\u2013\u2014\u3001\uff0c\uff1a\uff1b-]$")
 
 
 def _count_overflowing(layout: Layout) -> int:
-    """Return how many of the oldest pairs to compact, if a prompt as long as the last ones overflows."""
+    """Return how many of the oldest pairs to compact: 0 unless another prompt as long as the last ones overflows."""
     pairs, counter = layout.pairs, layout.counter
     if not pairs:
         return 0
     prompts = sorted(counter.count(pair.prompt.body) for pair in pairs[-_PROMPTS:])
-    # one of ten prompts may be longer
+    # the 90th percentile: one prompt in ten may be longer
     next_prompt = MESSAGE_TOKENS + prompts[len(prompts) * 9 // 10]
     if next_prompt <= layout.left:
         return 0
@@ -216,9 +216,9 @@ def _in_place(due: Sequence[Pair], request: str) -> str:
 
 
 def _count_chunk(bare: Layout, due: Sequence[Pair], request: str) -> int:
-    """Return how many of the oldest pairs one request can hold, at least one."""
+    """Return the number of the oldest pairs that one request can hold, at least 1."""
     pairs = ([RecalledMessage(half) for half in pair] for pair in due)
-    sizes = (  # each day is counted once a pair, which is a little too much
+    sizes = (  # each day is counted once per pair, which is slightly too high
         frame_tokens(pair, bare.counter) + sum(recall_tokens(each, bare.counter) for each in pair)
         for pair in pairs
     )
@@ -226,7 +226,7 @@ def _count_chunk(bare: Layout, due: Sequence[Pair], request: str) -> int:
 
 
 def _apart(bare: Layout, due: Sequence[Pair], request: str) -> Layout | None:
-    """Return one request that quotes *due*, shortening a single pair that is too long; None if it does not fit."""
+    """Return one request that quotes *due*, with a single overlong pair shortened; None if it does not fit."""
     halves = [half for pair in due for half in pair]
     most = max((len(half.body) for half in halves), default=0)
     while (call := _with_quotes(bare, halves, request)).left < 0:

@@ -1,4 +1,4 @@
-"""Continuing a reply that ended early: the request to the model, and joining its answer to the reply."""
+"""Continuation of a reply that ended early: the request to the model, and the join of its answer to the reply."""
 
 import re
 
@@ -7,11 +7,11 @@ REQUEST = (
     "language and form. Repeat nothing of it, and do not say that you go on."
 )
 _WORD_TO_WORD = re.compile(r"[^\W_]{2}")
-_FIRST_UNSPACED = "\u2e80"  # nearly all scripts from here on are written without spaces
+_FIRST_UNSPACED = "\u2e80"  # nearly all scripts from this code point on are written without spaces
 
 
 def spaced(so_far: str, piece: str) -> str:
-    """Return the first *piece* of a continuation, with a space before it if it would run into the last word of *so_far*.
+    """Return the first *piece* of a continuation, after a space if it would run into the last word of *so_far*.
 
     Models begin a reply without a space, and most replies are cut between two words.
     """

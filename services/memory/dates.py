@@ -25,7 +25,7 @@ _THIRDS = {"early": 1, "beginning": 1, "mid": 11, "middle": 11, "late": 21, "end
 
 
 def named_days(text: str, years: range) -> Iterator[tuple[date, date]]:
-    """Yield the first and last day of each range of days in *text*; a date without a year counts in each of *years*."""
+    """Yield the first and last day of each date range in *text*; a date without a year applies to all *years*."""
     for match in _NAMED.finditer(text):
         month = [name[:3] for name in MONTHS].index(match["month"][:3]) + 1
         for year in [int(match["year"])] if match["year"] else years:

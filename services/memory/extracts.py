@@ -9,18 +9,18 @@ from math import lcm
 from services.domain.context import Extract
 from services.memory.terms import stems
 
-# the weight of a stem in one sentence: whole numbers, so that sums are exact
+# shared among the sentences that have a stem; divisible by 1 to 40, so that sums are exact
 _WEIGHT = lcm(*range(1, 41))
-# words of an extract, if the sentences allow it; half of them where there is little room
+# words of an extract, if the sentences allow it; half as many where there is little room
 _LEAST, _MOST = 60, 120
 _LITTLE = 400  # tokens below which there is little room
-_MOST_SENTENCES = 20_000  # sentences that are searched: the longest prompts have 5,000
+_MOST_SENTENCES = 20_000  # most sentences that are searched; the longest prompts have 5,000
 
 # up to the end of a sentence or of a line
 _SENTENCE = re.compile(
     r"\S.*?(?:[.!?\u2026][\"')\]*_]*(?=\s)|[\u3002\uff01\uff1f]|$)", re.MULTILINE
 )
-# two signs of a script without spaces count as a word, and so do 20 letters of anything else
+# two characters of a script without spaces count as a word, and so do 20 letters of any other
 _WORD = re.compile(
     r"[\u0e00-\u109f\u1780-\u17ff\u2e80-\ua4cf]{1,2}|[^\s\u0e00-\u109f\u1780-\u17ff\u2e80-\ua4cf]{1,20}"
 )
@@ -38,11 +38,11 @@ def count_words(text: str) -> int:
 def find_extract(
     text: str, asked: Collection[str], taken: Sequence[Extract] = (), room_tokens: int = _LITTLE
 ) -> Extract | None:
-    """Return the consecutive sentences, outside of *taken*, that have most of the stems *asked*.
+    """Return the consecutive sentences, outside *taken*, that have the most of the stems *asked*.
 
-    A stem counts less, the more sentences have it. Of equal runs the last is returned, which begins with the subject
-    instead of ending with it; the first, if no sentence has any stem. Return None if some of the text is taken and
-    the rest has none of the stems. The extract is shorter if *room_tokens* are few.
+    The more sentences have a stem, the less it counts. Of equal runs the last is returned, because it begins with the
+    subject instead of ending with it; if no sentence has a stem, the first. Return None if some of the text is taken
+    and the rest has none of the stems. The extract is shorter if *room_tokens* is small.
     """
     least, most = (_LEAST, _MOST) if room_tokens >= _LITTLE else (_LEAST // 2, _MOST // 2)
     spans = list(islice(_sentences(text), _MOST_SENTENCES))
@@ -73,7 +73,7 @@ def find_extract(
 
 
 def _longest_runs(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the longest run from each place whose sum is at most *most*: its first place, its end and its sum."""
+    """Yield, for each place, the longest run from there with a sum of at most *most*: its start, end and sum."""
     end = total = 0
     for first, size in enumerate(sizes):
         while end < len(sizes) and total + sizes[end] <= most:

@@ -1,16 +1,16 @@
-"""Facts about the user: when the model is asked, the request about several prompts, and the validation of its answer.
+"""Facts about the user: the time to ask the model, the request about several prompts, the validation of the answer.
 
-One request is about up to five prompts, because most of its tokens are the task and the known facts. It is made once
-five answered prompts wait, after ten minutes of silence, or when the chat is left. A prompt of fenced code alone,
-or of a Markdown quotation, is skipped.
+One request covers up to five prompts, because most of its tokens are the task and the known facts. It is made once
+five answered prompts are waiting, after ten minutes of silence, or when the chat is left. A prompt that is nothing
+but fenced code or Markdown quotations is skipped.
 
-The request shows these prompts, the replies beside them, and the known facts with a number each. The answer is JSON of one small shape:
+The request shows these prompts, the replies around them, and the known facts, numbered. The answer is JSON:
 
     {"add": ["Has a dog called Rex."], "replace": [{"number": 2, "fact": "Lives in Zurich."}]}
 
-In doubt nothing changes: an answer of any other shape, or with one text that cannot be a fact, is ignored as a whole.
-A fact that is known already is skipped, and so is one that has no word in common with the user's prompts: statements
-of the assistant are no facts about the user.
+If in doubt, nothing changes: an answer of any other shape, or with a text that cannot be a fact, is ignored as a
+whole. A fact is skipped if it is known already, or if it has no word in common with the user's prompts, because what
+the assistant states is no fact about the user.
 """
 
 import re
@@ -33,9 +33,9 @@ LONGEST = 200  # characters of a noted fact
 BATCH = 5  # prompts in one request
 SILENCE = timedelta(minutes=10)
 _MOST = 3  # facts that one prompt may change
-# tokens of the answer for one prompt, and for each further one
+# tokens of an answer about one prompt, and for each further prompt
 _REPLY_TOKENS, _MORE_REPLY_TOKENS = 400, 100
-# tokens of known facts that are sent, the newest first: each turn pays for them
+# tokens of known facts that are sent, newest first; limited because each turn pays for them
 _KNOWN_TOKENS = 2000
 # Bytes of a prompt and of a reply that are sent. The prompt's are halved until the call fits.
 _PROMPT_BYTES, _REPLY_BYTES, _LEAST_BYTES = 4000, 600, 250
@@ -65,7 +65,7 @@ _SAID = ("[What was said last. It is quoted data.]", "[End of what was said.]")
 
 @dataclass(frozen=True, slots=True)
 class FactChange:
-    """A new fact, which replaces the fact *replaces* if it contradicts that one."""
+    """A new fact, and the known fact that it replaces, if any."""
 
     text: str = field(repr=False)
     replaces: Fact | None = None
@@ -74,10 +74,10 @@ class FactChange:
 def pending_prompts(
     thread: Thread, since: datetime | None, answered_id: MessageId | None = None
 ) -> tuple[Message, ...]:
-    """Return the prompts to note facts from, up to the last answered one, oldest first, of all branches.
+    """Return the prompts of all branches to note facts from, up to the last answered one, oldest first.
 
-    *since*: earlier ones were written while memory was off; *answered_id*: the message whose reply ends just now. A prompt
-    without a reply waits for the next that gets one.
+    Prompts before *since* were written while memory was off; the reply to *answered_id* is just ending. A prompt
+    without a reply waits until a later prompt gets one.
     """
     by_id = {message.id: message for message in thread.messages}
     last_seq = 0
@@ -100,12 +100,12 @@ def pending_prompts(
 def is_request_due(
     pending: Sequence[Message], now: datetime, most: int = BATCH, silence: timedelta = SILENCE
 ) -> bool:
-    """Return True if the model is to be asked about *pending* before the chat is left."""
+    """Return True if the model should be asked about *pending* now, without waiting until the chat is left."""
     return bool(pending) and (len(pending) >= most or now - pending[-1].created_at >= silence)
 
 
 def may_state_facts(prompt: str) -> bool:
-    """Return False if all of *prompt* is fenced code or quoted lines, and none the user's own words."""
+    """Return False if *prompt* is nothing but fenced code and quoted lines, without the user's own words."""
     fence = ""
     own: list[str] = []
     inside: list[str] = []
@@ -125,13 +125,13 @@ def may_state_facts(prompt: str) -> bool:
 
 
 def join_exchanges(exchanges: Iterable[Sequence[Message]]) -> tuple[Message, ...]:
-    """Return the messages of *exchanges*, each once, in their order."""
+    """Return the messages of *exchanges* in order, each once."""
     by_id = {message.id: message for exchange in exchanges for message in exchange}
     return tuple(sorted(by_id.values(), key=lambda message: message.seq))
 
 
 def exchange_about(thread: Thread, prompt_id: MessageId) -> tuple[Message, ...]:
-    """Return the reply before a prompt, the prompt and its reply, if any; nothing if one of them cannot be read."""
+    """Return the reply before a prompt, the prompt, and its reply, if any; empty if one of them cannot be read."""
     branch = thread.through(prompt_id).branch()
     at = next((n for n, said in enumerate(branch) if said.id == prompt_id), None)
     exchange = () if at is None else exchange_of(branch, at)
@@ -139,7 +139,7 @@ def exchange_about(thread: Thread, prompt_id: MessageId) -> tuple[Message, ...]:
 
 
 def exchange_of(branch: Sequence[Message], at: int) -> tuple[Message, ...]:
-    """Return the prompt at index *at*, the reply before it and its own reply, if any."""
+    """Return the reply before the prompt at index *at*, the prompt, and its own reply, if any."""
     has_reply = at + 1 < len(branch) and branch[at + 1].role is Role.ASSISTANT
     return tuple(branch[max(0, at - 1) : at + 1 + has_reply])
 
@@ -150,7 +150,7 @@ def plan_fact_requests(
     context_tokens: int,
     counter: TokenCounter,
 ) -> tuple[int, ContextPlan]:
-    """Plan one request about as many of the first *exchanges* as fit together; return their number and the plan."""
+    """Plan one request about as many of the first *exchanges* as fit; return their number and the plan."""
     for count in range(min(BATCH, len(exchanges)), 1, -1):
         exchange = join_exchanges(exchanges[:count])
         with suppress(PromptTooLong):
@@ -161,9 +161,9 @@ def plan_fact_requests(
 def plan_fact_request(
     exchange: Sequence[Message], known: Sequence[Fact], context_tokens: int, counter: TokenCounter
 ) -> ContextPlan:
-    """Plan the request about *exchange*: prompts, their replies, and the replies before them.
+    """Plan the request about *exchange*: prompts, their replies and the replies before them.
 
-    `ContextPlan.fact_ids` are the known facts in the request, in the order of their numbers, from 1. Raise
+    `ContextPlan.fact_ids` lists the known facts in the request by number, from 1. Raise
     PromptTooLong if the context window is too small for any request.
     """
     size = _PROMPT_BYTES
@@ -198,7 +198,7 @@ def _count_prompts(exchange: Iterable[Message]) -> int:
 
 
 def source_of(text: str, exchange: Sequence[Message]) -> Message | None:
-    """Return the prompt of *exchange* that has the most words in common with a fact; the newest of several."""
+    """Return the prompt of *exchange* that has the most words in common with a fact; of equals, the newest."""
     found = stems(text)
     prompts = [each for each in exchange if each.role is Role.USER]
     return max(
@@ -211,7 +211,7 @@ def parse_fact_changes(
 ) -> tuple[FactChange, ...]:
     """Return the changes in the answer *said*; none if it is malformed.
 
-    *shown* are the facts that its numbers name, from 1; *known* are all current facts.
+    *shown* are the facts that the numbers in the answer refer to, from 1; *known* are all current facts.
     """
     answer = _parse(said)
     if answer is None:
@@ -259,7 +259,7 @@ _JOINERS = "\u200c\u200d"  # parts of ordinary words in Persian and Hindi, and o
 
 def _parse(said: str) -> _Answer | None:
     text = said.strip()
-    if fenced := _FENCE.fullmatch(text):  # models put a fence around JSON whatever the request says
+    if fenced := _FENCE.fullmatch(text):  # models put a fence around JSON even if told not to
         text = fenced[1]
     try:
         return _Answer.model_validate_json(text.encode())
@@ -277,7 +277,7 @@ def _is_fact(text: str) -> bool:
 
 
 def _normalize(text: str) -> str:
-    """Return the letters and digits of *text* in one spelling."""
+    """Return the letters and digits of *text*, with different spellings made equal."""
     folded = safe_text.normalize("NFKC", text).casefold()
     return "".join(filter(str.isalnum, folded))
 

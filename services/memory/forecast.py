@@ -1,15 +1,15 @@
-"""A forecast of the next prompt's tokens, calibrated by the counts that the endpoint reported. Pure.
+"""A forecast of the next prompt's tokens, calibrated with the counts that the endpoint reported. Pure.
 
-* The last call is the anchor: its endpoint counted the prompt and the reply, so for a prompt that extends it only the
-  difference is estimated: new messages, and those that are gone (a trim, recalled messages). Where the difference is
-  larger than the prompt, the whole prompt is estimated: on the first turn, or when the instructions were rewritten.
-* An estimate is the counter's, times the ratio of counted to estimated tokens: a `Calibration` of the model, by kind of
-  text, because one vocabulary knows Russian well and another spells it out. Calls refine it one by one, mostly by how
-  much longer one prompt is than the one before. The same calls in the same order give the same calibration on any
-  process: it consists of +, -, * and / alone.
-* An implausible count is ignored, as anchor and for the calibration: none at all, or one that is lower than the text
-  allows (some servers leave out cached tokens). Thoughts that are counted as reply are detected by the next prompt,
-  which does not contain them.
+* The last call is the anchor: the endpoint counted its prompt and its reply, so for a prompt that extends them only
+  the difference is estimated: messages that were added or removed (by a trim, or recalled ones). If the difference is
+  larger than the prompt, as on the first turn or after new instructions, the whole prompt is estimated.
+* An estimate is the counter's, times the ratio of counted to estimated tokens. A `Calibration` holds the ratios of a
+  model by kind of text, because one vocabulary knows Russian well and another spells it out. Each call refines it,
+  mostly by how much longer its prompt is than the one before. It is computed with +, -, * and / alone, so the same
+  calls in the same order give the same calibration in any process.
+* An implausible count is neither an anchor nor learned from: zero, or lower than the text allows (some servers leave
+  out cached tokens). Thoughts that are counted as reply are detected by the next prompt, which does not contain
+  them.
 """
 
 from collections import Counter
@@ -22,20 +22,20 @@ from services.domain import Usage
 from services.domain.context import ContextMessage, Forecast
 from services.memory.tokens import KindCounter
 
-# Counted tokens for each estimated token: the range of all vocabularies for ordinary text.
+# Counted tokens per estimated token: the range over all vocabularies for ordinary text.
 LEAST_RATIO, MOST_RATIO = 0.05, 1.5
 _SURPRISE = 8.0  # one count changes a ratio by at most this factor
-_STEADINESS = 0.1  # the least weight of a new count: an endpoint may change the model behind a name
-_FEW_TOKENS = 10  # below this number of tokens, half of the error is chance
-_MARGIN = 1.05  # factor by which a calibrated count is too high on purpose
+_STEADINESS = 0.1  # minimum weight of a new count: the model behind a name may change
+_FEW_TOKENS = 10  # at this number of tokens, half of the error is chance
+_MARGIN = 1.05  # factor by which a calibrated count is raised on purpose
 
 # the tokens that a chat template adds to a message (ChatML: 5)
 _ENVELOPE = Counter({"envelope": 500})
 _ASCII = frozenset(
     {"english", "words", "capitals", "digits", "blanks", "signs", "controls", *_ENVELOPE}
 )
-# Every vocabulary needs more than half of the estimate for these kinds; for others a tenth is
-# assumed until a count comes.
+# Every vocabulary needs more than half of the estimate for these kinds; for the others a tenth is
+# assumed until there is a count.
 _SURE = frozenset({"english", "words", "capitals", "digits", "codes", "envelope"})
 _UNLIKE = frozenset({"codes", "symbols", "emoji", "forms", "arabic forms", "compositions"})
 # Ratios before any count: between those of old and new vocabularies.
@@ -54,12 +54,12 @@ class CountedCall:
 
     @property
     def reply_tokens(self) -> int:
-        """The tokens of the reply without its thoughts, as far as these were reported."""
+        """The tokens of the reply, without its thoughts if these were reported."""
         return self.tokens.reply - self.tokens.thoughts
 
 
 class KindRatio(NamedTuple):
-    """Counted tokens for each estimated token, and the approximate number of texts that the ratio was learned from."""
+    """Counted tokens per estimated token, and the approximate number of texts that the ratio was learned from."""
 
     ratio: float
     samples: float
@@ -70,7 +70,7 @@ class Calibration:
     """The ratios of one model, by kind of text."""
 
     by_kind: Mapping[str, KindRatio] = field(default_factory=dict[str, KindRatio])
-    has_thoughts: bool = False  # thoughts are counted as part of its reply
+    has_thoughts: bool = False  # true if the endpoint counts thoughts as part of the reply
 
     @property
     def samples(self) -> float:
@@ -78,11 +78,11 @@ class Calibration:
         return sum(known.samples for known in self.by_kind.values())
 
     def estimate(self, kinds: Mapping[str, int]) -> float:
-        """Estimate the tokens of hundredths by kind, neither too high nor too low on purpose."""
+        """Estimate the tokens of a text from its hundredths by kind, without bias in either direction."""
         return sum(self._ratio(kind) * hundredths for kind, hundredths in kinds.items()) / 100
 
     def high(self, kind: str) -> float:
-        """Return a ratio of a known *kind* that is too high on purpose: the less, the more samples there are."""
+        """Return a deliberately high ratio of a known *kind*; the more samples, the smaller the excess."""
         ratio, samples = self.by_kind[kind]
         return max(ratio, (1 + ratio * samples**2) / (1 + samples**2)) * _MARGIN
 
@@ -106,7 +106,7 @@ class Calibration:
         return replace(self, by_kind=learned)
 
     def rounded(self) -> "Calibration":
-        """Return the calibration as it is stored, more precise than it is accurate."""
+        """Return the calibration as it is stored, rounded to more digits than are accurate."""
         by_kind = {
             kind: KindRatio(round(ratio, 4), round(samples, 2))
             for kind, (ratio, samples) in sorted(self.by_kind.items())
@@ -116,8 +116,8 @@ class Calibration:
     def _ratio(self, kind: str) -> float:
         if known := self.by_kind.get(kind):
             return known.ratio
-        # a new kind begins with the ratio of its family, which is sorted so that the sum is exactly
-        # repeatable
+        # a new kind begins with the ratio of its family, sorted so that every process gets exactly the
+        # same sum
         family = _family(kind)
         alike = [known for other, known in sorted(self.by_kind.items()) if _family(other) == family]
         alike.append(KindRatio(_FIRST_RATIO.get(family, _FIRST_RATIO_OF_OTHERS), 1))
@@ -133,10 +133,10 @@ def _family(kind: str) -> str:
 
 
 class CalibratedCounter:
-    """Counts by a model's calibration: a twentieth too high, more with few samples.
+    """Counts with a model's calibration: five per cent too high, more with few samples.
 
-    This count fills a context window; the plain count leaves room for the model that needs most tokens. The
-    counts of texts are cached, because successive plans of a conversation repeat them.
+    This count can fill a context window; the uncalibrated one leaves room for the model that needs the most tokens.
+    The counts of texts are cached, because successive plans of a conversation repeat them.
     """
 
     def __init__(self, base: KindCounter, calibration: Calibration) -> None:
@@ -162,7 +162,7 @@ class CalibratedCounter:
 def learn(
     calibration: Calibration, before: CountedCall | None, call: CountedCall, counter: KindCounter
 ) -> Calibration:
-    """Return *calibration* after *call*, which followed the call *before*; all three are of one model."""
+    """Return *calibration* refined by *call*, which followed the call *before*; all three are of one model."""
     gone, new = _difference(before, call.messages) if before else (None, None)
     if before and new and not gone:
         calibration = _learn_growth(calibration, before, call, new, counter)
@@ -176,7 +176,7 @@ def learn(
 def find_anchor(
     calls: Sequence[CountedCall], model: str, calibration: Calibration, counter: KindCounter
 ) -> CountedCall | None:
-    """Return the newest of *calls*, the oldest first, that is of *model* and has a plausible count."""
+    """Return the last of *calls* (oldest first) that is of *model* and has a plausible count."""
     for call in reversed(calls):
         if call.model == model and _is_likely(call, calibration, counter):
             return call
@@ -208,7 +208,7 @@ def forecast_prompt(
 def min_likely_tokens(
     messages: Iterable[ContextMessage], calibration: Calibration, counter: KindCounter
 ) -> int:
-    """Return the fewest tokens that the model is likely to count: half of the expected ones."""
+    """Return the fewest tokens that the model is likely to count: half of the expected number."""
     least = 0.0
     for kind, hundredths in _kinds(messages, counter).items():
         known = calibration.by_kind.get(kind)
@@ -236,7 +236,7 @@ def _learn_growth(
 
 
 def _reply_tokens(call: CountedCall, calibration: Calibration, counter: KindCounter) -> float:
-    """Return the tokens of the reply's text: as counted, unless more than the text was counted."""
+    """Return the tokens of the reply's text: the count, or an estimate if more than the text was counted."""
     kinds = counter.kinds(call.reply.body)
     if calibration.has_thoughts or not _is_plausible(kinds, call.reply_tokens):
         return calibration.estimate(kinds)
@@ -244,7 +244,7 @@ def _reply_tokens(call: CountedCall, calibration: Calibration, counter: KindCoun
 
 
 def _is_likely(call: CountedCall, calibration: Calibration, counter: KindCounter) -> bool:
-    """Return True unless the count is too low for the whole prompt. It may be higher: endpoints add own prompts."""
+    """Return True unless the count is too low for the prompt. It may be higher: endpoints add their own prompts."""
     return call.tokens.prompt * 2 >= calibration.estimate(_kinds(call.messages, counter))
 
 
@@ -256,7 +256,7 @@ def _is_plausible(kinds: Mapping[str, int], counted: int) -> bool:
 def _difference(
     call: CountedCall, messages: Iterable[ContextMessage]
 ) -> tuple[Counter[ContextMessage], Counter[ContextMessage]]:
-    """Return the prompt and reply of *call* without *messages*, and *messages* without them."""
+    """Return the messages of *call* (prompt and reply) that are not in *messages*, and the reverse."""
     then, now = Counter((*call.messages, call.reply)), Counter(messages)
     return then - now, now - then
 

@@ -1,7 +1,7 @@
 """The layout of a prompt and its size in tokens, the same for every policy.
 
-Many chat templates refuse a second system message and two user messages in a row. So facts and summary are blocks of
-the one system message, and recalled messages are a block at the head of the prompt that they were recalled for.
+Many chat templates refuse a second system message, or two user messages in a row. So the facts and the summary are
+blocks of the one system message, and recalled messages are a block at the head of the prompt they were recalled for.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from services.memory import blocks
 from services.memory.tokens import TokenCounter
 
 # The tokens that a chat template adds to a message (ChatML: 5) and to a prompt. The
-# bounds hold where role names are spelt out and the template brings a preamble of its own.
+# bounds hold even where role names are spelt out and the template adds a preamble of its own.
 MESSAGE_TOKENS, _MESSAGE_BOUND = 6, 16
 _PROMPT_TOKENS, _PROMPT_BOUND = 4, 64
 
@@ -47,12 +47,12 @@ def message_ids(pairs: Iterable[Pair]) -> tuple[MessageId, ...]:
 
 
 def count_fitting(pairs: Sequence[Pair], room: int, counter: TokenCounter) -> int:
-    """Return how many of the newest *pairs* fit in *room* (tokens)."""
+    """Return the number of the newest *pairs* that fit in *room* (tokens)."""
     return count_first((pair.tokens(counter) for pair in reversed(pairs)), room)
 
 
 def count_first(sizes: Iterable[int], room: int) -> int:
-    """Return how many of the first *sizes* fit in *room*; counting stops at the first that does not."""
+    """Return the number of the first *sizes* that fit in *room* together; counting stops at the first that does not."""
     return sum(1 for _ in takewhile(room.__ge__, accumulate(sizes)))
 
 
@@ -62,7 +62,7 @@ def has_text(message: Message) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The contents of a prompt in their order, and the tokens that the prompt may take."""
+    """The contents of a prompt in order, and the tokens that the prompt may take."""
 
     room: int
     counter: TokenCounter = field(repr=False)
@@ -78,7 +78,7 @@ class Layout:
 
     @property
     def tokens(self) -> int:
-        """The size of the prompt, rather too high."""
+        """The size of the prompt, on purpose rather too high."""
         return sum(part.tokens for part in self._parts())
 
     @property
@@ -114,7 +114,7 @@ class Layout:
             yield ContextMessage(Role.USER, _with_recalls(self.recalls, self.prompt))
 
     def _parts(self) -> Iterator[Part]:
-        """Yield the parts in the order of the prompt; the frames of all of them are the last."""
+        """Yield the parts in the order of the prompt; the last is the frames of all parts together."""
         counter, frame = self.counter, _PROMPT_TOKENS
         if self.instructions or self.facts or self.summary:
             frame += MESSAGE_TOKENS
@@ -160,7 +160,7 @@ def recall_tokens(recall: RecalledMessage, counter: TokenCounter) -> int:
 
 
 def frame_tokens(recalls: Iterable[RecalledMessage], counter: TokenCounter) -> int:
-    """Count the marks of a block of recalled messages, and each year and each day once."""
+    """Count the tokens around recalled messages: the marks of their block, and each heading once."""
     stated = {heading for recall in recalls for heading in blocks.headings(recall)}
     return blocks.fence_tokens(blocks.RECALLED, (heading[-1] for heading in stated), counter)
 

@@ -1,19 +1,19 @@
-"""Planning of the messages that the model is sent.
+"""Planning of the messages to send to the model.
 
-A policy chooses from the past and the planner packs it, so all policies share these promises:
+A policy chooses messages of the past and the planner packs them, so all policies share these promises:
 
 * The order is instructions, facts, summary, verbatim messages, recalled messages, prompt. The instructions and the
   prompt are always there; verbatim messages stay in their order.
-* The past is planned in complete pairs. A prompt without a reply is not planned, because many chat templates refuse
-  two user messages in a row; nor is an empty reply, nor a pair of which one half could not be verified. All of these
+* The past is planned in complete pairs. A prompt without a reply is left out, because many chat templates refuse two
+  user messages in a row. So is an empty reply, and a pair of which either half could not be verified. All of these
   count as omitted.
-* The plan fits: prompt and longest reply together stay within the context window. The prompt leaves some of the
-  window free, and the reply may have all that the prompt's upper bound leaves, up to the model's limit.
-* Providers cache a prompt by its prefix, so the verbatim messages begin at a stored place and only grow, until the
-  budget overflows; then they are trimmed to two thirds of the budget. Window is also trimmed to its number of
-  messages, once half as many more are shown. The start goes back where less than two fifths of the room are taken:
-  the context window is larger now, or a summary or the newest messages were deleted. The caller stores
-  `ContextPlan.start_seq` and `prefix_seq` and passes them to the next plan: the same rows then give the same bytes on
+* The plan fits: the prompt and the longest reply together stay within the context window. The prompt leaves some of
+  the window free, and the reply may take all that the prompt's upper bound leaves, up to the model's limit.
+* Providers cache a prompt by its prefix, so the verbatim messages begin at a stored place and only grow until the
+  budget overflows; then they are trimmed to two thirds of it. Window is also trimmed to its number of messages, once
+  it shows half as many more. The start moves back if less than two fifths of the room are taken, because the context
+  window has become larger, or a summary or the newest messages were deleted. The caller stores
+  `ContextPlan.start_seq` and `prefix_seq` and passes them to the next plan, so the same rows give the same bytes in
   any process.
 """
 
@@ -45,7 +45,7 @@ from services.memory.layout import (
 from services.memory.prompt_cache import extend_prefix, rebuild_prefix
 from services.memory.tokens import TokenCounter
 
-# per cent; a deeper trim would leave less than four fifths of the context on average
+# per cent; after a deeper trim, less than four fifths of the context would be in use on average
 _TRIM_TO_PERCENT = 67
 # per cent of the room; with less in use the start moves back to earlier messages (far below a trim,
 # so that they do not alternate)
@@ -59,7 +59,7 @@ class Selection:
     """The messages that a policy chose."""
 
     layout: Layout
-    # all pairs, of which the layout has the newest; of a policy that leaves a gap, the pairs of the layout
+    # all pairs, of which the layout has the newest; for a policy that leaves gaps, the pairs of the layout
     pairs: Sequence[Pair]
     start_seq: int  # the start_seq of the plan, unless some of the pairs are left out
     prefix_seq: int
@@ -69,7 +69,7 @@ class Selection:
 def plan_context(
     policy: MemoryPolicy, history: History, budget: ContextBudget, counter: TokenCounter
 ) -> ContextPlan:
-    """Plan the messages that the model is sent within *budget*.
+    """Plan the messages to send to the model within *budget*.
 
     Raise PromptTooLong if instructions and prompt overflow the budget, ChatFull if the past does under Full,
     NewerVersion if this version does not know the policy.
@@ -127,7 +127,7 @@ SELECTIONS: dict[str, Callable[[MemoryPolicy, Layout, History], Selection]] = {
 
 
 def summary_layout(history: History, room: int, counter: TokenCounter) -> Layout:
-    """Return the last prompt of a summarised conversation, followed by its reply."""
+    """Return the layout of the last prompt of a summarised conversation, followed by its reply."""
     base, covered_seq = _with_summary(_base(history, room, counter), history)
     after = max(_start_seq(history), covered_seq)
     layout = replace(base, pairs=complete_pairs(history.past, after=after))
@@ -135,7 +135,7 @@ def summary_layout(history: History, room: int, counter: TokenCounter) -> Layout
 
 
 def usable_summary(history: History) -> RunningSummary | None:
-    """Return the summary, unless it is blank, of another branch, or reaches back before the reset."""
+    """Return the summary, unless it is blank, is of another branch, or reaches back before the reset."""
     summary = history.summary
     is_usable = (
         summary is not None
@@ -152,9 +152,9 @@ def _start_seq(history: History) -> int:
 
 
 def _base(history: History, room: int, counter: TokenCounter) -> Layout:
-    """Return the prompt without the past. Facts are left out if they would make it too long."""
+    """Return the layout without the past. Facts that would make it too long are left out."""
     bare = Layout(room, counter, history.instructions, prompt=history.prompt)
-    # calibration changes with each reply, and would change the beginning of the prompt
+    # uncalibrated: the calibration changes with each reply, and would change the beginning of the prompt
     plain = counter.uncalibrated
     left = room * _FACTS_PERCENT // 100 - facts_tokens((), plain)
     base = replace(bare, facts=newest_facts(history.facts, left, plain))
@@ -162,10 +162,10 @@ def _base(history: History, room: int, counter: TokenCounter) -> Layout:
 
 
 def newest_facts(facts: Sequence[Fact], left: int, counter: TokenCounter) -> tuple[Fact, ...]:
-    """Return the newest *facts* that fit in the tokens that are *left*, the oldest first.
+    """Return the newest *facts* that fit in the *left* tokens, oldest first.
 
-    A new fact changes the prompt from the facts on in any case, so dropping the oldest fact for it costs no more of
-    the cached prefix.
+    A new fact changes the prompt from the facts on in any case, so dropping the oldest for it loses no more of the
+    cached prefix.
     """
     newest: list[Fact] = []
     for fact in sorted(facts, key=lambda fact: (fact.since, fact.id), reverse=True):
@@ -179,7 +179,7 @@ def newest_facts(facts: Sequence[Fact], left: int, counter: TokenCounter) -> tup
 def _without_redundant_facts(layout: Layout) -> Layout:
     """Leave out facts whose source message is sent verbatim: they repeat it and would change the cached prefix.
 
-    They are added when their source is dropped, which changes the prefix anyway.
+    They return when their source is dropped, which changes the prefix anyway.
     """
     shown = set(message_ids(layout.pairs))
     return replace(
@@ -188,7 +188,7 @@ def _without_redundant_facts(layout: Layout) -> Layout:
 
 
 def _with_summary(base: Layout, history: History) -> tuple[Layout, int]:
-    """Add the summary if it fits; return also the seq up to which no message is sent verbatim."""
+    """Add the summary if it fits; also return the seq up to which no message is sent verbatim."""
     if summary := usable_summary(history):
         layout = replace(base, summary=summary)
         if summary_tokens(summary, base.counter) <= base.room // 2 and layout.left >= 0:
@@ -199,17 +199,17 @@ def _with_summary(base: Layout, history: History) -> tuple[Layout, int]:
 def _since_start(
     policy: MemoryPolicy, base: Layout, history: History, after: int
 ) -> tuple[Sequence[Pair], Layout]:
-    """Add the pairs from the stored start, or from an earlier one after *after* where most of the room is free.
+    """Add the pairs from the stored start or, if most of the room is free, from an earlier start after *after*.
 
-    Return also the pairs that end with those of the layout.
+    Also return the pairs from that start on, of which the layout has the newest.
     """
     every = complete_pairs(history.past, after=after)
     pairs = [pair for pair in every if pair.prompt.seq > history.start_seq]
     layout = _trimmed(base, _newest(policy, pairs))
     if len(pairs) == len(every):
         return pairs, layout
-    # counted by the plain counter: after a refusal for length the start must stay, though the
-    # calibrated counter counts less
+    # counted without calibration: after a refusal for length the start must stay, although the
+    # calibrated count is lower
     taken = replace(layout, counter=base.counter.uncalibrated).tokens
     anew = _trimmed(base, _newest(policy, every))
     is_free = taken * 100 < base.room * _RETURN_PERCENT
@@ -236,7 +236,7 @@ def _trimmed(base: Layout, pairs: Sequence[Pair]) -> Layout:
 
 
 def _describe(layout: Layout, history: History, budget: ContextBudget) -> ContextPlan:
-    """Return the plan of *layout*, with the form of each message of the past."""
+    """Return the plan of *layout*, which says in what form each message of the past is sent."""
     plan = layout.plan(budget.reply_tokens)
     likely_tokens = min(plan.bound_tokens, -(-plan.prompt_tokens * _UNDERCOUNT_PERCENT // 100))
     verbatim = message_ids(layout.pairs)

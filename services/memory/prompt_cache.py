@@ -1,12 +1,12 @@
-"""The policy Retrieval: recall that keeps the prefix of a prompt, which providers cache.
+"""The policy Retrieval: recall that preserves the prefix of a prompt, which providers cache.
 
-Recall differs for each prompt, and the provider cannot use its cache if the prefix changes. So messages that were
-recalled for a prompt stay at its head, and a later turn only adds some that are not sent yet. At an overflow the
-prefix is rebuilt: earlier recalls go, the latest messages are trimmed to a quarter if they fill more than half, and
-the prompt is given fresh recalls.
+Recall differs for each prompt, and the provider cannot use its cache if the prefix changes. So messages recalled for
+a prompt stay at its head, and a later turn only adds messages that are not yet sent. On overflow the prefix is
+rebuilt: earlier recalls are dropped, the latest messages are trimmed to a quarter if they fill more than half, and
+messages are recalled anew for the prompt.
 
-Where no cache is at stake, because nothing was recalled before, recall takes all that the latest quarter leaves. The
-alternatives that were measured stand in docs/decisions/prompts-that-begin-alike.md.
+If nothing was recalled before, there is no cache to lose, and recall takes all that the latest quarter leaves. For
+the alternatives that were measured see docs/decisions/prompts-that-begin-alike.md.
 """
 
 from collections import defaultdict
@@ -34,24 +34,24 @@ from services.memory.terms import stems
 
 # Percentages of the prompt's tokens.
 _LATEST = 25  # the latest messages when the prefix is rebuilt
-_LASTING = 55  # below it, only earlier recalls are dropped at an overflow, and the prefix stays
+_LASTING = 55  # latest messages below this stay at an overflow: only earlier recalls go
 _REBUILT = 15  # recalled messages when a cached prefix is rebuilt
-_TURN = 6  # messages recalled in each later turn, at most
-_REFILL = 40  # the least size of a rebuilt prefix: the latest messages fill the rest
+_TURN = 6  # the most for messages recalled in each later turn
+_REFILL = 40  # minimum size of a rebuilt prefix; the latest messages fill it up
 _REFILL_ALONE = 67  # the same, if nothing is recalled
-_WHOLE = 10  # a long message below this part of recall's tokens is quoted in full
-_MISSES = 5  # the search for extracts ends after this many that did not fit
-# characters of a message and of an extract, between which the score is divided by length
+_WHOLE = 10  # a long message that takes less than this share of recall's tokens is quoted in full
+_MISSES = 5  # the search for extracts ends after this many misfits
+# characters between which the score is divided by the length of the message or extract
 _SHORT, _FULL = 300, 700
 
 
 def extend_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layout | None:
-    """Add *pairs*, their earlier recalls and a few new ones; return None if the prefix has to be rebuilt."""
+    """Add *pairs*, their earlier recalls and a few new ones; return None if the prefix must be rebuilt."""
     was_rebuilt = bool(history.past) and history.past[-1].seq == history.prefix_seq
     if was_rebuilt and not pairs:
         return None  # the last pair may be among the recalled messages
     if count_fitting(pairs, base.room, base.counter) < len(pairs):
-        return None  # returns without counting all of them
+        return None  # a cheap check, which does not count all of them
     hidden_ids = _before_reset(history) | {*message_ids(pairs)}
     extracts: defaultdict[MessageId, list[Extract]] = defaultdict(list)
     earlier: dict[MessageId, Sequence[RecalledMessage]] = {}
@@ -94,7 +94,7 @@ def rebuild_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Lay
         latest = min(left, base.room * _LATEST // 100)
     # The last pair is sent in full, because the prompt may be about it, if it takes at most half of
     # recall's room (or all of it, if there is nothing to recall). Otherwise its messages become
-    # the first candidates.
+    # the first candidates for recall.
     most = left // 2 if is_uncached and history.candidates else left
     kept = count_fitting(pairs, latest, base.counter)
     kept = kept or min(1, count_fitting(pairs, most, base.counter))
@@ -116,7 +116,7 @@ def rebuild_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Lay
 
 
 def _count_refill(layout: Layout, older: Sequence[Pair], room: int) -> int:
-    """Return how many of the *older* pairs fit beside *layout* in *room*; recalled messages of them count once."""
+    """Return how many of the *older* pairs fit in *room* beside *layout*; their recalled messages count only once."""
     counter = layout.counter
     recalled = {each.message.id: recall_tokens(each, counter) for each in layout.recalls}
     sizes = (
@@ -127,12 +127,12 @@ def _count_refill(layout: Layout, older: Sequence[Pair], room: int) -> int:
 
 
 def _rebuilt_share(layout: Layout, history: History) -> int:
-    """Return the tokens that recall may fill in a prefix that is rebuilt, or was rebuilt for the same past."""
+    """Return the tokens that recall may fill when the prefix is rebuilt, or was rebuilt for the same past."""
     return layout.left if _is_uncached(history) else layout.room * _REBUILT // 100
 
 
 def _is_uncached(history: History) -> bool:
-    """Return True if no earlier prompt was planned with recall: there is no cached prefix to lose."""
+    """Return True if no earlier prompt was planned with recall, so there is no cached prefix to lose."""
     return not any(message.id in history.earlier_recalls for message in history.past)
 
 
@@ -143,7 +143,7 @@ def _before_reset(history: History) -> set[MessageId]:
 def _without(
     ids: Collection[MessageId], recalls: Iterable[RecalledMessage]
 ) -> Collection[RecalledMessage]:
-    """Return the first of each message in *recalls*, without empty ones and those of *ids*."""
+    """Return *recalls* with each message once, without empty messages and those of *ids*."""
     found: dict[MessageId, RecalledMessage] = {}
     for each in recalls:
         if each.message.id not in ids and has_text(each.message):
@@ -157,9 +157,9 @@ def _pack(
     room: int,
     extracts: Mapping[MessageId, Sequence[Extract]],
 ) -> tuple[RecalledMessage, ...]:
-    """Return the candidates that fit in *room* (tokens), chosen by score for their length, in the order of time.
+    """Return the candidates that fit in *room* (tokens), chosen by score per length, in chronological order.
 
-    A message that is long for this room is quoted by an extract, beside its *extracts* that are sent already.
+    A message that is long for this room is quoted as an extract, which does not overlap the *extracts* already sent.
     """
     if base.prompt is None:
         return ()
@@ -188,7 +188,7 @@ def _pack(
 
 
 def _worth(recall: RecalledMessage) -> float:
-    """Return the score divided by the length in characters, within bounds."""
+    """Return the score divided by the length in characters, which is clamped to `_SHORT` and `_FULL`."""
     return recall.score / min(max(_SHORT, len(recall.message.body)), _FULL)
 
 

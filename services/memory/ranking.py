@@ -1,20 +1,20 @@
 """BM25 over messages with their neighbours, as numpy columns. Pure, and in memory only.
 
 Each message is scored as a virtual document: the message, and its neighbours, because an answer seldom repeats the
-words of its question. A neighbour at most three messages away counts by its distance in words, halved every 16 words:
-two friends' short messages are read together, and a reply of 500 words lends nothing. With n messages, of which df have
-the term:
+words of its question. A neighbour at most three messages away counts with a weight that halves every 16 words of
+distance: short messages between two friends are read together, but a reply of 500 words adds nothing to its neighbours.
+With n messages, of which df have the term:
 
     tf     = sum over neighbours of 2**(-distance / 16) * occurrences, and length likewise
     norm   = 1 - B + B * length / average length
     score  = sum over terms of log(1 + (n - df + 0.5) / (df + 0.5)) * tf * (K1 + 1) / (tf + K1 * norm)
 
 (Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009). A prompt and its long reply
-have a fifth of each other's score. Four weights: for a message that tells a time or a name, against a short question,
-for the speaker whom the query names ("you" is the assistant), for the user's words where replies are much longer. Their
-effect on recall stands in docs/decisions/what-recall-finds.md.
+get a fifth of each other's score. Weights favour a message with a time or a name, the speaker whom the query names
+("you" is the assistant), and the user's words where replies are much longer; one counts against short questions.
+Their effect on recall is in docs/decisions/what-recall-finds.md.
 
-The ranking depends on the messages alone, not on when or in which order they were added.
+The ranking depends on the messages alone, not on the time or the order in which they were added.
 """
 
 import re
@@ -33,25 +33,25 @@ from services.memory.dates import named_days
 from services.memory.terms import words
 
 _K1, _B = 1.2, 0.9
-_PAUSE_SECONDS = 6 * 3600  # seconds: longer than a meal or a meeting and shorter than a night
+_PAUSE_SECONDS = 6 * 3600  # messages further apart share nothing: a night, but no meeting
 _NEIGHBOURS = 3  # messages on either side that share their terms
 _HALF = 16  # the distance in words that halves the shared part
 _LEAST_SHARE = 0.05  # a smaller share is ignored
-_TO_ANSWER = 2  # a question shares this many times as much with the message after it
+_TO_ANSWER = 2  # factor for the share that a question gives to the next message
 _PARTICULAR = 1.0  # the weight of a time, and of a name that is not a speaker's
 _ASKING = 0.8  # the weight of a short message that ends with a question
 _NAMED = 1.5  # the weight of a message by the speaker that the query names
-_MOST_DAYS = 50  # ranges of days in a query, at most
+_MOST_DAYS = 50  # most date ranges in a query
 _USER = 2  # the highest weight of a message by the user, for conversations with long replies
 _EXCHANGE = 0.2  # the highest share of a prompt's score that its reply also gets, and the reverse
 
-# about the assistant's words; the word after "you" is seldom the subject: "did you recommend"
+# asks about the assistant's words; the word after "you" is seldom the subject, as in "did you recommend"
 ABOUT_REPLIES = re.compile(r"\b(?:your|you(?:['\u2019]\w+)?(?:\s+\w+)?)\b", re.IGNORECASE)
 ROLES = frozenset({Role.USER.value, Role.ASSISTANT.value})
 
 Floats = NDArray[np.float64]
 _Number = TypeVar("_Number", float, Floats)
-# shares by distance: with the earlier message, and with the later
+# by distance: the shares given to the earlier message and to the later one
 _Shares = list[tuple[Floats, Floats]]
 
 
@@ -66,12 +66,12 @@ class Numbers(NamedTuple, Generic[_Number]):
     length: _Number  # the number of words
     times: _Number
     names: _Number  # names that are not a speaker's
-    # true: a short question. (A long reply informs even if it ends with "Shall I go on?")
+    # true for a short question; a long reply is informative even if it ends with "Shall I go on?"
     is_question: _Number
 
 
 class Columns:
-    """All messages as columns, conversation by conversation in the order of `seq`."""
+    """All messages as columns, grouped by conversation and ordered by `seq`."""
 
     def __init__(
         self,
@@ -105,12 +105,12 @@ class Columns:
         self._norm = 1 - _B + _B * around * (len(rows) / max(1.0, fsum(around)))
 
     def count(self, postings: "array[int]") -> Floats:
-        """Return how often each message occurs in a posting list, which holds rows."""
+        """Return how often each message occurs in a posting list of rows."""
         places = self.places[np.frombuffer(postings, np.intc)]
         return np.bincount(places, minlength=len(self.ids)).astype(float)
 
     def bm25(self, occurrences: Floats, places: NDArray[np.intp] | None = None) -> Floats:
-        """Return the score of each message by the occurrences of a term; at *places*, without neighbours."""
+        """Return each message's score for the occurrences of a term; with *places*, only theirs, without neighbours."""
         tf = spread(occurrences, self.lent) if places is None else occurrences
         norm = self._norm if places is None else self._norm[places]
         return self.idf(int(np.count_nonzero(occurrences))) * (_K1 + 1) * tf / (tf + _K1 * norm)
@@ -120,7 +120,7 @@ class Columns:
         return log(1 + (len(self.ids) - df + 0.5) / (df + 0.5))
 
     def named_days(self, query: str) -> Iterator[Floats]:
-        """Yield, for each range of days that *query* names, 1 for the messages of these days."""
+        """Yield, for each date range that *query* names, a column with 1 for the messages of these days."""
         if not len(days := self._numbers.day):
             return
         first, last = (date.fromordinal(int(day)) for day in (days.min(), days.max()))
@@ -147,7 +147,7 @@ class Columns:
         return weights
 
     def best(self, scores: Floats, limit: int) -> list[int]:
-        """Return the places of at most *limit* messages that have a score, the best first."""
+        """Return the places of at most *limit* messages with a score, best first."""
         found = np.flatnonzero(scores > 0)
         if 0 < limit < len(found):
             found = found[scores[found] >= np.partition(scores[found], -limit)[-limit]]
@@ -158,7 +158,7 @@ class Columns:
         return [place for *_, place in sorted(order, reverse=True)[: max(0, limit)]]
 
     def _shares(self) -> Iterator[Floats]:
-        """Yield, by distance in messages, the part that each message and a later one share with each other."""
+        """Yield, for each distance in messages, the share that two messages so far apart get from each other."""
         numbers = self._numbers
         middles = np.cumsum(numbers.length) - numbers.length / 2
         is_other = np.diff(numbers.conversation) != 0
@@ -181,7 +181,7 @@ class Columns:
 
 
 def spread(values: Floats, shares: Iterable[tuple[Floats, Floats]]) -> Floats:
-    """Return *values* plus the parts that neighbours share, by distance."""
+    """Return *values* plus the neighbours' values, weighted by *shares* for each distance."""
     total = values.copy()
     for k, (to_earlier, to_later) in enumerate(shares, 1):
         total[k:] += to_later * values[:-k]

@@ -1,9 +1,9 @@
 """Search in earlier messages: an inverted index, ranked by BM25 (ranking.py). Pure, and in memory only.
 
 The first words of a long message count twice. A long word is found by its parts, and by compounds that contain it. A
-date or a range of days in the query is a term that the messages of these days have. From the eleventh place on, the
-terms that the best twenty messages have in common count as well (pseudo-relevance feedback): the first places answer
-the question, and a long context also gets related messages.
+date or date range in the query is a term that the messages of these days have. From the eleventh result on, terms
+that the best twenty messages have in common count too (pseudo-relevance feedback): the first results answer the
+question, and a long context gets related messages as well.
 """
 
 from array import array
@@ -22,17 +22,17 @@ from services.memory.ranking import ABOUT_REPLIES, ROLES, Columns, Floats, Numbe
 from services.memory.terms import base, has_time, is_question, names, stem, words
 
 _NAMES = 5  # names in a message that count
-_SHORT = 15  # words of a message that ends with a question and informs of nothing, at most
-_LEAD = 40  # first words of a message with at least twice as many: they name its subject
+_SHORT = 15  # most words of a message that ends with a question and counts as uninformative
+_LEAD = 40  # first words of a message at least twice as long, which name its subject
 _COMPOUND = 0.5  # the weight of a part of a compound, or of a compound with that part
-_LONG, _LEAST, _LONGEST = 9, 5, 60  # letters of a compound, of its parts; the longest of either
+_LONG, _LEAST, _LONGEST = 9, 5, 60  # least letters of a compound, of its parts; most of either
 _LINKS = ("", "s", "n", "en", "es")  # links between the parts of a compound
 _WHOLE, _PROPER = "\0", "\1"  # marks before a long word that is kept whole, and before a name
-_MAX_TERMS = 50  # terms of a query
-_MAX_COMPOUNDS = 100  # words of a query that are compared with all long words
-_FIRST = 10  # places that the query alone decides
-_BEST, _RELATED = 20, 20  # messages that related terms are taken from, and the number of terms
-_COMMON = 0.1  # the largest part of all messages that may have a related term
+_MAX_TERMS = 50  # most terms of a query
+_MAX_COMPOUNDS = 100  # most words of a query that are compared with all long words
+_FIRST = 10  # results that the query alone decides
+_BEST, _RELATED = 20, 20  # messages that related terms are taken from, and number of terms
+_COMMON = 0.1  # the largest share of all messages in which a related term may occur
 _RELATION = 0.3  # the weight of the related terms
 
 _Query = dict[str, tuple[str, dict[str, float]]]  # by stem: the word, and its terms with weights
@@ -55,16 +55,16 @@ class Hit:
     """A search result."""
 
     id: MessageId
-    score: float  # higher is better; compares within one search only
-    matched: tuple[str, ...] = field(repr=False)  # words of the query; none: found next to a match
+    score: float  # higher is better; comparable only within one search
+    matched: tuple[str, ...] = field(repr=False)  # words of the query; empty: next to a match
 
 
 class RecallIndex:
-    """An inverted index of one user's messages. For one thread at a time."""
+    """An inverted index of one user's messages. Only one thread at a time may use it."""
 
     def __init__(self) -> None:
         self._terms_of = cache(_index_terms)  # not shared, because it holds words of one user
-        self._postings: dict[str, array[int]] = {}  # by term, a row for each occurrence
+        self._postings: dict[str, array[int]] = {}  # by term, one row number per occurrence
         self._rows: dict[MessageId, int] = {}
         self._ids: list[MessageId] = []  # the id of each row; the next two lists are also by row
         self._terms: list[tuple[str, ...]] = []
@@ -74,10 +74,10 @@ class RecallIndex:
         self._conversations = defaultdict[ConversationId, int](count().__next__)
         self._speakers = defaultdict[str, int](count().__next__)
         self._columns: Columns | None = None  # the columns of the current messages
-        self._long, self._new_long = "\n", list[str]()  # long words, one in a line
+        self._long, self._new_long = "\n", list[str]()  # long words, one per line
 
     def add(self, passages: Iterable[Passage]) -> None:
-        """Index *passages*, each in place of an earlier one with its id."""
+        """Index *passages*; each replaces an earlier one with the same id."""
         new = {passage.id: passage for passage in passages}
         self.remove(new.keys() & self._rows.keys())
         for passage in new.values():
@@ -111,7 +111,7 @@ class RecallIndex:
             self._columns = None
 
     def remove(self, ids: Collection[MessageId]) -> None:
-        """Remove messages, and the words that no other message has. Unknown ids are ignored."""
+        """Remove messages, and words that no other message has. Unknown ids are ignored."""
         gone = [self._rows.pop(message_id) for message_id in ids if message_id in self._rows]
         if not gone:
             return
@@ -128,9 +128,9 @@ class RecallIndex:
         self._new_long = [term[1:] for term in self._postings if term[0] == _WHOLE]
 
     def search(self, query: str, limit: int = 50) -> tuple[Hit, ...]:
-        """Return at most *limit* messages, the best first; of equals the newest first."""
+        """Return at most *limit* messages, best first; equally good ones, newest first."""
         columns = self._columns = self._columns or self._read()
-        # if only the word after "you" is known, it is the subject after all
+        # if the index has only the word after "you", it is the subject after all
         asked = self._parse(ABOUT_REPLIES.sub(" ", query)) or self._parse(query)
         scores = np.zeros(len(columns.ids))
         has_word: list[NDArray[np.bool_]] = []
@@ -157,7 +157,7 @@ class RecallIndex:
         )
 
     def _parse(self, query: str) -> _Query:
-        """Return the words of *query* that the index has; of a pasted text the rarest, which discriminate best."""
+        """Return the words of *query* that the index has; of a long text only the rarest, which discriminate best."""
         asked: _Query = {}
         for n, word in enumerate(dict.fromkeys(words(query))):
             if (term := stem(word)) not in asked:
@@ -185,7 +185,7 @@ class RecallIndex:
         return Columns(self._ids, rows, numbers, speakers)
 
     def _related(self, columns: Columns, scores: Floats, asked: Collection[str]) -> Floats:
-        """Return scores for terms that the best messages have and few others (pseudo-relevance feedback)."""
+        """Return scores for terms of the best messages that are rare in others (pseudo-relevance feedback)."""
         weights: defaultdict[str, float] = defaultdict(float)
         for place in columns.best(scores, _BEST):
             for term in self._terms[columns.rows[place]]:
@@ -223,13 +223,13 @@ class RecallIndex:
             at = self._long.find(part, end)
 
     def _part(self, text: str, is_last: bool = False) -> str | None:
-        """Return the term of a part of a compound without its link, if the index has that word."""
+        """Return the term of a compound's part without its linking letters, if the index has that word."""
         without = text.removeprefix if is_last else text.removesuffix
         terms = (stem(one) for one in map(without, _LINKS) if len(one) >= _LEAST)
         return next((term for term in terms if term in self._postings), None)
 
 
 def _index_terms(word: str) -> tuple[str, ...]:
-    """Return the stem of *word*, and a long word's base form, by which compounds are found."""
+    """Return the stem of *word* and, for a long word, the base form by which compounds are found."""
     whole = [_WHOLE + base(word)] if len(word) >= _LONG else []
     return (stem(word), *whole)

@@ -15,10 +15,10 @@ from services.memory.forecast import Calibration
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt(SentContext):
-    """The contents of a prompt as they are stored, and the values that the next plan of the conversation needs."""
+    """The stored contents of a prompt, and the values that the next plan of the conversation needs."""
 
     prefix_seq: int = 0
-    # the calibration at the start of the turn; the next turn counts by it
+    # the calibration at the start of the turn, with which the next turn counts
     calibration: Calibration = field(default_factory=Calibration)
 
     @classmethod
@@ -31,7 +31,7 @@ class Receipt(SentContext):
         calibration: Calibration,
         min_likely_tokens: int = 0,
     ) -> "Receipt":
-        """Record *plan*, made of *history*, and the *calibration* of *model*."""
+        """Return the record of *plan*, made from *history*, and of the *calibration* of *model*."""
         seqs = {message.id: message.seq for message in history.past}
         facts = {fact.id: fact.text for fact in history.facts}
         tokens = plan.tokens_by_kind()

@@ -1,7 +1,7 @@
-"""Index terms of a text: words without case, diacritics and endings.
+"""Index terms of a text: words without case, diacritics or endings.
 
-English words meet in a common stem; any word is cut after seven letters, and loses the vowels at its
-end; scripts without spaces are read as characters and pairs of characters.
+Forms of an English word share a stem. Every word is cut after seven letters and loses its final vowels.
+Scripts without spaces are indexed by characters and pairs of characters.
 """
 
 import re
@@ -18,7 +18,7 @@ def stems(text: str) -> frozenset[str]:
 
 
 def words(text: str) -> Iterator[str]:
-    """Yield the words of *text* without stop words: names in code as one word and by their parts."""
+    """Yield the words of *text* without stop words; for names in code, the whole name and its parts."""
     yield from (name.replace("_", "").lower() for name in _CODE_NAME.findall(text))
     for word in _WORD.findall(_folded(_PART.sub(" ", _COMMA.sub("", text)))):
         if word.isascii() or not _UNSPACED.search(word):
@@ -38,7 +38,7 @@ def _parts(run: str) -> Iterator[str]:
 
 
 def _folded(text: str) -> str:
-    """Return *text* without case; if not English, also without diacritics and variant letters, katakana as hiragana."""
+    """Return *text* case-folded; beyond ASCII, also without diacritics and variant letters, katakana as hiragana."""
     text = text.casefold()
     if _FOREIGN.search(text):
         text = safe_text.normalize("NFKD", text)
@@ -59,7 +59,7 @@ def stem(word: str) -> str:
 
 
 def base(word: str) -> str:
-    """Return *word* without the ending of an English form; an irregular form as its base form."""
+    """Return *word* without an English ending, or the base form of an irregular form."""
     if word[0].isdigit():
         return _ORDINAL.sub("", word).lstrip("0") or "0"
     word = _IRREGULAR.get(word, word)
@@ -83,12 +83,12 @@ def is_question(text: str) -> bool:
 
 
 def has_time(text: str) -> bool:
-    """Return True if *text* names a time, or has a number."""
+    """Return True if *text* names a time or contains a number."""
     return bool(_TIME.search(text))
 
 
 def names(text: str, most: int) -> frozenset[str]:
-    """Return the first names in *text*, at most *most* words."""
+    """Return the first *most* proper names in *text*, or fewer."""
     return frozenset(_folded(match[0]) for match in islice(_NAME.finditer(text), most))
 
 
@@ -119,7 +119,7 @@ _TIME = re.compile(
     r"|january|february|march|april|june|july|august|september|october|november|december)\b",
     re.IGNORECASE,
 )
-# NLTK's list for English, and the rests of words with an apostrophe
+# NLTK's list for English, and the fragments of words with an apostrophe
 STOP_WORDS = frozenset(
     re.findall(
         r"\w+",
@@ -133,11 +133,11 @@ STOP_WORDS = frozenset(
         yourselves""",
     )
 )
-# enough letters to tell most words apart, too few for "adopt" and "adoption" to differ
+# enough letters to tell most words apart, and so few that "adopt" and "adoption" become one
 _LETTERS = 7
 _VOWELS = "aeiouy\u0430\u0435\u0438\u043e\u0443\u044b\u044d\u044e\u044f"  # Latin, Cyrillic
 _ENDINGS = {"ies": "y", "sses": "ss", "ied": "y", "ing": "", "ed": "", "ly": "", "es": "e", "s": ""}
-# the base form, then the others
+# on each line the base form, then the others
 _FORMS = """
     become became, begin began begun, bite bit bitten, break broke broken, bring brought,
     build built, burn burnt, buy bought, catch caught, child children, choose chose chosen,

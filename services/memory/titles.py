@@ -1,8 +1,8 @@
 """Titles by the model: the request, and the title in the answer.
 
-A conversation's title is its first words until it has a reply that is complete or cut; then the model is asked, in the
-background and at the user's cost. If it fails, if the budget refuses it, or if its answer
-is no title, the first words stay; a process asks once, so after a restart the next complete reply is another attempt.
+A conversation's title is its first words until it has a reply that is complete or cut off. Then the model is asked, in
+the background and at the user's cost. The first words stay if the call fails, if the budget refuses it, or if the
+answer is no title. A process asks only once; after a restart, the next complete reply is another attempt.
 """
 
 import re
@@ -20,17 +20,17 @@ INSTRUCTIONS = (
 _LETTERS = 60  # the longest title
 # letters of an answer that is still shortened to a title; a longer one is not a title
 _LONGEST_LINE = 80
-_LONGEST_ANSWER = 400  # letters of an answer, with the text around a title
+_LONGEST_ANSWER = 400  # letters of an answer, including text around a title
 _REPLY_TOKENS = 24
-# Bytes of a prompt and of its reply that the model is sent. No tokenizer needs more than a token
-# for each, so they also limit the reservation; ordinary text takes a few hundred tokens.
+# Bytes of a prompt and of its reply that are sent to the model. No tokenizer needs more than a token
+# per byte, so they also limit the reservation; ordinary text takes a few hundred tokens.
 _PROMPT_BYTES, _REPLY_BYTES = 800, 400
 
 
 def plan_title(
     branch: Sequence[Message], context_tokens: int, counter: TokenCounter
 ) -> ContextPlan | None:
-    """Plan the request for a title of *branch*; None without a prompt and its answer."""
+    """Return the plan of a request for a title of *branch*; None if it has no prompt or no answer."""
     prompt = next((said for said in branch if said.role is Role.USER and said.body), None)
     reply = next((said for said in branch if said.is_answer and said.body), None)
     if prompt is None or reply is None:
@@ -51,7 +51,7 @@ def first_words(prompt: str) -> str:
 def clean_title(said: str) -> str | None:
     """Return the title in the answer *said*, on one line of at most 60 letters; None if there is none.
 
-    In doubt there is none: the first words are a fair title, and an odd one is hard to find again.
+    If in doubt, return None: the first words are a fair title, and a chat with an odd title is hard to find again.
     """
     lines = (" ".join(line.split()) for line in said.splitlines())
     line = next((line for line in lines if line), "")
@@ -77,7 +77,7 @@ _LABEL = re.compile(
 )
 _NO_TITLE = re.compile(
     r"[*`<>{}|\\\[\]]|__|~~|://"  # markup
-    # several sentences; but not "Node.js" and "St. Petersburg"
+    # several sentences, but not "Node.js" or "St. Petersburg"
     r"|\w{3}[.!?] +\w|[\u3002\uff01\uff1f]\w"
     # the model refused or commented instead of giving a title
     r"|^(?:i.?m (?:sorry|unable)|i am (?:sorry|unable)|sorry|i can(?:no|.)t|as an ai|sure\b|certainly\b"

@@ -1,11 +1,11 @@
 """Token counts without the model's tokenizer.
 
-* `count` decides what fits, and a meter shows it. It is too high on purpose, script by script, so that a prompt that
-  is full by this count has not overflowed at the endpoint.
-* `bound` decides how much money is reserved. It is never too low, and four times too high for English: packing by it
-  would leave three quarters of every window empty.
-* `kinds` are the addends of `count`, by kind of text: the error of the count differs from kind to kind, and from model
-  to model (forecast.py).
+* `count` decides what fits, and is shown in the meter. It is too high on purpose, for every script, so that a prompt
+  that is full by this count does not overflow at the endpoint.
+* `bound` decides how much money is reserved. It is never too low, and for English four times too high: a prompt
+  packed by it would leave three quarters of every window empty.
+* `kinds` are the addends of `count` by kind of text, because the error of the count differs by kind and by model
+  (forecast.py).
 """
 
 import re
@@ -35,7 +35,7 @@ class TokenCounter(Protocol):
 
 
 class KindCounter(TokenCounter, Protocol):
-    """Counts also by kind of text."""
+    """A token counter that also counts by kind of text."""
 
     def kinds(self, text: str) -> Mapping[str, int]:
         """Return hundredths of a token by kind of text, without zeros."""
@@ -43,20 +43,20 @@ class KindCounter(TokenCounter, Protocol):
 
 
 class RegexCounter(KindCounter):
-    """Splits a text roughly as tokenizers do, and weighs the pieces by length and script.
+    """Splits a text roughly as tokenizers do, and weights the pieces by length and script.
 
-    The weights were fitted to the vocabularies of GPT-4, GPT-4o, Claude 2, DeepSeek and SmolLM2: ordinary text in 30
-    languages, code, tables and base64 are undercounted by none of them by more than a sixth, most by none at all.
-    English is counted a third too high, and languages that only large vocabularies know well (Hindi,
-    Russian, Chinese) two to six times. The figures of *size* texts are cached by hash and length, without the texts,
-    because successive plans of a conversation repeat them.
+    The weights were fitted to the vocabularies of GPT-4, GPT-4o, Claude 2, DeepSeek and SmolLM2: for none of them are
+    ordinary text in 30 languages, code, tables and base64 counted more than a sixth too low, and most not at all.
+    English is counted a third too high, and languages that only large vocabularies know well (Hindi, Russian,
+    Chinese) two to six times too high. The figures of *size* texts are cached by hash and length, without the
+    texts, because successive plans of a conversation repeat them.
     """
 
     def __init__(self, size: int = 8192) -> None:
         self._size = size
         self._cache: dict[tuple[int, int], tuple[Mapping[str, int], int]] = {}
 
-    def count(self, text: str) -> int:  # with one look-up, because plans count thousands of texts
+    def count(self, text: str) -> int:  # a single look-up, because plans count thousands of texts
         kinds, bound = self._figures(text)
         return min(-(-sum(kinds.values()) // 100), bound)
 
@@ -81,10 +81,10 @@ class RegexCounter(KindCounter):
 
 
 def min_tokens(text: str) -> int:
-    """Return a lower bound of the tokens of *text*: one for each 32 bytes, without runs of one character or of blanks.
+    """Return a lower bound of the tokens of *text*: one per 32 bytes, not counting runs of one character or of blanks.
 
-    Such runs are the longest tokens of vocabularies (128 blanks in o200k_base). Of the others a handful is longer than
-    32 bytes, and no reply consists of those.
+    Such runs are the longest tokens of vocabularies (128 blanks in o200k_base). Only a handful of others exceed 32
+    bytes, and no reply consists of those.
     """
     return _size(_RUNS.sub("", text)) // 32
 
@@ -95,7 +95,7 @@ _LEADING_BLANK = 1
 
 
 def _longest_size(text: str) -> int:
-    """Return the most bytes that *text* has for a tokenizer, which may normalise it."""
+    """Return the most bytes that *text* may have for a tokenizer, which may normalise it first."""
     if text.isascii():
         return len(text)
     # texts with many marks do not compose when normalised piece by piece, and no composition is
@@ -111,22 +111,22 @@ def _size(text: str) -> int:
 
 _RUNS = re.compile(r"(\S)\1{3,}|\s{2,}")
 _WORDS = re.compile(r"[A-Z]?[a-z]+")
-# words that make up a twelfth of nearly any English text, and of no text in another language
+# words that make up at least a twelfth of nearly any English text, but of no text in another language
 _ENGLISH = re.compile(
     r"\b(?:the|and|of|that|this|with|for|you|your|are|was|have|what|it|is|my)\b", re.IGNORECASE
 )
 # base64, keys, checksums: long runs with digits, which would distort the calibration of words
 _CODES = re.compile(r" ?(?<![\w+/=-])(?=[a-zA-Z+/_=-]{0,40}[0-9])([\w+/=-]{24,})", re.ASCII)
-# Hundredths of a token: the least for a piece, and for each character.
+# Hundredths of a token: the minimum for a piece, and the weight of each character.
 _PIECES = (
     ("capitals", re.compile(r"[A-Z]+(?![a-z])"), 100, 47),
-    ("digits", re.compile(r"[0-9]+"), 160, 120),  # some vocabularies have no number above 9
+    ("digits", re.compile(r"[0-9]+"), 160, 120),  # some vocabularies have no token above 9
     ("blanks", re.compile(r"[\t-\r]+|[ ]{2,}"), 80, 25),
     ("signs", re.compile(r"[!-/:-@\[-`{-~]+"), 75, 65),
     ("controls", re.compile(r"[\x00-\x08\x0e-\x1f\x7f]+"), 100, 100),
 )
-# For each block of scripts: the first code point after it, hundredths of a token for a byte, and
-# its name.
+# For each block of scripts: the first code point after it, hundredths of a token per byte, and its
+# name.
 _BLOCKS = (
     (0x80, 0, "ascii"),  # counted by the pieces above
     (0x250, 62, "accents"),

@@ -1,4 +1,4 @@
-"""`python -m services.operate`: each command does one thing, or prints a sentence on why not (exit code 1)."""
+"""`python -m services.operate`: each command does one thing, or prints the reason why not (exit code 1)."""
 
 import base64
 import math
@@ -74,7 +74,7 @@ def set_password(email: EmailAddress) -> None:
 
 
 def _number(context: click.Context, option: click.Parameter, amount: float | None) -> float | None:
-    """Return *amount*. Refuse "nan", which every range lets through."""
+    """Return *amount*. Refuse "nan", which passes every range check."""
     if amount is not None and math.isnan(amount):
         raise click.BadParameter("nan is not an amount.", context, option)
     return amount

@@ -1,7 +1,7 @@
-"""The made-up use of `operate demo`: people, chats and 90 days of turns in a deployment without accounts.
+"""The fictitious data of `operate demo`: people, chats and 90 days of turns in a deployment without accounts.
 
-It happens by the verbs of a store in memory, at the times that a clock gives. All figures depend on the seed and the
-day alone.
+It is made by calling the methods of an in-memory store, with a simulated clock. All figures depend on the seed and
+the day alone.
 """
 
 from collections import defaultdict
@@ -41,7 +41,7 @@ _MODELS = (
 )
 _REPLIED = (Outcome.COMPLETE, Outcome.STOPPED, Outcome.CUT)
 _OUTCOMES = (*_REPLIED, Outcome.FAILED, None), (92, 3, 2, 2, 1)  # None: the process died
-_BACKGROUND = {  # the background calls after the first reply of a chat: probability and usage
+_BACKGROUND = {  # probability and usage of each background call after the first reply of a chat
     Purpose.TITLE: (1.0, Usage(200, 8)),
     Purpose.FACTS: (0.3, Usage(900, 40)),
     Purpose.SUMMARY: (0.1, Usage(3000, 250)),
@@ -80,7 +80,7 @@ def make_demo(ring: RootKeys, seed: int, now: datetime) -> CopiedRows:
 
 
 class _Use:
-    """Makes up users, chats and turns. It is the `SignIn` of the store: each sign-up is a new user's."""
+    """Makes up users, chats and turns. It also is the `SignIn` of the store, to which each sign-up is a new user."""
 
     def __init__(self, random: Random, now: datetime, ring: RootKeys) -> None:
         self._random, self._now = random, now
@@ -105,7 +105,7 @@ class _Use:
         return _Person(session.user_id, session.backend, store, self._random.betavariate(1.2, 2))
 
     def day(self, person: _Person, days_ago: int) -> None:
-        """Make up the chats of a day: at weekends and in the first weeks there are fewer."""
+        """Make up the chats of a day; there are fewer at weekends and in the first weeks."""
         begin = self._now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days_ago)
         keenness = person.keenness * (0.35 if begin.weekday() > 4 else 1.0)
         end = min(begin + timedelta(hours=23), self._now - timedelta(minutes=5))
@@ -116,7 +116,7 @@ class _Use:
                 self._chat(person.store, end)
 
     def _chat(self, store: Store, end: datetime) -> None:
-        """Let a conversation begin now, and go on until the *end* at most."""
+        """Make up a conversation that begins now and ends by *end*."""
         random, past = self._random, 900
         title, *texts = random.choice(TOPICS)
         model = random.choices(_MODELS, (60, 15, 25))[0]
@@ -149,7 +149,7 @@ class _Use:
         prompt: str | None = None,
         reply: str = "",
     ) -> None:
-        """Begin a turn, and end it with its *outcome* or as a lapsed one."""
+        """Begin a turn, and end it with *outcome*; if that is None, let it lapse."""
         chat = thread.conversation.id
         prompt_id = thread.tip.id if thread.tip and prompt is None else MessageId(self._id())
         reservation = Reservation(

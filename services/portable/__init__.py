@@ -1,4 +1,4 @@
-"""Exports as files: values in, text out."""
+"""Exports as files, made from values without I/O."""
 
 from services.portable.archive import Archive
 from services.portable.export import ConversationExport, documents_to_json, to_json, to_markdown

@@ -11,19 +11,19 @@ from services.portable.export import FORMAT
 
 
 class Archive:
-    """A zip file as an iterator of its bytes; only the names and hashes of its files stay in memory.
+    """A zip file that yields its bytes as it is written; only the names and hashes of its files stay in memory.
 
-    The manifest is written last, and a zip file ends with its list of files: an incomplete file does not open.
+    The manifest is written last, and a zip file ends with its list of files, so an incomplete archive does not open.
     """
 
     def __init__(self) -> None:
         self._buffer = _Buffer()
-        # without `seek`, ZipFile writes sizes and checksums behind each file
+        # without `seek`, ZipFile writes sizes and checksums after each file
         self._zip = ZipFile(cast(IO[bytes], self._buffer), "w", ZIP_DEFLATED)
         self._files: dict[str, dict[str, int | str]] = {}
 
     def add(self, name: str, parts: Iterable[str], changed_at: datetime) -> Iterator[bytes]:
-        """Add a file of *parts*, in UTF-8. Yield the bytes of the archive as they come."""
+        """Add a file made of *parts*, in UTF-8. Yield the bytes of the archive as they are written."""
         info = ZipInfo(name, changed_at.astimezone(UTC).timetuple()[:6])
         info.compress_type = ZIP_DEFLATED
         digest, size = sha256(), 0

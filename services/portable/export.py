@@ -1,4 +1,4 @@
-"""A conversation as JSON, for an import, and as Markdown, for readers (docs/format.md)."""
+"""A conversation as JSON, to be imported, and as Markdown, to be read (docs/format.md)."""
 
 import json
 import re
@@ -28,7 +28,7 @@ from services.domain.turns import OpenTurn
 from services.portable import replies
 
 FORMAT = "daybook/1"
-# part of the format: these fields keep their names
+# these field names are part of the format and must not change
 _CONVERSATION_FIELDS = (
     "id",
     "title",
@@ -69,7 +69,7 @@ _MORE_THAN_PROSE = re.compile(
     """,
     re.MULTILINE | re.VERBOSE,
 )
-# signs with a meaning within a line, in CommonMark or a common extension
+# characters with a meaning within a line, in CommonMark or a common extension
 _MARKUP = re.compile(
     r"""
       \\(?=[!-/:-@\[-`{-~])
@@ -87,7 +87,7 @@ _IN_PAIRS = "`~$*_"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationExport:
-    """A conversation, and the stored data of the turns of its messages."""
+    """A conversation, and the stored data of its turns and messages."""
 
     thread: Thread
     costs: Mapping[TurnId, TurnCost] = field(default_factory=dict[TurnId, TurnCost])
@@ -100,7 +100,7 @@ class ConversationExport:
 
 
 def to_json(exported: ConversationExport) -> str:
-    """All branches of a conversation in a lossless format; the same values always give the same text."""
+    """Return all branches of a conversation as lossless JSON; the same values always give the same text."""
     thread = exported.thread
     conversation, open_turn = thread.conversation, exported.unfinished
     return _json(
@@ -139,7 +139,7 @@ def to_json(exported: ConversationExport) -> str:
 
 
 def documents_to_json(name: str, documents: Preferences | Sequence[Fact | Space]) -> str:
-    """*documents* of one kind as JSON, under their *name*."""
+    """Return *documents* of one kind as JSON, under the key *name*."""
     return _json({"format": FORMAT, name: documents})
 
 
@@ -164,11 +164,11 @@ def _json(document: object) -> str:
 
 
 def to_markdown(exported: ConversationExport, zone: tzinfo) -> str:
-    """The visible branch of a conversation, with times in *zone*, and the model, cost and thoughts of each reply.
+    """Return the visible branch of a conversation, with times in *zone*, and each reply's model, cost and thoughts.
 
-    The page has exactly one heading of level 2 for each message. Headings of a reply are lowered by two levels;
-    text that could end, hide or forge a part of the page is put in a code block whose fence is longer than any
-    inside.
+    The page has exactly one heading of level 2 per message. Headings of a reply are lowered by two levels; text that
+    could end, hide or forge a part of the page is put in a code block whose fence is longer than any fence in the
+    text.
     """
     thread, thoughts = exported.thread, exported.thoughts
     title = _escape(" ".join(thread.conversation.title.split()))
@@ -195,7 +195,7 @@ def to_markdown(exported: ConversationExport, zone: tzinfo) -> str:
 
 
 def _own_labels(message: Message, number: int, named: Mapping[str, int]) -> dict[str, str]:
-    """Return new labels for those footnotes of *message*, the *number*th, that other messages name as well."""
+    """Return new labels for the footnotes of *message*, the *number*th, whose labels other messages use as well."""
 
     own: dict[str, str] = {}
     for label in (each for each in replies.footnote_labels(message.body) if named[each] > 1):
@@ -238,7 +238,7 @@ def _heading(message: Message, cost: TurnCost | None, missing: str | None, zone:
 
 
 def _escape(text: str) -> str:
-    """Return a line as Markdown that reads as *text*, with a backslash only where it is needed."""
+    """Return Markdown for a line that reads as *text*, with backslashes only where needed."""
     kept = {sign for sign in _IN_PAIRS if text.count(sign) == 1}
     if "](" not in text and "[^" not in text:
         kept.add("[")
@@ -258,7 +258,7 @@ def _fenced(text: str, language: str) -> str:
 
 
 def _encoded(value: object) -> object:
-    """Return the fields of a value, or the text of an id, or of a time in UTC."""
+    """Return a value as JSON can hold it: the fields of a dataclass, an id as text, a time as text in UTC."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="microseconds")
     if is_dataclass(value) and not isinstance(value, type):

@@ -5,15 +5,15 @@ import unicodedata
 
 from services.domain import safe_text
 
-# bytes with the suffix: with folders before it, still below Windows' limit of 260
+# bytes, with the suffix; together with its folders still below Windows' limit of 260
 LARGEST_NAME = 120
 LARGEST_FOLDER = 60  # bytes
 
 _FALLBACK = "conversation"
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
-_JOINERS = "\u200c\u200d"  # characters that join letters in Persian and emoji, and are harmless
-# at the end or start of a name, these hide the file, look like an option or a backup, or are cut
-# off by Windows
+_JOINERS = "\u200c\u200d"  # harmless characters that join letters in Persian and parts of emoji
+# at the start or end of a name, these hide the file, make it look like an option or a backup, or
+# are cut off by Windows
 _STRIPPED = " .-~" + _JOINERS
 _DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
     port + number for port in ("COM", "LPT") for number in "0123456789¹²³"
@@ -21,7 +21,7 @@ _DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
 
 
 def file_name(title: str, suffix: str, largest: int = LARGEST_NAME) -> str:
-    """A file name of at most *largest* bytes made from *title*, with a *suffix* like ".md"."""
+    """Return a file name of at most *largest* bytes made from *title*, with a *suffix* like ".md"."""
     visible = "".join(
         char if _is_visible(char) else " "
         for char in _FORBIDDEN.sub(" ", safe_text.normalize("NFC", title))
@@ -33,14 +33,14 @@ def file_name(title: str, suffix: str, largest: int = LARGEST_NAME) -> str:
 
 
 class FreeNames:
-    """Gives each file or folder of an archive a unique name, also on systems that ignore case."""
+    """Gives each file and folder of an archive a unique name, even on systems that ignore case."""
 
     def __init__(self) -> None:
-        # the last number after a name, by the name in lower case
+        # the last number that was added to a name, by the name in lower case
         self._numbers: dict[str, int] = {}
 
     def take(self, folder: str, title: str, suffix: str = "", largest: int = LARGEST_NAME) -> str:
-        """Return the path of a new name in *folder*, without *suffix*; a number is added to a name that is taken."""
+        """Return the path of a new name in *folder*, without *suffix*; if the name is taken, add a number."""
         path = folder + file_name(title, suffix, largest).removesuffix(suffix)
         first = path.casefold()
         number = self._numbers.get(first, 1)
@@ -54,7 +54,7 @@ class FreeNames:
 
 
 def _is_visible(char: str) -> bool:
-    # no control characters; marks of direction could show exe.doc as cod.exe
+    # no control characters; direction marks could display exe.doc as cod.exe
     return char in _JOINERS or unicodedata.category(char)[0] != "C"
 
 

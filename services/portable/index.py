@@ -1,4 +1,4 @@
-"""The pages for readers of an export of everything: README.md and index.html (docs/format.md)."""
+"""The pages for the readers of a full export: README.md and index.html (docs/format.md)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from services.portable.export import FORMAT
 
-# the content security policy, and no scripts: a second defence after the escaping of titles
+# the content security policy allows no scripts: a second defence, after the escaping of titles
 _HEAD = """<!doctype html>
 <html lang="en">
 <head>
@@ -52,7 +52,7 @@ Deleted and temporary chats are left out. Programs find the format under the nam
 class IndexEntry:
     """A conversation as the index lists it."""
 
-    path: str = field(repr=False)  # the path without its suffix
+    path: str = field(repr=False)  # without its suffix
     title: str = field(repr=False)
     begun_at: datetime
     messages: int
@@ -60,7 +60,7 @@ class IndexEntry:
 
 
 def readme(at: datetime, zone: tzinfo) -> str:
-    """Return README.md of an export that was begun *at* a moment."""
+    """Return the README.md of an export that began *at* this time."""
     local = at.astimezone(zone)
     return _README.format(at=f"{local:%Y-%m-%d %H:%M %Z}", zone=zone, format=FORMAT)
 
@@ -68,7 +68,7 @@ def readme(at: datetime, zone: tzinfo) -> str:
 def index_page(
     sections: Iterable[tuple[str, Sequence[IndexEntry]]], unreadable: int
 ) -> Iterator[str]:
-    """Yield index.html in parts: *sections* of conversations by their names, in each the newest first."""
+    """Yield index.html in parts: each of *sections* with its name and its conversations, newest first."""
     yield _HEAD
     for name, entries in sections:
         yield f"<h2><bdi>{escape(name)}</bdi></h2>\n<ul>\n"

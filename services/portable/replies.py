@@ -1,7 +1,7 @@
-"""Replies as parts of a Markdown page: their headings are lowered, HTML and images removed.
+"""Replies as parts of a Markdown page: headings are lowered, HTML and images are escaped.
 
-Markdown renderers differ. Text that counts as code here is code for every renderer; a reply for which that is
-uncertain is not lowered at all.
+Markdown renderers differ. Text that counts as code here is code for every renderer; if that is uncertain for a
+reply, the reply is not lowered at all.
 """
 
 import re
@@ -12,15 +12,15 @@ from services.domain import safe_text
 
 _PREFIX = r"(?P<prefix>(?:[ \t>]|(?:[*+-]|\d{1,9}[.)])(?=[ \t]))*+)"
 _FENCE = re.compile(rf"{_PREFIX}(?P<mark>`{{3,}}(?=[^`]*$)|~{{3,}})(?P<info>.*)$")
-# prefixes after which indented lines stay in the same block; other list numbers may continue a
-# paragraph
+# prefixes after which indented lines stay in the same block; a list with another first number may
+# be part of a paragraph
 _PLAIN = re.compile(r" *(?:(?:[*+-]|1[.)]) {1,4})*")
 _HEADING = re.compile(rf"{_PREFIX}(?P<level>#{{1,6}})(?=[ \t]|$)")
 _UNDERLINE = re.compile(r"(?P<prefix>[ \t>]*)(?P<mark>=+|-+)[ \t]*$")
 _LIST = re.compile(r"[ \t>]*(?:[*+-]|\d{1,9}[.)])(?:[ \t]|$)")
 _DEFINITION = re.compile(rf"{_PREFIX}(?=\[[^\]]*\]:)")
 _LABEL = re.compile(r"\[\^([^\[\]\s^]{1,99})\]")
-# two words, so that CommonMark finds no link definition, which it would hide, and no other block
+# two words, so that CommonMark does not find (and hide) a link definition, or find another block
 _FOOTNOTE = re.compile(
     rf" {{0,3}}{_LABEL.pattern}: (?![>|#=]|```|~~~|[*+-][ \t]|\d{{1,9}}[.)][ \t])[^\s\[<]\S*[ \t]+[^\s\"'(]"
 )
@@ -45,19 +45,19 @@ _NO_LABELS = MappingProxyType[str, str]({})
 
 
 class _Uncertain(Exception):
-    """A line could be code for one renderer, and HTML or a heading for another."""
+    """A line could be code for one renderer but HTML or a heading for another."""
 
 
 def footnote_labels(body: str) -> set[str]:
-    """Return the labels of footnotes that *body* names; none if it is too long to be parsed."""
+    """Return the footnote labels that occur in *body*; none if it is too long to be parsed."""
     readable = body if safe_text.is_readable(body) else ""
     return {found[1].casefold() for found in _LABEL.finditer(readable)}
 
 
 def lower(body: str, labels: Mapping[str, str] = _NO_LABELS) -> str | None:
-    """Return *body* with headings two levels down and neither HTML nor images.
+    """Return *body* with headings lowered by two levels, and with HTML and images escaped.
 
-    *labels* are new labels for the footnotes whose labels other messages use, too, because labels are unique on a page.
+    *labels* are new labels for footnotes whose labels other messages use too, because a page needs unique labels.
     Return None if *body* is uncertain, or too long to be parsed.
     """
     if not safe_text.is_readable(body):
@@ -81,8 +81,8 @@ class _Lowering:
         self._labels = {label: new for label, new in labels.items() if label in defined}
         self._lines: list[str] = []
         self._indent, self._fence = 0, ""
-        self._is_paragraph = False  # an underline after it would make its last line a heading
-        self._is_code_known = True  # all backticks of this paragraph are paired
+        self._is_paragraph = False  # an underline would make a paragraph's last line a heading
+        self._is_code_known = True  # true if all backticks of this paragraph are paired
         self._in_formula = False
 
     def add(self, line: str) -> None:
@@ -116,7 +116,7 @@ class _Lowering:
 
     def _open_fence(self, line: str, mark: re.Match[str]) -> None:
         self._indent, self._fence = len(mark["prefix"]), mark["mark"]
-        # perhaps no fence: a deep line may be indented code or part of a paragraph, and one with "|" a row of a table
+        # may be no fence: a deep line may be indented code or part of a paragraph, one with "|" a table row
         is_deep = self._indent > 3
         if (
             self._in_formula
@@ -183,11 +183,11 @@ class _Lowering:
 
 
 def _escaped(text: str, separator: str = "\\") -> str:
-    """*text* with HTML and images escaped."""
+    """Return *text* with HTML and images escaped."""
     return _ACTIVE.sub(lambda one: _split(one, separator) if one["active"] else one[0], text)
 
 
 def _split(found: re.Match[str], separator: str) -> str:
-    """Break the start of HTML or an image by a backslash, or in TeX by a space, which TeX ignores."""
+    """Break up the start of HTML or an image with a backslash, or in TeX with a space, which TeX ignores."""
     is_escape = separator == "\\" and found[0] == "<"
     return f"{separator}<" if is_escape else f"{found[0]}{separator}"

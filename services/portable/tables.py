@@ -19,9 +19,9 @@ _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\
 
 
 def values_to_csv(kind: type[Record], values: Iterable[Record], *, has_header: bool = True) -> str:
-    """A CSV file (RFC 4180) of dataclass *values* of one *kind*: a column for each field, with its unit in its name.
+    """Return a CSV file (RFC 4180) of dataclass *values* of one *kind*: one column per field, its unit in its name.
 
-    A text that a spreadsheet would run as a formula gets an apostrophe before it (OWASP, "CSV Injection").
+    A text that a spreadsheet would run as a formula is prefixed with an apostrophe (OWASP, "CSV Injection").
     """
     names = [each.name for each in fields(kind)]
     file = io.StringIO()
@@ -35,7 +35,7 @@ def values_to_csv(kind: type[Record], values: Iterable[Record], *, has_header: b
 def pages_to_csv(
     kind: type[Record], read: Callable[[Record | None], Sequence[Record]]
 ) -> Iterator[str]:
-    """Yield such a file in parts; *read* gets the last value so far (None at first) and returns the next page, [] at the end."""
+    """Yield a CSV file in parts; *read* takes the last value, first None, and returns the next page, at the end []."""
     page = read(None)
     yield values_to_csv(kind, page)
     while page:
@@ -49,7 +49,7 @@ def _cell(value: object) -> str:
             return ""
         case datetime():
             return value.isoformat(timespec="seconds")
-        case int():  # a negative number is no formula
+        case int():  # no apostrophe: a negative number is no formula
             return str(value)
         case Mapping():
             return json.dumps(value, ensure_ascii=False)
