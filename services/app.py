@@ -139,7 +139,7 @@ class App:
         acts = cache.forget_idle, cache.forget_ended, shared.temporary.end_deserted
         postponed = shared.background.begin_due
         in_thread("forgetting", lambda: keep_forgetting(*acts, postponed))
-        # numpy would take a tenth of the start-up time, which does not need it
+        # the start does not need numpy, and importing it takes a tenth of the start's time
         in_thread("recall-imports", lambda: import_module("services.memory.recall"))
 
     def _failed_check(self, backend: Backend) -> Failed | None:

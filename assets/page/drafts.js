@@ -42,8 +42,8 @@ hold();
 
 const joined = (sent, text) => (text.startsWith(sent ?? "") ? text : text ? `${sent}\n\n${text}` : sent);
 
-// Returns true if the sent text of a draft is the last prompt of the chat. Until then the text is kept,
-// beside what is typed after it, because the run that sends it may be replaced by another.
+// Returns true if the sent text of a draft has become the last prompt of the chat. Until then the text is
+// kept, with anything typed since, because the run that sends it may be replaced by another.
 function isSaid([length, start], name = key()) {
   const text = read(name).sent?.trim();
   return text?.length === length && text.startsWith(start);

@@ -10,7 +10,7 @@ create table private.usage_by_day (         -- outlives the user, as the ledger 
   purpose text not null,
   turns integer not null default 0,
   failed integer not null default 0,
-  interrupted integer not null default 0,   -- lapsed turns that were not finished late
+  interrupted integer not null default 0,   -- turns that lapsed and were never finished, not even late
   tokens_in bigint not null default 0,
   tokens_cached bigint not null default 0,  -- part of tokens_in
   tokens_out bigint not null default 0,

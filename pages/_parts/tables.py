@@ -29,7 +29,7 @@ def draw(
 ) -> None:
     """Draw *rows*. Integers, floats (dollars) and times are formatted by type, other columns by *forms*.
 
-    *columns*: settings of some columns, as their width and whether they stay in view.
+    *columns*: settings of some columns, such as width and whether they are pinned.
     """
     rows = list(rows)
     written = {

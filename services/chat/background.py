@@ -50,7 +50,9 @@ from services.store.port import Store
 
 # the time limit of one call
 _SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}
-_MOST_CALLS = 40  # model calls for one summary, because a long conversation is folded in chunks
+_MOST_CALLS = (
+    40  # the most model calls for one summary; a long conversation is summarised in chunks
+)
 
 
 class NoFacts(Refused):

@@ -30,7 +30,7 @@ class Deletions:
         self.forget(conversation_id)
 
     def discard_all(self, ids: Collection[ConversationId]) -> Iterator[ConversationId]:
-        """Discard the conversations of *ids* that exist, and yield each; all can be restored until after the last."""
+        """Discard those of *ids* that exist, and yield each; all can still be restored once the last is discarded."""
         # each deletion is a call of up to half a second to a hosted database
         seconds = min(UNDO_SECONDS + len(ids) // 2, _MOST_SECONDS)
         for conversation_id in ids:

@@ -29,14 +29,14 @@ LEASE_SECONDS = 10
 _LEAST_REPLY_TOKENS = 256  # a shorter reply is not worth its prompt
 _MARGIN = 2.0  # seconds of the first lease that are left for the first heartbeat
 _PATIENCE = 900.0  # seconds for which a finished reply waits for an unreachable database
-_RESENT_SECONDS = 120.0  # seconds for which an unanswered request is sent again unchanged
+_RESENT_SECONDS = 120.0  # seconds during which an unanswered request is repeated
 _MOST_UNANSWERED = 4  # unanswered calls that are kept to be sent again
 _LONGEST_PIECE = 20_000  # characters of a reply that are pushed at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A model call, and the turn that pays for it. If the answer of `begin` is lost, it is begun again unchanged."""
+    """A model call, and the turn that pays for it. If the answer to `begin` is lost, the same call is sent again."""
 
     turn: NewTurn
     offer: Offer

@@ -148,7 +148,7 @@ class Search:
     def __init__(self, corpus: Corpus | None = None) -> None:
         """Without a *corpus*, other conversations are not searched."""
         self._corpus = corpus
-        # the conversations as last read; empty if they must be read
+        # the conversations as last read; empty if they must be read again
         self._listed: Mapping[ConversationId, Listed] = {}
         self._opened = LruCache[MessageId, Located](_MOST_OPENED)
         self._alone = LruCache[ConversationId, _Index](_MOST_INDEXES)

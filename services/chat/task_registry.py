@@ -146,7 +146,7 @@ class BackgroundTasks:
             self._keep((purpose, conversation_id), state)
 
     def failure(self, purpose: Purpose, conversation_id: ConversationId) -> AppError | None:
-        """Return the error of the last task of *purpose*, until one succeeds."""
+        """Return the error of the last failed task of *purpose*, or None if one has succeeded since."""
         with self._lock:
             state = self._find((purpose, conversation_id))
             return state.error if state else None

@@ -45,7 +45,7 @@ _LAST_REPLIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Affordable:
-    """Changes, each of which makes a refused turn affordable."""
+    """Changes, any one of which would make a refused turn affordable."""
 
     models: tuple[str, ...]  # the names of cheaper models, the cheapest first
     policies: tuple[MemoryPolicy, ...]

@@ -264,7 +264,7 @@ class UserKeys:
         return self._of(user_key_version).unwrap(token, conversation_id, key_version)
 
     def open(self, purpose: str, token: str, place: Place) -> str:
-        """Return the text in *token*, which `vault(purpose)` of one of the keys sealed. Raise Tampered."""
+        """Return the text in *token*, which was sealed by `vault(purpose)` of one of the keys. Raise Tampered."""
         return self._of(token_version(token)).vault(purpose).open(token, place)
 
     def _of(self, version: int | None) -> UserKey:

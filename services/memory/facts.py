@@ -198,7 +198,7 @@ def _count_prompts(exchange: Iterable[Message]) -> int:
 
 
 def source_of(text: str, exchange: Sequence[Message]) -> Message | None:
-    """Return the prompt of *exchange* that has the most words in common with a fact; of equals, the newest."""
+    """Return the prompt in *exchange* that shares the most words with the fact *text*; among equals, the newest."""
     found = stems(text)
     prompts = [each for each in exchange if each.role is Role.USER]
     return max(

@@ -176,7 +176,7 @@ def learn(
 def find_anchor(
     calls: Sequence[CountedCall], model: str, calibration: Calibration, counter: KindCounter
 ) -> CountedCall | None:
-    """Return the last of *calls* (oldest first) that is of *model* and has a plausible count."""
+    """Return the last call of *model* with a plausible count; *calls* are in order, the oldest first."""
     for call in reversed(calls):
         if call.model == model and _is_likely(call, calibration, counter):
             return call

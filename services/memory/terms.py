@@ -38,7 +38,7 @@ def _parts(run: str) -> Iterator[str]:
 
 
 def _folded(text: str) -> str:
-    """Return *text* case-folded; beyond ASCII, also without diacritics and variant letters, katakana as hiragana."""
+    """Return *text* case-folded. Text beyond ASCII also loses diacritics and variant letters; katakana become hiragana."""
     text = text.casefold()
     if _FOREIGN.search(text):
         text = safe_text.normalize("NFKD", text)

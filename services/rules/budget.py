@@ -118,7 +118,7 @@ class Deployment:
         )
 
     def counted(self, before: Budget, now_is: Budget) -> "tuple[Deployment, Budget]":
-        """Return the figures and the budget after the budget changed or is first counted; without a cap, unchanged."""
+        """Return the deployment and the budget with the change from *before* to *now_is* counted, if there is a cap."""
         if self.monthly_cap_micro is None:
             return self, now_is
         if before.counting != self.counting:

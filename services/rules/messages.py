@@ -88,9 +88,10 @@ def discard_refusal(
     rev: int,
     answered: MessageId | None,
 ) -> Refusal | None:
-    """Return a refusal if the messages *doomed*, of which *found* are stored, may not be deleted, else None.
+    """Return a refusal if the messages *doomed* may not be deleted, else None.
 
-    *later*: the messages of the conversation that may follow them; *answered*: the prompt whose reply is coming.
+    *found*: those of them that are stored; *later*: messages that may follow them; *answered*: the prompt that is being
+    answered.
     """
     if answered in doomed:
         return BUSY

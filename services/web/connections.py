@@ -144,7 +144,7 @@ class TimedRequests(asyncio.Protocol):
     transport: asyncio.Transport
     cycle: _Cycle | None
 
-    # the request that is awaited or was the last one, and true if its body is awaited, not headers
+    # the current or last request; true while its body is awaited, false while its headers are
     _awaited: tuple[_Cycle | None, bool] | None = None
     _deadline: asyncio.TimerHandle | None = None  # the time limit of the awaited part
     _unsent = 0  # unsent bytes at the last check

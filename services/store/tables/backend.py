@@ -246,7 +246,7 @@ class TablesBackend:
                 return wait
         return None
 
-    # --- calls of the app without a user
+    # --- calls that the app makes without a user
 
     @atomic
     def model_settings(self, block: Block) -> ModelSettings:

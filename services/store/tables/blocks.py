@@ -13,7 +13,7 @@ Parameters = ParamSpec("Parameters")
 
 
 class OverTables(Protocol):
-    """An object whose methods run over tables."""
+    """An object whose methods read and write tables."""
 
     @property
     def tables(self) -> Tables: ...
