@@ -135,7 +135,7 @@ begin
 end $$;
 grant execute on function public.read_conversation to authenticated;
 
--- the rights of the functions of `private` ------------------------------------------------------------------
+-- the rights of all private functions ------------------------------------------------------------------
 
 do $$
 declare
