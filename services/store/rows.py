@@ -4,7 +4,7 @@ Bodies, titles, keys and heads are sealed above this port; a store sees ids, ord
 raise SignedOut and StoreUnavailable; docstrings name the other errors.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypedDict
@@ -194,10 +194,8 @@ class Rows(Ledger, Protocol):
         """Return the deleted messages that can still be restored, by seq."""
         ...
 
-    def messages_by_id(
-        self, ids: Mapping[ConversationId, Collection[MessageId]]
-    ) -> list[MessageRow]:
-        """Return the existing messages of *ids*, which are grouped by conversation, including deleted messages."""
+    def messages_by_id(self, asked: Mapping[MessageId, ConversationId]) -> list[MessageRow]:
+        """Return those of the messages *asked*, given with their conversations, that exist, including deleted ones."""
         ...
 
     def messages_between(self, ids: Sequence[ConversationId], seqs: range) -> list[MessageRow]:

@@ -29,7 +29,7 @@ from services.store.supabase.rows import SupabaseRows
 from services.store.tables import administration
 from services.store.tables.in_memory import InMemoryTables
 from services.store.tables.rows import TablesRows
-from services.store.tables.schema import BUDGETS, CONVERSATIONS, LEDGER, TURNS
+from services.store.tables.schema import BUDGETS, CONVERSATIONS, LEDGER, MESSAGES, TURNS
 from tests.database import servers
 
 _CLOCK = """
@@ -324,7 +324,8 @@ class BothSides:
             lambda block: (block.select(TURNS), block.select(LEDGER), block.get(BUDGETS, "budget"))
         )
         conversations = self._conversations_by_rules(user)
-        messages = rows.messages_by_id(dict.fromkeys(conversations, self.message_ids[user]))
+        stored = rows.tables.run(lambda block: block.select(MESSAGES))
+        messages = rows.messages_by_id({one.id: one.conversation_id for one in stored})
         thoughts = {
             one.id: one.thoughts
             for chat in conversations

@@ -96,11 +96,11 @@ def test_attachments_of_a_temporary_chat_end_with_it(chat, maya):
 
 def test_deleted_messages_leave_the_memory_by_themselves(chat):
     ids = {one.id for one in says(chat, "Hello").messages}
-    assert len(chat.rows.messages_by_id({chat.id: ids})) == 2
+    assert len(chat.rows.messages_by_id(dict.fromkeys(ids, chat.id))) == 2
 
     chat.chat.deletions.delete_messages(chat.id, ids, 0)
 
-    until(lambda: chat.rows.messages_by_id({chat.id: ids}) == [])
+    until(lambda: chat.rows.messages_by_id(dict.fromkeys(ids, chat.id)) == [])
 
 
 def test_messages_are_deleted_while_the_database_is_away(chat, maya):

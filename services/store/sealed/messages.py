@@ -73,7 +73,7 @@ class SealedMessages:
     ) -> None:
         conversation_id = thread.conversation.id
         head = self._reader.head_of(thread)
-        rows = self._rows.messages_by_id({conversation_id: [message.id for message in doomed]})
+        rows = self._rows.messages_by_id({message.id: conversation_id for message in doomed})
         if len(rows) != len(doomed):
             raise Stale
         seals = self._opened.seals(conversation_id)
@@ -148,12 +148,10 @@ class SealedCorpus:
     def some(
         self, asked: Mapping[MessageId, ConversationId]
     ) -> dict[MessageId, tuple[ConversationId, Message]]:
-        ids: dict[ConversationId, list[MessageId]] = {}
-        for message_id, conversation_id in asked.items():
-            ids.setdefault(conversation_id, []).append(message_id)
+        found = self._verified(self._rows.messages_by_id(asked))
         return {
             message.id: (conversation_id, message)
-            for conversation_id, messages in self._verified(self._rows.messages_by_id(ids)).items()
+            for conversation_id, messages in found.items()
             for message in messages
         }
 

@@ -1,8 +1,7 @@
 """Sealed rows in Supabase: selects under row level security, and one RPC for each write."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import chain
 from uuid import UUID
 
 from services.domain import AttachmentId, ConversationId, Listed, MessageId, SpaceId, TurnId
@@ -152,11 +151,9 @@ class SupabaseRows:
         rows = _MESSAGES.all_rows(self._client, is_discarded)
         return sorted(rows, key=lambda row: row.seq)
 
-    def messages_by_id(
-        self, ids: Mapping[ConversationId, Collection[MessageId]]
-    ) -> list[MessageRow]:
-        rows = _MESSAGES.rows_of(self._client, "id", chain.from_iterable(ids.values()))
-        return [row for row in rows if row.id in ids.get(row.conversation_id, ())]
+    def messages_by_id(self, asked: Mapping[MessageId, ConversationId]) -> list[MessageRow]:
+        rows = _MESSAGES.rows_of(self._client, "id", asked)
+        return [row for row in rows if row.conversation_id == asked[row.id]]
 
     def messages_between(self, ids: Sequence[ConversationId], seqs: range) -> list[MessageRow]:
         def is_between(query: Query) -> Query:

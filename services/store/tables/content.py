@@ -1,6 +1,6 @@
 """Conversations over tables, and their messages as readers see them."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -209,15 +209,10 @@ class TablesContent:
 
     @atomic
     def messages_by_id(
-        self, block: Block, ids: Mapping[ConversationId, Collection[MessageId]]
+        self, block: Block, asked: Mapping[MessageId, ConversationId]
     ) -> list[MessageRow]:
-        rows = [
-            row
-            for conversation_id, wanted in ids.items()
-            for row in found(block, schema.MESSAGES, wanted)
-            if row.conversation_id == conversation_id
-        ]
-        return self._marked(block, rows)
+        rows = found(block, schema.MESSAGES, asked)
+        return self._marked(block, [row for row in rows if row.conversation_id == asked[row.id]])
 
     @atomic
     def messages_between(

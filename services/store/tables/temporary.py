@@ -115,7 +115,7 @@ class TemporaryRows(TablesRows):
         with self._lock:
             tried = self._tried(lambda block: self._edit(block, write))
             accepted("edit_reply", tried)
-            if not self.messages_by_id({write.conversation_id: [write.reply_id]}):
+            if not self.messages_by_id({write.reply_id: write.conversation_id}):
                 self._ledger.count_edit()
                 super().edit_reply(write)
 
