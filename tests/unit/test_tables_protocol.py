@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from services.domain import UserId
+from services.store.tables.blocks import atomic
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.protocol import MOST_BYTES, MOST_WRITES, Range, Table
 from tests.store.conformance.bytes_store import BytesStore
@@ -167,3 +168,20 @@ def test_example_store_runs_some_blocks_twice():
 
     assert found(tables) == list("012345")
     assert len(runs) == 8
+
+
+def test_arguments_of_an_atomic_method_are_read_once():
+    class Beds:
+        tables = BytesStore().of(MAYA)
+
+        @atomic
+        def plant(self, block, ids, *, notes=()):
+            planted = [Bed(one, note=note) for one, note in zip(ids, notes, strict=True)]
+            for bed in planted:
+                block.put(BEDS, bed)
+            return planted
+
+    beds, letters = Beds(), "ab"
+    for _ in range(6):  # some blocks run twice
+        planted = beds.plant(iter(letters), notes=(one.upper() for one in letters))
+        assert [(bed.id, bed.note) for bed in planted] == [("a", "A"), ("b", "B")]

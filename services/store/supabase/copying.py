@@ -85,7 +85,7 @@ def _columns(user_id: UserId | None, row: Any) -> dict[str, Any]:
     return {"user_id": user_id, "request_hash": b""} | columns
 
 
-def _copy(connection: psycopg.Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def _copy(connection: psycopg.Connection, table: str, rows: Sequence[Mapping[str, object]]) -> None:
     """Store those fields of *rows* that the table has columns for."""
     known = [name for (name,) in connection.execute(_COLUMNS, [table]) if name in rows[0]]
     columns = sql.SQL(", ").join(map(sql.Identifier, known))

@@ -274,10 +274,8 @@ def _begin_account(
     block: Block, identity: Recognised, invitation_hash: str | None, now: datetime
 ) -> AccountRow | Refusal:
     """Begin the account of a user who has none. It reads, so it must come before the block's writes."""
-    settings, invitation = (
-        settings_of(block),
-        _invitation(block, invitation_hash, identity.email, now),
-    )
+    settings = settings_of(block)
+    invitation = _invitation(block, invitation_hash, identity.email, now)
     begun = rules.begin_account(
         identity.user_id,
         identity.email,

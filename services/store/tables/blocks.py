@@ -46,8 +46,15 @@ def once_read(
     method: Callable[..., Answer], self: object, *args: object, **named: object
 ) -> Callable[[Block], Answer]:
     """Return a call as a function of a block. Iterators in its arguments become lists, as a block may run twice."""
-    read = [list(cast(Iterator[object], one)) if isinstance(one, Iterator) else one for one in args]
-    return lambda block: method(self, block, *read, **named)
+    given, chosen = (
+        [_listed(one) for one in args],
+        {key: _listed(one) for key, one in named.items()},
+    )
+    return lambda block: method(self, block, *given, **chosen)
+
+
+def _listed(one: object) -> object:
+    return list(cast(Iterator[object], one)) if isinstance(one, Iterator) else one
 
 
 def found(block: Block, table: Table[Row], keys: Iterable[object]) -> list[Row]:
