@@ -78,6 +78,19 @@ def test_demo_is_as_turns_would_have_left_it(run, deployment):
     assert run("demo", **environment) == (1, REFUSED)
 
 
+def test_rows_of_accounts_without_use_are_copied(run, deployment, monkeypatch):
+    monkeypatch.setattr(demo, "DAYS", 0)
+    environment = {"DATABASE_URL": servers.as_owner(deployment), "DAYBOOK_ROOT_KEYS": ROOT_KEY}
+
+    assert run("demo", **environment)[0] == 0
+
+    with psycopg.connect(deployment, autocommit=True) as admin:
+        counts = (
+            "select (select count(*) from private.roles), (select count(*) from private.ledger)"
+        )
+        assert admin.execute(counts).fetchone() == (30, 0)
+
+
 def test_demo_is_the_same_for_a_seed(monkeypatch):
     monkeypatch.setattr(demo, "DAYS", 20)
 

@@ -73,7 +73,8 @@ def load(
         for key in account["keys"]
     ]
     for name, table in _TABLES.items():
-        _copy(connection, table, rows[name])
+        if rows[name]:
+            _copy(connection, table, rows[name])
     connection.execute(_OPEN_WINDOWS)
     connection.execute(_LEND, [one["monthly_cap_micro"] for one in rows["deployment"]])
 
