@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from importlib import import_module
 from uuid import UUID
@@ -127,6 +128,7 @@ class App:
             return configured_models(chosen, model_settings.get)
 
         models = in_thread("models", open_models)
+        models.add_done_callback(self._end_without_models)
         shared = Shared(accounts, chosen, models.result, model_settings, self._close_tabs)
 
         def report(is_away: bool) -> None:
@@ -141,6 +143,11 @@ class App:
         in_thread("forgetting", lambda: keep_forgetting(*acts, postponed))
         # the start does not need numpy, and importing it takes a tenth of the start's time
         in_thread("recall-imports", lambda: import_module("services.memory.recall"))
+
+    def _end_without_models(self, models: Future[Models]) -> None:
+        """End the process if the models could not be opened, because no user could sign in."""
+        if models.exception():
+            self.health.record(Failed("The models cannot be opened: see the error in the log."))
 
     def _failed_check(self, backend: Backend) -> Failed | None:
         """Return the failure if the database is not as the app needs it; None also if it is unreachable."""

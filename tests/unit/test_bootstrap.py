@@ -27,6 +27,7 @@ from services.domain.memories import NotedFact
 from services.domain.models import ModelSettings
 from services.domain.turns import TurnState
 from services.embedded.plan import Endpoints
+from services.embedded.reports import Failed
 from services.errors import StoreUnavailable
 from services.settings import Settings
 from services.store.accounts import AppSession, Cookie
@@ -162,21 +163,24 @@ def test_stopping_the_process_stops_temporary_chats(shared, maya):
     assert maya.database.turn_states() == [TurnState.STOPPED]
 
 
-def built(monkeypatch, *, is_hosted=False):
-    """What a process shares, and the threads that look after it, by name; none is begun."""
+def built(monkeypatch, *, is_hosted=False, health=None, broken=None):
+    """What a process shares, and the threads that look after it, by name; none is begun, one may be *broken*."""
     threads, url = {}, "https://database.test"
 
     def not_begun(name, run):
         threads[name] = run
         future = Future()
-        future.set_result(None)
+        if name == broken:
+            future.set_exception(ImportError("openai"))
+        else:
+            future.set_result(None)
         return future
 
     begun = deployment.Deployment(
         settings=Settings(SUPABASE_URL=url, SUPABASE_KEY="key") if is_hosted else Settings(),
         root_keys=SimpleNamespace(proof_key=new_key),
         endpoints=Endpoints() if is_hosted else Endpoints(supabase_url=url, publishable_key="key"),
-        health=None,
+        health=health,
         check=None,
         stack=None,
     )
@@ -193,6 +197,16 @@ def test_start_does_not_wait_for_the_models(monkeypatch):
 
     assert shared.session_cache.count == 0
     assert "models" in threads
+
+
+def test_app_ends_if_its_models_cannot_be_opened(monkeypatch):
+    reports = []
+    health = SimpleNamespace(record=reports.append)
+
+    built(monkeypatch, health=health)
+    assert reports == []
+    built(monkeypatch, health=health, broken="models")
+    assert reports == [Failed("The models cannot be opened: see the error in the log.")]
 
 
 def test_idle_session_leaves_memory_though_no_request_comes(monkeypatch):
