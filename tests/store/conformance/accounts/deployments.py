@@ -33,9 +33,10 @@ from services.embedded.folders import Folders, free_port
 from services.embedded.plan import prepare
 from services.embedded.postgres import DATABASE, OWNER, Postgres
 from services.embedded.supabase_api import SupabaseApi
+from services.errors import TooManyAttempts
 from services.store.accounts import Cookie
 from services.store.administration import ModelAdministration, SignUpAdministration, UserAccess
-from services.store.backend import Throttle
+from services.store.backend import Attempt, Throttle, Throttles
 from services.store.supabase import auth, migrations
 from services.store.supabase.api import UserCalls
 from services.store.supabase.backend import SupabaseBackend
@@ -109,14 +110,14 @@ class User:
 
     def sign_in(self, **options):
         """The user on one more device."""
-        cookie, session = self.deployment.accounts.sign_in(self.email, PASSWORD, **options)
+        cookie, session = self.deployment.accounts.sign_in_with(self.email, PASSWORD, **options)
         return replace(self, cookie=cookie, session=session)
 
 
 class Deployment(Protocol):
     """One deployment, and what happens to it."""
 
-    # the accounts as one process has them: sign_up, sign_in, open, ended, end, delete_account, backend
+    # the accounts as one process has them: sign_up_with, sign_in_with, change_with, delete_with, open, ended, end, backend
     accounts: object
     # the calls of a process for itself: sweep, erase_log_entries, throttle, probe, root_key_versions, model_settings,
     # sign_ups, next_is_admin
@@ -132,7 +133,7 @@ class Deployment(Protocol):
     def sign_up(self, email=None, **options):
         """Return a `User` who has just signed up."""
         email = email or new_email()
-        cookie, session = self.accounts.sign_up(email, PASSWORD, **options)
+        cookie, session = self.accounts.sign_up_with(email, PASSWORD, **options)
         return User(deployment=self, email=email, cookie=cookie, session=session)
 
     def sign_up_admin(self):
@@ -271,7 +272,18 @@ class _Server:
 
     def throttle(self, *buckets, nonce=None):
         """Count an attempt in *buckets*: name, most, seconds. Return the seconds to wait; None: it is let in."""
-        return self.backend.throttle([Throttle(*one) for one in buckets], nonce or uuid4())
+        attempt = Attempt(
+            lookups=("0" * 64,),
+            throttles=Throttles(tuple(Throttle(*one) for one in buckets)),
+            email="nobody@daybook.test",
+            invitation_hash=None,
+            nonce=nonce or uuid4(),
+        )
+        try:
+            self.backend.count_attempt(attempt)
+        except TooManyAttempts as refused:
+            return refused.retry_after
+        return None
 
     def probe(self):
         """Ask for nothing. Raise StoreUnavailable."""
@@ -601,9 +613,6 @@ class TablesDeployment(Deployment):
 
     def _session(self, user):
         return self._store.of(None).run(lambda block: block.get(SESSIONS, user.cookie.hash))
-
-    def outsider(self, email):
-        self.accounts.backend.sign_in.sign_up(email, PASSWORD)
 
     def give_session(self, victim, thief):
         self._store.change(SESSIONS, thief.cookie.hash, user_id=victim.id)

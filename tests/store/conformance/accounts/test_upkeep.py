@@ -151,7 +151,7 @@ def test_refused_sign_in_gives_no_attempt_back(deployment, attempt, admin, maya)
 
     for password in (PASSWORD, PASSWORD + "!"):
         with pytest.raises((Suspended, WrongCredentials)):
-            deployment.accounts.sign_in(maya.email, password, lambda: json.dumps([name]))
+            deployment.accounts.sign_in_with(maya.email, password, lambda: json.dumps([name]))
 
     assert attempt(name, at_most=1)
 
@@ -222,7 +222,7 @@ def test_new_root_key_wraps_user_keys_anew_at_the_next_sign_in(alone):
 
     opened = accounts.open(maya.cookie)
     assert sorted(alone.server.root_key_versions()) == [*alone.versions_after_opening]
-    _, session = accounts.sign_in(maya.email, PASSWORD)
+    _, session = accounts.sign_in_with(maya.email, PASSWORD)
     alone.accounts.end(maya.cookie)
 
     assert alone.server.root_key_versions() == [2]
