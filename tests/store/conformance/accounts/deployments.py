@@ -236,7 +236,7 @@ class Deployment(Protocol):
     def put_credentials(self, *rows, gone=()):
         """Store *rows* of credentials in place of those with their ids, and of those with the ids *gone*."""
 
-    def outsider(self, email):
+    def outsider(self, email, password=PASSWORD):
         """Make a user of Supabase Auth who has no account, past the app."""
         pytest.skip("users are made by the app alone")
 
@@ -487,8 +487,8 @@ class SupabaseDeployment(Deployment):
         changes = ", ".join(f"{name} = %s" for name in columns)
         self._execute(f"update auth.users set {changes} where id = %s", *columns.values(), user.id)
 
-    def outsider(self, email):
-        auth.sign_up(self.accounts.backend.gateway.client(), email, PASSWORD)
+    def outsider(self, email, password=PASSWORD):
+        auth.sign_up(self.accounts.backend.gateway.client(), email, password)
 
     def give_session(self, victim, thief):
         theft = "update private.app_sessions set user_id = %s where id = %s"
