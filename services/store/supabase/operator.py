@@ -21,6 +21,7 @@ from services.store.supabase.copying import load
 _BCRYPT_ROUNDS = 10  # the cost that Supabase Auth uses
 _UNKNOWN_ACCOUNT = "There is no account with this address: sign up, and sign in once."
 _GRANT_ADMIN = "select private.change_role(null, private.find_account(%s), 'admin')"
+_REPAIR_SIGN_IN = "select private.repair_sign_in(private.find_account(%s), %s, %s)"
 _SET_CAPS = """
 select daily_cap_micro, monthly_cap_micro, daily_cap_tokens
 from private.change_caps(null, private.find_account(%s), %s)
@@ -65,7 +66,7 @@ class SupabaseOperator:
     def set_password(self, email: EmailAddress, password: str) -> None:
         hashed = _hashed(password)
         with self._database() as connection:
-            [(is_set,)] = connection.execute("select private.set_password(%s, %s)", [email, hashed])
+            [(is_set,)] = connection.execute(_REPAIR_SIGN_IN, [email, email, hashed])
         if not is_set:
             raise BadInput(_UNKNOWN_ACCOUNT)
 
