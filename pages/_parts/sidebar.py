@@ -81,10 +81,10 @@ def _draw_account(user: UserServices) -> None:
     account = user.account
     is_admin = account.role is AccountRole.ADMIN
     # only the part before the @: in Markdown, a whole address would become a link
-    name = safe_md.label(account.email.partition("@")[0])
+    name = safe_md.label(user.email.partition("@")[0])
     menu = popover(name, "account_circle", "account-menu", is_wide=True)
     with menu.container(gap=14, width=232, key="account-panel"):
-        st.text(f"{account.email}, admin" if is_admin else account.email)
+        st.text(f"{user.email}, admin" if is_admin else user.email)
         st.caption(_spent(account))
         st.caption(models.line(user))
         dialog = preferences.preferences_dialog

@@ -158,7 +158,7 @@ class UserServices(ChatParts):
 
     def __init__(self, session: AppSession, shared: Shared) -> None:
         self.session, self._shared = session, shared
-        self.user_id = session.user_id
+        self.user_id, self.email = session.user_id, session.email
         # the bytes that the user may store, or None for no limit
         self.account_bytes = shared.account_bytes
         self._rows = session.backend.rows(shared.account_bytes)

@@ -7,13 +7,14 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 import psycopg
-from pydantic import AliasPath, BaseModel, Field, SecretStr, ValidationError
+from pydantic import SecretStr, ValidationError
 
 from services.crypto import ServerProof
 from services.errors import Misconfigured, StoreUnavailable
 from services.store.operator import Finding, Mark
 from services.store.supabase import migrations
 from services.store.supabase.api import LEAST, PAGE, Gateway, ServerCalls
+from services.store.supabase.auth import AuthSettings, get_settings
 from services.store.supabase.lite_transport import LiteTransport
 
 _MAX_SKEW_SECONDS = 30.0  # PostgREST refuses a token from further in the future
@@ -41,14 +42,6 @@ select
   (select count(*) from private.log_erasures),
   (select coalesce(extract(epoch from clock_timestamp() - min(since)), 0)::float8 from private.log_erasures)
 """
-
-
-class AuthSettings(BaseModel):
-    """The reply of `/auth/v1/settings`, without the providers that Daybook does not use."""
-
-    has_email: bool = Field(validation_alias=AliasPath("external", "email"))
-    disable_signup: bool
-    mailer_autoconfirm: bool
 
 
 def _unchecked(needs: str, *names: str) -> dict[str, Finding]:
@@ -84,9 +77,7 @@ def _check_auth(gateway: Gateway) -> dict[str, Finding]:
     auth: AuthSettings | int = 0
     clocks: dict[str, Finding] = {}
     with suppress(httpx.HTTPError, ValidationError):
-        reply = gateway.http.get(
-            f"{gateway.url}/auth/v1/settings", headers={"apikey": gateway.key.get_secret_value()}
-        )
+        reply = get_settings(gateway)
         is_success, content = reply.is_success, reply.content
         auth = AuthSettings.model_validate_json(content) if is_success else reply.status_code
         if date := reply.headers.get("Date"):

@@ -15,7 +15,7 @@ from services.domain import AccountRole, SessionId, UserId
 from services.domain.turns import LONGEST_TURN_SECONDS
 from services.errors import RateLimited, SignedOut, StoreUnavailable, TooManyAttempts
 from services.events import log_event
-from services.store.backend import SessionSealer, WrappedKey
+from services.store.backend import SessionSealer, StoredCredentials, WrappedKey
 from services.store.supabase.api import Gateway, Hidden, ServerCalls
 from services.store.supabase.auth import AuthTokens
 
@@ -36,6 +36,7 @@ class StartedSession(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     session: SessionId
+    credentials: StoredCredentials | None
     keys: tuple[WrappedKey, ...]
     role: AccountRole
 
