@@ -217,7 +217,9 @@ def test_pending_sign_up_is_replaced_where_seen(world):
     row, invitation = sign_up(invitation=new_key().hex()), new_key().hex()
     put(world, row)
     world.admin.execute("update private.credentials set signed_up_at = now() - interval '7 days'")
-    again = row | {"new_sealed": sealed(2), "new_lookup": new_key().hex(), "invitation": invitation}
+    lookups = [new_key().hex(), row["new_lookup"]]
+    again = row | {"lookups": json.dumps(lookups), "new_lookup": lookups[0]}
+    again |= {"new_sealed": sealed(2), "invitation": invitation}
 
     assert put(world, again | {"seen_generation": 2}) == STALE
     assert put(world, again | {"seen_generation": 1, "row_id": uuid4()}) == STALE
@@ -244,8 +246,9 @@ def test_sign_up_takes_no_lookup_of_another_row(world):
     put(world, row)
     before = rows(world)
 
-    taken = {"seen_generation": 1, "new_lookup": credentials_of(world, maya)["lookup"]}
-    assert put(world, row | taken) == STALE
+    lookup = credentials_of(world, maya)["lookup"]
+    taken = {"seen_generation": 1, "new_lookup": lookup}
+    assert put(world, row | taken | {"lookups": json.dumps([lookup, row["new_lookup"]])}) == STALE
 
     assert rows(world) == before
 
