@@ -96,7 +96,7 @@ def test_demo_is_the_same_for_a_seed(monkeypatch):
 
     def figures(seed):
         now = datetime.now(UTC)
-        entries = [entry for _, entry in make_demo(RING, seed, now)["ledger"]]
+        entries = [entry for _, entry in make_demo(RING, seed, PASSWORD, now)["ledger"]]
         assert entries
         return [
             (one.day, one.model, one.purpose, one.micro) for one in entries if one.day < now.date()
