@@ -14,7 +14,7 @@ from tests.database import servers
 from tests.database.storm import MUST_BE_ZERO
 from tests.database.test_operate import ROOT_KEY, places
 from tests.database.test_operate import run as run  # a fixture
-from tests.store.conftest import make_sessions
+from tests.store.conftest import PASSWORD, make_sessions
 from tests.stores import store_of
 
 REFUSED = "There are accounts already: the demo is for a fresh deployment."

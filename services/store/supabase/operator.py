@@ -26,7 +26,7 @@ _UNKNOWN_ACCOUNT = "There is no account with this address: sign up, and sign in 
 _GRANT_ADMIN = "select private.change_role(null, private.find_account(%s), 'admin')"
 _FIND = "select private.credentials_of_lookups(%s), private.find_account(%s) is not null"
 _CHANGE = """
-select private.change_credentials(actor => null, person => %(id)s, seen_generation => %(seen)s,
+select private.replace_credentials(actor => null, person => %(id)s, seen_generation => %(seen)s,
   new_generation => %(generation)s, new_lookup => %(lookup)s, new_sealed => %(sealed)s, kept_cookie => null) -> 'ok'
 """
 _REPAIR = "select private.repair_sign_in(%s, %s, %s)"
