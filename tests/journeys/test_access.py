@@ -85,7 +85,7 @@ def maya(person):
 
 def seed(app, person, *conversations):
     with second_process(app) as sessions:
-        _, session = sessions.sign_in(person.email, PASSWORD)
+        _, session = sessions.sign_in_with(person.email, PASSWORD)
         return [converse(session, turns) for turns in conversations]
 
 

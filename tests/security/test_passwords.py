@@ -25,7 +25,7 @@ def sessions(backend):
 def email(sessions):
     """The address of an account."""
     address = new_email()
-    sessions.sign_up(address, PASSWORD)
+    sessions.sign_up_with(address, PASSWORD)
     return address
 
 
@@ -59,8 +59,8 @@ def test_token_from_the_database_sets_no_password(sessions, email, api, database
 
     assert changed.status_code in (404, 500)
     with pytest.raises(WrongCredentials):
-        sessions.sign_in(email, OTHER_PASSWORD)
-    sessions.sign_in(email, PASSWORD)
+        sessions.sign_in_with(email, OTHER_PASSWORD)
+    sessions.sign_in_with(email, PASSWORD)
 
 
 @pytest.mark.parametrize("way", ["password", "recovery"])

@@ -11,14 +11,19 @@ from services.crypto import RootKeys
 from services.domain.models import ModelSettings
 from services.llm import Models, Offer
 from services.settings import Settings
-from services.store.accounts import Accounts
 from services.store.supabase.lite_transport import LiteTransport
 from services.users import Shared, UserServices
 from tests.chats import SMALL, chat_factory
-from tests.stores import backend_at, store_of, sweep
+from tests.stores import WholeAccounts, backend_at, cheap_hashes, store_of, sweep
 
 PASSWORD = "correct horse battery staple"
 _numbers = itertools.count()
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _cheap_hashes():
+    with cheap_hashes():
+        yield
 
 
 @pytest.fixture(scope="session", params=["embedded_stack", "hosted"], ids=["embedded", "hosted"])
@@ -79,7 +84,7 @@ def make_sessions(stack, wire=None, **changes):
     root_keys = RootKeys.parse(stack.root_keys)
     settings = {"idle_seconds": 3600, "lifetime_seconds": 86400} | changes
     backend = backend_at(stack.url, stack.publishable_key, root_keys, wire or LiteTransport())
-    return Accounts(backend, root_keys, **settings)
+    return WholeAccounts(backend, root_keys, **settings)
 
 
 @pytest.fixture
@@ -114,7 +119,7 @@ def new_email():
 
 @pytest.fixture
 def sign_up(sessions):
-    return lambda: sessions.sign_up(new_email(), PASSWORD)
+    return lambda: sessions.sign_up_with(new_email(), PASSWORD)
 
 
 @pytest.fixture

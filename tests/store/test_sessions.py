@@ -25,8 +25,8 @@ def test_session_is_opened_by_one_call(sign_up, process, wire):
 
 def test_restart_opens_sessions_without_token_requests(sessions, process, wire):
     email = new_email()
-    sessions.sign_up(email, PASSWORD)
-    cookies = [sessions.sign_in(email, PASSWORD)[0] for _ in range(SESSIONS)]
+    sessions.sign_up_with(email, PASSWORD)
+    cookies = [sessions.sign_in_with(email, PASSWORD)[0] for _ in range(SESSIONS)]
 
     opened = [process.open(cookie) for cookie in cookies]
 
@@ -36,17 +36,17 @@ def test_restart_opens_sessions_without_token_requests(sessions, process, wire):
 
 def test_sign_in_is_two_calls(process, wire):
     email = new_email()
-    process.sign_up(email, PASSWORD)
+    process.sign_up_with(email, PASSWORD)
     wire.calls = 0
 
-    process.sign_in(email, PASSWORD)
+    process.sign_in_with(email, PASSWORD)
 
     assert wire.calls == 2
 
 
 def test_expired_token_is_renewed_once_for_eight_processes(process, wire, stack):
     wire.lifetime = 0
-    cookie, session = process.sign_up(new_email(), PASSWORD)
+    cookie, session = process.sign_up_with(new_email(), PASSWORD)
     wires = [Wire() for _ in range(8)]
 
     def read(wire):
@@ -64,7 +64,7 @@ def test_expired_token_is_renewed_once_for_eight_processes(process, wire, stack)
 @pytest.mark.parametrize(("lifetime", "refused"), [(0, 0), (None, 1)], ids=["expired", "refused"])
 def test_token_is_renewed_for_reads_and_writes(process, wire, lifetime, refused):
     wire.lifetime = lifetime
-    user = store_of(process.sign_up(new_email(), PASSWORD)[1])
+    user = store_of(process.sign_up_with(new_email(), PASSWORD)[1])
     wire.renewals, wire.lifetime, wire.refused = 0, None, refused
 
     begun_with(user, "Letters")
@@ -74,7 +74,7 @@ def test_token_is_renewed_for_reads_and_writes(process, wire, lifetime, refused)
 
 
 def test_tokens_that_stay_refused_are_renewed_once(process, wire):
-    _, session = process.sign_up(new_email(), PASSWORD)
+    _, session = process.sign_up_with(new_email(), PASSWORD)
     wire.refused = 100
 
     for _ in range(3):
@@ -93,7 +93,7 @@ def quick(monkeypatch):
 @pytest.mark.usefixtures("quick")
 def test_renewal_waits_for_a_rate_limit_and_then_fails(process, wire):
     wire.lifetime = 0
-    _, session = process.sign_up(new_email(), PASSWORD)
+    _, session = process.sign_up_with(new_email(), PASSWORD)
 
     wire.limited = 3
     session.backend.bearer.keep_fresh()
@@ -106,7 +106,7 @@ def test_renewal_waits_for_a_rate_limit_and_then_fails(process, wire):
 
 def test_turn_begins_with_a_token_that_outlives_it(process, wire):
     wire.lifetime = LONGEST_TURN_SECONDS - 60
-    _, session = process.sign_up(new_email(), PASSWORD)
+    _, session = process.sign_up_with(new_email(), PASSWORD)
     store = store_of(session)
     assert store.conversations.recent() == []
     assert wire.renewals == 0
@@ -118,7 +118,7 @@ def test_turn_begins_with_a_token_that_outlives_it(process, wire):
 
 
 def test_rate_limit_lets_a_valid_token_through(process, wire):
-    _, session = process.sign_up(new_email(), PASSWORD)
+    _, session = process.sign_up_with(new_email(), PASSWORD)
     wire.limited = 10_000
 
     session.backend.bearer.keep_fresh(100_000)  # more seconds than any token has
