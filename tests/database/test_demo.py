@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from services.crypto import RootKeys
+from services.errors import WrongCredentials
 from services.operate import demo
 from services.operate.demo import DAYS, make_demo
 from tests.conftest import started_stack
@@ -112,7 +113,7 @@ def test_admin_of_demo_signs_in_and_reads(run, place, cache):
         email, password = re.search(r"as (\S+) with the password (\S+)", said).groups()
         sessions = make_sessions(stack)
 
-        session = sessions.sign_in(email, password)[1]
+        session = sessions.sign_in_with(email, password)[1]
 
         conversations = store_of(session).conversations
         listed = conversations.recent(100)
@@ -120,4 +121,11 @@ def test_admin_of_demo_signs_in_and_reads(run, place, cache):
         assert listed
         assert all(one.is_verified and one.title for one in listed)
         assert all(thread.is_whole and thread.messages for thread in threads)
+        with pytest.raises(WrongCredentials):
+            sessions.sign_in_with("maya@example.org", password)
+        new_password = "another horse battery staple"
+        typed = f"{new_password}\n" * 2
+        assert run("set-password", "maya@example.org", typed=typed, **places(stack))[0] == 0
+        maya = sessions.sign_in_with("maya@example.org", new_password)[1]
+        assert store_of(maya).conversations.recent(100)
         sessions.backend.gateway.http.close()

@@ -12,9 +12,10 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.json import Jsonb
 
 from services.crypto import RootKeys, ServerProof, new_key
-from services.errors import BadAddress, SignedOut, WeakPassword, WrongCredentials
+from services.errors import BadAddress, SignedOut, SignInBroken, WeakPassword, WrongCredentials
 from services.operate.__main__ import operate
 from services.store.supabase.connection import with_tls
 from tests.conftest import RunningStack
@@ -218,7 +219,7 @@ def test_check_passes_after_a_sign_in(run, request, backend):
     place = request.getfixturevalue(backend)
     sessions = make_sessions(place)
     with sessions.backend.gateway.http:
-        sessions.sign_up(new_email(), PASSWORD)
+        sessions.sign_up_with(new_email(), PASSWORD)
     if isinstance(place, RunningStack):
         environment = places(place) | {"DAYBOOK_ROOT_KEYS": place.root_keys}
     else:
@@ -228,7 +229,7 @@ def test_check_passes_after_a_sign_in(run, request, backend):
 
     lines = [line.split(maxsplit=1) for line in said.splitlines()]
     assert code == 0, said
-    assert [mark for mark, _ in lines] == ["ok"] * 10, said
+    assert [mark for mark, _ in lines] == ["ok"] * 11, said
     assert "root keys      stored data needs 1\n" in said
     assert "access tokens  good for 3600 s" in said
 
@@ -269,7 +270,7 @@ def test_admin_is_granted_by_address(run, request, is_embedded):
 
 def test_set_password_ends_sessions_and_accepts_new_password(run, stack):
     sessions, email = make_sessions(stack), new_email()
-    cookie, maya = sessions.sign_up(email, PASSWORD)
+    cookie, maya = sessions.sign_up_with(email, PASSWORD)
     new_password = "another horse battery staple"
 
     code, said = run("set-password", email.upper(), typed=f"{new_password}\n" * 2, **places(stack))
@@ -279,13 +280,71 @@ def test_set_password_ends_sessions_and_accepts_new_password(run, stack):
     with pytest.raises(SignedOut):
         sessions.open(cookie)
     with pytest.raises(WrongCredentials):
-        sessions.sign_in(email, PASSWORD)
-    assert sessions.sign_in(email, new_password)[1].user_id == maya.user_id
+        sessions.sign_in_with(email, PASSWORD)
+    assert sessions.sign_in_with(email, new_password)[1].user_id == maya.user_id
     sessions.backend.gateway.http.close()
     with stack.connect() as database:
-        query = "select count(*) from private.audit where action = 'password.set' and target = %s"
-        noted = database.execute(query, [maya.user_id])
-        assert noted.fetchone() == (1,)
+        noted = "select actor from private.audit where action = 'password.set' and target = %s"
+        assert database.execute(noted, [maya.user_id]).fetchall() == [(None,)]
+
+
+def test_repaired_account_signs_in_with_same_password(run, stack):
+    sessions, email = make_sessions(stack), new_email()
+    cookie, maya = sessions.sign_up_with(email, PASSWORD)
+    other = new_email()
+    with stack.connect() as database:  # whose owner opens permits
+        database.execute(
+            "insert into private.password_permits (user_id) values (%s)", [maya.user_id]
+        )
+        changed = "update auth.users set encrypted_password = 'x', email = %s where id = %s"
+        database.execute(changed, [other, maya.user_id])
+    with pytest.raises(SignInBroken):
+        sessions.sign_in_with(email, PASSWORD)
+
+    said = run("repair-sign-in", email.upper(), **places(stack))
+
+    assert said == (0, f"{email} can sign in with the same password, and is signed out everywhere.")
+    with pytest.raises(SignedOut):
+        sessions.open(cookie)
+    assert sessions.sign_in_with(email, PASSWORD)[1].user_id == maya.user_id
+    sessions.backend.gateway.http.close()
+    with stack.connect() as database:
+        noted = "select actor from private.audit where action = 'sign_in.repair' and target = %s"
+        assert database.execute(noted, [maya.user_id]).fetchall() == [(None,)]
+
+
+@pytest.mark.parametrize("command", ["set-password", "repair-sign-in"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "delete from private.credentials where user_id = %s",
+        "update private.credentials set sealed = 'p1.1.' || repeat('A', 600) where user_id = %s",
+        "update private.credentials set generation = generation + 1 where user_id = %s",
+    ],
+    ids=["gone", "sealed by another", "another generation"],
+)
+def test_account_whose_credentials_do_not_open_needs_its_backup(run, stack, command, change):
+    sessions, email = make_sessions(stack), new_email()
+    maya = sessions.sign_up_with(email, PASSWORD)[1]
+    row = "select to_jsonb(credentials) from private.credentials where user_id = %s"
+    state = f"select ({row}), encrypted_password from auth.users where id = %s"
+    with stack.connect() as database:
+        backup = database.execute(row, [maya.user_id]).fetchone()[0]
+        database.execute(change, [maya.user_id])
+        before = database.execute(state, [maya.user_id] * 2).fetchone()
+
+    code, said = run(command, email, typed=f"{PASSWORD}\n" * 2, **places(stack))
+    checked = run("check", DAYBOOK_ROOT_KEYS=stack.root_keys, **places(stack))
+
+    assert (code, said.splitlines()[-1]) == (1, UNOPENED)
+    assert (checked[0], f"({maya.user_id})" in checked[1]) == (1, True), checked
+    put_back = "insert into private.credentials select (jsonb_populate_record(null::private.credentials, %s)).*"
+    with stack.connect() as database:
+        assert database.execute(state, [maya.user_id] * 2).fetchone() == before
+        database.execute("delete from private.credentials where user_id = %s", [maya.user_id])
+        database.execute(put_back, [Jsonb(backup)])
+    assert sessions.sign_in_with(email, PASSWORD)[1].user_id == maya.user_id
+    sessions.backend.gateway.http.close()
 
 
 def test_limits_of_account_and_default_are_set_and_shown(run, world, migrated):
@@ -324,6 +383,10 @@ def test_limits_of_account_and_default_are_set_and_shown(run, world, migrated):
 
 
 NAME_ONE = "Name one account, or give --default for new accounts."
+UNOPENED = (
+    "The credentials of this account are gone or do not open, and its chats open with them alone: "
+    "put its row of private.credentials back from a backup."
+)
 UNKNOWN = "There is no account with this address: sign up, and sign in once."
 
 
@@ -332,6 +395,7 @@ UNKNOWN = "There is no account with this address: sign up, and sign in once."
     [
         (["grant-admin", "unknown@daybook.test"], "", UNKNOWN),
         (["set-password", "unknown@daybook.test"], PASSWORD, UNKNOWN),
+        (["repair-sign-in", "unknown@daybook.test"], "", UNKNOWN),
         (["set-password", "maya@daybook.test"], "short", WeakPassword(["short"]).public),
         (["limits", "unknown@daybook.test", "--daily", "5"], "", UNKNOWN),
         (["limits", "--daily", "5"], "", NAME_ONE),
@@ -345,10 +409,18 @@ def test_refused_command_changes_nothing(run, world, migrated, arguments, passwo
     world.person()
     before = world.contents()
 
-    code, said = run(*arguments, typed=f"{password}\n" * 2, DATABASE_URL=servers.as_owner(migrated))
+    environment = {"DATABASE_URL": servers.as_owner(migrated), "DAYBOOK_ROOT_KEYS": ROOT_KEY}
+    code, said = run(*arguments, typed=f"{password}\n" * 2, **environment)
 
     assert (code, said.splitlines()[-1]) == (1, sentence)
     assert world.contents() == before
+
+
+@pytest.mark.parametrize("command", ["set-password", "repair-sign-in"])
+def test_credentials_are_not_touched_without_the_root_key(run, migrated, command):
+    code, said = run(command, "maya@daybook.test", DATABASE_URL=servers.as_owner(migrated))
+
+    assert (code, said.split(":")[0]) == (1, "The root key is missing")
 
 
 @pytest.mark.parametrize(
