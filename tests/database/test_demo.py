@@ -13,7 +13,7 @@ from services.operate.demo import DAYS, make_demo
 from tests.conftest import started_stack
 from tests.database import servers
 from tests.database.storm import MUST_BE_ZERO
-from tests.database.test_operate import ROOT_KEY, places
+from tests.database.test_operate import ROOT_KEY, with_keys
 from tests.database.test_operate import run as run  # a fixture
 from tests.store.conftest import PASSWORD, make_sessions
 from tests.stores import store_of
@@ -108,7 +108,7 @@ def test_demo_is_the_same_for_a_seed(monkeypatch):
 
 def test_admin_of_demo_signs_in_and_reads(run, place, cache):
     with started_stack(place / "demo", cache) as stack:
-        code, said = run("demo", DAYBOOK_ROOT_KEYS=stack.root_keys, **places(stack))
+        code, said = run("demo", **with_keys(stack))
         assert code == 0, said
         email, password = re.search(r"as (\S+) with the password (\S+)", said).groups()
         sessions = make_sessions(stack)
@@ -125,7 +125,7 @@ def test_admin_of_demo_signs_in_and_reads(run, place, cache):
             sessions.sign_in_with("maya@example.org", password)
         new_password = "another horse battery staple"
         typed = f"{new_password}\n" * 2
-        assert run("set-password", "maya@example.org", typed=typed, **places(stack))[0] == 0
+        assert run("set-password", "maya@example.org", typed=typed, **with_keys(stack))[0] == 0
         maya = sessions.sign_in_with("maya@example.org", new_password)[1]
         assert store_of(maya).conversations.recent(100)
         sessions.backend.gateway.http.close()
