@@ -75,7 +75,7 @@ def measure(runs: int) -> dict[str, Figures]:
 
 def _daybook(browser: Browser, app: App, runs: int) -> Figures:
     with second_process(app) as sessions:
-        _, session = sessions.sign_up(EMAIL, PASSWORD)
+        _, session = sessions.sign_up_with(EMAIL, PASSWORD)
         let_talk_fast(app)
         asked = {length: converse(session, rig.past(length)) for length in LENGTHS if length}
         cookie = rig.new_cookie(app, sessions)

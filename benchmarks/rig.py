@@ -102,7 +102,7 @@ def chromium() -> Iterator[Browser]:
 
 def new_cookie(app: App, sessions: Accounts, email: str = EMAIL) -> str:
     """The cookie of *email* at one more device. The app has opened its session, and knows no more of it."""
-    cookie, _ = sessions.sign_in(email, PASSWORD)
+    cookie, _ = sessions.sign_in_with(email, PASSWORD)
     text = f"__Host-sid={cookie}"
     httpx.get(f"{app.url}/media/none", headers={"Cookie": text}, trust_env=False)
     return text

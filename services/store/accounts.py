@@ -16,7 +16,6 @@ from services.caches import LruCache
 from services.crypto import (
     AccountKeys,
     Credentials,
-    CredentialsState,
     Place,
     RootKeys,
     UserKey,
@@ -318,10 +317,10 @@ class Accounts:
         """Open credentials; *email*: the address that they must have. Raise Tampered, and log the event."""
         try:
             credentials = open_credentials(self.root_keys, stored.sealed, stored.id)
-            state = CredentialsState.PENDING if stored.user_id is None else CredentialsState.SET
+            is_pending = stored.user_id is None
             is_newest = credentials.generation >= (self._newest.get(stored.id) or 0)
             if (
-                (credentials.state, credentials.generation) != (state, stored.generation)
+                (credentials.is_pending, credentials.generation) != (is_pending, stored.generation)
                 or stored.user_id not in (None, stored.id)
                 or email not in (None, credentials.address)
                 or not is_newest
@@ -351,7 +350,6 @@ class Accounts:
             row_id, generation = found.stored.id, found.stored.generation + 1
             known = found.credentials
         credentials = Credentials(
-            state=CredentialsState.PENDING,
             address=found.email,
             password_hash=password_hash,
             account_secret=None,
@@ -389,7 +387,7 @@ class Accounts:
     ) -> tuple[Cookie, AppSession]:
         """Begin the account of a user without one, with the credentials of a *pending* sign-up, and sign in."""
         user_id, secret = identity.user_id, new_key()
-        bound = replace(credentials, state=CredentialsState.SET, account_secret=secret)
+        bound = replace(credentials, account_secret=secret)
         wrapped = self.root_keys.account_keys(secret).wrap(new_key(), user_id, 1)
         account = NewAccount(
             sign_up=pending.id,

@@ -332,7 +332,9 @@ class World:
     def sign_up(self, **given):
         """Store a pending sign-up; return what `start_session` takes to begin its account."""
         begun = {"pending": uuid4(), "new_lookup": new_key().hex()}
-        stored = self.anon.call("put_sign_up", **pending(begun["pending"], begun["new_lookup"], **given))
+        stored = self.anon.call(
+            "put_sign_up", **pending(begun["pending"], begun["new_lookup"], **given)
+        )
         assert stored["ok"]
         return begun
 

@@ -20,7 +20,7 @@ PASSWORD = "correct horse battery staple"
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _cheap_hashes():
     with cheap_hashes():
         yield

@@ -34,14 +34,20 @@ def test_restart_opens_sessions_without_token_requests(sessions, process, wire):
     assert wire.renewals == 0
 
 
-def test_sign_in_is_two_calls(process, wire):
+def test_sign_in_is_three_calls(process, wire):
     email = new_email()
     process.sign_up_with(email, PASSWORD)
     wire.calls = 0
 
     process.sign_in_with(email, PASSWORD)
 
-    assert wire.calls == 2
+    assert wire.calls == 3
+
+
+def test_sign_up_is_four_calls_and_one_beside_them(process, wire):
+    process.sign_up_with(new_email(), PASSWORD)
+
+    assert wire.calls == 5  # the settings of Supabase Auth are read beside the second
 
 
 def test_expired_token_is_renewed_once_for_eight_processes(process, wire, stack):

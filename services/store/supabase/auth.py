@@ -10,7 +10,7 @@ import httpx
 import jwt
 from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError
 from supabase import Client
-from supabase_auth.errors import AuthApiError, AuthError, AuthWeakPasswordError
+from supabase_auth.errors import AuthApiError, AuthError
 from supabase_auth.types import Session as AuthSession
 
 from services import errors
@@ -124,8 +124,6 @@ def _auth_errors(refusals: Mapping[str, type[errors.AppError]]) -> Generator[Non
     """Convert Supabase Auth's errors: to those of *refusals* by code, else TooManyAttempts or StoreUnavailable."""
     try:
         yield
-    except AuthWeakPasswordError as error:
-        raise errors.WeakPassword(error.reasons) from None
     except AuthApiError as error:
         raise _auth_error(error, refusals) from None
     except (AuthError, httpx.HTTPError, ValidationError) as error:

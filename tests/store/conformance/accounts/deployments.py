@@ -236,7 +236,7 @@ class Deployment(Protocol):
     def put_credentials(self, *rows, gone=()):
         """Store *rows* of credentials in place of those with their ids, and of those with the ids *gone*."""
 
-    def outsider(self, email):
+    def outsider(self, email, password=PASSWORD):
         """Make a user of Supabase Auth who has no account, past the app."""
         pytest.skip("users are made by the app alone")
 
@@ -334,10 +334,10 @@ _ENDS = (
     *("conversations.updated_at", "conversations.destroy_at", "conversations.undo_until"),
     *("messages.destroy_at", "turns.lease_until", "invitations.expires_at"),
     *("throttles.window_ends", "seen_nonces.seen_at", "settings.retention_from"),
-    "log_erasures.since",
+    *("log_erasures.since", "credentials.signed_up_at"),
 )
 _OWNERS = {"invitations": "made_by"} | dict.fromkeys(
-    ("throttles", "seen_nonces", "settings", "log_erasures")
+    ("throttles", "seen_nonces", "settings", "log_erasures", "credentials")
 )
 _PUBLIC = ("conversations", "messages", "turns")
 _CREDENTIALS = tuple(StoredCredentials.__dataclass_fields__)
@@ -487,8 +487,8 @@ class SupabaseDeployment(Deployment):
         changes = ", ".join(f"{name} = %s" for name in columns)
         self._execute(f"update auth.users set {changes} where id = %s", *columns.values(), user.id)
 
-    def outsider(self, email):
-        auth.sign_up(self.accounts.backend.gateway.client(), email, PASSWORD)
+    def outsider(self, email, password=PASSWORD):
+        auth.sign_up(self.accounts.backend.gateway.client(), email, password)
 
     def give_session(self, victim, thief):
         theft = "update private.app_sessions set user_id = %s where id = %s"

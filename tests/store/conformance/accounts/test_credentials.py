@@ -1,6 +1,7 @@
 """Credentials: passwords, sign-ups that are cut, and what who writes to the store cannot do with them."""
 
 from dataclasses import replace
+from uuid import uuid4
 
 import bcrypt
 import pytest
@@ -19,6 +20,7 @@ from services.errors import (
     WeakPassword,
     WrongCredentials,
 )
+from services.store.backend import PendingSignUp
 from tests.store.conformance.accounts.deployments import DAY, at_once
 from tests.store.conformance.talk import begun_with, titles
 from tests.store.conftest import PASSWORD, new_email
@@ -192,6 +194,21 @@ def test_pending_sign_up_lives_for_eight_days_after_the_last(alone):
     refused(alone, email)
 
 
+def test_pending_sign_up_is_never_stored_over_an_account(deployment, maya):
+    row, before = row_of(deployment, maya), deployment.credentials()
+    accounts = deployment.accounts
+    with pytest.raises(AddressTaken):
+        accounts.sign_up_with(maya.email, OTHER)
+    pending = replace(row, user_id=None)
+    for new in (replace(pending, id=uuid4(), generation=1), replace(pending, generation=2)):
+        lookups = tuple(accounts.root_keys.address_tags(maya.email).values())
+        sign_up = PendingSignUp(credentials=new, lookups=lookups, invitation_hash=None)
+        assert not accounts.backend.put_sign_up(sign_up)
+
+    assert deployment.credentials() == before
+    assert maya.sign_in().id == maya.id
+
+
 # --- attacks by who writes to the store
 
 
@@ -223,8 +240,8 @@ def test_deleted_credentials_let_nobody_in(deployment, maya):
     else:
         assert thief.id != maya.id
         assert thief.store.conversations.recent() == []
-        deployment.put_credentials(gone=[thief.id])
-    deployment.put_credentials(row)
+    others = [one.id for one in deployment.credentials().values() if one.lookup == row.lookup]
+    deployment.put_credentials(row, gone=others)
     assert titles(maya.sign_in().store.conversations.recent()) == ["Letters"]
 
 
@@ -313,3 +330,14 @@ def test_address_at_supabase_auth_opens_nothing(deployment, maya, omar):
 
     refused(deployment, maya.email, PASSWORD, SignInBroken)
     refused(deployment, omar.email, PASSWORD, SignInBroken)
+
+
+def test_another_user_at_supabase_auth_is_not_signed_in(deployment, maya):
+    row = row_of(deployment, maya)
+    credentials = open_credentials(deployment.accounts.root_keys, row.sealed, maya.id)
+    deployment.change_auth(maya, email=new_email())
+    deployment.outsider(maya.email, credentials.managed_password)
+
+    refused(deployment, maya.email, PASSWORD, SignInBroken)
+
+    assert set(deployment.devices(maya.session)) == {maya.session.id}
