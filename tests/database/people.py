@@ -247,6 +247,7 @@ DEFAULTS = {
     "least_reply_micro": 50,
     "least_reply_tokens": 50,
     "lifetime": 86400,
+    "lookups": "[]",
     "model": "test-model",
     "model_name": "test-model",
     "new_device": sealed("device"),
@@ -287,9 +288,10 @@ def created(**changes):
     return json.dumps(conversation | sealed_texts | changes, default=str)
 
 
-def pending(row_id, lookup, **changes):
-    """A new pending sign-up of the address with this *lookup*."""
-    row = {"row_id": row_id, "lookups": json.dumps([lookup]), "new_lookup": lookup}
+def sign_up(lookup=None, **changes):
+    """A new pending sign-up, of an address with this *lookup*."""
+    lookup = lookup or new_key().hex()
+    row = {"row_id": uuid4(), "lookups": json.dumps([lookup]), "new_lookup": lookup}
     return row | {"seen_generation": None} | changes
 
 
@@ -329,14 +331,11 @@ class World:
         self.people.append(made.id)
         return made
 
-    def sign_up(self, **given):
+    def sign_up(self, **changes):
         """Store a pending sign-up; return what `start_session` takes to begin its account."""
-        begun = {"pending": uuid4(), "new_lookup": new_key().hex()}
-        stored = self.anon.call(
-            "put_sign_up", **pending(begun["pending"], begun["new_lookup"], **given)
-        )
-        assert stored["ok"]
-        return begun
+        row = sign_up(**changes)
+        assert self.anon.call("put_sign_up", **row)["ok"]
+        return {"pending": row["row_id"], "new_lookup": row["new_lookup"]}
 
     @property
     def anon(self):
