@@ -2,13 +2,7 @@
 
 from uuid import UUID
 
-from services.crypto import (
-    Credentials,
-    CredentialsState,
-    RootKeys,
-    open_credentials,
-    seal_credentials,
-)
+from services.crypto import Credentials, RootKeys, open_credentials, seal_credentials
 from services.domain import UserId
 from services.domain.addresses import EmailAddress
 from services.errors import Tampered
@@ -25,9 +19,9 @@ def open_stored(
 ) -> Credentials:
     """Open credentials; *email*: the address that they must have. Raise Tampered, NewerVersion."""
     credentials = open_credentials(root_keys, stored.sealed, stored.id)
-    state = CredentialsState.PENDING if stored.user_id is None else CredentialsState.SET
+    is_pending = stored.user_id is None
     if (
-        (credentials.state, credentials.generation) != (state, stored.generation)
+        (credentials.is_pending, credentials.generation) != (is_pending, stored.generation)
         or stored.user_id not in (None, stored.id)
         or email not in (None, credentials.address)
     ):
@@ -37,10 +31,9 @@ def open_stored(
 
 def seal_stored(root_keys: RootKeys, credentials: Credentials, owner_id: UUID) -> StoredCredentials:
     """Seal credentials under the current root key; *owner_id* is the user's id, or that of the row while they are pending."""
-    is_set = credentials.state is CredentialsState.SET
     return StoredCredentials(
         id=owner_id,
-        user_id=UserId(owner_id) if is_set else None,
+        user_id=None if credentials.is_pending else UserId(owner_id),
         lookup=root_keys.address_tags(credentials.address)[root_keys.current],
         sealed=seal_credentials(root_keys, credentials, owner_id),
         generation=credentials.generation,

@@ -17,7 +17,6 @@ from psycopg.types.json import Jsonb
 
 from services.crypto import (
     Credentials,
-    CredentialsState,
     RootKeys,
     ServerProof,
     managed_password,
@@ -61,6 +60,23 @@ def places(stack):
 def with_keys(stack):
     """The same, and its root keys."""
     return places(stack) | {"DAYBOOK_ROOT_KEYS": stack.root_keys}
+
+
+INSERT = (
+    "insert into private.credentials (id, user_id, lookup, sealed, generation)"
+    " values (%(id)s, %(user_id)s, %(lookup)s, %(sealed)s, %(generation)s)"
+)
+
+
+def credentials(email, is_pending=False):
+    """Credentials without a password."""
+    return Credentials(
+        address=email,
+        password_hash=None,
+        account_secret=None if is_pending else new_key(),
+        managed_password=managed_password(),
+        generation=1,
+    )
 
 
 @pytest.fixture
@@ -252,29 +268,14 @@ def test_check_names_users_whose_credentials_do_not_open(run, world, migrated):
     maya, omar = world.person(), world.person()
     ring = RootKeys.parse(ROOT_KEY)
 
-    def credentials_of(person, email):
-        credentials = Credentials(
-            state=CredentialsState.SET,
-            address=email,
-            password_hash=None,
-            account_secret=new_key(),
-            managed_password=managed_password(),
-            generation=1,
-        )
-        return asdict(seal_stored(ring, credentials, person.id))
-
     def finding():
         environment = {"DATABASE_URL": servers.as_owner(migrated), "DAYBOOK_ROOT_KEYS": ROOT_KEY}
         return [line for line in run("check", **environment)[1].splitlines() if "credent" in line]
 
     delete = "delete from private.credentials where user_id = %s"
-    insert = (
-        "insert into private.credentials (id, user_id, lookup, sealed, generation)"
-        " values (%(id)s, %(user_id)s, %(lookup)s, %(sealed)s, %(generation)s)"
-    )
     for person, email in ((maya, "maya@daybook.test"), (omar, "omar@daybook.test")):
         world.admin.execute(delete, [person.id])
-        world.admin.execute(insert, credentials_of(person, email))
+        world.admin.execute(INSERT, asdict(seal_stored(ring, credentials(email), person.id)))
     assert finding() == ["ok    credentials    all users' open"]
     swapped = "update private.credentials set lookup = reverse(lookup) where user_id = %s"
     world.admin.execute(swapped, [omar.id])
@@ -397,6 +398,23 @@ def test_account_whose_credentials_do_not_open_needs_its_backup(run, stack, comm
         database.execute(put_back, [Jsonb(backup)])
     assert sessions.sign_in_with(email, PASSWORD)[1].user_id == maya.user_id
     sessions.backend.gateway.http.close()
+
+
+@pytest.mark.parametrize("has_account", [True, False])
+def test_pending_sign_up_beside_an_account_is_not_opened(run, world, migrated, has_account):
+    email = world.one("select email from auth.users where id = %s", world.person().id)
+    if not has_account:
+        email = "unknown@daybook.test"
+    ring, row_id = RootKeys.parse(ROOT_KEY), uuid4()
+    pending = seal_stored(ring, credentials(email, is_pending=True), row_id)
+    world.admin.execute(INSERT, asdict(pending))
+    before = world.contents()
+    environment = {"DATABASE_URL": servers.as_owner(migrated), "DAYBOOK_ROOT_KEYS": ROOT_KEY}
+
+    code, said = run("set-password", email, typed=f"{PASSWORD}\n" * 2, **environment)
+
+    assert (code, said.splitlines()[-1]) == (1, UNOPENED if has_account else UNKNOWN)
+    assert world.contents() == before
 
 
 def test_limits_of_account_and_default_are_set_and_shown(run, world, migrated):

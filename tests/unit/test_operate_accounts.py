@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.crypto import Credentials, CredentialsState, RootKeys, new_key
+from services.crypto import Credentials, RootKeys, new_key
 from services.domain import UserId
 from services.errors import Misconfigured, NewerVersion
 from services.operate.accounts import open_account, opens
@@ -18,7 +18,6 @@ MAYA, OMAR = "maya@daybook.test", "omar@daybook.test"
 
 def stored_of(email, ring=RING, **changes):
     fields = {
-        "state": CredentialsState.SET,
         "address": email,
         "password_hash": None,
         "account_secret": new_key(),
