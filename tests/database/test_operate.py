@@ -159,6 +159,16 @@ def test_documented_backup_is_restored_whole(run, tmp_path):
             after = world.contents()
             left_out = {"private.migrations", "private.server_keys", "private.app_sessions"}
             assert {table for table in before if before[table] != after[table]} == left_out
+            lines = (tmp_path / "daybook.sql").read_text().splitlines()
+            begin = next(line for line in lines if line.startswith("COPY private.credentials "))
+            row = next(
+                line for line in lines[lines.index(begin) :] if line.startswith(str(maya.id))
+            )
+            (tmp_path / "row.sql").write_text(f"{begin}\n{row}\n\\.\n")
+            admin.execute("delete from private.credentials where user_id = %s", [maya.id])
+            put_back = ["psql", f"--dbname={environment['DATABASE_URL']}", "--file=row.sql"]
+            subprocess.run(put_back, check=True, cwd=tmp_path, env=environment)
+            assert world.contents() == after
             omar = world.person()  # what is numbered goes on after the last
             assert omar.finish(omar.begin(omar.create_conversation())["turn"], 1, 5)["saved"]
 
