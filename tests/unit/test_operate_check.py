@@ -2,7 +2,7 @@
 
 import base64
 import re
-from uuid import uuid4
+from uuid import UUID
 
 import httpx
 import pytest
@@ -13,7 +13,7 @@ from services.domain import UserId
 from services.operate.__main__ import operate
 from services.store.supabase import check
 
-MAYA = UserId(uuid4())
+MAYA = UserId(UUID(int=7))
 
 
 def auth(has_email=True, is_closed=False, is_confirmed=True):
