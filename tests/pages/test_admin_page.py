@@ -601,6 +601,21 @@ def test_health_of_models_is_shown_without_a_database(open_tab, ruth, monkeypatc
     assert [error.value for error in app.error] == [StoreUnavailable.public]
 
 
+def test_failed_sign_ins_are_shown_with_what_to_do(open_tab, ruth, monkeypatch):
+    calls = bootstrap.current_app().recent_calls
+    for event in ("credentials.unopened", "sign_in.broken", "credentials.unopened", "store.back"):
+        calls.record(event, {})
+    monkeypatch.setattr(ruth.administration, "health", lambda: HEALTH)
+
+    app = open_tab("Health")
+
+    unopened, broken = warnings(app)
+    assert "2 since the start, the last at " in unopened
+    assert "`python -m services.operate check`" in unopened
+    assert "1 since the start" in broken
+    assert "repair-sign-in" in broken
+
+
 def test_clock_that_differs_is_warned_of(open_tab, ruth, monkeypatch):
     late = replace(HEALTH, clock_skew_seconds=-31.0)
     monkeypatch.setattr(ruth.administration, "health", lambda: late)
