@@ -25,8 +25,6 @@ from services.crypto import (
     hash_password,
     managed_password,
     new_key,
-    open_credentials,
-    seal_credentials,
     sha,
 )
 from services.daemon_threads import in_thread
@@ -65,6 +63,7 @@ from services.store.backend import (
     UserBackend,
     WrappedKey,
 )
+from services.store.credentials import lookups_of, open_stored, seal_stored
 
 _COOKIE_BYTES = 32
 _MOST_GENERATIONS = 100_000  # users whose newest generation is remembered
@@ -212,7 +211,7 @@ class Accounts:
         Raise AddressTaken, ConfirmationSent, RateLimited, and the errors of `SignIn.sign_up` and `start_session`.
         """
         pending, credentials = self._pending(found, password_hash)
-        lookups = tuple(self.root_keys.address_tags(found.email).values())
+        lookups = lookups_of(self.root_keys, found.email)
         new = PendingSignUp(
             credentials=pending, lookups=lookups, invitation_hash=hash_of(invitation)
         )
@@ -296,7 +295,7 @@ class Accounts:
         self, email: EmailAddress, throttles: Throttles, invitation_hash: str | None
     ) -> CountedAttempt:
         attempt = Attempt(
-            lookups=tuple(self.root_keys.address_tags(email).values()),
+            lookups=lookups_of(self.root_keys, email),
             throttles=throttles,
             email=email,
             invitation_hash=invitation_hash,
@@ -316,15 +315,8 @@ class Accounts:
     def _opened(self, stored: StoredCredentials, email: EmailAddress | None = None) -> Credentials:
         """Open credentials; *email*: the address that they must have. Raise Tampered, and log the event."""
         try:
-            credentials = open_credentials(self.root_keys, stored.sealed, stored.id)
-            is_pending = stored.user_id is None
-            is_newest = credentials.generation >= (self._newest.get(stored.id) or 0)
-            if (
-                (credentials.is_pending, credentials.generation) != (is_pending, stored.generation)
-                or stored.user_id not in (None, stored.id)
-                or email not in (None, credentials.address)
-                or not is_newest
-            ):
+            credentials = open_stored(self.root_keys, stored, email)
+            if stored.generation < (self._newest.get(stored.id) or 0):
                 raise Tampered
         except Tampered:
             log_event("credentials.unopened", user=stored.id)
@@ -356,16 +348,10 @@ class Accounts:
             managed_password=known.managed_password if known else managed_password(),
             generation=generation,
         )
-        return replace(self._sealed(credentials, row_id), user_id=None), credentials
+        return self._sealed(credentials, row_id), credentials
 
     def _sealed(self, credentials: Credentials, owner_id: UUID) -> StoredCredentials:
-        return StoredCredentials(
-            id=owner_id,
-            user_id=UserId(owner_id),
-            lookup=self.root_keys.address_tags(credentials.address)[self.root_keys.current],
-            sealed=seal_credentials(self.root_keys, credentials, owner_id),
-            generation=credentials.generation,
-        )
+        return seal_stored(self.root_keys, credentials, owner_id)
 
     def _send_confirmation(self, email: EmailAddress, password: str) -> None:
         """Make the user of a sign-up, so that the link for its confirmation is sent."""
