@@ -40,6 +40,7 @@
   x Tampered ........... stored data failed authentication; stop and tell an operator
     - NewerVersion ..... it opened, but only a newer version of the app can read it
     - KeyMissing ....... a user's key is gone, but data sealed under it is there
+    - SignInBroken ..... the password is right, but Supabase Auth does not recognise the user
   x Misconfigured ...... the deployment cannot work as it is; raised at start-up only
 
 `public` is one sentence that is safe on a page: it never contains message text, keys or a vendor's words.
@@ -351,7 +352,7 @@ class StoreUnavailable(Unavailable):
 
 
 class RateLimited(StoreUnavailable):
-    """Supabase Auth refuses to renew access tokens for now."""
+    """The app, or Supabase Auth, has too much to do for now."""
 
     public = "Daybook is busy. Try again in a minute."
 
@@ -387,6 +388,12 @@ class KeyMissing(Tampered):
     """A user has conversations, but the user key that opens them is gone."""
 
     public = "The key to your chats is missing. Nothing was changed. Contact your admin."
+
+
+class SignInBroken(Tampered):
+    """The password is right, but Supabase Auth has another managed password, or another user."""
+
+    public = "Your password is right, but your sign-in needs a repair. Contact your admin."
 
 
 class Misconfigured(AppError):
