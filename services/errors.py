@@ -167,7 +167,7 @@ class WeakPassword(BadInput):
 _WEAKNESSES = {
     "": "Choose a password of at least 12 characters that is not easy to guess.",
     "short": "This password is too short. Use at least 12 characters.",
-    "long": "This password is too long. Use at most 72 characters; accents, emoji and other scripts count 2 to 4.",
+    "long": "This password is too long. Use at most 1,024 characters; accents, emoji and other scripts count 2 to 4.",
     "address": "This password is your email, or the part before its @. Choose another one.",
     "repeated": "This password repeats one or two characters. Choose another one.",
     "common": "This is one of the most common passwords. Choose another one.",
@@ -352,7 +352,7 @@ class StoreUnavailable(Unavailable):
 
 
 class RateLimited(StoreUnavailable):
-    """Supabase Auth refuses to renew access tokens for now."""
+    """The app, or Supabase Auth, has too much to do for now."""
 
     public = "Daybook is busy. Try again in a minute."
 

@@ -225,6 +225,8 @@ SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "confirm": errors.ConfirmationSent,
     "slow": errors.TooManyAttempts,
     "key": errors.KeyMissing,
+    "repair": errors.SignInBroken,
     "last-admin": errors.LastAdmin,
+    "busy": errors.RateLimited,
     "unavailable": errors.StoreUnavailable,
 }

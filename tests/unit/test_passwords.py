@@ -64,7 +64,7 @@ def test_any_text_is_a_good_password_or_is_refused(password):
 
 def test_sentences_name_the_limits():
     assert f"at least {PASSWORD_CHARACTERS} characters" in WeakPassword(["short"]).public
-    assert f"at most {PASSWORD_BYTES} characters" in WeakPassword(["long"]).public
+    assert f"at most {PASSWORD_BYTES:,} characters" in WeakPassword(["long"]).public
     assert f"At least {PASSWORD_CHARACTERS} characters" in passwords.PASSWORD_RULE
 
 
