@@ -61,26 +61,25 @@ begin
   return counted || jsonb_build_object('is_known', is_known);
 end $$;
 
--- Store a pending sign-up: a new row (*seen_generation* null), unless its address has one; or in place of the pending row
+-- Store a pending sign-up: a new row (*seen_generation* null), unless its address has one; or in place of the address's row
 -- that the app has seen, never of one that belongs to a user.
 create function private.put_sign_up(
   row_id uuid, lookups public.free_text, new_lookup text, new_sealed public.sealed, seen_generation integer,
   invitation text, nonce uuid
 ) returns jsonb language plpgsql as $$
+declare
+  seen uuid := (private.find_credentials(array(select jsonb_array_elements_text(lookups::jsonb)))).id;
 begin
   perform private.spend_nonce(nonce);
   if seen_generation is null then
     insert into private.credentials (id, lookup, sealed, generation, invitation)
-    select row_id, new_lookup, new_sealed, 1, put_sign_up.invitation
-    where not exists (
-      select from private.credentials where lookup in (select jsonb_array_elements_text(lookups::jsonb)))
+    select row_id, new_lookup, new_sealed, 1, put_sign_up.invitation where seen is null
     on conflict do nothing;
   else
     update private.credentials
     set sealed = new_sealed, lookup = new_lookup, generation = generation + 1, invitation = put_sign_up.invitation,
       signed_up_at = clock_timestamp()
-    where id = row_id and user_id is null and generation = seen_generation
-      and not exists (select from private.credentials other where other.lookup = new_lookup and other.id <> row_id);
+    where id = row_id and id = seen and user_id is null and generation = seen_generation;
   end if;
   return private.answer(found, 'stale');
 end $$;
