@@ -210,6 +210,32 @@ class WholeAccounts(Accounts):
         self.delete_account(session, checked, stop_turns)
 
 
+class _Cut:
+    """A backend, and the `SignIn` of it, of a process that ends before or after a *step*."""
+
+    def __init__(self, port, step, *, is_done):
+        self._port, self._step, self._is_done = port, step, is_done
+
+    def __getattr__(self, name):
+        found = getattr(self._port, name)
+        if name == "sign_in" and not callable(found):
+            return _Cut(found, self._step, is_done=self._is_done)
+        return self._call(found) if name == self._step else found
+
+    def _call(self, verb):
+        def call(*arguments):
+            if self._is_done:
+                verb(*arguments)
+            raise StoreUnavailable
+
+        return call
+
+
+def cut_at(accounts, step, *, is_done):
+    """Return *accounts* in a process that ends before or after a *step* of a sign-up."""
+    return replace(accounts, backend=_Cut(accounts.backend, step, is_done=is_done))
+
+
 @contextmanager
 def cheap_hashes():
     """Have passwords hashed at the least cost that Argon2id has: the hashes are good in this block alone."""

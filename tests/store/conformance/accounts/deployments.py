@@ -486,6 +486,9 @@ class SupabaseDeployment(Deployment):
         self._execute("insert into private.password_permits (user_id) values (%s)", user.id)
         changes = ", ".join(f"{name} = %s" for name in columns)
         self._execute(f"update auth.users set {changes} where id = %s", *columns.values(), user.id)
+        [(has_identities,)] = self._execute("select to_regclass('auth.identities') is not null")
+        if has_identities and "email" in columns:  # by which Supabase Auth finds users, too
+            self._execute("delete from auth.identities where user_id::text = %s", str(user.id))
 
     def outsider(self, email, password=PASSWORD):
         auth.sign_up(self.accounts.backend.gateway.client(), email, password)

@@ -24,38 +24,16 @@ from services.store.backend import PendingSignUp
 from tests.store.conformance.accounts.deployments import DAY, at_once
 from tests.store.conformance.talk import begun_with, titles
 from tests.store.conftest import PASSWORD, new_email
+from tests.stores import cut_at
 
 OTHER = "another horse, another battery"
 STEPS = ("put_sign_up", "sign_up", "start_session")
 
 
-class Cut:
-    """A backend, and the `SignIn` of it, of a process that ends before or after a *step*."""
-
-    def __init__(self, port, step, *, is_done):
-        self._port, self._step, self._is_done = port, step, is_done
-
-    def __getattr__(self, name):
-        found = getattr(self._port, name)
-        if name == "sign_in" and not callable(found):
-            return Cut(found, self._step, is_done=self._is_done)
-        return self._call(found) if name == self._step else found
-
-    def _call(self, verb):
-        def call(*arguments):
-            if self._is_done:
-                verb(*arguments)
-            raise StoreUnavailable
-
-        return call
-
-
 def cut(deployment, email, step, *, is_done, password=PASSWORD):
     """Sign up in a process that ends before or after *step*."""
-    accounts = deployment.process()
-    accounts = replace(accounts, backend=Cut(accounts.backend, step, is_done=is_done))
     with pytest.raises(StoreUnavailable):
-        accounts.sign_up_with(email, password)
+        cut_at(deployment.process(), step, is_done=is_done).sign_up_with(email, password)
 
 
 def refused(deployment, email, password=PASSWORD, error=WrongCredentials, accounts=None):
