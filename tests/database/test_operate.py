@@ -58,8 +58,10 @@ def places(stack):
 
 
 def with_keys(stack):
-    """The same, and its root keys."""
-    return places(stack) | {"DAYBOOK_ROOT_KEYS": stack.root_keys}
+    """The same of either backend, and its root keys."""
+    if isinstance(stack, RunningStack):
+        return places(stack) | {"DAYBOOK_ROOT_KEYS": stack.root_keys}
+    return stack.environment() | {"DATABASE_URL": stack.address}
 
 
 INSERT = (
@@ -77,6 +79,12 @@ def credentials(email, is_pending=False):
         managed_password=managed_password(),
         generation=1,
     )
+
+
+@pytest.fixture(params=["stack", "hosted"])
+def backend(request):
+    """Each backend of Supabase in turn."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
@@ -254,18 +262,12 @@ def test_migrate_without_a_root_key_touches_nothing(run, empty):
         assert admin.execute("select to_regnamespace('private')").fetchone() == (None,)
 
 
-@pytest.mark.parametrize("backend", ["stack", "hosted"])
-def test_check_passes_after_a_sign_in(run, request, backend):
-    place = request.getfixturevalue(backend)
-    sessions = make_sessions(place)
+def test_check_passes_after_a_sign_in(run, backend):
+    sessions = make_sessions(backend)
     with sessions.backend.gateway.http:
         sessions.sign_up_with(new_email(), PASSWORD)
-    if isinstance(place, RunningStack):
-        environment = with_keys(place)
-    else:
-        environment = place.environment() | {"DATABASE_URL": place.address}
 
-    _, said = run("check", **environment)
+    _, said = run("check", **with_keys(backend))
 
     # other tests make accounts without credentials there
     lines = [line.split(maxsplit=2)[:2] for line in said.splitlines() if "credentials" not in line]
@@ -331,13 +333,13 @@ def test_admin_is_granted_by_address(run, request, is_embedded):
     assert world.admin.execute(noted, [maya.id]).fetchall() == [(None, {"role": ["user", "admin"]})]
 
 
-def test_set_password_ends_sessions_and_accepts_new_password(run, stack):
-    sessions, email = make_sessions(stack), new_email()
+def test_set_password_ends_sessions_and_accepts_new_password(run, backend):
+    sessions, email = make_sessions(backend), new_email()
     cookie, maya = sessions.sign_up_with(email, PASSWORD)
     new_password = "another horse battery staple"
 
     code, said = run(
-        "set-password", email.upper(), typed=f"{new_password}\n" * 2, **with_keys(stack)
+        "set-password", email.upper(), typed=f"{new_password}\n" * 2, **with_keys(backend)
     )
 
     assert (code, new_password in said) == (0, False)
@@ -348,16 +350,16 @@ def test_set_password_ends_sessions_and_accepts_new_password(run, stack):
         sessions.sign_in_with(email, PASSWORD)
     assert sessions.sign_in_with(email, new_password)[1].user_id == maya.user_id
     sessions.backend.gateway.http.close()
-    with stack.connect() as database:
+    with backend.connect() as database:
         noted = "select actor from private.audit where action = 'password.set' and target = %s"
         assert database.execute(noted, [maya.user_id]).fetchall() == [(None,)]
 
 
-def test_repaired_account_signs_in_with_same_password(run, stack):
-    sessions, email = make_sessions(stack), new_email()
+def test_repaired_account_signs_in_with_same_password(run, backend):
+    sessions, email = make_sessions(backend), new_email()
     cookie, maya = sessions.sign_up_with(email, PASSWORD)
     other = new_email()
-    with stack.connect() as database:  # whose owner opens permits
+    with backend.connect() as database:  # whose owner opens permits
         database.execute(
             "insert into private.password_permits (user_id) values (%s)", [maya.user_id]
         )
@@ -366,14 +368,14 @@ def test_repaired_account_signs_in_with_same_password(run, stack):
     with pytest.raises(SignInBroken):
         sessions.sign_in_with(email, PASSWORD)
 
-    said = run("repair-sign-in", email.upper(), **with_keys(stack))
+    said = run("repair-sign-in", email.upper(), **with_keys(backend))
 
     assert said == (0, f"{email} can sign in with the same password, and is signed out everywhere.")
     with pytest.raises(SignedOut):
         sessions.open(cookie)
     assert sessions.sign_in_with(email, PASSWORD)[1].user_id == maya.user_id
     sessions.backend.gateway.http.close()
-    with stack.connect() as database:
+    with backend.connect() as database:
         noted = "select actor from private.audit where action = 'sign_in.repair' and target = %s"
         assert database.execute(noted, [maya.user_id]).fetchall() == [(None,)]
 
