@@ -109,18 +109,27 @@ create trigger user_data_is_small before insert or update on auth.users
 -- Have Supabase Auth know the account of *person* by *address* and the hash of a password again, as its credentials do, and
 -- end its sessions; only the owner of the migrations calls it. Return false if there is no such account.
 create function private.repair_sign_in(person uuid, address text, new_hash text) returns boolean language plpgsql as $$
+declare
+  first_migration constant timestamptz := (select min(applied_at) from private.migrations);
 begin
-  perform from auth.users where id = person for update;   -- locked first, as wherever an account's row is deleted
+  -- locked first, as wherever an account's row is deleted
+  perform from auth.users where id = person or email = address order by id for update;
   if not exists (select from private.roles where user_id = person and deleted_at is null) then
     return false;
   end if;
-  insert into private.password_permits as known (user_id) values (person)
+  -- another user who has the address: one without an account goes, an account gets a tombstone until it is repaired, too
+  perform private.delete_user(id) from auth.users where email = address and id <> person
+    and created_at > first_migration and not exists (select from private.roles where user_id = users.id);
+  insert into private.password_permits as known (user_id)
+  select user_id from private.roles join auth.users on id = user_id where id = person or email = address
   on conflict (user_id) do update set made_at = excluded.made_at;
+  update auth.users set email = private.tombstone(id) where email = address and id <> person;
   update auth.users set email = address, encrypted_password = new_hash where id = person;
   if has_table_privilege(to_regclass('auth.identities'), 'update') then   -- null: there is no such table
     -- its column `email` is generated from this
     update auth.identities set identity_data = jsonb_set(identity_data, '{email}', to_jsonb(address))
-    where user_id = person and provider = 'email';
+    where user_id = person and provider = 'email'
+      and jsonb_typeof(identity_data) = 'object';   -- the embedded API stores the object as a JSON string, and does not read it
   end if;
   perform private.end_sessions_of(person);
   perform private.note(null, 'sign_in.repair', person);

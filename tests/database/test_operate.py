@@ -380,6 +380,25 @@ def test_repaired_account_signs_in_with_same_password(run, backend):
         assert database.execute(noted, [maya.user_id]).fetchall() == [(None,)]
 
 
+def test_swapped_addresses_are_repaired_one_by_one(run, stack):
+    sessions, emails = make_sessions(stack), (new_email(), new_email())
+    people = [sessions.sign_up_with(email, PASSWORD)[1].user_id for email in emails]
+    swaps = ((people[0], new_email()), (people[1], emails[0]), (people[0], emails[1]))
+    with stack.connect() as database:
+        for person, email in swaps:
+            permit = "insert into private.password_permits (user_id) values (%s)"
+            database.execute(permit, [person])
+            database.execute("update auth.users set email = %s where id = %s", [email, person])
+
+    for email in emails:
+        with pytest.raises(SignInBroken):
+            sessions.sign_in_with(email, PASSWORD)
+        assert run("repair-sign-in", email, **with_keys(stack))[0] == 0
+
+    assert [sessions.sign_in_with(email, PASSWORD)[1].user_id for email in emails] == people
+    sessions.backend.gateway.http.close()
+
+
 @pytest.mark.parametrize("command", ["set-password", "repair-sign-in"])
 @pytest.mark.parametrize(
     "change",
