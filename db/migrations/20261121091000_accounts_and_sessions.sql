@@ -61,8 +61,8 @@ create index on private.throttles (window_ends);
 -- End all sessions of *person* but that of *kept_cookie*: their tokens are invalid from the next statement on.
 create function private.end_sessions_of(person uuid, kept_cookie text default null) returns void language sql begin atomic
   delete from private.app_sessions where user_id = person and cookie_hash is distinct from kept_cookie;
-  delete from auth.sessions where user_id = person and id not in (
-    select auth_session_id from private.app_sessions where user_id = person and cookie_hash = kept_cookie);
+  delete from auth.sessions where user_id = person
+    and id not in (select auth_session_id from private.app_sessions where cookie_hash = kept_cookie);
 end;
 
 -- Delete a user of Supabase Auth, for a sweep. Return false, so that the rest of the sweep goes on, if a table that the

@@ -316,9 +316,9 @@ def test_refused_account_leaves_nothing(world, spoil):
         case "no sign-up":
             given = {"pending": None}
         case "unknown":
-            given = {"pending": uuid4()}
+            given = {"pending": uuid4(), "new_lookup": new_key().hex()}
         case "of a user":
-            given = {"pending": maya.id}
+            given = {"pending": maya.id, "new_lookup": new_key().hex()}
         case "generation":
             given = {"seen_generation": 2}
         case "lookup":
@@ -334,9 +334,11 @@ def test_refused_account_leaves_nothing(world, spoil):
     assert world.one("select count(*) from private.roles where user_id = %s", omar.id) == 0
 
 
-def test_pending_sign_up_is_never_bound_to_a_user_with_an_account(world):
+@pytest.mark.parametrize("credentials", ["they have", "they lost"])
+def test_pending_sign_up_is_never_bound_to_a_user_with_an_account(world, credentials):
     maya, begun = world.person(), world.sign_up()
-    world.admin.execute("delete from private.credentials where user_id = %s", [maya.id])
+    if credentials == "they lost":
+        world.admin.execute("delete from private.credentials where user_id = %s", [maya.id])
     before = world.contents()
 
     assert start(with_token(world, maya.id), **begun) == STALE

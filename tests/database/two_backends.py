@@ -85,7 +85,10 @@ _SQL = {
         from private.credentials
     """,
     "keys": "select user_id, version, wrapped from public.user_keys",
-    "conversations": "select id, user_id, updated_at from public.conversations where destroy_at is null",
+    "conversations": """
+        select conversations.id, user_id, updated_at from public.conversations join private.roles using (user_id)
+        where destroy_at is null and deleted_at is null
+    """,
     "audit": "select action, actor, target, detail from private.audit",
 }
 
@@ -379,10 +382,14 @@ class TwoBackends:
 
         found = self._share(read)
         budgets, conversations = [], []
+        # the sides delete the chats of a deleted account in another order
+        deleted = {user_id for user_id, *_, deleted_at in found["accounts"] if deleted_at}
         for user_id in self.user_ids:
             tables = self.store.of(user_id)
             if budget := tables.run(lambda block: block.get(BUDGETS, "budget")):
                 budgets.append((user_id, *_values(budget, _LIMITS)))
+            if user_id in deleted:
+                continue
             rows = tables.run(lambda block: block.select(CONVERSATIONS, {"destroy_at": None}))
             conversations += [(one.id, user_id, one.updated_at) for one in rows]
         return found | {"budgets": budgets, "conversations": conversations}
