@@ -287,6 +287,14 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
     maya.visit("/data")
     expect(page.get_by_role("group", name="Where your data is")).to_be_visible()
     look.at("the data")
+    for query, words in (
+        ("", "Change password"),
+        ("?reason=wrong", "is wrong."),
+        ("?reason=changed", "Password changed."),
+    ):
+        maya.visit(f"/account{query}")
+        maya.sees(words)
+        look.at(f"the account{query}")
 
     assert look.found == []
 

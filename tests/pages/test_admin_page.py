@@ -75,7 +75,7 @@ def links(app):
 def test_admin_sees_totals_and_no_content(open_app, database):
     database.hold("Secret title", "secret prompt", "secret reply")
     app = open_app(admin(database))
-    assert links(app) == ["Memory", "Usage", "Your data", "Admin"]
+    assert links(app) == ["Memory", "Usage", "Your data", "Account", "Admin"]
 
     app.query_params["tab"] = "Users"
     app.switch_page("pages/admin.py").run()
@@ -127,7 +127,7 @@ def test_conversation_is_renamed_on_the_admin_page(open_app, database, garden):
 
 def test_other_users_are_refused_without_a_query(open_app, maya):
     app = open_app(maya)
-    assert links(app) == ["Memory", "Usage", "Your data"]
+    assert links(app) == ["Memory", "Usage", "Your data", "Account"]
 
     app.switch_page("pages/admin.py").run()
 
