@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 import httpx
 import psutil
 from playwright.sync_api import Page
-from services.web.hashing_lanes import lane_count
 
 from benchmarks import rig
 from benchmarks.first_character import milliseconds
 from benchmarks.rig import EMAIL, Figures
+from services.web.hashing_lanes import lane_count
 from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import let_talk_fast, second_process
 from tests.stack.apps import App

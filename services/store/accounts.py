@@ -156,8 +156,9 @@ class Found:
 
         The time is that of a hash (`hash_password`), also for an unknown address.
         """
-        credentials = self.credentials
-        is_right = check_password(password, credentials.password_hash if credentials else None)
+        credentials, is_right = self.credentials, False
+        with suppress(Tampered):  # a hash with other costs
+            is_right = check_password(password, credentials.password_hash if credentials else None)
         if not (is_right and credentials and self.stored):
             raise WrongCredentials
         return Checked(self.stored, credentials, self.counted)
@@ -297,8 +298,8 @@ class Accounts:
         attempt = Attempt(
             lookups=lookups_of(self.root_keys, email),
             throttles=throttles,
-            email=email,
             invitation_hash=invitation_hash,
+            invited=email if invitation_hash else None,
             nonce=uuid4(),
         )
         return self.backend.count_attempt(attempt)

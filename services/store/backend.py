@@ -151,8 +151,8 @@ class Attempt:
 
     lookups: tuple[str, ...] = field(repr=False)  # of the address, under each root key
     throttles: Throttles
-    email: EmailAddress = field(repr=False)
     invitation_hash: str | None
+    invited: EmailAddress | None = field(repr=False)  # the address, if there is an invitation
     nonce: UUID
 
 

@@ -204,7 +204,7 @@ class Accounts(RuleBasedStateMachine):
         attempt = Attempt(
             lookups=self.lookups(user),
             throttles=throttles or Throttles(()),
-            email=ADDRESSES[user],
+            invited=ADDRESSES[user],
             invitation_hash=code,
             nonce=nonce or self.id(),
         )

@@ -75,7 +75,7 @@ def test_link_of_an_invitation_is_shown_until_dismissed(open_tab, ruth, database
     attempt = Attempt(
         lookups=(),
         throttles=Throttles(()),
-        email=made.email,
+        invited=made.email,
         invitation_hash=hash_of(link.removeprefix("invite=")),
         nonce=uuid4(),
     )

@@ -224,7 +224,7 @@ class SupabaseBackend:
             device_user=throttles.device_user,
             device_throttles=_buckets(throttles.device),
             invitation=attempt.invitation_hash,
-            address=Hidden(attempt.email),
+            address=Hidden(attempt.invited),
             nonce=attempt.nonce,
         )
         found = answer.values

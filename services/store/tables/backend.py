@@ -263,7 +263,7 @@ class TablesBackend:
         now, throttles = self.now(), attempt.throttles
         stored = _credentials_of(block, attempt.lookups)
         is_known = stored is not None and stored.user_id in {throttles.device_user} - {None}
-        invitation = _invitation(block, attempt.invitation_hash, attempt.email, now)
+        invitation = _invitation(block, attempt.invitation_hash, attempt.invited, now)
         state = replace(_sign_up_state(block), is_invited=invitation is not None)
         counting = throttles.device if is_known else throttles.strangers
         known = [block.get(schema.THROTTLES, one.bucket) for one in counting]
