@@ -4,6 +4,7 @@ A hash takes a core for about 0.2 s and 64 MiB of memory (services/crypto/passwo
 same time, and the other attempts wait as coroutines.
 """
 
+import asyncio
 import math
 import os
 from collections import Counter
@@ -68,14 +69,26 @@ class HashingLanes:
                 await waiter.entered.wait()
             if not waiter.entered.is_set():
                 raise RateLimited
+        except BaseException:  # the wait was too long, or the request was cancelled
+            self._leave(waiter)
+            raise
+        # a task of its own: a thread goes on when its request is cancelled, and so keeps its lane
+        return await asyncio.shield(asyncio.ensure_future(self._hash(waiter, work)))
+
+    async def _hash(self, waiter: _Waiter, work: Callable[[], Answer]) -> Answer:
+        try:
             return await run_sync(work, limiter=self._threads)
-        finally:  # also if the request was cancelled
-            if waiter.entered.is_set():
-                self._busy[client] -= 1
-                self._busy = +self._busy  # without clients that have no lane
-                self._fill()
-            else:
-                self._waiting.remove(waiter)
+        finally:
+            self._leave(waiter)
+
+    def _leave(self, waiter: _Waiter) -> None:
+        """Free the lane of *waiter*, or its place among those who wait for one."""
+        if waiter.entered.is_set():
+            self._busy[waiter.client] -= 1
+            self._busy = +self._busy  # without clients that have no lane
+            self._fill()
+        else:
+            self._waiting.remove(waiter)
 
     def _fill(self) -> None:
         """Give the free lanes to those who wait."""

@@ -235,15 +235,13 @@ def test_client_that_leaves_while_it_waits_loses_its_place():
 def test_client_that_leaves_as_it_gets_a_lane_frees_it():
     async def run():
         with Hashes(HashingLanes(1)) as hashes:
-            await hashes.ask("running")
-            await hashes.begins("running")
-            await hashes.ask("gone", "next")
-            # it is cancelled after the lane was given to it, and before it runs on
-            gone = hashes.tasks["gone"]
-            hashes.tasks["running"].add_done_callback(lambda _: gone.cancel())
-            await hashes.end("running", "next")
-            assert gone.cancelled()
-            assert hashes.begun == ["running", "next"]
+            await hashes.ask("gone")
+            hashes.tasks["gone"].cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await hashes.tasks["gone"]
+            await hashes.ask("next")
+            await hashes.end("next")
+            assert hashes.begun == ["next"]
 
     asyncio.run(run())
 
@@ -254,8 +252,10 @@ def test_lane_of_a_client_that_left_is_free_once_its_hash_ends():
             await hashes.ask("gone", "next")
             await hashes.begins("gone")
             hashes.tasks["gone"].cancel()
-            for _ in range(20):
-                await asyncio.sleep(0)
+            with pytest.raises(asyncio.CancelledError):
+                await hashes.tasks["gone"]
+            for _ in range(100):  # a thread would begin long before
+                await asyncio.sleep(0.001)
             assert hashes.begun == ["gone"]  # its thread still hashes
             with pytest.raises(asyncio.CancelledError):
                 await hashes.end("gone")
