@@ -121,6 +121,6 @@ def refusal(reason: str) -> str | None:
             seconds = int(wait) if wait.isascii() and wait.isdigit() and len(wait) < 9 else 60
             return TooManyAttempts(min(seconds, _LONGEST_WAIT)).public
         case "weak":
-            return WeakPassword(st.query_params.get("why", "").split(",")).public
+            return WeakPassword(st.query_params.get("why", "")).public
         case _:
             return SIGN_IN_REASONS[reason].public if reason in SIGN_IN_REASONS else None

@@ -47,7 +47,6 @@
 The arguments of an error are for the log.
 """
 
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -158,10 +157,10 @@ class AddressNotAllowed(BadInput):
 class WeakPassword(BadInput):
     """The password is too short, too long or too easy to guess."""
 
-    def __init__(self, reasons: Iterable[str] = ()) -> None:
-        """*reasons* are codes of `services.domain.passwords` or of Supabase Auth."""
-        self.reasons = [reason for reason in reasons if reason in _WEAKNESSES]
-        super().__init__(" ".join(_WEAKNESSES[reason] for reason in self.reasons or [""]))
+    def __init__(self, reason: str = "") -> None:
+        """*reason* is a code of `services.domain.passwords`; any other counts as none."""
+        self.reason = reason if reason in _WEAKNESSES else ""
+        super().__init__(_WEAKNESSES[self.reason])
 
 
 _WEAKNESSES = {
@@ -172,10 +171,6 @@ _WEAKNESSES = {
     "repeated": "This password repeats one or two characters. Choose another one.",
     "common": "This is one of the most common passwords. Choose another one.",
     "unreadable": "This password contains a character that cannot be stored.",
-    # codes of Supabase Auth
-    "length": "Choose a longer password.",
-    "characters": "Use uppercase and lowercase letters, digits and symbols.",
-    "pwned": "This password appeared in a data leak. Choose another one.",
 }
 
 

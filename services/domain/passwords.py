@@ -18,7 +18,7 @@ _COMMON = Path(__file__).with_name("common_passwords.txt")
 def check_new_password(email: EmailAddress, password: str) -> None:
     """Raise WeakPassword with the reason if *password* is too weak for the account of *email*."""
     if reason := _weakness(email, password):
-        raise WeakPassword([reason])
+        raise WeakPassword(reason)
 
 
 def _weakness(email: EmailAddress, password: str) -> str | None:

@@ -222,6 +222,6 @@ def _with_reason(target: str, error: errors.AppError, code: str = "") -> str:
     query.append(("reason", _REASONS.get(type(error), "unavailable")))
     if isinstance(error, errors.TooManyAttempts):
         query.append(("wait", str(error.retry_after)))
-    if isinstance(error, errors.WeakPassword) and error.reasons:
-        query.append(("why", ",".join(error.reasons)))
+    if isinstance(error, errors.WeakPassword):
+        query.append(("why", error.reason))
     return parts._replace(query=urlencode(query)).geturl()

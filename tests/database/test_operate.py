@@ -497,7 +497,7 @@ UNKNOWN = "There is no account with this address: sign up, and sign in once."
         (["grant-admin", "unknown@daybook.test"], "", UNKNOWN),
         (["set-password", "unknown@daybook.test"], PASSWORD, UNKNOWN),
         (["repair-sign-in", "unknown@daybook.test"], "", UNKNOWN),
-        (["set-password", "maya@daybook.test"], "short", WeakPassword(["short"]).public),
+        (["set-password", "maya@daybook.test"], "short", WeakPassword("short").public),
         (["limits", "unknown@daybook.test", "--daily", "5"], "", UNKNOWN),
         (["limits", "--daily", "5"], "", NAME_ONE),
         (["limits", "a@b.test", "--default"], "", NAME_ONE),

@@ -135,7 +135,7 @@ def test_sign_out_ends_the_session_and_clears_the_cookie(session_cache, account)
         (errors.WrongCredentials(), "reason=wrong"),
         (errors.Suspended(), "reason=suspended"),
         (errors.TooManyAttempts(61), "reason=slow&wait=61"),
-        (errors.WeakPassword(["length", "pwned"]), "reason=weak&why=length%2Cpwned"),
+        (errors.WeakPassword("common"), "reason=weak&why=common"),
         (StoreUnavailable(), "reason=unavailable"),
         (errors.Tampered(), "reason=unavailable"),
         (errors.SignInBroken(), "reason=repair"),
