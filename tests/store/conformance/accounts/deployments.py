@@ -12,6 +12,7 @@ To add a kind:
 3. Run `pytest -n0 tests/store/conformance/accounts -k NAME`.
 """
 
+import itertools
 import threading
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -60,7 +61,7 @@ from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
 from tests.stores import NOT_COUNTED, OpenStore, accounts_in_memory, store_of, sweep
 
 DAY = 86400  # seconds
-_TEMPLATE = "daybook_template"
+_kinds = itertools.count(1)  # pytest may begin a kind again, where the last one left its files
 
 
 def at_once(*acts):
@@ -293,8 +294,8 @@ class _Server:
         attempt = Attempt(
             lookups=("0" * 64,),
             throttles=Throttles(tuple(Throttle(*one) for one in buckets)),
-            email="nobody@daybook.test",
             invitation_hash=None,
+            invited=None,
             nonce=nonce or uuid4(),
         )
         try:
@@ -716,6 +717,7 @@ class Embedded(Kind):
 
     def __init__(self, fixture):
         self._fixture, self._started = fixture, ExitStack()
+        self._name = f"alone_{next(_kinds)}"
 
     def close(self):
         self._started.close()
@@ -727,7 +729,7 @@ class Embedded(Kind):
     def alone(self):
         places, root_keys, postgres = self._server
         with postgres.connect("postgres") as server:
-            server.execute(f"create database {DATABASE} template {_TEMPLATE} owner {OWNER}")
+            server.execute(f"create database {DATABASE} template {self._name} owner {OWNER}")
             try:
                 with self._api(places, postgres) as url:
                     stack = SimpleNamespace(
@@ -742,7 +744,7 @@ class Embedded(Kind):
 
     @cached_property
     def _server(self):
-        base, root_keys = self._fixture("place") / "alone", urlsafe_b64encode(new_key()).decode()
+        base, root_keys = self._fixture("place") / self._name, urlsafe_b64encode(new_key()).decode()
         cache = self._fixture("cache")
         places = Folders(data=base / "data", keys=base / "keys", cache=cache)
         plan = prepare(places, root_keys=root_keys, with_database=True, with_model=False)
@@ -759,7 +761,7 @@ class Embedded(Kind):
             for promise in ("fsync", "synchronous_commit", "full_page_writes"):
                 server.execute(f"alter system set {promise} = off")
             server.execute("select pg_reload_conf()")
-            server.execute(f"alter database {DATABASE} rename to {_TEMPLATE}")
+            server.execute(f"alter database {DATABASE} rename to {self._name}")
         return places, root_keys, postgres
 
     @tried_twice("the API of a deployment of its own")
@@ -789,7 +791,7 @@ class Hosted(Kind):
     """The parts of hosted Supabase; for a deployment of its own a new database, API and Auth at the same Postgres."""
 
     def __init__(self, fixture):
-        self._fixture = fixture
+        self._fixture, self._name = fixture, f"alone_{next(_kinds)}"
 
     def shared(self):
         return SupabaseDeployment(self._fixture("hosted"))
@@ -797,7 +799,7 @@ class Hosted(Kind):
     @contextmanager
     def alone(self):
         server = self._server
-        address = servers.new_database(server.superuser, "daybook_alone", _TEMPLATE)
+        address = servers.new_database(server.superuser, "daybook_alone", self._name)
         try:
             with server.rig(address) as rig:
                 yield SupabaseDeployment(rig)
@@ -809,7 +811,7 @@ class Hosted(Kind):
         server = self._fixture("hosted").server
         if server is None:
             pytest.skip("a project's database is not made anew")
-        server.make_template(_TEMPLATE)
+        server.make_template(self._name)
         return server
 
 
