@@ -1,27 +1,29 @@
 """Lanes: the threads that hash passwords, and the order in which attempts to sign in or sign up get one.
 
 A hash takes a core for about 0.2 s and 64 MiB of memory (services/crypto/password_hash.py). So only a few run at the
-same time, and the other attempts wait as coroutines.
+same time, each in a thread of its own with a low priority, and the other attempts wait as coroutines.
 """
 
 import asyncio
 import math
 import os
+import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import anyio
-from anyio import CapacityLimiter
-from anyio.to_thread import run_sync
 
+from services.daemon_threads import in_thread
 from services.errors import RateLimited
 
 Answer = TypeVar("Answer")
 
 _MOST_LANES = 8
 _PATIENCE_SECONDS = 20.0
+_NICENESS = 10  # of a hash, so that replies and pages go first
 
 
 def lane_count() -> int:
@@ -49,11 +51,6 @@ class HashingLanes:
     patience_seconds: float = _PATIENCE_SECONDS
     _waiting: list[_Waiter] = field(default_factory=list[_Waiter], init=False)
     _busy: Counter[str] = field(default_factory=Counter[str], init=False)  # lanes, by client
-    # threads of their own: other work in threads neither waits for hashes nor delays them
-    _threads: CapacityLimiter = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._threads = CapacityLimiter(self.lanes)
 
     async def run(self, work: Callable[[], Answer], *, client: str, is_known: bool) -> Answer:
         """Return the answer of *work*, run in a lane as soon as one is free.
@@ -76,8 +73,13 @@ class HashingLanes:
         return await asyncio.shield(asyncio.ensure_future(self._hash(waiter, work)))
 
     async def _hash(self, waiter: _Waiter, work: Callable[[], Answer]) -> Answer:
+        def hash_behind_others() -> Answer:
+            if sys.platform == "linux":  # elsewhere, threads have no priority of their own
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+            return work()
+
         try:
-            return await run_sync(work, limiter=self._threads)
+            return await asyncio.wrap_future(in_thread("hash", hash_behind_others))
         finally:
             self._leave(waiter)
 
