@@ -350,6 +350,27 @@ end $$;
 
 -- functions: sessions -----------------------------------------------------------------------------------
 
+-- Return what the app's first page reads, so that a sign-in waits for no further call: the account; the preferences, spaces
+-- and facts; and the first 31 conversations (LISTED in services/domain/revisions.py) in the order of the list.
+create function private.first_page(person uuid) returns jsonb language plpgsql stable as $$
+begin
+  return jsonb_build_object('account', private.my_account(),
+    'documents', (
+      select coalesce(jsonb_agg(to_jsonb(kept) order by id), '[]') from public.documents kept
+      where user_id = person and kind in ('preferences', 'space', 'fact')
+    ),
+    'conversations', (
+      select coalesce(jsonb_agg(
+        -- without the long columns
+        to_jsonb(listed) - '{instructions, instructions_rev, summary, summary_rev}'::text[]
+        order by pinned_at desc nulls last, updated_at desc), '[]')
+      from (
+        select * from public.conversations where user_id = person and destroy_at is null and state = 'active'
+        order by pinned_at desc nulls last, updated_at desc limit 31
+      ) listed
+    ));
+end $$;
+
 -- Begin an app session for the user who has just signed in, for the Supabase session of the calling token. The credentials
 -- must still be of the generation that the password was compared with. The throttle buckets *returned* (JSON, in the order of
 -- `throttle`) get the successful attempt back, once only, because a token starts one session. A user's first session begins
@@ -395,7 +416,8 @@ begin
     update private.throttles set attempts = attempts - 1 where bucket = counted and attempts > 0;
   end loop;
   return jsonb_build_object('ok', true, 'session', session, 'keys', private.wrapped_keys(person),
-    'credentials', private.credentials_of(stored), 'role', (select role from private.roles where user_id = person));
+    'credentials', private.credentials_of(stored), 'role', (select role from private.roles where user_id = person),
+    'first', private.first_page(person));
 end $$;
 
 -- Return the versions of the root key that rows are sealed under; the app refuses to start if it lacks one of them.

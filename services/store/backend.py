@@ -25,7 +25,7 @@ from services.domain.addresses import EmailAddress
 from services.domain.health import StoreHealth
 from services.domain.models import ModelSettings
 from services.domain.usage import UsageReport
-from services.store.rows import Rows
+from services.store.rows import FirstPage, Rows
 
 
 class Identity(Protocol):
@@ -261,8 +261,15 @@ class UserBackend(Protocol):
 
     def account(self) -> Account: ...
 
-    def rows(self, most_bytes: int | None = None) -> Rows:
-        """Return the sealed rows of the user. *most_bytes*: the bytes that the account may store; None: no limit."""
+    def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> Rows:
+        """Return the sealed rows of the user. *most_bytes*: the bytes that the account may store; None: no limit.
+
+        The first reads of what *first* has are answered by it.
+        """
+        ...
+
+    def first_page(self) -> FirstPage | None:
+        """Return what the first page reads, once, if the start of the session has brought it."""
         ...
 
     def put_user_key(self, key: WrappedKey, replaces: str) -> None:

@@ -3,12 +3,20 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from services import errors
+from services.caches import CachedRead
+from services.domain.models import ModelSettings
+from services.domain.revisions import LISTED
 from services.domain.turns import LONGEST_TURN_SECONDS
-from tests.store.conformance.talk import begun_with
+from services.llm import Models, Offer
+from services.settings import Settings
+from services.users import Shared
+from tests.chats import SMALL
+from tests.store.conformance.talk import a_fact, a_space, begun_with
 from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
 from tests.stores import store_of
 
@@ -48,6 +56,43 @@ def test_sign_up_is_four_calls_and_one_beside_them(process, wire):
     process.sign_up_with(new_email(), PASSWORD)
 
     assert wire.calls == 5  # the settings of Supabase Auth are read beside the second
+
+
+def first_page_of(user, account):
+    return (
+        user.profile.preferences(),
+        user.spaces.all(),
+        user.facts.facts(),
+        user.conversations.recent(LISTED),
+        account,
+    )
+
+
+def test_sign_in_brings_what_the_first_page_reads(process, wire, model):
+    other = store_of(process.sign_up_with(new_email(), PASSWORD)[1])
+    other.facts.keep(a_fact())
+    begun_with(other, "Not Maya's")
+    email = new_email()
+    store = store_of(process.sign_up_with(email, PASSWORD)[1])
+    store.profile.change(lambda now: replace(now, recalls_elsewhere=True))
+    store.facts.keep(a_fact())
+    store.spaces.keep(a_space())
+    for title in ("Letters", "Roses", "Archived"):
+        thread = begun_with(store, title)
+    store.conversations.archive(thread.conversation.id)
+    shared = Shared(
+        process, Settings(), lambda: Models(Offer(SMALL, model)), CachedRead(ModelSettings)
+    )
+    session = process.sign_in_with(email, PASSWORD)[1]
+    wire.made = []
+
+    shared.session_cache.add(session)
+    user = shared.find(session.id)
+    first = first_page_of(user, user.account)
+
+    assert wire.made == []
+    assert first == first_page_of(store_of(session), session.backend.account())
+    assert [len(part) for part in first[1:4]] == [1, 1, 2]
 
 
 def test_expired_token_is_renewed_once_for_eight_processes(process, wire, stack):

@@ -34,6 +34,7 @@ from services.store.backend import (
     WrappedKey,
 )
 from services.store.refusals import error_of
+from services.store.rows import FirstPage
 from services.store.supabase import auth
 from services.store.supabase.administration import SupabaseAdministration
 from services.store.supabase.api import TIMEOUT, Gateway, ServerCalls, UserCalls
@@ -102,6 +103,7 @@ class SupabaseUser:
     calls: UserCalls = field(repr=False)
     server: ServerCalls = field(repr=False)
     bearer: Bearer = field(repr=False)
+    first: list[FirstPage] = field(repr=False)  # one until it is taken
 
     @property
     def administration(self) -> SupabaseAdministration:
@@ -110,8 +112,11 @@ class SupabaseUser:
     def account(self) -> Account:
         return self.calls.select("my_account", Account)
 
-    def rows(self, most_bytes: int | None = None) -> SupabaseRows:
-        return SupabaseRows(self.calls, most_bytes)
+    def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> SupabaseRows:
+        return SupabaseRows(self.calls, most_bytes, first)
+
+    def first_page(self) -> FirstPage | None:
+        return self.first.pop() if self.first else None
 
     def put_user_key(self, key: WrappedKey, replaces: str) -> None:
         self.calls.call(
@@ -186,7 +191,9 @@ class SupabaseBackend:
         bearer = Bearer(self._token_store, cookie_hash, sealer, tokens)
         # postgrest-py passes it to httpx unchanged, which accepts any httpx.Auth
         client.postgrest.basic_auth = cast(httpx.BasicAuth, bearer)
-        user = SupabaseUser(UserCalls(client, self.proof, tokens.user_id), self.server, bearer)
+        calls = UserCalls(client, self.proof, tokens.user_id)
+        first = [started.first] if started.first else []
+        user = SupabaseUser(calls, self.server, bearer, first)
         return OpenedSession(
             id=started.session,
             user_id=tokens.user_id,

@@ -28,6 +28,7 @@ from services.store.backend import (
     StoredCredentials,
     WrappedKey,
 )
+from services.store.rows import FirstPage
 from services.store.tables import schema
 from services.store.tables.access import (
     Caller,
@@ -120,8 +121,11 @@ class TablesUser:
         ends = [end for row in rows if (end := settings.expires_at(row.updated_at))]
         return Expiring(conversations=len(ends), from_time=min(ends)) if ends else None
 
-    def rows(self, most_bytes: int | None = None) -> TablesRows:
+    def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> TablesRows:
         return TablesRows(self.caller.user_id, self.tables, self.caller.now, most_bytes)
+
+    def first_page(self) -> None:
+        return None
 
     @atomic
     def put_user_key(self, block: Block, key: WrappedKey, replaces: str) -> None:

@@ -132,6 +132,7 @@ class Deployment(Protocol):
     server: object
     elapsed = 0.0  # seconds that have passed for tests
     not_counted = NOT_COUNTED  # the throttles of an attempt that is not counted
+    brings_first_page = False  # with a sign-in, because each read would be a further call
     has_log = True  # of sign-ins, beside the tables of the app
     # the root keys in use once a session is opened under key 2: the session's own stays until its token is renewed
     versions_after_opening = (1, 2)
@@ -346,6 +347,8 @@ _CREDENTIALS = tuple(StoredCredentials.__dataclass_fields__)
 
 class SupabaseDeployment(Deployment):
     """A deployment over supabase-py, against the API and database of *stack*."""
+
+    brings_first_page = True
 
     def __init__(self, stack):
         self._stack, self._line, self._others = stack, _Line(), []

@@ -7,6 +7,7 @@ import pytest
 from services.crypto import new_key
 from services.domain import AccountRole
 from services.domain.accounts import SessionEnd
+from services.domain.revisions import LISTED
 from services.errors import (
     AddressTaken,
     BadAddress,
@@ -19,8 +20,9 @@ from services.errors import (
     WrongCredentials,
 )
 from services.store.backend import Throttle, Throttles
+from services.store.sealed import sealed_store
 from tests.store.conformance.accounts.deployments import DAY, at_once
-from tests.store.conformance.talk import begun_with, titles
+from tests.store.conformance.talk import a_fact, begun_with, titles
 from tests.store.conftest import PASSWORD, new_email
 
 IDLE = 3600  # seconds
@@ -133,6 +135,26 @@ def test_refused_sign_in_gives_its_identity_up(deployment, maya):
         maya.sign_in()
 
     assert deployment.identities(maya) == 1
+
+
+def test_sign_in_brings_what_the_first_page_reads(deployment, maya):
+    maya.store.facts.keep(a_fact())
+    begun_with(maya.store, "Letters")
+    session = maya.sign_in().session
+
+    first = session.backend.first_page()
+
+    assert session.backend.first_page() is None  # once
+    if deployment.brings_first_page:
+        assert first.account == session.backend.account()
+        store = sealed_store(session.backend.rows(first=first), session.user_keys)
+        maya.store.facts.keep(a_fact("Has a cat."))
+        begun_with(maya.store, "Roses")
+        for facts, titled in ((1, ["Letters"]), (2, ["Roses", "Letters"])):
+            assert len(store.facts.fresh_facts()) == facts
+            assert titles(store.conversations.recent(LISTED)) == titled
+    else:
+        assert first is None
 
 
 # --- open by cookie, renew
