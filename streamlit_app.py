@@ -34,7 +34,7 @@ from pages import _session, _streamlit, sign_in
 from pages._parts import browser, facts, outage, sidebar, temporary, undo, words
 from services import bootstrap
 
-_PAGES = ("", "memory", "usage", "data", "admin")  # the addresses of the pages
+_PAGES = ("", "memory", "usage", "data", "account", "admin")  # the addresses of the pages
 
 
 def _without_proxy_headers(app: ASGIApp, trusted_hosts: object) -> ASGIApp:
@@ -88,6 +88,7 @@ else:
             st.Page(facts.MEMORY, title=words.MEMORY),
             st.Page(sidebar.USAGE, title=words.USAGE),
             st.Page(sidebar.DATA, title=words.YOUR_DATA),
+            st.Page(sidebar.ACCOUNT, title=words.ACCOUNT),
             st.Page(sidebar.ADMIN, title=words.ADMIN),  # refuses users who are no admins
         ]
     page = st.navigation(pages, position="hidden")

@@ -208,7 +208,7 @@ def page_times(people: int, turns: int, opens: int) -> dict[str, tuple[float, fl
         rig.daybook(endpoint) as app,
         second_process(app) as sessions,
     ):
-        _, session = sessions.sign_up(rig.EMAIL, PASSWORD)
+        _, session = sessions.sign_up_with(rig.EMAIL, PASSWORD)
         with database(app) as connection:
             connection.autocommit = True
             fill(connection, people, turns)

@@ -75,7 +75,7 @@ def measure(runs: int) -> dict[str, Figures]:
 
 def _daybook(browser: Browser, app: App, runs: int) -> Figures:
     with second_process(app) as sessions:
-        _, session = sessions.sign_up(EMAIL, PASSWORD)
+        _, session = sessions.sign_up_with(EMAIL, PASSWORD)
         let_talk_fast(app)
         asked = {length: converse(session, rig.past(length)) for length in LENGTHS if length}
         cookie = rig.new_cookie(app, sessions)
@@ -113,12 +113,12 @@ def _plain(browser: Browser, endpoint: Endpoint, runs: int) -> Figures:
 def _median(page: Page, runs: int, prepare: Callable[[], object] = lambda: None) -> float:
     def once() -> float:
         prepare()
-        return _milliseconds(page)
+        return milliseconds(page)
 
     return rig.median(runs, once)
 
 
-def _milliseconds(page: Page) -> float:
+def milliseconds(page: Page) -> float:
     """Ask, and wait until the reply is over and stored."""
     rig.settle(page)
     composer = page.get_by_test_id("stChatInput").locator("textarea")

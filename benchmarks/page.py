@@ -334,8 +334,8 @@ def _context(browser: Browser) -> BrowserContext:
 @contextmanager
 def _daybook(browser: Browser, endpoint: rig.Endpoint, empty: str) -> Iterator[Site]:
     with rig.daybook(endpoint) as app, second_process(app) as sessions:
-        _, reader = sessions.sign_up(EMAIL, PASSWORD)
-        _, keeper = sessions.sign_up(KEEPER, PASSWORD)
+        _, reader = sessions.sign_up_with(EMAIL, PASSWORD)
+        _, keeper = sessions.sign_up_with(KEEPER, PASSWORD)
         let_talk_fast(app)
         kept = {length: converse(reader, rig.past(length)) for length in (SHORT, LONG)}
         hold(keeper, (f"Conversation {number}" for number in range(KEPT)))
@@ -345,7 +345,7 @@ def _daybook(browser: Browser, endpoint: rig.Endpoint, empty: str) -> Iterator[S
         for rows in (ROWS, FEW_ROWS):
             address = f"{app.url}/?of={rows}"
             emails[address] = f"reader-of-{rows}@daybook.test"
-            _, lister = sessions.sign_up(emails[address], PASSWORD)
+            _, lister = sessions.sign_up_with(emails[address], PASSWORD)
             let_talk_fast(app)
             hold(lister, (f"Conversation {number}" for number in range(rows - 1)))
             listed.append((address, _row(converse(lister, rig.past(SHORT)))))

@@ -193,10 +193,10 @@ async def _tab(site: Site, cookie: str, query: str = "") -> AsyncIterator[Tab]:
 @contextmanager
 def _daybook(endpoint: Endpoint, people: int) -> Iterator[Site]:
     with rig.daybook(endpoint) as app, second_process(app) as sessions:
-        _, reader = sessions.sign_up(EMAIL, PASSWORD)
+        _, reader = sessions.sign_up_with(EMAIL, PASSWORD)
         emails = [f"person-{number}@daybook.test" for number in range(people)]
         for email in emails:
-            sessions.sign_up(email, PASSWORD)
+            sessions.sign_up_with(email, PASSWORD)
         let_talk_fast(app)
         yield Site(
             url=app.url,

@@ -13,10 +13,10 @@ import httpx
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from services.embedded.folders import choose_folders, free_port
-from services.store.accounts import Accounts
 from tests.journeys.conftest import CHROMIUM, FLAGS
 from tests.journeys.people import PASSWORD
 from tests.stack.apps import ROOT, App, running, until
+from tests.stores import WholeAccounts
 
 EMAIL = "reader@daybook.test"
 SECONDS = 60.0  # for anything: the machine may have other work
@@ -48,11 +48,13 @@ def model() -> Iterator[Endpoint]:
 
 
 @contextmanager
-def daybook(endpoint: Endpoint) -> Iterator[App]:
-    """The whole app, ready, with folders of its own."""
+def daybook(endpoint: Endpoint, **settings: str) -> Iterator[App]:
+    """The whole app, ready, with folders of its own and *settings* in its environment."""
     cache = choose_folders(None, None).cache
     with tempfile.TemporaryDirectory(prefix="daybook-") as base:
-        app = App(Path(base), cache, environment=endpoint | {"DAYBOOK_MODEL": "scripted"})
+        app = App(
+            Path(base), cache, environment=endpoint | {"DAYBOOK_MODEL": "scripted"} | settings
+        )
         with running(app):
             app.until_ready()
             yield app
@@ -100,9 +102,9 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def new_cookie(app: App, sessions: Accounts, email: str = EMAIL) -> str:
+def new_cookie(app: App, sessions: WholeAccounts, email: str = EMAIL) -> str:
     """The cookie of *email* at one more device. The app has opened its session, and knows no more of it."""
-    cookie, _ = sessions.sign_in(email, PASSWORD)
+    cookie, _ = sessions.sign_in_with(email, PASSWORD)
     text = f"__Host-sid={cookie}"
     httpx.get(f"{app.url}/media/none", headers={"Cookie": text}, trust_env=False)
     return text

@@ -211,7 +211,7 @@ class Reader:
             self.wire.note(slow)
             with page.expect_navigation(wait_until="commit"):
                 since = time.time()
-                form.get_by_role("button").click()
+                form.get_by_role("button", name="Sign in").click()
             return self._until_loaded(page, since)
 
     @contextmanager

@@ -69,7 +69,7 @@ def main() -> None:
 
 def measure(conversations: int, messages: int) -> Figures:
     with rig.model() as endpoint, rig.daybook(endpoint) as app, second_process(app) as sessions:
-        _, session = sessions.sign_up(EMAIL, PASSWORD)
+        _, session = sessions.sign_up_with(EMAIL, PASSWORD)
         with database(app) as connection:
             for number in range(conversations):
                 _store(connection, session, number, messages)

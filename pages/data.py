@@ -10,6 +10,7 @@ from pages import sign_in
 from pages._parts import browser, conversation_menu, frame, undo, usage_chart, words
 from pages._parts.elements import draw_download, quiet_button, row
 from pages._parts.layers import Layer, diagram
+from pages._parts.passwords import password_field, show_button
 from pages._session import ask_for, find_user, show_errors
 from services.bootstrap import UserServices
 from services.domain import ConversationId
@@ -23,10 +24,13 @@ _CLEAR_TAB = """
   <div class="db-menu"><button type="button" data-clear-tab>
     <span class="db-icon" aria-hidden="true">mop</span>Clear this browser
   </button></div>"""
+# not `st.page_link`: Streamlit may find the page only from the second run on
+_TO_ACCOUNT = '<a class="db-jump" href="/account" target="_self">Change your password</a>'
 _DELETE = f"""
   <form class="db-form" method="post" action="/account/end">
     <label>Your email<input name="address" type="email" autocomplete="off" required></label>
-    <label>Password<input name="password" type="password" autocomplete="current-password" required></label>
+    {password_field(words.PASSWORD, "password", "current-password")}
+    {show_button("current-password")}
     <button type="submit" class="db-danger">{_DELETE_ACCOUNT}</button>
   </form>"""
 
@@ -178,6 +182,8 @@ with frame.page() as user:
         _draw_database(user, stored)
     with _section(_MODEL):
         _draw_model(user, used)
+    with _section(words.ACCOUNT):
+        st.html(_TO_ACCOUNT, width="content")
     with _section(_DELETE_ACCOUNT):
         st.markdown(
             "Deletes your account and all chats, memories, spaces and settings, immediately, on all devices. Running "

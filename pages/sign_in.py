@@ -10,10 +10,10 @@ from urllib.parse import urlencode, urlsplit
 import streamlit as st
 
 from pages._parts import browser, words
+from pages._parts.passwords import PasswordKind, password_field, show_button
 from pages._tab import tab
 from services import bootstrap
 from services.domain.accounts import SIGN_IN_REASONS, SessionEnd, SignUps
-from services.domain.passwords import PASSWORD_CHARACTERS, PASSWORD_RULE
 from services.errors import SignUpsClosed, Suspended, TooManyAttempts, WeakPassword
 
 _CREATE = "Create account"
@@ -82,33 +82,23 @@ def _draw_forms() -> None:
             tabs[words.SIGN_IN].caption(SignUpsClosed.public)
         return
     takes_code = bool(code) or mode is SignUps.INVITED
-    tabs[_CREATE].html(
-        _form("/account", _CREATE, "new-password", code, takes_code=takes_code, is_new=True)
-    )
+    tabs[_CREATE].html(_form("/account", _CREATE, "new-password", code, takes_code=takes_code))
     if bootstrap.current_app().next_is_admin():
         tabs[_CREATE].caption("You will be the admin.")
 
 
-def _form(
-    action: str, verb: str, password: str, code: str, *, takes_code: bool, is_new: bool = False
-) -> str:
-    rule, below = "", ""  # texts about a new password
+def _form(action: str, verb: str, password: PasswordKind, code: str, *, takes_code: bool) -> str:
     invite = f'<input type="hidden" name="invite" value="{escape(code)}">'
     if takes_code:
         invite = f"""<label>Invitation code<input name="invite" value="{escape(code)}" autocomplete="off"
           required></label>"""
-    if is_new:
-        rule = f'minlength="{PASSWORD_CHARACTERS}" aria-describedby="password-rule"'
-        below = f'<small id="password-rule">{PASSWORD_RULE}</small>'
     return f"""
       <form class="db-form" method="post" action="{action}">
         <input type="hidden" name="next" value="{escape(_here())}">
         <label>Email<input name="email" type="email" autocomplete="username" required
           placeholder="you@example.org"></label>
-        <label>Password<input name="password" id="{password}" type="password" autocomplete="{password}" required
-          autocapitalize="none" spellcheck="false" {rule}></label>
-        <button type="button" class="db-show" aria-controls="{password}">Show password</button>
-        {below}
+        {password_field(words.PASSWORD, "password", password)}
+        {show_button(password)}
         {invite}
         <button type="submit">{verb}</button>
       </form>"""
@@ -131,6 +121,6 @@ def refusal(reason: str) -> str | None:
             seconds = int(wait) if wait.isascii() and wait.isdigit() and len(wait) < 9 else 60
             return TooManyAttempts(min(seconds, _LONGEST_WAIT)).public
         case "weak":
-            return WeakPassword(st.query_params.get("why", "").split(",")).public
+            return WeakPassword(st.query_params.get("why", "")).public
         case _:
             return SIGN_IN_REASONS[reason].public if reason in SIGN_IN_REASONS else None

@@ -115,15 +115,18 @@ class CachedRead(Generic[Value]):
         began = next(self._clock)
         return self._keep(_Read(self._ask(), began))
 
-    def read_ahead(self) -> None:
-        """Begin to read the value in a thread, unless it is fresh or was read ahead a few seconds ago."""
+    def read_ahead(self, ask: Callable[[], Value] | None = None) -> None:
+        """Begin to read the value in a thread, unless it is fresh or was read ahead a few seconds ago.
+
+        *ask*: read it by this call, not by the usual one.
+        """
         with self._lock:
             if not (
                 self._is_fresh(self._newest, self._seconds)
                 or self._is_fresh(self._ahead, _AHEAD_SECONDS)
             ):
                 began = next(self._clock)
-                self._ahead = _Read(in_thread("read-ahead", self._ask), began)
+                self._ahead = _Read(in_thread("read-ahead", ask or self._ask), began)
 
     def outdate(self) -> None:
         """Make the next `get` read the value again, because it may have changed."""

@@ -40,13 +40,13 @@
   x Tampered ........... stored data failed authentication; stop and tell an operator
     - NewerVersion ..... it opened, but only a newer version of the app can read it
     - KeyMissing ....... a user's key is gone, but data sealed under it is there
+    - SignInBroken ..... the password is right, but Supabase Auth does not recognise the user
   x Misconfigured ...... the deployment cannot work as it is; raised at start-up only
 
 `public` is one sentence that is safe on a page: it never contains message text, keys or a vendor's words.
 The arguments of an error are for the log.
 """
 
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -157,24 +157,20 @@ class AddressNotAllowed(BadInput):
 class WeakPassword(BadInput):
     """The password is too short, too long or too easy to guess."""
 
-    def __init__(self, reasons: Iterable[str] = ()) -> None:
-        """*reasons* are codes of `services.domain.passwords` or of Supabase Auth."""
-        self.reasons = [reason for reason in reasons if reason in _WEAKNESSES]
-        super().__init__(" ".join(_WEAKNESSES[reason] for reason in self.reasons or [""]))
+    def __init__(self, reason: str = "") -> None:
+        """*reason* is a code of `services.domain.passwords`; any other counts as none."""
+        self.reason = reason if reason in _WEAKNESSES else ""
+        super().__init__(_WEAKNESSES[self.reason])
 
 
 _WEAKNESSES = {
     "": "Choose a password of at least 12 characters that is not easy to guess.",
     "short": "This password is too short. Use at least 12 characters.",
-    "long": "This password is too long. Use at most 72 characters; accents, emoji and other scripts count 2 to 4.",
+    "long": "This password is too long. Use at most 1,024 characters; accents, emoji and other scripts count 2 to 4.",
     "address": "This password is your email, or the part before its @. Choose another one.",
     "repeated": "This password repeats one or two characters. Choose another one.",
     "common": "This is one of the most common passwords. Choose another one.",
     "unreadable": "This password contains a character that cannot be stored.",
-    # codes of Supabase Auth
-    "length": "Choose a longer password.",
-    "characters": "Use uppercase and lowercase letters, digits and symbols.",
-    "pwned": "This password appeared in a data leak. Choose another one.",
 }
 
 
@@ -351,7 +347,7 @@ class StoreUnavailable(Unavailable):
 
 
 class RateLimited(StoreUnavailable):
-    """Supabase Auth refuses to renew access tokens for now."""
+    """The app, or Supabase Auth, has too much to do for now."""
 
     public = "Daybook is busy. Try again in a minute."
 
@@ -387,6 +383,12 @@ class KeyMissing(Tampered):
     """A user has conversations, but the user key that opens them is gone."""
 
     public = "The key to your chats is missing. Nothing was changed. Contact your admin."
+
+
+class SignInBroken(Tampered):
+    """The password is right, but Supabase Auth has another managed password, or another user."""
+
+    public = "Your password is right, but your sign-in needs a repair. Contact your admin."
 
 
 class Misconfigured(AppError):

@@ -132,7 +132,7 @@ class FakePerson(ChatParts):
         others=(),
         first=None,
     ):
-        self.database, self.model = database, model
+        self.database, self.model, self.email = database, model, email
         self.temporary, self.export = [], None
         self.account_bytes = None
         self._user, backend = database.sign_in(email, role), database.backend

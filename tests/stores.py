@@ -1,31 +1,31 @@
 """Stores of users for tests; rows and budgets in memory, with faults and tampering."""
 
-import threading
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
 from uuid import uuid4
 
+import pytest
 from pydantic import SecretStr
 
-from services.crypto import RootKeys, ServerProof, new_key
-from services.domain import Outcome, Purpose, Usage, UserId
+from services.crypto import RootKeys, ServerProof, new_key, password_hash
+from services.domain import Outcome, Purpose, Usage
 from services.domain.accounts import Limits
-from services.domain.passwords import check_new_password
 from services.domain.rows import DocumentKind
-from services.errors import AddressTaken, StoreUnavailable, WrongCredentials
+from services.errors import StoreUnavailable
 from services.rules import part_of
 from services.rules.accounts import StoredSession
 from services.rules.budget import Budget, Deployment
 from services.store.accounts import Accounts
+from services.store.backend import Throttles
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.sealed.seals import Seals
 from services.store.supabase.backend import SupabaseBackend
 from services.store.supabase.lite_transport import LiteTransport
 from services.store.tables import schema
 from services.store.tables.access import Caller
-from services.store.tables.backend import Recognised, TablesBackend, TablesUser
+from services.store.tables.backend import TablesBackend, TablesUser
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.protocol import Table
 from services.store.tables.rows import TablesRows
@@ -186,46 +186,69 @@ class OpenStore:
             tables.run(lambda block, new=new, table=table: block.put(table, new))
 
 
-class PasswordsInMemory:
-    """The `SignIn` of tests over tables: passwords in the memory of this process."""
+NOT_COUNTED = Throttles(())
 
-    def __init__(self, tables):
-        self._tables, self._known, self._lock = tables, {}, threading.Lock()
 
-    def sign_up(self, email, password):
-        check_new_password(email, password)
-        with self._lock:
-            if self._found(email):
-                raise AddressTaken
-            identity = Recognised(UserId(uuid4()), email)
-            self._known[email] = identity, password
-            return identity
+class WholeAccounts(Accounts):
+    """`Accounts` with a call for the two steps of each verb and the hash between them."""
 
-    def sign_in(self, email, password):
-        found = self._found(email)
-        if not found or found[1] != password:
-            raise WrongCredentials
-        return found[0]
+    __slots__ = ()
 
-    def end(self, identity):
-        pass
+    def sign_up_with(self, email, password, *, throttles=NOT_COUNTED, invitation=""):
+        found = self.find_for_sign_up(email, throttles, invitation)
+        return self.sign_up(found, found.hashed(password), invitation)
 
-    def _found(self, email):
-        """Return the identity and the password of *email*, unless that account is deleted."""
-        known = self._known.get(email)
-        account = (
-            self._tables.of(None).run(lambda block: block.get(ACCOUNTS, known[0].user_id))
-            if known
-            else None
-        )
-        return None if account and account.deleted_at else known
+    def sign_in_with(self, email, password, *, throttles=NOT_COUNTED, invitation=""):
+        return self.sign_in(self.find(email, throttles).checked(password), invitation)
+
+    def change_with(self, session, password, new):
+        found = self.find(session.email, NOT_COUNTED)
+        self.change_password(session, found.checked(password), found.hashed(new))
+
+    def delete_with(self, session, password, stop_turns=lambda _: None):
+        checked = self.find(session.email, NOT_COUNTED).checked(password)
+        self.delete_account(session, checked, stop_turns)
+
+
+class _Cut:
+    """A backend, and the `SignIn` of it, of a process that ends before or after a *step*."""
+
+    def __init__(self, port, step, *, is_done):
+        self._port, self._step, self._is_done = port, step, is_done
+
+    def __getattr__(self, name):
+        found = getattr(self._port, name)
+        if name == "sign_in" and not callable(found):
+            return _Cut(found, self._step, is_done=self._is_done)
+        return self._call(found) if name == self._step else found
+
+    def _call(self, verb):
+        def call(*arguments):
+            if self._is_done:
+                verb(*arguments)
+            raise StoreUnavailable
+
+        return call
+
+
+def cut_at(accounts, step, *, is_done):
+    """Return *accounts* in a process that ends before or after a *step* of a sign-up."""
+    return replace(accounts, backend=_Cut(accounts.backend, step, is_done=is_done))
+
+
+@contextmanager
+def cheap_hashes():
+    """Have passwords hashed at the least cost that Argon2id has: the hashes are good in this block alone."""
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(password_hash, "_MEMORY_KIB", 8)
+        changed.setattr(password_hash, "_PASSES", 1)
+        yield
 
 
 def accounts_in_memory(store, root_keys=None, **settings):
     """Return the accounts of a process over the tables of *store*."""
     settings = {"idle_seconds": 3600, "lifetime_seconds": 86400} | settings
-    backend = TablesBackend(store, PasswordsInMemory(store))
-    return Accounts(backend, root_keys or RootKeys({1: new_key()}, 1), **settings)
+    return WholeAccounts(TablesBackend(store), root_keys or RootKeys({1: new_key()}, 1), **settings)
 
 
 class OpenTables:
@@ -313,8 +336,7 @@ class InMemoryDatabase:
         self.user_id, self.elapsed, self._now = user_id, timedelta(), now
         self.deployment = OpenStore(make_store())
         self.tables = self.deployment.of(user_id)
-        passwords = PasswordsInMemory(self.deployment)
-        self.backend = TablesBackend(self.deployment, passwords, self.now)
+        self.backend = TablesBackend(self.deployment, self.now)
         self.bounded_rows = TablesRows(user_id, self.tables, self.now, limits=LIMITS)
         usage = UsageOfTables(user_id, self.tables)
         self.ledger = LedgerOfTables(self.bounded_rows, usage)
@@ -346,7 +368,7 @@ class InMemoryDatabase:
         self.tables.store(SESSIONS, session)
         if not self.tables.all(BUDGETS):
             self.tables.store(BUDGETS, Budget(**asdict(LIMITS)))
-        return TablesUser(self.deployment, Caller(device.hex, self.user_id, self.now), email)
+        return TablesUser(self.deployment, Caller(device.hex, self.user_id, self.now))
 
     def put_user(self, row):
         """Store another user with the figures of a `UserUsage`; the month has begun before today."""

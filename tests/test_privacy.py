@@ -279,9 +279,9 @@ def _enter(scene, session_cache):
         answer = client.post(path, data=entered)
         assert "reason=" in answer.headers["location"]
         assert NAME not in str(answer.headers)
-    scene.refused(lambda: session_cache.accounts.sign_up(scene.email, PASSWORD))
-    scene.refused(lambda: session_cache.accounts.sign_in(scene.email, PASSWORD + "!"))
-    scene.refused(lambda: _away(lambda: session_cache.accounts.sign_in(scene.email, PASSWORD)))
+    scene.refused(lambda: session_cache.accounts.sign_up_with(scene.email, PASSWORD))
+    scene.refused(lambda: session_cache.accounts.sign_in_with(scene.email, PASSWORD + "!"))
+    scene.refused(lambda: _away(lambda: session_cache.accounts.sign_in_with(scene.email, PASSWORD)))
     return Cookie.parse(made.headers["set-cookie"].split(";")[0].split("=", 1)[1])
 
 

@@ -1,14 +1,20 @@
-// The button that shows a password. The password is hidden again before it is sent, so that the browser
-// recognises it as a password and offers to save it.
+// The button that shows the passwords of its form. They are hidden again before they are sent, so that the
+// browser recognises them as passwords and offers to save the new one.
+
+const fields = (button) =>
+  button
+    .getAttribute("aria-controls")
+    .split(" ")
+    .map((id) => document.getElementById(id));
 
 function show(button, isShown) {
-  button.form.elements.password.type = isShown ? "text" : "password";
+  for (const field of fields(button)) field.type = isShown ? "text" : "password";
   button.textContent = isShown ? "Hide password" : "Show password";
 }
 
 document.addEventListener("click", ({ target }) => {
   const button = target.closest(".db-show");
-  if (button) show(button, button.form.elements.password.type === "password");
+  if (button) show(button, fields(button)[0].type === "password");
 });
 
 document.addEventListener(

@@ -2,7 +2,7 @@
 // path, and reads it only when a page is loaded.
 
 const KEY = "daybook-theme",
-  PATHS = ["/", "/memory", "/usage", "/data", "/admin"];
+  PATHS = ["/", "/memory", "/usage", "/data", "/account", "/admin"];
 let shown = localStorage.getItem(KEY) ?? "system"; // of this page; another tab may have stored a newer one
 
 function apply() {

@@ -58,10 +58,11 @@ create index on private.throttles (window_ends);
 
 -- functions: accounts -----------------------------------------------------------------------------------
 
--- End all sessions of *person*: their tokens are invalid from the next statement on, and no device stays signed in.
-create function private.end_sessions_of(person uuid) returns void language sql begin atomic
-  delete from private.app_sessions where user_id = person;
-  delete from auth.sessions where user_id = person;
+-- End all sessions of *person* but that of *kept_cookie*: their tokens are invalid from the next statement on.
+create function private.end_sessions_of(person uuid, kept_cookie text default null) returns void language sql begin atomic
+  delete from private.app_sessions where user_id = person and cookie_hash is distinct from kept_cookie;
+  delete from auth.sessions where user_id = person
+    and id not in (select auth_session_id from private.app_sessions where cookie_hash = kept_cookie);
 end;
 
 -- Delete a user of Supabase Auth, for a sweep. Return false, so that the rest of the sweep goes on, if a table that the
@@ -79,8 +80,8 @@ create function private.tombstone(person uuid) returns text language sql immutab
 return person || '@deleted.invalid';
 
 -- Neither an access token (`PUT /user` of Supabase Auth) nor Supabase's secret key is enough to change a password or an
--- address: otherwise its holder could sign in as the user, and the app would open all texts. Without a permit, only a
--- deleted account's address may change, to a tombstone.
+-- address: otherwise its holder could lock the user out, whose credentials name the password at Supabase Auth. Without a
+-- permit, only a deleted account's address may change, to a tombstone.
 create function private.spend_password_permit() returns trigger language plpgsql as $$
 begin
   if new.email = private.tombstone(new.id) and new.encrypted_password is null
@@ -100,20 +101,38 @@ create trigger password_changes_need_a_permit before update on auth.users
   when (old.encrypted_password is distinct from new.encrypted_password or old.email is distinct from new.email)
   execute function private.spend_password_permit();
 
--- Set the password of the account with *address* and end its sessions; only the owner of the migrations calls it. Return
--- false if there is no such account.
-create function private.set_password(address text, new_hash text) returns boolean language plpgsql as $$
+-- Every access token carries the user's data, which its holder may set: a large one would not pass the gateways' limits for
+-- headers, and lock the user out. (Supabase Auth writes there itself when an address is confirmed.)
+create trigger user_data_is_small before insert or update on auth.users
+  for each row when (octet_length(new.raw_user_meta_data::text) > 2000) execute function private.refuse_statement();
+
+-- Have Supabase Auth know the account of *person* by *address* and the hash of a password again, as its credentials do, and
+-- end its sessions; only the owner of the migrations calls it. Return false if there is no such account.
+create function private.repair_sign_in(person uuid, address text, new_hash text) returns boolean language plpgsql as $$
 declare
-  person uuid := private.find_account(address);
+  first_migration constant timestamptz := (select min(applied_at) from private.migrations);
 begin
-  if person is null then
+  -- locked first, as wherever an account's row is deleted
+  perform from auth.users where id = person or email = address order by id for update;
+  if not exists (select from private.roles where user_id = person and deleted_at is null) then
     return false;
   end if;
-  insert into private.password_permits as known (user_id) values (person)
+  -- another user who has the address: one without an account goes, an account gets a tombstone until it is repaired, too
+  perform private.delete_user(id) from auth.users where email = address and id <> person
+    and created_at > first_migration and not exists (select from private.roles where user_id = users.id);
+  insert into private.password_permits as known (user_id)
+  select user_id from private.roles join auth.users on id = user_id where id = person or email = address
   on conflict (user_id) do update set made_at = excluded.made_at;
-  update auth.users set encrypted_password = new_hash where id = person;
+  update auth.users set email = private.tombstone(id) where email = address and id <> person;
+  update auth.users set email = address, encrypted_password = new_hash where id = person;
+  if has_table_privilege(to_regclass('auth.identities'), 'update') then   -- null: there is no such table
+    -- its column `email` is generated from this
+    update auth.identities set identity_data = jsonb_set(identity_data, '{email}', to_jsonb(address))
+    where user_id = person and provider = 'email'
+      and jsonb_typeof(identity_data) = 'object';   -- the embedded API stores the object as a JSON string, and does not read it
+  end if;
   perform private.end_sessions_of(person);
-  perform private.note(null, 'password.set', person);
+  perform private.note(null, 'sign_in.repair', person);
   return true;
 end $$;
 
@@ -184,7 +203,7 @@ begin
   return jsonb_build_object('ok', true, 'more', private.has_log_erasures());
 end $$;
 
--- Delete an account: its keys and address at once, its rows in slices by the sweep, and the account itself last. Users
+-- Delete an account: its keys, credentials and address at once, its rows in slices by the sweep, and the account itself last. Users
 -- delete their own account; admins any account.
 create function private.delete_account(me uuid, person uuid) returns jsonb language plpgsql as $$
 declare
@@ -204,11 +223,16 @@ begin
     return private.answer(false);
   end if;
   delete from public.user_keys where user_id = person;
+  delete from private.credentials where user_id = person;
   perform private.end_sessions_of(person);
   perform private.bury(person);
   perform private.note(me, 'account.delete', person);
   return '{"ok": true}';
 end $$;
+
+create function private.note_key(person uuid, version integer) returns void language sql begin atomic
+  select private.note(person, 'key.put', person, jsonb_build_object('version', version, 'mode', 'server'));
+end;
 
 -- Return the wrapped keys of *person* that the root key opens, oldest first.
 create function private.wrapped_keys(person uuid) returns jsonb language sql stable begin atomic
@@ -216,32 +240,18 @@ create function private.wrapped_keys(person uuid) returns jsonb language sql sta
   from public.user_keys where user_id = person and mode = 'server';
 end;
 
--- Store a wrapped key, either the first of its kind or in place of exactly the key that the app has seen. If there are
--- conversations, a missing user key is not replaced: a new key could not open them, and would hide the loss. Return the
--- keys that are stored now, because of two simultaneous first sign-ins only one stores its key.
+-- Store a user key under a new root key, in place of exactly the wrapped key that the app has seen. (The first one begins with
+-- the account: a missing key is never made anew, which would hide that the conversations cannot be opened.)
 create function private.put_user_key(
-  me uuid, new_version integer, new_mode text, new_wrapped public.sealed, new_derivation public.free_text,
-  replaces public.sealed
+  me uuid, new_version integer, new_wrapped public.sealed, replaces public.sealed
 ) returns jsonb language plpgsql as $$
 begin
-  if replaces is null then
-    if exists (select from public.conversations where user_id = me)
-      and not exists (select from public.user_keys where user_id = me)
-    then
-      return private.answer(false, 'key_missing');
-    end if;
-    insert into public.user_keys (user_id, version, mode, wrapped, derivation)
-    values (me, new_version, new_mode, new_wrapped, new_derivation::jsonb)
-    on conflict do nothing;
-  else
-    update public.user_keys set wrapped = new_wrapped, derivation = new_derivation::jsonb
-    where user_id = me and version = new_version and mode = new_mode and wrapped = replaces;
-  end if;
+  update public.user_keys set wrapped = new_wrapped
+  where user_id = me and version = new_version and mode = 'server' and wrapped = replaces;
   if found then
-    perform private.note(me, 'key.put', me, jsonb_build_object('version', new_version, 'mode', new_mode));
-    return jsonb_build_object('ok', true, 'keys', private.wrapped_keys(me));
+    perform private.note_key(me, new_version);
   end if;
-  return private.answer(false, 'stale') || jsonb_build_object('keys', private.wrapped_keys(me));
+  return private.answer(found, 'stale');
 end $$;
 
 -- Return the caller's account: role, caps and the amounts used. No proof, because it returns only the caller's figures.
@@ -340,25 +350,61 @@ end $$;
 
 -- functions: sessions -----------------------------------------------------------------------------------
 
--- Begin an app session for the user who has just signed in, for the Supabase session of the calling token. The throttle
--- buckets *returned* (JSON, in the order of `throttle`) get the successful attempt back, once only, because a token starts
--- one session. A user's first session begins the account, which may need an *invitation*: the hash of its code.
+-- Return what the app's first page reads, so that a sign-in waits for no further call: the account; the preferences, spaces
+-- and facts; and the first 31 conversations (LISTED in services/domain/revisions.py) in the order of the list.
+create function private.first_page(person uuid) returns jsonb language plpgsql stable as $$
+begin
+  return jsonb_build_object('account', private.my_account(),
+    'documents', (
+      select coalesce(jsonb_agg(to_jsonb(kept) order by id), '[]') from public.documents kept
+      where user_id = person and kind in ('preferences', 'space', 'fact')
+    ),
+    'conversations', (
+      select coalesce(jsonb_agg(
+        -- without the long columns
+        to_jsonb(listed) - '{instructions, instructions_rev, summary, summary_rev}'::text[]
+        order by pinned_at desc nulls last, updated_at desc), '[]')
+      from (
+        select * from public.conversations where user_id = person and destroy_at is null and state = 'active'
+        order by pinned_at desc nulls last, updated_at desc limit 31
+      ) listed
+    ));
+end $$;
+
+-- Begin an app session for the user who has just signed in, for the Supabase session of the calling token. The credentials
+-- must still be of the generation that the password was compared with. The throttle buckets *returned* (JSON, in the order of
+-- `throttle`) get the successful attempt back, once only, because a token starts one session. A user's first session begins
+-- the account out of the *pending* sign-up, and may need an *invitation* (the hash of its code; null: that of the sign-up):
+-- its credentials and its user key, which the app has sealed for the user's id, are stored with it.
 create function private.start_session(
-  new_cookie_hash text, new_tokens public.sealed, new_device public.sealed,
-  idle integer, lifetime integer, returned public.free_text, invitation text, proof text
+  new_cookie_hash text, new_tokens public.sealed, new_device public.sealed, idle integer, lifetime integer,
+  returned public.free_text, seen_generation integer, pending uuid, new_lookup text, new_sealed public.sealed,
+  new_wrapped public.sealed, invitation text, proof text
 ) returns jsonb language plpgsql as $$
 declare
   claims jsonb := current_setting('request.jwt.claims');
   person uuid := claims ->> 'sub';
+  stored private.credentials;
   session uuid;
   counted text;
   refused text;
 begin
-  perform private.check_proof(proof, 'start_session', person::text, new_cookie_hash,
-    private.sha(new_tokens), private.sha(new_device), idle::text, lifetime::text, private.sha(returned), invitation);
-  refused := private.begin_account(person, invitation);
+  perform private.check_proof(proof, 'start_session', person::text, new_cookie_hash, private.sha(new_tokens),
+    private.sha(new_device), idle::text, lifetime::text, private.sha(returned), seen_generation::text, pending::text,
+    new_lookup, private.sha(new_sealed), private.sha(new_wrapped), invitation);
+  if not exists (select from private.roles where user_id = person) then
+    refused := private.begin_account(person, pending, seen_generation, new_lookup, new_sealed, new_wrapped, invitation);
+  elsif pending is not null then            -- a pending sign-up is never bound to a user who has an account
+    refused := 'stale';
+  end if;
   if refused is not null then
     return private.answer(false, refused);
+  end if;
+  perform from private.roles where user_id = person for key share;   -- before the credentials, which go with the account
+  -- shared, so that a new password waits for this session, and ends it
+  select * into stored from private.credentials where user_id = person and generation = seen_generation for share;
+  if not found then
+    return private.answer(false, 'stale');
   end if;
   insert into private.app_sessions
     (user_id, auth_session_id, cookie_hash, tokens, device, token_seconds, idle_seconds, expires_at)
@@ -370,7 +416,8 @@ begin
     update private.throttles set attempts = attempts - 1 where bucket = counted and attempts > 0;
   end loop;
   return jsonb_build_object('ok', true, 'session', session, 'keys', private.wrapped_keys(person),
-    'role', (select role from private.roles where user_id = person));
+    'credentials', private.credentials_of(stored), 'role', (select role from private.roles where user_id = person),
+    'first', private.first_page(person));
 end $$;
 
 -- Return the versions of the root key that rows are sealed under; the app refuses to start if it lacks one of them.
@@ -381,14 +428,16 @@ begin
     from (
       select split_part(left(wrapped, 12), '.', 2)::integer as version from public.user_keys
       union
+      select split_part(left(sealed, 12), '.', 2)::integer from private.credentials where user_id is not null
+      union
       select split_part(left(tokens, 12), '.', 2)::integer from private.app_sessions
       where expires_at > now() and seen_at + make_interval(secs => idle_seconds) > now()
     ) used
   ));
 end $$;
 
--- Return the session with a cookie's hash, its sealed tokens and the user's wrapped keys, for the server; null, without a
--- reason, if there is none.
+-- Return the session with a cookie's hash, its sealed tokens, and the user's wrapped keys and credentials, for the server;
+-- null, without a reason, if there is none.
 create function private.open_session(cookie text) returns jsonb language plpgsql as $$
 declare
   session private.app_sessions;
@@ -406,6 +455,7 @@ begin
   end if;
   return jsonb_build_object('ok', true, 'session', session.id, 'user', session.user_id,
     'tokens', session.tokens, 'generation', session.generation, 'keys', private.wrapped_keys(session.user_id),
+    'credentials', (select private.credentials_of(credentials) from private.credentials where user_id = session.user_id),
     'role', (select role from private.roles where user_id = session.user_id));
 end $$;
 
@@ -507,15 +557,11 @@ end $$;
 -- Count an attempt in each of *buckets*, a JSON array of {bucket, at_most, seconds}, before its result is known, so that
 -- parallel guesses count as well. At the first full bucket the attempt is refused, and later buckets do not count it.
 -- Buckets are locked in the order given.
-create function private.throttle(buckets public.free_text, nonce uuid) returns jsonb language plpgsql as $$
+create function private.throttle(buckets public.free_text) returns jsonb language plpgsql as $$
 declare
   counted jsonb;
   counter private.throttles;
 begin
-  insert into private.seen_nonces as seen (nonce) values (throttle.nonce) on conflict do nothing;
-  if not found then                         -- a call that an attacker recorded must not be repeated
-    raise exception 'not allowed' using errcode = '42501';
-  end if;
   for counted in select jsonb_array_elements(buckets::jsonb) loop
     insert into private.throttles as known (bucket, window_ends, attempts)
     values (counted ->> 'bucket', clock_timestamp() + make_interval(secs => (counted ->> 'seconds')::integer), 1)

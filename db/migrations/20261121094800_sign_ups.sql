@@ -49,31 +49,34 @@ create function private.find_invitation(code text, address text) returns setof u
   where code_hash = code and private.state_of(invitations) = 'open' and (email is null or email = address);
 end;
 
--- Return the mode of sign-ups, the validity of *invitation* (the hash of its code) for *address*, and true if the next account
--- is the first, which becomes admin.
-create function private.sign_ups(invitation text, address public.free_text) returns jsonb language sql stable
+-- Return the mode of sign-ups, and true if the next account is the first, which becomes admin.
+create function private.sign_ups() returns jsonb language sql stable
 return jsonb_build_object('ok', true, 'mode', replace(private.sign_up_mode(), 'first', 'open'),
-  'is_invited', exists (select from private.find_invitation(invitation, address)),
   'is_first', private.sign_up_mode() = 'first');
 
--- Begin the account of a user who has none, with an *invitation* if the mode requires one; return the reason of a refusal, or
--- null. The user's metadata is not read, so that it can never give a role.
-create function private.begin_account(person uuid, invitation text) returns text language plpgsql as $$
+-- Begin the account of a user who has none out of the *pending* sign-up, with an invitation if the mode requires one; return
+-- the reason of a refusal, or null. The user's metadata is not read, so that it can never give a role.
+create function private.begin_account(
+  person uuid, pending uuid, seen_generation integer, new_lookup text, new_sealed public.sealed, new_wrapped public.sealed,
+  invitation text
+) returns text language plpgsql as $$
 declare
   address text;
+  sign_up private.credentials;
   mode text;
   used private.invitations;
 begin
-  if exists (select from private.roles where user_id = person) then
-    return null;                            -- the usual case
-  end if;
   -- locked, because two devices may begin the same account
   select email into address from auth.users where id = person for no key update;
+  select * into sign_up from private.credentials
+  where id = pending and user_id is null and generation = seen_generation for update;
+  if not found or exists (select from private.roles where user_id = person)
+    or exists (select from private.credentials where lookup = new_lookup and id <> pending)
+  then
+    return 'stale';
+  end if;
   if (select first_account_is_admin from private.settings) then
     perform pg_advisory_xact_lock(hashtext('daybook: first account'));
-  end if;
-  if exists (select from private.roles where user_id = person) then
-    return null;
   end if;
   if not private.is_address(address) then   -- Supabase Auth admits other addresses, and users without one
     return 'bad_address';
@@ -83,12 +86,17 @@ begin
     return 'sign_ups_closed';
   end if;
   update private.invitations set used_by = person, used_at = clock_timestamp()
-  where id in (select private.find_invitation(invitation, address)) and used_at is null and revoked_at is null
+  where id in (select private.find_invitation(coalesce(invitation, sign_up.invitation), address)) and used_at is null and revoked_at is null
   returning * into used;
   if mode = 'invited' and used.id is null then
     return 'no_invitation';
   end if;
   perform private.make_account(person, case mode when 'first' then 'admin' else coalesce(used.role, 'user') end, used.id);
+  delete from private.credentials where id = pending;
+  insert into private.credentials (id, user_id, lookup, sealed, generation)
+  values (person, person, new_lookup, new_sealed, seen_generation);
+  insert into public.user_keys (user_id, version, mode, wrapped) values (person, 1, 'server', new_wrapped);
+  perform private.note_key(person, 1);
   return null;
 end $$;
 

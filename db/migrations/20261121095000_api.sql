@@ -49,8 +49,9 @@ declare
       "delete_document", "delete_facts"
     ],
     "anon": [
-      "row_bound", "root_key_versions", "open_session", "lease_refresh", "store_tokens", "end_session", "throttle",
-      "sweep_turns", "erase_log_entries", "model_settings", "sign_ups", "ended_sessions"
+      "row_bound", "root_key_versions", "open_session", "lease_refresh", "store_tokens", "end_session", "sweep_turns",
+      "erase_log_entries", "model_settings", "sign_ups", "ended_sessions", "count_attempt", "put_sign_up",
+      "change_credentials", "end_stranger"
     ]
   }';
   exposed record;

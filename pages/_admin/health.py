@@ -1,4 +1,4 @@
-"""The health tab: the database, the last calls of models, and versions."""
+"""The health tab: failed sign-ins, the database, the last calls of models, and versions."""
 
 import streamlit as st
 
@@ -6,6 +6,7 @@ from pages._parts import words
 from pages._parts.elements import draw_metrics
 from services import bootstrap
 from services.bootstrap import UserServices
+from services.domain.health import SignInFailure
 from services.domain.models import ModelState
 
 _SKEW_SECONDS = 5.0  # clock difference that is reported; a server proof is valid for a minute
@@ -15,6 +16,16 @@ _MODEL = {
     ModelState.FAILED: "Failing; retrying every few minutes",
     ModelState.REMOTE: "Remote",
 }
+_FAILED_SIGN_INS = {
+    SignInFailure.CREDENTIALS: "Accounts that could not be opened: {}. `python -m services.operate check` names them.",
+    SignInFailure.RECOGNITION: (
+        "Right passwords that Supabase Auth refused: {}. The server's log names the accounts, and "
+        "`python -m services.operate repair-sign-in EMAIL` repairs one."
+    ),
+    SignInFailure.CONFIRMATION: (
+        "Confirmation emails that Supabase Auth refused: {}. Check its email settings and rate limits."
+    ),
+}
 
 
 def draw(admin: UserServices) -> None:
@@ -22,6 +33,9 @@ def draw(admin: UserServices) -> None:
     app = bootstrap.current_app()
     calls, server = app.recent_calls.summary(), app.health
     _draw_part("Daybook", {"Version": server.version})
+    for failure, times in app.recent_calls.failed_sign_ins().items():
+        count = f"{words.number(len(times))} since the start, the last at {words.moment(times[-1])}"
+        st.warning(_FAILED_SIGN_INS[failure].format(count))
     _draw_part(
         "Models",
         {

@@ -23,7 +23,7 @@ from services.bootstrap import UserServices
 from services.domain import AccountRole, Conversation, Space
 from services.domain.accounts import Account
 
-ADMIN, DATA, USAGE = "pages/admin.py", "pages/data.py", "pages/usage.py"
+ACCOUNT, ADMIN, DATA, USAGE = (f"pages/{name}.py" for name in ("account", "admin", "data", "usage"))
 _FOOT = """
   <div class="db-menu" id="keys">
     <button type="button" data-keys><span class="db-icon" aria-hidden="true">keyboard</span>Keyboard shortcuts</button>
@@ -81,10 +81,10 @@ def _draw_account(user: UserServices) -> None:
     account = user.account
     is_admin = account.role is AccountRole.ADMIN
     # only the part before the @: in Markdown, a whole address would become a link
-    name = safe_md.label(account.email.partition("@")[0])
+    name = safe_md.label(user.email.partition("@")[0])
     menu = popover(name, "account_circle", "account-menu", is_wide=True)
     with menu.container(gap=14, width=232, key="account-panel"):
-        st.text(f"{account.email}, admin" if is_admin else account.email)
+        st.text(f"{user.email}, admin" if is_admin else user.email)
         st.caption(_spent(account))
         st.caption(models.line(user))
         dialog = preferences.preferences_dialog
@@ -96,6 +96,9 @@ def _draw_account(user: UserServices) -> None:
             )
             st.page_link(USAGE, label=words.USAGE, icon=":material/bar_chart:", width="stretch")
             st.page_link(DATA, label=words.YOUR_DATA, icon=":material/stacks:", width="stretch")
+            st.page_link(
+                ACCOUNT, label=words.ACCOUNT, icon=":material/manage_accounts:", width="stretch"
+            )
             if is_admin:
                 st.page_link(
                     ADMIN, label=words.ADMIN, icon=":material/shield_person:", width="stretch"

@@ -1,10 +1,10 @@
 """Sealing, key wrapping and server proofs; the database never holds a usable key or readable text."""
 
 from services.crypto.credentials import Credentials as Credentials
-from services.crypto.credentials import CredentialsState as CredentialsState
 from services.crypto.credentials import managed_password as managed_password
 from services.crypto.credentials import open_credentials as open_credentials
 from services.crypto.credentials import seal_credentials as seal_credentials
+from services.crypto.keyring import AccountKeys as AccountKeys
 from services.crypto.keyring import RootKeys as RootKeys
 from services.crypto.keyring import UserKey as UserKey
 from services.crypto.keyring import UserKeys as UserKeys

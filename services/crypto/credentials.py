@@ -20,7 +20,6 @@ import string
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import StrEnum
 from uuid import UUID
 
 from services.crypto.keyring import RootKeys
@@ -34,18 +33,10 @@ _MANAGED_CHARACTERS = 40
 _CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "!#$%&()*+-=?@[]^_{}~")
 
 
-class CredentialsState(StrEnum):
-    """The state of credentials."""
-
-    PENDING = "pending"  # a sign-up without a user of Supabase Auth yet
-    SET = "set"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """The credentials of one user."""
+    """The credentials of one user, or of a sign-up that is pending: then there is no account secret yet."""
 
-    state: CredentialsState
     address: EmailAddress = field(repr=False)
     password_hash: str | None = field(repr=False)
     account_secret: bytes | None = field(repr=False)
@@ -55,10 +46,13 @@ class Credentials:
     newer: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)
 
     def __post_init__(self) -> None:
-        """Raise ValueError if set credentials lack an account secret, or pending ones have one."""
-        size = None if self.account_secret is None else len(self.account_secret)
-        if size != (KEY_BYTES if self.state is CredentialsState.SET else None):
-            raise ValueError("credentials have an account secret of 32 octets once they are set")
+        """Raise ValueError if the account secret has another size."""
+        if self.account_secret is not None and len(self.account_secret) != KEY_BYTES:
+            raise ValueError("an account secret has 32 octets")
+
+    @property
+    def is_pending(self) -> bool:
+        return self.account_secret is None
 
 
 def seal_credentials(root_keys: RootKeys, credentials: Credentials, owner_id: UUID) -> str:
@@ -86,7 +80,7 @@ def _document(credentials: Credentials) -> str:
     secret = credentials.account_secret
     known = {
         "version": _VERSION,
-        "state": credentials.state,
+        "state": "pending" if credentials.is_pending else "set",
         "address": credentials.address,
         "hash": credentials.password_hash,
         "account_secret": None if secret is None else encode_base64url(secret),
@@ -114,8 +108,7 @@ def _read(text: str) -> Credentials | None:
             **newer,
         }:
             with suppress(ValueError):
-                return Credentials(
-                    state=CredentialsState(state),
+                credentials = Credentials(
                     address=EmailAddress(address),
                     password_hash=hashed,
                     account_secret=None if secret is None else decode_base64url(secret),
@@ -123,6 +116,7 @@ def _read(text: str) -> Credentials | None:
                     generation=generation,
                     newer=newer,
                 )
+                return credentials if credentials.is_pending == (state == "pending") else None
         case _:
             pass
     return None

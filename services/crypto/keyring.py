@@ -1,7 +1,7 @@
 """The key tree: root keys, user keys, conversation keys, and their subkeys.
 
     root key (a ring of versions; a file or the environment, never in the database)
-    ├─ "user keys" ........... wraps user keys: one row a user
+    ├─ "user keys" ........... the salt of the keys that wrap user keys
     ├─ "credentials" ......... seals users' credentials: one row a user
     ├─ "address" ............. makes the look-up values of addresses, so that their column holds no address
     ├─ "server proof" ........ the app's HMAC key; the database has it too, and it opens nothing
@@ -10,6 +10,8 @@
     └─ "app-session" ......... the salt of every session key
     cookie secret (random, in one browser; the database has its hash)
     └─ "session", that salt .. a session key: seals Supabase's tokens and other session data
+    account secret (random, in the user's credentials)
+    └─ "user keys", that salt  wraps user keys: one row a user
     user key (random, versioned, wrapped in user_keys)
     ├─ "conversation keys" ... wraps conversation keys: one string a conversation
     └─ "purpose documents" ... seals the user's own documents: preferences, spaces, facts
@@ -19,7 +21,8 @@
     └─ "piece" ............... piece MACs
 
 Every quoted name is the label of a subkey (vault.py); each key has one purpose. Session keys need both
-the cookie and the root key, so neither a dump nor a root key without the cookies opens a session.
+the cookie and the root key, so neither a dump nor a root key without the cookies opens a session. The keys that wrap
+user keys need both the account secret and the root key, so that new credentials under an old user id open no old key.
 
 Wrapped keys are bound to their places (the terms are those of vault.py):
 
@@ -38,7 +41,7 @@ a fact is its space; the seq of a conversation's instructions and summary is `in
 row id of a receipt is the `client_turn_id` of its turn, which is known before the row exists. Rotation rewrites wrapped
 keys, and credentials with their look-up value, and nothing else: a new root key rewrites two rows a user, a new user
 key one string a conversation, and no message is ever sealed again.
-A key-management service can replace the ring in `wrap`, `unwrap` and `needs_rewrap`, and for credentials.
+A key-management service can replace the ring in `AccountKeys` and `needs_rewrap`, and for credentials.
 """
 
 import hmac
@@ -105,7 +108,7 @@ class VaultRing:
 class RootKeys:
     """The ring of root keys. The current one wraps; each can unwrap."""
 
-    __slots__ = ("_credentials", "_keys", "_wraps", "current")
+    __slots__ = ("_credentials", "_keys", "current")
 
     def __init__(self, keys: Mapping[int, bytes], current: int) -> None:
         """Raise ValueError for an invalid ring; the error repeats no part of a key."""
@@ -119,7 +122,10 @@ class RootKeys:
             raise ValueError("has the same key under two versions")
         self._keys = dict(keys)
         self.current = current
-        self._wraps, self._credentials = self._vaults("user keys"), self._vaults("credentials")
+        vaults = {
+            version: Vault(subkey(key, "credentials"), version) for version, key in keys.items()
+        }
+        self._credentials = VaultRing(vaults, current)
 
     @classmethod
     def parse(cls, text: str, source: str = "DAYBOOK_ROOT_KEYS") -> "RootKeys":
@@ -150,13 +156,9 @@ class RootKeys:
                 "the others, until `python -m services.operate check` no longer names it."
             )
 
-    def wrap(self, key: bytes, user_id: UUID, version: int) -> str:
-        """Wrap a user's key of *version*."""
-        return self._wraps.wrap(key, _user_key_place(user_id, version))
-
-    def unwrap(self, token: str, user_id: UUID, version: int) -> bytes:
-        """Unwrap a user's key. Raise Tampered, also if its root key has left the ring."""
-        return self._wraps.unwrap(token, _user_key_place(user_id, version))
+    def account_keys(self, account_secret: bytes) -> "AccountKeys":
+        """Return what wraps the user keys of the account with this secret."""
+        return AccountKeys(self._vaults_of(account_secret, "user keys", "user keys"))
 
     def seal_credentials(self, document: str, owner_id: UUID) -> str:
         """Seal credentials; *owner_id* is the user's id, or that of the row while they are pending."""
@@ -184,12 +186,7 @@ class RootKeys:
 
     def session_vault(self, cookie_secret: bytes) -> VaultRing:
         """Return the vaults of the session with this cookie, one for each root key of the ring."""
-        salts = {version: subkey(key, "app-session") for version, key in self._keys.items()}
-        vaults = {
-            version: Vault(subkey(cookie_secret, "session", salt), version)
-            for version, salt in salts.items()
-        }
-        return VaultRing(vaults, self.current)
+        return self._vaults_of(cookie_secret, "session", "app-session")
 
     def bucket(self, text: str) -> str:
         """Return the name of a throttle's bucket. A new root key changes all names, which resets the throttles."""
@@ -199,10 +196,30 @@ class RootKeys:
         """Return the signature of a device cookie. A new root key changes it, which makes all devices unknown."""
         return _tag(self._keys[self.current], "device cookie", text)
 
-    def _vaults(self, label: str) -> VaultRing:
-        keys = self._keys.items()
-        vaults = {version: Vault(subkey(key, label), version) for version, key in keys}
+    def _vaults_of(self, secret: bytes, label: str, salt_label: str) -> VaultRing:
+        """Return vaults whose keys need both *secret* and a root key, one for each root key of the ring."""
+        salts = {version: subkey(key, salt_label) for version, key in self._keys.items()}
+        vaults = {
+            version: Vault(subkey(secret, label, salt), version) for version, salt in salts.items()
+        }
         return VaultRing(vaults, self.current)
+
+
+class AccountKeys:
+    """Wraps the user keys of one account: under its secret and the current root key. Each root key can unwrap."""
+
+    __slots__ = ("_wraps",)
+
+    def __init__(self, wraps: VaultRing) -> None:
+        self._wraps = wraps
+
+    def wrap(self, key: bytes, user_id: UUID, version: int) -> str:
+        """Wrap a user's key of *version*."""
+        return self._wraps.wrap(key, _user_key_place(user_id, version))
+
+    def unwrap(self, token: str, user_id: UUID, version: int) -> bytes:
+        """Unwrap a user's key. Raise Tampered, also if its root key has left the ring."""
+        return self._wraps.unwrap(token, _user_key_place(user_id, version))
 
 
 class UserKey:

@@ -15,8 +15,7 @@ from services.errors import Tampered
 
 _SALT_BYTES, _HASH_BYTES = 16, 32
 _MEMORY_KIB, _PASSES, _LANES = 65_536, 3, 1
-_COSTS = f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p={_LANES}$"
-_ANY_HASH = f"{_COSTS}{'A' * 22}${'A' * 43}"  # matches no known password
+_ANY = f"{'A' * 22}${'A' * 43}"  # a salt and a hash that match no known password
 
 
 def hash_password(password: str) -> str:
@@ -36,10 +35,11 @@ def check_password(password: str, hashed: str | None) -> bool:
 
     Raise Tampered at once for a hash with other costs, because the library would accept any cost that a hash names.
     """
-    if hashed is not None and not (hashed.startswith(_COSTS) and len(hashed) == len(_ANY_HASH)):
+    costs = f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p={_LANES}$"
+    if hashed is not None and not (hashed.startswith(costs) and len(hashed) == len(costs + _ANY)):
         raise Tampered
     with suppress(InvalidKey):
-        Argon2id.verify_phc_encoded(_octets(password), hashed or _ANY_HASH)
+        Argon2id.verify_phc_encoded(_octets(password), hashed or costs + _ANY)
         return hashed is not None
     return False
 

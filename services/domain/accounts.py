@@ -62,8 +62,6 @@ class Account:
     """The role and the budget of a user. Amounts are in micro-dollars or tokens."""
 
     user_id: UserId
-    # from the session; the database's answer lacks it
-    email: str = field(default="", repr=False)
     role: AccountRole
     daily_cap_micro: int
     monthly_cap_micro: int
@@ -227,6 +225,8 @@ SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "confirm": errors.ConfirmationSent,
     "slow": errors.TooManyAttempts,
     "key": errors.KeyMissing,
+    "repair": errors.SignInBroken,
     "last-admin": errors.LastAdmin,
+    "busy": errors.RateLimited,
     "unavailable": errors.StoreUnavailable,
 }

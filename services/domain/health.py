@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,3 +25,13 @@ class ModelCalls:
     first_token_ms: int | None  # median; None: nothing was streamed
     last_failure: str | None  # the kind of the error
     last_failed_at: datetime | None
+
+
+class SignInFailure(StrEnum):
+    """The failures of signing in and up that only an operator can repair."""
+
+    CREDENTIALS = "credentials"  # the credentials are gone or do not open
+    RECOGNITION = (
+        "recognition"  # the password is right, but Supabase Auth does not recognise the user
+    )
+    CONFIRMATION = "confirmation"  # Supabase Auth refused to send the email of a sign-up

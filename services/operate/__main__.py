@@ -3,22 +3,26 @@
 import base64
 import math
 import secrets
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import click
 
 from services import settings
-from services.crypto import RootKeys, new_key
+from services.crypto import RootKeys, hash_password, new_key
+from services.domain import UserId
 from services.domain.addresses import EmailAddress, checked_address
 from services.domain.passwords import check_new_password
 from services.embedded.folders import Folders, choose_folders
 from services.embedded.plan import read_root_keys, running_endpoints
 from services.errors import AppError, BadInput, Misconfigured
+from services.operate.accounts import open_account, opens
 from services.operate.demo import make_demo
 from services.operate.demo_texts import NAMES
 from services.settings import Settings
-from services.store.operator import Mark
+from services.store.credentials import open_stored, seal_stored
+from services.store.operator import Mark, PresentKeys
 from services.stores import open_operator
 
 _MILLION = 1_000_000
@@ -66,11 +70,31 @@ def grant_admin(email: EmailAddress) -> None:
 @click.argument("email", type=checked_address)
 def set_password(email: EmailAddress) -> None:
     """Ask for a new password of the account EMAIL, and sign it out everywhere; the database as for grant-admin."""
-    operator = open_operator(settings.read())
+    chosen = settings.read()
+    ring, operator = _root_keys(chosen), open_operator(chosen)
     password: str = click.prompt("New password", hide_input=True, confirmation_prompt=True)
     check_new_password(email, password)
-    operator.set_password(email, password)
+    stored, credentials = open_account(operator, ring, email)
+    new = replace(
+        credentials, password_hash=hash_password(password), generation=credentials.generation + 1
+    )
+    if not operator.change_credentials(seal_stored(ring, new, stored.id), stored.generation):
+        raise BadInput("The account was changed at the same time: try again.")
     click.echo(f"{email} has a new password, and is signed out everywhere.")
+
+
+@operate.command()
+@click.argument("email", type=checked_address)
+def repair_sign_in(email: EmailAddress) -> None:
+    """Have Supabase Auth recognise the account EMAIL again, and sign it out everywhere; the database as for grant-admin.
+
+    It is for an account whose right password is refused since Auth's users were changed. The password stays the same.
+    """
+    chosen = settings.read()
+    ring, operator = _root_keys(chosen), open_operator(chosen)
+    stored, credentials = open_account(operator, ring, email)
+    operator.repair_sign_in(UserId(stored.id), email, credentials.managed_password)
+    click.echo(f"{email} can sign in with the same password, and is signed out everywhere.")
 
 
 def _number(context: click.Context, option: click.Parameter, amount: float | None) -> float | None:
@@ -127,9 +151,10 @@ def check() -> None:
     operator = open_operator(chosen)
     try:
         ring = _root_keys(chosen)
-        table = operator.check(ring.proof_key(), ring.versions(), problem="")
+        keys = PresentKeys(ring.proof_key(), ring.versions(), partial(opens, ring))
     except Misconfigured as error:
-        table = operator.check(None, (), error.public)
+        keys = error.public
+    table = operator.check(keys)
     for name, (mark, text) in table.items():
         click.echo(f"{mark:<4}  {name:<13}  {text}")
     if any(mark is Mark.FAIL for mark, _ in table.values()):
@@ -142,9 +167,11 @@ def demo(seed: int) -> None:
     """Fill a deployment without accounts with 30 made-up people and 90 days of their use; the database as for grant-admin."""
     chosen = settings.read()
     ring, password = _root_keys(chosen), secrets.token_urlsafe(15)
-    operator = open_operator(chosen)
+    make = partial(make_demo, ring, seed, password)
+    open_operator(chosen).load(
+        ring.proof_keys(), make, lambda stored: open_stored(ring, stored).managed_password
+    )
     email = f"{NAMES[0]}@example.org"
-    operator.load(ring.proof_keys(), partial(make_demo, ring, seed), {email: password})
     click.echo(f"Demo data created. Sign in as {email} with the password {password}")
 
 

@@ -18,22 +18,22 @@ from services.domain.addresses import checked_address
 from services.domain.models import ModelInfo
 from services.domain.policies import Window
 from services.domain.turns import ClientTurnId, Ending, NewTurn, Reservation, Settlement
-from services.errors import WrongCredentials
 from services.operate.demo_texts import NAMES, QUESTIONS, TOPICS
 from services.rules.accounts import Settings
 from services.store.accounts import Accounts
-from services.store.backend import Identity, UserBackend
+from services.store.backend import Throttles, UserBackend
 from services.store.operator import CopiedRows
 from services.store.port import Store
 from services.store.sealed import sealed_store
 from services.store.tables import schema
-from services.store.tables.backend import Recognised, TablesBackend
+from services.store.tables.backend import TablesBackend
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.protocol import Table
 
 DAYS = 90
 _LIFETIME_SECONDS = 2 * DAYS * 86_400  # of a session
 _LEASE_SECONDS = 15
+_UNBOUNDED = Throttles(strangers=())
 _MODELS = (
     ModelInfo("gpt-5-mini", 272_000, 128_000, 250_000, 2_000_000, 25_000),
     ModelInfo("gpt-5", 272_000, 128_000, 1_250_000, 10_000_000, 125_000),
@@ -47,7 +47,10 @@ _BACKGROUND = {  # probability and usage of each background call after the first
     Purpose.SUMMARY: (0.1, Usage(3000, 250)),
 }
 # the tables that a demo fills
-_SHARED: tuple[Table[Any], ...] = schema.ACCOUNTS, schema.AUDIT, schema.DEPLOYMENT
+_SHARED: tuple[Table[Any], ...] = (
+    *(schema.ACCOUNTS, schema.CREDENTIALS),
+    *(schema.AUDIT, schema.DEPLOYMENT),
+)
 _OWN: tuple[Table[Any], ...] = (
     *(schema.BUDGETS, schema.CONVERSATIONS, schema.MESSAGES),
     *(schema.TURNS, schema.LEDGER),
@@ -62,10 +65,13 @@ class _Person:
     keenness: float
 
 
-def make_demo(ring: RootKeys, seed: int, now: datetime) -> CopiedRows:
-    """Make up 30 people and their use in the days before *now*; the first is the admin."""
+def make_demo(ring: RootKeys, seed: int, password: str, now: datetime) -> CopiedRows:
+    """Make up 30 people and their use in the days before *now*.
+
+    The first is the admin, with *password*; no password opens the other accounts.
+    """
     use = _Use(Random(seed), now.astimezone(UTC), ring)  # noqa: S311 (made-up figures)
-    people = [use.person(name) for name in NAMES]
+    people = [use.person(name, password if name == NAMES[0] else None) for name in NAMES]
     for days_ago in range(DAYS - 1, -1, -1):
         for person in people:
             use.day(person, days_ago)
@@ -80,7 +86,7 @@ def make_demo(ring: RootKeys, seed: int, now: datetime) -> CopiedRows:
 
 
 class _Use:
-    """Makes up users, chats and turns. It also is the `SignIn` of the store, to which each sign-up is a new user."""
+    """Makes up users, chats and turns."""
 
     def __init__(self, random: Random, now: datetime, ring: RootKeys) -> None:
         self._random, self._now = random, now
@@ -88,19 +94,14 @@ class _Use:
         self.tables = InMemoryStore()
         first_is_admin = Settings(first_account_is_admin=True)
         self.tables.of(None).run(lambda block: block.put(schema.SETTINGS, first_is_admin))
-        self._backend = TablesBackend(self.tables, self, lambda: self.time)
+        self._backend = TablesBackend(self.tables, lambda: self.time)
         self._accounts = Accounts(self._backend, ring, _LIFETIME_SECONDS, _LIFETIME_SECONDS)
 
-    def sign_up(self, email: str, password: str) -> Recognised:
-        return Recognised(UserId(self._id()), email)
-
-    def sign_in(self, email: str, password: str) -> Recognised:
-        raise WrongCredentials
-
-    def end(self, identity: Identity) -> None: ...
-
-    def person(self, name: str) -> _Person:
-        _, session = self._accounts.sign_up(checked_address(f"{name}@example.org"), "")
+    def person(self, name: str, password: str | None) -> _Person:
+        """Make an account, without a password hash if *password* is None."""
+        found = self._accounts.find_for_sign_up(checked_address(f"{name}@example.org"), _UNBOUNDED)
+        password_hash = None if password is None else found.hashed(password)
+        _, session = self._accounts.sign_up(found, password_hash)
         store = sealed_store(session.backend.rows(), session.user_keys)
         return _Person(session.user_id, session.backend, store, self._random.betavariate(1.2, 2))
 

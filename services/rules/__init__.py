@@ -28,7 +28,7 @@ class Refusal:
     room: int | None = None  # micro-dollars that the user's own caps leave
     room_of_tokens: int = 0
     per_minute: int = 0  # messages
-    wait_seconds: int = 0  # seconds until the next minute
+    wait_seconds: int = 0  # seconds until the next minute, or the end of a throttle's window
 
 
 NOT_FOUND = Refusal(reason="not_found")

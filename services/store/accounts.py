@@ -8,40 +8,65 @@ an `AppSession` is a cache of its row.
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from uuid import UUID
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from uuid import UUID, uuid4
 
-from services.crypto import Place, RootKeys, UserKey, UserKeys, VaultRing, new_key, sha
+from services.caches import LruCache
+from services.crypto import (
+    AccountKeys,
+    Credentials,
+    Place,
+    RootKeys,
+    UserKey,
+    UserKeys,
+    VaultRing,
+    check_password,
+    hash_password,
+    managed_password,
+    new_key,
+    sha,
+)
 from services.daemon_threads import in_thread
 from services.domain import SessionId, UserId
 from services.domain.accounts import SessionEnd, SignUps
 from services.domain.addresses import EmailAddress
+from services.domain.passwords import check_new_password
 from services.errors import (
+    AddressTaken,
     AppError,
+    ConfirmationSent,
     InvitationRefused,
     KeyMissing,
+    RateLimited,
     SignedOut,
+    SignInBroken,
     SignUpsClosed,
+    Stale,
     Suspended,
     Tampered,
+    WrongCredentials,
 )
 from services.events import log_event
 from services.store.administration import UserAccess
 from services.store.backend import (
+    Attempt,
     Backend,
+    CountedAttempt,
     Identity,
+    NewAccount,
     NewSession,
     OpenedSession,
-    SignIn,
+    PendingSignUp,
+    StoredCredentials,
+    Throttles,
     UserBackend,
     WrappedKey,
 )
+from services.store.credentials import lookups_of, open_stored, seal_stored
 
 _COOKIE_BYTES = 32
-
-# Waits until an attempt is reserved; returns the throttle buckets that get the attempt back if it
-# succeeds.
-Reservation = Callable[[], tuple[str, ...]]
+_MOST_GENERATIONS = 100_000  # users whose newest generation is remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,73 +121,160 @@ class AppSession:
 
     id: SessionId
     user_id: UserId
+    email: EmailAddress = field(repr=False)
     cookie_hash: str
     user_keys: UserKeys = field(repr=False)
     backend: UserBackend = field(repr=False)
 
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Credentials whose password was right. Only `Found.checked` makes them."""
+
+    stored: StoredCredentials
+    credentials: Credentials
+    counted: tuple[str, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is stored of an address for which an attempt was counted."""
+
+    email: EmailAddress = field(repr=False)
+    stored: StoredCredentials | None
+    credentials: Credentials | None  # None: there are none, or they do not open
+    is_known: bool  # true: the attempt comes from a device of the user
+    counted: tuple[str, ...] = field(repr=False)  # the buckets that count the attempt
+
     @property
-    def email(self) -> str:
-        return self.backend.email
+    def is_taken(self) -> bool:
+        """True if there is an account with the address."""
+        return self.stored is not None and self.stored.user_id is not None
+
+    def checked(self, password: str) -> Checked:
+        """Return the credentials if *password* is right. Raise WrongCredentials.
+
+        The time is that of a hash (`hash_password`), also for an unknown address.
+        """
+        credentials, is_right = self.credentials, False
+        with suppress(Tampered):  # a hash with other costs
+            is_right = check_password(password, credentials.password_hash if credentials else None)
+        if not (is_right and credentials and self.stored):
+            raise WrongCredentials
+        return Checked(self.stored, credentials, self.counted)
+
+    def hashed(self, password: str) -> str:
+        """Return the hash of a new *password*. Raise WeakPassword."""
+        check_new_password(self.email, password)
+        return hash_password(password)
 
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """Starts, opens and ends app sessions, and deletes accounts. Any thread may call any method."""
+    """Starts, opens and ends app sessions, and deletes accounts. Any thread may call any method.
+
+    Signing in and up take two steps, between which the caller hashes the password (`Found`), which takes long.
+    """
 
     backend: Backend
     root_keys: RootKeys
     idle_seconds: int
     lifetime_seconds: int
+    # the newest generation of each user's credentials, so that earlier ones that are put back are refused
+    _newest: LruCache[UUID, int] = field(
+        default_factory=lambda: LruCache[UUID, int](_MOST_GENERATIONS), init=False, repr=False
+    )
 
-    def sign_up(
-        self,
-        email: EmailAddress,
-        password: str,
-        reservation: Reservation = lambda: (),
-        invitation: str = "",
-    ) -> tuple[Cookie, AppSession]:
-        """Make an account, with the code of an *invitation* if the mode of sign-ups asks for one.
+    def find(self, email: EmailAddress, throttles: Throttles) -> Found:
+        """Count an attempt to sign in, and read the credentials. Raise TooManyAttempts, StoreUnavailable."""
+        return self._found(email, throttles, self._count(email, throttles, None))
 
-        Raise SignUpsClosed, InvitationRefused, the errors of `SignIn.sign_up`, `sign_in` and *reservation*.
+    def find_for_sign_up(
+        self, email: EmailAddress, throttles: Throttles, invitation: str = ""
+    ) -> Found:
+        """Count an attempt to make an account, with the code of an *invitation* if sign-ups need one.
+
+        Raise TooManyAttempts, SignUpsClosed, InvitationRefused, StoreUnavailable.
         """
-        # checked before a user is made: a user who exists would have to sign in to try another code
-        state = self.backend.sign_up_state(hash_of(invitation), email)
+        counted = self._count(email, throttles, hash_of(invitation))
+        state = counted.sign_ups
         if state.mode is SignUps.CLOSED:
             raise SignUpsClosed
         if state.mode is SignUps.INVITED and not state.is_invited:
             raise InvitationRefused
-        sign_in = self.backend.sign_in
-        return self._start(sign_in, sign_in.sign_up(email, password), reservation, invitation)
+        return self._found(email, throttles, counted)
 
-    def sign_in(
-        self,
-        email: EmailAddress,
-        password: str,
-        reservation: Reservation = lambda: (),
-        invitation: str = "",
+    def sign_up(
+        self, found: Found, password_hash: str | None, invitation: str = ""
     ) -> tuple[Cookie, AppSession]:
-        """Sign in; the first sign-in of a user begins the account, as `sign_up` does.
+        """Make an account, and sign in; no password opens an account without a hash.
 
-        Raise the errors of `SignIn.sign_in` and *reservation*, SignUpsClosed, InvitationNeeded, Suspended, Tampered.
+        Raise AddressTaken, ConfirmationSent, RateLimited, and the errors of `SignIn.sign_up` and `start_session`.
         """
-        sign_in = self.backend.sign_in
-        return self._start(sign_in, sign_in.sign_in(email, password), reservation, invitation)
+        pending, credentials = self._pending(found, password_hash)
+        lookups = lookups_of(self.root_keys, found.email)
+        new = PendingSignUp(
+            credentials=pending, lookups=lookups, invitation_hash=hash_of(invitation)
+        )
+        password, sign_in = credentials.managed_password, self.backend.sign_in
+        confirms = in_thread("sign-up-settings", sign_in.confirms_addresses)  # beside the next call
+        # of a taken address nothing is stored, but the answer takes the same time
+        if not self.backend.put_sign_up(new) and not found.is_taken:
+            raise RateLimited
+        if confirms.result():
+            in_thread("sign-up", lambda: self._send_confirmation(found.email, password))
+            raise ConfirmationSent
+        if found.is_taken:
+            raise AddressTaken
+        identity = sign_in.sign_up(found.email, password)
+        return self._begin(identity, pending, credentials, invitation)
+
+    def sign_in(self, checked: Checked, invitation: str = "") -> tuple[Cookie, AppSession]:
+        """Sign in; this also completes a sign-up that was cut, or waited for the confirmation of its address.
+
+        Raise RateLimited, SignInBroken, Suspended, and the errors of `SignIn` and `start_session`.
+        """
+        stored, credentials, sign_in = checked.stored, checked.credentials, self.backend.sign_in
+        address, password = credentials.address, credentials.managed_password
+        user_id = stored.user_id
+        if user_id is None:
+            identity = sign_in.resume(address, password)
+            return self._begin(identity, stored, credentials, invitation, checked.counted)
+        identity = sign_in.sign_in(user_id, address, password)
+        if identity.user_id != user_id:
+            log_event("sign_in.mismatch", user=user_id, answered=identity.user_id)
+            sign_in.end(identity)
+            raise SignInBroken
+        return self._start(identity, stored.generation, checked.counted)
+
+    def change_password(self, session: AppSession, checked: Checked, password_hash: str) -> None:
+        """Change the password of the user of *session*, and end all other sessions.
+
+        Raise WrongCredentials (*checked* is another user's), RateLimited (the credentials changed meanwhile).
+        """
+        stored = checked.stored
+        if stored.user_id != session.user_id:
+            raise WrongCredentials
+        new = replace(
+            checked.credentials, password_hash=password_hash, generation=stored.generation + 1
+        )
+        row = self._sealed(new, session.user_id)
+        if not self.backend.change_credentials(row, stored.generation, session.cookie_hash):
+            raise RateLimited
+        self._note(row)
 
     def delete_account(
         self,
         session: AppSession,
-        password: str,
-        reservation: Reservation = lambda: (),
+        checked: Checked,
         stop_turns: Callable[[UserId], object] = lambda _: None,
     ) -> None:
-        """Delete the account of *session*: destroy its keys and end all its sessions.
+        """Delete the account of *session*: destroy its credentials and keys, and end all its sessions.
 
-        Raise WrongCredentials, LastAdmin, the errors of `SignIn.sign_in` and of *reservation*.
+        Raise WrongCredentials (*checked* is another user's), LastAdmin.
         """
-        sign_in = self.backend.sign_in
-        # the sign-in was only a check of the password
-        sign_in.end(sign_in.sign_in(session.email, password))
-        reservation()
+        if checked.stored.user_id != session.user_id:
+            raise WrongCredentials
         UserAccess(session.backend.administration, stop_turns).delete(session.user_id)
 
     def open(self, cookie: Cookie) -> AppSession:
@@ -178,29 +290,127 @@ class Accounts:
         """Sign out; the store refuses the session from the next statement on. Raise StoreUnavailable."""
         self.backend.end_session(cookie.hash)
 
+    # --- attempts
+
+    def _count(
+        self, email: EmailAddress, throttles: Throttles, invitation_hash: str | None
+    ) -> CountedAttempt:
+        attempt = Attempt(
+            lookups=lookups_of(self.root_keys, email),
+            throttles=throttles,
+            invitation_hash=invitation_hash,
+            invited=email if invitation_hash else None,
+            nonce=uuid4(),
+        )
+        return self.backend.count_attempt(attempt)
+
+    def _found(self, email: EmailAddress, throttles: Throttles, counted: CountedAttempt) -> Found:
+        stored, credentials = counted.credentials, None
+        if stored:
+            with suppress(Tampered):  # answered like a wrong password
+                credentials = self._opened(stored, email)
+        counting = throttles.device if counted.is_known else throttles.strangers
+        buckets = tuple(throttle.bucket for throttle in counting)
+        return Found(email, stored, credentials, counted.is_known, buckets)
+
+    def _opened(self, stored: StoredCredentials, email: EmailAddress | None = None) -> Credentials:
+        """Open credentials; *email*: the address that they must have. Raise Tampered, and log the event."""
+        try:
+            credentials = open_stored(self.root_keys, stored, email)
+            if stored.generation < (self._newest.get(stored.id) or 0):
+                raise Tampered
+        except Tampered:
+            log_event("credentials.unopened", user=stored.id)
+            raise
+        self._note(stored)
+        return credentials
+
+    def _note(self, stored: StoredCredentials) -> None:
+        """Remember the generation of credentials that were opened or stored."""
+        self._newest.put(stored.id, max(stored.generation, self._newest.get(stored.id) or 0))
+
+    # --- the beginning of an account
+
+    def _pending(
+        self, found: Found, password_hash: str | None
+    ) -> tuple[StoredCredentials, Credentials]:
+        """Return the credentials of a sign-up; the next generation of those that are pending already.
+
+        The managed password stays the same, because Supabase Auth keeps that of the first sign-up.
+        """
+        row_id, generation, known = uuid4(), 1, None
+        if found.stored and not found.is_taken:
+            row_id, generation = found.stored.id, found.stored.generation + 1
+            known = found.credentials
+        credentials = Credentials(
+            address=found.email,
+            password_hash=password_hash,
+            account_secret=None,
+            managed_password=known.managed_password if known else managed_password(),
+            generation=generation,
+        )
+        return self._sealed(credentials, row_id), credentials
+
+    def _sealed(self, credentials: Credentials, owner_id: UUID) -> StoredCredentials:
+        return seal_stored(self.root_keys, credentials, owner_id)
+
+    def _send_confirmation(self, email: EmailAddress, password: str) -> None:
+        """Make the user of a sign-up, so that the link for its confirmation is sent."""
+        sign_in = self.backend.sign_in
+        try:
+            sign_in.end(sign_in.sign_up(email, password))
+        except ConfirmationSent:
+            pass
+        except AppError:
+            log_event("sign_up.failed")
+
+    def _begin(
+        self,
+        identity: Identity,
+        pending: StoredCredentials,
+        credentials: Credentials,
+        invitation: str,
+        counted: tuple[str, ...] = (),
+    ) -> tuple[Cookie, AppSession]:
+        """Begin the account of a user without one, with the credentials of a *pending* sign-up, and sign in."""
+        user_id, secret = identity.user_id, new_key()
+        bound = replace(credentials, account_secret=secret)
+        wrapped = self.root_keys.account_keys(secret).wrap(new_key(), user_id, 1)
+        account = NewAccount(
+            sign_up=pending.id,
+            credentials=self._sealed(bound, user_id),
+            key=WrappedKey(1, wrapped),
+            invitation_hash=hash_of(invitation),
+        )
+        return self._start(identity, pending.generation, counted, account)
+
+    # --- sessions
+
     def _start(
-        self, sign_in: SignIn, identity: Identity, reservation: Reservation, invitation: str
+        self,
+        identity: Identity,
+        generation: int,
+        counted: tuple[str, ...],
+        account: NewAccount | None = None,
     ) -> tuple[Cookie, AppSession]:
         cookie = Cookie.new()
-        try:
-            returned = reservation()
-        except AppError:  # the response time must not reveal that the password was right
-            in_thread("sign-out", lambda: sign_in.end(identity))
-            raise
         new = NewSession(
             cookie_hash=cookie.hash,
             idle_seconds=self.idle_seconds,
             lifetime_seconds=self.lifetime_seconds,
-            invitation_hash=hash_of(invitation),
-            returned=returned,
+            generation=generation,
+            account=account,
+            returned=counted,
         )
         try:
             opened = self.backend.start_session(identity, new, self._sealer(cookie))
             return cookie, self._session(opened, cookie)
         except AppError as error:
-            sign_in.end(identity)  # no browser has the cookie
+            self.backend.sign_in.end(identity)  # no browser has the cookie
             if isinstance(error, SignedOut):  # a new identity: the account must be suspended
                 raise Suspended from None
+            if isinstance(error, Stale):  # another device was faster
+                raise RateLimited from None
             raise
 
     def _sealer(self, cookie: Cookie) -> CookieSealer:
@@ -209,28 +419,28 @@ class Accounts:
     def _session(self, opened: OpenedSession, cookie: Cookie) -> AppSession:
         if not opened.role.is_known:  # a newer version gave the role; here it grants nothing
             raise SignedOut
-        keys = self._user_keys(opened)
-        return AppSession(opened.id, opened.user_id, cookie.hash, keys, opened.user)
+        stored, user_id = opened.credentials, opened.user_id
+        if stored is None or not opened.keys:
+            log_event("key.missing", user=user_id)
+            raise KeyMissing
+        credentials = self._opened(stored)
+        if stored.id != user_id or credentials.account_secret is None:
+            raise Tampered
+        if self.root_keys.needs_rewrap(stored.sealed):
+            anew = self._sealed(credentials, user_id)
+            self.backend.change_credentials(anew, stored.generation, None)
+        keys = self._user_keys(opened, self.root_keys.account_keys(credentials.account_secret))
+        return AppSession(opened.id, user_id, credentials.address, cookie.hash, keys, opened.user)
 
-    def _user_keys(self, opened: OpenedSession) -> UserKeys:
-        """Unwrap a user's keys; make a first key; rewrap keys under an old root key. Raise KeyMissing, Tampered."""
-        user, user_id, wrapped = opened.user, opened.user_id, opened.keys
-        if not wrapped:
-            first = WrappedKey(1, self.root_keys.wrap(new_key(), user_id, 1))
-            try:
-                wrapped = user.put_user_key(first, replaces=None)
-            except KeyMissing:
-                log_event("key.missing", user=user_id)
-                raise
-        keys: list[UserKey] = []
-        for row in wrapped:
-            key = self.root_keys.unwrap(row.wrapped, user_id, row.version)
+    def _user_keys(self, opened: OpenedSession, account_keys: AccountKeys) -> UserKeys:
+        """Unwrap a user's keys; rewrap those under an old root key. Raise Tampered."""
+        user_id, keys = opened.user_id, list[UserKey]()
+        for row in opened.keys:
+            key = account_keys.unwrap(row.wrapped, user_id, row.version)
             keys.append(UserKey(key, user_id, row.version))
             if self.root_keys.needs_rewrap(row.wrapped):
-                rewrapped = self.root_keys.wrap(key, user_id, row.version)
-                user.put_user_key(WrappedKey(row.version, rewrapped), replaces=row.wrapped)
-        if not keys:
-            raise Tampered
+                rewrapped = account_keys.wrap(key, user_id, row.version)
+                opened.user.put_user_key(WrappedKey(row.version, rewrapped), row.wrapped)
         return UserKeys(keys)
 
 

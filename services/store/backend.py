@@ -3,7 +3,7 @@
 No store sees the root key, a user key or a conversation key. Any thread may call any member.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Protocol
@@ -25,25 +25,42 @@ from services.domain.addresses import EmailAddress
 from services.domain.health import StoreHealth
 from services.domain.models import ModelSettings
 from services.domain.usage import UsageReport
-from services.store.rows import Rows
+from services.store.rows import FirstPage, Rows
 
 
 class Identity(Protocol):
-    """A user whom `SignIn` has authenticated, with the data that the store needs to begin a session."""
+    """A user whom `SignIn` has recognised, with the data that the store needs to begin a session."""
 
     @property
     def user_id(self) -> UserId: ...
 
 
 class SignIn(Protocol):
-    """Checks passwords. All members raise StoreUnavailable."""
+    """Makes and recognises users by their managed passwords. The app has checked the user's own password before.
 
-    def sign_up(self, email: EmailAddress, password: str) -> Identity:
-        """Make a user. Raise Refused (AddressTaken, WeakPassword, BadAddress, …)."""
+    All members raise StoreUnavailable, and all but `end` Refused (TooManyAttempts, …).
+    """
+
+    def confirms_addresses(self) -> bool:
+        """Return True if new users must confirm their addresses before they can sign in."""
         ...
 
-    def sign_in(self, email: str, password: str) -> Identity:
-        """Authenticate a user. Raise Refused (WrongCredentials, Suspended, NotConfirmed, TooManyAttempts, …)."""
+    def sign_up(self, email: EmailAddress, password: str) -> Identity:
+        """Make a user, or recognise one whom a sign-up with this *password* has left without an account.
+
+        Raise AddressTaken, BadAddress, AddressNotAllowed, SignUpsClosed, ConfirmationSent.
+        """
+        ...
+
+    def resume(self, email: EmailAddress, password: str) -> Identity:
+        """Recognise a user without an account whom a sign-up with this *password* has left, or else make one.
+
+        Raise NotConfirmed, Suspended, and the errors of `sign_up`.
+        """
+        ...
+
+    def sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> Identity:
+        """Recognise a user with an account. Raise Suspended, NotConfirmed, SignInBroken."""
         ...
 
     def end(self, identity: Identity) -> None:
@@ -61,10 +78,31 @@ class SessionSealer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WrappedKey:
-    """A user key, wrapped under a root key."""
+    """A user key, wrapped under an account secret and a root key."""
 
     version: int
     wrapped: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredCredentials:
+    """The sealed credentials of a user, or of a sign-up that has no user yet."""
+
+    id: UUID  # the user's id; while the sign-up is pending, an id of its own
+    user_id: UserId | None  # None: the sign-up is pending
+    lookup: str = field(repr=False)  # the look-up value of the address
+    sealed: str = field(repr=False)
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAccount:
+    """What begins with the first session of a user, in place of a sign-up that is pending."""
+
+    sign_up: UUID  # the id of the pending sign-up
+    credentials: StoredCredentials
+    key: WrappedKey
+    invitation_hash: str | None  # None: that of the pending sign-up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +112,8 @@ class NewSession:
     cookie_hash: str
     idle_seconds: int
     lifetime_seconds: int
-    invitation_hash: str | None = None
+    generation: int  # of the credentials that were checked
+    account: NewAccount | None = None  # None: the user has an account
     returned: tuple[str, ...] = ()  # the buckets that get their counted attempt back
 
 
@@ -84,7 +123,7 @@ class SignUpState:
 
     mode: SignUps
     is_first_admin: bool  # true: there is no account, and the first becomes admin
-    is_invited: bool  # true: the given invitation is valid
+    is_invited: bool = False  # true: the given invitation is valid
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +133,45 @@ class Throttle:
     bucket: str
     at_most: int
     seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Throttles:
+    """The throttles that count an attempt."""
+
+    strangers: tuple[Throttle, ...]
+    # the user whose device makes the attempt, and the throttles that count it if it is for the account of that user
+    device_user: UserId | None = None
+    device: tuple[Throttle, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """An attempt to sign in or to sign up, to be counted once."""
+
+    lookups: tuple[str, ...] = field(repr=False)  # of the address, under each root key
+    throttles: Throttles
+    invitation_hash: str | None
+    invited: EmailAddress | None = field(repr=False)  # the address, if there is an invitation
+    nonce: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountedAttempt:
+    """What is stored of the address of an attempt."""
+
+    credentials: StoredCredentials | None
+    is_known: bool  # true: the attempt comes from a device of the user
+    sign_ups: SignUpState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingSignUp:
+    """A sign-up to be stored until its user has an account."""
+
+    credentials: StoredCredentials  # after the change: a new one has generation 1
+    lookups: tuple[str, ...] = field(repr=False)  # of the address, under each root key
+    invitation_hash: str | None
 
 
 class Administration(Protocol):
@@ -179,30 +257,32 @@ class UserBackend(Protocol):
     """The calls of one signed-in user. All members raise SignedOut, StoreUnavailable."""
 
     @property
-    def email(self) -> str: ...
-    @property
     def administration(self) -> GuardedAdministration: ...
 
     def account(self) -> Account: ...
 
-    def rows(self, most_bytes: int | None = None) -> Rows:
-        """Return the sealed rows of the user. *most_bytes*: the bytes that the account may store; None: no limit."""
-        ...
+    def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> Rows:
+        """Return the sealed rows of the user. *most_bytes*: the bytes that the account may store; None: no limit.
 
-    def put_user_key(self, key: WrappedKey, replaces: str | None) -> tuple[WrappedKey, ...]:
-        """Store the user's first key, or *key* in place of the wrapped key *replaces*; return all stored keys.
-
-        Raise KeyMissing if the user has data under an earlier key that is gone.
+        The first reads of what *first* has are answered by it.
         """
         ...
+
+    def first_page(self) -> FirstPage | None:
+        """Return what the first page reads, once, if the start of the session has brought it."""
+        ...
+
+    def put_user_key(self, key: WrappedKey, replaces: str) -> None:
+        """Store *key* in place of the wrapped key *replaces*, unless that was replaced meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedSession:
-    """A valid app session, and the keys of its user."""
+    """A valid app session, and the credentials and keys of its user."""
 
     id: SessionId
     user_id: UserId
+    credentials: StoredCredentials | None  # None: they are gone
     keys: tuple[WrappedKey, ...]
     user: UserBackend = field(repr=False)
     role: AccountRole
@@ -217,9 +297,10 @@ class Backend(Protocol):
     def start_session(
         self, identity: Identity, new: NewSession, sealer: SessionSealer
     ) -> OpenedSession:
-        """Begin an app session; the user's first session also begins the account.
+        """Begin an app session; the user's first session also begins the account, all in one transaction.
 
-        Raise SignUpsClosed, InvitationNeeded, BadAddress, SignedOut (the account is suspended or deleted).
+        Raise SignUpsClosed, InvitationNeeded, BadAddress, SignedOut (the account is suspended or deleted), Stale (the
+        credentials have changed, or the account has begun).
         """
         ...
 
@@ -237,12 +318,26 @@ class Backend(Protocol):
 
     def end_session(self, cookie_hash: str) -> None: ...
 
-    def sign_up_state(
-        self, invitation_hash: str | None = None, email: EmailAddress | None = None
-    ) -> SignUpState: ...
+    def sign_up_state(self) -> SignUpState: ...
 
-    def throttle(self, throttles: Sequence[Throttle], nonce: UUID) -> int | None:
-        """Count an attempt in all *throttles*, once for each *nonce*; return the seconds to wait if one is full."""
+    def count_attempt(self, attempt: Attempt) -> CountedAttempt:
+        """Count *attempt*, once for each nonce; return what is stored of its address. Raise TooManyAttempts."""
+        ...
+
+    def put_sign_up(self, new: PendingSignUp) -> bool:
+        """Store a pending sign-up, or its next generation.
+
+        Return False, and store nothing, if the address has other credentials by now.
+        """
+        ...
+
+    def change_credentials(
+        self, new: StoredCredentials, seen_generation: int, kept_cookie: str | None
+    ) -> bool:
+        """Store *new* credentials of a user in place of those of *seen_generation*; return False if those have changed.
+
+        A later generation ends all sessions of the user but that of *kept_cookie* (a hash; None: all), and is audited.
+        """
         ...
 
     def model_settings(self) -> ModelSettings: ...

@@ -1,16 +1,17 @@
-"""The operator's port: migrations, checks, roles, limits, passwords and copied rows, in plain values.
+"""The operator's port: migrations, checks, roles, limits, credentials and copied rows, in plain values.
 
 No member gets the root key, only the keys of server proofs, which are derived from it.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
 from services.domain import UserId
 from services.domain.addresses import EmailAddress
+from services.store.backend import StoredCredentials
 
 
 class Mark(StrEnum):
@@ -23,6 +24,17 @@ class Mark(StrEnum):
 
 
 Finding = tuple[Mark, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PresentKeys:
+    """The root keys of a deployment, for a check of its store."""
+
+    proof_key: bytes = field(repr=False)
+    versions: Collection[int]
+    opens: Callable[
+        [StoredCredentials], bool
+    ]  # False: the credentials do not open under these keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +57,34 @@ class Operator(Protocol):
         """Apply missing migrations, and make the store accept proofs by *proof_keys*; return the versions applied."""
         ...
 
-    def check(
-        self, proof_key: bytes | None, versions: Collection[int], problem: str
-    ) -> dict[str, Finding]:
+    def check(self, keys: PresentKeys | str) -> dict[str, Finding]:
         """Return all findings by name, in the order of their table; change nothing.
 
-        *versions*: the root keys' versions; *problem*: the reason why *proof_key* is None.
+        *keys*: the root keys, or a sentence that says why they are missing.
         """
         ...
 
     def grant_admin(self, email: EmailAddress) -> None:
         """Raise BadInput (no such account)."""
 
-    def set_password(self, email: EmailAddress, password: str) -> None:
-        """Set the password of an account, and end its sessions. Raise BadInput (no such account)."""
+    def find_credentials(
+        self, email: EmailAddress, lookups: Collection[str]
+    ) -> StoredCredentials | None:
+        """Return the credentials of an account by the look-up values of *email*; None if there are none by these.
+
+        Raise BadInput (no such account).
+        """
+        ...
+
+    def change_credentials(self, new: StoredCredentials, seen_generation: int) -> bool:
+        """Store *new* credentials of a user in place of those of *seen_generation*, and end all sessions of the user.
+
+        Return False, and change nothing, if those have changed.
+        """
+        ...
+
+    def repair_sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> None:
+        """Have an account recognised by *email* and its managed *password*, and end its sessions. Raise BadInput."""
 
     def set_caps(self, email: EmailAddress | None, changes: Mapping[str, int | None]) -> UserCaps:
         """Change limits of an account, or (None) of new ones; return all limits. Raise BadInput (no such account)."""
@@ -68,9 +94,9 @@ class Operator(Protocol):
         self,
         proof_keys: Mapping[int, bytes],
         make: Callable[[datetime], CopiedRows],
-        passwords: Mapping[str, str],
+        managed_password: Callable[[StoredCredentials], str],
     ) -> None:
         """Store the rows that *make* returns for the store's time, with their ids, all or none.
 
-        *passwords*: users' passwords by address. Raise BadInput if accounts exist.
+        *managed_password* returns that of credentials among the rows. Raise BadInput if accounts exist.
         """

@@ -10,7 +10,6 @@ from services.errors import (
     Busy,
     Cap,
     InvitationNeeded,
-    KeyMissing,
     LastAdmin,
     NotFound,
     OverBudget,
@@ -19,6 +18,7 @@ from services.errors import (
     SpaceGone,
     Stale,
     StoreUnavailable,
+    TooManyAttempts,
 )
 from services.rules import Refusal
 
@@ -43,7 +43,6 @@ _ERRORS: dict[str, type[AppError]] = {
     "sign_ups_closed": SignUpsClosed,
     "no_invitation": InvitationNeeded,
     "bad_address": BadAddress,
-    "key_missing": KeyMissing,
 }
 
 
@@ -52,6 +51,8 @@ def error_of(verb: str, refusal: Refusal, wanted: Reservation | None = None) -> 
     match refusal.reason:
         case "too_many":
             return BadInput(_TOO_MANY[verb])
+        case "too_many_attempts":
+            return TooManyAttempts(refusal.wait_seconds)
         case Cap.DAILY | Cap.MONTHLY as cap if wanted:
             return OverBudget(Cap(cap), wanted.least_micro, refusal.room or 0)
         case Cap.DAILY_TOKENS if wanted:

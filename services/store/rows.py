@@ -19,6 +19,7 @@ from services.domain import (
     TurnId,
     UserId,
 )
+from services.domain.accounts import Account
 from services.domain.revisions import OpenPlace, Revisions
 from services.domain.rows import (
     ConversationRow,
@@ -149,6 +150,15 @@ class Ledger(Protocol):
 
     def count_edit(self) -> None:
         """Count an edited reply in a temporary chat as a message of this minute. Raise OverBudget."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstPage:
+    """What the first page reads, as it was when the user signed in."""
+
+    account: Account
+    conversations: list[ConversationRow]  # those that `recent_conversations` returns for the list
+    documents: list[DocumentRow]  # preferences, spaces and facts
 
 
 class Rows(Ledger, Protocol):

@@ -158,16 +158,19 @@ class UserServices(ChatParts):
 
     def __init__(self, session: AppSession, shared: Shared) -> None:
         self.session, self._shared = session, shared
-        self.user_id = session.user_id
+        self.user_id, self.email = session.user_id, session.email
         # the bytes that the user may store, or None for no limit
         self.account_bytes = shared.account_bytes
-        self._rows = session.backend.rows(shared.account_bytes)
+        first = session.backend.first_page()
+        self._rows = session.backend.rows(shared.account_bytes, first)
         administration = session.backend.administration
         self.administration: Administration = administration
         self.access = UserAccess(administration, shared.stop_turns_of)
         self.models = ModelAdministration(administration, shared.model_settings)
         self.sign_ups = SignUpAdministration(administration, shared.sign_ups)
         self._account = CachedRead(session.backend.account, _ACCOUNT_SECONDS)
+        if first:
+            self._account.read_ahead(lambda: first.account)
         self.export: FullExport | None = None  # the last export that was begun
         store = sealed_store(self._rows, session.user_keys)
         chat = Chat(

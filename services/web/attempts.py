@@ -1,56 +1,37 @@
-"""Protection against password guessing: throttles, device cookies, and one attempt at a time."""
+"""Protection against password guessing: throttles, device cookies, and the time of a refusal."""
 
 import hmac
 import secrets
-import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from concurrent.futures import Future
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from uuid import uuid4
-from weakref import WeakValueDictionary
+from dataclasses import dataclass
+from uuid import UUID
 
 import anyio
-from anyio.to_thread import run_sync
 
-from services.caches import LruCache
 from services.crypto import RootKeys
-from services.daemon_threads import in_thread
+from services.domain import UserId
 from services.domain.addresses import EmailAddress
-from services.errors import AppError, TooManyAttempts
-from services.store.accounts import Reservation
-from services.store.backend import Throttle
-from services.users import Shared
+from services.errors import AppError
+from services.store.backend import Throttle, Throttles
 from services.web.origin import networks_of
 
 DEVICE_SECONDS = 90 * 86400
 _QUARTER, _HOUR = 900, 3600  # windows in seconds
-# seconds, longer than a password check, so that the time of an answer does not show if the address
+# seconds, longer than a password check, so that the time of a refusal does not show if the address
 # has an account
 _SLOT_SECONDS = 0.4
-_MOST_TRIED = 10_000
-_MOST_BESIDE = 20  # reservations in parallel with their checks; others are made before the check
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """An attempt: the throttles that count it, and its queue. Sign-ups are counted even if they succeed."""
-
-    throttles: tuple[Throttle, ...]
-    queue: str = field(repr=False)
-    is_sign_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """Throttled attempts to sign in or sign up.
+    """The throttles of attempts to sign in or sign up.
 
     A device that has signed in to an account holds a signed cookie (OWASP's device cookies) and has its own
-    throttle, so that guesses from elsewhere do not lock users out of their own devices. For the event loop's thread.
+    throttle, so that guesses from elsewhere do not lock users out of their own devices.
     """
 
-    shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     root_keys: RootKeys
     # sign-ups from one network address; a setting, because for example a school class shares one
     sign_ups_an_hour: int
@@ -58,89 +39,45 @@ class Attempts:
     tries_of_an_address: int = 60
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
-    _queues: WeakValueDictionary[str, anyio.Lock] = field(
-        default_factory=WeakValueDictionary[str, anyio.Lock], repr=False
-    )
-    _beside: threading.Semaphore = field(
-        default_factory=lambda: threading.Semaphore(_MOST_BESIDE), repr=False
-    )
-    # the time of the last attempt that is in progress or has failed, by bucket
-    _tried: LruCache[str, float] = field(
-        default_factory=lambda: LruCache[str, float](_MOST_TRIED), repr=False
-    )
 
-    def sign_up(self, email: EmailAddress, address: str) -> Attempt:
-        """Return an attempt to create an account from the network address *address*."""
-        throttles = self._of_networks("sign-up", address, self.sign_ups_an_hour, _HOUR)
-        return Attempt(throttles, email, is_sign_up=True)
+    def sign_up(self, address: str) -> Throttles:
+        """Return the throttles of an attempt to create an account from the network address *address*."""
+        return Throttles(self._of_networks("sign-up", address, self.sign_ups_an_hour, _HOUR))
 
-    def sign_in(self, email: EmailAddress, address: str, device: str) -> Attempt:
-        """Return an attempt to sign in, counted by *address*, or by the device if its cookie *device* is known."""
-        is_known = self._is_known(device, email)
-        name = f"sign-in as {email}" + (f" on {device}" if is_known else "")
-        of_account = self._throttle(name, self.tries_of_an_account)
-        if is_known:
-            return Attempt((of_account,), name)
+    def sign_in(self, email: EmailAddress, address: str, device: str) -> Throttles:
+        """Return the throttles of an attempt to sign in from *address* with the device cookie *device*."""
+        of_account = self._throttle(f"sign-in as {email}", self.tries_of_an_account)
         of_networks = self._of_networks("sign-in", address, self.tries_of_an_address)
-        return Attempt((*of_networks, of_account), name)
+        strangers = (*of_networks, of_account)
+        user_id = self.device_user(device)
+        if user_id is None:
+            return Throttles(strangers)
+        of_device = self._throttle(f"sign-in on {device}", self.tries_of_an_account)
+        return Throttles(strangers, user_id, (of_device,))
 
-    def device_cookie(self, email: EmailAddress) -> str:
-        """Return a cookie for a device that has signed in to the account of exactly *email*."""
-        fields = f"{int(time.time()) + DEVICE_SECONDS}.{secrets.token_hex(16)}"
-        return f"{fields}.{self._device_tag(fields, email)}"
+    def device_cookie(self, user_id: UserId) -> str:
+        """Return a cookie for a device on which the user has signed in."""
+        ends_at = int(time.time()) + DEVICE_SECONDS
+        fields = f"{user_id.hex}.{ends_at}.{secrets.token_hex(16)}"
+        return f"{fields}.{self.root_keys.device_tag(fields)}"
+
+    def device_user(self, cookie: str) -> UserId | None:
+        """Return the user who has signed in on the device with *cookie*; None if the cookie is unsigned or too old."""
+        fields, _, tag = cookie.rpartition(".")
+        if not hmac.compare_digest(tag.encode(), self.root_keys.device_tag(fields).encode()):
+            return None
+        user_id, ends_at, _ = fields.split(".")
+        return UserId(UUID(user_id)) if int(ends_at) > time.time() else None
 
     @asynccontextmanager
-    async def reserve(self, attempt: Attempt) -> AsyncGenerator[Reservation]:
-        """Reserve *attempt* in its throttles, for a block that authenticates and then calls the yielded `Reservation`.
-
-        Usually the reservation is made first. If no attempt in these throttles failed recently, the block begins at
-        once; if the reservation is then refused, its error replaces any other.
-        Each queue runs one block at a time, and a block ends a multiple of 400 ms after it began, so that the time of
-        an answer does not show how long the check took, alone or behind others.
-        Raise TooManyAttempts, StoreUnavailable.
-        """
+    async def delay_refusals(self) -> AsyncGenerator[None]:
+        """Delay an AppError of the block until a multiple of 0.4 seconds after the block began."""
         began = self.clock()
-        is_first = not attempt.is_sign_up and not any(map(self._was_tried, attempt.throttles))
-        for throttle in attempt.throttles:
-            self._tried.put(throttle.bucket, began)
-        is_beside = is_first and self._beside.acquire(blocking=False)
-        if is_beside:
-            reserved = in_thread("throttle", lambda: self._reserve(attempt))
-            reserved.add_done_callback(lambda _: self._beside.release())
-        else:
-            reserved = Future[tuple[str, ...]]()
-            try:
-                reserved.set_result(await run_sync(self._reserve, attempt))
-            except AppError:
-                await self._end_slot(began)
-                raise
-        async with self._queues.setdefault(attempt.queue, anyio.Lock()):
-            began = self.clock()
-            try:
-                yield reserved.result
-            except AppError:
-                await run_sync(reserved.result)
-                raise
-            finally:
-                await self._end_slot(began)
-        for throttle in attempt.throttles:
-            self._tried.drop(throttle.bucket)
-
-    async def _end_slot(self, began: float) -> None:
-        await self.sleep((began - self.clock()) % _SLOT_SECONDS)
-
-    def _reserve(self, attempt: Attempt) -> tuple[str, ...]:
-        """Reserve *attempt*; return the buckets that get it back if it succeeds. Raise as `reserve` does."""
-        wait = self.shared().backend.throttle(attempt.throttles, uuid4())
-        if wait is not None:
-            raise TooManyAttempts(wait)
-        if attempt.is_sign_up:
-            return ()
-        return tuple(throttle.bucket for throttle in attempt.throttles)
-
-    def _was_tried(self, throttle: Throttle) -> bool:
-        tried_at = self._tried.get(throttle.bucket)
-        return tried_at is not None and self.clock() - tried_at < throttle.seconds
+        try:
+            yield
+        except AppError:
+            await self.sleep((began - self.clock()) % _SLOT_SECONDS)
+            raise
 
     def _of_networks(
         self, what: str, address: str, at_most: int, seconds: int = _QUARTER
@@ -153,11 +90,3 @@ class Attempts:
 
     def _throttle(self, name: str, at_most: int, seconds: int = _QUARTER) -> Throttle:
         return Throttle(self.root_keys.bucket(name), at_most, seconds)
-
-    def _is_known(self, device: str, email: EmailAddress) -> bool:
-        fields, _, tag = device.rpartition(".")
-        is_ours = hmac.compare_digest(tag.encode(), self._device_tag(fields, email).encode())
-        return is_ours and int(fields.partition(".")[0]) > time.time()
-
-    def _device_tag(self, fields: str, email: EmailAddress) -> str:
-        return self.root_keys.device_tag(f"{fields}.{email}")

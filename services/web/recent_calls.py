@@ -1,24 +1,46 @@
-"""The last model calls of this process: their times to the first token, and their failures."""
+"""The last model calls of this process, their times to the first token and failures; and the last failed sign-ins."""
 
 import statistics
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from services.domain.health import ModelCalls
+from services.domain.health import ModelCalls, SignInFailure
 
-_CALLS = 50
+_CALLS, _FAILED_SIGN_INS = 50, 1000
+_SIGN_IN_FAILURES = {
+    "credentials.unopened": SignInFailure.CREDENTIALS,
+    "key.missing": SignInFailure.CREDENTIALS,
+    "sign_in.broken": SignInFailure.RECOGNITION,
+    "sign_in.mismatch": SignInFailure.RECOGNITION,
+    "sign_up.failed": SignInFailure.CONFIRMATION,
+}
 
 
 class RecentCalls:
-    """The outcomes of the last 50 calls. `record` listens to `services.events`. Any thread may call any method."""
+    """The outcomes of the last 50 model calls, and the last 1,000 failures of sign-in.
+
+    `record` listens to `services.events`. Any thread may call any method.
+    """
 
     def __init__(self) -> None:
         self._calls: deque[tuple[datetime, Mapping[str, object]]] = deque(maxlen=_CALLS)
+        self._failed_sign_ins: deque[tuple[datetime, SignInFailure]] = deque(
+            maxlen=_FAILED_SIGN_INS
+        )
 
     def record(self, event: str, measures: Mapping[str, object]) -> None:
         if event == "turn.finished":
             self._calls.append((datetime.now(UTC), measures))
+        elif failure := _SIGN_IN_FAILURES.get(event):
+            self._failed_sign_ins.append((datetime.now(UTC), failure))
+
+    def failed_sign_ins(self) -> dict[SignInFailure, list[datetime]]:
+        """Return the times of the last failures of each kind that occurred, oldest first."""
+        times = defaultdict[SignInFailure, list[datetime]](list)
+        for at, failure in [*self._failed_sign_ins]:
+            times[failure].append(at)
+        return times
 
     def summary(self) -> ModelCalls:
         calls = list(self._calls)

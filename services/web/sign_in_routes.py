@@ -1,5 +1,5 @@
-"""Routes that set and clear the session cookie: `/account` (sign up), `/account/end` (delete it), `/session` (sign in),
-`/session/end`.
+"""Routes of sessions and accounts: `/session` (sign in), `/session/end`, `/account` (sign up), `/account/password`
+(change it), `/account/end` (delete the account).
 
 Native forms post here. The answer is always a redirect; after a refusal, its query has the reason. Neither the
 address nor a log repeats what was entered.
@@ -7,7 +7,8 @@ address nor a log repeats what was entered.
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import UUID
 
@@ -21,27 +22,33 @@ from services.domain import ConversationId
 from services.domain.accounts import SIGN_IN_REASONS
 from services.domain.addresses import EmailAddress, checked_address
 from services.events import log_event
-from services.store.accounts import AppSession
+from services.store.accounts import Accounts, AppSession, Cookie, Found
 from services.users import Shared
-from services.web.attempts import DEVICE_SECONDS, Attempt, Attempts
-from services.web.origin import Origin
+from services.web.attempts import DEVICE_SECONDS, Attempts
+from services.web.hashing_lanes import HashingLanes
+from services.web.origin import Origin, networks_of
+
+Answer = TypeVar("Answer")
 
 _LONGEST_CODE = 100  # characters of an invitation's code
+_ACCOUNT, _DATA = "/account", "/data"  # pages with forms
 _REASONS = {error: reason for reason, error in SIGN_IN_REASONS.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class SignInRoutes:
-    """Signing up, in and out, and deleting an account."""
+    """Signing up, in and out, changing a password, and deleting an account."""
 
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     attempts: Attempts
     origin: Origin
     lifetime_seconds: int
+    lanes: HashingLanes = field(default_factory=HashingLanes)
 
     def routes(self) -> list[Route]:
         return [
             Route("/account", self._sign_in, methods=["POST"]),
+            Route("/account/password", self._change_password, methods=["POST"]),
             Route("/account/end", self._delete, methods=["POST"]),
             Route("/session", self._sign_in, methods=["POST"]),
             Route("/session/end", self._sign_out, methods=["POST"]),
@@ -50,23 +57,16 @@ class SignInRoutes:
     async def _sign_in(self, request: Request) -> Response:
         if not self.origin.is_same_origin(request):
             return _other_site()
-        async with request.form(max_files=0, max_fields=10) as form:
-            email, password, target, code = (
-                str(form.get(name, "")) for name in ("email", "password", "next", "invite")
-            )
+        email, password, target, code = await _fields(
+            request, "email", "password", "next", "invite"
+        )
         target, code = _local_path(target), code.strip()[:_LONGEST_CODE]
-        is_new = request.url.path == "/account"
+        enter = self._enter_new if request.url.path == _ACCOUNT else self._enter
         try:
-            email = checked_address(email)
-            attempt = (
-                self.attempts.sign_up(email, self.origin.client_address(request))
-                if is_new
-                else self._attempt(request, email)
-            )
-            async with self.attempts.reserve(attempt) as reservation:
+            async with self.attempts.delay_refusals():
+                email = checked_address(email)
                 cache = self.shared().session_cache
-                enter = cache.accounts.sign_up if is_new else cache.accounts.sign_in
-                cookie, session = await run_sync(enter, email, password, reservation, code)
+                cookie, session = await enter(request, email, password, code)
                 await run_sync(cache.add, session)
                 log_event("session.started", user=session.user_id, session=session.id)
                 # the browser may have the cookie of another session or account
@@ -78,14 +78,39 @@ class SignInRoutes:
             return RedirectResponse(_with_reason(target, error, code), 303)
         answer = RedirectResponse(target, 303)
         self._set_cookie(answer, request, "sid", str(cookie), self.lifetime_seconds)
-        device = self.attempts.device_cookie(email)
+        device = self.attempts.device_cookie(session.user_id)
         self._set_cookie(answer, request, "device", device, DEVICE_SECONDS)
         return answer
 
-    def _attempt(self, request: Request, email: EmailAddress) -> Attempt:
-        """Return the throttled attempt to sign in as *email*."""
+    async def _enter(
+        self, request: Request, email: EmailAddress, password: str, code: str
+    ) -> tuple[Cookie, AppSession]:
+        found = await self._find(request, email)
+        checked = await self._hash(request, found, lambda: found.checked(password))
+        return await run_sync(self._accounts.sign_in, checked, code)
+
+    async def _enter_new(
+        self, request: Request, email: EmailAddress, password: str, code: str
+    ) -> tuple[Cookie, AppSession]:
+        throttles = self.attempts.sign_up(self.origin.client_address(request))
+        found = await run_sync(self._accounts.find_for_sign_up, email, throttles, code)
+        hashed = await self._hash(request, found, lambda: found.hashed(password))
+        return await run_sync(self._accounts.sign_up, found, hashed, code)
+
+    async def _find(self, request: Request, email: EmailAddress) -> Found:
+        """Count an attempt to sign in as *email*, and return what is stored of it."""
         device = request.cookies.get(self.origin.cookie_name(request, "device"), "")
-        return self.attempts.sign_in(email, self.origin.client_address(request), device)
+        throttles = self.attempts.sign_in(email, self.origin.client_address(request), device)
+        return await run_sync(self._accounts.find, email, throttles)
+
+    async def _hash(self, request: Request, found: Found, work: Callable[[], Answer]) -> Answer:
+        """Return the answer of *work*, which hashes a password for *found*."""
+        client = networks_of(self.origin.client_address(request))[0].name
+        return await self.lanes.run(work, client=client, is_known=found.is_known)
+
+    @property
+    def _accounts(self) -> Accounts:
+        return self.shared().session_cache.accounts
 
     def _visible_target(self, session: AppSession, target: str) -> str:
         """Return *target*, or the front page if *target* is another user's conversation."""
@@ -111,35 +136,56 @@ class SignInRoutes:
         self._set_cookie(answer, request, "sid", "", 0)
         return answer
 
-    async def _delete(self, request: Request) -> Response:
-        """Delete the account of the session if the user has entered its address and password again."""
+    async def _change_password(self, request: Request) -> Response:
+        """Change the password of the session's account if the user has entered the current one."""
         if not self.origin.is_same_origin(request):
             return _other_site()
-        async with request.form(max_files=0, max_fields=10) as form:
-            email, password = (str(form.get(name, "")) for name in ("address", "password"))
-        cookie = self.origin.session_cookie(request)
+        current, password = await _fields(request, "current", "password")
         try:
-            shared = self.shared()
-            cache = shared.session_cache
-            session = await run_sync(cache.find, cookie) if cookie else None
-            if cookie is None or session is None:
-                return RedirectResponse("/data", 303)
-            email = checked_address(email)
-            if email != session.email:
-                raise errors.WrongCredentials
-            attempt = self._attempt(request, email)
-            async with self.attempts.reserve(attempt) as reservation:
-                delete = cache.accounts.delete_account
-                await run_sync(delete, session, password, reservation, shared.stop_turns_of)
+            session = await self._session(request)
+            if session is None:
+                return RedirectResponse(_ACCOUNT, 303)
+            async with self.attempts.delay_refusals():
+                found = await self._find(request, session.email)
+                checked, hashed = await self._hash(
+                    request, found, lambda: (found.checked(current), found.hashed(password))
+                )
+                await run_sync(self._accounts.change_password, session, checked, hashed)
         except errors.AppError as error:
-            return RedirectResponse(_with_reason("/data", error), 303)
+            return RedirectResponse(_with_reason(_ACCOUNT, error), 303)
+        return RedirectResponse(f"{_ACCOUNT}?reason=changed", 303)
+
+    async def _delete(self, request: Request) -> Response:
+        """Delete the session's account if the user has entered its address and password again."""
+        if not self.origin.is_same_origin(request):
+            return _other_site()
+        email, password = await _fields(request, "address", "password")
+        try:
+            session = await self._session(request)
+            if session is None:
+                return RedirectResponse(_DATA, 303)
+            async with self.attempts.delay_refusals():
+                if checked_address(email) != session.email:
+                    raise errors.WrongCredentials
+                found = await self._find(request, session.email)
+                checked = await self._hash(request, found, lambda: found.checked(password))
+                delete, stop_turns = self._accounts.delete_account, self.shared().stop_turns_of
+                await run_sync(delete, session, checked, stop_turns)
+        except errors.AppError as error:
+            return RedirectResponse(_with_reason(_DATA, error), 303)
         log_event("account.deleted", user=session.user_id)
-        with suppress(errors.StoreUnavailable):  # the database has already ended the session
-            await run_sync(cache.leave, cookie)
+        if cookie := self.origin.session_cookie(request):
+            with suppress(errors.StoreUnavailable):  # the database has already ended the session
+                await run_sync(self.shared().session_cache.leave, cookie)
         answer = RedirectResponse("/?reason=deleted", 303)
         for name in ("sid", "device"):
             self._set_cookie(answer, request, name, "", 0)
         return answer
+
+    async def _session(self, request: Request) -> AppSession | None:
+        """Return the session of the request's cookie, if any. Raise StoreUnavailable."""
+        cache, cookie = self.shared().session_cache, self.origin.session_cookie(request)
+        return await run_sync(cache.find, cookie) if cookie else None
 
     def _set_cookie(
         self, answer: Response, request: Request, name: str, value: str, seconds: int
@@ -149,6 +195,12 @@ class SignInRoutes:
         answer.set_cookie(
             name, value, seconds, path="/", secure=is_secure, httponly=True, samesite="lax"
         )
+
+
+async def _fields(request: Request, *names: str) -> list[str]:
+    """Return the fields of the form of *request*; "" for one that it lacks."""
+    async with request.form(max_files=0, max_fields=10) as form:
+        return [str(form.get(name, "")) for name in names]
 
 
 def _other_site() -> Response:
@@ -170,6 +222,6 @@ def _with_reason(target: str, error: errors.AppError, code: str = "") -> str:
     query.append(("reason", _REASONS.get(type(error), "unavailable")))
     if isinstance(error, errors.TooManyAttempts):
         query.append(("wait", str(error.retry_after)))
-    if isinstance(error, errors.WeakPassword) and error.reasons:
-        query.append(("why", ",".join(error.reasons)))
+    if isinstance(error, errors.WeakPassword):
+        query.append(("why", error.reason))
     return parts._replace(query=urlencode(query)).geturl()

@@ -146,7 +146,8 @@ class Contract:
 
     def arguments(self, function, given):
         """All arguments of a call but its proof: those *given*, else those of DEFAULTS, else null."""
-        unset = {name: DEFAULTS.get(name) for name in self.parameters[function]}
+        defaults = DEFAULTS | {"nonce": uuid4()}
+        unset = {name: defaults.get(name) for name in self.parameters[function]}
         return {n: v for n, v in (unset | given).items() if n not in ("made_at", "proof")}
 
     def fields(self, function, arguments):
@@ -203,10 +204,10 @@ class Caller:
     def rows(self, table):
         return self.way.rows(table)
 
-    def with_session(self):
+    def with_session(self, **given):
         """The same with an app session, without which a token reads nothing."""
         started = replace(self, cookie=new_key().hex())
-        assert started.call("start_session", new_cookie_hash=started.cookie)["ok"]
+        assert started.call("start_session", new_cookie_hash=started.cookie, **given)["ok"]
         return started
 
     def create_conversation(self):
@@ -246,13 +247,15 @@ DEFAULTS = {
     "least_reply_micro": 50,
     "least_reply_tokens": 50,
     "lifetime": 86400,
+    "lookups": "[]",
     "model": "test-model",
     "model_name": "test-model",
     "new_device": sealed("device"),
+    "new_generation": 2,
     "new_head": HEAD,
-    "new_mode": "server",
     "purpose": "reply",
     "new_rev": 1,
+    "new_sealed": sealed("credentials"),
     "new_tokens": sealed("refresh"),
     "new_version": 1,
     "new_wrapped": sealed("user key"),
@@ -266,6 +269,7 @@ DEFAULTS = {
     "reply_body": sealed("reply"),
     "reply_micro": 1000,
     "reply_tokens": 1000,
+    "seen_generation": 1,
     "seen_rev": 0,
     "used_cached": 5,
     "used_prompt": 10,
@@ -282,6 +286,13 @@ def created(**changes):
     sealed_texts = {"title": sealed("title"), "wrapped_key": sealed("key"), "head": HEAD}
     conversation = {"key_version": 1, "user_key_version": 1, "policy": "window", "policy_size": 20}
     return json.dumps(conversation | sealed_texts | changes, default=str)
+
+
+def sign_up(lookup=None, **changes):
+    """A new pending sign-up, of an address with this *lookup*."""
+    lookup = lookup or new_key().hex()
+    row = {"row_id": uuid4(), "lookups": json.dumps([lookup]), "new_lookup": lookup}
+    return row | {"seen_generation": None} | changes
 
 
 def beginning(conversation, rev=0, **changes):
@@ -316,9 +327,15 @@ class World:
 
     def person(self):
         """A new user, signed in."""
-        made = self.make_person(self).with_session()
+        made = self.make_person(self).with_session(**self.sign_up())
         self.people.append(made.id)
         return made
+
+    def sign_up(self, **changes):
+        """Store a pending sign-up; return what `start_session` takes to begin its account."""
+        row = sign_up(**changes)
+        assert self.anon.call("put_sign_up", **row)["ok"]
+        return {"pending": row["row_id"], "new_lookup": row["new_lookup"]}
 
     @property
     def anon(self):

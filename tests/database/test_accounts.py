@@ -9,10 +9,18 @@ import psycopg
 import pytest
 from psycopg.types.json import Json, Jsonb
 
-from services.crypto import new_key
 from services.embedded.stack import choose_first_admin
 from tests.database import servers
-from tests.database.people import MISUSE, SIGNED_OUT, Caller, created, refusal, sealed, side_call
+from tests.database.people import (
+    MISUSE,
+    SIGNED_OUT,
+    Caller,
+    created,
+    refusal,
+    sealed,
+    side_call,
+    with_token,
+)
 from tests.database.storm import Storm
 from tests.stack.apps import until
 
@@ -49,11 +57,11 @@ def test_new_account_has_role_user_and_default_caps(world):
 
 def test_first_account_is_admin_if_settings_say_so(world, migrated):
     world.admin.execute("update private.settings set first_account_is_admin = true")
-    crowd = [world.make_person(world) for _ in range(5)]
+    crowd = [(world.make_person(world), world.sign_up()) for _ in range(5)]
 
     def sign_up(connection, number):
-        started = {"new_cookie_hash": new_key().hex()}
-        assert crowd[number].by(connection).call("start_session", **started)["ok"]
+        person, begun = crowd[number]
+        assert person.by(connection).with_session(**begun)
 
     servers.at_once(migrated, 5, sign_up)
 
@@ -84,7 +92,8 @@ def test_role_in_sign_up_metadata_is_ignored(api_world):
     )
 
     api_world.people.append(reply.user.id)
-    person = Caller(way, api_world.contract, api_world.proof, UUID(reply.user.id)).with_session()
+    person = Caller(way, api_world.contract, api_world.proof, UUID(reply.user.id))
+    person = person.with_session(**api_world.sign_up())
     assert role(api_world, person) == "user"
 
 
@@ -257,15 +266,25 @@ def test_admin_sees_usage_and_no_content(world, admin):
 def test_user_key_is_replaced_only_where_seen(world):
     omar = world.person()
 
-    def put(wrapped, replaces=None):
+    def put(wrapped, replaces, **changes):
         key = {"new_wrapped": sealed(wrapped), "replaces": replaces and sealed(replaces)}
-        answer = omar.call("put_user_key", **key)
-        return answer["ok"], [each["wrapped"] for each in answer["keys"]]
+        return omar.call("put_user_key", **key | changes)
 
-    assert put(1) == (True, [sealed(1)])
-    assert put(2) == put(2, 3) == (False, [sealed(1)])
-    assert put(2, 1) == (True, [sealed(2)])
+    stale = {"ok": False, "reason": "stale"}
+    assert put(2, None) == put(2, 3) == put(2, "user key", new_version=2) == stale
+    assert [row["wrapped"] for row in omar.rows("user_keys")] == [sealed("user key")]
+    assert put(2, "user key") == {"ok": True}
     assert [row["wrapped"] for row in omar.rows("user_keys")] == [sealed(2)]
+
+
+def test_missing_user_key_is_never_made_anew(world):
+    omar = world.person()
+    world.admin.execute("delete from public.user_keys where user_id = %s", [omar.id])
+
+    again = with_token(world, omar.id).with_session()
+
+    assert not again.call("put_user_key", replaces=sealed("user key"))["ok"]
+    assert again.rows("user_keys") == []
 
 
 def test_deleted_account_leaves_only_usage_and_audit(world, migrated):
@@ -473,14 +492,13 @@ def test_account_that_another_table_needs_stops_no_sweep(world):
 def test_deleted_account_is_closed_for_good(world, admin):
     omar = world.person()
     omar.create_conversation()
-    omar.call("put_user_key")
 
     assert omar.call("delete_account", person=omar.id) == {"ok": True}
 
     assert omar.refusal("my_account") == SIGNED_OUT
     assert suspend(admin, omar, suspended=False) == {"ok": False, "reason": "not_found"}
     assert [row["user_id"] for row in listed(admin)["users"]] == [str(admin.id)]
-    for table in ("public.user_keys", "auth.sessions"):
+    for table in ("public.user_keys", "private.credentials", "auth.sessions"):
         assert world.one(f"select count(*) from {table} where user_id = %s", omar.id) == 0
 
 

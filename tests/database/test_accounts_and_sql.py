@@ -19,7 +19,15 @@ from services.domain.accounts import SignUps, UserOrder
 from services.domain.rows import SealedConversation
 from services.domain.turns import Reservation, Settlement
 from services.rules.accounts import INVITATION_LIFE
-from services.store.backend import Throttle
+from services.store.backend import (
+    Attempt,
+    NewAccount,
+    PendingSignUp,
+    StoredCredentials,
+    Throttle,
+    Throttles,
+    WrappedKey,
+)
 from services.store.tables.schema import ACCOUNTS
 from services.store.writes import BeginTurn, FinishTurn, SealedPrompt, SealedReply
 from tests.database.test_rules_and_sql import HISTORIES, run_histories
@@ -106,7 +114,7 @@ class Accounts(RuleBasedStateMachine):
     def wait(self, seconds, off):
         self.both.clock.at += timedelta(seconds=seconds) + off * TICK
 
-    @rule(days=st.sampled_from([1, 7, 14, 16, 31]), is_swept=st.booleans())
+    @rule(days=st.sampled_from([1, 7, 8, 14, 16, 31]), is_swept=st.booleans())
     def wait_for_days(self, days, is_swept):
         """Let days pass; one user is signed in again."""
         self.both.clock.at += timedelta(days=days)
@@ -127,11 +135,125 @@ class Accounts(RuleBasedStateMachine):
         is_returned=st.booleans(),
     )
     def sign_in(self, user, code, nth, is_returned=False):
-        accounts = self.both.store.of(None).run(lambda block: block.select(ACCOUNTS))
-        if any(one.id == self.both.user_ids[user] and one.is_ended for one in accounts):
-            return  # gone from Supabase Auth
+        """Sign in with the credentials of an address, or sign up where there are none."""
+        if self.is_gone(user):
+            return
+        stored = self.find(user)
+        if stored is None:
+            stored = self.credentials(self.id(), None, user)
+            self.put_sign_up(user, stored)
+        account = None if stored.user_id else self.new_account(user, stored.id, stored.generation)
+        if account:
+            account = replace(account, invitation_hash=self.code(code, nth))
+        self.start(user, stored.generation, account, is_returned=is_returned)
+
+    @rule(
+        user=st.integers(0, 4),
+        other=st.integers(0, 3),
+        off=st.sampled_from([0, 0, 1, -1]),
+        begins=st.booleans(),
+    )
+    def sign_in_with_other_credentials(self, user, other, off, begins):
+        """Sign in as one user with the credentials of the address of another, or of another generation."""
+        stored = self.find(other)
+        if stored and not self.is_gone(user):
+            generation = max(1, stored.generation + off)
+            account = self.new_account(other, stored.id, generation) if begins else None
+            if account:
+                ids = {"id": self.both.user_ids[user], "user_id": self.both.user_ids[user]}
+                account = replace(account, credentials=replace(account.credentials, **ids))
+            self.start(user, generation, account)
+
+    def start(self, user, generation, account, *, is_returned=False):
         returned = (sha("bucket 0"),) if is_returned else ()
-        self.both.start_session(user, sha(str(self.number())), self.code(code, nth), returned)
+        cookie_hash = sha(str(self.number()))
+        self.both.start_session(user, cookie_hash, generation, account, returned)
+
+    def is_gone(self, user):
+        """Whether the user's account has ended: Supabase Auth knows them no more."""
+        accounts = self.both.store.of(None).run(lambda block: block.select(ACCOUNTS))
+        return any(one.id == self.both.user_ids[user] and one.is_ended for one in accounts)
+
+    # --- credentials
+
+    def lookups(self, user):
+        """The look-ups of a user's address, under a new root key and an old one."""
+        return sha(f"new {user}"), sha(f"old {user}")
+
+    def credentials(self, row_id, user_id, user, generation=1, *, is_old=False):
+        lookup, version = self.lookups(user)[is_old], 1 if is_old else 2
+        return StoredCredentials(
+            id=row_id,
+            user_id=user_id,
+            lookup=lookup,
+            sealed=f"p1.{version}.{self.number():075}",
+            generation=generation,
+        )
+
+    def new_account(self, user, sign_up, generation):
+        user_id = self.both.user_ids[user]
+        return NewAccount(
+            sign_up=sign_up,
+            credentials=self.credentials(user_id, user_id, user, generation),
+            key=WrappedKey(1, self.sealed()),
+            invitation_hash=None,
+        )
+
+    def attempt(self, user, throttles=None, code=None, nonce=None):
+        """Count an attempt with the address of a user; return what is found."""
+        attempt = Attempt(
+            lookups=self.lookups(user),
+            throttles=throttles or Throttles(()),
+            invited=ADDRESSES[user],
+            invitation_hash=code,
+            nonce=nonce or self.id(),
+        )
+        return self.both.of_process(lambda backend: backend.count_attempt(attempt))
+
+    def find(self, user):
+        return self.attempt(user).credentials
+
+    def put_sign_up(self, user, credentials, code=None):
+        new = PendingSignUp(
+            credentials=credentials, lookups=self.lookups(user), invitation_hash=code
+        )
+        return self.both.of_process(lambda backend: backend.put_sign_up(new))
+
+    @rule(
+        user=st.integers(0, 4),
+        other=st.integers(0, 3),
+        off=st.sampled_from([0, 0, 0, 1, -1]),
+        code=st.sampled_from(["none", "known", "unknown"]),
+        nth=NTH,
+        is_old=st.booleans(),
+    )
+    def sign_up(self, user, other, off, code, nth, is_old):
+        """Store a pending sign-up, or replace one."""
+        stored, others = self.find(user), self.find(other)
+        row_id = (stored or others).id if off < 1 and (stored or others) else self.id()
+        generation = max(1, (stored.generation if stored else 0) + 1 + off)
+        if generation == 1:
+            row_id = self.id()
+        credentials = self.credentials(row_id, None, user, generation, is_old=is_old)
+        self.put_sign_up(user, credentials, self.code(code, nth))
+
+    @rule(
+        user=USER,
+        off=st.sampled_from([0, 0, 0, 1, -1]),
+        is_password=st.booleans(),
+        is_old=st.booleans(),
+        kept=st.sampled_from([None, 0, 1]),
+    )
+    def change_credentials(self, user, off, is_password, is_old, kept):
+        """Change the password of a user, or seal credentials anew."""
+        stored = self.find(user) if user < len(ADDRESSES) else None
+        user_id = stored.id if stored else self.user_id(user)
+        seen = max(1, (stored.generation if stored else 1) + off)
+        new = self.credentials(user_id, user_id, user, seen + is_password, is_old=is_old)
+        session = None if kept is None else self.session(kept, is_admins=False)
+        cookie_hash = session.cookie_hash if session else None
+        self.both.of_process(lambda backend: backend.change_credentials(new, seen, cookie_hash))
+        self.both.of_process(lambda backend: backend.root_key_versions())
 
     def code(self, code, nth):
         if code == "none":
@@ -155,19 +277,26 @@ class Accounts(RuleBasedStateMachine):
 
     @rule(code=st.sampled_from(["none", "known"]), nth=NTH, user=st.integers(0, 3))
     def read_the_sign_ups(self, code, nth, user):
-        code_hash = self.code(code, nth)
-        self.both.of_process(lambda backend: backend.sign_up_state(code_hash, ADDRESSES[user]))
+        self.attempt(user, code=self.code(code, nth))
+        self.both.of_process(lambda backend: backend.sign_up_state())
 
-    @rule(buckets=st.sampled_from([(0,), (1,), (0, 1), (1, 0)]), is_repeated=st.booleans())
-    def throttle(self, buckets, is_repeated):
+    @rule(
+        buckets=st.sampled_from([(0,), (1,), (0, 1), (1, 0)]),
+        user=st.integers(0, 3),
+        device_user=st.sampled_from([None, 0, 1]),
+        is_repeated=st.booleans(),
+    )
+    def throttle(self, buckets, user, device_user, is_repeated):
         nonce = UUID(int=0) if is_repeated else self.id()
-        asked = [Throttle(sha(f"bucket {one}"), 2 - one, 60 + 60 * one) for one in buckets]
-        self.both.of_process(lambda backend: backend.throttle(asked, nonce))
+        strangers = tuple(Throttle(sha(f"bucket {n}"), 2 - n, 60 + 60 * n) for n in buckets)
+        owner = None if device_user is None else self.both.user_ids[device_user]
+        throttles = Throttles(strangers, owner, (Throttle(sha(f"device {device_user}"), 1, 60),))
+        self.attempt(user, throttles, nonce=nonce)
 
     @rule(user=st.integers(0, 1))
     def give_an_attempt_back(self, user):
         """Sign in after an attempt that was counted."""
-        self.throttle((0,), is_repeated=False)
+        self.throttle((0,), user, None, is_repeated=False)
         self.sign_in(user, "none", 0, is_returned=True)
         self.both.compare()
 

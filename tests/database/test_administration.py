@@ -302,7 +302,7 @@ def test_user_sees_changes_of_the_own_account_alone(world, admin, maya):
 
     seen = [(row["action"], row["actor"]) for row in maya.call("my_audit")]
 
-    assert seen == [("role.set", "Admin"), ("account.begin", "You")]
+    assert seen == [("role.set", "Admin"), ("key.put", "You"), ("account.begin", "You")]
     assert {row["target"] for row in maya.call("my_audit")} == {None}
 
 

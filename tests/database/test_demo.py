@@ -7,14 +7,15 @@ import psycopg
 import pytest
 
 from services.crypto import RootKeys
+from services.errors import WrongCredentials
 from services.operate import demo
 from services.operate.demo import DAYS, make_demo
 from tests.conftest import started_stack
 from tests.database import servers
 from tests.database.storm import MUST_BE_ZERO
-from tests.database.test_operate import ROOT_KEY, places
+from tests.database.test_operate import ROOT_KEY, with_keys
 from tests.database.test_operate import run as run  # a fixture
-from tests.store.conftest import make_sessions
+from tests.store.conftest import PASSWORD, make_sessions
 from tests.stores import store_of
 
 REFUSED = "There are accounts already: the demo is for a fresh deployment."
@@ -96,7 +97,7 @@ def test_demo_is_the_same_for_a_seed(monkeypatch):
 
     def figures(seed):
         now = datetime.now(UTC)
-        entries = [entry for _, entry in make_demo(RING, seed, now)["ledger"]]
+        entries = [entry for _, entry in make_demo(RING, seed, PASSWORD, now)["ledger"]]
         assert entries
         return [
             (one.day, one.model, one.purpose, one.micro) for one in entries if one.day < now.date()
@@ -107,12 +108,12 @@ def test_demo_is_the_same_for_a_seed(monkeypatch):
 
 def test_admin_of_demo_signs_in_and_reads(run, place, cache):
     with started_stack(place / "demo", cache) as stack:
-        code, said = run("demo", DAYBOOK_ROOT_KEYS=stack.root_keys, **places(stack))
+        code, said = run("demo", **with_keys(stack))
         assert code == 0, said
         email, password = re.search(r"as (\S+) with the password (\S+)", said).groups()
         sessions = make_sessions(stack)
 
-        session = sessions.sign_in(email, password)[1]
+        session = sessions.sign_in_with(email, password)[1]
 
         conversations = store_of(session).conversations
         listed = conversations.recent(100)
@@ -120,4 +121,11 @@ def test_admin_of_demo_signs_in_and_reads(run, place, cache):
         assert listed
         assert all(one.is_verified and one.title for one in listed)
         assert all(thread.is_whole and thread.messages for thread in threads)
+        with pytest.raises(WrongCredentials):
+            sessions.sign_in_with("maya@example.org", password)
+        new_password = "another horse battery staple"
+        typed = f"{new_password}\n" * 2
+        assert run("set-password", "maya@example.org", typed=typed, **with_keys(stack))[0] == 0
+        maya = sessions.sign_in_with("maya@example.org", new_password)[1]
+        assert store_of(maya).conversations.recent(100)
         sessions.backend.gateway.http.close()

@@ -47,7 +47,6 @@ class Owned:
 
 def own_everything(world):
     owner = world.person()
-    assert owner.call("put_user_key")["ok"]
     conversation, prompt, fact, space = owner.create_conversation(), uuid4(), uuid4(), uuid4()
     begun = owner.begin(
         conversation, prompt=prompt, receipt_body=sealed("receipt"), lease_seconds=600
@@ -76,7 +75,6 @@ def calls(own):
             "after": uuid4(),
             "after_seq": 0,
             "at_most": 10,
-            "buckets": json.dumps([{"bucket": new_key().hex(), "at_most": 5, "seconds": 60}]),
             "changes": json.dumps({"title": sealed("other"), "read_seq": 2, "policy": "full"}),
             "cookie": own.owner.cookie,
             "message": own.prompt,
@@ -85,7 +83,9 @@ def calls(own):
             "kept_summary": sealed("summary"),
             "new_role": "admin",
             "new_cookie_hash": new_key().hex(),
-            "new_version": 2,
+            "new_lookup": new_key().hex(),
+            "new_wrapped": sealed("wrapped anew"),
+            "replaces": sealed("user key"),
             "nonce": uuid4(),
             "fact_ids": str(own.fact),
             "original": own.prompt,

@@ -6,16 +6,25 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from uuid import uuid4
 
 import psycopg
 import pytest
 from click.testing import CliRunner
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.json import Jsonb
 
-from services.crypto import RootKeys, ServerProof, new_key
-from services.errors import BadAddress, SignedOut, WeakPassword, WrongCredentials
+from services.crypto import (
+    Credentials,
+    RootKeys,
+    ServerProof,
+    managed_password,
+    new_key,
+)
+from services.errors import BadAddress, SignedOut, SignInBroken, WeakPassword, WrongCredentials
 from services.operate.__main__ import operate
+from services.store.credentials import seal_stored
 from services.store.supabase.connection import with_tls
 from tests.conftest import RunningStack
 from tests.database import servers
@@ -46,6 +55,36 @@ def run(tmp_path):
 def places(stack):
     """The settings by which a command finds the embedded stack."""
     return {"DAYBOOK_DATA_DIR": str(stack.data), "DAYBOOK_KEY_DIR": str(stack.keys)}
+
+
+def with_keys(stack):
+    """The same of either backend, and its root keys."""
+    if isinstance(stack, RunningStack):
+        return places(stack) | {"DAYBOOK_ROOT_KEYS": stack.root_keys}
+    return stack.environment() | {"DATABASE_URL": stack.address}
+
+
+INSERT = (
+    "insert into private.credentials (id, user_id, lookup, sealed, generation)"
+    " values (%(id)s, %(user_id)s, %(lookup)s, %(sealed)s, %(generation)s)"
+)
+
+
+def credentials(email, is_pending=False):
+    """Credentials without a password."""
+    return Credentials(
+        address=email,
+        password_hash=None,
+        account_secret=None if is_pending else new_key(),
+        managed_password=managed_password(),
+        generation=1,
+    )
+
+
+@pytest.fixture(params=["stack", "hosted"])
+def backend(request):
+    """Each backend of Supabase in turn."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
@@ -128,6 +167,16 @@ def test_documented_backup_is_restored_whole(run, tmp_path):
             after = world.contents()
             left_out = {"private.migrations", "private.server_keys", "private.app_sessions"}
             assert {table for table in before if before[table] != after[table]} == left_out
+            lines = (tmp_path / "daybook.sql").read_text().splitlines()
+            begin = next(line for line in lines if line.startswith("COPY private.credentials "))
+            row = next(
+                line for line in lines[lines.index(begin) :] if line.startswith(str(maya.id))
+            )
+            (tmp_path / "row.sql").write_text(f"{begin}\n{row}\n\\.\n")
+            admin.execute("delete from private.credentials where user_id = %s", [maya.id])
+            put_back = ["psql", f"--dbname={environment['DATABASE_URL']}", "--file=row.sql"]
+            subprocess.run(put_back, check=True, cwd=tmp_path, env=environment)
+            assert world.contents() == after
             omar = world.person()  # what is numbered goes on after the last
             assert omar.finish(omar.begin(omar.create_conversation())["turn"], 1, 5)["saved"]
 
@@ -213,24 +262,41 @@ def test_migrate_without_a_root_key_touches_nothing(run, empty):
         assert admin.execute("select to_regnamespace('private')").fetchone() == (None,)
 
 
-@pytest.mark.parametrize("backend", ["stack", "hosted"])
-def test_check_passes_after_a_sign_in(run, request, backend):
-    place = request.getfixturevalue(backend)
-    sessions = make_sessions(place)
+def test_check_passes_after_a_sign_in(run, backend):
+    sessions = make_sessions(backend)
     with sessions.backend.gateway.http:
-        sessions.sign_up(new_email(), PASSWORD)
-    if isinstance(place, RunningStack):
-        environment = places(place) | {"DAYBOOK_ROOT_KEYS": place.root_keys}
-    else:
-        environment = place.environment() | {"DATABASE_URL": place.address}
+        sessions.sign_up_with(new_email(), PASSWORD)
 
-    code, said = run("check", **environment)
+    _, said = run("check", **with_keys(backend))
 
-    lines = [line.split(maxsplit=1) for line in said.splitlines()]
-    assert code == 0, said
+    # other tests make accounts without credentials there
+    lines = [line.split(maxsplit=2)[:2] for line in said.splitlines() if "credentials" not in line]
     assert [mark for mark, _ in lines] == ["ok"] * 10, said
     assert "root keys      stored data needs 1\n" in said
     assert "access tokens  good for 3600 s" in said
+
+
+def test_check_names_users_whose_credentials_do_not_open(run, world, migrated):
+    maya, omar = world.person(), world.person()
+    ring = RootKeys.parse(ROOT_KEY)
+
+    def finding():
+        environment = {"DATABASE_URL": servers.as_owner(migrated), "DAYBOOK_ROOT_KEYS": ROOT_KEY}
+        return [line for line in run("check", **environment)[1].splitlines() if "credent" in line]
+
+    delete = "delete from private.credentials where user_id = %s"
+    for person, email in ((maya, "maya@daybook.test"), (omar, "omar@daybook.test")):
+        world.admin.execute(delete, [person.id])
+        world.admin.execute(INSERT, asdict(seal_stored(ring, credentials(email), person.id)))
+    assert finding() == ["ok    credentials    all users' open"]
+    swapped = "update private.credentials set lookup = reverse(lookup) where user_id = %s"
+    world.admin.execute(swapped, [omar.id])
+    assert finding()[0].startswith(
+        f"FAIL  credentials    those of 1 are missing or do not open ({omar.id})"
+    )
+    world.admin.execute(delete, [maya.id])
+    both = ", ".join(sorted([str(maya.id), str(omar.id)]))
+    assert f"those of 2 are missing or do not open ({both})" in finding()[0]
 
 
 def test_failed_check_exits_with_one_and_advice(run, empty):
@@ -267,25 +333,119 @@ def test_admin_is_granted_by_address(run, request, is_embedded):
     assert world.admin.execute(noted, [maya.id]).fetchall() == [(None, {"role": ["user", "admin"]})]
 
 
-def test_set_password_ends_sessions_and_accepts_new_password(run, stack):
-    sessions, email = make_sessions(stack), new_email()
-    cookie, maya = sessions.sign_up(email, PASSWORD)
+def test_set_password_ends_sessions_and_accepts_new_password(run, backend):
+    sessions, email = make_sessions(backend), new_email()
+    cookie, maya = sessions.sign_up_with(email, PASSWORD)
     new_password = "another horse battery staple"
 
-    code, said = run("set-password", email.upper(), typed=f"{new_password}\n" * 2, **places(stack))
+    code, said = run(
+        "set-password", email.upper(), typed=f"{new_password}\n" * 2, **with_keys(backend)
+    )
 
     assert (code, new_password in said) == (0, False)
     assert said.endswith(f"{email} has a new password, and is signed out everywhere.")
     with pytest.raises(SignedOut):
         sessions.open(cookie)
     with pytest.raises(WrongCredentials):
-        sessions.sign_in(email, PASSWORD)
-    assert sessions.sign_in(email, new_password)[1].user_id == maya.user_id
+        sessions.sign_in_with(email, PASSWORD)
+    assert sessions.sign_in_with(email, new_password)[1].user_id == maya.user_id
     sessions.backend.gateway.http.close()
+    with backend.connect() as database:
+        noted = "select actor from private.audit where action = 'password.set' and target = %s"
+        assert database.execute(noted, [maya.user_id]).fetchall() == [(None,)]
+
+
+def test_repaired_account_signs_in_with_same_password(run, backend):
+    sessions, email = make_sessions(backend), new_email()
+    cookie, maya = sessions.sign_up_with(email, PASSWORD)
+    other = new_email()
+    with backend.connect() as database:  # whose owner opens permits
+        database.execute(
+            "insert into private.password_permits (user_id) values (%s)", [maya.user_id]
+        )
+        changed = "update auth.users set encrypted_password = 'x', email = %s where id = %s"
+        database.execute(changed, [other, maya.user_id])
+    with pytest.raises(SignInBroken):
+        sessions.sign_in_with(email, PASSWORD)
+
+    said = run("repair-sign-in", email.upper(), **with_keys(backend))
+
+    assert said == (0, f"{email} can sign in with the same password, and is signed out everywhere.")
+    with pytest.raises(SignedOut):
+        sessions.open(cookie)
+    assert sessions.sign_in_with(email, PASSWORD)[1].user_id == maya.user_id
+    sessions.backend.gateway.http.close()
+    with backend.connect() as database:
+        noted = "select actor from private.audit where action = 'sign_in.repair' and target = %s"
+        assert database.execute(noted, [maya.user_id]).fetchall() == [(None,)]
+
+
+def test_swapped_addresses_are_repaired_one_by_one(run, stack):
+    sessions, emails = make_sessions(stack), (new_email(), new_email())
+    people = [sessions.sign_up_with(email, PASSWORD)[1].user_id for email in emails]
+    swaps = ((people[0], new_email()), (people[1], emails[0]), (people[0], emails[1]))
     with stack.connect() as database:
-        query = "select count(*) from private.audit where action = 'password.set' and target = %s"
-        noted = database.execute(query, [maya.user_id])
-        assert noted.fetchone() == (1,)
+        for person, email in swaps:
+            permit = "insert into private.password_permits (user_id) values (%s)"
+            database.execute(permit, [person])
+            database.execute("update auth.users set email = %s where id = %s", [email, person])
+
+    for email in emails:
+        with pytest.raises(SignInBroken):
+            sessions.sign_in_with(email, PASSWORD)
+        assert run("repair-sign-in", email, **with_keys(stack))[0] == 0
+
+    assert [sessions.sign_in_with(email, PASSWORD)[1].user_id for email in emails] == people
+    sessions.backend.gateway.http.close()
+
+
+@pytest.mark.parametrize("command", ["set-password", "repair-sign-in"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "delete from private.credentials where user_id = %s",
+        "update private.credentials set sealed = 'p1.1.' || repeat('A', 600) where user_id = %s",
+        "update private.credentials set generation = generation + 1 where user_id = %s",
+    ],
+    ids=["gone", "sealed by another", "another generation"],
+)
+def test_account_whose_credentials_do_not_open_needs_its_backup(run, stack, command, change):
+    sessions, email = make_sessions(stack), new_email()
+    maya = sessions.sign_up_with(email, PASSWORD)[1]
+    row = "select to_jsonb(credentials) from private.credentials where user_id = %s"
+    state = f"select ({row}), encrypted_password from auth.users where id = %s"
+    with stack.connect() as database:
+        backup = database.execute(row, [maya.user_id]).fetchone()[0]
+        database.execute(change, [maya.user_id])
+        before = database.execute(state, [maya.user_id] * 2).fetchone()
+
+    code, said = run(command, email, typed=f"{PASSWORD}\n" * 2, **with_keys(stack))
+
+    assert (code, said.splitlines()[-1]) == (1, UNOPENED)
+    put_back = "insert into private.credentials select (jsonb_populate_record(null::private.credentials, %s)).*"
+    with stack.connect() as database:
+        assert database.execute(state, [maya.user_id] * 2).fetchone() == before
+        database.execute("delete from private.credentials where user_id = %s", [maya.user_id])
+        database.execute(put_back, [Jsonb(backup)])
+    assert sessions.sign_in_with(email, PASSWORD)[1].user_id == maya.user_id
+    sessions.backend.gateway.http.close()
+
+
+@pytest.mark.parametrize("has_account", [True, False])
+def test_pending_sign_up_beside_an_account_is_not_opened(run, world, migrated, has_account):
+    email = world.one("select email from auth.users where id = %s", world.person().id)
+    if not has_account:
+        email = "unknown@daybook.test"
+    ring, row_id = RootKeys.parse(ROOT_KEY), uuid4()
+    pending = seal_stored(ring, credentials(email, is_pending=True), row_id)
+    world.admin.execute(INSERT, asdict(pending))
+    before = world.contents()
+    environment = {"DATABASE_URL": servers.as_owner(migrated), "DAYBOOK_ROOT_KEYS": ROOT_KEY}
+
+    code, said = run("set-password", email, typed=f"{PASSWORD}\n" * 2, **environment)
+
+    assert (code, said.splitlines()[-1]) == (1, UNOPENED if has_account else UNKNOWN)
+    assert world.contents() == before
 
 
 def test_limits_of_account_and_default_are_set_and_shown(run, world, migrated):
@@ -324,6 +484,10 @@ def test_limits_of_account_and_default_are_set_and_shown(run, world, migrated):
 
 
 NAME_ONE = "Name one account, or give --default for new accounts."
+UNOPENED = (
+    "The credentials of this account are gone or do not open, and its chats open with them alone: "
+    "put its row of private.credentials back from a backup."
+)
 UNKNOWN = "There is no account with this address: sign up, and sign in once."
 
 
@@ -332,7 +496,8 @@ UNKNOWN = "There is no account with this address: sign up, and sign in once."
     [
         (["grant-admin", "unknown@daybook.test"], "", UNKNOWN),
         (["set-password", "unknown@daybook.test"], PASSWORD, UNKNOWN),
-        (["set-password", "maya@daybook.test"], "short", WeakPassword(["short"]).public),
+        (["repair-sign-in", "unknown@daybook.test"], "", UNKNOWN),
+        (["set-password", "maya@daybook.test"], "short", WeakPassword("short").public),
         (["limits", "unknown@daybook.test", "--daily", "5"], "", UNKNOWN),
         (["limits", "--daily", "5"], "", NAME_ONE),
         (["limits", "a@b.test", "--default"], "", NAME_ONE),
@@ -345,10 +510,18 @@ def test_refused_command_changes_nothing(run, world, migrated, arguments, passwo
     world.person()
     before = world.contents()
 
-    code, said = run(*arguments, typed=f"{password}\n" * 2, DATABASE_URL=servers.as_owner(migrated))
+    environment = {"DATABASE_URL": servers.as_owner(migrated), "DAYBOOK_ROOT_KEYS": ROOT_KEY}
+    code, said = run(*arguments, typed=f"{password}\n" * 2, **environment)
 
     assert (code, said.splitlines()[-1]) == (1, sentence)
     assert world.contents() == before
+
+
+@pytest.mark.parametrize("command", ["set-password", "repair-sign-in"])
+def test_credentials_are_not_touched_without_the_root_key(run, migrated, command):
+    code, said = run(command, "maya@daybook.test", DATABASE_URL=servers.as_owner(migrated))
+
+    assert (code, said.split(":")[0]) == (1, "The root key is missing")
 
 
 @pytest.mark.parametrize(

@@ -124,9 +124,12 @@ def test_users_see_and_end_their_own_devices(world, maya, cookie):
 
 
 def attempt(world, *names, at_most=3):
-    """Reserve an attempt in the throttles of these *names*."""
-    counted = [{"bucket": name, "at_most": at_most, "seconds": 60} for name in names]
-    return world.anon.call("throttle", buckets=json.dumps(counted), nonce=uuid4())
+    """Count an attempt in the throttles of these *names*."""
+    return world.anon.call("count_attempt", throttles=throttles(*names, at_most=at_most))
+
+
+def throttles(*names, at_most=3):
+    return json.dumps([{"bucket": name, "at_most": at_most, "seconds": 60} for name in names])
 
 
 def attempts(world, bucket):
@@ -156,13 +159,13 @@ def test_full_throttle_refuses_and_those_after_it_do_not_count(world):
 
 
 def test_attempt_counts_once_for_each_proof(world):
-    bucket = {"bucket": new_key().hex(), "at_most": 9, "seconds": 60}
-    overheard = world.anon.proven("throttle", {"buckets": json.dumps([bucket]), "nonce": uuid4()})
+    bucket = new_key().hex()
+    overheard = world.anon.proven("count_attempt", {"throttles": throttles(bucket)})
 
-    assert world.anon.call("throttle", **overheard)["ok"]
-    assert world.anon.refusal("throttle", **overheard) == NOT_ALLOWED
+    assert world.anon.call("count_attempt", **overheard)["ok"]
+    assert world.anon.refusal("count_attempt", **overheard) == NOT_ALLOWED
 
-    assert attempts(world, bucket["bucket"]) == 1
+    assert attempts(world, bucket) == 1
 
 
 def test_started_session_returns_its_attempt_once(world, maya):
@@ -195,9 +198,8 @@ def test_parallel_attempts_are_counted_without_deadlock(world, migrated, maya):
 
     def sign_in(connection, number):
         for _ in range(5):
-            counted = [{"bucket": name, "at_most": 99, "seconds": 60} for name in names]
-            throttled = {"buckets": json.dumps(counted), "nonce": uuid4()}
-            world.anon.by(connection).call("throttle", **throttled)
+            counted = throttles(*names, at_most=99)
+            world.anon.by(connection).call("count_attempt", throttles=counted)
         started = {"new_cookie_hash": new_key().hex(), "returned": json.dumps(names)}
         tokens[number].by(connection).call("start_session", **started)
 
@@ -207,15 +209,14 @@ def test_parallel_attempts_are_counted_without_deadlock(world, migrated, maya):
 
 
 def test_session_brings_the_wrapped_keys(world, maya, cookie):
-    assert world.anon.call("open_session", cookie=cookie)["keys"] == []
-    put = maya.call("put_user_key")
     theirs = [{"version": 1, "wrapped": sealed("user key")}]
 
     started = with_token(world, maya.id).call("start_session", new_cookie_hash=new_key().hex())
 
-    assert put["keys"] == started["keys"] == theirs
+    assert started["keys"] == theirs
     assert world.anon.call("open_session", cookie=cookie)["keys"] == theirs
-    assert world.person().call("put_user_key", new_wrapped=sealed(2))["keys"] != theirs
+    maya.call("put_user_key", new_wrapped=sealed(2), replaces=sealed("user key"))
+    assert world.anon.call("open_session", cookie=world.person().cookie)["keys"] == theirs
 
 
 def test_expired_throttles_and_proofs_are_swept(world):

@@ -7,7 +7,7 @@ the proof is not.
 import json
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from uuid import UUID
 
 import psycopg
@@ -20,7 +20,7 @@ from services.domain import AccountRole
 from services.domain.accounts import Account, Limits
 from services.errors import AdminsOnly, AppError, SignedOut, StoreUnavailable
 from services.rules import Refusal
-from services.store.backend import NewSession
+from services.store.backend import NewSession, StoredCredentials
 from services.store.refusals import error_of
 from services.store.supabase.administration import SupabaseAdministration
 from services.store.supabase.api import RpcResult
@@ -34,6 +34,7 @@ from services.store.tables.schema import (
     AUDIT,
     BUDGETS,
     CONVERSATIONS,
+    CREDENTIALS,
     INVITATIONS,
     SESSIONS,
     SETTINGS,
@@ -78,7 +79,16 @@ _SQL = {
         from private.app_sessions
     """,
     "throttles": "select bucket, window_ends, attempts from private.throttles",
-    "conversations": "select id, user_id, updated_at from public.conversations where destroy_at is null",
+    "credentials": """
+        select id, user_id, lookup, sealed, generation, invitation,
+          case when user_id is null then signed_up_at + interval '8 days' end
+        from private.credentials
+    """,
+    "keys": "select user_id, version, wrapped from public.user_keys",
+    "conversations": """
+        select conversations.id, user_id, updated_at from public.conversations join private.roles using (user_id)
+        where destroy_at is null and deleted_at is null
+    """,
     "audit": "select action, actor, target, detail from private.audit",
 }
 
@@ -114,6 +124,9 @@ class SessionCalls(SqlCalls):
     def call(self, verb, /, **arguments):
         return self.read(verb, RpcResult, **arguments)
 
+    def root_key_versions(self):
+        return sorted(self.call("root_key_versions").values["versions"])
+
 
 @dataclass(frozen=True, slots=True)
 class PlainSealer:
@@ -145,7 +158,7 @@ class TwoBackends:
         self._connection = connection
         self.user_ids, self._addresses, self.clock = user_ids, addresses, Clock()
         self.store = InMemoryStore()
-        self.rules = TablesBackend(self.store, None, self.clock.now)
+        self.rules = TablesBackend(self.store, self.clock.now)
         self._server = SessionCalls(connection, None, self.clock)
         self.sql = SupabaseBackend(
             "http://127.0.0.1", SecretStr("k"), ServerProof(new_key()), False
@@ -214,14 +227,15 @@ class TwoBackends:
         query = f"select to_jsonb(private.change_role(null, {literal(user_id)}, 'admin'))"
         self.same(lambda: self._server.run(query), lambda: self._share(grant))
 
-    def start_session(self, user, cookie_hash, invitation_hash, returned=()):
-        """Sign a user in, which begins the account of one who has none."""
+    def start_session(self, user, cookie_hash, generation, account=None, returned=()):
+        """Sign a user in, which begins the *account* of one who has none."""
         user_id, address = self.user_ids[user], self._addresses[user]
         new = NewSession(
             cookie_hash=cookie_hash,
             idle_seconds=IDLE,
             lifetime_seconds=LIFE,
-            invitation_hash=invitation_hash,
+            generation=generation,
+            account=account,
             returned=returned,
         )
         made = "insert into auth.sessions (user_id) values (%s) returning id"
@@ -240,19 +254,26 @@ class TwoBackends:
                 idle=IDLE,
                 lifetime=LIFE,
                 returned=json.dumps(returned) if returned else None,
-                invitation=invitation_hash,
+                seen_generation=generation,
+                pending=account.sign_up if account else None,
+                new_lookup=account.credentials.lookup if account else None,
+                new_sealed=account.credentials.sealed if account else None,
+                new_wrapped=account.key.wrapped if account else None,
+                invitation=account.invitation_hash if account else None,
                 proof="",
             )
             if not answer.ok:
                 raise error_of("start_session", Refusal(reason=answer.reason))
             opened.append(UUID(answer.values["session"]))
-            return answer.values["role"]
+            stored = TypeAdapter(StoredCredentials).validate_python(answer.values["credentials"])
+            return answer.values["role"], _values(stored, _STORED), answer.values["keys"]
 
         def by_rules():
             recognised = Recognised(user_id, address)
             session = self.rules.start_session(recognised, new, PlainSealer())
             opened.extend([session.id, session.user])
-            return session.role
+            keys = [asdict(key) for key in session.keys]
+            return session.role, _values(session.credentials, _STORED), keys
 
         self.same(_signed_out(by_sql), by_rules)
         if opened:
@@ -278,10 +299,7 @@ class TwoBackends:
         )
 
     def account(self, session):
-        def by_rules():
-            return replace(session.user.account(), email="")
-
-        self.same(lambda: session.calls.read("my_account", Account), by_rules)
+        self.same(lambda: session.calls.read("my_account", Account), session.user.account)
 
     def invite(self, session, code_hash, email, role):
         outcome = self.administer(session, lambda admin: admin.invite(code_hash, email, role))
@@ -355,6 +373,8 @@ class TwoBackends:
                 "throttles": [
                     (one.bucket, one.window_ends, one.attempts) for one in block.select(THROTTLES)
                 ],
+                "credentials": [_values(one, _CREDENTIALS) for one in block.select(CREDENTIALS)],
+                "keys": [(one.id, *_values(key, _KEYS)) for one in accounts for key in one.keys],
                 "audit": [
                     (one.action, one.actor, one.target, one.detail) for one in block.select(AUDIT)
                 ],
@@ -362,10 +382,14 @@ class TwoBackends:
 
         found = self._share(read)
         budgets, conversations = [], []
+        # the sides delete the chats of a deleted account in another order
+        deleted = {user_id for user_id, *_, deleted_at in found["accounts"] if deleted_at}
         for user_id in self.user_ids:
             tables = self.store.of(user_id)
             if budget := tables.run(lambda block: block.get(BUDGETS, "budget")):
                 budgets.append((user_id, *_values(budget, _LIMITS)))
+            if user_id in deleted:
+                continue
             rows = tables.run(lambda block: block.select(CONVERSATIONS, {"destroy_at": None}))
             conversations += [(one.id, user_id, one.updated_at) for one in rows]
         return found | {"budgets": budgets, "conversations": conversations}
@@ -375,6 +399,9 @@ _INVITATIONS = (
     *("code_hash", "email", "role", "made_by", "created_at", "expires_at"),
     *("used_by", "revoked_at"),
 )
+_STORED = ("id", "user_id", "lookup", "sealed", "generation")
+_CREDENTIALS = (*_STORED, "invitation_hash", "expires_at")
+_KEYS = ("version", "wrapped")
 
 
 def _values(row, columns):

@@ -11,6 +11,7 @@ from tests.journeys.conftest import (  # noqa: F401
     pytest_runtest_makereport,
 )
 from tests.stack.apps import running
+from tests.store.conftest import addresses, hashes, process, wire  # noqa: F401
 
 
 @pytest.fixture(scope="session")

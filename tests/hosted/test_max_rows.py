@@ -26,7 +26,7 @@ MORE = 105  # than an answer has room for
 def maya(hosted):
     sessions = make_sessions(hosted)
     with sessions.backend.gateway.http, hosted.connect() as owner:
-        _, maya = sessions.sign_up(new_email(), PASSWORD)
+        _, maya = sessions.sign_up_with(new_email(), PASSWORD)
         pace = "update private.budgets set max_per_minute = 1000 where user_id = %s"
         owner.execute(pace, [maya.user_id])
         yield maya

@@ -16,9 +16,8 @@ from services.embedded.plan import read_secrets, running_endpoints
 from services.embedded.postgres import Postgres
 from services.llm import Models, Offer
 from services.memory.tokens import RegexCounter
-from services.store.accounts import Accounts
 from tests.store.conformance.talk import begun_with
-from tests.stores import backend_at, store_of
+from tests.stores import WholeAccounts, backend_at, store_of
 
 _INFO = ModelInfo(
     name="gpt-5-mini",
@@ -38,7 +37,7 @@ def second_process(app):
     root_keys = RootKeys.parse((app.keys / "root.key").read_text())
     backend = backend_at(at.supabase_url, at.publishable_key, root_keys)
     with backend.gateway.http:
-        yield Accounts(backend, root_keys, idle_seconds=3600, lifetime_seconds=86400)
+        yield WholeAccounts(backend, root_keys, idle_seconds=3600, lifetime_seconds=86400)
 
 
 @dataclass(slots=True)

@@ -85,7 +85,7 @@ def maya(person):
 
 def seed(app, person, *conversations):
     with second_process(app) as sessions:
-        _, session = sessions.sign_in(person.email, PASSWORD)
+        _, session = sessions.sign_in_with(person.email, PASSWORD)
         return [converse(session, turns) for turns in conversations]
 
 
@@ -287,6 +287,14 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
     maya.visit("/data")
     expect(page.get_by_role("group", name="Where your data is")).to_be_visible()
     look.at("the data")
+    for query, words in (
+        ("", "Change password"),
+        ("?reason=wrong", "is wrong."),
+        ("?reason=changed", "Password changed."),
+    ):
+        maya.visit(f"/account{query}")
+        maya.sees(words)
+        look.at(f"the account{query}")
 
     assert look.found == []
 

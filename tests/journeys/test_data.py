@@ -41,7 +41,7 @@ def test_data_is_exported_and_deleted_with_the_account(app, person):
     form = maya.page.locator('form[action="/account/end"]')
     form.get_by_label("Your email").fill(maya.email)
     form.get_by_label("Password").fill("not my password")
-    form.get_by_role("button").click()
+    form.get_by_role("button", name="Delete account").click()
     maya.sees("Wrong email or password.")
     form.get_by_label("Your email").fill(maya.email)
     form.get_by_label("Password").fill(PASSWORD)
@@ -53,7 +53,7 @@ def test_data_is_exported_and_deleted_with_the_account(app, person):
         f"setInterval(() => document.querySelector('{clear}')?.click(), 100)"
     )  # so the page hears that the session has ended before the answer comes
     with maya.page.expect_request("**/account/end"):
-        form.get_by_role("button").dispatch_event("click")
+        form.get_by_role("button", name="Delete account").dispatch_event("click")
     [route] = until(lambda: other.page.title() and held)
     answer = route.fetch(max_redirects=0)
     other.is_signed_out_before_long()

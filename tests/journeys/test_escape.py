@@ -86,7 +86,7 @@ def seed(app, person):
             [person.email],
         )
     with second_process(app) as sessions:
-        _, session = sessions.sign_in(person.email, PASSWORD)
+        _, session = sessions.sign_in_with(person.email, PASSWORD)
         return converse(session, [(f"Peas {n}?", "Gladly.") for n in range(16)])
 
 

@@ -100,7 +100,7 @@ def test_key_that_composes_a_letter_is_no_key(browser, key):
 def test_arrows_and_enter_open_what_the_filter_finds(app, maya):
     long = "What I sowed, " + "and sowed, " * 8 + "@beans"
     with second_process(app) as sessions:
-        _, session = sessions.sign_in(maya.email, PASSWORD)
+        _, session = sessions.sign_in_with(maya.email, PASSWORD)
         hold(session, ["Peas in March", long, "Peas in April"])
     maya.page.reload()
     expect(maya.rows).to_have_count(3)

@@ -112,7 +112,7 @@ def test_reply_that_came_elsewhere_is_marked_unread(maya, model):
 
 def test_titles_are_filtered_as_one_types(app, maya):
     with second_process(app) as sessions:
-        _, session = sessions.sign_in(maya.email, PASSWORD)
+        _, session = sessions.sign_in_with(maya.email, PASSWORD)
         let_talk_fast(app)
         hold(session, [f"Letter {n}" for n in range(100)])
     maya.page.reload()

@@ -28,7 +28,7 @@ def open_long(app, maya, policy, count, reply="A fine name."):
     """A conversation of so many long turns after the one about the kumquat."""
     let_talk_fast(app)
     with second_process(app) as sessions:
-        _, session = sessions.sign_in(maya.email, PASSWORD)
+        _, session = sessions.sign_in_with(maya.email, PASSWORD)
         pairs = [(f"prompt {n}", f"reply {n}: {LONG}") for n in range(1, count)]
         conversation = converse(session, [(KUMQUAT, reply), *pairs], policy)
     maya.visit(f"/?c={conversation}")

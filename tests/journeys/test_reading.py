@@ -50,7 +50,7 @@ def letters(app, maya):
     """Maya before a long conversation."""
     let_talk_fast(app)
     with second_process(app) as sessions:
-        _, session = sessions.sign_in(maya.email, PASSWORD)
+        _, session = sessions.sign_in_with(maya.email, PASSWORD)
         turns = [(f"Prompt {n}", f"Reply {n}. " + "And so on. " * 60) for n in range(20)]
         conversation_id = converse(session, turns)
     maya.visit(f"/?c={conversation_id}")
@@ -257,7 +257,7 @@ def test_print_draws_the_whole_chat_without_the_page_around_it(app, person):
     let_talk_fast(app)
     table = "| Bed | Sown |\n| --- | --- |\n| East | Peas |"
     with second_process(app) as sessions:
-        _, session = sessions.sign_in(maya.email, PASSWORD)
+        _, session = sessions.sign_in_with(maya.email, PASSWORD)
         turns = [(f"Prompt {n}", f"Reply {n}") for n in range(19)]
         long = converse(session, [*turns, ("A table?", table)], Full())
     maya.visit(f"/?c={long}")

@@ -75,7 +75,7 @@ def links(app):
 def test_admin_sees_totals_and_no_content(open_app, database):
     database.hold("Secret title", "secret prompt", "secret reply")
     app = open_app(admin(database))
-    assert links(app) == ["Memory", "Usage", "Your data", "Admin"]
+    assert links(app) == ["Memory", "Usage", "Your data", "Account", "Admin"]
 
     app.query_params["tab"] = "Users"
     app.switch_page("pages/admin.py").run()
@@ -127,7 +127,7 @@ def test_conversation_is_renamed_on_the_admin_page(open_app, database, garden):
 
 def test_other_users_are_refused_without_a_query(open_app, maya):
     app = open_app(maya)
-    assert links(app) == ["Memory", "Usage", "Your data"]
+    assert links(app) == ["Memory", "Usage", "Your data", "Account"]
 
     app.switch_page("pages/admin.py").run()
 
@@ -599,6 +599,21 @@ def test_health_of_models_is_shown_without_a_database(open_tab, ruth, monkeypatc
 
     assert {"Version", "Recent calls"} <= {metric.label for metric in app.metric}
     assert [error.value for error in app.error] == [StoreUnavailable.public]
+
+
+def test_failed_sign_ins_are_shown_with_what_to_do(open_tab, ruth, monkeypatch):
+    calls = bootstrap.current_app().recent_calls
+    for event in ("credentials.unopened", "sign_in.broken", "credentials.unopened", "store.back"):
+        calls.record(event, {})
+    monkeypatch.setattr(ruth.administration, "health", lambda: HEALTH)
+
+    app = open_tab("Health")
+
+    unopened, broken = warnings(app)
+    assert "2 since the start, the last at " in unopened
+    assert "`python -m services.operate check`" in unopened
+    assert "1 since the start" in broken
+    assert "repair-sign-in" in broken
 
 
 def test_clock_that_differs_is_warned_of(open_tab, ruth, monkeypatch):

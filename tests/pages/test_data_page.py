@@ -13,7 +13,7 @@ from services.errors import LastAdmin
 from services.rules.accounts import Settings
 from services.store.tables.schema import SETTINGS
 from tests.fakes import NOON
-from tests.pages.conftest import in_dialog, press, pressed
+from tests.pages.conftest import html, in_dialog, press, pressed
 from tests.stores import USAGE
 
 
@@ -144,6 +144,17 @@ def test_progress_of_a_running_export_is_shown(open_data, maya):
     (bar,) = open_data().get("progress")
 
     assert bar.proto.text == "Exporting: 3 of 10 chats"
+
+
+def test_page_leads_to_the_change_of_the_password(open_data):
+    assert 'href="/account" target="_self">Change your password</a>' in html(open_data())
+
+
+def test_password_that_deletes_the_account_can_be_shown(open_data):
+    (form,) = re.findall('<form [^>]*action="/account/end".*?</form>', html(open_data()), re.DOTALL)
+
+    assert 'id="current-password" type="password"' in form
+    assert 'aria-controls="current-password">Show password<' in form
 
 
 def test_account_that_is_not_deleted_has_its_reason(open_data):

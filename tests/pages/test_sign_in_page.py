@@ -138,7 +138,7 @@ def test_query_is_escaped_in_the_form(open_app):
         ("taken", "This email already has an account. Sign in instead."),
         ("weak", "Choose a password of at least 12 characters that is not easy to guess."),
         ("weak&why=short", "This password is too short. Use at least 12 characters."),
-        ("weak&why=length", "Choose a longer password."),
+        ("weak&why=common", "This is one of the most common passwords. Choose another one."),
         (
             "unavailable",
             "Daybook cannot reach its database. Nothing is lost. Try again in a moment.",

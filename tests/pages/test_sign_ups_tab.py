@@ -1,11 +1,14 @@
 """The admin page's tab of sign-ups."""
 
+from uuid import uuid4
+
 import pytest
 
 from services.domain import AccountRole
 from services.domain.accounts import SignUps
 from services.errors import BadAddress, StoreUnavailable
 from services.store.accounts import hash_of
+from services.store.backend import Attempt, Throttles
 from tests.fakes import FakePerson, ScriptedModel
 from tests.pages.conftest import press, pressed, refusals, warnings
 
@@ -69,8 +72,14 @@ def test_link_of_an_invitation_is_shown_until_dismissed(open_tab, ruth, database
     [made] = ruth.sign_ups.invitations()
     assert (made.email, made.role) == ("omar@daybook.test", AccountRole.ADMIN)
     [link] = links(app)
-    code = hash_of(link.removeprefix("invite="))
-    assert database.backend.sign_up_state(code, made.email).is_invited
+    attempt = Attempt(
+        lookups=(),
+        throttles=Throttles(()),
+        invited=made.email,
+        invitation_hash=hash_of(link.removeprefix("invite=")),
+        nonce=uuid4(),
+    )
+    assert database.backend.count_attempt(attempt).sign_ups.is_invited
     (row,) = app.dataframe[-1].value.to_dict("records")
     assert (row["For"], row["Role"], row["Status"]) == ("omar@daybook.test", "Admin", "Open")
 

@@ -92,7 +92,7 @@ def maya(app):
     email = f"owner-{uuid4()}@daybook.test"
     cookie = sign_up(app, email)
     with second_process(app) as sessions:
-        _, session = sessions.sign_in(email, PASSWORD)
+        _, session = sessions.sign_in_with(email, PASSWORD)
         conversation = converse(session, [(SECRET, "I see.")])
     maya = Owner(cookie, f"c={conversation}", connected(app, cookie))
     maya.tab.run(maya.query)

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import threading
 
 import httpx
 import pytest
@@ -9,16 +10,23 @@ import pytest
 from services.caches import CachedRead
 from services.crypto import RootKeys
 from services.domain.models import ModelSettings
+from services.errors import StoreUnavailable
 from services.llm import Models, Offer
 from services.settings import Settings
-from services.store.accounts import Accounts
+from services.store import accounts
 from services.store.supabase.lite_transport import LiteTransport
 from services.users import Shared, UserServices
 from tests.chats import SMALL, chat_factory
-from tests.stores import backend_at, store_of, sweep
+from tests.stores import WholeAccounts, backend_at, cheap_hashes, cut_at, store_of, sweep
 
 PASSWORD = "correct horse battery staple"
 _numbers = itertools.count()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cheap_hashes():
+    with cheap_hashes():
+        yield
 
 
 @pytest.fixture(scope="session", params=["embedded_stack", "hosted"], ids=["embedded", "hosted"])
@@ -41,6 +49,9 @@ class Wire(LiteTransport):
         super().__init__()
         self.lifetime = lifetime  # of an access token in seconds, in place of Supabase Auth's
         self.calls = 0
+        self.made = []  # the names of the calls
+        self.may_sign_up = threading.Event()  # until then, sign-ups at Supabase Auth wait
+        self.may_sign_up.set()
         self.renewals = 0
         self.limited = 0  # renewals that are still to meet the rate limit
         self.refused = 0  # calls whose access token is still to be refused
@@ -59,6 +70,10 @@ class Wire(LiteTransport):
 
     def _answer(self, request):
         self.calls += 1
+        name = request.url.path.split("/v1/")[1]
+        if name == "signup":
+            self.may_sign_up.wait(20)
+        self.made.append(name)
         bearer = request.headers.get("Authorization")
         if bearer and self.refused and request.url.path.startswith("/rest/"):
             self.refused -= 1
@@ -79,7 +94,7 @@ def make_sessions(stack, wire=None, **changes):
     root_keys = RootKeys.parse(stack.root_keys)
     settings = {"idle_seconds": 3600, "lifetime_seconds": 86400} | changes
     backend = backend_at(stack.url, stack.publishable_key, root_keys, wire or LiteTransport())
-    return Accounts(backend, root_keys, **settings)
+    return WholeAccounts(backend, root_keys, **settings)
 
 
 @pytest.fixture
@@ -93,6 +108,34 @@ def process(stack, wire):
     made = make_sessions(stack, wire)
     yield made
     made.backend.gateway.http.close()
+
+
+@pytest.fixture
+def addresses(stack, process):
+    """An address of each kind: known, suspended, pending and unknown."""
+    known, suspended, pending = new_email(), new_email(), new_email()
+    process.sign_up_with(known, PASSWORD)
+    _, session = process.sign_up_with(suspended, PASSWORD)
+    with stack.connect() as database:
+        suspension = "update private.roles set suspended_at = now() where user_id = %s"
+        database.execute(suspension, [session.user_id])
+    with pytest.raises(StoreUnavailable):
+        cut_at(process, "put_sign_up", is_done=True).sign_up_with(pending, PASSWORD)
+    return known, suspended, pending, new_email()
+
+
+@pytest.fixture
+def hashes(monkeypatch):
+    """A list that gets an entry for each password that is hashed."""
+    made = []
+    for verb in (accounts.check_password, accounts.hash_password):
+
+        def counted(*given, verb=verb):
+            made.append(verb)
+            return verb(*given)
+
+        monkeypatch.setattr(accounts, verb.__name__, counted)
+    return made
 
 
 def ledger(stack, session):
@@ -114,7 +157,7 @@ def new_email():
 
 @pytest.fixture
 def sign_up(sessions):
-    return lambda: sessions.sign_up(new_email(), PASSWORD)
+    return lambda: sessions.sign_up_with(new_email(), PASSWORD)
 
 
 @pytest.fixture

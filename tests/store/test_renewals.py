@@ -10,7 +10,7 @@ from tests.store.conftest import PASSWORD, new_email
 def attacker(process, wire):
     """A user whose access token is due for renewal."""
     wire.lifetime = 0
-    cookie, session = process.sign_up(new_email(), PASSWORD)
+    cookie, session = process.sign_up_with(new_email(), PASSWORD)
     wire.lifetime = None
     return cookie, session
 

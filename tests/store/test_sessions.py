@@ -3,12 +3,20 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from services import errors
+from services.caches import CachedRead
+from services.domain.models import ModelSettings
+from services.domain.revisions import LISTED
 from services.domain.turns import LONGEST_TURN_SECONDS
-from tests.store.conformance.talk import begun_with
+from services.llm import Models, Offer
+from services.settings import Settings
+from services.users import Shared
+from tests.chats import SMALL
+from tests.store.conformance.talk import a_fact, a_space, begun_with
 from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
 from tests.stores import store_of
 
@@ -25,8 +33,8 @@ def test_session_is_opened_by_one_call(sign_up, process, wire):
 
 def test_restart_opens_sessions_without_token_requests(sessions, process, wire):
     email = new_email()
-    sessions.sign_up(email, PASSWORD)
-    cookies = [sessions.sign_in(email, PASSWORD)[0] for _ in range(SESSIONS)]
+    sessions.sign_up_with(email, PASSWORD)
+    cookies = [sessions.sign_in_with(email, PASSWORD)[0] for _ in range(SESSIONS)]
 
     opened = [process.open(cookie) for cookie in cookies]
 
@@ -34,19 +42,62 @@ def test_restart_opens_sessions_without_token_requests(sessions, process, wire):
     assert wire.renewals == 0
 
 
-def test_sign_in_is_two_calls(process, wire):
+def test_sign_in_is_three_calls(process, wire):
     email = new_email()
-    process.sign_up(email, PASSWORD)
+    process.sign_up_with(email, PASSWORD)
     wire.calls = 0
 
-    process.sign_in(email, PASSWORD)
+    process.sign_in_with(email, PASSWORD)
 
-    assert wire.calls == 2
+    assert wire.calls == 3
+
+
+def test_sign_up_is_four_calls_and_one_beside_them(process, wire):
+    process.sign_up_with(new_email(), PASSWORD)
+
+    assert wire.calls == 5  # the settings of Supabase Auth are read beside the second
+
+
+def first_page_of(user, account):
+    return (
+        user.profile.preferences(),
+        user.spaces.all(),
+        user.facts.facts(),
+        user.conversations.recent(LISTED),
+        account,
+    )
+
+
+def test_sign_in_brings_what_the_first_page_reads(process, wire, model):
+    other = store_of(process.sign_up_with(new_email(), PASSWORD)[1])
+    other.facts.keep(a_fact())
+    begun_with(other, "Not Maya's")
+    email = new_email()
+    store = store_of(process.sign_up_with(email, PASSWORD)[1])
+    store.profile.change(lambda now: replace(now, recalls_elsewhere=True))
+    store.facts.keep(a_fact())
+    store.spaces.keep(a_space())
+    for title in ("Letters", "Roses", "Archived"):
+        thread = begun_with(store, title)
+    store.conversations.archive(thread.conversation.id)
+    shared = Shared(
+        process, Settings(), lambda: Models(Offer(SMALL, model)), CachedRead(ModelSettings)
+    )
+    session = process.sign_in_with(email, PASSWORD)[1]
+    wire.made = []
+
+    shared.session_cache.add(session)
+    user = shared.find(session.id)
+    first = first_page_of(user, user.account)
+
+    assert wire.made == []
+    assert first == first_page_of(store_of(session), session.backend.account())
+    assert [len(part) for part in first[1:4]] == [1, 1, 2]
 
 
 def test_expired_token_is_renewed_once_for_eight_processes(process, wire, stack):
     wire.lifetime = 0
-    cookie, session = process.sign_up(new_email(), PASSWORD)
+    cookie, session = process.sign_up_with(new_email(), PASSWORD)
     wires = [Wire() for _ in range(8)]
 
     def read(wire):
@@ -64,7 +115,7 @@ def test_expired_token_is_renewed_once_for_eight_processes(process, wire, stack)
 @pytest.mark.parametrize(("lifetime", "refused"), [(0, 0), (None, 1)], ids=["expired", "refused"])
 def test_token_is_renewed_for_reads_and_writes(process, wire, lifetime, refused):
     wire.lifetime = lifetime
-    user = store_of(process.sign_up(new_email(), PASSWORD)[1])
+    user = store_of(process.sign_up_with(new_email(), PASSWORD)[1])
     wire.renewals, wire.lifetime, wire.refused = 0, None, refused
 
     begun_with(user, "Letters")
@@ -74,7 +125,7 @@ def test_token_is_renewed_for_reads_and_writes(process, wire, lifetime, refused)
 
 
 def test_tokens_that_stay_refused_are_renewed_once(process, wire):
-    _, session = process.sign_up(new_email(), PASSWORD)
+    _, session = process.sign_up_with(new_email(), PASSWORD)
     wire.refused = 100
 
     for _ in range(3):
@@ -93,7 +144,7 @@ def quick(monkeypatch):
 @pytest.mark.usefixtures("quick")
 def test_renewal_waits_for_a_rate_limit_and_then_fails(process, wire):
     wire.lifetime = 0
-    _, session = process.sign_up(new_email(), PASSWORD)
+    _, session = process.sign_up_with(new_email(), PASSWORD)
 
     wire.limited = 3
     session.backend.bearer.keep_fresh()
@@ -106,7 +157,7 @@ def test_renewal_waits_for_a_rate_limit_and_then_fails(process, wire):
 
 def test_turn_begins_with_a_token_that_outlives_it(process, wire):
     wire.lifetime = LONGEST_TURN_SECONDS - 60
-    _, session = process.sign_up(new_email(), PASSWORD)
+    _, session = process.sign_up_with(new_email(), PASSWORD)
     store = store_of(session)
     assert store.conversations.recent() == []
     assert wire.renewals == 0
@@ -118,7 +169,7 @@ def test_turn_begins_with_a_token_that_outlives_it(process, wire):
 
 
 def test_rate_limit_lets_a_valid_token_through(process, wire):
-    _, session = process.sign_up(new_email(), PASSWORD)
+    _, session = process.sign_up_with(new_email(), PASSWORD)
     wire.limited = 10_000
 
     session.backend.bearer.keep_fresh(100_000)  # more seconds than any token has

@@ -5,7 +5,6 @@ import pytest
 from pydantic import SecretStr
 
 from services import errors
-from services.domain.passwords import PASSWORD_CHARACTERS
 from services.store.supabase import auth
 from services.store.supabase.api import Gateway
 
@@ -47,27 +46,6 @@ def test_refused_sign_in_raises_by_its_code(verb, status, code, error, caplog):
     caplog.set_level("INFO", "daybook")
     assert type(refusal(verb, *WHO, status=status, code=code)) is error
     assert ("auth.failed" in caplog.text) is (error is errors.StoreUnavailable)
-
-
-@pytest.mark.parametrize(
-    ("reasons", "said"),
-    [
-        (["length"], "Choose a longer password."),
-        (["length", "pwned"], "Choose a longer password. This password appeared in a data leak."),
-        (["characters"], "Use uppercase and lowercase letters, digits and symbols"),
-        (
-            ["of a later version"],
-            f"Choose a password of at least {PASSWORD_CHARACTERS} characters",
-        ),
-    ],
-)
-def test_weak_password_names_its_reasons(reasons, said):
-    weak = {"code": "weak_password", "weak_password": {"reasons": reasons}}
-
-    error = refusal(auth.sign_up, *WHO, status=422, **weak)
-
-    assert isinstance(error, errors.WeakPassword)
-    assert error.public.startswith(said)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def session_of(user_id):
     client = Gateway.to("http://database.test", SecretStr("key"), transport).client()
     server = ServerCalls(client, None)
     backend = SupabaseUser(UserCalls(client, None, user_id), server, None)
-    return AppSession(SessionId(uuid4()), user_id, str(uuid4()), None, backend)
+    return AppSession(SessionId(uuid4()), user_id, "maya@daybook.test", str(uuid4()), None, backend)
 
 
 @pytest.fixture
@@ -326,6 +326,7 @@ def test_pages_are_answered_before_the_backend_starts(not_started):
     [
         ("POST", "/session", "/?reason=unavailable"),
         ("POST", "/account", "/?reason=unavailable"),
+        ("POST", "/account/password", "/account?reason=unavailable"),
         ("POST", "/account/end", "/data?reason=unavailable"),
         ("POST", "/session/end", "/?reason=unavailable"),
         ("GET", "/export/usage.csv", "/usage"),

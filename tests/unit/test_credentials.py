@@ -11,7 +11,6 @@ import pytest
 
 from services.crypto import (
     Credentials,
-    CredentialsState,
     Place,
     RootKeys,
     Vault,
@@ -28,7 +27,6 @@ from tests.unit.test_vault import ANA, BEN, full_traceback, hkdf, refuses, use_s
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "credentials.json").read_text())
 SECRET = bytes(range(160, 192))
 CREDENTIALS = Credentials(
-    state=CredentialsState.SET,
     address=checked_address("ana@example.com"),
     password_hash="a hash",
     account_secret=SECRET,
@@ -53,7 +51,7 @@ def opened(vector):
 def test_frozen_credentials_open_and_are_sealed_again(vector, monkeypatch):
     written, credentials = json.loads(vector["document"]), opened(vector)
 
-    assert credentials.state == written["state"]
+    assert credentials.is_pending == (written["state"] == "pending")
     assert credentials.address == written["address"]
     assert credentials.password_hash == written["hash"]
     assert (credentials.account_secret is None) == (written["account_secret"] is None)
@@ -149,21 +147,13 @@ def test_newer_field_replaces_no_known_one():
     assert open_credentials(BEFORE, token, ANA) == CREDENTIALS
 
 
-@pytest.mark.parametrize(
-    ("state", "secret"),
-    [
-        (CredentialsState.SET, None),
-        (CredentialsState.SET, SECRET[:31]),
-        (CredentialsState.PENDING, SECRET),
-    ],
-)
-def test_account_secret_comes_with_the_user(state, secret):
+def test_account_secret_has_32_octets():
     with pytest.raises(ValueError, match="account secret"):
-        replace(CREDENTIALS, state=state, account_secret=secret)
+        replace(CREDENTIALS, account_secret=SECRET[:31])
 
 
 def test_no_repr_shows_credentials():
-    assert repr(CREDENTIALS) == ("Credentials(state=<CredentialsState.SET: 'set'>, generation=7)")
+    assert repr(CREDENTIALS) == "Credentials(generation=7)"
 
 
 # --- managed passwords ----------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def every_error():
         *map(OverBudget, Cap),
         *map(ModelUnavailable, ModelFailure),
         *map(TooManyAttempts, (0, 1, 59, 60, 61, 3600)),
-        *(WeakPassword(), WeakPassword(["length", "pwned", "odd"]), ChangedElsewhere("now")),
+        *(WeakPassword(), WeakPassword("common"), ChangedElsewhere("now")),
         *(PromptTooLong(9000, 8000), ChatFull(9000, 8000), RowsCut(50, 100)),
         Misconfigured("Set DAYBOOK_MODEL."),
     ]
@@ -95,7 +95,7 @@ def test_errors_hold_their_figures():
     ]
     assert "at most 50 rows at once, and Daybook needs 100" in cut.public
     assert ModelUnavailable(ModelFailure.BUSY).failure is ModelFailure.BUSY
-    assert WeakPassword(["length", "odd"]).reasons == ["length"]
+    assert (WeakPassword("short").reason, WeakPassword("odd").reason) == ("short", "")
     assert ChangedElsewhere("now").now == "now"
 
 

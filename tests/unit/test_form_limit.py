@@ -7,6 +7,8 @@ import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
+from services.crypto import RootKeys, new_key
+from services.web.attempts import Attempts
 from services.web.form_limit import LONGEST_FORM, FormLimit
 from services.web.origin import Origin
 from services.web.sign_in_routes import SignInRoutes
@@ -20,7 +22,7 @@ def send(path, content_type, body, announced=None):
     """Send *body* in pieces; return the status, the headers of the answer, and the pieces that were read."""
     routes = SignInRoutes(
         shared=pytest.fail,
-        attempts=None,
+        attempts=Attempts(RootKeys({1: new_key()}, current=1), sign_ups_an_hour=20),
         origin=Origin(None, 0),
         lifetime_seconds=60,
     )
@@ -66,7 +68,7 @@ def body_of(content_type, size):
 
 
 @pytest.mark.parametrize("content_type", [_URLENCODED, _MULTIPART])
-@pytest.mark.parametrize("path", ["/session", "/account", "/account/end"])
+@pytest.mark.parametrize("path", ["/session", "/account", "/account/password", "/account/end"])
 def test_long_form_without_a_length_is_read_up_to_the_bound(path, content_type):
     status, headers, pieces = send(path, content_type, body_of(content_type, 200_000))
 
@@ -74,7 +76,9 @@ def test_long_form_without_a_length_is_read_up_to_the_bound(path, content_type):
     assert pieces == LONGEST_FORM // _PIECE + 1
 
 
-@pytest.mark.parametrize("path", ["/session", "/account", "/account/end", "/session/end"])
+@pytest.mark.parametrize(
+    "path", ["/session", "/account", "/account/password", "/account/end", "/session/end"]
+)
 @pytest.mark.parametrize("announced", [LONGEST_FORM + 1, 10**30])
 def test_announced_long_form_is_not_read(path, announced):
     status, _, pieces = send(path, _URLENCODED, body_of(_URLENCODED, 20_000), announced)

@@ -26,6 +26,7 @@ VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "keys.json").read_
 ROOT_1, ROOT_2 = bytes(range(64, 96)), bytes(range(96, 128))
 USER_KEY, CONVERSATION_KEY = bytes(range(128, 160)), bytes(range(160, 192))
 COOKIE = bytes(range(192, 224))
+SECRET, OTHER_SECRET = bytes(range(160, 192)), bytes(range(32, 64))
 MESSAGE = Place(
     table="messages", column="body", row_id=KITCHEN, user_id=ANA, conversation_id=GARDEN, seq=1
 )
@@ -54,15 +55,17 @@ def test_frozen_ring_derives_the_same_keys(vector, monkeypatch):
     keys = RootKeys.parse(vector["ring"])
     user_key, session = vector["user_key"], vector["session"]
     owner, key = UUID(user_key["user_id"]), bytes.fromhex(user_key["key"])
+    place = owner, user_key["version"]
+    wraps = keys.account_keys(bytes.fromhex(user_key["account_secret"]))
 
     assert (keys.current, list(keys.versions())) == (vector["current"], vector["versions"])
     assert keys.proof_key().hex() == vector["proof_key"]
     assert keys.bucket(vector["bucket"]["text"]) == vector["bucket"]["name"]
     assert keys.device_tag(vector["bucket"]["text"]) == vector["device_tag"]
 
-    assert keys.unwrap(user_key["token"], owner, user_key["version"]) == key
+    assert wraps.unwrap(user_key["token"], *place) == key
     use_salt(monkeypatch, user_key["salt"])
-    assert keys.wrap(key, owner, user_key["version"]) == user_key["token"]
+    assert wraps.wrap(key, *place) == user_key["token"]
 
     vault = keys.session_vault(bytes.fromhex(session["cookie_secret"]))
     assert vault.open(session["token"], place_of(session["place"])) == session["text"]
@@ -96,9 +99,9 @@ def test_frozen_purpose_opens_and_is_sealed_again(monkeypatch):
 
 @pytest.mark.parametrize("vector", VECTORS["user_keys_refused"], ids=lambda vector: vector["name"])
 def test_frozen_failures_of_user_keys_stay_failures(vector):
-    owner = UUID(vector["user_id"])
+    wraps = RootKeys.parse(vector["ring"]).account_keys(bytes.fromhex(vector["account_secret"]))
 
-    refuses(RootKeys.parse(vector["ring"]).unwrap, vector["token"], owner, vector["version"])
+    refuses(wraps.unwrap, vector["token"], UUID(vector["user_id"]), vector["version"])
 
 
 REFUSED = VECTORS["conversation_keys_refused"]
@@ -221,9 +224,17 @@ def test_all_keys_of_the_tree_differ():
 
 
 def test_proof_key_opens_nothing():
-    token = BEFORE.wrap(USER_KEY, ANA, 1)
-    refuses(RootKeys({1: BEFORE.proof_key()}, current=1).unwrap, token, ANA, 1)
+    token = BEFORE.account_keys(SECRET).wrap(USER_KEY, ANA, 1)
+    refuses(RootKeys({1: BEFORE.proof_key()}, current=1).account_keys(SECRET).unwrap, token, ANA, 1)
     refuses(Vault(BEFORE.proof_key()).unwrap, token, MESSAGE)
+
+
+def test_user_key_needs_the_account_secret_and_the_root_key():
+    token = BEFORE.account_keys(SECRET).wrap(USER_KEY, ANA, 1)
+
+    assert BEFORE.account_keys(SECRET).unwrap(token, ANA, 1) == USER_KEY
+    refuses(BEFORE.account_keys(OTHER_SECRET).unwrap, token, ANA, 1)
+    refuses(RootKeys({1: ROOT_2}, current=1).account_keys(SECRET).unwrap, token, ANA, 1)
 
 
 def test_document_of_one_purpose_opens_for_no_other():
@@ -256,19 +267,21 @@ def test_throttle_bucket_hides_the_address():
 
 
 def test_new_root_key_rewraps_only_user_keys():
-    user_row = BEFORE.wrap(USER_KEY, ANA, 1)
+    user_row = BEFORE.account_keys(SECRET).wrap(USER_KEY, ANA, 1)
     conversation_row = UserKey(USER_KEY, ANA, 1).wrap(CONVERSATION_KEY, GARDEN, 1)
     message_row = Vault(CONVERSATION_KEY).seal("hello", MESSAGE)
 
     assert DURING.needs_rewrap(user_row)
-    rewrapped = DURING.wrap(DURING.unwrap(user_row, ANA, 1), ANA, 1)
+    rewrapped = DURING.account_keys(SECRET).wrap(
+        DURING.account_keys(SECRET).unwrap(user_row, ANA, 1), ANA, 1
+    )
 
     assert not DURING.needs_rewrap(rewrapped)
     assert (token_version(user_row), token_version(rewrapped)) == (1, 2)
-    user_key = UserKey(AFTER.unwrap(rewrapped, ANA, 1), ANA, 1)
+    user_key = UserKey(AFTER.account_keys(SECRET).unwrap(rewrapped, ANA, 1), ANA, 1)
     conversation_key = user_key.unwrap(conversation_row, GARDEN, 1)
     assert Vault(conversation_key).open(message_row, MESSAGE) == "hello"
-    refuses(AFTER.unwrap, user_row, ANA, 1)
+    refuses(AFTER.account_keys(SECRET).unwrap, user_row, ANA, 1)
 
 
 def test_session_survives_a_new_root_key():
@@ -286,7 +299,7 @@ def test_session_survives_a_new_root_key():
 def test_malformed_token_has_no_version_and_is_refused(token):
     assert token_version(token) is None
     assert DURING.needs_rewrap(token)
-    refuses(DURING.unwrap, token, ANA, 1)
+    refuses(DURING.account_keys(SECRET).unwrap, token, ANA, 1)
 
 
 # --- what shows -----------------------------------------------------------------------------------------
@@ -304,9 +317,11 @@ def test_no_repr_shows_a_key():
 
 def test_traceback_of_a_failure_holds_no_key():
     with pytest.raises(Tampered) as failure:
-        AFTER.unwrap(BEFORE.wrap(USER_KEY, ANA, 1), ANA, 1)
+        AFTER.account_keys(SECRET).unwrap(
+            BEFORE.account_keys(SECRET).wrap(USER_KEY, ANA, 1), ANA, 1
+        )
 
     shown = full_traceback(failure.value)
     assert failure.value.__context__ is None
-    for secret in (ROOT_1, ROOT_2, USER_KEY, subkey(ROOT_1, "user keys")):
+    for secret in (ROOT_1, ROOT_2, USER_KEY, SECRET, subkey(ROOT_1, "user keys")):
         assert repr(secret)[2:-1] not in shown

@@ -2,14 +2,18 @@
 
 import base64
 import re
+from uuid import UUID
 
 import httpx
 import pytest
 from click.testing import CliRunner
 
 from services.crypto import new_key
+from services.domain import UserId
 from services.operate.__main__ import operate
 from services.store.supabase import check
+
+MAYA = UserId(UUID(int=7))
 
 
 def auth(has_email=True, is_closed=False, is_confirmed=True):
@@ -38,6 +42,13 @@ def auth(has_email=True, is_closed=False, is_confirmed=True):
         (check.judge_access_tokens(3600), check.Mark.OK, "3600"),
         (check.judge_access_tokens(1200), check.Mark.FAIL, "3600"),
         (check.judge_access_tokens(None), check.Mark.UNKNOWN, "until the first sign-in"),
+        (check.judge_credentials([]), check.Mark.OK, "all"),
+        (
+            check.judge_credentials([MAYA]),
+            check.Mark.FAIL,
+            f"1 are missing or do not open ({MAYA})",
+        ),
+        (check.judge_credentials([MAYA] * 4), check.Mark.FAIL, f"{MAYA}, …): put their rows"),
         (check.judge_users(0), check.Mark.OK, "all"),
         (check.judge_users(3), check.Mark.NOTE, "3 of"),
         (check.judge_auth_log(None, 0, 0.0), check.Mark.OK, "none"),
@@ -96,5 +107,5 @@ def test_database_is_not_checked_without_its_address(run_check):
     _, found = run_check()
 
     unchecked = (check.Mark.UNKNOWN, "not checked: needs DATABASE_URL")
-    for name in ("safeupdate", "schema", "access tokens", "users", "auth log"):
+    for name in ("safeupdate", "schema", "access tokens", "credentials", "users", "auth log"):
         assert found[name] == unchecked

@@ -75,10 +75,11 @@ PROMPT = MessageRow(
 REPLY = replace(PROMPT, id=UUID(int=3), seq=2, role=Role.ASSISTANT, parent_id=PROMPT.id)
 FILES = (
     *("turns_and_money", "conversations", "documents"),
-    *("accounts_and_sessions", "administration", "sign_ups"),
+    *("credentials", "accounts_and_sessions", "administration", "sign_ups"),
 )
 NO_REFUSALS = {
     *("lapsed", "taken"),  # an answer to a heartbeat; an id of 128 random bits
+    "address_taken",  # an answer about a user of Supabase Auth
     *("moved", "held", "too_many_attempts"),  # answers about tokens, and a wait
 }
 
@@ -96,7 +97,7 @@ def sql_reasons():
 def test_every_reason_in_sql_has_an_error():
     reasons = sql_reasons() - NO_REFUSALS
 
-    assert reasons >= {"last_admin", "no_invitation", "key_missing"}
+    assert reasons >= {"last_admin", "no_invitation", "bad_address"}
     assert reasons >= {"busy", "stale", "daily_cap", "too_fast", "no_space", "still_open"}
     for reason in reasons:
         error = error_of("begin_turn", Refusal(reason=reason), WANTED)

@@ -70,7 +70,7 @@ def sign_up(session_cache):
     """Return the cookie header and the session of a new account."""
 
     def sign_up():
-        cookie, session = session_cache.accounts.sign_up(new_email(), PASSWORD)
+        cookie, session = session_cache.accounts.sign_up_with(new_email(), PASSWORD)
         session_cache.add(session)
         return {"cookie": f"__Host-sid={cookie}"}, session
 

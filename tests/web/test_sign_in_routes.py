@@ -11,6 +11,7 @@ from services import errors
 from services.errors import StoreUnavailable
 from services.store.accounts import Accounts, Cookie
 from services.web.attempts import Attempts
+from services.web.hashing_lanes import HashingLanes
 from services.web.origin import Origin
 from services.web.sign_in_routes import SignInRoutes
 from tests.store.conformance.talk import begun_with
@@ -22,7 +23,20 @@ SAFARI = "Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 Version/19.0 Safari/605.1
 OURS = {"origin": "http://localhost", "sec-fetch-site": "same-origin", "user-agent": FIREFOX}
 
 
-def browser(session_cache, url=None, stop_turns=lambda _: None, **limits):
+class Lanes:
+    """Lanes that are free, and keep for whom they were asked."""
+
+    def __init__(self, error=None):
+        self.error, self.asked = error, []
+
+    async def run(self, work, *, client, is_known):
+        self.asked.append((client, is_known))
+        if self.error:
+            raise self.error
+        return work()
+
+
+def browser(session_cache, url=None, stop_turns=lambda _: None, lanes=None, address=None, **limits):
     sessions = session_cache.accounts
     limits = {"sign_ups_an_hour": 100} | limits
     shared = SimpleNamespace(
@@ -31,12 +45,12 @@ def browser(session_cache, url=None, stop_turns=lambda _: None, **limits):
         store_of=lambda own, _: store_of(own),
         stop_turns_of=stop_turns,
     )
-    attempts = Attempts(lambda: shared, sessions.root_keys, **limits)
-    routes = SignInRoutes(lambda: shared, attempts, Origin(url, 0), 3600).routes()
+    attempts, lanes = Attempts(sessions.root_keys, **limits), lanes or HashingLanes()
+    routes = SignInRoutes(lambda: shared, attempts, Origin(url, 0), 3600, lanes).routes()
     return TestClient(
         Starlette(routes=routes),
         base_url="http://localhost",
-        client=(f"host-{uuid4()}", 50000),
+        client=(address or f"host-{uuid4()}", 50000),
         headers=OURS | ({"origin": url} if url else {}),
         follow_redirects=False,
     )
@@ -121,13 +135,15 @@ def test_sign_out_ends_the_session_and_clears_the_cookie(session_cache, account)
         (errors.WrongCredentials(), "reason=wrong"),
         (errors.Suspended(), "reason=suspended"),
         (errors.TooManyAttempts(61), "reason=slow&wait=61"),
-        (errors.WeakPassword(["length", "pwned"]), "reason=weak&why=length%2Cpwned"),
+        (errors.WeakPassword("common"), "reason=weak&why=common"),
         (StoreUnavailable(), "reason=unavailable"),
         (errors.Tampered(), "reason=unavailable"),
+        (errors.SignInBroken(), "reason=repair"),
+        (errors.RateLimited(), "reason=busy"),
     ],
 )
 def test_refusal_redirects_with_its_reason_only(session_cache, fail, error, query):
-    fail("sign_in", error)
+    fail("find", error)
     target = "/usage?reason=old&why=old&wait=1&x=1"
 
     answer = browser(session_cache).post("/session", data=form(new_email(), target=target))
@@ -137,7 +153,7 @@ def test_refusal_redirects_with_its_reason_only(session_cache, fail, error, quer
 
 
 def test_refused_invitation_is_not_typed_again(session_cache, fail):
-    fail("sign_up", errors.InvitationRefused())
+    fail("find_for_sign_up", errors.InvitationRefused())
     given = form(new_email(), target="/?c=1&invite=old") | {"invite": " a code "}
 
     answer = browser(session_cache).post("/account", data=given)
@@ -183,7 +199,35 @@ def test_known_device_signs_in_while_its_account_is_throttled(session_cache):
     assert sign_in(cookie=device.split(";")[0]) == "/"
 
 
-@pytest.mark.parametrize("path", ["/account", "/session", "/session/end"])
+def test_device_is_known_to_the_account_of_its_cookie_alone(session_cache):
+    lanes, address = Lanes(), "2001:db8:0:7::1"
+    emails = new_email(), new_email()
+    client = browser(session_cache, lanes=lanes, address=address)
+    mayas, omars = (
+        client.post("/account", data=form(email)).headers.get_list("set-cookie")[1].split(";")[0]
+        for email in emails
+    )
+    lanes.asked.clear()
+
+    for device in (mayas, omars, "__Host-device=forged"):
+        client.cookies.clear()
+        answer = client.post("/session", data=form(emails[0]), headers={"cookie": device})
+        assert answer.headers["location"] == "/?c=1"
+
+    network = "2001:db8:0:7::/64"
+    assert lanes.asked == [(network, True), (network, False), (network, False)]
+
+
+@pytest.mark.parametrize("path", ["/account", "/session"])
+def test_attempt_without_a_lane_is_told_that_daybook_is_busy(session_cache, path):
+    client = browser(session_cache, lanes=Lanes(errors.RateLimited()))
+
+    answer = client.post(path, data=form(new_email()))
+
+    assert answer.headers["location"] == "/?c=1&reason=busy"
+
+
+@pytest.mark.parametrize("path", ["/account", "/account/password", "/session", "/session/end"])
 def test_form_of_another_site_is_refused(session_cache, path):
     theirs = {"origin": "http://["}
     answer = browser(session_cache).post(path, data=form(new_email()), headers=theirs)
@@ -240,6 +284,81 @@ def test_redirect_leads_to_no_other_users_conversation(session_cache, account):
     assert location(omar, place, before) == "/"
     assert location(omar, "/admin", before) == "/admin"
     assert location(omar, place) == place  # a link that was sent: the page says that it has none
+
+
+# --- changing a password ------------------------------------------------------------------------
+
+NEW_PASSWORD = "another horse, another battery"
+
+
+@pytest.fixture
+def change(account):
+    """Sends the form that changes the password, as its user or with other *fields*."""
+    client, _, cookie = account
+
+    def send(headers=(), **fields):
+        data = {"current": PASSWORD, "password": NEW_PASSWORD} | fields
+        return client.post("/account/password", data=data, headers=sent(cookie) | dict(headers))
+
+    return send
+
+
+def test_changed_password_replaces_the_old_one(account, change):
+    client, email, _ = account
+
+    answer = change()
+
+    assert (answer.status_code, answer.headers["location"]) == (303, "/account?reason=changed")
+    old, new = (
+        client.post("/session", data=form(email, password)).headers["location"]
+        for password in (PASSWORD, NEW_PASSWORD)
+    )
+    assert (old, new) == ("/?c=1&reason=wrong", "/?c=1")
+
+
+def test_change_of_the_password_ends_all_other_sessions(session_cache, account, change):
+    client, email, cookie = account
+    other = cookie_in(client, client.post("/session", data=form(email)))
+
+    change()
+
+    accounts = session_cache.accounts
+    assert accounts.open(cookie).email == email
+    with pytest.raises(errors.SignedOut):
+        accounts.open(other)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"current": "a wrong password"}, "wrong"),
+        ({"current": ""}, "wrong"),
+        ({"password": "short"}, "weak&why=short"),
+        ({"password": "1qaz2wsx3edc"}, "weak&why=common"),
+        ({"current": "a wrong password", "password": "short"}, "wrong"),
+    ],
+)
+def test_refused_change_of_a_password_says_why_and_changes_nothing(account, change, wrong, reason):
+    client, email, _ = account
+
+    assert change(**wrong).headers["location"] == f"/account?reason={reason}"
+
+    assert client.post("/session", data=form(email)).headers["location"] == "/?c=1"
+
+
+def test_guesses_at_the_current_password_are_throttled(change):
+    answers = [change(current="a wrong password").headers["location"] for _ in range(11)]
+
+    assert set(answers[:10]) == {"/account?reason=wrong"}
+    assert answers[10].startswith("/account?reason=slow")
+
+
+def test_password_is_changed_by_a_form_of_ours_alone(account, change):
+    client, email, _ = account
+
+    assert change({"origin": "https://evil.example"}).status_code == 403
+    assert change({"cookie": ""}).headers["location"] == "/account"
+    assert client.post("/session", data=form(email)).headers["location"] == "/?c=1"
 
 
 # --- deleting an account ------------------------------------------------------------------------

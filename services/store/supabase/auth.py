@@ -1,4 +1,4 @@
-"""Users of Supabase Auth: sign up, sign in, exchange a refresh token, sign out."""
+"""Users of Supabase Auth: its settings, sign up, sign in, exchange a refresh token, sign out."""
 
 import re
 import time
@@ -8,16 +8,16 @@ from uuid import UUID
 
 import httpx
 import jwt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError
 from supabase import Client
-from supabase_auth.errors import AuthApiError, AuthError, AuthWeakPasswordError
+from supabase_auth.errors import AuthApiError, AuthError
 from supabase_auth.types import Session as AuthSession
 
 from services import errors
 from services.domain import UserId
 from services.domain.addresses import EmailAddress
-from services.domain.passwords import check_new_password
 from services.events import log_event
+from services.store.supabase.api import Gateway
 
 
 class AuthTokens(BaseModel):
@@ -27,7 +27,6 @@ class AuthTokens(BaseModel):
 
     user_id: UserId
     auth_session_id: UUID
-    email: str = Field(repr=False)
     access: str = Field(repr=False)
     expires_at: int  # Unix seconds, by our clock
     refresh: str = Field(repr=False)
@@ -41,6 +40,14 @@ class AuthTokens(BaseModel):
         return (self.user_id, self.auth_session_id) == (other.user_id, other.auth_session_id)
 
 
+class AuthSettings(BaseModel):
+    """The answer of `/auth/v1/settings`, without the providers that Daybook does not use."""
+
+    has_email: bool = Field(validation_alias=AliasPath("external", "email"))
+    disable_signup: bool
+    mailer_autoconfirm: bool
+
+
 # errors by Supabase Auth's code; any other code raises StoreUnavailable
 _SIGN_IN_ERRORS: dict[str, type[errors.AppError]] = {
     "invalid_credentials": errors.WrongCredentials,
@@ -48,7 +55,7 @@ _SIGN_IN_ERRORS: dict[str, type[errors.AppError]] = {
     "email_not_confirmed": errors.NotConfirmed,
     "user_already_exists": errors.AddressTaken,
     "email_address_invalid": errors.BadAddress,
-    # Auth's rules for addresses are stricter; `check_new_password` has refused bad passwords already
+    # Auth's rules for addresses are stricter
     "validation_failed": errors.BadAddress,
     "email_address_not_authorized": errors.AddressNotAllowed,
     "signup_disabled": errors.SignUpsClosed,
@@ -68,18 +75,29 @@ _WAIT = re.compile(r"after (\d{1,4}) seconds")
 _EMAIL_WAIT, _REQUEST_WAIT = 3600, 60  # seconds, used if Supabase Auth gives none
 
 
+def get_settings(gateway: Gateway) -> httpx.Response:
+    """Return the answer that has the settings (`AuthSettings`). Raise httpx.HTTPError."""
+    key = gateway.key.get_secret_value()
+    return gateway.http.get(f"{gateway.url}/auth/v1/settings", headers={"apikey": key})
+
+
+def read_settings(gateway: Gateway) -> AuthSettings:
+    """Return the settings. Raise StoreUnavailable."""
+    try:
+        return AuthSettings.model_validate_json(get_settings(gateway).raise_for_status().content)
+    except (httpx.HTTPError, ValidationError) as error:
+        raise errors.StoreUnavailable(type(error).__name__) from None
+
+
 def sign_up(client: Client, email: EmailAddress, password: str) -> AuthTokens:
-    """Make an account and sign in. Raise Refused, StoreUnavailable."""
-    check_new_password(email, password)
+    """Make a user and sign in. Raise Refused, StoreUnavailable."""
     with _auth_errors(_SIGN_IN_ERRORS):
         session = client.auth.sign_up({"email": email, "password": password}).session
     return _tokens(session, errors.ConfirmationSent)
 
 
-def sign_in(client: Client, email: str, password: str) -> AuthTokens:
+def sign_in(client: Client, email: EmailAddress, password: str) -> AuthTokens:
     """Sign in. Raise Refused, StoreUnavailable."""
-    if not password:
-        raise errors.WrongCredentials
     with _auth_errors(_SIGN_IN_ERRORS):
         session = client.auth.sign_in_with_password({"email": email, "password": password}).session
     return _tokens(session, errors.WrongCredentials)
@@ -106,8 +124,6 @@ def _auth_errors(refusals: Mapping[str, type[errors.AppError]]) -> Generator[Non
     """Convert Supabase Auth's errors: to those of *refusals* by code, else TooManyAttempts or StoreUnavailable."""
     try:
         yield
-    except AuthWeakPasswordError as error:
-        raise errors.WeakPassword(error.reasons) from None
     except AuthApiError as error:
         raise _auth_error(error, refusals) from None
     except (AuthError, httpx.HTTPError, ValidationError) as error:
@@ -137,7 +153,6 @@ def _tokens(session: AuthSession | None, missing: type[errors.AppError]) -> Auth
         return AuthTokens(
             user_id=UserId(UUID(session.user.id)),
             auth_session_id=claims["session_id"],
-            email=session.user.email or "",
             access=session.access_token,
             expires_at=int(time.time()) + session.expires_in,
             refresh=session.refresh_token,

@@ -1,37 +1,45 @@
 """The `Backend` in Supabase: app sessions with tokens of Supabase Auth, and calls with a server proof."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import cast
-from uuid import UUID
+from uuid import uuid4
 
 import httpx
 from pydantic import SecretStr, TypeAdapter
 
+from services.caches import CachedRead
 from services.crypto import ServerProof
 from services.daemon_threads import in_thread
 from services.domain import AccountRole, SessionId, UserId
 from services.domain.accounts import Account, SessionEnd, SignUps
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
+from services.errors import AddressTaken, SignInBroken, TooManyAttempts, WrongCredentials
+from services.events import log_event
 from services.rules import Refusal
 from services.store.backend import (
+    Attempt,
+    CountedAttempt,
     Identity,
     NewSession,
     OpenedSession,
+    PendingSignUp,
     SessionSealer,
     SignUpState,
+    StoredCredentials,
     Throttle,
     WrappedKey,
 )
 from services.store.refusals import error_of
+from services.store.rows import FirstPage
 from services.store.supabase import auth
 from services.store.supabase.administration import SupabaseAdministration
 from services.store.supabase.api import TIMEOUT, Gateway, ServerCalls, UserCalls
 from services.store.supabase.arguments import Hidden
-from services.store.supabase.auth import AuthTokens
+from services.store.supabase.auth import AuthSettings, AuthTokens
 from services.store.supabase.database_health import DatabaseHealth
 from services.store.supabase.lite_transport import LiteTransport
 from services.store.supabase.rows import SupabaseRows
@@ -47,7 +55,7 @@ from services.store.supabase.upkeep import DatabaseProbe, keep_erasing
 _EMBEDDED_SECONDS, _HOSTED_SECONDS = 3.0, 60.0  # seconds between two probes of the database
 _EMBEDDED_SWEEP_SECONDS = 9.0  # a hosted database is swept in every probe
 _PROBE_TIMEOUT = httpx.Timeout(4.0, connect=2.0)  # a later answer counts as a failure
-_KEYS = TypeAdapter(tuple[WrappedKey, ...])
+_CREDENTIALS = TypeAdapter[StoredCredentials | None](StoredCredentials | None)
 _ENDED = TypeAdapter(dict[SessionId, SessionEnd])
 
 
@@ -56,12 +64,33 @@ class SupabaseSignIn:
     """The `SignIn` of Supabase Auth. Its identities are tokens."""
 
     gateway: Gateway
+    server: ServerCalls
+    settings: CachedRead[AuthSettings] = field(repr=False)
+
+    def confirms_addresses(self) -> bool:
+        return not self.settings.get().mailer_autoconfirm
 
     def sign_up(self, email: EmailAddress, password: str) -> Identity:
+        try:
+            return auth.sign_up(self.gateway.client(), email, password)
+        except AddressTaken:
+            return self.resume(email, password)
+
+    def resume(self, email: EmailAddress, password: str) -> Identity:
+        try:
+            return auth.sign_in(self.gateway.client(), email, password)
+        except WrongCredentials:
+            # a user whom the publishable key alone has made may hold the address, without an account
+            if not self.server.call("end_stranger", address=Hidden(email), nonce=uuid4()).ok:
+                raise AddressTaken from None
         return auth.sign_up(self.gateway.client(), email, password)
 
-    def sign_in(self, email: str, password: str) -> Identity:
-        return auth.sign_in(self.gateway.client(), email, password)
+    def sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> Identity:
+        try:
+            return auth.sign_in(self.gateway.client(), email, password)
+        except WrongCredentials:
+            log_event("sign_in.broken", user=user_id)
+            raise SignInBroken from None
 
     def end(self, identity: Identity) -> None:
         auth.sign_out(self.gateway.client(), _tokens(identity))
@@ -74,33 +103,28 @@ class SupabaseUser:
     calls: UserCalls = field(repr=False)
     server: ServerCalls = field(repr=False)
     bearer: Bearer = field(repr=False)
-
-    @property
-    def email(self) -> str:
-        return self.bearer.tokens.email
+    first: list[FirstPage] = field(repr=False)  # one until it is taken
 
     @property
     def administration(self) -> SupabaseAdministration:
         return SupabaseAdministration(self.calls, self.server)
 
     def account(self) -> Account:
-        return replace(self.calls.select("my_account", Account), email=self.email)
+        return self.calls.select("my_account", Account)
 
-    def rows(self, most_bytes: int | None = None) -> SupabaseRows:
-        return SupabaseRows(self.calls, most_bytes)
+    def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> SupabaseRows:
+        return SupabaseRows(self.calls, most_bytes, first)
 
-    def put_user_key(self, key: WrappedKey, replaces: str | None) -> tuple[WrappedKey, ...]:
-        answer = self.calls.call(
+    def first_page(self) -> FirstPage | None:
+        return self.first.pop() if self.first else None
+
+    def put_user_key(self, key: WrappedKey, replaces: str) -> None:
+        self.calls.call(
             "put_user_key",
             new_version=key.version,
-            new_mode="server",
             new_wrapped=Hidden(key.wrapped),
-            new_derivation=Hidden(None),
             replaces=Hidden(replaces),
         )
-        if answer.reason == "key_missing":
-            raise error_of("put_user_key", Refusal(reason=answer.reason))
-        return _KEYS.validate_python(answer.values.get("keys", ()))
 
 
 @dataclass(frozen=True)
@@ -124,12 +148,17 @@ class SupabaseBackend:
 
     @property
     def sign_in(self) -> SupabaseSignIn:
-        return SupabaseSignIn(self.gateway)
+        return SupabaseSignIn(self.gateway, self.server, self._auth_settings)
+
+    @cached_property
+    def _auth_settings(self) -> CachedRead[AuthSettings]:
+        return CachedRead(lambda: auth.read_settings(self.gateway))
 
     def start_session(
         self, identity: Identity, new: NewSession, sealer: SessionSealer
     ) -> OpenedSession:
-        tokens, client = _tokens(identity), self.gateway.client()
+        tokens, client, account = _tokens(identity), self.gateway.client(), new.account
+        credentials = account.credentials if account else None
         client.postgrest.auth(tokens.access)
         answer = UserCalls(client, self.proof, tokens.user_id).call(
             "start_session",
@@ -139,7 +168,12 @@ class SupabaseBackend:
             idle=new.idle_seconds,
             lifetime=new.lifetime_seconds,
             returned=Hidden(json.dumps(new.returned) if new.returned else None),
-            invitation=new.invitation_hash,
+            seen_generation=new.generation,
+            pending=account.sign_up if account else None,
+            new_lookup=credentials.lookup if credentials else None,
+            new_sealed=Hidden(credentials.sealed if credentials else None),
+            new_wrapped=Hidden(account.key.wrapped if account else None),
+            invitation=account.invitation_hash if account else None,
         )
         if not answer.ok:
             raise error_of("start_session", Refusal(reason=answer.reason))
@@ -157,10 +191,13 @@ class SupabaseBackend:
         bearer = Bearer(self._token_store, cookie_hash, sealer, tokens)
         # postgrest-py passes it to httpx unchanged, which accepts any httpx.Auth
         client.postgrest.basic_auth = cast(httpx.BasicAuth, bearer)
-        user = SupabaseUser(UserCalls(client, self.proof, tokens.user_id), self.server, bearer)
+        calls = UserCalls(client, self.proof, tokens.user_id)
+        first = [started.first] if started.first else []
+        user = SupabaseUser(calls, self.server, bearer, first)
         return OpenedSession(
             id=started.session,
             user_id=tokens.user_id,
+            credentials=started.credentials,
             keys=started.keys,
             user=user,
             role=started.role,
@@ -182,21 +219,57 @@ class SupabaseBackend:
     def end_session(self, cookie_hash: str) -> None:
         self.server.call("end_session", cookie=cookie_hash)
 
-    def sign_up_state(
-        self, invitation_hash: str | None = None, email: EmailAddress | None = None
-    ) -> SignUpState:
-        answer = self.server.call("sign_ups", invitation=invitation_hash, address=Hidden(email))
+    def sign_up_state(self) -> SignUpState:
+        return _sign_up_state(self.server.call("sign_ups").values)
+
+    def count_attempt(self, attempt: Attempt) -> CountedAttempt:
+        throttles = attempt.throttles
+        answer = self.server.call(
+            "count_attempt",
+            lookups=Hidden(json.dumps(attempt.lookups)),
+            throttles=_buckets(throttles.strangers),
+            device_user=throttles.device_user,
+            device_throttles=_buckets(throttles.device),
+            invitation=attempt.invitation_hash,
+            address=Hidden(attempt.invited),
+            nonce=attempt.nonce,
+        )
         found = answer.values
-        return SignUpState(
-            mode=SignUps(str(found["mode"])),
-            is_first_admin=found["is_first"] is True,
-            is_invited=found["is_invited"] is True,
+        if not answer.ok:
+            raise TooManyAttempts(int(str(found["retry_after"])))
+        return CountedAttempt(
+            credentials=_CREDENTIALS.validate_python(found["credentials"]),
+            is_known=found["is_known"] is True,
+            sign_ups=_sign_up_state(found),
         )
 
-    def throttle(self, throttles: Sequence[Throttle], nonce: UUID) -> int | None:
-        buckets = json.dumps([asdict(throttle) for throttle in throttles])
-        answer = self.server.call("throttle", buckets=Hidden(buckets), nonce=nonce)
-        return None if answer.ok else int(str(answer.values["retry_after"]))
+    def put_sign_up(self, new: PendingSignUp) -> bool:
+        credentials = new.credentials
+        is_next = credentials.generation > 1
+        return self.server.call(
+            "put_sign_up",
+            row_id=credentials.id,
+            lookups=Hidden(json.dumps(new.lookups)),
+            new_lookup=credentials.lookup,
+            new_sealed=Hidden(credentials.sealed),
+            seen_generation=credentials.generation - 1 if is_next else None,
+            invitation=new.invitation_hash,
+            nonce=uuid4(),
+        ).ok
+
+    def change_credentials(
+        self, new: StoredCredentials, seen_generation: int, kept_cookie: str | None
+    ) -> bool:
+        return self.server.call(
+            "change_credentials",
+            person=new.id,
+            seen_generation=seen_generation,
+            new_generation=new.generation,
+            new_lookup=new.lookup,
+            new_sealed=Hidden(new.sealed),
+            kept_cookie=kept_cookie,
+            nonce=uuid4(),
+        ).ok
 
     def model_settings(self) -> ModelSettings:
         return self.server.read("model_settings", ModelSettings)
@@ -240,6 +313,18 @@ def open_supabase(
         LiteTransport() if url.startswith("http:") else None,
         DatabaseHealth(_HOSTED_SECONDS if is_hosted else _EMBEDDED_SECONDS),
     )
+
+
+def _sign_up_state(found: Mapping[str, object]) -> SignUpState:
+    return SignUpState(
+        mode=SignUps(str(found["mode"])),
+        is_first_admin=found["is_first"] is True,
+        is_invited=found.get("is_invited") is True,
+    )
+
+
+def _buckets(throttles: Sequence[Throttle]) -> Hidden:
+    return Hidden(json.dumps([asdict(throttle) for throttle in throttles]))
 
 
 def _tokens(identity: Identity) -> AuthTokens:

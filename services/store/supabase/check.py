@@ -1,24 +1,28 @@
 """The findings of `operate check` about the Supabase API and the database behind it."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 
 import httpx
 import psycopg
-from pydantic import AliasPath, BaseModel, Field, SecretStr, ValidationError
+from pydantic import SecretStr, ValidationError
 
 from services.crypto import ServerProof
+from services.domain import UserId
 from services.errors import Misconfigured, StoreUnavailable
-from services.store.operator import Finding, Mark
+from services.store.backend import StoredCredentials
+from services.store.operator import Finding, Mark, PresentKeys
 from services.store.supabase import migrations
 from services.store.supabase.api import LEAST, PAGE, Gateway, ServerCalls
+from services.store.supabase.auth import AuthSettings, get_settings
 from services.store.supabase.lite_transport import LiteTransport
 
 _MAX_SKEW_SECONDS = 30.0  # PostgREST refuses a token from further in the future
 _MIN_TOKEN_SECONDS = 20 * 60
 _MAX_ERASURE_SECONDS = 3600.0
+_NAMED_USERS = 3
 _SIGN_IN = "Authentication, Sign In / Providers"
 _AUDIT_LOGS = "Authentication, Audit Logs"
 _SERVER = """
@@ -42,13 +46,10 @@ select
   (select coalesce(extract(epoch from clock_timestamp() - min(since)), 0)::float8 from private.log_erasures)
 """
 
-
-class AuthSettings(BaseModel):
-    """The reply of `/auth/v1/settings`, without the providers that Daybook does not use."""
-
-    has_email: bool = Field(validation_alias=AliasPath("external", "email"))
-    disable_signup: bool
-    mailer_autoconfirm: bool
+_CREDENTIALS = """
+select user_id, id, lookup, sealed, generation
+from private.roles left join private.credentials using (user_id) where deleted_at is null order by user_id
+"""
 
 
 def _unchecked(needs: str, *names: str) -> dict[str, Finding]:
@@ -59,34 +60,33 @@ def _unchecked(needs: str, *names: str) -> dict[str, Finding]:
 UNCHECKED = _unchecked(
     "SUPABASE_URL and SUPABASE_KEY", "API key", "sign-up", "root keys", "max rows"
 ) | _unchecked(
-    "DATABASE_URL", "clocks", "safeupdate", "schema", "access tokens", "users", "auth log"
+    "DATABASE_URL",
+    "clocks",
+    "safeupdate",
+    "schema",
+    "access tokens",
+    "credentials",
+    "users",
+    "auth log",
 )
 
 
-def check_api(
-    url: str, key: SecretStr, proof_key: bytes | None, versions: Collection[int], problem: str
-) -> dict[str, Finding]:
-    """Return the findings about the API at *url*; the other arguments are those of `Operator.check`."""
+def check_api(url: str, key: SecretStr, keys: PresentKeys | str) -> dict[str, Finding]:
+    """Return the findings about the API at *url*; *keys*: as `Operator.check` has them."""
     # only the embedded API is called over plain http
     transport = LiteTransport() if url.startswith("http:") else None
     gateway = Gateway.to(url, key, transport)
     is_publishable = key.get_secret_value().startswith("sb_publishable_")
     kind = "publishable" if is_publishable else "anon, of the old kind"
     with gateway.http:
-        return (
-            {"API key": (Mark.OK, kind)}
-            | _check_auth(gateway)
-            | _check_root_keys(gateway, proof_key, versions, problem)
-        )
+        return {"API key": (Mark.OK, kind)} | _check_auth(gateway) | _check_root_keys(gateway, keys)
 
 
 def _check_auth(gateway: Gateway) -> dict[str, Finding]:
     auth: AuthSettings | int = 0
     clocks: dict[str, Finding] = {}
     with suppress(httpx.HTTPError, ValidationError):
-        reply = gateway.http.get(
-            f"{gateway.url}/auth/v1/settings", headers={"apikey": gateway.key.get_secret_value()}
-        )
+        reply = get_settings(gateway)
         is_success, content = reply.is_success, reply.content
         auth = AuthSettings.model_validate_json(content) if is_success else reply.status_code
         if date := reply.headers.get("Date"):
@@ -94,16 +94,14 @@ def _check_auth(gateway: Gateway) -> dict[str, Finding]:
     return {"sign-up": judge_sign_up(auth)} | clocks
 
 
-def _check_root_keys(
-    gateway: Gateway, proof_key: bytes | None, versions: Collection[int], problem: str
-) -> dict[str, Finding]:
+def _check_root_keys(gateway: Gateway, keys: PresentKeys | str) -> dict[str, Finding]:
     unchecked = _unchecked("the root keys", "max rows")
-    if proof_key is None:
-        return {"root keys": (Mark.UNKNOWN, f"not checked: {problem}")} | unchecked
-    server = ServerCalls(gateway.client(), ServerProof(proof_key))
+    if isinstance(keys, str):
+        return {"root keys": (Mark.UNKNOWN, f"not checked: {keys}")} | unchecked
+    server = ServerCalls(gateway.client(), ServerProof(keys.proof_key))
     try:
         return {
-            "root keys": judge_root_keys(server.root_key_versions(), versions),
+            "root keys": judge_root_keys(server.root_key_versions(), keys.versions),
             "max rows": judge_max_rows(server.row_bound()),
         }
     except StoreUnavailable:
@@ -111,8 +109,8 @@ def _check_root_keys(
         return {"root keys": (Mark.FAIL, advice)} | unchecked
 
 
-def check_database(connection: psycopg.Connection) -> dict[str, Finding]:
-    """Return the findings about the database; change nothing."""
+def check_database(connection: psycopg.Connection, keys: PresentKeys | str) -> dict[str, Finding]:
+    """Return the findings about the database; change nothing. *keys*: as `Operator.check` has them."""
     asked_at = time.time()
     [(now, has_safeupdate)] = connection.execute(_SERVER)
     loaded = f"{'' if has_safeupdate else 'not '}loaded for the API's connections"
@@ -125,15 +123,34 @@ def check_database(connection: psycopg.Connection) -> dict[str, Finding]:
     except Misconfigured as error:
         problem = error.public
     if problem:
-        unchecked = _unchecked("the schema", "access tokens", "users", "auth log")
+        unchecked = _unchecked("the schema", "access tokens", "credentials", "users", "auth log")
         return found | {"schema": (Mark.FAIL, problem)} | unchecked
     [(token_seconds, foreign_users, *log)] = connection.execute(_SCHEMA)
     return found | {
         "schema": (Mark.OK, "Daybook's, and up to date"),
         "access tokens": judge_access_tokens(token_seconds),
+        **_check_credentials(connection, keys),
         "users": judge_users(foreign_users),
         "auth log": judge_auth_log(*log),
     }
+
+
+def _check_credentials(
+    connection: psycopg.Connection, keys: PresentKeys | str
+) -> dict[str, Finding]:
+    if isinstance(keys, str):
+        return _unchecked("the root keys", "credentials")
+    unopened = [
+        user_id
+        for user_id, row_id, lookup, sealed, generation in connection.execute(_CREDENTIALS)
+        if row_id is None
+        or not keys.opens(
+            StoredCredentials(
+                id=row_id, user_id=user_id, lookup=lookup, sealed=sealed, generation=generation
+            )
+        )
+    ]
+    return {"credentials": judge_credentials(unopened)}
 
 
 def judge_sign_up(auth: AuthSettings | int) -> Finding:
@@ -188,6 +205,16 @@ def judge_access_tokens(seconds: int | None) -> Finding:
         advice = "set their expiry to 3600 s under Project Settings, JWT Keys"
         return Mark.FAIL, f"good for {seconds} s: {advice}"
     return Mark.OK, f"good for {seconds} s"
+
+
+def judge_credentials(unopened: Sequence[UserId]) -> Finding:
+    """Judge the users whose credentials are missing or do not open."""
+    if not unopened:
+        return Mark.OK, "all users' open"
+    named = ", ".join(map(str, unopened[:_NAMED_USERS]))
+    more = ", …" if len(unopened) > _NAMED_USERS else ""
+    text = f"those of {len(unopened)} are missing or do not open ({named}{more})"
+    return Mark.FAIL, f"{text}: put their rows of private.credentials back from a backup"
 
 
 def judge_users(foreign: int) -> Finding:

@@ -11,6 +11,7 @@ from psycopg.types.json import Jsonb
 
 from services.domain import UserId
 from services.errors import BadInput
+from services.store.backend import StoredCredentials
 from services.store.operator import CopiedRows
 
 _ADD_USER = """
@@ -29,6 +30,7 @@ end $$
 """
 _TABLES = {  # by the table names of services/store/tables, in the order of their foreign keys
     "accounts": "private.roles",
+    "credentials": "private.credentials",
     "keys": "public.user_keys",
     "budgets": "private.budgets",
     "conversations": "public.conversations",
@@ -52,20 +54,26 @@ update private.deployment set month = date_trunc('month', now() at time zone 'ut
 def load(
     connection: psycopg.Connection,
     make: Callable[[datetime], CopiedRows],
-    hashes: Mapping[str, str],
+    auth_hash: Callable[[StoredCredentials], str],
 ) -> None:
     """Store the rows that *make* returns for the database's time. Raise BadInput if there are accounts.
 
-    *hashes*: the hashes of users' passwords, by address.
+    *auth_hash* returns the hash of the managed password in credentials, for Supabase Auth.
     """
     connection.execute("select pg_advisory_xact_lock(hashtext('daybook: first account'))")
     [(has_accounts, now)] = connection.execute("select exists (select from auth.users), now()")
     if has_accounts:
         raise BadInput("There are accounts already: the demo is for a fresh deployment.")
-    rows = {name: [_columns(*owned) for owned in found] for name, found in make(now).items()}
+    made = make(now)
+    hashes = {
+        stored.user_id: auth_hash(stored)
+        for _, stored in made["credentials"]
+        if isinstance(stored, StoredCredentials)
+    }
+    rows = {name: [_columns(*owned) for owned in found] for name, found in made.items()}
     for account in rows["accounts"]:
-        account["user_id"], email = account["id"], account["email"]
-        connection.execute(_ADD_USER, [account["id"], email, hashes.get(email, "")])
+        account["user_id"] = user_id = account["id"]
+        connection.execute(_ADD_USER, [user_id, account["email"], hashes[user_id]])
     connection.execute(_COMPLETE_USERS)
     rows["keys"] = [
         {"user_id": account["id"], "mode": "server"} | _columns(account["id"], key)

@@ -2,25 +2,34 @@
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 import bcrypt
 import psycopg
 from psycopg.types.json import Jsonb
-from pydantic import SecretStr
+from pydantic import SecretStr, TypeAdapter
 
+from services.domain import UserId
 from services.domain.addresses import EmailAddress
 from services.errors import BadInput, Misconfigured
-from services.store.operator import CopiedRows, Finding, UserCaps
+from services.store.backend import StoredCredentials
+from services.store.operator import CopiedRows, Finding, PresentKeys, UserCaps
 from services.store.supabase import migrations
 from services.store.supabase.check import UNCHECKED, check_api, check_database
 from services.store.supabase.connection import connect
 from services.store.supabase.copying import load
 
+_CREDENTIALS = TypeAdapter[StoredCredentials | None](StoredCredentials | None)
 _BCRYPT_ROUNDS = 10  # the cost that Supabase Auth uses
 _UNKNOWN_ACCOUNT = "There is no account with this address: sign up, and sign in once."
 _GRANT_ADMIN = "select private.change_role(null, private.find_account(%s), 'admin')"
+_FIND = "select private.credentials_of_lookups(%s), private.find_account(%s) is not null"
+_CHANGE = """
+select private.replace_credentials(actor => null, person => %(id)s, seen_generation => %(seen)s,
+  new_generation => %(generation)s, new_lookup => %(lookup)s, new_sealed => %(sealed)s, kept_cookie => null) -> 'ok'
+"""
+_REPAIR = "select private.repair_sign_in(%s, %s, %s)"
 _SET_CAPS = """
 select daily_cap_micro, monthly_cap_micro, daily_cap_tokens
 from private.change_caps(null, private.find_account(%s), %s)
@@ -46,15 +55,13 @@ class SupabaseOperator:
             connection.execute("notify pgrst, 'reload schema'")
             return applied
 
-    def check(
-        self, proof_key: bytes | None, versions: Collection[int], problem: str
-    ) -> dict[str, Finding]:
+    def check(self, keys: PresentKeys | str) -> dict[str, Finding]:
         found = dict(UNCHECKED)
         if self.api:
-            found |= check_api(*self.api, proof_key, versions, problem)
+            found |= check_api(*self.api, keys)
         if self.open_database:
             with self._database() as connection:
-                found |= check_database(connection)
+                found |= check_database(connection, keys)
         return found
 
     def grant_admin(self, email: EmailAddress) -> None:
@@ -62,10 +69,26 @@ class SupabaseOperator:
             if connection.execute(_GRANT_ADMIN, [email]).fetchone() != (True,):
                 raise BadInput(_UNKNOWN_ACCOUNT)
 
-    def set_password(self, email: EmailAddress, password: str) -> None:
-        hashed = _hashed(password)
+    def find_credentials(
+        self, email: EmailAddress, lookups: Collection[str]
+    ) -> StoredCredentials | None:
         with self._database() as connection:
-            [(is_set,)] = connection.execute("select private.set_password(%s, %s)", [email, hashed])
+            [(row, is_account)] = connection.execute(_FIND, [[*lookups], email])
+        stored = _CREDENTIALS.validate_python(row)
+        if stored and stored.user_id:
+            return stored
+        if not is_account:
+            raise BadInput(_UNKNOWN_ACCOUNT)
+        return None
+
+    def change_credentials(self, new: StoredCredentials, seen_generation: int) -> bool:
+        with self._database() as connection:
+            [(is_changed,)] = connection.execute(_CHANGE, asdict(new) | {"seen": seen_generation})
+        return is_changed
+
+    def repair_sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> None:
+        with self._database() as connection:
+            [(is_set,)] = connection.execute(_REPAIR, [user_id, email, _hashed(password)])
         if not is_set:
             raise BadInput(_UNKNOWN_ACCOUNT)
 
@@ -84,12 +107,11 @@ class SupabaseOperator:
         self,
         proof_keys: Mapping[int, bytes],
         make: Callable[[datetime], CopiedRows],
-        passwords: Mapping[str, str],
+        managed_password: Callable[[StoredCredentials], str],
     ) -> None:
-        hashes = {address: _hashed(password) for address, password in passwords.items()}
         with self._database() as connection, connection.transaction():
             migrations.install_server_keys(connection, proof_keys)
-            load(connection, make, hashes)
+            load(connection, make, lambda stored: _hashed(managed_password(stored)))
 
     @contextmanager
     def _database(self) -> Generator[psycopg.Connection]:

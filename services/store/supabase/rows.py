@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from uuid import UUID
 
 from services.domain import AttachmentId, ConversationId, Listed, MessageId, SpaceId, TurnId
-from services.domain.revisions import OpenPlace, Revisions
+from services.domain.revisions import LISTED, OpenPlace, Revisions
 from services.domain.rows import (
     ConversationRow,
     ConversationState,
@@ -19,6 +19,7 @@ from services.store.rows import (
     ConversationChanges,
     ConversationRead,
     CostRow,
+    FirstPage,
     PieceRow,
     ReceiptRow,
     ThoughtsRow,
@@ -62,13 +63,25 @@ _THOUGHTS = Table("messages", ThoughtsRow)
 _COSTS = Table("turns", CostRow)
 _RECEIPTS = Table("receipts", _Receipt, "turn_id,body,turns(client_turn_id)")
 _DOCUMENTS = Table("documents", DocumentRow)
+_FIRST_KINDS = DocumentKind.PREFERENCES, DocumentKind.SPACE, DocumentKind.FACT
 
 
 class SupabaseRows:
     """The `Rows` of one user in Supabase. Any thread may call any method."""
 
-    def __init__(self, calls: UserCalls, most_bytes: int | None = None) -> None:
-        """Read and write under *most_bytes*, the bytes that the account may store; None: no limit."""
+    def __init__(
+        self, calls: UserCalls, most_bytes: int | None = None, first: FirstPage | None = None
+    ) -> None:
+        """Read and write under *most_bytes*, the bytes that the account may store; None: no limit.
+
+        The first reads of what *first* has are answered by it.
+        """
+        self._first_list = [first.conversations] if first else []
+        self._first_documents: dict[DocumentKind, list[DocumentRow]] = {}
+        if first:
+            for kind in _FIRST_KINDS:
+                rows = [row for row in first.documents if row.kind is kind]
+                self._first_documents[kind] = rows
         self._calls, self.most_bytes = calls, most_bytes
         self._client, self.user_id = calls.client, calls.user_id
         self.usage = SupabaseUsage(calls)
@@ -107,6 +120,8 @@ class SupabaseRows:
     def recent_conversations(
         self, limit: int, *, is_archived: bool, space_id: SpaceId | None
     ) -> list[ConversationRow]:
+        if (limit, is_archived, space_id) == (LISTED, False, None) and self._first_list:
+            return self._first_list.pop()
         state = ConversationState.ARCHIVED if is_archived else ConversationState.ACTIVE
 
         def newest(query: Query) -> Query:
@@ -192,6 +207,9 @@ class SupabaseRows:
         return _PIECES.rows(self._client, is_asked)
 
     def documents(self, kind: DocumentKind) -> list[DocumentRow]:
+        first = self._first_documents.pop(kind, None)
+        if first is not None:
+            return first
         return _DOCUMENTS.all_rows(self._client, lambda query: query.eq("kind", kind))
 
     def search_texts(self, ids: Iterable[ConversationId]) -> list[DocumentRow]:

@@ -15,7 +15,8 @@ from services.domain import AccountRole, SessionId, UserId
 from services.domain.turns import LONGEST_TURN_SECONDS
 from services.errors import RateLimited, SignedOut, StoreUnavailable, TooManyAttempts
 from services.events import log_event
-from services.store.backend import SessionSealer, WrappedKey
+from services.store.backend import SessionSealer, StoredCredentials, WrappedKey
+from services.store.rows import FirstPage
 from services.store.supabase.api import Gateway, Hidden, ServerCalls
 from services.store.supabase.auth import AuthTokens
 
@@ -31,13 +32,15 @@ _REFUSED = (b'"PGRST301"', b'"PGRST303"')  # codes of refused access tokens: unk
 
 
 class StartedSession(BaseModel):
-    """The answer of `start_session`."""
+    """The answer of `start_session`, and most of that of `open_session`."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
     session: SessionId
+    credentials: StoredCredentials | None
     keys: tuple[WrappedKey, ...]
     role: AccountRole
+    first: FirstPage | None = Field(default=None, repr=False)
 
 
 class SessionRow(StartedSession):

@@ -135,6 +135,7 @@ class TablesAdministration(TablesReports):
             if refusal or account is None:
                 return refusal
             block.put(schema.ACCOUNTS, replace(deleted(account, self.caller.now()), keys=()))
+            block.delete(schema.CREDENTIALS, user_id)
             self._note(block, "account.delete", user_id)
             return delete_all(block, schema.SESSIONS, sessions)
 

@@ -1,9 +1,9 @@
-"""The `Backend` over tables: accounts, app sessions, and throttles."""
+"""The `Backend` over tables: accounts, credentials, app sessions, and throttles."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from services.crypto import token_version
 from services.daemon_threads import in_thread
@@ -12,19 +12,23 @@ from services.domain.accounts import Account, Expiring, SessionEnd
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
 from services.errors import SignedOut, StoreUnavailable
-from services.rules import Refusal, part_of
+from services.rules import STALE, Refusal, part_of
 from services.rules import accounts as rules
 from services.rules.budget import Budget
 from services.store.backend import (
+    Attempt,
+    CountedAttempt,
     Identity,
+    NewAccount,
     NewSession,
     OpenedSession,
+    PendingSignUp,
     SessionSealer,
-    SignIn,
     SignUpState,
-    Throttle,
+    StoredCredentials,
     WrappedKey,
 )
+from services.store.rows import FirstPage
 from services.store.tables import schema
 from services.store.tables.access import (
     Caller,
@@ -34,20 +38,45 @@ from services.store.tables.access import (
     note,
     settings_of,
 )
-from services.store.tables.administration import TablesAdministration, has_accounts
-from services.store.tables.blocks import accepted, atomic, found
+from services.store.tables.administration import (
+    TablesAdministration,
+    has_accounts,
+    sessions_of,
+)
+from services.store.tables.blocks import accepted, atomic, delete_all, found
 from services.store.tables.protocol import AllTables, Block, Range, Tables
 from services.store.tables.rows import TablesRows
-from services.store.tables.schema import AccountRow, Nonce
+from services.store.tables.schema import AccountRow, CredentialsRow, Nonce
 from services.store.tables.upkeep import keep_sweeping, sweep
+
+_SIGN_UP_LIFE = timedelta(days=8)
 
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """The `Identity` of a user whom a `SignIn` over tables has authenticated."""
+    """The `Identity` of a user of a store over tables."""
 
     user_id: UserId
-    email: str = field(repr=False)
+    email: EmailAddress = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TablesSignIn:
+    """The `SignIn` of a store that has no users beside its accounts: whose password was right is recognised."""
+
+    def confirms_addresses(self) -> bool:
+        return False
+
+    def sign_up(self, email: EmailAddress, password: str) -> Recognised:
+        return Recognised(UserId(uuid4()), email)
+
+    def resume(self, email: EmailAddress, password: str) -> Recognised:
+        return self.sign_up(email, password)
+
+    def sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> Recognised:
+        return Recognised(user_id, email)
+
+    def end(self, identity: Identity) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +85,6 @@ class TablesUser:
 
     all_tables: AllTables
     caller: Caller
-    email: str = field(repr=False)
 
     @property
     def tables(self) -> SessionTables:
@@ -74,7 +102,7 @@ class TablesUser:
         budget = stored.opened(now, 0)
         return part_of(
             Account,
-            *(settings, budget, account, self),
+            *(settings, budget, account),
             user_id=account.id,
             spent_today_micro=budget.day_spent,
             spent_this_month_micro=budget.month_spent,
@@ -93,29 +121,22 @@ class TablesUser:
         ends = [end for row in rows if (end := settings.expires_at(row.updated_at))]
         return Expiring(conversations=len(ends), from_time=min(ends)) if ends else None
 
-    def rows(self, most_bytes: int | None = None) -> TablesRows:
+    def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> TablesRows:
         return TablesRows(self.caller.user_id, self.tables, self.caller.now, most_bytes)
 
+    def first_page(self) -> None:
+        return None
+
     @atomic
-    def put_user_key(
-        self, block: Block, key: WrappedKey, replaces: str | None
-    ) -> tuple[WrappedKey, ...] | Refusal:
+    def put_user_key(self, block: Block, key: WrappedKey, replaces: str) -> None:
         account = self.caller.account(block)
-        by_version = {one.version: one for one in account.keys}
-        stored = by_version.get(key.version)
-        if replaces is None:
-            if not account.keys and block.select(schema.CONVERSATIONS, limit=1):
-                return Refusal(reason="key_missing")
-            is_seen = stored is None
-        else:  # exactly the key that the app has seen
-            is_seen = stored is not None and stored.wrapped == replaces
-        if not is_seen:
-            return account.keys
-        keys = tuple(one for _, one in sorted((by_version | {key.version: key}).items()))
+        if (
+            WrappedKey(key.version, replaces) not in account.keys
+        ):  # exactly the key that the app has seen
+            return
+        keys = tuple(key if one.version == key.version else one for one in account.keys)
         block.put(schema.ACCOUNTS, replace(account, keys=keys))
-        about = {"version": key.version, "mode": "server"}
-        note(block, self.caller.now(), account.id, "key.put", account.id, **about)
-        return keys
+        _note_key(block, self.caller.now(), account.id, key)
 
 
 @dataclass(frozen=True)
@@ -123,12 +144,15 @@ class TablesBackend:
     """The `Backend` over tables. Any thread may call any member."""
 
     all_tables: AllTables
-    sign_in: SignIn  # its identities are `Recognised`
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @property
     def tables(self) -> Tables:
         return self.all_tables.of(None)
+
+    @property
+    def sign_in(self) -> TablesSignIn:
+        return TablesSignIn()
 
     # --- sessions
 
@@ -143,60 +167,71 @@ class TablesBackend:
             cookie_hash=new.cookie_hash,
             id=SessionId(uuid4()),
             user_id=user_id,
-            sealed=sealer.seal(identity.email, user_id),
+            sealed=sealer.seal("", user_id),
             idle_seconds=new.idle_seconds,
             expires_at=expires_at,
             ends_at=expires_at,
         ).used(now)
 
-        def start(block: Block) -> AccountRow | Refusal:
+        def start(block: Block) -> tuple[AccountRow, StoredCredentials] | Refusal:
             account = block.get(schema.ACCOUNTS, user_id)
+            credentials = block.get(schema.CREDENTIALS, user_id)
             returned = found(block, schema.THROTTLES, new.returned)
             if account is None:
-                begun = _begin_account(block, identity, new.invitation_hash, now)
+                begun = _begin_account(block, identity, new, now)
                 if isinstance(begun, Refusal):
                     return begun
-                account = begun
+                account, credentials = begun
+            elif new.account or not credentials or credentials.generation != new.generation:
+                return STALE
             if account.suspended_at:
                 return Refusal(reason="signed_out")
             block.put(schema.SESSIONS, session)
             for counter in returned:
                 if counter.attempts:
                     block.put(schema.THROTTLES, replace(counter, attempts=counter.attempts - 1))
-            return account
+            return account, credentials
 
-        account = accepted("start_session", self.all_tables.of(user_id).run(start))
-        return self._opened(session, account, identity.email)
+        started = accepted("start_session", self.all_tables.of(user_id).run(start))
+        return self._opened(session, *started)
 
     def open_session(self, cookie_hash: str, sealer: SessionSealer) -> OpenedSession:
-        session, account = self.tables.run(lambda block: self._use(block, cookie_hash))
+        session, account, credentials = self.tables.run(lambda block: self._use(block, cookie_hash))
         if session is None or account is None:
             raise SignedOut
-        email = sealer.open(session.sealed, session.user_id)
-        anew = sealer.seal(email, session.user_id)
+        text = sealer.open(session.sealed, session.user_id)
+        anew = sealer.seal(text, session.user_id)
         if token_version(anew) != token_version(session.sealed):  # the root key was rotated
             self.tables.run(lambda block: _seal_anew(block, cookie_hash, anew))
-        return self._opened(session, account, email)
+        return self._opened(session, account, credentials)
 
     def _opened(
-        self, session: rules.StoredSession, account: AccountRow, email: str
+        self,
+        session: rules.StoredSession,
+        account: AccountRow,
+        credentials: StoredCredentials | None,
     ) -> OpenedSession:
         caller = Caller(session.cookie_hash, session.user_id, self.now)
-        user = TablesUser(self.all_tables, caller, email)
         return OpenedSession(
-            id=session.id, user_id=session.user_id, keys=account.keys, user=user, role=account.role
+            id=session.id,
+            user_id=session.user_id,
+            credentials=credentials,
+            keys=account.keys,
+            user=TablesUser(self.all_tables, caller),
+            role=account.role,
         )
 
     def _use(
         self, block: Block, cookie_hash: str
-    ) -> tuple[rules.StoredSession | None, AccountRow | None]:
-        """Return a session with its account and count the session as used; return None for both if it has ended."""
+    ) -> tuple[rules.StoredSession | None, AccountRow | None, StoredCredentials | None]:
+        """Return a session with its account and credentials, and count the session as used; all None if it has ended."""
         session = block.get(schema.SESSIONS, cookie_hash)
         account = block.get(schema.ACCOUNTS, session.user_id) if session else None
+        credentials = block.get(schema.CREDENTIALS, session.user_id) if session else None
         if session is None or not session.is_alive(account, self.now()):
-            return None, None
+            return None, None, None
         block.put(schema.SESSIONS, session.used(self.now()))
-        return session, account
+        return session, account, credentials
 
     @atomic
     def is_alive(self, block: Block, cookie_hash: str) -> bool:
@@ -219,32 +254,71 @@ class TablesBackend:
     def end_session(self, block: Block, cookie_hash: str) -> None:
         block.delete(schema.SESSIONS, cookie_hash)
 
-    # --- sign-ups, throttles
+    # --- attempts, sign-ups, credentials
 
     @atomic
-    def sign_up_state(
-        self, block: Block, invitation_hash: str | None = None, email: EmailAddress | None = None
-    ) -> SignUpState:
-        is_first = _is_first(block)
-        return SignUpState(
-            mode=rules.mode_of(settings_of(block), is_first=is_first),
-            is_first_admin=is_first,
-            is_invited=_invitation(block, invitation_hash, email, self.now()) is not None,
-        )
+    def sign_up_state(self, block: Block) -> SignUpState:
+        return _sign_up_state(block)
 
     @atomic
-    def throttle(self, block: Block, throttles: Sequence[Throttle], nonce: UUID) -> int | None:
-        if block.get(schema.NONCES, nonce):  # an intercepted call must not be repeated
+    def count_attempt(self, block: Block, attempt: Attempt) -> CountedAttempt | Refusal:
+        if block.get(schema.NONCES, attempt.nonce):  # an intercepted call must not be repeated
             raise StoreUnavailable
-        now = self.now()
-        known = [block.get(schema.THROTTLES, one.bucket) for one in throttles]
-        block.put(schema.NONCES, Nonce(nonce, now))
-        for one, before in zip(throttles, known, strict=True):
+        now, throttles = self.now(), attempt.throttles
+        stored = _credentials_of(block, attempt.lookups)
+        is_known = stored is not None and stored.user_id in {throttles.device_user} - {None}
+        invitation = _invitation(block, attempt.invitation_hash, attempt.invited, now)
+        state = replace(_sign_up_state(block), is_invited=invitation is not None)
+        counting = throttles.device if is_known else throttles.strangers
+        known = [block.get(schema.THROTTLES, one.bucket) for one in counting]
+        block.put(schema.NONCES, Nonce(attempt.nonce, now))
+        for one, before in zip(counting, known, strict=True):
             counter = rules.counted(before, one.bucket, one.seconds, now)
             block.put(schema.THROTTLES, counter)
             if wait := counter.wait(one.at_most, now):
-                return wait
-        return None
+                return Refusal(reason="too_many_attempts", wait_seconds=wait)
+        return CountedAttempt(credentials=stored, is_known=is_known, sign_ups=state)
+
+    @atomic
+    def put_sign_up(self, block: Block, new: PendingSignUp) -> bool:
+        credentials = new.credentials
+        stored = _credentials_of(block, new.lookups)
+        if credentials.generation == 1:
+            is_seen = stored is None
+        else:
+            seen = credentials.id, None, credentials.generation - 1
+            is_seen = stored is not None and (stored.id, stored.user_id, stored.generation) == seen
+        if is_seen:
+            ends = {"expires_at": self.now() + _SIGN_UP_LIFE}
+            row = part_of(CredentialsRow, credentials, invitation_hash=new.invitation_hash, **ends)
+            block.put(schema.CREDENTIALS, row)
+        return is_seen
+
+    def change_credentials(
+        self, new: StoredCredentials, seen_generation: int, kept_cookie: str | None
+    ) -> bool:
+        def change(block: Block) -> bool:
+            stored, user_id = block.get(schema.CREDENTIALS, new.id), new.user_id
+            if not stored or user_id is None or stored.user_id != user_id:
+                return False
+            if stored.generation != seen_generation:
+                return False
+            ended = _others(block, user_id, kept_cookie) if new.generation > seen_generation else []
+            block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
+            if new.generation > seen_generation:
+                note(block, self.now(), user_id, "password.set", user_id)
+            delete_all(block, schema.SESSIONS, ended)
+            return True
+
+        def end(block: Block) -> bool:
+            ended = _others(block, UserId(new.id), kept_cookie)
+            delete_all(block, schema.SESSIONS, ended)
+            return bool(ended)
+
+        is_changed = self.tables.run(change)
+        while is_changed and new.generation > seen_generation and self.tables.run(end):
+            pass
+        return is_changed
 
     # --- calls that the app makes without a user
 
@@ -256,8 +330,9 @@ class TablesBackend:
     def root_key_versions(self, block: Block) -> list[int]:
         alive = Range("ends_at", above=self.now())
         sealed = [one.sealed for one in block.select(schema.SESSIONS, {}, alive)]
-        wrapped = [key.wrapped for row in block.select(schema.ACCOUNTS) for key in row.keys]
-        return sorted({token_version(text) or 0 for text in (*sealed, *wrapped)})
+        sealed += [one.sealed for one in block.select(schema.CREDENTIALS) if one.user_id]
+        sealed += [key.wrapped for row in block.select(schema.ACCOUNTS) for key in row.keys]
+        return sorted({token_version(text) or 0 for text in sealed})
 
     def sweep(self) -> bool:
         return sweep(self.all_tables, self.now)
@@ -271,21 +346,24 @@ class TablesBackend:
 
 
 def _begin_account(
-    block: Block, identity: Recognised, invitation_hash: str | None, now: datetime
-) -> AccountRow | Refusal:
+    block: Block, identity: Recognised, new: NewSession, now: datetime
+) -> tuple[AccountRow, StoredCredentials] | Refusal:
     """Begin the account of a user who has none. It reads, so it must come before the block's writes."""
-    settings = settings_of(block)
-    invitation = _invitation(block, invitation_hash, identity.email, now)
+    pending = _pending(block, new.account, new.generation)
+    if new.account is None or pending is None:
+        return STALE
+    settings, is_first = settings_of(block), _is_first(block)
+    code_hash = new.account.invitation_hash or pending.invitation_hash
+    invitation = _invitation(block, code_hash, identity.email, now)
     begun = rules.begin_account(
-        identity.user_id,
-        identity.email,
-        settings,
-        is_first=_is_first(block),
-        invitation=invitation,
+        identity.user_id, identity.email, settings, is_first=is_first, invitation=invitation
     )
     if isinstance(begun, Refusal):
         return begun
-    account = part_of(AccountRow, begun)
+    key, credentials = new.account.key, part_of(CredentialsRow, new.account.credentials)
+    account = part_of(AccountRow, begun, keys=(key,))
+    block.delete(schema.CREDENTIALS, pending.id)
+    block.put(schema.CREDENTIALS, credentials)
     block.put(schema.ACCOUNTS, account)
     block.put(schema.BUDGETS, part_of(Budget, settings))
     about: dict[str, object] = {"role": account.role}
@@ -293,7 +371,39 @@ def _begin_account(
         block.put(schema.INVITATIONS, replace(invitation, used_by=account.id))
         about["invitation"] = str(invitation.id)
     note(block, now, account.id, "account.begin", account.id, **about)
-    return account
+    _note_key(block, now, account.id, key)
+    return account, credentials
+
+
+def _pending(block: Block, new: NewAccount | None, generation: int) -> CredentialsRow | None:
+    """Return the pending sign-up that a new account takes the place of, if it is still of *generation*."""
+    stored = block.get(schema.CREDENTIALS, new.sign_up) if new else None
+    is_seen = stored and stored.user_id is None and stored.generation == generation
+    return stored if is_seen else None
+
+
+def _credentials_of(block: Block, lookups: Iterable[str]) -> StoredCredentials | None:
+    """Return the credentials with one of *lookups*."""
+    for lookup in lookups:
+        for row in block.select(schema.CREDENTIALS, {"lookup": lookup}, limit=1):
+            return part_of(StoredCredentials, row)
+    return None
+
+
+def _others(block: Block, user_id: UserId, kept_cookie: str | None) -> list[rules.StoredSession]:
+    """Return sessions of a user but that of *kept_cookie*, at most as many as one block ends."""
+    return [one for one in sessions_of(block, user_id) if one.cookie_hash != kept_cookie]
+
+
+def _note_key(block: Block, now: datetime, user_id: UserId, key: WrappedKey) -> None:
+    note(block, now, user_id, "key.put", user_id, version=key.version, mode="server")
+
+
+def _sign_up_state(block: Block) -> SignUpState:
+    is_first = _is_first(block)
+    return SignUpState(
+        mode=rules.mode_of(settings_of(block), is_first=is_first), is_first_admin=is_first
+    )
 
 
 def _seal_anew(block: Block, cookie_hash: str, sealed: str) -> None:

@@ -22,7 +22,7 @@ from services.rules.accounts import (
 )
 from services.rules.budget import Budget, Deployment
 from services.rules.turns import Entry, Turn
-from services.store.backend import WrappedKey
+from services.store.backend import StoredCredentials, WrappedKey
 from services.store.rows import ReceiptRow, ThoughtsRow
 from services.store.tables.protocol import Row, Table
 from services.store.writes import PutPiece
@@ -126,6 +126,14 @@ class AccountRow(StoredAccount):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialsRow(StoredCredentials):
+    """The credentials of a user, or of a sign-up that is pending."""
+
+    invitation_hash: str | None = None  # of a pending sign-up
+    expires_at: datetime | None = None  # the end of a pending sign-up; None: they are a user's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRow:
     """An entry of the audit."""
 
@@ -184,6 +192,9 @@ DESTROYED: tuple[Table[Any], ...] = (
 
 ACCOUNTS = _table(
     "accounts", AccountRow, "id", "role,suspended_at,deleted_at,is_ended", is_shared=True
+)
+CREDENTIALS = _table(
+    "credentials", CredentialsRow, "id", "lookup,user_id,expires_at", is_shared=True
 )
 SESSIONS = _table("sessions", StoredSession, "cookie_hash", "id,user_id,ends_at", is_shared=True)
 INVITATIONS = _table(

@@ -99,6 +99,7 @@ def _destroy_shared(block: Block, at: datetime) -> bool:
         (schema.SESSIONS, "ends_at", SESSION_GRACE),
         (schema.THROTTLES, "window_ends", timedelta()),
         (schema.NONCES, "seen_at", _NONCE_LIFE),
+        (schema.CREDENTIALS, "expires_at", timedelta()),
         (schema.INVITATIONS, "expires_at", _INVITATION_REST),
     ]
     doomed = [

@@ -230,7 +230,7 @@ class SupabaseBackend(Backend):
         self._sessions.backend.gateway.http.close()
 
     def user(self):
-        cookie, session = self._sessions.sign_up(new_email(), PASSWORD)
+        cookie, session = self._sessions.sign_up_with(new_email(), PASSWORD)
 
         def elsewhere():
             return self._user(self._sessions.open(cookie), elsewhere)

@@ -12,6 +12,7 @@ To add a kind:
 3. Run `pytest -n0 tests/store/conformance/accounts -k NAME`.
 """
 
+import itertools
 import threading
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -33,26 +34,34 @@ from services.embedded.folders import Folders, free_port
 from services.embedded.plan import prepare
 from services.embedded.postgres import DATABASE, OWNER, Postgres
 from services.embedded.supabase_api import SupabaseApi
+from services.errors import TooManyAttempts
+from services.rules import part_of
 from services.store.accounts import Cookie
 from services.store.administration import ModelAdministration, SignUpAdministration, UserAccess
-from services.store.backend import Throttle
+from services.store.backend import Attempt, StoredCredentials, Throttle, Throttles
 from services.store.supabase import auth, migrations
 from services.store.supabase.api import UserCalls
 from services.store.supabase.backend import SupabaseBackend
 from services.store.supabase.database_health import DatabaseHealth
 from services.store.tables.access import settings_of
 from services.store.tables.in_memory import InMemoryStore
-from services.store.tables.schema import ACCOUNTS, SESSIONS, SETTINGS
+from services.store.tables.schema import (
+    ACCOUNTS,
+    CREDENTIALS,
+    SESSIONS,
+    SETTINGS,
+    CredentialsRow,
+)
 from tests.database import servers
 from tests.stack.apps import until
 from tests.stack.starts import await_child, tried_twice
 from tests.store.conformance.backends import everything
 from tests.store.conformance.bytes_store import BytesStore
 from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
-from tests.stores import OpenStore, accounts_in_memory, store_of, sweep
+from tests.stores import NOT_COUNTED, OpenStore, accounts_in_memory, store_of, sweep
 
 DAY = 86400  # seconds
-_TEMPLATE = "daybook_template"
+_kinds = itertools.count(1)  # pytest may begin a kind again, where the last one left its files
 
 
 def at_once(*acts):
@@ -109,19 +118,21 @@ class User:
 
     def sign_in(self, **options):
         """The user on one more device."""
-        cookie, session = self.deployment.accounts.sign_in(self.email, PASSWORD, **options)
+        cookie, session = self.deployment.accounts.sign_in_with(self.email, PASSWORD, **options)
         return replace(self, cookie=cookie, session=session)
 
 
 class Deployment(Protocol):
     """One deployment, and what happens to it."""
 
-    # the accounts as one process has them: sign_up, sign_in, open, ended, end, delete_account, backend
+    # the accounts as one process has them: sign_up_with, sign_in_with, change_with, delete_with, open, ended, end, backend
     accounts: object
     # the calls of a process for itself: sweep, erase_log_entries, throttle, probe, root_key_versions, model_settings,
     # sign_ups, next_is_admin
     server: object
     elapsed = 0.0  # seconds that have passed for tests
+    not_counted = NOT_COUNTED  # the throttles of an attempt that is not counted
+    brings_first_page = False  # with a sign-in, because each read would be a further call
     has_log = True  # of sign-ins, beside the tables of the app
     # the root keys in use once a session is opened under key 2: the session's own stays until its token is renewed
     versions_after_opening = (1, 2)
@@ -132,7 +143,7 @@ class Deployment(Protocol):
     def sign_up(self, email=None, **options):
         """Return a `User` who has just signed up."""
         email = email or new_email()
-        cookie, session = self.accounts.sign_up(email, PASSWORD, **options)
+        cookie, session = self.accounts.sign_up_with(email, PASSWORD, **options)
         return User(deployment=self, email=email, cookie=cookie, session=session)
 
     def sign_up_admin(self):
@@ -221,9 +232,19 @@ class Deployment(Protocol):
     def seal_under(self, version, user, *, is_session):
         """Have the key of a user, or their session, look as if it were sealed under another root key."""
 
-    def outsider(self, email):
-        """Make a user whom sign-in knows and who has no account, past the app."""
+    def credentials(self):
+        """Return all stored credentials by id."""
+
+    def put_credentials(self, *rows, gone=()):
+        """Store *rows* of credentials in place of those with their ids, and of those with the ids *gone*."""
+
+    def outsider(self, email, password=PASSWORD):
+        """Make a user of Supabase Auth who has no account, past the app."""
         pytest.skip("users are made by the app alone")
+
+    def change_auth(self, user, **columns):
+        """Change columns of a user of Supabase Auth, as the owner of the database can."""
+        pytest.skip("users have no rows beside those of the app")
 
     def give_session(self, victim, thief):
         """Have the stored session of *thief* name the user *victim*, as who writes to the database could."""
@@ -271,7 +292,18 @@ class _Server:
 
     def throttle(self, *buckets, nonce=None):
         """Count an attempt in *buckets*: name, most, seconds. Return the seconds to wait; None: it is let in."""
-        return self.backend.throttle([Throttle(*one) for one in buckets], nonce or uuid4())
+        attempt = Attempt(
+            lookups=("0" * 64,),
+            throttles=Throttles(tuple(Throttle(*one) for one in buckets)),
+            invitation_hash=None,
+            invited=None,
+            nonce=nonce or uuid4(),
+        )
+        try:
+            self.backend.count_attempt(attempt)
+        except TooManyAttempts as refused:
+            return refused.retry_after
+        return None
 
     def probe(self):
         """Ask for nothing. Raise StoreUnavailable."""
@@ -304,16 +336,19 @@ _ENDS = (
     *("conversations.updated_at", "conversations.destroy_at", "conversations.undo_until"),
     *("messages.destroy_at", "turns.lease_until", "invitations.expires_at"),
     *("throttles.window_ends", "seen_nonces.seen_at", "settings.retention_from"),
-    "log_erasures.since",
+    *("log_erasures.since", "credentials.signed_up_at"),
 )
 _OWNERS = {"invitations": "made_by"} | dict.fromkeys(
-    ("throttles", "seen_nonces", "settings", "log_erasures")
+    ("throttles", "seen_nonces", "settings", "log_erasures", "credentials")
 )
 _PUBLIC = ("conversations", "messages", "turns")
+_CREDENTIALS = tuple(StoredCredentials.__dataclass_fields__)
 
 
 class SupabaseDeployment(Deployment):
     """A deployment over supabase-py, against the API and database of *stack*."""
+
+    brings_first_page = True
 
     def __init__(self, stack):
         self._stack, self._line, self._others = stack, _Line(), []
@@ -436,8 +471,31 @@ class SupabaseDeployment(Deployment):
         statement = f"update {table} set {column} = {text} where user_id = %s"
         self._execute(statement, f"p1.{version}.", user.id)
 
-    def outsider(self, email):
-        auth.sign_up(self.accounts.backend.gateway.client(), email, PASSWORD)
+    def credentials(self):
+        rows = self._execute(f"select {', '.join(_CREDENTIALS)} from private.credentials")
+        return {
+            row[0]: StoredCredentials(**dict(zip(_CREDENTIALS, row, strict=True))) for row in rows
+        }
+
+    def put_credentials(self, *rows, gone=()):
+        ids = [*gone, *(row.id for row in rows)]
+        self._execute("delete from private.credentials where id = any(%s)", ids)
+        marks = ", ".join(["%s"] * len(_CREDENTIALS))
+        for row in rows:
+            values = [getattr(row, name) for name in _CREDENTIALS]
+            insertion = f"insert into private.credentials ({', '.join(_CREDENTIALS)})"
+            self._execute(f"{insertion} values ({marks})", *values)
+
+    def change_auth(self, user, **columns):
+        self._execute("insert into private.password_permits (user_id) values (%s)", user.id)
+        changes = ", ".join(f"{name} = %s" for name in columns)
+        self._execute(f"update auth.users set {changes} where id = %s", *columns.values(), user.id)
+        [(has_identities,)] = self._execute("select to_regclass('auth.identities') is not null")
+        if has_identities and "email" in columns:  # by which Supabase Auth finds users, too
+            self._execute("delete from auth.identities where user_id::text = %s", str(user.id))
+
+    def outsider(self, email, password=PASSWORD):
+        auth.sign_up(self.accounts.backend.gateway.client(), email, password)
 
     def give_session(self, victim, thief):
         theft = "update private.app_sessions set user_id = %s where id = %s"
@@ -602,8 +660,18 @@ class TablesDeployment(Deployment):
     def _session(self, user):
         return self._store.of(None).run(lambda block: block.get(SESSIONS, user.cookie.hash))
 
-    def outsider(self, email):
-        self.accounts.backend.sign_in.sign_up(email, PASSWORD)
+    def credentials(self):
+        rows = self._store.of(None).run(lambda block: block.select(CREDENTIALS))
+        return {row.id: row for row in rows}
+
+    def put_credentials(self, *rows, gone=()):
+        def put(block):
+            for row_id in gone:
+                block.delete(CREDENTIALS, row_id)
+            for row in rows:
+                block.put(CREDENTIALS, part_of(CredentialsRow, row))
+
+        self._store.of(None).run(put)
 
     def give_session(self, victim, thief):
         self._store.change(SESSIONS, thief.cookie.hash, user_id=victim.id)
@@ -652,6 +720,7 @@ class Embedded(Kind):
 
     def __init__(self, fixture):
         self._fixture, self._started = fixture, ExitStack()
+        self._name = f"alone_{next(_kinds)}"
 
     def close(self):
         self._started.close()
@@ -663,7 +732,7 @@ class Embedded(Kind):
     def alone(self):
         places, root_keys, postgres = self._server
         with postgres.connect("postgres") as server:
-            server.execute(f"create database {DATABASE} template {_TEMPLATE} owner {OWNER}")
+            server.execute(f"create database {DATABASE} template {self._name} owner {OWNER}")
             try:
                 with self._api(places, postgres) as url:
                     stack = SimpleNamespace(
@@ -678,7 +747,7 @@ class Embedded(Kind):
 
     @cached_property
     def _server(self):
-        base, root_keys = self._fixture("place") / "alone", urlsafe_b64encode(new_key()).decode()
+        base, root_keys = self._fixture("place") / self._name, urlsafe_b64encode(new_key()).decode()
         cache = self._fixture("cache")
         places = Folders(data=base / "data", keys=base / "keys", cache=cache)
         plan = prepare(places, root_keys=root_keys, with_database=True, with_model=False)
@@ -695,7 +764,7 @@ class Embedded(Kind):
             for promise in ("fsync", "synchronous_commit", "full_page_writes"):
                 server.execute(f"alter system set {promise} = off")
             server.execute("select pg_reload_conf()")
-            server.execute(f"alter database {DATABASE} rename to {_TEMPLATE}")
+            server.execute(f"alter database {DATABASE} rename to {self._name}")
         return places, root_keys, postgres
 
     @tried_twice("the API of a deployment of its own")
@@ -725,7 +794,7 @@ class Hosted(Kind):
     """The parts of hosted Supabase; for a deployment of its own a new database, API and Auth at the same Postgres."""
 
     def __init__(self, fixture):
-        self._fixture = fixture
+        self._fixture, self._name = fixture, f"alone_{next(_kinds)}"
 
     def shared(self):
         return SupabaseDeployment(self._fixture("hosted"))
@@ -733,7 +802,7 @@ class Hosted(Kind):
     @contextmanager
     def alone(self):
         server = self._server
-        address = servers.new_database(server.superuser, "daybook_alone", _TEMPLATE)
+        address = servers.new_database(server.superuser, "daybook_alone", self._name)
         try:
             with server.rig(address) as rig:
                 yield SupabaseDeployment(rig)
@@ -745,7 +814,7 @@ class Hosted(Kind):
         server = self._fixture("hosted").server
         if server is None:
             pytest.skip("a project's database is not made anew")
-        server.make_template(_TEMPLATE)
+        server.make_template(self._name)
         return server
 
 

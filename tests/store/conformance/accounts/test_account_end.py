@@ -8,7 +8,6 @@ from services.domain.accounts import SessionEnd, UserOrder
 from services.errors import (
     NotFound,
     SignedOut,
-    TooManyAttempts,
     WrongCredentials,
 )
 from tests.stack.apps import until
@@ -22,6 +21,7 @@ from tests.store.conformance.talk import (
     titles,
 )
 from tests.store.conftest import PASSWORD
+from tests.stores import NOT_COUNTED
 
 MINUTE = 60  # seconds
 
@@ -38,7 +38,7 @@ def by_admin(deployment, admin, user, stop_turns=lambda _: None):
 
 
 def by_user(deployment, admin, user, stop_turns=lambda _: None):
-    deployment.accounts.delete_account(user.session, PASSWORD, stop_turns=stop_turns)
+    deployment.accounts.delete_with(user.session, PASSWORD, stop_turns=stop_turns)
 
 
 @pytest.fixture(params=[by_admin, by_user])
@@ -198,7 +198,7 @@ def test_reply_of_a_user_whom_an_admin_deletes_costs_what_was_said(services, adm
 
 @pytest.mark.usefixtures("turn")
 def test_reply_at_ones_own_deletion_costs_what_was_said(deployment, shared, admin, maya, days):
-    deployment.accounts.delete_account(maya.session, PASSWORD, stop_turns=shared.stop_turns_of)
+    deployment.accounts.delete_with(maya.session, PASSWORD, stop_turns=shared.stop_turns_of)
 
     assert is_charged(admin, maya, days)
 
@@ -231,17 +231,13 @@ def test_reply_of_another_process_is_charged_once_its_lease_ran_out(
 # --- refusals
 
 
-def test_refused_deletion_ends_and_stops_nothing(deployment, maya):
-    stopped = []
-
-    def refuse():
-        raise TooManyAttempts(60)
-
-    delete = deployment.accounts.delete_account
+def test_refused_deletion_ends_and_stops_nothing(deployment, maya, omar):
+    stopped, accounts = [], deployment.accounts
     with pytest.raises(WrongCredentials):
-        delete(maya.session, PASSWORD + "!", stop_turns=stopped.append)
-    with pytest.raises(TooManyAttempts):
-        delete(maya.session, PASSWORD, refuse, stopped.append)
+        accounts.delete_with(maya.session, PASSWORD + "!", stop_turns=stopped.append)
+    checked = accounts.find(omar.email, NOT_COUNTED).checked(PASSWORD)
+    with pytest.raises(WrongCredentials):
+        accounts.delete_account(maya.session, checked, stopped.append)
 
     assert stopped == []
     assert deployment.accounts.backend.is_alive(maya.cookie.hash)

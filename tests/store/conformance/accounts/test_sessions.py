@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from services.crypto import new_key
 from services.domain import AccountRole
 from services.domain.accounts import SessionEnd
+from services.domain.revisions import LISTED
 from services.errors import (
     AddressTaken,
     BadAddress,
@@ -17,9 +19,10 @@ from services.errors import (
     WeakPassword,
     WrongCredentials,
 )
-from tests.stack.apps import until
+from services.store.backend import Throttle, Throttles
+from services.store.sealed import sealed_store
 from tests.store.conformance.accounts.deployments import DAY, at_once
-from tests.store.conformance.talk import begun_with, titles
+from tests.store.conformance.talk import a_fact, begun_with, titles
 from tests.store.conftest import PASSWORD, new_email
 
 IDLE = 3600  # seconds
@@ -73,11 +76,11 @@ def test_user_with_an_unknown_role_may_do_nothing(deployment, maya):
 
 def test_wrong_password_and_unknown_address_are_refused_alike(deployment, maya):
     with pytest.raises(WrongCredentials) as wrong:
-        deployment.accounts.sign_in(maya.email, PASSWORD + "!")
+        deployment.accounts.sign_in_with(maya.email, PASSWORD + "!")
     with pytest.raises(WrongCredentials) as unknown:
-        deployment.accounts.sign_in(new_email(), PASSWORD)
+        deployment.accounts.sign_in_with(new_email(), PASSWORD)
     with pytest.raises(WrongCredentials):
-        deployment.accounts.sign_in(maya.email, "")
+        deployment.accounts.sign_in_with(maya.email, "")
 
     assert wrong.value.public == unknown.value.public
     assert list(deployment.devices(maya.session)) == [maya.session.id]
@@ -105,7 +108,7 @@ def test_weak_password_is_refused(deployment, password):
     email = new_email()
 
     with pytest.raises(WeakPassword):
-        deployment.accounts.sign_up(email, password)
+        deployment.accounts.sign_up_with(email, password)
 
     assert deployment.sign_up(email)
 
@@ -117,30 +120,41 @@ def test_address_of_no_form_is_refused(deployment):
 
 @pytest.mark.parametrize("verb", ["sign_up", "sign_in"])
 def test_throttled_attempt_begins_no_session(deployment, maya, verb):
-    def refuse():
-        raise TooManyAttempts(60)
-
     email = new_email() if verb == "sign_up" else maya.email
+    full = Throttles((Throttle(new_key().hex(), 0, 60),))
     with pytest.raises(TooManyAttempts):
-        getattr(deployment.accounts, verb)(email, PASSWORD, refuse)
+        getattr(deployment.accounts, f"{verb}_with")(email, PASSWORD, throttles=full)
 
     assert list(deployment.devices(maya.session)) == [maya.session.id]
 
 
 def test_refused_sign_in_gives_its_identity_up(deployment, maya):
-    def refuse():
-        raise TooManyAttempts(60)
-
-    begun_with(maya.store, "Letters")
     assert deployment.identities(maya) == 1
-    with pytest.raises(TooManyAttempts):
-        maya.sign_in(reservation=refuse)
-    until(lambda: deployment.identities(maya) == 1)
 
     with deployment.lost_key(maya), pytest.raises(KeyMissing):
         maya.sign_in()
 
     assert deployment.identities(maya) == 1
+
+
+def test_sign_in_brings_what_the_first_page_reads(deployment, maya):
+    maya.store.facts.keep(a_fact())
+    begun_with(maya.store, "Letters")
+    session = maya.sign_in().session
+
+    first = session.backend.first_page()
+
+    assert session.backend.first_page() is None  # once
+    if deployment.brings_first_page:
+        assert first.account == session.backend.account()
+        store = sealed_store(session.backend.rows(first=first), session.user_keys)
+        maya.store.facts.keep(a_fact("Has a cat."))
+        begun_with(maya.store, "Roses")
+        for facts, titled in ((1, ["Letters"]), (2, ["Roses", "Letters"])):
+            assert len(store.facts.fresh_facts()) == facts
+            assert titles(store.conversations.recent(LISTED)) == titled
+    else:
+        assert first is None
 
 
 # --- open by cookie, renew
@@ -169,7 +183,7 @@ def test_unknown_cookie_opens_nothing(deployment, maya):
 
 def test_session_outlives_what_its_sign_in_gave(deployment):
     accounts, email = deployment.process_with_short_tokens(), new_email()
-    cookie, session = accounts.sign_up(email, PASSWORD)
+    cookie, session = accounts.sign_up_with(email, PASSWORD)
     begun_with(deployment.store(session), "Letters")
 
     reads = at_once(*[lambda: deployment.store(session).conversations.recent()] * 4)
@@ -206,7 +220,7 @@ def test_unreachable_store_ends_no_session(deployment, maya):
         lambda: accounts.backend.is_alive(maya.cookie.hash),
         lambda: accounts.ended([maya.session]),
         lambda: accounts.end(maya.cookie),
-        lambda: accounts.sign_in(maya.email, PASSWORD),
+        lambda: accounts.sign_in_with(maya.email, PASSWORD),
     ):
         with deployment.away(), pytest.raises(StoreUnavailable):
             call()
@@ -274,7 +288,7 @@ def test_session_lapses_by_idle_time(deployment, maya):
 
 def test_session_lapses_by_age_though_it_is_used(deployment):
     accounts = deployment.process(idle_seconds=10 * DAY, lifetime_seconds=2 * DAY)
-    cookie, session = accounts.sign_up(new_email(), PASSWORD)
+    cookie, session = accounts.sign_up_with(new_email(), PASSWORD)
     deployment.let_pass(2 * DAY - 60)
     assert accounts.backend.is_alive(cookie.hash)
 
@@ -310,7 +324,7 @@ def test_process_learns_in_one_call_which_sessions_ended_and_why(deployment, adm
     other, gone, out = maya.sign_in(), deployment.sign_up(), deployment.sign_up()
     deployment.accounts.end(other.cookie)
     admin.administration.suspend(omar.id, is_suspended=True)
-    deployment.accounts.delete_account(gone.session, PASSWORD)
+    deployment.accounts.delete_with(gone.session, PASSWORD)
     admin.administration.sign_out(out.id)
 
     assert ended(admin, maya, other, omar, gone, out) == {

@@ -13,6 +13,7 @@ from services.errors import (
     InvitationRefused,
     NotFound,
     SignUpsClosed,
+    WrongCredentials,
 )
 from tests.store.conformance.accounts.deployments import DAY, at_once
 from tests.store.conftest import PASSWORD, new_email
@@ -189,19 +190,12 @@ def test_wrong_address_of_an_invitation_is_refused(sign_ups):
     assert sign_ups.invitations() == []
 
 
-def test_user_made_past_the_app_begins_an_account_by_invitation(deployment, sign_ups):
-    email = new_email()
+def test_user_made_past_the_app_does_not_hold_the_address(deployment, sign_ups):
+    email, code = new_email(), sign_ups.invite("", AccountRole.USER)
     deployment.outsider(email)
-    sign_in = partial(deployment.accounts.sign_in, email, PASSWORD)
-    with pytest.raises(InvitationNeeded):
-        sign_in()
-    sign_ups.set_mode(SignUps.CLOSED)
-    code = sign_ups.invite("", AccountRole.USER)
-    with pytest.raises(SignUpsClosed):
-        sign_in(invitation=code)
-    sign_ups.set_mode(SignUps.INVITED)
+    with pytest.raises(WrongCredentials):
+        deployment.accounts.sign_in_with(email, PASSWORD)
 
-    _, session = sign_in(invitation=code)
+    user = deployment.sign_up(email, invitation=code)
 
-    assert deployment.account(session).role is AccountRole.USER
-    assert sign_in()[1].user_id == session.user_id
+    assert user.sign_in().id == user.id

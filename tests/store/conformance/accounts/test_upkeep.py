@@ -1,6 +1,5 @@
 """What a process asks for itself: sweeps, throttles, a probe, and the versions of root keys."""
 
-import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -10,7 +9,8 @@ from uuid import uuid4
 import pytest
 
 from services.crypto import new_key
-from services.errors import StoreUnavailable, Suspended, WrongCredentials
+from services.errors import StoreUnavailable, Suspended, TooManyAttempts, WrongCredentials
+from services.store.backend import Throttle, Throttles
 from tests.stack.apps import until
 from tests.store.conformance.accounts.deployments import at_once
 from tests.store.conformance.talk import UNDO_SECONDS, answer, begun_with, crash, first_turn, titles
@@ -39,6 +39,11 @@ def attempt(deployment):
 
 def bucket():
     return new_key().hex()
+
+
+def counting(name):
+    """Return the throttles of an attempt that is counted in one bucket."""
+    return Throttles((Throttle(name, 99, MINUTE),))
 
 
 # --- sweeps
@@ -136,9 +141,8 @@ def test_attempt_that_was_overheard_is_not_repeated(attempt):
 
 def test_sign_in_gives_its_attempt_back(attempt, maya):
     name = bucket()
-    assert attempt(name, at_most=1) is None
 
-    maya.sign_in(reservation=lambda: (name,))
+    maya.sign_in(throttles=counting(name))
 
     assert attempt(name, at_most=1) is None
     assert attempt(name, at_most=1)
@@ -146,14 +150,25 @@ def test_sign_in_gives_its_attempt_back(attempt, maya):
 
 def test_refused_sign_in_gives_no_attempt_back(deployment, attempt, admin, maya):
     name = bucket()
-    assert attempt(name, at_most=1) is None
     admin.administration.suspend(maya.id, is_suspended=True)
 
     for password in (PASSWORD, PASSWORD + "!"):
         with pytest.raises((Suspended, WrongCredentials)):
-            deployment.accounts.sign_in(maya.email, password, lambda: json.dumps([name]))
+            deployment.accounts.sign_in_with(maya.email, password, throttles=counting(name))
 
-    assert attempt(name, at_most=1)
+    assert attempt(name, at_most=2)
+
+
+def test_device_of_a_user_is_counted_by_itself_for_their_account_alone(deployment, maya, omar):
+    device, strangers = Throttle(bucket(), 1, MINUTE), Throttle(bucket(), 1, MINUTE)
+    throttles = Throttles((strangers,), maya.id, (device,))
+    find = deployment.accounts.find
+    find(maya.email, Throttles((strangers,)))
+
+    assert find(maya.email, throttles).is_known
+    for email in (omar.email, new_email(), maya.email):
+        with pytest.raises(TooManyAttempts):
+            find(email, throttles)
 
 
 def test_counted_attempts_are_swept_after_their_window(deployment, attempt):
@@ -197,7 +212,7 @@ def test_calls_of_a_process_say_that_the_store_is_away(deployment, attempt):
 @pytest.mark.usefixtures("admin")  # else maya may be the only one, who stays
 def test_versions_of_root_keys_are_those_of_users_and_sessions(deployment, maya, omar):
     lapsed = deployment.process(idle_seconds=MINUTE)
-    cookie, session = lapsed.sign_up(new_email(), PASSWORD)
+    cookie, session = lapsed.sign_up_with(new_email(), PASSWORD)
     old = replace(maya, cookie=cookie, session=session)
     deployment.seal_under(7, maya, is_session=False)
     deployment.seal_under(8, omar, is_session=True)
@@ -222,7 +237,7 @@ def test_new_root_key_wraps_user_keys_anew_at_the_next_sign_in(alone):
 
     opened = accounts.open(maya.cookie)
     assert sorted(alone.server.root_key_versions()) == [*alone.versions_after_opening]
-    _, session = accounts.sign_in(maya.email, PASSWORD)
+    _, session = accounts.sign_in_with(maya.email, PASSWORD)
     alone.accounts.end(maya.cookie)
 
     assert alone.server.root_key_versions() == [2]
@@ -233,11 +248,11 @@ def test_new_root_key_wraps_user_keys_anew_at_the_next_sign_in(alone):
 def test_session_that_goes_on_lets_go_of_an_old_root_key(alone):
     email = new_email()
     # Supabase's session is sealed anew when its access token is renewed
-    cookie, _ = alone.process_with_short_tokens().sign_up(email, PASSWORD)
+    cookie, _ = alone.process_with_short_tokens().sign_up_with(email, PASSWORD)
     accounts = alone.process_with_new_root_key()
     assert alone.server.root_key_versions() == [1]
 
-    assert accounts.open(cookie).backend.account().email == email
+    assert accounts.open(cookie).backend.account()
 
     assert alone.server.root_key_versions() == [2]
     assert accounts.open(cookie).email == email

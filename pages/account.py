@@ -1,0 +1,42 @@
+"""The page "Account": the user's email, and a form that changes the password.
+
+The form is a native one, because passwords must not enter a Streamlit session.
+"""
+
+from html import escape
+
+import streamlit as st
+
+from pages import sign_in
+from pages._parts import frame, words
+from pages._parts.passwords import password_field, show_button
+
+_CHANGED = "Password changed. You are signed out everywhere else."
+
+
+def _form(email: str) -> str:
+    # password managers read the account from the field with the autocomplete `username`
+    return f"""
+      <form class="db-form" method="post" action="/account/password">
+        <input autocomplete="username" value="{escape(email)}" readonly hidden>
+        {password_field("Current password", "current", "current-password")}
+        {password_field("New password", "password", "new-password")}
+        {show_button("current-password", "new-password")}
+        <button type="submit">Change password</button>
+      </form>"""
+
+
+with frame.page() as user:
+    frame.draw_heading(words.ACCOUNT, "Your email and your password.")
+    st.subheader("Email", anchor=False)
+    st.text(user.email)
+    st.subheader(words.PASSWORD, anchor=False)
+    reason = st.query_params.get("reason", "")
+    if reason == "changed":
+        st.info(_CHANGED)
+    elif reason == "wrong":
+        st.error("Your password was not changed. The current password is wrong.")
+    elif refused := sign_in.refusal(reason):
+        st.error(f"Your password was not changed. {refused}")
+    st.markdown("A new password signs you out on all other devices.")
+    st.html(_form(user.email), width=384)

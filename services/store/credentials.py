@@ -1,0 +1,40 @@
+"""Credentials as a store has them: sealed, with the look-up value of their address. They are opened and sealed here."""
+
+from uuid import UUID
+
+from services.crypto import Credentials, RootKeys, open_credentials, seal_credentials
+from services.domain import UserId
+from services.domain.addresses import EmailAddress
+from services.errors import Tampered
+from services.store.backend import StoredCredentials
+
+
+def lookups_of(root_keys: RootKeys, email: EmailAddress) -> tuple[str, ...]:
+    """Return the look-up values of *email*, one for each root key."""
+    return tuple(root_keys.address_tags(email).values())
+
+
+def open_stored(
+    root_keys: RootKeys, stored: StoredCredentials, email: EmailAddress | None = None
+) -> Credentials:
+    """Open credentials; *email*: the address that they must have. Raise Tampered, NewerVersion."""
+    credentials = open_credentials(root_keys, stored.sealed, stored.id)
+    is_pending = stored.user_id is None
+    if (
+        (credentials.is_pending, credentials.generation) != (is_pending, stored.generation)
+        or stored.user_id not in (None, stored.id)
+        or email not in (None, credentials.address)
+    ):
+        raise Tampered
+    return credentials
+
+
+def seal_stored(root_keys: RootKeys, credentials: Credentials, owner_id: UUID) -> StoredCredentials:
+    """Seal credentials under the current root key; *owner_id* is the user's id, or that of the row while they are pending."""
+    return StoredCredentials(
+        id=owner_id,
+        user_id=None if credentials.is_pending else UserId(owner_id),
+        lookup=root_keys.address_tags(credentials.address)[root_keys.current],
+        sealed=seal_credentials(root_keys, credentials, owner_id),
+        generation=credentials.generation,
+    )

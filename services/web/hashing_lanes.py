@@ -1,0 +1,104 @@
+"""Lanes: the threads that hash passwords, and the order in which attempts to sign in or sign up get one.
+
+A hash takes a core for about 0.2 s and 64 MiB of memory (services/crypto/password_hash.py). So only a few run at the
+same time, each in a thread of its own with a low priority, and the other attempts wait as coroutines.
+"""
+
+import asyncio
+import math
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import anyio
+
+from services.daemon_threads import in_thread
+from services.errors import RateLimited
+
+Answer = TypeVar("Answer")
+
+_MOST_LANES = 8
+_PATIENCE_SECONDS = 20.0
+_NICENESS = 10  # of a hash, so that replies and pages go first
+
+
+def lane_count() -> int:
+    """Return half the number of cores that this process may use, at least 1 and at most 8."""
+    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return min(max(1, cores // 2), _MOST_LANES)
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class _Waiter:
+    """An attempt that waits for a lane. Only for the event loop's thread."""
+
+    client: str
+    is_known: bool
+    entered: anyio.Event = field(default_factory=anyio.Event)
+
+
+@dataclass(slots=True, repr=False)
+class HashingLanes:
+    """A pool of threads for hashes, shared fairly between clients. Only for the event loop's thread."""
+
+    lanes: int = field(default_factory=lane_count)
+    # seconds that a device may wait which has not signed in to the account before; others wait without a limit
+    patience_seconds: float = _PATIENCE_SECONDS
+    _waiting: list[_Waiter] = field(default_factory=list[_Waiter], init=False)
+    _busy: Counter[str] = field(default_factory=Counter[str], init=False)  # lanes, by client
+
+    async def run(self, work: Callable[[], Answer], *, client: str, is_known: bool) -> Answer:
+        """Return the answer of *work*, run in a lane as soon as one is free.
+
+        Known devices come first, then those who have waited longest. One *client* has at most half of the lanes, at
+        least one. Raise RateLimited if an unknown device has waited for 20 seconds, and the errors of *work*.
+        """
+        waiter = _Waiter(client, is_known)
+        self._waiting.append(waiter)
+        self._fill()
+        try:
+            with anyio.move_on_after(math.inf if is_known else self.patience_seconds):
+                await waiter.entered.wait()
+            if not waiter.entered.is_set():
+                raise RateLimited
+        except BaseException:  # the wait was too long, or the request was cancelled
+            self._leave(waiter)
+            raise
+        # a task of its own: a thread goes on when its request is cancelled, and so keeps its lane
+        return await asyncio.shield(asyncio.ensure_future(self._hash(waiter, work)))
+
+    async def _hash(self, waiter: _Waiter, work: Callable[[], Answer]) -> Answer:
+        def hash_behind_others() -> Answer:
+            if sys.platform == "linux":  # elsewhere, threads have no priority of their own
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+            return work()
+
+        try:
+            return await asyncio.wrap_future(in_thread("hash", hash_behind_others))
+        finally:
+            self._leave(waiter)
+
+    def _leave(self, waiter: _Waiter) -> None:
+        """Free the lane of *waiter*, or its place among those who wait for one."""
+        if waiter.entered.is_set():
+            self._busy[waiter.client] -= 1
+            self._busy = +self._busy  # without clients that have no lane
+            self._fill()
+        else:
+            self._waiting.remove(waiter)
+
+    def _fill(self) -> None:
+        """Give the free lanes to those who wait."""
+        of_a_client = max(1, self.lanes // 2)
+        for waiter in sorted(self._waiting, key=lambda each: not each.is_known):
+            if self._busy.total() >= self.lanes:
+                return
+            if self._busy[waiter.client] < of_a_client:
+                self._waiting.remove(waiter)
+                self._busy[waiter.client] += 1
+                waiter.entered.set()

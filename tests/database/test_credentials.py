@@ -1,0 +1,722 @@
+"""Credentials in SQL: the counted look-up, pending sign-ups, the account that begins out of one, and changes."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from services.crypto import new_key
+from tests.database import servers
+from tests.database.people import (
+    MISUSE,
+    NOT_ALLOWED,
+    SIGNED_OUT,
+    sealed,
+    sign_up,
+    with_token,
+)
+
+OK = {"ok": True}
+STALE = {"ok": False, "reason": "stale"}
+TAKEN = {"ok": False, "reason": "address_taken"}
+
+
+def credentials_of(world, person):
+    """The row of a user, as the API answers it."""
+    query = "select private.credentials_of(credentials) from private.credentials where user_id = %s"
+    return world.one(query, person.id)
+
+
+def count(world, *lookups, strangers=(), device_user=None, device=(), at_most=3, **given):
+    """Count an attempt; *strangers* and *device* name buckets."""
+
+    def throttles(names):
+        return json.dumps([{"bucket": one, "at_most": at_most, "seconds": 60} for one in names])
+
+    return world.anon.call(
+        "count_attempt",
+        lookups=json.dumps(lookups),
+        throttles=throttles(strangers),
+        device_user=device_user,
+        device_throttles=throttles(device),
+        **given,
+    )
+
+
+def change(world, person, lookup=None, **given):
+    """Change the credentials of *person* from the first generation to the second."""
+    lookup = lookup or credentials_of(world, person)["lookup"]
+    return world.anon.call("change_credentials", person=person.id, new_lookup=lookup, **given)
+
+
+def start(person, **given):
+    return person.call("start_session", new_cookie_hash=new_key().hex(), **given)
+
+
+def put(world, row):
+    return world.anon.call("put_sign_up", **row)
+
+
+def rows(world):
+    query = "select id, lookup, sealed, generation, invitation from private.credentials order by id"
+    return world.admin.execute(query).fetchall()
+
+
+# --- proofs
+
+
+def server_calls():
+    return {
+        "count_attempt": {"throttles": "[]"},
+        "put_sign_up": sign_up(),
+        "change_credentials": {"person": uuid4(), "new_lookup": new_key().hex()},
+        "end_stranger": {"address": "omar@daybook.test"},
+    }
+
+
+@pytest.mark.parametrize("function", server_calls())
+def test_call_is_not_repeated(world, function):
+    overheard = world.anon.proven(function, server_calls()[function])
+    world.anon.call(function, **overheard)
+    before = world.contents()
+
+    assert world.anon.refusal(function, **overheard) == NOT_ALLOWED
+
+    assert world.contents() == before
+
+
+@pytest.mark.parametrize("function", server_calls())
+def test_call_without_a_new_proof_is_refused(world, function):
+    given = server_calls()[function]
+
+    assert world.anon.refusal(function, **given, proof="0" * 64) == NOT_ALLOWED
+    assert world.anon.refusal(function, **given, made_at=int(time.time()) - 62) == NOT_ALLOWED
+    assert world.one("select count(*) from private.seen_nonces") == 0
+
+
+# --- the counted look-up
+
+
+def test_attempt_returns_the_row_of_any_lookup(world):
+    maya, omar = world.person(), world.person()
+    lookup = credentials_of(world, maya)["lookup"]
+
+    found = count(world, new_key().hex(), lookup)
+
+    assert found["credentials"] == credentials_of(world, maya)
+    assert found["credentials"]["user_id"] == str(maya.id)
+    assert count(world, credentials_of(world, omar)["lookup"])["credentials"]["id"] == str(omar.id)
+    assert count(world, new_key().hex())["credentials"] is None
+
+
+def test_attempt_returns_a_users_row_before_a_pending_one(world):
+    """Two root keys give two look-ups of one address."""
+    first, second = new_key().hex(), new_key().hex()
+    pending = [world.sign_up(lookup=one)["pending"] for one in (first, second)]
+    assert count(world, second, first)["credentials"]["id"] == str(pending[1])
+    assert count(world, first, second)["credentials"]["id"] == str(pending[0])
+
+    maya = world.make_person(world)
+    assert start(maya, pending=pending[0], new_lookup=first)["ok"]
+
+    assert count(world, second, first)["credentials"]["id"] == str(maya.id)
+
+
+def test_device_counts_apart_for_its_own_user_alone(world):
+    maya, omar = world.person(), world.person()
+    stranger, device = new_key().hex(), new_key().hex()
+    theirs = {"strangers": [stranger], "device": [device], "at_most": 1}
+    lookup = credentials_of(world, maya)["lookup"]
+
+    known = count(world, lookup, device_user=maya.id, **theirs)
+    others = count(world, lookup, device_user=omar.id, **theirs)
+    unknown = count(world, new_key().hex(), device_user=maya.id, **theirs)
+
+    assert (known["ok"], known["is_known"]) == (True, True)
+    assert (others["ok"], others["is_known"]) == (True, False)
+    assert (unknown["ok"], unknown["is_known"]) == (False, False)
+    assert not count(world, lookup, device_user=maya.id, **theirs)["ok"]
+    attempts = "select attempts from private.throttles where bucket = %s"
+    assert [world.one(attempts, bucket) for bucket in (stranger, device)] == [2, 2]
+
+
+def test_pending_row_is_no_device_users(world):
+    row = sign_up()
+    put(world, row)
+
+    assert not count(world, row["new_lookup"], device_user=row["row_id"])["is_known"]
+    assert not count(world, row["new_lookup"])["is_known"]
+
+
+def test_refused_attempt_returns_no_credentials(world):
+    maya, bucket = world.person(), new_key().hex()
+    lookup = credentials_of(world, maya)["lookup"]
+
+    refused = count(world, lookup, device_user=maya.id, device=[bucket], at_most=0)
+
+    assert refused.pop("retry_after") > 0
+    assert refused == {"ok": False, "reason": "too_many_attempts", "is_known": True}
+
+
+def test_attempt_brings_the_state_of_sign_ups(world):
+    expected = {"ok": True, "credentials": None, "is_known": False}
+
+    found = count(world)
+
+    assert found == expected | {"mode": "open", "is_invited": False, "is_first": False}
+    world.admin.execute(
+        "update private.settings set first_account_is_admin = true, sign_ups = 'closed'"
+    )
+    assert count(world)["is_first"] is world.anon.call("sign_ups")["is_first"] is True
+    world.person()
+    assert (count(world)["mode"], count(world)["is_first"]) == ("closed", False)
+
+
+# --- pending sign-ups
+
+
+def test_new_sign_up_is_pending(world):
+    row = sign_up(invitation=new_key().hex())
+
+    assert put(world, row) == OK
+
+    found = count(world, row["new_lookup"])["credentials"]
+    assert (found["id"], found["user_id"]) == (str(row["row_id"]), None)
+    assert (found["lookup"], found["generation"]) == (row["new_lookup"], 1)
+    assert rows(world)[0][4] == row["invitation"]
+
+
+def test_address_with_a_row_gets_no_second(world):
+    maya, row = world.person(), sign_up()
+    put(world, row)
+    before = rows(world)
+
+    for lookup in (credentials_of(world, maya)["lookup"], row["new_lookup"]):
+        both = json.dumps([new_key().hex(), lookup])
+        assert put(world, sign_up(lookup)) == STALE
+        assert put(world, sign_up(lookups=both)) == STALE
+        assert put(world, sign_up(lookups="[]", new_lookup=lookup)) == STALE
+    assert put(world, sign_up(row_id=row["row_id"])) == STALE
+
+    assert rows(world) == before
+
+
+def test_parallel_sign_ups_of_one_address_store_one_row(world, migrated):
+    lookup = new_key().hex()
+
+    def sign_up_one(connection, _):
+        return world.anon.by(connection).call("put_sign_up", **sign_up(lookup))["ok"]
+
+    assert sorted(servers.at_once(migrated, 4, sign_up_one)) == [False, False, False, True]
+
+
+def test_pending_sign_up_is_replaced_where_seen(world):
+    row, invitation = sign_up(invitation=new_key().hex()), new_key().hex()
+    put(world, row)
+    world.admin.execute("update private.credentials set signed_up_at = now() - interval '7 days'")
+    lookups = [new_key().hex(), row["new_lookup"]]
+    again = row | {"lookups": json.dumps(lookups), "new_lookup": lookups[0]}
+    again |= {"new_sealed": sealed(2), "invitation": invitation}
+
+    assert put(world, again | {"seen_generation": 2}) == STALE
+    assert put(world, again | {"seen_generation": 1, "row_id": uuid4()}) == STALE
+    assert put(world, again | {"seen_generation": 1}) == OK
+    assert put(world, again | {"seen_generation": 1}) == STALE
+
+    assert rows(world) == [(row["row_id"], again["new_lookup"], sealed(2), 2, invitation)]
+    assert world.one("select signed_up_at > now() - interval '1 minute' from private.credentials")
+
+
+def test_sign_up_never_replaces_a_users_row(world):
+    maya = world.person()
+    lookup = credentials_of(world, maya)["lookup"]
+    before = rows(world)
+
+    forged = sign_up(lookup, row_id=maya.id, seen_generation=1, new_sealed=sealed("forged"))
+    assert put(world, forged) == STALE
+
+    assert rows(world) == before
+
+
+def test_sign_up_takes_no_lookup_of_another_row(world):
+    maya, row = world.person(), sign_up()
+    put(world, row)
+    before = rows(world)
+
+    lookup = credentials_of(world, maya)["lookup"]
+    taken = {"seen_generation": 1, "new_lookup": lookup}
+    assert put(world, row | taken | {"lookups": json.dumps([lookup, row["new_lookup"]])}) == STALE
+
+    assert rows(world) == before
+
+
+def test_pending_sign_up_is_swept_after_eight_days(world):
+    maya, old, young = world.person(), sign_up(), sign_up()
+    put(world, old)
+    put(world, young)
+    aged = "update private.credentials set signed_up_at = now() - interval '8 days' + %s * interval '1 minute' where id = %s"
+    for row_id, minutes in ((maya.id, -1), (old["row_id"], -1), (young["row_id"], 1)):
+        world.admin.execute(aged, [minutes, row_id])
+
+    assert world.anon.call("sweep_turns", at_most=1)["more"]
+
+    assert {row[0] for row in rows(world)} == {maya.id, young["row_id"]}
+    assert not world.anon.call("sweep_turns", at_most=1)["more"]
+
+
+# --- accounts begin
+
+
+def test_account_begins_with_credentials_key_and_session(world):
+    omar, begun = world.make_person(world), world.sign_up()
+    lookup = new_key().hex()
+    given = {"new_lookup": lookup, "new_sealed": sealed("set"), "new_wrapped": sealed("first key")}
+
+    started = start(omar, pending=begun["pending"], **given)
+
+    assert started["credentials"] == {
+        "id": str(omar.id),
+        "user_id": str(omar.id),
+        "lookup": lookup,
+        "sealed": sealed("set"),
+        "generation": 1,
+    }
+    assert started["keys"] == [{"version": 1, "wrapped": sealed("first key")}]
+    assert rows(world) == [(omar.id, lookup, sealed("set"), 1, None)]
+    noted = world.admin.execute(
+        "select action, actor, detail from private.audit where target = %s order by id", [omar.id]
+    )
+    assert noted.fetchall() == [
+        ("account.begin", omar.id, {"role": "user"}),
+        ("key.put", omar.id, {"version": 1, "mode": "server"}),
+    ]
+
+
+def test_account_keeps_the_generation_of_its_sign_up(world):
+    row, omar = sign_up(), world.make_person(world)
+    put(world, row)
+    put(world, row | {"seen_generation": 1})
+    begun = {"pending": row["row_id"], "new_lookup": row["new_lookup"]}
+    assert start(omar, **begun, seen_generation=1) == STALE
+
+    assert start(omar, **begun, seen_generation=2)["credentials"]["generation"] == 2
+
+
+@pytest.mark.parametrize(
+    "spoil", ["no sign-up", "unknown", "of a user", "generation", "lookup", "no invitation"]
+)
+def test_refused_account_leaves_nothing(world, spoil):
+    omar, maya = world.make_person(world), world.person()
+    begun, given, refused = world.sign_up(), {}, "stale"
+    match spoil:
+        case "no sign-up":
+            given = {"pending": None}
+        case "unknown":
+            given = {"pending": uuid4(), "new_lookup": new_key().hex()}
+        case "of a user":
+            given = {"pending": maya.id, "new_lookup": new_key().hex()}
+        case "generation":
+            given = {"seen_generation": 2}
+        case "lookup":
+            given = {"new_lookup": credentials_of(world, maya)["lookup"]}
+        case "no invitation":
+            world.admin.execute("update private.settings set sign_ups = 'invited'")
+            refused = "no_invitation"
+    before = world.contents()
+
+    assert start(omar, **begun | given) == {"ok": False, "reason": refused}
+
+    assert world.contents() == before
+    assert world.one("select count(*) from private.roles where user_id = %s", omar.id) == 0
+
+
+@pytest.mark.parametrize("credentials", ["they have", "they lost"])
+def test_pending_sign_up_is_never_bound_to_a_user_with_an_account(world, credentials):
+    maya, begun = world.person(), world.sign_up()
+    if credentials == "they lost":
+        world.admin.execute("delete from private.credentials where user_id = %s", [maya.id])
+    before = world.contents()
+
+    assert start(with_token(world, maya.id), **begun) == STALE
+
+    assert world.contents() == before
+
+
+def test_sign_up_begins_one_account(world, migrated):
+    crowd, begun = [world.make_person(world) for _ in range(4)], world.sign_up()
+
+    def begin(connection, number):
+        return start(crowd[number].by(connection), **begun)["ok"]
+
+    assert sorted(servers.at_once(migrated, 4, begin)) == [False, False, False, True]
+    assert world.one("select count(*) from private.credentials") == 1
+
+
+def test_account_begins_with_the_invitation_of_its_sign_up(world):
+    admin, omar, ada = world.make_admin(world.person()), *(world.make_person(world) for _ in "ab")
+    codes = [new_key().hex() for _ in range(2)]
+    for code, role in zip(codes, ("user", "admin"), strict=True):
+        assert admin.call("invite", code=code, new_role=role)["ok"]
+    world.admin.execute("update private.settings set sign_ups = 'invited'")
+
+    assert start(omar, **world.sign_up(invitation=codes[0]))["role"] == "user"
+    # that of the sign-in goes first
+    assert start(ada, **world.sign_up(invitation=codes[0]), invitation=codes[1])["role"] == "admin"
+
+
+# --- sign-in
+
+
+def test_session_begins_with_the_generation_that_was_checked(world):
+    maya = world.person()
+    change(world, maya)
+    before = world.contents()
+
+    for generation in (None, 1, 3):
+        assert start(with_token(world, maya.id), seen_generation=generation) == STALE
+    assert world.contents() == before
+
+    started = start(with_token(world, maya.id), seen_generation=2)
+    assert started["credentials"] == credentials_of(world, maya)
+
+
+def test_session_begins_with_no_credentials_of_another(world):
+    maya, omar = world.person(), world.person()
+    world.admin.execute("delete from private.credentials where user_id = %s", [maya.id])
+
+    assert start(with_token(world, maya.id)) == STALE
+
+    assert start(with_token(world, omar.id))["ok"]
+
+
+def test_refused_session_gives_no_attempt_back(world):
+    maya, bucket = world.person(), new_key().hex()
+    count(world, strangers=[bucket])
+    returned = {"returned": json.dumps([bucket])}
+
+    assert start(with_token(world, maya.id), seen_generation=2, **returned) == STALE
+    assert world.one("select attempts from private.throttles") == 1
+
+    assert start(with_token(world, maya.id), **returned)["ok"]
+    assert world.one("select attempts from private.throttles") == 0
+
+
+def test_opened_session_brings_the_credentials(world):
+    maya = world.person()
+    world.person()
+
+    opened = world.anon.call("open_session", cookie=maya.cookie)
+    assert opened["credentials"] == credentials_of(world, maya)
+
+    world.admin.execute("delete from private.credentials where user_id = %s", [maya.id])
+    assert world.anon.call("open_session", cookie=maya.cookie)["credentials"] is None
+
+
+# --- changes
+
+
+def test_new_password_ends_all_other_sessions(world):
+    maya, omar = world.person(), world.person()
+    other = with_token(world, maya.id).with_session()
+    world.one("insert into auth.sessions (user_id) values (%s) returning id", maya.id)
+
+    assert change(world, maya, new_sealed=sealed("new"), kept_cookie=maya.cookie) == OK
+
+    assert maya.refusal("my_account") is None
+    assert other.refusal("my_account") == SIGNED_OUT
+    assert omar.refusal("my_account") is None
+    for table in ("private.app_sessions", "auth.sessions"):
+        assert world.one(f"select count(*) from {table} where user_id = %s", maya.id) == 1
+    found = credentials_of(world, maya)
+    assert (found["sealed"], found["generation"]) == (sealed("new"), 2)
+    noted = "select actor from private.audit where action = 'password.set' and target = %s"
+    assert world.one(noted, maya.id) == maya.id
+
+
+@pytest.mark.parametrize("whose", ["nobody's", "another's"])
+def test_new_password_keeps_no_session_of_another_cookie(world, whose):
+    maya, omar = world.person(), world.person()
+
+    assert change(world, maya, kept_cookie=omar.cookie if whose == "another's" else None) == OK
+
+    assert maya.refusal("my_account") == SIGNED_OUT
+    assert omar.refusal("my_account") is None
+    assert world.one("select count(*) from auth.sessions where user_id = %s", maya.id) == 0
+
+
+def test_credentials_sealed_anew_end_no_session(world):
+    maya, lookup = world.person(), new_key().hex()
+
+    assert change(world, maya, lookup, new_generation=1, new_sealed=sealed("anew")) == OK
+
+    assert maya.refusal("my_account") is None
+    found = credentials_of(world, maya)
+    assert (found["lookup"], found["sealed"]) == (lookup, sealed("anew"))
+    assert world.one("select count(*) from private.audit where action = 'password.set'") == 0
+
+
+def test_credentials_change_only_where_seen(world):
+    maya, row = world.person(), sign_up()
+    put(world, row)
+    change(world, maya)
+    before = world.contents()
+    own = {"new_lookup": credentials_of(world, maya)["lookup"]}
+
+    for given in (
+        {"person": maya.id} | own,
+        {"person": maya.id, "seen_generation": 3, "new_generation": 3} | own,
+        {"person": uuid4()} | own,
+        {"person": row["row_id"], "new_lookup": row["new_lookup"]},  # pending
+        {"person": maya.id, "seen_generation": 2, "new_lookup": row["new_lookup"]},
+    ):
+        changed = {"new_generation": given.get("seen_generation", 1)} | given
+        assert world.anon.call("change_credentials", **changed) == STALE
+
+    assert world.contents() == before
+
+
+@pytest.mark.parametrize("generation", [0, 3, None])
+def test_generation_grows_by_one_at_most(world, generation):
+    maya = world.person()
+    given = {"person": maya.id, "new_lookup": new_key().hex(), "new_generation": generation}
+
+    assert world.anon.refusal("change_credentials", **given) == MISUSE
+
+
+def test_parallel_changes_of_a_password_store_one(world, migrated):
+    maya = world.person()
+    given = {"person": maya.id, "new_lookup": credentials_of(world, maya)["lookup"]}
+
+    def change_one(connection, _):
+        return world.anon.by(connection).call("change_credentials", **given)["ok"]
+
+    assert sorted(servers.at_once(migrated, 4, change_one)) == [False, False, False, True]
+
+
+def test_operator_changes_credentials_without_an_actor(world, migrated):
+    maya = world.person()
+    lookup = credentials_of(world, maya)["lookup"]
+    with psycopg.connect(servers.as_owner(migrated), autocommit=True) as owner:
+        found = "select private.credentials_of_lookups(%s)"
+        assert owner.execute(found, [[lookup]]).fetchone() == (credentials_of(world, maya),)
+        assert owner.execute(found, [[new_key().hex()]]).fetchone() == (None,)
+
+        replacing = "select private.replace_credentials(null, %s, 1, 2, %s, %s, null)"
+        [answer] = owner.execute(replacing, [maya.id, lookup, sealed("new")]).fetchone()
+
+    assert answer == OK
+    assert maya.refusal("my_account") == SIGNED_OUT
+    assert world.one("select actor from private.audit where action = 'password.set'") is None
+
+
+def test_session_that_begins_during_a_change_does_not_outlive_it(world, migrated):
+    """A sign-in with the old password, which the change overtakes or waits for."""
+    maya = world.person()
+    given = {"person": maya.id, "new_lookup": credentials_of(world, maya)["lookup"]}
+    device, late = with_token(world, maya.id), with_token(world, maya.id)
+    cookie = new_key().hex()
+
+    def change_one(connection, _):
+        return world.anon.by(connection).call("change_credentials", **given)["ok"]
+
+    with psycopg.connect(migrated, autocommit=True) as console:
+        console.execute("begin")
+        started = device.by(console).call("start_session", new_cookie_hash=cookie)
+        assert started["ok"]
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(servers.at_once, migrated, 1, change_one)
+            servers.wait_for_blocked(world.admin, 1)
+            console.execute("commit")
+
+    assert answer.result() == [True]
+    assert not world.anon.call("open_session", cookie=cookie)["ok"]
+    assert start(late) == STALE
+
+
+# --- the end of an account, and strangers
+
+
+def test_deleted_account_leaves_no_credentials(world):
+    maya, omar = world.person(), world.person()
+
+    assert maya.call("delete_account", person=maya.id) == OK
+
+    assert [row[0] for row in rows(world)] == [omar.id]
+    world.admin.execute("delete from auth.users where id = %s", [omar.id])
+    assert rows(world) == []
+
+
+def test_root_keys_of_users_credentials_are_needed(world):
+    def token(version):
+        return sealed("x").replace("p1.1.", f"p1.{version}.")
+
+    given = {"new_sealed": token(7), "new_wrapped": token(2), "new_tokens": token(3)}
+    assert start(world.make_person(world), **world.sign_up(new_sealed=token(9)), **given)["ok"]
+    world.sign_up(new_sealed=token(9))
+
+    assert sorted(world.anon.call("root_key_versions")["versions"]) == [2, 3, 7]
+
+
+def test_user_of_a_cut_sign_up_is_removed(world):
+    omar = world.make_person(world)
+    ended = {"address": f"{omar.id}@daybook.test"}
+
+    assert world.anon.call("end_stranger", **ended) == OK
+    assert world.one("select count(*) from auth.users") == 0
+    assert world.anon.call("end_stranger", **ended) == OK  # nobody has it
+
+
+@pytest.mark.parametrize("who", ["with an account", "from before Daybook", "needed"])
+def test_some_users_keep_their_address(world, who):
+    if who == "with an account":
+        omar = world.person()
+        # no longer able to sign in
+        world.admin.execute("delete from private.credentials where user_id = %s", [omar.id])
+    else:
+        omar = world.make_person(world)
+    if who == "from before Daybook":
+        world.admin.execute("update private.migrations set applied_at = now()")
+    elif who == "needed":
+        world.admin.execute("create table of_the_operator (user_id uuid references auth.users)")
+        world.admin.execute("insert into of_the_operator values (%s)", [omar.id])
+
+    assert world.anon.call("end_stranger", address=f"{omar.id}@daybook.test") == TAKEN
+
+    assert world.one("select count(*) from auth.users where id = %s", omar.id) == 1
+
+
+def test_user_who_begins_an_account_meanwhile_is_not_removed(world, migrated):
+    omar, begun = world.make_person(world), world.sign_up()
+    ended = {"address": f"{omar.id}@daybook.test"}
+
+    def end(connection, _):
+        return world.anon.by(connection).call("end_stranger", **ended)
+
+    with psycopg.connect(migrated, autocommit=True) as console:
+        console.execute("begin")
+        assert start(omar.by(console), **begun)["ok"]
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(servers.at_once, migrated, 1, end)
+            servers.wait_for_blocked(world.admin, 1)
+            console.execute("commit")
+
+    assert answer.result() == [TAKEN]
+
+
+# --- Supabase Auth's tables
+
+
+REPAIR = "select private.repair_sign_in(%s, %s, %s)"
+AUTH_USER = "select email, encrypted_password from auth.users where id = %s"
+
+
+@pytest.fixture
+def owner(migrated):
+    """A connection of the migrations' owner."""
+    with psycopg.connect(servers.as_owner(migrated), autocommit=True) as connection:
+        yield connection
+
+
+def repoint(world, person):
+    """Change password and address of a user at Supabase Auth, as who can write to all of the database does."""
+    world.admin.execute("insert into private.password_permits (user_id) values (%s)", [person.id])
+    world.admin.execute(
+        "update auth.users set email = 'mallory@daybook.test', encrypted_password = 'theirs' where id = %s",
+        [person.id],
+    )
+    world.admin.execute(
+        "insert into auth.identities (provider, provider_id, user_id, identity_data) values ('email', %s, %s, %s)",
+        [str(person.id), person.id, Jsonb({"email": "mallory@daybook.test", "sub": "1"})],
+    )
+
+
+def test_repair_sets_address_and_password_at_supabase_auth(world, owner):
+    maya, omar = world.person(), world.person()
+    repoint(world, maya)
+
+    assert owner.execute(REPAIR, [maya.id, "maya@daybook.test", "hash"]).fetchone() == (True,)
+
+    assert world.one(AUTH_USER, maya.id) == ("maya@daybook.test", "hash")
+    identity = "select identity_data, email from auth.identities where user_id = %s"
+    data = {"email": "maya@daybook.test", "sub": "1"}
+    assert world.one(identity, maya.id) == (data, "maya@daybook.test")
+    assert maya.refusal("my_account") == SIGNED_OUT
+    assert omar.refusal("my_account") is None
+    noted = "select action, actor, target from private.audit order by id desc limit 1"
+    assert world.one(noted) == ("sign_in.repair", None, maya.id)
+    assert world.one("select count(*) from private.password_permits") == 0
+
+
+@pytest.mark.parametrize(
+    "change", ["drop table auth.identities", "revoke update on auth.identities from postgres"]
+)
+def test_repair_does_without_identities(world, owner, change):
+    maya = world.person()
+    world.admin.execute(change)
+
+    assert owner.execute(REPAIR, [maya.id, "maya@daybook.test", "hash"]).fetchone() == (True,)
+
+    assert world.one(AUTH_USER, maya.id) == ("maya@daybook.test", "hash")
+
+
+def test_account_that_is_none_is_not_repaired(world, owner):
+    maya, omar = world.person(), world.make_person(world)
+    maya.call("delete_account", person=maya.id)
+    before = world.one(AUTH_USER, maya.id)
+
+    for user_id in (maya.id, omar.id, uuid4(), None):
+        assert owner.execute(REPAIR, [user_id, "a@daybook.test", "hash"]).fetchone() == (False,)
+
+    assert world.one(AUTH_USER, maya.id) == before
+
+
+def test_user_data_that_fills_tokens_is_refused(world):
+    maya = world.person()
+    change = "update auth.users set raw_user_meta_data = %s where id = %s"
+
+    world.admin.execute(change, [Jsonb({"name": "x" * 1900}), maya.id])
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="UPDATE of users"):
+        world.admin.execute(change, [Jsonb({"name": "x" * 2000}), maya.id])
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="INSERT of users"):
+        world.admin.execute(
+            "insert into auth.users (raw_user_meta_data) values (%s)", [Jsonb({"name": "x" * 2000})]
+        )
+
+
+@pytest.mark.parametrize(
+    ("call", "held"),
+    [
+        ("change_credentials", "private.app_sessions"),
+        ("start_session", "private.roles"),
+        ("repair_sign_in", "private.budgets"),
+    ],
+    ids=["change_credentials", "start_session", "repair_sign_in"],
+)
+def test_deletion_during_a_change_causes_no_deadlock(world, migrated, call, held):
+    """A deletion at Supabase Auth locks the user's row first, then those that refer to it; *held* is where it is."""
+    maya = world.person()
+    given = {"person": maya.id, "new_lookup": credentials_of(world, maya)["lookup"]}
+    device = with_token(world, maya.id)
+
+    def act(connection, _):
+        match call:
+            case "change_credentials":
+                return world.anon.by(connection).call(call, **given)["ok"]
+            case "start_session":
+                return start(device.by(connection))["ok"]
+            case _:
+                repair = connection.execute(REPAIR, [maya.id, "maya@daybook.test", "hash"])
+                return repair.fetchone()[0]
+
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(migrated) as console:
+        console.execute("select from auth.users where id = %s for update", [maya.id])
+        console.execute(f"select from {held} where user_id = %s for update", [maya.id])
+        answer = pool.submit(servers.at_once, migrated, 1, act)
+        servers.wait_for_blocked(world.admin, 1)
+        console.execute("delete from auth.users where id = %s", [maya.id])
+
+    assert answer.result() == [False]
