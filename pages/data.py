@@ -14,6 +14,7 @@ from pages._parts.passwords import password_field, show_button
 from pages._session import ask_for, find_user, show_errors
 from services.bootstrap import UserServices
 from services.domain import ConversationId
+from services.domain.accounts import DELETE_WORD
 from services.domain.data import StoredData
 from services.domain.usage import UsageReport
 
@@ -26,13 +27,19 @@ _CLEAR_TAB = """
   </button></div>"""
 # not `st.page_link`: Streamlit may find the page only from the second run on
 _TO_ACCOUNT = '<a class="db-jump" href="/account" target="_self">Change your password</a>'
-_DELETE = f"""
-  <form class="db-form" method="post" action="/account/end">
-    <label>Your email<input name="address" type="email" autocomplete="off" required></label>
-    {password_field(words.PASSWORD, "password", "current-password")}
-    {show_button("current-password")}
-    <button type="submit" class="db-danger">{_DELETE_ACCOUNT}</button>
-  </form>"""
+
+
+def _delete_form(*, has_password: bool) -> str:
+    proof = f"""<label>Type {DELETE_WORD} to confirm<input name="word" autocomplete="off" required></label>"""
+    if has_password:
+        field = password_field(words.PASSWORD, "password", "current-password")
+        proof = field + show_button("current-password")
+    return f"""
+      <form class="db-form" method="post" action="/account/end">
+        <label>Your email<input name="address" type="email" autocomplete="off" required></label>
+        {proof}
+        <button type="submit" class="db-danger">{_DELETE_ACCOUNT}</button>
+      </form>"""
 
 
 def _draw_diagram(user: UserServices, stored: StoredData, today: UsageReport) -> None:
@@ -191,4 +198,4 @@ with frame.page() as user:
             "**This cannot be undone.**"
         )
         _draw_export("Export everything first")
-        st.html(_DELETE, width=384)
+        st.html(_delete_form(has_password=user.has_password), width=384)

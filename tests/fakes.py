@@ -133,6 +133,7 @@ class FakePerson(ChatParts):
         first=None,
     ):
         self.database, self.model, self.email = database, model, email
+        self.has_password = True
         self.temporary, self.export = [], None
         self.account_bytes = None
         self._user, backend = database.sign_in(email, role), database.backend

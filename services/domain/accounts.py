@@ -210,6 +210,8 @@ class AuditEntry:
     detail: Mapping[str, object] = field(repr=False)  # the change of each field: [before, after]
 
 
+DELETE_WORD = "delete"  # typed to delete an account without a password
+
 # refusals by their codes in the URL of the sign-in page
 SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "wrong": errors.WrongCredentials,

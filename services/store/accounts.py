@@ -122,6 +122,7 @@ class AppSession:
     id: SessionId
     user_id: UserId
     email: EmailAddress = field(repr=False)
+    has_password: bool
     cookie_hash: str
     user_keys: UserKeys = field(repr=False)
     backend: UserBackend = field(repr=False)
@@ -266,14 +267,18 @@ class Accounts:
     def delete_account(
         self,
         session: AppSession,
-        checked: Checked,
+        checked: Checked | None,
         stop_turns: Callable[[UserId], object] = lambda _: None,
     ) -> None:
         """Delete the account of *session*: destroy its credentials and keys, and end all its sessions.
 
-        Raise WrongCredentials (*checked* is another user's), LastAdmin.
+        *checked* may be None if the account has no password. Raise WrongCredentials (*checked* is missing, or another
+        user's), LastAdmin.
         """
-        if checked.stored.user_id != session.user_id:
+        is_right = (
+            checked.stored.user_id == session.user_id if checked else not session.has_password
+        )
+        if not is_right:
             raise WrongCredentials
         UserAccess(session.backend.administration, stop_turns).delete(session.user_id)
 
@@ -430,7 +435,15 @@ class Accounts:
             anew = self._sealed(credentials, user_id)
             self.backend.change_credentials(anew, stored.generation, None)
         keys = self._user_keys(opened, self.root_keys.account_keys(credentials.account_secret))
-        return AppSession(opened.id, user_id, credentials.address, cookie.hash, keys, opened.user)
+        return AppSession(
+            id=opened.id,
+            user_id=user_id,
+            email=credentials.address,
+            has_password=credentials.password_hash is not None,
+            cookie_hash=cookie.hash,
+            user_keys=keys,
+            backend=opened.user,
+        )
 
     def _user_keys(self, opened: OpenedSession, account_keys: AccountKeys) -> UserKeys:
         """Unwrap a user's keys; rewrap those under an old root key. Raise Tampered."""

@@ -159,6 +159,7 @@ class UserServices(ChatParts):
     def __init__(self, session: AppSession, shared: Shared) -> None:
         self.session, self._shared = session, shared
         self.user_id, self.email = session.user_id, session.email
+        self.has_password = session.has_password
         # the bytes that the user may store, or None for no limit
         self.account_bytes = shared.account_bytes
         first = session.backend.first_page()

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from services import errors
 from services.domain import ConversationId
-from services.domain.accounts import SIGN_IN_REASONS
+from services.domain.accounts import DELETE_WORD, SIGN_IN_REASONS
 from services.domain.addresses import EmailAddress, checked_address
 from services.events import log_event
 from services.store.accounts import Accounts, AppSession, Cookie, Found
@@ -156,19 +156,22 @@ class SignInRoutes:
         return RedirectResponse(f"{_ACCOUNT}?reason=changed", 303)
 
     async def _delete(self, request: Request) -> Response:
-        """Delete the session's account if the user has entered its address and password again."""
+        """Delete the session's account if the user has entered its address again, and its password or (without one) a word."""
         if not self.origin.is_same_origin(request):
             return _other_site()
-        email, password = await _fields(request, "address", "password")
+        email, password, word = await _fields(request, "address", "password", "word")
         try:
             session = await self._session(request)
             if session is None:
                 return RedirectResponse(_DATA, 303)
             async with self.attempts.delay_refusals():
-                if checked_address(email) != session.email:
+                is_meant = session.has_password or word.strip().casefold() == DELETE_WORD
+                if checked_address(email) != session.email or not is_meant:
                     raise errors.WrongCredentials
-                found = await self._find(request, session.email)
-                checked = await self._hash(request, found, lambda: found.checked(password))
+                checked = None
+                if session.has_password:
+                    found = await self._find(request, session.email)
+                    checked = await self._hash(request, found, lambda: found.checked(password))
                 delete, stop_turns = self._accounts.delete_account, self.shared().stop_turns_of
                 await run_sync(delete, session, checked, stop_turns)
         except errors.AppError as error:

@@ -157,6 +157,14 @@ def test_password_that_deletes_the_account_can_be_shown(open_data):
     assert 'aria-controls="current-password">Show password<' in form
 
 
+def test_account_without_a_password_is_deleted_by_a_typed_word(open_data, maya):
+    maya.has_password = False
+    (form,) = re.findall('<form [^>]*action="/account/end".*?</form>', html(open_data()), re.DOTALL)
+
+    assert "Type delete to confirm" in form
+    assert "password" not in form
+
+
 def test_account_that_is_not_deleted_has_its_reason(open_data):
     app = open_data()
     app.query_params["reason"] = "last-admin"

@@ -82,7 +82,9 @@ def session_of(user_id):
     client = Gateway.to("http://database.test", SecretStr("key"), transport).client()
     server = ServerCalls(client, None)
     backend = SupabaseUser(UserCalls(client, None, user_id), server, None)
-    return AppSession(SessionId(uuid4()), user_id, "maya@daybook.test", str(uuid4()), None, backend)
+    return AppSession(
+        SessionId(uuid4()), user_id, "maya@daybook.test", True, str(uuid4()), None, backend
+    )
 
 
 @pytest.fixture

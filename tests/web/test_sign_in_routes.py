@@ -16,7 +16,7 @@ from services.web.origin import Origin
 from services.web.sign_in_routes import SignInRoutes
 from tests.store.conformance.talk import begun_with
 from tests.store.conftest import PASSWORD, new_email
-from tests.stores import store_of
+from tests.stores import NOT_COUNTED, store_of
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 SAFARI = "Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 Version/19.0 Safari/605.1.15"
@@ -401,6 +401,23 @@ def test_account_is_not_deleted_without_its_address_and_password(
     assert answer.headers["location"] == "/data?reason=wrong"
     assert "set-cookie" not in answer.headers
     assert session_cache.find(account[2])
+
+
+def test_account_without_a_password_is_deleted_by_a_typed_word(session_cache):
+    accounts, email = session_cache.accounts, new_email()
+    cookie, session = accounts.sign_up(accounts.find_for_sign_up(email, NOT_COUNTED), None)
+    session_cache.add(session)
+    client = browser(session_cache)
+
+    def delete(word):
+        entered = {"address": email, "password": "", "word": word}
+        answer = client.post("/account/end", data=entered, headers=sent(cookie))
+        return answer.headers["location"]
+
+    assert [delete(word) for word in ("", "no")] == ["/data?reason=wrong"] * 2
+    assert session_cache.find(cookie)
+    assert delete(" Delete ") == "/?reason=deleted"
+    assert session_cache.find(cookie) is None
 
 
 def test_guesses_at_the_password_of_an_account_are_throttled(delete):

@@ -103,7 +103,9 @@ class SupabaseUser:
     calls: UserCalls = field(repr=False)
     server: ServerCalls = field(repr=False)
     bearer: Bearer = field(repr=False)
-    first: list[FirstPage] = field(repr=False)  # one until it is taken
+    first: list[FirstPage] = field(
+        default_factory=list[FirstPage], repr=False
+    )  # one, until it is taken
 
     @property
     def administration(self) -> SupabaseAdministration:

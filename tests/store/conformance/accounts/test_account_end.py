@@ -236,8 +236,9 @@ def test_refused_deletion_ends_and_stops_nothing(deployment, maya, omar):
     with pytest.raises(WrongCredentials):
         accounts.delete_with(maya.session, PASSWORD + "!", stop_turns=stopped.append)
     checked = accounts.find(omar.email, NOT_COUNTED).checked(PASSWORD)
-    with pytest.raises(WrongCredentials):
-        accounts.delete_account(maya.session, checked, stopped.append)
+    for proof in (checked, None):
+        with pytest.raises(WrongCredentials):
+            accounts.delete_account(maya.session, proof, stopped.append)
 
     assert stopped == []
     assert deployment.accounts.backend.is_alive(maya.cookie.hash)
