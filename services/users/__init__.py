@@ -170,8 +170,6 @@ class UserServices(ChatParts):
         self.models = ModelAdministration(administration, shared.model_settings)
         self.sign_ups = SignUpAdministration(administration, shared.sign_ups)
         self._account = CachedRead(session.backend.account, _ACCOUNT_SECONDS)
-        if first:
-            self._account.read_ahead(lambda: first.account)
         self.export: FullExport | None = None  # the last export that was begun
         store = sealed_store(self._rows, session.user_keys)
         chat = Chat(
@@ -184,6 +182,9 @@ class UserServices(ChatParts):
             search=Search(store.corpus),
         )
         super().__init__(chat)
+        if first:  # at once, because it is as old as the sign-in
+            self._account.read_ahead(lambda: first.account)
+            self.read_ahead()
 
     def read_ahead(self) -> None:
         """Start reading all data that the first page needs."""

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from contextlib import suppress
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
@@ -163,7 +164,8 @@ class Tab:
         """A process that has not ended the session itself asks the database every few seconds."""
 
         def is_out():
-            self.page.reload()
+            with suppress(Error):  # the page may be loading again by itself
+                self.page.reload()
             expect(self.composer.or_(self.sign_in_form)).to_be_visible()
             return self.sign_in_form.is_visible()
 
