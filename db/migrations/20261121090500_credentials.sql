@@ -25,8 +25,8 @@ create function private.credentials_of(stored private.credentials) returns jsonb
 return case when stored.id is not null then jsonb_build_object('id', stored.id, 'user_id', stored.user_id,
   'lookup', stored.lookup, 'sealed', stored.sealed, 'generation', stored.generation) end;
 
--- Return the credentials of an address, whose *lookups* are its HMACs under each root key, the current one first. While root
--- keys change, two sign-ups of one address may be pending.
+-- Return the credentials of an address, whose *lookups* are its HMACs under each root key. While root keys change, two
+-- sign-ups of one address may be pending, until one of them is replaced or completed.
 create function private.find_credentials(lookups text[]) returns private.credentials language sql stable begin atomic
   select * from private.credentials where lookup = any (lookups)
   order by user_id is null, array_position(lookups, lookup) limit 1;
@@ -76,6 +76,8 @@ begin
     select row_id, new_lookup, new_sealed, 1, put_sign_up.invitation where seen is null
     on conflict do nothing;
   else
+    delete from private.credentials
+    where lookup in (select jsonb_array_elements_text(lookups::jsonb)) and id <> row_id and row_id = seen and user_id is null;
     update private.credentials
     set sealed = new_sealed, lookup = new_lookup, generation = generation + 1, invitation = put_sign_up.invitation,
       signed_up_at = clock_timestamp()
@@ -128,11 +130,11 @@ begin
   return '{"ok": true}';
 end $$;
 
+-- By the user alone: what stands in a copy of the database (the server key) is not enough to overwrite an account secret.
 create function private.change_credentials(
-  person uuid, seen_generation integer, new_generation integer, new_lookup text, new_sealed public.sealed,
-  kept_cookie text, nonce uuid
+  me uuid, seen_generation integer, new_generation integer, new_lookup text, new_sealed public.sealed,
+  kept_cookie text
 ) returns jsonb language plpgsql as $$
 begin
-  perform private.spend_nonce(nonce);
-  return private.replace_credentials(person, person, seen_generation, new_generation, new_lookup, new_sealed, kept_cookie);
+  return private.replace_credentials(me, me, seen_generation, new_generation, new_lookup, new_sealed, kept_cookie);
 end $$;

@@ -124,7 +124,9 @@ begin
   select user_id from private.roles join auth.users on id = user_id where id = person or email = address
   on conflict (user_id) do update set made_at = excluded.made_at;
   update auth.users set email = private.tombstone(id) where email = address and id <> person;
-  update auth.users set email = address, encrypted_password = new_hash where id = person;
+  update auth.users set email = address, encrypted_password = new_hash,
+    email_confirmed_at = coalesce(email_confirmed_at, now())
+  where id = person;
   if has_table_privilege(to_regclass('auth.identities'), 'update') then   -- null: there is no such table
     -- its column `email` is generated from this
     update auth.identities set identity_data = jsonb_set(identity_data, '{email}', to_jsonb(address))
@@ -400,7 +402,8 @@ begin
   if refused is not null then
     return private.answer(false, refused);
   end if;
-  perform from private.roles where user_id = person for key share;   -- before the credentials, which go with the account
+  -- before the credentials, which go with the account; shared, so that the session waits for a suspension
+  perform from private.roles where user_id = person for share;
   -- shared, so that a new password waits for this session, and ends it
   select * into stored from private.credentials where user_id = person and generation = seen_generation for share;
   if not found then

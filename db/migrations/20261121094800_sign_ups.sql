@@ -71,7 +71,7 @@ begin
   select * into sign_up from private.credentials
   where id = pending and user_id is null and generation = seen_generation for update;
   if not found or exists (select from private.roles where user_id = person)
-    or exists (select from private.credentials where lookup = new_lookup and id <> pending)
+    or exists (select from private.credentials where lookup = new_lookup and user_id is not null)
   then
     return 'stale';
   end if;
@@ -92,7 +92,7 @@ begin
     return 'no_invitation';
   end if;
   perform private.make_account(person, case mode when 'first' then 'admin' else coalesce(used.role, 'user') end, used.id);
-  delete from private.credentials where id = pending;
+  delete from private.credentials where id = pending or lookup = new_lookup;
   insert into private.credentials (id, user_id, lookup, sealed, generation)
   values (person, person, new_lookup, new_sealed, seen_generation);
   insert into public.user_keys (user_id, version, mode, wrapped) values (person, 1, 'server', new_wrapped);

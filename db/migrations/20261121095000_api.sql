@@ -39,7 +39,7 @@ do $$
 declare
   api constant jsonb := '{
     "authenticated": [
-      "delete_account", "put_user_key", "my_account", "set_role", "suspend", "set_caps", "set_deployment_cap",
+      "delete_account", "put_user_key", "change_credentials", "my_account", "set_role", "suspend", "set_caps", "set_deployment_cap",
       "set_settings", "check_end", "sign_out_everywhere", "deployment_settings", "usage_report",
       "list_users", "list_audit", "preview_retention", "database_state", "set_model", "invite",
       "revoke_invitation", "list_invitations", "my_usage", "my_data", "poll",
@@ -51,7 +51,7 @@ declare
     "anon": [
       "row_bound", "root_key_versions", "open_session", "lease_refresh", "store_tokens", "end_session", "sweep_turns",
       "erase_log_entries", "model_settings", "sign_ups", "ended_sessions", "count_attempt", "put_sign_up",
-      "change_credentials", "end_stranger"
+      "end_stranger"
     ]
   }';
   exposed record;

@@ -7,6 +7,7 @@ an `AppSession` is a cache of its row.
 
 import hashlib
 import secrets
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -185,6 +186,7 @@ class Accounts:
     _newest: LruCache[UUID, int] = field(
         default_factory=lambda: LruCache[UUID, int](_MOST_GENERATIONS), init=False, repr=False
     )
+    _noting: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def find(self, email: EmailAddress, throttles: Throttles) -> Found:
         """Count an attempt to sign in, and read the credentials. Raise TooManyAttempts, StoreUnavailable."""
@@ -220,13 +222,14 @@ class Accounts:
         password, sign_in = credentials.managed_password, self.backend.sign_in
         confirms = in_thread("sign-up-settings", sign_in.confirms_addresses)  # beside the next call
         # of a taken address nothing is stored, but the answer takes the same time
-        if not self.backend.put_sign_up(new) and not found.is_taken:
-            raise RateLimited
+        is_put = self.backend.put_sign_up(new)
         if confirms.result():
             in_thread("sign-up", lambda: self._send_confirmation(found.email, password))
             raise ConfirmationSent
         if found.is_taken:
             raise AddressTaken
+        if not is_put:  # another sign-up of the address was faster
+            raise RateLimited
         identity = sign_in.sign_up(found.email, password)
         return self._begin(identity, pending, credentials, invitation)
 
@@ -260,7 +263,7 @@ class Accounts:
             checked.credentials, password_hash=password_hash, generation=stored.generation + 1
         )
         row = self._sealed(new, session.user_id)
-        if not self.backend.change_credentials(row, stored.generation, session.cookie_hash):
+        if not session.backend.change_credentials(row, stored.generation, session.cookie_hash):
             raise RateLimited
         self._note(row)
 
@@ -285,7 +288,11 @@ class Accounts:
     def open(self, cookie: Cookie) -> AppSession:
         """Return the session of *cookie*, with its keys. Raise SignedOut, StoreUnavailable, Tampered."""
         sealer = self._sealer(cookie)
-        return self._session(self.backend.open_session(cookie.hash, sealer), cookie)
+        opened = self.backend.open_session(cookie.hash, sealer)
+        if opened.credentials and self._is_set_back(opened.credentials):
+            # the password may have changed while they were read
+            opened = self.backend.open_session(cookie.hash, sealer)
+        return self._session(opened, cookie)
 
     def ended(self, sessions: Iterable[AppSession]) -> dict[SessionId, SessionEnd]:
         """Return the *sessions* that have ended, with the reasons, in one call. Raise StoreUnavailable."""
@@ -322,7 +329,7 @@ class Accounts:
         """Open credentials; *email*: the address that they must have. Raise Tampered, and log the event."""
         try:
             credentials = open_stored(self.root_keys, stored, email)
-            if stored.generation < (self._newest.get(stored.id) or 0):
+            if self._is_set_back(stored):
                 raise Tampered
         except Tampered:
             log_event("credentials.unopened", user=stored.id)
@@ -330,9 +337,14 @@ class Accounts:
         self._note(stored)
         return credentials
 
+    def _is_set_back(self, stored: StoredCredentials) -> bool:
+        """Return True if a later generation was seen."""
+        return stored.generation < (self._newest.get(stored.id) or 0)
+
     def _note(self, stored: StoredCredentials) -> None:
         """Remember the generation of credentials that were opened or stored."""
-        self._newest.put(stored.id, max(stored.generation, self._newest.get(stored.id) or 0))
+        with self._noting:
+            self._newest.put(stored.id, max(stored.generation, self._newest.get(stored.id) or 0))
 
     # --- the beginning of an account
 
@@ -353,6 +365,7 @@ class Accounts:
             account_secret=None,
             managed_password=known.managed_password if known else managed_password(),
             generation=generation,
+            newer=known.newer if known else {},
         )
         return self._sealed(credentials, row_id), credentials
 
@@ -433,7 +446,7 @@ class Accounts:
             raise Tampered
         if self.root_keys.needs_rewrap(stored.sealed):
             anew = self._sealed(credentials, user_id)
-            self.backend.change_credentials(anew, stored.generation, None)
+            opened.user.change_credentials(anew, stored.generation, None)
         keys = self._user_keys(opened, self.root_keys.account_keys(credentials.account_secret))
         return AppSession(
             id=opened.id,

@@ -272,6 +272,15 @@ class UserBackend(Protocol):
         """Return what the first page reads, once, if the start of the session has brought it."""
         ...
 
+    def change_credentials(
+        self, new: StoredCredentials, seen_generation: int, kept_cookie: str | None
+    ) -> bool:
+        """Store *new* credentials of a user in place of those of *seen_generation*; return False if those have changed.
+
+        A later generation ends all sessions of the user but that of *kept_cookie* (a hash; None: all), and is audited.
+        """
+        ...
+
     def put_user_key(self, key: WrappedKey, replaces: str) -> None:
         """Store *key* in place of the wrapped key *replaces*, unless that was replaced meanwhile."""
 
@@ -328,15 +337,6 @@ class Backend(Protocol):
         """Store a pending sign-up, or its next generation.
 
         Return False, and store nothing, if the address has other credentials by now.
-        """
-        ...
-
-    def change_credentials(
-        self, new: StoredCredentials, seen_generation: int, kept_cookie: str | None
-    ) -> bool:
-        """Store *new* credentials of a user in place of those of *seen_generation*; return False if those have changed.
-
-        A later generation ends all sessions of the user but that of *kept_cookie* (a hash; None: all), and is audited.
         """
         ...
 

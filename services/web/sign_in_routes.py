@@ -105,7 +105,7 @@ class SignInRoutes:
 
     async def _hash(self, request: Request, found: Found, work: Callable[[], Answer]) -> Answer:
         """Return the answer of *work*, which hashes a password for *found*."""
-        client = networks_of(self.origin.client_address(request))[0].name
+        client = networks_of(self.origin.client_address(request))[-1].name
         return await self.lanes.run(work, client=client, is_known=found.is_known)
 
     @property

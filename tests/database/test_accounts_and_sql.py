@@ -238,21 +238,25 @@ class Accounts(RuleBasedStateMachine):
         self.put_sign_up(user, credentials, self.code(code, nth))
 
     @rule(
-        user=USER,
+        nth=NTH,
         off=st.sampled_from([0, 0, 0, 1, -1]),
         is_password=st.booleans(),
         is_old=st.booleans(),
         kept=st.sampled_from([None, 0, 1]),
     )
-    def change_credentials(self, user, off, is_password, is_old, kept):
-        """Change the password of a user, or seal credentials anew."""
-        stored = self.find(user) if user < len(ADDRESSES) else None
-        user_id = stored.id if stored else self.user_id(user)
+    def change_credentials(self, nth, off, is_password, is_old, kept):
+        """Change the password of the user of a session, or seal credentials anew."""
+        session = self.session(nth, is_admins=False)
+        if session is None:
+            return
+        user_id = session.calls.user_id
+        user = self.both.user_ids.index(user_id)
+        stored = self.find(user)
         seen = max(1, (stored.generation if stored else 1) + off)
         new = self.credentials(user_id, user_id, user, seen + is_password, is_old=is_old)
-        session = None if kept is None else self.session(kept, is_admins=False)
-        cookie_hash = session.cookie_hash if session else None
-        self.both.of_process(lambda backend: backend.change_credentials(new, seen, cookie_hash))
+        other = None if kept is None else self.session(kept, is_admins=False)
+        cookie_hash = other.cookie_hash if other else None
+        self.both.change_credentials(session, new, seen, cookie_hash)
         self.both.of_process(lambda backend: backend.root_key_versions())
 
     def code(self, code, nth):

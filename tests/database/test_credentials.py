@@ -50,7 +50,7 @@ def count(world, *lookups, strangers=(), device_user=None, device=(), at_most=3,
 def change(world, person, lookup=None, **given):
     """Change the credentials of *person* from the first generation to the second."""
     lookup = lookup or credentials_of(world, person)["lookup"]
-    return world.anon.call("change_credentials", person=person.id, new_lookup=lookup, **given)
+    return person.call("change_credentials", new_lookup=lookup, **given)
 
 
 def start(person, **given):
@@ -73,7 +73,6 @@ def server_calls():
     return {
         "count_attempt": {"throttles": "[]"},
         "put_sign_up": sign_up(),
-        "change_credentials": {"person": uuid4(), "new_lookup": new_key().hex()},
         "end_stranger": {"address": "omar@daybook.test"},
     }
 
@@ -462,19 +461,17 @@ def test_credentials_sealed_anew_end_no_session(world):
 def test_credentials_change_only_where_seen(world):
     maya, row = world.person(), sign_up()
     put(world, row)
-    change(world, maya)
+    change(world, maya, kept_cookie=maya.cookie)
     before = world.contents()
     own = {"new_lookup": credentials_of(world, maya)["lookup"]}
 
     for given in (
-        {"person": maya.id} | own,
-        {"person": maya.id, "seen_generation": 3, "new_generation": 3} | own,
-        {"person": uuid4()} | own,
-        {"person": row["row_id"], "new_lookup": row["new_lookup"]},  # pending
-        {"person": maya.id, "seen_generation": 2, "new_lookup": row["new_lookup"]},
+        own,
+        {"seen_generation": 3, "new_generation": 3} | own,
+        {"seen_generation": 2, "new_lookup": row["new_lookup"]},  # that of another address
     ):
         changed = {"new_generation": given.get("seen_generation", 1)} | given
-        assert world.anon.call("change_credentials", **changed) == STALE
+        assert maya.call("change_credentials", **changed) == STALE
 
     assert world.contents() == before
 
@@ -482,17 +479,17 @@ def test_credentials_change_only_where_seen(world):
 @pytest.mark.parametrize("generation", [0, 3, None])
 def test_generation_grows_by_one_at_most(world, generation):
     maya = world.person()
-    given = {"person": maya.id, "new_lookup": new_key().hex(), "new_generation": generation}
+    given = {"new_lookup": new_key().hex(), "new_generation": generation}
 
-    assert world.anon.refusal("change_credentials", **given) == MISUSE
+    assert maya.refusal("change_credentials", **given) == MISUSE
 
 
 def test_parallel_changes_of_a_password_store_one(world, migrated):
     maya = world.person()
-    given = {"person": maya.id, "new_lookup": credentials_of(world, maya)["lookup"]}
+    given = {"new_lookup": credentials_of(world, maya)["lookup"], "kept_cookie": maya.cookie}
 
     def change_one(connection, _):
-        return world.anon.by(connection).call("change_credentials", **given)["ok"]
+        return maya.by(connection).call("change_credentials", **given)["ok"]
 
     assert sorted(servers.at_once(migrated, 4, change_one)) == [False, False, False, True]
 
@@ -516,12 +513,12 @@ def test_operator_changes_credentials_without_an_actor(world, migrated):
 def test_session_that_begins_during_a_change_does_not_outlive_it(world, migrated):
     """A sign-in with the old password, which the change overtakes or waits for."""
     maya = world.person()
-    given = {"person": maya.id, "new_lookup": credentials_of(world, maya)["lookup"]}
+    given = {"new_lookup": credentials_of(world, maya)["lookup"]}
     device, late = with_token(world, maya.id), with_token(world, maya.id)
     cookie = new_key().hex()
 
     def change_one(connection, _):
-        return world.anon.by(connection).call("change_credentials", **given)["ok"]
+        return maya.by(connection).call("change_credentials", **given)["ok"]
 
     with psycopg.connect(migrated, autocommit=True) as console:
         console.execute("begin")
@@ -699,13 +696,13 @@ def test_user_data_that_fills_tokens_is_refused(world):
 def test_deletion_during_a_change_causes_no_deadlock(world, migrated, call, held):
     """A deletion at Supabase Auth locks the user's row first, then those that refer to it; *held* is where it is."""
     maya = world.person()
-    given = {"person": maya.id, "new_lookup": credentials_of(world, maya)["lookup"]}
+    given = {"new_lookup": credentials_of(world, maya)["lookup"]}
     device = with_token(world, maya.id)
 
     def act(connection, _):
         match call:
             case "change_credentials":
-                return world.anon.by(connection).call(call, **given)["ok"]
+                return maya.by(connection).call(call, **given)["ok"]
             case "start_session":
                 return start(device.by(connection))["ok"]
             case _:

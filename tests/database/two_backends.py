@@ -24,7 +24,7 @@ from services.store.backend import NewSession, StoredCredentials
 from services.store.refusals import error_of
 from services.store.supabase.administration import SupabaseAdministration
 from services.store.supabase.api import RpcResult
-from services.store.supabase.backend import SupabaseBackend
+from services.store.supabase.backend import SupabaseBackend, SupabaseUser
 from services.store.supabase.rows import SupabaseRows
 from services.store.tables.access import models_of, note, settings_of
 from services.store.tables.backend import Recognised, TablesBackend
@@ -300,6 +300,14 @@ class TwoBackends:
 
     def account(self, session):
         self.same(lambda: session.calls.read("my_account", Account), session.user.account)
+
+    def change_credentials(self, session, new, seen, kept_cookie):
+        self.same(
+            lambda: SupabaseUser(session.calls, self._server, None).change_credentials(
+                new, seen, kept_cookie
+            ),
+            lambda: session.user.change_credentials(new, seen, kept_cookie),
+        )
 
     def invite(self, session, code_hash, email, role):
         outcome = self.administer(session, lambda admin: admin.invite(code_hash, email, role))

@@ -8,6 +8,7 @@ from services.errors import ConfirmationSent, NotConfirmed, WrongCredentials
 from services.store.supabase import auth
 from tests.stack.apps import until
 from tests.store.conftest import PASSWORD, _cheap_hashes, new_email  # noqa: F401
+from tests.stores import NOT_COUNTED
 
 OTHER = "another horse, another battery"
 COUNT, PUT = "rpc/count_attempt", "rpc/put_sign_up"  # the calls of the app before it answers
@@ -37,6 +38,18 @@ def test_sign_up_with_confirmation_is_answered_alike_for_every_address(
             seen.add((*wire.made, len(hashes)))
         assert seen == {(COUNT, PUT, 1)}
         wire.may_sign_up.set()
+        until(is_quiet)
+
+
+def test_two_sign_ups_at_once_are_answered_alike_for_every_address(
+    hosted, process, wire, addresses
+):
+    with hosted.auth(confirms=True):
+        process.backend.sign_in.settings.read()
+        for email in addresses:
+            for found in [process.find_for_sign_up(email, NOT_COUNTED) for _ in range(2)]:
+                with pytest.raises(ConfirmationSent):
+                    process.sign_up(found, found.hashed(OTHER))
         until(is_quiet)
 
 

@@ -214,7 +214,7 @@ def test_device_is_known_to_the_account_of_its_cookie_alone(session_cache):
         answer = client.post("/session", data=form(emails[0]), headers={"cookie": device})
         assert answer.headers["location"] == "/?c=1"
 
-    network = "2001:db8:0:7::/64"
+    network = "2001:db8::/56"
     assert lanes.asked == [(network, True), (network, False), (network, False)]
 
 

@@ -120,6 +120,18 @@ class SupabaseUser:
     def first_page(self) -> FirstPage | None:
         return self.first.pop() if self.first else None
 
+    def change_credentials(
+        self, new: StoredCredentials, seen_generation: int, kept_cookie: str | None
+    ) -> bool:
+        return self.calls.call(
+            "change_credentials",
+            seen_generation=seen_generation,
+            new_generation=new.generation,
+            new_lookup=new.lookup,
+            new_sealed=Hidden(new.sealed),
+            kept_cookie=kept_cookie,
+        ).ok
+
     def put_user_key(self, key: WrappedKey, replaces: str) -> None:
         self.calls.call(
             "put_user_key",
@@ -256,20 +268,6 @@ class SupabaseBackend:
             new_sealed=Hidden(credentials.sealed),
             seen_generation=credentials.generation - 1 if is_next else None,
             invitation=new.invitation_hash,
-            nonce=uuid4(),
-        ).ok
-
-    def change_credentials(
-        self, new: StoredCredentials, seen_generation: int, kept_cookie: str | None
-    ) -> bool:
-        return self.server.call(
-            "change_credentials",
-            person=new.id,
-            seen_generation=seen_generation,
-            new_generation=new.generation,
-            new_lookup=new.lookup,
-            new_sealed=Hidden(new.sealed),
-            kept_cookie=kept_cookie,
             nonce=uuid4(),
         ).ok
 

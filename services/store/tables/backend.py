@@ -127,6 +127,32 @@ class TablesUser:
     def first_page(self) -> None:
         return None
 
+    def change_credentials(
+        self, new: StoredCredentials, seen_generation: int, kept_cookie: str | None
+    ) -> bool:
+        def change(block: Block) -> bool:
+            user_id = self.caller.account(block).id
+            stored = block.get(schema.CREDENTIALS, user_id)
+            if new.id != user_id or not stored or stored.generation != seen_generation:
+                return False
+            ended = _others(block, user_id, kept_cookie) if new.generation > seen_generation else []
+            block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
+            if new.generation > seen_generation:
+                note(block, self.caller.now(), user_id, "password.set", user_id)
+            delete_all(block, schema.SESSIONS, ended)
+            return True
+
+        def end(block: Block) -> bool:
+            ended = _others(block, UserId(new.id), kept_cookie)
+            delete_all(block, schema.SESSIONS, ended)
+            return bool(ended)
+
+        tables = self.all_tables.of(self.caller.user_id)
+        is_changed = tables.run(change)
+        while is_changed and new.generation > seen_generation and tables.run(end):
+            pass
+        return is_changed
+
     @atomic
     def put_user_key(self, block: Block, key: WrappedKey, replaces: str) -> None:
         account = self.caller.account(block)
@@ -294,32 +320,6 @@ class TablesBackend:
             block.put(schema.CREDENTIALS, row)
         return is_seen
 
-    def change_credentials(
-        self, new: StoredCredentials, seen_generation: int, kept_cookie: str | None
-    ) -> bool:
-        def change(block: Block) -> bool:
-            stored, user_id = block.get(schema.CREDENTIALS, new.id), new.user_id
-            if not stored or user_id is None or stored.user_id != user_id:
-                return False
-            if stored.generation != seen_generation:
-                return False
-            ended = _others(block, user_id, kept_cookie) if new.generation > seen_generation else []
-            block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
-            if new.generation > seen_generation:
-                note(block, self.now(), user_id, "password.set", user_id)
-            delete_all(block, schema.SESSIONS, ended)
-            return True
-
-        def end(block: Block) -> bool:
-            ended = _others(block, UserId(new.id), kept_cookie)
-            delete_all(block, schema.SESSIONS, ended)
-            return bool(ended)
-
-        is_changed = self.tables.run(change)
-        while is_changed and new.generation > seen_generation and self.tables.run(end):
-            pass
-        return is_changed
-
     # --- calls that the app makes without a user
 
     @atomic
@@ -352,6 +352,9 @@ def _begin_account(
     pending = _pending(block, new.account, new.generation)
     if new.account is None or pending is None:
         return STALE
+    same = block.select(schema.CREDENTIALS, {"lookup": new.account.credentials.lookup})
+    if any(row.user_id for row in same):
+        return STALE
     settings, is_first = settings_of(block), _is_first(block)
     code_hash = new.account.invitation_hash or pending.invitation_hash
     invitation = _invitation(block, code_hash, identity.email, now)
@@ -362,7 +365,7 @@ def _begin_account(
         return begun
     key, credentials = new.account.key, part_of(CredentialsRow, new.account.credentials)
     account = part_of(AccountRow, begun, keys=(key,))
-    block.delete(schema.CREDENTIALS, pending.id)
+    delete_all(block, schema.CREDENTIALS, [*same, pending])
     block.put(schema.CREDENTIALS, credentials)
     block.put(schema.ACCOUNTS, account)
     block.put(schema.BUDGETS, part_of(Budget, settings))
@@ -383,11 +386,12 @@ def _pending(block: Block, new: NewAccount | None, generation: int) -> Credentia
 
 
 def _credentials_of(block: Block, lookups: Iterable[str]) -> StoredCredentials | None:
-    """Return the credentials with one of *lookups*."""
-    for lookup in lookups:
-        for row in block.select(schema.CREDENTIALS, {"lookup": lookup}, limit=1):
-            return part_of(StoredCredentials, row)
-    return None
+    """Return the credentials with one of *lookups*: those of a user, if any."""
+    rows = [
+        row for one in lookups for row in block.select(schema.CREDENTIALS, {"lookup": one}, limit=1)
+    ]
+    rows.sort(key=lambda row: row.user_id is None)
+    return part_of(StoredCredentials, rows[0]) if rows else None
 
 
 def _others(block: Block, user_id: UserId, kept_cookie: str | None) -> list[rules.StoredSession]:
