@@ -70,6 +70,20 @@ def test_confirmed_address_opens_the_account_that_waited_for_it(hosted, process,
         assert (session.email, process.open(cookie).user_id) == (email, session.user_id)
 
 
+def test_second_sign_up_keeps_the_password_at_supabase_auth(hosted, process):
+    email = new_email()
+    with hosted.auth(confirms=True):
+        for password in (OTHER, PASSWORD):
+            with pytest.raises(ConfirmationSent):
+                process.sign_up_with(email, password)
+            until(is_quiet)
+        confirm(hosted, email)
+
+        with pytest.raises(WrongCredentials):
+            process.sign_in_with(email, OTHER)
+        assert process.sign_in_with(email, PASSWORD)[1].email == email
+
+
 def test_stranger_who_prepares_an_address_does_not_get_its_account(hosted, process, wire):
     email = new_email()
     with hosted.auth(confirms=True):

@@ -223,7 +223,9 @@ def test_deleted_credentials_let_nobody_in(deployment, maya):
     assert titles(maya.sign_in().store.conversations.recent()) == ["Letters"]
 
 
-@pytest.mark.parametrize("swapped", [("sealed",), ("lookup",), ("sealed", "lookup")])
+@pytest.mark.parametrize(
+    "swapped", [("sealed",), ("lookup",), ("sealed", "lookup")], ids=["sealed", "lookup", "both"]
+)
 def test_swapped_credentials_let_nobody_in(deployment, maya, omar, swapped, caplog):
     caplog.set_level("INFO")
     rows = row_of(deployment, maya), row_of(deployment, omar)
