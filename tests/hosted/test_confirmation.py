@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from services.errors import ConfirmationSent, NotConfirmed, WrongCredentials
+from services.errors import AddressTaken, ConfirmationSent, NotConfirmed, WrongCredentials
 from services.store.supabase import auth
 from tests.stack.apps import until
 from tests.store.conftest import PASSWORD, _cheap_hashes, new_email  # noqa: F401
@@ -82,6 +82,22 @@ def test_second_sign_up_keeps_the_password_at_supabase_auth(hosted, process):
         with pytest.raises(WrongCredentials):
             process.sign_in_with(email, OTHER)
         assert process.sign_in_with(email, PASSWORD)[1].email == email
+
+
+def test_user_from_before_daybook_keeps_the_address(hosted, process):
+    email = new_email()
+    auth.sign_up(process.backend.gateway.client(), email, OTHER)
+    with hosted.connect() as database:
+        ageing = "update auth.users set created_at = '1999-01-01' where email = %s"
+        database.execute(ageing, [email])
+    with hosted.auth(confirms=True):
+        process.backend.sign_in.settings.read()
+        with pytest.raises(ConfirmationSent):
+            process.sign_up_with(email, PASSWORD)
+        until(is_quiet)
+
+        with pytest.raises(AddressTaken):
+            process.sign_in_with(email, PASSWORD)
 
 
 def test_stranger_who_prepares_an_address_does_not_get_its_account(hosted, process, wire):

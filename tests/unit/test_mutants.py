@@ -22,7 +22,10 @@ PORTS = {
     UserFigures: SupabaseUsage,
     Rows: SupabaseRows,
 }
-SUITES = "store/conformance/", "database/test_operate.py", "database/test_demo.py"
+SUITES = (
+    *("store/conformance/", "hosted/test_confirmation.py"),
+    *("database/test_operate.py", "database/test_demo.py"),
+)
 
 
 def test_each_mutant_finds_its_place():

@@ -137,8 +137,9 @@ def test_refused_sign_in_gives_its_identity_up(deployment, maya):
     assert deployment.identities(maya) == 1
 
 
-def test_sign_in_brings_what_the_first_page_reads(deployment, maya):
-    maya.store.facts.keep(a_fact())
+def test_sign_in_brings_what_the_first_page_reads(deployment, maya, omar):
+    for user in (omar, maya):
+        user.store.facts.keep(a_fact())
     begun_with(maya.store, "Letters")
     session = maya.sign_in().session
 
@@ -147,6 +148,7 @@ def test_sign_in_brings_what_the_first_page_reads(deployment, maya):
     assert session.backend.first_page() is None  # once
     if deployment.brings_first_page:
         assert first.account == session.backend.account()
+        assert len(first.documents) == 1
         store = sealed_store(session.backend.rows(first=first), session.user_keys)
         maya.store.facts.keep(a_fact("Has a cat."))
         begun_with(maya.store, "Roses")
