@@ -307,8 +307,8 @@ class TablesBackend:
 
     @atomic
     def put_sign_up(self, block: Block, new: PendingSignUp) -> bool:
-        credentials = new.credentials
-        stored = _credentials_of(block, new.lookups)
+        credentials, rows = new.credentials, _with_lookups(block, new.lookups)
+        stored = rows[0] if rows else None
         if credentials.generation == 1:
             is_seen = stored is None
         else:
@@ -317,6 +317,8 @@ class TablesBackend:
         if is_seen:
             ends = {"expires_at": self.now() + _SIGN_UP_LIFE}
             row = part_of(CredentialsRow, credentials, invitation_hash=new.invitation_hash, **ends)
+            # while root keys change, two sign-ups of one address may be pending
+            delete_all(block, schema.CREDENTIALS, rows[1:])
             block.put(schema.CREDENTIALS, row)
         return is_seen
 
@@ -387,11 +389,14 @@ def _pending(block: Block, new: NewAccount | None, generation: int) -> Credentia
 
 def _credentials_of(block: Block, lookups: Iterable[str]) -> StoredCredentials | None:
     """Return the credentials with one of *lookups*: those of a user, if any."""
-    rows = [
-        row for one in lookups for row in block.select(schema.CREDENTIALS, {"lookup": one}, limit=1)
-    ]
-    rows.sort(key=lambda row: row.user_id is None)
+    rows = _with_lookups(block, lookups)
     return part_of(StoredCredentials, rows[0]) if rows else None
+
+
+def _with_lookups(block: Block, lookups: Iterable[str]) -> list[CredentialsRow]:
+    """Return all credentials with one of *lookups*, those of a user first."""
+    rows = [row for one in lookups for row in block.select(schema.CREDENTIALS, {"lookup": one})]
+    return sorted(rows, key=lambda row: row.user_id is None)
 
 
 def _others(block: Block, user_id: UserId, kept_cookie: str | None) -> list[rules.StoredSession]:

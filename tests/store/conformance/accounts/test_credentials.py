@@ -21,6 +21,7 @@ from services.errors import (
     WrongCredentials,
 )
 from services.store.backend import PendingSignUp
+from services.store.credentials import open_stored, seal_stored
 from tests.store.conformance.accounts.deployments import DAY, at_once
 from tests.store.conformance.talk import begun_with, titles
 from tests.store.conftest import PASSWORD, new_email
@@ -154,6 +155,22 @@ def test_stranger_at_supabase_auth_gives_way_to_a_cut_sign_up(deployment):
     _, session = deployment.accounts.sign_in_with(email, PASSWORD)
 
     assert session.email == email
+
+
+def test_two_pending_sign_ups_of_an_address_end_in_one_account(alone):
+    email = new_email()
+    cut(alone, email, "put_sign_up", is_done=True)
+    [pending] = alone.credentials().values()
+    accounts = alone.process_with_new_root_key()
+    credentials = open_stored(alone.accounts.root_keys, pending, email)
+    alone.put_credentials(seal_stored(accounts.root_keys, credentials, uuid4()))
+
+    with pytest.raises(StoreUnavailable):
+        cut_at(accounts, "put_sign_up", is_done=True).sign_up_with(email, OTHER)
+
+    assert len(alone.credentials()) == 1
+    _, session = accounts.sign_in_with(email, OTHER)
+    assert set(alone.credentials()) == {session.user_id}
 
 
 def test_pending_sign_up_lives_for_eight_days_after_the_last(alone):
