@@ -39,7 +39,7 @@
     - ModelUnavailable . its `failure` says how (domain/model_failures.py)
   x Tampered ........... stored data failed authentication; stop and tell an operator
     - NewerVersion ..... it opened, but only a newer version of the app can read it
-    - KeyMissing ....... a user's key is gone, but data sealed under it is there
+    - KeyMissing ....... the credentials or the user keys of an account are gone
     - SignInBroken ..... the password is right, but Supabase Auth does not recognise the user
   x Misconfigured ...... the deployment cannot work as it is; raised at start-up only
 
@@ -380,7 +380,7 @@ class NewerVersion(Tampered):
 
 
 class KeyMissing(Tampered):
-    """A user has conversations, but the user key that opens them is gone."""
+    """The credentials or the user keys of an account are gone."""
 
     public = "The key to your chats is missing. Nothing was changed. Contact your admin."
 

@@ -2,7 +2,9 @@
 -- the hash inside of the seal. Supabase Auth has another password of each user, which is sealed beside it: who can
 -- write to the tables of Supabase Auth signs in to no account.
 --
--- The app calls these functions before there is an access token: they are *server* functions, with a nonce each.
+-- The app signs up and counts attempts before there is an access token: by *server* functions, with a nonce each. Only the
+-- user changes credentials that are set, by a *user* function: the generation that was seen keeps a repeated call from
+-- changing them again.
 
 -- tables ------------------------------------------------------------------------------------------------
 

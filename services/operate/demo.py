@@ -48,8 +48,10 @@ _BACKGROUND = {  # probability and usage of each background call after the first
 }
 # the tables that a demo fills
 _SHARED: tuple[Table[Any], ...] = (
-    *(schema.ACCOUNTS, schema.CREDENTIALS),
-    *(schema.AUDIT, schema.DEPLOYMENT),
+    schema.ACCOUNTS,
+    schema.CREDENTIALS,
+    schema.AUDIT,
+    schema.DEPLOYMENT,
 )
 _OWN: tuple[Table[Any], ...] = (
     *(schema.BUDGETS, schema.CONVERSATIONS, schema.MESSAGES),

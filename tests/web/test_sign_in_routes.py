@@ -286,6 +286,16 @@ def test_redirect_leads_to_no_other_users_conversation(session_cache, account):
     assert location(omar, place) == place  # a link that was sent: the page says that it has none
 
 
+def sender(account, path, **entered):
+    """Return what sends a form of the signed-in user, as *entered* or with other fields and headers."""
+    client, _, cookie = account
+
+    def send(headers=(), **fields):
+        return client.post(path, data=entered | fields, headers=sent(cookie) | dict(headers))
+
+    return send
+
+
 # --- changing a password ------------------------------------------------------------------------
 
 NEW_PASSWORD = "another horse, another battery"
@@ -293,14 +303,8 @@ NEW_PASSWORD = "another horse, another battery"
 
 @pytest.fixture
 def change(account):
-    """Sends the form that changes the password, as its user or with other *fields*."""
-    client, _, cookie = account
-
-    def send(headers=(), **fields):
-        data = {"current": PASSWORD, "password": NEW_PASSWORD} | fields
-        return client.post("/account/password", data=data, headers=sent(cookie) | dict(headers))
-
-    return send
+    """Sends the form that changes the password, as its user or with other fields."""
+    return sender(account, "/account/password", current=PASSWORD, password=NEW_PASSWORD)
 
 
 def test_changed_password_replaces_the_old_one(account, change):
@@ -366,14 +370,8 @@ def test_password_is_changed_by_a_form_of_ours_alone(account, change):
 
 @pytest.fixture
 def delete(account):
-    """Sends the form that deletes the account, as its user or with other *fields*."""
-    client, email, cookie = account
-
-    def send(headers=(), **fields):
-        data = {"address": email, "password": PASSWORD} | fields
-        return client.post("/account/end", data=data, headers=sent(cookie) | dict(headers))
-
-    return send
+    """Sends the form that deletes the account, as its user or with other fields."""
+    return sender(account, "/account/end", address=account[1], password=PASSWORD)
 
 
 def test_deleting_an_account_ends_its_session_and_clears_the_cookies(
