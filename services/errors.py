@@ -35,6 +35,7 @@
   x Unavailable ........ trying again later may help
     - StoreUnavailable
       - RateLimited
+      - StoreBlocked ... its sentence says what an operator must do
       - RowsCut
     - ModelUnavailable . its `failure` says how (domain/model_failures.py)
   x Tampered ........... stored data failed authentication; stop and tell an operator
@@ -350,6 +351,14 @@ class RateLimited(StoreUnavailable):
     """The app, or Supabase Auth, has too much to do for now."""
 
     public = "Daybook is busy. Try again in a minute."
+
+
+class StoreBlocked(StoreUnavailable):
+    """The files of the store cannot be written or read for now, and its sentence says why."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        self.public = sentence
 
 
 class RowsCut(StoreUnavailable):

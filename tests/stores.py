@@ -154,6 +154,9 @@ class OpenStore:
             raise StoreUnavailable
         return self._tables.owners(*arguments, **options)
 
+    def close(self):
+        self._tables.close()
+
     def change(self, table, key, user_id=None, /, **columns):
         """Change columns of a stored row."""
 

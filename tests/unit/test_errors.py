@@ -20,6 +20,7 @@ from services.errors import (
     OverBudget,
     PromptTooLong,
     RowsCut,
+    StoreBlocked,
     Tampered,
     TooManyAttempts,
     WeakPassword,
@@ -54,7 +55,7 @@ def every_error():
         *map(TooManyAttempts, (0, 1, 59, 60, 61, 3600)),
         *(WeakPassword(), WeakPassword("common"), ChangedElsewhere("now")),
         *(PromptTooLong(9000, 8000), ChatFull(9000, 8000), RowsCut(50, 100)),
-        Misconfigured("Set DAYBOOK_MODEL."),
+        *(Misconfigured("Set DAYBOOK_MODEL."), StoreBlocked("Free some space.")),
     ]
 
 

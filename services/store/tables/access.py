@@ -44,12 +44,12 @@ class SessionTables:
     tables: Tables
     caller: Caller
 
-    def run(self, work: Callable[[Block], Answer]) -> Answer:
+    def run(self, work: Callable[[Block], Answer], *, is_lasting: bool = True) -> Answer:
         def checked(block: Block) -> Answer:
             self.caller.account(block)
             return work(block)
 
-        return self.tables.run(checked)
+        return self.tables.run(checked, is_lasting=is_lasting)
 
 
 def note(

@@ -23,7 +23,7 @@ class InMemoryTables:
         self._shared = {} if shared is None else shared
         self._lock = lock or threading.RLock()
 
-    def run(self, work: Callable[[Block], Answer]) -> Answer:
+    def run(self, work: Callable[[Block], Answer], *, is_lasting: bool = True) -> Answer:
         with self._lock:
             block = CheckedBlock(self._of)
             answer = work(block)
@@ -71,6 +71,8 @@ class InMemoryStore:
                 if user_id
                 and tables.run(lambda block: block.select(table, where or {}, within, limit=1))
             ]
+
+    def close(self) -> None: ...
 
 
 class CheckedBlock:

@@ -60,8 +60,11 @@ class Block(Protocol):
 class Tables(Protocol):
     """The tables of one user, and the shared ones. Any thread may call `run`."""
 
-    def run(self, work: Callable[[Block], Answer]) -> Answer:
-        """Run *work*, perhaps twice, and store all its writes, or none if it raises. Raise StoreUnavailable."""
+    def run(self, work: Callable[[Block], Answer], *, is_lasting: bool = True) -> Answer:
+        """Run *work*, perhaps twice, and store all its writes, or none if it raises. Raise StoreUnavailable.
+
+        Writes that are not *is_lasting* may be lost in a power cut, but never in part.
+        """
         ...
 
 
@@ -76,4 +79,30 @@ class AllTables(Protocol):
         self, table: Table[Row], where: Mapping[str, object] = _ALL, within: Range | None = None
     ) -> list[UserId]:
         """Return the users who have matching rows in *table*, for the sweep."""
+        ...
+
+    def close(self) -> None:
+        """Free what the store holds. No member is called afterwards."""
+
+
+class StorePlace(Protocol):
+    """The place that `DAYBOOK_STORE` names, where the store of a deployment lies or will be made."""
+
+    @property
+    def kind(self) -> str:
+        """The name of the kind on screen, such as "SQLite"."""
+        ...
+
+    def exists(self) -> bool:
+        """Return True if a store lies there; change nothing.
+
+        Raise Misconfigured if it is damaged, no store, or one of a later version, or if the place cannot be used.
+        """
+        ...
+
+    def open(self, *, is_app: bool = True) -> AllTables:
+        """Open the store, brought up to date; make it if there is none.
+
+        *is_app*: for the one process that serves the app; False: for a command of the operator. Raise Misconfigured.
+        """
         ...

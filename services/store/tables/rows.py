@@ -249,8 +249,10 @@ class TablesRows(TablesMessages):
         if not books.is_counted:
             books.put()
 
-    @atomic
-    def checkpoint_turn(self, block: Block, write: CheckpointTurn) -> Lease:
+    def checkpoint_turn(self, write: CheckpointTurn) -> Lease:
+        return self.tables.run(lambda block: self._checkpoint(block, write), is_lasting=False)
+
+    def _checkpoint(self, block: Block, write: CheckpointTurn) -> Lease:
         turn = block.get(schema.TURNS, write.turn_id)
         if turn is None or not turn.state.is_open:
             return Lease.LAPSED

@@ -27,12 +27,15 @@ class BytesStore:
     def of(self, user_id):
         return BytesTables(self, user_id)
 
+    def close(self):
+        pass
+
     def owners(self, table, where=None, within=None):
         found = partial(CheckedBlock.select, table=table, where=where, within=within, limit=1)
         owners = {owner for owner, name, _ in self._stored if owner and name == table.name}
         return [owner for owner in owners if self.of(owner).run(found)]
 
-    def run(self, owner, work):
+    def run(self, owner, work, *, is_lasting=True):
         """Run *work* over the tables of *owner* and the shared ones."""
         while True:
             seen = self._stored
