@@ -10,7 +10,13 @@ import streamlit as st
 from pages import sign_in
 from pages._parts import frame, words
 from pages._parts.passwords import password_field, show_button
+from services import bootstrap
 
+_ALONE = (
+    "This Daybook is for one person and has no password: its address opens it, on this computer only. To give it an email "
+    "and a password, stop it, run `uv run python -m services.operate set-password EMAIL`, and start it with "
+    "`DAYBOOK_SIGN_IN=local`."
+)
 _CHANGED = "Password changed. You are signed out everywhere else."
 
 
@@ -26,10 +32,9 @@ def _form(email: str) -> str:
       </form>"""
 
 
-with frame.page() as user:
-    frame.draw_heading(words.ACCOUNT, "Your email and your password.")
+def _draw_password(email: str) -> None:
     st.subheader("Email", anchor=False)
-    st.text(user.email)
+    st.text(email)
     st.subheader(words.PASSWORD, anchor=False)
     reason = st.query_params.get("reason", "")
     if reason == "changed":
@@ -39,4 +44,12 @@ with frame.page() as user:
     elif refused := sign_in.refusal(reason):
         st.error(f"Your password was not changed. {refused}")
     st.markdown("A new password signs you out on all other devices.")
-    st.html(_form(user.email), width=384)
+    st.html(_form(email), width=384)
+
+
+with frame.page() as user:
+    frame.draw_heading(words.ACCOUNT, "How you sign in.")
+    if bootstrap.current_app().is_alone:
+        st.markdown(_ALONE)
+    else:
+        _draw_password(user.email)

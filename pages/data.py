@@ -12,9 +12,11 @@ from pages._parts.elements import draw_download, quiet_button, row
 from pages._parts.layers import Layer, diagram
 from pages._parts.passwords import password_field, show_button
 from pages._session import ask_for, find_user, show_errors
+from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain import ConversationId
 from services.domain.accounts import DELETE_WORD
+from services.domain.addresses import NO_ADDRESS, EmailAddress
 from services.domain.data import StoredData
 from services.domain.usage import UsageReport
 
@@ -29,14 +31,15 @@ _CLEAR_TAB = """
 _TO_ACCOUNT = '<a class="db-jump" href="/account" target="_self">Change your password</a>'
 
 
-def _delete_form(*, has_password: bool) -> str:
+def _delete_form(email: EmailAddress, *, has_password: bool) -> str:
+    address = """<label>Your email<input name="address" type="email" autocomplete="off" required></label>"""
     proof = f"""<label>Type {DELETE_WORD} to confirm<input name="word" autocomplete="off" required></label>"""
     if has_password:
         field = password_field(words.PASSWORD, "password", "current-password")
         proof = field + show_button("current-password")
     return f"""
       <form class="db-form" method="post" action="/account/end">
-        <label>Your email<input name="address" type="email" autocomplete="off" required></label>
+        {address if email != NO_ADDRESS else ""}
         {proof}
         <button type="submit" class="db-danger">{_DELETE_ACCOUNT}</button>
       </form>"""
@@ -85,7 +88,8 @@ def _draw_database(user: UserServices, stored: StoredData) -> None:
     if days := user.account.retention_days:
         span = f"{words.number(days)} days after their last use"
         until += f", chats (pinned and archived ones too) for at most {span}"
-    sentences = [f"Everything you keep is stored encrypted {until}."]
+    store = bootstrap.current_app().health.store
+    sentences = [f"Everything you keep is stored encrypted, in {store}, {until}."]
     if user.account_bytes:
         used, most = words.size(stored.sealed_bytes), words.size(user.account_bytes)
         is_full = stored.sealed_bytes >= user.account_bytes
@@ -190,7 +194,8 @@ with frame.page() as user:
     with _section(_MODEL):
         _draw_model(user, used)
     with _section(words.ACCOUNT):
-        st.html(_TO_ACCOUNT, width="content")
+        if not bootstrap.current_app().is_alone:
+            st.html(_TO_ACCOUNT, width="content")
     with _section(_DELETE_ACCOUNT):
         st.markdown(
             "Deletes your account and all chats, memories, spaces and settings, immediately, on all devices. Running "
@@ -198,4 +203,4 @@ with frame.page() as user:
             "**This cannot be undone.**"
         )
         _draw_export("Export everything first")
-        st.html(_delete_form(has_password=user.has_password), width=384)
+        st.html(_delete_form(user.email, has_password=user.has_password), width=384)

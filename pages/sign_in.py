@@ -17,6 +17,7 @@ from services.domain.accounts import SIGN_IN_REASONS, SessionEnd, SignUps
 from services.errors import SignUpsClosed, Suspended, TooManyAttempts, WeakPassword
 
 _CREATE = "Create account"
+_OPEN_THE_ADDRESS = "Open the address that Daybook printed when it started. It opens your chats in any browser on this computer."
 _ABOUT_NEW_ACCOUNTS = ("weak", "address", "not-allowed", "closed", "confirm", "invitation")
 _LONGEST_WAIT = 86_400  # seconds, the longest wait that the page shows
 
@@ -51,7 +52,10 @@ def page() -> None:
             st.info("Your account has been deleted. Thank you for using Daybook.")
         if not is_reloading:  # no form before a reload, which would lose text typed into it
             with st.container(key="login", border=True):
-                _draw_forms()
+                if bootstrap.current_app().is_alone:
+                    st.markdown(_OPEN_THE_ADDRESS)
+                else:
+                    _draw_forms()
         with st.container(horizontal=True, gap="xsmall", vertical_alignment="top", wrap=False):
             st.markdown(":gray[:material/lock:]", width="content")
             st.caption(

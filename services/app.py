@@ -13,11 +13,11 @@ from services.deployment import Deployment
 from services.domain import SessionId
 from services.domain.accounts import SignUps
 from services.embedded.reports import Failed
-from services.errors import StoreUnavailable
+from services.errors import SignedOut, StoreUnavailable
 from services.llm import Models
-from services.store.accounts import Accounts
-from services.store.backend import Backend
-from services.stores import open_backend
+from services.store.accounts import Accounts, AppSession, Cookie
+from services.store.backend import Backend, StoredCredentials
+from services.stores import only_account, open_backend
 from services.users import Shared, UserServices
 from services.web.recent_calls import RecentCalls
 from services.web.session_middleware import ENDS, UNKNOWN
@@ -84,6 +84,22 @@ class App:
         except StoreUnavailable:
             return SignUps.OPEN
 
+    @property
+    def is_alone(self) -> bool:
+        """True if there is one user, who signs in without a password."""
+        return self.deployment.settings.is_alone
+
+    def enter(self) -> tuple[Cookie, AppSession]:
+        """Sign in the one user without a password. Raise SignedOut if the account was deleted."""
+        only = self._only_account()
+        if only is None:
+            raise SignedOut
+        return self.shared().session_cache.accounts.enter(only)
+
+    def _only_account(self) -> StoredCredentials | None:
+        tables = self.deployment.tables
+        return only_account(tables) if tables else None
+
     def open_sessions(self) -> int:
         """Return the number of app sessions that are open in this process."""
         return self._shared.session_cache.count if self._shared else 0
@@ -93,7 +109,8 @@ class App:
         """Check the backend once it runs; at the end, store partial replies and stop the backend."""
         begun = self.deployment
         backend = in_thread(
-            "store-imports", lambda: open_backend(begun.settings, begun.endpoints, begun.root_keys)
+            "store-imports",
+            lambda: open_backend(begun.settings, begun.endpoints, begun.root_keys, begun.tables),
         )
         # openai takes longest to import, so it follows the other imports, and the start does not wait for it
         backend.add_done_callback(
@@ -108,6 +125,8 @@ class App:
                     self._shared.stop_turns()
             finally:
                 begun.stack.stop()
+                if begun.tables:
+                    begun.tables.close()
                 # a final garbage collection of all imported modules would take half a second
                 gc.freeze()
 
@@ -118,6 +137,8 @@ class App:
         accounts = Accounts(
             backend, begun.root_keys, chosen.session_idle_seconds, chosen.session_lifetime_seconds
         )
+        if self.is_alone and self._only_account() is None:
+            accounts.end(accounts.enter(None)[0])  # makes the account
         model_settings = CachedRead(backend.model_settings)
 
         def open_models() -> Models:
@@ -131,10 +152,10 @@ class App:
         models.add_done_callback(self._end_without_models)
         shared = Shared(accounts, chosen, models.result, model_settings, self._close_tabs)
 
-        def report(is_away: bool) -> None:
-            if not is_away and (failure := failed_check(backend, begun.root_keys)):
+        def report(outage: str) -> None:
+            if not outage and (failure := failed_check(backend, begun.root_keys)):
                 self.health.record(failure)
-            self.health.record_outage(is_away=is_away)
+            self.health.record_outage(outage)
 
         backend.start_upkeep(report)
         self._shared, cache = shared, shared.session_cache

@@ -24,6 +24,7 @@ from services.web.export_route import ExportRoutes
 from services.web.form_limit import FormLimit
 from services.web.health_route import health_route
 from services.web.metrics import Metrics
+from services.web.open_route import OpenRoute
 from services.web.origin import Origin
 from services.web.page_assets import PageAssets
 from services.web.poll_route import PollRoute
@@ -60,6 +61,7 @@ def routes(app: App) -> list[Route]:
     listen(app.recent_calls.record)
     return [
         health_route(app.health),
+        *_open_routes(app, origin),
         *SignInRoutes(app.shared, attempts, origin, chosen.session_lifetime_seconds).routes(),
         *ExportRoutes(app.shared, origin).routes(),
         *PollRoute(app.shared, origin).routes(),
@@ -82,6 +84,12 @@ def middleware(app: App, pages: Collection[str]) -> list[Middleware]:
     ]
 
 
+def _open_routes(app: App, origin: Origin) -> list[Route]:
+    secret, seconds = app.deployment.secret, app.deployment.settings.session_lifetime_seconds
+    return OpenRoute(secret, app.shared, app.enter, origin, seconds).routes() if secret else []
+
+
 def _origin(app: App) -> Origin:
     chosen = app.deployment.settings
-    return Origin(str(chosen.url).rstrip("/") if chosen.url else None, chosen.trusted_proxies)
+    url = str(chosen.url).rstrip("/") if chosen.url else None
+    return Origin(url, chosen.trusted_proxies, chosen.is_alone)

@@ -1,21 +1,30 @@
 """The start of a server process: its settings, and its backend, which starts while the app is being imported."""
 
 import logging
+import secrets
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from services import events, settings
 from services.crypto import RootKeys
-from services.embedded.folders import choose_folders
+from services.embedded.folders import choose_folders, write_private
 from services.embedded.plan import Endpoints, prepare
-from services.embedded.reports import Failed, Report, Running
+from services.embedded.reports import NO_ADMIN, Failed, Report, Running
 from services.embedded.stack import Stack
-from services.errors import Refused, Unavailable
+from services.errors import Misconfigured, Refused, Unavailable
 from services.settings import Settings
-from services.web.server_health import ServerHealth
+from services.store.tables.protocol import AllTables
+from services.stores import choose_first_admin, open_tables, place_of
+from services.web.origin import is_loopback
+from services.web.server_health import SUPABASE, ServerHealth
+
+_SECRET_BYTES = 32
 
 Check = Callable[[], Failed | None]  # a check by the backend
 
@@ -30,6 +39,9 @@ class Deployment:
     health: ServerHealth
     check: Future[Check]  # set once the app is imported
     stack: Stack = field(repr=False)
+    tables: AllTables | None = field(default=None, repr=False)  # the store, if it is not Supabase
+    # opens the app of a deployment without sign-in, until this process ends
+    secret: str | None = field(default=None, repr=False)
 
     def start(self) -> None:
         """Start the backend in a thread. It is reported as running once the app is imported and has checked it."""
@@ -50,14 +62,30 @@ def log_handler() -> logging.Handler:
 def read_deployment(url: str) -> Deployment:
     """Return the deployment that the settings describe, at *url* unless they name another URL. Raise Misconfigured."""
     chosen = settings.read()
+    folders = choose_folders(chosen.data_dir, chosen.key_dir)
+    is_local, place = is_loopback(urlsplit(url).netloc), place_of(chosen, folders)
+    if chosen.is_alone and not is_local:
+        raise Misconfigured(
+            "Without sign-in Daybook is for this machine alone: set DAYBOOK_SIGN_IN=local, or start without --server.address."
+        )
     plan = prepare(
-        choose_folders(chosen.data_dir, chosen.key_dir),
+        folders,
         root_keys=chosen.root_keys.get_secret_value() if chosen.root_keys else None,
-        with_database=chosen.supabase_url is None,
+        with_database=chosen.supabase_url is None and place is None,
         with_model=not (chosen.openai_base_url or chosen.openai_api_key),
+        makes_key=place is not None and not place.exists(),
         is_public=chosen.url is not None or chosen.trusted_proxies > 0,
     )
-    health = ServerHealth(str(chosen.url or url), plan.endpoints)
+    tables = open_tables(place, plan.root_keys) if place else None
+    secret = secrets.token_urlsafe(_SECRET_BYTES) if chosen.is_alone else None
+    at = str(chosen.url or url)
+    if secret:
+        at = _secret_address(f"{at}/open/{secret}", folders.keys)
+    health = ServerHealth(at, plan.endpoints, place.kind if place else SUPABASE)
+    if tables:
+        is_public = not is_local or chosen.url is not None or chosen.trusted_proxies > 0
+        if not choose_first_admin(tables, is_public=is_public):
+            health.record(NO_ADMIN)
     check = Future[Check]()
 
     def record(report: Report) -> None:
@@ -72,4 +100,16 @@ def read_deployment(url: str) -> Deployment:
         health=health,
         check=check,
         stack=Stack(plan, record),
+        tables=tables,
+        secret=secret,
     )
+
+
+def _secret_address(url: str, keys: Path) -> str:
+    """Return what to open: *url* on a terminal, else a file of the folder *keys* that holds it, as logs are kept."""
+    if sys.stdout.isatty():
+        return url
+    file = keys / "open.txt"
+    keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(file, f"{url}\n")
+    return f"the address in {file}"

@@ -344,7 +344,8 @@ class Unavailable(AppError):
 class StoreUnavailable(Unavailable):
     """The database or the sign-in server failed or timed out."""
 
-    public = "Daybook cannot reach its database. Nothing is lost. Try again in a moment."
+    outage = "Daybook cannot reach its database."  # on every page until the database answers again
+    public = f"{outage} Nothing is lost. Try again in a moment."
 
 
 class RateLimited(StoreUnavailable):
@@ -358,7 +359,7 @@ class StoreBlocked(StoreUnavailable):
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)
-        self.public = sentence
+        self.public = self.outage = sentence
 
 
 class RowsCut(StoreUnavailable):

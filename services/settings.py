@@ -4,7 +4,7 @@ import re
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 import jwt
 from pydantic import (
@@ -28,6 +28,7 @@ from services.errors import Misconfigured
 # the pattern that the database checks
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")
 SECRETS_FILE = Path(__file__).parents[1] / ".streamlit" / "secrets.toml"
+STORES = ("sqlite",)  # the kinds that DAYBOOK_STORE names, besides Supabase
 _UNPREFIXED = ("supabase_", "openai_", "database_")  # names shared with other programs
 
 
@@ -51,6 +52,8 @@ class Settings(BaseSettings):
         populate_by_name=True,
     )
 
+    store: str | None = None  # None: Supabase
+    sign_in: Literal["none", "local"] | None = None  # None: by the kind of the store
     supabase_url: HttpUrl | None = None
     supabase_key: SecretStr | None = None
     database_url: SecretStr | None = None  # used only by operate
@@ -88,6 +91,29 @@ class Settings(BaseSettings):
             raise ValueError(f"Input should be one of {', '.join(POLICIES)}")
         return name
 
+    @field_validator("store")
+    @classmethod
+    def _check_store(cls, text: str | None) -> str | None:
+        kind, _, place = (text or "").partition(":")
+        if text is not None and (kind not in STORES or not place):
+            raise ValueError(f"Input should be {' or '.join(f'{one}:PLACE' for one in STORES)}")
+        return text
+
+    @model_validator(mode="after")
+    def _check_store_alone(self) -> Self:
+        if self.store is None:
+            if self.sign_in:
+                raise ValueError("DAYBOOK_SIGN_IN goes with DAYBOOK_STORE: unset it")
+        elif self.supabase_url or self.database_url:
+            raise ValueError(
+                "DAYBOOK_STORE and Supabase are both set: unset DAYBOOK_STORE, or what begins with SUPABASE_ and DATABASE_URL"
+            )
+        elif self.is_alone and (self.url or self.trusted_proxies):
+            raise ValueError(
+                "Without sign-in Daybook is for this machine alone: set DAYBOOK_SIGN_IN=local, or unset DAYBOOK_URL and DAYBOOK_TRUSTED_PROXIES"
+            )
+        return self
+
     @model_validator(mode="after")
     def _check_pairs(self) -> Self:
         if (self.supabase_url is None) != (self.supabase_key is None):
@@ -110,6 +136,11 @@ class Settings(BaseSettings):
         if self.context_tokens and self.reply_tokens and self.context_tokens <= self.reply_tokens:
             raise ValueError("DAYBOOK_REPLY_TOKENS must leave room in DAYBOOK_CONTEXT_TOKENS")
         return self
+
+    @property
+    def is_alone(self) -> bool:
+        """True if there is one user, who signs in without a password."""
+        return self.store is not None and self.sign_in != "local"
 
     @property
     def offered_models(self) -> tuple[str, ...]:

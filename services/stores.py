@@ -1,17 +1,73 @@
 """The one module that chooses and opens a deployment's store. A vendor is imported only if it is chosen."""
 
+from pathlib import Path
+
 from pydantic import SecretStr
 
 from services.crypto import RootKeys
-from services.embedded.folders import choose_folders
-from services.embedded.plan import Endpoints, read_secrets, running_endpoints
+from services.embedded.folders import Folders, choose_folders
+from services.embedded.plan import Endpoints, read_root_keys, read_secrets, running_endpoints
+from services.errors import Misconfigured
 from services.settings import Settings
-from services.store.backend import Backend
+from services.store.backend import Backend, StoredCredentials
 from services.store.operator import Operator
+from services.store.tables.protocol import AllTables, StorePlace
 
 
-def open_backend(chosen: Settings, at: Endpoints, root_keys: RootKeys) -> Backend:
-    """Open the store that the settings name, or the embedded one at *at*."""
+def place_of(chosen: Settings, folders: Folders) -> StorePlace | None:
+    """Return the place that DAYBOOK_STORE names; None: Supabase. Raise Misconfigured if the keys lie with the data."""
+    if chosen.store is None:
+        return None
+    from services.store.sqlite import SqlitePlace
+
+    _, _, place = chosen.store.partition(":")
+    path = Path(place).expanduser().absolute()
+    if path.resolve().is_relative_to(folders.keys) or folders.keys.is_relative_to(path.resolve()):
+        raise Misconfigured(
+            "The keys would lie beside the data, and every copy of it would open itself: "
+            "set DAYBOOK_KEY_DIR to a folder elsewhere."
+        )
+    return SqlitePlace(path)
+
+
+def open_tables(place: StorePlace, root_keys: RootKeys, *, is_app: bool = True) -> AllTables:
+    """Open the store at *place*, or make it. Raise Misconfigured, also if it was made with another root key."""
+    from services.store.tables.opening import check_root_key
+
+    tables = place.open(is_app=is_app)
+    try:
+        check_root_key(tables, root_keys.store_tags())
+    except Misconfigured:
+        tables.close()
+        raise
+    return tables
+
+
+def choose_first_admin(tables: AllTables, *, is_public: bool) -> bool:
+    """Let the first account become admin, unless *is_public*, where a stranger might sign up first.
+
+    Return False if the app is public and has no admin.
+    """
+    from services.store.tables.opening import let_first_account_be_admin
+
+    return let_first_account_be_admin(tables, is_let=not is_public) or not is_public
+
+
+def only_account(tables: AllTables) -> StoredCredentials | None:
+    """Return the credentials of the one account; None if there is no account. Raise Misconfigured if there are others."""
+    from services.store.tables import opening
+
+    return opening.only_account(tables)
+
+
+def open_backend(
+    chosen: Settings, at: Endpoints, root_keys: RootKeys, tables: AllTables | None = None
+) -> Backend:
+    """Open the store over *tables*, or else the one that the settings name, or else the embedded one at *at*."""
+    if tables:
+        from services.store.tables.backend import TablesBackend
+
+        return TablesBackend(tables)
     from services.store.supabase.backend import open_supabase
 
     return open_supabase(
@@ -27,6 +83,9 @@ def open_operator(chosen: Settings) -> Operator:
 
     Raise Misconfigured if there is neither.
     """
+    folders = choose_folders(chosen.data_dir, chosen.key_dir)
+    if place := place_of(chosen, folders):
+        return _tables_operator(chosen, place, folders)
     from services.store.supabase.operator import SupabaseOperator, operator_at
 
     if chosen.supabase_url or chosen.database_url:
@@ -37,8 +96,22 @@ def open_operator(chosen: Settings) -> Operator:
         return operator_at(url, api)
     from services.embedded.postgres import Postgres  # needs the group `embedded`
 
-    folders = choose_folders(chosen.data_dir, chosen.key_dir)
     at = running_endpoints(folders.data)
     postgres = Postgres(folders, read_secrets(folders))
     api = at.supabase_url or "", SecretStr(at.publishable_key or "")
     return SupabaseOperator(lambda: postgres.connect(as_owner=True), api)
+
+
+def _tables_operator(chosen: Settings, place: StorePlace, folders: Folders) -> Operator:
+    from services.store.tables.operator import TablesOperator
+
+    configured = chosen.root_keys.get_secret_value() if chosen.root_keys else None
+
+    def opened() -> AllTables:
+        if not place.exists():
+            raise Misconfigured(f"There is no store at {chosen.store}: start Daybook once.")
+        return open_tables(
+            place, read_root_keys(folders, configured, may_create=False), is_app=False
+        )
+
+    return TablesOperator(place.kind, opened)

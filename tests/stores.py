@@ -1,9 +1,11 @@
 """Stores of users for tests; rows and budgets in memory, with faults and tampering."""
 
+import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -187,6 +189,15 @@ class OpenStore:
             }
             new = replace(row, **times)
             tables.run(lambda block, new=new, table=table: block.put(table, new))
+
+
+def made_in(folder, kind):
+    """Return a function that makes a store of a *kind* of place, a new one in *folder* at each call."""
+
+    def make():
+        return kind(Path(tempfile.mkdtemp(dir=folder)) / "store.db").open()
+
+    return make
 
 
 NOT_COUNTED = Throttles(())

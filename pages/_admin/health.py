@@ -32,7 +32,7 @@ def draw(admin: UserServices) -> None:
     """Draw the current state of each part, and a button that checks again."""
     app = bootstrap.current_app()
     calls, server = app.recent_calls.summary(), app.health
-    _draw_part("Daybook", {"Version": server.version})
+    _draw_part("Daybook", {"Version": server.version, "Store": server.store})
     for failure, times in app.recent_calls.failed_sign_ins().items():
         count = f"{words.number(len(times))} since the start, the last at {words.moment(times[-1])}"
         st.warning(_FAILED_SIGN_INS[failure].format(count))

@@ -1,21 +1,25 @@
 """The notice that the database is unreachable, on every page until it answers again."""
 
+from html import escape
+
 import streamlit as st
 
 from pages._parts import browser
 from services import bootstrap
+from services.errors import StoreUnavailable
 
 _ABOUT_THE_PAGE = "Showing the last loaded version. Your drafts are kept. "
 
 
 def draw() -> None:
     """Draw the notice during an outage, and always the component that reruns the page when an outage begins or ends."""
-    is_away = bootstrap.current_app().health.is_database_away
+    health = bootstrap.current_app().health
+    is_away = health.is_database_away
     with st.container(key="outage"):
         if is_away:
             is_signed_in = st.user.get("sid") not in (None, *bootstrap.ENDS, bootstrap.UNKNOWN)
             st.html(
-                '<p role="status"><strong>Daybook cannot reach its database.</strong> '
+                f'<p role="status"><strong>{escape(health.outage or StoreUnavailable.outage)}</strong> '
                 f"{_ABOUT_THE_PAGE if is_signed_in else ''}Reconnecting…</p>"
             )
         browser.watch_database(is_away=is_away)

@@ -22,6 +22,7 @@ from pages._session import ask_for, attempt, go_to_conversation, show_errors
 from services.bootstrap import UserServices
 from services.domain import AccountRole, Conversation, Space
 from services.domain.accounts import Account
+from services.domain.addresses import NO_ADDRESS
 
 ACCOUNT, ADMIN, DATA, USAGE = (f"pages/{name}.py" for name in ("account", "admin", "data", "usage"))
 _FOOT = """
@@ -81,10 +82,12 @@ def _draw_account(user: UserServices) -> None:
     account = user.account
     is_admin = account.role is AccountRole.ADMIN
     # only the part before the @: in Markdown, a whole address would become a link
-    name = safe_md.label(user.email.partition("@")[0])
+    is_alone = user.email == NO_ADDRESS
+    name = words.YOU if is_alone else safe_md.label(user.email.partition("@")[0])
     menu = popover(name, "account_circle", "account-menu", is_wide=True)
     with menu.container(gap=14, width=232, key="account-panel"):
-        st.text(f"{user.email}, admin" if is_admin else user.email)
+        if not is_alone:
+            st.text(f"{user.email}, admin" if is_admin else user.email)
         st.caption(_spent(account))
         st.caption(models.line(user))
         dialog = preferences.preferences_dialog

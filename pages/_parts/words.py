@@ -40,6 +40,7 @@ CONTEXT, MEMORY = "Context", "Memory"
 PREFERENCES, SIGN_IN = "Preferences", "Sign in"
 SUMMARY, USAGE, ADMIN, USERS, SETTINGS = "Summary", "Usage", "Admin", "Users", "Settings"
 ACCOUNT, PASSWORD = "Account", "Password"
+YOU = "You"  # the one user of a deployment without sign-in
 YOUR_DATA, DELETE_CHATS = "Your data", "Delete chats"
 NEW_CHAT, NEW_SPACE, EDIT_SPACE = "New chat", "New space", "Edit space"
 TEMPORARY_CHAT = "Temporary chat"

@@ -7,6 +7,7 @@
     ├─ "server proof" ........ the app's HMAC key; the database has it too, and it opens nothing
     ├─ "throttle" ............ names throttle buckets, so that they hold no address
     ├─ "device cookie" ....... signs the cookies of devices that have signed in
+    ├─ "store" ............... recognises the root key with which a store of files was made
     └─ "app-session" ......... the salt of every session key
     cookie secret (random, in one browser; the database has its hash)
     └─ "session", that salt .. a session key: seals Supabase's tokens and other session data
@@ -187,6 +188,10 @@ class RootKeys:
     def session_vault(self, cookie_secret: bytes) -> VaultRing:
         """Return the vaults of the session with this cookie, one for each root key of the ring."""
         return self._vaults_of(cookie_secret, "session", "app-session")
+
+    def store_tags(self) -> dict[int, str]:
+        """Return by its version what recognises each root key in a store that was made with it."""
+        return {version: _tag(key, "store", "root key") for version, key in self._keys.items()}
 
     def bucket(self, text: str) -> str:
         """Return the name of a throttle's bucket. A new root key changes all names, which resets the throttles."""

@@ -12,7 +12,7 @@ import click
 from services import settings
 from services.crypto import RootKeys, hash_password, new_key
 from services.domain import UserId
-from services.domain.addresses import EmailAddress, checked_address
+from services.domain.addresses import NO_ADDRESS, EmailAddress, checked_address
 from services.domain.passwords import check_new_password
 from services.embedded.folders import Folders, choose_folders
 from services.embedded.plan import read_root_keys, running_endpoints
@@ -48,7 +48,7 @@ def operate() -> None:
 def migrate() -> None:
     """Bring the database of DATABASE_URL up to date, and let it know the app's server key."""
     chosen = settings.read()
-    if chosen.database_url is None:
+    if chosen.database_url is None and chosen.store is None:
         raise Misconfigured(
             "DATABASE_URL is missing: set it; a password that is not in it is asked for."
         )
@@ -76,9 +76,14 @@ def set_password(email: EmailAddress) -> None:
     check_new_password(email, password)
     stored, credentials = open_account(operator, ring, email)
     new = replace(
-        credentials, password_hash=hash_password(password), generation=credentials.generation + 1
+        credentials,
+        address=email,
+        password_hash=hash_password(password),
+        generation=credentials.generation + 1,
     )
-    if not operator.change_credentials(seal_stored(ring, new, stored.id), stored.generation):
+    first_address = email if credentials.address == NO_ADDRESS else None
+    row = seal_stored(ring, new, stored.id)
+    if not operator.change_credentials(row, stored.generation, first_address):
         raise BadInput("The account was changed at the same time: try again.")
     click.echo(f"{email} has a new password, and is signed out everywhere.")
 

@@ -1,7 +1,7 @@
 """The credentials of an account, opened for the operator's commands."""
 
 from services.crypto import Credentials, RootKeys
-from services.domain.addresses import EmailAddress
+from services.domain.addresses import NO_ADDRESS, EmailAddress
 from services.errors import Misconfigured, NewerVersion, Tampered
 from services.store.backend import StoredCredentials
 from services.store.credentials import lookups_of, open_stored
@@ -18,7 +18,9 @@ def open_account(
     stored = operator.find_credentials(email, lookups_of(ring, email))
     try:
         if stored:
-            return stored, open_stored(ring, stored, email)
+            credentials = open_stored(ring, stored)
+            if credentials.address in (email, NO_ADDRESS):
+                return stored, credentials
     except NewerVersion:
         raise
     except Tampered:

@@ -55,7 +55,7 @@ _SHARED: tuple[Table[Any], ...] = (
 )
 _OWN: tuple[Table[Any], ...] = (
     *(schema.BUDGETS, schema.CONVERSATIONS, schema.MESSAGES),
-    *(schema.TURNS, schema.LEDGER),
+    *(schema.TURNS, schema.RECEIPTS, schema.LEDGER, schema.DAYS, schema.COUNTS),
 )
 
 

@@ -353,5 +353,5 @@ class Backend(Protocol):
     def check(self) -> None:
         """Raise RowsCut, or another Unavailable or Misconfigured, if the store is unfit for the app."""
 
-    def start_upkeep(self, report: Callable[[bool], None]) -> None:
-        """Start the threads that sweep and probe the store; *report* each change, with True when the store is down."""
+    def start_upkeep(self, report: Callable[[str], None]) -> None:
+        """Start the threads that sweep and probe the store; *report* each outage by a sentence, and its end by ""."""

@@ -76,8 +76,12 @@ class Operator(Protocol):
         """
         ...
 
-    def change_credentials(self, new: StoredCredentials, seen_generation: int) -> bool:
+    def change_credentials(
+        self, new: StoredCredentials, seen_generation: int, email: EmailAddress | None = None
+    ) -> bool:
         """Store *new* credentials of a user in place of those of *seen_generation*, and end all sessions of the user.
+
+        *email*: the address of a user who had none.
 
         Return False, and change nothing, if those have changed.
         """

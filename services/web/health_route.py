@@ -6,12 +6,14 @@ from starlette.routing import Route
 
 from services.web.server_health import ServerHealth
 
+_FIELDS = ("stage", "store", "database", "model", "version")
+
 
 def health_route(health: ServerHealth) -> Route:
     """Return the route. It answers with the state of each part, and with status 200 once all is ready, else 503."""
 
     async def answer(_: Request) -> JSONResponse:
-        body = {name: getattr(health, name) for name in ("stage", "database", "model", "version")}
+        body = {name: getattr(health, name) for name in _FIELDS}
         return JSONResponse(body, 200 if health.is_ready else 503)
 
     return Route("/healthz", answer)

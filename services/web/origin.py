@@ -5,6 +5,7 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
+from starlette.responses import Response
 
 from services.store.accounts import Cookie
 
@@ -15,6 +16,7 @@ class Origin:
 
     url: str | None  # DAYBOOK_URL, without a path
     trusted_proxies: int
+    is_alone: bool = False  # true: only this machine may open the app
 
     @property
     def is_https(self) -> bool:
@@ -35,7 +37,7 @@ class Origin:
         """
         headers, scheme = connection.headers, connection.scope["scheme"]
         host, origin = headers.get("host", ""), headers.get("origin")
-        if self.url is None and not _is_independent_of_dns(host):
+        if self.url is None and not _is_independent_of_dns(host, is_loopback=self.is_alone):
             return False
         if scheme in ("ws", "wss"):
             scheme = scheme.replace("ws", "http")
@@ -65,6 +67,15 @@ class Origin:
         is_safari = "Safari/" in agent and "Chrome/" not in agent and "Chromium/" not in agent
         return name if is_safari and not self.is_https else f"__Host-{name}"
 
+    def set_cookie(
+        self, answer: Response, request: HTTPConnection, name: str, value: str, seconds: int
+    ) -> None:
+        name = self.cookie_name(request, name)
+        is_secure = name.startswith("__Host-")
+        answer.set_cookie(
+            name, value, seconds, path="/", secure=is_secure, httponly=True, samesite="lax"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Network:
@@ -91,12 +102,20 @@ def networks_of(address: str) -> tuple[Network, ...]:
     return Network(small), Network(large, 8)
 
 
-def _is_independent_of_dns(host: str) -> bool:
-    """Return True for localhost and IP addresses. Any other name could be pointed at this server by DNS rebinding."""
+def is_loopback(host: str) -> bool:
+    """Return True if *host*, perhaps with a port, is this machine."""
+    return _is_independent_of_dns(host, is_loopback=True)
+
+
+def _is_independent_of_dns(host: str, *, is_loopback: bool) -> bool:
+    """Return True for localhost and IP addresses, or only (*is_loopback*) those of this machine.
+
+    Any other name could be pointed at this server by DNS rebinding.
+    """
     try:
         name = urlsplit(f"//{host}").hostname or ""
-        if name != "localhost" and not name.endswith(".localhost"):
-            ip_address(name)
+        if name == "localhost" or name.endswith(".localhost"):
+            return True
+        return ip_address(name).is_loopback or not is_loopback
     except ValueError:
         return False
-    return True

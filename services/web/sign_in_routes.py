@@ -20,7 +20,7 @@ from starlette.routing import Route
 from services import errors
 from services.domain import ConversationId
 from services.domain.accounts import DELETE_WORD, SIGN_IN_REASONS
-from services.domain.addresses import EmailAddress, checked_address
+from services.domain.addresses import NO_ADDRESS, EmailAddress, checked_address
 from services.events import log_event
 from services.store.accounts import Accounts, AppSession, Cookie, Found
 from services.users import Shared
@@ -46,12 +46,17 @@ class SignInRoutes:
     lanes: HashingLanes = field(default_factory=HashingLanes)
 
     def routes(self) -> list[Route]:
+        ends = [
+            Route("/account/end", self._delete, methods=["POST"]),
+            Route("/session/end", self._sign_out, methods=["POST"]),
+        ]
+        if self.origin.is_alone:  # no password opens anything
+            return ends
         return [
             Route("/account", self._sign_in, methods=["POST"]),
             Route("/account/password", self._change_password, methods=["POST"]),
-            Route("/account/end", self._delete, methods=["POST"]),
             Route("/session", self._sign_in, methods=["POST"]),
-            Route("/session/end", self._sign_out, methods=["POST"]),
+            *ends,
         ]
 
     async def _sign_in(self, request: Request) -> Response:
@@ -77,9 +82,9 @@ class SignInRoutes:
         except errors.AppError as error:
             return RedirectResponse(_with_reason(target, error, code), 303)
         answer = RedirectResponse(target, 303)
-        self._set_cookie(answer, request, "sid", str(cookie), self.lifetime_seconds)
+        self.origin.set_cookie(answer, request, "sid", str(cookie), self.lifetime_seconds)
         device = self.attempts.device_cookie(session.user_id)
-        self._set_cookie(answer, request, "device", device, DEVICE_SECONDS)
+        self.origin.set_cookie(answer, request, "device", device, DEVICE_SECONDS)
         return answer
 
     async def _enter(
@@ -133,7 +138,7 @@ class SignInRoutes:
         except errors.StoreUnavailable as error:  # the cookie stays, to try again
             return RedirectResponse(_with_reason("/", error), 303)
         answer = RedirectResponse("/", 303)
-        self._set_cookie(answer, request, "sid", "", 0)
+        self.origin.set_cookie(answer, request, "sid", "", 0)
         return answer
 
     async def _change_password(self, request: Request) -> Response:
@@ -156,7 +161,7 @@ class SignInRoutes:
         return RedirectResponse(f"{_ACCOUNT}?reason=changed", 303)
 
     async def _delete(self, request: Request) -> Response:
-        """Delete the session's account if the user has entered its address again, and its password or (without one) a word."""
+        """Delete the session's account if the user has entered its address (if any) and its password or (without one) a word."""
         if not self.origin.is_same_origin(request):
             return _other_site()
         email, password, word = await _fields(request, "address", "password", "word")
@@ -166,7 +171,8 @@ class SignInRoutes:
                 return RedirectResponse(_DATA, 303)
             async with self.attempts.delay_refusals():
                 is_meant = session.has_password or word.strip().casefold() == DELETE_WORD
-                if checked_address(email) != session.email or not is_meant:
+                is_address = session.email == NO_ADDRESS or checked_address(email) == session.email
+                if not is_address or not is_meant:
                     raise errors.WrongCredentials
                 checked = None
                 if session.has_password:
@@ -182,22 +188,13 @@ class SignInRoutes:
                 await run_sync(self.shared().session_cache.leave, cookie)
         answer = RedirectResponse("/?reason=deleted", 303)
         for name in ("sid", "device"):
-            self._set_cookie(answer, request, name, "", 0)
+            self.origin.set_cookie(answer, request, name, "", 0)
         return answer
 
     async def _session(self, request: Request) -> AppSession | None:
         """Return the session of the request's cookie, if any. Raise StoreUnavailable."""
         cache, cookie = self.shared().session_cache, self.origin.session_cookie(request)
         return await run_sync(cache.find, cookie) if cookie else None
-
-    def _set_cookie(
-        self, answer: Response, request: Request, name: str, value: str, seconds: int
-    ) -> None:
-        name = self.origin.cookie_name(request, name)
-        is_secure = name.startswith("__Host-")
-        answer.set_cookie(
-            name, value, seconds, path="/", secure=is_secure, httponly=True, samesite="lax"
-        )
 
 
 async def _fields(request: Request, *names: str) -> list[str]:

@@ -15,6 +15,7 @@ from services.store.supabase.database_health import DatabaseHealth
 
 UP, DOWN = None, StoreUnavailable("hangs")
 SECONDS = 60.0
+AWAY = StoreUnavailable.outage
 
 
 class Enough(BaseException):
@@ -23,7 +24,7 @@ class Enough(BaseException):
 
 def watched(answers, monkeypatch, meanwhile=lambda _: None):
     """After *answers*: the reach, what it told, and how long it paused; *meanwhile* is done in each pause."""
-    pauses, told, left = list[float](), list[bool](), list(answers)
+    pauses, told, left = list[float](), list[str](), list(answers)
 
     class Pause(Event):
         def wait(self, timeout=None):
@@ -47,7 +48,7 @@ def watched(answers, monkeypatch, meanwhile=lambda _: None):
 def test_each_change_of_health_is_reported_once(monkeypatch):
     asked, told, _ = watched([UP, DOWN, DOWN, DOWN, UP, UP, DOWN], monkeypatch)
 
-    assert told == [True, False, True]
+    assert told == [AWAY, "", AWAY]
     assert asked.is_away
 
 
@@ -60,7 +61,7 @@ def test_probes_of_a_down_database_back_off(monkeypatch):
 def test_probes_go_on_after_a_bug(monkeypatch, caplog):
     asked, told, pauses = watched([DOWN, KeyError("a bug"), DOWN, UP], monkeypatch)
 
-    assert told == [True, False]
+    assert told == [AWAY, ""]
     assert not asked.is_away
     assert pauses == [0.5, 0.5, 1.0, SECONDS]
     assert "a bug" in caplog.text

@@ -41,7 +41,7 @@ def test_upkeep_reports_each_change_and_sweeps_on():
     with pytest.raises(Enough):
         keep_sweeping(sweep, reports.append, waits.append)
 
-    assert reports == [True, False]
+    assert reports == [StoreUnavailable.outage, ""]
     assert len(waits) == 4
 
 

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from services.domain.models import ModelState
 from services.embedded.plan import Endpoints
 from services.embedded.reports import Failed, ModelReport, Notice, Running, Stage, Starting, Trouble
+from services.errors import StoreUnavailable
 from services.web.health_route import health_route
 from services.web.server_health import ServerHealth
 
@@ -99,10 +100,10 @@ def test_health_and_console_follow_the_reports(server, health, capsys):
 def test_database_outage_is_reported_as_away(server, health, capsys):
     assert not server.is_database_away  # it was never there
     server.record(Running())
-    server.record_outage(is_away=True)
+    server.record_outage(StoreUnavailable.outage)
     assert (server.is_started, server.is_database_away, server.is_ready) == (True, True, False)
     assert health() == (503, "the database does not answer", "away", "starting")
-    server.record_outage(is_away=False)
+    server.record_outage("")
     server.record(Starting(Stage.RECOVERING))
     assert (server.is_started, server.is_database_away, server.is_ready) == (False, True, False)
     assert health() == (503, str(Stage.RECOVERING), "starting", "starting")
@@ -110,7 +111,7 @@ def test_database_outage_is_reported_as_away(server, health, capsys):
     assert (server.is_database_away, health()) == (False, (200, "ready", "ready", "starting"))
     assert capsys.readouterr().out.splitlines() == [
         "Daybook is ready: open http://here",
-        "Daybook cannot reach its database; trying again.",
+        "Daybook cannot reach its database. Trying again.",
         "Daybook is ready: open http://here",
         f"Daybook is starting: {Stage.RECOVERING} …",
         "Daybook is ready: open http://here",

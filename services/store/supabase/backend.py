@@ -283,7 +283,7 @@ class SupabaseBackend:
     def check(self) -> None:
         self.server.check_rows()
 
-    def start_upkeep(self, report: Callable[[bool], None]) -> None:
+    def start_upkeep(self, report: Callable[[str], None]) -> None:
         def calls(timeout: httpx.Timeout) -> ServerCalls:
             gateway = Gateway.to(self.url, self.key, self.transport, timeout=timeout)
             return ServerCalls(gateway.client(), self.proof)

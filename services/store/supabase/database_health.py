@@ -53,8 +53,8 @@ class DatabaseHealth:
         if event.endswith(".failed"):
             self._failed.set()
 
-    def keep_probing(self, probe: Callable[[], object], report: Callable[[bool], None]) -> NoReturn:
-        """Probe forever; *report* each change, with True when the database is down."""
+    def keep_probing(self, probe: Callable[[], object], report: Callable[[str], None]) -> NoReturn:
+        """Probe forever; *report* each outage by a sentence, and its end by ""."""
         pause = self._seconds
         while True:
             self._failed.clear()
@@ -65,21 +65,21 @@ class DatabaseHealth:
             self._failed.wait(pause)
 
     def _probe(
-        self, probe: Callable[[], object], report: Callable[[bool], None], pause: float
+        self, probe: Callable[[], object], report: Callable[[str], None], pause: float
     ) -> float:
         """Probe once. Return the seconds until the next probe; *pause*: the seconds waited before this one."""
         since = self._down_since
         try:
             probe()
-        except StoreUnavailable:
+        except StoreUnavailable as error:
             if since is not None:
                 return min(2 * pause, _LONGEST_SECONDS)
             self._down_since = time.monotonic()
             log_event("store.away")
-            report(True)
+            report(error.outage)
             return _FIRST_SECONDS
         if since is not None:
             self._down_since = None
             log_event("store.back", seconds=round(time.monotonic() - since, 1))
-            report(False)
+            report("")
         return self._seconds

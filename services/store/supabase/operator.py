@@ -81,7 +81,9 @@ class SupabaseOperator:
             raise BadInput(_UNKNOWN_ACCOUNT)
         return None
 
-    def change_credentials(self, new: StoredCredentials, seen_generation: int) -> bool:
+    def change_credentials(
+        self, new: StoredCredentials, seen_generation: int, email: EmailAddress | None = None
+    ) -> bool:
         with self._database() as connection:
             [(is_changed,)] = connection.execute(_CHANGE, asdict(new) | {"seen": seen_generation})
         return is_changed

@@ -23,7 +23,7 @@ class DatabaseProbe:
     database: DatabaseHealth
     server: ServerCalls  # its calls have a short time-out
     sweep_seconds: float
-    report: Callable[[bool], None]  # called at each change; True: the database is down
+    report: Callable[[str], None]  # called at each change; "": the database answers
     log_erasures: Event = field(default_factory=Event)  # set when a sweep found entries to erase
     _sweep_at: float = 0.0
 

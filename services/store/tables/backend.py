@@ -343,7 +343,7 @@ class TablesBackend:
     def check(self, block: Block) -> None:
         pass
 
-    def start_upkeep(self, report: Callable[[bool], None]) -> None:
+    def start_upkeep(self, report: Callable[[str], None]) -> None:
         in_thread("sweep", lambda: keep_sweeping(self.sweep, report))
 
 

@@ -113,20 +113,20 @@ def _destroy_shared(block: Block, at: datetime) -> bool:
 
 def keep_sweeping(
     sweep: Callable[[], bool],
-    report: Callable[[bool], None],
+    report: Callable[[str], None],
     wait: Callable[[float], object] = time.sleep,
 ) -> NoReturn:
-    """Sweep forever, beginning at once; *report* each change, with True when the store is down."""
-    was_away = False
+    """Sweep forever, beginning at once; *report* each outage by a sentence, and its end by ""."""
+    before = ""
     while True:
         try:
             while sweep():
                 pass
-            is_away = False
-        except StoreUnavailable:
+            outage = ""
+        except StoreUnavailable as error:
             log_event("sweep.missed")
-            is_away = True
-        if is_away != was_away:
-            report(is_away)
-        was_away = is_away
+            outage = error.outage
+        if outage != before:
+            report(outage)
+        before = outage
         wait(_SECONDS)

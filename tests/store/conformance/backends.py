@@ -28,6 +28,7 @@ from services.errors import StoreUnavailable
 from services.store.port import Store
 from services.store.rows import Rows
 from services.store.sealed import sealed_store, throwaway_keys
+from services.store.sqlite import SqlitePlace
 from services.store.supabase.lite_transport import LiteTransport
 from services.store.tables import schema
 from services.store.tables.in_memory import InMemoryStore
@@ -43,7 +44,7 @@ from services.store.tables.schema import (
 from services.store.tables.temporary import TemporaryRows
 from tests.store.conformance.bytes_store import BytesStore
 from tests.store.conftest import PASSWORD, make_sessions, new_email
-from tests.stores import InMemoryDatabase, sweep
+from tests.stores import InMemoryDatabase, made_in, sweep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -523,6 +524,7 @@ def _everything(tables):
 BACKENDS = {
     "in-memory": lambda fixture: TablesBackend(InMemoryStore),
     "bytes": lambda fixture: TablesBackend(BytesStore),
+    "sqlite": lambda fixture: TablesBackend(made_in(fixture("place"), SqlitePlace)),
     "embedded": lambda fixture: SupabaseBackend(fixture("embedded_stack")),
     "hosted": lambda fixture: SupabaseBackend(fixture("hosted")),
 }

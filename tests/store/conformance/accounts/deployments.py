@@ -39,6 +39,7 @@ from services.rules import part_of
 from services.store.accounts import Cookie
 from services.store.administration import ModelAdministration, SignUpAdministration, UserAccess
 from services.store.backend import Attempt, StoredCredentials, Throttle, Throttles
+from services.store.sqlite import SqlitePlace
 from services.store.supabase import auth, migrations
 from services.store.supabase.api import UserCalls
 from services.store.supabase.backend import SupabaseBackend
@@ -58,7 +59,7 @@ from tests.stack.starts import await_child, tried_twice
 from tests.store.conformance.backends import everything
 from tests.store.conformance.bytes_store import BytesStore
 from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
-from tests.stores import NOT_COUNTED, OpenStore, accounts_in_memory, store_of, sweep
+from tests.stores import NOT_COUNTED, OpenStore, accounts_in_memory, made_in, store_of, sweep
 
 DAY = 86400  # seconds
 _kinds = itertools.count(1)  # pytest may begin a kind again, where the last one left its files
@@ -213,7 +214,7 @@ class Deployment(Protocol):
 
     @contextmanager
     def upkeep(self, report):
-        """Have a process look after the store; *report* gets each change, True when it is away."""
+        """Have a process look after the store; *report* gets each outage as a sentence, and "" at its end."""
         self.accounts.backend.start_upkeep(report)
         yield
 
@@ -821,6 +822,7 @@ class Hosted(Kind):
 KINDS = {
     "in-memory": lambda fixture: OverTables(InMemoryStore),
     "bytes": lambda fixture: OverTables(BytesStore),
+    "sqlite": lambda fixture: OverTables(made_in(fixture("place"), SqlitePlace)),
     "embedded": Embedded,
     "hosted": Hosted,
 }

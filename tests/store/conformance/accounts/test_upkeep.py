@@ -91,8 +91,8 @@ def test_upkeep_sweeps_by_itself_and_reports_outages(deployment, maya, days):
         until(lambda: [one.kind for one in maya.usage.ledger(*days)] == ["charge", "lapsed"])
         assert reported.empty()
         with deployment.away():
-            assert reported.get(timeout=PATIENCE) is True
-        assert reported.get(timeout=PATIENCE) is False
+            assert reported.get(timeout=PATIENCE)
+        assert not reported.get(timeout=PATIENCE)
 
 
 # --- throttles

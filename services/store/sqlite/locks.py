@@ -1,0 +1,43 @@
+"""Locks between processes, on files beside the database; the kernel frees them when their process ends."""
+
+import fcntl
+import os
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from services.errors import StoreBlocked
+
+_PAUSE_SECONDS = 0.005
+
+
+class FileLock:
+    """A lock that one process holds at a time. The threads of one process must take turns by themselves."""
+
+    def __init__(self, path: Path) -> None:
+        """Raise OSError."""
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def try_lock(self) -> bool:
+        with suppress(BlockingIOError):
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        return False
+
+    @contextmanager
+    def held(self, seconds: float) -> Generator[None]:
+        """Hold the lock. Raise StoreBlocked if another process does not free it within *seconds*."""
+        deadline = time.monotonic() + seconds
+        while not self.try_lock():
+            if time.monotonic() > deadline:
+                raise StoreBlocked(f"Another process has locked {self._path.name}: stop it.")
+            time.sleep(_PAUSE_SECONDS)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        os.close(self._descriptor)

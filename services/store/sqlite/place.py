@@ -1,0 +1,242 @@
+"""The place of a store in an SQLite file: checks before the start, making, opening, migrations, and backups."""
+
+import os
+import re
+import sqlite3
+import sys
+from collections.abc import Generator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from services.errors import Misconfigured
+from services.store.sqlite.locks import FileLock
+from services.store.sqlite.store import SqliteStore
+
+MIGRATIONS = Path(__file__).parents[3] / "db" / "sqlite"
+_APPLICATION = 0x64617962  # "dayb", in the header of every store
+_OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
+_FIRST_SAFE_SQLITE = (3, 51, 3)  # no commit is lost where a checkpoint and a write meet
+_WAIT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class SqlitePlace:
+    """The `StorePlace` of an SQLite file."""
+
+    path: Path
+    migrations: Path = MIGRATIONS
+
+    @property
+    def kind(self) -> str:
+        return "SQLite"
+
+    def exists(self) -> bool:
+        if sys.platform == "win32":
+            raise Misconfigured("DAYBOOK_STORE works on Linux, macOS and WSL, not on Windows.")
+        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+            raise Misconfigured(
+                f"Python's SQLite is {sqlite3.sqlite_version}: use a Python with 3.37 or newer."
+            )
+        if not os.path.lexists(self.path):
+            self._check_folder()
+            return False
+        if not self.path.is_file():
+            raise Misconfigured(f"{self.path} is no file: name a file in DAYBOOK_STORE.")
+        if not os.access(self.path, os.R_OK | os.W_OK) or not os.access(self.path.parent, os.W_OK):
+            raise Misconfigured(f"{self.path} cannot be written: make it and its folder writable.")
+        version = self._version()
+        if version > len(self._files()):
+            raise Misconfigured(
+                f"{self.path} was written by a later version of Daybook: start that version."
+            )
+        return True
+
+    def open(self, *, is_app: bool = True) -> SqliteStore:
+        locks = list[FileLock]()
+        try:
+            if not self.exists():
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            locks = [FileLock(Path(f"{self.path}-lock"))]
+            if is_app:
+                locks.append(FileLock(Path(f"{self.path}-app")))
+                if not locks[1].try_lock():
+                    raise Misconfigured(
+                        f"Another Daybook is using {self.path}: stop it, or name another file in DAYBOOK_STORE."
+                    )
+            with locks[0].held(_WAIT_SECONDS):
+                if not self.exists():
+                    self._make()
+                return self._opened(locks)
+        except BaseException as error:
+            for lock in locks:
+                lock.close()
+            if isinstance(error, OSError | sqlite3.Error):
+                raise self._unusable(error) from None
+            raise
+
+    def backup(self, target: Path) -> None:
+        """Copy the store to the file *target*, also while the app writes. Raise Misconfigured; an existing file is kept."""
+        draft = target.with_name(f"{target.name}.draft")
+        try:
+            if os.path.lexists(target):
+                raise Misconfigured(f"{target} exists: name a new file.")
+            with _removed(draft):
+                os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+                with closing(self._connect()) as connection:
+                    connection.execute("vacuum into ?", [str(draft)])
+                with closing(sqlite3.connect(draft)) as copy:
+                    if copy.execute("pragma integrity_check").fetchall() != [("ok",)]:
+                        raise Misconfigured(
+                            f"{self.path} is damaged: the backup would be, too. Put an older one back."
+                        )
+                _sync(draft)
+                os.link(draft, target)  # unlike a renaming, never over a file
+            _sync(target.parent)
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from None
+
+    def _check_folder(self) -> None:
+        """Raise Misconfigured if no file can be made at the path."""
+        folder = self.path.parent
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise Misconfigured(f"{self.path} cannot be made: {folder} is not writable.")
+
+    def _files(self) -> list[Path]:
+        return sorted(self.migrations.glob("[0-9]*.sql"))
+
+    def _version(self) -> int:
+        """Return the version of the format in the header. Raise Misconfigured if the file is damaged, or no store."""
+        # immutable: SQLite changes nothing, not even a lock, and makes no file beside it
+        try:
+            with closing(
+                sqlite3.connect(f"file:{quote(str(self.path))}?immutable=1", uri=True)
+            ) as file:
+                [application] = file.execute("pragma application_id").fetchone()
+                [version] = file.execute("pragma user_version").fetchone()
+                tables = file.execute("select count(*) from sqlite_schema").fetchone()
+        except sqlite3.Error:
+            raise Misconfigured(
+                f"{self.path} is damaged, or no Daybook store: put a backup back, or name another file."
+            ) from None
+        if application != _APPLICATION or not version or not tables:
+            raise Misconfigured(f"{self.path} is no Daybook store: name another file.")
+        return version
+
+    def _connect(self) -> sqlite3.Connection:
+        uri = f"file:{quote(str(self.path))}?mode=rw"
+        connection = sqlite3.connect(
+            uri,
+            uri=True,
+            timeout=_WAIT_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=512,
+        )
+        for pragma in (
+            "foreign_keys = on",
+            "secure_delete = on",
+            "wal_autocheckpoint = 0",
+            "fullfsync = on",
+            "checkpoint_fullfsync = on",
+            "synchronous = full",
+        ):
+            connection.execute(f"pragma {pragma}")
+        return connection
+
+    def _make(self) -> None:
+        """Make the store beside its path, then name it, so that the path never names half a store."""
+        draft = SqlitePlace(self.path.with_name(f"{self.path.name}-draft"), self.migrations)
+        draft.path.unlink(missing_ok=True)
+        with _removed(draft.path):
+            os.close(os.open(draft.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            with closing(draft._connect()) as connection:
+                if connection.execute("pragma journal_mode = wal").fetchone() != ("wal",):
+                    raise Misconfigured(
+                        f"The disk of {self.path} cannot keep a write-ahead log: use a local one."
+                    )
+                draft._migrate(connection, 0)
+            os.link(draft.path, self.path)
+        _sync(self.path.parent)
+
+    def _opened(self, locks: list[FileLock]) -> SqliteStore:
+        """Open the existing store, and bring it up to date after a copy beside it."""
+        connection = self._connect()
+        try:
+            if connection.execute("pragma journal_mode = wal").fetchone() != ("wal",):
+                raise Misconfigured(
+                    f"The disk of {self.path} cannot keep a write-ahead log: use a local one."
+                )
+            [version] = connection.execute("pragma user_version").fetchone()
+            if version < len(self._files()):
+                copy = self.path.with_name(f"{self.path.name}-before-{len(self._files())}")
+                if not copy.exists():
+                    self.backup(copy)
+                self._migrate(connection, version)
+            return SqliteStore(self.path, connection, *locks)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _migrate(self, connection: sqlite3.Connection, version: int) -> None:
+        """Apply the migrations after *version*, all or none, and write them to the file itself."""
+        files = self._files()
+        changes = "".join(file.read_text("utf-8") for file in files[version:])
+        try:
+            connection.executescript(
+                f"begin immediate; {changes} pragma application_id = {_APPLICATION}; "
+                f"pragma user_version = {len(files)}; commit;"
+            )
+        except sqlite3.Error:
+            if connection.in_transaction:
+                connection.execute("rollback")
+            raise
+        connection.execute("pragma wal_checkpoint(truncate)")
+
+    def _unusable(self, error: OSError | sqlite3.Error) -> Misconfigured:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL or "No space left" in str(error):
+            return Misconfigured(f"The disk is full: free some space for {self.path}.")
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return Misconfigured(f"Another program has locked {self.path}: close it there.")
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return Misconfigured(f"{self.path} is damaged: put a backup back.")
+        return Misconfigured(f"{self.path} cannot be used: {_reason(error)}.")
+
+
+def lost_commits_warning() -> str | None:
+    """Return a sentence if this SQLite may lose commits of programs that do not take turns as Daybook does."""
+    if sqlite3.sqlite_version_info >= _FIRST_SAFE_SQLITE:
+        return None
+    return (
+        f"SQLite {sqlite3.sqlite_version} can lose commits where another program writes to the file: "
+        "let only Daybook and its commands open it"
+    )
+
+
+def _reason(error: OSError | sqlite3.Error) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return re.sub(r"[^\w ]", "", str(error))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _removed(path: Path) -> Generator[None]:
+    """Remove the draft at *path* in the end, and what SQLite has left beside it."""
+    try:
+        yield
+    finally:
+        for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm"), Path(f"{path}-journal")):
+            with suppress(FileNotFoundError):
+                name.unlink()

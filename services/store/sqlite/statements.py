@@ -1,0 +1,131 @@
+"""The SQL of a store over tables, and the values of its columns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from enum import Enum
+from functools import cache
+from typing import Any, cast
+from uuid import UUID as UUID
+
+from pydantic import TypeAdapter
+
+from services.store.tables.protocol import Range, Row, Table
+
+Value = str | int | None
+OWNER = "user_id"  # the column of a user's table that names the user
+
+
+@cache
+def _adapter(kind: type[Row]) -> TypeAdapter[Row]:
+    return TypeAdapter(kind)
+
+
+def read_row(table: Table[Row], text: str) -> Row:
+    return _adapter(table.kind).validate_json(text)
+
+
+def value_of(value: object) -> Value:
+    """Return *value* as a column has it; the text of a time sorts by time."""
+    match value:
+        case Enum():
+            return str(value.value)
+        case datetime():
+            return value.astimezone(UTC).isoformat(timespec="microseconds")
+        case date():
+            return value.isoformat()
+        case UUID():
+            return str(value)
+        case None | str() | int():
+            return value
+        case _:
+            raise TypeError(f"a column has no {type(value).__name__}")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL with its values."""
+
+    sql: str
+    values: tuple[Value, ...]
+
+
+def select(
+    table: Table[Any],
+    owner: str | None,
+    where: Mapping[str, object],
+    within: Range | None,
+    order: tuple[str, ...],
+    limit: int | None,
+    columns: str = "row",
+) -> Statement:
+    """Select rows of *owner* (None: of a shared table, or of all users). Raise LookupError for a field that is not declared."""
+    compared = {*where, *(name.lstrip("-") for name in order), *([within.field] if within else [])}
+    if missing := compared - table.fields or len(order) > 2:
+        raise LookupError(f"{table.name} is not selected by {missing}")
+    tests, values = list[str](), list[Value]()
+    if owner is not None:
+        tests.append(f"{OWNER} = ?")
+        values.append(owner)
+    for name, value in where.items():
+        tests.append(f"{name} is ?")
+        values.append(value_of(value))
+    if within:
+        tests.append(f"{within.field} is not null")
+        for comparison, bound in ((">", within.above), ("<=", within.up_to)):
+            if bound is not None:
+                tests.append(f"{within.field} {comparison} ?")
+                values.append(value_of(bound))
+    sql = f"select {columns} from {table.name}"  # noqa: S608 (names of the schema)
+    if tests:
+        sql += f" where {' and '.join(tests)}"
+    if columns == "row":
+        sql += f" order by {', '.join(_order(order))}"
+    if limit is not None:
+        sql += f" limit {limit}"
+    return Statement(sql, tuple(values))
+
+
+def _order(order: tuple[str, ...]) -> list[str]:
+    """Return the terms of an order: None last, and among equal rows the last stored first if the first term descends."""
+    terms = list[str]()
+    for name in order:
+        field, descends = name.lstrip("-"), " desc" if name[0] == "-" else ""
+        terms += [f"{field} is null", f"{field}{descends}"]
+    return [*terms, "rowid desc" if order and order[0][0] == "-" else "rowid"]
+
+
+def get(table: Table[Any], owner: str | None, key: str) -> Statement:
+    if owner is None:
+        return Statement(f"select row from {table.name} where key = ?", (key,))  # noqa: S608
+    return Statement(f"select row from {table.name} where {OWNER} = ? and key = ?", (owner, key))  # noqa: S608
+
+
+def delete(table: Table[Any], owner: str | None, key: str) -> Statement:
+    if owner is None:
+        return Statement(f"delete from {table.name} where key = ?", (key,))  # noqa: S608
+    return Statement(f"delete from {table.name} where {OWNER} = ? and key = ?", (owner, key))  # noqa: S608
+
+
+def put(table: Table[Row], owner: str | None, key: str, row: Row) -> Statement:
+    """Insert *row*, or replace that with its key, which keeps its place among equal rows."""
+    text = _adapter(table.kind).dump_json(row, warnings=False).decode()
+    own: dict[str, Value] = {} if owner is None else {OWNER: owner}
+    fields = {name: value_of(getattr(row, name)) for name in sorted(table.fields)}
+    columns = own | {"key": key} | fields | {"row": text}
+    return Statement(_upsert(table.name, tuple(columns), len(own) + 1), tuple(columns.values()))
+
+
+@cache
+def _upsert(table: str, columns: tuple[str, ...], keys: int) -> str:
+    marks = ", ".join("?" * len(columns))
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns[keys:])
+    target = ", ".join(columns[:keys])
+    return (
+        f"insert into {table} ({', '.join(columns)}) values ({marks}) "  # noqa: S608
+        f"on conflict ({target}) do update set {changes}"
+    )
+
+
+def text_of(row: tuple[object, ...]) -> str:
+    return cast(str, row[0])

@@ -1,0 +1,235 @@
+"""The tables in an SQLite file: one connection, on which blocks and checkpoints take turns.
+
+SQLite before 3.51.3 may lose a commit if a checkpoint and a write meet on two connections, so the processes of the app and
+of the operator take turns, too, by a lock beside the file.
+"""
+
+import errno
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.daemon_threads import in_thread
+from services.domain import UserId
+from services.errors import StoreBlocked, StoreUnavailable
+from services.events import log_event
+from services.store.sqlite import statements
+from services.store.sqlite.locks import FileLock
+from services.store.sqlite.statements import OWNER, Statement, text_of
+from services.store.tables.protocol import MOST_WRITES, Answer, Block, Range, Row, Table
+
+_WAIT_SECONDS = 5.0  # for a lock that another process holds
+_CHECKPOINT_SECONDS = 1.0  # seconds between two checkpoints
+_LARGEST_WAL = 8_000_000  # bytes, after which the log is written to the database
+_LITTLE_SPACE = 1_000_000  # bytes: with less, a failure of the disk is taken for a full one
+_NORMAL, _FULL = 1, 2  # PRAGMA synchronous
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteTables:
+    """The `Tables` of one user, or (None) the shared ones alone."""
+
+    store: "SqliteStore"
+    user_id: UserId | None
+
+    def run(self, work: Callable[[Block], Answer], *, is_lasting: bool = True) -> Answer:
+        owner = None if self.user_id is None else str(self.user_id)
+        return self.store.run(owner, work, is_lasting=is_lasting)
+
+
+class SqliteStore:
+    """The `AllTables` in one SQLite file. Any thread may call any member."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, *locks: FileLock) -> None:
+        """*connection*: an open one, for this store alone; the first of *locks*: the lock of writes."""
+        self._path, self._connection, self._locks = path, connection, locks
+        self._file, self._lock = _identity(path), threading.Lock()
+        self._synchronous = 0  # unknown
+        self._due, self._is_closed = threading.Event(), False
+        self._has_destroyed = True  # perhaps by a process that was killed before its checkpoint
+        self._due.set()
+        in_thread("checkpoints", self._keep_checkpointing)
+
+    def of(self, user_id: UserId | None) -> SqliteTables:
+        return SqliteTables(self, user_id)
+
+    def owners(
+        self,
+        table: Table[Row],
+        where: Mapping[str, object] | None = None,
+        within: Range | None = None,
+    ) -> list[UserId]:
+        columns = f"distinct {OWNER}"
+        chosen = statements.select(table, None, where or {}, within, (), None, columns)
+        with self._lock, self._errors():
+            rows = self._connection.execute(chosen.sql, chosen.values).fetchall()
+        return [UserId(statements.UUID(text_of(row))) for row in rows]
+
+    def run(
+        self, owner: str | None, work: Callable[[Block], Answer], *, is_lasting: bool
+    ) -> Answer:
+        """Run *work* over the tables of *owner* and the shared ones, in one transaction."""
+        with self._lock, self._errors(), self._locks[0].held(_WAIT_SECONDS):
+            self._set_synchronous(_FULL if is_lasting else _NORMAL)
+            self._connection.execute("begin immediate")
+            try:
+                block = SqliteBlock(self._connection, owner)
+                answer = work(block)
+                for write in block.writes:
+                    self._connection.execute(write.sql, write.values)
+                if block.writes:
+                    self._check_file()
+                    self._connection.execute("commit")
+                    self._check_file()
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("rollback")
+            if block.has_deleted:
+                self._has_destroyed = True
+                self._due.set()
+            elif block.writes and self._is_log_large():
+                self._due.set()
+            return answer
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            self._due.set()
+            self._connection.close()  # the last connection writes the log to the database
+            for lock in self._locks:
+                lock.close()
+
+    def _set_synchronous(self, level: int) -> None:
+        if level != self._synchronous:
+            self._connection.execute(f"pragma synchronous = {level}")
+            self._synchronous = level
+
+    def _check_file(self) -> None:
+        """Raise StoreBlocked if the path names another file than the open one, because nobody would find what is written."""
+        if _identity(self._path) != self._file:
+            raise StoreBlocked(
+                f"The database {self._path.name} was moved, removed or replaced: put it back, or restart Daybook."
+            )
+
+    def _is_log_large(self) -> bool:
+        try:
+            return os.stat(f"{self._path}-wal").st_size > _LARGEST_WAL
+        except OSError:
+            return False
+
+    def _keep_checkpointing(self) -> None:
+        """Write the log to the database, and empty it so that it keeps nothing that was destroyed."""
+        pause = threading.Event()
+        while True:
+            self._due.wait()
+            self._due.clear()
+            with self._lock:
+                if self._is_closed:
+                    return
+                try:
+                    with self._errors(), self._locks[0].held(_WAIT_SECONDS):
+                        self._set_synchronous(_FULL)
+                        self._check_file()
+                        mode = "truncate" if self._has_destroyed else "passive"
+                        [is_busy, *_] = self._connection.execute(
+                            f"pragma wal_checkpoint({mode})"
+                        ).fetchone()
+                        self._has_destroyed = self._has_destroyed and bool(is_busy)
+                except StoreUnavailable:
+                    log_event("checkpoint.missed")
+                if self._has_destroyed:
+                    self._due.set()
+            pause.wait(_CHECKPOINT_SECONDS)
+
+    @contextmanager
+    def _errors(self) -> Generator[None]:
+        """Turn SQLite's errors into StoreUnavailable, with a sentence about what an operator can mend."""
+        try:
+            yield
+        except sqlite3.ProgrammingError:
+            if self._is_closed:
+                raise StoreUnavailable from None
+            raise
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise self._error_of(error) from None
+
+    def _error_of(self, error: sqlite3.DatabaseError) -> StoreUnavailable:
+        name, code = self._path.name, getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL or (
+            code == sqlite3.SQLITE_IOERR
+            and shutil.disk_usage(self._path.parent).free < _LITTLE_SPACE
+        ):
+            return StoreBlocked(f"The disk is full: free some space for {name}.")
+        if code == sqlite3.SQLITE_READONLY:
+            return StoreBlocked(f"{name} cannot be written: make it and its folder writable.")
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return StoreBlocked(f"Another program has locked {name}: close it there.")
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return StoreBlocked(f"{name} is damaged: stop Daybook and put a backup back.")
+        return StoreUnavailable(error.__class__.__name__, code)
+
+
+class SqliteBlock:
+    """A `Block` in a transaction, which keeps its writes for the end. Its errors are those of `CheckedBlock`."""
+
+    def __init__(self, connection: sqlite3.Connection, owner: str | None) -> None:
+        self._connection, self._owner = connection, owner
+        self.writes: list[Statement] = []
+        self.has_deleted = False
+
+    def get(self, table: Table[Row], key: object) -> Row | None:
+        found = self._read(statements.get(table, self._of(table), str(key)))
+        return statements.read_row(table, text_of(found[0])) if found else None
+
+    def select(
+        self,
+        table: Table[Row],
+        where: Mapping[str, object] | None = None,
+        within: Range | None = None,
+        order: tuple[str, ...] = (),
+        limit: int | None = None,
+    ) -> list[Row]:
+        chosen = statements.select(table, self._of(table), where or {}, within, order, limit)
+        return [statements.read_row(table, text_of(row)) for row in self._read(chosen)]
+
+    def put(self, table: Table[Row], row: Row) -> None:
+        key = str(table.key(row))
+        self._write(statements.put(table, self._of(table), key, row))
+
+    def delete(self, table: Table[Any], key: object) -> None:
+        self.has_deleted = True
+        self._write(statements.delete(table, self._of(table), str(key)))
+
+    def _of(self, table: Table[Any]) -> str | None:
+        if not table.is_shared and self._owner is None:
+            raise LookupError(f"{table.name} belongs to users")
+        return None if table.is_shared else self._owner
+
+    def _read(self, statement: Statement) -> list[tuple[object, ...]]:
+        if self.writes:
+            raise RuntimeError("a block reads before it writes")
+        return self._connection.execute(statement.sql, statement.values).fetchall()
+
+    def _write(self, statement: Statement) -> None:
+        self.writes.append(statement)
+        if len(self.writes) > MOST_WRITES:
+            raise RuntimeError(f"a block writes more than {MOST_WRITES} rows")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of the file at *path*; None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ESTALE):
+            return None
+        raise StoreUnavailable from None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,62 @@
+"""The opening of a store over tables: its root key, its first admin, and the one user of a store without sign-in."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from services.errors import Misconfigured
+from services.store.backend import StoredCredentials
+from services.store.tables import schema
+from services.store.tables.access import settings_of
+from services.store.tables.administration import admins_of, has_accounts
+from services.store.tables.protocol import AllTables, Block
+from services.store.tables.schema import RootKeyTag
+
+
+def check_root_key(tables: AllTables, tags: Mapping[int, str]) -> None:
+    """Raise Misconfigured if none of the root keys with these *tags* by version is that of the store.
+
+    A new store, and one whose root key was rotated, gets the tag of the newest root key.
+    """
+    newest = max(tags)
+    new = RootKeyTag(newest, tags[newest])
+
+    def check(block: Block) -> bool:
+        stored = block.get(schema.ROOT_KEY, "root key")
+        if stored is None and has_accounts(block):
+            return False
+        if stored and tags.get(stored.version) != stored.tag:
+            return False
+        if stored != new:
+            block.put(schema.ROOT_KEY, new)
+        return True
+
+    if not tables.of(None).run(check):
+        raise Misconfigured(
+            "The root key is not the one that this store was made with: put that one back, beside newer ones."
+        )
+
+
+def let_first_account_be_admin(tables: AllTables, *, is_let: bool) -> bool:
+    """Let the first account become admin, or not; return True if there is an admin."""
+
+    def let(block: Block) -> bool:
+        settings, admins = settings_of(block), admins_of(block)
+        if settings.first_account_is_admin is not is_let:
+            block.put(schema.SETTINGS, replace(settings, first_account_is_admin=is_let))
+        return bool(admins)
+
+    return tables.of(None).run(let)
+
+
+def only_account(tables: AllTables) -> StoredCredentials | None:
+    """Return the credentials of the one account; None if there is no account. Raise Misconfigured if there are others."""
+
+    def read(block: Block) -> StoredCredentials | None:
+        accounts = block.select(schema.ACCOUNTS, {"deleted_at": None}, limit=2)
+        if len(accounts) > 1:
+            raise Misconfigured(
+                "This store has accounts of several people, who need passwords: set DAYBOOK_SIGN_IN=local."
+            )
+        return block.get(schema.CREDENTIALS, accounts[0].id) if accounts else None
+
+    return tables.of(None).run(read)

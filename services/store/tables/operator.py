@@ -1,0 +1,226 @@
+"""The `Operator` of a store over tables."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from services.domain import AccountRole, UserId
+from services.domain.accounts import Limits
+from services.domain.addresses import NO_ADDRESS, EmailAddress
+from services.errors import BadInput, Misconfigured, StoreUnavailable
+from services.rules import part_of
+from services.rules.accounts import Settings, differences
+from services.rules.budget import Budget
+from services.store.backend import StoredCredentials
+from services.store.operator import CopiedRows, Finding, Mark, PresentKeys, UserCaps
+from services.store.tables import schema
+from services.store.tables.access import note, settings_of
+from services.store.tables.administration import has_accounts, sessions_of
+from services.store.tables.blocks import delete_all
+from services.store.tables.opening import only_account
+from services.store.tables.protocol import MOST_WRITES, AllTables, Block, Table
+from services.store.tables.schema import AccountRow, CredentialsRow
+
+_TABLES: dict[str, Table[Any]] = {
+    table.name: table for table in vars(schema).values() if isinstance(table, Table)
+}
+_UNKNOWN_ACCOUNT = "There is no account with this address: sign up, and sign in once."
+
+
+@dataclass(frozen=True, slots=True)
+class TablesOperator:
+    """The `Operator` of one deployment. Each call opens the store and closes it."""
+
+    kind: str
+    open_tables: Callable[[], AllTables]  # raises Misconfigured
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def migrate(self, proof_keys: Mapping[int, bytes]) -> Sequence[str]:
+        with self._tables():
+            return ()  # opening has brought the store up to date
+
+    def check(self, keys: PresentKeys | str) -> dict[str, Finding]:
+        with self._tables() as tables:
+            rows = tables.of(None).run(lambda block: block.select(schema.CREDENTIALS))
+            accounts = tables.of(None).run(
+                lambda block: block.select(schema.ACCOUNTS, {"deleted_at": None})
+            )
+        found: dict[str, Finding] = {"store": (Mark.OK, f"{self.kind}, {len(accounts)} accounts")}
+        if isinstance(keys, str):
+            return found | {"root key": (Mark.FAIL, keys)}
+        by_id = {row.id: row for row in rows}
+        broken = [one for one in accounts if not (row := by_id.get(one.id)) or not keys.opens(row)]
+        found["credentials"] = (
+            (Mark.FAIL, f"gone, or do not open: {', '.join(str(one.email) for one in broken)}")
+            if broken
+            else (Mark.OK, "all open")
+        )
+        return found
+
+    def grant_admin(self, email: EmailAddress) -> None:
+        def grant(block: Block) -> None:
+            account = _account(block, email)
+            block.put(schema.ACCOUNTS, replace(account, role=AccountRole.ADMIN))
+            role = [account.role, AccountRole.ADMIN]
+            note(block, self.now(), None, "role.set", account.id, role=role)
+
+        with self._tables() as tables:
+            tables.of(None).run(grant)
+
+    def find_credentials(
+        self, email: EmailAddress, lookups: Collection[str]
+    ) -> StoredCredentials | None:
+        """Also return those of the only user, who has no address yet."""
+
+        def find(block: Block) -> StoredCredentials | None:
+            for lookup in lookups:
+                for row in block.select(schema.CREDENTIALS, {"lookup": lookup}):
+                    if row.user_id:
+                        return part_of(StoredCredentials, row)
+            _account(block, email)
+            return None
+
+        with self._tables() as tables:
+            try:
+                return tables.of(None).run(find)
+            except BadInput:
+                if (only := _only_without_address(tables)) is None:
+                    raise
+                return only
+
+    def change_credentials(
+        self, new: StoredCredentials, seen_generation: int, email: EmailAddress | None = None
+    ) -> bool:
+        user_id = UserId(new.id)
+
+        def change(block: Block) -> bool:
+            stored, account = (
+                block.get(schema.CREDENTIALS, user_id),
+                block.get(schema.ACCOUNTS, user_id),
+            )
+            sessions = sessions_of(block, user_id)
+            if not stored or not account or stored.generation != seen_generation:
+                return False
+            block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
+            if email:
+                block.put(schema.ACCOUNTS, replace(account, email=email))
+            note(block, self.now(), None, "password.set", user_id)
+            delete_all(block, schema.SESSIONS, sessions)
+            return True
+
+        def end(block: Block) -> bool:
+            sessions = sessions_of(block, user_id)
+            delete_all(block, schema.SESSIONS, sessions)
+            return bool(sessions)
+
+        with self._tables() as tables:
+            is_changed = tables.of(None).run(change)
+            while is_changed and tables.of(None).run(end):
+                pass
+        return is_changed
+
+    def repair_sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> None:
+        raise BadInput("This store has no users beside its accounts: there is nothing to repair.")
+
+    def set_caps(self, email: EmailAddress | None, changes: Mapping[str, int | None]) -> UserCaps:
+        with self._tables() as tables:
+            if email is None:
+                return tables.of(None).run(lambda block: self._set_default_caps(block, changes))
+            user_id = tables.of(None).run(lambda block: _account(block, email)).id
+            return tables.of(user_id).run(lambda block: self._set_caps(block, user_id, changes))
+
+    def _set_caps(
+        self, block: Block, user_id: UserId, changes: Mapping[str, int | None]
+    ) -> UserCaps:
+        budget = block.get(schema.BUDGETS, "budget") or part_of(Budget, settings_of(block))
+        return self._changed(block, budget, changes, user_id)
+
+    def _set_default_caps(self, block: Block, changes: Mapping[str, int | None]) -> UserCaps:
+        return self._changed(block, settings_of(block), changes, None)
+
+    def _changed(
+        self,
+        block: Block,
+        before: Budget | Settings,
+        changes: Mapping[str, int | None],
+        user_id: UserId | None,
+    ) -> UserCaps:
+        after = replace(before, **changes)
+        if changed := differences(*(vars_of(one) for one in (before, after))):
+            if isinstance(after, Settings):
+                block.put(schema.SETTINGS, after)
+            else:
+                block.put(schema.BUDGETS, after)
+            action = "caps.set" if user_id else "settings.set"
+            note(block, self.now(), None, action, user_id, **changed)
+        return part_of(UserCaps, after)
+
+    def load(
+        self,
+        proof_keys: Mapping[int, bytes],
+        make: Callable[[datetime], CopiedRows],
+        managed_password: Callable[[StoredCredentials], str],
+    ) -> None:
+        with self._tables() as tables:
+            if tables.of(None).run(has_accounts):
+                raise BadInput("There are accounts already: the demo is for a fresh deployment.")
+            rows = dict(make(self.now()))
+            accounts = {
+                name: rows.pop(name) for name in (schema.CREDENTIALS.name, schema.ACCOUNTS.name)
+            }
+            for name, stored in (rows | accounts).items():  # an account comes after all that it has
+                _put_all(tables, _TABLES[name], stored)
+
+    @contextmanager
+    def _tables(self) -> Generator[AllTables]:
+        tables = self.open_tables()
+        try:
+            yield tables
+        except StoreUnavailable as error:
+            raise Misconfigured(error.public) from None
+        finally:
+            tables.close()
+
+
+def _put_all(
+    tables: AllTables, table: Table[Any], rows: Sequence[tuple[UserId | None, object]]
+) -> None:
+    by_user = defaultdict[UserId | None, list[object]](list)
+    for user_id, row in rows:
+        by_user[user_id].append(row)
+    for user_id, stored in by_user.items():
+        for first in range(0, len(stored), MOST_WRITES):
+            some = stored[first : first + MOST_WRITES]
+
+            def put(block: Block, some: list[object] = some) -> None:
+                for row in some:
+                    block.put(table, row)
+
+            tables.of(user_id).run(put)
+
+
+def vars_of(limits: Limits) -> dict[str, int | None]:
+    """Return the limits by name."""
+    whole = part_of(Limits, limits)
+    return {name: getattr(whole, name) for name in Limits.__dataclass_fields__}
+
+
+def _account(block: Block, email: EmailAddress) -> AccountRow:
+    for row in block.select(schema.ACCOUNTS, {"deleted_at": None}):
+        if row.email == email:
+            return row
+    raise BadInput(_UNKNOWN_ACCOUNT)
+
+
+def _only_without_address(tables: AllTables) -> StoredCredentials | None:
+    try:
+        only = only_account(tables)
+    except Misconfigured:  # there are several accounts
+        return None
+    if only is None:
+        return None
+    account = tables.of(None).run(lambda block: block.get(schema.ACCOUNTS, only.id))
+    return only if account and account.email == NO_ADDRESS else None
