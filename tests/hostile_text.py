@@ -288,6 +288,7 @@ NO_READERS: dict[str, str] = {
     "services.portable.replies:_Lowering._escape_inline": "a part of `_escape_line`",
     "services.portable.replies:_split": _OWN,
     "services.settings:Settings._check_policy": "a setting",
+    "services.settings:Settings._check_store": "a setting",
     "services.store.supabase.auth:exchange": _SENT,
     "services.store.supabase.auth:sign_in": _SENT,
     "services.store.supabase.auth:sign_up": _SENT,

@@ -52,6 +52,7 @@ create table audit (key text primary key not null, id text not null, target text
 create index audit_id on audit (id);
 create index audit_target on audit (target, id);
 
+create table backup (key text primary key not null, row text not null) strict;
 create table root_key (key text primary key not null, row text not null) strict;
 create table settings (key text primary key not null, row text not null) strict;
 create table models (key text primary key not null, row text not null) strict;

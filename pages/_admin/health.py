@@ -1,5 +1,7 @@
 """The health tab: failed sign-ins, the database, the last calls of models, and versions."""
 
+from datetime import datetime
+
 import streamlit as st
 
 from pages._parts import words
@@ -60,13 +62,20 @@ def draw(admin: UserServices) -> None:
             "API and network": words.milliseconds(database.api_ms),
             "Clock difference": f"{database.clock_skew_seconds:+.1f} s",
         }
-        | {
-            label: words.number(figure) if isinstance(figure, int) else figure
-            for label, figure in database.figures.items()
-        },
+        | {label: _figure(figure) for label, figure in database.figures.items()},
     )
     if abs(database.clock_skew_seconds) > _SKEW_SECONDS:
         st.warning("The clocks differ: at a minute, the database refuses this server. Set them.")
+
+
+def _figure(figure: int | str | datetime) -> str:
+    match figure:
+        case int():
+            return words.number(figure)
+        case datetime():
+            return words.moment(figure)
+        case _:
+            return figure
 
 
 def _draw_part(title: str, lines: dict[str, str]) -> None:

@@ -18,7 +18,7 @@ from services.errors import InstructionsTooLong, NotFound, PromptTooLong
 
 _ESTIMATED = "Token counts are estimates and tend to be high."
 _EXCERPT = 120  # characters
-_SPEAKERS = {Role.USER: "You", Role.ASSISTANT: "Assistant", Role.SYSTEM: "System"}
+_SPEAKERS = {Role.USER: words.YOU, Role.ASSISTANT: "Assistant", Role.SYSTEM: "System"}
 
 
 @st.dialog(words.NEXT_REQUEST, width="medium", on_dismiss="rerun")

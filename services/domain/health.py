@@ -13,7 +13,8 @@ class StoreHealth:
     database_ms: int
     api_ms: int  # API and network: the rest of the round trip
     clock_skew_seconds: float  # the store's clock minus the app's
-    figures: Mapping[str, int | str]  # other figures by their labels on screen: versions, limits
+    # other figures by their labels on screen: versions, limits, times
+    figures: Mapping[str, int | str | datetime]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ import math
 import secrets
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
@@ -164,6 +165,14 @@ def check() -> None:
         click.echo(f"{mark:<4}  {name:<13}  {text}")
     if any(mark is Mark.FAIL for mark, _ in table.values()):
         raise SystemExit(1)
+
+
+@operate.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def backup(file: Path) -> None:
+    """Copy the store to FILE, also while Daybook runs; no file is replaced."""
+    open_operator(settings.read()).backup(file.absolute())
+    click.echo(f"{file} is a whole copy. The root key is not in it: keep that apart.")
 
 
 @operate.command()

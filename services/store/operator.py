@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
 from services.domain import UserId
@@ -93,6 +94,9 @@ class Operator(Protocol):
     def set_caps(self, email: EmailAddress | None, changes: Mapping[str, int | None]) -> UserCaps:
         """Change limits of an account, or (None) of new ones; return all limits. Raise BadInput (no such account)."""
         ...
+
+    def backup(self, target: Path) -> None:
+        """Copy the store to the file *target*, and note the time. Raise BadInput with how else a backup is made."""
 
     def load(
         self,

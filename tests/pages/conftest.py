@@ -18,6 +18,7 @@ from services import bootstrap
 from services.domain.accounts import SignUps
 from services.domain.models import ModelState
 from services.web.recent_calls import RecentCalls
+from services.web.server_health import SUPABASE
 from tests.fakes import MAYA, FakePerson, ScriptedModel
 from tests.stores import InMemoryDatabase
 
@@ -210,8 +211,10 @@ def maya(database, model):
 def health(monkeypatch):
     """A process that is up, unless a test says otherwise."""
     up = {"is_started": True, "is_database_away": False, "stage": "ready", "problem": ""}
-    fake = SimpleNamespace(model=ModelState.REMOTE, version="0.1.0", **up)
-    app = SimpleNamespace(health=fake, recent_calls=RecentCalls())
+    fake = SimpleNamespace(
+        model=ModelState.REMOTE, version="0.1.0", store=SUPABASE, outage="", **up
+    )
+    app = SimpleNamespace(health=fake, recent_calls=RecentCalls(), is_alone=False)
     app.doubt = app.has_ended = lambda session_id: False
     monkeypatch.setattr(bootstrap, "current_app", lambda: app)
     return fake

@@ -310,7 +310,9 @@ def test_next_account_is_the_admins_as_the_first_alone(
 def not_started():
     """The app of a process whose backend has yet to start."""
     root_keys = RootKeys({1: new_key()}, current=1)
-    return App(SimpleNamespace(settings=Settings(), root_keys=root_keys, health=None), None)
+    return App(
+        SimpleNamespace(settings=Settings(), root_keys=root_keys, health=None, secret=None), None
+    )
 
 
 def test_pages_are_answered_before_the_backend_starts(not_started):

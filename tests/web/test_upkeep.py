@@ -19,11 +19,11 @@ class Enough(BaseException):
 
 @pytest.mark.parametrize(
     ("cause", "expected"),
-    [(None, []), (httpx.ConnectError("refused"), [True])],
+    [(None, []), (httpx.ConnectError("refused"), [StoreUnavailable.outage])],
     ids=["SQL", "network"],
 )
 def test_failed_sweep_is_followed_by_a_plain_probe(cause, expected):
-    recorded = list[bool]()
+    recorded = list[str]()
 
     def sweep():
         if recorded:

@@ -27,7 +27,7 @@ class FileLock:
         return False
 
     @contextmanager
-    def held(self, seconds: float) -> Generator[None]:
+    def locked(self, seconds: float) -> Generator[None]:
         """Hold the lock. Raise StoreBlocked if another process does not free it within *seconds*."""
         deadline = time.monotonic() + seconds
         while not self.try_lock():

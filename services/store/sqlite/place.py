@@ -65,7 +65,7 @@ class SqlitePlace:
                     raise Misconfigured(
                         f"Another Daybook is using {self.path}: stop it, or name another file in DAYBOOK_STORE."
                     )
-            with locks[0].held(_WAIT_SECONDS):
+            with locks[0].locked(_WAIT_SECONDS):
                 if not self.exists():
                     self._make()
                 return self._opened(locks)

@@ -1,7 +1,7 @@
 """The SQL of a store over tables, and the values of its columns."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import Enum
 from functools import cache
@@ -47,7 +47,7 @@ class Statement:
     """SQL with its values."""
 
     sql: str
-    values: tuple[Value, ...]
+    values: tuple[Value, ...] = field(repr=False)
 
 
 def select(

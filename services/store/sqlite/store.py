@@ -75,7 +75,7 @@ class SqliteStore:
         self, owner: str | None, work: Callable[[Block], Answer], *, is_lasting: bool
     ) -> Answer:
         """Run *work* over the tables of *owner* and the shared ones, in one transaction."""
-        with self._lock, self._errors(), self._locks[0].held(_WAIT_SECONDS):
+        with self._lock, self._errors(), self._locks[0].locked(_WAIT_SECONDS):
             self._set_synchronous(_FULL if is_lasting else _NORMAL)
             self._connection.execute("begin immediate")
             try:
@@ -111,7 +111,7 @@ class SqliteStore:
             self._synchronous = level
 
     def _check_file(self) -> None:
-        """Raise StoreBlocked if the path names another file than the open one, because nobody would find what is written."""
+        """Raise StoreBlocked if the path names another file than the open one, because what is written there would be lost."""
         if _identity(self._path) != self._file:
             raise StoreBlocked(
                 f"The database {self._path.name} was moved, removed or replaced: put it back, or restart Daybook."
@@ -133,7 +133,7 @@ class SqliteStore:
                 if self._is_closed:
                     return
                 try:
-                    with self._errors(), self._locks[0].held(_WAIT_SECONDS):
+                    with self._errors(), self._locks[0].locked(_WAIT_SECONDS):
                         self._set_synchronous(_FULL)
                         self._check_file()
                         mode = "truncate" if self._has_destroyed else "passive"

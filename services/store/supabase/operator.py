@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 import bcrypt
 import psycopg
@@ -104,6 +105,11 @@ class SupabaseOperator:
         if None in caps[:2]:
             raise BadInput(_UNKNOWN_ACCOUNT)
         return UserCaps(*caps)
+
+    def backup(self, target: Path) -> None:
+        raise BadInput(
+            "Back up a Supabase database with pg_dump, or in its dashboard: docs/deploy.md says how."
+        )
 
     def load(
         self,

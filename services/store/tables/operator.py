@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from services.domain import AccountRole, UserId
@@ -36,6 +37,7 @@ class TablesOperator:
 
     kind: str
     open_tables: Callable[[], AllTables]  # raises Misconfigured
+    copy_to: Callable[[Path], None]  # copies the store to a file; raises Misconfigured, BadInput
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def migrate(self, proof_keys: Mapping[int, bytes]) -> Sequence[str]:
@@ -157,6 +159,12 @@ class TablesOperator:
             action = "caps.set" if user_id else "settings.set"
             note(block, self.now(), None, action, user_id, **changed)
         return part_of(UserCaps, after)
+
+    def backup(self, target: Path) -> None:
+        with self._tables() as tables:
+            self.copy_to(target)
+            made = schema.Backup(self.now())
+            tables.of(None).run(lambda block: block.put(schema.BACKUP, made))
 
     def load(
         self,

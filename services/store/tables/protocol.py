@@ -5,6 +5,7 @@ It fits Firestore: a block reads before it writes, and may be run twice; a selec
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from services.domain import UserId
@@ -104,5 +105,12 @@ class StorePlace(Protocol):
         """Open the store, brought up to date; make it if there is none.
 
         *is_app*: for the one process that serves the app; False: for a command of the operator. Raise Misconfigured.
+        """
+        ...
+
+    def backup(self, target: Path) -> None:
+        """Copy the store to the file *target*, also while the app writes; no file is replaced.
+
+        Raise Misconfigured, or BadInput with how else a backup is made.
         """
         ...

@@ -154,6 +154,13 @@ class RootKeyTag:
 
 
 @dataclass(frozen=True, slots=True)
+class Backup:
+    """The last backup of the store."""
+
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Nonce:
     """The nonce of a call that may be made only once."""
 
@@ -211,6 +218,7 @@ INVITATIONS = _table(
 THROTTLES = _table("throttles", Counter, "bucket", "window_ends", is_shared=True)
 NONCES = _table("nonces", Nonce, "id", "seen_at", is_shared=True)
 ROOT_KEY = Table("root_key", RootKeyTag, lambda _: "root key", is_shared=True)
+BACKUP = Table("backup", Backup, lambda _: "backup", is_shared=True)
 AUDIT = _table("audit", AuditRow, "id", "id,target", is_shared=True)
 SETTINGS = Table("settings", Settings, lambda _: "settings", is_shared=True)
 MODELS = Table("models", ModelSettings, lambda _: "models", is_shared=True)
