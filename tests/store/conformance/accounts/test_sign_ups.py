@@ -17,6 +17,7 @@ from services.errors import (
     StoreUnavailable,
     WrongCredentials,
 )
+from services.store.credentials import open_stored
 from tests.store.conformance.accounts.deployments import DAY, at_once
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import cut_at
@@ -148,6 +149,8 @@ def test_cut_sign_up_keeps_the_code_of_its_invitation_sealed(deployment, sign_up
 
     assert deployment.account(session).role is AccountRole.ADMIN
     assert states(sign_ups) == ["used"]
+    stored = deployment.credentials()[session.user_id]
+    assert open_stored(deployment.accounts.root_keys, stored).invitation is None
 
 
 def test_code_at_the_sign_in_goes_before_that_of_the_sign_up(deployment, sign_ups):
