@@ -6,7 +6,7 @@ Each sign-in computes a password hash of 64 MiB, as many at once as the app has 
 "busy". The memory is that of the app process: what stays is more after the storm than before it (the opened sessions), and
 each lane's is the rest of the most that there was. Reader, browser, database and model share the machine with the app.
 
-`--one-address`: all have one network address, and half of the cores are busy. `--guesses`: instead of the storm, wrong
+`--one-address`: all have one network address, half of the cores are busy, and nobody reads. `--guesses`: instead of the storm, wrong
 passwords, in turn nine at once at known email addresses and nine at unknown ones, each of a network address of its own.
 """
 
@@ -61,8 +61,10 @@ def main() -> None:
 
     if chosen.guesses:
         figures = measure_guesses(chosen.runs)
+    elif chosen.one_address:
+        figures = measure_one_address(chosen.people)
     else:
-        figures = measure(chosen.people, chosen.runs, has_one_address=chosen.one_address)
+        figures = measure(chosen.people, chosen.runs)
     if chosen.json:
         print(json.dumps(figures))
         return
@@ -70,7 +72,7 @@ def main() -> None:
         print(f"{name:<28} {figure:>10.2f}")
 
 
-def measure(people: int, runs: int, *, has_one_address: bool) -> Figures:
+def measure(people: int, runs: int) -> Figures:
     """Milliseconds, seconds, megabytes and counts by name."""
     with (
         rig.model() as endpoint,
@@ -89,8 +91,25 @@ def measure(people: int, runs: int, *, has_one_address: bool) -> Figures:
         rig.settle(page)
         before = [milliseconds(page) for _ in range(runs)]
         quiet_ms = statistics.median(before)
-        with _busy_cores((os.cpu_count() or 1) // 2 if has_one_address else 0):
-            return _storm(app, page, emails, quiet_ms, has_one_address=has_one_address)
+        return _storm(app, page, emails, quiet_ms)
+
+
+def measure_one_address(people: int) -> Figures:
+    """Counts, and seconds until the last is in, while half of the cores are busy; nobody reads."""
+    emails = _emails("person", people)
+    with rig.model() as endpoint, rig.daybook(endpoint, **_SETTINGS) as app:
+        with second_process(app) as sessions:
+            _sign_up_all(sessions, emails)
+        with _busy_cores((os.cpu_count() or 1) // 2):
+            answers = asyncio.run(_post_all(app, emails, ["10.0.0.7"] * people, PASSWORD))
+    waited = [seconds for answer, seconds in answers if _told(answer) == "in"]
+    return {
+        "lanes": lane_count(),
+        "people": people,
+        "signed in": len(waited),
+        "told busy": sum(_told(answer) == "busy" for answer, _ in answers),
+        "seconds of the last to be in": max(waited, default=0.0),
+    }
 
 
 def measure_guesses(rounds: int) -> Figures:
@@ -146,13 +165,8 @@ def _busy_cores(count: int) -> Generator[None]:
             spinner.wait()
 
 
-def _storm(
-    app: App, page: Page, emails: list[str], quiet_ms: float, *, has_one_address: bool
-) -> Figures:
-    addresses = [
-        "10.0.0.7" if has_one_address else f"10.{number >> 8}.{number & 255}.7"
-        for number in range(len(emails))
-    ]
+def _storm(app: App, page: Page, emails: list[str], quiet_ms: float) -> Figures:
+    addresses = [f"10.{number >> 8}.{number & 255}.7" for number in range(len(emails))]
     memory = _Memory(psutil.Process(app.process.pid))
     began = time.monotonic()
     with memory, ThreadPoolExecutor(1) as thread:
