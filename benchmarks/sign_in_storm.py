@@ -1,23 +1,32 @@
 """Sign-ins of many people at once, each from an address of its own, beside a reader who chats.
 
-python -m benchmarks.sign_in_storm [--people N] [--runs N] [--json]
+python -m benchmarks.sign_in_storm [--people N] [--runs N] [--one-address] [--guesses] [--json]
 
 Each sign-in computes a password hash of 64 MiB, as many at once as the app has lanes; who has waited too long is told
 "busy". The memory is that of the app process: what stays is more after the storm than before it (the opened sessions), and
 each lane's is the rest of the most that there was. Reader, browser, database and model share the machine with the app.
+
+`--one-address`: all have one network address, half of the cores are busy, and nobody reads. `--guesses`: instead of the storm, wrong
+passwords, in turn nine at once at known email addresses and nine at unknown ones, each of a network address of its own.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import httpx
+import numpy as np
 import psutil
 from playwright.sync_api import Page
 
@@ -28,8 +37,14 @@ from services.web.hashing_lanes import lane_count
 from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import let_talk_fast, second_process
 from tests.stack.apps import App
+from tests.stores import WholeAccounts
+
+Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 _SAMPLE_SECONDS = 0.02
+_AT_ONCE = 9  # guesses
+_PERMUTATIONS = 10_000
+_SETTINGS = {"DAYBOOK_TRUSTED_PROXIES": "1", "DAYBOOK_SIGN_UPS_AN_HOUR": "100000"}
 
 
 def main() -> None:
@@ -37,50 +52,133 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sign_in_storm")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--people", type=int, default=200)
-    parser.add_argument("--runs", type=int, default=9, help="first characters before the storm")
+    parser.add_argument(
+        "--runs", type=int, default=9, help="first characters before the storm; rounds"
+    )
+    parser.add_argument("--one-address", action="store_true")
+    parser.add_argument("--guesses", action="store_true")
     chosen = parser.parse_args()
 
-    figures = measure(chosen.people, chosen.runs)
+    if chosen.guesses:
+        figures = measure_guesses(chosen.runs)
+    elif chosen.one_address:
+        figures = measure_one_address(chosen.people)
+    else:
+        figures = measure(chosen.people, chosen.runs)
     if chosen.json:
         print(json.dumps(figures))
         return
     for name, figure in figures.items():
-        print(f"{name:<28} {figure:>10.1f}")
+        print(f"{name:<28} {figure:>10.2f}")
 
 
 def measure(people: int, runs: int) -> Figures:
     """Milliseconds, seconds, megabytes and counts by name."""
-    with rig.model() as endpoint, rig.chromium() as browser:
-        settings = {"DAYBOOK_TRUSTED_PROXIES": "1", "DAYBOOK_SIGN_UPS_AN_HOUR": "100000"}
-        with rig.daybook(endpoint, **settings) as app:
-            with second_process(app) as sessions:
-                emails = [f"person-{number}@daybook.test" for number in range(people)]
-                with ThreadPoolExecutor(2) as threads:
-                    list(threads.map(lambda one: sessions.sign_up_with(one, PASSWORD), emails))
-                sessions.sign_up_with(EMAIL, PASSWORD)
-                let_talk_fast(app)
-                cookie = rig.new_cookie(app, sessions)
-            page = browser.new_page()
-            rig.sign_in(page.context, app.url, cookie)
-            page.goto(app.url)
-            rig.settle(page)
-            before = [milliseconds(page) for _ in range(runs)]
-            return _storm(app, page, emails, statistics.median(before))
+    with (
+        rig.model() as endpoint,
+        rig.chromium() as browser,
+        rig.daybook(endpoint, **_SETTINGS) as app,
+    ):
+        with second_process(app) as sessions:
+            emails = _emails("person", people)
+            _sign_up_all(sessions, emails)
+            sessions.sign_up_with(EMAIL, PASSWORD)
+            let_talk_fast(app)
+            cookie = rig.new_cookie(app, sessions)
+        page = browser.new_page()
+        rig.sign_in(page.context, app.url, cookie)
+        page.goto(app.url)
+        rig.settle(page)
+        before = [milliseconds(page) for _ in range(runs)]
+        quiet_ms = statistics.median(before)
+        return _storm(app, page, emails, quiet_ms)
+
+
+def measure_one_address(people: int) -> Figures:
+    """Counts, and seconds until the last is in, while half of the cores are busy; nobody reads."""
+    emails = _emails("person", people)
+    with rig.model() as endpoint, rig.daybook(endpoint, **_SETTINGS) as app:
+        with second_process(app) as sessions:
+            _sign_up_all(sessions, emails)
+        with _busy_cores((os.cpu_count() or 1) // 2):
+            answers = asyncio.run(_post_all(app, emails, ["10.0.0.7"] * people, PASSWORD))
+    waited = [seconds for answer, seconds in answers if _told(answer) == "in"]
+    return {
+        "lanes": lane_count(),
+        "people": people,
+        "signed in": len(waited),
+        "told busy": sum(_told(answer) == "busy" for answer, _ in answers),
+        "seconds of the last to be in": max(waited, default=0.0),
+    }
+
+
+def measure_guesses(rounds: int) -> Figures:
+    """Milliseconds of refusals by the kind of email address, and the p value of the difference."""
+    times: dict[str, list[float]] = {"known": [], "unknown": []}
+    with rig.model() as endpoint, rig.daybook(endpoint, **_SETTINGS) as app:
+        with second_process(app) as sessions:
+            _sign_up_all(sessions, _emails("known", _AT_ONCE * rounds))
+        for number in range(2 * rounds):
+            kind, first = ("known", "unknown")[number % 2], number // 2 * _AT_ONCE
+            emails = _emails(kind, _AT_ONCE * rounds)[first : first + _AT_ONCE]
+            addresses = [f"10.{number}.{one}.7" for one in range(_AT_ONCE)]
+            guesses = _post_all(app, emails, addresses, PASSWORD + "!")
+            answers = asyncio.run(guesses)
+            if any("reason=wrong" not in answer for answer, _ in answers):
+                raise RuntimeError(f"a guess was answered otherwise: {answers}")
+            times[kind].append(statistics.mean(seconds * 1000 for _, seconds in answers))
+    known, unknown = (np.array(times[kind]) for kind in ("known", "unknown"))
+    return {
+        "rounds of each": rounds,
+        "known, mean (ms)": float(known.mean()),
+        "unknown, mean (ms)": float(unknown.mean()),
+        "known - unknown (ms)": float((known - unknown).mean()),
+        "p of the difference": _p_value(known - unknown),
+    }
+
+
+def _p_value(differences: Numbers) -> float:
+    """Return the two-sided p value of a mean of 0 by a permutation test of paired rounds: random signs."""
+    signs = np.random.default_rng(0).choice((-1.0, 1.0), (_PERMUTATIONS, len(differences)))
+    by_chance = np.abs((signs * differences).mean(axis=1))
+    return float((by_chance >= abs(differences.mean()) - 1e-9).mean())
+
+
+def _emails(name: str, count: int) -> list[str]:
+    return [f"{name}-{number}@daybook.test" for number in range(count)]
+
+
+def _sign_up_all(sessions: WholeAccounts, emails: list[str]) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda one: sessions.sign_up_with(one, PASSWORD), emails))
+
+
+@contextmanager
+def _busy_cores(count: int) -> Generator[None]:
+    """Keep *count* cores busy with processes of their own."""
+    spinners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()
 
 
 def _storm(app: App, page: Page, emails: list[str], quiet_ms: float) -> Figures:
+    addresses = [f"10.{number >> 8}.{number & 255}.7" for number in range(len(emails))]
     memory = _Memory(psutil.Process(app.process.pid))
     began = time.monotonic()
     with memory, ThreadPoolExecutor(1) as thread:
         answers: Future[list[tuple[str, float]]] = thread.submit(
-            asyncio.run, _sign_in_all(app, emails)
+            asyncio.run, _post_all(app, emails, addresses, PASSWORD)
         )
         during = [milliseconds(page)]
         while not answers.done():
             during.append(milliseconds(page))
         seconds = time.monotonic() - began
-    told = Counter(answer for answer, _ in answers.result())
-    waited = [waiting for answer, waiting in answers.result() if answer == "in"]
+    told = Counter(_told(answer) for answer, _ in answers.result())
+    waited = [waiting for answer, waiting in answers.result() if _told(answer) == "in"]
     return {
         "lanes": lane_count(),
         "people": len(emails),
@@ -88,6 +186,7 @@ def _storm(app: App, page: Page, emails: list[str], quiet_ms: float) -> Figures:
         "told busy": told["busy"],
         "answered otherwise": len(emails) - told["in"] - told["busy"],
         "median seconds to be in": statistics.median(waited) if waited else 0.0,
+        "seconds of the last to be in": max(waited, default=0.0),
         "seconds in all": seconds,
         "MB more for each lane": (memory.most - memory.last) / lane_count() / 1e6,
         "MB that stay": memory.last / 1e6,
@@ -97,25 +196,27 @@ def _storm(app: App, page: Page, emails: list[str], quiet_ms: float) -> Figures:
     }
 
 
-async def _sign_in_all(app: App, emails: list[str]) -> list[tuple[str, float]]:
+def _told(location: str) -> str:
+    return "in" if location == "/" else "busy" if "reason=busy" in location else location or "error"
+
+
+async def _post_all(
+    app: App, emails: list[str], addresses: list[str], password: str
+) -> list[tuple[str, float]]:
+    """Sign in all at once, each from its network address; return where each was sent, and the seconds that it took."""
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(timeout=120, limits=limits, trust_env=False) as client:
 
-        async def sign_in(number: int, email: str) -> tuple[str, float]:
+        async def sign_in(email: str, address: str) -> tuple[str, float]:
             began = time.monotonic()
             answer = await client.post(
                 f"{app.url}/session",
-                data={"email": email, "password": PASSWORD, "next": "/"},
-                headers={
-                    "Origin": app.url,
-                    "X-Forwarded-For": f"10.{number >> 8}.{number & 255}.7",
-                },
+                data={"email": email, "password": password, "next": "/"},
+                headers={"Origin": app.url, "X-Forwarded-For": address},
             )
-            where = answer.headers.get("location", "")
-            told = "in" if where == "/" else "busy" if "reason=busy" in where else where or "error"
-            return told, time.monotonic() - began
+            return answer.headers.get("location", ""), time.monotonic() - began
 
-        return await asyncio.gather(*(sign_in(*one) for one in enumerate(emails)))
+        return await asyncio.gather(*map(sign_in, emails, addresses))
 
 
 @dataclass(slots=True)

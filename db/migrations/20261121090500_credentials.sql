@@ -2,9 +2,9 @@
 -- the hash inside of the seal. Supabase Auth has another password of each user, which is sealed beside it: who can
 -- write to the tables of Supabase Auth signs in to no account.
 --
--- The app signs up and counts attempts before there is an access token: by *server* functions, with a nonce each. Only the
--- user changes credentials that are set, by a *user* function: the generation that was seen keeps a repeated call from
--- changing them again.
+-- The app signs up, counts attempts and opens sessions before there is an access token: by *server* functions. Only the user
+-- changes credentials that are set, by a *user* function. Each has a nonce, so no call is repeated; of an access token
+-- `start_session` starts one session.
 
 -- tables ------------------------------------------------------------------------------------------------
 
@@ -14,9 +14,8 @@ create table private.credentials (
   lookup text not null unique check (lookup ~ '^[0-9a-f]{64}$'),   -- the app's HMAC of the address
   sealed public.sealed not null,
   generation integer not null check (generation > 0),   -- grows with each new password; also inside of the seal
-  invitation text check (invitation ~ '^[0-9a-f]{64}$'),   -- of a pending sign-up: the hash of its invitation's code
   signed_up_at timestamptz not null default clock_timestamp(),   -- of a pending sign-up: the last one of its address
-  check (user_id is null or user_id = id and invitation is null)
+  check (user_id is null or user_id = id)
 );
 
 create index on private.credentials (signed_up_at) where user_id is null;
@@ -45,7 +44,7 @@ return private.credentials_of(private.find_credentials(lookups));
 -- credentials' user: guesses from elsewhere do not lock users out of their own devices.
 create function private.count_attempt(
   lookups public.free_text, throttles public.free_text, device_user uuid, device_throttles public.free_text,
-  invitation text, address public.free_text, nonce uuid
+  invitation public.free_text, address public.free_text, nonce uuid
 ) returns jsonb language plpgsql as $$
 declare
   stored private.credentials;
@@ -67,22 +66,21 @@ end $$;
 -- that the app has seen, never of one that belongs to a user.
 create function private.put_sign_up(
   row_id uuid, lookups public.free_text, new_lookup text, new_sealed public.sealed, seen_generation integer,
-  invitation text, nonce uuid
+  nonce uuid
 ) returns jsonb language plpgsql as $$
 declare
   seen uuid := (private.find_credentials(array(select jsonb_array_elements_text(lookups::jsonb)))).id;
 begin
   perform private.spend_nonce(nonce);
   if seen_generation is null then
-    insert into private.credentials (id, lookup, sealed, generation, invitation)
-    select row_id, new_lookup, new_sealed, 1, put_sign_up.invitation where seen is null
+    insert into private.credentials (id, lookup, sealed, generation)
+    select row_id, new_lookup, new_sealed, 1 where seen is null
     on conflict do nothing;
   else
     delete from private.credentials
     where lookup in (select jsonb_array_elements_text(lookups::jsonb)) and id <> row_id and row_id = seen and user_id is null;
     update private.credentials
-    set sealed = new_sealed, lookup = new_lookup, generation = generation + 1, invitation = put_sign_up.invitation,
-      signed_up_at = clock_timestamp()
+    set sealed = new_sealed, lookup = new_lookup, generation = generation + 1, signed_up_at = clock_timestamp()
     where id = row_id and id = seen and user_id is null and generation = seen_generation;
   end if;
   return private.answer(found, 'stale');
@@ -135,8 +133,9 @@ end $$;
 -- By the user alone: what stands in a copy of the database (the server key) is not enough to overwrite an account secret.
 create function private.change_credentials(
   me uuid, seen_generation integer, new_generation integer, new_lookup text, new_sealed public.sealed,
-  kept_cookie text
+  kept_cookie text, nonce uuid
 ) returns jsonb language plpgsql as $$
 begin
+  perform private.spend_nonce(nonce);
   return private.replace_credentials(me, me, seen_generation, new_generation, new_lookup, new_sealed, kept_cookie);
 end $$;

@@ -376,12 +376,12 @@ end $$;
 -- Begin an app session for the user who has just signed in, for the Supabase session of the calling token. The credentials
 -- must still be of the generation that the password was compared with. The throttle buckets *returned* (JSON, in the order of
 -- `throttle`) get the successful attempt back, once only, because a token starts one session. A user's first session begins
--- the account out of the *pending* sign-up, and may need an *invitation* (the hash of its code; null: that of the sign-up):
--- its credentials and its user key, which the app has sealed for the user's id, are stored with it.
+-- the account out of the *pending* sign-up, and may need the code of an *invitation*: its credentials and its user key, which
+-- the app has sealed for the user's id, are stored with it.
 create function private.start_session(
   new_cookie_hash text, new_tokens public.sealed, new_device public.sealed, idle integer, lifetime integer,
   returned public.free_text, seen_generation integer, pending uuid, new_lookup text, new_sealed public.sealed,
-  new_wrapped public.sealed, invitation text, proof text
+  new_wrapped public.sealed, invitation public.free_text, proof text
 ) returns jsonb language plpgsql as $$
 declare
   claims jsonb := current_setting('request.jwt.claims');
@@ -393,7 +393,7 @@ declare
 begin
   perform private.check_proof(proof, 'start_session', person::text, new_cookie_hash, private.sha(new_tokens),
     private.sha(new_device), idle::text, lifetime::text, private.sha(returned), seen_generation::text, pending::text,
-    new_lookup, private.sha(new_sealed), private.sha(new_wrapped), invitation);
+    new_lookup, private.sha(new_sealed), private.sha(new_wrapped), private.sha(invitation));
   if not exists (select from private.roles where user_id = person) then
     refused := private.begin_account(person, pending, seen_generation, new_lookup, new_sealed, new_wrapped, invitation);
   elsif pending is not null then            -- a pending sign-up is never bound to a user who has an account
@@ -441,7 +441,7 @@ end $$;
 
 -- Return the session with a cookie's hash, its sealed tokens, and the user's wrapped keys and credentials, for the server;
 -- null, without a reason, if there is none.
-create function private.open_session(cookie text) returns jsonb language plpgsql as $$
+create function private.open_session(cookie text, nonce uuid) returns jsonb language plpgsql as $$
 declare
   session private.app_sessions;
 begin
@@ -454,8 +454,9 @@ begin
     and exists (select from auth.sessions where sessions.id = auth_session_id)
   returning * into session;
   if not found then
-    return private.answer(false);
+    return private.answer(false);           -- the app's probe, which opens none, stores no nonce
   end if;
+  perform private.spend_nonce(nonce);
   return jsonb_build_object('ok', true, 'session', session.id, 'user', session.user_id,
     'tokens', session.tokens, 'generation', session.generation, 'keys', private.wrapped_keys(session.user_id),
     'credentials', (select private.credentials_of(credentials) from private.credentials where user_id = session.user_id),

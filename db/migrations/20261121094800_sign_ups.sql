@@ -44,9 +44,11 @@ return case
   else 'open'
 end;
 
+-- Return the open invitation with *code* for *address*. The code is hashed here, so that its hash in a copy of the database
+-- begins no account.
 create function private.find_invitation(code text, address text) returns setof uuid language sql stable begin atomic
   select id from private.invitations
-  where code_hash = code and private.state_of(invitations) = 'open' and (email is null or email = address);
+  where code_hash = private.sha(code) and private.state_of(invitations) = 'open' and (email is null or email = address);
 end;
 
 -- Return the mode of sign-ups, and true if the next account is the first, which becomes admin.
@@ -62,13 +64,12 @@ create function private.begin_account(
 ) returns text language plpgsql as $$
 declare
   address text;
-  sign_up private.credentials;
   mode text;
   used private.invitations;
 begin
   -- locked, because two devices may begin the same account
   select email into address from auth.users where id = person for no key update;
-  select * into sign_up from private.credentials
+  perform from private.credentials
   where id = pending and user_id is null and generation = seen_generation for update;
   if not found or exists (select from private.roles where user_id = person)
     or exists (select from private.credentials where lookup = new_lookup and user_id is not null)
@@ -86,7 +87,7 @@ begin
     return 'sign_ups_closed';
   end if;
   update private.invitations set used_by = person, used_at = clock_timestamp()
-  where id in (select private.find_invitation(coalesce(invitation, sign_up.invitation), address)) and used_at is null and revoked_at is null
+  where id in (select private.find_invitation(invitation, address)) and used_at is null and revoked_at is null
   returning * into used;
   if mode = 'invited' and used.id is null then
     return 'no_invitation';
@@ -103,7 +104,7 @@ end $$;
 -- functions: administration -----------------------------------------------------------------------------
 
 -- Make an invitation that is valid for seven days. *address*: null for anyone who has the code.
-create function private.invite(me uuid, code text, address public.free_text, new_role text) returns jsonb
+create function private.invite(me uuid, new_code_hash text, address public.free_text, new_role text) returns jsonb
 language plpgsql as $$
 declare
   made uuid;
@@ -112,7 +113,7 @@ begin
   if (select count(*) from private.invitations where private.state_of(invitations) = 'open') >= 500 then
     return private.answer(false, 'too_many');
   end if;
-  insert into private.invitations (code_hash, email, role, made_by) values (code, address, new_role, me)
+  insert into private.invitations (code_hash, email, role, made_by) values (new_code_hash, address, new_role, me)
   returning id into made;
   perform private.note(me, 'invitation.make', null, jsonb_build_object('invitation', made, 'role', new_role));
   return '{"ok": true}';

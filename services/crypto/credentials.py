@@ -9,6 +9,7 @@ A document is a JSON object. This version of the app writes and reads
     account_secret ... 32 octets in base64url, made when the row is bound to its user; null while it is pending
     managed_password . the user's random password at Supabase Auth
     generation ....... a number that grows by one with each new password
+    invitation ....... the code of the invitation that a pending sign-up has, or null
 
 and keeps fields that it does not know. A document that it cannot read raises NewerVersion. keyring.py gives the place
 at which credentials are sealed.
@@ -42,6 +43,7 @@ class Credentials:
     account_secret: bytes | None = field(repr=False)
     managed_password: str = field(repr=False)
     generation: int
+    invitation: str | None = field(default=None, repr=False)
     # fields that only a newer version of the app knows
     newer: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)
 
@@ -86,6 +88,7 @@ def _document(credentials: Credentials) -> str:
         "account_secret": None if secret is None else encode_base64url(secret),
         "managed_password": credentials.managed_password,
         "generation": credentials.generation,
+        "invitation": credentials.invitation,
     }
     return json.dumps({**credentials.newer, **known}, ensure_ascii=False)
 
@@ -105,6 +108,7 @@ def _read(text: str) -> Credentials | None:
             "account_secret": str() | None as secret,
             "managed_password": str(managed),
             "generation": int(generation),
+            "invitation": str() | None as invitation,
             **newer,
         }:
             with suppress(ValueError):
@@ -114,6 +118,7 @@ def _read(text: str) -> Credentials | None:
                     account_secret=None if secret is None else decode_base64url(secret),
                     managed_password=managed,
                     generation=generation,
+                    invitation=invitation,
                     newer=newer,
                 )
                 return credentials if credentials.is_pending == (state == "pending") else None

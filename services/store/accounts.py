@@ -26,7 +26,6 @@ from services.crypto import (
     hash_password,
     managed_password,
     new_key,
-    sha,
 )
 from services.daemon_threads import in_thread
 from services.domain import SessionId, UserId
@@ -199,7 +198,7 @@ class Accounts:
 
         Raise TooManyAttempts, SignUpsClosed, InvitationRefused, StoreUnavailable.
         """
-        counted = self._count(email, throttles, hash_of(invitation))
+        counted = self._count(email, throttles, _code_of(invitation))
         state = counted.sign_ups
         if state.mode is SignUps.CLOSED:
             raise SignUpsClosed
@@ -214,11 +213,8 @@ class Accounts:
 
         Raise AddressTaken, ConfirmationSent, RateLimited, and the errors of `SignIn.sign_up` and `start_session`.
         """
-        pending, credentials = self._pending(found, password_hash)
-        lookups = lookups_of(self.root_keys, found.email)
-        new = PendingSignUp(
-            credentials=pending, lookups=lookups, invitation_hash=hash_of(invitation)
-        )
+        pending, credentials = self._pending(found, password_hash, _code_of(invitation))
+        new = PendingSignUp(credentials=pending, lookups=lookups_of(self.root_keys, found.email))
         password, sign_in = credentials.managed_password, self.backend.sign_in
         confirms = in_thread("sign-up-settings", sign_in.confirms_addresses)  # beside the next call
         # of a taken address nothing is stored, but the answer takes the same time
@@ -231,7 +227,7 @@ class Accounts:
         if not is_put:  # another sign-up of the address was faster
             raise RateLimited
         identity = sign_in.sign_up(found.email, password)
-        return self._begin(identity, pending, credentials, invitation)
+        return self._begin(identity, pending, credentials)
 
     def sign_in(self, checked: Checked, invitation: str = "") -> tuple[Cookie, AppSession]:
         """Sign in; this also completes a sign-up that was cut, or waited for the confirmation of its address.
@@ -243,7 +239,9 @@ class Accounts:
         user_id = stored.user_id
         if user_id is None:
             identity = sign_in.resume(address, password)
-            return self._begin(identity, stored, credentials, invitation, checked.counted)
+            code = _code_of(invitation) or credentials.invitation
+            credentials = replace(credentials, invitation=code)
+            return self._begin(identity, stored, credentials, checked.counted)
         identity = sign_in.sign_in(user_id, address, password)
         if identity.user_id != user_id:
             log_event("sign_in.mismatch", user=user_id, answered=identity.user_id)
@@ -314,13 +312,13 @@ class Accounts:
     # --- attempts
 
     def _count(
-        self, email: EmailAddress, throttles: Throttles, invitation_hash: str | None
+        self, email: EmailAddress, throttles: Throttles, invitation: str | None
     ) -> CountedAttempt:
         attempt = Attempt(
             lookups=lookups_of(self.root_keys, email),
             throttles=throttles,
-            invitation_hash=invitation_hash,
-            invited=email if invitation_hash else None,
+            invitation=invitation,
+            invited=email if invitation else None,
             nonce=uuid4(),
         )
         return self.backend.count_attempt(attempt)
@@ -358,7 +356,7 @@ class Accounts:
     # --- the beginning of an account
 
     def _pending(
-        self, found: Found, password_hash: str | None
+        self, found: Found, password_hash: str | None, invitation: str | None
     ) -> tuple[StoredCredentials, Credentials]:
         """Return the credentials of a sign-up; the next generation of those that are pending already.
 
@@ -374,6 +372,7 @@ class Accounts:
             account_secret=None,
             managed_password=known.managed_password if known else managed_password(),
             generation=generation,
+            invitation=invitation,
             newer=known.newer if known else {},
         )
         return self._sealed(credentials, row_id), credentials
@@ -396,18 +395,17 @@ class Accounts:
         identity: Identity,
         pending: StoredCredentials,
         credentials: Credentials,
-        invitation: str,
         counted: tuple[str, ...] = (),
     ) -> tuple[Cookie, AppSession]:
         """Begin the account of a user without one, with the credentials of a *pending* sign-up, and sign in."""
         user_id, secret = identity.user_id, new_key()
-        bound = replace(credentials, account_secret=secret)
+        bound = replace(credentials, account_secret=secret, invitation=None)
         wrapped = self.root_keys.account_keys(secret).wrap(new_key(), user_id, 1)
         account = NewAccount(
             sign_up=pending.id,
             credentials=self._sealed(bound, user_id),
             key=WrappedKey(1, wrapped),
-            invitation_hash=hash_of(invitation),
+            invitation=credentials.invitation,
         )
         return self._start(identity, pending.generation, counted, account)
 
@@ -479,7 +477,7 @@ class Accounts:
         return UserKeys(keys)
 
 
-def hash_of(code: str) -> str | None:
-    """Return the hash that identifies the invitation with *code*; None if *code* is empty."""
-    code = code.strip()
-    return sha(code) if code else None
+def _code_of(typed: str) -> str | None:
+    """Return the code of an invitation as it was typed; None if nothing was typed that can be one."""
+    code = typed.strip()
+    return code if code and code.isprintable() else None

@@ -102,7 +102,7 @@ class NewAccount:
     sign_up: UUID  # the id of the pending sign-up
     credentials: StoredCredentials
     key: WrappedKey
-    invitation_hash: str | None  # None: that of the pending sign-up
+    invitation: str | None = field(repr=False)  # the code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +151,7 @@ class Attempt:
 
     lookups: tuple[str, ...] = field(repr=False)  # of the address, under each root key
     throttles: Throttles
-    invitation_hash: str | None
+    invitation: str | None = field(repr=False)  # the code
     invited: EmailAddress | None = field(repr=False)  # the address, if there is an invitation
     nonce: UUID
 
@@ -171,7 +171,6 @@ class PendingSignUp:
 
     credentials: StoredCredentials  # after the change: a new one has generation 1
     lookups: tuple[str, ...] = field(repr=False)  # of the address, under each root key
-    invitation_hash: str | None
 
 
 class Administration(Protocol):

@@ -144,7 +144,7 @@ class Accounts(RuleBasedStateMachine):
             self.put_sign_up(user, stored)
         account = None if stored.user_id else self.new_account(user, stored.id, stored.generation)
         if account:
-            account = replace(account, invitation_hash=self.code(code, nth))
+            account = replace(account, invitation=self.code(code, nth))
         self.start(user, stored.generation, account, is_returned=is_returned)
 
     @rule(
@@ -196,7 +196,7 @@ class Accounts(RuleBasedStateMachine):
             sign_up=sign_up,
             credentials=self.credentials(user_id, user_id, user, generation),
             key=WrappedKey(1, self.sealed()),
-            invitation_hash=None,
+            invitation=None,
         )
 
     def attempt(self, user, throttles=None, code=None, nonce=None):
@@ -205,7 +205,7 @@ class Accounts(RuleBasedStateMachine):
             lookups=self.lookups(user),
             throttles=throttles or Throttles(()),
             invited=ADDRESSES[user],
-            invitation_hash=code,
+            invitation=code,
             nonce=nonce or self.id(),
         )
         return self.both.of_process(lambda backend: backend.count_attempt(attempt))
@@ -213,21 +213,17 @@ class Accounts(RuleBasedStateMachine):
     def find(self, user):
         return self.attempt(user).credentials
 
-    def put_sign_up(self, user, credentials, code=None):
-        new = PendingSignUp(
-            credentials=credentials, lookups=self.lookups(user), invitation_hash=code
-        )
+    def put_sign_up(self, user, credentials):
+        new = PendingSignUp(credentials=credentials, lookups=self.lookups(user))
         return self.both.of_process(lambda backend: backend.put_sign_up(new))
 
     @rule(
         user=st.integers(0, 4),
         other=st.integers(0, 3),
         off=st.sampled_from([0, 0, 0, 1, -1]),
-        code=st.sampled_from(["none", "known", "unknown"]),
-        nth=NTH,
         is_old=st.booleans(),
     )
-    def sign_up(self, user, other, off, code, nth, is_old):
+    def sign_up(self, user, other, off, is_old):
         """Store a pending sign-up, or replace one."""
         stored, others = self.find(user), self.find(other)
         row_id = (stored or others).id if off < 1 and (stored or others) else self.id()
@@ -235,7 +231,7 @@ class Accounts(RuleBasedStateMachine):
         if generation == 1:
             row_id = self.id()
         credentials = self.credentials(row_id, None, user, generation, is_old=is_old)
-        self.put_sign_up(user, credentials, self.code(code, nth))
+        self.put_sign_up(user, credentials)
 
     @rule(
         nth=NTH,
@@ -263,7 +259,7 @@ class Accounts(RuleBasedStateMachine):
         if code == "none":
             return None
         is_known = code == "known" and self.codes
-        return self.codes[-1 - nth % len(self.codes)] if is_known else sha("unknown")
+        return self.codes[-1 - nth % len(self.codes)] if is_known else "unknown"
 
     @rule(nth=NTH)
     def use_a_session(self, nth):
@@ -401,9 +397,9 @@ class Accounts(RuleBasedStateMachine):
     @rule(nth=NTH, user=st.sampled_from([None, None, 0, 1, 2, 3]), role=ROLES)
     def invite(self, nth, user, role):
         if session := self.session(nth):
-            self.codes.append(sha(f"code {self.number()}"))
+            self.codes.append(f"code {self.number()}")
             email = None if user is None else ADDRESSES[user]
-            self.both.invite(session, self.codes[-1], email, role)
+            self.both.invite(session, sha(self.codes[-1]), email, role)
 
     @rule(nth=NTH, invitation=st.sampled_from([0, 0, 1, None]))
     def revoke(self, nth, invitation):
@@ -437,10 +433,10 @@ class Accounts(RuleBasedStateMachine):
         for ids in self.both.invitation_ids:  # few may be open
             self.both.revoke(session, ids)
         self.both.administer(session, lambda admin: admin.set_sign_ups(SignUps.INVITED))
-        self.codes.append(sha(f"code {self.number()}"))
+        self.codes.append(f"code {self.number()}")
         address = {"none": None, "own": ADDRESSES[new[0]], "another": ADDRESSES[new[-1]]}[email]
         due = self.both.clock.at + INVITATION_LIFE
-        self.both.invite(maker, self.codes[-1], address, role)
+        self.both.invite(maker, sha(self.codes[-1]), address, role)
         match what:
             case "late":
                 self.both.clock.at = due + off * TICK

@@ -250,7 +250,7 @@ def test_lower_cap_waits_for_budgets_in_use(world, migrated, admin, maya):
 def test_admin_suspended_during_a_wait_changes_nothing(
     world, migrated, admin, maya, table, verb, arguments
 ):
-    admin.call("invite", code=new_key().hex(), new_role="user")
+    admin.call("invite", new_code_hash=new_key().hex(), new_role="user")
     admin.call("set_model", changes='{"is_offered": false}')
     [one] = admin.call("list_invitations")
     targets = {"person": maya.id, "invitation": one["id"]}

@@ -62,7 +62,7 @@ def put(world, row):
 
 
 def rows(world):
-    query = "select id, lookup, sealed, generation, invitation from private.credentials order by id"
+    query = "select id, lookup, sealed, generation from private.credentials order by id"
     return world.admin.execute(query).fetchall()
 
 
@@ -84,6 +84,28 @@ def test_call_is_not_repeated(world, function):
     before = world.contents()
 
     assert world.anon.refusal(function, **overheard) == NOT_ALLOWED
+
+    assert world.contents() == before
+
+
+def test_session_is_not_opened_by_a_repeated_call(world):
+    maya = world.person()
+    overheard = world.anon.proven("open_session", {"cookie": maya.cookie})
+    assert world.anon.call("open_session", **overheard)["ok"]
+
+    assert world.anon.refusal("open_session", **overheard) == NOT_ALLOWED
+
+
+def test_change_of_credentials_is_not_repeated(world):
+    """Credentials that are sealed anew keep their generation, which then refuses no repeated call."""
+    maya = world.person()
+    given = {"new_lookup": credentials_of(world, maya)["lookup"], "new_generation": 1}
+    overheard = maya.proven("change_credentials", given)
+    assert maya.call("change_credentials", **overheard) == OK
+    assert maya.call("change_credentials", **given, new_sealed=sealed("later")) == OK
+    before = world.contents()
+
+    assert maya.refusal("change_credentials", **overheard) == NOT_ALLOWED
 
     assert world.contents() == before
 
@@ -179,14 +201,13 @@ def test_attempt_brings_the_state_of_sign_ups(world):
 
 
 def test_new_sign_up_is_pending(world):
-    row = sign_up(invitation=new_key().hex())
+    row = sign_up()
 
     assert put(world, row) == OK
 
     found = count(world, row["new_lookup"])["credentials"]
     assert (found["id"], found["user_id"]) == (str(row["row_id"]), None)
     assert (found["lookup"], found["generation"]) == (row["new_lookup"], 1)
-    assert rows(world)[0][4] == row["invitation"]
 
 
 def test_address_with_a_row_gets_no_second(world):
@@ -214,19 +235,19 @@ def test_parallel_sign_ups_of_one_address_store_one_row(world, migrated):
 
 
 def test_pending_sign_up_is_replaced_where_seen(world):
-    row, invitation = sign_up(invitation=new_key().hex()), new_key().hex()
+    row = sign_up()
     put(world, row)
     world.admin.execute("update private.credentials set signed_up_at = now() - interval '7 days'")
     lookups = [new_key().hex(), row["new_lookup"]]
     again = row | {"lookups": json.dumps(lookups), "new_lookup": lookups[0]}
-    again |= {"new_sealed": sealed(2), "invitation": invitation}
+    again |= {"new_sealed": sealed(2)}
 
     assert put(world, again | {"seen_generation": 2}) == STALE
     assert put(world, again | {"seen_generation": 1, "row_id": uuid4()}) == STALE
     assert put(world, again | {"seen_generation": 1}) == OK
     assert put(world, again | {"seen_generation": 1}) == STALE
 
-    assert rows(world) == [(row["row_id"], again["new_lookup"], sealed(2), 2, invitation)]
+    assert rows(world) == [(row["row_id"], again["new_lookup"], sealed(2), 2)]
     assert world.one("select signed_up_at > now() - interval '1 minute' from private.credentials")
 
 
@@ -285,7 +306,7 @@ def test_account_begins_with_credentials_key_and_session(world):
         "generation": 1,
     }
     assert started["keys"] == [{"version": 1, "wrapped": sealed("first key")}]
-    assert rows(world) == [(omar.id, lookup, sealed("set"), 1, None)]
+    assert rows(world) == [(omar.id, lookup, sealed("set"), 1)]
     noted = world.admin.execute(
         "select action, actor, detail from private.audit where target = %s order by id", [omar.id]
     )
@@ -353,18 +374,6 @@ def test_sign_up_begins_one_account(world, migrated):
 
     assert sorted(servers.at_once(migrated, 4, begin)) == [False, False, False, True]
     assert world.one("select count(*) from private.credentials") == 1
-
-
-def test_account_begins_with_the_invitation_of_its_sign_up(world):
-    admin, omar, ada = world.make_admin(world.person()), *(world.make_person(world) for _ in "ab")
-    codes = [new_key().hex() for _ in range(2)]
-    for code, role in zip(codes, ("user", "admin"), strict=True):
-        assert admin.call("invite", code=code, new_role=role)["ok"]
-    world.admin.execute("update private.settings set sign_ups = 'invited'")
-
-    assert start(omar, **world.sign_up(invitation=codes[0]))["role"] == "user"
-    # that of the sign-in goes first
-    assert start(ada, **world.sign_up(invitation=codes[0]), invitation=codes[1])["role"] == "admin"
 
 
 # --- sign-in

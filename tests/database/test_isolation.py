@@ -99,7 +99,7 @@ def calls(own):
     )
     particular = {
         "set_settings": {"changes": '{"sign_ups": "closed"}'},
-        "invite": {"code": new_key().hex()},
+        "invite": {"new_code_hash": new_key().hex()},
         "my_ledger": {"after": 0},
         "put_document": documents(own)[0] | {"source": own.conversation, "cuts": 0},
         "restore_conversation": {"conversation": own.discarded},

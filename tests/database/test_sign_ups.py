@@ -5,7 +5,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from services.crypto import new_key
+from services.crypto import new_key, sha
 from services.domain.addresses import checked_address
 from tests.addresses import GOOD, HOSTILE
 from tests.database import servers
@@ -26,9 +26,9 @@ def set_mode(admin, mode):
 
 
 def invite(admin, address=None, role="user"):
-    """Return the hash of a new invitation's code."""
+    """Return the code of a new invitation."""
     code = new_key().hex()
-    assert admin.call("invite", code=code, address=address, new_role=role)["ok"]
+    assert admin.call("invite", new_code_hash=sha(code), address=address, new_role=role)["ok"]
     return code
 
 
@@ -166,6 +166,17 @@ def test_invitation_is_for_an_address_alone(world, admin):
         )
 
 
+def test_hash_of_an_invitation_begins_no_account(world, admin):
+    """The hash stands in a copy of the database, and the code does not."""
+    code, omar = invite(admin, role="admin"), stranger(world)
+    set_mode(admin, "invited")
+
+    assert begin(world, omar, sha(code)) == UNINVITED
+    assert not is_invited(world, sha(code), f"{omar.id}@daybook.test")
+
+    assert begin(world, omar, code)["ok"]
+
+
 def test_parallel_users_share_no_invitation(world, migrated, admin):
     code, crowd = invite(admin), [(stranger(world), world.sign_up()) for _ in range(4)]
     set_mode(admin, "invited")
@@ -246,7 +257,9 @@ def test_open_invitations_are_bounded(world, admin):
         [admin.id],
     )
 
-    assert admin.call("invite", code=new_key().hex(), new_role="user")["reason"] == "too_many"
+    assert (
+        admin.call("invite", new_code_hash=new_key().hex(), new_role="user")["reason"] == "too_many"
+    )
 
 
 def test_changes_of_sign_ups_are_noted_without_addresses(world, admin):
@@ -270,7 +283,7 @@ def test_user_administers_no_sign_ups(world, admin):
     invite(admin)
 
     assert omar.refusal("set_settings", changes='{"sign_ups": "closed"}') == NOT_ALLOWED
-    assert omar.refusal("invite", code=new_key().hex(), new_role="admin") == NOT_ALLOWED
+    assert omar.refusal("invite", new_code_hash=new_key().hex(), new_role="admin") == NOT_ALLOWED
     assert omar.refusal("revoke_invitation", invitation=uuid4()) == NOT_ALLOWED
     assert omar.refusal("list_invitations") == NOT_ALLOWED
 

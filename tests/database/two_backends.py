@@ -80,7 +80,7 @@ _SQL = {
     """,
     "throttles": "select bucket, window_ends, attempts from private.throttles",
     "credentials": """
-        select id, user_id, lookup, sealed, generation, invitation,
+        select id, user_id, lookup, sealed, generation,
           case when user_id is null then signed_up_at + interval '8 days' end
         from private.credentials
     """,
@@ -259,7 +259,7 @@ class TwoBackends:
                 new_lookup=account.credentials.lookup if account else None,
                 new_sealed=account.credentials.sealed if account else None,
                 new_wrapped=account.key.wrapped if account else None,
-                invitation=account.invitation_hash if account else None,
+                invitation=account.invitation if account else None,
                 proof="",
             )
             if not answer.ok:
@@ -408,7 +408,7 @@ _INVITATIONS = (
     *("used_by", "revoked_at"),
 )
 _STORED = ("id", "user_id", "lookup", "sealed", "generation")
-_CREDENTIALS = (*_STORED, "invitation_hash", "expires_at")
+_CREDENTIALS = (*_STORED, "expires_at")
 _KEYS = ("version", "wrapped")
 
 

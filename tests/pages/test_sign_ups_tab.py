@@ -7,7 +7,6 @@ import pytest
 from services.domain import AccountRole
 from services.domain.accounts import SignUps
 from services.errors import BadAddress, StoreUnavailable
-from services.store.accounts import hash_of
 from services.store.backend import Attempt, Throttles
 from tests.fakes import FakePerson, ScriptedModel
 from tests.pages.conftest import press, pressed, refusals, warnings
@@ -76,7 +75,7 @@ def test_link_of_an_invitation_is_shown_until_dismissed(open_tab, ruth, database
         lookups=(),
         throttles=Throttles(()),
         invited=made.email,
-        invitation_hash=hash_of(link.removeprefix("invite=")),
+        invitation=link.removeprefix("invite="),
         nonce=uuid4(),
     )
     assert database.backend.count_attempt(attempt).sign_ups.is_invited

@@ -10,7 +10,7 @@ import services
 
 # names from the code and of models, hashes, and what is sealed
 SHOWN = """sql bucket by_kind by_name column days kind model models missing_model name outcome policy role speaker table
-    titled_by url version field action figures cookie_hash invitation_hash returned last_failure reason"""
+    titled_by url version field action figures cookie_hash returned last_failure reason"""
 SEALED = {"services.store.rows"}
 OTHERS = {"services.embedded", "services.operate", "services.store.supabase"}  # no text of users
 

@@ -101,7 +101,7 @@ class SupabaseAdministration:
         self.calls.do("set_settings", changes=Hidden.json({"sign_ups": mode.value}))
 
     def invite(self, code_hash: str, email: EmailAddress | None, role: AccountRole) -> None:
-        self.calls.do("invite", code=code_hash, address=Hidden(email), new_role=role.value)
+        self.calls.do("invite", new_code_hash=code_hash, address=Hidden(email), new_role=role.value)
 
     def invitations(self) -> list[Invitation]:
         return self.calls.read("list_invitations", list[Invitation])

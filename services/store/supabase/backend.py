@@ -130,6 +130,7 @@ class SupabaseUser:
             new_lookup=new.lookup,
             new_sealed=Hidden(new.sealed),
             kept_cookie=kept_cookie,
+            nonce=uuid4(),
         ).ok
 
     def put_user_key(self, key: WrappedKey, replaces: str) -> None:
@@ -187,7 +188,7 @@ class SupabaseBackend:
             new_lookup=credentials.lookup if credentials else None,
             new_sealed=Hidden(credentials.sealed if credentials else None),
             new_wrapped=Hidden(account.key.wrapped if account else None),
-            invitation=account.invitation_hash if account else None,
+            invitation=Hidden(account.invitation if account else None),
         )
         if not answer.ok:
             raise error_of("start_session", Refusal(reason=answer.reason))
@@ -222,7 +223,7 @@ class SupabaseBackend:
         return TokenStore(self.gateway, self.server)
 
     def is_alive(self, cookie_hash: str) -> bool:
-        answer = self.server.call("open_session", cookie=cookie_hash)
+        answer = self.server.call("open_session", cookie=cookie_hash, nonce=uuid4())
         return answer.ok and AccountRole(str(answer.values["role"])).is_known
 
     def ended(self, sessions: Iterable[tuple[SessionId, UserId]]) -> dict[SessionId, SessionEnd]:
@@ -244,7 +245,7 @@ class SupabaseBackend:
             throttles=_buckets(throttles.strangers),
             device_user=throttles.device_user,
             device_throttles=_buckets(throttles.device),
-            invitation=attempt.invitation_hash,
+            invitation=Hidden(attempt.invitation),
             address=Hidden(attempt.invited),
             nonce=attempt.nonce,
         )
@@ -267,7 +268,6 @@ class SupabaseBackend:
             new_lookup=credentials.lookup,
             new_sealed=Hidden(credentials.sealed),
             seen_generation=credentials.generation - 1 if is_next else None,
-            invitation=new.invitation_hash,
             nonce=uuid4(),
         ).ok
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field
@@ -60,7 +61,7 @@ class TokenStore:
 
     def row(self, cookie_hash: str) -> SessionRow:
         """Read an app session. Raise SignedOut, StoreUnavailable."""
-        answer = self.server.call("open_session", cookie=cookie_hash)
+        answer = self.server.call("open_session", cookie=cookie_hash, nonce=uuid4())
         if not answer.ok:
             raise SignedOut
         return SessionRow.model_validate(answer.model_extra)

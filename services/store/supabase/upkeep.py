@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Event
 from typing import NoReturn
+from uuid import uuid4
 
 import httpx
 
@@ -46,7 +47,7 @@ class DatabaseProbe:
                 log_event("sweep.missed")
                 if isinstance(error.__cause__, httpx.HTTPError):
                     raise
-        self.server.call("open_session", cookie=_NO_COOKIE_HASH)
+        self.server.call("open_session", cookie=_NO_COOKIE_HASH, nonce=uuid4())
 
 
 def keep_erasing(log_erasures: Event, server: ServerCalls) -> NoReturn:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from services.crypto import token_version
+from services.crypto import sha, token_version
 from services.daemon_threads import in_thread
 from services.domain import SessionId, UserId
 from services.domain.accounts import Account, Expiring, SessionEnd
@@ -293,7 +293,7 @@ class TablesBackend:
         now, throttles = self.now(), attempt.throttles
         stored = _credentials_of(block, attempt.lookups)
         is_known = stored is not None and stored.user_id in {throttles.device_user} - {None}
-        invitation = _invitation(block, attempt.invitation_hash, attempt.invited, now)
+        invitation = _invitation(block, attempt.invitation, attempt.invited, now)
         state = replace(_sign_up_state(block), is_invited=invitation is not None)
         counting = throttles.device if is_known else throttles.strangers
         known = [block.get(schema.THROTTLES, one.bucket) for one in counting]
@@ -315,8 +315,8 @@ class TablesBackend:
             seen = credentials.id, None, credentials.generation - 1
             is_seen = stored is not None and (stored.id, stored.user_id, stored.generation) == seen
         if is_seen:
-            ends = {"expires_at": self.now() + _SIGN_UP_LIFE}
-            row = part_of(CredentialsRow, credentials, invitation_hash=new.invitation_hash, **ends)
+            ends = self.now() + _SIGN_UP_LIFE
+            row = part_of(CredentialsRow, credentials, expires_at=ends)
             # while root keys change, two sign-ups of one address may be pending
             delete_all(block, schema.CREDENTIALS, rows[1:])
             block.put(schema.CREDENTIALS, row)
@@ -358,8 +358,7 @@ def _begin_account(
     if any(row.user_id for row in same):
         return STALE
     settings, is_first = settings_of(block), _is_first(block)
-    code_hash = new.account.invitation_hash or pending.invitation_hash
-    invitation = _invitation(block, code_hash, identity.email, now)
+    invitation = _invitation(block, new.account.invitation, identity.email, now)
     begun = rules.begin_account(
         identity.user_id, identity.email, settings, is_first=is_first, invitation=invitation
     )
@@ -427,12 +426,12 @@ def _is_first(block: Block) -> bool:
 
 
 def _invitation(
-    block: Block, code_hash: str | None, address: str | None, now: datetime
+    block: Block, code: str | None, address: str | None, now: datetime
 ) -> rules.StoredInvitation | None:
     """Return the invitation with that code if it is valid for *address*."""
-    if code_hash is None:
+    if code is None:
         return None
-    for row in block.select(schema.INVITATIONS, {"code_hash": code_hash}, limit=1):
+    for row in block.select(schema.INVITATIONS, {"code_hash": sha(code)}, limit=1):
         if row.is_good(block.get(schema.ACCOUNTS, row.made_by), address, now):
             return row
     return None

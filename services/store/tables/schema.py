@@ -129,7 +129,6 @@ class AccountRow(StoredAccount):
 class CredentialsRow(StoredCredentials):
     """The credentials of a user, or of a sign-up that is pending."""
 
-    invitation_hash: str | None = None  # of a pending sign-up
     expires_at: datetime | None = None  # the end of a pending sign-up; None: they are a user's
 
 

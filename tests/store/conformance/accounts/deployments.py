@@ -296,7 +296,7 @@ class _Server:
         attempt = Attempt(
             lookups=("0" * 64,),
             throttles=Throttles(tuple(Throttle(*one) for one in buckets)),
-            invitation_hash=None,
+            invitation=None,
             invited=None,
             nonce=nonce or uuid4(),
         )

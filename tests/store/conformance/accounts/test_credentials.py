@@ -197,7 +197,7 @@ def test_pending_sign_up_is_never_stored_over_an_account(deployment, maya):
     pending = replace(row, user_id=None)
     for new in (replace(pending, id=uuid4(), generation=1), replace(pending, generation=2)):
         lookups = tuple(accounts.root_keys.address_tags(maya.email).values())
-        sign_up = PendingSignUp(credentials=new, lookups=lookups, invitation_hash=None)
+        sign_up = PendingSignUp(credentials=new, lookups=lookups)
         assert not accounts.backend.put_sign_up(sign_up)
 
     assert deployment.credentials() == before

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 
+from services.crypto import sha
 from services.domain import AccountRole
 from services.domain.accounts import SignUps
 from services.errors import (
@@ -13,10 +14,13 @@ from services.errors import (
     InvitationRefused,
     NotFound,
     SignUpsClosed,
+    StoreUnavailable,
     WrongCredentials,
 )
+from services.store.credentials import open_stored
 from tests.store.conformance.accounts.deployments import DAY, at_once
 from tests.store.conftest import PASSWORD, new_email
+from tests.stores import cut_at
 
 
 @pytest.fixture
@@ -39,6 +43,13 @@ def refused(deployment, code, email=None):
     """Fail unless no account begins with *code*."""
     with pytest.raises(InvitationRefused):
         deployment.sign_up(email, invitation=code)
+
+
+def cut(deployment, email, **options):
+    """Sign up in a process that ends before the account begins."""
+    accounts = cut_at(deployment.process(), "start_session", is_done=False)
+    with pytest.raises(StoreUnavailable):
+        accounts.sign_up_with(email, PASSWORD, **options)
 
 
 def test_first_account_is_the_admins_where_the_settings_say_so(deployment):
@@ -94,7 +105,7 @@ def test_closed_sign_ups_let_accounts_in_and_nobody_else(deployment, admin, maya
 def test_invitation_begins_one_account_with_its_role(deployment, sign_ups):
     email = new_email()
     code = sign_ups.invite(email, AccountRole.ADMIN)
-    for wrong in ("", "wrong", code[:-1]):
+    for wrong in ("", "wrong", "\0", code[:-1]):
         refused(deployment, wrong, email)  # and nothing is left that blocks the right one
     refused(deployment, code, new_email())
 
@@ -112,6 +123,44 @@ def test_invitation_for_anyone_begins_an_account_of_a_user(deployment, sign_ups)
 
     assert (invitation.email, invitation.role, invitation.state) == (None, "user", "open")
     assert deployment.sign_up(invitation=code).account().role is AccountRole.USER
+
+
+def test_hash_of_an_invitation_begins_no_account(deployment, sign_ups):
+    """The hash stands in a copy of the store, and the code does not."""
+    code, email = sign_ups.invite("", AccountRole.ADMIN), new_email()
+    assert sha(code) in deployment.stored_text()
+    sign_ups.set_mode(SignUps.OPEN)
+    cut(deployment, email)
+    sign_ups.set_mode(SignUps.INVITED)
+
+    refused(deployment, sha(code))
+    with pytest.raises(InvitationNeeded):
+        deployment.accounts.sign_in_with(email, PASSWORD, invitation=sha(code))
+
+    assert states(sign_ups) == ["open"]
+
+
+def test_cut_sign_up_keeps_the_code_of_its_invitation_sealed(deployment, sign_ups):
+    code, email = sign_ups.invite("", AccountRole.ADMIN), new_email()
+    cut(deployment, email, invitation=code)
+    assert code not in deployment.stored_text()
+
+    _, session = deployment.accounts.sign_in_with(email, PASSWORD)
+
+    assert deployment.account(session).role is AccountRole.ADMIN
+    assert states(sign_ups) == ["used"]
+    stored = deployment.credentials()[session.user_id]
+    assert open_stored(deployment.accounts.root_keys, stored).invitation is None
+
+
+def test_code_at_the_sign_in_goes_before_that_of_the_sign_up(deployment, sign_ups):
+    first, second = (sign_ups.invite("", role) for role in (AccountRole.USER, AccountRole.ADMIN))
+    email = new_email()
+    cut(deployment, email, invitation=first)
+
+    _, session = deployment.accounts.sign_in_with(email, PASSWORD, invitation=second)
+
+    assert deployment.account(session).role is AccountRole.ADMIN
 
 
 def test_invitation_used_by_two_at_once_begins_one_account(deployment, sign_ups):
