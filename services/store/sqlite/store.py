@@ -120,10 +120,12 @@ class SqliteStore:
 
     @contextmanager
     def _turn(self) -> Generator[None]:
-        """Let one thread use the connection. Raise StoreUnavailable if others use it for too long."""
+        """Let one thread use the connection. Raise StoreUnavailable if others use it for too long, or it is closed."""
         if not self._lock.acquire(timeout=self._wait_seconds):
             raise StoreUnavailable("busy")
         try:
+            if self._is_closed:
+                raise StoreUnavailable("closed")
             yield
         finally:
             self._lock.release()
@@ -181,11 +183,7 @@ class SqliteStore:
         """Turn SQLite's errors into StoreUnavailable, with a sentence about what an operator can mend."""
         try:
             yield
-        except sqlite3.ProgrammingError:
-            if self._is_closed:
-                raise StoreUnavailable from None
-            raise
-        except sqlite3.IntegrityError:
+        except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
             raise
         except sqlite3.DatabaseError as error:
             raise self._error_of(error) from None
