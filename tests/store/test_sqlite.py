@@ -14,6 +14,7 @@ import pytest
 from pydantic_core import to_jsonable_python
 
 from services.domain import NewConversation, Thoughts, UserId
+from services.domain.rows import DocumentKind
 from services.errors import AppError, Misconfigured, StoreBlocked, StoreUnavailable
 from services.store.sqlite import SqlitePlace
 from services.store.sqlite import place as places
@@ -517,6 +518,23 @@ READS = {
 }
 
 
+def sealed(user, thread, file):
+    """Return what the queries of each table find of a conversation, as text."""
+    its, prompt, reply = thread.conversation.id, thread.messages[-2], thread.messages[-1]
+    turns = [prompt.turn_id, reply.turn_id]
+    found = [
+        user.rows.conversations([its]),
+        user.rows.messages_by_id({reply.id: its}),
+        user.rows.messages_between([its], range(1, 9)),
+        user.rows.thoughts(its, [reply.id]),
+        user.rows.costs(its, turns),
+        user.rows.receipts(its, turns),
+        user.rows.pieces(its, prompt.id, file.id, range(1, 2)),
+        *(user.rows.documents(kind) for kind in DocumentKind),
+    ]
+    return str(to_jsonable_python(found, fallback=repr))
+
+
 def said(user, thread, file):
     """Return what each read tells a user of a conversation, as text."""
     answers = {}
@@ -538,16 +556,16 @@ def test_query_without_its_user_shows_nothing_readable(connections, store, table
     begun_with(omar, "Omar's words")
     shown = said(maya.elsewhere(), thread, file)
     assert not [name for name, text in shown.items() if CANARY not in text]
-    unfiltered = []
+    own = sealed(omar, thread, file)
 
     def without_user(sql):
-        if sql.startswith("select") and f" from {table} " in sql and "user_id = ?" in sql:
-            unfiltered.append(sql)
-            return sql.replace("user_id = ?", "? is not null")
-        return sql
+        is_read = sql.startswith("select") and f" from {table} " in sql
+        return sql.replace("user_id = ?", "? is not null") if is_read else sql
 
     connections.rewrite = without_user
     shown = said(omar.elsewhere(), thread, file)
+    others = sealed(omar, thread, file)
 
-    assert unfiltered
+    assert len(others) > len(own)
+    assert CANARY not in others
     assert not [name for name, text in shown.items() if CANARY in text]
