@@ -27,7 +27,8 @@ create table sessions (
   id text not null,
   user_id text not null,
   ends_at text not null,
-  row text not null
+  row text not null,
+  foreign key (user_id) references accounts (key) deferrable initially deferred
 ) strict;
 create index sessions_id on sessions (id);
 create index sessions_user_id on sessions (user_id);
@@ -82,6 +83,7 @@ create table messages (
   seq integer not null,
   parent_id text,
   row text not null,
+  foreign key (user_id, conversation_id) references conversations (user_id, key) deferrable initially deferred,
   primary key (user_id, key)
 ) strict;
 create index messages_seq on messages (user_id, conversation_id, seq);
@@ -108,6 +110,7 @@ create table discards (
   conversation_id text not null,
   destroy_at text not null,
   row text not null,
+  foreign key (user_id, conversation_id) references conversations (user_id, key) deferrable initially deferred,
   primary key (user_id, key)
 ) strict;
 create index discards_conversation_id on discards (user_id, conversation_id);

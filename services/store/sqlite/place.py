@@ -1,24 +1,25 @@
 """The place of a store in an SQLite file: checks before the start, making, opening, migrations, and backups."""
 
+import errno
 import os
 import re
 import sqlite3
 import sys
 from collections.abc import Generator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from urllib.parse import quote
 
-from services.errors import Misconfigured
+from services.errors import Misconfigured, StoreBlocked
 from services.store.sqlite.locks import FileLock
-from services.store.sqlite.store import SqliteStore
+from services.store.sqlite.store import SqliteStore, is_open_here
 
 MIGRATIONS = Path(__file__).parents[3] / "db" / "sqlite"
 _APPLICATION = 0x64617962  # "dayb", in the header of every store
 _OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 _FIRST_SAFE_SQLITE = (3, 51, 3)  # no commit is lost where a checkpoint and a write meet
-_WAIT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class SqlitePlace:
 
     path: Path
     migrations: Path = MIGRATIONS
+    wait_seconds: float = 5.0  # for what another process has locked
 
     @property
     def kind(self) -> str:
@@ -46,32 +48,32 @@ class SqlitePlace:
             raise Misconfigured(f"{self.path} is no file: name a file in DAYBOOK_STORE.")
         if not os.access(self.path, os.R_OK | os.W_OK) or not os.access(self.path.parent, os.W_OK):
             raise Misconfigured(f"{self.path} cannot be written: make it and its folder writable.")
-        version = self._version()
-        if version > len(self._files()):
-            raise Misconfigured(
-                f"{self.path} was written by a later version of Daybook: start that version."
-            )
+        if not is_open_here(self.path):
+            self._check_version(self._version())
         return True
 
     def open(self, *, is_app: bool = True) -> SqliteStore:
+        real = Path(os.path.realpath(self.path))  # beside which SQLite puts its files
+        if real != self.path:
+            return replace(self, path=real).open(is_app=is_app)
         locks = list[FileLock]()
         try:
             if not self.exists():
-                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            locks = [FileLock(Path(f"{self.path}-lock"))]
-            if is_app:
-                locks.append(FileLock(Path(f"{self.path}-app")))
-                if not locks[1].try_lock():
-                    raise Misconfigured(
-                        f"Another Daybook is using {self.path}: stop it, or name another file in DAYBOOK_STORE."
-                    )
-            with locks[0].locked(_WAIT_SECONDS):
+                _make_folder(self.path.parent)
+            locks = [FileLock(Path(f"{self.path}-{name}")) for name in ("lock", "app")]
+            if is_app and not locks[1].try_lock():
+                raise Misconfigured(
+                    f"Another Daybook is using {self.path}: stop it, or name another file in DAYBOOK_STORE."
+                )
+            with locks[0].locked(self.wait_seconds):
                 if not self.exists():
                     self._make()
-                return self._opened(locks)
+                return self._opened(locks, is_app=is_app)
         except BaseException as error:
             for lock in locks:
                 lock.close()
+            if isinstance(error, StoreBlocked):
+                raise Misconfigured(error.public) from None
             if isinstance(error, OSError | sqlite3.Error):
                 raise self._unusable(error) from None
             raise
@@ -82,7 +84,7 @@ class SqlitePlace:
         try:
             if os.path.lexists(target):
                 raise Misconfigured(f"{target} exists: name a new file.")
-            with _removed(draft):
+            with _removed(draft):  # also one of a backup that was killed
                 os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
                 with closing(self._connect()) as connection:
                     connection.execute("vacuum into ?", [str(draft)])
@@ -131,7 +133,7 @@ class SqlitePlace:
         connection = sqlite3.connect(
             uri,
             uri=True,
-            timeout=_WAIT_SECONDS,
+            timeout=self.wait_seconds,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=512,
@@ -149,37 +151,57 @@ class SqlitePlace:
 
     def _make(self) -> None:
         """Make the store beside its path, then name it, so that the path never names half a store."""
-        draft = SqlitePlace(self.path.with_name(f"{self.path.name}-draft"), self.migrations)
-        draft.path.unlink(missing_ok=True)
+        draft = replace(self, path=self.path.with_name(f"{self.path.name}-draft"))
         with _removed(draft.path):
             os.close(os.open(draft.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             with closing(draft._connect()) as connection:
-                if connection.execute("pragma journal_mode = wal").fetchone() != ("wal",):
-                    raise Misconfigured(
-                        f"The disk of {self.path} cannot keep a write-ahead log: use a local one."
-                    )
+                self._keep_log(connection)
                 draft._migrate(connection, 0)
-            os.link(draft.path, self.path)
+            _sync(draft.path)
+            draft.path.rename(self.path)
         _sync(self.path.parent)
 
-    def _opened(self, locks: list[FileLock]) -> SqliteStore:
+    def _opened(self, locks: list[FileLock], *, is_app: bool) -> SqliteStore:
         """Open the existing store, and bring it up to date after a copy beside it."""
         connection = self._connect()
         try:
-            if connection.execute("pragma journal_mode = wal").fetchone() != ("wal",):
-                raise Misconfigured(
-                    f"The disk of {self.path} cannot keep a write-ahead log: use a local one."
-                )
+            self._keep_log(connection)
             [version] = connection.execute("pragma user_version").fetchone()
+            self._check_version(version)  # that of the header may be older than the log's
             if version < len(self._files()):
-                copy = self.path.with_name(f"{self.path.name}-before-{len(self._files())}")
-                if not copy.exists():
-                    self.backup(copy)
-                self._migrate(connection, version)
-            return SqliteStore(self.path, connection, *locks)
+                if not is_app and not locks[1].try_lock():
+                    raise Misconfigured(
+                        f"Daybook is using {self.path}: stop it, so that the file is brought up to date."
+                    )
+                copy = self._copy_name(version)
+                self.backup(copy)
+                with _removed_on_failure(copy):
+                    self._migrate(connection, version)
+            return SqliteStore(self.path, connection, self.wait_seconds, *locks)
         except BaseException:
             connection.close()
             raise
+
+    def _keep_log(self, connection: sqlite3.Connection) -> None:
+        if connection.execute("pragma journal_mode = wal").fetchone() != ("wal",):
+            raise Misconfigured(
+                f"The disk of {self.path} cannot keep a write-ahead log: use a local one."
+            )
+
+    def _check_version(self, version: int) -> None:
+        if version > len(self._files()):
+            raise Misconfigured(
+                f"{self.path} was written by a later version of Daybook: start that version."
+            )
+
+    def _copy_name(self, version: int) -> Path:
+        """Return the path of a new file for a copy of the store in its *version*."""
+        names = (f"{self.path.name}-version-{version}-{number}" for number in count(1))
+        return next(
+            self.path.with_name(name)
+            for name in names
+            if not os.path.lexists(self.path.with_name(name))
+        )
 
     def _migrate(self, connection: sqlite3.Connection, version: int) -> None:
         """Apply the migrations after *version*, all or none, and write them to the file itself."""
@@ -198,7 +220,7 @@ class SqlitePlace:
 
     def _unusable(self, error: OSError | sqlite3.Error) -> Misconfigured:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_FULL or "No space left" in str(error):
+        if code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == errno.ENOSPC:
             return Misconfigured(f"The disk is full: free some space for {self.path}.")
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return Misconfigured(f"Another program has locked {self.path}: close it there.")
@@ -233,10 +255,30 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def _removed(path: Path) -> Generator[None]:
-    """Remove the draft at *path* in the end, and what SQLite has left beside it."""
+    """Remove the draft at *path*, and what SQLite has left beside it, before and after."""
+    names = [path, *(Path(f"{path}-{end}") for end in ("wal", "shm", "journal"))]
     try:
+        for name in names:
+            name.unlink(missing_ok=True)
         yield
     finally:
-        for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm"), Path(f"{path}-journal")):
+        for name in names:
             with suppress(FileNotFoundError):
                 name.unlink()
+
+
+@contextmanager
+def _removed_on_failure(path: Path) -> Generator[None]:
+    try:
+        yield
+    except BaseException:
+        path.unlink()
+        raise
+
+
+def _make_folder(folder: Path) -> None:
+    """Make *folder* and those above it, for this user alone, and let them outlive a power cut."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _sync(folder.parent)

@@ -27,6 +27,8 @@ def read_row(table: Table[Row], text: str) -> Row:
 
 def value_of(value: object) -> Value:
     """Return *value* as a column has it; the text of a time sorts by time."""
+    if value is None or type(value) is str:
+        return value
     match value:
         case Enum():
             return str(value.value)
@@ -36,7 +38,7 @@ def value_of(value: object) -> Value:
             return value.isoformat()
         case UUID():
             return str(value)
-        case None | str() | int():
+        case str() | int():
             return value
         case _:
             raise TypeError(f"a column has no {type(value).__name__}")
@@ -68,8 +70,11 @@ def select(
         tests.append(f"{OWNER} = ?")
         values.append(owner)
     for name, value in where.items():
-        tests.append(f"{name} is ?")
-        values.append(value_of(value))
+        if value is None:  # in the text, so that indexes with this condition are used
+            tests.append(f"{name} is null")
+        else:
+            tests.append(f"{name} = ?")
+            values.append(value_of(value))
     if within:
         tests.append(f"{within.field} is not null")
         for comparison, bound in ((">", within.above), ("<=", within.up_to)):
@@ -82,16 +87,14 @@ def select(
     if columns == "row":
         sql += f" order by {', '.join(_order(order))}"
     if limit is not None:
-        sql += f" limit {limit}"
+        sql += " limit ?"
+        values.append(limit)
     return Statement(sql, tuple(values))
 
 
 def _order(order: tuple[str, ...]) -> list[str]:
     """Return the terms of an order: None last, and among equal rows the last stored first if the first term descends."""
-    terms = list[str]()
-    for name in order:
-        field, descends = name.lstrip("-"), " desc" if name[0] == "-" else ""
-        terms += [f"{field} is null", f"{field}{descends}"]
+    terms = [f"{name[1:]} desc" if name[0] == "-" else f"{name} nulls last" for name in (*order,)]
     return [*terms, "rowid desc" if order and order[0][0] == "-" else "rowid"]
 
 
@@ -110,20 +113,21 @@ def delete(table: Table[Any], owner: str | None, key: str) -> Statement:
 def put(table: Table[Row], owner: str | None, key: str, row: Row) -> Statement:
     """Insert *row*, or replace that with its key, which keeps its place among equal rows."""
     text = _adapter(table.kind).dump_json(row, warnings=False).decode()
-    own: dict[str, Value] = {} if owner is None else {OWNER: owner}
-    fields = {name: value_of(getattr(row, name)) for name in sorted(table.fields)}
-    columns = own | {"key": key} | fields | {"row": text}
-    return Statement(_upsert(table.name, tuple(columns), len(own) + 1), tuple(columns.values()))
+    names, sql = _upsert(table.name, table.fields, owner is not None)
+    own = () if owner is None else (owner,)
+    fields = [value_of(getattr(row, name)) for name in names]
+    return Statement(sql, (*own, key, *fields, text))
 
 
 @cache
-def _upsert(table: str, columns: tuple[str, ...], keys: int) -> str:
-    marks = ", ".join("?" * len(columns))
-    changes = ", ".join(f"{name} = excluded.{name}" for name in columns[keys:])
-    target = ", ".join(columns[:keys])
-    return (
-        f"insert into {table} ({', '.join(columns)}) values ({marks}) "  # noqa: S608
-        f"on conflict ({target}) do update set {changes}"
+def _upsert(table: str, fields: frozenset[str], is_owned: bool) -> tuple[list[str], str]:
+    """Return the names of the fields in the order of their values, and the SQL."""
+    names, keys = sorted(fields), [OWNER, "key"] if is_owned else ["key"]
+    columns = [*keys, *names, "row"]
+    changes = ", ".join(f"{name} = excluded.{name}" for name in (*names, "row"))
+    return names, (
+        f"insert into {table} ({', '.join(columns)}) values ({', '.join('?' * len(columns))}) "  # noqa: S608
+        f"on conflict ({', '.join(keys)}) do update set {changes}"
     )
 
 

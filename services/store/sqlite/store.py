@@ -6,11 +6,10 @@ of the operator take turns, too, by a lock beside the file.
 
 import errno
 import os
-import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,10 @@ from services.store.sqlite.locks import FileLock
 from services.store.sqlite.statements import OWNER, Statement, text_of
 from services.store.tables.protocol import MOST_WRITES, Answer, Block, Range, Row, Table
 
-_WAIT_SECONDS = 5.0  # for a lock that another process holds
 _CHECKPOINT_SECONDS = 1.0  # seconds between two checkpoints
 _LARGEST_WAL = 8_000_000  # bytes, after which the log is written to the database
-_LITTLE_SPACE = 1_000_000  # bytes: with less, a failure of the disk is taken for a full one
+_REFUSED_WRITES = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)  # also by a quota
+_open_files = set[tuple[int, int]]()  # device and inode of those that this process has open
 _NORMAL, _FULL = 1, 2  # PRAGMA synchronous
 
 
@@ -46,14 +45,22 @@ class SqliteTables:
 class SqliteStore:
     """The `AllTables` in one SQLite file. Any thread may call any member."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, *locks: FileLock) -> None:
-        """*connection*: an open one, for this store alone; the first of *locks*: the lock of writes."""
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, wait_seconds: float, *locks: FileLock
+    ) -> None:
+        """*connection*: an open one, for this store alone; the first of *locks*: the lock of writes.
+
+        *wait_seconds*: the time to wait for a lock that another thread or process holds.
+        """
         self._path, self._connection, self._locks = path, connection, locks
-        self._file, self._lock = _identity(path), threading.Lock()
+        self._log, self._wait_seconds = Path(f"{path}-wal"), wait_seconds
+        self._files, self._lock = (identity(path), identity(self._log)), threading.Lock()
         self._synchronous = 0  # unknown
         self._due, self._is_closed = threading.Event(), False
         self._has_destroyed = True  # perhaps by a process that was killed before its checkpoint
         self._due.set()
+        if self._files[0]:
+            _open_files.add(self._files[0])
         in_thread("checkpoints", self._keep_checkpointing)
 
     def of(self, user_id: UserId | None) -> SqliteTables:
@@ -67,7 +74,7 @@ class SqliteStore:
     ) -> list[UserId]:
         columns = f"distinct {OWNER}"
         chosen = statements.select(table, None, where or {}, within, (), None, columns)
-        with self._lock, self._errors():
+        with self._turn(), self._errors():
             rows = self._connection.execute(chosen.sql, chosen.values).fetchall()
         return [UserId(statements.UUID(text_of(row))) for row in rows]
 
@@ -75,7 +82,9 @@ class SqliteStore:
         self, owner: str | None, work: Callable[[Block], Answer], *, is_lasting: bool
     ) -> Answer:
         """Run *work* over the tables of *owner* and the shared ones, in one transaction."""
-        with self._lock, self._errors(), self._locks[0].locked(_WAIT_SECONDS):
+        with self._turn(), self._errors(), self._locks[0].locked(self._wait_seconds):
+            if self._connection.in_transaction:  # its end has failed, and it is of no use
+                self._connection.execute("rollback")
             self._set_synchronous(_FULL if is_lasting else _NORMAL)
             self._connection.execute("begin immediate")
             try:
@@ -101,9 +110,25 @@ class SqliteStore:
         with self._lock:
             self._is_closed = True
             self._due.set()
-            self._connection.close()  # the last connection writes the log to the database
+            with suppress(StoreBlocked), self._locks[0].locked(self._wait_seconds):
+                self._connection.close()  # the last connection writes the log to the database
+            self._connection.close()
             for lock in self._locks:
                 lock.close()
+            if self._files[0]:
+                _open_files.discard(self._files[0])
+
+    @contextmanager
+    def _turn(self) -> Generator[None]:
+        """Let one thread use the connection. Raise StoreUnavailable if others use it for too long, or it is closed."""
+        if not self._lock.acquire(timeout=self._wait_seconds):
+            raise StoreUnavailable("busy")
+        try:
+            if self._is_closed:
+                raise StoreUnavailable("closed")
+            yield
+        finally:
+            self._lock.release()
 
     def _set_synchronous(self, level: int) -> None:
         if level != self._synchronous:
@@ -111,15 +136,15 @@ class SqliteStore:
             self._synchronous = level
 
     def _check_file(self) -> None:
-        """Raise StoreBlocked if the path names another file than the open one, because what is written there would be lost."""
-        if _identity(self._path) != self._file:
+        """Raise StoreBlocked if the paths name other files than the open ones: what they get would be lost."""
+        if (identity(self._path), identity(self._log)) != self._files:
             raise StoreBlocked(
                 f"The database {self._path.name} was moved, removed or replaced: put it back, or restart Daybook."
             )
 
     def _is_log_large(self) -> bool:
         try:
-            return os.stat(f"{self._path}-wal").st_size > _LARGEST_WAL
+            return os.stat(self._log).st_size > _LARGEST_WAL
         except OSError:
             return False
 
@@ -133,48 +158,48 @@ class SqliteStore:
                 if self._is_closed:
                     return
                 try:
-                    with self._errors(), self._locks[0].locked(_WAIT_SECONDS):
-                        self._set_synchronous(_FULL)
-                        self._check_file()
-                        mode = "truncate" if self._has_destroyed else "passive"
-                        [is_busy, *_] = self._connection.execute(
-                            f"pragma wal_checkpoint({mode})"
-                        ).fetchone()
-                        self._has_destroyed = self._has_destroyed and bool(is_busy)
+                    with self._errors(), self._locks[0].locked(self._wait_seconds):
+                        self._has_destroyed = self._checkpoint() and self._has_destroyed
                 except StoreUnavailable:
                     log_event("checkpoint.missed")
                 if self._has_destroyed:
                     self._due.set()
             pause.wait(_CHECKPOINT_SECONDS)
 
+    def _checkpoint(self) -> bool:
+        """Write the log to the database; return True if a reader kept some of it in use."""
+        self._set_synchronous(_FULL)
+        self._check_file()
+        mode = "truncate" if self._has_destroyed else "passive"
+        self._connection.execute("pragma busy_timeout = 0")  # a backup may read for long
+        try:
+            [is_busy, *_] = self._connection.execute(f"pragma wal_checkpoint({mode})").fetchone()
+            return bool(is_busy)
+        finally:
+            self._connection.execute(f"pragma busy_timeout = {round(self._wait_seconds * 1000)}")
+
     @contextmanager
     def _errors(self) -> Generator[None]:
         """Turn SQLite's errors into StoreUnavailable, with a sentence about what an operator can mend."""
         try:
             yield
-        except sqlite3.ProgrammingError:
-            if self._is_closed:
-                raise StoreUnavailable from None
-            raise
-        except sqlite3.IntegrityError:
+        except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
             raise
         except sqlite3.DatabaseError as error:
             raise self._error_of(error) from None
 
     def _error_of(self, error: sqlite3.DatabaseError) -> StoreUnavailable:
-        name, code = self._path.name, getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_FULL or (
-            code == sqlite3.SQLITE_IOERR
-            and shutil.disk_usage(self._path.parent).free < _LITTLE_SPACE
-        ):
-            return StoreBlocked(f"The disk is full: free some space for {name}.")
+        name, whole = self._path.name, getattr(error, "sqlite_errorcode", 0)
+        code = whole & 0xFF
+        if code == sqlite3.SQLITE_FULL or whole in _REFUSED_WRITES:
+            return StoreBlocked(f"The disk of {name} takes no more data: free some space.")
         if code == sqlite3.SQLITE_READONLY:
             return StoreBlocked(f"{name} cannot be written: make it and its folder writable.")
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return StoreBlocked(f"Another program has locked {name}: close it there.")
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return StoreBlocked(f"{name} is damaged: stop Daybook and put a backup back.")
-        return StoreUnavailable(error.__class__.__name__, code)
+        return StoreUnavailable(type(error).__name__, whole)
 
 
 class SqliteBlock:
@@ -224,7 +249,7 @@ class SqliteBlock:
             raise RuntimeError(f"a block writes more than {MOST_WRITES} rows")
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def identity(path: Path) -> tuple[int, int] | None:
     """Return device and inode of the file at *path*; None if there is none."""
     try:
         found = os.stat(path)
@@ -233,3 +258,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
             return None
         raise StoreUnavailable from None
     return found.st_dev, found.st_ino
+
+
+def is_open_here(path: Path) -> bool:
+    """Return True if this process has the database at *path* open: then only SQLite may open it once more."""
+    return identity(path) in _open_files

@@ -198,9 +198,9 @@ ERASURES = _table("erasures", Erasure, "id")
 LEDGER = _table("ledger", LedgerRow, "id", "id,day")
 DAYS = _table("days", UsageDay, "day", "day")
 
-# the tables of a user that are destroyed with the account: all but the ledger and its sums
+# the tables of a user that are destroyed with the account, in this order: all but the ledger and its sums
 DESTROYED: tuple[Table[Any], ...] = (
-    *(BUDGETS, COUNTS, CONVERSATIONS, MESSAGES, PIECES, THOUGHTS, DISCARDS),
+    *(BUDGETS, COUNTS, MESSAGES, PIECES, THOUGHTS, DISCARDS, CONVERSATIONS),
     *(TURNS, RECEIPTS, DOCUMENTS, ERASURES),
 )
 

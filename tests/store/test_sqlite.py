@@ -1,0 +1,571 @@
+"""The store in an SQLite file: its start, faults while it runs, kills, backups, and the users that its queries name."""
+
+import resource
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic_core import to_jsonable_python
+
+from services.domain import NewConversation, Thoughts, UserId
+from services.domain.rows import DocumentKind
+from services.errors import AppError, Misconfigured, StoreBlocked, StoreUnavailable
+from services.store.sqlite import SqlitePlace
+from services.store.sqlite import place as places
+from services.store.tables.schema import NONCES, Nonce
+from tests.stack.apps import until
+from tests.store.conformance.backends import User
+from tests.store.conformance.talk import (
+    a_fact,
+    a_space,
+    attached,
+    begun_with,
+    choose,
+    ending,
+    new_turn,
+)
+from tests.stores import InMemoryDatabase
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+WAIT_SECONDS = 0.2
+CANARY = "kumquat-7781"
+
+
+@pytest.fixture
+def place(tmp_path):
+    return SqlitePlace(tmp_path / "home" / "daybook.db", wait_seconds=WAIT_SECONDS)
+
+
+@pytest.fixture
+def store(place):
+    with closing(place.open()) as opened:
+        yield opened
+
+
+def put(store, number, **options):
+    row = Nonce(UUID(int=number), NOON)
+    store.of(None).run(lambda block: block.put(NONCES, row), **options)
+
+
+def numbers(store):
+    rows = store.of(None).run(lambda block: block.select(NONCES))
+    return [row.id.int for row in rows]
+
+
+def listing(folder):
+    """Return names, bytes and times of the files in *folder*."""
+    return {one: (one.read_bytes(), one.stat().st_mtime_ns) for one in folder.iterdir()}
+
+
+# --- the start
+
+
+def test_files_and_folders_are_the_users_alone(place, store):
+    put(store, 1)
+
+    modes = {stat.S_IMODE(one.stat().st_mode) for one in place.path.parent.iterdir()}
+
+    assert modes == {0o600}
+    assert stat.S_IMODE(place.path.parent.stat().st_mode) == 0o700
+
+
+def of_garbage(path):
+    path.write_bytes(b"This is a letter. " * 500)
+
+
+def of_another_program(path):
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("create table letters (text)")
+
+
+def of_nothing(path):
+    path.touch()
+
+
+def of_a_folder(path):
+    path.mkdir()
+
+
+def of_a_later_version(path):
+    SqlitePlace(path).open().close()
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("pragma user_version = 99")
+
+
+def of_damage(path):
+    SqlitePlace(path).open().close()
+    octets = path.read_bytes()
+    path.write_bytes(octets[:100] + bytes(len(octets) - 100))
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (of_garbage, "damaged, or no Daybook store"),
+        (of_another_program, "is no Daybook store"),
+        (of_nothing, "is no Daybook store"),
+        (of_a_folder, "is no file"),
+        (of_a_later_version, "later version"),
+        (of_damage, "damaged"),
+    ],
+)
+def test_file_that_cannot_be_used_is_refused_untouched(place, make, sentence):
+    place.path.parent.mkdir()
+    make(place.path)
+    files = sorted(place.path.parent.iterdir())
+    before = place.path.stat().st_mtime_ns, place.path.is_dir() or place.path.read_bytes()
+
+    for call in (place.exists, place.open):
+        with pytest.raises(Misconfigured, match=sentence):
+            call()
+
+    assert sorted(place.path.parent.iterdir()) == files
+    assert before == (
+        place.path.stat().st_mtime_ns,
+        place.path.is_dir() or place.path.read_bytes(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "value", "sentence"),
+    [
+        (sqlite3, "sqlite_version_info", (3, 36, 0), "3.37"),
+        (sys, "platform", "win32", "not on Windows"),
+    ],
+)
+def test_unsupported_machine_is_refused(place, monkeypatch, owner, name, value, sentence):
+    monkeypatch.setattr(owner, name, value)
+
+    with pytest.raises(Misconfigured, match=sentence):
+        place.open()
+
+    assert not place.path.parent.exists()
+
+
+def test_folder_where_no_log_is_kept_is_refused(place, connections):
+    connections.vfs = "unix-dotfile"  # without shared memory, as on network drives
+
+    with pytest.raises(Misconfigured, match="write-ahead log"):
+        place.open()
+
+    assert not place.path.exists()
+
+
+def test_one_app_at_a_time_and_operator_beside_it(place, store):
+    with pytest.raises(Misconfigured, match="Another Daybook is using"):
+        place.open()
+
+    with closing(place.open(is_app=False)) as beside:
+        put(beside, 1)
+        put(store, 2)
+        assert numbers(beside) == numbers(store) == [1, 2]
+
+
+def test_look_at_an_open_store_leaves_its_locks(place, store):
+    put(store, 1)
+    assert place.exists()
+
+    # another process that believes itself the last would remove the log
+    script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('select * from nonces'); c.close()"
+    subprocess.run([sys.executable, "-c", script, place.path], check=True)
+
+    put(store, 2)
+    with closing(place.open(is_app=False)) as beside:
+        assert numbers(beside) == [1, 2]
+
+
+def test_linked_path_is_the_same_store(place, store, tmp_path):
+    link = tmp_path / "link.db"
+    link.symlink_to(place.path)
+
+    with pytest.raises(Misconfigured, match="Another Daybook is using"):
+        SqlitePlace(link).open()
+
+
+# --- versions
+
+
+@pytest.fixture
+def later(place, tmp_path):
+    """The place as a later version of Daybook sees it: `texts` are its migrations beyond the first."""
+
+    def make(text):
+        folder = tmp_path / "later"
+        folder.mkdir()
+        first = places.MIGRATIONS / "0001_tables.sql"
+        (folder / first.name).write_text(first.read_text())
+        (folder / "0002_next.sql").write_text(text)
+        return SqlitePlace(place.path, folder, WAIT_SECONDS)
+
+    return make
+
+
+def test_older_version_is_brought_up_after_a_copy(place, later):
+    with closing(place.open()) as store:
+        put(store, 1)
+
+    with closing(later("create table another (a text) strict;").open()) as store:
+        assert numbers(store) == [1]
+
+    with pytest.raises(Misconfigured, match="later version"):
+        place.exists()
+    [copy] = place.path.parent.glob("*.db-version-1-*")
+    with closing(SqlitePlace(copy).open()) as before:
+        assert numbers(before) == [1]
+
+
+def test_failed_migration_changes_nothing(place, later):
+    with closing(place.open()) as store:
+        put(store, 1)
+
+    with pytest.raises(Misconfigured):
+        later("create table another (a text) strict; select * from missing;").open()
+
+    assert not list(place.path.parent.glob("*.db-version-*"))
+    with closing(place.open()) as store:
+        assert numbers(store) == [1]
+
+
+def test_operator_changes_no_version_below_the_app(place, store, later):
+    with pytest.raises(Misconfigured, match="stop it"):
+        later("create table another (a text) strict;").open(is_app=False)
+
+    put(store, 1)
+    assert numbers(store) == [1]
+
+
+# --- faults while it runs
+
+
+class Connections:
+    """The connections of this process to SQLite, as a test watches and changes them."""
+
+    def __init__(self, connect):
+        self._connect = connect
+        self.vfs = self.mode = ""
+        self.rewrite = lambda sql: sql
+        self.levels = []  # `synchronous` at each commit
+
+    def connect(self, database, **options):
+        if "mode=rw" in str(database) and self.mode:
+            database = database.replace("mode=rw", f"mode={self.mode}")
+        if options.get("uri") and self.vfs:
+            database += f"&vfs={self.vfs}"
+        watch = self
+
+        class Connection(sqlite3.Connection):
+            def execute(self, sql, *values):
+                if sql == "commit":
+                    watch.levels += super().execute("pragma synchronous").fetchone()
+                return super().execute(watch.rewrite(sql), *values)
+
+        return self._connect(database, factory=Connection, **options)
+
+
+@pytest.fixture
+def connections(monkeypatch):
+    watch = Connections(sqlite3.connect)
+    monkeypatch.setattr(sqlite3, "connect", watch.connect)
+    return watch
+
+
+def moved(path):
+    kept = path.with_name("elsewhere")
+    path.rename(kept)
+    return lambda: kept.rename(path)
+
+
+def removed(path):
+    kept = path.with_name("elsewhere")
+    kept.hardlink_to(path)
+    path.unlink()
+    return lambda: kept.rename(path)
+
+
+def replaced(path):
+    put_back = moved(path)
+    path.write_bytes(b"")
+    return put_back
+
+
+@pytest.mark.parametrize("end", ["", "-wal"])
+@pytest.mark.parametrize("happen", [moved, removed, replaced])
+def test_lost_file_takes_nothing_until_it_is_back(place, store, happen, end):
+    put(store, 1)
+    path = Path(f"{place.path}{end}")
+    put_back = happen(path)
+    octets = path.exists() and path.read_bytes()
+
+    with pytest.raises(StoreBlocked, match="moved, removed or replaced"):
+        put(store, 2)
+
+    assert octets == (path.exists() and path.read_bytes())
+    put_back()
+    put(store, 3)
+    assert numbers(store) == [1, 3]
+
+
+@contextmanager
+def full_disk(log):
+    """Let no file of this process grow beyond the size of the *log*."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_full_disk_takes_nothing_until_there_is_space(place, store):
+    put(store, 1)
+
+    with full_disk(Path(f"{place.path}-wal")), pytest.raises(StoreBlocked, match="free some space"):
+        put(store, 2)
+
+    put(store, 3)
+    assert numbers(store) == [1, 3]
+
+
+def test_file_locked_by_another_program_says_so(place, store):
+    with closing(sqlite3.connect(place.path)) as other:
+        other.execute("begin immediate")
+        with pytest.raises(StoreBlocked, match="Another program has locked"):
+            put(store, 1)
+
+    put(store, 2)
+    assert numbers(store) == [2]
+
+
+def test_file_that_cannot_be_written_says_so(place, connections):
+    place.open().close()
+    connections.mode = "ro"
+
+    with closing(place.open()) as store, pytest.raises(StoreBlocked, match="cannot be written"):
+        put(store, 1)
+
+
+def test_closed_store_is_unavailable(place):
+    store = place.open()
+    store.close()
+
+    with pytest.raises(StoreUnavailable):
+        numbers(store)
+
+
+# --- what lasts, and what is destroyed
+
+
+def test_lasting_writes_are_synchronous(connections, store):
+    connections.levels.clear()
+
+    for number, is_lasting in enumerate([True, False, True], 1):
+        put(store, number, is_lasting=is_lasting)
+
+    assert connections.levels == [2, 1, 2]
+
+
+def test_reading_commits_nothing(connections, store):
+    connections.levels.clear()
+
+    numbers(store)
+
+    assert connections.levels == []
+
+
+def test_deleted_row_is_in_no_file_soon(place, store):
+    put(store, 77)
+    key = str(UUID(int=77)).encode()
+    store.of(None).run(lambda block: block.delete(NONCES, UUID(int=77)))
+
+    until(lambda: Path(f"{place.path}-wal").stat().st_size == 0)
+
+    assert key not in place.path.read_bytes()
+
+
+def test_log_is_emptied_after_its_last_reader(place, store):
+    put(store, 77)
+    with closing(sqlite3.connect(place.path, isolation_level=None)) as reader:
+        reader.execute("begin")
+        reader.execute("select * from nonces").fetchall()
+        store.of(None).run(lambda block: block.delete(NONCES, UUID(int=77)))
+        for number in range(50):
+            put(store, number)  # no write waits for the reader
+        assert Path(f"{place.path}-wal").stat().st_size
+
+    until(lambda: Path(f"{place.path}-wal").stat().st_size == 0)
+
+
+def test_kill_before_any_statement_loses_nothing(tmp_path):
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.store.sqlite_kills", tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert all(int(line) > 30 for line in ran.stdout.splitlines())
+
+
+# --- backups
+
+
+def test_backup_is_a_whole_store(place, store, tmp_path):
+    put(store, 1)
+    target = tmp_path / "backup.db"
+
+    place.backup(target)
+    put(store, 2)
+
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    with closing(SqlitePlace(target).open()) as restored:
+        assert numbers(restored) == [1]
+    assert not list(tmp_path.glob("*draft*"))
+
+
+def test_backup_replaces_no_file(place, store, tmp_path):
+    target = tmp_path / "letter.txt"
+    target.write_text("Dear Maya")
+
+    with pytest.raises(Misconfigured, match="exists"):
+        place.backup(target)
+
+    assert target.read_text() == "Dear Maya"
+
+
+def test_backup_of_a_killed_one_is_made_anew(place, store, tmp_path):
+    (tmp_path / "backup.db.draft").write_text("half")
+
+    place.backup(tmp_path / "backup.db")
+
+    assert {one.name for one in tmp_path.iterdir()} == {"home", "backup.db"}
+
+
+# --- warnings
+
+
+@pytest.mark.parametrize(
+    ("version", "is_warned"), [((3, 40, 1), True), ((3, 51, 2), True), ((3, 51, 3), False)]
+)
+def test_sqlite_that_can_lose_commits_is_named(monkeypatch, version, is_warned):
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
+
+    assert bool(places.lost_commits_warning()) is is_warned
+
+
+# --- users
+
+
+def a_user(store):
+    database = InMemoryDatabase(UserId(uuid4()), make_store=lambda: store)
+
+    def process():
+        named = {"user_id": database.user_id, "rows": database.rows}
+        return User(store=database.store(), elsewhere=process, **named)
+
+    return process()
+
+
+def talk(user):
+    """Store a canary in every text of a user; return the conversation, its messages and its open turn."""
+    thread = begun_with(
+        user, f"{CANARY} words", new=NewConversation(instructions=f"{CANARY} first")
+    )
+    its, thoughts = thread.conversation.id, Thoughts(text=f"{CANARY} thoughts")
+    user.facts.keep(a_fact(f"{CANARY} fact"))
+    user.spaces.keep(a_space(f"{CANARY} space", instructions=f"{CANARY} space"))
+    choose(user, instructions=f"{CANARY} everywhere")
+    user.corpus.put_search_text(user.corpus.conversations()[its], f"{CANARY} search", None)
+    turn = new_turn(thread, f"{CANARY} prompt", receipt=f"{CANARY} receipt")
+    turn = attached(user, turn, f"{CANARY} file".encode(), name=f"{CANARY}.txt")
+    begun = user.turns.begin(turn)
+    user.turns.finish(ending(turn, begun, f"{CANARY} reply", thoughts=thoughts))
+    thread = user.conversations.thread(its)
+    partial = new_turn(thread, f"{CANARY} next")
+    begun = user.turns.begin(partial)
+    user.turns.checkpoint(begun.turn_id, its, f"{CANARY} partial", 30, thoughts)
+    return thread, turn.attachments[0]
+
+
+READS = {
+    "list": lambda user, thread, file: user.conversations.recent(),
+    "thread": lambda user, thread, file: user.conversations.thread(thread.conversation.id),
+    "some": lambda user, thread, file: user.conversations.some([thread.conversation.id]),
+    "titled": lambda user, thread, file: user.conversations.titled("words"),
+    "instructions": lambda user, thread, file: user.conversations.instructions(
+        thread.conversation.id
+    ),
+    "turn": lambda user, thread, file: user.turns.read(thread.conversation.id),
+    "receipts": lambda user, thread, file: user.turns.receipts(
+        thread.messages, thread.conversation.id
+    ),
+    "thoughts": lambda user, thread, file: user.turns.thoughts(
+        thread.messages, thread.conversation.id
+    ),
+    "facts": lambda user, thread, file: user.facts.fresh_facts(),
+    "spaces": lambda user, thread, file: user.spaces.all(),
+    "preferences": lambda user, thread, file: user.preferences.preferences(),
+    "search texts": lambda user, thread, file: user.corpus.search_texts([thread.conversation.id]),
+    "piece": lambda user, thread, file: b"".join(
+        user.attachments.read(thread.conversation.id, thread.messages[-2], file)
+    ),
+}
+
+
+def sealed(user, thread, file):
+    """Return what the queries of each table find of a conversation, as text."""
+    its, prompt, reply = thread.conversation.id, thread.messages[-2], thread.messages[-1]
+    turns = [prompt.turn_id, reply.turn_id]
+    found = [
+        user.rows.conversations([its]),
+        user.rows.messages_by_id({reply.id: its}),
+        user.rows.messages_between([its], range(1, 9)),
+        user.rows.thoughts(its, [reply.id]),
+        user.rows.costs(its, turns),
+        user.rows.receipts(its, turns),
+        user.rows.pieces(its, prompt.id, file.id, range(1, 2)),
+        *(user.rows.documents(kind) for kind in DocumentKind),
+    ]
+    return str(to_jsonable_python(found, fallback=repr))
+
+
+def said(user, thread, file):
+    """Return what each read tells a user of a conversation, as text."""
+    answers = {}
+    for name, read in READS.items():
+        try:
+            answers[name] = str(to_jsonable_python(read(user, thread, file), fallback=repr))
+        except AppError as error:
+            answers[name] = type(error).__name__
+    return answers
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["conversations", "messages", "turns", "receipts", "thoughts", "documents", "pieces"],
+)
+def test_query_without_its_user_shows_nothing_readable(connections, store, table):
+    maya, omar = a_user(store), a_user(store)
+    thread, file = talk(maya)
+    begun_with(omar, "Omar's words")
+    shown = said(maya.elsewhere(), thread, file)
+    assert not [name for name, text in shown.items() if CANARY not in text]
+    own = sealed(omar, thread, file)
+
+    def without_user(sql):
+        is_read = sql.startswith("select") and f" from {table} " in sql
+        return sql.replace("user_id = ?", "? is not null") if is_read else sql
+
+    connections.rewrite = without_user
+    shown = said(omar.elsewhere(), thread, file)
+    others = sealed(omar, thread, file)
+
+    assert len(others) > len(own)
+    assert CANARY not in others
+    assert not [name for name, text in shown.items() if CANARY in text]
