@@ -121,6 +121,17 @@ def test_unreadable_secrets_file_is_named(secrets):
     assert str(secrets) in refusal()
 
 
+ALONE = {"DAYBOOK_STORE": "sqlite:daybook.db"}
+
+
+@pytest.mark.parametrize(("mode", "is_alone"), [({}, True), ({"DAYBOOK_SIGN_IN": "local"}, False)])
+def test_sqlite_has_one_user_unless_accounts_are_set(monkeypatch, mode, is_alone):
+    for name, value in (ALONE | mode).items():
+        monkeypatch.setenv(name, value)
+
+    assert settings.read().is_alone == is_alone
+
+
 @pytest.mark.parametrize(
     ("chosen", "said"),
     [
@@ -151,6 +162,13 @@ def test_unreadable_secrets_file_is_named(secrets):
         ({"DAYBOOK_WINDOW_MESSAGES": "1002"}, "DAYBOOK_WINDOW_MESSAGES: Input should"),
         ({"DAYBOOK_POLICY": "everything"}, "DAYBOOK_POLICY: Input should"),
         ({"DAYBOOK_TRUSTED_PROXIES": "-1"}, "DAYBOOK_TRUSTED_PROXIES: Input should"),
+        ({"DAYBOOK_STORE": "mysql:here"}, "DAYBOOK_STORE: Input should be sqlite:PLACE"),
+        ({"DAYBOOK_STORE": "sqlite:"}, "DAYBOOK_STORE: Input should be sqlite:PLACE"),
+        ({"DAYBOOK_SIGN_IN": "local"}, "DAYBOOK_SIGN_IN goes with DAYBOOK_STORE"),
+        ({**ALONE, "SUPABASE_URL": URL, "SUPABASE_KEY": SECRET}, "DAYBOOK_STORE and Supabase"),
+        ({**ALONE, "DATABASE_URL": SECRET}, "DAYBOOK_STORE and Supabase are both set"),
+        ({**ALONE, "DAYBOOK_URL": URL}, "Without sign-in Daybook is for this machine"),
+        ({**ALONE, "DAYBOOK_TRUSTED_PROXIES": "1"}, "Without sign-in Daybook is for this"),
         ({"DAYBOOK_SESSION_IDLE_SECONDS": "5"}, "DAYBOOK_SESSION_IDLE_SECONDS: Input should"),
     ],
 )

@@ -1,0 +1,109 @@
+"""Daybook on one machine, in a file: opened by the address of its start, killed in mid-reply, opened again by others."""
+
+import re
+import sqlite3
+import stat
+from contextlib import closing
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.journeys.people import DESK, PASSWORD, PHONE
+from tests.stack.apps import running, until
+
+ALONE = "Open the address that Daybook printed"
+
+
+@pytest.fixture
+def make_alone(make_app, tmp_path):
+    """Make an app on a SQLite file of this test."""
+
+    def make(**changes):
+        environment = {"DAYBOOK_STORE": f"sqlite:{tmp_path}/daybook.db"}
+        environment |= changes.pop("environment", {})
+        return make_app("alone", environment=environment, **changes)
+
+    return make
+
+
+def address(app):
+    """Return the address in the file that the start names, as no terminal reads its output."""
+    file = app.keys / "open.txt"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert app.last_line() == f"Daybook is ready on SQLite: open the address in {file}"
+    return file.read_text().strip()
+
+
+def partial_reply(path):
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as file:
+        return file.execute("select row from turns where finished_at is null").fetchone()
+
+
+def test_one_person_alone_on_a_file(make_alone, person, tmp_path):
+    prompt = "Tell me all [[tokens=9000 rate=12 times=1]]"
+    with running(make_alone()) as app:
+        app.until_ready()
+        maya = person(url=app.url)
+        maya.visit("/")
+        maya.sees(ALONE)
+        expect(maya.page.locator("form")).to_have_count(0)
+        maya.visit(address(app).removeprefix(app.url))
+        maya.is_welcome()
+        assert maya.page.url == f"{app.url}/"
+        maya.asks("Before")
+        maya.hears_all_of("You said: Before")
+        maya.asks(prompt)
+        maya.hears("word10")
+        before = partial_reply(tmp_path / "daybook.db")
+        until(lambda: partial_reply(tmp_path / "daybook.db") != before)
+        secret = address(app).rpartition("/")[2]
+        app.kill()
+        assert secret not in app.said()
+    with running(make_alone(base=app.base, port=app.port)) as again:
+        again.until_ready()
+        assert address(again).rpartition("/")[2] != secret
+        maya.sees("The server stopped during this reply.")  # the cookie outlives the process
+        assert maya.texts()[:3] == ["Before", "You said: Before", prompt]
+        assert re.fullmatch(r"word1 word2 .*word\d+", maya.texts()[3])
+
+        maya.visit(f"/open/{secret}")
+        maya.sees("This address is not valid, or no longer.")
+        maya.visit("/account")
+        maya.sees("This Daybook is for one person and has no password")
+        maya.visit("/admin")
+        maya.sees("Totals only: admins cannot read chats.")
+        expect(maya.page.get_by_role("tab", name="Users")).to_have_count(0)
+        maya.visit("/data")
+        maya.sees("stored encrypted, in SQLite")
+        maya.page.get_by_label("Type delete to confirm").fill("delete")
+        maya.page.get_by_role("button", name="Delete account").click()
+        maya.sees("Your account has been deleted.")
+        again.interrupt()
+    with running(make_alone(base=app.base, port=app.port)) as third:
+        third.until_ready()
+        maya.visit(address(third).removeprefix(third.url))
+        maya.is_welcome()
+        expect(maya.rows).to_have_count(0)
+
+
+def test_two_people_with_passwords_on_a_file(make_alone, person):
+    local = {"environment": {"DAYBOOK_SIGN_IN": "local"}}
+    with running(make_alone(**local)) as app:
+        app.until_ready()
+        assert app.last_line() == f"Daybook is ready on SQLite: open {app.url}"
+        maya, omar = person("maya", url=app.url), person("omar", url=app.url, viewport=PHONE)
+        maya.signs_up()
+        maya.asks("Peas")
+        maya.hears_all_of("You said: Peas")
+        omar.signs_up()
+        omar.asks("Beans")
+        omar.hears_all_of("You said: Beans")
+        app.interrupt()
+    with running(make_alone(base=app.base, port=app.port, **local)) as again:
+        again.until_ready()
+        fresh = person("fresh", url=again.url, viewport=DESK)
+        fresh.email = maya.email
+        fresh.signs_in()
+        expect(fresh.rows).to_have_text(["Peas"])
+        assert again.health()[1]["store"] == "SQLite"
+        assert PASSWORD not in again.said()

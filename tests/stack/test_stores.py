@@ -1,0 +1,68 @@
+"""Starts on a SQLite file that are refused: one sentence, exit code 1, nothing touched."""
+
+from base64 import urlsafe_b64encode
+
+import pytest
+
+from services.crypto import new_key
+from tests.stack.apps import App, running
+
+MODEL = {
+    "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
+    "OPENAI_API_KEY": "none",
+    "DAYBOOK_MODEL": "none",
+}
+
+
+@pytest.fixture
+def start(tmp_path, cache):
+    def start(port=None, **environment):
+        store = {"DAYBOOK_STORE": f"sqlite:{tmp_path}/store/daybook.db"}
+        app = App(tmp_path / "home", cache, environment=MODEL | store | environment)
+        return running(app)
+
+    return start
+
+
+def refused(app):
+    """Return the sentence of a start that has ended."""
+    assert app.ended() == 1
+    (line,) = app.said().splitlines()
+    return line
+
+
+def listing(folder):
+    return {one: one.stat().st_mtime_ns for one in folder.rglob("*")} if folder.exists() else {}
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"DAYBOOK_STORE": "sqlite:/dev/null/daybook.db"}, "cannot be made"),
+        ({"DAYBOOK_STORE": "mysql:here"}, "DAYBOOK_STORE: Input should be"),
+        ({"SUPABASE_URL": "http://a.test", "SUPABASE_KEY": "key"}, "are both set"),
+        ({"STREAMLIT_SERVER_ADDRESS": "0.0.0.0"}, "for this machine alone"),  # noqa: S104
+    ],
+)
+def test_wrong_start_makes_nothing(start, tmp_path, environment, sentence):
+    with start(**environment) as app:
+        assert sentence in refused(app)
+
+    assert not (tmp_path / "store").exists()
+    assert not app.keys.exists()
+
+
+def test_second_app_and_other_root_keys_are_refused(start, tmp_path):
+    with start() as app:
+        app.until_ready()
+        with start() as second:
+            assert "Another Daybook is using" in refused(second)
+        app.interrupt()
+    before = listing(tmp_path / "store")
+    with start(DAYBOOK_ROOT_KEYS=urlsafe_b64encode(new_key()).decode()) as other:
+        assert "not the one that this store was made with" in refused(other)
+    (app.keys / "root.key").rename(tmp_path / "root.key")
+    with start() as keyless:
+        assert "The root key is missing" in refused(keyless)
+    assert not (app.keys / "root.key").exists()
+    assert listing(tmp_path / "store").keys() == before.keys()

@@ -1,0 +1,202 @@
+"""The operator's commands on a store over tables, here an SQLite file beside an app that uses it."""
+
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from services.crypto import RootKeys, hash_password, new_key
+from services.domain import AccountRole
+from services.domain.addresses import NO_ADDRESS
+from services.errors import BadInput, Misconfigured, WrongCredentials
+from services.operate.accounts import open_account, opens
+from services.operate.demo import make_demo
+from services.settings import Settings
+from services.store.credentials import lookups_of, open_stored, seal_stored
+from services.store.operator import Mark, PresentKeys
+from services.store.sqlite import SqlitePlace
+from services.store.tables.backend import TablesBackend
+from services.store.tables.opening import only_account
+from services.store.tables.operator import TablesOperator
+from services.store.tables.schema import ACCOUNTS, AUDIT, CONVERSATIONS, CREDENTIALS
+from services.stores import open_operator
+from tests.store.conftest import PASSWORD, new_email
+from tests.stores import NOT_COUNTED, WholeAccounts
+
+RING = RootKeys({1: new_key()}, 1)
+
+
+@pytest.fixture
+def place(tmp_path):
+    return SqlitePlace(tmp_path / "daybook.db")
+
+
+@pytest.fixture
+def tables(place):
+    with closing(place.open()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def accounts(tables):
+    return WholeAccounts(TablesBackend(tables), RING, 3600, 3600)
+
+
+@pytest.fixture
+def operator(place, tables):
+    return TablesOperator(place.kind, lambda: place.open(is_app=False), place.backup)
+
+
+def rows(tables, table):
+    return tables.of(None).run(lambda block: block.select(table))
+
+
+def findings(operator):
+    return operator.check(PresentKeys(b"", RING.versions(), lambda one: opens(RING, one)))
+
+
+def set_password(operator, email, password):
+    stored, credentials = open_account(operator, RING, email)
+    new = replace(
+        credentials,
+        address=email,
+        password_hash=hash_password(password),
+        generation=credentials.generation + 1,
+    )
+    first = email if credentials.address == NO_ADDRESS else None
+    return operator.change_credentials(seal_stored(RING, new, stored.id), stored.generation, first)
+
+
+def test_account_becomes_admin_and_is_audited(accounts, operator, tables):
+    email = new_email()
+    accounts.sign_up_with(email, PASSWORD)
+
+    operator.grant_admin(email)
+
+    (account,) = rows(tables, ACCOUNTS)
+    assert account.role is AccountRole.ADMIN
+    assert [row.action for row in rows(tables, AUDIT)][-1] == "role.set"
+    with pytest.raises(BadInput):
+        operator.grant_admin("nobody@daybook.test")
+
+
+def test_new_password_ends_sessions_and_opens_the_account(accounts, operator):
+    email = new_email()
+    cookie, _ = accounts.sign_up_with(email, PASSWORD)
+
+    assert set_password(operator, email, "another long password")
+
+    assert not accounts.backend.is_alive(cookie.hash)
+    accounts.sign_in_with(email, "another long password")
+    with pytest.raises(WrongCredentials):
+        accounts.sign_in_with(email, PASSWORD)
+
+
+def test_change_of_outdated_credentials_changes_nothing(accounts, operator):
+    email = new_email()
+    cookie, _ = accounts.sign_up_with(email, PASSWORD)
+    stored, credentials = open_account(operator, RING, email)
+    row = seal_stored(RING, replace(credentials, generation=9), stored.id)
+
+    assert not operator.change_credentials(row, stored.generation + 1)
+
+    assert accounts.backend.is_alive(cookie.hash)
+
+
+def test_only_user_gets_an_address_and_a_password(accounts, operator, tables):
+    accounts.enter(None)
+    email = new_email()
+
+    assert set_password(operator, email, PASSWORD)
+
+    assert accounts.sign_in_with(email, PASSWORD)[1].email == email
+    assert rows(tables, ACCOUNTS)[0].email == email
+    accounts.enter(only_account(tables))  # and needs none where there is no sign-in
+    with pytest.raises(BadInput):
+        open_account(operator, RING, new_email())
+
+
+def test_no_password_opens_the_only_user(accounts):
+    accounts.enter(None)
+
+    found = accounts.find(NO_ADDRESS, NOT_COUNTED)
+
+    assert found.is_taken
+    with pytest.raises(WrongCredentials):
+        found.checked("")
+
+
+def test_limits_of_one_account_and_of_new_ones_are_set(accounts, operator):
+    email = new_email()
+    accounts.sign_up_with(email, PASSWORD)
+
+    of_new = operator.set_caps(None, {"daily_cap_micro": 5})
+    of_one = operator.set_caps(email, {"monthly_cap_micro": 7, "daily_cap_tokens": None})
+
+    assert (of_new.daily_cap_micro, of_one.monthly_cap_micro) == (5, 7)
+    assert operator.set_caps(email, {}).monthly_cap_micro == 7
+    with pytest.raises(BadInput):
+        operator.set_caps("nobody@daybook.test", {})
+
+
+def test_check_names_accounts_that_do_not_open(accounts, operator, tables):
+    accounts.sign_up_with("maya@daybook.test", PASSWORD)
+    assert findings(operator)["credentials"][0] is Mark.OK
+
+    (row,) = rows(tables, CREDENTIALS)
+    tables.of(None).run(lambda block: block.delete(CREDENTIALS, row.id))
+
+    mark, sentence = findings(operator)["credentials"]
+    assert (mark, "maya@daybook.test" in sentence) == (Mark.FAIL, True)
+    assert operator.check("The root key is missing.")["root key"][0] is Mark.FAIL
+
+
+def test_backup_is_a_store_and_its_time_is_shown(accounts, operator, tmp_path):
+    accounts.sign_up_with(new_email(), PASSWORD)
+    accounts.backend.tables.run(lambda block: None)
+    target = tmp_path / "backup.db"
+
+    operator.backup(target)
+
+    with closing(SqlitePlace(target).open()) as copy:
+        assert len(rows(copy, ACCOUNTS)) == 1
+    with pytest.raises(Misconfigured):
+        operator.backup(target)
+    email = new_email()
+    _, session = accounts.sign_up_with(email, PASSWORD)
+    operator.grant_admin(email)
+    assert session.backend.administration.health().figures["Last backup"] <= datetime.now(UTC)
+
+
+def test_demo_fills_a_fresh_store_alone(operator, tables, accounts):
+    password = "a password of the demo"
+
+    operator.load(
+        {},
+        lambda now: make_demo(RING, 1, password, now),
+        lambda stored: open_stored(RING, stored).managed_password,
+    )
+
+    admin = next(row for row in rows(tables, ACCOUNTS) if row.role is AccountRole.ADMIN)
+    assert lookups_of(RING, admin.email)
+    accounts.sign_in_with(admin.email, password)
+    assert tables.of(admin.id).run(lambda block: block.select(CONVERSATIONS))
+    with pytest.raises(BadInput):
+        operator.load({}, lambda now: {}, lambda stored: "")
+
+
+def test_command_makes_no_store(tmp_path):
+    chosen = Settings(
+        DAYBOOK_STORE=f"sqlite:{tmp_path}/missing.db", DAYBOOK_KEY_DIR=tmp_path / "keys"
+    )
+
+    with pytest.raises(Misconfigured, match="There is no store"):
+        open_operator(chosen).grant_admin("maya@daybook.test")
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_repaired_where_accounts_alone_sign_in(operator):
+    with pytest.raises(BadInput):
+        operator.repair_sign_in(None, "maya@daybook.test", "")

@@ -1,0 +1,108 @@
+"""The opening of a store over tables: its root key, its first admin, its only account, and the place that settings name."""
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from services.crypto import RootKeys, new_key
+from services.domain import AccountRole, UserId
+from services.embedded.folders import Folders
+from services.errors import Misconfigured
+from services.settings import Settings
+from services.store.tables.in_memory import InMemoryStore
+from services.store.tables.opening import check_root_key, let_first_account_be_admin, only_account
+from services.store.tables.schema import ACCOUNTS, AccountRow
+from services.stores import open_tables, place_of
+
+FIRST, SECOND, OTHER = new_key(), new_key(), new_key()
+
+
+@pytest.fixture
+def store():
+    return InMemoryStore()
+
+
+def sign_up(store, name="maya", **changes):
+    row = AccountRow(id=UserId(uuid4()), email=f"{name}@daybook.test", role=AccountRole.USER)
+    row = type(row)(
+        **{**{each: getattr(row, each) for each in row.__dataclass_fields__}, **changes}
+    )
+    store.of(None).run(lambda block: block.put(ACCOUNTS, row))
+
+
+def tags(*keys):
+    ring = dict(enumerate(keys, 1))
+    return RootKeys(ring, max(ring)).store_tags()
+
+
+def test_store_opens_with_the_root_key_it_was_made_with(store):
+    check_root_key(store, tags(FIRST))
+    check_root_key(store, tags(FIRST))
+
+
+def test_store_is_refused_to_another_root_key(store):
+    check_root_key(store, tags(FIRST))
+
+    with pytest.raises(Misconfigured, match="not the one"):
+        check_root_key(store, tags(OTHER))
+
+
+def test_rotated_root_key_takes_the_place_of_the_first(store):
+    check_root_key(store, tags(FIRST))
+    check_root_key(store, tags(FIRST, SECOND))
+
+    check_root_key(store, {2: tags(FIRST, SECOND)[2]})
+    with pytest.raises(Misconfigured):
+        check_root_key(store, tags(FIRST))
+
+
+def test_store_with_accounts_but_no_tag_is_refused(store):
+    sign_up(store)
+
+    with pytest.raises(Misconfigured):
+        check_root_key(store, tags(FIRST))
+
+
+def test_refused_store_is_closed_again(store, monkeypatch):
+    closed = []
+    monkeypatch.setattr(store, "close", lambda: closed.append(True))
+    check_root_key(store, tags(FIRST))
+    place = type("Place", (), {"open": lambda self, *, is_app: store})()
+
+    with pytest.raises(Misconfigured):
+        open_tables(place, RootKeys({1: OTHER}, 1))
+
+    assert closed == [True]
+
+
+def test_first_account_becomes_admin_where_nobody_else_can_sign_up(store):
+    assert not let_first_account_be_admin(store, is_let=True)
+    sign_up(store, role=AccountRole.ADMIN)
+
+    assert let_first_account_be_admin(store, is_let=False)
+
+
+def test_several_accounts_have_no_only_one(store):
+    assert only_account(store) is None
+    sign_up(store)
+    sign_up(store, "omar")
+
+    with pytest.raises(Misconfigured, match="DAYBOOK_SIGN_IN=local"):
+        only_account(store)
+
+
+@pytest.mark.parametrize("path", ["{keys}/daybook.db", "{keys}"])
+def test_store_beside_the_keys_is_refused(tmp_path, path):
+    folders = Folders(data=tmp_path / "data", keys=tmp_path / "keys", cache=tmp_path / "cache")
+    chosen = Settings(DAYBOOK_STORE=f"sqlite:{path.format(keys=folders.keys)}")
+
+    with pytest.raises(Misconfigured, match="DAYBOOK_KEY_DIR"):
+        place_of(chosen, folders)
+
+
+def test_supabase_has_no_place(tmp_path):
+    folders = Folders(data=tmp_path, keys=tmp_path, cache=tmp_path)
+
+    assert place_of(Settings(), folders) is None
+    assert place_of(Settings(DAYBOOK_STORE="sqlite:a.db"), folders).path == Path("a.db").absolute()
