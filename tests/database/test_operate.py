@@ -22,10 +22,18 @@ from services.crypto import (
     managed_password,
     new_key,
 )
-from services.errors import BadAddress, SignedOut, SignInBroken, WeakPassword, WrongCredentials
+from services.errors import (
+    BadAddress,
+    BadInput,
+    SignedOut,
+    SignInBroken,
+    WeakPassword,
+    WrongCredentials,
+)
 from services.operate.__main__ import operate
 from services.store.credentials import seal_stored
 from services.store.supabase.connection import with_tls
+from services.store.supabase.operator import SupabaseOperator
 from tests.conftest import RunningStack
 from tests.database import servers
 from tests.database.people import psycopg_world
@@ -561,3 +569,8 @@ def test_refusal_is_one_line_on_stderr(tmp_path):
 
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == f"No Daybook is running on {data}: start it first.\n"
+
+
+def test_supabase_says_how_its_database_is_backed_up(tmp_path):
+    with pytest.raises(BadInput, match="pg_dump"):
+        SupabaseOperator(None, None).backup(tmp_path / "backup")
