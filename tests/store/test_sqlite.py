@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -30,6 +31,7 @@ from tests.store.conformance.talk import (
     ending,
     new_turn,
 )
+from tests.store.storm import HAPPENED, run_storm
 from tests.stores import InMemoryDatabase
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -569,3 +571,14 @@ def test_query_without_its_user_shows_nothing_readable(connections, store, table
     assert len(others) > len(own)
     assert CANARY not in others
     assert not [name for name, text in shown.items() if CANARY in text]
+
+
+# --- everything at once
+
+
+def test_storm_of_turns_keeps_all_books_right(place):
+    with closing(replace(place, wait_seconds=5).open()) as store:
+        broken, events = run_storm(store, 6)
+
+    assert broken == {}
+    assert HAPPENED - {name for name, count in events.items() if count} == set()
