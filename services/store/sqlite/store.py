@@ -93,16 +93,14 @@ class SqliteStore:
                 for write in block.writes:
                     self._connection.execute(write.sql, write.values)
                 if block.writes:
+                    self._has_destroyed = self._has_destroyed or block.has_deleted
                     self._check_file()
                     self._connection.execute("commit")
                     self._check_file()
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("rollback")
-            if block.has_deleted:
-                self._has_destroyed = True
-                self._due.set()
-            elif block.writes and self._is_log_large():
+            if block.has_deleted or (block.writes and self._is_log_large()):
                 self._due.set()
             return answer
 
