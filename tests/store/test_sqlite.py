@@ -5,7 +5,9 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -18,7 +20,7 @@ from services.domain.rows import DocumentKind
 from services.errors import AppError, Misconfigured, StoreBlocked, StoreUnavailable
 from services.store.sqlite import SqlitePlace
 from services.store.sqlite import place as places
-from services.store.tables.schema import NONCES, Nonce
+from services.store.tables.schema import MESSAGES, NONCES, Nonce
 from tests.stack.apps import until
 from tests.store.conformance.backends import User
 from tests.store.conformance.talk import (
@@ -30,6 +32,7 @@ from tests.store.conformance.talk import (
     ending,
     new_turn,
 )
+from tests.store.storm import HAPPENED, run_storm
 from tests.stores import InMemoryDatabase
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -228,6 +231,8 @@ def test_failed_migration_changes_nothing(place, later):
         later("create table another (a text) strict; select * from missing;").open()
 
     assert not list(place.path.parent.glob("*.db-version-*"))
+    with closing(sqlite3.connect(place.path)) as file:
+        assert not file.execute("select * from sqlite_schema where name = 'another'").fetchall()
     with closing(place.open()) as store:
         assert numbers(store) == [1]
 
@@ -388,17 +393,26 @@ def test_deleted_row_is_in_no_file_soon(place, store):
     assert key not in place.path.read_bytes()
 
 
-def test_log_is_emptied_after_its_last_reader(place, store):
+def test_log_is_emptied_after_its_last_reader(place, connections):
+    store, attempts, waits = replace(place, wait_seconds=2).open(), [], []
+    connections.rewrite = lambda sql: (
+        ("checkpoint(truncate)" in sql and attempts.append(sql)) or sql
+    )
     put(store, 77)
     with closing(sqlite3.connect(place.path, isolation_level=None)) as reader:
         reader.execute("begin")
         reader.execute("select * from nonces").fetchall()
         store.of(None).run(lambda block: block.delete(NONCES, UUID(int=77)))
-        for number in range(50):
-            put(store, number)  # no write waits for the reader
+        before = len(attempts)
+        while len(attempts) < before + 2:
+            began = time.monotonic()
+            put(store, 1)
+            waits.append(time.monotonic() - began)
+        assert max(waits) < 1  # no write waits for the reader
         assert Path(f"{place.path}-wal").stat().st_size
 
     until(lambda: Path(f"{place.path}-wal").stat().st_size == 0)
+    store.close()
 
 
 def test_kill_before_any_statement_loses_nothing(tmp_path):
@@ -546,6 +560,23 @@ def said(user, thread, file):
     return answers
 
 
+def test_queries_find_no_row_of_another_user(store):
+    maya, omar = a_user(store), a_user(store)
+    thread, file = talk(maya)
+
+    assert set(sealed(omar, thread, file)) == set("[], ")
+
+
+def test_deletion_of_a_key_spares_other_users(store):
+    maya, omar = a_user(store), a_user(store)
+    thread, file = talk(maya)
+    before, key = sealed(maya, thread, file), thread.messages[-1].id
+
+    store.of(omar.user_id).run(lambda block: block.delete(MESSAGES, key))
+
+    assert sealed(maya, thread, file) == before
+
+
 @pytest.mark.parametrize(
     "table",
     ["conversations", "messages", "turns", "receipts", "thoughts", "documents", "pieces"],
@@ -569,3 +600,14 @@ def test_query_without_its_user_shows_nothing_readable(connections, store, table
     assert len(others) > len(own)
     assert CANARY not in others
     assert not [name for name, text in shown.items() if CANARY in text]
+
+
+# --- everything at once
+
+
+def test_storm_of_turns_keeps_all_books_right(place):
+    with closing(replace(place, wait_seconds=5).open()) as store:
+        broken, events = run_storm(store, 6)
+
+    assert broken == {}
+    assert HAPPENED - {name for name, count in events.items() if count} == set()

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from services.errors import Misconfigured, StoreBlocked
 from services.store.sqlite.locks import FileLock
-from services.store.sqlite.store import SqliteStore, is_open_here
+from services.store.sqlite.store import SqliteStore
 
 MIGRATIONS = Path(__file__).parents[3] / "db" / "sqlite"
 _APPLICATION = 0x64617962  # "dayb", in the header of every store
@@ -48,8 +48,7 @@ class SqlitePlace:
             raise Misconfigured(f"{self.path} is no file: name a file in DAYBOOK_STORE.")
         if not os.access(self.path, os.R_OK | os.W_OK) or not os.access(self.path.parent, os.W_OK):
             raise Misconfigured(f"{self.path} cannot be written: make it and its folder writable.")
-        if not is_open_here(self.path):
-            self._check_version(self._version())
+        self._check_version(self._version())
         return True
 
     def open(self, *, is_app: bool = True) -> SqliteStore:

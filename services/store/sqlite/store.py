@@ -26,7 +26,6 @@ from services.store.tables.protocol import MOST_WRITES, Answer, Block, Range, Ro
 _CHECKPOINT_SECONDS = 1.0  # seconds between two checkpoints
 _LARGEST_WAL = 8_000_000  # bytes, after which the log is written to the database
 _REFUSED_WRITES = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)  # also by a quota
-_open_files = set[tuple[int, int]]()  # device and inode of those that this process has open
 _NORMAL, _FULL = 1, 2  # PRAGMA synchronous
 
 
@@ -54,13 +53,11 @@ class SqliteStore:
         """
         self._path, self._connection, self._locks = path, connection, locks
         self._log, self._wait_seconds = Path(f"{path}-wal"), wait_seconds
-        self._files, self._lock = (identity(path), identity(self._log)), threading.Lock()
+        self._files, self._lock = (_identity(path), _identity(self._log)), threading.Lock()
         self._synchronous = 0  # unknown
         self._due, self._is_closed = threading.Event(), False
         self._has_destroyed = True  # perhaps by a process that was killed before its checkpoint
         self._due.set()
-        if self._files[0]:
-            _open_files.add(self._files[0])
         in_thread("checkpoints", self._keep_checkpointing)
 
     def of(self, user_id: UserId | None) -> SqliteTables:
@@ -93,16 +90,14 @@ class SqliteStore:
                 for write in block.writes:
                     self._connection.execute(write.sql, write.values)
                 if block.writes:
+                    self._has_destroyed = self._has_destroyed or block.has_deleted
                     self._check_file()
                     self._connection.execute("commit")
                     self._check_file()
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("rollback")
-            if block.has_deleted:
-                self._has_destroyed = True
-                self._due.set()
-            elif block.writes and self._is_log_large():
+            if block.has_deleted or (block.writes and self._is_log_large()):
                 self._due.set()
             return answer
 
@@ -115,8 +110,6 @@ class SqliteStore:
             self._connection.close()
             for lock in self._locks:
                 lock.close()
-            if self._files[0]:
-                _open_files.discard(self._files[0])
 
     @contextmanager
     def _turn(self) -> Generator[None]:
@@ -137,7 +130,7 @@ class SqliteStore:
 
     def _check_file(self) -> None:
         """Raise StoreBlocked if the paths name other files than the open ones: what they get would be lost."""
-        if (identity(self._path), identity(self._log)) != self._files:
+        if (_identity(self._path), _identity(self._log)) != self._files:
             raise StoreBlocked(
                 f"The database {self._path.name} was moved, removed or replaced: put it back, or restart Daybook."
             )
@@ -249,7 +242,7 @@ class SqliteBlock:
             raise RuntimeError(f"a block writes more than {MOST_WRITES} rows")
 
 
-def identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: Path) -> tuple[int, int] | None:
     """Return device and inode of the file at *path*; None if there is none."""
     try:
         found = os.stat(path)
@@ -258,8 +251,3 @@ def identity(path: Path) -> tuple[int, int] | None:
             return None
         raise StoreUnavailable from None
     return found.st_dev, found.st_ino
-
-
-def is_open_here(path: Path) -> bool:
-    """Return True if this process has the database at *path* open: then only SQLite may open it once more."""
-    return identity(path) in _open_files
