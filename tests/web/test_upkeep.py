@@ -30,7 +30,7 @@ def test_failed_sweep_is_followed_by_a_plain_probe(cause, expected):
             pytest.fail("swept while the database is away")
         raise StoreUnavailable from cause
 
-    def call(*_, cookie):
+    def call(*_, cookie, nonce):
         raise Enough
 
     probe = DatabaseProbe(
