@@ -1,17 +1,23 @@
 """Databases for tests: a copy of a migrated one each, or the embedded stack that all share."""
 
 import itertools
+import os
+import tempfile
 
 import psycopg
 import pytest
 
 from services.crypto import RootKeys, ServerProof, new_key
+from services.store.sqlite import SqlitePlace
 from services.store.supabase import migrations
 from services.store.supabase.lite_transport import LiteTransport
+from services.store.tables.in_memory import InMemoryStore
 from tests.database import servers
 from tests.database.people import client_to, psycopg_world, rest_world
+from tests.stores import made_in
 
 _PROOF_KEY = new_key()
+_FILES_SHARE = 0.2  # of the histories of a property: files take longer
 _numbers = itertools.count()
 
 
@@ -96,3 +102,14 @@ def api_world(stack, make_client):
 def either_world(request):
     """The same people at Postgres itself, and behind the API, whose grants are others."""
     return request.getfixturevalue("world" if request.param == "postgres" else "api_world")
+
+
+@pytest.fixture(scope="module", params=[None, SqlitePlace], ids=["in-memory", "sqlite"])
+def tables(request):
+    """What makes the tables of the rules, and the share of the histories that run over them."""
+    if request.param is None:
+        yield InMemoryStore, 1.0
+        return
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 (no disk need keep it)
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield made_in(folder, request.param), _FILES_SHARE

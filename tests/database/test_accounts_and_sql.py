@@ -30,7 +30,7 @@ from services.store.backend import (
 )
 from services.store.tables.schema import ACCOUNTS
 from services.store.writes import BeginTurn, FinishTurn, SealedPrompt, SealedReply
-from tests.database.test_rules_and_sql import HISTORIES, run_histories
+from tests.database.test_rules_and_sql import HISTORIES, run_histories, share_of
 from tests.database.two_backends import IDLE, LIFE, TwoBackends, make_accounts_database
 from tests.database.two_sides import TICK, make_limits_smaller
 
@@ -55,9 +55,9 @@ CHANGES = [
 class Accounts(RuleBasedStateMachine):
     """Verbs of accounts on both sides."""
 
-    def __init__(self, connection, user_ids):
+    def __init__(self, connection, user_ids, make_store):
         super().__init__()
-        self.both = TwoBackends(connection, user_ids, ADDRESSES)
+        self.both = TwoBackends(connection, user_ids, ADDRESSES, make_store)
         self.numbers = 0
         self.codes = []
 
@@ -576,12 +576,12 @@ def two_backends(server, tmp_path_factory):
 
 
 @pytest.mark.parametrize("verbs", LENGTHS)
-def test_rules_and_sql_agree_on_accounts(two_backends, monkeypatch, verbs):
+def test_rules_and_sql_agree_on_accounts(two_backends, tables, monkeypatch, verbs):
     make_limits_smaller(monkeypatch)
     address, user_ids = two_backends
     with psycopg.connect(address, autocommit=True) as connection:
 
         def history():
-            return Accounts(connection, user_ids)
+            return Accounts(connection, user_ids, tables[0])
 
-        run_histories(history, verbs, HISTORIES // len(LENGTHS))
+        run_histories(history, verbs, share_of(HISTORIES // len(LENGTHS), tables))

@@ -115,9 +115,9 @@ from pg_trigger join pg_class on pg_class.oid = tgrelid join ours on ours.oid = 
 class Histories(RuleBasedStateMachine):
     """Verbs on both sides, with arguments chosen by what the rules have stored."""
 
-    def __init__(self, connection, user_ids):
+    def __init__(self, connection, user_ids, make_store):
         super().__init__()
-        self.both = BothSides(connection, user_ids)
+        self.both = BothSides(connection, user_ids, make_store)
         self.numbers = 0
         users = range(len(user_ids))
         self.chats = [[] for _ in users]
@@ -927,6 +927,10 @@ class Histories(RuleBasedStateMachine):
         self.both.set_caps(who[1], changes)
 
 
+def share_of(number, tables):
+    return max(1, round(number * tables[1]))
+
+
 def run_histories(machine, verbs, number):
     """Run a *number* of histories of that many verbs; a failing one is made smaller unless a mutant is tried."""
     chosen = settings(
@@ -959,13 +963,13 @@ def test_no_clock_but_the_tests_is_left(two_sides):
 
 
 @pytest.mark.parametrize("verbs", LENGTHS)
-def test_rules_and_sql_agree(two_sides, monkeypatch, verbs):
+def test_rules_and_sql_agree(two_sides, tables, monkeypatch, verbs):
     tell_refusals(monkeypatch)
     make_limits_smaller(monkeypatch)
     address, user_ids = two_sides
     with psycopg.connect(address, autocommit=True) as connection:
 
         def history():
-            return Histories(connection, user_ids)
+            return Histories(connection, user_ids, tables[0])
 
-        run_histories(history, verbs, HISTORIES // len(LENGTHS))
+        run_histories(history, verbs, share_of(HISTORIES // len(LENGTHS), tables))

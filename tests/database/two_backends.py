@@ -6,7 +6,7 @@ the proof is not.
 
 import json
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
 from uuid import UUID
 
@@ -152,12 +152,12 @@ class TwoSessions:
 class TwoBackends:
     """Some users in an SQL database and in tables, in one transaction of *connection*."""
 
-    def __init__(self, connection, user_ids, addresses):
+    def __init__(self, connection, user_ids, addresses, make_store=InMemoryStore):
         self._opened = ExitStack()
         self._opened.enter_context(connection.transaction(force_rollback=True))
         self._connection = connection
         self.user_ids, self._addresses, self.clock = user_ids, addresses, Clock()
-        self.store = InMemoryStore()
+        self.store = self._opened.enter_context(closing(make_store()))
         self.rules = TablesBackend(self.store, self.clock.now)
         self._server = SessionCalls(connection, None, self.clock)
         self.sql = SupabaseBackend(

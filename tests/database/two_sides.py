@@ -6,7 +6,7 @@ savepoint a verb, in one transaction that is rolled back.
 
 import re
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -27,7 +27,7 @@ from services.store.supabase.api import RpcResult, accepted
 from services.store.supabase.arguments import Hidden
 from services.store.supabase.rows import SupabaseRows
 from services.store.tables import administration
-from services.store.tables.in_memory import InMemoryTables
+from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.rows import TablesRows
 from services.store.tables.schema import BUDGETS, CONVERSATIONS, LEDGER, MESSAGES, TURNS
 from tests.database import servers
@@ -198,7 +198,7 @@ class Refused:
 class BothSides:
     """Two users and an admin in an SQL database and in tables, in one transaction of *connection*."""
 
-    def __init__(self, connection, user_ids):
+    def __init__(self, connection, user_ids, make_store=InMemoryStore):
         self._opened = ExitStack()
         self._opened.enter_context(connection.transaction(force_rollback=True))
         self._connection = connection
@@ -210,12 +210,16 @@ class BothSides:
             SupabaseRows(calls, most) for calls, most in zip(self._calls, MOST_BYTES, strict=True)
         ]
         self._rules = [
-            TablesRows(one, InMemoryTables(), self.clock.now, most, LIMITS) for one, most in users
+            TablesRows(one, self._store(make_store).of(one), self.clock.now, most, LIMITS)
+            for one, most in users
         ]
         self._begun = {}  # client turn ids by turn id, of both sides
         self.turn_ids = {}  # of both sides, by client turn id
         self.message_ids = [[] for _ in users]
         self._differ = False
+
+    def _store(self, make_store):
+        return self._opened.enter_context(closing(make_store()))
 
     def close(self):
         self._opened.close()
