@@ -114,4 +114,4 @@ def _tables_operator(chosen: Settings, place: StorePlace, folders: Folders) -> O
             place, read_root_keys(folders, configured, may_create=False), is_app=False
         )
 
-    return TablesOperator(place.kind, opened, place.backup)
+    return TablesOperator(place, opened)

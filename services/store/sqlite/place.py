@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from services.errors import Misconfigured, StoreBlocked
+from services.store.operator import Finding, Mark
 from services.store.sqlite.locks import FileLock
 from services.store.sqlite.store import SqliteStore
 
@@ -97,6 +98,18 @@ class SqlitePlace:
             _sync(target.parent)
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from None
+
+    def check(self) -> dict[str, Finding]:
+        try:
+            with closing(self._connect()) as connection:
+                found = connection.execute("pragma quick_check(1)").fetchall()
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+        is_whole = found == [("ok",)]
+        file = f"{self.path} is whole" if is_whole else f"{self.path} is damaged: put a backup back"
+        warning = lost_commits_warning()
+        version = Mark.NOTE if warning else Mark.OK, warning or sqlite3.sqlite_version
+        return {"file": (Mark.OK if is_whole else Mark.FAIL, file), "SQLite": version}
 
     def _check_folder(self) -> None:
         """Raise Misconfigured if no file can be made at the path."""

@@ -22,7 +22,7 @@ from services.store.tables.access import note, settings_of
 from services.store.tables.administration import has_accounts, sessions_of
 from services.store.tables.blocks import delete_all
 from services.store.tables.opening import only_account
-from services.store.tables.protocol import MOST_WRITES, AllTables, Block, Table
+from services.store.tables.protocol import MOST_WRITES, AllTables, Block, StorePlace, Table
 from services.store.tables.schema import AccountRow, CredentialsRow
 
 _TABLES: dict[str, Table[Any]] = {
@@ -35,9 +35,8 @@ _UNKNOWN_ACCOUNT = "There is no account with this address: sign up, and sign in 
 class TablesOperator:
     """The `Operator` of one deployment. Each call opens the store and closes it."""
 
-    kind: str
+    place: StorePlace
     open_tables: Callable[[], AllTables]  # raises Misconfigured
-    copy_to: Callable[[Path], None]  # copies the store to a file; raises Misconfigured, BadInput
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def migrate(self, proof_keys: Mapping[int, bytes]) -> Sequence[str]:
@@ -50,7 +49,8 @@ class TablesOperator:
             accounts = tables.of(None).run(
                 lambda block: block.select(schema.ACCOUNTS, {"deleted_at": None})
             )
-        found: dict[str, Finding] = {"store": (Mark.OK, f"{self.kind}, {len(accounts)} accounts")}
+        found = self.place.check()
+        found["accounts"] = Mark.OK, str(len(accounts))
         if isinstance(keys, str):
             return found | {"root key": (Mark.FAIL, keys)}
         by_id = {row.id: row for row in rows}
@@ -162,7 +162,7 @@ class TablesOperator:
 
     def backup(self, target: Path) -> None:
         with self._tables() as tables:
-            self.copy_to(target)
+            self.place.backup(target)
             made = schema.Backup(self.now())
             tables.of(None).run(lambda block: block.put(schema.BACKUP, made))
 

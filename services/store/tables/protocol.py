@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from services.domain import UserId
+from services.store.operator import Finding
 
 Row = TypeVar("Row")
 Answer = TypeVar("Answer")
@@ -106,6 +107,10 @@ class StorePlace(Protocol):
 
         *is_app*: for the one process that serves the app; False: for a command of the operator. Raise Misconfigured.
         """
+        ...
+
+    def check(self) -> dict[str, Finding]:
+        """Return findings about the place for the operator, by name. Raise Misconfigured."""
         ...
 
     def backup(self, target: Path) -> None:
