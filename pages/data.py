@@ -193,8 +193,8 @@ with frame.page() as user:
         _draw_database(user, stored)
     with _section(_MODEL):
         _draw_model(user, used)
-    with _section(words.ACCOUNT):
-        if not bootstrap.current_app().is_alone:
+    if not bootstrap.current_app().is_alone:
+        with _section(words.ACCOUNT):
             st.html(_TO_ACCOUNT, width="content")
     with _section(_DELETE_ACCOUNT):
         st.markdown(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import Future
+from contextlib import closing
 from threading import Event
 from types import SimpleNamespace
 from uuid import uuid4
@@ -36,6 +37,7 @@ from services.store.supabase import database_health
 from services.store.supabase import upkeep as supabase_upkeep
 from services.store.supabase.api import Gateway, ServerCalls, UserCalls
 from services.store.supabase.backend import SupabaseUser
+from services.store.tables.access import settings_of
 from services.stores import open_backend
 from services.users import Shared, session_cache
 from services.web import upkeep
@@ -263,6 +265,37 @@ def test_embedded_stack_with_an_address_for_others_is_public(monkeypatch, enviro
         deployment.read_deployment("http://localhost:8501")
 
     assert planned == [is_public]
+
+
+@pytest.mark.parametrize(
+    ("environment", "url", "is_let"),
+    [
+        ({}, "http://127.0.0.1:8501", True),
+        ({"DAYBOOK_URL": "https://chat.example.org"}, "http://127.0.0.1:8501", False),
+        ({"DAYBOOK_TRUSTED_PROXIES": "1"}, "http://127.0.0.1:8501", False),
+        ({}, "http://192.168.0.7:8501", False),
+    ],
+)
+def test_first_account_of_a_file_is_admin_on_this_machine_alone(
+    monkeypatch, tmp_path, capsys, environment, url, is_let
+):
+    settings = {
+        "DAYBOOK_STORE": f"sqlite:{tmp_path}/daybook.db",
+        "DAYBOOK_SIGN_IN": "local",
+        "DAYBOOK_KEY_DIR": str(tmp_path / "keys"),
+        "DAYBOOK_DATA_DIR": str(tmp_path / "data"),
+        "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
+        "DAYBOOK_MODEL": "none",
+    }
+    for name, value in (settings | environment).items():
+        monkeypatch.setenv(name, value)
+
+    begun = deployment.read_deployment(url)
+
+    with closing(begun.tables):
+        assert begun.tables.of(None).run(settings_of).first_account_is_admin is is_let
+    assert ("There is no admin" in capsys.readouterr().out) is not is_let
+    assert begun.secret is None
 
 
 def imported(folder, *arguments):
