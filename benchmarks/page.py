@@ -132,10 +132,10 @@ def measure(measures: list[str], runs: int) -> dict[str, Figures]:
         return found
 
     with rig.model() as endpoint, rig.empty_page() as empty, rig.chromium() as browser:
-        with _plain(browser, endpoint, empty) as site:
-            plain = of(site)
-        with _daybook(browser, endpoint, empty) as site:
-            return {"daybook": of(site), "plain": plain}
+        with plain(browser, endpoint, empty) as site:
+            beside = of(site)
+        with daybook(browser, endpoint, empty) as site:
+            return {"daybook": of(site), "plain": beside}
 
 
 def _switch(site: Site, runs: int) -> Figures:
@@ -332,8 +332,11 @@ def _context(browser: Browser) -> BrowserContext:
 
 
 @contextmanager
-def _daybook(browser: Browser, endpoint: rig.Endpoint, empty: str) -> Iterator[Site]:
-    with rig.daybook(endpoint) as app, second_process(app) as sessions:
+def daybook(
+    browser: Browser, endpoint: rig.Endpoint, empty: str, **settings: str
+) -> Iterator[Site]:
+    """Yield the app with *settings* in its environment, and its users with their conversations."""
+    with rig.daybook(endpoint, **settings) as app, second_process(app) as sessions:
         _, reader = sessions.sign_up_with(EMAIL, PASSWORD)
         _, keeper = sessions.sign_up_with(KEEPER, PASSWORD)
         let_talk_fast(app)
@@ -376,7 +379,8 @@ def _daybook(browser: Browser, endpoint: rig.Endpoint, empty: str) -> Iterator[S
 
 
 @contextmanager
-def _plain(browser: Browser, endpoint: rig.Endpoint, empty: str) -> Iterator[Site]:
+def plain(browser: Browser, endpoint: rig.Endpoint, empty: str) -> Iterator[Site]:
+    """Yield the plain chat."""
     with rig.plain_chat(endpoint) as (url, _):
         context = _context(browser)
         others = f"{url}/?others={SHORT},{LONG}"

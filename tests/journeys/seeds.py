@@ -1,7 +1,8 @@
 """Seed data, written through the services as by a second process of the same app."""
 
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from services.chat.live_turn import LiveTurns
 from services.chat.search import Search
@@ -16,6 +17,9 @@ from services.embedded.plan import read_secrets, running_endpoints
 from services.embedded.postgres import Postgres
 from services.llm import Models, Offer
 from services.memory.tokens import RegexCounter
+from services.store.sqlite import SqlitePlace
+from services.store.tables.backend import TablesBackend
+from services.store.tables.schema import BUDGETS
 from tests.store.conformance.talk import begun_with
 from tests.stores import WholeAccounts, backend_at, store_of
 
@@ -33,11 +37,26 @@ _SECONDS = 20.0
 @contextmanager
 def second_process(app):
     """The accounts of the running *app*, seen from here."""
-    at = running_endpoints(app.data)
     root_keys = RootKeys.parse((app.keys / "root.key").read_text())
+    with _backend(app, root_keys) as backend:
+        yield WholeAccounts(backend, root_keys, idle_seconds=3600, lifetime_seconds=86400)
+
+
+@contextmanager
+def _backend(app, root_keys):
+    if store := app.environment.get("DAYBOOK_STORE"):
+        with _tables(store) as tables:
+            yield TablesBackend(tables)
+        return
+    at = running_endpoints(app.data)
     backend = backend_at(at.supabase_url, at.publishable_key, root_keys)
     with backend.gateway.http:
-        yield WholeAccounts(backend, root_keys, idle_seconds=3600, lifetime_seconds=86400)
+        yield backend
+
+
+def _tables(store):
+    """Return the tables at the place that a DAYBOOK_STORE names, to be closed."""
+    return closing(SqlitePlace(Path(store.partition(":")[2])).open(is_app=False))
 
 
 @dataclass(slots=True)
@@ -92,8 +111,22 @@ def hold(session, titles):
 
 def let_talk_fast(app):
     """Lift the bound on turns a minute from everybody who has an account."""
+    if store := app.environment.get("DAYBOOK_STORE"):
+        with _tables(store) as tables:
+            lift_bounds(tables)
+        return
     with database(app) as connection:
         connection.execute("update private.budgets set max_per_minute = 1000000")
+
+
+def lift_bounds(tables):
+    """Lift the bound on turns a minute from every user of *tables*."""
+    for user_id in tables.owners(BUDGETS):
+
+        def lift(block):
+            block.put(BUDGETS, replace(block.get(BUDGETS, "budget"), max_per_minute=1_000_000))
+
+        tables.of(user_id).run(lift)
 
 
 @contextmanager
