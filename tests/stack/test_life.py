@@ -72,7 +72,7 @@ def test_console_shows_start_progress_and_url(app):
 
 
 def test_health_shows_states_and_version_only(app):
-    states = {"stage": "ready", "database": "ready", "model": "ready"}
+    states = {"stage": "ready", "store": "Supabase", "database": "ready", "model": "ready"}
     assert app.health() == (200, states | {"version": "0.1.0"})
 
 
