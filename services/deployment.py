@@ -68,13 +68,14 @@ def read_deployment(url: str) -> Deployment:
         raise Misconfigured(
             "Without sign-in Daybook is for this machine alone: set DAYBOOK_SIGN_IN=local, or start without --server.address."
         )
+    is_public = chosen.url is not None or chosen.trusted_proxies > 0
     plan = prepare(
         folders,
         root_keys=chosen.root_keys.get_secret_value() if chosen.root_keys else None,
         with_database=chosen.supabase_url is None and place is None,
         with_model=not (chosen.openai_base_url or chosen.openai_api_key),
         makes_key=place is not None and not place.exists(),
-        is_public=chosen.url is not None or chosen.trusted_proxies > 0,
+        is_public=is_public,
     )
     tables = open_tables(place, plan.root_keys) if place else None
     secret = secrets.token_urlsafe(_SECRET_BYTES) if chosen.is_alone else None
@@ -82,10 +83,8 @@ def read_deployment(url: str) -> Deployment:
     if secret:
         at = _secret_address(f"{at}/open/{secret}", folders.keys)
     health = ServerHealth(at, plan.endpoints, place.kind if place else SUPABASE)
-    if tables:
-        is_public = not is_local or chosen.url is not None or chosen.trusted_proxies > 0
-        if not choose_first_admin(tables, is_public=is_public):
-            health.record(NO_ADMIN)
+    if tables and not choose_first_admin(tables, is_public=is_public or not is_local):
+        health.record(NO_ADMIN)
     check = Future[Check]()
 
     def record(report: Report) -> None:

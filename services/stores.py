@@ -54,7 +54,10 @@ def choose_first_admin(tables: AllTables, *, is_public: bool) -> bool:
 
 
 def only_account(tables: AllTables) -> StoredCredentials | None:
-    """Return the credentials of the one account; None if there is no account. Raise Misconfigured if there are others."""
+    """Return the credentials of the one account; None if there is no account.
+
+    Raise Misconfigured if there are others, or the credentials are gone.
+    """
     from services.store.tables import opening
 
     return opening.only_account(tables)

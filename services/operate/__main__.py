@@ -3,7 +3,6 @@
 import base64
 import math
 import secrets
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,18 @@ from typing import Any
 import click
 
 from services import settings
-from services.crypto import RootKeys, hash_password, new_key
+from services.crypto import RootKeys, new_key
 from services.domain import UserId
-from services.domain.addresses import NO_ADDRESS, EmailAddress, checked_address
-from services.domain.passwords import check_new_password
+from services.domain.addresses import EmailAddress, checked_address
 from services.embedded.folders import Folders, choose_folders
 from services.embedded.plan import read_root_keys, running_endpoints
 from services.errors import AppError, BadInput, Misconfigured
+from services.operate import accounts
 from services.operate.accounts import open_account, opens
 from services.operate.demo import make_demo
 from services.operate.demo_texts import NAMES
 from services.settings import Settings
-from services.store.credentials import open_stored, seal_stored
+from services.store.credentials import open_stored
 from services.store.operator import Mark, PresentKeys
 from services.stores import open_operator
 
@@ -74,18 +73,7 @@ def set_password(email: EmailAddress) -> None:
     chosen = settings.read()
     ring, operator = _root_keys(chosen), open_operator(chosen)
     password: str = click.prompt("New password", hide_input=True, confirmation_prompt=True)
-    check_new_password(email, password)
-    stored, credentials = open_account(operator, ring, email)
-    new = replace(
-        credentials,
-        address=email,
-        password_hash=hash_password(password),
-        generation=credentials.generation + 1,
-    )
-    first_address = email if credentials.address == NO_ADDRESS else None
-    row = seal_stored(ring, new, stored.id)
-    if not operator.change_credentials(row, stored.generation, first_address):
-        raise BadInput("The account was changed at the same time: try again.")
+    accounts.set_password(operator, ring, email, password)
     click.echo(f"{email} has a new password, and is signed out everywhere.")
 
 

@@ -1,10 +1,13 @@
 """The credentials of an account, opened for the operator's commands."""
 
-from services.crypto import Credentials, RootKeys
+from dataclasses import replace
+
+from services.crypto import Credentials, RootKeys, hash_password
 from services.domain.addresses import NO_ADDRESS, EmailAddress
-from services.errors import Misconfigured, NewerVersion, Tampered
+from services.domain.passwords import check_new_password
+from services.errors import BadInput, Misconfigured, NewerVersion, Tampered
 from services.store.backend import StoredCredentials
-from services.store.credentials import lookups_of, open_stored
+from services.store.credentials import lookups_of, open_stored, seal_stored
 from services.store.operator import Operator
 
 
@@ -29,6 +32,25 @@ def open_account(
         "The credentials of this account are gone or do not open, and its chats open with them alone: "
         "put its row of private.credentials back from a backup."
     )
+
+
+def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, password: str) -> None:
+    """Give the account *email* a new password, and the only user without an address this one; end all sessions.
+
+    Raise WeakPassword, BadInput (no such account, or it was changed at the same time), and the errors of `open_account`.
+    """
+    check_new_password(email, password)
+    stored, credentials = open_account(operator, ring, email)
+    new = replace(
+        credentials,
+        address=email,
+        password_hash=hash_password(password),
+        generation=credentials.generation + 1,
+    )
+    first_address = email if credentials.address == NO_ADDRESS else None
+    row = seal_stored(ring, new, stored.id)
+    if not operator.change_credentials(row, stored.generation, first_address):
+        raise BadInput("The account was changed at the same time: try again.")
 
 
 def opens(ring: RootKeys, stored: StoredCredentials) -> bool:

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.crypto import RootKeys, hash_password, new_key
+from services.crypto import RootKeys, new_key
 from services.domain import AccountRole
 from services.domain.addresses import NO_ADDRESS
 from services.errors import BadInput, Misconfigured, WrongCredentials
-from services.operate.accounts import open_account, opens
+from services.operate.accounts import open_account, opens, set_password
 from services.operate.demo import make_demo
 from services.settings import Settings
 from services.store.credentials import lookups_of, open_stored, seal_stored
@@ -56,18 +56,6 @@ def findings(operator):
     return operator.check(PresentKeys(b"", RING.versions(), lambda one: opens(RING, one)))
 
 
-def set_password(operator, email, password):
-    stored, credentials = open_account(operator, RING, email)
-    new = replace(
-        credentials,
-        address=email,
-        password_hash=hash_password(password),
-        generation=credentials.generation + 1,
-    )
-    first = email if credentials.address == NO_ADDRESS else None
-    return operator.change_credentials(seal_stored(RING, new, stored.id), stored.generation, first)
-
-
 def test_account_becomes_admin_and_is_audited(accounts, operator, tables):
     email = new_email()
     accounts.sign_up_with(email, PASSWORD)
@@ -85,7 +73,7 @@ def test_new_password_ends_sessions_and_opens_the_account(accounts, operator):
     email = new_email()
     cookie, _ = accounts.sign_up_with(email, PASSWORD)
 
-    assert set_password(operator, email, "another long password")
+    set_password(operator, RING, email, "another long password")
 
     assert not accounts.backend.is_alive(cookie.hash)
     accounts.sign_in_with(email, "another long password")
@@ -108,7 +96,7 @@ def test_only_user_gets_an_address_and_a_password(accounts, operator, tables):
     accounts.enter(None)
     email = new_email()
 
-    assert set_password(operator, email, PASSWORD)
+    set_password(operator, RING, email, PASSWORD)
 
     assert accounts.sign_in_with(email, PASSWORD)[1].email == email
     assert rows(tables, ACCOUNTS)[0].email == email

@@ -92,6 +92,13 @@ def test_several_accounts_have_no_only_one(store):
         only_account(store)
 
 
+def test_account_whose_credentials_are_gone_is_not_made_anew(store):
+    sign_up(store)
+
+    with pytest.raises(Misconfigured, match="credentials of this store's account are gone"):
+        only_account(store)
+
+
 @pytest.mark.parametrize("path", ["{keys}/daybook.db", "{keys}"])
 def test_store_beside_the_keys_is_refused(tmp_path, path):
     folders = Folders(data=tmp_path / "data", keys=tmp_path / "keys", cache=tmp_path / "cache")

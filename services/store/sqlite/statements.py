@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from enum import Enum
 from functools import cache
 from typing import Any, cast
-from uuid import UUID as UUID
+from uuid import UUID
 
 from pydantic import TypeAdapter
 
@@ -94,7 +94,7 @@ def select(
 
 def _order(order: tuple[str, ...]) -> list[str]:
     """Return the terms of an order: None last, and among equal rows the last stored first if the first term descends."""
-    terms = [f"{name[1:]} desc" if name[0] == "-" else f"{name} nulls last" for name in (*order,)]
+    terms = [f"{name[1:]} desc" if name[0] == "-" else f"{name} nulls last" for name in order]
     return [*terms, "rowid desc" if order and order[0][0] == "-" else "rowid"]
 
 

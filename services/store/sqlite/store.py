@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from services.daemon_threads import in_thread
 from services.domain import UserId
@@ -73,7 +74,7 @@ class SqliteStore:
         chosen = statements.select(table, None, where or {}, within, (), None, columns)
         with self._turn(), self._errors():
             rows = self._connection.execute(chosen.sql, chosen.values).fetchall()
-        return [UserId(statements.UUID(text_of(row))) for row in rows]
+        return [UserId(UUID(text_of(row))) for row in rows]
 
     def run(
         self, owner: str | None, work: Callable[[Block], Answer], *, is_lasting: bool

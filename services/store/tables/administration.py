@@ -26,7 +26,7 @@ from services.rules.budget import NO_CAP, Deployment
 from services.store.tables import schema
 from services.store.tables.access import deployment_of, models_of, note, settings_of
 from services.store.tables.blocks import delete_all
-from services.store.tables.protocol import Block
+from services.store.tables.protocol import AllTables, Block
 from services.store.tables.reports import TablesReports, cap_of
 from services.store.tables.rows import TablesRows
 from services.store.tables.schema import AccountRow
@@ -47,6 +47,18 @@ def has_accounts(block: Block, but_not: UserId | None = None) -> bool:
 def sessions_of(block: Block, user_id: UserId) -> list[StoredSession]:
     """Return sessions of a user, at most as many as one block ends."""
     return block.select(schema.SESSIONS, {"user_id": user_id}, limit=_SESSIONS)
+
+
+def end_sessions(tables: AllTables, user_id: UserId) -> None:
+    """End the remaining sessions of a user, in further blocks."""
+
+    def end(block: Block) -> bool:
+        sessions = sessions_of(block, user_id)
+        delete_all(block, schema.SESSIONS, sessions)
+        return bool(sessions)
+
+    while tables.of(None).run(end):
+        pass
 
 
 def put_models(block: Block, settings: ModelSettings) -> None:
@@ -114,7 +126,7 @@ class TablesAdministration(TablesReports):
 
         self.run("suspend", change, user_id)
         if is_suspended:
-            self._end_sessions(user_id)
+            end_sessions(self.tables, user_id)
 
     def sign_out(self, user_id: UserId) -> None:
         def end(block: Block) -> Refusal | None:
@@ -125,7 +137,7 @@ class TablesAdministration(TablesReports):
             return delete_all(block, schema.SESSIONS, sessions)
 
         self.run("sign_out", end, user_id)
-        self._end_sessions(user_id)
+        end_sessions(self.tables, user_id)
 
     def delete(self, user_id: UserId) -> None:
         def shut(block: Block) -> Refusal | None:
@@ -140,18 +152,7 @@ class TablesAdministration(TablesReports):
             return delete_all(block, schema.SESSIONS, sessions)
 
         self.run("delete", shut, user_id, is_own=True)
-        self._end_sessions(user_id)
-
-    def _end_sessions(self, user_id: UserId) -> None:
-        """End the remaining sessions, in further blocks."""
-
-        def end(block: Block) -> bool:
-            sessions = sessions_of(block, user_id)
-            delete_all(block, schema.SESSIONS, sessions)
-            return bool(sessions)
-
-        while self.tables.of(None).run(end):
-            pass
+        end_sessions(self.tables, user_id)
 
     # --- the deployment
 

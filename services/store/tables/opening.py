@@ -49,7 +49,10 @@ def let_first_account_be_admin(tables: AllTables, *, is_let: bool) -> bool:
 
 
 def only_account(tables: AllTables) -> StoredCredentials | None:
-    """Return the credentials of the one account; None if there is no account. Raise Misconfigured if there are others."""
+    """Return the credentials of the one account; None if there is no account.
+
+    Raise Misconfigured if there are others, or the credentials are gone.
+    """
 
     def read(block: Block) -> StoredCredentials | None:
         accounts = block.select(schema.ACCOUNTS, {"deleted_at": None}, limit=2)
@@ -57,6 +60,13 @@ def only_account(tables: AllTables) -> StoredCredentials | None:
             raise Misconfigured(
                 "This store has accounts of several people, who need passwords: set DAYBOOK_SIGN_IN=local."
             )
-        return block.get(schema.CREDENTIALS, accounts[0].id) if accounts else None
+        if not accounts:
+            return None
+        credentials = block.get(schema.CREDENTIALS, accounts[0].id)
+        if credentials is None:  # a new account in its place would hide its chats
+            raise Misconfigured(
+                "The credentials of this store's account are gone, and its chats open with them alone: put a backup back."
+            )
+        return credentials
 
     return tables.of(None).run(read)

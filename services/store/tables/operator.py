@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from services.store.backend import StoredCredentials
 from services.store.operator import CopiedRows, Finding, Mark, PresentKeys, UserCaps
 from services.store.tables import schema
 from services.store.tables.access import note, settings_of
-from services.store.tables.administration import has_accounts, sessions_of
+from services.store.tables.administration import end_sessions, has_accounts, sessions_of
 from services.store.tables.blocks import delete_all
 from services.store.tables.opening import only_account
 from services.store.tables.protocol import MOST_WRITES, AllTables, Block, StorePlace, Table
@@ -113,15 +113,10 @@ class TablesOperator:
             delete_all(block, schema.SESSIONS, sessions)
             return True
 
-        def end(block: Block) -> bool:
-            sessions = sessions_of(block, user_id)
-            delete_all(block, schema.SESSIONS, sessions)
-            return bool(sessions)
-
         with self._tables() as tables:
             is_changed = tables.of(None).run(change)
-            while is_changed and tables.of(None).run(end):
-                pass
+            if is_changed:
+                end_sessions(tables, user_id)
         return is_changed
 
     def repair_sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> None:
@@ -151,7 +146,7 @@ class TablesOperator:
         user_id: UserId | None,
     ) -> UserCaps:
         after = replace(before, **changes)
-        if changed := differences(*(vars_of(one) for one in (before, after))):
+        if changed := differences(*(asdict(part_of(Limits, one)) for one in (before, after))):
             if isinstance(after, Settings):
                 block.put(schema.SETTINGS, after)
             else:
@@ -208,12 +203,6 @@ def _put_all(
                     block.put(table, row)
 
             tables.of(user_id).run(put)
-
-
-def vars_of(limits: Limits) -> dict[str, int | None]:
-    """Return the limits by name."""
-    whole = part_of(Limits, limits)
-    return {name: getattr(whole, name) for name in Limits.__dataclass_fields__}
 
 
 def _account(block: Block, email: EmailAddress) -> AccountRow:
