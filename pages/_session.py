@@ -1,5 +1,6 @@
 """The signed-in user of this browser tab, navigation by callbacks, and the errors of callbacks."""
 
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ from streamlit.navigation.page import Page
 from pages import sign_in
 from pages._parts import new_conversation, outage, words
 from pages._streamlit import uninterrupted
-from pages._tab import Refusal, tab
+from pages._tab import Refusal, Tab, tab
 from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain import AccountRole, ConversationId, SpaceId
@@ -17,6 +18,7 @@ from services.errors import AppError, NotFound, SignedOut, StoreUnavailable
 
 CHAT = "pages/chat.py"
 SPACE = "s"  # a key in the address: the space whose conversations are listed
+_NEWS_SECONDS = 2  # below the four seconds for which a browser shows news
 TEMPORARY = {"temporary": "1"}  # the query of a page with a temporary chat
 
 
@@ -145,7 +147,7 @@ def ask_for(dialog: Callable[..., None], *args: object) -> None:
 
 def tell(news: str) -> None:
     """Make the next run show *news*."""
-    tab().news = news
+    tab().news, tab().news_until = news, None
 
 
 def go_to_temporary() -> None:
@@ -156,15 +158,25 @@ def go_to_temporary() -> None:
 def open_dialog() -> bool:
     """Show the news of the last dialog and open the requested dialog; return True if one was requested."""
     here = tab()
-    news, asked = here.news, here.dialog
-    here.news, here.dialog = "", None
-    if news:
-        st.toast(news)
+    _show_news(here)
+    asked, here.dialog = here.dialog, None
     if asked is None:
         return False
     dialog, args = asked
     dialog(*args)
     return True
+
+
+def _show_news(here: Tab) -> None:
+    """Show the news, again in each run that soon follows: a browser may skip what the next run replaces.
+
+    The browser shows the same news once while they are visible.
+    """
+    now = time.monotonic()
+    if here.news_until is None:
+        here.news_until = now + _NEWS_SECONDS
+    if here.news and now < here.news_until:
+        st.toast(here.news)
 
 
 @contextmanager

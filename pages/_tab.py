@@ -86,7 +86,8 @@ class Tab:
     unsent: str = ""  # the prompt of a user who was signed out while sending
     destination: dict[str, str] | None = None  # the query of the chat page to go to
     dialog: tuple[Callable[..., None], tuple[object, ...]] | None = None  # the dialog to open
-    news: str = ""  # news for the next run
+    news: str = ""  # news for the next runs
+    news_until: float | None = None  # the last moment to show them; None: they were not shown yet
     new: NewConversation = field(default_factory=NewConversation)  # the choices made for a new chat
     undoable: list[Undoable] = field(default_factory=list[Undoable])
 
