@@ -13,8 +13,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from services.errors import Misconfigured, StoreBlocked
+from services.store.file_lock import FileLock
 from services.store.operator import Finding, Mark
-from services.store.sqlite.locks import FileLock
 from services.store.sqlite.store import SqliteStore
 
 MIGRATIONS = Path(__file__).parents[3] / "db" / "sqlite"

@@ -8,21 +8,11 @@ from functools import cache
 from typing import Any, cast
 from uuid import UUID
 
-from pydantic import TypeAdapter
-
 from services.store.tables.protocol import Range, Row, Table
+from services.store.tables.row_texts import row_text
 
 Value = str | int | None
 OWNER = "user_id"  # the column of a user's table that names the user
-
-
-@cache
-def _adapter(kind: type[Row]) -> TypeAdapter[Row]:
-    return TypeAdapter(kind)
-
-
-def read_row(table: Table[Row], text: str) -> Row:
-    return _adapter(table.kind).validate_json(text)
 
 
 def value_of(value: object) -> Value:
@@ -112,7 +102,7 @@ def delete(table: Table[Any], owner: str | None, key: str) -> Statement:
 
 def put(table: Table[Row], owner: str | None, key: str, row: Row) -> Statement:
     """Insert *row*, or replace that with its key, which keeps its place among equal rows."""
-    text = _adapter(table.kind).dump_json(row, warnings=False).decode()
+    text = row_text(table, row).decode()
     names, sql = _upsert(table.name, table.fields, owner is not None)
     own = () if owner is None else (owner,)
     fields = [value_of(getattr(row, name)) for name in names]

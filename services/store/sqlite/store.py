@@ -19,10 +19,12 @@ from services.daemon_threads import in_thread
 from services.domain import UserId
 from services.errors import StoreBlocked, StoreUnavailable
 from services.events import log_event
+from services.store.file_lock import FileLock
 from services.store.sqlite import statements
-from services.store.sqlite.locks import FileLock
 from services.store.sqlite.statements import OWNER, Statement, text_of
-from services.store.tables.protocol import MOST_WRITES, Answer, Block, Range, Row, Table
+from services.store.tables.in_memory import CheckedBlock
+from services.store.tables.protocol import Answer, Block, Range, Row, Table
+from services.store.tables.row_texts import read_row
 
 _CHECKPOINT_SECONDS = 1.0  # seconds between two checkpoints
 _LARGEST_WAL = 8_000_000  # bytes, after which the log is written to the database
@@ -88,17 +90,17 @@ class SqliteStore:
             try:
                 block = SqliteBlock(self._connection, owner)
                 answer = work(block)
-                for write in block.writes:
-                    self._connection.execute(write.sql, write.values)
+                block.store_writes()
+                has_deleted = any(row is None for _, _, row in block.writes)
                 if block.writes:
-                    self._has_destroyed = self._has_destroyed or block.has_deleted
+                    self._has_destroyed = self._has_destroyed or has_deleted
                     self._check_file()
                     self._connection.execute("commit")
                     self._check_file()
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("rollback")
-            if block.has_deleted or (block.writes and self._is_log_large()):
+            if has_deleted or (block.writes and self._is_log_large()):
                 self._due.set()
             return answer
 
@@ -196,17 +198,16 @@ class SqliteStore:
         return StoreUnavailable(type(error).__name__, whole)
 
 
-class SqliteBlock:
-    """A `Block` in a transaction, which keeps its writes for the end. Its errors are those of `CheckedBlock`."""
+class SqliteBlock(CheckedBlock):
+    """A `Block` in a transaction, which keeps its writes for the end."""
 
     def __init__(self, connection: sqlite3.Connection, owner: str | None) -> None:
+        super().__init__()
         self._connection, self._owner = connection, owner
-        self.writes: list[Statement] = []
-        self.has_deleted = False
 
     def get(self, table: Table[Row], key: object) -> Row | None:
         found = self._read(statements.get(table, self._of(table), str(key)))
-        return statements.read_row(table, text_of(found[0])) if found else None
+        return read_row(table, text_of(found[0])) if found else None
 
     def select(
         self,
@@ -217,15 +218,16 @@ class SqliteBlock:
         limit: int | None = None,
     ) -> list[Row]:
         chosen = statements.select(table, self._of(table), where or {}, within, order, limit)
-        return [statements.read_row(table, text_of(row)) for row in self._read(chosen)]
+        return [read_row(table, text_of(row)) for row in self._read(chosen)]
 
-    def put(self, table: Table[Row], row: Row) -> None:
-        key = str(table.key(row))
-        self._write(statements.put(table, self._of(table), key, row))
-
-    def delete(self, table: Table[Any], key: object) -> None:
-        self.has_deleted = True
-        self._write(statements.delete(table, self._of(table), str(key)))
+    def store_writes(self) -> None:
+        for table, key, row in self.writes:
+            owner = self._of(table)
+            if row is None:
+                statement = statements.delete(table, owner, key)
+            else:
+                statement = statements.put(table, owner, key, row)
+            self._connection.execute(statement.sql, statement.values)
 
     def _of(self, table: Table[Any]) -> str | None:
         if not table.is_shared and self._owner is None:
@@ -233,14 +235,8 @@ class SqliteBlock:
         return None if table.is_shared else self._owner
 
     def _read(self, statement: Statement) -> list[tuple[object, ...]]:
-        if self.writes:
-            raise RuntimeError("a block reads before it writes")
+        self.check_reading()
         return self._connection.execute(statement.sql, statement.values).fetchall()
-
-    def _write(self, statement: Statement) -> None:
-        self.writes.append(statement)
-        if len(self.writes) > MOST_WRITES:
-            raise RuntimeError(f"a block writes more than {MOST_WRITES} rows")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -25,7 +25,7 @@ class InMemoryTables:
 
     def run(self, work: Callable[[Block], Answer], *, is_lasting: bool = True) -> Answer:
         with self._lock:
-            block = CheckedBlock(self._of)
+            block = InMemoryBlock(self._of)
             answer = work(block)
             for table, key, row in block.writes:
                 rows = self._of(table)
@@ -76,15 +76,37 @@ class InMemoryStore:
 
 
 class CheckedBlock:
-    """A `Block` over rows in memory. It raises RuntimeError or LookupError for uses that the protocol forbids."""
+    """The writes of a `Block`. It raises RuntimeError for uses that the protocol forbids."""
 
-    def __init__(self, rows_of: Callable[[Table[Any]], Mapping[str, Any]]) -> None:
-        self._rows_of = rows_of
+    def __init__(self) -> None:
         # table, key and row of each write; a row of None: deleted
         self.writes: list[tuple[Table[Any], str, object]] = []
 
+    def put(self, table: Table[Row], row: Row) -> None:
+        self._write(table, table.key(row), row)
+
+    def delete(self, table: Table[Row], key: object) -> None:
+        self._write(table, key, None)
+
+    def check_reading(self) -> None:
+        if self.writes:
+            raise RuntimeError("a block reads before it writes")
+
+    def _write(self, table: Table[Any], key: object, row: object) -> None:
+        self.writes.append((table, str(key), row))
+        if len(self.writes) > MOST_WRITES:
+            raise RuntimeError(f"a block writes more than {MOST_WRITES} rows")
+
+
+class InMemoryBlock(CheckedBlock):
+    """A `Block` over rows in memory."""
+
+    def __init__(self, rows_of: Callable[[Table[Any]], Mapping[str, Any]]) -> None:
+        super().__init__()
+        self._rows_of = rows_of
+
     def get(self, table: Table[Row], key: object) -> Row | None:
-        self._check_reading()
+        self.check_reading()
         return self._rows_of(table).get(str(key))
 
     def select(
@@ -95,33 +117,18 @@ class CheckedBlock:
         order: tuple[str, ...] = (),
         limit: int | None = None,
     ) -> list[Row]:
-        self._check_reading()
+        self.check_reading()
         rows = self._rows_of(table).values()
-        return _selected(table, rows, where or {}, within, order, limit)
-
-    def put(self, table: Table[Row], row: Row) -> None:
-        self._write(table, table.key(row), row)
-
-    def delete(self, table: Table[Row], key: object) -> None:
-        self._write(table, key, None)
-
-    def _write(self, table: Table[Any], key: object, row: object) -> None:
-        self.writes.append((table, str(key), row))
-        if len(self.writes) > MOST_WRITES:
-            raise RuntimeError(f"a block writes more than {MOST_WRITES} rows")
-
-    def _check_reading(self) -> None:
-        if self.writes:
-            raise RuntimeError("a block reads before it writes")
+        return selected(table, rows, where or {}, within, order, limit)
 
 
-def _selected(
+def selected(
     table: Table[Row],
     rows: Iterable[Row],
     where: Mapping[str, object],
     within: Range | None,
-    order: tuple[str, ...],
-    limit: int | None,
+    order: tuple[str, ...] = (),
+    limit: int | None = None,
 ) -> list[Row]:
     """Select from all *rows* of a table. Raise LookupError for a field that is not declared."""
     compared = {*where, *(name.lstrip("-") for name in order), *([within.field] if within else [])}

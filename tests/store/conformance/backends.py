@@ -25,6 +25,7 @@ import jwt
 
 from services.domain import UserId
 from services.errors import StoreUnavailable
+from services.store.files import FilesPlace
 from services.store.port import Store
 from services.store.rows import Rows
 from services.store.sealed import sealed_store, throwaway_keys
@@ -525,6 +526,7 @@ BACKENDS = {
     "in-memory": lambda fixture: TablesBackend(InMemoryStore),
     "bytes": lambda fixture: TablesBackend(BytesStore),
     "sqlite": lambda fixture: TablesBackend(made_in(fixture("place"), SqlitePlace)),
+    "json": lambda fixture: TablesBackend(made_in(fixture("place"), FilesPlace)),
     "embedded": lambda fixture: SupabaseBackend(fixture("embedded_stack")),
     "hosted": lambda fixture: SupabaseBackend(fixture("hosted")),
 }

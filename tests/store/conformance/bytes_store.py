@@ -10,7 +10,7 @@ from threading import Lock
 
 from pydantic import TypeAdapter
 
-from services.store.tables.in_memory import CheckedBlock
+from services.store.tables.in_memory import InMemoryBlock
 from services.store.tables.protocol import MOST_BYTES
 
 _DROPPED = 3  # of so many runs of a block one is dropped, so that the suite runs each verb twice
@@ -31,7 +31,7 @@ class BytesStore:
         pass
 
     def owners(self, table, where=None, within=None):
-        found = partial(CheckedBlock.select, table=table, where=where, within=within, limit=1)
+        found = partial(InMemoryBlock.select, table=table, where=where, within=within, limit=1)
         owners = {owner for owner, name, _ in self._stored if owner and name == table.name}
         return [owner for owner in owners if self.of(owner).run(found)]
 
@@ -39,7 +39,7 @@ class BytesStore:
         """Run *work* over the tables of *owner* and the shared ones."""
         while True:
             seen = self._stored
-            block = CheckedBlock(lambda table, seen=seen: _Rows(table, owner, seen))
+            block = InMemoryBlock(lambda table, seen=seen: _Rows(table, owner, seen))
             answer = work(block)
             if not block.writes:
                 return answer

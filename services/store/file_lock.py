@@ -1,4 +1,4 @@
-"""Locks between processes, on files beside the database; the kernel frees them when their process ends."""
+"""Locks between processes, on files; the kernel frees them when their process ends."""
 
 import fcntl
 import os

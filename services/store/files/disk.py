@@ -1,0 +1,198 @@
+"""The files of a store in one folder. What a method has written outlives a power cut once the method returns.
+
+Names are relative to the folder, also if it is moved meanwhile. The last methods of `Disk` are the single operations
+between which the power may fail: tests record them.
+"""
+
+import fcntl
+import os
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+_DRAFT, _GONE = ".draft", ".gone"  # ends of names: not renamed yet; being destroyed
+_CHUNK = 1 << 20  # bytes that are overwritten at once
+_FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: empties the disk's cache, too
+
+
+class SyncFailed(OSError):
+    """The system may have dropped what was written before."""
+
+
+class Disk:
+    """The files in the folder at *path*. Each method raises OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        os.close(self._root)
+
+    def read(self, name: str) -> bytes | None:
+        """Return the bytes of a file; None: there is none."""
+        try:
+            with os.fdopen(self.open(name, os.O_RDONLY), "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def names(self, folder: str = ".") -> list[str]:
+        """Return the names in a folder; none if there is no such folder."""
+        try:
+            with self._opened(folder, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+                return sorted(os.listdir(descriptor))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Write a file anew, whole or not at all; then overwrite its old bytes."""
+        self._make_folders(_folder_of(name))
+        with self._opened(name + _DRAFT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
+            self.write(descriptor, data, 0)
+            self.sync(descriptor)
+        with ExitStack() as opened:
+            old = None
+            with suppress(FileNotFoundError):
+                old = opened.enter_context(self._opened(name, os.O_WRONLY))
+            self.rename(name + _DRAFT, name)
+            self.sync_folder(_folder_of(name))
+            if old is not None:
+                self._overwrite(old)
+
+    def append(self, name: str, data: bytes) -> None:
+        """Append to a file. A power cut may leave a part of *data*, or zeros."""
+        with self._opened(name, os.O_WRONLY) as descriptor:
+            self.write(descriptor, data, os.fstat(descriptor).st_size)
+            self.sync(descriptor)
+
+    def destroy(self, name: str) -> None:
+        """Overwrite and remove a file, if there is one. It is renamed first, so that `tidy` can finish this."""
+        with suppress(FileNotFoundError):
+            self.rename(name, name + _GONE)
+            self.sync_folder(_folder_of(name))
+            self._finish(name + _GONE)
+
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder with the folders in it, unless a file is left in one of them."""
+        for each in self.names(name):
+            self.remove_folder(f"{name}/{each}")
+        with suppress(OSError):
+            os.rmdir(name, dir_fd=self._root)
+
+    def tidy(self) -> None:
+        """Destroy the files that a process was writing anew, or destroying, when it ended."""
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                if name.endswith((_DRAFT, _GONE)):
+                    self._finish(os.path.relpath(os.path.join(folder, name), self.path))
+
+    def _finish(self, name: str) -> None:
+        with self._opened(name, os.O_WRONLY) as descriptor:
+            self._overwrite(descriptor)
+        self.unlink(name)
+
+    def _overwrite(self, descriptor: int) -> None:
+        size = os.fstat(descriptor).st_size
+        for start in range(0, size, _CHUNK):
+            self.write(descriptor, bytes(min(_CHUNK, size - start)), start)
+        self.sync(descriptor)
+
+    def _make_folders(self, name: str) -> None:
+        try:
+            os.stat(name, dir_fd=self._root)
+        except FileNotFoundError:
+            self._make_folders(_folder_of(name))
+            self.make_folder(name)
+            self.sync_folder(_folder_of(name))
+
+    @contextmanager
+    def _opened(self, name: str, flags: int) -> Generator[int]:
+        descriptor = self.open(name, flags)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    # --- single operations
+
+    def open(self, name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_CLOEXEC, 0o600, dir_fd=self._root)
+
+    def write(self, descriptor: int, data: bytes, offset: int) -> None:
+        rest = memoryview(data)
+        while rest:
+            written = os.pwrite(descriptor, rest, offset)
+            rest, offset = rest[written:], offset + written
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        os.ftruncate(descriptor, size)
+
+    def sync(self, descriptor: int) -> None:
+        try:
+            if _FULL_SYNC is None:
+                os.fsync(descriptor)
+            else:
+                fcntl.fcntl(descriptor, _FULL_SYNC)
+        except OSError as error:
+            raise SyncFailed(error.errno, error.strerror) from None
+
+    def sync_folder(self, name: str) -> None:
+        with self._opened(name, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+            self.sync(descriptor)
+
+    def rename(self, name: str, new: str) -> None:
+        os.rename(name, new, src_dir_fd=self._root, dst_dir_fd=self._root)
+
+    def unlink(self, name: str) -> None:
+        os.unlink(name, dir_fd=self._root)
+
+    def make_folder(self, name: str) -> None:
+        os.mkdir(name, 0o700, dir_fd=self._root)
+
+
+class AppendedFile:
+    """A new file that is written at its end."""
+
+    def __init__(self, disk: Disk, name: str) -> None:
+        """Raise FileExistsError."""
+        self.name, self.size, self.synced_size = name, 0, 0  # bytes
+        self.lasting_size = 0  # bytes that somebody waits for
+        self._disk, self._is_whole = disk, True  # false: bytes after `size` are of a failed write
+        self._descriptor = disk.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        disk.sync_folder(_folder_of(name))
+
+    def append(self, data: bytes) -> None:
+        """Append *data* whole. After a failure nothing is appended until what came of it is cut off."""
+        self.mend()
+        self._is_whole = False
+        self._disk.write(self._descriptor, data, self.size)
+        self._is_whole, self.size = True, self.size + len(data)
+
+    def mend(self) -> None:
+        """Cut off what is left of a failed append."""
+        if not self._is_whole:
+            self._disk.truncate(self._descriptor, self.size)
+            self._disk.sync(self._descriptor)
+            self._is_whole = True
+
+    def sync(self) -> None:
+        size = self.size
+        self._disk.sync(self._descriptor)
+        self.synced_size = size
+
+    def is_in_place(self) -> bool:
+        """Return True if the path of the folder leads to this file."""
+        try:
+            found, own = os.stat(self._disk.path / self.name), os.fstat(self._descriptor)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)
+
+    def destroy(self) -> None:
+        self._disk.destroy(self.name)
+        os.close(self._descriptor)
+
+
+def _folder_of(name: str) -> str:
+    return os.path.dirname(name) or "."

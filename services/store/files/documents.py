@@ -1,0 +1,110 @@
+"""Documents: files of rows, each row a JSON object in a line of its own."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.store.files.layout import TABLES
+from services.store.tables.protocol import Table
+from services.store.tables.row_texts import read_row, row_text
+from services.store.tables.schema import MESSAGES
+
+Key = tuple[str, str]  # table and key of a row
+_START = b'{"table":"'
+# other programs know the text of a message by this name; inside a JSON text a quotation mark has a backslash before it
+_OWN_NAME, _COMMON_NAME = b',"body":', b',"content":'
+
+
+class Damaged(Exception):
+    """Bytes of a file are not those that were written."""
+
+
+def line_of(table: Table[Any], row: object) -> bytes:
+    """Return *row* as a line without its end."""
+    text = row_text(table, row)
+    if table is MESSAGES:
+        text = text.replace(_OWN_NAME, _COMMON_NAME, 1)
+    return b'%b%b",%b' % (_START, table.name.encode(), text[1:])
+
+
+def read_line(line: bytes) -> tuple[Table[Any], Any]:
+    """Return the row of a line, and its table. Raise Damaged."""
+    name, _, fields = line.removeprefix(_START).partition(b'",')
+    table = TABLES.get(name.decode(errors="replace"))
+    if table is None or not line.startswith(_START):
+        raise Damaged
+    text = b"{" + fields
+    if table is MESSAGES:
+        text = text.replace(_COMMON_NAME, _OWN_NAME, 1)
+    try:
+        return table, read_row(table, text)
+    except ValueError:  # its message repeats the text
+        raise Damaged from None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a file still lacks."""
+
+    data: bytes = field(repr=False)
+    is_whole: bool  # true: *data* replaces all bytes of the file; none: there is no file; false: it follows them
+
+
+class Document:
+    """The rows of one file by table and key, in the order in which they were first stored."""
+
+    def __init__(self, data: bytes = b"", restored: frozenset[Key] = frozenset()) -> None:
+        """Read the rows of a file. Raise Damaged.
+
+        *restored*: the rows that the journal stores anew; only these may be missing, or follow damaged lines.
+        """
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.size = 0  # bytes
+        self._lines: dict[Key, bytes] = {}
+        self._added: list[bytes] = []  # lines that the file lacks, if nothing else has changed
+        self._is_rewritten, self._is_stored, is_damaged = False, bool(data), False
+        for line in data.removesuffix(b"\n").split(b"\n") if data else ():
+            try:
+                table, row = read_line(line)
+            except Damaged:
+                is_damaged = True
+                continue
+            key = str(table.key(row))
+            if is_damaged and (table.name, key) not in restored:
+                raise Damaged
+            self._put(table, key, row, line)
+        if not restored and (is_damaged or (data and not data.endswith(b"\n"))):
+            raise Damaged
+
+    @property
+    def is_changed(self) -> bool:
+        return self._is_rewritten or bool(self._added)
+
+    def put(self, table: Table[Any], key: str, row: object, line: bytes) -> None:
+        if (table.name, key) in self._lines:
+            self._is_rewritten = True
+        self._put(table, key, row, line)
+        self._added.append(line)
+
+    def delete(self, table: Table[Any], key: str) -> None:
+        if line := self._lines.pop((table.name, key), None):
+            del self.rows[table.name][key]
+            self.size -= len(line) + 1
+            self._is_rewritten = True
+
+    def rewrite(self) -> None:
+        """Have the next change replace the whole file."""
+        self._is_rewritten = True
+
+    def take_change(self) -> Change:
+        """Return what the file lacks, as if it were stored now."""
+        is_whole = self._is_rewritten or not self._is_stored
+        lines = self._lines.values() if is_whole else self._added
+        change = Change(b"".join(line + b"\n" for line in lines), is_whole)
+        self._added, self._is_rewritten, self._is_stored = [], False, bool(self._lines)
+        return change
+
+    def _put(self, table: Table[Any], key: str, row: object, line: bytes) -> None:
+        before = self._lines.get((table.name, key))
+        self.size += len(line) - len(before) if before else len(line) + 1
+        self._lines[table.name, key] = line
+        self.rows.setdefault(table.name, {})[key] = row

@@ -1,0 +1,88 @@
+"""The journal of a store over files: each write is one line, whole and with a checksum, before it goes into documents."""
+
+import json
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from services.store.files.documents import Damaged, line_of, read_line
+from services.store.files.layout import TABLES
+from services.store.tables.protocol import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A row that is put into a document, or (with an empty line) deleted from it."""
+
+    path: str  # of the document
+    table: Table[Any]
+    key: str
+    row: Any = field(default=None, repr=False)
+    line: bytes = field(default=b"", repr=False)  # of the row
+
+    @classmethod
+    def put(cls, path: str, table: Table[Any], row: object) -> "Operation":
+        return cls(path, table, str(table.key(row)), row, line_of(table, row))
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """A line of the journal."""
+
+    synced: int  # the bytes of the journal that the disk had when the line was written
+    writes: list[
+        tuple[str, dict[str, Any]] | tuple[str, str, str]
+    ]  # put: path, row; deleted: path, table, key
+
+
+_RECORDS = TypeAdapter(_Record)
+
+
+def journal_line(operations: Iterable[Operation], synced: int) -> bytes:
+    """Return *operations* as a line, with the number of bytes of the journal that are on the disk."""
+    writes = b",".join(
+        b"[%b,%b]" % (json.dumps(one.path).encode(), one.line)
+        if one.line
+        else json.dumps([one.path, one.table.name, one.key]).encode()
+        for one in operations
+    )
+    body = b'{"synced":%d,"writes":[%b]}' % (synced, writes)
+    return b"%08x %b\n" % (zlib.crc32(body), body)
+
+
+def read_journal(data: bytes) -> tuple[list[Operation], int]:
+    """Return the operations of a journal, and the size of its whole part in bytes.
+
+    A power cut may damage the bytes at the end that were not on the disk. Raise Damaged if others are damaged.
+    """
+    operations, start, whole = list[Operation](), 0, None
+    for line in data.splitlines(keepends=True):
+        record = _read(line)
+        if record is None:
+            whole = start if whole is None else whole
+        elif whole is None:
+            operations += map(_operation, record.writes)
+        elif record.synced > whole:
+            raise Damaged
+        start += len(line)
+    return operations, start if whole is None else whole
+
+
+def _read(line: bytes) -> _Record | None:
+    checksum, _, body = line.removesuffix(b"\n").partition(b" ")
+    if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(body):
+        return None
+    return _RECORDS.validate_json(body)
+
+
+def _operation(write: tuple[str, dict[str, Any]] | tuple[str, str, str]) -> Operation:
+    match write:
+        case path, dict(fields):
+            line = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+            table, row = read_line(line)
+            return Operation(path, table, str(table.key(row)), row, line)
+        case path, name, key:
+            return Operation(path, TABLES[name], key)

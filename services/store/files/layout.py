@@ -1,0 +1,158 @@
+"""The documents among which the rows of a store over files are divided.
+
+A document is a file of rows; its name is relative to the folder of its user, or of the shared tables. A selection reads
+only the documents that may have its rows.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from services.domain.rows import DocumentKind
+from services.store.tables import schema
+from services.store.tables.protocol import Range, Table
+from services.store.tables.schema import (
+    DAYS,
+    DOCUMENTS,
+    LEDGER,
+    MESSAGES,
+    PIECES,
+    RECEIPTS,
+    THOUGHTS,
+    TURNS,
+)
+
+_OPEN, _CHATS, _LOOSE = (
+    "open-turns",
+    "chats/",
+    "loose",
+)  # loose: rows of messages and turns that are not stored yet
+# the documents of a table, and the folders that have one for each chat, message or month; of other tables of a user: "user"
+_DOCUMENTS = {
+    MESSAGES.name: (_CHATS,),
+    THOUGHTS.name: (_LOOSE, _CHATS),
+    RECEIPTS.name: (_LOOSE, _CHATS),
+    TURNS.name: (_OPEN, _CHATS, "turns/"),
+    PIECES.name: ("files/",),
+    DOCUMENTS.name: ("documents", "search/"),
+    LEDGER.name: ("ledger/",),
+    DAYS.name: ("days/",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """The document of a message, or that of a turn once it is finished."""
+
+    id: str  # of the message or turn, or "client" and the client's id of the turn
+    document: str
+
+
+LOCATIONS = Table("locations", Location, lambda row: row.id)
+TABLES: dict[str, Table[Any]] = {
+    table.name: table for table in (*vars(schema).values(), LOCATIONS) if isinstance(table, Table)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The documents of one user, or the shared ones."""
+
+    locate: Callable[[str], str | None]  # returns the document of the `Location` with that id
+    names: Callable[[str], list[str]]  # returns the names of all documents in a folder
+
+    def document_of(self, table: Table[Any], row: Any) -> str:
+        """Return the document that *row* belongs to."""
+        match table.name:
+            case MESSAGES.name:
+                return f"{_CHATS}{row.conversation_id}"
+            case THOUGHTS.name | RECEIPTS.name:
+                return self.locate(str(table.key(row))) or _LOOSE
+            case TURNS.name:
+                return _OPEN if row.finished_at is None else _finished(row)
+            case PIECES.name:
+                return f"files/{row.conversation_id}.{row.message_id}"
+            case DOCUMENTS.name if row.kind is DocumentKind.SEARCH_TEXT:
+                return f"search/{row.id}"
+            case LEDGER.name | DAYS.name:
+                return f"{table.name}/{row.day:%Y-%m}"
+            case _:
+                return _documents_of(table)[0]
+
+    def with_key(self, table: Table[Any], key: str) -> Iterator[str]:
+        """Return the documents that may have the row with *key*."""
+        match table.name:
+            case MESSAGES.name | THOUGHTS.name | RECEIPTS.name | TURNS.name:
+                return self._all(table, self.locate(key))
+            case PIECES.name:
+                return self._all(table, key.split()[0])
+            case DOCUMENTS.name:
+                return self._all(table, key)
+            case DAYS.name:
+                return self._all(table, key[:7])
+            case _:
+                return self._all(table, "")
+
+    def selected(
+        self, table: Table[Any], where: Mapping[str, object], within: Range | None
+    ) -> Iterator[str]:
+        """Return the documents that may have rows of a selection."""
+        if table is TURNS and where.get("finished_at", "") is None:
+            return iter([_OPEN])
+        for column, start in (("client_turn_id", "client "), ("prompt_id", ""), ("parent_id", "")):
+            if column in where and "conversation_id" not in where:
+                return self._all(table, self.locate(f"{start}{where[column]}"))
+        if (
+            table is DOCUMENTS
+            and where.get("kind", DocumentKind.SEARCH_TEXT) is not DocumentKind.SEARCH_TEXT
+        ):
+            return iter([_documents_of(table)[0]])
+        if table is LEDGER or table is DAYS:
+            names = self._all(table, f"{where['day']:%Y-%m}" if "day" in where else "")
+            return (one for one in names if within is None or _is_within(one[-7:], within))
+        return self._all(
+            table,
+            ".".join(str(where[one]) for one in ("conversation_id", "message_id") if one in where),
+        )
+
+    def _all(self, table: Table[Any], part: str | None) -> Iterator[str]:
+        """Return the documents of *table*; of those in folders, the ones with *part* in their names. None: no others."""
+        for document in _documents_of(table):
+            if not document.endswith("/"):
+                yield document
+            elif part is not None:
+                yield from (name for name in self.names(document) if part in name)
+
+
+def locations(table: Table[Any], row: Any) -> list[Location]:
+    """Return the locations that are stored with *row*."""
+    if table is MESSAGES:
+        return [Location(str(row.id), f"{_CHATS}{row.conversation_id}")]
+    if table is TURNS:
+        return [
+            Location(one, _finished(row)) for one in (str(row.id), f"client {row.client_turn_id}")
+        ]
+    return []
+
+
+def _finished(turn: Any) -> str:
+    """Return the document of a turn once it is finished."""
+    return (
+        f"{_CHATS}{turn.conversation_id}"
+        if turn.conversation_id
+        else f"turns/{turn.begun_at:%Y-%m}"
+    )
+
+
+def _documents_of(table: Table[Any]) -> tuple[str, ...]:
+    own = table.is_shared or table is LOCATIONS
+    return _DOCUMENTS.get(table.name, (table.name if own else "user",))
+
+
+def _is_within(month: str, within: Range) -> bool:
+    """Return True if a *month* (YYYY-MM) may have days of a range; of a range of other values, any may."""
+    above, up_to = (
+        f"{one:%Y-%m}" if isinstance(one, date) else month for one in (within.above, within.up_to)
+    )
+    return above <= month <= up_to

@@ -1,0 +1,122 @@
+"""The place of a store in a folder of JSON files: checks before the start, making and opening."""
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.errors import BadInput, Misconfigured
+from services.store.file_lock import FileLock
+from services.store.files.disk import Disk
+from services.store.files.documents import Damaged, Document
+from services.store.files.store import FilesStore
+from services.store.operator import Finding, Mark
+
+_FORMAT = 1
+_MARK = "daybook.json"  # made last: a folder without it is no store yet
+_EMPTY = {
+    ".gitignore",
+    "lock",
+    f"{_MARK}.draft",
+}  # what is left if the making of a store was cut off
+
+
+@dataclass(frozen=True, slots=True)
+class FilesPlace:
+    """The `StorePlace` of a folder with JSON files."""
+
+    path: Path
+    is_plain: bool = False  # true: its texts are not sealed
+
+    @property
+    def kind(self) -> str:
+        return "JSON files"
+
+    def exists(self) -> bool:
+        if sys.platform == "win32":
+            raise Misconfigured("DAYBOOK_STORE works on Linux, macOS and WSL, not on Windows.")
+        if self.path.is_dir():
+            if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
+                raise Misconfigured(f"{self.path} cannot be written: make it writable.")
+            names = set(os.listdir(self.path))
+            if _MARK in names:
+                self._check_mark()
+                return True
+            if names <= _EMPTY:
+                return False
+        if os.path.lexists(self.path):
+            raise Misconfigured(f"{self.path} is no Daybook store: name an empty or a new folder.")
+        folder = next(one for one in self.path.parents if one.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise Misconfigured(f"{self.path} cannot be made: {folder} is not writable.")
+        return False
+
+    def open(self, *, is_app: bool = True) -> FilesStore:
+        try:
+            if not self.exists():
+                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = FileLock(self.path / "lock")
+            try:
+                return self._opened(lock, is_app=is_app)
+            except BaseException:
+                lock.close()
+                raise
+        except Damaged:
+            raise Misconfigured(f"{self.path} is damaged: put a backup back.") from None
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise Misconfigured(f"{self.path} cannot be used: {reason}.") from None
+
+    def check(self) -> dict[str, Finding]:
+        damaged = [path for path in sorted(self.path.rglob("*.jsonl")) if not _is_whole(path)]
+        if damaged:
+            names = ", ".join(str(path.relative_to(self.path)) for path in damaged)
+            return {"files": (Mark.FAIL, f"damaged: {names}; put a backup back")}
+        return {"files": (Mark.OK, f"all files in {self.path} are whole")}
+
+    def backup(self, target: Path) -> None:
+        raise BadInput(f"Stop Daybook, and copy the folder {self.path}: that is a backup.")
+
+    def _opened(self, lock: FileLock, *, is_app: bool) -> FilesStore:
+        if not lock.try_lock():
+            what = "Another Daybook" if is_app else "Daybook"
+            raise Misconfigured(f"{what} is using {self.path}: stop it first.")
+        disk = Disk(self.path)
+        try:
+            if not self.exists():
+                disk.replace(".gitignore", b"*\n")
+                disk.replace(_MARK, json.dumps(self._mark).encode())
+            return FilesStore(disk, lock)
+        except BaseException:
+            disk.close()
+            raise
+
+    @property
+    def _mark(self) -> dict[str, object]:
+        return {"application": "daybook", "format": _FORMAT, "is_plain": self.is_plain}
+
+    def _check_mark(self) -> None:
+        """Raise Misconfigured if the folder has the store of another format."""
+        try:
+            mark = json.loads((self.path / _MARK).read_bytes())
+            is_own, version = mark["application"] == "daybook", int(mark["format"])
+        except (OSError, ValueError, TypeError, KeyError):
+            is_own, mark, version = False, {}, 0
+        if not is_own:
+            raise Misconfigured(f"{self.path} is damaged, or no Daybook store: put a backup back.")
+        if version > _FORMAT:
+            raise Misconfigured(
+                f"{self.path} was written by a later version of Daybook: start that version."
+            )
+        if mark["is_plain"] is not self.is_plain:
+            kind = "json-plain" if mark["is_plain"] else "json"
+            raise Misconfigured(f"{self.path} was made otherwise: name it as {kind}:{self.path}.")
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        Document(path.read_bytes())
+    except (Damaged, OSError):
+        return False
+    return True

@@ -1,0 +1,375 @@
+"""The tables in JSON files: a block is answered once its line in the journal is on the disk; documents follow soon after."""
+
+import errno
+import threading
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+from services.daemon_threads import in_thread
+from services.domain import UserId
+from services.errors import StoreBlocked, StoreUnavailable
+from services.events import log_event
+from services.store.file_lock import FileLock
+from services.store.files.disk import AppendedFile, Disk, SyncFailed
+from services.store.files.documents import Change, Damaged, Document, Key
+from services.store.files.journal import Operation, journal_line, read_journal
+from services.store.files.layout import LOCATIONS, TURNS, Layout, locations
+from services.store.tables.in_memory import CheckedBlock, selected
+from services.store.tables.protocol import Answer, Block, Range, Row, Table
+
+_SECONDS = 1.0  # the most seconds that documents lag behind the journal
+_LARGEST_JOURNAL = 4_000_000  # bytes, after which documents do not wait
+_CACHED_BYTES = 32_000_000  # of documents
+_JOURNAL, _END = "journal-", ".jsonl"
+_UUID_LENGTH = 36
+
+
+@dataclass(frozen=True, slots=True)
+class FilesTables:
+    """The `Tables` of one user, or (None) the shared ones alone."""
+
+    store: "FilesStore"
+    user_id: UserId | None
+
+    def run(self, work: Callable[[Block], Answer], *, is_lasting: bool = True) -> Answer:
+        return self.store.run(self.user_id, work, is_lasting=is_lasting)
+
+
+class FilesStore:
+    """The `AllTables` in the files of one folder. Any thread may call any member."""
+
+    def __init__(self, disk: Disk, lock: FileLock) -> None:
+        """Write what the journals have to the documents. *lock*: a locked one. Raise Damaged, OSError."""
+        self._disk, self._file_lock = disk, lock
+        self._lock, self._syncing = threading.RLock(), threading.Lock()
+        self._documents = OrderedDict[str, Document]()  # by path, the last used one last
+        self._written = set[str]()  # the paths of documents that are being written
+        self._names = dict[str, set[str]]()  # of documents, by folder
+        self._failure: StoreUnavailable | None = None  # for good, until a restart
+        self._is_closed, self._due, self._is_full = False, threading.Event(), threading.Event()
+        self._journals = list[
+            AppendedFile
+        ]()  # documents lack the newest; others are destroyed soon
+        self._restore()
+        self._writer = in_thread("documents", self._keep_writing)
+
+    def of(self, user_id: UserId | None) -> FilesTables:
+        return FilesTables(self, user_id)
+
+    def owners(
+        self,
+        table: Table[Row],
+        where: Mapping[str, object] | None = None,
+        within: Range | None = None,
+    ) -> list[UserId]:
+        with self._lock, self._errors():
+            users = [UserId(UUID(one)) for one in self._disk.names() if len(one) == _UUID_LENGTH]
+
+        def has_rows(block: Block) -> bool:
+            return bool(block.select(table, where or {}, within, limit=1))
+
+        return [one for one in users if self.run(one, has_rows, is_lasting=True)]
+
+    def run(
+        self, owner: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
+    ) -> Answer:
+        """Run *work* over the tables of *owner* and the shared ones. Its answer waits for all that it may have read."""
+        with self._errors():
+            with self._lock:
+                self._check()
+                block = FilesBlock(self, owner)
+                answer = work(block)
+                journal = self._journals[-1]
+                if operations := block.operations():
+                    self._check_place(journal)
+                    journal.append(journal_line(operations, journal.synced_size))
+                    self._apply(operations)
+                    if is_lasting:
+                        journal.lasting_size = journal.size
+                    self._due.set()
+                    if journal.size > _LARGEST_JOURNAL:
+                        self._is_full.set()
+                lasting_size = journal.lasting_size
+            if journal.synced_size < lasting_size:
+                self._sync(journal, lasting_size)
+            if operations:
+                self._check_place(journal)
+            return answer
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._due.set()
+        self._is_full.set()
+        self._writer.result()
+        self._disk.close()
+        self._file_lock.close()
+
+    # --- what blocks read
+
+    def document(self, path: str) -> Document:
+        """Return the document at *path*; an empty one if there is none."""
+        found = self._documents.get(path)
+        if found is None:
+            data = self._disk.read(path + _END)
+            found = self._documents[path] = Document(data or b"")
+            self._drop_some()
+        self._documents.move_to_end(path)
+        return found
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the documents in *folder*, in order."""
+        if folder not in self._names:
+            names = (one for one in self._disk.names(folder) if one.endswith(_END))
+            self._names[folder] = {one.removesuffix(_END) for one in names}
+            for path in self._documents:
+                self._note_name(path)
+        return sorted(self._names[folder])
+
+    def _note_name(self, path: str) -> None:
+        """Note whether there is a document at *path*."""
+        folder, _, name = path.rpartition("/")
+        if (names := self._names.get(folder)) is not None:
+            names.discard(name)
+            if self._documents[path].size:
+                names.add(name)
+
+    # --- writing
+
+    def _apply(self, operations: Iterable[Operation]) -> None:
+        for one in operations:
+            document = self.document(one.path)
+            if one.line:
+                document.put(one.table, one.key, one.row, one.line)
+            else:
+                document.delete(one.table, one.key)
+            self._note_name(one.path)
+
+    def _sync(self, journal: AppendedFile, size: int) -> None:
+        """Wait until the disk has *size* bytes of the journal; one thread syncs for all that wait."""
+        with self._syncing:
+            if journal.synced_size < size:
+                journal.sync()
+
+    def _keep_writing(self) -> None:
+        """Write documents at most a second after the journal."""
+        pause = threading.Event()
+        while True:
+            self._due.wait()
+            self._is_full.wait(_SECONDS)
+            self._due.clear()
+            self._is_full.clear()
+            is_last = self._is_closed
+            try:
+                with self._errors():
+                    self._write_documents()
+            except StoreUnavailable:
+                log_event("documents.missed")
+                self._due.set()
+                pause.wait(_SECONDS)
+            if is_last:
+                return
+
+    def _write_documents(self) -> None:
+        """Write the changed documents, and destroy the journals that have no more than them."""
+        with self._lock:
+            self._check()
+            self._check_place(self._journals[-1])
+            self._sync(self._journals[-1], self._journals[-1].size)
+            self._begin_journal()
+            changed = {path: one for path, one in self._documents.items() if one.is_changed}
+            changes = {path: one.take_change() for path, one in changed.items()}
+            self._written = set(changes)
+        try:
+            for path, change in changes.items():
+                self._write(path + _END, change)
+        except BaseException:
+            with self._lock:
+                for one in changed.values():
+                    one.rewrite()
+            raise
+        finally:
+            with self._lock:
+                self._written = set[str]()
+        while len(self._journals) > 1:
+            self._journals[0].destroy()
+            with self._lock:
+                del self._journals[0]
+
+    def _write(self, name: str, change: Change) -> None:
+        if not change.is_whole:
+            self._disk.append(name, change.data)
+        elif change.data:
+            self._disk.replace(name, change.data)
+        else:
+            self._disk.destroy(name)
+
+    def _begin_journal(self) -> None:
+        """Begin an empty journal, which gets what is written from now on."""
+        last = self._journals[-1].name.removeprefix(_JOURNAL) if self._journals else "0"
+        self._journals.append(AppendedFile(self._disk, f"{_JOURNAL}{int(last) + 1:012}"))
+
+    def _restore(self) -> None:
+        """Write to the documents what journals have, of a process that ended. Raise Damaged."""
+        self._disk.tidy()
+        names = [one for one in self._disk.names() if one.startswith(_JOURNAL)]
+        operations, restored = list[Operation](), defaultdict[str, set[Key]](set)
+        for name in names:
+            data = self._disk.read(name) or b""
+            found, whole = read_journal(data)
+            if whole < len(data):
+                log_event("journal.cut", bytes=len(data) - whole)
+            operations += found
+        for one in operations:
+            restored[one.path].add((one.table.name, one.key))
+        for path, keys in restored.items():
+            document = Document(self._disk.read(path + _END) or b"", frozenset(keys))
+            document.rewrite()
+            self._documents[path] = document
+        self._apply(operations)
+        for path in restored:
+            self._write(path + _END, self._documents[path].take_change())
+        for name in names:
+            self._disk.destroy(name)
+        self._begin_journal()
+
+    def _drop_some(self) -> None:
+        """Drop the documents that were not used for longest, if there are too many bytes of them."""
+        size = sum(one.size for one in self._documents.values())
+        for path, one in list(self._documents.items())[:-1]:
+            if size <= _CACHED_BYTES:
+                return
+            if not one.is_changed and path not in self._written:
+                del self._documents[path]
+                size -= one.size
+
+    # --- errors
+
+    def _check(self) -> None:
+        if self._failure:
+            raise self._failure
+        if self._is_closed:
+            raise StoreUnavailable("closed")
+
+    def _check_place(self, journal: AppendedFile) -> None:
+        """Raise StoreBlocked if the path of the folder leads elsewhere: what it gets would be lost."""
+        if not journal.is_in_place():
+            raise StoreBlocked(
+                f"The folder {self._disk.path.name} was moved, removed or replaced: put it back, or restart Daybook."
+            )
+
+    @contextmanager
+    def _errors(self) -> Generator[None]:
+        """Turn errors of files into StoreUnavailable, with a sentence about what an operator can mend."""
+        name = self._disk.path.name
+        try:
+            yield
+        except Damaged:
+            raise StoreBlocked(f"{name} is damaged: stop Daybook and put a backup back.") from None
+        except SyncFailed:
+            self._failure = StoreBlocked(
+                f"The disk of {name} fails: check it, then restart Daybook."
+            )
+            raise self._failure from None
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                sentence = f"The disk of {name} takes no more data: free some space."
+            elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                sentence = f"{name} cannot be written: make it and all in it writable."
+            else:
+                raise StoreUnavailable(type(error).__name__, error.errno) from None
+            raise StoreBlocked(sentence) from None
+
+
+class FilesBlock(CheckedBlock):
+    """A `Block` over documents, which keeps its writes for the end."""
+
+    def __init__(self, store: FilesStore, owner: UserId | None) -> None:
+        super().__init__()
+        self._store, self._owner = store, owner
+        self._layout = Layout(self._locate, self._names)
+
+    def get(self, table: Table[Row], key: object) -> Row | None:
+        self.check_reading()
+        for document in self._layout.with_key(table, str(key)):
+            if row := self._rows(table, document).get(str(key)):
+                return row
+        return None
+
+    def select(
+        self,
+        table: Table[Row],
+        where: Mapping[str, object] | None = None,
+        within: Range | None = None,
+        order: tuple[str, ...] = (),
+        limit: int | None = None,
+    ) -> list[Row]:
+        self.check_reading()
+        documents = self._layout.selected(table, where or {}, within)
+        each = (self._rows(table, one).values() for one in documents)
+        if order:
+            return selected(
+                table, [row for rows in each for row in rows], where or {}, within, order, limit
+            )
+        found = (row for rows in each for row in selected(table, rows, where or {}, within))
+        return list(islice(found, limit))  # reads no document after the last row
+
+    def operations(self) -> list[Operation]:
+        """Return the writes of this block with their documents."""
+        new = dict[str, str]()
+
+        def locate(key: str) -> str | None:
+            return new.get(key) or self._locate(key)
+
+        layout = replace(self._layout, locate=locate)
+        found = list[Operation]()
+        for table, key, row in self.writes:
+            stored = list(self._stored(table, key))
+            if row is None:
+                found += [Operation(self._path(table, one), table, key) for one, _ in stored]
+                gone = (one for _, old in stored for one in locations(table, old))
+                found += [
+                    Operation(self._path(LOCATIONS, LOCATIONS.name), LOCATIONS, one.id)
+                    for one in gone
+                ]
+                continue
+            for one in locations(table, row):
+                if layout.locate(one.id) != one.document:
+                    new[one.id] = one.document
+                    found.append(
+                        Operation.put(self._path(LOCATIONS, LOCATIONS.name), LOCATIONS, one)
+                    )
+            document = layout.document_of(table, row)
+            if table is TURNS:  # a turn moves when it is finished
+                found += [
+                    Operation(self._path(table, one), table, key)
+                    for one, _ in stored
+                    if one != document
+                ]
+            found.append(Operation.put(self._path(table, document), table, row))
+        return found
+
+    def _stored(self, table: Table[Any], key: str) -> Iterator[tuple[str, object]]:
+        """Return the documents that have the row with *key*, each with the row."""
+        for document in self._layout.with_key(table, key):
+            if row := self._rows(table, document).get(key):
+                yield document, row
+
+    def _rows(self, table: Table[Any], document: str) -> Mapping[str, Any]:
+        return self._store.document(self._path(table, document)).rows.get(table.name, {})
+
+    def _path(self, table: Table[Any], document: str) -> str:
+        if not table.is_shared and self._owner is None:
+            raise LookupError(f"{table.name} belongs to users")
+        return f"{'shared' if table.is_shared else self._owner}/{document}"
+
+    def _locate(self, key: str) -> str | None:
+        location = self._rows(LOCATIONS, LOCATIONS.name).get(key)
+        return location.document if location else None
+
+    def _names(self, folder: str) -> list[str]:
+        return [folder + one for one in self._store.names(f"{self._owner}/{folder[:-1]}")]
