@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from pages import sign_in
-from pages._parts import browser, conversation_menu, frame, undo, usage_chart, words
+from pages._parts import browser, conversation_menu, frame, safe_md, undo, usage_chart, words
 from pages._parts.elements import draw_download, quiet_button, row
 from pages._parts.layers import Layer, diagram
 from pages._parts.passwords import password_field, show_button
@@ -60,7 +60,7 @@ def _draw_diagram(user: UserServices, stored: StoredData, today: UsageReport) ->
         words.count(stored.facts, "memory"),
         words.count(stored.spaces, "space"),
         words.size(stored.sealed_bytes),
-        "Encrypted",
+        "Not encrypted" if bootstrap.current_app().is_plain else "Encrypted",
     ]
     under_way = len(user.chat.coming())
     model = [
@@ -88,8 +88,12 @@ def _draw_database(user: UserServices, stored: StoredData) -> None:
     if days := user.account.retention_days:
         span = f"{words.number(days)} days after their last use"
         until += f", chats (pinned and archived ones too) for at most {span}"
-    store = bootstrap.current_app().health.store
-    sentences = [f"Everything you keep is stored encrypted, in {store}, {until}."]
+    app = bootstrap.current_app()
+    how = "as plain text" if app.is_plain else "encrypted"
+    sentences = [f"Everything you keep is stored {how}, in {app.health.store}, {until}."]
+    if unread := app.unread_files(user.user_id):
+        names = ", ".join(safe_md.label(name) for name in unread)
+        sentences.append(f"Not read: {names}. A start reads JSON lists of messages up to 10 MB.")
     if user.account_bytes:
         used, most = words.size(stored.sealed_bytes), words.size(user.account_bytes)
         is_full = stored.sealed_bytes >= user.account_bytes

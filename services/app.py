@@ -8,16 +8,17 @@ from importlib import import_module
 from uuid import UUID
 
 from services.caches import CachedRead
+from services.crypto import PlainKeys, UserKeys
 from services.daemon_threads import in_thread
 from services.deployment import Deployment
-from services.domain import SessionId
+from services.domain import SessionId, UserId
 from services.domain.accounts import SignUps
 from services.embedded.reports import Failed
 from services.errors import SignedOut, StoreUnavailable
 from services.llm import Models
 from services.store.accounts import Accounts, AppSession, Cookie
 from services.store.backend import Backend, StoredCredentials
-from services.stores import only_account, open_backend
+from services.stores import only_account, open_backend, unread_files
 from services.users import Shared, UserServices
 from services.web.recent_calls import RecentCalls
 from services.web.session_middleware import ENDS, UNKNOWN
@@ -89,6 +90,15 @@ class App:
         """True if there is one user, who signs in without a password."""
         return self.deployment.settings.is_alone
 
+    @property
+    def is_plain(self) -> bool:
+        """True if the texts of chats are stored as they are, not sealed."""
+        return self.deployment.settings.is_plain
+
+    def unread_files(self, user_id: UserId) -> list[str]:
+        """Return the names of the files with chats that the user has put into the store's folder and no start has read."""
+        return unread_files(self.deployment.settings, user_id)
+
     def enter(self) -> tuple[Cookie, AppSession]:
         """Sign in the one user without a password. Raise SignedOut if the account was deleted."""
         only = self._only_account()
@@ -135,7 +145,11 @@ class App:
         begun = self.deployment
         chosen, at = begun.settings, begun.endpoints
         accounts = Accounts(
-            backend, begun.root_keys, chosen.session_idle_seconds, chosen.session_lifetime_seconds
+            backend,
+            begun.root_keys,
+            chosen.session_idle_seconds,
+            chosen.session_lifetime_seconds,
+            PlainKeys if chosen.is_plain else UserKeys,
         )
         if self.is_alone and self._only_account() is None:
             accounts.end(accounts.enter(None)[0])  # makes the account

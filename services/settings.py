@@ -28,7 +28,8 @@ from services.errors import Misconfigured
 # the pattern that the database checks
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")
 SECRETS_FILE = Path(__file__).parents[1] / ".streamlit" / "secrets.toml"
-STORES = ("sqlite",)  # the kinds that DAYBOOK_STORE names, besides Supabase
+# the kinds that DAYBOOK_STORE names, besides Supabase
+STORES = ("sqlite", "json", "json-plain")
 _UNPREFIXED = ("supabase_", "openai_", "database_")  # names shared with other programs
 
 
@@ -108,6 +109,10 @@ class Settings(BaseSettings):
             raise ValueError(
                 "DAYBOOK_STORE and Supabase are both set: unset DAYBOOK_STORE, or what begins with SUPABASE_ and DATABASE_URL"
             )
+        elif self.is_plain and not self.is_alone:
+            raise ValueError(
+                "DAYBOOK_STORE=json-plain: is for one person: unset DAYBOOK_SIGN_IN, or name it as json:"
+            )
         elif self.is_alone and (self.url or self.trusted_proxies):
             raise ValueError(
                 "Without sign-in Daybook is for this machine alone: set DAYBOOK_SIGN_IN=local, or unset DAYBOOK_URL and DAYBOOK_TRUSTED_PROXIES"
@@ -141,6 +146,11 @@ class Settings(BaseSettings):
     def is_alone(self) -> bool:
         """True if there is one user, who signs in without a password."""
         return self.store is not None and self.sign_in != "local"
+
+    @property
+    def is_plain(self) -> bool:
+        """True if the store keeps texts that are not sealed."""
+        return self.store is not None and self.store.startswith("json-plain:")
 
     @property
     def offered_models(self) -> tuple[str, ...]:

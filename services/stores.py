@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from services.crypto import RootKeys
+from services.domain import UserId
 from services.embedded.folders import Folders, choose_folders
 from services.embedded.plan import Endpoints, read_root_keys, read_secrets, running_endpoints
 from services.errors import Misconfigured
@@ -18,16 +19,33 @@ def place_of(chosen: Settings, folders: Folders) -> StorePlace | None:
     """Return the place that DAYBOOK_STORE names; None: Supabase. Raise Misconfigured if the keys lie with the data."""
     if chosen.store is None:
         return None
-    from services.store.sqlite import SqlitePlace
-
-    _, _, place = chosen.store.partition(":")
-    path = Path(place).expanduser().absolute()
+    kind, path = chosen.store.partition(":")[0], path_of(chosen.store)
     if path.resolve().is_relative_to(folders.keys) or folders.keys.is_relative_to(path.resolve()):
         raise Misconfigured(
             "The keys would lie beside the data, and every copy of it would open itself: "
             "set DAYBOOK_KEY_DIR to a folder elsewhere."
         )
-    return SqlitePlace(path)
+    if kind == "sqlite":
+        from services.store.sqlite import SqlitePlace
+
+        return SqlitePlace(path)
+    from services.store.files import FilesPlace
+
+    return FilesPlace(path, is_plain=kind == "json-plain")
+
+
+def unread_files(chosen: Settings, user_id: UserId) -> list[str]:
+    """Return the names of the files with chats that a user has put into the store's folder and no start has read."""
+    if chosen.store is None or not chosen.is_plain:
+        return []
+    from services.store.files.incoming import unread_files
+
+    return unread_files(path_of(chosen.store), user_id)
+
+
+def path_of(store: str) -> Path:
+    """Return the path in a value of DAYBOOK_STORE."""
+    return Path(store.partition(":")[2]).expanduser().absolute()
 
 
 def open_tables(place: StorePlace, root_keys: RootKeys, *, is_app: bool = True) -> AllTables:

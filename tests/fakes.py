@@ -133,6 +133,7 @@ class FakePerson(ChatParts):
         first=None,
     ):
         self.database, self.model, self.email = database, model, email
+        self.user_id = database.user_id
         self.has_password = True
         self.temporary, self.export = [], None
         self.account_bytes = None

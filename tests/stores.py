@@ -346,7 +346,9 @@ def _day(day, turns, used):
 class InMemoryDatabase:
     """The rows of one user over tables, and what happens to them outside of the app."""
 
-    def __init__(self, user_id, now=lambda: datetime.now(UTC), make_store=InMemoryStore):
+    def __init__(
+        self, user_id, now=lambda: datetime.now(UTC), make_store=InMemoryStore, keys=throwaway_keys
+    ):
         self.user_id, self.elapsed, self._now = user_id, timedelta(), now
         self.deployment = OpenStore(make_store())
         self.tables = self.deployment.of(user_id)
@@ -355,7 +357,7 @@ class InMemoryDatabase:
         usage = UsageOfTables(user_id, self.tables)
         self.ledger = LedgerOfTables(self.bounded_rows, usage)
         self.rows = FaultyRows(self.bounded_rows, usage)
-        self._keys = throwaway_keys(user_id)
+        self._keys = keys(user_id)
         self._store = self.store()
 
     def now(self):

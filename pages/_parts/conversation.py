@@ -26,6 +26,7 @@ from pages._parts import (
 from pages._parts.elements import download_form, empty_page, menu, popover, quiet_button, row
 from pages._session import ask_for
 from pages._tab import tab
+from services import bootstrap
 from services.bootstrap import ChatParts, TemporaryChat, ThreadView, UserServices
 from services.domain import ConversationId, Message, MessageId, Role, Space, Thread
 from services.errors import AppError, NotFound
@@ -87,7 +88,8 @@ def draw_welcome(
     """Draw the page of a new chat: temporary if there is a *temporary_chat*, else in *space* if one is open."""
     title = spaces.name(space) if space else words.NEW_CHAT
     purpose = "New chat in this space." if space else "Ask anything."
-    sentence = f"{purpose} Chats are stored encrypted."
+    how = "as plain text" if bootstrap.current_app().is_plain else "encrypted"
+    sentence = f"{purpose} Chats are stored {how}."
     if temporary_chat:
         title, sentence = words.TEMPORARY_CHAT, _NOTHING_KEPT
     with place, empty_page("welcome", title, sentence):

@@ -12,6 +12,7 @@ from services.crypto.keyring import VaultRing as VaultRing
 from services.crypto.keyring import new_key as new_key
 from services.crypto.password_hash import check_password as check_password
 from services.crypto.password_hash import hash_password as hash_password
+from services.crypto.plain import PlainKeys as PlainKeys
 from services.crypto.proof import ServerProof as ServerProof
 from services.crypto.proof import sha as sha
 from services.crypto.vault import LARGEST_PIECE as LARGEST_PIECE

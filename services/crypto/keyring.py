@@ -279,6 +279,14 @@ class UserKeys:
     def newest(self) -> UserKey:
         return self._keys[max(self._keys)]
 
+    def vault(self, purpose: str) -> Vault:
+        """Return the newest vault for *purpose*."""
+        return self.newest.vault(purpose)
+
+    def conversation_vault(self, key: bytes, version: int = 1) -> Vault:
+        """Return the vault under a conversation's key."""
+        return Vault(key, version)
+
     def unwrap(
         self, token: str, user_key_version: int, conversation_id: UUID, key_version: int
     ) -> bytes:

@@ -168,6 +168,8 @@ def backup(file: Path) -> None:
 def demo(seed: int) -> None:
     """Fill a deployment without accounts with 30 made-up people and 90 days of their use; the database as for grant-admin."""
     chosen = settings.read()
+    if chosen.is_plain:
+        raise BadInput("The demo is for stores of several people: name the folder as json:FOLDER.")
     ring, password = _root_keys(chosen), secrets.token_urlsafe(15)
     make = partial(make_demo, ring, seed, password)
     open_operator(chosen).load(

@@ -181,6 +181,7 @@ class Accounts:
     root_keys: RootKeys
     idle_seconds: int
     lifetime_seconds: int
+    keys: type[UserKeys] = UserKeys  # or those of a store whose texts are not sealed
     # the newest generation of each user's credentials, so that earlier ones that are put back are refused
     _newest: LruCache[UUID, int] = field(
         default_factory=lambda: LruCache[UUID, int](_MOST_GENERATIONS), init=False, repr=False
@@ -474,7 +475,7 @@ class Accounts:
             if self.root_keys.needs_rewrap(row.wrapped):
                 rewrapped = account_keys.wrap(key, user_id, row.version)
                 opened.user.put_user_key(WrappedKey(row.version, rewrapped), row.wrapped)
-        return UserKeys(keys)
+        return self.keys(keys)
 
 
 def _code_of(typed: str) -> str | None:

@@ -86,24 +86,29 @@ def test_one_person_alone_on_a_file(make_alone, person, tmp_path):
         expect(maya.rows).to_have_count(0)
 
 
-def test_two_people_with_passwords_on_a_file(make_alone, person):
-    local = {"environment": {"DAYBOOK_SIGN_IN": "local"}}
-    with running(make_alone(**local)) as app:
+def test_two_people_with_passwords_in_a_folder(make_alone, person, tmp_path):
+    folder = tmp_path / "daybook"
+    local = {"DAYBOOK_STORE": f"json:{folder}", "DAYBOOK_SIGN_IN": "local"}
+    with running(make_alone(environment=local)) as app:
         app.until_ready()
-        assert app.last_line() == f"Daybook is ready on SQLite: open {app.url}"
+        assert app.last_line() == f"Daybook is ready on JSON files: open {app.url}"
         maya, omar = person("maya", url=app.url), person("omar", url=app.url, viewport=PHONE)
         maya.signs_up()
         maya.asks("Peas")
         maya.hears_all_of("You said: Peas")
         omar.signs_up()
-        omar.asks("Beans")
-        omar.hears_all_of("You said: Beans")
-        app.interrupt()
-    with running(make_alone(base=app.base, port=app.port, **local)) as again:
+        omar.asks("Tell me all [[tokens=9000 rate=12 times=1]]")
+        omar.hears("word10")
+        partial = sum(one.stat().st_size for one in folder.rglob("open-turns.jsonl"))
+        until(lambda: sum(one.stat().st_size for one in folder.rglob("open-turns.jsonl")) > partial)
+        app.kill()
+    assert not [one for one in folder.rglob("*.jsonl") if b"Peas" in one.read_bytes()]
+    with running(make_alone(base=app.base, port=app.port, environment=local)) as again:
         again.until_ready()
+        omar.sees("The server stopped during this reply.")
         fresh = person("fresh", url=again.url, viewport=DESK)
         fresh.email = maya.email
         fresh.signs_in()
         expect(fresh.rows).to_have_text(["Peas"])
-        assert again.health()[1]["store"] == "SQLite"
+        assert again.health()[1]["store"] == "JSON files"
         assert PASSWORD not in again.said()

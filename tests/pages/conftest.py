@@ -214,7 +214,8 @@ def health(monkeypatch):
     fake = SimpleNamespace(
         model=ModelState.REMOTE, version="0.1.0", store=SUPABASE, outage="", **up
     )
-    app = SimpleNamespace(health=fake, recent_calls=RecentCalls(), is_alone=False)
+    app = SimpleNamespace(health=fake, recent_calls=RecentCalls(), is_alone=False, is_plain=False)
+    app.unread_files = lambda user_id: []
     app.doubt = app.has_ended = lambda session_id: False
     monkeypatch.setattr(bootstrap, "current_app", lambda: app)
     return fake

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from pages._parts.undo import chats_dialog
+from services import bootstrap
 from services.domain import Fact, FactId
 from services.errors import LastAdmin
 from services.rules.accounts import Settings
@@ -171,3 +172,16 @@ def test_account_that_is_not_deleted_has_its_reason(open_data):
 
     (error,) = app.run().error
     assert error.value == f"Your account was not deleted. {LastAdmin.public}"
+
+
+def test_page_says_that_texts_are_not_sealed_and_names_files_that_were_not_read(
+    open_data, monkeypatch
+):
+    app = bootstrap.current_app()
+    monkeypatch.setattr(app, "is_plain", True)
+    monkeypatch.setattr(app, "unread_files", lambda user_id: ["other"])
+
+    text = said(open_data())
+
+    assert "Everything you keep is stored as plain text, in" in text
+    assert "Not read: other. A start reads JSON lists of messages up to 10 MB." in text

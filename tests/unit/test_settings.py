@@ -162,8 +162,15 @@ def test_sqlite_has_one_user_unless_accounts_are_set(monkeypatch, mode, is_alone
         ({"DAYBOOK_WINDOW_MESSAGES": "1002"}, "DAYBOOK_WINDOW_MESSAGES: Input should"),
         ({"DAYBOOK_POLICY": "everything"}, "DAYBOOK_POLICY: Input should"),
         ({"DAYBOOK_TRUSTED_PROXIES": "-1"}, "DAYBOOK_TRUSTED_PROXIES: Input should"),
-        ({"DAYBOOK_STORE": "mysql:here"}, "DAYBOOK_STORE: Input should be sqlite:PLACE"),
-        ({"DAYBOOK_STORE": "sqlite:"}, "DAYBOOK_STORE: Input should be sqlite:PLACE"),
+        (
+            {"DAYBOOK_STORE": "mysql:here"},
+            "DAYBOOK_STORE: Input should be sqlite:PLACE or json:PLACE",
+        ),
+        ({"DAYBOOK_STORE": "json:"}, "DAYBOOK_STORE: Input should be sqlite:PLACE"),
+        (
+            {"DAYBOOK_STORE": "json-plain:a", "DAYBOOK_SIGN_IN": "local"},
+            "DAYBOOK_STORE=json-plain: is for one person",
+        ),
         ({"DAYBOOK_SIGN_IN": "local"}, "DAYBOOK_SIGN_IN goes with DAYBOOK_STORE"),
         ({**ALONE, "SUPABASE_URL": URL, "SUPABASE_KEY": SECRET}, "DAYBOOK_STORE and Supabase"),
         ({**ALONE, "DATABASE_URL": SECRET}, "DAYBOOK_STORE and Supabase are both set"),

@@ -10,6 +10,7 @@ from services.domain import AccountRole, UserId
 from services.embedded.folders import Folders
 from services.errors import Misconfigured
 from services.settings import Settings
+from services.store.files import FilesPlace
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.opening import check_root_key, let_first_account_be_admin, only_account
 from services.store.tables.schema import ACCOUNTS, AccountRow
@@ -113,3 +114,5 @@ def test_supabase_has_no_place(tmp_path):
 
     assert place_of(Settings(), folders) is None
     assert place_of(Settings(DAYBOOK_STORE="sqlite:a.db"), folders).path == Path("a.db").absolute()
+    assert place_of(Settings(DAYBOOK_STORE="json:a"), folders) == FilesPlace(Path("a").absolute())
+    assert place_of(Settings(DAYBOOK_STORE="json-plain:a"), folders).is_plain

@@ -157,7 +157,7 @@ class AppendedFile:
     def __init__(self, disk: Disk, name: str) -> None:
         """Raise FileExistsError."""
         self.name, self.size, self.synced_size = name, 0, 0  # bytes
-        self.lasting_size = 0  # bytes that somebody waits for
+        self.lasting_size = 0  # bytes that answers wait for
         self._disk, self._is_whole = disk, True  # false: bytes after `size` are of a failed write
         self._descriptor = disk.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         disk.sync_folder(_folder_of(name))

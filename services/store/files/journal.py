@@ -17,9 +17,9 @@ from services.store.tables.protocol import Table
 class Operation:
     """A row that is put into a document, or (with an empty line) deleted from it."""
 
-    path: str  # of the document
+    path: str = field(repr=False)  # of the document
     table: Table[Any]
-    key: str
+    key: str = field(repr=False)
     row: Any = field(default=None, repr=False)
     line: bytes = field(default=b"", repr=False)  # of the row
 
@@ -33,9 +33,8 @@ class _Record:
     """A line of the journal."""
 
     synced: int  # the bytes of the journal that the disk had when the line was written
-    writes: list[
-        tuple[str, dict[str, Any]] | tuple[str, str, str]
-    ]  # put: path, row; deleted: path, table, key
+    # put: path and row; deleted: path, table and key
+    writes: list[tuple[str, dict[str, Any]] | tuple[str, str, str]] = field(repr=False)
 
 
 _RECORDS = TypeAdapter(_Record)

@@ -5,7 +5,7 @@ only the documents that may have its rows.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
@@ -45,8 +45,9 @@ _DOCUMENTS = {
 class Location:
     """The document of a message, or that of a turn once it is finished."""
 
-    id: str  # of the message or turn, or "client" and the client's id of the turn
-    document: str
+    # that of the message or turn, or "client" and the client's id of the turn
+    id: str = field(repr=False)
+    document: str = field(repr=False)
 
 
 LOCATIONS = Table("locations", Location, lambda row: row.id)

@@ -10,6 +10,7 @@ from services.errors import BadInput, Misconfigured
 from services.store.file_lock import FileLock
 from services.store.files.disk import Disk
 from services.store.files.documents import Damaged, Document
+from services.store.files.incoming import take_up
 from services.store.files.store import FilesStore
 from services.store.operator import Finding, Mark
 
@@ -87,7 +88,10 @@ class FilesPlace:
             if not self.exists():
                 disk.replace(".gitignore", b"*\n")
                 disk.replace(_MARK, json.dumps(self._mark).encode())
-            return FilesStore(disk, lock)
+            store = FilesStore(disk, lock)
+            if self.is_plain and is_app:
+                take_up(store, self.path)
+            return store
         except BaseException:
             disk.close()
             raise

@@ -68,7 +68,8 @@ class FilesStore:
         within: Range | None = None,
     ) -> list[UserId]:
         with self._lock, self._errors():
-            users = [UserId(UUID(one)) for one in self._disk.names() if len(one) == _UUID_LENGTH]
+            folders = {*self._disk.names(), *(one.partition("/")[0] for one in self._documents)}
+            users = [UserId(UUID(one)) for one in sorted(folders) if len(one) == _UUID_LENGTH]
 
         def has_rows(block: Block) -> bool:
             return bool(block.select(table, where or {}, within, limit=1))
@@ -177,7 +178,8 @@ class FilesStore:
     def _write_documents(self) -> None:
         """Write the changed documents, and destroy the journals that have no more than them."""
         with self._lock:
-            self._check()
+            if self._failure:
+                raise self._failure
             self._check_place(self._journals[-1])
             self._sync(self._journals[-1], self._journals[-1].size)
             self._begin_journal()

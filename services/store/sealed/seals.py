@@ -295,12 +295,14 @@ class Seals:
     def of(self, row: SealedConversation) -> ConversationSeals:
         """Return the seals of the conversation of *row*. Raise Tampered."""
         key = self._keys.unwrap(row.wrapped_key, row.user_key_version, row.id, row.key_version)
-        return ConversationSeals(self._user_id, row.id, Vault(key, row.key_version))
+        vault = self._keys.conversation_vault(key, row.key_version)
+        return ConversationSeals(self._user_id, row.id, vault)
 
     def new_conversation(self, thread: Thread) -> tuple[SealedConversation, ConversationSeals]:
         """Seal an empty conversation, not stored yet, under a new key."""
         conversation, key, user_key = thread.conversation, new_key(), self._keys.newest
-        seals, instructions = ConversationSeals(self._user_id, conversation.id, Vault(key)), None
+        vault, instructions = self._keys.conversation_vault(key), None
+        seals = ConversationSeals(self._user_id, conversation.id, vault)
         if thread.instructions:
             kind, row_id = DocumentKind.INSTRUCTIONS, conversation.id
             place = _document_place(
@@ -339,7 +341,7 @@ class DocumentSeals:
         """Return the revision after *row*, with *text* sealed by *vault*, or under the user's key."""
         # the time exceeds all earlier revisions, even after the database was restored to an older state
         row = replace(row, rev=max(row.rev + 1, self._seen(row) + 1, int(time.time() * 1000)))
-        vault = vault or self._keys.newest.vault(_PURPOSE)
+        vault = vault or self._keys.vault(_PURPOSE)
         place = _document_place(self._user_id, row)
         return replace(row, body=None if text is None else vault.seal(text, place))
 

@@ -276,7 +276,7 @@ class TablesRows(TablesMessages):
         books, counts, row = self._books(block), counts_of(block), None
         prompt = self._message(block, turn.conversation_id, turn.prompt_id)
         is_stored = prompt and not prompt.destroy_at and turn.purpose is Purpose.REPLY
-        if prompt and is_stored and reply and reply.reply_body:
+        if prompt and is_stored and reply and reply.reply_body is not None:
             row = self._found(block, prompt.conversation_id)
             if row and row.rev != reply.expected_rev:
                 return STALE

@@ -17,12 +17,14 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Literal, NamedTuple, Protocol
 from uuid import UUID, uuid4
 
 import httpx
 import jwt
 
+from services.crypto import PlainKeys, UserKey, new_key
 from services.domain import UserId
 from services.errors import StoreUnavailable
 from services.store.files import FilesPlace
@@ -385,14 +387,14 @@ def _sender(request):
 
 
 class TablesBackend(Backend):
-    """The store over tables, which *make_store* makes for each user."""
+    """The store over tables, which *make_store* makes for each user, with *keys* of theirs."""
 
-    def __init__(self, make_store):
-        self._make_store, self._databases = make_store, {}  # by user
+    def __init__(self, make_store, keys=throwaway_keys):
+        self._make_store, self._keys, self._databases = make_store, keys, {}  # by user
 
     def user(self):
         user_id = UserId(uuid4())
-        database = InMemoryDatabase(user_id, self._now, self._make_store)
+        database = InMemoryDatabase(user_id, self._now, self._make_store, self._keys)
         self._databases[user_id] = database
 
         def process():
@@ -522,11 +524,18 @@ def _everything(tables):
     return str([asdict(row) for table in every for row in tables.all(table).values()])
 
 
+def _plain_keys(user_id):
+    return PlainKeys([UserKey(new_key(), user_id)])
+
+
 BACKENDS = {
     "in-memory": lambda fixture: TablesBackend(InMemoryStore),
     "bytes": lambda fixture: TablesBackend(BytesStore),
     "sqlite": lambda fixture: TablesBackend(made_in(fixture("place"), SqlitePlace)),
     "json": lambda fixture: TablesBackend(made_in(fixture("place"), FilesPlace)),
+    "json-plain": lambda fixture: TablesBackend(
+        made_in(fixture("place"), partial(FilesPlace, is_plain=True)), _plain_keys
+    ),
     "embedded": lambda fixture: SupabaseBackend(fixture("embedded_stack")),
     "hosted": lambda fixture: SupabaseBackend(fixture("hosted")),
 }

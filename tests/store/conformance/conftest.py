@@ -7,6 +7,30 @@ import pytest
 from tests.store.conformance.backends import BACKENDS
 from tests.store.conformance.talk import say, unsaid
 
+# what a store whose texts are not sealed cannot promise: tampering is noticed, no text is stored readable
+SEALED_ONLY = {
+    *("test_tampering.py", "test_stored_text.py"),
+    *("test_changed_piece_does_not_open", "test_message_with_another_list_is_unreadable"),
+    *(
+        "test_list_added_to_a_message_is_noticed",
+        "test_other_search_text_does_not_open_and_is_replaced",
+    ),
+    "test_deleted_message_is_not_restored_without_its_list",
+    "test_versions_of_a_temporary_chat_count_as_messages_a_minute",  # it looks for their texts
+}
+
+
+def pytest_collection_modifyitems(config, items):
+    """Deselect the tests of sealing for the store that seals nothing."""
+
+    def is_out(item):
+        kind = getattr(item, "callspec", None)
+        names = {item.path.name, getattr(item, "originalname", "")}
+        return bool(kind and kind.params.get("running") == "json-plain" and names & SEALED_ONLY)
+
+    config.hook.pytest_deselected(items=[one for one in items if is_out(one)])
+    items[:] = [one for one in items if not is_out(one)]
+
 
 @pytest.fixture(scope="session", params=BACKENDS)
 def running(request):

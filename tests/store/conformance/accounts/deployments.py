@@ -39,6 +39,7 @@ from services.rules import part_of
 from services.store.accounts import Cookie
 from services.store.administration import ModelAdministration, SignUpAdministration, UserAccess
 from services.store.backend import Attempt, StoredCredentials, Throttle, Throttles
+from services.store.files import FilesPlace
 from services.store.sqlite import SqlitePlace
 from services.store.supabase import auth, migrations
 from services.store.supabase.api import UserCalls
@@ -823,6 +824,7 @@ KINDS = {
     "in-memory": lambda fixture: OverTables(InMemoryStore),
     "bytes": lambda fixture: OverTables(BytesStore),
     "sqlite": lambda fixture: OverTables(made_in(fixture("place"), SqlitePlace)),
+    "json": lambda fixture: OverTables(made_in(fixture("place"), FilesPlace)),
     "embedded": Embedded,
     "hosted": Hosted,
 }

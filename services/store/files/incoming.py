@@ -1,0 +1,128 @@
+"""Chats that a user has put by hand into the folder of a store whose texts are not sealed.
+
+A file in `FOLDER/<user id>/in/` is a JSON list of objects with a role (user or assistant) and a content. At a start it becomes
+a conversation, without turns and without costs, and moves to `in/done/`. A file that cannot be read stays.
+"""
+
+import os
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+from uuid import UUID, uuid5
+
+from pydantic import TypeAdapter, ValidationError
+
+from services.crypto import LARGEST_TEXT, Head
+from services.crypto.plain import PlainVault
+from services.domain import ConversationId, MessageId, Outcome, Role, UserId
+from services.domain.limits import LONGEST_TITLE
+from services.domain.policies import Window
+from services.domain.rows import MessageRow
+from services.store.tables import schema
+from services.store.tables.content import counts_of, text_bytes
+from services.store.tables.protocol import MOST_WRITES, AllTables, Block
+from services.store.tables.schema import StoredConversation
+
+_LARGEST_FILE = 10_000_000  # bytes
+_NAMESPACE = UUID("1f3b6c52-0f5e-4f0b-9a55-5f6d0a6d8f31")  # of the ids of these conversations
+_SLICE = MOST_WRITES - 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A message; other fields of it are left out."""
+
+    role: Literal["user", "assistant"]
+    content: str = field(repr=False)
+
+
+_CHATS = TypeAdapter(list[_Said])
+
+
+def take_up(tables: AllTables, folder: Path) -> None:
+    """Store the chats in the folders of all users. Raise StoreUnavailable, OSError."""
+    for file in sorted(folder.glob("*/in/*.json")):
+        user_id = UserId(UUID(file.parents[1].name))
+        if said := _read(file):
+            _store(tables, user_id, said, file)
+            done = file.parent / "done"
+            done.mkdir(mode=0o700, exist_ok=True)
+            file.replace(done / file.name)
+
+
+def unread_files(folder: Path, user_id: UserId) -> list[str]:
+    """Return the names of the files that a user has put there and no start has read."""
+    return sorted(file.name for file in (folder / str(user_id) / "in").glob("*.json"))
+
+
+def _read(file: Path) -> list[_Said]:
+    """Return the messages in *file*; none if it cannot be read."""
+    try:
+        if file.stat().st_size > _LARGEST_FILE:
+            return []
+        said = _CHATS.validate_json(file.read_bytes())
+    except (OSError, ValidationError):
+        return []
+    is_fit = all(len(one.content.encode()) <= LARGEST_TEXT for one in said)
+    return said if is_fit else []
+
+
+def _store(tables: AllTables, user_id: UserId, said: list[_Said], file: Path) -> None:
+    """Store a conversation; its row comes last, so that it is seen whole or not at all."""
+    content = file.read_bytes()
+    conversation_id = ConversationId(uuid5(_NAMESPACE, content.hex()))
+    at = datetime.fromtimestamp(os.stat(file).st_mtime, UTC)
+    ids = [MessageId(uuid5(conversation_id, str(seq))) for seq in range(1, len(said) + 1)]
+    rows = [
+        MessageRow(
+            id=ids[index],
+            conversation_id=conversation_id,
+            seq=index + 1,
+            parent_id=ids[index - 1] if index else None,
+            turn_id=None,
+            role=Role(one.role),
+            outcome=Outcome.COMPLETE,
+            body=one.content,
+            has_thoughts=False,
+            created_at=at,
+            destroy_at=None,
+        )
+        for index, one in enumerate(said)
+    ]
+    last, vault, policy = len(rows), PlainVault(bytes(32)), Window()
+    row = StoredConversation(
+        id=conversation_id,
+        title=" ".join(said[0].content.split())[:LONGEST_TITLE],
+        wrapped_key="",
+        key_version=1,
+        user_key_version=1,
+        head=vault.seal_head(Head(last, last, last), user_id, conversation_id),
+        policy=policy.name,
+        policy_size=policy.messages,
+        model=None,
+        space_id=None,
+        rev=last,
+        last_seq=last,
+        read_seq=last,
+        created_at=at,
+        updated_at=at,
+        bytes=text_bytes(*rows),
+    )
+
+    def put(block: Block, slice_: list[MessageRow]) -> bool:
+        known, counts = block.get(schema.CONVERSATIONS, conversation_id), counts_of(block)
+        if known:
+            return False
+        for one in slice_:
+            block.put(schema.MESSAGES, one)
+        if slice_ and slice_[-1].seq == last:
+            block.put(schema.CONVERSATIONS, row)
+            added = counts.plus(conversations=1, bytes=text_bytes(row)).with_content(row.bytes)
+            block.put(schema.COUNTS, added)
+        return True
+
+    for first in range(0, last, _SLICE):
+        some = rows[first : first + _SLICE]
+        if not tables.of(user_id).run(lambda block, some=some: put(block, some)):
+            return

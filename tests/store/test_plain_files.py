@@ -1,0 +1,116 @@
+"""A store of JSON files whose texts are not sealed: files that other tools can read, and chats put in by hand."""
+
+import json
+from contextlib import closing
+from uuid import uuid4
+
+import pytest
+
+from services.crypto import PlainKeys, UserKey, new_key
+from services.domain import Role, UserId
+from services.store.files import FilesPlace
+from services.store.files.incoming import unread_files
+from tests.stores import InMemoryDatabase
+
+SAID = [
+    {"role": "user", "content": "When do I sow peas?\nAnd beans?", "name": "kept out"},
+    {"role": "assistant", "content": "In March."},
+]
+MAYA = UserId(uuid4())
+
+
+@pytest.fixture
+def place(tmp_path):
+    return FilesPlace(tmp_path / "daybook", is_plain=True)
+
+
+@pytest.fixture
+def incoming(place):
+    """The folder for chats of Maya, in a store that was made before."""
+    place.open().close()
+    folder = place.path / str(MAYA) / "in"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def chats(place):
+    """Return what Maya sees after one more start."""
+    database = InMemoryDatabase(MAYA, make_store=place.open, keys=keys)
+    with closing(database.deployment):
+        return database.threads()
+
+
+def keys(user_id):
+    return PlainKeys([UserKey(new_key(), user_id)])
+
+
+def test_messages_are_lines_with_role_and_content(place):
+    database = InMemoryDatabase(MAYA, make_store=place.open, keys=keys)
+    database.hold("Garden", 'When do I "sow" peas?', "In March.")
+    database.deployment.close()
+
+    (chat,) = (place.path / str(MAYA) / "chats").iterdir()
+    rows = [json.loads(line) for line in chat.read_text().splitlines()]
+    said = [(row["role"], row["content"]) for row in rows if row["table"] == "messages"]
+    assert said == [("user", 'When do I "sow" peas?'), ("assistant", "In March.")]
+
+
+def test_text_changed_by_hand_is_read(place):
+    database = InMemoryDatabase(MAYA, make_store=place.open, keys=keys)
+    database.hold("Garden", "When do I sow peas?", "In March.")
+    database.deployment.close()
+    (chat,) = (place.path / str(MAYA) / "chats").iterdir()
+    chat.write_text(chat.read_text().replace("In March.", "In April."))
+
+    (thread,) = chats(place)
+
+    assert thread.is_whole
+    assert [one.body for one in thread.messages] == ["When do I sow peas?", "In April."]
+
+
+def test_list_put_in_by_hand_becomes_a_chat_once(place, incoming):
+    (incoming / "garden.json").write_text(json.dumps(SAID))
+
+    (thread,) = chats(place)
+
+    assert thread.is_whole
+    assert thread.conversation.title == "When do I sow peas? And beans?"
+    assert [(one.role, one.body, one.turn_id) for one in thread.messages] == [
+        (Role.USER, SAID[0]["content"], None),
+        (Role.ASSISTANT, "In March.", None),
+    ]
+    assert [one.name for one in (incoming / "done").iterdir()] == ["garden.json"]
+    (incoming / "again.json").write_text(json.dumps(SAID))
+    assert [one.conversation.id for one in chats(place)] == [thread.conversation.id]
+
+
+def test_long_list_becomes_one_chat_that_goes_on(place, incoming):
+    said = [{"role": ("user", "assistant")[n % 2], "content": f"line {n}"} for n in range(1000)]
+    (incoming / "long.json").write_text(json.dumps(said))
+
+    database = InMemoryDatabase(MAYA, make_store=place.open, keys=keys)
+    with closing(database.deployment):
+        (thread,) = database.threads()
+        assert [one.body for one in thread.messages] == [one["content"] for one in said]
+        database.go_on(thread.conversation.id, "More", "All.")
+        assert database.thread(thread.conversation.id).is_whole
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '[{"role": "system", "content": "a"}]', '[{"role": "user"}]', "[1]", '"a"', "\xff"],
+)
+def test_file_that_is_no_list_of_messages_stays(place, incoming, text):
+    (incoming / "other.json").write_text(text, "latin-1")
+
+    assert chats(place) == []
+    assert unread_files(place.path, MAYA) == ["other.json"]
+
+
+def test_file_that_is_too_large_stays(place, incoming):
+    body = "a" * 250_000
+    (incoming / "large.json").write_text(json.dumps([{"role": "user", "content": body}] * 41))
+    (incoming / "long.json").write_text(json.dumps([{"role": "user", "content": body * 2}]))
+
+    assert chats(place) == []
+    assert unread_files(place.path, MAYA) == ["large.json", "long.json"]
