@@ -89,9 +89,9 @@ class Layout:
             case PIECES.name:
                 return self._all(table, key.split()[0])
             case DOCUMENTS.name:
-                return self._all(table, key)
+                return self._all(table, f"search/{key}")
             case DAYS.name:
-                return self._all(table, key[:7])
+                return self._all(table, f"days/{key[:7]}")
             case _:
                 return self._all(table, "")
 
@@ -110,18 +110,25 @@ class Layout:
         ):
             return iter([_documents_of(table)[0]])
         if table is LEDGER or table is DAYS:
-            names = self._all(table, f"{where['day']:%Y-%m}" if "day" in where else "")
+            names = self._all(table, f"{table.name}/{where['day']:%Y-%m}" if "day" in where else "")
             return (one for one in names if within is None or _is_within(one[-7:], within))
-        return self._all(
-            table,
-            ".".join(str(where[one]) for one in ("conversation_id", "message_id") if one in where),
-        )
+        if "conversation_id" not in where:
+            return self._all(table, "")
+        if table is PIECES:
+            return self._all(table, f"{where['conversation_id']}.{where.get('message_id', '')}")
+        folder = "search/" if table is DOCUMENTS else _CHATS
+        return self._all(table, f"{folder}{where['conversation_id']}")
 
     def _all(self, table: Table[Any], part: str | None) -> Iterator[str]:
-        """Return the documents of *table*; of those in folders, the ones with *part* in their names. None: no others."""
+        """Return the documents of *table*; of those in folders, the one that *part* names, or whose names have it.
+
+        None: none of those.
+        """
         for document in _documents_of(table):
             if not document.endswith("/"):
                 yield document
+            elif part and "/" in part:
+                yield from [part] if part.startswith(document) else ()
             elif part is not None:
                 yield from (name for name in self.names(document) if part in name)
 
