@@ -212,10 +212,10 @@ def _misplaced(table: Mapping[str, Any], fields: Collection[str] = ()) -> str | 
     return None
 
 
-def read() -> Settings:
-    """Read the settings of this deployment. Raise Misconfigured for the first invalid one."""
+def read(**others: Any) -> Settings:
+    """Read the settings of this deployment, but *others* as given. Raise Misconfigured for the first invalid one."""
     try:
-        return Settings()
+        return Settings(**{_environment_name(name): value for name, value in others.items()})
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])

@@ -1,6 +1,9 @@
 """The one module that chooses and opens a deployment's store. A vendor is imported only if it is chosen."""
 
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
@@ -8,11 +11,15 @@ from services.crypto import RootKeys
 from services.domain import UserId
 from services.embedded.folders import Folders, choose_folders
 from services.embedded.plan import Endpoints, read_root_keys, read_secrets, running_endpoints
-from services.errors import Misconfigured
+from services.errors import BadInput, Misconfigured, StoreUnavailable
 from services.settings import Settings
 from services.store.backend import Backend, StoredCredentials
+from services.store.copies import CopySource, CopyTarget
 from services.store.operator import Operator
 from services.store.tables.protocol import AllTables, StorePlace
+
+if TYPE_CHECKING:
+    from services.store.supabase.operator import SupabaseOperator
 
 
 def place_of(chosen: Settings, folders: Folders) -> StorePlace | None:
@@ -107,6 +114,10 @@ def open_operator(chosen: Settings) -> Operator:
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
     if place := place_of(chosen, folders):
         return _tables_operator(chosen, place, folders)
+    return _supabase_operator(chosen, folders)
+
+
+def _supabase_operator(chosen: Settings, folders: Folders) -> "SupabaseOperator":
     from services.store.supabase.operator import SupabaseOperator, operator_at
 
     if chosen.supabase_url or chosen.database_url:
@@ -121,6 +132,51 @@ def open_operator(chosen: Settings) -> Operator:
     postgres = Postgres(folders, read_secrets(folders))
     api = at.supabase_url or "", SecretStr(at.publishable_key or "")
     return SupabaseOperator(lambda: postgres.connect(as_owner=True), api)
+
+
+@contextmanager
+def open_copy_source(chosen: Settings, ring: RootKeys) -> Generator[CopySource]:
+    """Open the store that the settings name, to copy it; no app may use a store over tables. Raise Misconfigured."""
+    folders = choose_folders(chosen.data_dir, chosen.key_dir)
+    if place := place_of(chosen, folders):
+        if not place.exists():
+            raise Misconfigured(f"There is no store at {chosen.store}.")
+        with _tables_copy(open_tables(place, ring)) as tables:
+            yield tables
+    else:
+        raise BadInput("Supabase is not copied yet.")
+
+
+@contextmanager
+def open_copy_target(
+    chosen: Settings,
+    ring: RootKeys,
+    managed_password: Callable[[StoredCredentials], str],
+    *,
+    is_dry: bool,
+) -> Generator[CopyTarget]:
+    """Open the store that the settings name, to copy into it, and make it unless *is_dry*. Raise Misconfigured."""
+    folders = choose_folders(chosen.data_dir, chosen.key_dir)
+    if place := place_of(chosen, folders):
+        from services.store.tables.in_memory import InMemoryStore
+
+        is_missing = not place.exists()
+        opened = InMemoryStore() if is_missing and is_dry else open_tables(place, ring)
+        with _tables_copy(opened) as tables:
+            yield tables
+    else:
+        raise BadInput("Supabase is not copied yet.")
+
+
+@contextmanager
+def _tables_copy(tables: AllTables) -> Generator[CopyTarget]:
+    from services.store.tables.copying import TablesCopy
+
+    with closing(tables):
+        try:
+            yield TablesCopy(tables)
+        except StoreUnavailable as error:
+            raise Misconfigured(error.public) from None
 
 
 def _tables_operator(chosen: Settings, place: StorePlace, folders: Folders) -> Operator:

@@ -18,12 +18,14 @@ from services.embedded.plan import read_root_keys, running_endpoints
 from services.errors import AppError, BadInput, Misconfigured
 from services.operate import accounts
 from services.operate.accounts import open_account, opens
+from services.operate.copying import Copying, check_source
 from services.operate.demo import make_demo
 from services.operate.demo_texts import NAMES
 from services.settings import Settings
+from services.store.backend import StoredCredentials
 from services.store.credentials import open_stored
 from services.store.operator import Mark, PresentKeys
-from services.stores import open_operator
+from services.stores import open_copy_source, open_copy_target, open_operator
 
 _MILLION = 1_000_000
 
@@ -161,6 +163,42 @@ def backup(file: Path) -> None:
     """Copy the store to FILE, also while Daybook runs; no file is replaced."""
     open_operator(settings.read()).backup(file.absolute())
     click.echo(f"{file} is a whole copy. The root key is not in it: keep that apart.")
+
+
+@operate.command()
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@click.option("--dry-run", "is_dry", is_flag=True, help="Write nothing; count and compare.")
+def copy(source: str, target: str, is_dry: bool) -> None:
+    """Copy all of the store FROM into the store TO, while Daybook is stopped; each as in DAYBOOK_STORE, or `supabase`.
+
+    A copy that was cut short goes on when it is called again. Both stores open with the same root key.
+    """
+    chosen, other = _settings_at(source), _settings_at(target)
+    ring = _root_keys(chosen)
+
+    def managed_password(stored: StoredCredentials) -> str:
+        return open_stored(ring, stored).managed_password
+
+    with open_copy_source(chosen, ring) as opened:
+        check_source(opened, ring, needs_addresses=not other.is_alone)
+        with open_copy_target(other, ring, managed_password, is_dry=is_dry) as copied:
+            copying = Copying(opened, copied, is_dry)
+            copying.run(lambda done, users: click.echo(f"users: {done} of {users}", err=True))
+    counts = ", ".join(f"{count:,} {name}" for name, count in copying.counts.items() if count)
+    verb = "To be copied" if is_dry else "Copied and compared"
+    click.echo(f"{verb}: {counts or 'nothing, all is there'}.")
+
+
+def _settings_at(store: str) -> Settings:
+    """Return the settings with *store* in the place of DAYBOOK_STORE; "supabase": without it."""
+    if store == "supabase":
+        return settings.read(store=None, sign_in=None)
+    if store.startswith("json-plain:"):
+        raise BadInput(
+            "A json-plain store has no sealed texts, and cannot be copied: export its chats."
+        )
+    return settings.read(store=store, supabase_url=None, supabase_key=None, database_url=None)
 
 
 @operate.command()

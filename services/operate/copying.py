@@ -1,0 +1,125 @@
+"""The copy of a deployment from store to store, a user after the other. Called again, it goes on where it ended."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.crypto import RootKeys
+from services.domain import ConversationId, UserId
+from services.domain.addresses import NO_ADDRESS
+from services.errors import BadInput, Misconfigured
+from services.operate.accounts import opens
+from services.store.copies import CopySource, CopyTarget, lacking
+from services.store.tables import schema
+from services.store.tables.protocol import Table
+
+_TABLES: dict[str, Table[Any]] = {
+    table.name: table for table in vars(schema).values() if isinstance(table, Table)
+}
+# the shared tables that are copied: no sessions, throttles, nonces, nor what a store knows of its own root key and backup
+_SHARED: tuple[Table[Any], ...] = (schema.CREDENTIALS, schema.INVITATIONS, schema.AUDIT)
+_OF_ONE_ROW: tuple[Table[Any], ...] = (schema.SETTINGS, schema.MODELS, schema.DEPLOYMENT)
+
+
+def check_source(source: CopySource, ring: RootKeys, *, needs_addresses: bool) -> None:
+    """Raise BadInput or Misconfigured if *source* cannot be copied now, or not with these root keys.
+
+    *needs_addresses*: True if people sign in to the target by an address.
+    """
+    if source.has_open_turns():
+        raise BadInput(
+            "A reply of the source is still open: start Daybook there, stop it after a minute, and copy then."
+        )
+    for user_id in source.user_ids():
+        account = next(iter(source.rows(schema.ACCOUNTS, user_id)), None)
+        if account is None:
+            raise BadInput("The source is a copy that was cut short: finish that one first.")
+        if needs_addresses and account.email == NO_ADDRESS:
+            raise BadInput(
+                "The user of the source has no address to sign in by: give one with `operate set-password EMAIL` first."
+            )
+        credentials = source.rows(schema.CREDENTIALS, user_id)
+        if not account.deleted_at and not (credentials and opens(ring, credentials[0])):
+            raise Misconfigured(
+                "An account of the source does not open: put the root key of that store back; `operate check` says more."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Copying:
+    """A copy of *source* into *target*, which may hold a part of it."""
+
+    source: CopySource
+    target: CopyTarget
+    is_dry: bool  # True: nothing is written
+    counts: Counter[str] = field(default_factory=Counter[str])  # rows copied, by table
+
+    def run(self, report: Callable[[int, int], None]) -> None:
+        """Copy all; *report* gets the number of users copied so far, and that of all. Raise BadInput, Misconfigured."""
+        user_ids, known = self.source.user_ids(), self.target.user_ids()
+        for user_id in known:  # before the first write: all of this is there already, or refused
+            for table in self._tables(user_id):
+                self._lacking(table, user_id)
+        for table in _SHARED:
+            self._lacking(table, None)
+        for number, user_id in enumerate(user_ids, 1):
+            self._copy_user(user_id)
+            report(number, len(user_ids))
+        with self.target.at_once():
+            self._copy(_SHARED, None)
+            for table in _OF_ONE_ROW:
+                self._copy_row(table)
+
+    def _copy_user(self, user_id: UserId) -> None:
+        *others, last = self._tables(user_id)
+        with self.target.at_once():
+            self._copy(others, user_id)
+            self._copy([last], user_id)  # the others are verified: the user may begin to exist
+
+    def _tables(self, user_id: UserId) -> list[Table[Any]]:
+        is_ended = any(one.is_ended for one in self.source.rows(schema.ACCOUNTS, user_id))
+        names = self.target.order(is_ended=is_ended)
+        is_erased = is_ended or schema.ERASURES.name in names
+        if not is_erased and self.source.rows(schema.ERASURES, user_id):
+            raise BadInput(
+                "The source still has to destroy what was deleted: start Daybook there, and stop it after a minute."
+            )
+        return [_TABLES[name] for name in names]
+
+    def _copy(self, tables: Iterable[Table[Any]], user_id: UserId | None) -> None:
+        written = list[Table[Any]]()
+        for table in tables:
+            for conversation_id in self._parts(table, user_id):
+                rows = self._lacking(table, user_id, conversation_id)
+                self.counts[table.name] += len(rows)
+                if rows and not self.is_dry:
+                    self.target.put(table, user_id, rows)
+                    written.append(table)
+        for table in dict.fromkeys(written):
+            for conversation_id in self._parts(table, user_id):
+                if self._lacking(table, user_id, conversation_id):
+                    raise Misconfigured(f"Rows of {table.name} were not stored: copy once more.")
+
+    def _copy_row(self, table: Table[Any]) -> None:
+        rows = self.source.rows(table, None)
+        if rows and rows != self.target.rows(table, None):
+            self.counts[table.name] += 1
+            if not self.is_dry:
+                self.target.put(table, None, rows)
+
+    def _parts(self, table: Table[Any], user_id: UserId | None) -> Iterable[ConversationId | None]:
+        """Return the conversations whose rows are read apart: all pieces of a user could fill the memory."""
+        if table is not schema.PIECES:
+            return [None]
+        return [row.id for row in self.source.rows(schema.CONVERSATIONS, user_id)]
+
+    def _lacking(
+        self,
+        table: Table[Any],
+        user_id: UserId | None,
+        conversation_id: ConversationId | None = None,
+    ) -> list[Any]:
+        rows = self.source.rows(table, user_id, conversation_id)
+        stored = self.target.rows(table, user_id, conversation_id)
+        return lacking(table, self.target.kept(table, rows), stored)

@@ -1,0 +1,76 @@
+"""The port of a copy from store to store, in the rows of a store over tables."""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeVar
+
+from services.domain import ConversationId, UserId
+from services.errors import BadInput
+
+Row = TypeVar("Row")
+
+
+class CopiedTable(Protocol[Row]):
+    """A table of services/store/tables, for stores that do not know that package."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> type[Row]: ...
+    @property
+    def key(self) -> Callable[[Row], object]: ...
+
+
+class CopySource(Protocol):
+    """A store that nothing else writes to. All members raise Misconfigured or StoreUnavailable if it does not answer."""
+
+    def has_open_turns(self) -> bool: ...
+
+    def user_ids(self) -> list[UserId]:
+        """Return all users who have rows, sorted; deleted ones, too."""
+        ...
+
+    def rows(
+        self,
+        table: CopiedTable[Row],
+        user_id: UserId | None,
+        conversation_id: ConversationId | None = None,
+    ) -> list[Row]:
+        """Return rows of a user, with account and credentials; or (None) the shared rows that belong to no user.
+
+        *conversation_id*: those of one conversation, in a table that has this field.
+        """
+        ...
+
+
+class CopyTarget(CopySource, Protocol):
+    """A store that is copied into."""
+
+    def order(self, *, is_ended: bool) -> Sequence[str]:
+        """Return the names of the tables of a user that this store keeps, in the order in which they are written.
+
+        *is_ended*: for a user whose rows were destroyed with the account.
+        """
+        ...
+
+    def kept(self, table: CopiedTable[Row], rows: list[Row]) -> list[Row]:
+        """Return *rows* of another store as `rows` returns them here once they are stored."""
+        ...
+
+    def at_once(self) -> AbstractContextManager[object]:
+        """Return a context whose writes are stored together, in a store whose transactions have any size."""
+        ...
+
+    def put(self, table: CopiedTable[Row], user_id: UserId | None, rows: Sequence[Row]) -> None:
+        """Store new rows; settings and other rows of a shared table of one row may be there already."""
+
+
+def lacking(table: CopiedTable[Row], wanted: Iterable[Row], stored: Iterable[Row]) -> list[Row]:
+    """Return the rows of *wanted* that are not *stored*. Raise BadInput if others are."""
+    others = {str(table.key(row)): row for row in stored}
+    found = [(row, others.pop(str(table.key(row)), None)) for row in wanted]
+    if others or any(other not in (None, row) for row, other in found):
+        raise BadInput(
+            "The target holds other data: name a new store, or the one of a copy that was cut short."
+        )
+    return [row for row, other in found if other is None]

@@ -1,0 +1,82 @@
+"""A store over tables as the source and the target of a copy."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from operator import methodcaller
+from typing import Any, cast
+
+from services.domain import ConversationId, UserId
+from services.store.copies import CopiedTable, Row
+from services.store.tables import schema
+from services.store.tables.content import text_bytes
+from services.store.tables.protocol import MOST_WRITES, AllTables, Block, Table
+
+_MOST_BYTES = 4_000_000  # of the texts that one block writes
+# conversations come before their rows, and so after them where rows are destroyed
+_OWN: tuple[Table[Any], ...] = (*reversed(schema.DESTROYED), schema.LEDGER, schema.DAYS)
+_OF_ACCOUNT = (schema.CREDENTIALS.name, schema.ACCOUNTS.name)
+# a user is nobody until the account is written
+_ORDER = (*(table.name for table in _OWN), *_OF_ACCOUNT)
+
+
+@dataclass(frozen=True, slots=True)
+class TablesCopy:
+    """The `CopySource` and `CopyTarget` over tables."""
+
+    tables: AllTables
+
+    def has_open_turns(self) -> bool:
+        return bool(self.tables.owners(schema.TURNS, {"finished_at": None}))
+
+    def user_ids(self) -> list[UserId]:
+        accounts = self.tables.of(None).run(lambda block: block.select(schema.ACCOUNTS))
+        owners = {one for table in _OWN for one in self.tables.owners(table)}
+        return sorted(owners | {one.id for one in accounts})
+
+    def rows(
+        self,
+        table: CopiedTable[Row],
+        user_id: UserId | None,
+        conversation_id: ConversationId | None = None,
+    ) -> list[Row]:
+        own, where = cast(Table[Row], table), dict[str, object]()
+        if conversation_id:
+            where = {"conversation_id": conversation_id}
+        if table.name in _OF_ACCOUNT and user_id:
+            row = self.tables.of(None).run(lambda block: block.get(own, user_id))
+            return [row] if row else []
+        if table.name == schema.CREDENTIALS.name:
+            where = {"user_id": None}
+        return self.tables.of(user_id).run(methodcaller("select", own, where))
+
+    def order(self, *, is_ended: bool) -> Sequence[str]:
+        return _ORDER
+
+    def kept(self, table: CopiedTable[Row], rows: list[Row]) -> list[Row]:
+        return rows
+
+    def at_once(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def put(self, table: CopiedTable[Row], user_id: UserId | None, rows: Sequence[Row]) -> None:
+        for some in _slices(rows):
+
+            def write(block: Block, some: Sequence[Row] = some) -> None:
+                for row in some:
+                    block.put(cast(Table[Row], table), row)
+
+            self.tables.of(user_id).run(write)
+
+
+def _slices(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Split *rows* into slices that one block can write."""
+    some, size = list[Row](), 0
+    for row in rows:
+        size += text_bytes(row)
+        if some and (len(some) == MOST_WRITES or size > _MOST_BYTES):
+            yield some
+            some, size = [], text_bytes(row)
+        some.append(row)
+    if some:
+        yield some

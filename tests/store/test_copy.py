@@ -1,0 +1,295 @@
+"""Copies of a deployment from one SQLite file to another, by the operator's command."""
+
+import base64
+import os
+import shutil
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from click.testing import CliRunner
+
+from services.crypto import RootKeys, new_key
+from services.domain import AccountRole
+from services.operate import demo
+from services.operate.__main__ import operate
+from services.operate.demo import make_demo
+from services.store.credentials import open_stored
+from services.store.sqlite import SqlitePlace
+from services.store.tables import copying, schema
+from services.store.tables.backend import TablesBackend
+from services.store.tables.copying import TablesCopy
+from services.store.tables.opening import check_root_key
+from services.store.tables.operator import TablesOperator
+from services.store.tables.protocol import Table
+from services.store.writes import PutPiece
+from tests.store.conftest import PASSWORD
+from tests.stores import WholeAccounts
+
+ROOT_KEY = base64.urlsafe_b64encode(new_key()).decode()
+RING = RootKeys.parse(ROOT_KEY)
+NOT_COPIED = {"sessions", "throttles", "nonces", "backup"}
+OTHER_DATA = (
+    "The target holds other data: name a new store, or the one of a copy that was cut short."
+)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run a command; its exit code and what it says."""
+
+    def run(*arguments, **environment):
+        ours = ("DAYBOOK_", "DATABASE_", "SUPABASE_", "OPENAI_")
+        given = {name: None for name in os.environ if name.startswith(ours)}
+        given |= {"DAYBOOK_KEY_DIR": str(tmp_path / "keys"), "DAYBOOK_ROOT_KEYS": ROOT_KEY}
+        result = CliRunner().invoke(operate, arguments, env=given | environment)
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        return result.exit_code, result.output.strip()
+
+    return run
+
+
+@contextmanager
+def opened(path):
+    with closing(SqlitePlace(path).open()) as tables:
+        check_root_key(tables, RING.store_tags())
+        yield tables
+
+
+def rows_of(path):
+    """Return all rows of a store that a copy takes over."""
+    with opened(path) as tables:
+        users = tables.of(None).run(lambda block: [one.id for one in block.select(schema.ACCOUNTS)])
+        return {
+            (table.name, user_id, str(table.key(row))): row
+            for table in vars(schema).values()
+            if isinstance(table, Table) and table.name not in NOT_COPIED
+            for user_id in ([None] if table.is_shared else users)
+            for row in tables.of(user_id).run(lambda block, table=table: block.select(table))
+        }
+
+
+def add_rare_rows(tables, user_id):
+    """Store a row in each table that the demo leaves empty."""
+    now = datetime.now(UTC)
+    chat = tables.of(user_id).run(lambda block: block.select(schema.CONVERSATIONS, limit=1))[0]
+    message = tables.of(user_id).run(lambda block: block.select(schema.MESSAGES, limit=1))[0]
+    turn = tables.of(user_id).run(lambda block: block.select(schema.TURNS, limit=1))[0]
+
+    def put(block):
+        for number in range(1, 4):
+            ids = {"conversation_id": chat.id, "message_id": message.id, "attachment_id": chat.id}
+            block.put(schema.PIECES, PutPiece(**ids, number=number, piece_body="sealed"))
+        ids = {"turn_id": turn.id, "client_turn_id": turn.client_turn_id}
+        block.put(schema.RECEIPTS, schema.ReceiptRow(**ids, body="sealed"))
+        block.put(schema.THOUGHTS, schema.ThoughtsRow(message.id, "sealed"))
+        due = now + timedelta(days=1)
+        ids = {"id": uuid4(), "conversation_id": chat.id, "message_ids": (message.id,)}
+        block.put(schema.DISCARDS, schema.Discard(**ids, destroy_at=due))
+        block.put(schema.DOCUMENTS, schema.Document(kind="fact", id=uuid4(), rev=1, body="sealed"))
+        block.put(schema.ERASURES, schema.Erasure(id=uuid4(), space_id=uuid4()))
+        block.put(
+            schema.INVITATIONS,
+            schema.StoredInvitation(
+                id=uuid4(),
+                code_hash="0" * 64,
+                email=None,
+                role=AccountRole.USER,
+                made_by=user_id,
+                created_at=now,
+                expires_at=due,
+            ),
+        )
+        pending = {"id": uuid4(), "user_id": None, "lookup": "1" * 64, "sealed": "sealed"}
+        block.put(
+            schema.CREDENTIALS, schema.CredentialsRow(**pending, generation=1, expires_at=due)
+        )
+        block.put(schema.MODELS, schema.ModelSettings(refuses_unknown_prices=True))
+        block.put(schema.SETTINGS, schema.Settings(retention_days=40))
+        block.put(schema.BACKUP, schema.Backup(now))
+
+    tables.of(user_id).run(put)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The path of a store with ten accounts, and a row in each table."""
+    path = tmp_path_factory.mktemp("made") / "source.db"
+    place = SqlitePlace(path)
+    with opened(path) as tables, pytest.MonkeyPatch.context() as changed:
+        changed.setattr(demo, "DAYS", 4)
+        changed.setattr(demo, "NAMES", demo.NAMES[:10])
+        TablesOperator(place, lambda: place.open(is_app=False)).load(
+            {},
+            lambda now: make_demo(RING, 1, PASSWORD, now),
+            lambda stored: open_stored(RING, stored).managed_password,
+        )
+        add_rare_rows(tables, tables.owners(schema.CONVERSATIONS)[0])
+    return path
+
+
+@pytest.fixture
+def source(made, tmp_path):
+    return Path(shutil.copy(made, tmp_path))
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "new" / "target.db"
+
+
+@pytest.fixture
+def copy(run, source, target):
+    return lambda *options, **environment: run(
+        "copy", f"sqlite:{source}", f"sqlite:{target}", *options, **environment
+    )
+
+
+def test_copy_has_every_row(copy, source, target):
+    code, said = copy()
+
+    assert (code, "users: 10 of 10" in said, "Copied and compared: " in said) == (0, True, True)
+    rows = rows_of(source)
+    assert {name for name, *_ in rows} == {
+        table.name for table in vars(schema).values() if isinstance(table, Table)
+    } - NOT_COPIED
+    assert rows_of(target) == rows
+    assert copy()[1].endswith("Copied and compared: nothing, all is there.")
+
+
+def test_user_of_a_copy_signs_in(copy, target):
+    assert copy()[0] == 0
+
+    with opened(target) as tables:
+        accounts = WholeAccounts(TablesBackend(tables), RING, 3600, 3600)
+        assert accounts.sign_in_with("admin@example.org", PASSWORD)[1].email
+
+
+def test_dry_run_writes_nothing(copy, target):
+    code, said = copy("--dry-run")
+
+    assert (code, "To be copied: " in said, "10 accounts" in said) == (0, True, True)
+    assert not target.parent.exists()
+
+
+@pytest.mark.parametrize("writes", [0, 2, 9, 40, 130])
+def test_copy_that_was_cut_short_goes_on(copy, source, target, monkeypatch, writes):
+    monkeypatch.setattr(copying, "MOST_WRITES", 3)
+    put, left = TablesCopy.put, [writes]
+
+    def counted(self, table, user_id, rows):
+        for row in rows:
+            if not left[0]:
+                raise SystemExit(9)
+            left[0] -= 1
+            put(self, table, user_id, [row])
+
+    monkeypatch.setattr(TablesCopy, "put", counted)
+    assert copy()[0] == 9
+    accounts = {row.id for (name, *_), row in rows_of(target).items() if name == "accounts"}
+    monkeypatch.setattr(TablesCopy, "put", put)
+
+    for user_id in accounts:  # whoever exists is whole
+        of_user = [rows_of(path) for path in (source, target)]
+        assert len({str({k: v for k, v in one.items() if k[1] == user_id}) for one in of_user}) == 1
+    assert copy()[0] == 0
+    assert rows_of(target) == rows_of(source)
+
+
+def change(path, table, user_id, **fields):
+    """Change a row of a user, or of the first one who has such rows."""
+    with opened(path) as tables:
+        owner = user_id if table.is_shared else tables.owners(table)[0]
+
+        def write(block):
+            row = next(row for row in block.select(table) if user_id in (None, row.id))
+            block.put(table, replace(row, **fields))
+
+        tables.of(owner).run(write)
+
+
+def refused(copy, target, sentence):
+    """Fail unless the copy is refused by one sentence, and leaves the target as it was."""
+    before = rows_of(target) if target.exists() else None
+    code, said = copy()
+    assert (code, said) == (1, sentence)
+    assert (rows_of(target) if target.exists() else None) == before
+
+
+def test_target_with_other_data_is_refused(copy, target):
+    with opened(target) as tables:
+        WholeAccounts(TablesBackend(tables), RING, 3600, 3600).enter(None)
+
+    refused(copy, target, OTHER_DATA)
+
+
+def test_target_with_a_changed_row_is_refused(copy, target):
+    assert copy()[0] == 0
+    change(target, schema.MESSAGES, None, body="changed")
+
+    refused(copy, target, OTHER_DATA)
+
+
+def test_source_with_an_open_turn_is_refused(copy, source, target):
+    change(source, schema.TURNS, None, finished_at=None, state="streaming")
+
+    refused(
+        copy,
+        target,
+        "A reply of the source is still open: start Daybook there, stop it after a minute, and copy then.",
+    )
+
+
+def test_user_without_an_address_needs_a_store_without_sign_in(run, tmp_path):
+    source, target = tmp_path / "alone.db", tmp_path / "target.db"
+    with opened(source) as tables:
+        WholeAccounts(TablesBackend(tables), RING, 3600, 3600).enter(None)
+    stores = f"sqlite:{source}", f"sqlite:{target}"
+
+    code, said = run("copy", *stores, DAYBOOK_SIGN_IN="local")
+    assert (code, "`operate set-password EMAIL` first" in said) == (1, True)
+    assert not target.exists()
+
+    assert run("copy", *stores)[0] == 0
+    assert rows_of(target) == rows_of(source)
+
+
+def test_store_of_a_running_app_is_refused(copy, source, target):
+    for path in source, target:
+        with opened(path):
+            code, said = copy()
+            assert (code, said.startswith(f"Another Daybook is using {path}")) == (1, True)
+
+
+def test_store_of_another_root_key_is_refused(copy, target):
+    other = base64.urlsafe_b64encode(new_key()).decode()
+
+    code, said = copy(DAYBOOK_ROOT_KEYS=other)
+
+    assert (code, said.startswith("The root key is not the one")) == (1, True)
+    assert not target.exists()
+
+
+def test_account_that_does_not_open_is_refused(copy, source, target):
+    admin = next(
+        row
+        for (name, *_), row in rows_of(source).items()
+        if name == "accounts" and row.email == "admin@example.org"
+    )
+    change(source, schema.CREDENTIALS, admin.id, generation=9)
+
+    code, said = copy()
+
+    assert (code, said.startswith("An account of the source does not open")) == (1, True)
+    assert not target.exists()
+
+
+def test_missing_source_and_unknown_stores_are_refused(run, tmp_path):
+    there = f"sqlite:{tmp_path}/there.db"
+    assert run("copy", f"sqlite:{tmp_path}/none.db", there)[0] == 1
+    assert run("copy", "sqlite:", there)[0] == 1
+    assert "json-plain" in run("copy", f"json-plain:{tmp_path}", there)[1]
+    assert not [*tmp_path.glob("*.db*")]
