@@ -11,7 +11,7 @@ from services.crypto import RootKeys
 from services.domain import UserId
 from services.embedded.folders import Folders, choose_folders
 from services.embedded.plan import Endpoints, read_root_keys, read_secrets, running_endpoints
-from services.errors import BadInput, Misconfigured, StoreUnavailable
+from services.errors import Misconfigured, StoreUnavailable
 from services.settings import Settings
 from services.store.backend import Backend, StoredCredentials
 from services.store.copies import CopySource, CopyTarget
@@ -144,14 +144,15 @@ def open_copy_source(chosen: Settings, ring: RootKeys) -> Generator[CopySource]:
         with _tables_copy(open_tables(place, ring)) as tables:
             yield tables
     else:
-        raise BadInput("Supabase is not copied yet.")
+        with _supabase_operator(chosen, folders).copy_source() as source:
+            yield source
 
 
 @contextmanager
 def open_copy_target(
     chosen: Settings,
     ring: RootKeys,
-    managed_password: Callable[[StoredCredentials], str],
+    managed_password: Callable[[UserId], str | None],
     *,
     is_dry: bool,
 ) -> Generator[CopyTarget]:
@@ -165,7 +166,9 @@ def open_copy_target(
         with _tables_copy(opened) as tables:
             yield tables
     else:
-        raise BadInput("Supabase is not copied yet.")
+        operator, keys = _supabase_operator(chosen, folders), ring.proof_keys()
+        with operator.copy_target(keys, managed_password, is_dry=is_dry) as target:
+            yield target
 
 
 @contextmanager

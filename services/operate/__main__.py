@@ -18,11 +18,10 @@ from services.embedded.plan import read_root_keys, running_endpoints
 from services.errors import AppError, BadInput, Misconfigured
 from services.operate import accounts
 from services.operate.accounts import open_account, opens
-from services.operate.copying import Copying, check_source
+from services.operate.copying import Copying, check_source, managed_password
 from services.operate.demo import make_demo
 from services.operate.demo_texts import NAMES
 from services.settings import Settings
-from services.store.backend import StoredCredentials
 from services.store.credentials import open_stored
 from services.store.operator import Mark, PresentKeys
 from services.stores import open_copy_source, open_copy_target, open_operator
@@ -176,13 +175,10 @@ def copy(source: str, target: str, is_dry: bool) -> None:
     """
     chosen, other = _settings_at(source), _settings_at(target)
     ring = _root_keys(chosen)
-
-    def managed_password(stored: StoredCredentials) -> str:
-        return open_stored(ring, stored).managed_password
-
     with open_copy_source(chosen, ring) as opened:
         check_source(opened, ring, needs_addresses=not other.is_alone)
-        with open_copy_target(other, ring, managed_password, is_dry=is_dry) as copied:
+        passwords = partial(managed_password, opened, ring)
+        with open_copy_target(other, ring, passwords, is_dry=is_dry) as copied:
             copying = Copying(opened, copied, is_dry)
             copying.run(lambda done, users: click.echo(f"users: {done} of {users}", err=True))
     counts = ", ".join(f"{count:,} {name}" for name, count in copying.counts.items() if count)

@@ -11,6 +11,7 @@ from services.domain.addresses import NO_ADDRESS
 from services.errors import BadInput, Misconfigured
 from services.operate.accounts import opens
 from services.store.copies import CopySource, CopyTarget, lacking
+from services.store.credentials import open_stored
 from services.store.tables import schema
 from services.store.tables.protocol import Table
 
@@ -46,6 +47,13 @@ def check_source(source: CopySource, ring: RootKeys, *, needs_addresses: bool) -
             )
 
 
+def managed_password(source: CopySource, ring: RootKeys, user_id: UserId) -> str | None:
+    """Return a user's password at Supabase Auth; None for a deleted user."""
+    is_deleted = any(one.deleted_at for one in source.rows(schema.ACCOUNTS, user_id))
+    found = [] if is_deleted else source.rows(schema.CREDENTIALS, user_id)
+    return next((open_stored(ring, one).managed_password for one in found), None)
+
+
 @dataclass(frozen=True, slots=True)
 class Copying:
     """A copy of *source* into *target*, which may hold a part of it."""
@@ -58,6 +66,12 @@ class Copying:
     def run(self, report: Callable[[int, int], None]) -> None:
         """Copy all; *report* gets the number of users copied so far, and that of all. Raise BadInput, Misconfigured."""
         user_ids, known = self.source.user_ids(), self.target.user_ids()
+        for name in self.target.numbered:
+            table = _TABLES[name]
+            owners = [None] if table.is_shared else user_ids
+            self.target.number(
+                name, [row.id for one in owners for row in self.source.rows(table, one)]
+            )
         for user_id in known:  # before the first write: all of this is there already, or refused
             for table in self._tables(user_id):
                 self._lacking(table, user_id)
@@ -102,11 +116,10 @@ class Copying:
                     raise Misconfigured(f"Rows of {table.name} were not stored: copy once more.")
 
     def _copy_row(self, table: Table[Any]) -> None:
-        rows = self.source.rows(table, None)
-        if rows and rows != self.target.rows(table, None):
-            self.counts[table.name] += 1
-            if not self.is_dry:
-                self.target.put(table, None, rows)
+        rows = self.target.kept(table, self.source.rows(table, None))
+        self.counts[table.name] += rows not in ([], self.target.rows(table, None))
+        if rows and not self.is_dry:
+            self.target.put(table, None, rows)
 
     def _parts(self, table: Table[Any], user_id: UserId | None) -> Iterable[ConversationId | None]:
         """Return the conversations whose rows are read apart: all pieces of a user could fill the memory."""

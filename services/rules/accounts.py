@@ -127,6 +127,7 @@ class StoredInvitation:
     created_at: datetime
     expires_at: datetime
     used_by: UserId | None = None
+    used_at: datetime | None = None
     revoked_at: datetime | None = None
 
     def state(

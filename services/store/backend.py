@@ -5,7 +5,7 @@ No store sees the root key, a user key or a conversation key. Any thread may cal
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -82,6 +82,7 @@ class WrappedKey:
 
     version: int
     wrapped: str = field(repr=False)
+    created_at: datetime | None = field(default=None, compare=False)  # None: unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,6 +46,11 @@ class CopySource(Protocol):
 class CopyTarget(CopySource, Protocol):
     """A store that is copied into."""
 
+    @property
+    def numbered(self) -> Sequence[str]:
+        """The names of the tables whose rows this store numbers."""
+        ...
+
     def order(self, *, is_ended: bool) -> Sequence[str]:
         """Return the names of the tables of a user that this store keeps, in the order in which they are written.
 
@@ -56,6 +61,9 @@ class CopyTarget(CopySource, Protocol):
     def kept(self, table: CopiedTable[Row], rows: list[Row]) -> list[Row]:
         """Return *rows* of another store as `rows` returns them here once they are stored."""
         ...
+
+    def number(self, table: str, ids: Sequence[str]) -> None:
+        """Choose the numbers of all rows of a copy in a *table* of those that `numbered` names; the same for the same *ids*."""
 
     def at_once(self) -> AbstractContextManager[object]:
         """Return a context whose writes are stored together, in a store whose transactions have any size."""

@@ -148,7 +148,9 @@ def copy(run, source, target):
     )
 
 
-def test_copy_has_every_row(copy, source, target):
+def test_copy_has_every_row(copy, source, target, monkeypatch):
+    monkeypatch.setattr(copying, "MOST_WRITES", 3)
+
     code, said = copy()
 
     assert (code, "users: 10 of 10" in said, "Copied and compared: " in said) == (0, True, True)
@@ -177,7 +179,6 @@ def test_dry_run_writes_nothing(copy, target):
 
 @pytest.mark.parametrize("writes", [0, 2, 9, 40, 130])
 def test_copy_that_was_cut_short_goes_on(copy, source, target, monkeypatch, writes):
-    monkeypatch.setattr(copying, "MOST_WRITES", 3)
     put, left = TablesCopy.put, [writes]
 
     def counted(self, table, user_id, rows):

@@ -1,7 +1,7 @@
 """The `Operator` in Supabase: its database as the owner of the schema, and its API."""
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from services.store.operator import CopiedRows, Finding, PresentKeys, UserCaps
 from services.store.supabase import migrations
 from services.store.supabase.check import UNCHECKED, check_api, check_database
 from services.store.supabase.connection import connect
-from services.store.supabase.copying import load
+from services.store.supabase.copying import SupabaseCopy, load
 
 _CREDENTIALS = TypeAdapter[StoredCredentials | None](StoredCredentials | None)
 _BCRYPT_ROUNDS = 10  # the cost that Supabase Auth uses
@@ -120,6 +120,39 @@ class SupabaseOperator:
         with self._database() as connection, connection.transaction():
             migrations.install_server_keys(connection, proof_keys)
             load(connection, make, lambda stored: _hashed(managed_password(stored)))
+
+    @contextmanager
+    def copy_source(self) -> Generator[SupabaseCopy]:
+        """Return the database as it is now, to be copied."""
+        with self._migrated() as connection, connection.transaction():
+            connection.execute("set transaction isolation level repeatable read, read only")
+            yield SupabaseCopy(connection)
+
+    @contextmanager
+    def copy_target(
+        self,
+        proof_keys: Mapping[int, bytes],
+        managed_password: Callable[[UserId], str | None],
+        *,
+        is_dry: bool,
+    ) -> Generator[SupabaseCopy]:
+        """Return the database, to be copied into; *is_dry*: and then rolled back."""
+
+        def auth_hash(user_id: UserId) -> str | None:
+            password = managed_password(user_id)
+            return _hashed(password) if password else None
+
+        with self._migrated() as connection, ExitStack() as stack:
+            if is_dry:
+                stack.enter_context(connection.transaction(force_rollback=True))
+            yield SupabaseCopy(connection, proof_keys, auth_hash)
+
+    @contextmanager
+    def _migrated(self) -> Generator[psycopg.Connection]:
+        with self._database() as connection:
+            if migrations.missing(connection, migrations.read(migrations.FOLDER)):
+                raise Misconfigured("The database is not up to date: run `operate migrate` first.")
+            yield connection
 
     @contextmanager
     def _database(self) -> Generator[psycopg.Connection]:

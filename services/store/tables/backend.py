@@ -372,7 +372,7 @@ def _begin_account(
     block.put(schema.BUDGETS, part_of(Budget, settings))
     about: dict[str, object] = {"role": account.role}
     if invitation:
-        block.put(schema.INVITATIONS, replace(invitation, used_by=account.id))
+        block.put(schema.INVITATIONS, replace(invitation, used_by=account.id, used_at=now))
         about["invitation"] = str(invitation.id)
     note(block, now, account.id, "account.begin", account.id, **about)
     _note_key(block, now, account.id, key)

@@ -50,6 +50,12 @@ class TablesCopy:
             where = {"user_id": None}
         return self.tables.of(user_id).run(methodcaller("select", own, where))
 
+    @property
+    def numbered(self) -> Sequence[str]:
+        return ()
+
+    def number(self, table: str, ids: Sequence[str]) -> None: ...
+
     def order(self, *, is_ended: bool) -> Sequence[str]:
         return _ORDER
 

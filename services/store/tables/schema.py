@@ -123,6 +123,7 @@ class AccountRow(StoredAccount):
     """An account with the keys of its user."""
 
     keys: tuple[WrappedKey, ...] = ()
+    granted_at: datetime | None = None  # the time of the role, in a copy of a Supabase store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +131,7 @@ class CredentialsRow(StoredCredentials):
     """The credentials of a user, or of a sign-up that is pending."""
 
     expires_at: datetime | None = None  # the end of a pending sign-up; None: they are a user's
+    signed_up_at: datetime | None = None  # in a copy of a Supabase store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

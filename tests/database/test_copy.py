@@ -1,0 +1,359 @@
+"""Copies of a deployment out of Supabase into a file, and back into another Supabase."""
+
+import shutil
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from uuid import uuid4
+from zipfile import ZipFile
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from services.crypto import RootKeys
+from services.domain import AccountRole, Outcome
+from services.domain.accounts import SignUps
+from services.errors import StoreUnavailable
+from services.store.sqlite import SqlitePlace
+from services.store.supabase.copying import SupabaseCopy
+from services.store.tables import schema
+from services.store.tables.backend import TablesBackend
+from services.store.tables.opening import check_root_key, let_first_account_be_admin
+from services.users import full_export
+from services.users.full_export import FullExport
+from tests.conftest import started_stack
+from tests.database import servers
+from tests.database.storm import MUST_BE_ZERO
+from tests.database.test_operate import run as run  # a fixture
+from tests.database.test_operate import with_keys
+from tests.store.conformance import talk
+from tests.store.conftest import PASSWORD, make_sessions, new_email
+from tests.store.test_copy import OTHER_DATA
+from tests.stores import OpenStore, WholeAccounts, cheap_hashes, cut_at, store_of, sweep
+
+# tables of sessions and of calls under way, and what an operator's `migrate` makes
+NOT_COPIED = {
+    *("app_sessions", "throttles", "seen_nonces", "password_permits", "log_erasures"),
+    *("server_keys", "migrations"),
+}
+# how much of the deployment's cap is lent to whom: the database decides it anew
+OWN = {"budgets": {"loan"}, "deployment": {"lent"}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cheap_hashes():
+    with cheap_hashes():
+        yield
+
+
+_TABLES = """
+select schemaname || '.' || tablename, tablename from pg_tables where schemaname in ('public', 'private')
+"""
+
+
+def rows_of(database):
+    """Return the rows of each table that a copy takes over, sorted; without the totals, which the sweep makes."""
+    found = {}
+    for table, name in database.execute(_TABLES).fetchall():
+        if name not in NOT_COPIED:
+            made_here = list(OWN.get(name, ()))
+            query = f"select to_jsonb(one) - %s::text[] as row from {table} one order by row"
+            found[name] = [row for (row,) in database.execute(query, [made_here])]
+    everybody = "00000000-0000-0000-0000-000000000000"
+    found["usage_by_day"] = [row for row in found["usage_by_day"] if row["user_id"] != everybody]
+    return found
+
+
+def fill_chats(user, lapse):
+    """Store what a user may have: of each table some rows. *lapse* lets the leases of open turns run out."""
+    space = talk.stored_space(user)
+    user.spaces.keep(talk.a_space("Gone"))
+    user.profile.change(lambda now: replace(now, model="test-model"))
+    garden = talk.answer(user, talk.first_turn("What grows here?"), "Trees.")
+    turn = talk.attached(user, talk.new_turn(garden, "Look at this leaf."), b"leaf", b"stem" * 99)
+    garden = talk.answer(user, turn, "An oak.", thoughts=talk.THOUGHTS)
+    here = garden.conversation.id
+    user.conversations.move(here, space.id)
+    turn = talk.new_turn(user.conversations.thread(here), "And this?", receipt='{"plan": "all"}')
+    garden = talk.answer(user, turn, "A lime.")
+    garden = talk.answer_again(user, garden, garden.messages[-2], "A linden.")
+    garden = talk.say(user, garden, "Gone?", "Soon.")
+    user.conversations.set_summary(garden, talk.SUMMARY)
+    user.facts.keep(talk.a_fact())
+    user.facts.keep(talk.a_fact("Grows peas.", space_id=space.id))
+    garden = user.conversations.thread(here)
+    talk.delete(user, garden, -2)
+    other = talk.begun_with(user, "Other")
+    user.conversations.pin(other.conversation.id)
+    user.conversations.archive(talk.begun_with(user, "Old").conversation.id)
+    user.conversations.discard(talk.begun_with(user, "Discarded").conversation.id, 600)
+    lapsed = talk.new_turn(other, "Will this end?")
+    begun = user.turns.begin(lapsed)
+    user.turns.checkpoint(begun.turn_id, other.conversation.id, "It", 30, None)
+    lapse()
+    talk.answer(user, talk.first_turn("Cut", title="Cut"), "Of", outcome=Outcome.CUT)
+
+
+def fill(stack, sessions):
+    """Make accounts of each state, settings, invitations and a pending sign-up."""
+
+    def change(statement, *values):
+        with stack.connect() as database:
+            database.execute(statement, values)
+
+    lapse = partial(change, "update public.turns set lease_until = now() - interval '1 s'")
+    people = {
+        name: sessions.sign_up_with(f"{name}@daybook.test", PASSWORD)[1]
+        for name in ("admin", "maya", "omar", "lena", "ravi")
+    }
+    for name in ("maya", "omar", "lena"):
+        fill_chats(store_of(people[name]), lapse)
+    admin = people["admin"].backend.administration
+    admin.set_caps(people["omar"].user_id, {"daily_cap_micro": 7, "daily_cap_tokens": 70_000})
+    admin.set_role(people["omar"].user_id, AccountRole.ADMIN)
+    admin.suspend(people["ravi"].user_id, is_suspended=True)
+    admin.delete(people["lena"].user_id)
+    sweep(sessions.backend)
+    admin.set_deployment_cap(50_000_000)
+    admin.change_settings({"monthly_cap_micro": 5_000_000, "retention_days": 90})
+    admin.set_sign_ups(SignUps.INVITED)
+    admin.refuse_unknown_prices(is_refused=True)
+    prices = {"input_micro": 9, "cached_input_micro": 3, "output_micro": 99}
+    admin.set_model("test-model", {**prices, "is_offered": False})
+    admin.set_model("other-model", {"is_offered": False})
+    admin.invite("ab" * 32, "nora@daybook.test", AccountRole.USER)
+    admin.invite("cd" * 32, None, AccountRole.ADMIN)
+    admin.set_sign_ups(SignUps.OPEN)
+    with pytest.raises(StoreUnavailable):
+        cut_at(sessions, "put_sign_up", is_done=True).sign_up_with(new_email(), PASSWORD)
+    used = "update private.invitations set used_by = %s, used_at = now() where email is null"
+    change(used, people["maya"].user_id)
+
+
+class Noon(datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return talk.NOON
+
+
+def exports(accounts, monkeypatch):
+    """Return the files in the exports of those who can sign in, by name."""
+    monkeypatch.setattr(full_export, "datetime", Noon)
+    stores = [
+        store_of(accounts.sign_in_with(f"{name}@daybook.test", PASSWORD)[1])
+        for name in ("admin", "maya", "omar")
+    ]
+    zips = [ZipFile(BytesIO(b"".join(FullExport(store, UTC).parts()))) for store in stores]
+    return [{name: one.read(name) for name in one.namelist()} for one in zips]
+
+
+def without_numbers(files):
+    """Return *files* without those that have the numbers of ledger entries: in a file these have leading zeros."""
+    numbered = {"usage.csv", "manifest.json"}
+    return [{name: one[name] for name in one.keys() - numbered} for one in files]
+
+
+def test_supabase_to_a_file_and_back_loses_nothing(run, place, cache, tmp_path, monkeypatch):
+    file = f"sqlite:{tmp_path}/copy.db"
+    with started_stack(place / "from", cache) as old:
+        sessions = make_sessions(old)
+        fill(old, sessions)
+        with old.connect() as database:
+            rows = rows_of(database)
+        assert not [name for name, found in rows.items() if not found]
+
+        code, said = run("copy", "supabase", file, **with_keys(old))
+
+        assert code == 0, said
+        sent = exports(sessions, monkeypatch)
+        sessions.backend.gateway.http.close()
+        root_keys = old.root_keys
+    with closing(SqlitePlace(tmp_path / "copy.db").open()) as tables:
+        ring = RootKeys.parse(root_keys)
+        accounts = WholeAccounts(TablesBackend(tables), ring, 3600, 3600)
+        assert without_numbers(exports(accounts, monkeypatch)) == without_numbers(sent)
+    with started_stack(place / "into", cache, root_keys) as new:
+        code, said = run("copy", file, "supabase", **with_keys(new))
+
+        assert code == 0, said
+        with new.connect() as database:
+            assert rows_of(database) == rows
+        again = run("copy", file, "supabase", **with_keys(new))
+        assert again[1].endswith("nothing, all is there.")
+        sessions = make_sessions(new)
+        assert exports(sessions, monkeypatch) == sent
+        sessions.backend.gateway.http.close()
+
+
+# --- into the database of a hosted project
+
+
+@pytest.fixture(scope="module")
+def file(hosted, tmp_path_factory):
+    """The path of a store with accounts of each state, whose root key is that of the rig."""
+    path = tmp_path_factory.mktemp("file") / "source.db"
+    ring = RootKeys.parse(hosted.root_keys)
+    with closing(SqlitePlace(path).open()) as tables:
+        check_root_key(tables, ring.store_tags())
+        store = OpenStore(tables)
+        accounts = WholeAccounts(TablesBackend(store), ring, 10**6, 10**6)
+        let_first_account_be_admin(tables, is_let=True)
+        people = {
+            name: accounts.sign_up_with(f"{name}@daybook.test", PASSWORD)[1]
+            for name in ("admin", "maya", "omar", "lena", "ravi")
+        }
+        for name in ("maya", "omar", "lena"):
+            fill_chats(store_of(people[name]), lambda: store.let_pass(60))
+        admin = people["admin"].backend.administration
+        admin.delete(people["lena"].user_id)
+        sweep(accounts.backend)
+        admin.delete(people["ravi"].user_id)  # and the sweep has not come yet
+        admin.set_deployment_cap(50_000_000)
+        admin.set_model("test-model", {"is_offered": False})
+    return path
+
+
+@pytest.fixture
+def target(hosted):
+    """A migrated database of the rig's server, for one test."""
+    if hosted.server is None:
+        pytest.skip("a real project has one database")
+    hosted.server.make_template("copied")
+    yield make_conninfo(hosted.superuser, dbname="copied")
+    servers.drop_database(hosted.superuser, "copied")
+
+
+@pytest.fixture
+def copy_into(run, file, hosted):
+    """Copy the file into a database."""
+
+    def copy_into(address, *options, source=file, **environment):
+        given = {"DATABASE_URL": servers.as_owner(address), "DAYBOOK_ROOT_KEYS": hosted.root_keys}
+        return run("copy", f"sqlite:{source}", "supabase", *options, **given | environment)
+
+    return copy_into
+
+
+def count(address, table):
+    with psycopg.connect(address) as database:
+        return database.execute(f"select count(*) from {table}").fetchone()[0]
+
+
+def test_users_of_a_file_sign_in_to_a_hosted_project(copy_into, target, hosted, monkeypatch):
+    code, said = copy_into(target)
+
+    assert code == 0, said
+    with hosted.server.rig(target) as rig:
+        sessions = make_sessions(rig)
+        for name in ("admin", "maya", "omar"):
+            store = store_of(sessions.sign_in_with(f"{name}@daybook.test", PASSWORD)[1])
+            listed = store.conversations.recent(100)
+            assert all(store.conversations.thread(one.id).is_whole for one in listed)
+            assert bool(listed) == (name != "admin")
+        sweep(sessions.backend)  # also the account that was deleted
+        sessions.backend.gateway.http.close()
+    with psycopg.connect(target) as database:
+        broken = {name: database.execute(query).fetchone() for name, query in MUST_BE_ZERO.items()}
+        # messages were deleted, and an account with its loan
+        of_all = {"threads torn", "replies named and not there", "deployment and loans apart by"}
+        assert {name for name, found in broken.items() if found[0]} <= of_all
+        ids = "select user_id from auth.identities where provider_id = user_id::text and email is not null"
+        assert database.execute(ids).rowcount == count(target, "private.roles") == 3
+
+
+def test_copy_into_a_database_goes_on(copy_into, target, monkeypatch):
+    put, left = SupabaseCopy.put, [25]
+
+    def counted(self, table, user_id, rows):
+        left[0] -= 1
+        if not left[0]:
+            raise SystemExit(9)
+        put(self, table, user_id, rows)
+
+    monkeypatch.setattr(SupabaseCopy, "put", counted)
+    assert copy_into(target)[0] == 9
+    users = count(target, "private.roles")
+    assert 0 < users < 4
+    monkeypatch.setattr(SupabaseCopy, "put", put)
+
+    assert copy_into(target)[0] == 0
+    assert copy_into(target)[1].endswith("nothing, all is there.")
+    assert count(target, "private.roles") == 4
+
+
+def test_dry_run_leaves_a_database_as_it_is(copy_into, target):
+    with psycopg.connect(target) as database:
+        before = rows_of(database)
+        code, said = copy_into(target, "--dry-run")
+
+        assert (code, "To be copied: 4 accounts" in said) == (0, True)
+        assert rows_of(database) == before
+
+
+def test_database_with_other_data_is_refused(copy_into, target, file, tmp_path, hosted):
+    assert copy_into(target)[0] == 0
+    with psycopg.connect(target) as database:
+        before = rows_of(database)
+        database.execute("update public.conversations set policy = 'other'")
+        database.commit()
+        assert copy_into(target)[1] == OTHER_DATA
+        database.execute("update public.conversations set policy = 'window'")
+        database.commit()
+        other = tmp_path / "other.db"
+        with closing(SqlitePlace(other).open()) as tables:
+            check_root_key(tables, RootKeys.parse(hosted.root_keys).store_tags())
+        assert copy_into(target, source=other)[1] == OTHER_DATA
+        assert rows_of(database) == before
+
+
+def test_database_of_another_root_key_is_refused(copy_into, target):
+    with psycopg.connect(target, autocommit=True) as database:
+        database.execute("update private.server_keys set inner_pad = outer_pad")
+        before = rows_of(database)
+
+        code, said = copy_into(target)
+
+        assert (code, "Root key 1 is not the one" in said) == (1, True)
+        assert rows_of(database) == before
+
+
+def test_database_that_is_not_up_to_date_is_refused(copy_into, hosted):
+    address = servers.new_database(hosted.superuser, "bare")
+    servers.lay_ground(address)
+    try:
+        assert copy_into(address)[1] == (
+            "The database is not up to date: run `operate migrate` first."
+        )
+    finally:
+        servers.drop_database(hosted.superuser, "bare")
+
+
+def test_erasures_are_not_copied_into_a_database(copy_into, target, file, tmp_path):
+    source = Path(shutil.copy(file, tmp_path))
+    with closing(SqlitePlace(source).open()) as tables:
+        owner = tables.owners(schema.CONVERSATIONS)[0]
+        erasure = schema.Erasure(id=uuid4(), space_id=uuid4())
+        tables.of(owner).run(lambda block: block.put(schema.ERASURES, erasure))
+
+    code, said = copy_into(target, source=source)
+
+    assert (code, said.endswith("start Daybook there, and stop it after a minute.")) == (1, True)
+
+
+def test_database_with_an_open_turn_is_not_copied(run, copy_into, target, tmp_path, hosted):
+    assert copy_into(target)[0] == 0
+    with psycopg.connect(target, autocommit=True) as database:
+        last = "id = (select id from public.turns order by begun_at desc limit 1)"
+        database.execute(
+            f"update public.turns set finished_at = null, state = 'streaming' where {last}"
+        )
+    given = {"DATABASE_URL": servers.as_owner(target), "DAYBOOK_ROOT_KEYS": hosted.root_keys}
+
+    code, said = run("copy", "supabase", f"sqlite:{tmp_path}/new.db", **given)
+
+    assert (code, said.startswith("A reply of the source is still open")) == (1, True)
+    assert not (tmp_path / "new.db").exists()
