@@ -18,6 +18,7 @@ from services.operate import demo
 from services.operate.__main__ import operate
 from services.operate.demo import make_demo
 from services.store.credentials import open_stored
+from services.store.files import FilesPlace
 from services.store.sqlite import SqlitePlace
 from services.store.tables import copying, schema
 from services.store.tables.backend import TablesBackend
@@ -52,9 +53,18 @@ def run(tmp_path):
     return run
 
 
+def place(path):
+    return SqlitePlace(path) if path.suffix else FilesPlace(path)
+
+
+def named(path):
+    """Return *path* as DAYBOOK_STORE has it."""
+    return f"sqlite:{path}" if path.suffix else f"json:{path}"
+
+
 @contextmanager
 def opened(path):
-    with closing(SqlitePlace(path).open()) as tables:
+    with closing(place(path).open()) as tables:
         check_root_key(tables, RING.store_tags())
         yield tables
 
@@ -118,11 +128,10 @@ def add_rare_rows(tables, user_id):
 def made(tmp_path_factory):
     """The path of a store with ten accounts, and a row in each table."""
     path = tmp_path_factory.mktemp("made") / "source.db"
-    place = SqlitePlace(path)
     with opened(path) as tables, pytest.MonkeyPatch.context() as changed:
         changed.setattr(demo, "DAYS", 4)
         changed.setattr(demo, "NAMES", demo.NAMES[:10])
-        TablesOperator(place, lambda: place.open(is_app=False)).load(
+        TablesOperator(place(path), lambda: place(path).open(is_app=False)).load(
             {},
             lambda now: make_demo(RING, 1, PASSWORD, now),
             lambda stored: open_stored(RING, stored).managed_password,
@@ -136,19 +145,19 @@ def source(made, tmp_path):
     return Path(shutil.copy(made, tmp_path))
 
 
-@pytest.fixture
-def target(tmp_path):
-    return tmp_path / "new" / "target.db"
+@pytest.fixture(params=["target.db", "target"], ids=["sqlite", "json"])
+def target(request, tmp_path):
+    return tmp_path / "new" / request.param
 
 
 @pytest.fixture
 def copy(run, source, target):
     return lambda *options, **environment: run(
-        "copy", f"sqlite:{source}", f"sqlite:{target}", *options, **environment
+        "copy", named(source), named(target), *options, **environment
     )
 
 
-def test_copy_has_every_row(copy, source, target, monkeypatch):
+def test_copy_has_every_row(run, copy, source, target, monkeypatch):
     monkeypatch.setattr(copying, "MOST_WRITES", 3)
 
     code, said = copy()
@@ -160,6 +169,9 @@ def test_copy_has_every_row(copy, source, target, monkeypatch):
     } - NOT_COPIED
     assert rows_of(target) == rows
     assert copy()[1].endswith("Copied and compared: nothing, all is there.")
+    back = target.with_name("back.db")
+    assert run("copy", named(target), named(back))[0] == 0
+    assert rows_of(back) == rows
 
 
 def test_user_of_a_copy_signs_in(copy, target):
@@ -193,11 +205,11 @@ def test_copy_that_was_cut_short_goes_on(copy, source, target, monkeypatch, writ
     accounts = {row.id for (name, *_), row in rows_of(target).items() if name == "accounts"}
     monkeypatch.setattr(TablesCopy, "put", put)
 
+    copied, rows = rows_of(target), rows_of(source)
     for user_id in accounts:  # whoever exists is whole
-        of_user = [rows_of(path) for path in (source, target)]
-        assert len({str({k: v for k, v in one.items() if k[1] == user_id}) for one in of_user}) == 1
+        assert all(copied.get(key) == row for key, row in rows.items() if key[1] == user_id)
     assert copy()[0] == 0
-    assert rows_of(target) == rows_of(source)
+    assert rows_of(target) == rows
 
 
 def change(path, table, user_id, **fields):
