@@ -1,7 +1,7 @@
 """The copy of a deployment from store to store, a user after the other. Called again, it goes on where it ended."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ from services.domain import ConversationId, UserId
 from services.domain.addresses import NO_ADDRESS
 from services.errors import BadInput, Misconfigured
 from services.operate.accounts import opens
-from services.store.copies import CopySource, CopyTarget, lacking
+from services.store.copies import CopySource, CopyTarget, lacking, other_data
 from services.store.credentials import open_stored
 from services.store.tables import schema
 from services.store.tables.protocol import Table
@@ -65,33 +65,29 @@ class Copying:
 
     def run(self, report: Callable[[int, int], None]) -> None:
         """Copy all; *report* gets the number of users copied so far, and that of all. Raise BadInput, Misconfigured."""
-        user_ids, known = self.source.user_ids(), self.target.user_ids()
-        for name in self.target.numbered:
-            table = _TABLES[name]
-            owners = [None] if table.is_shared else user_ids
-            self.target.number(
-                name, [row.id for one in owners for row in self.source.rows(table, one)]
-            )
-        for user_id in known:  # before the first write: all of this is there already, or refused
-            for table in self._tables(user_id):
+        user_ids = self.source.user_ids()
+        tables = {user_id: self._tables(user_id) for user_id in user_ids}
+        self._number(user_ids)
+        for user_id in self.target.user_ids():  # before the first write, as all that may be refused
+            if user_id not in tables:
+                raise other_data()
+            for table in tables[user_id]:
                 self._lacking(table, user_id)
         for table in _SHARED:
             self._lacking(table, None)
         for number, user_id in enumerate(user_ids, 1):
-            self._copy_user(user_id)
+            *others, last = tables[user_id]
+            with self.target.at_once():
+                self._copy(others, user_id)
+                self._copy([last], user_id)  # the others are verified: the user may begin to exist
             report(number, len(user_ids))
         with self.target.at_once():
             self._copy(_SHARED, None)
             for table in _OF_ONE_ROW:
                 self._copy_row(table)
 
-    def _copy_user(self, user_id: UserId) -> None:
-        *others, last = self._tables(user_id)
-        with self.target.at_once():
-            self._copy(others, user_id)
-            self._copy([last], user_id)  # the others are verified: the user may begin to exist
-
     def _tables(self, user_id: UserId) -> list[Table[Any]]:
+        """Return the tables of a user, in the order in which they are written."""
         is_ended = any(one.is_ended for one in self.source.rows(schema.ACCOUNTS, user_id))
         names = self.target.order(is_ended=is_ended)
         is_erased = is_ended or schema.ERASURES.name in names
@@ -101,19 +97,20 @@ class Copying:
             )
         return [_TABLES[name] for name in names]
 
-    def _copy(self, tables: Iterable[Table[Any]], user_id: UserId | None) -> None:
-        written = list[Table[Any]]()
-        for table in tables:
-            for conversation_id in self._parts(table, user_id):
-                rows = self._lacking(table, user_id, conversation_id)
-                self.counts[table.name] += len(rows)
-                if rows and not self.is_dry:
-                    self.target.put(table, user_id, rows)
-                    written.append(table)
-        for table in dict.fromkeys(written):
-            for conversation_id in self._parts(table, user_id):
-                if self._lacking(table, user_id, conversation_id):
+    def _number(self, user_ids: Iterable[UserId]) -> None:
+        for name in self.target.numbered:
+            table = _TABLES[name]
+            owners = [None] if table.is_shared else user_ids
+            rows = (row for one in owners for row in self.source.rows(table, one))
+            self.target.number(name, [row.id for row in rows])
+
+    def _copy(self, tables: Sequence[Table[Any]], user_id: UserId | None) -> None:
+        for is_verified in (False, True):
+            for table in tables:
+                count = self._lacking(table, user_id, is_written=not (self.is_dry or is_verified))
+                if is_verified and count and not self.is_dry:
                     raise Misconfigured(f"Rows of {table.name} were not stored: copy once more.")
+                self.counts[table.name] += 0 if is_verified else count
 
     def _copy_row(self, table: Table[Any]) -> None:
         rows = self.target.kept(table, self.source.rows(table, None))
@@ -121,18 +118,17 @@ class Copying:
         if rows and not self.is_dry:
             self.target.put(table, None, rows)
 
-    def _parts(self, table: Table[Any], user_id: UserId | None) -> Iterable[ConversationId | None]:
-        """Return the conversations whose rows are read apart: all pieces of a user could fill the memory."""
-        if table is not schema.PIECES:
-            return [None]
-        return [row.id for row in self.source.rows(schema.CONVERSATIONS, user_id)]
-
     def _lacking(
-        self,
-        table: Table[Any],
-        user_id: UserId | None,
-        conversation_id: ConversationId | None = None,
-    ) -> list[Any]:
-        rows = self.source.rows(table, user_id, conversation_id)
-        stored = self.target.rows(table, user_id, conversation_id)
-        return lacking(table, self.target.kept(table, rows), stored)
+        self, table: Table[Any], user_id: UserId | None, *, is_written: bool = False
+    ) -> int:
+        """Return the number of rows that the target lacks, and write them if *is_written*. Raise BadInput."""
+        count, parts = 0, list[ConversationId | None]([None])
+        if table is schema.PIECES:  # all those of a user could fill the memory
+            parts = [row.id for row in self.source.rows(schema.CONVERSATIONS, user_id)]
+        for conversation_id in parts:
+            rows = self.target.kept(table, self.source.rows(table, user_id, conversation_id))
+            rows = lacking(table, rows, self.target.rows(table, user_id, conversation_id))
+            if rows and is_written:
+                self.target.put(table, user_id, rows)
+            count += len(rows)
+        return count

@@ -78,7 +78,11 @@ def lacking(table: CopiedTable[Row], wanted: Iterable[Row], stored: Iterable[Row
     others = {str(table.key(row)): row for row in stored}
     found = [(row, others.pop(str(table.key(row)), None)) for row in wanted]
     if others or any(other not in (None, row) for row, other in found):
-        raise BadInput(
-            "The target holds other data: name a new store, or the one of a copy that was cut short."
-        )
+        raise other_data()
     return [row for row, other in found if other is None]
+
+
+def other_data() -> BadInput:
+    return BadInput(
+        "The target holds other data: name a new store, or the one of a copy that was cut short."
+    )

@@ -169,6 +169,8 @@ def test_supabase_to_a_file_and_back_loses_nothing(run, place, cache, tmp_path, 
         code, said = run("copy", "supabase", file, **with_keys(old))
 
         assert code == 0, said
+        again = run("copy", "supabase", file, **with_keys(old))
+        assert again[1].endswith("nothing, all is there.")
         sent = exports(sessions, monkeypatch)
         sessions.backend.gateway.http.close()
         root_keys = old.root_keys
