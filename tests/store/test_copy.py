@@ -21,6 +21,7 @@ from services.store.credentials import open_stored
 from services.store.files import FilesPlace
 from services.store.sqlite import SqlitePlace
 from services.store.tables import copying, schema
+from services.store.tables.access import note
 from services.store.tables.backend import TablesBackend
 from services.store.tables.copying import TablesCopy
 from services.store.tables.opening import check_root_key
@@ -244,6 +245,49 @@ def test_target_with_a_changed_row_is_refused(copy, target):
     change(target, schema.MESSAGES, None, body="changed")
 
     refused(copy, target, OTHER_DATA)
+
+
+def test_target_with_other_audit_is_refused(run, source, tmp_path):
+    target = tmp_path / "target.db"
+    with opened(target) as tables:
+        tables.of(None).run(lambda block: note(block, datetime.now(UTC), None, "settings.set"))
+
+    code, said = run("copy", named(source), named(target))
+
+    assert (code, said) == (1, OTHER_DATA)
+
+
+def test_row_that_was_not_stored_is_noticed(run, source, tmp_path, monkeypatch):
+    put, target = TablesCopy.put, tmp_path / "target.db"
+
+    def forgetful(self, table, user_id, rows):
+        put(self, table, user_id, rows[1:] if table is schema.MESSAGES else rows)
+
+    monkeypatch.setattr(TablesCopy, "put", forgetful)
+
+    code, said = run("copy", named(source), named(target))
+
+    assert (code, said.endswith("were not stored: copy once more.")) == (1, True)
+    users = {row.id for (name, *_), row in rows_of(target).items() if name == "accounts"}
+    assert not [
+        user_id for name, user_id, _ in rows_of(source) if name == "messages" and user_id in users
+    ]
+
+
+def test_copy_that_was_cut_short_is_no_source(run, source, tmp_path, monkeypatch):
+    half, put = tmp_path / "half.db", TablesCopy.put
+
+    def cut(self, table, user_id, rows):
+        if table is schema.ACCOUNTS:
+            raise SystemExit(9)
+        put(self, table, user_id, rows)
+
+    monkeypatch.setattr(TablesCopy, "put", cut)
+    assert run("copy", named(source), named(half))[0] == 9
+
+    code, said = run("copy", named(half), f"sqlite:{tmp_path}/other.db")
+
+    assert (code, said) == (1, "The source is a copy that was cut short: finish that one first.")
 
 
 def test_source_with_an_open_turn_is_refused(copy, source, target):

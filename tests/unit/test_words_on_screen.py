@@ -9,7 +9,9 @@ from pages._parts import words
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("pages/*.py"), *ROOT.glob("pages/_parts/*.py"), ROOT / "streamlit_app.py"]
-COMMANDS = {"operator", "check", "connection", "demo"}  # in a terminal, not on screen
+COMMANDS = {  # in a terminal, or SQL: not on screen
+    *("operator", "check", "connection", "demo", "copying", "copied_rows")
+}
 SENTENCES = [
     *(
         path for path in ROOT.glob("services/chat/*.py") if path.name != "titles.py"

@@ -16,7 +16,7 @@ _MOST_BYTES = 4_000_000  # of the texts that one block writes
 # conversations come before their rows, and so after them where rows are destroyed
 _OWN: tuple[Table[Any], ...] = (*reversed(schema.DESTROYED), schema.LEDGER, schema.DAYS)
 _OF_ACCOUNT = (schema.CREDENTIALS.name, schema.ACCOUNTS.name)
-# a user is nobody until the account is written
+# there is no user until the account is written
 _ORDER = (*(table.name for table in _OWN), *_OF_ACCOUNT)
 
 
