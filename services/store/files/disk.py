@@ -58,7 +58,7 @@ class Disk:
             with suppress(FileNotFoundError):
                 old = opened.enter_context(self._opened(name, os.O_WRONLY))
             self.rename(name + DRAFT, name)
-            self.sync_folder(_folder_of(name))
+            self.sync_name(_folder_of(name))
             if old is not None:
                 self._overwrite(old)
 
@@ -75,7 +75,7 @@ class Disk:
         """
         with suppress(FileNotFoundError):
             self.rename(name, name + _GONE)
-            self.sync_folder(_folder_of(name))
+            self.sync_name(_folder_of(name))
             self._finish(name + _GONE)
 
     def make_folders(self, name: str) -> None:
@@ -85,15 +85,17 @@ class Disk:
         self.make_folders(_folder_of(name))
         with suppress(FileExistsError):
             self.make_folder(name)
-        self.sync_folder(_folder_of(name))
+        self.sync_name(_folder_of(name))
         self._lasting.add(name)
 
     def tidy(self) -> None:
         """Destroy the files that a process was writing anew, or destroying, when it ended."""
-        for folder, _, names in os.walk(self.path):
-            for name in names:
-                if name.endswith((DRAFT, _GONE)):
-                    self._finish(os.path.relpath(os.path.join(folder, name), self.path))
+        for path, _, names in os.walk(self.path):
+            folder = os.path.relpath(path, self.path)
+            if unfinished := [name for name in names if name.endswith((DRAFT, _GONE))]:
+                self.sync_name(folder)
+                for name in unfinished:
+                    self._finish(os.path.normpath(f"{folder}/{name}"))
 
     def _finish(self, name: str) -> None:
         with self._opened(name, os.O_WRONLY) as descriptor:
@@ -147,8 +149,8 @@ class Disk:
             self._has_failed = True
             raise SyncFailed(error.errno, error.strerror) from None
 
-    def sync_folder(self, name: str) -> None:
-        with self._opened(name, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+    def sync_name(self, name: str) -> None:
+        with self._opened(name, os.O_RDONLY) as descriptor:
             self.sync(descriptor)
 
     def rename(self, name: str, new: str) -> None:
@@ -176,7 +178,7 @@ class AppendedFile:
         self._descriptor = disk.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             self._identity = _identity(os.fstat(self._descriptor))
-            disk.sync_folder(_folder_of(name))
+            disk.sync_name(_folder_of(name))
         except OSError:
             self.close()
             raise

@@ -85,6 +85,7 @@ class FilesPlace:
             if not self.exists():
                 disk.replace(".gitignore", b"*\n")
                 disk.replace(_MARK, json.dumps(self._mark).encode())
+            disk.sync_name(".")  # a killed process may not have done so
             return FilesStore(disk, lock)
         except BaseException:
             disk.close()

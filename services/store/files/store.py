@@ -239,6 +239,7 @@ class FilesStore:
         names = [one for one in self._disk.names() if one.startswith(_JOURNAL)]
         operations, restored = list[Operation](), defaultdict[str, set[Key]](set)
         for name in names:
+            self._disk.sync_name(name)  # a killed process may not have done so
             data = self._disk.read(name) or b""
             found, whole = read_journal(data)
             if whole < len(data):
