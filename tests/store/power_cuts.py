@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import threading
 from contextlib import contextmanager
 from copy import deepcopy
@@ -128,6 +129,15 @@ class Machine:
         folder, name = self._place(path)
         return name in folder.now
 
+    def is_lasting(self, path):
+        """Return True if a power cut leaves the file or folder at *path*."""
+        node = self.root
+        for name in path.split("/"):
+            if name not in node.durable:
+                return False
+            node = node.durable[name]
+        return True
+
     def change(self, node, operation):
         self._count += 1
         node.pending[self._count] = operation
@@ -215,12 +225,12 @@ def lay(files, folder):
 class Recorder:
     """All disks that a power cut may leave before each operation on files below *folder*, with the state that each must have."""
 
-    def __init__(self, folder, machine, answered=0, kept_share=0):
-        self.folder, self.machine, self._kept_share = folder, machine, kept_share
+    def __init__(self, folder, machine, answered=0):
+        self.folder, self.machine = folder, machine
         self.answered = answered  # the number of the last state that was answered as lasting
         self.disks = {}  # by their files: these, and the least state
-        self.machines = []  # the machine before one of *kept_share* operations, with the least state
-        self.names = []  # of operations, with what they did
+        self.kills = {}  # by the kind of the last operation: the machine after it, and the least state
+        self.names = []  # of operations: their verbs and files
         self.interruption = None  # called once, before the next document is renamed
         self.fault = None  # an error of the next write to a journal, half of which is done
         self.written = threading.Event()  # a journal was destroyed: a round of documents is over
@@ -230,17 +240,20 @@ class Recorder:
         return RecordedDisk(path, self)
 
     @contextmanager
-    def step(self, *name):
+    def step(self, verb, name):
         with self._lock:
             self.note()
-            self.names.append(name)
-            if self._kept_share and len(self.names) % self._kept_share == 0:
-                self.machines.append((self.answered, deepcopy(self.machine)))
+            self.names.append((verb, name))
             yield self.machine
 
     def note(self):
         """Note the disks that a power cut may leave now."""
-        for files in self.machine.cuts():
+        cuts = self.machine.cuts()
+        verb, name = self.names[-1] if self.names else ("", "")
+        kind = verb, re.sub(r".*[/.]|[0-9a-f-]{8,}", "", name)
+        if verb not in ("", "open", "sync") and kind not in self.kills:
+            self.kills[kind] = deepcopy(self.machine), self.answered
+        for files in cuts:
             key = hash(frozenset(files.items()))
             _, least = self.disks.get(key, (files, 0))
             self.disks[key] = files, max(least, self.answered)
@@ -273,7 +286,7 @@ class RecordedDisk(Disk):
         fault = self._recorder.fault if name.startswith("journal-") else None
         if fault:
             self._recorder.fault, data = None, data[: len(data) // 2]
-        with self._recorder.step("write", name, any(data)) as machine:
+        with self._recorder.step("write" if any(data) else "overwrite", name) as machine:
             super().write(descriptor, data, offset)
             machine.change(node, Write(offset, bytes(data)))
         if fault:
