@@ -145,7 +145,8 @@ def test_backoff_grows_and_ends():
 
 def test_start_that_takes_minutes_is_waited_for(tmp_path, monkeypatch):
     minutes = itertools.count(0, 60)
-    monkeypatch.setattr(processes.time, "monotonic", lambda: next(minutes))
+    clock = SimpleNamespace(monotonic=lambda: next(minutes))  # of no other thread
+    monkeypatch.setattr(processes, "time", clock)
     answers = iter([False, False, False, True, False])
     monkeypatch.setattr(Server, "answers", lambda _: next(answers))
     server = Server(tmp_path)

@@ -4,13 +4,14 @@ Names are relative to the folder, also if it is moved meanwhile. The last method
 between which the power may fail: tests record them.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-_DRAFT, _GONE = ".draft", ".gone"  # ends of names: not renamed yet; being destroyed
+DRAFT, _GONE = "~draft", "~gone"  # ends of names: not renamed yet; being destroyed
 _CHUNK = 1 << 20  # bytes that are overwritten at once
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: empties the disk's cache, too
 
@@ -23,7 +24,8 @@ class Disk:
     """The files in the folder at *path*. Each method raises OSError."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._has_failed = path, False
+        self._lasting = {"."}  # folders whose names are on the disk
         self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def close(self) -> None:
@@ -47,16 +49,16 @@ class Disk:
 
     def replace(self, name: str, data: bytes) -> None:
         """Write a file anew, whole or not at all; then overwrite its old bytes."""
-        self._make_folders(_folder_of(name))
-        with self._opened(name + _DRAFT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
+        self.make_folders(_folder_of(name))
+        with self._opened(name + DRAFT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
             self.write(descriptor, data, 0)
             self.sync(descriptor)
         with ExitStack() as opened:
             old = None
             with suppress(FileNotFoundError):
                 old = opened.enter_context(self._opened(name, os.O_WRONLY))
-            self.rename(name + _DRAFT, name)
-            self.sync_folder(_folder_of(name))
+            self.rename(name + DRAFT, name)
+            self.sync_name(_folder_of(name))
             if old is not None:
                 self._overwrite(old)
 
@@ -67,44 +69,50 @@ class Disk:
             self.sync(descriptor)
 
     def destroy(self, name: str) -> None:
-        """Overwrite and remove a file, if there is one. It is renamed first, so that `tidy` can finish this."""
+        """Overwrite and remove a file, if there is one, and the folders that are empty then.
+
+        It is renamed first, so that `tidy` can finish this.
+        """
         with suppress(FileNotFoundError):
             self.rename(name, name + _GONE)
-            self.sync_folder(_folder_of(name))
+            self.sync_name(_folder_of(name))
             self._finish(name + _GONE)
 
-    def remove_folder(self, name: str) -> None:
-        """Remove a folder with the folders in it, unless a file is left in one of them."""
-        for each in self.names(name):
-            self.remove_folder(f"{name}/{each}")
-        with suppress(OSError):
-            os.rmdir(name, dir_fd=self._root)
+    def make_folders(self, name: str) -> None:
+        """Make a folder, and those above it. One that is there may not last yet: its maker may have been killed."""
+        if name in self._lasting:
+            return
+        self.make_folders(_folder_of(name))
+        with suppress(FileExistsError):
+            self.make_folder(name)
+        self.sync_name(_folder_of(name))
+        self._lasting.add(name)
 
     def tidy(self) -> None:
         """Destroy the files that a process was writing anew, or destroying, when it ended."""
-        for folder, _, names in os.walk(self.path):
-            for name in names:
-                if name.endswith((_DRAFT, _GONE)):
-                    self._finish(os.path.relpath(os.path.join(folder, name), self.path))
+        for path, _, names in os.walk(self.path):
+            folder = os.path.relpath(path, self.path)
+            if unfinished := [name for name in names if name.endswith((DRAFT, _GONE))]:
+                self.sync_name(folder)
+                for name in unfinished:
+                    self._finish(os.path.normpath(f"{folder}/{name}"))
 
     def _finish(self, name: str) -> None:
         with self._opened(name, os.O_WRONLY) as descriptor:
             self._overwrite(descriptor)
         self.unlink(name)
+        folder = _folder_of(name)
+        with suppress(OSError):  # it is not empty
+            while folder != ".":
+                self._lasting.discard(folder)
+                self.remove_folder(folder)
+                folder = _folder_of(folder)
 
     def _overwrite(self, descriptor: int) -> None:
         size = os.fstat(descriptor).st_size
         for start in range(0, size, _CHUNK):
             self.write(descriptor, bytes(min(_CHUNK, size - start)), start)
         self.sync(descriptor)
-
-    def _make_folders(self, name: str) -> None:
-        try:
-            os.stat(name, dir_fd=self._root)
-        except FileNotFoundError:
-            self._make_folders(_folder_of(name))
-            self.make_folder(name)
-            self.sync_folder(_folder_of(name))
 
     @contextmanager
     def _opened(self, name: str, flags: int) -> Generator[int]:
@@ -129,16 +137,20 @@ class Disk:
         os.ftruncate(descriptor, size)
 
     def sync(self, descriptor: int) -> None:
+        """Raise SyncFailed, also after another one has failed: the system tells a loss only once."""
         try:
+            if self._has_failed:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
             if _FULL_SYNC is None:
                 os.fsync(descriptor)
             else:
                 fcntl.fcntl(descriptor, _FULL_SYNC)
         except OSError as error:
+            self._has_failed = True
             raise SyncFailed(error.errno, error.strerror) from None
 
-    def sync_folder(self, name: str) -> None:
-        with self._opened(name, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+    def sync_name(self, name: str) -> None:
+        with self._opened(name, os.O_RDONLY) as descriptor:
             self.sync(descriptor)
 
     def rename(self, name: str, new: str) -> None:
@@ -150,17 +162,29 @@ class Disk:
     def make_folder(self, name: str) -> None:
         os.mkdir(name, 0o700, dir_fd=self._root)
 
+    def remove_folder(self, name: str) -> None:
+        os.rmdir(name, dir_fd=self._root)
+
 
 class AppendedFile:
     """A new file that is written at its end."""
 
     def __init__(self, disk: Disk, name: str) -> None:
-        """Raise FileExistsError."""
         self.name, self.size, self.synced_size = name, 0, 0  # bytes
         self.lasting_size = 0  # bytes that answers wait for
         self._disk, self._is_whole = disk, True  # false: bytes after `size` are of a failed write
-        self._descriptor = disk.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        disk.sync_folder(_folder_of(name))
+        self._is_destroyed = False
+        # an attempt that failed may have left an empty one
+        self._descriptor = disk.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            self._identity = _identity(os.fstat(self._descriptor))
+            disk.sync_name(_folder_of(name))
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        os.close(self._descriptor)
 
     def append(self, data: bytes) -> None:
         """Append *data* whole. After a failure nothing is appended until what came of it is cut off."""
@@ -182,16 +206,21 @@ class AppendedFile:
         self.synced_size = size
 
     def is_in_place(self) -> bool:
-        """Return True if the path of the folder leads to this file."""
+        """Return True if the path of the folder leads to this file, or led to it until it was destroyed."""
         try:
-            found, own = os.stat(self._disk.path / self.name), os.fstat(self._descriptor)
+            is_found = _identity(os.stat(self._disk.path / self.name)) == self._identity
         except OSError:
-            return False
-        return (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)
+            is_found = False
+        return is_found or self._is_destroyed
 
     def destroy(self) -> None:
+        self._is_destroyed = True
         self._disk.destroy(self.name)
-        os.close(self._descriptor)
+        self.close()
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _folder_of(name: str) -> str:

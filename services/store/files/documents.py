@@ -66,6 +66,8 @@ class Document:
             try:
                 table, row = read_line(line)
             except Damaged:
+                if not self._lines:  # an append, which may be cut off, follows whole lines
+                    raise
                 is_damaged = True
                 continue
             key = str(table.key(row))

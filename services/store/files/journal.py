@@ -1,6 +1,7 @@
 """The journal of a store over files: each write is one line, whole and with a checksum, before it goes into documents."""
 
 import json
+import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ class _Record:
 
 
 _RECORDS = TypeAdapter(_Record)
+_PATH = re.compile(r"[\w-]+(?:/[\w-][\w.-]*){1,2}")  # leads to no other folder
 
 
 def journal_line(operations: Iterable[Operation], synced: int) -> bytes:
@@ -74,14 +76,21 @@ def _read(line: bytes) -> _Record | None:
     checksum, _, body = line.removesuffix(b"\n").partition(b" ")
     if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(body):
         return None
-    return _RECORDS.validate_json(body)
+    try:
+        return _RECORDS.validate_json(body)
+    except ValueError:  # its message repeats the text
+        raise Damaged from None
 
 
 def _operation(write: tuple[str, dict[str, Any]] | tuple[str, str, str]) -> Operation:
+    if not _PATH.fullmatch(write[0]):
+        raise Damaged
     match write:
         case path, dict(fields):
             line = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
             table, row = read_line(line)
             return Operation(path, table, str(table.key(row)), row, line)
-        case path, name, key:
+        case path, name, key if name in TABLES:
             return Operation(path, TABLES[name], key)
+        case _:
+            raise Damaged

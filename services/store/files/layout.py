@@ -81,6 +81,10 @@ class Layout:
             case _:
                 return _documents_of(table)[0]
 
+    def is_moved(self, table: Table[Any]) -> bool:
+        """Return True if a row of *table* may change its document."""
+        return len(_documents_of(table)) > 1
+
     def with_key(self, table: Table[Any], key: str) -> Iterator[str]:
         """Return the documents that may have the row with *key*."""
         match table.name:

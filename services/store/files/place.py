@@ -3,12 +3,13 @@
 import json
 import os
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from services.errors import BadInput, Misconfigured
 from services.store.file_lock import FileLock
-from services.store.files.disk import Disk
+from services.store.files.disk import DRAFT, Disk
 from services.store.files.documents import Damaged, Document
 from services.store.files.incoming import take_up
 from services.store.files.store import FilesStore
@@ -16,11 +17,8 @@ from services.store.operator import Finding, Mark
 
 _FORMAT = 1
 _MARK = "daybook.json"  # made last: a folder without it is no store yet
-_EMPTY = {
-    ".gitignore",
-    "lock",
-    f"{_MARK}.draft",
-}  # what is left if the making of a store was cut off
+# what is left if the making of a store was cut off
+_EMPTY = {".gitignore", "lock", f".gitignore{DRAFT}", f"{_MARK}{DRAFT}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +53,8 @@ class FilesPlace:
 
     def open(self, *, is_app: bool = True) -> FilesStore:
         try:
-            if not self.exists():
-                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self.exists() and not self.path.is_dir():
+                _make_folder(self.path)
             lock = FileLock(self.path / "lock")
             try:
                 return self._opened(lock, is_app=is_app)
@@ -88,6 +86,7 @@ class FilesPlace:
             if not self.exists():
                 disk.replace(".gitignore", b"*\n")
                 disk.replace(_MARK, json.dumps(self._mark).encode())
+            disk.sync_name(".")  # a killed process may not have done so
             store = FilesStore(disk, lock)
             if self.is_plain and is_app:
                 take_up(store, self.path)
@@ -105,17 +104,25 @@ class FilesPlace:
         try:
             mark = json.loads((self.path / _MARK).read_bytes())
             is_own, version = mark["application"] == "daybook", int(mark["format"])
+            is_plain = bool(mark["is_plain"])
         except (OSError, ValueError, TypeError, KeyError):
-            is_own, mark, version = False, {}, 0
+            is_own, version, is_plain = False, 0, False
         if not is_own:
             raise Misconfigured(f"{self.path} is damaged, or no Daybook store: put a backup back.")
         if version > _FORMAT:
             raise Misconfigured(
                 f"{self.path} was written by a later version of Daybook: start that version."
             )
-        if mark["is_plain"] is not self.is_plain:
-            kind = "json-plain" if mark["is_plain"] else "json"
+        if is_plain is not self.is_plain:
+            kind = "json-plain" if is_plain else "json"
             raise Misconfigured(f"{self.path} was made otherwise: name it as {kind}:{self.path}.")
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder, and those above it, which outlive a power cut."""
+    above = next(one for one in path.parents if one.exists())
+    with closing(Disk(above)) as disk:
+        disk.make_folders(str(path.relative_to(above)))
 
 
 def _is_whole(path: Path) -> bool:

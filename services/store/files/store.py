@@ -1,6 +1,7 @@
 """The tables in JSON files: a block is answered once its line in the journal is on the disk; documents follow soon after."""
 
 import errno
+import re
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -18,15 +19,16 @@ from services.store.file_lock import FileLock
 from services.store.files.disk import AppendedFile, Disk, SyncFailed
 from services.store.files.documents import Change, Damaged, Document, Key
 from services.store.files.journal import Operation, journal_line, read_journal
-from services.store.files.layout import LOCATIONS, TURNS, Layout, locations
+from services.store.files.layout import LOCATIONS, Layout, locations
 from services.store.tables.in_memory import CheckedBlock, selected
 from services.store.tables.protocol import Answer, Block, Range, Row, Table
 
 _SECONDS = 1.0  # the most seconds that documents lag behind the journal
 _LARGEST_JOURNAL = 4_000_000  # bytes, after which documents do not wait
 _CACHED_BYTES = 32_000_000  # of documents
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _JOURNAL, _END = "journal-", ".jsonl"
-_UUID_LENGTH = 36
+_DOCUMENT_BYTES = 1000  # at least, of one in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class FilesStore:
         self._documents = OrderedDict[str, Document]()  # by path, the last used one last
         self._written = set[str]()  # the paths of documents that are being written
         self._names = dict[str, set[str]]()  # of documents, by folder
-        self._failure: StoreUnavailable | None = None  # for good, until a restart
+        self._failure = ""  # a sentence, until a restart
         self._is_closed, self._due, self._is_full = False, threading.Event(), threading.Event()
         self._journals = list[
             AppendedFile
@@ -68,8 +70,8 @@ class FilesStore:
         within: Range | None = None,
     ) -> list[UserId]:
         with self._lock, self._errors():
-            folders = {*self._disk.names(), *(one.partition("/")[0] for one in self._documents)}
-            users = [UserId(UUID(one)) for one in sorted(folders) if len(one) == _UUID_LENGTH]
+            folders = {*self._disk.names(), *(path.partition("/")[0] for path in self._documents)}
+            users = [UserId(UUID(one)) for one in sorted(folders) if _UUID.fullmatch(one)]
 
         def has_rows(block: Block) -> bool:
             return bool(block.select(table, where or {}, within, limit=1))
@@ -82,22 +84,18 @@ class FilesStore:
         """Run *work* over the tables of *owner* and the shared ones. Its answer waits for all that it may have read."""
         with self._errors():
             with self._lock:
+                if self._is_closed:
+                    raise StoreUnavailable("closed")
                 self._check()
                 block = FilesBlock(self, owner)
                 answer = work(block)
                 journal = self._journals[-1]
                 if operations := block.operations():
-                    self._check_place(journal)
-                    journal.append(journal_line(operations, journal.synced_size))
-                    self._apply(operations)
+                    self._store(operations, journal)
                     if is_lasting:
                         journal.lasting_size = journal.size
-                    self._due.set()
-                    if journal.size > _LARGEST_JOURNAL:
-                        self._is_full.set()
                 lasting_size = journal.lasting_size
-            if journal.synced_size < lasting_size:
-                self._sync(journal, lasting_size)
+            self._sync(journal, lasting_size)
             if operations:
                 self._check_place(journal)
             return answer
@@ -107,8 +105,11 @@ class FilesStore:
         self._due.set()
         self._is_full.set()
         self._writer.result()
-        self._disk.close()
-        self._file_lock.close()
+        with self._lock, self._syncing:
+            for one in self._journals:
+                one.close()
+            self._disk.close()
+            self._file_lock.close()
 
     # --- what blocks read
 
@@ -141,6 +142,16 @@ class FilesStore:
 
     # --- writing
 
+    def _store(self, operations: list[Operation], journal: AppendedFile) -> None:
+        # none may fail to be read once the journal has the operations, and none be dropped before it has changed
+        self._documents.update({one.path: self.document(one.path) for one in operations})
+        self._check_place(journal)
+        journal.append(journal_line(operations, journal.synced_size))
+        self._apply(operations)
+        self._due.set()
+        if journal.size > _LARGEST_JOURNAL:
+            self._is_full.set()
+
     def _apply(self, operations: Iterable[Operation]) -> None:
         for one in operations:
             document = self.document(one.path)
@@ -152,9 +163,10 @@ class FilesStore:
 
     def _sync(self, journal: AppendedFile, size: int) -> None:
         """Wait until the disk has *size* bytes of the journal; one thread syncs for all that wait."""
-        with self._syncing:
-            if journal.synced_size < size:
-                journal.sync()
+        if journal.synced_size < size:
+            with self._syncing:
+                if journal.synced_size < size:
+                    journal.sync()
 
     def _keep_writing(self) -> None:
         """Write documents at most a second after the journal."""
@@ -178,11 +190,14 @@ class FilesStore:
     def _write_documents(self) -> None:
         """Write the changed documents, and destroy the journals that have no more than them."""
         with self._lock:
-            if self._failure:
-                raise self._failure
-            self._check_place(self._journals[-1])
-            self._sync(self._journals[-1], self._journals[-1].size)
-            self._begin_journal()
+            self._check()
+            last = self._journals[-1]
+            self._check_place(last)
+            last.mend()
+            self._sync(last, last.size)
+            # else the last attempt failed, and the journal that it began goes on
+            if len(self._journals) == 1:
+                self._begin_journal()
             changed = {path: one for path, one in self._documents.items() if one.is_changed}
             changes = {path: one.take_change() for path, one in changed.items()}
             self._written = set(changes)
@@ -201,6 +216,8 @@ class FilesStore:
             self._journals[0].destroy()
             with self._lock:
                 del self._journals[0]
+        if self._journals[0].size:  # it went on
+            self._due.set()
 
     def _write(self, name: str, change: Change) -> None:
         if not change.is_whole:
@@ -221,9 +238,12 @@ class FilesStore:
         names = [one for one in self._disk.names() if one.startswith(_JOURNAL)]
         operations, restored = list[Operation](), defaultdict[str, set[Key]](set)
         for name in names:
+            self._disk.sync_name(name)  # a killed process may not have done so
             data = self._disk.read(name) or b""
             found, whole = read_journal(data)
             if whole < len(data):
+                if name != names[-1]:  # it was on the disk before the next was begun
+                    raise Damaged
                 log_event("journal.cut", bytes=len(data) - whole)
             operations += found
         for one in operations:
@@ -241,21 +261,19 @@ class FilesStore:
 
     def _drop_some(self) -> None:
         """Drop the documents that were not used for longest, if there are too many bytes of them."""
-        size = sum(one.size for one in self._documents.values())
+        size = sum(one.size + _DOCUMENT_BYTES for one in self._documents.values())
         for path, one in list(self._documents.items())[:-1]:
             if size <= _CACHED_BYTES:
                 return
             if not one.is_changed and path not in self._written:
                 del self._documents[path]
-                size -= one.size
+                size -= one.size + _DOCUMENT_BYTES
 
     # --- errors
 
     def _check(self) -> None:
         if self._failure:
-            raise self._failure
-        if self._is_closed:
-            raise StoreUnavailable("closed")
+            raise StoreBlocked(self._failure)
 
     def _check_place(self, journal: AppendedFile) -> None:
         """Raise StoreBlocked if the path of the folder leads elsewhere: what it gets would be lost."""
@@ -273,10 +291,8 @@ class FilesStore:
         except Damaged:
             raise StoreBlocked(f"{name} is damaged: stop Daybook and put a backup back.") from None
         except SyncFailed:
-            self._failure = StoreBlocked(
-                f"The disk of {name} fails: check it, then restart Daybook."
-            )
-            raise self._failure from None
+            self._failure = f"The disk of {name} fails: check it, then restart Daybook."
+            raise StoreBlocked(self._failure) from None
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 sentence = f"The disk of {name} takes no more data: free some space."
@@ -329,8 +345,10 @@ class FilesBlock(CheckedBlock):
 
         layout = replace(self._layout, locate=locate)
         found = list[Operation]()
-        for table, key, row in self.writes:
-            stored = list(self._stored(table, key))
+        last = {(table.name, key): (table, key, row) for table, key, row in self.writes}
+        for table, key, row in last.values():
+            is_searched = row is None or layout.is_moved(table)
+            stored = list(self._stored(table, key)) if is_searched else []
             if row is None:
                 found += [Operation(self._path(table, one), table, key) for one, _ in stored]
                 gone = (one for _, old in stored for one in locations(table, old))
@@ -346,12 +364,11 @@ class FilesBlock(CheckedBlock):
                         Operation.put(self._path(LOCATIONS, LOCATIONS.name), LOCATIONS, one)
                     )
             document = layout.document_of(table, row)
-            if table is TURNS:  # a turn moves when it is finished
-                found += [
-                    Operation(self._path(table, one), table, key)
-                    for one, _ in stored
-                    if one != document
-                ]
+            found += [
+                Operation(self._path(table, one), table, key)
+                for one, _ in stored
+                if one != document
+            ]
             found.append(Operation.put(self._path(table, document), table, row))
         return found
 

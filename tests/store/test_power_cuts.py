@@ -1,0 +1,315 @@
+"""Power cuts of the store in JSON files: every disk that one may leave opens, with all that was answered and no block in part."""
+
+import errno
+import os
+import shutil
+import tempfile
+from contextlib import closing
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from services.domain import UserId
+from services.errors import StoreBlocked
+from services.rules.budget import Budget
+from services.store.files import FilesPlace
+from services.store.files import place as places
+from services.store.files import store as stores
+from services.store.files.disk import Disk
+from services.store.sealed import sealed_store, throwaway_keys
+from services.store.tables import schema
+from services.store.tables.protocol import Table
+from services.store.tables.row_texts import row_text
+from services.store.tables.rows import TablesRows
+from services.store.tables.schema import BUDGETS, NONCES, Nonce
+from services.store.tables.upkeep import sweep
+from tests.store.conformance.talk import (
+    a_fact,
+    attached,
+    delete,
+    ending,
+    first_turn,
+    new_turn,
+    say,
+    unsaid,
+)
+from tests.store.power_cuts import Machine, Recorder, lay
+from tests.stores import LIMITS
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+TABLES = [one for one in vars(schema).values() if isinstance(one, Table)]
+NEVER = 10**9  # seconds, or bytes
+RESTARTS = 5  # disks whose restart is cut, too
+_numbers = count()
+
+
+@pytest.fixture
+def folder():
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 (no disk need keep it)
+    with tempfile.TemporaryDirectory(dir=memory) as made:
+        yield Path(made)
+
+
+@pytest.fixture
+def world(folder, monkeypatch):
+    """A store whose documents are written when a test says so."""
+    monkeypatch.setattr(stores, "_SECONDS", NEVER)
+    monkeypatch.setattr(stores, "_LARGEST_JOURNAL", NEVER)
+    return World(folder, monkeypatch)
+
+
+class World:
+    """The `AllTables` of a store, with the states after each of its blocks."""
+
+    def __init__(self, folder, patch):
+        self.folder, self._patch = folder, patch
+        self.recorder, self.store = None, None
+        self.states = [{}]  # texts of rows by owner, table and key
+        self.users, self.passed = [], timedelta()
+
+    # --- the store
+
+    def open(self):
+        self.store = self._place(self.folder / "live").open()
+
+    def record(self):
+        """Record from now on; what was stored before is on the disk. No store may be open."""
+        live = self.folder / "live"
+        live.mkdir(exist_ok=True)
+        self.recorder = Recorder(live, Machine(_files_in(live)))
+        self.states = self.states[-1:]
+        self._patch.setattr(places, "Disk", self.recorder.disk)
+
+    def write_documents(self, act, meanwhile=None):
+        """Have *act*, which writes, be followed by a round of documents; in its midst *meanwhile* is done."""
+        self.recorder.interruption = meanwhile
+        self.recorder.written.clear()
+        with self._patch.context() as patch:
+            patch.setattr(stores, "_LARGEST_JOURNAL", 0)
+            act()
+        assert self.recorder.written.wait(20)
+        assert not self.recorder.interruption
+
+    def of(self, user_id):
+        return WorldTables(self, user_id)
+
+    def owners(self, *arguments, **options):
+        return self.store.owners(*arguments, **options)
+
+    def user(self):
+        user_id = UserId(uuid4())
+        self.users.append(user_id)
+        self.of(user_id).run(lambda block: block.put(BUDGETS, Budget(**asdict(LIMITS))))
+        rows = TablesRows(user_id, self.of(user_id), self.now, limits=LIMITS)
+        return sealed_store(rows, throwaway_keys(user_id))
+
+    def now(self):
+        return NOON + self.passed
+
+    # --- checks
+
+    def check(self, disks, *, is_opened_again=False):
+        """Open each of *disks* (files, least state)."""
+        with self._patch.context() as patch:
+            patch.setattr(places, "Disk", Disk)
+            for files, least in disks:
+                folder = self._laid(files)
+                state = self._opened(folder)
+                found = [number for number, one in enumerate(self.states) if one == state]
+                assert found, f"a block in part on {sorted(files)}"
+                assert found[-1] >= least, f"not all answered on {sorted(files)}"
+                if is_opened_again:
+                    assert self._opened(folder) == state
+                shutil.rmtree(folder)
+
+    def check_restart(self, machine, answered):
+        """Open the store of *machine*, write to it, and check the disks that power cuts leave meanwhile."""
+        states, folder = self.states, self._laid(machine.files())
+        self.recorder = Recorder(folder, machine, answered)
+        with self._patch.context() as patch:
+            patch.setattr(places, "Disk", self.recorder.disk)
+            self.store = self._place(folder).open()
+            self.states = [*states, self.state_of(self.store)]
+            self.of(None).run(lambda block: block.put(NONCES, Nonce(uuid4(), NOON)))
+            self.store.close()
+        self.recorder.note()
+        self.check(self.recorder.disks.values())
+        self.states = states
+
+    def _laid(self, files):
+        folder = self.folder / f"disk-{next(_numbers)}"
+        lay(files, folder)
+        return folder
+
+    def _opened(self, folder):
+        with closing(self._place(folder).open()) as store:
+            return self.state_of(store)
+
+    def state_of(self, store):
+        state = {}
+        for owner in (None, *self.users):
+            for table in (one for one in TABLES if one.is_shared == (owner is None)):
+
+                def read(block, table=table):
+                    rows = block.select(table)
+                    assert rows == [block.get(table, table.key(row)) for row in rows]
+                    return rows
+
+                for row in store.of(owner).run(read):
+                    state[owner, table.name, str(table.key(row))] = row_text(table, row)
+        return state
+
+    @staticmethod
+    def _place(folder):
+        return FilesPlace(folder / "home" / "store")
+
+
+class WorldTables:
+    """The `Tables` of one user of *world*."""
+
+    def __init__(self, world, user_id):
+        self._world, self._user_id = world, user_id
+
+    def run(self, work, *, is_lasting=True):
+        writes, world = [], self._world
+
+        def watched(block):
+            answer = work(block)
+            writes[:] = block.writes
+            return answer
+
+        answer = world.store.of(self._user_id).run(watched, is_lasting=is_lasting)
+        if writes:
+            state = dict(world.states[-1])
+            for table, key, row in writes:
+                place = None if table.is_shared else self._user_id, table.name, key
+                state.pop(place, None)
+                if row is not None:
+                    state[place] = row_text(table, row)
+            world.states.append(state)
+            if is_lasting and world.recorder:
+                world.recorder.answered = len(world.states) - 1
+        return answer
+
+
+def _files_in(folder):
+    return {
+        str(one.relative_to(folder)): None if one.is_dir() else one.read_bytes()
+        for one in folder.rglob("*")
+        if one.name != "lock"
+    }
+
+
+# --- what is done to a store
+
+
+def make_a_store(world):
+    world.record()
+    world.open()
+    maya = world.user()
+    turn = first_turn("When do I sow peas?")
+    begun = maya.turns.begin(turn)
+    maya.turns.checkpoint(begun.turn_id, turn.thread.conversation.id, "In", 30)
+    maya.turns.finish(ending(turn, begun, "In March."))
+    world.store.close()
+
+
+def make_users(world):
+    world.open()
+    maya, omar = world.user(), world.user()
+    thread = say(maya, unsaid("Garden"), "When do I sow peas?", "In March.")
+    other = say(omar, unsaid("Kitchen"), "How long do I cook peas?", "Five minutes.")
+    world.store.close()
+    world.record()
+    world.open()
+    return maya, omar, thread, other
+
+
+def talk(world):
+    maya, omar, thread, omars = make_users(world)
+    here = thread.conversation.id
+    turn = new_turn(thread, "And beans?")
+
+    def begin():
+        begun = maya.turns.begin(turn)
+        maya.turns.checkpoint(begun.turn_id, here, "In", 30)
+        return begun
+
+    def begin_elsewhere():
+        omar.turns.begin(attached(omar, new_turn(omars, "A leaf"), b"a leaf", b"of peas"))
+
+    begun = begin()
+    world.write_documents(lambda: maya.facts.keep(a_fact()), begin_elsewhere)
+    maya.turns.checkpoint(begun.turn_id, here, "In May", 30)
+    maya.turns.finish(ending(turn, begun, "In May."))
+    world.store.close()
+
+
+def destroy(world):
+    maya, omar, thread, other = make_users(world)
+    delete(maya, thread, 1)
+    omar.conversations.discard(other.conversation.id, 20)
+    world.passed += timedelta(seconds=30)
+
+    def sweep_all():
+        while sweep(world, world.now):
+            pass
+
+    world.write_documents(sweep_all)
+    world.store.close()
+    world.open()
+    world.of(None).run(lambda block: block.put(NONCES, Nonce(uuid4(), NOON)))
+    world.store.close()
+
+
+def fill_the_disk(world):
+    world.record()
+    world.open()
+    shared = world.of(None)
+    for _ in range(3):
+        shared.run(lambda block: block.put(NONCES, Nonce(uuid4(), NOON)))
+        world.recorder.fault = OSError(errno.ENOSPC, "No space left on device")
+        with pytest.raises(StoreBlocked, match="free some space"):
+            shared.run(lambda block: [block.put(NONCES, Nonce(uuid4(), NOON)) for _ in range(3)])
+    shared.run(lambda block: block.put(NONCES, Nonce(uuid4(), NOON)), is_lasting=False)
+    world.store.close()
+
+
+HISTORIES = [make_a_store, talk, destroy, fill_the_disk]
+
+
+@pytest.mark.parametrize("act", HISTORIES)
+def test_power_cut_loses_nothing_answered(world, act):
+    act(world)
+    world.recorder.note()
+
+    world.check(world.recorder.disks.values(), is_opened_again=True)
+
+
+@pytest.mark.parametrize("act", [talk, destroy])
+def test_power_cut_after_another_one_loses_nothing(world, act):
+    act(world)
+    every = list(world.recorder.disks.values())
+
+    for files, answered in every[:: len(every) // RESTARTS]:
+        world.check_restart(Machine(files), answered)
+
+
+@pytest.mark.parametrize("act", [make_a_store, talk])
+def test_power_cut_after_a_kill_loses_nothing(world, act):
+    act(world)
+
+    for machine, answered in world.recorder.kills.values():
+        if machine.is_lasting("home/store"):  # else it was killed just after it made its folder
+            world.check_restart(machine, answered)
+
+
+@pytest.mark.parametrize("act", [talk, destroy])
+def test_destroyed_bytes_are_on_no_disk(world, act):
+    act(world)
+
+    assert world.recorder.machine.remains() == []
