@@ -23,6 +23,7 @@ from services.embedded.stack import Stack
 from services.embedded.supabase_api import fetch_modules
 from services.llm.openai_model import OpenAIModel, connect
 from tests.fakes import INFO
+from tests.firestore import emulator
 from tests.hosted.rig import described, started_rig
 from tests.model_server import ModelServer
 from tests.stack.apps import tails
@@ -69,6 +70,13 @@ def place():
     """A temporary folder for stacks: where root runs us, pytest's own are shut to Postgres' user."""
     with tempfile.TemporaryDirectory(prefix="daybook-test-") as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def firestore(place):
+    """The address of an emulator of Firestore."""
+    with emulator(place) as host:
+        yield host
 
 
 @pytest.fixture(scope="session")

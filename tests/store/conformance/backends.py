@@ -45,6 +45,7 @@ from services.store.tables.schema import (
     Discard,
 )
 from services.store.tables.temporary import TemporaryRows
+from tests.firestore import stores_at
 from tests.store.conformance.bytes_store import BytesStore
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 from tests.stores import InMemoryDatabase, made_in, sweep
@@ -536,6 +537,7 @@ BACKENDS = {
     "json-plain": lambda fixture: TablesBackend(
         made_in(fixture("place"), partial(FilesPlace, is_plain=True)), _plain_keys
     ),
+    "firestore": lambda fixture: TablesBackend(stores_at(fixture("firestore"))),
     "embedded": lambda fixture: SupabaseBackend(fixture("embedded_stack")),
     "hosted": lambda fixture: SupabaseBackend(fixture("hosted")),
 }
