@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 from google.cloud.firestore_v1.services.firestore import FirestoreClient
 from google.cloud.firestore_v1.services.firestore.transports.grpc import FirestoreGrpcTransport
+from google.cloud.firestore_v1.types import StructuredQuery
 
 from services import embedded
 from services.embedded.folders import free_port
@@ -151,3 +152,10 @@ def new_place(host, wire=None):
 def stores_at(host):
     """Return a function that makes a store, a new one at each call."""
     return lambda: new_place(host, Wire()).open(is_app=False)
+
+
+def everything_in(store):
+    """Return all documents of a store, as one string."""
+    every = StructuredQuery.CollectionSelector(all_descendants=True)
+    documents = store.database.query(store.database.documents, StructuredQuery(from_=[every]))
+    return "".join(f"{one.name} {one.fields.get('row', one)}" for one in documents)
