@@ -1,6 +1,7 @@
 """Google's emulator of Firestore for tests, and stores at it whose commits are aborted now and then."""
 
 import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -18,11 +19,13 @@ from services import embedded
 from services.embedded.folders import free_port
 from services.store.firestore import FirestorePlace
 from services.store.firestore.calls import EMULATOR, OWNER, Database
+from services.store.firestore.place import INDEXES
 
 _START_SECONDS = 60
 _ABORTED = 10  # of so many commits one is aborted, as by the service
 _MAIN = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
 _TIED = Path(embedded.__file__).with_name("die_with_parent.py")
+_INDEXES = json.loads(INDEXES.read_text("utf-8"))
 _numbers = itertools.count()
 
 
@@ -69,14 +72,56 @@ def emulator(folder):
         yield host
 
 
-class Aborted(grpc.RpcError):
-    """The error of a commit that another transaction has aborted."""
+def missing_indexes(query):
+    """Return the indexes that a query needs and the file lacks: collection group, scope, and fields with their order."""
+    [source] = query.from_
+    tests = [one.field_filter or one.unary_filter for one in query.where.composite_filter.filters]
+    equal = {one.field.field_path for one in tests if one.op.name in ("EQUAL", "IS_NULL")}
+    ranged = [one.field.field_path for one in tests if one.field.field_path not in equal]
+    order = [(one.field.field_path, one.direction.name) for one in query.order_by]
+    if ranged and ranged[0] not in dict(order):
+        order.insert(0, (ranged[0], "ASCENDING"))
+    order = [one for one in order if one[0] not in {"__name__", *equal}]
+    scope = "COLLECTION_GROUP" if source.all_descendants else "COLLECTION"
+    if order and (equal or len(order) > 1):
+        wanted = [(frozenset(equal), tuple(order))]
+    elif scope == "COLLECTION_GROUP":
+        wanted = [(frozenset(), (one,)) for one in order or [(name, "ASCENDING") for name in equal]]
+    else:
+        wanted = []  # Firestore makes the indexes of single fields by itself, and joins them
+    return [
+        (source.collection_id, scope, *one)
+        for one in wanted
+        if source.collection_id and not _has_index(source.collection_id, scope, *one)
+    ]
+
+
+def _has_index(group, scope, equal, order):
+    for each in _INDEXES["indexes"]:
+        if (each["collectionGroup"], each["queryScope"]) == (group, scope):
+            fields = [(one["fieldPath"], one["order"]) for one in each["fields"]]
+            first, rest = fields[: len(equal)], fields[len(equal) :]
+            if {name for name, _ in first} == equal and tuple(rest) == order:
+                return True
+    return not equal and any(
+        (each["collectionGroup"], each["fieldPath"]) == (group, order[0][0])
+        and {"order": order[0][1], "queryScope": scope} in each["indexes"]
+        for each in _INDEXES["fieldOverrides"]
+    )
+
+
+class Refusal(grpc.RpcError):
+    """An error in the place of an answer."""
+
+    def __init__(self, code, details):
+        super().__init__(details)
+        self._code, self._details = code, details
 
     def code(self):
-        return grpc.StatusCode.ABORTED
+        return self._code
 
     def details(self):
-        return "aborted by the test"
+        return self._details
 
     def trailing_metadata(self):
         return ()
@@ -84,9 +129,15 @@ class Aborted(grpc.RpcError):
     def result(self):
         raise self
 
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        raise self
+
 
 class Wire(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
-    """Counts what Google bills, and aborts one commit in *aborted* (0: none)."""
+    """Counts what Google bills, aborts one commit in *aborted* (0: none), and refuses a query without an index."""
 
     def __init__(self, aborted=_ABORTED):
         self.counts, self._aborted, self._commits = Counter(), aborted, 0
@@ -95,7 +146,7 @@ class Wire(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
         if details.method.endswith("/Commit"):
             self._commits += bool(request.transaction)
             if self._aborted and request.transaction and self._commits % self._aborted == 0:
-                return Aborted()
+                return Refusal(grpc.StatusCode.ABORTED, "aborted by the test")
             for write in request.writes:
                 self.counts["deletes" if write.delete else "writes"] += 1
         self.counts["calls"] += 1
@@ -103,6 +154,10 @@ class Wire(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
 
     def intercept_unary_stream(self, go_on, details, request):
         self.counts["calls"] += 1
+        if details.method.endswith("/RunQuery"):
+            for wanted in missing_indexes(request.structured_query):
+                message = f"the query requires an index: {wanted}"
+                return Refusal(grpc.StatusCode.FAILED_PRECONDITION, message)
         return _Counted(go_on(details, request), self.counts)
 
 
