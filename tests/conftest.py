@@ -73,9 +73,9 @@ def place():
 
 
 @pytest.fixture(scope="session")
-def firestore(place):
+def firestore(tmp_path_factory):
     """The address of an emulator of Firestore."""
-    with emulator(place) as host:
+    with emulator(tmp_path_factory.mktemp("firestore")) as host:
         yield host
 
 

@@ -141,8 +141,12 @@ class Wire(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
 
     def __init__(self, aborted=_ABORTED):
         self.counts, self._aborted, self._commits = Counter(), aborted, 0
+        self.refusal = None  # of every call
+        self.is_answer_lost = False  # of every commit
 
     def intercept_unary_unary(self, go_on, details, request):
+        if self.refusal:
+            return self.refusal
         if details.method.endswith("/Commit"):
             self._commits += bool(request.transaction)
             if self._aborted and request.transaction and self._commits % self._aborted == 0:
@@ -150,9 +154,14 @@ class Wire(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
             for write in request.writes:
                 self.counts["deletes" if write.delete else "writes"] += 1
         self.counts["calls"] += 1
-        return go_on(details, request)
+        answer = go_on(details, request)
+        if self.is_answer_lost and details.method.endswith("/Commit"):
+            return Refusal(grpc.StatusCode.UNAVAILABLE, "lost")
+        return answer
 
     def intercept_unary_stream(self, go_on, details, request):
+        if self.refusal:
+            return self.refusal
         self.counts["calls"] += 1
         if details.method.endswith("/RunQuery"):
             for wanted in missing_indexes(request.structured_query):
