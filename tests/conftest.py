@@ -23,6 +23,7 @@ from services.embedded.stack import Stack
 from services.embedded.supabase_api import fetch_modules
 from services.llm.openai_model import OpenAIModel, connect
 from tests.fakes import INFO
+from tests.firestore import described as firestore_described
 from tests.firestore import emulator
 from tests.hosted.rig import described, started_rig
 from tests.model_server import ModelServer
@@ -119,7 +120,7 @@ def model(server):
 
 
 def pytest_report_header():
-    return described()
+    return [described(), firestore_described()]
 
 
 @tried_twice("the embedded stack")

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
+import pytest
 from google.cloud.firestore_v1.services.firestore import FirestoreClient
 from google.cloud.firestore_v1.services.firestore.transports.grpc import FirestoreGrpcTransport
 from google.cloud.firestore_v1.types import StructuredQuery
@@ -40,6 +41,15 @@ def emulator_jar():
     return None
 
 
+def described():
+    """Say in a line which emulator the tests use."""
+    if host := os.environ.get(EMULATOR):
+        return f"Firestore: the emulator at {host}"
+    if emulator_jar() is None:
+        return "Firestore: not tested, as there is no emulator beside gcloud (apt: google-cloud-cli-firestore-emulator)"
+    return "Firestore: Google's emulator, a part of the suite (DAYBOOK_FIRESTORE=all: all of it)"
+
+
 @contextmanager
 def started_emulator(folder, *options):
     """Start Google's emulator; yield its address."""
@@ -64,10 +74,15 @@ def started_emulator(folder, *options):
 
 @contextmanager
 def emulator(folder):
-    """Yield the address of the emulator that FIRESTORE_EMULATOR_HOST names, or of a new one."""
+    """Yield the address of the emulator that FIRESTORE_EMULATOR_HOST names, or of a new one.
+
+    Where there is none the test is skipped, but not in CI.
+    """
     if host := os.environ.get(EMULATOR):
         yield host
         return
+    if emulator_jar() is None and "CI" not in os.environ:
+        pytest.skip(described())
     with started_emulator(folder) as host:
         yield host
 
