@@ -2,7 +2,7 @@
 
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
@@ -192,36 +192,42 @@ def test_missing_indexes_are_named_with_the_command(place, store, monkeypatch):
 # --- the lease
 
 
+@contextmanager
+def held(store):
+    """Hold a lease of a short time."""
+    made = Lease(store.database, **LEASE)
+    made.acquire()
+    try:
+        yield made
+    finally:
+        made.release()
+
+
 @pytest.fixture
 def lease(store):
-    held = Lease(store.database, **LEASE)
-    held.acquire()
-    yield held
-    held.release()
+    with held(store) as made:
+        yield made
 
 
 def test_second_app_is_refused_while_the_first_runs(store, lease):
-    with pytest.raises(Misconfigured, match="Another Daybook"):
-        Lease(store.database, **LEASE).acquire()
+    with pytest.raises(Misconfigured, match="Another Daybook"), held(store):
+        pass
 
     lease.check()
 
 
 def test_released_lease_is_free_at_once(store):
     for _ in range(2):
-        held = Lease(store.database, **LEASE)
-        held.acquire()
-        held.check()
-        held.release()
+        with held(store) as made:
+            made.check()
 
 
 def test_lease_of_a_killed_app_is_taken_once_it_has_run_out(store):
     killed = Lease(store.database, **LEASE)
     assert killed._take()
     began = time.monotonic()
-    held = Lease(store.database, **LEASE)
-    held.acquire()
-    held.release()
+    with held(store):
+        pass
 
     assert time.monotonic() - began > LEASE["seconds"] / 2
 
@@ -229,13 +235,10 @@ def test_lease_of_a_killed_app_is_taken_once_it_has_run_out(store):
 def test_app_whose_lease_was_taken_writes_no_more(store, lease):
     taken = Write(delete=f"{store.database.documents}/daybook/lease")
     store.database.commit([taken])
-    stolen = Lease(store.database, **LEASE)
-    stolen.acquire()
-    lease._thread.join(5)
-
-    with pytest.raises(StoreBlocked, match="taken over"):
-        put(stores.FirestoreStore(store.database, lease).of(MAYA), Bed("a"))
-    stolen.release()
+    with held(store):
+        lease._thread.join(5)
+        with pytest.raises(StoreBlocked, match="taken over"):
+            put(stores.FirestoreStore(store.database, lease).of(MAYA), Bed("a"))
     assert found(store.of(MAYA)) == []
 
 

@@ -67,7 +67,7 @@ class Lease:
             self._database.commit([Write(delete=self._name, current_document=self._seen)])
 
     def _take(self) -> bool:
-        """Take the lease if nobody holds it, and return whether it was taken."""
+        """Take the lease if it is free; return True if it was taken."""
         [answer] = self._database.read([self._name])
         self._seen = Precondition(exists=False)
         if not answer.missing:

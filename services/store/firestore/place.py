@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from google.api_core.exceptions import AlreadyExists, FailedPrecondition
@@ -29,8 +29,8 @@ INDEXES = Path(__file__).parents[3] / "db" / "firestore" / "firestore.indexes.js
 class FirestorePlace:
     """The `StorePlace` of a Firestore database."""
 
-    project: str
-    database: str = "(default)"
+    project: str = field(repr=False)
+    database: str = field(default="(default)", repr=False)
     connect: Callable[[str, str], Database] = open_database
 
     @property
