@@ -29,7 +29,10 @@ from services.errors import Misconfigured
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")
 SECRETS_FILE = Path(__file__).parents[1] / ".streamlit" / "secrets.toml"
 # the kinds that DAYBOOK_STORE names, besides Supabase
-STORES = ("sqlite", "json", "json-plain")
+STORES = ("sqlite", "json", "json-plain", "firestore")
+_FIRESTORE = re.compile(
+    r"firestore:([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9](/(\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]))?"
+)
 _UNPREFIXED = ("supabase_", "openai_", "database_")  # names shared with other programs
 
 
@@ -98,6 +101,8 @@ class Settings(BaseSettings):
         kind, _, place = (text or "").partition(":")
         if text is not None and (kind not in STORES or not place):
             raise ValueError(f"Input should be {' or '.join(f'{one}:PLACE' for one in STORES)}")
+        if text is not None and kind == "firestore" and not _FIRESTORE.fullmatch(text):
+            raise ValueError("Input should be firestore:PROJECT or firestore:PROJECT/DATABASE")
         return text
 
     @model_validator(mode="after")
@@ -113,6 +118,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 "DAYBOOK_STORE=json-plain: is for one person: unset DAYBOOK_SIGN_IN, or name it as json:"
             )
+        elif self.sign_in == "none" and not self.is_alone:
+            raise ValueError("DAYBOOK_SIGN_IN=none is for a store on this machine: unset it")
         elif self.is_alone and (self.url or self.trusted_proxies):
             raise ValueError(
                 "Without sign-in Daybook is for this machine alone: set DAYBOOK_SIGN_IN=local, or unset DAYBOOK_URL and DAYBOOK_TRUSTED_PROXIES"
@@ -145,7 +152,8 @@ class Settings(BaseSettings):
     @property
     def is_alone(self) -> bool:
         """True if there is one user, who signs in without a password."""
-        return self.store is not None and self.sign_in != "local"
+        is_here = self.store is not None and not self.store.startswith("firestore:")
+        return is_here and self.sign_in != "local"
 
     @property
     def is_plain(self) -> bool:

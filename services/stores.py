@@ -26,7 +26,10 @@ def place_of(chosen: Settings, folders: Folders) -> StorePlace | None:
     """Return the place that DAYBOOK_STORE names; None: Supabase. Raise Misconfigured if the keys lie with the data."""
     if chosen.store is None:
         return None
-    kind, path = chosen.store.partition(":")[0], path_of(chosen.store)
+    kind, _, place = chosen.store.partition(":")
+    if kind == "firestore":
+        return _firestore_place(place)
+    path = path_of(chosen.store)
     if path.resolve().is_relative_to(folders.keys) or folders.keys.is_relative_to(path.resolve()):
         raise Misconfigured(
             "The keys would lie beside the data, and every copy of it would open itself: "
@@ -53,6 +56,17 @@ def unread_files(chosen: Settings, user_id: UserId) -> list[str]:
 def path_of(store: str) -> Path:
     """Return the path in a value of DAYBOOK_STORE."""
     return Path(store.partition(":")[2]).expanduser().absolute()
+
+
+def _firestore_place(place: str) -> StorePlace:
+    try:
+        from services.store.firestore import FirestorePlace
+    except ModuleNotFoundError:
+        raise Misconfigured(
+            "Google's client of Firestore is not installed: start with uv run --group firestore."
+        ) from None
+    project, _, database = place.partition("/")
+    return FirestorePlace(project, database or "(default)")
 
 
 def open_tables(place: StorePlace, root_keys: RootKeys, *, is_app: bool = True) -> AllTables:

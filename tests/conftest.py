@@ -23,6 +23,8 @@ from services.embedded.stack import Stack
 from services.embedded.supabase_api import fetch_modules
 from services.llm.openai_model import OpenAIModel, connect
 from tests.fakes import INFO
+from tests.firestore import described as firestore_described
+from tests.firestore import emulator
 from tests.hosted.rig import described, started_rig
 from tests.model_server import ModelServer
 from tests.stack.apps import tails
@@ -72,6 +74,13 @@ def place():
 
 
 @pytest.fixture(scope="session")
+def firestore(tmp_path_factory):
+    """The address of an emulator of Firestore."""
+    with emulator(tmp_path_factory.mktemp("firestore")) as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
 def embedded_stack(place, cache):
     """The embedded stack with our migrations and server key; one for the whole run, so leave no trace."""
     with started_stack(place / "stack", cache) as running:
@@ -111,7 +120,7 @@ def model(server):
 
 
 def pytest_report_header():
-    return described()
+    return [described(), firestore_described()]
 
 
 @tried_twice("the embedded stack")

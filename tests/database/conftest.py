@@ -8,16 +8,19 @@ import psycopg
 import pytest
 
 from services.crypto import RootKeys, ServerProof, new_key
+from services.store.firestore import FirestorePlace
 from services.store.sqlite import SqlitePlace
 from services.store.supabase import migrations
 from services.store.supabase.lite_transport import LiteTransport
 from services.store.tables.in_memory import InMemoryStore
 from tests.database import servers
 from tests.database.people import client_to, psycopg_world, rest_world
+from tests.firestore import stores_at
 from tests.stores import made_in
 
 _PROOF_KEY = new_key()
-_FILES_SHARE = 0.2  # of the histories of a property: files take longer
+# of the histories of a property: files take longer, and an emulator longest
+_FILES_SHARE, _EMULATOR_SHARE = 0.2, 0.01
 _numbers = itertools.count()
 
 
@@ -104,11 +107,18 @@ def either_world(request):
     return request.getfixturevalue("world" if request.param == "postgres" else "api_world")
 
 
-@pytest.fixture(scope="module", params=[None, SqlitePlace], ids=["in-memory", "sqlite"])
+@pytest.fixture(
+    scope="module",
+    params=[None, SqlitePlace, FirestorePlace],
+    ids=["in-memory", "sqlite", "firestore"],
+)
 def tables(request):
     """What makes the tables of the rules, and the share of the histories that run over them."""
     if request.param is None:
         yield InMemoryStore, 1.0
+        return
+    if request.param is FirestorePlace:
+        yield stores_at(request.getfixturevalue("firestore")), _EMULATOR_SHARE
         return
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 (no disk need keep it)
     with tempfile.TemporaryDirectory(dir=memory) as folder:

@@ -217,7 +217,7 @@ class Worker:
         return self.random.random() < CHAOS
 
 
-def run_storm(tables, seconds):
+def run_storm(tables, seconds, workers=WORKERS, sweepers=SWEEPERS):
     """Return the promises that were broken, with how often, and what happened."""
     storm = Storm(tables)
 
@@ -226,7 +226,7 @@ def run_storm(tables, seconds):
         sweep(tables, storm.now)
         storm.note("swept")
 
-    acts = [Worker(storm, seed).talk for seed in range(WORKERS)] + [sweep_once] * SWEEPERS
+    acts = [Worker(storm, seed).talk for seed in range(workers)] + [sweep_once] * sweepers
     threads = [storm.start(act) for act in acts]
     overspent, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:

@@ -124,8 +124,15 @@ def test_unreadable_secrets_file_is_named(secrets):
 ALONE = {"DAYBOOK_STORE": "sqlite:daybook.db"}
 
 
-@pytest.mark.parametrize(("mode", "is_alone"), [({}, True), ({"DAYBOOK_SIGN_IN": "local"}, False)])
-def test_sqlite_has_one_user_unless_accounts_are_set(monkeypatch, mode, is_alone):
+@pytest.mark.parametrize(
+    ("mode", "is_alone"),
+    [
+        ({}, True),
+        ({"DAYBOOK_SIGN_IN": "local"}, False),
+        ({"DAYBOOK_STORE": "firestore:daybook/(default)"}, False),
+    ],
+)
+def test_store_here_has_one_user_unless_accounts_are_set(monkeypatch, mode, is_alone):
     for name, value in (ALONE | mode).items():
         monkeypatch.setenv(name, value)
 
@@ -170,6 +177,11 @@ def test_sqlite_has_one_user_unless_accounts_are_set(monkeypatch, mode, is_alone
         (
             {"DAYBOOK_STORE": "json-plain:a", "DAYBOOK_SIGN_IN": "local"},
             "DAYBOOK_STORE=json-plain: is for one person",
+        ),
+        ({"DAYBOOK_STORE": "firestore:a/b/c"}, "DAYBOOK_STORE: Input should be firestore:PROJECT"),
+        (
+            {"DAYBOOK_STORE": "firestore:daybook", "DAYBOOK_SIGN_IN": "none"},
+            "DAYBOOK_SIGN_IN=none is for a store on this machine",
         ),
         ({"DAYBOOK_SIGN_IN": "local"}, "DAYBOOK_SIGN_IN goes with DAYBOOK_STORE"),
         ({**ALONE, "SUPABASE_URL": URL, "SUPABASE_KEY": SECRET}, "DAYBOOK_STORE and Supabase"),

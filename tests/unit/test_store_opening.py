@@ -1,5 +1,6 @@
 """The opening of a store over tables: its root key, its first admin, its only account, and the place that settings name."""
 
+import sys
 from pathlib import Path
 from uuid import uuid4
 
@@ -116,3 +117,22 @@ def test_supabase_has_no_place(tmp_path):
     assert place_of(Settings(DAYBOOK_STORE="sqlite:a.db"), folders).path == Path("a.db").absolute()
     assert place_of(Settings(DAYBOOK_STORE="json:a"), folders) == FilesPlace(Path("a").absolute())
     assert place_of(Settings(DAYBOOK_STORE="json-plain:a"), folders).is_plain
+
+
+@pytest.mark.parametrize(
+    ("database", "name"), [("", "(default)"), ("/(default)", "(default)"), ("/chats", "chats")]
+)
+def test_firestore_is_a_database_of_a_project(tmp_path, database, name):
+    folders = Folders(data=tmp_path, keys=tmp_path, cache=tmp_path)
+
+    place = place_of(Settings(DAYBOOK_STORE=f"firestore:daybook{database}"), folders)
+
+    assert (place.kind, place.project, place.database) == ("Firestore", "daybook", name)
+
+
+def test_firestore_without_its_client_is_refused(tmp_path, monkeypatch):
+    folders = Folders(data=tmp_path, keys=tmp_path, cache=tmp_path)
+    monkeypatch.setitem(sys.modules, "services.store.firestore", None)
+
+    with pytest.raises(Misconfigured, match="--group firestore"):
+        place_of(Settings(DAYBOOK_STORE="firestore:daybook"), folders)

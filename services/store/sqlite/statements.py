@@ -2,36 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
-from enum import Enum
 from functools import cache
 from typing import Any, cast
-from uuid import UUID
 
-from services.store.tables.protocol import Range, Row, Table
-from services.store.tables.row_texts import row_text
+from services.store.tables.protocol import Range, Row, Table, check_selection
+from services.store.tables.row_texts import Value, row_text, value_of
 
-Value = str | int | None
 OWNER = "user_id"  # the column of a user's table that names the user
-
-
-def value_of(value: object) -> Value:
-    """Return *value* as a column has it; the text of a time sorts by time."""
-    if value is None or type(value) is str:
-        return value
-    match value:
-        case Enum():
-            return str(value.value)
-        case datetime():
-            return value.astimezone(UTC).isoformat(timespec="microseconds")
-        case date():
-            return value.isoformat()
-        case UUID():
-            return str(value)
-        case str() | int():
-            return value
-        case _:
-            raise TypeError(f"a column has no {type(value).__name__}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +29,7 @@ def select(
     columns: str = "row",
 ) -> Statement:
     """Select rows of *owner* (None: of a shared table, or of all users). Raise LookupError for a field that is not declared."""
-    compared = {*where, *(name.lstrip("-") for name in order), *([within.field] if within else [])}
-    if missing := compared - table.fields or len(order) > 2:
-        raise LookupError(f"{table.name} is not selected by {missing}")
+    check_selection(table, where, within, order)
     tests, values = list[str](), list[Value]()
     if owner is not None:
         tests.append(f"{OWNER} = ?")

@@ -59,8 +59,7 @@ def _listed(one: object) -> object:
 
 def found(block: Block, table: Table[Row], keys: Iterable[object]) -> list[Row]:
     """Return the existing rows with *keys*."""
-    rows = [block.get(table, key) for key in keys]
-    return [row for row in rows if row is not None]
+    return block.get_all(table, keys)
 
 
 def delete_all(block: Block, table: Table[Row], rows: Iterable[Row]) -> None:

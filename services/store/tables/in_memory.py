@@ -7,7 +7,15 @@ from functools import cmp_to_key
 from typing import Any
 
 from services.domain import UserId
-from services.store.tables.protocol import MOST_WRITES, Answer, Block, Range, Row, Table
+from services.store.tables.protocol import (
+    MOST_WRITES,
+    Answer,
+    Block,
+    Range,
+    Row,
+    Table,
+    check_selection,
+)
 
 Rows = dict[str, dict[str, Any]]  # rows by key, by table name
 
@@ -75,7 +83,7 @@ class InMemoryStore:
     def close(self) -> None: ...
 
 
-class CheckedBlock:
+class CheckedBlock(Block):
     """The writes of a `Block`. It raises RuntimeError for uses that the protocol forbids."""
 
     def __init__(self) -> None:
@@ -131,9 +139,7 @@ def selected(
     limit: int | None = None,
 ) -> list[Row]:
     """Select from all *rows* of a table. Raise LookupError for a field that is not declared."""
-    compared = {*where, *(name.lstrip("-") for name in order), *([within.field] if within else [])}
-    if missing := compared - table.fields or len(order) > 2:
-        raise LookupError(f"{table.name} is not selected by {missing}")
+    check_selection(table, where, within, order)
     found = list(rows)
     for name, value in where.items():
         found = [row for row in found if getattr(row, name) == value]
@@ -141,9 +147,15 @@ def selected(
         found = [row for row in found if _is_within(getattr(row, within.field), within)]
     if order and order[0][0] == "-":
         found.reverse()  # among equal rows, the last stored comes first
+    return in_order(found, order)[:limit]
+
+
+def in_order(rows: Iterable[Row], order: tuple[str, ...]) -> list[Row]:
+    """Return *rows* in the order of a selection; equal rows stay as they are."""
+    found = list(rows)
     for name in reversed(order):
         found.sort(key=_order_by(name))
-    return found[:limit]
+    return found
 
 
 def _is_within(value: Any, within: Range) -> bool:

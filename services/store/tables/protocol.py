@@ -3,7 +3,7 @@
 It fits Firestore: a block reads before it writes, and may be run twice; a selection compares declared fields only.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -40,10 +40,23 @@ class Range:
     up_to: object = None
 
 
+def check_selection(
+    table: Table[Row], where: Mapping[str, object], within: Range | None, order: tuple[str, ...]
+) -> None:
+    """Raise LookupError for a field that is not declared, or an order of more than two fields."""
+    compared = {*where, *(name.lstrip("-") for name in order), *([within.field] if within else [])}
+    if missing := compared - table.fields or len(order) > 2:
+        raise LookupError(f"{table.name} is not selected by {missing}")
+
+
 class Block(Protocol):
     """The reads and writes of one atomic block: no read after a write, at most `MOST_WRITES` writes."""
 
     def get(self, table: Table[Row], key: object) -> Row | None: ...
+    def get_all(self, table: Table[Row], keys: Iterable[object]) -> list[Row]:
+        """Return the existing rows with *keys*."""
+        return [row for key in keys if (row := self.get(table, key)) is not None]
+
     def put(self, table: Table[Row], row: Row) -> None: ...
     def delete(self, table: Table[Row], key: object) -> None: ...
 

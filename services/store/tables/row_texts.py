@@ -1,10 +1,15 @@
-"""Rows as JSON, the form in which files and documents store them."""
+"""Rows as JSON, the form in which stores keep them, and the values of the fields by which they are selected."""
 
+from datetime import UTC, date, datetime
+from enum import Enum
 from functools import cache
+from uuid import UUID
 
 from pydantic import TypeAdapter
 
 from services.store.tables.protocol import Row, Table
+
+Value = str | int | None
 
 
 @cache
@@ -20,3 +25,22 @@ def read_row(table: Table[Row], text: str | bytes) -> Row:
 def row_text(table: Table[Row], row: Row) -> bytes:
     """Return *row* as a JSON object in one line."""
     return _adapter(table.kind).dump_json(row, warnings=False)
+
+
+def value_of(value: object) -> Value:
+    """Return *value* as a column has it; the text of a time sorts by time."""
+    if value is None or type(value) is str:
+        return value
+    match value:
+        case Enum():
+            return str(value.value)
+        case datetime():
+            return value.astimezone(UTC).isoformat(timespec="microseconds")
+        case date():
+            return value.isoformat()
+        case UUID():
+            return str(value)
+        case str() | int():
+            return value
+        case _:
+            raise TypeError(f"a column has no {type(value).__name__}")

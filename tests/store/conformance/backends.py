@@ -45,6 +45,8 @@ from services.store.tables.schema import (
     Discard,
 )
 from services.store.tables.temporary import TemporaryRows
+from services.store.tables.upkeep import sweep as sweep_tables
+from tests.firestore import Wire, everything_in, new_place
 from tests.store.conformance.bytes_store import BytesStore
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 from tests.stores import InMemoryDatabase, made_in, sweep
@@ -94,6 +96,7 @@ class Backend(Protocol):
     """One store, and what happens to it."""
 
     elapsed = 0.0  # seconds that have passed for tests
+    threads, steps = 8, 1_000  # of a run with many threads; over an API each step takes some 9 ms
     lost = StoreUnavailable()  # the error in the place of a lost answer
 
     def monotonic(self, clock=time.monotonic):
@@ -389,8 +392,15 @@ def _sender(request):
 class TablesBackend(Backend):
     """The store over tables, which *make_store* makes for each user, with *keys* of theirs."""
 
+    steps = 2_000
+
     def __init__(self, make_store, keys=throwaway_keys):
         self._make_store, self._keys, self._databases = make_store, keys, {}  # by user
+
+    @property
+    def _newest(self):
+        """The databases, those of the last users first."""
+        return reversed(self._databases.values())
 
     def user(self):
         user_id = UserId(uuid4())
@@ -438,8 +448,8 @@ class TablesBackend(Backend):
         return "".join(_everything(one.tables) for one in self._databases.values())
 
     def copy(self, source, target):
-        text = next(one.get(*source) for one in self._databases.values() if one.has(*source))
-        next(one for one in self._databases.values() if one.has(*target)).put(*target, text)
+        text = next(one.get(*source) for one in self._newest if one.has(*source))
+        next(one for one in self._newest if one.has(*target)).put(*target, text)
 
     def copy_piece(self, source, target):
         (_, piece), (tables, other) = self._piece(*source), self._piece(*target)
@@ -490,7 +500,7 @@ class TablesBackend(Backend):
 
     @contextmanager
     def set_back_text(self, *texts):
-        owner = next(one for one in self._databases.values() if one.has(*texts[0]))
+        owner = next(one for one in self._newest if one.has(*texts[0]))
         before = [owner.get(*text) for text in texts]
         yield
         for text, value in zip(texts, before, strict=True):
@@ -498,11 +508,11 @@ class TablesBackend(Backend):
 
     def _tables(self, table, key):
         """Return the tables of the user with that row."""
-        every = (database.tables for database in self._databases.values())
+        every = (database.tables for database in self._newest)
         return next(tables for tables in every if key in tables.all(table))
 
     def _piece(self, attachment_id, number):
-        for tables in (database.tables for database in self._databases.values()):
+        for tables in (database.tables for database in self._newest):
             for row in tables.all(PIECES).values():
                 if (row.attachment_id, row.number) == (attachment_id, number):
                     return tables, row
@@ -516,6 +526,26 @@ class TablesBackend(Backend):
 
     def _now(self):
         return datetime.now(UTC) + timedelta(seconds=self.elapsed)
+
+
+class FirestoreBackend(TablesBackend):
+    """The store in one Firestore database for all users."""
+
+    threads, steps = 2, 40  # at the emulator transactions wait for each other for seconds
+
+    def __init__(self, host):
+        self._all = new_place(host, Wire()).open(is_app=False)
+        super().__init__(lambda: self._all)
+
+    def close(self):
+        self._all.close()
+
+    def sweep(self):
+        while sweep_tables(self._all, self._now):
+            pass
+
+    def stored_text(self):
+        return everything_in(self._all)
 
 
 def _everything(tables):
@@ -536,6 +566,7 @@ BACKENDS = {
     "json-plain": lambda fixture: TablesBackend(
         made_in(fixture("place"), partial(FilesPlace, is_plain=True)), _plain_keys
     ),
+    "firestore": lambda fixture: FirestoreBackend(fixture("firestore")),
     "embedded": lambda fixture: SupabaseBackend(fixture("embedded_stack")),
     "hosted": lambda fixture: SupabaseBackend(fixture("hosted")),
 }

@@ -1,4 +1,4 @@
-"""One store of a process, which eight threads enter at once.
+"""One store of a process, which several threads enter at once.
 
 Each run prints its seed; `THREAD_SEED` in the environment repeats its choices, though not the order of its threads. For
 more runs: `THREAD_RUNS=100 pytest -n0 tests/store/conformance/test_threads.py -k in-memory`.
@@ -19,7 +19,6 @@ import pytest
 
 from services.domain import Outcome, Role
 from services.errors import Busy, NotFound, Stale, TooLate
-from tests.store.conformance.backends import TablesBackend
 from tests.store.conformance.talk import (
     UNDO_SECONDS,
     ending,
@@ -29,8 +28,7 @@ from tests.store.conformance.talk import (
     whole,
 )
 
-THREADS, CONVERSATIONS = 8, 4
-STEPS = {True: 2_000, False: 1_000}  # in memory; over an API each takes some 9 ms
+CONVERSATIONS = 4
 MOST_MESSAGES = 12  # of a conversation that is not cut
 RUNS = int(os.environ.get("THREAD_RUNS", "1"))
 CAPS = {"daily_micro": 10**9, "monthly_micro": 10**9, "open_turns": 1000, "turns_a_minute": 10**6}
@@ -51,7 +49,7 @@ class Span:
 
 
 class Run:
-    """Eight threads in one store: what they did, and what was refused."""
+    """Several threads in one store: what they did, and what was refused."""
 
     def __init__(self, backend, user, seed):
         self.backend, self.user, self.seed = backend, user, seed
@@ -62,14 +60,14 @@ class Run:
         self.changes, self.turns, self.refused = [], [], []
         self.stored, self.deleted, self.discarded = set(), set(), set()  # texts; conversations
         self.settled = 0
-        self.at_once = Barrier(THREADS)
+        self.at_once = Barrier(backend.threads)
 
     # --- the steps of one thread
 
     def work(self, thread):
         """Do this thread's steps; each begins when all threads have done the one before."""
         chance = random.Random(f"{self.seed}-{thread}")
-        rounds = STEPS[isinstance(self.backend, TablesBackend)] // THREADS
+        rounds = self.backend.steps // self.backend.threads
         try:
             for number in range(rounds):
                 self.at_once.wait()
@@ -256,8 +254,8 @@ def test_threads_of_one_store_lose_nothing_and_refuse_with_reason(backend, eager
     for _ in range(CONVERSATIONS):
         run.begin_new()
 
-    with ThreadPoolExecutor(THREADS) as threads:
-        list(threads.map(run.work, range(THREADS)))
+    with ThreadPoolExecutor(backend.threads) as threads:
+        list(threads.map(run.work, range(backend.threads)))
     run.sign_out(0, random.Random(seed), None)
 
     assert list(run.unexplained()) == []

@@ -55,6 +55,7 @@ from services.store.tables.schema import (
     CredentialsRow,
 )
 from tests.database import servers
+from tests.firestore import stores_at
 from tests.stack.apps import until
 from tests.stack.starts import await_child, tried_twice
 from tests.store.conformance.backends import everything
@@ -825,6 +826,7 @@ KINDS = {
     "bytes": lambda fixture: OverTables(BytesStore),
     "sqlite": lambda fixture: OverTables(made_in(fixture("place"), SqlitePlace)),
     "json": lambda fixture: OverTables(made_in(fixture("place"), FilesPlace)),
+    "firestore": lambda fixture: OverTables(stores_at(fixture("firestore"))),
     "embedded": Embedded,
     "hosted": Hosted,
 }

@@ -1,0 +1,161 @@
+"""Calls of the Firestore API for one database, with a deadline each."""
+
+import os
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from google.api_core import exceptions
+from google.auth.exceptions import GoogleAuthError
+from google.cloud.firestore_v1.services.firestore import FirestoreClient
+from google.cloud.firestore_v1.services.firestore.transports.grpc import FirestoreGrpcTransport
+from google.cloud.firestore_v1.types import (
+    BatchGetDocumentsRequest,
+    BatchGetDocumentsResponse,
+    CommitRequest,
+    CommitResponse,
+    Document,
+    ListCollectionIdsRequest,
+    RollbackRequest,
+    RunQueryRequest,
+    RunQueryResponse,
+    StructuredQuery,
+    TransactionOptions,
+    Write,
+)
+
+from services.errors import StoreBlocked, StoreUnavailable
+
+CALL_SECONDS = 10.0  # the most that one call may take
+EMULATOR = "FIRESTORE_EMULATOR_HOST"
+OWNER = (("authorization", "Bearer owner"),)  # whom no rule of the emulator denies
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """One Firestore database. Any thread may call any member; each raises the errors of `google.api_core`."""
+
+    api: FirestoreClient
+    name: str  # projects/PROJECT/databases/DATABASE
+    metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    @property
+    def documents(self) -> str:
+        return f"{self.name}/documents"
+
+    def read(
+        self, names: Sequence[str], transaction: "Transaction | None" = None
+    ) -> list[BatchGetDocumentsResponse]:
+        """Return an answer for each of the documents, in any order."""
+        request = BatchGetDocumentsRequest(
+            {"database": self.name, "documents": names, **_choice(transaction)}
+        )
+        answers: Iterable[BatchGetDocumentsResponse] = self._call("batch_get_documents", request)
+        found = list[BatchGetDocumentsResponse]()
+        for answer in answers:
+            if transaction and answer.transaction:
+                transaction.id = answer.transaction
+            if answer.found or answer.missing:
+                found.append(answer)
+        return found
+
+    def query(
+        self, parent: str, query: StructuredQuery, transaction: "Transaction | None" = None
+    ) -> list[Document]:
+        request = RunQueryRequest(
+            {"parent": parent, "structured_query": query, **_choice(transaction)}
+        )
+        answers: Iterable[RunQueryResponse] = self._call("run_query", request)
+        found = list[Document]()
+        for answer in answers:
+            if transaction and answer.transaction:
+                transaction.id = answer.transaction
+            if answer.document:
+                found.append(answer.document)
+        return found
+
+    def commit(self, writes: Sequence[Write], transaction: bytes = b"") -> CommitResponse:
+        request = CommitRequest(
+            {"database": self.name, "writes": writes, "transaction": transaction}
+        )
+        return self._call("commit", request)
+
+    def collections(self) -> list[str]:
+        """Return the names of the collections that are not inside of a document."""
+        request = ListCollectionIdsRequest(parent=self.documents)
+        return list(self._call("list_collection_ids", request))
+
+    def close(self) -> None:
+        self.api.transport.close()
+
+    def rollback(self, transaction: bytes) -> None:
+        """Free the locks of a transaction. An error changes nothing: they end by themselves."""
+        request = RollbackRequest({"database": self.name, "transaction": transaction})
+        with suppress(exceptions.GoogleAPICallError):
+            self._call("rollback", request)
+
+    def _call(
+        self, verb: str, request: object
+    ) -> Any:  # the client's own types are in part unknown
+        call = getattr(self.api, verb)
+        return call(request, retry=None, timeout=CALL_SECONDS, metadata=self.metadata)
+
+
+@dataclass(slots=True)
+class Transaction:
+    """A transaction, which begins with its first read."""
+
+    repeats: bytes = b""  # the id of the aborted transaction that is run again
+    id: bytes = b""  # b"": it has not begun
+
+
+def _choice(transaction: Transaction | None) -> dict[str, object]:
+    """Return the field of a reading request that names its transaction."""
+    if transaction is None:
+        return {}
+    if transaction.id:
+        return {"transaction": transaction.id}
+    options = TransactionOptions.ReadWrite(retry_transaction=transaction.repeats)
+    return {"new_transaction": TransactionOptions(read_write=options)}
+
+
+def open_database(project: str, database: str) -> Database:
+    """Return a database with a channel of its own; at FIRESTORE_EMULATOR_HOST if that is set."""
+    name = f"projects/{project}/databases/{database}"
+    if host := os.environ.get(EMULATOR):
+        transport = FirestoreGrpcTransport(channel=grpc.insecure_channel(host))
+        return Database(FirestoreClient(transport=transport), name, OWNER)
+    return Database(FirestoreClient(), name)
+
+
+@contextmanager
+def errors() -> Generator[None]:
+    """Turn Google's errors into StoreUnavailable, with a sentence about what an operator can mend."""
+    try:
+        yield
+    except GoogleAuthError as error:
+        raise StoreBlocked(
+            "There are no credentials for Google, or they have ended: run gcloud auth application-default login."
+        ) from error
+    except exceptions.GoogleAPIError as error:
+        raise _error_of(error) from None
+
+
+def _error_of(error: exceptions.GoogleAPIError) -> Exception:
+    match error:
+        case exceptions.Forbidden() | exceptions.Unauthorized():
+            return StoreBlocked(
+                "Google does not let Daybook use Firestore: give its account the role Cloud Datastore User."
+            )
+        case exceptions.ResourceExhausted():
+            return StoreBlocked("Firestore's quota is used up for now: raise it, or wait.")
+        case exceptions.FailedPrecondition() if "index" in str(error):
+            return StoreBlocked(
+                "Firestore lacks an index: run uv run python -m services.operate migrate."
+            )
+        case exceptions.InvalidArgument():
+            return error
+        case _:
+            return StoreUnavailable(type(error).__name__)

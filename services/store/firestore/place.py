@@ -1,0 +1,157 @@
+"""The place of a store in a Firestore database: checks before the start, making and opening it."""
+
+import json
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from google.api_core.exceptions import AlreadyExists, FailedPrecondition
+from google.cloud.firestore_v1.types import (
+    Document,
+    Precondition,
+    StructuredQuery,
+    Value,
+    Write,
+)
+
+from services.errors import BadInput, Misconfigured, StoreUnavailable
+from services.store.firestore.calls import Database, errors, open_database
+from services.store.firestore.lease import Lease
+from services.store.firestore.store import FirestoreStore
+from services.store.operator import Finding, Mark
+
+_VERSION = 1  # of the format
+INDEXES = Path(__file__).parents[3] / "db" / "firestore" / "firestore.indexes.json"
+
+
+@dataclass(frozen=True, slots=True)
+class FirestorePlace:
+    """The `StorePlace` of a Firestore database."""
+
+    project: str = field(repr=False)
+    database: str = field(default="(default)", repr=False)
+    connect: Callable[[str, str], Database] = open_database
+
+    @property
+    def kind(self) -> str:
+        return "Firestore"
+
+    def exists(self) -> bool:
+        with self._opened() as database:
+            return self._exists(database)
+
+    def open(self, *, is_app: bool = True) -> FirestoreStore:
+        with self._errors():
+            database = self.connect(self.project, self.database)
+            try:
+                is_made = self._exists(database)
+                lease = Lease(database) if is_app else None
+                if lease:
+                    lease.acquire()
+                if not is_made:
+                    self._make(database)
+                return FirestoreStore(database, lease)
+            except BaseException:
+                database.close()
+                raise
+
+    def check(self) -> dict[str, Finding]:
+        with self._opened() as database:
+            missing = [text for text, query in _queries() if not _answers(database, query)]
+        if missing:
+            return {"indexes": (Mark.FAIL, f"missing: {', '.join(missing)}; {self._deploy}")}
+        return {"indexes": (Mark.OK, "all there")}
+
+    @property
+    def _deploy(self) -> str:
+        config = INDEXES.with_name("firebase.json").relative_to(INDEXES.parents[2])
+        return (
+            f"run npx firebase-tools deploy --only firestore --project {self.project} --config {config}, "
+            f"which names the database {self.database}, and wait until they are made"
+        )
+
+    def backup(self, target: Path) -> None:
+        raise BadInput(
+            "Firestore makes its own backups: gcloud firestore export gs://BUCKET "
+            f"--project={self.project} --database='{self.database}'"
+        )
+
+    def _exists(self, database: Database) -> bool:
+        """Raise Misconfigured if the database holds something else, or a later version of the format."""
+        [answer] = database.read([_format(database)])
+        if answer.missing:
+            if database.collections():
+                raise Misconfigured(
+                    f"The Firestore database {self.database} holds other data: make one for Daybook alone, and name it in DAYBOOK_STORE."
+                )
+            return False
+        if answer.found.fields["version"].integer_value > _VERSION:
+            raise Misconfigured(
+                f"The Firestore database {self.database} was written by a later version of Daybook: start that version."
+            )
+        return True
+
+    def _make(self, database: Database) -> None:
+        made = Document(name=_format(database), fields={"version": Value(integer_value=_VERSION)})
+        with suppress(AlreadyExists):
+            database.commit([Write(update=made, current_document=Precondition(exists=False))])
+
+    @contextmanager
+    def _opened(self) -> Generator[Database]:
+        with self._errors():
+            database = self.connect(self.project, self.database)
+            try:
+                yield database
+            finally:
+                database.close()
+
+    @contextmanager
+    def _errors(self) -> Generator[None]:
+        """Raise Misconfigured in the place of StoreUnavailable."""
+        try:
+            with errors():
+                yield
+        except StoreUnavailable as error:
+            raise Misconfigured(error.public) from None
+
+
+def _format(database: Database) -> str:
+    """Return the name of the document with the version of the format."""
+    return f"{database.documents}/daybook/format"
+
+
+def _queries() -> Generator[tuple[str, StructuredQuery]]:
+    """Return a query for each index of the file that Firestore does not make by itself, with the index as text."""
+    file = json.loads(INDEXES.read_text("utf-8"))
+    for one in file["indexes"]:
+        fields = [(each["fieldPath"], each["order"]) for each in one["fields"]]
+        yield _ordered(one["collectionGroup"], one["queryScope"], fields)
+    for one in file["fieldOverrides"]:
+        for each in one["indexes"]:
+            fields = [(one["fieldPath"], each["order"])]
+            yield _ordered(one["collectionGroup"], each["queryScope"], fields)
+
+
+def _ordered(
+    group: str, scope: str, fields: Sequence[tuple[str, str]]
+) -> tuple[str, StructuredQuery]:
+    is_of_all = scope == "COLLECTION_GROUP"
+    selector = StructuredQuery.CollectionSelector(collection_id=group, all_descendants=is_of_all)
+    order = [
+        StructuredQuery.Order(
+            field=StructuredQuery.FieldReference(field_path=name), direction=direction
+        )
+        for name, direction in fields
+    ]
+    query = StructuredQuery(from_=[selector], order_by=order, limit=1)
+    return f"{group} ({', '.join(name for name, _ in fields)})", query
+
+
+def _answers(database: Database, query: StructuredQuery) -> bool:
+    """Return whether Firestore has the index of *query*."""
+    try:
+        database.query(database.documents, query)
+    except FailedPrecondition:
+        return False
+    return True

@@ -1,0 +1,103 @@
+"""Firestore's queries for selections, and documents for rows."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, get_args, get_type_hints
+
+from google.cloud.firestore_v1.types import Document, StructuredQuery, Value
+
+from services.store.tables.protocol import Range, Row, Table, check_selection
+from services.store.tables.row_texts import read_row, row_text, value_of
+
+ROW = "row"  # the field of a document that holds the row as JSON; no index has it
+_Direction = StructuredQuery.Direction
+_Compare = StructuredQuery.FieldFilter.Operator
+
+
+def document_of(table: Table[Row], name: str, row: Row) -> Document:
+    fields = {each: _encoded(getattr(row, each)) for each in table.fields}
+    return Document(
+        name=name, fields=fields | {ROW: Value(string_value=row_text(table, row).decode())}
+    )
+
+
+def row_of(table: Table[Row], document: Document) -> Row:
+    return read_row(table, document.fields[ROW].string_value)
+
+
+def query_of(
+    table: Table[Any],
+    where: Mapping[str, object],
+    within: Range | None,
+    order: tuple[str, ...],
+    limit: int | None,
+    *,
+    is_of_all: bool = False,
+) -> StructuredQuery:
+    """Return the query of a selection; *is_of_all*: of all users. Raise LookupError for a field that is not declared."""
+    check_selection(table, where, within, order)
+    tests = [_test(name, _Compare.EQUAL, value) for name, value in where.items()]
+    if within:
+        if within.above is not None:
+            tests.append(_test(within.field, _Compare.GREATER_THAN, within.above))
+        if within.up_to is not None:
+            tests.append(_test(within.field, _Compare.LESS_THAN_OR_EQUAL, within.up_to))
+        if within.above is None and within.up_to is None:
+            tests.append(_not_none(within.field))
+    every = StructuredQuery.CompositeFilter(
+        op=StructuredQuery.CompositeFilter.Operator.AND, filters=tests
+    )
+    selector = StructuredQuery.CollectionSelector(
+        collection_id=table.name, all_descendants=is_of_all
+    )
+    return StructuredQuery(
+        from_=[selector],
+        where=StructuredQuery.Filter(composite_filter=every) if tests else None,
+        order_by=[_order(name) for name in order],
+        limit=None if limit is None or sorts_here(table, order) else limit,
+    )
+
+
+@cache
+def sorts_here(table: Table[Any], order: tuple[str, ...]) -> bool:
+    """Return True if Firestore would put None first, where the protocol wants it last."""
+    hints = get_type_hints(table.kind)
+    return any(type(None) in get_args(hints[name]) for name in order if name[0] != "-")
+
+
+def _encoded(value: object) -> Value:
+    match value_of(value):
+        case None:
+            return Value(null_value=0)
+        case bool() as flag:
+            return Value(boolean_value=flag)
+        case int() as number:
+            return Value(integer_value=number)
+        case str() as text:
+            return Value(string_value=text)
+
+
+def _field(name: str) -> StructuredQuery.FieldReference:
+    return StructuredQuery.FieldReference(field_path=name)
+
+
+def _test(name: str, compare: _Compare, value: object) -> StructuredQuery.Filter:
+    if value is None:
+        unary = StructuredQuery.UnaryFilter(
+            op=StructuredQuery.UnaryFilter.Operator.IS_NULL, field=_field(name)
+        )
+        return StructuredQuery.Filter(unary_filter=unary)
+    test = StructuredQuery.FieldFilter(field=_field(name), op=compare, value=_encoded(value))
+    return StructuredQuery.Filter(field_filter=test)
+
+
+def _not_none(name: str) -> StructuredQuery.Filter:
+    unary = StructuredQuery.UnaryFilter(
+        op=StructuredQuery.UnaryFilter.Operator.IS_NOT_NULL, field=_field(name)
+    )
+    return StructuredQuery.Filter(unary_filter=unary)
+
+
+def _order(name: str) -> StructuredQuery.Order:
+    direction = _Direction.DESCENDING if name[0] == "-" else _Direction.ASCENDING
+    return StructuredQuery.Order(field=_field(name.lstrip("-")), direction=direction)

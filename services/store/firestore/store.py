@@ -1,0 +1,153 @@
+"""The tables in a Firestore database: a document for each row, and a transaction for each block."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import quote
+from uuid import UUID
+
+from google.api_core.exceptions import Aborted
+from google.api_core.retry import Retry, if_exception_type
+from google.cloud.firestore_v1.types import Cursor, StructuredQuery, Value, Write
+
+from services.domain import UserId
+from services.store.firestore.calls import Database, Transaction, errors
+from services.store.firestore.lease import Lease
+from services.store.firestore.queries import document_of, query_of, row_of, sorts_here
+from services.store.tables.in_memory import CheckedBlock, in_order
+from services.store.tables.protocol import Answer, Block, Range, Row, Table
+
+USERS = "users"  # the collection of documents of users
+_PAGE = 500  # documents of one call of `owners`
+# of a block that met others; each pause is a random part of its bound
+_again = Retry(
+    predicate=if_exception_type(Aborted), initial=0.05, maximum=2.0, multiplier=2, timeout=20.0
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FirestoreTables:
+    """The `Tables` of one user, or (None) the shared ones alone."""
+
+    store: "FirestoreStore"
+    user_id: UserId | None
+
+    def run(self, work: Callable[[Block], Answer], *, is_lasting: bool = True) -> Answer:
+        return self.store.run(self.user_id, work)
+
+
+@dataclass(frozen=True, slots=True)
+class FirestoreStore:
+    """The `AllTables` in a Firestore database. Any thread may call any member."""
+
+    database: Database
+    lease: Lease | None  # of the app; None: of a command beside it
+
+    def of(self, user_id: UserId | None) -> FirestoreTables:
+        return FirestoreTables(self, user_id)
+
+    def owners(
+        self,
+        table: Table[Row],
+        where: Mapping[str, object] | None = None,
+        within: Range | None = None,
+    ) -> list[UserId]:
+        order = (within.field,) if within else ()
+        query = query_of(table, where or {}, within, order, _PAGE, is_of_all=True)
+        by_name = StructuredQuery.FieldReference(field_path="__name__")
+        query.order_by.append(StructuredQuery.Order(field=by_name))
+        compared = [StructuredQuery.FieldReference(field_path=name) for name in order]
+        query.select = StructuredQuery.Projection(fields=compared or [by_name])
+        owners, skipped = dict[str, None](), len(self.database.documents.split("/")) + 1
+        while True:
+            with errors():
+                page = self.database.query(self.database.documents, query)
+            owners |= dict.fromkeys(one.name.split("/")[skipped] for one in page)
+            if len(page) < _PAGE:
+                return [UserId(UUID(owner)) for owner in owners]
+            last = [page[-1].fields[name] for name in order]
+            place = [*last, Value(reference_value=page[-1].name)]
+            query.start_at = Cursor(values=place, before=False)
+
+    def run(self, user_id: UserId | None, work: Callable[[Block], Answer]) -> Answer:
+        """Run *work* over the tables of a user and the shared ones, in one transaction."""
+        aborted = b""
+
+        def attempt() -> Answer:
+            nonlocal aborted
+            block = FirestoreBlock(self.database, user_id, aborted)
+            try:
+                answer = work(block)
+                if block.writes:
+                    if self.lease:
+                        self.lease.check()
+                    block.store_writes()
+                return answer
+            finally:
+                if block.transaction.id:
+                    aborted = block.transaction.id
+                    self.database.rollback(aborted)
+
+        with errors():
+            return _again(attempt)()
+
+    def close(self) -> None:
+        if self.lease:
+            self.lease.release()
+        self.database.close()
+
+
+class FirestoreBlock(CheckedBlock):
+    """A `Block` in a transaction, which keeps its writes for the end."""
+
+    def __init__(self, database: Database, user_id: UserId | None, repeats: bytes) -> None:
+        """*repeats*: the id of the aborted transaction that is run again."""
+        super().__init__()
+        self._database, self._user_id = database, user_id
+        self.transaction = Transaction(repeats)
+        self._rows = dict[str, Any]()  # what was read, by the document's name: it stays the same
+
+    def get(self, table: Table[Row], key: object) -> Row | None:
+        return next(iter(self.get_all(table, [key])), None)
+
+    def get_all(self, table: Table[Row], keys: Iterable[object]) -> list[Row]:
+        self.check_reading()
+        names = [self._name(table, key) for key in keys]
+        if new := [name for name in dict.fromkeys(names) if name not in self._rows]:
+            for answer in self._database.read(new, self.transaction):
+                name = answer.missing or answer.found.name
+                self._rows[name] = None if answer.missing else row_of(table, answer.found)
+        return [row for name in names if (row := cast(Row | None, self._rows[name])) is not None]
+
+    def select(
+        self,
+        table: Table[Row],
+        where: Mapping[str, object] | None = None,
+        within: Range | None = None,
+        order: tuple[str, ...] = (),
+        limit: int | None = None,
+    ) -> list[Row]:
+        self.check_reading()
+        query = query_of(table, where or {}, within, order, limit)
+        found = self._database.query(self._parent(table), query, self.transaction)
+        rows = [row_of(table, one) for one in found]
+        return in_order(rows, order)[:limit] if sorts_here(table, order) else rows
+
+    def store_writes(self) -> None:
+        """Commit the transaction with the writes."""
+        self._database.commit([self._written(*one) for one in self.writes], self.transaction.id)
+        self.transaction.id = b""
+
+    def _written(self, table: Table[Any], key: str, row: object) -> Write:
+        name = self._name(table, key)
+        return Write(delete=name) if row is None else Write(update=document_of(table, name, row))
+
+    def _parent(self, table: Table[Any]) -> str:
+        if table.is_shared:
+            return self._database.documents
+        if self._user_id is None:
+            raise LookupError(f"{table.name} belongs to users")
+        return f"{self._database.documents}/{USERS}/{self._user_id}"
+
+    def _name(self, table: Table[Any], key: object) -> str:
+        return f"{self._parent(table)}/{table.name}/{quote(str(key), safe='')}"

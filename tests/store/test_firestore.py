@@ -1,0 +1,386 @@
+"""The store in Firestore: its start, its lease, faults while it runs, rules, indexes, and what a turn is billed for."""
+
+import threading
+import time
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from uuid import UUID
+
+import grpc
+import httpx
+import pytest
+from google.api_core.exceptions import Aborted
+from google.api_core.retry import Retry, if_exception_type
+from google.auth.exceptions import DefaultCredentialsError
+from google.cloud.firestore_v1.types import Document, Value, Write
+
+from services.domain import UserId
+from services.domain.revisions import OpenPlace
+from services.errors import BadInput, Misconfigured, StoreBlocked, StoreUnavailable
+from services.store.firestore import FirestorePlace
+from services.store.firestore import store as stores
+from services.store.firestore.lease import Lease
+from services.store.firestore.place import INDEXES
+from services.store.operator import Mark
+from services.store.tables.protocol import Range, Table
+from tests import firestore as emulators
+from tests.firestore import Refusal, Wire, connect_to, new_place
+from tests.store.conformance.talk import ending, new_turn, say, unsaid
+from tests.store.storm import run_storm
+from tests.stores import accounts_in_memory, cheap_hashes, store_of
+
+LEASE = {"seconds": 1.0, "pause": 0.1, "call_seconds": 0.3}  # of tests
+MAYA, OMAR = UserId(UUID(int=1)), UserId(UUID(int=2))
+
+
+@dataclass(frozen=True)
+class Bed:
+    """A row."""
+
+    id: str
+    place: str = "north"
+    size: int | None = None
+
+
+BEDS = Table("beds", Bed, lambda row: row.id, frozenset({"place", "size"}))
+SEEDS = Table("seeds", Bed, lambda row: row.id, is_shared=True)
+
+
+@pytest.fixture
+def wire():
+    return Wire(aborted=0)
+
+
+@pytest.fixture
+def place(firestore, wire):
+    return new_place(firestore, wire)
+
+
+@pytest.fixture
+def store(place):
+    with closing(place.open(is_app=False)) as opened:
+        yield opened
+
+
+def put(tables, *rows):
+    tables.run(lambda block: [block.put(BEDS, row) for row in rows])
+
+
+def found(tables, *arguments, **options):
+    """Return the ids that a selection finds."""
+    return [row.id for row in tables.run(lambda block: block.select(BEDS, *arguments, **options))]
+
+
+def document(database, path, **fields):
+    """Store a document beside the app."""
+    values = {name: Value(integer_value=value) for name, value in fields.items()}
+    made = Document(name=f"{database.documents}/{path}", fields=values)
+    database.commit([Write(update=made)])
+
+
+# --- the protocol, where Firestore is unlike a list
+
+
+def test_selection_compares_orders_and_bounds(firestore):
+    with closing(new_place(firestore).open(is_app=False)) as store:
+        tables = store.of(MAYA)
+        put(tables, Bed("a", size=2), Bed("b", size=1), Bed("c", "south", 3), Bed("d"))
+
+        assert found(tables, {"place": "north"}, order=("size",)) == ["b", "a", "d"]
+        assert found(tables, order=("size",), limit=1) == ["b"]
+        assert found(tables, order=("-size", "place")) == ["c", "a", "b", "d"]
+        assert found(tables, order=("place", "-size"), limit=2) == ["a", "b"]
+        assert found(tables, within=Range("size", above=1, up_to=3), order=("size",)) == ["a", "c"]
+        assert found(tables, {"size": None}) == ["d"]
+        assert sorted(found(tables, within=Range("size"))) == ["a", "b", "c"]
+
+
+def test_owners_are_found_on_several_pages(firestore, monkeypatch):
+    monkeypatch.setattr(stores, "_PAGE", 2)
+    with closing(new_place(firestore).open(is_app=False)) as store:
+        put(store.of(MAYA), *(Bed(str(size), size=size) for size in range(3)))
+        put(store.of(OMAR), Bed("a", "south", 3), Bed("b"))
+
+        assert sorted(store.owners(BEDS)) == [MAYA, OMAR]
+        assert store.owners(BEDS, {"place": "south"}) == [OMAR]
+        assert sorted(store.owners(BEDS, within=Range("size", up_to=3))) == [MAYA, OMAR]
+        assert store.owners(BEDS, within=Range("size", above=2)) == [OMAR]
+
+
+def test_keys_with_a_slash_or_a_space_name_one_row_each(store):
+    tables, keys = store.of(MAYA), ["a/b", "a", "a b", "a%20b", "ä"]
+    put(tables, *map(Bed, keys))
+
+    assert sorted(found(tables)) == sorted(keys)
+    assert [tables.run(lambda block, key=key: block.get(BEDS, key).id) for key in keys] == keys
+
+
+def test_block_reads_each_row_once(store, wire):
+    put(store.of(MAYA), Bed("a"))
+    wire.counts.clear()
+
+    store.of(MAYA).run(lambda block: [block.get(BEDS, "a"), *block.get_all(BEDS, "ab")])
+
+    assert wire.counts["reads"] == 2
+
+
+def test_users_have_rows_of_their_own_beside_shared_ones(store):
+    put(store.of(MAYA), Bed("a"))
+
+    assert found(store.of(OMAR)) == []
+    with pytest.raises(LookupError):
+        found(store.of(None))
+
+
+# --- the start
+
+
+def test_store_is_made_once_and_found_again(place):
+    assert not place.exists()
+    assert not place.exists()
+
+    place.open(is_app=False).close()
+
+    assert place.exists()
+    with pytest.raises(BadInput, match="gcloud firestore export"):
+        place.backup(None)
+
+
+def test_database_of_another_program_is_refused(place):
+    database = place.connect(place.project, place.database)
+    document(database, "users/omar", age=3)
+
+    for start in (place.exists, place.open):
+        with pytest.raises(Misconfigured, match="holds other data"):
+            start()
+
+
+def test_store_of_a_later_version_is_refused(place, store):
+    document(store.database, "daybook/format", version=2)
+
+    with pytest.raises(Misconfigured, match="later version"):
+        place.exists()
+
+
+def test_server_that_is_away_is_named():
+    place = FirestorePlace("test-away", connect=connect_to("127.0.0.1:9"))
+
+    with pytest.raises(Misconfigured, match="cannot reach"):
+        place.exists()
+
+
+def test_missing_credentials_are_named():
+    def connect(project, database):
+        raise DefaultCredentialsError
+
+    with pytest.raises(Misconfigured, match="gcloud auth"):
+        FirestorePlace("test-away", connect=connect).exists()
+
+
+def test_missing_indexes_are_named_with_the_command(place, store, monkeypatch):
+    assert place.check() == {"indexes": (Mark.OK, "all there")}
+    monkeypatch.setattr(emulators, "_INDEXES", {"indexes": [], "fieldOverrides": []})
+
+    [(mark, text)] = place.check().values()
+
+    assert mark is Mark.FAIL
+    assert "messages (conversation_id, seq)" in text
+    assert f"firebase-tools deploy --only firestore --project {place.project}" in text
+
+
+# --- the lease
+
+
+@contextmanager
+def held(store):
+    """Hold a lease of a short time."""
+    made = Lease(store.database, **LEASE)
+    made.acquire()
+    try:
+        yield made
+    finally:
+        made.release()
+
+
+@pytest.fixture
+def lease(store):
+    with held(store) as made:
+        yield made
+
+
+def test_second_app_is_refused_while_the_first_runs(store, lease):
+    with pytest.raises(Misconfigured, match="Another Daybook"), held(store):
+        pass
+
+    lease.check()
+
+
+def test_released_lease_is_free_at_once(store):
+    for _ in range(2):
+        with held(store) as made:
+            made.check()
+
+
+def test_lease_of_a_killed_app_is_taken_once_it_has_run_out(store):
+    killed = Lease(store.database, **LEASE)
+    assert killed._take()
+    began = time.monotonic()
+    with held(store):
+        pass
+
+    assert time.monotonic() - began > LEASE["seconds"] / 2
+
+
+def test_app_whose_lease_was_taken_writes_no_more(store, lease):
+    taken = Write(delete=f"{store.database.documents}/daybook/lease")
+    store.database.commit([taken])
+    with held(store):
+        lease._thread.join(5)
+        with pytest.raises(StoreBlocked, match="taken over"):
+            put(stores.FirestoreStore(store.database, lease).of(MAYA), Bed("a"))
+    assert found(store.of(MAYA)) == []
+
+
+def test_lease_that_is_not_renewed_in_time_lets_no_write_pass(store, lease, wire):
+    wire.refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "away")
+    time.sleep(LEASE["seconds"])
+    with pytest.raises(StoreUnavailable):
+        lease.check()
+
+    wire.refusal = None
+    time.sleep(3 * LEASE["pause"])
+    lease.check()
+
+
+def test_lost_answer_to_a_renewal_keeps_the_lease(store, lease, wire):
+    wire.is_answer_lost = True
+    time.sleep(2 * LEASE["pause"])
+    wire.is_answer_lost = False
+    time.sleep(5 * LEASE["pause"])
+
+    lease.check()
+
+
+# --- faults
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("PERMISSION_DENIED", "Cloud Datastore User"),
+        ("RESOURCE_EXHAUSTED", "quota is used up"),
+        ("UNAVAILABLE", "cannot reach its database"),
+        ("DEADLINE_EXCEEDED", "cannot reach its database"),
+    ],
+)
+def test_fault_is_told_in_a_sentence(store, wire, code, said):
+    wire.refusal = Refusal(grpc.StatusCode[code], "no")
+
+    for act in (found, partial(put)):
+        with pytest.raises(StoreUnavailable) as error:
+            act(store.of(MAYA), *([Bed("a")] if act is not found else []))
+        assert said in error.value.outage
+
+
+def test_query_without_an_index_is_told(store):
+    with pytest.raises(StoreBlocked, match="operate migrate"):
+        found(store.of(MAYA), {"place": "north"}, order=("-size",))
+
+
+def test_aborted_block_runs_again_until_it_is_stored(firestore):
+    with closing(new_place(firestore, Wire(aborted=2)).open(is_app=False)) as store:
+        for number in range(4):
+            store.of(MAYA).run(lambda block, number=number: grow(block, str(number)))
+
+        assert sorted(found(store.of(MAYA))) == list("0123")
+
+
+def grow(block, key):
+    bed = block.get(BEDS, key) or Bed(key, size=0)
+    block.put(BEDS, Bed(key, size=bed.size + 1))
+
+
+def test_block_that_is_aborted_for_long_is_unavailable(firestore, monkeypatch):
+    quick = Retry(predicate=if_exception_type(Aborted), initial=0.01, timeout=0.2)
+    monkeypatch.setattr(stores, "_again", quick)
+    with closing(new_place(firestore, Wire(aborted=1)).open(is_app=False)) as store:
+        with pytest.raises(StoreUnavailable):
+            store.of(MAYA).run(lambda block: grow(block, "a"))
+
+        assert found(store.of(MAYA)) == []
+
+
+def test_blocks_of_two_threads_are_atomic(store):
+    together = threading.Barrier(2)
+
+    def work():
+        together.wait()
+        for _ in range(3):
+            store.of(MAYA).run(lambda block: grow(block, "a"))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert store.of(MAYA).run(lambda block: block.get(BEDS, "a")).size == 6
+
+
+def test_storm_of_two_threads_keeps_all_books_right(firestore):
+    with closing(new_place(firestore, Wire()).open(is_app=False)) as store:
+        broken, events = run_storm(store, 5, workers=2, sweepers=0)
+
+    assert broken == {}
+    assert events["finished"] > 0
+
+
+# --- rules
+
+
+def test_rules_deny_every_client(firestore, place, store):
+    put(store.of(MAYA), Bed("a"))
+    rules = {"files": [{"content": INDEXES.with_name("firestore.rules").read_text("utf-8")}]}
+    emulator = f"http://{firestore}/emulator/v1/projects/{place.project}:securityRules"
+    httpx.put(emulator, json={"rules": rules}).raise_for_status()
+    row = f"http://{firestore}/v1/{store.database.documents}/users/{MAYA}/beds/a"
+    token = {"Authorization": "Bearer owner"}
+
+    assert httpx.get(row).status_code == httpx.delete(row).status_code == 403
+    assert httpx.patch(row, json={"fields": {}}).status_code == 403
+    assert httpx.get(row, headers=token).status_code == 200
+    assert found(store.of(MAYA)) == ["a"]
+
+
+# --- what Google bills
+
+
+def test_turn_is_billed_as_the_docs_say(store, wire):
+    accounts = accounts_in_memory(store)
+    with cheap_hashes():
+        _, session = accounts.sign_up_with("maya@daybook.test", "correct horse battery")
+    user, billed = store_of(session), {}
+    thread = say(user, unsaid("Garden"), "When do I sow peas?", "In March.")
+    turn, place = new_turn(thread, "And beans?"), OpenPlace(conversation_id=thread.conversation.id)
+
+    def count(name, call):
+        wire.counts.clear()
+        answer = call()
+        billed[name] = wire.counts["reads"], wire.counts["writes"] + wire.counts["deletes"]
+        return answer
+
+    begun = count("begin", lambda: user.turns.begin(turn))
+    its = thread.conversation.id
+    count("checkpoint", lambda: user.turns.checkpoint(begun.turn_id, its, "In", 10))
+    count("finish", lambda: user.turns.finish(ending(turn, begun, "In May.")))
+    count("poll", lambda: session.backend.rows().poll(place))
+    count("sweep", accounts.backend.sweep)
+
+    assert billed == {
+        "begin": (9, 5),
+        "checkpoint": (3, 1),
+        "finish": (18, 7),
+        "poll": (8, 0),  # one of these is the chat in the list
+        "sweep": (11, 0),
+    }
