@@ -27,6 +27,7 @@ from services.store.tables.schema import StoredConversation
 _LARGEST_FILE = 10_000_000  # bytes
 _NAMESPACE = UUID("1f3b6c52-0f5e-4f0b-9a55-5f6d0a6d8f31")  # of the ids of these conversations
 _SLICE = MOST_WRITES - 2
+_FILES = "????????-????-????-????-????????????/in/*.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ _CHATS = TypeAdapter(list[_Said])
 
 def take_up(tables: AllTables, folder: Path) -> None:
     """Store the chats in the folders of all users. Raise StoreUnavailable, OSError."""
-    for file in sorted(folder.glob("*/in/*.json")):
+    for file in sorted(folder.glob(_FILES)):
         user_id = UserId(UUID(file.parents[1].name))
         if said := _read(file):
             _store(tables, user_id, said, file)

@@ -57,10 +57,17 @@ class FilesPlace:
                 _make_folder(self.path)
             lock = FileLock(self.path / "lock")
             try:
-                return self._opened(lock, is_app=is_app)
+                store = self._opened(lock, is_app=is_app)
             except BaseException:
                 lock.close()
                 raise
+            try:
+                if self.is_plain and is_app:
+                    take_up(store, self.path)
+            except BaseException:
+                store.close()
+                raise
+            return store
         except Damaged:
             raise Misconfigured(f"{self.path} is damaged: put a backup back.") from None
         except OSError as error:
@@ -87,10 +94,7 @@ class FilesPlace:
                 disk.replace(".gitignore", b"*\n")
                 disk.replace(_MARK, json.dumps(self._mark).encode())
             disk.sync_name(".")  # a killed process may not have done so
-            store = FilesStore(disk, lock)
-            if self.is_plain and is_app:
-                take_up(store, self.path)
-            return store
+            return FilesStore(disk, lock)
         except BaseException:
             disk.close()
             raise

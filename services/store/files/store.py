@@ -183,7 +183,8 @@ class FilesStore:
             except StoreUnavailable:
                 log_event("documents.missed")
                 self._due.set()
-                pause.wait(_SECONDS)
+                if not is_last:
+                    pause.wait(_SECONDS)
             if is_last:
                 return
 
