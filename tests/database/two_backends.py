@@ -7,7 +7,7 @@ the proof is not.
 import json
 from collections import Counter
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import psycopg
@@ -272,7 +272,7 @@ class TwoBackends:
             recognised = Recognised(user_id, address)
             session = self.rules.start_session(recognised, new, PlainSealer())
             opened.extend([session.id, session.user])
-            keys = [asdict(key) for key in session.keys]
+            keys = [{"version": one.version, "wrapped": one.wrapped} for one in session.keys]
             return session.role, _values(session.credentials, _STORED), keys
 
         self.same(_signed_out(by_sql), by_rules)
