@@ -8,7 +8,9 @@ import pytest
 
 from services.crypto import PlainKeys, UserKey, new_key
 from services.domain import Role, UserId
+from services.errors import Misconfigured, StoreBlocked
 from services.store.files import FilesPlace
+from services.store.files import place as places
 from services.store.files.incoming import unread_files
 from tests.stores import InMemoryDatabase
 
@@ -114,3 +116,17 @@ def test_file_that_is_too_large_stays(place, incoming):
 
     assert chats(place) == []
     assert unread_files(place.path, MAYA) == ["large.json", "long.json"]
+
+
+def test_start_that_cannot_store_a_list_is_refused_and_leaves_it(place, incoming, monkeypatch):
+    (incoming / "garden.json").write_text(json.dumps(SAID))
+
+    def refuse(tables, folder):
+        raise StoreBlocked("The disk takes no more data.")
+
+    with monkeypatch.context() as changed:
+        changed.setattr(places, "take_up", refuse)
+        with pytest.raises(Misconfigured, match="takes no more data"):
+            place.open()
+
+    assert len(chats(place)) == 1  # the lock was freed

@@ -4,9 +4,10 @@ A file in `FOLDER/<user id>/in/` is a JSON list of objects with a role (user or 
 a conversation, without turns and without costs, and moves to `in/done/`. A file that cannot be read stays.
 """
 
-import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 from uuid import UUID, uuid5
@@ -15,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from services.crypto import LARGEST_TEXT, Head
 from services.crypto.plain import PlainVault
+from services.crypto.vault import KEY_BYTES
 from services.domain import ConversationId, MessageId, Outcome, Role, UserId
 from services.domain.limits import LONGEST_TITLE
 from services.domain.policies import Window
@@ -45,8 +47,11 @@ def take_up(tables: AllTables, folder: Path) -> None:
     """Store the chats in the folders of all users. Raise StoreUnavailable, OSError."""
     for file in sorted(folder.glob(_FILES)):
         user_id = UserId(UUID(file.parents[1].name))
-        if said := _read(file):
-            _store(tables, user_id, said, file)
+        content = _content(file)
+        if said := _read(content):
+            at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+            conversation_id = ConversationId(uuid5(_NAMESPACE, sha256(content).hexdigest()))
+            _store(tables, user_id, conversation_id, said, at)
             done = file.parent / "done"
             done.mkdir(mode=0o700, exist_ok=True)
             file.replace(done / file.name)
@@ -57,23 +62,32 @@ def unread_files(folder: Path, user_id: UserId) -> list[str]:
     return sorted(file.name for file in (folder / str(user_id) / "in").glob("*.json"))
 
 
-def _read(file: Path) -> list[_Said]:
-    """Return the messages in *file*; none if it cannot be read."""
+def _content(file: Path) -> bytes:
+    """Return the bytes of *file*; none if there are too many, or they cannot be read."""
+    with suppress(OSError), file.open("rb") as opened:
+        content = opened.read(_LARGEST_FILE + 1)
+        return content if len(content) <= _LARGEST_FILE else b""
+    return b""
+
+
+def _read(content: bytes) -> list[_Said]:
+    """Return the messages in the bytes of a file; none if it is no list of messages."""
     try:
-        if file.stat().st_size > _LARGEST_FILE:
-            return []
-        said = _CHATS.validate_json(file.read_bytes())
-    except (OSError, ValidationError):
+        said = _CHATS.validate_json(content)
+    except ValidationError:
         return []
     is_fit = all(len(one.content.encode()) <= LARGEST_TEXT for one in said)
     return said if is_fit else []
 
 
-def _store(tables: AllTables, user_id: UserId, said: list[_Said], file: Path) -> None:
+def _store(
+    tables: AllTables,
+    user_id: UserId,
+    conversation_id: ConversationId,
+    said: list[_Said],
+    at: datetime,
+) -> None:
     """Store a conversation; its row comes last, so that it is seen whole or not at all."""
-    content = file.read_bytes()
-    conversation_id = ConversationId(uuid5(_NAMESPACE, content.hex()))
-    at = datetime.fromtimestamp(os.stat(file).st_mtime, UTC)
     ids = [MessageId(uuid5(conversation_id, str(seq))) for seq in range(1, len(said) + 1)]
     rows = [
         MessageRow(
@@ -91,7 +105,7 @@ def _store(tables: AllTables, user_id: UserId, said: list[_Said], file: Path) ->
         )
         for index, one in enumerate(said)
     ]
-    last, vault, policy = len(rows), PlainVault(bytes(32)), Window()
+    last, vault, policy = len(rows), PlainVault(bytes(KEY_BYTES)), Window()
     row = StoredConversation(
         id=conversation_id,
         title=" ".join(said[0].content.split())[:LONGEST_TITLE],

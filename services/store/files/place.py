@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.errors import BadInput, Misconfigured
+from services.errors import BadInput, Misconfigured, StoreUnavailable
 from services.store.file_lock import FileLock
 from services.store.files.disk import DRAFT, Disk
 from services.store.files.documents import Damaged, Document
@@ -70,6 +70,8 @@ class FilesPlace:
             return store
         except Damaged:
             raise Misconfigured(f"{self.path} is damaged: put a backup back.") from None
+        except StoreUnavailable as error:
+            raise Misconfigured(error.public) from None
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise Misconfigured(f"{self.path} cannot be used: {reason}.") from None
