@@ -29,7 +29,6 @@ from services.store.tables import schema
 from services.store.tables.access import Caller
 from services.store.tables.backend import TablesBackend, TablesUser
 from services.store.tables.in_memory import InMemoryStore
-from services.store.tables.protocol import Table
 from services.store.tables.rows import TablesRows
 from services.store.tables.schema import (
     ACCOUNTS,
@@ -173,8 +172,8 @@ class OpenStore:
         return [
             (self.of(user_id), table, row)
             for user_id in users
-            for table in vars(schema).values()
-            if isinstance(table, Table) and table.is_shared == (user_id is None)
+            for table in schema.TABLES.values()
+            if table.is_shared == (user_id is None)
             for row in self.of(user_id).run(lambda block, table=table: block.select(table))
         ]
 

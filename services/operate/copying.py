@@ -15,9 +15,6 @@ from services.store.credentials import open_stored
 from services.store.tables import schema
 from services.store.tables.protocol import Table
 
-_TABLES: dict[str, Table[Any]] = {
-    table.name: table for table in vars(schema).values() if isinstance(table, Table)
-}
 # the shared tables that are copied: no sessions, throttles, nonces, nor what a store knows of its own root key and backup
 _SHARED: tuple[Table[Any], ...] = (schema.CREDENTIALS, schema.INVITATIONS, schema.AUDIT)
 _OF_ONE_ROW: tuple[Table[Any], ...] = (schema.SETTINGS, schema.MODELS, schema.DEPLOYMENT)
@@ -95,11 +92,11 @@ class Copying:
             raise BadInput(
                 "The source still has to destroy what was deleted: start Daybook there, and stop it after a minute."
             )
-        return [_TABLES[name] for name in names]
+        return [schema.TABLES[name] for name in names]
 
     def _number(self, user_ids: Iterable[UserId]) -> None:
         for name in self.target.numbered:
-            table = _TABLES[name]
+            table = schema.TABLES[name]
             owners = [None] if table.is_shared else user_ids
             rows = (row for one in owners for row in self.source.rows(table, one))
             self.target.number(name, [row.id for row in rows])

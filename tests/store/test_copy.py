@@ -26,7 +26,6 @@ from services.store.tables.backend import TablesBackend
 from services.store.tables.copying import TablesCopy
 from services.store.tables.opening import check_root_key
 from services.store.tables.operator import TablesOperator
-from services.store.tables.protocol import Table
 from services.store.writes import PutPiece
 from tests.store.conftest import PASSWORD
 from tests.stores import WholeAccounts
@@ -76,8 +75,8 @@ def rows_of(path):
         users = tables.of(None).run(lambda block: [one.id for one in block.select(schema.ACCOUNTS)])
         return {
             (table.name, user_id, str(table.key(row))): row
-            for table in vars(schema).values()
-            if isinstance(table, Table) and table.name not in NOT_COPIED
+            for table in schema.TABLES.values()
+            if table.name not in NOT_COPIED
             for user_id in ([None] if table.is_shared else users)
             for row in tables.of(user_id).run(lambda block, table=table: block.select(table))
         }
@@ -165,9 +164,7 @@ def test_copy_has_every_row(run, copy, source, target, monkeypatch):
 
     assert (code, "users: 10 of 10" in said, "Copied and compared: " in said) == (0, True, True)
     rows = rows_of(source)
-    assert {name for name, *_ in rows} == {
-        table.name for table in vars(schema).values() if isinstance(table, Table)
-    } - NOT_COPIED
+    assert {name for name, *_ in rows} == schema.TABLES.keys() - NOT_COPIED
     assert rows_of(target) == rows
     assert copy()[1].endswith("Copied and compared: nothing, all is there.")
     back = target.with_name("back.db")

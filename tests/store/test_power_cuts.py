@@ -22,7 +22,6 @@ from services.store.files import store as stores
 from services.store.files.disk import Disk
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.tables import schema
-from services.store.tables.protocol import Table
 from services.store.tables.row_texts import row_text
 from services.store.tables.rows import TablesRows
 from services.store.tables.schema import BUDGETS, NONCES, Nonce
@@ -41,7 +40,7 @@ from tests.store.power_cuts import Machine, Recorder, lay
 from tests.stores import LIMITS
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
-TABLES = [one for one in vars(schema).values() if isinstance(one, Table)]
+TABLES = schema.TABLES.values()
 NEVER = 10**9  # seconds, or bytes
 RESTARTS = 5  # disks whose restart is cut, too
 _numbers = count()

@@ -10,7 +10,6 @@ from services.domain.accounts import SessionEnd
 from services.errors import NotFound, OverBudget, StoreUnavailable
 from services.store.tables import schema
 from services.store.tables.in_memory import InMemoryStore
-from services.store.tables.protocol import Table
 from services.store.tables.schema import BUDGETS, DEPLOYMENT, SESSIONS
 from services.store.tables.upkeep import keep_sweeping
 from tests.store.conformance.accounts.deployments import DAY, TablesDeployment, at_once
@@ -127,6 +126,6 @@ def test_account_whose_rows_are_destroyed_gets_none_again(deployment):
 
 
 def test_rows_of_a_user_but_the_ledger_go_with_the_account():
-    tables = [one for one in vars(schema).values() if isinstance(one, Table) and not one.is_shared]
+    tables = [one for one in schema.TABLES.values() if not one.is_shared]
 
     assert set(tables) - set(schema.DESTROYED) == {schema.LEDGER, schema.DAYS}

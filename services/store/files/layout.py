@@ -23,11 +23,8 @@ from services.store.tables.schema import (
     TURNS,
 )
 
-_OPEN, _CHATS, _LOOSE = (
-    "open-turns",
-    "chats/",
-    "loose",
-)  # loose: rows of messages and turns that are not stored yet
+_OPEN, _CHATS = "open-turns", "chats/"
+_LOOSE = "loose"  # receipts and thoughts whose turn or message is not stored yet
 # the documents of a table, and the folders that have one for each chat, message or month; of other tables of a user: "user"
 _DOCUMENTS = {
     MESSAGES.name: (_CHATS,),
@@ -51,9 +48,7 @@ class Location:
 
 
 LOCATIONS = Table("locations", Location, lambda row: row.id)
-TABLES: dict[str, Table[Any]] = {
-    table.name: table for table in (*vars(schema).values(), LOCATIONS) if isinstance(table, Table)
-}
+TABLES = schema.TABLES | {LOCATIONS.name: LOCATIONS}
 
 
 @dataclass(frozen=True, slots=True)

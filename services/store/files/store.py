@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -20,7 +20,8 @@ from services.store.files.disk import AppendedFile, Disk, SyncFailed
 from services.store.files.documents import Change, Damaged, Document, Key
 from services.store.files.journal import Operation, journal_line, read_journal
 from services.store.files.layout import LOCATIONS, Layout, locations
-from services.store.tables.in_memory import CheckedBlock, selected
+from services.store.tables.adapters import CheckedBlock, UserTables
+from services.store.tables.in_memory import selected
 from services.store.tables.protocol import Answer, Block, Range, Row, Table
 
 _SECONDS = 1.0  # the most seconds that documents lag behind the journal
@@ -29,17 +30,6 @@ _CACHED_BYTES = 32_000_000  # of documents
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _JOURNAL, _END = "journal-", ".jsonl"
 _DOCUMENT_BYTES = 1000  # at least, of one in memory
-
-
-@dataclass(frozen=True, slots=True)
-class FilesTables:
-    """The `Tables` of one user, or (None) the shared ones alone."""
-
-    store: "FilesStore"
-    user_id: UserId | None
-
-    def run(self, work: Callable[[Block], Answer], *, is_lasting: bool = True) -> Answer:
-        return self.store.run(self.user_id, work, is_lasting=is_lasting)
 
 
 class FilesStore:
@@ -54,14 +44,13 @@ class FilesStore:
         self._names = dict[str, set[str]]()  # of documents, by folder
         self._failure = ""  # a sentence, until a restart
         self._is_closed, self._due, self._is_full = False, threading.Event(), threading.Event()
-        self._journals = list[
-            AppendedFile
-        ]()  # documents lack the newest; others are destroyed soon
+        # documents lack what the newest has; the others are destroyed soon
+        self._journals = list[AppendedFile]()
         self._restore()
         self._writer = in_thread("documents", self._keep_writing)
 
-    def of(self, user_id: UserId | None) -> FilesTables:
-        return FilesTables(self, user_id)
+    def of(self, user_id: UserId | None) -> UserTables:
+        return UserTables(self, user_id)
 
     def owners(
         self,
@@ -79,15 +68,15 @@ class FilesStore:
         return [one for one in users if self.run(one, has_rows, is_lasting=True)]
 
     def run(
-        self, owner: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
+        self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
     ) -> Answer:
-        """Run *work* over the tables of *owner* and the shared ones. Its answer waits for all that it may have read."""
+        """Run *work* over the tables of a user and the shared ones. Its answer waits for all that it may have read."""
         with self._errors():
             with self._lock:
                 if self._is_closed:
                     raise StoreUnavailable("closed")
                 self._check()
-                block = FilesBlock(self, owner)
+                block = FilesBlock(self, user_id)
                 answer = work(block)
                 journal = self._journals[-1]
                 if operations := block.operations():
@@ -307,9 +296,9 @@ class FilesStore:
 class FilesBlock(CheckedBlock):
     """A `Block` over documents, which keeps its writes for the end."""
 
-    def __init__(self, store: FilesStore, owner: UserId | None) -> None:
+    def __init__(self, store: FilesStore, user_id: UserId | None) -> None:
         super().__init__()
-        self._store, self._owner = store, owner
+        self._store, self._user_id = store, user_id
         self._layout = Layout(self._locate, self._names)
 
     def get(self, table: Table[Row], key: object) -> Row | None:
@@ -383,13 +372,13 @@ class FilesBlock(CheckedBlock):
         return self._store.document(self._path(table, document)).rows.get(table.name, {})
 
     def _path(self, table: Table[Any], document: str) -> str:
-        if not table.is_shared and self._owner is None:
+        if not table.is_shared and self._user_id is None:
             raise LookupError(f"{table.name} belongs to users")
-        return f"{'shared' if table.is_shared else self._owner}/{document}"
+        return f"{'shared' if table.is_shared else self._user_id}/{document}"
 
     def _locate(self, key: str) -> str | None:
         location = self._rows(LOCATIONS, LOCATIONS.name).get(key)
         return location.document if location else None
 
     def _names(self, folder: str) -> list[str]:
-        return [folder + one for one in self._store.names(f"{self._owner}/{folder[:-1]}")]
+        return [folder + one for one in self._store.names(f"{self._user_id}/{folder[:-1]}")]

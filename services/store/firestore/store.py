@@ -14,7 +14,8 @@ from services.domain import UserId
 from services.store.firestore.calls import Database, Transaction, errors
 from services.store.firestore.lease import Lease
 from services.store.firestore.queries import document_of, query_of, row_of, sorts_here
-from services.store.tables.in_memory import CheckedBlock, in_order
+from services.store.tables.adapters import CheckedBlock, UserTables
+from services.store.tables.in_memory import in_order
 from services.store.tables.protocol import Answer, Block, Range, Row, Table
 
 USERS = "users"  # the collection of documents of users
@@ -26,25 +27,14 @@ _again = Retry(
 
 
 @dataclass(frozen=True, slots=True)
-class FirestoreTables:
-    """The `Tables` of one user, or (None) the shared ones alone."""
-
-    store: "FirestoreStore"
-    user_id: UserId | None
-
-    def run(self, work: Callable[[Block], Answer], *, is_lasting: bool = True) -> Answer:
-        return self.store.run(self.user_id, work)
-
-
-@dataclass(frozen=True, slots=True)
 class FirestoreStore:
     """The `AllTables` in a Firestore database. Any thread may call any member."""
 
     database: Database
     lease: Lease | None  # of the app; None: of a command beside it
 
-    def of(self, user_id: UserId | None) -> FirestoreTables:
-        return FirestoreTables(self, user_id)
+    def of(self, user_id: UserId | None) -> UserTables:
+        return UserTables(self, user_id)
 
     def owners(
         self,
@@ -69,8 +59,10 @@ class FirestoreStore:
             place = [*last, Value(reference_value=page[-1].name)]
             query.start_at = Cursor(values=place, before=False)
 
-    def run(self, user_id: UserId | None, work: Callable[[Block], Answer]) -> Answer:
-        """Run *work* over the tables of a user and the shared ones, in one transaction."""
+    def run(
+        self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
+    ) -> Answer:
+        """Run *work* over the tables of a user and the shared ones, in one transaction, which always lasts."""
         aborted = b""
 
         def attempt() -> Answer:

@@ -10,7 +10,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,7 +21,7 @@ from services.events import log_event
 from services.store.file_lock import FileLock
 from services.store.sqlite import statements
 from services.store.sqlite.statements import OWNER, Statement, text_of
-from services.store.tables.in_memory import CheckedBlock
+from services.store.tables.adapters import CheckedBlock, UserTables
 from services.store.tables.protocol import Answer, Block, Range, Row, Table
 from services.store.tables.row_texts import read_row
 
@@ -30,18 +29,6 @@ _CHECKPOINT_SECONDS = 1.0  # seconds between two checkpoints
 _LARGEST_WAL = 8_000_000  # bytes, after which the log is written to the database
 _REFUSED_WRITES = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)  # also by a quota
 _NORMAL, _FULL = 1, 2  # PRAGMA synchronous
-
-
-@dataclass(frozen=True, slots=True)
-class SqliteTables:
-    """The `Tables` of one user, or (None) the shared ones alone."""
-
-    store: "SqliteStore"
-    user_id: UserId | None
-
-    def run(self, work: Callable[[Block], Answer], *, is_lasting: bool = True) -> Answer:
-        owner = None if self.user_id is None else str(self.user_id)
-        return self.store.run(owner, work, is_lasting=is_lasting)
 
 
 class SqliteStore:
@@ -63,8 +50,8 @@ class SqliteStore:
         self._due.set()
         in_thread("checkpoints", self._keep_checkpointing)
 
-    def of(self, user_id: UserId | None) -> SqliteTables:
-        return SqliteTables(self, user_id)
+    def of(self, user_id: UserId | None) -> UserTables:
+        return UserTables(self, user_id)
 
     def owners(
         self,
@@ -79,16 +66,16 @@ class SqliteStore:
         return [UserId(UUID(text_of(row))) for row in rows]
 
     def run(
-        self, owner: str | None, work: Callable[[Block], Answer], *, is_lasting: bool
+        self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
     ) -> Answer:
-        """Run *work* over the tables of *owner* and the shared ones, in one transaction."""
+        """Run *work* over the tables of a user and the shared ones, in one transaction."""
         with self._turn(), self._errors(), self._locks[0].locked(self._wait_seconds):
             if self._connection.in_transaction:  # its end has failed, and it is of no use
                 self._connection.execute("rollback")
             self._set_synchronous(_FULL if is_lasting else _NORMAL)
             self._connection.execute("begin immediate")
             try:
-                block = SqliteBlock(self._connection, owner)
+                block = SqliteBlock(self._connection, user_id)
                 answer = work(block)
                 block.store_writes()
                 has_deleted = any(row is None for _, _, row in block.writes)
@@ -201,9 +188,9 @@ class SqliteStore:
 class SqliteBlock(CheckedBlock):
     """A `Block` in a transaction, which keeps its writes for the end."""
 
-    def __init__(self, connection: sqlite3.Connection, owner: str | None) -> None:
+    def __init__(self, connection: sqlite3.Connection, user_id: UserId | None) -> None:
         super().__init__()
-        self._connection, self._owner = connection, owner
+        self._connection, self._owner = connection, None if user_id is None else str(user_id)
 
     def get(self, table: Table[Row], key: object) -> Row | None:
         found = self._read(statements.get(table, self._of(table), str(key)))

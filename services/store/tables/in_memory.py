@@ -7,8 +7,8 @@ from functools import cmp_to_key
 from typing import Any
 
 from services.domain import UserId
+from services.store.tables.adapters import CheckedBlock
 from services.store.tables.protocol import (
-    MOST_WRITES,
     Answer,
     Block,
     Range,
@@ -81,29 +81,6 @@ class InMemoryStore:
             ]
 
     def close(self) -> None: ...
-
-
-class CheckedBlock(Block):
-    """The writes of a `Block`. It raises RuntimeError for uses that the protocol forbids."""
-
-    def __init__(self) -> None:
-        # table, key and row of each write; a row of None: deleted
-        self.writes: list[tuple[Table[Any], str, object]] = []
-
-    def put(self, table: Table[Row], row: Row) -> None:
-        self._write(table, table.key(row), row)
-
-    def delete(self, table: Table[Row], key: object) -> None:
-        self._write(table, key, None)
-
-    def check_reading(self) -> None:
-        if self.writes:
-            raise RuntimeError("a block reads before it writes")
-
-    def _write(self, table: Table[Any], key: object, row: object) -> None:
-        self.writes.append((table, str(key), row))
-        if len(self.writes) > MOST_WRITES:
-            raise RuntimeError(f"a block writes more than {MOST_WRITES} rows")
 
 
 class InMemoryBlock(CheckedBlock):

@@ -25,9 +25,6 @@ from services.store.tables.opening import only_account
 from services.store.tables.protocol import MOST_WRITES, AllTables, Block, StorePlace, Table
 from services.store.tables.schema import AccountRow, CredentialsRow
 
-_TABLES: dict[str, Table[Any]] = {
-    table.name: table for table in vars(schema).values() if isinstance(table, Table)
-}
 _UNKNOWN_ACCOUNT = "There is no account with this address: sign up, and sign in once."
 
 
@@ -179,7 +176,7 @@ class TablesOperator:
                 name: rows.pop(name) for name in (schema.CREDENTIALS.name, schema.ACCOUNTS.name)
             }
             for name, stored in (rows | accounts).items():  # an account comes after all that it has
-                _put_all(tables, _TABLES[name], stored)
+                _put_all(tables, schema.TABLES[name], stored)
 
     @contextmanager
     def _tables(self) -> Generator[AllTables]:

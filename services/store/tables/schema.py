@@ -224,3 +224,7 @@ AUDIT = _table("audit", AuditRow, "id", "id,target", is_shared=True)
 SETTINGS = Table("settings", Settings, lambda _: "settings", is_shared=True)
 MODELS = Table("models", ModelSettings, lambda _: "models", is_shared=True)
 DEPLOYMENT = Table("deployment", Deployment, lambda _: "deployment", is_shared=True)
+
+TABLES: dict[str, Table[Any]] = {  # all of them, by name
+    one.name: one for one in tuple(vars().values()) if isinstance(one, Table)
+}

@@ -35,7 +35,6 @@ from services.store.sqlite import SqlitePlace
 from services.store.supabase.lite_transport import LiteTransport
 from services.store.tables import schema
 from services.store.tables.in_memory import InMemoryStore
-from services.store.tables.protocol import Table
 from services.store.tables.schema import (
     CONVERSATIONS,
     DISCARDS,
@@ -550,8 +549,9 @@ class FirestoreBackend(TablesBackend):
 
 def _everything(tables):
     """Return all fields of all rows, hidden ones too."""
-    every = (table for table in vars(schema).values() if isinstance(table, Table))
-    return str([asdict(row) for table in every for row in tables.all(table).values()])
+    return str(
+        [asdict(row) for table in schema.TABLES.values() for row in tables.all(table).values()]
+    )
 
 
 def _plain_keys(user_id):

@@ -1,0 +1,52 @@
+"""The parts that stores over tables share: the tables of one user, and the checks of a block."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from services.domain import UserId
+from services.store.tables.protocol import MOST_WRITES, Answer, Block, Row, Table
+
+
+class RunsBlocks(Protocol):
+    """A store of all users."""
+
+    def run(
+        self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
+    ) -> Answer:
+        """Run *work* over the tables of a user and the shared ones, as `Tables.run`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UserTables:
+    """The `Tables` of one user, or (None) the shared ones alone."""
+
+    store: RunsBlocks
+    user_id: UserId | None
+
+    def run(self, work: Callable[[Block], Answer], *, is_lasting: bool = True) -> Answer:
+        return self.store.run(self.user_id, work, is_lasting=is_lasting)
+
+
+class CheckedBlock(Block):
+    """The writes of a `Block`. It raises RuntimeError for uses that the protocol forbids."""
+
+    def __init__(self) -> None:
+        # table, key and row of each write; a row of None: deleted
+        self.writes: list[tuple[Table[Any], str, object]] = []
+
+    def put(self, table: Table[Row], row: Row) -> None:
+        self._write(table, table.key(row), row)
+
+    def delete(self, table: Table[Row], key: object) -> None:
+        self._write(table, key, None)
+
+    def check_reading(self) -> None:
+        if self.writes:
+            raise RuntimeError("a block reads before it writes")
+
+    def _write(self, table: Table[Any], key: object, row: object) -> None:
+        self.writes.append((table, str(key), row))
+        if len(self.writes) > MOST_WRITES:
+            raise RuntimeError(f"a block writes more than {MOST_WRITES} rows")
