@@ -171,6 +171,7 @@ class SupabaseApi(processes.Server):
         return {
             "PATH": os.defpath,
             "HOME": str(self._folder),
+            "LITE_AUTH_BCRYPT_COST": "4",  # the least: these passwords are random (`managed_password`)
             "LITE_TELEMETRY": "0",
             "DO_NOT_TRACK": "1",
             "DAYBOOK_JWT_SECRET": self._secrets.jwt_secret,

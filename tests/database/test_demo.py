@@ -93,7 +93,7 @@ def test_rows_of_accounts_without_use_are_copied(run, deployment, monkeypatch):
 
 
 def test_demo_is_the_same_for_a_seed(monkeypatch):
-    monkeypatch.setattr(demo, "DAYS", 20)
+    monkeypatch.setattr(demo, "DAYS", 7)
 
     def figures(seed):
         now = datetime.now(UTC)

@@ -21,6 +21,12 @@ from tests.store.conformance.talk import NOON, a_fact
 from tests.store.conftest import ledger
 
 
+@pytest.fixture(scope="session")
+def stack(embedded_stack):
+    """One backend: what a process keeps in memory does not depend on the API."""
+    return embedded_stack
+
+
 @pytest.fixture
 def shared(sessions, model):
     settings = Settings(instructions="Be kind.", titles=False)
