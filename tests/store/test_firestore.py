@@ -4,6 +4,7 @@ import threading
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from google.api_core.retry import Retry, if_exception_type
 from google.auth.exceptions import DefaultCredentialsError
 from google.cloud.firestore_v1.types import Document, Value, Write
 
+from services.crypto import RootKeys, new_key
 from services.domain import UserId
 from services.domain.revisions import OpenPlace
 from services.errors import BadInput, Misconfigured, StoreBlocked, StoreUnavailable
@@ -23,12 +25,13 @@ from services.store.firestore import store as stores
 from services.store.firestore.lease import Lease
 from services.store.firestore.place import INDEXES
 from services.store.operator import Mark
+from services.store.tables.backend import TablesBackend
 from services.store.tables.protocol import Range, Table
 from tests import firestore as emulators
 from tests.firestore import Refusal, Wire, connect_to, new_place
-from tests.store.conformance.talk import ending, new_turn, say, unsaid
+from tests.store.conformance.talk import begun_with, ending, new_turn, say, unsaid
 from tests.store.storm import run_storm
-from tests.stores import accounts_in_memory, cheap_hashes, store_of
+from tests.stores import WholeAccounts, cheap_hashes, store_of
 
 LEASE = {"seconds": 1.0, "pause": 0.1, "call_seconds": 0.3}  # of tests
 MAYA, OMAR = UserId(UUID(int=1)), UserId(UUID(int=2))
@@ -356,10 +359,49 @@ def test_rules_deny_every_client(firestore, place, store):
 # --- what Google bills
 
 
-def test_turn_is_billed_as_the_docs_say(store, wire):
-    accounts = accounts_in_memory(store)
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@dataclass
+class Clock:
+    """The time of a process."""
+
+    elapsed: timedelta = timedelta()
+
+    def now(self):
+        return datetime.now(UTC) + self.elapsed
+
+
+@pytest.fixture
+def accounts(store, clock):
+    ring = RootKeys({1: new_key()}, 1)
     with cheap_hashes():
-        _, session = accounts.sign_up_with("maya@daybook.test", "correct horse battery")
+        yield WholeAccounts(TablesBackend(store, clock.now), ring, 86400, 86400)
+
+
+def test_open_tab_is_billed_as_the_docs_say(accounts, clock, wire):
+    """The tab is in use for six minutes, with a list of 21 chats, and nothing changes."""
+    _, session = accounts.sign_up_with("maya@daybook.test", "correct horse battery")
+    user = store_of(session)
+    for number in range(21):
+        conversation = begun_with(user, str(number)).conversation
+        clock.elapsed += timedelta(seconds=5)
+    place = OpenPlace(conversation_id=conversation.id)
+    wire.counts.clear()
+
+    for _ in range(6 * 60 // 5):
+        user.conversations.poll(place)
+        clock.elapsed += timedelta(seconds=5)
+    for _ in range(6):
+        accounts.ended([session])  # of each session in memory, once a minute
+
+    assert (wire.counts["reads"], wire.counts["writes"]) == (6 * (28 + 2), 0)
+
+
+def test_turn_is_billed_as_the_docs_say(accounts, wire):
+    _, session = accounts.sign_up_with("maya@daybook.test", "correct horse battery")
     user, billed = store_of(session), {}
     thread = say(user, unsaid("Garden"), "When do I sow peas?", "In March.")
     turn, place = new_turn(thread, "And beans?"), OpenPlace(conversation_id=thread.conversation.id)
