@@ -3,17 +3,19 @@
 import threading
 import time
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from io import StringIO
 from uuid import UUID
 
 import grpc
 import httpx
 import pytest
-from google.api_core.exceptions import Aborted
+from google.api_core.exceptions import Aborted, Forbidden
 from google.api_core.retry import Retry, if_exception_type
 from google.auth.exceptions import DefaultCredentialsError
+from google.cloud.firestore_admin_v1.types import Database as Description
 from google.cloud.firestore_v1.types import Document, Value, Write
 
 from services.crypto import RootKeys, new_key
@@ -164,6 +166,79 @@ def test_store_of_a_later_version_is_refused(place, store):
 
     with pytest.raises(Misconfigured, match="later version"):
         place.exists()
+
+
+@dataclass
+class Admin:
+    """The API that describes a database, or refuses to."""
+
+    answer: Description | Exception
+
+    def get_database(self, request, *, retry, timeout, metadata):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    @property
+    def transport(self):
+        return StringIO()
+
+
+@pytest.fixture
+def described(place):
+    """Make the place of a database that Google describes so."""
+
+    def make(answer):
+        def connect(*names):
+            return replace(place.connect(*names), admin=Admin(answer))
+
+        return replace(place, connect=connect)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [({"type_": 2}, "in Datastore mode"), ({"type_": 1, "database_edition": 2}, "Enterprise")],
+)
+def test_database_of_another_kind_is_refused(described, fields, said):
+    wrong = described(Description(fields))
+
+    with pytest.raises(Misconfigured, match=said):
+        wrong.open()
+    mark, text = wrong.check()["database"]
+    assert mark is Mark.FAIL
+    assert said in text
+
+
+@pytest.mark.parametrize(
+    "answer", [Description({"type_": 1, "database_edition": 1}), Forbidden("no metadata")]
+)
+def test_database_of_the_right_or_an_unknown_kind_is_made(described, answer):
+    right = described(answer)
+
+    right.open(is_app=False).close()
+
+    assert right.exists()
+    assert right.check() == {"indexes": (Mark.OK, "all there")}
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "said"),
+    [
+        (
+            "FAILED_PRECONDITION",
+            "The Cloud Firestore API is not available for Firestore in Datastore Mode database",
+            "in Datastore mode",
+        ),
+        ("NOT_FOUND", "The database (default) does not exist for project", "no such Firestore"),
+    ],
+)
+def test_database_that_answers_no_call_is_named(place, wire, code, text, said):
+    wire.refusal = Refusal(grpc.StatusCode[code], text)
+
+    with pytest.raises(Misconfigured, match=said):
+        place.open()
 
 
 def test_server_that_is_away_is_named():
