@@ -23,8 +23,7 @@ from services.embedded.stack import Stack
 from services.embedded.supabase_api import fetch_modules
 from services.llm.openai_model import OpenAIModel, connect
 from tests.fakes import INFO
-from tests.firestore import described as firestore_described
-from tests.firestore import emulator
+from tests.firestore import EmulatorReport, emulator
 from tests.hosted.rig import described, started_rig
 from tests.model_server import ModelServer
 from tests.stack.apps import tails
@@ -120,7 +119,11 @@ def model(server):
 
 
 def pytest_report_header():
-    return [described(), firestore_described()]
+    return described()
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(EmulatorReport())
 
 
 @tried_twice("the embedded stack")

@@ -31,7 +31,9 @@ _numbers = itertools.count()
 
 
 def emulator_jar():
-    """Return the path of Google's emulator, beside gcloud; None: there is none on this machine."""
+    """Return the path of Google's emulator, beside gcloud; None: this machine lacks it, or Java."""
+    if shutil.which("java") is None:
+        return None
     gcloud = shutil.which("gcloud")
     folders = [Path(gcloud).resolve().parents[1]] if gcloud else []
     for folder in (*folders, Path("/usr/lib/google-cloud-sdk")):
@@ -46,8 +48,20 @@ def described():
     if host := os.environ.get(EMULATOR):
         return f"Firestore: the emulator at {host}"
     if emulator_jar() is None:
-        return "Firestore: not tested, as there is no emulator beside gcloud (apt: google-cloud-cli-firestore-emulator)"
+        return "Firestore: NOT TESTED, as there is no emulator beside gcloud (apt: google-cloud-cli-firestore-emulator), or no Java"
     return "Firestore: Google's emulator, a part of the suite (DAYBOOK_FIRESTORE=all: all of it)"
+
+
+class EmulatorReport:
+    """Says in the last lines of a run with tests of Firestore which emulator they used."""
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter):
+        yield
+        reports = (one for every in terminalreporter.stats.values() for one in every)
+        names = [getattr(one, "nodeid", "") for one in reports]
+        if any("test_firestore.py" in name or "[firestore" in name for name in names):
+            terminalreporter.write_line(described())
 
 
 @contextmanager
@@ -76,13 +90,13 @@ def started_emulator(folder, *options):
 def emulator(folder):
     """Yield the address of the emulator that FIRESTORE_EMULATOR_HOST names, or of a new one.
 
-    Where there is none the test is skipped, but not in CI.
+    Where there is none the test is skipped; in CI it fails.
     """
     if host := os.environ.get(EMULATOR):
         yield host
         return
-    if emulator_jar() is None and "CI" not in os.environ:
-        pytest.skip(described())
+    if emulator_jar() is None:
+        (pytest.fail if "CI" in os.environ else pytest.skip)(described())
     with started_emulator(folder) as host:
         yield host
 
@@ -233,8 +247,13 @@ def stores_at(host):
     return lambda: new_place(host, Wire()).open(is_app=False)
 
 
+def documents_in(database, collection=""):
+    """Return the documents in all collections of that name, or all that there are, as one string."""
+    every = StructuredQuery.CollectionSelector(collection_id=collection, all_descendants=True)
+    documents = database.query(database.documents, StructuredQuery(from_=[every]))
+    return "".join(f"{one.name} {one.fields.get('row', one)}" for one in documents)
+
+
 def everything_in(store):
     """Return all documents of a store, as one string."""
-    every = StructuredQuery.CollectionSelector(all_descendants=True)
-    documents = store.database.query(store.database.documents, StructuredQuery(from_=[every]))
-    return "".join(f"{one.name} {one.fields.get('row', one)}" for one in documents)
+    return documents_in(store.database)

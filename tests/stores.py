@@ -383,7 +383,7 @@ class InMemoryDatabase:
         self.tables.store(SESSIONS, session)
         if not self.tables.all(BUDGETS):
             self.tables.store(BUDGETS, Budget(**asdict(LIMITS)))
-        return TablesUser(self.deployment, Caller(device.hex, self.user_id, self.now))
+        return TablesUser(self.backend.noted, Caller(device.hex, self.user_id, self.now))
 
     def put_user(self, row):
         """Store another user with the figures of a `UserUsage`; the month has begun before today."""

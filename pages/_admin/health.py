@@ -55,13 +55,17 @@ def draw(admin: UserServices) -> None:
     st.button("Check again", icon=":material/refresh:", key="check-again")  # each run checks
     # read last, because this raises StoreUnavailable while the database is away
     database = admin.administration.health()
+    can = database.abilities
+    isolation = "Database and keys" if can.isolates_users else "App and keys"
     _draw_part(
         "Database",
         {
+            "App processes": "Several" if can.takes_several_processes else "One at a time",
             "Database": words.milliseconds(database.database_ms),
             "API and network": words.milliseconds(database.api_ms),
             "Clock difference": f"{database.clock_skew_seconds:+.1f} s",
         }
+        | ({} if app.is_alone else {"Users kept apart by": isolation})
         | {label: _figure(figure) for label, figure in database.figures.items()},
     )
     if abs(database.clock_skew_seconds) > _SKEW_SECONDS:

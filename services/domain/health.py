@@ -7,8 +7,18 @@ from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Abilities:
+    """What some stores cannot do, as admins are told; docs/stores.md says why."""
+
+    takes_several_processes: bool  # False: one app process at once
+    isolates_users: bool  # True: the database refuses each query for rows of another user
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreHealth:
     """The result of a check of the store, and the time that it took."""
+
+    abilities: Abilities
 
     database_ms: int
     api_ms: int  # API and network: the rest of the round trip

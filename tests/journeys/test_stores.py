@@ -1,13 +1,16 @@
-"""Daybook on one machine, in a file: opened by the address of its start, killed in mid-reply, opened again by others."""
+"""Daybook on stores without a database server: opened, killed in mid-reply, opened again by the same people and others."""
 
 import re
 import sqlite3
 import stat
 from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
+from tests.firestore import documents_in, new_place
 from tests.journeys.people import DESK, PASSWORD, PHONE
 from tests.stack.apps import running, until
 
@@ -86,12 +89,59 @@ def test_one_person_alone_on_a_file(make_alone, person, tmp_path):
         expect(maya.rows).to_have_count(0)
 
 
-def test_two_people_with_passwords_in_a_folder(make_alone, person, tmp_path):
-    folder = tmp_path / "daybook"
-    local = {"DAYBOOK_STORE": f"json:{folder}", "DAYBOOK_SIGN_IN": "local"}
+@dataclass
+class JsonFolder:
+    """A store of JSON files in *folder*."""
+
+    folder: Path
+    name = "JSON files"
+
+    @property
+    def environment(self):
+        return {"DAYBOOK_STORE": f"json:{self.folder}"}
+
+    def open_turns(self):
+        return [one.read_bytes() for one in self.folder.rglob("open-turns.jsonl")]
+
+    def everything(self):
+        return "".join(one.read_text() for one in self.folder.rglob("*.jsonl"))
+
+
+@dataclass
+class Firestore:
+    """A store at the emulator *host*."""
+
+    host: str
+    name = "Firestore"
+
+    def __post_init__(self):
+        place = new_place(self.host)
+        self.database = place.connect(place.project, place.database)
+        self.environment = {
+            "DAYBOOK_STORE": f"firestore:{place.project}",
+            "FIRESTORE_EMULATOR_HOST": self.host,
+        }
+
+    def open_turns(self):
+        return documents_in(self.database, "turns")
+
+    def everything(self):
+        return documents_in(self.database)
+
+
+@pytest.fixture(params=["json", "firestore"])
+def kept(request, tmp_path):
+    """A store of several people, where it is kept."""
+    if request.param == "json":
+        return JsonFolder(tmp_path / "daybook")
+    return Firestore(request.getfixturevalue("firestore"))
+
+
+def test_two_people_with_passwords_find_all_after_a_kill(make_alone, person, kept):
+    local = kept.environment | {"DAYBOOK_SIGN_IN": "local"}
     with running(make_alone(environment=local)) as app:
         app.until_ready()
-        assert app.last_line() == f"Daybook is ready on JSON files: open {app.url}"
+        assert app.last_line() == f"Daybook is ready on {kept.name}: open {app.url}"
         maya, omar = person("maya", url=app.url), person("omar", url=app.url, viewport=PHONE)
         maya.signs_up()
         maya.asks("Peas")
@@ -99,10 +149,12 @@ def test_two_people_with_passwords_in_a_folder(make_alone, person, tmp_path):
         omar.signs_up()
         omar.asks("Tell me all [[tokens=9000 rate=12 times=1]]")
         omar.hears("word10")
-        partial = sum(one.stat().st_size for one in folder.rglob("open-turns.jsonl"))
-        until(lambda: sum(one.stat().st_size for one in folder.rglob("open-turns.jsonl")) > partial)
+        before = kept.open_turns()
+        until(lambda: kept.open_turns() != before)
         app.kill()
-    assert not [one for one in folder.rglob("*.jsonl") if b"Peas" in one.read_bytes()]
+    stored = kept.everything()
+    assert "Peas" not in stored
+    assert stored.count("@daybook.test") >= 2  # addresses are readable
     with running(make_alone(base=app.base, port=app.port, environment=local)) as again:
         again.until_ready()
         omar.sees("The server stopped during this reply.")
@@ -110,5 +162,7 @@ def test_two_people_with_passwords_in_a_folder(make_alone, person, tmp_path):
         fresh.email = maya.email
         fresh.signs_in()
         expect(fresh.rows).to_have_text(["Peas"])
-        assert again.health()[1]["store"] == "JSON files"
+        fresh.opens("Peas")
+        fresh.hears_all_of("You said: Peas")
+        assert again.health()[1]["store"] == kept.name
         assert PASSWORD not in again.said()

@@ -11,7 +11,7 @@ from pages._admin.users import delete_dialog, suspend_dialog
 from services import bootstrap
 from services.domain import AccountRole, Purpose
 from services.domain.accounts import RetentionPreview, UserOrder
-from services.domain.health import StoreHealth
+from services.domain.health import Abilities, StoreHealth
 from services.domain.usage import DayUsage, PurposeUsage, UsageReport
 from services.errors import AdminsOnly, LastAdmin, NotFound, StoreUnavailable
 from tests.fakes import MAYA, FakePerson, ScriptedModel, a_person, an_entry
@@ -43,6 +43,7 @@ TOTAL_USAGE = UsageReport(
     first_token_p95_ms=1_240,
 )
 HEALTH = StoreHealth(
+    abilities=Abilities(takes_several_processes=True, isolates_users=True),
     database_ms=3,
     api_ms=12,
     clock_skew_seconds=0.04,
@@ -587,6 +588,20 @@ def test_health_shows_each_part(open_tab, ruth, monkeypatch):
     assert shown["Time to first token (median)"] == "0.12 s"
     assert shown["Last error"].startswith("ModelUnavailable, ")
     assert not app.warning
+
+
+def test_health_says_what_the_store_cannot_do(open_tab, ruth, monkeypatch):
+    def shown(**abilities):
+        health = replace(HEALTH, abilities=Abilities(**abilities))
+        monkeypatch.setattr(ruth.administration, "health", lambda: health)
+        figures = {metric.label: metric.value for metric in open_tab("Health").metric}
+        return figures["App processes"], figures["Users kept apart by"]
+
+    able = shown(takes_several_processes=True, isolates_users=True)
+    unable = shown(takes_several_processes=False, isolates_users=False)
+
+    assert able == ("Several", "Database and keys")
+    assert unable == ("One at a time", "App and keys")
 
 
 def test_health_of_models_is_shown_without_a_database(open_tab, ruth, monkeypatch):

@@ -9,6 +9,9 @@ from typing import Any
 import grpc
 from google.api_core import exceptions
 from google.auth.exceptions import GoogleAuthError
+from google.cloud.firestore_admin_v1.services.firestore_admin import FirestoreAdminClient
+from google.cloud.firestore_admin_v1.types import Database as Description
+from google.cloud.firestore_admin_v1.types import GetDatabaseRequest
 from google.cloud.firestore_v1.services.firestore import FirestoreClient
 from google.cloud.firestore_v1.services.firestore.transports.grpc import FirestoreGrpcTransport
 from google.cloud.firestore_v1.types import (
@@ -30,6 +33,7 @@ from services.errors import StoreBlocked, StoreUnavailable
 
 CALL_SECONDS = 10.0  # the most that one call may take
 EMULATOR = "FIRESTORE_EMULATOR_HOST"
+MAKE_ANOTHER = "make one in Native mode, of the Standard edition, and name it in DAYBOOK_STORE."
 OWNER = (("authorization", "Bearer owner"),)  # whom no rule of the emulator denies
 
 
@@ -40,6 +44,7 @@ class Database:
     api: FirestoreClient
     name: str  # projects/PROJECT/databases/DATABASE
     metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    admin: FirestoreAdminClient | None = None  # None: an emulator, which has no such API
 
     @property
     def documents(self) -> str:
@@ -87,8 +92,18 @@ class Database:
         request = ListCollectionIdsRequest(parent=self.documents)
         return list(self._call("list_collection_ids", request))
 
+    def description(self) -> Description | None:
+        """Return the mode and the edition; None where no one tells them: an emulator, or a lack of the permission."""
+        if self.admin is None:
+            return None
+        with suppress(exceptions.Forbidden):
+            return self._call("get_database", GetDatabaseRequest(name=self.name), self.admin)
+        return None
+
     def close(self) -> None:
         self.api.transport.close()
+        if self.admin:
+            self.admin.transport.close()
 
     def rollback(self, transaction: bytes) -> None:
         """Free the locks of a transaction. An error changes nothing: they end by themselves."""
@@ -97,9 +112,9 @@ class Database:
             self._call("rollback", request)
 
     def _call(
-        self, verb: str, request: object
-    ) -> Any:  # the client's own types are in part unknown
-        call = getattr(self.api, verb)
+        self, verb: str, request: object, client: object = None
+    ) -> Any:  # the clients' own types are in part unknown
+        call = getattr(client or self.api, verb)
         return call(request, retry=None, timeout=CALL_SECONDS, metadata=self.metadata)
 
 
@@ -127,7 +142,7 @@ def open_database(project: str, database: str) -> Database:
     if host := os.environ.get(EMULATOR):
         transport = FirestoreGrpcTransport(channel=grpc.insecure_channel(host))
         return Database(FirestoreClient(transport=transport), name, OWNER)
-    return Database(FirestoreClient(), name)
+    return Database(FirestoreClient(), name, admin=FirestoreAdminClient())
 
 
 @contextmanager
@@ -155,6 +170,10 @@ def _error_of(error: exceptions.GoogleAPIError) -> Exception:
             return StoreBlocked(
                 "Firestore lacks an index: run uv run python -m services.operate migrate."
             )
+        case exceptions.FailedPrecondition() if "datastore" in str(error).lower():
+            return StoreBlocked(f"The Firestore database is in Datastore mode: {MAKE_ANOTHER}")
+        case exceptions.NotFound():
+            return StoreBlocked(f"There is no such Firestore database: {MAKE_ANOTHER}")
         case exceptions.InvalidArgument():
             return error
         case _:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from google.api_core.exceptions import AlreadyExists, FailedPrecondition
+from google.cloud.firestore_admin_v1.types import Database as Description
 from google.cloud.firestore_v1.types import (
     Document,
     Precondition,
@@ -16,7 +17,7 @@ from google.cloud.firestore_v1.types import (
 )
 
 from services.errors import BadInput, Misconfigured, StoreUnavailable
-from services.store.firestore.calls import Database, errors, open_database
+from services.store.firestore.calls import MAKE_ANOTHER, Database, errors, open_database
 from services.store.firestore.lease import Lease
 from services.store.firestore.store import FirestoreStore
 from services.store.operator import Finding, Mark
@@ -58,10 +59,14 @@ class FirestorePlace:
 
     def check(self) -> dict[str, Finding]:
         with self._opened() as database:
+            wrong = _wrong_kind(database)
             missing = [text for text, query in _queries() if not _answers(database, query)]
+        found = {"database": (Mark.FAIL, wrong)} if wrong else dict[str, Finding]()
         if missing:
-            return {"indexes": (Mark.FAIL, f"missing: {', '.join(missing)}; {self._deploy}")}
-        return {"indexes": (Mark.OK, "all there")}
+            found["indexes"] = Mark.FAIL, f"missing: {', '.join(missing)}; {self._deploy}"
+        else:
+            found["indexes"] = Mark.OK, "all there"
+        return found
 
     @property
     def _deploy(self) -> str:
@@ -81,6 +86,8 @@ class FirestorePlace:
         """Raise Misconfigured if the database holds something else, or a later version of the format."""
         [answer] = database.read([_format(database)])
         if answer.missing:
+            if wrong := _wrong_kind(database):
+                raise Misconfigured(wrong)
             if database.collections():
                 raise Misconfigured(
                     f"The Firestore database {self.database} holds other data: make one for Daybook alone, and name it in DAYBOOK_STORE."
@@ -119,6 +126,18 @@ class FirestorePlace:
 def _format(database: Database) -> str:
     """Return the name of the document with the version of the format."""
     return f"{database.documents}/daybook/format"
+
+
+def _wrong_kind(database: Database) -> str:
+    """Return a sentence about a mode or an edition in which Daybook does not run; "" if there is none, or no one tells."""
+    described = database.description()
+    if described is None:
+        return ""
+    if described.type_ == Description.DatabaseType.DATASTORE_MODE:
+        return f"The Firestore database is in Datastore mode: {MAKE_ANOTHER}"
+    if described.database_edition == Description.DatabaseEdition.ENTERPRISE:
+        return f"The Firestore database is of the Enterprise edition: {MAKE_ANOTHER}"
+    return ""
 
 
 def _queries() -> Generator[tuple[str, StructuredQuery]]:

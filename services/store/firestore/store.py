@@ -123,6 +123,7 @@ class FirestoreBlock(CheckedBlock):
         query = query_of(table, where or {}, within, order, limit)
         found = self._database.query(self._parent(table), query, self.transaction)
         rows = [row_of(table, one) for one in found]
+        self._rows.update((one.name, row) for one, row in zip(found, rows, strict=True))
         return in_order(rows, order)[:limit] if sorts_here(table, order) else rows
 
     def store_writes(self) -> None:

@@ -17,7 +17,7 @@ from services.domain.accounts import (
     UserPage,
 )
 from services.domain.addresses import EmailAddress
-from services.domain.health import StoreHealth
+from services.domain.health import Abilities, StoreHealth
 from services.domain.usage import UsageReport
 from services.store.supabase.api import PAGE, ServerCalls, UserCalls
 from services.store.supabase.arguments import Hidden
@@ -117,6 +117,7 @@ class SupabaseAdministration:
         our_time = datetime.now(UTC) - timedelta(seconds=seconds / 2)
         bound = self.server.row_bound()
         return StoreHealth(
+            abilities=Abilities(takes_several_processes=True, isolates_users=True),
             database_ms=state.database_ms,
             api_ms=round(1000 * seconds - state.database_ms),
             clock_skew_seconds=(state.at - our_time).total_seconds(),

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from services.domain import UserId
-from services.store.tables.protocol import MOST_WRITES, Answer, Block, Row, Table
+from services.store.tables.protocol import MOST_WRITES, Answer, Block, Row, StoredWrite, Table
 
 
 class RunsBlocks(Protocol):
@@ -33,8 +33,7 @@ class CheckedBlock(Block):
     """The writes of a `Block`. It raises RuntimeError for uses that the protocol forbids."""
 
     def __init__(self) -> None:
-        # table, key and row of each write; a row of None: deleted
-        self.writes: list[tuple[Table[Any], str, object]] = []
+        self.writes: list[StoredWrite] = []
 
     def put(self, table: Table[Row], row: Row) -> None:
         self._write(table, table.key(row), row)
@@ -46,7 +45,7 @@ class CheckedBlock(Block):
         if self.writes:
             raise RuntimeError("a block reads before it writes")
 
-    def _write(self, table: Table[Any], key: object, row: object) -> None:
+    def _write(self, table: Table[Row], key: object, row: object) -> None:
         self.writes.append((table, str(key), row))
         if len(self.writes) > MOST_WRITES:
             raise RuntimeError(f"a block writes more than {MOST_WRITES} rows")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from uuid import uuid4
 
 from services.crypto import sha, token_version
@@ -44,8 +45,8 @@ from services.store.tables.administration import (
     sessions_of,
 )
 from services.store.tables.blocks import accepted, atomic, delete_all, found
+from services.store.tables.polls import NotedStore, PolledRows
 from services.store.tables.protocol import AllTables, Block, Range, Tables
-from services.store.tables.rows import TablesRows
 from services.store.tables.schema import AccountRow, CredentialsRow, Nonce
 from services.store.tables.upkeep import keep_sweeping, sweep
 
@@ -83,7 +84,7 @@ class TablesSignIn:
 class TablesUser:
     """The `UserBackend` of one app session."""
 
-    all_tables: AllTables
+    all_tables: NotedStore
     caller: Caller
 
     @property
@@ -121,8 +122,9 @@ class TablesUser:
         ends = [end for row in rows if (end := settings.expires_at(row.updated_at))]
         return Expiring(conversations=len(ends), from_time=min(ends)) if ends else None
 
-    def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> TablesRows:
-        return TablesRows(self.caller.user_id, self.tables, self.caller.now, most_bytes)
+    def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> PolledRows:
+        changes, user_id = self.all_tables.changes, self.caller.user_id
+        return PolledRows(changes, user_id, self.tables, self.caller.now, most_bytes)
 
     def first_page(self) -> None:
         return None
@@ -172,9 +174,13 @@ class TablesBackend:
     all_tables: AllTables
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
+    @cached_property
+    def noted(self) -> NotedStore:
+        return NotedStore(self.all_tables)
+
     @property
     def tables(self) -> Tables:
-        return self.all_tables.of(None)
+        return self.noted.of(None)
 
     @property
     def sign_in(self) -> TablesSignIn:
@@ -218,7 +224,7 @@ class TablesBackend:
                     block.put(schema.THROTTLES, replace(counter, attempts=counter.attempts - 1))
             return account, credentials
 
-        started = accepted("start_session", self.all_tables.of(user_id).run(start))
+        started = accepted("start_session", self.noted.of(user_id).run(start))
         return self._opened(session, *started)
 
     def open_session(self, cookie_hash: str, sealer: SessionSealer) -> OpenedSession:
@@ -243,7 +249,7 @@ class TablesBackend:
             user_id=session.user_id,
             credentials=credentials,
             keys=account.keys,
-            user=TablesUser(self.all_tables, caller),
+            user=TablesUser(self.noted, caller),
             role=account.role,
         )
 
@@ -337,7 +343,7 @@ class TablesBackend:
         return sorted({token_version(text) or 0 for text in sealed})
 
     def sweep(self) -> bool:
-        return sweep(self.all_tables, self.now)
+        return sweep(self.noted, self.now)
 
     @atomic
     def check(self, block: Block) -> None:

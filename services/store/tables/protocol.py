@@ -6,7 +6,7 @@ It fits Firestore: a block reads before it writes, and may be run twice; a selec
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from services.domain import UserId
 from services.store.operator import Finding
@@ -49,8 +49,13 @@ def check_selection(
         raise LookupError(f"{table.name} is not selected by {missing}")
 
 
+StoredWrite = tuple[Table[Any], str, object]  # table, key and row; a row of None: deleted
+
+
 class Block(Protocol):
     """The reads and writes of one atomic block: no read after a write, at most `MOST_WRITES` writes."""
+
+    writes: list[StoredWrite]  # so far
 
     def get(self, table: Table[Row], key: object) -> Row | None: ...
     def get_all(self, table: Table[Row], keys: Iterable[object]) -> list[Row]:

@@ -16,7 +16,7 @@ from services.domain.accounts import (
     UserPage,
     UserUsage,
 )
-from services.domain.health import StoreHealth
+from services.domain.health import Abilities, StoreHealth
 from services.domain.usage import UsageReport
 from services.rules import Refusal, part_of
 from services.rules.accounts import ADMINS_ONLY, WARNING, Settings
@@ -195,6 +195,7 @@ class TablesReports:
         backup = self.run("health", lambda block: block.get(schema.BACKUP, "backup"))
         milliseconds = round(1000 * (time.monotonic() - began))
         return StoreHealth(
+            abilities=Abilities(takes_several_processes=False, isolates_users=False),
             database_ms=milliseconds,
             api_ms=0,
             clock_skew_seconds=0.0,

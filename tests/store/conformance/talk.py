@@ -13,6 +13,7 @@ from services.domain import (
     Fact,
     FactId,
     MessageId,
+    NewConversation,
     Outcome,
     Purpose,
     RunningSummary,
@@ -181,4 +182,26 @@ def stored_space(user, name="Spanish", **changes):
 
 def choose(user, **choices):
     """Change preferences."""
-    user.preferences.change(lambda now: replace(now, **choices))
+    user.profile.change(lambda now: replace(now, **choices))
+
+
+def write_everywhere(user, canary):
+    """Store *canary* in every text that a user has; return a turn whose reply is coming, and what began."""
+    new = NewConversation(instructions=f"{canary} at first")
+    thread = begun_with(user, f"{canary} words", new=new)
+    its, thoughts = thread.conversation.id, Thoughts(text=f"{canary} thoughts")
+    user.conversations.rename(its, f"{canary} title")
+    user.conversations.set_instructions(its, f"{canary} instructions")
+    summary = RunningSummary(text=f"{canary} summary", from_seq=1, up_to_seq=2, made_at=NOON)
+    user.conversations.set_summary(thread, summary)
+    user.facts.keep(a_fact(f"{canary} fact"))
+    user.facts.keep(a_fact(f"{canary} other fact", conversation_id=its))
+    user.spaces.keep(a_space(f"{canary} space", instructions=f"{canary} space"))
+    choose(user, model=f"{canary}-model", instructions=f"{canary} everywhere")
+    listed = user.corpus.conversations()[its]
+    user.corpus.put_search_text(listed, f"{canary} search text", None)
+    turn = new_turn(thread, f"{canary} prompt", receipt=f"{canary} receipt")
+    turn = attached(user, turn, f"{canary} file".encode(), name=f"{canary}.txt")
+    begun = user.turns.begin(turn)
+    user.turns.checkpoint(begun.turn_id, its, f"{canary} partial", LEASE_SECONDS, thoughts)
+    return turn, begun

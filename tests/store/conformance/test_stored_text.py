@@ -4,17 +4,8 @@ import base64
 
 import pytest
 
-from services.domain import NewConversation, RunningSummary, Thoughts
-from tests.store.conformance.talk import (
-    NOON,
-    a_fact,
-    a_space,
-    attached,
-    begun_with,
-    choose,
-    ending,
-    new_turn,
-)
+from services.domain import Thoughts
+from tests.store.conformance.talk import begun_with, ending, write_everywhere
 
 CANARY = "kumquat-7781"
 
@@ -22,23 +13,8 @@ CANARY = "kumquat-7781"
 @pytest.fixture
 def stored(backend, maya):
     """All that is stored while a reply is coming and when it has come, with a canary in every text."""
-    new = NewConversation(instructions=f"{CANARY} at first")
-    thread = begun_with(maya, f"{CANARY} words", new=new)
-    its, thoughts = thread.conversation.id, Thoughts(text=f"{CANARY} thoughts")
-    maya.conversations.rename(its, f"{CANARY} title")
-    maya.conversations.set_instructions(its, f"{CANARY} instructions")
-    summary = RunningSummary(text=f"{CANARY} summary", from_seq=1, up_to_seq=2, made_at=NOON)
-    maya.conversations.set_summary(thread, summary)
-    maya.facts.keep(a_fact(f"{CANARY} fact"))
-    maya.facts.keep(a_fact(f"{CANARY} other fact", conversation_id=its))
-    maya.spaces.keep(a_space(f"{CANARY} space", instructions=f"{CANARY} space"))
-    choose(maya, model=f"{CANARY}-model", instructions=f"{CANARY} everywhere")
-    listed = maya.corpus.conversations()[its]
-    maya.corpus.put_search_text(listed, f"{CANARY} search text", None)
-    turn = new_turn(thread, f"{CANARY} prompt", receipt=f"{CANARY} receipt")
-    turn = attached(maya, turn, f"{CANARY} file".encode(), name=f"{CANARY}.txt")
-    begun = maya.turns.begin(turn)
-    maya.turns.checkpoint(begun.turn_id, its, f"{CANARY} partial", 30, thoughts)
+    turn, begun = write_everywhere(maya, CANARY)
+    its, thoughts = turn.thread.conversation.id, Thoughts(text=f"{CANARY} thoughts")
     during = backend.stored_text()
     maya.turns.finish(ending(turn, begun, f"{CANARY} reply", thoughts=thoughts))
     thread = maya.conversations.thread(its)

@@ -1,0 +1,133 @@
+"""Polls of tabs over tables, which one app process uses: the last answer holds until this process changes its sources.
+
+Commands of the operator may run beside the app, so an answer is at most a minute old.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from services.caches import LruCache
+from services.domain import UserId
+from services.domain.revisions import OpenPlace, Revisions
+from services.store.tables import schema
+from services.store.tables.protocol import (
+    AllTables,
+    Answer,
+    Block,
+    Range,
+    Row,
+    StoredWrite,
+    Table,
+    Tables,
+)
+from services.store.tables.rows import TablesRows
+
+_OLDEST = timedelta(seconds=60)
+_PLACES = 16  # the most places whose answers are kept for one session
+_NO_TESTS: Mapping[str, object] = {}
+
+
+class Changes:
+    """Counts the blocks of this process that changed sources of polls, by user. Any thread may call any member."""
+
+    def __init__(self) -> None:
+        self._counts, self._lock = Counter[UserId | None](), threading.Lock()
+
+    def seen(self, user_id: UserId) -> tuple[int, int]:
+        """Return figures that differ once a later poll of the user might have another answer."""
+        return self._counts[user_id], self._counts[None]
+
+    def note(self, user_id: UserId | None, writes: Iterable[StoredWrite]) -> None:
+        """Note the writes of a block over the tables of a user."""
+        changed = {
+            None if table.is_shared else user_id
+            for table, _, row in writes
+            if not table.is_shared or _is_polled(table, row)
+        }
+        with self._lock:
+            self._counts.update(changed)
+
+
+def _is_polled(table: Table[object], row: object) -> bool:
+    """Return True if a write to a shared table may change polls: of roles, models, or the end of a session."""
+    return table in (schema.ACCOUNTS, schema.MODELS) or (table == schema.SESSIONS and row is None)
+
+
+@dataclass(frozen=True, slots=True)
+class NotedTables:
+    """The `Tables` of one user, which note the writes of each block, also where the answer to it is lost."""
+
+    tables: Tables
+    user_id: UserId | None
+    changes: Changes
+
+    def run(self, work: Callable[[Block], Answer], *, is_lasting: bool = True) -> Answer:
+        last: Block | None = None
+
+        def kept(block: Block) -> Answer:
+            nonlocal last
+            last = block
+            return work(block)
+
+        try:
+            return self.tables.run(kept, is_lasting=is_lasting)
+        finally:
+            if last is not None:
+                self.changes.note(self.user_id, last.writes)
+
+
+@dataclass(frozen=True, slots=True)
+class NotedStore:
+    """The `AllTables` of a deployment, with the changes of this process."""
+
+    store: AllTables
+    changes: Changes = field(default_factory=Changes)
+
+    def of(self, user_id: UserId | None) -> NotedTables:
+        return NotedTables(self.store.of(user_id), user_id, self.changes)
+
+    def owners(
+        self,
+        table: Table[Row],
+        where: Mapping[str, object] = _NO_TESTS,
+        within: Range | None = None,
+    ) -> list[UserId]:
+        return self.store.owners(table, where, within)
+
+    def close(self) -> None:
+        self.store.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Polled:
+    """An answer to a poll, with its time and the changes before it."""
+
+    revisions: Revisions
+    at: datetime
+    seen: tuple[int, int]
+
+
+class PolledRows(TablesRows):
+    """The rows of one session, whose polls read them only if this process has changed something since."""
+
+    def __init__(
+        self,
+        changes: Changes,
+        user_id: UserId,
+        tables: Tables,
+        now: Callable[[], datetime],
+        most_bytes: int | None = None,
+    ) -> None:
+        super().__init__(user_id, tables, now, most_bytes)
+        self._changes, self._polled = changes, LruCache[OpenPlace, _Polled](_PLACES)
+
+    def poll(self, place: OpenPlace) -> Revisions:
+        last, now, seen = self._polled.get(place), self.now(), self._changes.seen(self.user_id)
+        if last and last.seen == seen and timedelta() <= now - last.at < _OLDEST:
+            return last.revisions
+        revisions = super().poll(place)
+        self._polled.put(place, _Polled(revisions, now, seen))
+        return revisions
