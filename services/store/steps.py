@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from services.crypto import RootKeys, StepKeys
 from services.domain import SessionId, UserId
-from services.errors import StepEnded, Tampered
+from services.errors import StepEnded, Tampered, WrongCredentials
 from services.events import log_event
 from services.rules.accounts import STEP_LIFE
 from services.store.accounts import AppSession, Cookie
@@ -68,8 +68,10 @@ class Steps:
     ) -> Step:
         """Begin a step in *session* and for the user of *credentials*, once *throttles* have counted it.
 
-        Raise TooManyAttempts.
+        Raise TooManyAttempts, WrongCredentials (they are not those of the session's user).
         """
+        if session and credentials and credentials.user_id != session.user_id:
+            raise WrongCredentials
         self.backend.count_throttles(throttles)
         user_id = credentials.user_id if credentials else None
         step = Step(

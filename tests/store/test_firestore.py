@@ -382,5 +382,5 @@ def test_turn_is_billed_as_the_docs_say(store, wire):
         "checkpoint": (3, 1),
         "finish": (18, 7),
         "poll": (8, 0),  # one of these is the chat in the list
-        "sweep": (11, 0),
+        "sweep": (12, 0),
     }

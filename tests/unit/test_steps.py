@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from services.crypto import RootKeys, new_key
-from services.errors import StepEnded
+from services.errors import StepEnded, WrongCredentials
 from services.rules.accounts import STEP_LIFE
 from services.store.accounts import Cookie
 from services.store.backend import StoredCredentials
@@ -16,6 +16,8 @@ from services.store.steps import Steps
 from services.store.tables.backend import TablesBackend
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.schema import STEPS
+from tests.store.conftest import PASSWORD, new_email
+from tests.stores import accounts_in_memory
 
 BROWSER, KIND = Cookie.new(), "reset"
 ROOT_KEY = new_key()
@@ -104,6 +106,17 @@ def test_step_goes_on_for_the_unchanged_credentials_of_its_user(steps):
     for one in others:
         with pytest.raises(StepEnded):
             step.check(one)
+
+
+def test_step_of_a_session_has_the_credentials_of_its_user(store, steps):
+    _, session = accounts_in_memory(store).sign_up_with(new_email(), PASSWORD)
+    mine = credentials(session.user_id)
+
+    begun = steps.begin(BROWSER, KIND, "", (), session=session, credentials=mine)
+    with pytest.raises(WrongCredentials):
+        steps.begin(BROWSER, KIND, "", (), session=session, credentials=credentials(uuid4()))
+
+    steps.attempt(BROWSER, KIND, begun.id, session).check(mine)
 
 
 def test_step_without_a_user_fits_no_credentials(steps):
