@@ -10,6 +10,7 @@
     - NotConfirmed
     - SignUpsClosed
     - InvitationRefused
+    - StepEnded ........ what was half done in this browser cannot go on
     - InvitationNeeded . Supabase Auth has the user, but there is no account yet
     - AddressTaken
     - BadInput ......... its sentence says what to change
@@ -116,6 +117,12 @@ class InvitationRefused(Refused):
         "This invitation code is not valid. It may be mistyped, used, expired or for another email. "
         "Ask your admin for a new one."
     )
+
+
+class StepEnded(Refused):
+    """The step has expired, ended or had all its tries, or is one of another kind, browser, session or user."""
+
+    public = "This page has expired. Please start again."
 
 
 class InvitationNeeded(Refused):

@@ -6,6 +6,7 @@ from services.crypto.credentials import open_credentials as open_credentials
 from services.crypto.credentials import seal_credentials as seal_credentials
 from services.crypto.keyring import AccountKeys as AccountKeys
 from services.crypto.keyring import RootKeys as RootKeys
+from services.crypto.keyring import StepKeys as StepKeys
 from services.crypto.keyring import UserKey as UserKey
 from services.crypto.keyring import UserKeys as UserKeys
 from services.crypto.keyring import VaultRing as VaultRing

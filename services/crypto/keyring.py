@@ -8,9 +8,14 @@
     ├─ "throttle" ............ names throttle buckets, so that they hold no address
     ├─ "device cookie" ....... signs the cookies of devices that have signed in
     ├─ "store" ............... recognises the root key with which a store of files was made
+    ├─ "steps" ............... the salt of the keys that seal steps
     └─ "app-session" ......... the salt of every session key
     cookie secret (random, in one browser; the database has its hash)
     └─ "session", that salt .. a session key: seals Supabase's tokens and other session data
+    step secret (random, in one browser while a step is open; the database has nothing of it)
+    ├─ "step", that salt ..... seals the steps of the browser
+    ├─ "step id" ............. makes the keys of their rows, out of the ids that their forms show
+    └─ "step kind" ........... makes the values by which the steps of one kind in a browser are found
     account secret (random, in the user's credentials)
     └─ "user keys", that salt  wraps user keys: one row a user
     user key (random, versioned, wrapped in user_keys)
@@ -21,8 +26,10 @@
     ├─ "row" ................. row MACs
     └─ "piece" ............... piece MACs
 
-Every quoted name is the label of a subkey (vault.py); each key has one purpose. Session keys need both
-the cookie and the root key, so neither a dump nor a root key without the cookies opens a session. The keys that wrap
+Every quoted name is the label of a subkey (vault.py); each key has one purpose. Session keys and those of steps need
+both the cookie and the root key, so neither a dump nor a root key without the cookies opens a session or a step. The row
+of a step names neither its id, its kind nor its browser: "step id" and "step kind" are HMAC-SHA256 under subkeys of the
+step secret alone, so a new root key moves no row. The keys that wrap
 user keys need both the account secret and the root key, so that new credentials under an old user id open no old key.
 
 Wrapped keys are bound to their places (the terms are those of vault.py):
@@ -32,7 +39,8 @@ Wrapped keys are bound to their places (the terms are those of vault.py):
     conversation key    conversations  wrapped_key  conversation id  its version  none    conversation id
 
 The role of a user key is the `mode` of its row. The row id of credentials (`credentials.sealed`) is the id of their
-user; while they are pending, the id of their row is both row id and user id. The body of a message has the column
+user; while they are pending, the id of their row is both row id and user id. The id in the form of a step
+(`steps.sealed`) is both, too, because a step may have no user. The body of a message has the column
 `body`, or `listed_body` if it has attachments, so that the removal of its list is detected. The list
 (`messages.attachments`) and the thoughts of a message (`messages.thoughts`) have the place of its body except for the
 column; the partial texts of a turn (`turns.partial`, `turns.partial_thoughts`) have the role "assistant". The row id of
@@ -189,6 +197,10 @@ class RootKeys:
         """Return the vaults of the session with this cookie, one for each root key of the ring."""
         return self._vaults_of(cookie_secret, "session", "app-session")
 
+    def step_keys(self, step_secret: bytes) -> "StepKeys":
+        """Return what names and seals the steps of the browser with this secret."""
+        return StepKeys(step_secret, self._vaults_of(step_secret, "step", "steps"))
+
     def store_tags(self) -> dict[int, str]:
         """Return by its version what recognises each root key in a store that was made with it."""
         return {version: _tag(key, "store", "root key") for version, key in self._keys.items()}
@@ -225,6 +237,31 @@ class AccountKeys:
     def unwrap(self, token: str, user_id: UUID, version: int) -> bytes:
         """Unwrap a user's key. Raise Tampered, also if its root key has left the ring."""
         return self._wraps.unwrap(token, _user_key_place(user_id, version))
+
+
+class StepKeys:
+    """Names and seals the steps of one browser: under its secret, and seals also under the current root key."""
+
+    __slots__ = ("_seals", "_secret")
+
+    def __init__(self, secret: bytes, seals: VaultRing) -> None:
+        self._secret = secret
+        self._seals = seals
+
+    def row_key(self, step_id: UUID) -> str:
+        """Return the key of the row of a step."""
+        return _tag(self._secret, "step id", str(step_id))
+
+    def kind_tag(self, kind: str) -> str:
+        """Return the value that the rows of the browser's steps of one *kind* share."""
+        return _tag(self._secret, "step kind", kind)
+
+    def seal(self, document: str, step_id: UUID) -> str:
+        return self._seals.seal(document, _step_place(step_id))
+
+    def open(self, token: str, step_id: UUID) -> str:
+        """Open a step. Raise Tampered, also if its root key has left the ring."""
+        return self._seals.open(token, _step_place(step_id))
 
 
 class UserKey:
@@ -317,6 +354,10 @@ def _user_key_place(user_id: UUID, version: int) -> Place:
 
 def _credentials_place(owner_id: UUID) -> Place:
     return Place(table="credentials", column="sealed", row_id=owner_id, user_id=owner_id)
+
+
+def _step_place(step_id: UUID) -> Place:
+    return Place(table="steps", column="sealed", row_id=step_id, user_id=step_id)
 
 
 def _tag(key: bytes, label: str, text: str) -> str:

@@ -225,6 +225,7 @@ SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "invitation": errors.InvitationRefused,
     "uninvited": errors.InvitationNeeded,
     "confirm": errors.ConfirmationSent,
+    "expired": errors.StepEnded,
     "slow": errors.TooManyAttempts,
     "key": errors.KeyMissing,
     "repair": errors.SignInBroken,

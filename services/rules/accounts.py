@@ -1,4 +1,4 @@
-"""Accounts: the first and the last admin, sign-ups, invitations, sessions, retention, and throttles."""
+"""Accounts: the first and the last admin, sign-ups, invitations, sessions, retention, steps, and throttles."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -30,6 +30,9 @@ BOUNDS: Mapping[str, tuple[int, int]] = {  # minimum and maximum, as in SQL's ch
 _NEVER_NONE = {"daily_cap_micro", "monthly_cap_micro", "max_open", "max_per_minute"}
 MOST_INVITATIONS = 500  # open invitations, at most
 INVITATION_LIFE = timedelta(days=7)
+STEP_LIFE = timedelta(minutes=10)
+MOST_STEPS = 4  # of one kind in a browser: the next one ends the oldest
+MOST_TRIES = 5  # of one step
 WARNING = timedelta(days=14)  # the time before a retention deletes its first conversation
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -227,6 +230,33 @@ class StoredSession:
         if account.suspended_at:
             return SessionEnd.SUSPENDED
         return None if session and session.ends_at > now else SessionEnd.ENDED
+
+
+# --- steps ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredStep:
+    """Something half done in a browser, identified by a hash of the browser's secret and of a public id."""
+
+    key: str = field(repr=False)
+    kind_tag: str = field(repr=False)  # the same for all steps of one kind in the browser
+    sealed: str = field(repr=False)
+    tries: int = 0
+    expires_at: datetime
+
+    @staticmethod
+    def surplus(others: Collection["StoredStep"]) -> list["StoredStep"]:
+        """Return the oldest of the steps of one kind in a browser, which end when another one begins there."""
+        newest_first = sorted(others, key=lambda one: one.expires_at, reverse=True)
+        return newest_first[MOST_STEPS - 1 :]
+
+    def is_open(self, now: datetime) -> bool:
+        return self.expires_at > now
+
+    def tried(self) -> "StoredStep | None":
+        """Return the step after one more try; None: it has had all, and ends."""
+        return None if self.tries >= MOST_TRIES else replace(self, tries=self.tries + 1)
 
 
 # --- throttles --------------------------------------------------------------------------------------

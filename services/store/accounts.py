@@ -71,7 +71,7 @@ _MOST_GENERATIONS = 100_000  # users whose newest generation is remembered
 
 @dataclass(frozen=True, slots=True)
 class Cookie:
-    """The session cookie of a browser; never logged, never stored."""
+    """The secret in a cookie of a browser, of its session or its steps; never logged, never stored."""
 
     secret: bytes = field(repr=False)
 

@@ -3,7 +3,7 @@
 No store sees the root key, a user key or a conversation key. Any thread may call any member.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Protocol
@@ -174,6 +174,15 @@ class PendingSignUp:
     lookups: tuple[str, ...] = field(repr=False)  # of the address, under each root key
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewStep:
+    """A step to be stored (services/store/steps.py)."""
+
+    key: str = field(repr=False)  # a hash of the browser's secret and of the id in the step's form
+    kind_tag: str = field(repr=False)  # the same for all steps of one kind in the browser
+    sealed: str = field(repr=False)
+
+
 class Administration(Protocol):
     """An admin's reports and changes. All members raise AdminsOnly for non-admins, and NotFound for deleted users."""
 
@@ -337,6 +346,26 @@ class Backend(Protocol):
         """Store a pending sign-up, or its next generation.
 
         Return False, and store nothing, if the address has other credentials by now.
+        """
+        ...
+
+    def count_throttles(self, throttles: Sequence[Throttle]) -> None:
+        """Count one attempt in *throttles*; those behind a full one do not count it. Raise TooManyAttempts."""
+
+    def begin_step(self, new: NewStep) -> None:
+        """Store a step for ten minutes. The fifth of one kind in a browser ends the oldest."""
+
+    def try_step(self, key: str) -> str | None:
+        """Count a try of a step, and return its sealed text; None: there is no such step any more.
+
+        A step has five tries; the sixth ends it, and returns None.
+        """
+        ...
+
+    def end_step(self, key: str) -> str | None:
+        """Delete a step, and return its sealed text; None: there is no such step any more.
+
+        Of several calls at once, one gets the text.
         """
         ...
 

@@ -26,7 +26,7 @@ _SLOT_SECONDS = 0.4
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """The throttles of attempts to sign in or sign up.
+    """The throttles of attempts to sign in or sign up, and of steps that begin.
 
     A device that has signed in to an account holds a signed cookie (OWASP's device cookies) and has its own
     throttle, so that guesses from elsewhere do not lock users out of their own devices.
@@ -37,6 +37,7 @@ class Attempts:
     sign_ups_an_hour: int
     tries_of_an_account: int = 10
     tries_of_an_address: int = 60
+    steps_of_an_address: int = 60
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
 
@@ -54,6 +55,10 @@ class Attempts:
             return Throttles(strangers)
         of_device = self._throttle(f"sign-in on {device}", self.tries_of_an_account)
         return Throttles(strangers, user_id, (of_device,))
+
+    def step(self, address: str) -> tuple[Throttle, ...]:
+        """Return the throttles of a step that begins in a browser at the network address *address*."""
+        return self._of_networks("step", address, self.steps_of_an_address)
 
     def device_cookie(self, user_id: UserId) -> str:
         """Return a cookie for a device on which the user has signed in."""

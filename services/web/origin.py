@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
+from services.rules.accounts import STEP_LIFE
 from services.store.accounts import Cookie
 
 
@@ -58,7 +59,14 @@ class Origin:
 
     def session_cookie(self, connection: HTTPConnection) -> Cookie | None:
         """Return the session cookie sent with a request, if any."""
-        text = connection.cookies.get(self.cookie_name(connection))
+        return self._cookie(connection, "sid")
+
+    def step_cookie(self, connection: HTTPConnection) -> Cookie | None:
+        """Return the cookie of the browser's steps sent with a request, if any."""
+        return self._cookie(connection, "step")
+
+    def _cookie(self, connection: HTTPConnection, name: str) -> Cookie | None:
+        text = connection.cookies.get(self.cookie_name(connection, name))
         return Cookie.parse(text) if text else None
 
     def cookie_name(self, connection: HTTPConnection, name: str = "sid") -> str:
@@ -66,6 +74,13 @@ class Origin:
         agent = connection.headers.get("user-agent", "")
         is_safari = "Safari/" in agent and "Chrome/" not in agent and "Chromium/" not in agent
         return name if is_safari and not self.is_https else f"__Host-{name}"
+
+    def set_step_cookie(
+        self, answer: Response, request: HTTPConnection, cookie: Cookie | None
+    ) -> None:
+        """Keep the secret of the browser's steps as long as the newest one is open; None: drop it, and so all of them."""
+        seconds = int(STEP_LIFE.total_seconds()) if cookie else 0
+        self.set_cookie(answer, request, "step", str(cookie or ""), seconds)
 
     def set_cookie(
         self, answer: Response, request: HTTPConnection, name: str, value: str, seconds: int

@@ -85,6 +85,8 @@ class SignInRoutes:
         self.origin.set_cookie(answer, request, "sid", str(cookie), self.lifetime_seconds)
         device = self.attempts.device_cookie(session.user_id)
         self.origin.set_cookie(answer, request, "device", device, DEVICE_SECONDS)
+        if self.origin.step_cookie(request):  # who knew it before the session must not go on in it
+            self.origin.set_step_cookie(answer, request, None)
         return answer
 
     async def _enter(

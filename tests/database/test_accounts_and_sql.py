@@ -18,10 +18,11 @@ from services.domain import AccountRole, Outcome, Purpose, Usage
 from services.domain.accounts import SignUps, UserOrder
 from services.domain.rows import SealedConversation
 from services.domain.turns import Reservation, Settlement
-from services.rules.accounts import INVITATION_LIFE
+from services.rules.accounts import INVITATION_LIFE, STEP_LIFE
 from services.store.backend import (
     Attempt,
     NewAccount,
+    NewStep,
     PendingSignUp,
     StoredCredentials,
     Throttle,
@@ -60,6 +61,7 @@ class Accounts(RuleBasedStateMachine):
         self.both = TwoBackends(connection, user_ids, ADDRESSES, make_store)
         self.numbers = 0
         self.codes = []
+        self.steps = []  # their keys
 
     def teardown(self):
         try:
@@ -299,6 +301,44 @@ class Accounts(RuleBasedStateMachine):
         self.throttle((0,), user, None, is_repeated=False)
         self.sign_in(user, "none", 0, is_returned=True)
         self.both.compare()
+
+    # --- steps
+
+    @rule(kind=st.integers(0, 1), number=st.sampled_from([1, 1, 4, 5]))
+    def begin_steps(self, kind, number):
+        for _ in range(number):
+            self.steps.append(sha(f"step {self.number()}"))
+            new = NewStep(key=self.steps[-1], kind_tag=sha(f"kind {kind}"), sealed=self.sealed())
+            self.both.of_process(lambda backend, new=new: backend.begin_step(new))
+
+    @rule(nth=st.integers(0, 5), times=st.sampled_from([1, 5, 6]))
+    def try_a_step(self, nth, times):
+        for _ in range(times if self.steps else 0):
+            self.both.of_process(
+                lambda backend: backend.try_step(self.steps[-1 - nth % len(self.steps)])
+            )
+
+    @rule(nth=st.integers(0, 5))
+    def end_a_step(self, nth):
+        if self.steps:
+            self.both.of_process(
+                lambda backend: backend.end_step(self.steps[-1 - nth % len(self.steps)])
+            )
+
+    @rule(off=st.sampled_from([1, 0, -1]), is_ended=st.booleans())
+    def use_a_step_at_its_end(self, off, is_ended):
+        due = self.both.clock.at + STEP_LIFE
+        self.begin_steps(0, 1)
+        self.both.clock.at = due + off * TICK
+        if is_ended:
+            self.end_a_step(0)
+        else:
+            self.try_a_step(0, 1)
+
+    @rule(buckets=st.sampled_from([(0,), (1, 0)]))
+    def count_throttles(self, buckets):
+        throttles = [Throttle(sha(f"bucket {n}"), 2 - n, 60 + 60 * n) for n in buckets]
+        self.both.of_process(lambda backend: backend.count_throttles(throttles))
 
     # --- administration of users
 

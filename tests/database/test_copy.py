@@ -37,7 +37,7 @@ from tests.stores import OpenStore, WholeAccounts, cheap_hashes, cut_at, store_o
 
 # tables of sessions and of calls under way, and what an operator's `migrate` makes
 NOT_COPIED = {
-    *("app_sessions", "throttles", "seen_nonces", "password_permits", "log_erasures"),
+    *("app_sessions", "steps", "throttles", "seen_nonces", "password_permits", "log_erasures"),
     *("server_keys", "migrations"),
 }
 # how much of the deployment's cap is lent to whom: the database decides it anew

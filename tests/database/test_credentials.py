@@ -74,6 +74,9 @@ def server_calls():
         "count_attempt": {"throttles": "[]"},
         "put_sign_up": sign_up(),
         "end_stranger": {"address": "omar@daybook.test"},
+        "count_throttles": {"throttles": "[]"},
+        "begin_step": {"new_key": new_key().hex(), "new_kind_tag": new_key().hex()},
+        "try_step": {"step_key": new_key().hex()},
     }
 
 

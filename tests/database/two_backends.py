@@ -38,6 +38,7 @@ from services.store.tables.schema import (
     INVITATIONS,
     SESSIONS,
     SETTINGS,
+    STEPS,
     THROTTLES,
 )
 from tests.database.two_sides import (
@@ -79,6 +80,7 @@ _SQL = {
         from private.app_sessions
     """,
     "throttles": "select bucket, window_ends, attempts from private.throttles",
+    "steps": "select key, kind_tag, sealed, tries, expires_at from private.steps",
     "credentials": """
         select id, user_id, lookup, sealed, generation,
           case when user_id is null then signed_up_at + interval '8 days' end
@@ -381,6 +383,7 @@ class TwoBackends:
                 "throttles": [
                     (one.bucket, one.window_ends, one.attempts) for one in block.select(THROTTLES)
                 ],
+                "steps": [_values(one, _STEPS) for one in block.select(STEPS)],
                 "credentials": [_values(one, _CREDENTIALS) for one in block.select(CREDENTIALS)],
                 "keys": [(one.id, *_values(key, _KEYS)) for one in accounts for key in one.keys],
                 "audit": [
@@ -410,6 +413,7 @@ _INVITATIONS = (
 _STORED = ("id", "user_id", "lookup", "sealed", "generation")
 _CREDENTIALS = (*_STORED, "expires_at")
 _KEYS = ("version", "wrapped")
+_STEPS = ("key", "kind_tag", "sealed", "tries", "expires_at")
 
 
 def _values(row, columns):

@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 from starlette.requests import HTTPConnection
+from starlette.responses import Response
 
+from services.store.accounts import Cookie
 from services.web.origin import Origin, networks_of
 from services.web.session_middleware import SessionMiddleware
 
@@ -67,6 +69,21 @@ def test_origin_over_tls_is_https():
 
     assert Origin(None, 0).is_same_origin(HTTPConnection(asked("websocket", scheme="wss", **page)))
     assert Origin(None, 0).is_same_origin(HTTPConnection(asked("http", scheme="https", **page)))
+
+
+def test_cookie_of_steps_is_the_browsers_alone_for_ten_minutes():
+    origin, request, cookie = Origin(None, 0), HTTPConnection(asked("http")), Cookie.new()
+    answer = Response()
+
+    origin.set_step_cookie(answer, request, cookie)
+
+    sent, *flags = answer.headers["set-cookie"].split("; ")
+    assert sent == f"__Host-step={cookie}"
+    assert sorted(flags) == ["HttpOnly", "Max-Age=600", "Path=/", "SameSite=lax", "Secure"]
+    back = HTTPConnection(asked("http", cookie=sent))
+    assert (origin.step_cookie(back), origin.session_cookie(back)) == (cookie, None)
+    for text in ("__Host-step=", "__Host-step=7", f"step={cookie}", f"__Host-sid={cookie}"):
+        assert origin.step_cookie(HTTPConnection(asked("http", cookie=text))) is None
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from tests.stores import WholeAccounts
 
 ROOT_KEY = base64.urlsafe_b64encode(new_key()).decode()
 RING = RootKeys.parse(ROOT_KEY)
-NOT_COPIED = {"sessions", "throttles", "nonces", "backup"}
+NOT_COPIED = {"sessions", "steps", "throttles", "nonces", "backup"}
 OTHER_DATA = (
     "The target holds other data: name a new store, or the one of a copy that was cut short."
 )

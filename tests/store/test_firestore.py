@@ -502,5 +502,5 @@ def test_turn_is_billed_as_the_docs_say(accounts, wire):
         "checkpoint": (3, 1),
         "finish": (17, 7),
         "poll": (7, 0),  # one of these is the chat in the list
-        "sweep": (11, 0),
+        "sweep": (12, 0),
     }

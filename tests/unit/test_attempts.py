@@ -86,11 +86,13 @@ def test_address_is_counted_across_accounts():
     attempts = make(sign_ups_an_hour=2)
     hers, his = (attempts.sign_in(email, HOME, "").strangers[0] for email in (MAYA, OMAR))
     (sign_up,) = attempts.sign_up(HOME).strangers
+    (step,) = attempts.step(HOME)
 
     assert hers == his
     assert (hers.at_most, hers.seconds) == (60, 900)
     assert (sign_up.at_most, sign_up.seconds) == (2, 3600)
-    assert sign_up.bucket != hers.bucket
+    assert (step.at_most, step.seconds) == (60, 900)
+    assert len({hers.bucket, sign_up.bucket, step.bucket}) == 3
 
 
 def test_network_of_ipv6_is_counted_as_one_and_as_eight_addresses():

@@ -72,6 +72,16 @@ def test_frozen_ring_derives_the_same_keys(vector, monkeypatch):
     use_salt(monkeypatch, session["salt"])
     assert vault.seal(session["text"], place_of(session["place"])) == session["token"]
 
+    step = vector["step"]
+    steps, step_id = keys.step_keys(bytes.fromhex(step["secret"])), UUID(step["id"])
+    assert (steps.row_key(step_id), steps.kind_tag(step["kind"])) == (
+        step["row_key"],
+        step["kind_tag"],
+    )
+    assert steps.open(step["token"], step_id) == step["text"]
+    use_salt(monkeypatch, step["salt"])
+    assert steps.seal(step["text"], step_id) == step["token"]
+
 
 def user_key_of(vector):
     key, owner = bytes.fromhex(vector["user_key"]), UUID(vector["user_id"])
@@ -102,6 +112,13 @@ def test_frozen_failures_of_user_keys_stay_failures(vector):
     wraps = RootKeys.parse(vector["ring"]).account_keys(bytes.fromhex(vector["account_secret"]))
 
     refuses(wraps.unwrap, vector["token"], UUID(vector["user_id"]), vector["version"])
+
+
+@pytest.mark.parametrize("vector", VECTORS["steps_refused"], ids=lambda vector: vector["name"])
+def test_frozen_failures_of_steps_stay_failures(vector):
+    keys = RootKeys.parse(vector["ring"]).step_keys(bytes.fromhex(vector["secret"]))
+
+    refuses(keys.open, vector["token"], UUID(vector["id"]))
 
 
 REFUSED = VECTORS["conversation_keys_refused"]
@@ -201,7 +218,7 @@ def test_new_keys_are_valid_root_keys_and_differ():
 
 
 def test_all_keys_of_the_tree_differ():
-    session_salt = subkey(ROOT_1, "app-session")
+    session_salt, step_salt = subkey(ROOT_1, "app-session"), subkey(ROOT_1, "steps")
     keys = [
         ROOT_1,
         subkey(ROOT_1, "user keys"),
@@ -211,6 +228,10 @@ def test_all_keys_of_the_tree_differ():
         session_salt,
         subkey(COOKIE, "session", session_salt),
         subkey(COOKIE, "session"),
+        step_salt,
+        subkey(COOKIE, "step", step_salt),
+        subkey(COOKIE, "step id"),
+        subkey(COOKIE, "step kind"),
         USER_KEY,
         subkey(USER_KEY, "conversation keys"),
         subkey(USER_KEY, "purpose profile"),
@@ -252,6 +273,22 @@ def test_session_needs_its_cookie_and_the_root_key():
     assert BEFORE.session_vault(COOKIE).open(token, TOKENS) == "refresh"
     refuses(BEFORE.session_vault(CONVERSATION_KEY).open, token, TOKENS)
     refuses(RootKeys({1: ROOT_2}, current=1).session_vault(COOKIE).open, token, TOKENS)
+
+
+def test_row_of_a_step_is_named_by_its_browser_and_id_under_any_root_key():
+    steps = BEFORE.step_keys(COOKIE)
+    others = BEFORE.step_keys(SECRET)
+
+    names = {steps.row_key(GARDEN), steps.row_key(KITCHEN), others.row_key(GARDEN)}
+    kinds = {steps.kind_tag("reset"), steps.kind_tag("code"), others.kind_tag("reset")}
+
+    assert len(names | kinds | {steps.kind_tag(str(GARDEN))}) == 7
+    during, token = DURING.step_keys(COOKIE), steps.seal("a code", GARDEN)
+    assert (during.row_key(GARDEN), during.kind_tag("reset")) == (
+        steps.row_key(GARDEN),
+        steps.kind_tag("reset"),
+    )
+    assert during.open(token, GARDEN) == "a code"
 
 
 def test_throttle_bucket_hides_the_address():

@@ -1,16 +1,19 @@
 """Accounts over tables where the suite of accounts does not look: threads, outages, many rows."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
 
 import pytest
 
+from services.domain import AccountRole
 from services.domain.accounts import SessionEnd
 from services.errors import NotFound, OverBudget, StoreUnavailable
+from services.rules.accounts import Counter, StoredInvitation, StoredStep
 from services.store.tables import schema
 from services.store.tables.in_memory import InMemoryStore
-from services.store.tables.schema import BUDGETS, DEPLOYMENT, SESSIONS
+from services.store.tables.schema import BUDGETS, DEPLOYMENT, SESSIONS, CredentialsRow, Nonce
 from services.store.tables.upkeep import keep_sweeping
 from tests.store.conformance.accounts.deployments import DAY, TablesDeployment, at_once
 from tests.store.conformance.talk import answer, first_turn, new_turn
@@ -57,6 +60,44 @@ def test_sign_out_ends_more_sessions_than_a_block(deployment):
     left = tables.run(lambda block: block.select(SESSIONS))
     assert [one.user_id for one in left] == [admin.id]
     assert deployment.accounts.ended([maya.session]) == {maya.session.id: SessionEnd.ENDED}
+
+
+def test_sweep_of_many_rows_of_each_shared_table_fits_a_block(deployment):
+    """Every table has more rows that are due than one block destroys of it."""
+    store, past = deployment.accounts.backend.all_tables, datetime(2020, 1, 1, tzinfo=UTC)
+    maya = deployment.sign_up()
+    session = store.of(None).run(lambda block: block.get(SESSIONS, maya.cookie.hash))
+    make = {
+        SESSIONS: lambda n: replace(session, id=uuid4(), cookie_hash=str(n), ends_at=past),
+        schema.STEPS: lambda n: StoredStep(key=str(n), kind_tag="", sealed="", expires_at=past),
+        schema.THROTTLES: lambda n: Counter(bucket=str(n), window_ends=past, attempts=1),
+        schema.NONCES: lambda n: Nonce(uuid4(), past),
+        schema.CREDENTIALS: lambda n: CredentialsRow(
+            id=uuid4(), user_id=None, lookup=str(n), sealed="", generation=1, expires_at=past
+        ),
+        schema.INVITATIONS: lambda n: StoredInvitation(
+            id=uuid4(),
+            code_hash=str(n),
+            email=None,
+            role=AccountRole.USER,
+            made_by=maya.id,
+            created_at=past,
+            expires_at=past,
+        ),
+    }
+    for table, row in make.items():
+        store.of(None).run(
+            lambda block, row=row, table=table: [block.put(table, row(n)) for n in range(150)]
+        )
+
+    deployment.sweep()
+
+    left = {
+        table.name: len(store.of(None).run(lambda block, table=table: block.select(table)))
+        for table in make
+    }
+    # those of the user's sign-up stay
+    assert left == dict.fromkeys(left, 0) | {"sessions": 1, "credentials": 1, "nonces": 1}
 
 
 def test_figures_of_all_are_those_of_each_after_turns_at_once(deployment):

@@ -116,6 +116,23 @@ def test_safari_on_plain_http_gets_an_insecure_cookie(session_cache):
     assert https.headers["set-cookie"].startswith("__Host-sid=")
 
 
+@pytest.mark.parametrize("agent", [FIREFOX, SAFARI], ids=["firefox", "safari"])
+def test_session_begins_without_the_steps_of_before(session_cache, agent):
+    client, email = browser(session_cache), new_email()
+    name = "step" if agent is SAFARI else "__Host-step"
+    step = {"user-agent": agent, "cookie": f"{name}={Cookie.new()}"}
+
+    began = client.post("/account", data=form(email), headers=step)
+    refused = client.post("/session", data=form(email, "wrong"), headers=step)
+    without = client.post("/session", data=form(email))
+
+    *_, dropped = began.headers.get_list("set-cookie")
+    assert dropped.startswith(f'{name}="";')
+    assert "Max-Age=0" in dropped
+    assert "set-cookie" not in refused.headers
+    assert "step" not in str(without.headers.get_list("set-cookie"))
+
+
 def test_sign_out_ends_the_session_and_clears_the_cookie(session_cache, account):
     client, email, first = account
     cookie = cookie_in(client, client.post("/session", data=form(email), headers=sent(first)))

@@ -25,6 +25,7 @@ from services.store.backend import (
     CountedAttempt,
     Identity,
     NewSession,
+    NewStep,
     OpenedSession,
     PendingSignUp,
     SessionSealer,
@@ -37,7 +38,7 @@ from services.store.refusals import error_of
 from services.store.rows import FirstPage
 from services.store.supabase import auth
 from services.store.supabase.administration import SupabaseAdministration
-from services.store.supabase.api import TIMEOUT, Gateway, ServerCalls, UserCalls
+from services.store.supabase.api import TIMEOUT, Gateway, RpcResult, ServerCalls, UserCalls
 from services.store.supabase.arguments import Hidden
 from services.store.supabase.auth import AuthSettings, AuthTokens
 from services.store.supabase.database_health import DatabaseHealth
@@ -249,9 +250,7 @@ class SupabaseBackend:
             address=Hidden(attempt.invited),
             nonce=attempt.nonce,
         )
-        found = answer.values
-        if not answer.ok:
-            raise TooManyAttempts(int(str(found["retry_after"])))
+        found = _counted(answer)
         return CountedAttempt(
             credentials=_CREDENTIALS.validate_python(found["credentials"]),
             is_known=found["is_known"] is True,
@@ -270,6 +269,24 @@ class SupabaseBackend:
             seen_generation=credentials.generation - 1 if is_next else None,
             nonce=uuid4(),
         ).ok
+
+    def count_throttles(self, throttles: Sequence[Throttle]) -> None:
+        _counted(self.server.call("count_throttles", throttles=_buckets(throttles), nonce=uuid4()))
+
+    def begin_step(self, new: NewStep) -> None:
+        self.server.call(
+            "begin_step",
+            new_key=new.key,
+            new_kind_tag=new.kind_tag,
+            new_sealed=Hidden(new.sealed),
+            nonce=uuid4(),
+        )
+
+    def try_step(self, key: str) -> str | None:
+        return _sealed_step(self.server.call("try_step", step_key=key, nonce=uuid4()))
+
+    def end_step(self, key: str) -> str | None:
+        return _sealed_step(self.server.call("end_step", step_key=key))
 
     def model_settings(self) -> ModelSettings:
         return self.server.read("model_settings", ModelSettings)
@@ -321,6 +338,17 @@ def _sign_up_state(found: Mapping[str, object]) -> SignUpState:
         is_first_admin=found["is_first"] is True,
         is_invited=found.get("is_invited") is True,
     )
+
+
+def _counted(answer: RpcResult) -> dict[str, object]:
+    """Return the values of the answer to a counted attempt. Raise TooManyAttempts."""
+    if not answer.ok:
+        raise TooManyAttempts(int(str(answer.values["retry_after"])))
+    return answer.values
+
+
+def _sealed_step(answer: RpcResult) -> str | None:
+    return str(answer.values["sealed"]) if answer.ok else None
 
 
 def _buckets(throttles: Sequence[Throttle]) -> Hidden:

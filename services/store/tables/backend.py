@@ -1,6 +1,6 @@
-"""The `Backend` over tables: accounts, credentials, app sessions, and throttles."""
+"""The `Backend` over tables: accounts, credentials, app sessions, steps, and throttles."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -22,11 +22,13 @@ from services.store.backend import (
     Identity,
     NewAccount,
     NewSession,
+    NewStep,
     OpenedSession,
     PendingSignUp,
     SessionSealer,
     SignUpState,
     StoredCredentials,
+    Throttle,
     WrappedKey,
 )
 from services.store.rows import FirstPage
@@ -302,14 +304,9 @@ class TablesBackend:
         invitation = _invitation(block, attempt.invitation, attempt.invited, now)
         state = replace(_sign_up_state(block), is_invited=invitation is not None)
         counting = throttles.device if is_known else throttles.strangers
-        known = [block.get(schema.THROTTLES, one.bucket) for one in counting]
+        refusal = _count(block, counting, now)
         block.put(schema.NONCES, Nonce(attempt.nonce, now))
-        for one, before in zip(counting, known, strict=True):
-            counter = rules.counted(before, one.bucket, one.seconds, now)
-            block.put(schema.THROTTLES, counter)
-            if wait := counter.wait(one.at_most, now):
-                return Refusal(reason="too_many_attempts", wait_seconds=wait)
-        return CountedAttempt(credentials=stored, is_known=is_known, sign_ups=state)
+        return refusal or CountedAttempt(credentials=stored, is_known=is_known, sign_ups=state)
 
     @atomic
     def put_sign_up(self, block: Block, new: PendingSignUp) -> bool:
@@ -327,6 +324,39 @@ class TablesBackend:
             delete_all(block, schema.CREDENTIALS, rows[1:])
             block.put(schema.CREDENTIALS, row)
         return is_seen
+
+    # --- steps
+
+    @atomic
+    def count_throttles(self, block: Block, throttles: Sequence[Throttle]) -> Refusal | None:
+        return _count(block, throttles, self.now())
+
+    @atomic
+    def begin_step(self, block: Block, new: NewStep) -> None:
+        others = block.select(schema.STEPS, {"kind_tag": new.kind_tag})
+        expires_at = self.now() + rules.STEP_LIFE
+        delete_all(block, schema.STEPS, rules.StoredStep.surplus(others))
+        block.put(schema.STEPS, part_of(rules.StoredStep, new, expires_at=expires_at))
+
+    @atomic
+    def try_step(self, block: Block, key: str) -> str | None:
+        step = _open_step(block, key, self.now())
+        if step is None:
+            return None
+        tried = step.tried()
+        if tried is None:
+            block.delete(schema.STEPS, key)
+            return None
+        block.put(schema.STEPS, tried)
+        return tried.sealed
+
+    @atomic
+    def end_step(self, block: Block, key: str) -> str | None:
+        step = _open_step(block, key, self.now())
+        if step is None:
+            return None
+        block.delete(schema.STEPS, key)
+        return step.sealed
 
     # --- calls that the app makes without a user
 
@@ -351,6 +381,22 @@ class TablesBackend:
 
     def start_upkeep(self, report: Callable[[str], None]) -> None:
         in_thread("sweep", lambda: keep_sweeping(self.sweep, report))
+
+
+def _count(block: Block, throttles: Sequence[Throttle], now: datetime) -> Refusal | None:
+    """Count an attempt in *throttles*, up to a full one. It reads, so it must come before the block's writes."""
+    known = [block.get(schema.THROTTLES, one.bucket) for one in throttles]
+    for one, before in zip(throttles, known, strict=True):
+        counter = rules.counted(before, one.bucket, one.seconds, now)
+        block.put(schema.THROTTLES, counter)
+        if wait := counter.wait(one.at_most, now):
+            return Refusal(reason="too_many_attempts", wait_seconds=wait)
+    return None
+
+
+def _open_step(block: Block, key: str, now: datetime) -> rules.StoredStep | None:
+    step = block.get(schema.STEPS, key)
+    return step if step and step.is_open(now) else None
 
 
 def _begin_account(

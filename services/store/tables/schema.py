@@ -19,6 +19,7 @@ from services.rules.accounts import (
     StoredAccount,
     StoredInvitation,
     StoredSession,
+    StoredStep,
 )
 from services.rules.budget import Budget, Deployment
 from services.rules.turns import Entry, Turn
@@ -217,6 +218,7 @@ INVITATIONS = _table(
     "invitations", StoredInvitation, "id", "code_hash,used_by,expires_at", is_shared=True
 )
 THROTTLES = _table("throttles", Counter, "bucket", "window_ends", is_shared=True)
+STEPS = _table("steps", StoredStep, "key", "kind_tag,expires_at", is_shared=True)
 NONCES = _table("nonces", Nonce, "id", "seen_at", is_shared=True)
 ROOT_KEY = Table("root_key", RootKeyTag, lambda _: "root key", is_shared=True)
 BACKUP = Table("backup", Backup, lambda _: "backup", is_shared=True)

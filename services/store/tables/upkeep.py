@@ -13,11 +13,11 @@ from services.store.tables import schema
 from services.store.tables.access import SESSION_GRACE, note, settings_of
 from services.store.tables.blocks import delete_all
 from services.store.tables.content import counts_of
-from services.store.tables.protocol import AllTables, Block, Range, Table, Tables
+from services.store.tables.protocol import MOST_WRITES, AllTables, Block, Range, Table, Tables
 from services.store.tables.rows import TablesRows
 
 _SLICE = 200  # the most rows that one block destroys
-_SHARED = 90  # the most rows of each shared table that one block destroys
+_SHARED = MOST_WRITES // 6  # the most rows of each shared table that one block destroys
 _USERS = 50  # the most users whom one call sweeps
 _SECONDS = 9.0  # seconds between two calls
 _NONCE_LIFE = timedelta(minutes=3)
@@ -98,6 +98,7 @@ def _destroy_shared(block: Block, at: datetime) -> bool:
     ends: list[tuple[Table[Any], str, timedelta]] = [
         (schema.SESSIONS, "ends_at", SESSION_GRACE),
         (schema.THROTTLES, "window_ends", timedelta()),
+        (schema.STEPS, "expires_at", timedelta()),
         (schema.NONCES, "seen_at", _NONCE_LIFE),
         (schema.CREDENTIALS, "expires_at", timedelta()),
         (schema.INVITATIONS, "expires_at", _INVITATION_REST),

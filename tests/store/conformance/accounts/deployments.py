@@ -338,11 +338,12 @@ _ENDS = (
     *("app_sessions.seen_at", "app_sessions.expires_at", "budgets.minute"),
     *("conversations.updated_at", "conversations.destroy_at", "conversations.undo_until"),
     *("messages.destroy_at", "turns.lease_until", "invitations.expires_at"),
-    *("throttles.window_ends", "seen_nonces.seen_at", "settings.retention_from"),
+    *("throttles.window_ends", "steps.expires_at", "seen_nonces.seen_at"),
+    "settings.retention_from",
     *("log_erasures.since", "credentials.signed_up_at"),
 )
 _OWNERS = {"invitations": "made_by"} | dict.fromkeys(
-    ("throttles", "seen_nonces", "settings", "log_erasures", "credentials")
+    ("throttles", "steps", "seen_nonces", "settings", "log_erasures", "credentials")
 )
 _PUBLIC = ("conversations", "messages", "turns")
 _CREDENTIALS = tuple(StoredCredentials.__dataclass_fields__)

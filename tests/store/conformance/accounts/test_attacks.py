@@ -228,6 +228,9 @@ def test_call_of_the_server_needs_the_keys_of_the_app(scene, victim):
         server.sign_ups,
         server.next_is_admin,
         lambda: server.throttle(("0" * 64, 1, 60)),
+        lambda: server.backend.count_throttles(()),
+        lambda: server.backend.try_step("0" * 64),
+        lambda: server.backend.end_step("0" * 64),
     ):
         with pytest.raises(StoreUnavailable):
             call()

@@ -171,6 +171,23 @@ def test_device_of_a_user_is_counted_by_itself_for_their_account_alone(deploymen
             find(email, throttles)
 
 
+def test_throttles_alone_count_like_those_of_a_sign_in(deployment, attempt):
+    address, user = bucket(), bucket()
+    count = deployment.accounts.backend.count_throttles
+    throttles = [Throttle(address, 2, MINUTE), Throttle(user, 9, MINUTE)]
+
+    assert [count(throttles) for _ in range(2)] == [None] * 2
+    for _ in range(2):
+        with pytest.raises(TooManyAttempts) as refused:
+            count(throttles)
+
+    assert 1 <= refused.value.retry_after <= MINUTE
+    assert attempt(user, at_most=3) is None  # two, and this
+    assert attempt(address, at_most=4)
+    deployment.let_pass(MINUTE + 1)
+    count(throttles)
+
+
 def test_counted_attempts_are_swept_after_their_window(deployment, attempt):
     name = bucket()
     attempt(name)
@@ -204,6 +221,9 @@ def test_calls_of_a_process_say_that_the_store_is_away(deployment, attempt):
         server.sign_ups,
         server.next_is_admin,
         partial(attempt, bucket()),
+        partial(deployment.accounts.backend.count_throttles, ()),
+        partial(deployment.accounts.backend.try_step, bucket()),
+        partial(deployment.accounts.backend.end_step, bucket()),
     ):
         with deployment.away(), pytest.raises(StoreUnavailable):
             call()

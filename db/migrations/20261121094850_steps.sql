@@ -1,0 +1,60 @@
+-- Steps: what is half done in a browser (services/store/steps.py), for ten minutes, and the throttles that count it.
+--
+-- All that a step says lies sealed under a secret of the browser and the root key, its user and its session too. The row
+-- shows a time and a number of tries. So an account that is deleted leaves its steps to their expiry.
+
+create table private.steps (
+  key text primary key check (key ~ '^[0-9a-f]{64}$'),             -- the app's hash of the browser's secret and the step's id
+  kind_tag text not null check (kind_tag ~ '^[0-9a-f]{64}$'),      -- the same for all steps of one kind in the browser
+  sealed public.sealed not null,
+  tries integer not null default 0 check (tries >= 0),
+  expires_at timestamptz not null default clock_timestamp() + interval '10 minutes'
+);
+
+create index on private.steps (kind_tag);
+create index on private.steps (expires_at);
+
+-- Count an attempt in *throttles*, as `throttle` does.
+create function private.count_throttles(throttles public.free_text, nonce uuid) returns jsonb language plpgsql as $$
+begin
+  perform private.spend_nonce(nonce);
+  return private.throttle(throttles);
+end $$;
+
+-- Store a step. Beside it at most three others of its kind stay in the browser, the newest.
+create function private.begin_step(new_key text, new_kind_tag text, new_sealed public.sealed, nonce uuid) returns jsonb
+language plpgsql as $$
+begin
+  perform private.spend_nonce(nonce);
+  -- so that steps which begin at once see each other
+  perform pg_advisory_xact_lock(hashtext('daybook: steps'), hashtext(new_kind_tag));
+  delete from private.steps where key in (
+    select key from private.steps where kind_tag = new_kind_tag order by expires_at desc offset 3
+  );
+  insert into private.steps (key, kind_tag, sealed) values (new_key, new_kind_tag, new_sealed);
+  return '{"ok": true}';
+end $$;
+
+-- Count a try of a step before its result is known, so that parallel guesses count as well, and return its sealed text. The
+-- sixth try ends the step.
+create function private.try_step(step_key text, nonce uuid) returns jsonb language plpgsql as $$
+declare
+  tried private.steps;
+begin
+  perform private.spend_nonce(nonce);
+  update private.steps set tries = tries + 1 where key = step_key and expires_at > clock_timestamp() returning * into tried;
+  if tried.tries > 5 then
+    delete from private.steps where key = step_key;
+    return private.answer(false);
+  end if;
+  return private.answer(tried.key is not null) || jsonb_build_object('sealed', tried.sealed);
+end $$;
+
+-- End a step, and return its sealed text: of several calls at once, one finds it. (No nonce: a repeated call finds nothing.)
+create function private.end_step(step_key text) returns jsonb language plpgsql as $$
+declare
+  ended private.steps;
+begin
+  delete from private.steps where key = step_key and expires_at > clock_timestamp() returning * into ended;
+  return private.answer(ended.key is not null) || jsonb_build_object('sealed', ended.sealed);
+end $$;

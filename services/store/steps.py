@@ -1,0 +1,135 @@
+"""Steps: what is half done in a browser, such as a sign-in that waits for a code, on any store.
+
+A cookie of the browser holds a secret while a step is open, and the step's form holds its id, which is public. The row's
+key is a hash of both; its text, a `Step` as JSON, is sealed under the secret and the root key (crypto/keyring.py). So a
+copy of the row shows nothing, and a step goes on in its browser alone.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from pydantic import TypeAdapter, ValidationError
+
+from services.crypto import RootKeys, StepKeys
+from services.domain import SessionId, UserId
+from services.errors import StepEnded, Tampered, WrongCredentials
+from services.events import log_event
+from services.rules.accounts import STEP_LIFE
+from services.store.accounts import AppSession, Cookie
+from services.store.backend import Backend, NewStep, StoredCredentials, Throttle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A step as it was begun."""
+
+    id: UUID  # in the step's form
+    kind: str  # a name of the code
+    contents: str = field(repr=False)  # what the kind needs to go on
+    session_id: SessionId | None  # the step goes on in this session alone; None: in none
+    user_id: UserId | None
+    generation: int | None  # of the user's credentials
+    expires_at: datetime
+
+    def check(self, stored: StoredCredentials | None) -> None:
+        """Raise StepEnded unless *stored* are the credentials of the step's user, unchanged since it began."""
+        now = (stored.user_id, stored.generation) if stored else None
+        if self.user_id is None or now != (self.user_id, self.generation):
+            raise StepEnded
+
+
+_STEP = TypeAdapter(Step)
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Begins, tries and ends steps. Any thread may call any method. All raise StoreUnavailable.
+
+    `attempt` and `end` raise StepEnded where the step has expired, ended or had all its tries, or was begun as another
+    kind, in another browser or in another session.
+    """
+
+    backend: Backend
+    root_keys: RootKeys
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def begin(
+        self,
+        browser: Cookie,
+        kind: str,
+        contents: str,
+        throttles: Sequence[Throttle],
+        *,
+        session: AppSession | None = None,
+        credentials: StoredCredentials | None = None,
+    ) -> Step:
+        """Begin a step in *session* and for the user of *credentials*, once *throttles* have counted it.
+
+        Raise TooManyAttempts, WrongCredentials (they are not those of the session's user).
+        """
+        if session and credentials and credentials.user_id != session.user_id:
+            raise WrongCredentials
+        self.backend.count_throttles(throttles)
+        user_id = credentials.user_id if credentials else None
+        step = Step(
+            id=uuid4(),
+            kind=kind,
+            contents=contents,
+            session_id=session.id if session else None,
+            user_id=session.user_id if session else user_id,
+            generation=credentials.generation if credentials else None,
+            expires_at=self.now() + STEP_LIFE,
+        )
+        keys = self._keys(browser)
+        sealed = keys.seal(_STEP.dump_json(step).decode(), step.id)
+        new = NewStep(key=keys.row_key(step.id), kind_tag=keys.kind_tag(kind), sealed=sealed)
+        self.backend.begin_step(new)
+        return step
+
+    def attempt(
+        self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None
+    ) -> Step:
+        """Count a try of a step, of which it has five, and return it. What was entered is compared afterwards."""
+        keys = self._keys(browser)
+        sealed = self.backend.try_step(keys.row_key(step_id))
+        return self._checked(keys, step_id, sealed, kind, session)
+
+    def end(self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None) -> Step:
+        """End a step and return it, to one of several callers. A step that is refused here has ended, too."""
+        keys = self._keys(browser)
+        sealed = self.backend.end_step(keys.row_key(step_id))
+        return self._checked(keys, step_id, sealed, kind, session)
+
+    def _keys(self, browser: Cookie) -> StepKeys:
+        return self.root_keys.step_keys(browser.secret)
+
+    def _checked(
+        self,
+        keys: StepKeys,
+        step_id: UUID,
+        sealed: str | None,
+        kind: str,
+        session: AppSession | None,
+    ) -> Step:
+        """Open a step. Raise StepEnded."""
+        step = _opened(keys, step_id, sealed) if sealed else None
+        of_session = (session.id, session.user_id) if session else None
+        if (
+            step is None
+            or step.kind != kind
+            or step.expires_at <= self.now()
+            or of_session != ((step.session_id, step.user_id) if step.session_id else None)
+        ):
+            raise StepEnded
+        return step
+
+
+def _opened(keys: StepKeys, step_id: UUID, sealed: str) -> Step | None:
+    """Return the step, or None on failure, because an exception's traceback would hold its contents."""
+    with suppress(Tampered, ValidationError):  # a newer version of the app may store others
+        return _STEP.validate_json(keys.open(sealed, step_id))
+    log_event("step.unopened", step=step_id)
+    return None
