@@ -52,7 +52,9 @@ class MailServer:
     commands: list[str] = field(default_factory=list)  # those of a mail or a login
     port: int = 0
     wants_login: bool = False
-    answers: dict[str, str] = field(default_factory=dict)  # by RCPT, DATA, QUIT
+    answers: dict[str, str] = field(
+        default_factory=dict
+    )  # by RCPT or DATA; QUIT: the connection breaks
 
     async def handle_MAIL(self, server, session, envelope, address, options):  # noqa: N802
         self.commands.append("MAIL")
@@ -76,8 +78,8 @@ class MailServer:
         return "250 OK"
 
     async def handle_QUIT(self, server, session, envelope):  # noqa: N802
-        if answer := self.answers.get("QUIT"):
-            return answer
+        if "QUIT" in self.answers:
+            server.transport.abort()
         return "221 Bye"
 
     def authenticate(self, server, session, envelope, mechanism, login):

@@ -24,7 +24,8 @@ from services.store.operator import Finding, Mark
 _STEP_SECONDS = 10.0
 _TLS_PORT = 465
 _DAYBOOK = "Daybook"
-# no header is folded: a long address would be written as an encoded word, which is no address
+_ENCODED_WORD = "=?", "?="  # its begin and end (RFC 2047)
+# SMTP's own limit of a line: nothing of a mail is longer, so that no header is folded and no body encoded
 _POLICY = SMTP.clone(max_line_length=998)
 
 
@@ -52,6 +53,10 @@ class SmtpSender:
 
     def send(self, mail: Mail) -> bool:
         """Send *mail*. Return False if the server refuses it for good. Raise OSError if a later try may succeed."""
+        if all(
+            mark in mail.address for mark in _ENCODED_WORD
+        ):  # mail programs would read another address in the header
+            return False
         message = message_of(mail, self._server.sender)
         with connection(self._server, self._step_seconds) as smtp:
             try:
