@@ -15,11 +15,13 @@ from services.domain import SessionId, UserId
 from services.domain.accounts import SignUps
 from services.embedded.reports import Failed
 from services.errors import SignedOut, StoreUnavailable
+from services.identity.mailer import open_mailer
 from services.llm import Models
 from services.store.accounts import Accounts, AppSession, Cookie
 from services.store.backend import Backend, StoredCredentials
 from services.stores import only_account, open_backend, unread_files
 from services.users import Shared, UserServices
+from services.web.console import announce
 from services.web.recent_calls import RecentCalls
 from services.web.session_middleware import ENDS, UNKNOWN
 from services.web.upkeep import failed_check, keep_forgetting
@@ -35,6 +37,7 @@ class App:
         """*close_tabs* closes the tabs of an app session that has ended."""
         self.deployment, self.health = deployment, deployment.health
         self.recent_calls = RecentCalls()
+        self.mailer = open_mailer(deployment.settings, announce)  # None: no mail is sent
         self._close_tabs = close_tabs
         self._shared: Shared | None = None
         self._has_accounts = False  # once true, the database is never asked again

@@ -55,7 +55,7 @@ def current_app() -> App:
 def routes(app: App) -> list[Route]:
     """Return the routes of sign-in, exports, polls and metrics; the first three work once the backend has started."""
     chosen, origin = app.deployment.settings, _origin(app)
-    attempts = Attempts(app.deployment.root_keys, chosen.sign_ups_an_hour)
+    attempts = Attempts(app.deployment.root_keys, chosen.sign_ups_an_hour, chosen.codes_an_hour)
     metrics = Metrics(chosen.metrics_token, app.open_sessions)
     listen(metrics.record)
     listen(app.recent_calls.record)

@@ -15,7 +15,7 @@ from services import events, settings
 from services.crypto import RootKeys
 from services.embedded.folders import choose_folders, write_private
 from services.embedded.plan import Endpoints, prepare
-from services.embedded.reports import NO_ADMIN, Failed, Report, Running
+from services.embedded.reports import MAIL_IS_PRINTED, NO_ADMIN, Failed, Report, Running
 from services.embedded.stack import Stack
 from services.errors import Misconfigured, Refused, Unavailable
 from services.settings import Settings
@@ -68,6 +68,10 @@ def read_deployment(url: str) -> Deployment:
         raise Misconfigured(
             "Without sign-in Daybook is for this machine alone: set DAYBOOK_SIGN_IN=local, or start without --server.address."
         )
+    if chosen.prints_mail and not is_local:
+        raise Misconfigured(
+            "DAYBOOK_MAIL=console is for this machine alone: set DAYBOOK_SMTP_HOST, or start without --server.address."
+        )
     is_public = chosen.url is not None or chosen.trusted_proxies > 0
     plan = prepare(
         folders,
@@ -85,6 +89,8 @@ def read_deployment(url: str) -> Deployment:
     health = ServerHealth(at, plan.endpoints, place.kind if place else SUPABASE)
     if tables and not choose_first_admin(tables, is_public=is_public or not is_local):
         health.record(NO_ADMIN)
+    if chosen.prints_mail:
+        health.record(MAIL_IS_PRINTED)
     check = Future[Check]()
 
     def record(report: Report) -> None:

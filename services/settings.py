@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
@@ -22,8 +23,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from services.domain.addresses import EmailAddress, checked_address
 from services.domain.policies import POLICIES, WINDOW_MESSAGES, Summary
-from services.errors import Misconfigured
+from services.errors import BadAddress, Misconfigured
 
 # the pattern that the database checks
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")
@@ -33,11 +35,23 @@ STORES = ("sqlite", "json", "json-plain", "firestore")
 _FIRESTORE = re.compile(
     r"firestore:([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9](/(\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]))?"
 )
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")  # a name, or an IP address
 _UNPREFIXED = ("supabase_", "openai_", "database_")  # names shared with other programs
 
 
 def _environment_name(field: str) -> str:
     return field.upper() if field.startswith(_UNPREFIXED) else f"DAYBOOK_{field.upper()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailServer:
+    """The SMTP server that mails are handed to."""
+
+    host: str = field(repr=False)
+    port: int
+    sender: EmailAddress = field(repr=False)
+    # the user and the password; None: the server wants none
+    login: tuple[str, SecretStr] | None = field(repr=False)
 
 
 class Settings(BaseSettings):
@@ -83,6 +97,14 @@ class Settings(BaseSettings):
     url: HttpUrl | None = None
     trusted_proxies: int = Field(default=0, ge=0, le=10)
     sign_ups_an_hour: int = Field(default=20, ge=1)
+    mail: Literal["console"] | None = None  # None: by the SMTP server, if there is one
+    smtp_host: str | None = None
+    smtp_port: int = Field(default=587, ge=1, le=65_535)
+    smtp_user: str | None = Field(default=None, repr=False)
+    smtp_password: SecretStr | None = None
+    smtp_from: str | None = Field(default=None, repr=False)
+    codes_an_hour: int = Field(default=20, ge=1, le=1_000_000)  # for one network address
+    mails_an_hour: int = Field(default=500, ge=5, le=1_000_000)  # of one process
     # megabytes that an account may store; 0: no limit
     account_mb: int = Field(default=1_000, ge=0, le=1_000_000_000)
     session_idle_seconds: int = Field(default=14 * 86_400, ge=60, le=31_536_000)
@@ -148,6 +170,69 @@ class Settings(BaseSettings):
         if self.context_tokens and self.reply_tokens and self.context_tokens <= self.reply_tokens:
             raise ValueError("DAYBOOK_REPLY_TOKENS must leave room in DAYBOOK_CONTEXT_TOKENS")
         return self
+
+    @model_validator(mode="after")
+    def _check_mail(self) -> Self:
+        if self.is_alone:  # no user signs in, so nothing is mailed
+            return self
+        others = self.smtp_user, self.smtp_password, self.smtp_from
+        if self.mail and (self.smtp_host or any(others)):
+            raise ValueError(
+                "DAYBOOK_MAIL=console and a mail server are both set: unset DAYBOOK_MAIL, or what begins with DAYBOOK_SMTP_"
+            )
+        if self.mail and (self.url or self.trusted_proxies):
+            raise ValueError(
+                "DAYBOOK_MAIL=console is for this machine alone: set DAYBOOK_SMTP_HOST, or unset DAYBOOK_URL and DAYBOOK_TRUSTED_PROXIES"
+            )
+        if self.smtp_host is None:
+            if any(others) or "smtp_port" in self.model_fields_set:
+                raise ValueError(
+                    "DAYBOOK_SMTP_HOST is missing: set it, or unset what begins with DAYBOOK_SMTP_"
+                )
+            return self
+        if not _HOST.fullmatch(self.smtp_host):
+            raise ValueError(
+                "DAYBOOK_SMTP_HOST is a host name or an IP address alone: the port is DAYBOOK_SMTP_PORT"
+            )
+        if self.smtp_from is None:
+            raise ValueError(
+                "DAYBOOK_SMTP_FROM is missing: set the email address that mails come from"
+            )
+        try:
+            checked_address(self.smtp_from)
+        except BadAddress:
+            raise ValueError(
+                "DAYBOOK_SMTP_FROM is not an email address: write it as name@example.org"
+            ) from None
+        if (self.smtp_user is None) != (self.smtp_password is None):
+            raise ValueError(
+                "DAYBOOK_SMTP_USER and DAYBOOK_SMTP_PASSWORD go together: set both, or neither"
+            )
+        password = self.smtp_password.get_secret_value() if self.smtp_password else ""
+        login = f"{self.smtp_user or ''}{password}"
+        if not (login.isascii() and login.isprintable()):  # smtplib encodes nothing else
+            raise ValueError("DAYBOOK_SMTP_USER and DAYBOOK_SMTP_PASSWORD must be plain ASCII")
+        return self
+
+    @property
+    def mail_server(self) -> MailServer | None:
+        """The SMTP server; None if there is none, or no user signs in."""
+        if self.is_alone or self.smtp_host is None or self.smtp_from is None:
+            return None
+        login = None
+        if self.smtp_user and self.smtp_password:
+            login = self.smtp_user, self.smtp_password
+        return MailServer(
+            host=self.smtp_host,
+            port=self.smtp_port,
+            sender=checked_address(self.smtp_from),
+            login=login,
+        )
+
+    @property
+    def prints_mail(self) -> bool:
+        """True if mails are printed on the console of the process."""
+        return self.mail == "console" and not self.is_alone
 
     @property
     def is_alone(self) -> bool:

@@ -267,7 +267,6 @@ NO_READERS: dict[str, str] = {
     "services.llm.model_spec:value_at": _OWN,
     "services.llm.openai_model:OpenAIModel.__init__": _SENT,
     "services.llm.openai_model:OpenAIModel.named": _SENT,
-    "services.llm.openai_model:_is_loopback": "a setting",
     "services.llm.openai_model:connect": "a setting",
     "services.memory.compaction:Compaction.summary": "`clean_summary`",
     "services.memory.compaction:_apart": _OWN,

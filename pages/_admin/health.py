@@ -52,6 +52,21 @@ def draw(admin: UserServices) -> None:
             ),
         },
     )
+    if app.mailer:
+        mail = app.mailer.health()
+        _draw_part(
+            "Email",
+            {
+                "Last hour": f"{words.number(mail.last_hour)} of {words.number(mail.at_most)}",
+                "Only for known devices": words.number(mail.for_known),
+                "Waiting": words.number(mail.waiting),
+                "Last failed attempt": (
+                    f"{mail.last_failure}, {words.moment(mail.last_failed_at)}"
+                    if mail.last_failed_at
+                    else "none"
+                ),
+            },
+        )
     st.button("Check again", icon=":material/refresh:", key="check-again")  # each run checks
     # read last, because this raises StoreUnavailable while the database is away
     database = admin.administration.health()

@@ -38,6 +38,18 @@ class ModelCalls:
     last_failed_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailHealth:
+    """The mails that this process has accepted within an hour, and those that wait to be sent."""
+
+    last_hour: int
+    at_most: int  # in an hour
+    for_known: int  # of these, reserved for known devices
+    waiting: int
+    last_failure: str | None  # the kind of the error
+    last_failed_at: datetime | None
+
+
 class SignInFailure(StrEnum):
     """The failures of signing in and up that only an operator can repair."""
 

@@ -14,7 +14,6 @@ from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
 from math import inf
 from queue import SimpleQueue
 
@@ -23,6 +22,7 @@ import openai
 from pydantic import ValidationError
 
 from services.domain.context import ContextMessage
+from services.domain.hosts import is_this_machine
 from services.domain.model_failures import ModelFailure, ModelUnavailable
 from services.llm.model import Piece
 from services.llm.model_spec import LimitRefusal, read_refusal
@@ -53,7 +53,9 @@ def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
     http = httpx2.AsyncClient(
         timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),  # silence is timed per stream
         limits=httpx2.Limits(max_connections=None, keepalive_expiry=30),
-        trust_env=not _is_loopback(base_url),  # a proxy cannot reach this machine's loopback
+        trust_env=not is_this_machine(
+            httpx2.URL(base_url).host
+        ),  # a proxy cannot reach this machine's loopback
     )
     return openai.AsyncOpenAI(
         base_url=base_url,
@@ -288,11 +290,3 @@ def _retry_after(error: openai.APIStatusError) -> float:
     with suppress(ValueError, TypeError):  # malformed, or a date without a time zone
         return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
     return 0
-
-
-def _is_loopback(base_url: str) -> bool:
-    host = httpx2.URL(base_url).host
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -150,6 +150,15 @@ def check() -> None:
     except Misconfigured as error:
         keys = error.public
     table = operator.check(keys)
+    if server := chosen.mail_server:
+        from services.identity.mail import check as check_mail
+
+        table["mail"] = check_mail(server)
+    elif chosen.prints_mail:
+        table["mail"] = (
+            Mark.NOTE,
+            "printed on the console of the app, not sent (DAYBOOK_MAIL=console)",
+        )
     for name, (mark, text) in table.items():
         click.echo(f"{mark:<4}  {name:<13}  {text}")
     if any(mark is Mark.FAIL for mark, _ in table.values()):

@@ -1,4 +1,4 @@
-"""Protection against password guessing: throttles, device cookies, and the time of a refusal."""
+"""Protection against password guessing and mail bombing: throttles, device cookies, and the time of a refusal."""
 
 import hmac
 import secrets
@@ -13,12 +13,13 @@ import anyio
 from services.crypto import RootKeys
 from services.domain import UserId
 from services.domain.addresses import EmailAddress
+from services.domain.mails import NoticeKind
 from services.errors import AppError
 from services.store.backend import Throttle, Throttles
 from services.web.origin import networks_of
 
 DEVICE_SECONDS = 90 * 86400
-_QUARTER, _HOUR = 900, 3600  # windows in seconds
+_MINUTE, _QUARTER, _HOUR, _DAY = 60, 900, 3600, 86400  # windows in seconds
 # seconds, longer than a password check, so that the time of a refusal does not show if the address
 # has an account
 _SLOT_SECONDS = 0.4
@@ -26,7 +27,7 @@ _SLOT_SECONDS = 0.4
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """The throttles of attempts to sign in or sign up, and of steps that begin.
+    """The throttles of attempts to sign in or sign up, of steps that begin, and of mails.
 
     A device that has signed in to an account holds a signed cookie (OWASP's device cookies) and has its own
     throttle, so that guesses from elsewhere do not lock users out of their own devices.
@@ -35,9 +36,12 @@ class Attempts:
     root_keys: RootKeys
     # sign-ups from one network address; a setting, because for example a school class shares one
     sign_ups_an_hour: int
+    codes_an_hour: int = 20  # from one network address; a setting, for the same reason
     tries_of_an_account: int = 10
     tries_of_an_address: int = 60
     steps_of_an_address: int = 60
+    codes_of_an_hour: int = 5  # mailed to one email address
+    codes_of_a_day: int = 15
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
 
@@ -59,6 +63,32 @@ class Attempts:
     def step(self, address: str) -> tuple[Throttle, ...]:
         """Return the throttles of a step that begins in a browser at the network address *address*."""
         return self._of_networks("step", address, self.steps_of_an_address)
+
+    def code(
+        self, step: UUID, email: EmailAddress, address: str, device: str, user_id: UserId | None
+    ) -> tuple[Throttle, ...]:
+        """Return the throttles of a mail with a code to *email*, asked for in the step *step* from *address*.
+
+        *user_id*: the user of *email*, if there is one. Strangers share the mails to an email address. Each device of the
+        user has its own, and does not count among the mails from its network address.
+        """
+        of_step = self._throttle(f"code of step {step}", 1, _MINUTE)
+        if self.is_known(device, user_id):
+            return of_step, self._throttle(f"code on {device}", self.codes_of_an_hour, _HOUR)
+        return (
+            of_step,
+            *self._of_networks("code", address, self.codes_an_hour, _HOUR),
+            self._throttle(f"code of an hour for {email}", self.codes_of_an_hour, _HOUR),
+            self._throttle(f"code of a day for {email}", self.codes_of_a_day, _DAY),
+        )
+
+    def is_known(self, device: str, user_id: UserId | None) -> bool:
+        """Return True if the user has signed in on the device with the cookie *device*."""
+        return user_id is not None and self.device_user(device) == user_id
+
+    def notice(self, kind: NoticeKind, user_id: UserId) -> Throttle:
+        """Return the throttle of a notice to a user."""
+        return self._throttle(f"notice {kind} to {user_id}", 1, _HOUR)
 
     def device_cookie(self, user_id: UserId) -> str:
         """Return a cookie for a device on which the user has signed in."""

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +12,7 @@ from pages._admin.users import delete_dialog, suspend_dialog
 from services import bootstrap
 from services.domain import AccountRole, Purpose
 from services.domain.accounts import RetentionPreview, UserOrder
-from services.domain.health import Abilities, StoreHealth
+from services.domain.health import Abilities, MailHealth, StoreHealth
 from services.domain.usage import DayUsage, PurposeUsage, UsageReport
 from services.errors import AdminsOnly, LastAdmin, NotFound, StoreUnavailable
 from tests.fakes import MAYA, FakePerson, ScriptedModel, a_person, an_entry
@@ -602,6 +603,28 @@ def test_health_says_what_the_store_cannot_do(open_tab, ruth, monkeypatch):
 
     assert able == ("Several", "Database and keys")
     assert unable == ("One at a time", "App and keys")
+
+
+def test_health_shows_mail_where_it_is_set(open_tab, ruth, monkeypatch):
+    monkeypatch.setattr(ruth.administration, "health", lambda: HEALTH)
+    assert "Waiting" not in [metric.label for metric in open_tab("Health").metric]
+    failed_at = datetime(2026, 11, 25, 14, tzinfo=UTC)
+    mail = MailHealth(
+        last_hour=12,
+        at_most=1000,
+        for_known=200,
+        waiting=3,
+        last_failure="TimeoutError",
+        last_failed_at=failed_at,
+    )
+    bootstrap.current_app().mailer = SimpleNamespace(health=lambda: mail)
+
+    app = open_tab("Health")
+
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["Last hour"] == "12 of 1,000"
+    assert (shown["Only for known devices"], shown["Waiting"]) == ("200", "3")
+    assert shown["Last failed attempt"].startswith("TimeoutError, ")
 
 
 def test_health_of_models_is_shown_without_a_database(open_tab, ruth, monkeypatch):

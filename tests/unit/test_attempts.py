@@ -8,6 +8,7 @@ import pytest
 
 from services.crypto import RootKeys, new_key
 from services.domain import UserId
+from services.domain.mails import NoticeKind
 from services.errors import WrongCredentials
 from services.web.attempts import DEVICE_SECONDS, Attempts
 
@@ -124,6 +125,72 @@ def test_known_device_is_counted_by_itself():
     ((of_desk, *_),) = buckets(desk.device)
     assert limits == [10, 900]
     assert len({of_phone, of_desk, *(one.bucket for one in stranger.strangers)}) == 4
+
+
+def test_code_counts_its_step_its_network_and_its_address():
+    attempts = make(codes_an_hour=20)
+    step, other = uuid4(), uuid4()
+    of_step, *others = attempts.code(step, MAYA, "2001:db8::1", "", HERS)
+    again, *elsewhere = attempts.code(other, MAYA, HOME, "", None)
+    *_, his_hour, his_day = attempts.code(other, OMAR, HOME, "", None)
+
+    assert [(one.at_most, one.seconds) for one in (of_step, *others)] == [
+        (1, 60),
+        (20, 3600),
+        (160, 3600),
+        (5, 3600),
+        (15, 86400),
+    ]
+    assert of_step != again
+    assert others[-2:] == elsewhere[-2:]
+    assert (
+        len({one.bucket for one in (of_step, again, *others, *elsewhere, his_hour, his_day)}) == 9
+    )
+
+
+def test_code_on_a_known_device_counts_there_alone():
+    attempts = make()
+    phone, desk = (attempts.device_cookie(HERS) for _ in ("phone", "desk"))
+    step = uuid4()
+
+    of_step, of_phone = attempts.code(step, MAYA, HOME, phone, HERS)
+    _, of_desk = attempts.code(step, MAYA, HOME, desk, HERS)
+
+    assert (of_phone.at_most, of_phone.seconds) == (5, 3600)
+    assert of_phone != of_desk
+    strangers = attempts.code(step, MAYA, HOME, "", HERS)
+    assert of_step == strangers[0]
+    assert not {of_phone, of_desk} & {*strangers}
+
+
+@pytest.mark.parametrize("user_id", [None, UserId(uuid4())])
+def test_device_of_another_user_is_a_stranger(user_id):
+    attempts, step = make(), uuid4()
+    device = attempts.device_cookie(HERS)
+
+    assert attempts.is_known(device, HERS)
+    assert not attempts.is_known(device, user_id)
+    assert not attempts.is_known("", None)
+    assert attempts.code(step, MAYA, HOME, device, user_id) == attempts.code(
+        step, MAYA, HOME, "", user_id
+    )
+
+
+def test_notice_is_counted_by_kind_and_user():
+    attempts = make()
+    new, again, removed, his = (
+        attempts.notice(kind, user_id)
+        for kind, user_id in (
+            (NoticeKind.NEW_DEVICE, HERS),
+            (NoticeKind.NEW_DEVICE, HERS),
+            (NoticeKind.FACTOR_REMOVED, HERS),
+            (NoticeKind.NEW_DEVICE, UserId(uuid4())),
+        )
+    )
+
+    assert new == again
+    assert (new.at_most, new.seconds) == (1, 3600)
+    assert len({new.bucket, removed.bucket, his.bucket}) == 3
 
 
 def test_device_cookie_names_its_user_until_it_expires(monkeypatch):

@@ -29,7 +29,7 @@ from services.domain.models import ModelSettings
 from services.domain.turns import TurnState
 from services.embedded.plan import Endpoints
 from services.embedded.reports import Failed
-from services.errors import StoreUnavailable
+from services.errors import Misconfigured, StoreUnavailable
 from services.settings import Settings
 from services.store.accounts import AppSession, Cookie
 from services.store.supabase import backend as supabase_backend
@@ -69,7 +69,7 @@ if "interrupt" in sys.argv:
     sys.meta_path.insert(0, Interrupt())
 import streamlit_app
 
-late = {"openai", "genai_prices", "numpy", "pandas", "altair"} & sys.modules.keys()
+late = {"openai", "genai_prices", "numpy", "pandas", "altair", "smtplib"} & sys.modules.keys()
 print("before the server:", sorted(late), gc.isenabled())
 """
 
@@ -298,12 +298,44 @@ def test_first_account_of_a_file_is_admin_on_this_machine_alone(
     assert begun.secret is None
 
 
+@pytest.mark.parametrize(
+    ("environment", "url", "is_printed"),
+    [
+        ({"DAYBOOK_SIGN_IN": "local"}, "http://localhost:8501", True),
+        ({}, "http://localhost:8501", False),  # without sign-in there is no mail
+        ({"DAYBOOK_SIGN_IN": "local"}, "http://0.0.0.0:8501", None),
+    ],
+)
+def test_codes_are_printed_on_this_machine_alone(
+    monkeypatch, tmp_path, capsys, environment, url, is_printed
+):
+    settings = {
+        "DAYBOOK_STORE": f"sqlite:{tmp_path}/daybook.db",
+        "DAYBOOK_MAIL": "console",
+        "DAYBOOK_KEY_DIR": str(tmp_path / "keys"),
+        "DAYBOOK_DATA_DIR": str(tmp_path / "data"),
+    }
+    for name, value in (settings | environment).items():
+        monkeypatch.setenv(name, value)
+
+    if is_printed is None:
+        with pytest.raises(Misconfigured, match="DAYBOOK_MAIL=console is for this machine alone"):
+            deployment.read_deployment(url)
+        return
+    begun = deployment.read_deployment(url)
+
+    begun.tables.close()
+    assert ("DAYBOOK_MAIL=console: mails are printed here" in capsys.readouterr().out) is is_printed
+    assert (App(begun, None).mailer is not None) is is_printed
+
+
 def imported(folder, *arguments):
     """The process that imported the app, whose backend says when it begins and ends."""
     folders = {"DAYBOOK_DATA_DIR": str(folder / "data"), "DAYBOOK_KEY_DIR": str(folder / "keys")}
+    mail = {"DAYBOOK_SMTP_HOST": "127.0.0.1", "DAYBOOK_SMTP_FROM": "no-reply@corp.example"}
     command = [sys.executable, "-c", _IMPORT, *arguments]
     return subprocess.run(
-        command, cwd=ROOT, env=os.environ | folders, capture_output=True, text=True
+        command, cwd=ROOT, env=os.environ | folders | mail, capture_output=True, text=True
     )
 
 
@@ -332,7 +364,7 @@ def test_next_account_is_the_admins_as_the_first_alone(
 ):
     state = SimpleNamespace(is_first_admin=is_first)
     backend = SimpleNamespace(sign_up_state=lambda: state)
-    app = App(SimpleNamespace(health=None), lambda _: None)
+    app = App(SimpleNamespace(health=None, settings=Settings()), lambda _: None)
     monkeypatch.setattr(app, "has_accounts", lambda: has_accounts)
     monkeypatch.setattr(app, "shared", lambda: SimpleNamespace(backend=backend))
 

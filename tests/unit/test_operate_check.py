@@ -10,8 +10,10 @@ from click.testing import CliRunner
 
 from services.crypto import new_key
 from services.domain import UserId
+from services.embedded.folders import free_port
 from services.operate.__main__ import operate
 from services.store.supabase import check
+from tests.mail_server import mail_server
 
 MAYA = UserId(UUID(int=7))
 
@@ -94,6 +96,36 @@ def test_refused_server_proof_says_to_migrate(run_check):
     advice = "the API takes no proof of these root keys: run `migrate` with them"
     assert (code, found["root keys"]) == (1, (check.Mark.FAIL, advice))
     assert found["max rows"] == (check.Mark.UNKNOWN, "not checked: needs the root keys")
+
+
+def test_mail_server_is_checked_where_mail_is_set(run_check):
+    at = {"DAYBOOK_SMTP_HOST": "127.0.0.1", "DAYBOOK_SMTP_FROM": "no-reply@corp.example"}
+    with mail_server() as received:
+        _, found = run_check(**at, DAYBOOK_SMTP_PORT=str(received.port))
+
+    text = f"127.0.0.1:{received.port} answers on this machine, without TLS"
+    assert found["mail"] == (check.Mark.OK, text)
+    assert received.received == []
+
+
+def test_mail_server_that_is_away_fails_the_check(run_check):
+    at = {"DAYBOOK_SMTP_HOST": "127.0.0.1", "DAYBOOK_SMTP_FROM": "no-reply@corp.example"}
+
+    code, found = run_check(**at, DAYBOOK_SMTP_PORT=str(free_port()))
+
+    mark, text = found["mail"]
+    assert (code, mark) == (1, check.Mark.FAIL)
+    assert "does not answer as a mail server (ConnectionRefusedError)" in text
+
+
+def test_check_says_that_mail_is_printed(run_check):
+    _, found = run_check(DAYBOOK_MAIL="console")
+
+    assert found["mail"][0] == check.Mark.NOTE
+
+
+def test_mail_is_not_checked_where_it_is_not_set(run_check):
+    assert "mail" not in run_check()[1]
 
 
 def test_missing_root_keys_are_not_checked(run_check):

@@ -218,8 +218,105 @@ def test_models_are_offered_once_default_first(monkeypatch, model, models, offer
     assert settings.read().offered_models == offered
 
 
+MAIL = {"DAYBOOK_SMTP_HOST": "mail.corp.example", "DAYBOOK_SMTP_FROM": "No-Reply@corp.example"}
+CONSOLE = {"DAYBOOK_MAIL": "console"}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "port", "has_login"),
+    [
+        ({}, 587, False),
+        ({"DAYBOOK_SMTP_PORT": "465"}, 465, False),
+        ({"DAYBOOK_SMTP_USER": "me", "DAYBOOK_SMTP_PASSWORD": SECRET}, 587, True),
+        ({"DAYBOOK_SMTP_HOST": "::1"}, 587, False),
+    ],
+)
+def test_mail_server_is_set(monkeypatch, chosen, port, has_login):
+    for name, value in (MAIL | chosen).items():
+        monkeypatch.setenv(name, value)
+
+    server = settings.read().mail_server
+
+    assert (server.port, server.sender) == (port, "no-reply@corp.example")
+    assert server.host == chosen.get("DAYBOOK_SMTP_HOST", "mail.corp.example")
+    assert (server.login is not None) is has_login
+    assert SECRET not in repr(server)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ({"DAYBOOK_SMTP_HOST": "h"}, "DAYBOOK_SMTP_FROM is missing"),
+        *(
+            ({f"DAYBOOK_SMTP_{name}": value}, "DAYBOOK_SMTP_HOST is missing")
+            for name, value in (
+                ("FROM", "a@b.example"),
+                ("PORT", "25"),
+                ("USER", "me"),
+                ("PASSWORD", SECRET),
+            )
+        ),
+        *(
+            (MAIL | {"DAYBOOK_SMTP_FROM": text}, "DAYBOOK_SMTP_FROM is not an email address")
+            for text in (
+                "Daybook <a@b.example>",
+                "a@b.example,c@d.example",
+                "a@localhost",
+                "\u00e9@b.example",
+            )
+        ),
+        *(
+            (MAIL | {"DAYBOOK_SMTP_HOST": text}, "DAYBOOK_SMTP_HOST is a host name")
+            for text in ("smtp://h", "h:587", "h h", "h/x", "\u00e9.example")
+        ),
+        *(
+            (MAIL | {"DAYBOOK_SMTP_PORT": text}, "DAYBOOK_SMTP_PORT: Input should")
+            for text in ("0", "65536", "smtp")
+        ),
+        (MAIL | {"DAYBOOK_SMTP_USER": "me"}, "DAYBOOK_SMTP_USER and DAYBOOK_SMTP_PASSWORD go"),
+        (MAIL | {"DAYBOOK_SMTP_PASSWORD": SECRET}, "DAYBOOK_SMTP_USER and DAYBOOK_SMTP_PASSWORD"),
+        *(
+            (
+                MAIL | {"DAYBOOK_SMTP_USER": "me", "DAYBOOK_SMTP_PASSWORD": f"{SECRET}{text}"},
+                "DAYBOOK_SMTP_USER and DAYBOOK_SMTP_PASSWORD must be plain ASCII",
+            )
+            for text in ("\u00e9", "\n", "\r")
+        ),
+        (MAIL | CONSOLE, "DAYBOOK_MAIL=console and a mail server are both set"),
+        (CONSOLE | {"DAYBOOK_SMTP_USER": "me"}, "DAYBOOK_MAIL=console and a mail server"),
+        (CONSOLE | {"DAYBOOK_URL": "https://c.example"}, "DAYBOOK_MAIL=console is for this"),
+        (CONSOLE | {"DAYBOOK_TRUSTED_PROXIES": "1"}, "DAYBOOK_MAIL=console is for this machine"),
+        ({"DAYBOOK_MAIL": "smtp"}, "DAYBOOK_MAIL: Input should be 'console'"),
+        ({"DAYBOOK_CODES_AN_HOUR": "0"}, "DAYBOOK_CODES_AN_HOUR: Input should"),
+        ({"DAYBOOK_MAILS_AN_HOUR": "4"}, "DAYBOOK_MAILS_AN_HOUR: Input should"),
+    ],
+)
+def test_mail_that_cannot_work_is_refused(monkeypatch, chosen, said):
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value)
+
+    assert said in refusal()
+
+
+@pytest.mark.parametrize("chosen", [MAIL, CONSOLE, {"DAYBOOK_SMTP_USER": "me"}])
+def test_no_mail_is_sent_or_demanded_without_sign_in(monkeypatch, chosen):
+    for name, value in (ALONE | chosen).items():
+        monkeypatch.setenv(name, value)
+
+    assert (settings.read().mail_server, settings.read().prints_mail) == (None, False)
+
+
 def test_secrets_stay_out_of_reprs(monkeypatch):
-    for name in ("SUPABASE_KEY", "OPENAI_API_KEY", "DAYBOOK_ROOT_KEYS", "DATABASE_URL"):
+    for name, value in MAIL.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DAYBOOK_SMTP_USER", "me")
+    for name in (
+        "DAYBOOK_SMTP_PASSWORD",
+        "SUPABASE_KEY",
+        "OPENAI_API_KEY",
+        "DAYBOOK_ROOT_KEYS",
+        "DATABASE_URL",
+    ):
         monkeypatch.setenv(name, SECRET)
     monkeypatch.setenv("SUPABASE_URL", "http://db.test")
     monkeypatch.setenv("DAYBOOK_MODEL", "m")

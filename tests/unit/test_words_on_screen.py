@@ -18,6 +18,7 @@ SENTENCES = [
     ),  # for the model
     *(path for path in ROOT.glob("services/store/**/*.py") if path.stem not in COMMANDS),
     *ROOT.glob("services/web/*.py"),
+    ROOT / "services" / "identity" / "mail_texts.py",
     *ROOT.glob("pages/_admin/*.py"),
     ROOT / "services" / "errors.py",
 ]

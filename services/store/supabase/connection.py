@@ -2,13 +2,13 @@
 
 import socket
 from contextlib import suppress
-from ipaddress import ip_address
 from typing import Any
 
 import click
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from services.domain.hosts import is_this_machine
 from services.errors import Misconfigured
 
 _TLS = ("require", "verify-ca", "verify-full")
@@ -36,7 +36,7 @@ def with_tls(url: str) -> str:
     """Return *url* as a conninfo string that requires TLS unless every host is this machine."""
     options = conninfo_to_dict(url)
     hosts = str(options.get("hostaddr") or options.get("host") or "").split(",")
-    if options.get("sslmode") in _TLS or all(map(_is_loopback, hosts)):
+    if options.get("sslmode") in _TLS or all(map(is_this_machine, hosts)):
         return url
     return make_conninfo(url, sslmode="require")  # a Unix socket ignores sslmode
 
@@ -45,12 +45,6 @@ def _connect(conninfo: str) -> psycopg.Connection:
     options: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS} | conninfo_to_dict(conninfo)
     # prepared statements do not work through a pooler
     return psycopg.connect(**options, autocommit=True, prepare_threshold=None)
-
-
-def _is_loopback(host: str) -> bool:
-    with suppress(ValueError):
-        return ip_address(host).is_loopback
-    return host == "localhost"
 
 
 def _families(host: str) -> set[int]:

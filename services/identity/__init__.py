@@ -1,0 +1,1 @@
+"""Mail to users: its words, its queue, and the sending."""

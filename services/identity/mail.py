@@ -1,0 +1,170 @@
+"""The SMTP client: the one module that imports smtplib, and so is itself imported only when a mail is sent.
+
+Off this machine TLS with a checked certificate is required: from the first byte at port 465, elsewhere by STARTTLS.
+"""
+
+import smtplib
+import socket
+import ssl
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from enum import Enum
+
+from services.domain.addresses import EmailAddress
+from services.domain.hosts import is_this_machine
+from services.domain.mails import Mail
+from services.identity.mail_texts import text_of
+from services.settings import MailServer
+from services.store.operator import Finding, Mark
+
+_STEP_SECONDS = 10.0
+_TLS_PORT = 465
+_DAYBOOK = "Daybook"
+_ENCODED_WORD = "=?", "?="  # its begin and end (RFC 2047)
+# SMTP's own limit of a line: nothing of a mail is longer, so that no header is folded and no body encoded
+_POLICY = SMTP.clone(max_line_length=998)
+
+
+class Tls(Enum):
+    """How a connection is encrypted."""
+
+    NONE = "none"  # on this machine alone
+    AT_ONCE = "at_once"
+    STARTTLS = "starttls"
+
+
+def tls_of(server: MailServer) -> Tls:
+    """Return how a connection to *server* is encrypted."""
+    if server.port == _TLS_PORT:
+        return Tls.AT_ONCE
+    return Tls.NONE if is_this_machine(server.host) else Tls.STARTTLS
+
+
+class SmtpSender:
+    """Sends each mail over a connection of its own."""
+
+    def __init__(self, server: MailServer, step_seconds: float = _STEP_SECONDS) -> None:
+        """*step_seconds* is the longest time of one step: of the connection, or of a reply of the server."""
+        self._server, self._step_seconds = server, step_seconds
+
+    def send(self, mail: Mail) -> bool:
+        """Send *mail*. Return False if the server refuses it for good. Raise OSError if a later try may succeed."""
+        if all(
+            mark in mail.address for mark in _ENCODED_WORD
+        ):  # mail programs would read another address in the header
+            return False
+        message = message_of(mail, self._server.sender)
+        with connection(self._server, self._step_seconds) as smtp:
+            try:
+                smtp.sendmail(self._server.sender, [mail.address], message)
+            except smtplib.SMTPRecipientsRefused as error:
+                if all(_is_final(code) for code, _ in error.recipients.values()):
+                    return False
+                raise
+            except smtplib.SMTPDataError as error:
+                if _is_final(error.smtp_code):
+                    return False
+                raise
+            # the server has taken the mail: a failure from here on must not send it twice
+            with suppress(OSError):
+                smtp.quit()
+        return True
+
+
+def message_of(mail: Mail, sender: EmailAddress) -> bytes:
+    """Return *mail* as a MIME message, the same for each try except for the boundary of its parts."""
+    text, message = text_of(mail), EmailMessage(_POLICY)
+    message["From"] = Address(_DAYBOOK, addr_spec=sender)
+    message["To"] = Address(addr_spec=mail.address)
+    message["Subject"] = text.subject
+    message["Date"] = mail.at
+    # an id of our own, without the name of this machine; the same for each try, so that a mail that comes twice is seen once
+    message["Message-ID"] = f"<{mail.id.hex}@{_domain(sender)}>"
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no reply by a machine
+    message.set_content(text.plain())
+    message.add_alternative(text.html(), subtype="html")
+    return message.as_bytes()
+
+
+@contextmanager
+def connection(server: MailServer, step_seconds: float = _STEP_SECONDS) -> Generator[smtplib.SMTP]:
+    """Connect to *server* as it demands, and log in. Raise OSError."""
+    # smtplib's own context checks no certificate
+    tls, checking = tls_of(server), ssl.create_default_context
+    own_name = _domain(
+        server.sender
+    )  # smtplib would ask DNS for the name of this machine, and tell it
+    at = server.host, server.port, own_name
+    if tls is Tls.AT_ONCE:
+        smtp = _SmtpOverTls(*at, timeout=step_seconds, context=checking())
+    else:
+        smtp = _Smtp(*at, timeout=step_seconds)
+    try:
+        if tls is Tls.STARTTLS:
+            smtp.starttls(context=checking())
+        if server.login:
+            user, password = server.login
+            smtp.login(user, password.get_secret_value())
+        yield smtp
+    finally:
+        smtp.close()
+
+
+def check(server: MailServer, step_seconds: float = _STEP_SECONDS) -> Finding:
+    """Return whether *server* answers, with TLS, and takes the login; send nothing."""
+    name = f"{server.host}:{server.port}"
+    try:
+        with connection(server, step_seconds) as smtp, suppress(OSError):
+            smtp.quit()
+    except ssl.SSLCertVerificationError as error:
+        return Mark.FAIL, f"the certificate of {name} is refused: {error.verify_message}"
+    except smtplib.SMTPNotSupportedError as error:
+        lacks = "login" if "AUTH" in str(error) else "TLS (STARTTLS)"
+        return Mark.FAIL, f"{name} offers no {lacks}: no mail is sent to it"
+    except smtplib.SMTPAuthenticationError:
+        return Mark.FAIL, f"{name} refuses DAYBOOK_SMTP_USER and DAYBOOK_SMTP_PASSWORD"
+    except OSError as error:
+        return Mark.FAIL, (
+            f"{name} does not answer as a mail server ({type(error).__name__}): check DAYBOOK_SMTP_HOST and DAYBOOK_SMTP_PORT"
+        )
+    tls = "on this machine, without TLS" if tls_of(server) is Tls.NONE else "with TLS"
+    login = " and takes the login" if server.login else ""
+    return Mark.OK, f"{name} answers {tls}{login}"
+
+
+class _Smtp(smtplib.SMTP):
+    """A connection that waits for each whole reply no longer than its timeout, which smtplib applies to each read.
+
+    For one thread; that of a timer only shuts the socket.
+    """
+
+    def getreply(self) -> tuple[int, bytes]:
+        timer = threading.Timer(self.timeout, self._cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            return super().getreply()
+        finally:
+            timer.cancel()
+
+    def _cut(self) -> None:
+        """Make the reply end at once, with an error, in the thread that reads it."""
+        with suppress(OSError):
+            if self.sock:
+                self.sock.shutdown(socket.SHUT_RDWR)
+
+
+class _SmtpOverTls(_Smtp, smtplib.SMTP_SSL):
+    """The same over TLS from the first byte."""
+
+
+def _is_final(code: int) -> bool:
+    return 500 <= code < 600
+
+
+def _domain(address: EmailAddress) -> str:
+    return address.rpartition("@")[2]

@@ -1,0 +1,158 @@
+"""The words of mails, as plain text and as HTML. No mail has a link: a mail that asks for a click is not from Daybook."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from html import escape
+
+from services.domain.mails import Code, CodePurpose, Mail, NoCode, NoCodeReason, Notice, NoticeKind
+
+# the subject, and what the code does
+_CODES: Mapping[CodePurpose, tuple[str, str]] = {
+    CodePurpose.CONFIRM_ADDRESS: (
+        "Confirm your email address",
+        "This code confirms your email address for Daybook.",
+    ),
+    CodePurpose.SIGN_IN: ("Your code to sign in", "This code signs you in to Daybook."),
+    CodePurpose.RESET_PASSWORD: (
+        "Reset your password",
+        "This code lets you choose a new password for Daybook.",
+    ),
+    CodePurpose.NEW_ADDRESS: (
+        "Confirm your new email address",
+        "This code makes this address the email address of a Daybook account.",
+    ),
+    CodePurpose.RESTORE_ADDRESS: (
+        "Take back your email address",
+        "This code makes this address the email address of your Daybook account again.",
+    ),
+    CodePurpose.PROVE: (
+        "Confirm a change to your account",
+        "This code allows a change to your Daybook account.",
+    ),
+}
+# the subject, what happened, and what to do
+_NO_CODES: Mapping[NoCodeReason, tuple[str, str, str]] = {
+    NoCodeReason.TAKEN: (
+        "You already have an account",
+        "A code was requested to use this address for a Daybook account.",
+        "There is an account with this address already, so this email has no code. Sign in instead, "
+        "or reset your password on the sign-in page.",
+    ),
+    NoCodeReason.UNCONFIRMED: (
+        "Your email address is not confirmed",
+        "A code was requested for the Daybook account with this address.",
+        "The address was never confirmed, so this email has no code. Sign in with your password "
+        "and confirm the address on the page Account.",
+    ),
+}
+_NOTICES: Mapping[NoticeKind, tuple[str, str]] = {
+    NoticeKind.NEW_DEVICE: (
+        "New sign-in",
+        "Your Daybook account was signed in to from a browser that it has not been used with before.",
+    ),
+    NoticeKind.FACTOR_ADDED: (
+        "Second factor added",
+        "A second factor was added to your Daybook account.",
+    ),
+    NoticeKind.FACTOR_REMOVED: (
+        "Second factor removed",
+        "A second factor was removed from your Daybook account.",
+    ),
+    NoticeKind.WRONG_FACTORS: (
+        "Wrong codes at sign-in",
+        "Your password was right, but wrong codes of your second factor were entered several times.",
+    ),
+    NoticeKind.RECOVERY_CODES_RENEWED: (
+        "New recovery codes",
+        "New recovery codes were made for your Daybook account. The old ones no longer work.",
+    ),
+    NoticeKind.RECOVERY_CODE_USED: (
+        "Recovery code used",
+        "A recovery code of your Daybook account was used.",
+    ),
+    NoticeKind.FEW_RECOVERY_CODES: (
+        "Few recovery codes left",
+        "Your Daybook account has three recovery codes left. You can make new ones on the page Account.",
+    ),
+    NoticeKind.PASSWORD_RESET: (
+        "Password reset",
+        "The password of your Daybook account was reset with a code sent to your email address.",
+    ),
+    NoticeKind.ADDRESS_CHANGED: (
+        "Email address changed",
+        "The email address of your Daybook account was changed.",
+    ),
+    NoticeKind.OPERATOR: (
+        "Account changed by an admin",
+        "An admin changed how you sign in to your Daybook account.",
+    ),
+}
+_IF_NOT_YOU = (
+    "If this was not you, sign in, change your password and sign out your other devices on the page Account. "
+    "If you cannot sign in, contact your admin."
+)
+_STYLE = "font-family:sans-serif;font-size:16px;line-height:1.5;color:#222;max-width:34em"
+_CODE_STYLE = "font-size:28px;letter-spacing:4px;font-weight:bold"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailText:
+    """The words of one mail: paragraphs, and a code after the first of them."""
+
+    subject: str = field(repr=False)
+    paragraphs: tuple[str, ...] = field(repr=False)
+    code: str | None = field(repr=False)
+
+    def plain(self) -> str:
+        first, *others = self.paragraphs
+        return "\n\n".join([first, *([self.code] if self.code else []), *others]) + "\n"
+
+    def html(self) -> str:
+        first, *others = (f"<p>{escape(text)}</p>" for text in self.paragraphs)
+        code = [f'<p style="{_CODE_STYLE}">{escape(self.code)}</p>'] if self.code else []
+        # phones would make a number to call of the code
+        meta = '<meta charset="utf-8"><meta name="format-detection" content="telephone=no">'
+        body = "\n".join([first, *code, *others])
+        return (
+            f'<!doctype html>\n<html lang="en"><head>{meta}<title>{escape(self.subject)}</title></head>\n'
+            f'<body style="{_STYLE}">\n{body}\n</body></html>\n'
+        )
+
+
+def text_of(mail: Mail) -> MailText:
+    """Return the words of *mail*."""
+    match mail.content:
+        case Code(purpose, digits):
+            subject, deed = _CODES[purpose]
+            paragraphs = (
+                deed,
+                f"Enter it where you asked for it. It works once, until {_minute(mail.expires_at)}.",
+                f"Requested {_origin(mail)}.",
+                "Nobody from Daybook will ever ask you for this code. Do not share it.",
+                "If you did not ask for it, ignore this email: nothing changes without the code.",
+            )
+            return MailText(subject=subject, paragraphs=paragraphs, code=digits)
+        case NoCode(reason):
+            subject, deed, advice = _NO_CODES[reason]
+            paragraphs = (
+                deed,
+                advice,
+                f"Requested {_origin(mail)}.",
+                "If you did not ask for it, ignore this email.",
+            )
+            return MailText(subject=subject, paragraphs=paragraphs, code=None)
+        case Notice(kind):
+            subject, news = _NOTICES[kind]
+            paragraphs = (news, f"It happened {_origin(mail)}.", _IF_NOT_YOU)
+            return MailText(subject=subject, paragraphs=paragraphs, code=None)
+
+
+def _origin(mail: Mail) -> str:
+    """Return when, and in which browser."""
+    browser = f" in {mail.browser}" if mail.browser else ""
+    return f"on {_minute(mail.at)}{browser}"
+
+
+def _minute(at: datetime) -> str:
+    return f"{at:%Y-%m-%d at %H:%M} UTC"

@@ -1,0 +1,243 @@
+"""The queue of mails, the limit of an hour, and the thread that sends them."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum, IntEnum
+from typing import Protocol
+
+from services.daemon_threads import in_thread
+from services.domain.health import MailHealth
+from services.domain.mails import Code, Mail, NoCode, Notice
+from services.events import log_event
+from services.identity.console_mail import ConsoleSender
+from services.settings import Settings
+
+_logger = logging.getLogger(__name__)
+_HOUR_SECONDS = 3600.0
+_MOST_WAITING = 500
+_LONGEST_RETRY_SECONDS = 60.0
+
+
+class MailSender(Protocol):
+    """Sends a mail at once."""
+
+    def send(self, mail: Mail) -> bool:
+        """Return False if the mail is refused for good. Raise OSError if a later try may succeed."""
+        ...
+
+
+class Rank(IntEnum):
+    """The order in which mails are sent, and in which they keep their place in a full queue."""
+
+    KNOWN_DEVICE = 0  # codes, and what is sent in the place of one
+    STRANGER = 1
+    NOTICE = 2
+
+
+class MailRefusal(Enum):
+    """Why a mail is not accepted."""
+
+    HOURLY_LIMIT = "hourly_limit"
+    FULL_QUEUE = "full_queue"
+
+
+def rank_of(mail: Mail) -> Rank:
+    """Return the rank of *mail*."""
+    match mail.content:
+        case Code() | NoCode():
+            return Rank.KNOWN_DEVICE if mail.is_known else Rank.STRANGER
+        case Notice():
+            return Rank.NOTICE
+
+
+class HourlyLimit:
+    """The mails of the last hour, of which a fifth is reserved for known devices. Not safe for several threads."""
+
+    def __init__(self, at_most: int, clock: Callable[[], float]) -> None:
+        self.at_most, self._clock = at_most, clock
+        self.for_known = at_most // 5
+        self._known, self._others = deque[float](), deque[float]()
+
+    @property
+    def used(self) -> int:
+        self._forget()
+        return len(self._known) + len(self._others)
+
+    def has_room(self, *, is_known: bool) -> bool:
+        is_below = self.used < self.at_most
+        return is_below and (is_known or len(self._others) < self.at_most - self.for_known)
+
+    def count(self, *, is_known: bool) -> None:
+        (self._known if is_known else self._others).append(self._clock())
+
+    def _forget(self) -> None:
+        begins = self._clock() - _HOUR_SECONDS
+        for times in (self._known, self._others):
+            while times and times[0] <= begins:
+                times.popleft()
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A mail in the queue: its number in the order of arrival, and when it may be tried next."""
+
+    mail: Mail
+    number: int
+    retry_seconds: float
+    due_at: float
+
+    @property
+    def order(self) -> tuple[Rank, int]:
+        return rank_of(self.mail), self.number
+
+
+class Mailer:
+    """Sends mails from a thread of its own, in the order of their ranks. Any thread may call any method.
+
+    A mail that the server does not take is tried again, at longer and longer intervals, until it expires. A process that
+    ends loses what waits.
+    """
+
+    def __init__(
+        self,
+        open_sender: Callable[[], MailSender],
+        mails_an_hour: int,
+        *,
+        most_waiting: int = _MOST_WAITING,
+        retry_seconds: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """*open_sender* is called in the thread, at the first mail, because a sender takes long to import."""
+        self._open_sender, self._clock = open_sender, clock
+        self._most_waiting, self._retry_seconds = most_waiting, retry_seconds
+        self._limit = HourlyLimit(mails_an_hour, clock)
+        self._changed = threading.Condition()
+        self._waiting: list[_Waiting] = []
+        self._is_sending = self._is_started = self._is_closed = False
+        self._number = 0
+        self._last_failure: tuple[str, datetime] | None = None
+
+    def send(self, mail: Mail) -> bool:
+        """Accept *mail* to be sent soon. Return False if too many wait, or were sent in the last hour.
+
+        In a full queue the last mail of the lowest rank gives way to one of a higher rank.
+        """
+        with self._changed:
+            refusal = self._refusal(mail)
+            if refusal is None:
+                if self._is_full:
+                    self._drop(max(self._waiting, key=lambda one: one.order))
+                self._limit.count(is_known=mail.is_known)
+                self._number += 1
+                self._waiting.append(
+                    _Waiting(mail, self._number, self._retry_seconds, self._clock())
+                )
+                if not self._is_started:
+                    self._is_started = True
+                    in_thread("mail", self._run)
+                self._changed.notify()
+        if refusal:
+            log_event("mail.refused", kind=mail.kind, reason=refusal)
+        return refusal is None
+
+    def health(self) -> MailHealth:
+        """Return the figures for admins."""
+        with self._changed:
+            failure, failed_at = self._last_failure or (None, None)
+            return MailHealth(
+                last_hour=self._limit.used,
+                at_most=self._limit.at_most,
+                for_known=self._limit.for_known,
+                waiting=len(self._waiting) + self._is_sending,
+                last_failure=failure,
+                last_failed_at=failed_at,
+            )
+
+    def close(self) -> None:
+        """End the thread after the mail that is being sent."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._waiting) + self._is_sending >= self._most_waiting
+
+    def _refusal(self, mail: Mail) -> MailRefusal | None:
+        if not self._limit.has_room(is_known=mail.is_known):
+            return MailRefusal.HOURLY_LIMIT
+        lowest = max((rank_of(one.mail) for one in self._waiting), default=Rank.KNOWN_DEVICE)
+        if self._is_full and lowest <= rank_of(mail):
+            return MailRefusal.FULL_QUEUE
+        return None
+
+    def _drop(self, waiting: _Waiting) -> None:
+        self._waiting.remove(waiting)
+        log_event("mail.dropped", kind=waiting.mail.kind)
+
+    def _run(self) -> None:
+        sender = self._open_sender()
+        while waiting := self._next():
+            self._try(sender, waiting)
+
+    def _next(self) -> _Waiting | None:
+        """Wait for the next mail that is due, and take it out of the queue; None once the mailer is closed."""
+        with self._changed:
+            while not self._is_closed:
+                now = datetime.now(UTC)
+                for expired in [one for one in self._waiting if one.mail.expires_at <= now]:
+                    self._drop(expired)
+                if due := [one for one in self._waiting if one.due_at <= self._clock()]:
+                    first = min(due, key=lambda one: one.order)
+                    self._waiting.remove(first)
+                    self._is_sending = True
+                    return first
+                next_at = min((one.due_at for one in self._waiting), default=None)
+                self._changed.wait(None if next_at is None else next_at - self._clock())
+            return None
+
+    def _try(self, sender: MailSender, waiting: _Waiting) -> None:
+        mail, is_again = waiting.mail, False
+        try:
+            if sender.send(mail):
+                log_event("mail.sent", kind=mail.kind)
+            else:
+                log_event("mail.undeliverable", kind=mail.kind)
+        except OSError as error:
+            is_again = True
+            self._note_failure(mail, error)
+        except Exception as error:  # a bug: this mail is lost, the others must go on
+            self._note_failure(mail, error)
+            _logger.exception("mail.lost")
+        with self._changed:
+            self._is_sending = False
+            if is_again:
+                waiting.due_at = self._clock() + waiting.retry_seconds
+                waiting.retry_seconds = min(2 * waiting.retry_seconds, _LONGEST_RETRY_SECONDS)
+                self._waiting.append(waiting)
+
+    def _note_failure(self, mail: Mail, error: Exception) -> None:
+        log_event("mail.failed", kind=mail.kind, error=type(error))
+        with self._changed:
+            self._last_failure = type(error).__name__, datetime.now(UTC)
+
+
+def open_mailer(chosen: Settings, write: Callable[[str], None]) -> Mailer | None:
+    """Return the mailer that the settings describe; None if they name no mail. *write* prints a line on the console."""
+    if chosen.prints_mail:
+        return Mailer(lambda: ConsoleSender(write), chosen.mails_an_hour)
+    server = chosen.mail_server
+    if server is None:
+        return None
+
+    def open_smtp() -> MailSender:
+        from services.identity.mail import SmtpSender
+
+        return SmtpSender(server)
+
+    return Mailer(open_smtp, chosen.mails_an_hour)

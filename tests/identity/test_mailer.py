@@ -1,0 +1,196 @@
+"""The queue of mails: order, bounds, tries, limits, and logs."""
+
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from services.domain.mails import Notice, NoticeKind
+from services.identity.mailer import HourlyLimit, Mailer
+from tests.identity.mails import DIGITS, FIREFOX, MAYA, a_mail, a_notice
+from tests.stack.apps import until
+
+
+@dataclass
+class ScriptedSender:
+    """Records mails, and waits before each while `gate` is closed; *outcomes* are raised or returned, one a call."""
+
+    outcomes: list = field(default_factory=list)
+    tried: list = field(default_factory=list)
+    gate: threading.Event = field(default_factory=threading.Event)
+
+    def send(self, mail):
+        self.tried.append(mail)
+        assert self.gate.wait(30)
+        outcome = self.outcomes.pop(0) if self.outcomes else True
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+@contextmanager
+def running(*outcomes, is_open=True, mails_an_hour=10_000, **options):
+    """A mailer over a scripted sender."""
+    sender = ScriptedSender([*outcomes])
+    if is_open:
+        sender.gate.set()
+    mailer = Mailer(lambda: sender, mails_an_hour, retry_seconds=0.01, **options)
+    try:
+        yield mailer, sender
+    finally:
+        mailer.close()
+        sender.gate.set()
+
+
+def emptied(mailer):
+    until(lambda: mailer.health().waiting == 0, within=20)
+
+
+def busy(mailer, sender):
+    """Have the sender wait in the middle of a mail."""
+    mailer.send(a_notice())
+    until(lambda: sender.tried, within=20)
+
+
+def test_codes_of_known_devices_come_first_and_notices_last():
+    with running(is_open=False) as (mailer, sender):
+        busy(mailer, sender)
+        mails = notice, stranger, known, second = (
+            a_notice(is_known=True),
+            a_mail(),
+            a_mail(is_known=True),
+            a_mail(),
+        )
+        assert all(map(mailer.send, mails))
+
+        sender.gate.set()
+        emptied(mailer)
+
+    assert sender.tried[1:] == [known, stranger, second, notice]
+
+
+def test_mail_beyond_five_hundred_is_refused():
+    with running(is_open=False) as (mailer, sender):
+        busy(mailer, sender)
+        assert all(mailer.send(a_mail()) for _ in range(499))
+
+        assert not mailer.send(a_mail())
+        assert mailer.health().waiting == 500
+
+
+@pytest.mark.parametrize(
+    ("waiting", "new"),
+    [
+        (a_notice(), a_mail()),
+        (a_notice(), a_mail(is_known=True)),
+        (a_mail(), a_mail(is_known=True)),
+    ],
+)
+def test_full_queue_gives_way_to_a_higher_rank(waiting, new):
+    with running(is_open=False, most_waiting=3) as (mailer, sender):
+        busy(mailer, sender)
+        first = a_mail(is_known=True)
+        assert mailer.send(first)
+        assert mailer.send(waiting)
+
+        assert mailer.send(new)
+        assert not mailer.send(waiting)
+        sender.gate.set()
+        emptied(mailer)
+
+    assert sender.tried[1:] == [first, new]
+
+
+def test_failed_mail_is_tried_until_it_is_taken():
+    mail = a_mail()
+    with running(ConnectionRefusedError(), TimeoutError()) as (mailer, sender):
+        mailer.send(mail)
+        emptied(mailer)
+
+        assert sender.tried == [mail] * 3
+        health = mailer.health()
+
+    assert (health.last_failure, health.last_hour) == ("TimeoutError", 1)
+
+
+@pytest.mark.parametrize("failure", [TimeoutError(), ValueError("a bug")])
+def test_mail_after_a_failed_one_is_sent(failure):
+    failed, mail = a_mail(is_known=True, seconds=0.3), a_mail()
+    with running(failure) as (mailer, sender):
+        mailer.send(failed)
+        mailer.send(mail)
+        until(lambda: mail in sender.tried, within=20)
+        emptied(mailer)
+
+    assert sender.tried[:2] == [failed, mail]
+
+
+def test_code_is_not_sent_after_its_life(caplog):
+    caplog.set_level("INFO", "daybook")
+    with running(*[TimeoutError()] * 1000) as (mailer, sender):
+        mail = a_mail(seconds=0.3)
+        mailer.send(mail)
+        emptied(mailer)
+        tries = len(sender.tried)
+        mailer.send(a_mail(seconds=-1))
+        emptied(mailer)
+
+    assert len(sender.tried) == tries > 1
+    assert [one.args[0] for one in caplog.records if "mail.dropped" in one.args[0]] == [
+        '{"event": "mail.dropped", "kind": "sign_in"}'
+    ] * 2
+
+
+def test_undeliverable_mail_is_not_tried_again():
+    with running(False) as (mailer, sender):
+        mailer.send(a_mail())
+        emptied(mailer)
+
+    assert len(sender.tried) == 1
+
+
+def test_strangers_leave_a_fifth_of_the_hour_to_known_devices():
+    with running(mails_an_hour=10) as (mailer, _):
+        assert [mailer.send(a_mail()) for _ in range(9)] == [True] * 8 + [False]
+        assert [mailer.send(a_mail(is_known=True)) for _ in range(3)] == [True, True, False]
+
+        health = mailer.health()
+    assert (health.last_hour, health.at_most, health.for_known) == (10, 10, 2)
+
+
+def test_hour_begins_with_each_mail():
+    now = [0.0]
+    limit = HourlyLimit(5, lambda: now[0])
+    for now[0] in (0.0, 100.0, 200.0, 300.0):
+        assert limit.has_room(is_known=False)
+        limit.count(is_known=False)
+
+    now[0] = 3599.0
+    assert not limit.has_room(is_known=False)
+    assert limit.has_room(is_known=True)
+    now[0] = 3601.0
+    assert limit.has_room(is_known=False)
+    assert limit.used == 3
+
+
+def test_logs_of_mails_have_kinds_and_classes_alone(caplog):
+    caplog.set_level("DEBUG")
+    secrets = DIGITS, MAYA, FIREFOX, "kumquat"
+    words = f"{DIGITS} to {MAYA}: kumquat"
+    with running(OSError(words), False, OSError(words), most_waiting=2) as (mailer, sender):
+        mailer.send(a_mail())
+        emptied(mailer)
+        sender.gate.clear()
+        busy(mailer, sender)
+        mailer.send(a_mail(Notice(NoticeKind.WRONG_FACTORS)))
+        mailer.send(a_notice())
+        mailer.send(a_mail())
+        sender.gate.set()
+        emptied(mailer)
+
+    told = [one.getMessage() for one in caplog.records]
+    for event in ("failed", "sent", "undeliverable", "refused", "dropped"):
+        assert any(f"mail.{event}" in line for line in told), event
+    assert not [line for line in told for secret in secrets if secret in line]
+    assert not [secret for secret in secrets if secret in repr([*sender.tried, mailer.health()])]
