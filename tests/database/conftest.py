@@ -1,8 +1,6 @@
 """Databases for tests: a copy of a migrated one each, or the embedded stack that all share."""
 
 import itertools
-import os
-import tempfile
 
 import psycopg
 import pytest
@@ -16,7 +14,7 @@ from services.store.tables.in_memory import InMemoryStore
 from tests.database import servers
 from tests.database.people import client_to, psycopg_world, rest_world
 from tests.firestore import stores_at
-from tests.stores import made_in
+from tests.stores import folder_in_memory, made_in
 
 _PROOF_KEY = new_key()
 # of the histories of a property: files take longer, and an emulator longest
@@ -120,6 +118,5 @@ def tables(request):
     if request.param is FirestorePlace:
         yield stores_at(request.getfixturevalue("firestore")), _EMULATOR_SHARE
         return
-    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 (no disk need keep it)
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
+    with folder_in_memory() as folder:
         yield made_in(folder, request.param), _FILES_SHARE
