@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from services.crypto import RootKeys, ServerProof, new_key
+from services.store.files import FilesPlace
 from services.store.firestore import FirestorePlace
 from services.store.sqlite import SqlitePlace
 from services.store.supabase import migrations
@@ -17,8 +18,8 @@ from tests.firestore import stores_at
 from tests.stores import folder_in_memory, made_in
 
 _PROOF_KEY = new_key()
-# of the histories of a property: files take longer, and an emulator longest
-_FILES_SHARE, _EMULATOR_SHARE = 0.2, 0.01
+# of the histories of a property: files take longer than memory, and an emulator longest
+_SHARES = {SqlitePlace: 0.2, FilesPlace: 0.05, FirestorePlace: 0.01}
 _numbers = itertools.count()
 
 
@@ -107,8 +108,8 @@ def either_world(request):
 
 @pytest.fixture(
     scope="module",
-    params=[None, SqlitePlace, FirestorePlace],
-    ids=["in-memory", "sqlite", "firestore"],
+    params=[None, SqlitePlace, FilesPlace, FirestorePlace],
+    ids=["in-memory", "sqlite", "json", "firestore"],
 )
 def tables(request):
     """What makes the tables of the rules, and the share of the histories that run over them."""
@@ -116,7 +117,7 @@ def tables(request):
         yield InMemoryStore, 1.0
         return
     if request.param is FirestorePlace:
-        yield stores_at(request.getfixturevalue("firestore")), _EMULATOR_SHARE
+        yield stores_at(request.getfixturevalue("firestore")), _SHARES[FirestorePlace]
         return
     with folder_in_memory() as folder:
-        yield made_in(folder, request.param), _FILES_SHARE
+        yield made_in(folder, request.param), _SHARES[request.param]

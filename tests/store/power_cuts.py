@@ -296,7 +296,7 @@ class RecordedDisk(Disk):
             node.sync()
 
     def rename(self, name, new):
-        if self._recorder.interruption and not name.startswith("journal-"):
+        if self._recorder.interruption and ".jsonl" in name:
             interrupt, self._recorder.interruption = self._recorder.interruption, None
             interrupt()
         with self._recorder.step("rename", name) as machine:

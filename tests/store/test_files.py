@@ -295,7 +295,9 @@ def test_check_names_no_damage_of_a_whole_store(place):
 
 
 @pytest.mark.parametrize(
-    ("error", "sentence"), [(FULL, "free some space"), (READ_ONLY, "writable")]
+    ("error", "sentence"),
+    [(FULL, "free some space"), (READ_ONLY, "writable")],
+    ids=["full", "read-only"],
 )
 def test_failed_append_is_cut_off_before_the_next(place, slow, faults, store, error, sentence):
     put(store, 1)

@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+import threading
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -81,11 +82,18 @@ class World:
 
     def write_documents(self, act, meanwhile=None):
         """Have *act*, which writes, be followed by a round of documents; in its midst *meanwhile* is done."""
-        self.recorder.interruption = meanwhile
+        acted = threading.Event()
+
+        def interrupt():
+            assert acted.wait(20)  # its states come first
+            meanwhile()
+
+        self.recorder.interruption = interrupt if meanwhile else None
         self.recorder.written.clear()
         with self._patch.context() as patch:
             patch.setattr(stores, "_LARGEST_JOURNAL", 0)
             act()
+            acted.set()
         assert self.recorder.written.wait(20)
         assert not self.recorder.interruption
 
