@@ -1,5 +1,6 @@
 """Stores of users for tests; rows and budgets in memory, with faults and tampering."""
 
+import os
 import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
@@ -188,6 +189,14 @@ class OpenStore:
             }
             new = replace(row, **times)
             tables.run(lambda block, new=new, table=table: block.put(table, new))
+
+
+@contextmanager
+def folder_in_memory():
+    """Make a folder whose files no disk has to keep, if the machine has such folders."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 (nothing outlives the test)
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
 
 
 def made_in(folder, kind):

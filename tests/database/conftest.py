@@ -1,13 +1,12 @@
 """Databases for tests: a copy of a migrated one each, or the embedded stack that all share."""
 
 import itertools
-import os
-import tempfile
 
 import psycopg
 import pytest
 
 from services.crypto import RootKeys, ServerProof, new_key
+from services.store.files import FilesPlace
 from services.store.firestore import FirestorePlace
 from services.store.sqlite import SqlitePlace
 from services.store.supabase import migrations
@@ -16,11 +15,11 @@ from services.store.tables.in_memory import InMemoryStore
 from tests.database import servers
 from tests.database.people import client_to, psycopg_world, rest_world
 from tests.firestore import stores_at
-from tests.stores import made_in
+from tests.stores import folder_in_memory, made_in
 
 _PROOF_KEY = new_key()
-# of the histories of a property: files take longer, and an emulator longest
-_FILES_SHARE, _EMULATOR_SHARE = 0.2, 0.01
+# of the histories of a property: files take longer than memory, and an emulator longest
+_SHARES = {SqlitePlace: 0.2, FilesPlace: 0.05, FirestorePlace: 0.01}
 _numbers = itertools.count()
 
 
@@ -109,8 +108,8 @@ def either_world(request):
 
 @pytest.fixture(
     scope="module",
-    params=[None, SqlitePlace, FirestorePlace],
-    ids=["in-memory", "sqlite", "firestore"],
+    params=[None, SqlitePlace, FilesPlace, FirestorePlace],
+    ids=["in-memory", "sqlite", "json", "firestore"],
 )
 def tables(request):
     """What makes the tables of the rules, and the share of the histories that run over them."""
@@ -118,8 +117,7 @@ def tables(request):
         yield InMemoryStore, 1.0
         return
     if request.param is FirestorePlace:
-        yield stores_at(request.getfixturevalue("firestore")), _EMULATOR_SHARE
+        yield stores_at(request.getfixturevalue("firestore")), _SHARES[FirestorePlace]
         return
-    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 (no disk need keep it)
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
-        yield made_in(folder, request.param), _FILES_SHARE
+    with folder_in_memory() as folder:
+        yield made_in(folder, request.param), _SHARES[request.param]

@@ -129,15 +129,6 @@ class Machine:
         folder, name = self._place(path)
         return name in folder.now
 
-    def is_lasting(self, path):
-        """Return True if a power cut leaves the file or folder at *path*."""
-        node = self.root
-        for name in path.split("/"):
-            if name not in node.durable:
-                return False
-            node = node.durable[name]
-        return True
-
     def change(self, node, operation):
         self._count += 1
         node.pending[self._count] = operation
@@ -214,7 +205,7 @@ def lay(files, folder):
     folder.mkdir(parents=True)
     for path, data in sorted(files.items()):
         if data is None:
-            (folder / path).mkdir()
+            (folder / path).mkdir(mode=0o700)
         else:
             (folder / path).write_bytes(data)
 
@@ -305,7 +296,7 @@ class RecordedDisk(Disk):
             node.sync()
 
     def rename(self, name, new):
-        if self._recorder.interruption and not name.startswith("journal-"):
+        if self._recorder.interruption and ".jsonl" in name:
             interrupt, self._recorder.interruption = self._recorder.interruption, None
             interrupt()
         with self._recorder.step("rename", name) as machine:

@@ -1,14 +1,12 @@
-"""The store in an SQLite file: its start, faults while it runs, kills, backups, and the users that its queries name."""
+"""The store in an SQLite file: its start, faults while it runs, backups, and the users that its queries name."""
 
-import resource
 import sqlite3
 import stat
 import subprocess
 import sys
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -17,10 +15,10 @@ from pydantic_core import to_jsonable_python
 
 from services.domain import NewConversation, Thoughts, UserId
 from services.domain.rows import DocumentKind
-from services.errors import AppError, Misconfigured, StoreBlocked, StoreUnavailable
+from services.errors import AppError, Misconfigured, StoreBlocked
 from services.store.sqlite import SqlitePlace
 from services.store.sqlite import place as places
-from services.store.tables.schema import MESSAGES, NONCES, Nonce
+from services.store.tables.schema import MESSAGES
 from tests.stack.apps import until
 from tests.store.conformance.backends import User
 from tests.store.conformance.talk import (
@@ -32,10 +30,9 @@ from tests.store.conformance.talk import (
     ending,
     new_turn,
 )
-from tests.store.storm import HAPPENED, run_storm
+from tests.store.on_disk import check_refused, numbers, put, remove
 from tests.stores import InMemoryDatabase
 
-NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 WAIT_SECONDS = 0.2
 CANARY = "kumquat-7781"
 
@@ -51,31 +48,7 @@ def store(place):
         yield opened
 
 
-def put(store, number, **options):
-    row = Nonce(UUID(int=number), NOON)
-    store.of(None).run(lambda block: block.put(NONCES, row), **options)
-
-
-def numbers(store):
-    rows = store.of(None).run(lambda block: block.select(NONCES))
-    return [row.id.int for row in rows]
-
-
-def listing(folder):
-    """Return names, bytes and times of the files in *folder*."""
-    return {one: (one.read_bytes(), one.stat().st_mtime_ns) for one in folder.iterdir()}
-
-
 # --- the start
-
-
-def test_files_and_folders_are_the_users_alone(place, store):
-    put(store, 1)
-
-    modes = {stat.S_IMODE(one.stat().st_mode) for one in place.path.parent.iterdir()}
-
-    assert modes == {0o600}
-    assert stat.S_IMODE(place.path.parent.stat().st_mode) == 0o700
 
 
 def of_garbage(path):
@@ -121,31 +94,14 @@ def of_damage(path):
 def test_file_that_cannot_be_used_is_refused_untouched(place, make, sentence):
     place.path.parent.mkdir()
     make(place.path)
-    files = sorted(place.path.parent.iterdir())
-    before = place.path.stat().st_mtime_ns, place.path.is_dir() or place.path.read_bytes()
 
-    for call in (place.exists, place.open):
-        with pytest.raises(Misconfigured, match=sentence):
-            call()
-
-    assert sorted(place.path.parent.iterdir()) == files
-    assert before == (
-        place.path.stat().st_mtime_ns,
-        place.path.is_dir() or place.path.read_bytes(),
-    )
+    check_refused(place, sentence)
 
 
-@pytest.mark.parametrize(
-    ("owner", "name", "value", "sentence"),
-    [
-        (sqlite3, "sqlite_version_info", (3, 36, 0), "3.37"),
-        (sys, "platform", "win32", "not on Windows"),
-    ],
-)
-def test_unsupported_machine_is_refused(place, monkeypatch, owner, name, value, sentence):
-    monkeypatch.setattr(owner, name, value)
+def test_sqlite_without_strict_tables_is_refused(place, monkeypatch):
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 36, 0))
 
-    with pytest.raises(Misconfigured, match=sentence):
+    with pytest.raises(Misconfigured, match=r"3\.37"):
         place.open()
 
     assert not place.path.parent.exists()
@@ -280,63 +236,6 @@ def connections(monkeypatch):
     return watch
 
 
-def moved(path):
-    kept = path.with_name("elsewhere")
-    path.rename(kept)
-    return lambda: kept.rename(path)
-
-
-def removed(path):
-    kept = path.with_name("elsewhere")
-    kept.hardlink_to(path)
-    path.unlink()
-    return lambda: kept.rename(path)
-
-
-def replaced(path):
-    put_back = moved(path)
-    path.write_bytes(b"")
-    return put_back
-
-
-@pytest.mark.parametrize("end", ["", "-wal"])
-@pytest.mark.parametrize("happen", [moved, removed, replaced])
-def test_lost_file_takes_nothing_until_it_is_back(place, store, happen, end):
-    put(store, 1)
-    path = Path(f"{place.path}{end}")
-    put_back = happen(path)
-    octets = path.exists() and path.read_bytes()
-
-    with pytest.raises(StoreBlocked, match="moved, removed or replaced"):
-        put(store, 2)
-
-    assert octets == (path.exists() and path.read_bytes())
-    put_back()
-    put(store, 3)
-    assert numbers(store) == [1, 3]
-
-
-@contextmanager
-def full_disk(log):
-    """Let no file of this process grow beyond the size of the *log*."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_full_disk_takes_nothing_until_there_is_space(place, store):
-    put(store, 1)
-
-    with full_disk(Path(f"{place.path}-wal")), pytest.raises(StoreBlocked, match="free some space"):
-        put(store, 2)
-
-    put(store, 3)
-    assert numbers(store) == [1, 3]
-
-
 def test_file_locked_by_another_program_says_so(place, store):
     with closing(sqlite3.connect(place.path)) as other:
         other.execute("begin immediate")
@@ -353,14 +252,6 @@ def test_file_that_cannot_be_written_says_so(place, connections):
 
     with closing(place.open()) as store, pytest.raises(StoreBlocked, match="cannot be written"):
         put(store, 1)
-
-
-def test_closed_store_is_unavailable(place):
-    store = place.open()
-    store.close()
-
-    with pytest.raises(StoreUnavailable):
-        numbers(store)
 
 
 # --- what lasts, and what is destroyed
@@ -386,7 +277,7 @@ def test_reading_commits_nothing(connections, store):
 def test_deleted_row_is_in_no_file_soon(place, store):
     put(store, 77)
     key = str(UUID(int=77)).encode()
-    store.of(None).run(lambda block: block.delete(NONCES, UUID(int=77)))
+    remove(store, 77)
 
     until(lambda: Path(f"{place.path}-wal").stat().st_size == 0)
 
@@ -402,7 +293,7 @@ def test_log_is_emptied_after_its_last_reader(place, connections):
     with closing(sqlite3.connect(place.path, isolation_level=None)) as reader:
         reader.execute("begin")
         reader.execute("select * from nonces").fetchall()
-        store.of(None).run(lambda block: block.delete(NONCES, UUID(int=77)))
+        remove(store, 77)
         before = len(attempts)
         while len(attempts) < before + 2:
             began = time.monotonic()
@@ -413,18 +304,6 @@ def test_log_is_emptied_after_its_last_reader(place, connections):
 
     until(lambda: Path(f"{place.path}-wal").stat().st_size == 0)
     store.close()
-
-
-def test_kill_before_any_statement_loses_nothing(tmp_path):
-    ran = subprocess.run(
-        [sys.executable, "-m", "tests.store.sqlite_kills", tmp_path],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert ran.returncode == 0, ran.stderr
-    assert all(int(line) > 30 for line in ran.stdout.splitlines())
 
 
 # --- backups
@@ -600,14 +479,3 @@ def test_query_without_its_user_shows_nothing_readable(connections, store, table
     assert len(others) > len(own)
     assert CANARY not in others
     assert not [name for name, text in shown.items() if CANARY in text]
-
-
-# --- everything at once
-
-
-def test_storm_of_turns_keeps_all_books_right(place):
-    with closing(replace(place, wait_seconds=5).open()) as store:
-        broken, events = run_storm(store, 6)
-
-    assert broken == {}
-    assert HAPPENED - {name for name, count in events.items() if count} == set()

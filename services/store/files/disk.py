@@ -63,19 +63,30 @@ class Disk:
                 self._overwrite(old)
 
     def append(self, name: str, data: bytes) -> None:
-        """Append to a file. A power cut may leave a part of *data*, or zeros."""
+        """Append to a file. An error or a power cut may leave a part of *data*, or zeros."""
         with self._opened(name, os.O_WRONLY) as descriptor:
             self.write(descriptor, data, os.fstat(descriptor).st_size)
+            self.sync(descriptor)
+
+    def size(self, name: str) -> int:
+        """Return the bytes of a file."""
+        return os.stat(name, dir_fd=self._root).st_size
+
+    def cut(self, name: str, size: int) -> None:
+        """Cut off what follows the first *size* bytes of a file."""
+        with self._opened(name, os.O_WRONLY) as descriptor:
+            self.truncate(descriptor, size)
             self.sync(descriptor)
 
     def destroy(self, name: str) -> None:
         """Overwrite and remove a file, if there is one, and the folders that are empty then.
 
-        It is renamed first, so that `tidy` can finish this.
+        It is renamed first, so that `tidy`, or another call after an error, can finish this.
         """
         with suppress(FileNotFoundError):
             self.rename(name, name + _GONE)
             self.sync_name(_folder_of(name))
+        with suppress(FileNotFoundError):
             self._finish(name + _GONE)
 
     def make_folders(self, name: str) -> None:

@@ -52,30 +52,19 @@ class Change:
 class Document:
     """The rows of one file by table and key, in the order in which they were first stored."""
 
-    def __init__(self, data: bytes = b"", restored: frozenset[Key] = frozenset()) -> None:
-        """Read the rows of a file. Raise Damaged.
-
-        *restored*: the rows that the journal stores anew; only these may be missing, or follow damaged lines.
-        """
+    def __init__(self, data: bytes = b"") -> None:
+        """Read the rows of a file. Raise Damaged."""
         self.rows: dict[str, dict[str, Any]] = {}
         self.size = 0  # bytes
         self._lines: dict[Key, bytes] = {}
         self._added: list[bytes] = []  # lines that the file lacks, if nothing else has changed
-        self._is_rewritten, self._is_stored, is_damaged = False, bool(data), False
-        for line in data.removesuffix(b"\n").split(b"\n") if data else ():
-            try:
-                table, row = read_line(line)
-            except Damaged:
-                if not self._lines:  # an append, which may be cut off, follows whole lines
-                    raise
-                is_damaged = True
-                continue
-            key = str(table.key(row))
-            if is_damaged and (table.name, key) not in restored:
-                raise Damaged
-            self._put(table, key, row, line)
-        if not restored and (is_damaged or (data and not data.endswith(b"\n"))):
+        self._is_rewritten, self._is_stored = False, bool(data)
+        *lines, rest = data.split(b"\n")
+        if rest:
             raise Damaged
+        for line in lines:
+            table, row = read_line(line)
+            self._put(table, str(table.key(row)), row, line)
 
     @property
     def is_changed(self) -> bool:

@@ -3,11 +3,11 @@
 import json
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import NonNegativeInt, TypeAdapter
 
 from services.store.files.documents import Damaged, line_of, read_line
 from services.store.files.layout import TABLES
@@ -38,7 +38,7 @@ class _Record:
     writes: list[tuple[str, dict[str, Any]] | tuple[str, str, str]] = field(repr=False)
 
 
-_RECORDS = TypeAdapter(_Record)
+_RECORDS, _SIZES = TypeAdapter(_Record), TypeAdapter(dict[str, NonNegativeInt])
 _PATH = re.compile(r"[\w-]+(?:/[\w-][\w.-]*){1,2}")  # leads to no other folder
 
 
@@ -70,6 +70,24 @@ def read_journal(data: bytes) -> tuple[list[Operation], int]:
             raise Damaged
         start += len(line)
     return operations, start if whole is None else whole
+
+
+def sizes_text(sizes: Mapping[str, int]) -> bytes:
+    """Return the sizes of documents before an append, by path."""
+    return _SIZES.dump_json({**sizes})
+
+
+def read_sizes(data: bytes | None) -> dict[str, int]:
+    """Return the sizes of documents before an append that has not ended; none if *data* is None. Raise Damaged."""
+    if data is None:
+        return {}
+    try:
+        sizes = _SIZES.validate_json(data)
+    except ValueError:
+        raise Damaged from None
+    if not all(map(_PATH.fullmatch, sizes)):
+        raise Damaged
+    return sizes
 
 
 def _read(line: bytes) -> _Record | None:

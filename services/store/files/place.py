@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import sys
 from contextlib import closing
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class FilesPlace:
 
     def open(self, *, is_app: bool = True) -> FilesStore:
         try:
-            if not self.exists() and not self.path.is_dir():
+            if not self.exists():
                 _make_folder(self.path)
             lock = FileLock(self.path / "lock")
             try:
@@ -127,6 +128,13 @@ class FilesPlace:
 def _make_folder(path: Path) -> None:
     """Make a folder, and those above it, which outlive a power cut."""
     above = next(one for one in path.parents if one.exists())
+    # one for its owner alone may be of a process that was killed before its name was on the disk
+    while stat.S_IMODE(above.stat().st_mode) == 0o700 and os.access(
+        above.parent, os.R_OK | os.W_OK
+    ):
+        if above == above.parent:
+            break
+        above = above.parent
     with closing(Disk(above)) as disk:
         disk.make_folders(str(path.relative_to(above)))
 

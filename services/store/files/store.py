@@ -3,7 +3,7 @@
 import errno
 import re
 import threading
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,8 +17,14 @@ from services.errors import StoreBlocked, StoreUnavailable
 from services.events import log_event
 from services.store.file_lock import FileLock
 from services.store.files.disk import AppendedFile, Disk, SyncFailed
-from services.store.files.documents import Change, Damaged, Document, Key
-from services.store.files.journal import Operation, journal_line, read_journal
+from services.store.files.documents import Change, Damaged, Document
+from services.store.files.journal import (
+    Operation,
+    journal_line,
+    read_journal,
+    read_sizes,
+    sizes_text,
+)
 from services.store.files.layout import LOCATIONS, Layout, locations
 from services.store.tables.adapters import CheckedBlock, UserTables
 from services.store.tables.in_memory import selected
@@ -29,6 +35,7 @@ _LARGEST_JOURNAL = 4_000_000  # bytes, after which documents do not wait
 _CACHED_BYTES = 32_000_000  # of documents
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _JOURNAL, _END = "journal-", ".jsonl"
+_SIZES = "appends.json"  # the sizes of documents before the appends that go on: a start cuts off what came of them
 _DOCUMENT_BYTES = 1000  # at least, of one in memory
 
 
@@ -40,6 +47,7 @@ class FilesStore:
         self._disk, self._file_lock = disk, lock
         self._lock, self._syncing = threading.RLock(), threading.Lock()
         self._documents = OrderedDict[str, Document]()  # by path, the last used one last
+        self._cached_bytes = 0  # of documents
         self._written = set[str]()  # the paths of documents that are being written
         self._names = dict[str, set[str]]()  # of documents, by folder
         self._failure = ""  # a sentence, until a restart
@@ -90,7 +98,10 @@ class FilesStore:
             return answer
 
     def close(self) -> None:
-        self._is_closed = True
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
         self._due.set()
         self._is_full.set()
         self._writer.result()
@@ -106,11 +117,16 @@ class FilesStore:
         """Return the document at *path*; an empty one if there is none."""
         found = self._documents.get(path)
         if found is None:
-            data = self._disk.read(path + _END)
-            found = self._documents[path] = Document(data or b"")
+            found = Document(self._disk.read(path + _END) or b"")
+            self._keep(path, found)
             self._drop_some()
         self._documents.move_to_end(path)
         return found
+
+    def _keep(self, path: str, document: Document) -> None:
+        if path not in self._documents:
+            self._documents[path] = document
+            self._cached_bytes += document.size + _DOCUMENT_BYTES
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the documents in *folder*, in order."""
@@ -133,10 +149,15 @@ class FilesStore:
 
     def _store(self, operations: list[Operation], journal: AppendedFile) -> None:
         # none may fail to be read once the journal has the operations, and none be dropped before it has changed
-        self._documents.update({one.path: self.document(one.path) for one in operations})
+        for path, one in {one.path: self.document(one.path) for one in operations}.items():
+            self._keep(path, one)
         self._check_place(journal)
         journal.append(journal_line(operations, journal.synced_size))
-        self._apply(operations)
+        try:
+            self._apply(operations)
+        except BaseException:  # no document may get a part of them; a start applies all
+            self._failure = "Daybook failed in the midst of a change: restart it."
+            raise
         self._due.set()
         if journal.size > _LARGEST_JOURNAL:
             self._is_full.set()
@@ -144,10 +165,12 @@ class FilesStore:
     def _apply(self, operations: Iterable[Operation]) -> None:
         for one in operations:
             document = self.document(one.path)
+            self._cached_bytes -= document.size
             if one.line:
                 document.put(one.table, one.key, one.row, one.line)
             else:
                 document.delete(one.table, one.key)
+            self._cached_bytes += document.size
             self._note_name(one.path)
 
     def _sync(self, journal: AppendedFile, size: int) -> None:
@@ -169,8 +192,8 @@ class FilesStore:
             try:
                 with self._errors():
                     self._write_documents()
-            except StoreUnavailable:
-                log_event("documents.missed")
+            except Exception as error:  # noqa: BLE001 (also after a bug: what waits is in the journal)
+                log_event("documents.missed", error=type(error))
                 self._due.set()
                 if not is_last:
                     pause.wait(_SECONDS)
@@ -179,21 +202,29 @@ class FilesStore:
 
     def _write_documents(self) -> None:
         """Write the changed documents, and destroy the journals that have no more than them."""
-        with self._lock:
-            self._check()
-            last = self._journals[-1]
-            self._check_place(last)
-            last.mend()
-            self._sync(last, last.size)
-            # else the last attempt failed, and the journal that it began goes on
-            if len(self._journals) == 1:
-                self._begin_journal()
-            changed = {path: one for path, one in self._documents.items() if one.is_changed}
-            changes = {path: one.take_change() for path, one in changed.items()}
-            self._written = set(changes)
+        self._cut_appends()  # of the last attempt, if it failed
+        changed = dict[str, Document]()
         try:
+            with self._lock:
+                self._check()
+                last = self._journals[-1]
+                self._check_place(last)
+                last.mend()
+                self._sync(last, last.size)
+                # else the last attempt failed, and the journal that it began goes on
+                if len(self._journals) == 1:
+                    self._begin_journal()
+                changed = {path: one for path, one in self._documents.items() if one.is_changed}
+                changes = {path: one.take_change() for path, one in changed.items()}
+                self._written = set(changes)
+            appended = [path for path, one in changes.items() if not one.is_whole]
+            if appended:
+                sizes = {path: self._disk.size(path + _END) for path in appended}
+                self._disk.replace(_SIZES, sizes_text(sizes))
             for path, change in changes.items():
                 self._write(path + _END, change)
+            if appended:
+                self._disk.destroy(_SIZES)
         except BaseException:
             with self._lock:
                 for one in changed.values():
@@ -223,41 +254,53 @@ class FilesStore:
         self._journals.append(AppendedFile(self._disk, f"{_JOURNAL}{int(last) + 1:012}"))
 
     def _restore(self) -> None:
-        """Write to the documents what journals have, of a process that ended. Raise Damaged."""
-        self._disk.tidy()
-        names = [one for one in self._disk.names() if one.startswith(_JOURNAL)]
-        operations, restored = list[Operation](), defaultdict[str, set[Key]](set)
+        """Write to the documents what journals have, of a process that ended. Raise Damaged, and change nothing then."""
+        names = [one for one in self._disk.names() if re.fullmatch(f"{_JOURNAL}[0-9]+", one)]
+        operations, cut = list[Operation](), 0
         for name in names:
             self._disk.sync_name(name)  # a killed process may not have done so
             data = self._disk.read(name) or b""
+            if (
+                cut and data
+            ):  # what comes before another journal was on the disk when that was begun
+                raise Damaged
             found, whole = read_journal(data)
-            if whole < len(data):
-                if name != names[-1]:  # it was on the disk before the next was begun
-                    raise Damaged
-                log_event("journal.cut", bytes=len(data) - whole)
-            operations += found
-        for one in operations:
-            restored[one.path].add((one.table.name, one.key))
-        for path, keys in restored.items():
-            document = Document(self._disk.read(path + _END) or b"", frozenset(keys))
-            document.rewrite()
-            self._documents[path] = document
+            operations, cut = operations + found, cut + len(data) - whole
+        sizes = read_sizes(self._disk.read(_SIZES))
+        for path in {one.path for one in operations}:
+            data = self._disk.read(path + _END) or b""
+            self._keep(path, Document(data[: sizes.get(path)]))
+            self._documents[path].rewrite()
+        if cut:
+            log_event("journal.cut", bytes=cut)
+        self._disk.tidy()
+        self._cut_appends()
         self._apply(operations)
-        for path in restored:
-            self._write(path + _END, self._documents[path].take_change())
+        for path, one in self._documents.items():
+            self._write(path + _END, one.take_change())
         for name in names:
             self._disk.destroy(name)
         self._begin_journal()
 
+    def _cut_appends(self) -> None:
+        """Cut off what appends that did not end have left in documents."""
+        if sizes := read_sizes(self._disk.read(_SIZES)):
+            for path, size in sizes.items():
+                self._disk.cut(path + _END, size)
+            self._disk.destroy(_SIZES)
+
     def _drop_some(self) -> None:
         """Drop the documents that were not used for longest, if there are too many bytes of them."""
-        size = sum(one.size + _DOCUMENT_BYTES for one in self._documents.values())
-        for path, one in list(self._documents.items())[:-1]:
-            if size <= _CACHED_BYTES:
+        while self._cached_bytes > _CACHED_BYTES:
+            paths = islice(self._documents, len(self._documents) - 1)
+            unused = (one for one in paths if not self._is_kept(one))
+            if (path := next(unused, None)) is None:
                 return
-            if not one.is_changed and path not in self._written:
-                del self._documents[path]
-                size -= one.size + _DOCUMENT_BYTES
+            self._cached_bytes -= self._documents.pop(path).size + _DOCUMENT_BYTES
+
+    def _is_kept(self, path: str) -> bool:
+        """Return True if the file at *path* may have less than its document."""
+        return self._documents[path].is_changed or path in self._written
 
     # --- errors
 
@@ -284,7 +327,7 @@ class FilesStore:
             self._failure = f"The disk of {name} fails: check it, then restart Daybook."
             raise StoreBlocked(self._failure) from None
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 sentence = f"The disk of {name} takes no more data: free some space."
             elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 sentence = f"{name} cannot be written: make it and all in it writable."

@@ -93,6 +93,8 @@ class SqliteStore:
 
     def close(self) -> None:
         with self._lock:
+            if self._is_closed:
+                return
             self._is_closed = True
             self._due.set()
             with suppress(StoreBlocked), self._locks[0].locked(self._wait_seconds):

@@ -1,0 +1,642 @@
+"""The store in JSON files: starts on damage and leftovers, faults of the disk while it runs, and what is destroyed."""
+
+import errno
+import json
+import shutil
+import sys
+import zlib
+from contextlib import closing
+from uuid import UUID, uuid4
+
+import pytest
+
+from services import events
+from services.domain import Outcome, Role, UserId
+from services.domain.rows import MessageRow
+from services.errors import Misconfigured, StoreBlocked
+from services.store.files import FilesPlace
+from services.store.files import store as stores
+from services.store.files.documents import Document
+from services.store.operator import Mark
+from services.store.tables.schema import BUDGETS, MESSAGES, NONCES, SETTINGS, Nonce, Settings
+from tests.stack.apps import until
+from tests.store.faulty_disk import Faults
+from tests.store.on_disk import NOON, check_refused, listing, moved, numbers, put, remove
+from tests.stores import folder_in_memory
+
+NEVER = 10**9  # seconds
+SOON = 0.02  # seconds
+FULL = OSError(errno.ENOSPC, "No space left on device")
+READ_ONLY = OSError(errno.EROFS, "Read-only file system")
+BROKEN = OSError(errno.EIO, "Input/output error")
+MAYA = UserId(UUID(int=1))
+
+
+@pytest.fixture
+def place():
+    with folder_in_memory() as folder:
+        yield FilesPlace(folder / "home" / "daybook")
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Documents are written at the end alone."""
+    monkeypatch.setattr(stores, "_SECONDS", NEVER)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Documents are written at once."""
+    monkeypatch.setattr(stores, "_SECONDS", SOON)
+
+
+@pytest.fixture
+def faults(monkeypatch):
+    return Faults(monkeypatch)
+
+
+@pytest.fixture
+def store(place, faults):
+    with closing(place.open()) as opened:
+        yield opened
+        faults.errors.clear()
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    """The events that are logged."""
+    monkeypatch.setattr(events, "_listeners", [])
+    found = []
+    events.listen(lambda event, measures: found.append((event, dict(measures))))
+    return found
+
+
+def killed(place, *written):
+    """Return the place of a store that was killed after it had *written* numbers, before they were in documents."""
+    with closing(place.open()) as store:
+        for number in written:
+            put(store, number)
+        copy = FilesPlace(place.path.parent / f"copy-{uuid4().hex[:6]}")
+        shutil.copytree(place.path, copy.path)
+    return copy
+
+
+def journal_of(place):
+    """Return the newest journal."""
+    return sorted(place.path.glob("journal-*"))[-1]
+
+
+def nonces_of(place):
+    return place.path / "shared" / "nonces.jsonl"
+
+
+def opened_numbers(place):
+    with closing(place.open()) as store:
+        return numbers(store)
+
+
+# --- the start
+
+
+def of_a_file(path):
+    path.write_text("Dear Omar")
+
+
+def of_letters(path):
+    path.mkdir()
+    (path / "letter.txt").write_text("Dear Omar")
+
+
+def of_another_program(path):
+    path.mkdir()
+    (path / "daybook.json").write_text(json.dumps({"application": "diary", "format": 1}))
+
+
+def of_a_later_version(path):
+    with closing(FilesPlace(path).open()):
+        pass
+    mark = json.loads((path / "daybook.json").read_text())
+    (path / "daybook.json").write_text(json.dumps(mark | {"format": mark["format"] + 1}))
+
+
+def of_a_damaged_mark(path):
+    FilesPlace(path).open().close()
+    (path / "daybook.json").write_bytes(bytes(70))
+
+
+def of_plain_texts(path):
+    FilesPlace(path, is_plain=True).open().close()
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (of_a_file, "is no Daybook store"),
+        (of_letters, "is no Daybook store"),
+        (of_another_program, "damaged, or no Daybook store"),
+        (of_a_later_version, "later version"),
+        (of_a_damaged_mark, "damaged, or no Daybook store"),
+        (of_plain_texts, "name it as json-plain:"),
+    ],
+)
+def test_folder_that_cannot_be_used_is_refused_untouched(place, make, sentence):
+    place.path.parent.mkdir()
+    make(place.path)
+
+    check_refused(place, sentence)
+
+
+def test_command_is_refused_while_daybook_runs(place, store):
+    with pytest.raises(Misconfigured, match=f"^Daybook is using {place.path}: stop it first"):
+        place.open(is_app=False)
+
+
+def test_empty_folder_and_unfinished_store_become_a_store(place):
+    place.path.mkdir(parents=True)
+    for name in ("lock", ".gitignore", ".gitignore~draft", "daybook.json~draft"):
+        (place.path / name).touch()
+
+    with closing(place.open()) as store:
+        put(store, 1)
+
+    assert opened_numbers(place) == [1]
+    assert not list(place.path.glob("*~*"))
+
+
+# --- damage
+
+
+def with_line(number, change):
+    """Return a change of one line of a file."""
+
+    def changed(data):
+        lines = data.splitlines(keepends=True)
+        lines[number] = change(lines[number])
+        return b"".join(lines)
+
+    return changed
+
+
+def flipped(data):
+    """Return *data* with one changed bit in its midst."""
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_bad_line_before_a_good_one_is_damage(place, slow, number):
+    place = killed(place, 1, 2, 3)
+    journal = journal_of(place)
+    journal.write_bytes(with_line(number, flipped)(journal.read_bytes()))
+    before = listing(place.path)
+
+    with pytest.raises(Misconfigured, match="is damaged: put a backup back"):
+        place.open()
+
+    assert listing(place.path) == before
+
+
+@pytest.mark.parametrize("lost", [5, 1, 0])
+def test_incomplete_last_line_is_cut_and_logged(place, slow, heard, lost):
+    place = killed(place, 1, 2)
+    journal = journal_of(place)
+    data = journal.read_bytes()
+    torn = data[:-lost] if lost else data[:-5] + bytes(5)
+    journal.write_bytes(torn)
+    last = len(torn) - data.rindex(b"\n", 0, -1) - 1
+
+    assert opened_numbers(place) == [1]
+    assert ("journal.cut", {"bytes": last}) in heard
+    assert opened_numbers(place) == [1]
+
+
+def test_cut_line_before_another_journal_is_damage(place, slow):
+    place = killed(place, 1, 2)
+    journal = journal_of(place)
+    data = journal.read_bytes()
+    later = journal.with_name("journal-000000000099")
+    journal.write_bytes(data[:-5])
+    later.write_bytes(data)
+
+    with pytest.raises(Misconfigured, match="is damaged"):
+        place.open()
+
+    later.write_bytes(b"")  # begun, but nothing was written to it
+    assert opened_numbers(place) == [1]
+
+
+def test_journal_that_leads_out_of_the_folder_is_damage(place, slow):
+    place = killed(place, 1)
+    journal = journal_of(place)
+    body = journal.read_bytes()[9:-1].replace(b"shared/nonces", b"../../letters")
+    journal.write_bytes(b"%08x %b\n" % (zlib.crc32(body), body))
+
+    with pytest.raises(Misconfigured, match="is damaged"):
+        place.open()
+
+
+def renamed_table(line):
+    return line.replace(b"nonces", b"nonc\x05s", 1)
+
+
+def cut_short(line):
+    return line[:-3]
+
+
+def zeros(line):
+    return bytes(len(line))
+
+
+@pytest.mark.parametrize("number", [0, 1, -1])
+@pytest.mark.parametrize("change", [renamed_table, cut_short, zeros])
+def test_damaged_document_is_read_by_no_block(place, number, change):
+    with closing(place.open()) as store:
+        for each in (1, 2, 3):
+            put(store, each)
+    document = nonces_of(place)
+    document.write_bytes(with_line(number, change)(document.read_bytes()))
+    before = document.read_bytes()
+
+    with closing(place.open()) as store:
+        for act in (lambda: numbers(store), lambda: put(store, 4)):
+            with pytest.raises(StoreBlocked, match="is damaged: stop Daybook and put a backup"):
+                act()
+        store.of(None).run(lambda block: block.put(SETTINGS, Settings()))  # others go on
+    finding, text = place.check()["files"]
+    assert finding is Mark.FAIL
+    assert "shared/nonces.jsonl" in text
+    assert document.read_bytes() == before
+
+
+@pytest.mark.parametrize("number", [0, 1, -1])
+def test_damage_that_a_pending_journal_follows_is_refused(place, slow, number):
+    with closing(place.open()) as store:
+        for each in (1, 2, 3):
+            put(store, each)
+    place = killed(place, 4)
+    document = nonces_of(place)
+    document.write_bytes(with_line(number, lambda line: b"x" + line[1:])(document.read_bytes()))
+    before = listing(place.path)
+
+    with pytest.raises(Misconfigured, match="is damaged"):
+        place.open()
+
+    assert listing(place.path) == before
+
+
+def test_check_names_no_damage_of_a_whole_store(place):
+    with closing(place.open()) as store:
+        put(store, 1)
+
+    assert place.check()["files"][0] is Mark.OK
+
+
+# --- a full, read-only or failing disk
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [(FULL, "free some space"), (READ_ONLY, "writable")],
+    ids=["full", "read-only"],
+)
+def test_failed_append_is_cut_off_before_the_next(place, slow, faults, store, error, sentence):
+    put(store, 1)
+    size = journal_of(place).stat().st_size
+    faults.errors["write", "journal-"] = error
+    with pytest.raises(StoreBlocked, match=sentence):
+        put(store, 2)
+    assert journal_of(place).stat().st_size > size
+    faults.errors = {("truncate", "journal-"): error}
+    with pytest.raises(StoreBlocked, match=sentence):
+        put(store, 3)
+    faults.errors.clear()
+
+    put(store, 4)
+
+    assert numbers(store) == [1, 4]
+    copy = FilesPlace(place.path.with_name("copy"))
+    shutil.copytree(place.path, copy.path)
+    assert opened_numbers(copy) == [1, 4]
+
+
+# the operations of a round of documents that may fail
+JOURNALS = [("create", "journal-"), ("rename", "journal-"), ("overwrite", "journal-")]
+APPENDING = [
+    *JOURNALS,
+    *(("create", "appends"), ("write", "appends"), ("rename", "appends"), ("overwrite", "appends")),
+    *(("unlink", "appends"), ("open", "shared/nonces"), ("write", "shared/nonces")),
+]
+REWRITING = [
+    *JOURNALS,
+    *(("create", "shared/nonces"), ("write", "shared/nonces")),
+    *(("rename", "shared/nonces"), ("overwrite", "shared/nonces")),
+]
+
+
+def add(store):
+    put(store, 2)
+    return [1, 2]
+
+
+def change(store):
+    def both(block):
+        block.put(NONCES, Nonce(UUID(int=2), NOON))
+        block.delete(NONCES, UUID(int=1))
+
+    store.of(None).run(both)
+    return [2]
+
+
+def is_written(place):
+    """Return True once the documents have all that the journal had."""
+    try:
+        return [one.stat().st_size for one in place.path.glob("journal-*")] == [0]
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture
+def stored(place):
+    """A store whose documents have a number."""
+    with closing(place.open()) as store:
+        put(store, 1)
+    return place
+
+
+@pytest.mark.parametrize(
+    ("act", "point"),
+    [(add, one) for one in APPENDING] + [(change, one) for one in REWRITING],
+    ids=lambda one: one.__name__ if callable(one) else " ".join(one),
+)
+def test_journal_keeps_what_documents_cannot_take(stored, faults, heard, quick, act, point):
+    copy = FilesPlace(stored.path.with_name("copy"))
+    faults.at_first = lambda: shutil.copytree(stored.path, copy.path)
+    with closing(stored.open()) as store:
+        numbers(store)
+        faults.errors[point] = FULL
+        expected = act(store)
+        until(lambda: heard)
+        put(store, 3)
+        faults.errors.clear()
+
+        until(lambda: is_written(stored))
+
+        assert numbers(store) == [*expected, 3]
+    assert opened_numbers(stored) == [*expected, 3]
+    assert opened_numbers(copy) == expected  # killed at the first failure
+    assert ("documents.missed", {"error": "StoreBlocked"}) in heard
+    assert not list(stored.path.rglob("*~*"))
+
+
+def test_half_append_is_cut_off_before_anything_is_written(stored, faults, quick):
+    whole = nonces_of(stored).read_bytes()
+    with closing(stored.open()) as store:
+        faults.errors = {("write", "shared/nonces"): FULL, ("truncate", "shared/nonces"): FULL}
+        put(store, 2)
+        until(lambda: ("truncate", "shared/nonces.jsonl") in faults.met)
+        half = nonces_of(stored).read_bytes()
+        assert half.startswith(whole)
+        assert half != whole
+        del faults.errors["truncate", "shared/nonces"]
+
+        until(lambda: nonces_of(stored).read_bytes() == whole)
+
+        faults.errors.clear()
+        until(lambda: is_written(stored))
+    assert opened_numbers(stored) == [1, 2]
+
+
+def check_stopped(store):
+    for act in (lambda: put(store, 9), lambda: numbers(store)):
+        with pytest.raises(StoreBlocked, match="fails: check it, then restart Daybook"):
+            act()
+
+
+def test_failed_sync_of_the_journal_takes_nothing_until_a_restart(stored, faults, slow):
+    with closing(stored.open()) as store:
+        put(store, 2)
+        faults.errors["sync", "journal-"] = BROKEN
+        with pytest.raises(StoreBlocked, match="fails: check it, then restart Daybook"):
+            put(store, 3)
+        faults.errors.clear()
+
+        check_stopped(store)
+
+    assert opened_numbers(stored)[:2] == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["appends", "shared/nonces", "."])
+def test_failed_sync_of_documents_takes_nothing_until_a_restart(stored, faults, heard, quick, name):
+    with closing(stored.open()) as store:
+        faults.errors["sync", name] = BROKEN
+        put(store, 2)
+        until(lambda: heard)
+        faults.errors.clear()
+
+        check_stopped(store)
+
+    assert opened_numbers(stored) == [1, 2]
+
+
+def test_documents_follow_once_the_folder_is_back(place, faults, heard, quick):
+    back = []
+    faults.at_first = lambda: back.append(moved(place.path))
+    with closing(place.open()) as store:
+        faults.errors["create", "journal-"] = FULL
+        put(store, 1)
+        until(lambda: back)
+        faults.errors.clear()
+        until(lambda: len(heard) > 1)
+        assert not place.path.exists()
+
+        back[0]()
+
+        until(lambda: is_written(place))
+    assert opened_numbers(place) == [1]
+
+
+def test_bug_while_documents_are_written_ends_no_writing(place, faults, heard, quick):
+    with closing(place.open()) as store:
+        faults.errors["create", "journal-"] = RuntimeError("a text of users")
+        put(store, 1)
+        until(lambda: ("documents.missed", {"error": "RuntimeError"}) in heard)
+        faults.errors.clear()
+
+        until(lambda: is_written(place))
+
+
+def failing_once(monkeypatch, name, number):
+    """Let the method *name* of documents fail at its call with that *number*, counted from now."""
+    method, calls = getattr(Document, name), []
+
+    def failing(*arguments):
+        calls.append(name)
+        if len(calls) == number:
+            raise MemoryError
+        return method(*arguments)
+
+    monkeypatch.setattr(Document, name, failing)
+    return calls
+
+
+def put_both(store, number):
+    def both(block):
+        block.put(NONCES, Nonce(UUID(int=number), NOON))
+        block.put(SETTINGS, Settings(retention_days=number))
+
+    store.of(None).run(both)
+
+
+def both(store):
+    settings = store.of(None).run(lambda block: block.get(SETTINGS, "settings"))
+    return numbers(store), settings and settings.retention_days
+
+
+def test_bug_between_two_documents_loses_neither(place, quick, monkeypatch):
+    with closing(place.open()) as store:
+        calls = failing_once(monkeypatch, "take_change", 2)
+        put_both(store, 7)
+        until(lambda: len(calls) > 2)
+        until(lambda: is_written(place))
+
+    with closing(place.open()) as store:
+        assert both(store) == ([7], 7)
+
+
+def test_bug_in_the_midst_of_a_block_stores_no_part_of_it(place, quick, monkeypatch):
+    with closing(place.open()) as store:
+        put_both(store, 6)
+        with monkeypatch.context() as patch:
+            failing_once(patch, "put", 2)
+            with pytest.raises(MemoryError):
+                put_both(store, 7)
+
+        with pytest.raises(StoreBlocked, match="restart it"):
+            both(store)
+
+    with closing(place.open()) as store:
+        assert both(store) == ([6, 7], 7)
+
+
+# --- what is destroyed
+
+
+def link_of(place, path):
+    """Return another name of the file at *path*, beside the store."""
+    link = place.path.with_name(f"link-{path.name}")
+    link.hardlink_to(path)
+    return link
+
+
+def is_overwritten(link):
+    data = link.read_bytes()
+    return bool(data) and not any(data)
+
+
+def test_old_bytes_of_a_changed_document_are_overwritten(stored, quick):
+    link = link_of(stored, nonces_of(stored))
+    with closing(stored.open()) as store:
+        change(store)
+        until(lambda: is_written(stored))
+
+        assert is_overwritten(link)
+
+
+def test_journal_is_overwritten_once_documents_have_its_lines(place, slow):
+    with closing(place.open()) as store:
+        put(store, 1)
+        link = link_of(place, journal_of(place))
+    assert is_overwritten(link)
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_last_row_takes_its_file_and_folder_along(stored, quick, is_restarted):
+    with closing(stored.open()) as store:
+        link = link_of(stored, nonces_of(stored))
+        remove(store, 1)
+        until(lambda: is_written(stored))
+        assert is_overwritten(link)
+        assert not nonces_of(stored).parent.exists()
+        if not is_restarted:
+            put(store, 2)
+    assert opened_numbers(stored) == ([] if is_restarted else [2])
+
+
+def test_folder_of_a_user_comes_and_goes(place, quick):
+    message = MessageRow(
+        id=uuid4(),
+        conversation_id=uuid4(),
+        seq=1,
+        parent_id=None,
+        turn_id=None,
+        role=Role.USER,
+        outcome=Outcome.COMPLETE,
+        body="p1",
+        has_thoughts=False,
+        created_at=NOON,
+        destroy_at=None,
+    )
+    with closing(place.open()) as store:
+        mine = store.of(MAYA)
+        for _ in range(2):
+            mine.run(lambda block: block.put(MESSAGES, message))
+            assert store.owners(MESSAGES) == [MAYA]
+            until(lambda: is_written(place))
+            assert (place.path / str(MAYA) / "chats" / f"{message.conversation_id}.jsonl").exists()
+            mine.run(lambda block: block.delete(MESSAGES, message.id))
+            until(lambda: is_written(place))
+            assert not (place.path / str(MAYA)).exists()
+            assert store.owners(MESSAGES) == []
+
+
+# --- documents in memory
+
+
+def read(store, number):
+    return store.of(UserId(UUID(int=number))).run(lambda block: block.get(BUDGETS, "budget"))
+
+
+def test_documents_used_last_are_read_once(place, faults, monkeypatch):
+    monkeypatch.setattr(stores, "_CACHED_BYTES", 2 * stores._DOCUMENT_BYTES)
+    with closing(place.open()) as store:
+
+        def is_read(number):
+            faults.done.clear()
+            read(store, number)
+            return bool(faults.done)
+
+        assert [is_read(one) for one in (1, 2, 1, 2, 3, 2, 3, 1)] == [
+            *(True, True, False, False),
+            *(True, False, False, True),
+        ]
+
+
+def test_document_that_waits_to_be_written_stays_in_memory(place, faults, slow, monkeypatch):
+    monkeypatch.setattr(stores, "_CACHED_BYTES", 0)
+    with closing(place.open()) as store:
+        put_both(store, 1)
+        for number in range(5):
+            read(store, number)
+        assert both(store) == ([1], 1)
+    assert opened_numbers(place) == [1]
+
+
+def test_reading_another_document_costs_the_same_among_many(place):
+    calls = []
+
+    def cost(number):
+        calls.clear()
+        sys.setprofile(lambda frame, event, _: calls.append(event))
+        try:
+            read(store, number)
+        finally:
+            sys.setprofile(None)
+        return len(calls)
+
+    with closing(place.open()) as store:
+        read(store, 0)
+        few = cost(1)
+        for number in range(2, 300):
+            read(store, number)
+
+        assert cost(300) == few

@@ -1,0 +1,227 @@
+"""The promises that stores on a local disk have in common: SQLite's file, and the folder of JSON files."""
+
+import os
+import resource
+import stat
+import subprocess
+import sys
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from services.errors import Misconfigured, StoreBlocked, StoreUnavailable
+from services.store.files import FilesPlace
+from services.store.files import store as files
+from services.store.sqlite import SqlitePlace
+from tests.store.on_disk import listing, moved, numbers, put, removed, replaced
+from tests.store.storm import HAPPENED, run_storm
+from tests.stores import folder_in_memory
+
+NEVER = 10**9  # seconds
+STORM_SECONDS = 6
+
+
+@pytest.fixture
+def folder():
+    with folder_in_memory() as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "json"])
+def place(request, folder):
+    return _place(request.param, folder)
+
+
+def _place(kind, folder):
+    if kind == "sqlite":
+        return SqlitePlace(folder / "home" / "daybook.db", wait_seconds=0.2)
+    return FilesPlace(folder / "home" / "daybook")
+
+
+@pytest.fixture
+def store(place):
+    with closing(place.open()) as opened:
+        yield opened
+
+
+# --- the start
+
+
+def test_files_and_folders_are_the_users_alone(place, store):
+    put(store, 1)
+    store.close()
+
+    for one in (place.path.parent, *place.path.parent.rglob("*")):
+        assert stat.S_IMODE(one.stat().st_mode) == (0o700 if one.is_dir() else 0o600), one
+
+
+def test_windows_is_refused(place, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+
+    with pytest.raises(Misconfigured, match="not on Windows"):
+        place.open()
+
+    assert not place.path.parent.exists()
+
+
+def test_store_that_cannot_be_written_is_refused(place, monkeypatch):
+    place.open().close()
+    before = listing(place.path.parent)
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+
+    for call in (place.exists, place.open):
+        with pytest.raises(Misconfigured, match="cannot be written"):
+            call()
+
+    assert listing(place.path.parent) == before
+
+
+def test_place_that_cannot_be_made_is_refused(place, folder, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+
+    with pytest.raises(Misconfigured, match="cannot be made"):
+        place.open()
+
+    assert list(folder.iterdir()) == []
+
+
+def test_store_in_use_by_another_process_is_refused(place, store):
+    script = (
+        "import sys; from pathlib import Path; from services.errors import Misconfigured\n"
+        f"from {type(place).__module__} import {type(place).__name__} as Place\n"
+        "try: Place(Path(sys.argv[1])).open()\n"
+        "except Misconfigured as error: print(error.public)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script, place.path], capture_output=True, text=True, check=True
+    )
+
+    assert ran.stdout.startswith(f"Another Daybook is using {place.path}: stop it")
+    put(store, 1)
+    assert numbers(store) == [1]
+
+
+# --- while it runs
+
+# what happens to a part: the store itself, or the log that it writes first
+LOST = [
+    ("sqlite", 0, moved),
+    ("sqlite", 0, removed),
+    ("sqlite", 0, replaced),
+    ("sqlite", 1, moved),
+    ("sqlite", 1, removed),
+    ("sqlite", 1, replaced),
+    ("json", 0, moved),
+    ("json", 0, replaced),
+    ("json", 1, moved),
+    ("json", 1, removed),
+    ("json", 1, replaced),
+]
+NAMES = [f"{kind}-{('store', 'log')[part]}-{act.__name__}" for kind, part, act in LOST]
+
+
+def log_of(place):
+    if isinstance(place, SqlitePlace):
+        return Path(f"{place.path}-wal")
+    [journal] = place.path.glob("journal-*")
+    return journal
+
+
+def content(path):
+    """Return the bytes of a file, or of all in a folder; None: there is nothing."""
+    if path.is_dir():
+        return listing(path)
+    return path.read_bytes() if path.exists() else None
+
+
+@pytest.mark.parametrize(("place", "part", "happen"), LOST, ids=NAMES, indirect=["place"])
+def test_lost_store_takes_nothing_until_it_is_back(place, part, happen, monkeypatch):
+    monkeypatch.setattr(files, "_SECONDS", NEVER)  # its journal stays
+    with closing(place.open()) as store:
+        put(store, 1)
+        path = [place.path, log_of(place)][part]
+        put_back = happen(path)
+        before = content(path)
+
+        with pytest.raises(StoreBlocked, match="moved, removed or replaced"):
+            put(store, 2)
+
+        assert content(path) == before
+        put_back()
+        put(store, 3)
+        assert numbers(store) == [1, 3]
+    with closing(place.open()) as store:
+        assert numbers(store) == [1, 3]
+
+
+@contextmanager
+def full_disk(log):
+    """Let no file of this process grow further than a few bytes beyond the size of the *log*."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size + 10, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_full_disk_takes_nothing_until_there_is_space(place, monkeypatch):
+    monkeypatch.setattr(files, "_SECONDS", NEVER)
+    with closing(place.open()) as store:
+        put(store, 1)
+
+        with full_disk(log_of(place)):
+            for number in (2, 3):
+                with pytest.raises(StoreBlocked, match="free some space"):
+                    put(store, number)
+            assert numbers(store) == [1]
+
+        put(store, 4)
+        assert numbers(store) == [1, 4]
+    with closing(place.open()) as store:
+        assert numbers(store) == [1, 4]
+
+
+def test_closed_store_is_unavailable(place):
+    store = place.open()
+    store.close()
+
+    with pytest.raises(StoreUnavailable):
+        numbers(store)
+
+
+def test_second_close_closes_no_file_of_others(place, tmp_path):
+    store = place.open()
+    store.close()
+    opened = [(tmp_path / str(number)).open("wb") for number in range(20)]
+
+    store.close()
+
+    for one in opened:  # they have got the descriptors of the store
+        one.close()
+
+
+# --- kills, and everything at once
+
+
+@pytest.mark.parametrize("kind", ["sqlite_kills", "files_kills"])
+def test_kill_at_any_point_loses_nothing(kind, folder):
+    ran = subprocess.run(
+        [sys.executable, "-m", f"tests.store.{kind}", folder],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert all(int(line) > 30 for line in ran.stdout.splitlines())
+
+
+@pytest.mark.parametrize("kind", [SqlitePlace, FilesPlace])
+def test_storm_of_turns_keeps_all_books_right(kind, folder):
+    with closing(kind(folder / "store").open()) as store:
+        broken, events = run_storm(store, STORM_SECONDS)
+
+    assert broken == {}
+    assert HAPPENED - {name for name, count in events.items() if count} == set()
