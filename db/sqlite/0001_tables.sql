@@ -46,15 +46,6 @@ create index invitations_code_hash on invitations (code_hash);
 create table throttles (key text primary key not null, window_ends text not null, row text not null) strict;
 create index throttles_window_ends on throttles (window_ends);
 
-create table steps (
-  key text primary key not null,
-  kind_tag text not null,
-  expires_at text not null,
-  row text not null
-) strict;
-create index steps_kind_tag on steps (kind_tag);
-create index steps_expires_at on steps (expires_at);
-
 create table nonces (key text primary key not null, seen_at text not null, row text not null) strict;
 create index nonces_seen_at on nonces (seen_at);
 

@@ -1,5 +1,6 @@
 """The store in an SQLite file: its start, faults while it runs, backups, and the users that its queries name."""
 
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -152,14 +153,11 @@ def test_linked_path_is_the_same_store(place, store, tmp_path):
 
 @pytest.fixture
 def later(place, tmp_path):
-    """The place as a later version of Daybook sees it: `texts` are its migrations beyond the first."""
+    """The place as a later version of Daybook sees it: *text* is its next migration."""
 
     def make(text):
-        folder = tmp_path / "later"
-        folder.mkdir()
-        first = places.MIGRATIONS / "0001_tables.sql"
-        (folder / first.name).write_text(first.read_text())
-        (folder / "0002_next.sql").write_text(text)
+        folder = shutil.copytree(places.MIGRATIONS, tmp_path / "later")
+        (folder / "9999_next.sql").write_text(text)
         return SqlitePlace(place.path, folder, WAIT_SECONDS)
 
     return make
@@ -174,7 +172,7 @@ def test_older_version_is_brought_up_after_a_copy(place, later):
 
     with pytest.raises(Misconfigured, match="later version"):
         place.exists()
-    [copy] = place.path.parent.glob("*.db-version-1-*")
+    [copy] = place.path.parent.glob("*.db-version-*")
     with closing(SqlitePlace(copy).open()) as before:
         assert numbers(before) == [1]
 
