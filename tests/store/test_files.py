@@ -406,6 +406,52 @@ def test_half_append_is_cut_off_before_anything_is_written(stored, faults, quick
     assert opened_numbers(stored) == [1, 2]
 
 
+def removed(path):
+    path.unlink()
+
+
+def repeated(path):
+    path.write_bytes(path.read_bytes() * 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [(removed, [2]), (repeated, [1, 2])],
+    ids=lambda one: getattr(one, "__name__", ""),
+)
+def test_document_changed_after_a_cut_append_is_read_as_it_is(
+    stored, faults, quick, change, expected
+):
+    copy = FilesPlace(stored.path.with_name("copy"))
+    faults.at_first = lambda: shutil.copytree(stored.path, copy.path)
+    with closing(stored.open()) as store:
+        faults.errors["write", "shared/nonces"] = FULL
+        put(store, 2)
+        until(lambda: faults.met)
+        faults.errors.clear()
+    assert (copy.path / "appends.json").exists()
+
+    change(nonces_of(copy))
+
+    assert opened_numbers(copy) == expected
+    assert not (copy.path / "appends.json").exists()
+
+
+def test_name_lasts_before_the_bytes_of_a_file_go_after_an_error(stored, faults, quick):
+    with closing(stored.open()) as store:
+        faults.errors["open", "."] = OSError(errno.EMFILE, "Too many open files")
+        put(store, 2)
+        until(lambda: faults.met)
+        begun = len(faults.done)
+        faults.errors.clear()
+
+        until(lambda: is_written(stored))
+
+        done = faults.done[begun:]
+    [gone] = {name for verb, name in done if verb == "overwrite" and name.startswith("journal-")}
+    assert done.index(("open", ".")) < done.index(("overwrite", gone))
+
+
 def check_stopped(store):
     for act in (lambda: put(store, 9), lambda: numbers(store)):
         with pytest.raises(StoreBlocked, match="fails: check it, then restart Daybook"):

@@ -73,20 +73,22 @@ class Disk:
         return os.stat(name, dir_fd=self._root).st_size
 
     def cut(self, name: str, size: int) -> None:
-        """Cut off what follows the first *size* bytes of a file."""
-        with self._opened(name, os.O_WRONLY) as descriptor:
-            self.truncate(descriptor, size)
-            self.sync(descriptor)
+        """Cut off what follows the first *size* bytes of a file, if anything does."""
+        with suppress(FileNotFoundError), self._opened(name, os.O_WRONLY) as descriptor:
+            if os.fstat(descriptor).st_size > size:
+                self.truncate(descriptor, size)
+                self.sync(descriptor)
 
     def destroy(self, name: str) -> None:
         """Overwrite and remove a file, if there is one, and the folders that are empty then.
 
         It is renamed first, so that `tidy`, or another call after an error, can finish this.
         """
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):  # another call may have done so
             self.rename(name, name + _GONE)
-            self.sync_name(_folder_of(name))
         with suppress(FileNotFoundError):
+            self.size(name + _GONE)  # is there anything to destroy?
+            self.sync_name(_folder_of(name))
             self._finish(name + _GONE)
 
     def make_folders(self, name: str) -> None:

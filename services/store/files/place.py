@@ -135,8 +135,14 @@ def _make_folder(path: Path) -> None:
         if above == above.parent:
             break
         above = above.parent
-    with closing(Disk(above)) as disk:
-        disk.make_folders(str(path.relative_to(above)))
+    try:
+        with closing(Disk(above)) as disk:
+            disk.make_folders(str(path.relative_to(above)))
+    except PermissionError:
+        if (
+            not path.is_dir()
+        ):  # else somebody has made it for Daybook, in a folder that only they can list
+            raise
 
 
 def _is_whole(path: Path) -> bool:

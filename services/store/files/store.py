@@ -268,16 +268,15 @@ class FilesStore:
             operations, cut = operations + found, cut + len(data) - whole
         sizes = read_sizes(self._disk.read(_SIZES))
         for path in {one.path for one in operations}:
-            data = self._disk.read(path + _END) or b""
-            self._keep(path, Document(data[: sizes.get(path)]))
+            self._keep(path, _document(self._disk.read(path + _END) or b"", sizes.get(path)))
             self._documents[path].rewrite()
         if cut:
             log_event("journal.cut", bytes=cut)
         self._disk.tidy()
-        self._cut_appends()
         self._apply(operations)
         for path, one in self._documents.items():
             self._write(path + _END, one.take_change())
+        self._disk.destroy(_SIZES)
         for name in names:
             self._disk.destroy(name)
         self._begin_journal()
@@ -425,3 +424,13 @@ class FilesBlock(CheckedBlock):
 
     def _names(self, folder: str) -> list[str]:
         return [folder + one for one in self._store.names(f"{self._user_id}/{folder[:-1]}")]
+
+
+def _document(data: bytes, size: int | None) -> Document:
+    """Return a document, without what comes after *size* bytes if an append to it did not end. Raise Damaged."""
+    try:
+        return Document(data)  # also if it was edited or removed since
+    except Damaged:
+        if size is None:
+            raise
+        return Document(data[:size])
