@@ -20,11 +20,10 @@ from tests.fakes import choose
 from tests.store.conformance.talk import NOON, a_fact
 from tests.store.conftest import ledger
 
-
-@pytest.fixture(scope="session")
-def stack(embedded_stack):
-    """One backend: what a process keeps in memory does not depend on the API."""
-    return embedded_stack
+# what a process keeps in memory does not depend on the API
+pytestmark = pytest.mark.parametrize(
+    "stack", ["embedded_stack"], indirect=True, ids=["embedded"], scope="session"
+)
 
 
 @pytest.fixture
