@@ -35,7 +35,8 @@ STORES = ("sqlite", "json", "json-plain", "firestore")
 _FIRESTORE = re.compile(
     r"firestore:([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9](/(\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]))?"
 )
-_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")  # a name, or an IP address
+_LABEL = "[A-Za-z0-9_-]{1,63}"
+_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f:.]{{2,45}}")  # a name, or an IP address
 _UNPREFIXED = ("supabase_", "openai_", "database_")  # names shared with other programs
 
 

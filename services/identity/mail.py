@@ -155,7 +155,8 @@ class _Smtp(smtplib.SMTP):
         """Make the reply end at once, with an error, in the thread that reads it."""
         with suppress(OSError):
             if self.sock:
-                self.sock.shutdown(socket.SHUT_RDWR)
+                # SSLSocket's own gives TLS up before that, so a write meanwhile would go out in clear
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
 
 class _SmtpOverTls(_Smtp, smtplib.SMTP_SSL):

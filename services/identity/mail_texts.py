@@ -43,7 +43,7 @@ _NO_CODES: Mapping[NoCodeReason, tuple[str, str, str]] = {
         "Your email address is not confirmed",
         "A code was requested for the Daybook account with this address.",
         "The address was never confirmed, so this email has no code. Sign in with your password "
-        "and confirm the address on the page Account.",
+        "and confirm the address on the page Account. If you did not create the account, contact your admin.",
     ),
 }
 _NOTICES: Mapping[NoticeKind, tuple[str, str]] = {
@@ -61,7 +61,7 @@ _NOTICES: Mapping[NoticeKind, tuple[str, str]] = {
     ),
     NoticeKind.WRONG_FACTORS: (
         "Wrong codes at sign-in",
-        "Your password was right, but wrong codes of your second factor were entered several times.",
+        "Somebody got past the first step of signing in, but entered wrong codes of your second factor several times.",
     ),
     NoticeKind.RECOVERY_CODES_RENEWED: (
         "New recovery codes",

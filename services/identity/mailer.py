@@ -121,6 +121,7 @@ class Mailer:
         self._is_sending = self._is_started = self._is_closed = False
         self._number = 0
         self._last_failure: tuple[str, datetime] | None = None
+        self._sender: MailSender | None = None  # the thread's
 
     def send(self, mail: Mail) -> bool:
         """Accept *mail* to be sent soon. Return False if too many wait, or were sent in the last hour.
@@ -130,6 +131,9 @@ class Mailer:
         with self._changed:
             refusal = self._refusal(mail)
             if refusal is None:
+                if not self._is_started:
+                    in_thread("mail", self._run)
+                    self._is_started = True
                 if self._is_full:
                     self._drop(max(self._waiting, key=lambda one: one.order))
                 self._limit.count(is_known=mail.is_known)
@@ -137,9 +141,6 @@ class Mailer:
                 self._waiting.append(
                     _Waiting(mail, self._number, self._retry_seconds, self._clock())
                 )
-                if not self._is_started:
-                    self._is_started = True
-                    in_thread("mail", self._run)
                 self._changed.notify()
         if refusal:
             log_event("mail.refused", kind=mail.kind, reason=refusal)
@@ -181,9 +182,8 @@ class Mailer:
         log_event("mail.dropped", kind=waiting.mail.kind)
 
     def _run(self) -> None:
-        sender = self._open_sender()
         while waiting := self._next():
-            self._try(sender, waiting)
+            self._try(waiting)
 
     def _next(self) -> _Waiting | None:
         """Wait for the next mail that is due, and take it out of the queue; None once the mailer is closed."""
@@ -201,30 +201,47 @@ class Mailer:
                 self._changed.wait(None if next_at is None else next_at - self._clock())
             return None
 
-    def _try(self, sender: MailSender, waiting: _Waiting) -> None:
-        mail, is_again = waiting.mail, False
-        try:
-            if sender.send(mail):
-                log_event("mail.sent", kind=mail.kind)
-            else:
-                log_event("mail.undeliverable", kind=mail.kind)
-        except OSError as error:
-            is_again = True
-            self._note_failure(mail, error)
-        except Exception as error:  # a bug: this mail is lost, the others must go on
-            self._note_failure(mail, error)
-            _logger.exception("mail.lost")
+    def _try(self, waiting: _Waiting) -> None:
+        is_again = self._is_to_be_sent_again(waiting.mail)
         with self._changed:
             self._is_sending = False
             if is_again:
                 waiting.due_at = self._clock() + waiting.retry_seconds
                 waiting.retry_seconds = min(2 * waiting.retry_seconds, _LONGEST_RETRY_SECONDS)
+                # behind the others of its rank, so that slow mails do not keep newer ones from their first try
+                self._number += 1
+                waiting.number = self._number
                 self._waiting.append(waiting)
+
+    def _is_to_be_sent_again(self, mail: Mail) -> bool:
+        """Send *mail*; return True if that failed, but may not fail later."""
+        try:
+            sender = self._sender = self._sender or self._open_sender()
+        except Exception as error:  # for example because the app's files are being updated
+            self._note_failure(mail, error)
+            _logger.exception("mail.unopened")
+            return True
+        try:
+            if sender.send(mail):
+                log_event("mail.sent", kind=mail.kind)
+            else:
+                log_event("mail.undeliverable", kind=mail.kind)
+                self._show_failure("refused by the server")
+        except OSError as error:
+            self._note_failure(mail, error)
+            return True
+        except Exception as error:  # a bug: this mail is lost, the others must go on
+            self._note_failure(mail, error)
+            _logger.exception("mail.lost")
+        return False
 
     def _note_failure(self, mail: Mail, error: Exception) -> None:
         log_event("mail.failed", kind=mail.kind, error=type(error))
+        self._show_failure(type(error).__name__)
+
+    def _show_failure(self, reason: str) -> None:
         with self._changed:
-            self._last_failure = type(error).__name__, datetime.now(UTC)
+            self._last_failure = reason, datetime.now(UTC)
 
 
 def open_mailer(chosen: Settings, write: Callable[[str], None]) -> Mailer | None:

@@ -74,7 +74,12 @@ class Attempts:
         """
         of_step = self._throttle(f"code of step {step}", 1, _MINUTE)
         if self.is_known(device, user_id):
-            return of_step, self._throttle(f"code on {device}", self.codes_of_an_hour, _HOUR)
+            return (
+                of_step,
+                self._throttle(f"code on {device}", self.codes_of_an_hour, _HOUR),
+                # each sign-in makes a device: one account must not use up the mails of all
+                self._throttle(f"code on devices of {user_id}", self.codes_of_a_day, _HOUR),
+            )
         return (
             of_step,
             *self._of_networks("code", address, self.codes_an_hour, _HOUR),

@@ -3,6 +3,8 @@
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
@@ -124,6 +126,39 @@ def test_mail_after_a_failed_one_is_sent(failure):
         emptied(mailer)
 
     assert sender.tried[:2] == [failed, mail]
+
+
+def test_mail_that_fails_goes_behind_newer_ones():
+    slow, new = a_mail(), a_mail()
+    # a second goes by at each look at the clock, so that the failed one is due at once
+    with running(TimeoutError(), is_open=False, clock=count().__next__) as (mailer, sender):
+        mailer.send(slow)
+        until(lambda: sender.tried, within=20)
+        mailer.send(new)
+        sender.gate.set()
+        emptied(mailer)
+
+    assert [one is slow for one in sender.tried] == [True, False, True]
+
+
+def test_sender_that_does_not_open_is_opened_again():
+    failures, opened = [ImportError("files are being updated")], []
+    sender = SimpleNamespace(send=lambda mail: True)
+
+    def open_sender():
+        if failures:
+            raise failures.pop()
+        opened.append(sender)
+        return sender
+
+    mailer = Mailer(open_sender, 500, retry_seconds=0.01)
+    for _ in range(2):
+        assert mailer.send(a_mail())
+        emptied(mailer)
+    health = mailer.health()
+    mailer.close()
+
+    assert (len(opened), health.last_failure) == (1, "ImportError")
 
 
 def test_code_is_not_sent_after_its_life(caplog):

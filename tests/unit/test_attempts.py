@@ -153,14 +153,16 @@ def test_code_on_a_known_device_counts_there_alone():
     phone, desk = (attempts.device_cookie(HERS) for _ in ("phone", "desk"))
     step = uuid4()
 
-    of_step, of_phone = attempts.code(step, MAYA, HOME, phone, HERS)
-    _, of_desk = attempts.code(step, MAYA, HOME, desk, HERS)
+    of_step, of_phone, of_both = attempts.code(step, MAYA, HOME, phone, HERS)
+    _, of_desk, same = attempts.code(step, MAYA, HOME, desk, HERS)
 
+    assert same == of_both
+    assert (of_both.at_most, of_both.seconds) == (15, 3600)
     assert (of_phone.at_most, of_phone.seconds) == (5, 3600)
     assert of_phone != of_desk
     strangers = attempts.code(step, MAYA, HOME, "", HERS)
     assert of_step == strangers[0]
-    assert not {of_phone, of_desk} & {*strangers}
+    assert not {of_phone, of_desk, of_both} & {*strangers}
 
 
 @pytest.mark.parametrize("user_id", [None, UserId(uuid4())])

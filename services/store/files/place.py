@@ -139,9 +139,7 @@ def _make_folder(path: Path) -> None:
         with closing(Disk(above)) as disk:
             disk.make_folders(str(path.relative_to(above)))
     except PermissionError:
-        if (
-            not path.is_dir()
-        ):  # else somebody has made it for Daybook, in a folder that only they can list
+        if not path.is_dir():  # else an admin has made it, in one that Daybook cannot list
             raise
 
 
