@@ -6,7 +6,7 @@ from tests.hostile_text import NO_READERS, READERS, SHAPES, cpu_seconds, readers
 
 SMALL, LARGE = 20_000, 40_000  # bytes
 LEAST_SECONDS = 0.005  # a shorter time says nothing
-MOST = 2.8  # times as much for twice the text, between 2 and the 4 of a time that grows with the square
+MOST = 2.5  # times as much for twice the text; four times where the time grows with its square
 ROUNDS = 20  # at most: other work may slow many of them
 
 
