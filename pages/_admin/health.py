@@ -45,11 +45,7 @@ def draw(admin: UserServices) -> None:
             "Recent calls": words.number(calls.calls),
             "Failed replies": words.number(calls.failed),
             "Time to first token (median)": words.seconds(calls.first_token_ms),
-            "Last error": (
-                f"{calls.last_failure}, {words.moment(calls.last_failed_at)}"
-                if calls.last_failed_at
-                else "none"
-            ),
+            "Last error": _failure(calls.last_failure, calls.last_failed_at),
         },
     )
     if app.mailer:
@@ -60,11 +56,7 @@ def draw(admin: UserServices) -> None:
                 "Last hour": f"{words.number(mail.last_hour)} of {words.number(mail.at_most)}",
                 "Only for known devices": words.number(mail.for_known),
                 "Waiting": words.number(mail.waiting),
-                "Last failed attempt": (
-                    f"{mail.last_failure}, {words.moment(mail.last_failed_at)}"
-                    if mail.last_failed_at
-                    else "none"
-                ),
+                "Last failed attempt": _failure(mail.last_failure, mail.last_failed_at),
             },
         )
     st.button("Check again", icon=":material/refresh:", key="check-again")  # each run checks
@@ -100,3 +92,7 @@ def _figure(figure: int | str | datetime) -> str:
 def _draw_part(title: str, lines: dict[str, str]) -> None:
     st.subheader(title, anchor=False)
     draw_metrics(lines)
+
+
+def _failure(name: str | None, at: datetime | None) -> str:
+    return f"{name}, {words.moment(at)}" if at else "none"

@@ -53,9 +53,8 @@ class SmtpSender:
 
     def send(self, mail: Mail) -> bool:
         """Send *mail*. Return False if the server refuses it for good. Raise OSError if a later try may succeed."""
-        if all(
-            mark in mail.address for mark in _ENCODED_WORD
-        ):  # mail programs would read another address in the header
+        # mail programs would read another address in the header
+        if all(mark in mail.address for mark in _ENCODED_WORD):
             return False
         message = message_of(mail, self._server.sender)
         with connection(self._server, self._step_seconds) as smtp:
@@ -95,9 +94,8 @@ def connection(server: MailServer, step_seconds: float = _STEP_SECONDS) -> Gener
     """Connect to *server* as it demands, and log in. Raise OSError."""
     # smtplib's own context checks no certificate
     tls, checking = tls_of(server), ssl.create_default_context
-    own_name = _domain(
-        server.sender
-    )  # smtplib would ask DNS for the name of this machine, and tell it
+    # without a name smtplib would ask DNS for that of this machine, and tell it
+    own_name = _domain(server.sender)
     at = server.host, server.port, own_name
     if tls is Tls.AT_ONCE:
         smtp = _SmtpOverTls(*at, timeout=step_seconds, context=checking())

@@ -216,18 +216,13 @@ class Mailer:
     def _is_to_be_sent_again(self, mail: Mail) -> bool:
         """Send *mail*; return True if that failed, but may not fail later."""
         try:
-            sender = self._sender = self._sender or self._open_sender()
-        except Exception as error:  # for example because the app's files are being updated
-            self._note_failure(mail, error)
-            _logger.exception("mail.unopened")
-            return True
-        try:
-            if sender.send(mail):
+            self._sender = self._sender or self._open_sender()
+            if self._sender.send(mail):
                 log_event("mail.sent", kind=mail.kind)
             else:
                 log_event("mail.undeliverable", kind=mail.kind)
                 self._show_failure("refused by the server")
-        except OSError as error:
+        except (OSError, ImportError) as error:  # ImportError: the app's files are being updated
             self._note_failure(mail, error)
             return True
         except Exception as error:  # a bug: this mail is lost, the others must go on

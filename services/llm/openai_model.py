@@ -53,9 +53,8 @@ def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
     http = httpx2.AsyncClient(
         timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),  # silence is timed per stream
         limits=httpx2.Limits(max_connections=None, keepalive_expiry=30),
-        trust_env=not is_this_machine(
-            httpx2.URL(base_url).host
-        ),  # a proxy cannot reach this machine's loopback
+        # a proxy cannot reach this machine's loopback
+        trust_env=not is_this_machine(httpx2.URL(base_url).host),
     )
     return openai.AsyncOpenAI(
         base_url=base_url,
