@@ -86,7 +86,7 @@ _EDGE = re.compile(rf"{_PREFIX}(?P<mark>\$\$|\\[\[\]])[ \t]*$")
 _SPAN = re.compile(
     r"""
       (?:https?://|www\.)\S+  # where a backslash would not escape
-    | \\\((?P<tex>(?:[^$\\]|\\[^()])*+)\\\)
+    | \\\((?P<tex>(?:[^\\]|\\[^()])*+)\\\)
     | \\.
     | \$\$(?P<wide>(?:[^$\\]|\\.)++)\$\$(?!\$)
     | \$(?=[^\s$])(?P<formula>(?:[^$\\]|\\.)++)(?<!\s)\$(?![\d$])
@@ -312,7 +312,8 @@ def _escape(span: re.Match[str]) -> str:
         return text
     # a single dollar before a digit closes no formula
     dollars = "$$" if span.string[span.end() : span.end() + 1].isdigit() else "$"
-    return f"{dollars}{tex}{dollars}".replace(r"\$", r"\char36{}")
+    tex = tex.replace(r"\$", "$").replace("$", r"\char36{}")  # a dollar would close the formula
+    return f"{dollars}{tex}{dollars}"
 
 
 def _guard(text: str, could_be_image: bool) -> str:

@@ -1,12 +1,17 @@
 """Errors by the code with which Supabase Auth refuses, as v2.196 answers."""
 
+from uuid import uuid4
+
 import httpx
+import jwt
 import pytest
 from pydantic import SecretStr
 
 from services import errors
+from services.crypto import ServerProof, new_key
 from services.store.supabase import auth
 from services.store.supabase.api import Gateway
+from services.store.supabase.backend import SupabaseBackend
 
 WHO = ("maya@daybook.test", "correct horse battery staple")
 
@@ -46,6 +51,35 @@ def test_refused_sign_in_raises_by_its_code(verb, status, code, error, caplog):
     caplog.set_level("INFO", "daybook")
     assert type(refusal(verb, *WHO, status=status, code=code)) is error
     assert ("auth.failed" in caplog.text) is (error is errors.StoreUnavailable)
+
+
+def test_sign_up_beside_another_recognises_the_user_that_the_other_has_made():
+    """Auth answers one of two sign-ups at once with an internal error; the rig cannot time them."""
+    user = {"id": str(uuid4()), "app_metadata": {}, "user_metadata": {}, "aud": "", "created_at": 0}
+    claims = {"session_id": str(uuid4())}
+    session = {
+        "access_token": jwt.encode(claims, "a key of 32 bytes for this test.", "HS256"),
+        "token_type": "bearer",
+        "expires_in": 3600,
+        "refresh_token": "refresh",
+        "user": user,
+    }
+    failed = httpx.Response(500, json={"code": "unexpected_failure", "message": "…"})
+    answers = {"/auth/v1/signup": failed, "/auth/v1/token": httpx.Response(200, json=session)}
+    transport = httpx.MockTransport(lambda request: answers[request.url.path])
+    backend = SupabaseBackend(
+        "http://auth.test",
+        SecretStr("key"),
+        ServerProof(new_key()),
+        is_hosted=True,
+        transport=transport,
+    )
+
+    assert str(backend.sign_in.sign_up(*WHO).user_id) == user["id"]
+
+    answers["/auth/v1/token"] = failed
+    with pytest.raises(errors.StoreUnavailable):
+        backend.sign_in.sign_up(*WHO)
 
 
 @pytest.mark.parametrize(

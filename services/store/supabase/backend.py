@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import cast
@@ -17,7 +18,14 @@ from services.domain import AccountRole, SessionId, UserId
 from services.domain.accounts import Account, SessionEnd, SignUps
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
-from services.errors import AddressTaken, SignInBroken, TooManyAttempts, WrongCredentials
+from services.errors import (
+    AddressTaken,
+    AppError,
+    SignInBroken,
+    StoreUnavailable,
+    TooManyAttempts,
+    WrongCredentials,
+)
 from services.events import log_event
 from services.rules import Refusal
 from services.store.backend import (
@@ -76,6 +84,11 @@ class SupabaseSignIn:
             return auth.sign_up(self.gateway.client(), email, password)
         except AddressTaken:
             return self.resume(email, password)
+        except StoreUnavailable:
+            # of two sign-ups at once, Supabase Auth answers one with an internal error, and has made the user
+            with suppress(AppError):
+                return auth.sign_in(self.gateway.client(), email, password)
+            raise
 
     def resume(self, email: EmailAddress, password: str) -> Identity:
         try:
