@@ -36,6 +36,7 @@ _ADDRESS = re.compile(
 _FOOTNOTE = re.compile(r"\[\^[^\[\]\s]+$")
 _ADDRESS_FOLLOWS = re.compile(r"\][(:]\s*+(?:<\s*+)?$")
 _LINE_BEGINS = re.compile(rf"{_CONTAINER}\s*<?(?P<address>[^\s()<>\[\]]{{1,300}})?")
+_IN_TEX = re.compile(r"(\\[^$])|\\?\$")
 _ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
 
 _TEXT = r"(?:[^\[\]\\]|\\.)*+"
@@ -302,8 +303,8 @@ def _escape(span: re.Match[str]) -> str:
     text = span[0]
     if text[0] == "$":
         formula = span["wide"] or span["formula"]
-        # a backslash does not escape a dollar in a formula
-        return text.replace(r"\$", r"\char36{}") if formula else r"\$" * len(text)
+        dollars = "$$" if span["wide"] else "$"
+        return f"{dollars}{_tex(formula)}{dollars}" if formula else r"\$" * len(text)
     if text == "~":
         return r"\~"
     # strip removes no-break spaces too: a dollar before one opens no formula
@@ -312,8 +313,16 @@ def _escape(span: re.Match[str]) -> str:
         return text
     # a single dollar before a digit closes no formula
     dollars = "$$" if span.string[span.end() : span.end() + 1].isdigit() else "$"
-    tex = tex.replace(r"\$", "$").replace("$", r"\char36{}")  # a dollar would close the formula
-    return f"{dollars}{tex}{dollars}"
+    # dollars of two formulas side by side would be read as one sign
+    start, end = span.span()
+    before, after = span.string[max(0, start - 2) : start], span.string[end : end + 1]
+    begin = _JOINER if before.endswith(("$", r"\)")) else ""
+    return f"{begin}{dollars}{_tex(tex)}{dollars}{_JOINER if after == '$' else ''}"
+
+
+def _tex(formula: str) -> str:
+    """Return *formula* without dollars, because a backslash does not escape one in a formula."""
+    return _IN_TEX.sub(lambda found: found[1] or r"\char36{}", formula)
 
 
 def _guard(text: str, could_be_image: bool) -> str:

@@ -133,6 +133,8 @@ def test_too_long_text_is_not_read_as_markdown(line):
 @example("$$```mermaid$$")
 @example("\\(\u00a0\\)")
 @example("\\($\\)")
+@example("\\(a\\)\\(b\\)$c$")
+@example("$\\\\$")
 def test_safe_text_is_unchanged(hostile):
     once = safe_md.body(hostile.replace("\\[", "").replace("\\]", ""))  # those nest as TeX
 
