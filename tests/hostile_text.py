@@ -111,7 +111,7 @@ SHAPES: dict[str, Shape] = {
 _PLAIN = {
     "pages._parts.context_words": "of_summary",
     "pages._parts.prompts": "as_typed",
-    "pages._parts.safe_md": "body label _name_safely _scheme",
+    "pages._parts.safe_md": "body label _tex _name_safely _scheme",
     "services.crypto.vault": "_encoded_text decode_base64url token_version",
     "services.domain.addresses": "checked_address",
     "services.domain.safe_text": "has_many_marks is_readable pieces tick_pairs",

@@ -84,13 +84,16 @@ _FORMULA = re.compile(
     re.MULTILINE | re.VERBOSE,
 )
 _EDGE = re.compile(rf"{_PREFIX}(?P<mark>\$\$|\\[\[\]])[ \t]*$")
+_DOLLARS = r"""
+      \$\$(?P<{0}wide>(?:[^$\\]|\\.)++)\$\$(?!\$)
+    | \$(?=[^\s$])(?P<{0}formula>(?:[^$\\]|\\.)++)(?<!\s)\$(?![\d$])
+    """
 _SPAN = re.compile(
-    r"""
+    rf"""
       (?:https?://|www\.)\S+  # where a backslash would not escape
-    | \\\((?P<tex>(?:[^\\]|\\[^()])*+)\\\)
+    | \\\((?P<tex>(?:[^$\\]|\\[^()]|(?!{_DOLLARS.format("inner_")})\$)*+)\\\)
     | \\.
-    | \$\$(?P<wide>(?:[^$\\]|\\.)++)\$\$(?!\$)
-    | \$(?=[^\s$])(?P<formula>(?:[^$\\]|\\.)++)(?<!\s)\$(?![\d$])
+    | {_DOLLARS.format("")}
     | \$+
     | ~+
     """,

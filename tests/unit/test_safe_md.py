@@ -135,6 +135,7 @@ def test_too_long_text_is_not_read_as_markdown(line):
 @example("\\($\\)")
 @example("\\(a\\)\\(b\\)$c$")
 @example("$\\\\$")
+@example("\\(\\(a\\)\\)")
 def test_safe_text_is_unchanged(hostile):
     once = safe_md.body(hostile.replace("\\[", "").replace("\\]", ""))  # those nest as TeX
 
