@@ -4,6 +4,7 @@
     ├─ "user keys" ........... the salt of the keys that wrap user keys
     ├─ "credentials" ......... seals users' credentials: one row a user
     ├─ "address" ............. makes the look-up values of addresses, so that their column holds no address
+    ├─ "look-up" ............. makes other look-up values, each of a JSON list: its kind, and what is looked up
     ├─ "server proof" ........ the app's HMAC key; the database has it too, and it opens nothing
     ├─ "throttle" ............ names throttle buckets, so that they hold no address
     ├─ "device cookie" ....... signs the cookies of devices that have signed in
@@ -180,6 +181,11 @@ class RootKeys:
     def address_tags(self, address: EmailAddress) -> dict[int, str]:
         """Return the look-up values of *address* by the version of their root key."""
         return {version: _tag(key, "address", address) for version, key in self._keys.items()}
+
+    def former_address_tags(self, address: EmailAddress) -> dict[int, str]:
+        """Return the look-up values of a former *address* of an account by the version of their root key."""
+        listed = json.dumps(["former_address", address])
+        return {version: _tag(key, "look-up", listed) for version, key in self._keys.items()}
 
     def needs_rewrap(self, token: str) -> bool:
         """Return True if *token* was made under another key than the current one."""

@@ -1,4 +1,5 @@
-"""Accounts: the first and the last admin, sign-ups, invitations, sessions, retention, steps, and throttles."""
+"""Accounts: the first and the last admin, sign-ups, invitations, sessions, retention, former addresses,
+steps, and throttles."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -33,6 +34,7 @@ INVITATION_LIFE = timedelta(days=7)
 STEP_LIFE = timedelta(minutes=10)
 MOST_STEPS = 4  # of one kind in a browser: the next one ends the oldest
 MOST_TRIES = 5  # of one step
+FORMER_LIFE = timedelta(hours=72)  # in which a former address may be taken back
 WARNING = timedelta(days=14)  # the time before a retention deletes its first conversation
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -230,6 +232,21 @@ class StoredSession:
         if account.suspended_at:
             return SessionEnd.SUSPENDED
         return None if session and session.ends_at > now else SessionEnd.ENDED
+
+
+# --- former addresses -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormerLookup:
+    """The look-up value of a former address, which its user may take back; no other account gets it meanwhile."""
+
+    lookup: str = field(repr=False)
+    user_id: UserId
+    expires_at: datetime
+
+    def is_good(self, now: datetime) -> bool:
+        return self.expires_at > now
 
 
 # --- steps ------------------------------------------------------------------------------------------

@@ -150,7 +150,8 @@ class Throttles:
 class Attempt:
     """An attempt to sign in or to sign up, to be counted once."""
 
-    lookups: tuple[str, ...] = field(repr=False)  # of the address, under each root key
+    # of the address, under each root key: as it is, or as a former address
+    lookups: tuple[str, ...] = field(repr=False)
     throttles: Throttles
     invitation: str | None = field(repr=False)  # the code
     invited: EmailAddress | None = field(repr=False)  # the address, if there is an invitation
@@ -171,7 +172,21 @@ class PendingSignUp:
     """A sign-up to be stored until its user has an account."""
 
     credentials: StoredCredentials  # after the change: a new one has generation 1
-    lookups: tuple[str, ...] = field(repr=False)  # of the address, under each root key
+    lookups: tuple[str, ...] = field(repr=False)  # as `NewAddress.claims`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAddress:
+    """Another email address of a user, with the credentials that name it."""
+
+    credentials: StoredCredentials  # after the change: of the next generation
+    address: EmailAddress = field(repr=False)
+    # of the address, as one that is taken: under each root key, also as a former address
+    claims: tuple[str, ...] = field(repr=False)
+    # of the addresses that the user may take back afterwards (`RootKeys.former_address_tags`)
+    former: tuple[str, ...] = field(repr=False)
+    is_restored: bool  # true: the user takes a former address back, which ends all other sessions
+    cookie_hash: str  # of the session that stays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +302,18 @@ class UserBackend(Protocol):
         """Store *new* credentials of a user in place of those of *seen_generation*; return False if those have changed.
 
         A later generation ends all sessions of the user but that of *kept_cookie* (a hash; None: all), and is audited.
+        """
+        ...
+
+    def change_address(self, new: NewAddress) -> bool:
+        """Give the user another address and its credentials, in one transaction, also where the user signs in.
+
+        Return False, and change nothing, if the credentials have changed since they were of the generation before.
+        A user at the sign-in who has the address without an account goes, as when an account begins; so does a pending
+        sign-up. Look-up values of former addresses are stored for 72 hours, never overwritten, and removed once *new*
+        does not name them. It is audited.
+
+        Raise AddressTaken (an account has the address, or may take it back), and change nothing.
         """
         ...
 

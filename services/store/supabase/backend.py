@@ -24,6 +24,7 @@ from services.store.backend import (
     Attempt,
     CountedAttempt,
     Identity,
+    NewAddress,
     NewSession,
     NewStep,
     OpenedSession,
@@ -133,6 +134,23 @@ class SupabaseUser:
             kept_cookie=kept_cookie,
             nonce=uuid4(),
         ).ok
+
+    def change_address(self, new: NewAddress) -> bool:
+        answer = self.calls.call(
+            "change_address",
+            seen_generation=new.credentials.generation - 1,
+            address=Hidden(new.address),
+            claims=Hidden(json.dumps(new.claims)),
+            new_lookup=new.credentials.lookup,
+            new_sealed=Hidden(new.credentials.sealed),
+            former=Hidden(json.dumps(new.former)),
+            restored=new.is_restored,
+            kept_cookie=new.cookie_hash,
+            nonce=uuid4(),
+        )
+        if not answer.ok and answer.reason != "stale":
+            raise error_of("change_address", Refusal(reason=answer.reason))
+        return answer.ok
 
     def put_user_key(self, key: WrappedKey, replaces: str) -> None:
         self.calls.call(

@@ -340,7 +340,7 @@ _ENDS = (
     *("messages.destroy_at", "turns.lease_until", "invitations.expires_at"),
     *("throttles.window_ends", "steps.expires_at", "seen_nonces.seen_at"),
     "settings.retention_from",
-    *("log_erasures.since", "credentials.signed_up_at"),
+    *("log_erasures.since", "credentials.signed_up_at", "former_addresses.expires_at"),
 )
 _OWNERS = {"invitations": "made_by"} | dict.fromkeys(
     ("throttles", "steps", "seen_nonces", "settings", "log_erasures", "credentials")
