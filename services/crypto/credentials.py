@@ -8,8 +8,11 @@ A document is a JSON object. This version of the app writes and reads
     hash ............. the hash of the password (password_hash.py); null: the account has no password
     account_secret ... 32 octets in base64url, made when the row is bound to its user; null while it is pending
     managed_password . the user's random password at Supabase Auth
-    generation ....... a number that grows by one with each new password
+    generation ....... a number that grows by one with each change of a way in
     invitation ....... the code of the invitation that a pending sign-up has, or null
+    confirmed ........ how and when the address was confirmed: an object of `how` ("code": a code of ours, "operator":
+                       a command gave the account this address, "provider") and `at`, in seconds since 1970; null,
+                       or left out: it never was
 
 and keeps fields that it does not know. A document that it cannot read raises NewerVersion. keyring.py gives the place
 at which credentials are sealed.
@@ -21,11 +24,12 @@ import string
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from uuid import UUID
 
 from services.crypto.keyring import RootKeys
 from services.crypto.vault import KEY_BYTES, decode_base64url, encode_base64url
-from services.domain.addresses import EmailAddress
+from services.domain.addresses import Confirmed, ConfirmedBy, EmailAddress
 from services.errors import NewerVersion
 
 _VERSION = 1
@@ -44,6 +48,7 @@ class Credentials:
     managed_password: str = field(repr=False)
     generation: int
     invitation: str | None = field(default=None, repr=False)
+    confirmed: Confirmed | None = field(default=None, repr=False)  # None: the address never was
     # fields that only a newer version of the app knows
     newer: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)
 
@@ -80,7 +85,7 @@ def managed_password() -> str:
 
 def _document(credentials: Credentials) -> str:
     secret = credentials.account_secret
-    known = {
+    known: dict[str, object] = {
         "version": _VERSION,
         "state": "pending" if credentials.is_pending else "set",
         "address": credentials.address,
@@ -90,6 +95,8 @@ def _document(credentials: Credentials) -> str:
         "generation": credentials.generation,
         "invitation": credentials.invitation,
     }
+    if confirmed := credentials.confirmed:
+        known["confirmed"] = {"how": confirmed.how, "at": int(confirmed.at.timestamp())}
     return json.dumps({**credentials.newer, **known}, ensure_ascii=False)
 
 
@@ -111,7 +118,8 @@ def _read(text: str) -> Credentials | None:
             "invitation": str() | None as invitation,
             **newer,
         }:
-            with suppress(ValueError):
+            with suppress(ValueError, OverflowError, OSError):
+                confirmed = _confirmed(newer.pop("confirmed", None))
                 credentials = Credentials(
                     address=EmailAddress(address),
                     password_hash=hashed,
@@ -119,9 +127,21 @@ def _read(text: str) -> Credentials | None:
                     managed_password=managed,
                     generation=generation,
                     invitation=invitation,
+                    confirmed=confirmed,
                     newer=newer,
                 )
                 return credentials if credentials.is_pending == (state == "pending") else None
         case _:
             pass
     return None
+
+
+def _confirmed(value: object) -> Confirmed | None:
+    """Read a confirmation. Raise ValueError if this version cannot."""
+    match value:
+        case None:
+            return None
+        case {"how": str(how), "at": int(at)}:
+            return Confirmed(how=ConfirmedBy(how), at=datetime.fromtimestamp(at, UTC))
+        case _:
+            raise ValueError("a confirmation of a newer version")
