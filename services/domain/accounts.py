@@ -234,6 +234,7 @@ SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "uninvited": errors.InvitationNeeded,
     "confirm": errors.ConfirmationSent,
     "expired": errors.StepEnded,
+    "wrong-code": errors.WrongCode,
     "slow": errors.TooManyAttempts,
     "key": errors.KeyMissing,
     "repair": errors.SignInBroken,

@@ -361,7 +361,10 @@ class Backend(Protocol):
         """Count one attempt in *throttles*; those behind a full one do not count it. Raise TooManyAttempts."""
 
     def begin_step(self, new: NewStep) -> None:
-        """Store a step for ten minutes. The fifth of one kind in a browser ends the oldest."""
+        """Store a step for ten minutes, without tries, also in place of the one with its key.
+
+        The fifth of one kind in a browser ends the oldest.
+        """
 
     def try_step(self, key: str) -> str | None:
         """Count a try of a step, and return its sealed text; None: there is no such step any more.

@@ -319,6 +319,14 @@ class Accounts(RuleBasedStateMachine):
             new = NewStep(key=self.steps[-1], kind_tag=sha(f"kind {kind}"), sealed=self.sealed())
             self.both.of_process(lambda backend, new=new: backend.begin_step(new))
 
+    @rule(nth=st.integers(0, 5))
+    def begin_a_step_anew(self, nth):
+        """Begin a step in the place of one, which may have ended meanwhile."""
+        if self.steps:
+            key = self.steps[-1 - nth % len(self.steps)]
+            new = NewStep(key=key, kind_tag=sha("kind 0"), sealed=self.sealed())
+            self.both.of_process(lambda backend: backend.begin_step(new))
+
     @rule(nth=st.integers(0, 5), times=st.sampled_from([1, 5, 6]))
     def try_a_step(self, nth, times):
         for _ in range(times if self.steps else 0):

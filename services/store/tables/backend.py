@@ -341,7 +341,8 @@ class TablesBackend:
 
     @atomic
     def begin_step(self, block: Block, new: NewStep) -> None:
-        others = block.select(schema.STEPS, {"kind_tag": new.kind_tag})
+        of_kind = block.select(schema.STEPS, {"kind_tag": new.kind_tag})
+        others = [one for one in of_kind if one.key != new.key]
         expires_at = self.now() + rules.STEP_LIFE
         delete_all(block, schema.STEPS, rules.StoredStep.surplus(others))
         block.put(schema.STEPS, part_of(rules.StoredStep, new, expires_at=expires_at))
