@@ -13,7 +13,7 @@ create table private.credentials (
   user_id uuid unique references private.roles (user_id) on delete cascade,   -- null: the sign-up is pending
   lookup text not null unique check (lookup ~ '^[0-9a-f]{64}$'),   -- the app's HMAC of the address
   sealed public.sealed not null,
-  generation integer not null check (generation > 0),   -- grows with each new password; also inside of the seal
+  generation integer not null check (generation > 0),   -- grows with each change of a way in; also inside of the seal
   signed_up_at timestamptz not null default clock_timestamp(),   -- of a pending sign-up: the last one of its address
   check (user_id is null or user_id = id)
 );
@@ -131,15 +131,19 @@ end $$;
 
 -- functions: changes ------------------------------------------------------------------------------------
 
--- Replace the credentials of *person* where *seen_generation* still holds, for the user or an operator (*actor* null). A new
--- password has the next generation, and ends all sessions but that of *kept_cookie*; without one the generation stays.
+-- Replace the credentials of *person* where *seen_generation* still holds, for the user or an operator (*actor* null). Each
+-- *action* but 'reseal' has the next generation, and is audited; *ends_others*: it ends all sessions but that of *kept_cookie*.
 create function private.replace_credentials(
-  actor uuid, person uuid, seen_generation integer, new_generation integer, new_lookup text, new_sealed public.sealed,
-  kept_cookie text
+  actor uuid, person uuid, seen_generation integer, new_generation integer, action text, new_lookup text,
+  new_sealed public.sealed, ends_others boolean, kept_cookie text
 ) returns jsonb language plpgsql as $$
 begin
-  if (new_generation - seen_generation in (0, 1)) is not true then
-    raise exception 'generation out of range' using errcode = 'PT400';
+  if (case action
+    when 'reseal' then new_generation = seen_generation and not ends_others
+    when 'password.set' then new_generation = seen_generation + 1 and ends_others
+    when 'address.confirm' then new_generation = seen_generation + 1 and not ends_others
+  end) is not true then
+    raise exception 'not a change of credentials' using errcode = 'PT400';
   end if;
   perform from auth.users where id = person for key share;   -- locked first, as wherever an account's row is deleted
   update private.credentials set generation = new_generation, lookup = new_lookup, sealed = new_sealed
@@ -148,21 +152,24 @@ begin
   if not found then
     return private.answer(false, 'stale');
   end if;
-  if new_generation > seen_generation then
+  if ends_others then
     perform private.end_sessions_of(person, kept_cookie);
-    perform private.note(actor, 'password.set', person);
+  end if;
+  if action <> 'reseal' then
+    perform private.note(actor, action, person);
   end if;
   return '{"ok": true}';
 end $$;
 
 -- By the user alone: what stands in a copy of the database (the server key) is not enough to overwrite an account secret.
 create function private.change_credentials(
-  me uuid, seen_generation integer, new_generation integer, new_lookup text, new_sealed public.sealed,
-  kept_cookie text, nonce uuid
+  me uuid, seen_generation integer, new_generation integer, action text, new_lookup text, new_sealed public.sealed,
+  ends_others boolean, kept_cookie text, nonce uuid
 ) returns jsonb language plpgsql as $$
 begin
   perform private.spend_nonce(nonce);
-  return private.replace_credentials(me, me, seen_generation, new_generation, new_lookup, new_sealed, kept_cookie);
+  return private.replace_credentials(
+    me, me, seen_generation, new_generation, action, new_lookup, new_sealed, ends_others, kept_cookie);
 end $$;
 
 -- Give the user another address, at Supabase Auth, too, and the credentials of the next generation, which name it: all or

@@ -5,11 +5,11 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal, TypeVar, cast
+from typing import Literal, TypeVar, assert_never, cast
 from uuid import UUID
 
 from services.domain import AccountRole, SessionId, UserId
-from services.domain.accounts import Limits, SessionEnd, SignUps
+from services.domain.accounts import CredentialsAction, Limits, SessionEnd, SignUps
 from services.domain.addresses import checked_address
 from services.domain.models import ModelPrices, ModelSetting, ModelSettings
 from services.errors import BadAddress
@@ -115,6 +115,26 @@ def differences(before: Mapping[str, object], after: Mapping[str, object]) -> di
         for name, value in after.items()
         if value != before.get(name)
     }
+
+
+# --- credentials ------------------------------------------------------------------------------------
+
+
+def check_change(
+    action: CredentialsAction, seen_generation: int, generation: int, *, ends_others: bool
+) -> None:
+    """Raise ValueError unless a change of credentials has the generation, and ends the sessions, that belong to it."""
+    match action:
+        case CredentialsAction.RESEAL:
+            wanted = 0, False
+        case CredentialsAction.PASSWORD_SET:
+            wanted = 1, True
+        case CredentialsAction.ADDRESS_CONFIRMED:
+            wanted = 1, False
+        case _:
+            assert_never(action)
+    if (generation - seen_generation, ends_others) != wanted:
+        raise ValueError(f"not a change of credentials: {action}")
 
 
 # --- sign-ups ---------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from services.crypto import (
 )
 from services.daemon_threads import in_thread
 from services.domain import SessionId, UserId
-from services.domain.accounts import SessionEnd, SignUps
+from services.domain.accounts import CredentialsAction, SessionEnd, SignUps
 from services.domain.addresses import NO_ADDRESS, Confirmed, ConfirmedBy, EmailAddress
 from services.domain.passwords import check_new_password
 from services.errors import (
@@ -316,7 +316,14 @@ class Accounts:
             checked.credentials, password_hash=password_hash, generation=stored.generation + 1
         )
         row = self._sealed(new, session.user_id)
-        if not session.backend.change_credentials(row, stored.generation, session.cookie_hash):
+        is_changed = session.backend.change_credentials(
+            row,
+            stored.generation,
+            action=CredentialsAction.PASSWORD_SET,
+            kept_cookie=session.cookie_hash,
+            ends_others=True,
+        )
+        if not is_changed:
             raise RateLimited
         self._note(row)
 
@@ -562,7 +569,13 @@ class Accounts:
             raise Tampered
         if self.root_keys.needs_rewrap(stored.sealed):
             anew = self._sealed(credentials, user_id)
-            opened.user.change_credentials(anew, stored.generation, None)
+            opened.user.change_credentials(
+                anew,
+                stored.generation,
+                action=CredentialsAction.RESEAL,
+                kept_cookie=None,
+                ends_others=False,
+            )
         keys = self._user_keys(opened, self.root_keys.account_keys(credentials.account_secret))
         return AppSession(
             id=opened.id,

@@ -13,6 +13,7 @@ from services.domain import AccountRole, SessionId, UserId
 from services.domain.accounts import (
     Account,
     AuditEntry,
+    CredentialsAction,
     DeploymentSettings,
     Invitation,
     RetentionPreview,
@@ -297,11 +298,18 @@ class UserBackend(Protocol):
         ...
 
     def change_credentials(
-        self, new: StoredCredentials, seen_generation: int, kept_cookie: str | None
+        self,
+        new: StoredCredentials,
+        seen_generation: int,
+        *,
+        action: CredentialsAction,
+        kept_cookie: str | None,
+        ends_others: bool,
     ) -> bool:
         """Store *new* credentials of a user in place of those of *seen_generation*; return False if those have changed.
 
-        A later generation ends all sessions of the user but that of *kept_cookie* (a hash; None: all), and is audited.
+        *ends_others*: all sessions of the user end but that of *kept_cookie* (a hash; None: all). Each *action* but
+        RESEAL has the next generation, and is audited. Raise ValueError if generation or *ends_others* do not fit it.
         """
         ...
 

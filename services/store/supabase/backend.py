@@ -14,7 +14,7 @@ from services.caches import CachedRead
 from services.crypto import ServerProof
 from services.daemon_threads import in_thread
 from services.domain import AccountRole, SessionId, UserId
-from services.domain.accounts import Account, SessionEnd, SignUps
+from services.domain.accounts import Account, CredentialsAction, SessionEnd, SignUps
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
 from services.errors import AddressTaken, SignInBroken, TooManyAttempts, WrongCredentials
@@ -123,14 +123,22 @@ class SupabaseUser:
         return self.first.pop() if self.first else None
 
     def change_credentials(
-        self, new: StoredCredentials, seen_generation: int, kept_cookie: str | None
+        self,
+        new: StoredCredentials,
+        seen_generation: int,
+        *,
+        action: CredentialsAction,
+        kept_cookie: str | None,
+        ends_others: bool,
     ) -> bool:
         return self.calls.call(
             "change_credentials",
             seen_generation=seen_generation,
             new_generation=new.generation,
+            action=action,
             new_lookup=new.lookup,
             new_sealed=Hidden(new.sealed),
+            ends_others=ends_others,
             kept_cookie=kept_cookie,
             nonce=uuid4(),
         ).ok

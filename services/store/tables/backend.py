@@ -9,7 +9,7 @@ from uuid import uuid4
 from services.crypto import sha, token_version
 from services.daemon_threads import in_thread
 from services.domain import SessionId, UserId
-from services.domain.accounts import Account, Expiring, SessionEnd
+from services.domain.accounts import Account, CredentialsAction, Expiring, SessionEnd
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
 from services.errors import SignedOut, StoreUnavailable
@@ -133,22 +133,30 @@ class TablesUser:
         return None
 
     def change_credentials(
-        self, new: StoredCredentials, seen_generation: int, kept_cookie: str | None
+        self,
+        new: StoredCredentials,
+        seen_generation: int,
+        *,
+        action: CredentialsAction,
+        kept_cookie: str | None,
+        ends_others: bool,
     ) -> bool:
+        rules.check_change(action, seen_generation, new.generation, ends_others=ends_others)
+
         def change(block: Block) -> bool:
             user_id = self.caller.account(block).id
             stored = block.get(schema.CREDENTIALS, user_id)
             if new.id != user_id or not stored or stored.generation != seen_generation:
                 return False
-            ended = _others(block, user_id, kept_cookie) if new.generation > seen_generation else []
+            ended = _others(block, user_id, kept_cookie) if ends_others else []
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
-            if new.generation > seen_generation:
-                note(block, self.caller.now(), user_id, "password.set", user_id)
+            if action is not CredentialsAction.RESEAL:
+                note(block, self.caller.now(), user_id, action, user_id)
             delete_all(block, schema.SESSIONS, ended)
             return True
 
         is_changed = self.all_tables.of(self.caller.user_id).run(change)
-        if is_changed and new.generation > seen_generation:
+        if is_changed and ends_others:
             self._end_others(self.caller.user_id, kept_cookie)
         return is_changed
 
