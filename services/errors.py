@@ -11,6 +11,7 @@
     - SignUpsClosed
     - InvitationRefused
     - StepEnded ........ what was half done in this browser cannot go on
+    - WrongCode ........ the code of a step; a step has five tries
     - InvitationNeeded . Supabase Auth has the user, but there is no account yet
     - AddressTaken
     - BadInput ......... its sentence says what to change
@@ -123,6 +124,12 @@ class StepEnded(Refused):
     """The step has expired, ended or had all its tries, or is one of another kind, browser, session or user."""
 
     public = "This page has expired. Please start again."
+
+
+class WrongCode(Refused):
+    """The code of a step is wrong, or none was sent for it."""
+
+    public = "Wrong code. Use the newest one; after five tries you have to start again."
 
 
 class InvitationNeeded(Refused):

@@ -13,12 +13,20 @@ create table private.credentials (
   user_id uuid unique references private.roles (user_id) on delete cascade,   -- null: the sign-up is pending
   lookup text not null unique check (lookup ~ '^[0-9a-f]{64}$'),   -- the app's HMAC of the address
   sealed public.sealed not null,
-  generation integer not null check (generation > 0),   -- grows with each new password; also inside of the seal
+  generation integer not null check (generation > 0),   -- grows with each change of a way in; also inside of the seal
   signed_up_at timestamptz not null default clock_timestamp(),   -- of a pending sign-up: the last one of its address
   check (user_id is null or user_id = id)
 );
 
+create table private.former_addresses (     -- look-ups of addresses that their users may take back: they say nothing more
+  lookup text primary key check (lookup ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of the address as a former one
+  user_id uuid not null references private.roles (user_id) on delete cascade,
+  expires_at timestamptz not null default clock_timestamp() + interval '72 hours'
+);
+
 create index on private.credentials (signed_up_at) where user_id is null;
+create index on private.former_addresses (user_id);
+create index on private.former_addresses (expires_at);
 
 -- functions: reads --------------------------------------------------------------------------------------
 
@@ -26,10 +34,19 @@ create function private.credentials_of(stored private.credentials) returns jsonb
 return case when stored.id is not null then jsonb_build_object('id', stored.id, 'user_id', stored.user_id,
   'lookup', stored.lookup, 'sealed', stored.sealed, 'generation', stored.generation) end;
 
--- Return the credentials of an address, whose *lookups* are its HMACs under each root key. While root keys change, two
--- sign-ups of one address may be pending, until one of them is replaced or completed.
+-- Return all credentials of an address, whose *lookups* are its HMACs under each root key; also of the user who may take it
+-- back, where its HMACs as a former address are among them.
+create function private.claiming_credentials(lookups text[]) returns setof private.credentials language sql stable begin atomic
+  select * from private.credentials
+  where lookup = any (lookups) or user_id in (
+    select user_id from private.former_addresses where lookup = any (lookups) and expires_at > clock_timestamp()
+  );
+end;
+
+-- Return the credentials of an address. While root keys change, two sign-ups of one address may be pending, until one of them
+-- is replaced or completed.
 create function private.find_credentials(lookups text[]) returns private.credentials language sql stable begin atomic
-  select * from private.credentials where lookup = any (lookups)
+  select * from private.claiming_credentials(lookups)
   order by user_id is null, array_position(lookups, lookup) limit 1;
 end;
 
@@ -86,35 +103,47 @@ begin
   return private.answer(found, 'stale');
 end $$;
 
--- Delete the user of Supabase Auth with *address*, whose sign-up was cut short. One with an account, or from before Daybook,
--- is never deleted: "address_taken".
-create function private.end_stranger(address public.free_text, nonce uuid) returns jsonb language plpgsql as $$
+-- Delete the user of Supabase Auth with *address* who has no account, unless it is *person*. Return false if there is one
+-- with an account, or from before Daybook, who is never deleted.
+create function private.free_auth_address(address text, person uuid default null) returns boolean language plpgsql as $$
 declare
   stranger record;
 begin
-  perform private.spend_nonce(nonce);
-  for stranger in select id, created_at from auth.users where email = address for update loop
+  for stranger in
+    select id, created_at from auth.users where email = address and id is distinct from person for update
+  loop
     if exists (select from private.roles where user_id = stranger.id)
       or stranger.created_at <= (select min(applied_at) from private.migrations)
       or not private.delete_user(stranger.id)
     then
-      return private.answer(false, 'address_taken');
+      return false;
     end if;
   end loop;
-  return '{"ok": true}';
+  return true;
+end $$;
+
+-- Delete the user of Supabase Auth with *address*, whose sign-up was cut short; or answer "address_taken".
+create function private.end_stranger(address public.free_text, nonce uuid) returns jsonb language plpgsql as $$
+begin
+  perform private.spend_nonce(nonce);
+  return private.answer(private.free_auth_address(address), 'address_taken');
 end $$;
 
 -- functions: changes ------------------------------------------------------------------------------------
 
--- Replace the credentials of *person* where *seen_generation* still holds, for the user or an operator (*actor* null). A new
--- password has the next generation, and ends all sessions but that of *kept_cookie*; without one the generation stays.
+-- Replace the credentials of *person* where *seen_generation* still holds, for the user or an operator (*actor* null). Each
+-- *action* but 'reseal' has the next generation, and is audited; *ends_others*: it ends all sessions but that of *kept_cookie*.
 create function private.replace_credentials(
-  actor uuid, person uuid, seen_generation integer, new_generation integer, new_lookup text, new_sealed public.sealed,
-  kept_cookie text
+  actor uuid, person uuid, seen_generation integer, new_generation integer, action text, new_lookup text,
+  new_sealed public.sealed, ends_others boolean, kept_cookie text
 ) returns jsonb language plpgsql as $$
 begin
-  if (new_generation - seen_generation in (0, 1)) is not true then
-    raise exception 'generation out of range' using errcode = 'PT400';
+  if (case action
+    when 'reseal' then new_generation = seen_generation and not ends_others
+    when 'password.set' then new_generation = seen_generation + 1 and ends_others
+    when 'address.confirm' then new_generation = seen_generation + 1 and not ends_others
+  end) is not true then
+    raise exception 'not a change of credentials' using errcode = 'PT400';
   end if;
   perform from auth.users where id = person for key share;   -- locked first, as wherever an account's row is deleted
   update private.credentials set generation = new_generation, lookup = new_lookup, sealed = new_sealed
@@ -123,19 +152,67 @@ begin
   if not found then
     return private.answer(false, 'stale');
   end if;
-  if new_generation > seen_generation then
+  if ends_others then
     perform private.end_sessions_of(person, kept_cookie);
-    perform private.note(actor, 'password.set', person);
+  end if;
+  if action <> 'reseal' then
+    perform private.note(actor, action, person);
   end if;
   return '{"ok": true}';
 end $$;
 
 -- By the user alone: what stands in a copy of the database (the server key) is not enough to overwrite an account secret.
 create function private.change_credentials(
-  me uuid, seen_generation integer, new_generation integer, new_lookup text, new_sealed public.sealed,
-  kept_cookie text, nonce uuid
+  me uuid, seen_generation integer, new_generation integer, action text, new_lookup text, new_sealed public.sealed,
+  ends_others boolean, kept_cookie text, nonce uuid
 ) returns jsonb language plpgsql as $$
 begin
   perform private.spend_nonce(nonce);
-  return private.replace_credentials(me, me, seen_generation, new_generation, new_lookup, new_sealed, kept_cookie);
+  return private.replace_credentials(
+    me, me, seen_generation, new_generation, action, new_lookup, new_sealed, ends_others, kept_cookie);
+end $$;
+
+-- Give the user another address, at Supabase Auth, too, and the credentials of the next generation, which name it: all or
+-- nothing. *claims* are the HMACs of the address, by which another account has it, or may take it back: "address_taken". Of
+-- *former*, the HMACs of addresses that the user may take back, those are stored that are not; others of the user go. A
+-- former address that is taken back (*restored*) ends all sessions but that of *kept_cookie*.
+create function private.change_address(
+  me uuid, seen_generation integer, address public.free_text, claims public.free_text, new_lookup text,
+  new_sealed public.sealed, former public.free_text, restored boolean, kept_cookie text, nonce uuid
+) returns jsonb language plpgsql as $$
+declare
+  claiming text[] := array(select jsonb_array_elements_text(claims::jsonb));
+  kept text[] := array(select jsonb_array_elements_text(former::jsonb));
+begin
+  perform private.spend_nonce(nonce);
+  if not private.is_address(address) then
+    return private.answer(false, 'bad_address');
+  end if;
+  perform pg_advisory_xact_lock(hashtext('daybook: addresses'), hashtext(address));   -- of two who take it, one waits
+  -- locked first, as wherever an account's row is deleted; in one order, for two who take each other's address
+  perform from auth.users where id = me or email = address order by id for update;
+  perform from private.credentials where user_id = me and generation = seen_generation for update;
+  if not found or exists (
+    -- made in advance by who can write to the database
+    select from private.former_addresses where lookup = any (kept) and user_id <> me and expires_at > clock_timestamp()
+  ) then
+    return private.answer(false, 'stale');
+  end if;
+  if exists (select from private.claiming_credentials(claiming) other where other.user_id <> me)
+    or not private.free_auth_address(address, me)
+  then
+    return private.answer(false, 'address_taken');
+  end if;
+  delete from private.credentials where lookup = any (claiming) and user_id is null;
+  delete from private.former_addresses
+  where user_id = me and lookup <> all (kept) or lookup = any (kept) and expires_at <= clock_timestamp();
+  insert into private.former_addresses (lookup, user_id) select unnest(kept), me on conflict do nothing;
+  perform private.set_auth_user(me, address);
+  -- a sign-up of the address that is stored meanwhile has the look-up: then all of this is undone
+  update private.credentials set generation = generation + 1, lookup = new_lookup, sealed = new_sealed where user_id = me;
+  if restored then
+    perform private.end_sessions_of(me, kept_cookie);
+  end if;
+  perform private.note(me, case when restored then 'address.restore' else 'address.change' end, me);
+  return '{"ok": true}';
 end $$;

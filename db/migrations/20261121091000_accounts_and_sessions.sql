@@ -106,6 +106,25 @@ create trigger password_changes_need_a_permit before update on auth.users
 create trigger user_data_is_small before insert or update on auth.users
   for each row when (octet_length(new.raw_user_meta_data::text) > 2000) execute function private.refuse_statement();
 
+-- Set the address of a user at Supabase Auth, and the hash of the password if there is a new one, by a permit that is made and
+-- spent here.
+create function private.set_auth_user(person uuid, address text, new_hash text default null) returns void
+language plpgsql as $$
+begin
+  insert into private.password_permits as known (user_id) select id from auth.users where id = person
+    and (email is distinct from address or new_hash is not null and encrypted_password is distinct from new_hash)
+  on conflict (user_id) do update set made_at = excluded.made_at;
+  update auth.users set email = address, encrypted_password = coalesce(new_hash, encrypted_password),
+    email_confirmed_at = coalesce(email_confirmed_at, now())
+  where id = person;
+  if has_table_privilege(to_regclass('auth.identities'), 'update') then   -- null: there is no such table
+    -- its column `email` is generated from this
+    update auth.identities set identity_data = jsonb_set(identity_data, '{email}', to_jsonb(address))
+    where user_id = person and provider = 'email'
+      and jsonb_typeof(identity_data) = 'object';   -- the embedded API stores the object as a JSON string, and does not read it
+  end if;
+end $$;
+
 -- Have Supabase Auth know the account of *person* by *address* and the hash of a password again, as its credentials do, and
 -- end its sessions; only the owner of the migrations calls it. Return false if there is no such account.
 create function private.repair_sign_in(person uuid, address text, new_hash text) returns boolean language plpgsql as $$
@@ -121,18 +140,10 @@ begin
   perform private.delete_user(id) from auth.users where email = address and id <> person
     and created_at > first_migration and not exists (select from private.roles where user_id = users.id);
   insert into private.password_permits as known (user_id)
-  select user_id from private.roles join auth.users on id = user_id where id = person or email = address
+  select user_id from private.roles join auth.users on id = user_id where email = address and id <> person
   on conflict (user_id) do update set made_at = excluded.made_at;
   update auth.users set email = private.tombstone(id) where email = address and id <> person;
-  update auth.users set email = address, encrypted_password = new_hash,
-    email_confirmed_at = coalesce(email_confirmed_at, now())
-  where id = person;
-  if has_table_privilege(to_regclass('auth.identities'), 'update') then   -- null: there is no such table
-    -- its column `email` is generated from this
-    update auth.identities set identity_data = jsonb_set(identity_data, '{email}', to_jsonb(address))
-    where user_id = person and provider = 'email'
-      and jsonb_typeof(identity_data) = 'object';   -- the embedded API stores the object as a JSON string, and does not read it
-  end if;
+  perform private.set_auth_user(person, address, new_hash);
   perform private.end_sessions_of(person);
   perform private.note(null, 'sign_in.repair', person);
   return true;
@@ -226,6 +237,7 @@ begin
   end if;
   delete from public.user_keys where user_id = person;
   delete from private.credentials where user_id = person;
+  delete from private.former_addresses where user_id = person;
   perform private.end_sessions_of(person);
   perform private.bury(person);
   perform private.note(me, 'account.delete', person);

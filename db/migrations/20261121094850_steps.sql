@@ -21,7 +21,7 @@ begin
   return private.throttle(throttles);
 end $$;
 
--- Store a step. Beside it at most three others of its kind stay in the browser, the newest.
+-- Store a step, also in place of the one with its key. Beside it at most three others of its kind stay in the browser, the newest.
 create function private.begin_step(new_key text, new_kind_tag text, new_sealed public.sealed, nonce uuid) returns jsonb
 language plpgsql as $$
 begin
@@ -29,9 +29,11 @@ begin
   -- so that steps which begin at once see each other
   perform pg_advisory_xact_lock(hashtext('daybook: steps'), hashtext(new_kind_tag));
   delete from private.steps where key in (
-    select key from private.steps where kind_tag = new_kind_tag order by expires_at desc offset 3
+    select key from private.steps where kind_tag = new_kind_tag and key <> new_key order by expires_at desc offset 3
   );
-  insert into private.steps (key, kind_tag, sealed) values (new_key, new_kind_tag, new_sealed);
+  insert into private.steps (key, kind_tag, sealed) values (new_key, new_kind_tag, new_sealed)
+  on conflict (key) do update
+  set kind_tag = excluded.kind_tag, sealed = excluded.sealed, tries = 0, expires_at = excluded.expires_at;
   return '{"ok": true}';
 end $$;
 

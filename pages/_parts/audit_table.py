@@ -15,6 +15,7 @@ _ACTIONS = {
     "account.delete": "Account deleted",
     "account.end": "Deleted account's data removed",
     "account.suspend": "Access changed",
+    "address.confirm": "Email address confirmed",
     "caps.deployment": "Shared budget changed",
     "caps.set": "Limits changed",
     "invitation.make": "Invitation created",

@@ -8,8 +8,14 @@ A document is a JSON object. This version of the app writes and reads
     hash ............. the hash of the password (password_hash.py); null: the account has no password
     account_secret ... 32 octets in base64url, made when the row is bound to its user; null while it is pending
     managed_password . the user's random password at Supabase Auth
-    generation ....... a number that grows by one with each new password
+    generation ....... a number that grows by one with each change of a way in
     invitation ....... the code of the invitation that a pending sign-up has, or null
+    confirmed ........ how and when the address was confirmed: an object of `how` ("code": a code of ours, "operator":
+                       a command gave the account this address, "provider") and `at`, in seconds since 1970; null,
+                       or left out: it never was
+    former ........... confirmed addresses that the user may take back, the oldest first, at most 4; left out: none.
+                       Each is an object of `address`, `until`, in seconds since 1970, and `ways_in`: the fields of the
+                       document that let somebody in, but for the password, as they stood when the address was left
 
 and keeps fields that it does not know. A document that it cannot read raises NewerVersion. keyring.py gives the place
 at which credentials are sealed.
@@ -20,18 +26,37 @@ import secrets
 import string
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import cast
 from uuid import UUID
 
 from services.crypto.keyring import RootKeys
 from services.crypto.vault import KEY_BYTES, decode_base64url, encode_base64url
-from services.domain.addresses import EmailAddress
+from services.domain.addresses import Confirmed, ConfirmedBy, EmailAddress
 from services.errors import NewerVersion
 
 _VERSION = 1
 _MANAGED_CHARACTERS = 40
 # Supabase Auth can require a character of each class
+_MOST_FORMER = (
+    4  # the oldest ones: who took an account over cannot push out the address of its user
+)
+# the fields that are no ways in, or that an address is taken back with; all others go back to what they were
+_LASTING = {
+    *("version", "state", "account_secret", "managed_password", "invitation"),
+    *("address", "hash", "generation", "confirmed", "former"),
+}
 _CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "!#$%&()*+-=?@[]^_{}~")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormerAddress:
+    """A confirmed address that a user had, and the ways in beside the password when it was left."""
+
+    address: EmailAddress = field(repr=False)
+    until: datetime  # in UTC, whole seconds; then it can no longer be taken back
+    ways_in: Mapping[str, object] = field(repr=False)  # fields of the document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +69,8 @@ class Credentials:
     managed_password: str = field(repr=False)
     generation: int
     invitation: str | None = field(default=None, repr=False)
+    confirmed: Confirmed | None = field(default=None, repr=False)  # None: the address never was
+    former: tuple[FormerAddress, ...] = field(default=(), repr=False)
     # fields that only a newer version of the app knows
     newer: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)
 
@@ -55,6 +82,45 @@ class Credentials:
     @property
     def is_pending(self) -> bool:
         return self.account_secret is None
+
+    def former_at(self, address: EmailAddress, now: datetime) -> FormerAddress | None:
+        """Return the former address *address*, if it may still be taken back."""
+        found = (one for one in self.former if one.address == address and one.until > now)
+        return next(found, None)
+
+    def moved(self, address: EmailAddress, confirmed: Confirmed, until: datetime) -> "Credentials":
+        """Return the next generation, with another address; the address so far, if confirmed, is a former one *until* then."""
+        former = [one for one in self.former if one.until > confirmed.at and one.address != address]
+        if self.confirmed:
+            ways_in = {n: v for n, v in _fields(self).items() if n not in _LASTING}
+            former.append(FormerAddress(address=self.address, until=until, ways_in=ways_in))
+        return replace(
+            self,
+            address=address,
+            confirmed=confirmed,
+            generation=self.generation + 1,
+            former=tuple(former[:_MOST_FORMER]),
+        )
+
+    def taken_back(
+        self, former: FormerAddress, confirmed: Confirmed, password_hash: str
+    ) -> "Credentials":
+        """Return the next generation, with a *former* address, its ways in, and a new password.
+
+        Addresses that became former ones later cannot be taken back any more. Raise NewerVersion.
+        """
+        lasting = {n: v for n, v in _fields(self).items() if n in _LASTING}
+        before = _read(json.dumps({**former.ways_in, **lasting}))
+        if before is None:
+            raise NewerVersion
+        return replace(
+            before,
+            address=former.address,
+            confirmed=confirmed,
+            password_hash=password_hash,
+            generation=self.generation + 1,
+            former=self.former[: self.former.index(former)],
+        )
 
 
 def seal_credentials(root_keys: RootKeys, credentials: Credentials, owner_id: UUID) -> str:
@@ -79,8 +145,12 @@ def managed_password() -> str:
 
 
 def _document(credentials: Credentials) -> str:
+    return json.dumps(_fields(credentials), ensure_ascii=False)
+
+
+def _fields(credentials: Credentials) -> dict[str, object]:
     secret = credentials.account_secret
-    known = {
+    known: dict[str, object] = {
         "version": _VERSION,
         "state": "pending" if credentials.is_pending else "set",
         "address": credentials.address,
@@ -90,7 +160,18 @@ def _document(credentials: Credentials) -> str:
         "generation": credentials.generation,
         "invitation": credentials.invitation,
     }
-    return json.dumps({**credentials.newer, **known}, ensure_ascii=False)
+    if confirmed := credentials.confirmed:
+        known["confirmed"] = {"how": confirmed.how, "at": int(confirmed.at.timestamp())}
+    if credentials.former:
+        known["former"] = [
+            {
+                "address": one.address,
+                "until": int(one.until.timestamp()),
+                "ways_in": dict(one.ways_in),
+            }
+            for one in credentials.former
+        ]
+    return {**credentials.newer, **known}
 
 
 def _read(text: str) -> Credentials | None:
@@ -111,7 +192,9 @@ def _read(text: str) -> Credentials | None:
             "invitation": str() | None as invitation,
             **newer,
         }:
-            with suppress(ValueError):
+            with suppress(ValueError, OverflowError, OSError):
+                confirmed = _confirmed(newer.pop("confirmed", None))
+                former = tuple(map(_former, _listed(newer.pop("former", []))))
                 credentials = Credentials(
                     address=EmailAddress(address),
                     password_hash=hashed,
@@ -119,9 +202,42 @@ def _read(text: str) -> Credentials | None:
                     managed_password=managed,
                     generation=generation,
                     invitation=invitation,
+                    confirmed=confirmed,
+                    former=former,
                     newer=newer,
                 )
                 return credentials if credentials.is_pending == (state == "pending") else None
         case _:
             pass
     return None
+
+
+def _confirmed(value: object) -> Confirmed | None:
+    """Read a confirmation. Raise ValueError if this version cannot."""
+    match value:
+        case None:
+            return None
+        case {"how": str(how), "at": int(at)}:
+            return Confirmed(how=ConfirmedBy(how), at=datetime.fromtimestamp(at, UTC))
+        case _:
+            raise ValueError("a confirmation of a newer version")
+
+
+def _former(value: object) -> FormerAddress:
+    """Read a former address. Raise ValueError if this version cannot."""
+    match value:
+        case {"address": str(address), "until": int(until), "ways_in": dict()}:
+            return FormerAddress(
+                address=EmailAddress(address),
+                until=datetime.fromtimestamp(until, UTC),
+                ways_in=cast(dict[str, dict[str, object]], value)["ways_in"],
+            )
+        case _:
+            raise ValueError("a former address of a newer version")
+
+
+def _listed(value: object) -> list[object]:
+    """Raise ValueError if *value* is no list."""
+    if not isinstance(value, list):
+        raise ValueError("a list of a newer version")
+    return cast(list[object], value)

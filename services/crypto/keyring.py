@@ -4,11 +4,13 @@
     ├─ "user keys" ........... the salt of the keys that wrap user keys
     ├─ "credentials" ......... seals users' credentials: one row a user
     ├─ "address" ............. makes the look-up values of addresses, so that their column holds no address
+    ├─ "look-up" ............. makes other look-up values, each of a JSON list: its kind, and what is looked up
     ├─ "server proof" ........ the app's HMAC key; the database has it too, and it opens nothing
     ├─ "throttle" ............ names throttle buckets, so that they hold no address
     ├─ "device cookie" ....... signs the cookies of devices that have signed in
     ├─ "store" ............... recognises the root key with which a store of files was made
     ├─ "steps" ............... the salt of the keys that seal steps
+    ├─ "code" ................ makes the tags by which codes are recognised, each bound to its step
     └─ "app-session" ......... the salt of every session key
     cookie secret (random, in one browser; the database has its hash)
     └─ "session", that salt .. a session key: seals Supabase's tokens and other session data
@@ -181,6 +183,11 @@ class RootKeys:
         """Return the look-up values of *address* by the version of their root key."""
         return {version: _tag(key, "address", address) for version, key in self._keys.items()}
 
+    def former_address_tags(self, address: EmailAddress) -> dict[int, str]:
+        """Return the look-up values of a former *address* of an account by the version of their root key."""
+        listed = json.dumps(["former_address", address])
+        return {version: _tag(key, "look-up", listed) for version, key in self._keys.items()}
+
     def needs_rewrap(self, token: str) -> bool:
         """Return True if *token* was made under another key than the current one."""
         return token_version(token) != self.current
@@ -209,9 +216,22 @@ class RootKeys:
         """Return the name of a throttle's bucket. A new root key changes all names, which resets the throttles."""
         return _tag(self._keys[self.current], "throttle", text)
 
+    def code_tag(self, step_id: UUID, digits: str) -> str:
+        """Return the tag of a code that was sent for a step."""
+        return self._code_tag(self._keys[self.current], step_id, digits)
+
+    def is_code(self, step_id: UUID, digits: str, tag: str) -> bool:
+        """Return True if *tag* is that of these *digits* under one of the root keys. In constant time."""
+        tags = [self._code_tag(key, step_id, digits) for key in self._keys.values()]
+        return any(hmac.compare_digest(one.encode(), tag.encode()) for one in tags)
+
     def device_tag(self, text: str) -> str:
         """Return the signature of a device cookie. A new root key changes it, which makes all devices unknown."""
         return _tag(self._keys[self.current], "device cookie", text)
+
+    @staticmethod
+    def _code_tag(key: bytes, step_id: UUID, digits: str) -> str:
+        return _tag(key, "code", f"{step_id} {digits}")
 
     def _vaults_of(self, secret: bytes, label: str, salt_label: str) -> VaultRing:
         """Return vaults whose keys need both *secret* and a root key, one for each root key of the ring."""

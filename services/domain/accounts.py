@@ -22,6 +22,14 @@ class AccountRole(StoredName):
     ADMIN = "admin"
 
 
+class CredentialsAction(StrEnum):
+    """A change of a user's credentials; all but RESEAL are audited by these names."""
+
+    RESEAL = "reseal"  # under a newer root key: no way in changes
+    PASSWORD_SET = "password.set"  # noqa: S105
+    ADDRESS_CONFIRMED = "address.confirm"
+
+
 class SessionEnd(StrEnum):
     """The reasons for the end of an app session."""
 
@@ -226,6 +234,7 @@ SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "uninvited": errors.InvitationNeeded,
     "confirm": errors.ConfirmationSent,
     "expired": errors.StepEnded,
+    "wrong-code": errors.WrongCode,
     "slow": errors.TooManyAttempts,
     "key": errors.KeyMissing,
     "repair": errors.SignInBroken,

@@ -1,6 +1,9 @@
 """Email addresses in the canonical form in which they are compared, stored and counted."""
 
 import re
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 from typing import NewType
 
 from services.errors import BadAddress
@@ -14,6 +17,22 @@ _DELETED = "@deleted.invalid"  # the tombstones of private.delete_account
 _ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+")
+
+
+class ConfirmedBy(StrEnum):
+    """How the address of an account was confirmed."""
+
+    CODE = "code"  # a code that was mailed to it
+    OPERATOR = "operator"  # a command that gave the account this address
+    PROVIDER = "provider"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmed:
+    """The confirmation of an address: its user reads the mail that is sent to it."""
+
+    how: ConfirmedBy
+    at: datetime  # in UTC, whole seconds
 
 
 def checked_address(text: str) -> EmailAddress:

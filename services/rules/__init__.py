@@ -33,6 +33,7 @@ class Refusal:
 
 NOT_FOUND = Refusal(reason="not_found")
 STALE = Refusal(reason="stale")
+ADDRESS_TAKEN = Refusal(reason="address_taken")
 BUSY = Refusal(reason="busy")
 TOO_MANY = Refusal(reason="too_many")
 NO_SPACE = Refusal(reason="no_space")

@@ -1,14 +1,15 @@
-"""Accounts: the first and the last admin, sign-ups, invitations, sessions, retention, steps, and throttles."""
+"""Accounts: the first and the last admin, sign-ups, invitations, sessions, retention, former addresses,
+steps, and throttles."""
 
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal, TypeVar, cast
+from typing import Literal, TypeVar, assert_never, cast
 from uuid import UUID
 
 from services.domain import AccountRole, SessionId, UserId
-from services.domain.accounts import Limits, SessionEnd, SignUps
+from services.domain.accounts import CredentialsAction, Limits, SessionEnd, SignUps
 from services.domain.addresses import checked_address
 from services.domain.models import ModelPrices, ModelSetting, ModelSettings
 from services.errors import BadAddress
@@ -33,6 +34,7 @@ INVITATION_LIFE = timedelta(days=7)
 STEP_LIFE = timedelta(minutes=10)
 MOST_STEPS = 4  # of one kind in a browser: the next one ends the oldest
 MOST_TRIES = 5  # of one step
+FORMER_LIFE = timedelta(hours=72)  # in which a former address may be taken back
 WARNING = timedelta(days=14)  # the time before a retention deletes its first conversation
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -113,6 +115,26 @@ def differences(before: Mapping[str, object], after: Mapping[str, object]) -> di
         for name, value in after.items()
         if value != before.get(name)
     }
+
+
+# --- credentials ------------------------------------------------------------------------------------
+
+
+def check_change(
+    action: CredentialsAction, seen_generation: int, generation: int, *, ends_others: bool
+) -> None:
+    """Raise ValueError unless a change of credentials has the generation, and ends the sessions, that belong to it."""
+    match action:
+        case CredentialsAction.RESEAL:
+            wanted = 0, False
+        case CredentialsAction.PASSWORD_SET:
+            wanted = 1, True
+        case CredentialsAction.ADDRESS_CONFIRMED:
+            wanted = 1, False
+        case _:
+            assert_never(action)
+    if (generation - seen_generation, ends_others) != wanted:
+        raise ValueError(f"not a change of credentials: {action}")
 
 
 # --- sign-ups ---------------------------------------------------------------------------------------
@@ -230,6 +252,21 @@ class StoredSession:
         if account.suspended_at:
             return SessionEnd.SUSPENDED
         return None if session and session.ends_at > now else SessionEnd.ENDED
+
+
+# --- former addresses -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormerLookup:
+    """The look-up value of a former address, which its user may take back; no other account gets it meanwhile."""
+
+    lookup: str = field(repr=False)
+    user_id: UserId
+    expires_at: datetime
+
+    def is_good(self, now: datetime) -> bool:
+        return self.expires_at > now
 
 
 # --- steps ------------------------------------------------------------------------------------------

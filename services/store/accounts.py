@@ -11,12 +11,14 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from services.caches import LruCache
 from services.crypto import (
     AccountKeys,
     Credentials,
+    FormerAddress,
     Place,
     RootKeys,
     UserKey,
@@ -29,8 +31,8 @@ from services.crypto import (
 )
 from services.daemon_threads import in_thread
 from services.domain import SessionId, UserId
-from services.domain.accounts import SessionEnd, SignUps
-from services.domain.addresses import NO_ADDRESS, EmailAddress
+from services.domain.accounts import CredentialsAction, SessionEnd, SignUps
+from services.domain.addresses import NO_ADDRESS, Confirmed, ConfirmedBy, EmailAddress
 from services.domain.passwords import check_new_password
 from services.errors import (
     AddressTaken,
@@ -43,11 +45,13 @@ from services.errors import (
     SignInBroken,
     SignUpsClosed,
     Stale,
+    StepEnded,
     Suspended,
     Tampered,
     WrongCredentials,
 )
 from services.events import log_event
+from services.rules.accounts import FORMER_LIFE
 from services.store.administration import UserAccess
 from services.store.backend import (
     Attempt,
@@ -55,6 +59,7 @@ from services.store.backend import (
     CountedAttempt,
     Identity,
     NewAccount,
+    NewAddress,
     NewSession,
     OpenedSession,
     PendingSignUp,
@@ -63,7 +68,13 @@ from services.store.backend import (
     UserBackend,
     WrappedKey,
 )
-from services.store.credentials import lookups_of, open_stored, seal_stored
+from services.store.credentials import (
+    claims_of,
+    former_lookups_of,
+    lookups_of,
+    open_stored,
+    seal_stored,
+)
 
 _COOKIE_BYTES = 32
 _MOST_GENERATIONS = 100_000  # users whose newest generation is remembered
@@ -171,6 +182,16 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundFormer:
+    """An account that may take a former address back."""
+
+    stored: StoredCredentials
+    credentials: Credentials
+    former: FormerAddress
+    is_known: bool  # true: the attempt comes from a device of the user
+
+
+@dataclass(frozen=True, slots=True)
 class Accounts:
     """Starts, opens and ends app sessions, and deletes accounts. Any thread may call any method.
 
@@ -182,6 +203,7 @@ class Accounts:
     idle_seconds: int
     lifetime_seconds: int
     keys: type[UserKeys] = UserKeys  # or those of a store whose texts are not sealed
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
     # the newest generation of each user's credentials, so that earlier ones that are put back are refused
     _newest: LruCache[UUID, int] = field(
         default_factory=lambda: LruCache[UUID, int](_MOST_GENERATIONS), init=False, repr=False
@@ -190,7 +212,29 @@ class Accounts:
 
     def find(self, email: EmailAddress, throttles: Throttles) -> Found:
         """Count an attempt to sign in, and read the credentials. Raise TooManyAttempts, StoreUnavailable."""
-        return self._found(email, throttles, self._count(email, throttles, None))
+        counted = self._count(lookups_of(self.root_keys, email), throttles)
+        return self._found(email, throttles, counted)
+
+    def find_claim(self, email: EmailAddress, throttles: Throttles) -> UserId | None:
+        """Count an attempt to take *email*; return the user who has it, or may take it back.
+
+        Raise TooManyAttempts, StoreUnavailable.
+        """
+        stored = self._count(claims_of(self.root_keys, email), throttles).credentials
+        return stored.user_id if stored else None
+
+    def find_former(self, email: EmailAddress, throttles: Throttles) -> "FoundFormer | None":
+        """Count an attempt to take *email* back; return the account that had it. Raise TooManyAttempts, StoreUnavailable."""
+        counted = self._count(former_lookups_of(self.root_keys, email), throttles)
+        stored, former = counted.credentials, None
+        if stored:
+            with suppress(Tampered):
+                credentials = self._opened(stored)
+                former = credentials.former_at(email, self.now())
+                if former:
+                    return FoundFormer(stored, credentials, former, counted.is_known)
+                log_event("credentials.unopened", user=stored.id)  # the look-up names another user
+        return None
 
     def find_for_sign_up(
         self, email: EmailAddress, throttles: Throttles, invitation: str = ""
@@ -199,7 +243,8 @@ class Accounts:
 
         Raise TooManyAttempts, SignUpsClosed, InvitationRefused, StoreUnavailable.
         """
-        counted = self._count(email, throttles, _code_of(invitation))
+        lookups = claims_of(self.root_keys, email)
+        counted = self._count(lookups, throttles, _code_of(invitation), email)
         state = counted.sign_ups
         if state.mode is SignUps.CLOSED:
             raise SignUpsClosed
@@ -215,7 +260,7 @@ class Accounts:
         Raise AddressTaken, ConfirmationSent, RateLimited, and the errors of `SignIn.sign_up` and `start_session`.
         """
         pending, credentials = self._pending(found, password_hash, _code_of(invitation))
-        new = PendingSignUp(credentials=pending, lookups=lookups_of(self.root_keys, found.email))
+        new = PendingSignUp(credentials=pending, lookups=claims_of(self.root_keys, found.email))
         password, sign_in = credentials.managed_password, self.backend.sign_in
         confirms = in_thread("sign-up-settings", sign_in.confirms_addresses)  # beside the next call
         # of a taken address nothing is stored, but the answer takes the same time
@@ -271,9 +316,74 @@ class Accounts:
             checked.credentials, password_hash=password_hash, generation=stored.generation + 1
         )
         row = self._sealed(new, session.user_id)
-        if not session.backend.change_credentials(row, stored.generation, session.cookie_hash):
+        is_changed = session.backend.change_credentials(
+            row,
+            stored.generation,
+            action=CredentialsAction.PASSWORD_SET,
+            kept_cookie=session.cookie_hash,
+            ends_others=True,
+        )
+        if not is_changed:
             raise RateLimited
         self._note(row)
+
+    def change_address(
+        self, session: AppSession, email: EmailAddress, seen_generation: int
+    ) -> None:
+        """Give the user of *session* the address *email*, which a code has confirmed; all sessions stay.
+
+        The address so far, if it was confirmed, may be taken back for 72 hours. Raise AddressTaken, StepEnded (the
+        credentials are not of *seen_generation* any more: a way in changed since they were checked).
+        """
+        stored = self._count(lookups_of(self.root_keys, session.email), Throttles(())).credentials
+        if stored is None or (stored.user_id, stored.generation) != (
+            session.user_id,
+            seen_generation,
+        ):
+            raise StepEnded
+        now = self.now().replace(microsecond=0)
+        confirmed = Confirmed(how=ConfirmedBy.CODE, at=now)
+        moved = self._opened(stored).moved(email, confirmed, now + FORMER_LIFE)
+        if not self._put_address(session.backend, moved, session, is_restored=False):
+            raise StepEnded
+
+    def restore_address(self, email: EmailAddress, password_hash: str) -> tuple[Cookie, AppSession]:
+        """Give *email*, which a code has confirmed again, back to the account that had it, and sign in.
+
+        The account gets a new password. All other sessions end, and every way in that was added or changed since.
+        Raise StepEnded (there is no such account any more), AddressTaken, and the errors of `sign_in`.
+        """
+        found = self.find_former(email, Throttles(()))
+        if found is None:
+            raise StepEnded
+        confirmed = Confirmed(how=ConfirmedBy.CODE, at=self.now().replace(microsecond=0))
+        new = found.credentials.taken_back(found.former, confirmed, password_hash)
+        cookie, session = self.sign_in(Checked(found.stored, found.credentials, ()))
+        try:
+            if not self._put_address(session.backend, new, session, is_restored=True):
+                raise RateLimited
+        except AppError:
+            self.end(cookie)  # no browser has it
+            raise
+        return cookie, replace(session, email=email, has_password=True)
+
+    def _put_address(
+        self, user: UserBackend, new: Credentials, session: AppSession, *, is_restored: bool
+    ) -> bool:
+        current, row = self.root_keys.current, self._sealed(new, session.user_id)
+        former = [self.root_keys.former_address_tags(one.address)[current] for one in new.former]
+        address = NewAddress(
+            credentials=row,
+            address=new.address,
+            claims=claims_of(self.root_keys, new.address),
+            former=tuple(former),
+            is_restored=is_restored,
+            cookie_hash=session.cookie_hash,
+        )
+        is_changed = user.change_address(address)
+        if is_changed:
+            self._note(row)
+        return is_changed
 
     def delete_account(
         self,
@@ -313,20 +423,25 @@ class Accounts:
     # --- attempts
 
     def _count(
-        self, email: EmailAddress, throttles: Throttles, invitation: str | None
+        self,
+        lookups: tuple[str, ...],
+        throttles: Throttles,
+        invitation: str | None = None,
+        invited: EmailAddress | None = None,
     ) -> CountedAttempt:
         attempt = Attempt(
-            lookups=lookups_of(self.root_keys, email),
+            lookups=lookups,
             throttles=throttles,
             invitation=invitation,
-            invited=email if invitation else None,
+            invited=invited if invitation else None,
             nonce=uuid4(),
         )
         return self.backend.count_attempt(attempt)
 
     def _found(self, email: EmailAddress, throttles: Throttles, counted: CountedAttempt) -> Found:
         stored, credentials = counted.credentials, None
-        if stored:
+        # found as one who may take the address back, an account is not opened by it
+        if stored and stored.lookup in lookups_of(self.root_keys, email):
             with suppress(Tampered):  # answered like a wrong password
                 credentials = self._opened(stored, email)
         counting = throttles.device if counted.is_known else throttles.strangers
@@ -454,7 +569,13 @@ class Accounts:
             raise Tampered
         if self.root_keys.needs_rewrap(stored.sealed):
             anew = self._sealed(credentials, user_id)
-            opened.user.change_credentials(anew, stored.generation, None)
+            opened.user.change_credentials(
+                anew,
+                stored.generation,
+                action=CredentialsAction.RESEAL,
+                kept_cookie=None,
+                ends_others=False,
+            )
         keys = self._user_keys(opened, self.root_keys.account_keys(credentials.account_secret))
         return AppSession(
             id=opened.id,

@@ -13,6 +13,7 @@ from services.domain import AccountRole, SessionId, UserId
 from services.domain.accounts import (
     Account,
     AuditEntry,
+    CredentialsAction,
     DeploymentSettings,
     Invitation,
     RetentionPreview,
@@ -150,7 +151,8 @@ class Throttles:
 class Attempt:
     """An attempt to sign in or to sign up, to be counted once."""
 
-    lookups: tuple[str, ...] = field(repr=False)  # of the address, under each root key
+    # of the address, under each root key: as it is, or as a former address
+    lookups: tuple[str, ...] = field(repr=False)
     throttles: Throttles
     invitation: str | None = field(repr=False)  # the code
     invited: EmailAddress | None = field(repr=False)  # the address, if there is an invitation
@@ -171,7 +173,21 @@ class PendingSignUp:
     """A sign-up to be stored until its user has an account."""
 
     credentials: StoredCredentials  # after the change: a new one has generation 1
-    lookups: tuple[str, ...] = field(repr=False)  # of the address, under each root key
+    lookups: tuple[str, ...] = field(repr=False)  # as `NewAddress.claims`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAddress:
+    """Another email address of a user, with the credentials that name it."""
+
+    credentials: StoredCredentials  # after the change: of the next generation
+    address: EmailAddress = field(repr=False)
+    # of the address, as one that is taken: under each root key, also as a former address
+    claims: tuple[str, ...] = field(repr=False)
+    # of the addresses that the user may take back afterwards (`RootKeys.former_address_tags`)
+    former: tuple[str, ...] = field(repr=False)
+    is_restored: bool  # true: the user takes a former address back, which ends all other sessions
+    cookie_hash: str  # of the session that stays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,11 +298,30 @@ class UserBackend(Protocol):
         ...
 
     def change_credentials(
-        self, new: StoredCredentials, seen_generation: int, kept_cookie: str | None
+        self,
+        new: StoredCredentials,
+        seen_generation: int,
+        *,
+        action: CredentialsAction,
+        kept_cookie: str | None,
+        ends_others: bool,
     ) -> bool:
         """Store *new* credentials of a user in place of those of *seen_generation*; return False if those have changed.
 
-        A later generation ends all sessions of the user but that of *kept_cookie* (a hash; None: all), and is audited.
+        *ends_others*: all sessions of the user end but that of *kept_cookie* (a hash; None: all). Each *action* but
+        RESEAL has the next generation, and is audited. Raise ValueError if generation or *ends_others* do not fit it.
+        """
+        ...
+
+    def change_address(self, new: NewAddress) -> bool:
+        """Give the user another address and its credentials, in one transaction, also where the user signs in.
+
+        Return False, and change nothing, if the credentials have changed since they were of the generation before.
+        A user at the sign-in who has the address without an account goes, as when an account begins; so does a pending
+        sign-up. Look-up values of former addresses are stored for 72 hours, never overwritten, and removed once *new*
+        does not name them. It is audited.
+
+        Raise AddressTaken (an account has the address, or may take it back), and change nothing.
         """
         ...
 
@@ -353,7 +388,10 @@ class Backend(Protocol):
         """Count one attempt in *throttles*; those behind a full one do not count it. Raise TooManyAttempts."""
 
     def begin_step(self, new: NewStep) -> None:
-        """Store a step for ten minutes. The fifth of one kind in a browser ends the oldest."""
+        """Store a step for ten minutes, without tries, also in place of the one with its key.
+
+        The fifth of one kind in a browser ends the oldest.
+        """
 
     def try_step(self, key: str) -> str | None:
         """Count a try of a step, and return its sealed text; None: there is no such step any more.

@@ -14,6 +14,16 @@ def lookups_of(root_keys: RootKeys, email: EmailAddress) -> tuple[str, ...]:
     return tuple(root_keys.address_tags(email).values())
 
 
+def former_lookups_of(root_keys: RootKeys, email: EmailAddress) -> tuple[str, ...]:
+    """Return the look-up values of *email* as a former address, one for each root key."""
+    return tuple(root_keys.former_address_tags(email).values())
+
+
+def claims_of(root_keys: RootKeys, email: EmailAddress) -> tuple[str, ...]:
+    """Return all look-up values by which an account may have *email*, or take it back."""
+    return (*lookups_of(root_keys, email), *former_lookups_of(root_keys, email))
+
+
 def open_stored(
     root_keys: RootKeys, stored: StoredCredentials, email: EmailAddress | None = None
 ) -> Credentials:

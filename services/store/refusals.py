@@ -3,6 +3,7 @@
 from services.domain.turns import Reservation
 from services.errors import (
     AccountFull,
+    AddressTaken,
     AdminsOnly,
     AppError,
     BadAddress,
@@ -43,6 +44,7 @@ _ERRORS: dict[str, type[AppError]] = {
     "sign_ups_closed": SignUpsClosed,
     "no_invitation": InvitationNeeded,
     "bad_address": BadAddress,
+    "address_taken": AddressTaken,
 }
 
 

@@ -65,17 +65,19 @@ class Steps:
         *,
         session: AppSession | None = None,
         credentials: StoredCredentials | None = None,
+        step_id: UUID | None = None,
     ) -> Step:
         """Begin a step in *session* and for the user of *credentials*, once *throttles* have counted it.
 
-        Raise TooManyAttempts, WrongCredentials (they are not those of the session's user).
+        It takes the place of a step of the browser with *step_id*, if there is one. Raise TooManyAttempts, WrongCredentials (they are not those of the session's user).
         """
         if session and credentials and credentials.user_id != session.user_id:
             raise WrongCredentials
-        self.backend.count_throttles(throttles)
+        if throttles:
+            self.backend.count_throttles(throttles)
         user_id = credentials.user_id if credentials else None
         step = Step(
-            id=uuid4(),
+            id=step_id or uuid4(),
             kind=kind,
             contents=contents,
             session_id=session.id if session else None,

@@ -60,32 +60,36 @@ class Attempts:
         of_device = self._throttle(f"sign-in on {device}", self.tries_of_an_account)
         return Throttles(strangers, user_id, (of_device,))
 
-    def step(self, address: str) -> tuple[Throttle, ...]:
-        """Return the throttles of a step that begins in a browser at the network address *address*."""
-        return self._of_networks("step", address, self.steps_of_an_address)
+    def step(self, address: str, step_id: UUID | None = None) -> tuple[Throttle, ...]:
+        """Return the throttles of a step that begins in a browser at the network address *address*.
 
-    def code(
-        self, step: UUID, email: EmailAddress, address: str, device: str, user_id: UserId | None
-    ) -> tuple[Throttle, ...]:
-        """Return the throttles of a mail with a code to *email*, asked for in the step *step* from *address*.
-
-        *user_id*: the user of *email*, if there is one. Strangers share the mails to an email address. Each device of the
-        user has its own, and does not count among the mails from its network address.
+        *step_id*: the step, if a code is sent for it, at most one a minute.
         """
-        of_step = self._throttle(f"code of step {step}", 1, _MINUTE)
-        if self.is_known(device, user_id):
-            return (
-                of_step,
-                self._throttle(f"code on {device}", self.codes_of_an_hour, _HOUR),
-                # each sign-in makes a device: one account must not use up the mails of all
-                self._throttle(f"code on devices of {user_id}", self.codes_of_a_day, _HOUR),
-            )
-        return (
-            of_step,
+        of_networks = self._of_networks("step", address, self.steps_of_an_address)
+        if step_id is None:
+            return of_networks
+        return (*of_networks, self._throttle(f"code of step {step_id}", 1, _MINUTE))
+
+    def code(self, email: EmailAddress, address: str, device: str) -> Throttles:
+        """Return the throttles of a mail with a code to *email*, asked for from *address* with the cookie *device*.
+
+        Strangers share the mails to an email address. Each device of its user has its own, and does not count among the
+        mails from its network address.
+        """
+        strangers = (
             *self._of_networks("code", address, self.codes_an_hour, _HOUR),
             self._throttle(f"code of an hour for {email}", self.codes_of_an_hour, _HOUR),
             self._throttle(f"code of a day for {email}", self.codes_of_a_day, _DAY),
         )
+        user_id = self.device_user(device)
+        if user_id is None:
+            return Throttles(strangers)
+        of_device = (
+            self._throttle(f"code on {device}", self.codes_of_an_hour, _HOUR),
+            # each sign-in makes a device: one account must not use up the mails of all
+            self._throttle(f"code on devices of {user_id}", self.codes_of_a_day, _HOUR),
+        )
+        return Throttles(strangers, user_id, of_device)
 
     def is_known(self, device: str, user_id: UserId | None) -> bool:
         """Return True if the user has signed in on the device with the cookie *device*."""
@@ -116,8 +120,19 @@ class Attempts:
         try:
             yield
         except AppError:
-            await self.sleep((began - self.clock()) % _SLOT_SECONDS)
+            await self._end_slot(began)
             raise
+
+    @asynccontextmanager
+    async def delay_answers(self) -> AsyncGenerator[None]:
+        """Delay the end of the block, and its AppErrors, until a multiple of 0.4 seconds after the block began."""
+        began = self.clock()
+        async with self.delay_refusals():
+            yield
+        await self._end_slot(began)
+
+    async def _end_slot(self, began: float) -> None:
+        await self.sleep((began - self.clock()) % _SLOT_SECONDS)
 
     def _of_networks(
         self, what: str, address: str, at_most: int, seconds: int = _QUARTER

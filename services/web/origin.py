@@ -65,6 +65,10 @@ class Origin:
         """Return the cookie of the browser's steps sent with a request, if any."""
         return self._cookie(connection, "step")
 
+    def device_cookie(self, connection: HTTPConnection) -> str:
+        """Return the cookie of a known device sent with a request, not checked yet; "" for none."""
+        return connection.cookies.get(self.cookie_name(connection, "device"), "")
+
     def _cookie(self, connection: HTTPConnection, name: str) -> Cookie | None:
         text = connection.cookies.get(self.cookie_name(connection, name))
         return Cookie.parse(text) if text else None

@@ -9,30 +9,28 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit
-from uuid import UUID
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from services import errors
-from services.domain import ConversationId
-from services.domain.accounts import DELETE_WORD, SIGN_IN_REASONS
+from services.domain.accounts import DELETE_WORD
 from services.domain.addresses import NO_ADDRESS, EmailAddress, checked_address
 from services.events import log_event
 from services.store.accounts import Accounts, AppSession, Cookie, Found
 from services.users import Shared
-from services.web.attempts import DEVICE_SECONDS, Attempts
+from services.web.attempts import Attempts
+from services.web.forms import fields, local_path, other_site, with_reason
 from services.web.hashing_lanes import HashingLanes
 from services.web.origin import Origin, networks_of
+from services.web.session_start import SessionStart
 
 Answer = TypeVar("Answer")
 
 _LONGEST_CODE = 100  # characters of an invitation's code
 _ACCOUNT, _DATA = "/account", "/data"  # pages with forms
-_REASONS = {error: reason for reason, error in SIGN_IN_REASONS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,33 +59,17 @@ class SignInRoutes:
 
     async def _sign_in(self, request: Request) -> Response:
         if not self.origin.is_same_origin(request):
-            return _other_site()
-        email, password, target, code = await _fields(
-            request, "email", "password", "next", "invite"
-        )
-        target, code = _local_path(target), code.strip()[:_LONGEST_CODE]
+            return other_site()
+        email, password, target, code = await fields(request, "email", "password", "next", "invite")
+        target, code = local_path(target), code.strip()[:_LONGEST_CODE]
         enter = self._enter_new if request.url.path == _ACCOUNT else self._enter
         try:
             async with self.attempts.delay_refusals():
                 email = checked_address(email)
-                cache = self.shared().session_cache
                 cookie, session = await enter(request, email, password, code)
-                await run_sync(cache.add, session)
-                log_event("session.started", user=session.user_id, session=session.id)
-                # the browser may have the cookie of another session or account
-                if previous := self.origin.session_cookie(request):
-                    target = await run_sync(self._visible_target, session, target)
-                    with suppress(errors.StoreUnavailable):  # the old session stays then
-                        await run_sync(cache.leave, previous)
+                return await self._start.answer(request, cookie, session, target)
         except errors.AppError as error:
-            return RedirectResponse(_with_reason(target, error, code), 303)
-        answer = RedirectResponse(target, 303)
-        self.origin.set_cookie(answer, request, "sid", str(cookie), self.lifetime_seconds)
-        device = self.attempts.device_cookie(session.user_id)
-        self.origin.set_cookie(answer, request, "device", device, DEVICE_SECONDS)
-        if self.origin.step_cookie(request):  # who knew it before the session must not go on in it
-            self.origin.set_step_cookie(answer, request, None)
-        return answer
+            return RedirectResponse(with_reason(target, error, invite=code), 303)
 
     async def _enter(
         self, request: Request, email: EmailAddress, password: str, code: str
@@ -106,7 +88,7 @@ class SignInRoutes:
 
     async def _find(self, request: Request, email: EmailAddress) -> Found:
         """Count an attempt to sign in as *email*, and return what is stored of it."""
-        device = request.cookies.get(self.origin.cookie_name(request, "device"), "")
+        device = self.origin.device_cookie(request)
         throttles = self.attempts.sign_in(email, self.origin.client_address(request), device)
         return await run_sync(self._accounts.find, email, throttles)
 
@@ -119,26 +101,18 @@ class SignInRoutes:
     def _accounts(self) -> Accounts:
         return self.shared().session_cache.accounts
 
-    def _visible_target(self, session: AppSession, target: str) -> str:
-        """Return *target*, or the front page if *target* is another user's conversation."""
-        try:
-            conversation_id = UUID(dict(parse_qsl(urlsplit(target).query)).get("c", ""))
-        except ValueError:
-            return target
-        with suppress(errors.AppError):  # for example an unknown session, which the page reports
-            wanted = ConversationId(conversation_id)
-            if not self.shared().store_of(session, wanted).conversations.some([wanted]):
-                return "/"
-        return target
+    @property
+    def _start(self) -> SessionStart:
+        return SessionStart(self.shared, self.attempts, self.origin, self.lifetime_seconds)
 
     async def _sign_out(self, request: Request) -> Response:
         if not self.origin.is_same_origin(request):
-            return _other_site()
+            return other_site()
         try:
             if cookie := self.origin.session_cookie(request):
                 await run_sync(self.shared().session_cache.leave, cookie)
         except errors.StoreUnavailable as error:  # the cookie stays, to try again
-            return RedirectResponse(_with_reason("/", error), 303)
+            return RedirectResponse(with_reason("/", error), 303)
         answer = RedirectResponse("/", 303)
         self.origin.set_cookie(answer, request, "sid", "", 0)
         return answer
@@ -146,8 +120,8 @@ class SignInRoutes:
     async def _change_password(self, request: Request) -> Response:
         """Change the password of the session's account if the user has entered the current one."""
         if not self.origin.is_same_origin(request):
-            return _other_site()
-        current, password = await _fields(request, "current", "password")
+            return other_site()
+        current, password = await fields(request, "current", "password")
         try:
             session = await self._session(request)
             if session is None:
@@ -159,14 +133,14 @@ class SignInRoutes:
                 )
                 await run_sync(self._accounts.change_password, session, checked, hashed)
         except errors.AppError as error:
-            return RedirectResponse(_with_reason(_ACCOUNT, error), 303)
+            return RedirectResponse(with_reason(_ACCOUNT, error), 303)
         return RedirectResponse(f"{_ACCOUNT}?reason=changed", 303)
 
     async def _delete(self, request: Request) -> Response:
         """Delete the session's account if the user has entered its address (if any) and its password or (without one) a word."""
         if not self.origin.is_same_origin(request):
-            return _other_site()
-        email, password, word = await _fields(request, "address", "password", "word")
+            return other_site()
+        email, password, word = await fields(request, "address", "password", "word")
         try:
             session = await self._session(request)
             if session is None:
@@ -183,7 +157,7 @@ class SignInRoutes:
                 delete, stop_turns = self._accounts.delete_account, self.shared().stop_turns_of
                 await run_sync(delete, session, checked, stop_turns)
         except errors.AppError as error:
-            return RedirectResponse(_with_reason(_DATA, error), 303)
+            return RedirectResponse(with_reason(_DATA, error), 303)
         log_event("account.deleted", user=session.user_id)
         if cookie := self.origin.session_cookie(request):
             with suppress(errors.StoreUnavailable):  # the database has already ended the session
@@ -197,33 +171,3 @@ class SignInRoutes:
         """Return the session of the request's cookie, if any. Raise StoreUnavailable."""
         cache, cookie = self.shared().session_cache, self.origin.session_cookie(request)
         return await run_sync(cache.find, cookie) if cookie else None
-
-
-async def _fields(request: Request, *names: str) -> list[str]:
-    """Return the fields of the form of *request*; "" for one that it lacks."""
-    async with request.form(max_files=0, max_fields=10) as form:
-        return [str(form.get(name, "")) for name in names]
-
-
-def _other_site() -> Response:
-    return PlainTextResponse("This form was sent from another site.", 403)
-
-
-def _local_path(target: str) -> str:
-    """Return *target* if it is a path on this site, else the front page."""
-    is_path = target.startswith("/") and not target.startswith(("//", "/\\"))
-    return target if is_path and target.isprintable() and len(target) < 2000 else "/"
-
-
-def _with_reason(target: str, error: errors.AppError, code: str = "") -> str:
-    """Return *target* with the reason of *error* in the query, and an invitation's *code*, to fill the form again."""
-    parts = urlsplit(target)
-    said = ("reason", "wait", "why", "invite")
-    query = [(k, v) for k, v in parse_qsl(parts.query) if k not in said]
-    query += [("invite", code)] if code else []
-    query.append(("reason", _REASONS.get(type(error), "unavailable")))
-    if isinstance(error, errors.TooManyAttempts):
-        query.append(("wait", str(error.retry_after)))
-    if isinstance(error, errors.WeakPassword):
-        query.append(("why", error.reason))
-    return parts._replace(query=urlencode(query)).geturl()

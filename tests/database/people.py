@@ -237,6 +237,8 @@ class Caller:
 
 # the arguments of a call where a test says nothing else; what is not here is null
 DEFAULTS = {
+    "action": "password.set",
+    "ends_others": True,
     "cost_micro": 0,
     "expected_rev": 0,
     "first_day": "2000-01-01",

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from services.crypto import sha
 from services.domain import AccountRole, Outcome, Purpose, Usage
-from services.domain.accounts import SignUps, UserOrder
+from services.domain.accounts import CredentialsAction, SignUps, UserOrder
 from services.domain.rows import SealedConversation
 from services.domain.turns import Reservation, Settlement
 from services.rules.accounts import INVITATION_LIFE, STEP_LIFE
@@ -238,12 +238,12 @@ class Accounts(RuleBasedStateMachine):
     @rule(
         nth=NTH,
         off=st.sampled_from([0, 0, 0, 1, -1]),
-        is_password=st.booleans(),
+        action=st.sampled_from(CredentialsAction),
         is_old=st.booleans(),
         kept=st.sampled_from([None, 0, 1]),
     )
-    def change_credentials(self, nth, off, is_password, is_old, kept):
-        """Change the password of the user of a session, or seal credentials anew."""
+    def change_credentials(self, nth, off, action, is_old, kept):
+        """Change the credentials of the user of a session."""
         session = self.session(nth, is_admins=False)
         if session is None:
             return
@@ -251,10 +251,18 @@ class Accounts(RuleBasedStateMachine):
         user = self.both.user_ids.index(user_id)
         stored = self.find(user)
         seen = max(1, (stored.generation if stored else 1) + off)
-        new = self.credentials(user_id, user_id, user, seen + is_password, is_old=is_old)
+        generation = seen + (action is not CredentialsAction.RESEAL)
+        new = self.credentials(user_id, user_id, user, generation, is_old=is_old)
         other = None if kept is None else self.session(kept, is_admins=False)
         cookie_hash = other.cookie_hash if other else None
-        self.both.change_credentials(session, new, seen, cookie_hash)
+        self.both.change_credentials(
+            session,
+            new,
+            seen,
+            action=action,
+            kept_cookie=cookie_hash,
+            ends_others=action is CredentialsAction.PASSWORD_SET,
+        )
         self.both.of_process(lambda backend: backend.root_key_versions())
 
     def code(self, code, nth):
@@ -310,6 +318,14 @@ class Accounts(RuleBasedStateMachine):
             self.steps.append(sha(f"step {self.number()}"))
             new = NewStep(key=self.steps[-1], kind_tag=sha(f"kind {kind}"), sealed=self.sealed())
             self.both.of_process(lambda backend, new=new: backend.begin_step(new))
+
+    @rule(nth=st.integers(0, 5))
+    def begin_a_step_anew(self, nth):
+        """Begin a step in the place of one, which may have ended meanwhile."""
+        if self.steps:
+            key = self.steps[-1 - nth % len(self.steps)]
+            new = NewStep(key=key, kind_tag=sha("kind 0"), sealed=self.sealed())
+            self.both.of_process(lambda backend: backend.begin_step(new))
 
     @rule(nth=st.integers(0, 5), times=st.sampled_from([1, 5, 6]))
     def try_a_step(self, nth, times):

@@ -53,6 +53,9 @@ def change(world, person, lookup=None, **given):
     return person.call("change_credentials", new_lookup=lookup, **given)
 
 
+RESEAL = {"action": "reseal", "new_generation": 1, "ends_others": False}
+
+
 def start(person, **given):
     return person.call("start_session", new_cookie_hash=new_key().hex(), **given)
 
@@ -102,7 +105,7 @@ def test_session_is_not_opened_by_a_repeated_call(world):
 def test_change_of_credentials_is_not_repeated(world):
     """Credentials that are sealed anew keep their generation, which then refuses no repeated call."""
     maya = world.person()
-    given = {"new_lookup": credentials_of(world, maya)["lookup"], "new_generation": 1}
+    given = {"new_lookup": credentials_of(world, maya)["lookup"]} | RESEAL
     overheard = maya.proven("change_credentials", given)
     assert maya.call("change_credentials", **overheard) == OK
     assert maya.call("change_credentials", **given, new_sealed=sealed("later")) == OK
@@ -462,7 +465,8 @@ def test_new_password_keeps_no_session_of_another_cookie(world, whose):
 def test_credentials_sealed_anew_end_no_session(world):
     maya, lookup = world.person(), new_key().hex()
 
-    assert change(world, maya, lookup, new_generation=1, new_sealed=sealed("anew")) == OK
+    anew = RESEAL | {"new_sealed": sealed("anew")}
+    assert change(world, maya, lookup, **anew) == OK
 
     assert maya.refusal("my_account") is None
     found = credentials_of(world, maya)
@@ -479,21 +483,43 @@ def test_credentials_change_only_where_seen(world):
 
     for given in (
         own,
-        {"seen_generation": 3, "new_generation": 3} | own,
+        {"seen_generation": 3} | own,
         {"seen_generation": 2, "new_lookup": row["new_lookup"]},  # that of another address
     ):
-        changed = {"new_generation": given.get("seen_generation", 1)} | given
+        changed = RESEAL | {"new_generation": given.get("seen_generation", 1)} | given
         assert maya.call("change_credentials", **changed) == STALE
 
     assert world.contents() == before
 
 
-@pytest.mark.parametrize("generation", [0, 3, None])
-def test_generation_grows_by_one_at_most(world, generation):
+@pytest.mark.parametrize("generation", [0, 1, 2, 3, None])
+@pytest.mark.parametrize("ends_others", [True, False, None])
+@pytest.mark.parametrize("action", ["reseal", "password.set", "address.confirm", "role.set", None])
+def test_change_has_generation_and_ends_of_its_action(world, action, ends_others, generation):
+    if (action, generation, ends_others) in {
+        ("reseal", 1, False),
+        ("password.set", 2, True),
+        ("address.confirm", 2, False),
+    }:
+        return
     maya = world.person()
     given = {"new_lookup": new_key().hex(), "new_generation": generation}
 
-    assert maya.refusal("change_credentials", **given) == MISUSE
+    refused = maya.refusal("change_credentials", **given, action=action, ends_others=ends_others)
+
+    assert refused == MISUSE
+
+
+def test_confirmed_address_ends_no_session_and_is_audited(world):
+    maya = world.person()
+    other = with_token(world, maya.id).with_session()
+
+    assert change(world, maya, action="address.confirm", ends_others=False) == OK
+
+    assert [one.refusal("my_account") for one in (maya, other)] == [None, None]
+    assert credentials_of(world, maya)["generation"] == 2
+    noted = "select actor from private.audit where action = 'address.confirm' and target = %s"
+    assert world.one(noted, maya.id) == maya.id
 
 
 def test_parallel_changes_of_a_password_store_one(world, migrated):
@@ -514,7 +540,9 @@ def test_operator_changes_credentials_without_an_actor(world, migrated):
         assert owner.execute(found, [[lookup]]).fetchone() == (credentials_of(world, maya),)
         assert owner.execute(found, [[new_key().hex()]]).fetchone() == (None,)
 
-        replacing = "select private.replace_credentials(null, %s, 1, 2, %s, %s, null)"
+        replacing = (
+            "select private.replace_credentials(null, %s, 1, 2, 'password.set', %s, %s, true, null)"
+        )
         [answer] = owner.execute(replacing, [maya.id, lookup, sealed("new")]).fetchone()
 
     assert answer == OK

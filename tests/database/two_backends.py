@@ -303,12 +303,12 @@ class TwoBackends:
     def account(self, session):
         self.same(lambda: session.calls.read("my_account", Account), session.user.account)
 
-    def change_credentials(self, session, new, seen, kept_cookie):
+    def change_credentials(self, session, new, seen, **change):
         self.same(
             lambda: SupabaseUser(session.calls, self._server, None).change_credentials(
-                new, seen, kept_cookie
+                new, seen, **change
             ),
-            lambda: session.user.change_credentials(new, seen, kept_cookie),
+            lambda: session.user.change_credentials(new, seen, **change),
         )
 
     def invite(self, session, code_hash, email, role):

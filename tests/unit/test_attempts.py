@@ -34,13 +34,13 @@ def make(**changes):
     return Attempts(RootKeys({1: new_key()}, current=1), **changes)
 
 
-def answered_at(work_seconds, error=None):
+def answered_at(work_seconds, error=None, delay=Attempts.delay_refusals):
     """Return the time of the answer to an attempt that takes *work_seconds*."""
     clock = Clock()
     attempts = make(clock=clock, sleep=clock.sleep)
 
     async def attempt():
-        async with attempts.delay_refusals():
+        async with delay(attempts):
             await clock.sleep(work_seconds)
             if error:
                 raise error
@@ -62,6 +62,14 @@ def test_refusal_leaves_at_a_multiple_of_its_slot(work_seconds, seconds):
 
 def test_right_sign_in_is_answered_at_once():
     assert answered_at(0.25) == 0.25
+
+
+@pytest.mark.parametrize("error", [None, WrongCredentials()])
+@pytest.mark.parametrize(("work_seconds", "seconds"), [(0.022, 0.4), (0.5, 0.8)])
+def test_answer_about_a_code_leaves_at_a_multiple_of_its_slot(error, work_seconds, seconds):
+    at = answered_at(work_seconds, error, Attempts.delay_answers)
+
+    assert at == pytest.approx(seconds)
 
 
 def test_bug_is_not_delayed():
@@ -130,9 +138,11 @@ def test_known_device_is_counted_by_itself():
 def test_code_counts_its_step_its_network_and_its_address():
     attempts = make(codes_an_hour=20)
     step, other = uuid4(), uuid4()
-    of_step, *others = attempts.code(step, MAYA, "2001:db8::1", "", HERS)
-    again, *elsewhere = attempts.code(other, MAYA, HOME, "", None)
-    *_, his_hour, his_day = attempts.code(other, OMAR, HOME, "", None)
+    *of_network, of_step = attempts.step(HOME, step)
+    *same_network, again = attempts.step(HOME, other)
+    others = attempts.code(MAYA, "2001:db8::1", "").strangers
+    elsewhere = attempts.code(MAYA, HOME, "").strangers
+    *_, his_hour, his_day = attempts.code(OMAR, HOME, "").strangers
 
     assert [(one.at_most, one.seconds) for one in (of_step, *others)] == [
         (1, 60),
@@ -141,6 +151,7 @@ def test_code_counts_its_step_its_network_and_its_address():
         (5, 3600),
         (15, 86400),
     ]
+    assert tuple(of_network) == tuple(same_network) == attempts.step(HOME)
     assert of_step != again
     assert others[-2:] == elsewhere[-2:]
     assert (
@@ -151,31 +162,30 @@ def test_code_counts_its_step_its_network_and_its_address():
 def test_code_on_a_known_device_counts_there_alone():
     attempts = make()
     phone, desk = (attempts.device_cookie(HERS) for _ in ("phone", "desk"))
-    step = uuid4()
 
-    of_step, of_phone, of_both = attempts.code(step, MAYA, HOME, phone, HERS)
-    _, of_desk, same = attempts.code(step, MAYA, HOME, desk, HERS)
+    on_phone, on_desk = (attempts.code(MAYA, HOME, device) for device in (phone, desk))
+    (of_phone, of_both), (of_desk, same) = on_phone.device, on_desk.device
 
+    # they count where the account is that of the device's user, which only the database knows
+    assert on_phone.device_user == on_desk.device_user == HERS
     assert same == of_both
     assert (of_both.at_most, of_both.seconds) == (15, 3600)
     assert (of_phone.at_most, of_phone.seconds) == (5, 3600)
     assert of_phone != of_desk
-    strangers = attempts.code(step, MAYA, HOME, "", HERS)
-    assert of_step == strangers[0]
-    assert not {of_phone, of_desk, of_both} & {*strangers}
+    stranger = attempts.code(MAYA, HOME, "")
+    assert (stranger.device_user, stranger.device) == (None, ())
+    assert on_phone.strangers == stranger.strangers
+    assert not {of_phone, of_desk, of_both} & {*stranger.strangers}
 
 
 @pytest.mark.parametrize("user_id", [None, UserId(uuid4())])
 def test_device_of_another_user_is_a_stranger(user_id):
-    attempts, step = make(), uuid4()
+    attempts = make()
     device = attempts.device_cookie(HERS)
 
     assert attempts.is_known(device, HERS)
     assert not attempts.is_known(device, user_id)
     assert not attempts.is_known("", None)
-    assert attempts.code(step, MAYA, HOME, device, user_id) == attempts.code(
-        step, MAYA, HOME, "", user_id
-    )
 
 
 def test_notice_is_counted_by_kind_and_user():

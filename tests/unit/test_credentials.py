@@ -4,6 +4,7 @@ import hmac
 import json
 import string
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from services.crypto import (
     seal_credentials,
 )
 from services.crypto.vault import subkey, token_version
-from services.domain.addresses import checked_address
+from services.domain.addresses import Confirmed, ConfirmedBy, checked_address
 from services.errors import NewerVersion, Tampered
 from tests.unit.test_keyring import AFTER, BEFORE, DURING, ROOT_1
 from tests.unit.test_vault import ANA, BEN, full_traceback, hkdf, refuses, use_salt
@@ -58,6 +59,7 @@ def test_frozen_credentials_open_and_are_sealed_again(vector, monkeypatch):
     assert credentials.account_secret in (None, SECRET)
     assert credentials.managed_password == written["managed_password"]
     assert credentials.generation == written["generation"]
+    assert (credentials.confirmed is None) == ("confirmed" not in written)
     use_salt(monkeypatch, vector["salt"])
     keys, owner = RootKeys.parse(vector["ring"]), UUID(vector["owner_id"])
     assert seal_credentials(keys, credentials, owner) == vector["token"]
@@ -139,6 +141,16 @@ def test_field_of_a_newer_version_outlives_a_change():
     now = open_credentials(DURING, token, ANA)
     assert now.newer == {"recovery": {"codes": [1, 2]}, "note": "é"}
     assert (now.password_hash, now.generation) == ("another", 8)
+
+
+def test_confirmation_of_an_address_is_kept():
+    at = datetime(2026, 11, 25, 12, tzinfo=UTC)
+    confirmed = replace(CREDENTIALS, confirmed=Confirmed(how=ConfirmedBy.CODE, at=at))
+
+    token = seal_credentials(BEFORE, confirmed, ANA)
+
+    assert open_credentials(BEFORE, token, ANA) == confirmed
+    assert CREDENTIALS.confirmed is None
 
 
 def test_newer_field_replaces_no_known_one():

@@ -81,6 +81,8 @@ def test_frozen_ring_derives_the_same_keys(vector, monkeypatch):
     assert steps.open(step["token"], step_id) == step["text"]
     use_salt(monkeypatch, step["salt"])
     assert steps.seal(step["text"], step_id) == step["token"]
+    code = vector["code"]
+    assert keys.code_tag(step_id, code["digits"]) == code["tag"]
 
 
 def user_key_of(vector):
@@ -232,6 +234,7 @@ def test_all_keys_of_the_tree_differ():
         subkey(COOKIE, "step", step_salt),
         subkey(COOKIE, "step id"),
         subkey(COOKIE, "step kind"),
+        subkey(ROOT_1, "code"),
         USER_KEY,
         subkey(USER_KEY, "conversation keys"),
         subkey(USER_KEY, "purpose profile"),
@@ -273,6 +276,20 @@ def test_session_needs_its_cookie_and_the_root_key():
     assert BEFORE.session_vault(COOKIE).open(token, TOKENS) == "refresh"
     refuses(BEFORE.session_vault(CONVERSATION_KEY).open, token, TOKENS)
     refuses(RootKeys({1: ROOT_2}, current=1).session_vault(COOKIE).open, token, TOKENS)
+
+
+def test_tag_of_a_code_is_bound_to_its_step_and_the_root_keys():
+    tag = BEFORE.code_tag(GARDEN, "01234567")
+
+    assert BEFORE.is_code(GARDEN, "01234567", tag)
+    assert DURING.is_code(GARDEN, "01234567", tag)
+    for keys, step_id, digits, other in (
+        (AFTER, GARDEN, "01234567", tag),
+        (BEFORE, KITCHEN, "01234567", tag),
+        (BEFORE, GARDEN, "01234568", tag),
+        (BEFORE, GARDEN, "01234567", ""),
+    ):
+        assert not keys.is_code(step_id, digits, other)
 
 
 def test_row_of_a_step_is_named_by_its_browser_and_id_under_any_root_key():

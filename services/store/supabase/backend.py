@@ -15,7 +15,7 @@ from services.caches import CachedRead
 from services.crypto import ServerProof
 from services.daemon_threads import in_thread
 from services.domain import AccountRole, SessionId, UserId
-from services.domain.accounts import Account, SessionEnd, SignUps
+from services.domain.accounts import Account, CredentialsAction, SessionEnd, SignUps
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
 from services.errors import (
@@ -32,6 +32,7 @@ from services.store.backend import (
     Attempt,
     CountedAttempt,
     Identity,
+    NewAddress,
     NewSession,
     NewStep,
     OpenedSession,
@@ -135,17 +136,42 @@ class SupabaseUser:
         return self.first.pop() if self.first else None
 
     def change_credentials(
-        self, new: StoredCredentials, seen_generation: int, kept_cookie: str | None
+        self,
+        new: StoredCredentials,
+        seen_generation: int,
+        *,
+        action: CredentialsAction,
+        kept_cookie: str | None,
+        ends_others: bool,
     ) -> bool:
         return self.calls.call(
             "change_credentials",
             seen_generation=seen_generation,
             new_generation=new.generation,
+            action=action,
             new_lookup=new.lookup,
             new_sealed=Hidden(new.sealed),
+            ends_others=ends_others,
             kept_cookie=kept_cookie,
             nonce=uuid4(),
         ).ok
+
+    def change_address(self, new: NewAddress) -> bool:
+        answer = self.calls.call(
+            "change_address",
+            seen_generation=new.credentials.generation - 1,
+            address=Hidden(new.address),
+            claims=Hidden(json.dumps(new.claims)),
+            new_lookup=new.credentials.lookup,
+            new_sealed=Hidden(new.credentials.sealed),
+            former=Hidden(json.dumps(new.former)),
+            restored=new.is_restored,
+            kept_cookie=new.cookie_hash,
+            nonce=uuid4(),
+        )
+        if not answer.ok and answer.reason != "stale":
+            raise error_of("change_address", Refusal(reason=answer.reason))
+        return answer.ok
 
     def put_user_key(self, key: WrappedKey, replaces: str) -> None:
         self.calls.call(

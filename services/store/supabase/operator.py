@@ -28,7 +28,8 @@ _GRANT_ADMIN = "select private.change_role(null, private.find_account(%s), 'admi
 _FIND = "select private.credentials_of_lookups(%s), private.find_account(%s) is not null"
 _CHANGE = """
 select private.replace_credentials(actor => null, person => %(id)s, seen_generation => %(seen)s,
-  new_generation => %(generation)s, new_lookup => %(lookup)s, new_sealed => %(sealed)s, kept_cookie => null) -> 'ok'
+  new_generation => %(generation)s, action => 'password.set', new_lookup => %(lookup)s, new_sealed => %(sealed)s,
+  ends_others => true, kept_cookie => null) -> 'ok'
 """
 _REPAIR = "select private.repair_sign_in(%s, %s, %s)"
 _SET_CAPS = """

@@ -9,11 +9,11 @@ from uuid import uuid4
 from services.crypto import sha, token_version
 from services.daemon_threads import in_thread
 from services.domain import SessionId, UserId
-from services.domain.accounts import Account, Expiring, SessionEnd
+from services.domain.accounts import Account, CredentialsAction, Expiring, SessionEnd
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
 from services.errors import SignedOut, StoreUnavailable
-from services.rules import STALE, Refusal, part_of
+from services.rules import ADDRESS_TAKEN, STALE, Refusal, part_of
 from services.rules import accounts as rules
 from services.rules.budget import Budget
 from services.store.backend import (
@@ -21,6 +21,7 @@ from services.store.backend import (
     CountedAttempt,
     Identity,
     NewAccount,
+    NewAddress,
     NewSession,
     NewStep,
     OpenedSession,
@@ -132,30 +133,80 @@ class TablesUser:
         return None
 
     def change_credentials(
-        self, new: StoredCredentials, seen_generation: int, kept_cookie: str | None
+        self,
+        new: StoredCredentials,
+        seen_generation: int,
+        *,
+        action: CredentialsAction,
+        kept_cookie: str | None,
+        ends_others: bool,
     ) -> bool:
+        rules.check_change(action, seen_generation, new.generation, ends_others=ends_others)
+
         def change(block: Block) -> bool:
             user_id = self.caller.account(block).id
             stored = block.get(schema.CREDENTIALS, user_id)
             if new.id != user_id or not stored or stored.generation != seen_generation:
                 return False
-            ended = _others(block, user_id, kept_cookie) if new.generation > seen_generation else []
+            ended = _others(block, user_id, kept_cookie) if ends_others else []
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
-            if new.generation > seen_generation:
-                note(block, self.caller.now(), user_id, "password.set", user_id)
+            if action is not CredentialsAction.RESEAL:
+                note(block, self.caller.now(), user_id, action, user_id)
             delete_all(block, schema.SESSIONS, ended)
             return True
 
+        is_changed = self.all_tables.of(self.caller.user_id).run(change)
+        if is_changed and ends_others:
+            self._end_others(self.caller.user_id, kept_cookie)
+        return is_changed
+
+    def change_address(self, new: NewAddress) -> bool:
+        user_id, credentials = self.caller.user_id, new.credentials
+
+        def change(block: Block) -> bool | Refusal:
+            now, account = self.caller.now(), self.caller.account(block)
+            stored = block.get(schema.CREDENTIALS, user_id)
+            others = [one for one in _claiming(block, new.claims, now) if one.id != user_id]
+            known = block.select(schema.FORMER_ADDRESSES, {"user_id": user_id})
+            named = {one.lookup: one for one in found(block, schema.FORMER_ADDRESSES, new.former)}
+            ended = _others(block, user_id, new.cookie_hash) if new.is_restored else []
+            is_seen = stored is not None and stored.generation == credentials.generation - 1
+            if credentials.id != user_id or not is_seen:
+                return False
+            if any(one.is_good(now) and one.user_id != user_id for one in named.values()):
+                return False  # made in advance by a writer of the store
+            if any(one.user_id for one in others):
+                return ADDRESS_TAKEN
+            delete_all(block, schema.CREDENTIALS, others)
+            gone = [one for one in known if one.lookup not in new.former]
+            delete_all(block, schema.FORMER_ADDRESSES, gone)
+            for lookup in new.former:
+                if lookup not in named or not named[lookup].is_good(now):
+                    ends = now + rules.FORMER_LIFE
+                    row = rules.FormerLookup(lookup=lookup, user_id=user_id, expires_at=ends)
+                    block.put(schema.FORMER_ADDRESSES, row)
+            block.put(schema.CREDENTIALS, part_of(CredentialsRow, credentials))
+            block.put(schema.ACCOUNTS, replace(account, email=new.address))
+            delete_all(block, schema.SESSIONS, ended)
+            action = "address.restore" if new.is_restored else "address.change"
+            note(block, now, user_id, action, user_id)
+            return True
+
+        is_changed = accepted("change_address", self.all_tables.of(user_id).run(change))
+        if is_changed and new.is_restored:
+            self._end_others(user_id, new.cookie_hash)
+        return is_changed
+
+    def _end_others(self, user_id: UserId, kept_cookie: str | None) -> None:
+        """End the remaining sessions of a user but that of *kept_cookie*, in further blocks."""
+
         def end(block: Block) -> bool:
-            ended = _others(block, UserId(new.id), kept_cookie)
+            ended = _others(block, user_id, kept_cookie)
             delete_all(block, schema.SESSIONS, ended)
             return bool(ended)
 
-        tables = self.all_tables.of(self.caller.user_id)
-        is_changed = tables.run(change)
-        while is_changed and new.generation > seen_generation and tables.run(end):
+        while self.all_tables.of(user_id).run(end):
             pass
-        return is_changed
 
     @atomic
     def put_user_key(self, block: Block, key: WrappedKey, replaces: str) -> None:
@@ -299,7 +350,7 @@ class TablesBackend:
         if block.get(schema.NONCES, attempt.nonce):  # an intercepted call must not be repeated
             raise StoreUnavailable
         now, throttles = self.now(), attempt.throttles
-        stored = _credentials_of(block, attempt.lookups)
+        stored = _credentials_of(block, attempt.lookups, now)
         is_known = stored is not None and stored.user_id in {throttles.device_user} - {None}
         invitation = _invitation(block, attempt.invitation, attempt.invited, now)
         state = replace(_sign_up_state(block), is_invited=invitation is not None)
@@ -310,7 +361,7 @@ class TablesBackend:
 
     @atomic
     def put_sign_up(self, block: Block, new: PendingSignUp) -> bool:
-        credentials, rows = new.credentials, _with_lookups(block, new.lookups)
+        credentials, rows = new.credentials, _claiming(block, new.lookups, self.now())
         stored = rows[0] if rows else None
         if credentials.generation == 1:
             is_seen = stored is None
@@ -333,7 +384,8 @@ class TablesBackend:
 
     @atomic
     def begin_step(self, block: Block, new: NewStep) -> None:
-        others = block.select(schema.STEPS, {"kind_tag": new.kind_tag})
+        of_kind = block.select(schema.STEPS, {"kind_tag": new.kind_tag})
+        others = [one for one in of_kind if one.key != new.key]
         expires_at = self.now() + rules.STEP_LIFE
         delete_all(block, schema.STEPS, rules.StoredStep.surplus(others))
         block.put(schema.STEPS, part_of(rules.StoredStep, new, expires_at=expires_at))
@@ -438,16 +490,21 @@ def _pending(block: Block, new: NewAccount | None, generation: int) -> Credentia
     return stored if is_seen else None
 
 
-def _credentials_of(block: Block, lookups: Iterable[str]) -> StoredCredentials | None:
+def _credentials_of(
+    block: Block, lookups: Iterable[str], now: datetime
+) -> StoredCredentials | None:
     """Return the credentials with one of *lookups*: those of a user, if any."""
-    rows = _with_lookups(block, lookups)
+    rows = _claiming(block, lookups, now)
     return part_of(StoredCredentials, rows[0]) if rows else None
 
 
-def _with_lookups(block: Block, lookups: Iterable[str]) -> list[CredentialsRow]:
-    """Return all credentials with one of *lookups*, those of a user first."""
+def _claiming(block: Block, lookups: Iterable[str], now: datetime) -> list[CredentialsRow]:
+    """Return all credentials with one of *lookups*, or whose user may take the address back; those of a user first."""
+    lookups = list(lookups)
     rows = [row for one in lookups for row in block.select(schema.CREDENTIALS, {"lookup": one})]
-    return sorted(rows, key=lambda row: row.user_id is None)
+    former = [one for one in found(block, schema.FORMER_ADDRESSES, lookups) if one.is_good(now)]
+    rows += found(block, schema.CREDENTIALS, [one.user_id for one in former])
+    return sorted({row.id: row for row in rows}.values(), key=lambda row: row.user_id is None)
 
 
 def _others(block: Block, user_id: UserId, kept_cookie: str | None) -> list[rules.StoredSession]:

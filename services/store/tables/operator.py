@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from services.domain import AccountRole, UserId
-from services.domain.accounts import Limits
+from services.domain.accounts import CredentialsAction, Limits
 from services.domain.addresses import NO_ADDRESS, EmailAddress
 from services.errors import BadInput, Misconfigured, StoreUnavailable
 from services.rules import part_of
@@ -110,7 +110,7 @@ class TablesOperator:
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
             if email:
                 block.put(schema.ACCOUNTS, replace(account, email=email))
-            note(block, self.now(), None, "password.set", user_id)
+            note(block, self.now(), None, CredentialsAction.PASSWORD_SET, user_id)
             delete_all(block, schema.SESSIONS, sessions)
             return True
 

@@ -15,6 +15,7 @@ from services.domain.rows import ConversationRow, DocumentRow, MessageRow
 from services.domain.usage import UsageSum
 from services.rules.accounts import (
     Counter,
+    FormerLookup,
     Settings,
     StoredAccount,
     StoredInvitation,
@@ -212,6 +213,9 @@ ACCOUNTS = _table(
 )
 CREDENTIALS = _table(
     "credentials", CredentialsRow, "id", "lookup,user_id,expires_at", is_shared=True
+)
+FORMER_ADDRESSES = _table(
+    "former_addresses", FormerLookup, "lookup", "user_id,expires_at", is_shared=True
 )
 SESSIONS = _table("sessions", StoredSession, "cookie_hash", "id,user_id,ends_at", is_shared=True)
 INVITATIONS = _table(

@@ -17,7 +17,7 @@ from services.store.tables.protocol import MOST_WRITES, AllTables, Block, Range,
 from services.store.tables.rows import TablesRows
 
 _SLICE = 200  # the most rows that one block destroys
-_SHARED = MOST_WRITES // 6  # the most rows of each shared table that one block destroys
+_SHARED = MOST_WRITES // 7  # the most rows of each shared table that one block destroys
 _USERS = 50  # the most users whom one call sweeps
 _SECONDS = 9.0  # seconds between two calls
 _NONCE_LIFE = timedelta(minutes=3)
@@ -101,6 +101,7 @@ def _destroy_shared(block: Block, at: datetime) -> bool:
         (schema.STEPS, "expires_at", timedelta()),
         (schema.NONCES, "seen_at", _NONCE_LIFE),
         (schema.CREDENTIALS, "expires_at", timedelta()),
+        (schema.FORMER_ADDRESSES, "expires_at", timedelta()),
         (schema.INVITATIONS, "expires_at", _INVITATION_REST),
     ]
     doomed = [

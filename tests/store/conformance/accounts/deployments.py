@@ -19,6 +19,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Protocol
@@ -36,6 +37,7 @@ from services.embedded.postgres import DATABASE, OWNER, Postgres
 from services.embedded.supabase_api import SupabaseApi
 from services.errors import TooManyAttempts
 from services.rules import part_of
+from services.rules.accounts import FormerLookup
 from services.store.accounts import Cookie
 from services.store.administration import ModelAdministration, SignUpAdministration, UserAccess
 from services.store.backend import Attempt, StoredCredentials, Throttle, Throttles
@@ -50,6 +52,7 @@ from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.schema import (
     ACCOUNTS,
     CREDENTIALS,
+    FORMER_ADDRESSES,
     SESSIONS,
     SETTINGS,
     CredentialsRow,
@@ -241,6 +244,12 @@ class Deployment(Protocol):
     def put_credentials(self, *rows, gone=()):
         """Store *rows* of credentials in place of those with their ids, and of those with the ids *gone*."""
 
+    def former_addresses(self, user):
+        """Return the stored look-ups of former addresses of *user*."""
+
+    def put_former_address(self, lookup, user):
+        """Have a look-up of a former address name *user*, as who writes to the store could."""
+
     def outsider(self, email, password=PASSWORD):
         """Make a user of Supabase Auth who has no account, past the app."""
         pytest.skip("users are made by the app alone")
@@ -340,7 +349,7 @@ _ENDS = (
     *("messages.destroy_at", "turns.lease_until", "invitations.expires_at"),
     *("throttles.window_ends", "steps.expires_at", "seen_nonces.seen_at"),
     "settings.retention_from",
-    *("log_erasures.since", "credentials.signed_up_at"),
+    *("log_erasures.since", "credentials.signed_up_at", "former_addresses.expires_at"),
 )
 _OWNERS = {"invitations": "made_by"} | dict.fromkeys(
     ("throttles", "steps", "seen_nonces", "settings", "log_erasures", "credentials")
@@ -489,6 +498,15 @@ class SupabaseDeployment(Deployment):
             values = [getattr(row, name) for name in _CREDENTIALS]
             insertion = f"insert into private.credentials ({', '.join(_CREDENTIALS)})"
             self._execute(f"{insertion} values ({marks})", *values)
+
+    def former_addresses(self, user):
+        query = "select lookup from private.former_addresses where user_id = %s"
+        return [lookup for (lookup,) in self._execute(query, user.id)]
+
+    def put_former_address(self, lookup, user):
+        self._execute("delete from private.former_addresses where lookup = %s", lookup)
+        insertion = "insert into private.former_addresses (lookup, user_id) values (%s, %s)"
+        self._execute(insertion, lookup, user.id)
 
     def change_auth(self, user, **columns):
         self._execute("insert into private.password_permits (user_id) values (%s)", user.id)
@@ -676,6 +694,16 @@ class TablesDeployment(Deployment):
                 block.put(CREDENTIALS, part_of(CredentialsRow, row))
 
         self._store.of(None).run(put)
+
+    def former_addresses(self, user):
+        where = {"user_id": user.id}
+        rows = self._store.of(None).run(lambda block: block.select(FORMER_ADDRESSES, where))
+        return [row.lookup for row in rows]
+
+    def put_former_address(self, lookup, user):
+        expires_at = datetime.now(UTC) + timedelta(days=1)
+        row = FormerLookup(lookup=lookup, user_id=user.id, expires_at=expires_at)
+        self._store.of(None).run(lambda block: block.put(FORMER_ADDRESSES, row))
 
     def give_session(self, victim, thief):
         self._store.change(SESSIONS, thief.cookie.hash, user_id=victim.id)

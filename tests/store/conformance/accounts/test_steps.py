@@ -146,6 +146,21 @@ def test_fifth_step_of_a_kind_in_a_browser_ends_the_oldest(steps, browser, begin
     assert is_open(steps, elsewhere, in_another)
 
 
+def test_step_begun_anew_takes_its_own_place(steps, browser, begin):
+    begun = [begin() for _ in range(4)]
+    step = begun[1]
+    for _ in range(5):
+        assert is_open(steps, browser, step)
+
+    anew = steps.begin(browser, KIND, "87654321", (), step_id=step.id)
+
+    assert steps.attempt(browser, KIND, step.id, None) == anew
+    assert [is_open(steps, browser, one) for one in (begun[0], anew, *begun[2:])] == [True] * 4
+    for _ in range(3):
+        assert is_open(steps, browser, anew)
+    refused(steps.attempt, browser, KIND, anew.id, None)
+
+
 def test_four_of_the_steps_that_begin_at_once_stay(steps, browser, begin):
     begun = at_once(*[begin] * 6)
 

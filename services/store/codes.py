@@ -1,0 +1,148 @@
+"""Codes by mail: eight digits, entered in the browser that asked for them, show that its user reads a mailbox.
+
+A code belongs to a step (steps.py), which keeps an HMAC of it under the root key and the step's id. Who may have no code
+gets a step all the same, in which every code is wrong, so that a page says nothing of an address.
+"""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from uuid import UUID
+
+from pydantic import TypeAdapter, ValidationError
+
+from services.domain.addresses import EmailAddress
+from services.domain.mails import Code, CodePurpose, NoCode, NoCodeReason
+from services.errors import StepEnded, WrongCode
+from services.store.accounts import AppSession, Cookie
+from services.store.backend import StoredCredentials
+from services.store.steps import Step, Steps
+
+DIGITS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeRequest:
+    """What a code is asked for, sealed in its step until the code comes back."""
+
+    address: EmailAddress = field(repr=False)
+    extra: str = field(default="", repr=False)  # what the purpose needs besides, such as a hash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipient:
+    """What the mail to an address says, and the credentials that must stay unchanged until the code is entered."""
+
+    mail: CodePurpose | NoCodeReason | None  # None: no mail
+    credentials: StoredCredentials | None = None  # None: of no user, or those of the session
+    is_known: bool = False  # true: the request comes from a device of the user
+
+
+NOBODY = Recipient(mail=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Contents:
+    """The contents of the step of a code. `tag`: None if no code was sent."""
+
+    request: CodeRequest = field(repr=False)
+    tag: str | None = field(repr=False)
+
+
+_CONTENTS = TypeAdapter(_Contents)
+
+
+@dataclass(frozen=True, slots=True)
+class RightCode:
+    """A step whose code was entered. It must end before the code counts."""
+
+    step: Step
+    request: CodeRequest
+    _end: Callable[[], Step] = field(repr=False)
+
+    def end(self) -> None:
+        """End the step, for one of several who enter the code at once. Raise StepEnded."""
+        self._end()
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """Makes codes and compares them. Any thread may call any method. All raise StoreUnavailable.
+
+    All but `begin` count a try of the step, and raise StepEnded as `Steps.attempt` does.
+    """
+
+    steps: Steps
+
+    def begin(
+        self,
+        browser: Cookie,
+        kind: str,
+        request: CodeRequest,
+        recipient: Recipient,
+        *,
+        session: AppSession | None = None,
+        step_id: UUID,
+    ) -> tuple[Step, Code | NoCode | None]:
+        """Begin the step *step_id*, or begin it anew with another code; return it and what to mail.
+
+        Raise WrongCredentials (those of *recipient* are not those of the session's user).
+        """
+        content, tag = None, None
+        match recipient.mail:
+            case CodePurpose() as purpose:
+                digits = f"{secrets.randbelow(10**DIGITS):0{DIGITS}}"
+                content, tag = (
+                    Code(purpose, digits),
+                    self.steps.root_keys.code_tag(step_id, digits),
+                )
+            case NoCodeReason() as reason:
+                content = NoCode(reason)
+            case None:
+                pass
+        contents = _CONTENTS.dump_json(_Contents(request=request, tag=tag)).decode()
+        step = self.steps.begin(
+            browser,
+            kind,
+            contents,
+            (),
+            session=session,
+            credentials=recipient.credentials,
+            step_id=step_id,
+        )
+        return step, content
+
+    def read(
+        self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None
+    ) -> CodeRequest:
+        """Return what the code of a step was asked for, to begin it anew."""
+        step = self.steps.attempt(browser, kind, step_id, session)
+        return _contents_of(step).request
+
+    def check(
+        self, browser: Cookie, kind: str, step_id: UUID, digits: str, session: AppSession | None
+    ) -> RightCode:
+        """Compare *digits* with the code of a step. Raise WrongCode."""
+        step = self.steps.attempt(browser, kind, step_id, session)
+        contents = _contents_of(step)
+        if not self.steps.root_keys.is_code(step_id, digits, contents.tag or ""):
+            raise WrongCode
+        end = partial(self.steps.end, browser, kind, step_id, session)
+        return RightCode(step, contents.request, end)
+
+
+def typed_code(text: str) -> str:
+    """Return the digits of a code as it was typed: mails and people group them by spaces and hyphens."""
+    digits = "".join(text.split()).replace("-", "")
+    is_code = len(digits) == DIGITS and digits.isascii() and digits.isdecimal()
+    return digits if is_code else ""
+
+
+def _contents_of(step: Step) -> _Contents:
+    """Raise StepEnded if another version of the app stored the contents."""
+    try:
+        return _CONTENTS.validate_json(step.contents)
+    except ValidationError:
+        pass
+    raise StepEnded  # outside of the block, whose traceback would hold the contents

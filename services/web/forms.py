@@ -1,0 +1,47 @@
+"""Native forms: their fields, and the redirects that answer them."""
+
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from services import errors
+from services.domain.accounts import SIGN_IN_REASONS
+
+_REASONS = {error: reason for reason, error in SIGN_IN_REASONS.items()}
+# what an answer says in the query, and the next one no longer does
+_SAID = ("reason", "wait", "why", "invite", "code", "step")
+
+
+async def fields(request: Request, *names: str) -> list[str]:
+    """Return the fields of the form of *request*; "" for one that it lacks."""
+    async with request.form(max_files=0, max_fields=10) as form:
+        return [str(form.get(name, "")) for name in names]
+
+
+def other_site() -> Response:
+    return PlainTextResponse("This form was sent from another site.", 403)
+
+
+def local_path(target: str) -> str:
+    """Return *target* if it is a path on this site, else the front page."""
+    is_path = target.startswith("/") and not target.startswith(("//", "/\\"))
+    return target if is_path and target.isprintable() and len(target) < 2000 else "/"
+
+
+def with_query(target: str, **values: str) -> str:
+    """Return *target* with these *values* in place of what an earlier answer said in the query."""
+    parts = urlsplit(target)
+    query = [(k, v) for k, v in parse_qsl(parts.query) if k not in _SAID]
+    query += [(name, value) for name, value in values.items() if value]
+    return parts._replace(query=urlencode(query)).geturl()
+
+
+def with_reason(target: str, error: errors.AppError, **values: str) -> str:
+    """Return *target* with the reason of *error* in the query, and *values* to draw the form again."""
+    values["reason"] = _REASONS.get(type(error), "unavailable")
+    if isinstance(error, errors.TooManyAttempts):
+        values["wait"] = str(error.retry_after)
+    if isinstance(error, errors.WeakPassword):
+        values["why"] = error.reason
+    return with_query(target, **values)
