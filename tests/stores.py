@@ -216,12 +216,12 @@ class WholeAccounts(Accounts):
 
     __slots__ = ()
 
-    def sign_up_with(self, email, password, *, throttles=NOT_COUNTED, invitation=""):
+    def sign_up_with(self, email, password, *, throttles=NOT_COUNTED, invitation="", browser=None):
         found = self.find_for_sign_up(email, throttles, invitation)
-        return self.sign_up(found, found.hashed(password), invitation)
+        return self.sign_up(found, found.hashed(password), invitation, browser)
 
-    def sign_in_with(self, email, password, *, throttles=NOT_COUNTED, invitation=""):
-        return self.sign_in(self.find(email, throttles).checked(password), invitation)
+    def sign_in_with(self, email, password, *, throttles=NOT_COUNTED, invitation="", browser=None):
+        return self.sign_in(self.find(email, throttles).checked(password), invitation, browser)
 
     def change_with(self, session, password, new):
         found = self.find(session.email, NOT_COUNTED)

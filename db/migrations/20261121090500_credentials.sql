@@ -39,7 +39,8 @@ return private.credentials_of(private.find_credentials(lookups));
 
 -- functions: sign-in and sign-up ------------------------------------------------------------------------
 
--- Return the credentials of an address and the state of sign-ups, and count an attempt before its result is known, in the
+-- Return the credentials of an address, the wrapped keys of its user (by which a sign-in seals the name of its device) and
+-- the state of sign-ups, and count an attempt before its result is known, in the
 -- *throttles* of strangers; or in *device_throttles*, if *device_user*, who has signed in on the calling device, is the
 -- credentials' user: guesses from elsewhere do not lock users out of their own devices.
 create function private.count_attempt(
@@ -57,6 +58,7 @@ begin
   counted := private.throttle(case when is_known then device_throttles else throttles end);
   if counted ->> 'reason' is null then
     counted := private.sign_ups() || jsonb_build_object('credentials', private.credentials_of(stored),
+      'keys', private.wrapped_keys(stored.user_id),
       'is_invited', exists (select from private.find_invitation(invitation, address)));
   end if;
   return counted || jsonb_build_object('is_known', is_known);

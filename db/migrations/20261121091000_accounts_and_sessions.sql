@@ -19,7 +19,7 @@ create table public.user_keys (             -- a user's key, wrapped by the root
 );
 
 create table private.app_sessions (
-  id uuid primary key default gen_random_uuid(),
+  id uuid primary key,
   user_id uuid not null references private.roles (user_id) on delete cascade,
   auth_session_id uuid not null unique,     -- Supabase's session: deleting it invalidates its tokens at once
   cookie_hash text not null unique check (cookie_hash ~ '^[0-9a-f]{64}$'),
@@ -27,7 +27,7 @@ create table private.app_sessions (
   generation integer not null default 0 check (generation >= 0),   -- the number of the current tokens
   -- until then, one process exchanges the refresh token: two exchanges at once would end the session
   refreshing_until timestamptz,
-  device public.sealed,
+  device public.sealed,                     -- the name of the browser, under the user's key
   token_seconds integer,                    -- the lifetime of the first access token, for `operate check`
   idle_seconds integer not null check (idle_seconds between 60 and 31536000),
   created_at timestamptz not null default now(),
@@ -377,9 +377,9 @@ end $$;
 -- must still be of the generation that the password was compared with. The throttle buckets *returned* (JSON, in the order of
 -- `throttle`) get the successful attempt back, once only, because a token starts one session. A user's first session begins
 -- the account out of the *pending* sign-up, and may need the code of an *invitation*: its credentials and its user key, which
--- the app has sealed for the user's id, are stored with it.
+-- the app has sealed for the user's id, are stored with it. The app makes the session's id, to which it seals the device's name.
 create function private.start_session(
-  new_cookie_hash text, new_tokens public.sealed, new_device public.sealed, idle integer, lifetime integer,
+  new_id uuid, new_cookie_hash text, new_tokens public.sealed, new_device public.sealed, idle integer, lifetime integer,
   returned public.free_text, seen_generation integer, pending uuid, new_lookup text, new_sealed public.sealed,
   new_wrapped public.sealed, invitation public.free_text, proof text
 ) returns jsonb language plpgsql as $$
@@ -387,11 +387,10 @@ declare
   claims jsonb := current_setting('request.jwt.claims');
   person uuid := claims ->> 'sub';
   stored private.credentials;
-  session uuid;
   counted text;
   refused text;
 begin
-  perform private.check_proof(proof, 'start_session', person::text, new_cookie_hash, private.sha(new_tokens),
+  perform private.check_proof(proof, 'start_session', person::text, new_id::text, new_cookie_hash, private.sha(new_tokens),
     private.sha(new_device), idle::text, lifetime::text, private.sha(returned), seen_generation::text, pending::text,
     new_lookup, private.sha(new_sealed), private.sha(new_wrapped), private.sha(invitation));
   if not exists (select from private.roles where user_id = person) then
@@ -410,15 +409,14 @@ begin
     return private.answer(false, 'stale');
   end if;
   insert into private.app_sessions
-    (user_id, auth_session_id, cookie_hash, tokens, device, token_seconds, idle_seconds, expires_at)
-  values (person, (claims ->> 'session_id')::uuid, new_cookie_hash, new_tokens, new_device,
-    (claims ->> 'exp')::bigint - (claims ->> 'iat')::bigint, idle, now() + make_interval(secs => lifetime))
-  returning id into session;
+    (id, user_id, auth_session_id, cookie_hash, tokens, device, token_seconds, idle_seconds, expires_at)
+  values (new_id, person, (claims ->> 'session_id')::uuid, new_cookie_hash, new_tokens, new_device,
+    (claims ->> 'exp')::bigint - (claims ->> 'iat')::bigint, idle, now() + make_interval(secs => lifetime));
   perform private.require_me();             -- checked after the insert: a user without an app session is not signed in
   for counted in select jsonb_array_elements_text(returned::jsonb) loop
     update private.throttles set attempts = attempts - 1 where bucket = counted and attempts > 0;
   end loop;
-  return jsonb_build_object('ok', true, 'session', session, 'keys', private.wrapped_keys(person),
+  return jsonb_build_object('ok', true, 'session', new_id, 'keys', private.wrapped_keys(person),
     'credentials', private.credentials_of(stored), 'role', (select role from private.roles where user_id = person),
     'first', private.first_page(person));
 end $$;
@@ -522,7 +520,8 @@ begin
   return '{"ok": true}';
 end $$;
 
--- Return the caller's devices. No proof, because it returns only the caller's rows.
+-- Return the caller's devices, at most 300, the one that was used last first. No proof, because it returns only the caller's
+-- rows.
 create function private.my_sessions() returns table (
   session uuid, device public.sealed, created_at timestamptz, seen_at timestamptz, expires_at timestamptz, is_this_one boolean
 ) language plpgsql stable as $$
@@ -531,17 +530,31 @@ declare
 begin
   return query
     select mine.id, mine.device, mine.created_at, mine.seen_at, mine.expires_at,
-      mine.auth_session_id::text = current_setting('request.jwt.claims')::jsonb ->> 'session_id'
+      mine.auth_session_id = private.my_auth_session()
     from private.app_sessions mine
     where mine.user_id = person and mine.expires_at > now()
       and mine.seen_at + make_interval(secs => mine.idle_seconds) > now()
-    order by mine.seen_at desc;
+    order by mine.seen_at desc, mine.id limit 300;
+end $$;
+
+-- Ask for the end of the replies that one session of the caller, or (null) all except the calling one, began and any process
+-- still streams, and return their number: they are stored and settled before `revoke_sessions` ends the session.
+create function private.stop_turns(me uuid, one_session uuid) returns jsonb language plpgsql as $$
+declare
+  meant uuid := (select auth_session_id from private.app_sessions where id = one_session and user_id = me);
+  streaming integer;
+begin
+  update public.turns set stop_requested = true
+  where user_id = me and finished_at is null and lease_until > clock_timestamp()
+    and case when one_session is null then auth_session_id <> private.my_auth_session() else auth_session_id = meant end;
+  get diagnostics streaming = row_count;
+  return jsonb_build_object('ok', true, 'streaming', streaming);
 end $$;
 
 -- End one session of the caller, or (null) all except the calling one.
 create function private.revoke_sessions(me uuid, one_session uuid) returns jsonb language plpgsql as $$
 declare
-  this_one uuid := (current_setting('request.jwt.claims')::jsonb ->> 'session_id')::uuid;
+  this_one uuid := private.my_auth_session();
   ended integer;
 begin
   with gone as (
@@ -549,11 +562,12 @@ begin
     where user_id = me
       and case when one_session is null then auth_session_id <> this_one else id = one_session end
     returning auth_session_id
+  ), signed_out as (
+    delete from auth.sessions
+    where user_id = me
+      and (id in (select auth_session_id from gone) or one_session is null and id <> this_one)
   )
-  delete from auth.sessions
-  where user_id = me
-    and (id in (select auth_session_id from gone) or one_session is null and id <> this_one);
-  get diagnostics ended = row_count;
+  select count(*) into ended from gone;
   perform private.note(me, 'session.revoke', me, jsonb_build_object('ended', ended));
   return jsonb_build_object('ok', true, 'ended', ended);
 end $$;

@@ -8,6 +8,7 @@ from typing import Literal, NewType
 from uuid import UUID
 
 from services import errors
+from services.domain.browsers import BrowserName
 from services.domain.names import StoredName
 from services.errors import Cap
 
@@ -28,6 +29,17 @@ class SessionEnd(StrEnum):
     ENDED = "ended"  # signed out here or elsewhere, or expired
     SUSPENDED = "suspended"
     DELETED = "deleted"  # its account was deleted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A device on which a user is signed in: an app session."""
+
+    id: SessionId
+    browser: BrowserName = field(repr=False)
+    first_seen_at: datetime | None  # None: unknown, of a session from before devices were noted
+    last_seen_at: datetime | None
+    is_this_one: bool
 
 
 @dataclass(frozen=True, slots=True)

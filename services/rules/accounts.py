@@ -209,11 +209,13 @@ class StoredSession:
     idle_seconds: int
     expires_at: datetime
     ends_at: datetime  # the time at which an unused session ends
+    device: str | None = field(default=None, repr=False)  # the name of the browser, sealed
+    created_at: datetime | None = None  # None: in a row of an earlier version
+    seen_at: datetime | None = None
 
     def used(self, now: datetime) -> "StoredSession":
-        return replace(
-            self, ends_at=min(self.expires_at, now + timedelta(seconds=self.idle_seconds))
-        )
+        ends_at = min(self.expires_at, now + timedelta(seconds=self.idle_seconds))
+        return replace(self, ends_at=ends_at, seen_at=now)
 
     def is_alive(self, account: StoredAccount | None, now: datetime) -> bool:
         """Return True if the session has not ended and this version of the app knows the role of *account*."""

@@ -114,6 +114,8 @@ class NewSession:
     idle_seconds: int
     lifetime_seconds: int
     generation: int  # of the credentials that were checked
+    id: SessionId
+    device: str | None = field(default=None, repr=False)  # the name of the browser, sealed
     account: NewAccount | None = None  # None: the user has an account
     returned: tuple[str, ...] = ()  # the buckets that get their counted attempt back
 
@@ -162,6 +164,7 @@ class CountedAttempt:
     """What is stored of the address of an attempt."""
 
     credentials: StoredCredentials | None
+    keys: tuple[WrappedKey, ...] = ()  # of the user of the credentials
     is_known: bool  # true: the attempt comes from a device of the user
     sign_ups: SignUpState
 
@@ -181,6 +184,19 @@ class NewStep:
     key: str = field(repr=False)  # a hash of the browser's secret and of the id in the step's form
     kind_tag: str = field(repr=False)  # the same for all steps of one kind in the browser
     sealed: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredDevice:
+    """An app session of a user as a device."""
+
+    session: SessionId
+    device: str | None = field(
+        repr=False
+    )  # the name of the browser, sealed (services/store/devices.py)
+    created_at: datetime | None  # None: unknown
+    seen_at: datetime | None
+    is_this_one: bool
 
 
 class Administration(Protocol):
@@ -292,6 +308,25 @@ class UserBackend(Protocol):
 
     def put_user_key(self, key: WrappedKey, replaces: str) -> None:
         """Store *key* in place of the wrapped key *replaces*, unless that was replaced meanwhile."""
+
+    def devices(self) -> list[StoredDevice]:
+        """Return at most 300 devices of the user, the one that was used last first."""
+        ...
+
+    def stop_turns(self, session_id: SessionId | None) -> int:
+        """Ask other processes to end the replies of a session of the user, or (None) of all others than this one.
+
+        Return the number of those that still stream.
+        """
+        ...
+
+    def end_device(self, session_id: SessionId) -> int:
+        """End a session of the user; return 1, or 0 if the user has no such session."""
+        ...
+
+    def end_other_devices(self) -> int:
+        """End all sessions of the user but this one; return their number."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,11 +21,14 @@ from services import errors
 from services.domain import ConversationId
 from services.domain.accounts import DELETE_WORD, SIGN_IN_REASONS
 from services.domain.addresses import NO_ADDRESS, EmailAddress, checked_address
+from services.domain.browsers import BrowserName, browser_name
+from services.domain.mails import NoticeKind
 from services.events import log_event
 from services.store.accounts import Accounts, AppSession, Cookie, Found
 from services.users import Shared
 from services.web.attempts import DEVICE_SECONDS, Attempts
 from services.web.hashing_lanes import HashingLanes
+from services.web.notices import Notices
 from services.web.origin import Origin, networks_of
 
 Answer = TypeVar("Answer")
@@ -44,6 +47,7 @@ class SignInRoutes:
     origin: Origin
     lifetime_seconds: int
     lanes: HashingLanes = field(default_factory=HashingLanes)
+    notices: Notices | None = None  # None: no mail is sent
 
     def routes(self) -> list[Route]:
         ends = [
@@ -94,7 +98,12 @@ class SignInRoutes:
     ) -> tuple[Cookie, AppSession]:
         found = await self._find(request, email)
         checked = await self._hash(request, found, lambda: found.checked(password))
-        return await run_sync(self._accounts.sign_in, checked, code)
+        browser = browser_of(request)
+        cookie, session = await run_sync(self._accounts.sign_in, checked, code, browser)
+        if self.notices and found.is_taken and not found.is_known:
+            backend = self._accounts.backend
+            self.notices.send(backend, session, NoticeKind.NEW_DEVICE, browser)
+        return cookie, session
 
     async def _enter_new(
         self, request: Request, email: EmailAddress, password: str, code: str
@@ -102,12 +111,15 @@ class SignInRoutes:
         throttles = self.attempts.sign_up(self.origin.client_address(request))
         found = await run_sync(self._accounts.find_for_sign_up, email, throttles, code)
         hashed = await self._hash(request, found, lambda: found.hashed(password))
-        return await run_sync(self._accounts.sign_up, found, hashed, code)
+        return await run_sync(self._accounts.sign_up, found, hashed, code, browser_of(request))
+
+    def _device(self, request: Request) -> str:
+        return request.cookies.get(self.origin.cookie_name(request, "device"), "")
 
     async def _find(self, request: Request, email: EmailAddress) -> Found:
         """Count an attempt to sign in as *email*, and return what is stored of it."""
-        device = request.cookies.get(self.origin.cookie_name(request, "device"), "")
-        throttles = self.attempts.sign_in(email, self.origin.client_address(request), device)
+        device, address = self._device(request), self.origin.client_address(request)
+        throttles = self.attempts.sign_in(email, address, device)
         return await run_sync(self._accounts.find, email, throttles)
 
     async def _hash(self, request: Request, found: Found, work: Callable[[], Answer]) -> Answer:
@@ -197,6 +209,10 @@ class SignInRoutes:
         """Return the session of the request's cookie, if any. Raise StoreUnavailable."""
         cache, cookie = self.shared().session_cache, self.origin.session_cookie(request)
         return await run_sync(cache.find, cookie) if cookie else None
+
+
+def browser_of(request: Request) -> BrowserName:
+    return browser_name(request.headers.get("user-agent", ""))
 
 
 async def _fields(request: Request, *names: str) -> list[str]:

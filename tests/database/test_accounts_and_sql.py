@@ -277,6 +277,21 @@ class Accounts(RuleBasedStateMachine):
             self.both.end_of(session)
             self.both.account(session)
 
+    @rule(nth=NTH, ended=st.sampled_from([None, 0, 1, 2, 3]))
+    def end_devices(self, nth, ended):
+        """End a session by its id, perhaps one of another user, or all but one of a user."""
+        if session := self.session(nth, is_admins=False):
+            self.sign_in(self.both.user_ids.index(session.calls.user_id), "none", 0)
+            listed = self.both.of_user(session, lambda user: user.devices())
+            if ended is None:
+                self.both.of_user(session, lambda user: user.end_other_devices())
+            else:
+                one = self.session(ended, is_admins=False).id
+                self.both.of_user(session, lambda user: user.end_device(one))
+            if isinstance(listed, list):
+                self.both.end_of(self.session(0, is_admins=False))
+            self.both.of_user(session, lambda user: user.devices())
+
     @rule(code=st.sampled_from(["none", "known"]), nth=NTH, user=st.integers(0, 3))
     def read_the_sign_ups(self, code, nth, user):
         self.attempt(user, code=self.code(code, nth))

@@ -32,7 +32,7 @@ from services.store.tables.rows import TablesRows
 from services.store.tables.schema import AccountRow
 
 _PAGE = 500  # invitations
-_SESSIONS = 300  # the most sessions that one block ends
+ENDED_AT_ONCE = 300  # the most sessions that one block ends
 
 
 def admins_of(block: Block) -> list[AccountRow]:
@@ -46,7 +46,7 @@ def has_accounts(block: Block, but_not: UserId | None = None) -> bool:
 
 def sessions_of(block: Block, user_id: UserId) -> list[StoredSession]:
     """Return sessions of a user, at most as many as one block ends."""
-    return block.select(schema.SESSIONS, {"user_id": user_id}, limit=_SESSIONS)
+    return block.select(schema.SESSIONS, {"user_id": user_id}, limit=ENDED_AT_ONCE)
 
 
 def end_sessions(tables: AllTables, user_id: UserId) -> None:

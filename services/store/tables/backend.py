@@ -28,6 +28,7 @@ from services.store.backend import (
     SessionSealer,
     SignUpState,
     StoredCredentials,
+    StoredDevice,
     Throttle,
     WrappedKey,
 )
@@ -42,6 +43,7 @@ from services.store.tables.access import (
     settings_of,
 )
 from services.store.tables.administration import (
+    ENDED_AT_ONCE,
     TablesAdministration,
     has_accounts,
     sessions_of,
@@ -53,6 +55,7 @@ from services.store.tables.schema import AccountRow, CredentialsRow, Nonce
 from services.store.tables.upkeep import keep_sweeping, sweep
 
 _SIGN_UP_LIFE = timedelta(days=8)
+_DEVICES = 300  # the most that one list has
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,54 @@ class TablesUser:
         block.put(schema.ACCOUNTS, replace(account, keys=keys))
         _note_key(block, self.caller.now(), account.id, key)
 
+    @atomic
+    def devices(self, block: Block) -> list[StoredDevice]:
+        account, now = self.caller.account(block), self.caller.now()
+        every = block.select(schema.SESSIONS, {"user_id": account.id})
+        sessions = [one for one in every if one.ends_at > now]
+        sessions.sort(key=lambda one: (one.seen_at or one.ends_at, one.id), reverse=True)
+        return [
+            part_of(
+                StoredDevice,
+                one,
+                session=one.id,
+                is_this_one=one.cookie_hash == self.caller.cookie_hash,
+            )
+            for one in sessions[:_DEVICES]
+        ]
+
+    @atomic
+    def stop_turns(self, block: Block, session_id: SessionId | None) -> int:
+        self.caller.account(block)
+        return 0  # the one process of the store stops its turns itself
+
+    def end_device(self, session_id: SessionId) -> int:
+        return self._end_sessions(lambda one: one.id == session_id)
+
+    def end_other_devices(self) -> int:
+        return self._end_sessions(lambda one: one.cookie_hash != self.caller.cookie_hash)
+
+    def _end_sessions(self, is_meant: Callable[[rules.StoredSession], bool]) -> int:
+        """End the sessions of the user that *is_meant* selects, in blocks; return their number."""
+
+        def end(block: Block, *, is_first: bool) -> int:
+            account = self.caller.account(block)
+            every = block.select(schema.SESSIONS, {"user_id": account.id})
+            meant = [one for one in every if is_meant(one)]
+            if is_first:
+                note(
+                    *(block, self.caller.now(), account.id, "session.revoke", account.id),
+                    ended=len(meant),
+                )
+            delete_all(block, schema.SESSIONS, meant[:ENDED_AT_ONCE])
+            return len(meant)
+
+        tables = self.all_tables.of(self.caller.user_id)
+        ended = left = tables.run(lambda block: end(block, is_first=True))
+        while left > ENDED_AT_ONCE:
+            left = tables.run(lambda block: end(block, is_first=False))
+        return ended
+
 
 @dataclass(frozen=True)
 class TablesBackend:
@@ -199,12 +250,14 @@ class TablesBackend:
         expires_at = now + timedelta(seconds=new.lifetime_seconds)
         session = rules.StoredSession(
             cookie_hash=new.cookie_hash,
-            id=SessionId(uuid4()),
+            id=new.id,
             user_id=user_id,
             sealed=sealer.seal("", user_id),
             idle_seconds=new.idle_seconds,
             expires_at=expires_at,
             ends_at=expires_at,
+            device=new.device,
+            created_at=now,
         ).used(now)
 
         def start(block: Block) -> tuple[AccountRow, StoredCredentials] | Refusal:
@@ -300,13 +353,17 @@ class TablesBackend:
             raise StoreUnavailable
         now, throttles = self.now(), attempt.throttles
         stored = _credentials_of(block, attempt.lookups)
+        account = block.get(schema.ACCOUNTS, stored.user_id) if stored and stored.user_id else None
         is_known = stored is not None and stored.user_id in {throttles.device_user} - {None}
         invitation = _invitation(block, attempt.invitation, attempt.invited, now)
         state = replace(_sign_up_state(block), is_invited=invitation is not None)
         counting = throttles.device if is_known else throttles.strangers
         refusal = _count(block, counting, now)
         block.put(schema.NONCES, Nonce(attempt.nonce, now))
-        return refusal or CountedAttempt(credentials=stored, is_known=is_known, sign_ups=state)
+        keys = account.keys if account else ()
+        return refusal or CountedAttempt(
+            credentials=stored, keys=keys, is_known=is_known, sign_ups=state
+        )
 
     @atomic
     def put_sign_up(self, block: Block, new: PendingSignUp) -> bool:
