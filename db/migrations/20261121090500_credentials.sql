@@ -139,5 +139,8 @@ create function private.change_credentials(
 ) returns jsonb language plpgsql as $$
 begin
   perform private.spend_nonce(nonce);
+  if new_generation > seen_generation then
+    perform private.require_recent();
+  end if;
   return private.replace_credentials(me, me, seen_generation, new_generation, new_lookup, new_sealed, kept_cookie);
 end $$;

@@ -32,6 +32,7 @@ create table private.app_sessions (
   idle_seconds integer not null check (idle_seconds between 60 and 31536000),
   created_at timestamptz not null default now(),
   seen_at timestamptz not null default now(),
+  proved_at timestamptz not null default now(),   -- when its user last proved who they are; the sign-in is the first time
   expires_at timestamptz not null
 );
 
@@ -55,6 +56,50 @@ create table private.log_erasures (         -- deleted accounts that Supabase Au
 create index on private.app_sessions (user_id);
 create index on private.app_sessions (expires_at);
 create index on private.throttles (window_ends);
+
+-- functions: proofs -------------------------------------------------------------------------------------
+
+-- Return true if the user of the calling session has proved who they are in the last ten minutes.
+create function private.is_recent() returns boolean language sql stable
+return exists (
+  select from private.app_sessions
+  where auth_session_id = private.my_auth_session() and proved_at > now() - interval '10 minutes'
+);
+
+-- Changes of a password or address and the end of other sessions or of the account want such a proof: a cookie or an access
+-- token alone, such as one that was stolen or left open, is not enough.
+create function private.require_recent() returns void language plpgsql stable as $$
+begin
+  if not private.is_recent() then
+    raise exception 'prove again' using errcode = 'PT403';
+  end if;
+end $$;
+
+-- Give an attempt back to the throttle buckets *returned* (JSON, in the order of `throttle`), because it succeeded.
+create function private.return_attempts(returned public.free_text) returns void language plpgsql as $$
+declare
+  counted text;
+begin
+  for counted in select jsonb_array_elements_text(returned::jsonb) loop
+    update private.throttles set attempts = attempts - 1 where bucket = counted and attempts > 0;
+  end loop;
+end $$;
+
+-- Note that the caller has proved who they are, by credentials that must still be of the generation that the proof was
+-- compared with. The buckets *returned* get the successful attempt back.
+create function private.prove_session(me uuid, seen_generation integer, returned public.free_text, nonce uuid) returns jsonb
+language plpgsql as $$
+begin
+  perform private.spend_nonce(nonce);
+  perform from private.credentials where user_id = me and generation = seen_generation for share;
+  if not found then
+    return private.answer(false, 'stale');
+  end if;
+  update private.app_sessions set proved_at = now() where auth_session_id = private.my_auth_session() and user_id = me;
+  perform private.return_attempts(returned);
+  perform private.note(me, 'session.prove', me);
+  return '{"ok": true}';
+end $$;
 
 -- functions: accounts -----------------------------------------------------------------------------------
 
@@ -215,6 +260,8 @@ begin
   last_one := private.is_last_admin(person);
   if person is distinct from me then
     perform private.require_admin(me);
+  else
+    perform private.require_recent();
   end if;
   if last_one and exists (select from private.roles where user_id <> person and deleted_at is null) then
     return private.answer(false, 'last_admin');
@@ -387,7 +434,6 @@ declare
   claims jsonb := current_setting('request.jwt.claims');
   person uuid := claims ->> 'sub';
   stored private.credentials;
-  counted text;
   refused text;
 begin
   perform private.check_proof(proof, 'start_session', person::text, new_id::text, new_cookie_hash, private.sha(new_tokens),
@@ -413,9 +459,7 @@ begin
   values (new_id, person, (claims ->> 'session_id')::uuid, new_cookie_hash, new_tokens, new_device,
     (claims ->> 'exp')::bigint - (claims ->> 'iat')::bigint, idle, now() + make_interval(secs => lifetime));
   perform private.require_me();             -- checked after the insert: a user without an app session is not signed in
-  for counted in select jsonb_array_elements_text(returned::jsonb) loop
-    update private.throttles set attempts = attempts - 1 where bucket = counted and attempts > 0;
-  end loop;
+  perform private.return_attempts(returned);
   return jsonb_build_object('ok', true, 'session', new_id, 'keys', private.wrapped_keys(person),
     'credentials', private.credentials_of(stored), 'role', (select role from private.roles where user_id = person),
     'first', private.first_page(person));
@@ -523,14 +567,15 @@ end $$;
 -- Return the caller's devices, at most 300, the one that was used last first. No proof, because it returns only the caller's
 -- rows.
 create function private.my_sessions() returns table (
-  session uuid, device public.sealed, created_at timestamptz, seen_at timestamptz, expires_at timestamptz, is_this_one boolean
+  session uuid, device public.sealed, created_at timestamptz, seen_at timestamptz, expires_at timestamptz,
+  is_this_one boolean, is_proven boolean
 ) language plpgsql stable as $$
 declare
   person uuid := private.require_me();
 begin
   return query
     select mine.id, mine.device, mine.created_at, mine.seen_at, mine.expires_at,
-      mine.auth_session_id = private.my_auth_session()
+      mine.auth_session_id = private.my_auth_session(), mine.proved_at > now() - interval '10 minutes'
     from private.app_sessions mine
     where mine.user_id = person and mine.expires_at > now()
       and mine.seen_at + make_interval(secs => mine.idle_seconds) > now()
@@ -544,6 +589,7 @@ declare
   meant uuid := (select auth_session_id from private.app_sessions where id = one_session and user_id = me);
   streaming integer;
 begin
+  perform private.require_recent();
   update public.turns set stop_requested = true
   where user_id = me and finished_at is null and lease_until > clock_timestamp()
     and case when one_session is null then auth_session_id <> private.my_auth_session() else auth_session_id = meant end;
@@ -557,6 +603,7 @@ declare
   this_one uuid := private.my_auth_session();
   ended integer;
 begin
+  perform private.require_recent();
   with gone as (
     delete from private.app_sessions
     where user_id = me

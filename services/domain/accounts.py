@@ -40,6 +40,7 @@ class Device:
     first_seen_at: datetime | None  # None: unknown, of a session from before devices were noted
     last_seen_at: datetime | None
     is_this_one: bool
+    is_proven: bool  # true: its user has proved who they are in the last ten minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +228,7 @@ DELETE_WORD = "delete"  # typed to delete an account without a password
 # refusals by their codes in the URL of the sign-in page
 SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "wrong": errors.WrongCredentials,
+    "prove": errors.ProofNeeded,
     "suspended": errors.Suspended,
     "unconfirmed": errors.NotConfirmed,
     "taken": errors.AddressTaken,

@@ -8,7 +8,7 @@ an `AppSession` is a cache of its row.
 import hashlib
 import secrets
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
@@ -49,7 +49,6 @@ from services.errors import (
     WrongCredentials,
 )
 from services.events import log_event
-from services.store.administration import UserAccess
 from services.store.backend import (
     Attempt,
     Backend,
@@ -131,11 +130,22 @@ class AppSession:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """Credentials whose user may sign in. Only `Found.checked` and `Accounts.enter` make them."""
+class Current:
+    """The credentials of a user, as they are stored now."""
 
     stored: StoredCredentials
     credentials: Credentials
+
+    def hashed(self, password: str) -> str:
+        """Return the hash of a new *password* of the user. Raise WeakPassword."""
+        check_new_password(self.credentials.address, password)
+        return hash_password(password)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked(Current):
+    """Credentials whose user has proved who they are, and may sign in. Only `Found.checked` and `Accounts.enter` make them."""
+
     counted: tuple[str, ...] = field(repr=False)
     keys: tuple[WrappedKey, ...] = ()  # of the user; none: the session's device gets no name
 
@@ -270,39 +280,39 @@ class Accounts:
             return self.sign_up(self.find_for_sign_up(NO_ADDRESS, Throttles(())), None)
         return self.sign_in(Checked(only, self._opened(only), ()))
 
-    def change_password(self, session: AppSession, checked: Checked, password_hash: str) -> None:
-        """Change the password of the user of *session*, and end all other sessions.
+    def prove(self, session: AppSession, checked: Checked) -> None:
+        """Note that the user of *session* has proved who they are, so that for ten minutes the account may be changed.
 
         Raise WrongCredentials (*checked* is another user's), RateLimited (the credentials changed meanwhile).
         """
         stored = checked.stored
         if stored.user_id != session.user_id:
             raise WrongCredentials
+        if not session.backend.prove(stored.generation, checked.counted):
+            raise RateLimited
+
+    def current(self, cookie: Cookie) -> Current:
+        """Return the credentials of the user of a session. Raise SignedOut, StoreUnavailable, Tampered, KeyMissing."""
+        stored = self.backend.open_session(cookie.hash, self._sealer(cookie)).credentials
+        if stored is None:
+            raise KeyMissing
+        return Current(stored, self._opened(stored))
+
+    def change_password(self, session: AppSession, current: Current, password_hash: str) -> None:
+        """Change the password of the user of *session*, and end all other sessions.
+
+        Raise WrongCredentials (*current* is another user's), RateLimited (the credentials changed meanwhile), ProofNeeded.
+        """
+        stored = current.stored
+        if stored.user_id != session.user_id:
+            raise WrongCredentials
         new = replace(
-            checked.credentials, password_hash=password_hash, generation=stored.generation + 1
+            current.credentials, password_hash=password_hash, generation=stored.generation + 1
         )
         row = self._sealed(new, session.user_id)
         if not session.backend.change_credentials(row, stored.generation, session.cookie_hash):
             raise RateLimited
         self._note(row)
-
-    def delete_account(
-        self,
-        session: AppSession,
-        checked: Checked | None,
-        stop_turns: Callable[[UserId], object] = lambda _: None,
-    ) -> None:
-        """Delete the account of *session*: destroy its credentials and keys, and end all its sessions.
-
-        *checked* may be None if the account has no password. Raise WrongCredentials (*checked* is missing, or another
-        user's), LastAdmin.
-        """
-        is_right = (
-            checked.stored.user_id == session.user_id if checked else not session.has_password
-        )
-        if not is_right:
-            raise WrongCredentials
-        UserAccess(session.backend.administration, stop_turns).delete(session.user_id)
 
     def open(self, cookie: Cookie) -> AppSession:
         """Return the session of *cookie*, with its keys. Raise SignedOut, StoreUnavailable, Tampered."""

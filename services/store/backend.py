@@ -197,6 +197,7 @@ class StoredDevice:
     created_at: datetime | None  # None: unknown
     seen_at: datetime | None
     is_this_one: bool
+    is_proven: bool  # true: its user has proved who they are in the last ten minutes
 
 
 class Administration(Protocol):
@@ -245,7 +246,7 @@ class GuardedAdministration(Administration, Protocol):
     """Administration, with the methods that pages call through `services.store.administration`."""
 
     def check_end(self, user_id: UserId, *, is_shut: bool) -> None:
-        """Raise the errors that ending a user's sessions, or (*is_shut*) the account, would raise (LastAdmin)."""
+        """Raise what ending a user's sessions, or (*is_shut*) the account, would raise (LastAdmin, ProofNeeded)."""
 
     def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
         """Suspend the account and end its sessions, or lift the suspension. Raise LastAdmin."""
@@ -256,7 +257,7 @@ class GuardedAdministration(Administration, Protocol):
     def delete(self, user_id: UserId) -> None:
         """Delete an account: its keys at once, its rows soon after; its usage figures stay. Users may delete their own.
 
-        Raise LastAdmin.
+        Raise LastAdmin, and ProofNeeded for one's own.
         """
 
     def set_model(self, name: str, changes: Mapping[str, object]) -> None:
@@ -279,7 +280,11 @@ class GuardedAdministration(Administration, Protocol):
 
 
 class UserBackend(Protocol):
-    """The calls of one signed-in user. All members raise SignedOut, StoreUnavailable."""
+    """The calls of one signed-in user. All members raise SignedOut, StoreUnavailable.
+
+    Those that change a password, end other sessions or end the account raise ProofNeeded unless the user has proved who
+    they are in the last ten minutes; a sign-in is a proof.
+    """
 
     @property
     def administration(self) -> GuardedAdministration: ...
@@ -303,6 +308,7 @@ class UserBackend(Protocol):
         """Store *new* credentials of a user in place of those of *seen_generation*; return False if those have changed.
 
         A later generation ends all sessions of the user but that of *kept_cookie* (a hash; None: all), and is audited.
+        Raise ProofNeeded for one.
         """
         ...
 
@@ -313,19 +319,26 @@ class UserBackend(Protocol):
         """Return at most 300 devices of the user, the one that was used last first."""
         ...
 
+    def prove(self, generation: int, returned: Sequence[str]) -> bool:
+        """Note that the user has proved who they are; return False if the credentials are not of *generation* any more.
+
+        *returned*: the buckets that get their counted attempt back.
+        """
+        ...
+
     def stop_turns(self, session_id: SessionId | None) -> int:
         """Ask other processes to end the replies of a session of the user, or (None) of all others than this one.
 
-        Return the number of those that still stream.
+        Return the number of those that still stream. Raise ProofNeeded.
         """
         ...
 
     def end_device(self, session_id: SessionId) -> int:
-        """End a session of the user; return 1, or 0 if the user has no such session."""
+        """End a session of the user; return 1, or 0 if the user has no such session. Raise ProofNeeded."""
         ...
 
     def end_other_devices(self) -> int:
-        """End all sessions of the user but this one; return their number."""
+        """End all sessions of the user but this one; return their number. Raise ProofNeeded."""
         ...
 
 

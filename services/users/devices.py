@@ -36,17 +36,18 @@ class Devices:
                 first_seen_at=stored.created_at,
                 last_seen_at=stored.seen_at,
                 is_this_one=stored.is_this_one,
+                is_proven=stored.is_proven,
             )
             for stored in self.session.backend.devices()
         ]
 
     def end(self, session_id: SessionId) -> int:
-        """End one session, its replies first; return 1, or 0 if the user has no such session."""
+        """End one session, its replies first; return 1, or 0 if the user has no such session. Raise ProofNeeded."""
         end = self.session.backend.end_device
         return self._end(session_id, lambda one: one.id == session_id, lambda: end(session_id))
 
     def end_others(self) -> int:
-        """End all sessions but this one, their replies first; return their number."""
+        """End all sessions but this one, their replies first; return their number. Raise ProofNeeded."""
         backend, own = self.session.backend, self.session.id
         return self._end(None, lambda one: one.id != own, backend.end_other_devices)
 

@@ -18,7 +18,7 @@ from pydantic_core import to_jsonable_python
 from services.crypto import ServerProof, new_key
 from services.domain import AccountRole, SessionId
 from services.domain.accounts import Account, Limits
-from services.errors import AdminsOnly, AppError, SignedOut, StoreUnavailable
+from services.errors import AdminsOnly, AppError, ProofNeeded, SignedOut, StoreUnavailable
 from services.rules import Refusal
 from services.store.backend import NewSession, StoredCredentials
 from services.store.refusals import error_of
@@ -55,7 +55,7 @@ IDLE, LIFE = 600, 3600  # seconds of a session
 _LIMITS = tuple(Limits.__dataclass_fields__)
 _SETTINGS = (*_LIMITS, "sign_ups", "retention_days", "first_account_is_admin")
 _FROM = "case when retention_days is not null then retention_from end"  # else it says nothing
-_ERRORS = {"PT401": SignedOut, "42501": AdminsOnly}
+_ERRORS = {"PT401": SignedOut, "PT403": ProofNeeded, "42501": AdminsOnly}
 _WITHOUT_PROOFS = """
 create or replace function private.check_proof(proof text, variadic fields text[]) returns void
 language plpgsql stable as $$ begin end $$;
@@ -77,7 +77,7 @@ _SQL = {
     """,
     "sessions": """
         select cookie_hash, user_id, least(expires_at, seen_at + make_interval(secs => idle_seconds)), id, device,
-          created_at, seen_at
+          created_at, seen_at, proved_at
         from private.app_sessions
     """,
     "throttles": "select bucket, window_ends, attempts from private.throttles",
@@ -438,7 +438,7 @@ _CREDENTIALS = (*_STORED, "expires_at")
 _KEYS = ("version", "wrapped")
 _SESSIONS = (
     *("cookie_hash", "user_id", "ends_at"),
-    *("id", "device", "created_at", "seen_at"),
+    *("id", "device", "created_at", "seen_at", "proved_at"),
 )
 _STEPS = ("key", "kind_tag", "sealed", "tries", "expires_at")
 

@@ -147,6 +147,14 @@ class SupabaseUser:
     def devices(self) -> list[StoredDevice]:
         return self.calls.select("my_sessions", list[StoredDevice])
 
+    def prove(self, generation: int, returned: Sequence[str]) -> bool:
+        return self.calls.call(
+            "prove_session",
+            seen_generation=generation,
+            returned=Hidden(json.dumps(returned)),
+            nonce=uuid4(),
+        ).ok
+
     def stop_turns(self, session_id: SessionId | None) -> int:
         return self._number("streaming", "stop_turns", session_id)
 

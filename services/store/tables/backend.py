@@ -139,6 +139,8 @@ class TablesUser:
     ) -> bool:
         def change(block: Block) -> bool:
             user_id = self.caller.account(block).id
+            if new.generation > seen_generation:
+                self.caller.require_recent(block)
             stored = block.get(schema.CREDENTIALS, user_id)
             if new.id != user_id or not stored or stored.generation != seen_generation:
                 return False
@@ -183,13 +185,28 @@ class TablesUser:
                 one,
                 session=one.id,
                 is_this_one=one.cookie_hash == self.caller.cookie_hash,
+                is_proven=one.is_proven(now),
             )
             for one in sessions[:_DEVICES]
         ]
 
     @atomic
+    def prove(self, block: Block, generation: int, returned: Sequence[str]) -> bool:
+        account, now = self.caller.account(block), self.caller.now()
+        stored = block.get(schema.CREDENTIALS, account.id)
+        session = block.get(schema.SESSIONS, self.caller.cookie_hash)
+        counters = found(block, schema.THROTTLES, returned)
+        if session is None or stored is None or stored.generation != generation:
+            return False
+        block.put(schema.SESSIONS, replace(session, proved_at=now))
+        _return_attempts(block, counters)
+        note(block, now, account.id, "session.prove", account.id)
+        return True
+
+    @atomic
     def stop_turns(self, block: Block, session_id: SessionId | None) -> int:
         self.caller.account(block)
+        self.caller.require_recent(block)
         return 0  # the one process of the store stops its turns itself
 
     def end_device(self, session_id: SessionId) -> int:
@@ -203,6 +220,8 @@ class TablesUser:
 
         def end(block: Block, *, is_first: bool) -> int:
             account = self.caller.account(block)
+            if is_first:
+                self.caller.require_recent(block)
             every = block.select(schema.SESSIONS, {"user_id": account.id})
             meant = [one for one in every if is_meant(one)]
             if is_first:
@@ -226,6 +245,7 @@ class TablesBackend:
 
     all_tables: AllTables
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    wants_proofs: bool = True  # false: the deployment has no sign-in
 
     @cached_property
     def noted(self) -> NotedStore:
@@ -258,6 +278,7 @@ class TablesBackend:
             ends_at=expires_at,
             device=new.device,
             created_at=now,
+            proved_at=now,
         ).used(now)
 
         def start(block: Block) -> tuple[AccountRow, StoredCredentials] | Refusal:
@@ -274,9 +295,7 @@ class TablesBackend:
             if account.suspended_at:
                 return Refusal(reason="signed_out")
             block.put(schema.SESSIONS, session)
-            for counter in returned:
-                if counter.attempts:
-                    block.put(schema.THROTTLES, replace(counter, attempts=counter.attempts - 1))
+            _return_attempts(block, returned)
             return account, credentials
 
         started = accepted("start_session", self.noted.of(user_id).run(start))
@@ -298,7 +317,7 @@ class TablesBackend:
         account: AccountRow,
         credentials: StoredCredentials | None,
     ) -> OpenedSession:
-        caller = Caller(session.cookie_hash, session.user_id, self.now)
+        caller = Caller(session.cookie_hash, session.user_id, self.now, self.wants_proofs)
         return OpenedSession(
             id=session.id,
             user_id=session.user_id,
@@ -449,6 +468,13 @@ def _count(block: Block, throttles: Sequence[Throttle], now: datetime) -> Refusa
         if wait := counter.wait(one.at_most, now):
             return Refusal(reason="too_many_attempts", wait_seconds=wait)
     return None
+
+
+def _return_attempts(block: Block, counters: Iterable[rules.Counter]) -> None:
+    """Give a successful attempt back."""
+    for counter in counters:
+        if counter.attempts:
+            block.put(schema.THROTTLES, replace(counter, attempts=counter.attempts - 1))
 
 
 def _open_step(block: Block, key: str, now: datetime) -> rules.StoredStep | None:

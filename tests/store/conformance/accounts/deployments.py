@@ -334,6 +334,7 @@ class _Administration:
 # times by which something ends; those of a user only if the account began in this test
 _ENDS = (
     *("app_sessions.created_at", "app_sessions.seen_at", "app_sessions.expires_at"),
+    "app_sessions.proved_at",
     "budgets.minute",
     *("conversations.updated_at", "conversations.destroy_at", "conversations.undo_until"),
     *("messages.destroy_at", "turns.lease_until", "invitations.expires_at"),
