@@ -24,6 +24,7 @@ from services.web.export_route import ExportRoutes
 from services.web.form_limit import FormLimit
 from services.web.health_route import health_route
 from services.web.metrics import Metrics
+from services.web.notices import Notices
 from services.web.open_route import OpenRoute
 from services.web.origin import Origin
 from services.web.page_assets import PageAssets
@@ -62,7 +63,13 @@ def routes(app: App) -> list[Route]:
     return [
         health_route(app.health),
         *_open_routes(app, origin),
-        *SignInRoutes(app.shared, attempts, origin, chosen.session_lifetime_seconds).routes(),
+        *SignInRoutes(
+            app.shared,
+            attempts,
+            origin,
+            chosen.session_lifetime_seconds,
+            notices=Notices(app.mailer, attempts) if app.mailer else None,
+        ).routes(),
         *ExportRoutes(app.shared, origin).routes(),
         *PollRoute(app.shared, origin).routes(),
         *metrics.routes(),

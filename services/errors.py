@@ -6,6 +6,7 @@
     - NotFound ......... also for another user's rows
       - SpaceGone
     - WrongCredentials
+    - ProofNeeded ...... the user must prove again who they are, before a change of the account
     - Suspended
     - NotConfirmed
     - SignUpsClosed
@@ -91,6 +92,12 @@ class WrongCredentials(Refused):
     """The address is unknown or the password is wrong."""
 
     public = "Wrong email or password."
+
+
+class ProofNeeded(Refused):
+    """The last proof of who the user is, is older than ten minutes."""
+
+    public = "Confirm that it is you on the page Account, then try again."
 
 
 class Suspended(Refused):

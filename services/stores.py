@@ -109,7 +109,7 @@ def open_backend(
     if tables:
         from services.store.tables.backend import TablesBackend
 
-        return TablesBackend(tables)
+        return TablesBackend(tables, wants_proofs=not chosen.is_alone)
     from services.store.supabase.backend import open_supabase
 
     return open_supabase(

@@ -21,6 +21,7 @@ from services.rules import part_of
 from services.rules.accounts import StoredSession
 from services.rules.budget import Budget, Deployment
 from services.store.accounts import Accounts
+from services.store.administration import UserAccess
 from services.store.backend import Throttles
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.sealed.seals import Seals
@@ -216,20 +217,23 @@ class WholeAccounts(Accounts):
 
     __slots__ = ()
 
-    def sign_up_with(self, email, password, *, throttles=NOT_COUNTED, invitation=""):
+    def sign_up_with(self, email, password, *, throttles=NOT_COUNTED, invitation="", browser=None):
         found = self.find_for_sign_up(email, throttles, invitation)
-        return self.sign_up(found, found.hashed(password), invitation)
+        return self.sign_up(found, found.hashed(password), invitation, browser)
 
-    def sign_in_with(self, email, password, *, throttles=NOT_COUNTED, invitation=""):
-        return self.sign_in(self.find(email, throttles).checked(password), invitation)
+    def sign_in_with(self, email, password, *, throttles=NOT_COUNTED, invitation="", browser=None):
+        return self.sign_in(self.find(email, throttles).checked(password), invitation, browser)
 
     def change_with(self, session, password, new):
-        found = self.find(session.email, NOT_COUNTED)
-        self.change_password(session, found.checked(password), found.hashed(new))
+        checked = self.find(session.email, NOT_COUNTED).checked(password)
+        self.change_password(session, checked, checked.hashed(new))
+
+    def prove_with(self, session, password, *, throttles=NOT_COUNTED):
+        self.prove(session, self.find(session.email, throttles).checked(password))
 
     def delete_with(self, session, password, stop_turns=lambda _: None):
-        checked = self.find(session.email, NOT_COUNTED).checked(password)
-        self.delete_account(session, checked, stop_turns)
+        self.prove_with(session, password)
+        UserAccess(session.backend.administration, stop_turns).delete(session.user_id)
 
 
 class _Cut:

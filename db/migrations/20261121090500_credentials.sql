@@ -56,7 +56,8 @@ return private.credentials_of(private.find_credentials(lookups));
 
 -- functions: sign-in and sign-up ------------------------------------------------------------------------
 
--- Return the credentials of an address and the state of sign-ups, and count an attempt before its result is known, in the
+-- Return the credentials of an address, the wrapped keys of its user (by which a sign-in seals the name of its device) and
+-- the state of sign-ups, and count an attempt before its result is known, in the
 -- *throttles* of strangers; or in *device_throttles*, if *device_user*, who has signed in on the calling device, is the
 -- credentials' user: guesses from elsewhere do not lock users out of their own devices.
 create function private.count_attempt(
@@ -74,6 +75,7 @@ begin
   counted := private.throttle(case when is_known then device_throttles else throttles end);
   if counted ->> 'reason' is null then
     counted := private.sign_ups() || jsonb_build_object('credentials', private.credentials_of(stored),
+      'keys', private.wrapped_keys(stored.user_id),
       'is_invited', exists (select from private.find_invitation(invitation, address)));
   end if;
   return counted || jsonb_build_object('is_known', is_known);
@@ -168,6 +170,9 @@ create function private.change_credentials(
 ) returns jsonb language plpgsql as $$
 begin
   perform private.spend_nonce(nonce);
+  if new_generation > seen_generation then
+    perform private.require_recent();
+  end if;
   return private.replace_credentials(
     me, me, seen_generation, new_generation, action, new_lookup, new_sealed, ends_others, kept_cookie);
 end $$;
@@ -185,6 +190,7 @@ declare
   kept text[] := array(select jsonb_array_elements_text(former::jsonb));
 begin
   perform private.spend_nonce(nonce);
+  perform private.require_recent();
   if not private.is_address(address) then
     return private.answer(false, 'bad_address');
   end if;

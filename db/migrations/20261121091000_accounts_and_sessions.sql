@@ -19,7 +19,7 @@ create table public.user_keys (             -- a user's key, wrapped by the root
 );
 
 create table private.app_sessions (
-  id uuid primary key default gen_random_uuid(),
+  id uuid primary key,
   user_id uuid not null references private.roles (user_id) on delete cascade,
   auth_session_id uuid not null unique,     -- Supabase's session: deleting it invalidates its tokens at once
   cookie_hash text not null unique check (cookie_hash ~ '^[0-9a-f]{64}$'),
@@ -27,11 +27,12 @@ create table private.app_sessions (
   generation integer not null default 0 check (generation >= 0),   -- the number of the current tokens
   -- until then, one process exchanges the refresh token: two exchanges at once would end the session
   refreshing_until timestamptz,
-  device public.sealed,
+  device public.sealed,                     -- the name of the browser, under the user's key
   token_seconds integer,                    -- the lifetime of the first access token, for `operate check`
   idle_seconds integer not null check (idle_seconds between 60 and 31536000),
   created_at timestamptz not null default now(),
   seen_at timestamptz not null default now(),
+  proved_at timestamptz not null default now(),   -- when its user last proved who they are; the sign-in is the first time
   expires_at timestamptz not null
 );
 
@@ -55,6 +56,50 @@ create table private.log_erasures (         -- deleted accounts that Supabase Au
 create index on private.app_sessions (user_id);
 create index on private.app_sessions (expires_at);
 create index on private.throttles (window_ends);
+
+-- functions: proofs -------------------------------------------------------------------------------------
+
+-- Return true if the user of the calling session has proved who they are in the last ten minutes.
+create function private.is_recent() returns boolean language sql stable
+return exists (
+  select from private.app_sessions
+  where auth_session_id = private.my_auth_session() and proved_at > now() - interval '10 minutes'
+);
+
+-- Changes of a password or address and the end of other sessions or of the account want such a proof: a cookie or an access
+-- token alone, such as one that was stolen or left open, is not enough.
+create function private.require_recent() returns void language plpgsql stable as $$
+begin
+  if not private.is_recent() then
+    raise exception 'prove again' using errcode = 'PT403';
+  end if;
+end $$;
+
+-- Give an attempt back to the throttle buckets *returned* (JSON, in the order of `throttle`), because it succeeded.
+create function private.return_attempts(returned public.free_text) returns void language plpgsql as $$
+declare
+  counted text;
+begin
+  for counted in select jsonb_array_elements_text(returned::jsonb) loop
+    update private.throttles set attempts = attempts - 1 where bucket = counted and attempts > 0;
+  end loop;
+end $$;
+
+-- Note that the caller has proved who they are, by credentials that must still be of the generation that the proof was
+-- compared with. The buckets *returned* get the successful attempt back.
+create function private.prove_session(me uuid, seen_generation integer, returned public.free_text, nonce uuid) returns jsonb
+language plpgsql as $$
+begin
+  perform private.spend_nonce(nonce);
+  perform from private.credentials where user_id = me and generation = seen_generation for share;
+  if not found then
+    return private.answer(false, 'stale');
+  end if;
+  update private.app_sessions set proved_at = now() where auth_session_id = private.my_auth_session() and user_id = me;
+  perform private.return_attempts(returned);
+  perform private.note(me, 'session.prove', me);
+  return '{"ok": true}';
+end $$;
 
 -- functions: accounts -----------------------------------------------------------------------------------
 
@@ -226,6 +271,8 @@ begin
   last_one := private.is_last_admin(person);
   if person is distinct from me then
     perform private.require_admin(me);
+  else
+    perform private.require_recent();
   end if;
   if last_one and exists (select from private.roles where user_id <> person and deleted_at is null) then
     return private.answer(false, 'last_admin');
@@ -389,9 +436,9 @@ end $$;
 -- must still be of the generation that the password was compared with. The throttle buckets *returned* (JSON, in the order of
 -- `throttle`) get the successful attempt back, once only, because a token starts one session. A user's first session begins
 -- the account out of the *pending* sign-up, and may need the code of an *invitation*: its credentials and its user key, which
--- the app has sealed for the user's id, are stored with it.
+-- the app has sealed for the user's id, are stored with it. The app makes the session's id, to which it seals the device's name.
 create function private.start_session(
-  new_cookie_hash text, new_tokens public.sealed, new_device public.sealed, idle integer, lifetime integer,
+  new_id uuid, new_cookie_hash text, new_tokens public.sealed, new_device public.sealed, idle integer, lifetime integer,
   returned public.free_text, seen_generation integer, pending uuid, new_lookup text, new_sealed public.sealed,
   new_wrapped public.sealed, invitation public.free_text, proof text
 ) returns jsonb language plpgsql as $$
@@ -399,11 +446,9 @@ declare
   claims jsonb := current_setting('request.jwt.claims');
   person uuid := claims ->> 'sub';
   stored private.credentials;
-  session uuid;
-  counted text;
   refused text;
 begin
-  perform private.check_proof(proof, 'start_session', person::text, new_cookie_hash, private.sha(new_tokens),
+  perform private.check_proof(proof, 'start_session', person::text, new_id::text, new_cookie_hash, private.sha(new_tokens),
     private.sha(new_device), idle::text, lifetime::text, private.sha(returned), seen_generation::text, pending::text,
     new_lookup, private.sha(new_sealed), private.sha(new_wrapped), private.sha(invitation));
   if not exists (select from private.roles where user_id = person) then
@@ -422,15 +467,12 @@ begin
     return private.answer(false, 'stale');
   end if;
   insert into private.app_sessions
-    (user_id, auth_session_id, cookie_hash, tokens, device, token_seconds, idle_seconds, expires_at)
-  values (person, (claims ->> 'session_id')::uuid, new_cookie_hash, new_tokens, new_device,
-    (claims ->> 'exp')::bigint - (claims ->> 'iat')::bigint, idle, now() + make_interval(secs => lifetime))
-  returning id into session;
+    (id, user_id, auth_session_id, cookie_hash, tokens, device, token_seconds, idle_seconds, expires_at)
+  values (new_id, person, (claims ->> 'session_id')::uuid, new_cookie_hash, new_tokens, new_device,
+    (claims ->> 'exp')::bigint - (claims ->> 'iat')::bigint, idle, now() + make_interval(secs => lifetime));
   perform private.require_me();             -- checked after the insert: a user without an app session is not signed in
-  for counted in select jsonb_array_elements_text(returned::jsonb) loop
-    update private.throttles set attempts = attempts - 1 where bucket = counted and attempts > 0;
-  end loop;
-  return jsonb_build_object('ok', true, 'session', session, 'keys', private.wrapped_keys(person),
+  perform private.return_attempts(returned);
+  return jsonb_build_object('ok', true, 'session', new_id, 'keys', private.wrapped_keys(person),
     'credentials', private.credentials_of(stored), 'role', (select role from private.roles where user_id = person),
     'first', private.first_page(person));
 end $$;
@@ -534,38 +576,57 @@ begin
   return '{"ok": true}';
 end $$;
 
--- Return the caller's devices. No proof, because it returns only the caller's rows.
+-- Return the caller's devices, at most 300, the one that was used last first. No proof, because it returns only the caller's
+-- rows.
 create function private.my_sessions() returns table (
-  session uuid, device public.sealed, created_at timestamptz, seen_at timestamptz, expires_at timestamptz, is_this_one boolean
+  session uuid, device public.sealed, created_at timestamptz, seen_at timestamptz, expires_at timestamptz,
+  is_this_one boolean, is_proven boolean
 ) language plpgsql stable as $$
 declare
   person uuid := private.require_me();
 begin
   return query
     select mine.id, mine.device, mine.created_at, mine.seen_at, mine.expires_at,
-      mine.auth_session_id::text = current_setting('request.jwt.claims')::jsonb ->> 'session_id'
+      mine.auth_session_id = private.my_auth_session(), mine.proved_at > now() - interval '10 minutes'
     from private.app_sessions mine
     where mine.user_id = person and mine.expires_at > now()
       and mine.seen_at + make_interval(secs => mine.idle_seconds) > now()
-    order by mine.seen_at desc;
+    order by mine.seen_at desc, mine.id limit 300;
+end $$;
+
+-- Ask for the end of the replies that one session of the caller, or (null) all except the calling one, began and any process
+-- still streams, and return their number: they are stored and settled before `revoke_sessions` ends the session.
+create function private.stop_turns(me uuid, one_session uuid) returns jsonb language plpgsql as $$
+declare
+  meant uuid := (select auth_session_id from private.app_sessions where id = one_session and user_id = me);
+  streaming integer;
+begin
+  perform private.require_recent();
+  update public.turns set stop_requested = true
+  where user_id = me and finished_at is null and lease_until > clock_timestamp()
+    and case when one_session is null then auth_session_id <> private.my_auth_session() else auth_session_id = meant end;
+  get diagnostics streaming = row_count;
+  return jsonb_build_object('ok', true, 'streaming', streaming);
 end $$;
 
 -- End one session of the caller, or (null) all except the calling one.
 create function private.revoke_sessions(me uuid, one_session uuid) returns jsonb language plpgsql as $$
 declare
-  this_one uuid := (current_setting('request.jwt.claims')::jsonb ->> 'session_id')::uuid;
+  this_one uuid := private.my_auth_session();
   ended integer;
 begin
+  perform private.require_recent();
   with gone as (
     delete from private.app_sessions
     where user_id = me
       and case when one_session is null then auth_session_id <> this_one else id = one_session end
     returning auth_session_id
+  ), signed_out as (
+    delete from auth.sessions
+    where user_id = me
+      and (id in (select auth_session_id from gone) or one_session is null and id <> this_one)
   )
-  delete from auth.sessions
-  where user_id = me
-    and (id in (select auth_session_id from gone) or one_session is null and id <> this_one);
-  get diagnostics ended = row_count;
+  select count(*) into ended from gone;
   perform private.note(me, 'session.revoke', me, jsonb_build_object('ended', ended));
   return jsonb_build_object('ok', true, 'ended', ended);
 end $$;

@@ -89,6 +89,8 @@ create function private.check_end(me uuid, person uuid, is_shut boolean) returns
 begin
   if person is distinct from me then
     perform private.require_admin(me);
+  elsif is_shut then
+    perform private.require_recent();
   end if;
   if is_shut and array[person] = private.active_admins()
       and exists (select from private.roles where user_id <> person and deleted_at is null) then

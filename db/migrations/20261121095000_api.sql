@@ -43,8 +43,8 @@ declare
       "set_deployment_cap", "set_settings", "check_end", "sign_out_everywhere", "deployment_settings", "usage_report",
       "list_users", "list_audit", "preview_retention", "database_state", "set_model", "invite",
       "revoke_invitation", "list_invitations", "my_usage", "my_data", "poll",
-      "my_ledger", "my_audit", "start_session", "my_sessions", "revoke_sessions", "change_conversation",
-      "discard_conversation", "restore_conversation", "begin_turn", "checkpoint_turn", "stop_turn",
+      "my_ledger", "my_audit", "start_session", "my_sessions", "revoke_sessions", "prove_session", "change_conversation",
+      "discard_conversation", "restore_conversation", "begin_turn", "checkpoint_turn", "stop_turn", "stop_turns",
       "finish_turn", "put_piece", "edit_reply", "discard_messages", "restore_messages", "put_document",
       "delete_document", "delete_facts"
     ],

@@ -8,6 +8,7 @@ from typing import Literal, NewType
 from uuid import UUID
 
 from services import errors
+from services.domain.browsers import BrowserName
 from services.domain.names import StoredName
 from services.errors import Cap
 
@@ -36,6 +37,18 @@ class SessionEnd(StrEnum):
     ENDED = "ended"  # signed out here or elsewhere, or expired
     SUSPENDED = "suspended"
     DELETED = "deleted"  # its account was deleted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A device on which a user is signed in: an app session."""
+
+    id: SessionId
+    browser: BrowserName = field(repr=False)
+    first_seen_at: datetime | None  # None: unknown, of a session from before devices were noted
+    last_seen_at: datetime | None
+    is_this_one: bool
+    is_proven: bool  # true: its user has proved who they are in the last ten minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +236,7 @@ DELETE_WORD = "delete"  # typed to delete an account without a password
 # refusals by their codes in the URL of the sign-in page
 SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "wrong": errors.WrongCredentials,
+    "prove": errors.ProofNeeded,
     "suspended": errors.Suspended,
     "unconfirmed": errors.NotConfirmed,
     "taken": errors.AddressTaken,

@@ -31,6 +31,9 @@ BOUNDS: Mapping[str, tuple[int, int]] = {  # minimum and maximum, as in SQL's ch
 _NEVER_NONE = {"daily_cap_micro", "monthly_cap_micro", "max_open", "max_per_minute"}
 MOST_INVITATIONS = 500  # open invitations, at most
 INVITATION_LIFE = timedelta(days=7)
+PROOF_LIFE = timedelta(
+    minutes=10
+)  # for which a proof of who the user is allows changes of the account
 STEP_LIFE = timedelta(minutes=10)
 MOST_STEPS = 4  # of one kind in a browser: the next one ends the oldest
 MOST_TRIES = 5  # of one step
@@ -231,11 +234,18 @@ class StoredSession:
     idle_seconds: int
     expires_at: datetime
     ends_at: datetime  # the time at which an unused session ends
+    device: str | None = field(default=None, repr=False)  # the name of the browser, sealed
+    created_at: datetime | None = None  # None: in a row of an earlier version
+    seen_at: datetime | None = None
+    proved_at: datetime | None = None  # when its user last proved who they are; None: never
 
     def used(self, now: datetime) -> "StoredSession":
-        return replace(
-            self, ends_at=min(self.expires_at, now + timedelta(seconds=self.idle_seconds))
-        )
+        ends_at = min(self.expires_at, now + timedelta(seconds=self.idle_seconds))
+        return replace(self, ends_at=ends_at, seen_at=now)
+
+    def is_proven(self, now: datetime) -> bool:
+        """Return True if its user has proved who they are in the last ten minutes."""
+        return self.proved_at is not None and self.proved_at > now - PROOF_LIFE
 
     def is_alive(self, account: StoredAccount | None, now: datetime) -> bool:
         """Return True if the session has not ended and this version of the app knows the role of *account*."""

@@ -33,6 +33,7 @@ from services.daemon_threads import in_thread
 from services.domain import SessionId, UserId
 from services.domain.accounts import CredentialsAction, SessionEnd, SignUps
 from services.domain.addresses import NO_ADDRESS, Confirmed, ConfirmedBy, EmailAddress
+from services.domain.browsers import BrowserName
 from services.domain.passwords import check_new_password
 from services.errors import (
     AddressTaken,
@@ -52,7 +53,6 @@ from services.errors import (
 )
 from services.events import log_event
 from services.rules.accounts import FORMER_LIFE
-from services.store.administration import UserAccess
 from services.store.backend import (
     Attempt,
     Backend,
@@ -75,6 +75,7 @@ from services.store.credentials import (
     open_stored,
     seal_stored,
 )
+from services.store.device_names import NewDevice
 
 _COOKIE_BYTES = 32
 _MOST_GENERATIONS = 100_000  # users whose newest generation is remembered
@@ -140,12 +141,24 @@ class AppSession:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """Credentials whose user may sign in. Only `Found.checked` and `Accounts.enter` make them."""
+class Current:
+    """The credentials of a user, as they are stored now."""
 
     stored: StoredCredentials
     credentials: Credentials
+
+    def hashed(self, password: str) -> str:
+        """Return the hash of a new *password* of the user. Raise WeakPassword."""
+        check_new_password(self.credentials.address, password)
+        return hash_password(password)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked(Current):
+    """Credentials whose user has proved who they are, and may sign in. Only `Found.checked` and `Accounts.enter` make them."""
+
     counted: tuple[str, ...] = field(repr=False)
+    keys: tuple[WrappedKey, ...] = ()  # of the user; none: the session's device gets no name
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +170,7 @@ class Found:
     credentials: Credentials | None  # None: there are none, or they do not open
     is_known: bool  # true: the attempt comes from a device of the user
     counted: tuple[str, ...] = field(repr=False)  # the buckets that count the attempt
+    keys: tuple[WrappedKey, ...] = ()  # of the user
 
     @property
     def is_taken(self) -> bool:
@@ -173,7 +187,7 @@ class Found:
             is_right = check_password(password, credentials.password_hash if credentials else None)
         if not (is_right and credentials and self.stored):
             raise WrongCredentials
-        return Checked(self.stored, credentials, self.counted)
+        return Checked(self.stored, credentials, self.counted, self.keys)
 
     def hashed(self, password: str) -> str:
         """Return the hash of a new *password*. Raise WeakPassword."""
@@ -253,7 +267,11 @@ class Accounts:
         return self._found(email, throttles, counted)
 
     def sign_up(
-        self, found: Found, password_hash: str | None, invitation: str = ""
+        self,
+        found: Found,
+        password_hash: str | None,
+        invitation: str = "",
+        browser: BrowserName | None = None,
     ) -> tuple[Cookie, AppSession]:
         """Make an account, and sign in; no password opens an account without a hash.
 
@@ -273,9 +291,11 @@ class Accounts:
         if not is_put:  # another sign-up of the address was faster
             raise RateLimited
         identity = sign_in.sign_up(found.email, password)
-        return self._begin(identity, pending, credentials)
+        return self._begin(identity, pending, credentials, browser)
 
-    def sign_in(self, checked: Checked, invitation: str = "") -> tuple[Cookie, AppSession]:
+    def sign_in(
+        self, checked: Checked, invitation: str = "", browser: BrowserName | None = None
+    ) -> tuple[Cookie, AppSession]:
         """Sign in; this also completes a sign-up that was cut, or waited for the confirmation of its address.
 
         Raise RateLimited, SignInBroken, Suspended, and the errors of `SignIn` and `start_session`.
@@ -287,13 +307,14 @@ class Accounts:
             identity = sign_in.resume(address, password)
             code = _code_of(invitation) or credentials.invitation
             credentials = replace(credentials, invitation=code)
-            return self._begin(identity, stored, credentials, checked.counted)
+            return self._begin(identity, stored, credentials, browser, checked.counted)
+        device = self._device(checked, user_id, browser)
         identity = sign_in.sign_in(user_id, address, password)
         if identity.user_id != user_id:
             log_event("sign_in.mismatch", user=user_id, answered=identity.user_id)
             sign_in.end(identity)
             raise SignInBroken
-        return self._start(identity, stored.generation, checked.counted)
+        return self._start(identity, stored.generation, checked.counted, device)
 
     def enter(self, only: StoredCredentials | None) -> tuple[Cookie, AppSession]:
         """Sign in without a password, for a store that has *only* these credentials; None: make its account.
@@ -304,16 +325,34 @@ class Accounts:
             return self.sign_up(self.find_for_sign_up(NO_ADDRESS, Throttles(())), None)
         return self.sign_in(Checked(only, self._opened(only), ()))
 
-    def change_password(self, session: AppSession, checked: Checked, password_hash: str) -> None:
-        """Change the password of the user of *session*, and end all other sessions.
+    def prove(self, session: AppSession, checked: Checked) -> None:
+        """Note that the user of *session* has proved who they are, so that for ten minutes the account may be changed.
 
         Raise WrongCredentials (*checked* is another user's), RateLimited (the credentials changed meanwhile).
         """
         stored = checked.stored
         if stored.user_id != session.user_id:
             raise WrongCredentials
+        if not session.backend.prove(stored.generation, checked.counted):
+            raise RateLimited
+
+    def current(self, cookie: Cookie) -> Current:
+        """Return the credentials of the user of a session. Raise SignedOut, StoreUnavailable, Tampered, KeyMissing."""
+        stored = self.backend.open_session(cookie.hash, self._sealer(cookie)).credentials
+        if stored is None:
+            raise KeyMissing
+        return Current(stored, self._opened(stored))
+
+    def change_password(self, session: AppSession, current: Current, password_hash: str) -> None:
+        """Change the password of the user of *session*, and end all other sessions.
+
+        Raise WrongCredentials (*current* is another user's), RateLimited (the credentials changed meanwhile), ProofNeeded.
+        """
+        stored = current.stored
+        if stored.user_id != session.user_id:
+            raise WrongCredentials
         new = replace(
-            checked.credentials, password_hash=password_hash, generation=stored.generation + 1
+            current.credentials, password_hash=password_hash, generation=stored.generation + 1
         )
         row = self._sealed(new, session.user_id)
         is_changed = session.backend.change_credentials(
@@ -385,24 +424,6 @@ class Accounts:
             self._note(row)
         return is_changed
 
-    def delete_account(
-        self,
-        session: AppSession,
-        checked: Checked | None,
-        stop_turns: Callable[[UserId], object] = lambda _: None,
-    ) -> None:
-        """Delete the account of *session*: destroy its credentials and keys, and end all its sessions.
-
-        *checked* may be None if the account has no password. Raise WrongCredentials (*checked* is missing, or another
-        user's), LastAdmin.
-        """
-        is_right = (
-            checked.stored.user_id == session.user_id if checked else not session.has_password
-        )
-        if not is_right:
-            raise WrongCredentials
-        UserAccess(session.backend.administration, stop_turns).delete(session.user_id)
-
     def open(self, cookie: Cookie) -> AppSession:
         """Return the session of *cookie*, with its keys. Raise SignedOut, StoreUnavailable, Tampered."""
         sealer = self._sealer(cookie)
@@ -446,7 +467,7 @@ class Accounts:
                 credentials = self._opened(stored, email)
         counting = throttles.device if counted.is_known else throttles.strangers
         buckets = tuple(throttle.bucket for throttle in counting)
-        return Found(email, stored, credentials, counted.is_known, buckets)
+        return Found(email, stored, credentials, counted.is_known, buckets, counted.keys)
 
     def _opened(self, stored: StoredCredentials, email: EmailAddress | None = None) -> Credentials:
         """Open credentials; *email*: the address that they must have. Raise Tampered, and log the event."""
@@ -511,19 +532,29 @@ class Accounts:
         identity: Identity,
         pending: StoredCredentials,
         credentials: Credentials,
+        browser: BrowserName | None,
         counted: tuple[str, ...] = (),
     ) -> tuple[Cookie, AppSession]:
         """Begin the account of a user without one, with the credentials of a *pending* sign-up, and sign in."""
-        user_id, secret = identity.user_id, new_key()
+        user_id, secret, key = identity.user_id, new_key(), new_key()
         bound = replace(credentials, account_secret=secret, invitation=None)
-        wrapped = self.root_keys.account_keys(secret).wrap(new_key(), user_id, 1)
+        wrapped = self.root_keys.account_keys(secret).wrap(key, user_id, 1)
+        device = NewDevice.of(self.keys([UserKey(key, user_id, 1)]), user_id, browser)
         account = NewAccount(
             sign_up=pending.id,
             credentials=self._sealed(bound, user_id),
             key=WrappedKey(1, wrapped),
             invitation=credentials.invitation,
         )
-        return self._start(identity, pending.generation, counted, account)
+        return self._start(identity, pending.generation, counted, device, account)
+
+    def _device(self, checked: Checked, user_id: UserId, browser: BrowserName | None) -> NewDevice:
+        """Return the device on which the user of *checked* signs in. Raise Tampered."""
+        secret, keys = checked.credentials.account_secret, checked.keys
+        if secret is None or not keys:  # `_session` refuses such an account
+            return NewDevice.unnamed()
+        opened = _unwrapped(keys, self.root_keys.account_keys(secret), user_id)
+        return NewDevice.of(self.keys(opened), user_id, browser)
 
     # --- sessions
 
@@ -532,10 +563,13 @@ class Accounts:
         identity: Identity,
         generation: int,
         counted: tuple[str, ...],
+        device: NewDevice,
         account: NewAccount | None = None,
     ) -> tuple[Cookie, AppSession]:
         cookie = Cookie.new()
         new = NewSession(
+            id=device.session_id,
+            device=device.sealed,
             cookie_hash=cookie.hash,
             idle_seconds=self.idle_seconds,
             lifetime_seconds=self.lifetime_seconds,
@@ -597,6 +631,16 @@ class Accounts:
                 rewrapped = account_keys.wrap(key, user_id, row.version)
                 opened.user.put_user_key(WrappedKey(row.version, rewrapped), row.wrapped)
         return self.keys(keys)
+
+
+def _unwrapped(
+    rows: Iterable[WrappedKey], account_keys: AccountKeys, user_id: UserId
+) -> list[UserKey]:
+    """Unwrap the keys of a user. Raise Tampered."""
+    return [
+        UserKey(account_keys.unwrap(row.wrapped, user_id, row.version), user_id, row.version)
+        for row in rows
+    ]
 
 
 def _code_of(typed: str) -> str | None:

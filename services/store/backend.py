@@ -115,6 +115,8 @@ class NewSession:
     idle_seconds: int
     lifetime_seconds: int
     generation: int  # of the credentials that were checked
+    id: SessionId
+    device: str | None = field(default=None, repr=False)  # the name of the browser, sealed
     account: NewAccount | None = None  # None: the user has an account
     returned: tuple[str, ...] = ()  # the buckets that get their counted attempt back
 
@@ -164,6 +166,7 @@ class CountedAttempt:
     """What is stored of the address of an attempt."""
 
     credentials: StoredCredentials | None
+    keys: tuple[WrappedKey, ...] = ()  # of the user of the credentials
     is_known: bool  # true: the attempt comes from a device of the user
     sign_ups: SignUpState
 
@@ -197,6 +200,20 @@ class NewStep:
     key: str = field(repr=False)  # a hash of the browser's secret and of the id in the step's form
     kind_tag: str = field(repr=False)  # the same for all steps of one kind in the browser
     sealed: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredDevice:
+    """An app session of a user as a device."""
+
+    session: SessionId
+    device: str | None = field(
+        repr=False
+    )  # the name of the browser, sealed (services/store/devices.py)
+    created_at: datetime | None  # None: unknown
+    seen_at: datetime | None
+    is_this_one: bool
+    is_proven: bool  # true: its user has proved who they are in the last ten minutes
 
 
 class Administration(Protocol):
@@ -245,7 +262,7 @@ class GuardedAdministration(Administration, Protocol):
     """Administration, with the methods that pages call through `services.store.administration`."""
 
     def check_end(self, user_id: UserId, *, is_shut: bool) -> None:
-        """Raise the errors that ending a user's sessions, or (*is_shut*) the account, would raise (LastAdmin)."""
+        """Raise what ending a user's sessions, or (*is_shut*) the account, would raise (LastAdmin, ProofNeeded)."""
 
     def suspend(self, user_id: UserId, *, is_suspended: bool) -> None:
         """Suspend the account and end its sessions, or lift the suspension. Raise LastAdmin."""
@@ -256,7 +273,7 @@ class GuardedAdministration(Administration, Protocol):
     def delete(self, user_id: UserId) -> None:
         """Delete an account: its keys at once, its rows soon after; its usage figures stay. Users may delete their own.
 
-        Raise LastAdmin.
+        Raise LastAdmin, and ProofNeeded for one's own.
         """
 
     def set_model(self, name: str, changes: Mapping[str, object]) -> None:
@@ -279,7 +296,11 @@ class GuardedAdministration(Administration, Protocol):
 
 
 class UserBackend(Protocol):
-    """The calls of one signed-in user. All members raise SignedOut, StoreUnavailable."""
+    """The calls of one signed-in user. All members raise SignedOut, StoreUnavailable.
+
+    Those that change a password, end other sessions or end the account raise ProofNeeded unless the user has proved who
+    they are in the last ten minutes; a sign-in is a proof.
+    """
 
     @property
     def administration(self) -> GuardedAdministration: ...
@@ -309,7 +330,8 @@ class UserBackend(Protocol):
         """Store *new* credentials of a user in place of those of *seen_generation*; return False if those have changed.
 
         *ends_others*: all sessions of the user end but that of *kept_cookie* (a hash; None: all). Each *action* but
-        RESEAL has the next generation, and is audited. Raise ValueError if generation or *ends_others* do not fit it.
+        RESEAL has the next generation, is audited, and needs a recent proof. Raise ProofNeeded, ValueError (generation or
+        *ends_others* do not fit the action).
         """
         ...
 
@@ -321,12 +343,38 @@ class UserBackend(Protocol):
         sign-up. Look-up values of former addresses are stored for 72 hours, never overwritten, and removed once *new*
         does not name them. It is audited.
 
-        Raise AddressTaken (an account has the address, or may take it back), and change nothing.
+        Raise ProofNeeded, AddressTaken (an account has the address, or may take it back), and change nothing.
         """
         ...
 
     def put_user_key(self, key: WrappedKey, replaces: str) -> None:
         """Store *key* in place of the wrapped key *replaces*, unless that was replaced meanwhile."""
+
+    def devices(self) -> list[StoredDevice]:
+        """Return at most 300 devices of the user, the one that was used last first."""
+        ...
+
+    def prove(self, generation: int, returned: Sequence[str]) -> bool:
+        """Note that the user has proved who they are; return False if the credentials are not of *generation* any more.
+
+        *returned*: the buckets that get their counted attempt back.
+        """
+        ...
+
+    def stop_turns(self, session_id: SessionId | None) -> int:
+        """Ask other processes to end the replies of a session of the user, or (None) of all others than this one.
+
+        Return the number of those that still stream. Raise ProofNeeded.
+        """
+        ...
+
+    def end_device(self, session_id: SessionId) -> int:
+        """End a session of the user; return 1, or 0 if the user has no such session. Raise ProofNeeded."""
+        ...
+
+    def end_other_devices(self) -> int:
+        """End all sessions of the user but this one; return their number. Raise ProofNeeded."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """The services of signed-in users, and the state that all users of this process share."""
 
+import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import tzinfo
 from uuid import uuid4
@@ -29,6 +30,7 @@ from services.store.backend import Administration
 from services.store.port import Store
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.tables.temporary import TemporaryRows
+from services.users.devices import Devices
 from services.users.full_export import FullExport
 from services.users.session_cache import SessionCache
 
@@ -121,6 +123,24 @@ class Shared:
         self.temporary.stop(owners=devices)
         self.live_turns.stop(lambda turn: turn.user_id == user_id)
 
+    @contextmanager
+    def ending(self, is_meant: Callable[[AppSession], bool], within: float) -> Generator[None]:
+        """Stop the live turns of the sessions that *is_meant* selects, and wait up to *within* seconds for them to be stored.
+
+        During the block the sessions begin no turn; afterwards those that have ended are forgotten.
+        """
+        every = [user.session for user in list(self._users.values())]
+        sessions = [session for session in every if is_meant(session)]
+        owners = {session.id for session in sessions}
+        with ExitStack() as leaving:
+            for owner in owners:
+                leaving.enter_context(self.live_turns.leaving(owner, 0.0))
+            ends_at = time.monotonic() + within
+            self.live_turns.stop(lambda turn: turn.owner in owners, within)
+            self.temporary.stop(max(0.0, ends_at - time.monotonic()), owners)
+            yield
+        self.session_cache.forget_if_ended(sessions)
+
     def read_ahead(self, cookie: Cookie, conversation_id: ConversationId | None) -> None:
         """Open the session of *cookie* and start reading the data of the page that it opens. Raise StoreUnavailable."""
         session = self.session_cache.find(cookie)
@@ -167,6 +187,7 @@ class UserServices(ChatParts):
         administration = session.backend.administration
         self.administration: Administration = administration
         self.access = UserAccess(administration, shared.stop_turns_of)
+        self.devices = Devices(session, shared.ending)
         self.models = ModelAdministration(administration, shared.model_settings)
         self.sign_ups = SignUpAdministration(administration, shared.sign_ups)
         self._account = CachedRead(session.backend.account, _ACCOUNT_SECONDS)

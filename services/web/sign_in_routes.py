@@ -1,5 +1,5 @@
-"""Routes of sessions and accounts: `/session` (sign in), `/session/end`, `/account` (sign up), `/account/password`
-(change it), `/account/end` (delete the account).
+"""Routes of sessions and accounts: `/session` (sign in), `/session/end`, `/account` (sign up), `/proof` (prove again who
+is signed in), and what wants a proof: `/account/password` (change it), `/account/end` (delete the account).
 
 Native forms post here. The answer is always a redirect; after a refusal, its query has the reason. Neither the
 address nor a log repeats what was entered.
@@ -18,12 +18,16 @@ from starlette.routing import Route
 from services import errors
 from services.domain.accounts import DELETE_WORD
 from services.domain.addresses import NO_ADDRESS, EmailAddress, checked_address
+from services.domain.browsers import BrowserName, browser_name
+from services.domain.mails import NoticeKind
 from services.events import log_event
 from services.store.accounts import Accounts, AppSession, Cookie, Found
+from services.store.administration import UserAccess
 from services.users import Shared
 from services.web.attempts import Attempts
 from services.web.forms import fields, local_path, other_site, with_reason
 from services.web.hashing_lanes import HashingLanes
+from services.web.notices import Notices
 from services.web.origin import Origin, networks_of
 from services.web.session_start import SessionStart
 
@@ -31,6 +35,7 @@ Answer = TypeVar("Answer")
 
 _LONGEST_CODE = 100  # characters of an invitation's code
 _ACCOUNT, _DATA = "/account", "/data"  # pages with forms
+_PROVING = {_ACCOUNT, _DATA}  # pages with a form that proves who is signed in
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ class SignInRoutes:
     origin: Origin
     lifetime_seconds: int
     lanes: HashingLanes = field(default_factory=HashingLanes)
+    notices: Notices | None = None  # None: no mail is sent
 
     def routes(self) -> list[Route]:
         ends = [
@@ -53,6 +59,7 @@ class SignInRoutes:
         return [
             Route("/account", self._sign_in, methods=["POST"]),
             Route("/account/password", self._change_password, methods=["POST"]),
+            Route("/proof", self._prove, methods=["POST"]),
             Route("/session", self._sign_in, methods=["POST"]),
             *ends,
         ]
@@ -75,27 +82,32 @@ class SignInRoutes:
         self, request: Request, email: EmailAddress, password: str, code: str
     ) -> tuple[Cookie, AppSession]:
         found = await self._find(request, email)
-        checked = await self._hash(request, found, lambda: found.checked(password))
-        return await run_sync(self._accounts.sign_in, checked, code)
+        checked = await self._hash(request, lambda: found.checked(password), found.is_known)
+        browser = browser_of(request)
+        cookie, session = await run_sync(self._accounts.sign_in, checked, code, browser)
+        if self.notices and found.is_taken and not found.is_known:
+            backend = self._accounts.backend
+            self.notices.send(backend, session, NoticeKind.NEW_DEVICE, browser)
+        return cookie, session
 
     async def _enter_new(
         self, request: Request, email: EmailAddress, password: str, code: str
     ) -> tuple[Cookie, AppSession]:
         throttles = self.attempts.sign_up(self.origin.client_address(request))
         found = await run_sync(self._accounts.find_for_sign_up, email, throttles, code)
-        hashed = await self._hash(request, found, lambda: found.hashed(password))
-        return await run_sync(self._accounts.sign_up, found, hashed, code)
+        hashed = await self._hash(request, lambda: found.hashed(password), found.is_known)
+        return await run_sync(self._accounts.sign_up, found, hashed, code, browser_of(request))
 
     async def _find(self, request: Request, email: EmailAddress) -> Found:
         """Count an attempt to sign in as *email*, and return what is stored of it."""
-        device = self.origin.device_cookie(request)
-        throttles = self.attempts.sign_in(email, self.origin.client_address(request), device)
+        device, address = self.origin.device_cookie(request), self.origin.client_address(request)
+        throttles = self.attempts.sign_in(email, address, device)
         return await run_sync(self._accounts.find, email, throttles)
 
-    async def _hash(self, request: Request, found: Found, work: Callable[[], Answer]) -> Answer:
-        """Return the answer of *work*, which hashes a password for *found*."""
+    async def _hash(self, request: Request, work: Callable[[], Answer], is_known: bool) -> Answer:
+        """Return the answer of *work*, which hashes a password; *is_known*: for a known device."""
         client = networks_of(self.origin.client_address(request))[-1].name
-        return await self.lanes.run(work, client=client, is_known=found.is_known)
+        return await self.lanes.run(work, client=client, is_known=is_known)
 
     @property
     def _accounts(self) -> Accounts:
@@ -117,45 +129,60 @@ class SignInRoutes:
         self.origin.set_cookie(answer, request, "sid", "", 0)
         return answer
 
-    async def _change_password(self, request: Request) -> Response:
-        """Change the password of the session's account if the user has entered the current one."""
+    async def _prove(self, request: Request) -> Response:
+        """Note a proof of who is signed in, if the password is right."""
         if not self.origin.is_same_origin(request):
             return other_site()
-        current, password = await fields(request, "current", "password")
+        password, page = await fields(request, "password", "next")
+        page = page if page in _PROVING else _ACCOUNT
         try:
             session = await self._session(request)
             if session is None:
-                return RedirectResponse(_ACCOUNT, 303)
+                return RedirectResponse(page, 303)
             async with self.attempts.delay_refusals():
                 found = await self._find(request, session.email)
-                checked, hashed = await self._hash(
-                    request, found, lambda: (found.checked(current), found.hashed(password))
-                )
-                await run_sync(self._accounts.change_password, session, checked, hashed)
+                checked = await self._hash(request, lambda: found.checked(password), found.is_known)
+                await run_sync(self._accounts.prove, session, checked)
+        except errors.AppError as error:
+            return RedirectResponse(with_reason(page, error), 303)
+        return RedirectResponse(f"{page}?reason=proved", 303)
+
+    async def _change_password(self, request: Request) -> Response:
+        """Change the password of the session's account, if its user has proved who they are."""
+        if not self.origin.is_same_origin(request):
+            return other_site()
+        [password] = await fields(request, "password")
+        try:
+            session, cookie = await self._session(request), self.origin.session_cookie(request)
+            if session is None or cookie is None:
+                return RedirectResponse(_ACCOUNT, 303)
+            async with self.attempts.delay_refusals():
+                current = await run_sync(self._accounts.current, cookie)
+                hashed = await self._hash(request, lambda: current.hashed(password), is_known=True)
+                await run_sync(self._accounts.change_password, session, current, hashed)
         except errors.AppError as error:
             return RedirectResponse(with_reason(_ACCOUNT, error), 303)
         return RedirectResponse(f"{_ACCOUNT}?reason=changed", 303)
 
     async def _delete(self, request: Request) -> Response:
-        """Delete the session's account if the user has entered its address (if any) and its password or (without one) a word."""
+        """Delete the session's account if its user has entered its address (if any) and has proved who they are.
+
+        Where nobody signs in, a typed word takes the place of the proof.
+        """
         if not self.origin.is_same_origin(request):
             return other_site()
-        email, password, word = await fields(request, "address", "password", "word")
+        email, word = await fields(request, "address", "word")
         try:
             session = await self._session(request)
             if session is None:
                 return RedirectResponse(_DATA, 303)
             async with self.attempts.delay_refusals():
-                is_meant = session.has_password or word.strip().casefold() == DELETE_WORD
+                is_meant = not self.origin.is_alone or word.strip().casefold() == DELETE_WORD
                 is_address = session.email == NO_ADDRESS or checked_address(email) == session.email
                 if not is_address or not is_meant:
                     raise errors.WrongCredentials
-                checked = None
-                if session.has_password:
-                    found = await self._find(request, session.email)
-                    checked = await self._hash(request, found, lambda: found.checked(password))
-                delete, stop_turns = self._accounts.delete_account, self.shared().stop_turns_of
-                await run_sync(delete, session, checked, stop_turns)
+                access = UserAccess(session.backend.administration, self.shared().stop_turns_of)
+                await run_sync(access.delete, session.user_id)
         except errors.AppError as error:
             return RedirectResponse(with_reason(_DATA, error), 303)
         log_event("account.deleted", user=session.user_id)
@@ -171,3 +198,7 @@ class SignInRoutes:
         """Return the session of the request's cookie, if any. Raise StoreUnavailable."""
         cache, cookie = self.shared().session_cache, self.origin.session_cookie(request)
         return await run_sync(cache.find, cookie) if cookie else None
+
+
+def browser_of(request: Request) -> BrowserName:
+    return browser_name(request.headers.get("user-agent", ""))

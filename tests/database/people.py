@@ -146,7 +146,7 @@ class Contract:
 
     def arguments(self, function, given):
         """All arguments of a call but its proof: those *given*, else those of DEFAULTS, else null."""
-        defaults = DEFAULTS | {"nonce": uuid4()}
+        defaults = DEFAULTS | {"nonce": uuid4(), "new_id": uuid4()}
         unset = {name: defaults.get(name) for name in self.parameters[function]}
         return {n: v for n, v in (unset | given).items() if n not in ("made_at", "proof")}
 

@@ -18,7 +18,7 @@ from services.domain import AccountRole, Outcome, Purpose, Usage
 from services.domain.accounts import CredentialsAction, SignUps, UserOrder
 from services.domain.rows import SealedConversation
 from services.domain.turns import Reservation, Settlement
-from services.rules.accounts import INVITATION_LIFE, STEP_LIFE
+from services.rules.accounts import INVITATION_LIFE, PROOF_LIFE, STEP_LIFE
 from services.store.backend import (
     Attempt,
     NewAccount,
@@ -284,6 +284,66 @@ class Accounts(RuleBasedStateMachine):
             self.both.of_process(lambda backend: backend.end_session(session.cookie_hash))
             self.both.end_of(session)
             self.both.account(session)
+
+    @rule(nth=NTH, off=st.sampled_from([0, 0, 0, 1, -1]), is_returned=st.booleans())
+    def prove(self, nth, off, is_returned):
+        """Prove who a user is, perhaps by credentials that have changed."""
+        session = self.session(nth, is_admins=False)
+        if session is None:
+            return
+        stored = self.find(self.both.user_ids.index(session.calls.user_id))
+        generation = (stored.generation if stored else 1) + off
+        returned = (sha("bucket 0"),) if is_returned else ()
+        self.both.of_user(session, lambda user: user.prove(generation, returned))
+
+    @rule(
+        nth=NTH,
+        off=st.sampled_from([1, 0, -1]),
+        is_again=st.booleans(),
+        what=st.sampled_from(["password", "other devices", "one device", "check", "account"]),
+    )
+    def change_by_an_old_proof(self, nth, off, is_again, what):
+        """Change an account about ten minutes after a proof, perhaps a second one."""
+        session = self.session(nth, is_admins=False)
+        if session is None:
+            return
+        self.prove(nth, 0, is_returned=False)
+        self.both.clock.at += PROOF_LIFE / 2
+        self.use_a_session(nth)
+        if is_again:
+            self.prove(nth, 0, is_returned=False)
+        ends_at = self.both.clock.at - TICK + PROOF_LIFE
+        self.both.clock.at += PROOF_LIFE / 2
+        self.use_a_session(nth)
+        if is_again:
+            self.both.clock.at = ends_at + off * TICK
+        user_id = session.calls.user_id
+        match what:
+            case "password":
+                self.change_credentials(nth, 0, True, False, None)
+            case "other devices":
+                self.both.of_user(session, lambda user: user.end_other_devices())
+            case "one device":
+                self.both.of_user(session, lambda user: user.end_device(session.id))
+            case "check":
+                self.both.administer(session, lambda own: own.check_end(user_id, is_shut=True))
+            case "account":
+                self.both.administer(session, lambda own: own.delete(user_id))
+
+    @rule(nth=NTH, ended=st.sampled_from([None, 0, 1, 2, 3]))
+    def end_devices(self, nth, ended):
+        """End a session by its id, perhaps one of another user, or all but one of a user."""
+        if session := self.session(nth, is_admins=False):
+            self.sign_in(self.both.user_ids.index(session.calls.user_id), "none", 0)
+            listed = self.both.of_user(session, lambda user: user.devices())
+            if ended is None:
+                self.both.of_user(session, lambda user: user.end_other_devices())
+            else:
+                one = self.session(ended, is_admins=False).id
+                self.both.of_user(session, lambda user: user.end_device(one))
+            if isinstance(listed, list):
+                self.both.end_of(self.session(0, is_admins=False))
+            self.both.of_user(session, lambda user: user.devices())
 
     @rule(code=st.sampled_from(["none", "known"]), nth=NTH, user=st.integers(0, 3))
     def read_the_sign_ups(self, code, nth, user):

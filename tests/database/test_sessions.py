@@ -7,7 +7,7 @@ import pytest
 
 from services.crypto import new_key
 from tests.database import servers
-from tests.database.people import NOT_ALLOWED, SIGNED_OUT, sealed, with_token
+from tests.database.people import NOT_ALLOWED, SIGNED_OUT, created, sealed, with_token
 
 MISSING = {"ok": False, "reason": "not_found"}
 
@@ -121,6 +121,28 @@ def test_users_see_and_end_their_own_devices(world, maya, cookie):
     this_one = next(device for device in devices if device["is_this_one"])
     assert maya.call("revoke_sessions", one_session=this_one["session"])["ended"] == 1
     assert maya.refusal("my_account") == SIGNED_OUT
+
+
+def test_replies_of_other_devices_are_asked_to_end(world, maya):
+    other, third = (with_token(world, maya.id).with_session() for _ in range(2))
+    omar = world.person()
+    turns = [one.begin(uuid4(), created=created())["turn"] for one in (maya, other, third, omar)]
+    [other_id] = [one["session"] for one in other.call("my_sessions") if one["is_this_one"]]
+    [omars_id] = [one["session"] for one in omar.call("my_sessions")]
+
+    def streaming(one_session):
+        answer = maya.call("stop_turns", one_session=one_session)["streaming"]
+        owners = zip((maya, other, third, omar), turns, strict=True)
+        return answer, [owner.checkpoint(turn)["stop"] for owner, turn in owners]
+
+    assert streaming(omars_id) == streaming(uuid4()) == (0, [False] * 4)
+    assert streaming(other_id) == (1, [False, True, False, False])
+    assert streaming(None) == (2, [False, True, True, False])
+    lapsing = "update public.turns set lease_until = now() - interval '1 second' where id = %s"
+    world.admin.execute(lapsing, [turns[2]])  # its process has died: nobody would wait for it
+    assert maya.call("stop_turns", one_session=None)["streaming"] == 1
+    assert other.finish(turns[1], 1, outcome="stopped", reply_body=None)["ok"]
+    assert maya.call("stop_turns", one_session=None)["streaming"] == 0
 
 
 def attempt(world, *names, at_most=3):

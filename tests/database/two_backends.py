@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 from psycopg import sql
@@ -16,9 +16,9 @@ from pydantic import SecretStr, TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from services.crypto import ServerProof, new_key
-from services.domain import AccountRole
+from services.domain import AccountRole, SessionId
 from services.domain.accounts import Account, Limits
-from services.errors import AdminsOnly, AppError, SignedOut, StoreUnavailable
+from services.errors import AdminsOnly, AppError, ProofNeeded, SignedOut, StoreUnavailable
 from services.rules import Refusal
 from services.store.backend import NewSession, StoredCredentials
 from services.store.refusals import error_of
@@ -55,7 +55,7 @@ IDLE, LIFE = 600, 3600  # seconds of a session
 _LIMITS = tuple(Limits.__dataclass_fields__)
 _SETTINGS = (*_LIMITS, "sign_ups", "retention_days", "first_account_is_admin")
 _FROM = "case when retention_days is not null then retention_from end"  # else it says nothing
-_ERRORS = {"PT401": SignedOut, "42501": AdminsOnly}
+_ERRORS = {"PT401": SignedOut, "PT403": ProofNeeded, "42501": AdminsOnly}
 _WITHOUT_PROOFS = """
 create or replace function private.check_proof(proof text, variadic fields text[]) returns void
 language plpgsql stable as $$ begin end $$;
@@ -76,7 +76,8 @@ _SQL = {
         from private.invitations
     """,
     "sessions": """
-        select cookie_hash, user_id, least(expires_at, seen_at + make_interval(secs => idle_seconds))
+        select cookie_hash, user_id, least(expires_at, seen_at + make_interval(secs => idle_seconds)), id, device,
+          created_at, seen_at, proved_at
         from private.app_sessions
     """,
     "throttles": "select bucket, window_ends, attempts from private.throttles",
@@ -113,6 +114,8 @@ class SessionCalls(SqlCalls):
     claims: dict = field(default_factory=dict)
 
     def read(self, verb, kind, /, **arguments):
+        if verb == "my_sessions":
+            return self._devices(kind)
         has_caller = self.claims and verb != "my_account"
         given = ["me => caller"] * bool(has_caller) + given_as(arguments)
         caller = f" from test_clock.caller({sql.quote(json.dumps(self.claims))}) caller"
@@ -123,8 +126,20 @@ class SessionCalls(SqlCalls):
             raise (self.claims and _ERRORS.get(answer["code"])) or StoreUnavailable(answer["code"])
         return TypeAdapter(kind).validate_python(answer)
 
+    def _devices(self, kind):
+        rows = "select coalesce(jsonb_agg(to_jsonb(mine) order by seen_at desc, session), '[]')"
+        mine = f"{rows} from private.my_sessions() mine where caller is not null"
+        caller = f"test_clock.caller({sql.quote(json.dumps(self.claims))}) caller"
+        answer = self.run(f"select ({mine}) from {caller}")
+        if isinstance(answer, dict):
+            raise _ERRORS[answer["code"]]
+        return TypeAdapter(kind).validate_python(answer)
+
     def call(self, verb, /, **arguments):
         return self.read(verb, RpcResult, **arguments)
+
+    def select(self, verb, kind, /):
+        return self.read(verb, kind)
 
     def root_key_versions(self):
         return sorted(self.call("root_key_versions").values["versions"])
@@ -146,7 +161,7 @@ class TwoSessions:
     """One app session of a user on each side."""
 
     cookie_hash: str
-    ids: tuple[UUID, UUID]  # by SQL, by the rules
+    id: UUID
     calls: SessionCalls
     user: object  # `TablesUser`
 
@@ -233,6 +248,8 @@ class TwoBackends:
         """Sign a user in, which begins the *account* of one who has none."""
         user_id, address = self.user_ids[user], self._addresses[user]
         new = NewSession(
+            id=SessionId(uuid4()),
+            device="p1.1." + cookie_hash + "0" * 11,
             cookie_hash=cookie_hash,
             idle_seconds=IDLE,
             lifetime_seconds=LIFE,
@@ -250,9 +267,10 @@ class TwoBackends:
             self._run("select set_config('request.jwt.claims', %s, true)", json.dumps(claims))
             answer = self._server.call(
                 "start_session",
+                new_id=new.id,
                 new_cookie_hash=cookie_hash,
                 new_tokens="p1.1." + "0" * 75,
-                new_device=None,
+                new_device=new.device,
                 idle=IDLE,
                 lifetime=LIFE,
                 returned=json.dumps(returned) if returned else None,
@@ -266,28 +284,28 @@ class TwoBackends:
             )
             if not answer.ok:
                 raise error_of("start_session", Refusal(reason=answer.reason))
-            opened.append(UUID(answer.values["session"]))
+            assert UUID(answer.values["session"]) == new.id
             stored = TypeAdapter(StoredCredentials).validate_python(answer.values["credentials"])
             return answer.values["role"], _values(stored, _STORED), answer.values["keys"]
 
         def by_rules():
             recognised = Recognised(user_id, address)
             session = self.rules.start_session(recognised, new, PlainSealer())
-            opened.extend([session.id, session.user])
+            assert session.id == new.id
+            opened.append(session.user)
             keys = [{"version": one.version, "wrapped": one.wrapped} for one in session.keys]
             return session.role, _values(session.credentials, _STORED), keys
 
         self.same(_signed_out(by_sql), by_rules)
         if opened:
-            one, other, tables_user = opened
-            self.sessions.append(TwoSessions(cookie_hash, (one, other), calls, tables_user))
+            self.sessions.append(TwoSessions(cookie_hash, new.id, calls, *opened))
 
     def end_of(self, session):
         """Return the reason why a session is none any more."""
         user_id = session.calls.user_id
         ends = [
-            backend.ended([(one, user_id)]).get(one)
-            for backend, one in zip((self.sql, self.rules), session.ids, strict=True)
+            backend.ended([(session.id, user_id)]).get(session.id)
+            for backend in (self.sql, self.rules)
         ]
         assert ends[0] == ends[1], ends
 
@@ -302,6 +320,13 @@ class TwoBackends:
 
     def account(self, session):
         self.same(lambda: session.calls.read("my_account", Account), session.user.account)
+
+    def of_user(self, session, act):
+        """Call *act* with the `UserBackend` of one session on each side."""
+        return self.same(
+            lambda: act(SupabaseUser(session.calls, self._server, None)),
+            lambda: act(session.user),
+        )
 
     def change_credentials(self, session, new, seen, **change):
         self.same(
@@ -377,9 +402,7 @@ class TwoBackends:
                     )
                 ],
                 "invitations": [_values(one, _INVITATIONS) for one in block.select(INVITATIONS)],
-                "sessions": [
-                    (one.cookie_hash, one.user_id, one.ends_at) for one in block.select(SESSIONS)
-                ],
+                "sessions": [_values(one, _SESSIONS) for one in block.select(SESSIONS)],
                 "throttles": [
                     (one.bucket, one.window_ends, one.attempts) for one in block.select(THROTTLES)
                 ],
@@ -413,6 +436,10 @@ _INVITATIONS = (
 _STORED = ("id", "user_id", "lookup", "sealed", "generation")
 _CREDENTIALS = (*_STORED, "expires_at")
 _KEYS = ("version", "wrapped")
+_SESSIONS = (
+    *("cookie_hash", "user_id", "ends_at"),
+    *("id", "device", "created_at", "seen_at", "proved_at"),
+)
 _STEPS = ("key", "kind_tag", "sealed", "tries", "expires_at")
 
 

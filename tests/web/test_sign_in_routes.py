@@ -1,5 +1,7 @@
 """The routes that set and clear the session cookie, over the embedded stack."""
 
+import threading
+from contextlib import nullcontext
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -8,12 +10,16 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from services import errors
+from services.domain.mails import Notice, NoticeKind
 from services.errors import StoreUnavailable
 from services.store.accounts import Accounts, Cookie
+from services.users.devices import Devices
 from services.web.attempts import Attempts
 from services.web.hashing_lanes import HashingLanes
+from services.web.notices import Notices
 from services.web.origin import Origin
 from services.web.sign_in_routes import SignInRoutes
+from tests.stack.apps import until
 from tests.store.conformance.talk import begun_with
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import NOT_COUNTED, store_of
@@ -36,7 +42,23 @@ class Lanes:
         return work()
 
 
-def browser(session_cache, url=None, stop_turns=lambda _: None, lanes=None, address=None, **limits):
+class Mails:
+    """The mailer of a process, which keeps what it is given."""
+
+    def __init__(self):
+        self.sent = []
+        self.send = self.sent.append
+
+
+def browser(
+    session_cache,
+    url=None,
+    stop_turns=lambda _: None,
+    lanes=None,
+    address=None,
+    mails=None,
+    **limits,
+):
     sessions = session_cache.accounts
     limits = {"sign_ups_an_hour": 100} | limits
     shared = SimpleNamespace(
@@ -46,7 +68,8 @@ def browser(session_cache, url=None, stop_turns=lambda _: None, lanes=None, addr
         stop_turns_of=stop_turns,
     )
     attempts, lanes = Attempts(sessions.root_keys, **limits), lanes or HashingLanes()
-    routes = SignInRoutes(lambda: shared, attempts, Origin(url, 0), 3600, lanes).routes()
+    notices = Notices(mails, attempts) if mails else None
+    routes = SignInRoutes(lambda: shared, attempts, Origin(url, 0), 3600, lanes, notices).routes()
     return TestClient(
         Starlette(routes=routes),
         base_url="http://localhost",
@@ -114,6 +137,36 @@ def test_safari_on_plain_http_gets_an_insecure_cookie(session_cache):
     assert http.headers["set-cookie"].startswith("sid=")
     assert "Secure" not in http.headers["set-cookie"]
     assert https.headers["set-cookie"].startswith("__Host-sid=")
+
+
+def test_session_has_the_browser_that_began_it(session_cache, account):
+    client, email, cookie = account
+    agent = {"user-agent": SAFARI}
+    client.post("/session", data=form(email), headers=agent)
+
+    devices = Devices(session_cache.find(cookie), lambda *_: nullcontext()).all()
+
+    assert {one.browser for one in devices} == {"Firefox on Linux", "Safari on Mac"}
+
+
+def test_sign_in_on_an_unknown_device_is_told_once_an_hour(session_cache):
+    mails = Mails()
+    client, email = browser(session_cache, mails=mails), new_email()
+    known = client.post("/account", data=form(email)).headers.get_list("set-cookie")[1]
+    client.cookies.clear()
+    device = {"cookie": known.split(";")[0]}
+    client.post("/session", data=form(email), headers=device)
+    client.post("/session", data=form(email, "not the password"))
+    assert not mails.sent
+
+    for _ in range(2):
+        client.post("/session", data=form(email))
+        client.cookies.clear()
+
+    until(lambda: all(one.name != "notice" for one in threading.enumerate()))
+    [mail] = mails.sent
+    assert (mail.address, mail.content) == (email, Notice(NoticeKind.NEW_DEVICE))
+    assert mail.browser == "Firefox on Linux"
 
 
 @pytest.mark.parametrize("agent", [FIREFOX, SAFARI], ids=["firefox", "safari"])

@@ -23,7 +23,7 @@ from supabase import Client, ClientOptions, create_client
 from services.crypto import ServerProof, sha
 from services.domain import UserId
 from services.domain.turns import Reservation
-from services.errors import AdminsOnly, NotFound, RowsCut, SignedOut, StoreUnavailable
+from services.errors import AdminsOnly, NotFound, ProofNeeded, RowsCut, SignedOut, StoreUnavailable
 from services.events import log_event
 from services.rules import Refusal
 from services.store.refusals import error_of
@@ -210,6 +210,8 @@ def store_errors() -> Generator[None]:
         match error.code:
             case "PT401":
                 raise SignedOut(error.code) from error
+            case "PT403":
+                raise ProofNeeded(error.code) from error
             case "42501" if error.message == "admins only":
                 raise AdminsOnly(error.code) from error
             case "42501" | "PGRST116" | "PGRST202":

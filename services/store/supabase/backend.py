@@ -40,6 +40,7 @@ from services.store.backend import (
     SessionSealer,
     SignUpState,
     StoredCredentials,
+    StoredDevice,
     Throttle,
     WrappedKey,
 )
@@ -66,6 +67,7 @@ _EMBEDDED_SECONDS, _HOSTED_SECONDS = 3.0, 60.0  # seconds between two probes of 
 _EMBEDDED_SWEEP_SECONDS = 9.0  # a hosted database is swept in every probe
 _PROBE_TIMEOUT = httpx.Timeout(4.0, connect=2.0)  # a later answer counts as a failure
 _CREDENTIALS = TypeAdapter[StoredCredentials | None](StoredCredentials | None)
+_KEYS = TypeAdapter(tuple[WrappedKey, ...])
 _ENDED = TypeAdapter(dict[SessionId, SessionEnd])
 
 
@@ -181,6 +183,29 @@ class SupabaseUser:
             replaces=Hidden(replaces),
         )
 
+    def devices(self) -> list[StoredDevice]:
+        return self.calls.select("my_sessions", list[StoredDevice])
+
+    def prove(self, generation: int, returned: Sequence[str]) -> bool:
+        return self.calls.call(
+            "prove_session",
+            seen_generation=generation,
+            returned=Hidden(json.dumps(returned)),
+            nonce=uuid4(),
+        ).ok
+
+    def stop_turns(self, session_id: SessionId | None) -> int:
+        return self._number("streaming", "stop_turns", session_id)
+
+    def end_device(self, session_id: SessionId) -> int:
+        return self._number("ended", "revoke_sessions", session_id)
+
+    def end_other_devices(self) -> int:
+        return self._number("ended", "revoke_sessions", None)
+
+    def _number(self, name: str, verb: str, session_id: SessionId | None) -> int:
+        return int(str(self.calls.do(verb, one_session=session_id).values[name]))
+
 
 @dataclass(frozen=True)
 class SupabaseBackend:
@@ -217,9 +242,10 @@ class SupabaseBackend:
         client.postgrest.auth(tokens.access)
         answer = UserCalls(client, self.proof, tokens.user_id).call(
             "start_session",
+            new_id=new.id,
             new_cookie_hash=new.cookie_hash,
             new_tokens=Hidden(seal_tokens(tokens, sealer)),
-            new_device=Hidden(None),
+            new_device=Hidden(new.device),
             idle=new.idle_seconds,
             lifetime=new.lifetime_seconds,
             returned=Hidden(json.dumps(new.returned) if new.returned else None),
@@ -292,6 +318,7 @@ class SupabaseBackend:
         found = _counted(answer)
         return CountedAttempt(
             credentials=_CREDENTIALS.validate_python(found["credentials"]),
+            keys=_KEYS.validate_python(found["keys"]),
             is_known=found["is_known"] is True,
             sign_ups=_sign_up_state(found),
         )

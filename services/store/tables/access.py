@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from services.domain import UserId
 from services.domain.models import ModelSettings
-from services.errors import NotFound, SignedOut
+from services.errors import NotFound, ProofNeeded, SignedOut
 from services.rules.accounts import Settings
 from services.rules.budget import Deployment
 from services.store.tables import schema
@@ -25,6 +25,7 @@ class Caller:
     cookie_hash: str
     user_id: UserId
     now: Callable[[], datetime]
+    wants_proofs: bool = True  # false: a deployment without sign-in, where nothing can be proved
 
     def account(self, block: Block) -> AccountRow:
         """Return the account of the caller. Raise SignedOut, or NotFound if the session is another user's."""
@@ -35,6 +36,12 @@ class Caller:
         if not session or not account or not session.is_alive(account, self.now() - SESSION_GRACE):
             raise SignedOut
         return account
+
+    def require_recent(self, block: Block) -> None:
+        """Raise ProofNeeded unless the user has proved who they are in the last ten minutes."""
+        session = block.get(schema.SESSIONS, self.cookie_hash)
+        if self.wants_proofs and not (session and session.is_proven(self.now())):
+            raise ProofNeeded
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from services.store.tables.rows import TablesRows
 from services.store.tables.schema import AccountRow
 
 _PAGE = 500  # invitations
-_SESSIONS = 300  # the most sessions that one block ends
+ENDED_AT_ONCE = 300  # the most sessions that one block ends
 
 
 def admins_of(block: Block) -> list[AccountRow]:
@@ -46,7 +46,7 @@ def has_accounts(block: Block, but_not: UserId | None = None) -> bool:
 
 def sessions_of(block: Block, user_id: UserId) -> list[StoredSession]:
     """Return sessions of a user, at most as many as one block ends."""
-    return block.select(schema.SESSIONS, {"user_id": user_id}, limit=_SESSIONS)
+    return block.select(schema.SESSIONS, {"user_id": user_id}, limit=ENDED_AT_ONCE)
 
 
 def end_sessions(tables: AllTables, user_id: UserId) -> None:
@@ -104,6 +104,8 @@ class TablesAdministration(TablesReports):
 
     def check_end(self, user_id: UserId, *, is_shut: bool) -> None:
         def check(block: Block) -> Refusal | None:
+            if is_shut and user_id == self.caller.user_id:
+                self.caller.require_recent(block)
             account, admins = block.get(schema.ACCOUNTS, user_id), admins_of(block)
             has_others = has_accounts(block, user_id)
             return leave_refusal(account, admins, has_others=has_others, is_left=is_shut)
@@ -141,6 +143,8 @@ class TablesAdministration(TablesReports):
 
     def delete(self, user_id: UserId) -> None:
         def shut(block: Block) -> Refusal | None:
+            if user_id == self.caller.user_id:
+                self.caller.require_recent(block)
             account, has_others = block.get(schema.ACCOUNTS, user_id), has_accounts(block, user_id)
             sessions = sessions_of(block, user_id)
             former = block.select(schema.FORMER_ADDRESSES, {"user_id": user_id})

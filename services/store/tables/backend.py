@@ -29,6 +29,7 @@ from services.store.backend import (
     SessionSealer,
     SignUpState,
     StoredCredentials,
+    StoredDevice,
     Throttle,
     WrappedKey,
 )
@@ -43,6 +44,7 @@ from services.store.tables.access import (
     settings_of,
 )
 from services.store.tables.administration import (
+    ENDED_AT_ONCE,
     TablesAdministration,
     has_accounts,
     sessions_of,
@@ -54,6 +56,7 @@ from services.store.tables.schema import AccountRow, CredentialsRow, Nonce
 from services.store.tables.upkeep import keep_sweeping, sweep
 
 _SIGN_UP_LIFE = timedelta(days=8)
+_DEVICES = 300  # the most that one list has
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,8 @@ class TablesUser:
 
         def change(block: Block) -> bool:
             user_id = self.caller.account(block).id
+            if new.generation > seen_generation:
+                self.caller.require_recent(block)
             stored = block.get(schema.CREDENTIALS, user_id)
             if new.id != user_id or not stored or stored.generation != seen_generation:
                 return False
@@ -165,6 +170,7 @@ class TablesUser:
 
         def change(block: Block) -> bool | Refusal:
             now, account = self.caller.now(), self.caller.account(block)
+            self.caller.require_recent(block)
             stored = block.get(schema.CREDENTIALS, user_id)
             others = [one for one in _claiming(block, new.claims, now) if one.id != user_id]
             known = block.select(schema.FORMER_ADDRESSES, {"user_id": user_id})
@@ -219,6 +225,71 @@ class TablesUser:
         block.put(schema.ACCOUNTS, replace(account, keys=keys))
         _note_key(block, self.caller.now(), account.id, key)
 
+    @atomic
+    def devices(self, block: Block) -> list[StoredDevice]:
+        account, now = self.caller.account(block), self.caller.now()
+        every = block.select(schema.SESSIONS, {"user_id": account.id})
+        sessions = [one for one in every if one.ends_at > now]
+        sessions.sort(key=lambda one: (one.seen_at or one.ends_at, one.id), reverse=True)
+        return [
+            part_of(
+                StoredDevice,
+                one,
+                session=one.id,
+                is_this_one=one.cookie_hash == self.caller.cookie_hash,
+                is_proven=one.is_proven(now),
+            )
+            for one in sessions[:_DEVICES]
+        ]
+
+    @atomic
+    def prove(self, block: Block, generation: int, returned: Sequence[str]) -> bool:
+        account, now = self.caller.account(block), self.caller.now()
+        stored = block.get(schema.CREDENTIALS, account.id)
+        session = block.get(schema.SESSIONS, self.caller.cookie_hash)
+        counters = found(block, schema.THROTTLES, returned)
+        if session is None or stored is None or stored.generation != generation:
+            return False
+        block.put(schema.SESSIONS, replace(session, proved_at=now))
+        _return_attempts(block, counters)
+        note(block, now, account.id, "session.prove", account.id)
+        return True
+
+    @atomic
+    def stop_turns(self, block: Block, session_id: SessionId | None) -> int:
+        self.caller.account(block)
+        self.caller.require_recent(block)
+        return 0  # the one process of the store stops its turns itself
+
+    def end_device(self, session_id: SessionId) -> int:
+        return self._end_sessions(lambda one: one.id == session_id)
+
+    def end_other_devices(self) -> int:
+        return self._end_sessions(lambda one: one.cookie_hash != self.caller.cookie_hash)
+
+    def _end_sessions(self, is_meant: Callable[[rules.StoredSession], bool]) -> int:
+        """End the sessions of the user that *is_meant* selects, in blocks; return their number."""
+
+        def end(block: Block, *, is_first: bool) -> int:
+            account = self.caller.account(block)
+            if is_first:
+                self.caller.require_recent(block)
+            every = block.select(schema.SESSIONS, {"user_id": account.id})
+            meant = [one for one in every if is_meant(one)]
+            if is_first:
+                note(
+                    *(block, self.caller.now(), account.id, "session.revoke", account.id),
+                    ended=len(meant),
+                )
+            delete_all(block, schema.SESSIONS, meant[:ENDED_AT_ONCE])
+            return len(meant)
+
+        tables = self.all_tables.of(self.caller.user_id)
+        ended = left = tables.run(lambda block: end(block, is_first=True))
+        while left > ENDED_AT_ONCE:
+            left = tables.run(lambda block: end(block, is_first=False))
+        return ended
+
 
 @dataclass(frozen=True)
 class TablesBackend:
@@ -226,6 +297,7 @@ class TablesBackend:
 
     all_tables: AllTables
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    wants_proofs: bool = True  # false: the deployment has no sign-in
 
     @cached_property
     def noted(self) -> NotedStore:
@@ -250,12 +322,15 @@ class TablesBackend:
         expires_at = now + timedelta(seconds=new.lifetime_seconds)
         session = rules.StoredSession(
             cookie_hash=new.cookie_hash,
-            id=SessionId(uuid4()),
+            id=new.id,
             user_id=user_id,
             sealed=sealer.seal("", user_id),
             idle_seconds=new.idle_seconds,
             expires_at=expires_at,
             ends_at=expires_at,
+            device=new.device,
+            created_at=now,
+            proved_at=now,
         ).used(now)
 
         def start(block: Block) -> tuple[AccountRow, StoredCredentials] | Refusal:
@@ -272,9 +347,7 @@ class TablesBackend:
             if account.suspended_at:
                 return Refusal(reason="signed_out")
             block.put(schema.SESSIONS, session)
-            for counter in returned:
-                if counter.attempts:
-                    block.put(schema.THROTTLES, replace(counter, attempts=counter.attempts - 1))
+            _return_attempts(block, returned)
             return account, credentials
 
         started = accepted("start_session", self.noted.of(user_id).run(start))
@@ -296,7 +369,7 @@ class TablesBackend:
         account: AccountRow,
         credentials: StoredCredentials | None,
     ) -> OpenedSession:
-        caller = Caller(session.cookie_hash, session.user_id, self.now)
+        caller = Caller(session.cookie_hash, session.user_id, self.now, self.wants_proofs)
         return OpenedSession(
             id=session.id,
             user_id=session.user_id,
@@ -351,13 +424,17 @@ class TablesBackend:
             raise StoreUnavailable
         now, throttles = self.now(), attempt.throttles
         stored = _credentials_of(block, attempt.lookups, now)
+        account = block.get(schema.ACCOUNTS, stored.user_id) if stored and stored.user_id else None
         is_known = stored is not None and stored.user_id in {throttles.device_user} - {None}
         invitation = _invitation(block, attempt.invitation, attempt.invited, now)
         state = replace(_sign_up_state(block), is_invited=invitation is not None)
         counting = throttles.device if is_known else throttles.strangers
         refusal = _count(block, counting, now)
         block.put(schema.NONCES, Nonce(attempt.nonce, now))
-        return refusal or CountedAttempt(credentials=stored, is_known=is_known, sign_ups=state)
+        keys = account.keys if account else ()
+        return refusal or CountedAttempt(
+            credentials=stored, keys=keys, is_known=is_known, sign_ups=state
+        )
 
     @atomic
     def put_sign_up(self, block: Block, new: PendingSignUp) -> bool:
@@ -444,6 +521,13 @@ def _count(block: Block, throttles: Sequence[Throttle], now: datetime) -> Refusa
         if wait := counter.wait(one.at_most, now):
             return Refusal(reason="too_many_attempts", wait_seconds=wait)
     return None
+
+
+def _return_attempts(block: Block, counters: Iterable[rules.Counter]) -> None:
+    """Give a successful attempt back."""
+    for counter in counters:
+        if counter.attempts:
+            block.put(schema.THROTTLES, replace(counter, attempts=counter.attempts - 1))
 
 
 def _open_step(block: Block, key: str, now: datetime) -> rules.StoredStep | None:

@@ -23,7 +23,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Protocol
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -169,12 +169,10 @@ class Deployment(Protocol):
 
     def devices(self, session):
         """Return the sessions of a user by id: True for the one that asks."""
+        return {one.session: one.is_this_one for one in session.backend.devices()}
 
-    def end_others(self, session):
-        """End all sessions of a user but the one that asks; return their number."""
-
-    def end_one(self, session, session_id):
-        """End a session of the user who asks; return the number of those that ended."""
+    def put_device(self, user, sealed):
+        """Have the stored session of *user* have another sealed name of its device."""
 
     # --- processes, the operator, time
 
@@ -344,7 +342,9 @@ class _Administration:
 
 # times by which something ends; those of a user only if the account began in this test
 _ENDS = (
-    *("app_sessions.seen_at", "app_sessions.expires_at", "budgets.minute"),
+    *("app_sessions.created_at", "app_sessions.seen_at", "app_sessions.expires_at"),
+    "app_sessions.proved_at",
+    "budgets.minute",
     *("conversations.updated_at", "conversations.destroy_at", "conversations.undo_until"),
     *("messages.destroy_at", "turns.lease_until", "invitations.expires_at"),
     *("throttles.window_ends", "steps.expires_at", "seen_nonces.seen_at"),
@@ -393,16 +393,6 @@ class SupabaseDeployment(Deployment):
 
     def account(self, session):
         return session.backend.account()
-
-    def devices(self, session):
-        rows = session.backend.calls.select("my_sessions", list[dict[str, object]])
-        return {UUID(row["session"]): row["is_this_one"] for row in rows}
-
-    def end_others(self, session):
-        return session.backend.calls.do("revoke_sessions", one_session=None).values["ended"]
-
-    def end_one(self, session, session_id):
-        return session.backend.calls.do("revoke_sessions", one_session=session_id).values["ended"]
 
     def process(self, *, wire=None, **settings):
         self._others.append(make_sessions(self._stack, wire, **settings))
@@ -523,6 +513,10 @@ class SupabaseDeployment(Deployment):
         theft = "update private.app_sessions set user_id = %s where id = %s"
         self._execute(theft, victim.id, thief.session.id)
 
+    def put_device(self, user, sealed):
+        change = "update private.app_sessions set device = %s where id = %s"
+        self._execute(change, sealed, user.session.id)
+
     def give_cookie(self, victim, thief):
         change = "update private.app_sessions set cookie_hash = %s where id = %s"
         self._execute(change, Cookie.new().hash, thief.session.id)
@@ -595,28 +589,6 @@ class TablesDeployment(Deployment):
 
     def account(self, session):
         return session.backend.account()
-
-    def _sessions(self, block, session):
-        return block.select(SESSIONS, {"user_id": session.user_id})
-
-    def devices(self, session):
-        rows = session.backend.tables.run(lambda block: self._sessions(block, session))
-        return {row.id: row.cookie_hash == session.cookie_hash for row in rows}
-
-    def end_others(self, session):
-        return self._end(session, lambda row: row.id != session.id)
-
-    def end_one(self, session, session_id):
-        return self._end(session, lambda row: row.id == session_id)
-
-    def _end(self, session, is_meant):
-        def end(block):
-            ended = [row for row in self._sessions(block, session) if is_meant(row)]
-            for row in ended:
-                block.delete(SESSIONS, row.cookie_hash)
-            return len(ended)
-
-        return session.backend.tables.run(end)
 
     def process(self, **settings):
         return replace(self.accounts, **settings)
@@ -707,6 +679,9 @@ class TablesDeployment(Deployment):
 
     def give_session(self, victim, thief):
         self._store.change(SESSIONS, thief.cookie.hash, user_id=victim.id)
+
+    def put_device(self, user, sealed):
+        self._store.change(SESSIONS, user.cookie.hash, device=sealed)
 
     def give_cookie(self, victim, thief):
         self._store.change(SESSIONS, victim.cookie.hash, cookie_hash=thief.cookie.hash)

@@ -235,10 +235,8 @@ def test_refused_deletion_ends_and_stops_nothing(deployment, maya, omar):
     stopped, accounts = [], deployment.accounts
     with pytest.raises(WrongCredentials):
         accounts.delete_with(maya.session, PASSWORD + "!", stop_turns=stopped.append)
-    checked = accounts.find(omar.email, NOT_COUNTED).checked(PASSWORD)
-    for proof in (checked, None):
-        with pytest.raises(WrongCredentials):
-            accounts.delete_account(maya.session, proof, stopped.append)
+    with pytest.raises(WrongCredentials):
+        accounts.prove(maya.session, accounts.find(omar.email, NOT_COUNTED).checked(PASSWORD))
 
     assert stopped == []
     assert deployment.accounts.backend.is_alive(maya.cookie.hash)

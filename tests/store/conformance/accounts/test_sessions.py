@@ -1,12 +1,15 @@
 """App sessions: from a password to a cookie, from a cookie to keys on any process, and to their end."""
 
+from contextlib import nullcontext
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from services.crypto import new_key
 from services.domain import AccountRole
 from services.domain.accounts import SessionEnd
+from services.domain.browsers import UNKNOWN_BROWSER, browser_name
 from services.domain.revisions import LISTED
 from services.errors import (
     AddressTaken,
@@ -21,6 +24,7 @@ from services.errors import (
 )
 from services.store.backend import Throttle, Throttles
 from services.store.sealed import sealed_store
+from services.users.devices import Devices
 from tests.store.conformance.accounts.deployments import DAY, at_once
 from tests.store.conformance.talk import a_fact, begun_with, titles
 from tests.store.conftest import PASSWORD, new_email
@@ -254,20 +258,20 @@ def test_user_ends_all_other_sessions(deployment, maya, omar):
         one.session.id: False for one in lost
     }
 
-    assert deployment.end_others(maya.session) == 2
+    assert maya.session.backend.end_other_devices() == 2
 
     assert ended(maya, omar, *lost) == {one.session.id: SessionEnd.ENDED for one in lost}
     assert [is_alive(one) for one in (*lost, maya, omar)] == [False, False, True, True]
     with pytest.raises(SignedOut):
         lost[0].account()
-    assert deployment.end_others(maya.session) == 0
+    assert maya.session.backend.end_other_devices() == 0
 
 
 def test_user_ends_one_session_of_their_own_alone(deployment, maya, omar):
     lost, other = maya.sign_in(), maya.sign_in()
 
-    assert deployment.end_one(maya.session, omar.session.id) == 0
-    assert deployment.end_one(maya.session, lost.session.id) == 1
+    assert maya.session.backend.end_device(omar.session.id) == 0
+    assert maya.session.backend.end_device(lost.session.id) == 1
 
     assert [is_alive(one) for one in (lost, other, maya, omar)] == [False, True, True, True]
 
@@ -336,3 +340,64 @@ def test_process_learns_in_one_call_which_sessions_ended_and_why(deployment, adm
         out.session.id: SessionEnd.ENDED,
     }
     assert deployment.accounts.ended([]) == {}
+
+
+# --- devices
+
+
+def devices_of(user):
+    return Devices(user.session, lambda *_: nullcontext()).all()
+
+
+def test_devices_of_a_user_have_their_browsers_and_times(deployment, maya, omar):
+    began = datetime.now(UTC)
+    other = maya.sign_in(browser=browser_name("Firefox/140.0 (Linux)"))
+    deployment.sign_up(browser=browser_name("Chrome/9 (Windows)"))
+    deployment.let_pass(60)
+    assert is_alive(maya)
+
+    devices = devices_of(maya)
+
+    assert [(one.id, one.browser, one.is_this_one) for one in devices] == [
+        (maya.session.id, UNKNOWN_BROWSER, True),
+        (other.session.id, "Firefox on Linux", False),
+    ]
+    this_one, another = devices
+    assert this_one.last_seen_at - this_one.first_seen_at >= timedelta(seconds=59)
+    assert another.first_seen_at == another.last_seen_at < began
+    assert [one.id for one in devices_of(omar)] == [omar.session.id]
+
+
+def test_first_session_of_an_account_has_its_browser(deployment):
+    user = deployment.sign_up(browser=browser_name("Safari/1 (Macintosh)"))
+
+    assert [one.browser for one in devices_of(user)] == ["Safari on Mac"]
+
+
+def test_store_shows_no_browser_and_takes_none_of_another_session(deployment, maya):
+    firefox, chrome = browser_name("Firefox/1 (Linux)"), browser_name("Chrome/1 (Linux)")
+    one, other = maya.sign_in(browser=firefox), maya.sign_in(browser=chrome)
+    assert "Firefox" not in deployment.stored_text()
+    stored = {each.session: each.device for each in maya.session.backend.devices()}
+
+    deployment.put_device(one, stored[other.session.id])
+
+    named = {each.id: each.browser for each in devices_of(maya)}
+    assert named[one.session.id] == UNKNOWN_BROWSER
+    assert named[other.session.id] == "Chrome on Linux"
+
+
+def test_ended_session_is_no_device_and_lists_none(deployment, maya):
+    other = maya.sign_in()
+    deployment.accounts.end(other.cookie)
+
+    assert [one.id for one in devices_of(maya)] == [maya.session.id]
+    for act in (
+        lambda: devices_of(other),
+        lambda: other.session.backend.end_other_devices(),
+        lambda: other.session.backend.end_device(maya.session.id),
+        lambda: other.session.backend.stop_turns(None),
+    ):
+        with pytest.raises(SignedOut):
+            act()
+    assert is_alive(maya)

@@ -1,0 +1,71 @@
+"""The devices on which a user is signed in, and their ends."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from services.domain import SessionId
+from services.domain.accounts import Device
+from services.store.accounts import AppSession
+from services.store.device_names import browser_of
+
+_LONGEST_WAIT = 5.0  # seconds for the replies of a session to be stored before it ends
+_POLL_SECONDS = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """Lists and ends the devices of the user of a session. Any thread may call any method.
+
+    All members raise SignedOut, StoreUnavailable.
+    """
+
+    session: AppSession = field(repr=False)
+    # stops the live turns of the sessions in this process that the function selects, within some seconds; the sessions
+    # begin no turn during the block, and those that it has ended are forgotten after it
+    ending: Callable[[Callable[[AppSession], bool], float], AbstractContextManager[None]]
+
+    def all(self) -> list[Device]:
+        """Return at most 300 devices, the one that was used last first."""
+        keys, user_id = self.session.user_keys, self.session.user_id
+        return [
+            Device(
+                id=stored.session,
+                browser=browser_of(keys, user_id, stored),
+                first_seen_at=stored.created_at,
+                last_seen_at=stored.seen_at,
+                is_this_one=stored.is_this_one,
+                is_proven=stored.is_proven,
+            )
+            for stored in self.session.backend.devices()
+        ]
+
+    def end(self, session_id: SessionId) -> int:
+        """End one session, its replies first; return 1, or 0 if the user has no such session. Raise ProofNeeded."""
+        end = self.session.backend.end_device
+        return self._end(session_id, lambda one: one.id == session_id, lambda: end(session_id))
+
+    def end_others(self) -> int:
+        """End all sessions but this one, their replies first; return their number. Raise ProofNeeded."""
+        backend, own = self.session.backend, self.session.id
+        return self._end(None, lambda one: one.id != own, backend.end_other_devices)
+
+    def _end(
+        self,
+        session_id: SessionId | None,
+        is_meant: Callable[[AppSession], bool],
+        end: Callable[[], int],
+    ) -> int:
+        """Stop the replies of the sessions wherever they stream, wait at most five seconds, and call *end*.
+
+        A reply that is not stored by then is settled by a sweep.
+        """
+        backend, user_id = self.session.backend, self.session.user_id
+        ends_at = time.monotonic() + _LONGEST_WAIT
+        streaming = backend.stop_turns(session_id)  # first: a refusal stops no turn here
+        with self.ending(lambda one: one.user_id == user_id and is_meant(one), _LONGEST_WAIT):
+            while streaming and time.monotonic() < ends_at:
+                time.sleep(_POLL_SECONDS)
+                streaming = backend.stop_turns(session_id)
+            return end()
