@@ -192,6 +192,15 @@ class FoundFormer:
 
 
 @dataclass(frozen=True, slots=True)
+class RestoredAddress:
+    """The session of a user who has taken a former address back, and the address that was left for it."""
+
+    cookie: Cookie
+    session: AppSession
+    left: EmailAddress = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Accounts:
     """Starts, opens and ends app sessions, and deletes accounts. Any thread may call any method.
 
@@ -329,10 +338,10 @@ class Accounts:
 
     def change_address(
         self, session: AppSession, email: EmailAddress, seen_generation: int
-    ) -> None:
+    ) -> bool:
         """Give the user of *session* the address *email*, which a code has confirmed; all sessions stay.
 
-        The address so far, if it was confirmed, may be taken back for 72 hours. Raise AddressTaken, StepEnded (the
+        Return True if the address so far may be taken back for 72 hours: it was confirmed. Raise AddressTaken, StepEnded (the
         credentials are not of *seen_generation* any more: a way in changed since they were checked).
         """
         stored = self._count(lookups_of(self.root_keys, session.email), Throttles(())).credentials
@@ -346,8 +355,9 @@ class Accounts:
         moved = self._opened(stored).moved(email, confirmed, now + FORMER_LIFE)
         if not self._put_address(session.backend, moved, session, is_restored=False):
             raise StepEnded
+        return moved.former_at(session.email, now) is not None
 
-    def restore_address(self, email: EmailAddress, password_hash: str) -> tuple[Cookie, AppSession]:
+    def restore_address(self, email: EmailAddress, password_hash: str) -> "RestoredAddress":
         """Give *email*, which a code has confirmed again, back to the account that had it, and sign in.
 
         The account gets a new password. All other sessions end, and every way in that was added or changed since.
@@ -365,7 +375,8 @@ class Accounts:
         except AppError:
             self.end(cookie)  # no browser has it
             raise
-        return cookie, replace(session, email=email, has_password=True)
+        session = replace(session, email=email, has_password=True)
+        return RestoredAddress(cookie, session, found.credentials.address)
 
     def _put_address(
         self, user: UserBackend, new: Credentials, session: AppSession, *, is_restored: bool
