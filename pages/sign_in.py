@@ -27,6 +27,11 @@ _EMAIL = """<label>Email<input name="email" type="email" autocomplete="username"
           placeholder="you@example.org"></label>"""
 # for password managers, and filled by assets/page/address.js
 _ACCOUNT = '<input name="email" autocomplete="username" readonly hidden>'
+_NEW_PASSWORD = (
+    _ACCOUNT
+    + password_field(words.NEW_PASSWORD, "password", "new-password")
+    + show_button("new-password")
+)
 
 
 class _Entry(NamedTuple):
@@ -38,6 +43,7 @@ class _Entry(NamedTuple):
     sentence: str
     button: str
     fields: str
+    sent: str = "If this email has an account, we sent a code to it."
 
 
 _BY_CODE = {
@@ -57,9 +63,17 @@ _BY_CODE = {
             "Reset your password",
             "We will email you a code, with which you choose a new password. It signs you out on all other devices.",
             "Reset password",
-            _ACCOUNT
-            + password_field(words.NEW_PASSWORD, "password", "new-password")
-            + show_button("new-password"),
+            _NEW_PASSWORD,
+        ),
+        _Entry(
+            CodePurpose.RESTORE_ADDRESS,
+            "Take back an email address",
+            "Take back your email address",
+            "If the email of your account was changed in the last three days, enter the one it had before. We will email "
+            "you a code, with which you choose a new password. It signs you out on all other devices.",
+            "Take back",
+            _NEW_PASSWORD,
+            "If an account had this email in the last three days, we sent a code to it.",
         ),
     )
 }
@@ -150,7 +164,7 @@ def _draw_entry(entry: "_Entry") -> None:
         st.markdown(entry.sentence)
         st.html(forms.send("Send code", _EMAIL))
     else:
-        st.markdown(f"If this email has an account, we sent a code to it. {codes.SENT}")
+        st.markdown(f"{entry.sent} {codes.SENT}")
         st.html(forms.redeem(step, entry.button, entry.fields))
     st.button(_BACK, type="tertiary", on_click=codes.go_to, args=[""])
 

@@ -19,6 +19,7 @@ from services.domain import SessionId
 from services.events import listen
 from services.users import UserServices as UserServices
 from services.web import streamlit_assets
+from services.web.address_codes import AddressNotices, NewAddress, RestoreAddress
 from services.web.attempts import Attempts
 from services.web.code_routes import CodePurposeFlow, CodeRoutes
 from services.web.export_route import ExportRoutes
@@ -98,9 +99,12 @@ def _code_routes(app: App, attempts: Attempts, origin: Origin, lanes: HashingLan
         return []
     send, seconds = app.mailer.send, app.deployment.settings.session_lifetime_seconds
     start = SessionStart(app.shared, attempts, origin, seconds)
+    told = AddressNotices(send)
     flows: tuple[CodePurposeFlow, ...] = (
         SignInByCode(start),
         ResetPassword(start, lanes, Notices(attempts, origin, send)),
+        NewAddress(app.shared, attempts, origin, lanes, told),
+        RestoreAddress(start, lanes, told),
     )
     return CodeRoutes(app.shared, attempts, origin, send, flows).routes()
 
