@@ -84,7 +84,7 @@ _NOTICES: Mapping[NoticeKind, tuple[str, str]] = {
         "The email address of your Daybook account was changed.",
     ),
     NoticeKind.FORMER_ADDRESS: (
-        "Email address changed",
+        "Email address replaced",
         "The email address of your Daybook account was changed. This address no longer signs you in.",
     ),
     NoticeKind.OPERATOR: (

@@ -346,10 +346,8 @@ class Accounts:
         credentials are not of *seen_generation* any more: a way in changed since they were checked).
         """
         stored = self._count(lookups_of(self.root_keys, session.email), Throttles(())).credentials
-        if stored is None or (stored.user_id, stored.generation) != (
-            session.user_id,
-            seen_generation,
-        ):
+        seen = (stored.user_id, stored.generation) if stored else None
+        if stored is None or seen != (session.user_id, seen_generation):
             raise StepEnded
         now = self.now().replace(microsecond=0)
         confirmed = Confirmed(how=ConfirmedBy.CODE, at=now)

@@ -142,6 +142,16 @@ def test_new_address_is_answered_alike_whoever_has_it(site, maya, who):
     assert (content == NoCode(NoCodeReason.TAKEN)) == (who != "free")
 
 
+def test_session_with_the_address_of_another_is_not_proven(site, maya):
+    """The password of another account proves nothing in this one."""
+    omar, new = new_email(), new_email()
+    site.accounts.sign_up_with(omar, NEW_PASSWORD)
+    browser = site.signed_in(maya)
+    site.cache.set_address(browser.session.user_id, omar)
+
+    assert said(asks(browser, new, NEW_PASSWORD))["reason"] == "wrong"
+
+
 def test_own_address_is_refused(site, maya):
     assert said(asks(site.signed_in(maya), maya.upper()))["reason"] == "taken"
 
