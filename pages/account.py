@@ -8,7 +8,7 @@ from html import escape
 import streamlit as st
 
 from pages import sign_in
-from pages._parts import frame, words
+from pages._parts import frame, new_address, words
 from pages._parts.passwords import password_field, show_button
 from services import bootstrap
 
@@ -26,7 +26,7 @@ def _form(email: str) -> str:
       <form class="db-form" method="post" action="/account/password">
         <input autocomplete="username" value="{escape(email)}" readonly hidden>
         {password_field("Current password", "current", "current-password")}
-        {password_field("New password", "password", "new-password")}
+        {password_field(words.NEW_PASSWORD, "password", "new-password")}
         {show_button("current-password", "new-password")}
         <button type="submit">Change password</button>
       </form>"""
@@ -35,8 +35,12 @@ def _form(email: str) -> str:
 def _draw_password(email: str) -> None:
     st.subheader("Email", anchor=False)
     st.text(email)
-    st.subheader(words.PASSWORD, anchor=False)
     reason = st.query_params.get("reason", "")
+    if new_address.is_open():
+        new_address.draw_forms(email, sign_in.refusal(reason))
+        return
+    new_address.draw_button()
+    st.subheader(words.PASSWORD, anchor=False)
     if reason == "changed":
         st.info(_CHANGED)
     elif reason == "wrong":

@@ -19,9 +19,12 @@ from services.domain import SessionId
 from services.events import listen
 from services.users import UserServices as UserServices
 from services.web import streamlit_assets
+from services.web.address_codes import NewAddress, RestoreAddress
 from services.web.attempts import Attempts
+from services.web.code_routes import CodePurposeFlow, CodeRoutes
 from services.web.export_route import ExportRoutes
 from services.web.form_limit import FormLimit
+from services.web.hashing_lanes import HashingLanes
 from services.web.health_route import health_route
 from services.web.metrics import Metrics
 from services.web.notices import Notices
@@ -32,6 +35,8 @@ from services.web.poll_route import PollRoute
 from services.web.session_middleware import ENDS as ENDS
 from services.web.session_middleware import UNKNOWN as UNKNOWN
 from services.web.session_middleware import SessionMiddleware, content_security_policy
+from services.web.session_start import SessionStart
+from services.web.sign_in_codes import ResetPassword, SignInByCode
 from services.web.sign_in_routes import SignInRoutes
 
 _TAB_WAIT_SECONDS = 10.0  # less than the 15 seconds that a browser waits
@@ -54,9 +59,11 @@ def current_app() -> App:
 
 
 def routes(app: App) -> list[Route]:
-    """Return the routes of sign-in, exports, polls and metrics; the first three work once the backend has started."""
+    """Return the routes of sign-in, codes, exports, polls and metrics; the first four work once the backend has started."""
     chosen, origin = app.deployment.settings, _origin(app)
     attempts = Attempts(app.deployment.root_keys, chosen.sign_ups_an_hour, chosen.codes_an_hour)
+    lanes = HashingLanes()
+    notices = Notices(attempts, origin, app.mailer.send) if app.mailer else None
     metrics = Metrics(chosen.metrics_token, app.open_sessions)
     listen(metrics.record)
     listen(app.recent_calls.record)
@@ -64,12 +71,9 @@ def routes(app: App) -> list[Route]:
         health_route(app.health),
         *_open_routes(app, origin),
         *SignInRoutes(
-            app.shared,
-            attempts,
-            origin,
-            chosen.session_lifetime_seconds,
-            notices=Notices(app.mailer, attempts) if app.mailer else None,
+            app.shared, attempts, origin, chosen.session_lifetime_seconds, lanes, notices
         ).routes(),
+        *_code_routes(app, attempts, origin, lanes, notices),
         *ExportRoutes(app.shared, origin).routes(),
         *PollRoute(app.shared, origin).routes(),
         *metrics.routes(),
@@ -89,6 +93,23 @@ def middleware(app: App, pages: Collection[str]) -> list[Middleware]:
         Middleware(FormLimit),
         Middleware(PageAssets, pages=pages),
     ]
+
+
+def _code_routes(
+    app: App, attempts: Attempts, origin: Origin, lanes: HashingLanes, notices: Notices | None
+) -> list[Route]:
+    """Return the routes of codes; none where no mail is sent."""
+    if notices is None:
+        return []
+    seconds = app.deployment.settings.session_lifetime_seconds
+    start = SessionStart(app.shared, attempts, origin, seconds, notices)
+    flows: tuple[CodePurposeFlow, ...] = (
+        SignInByCode(start),
+        ResetPassword(start, lanes, notices),
+        NewAddress(app.shared, attempts, origin, lanes, notices),
+        RestoreAddress(start, lanes, notices),
+    )
+    return CodeRoutes(app.shared, attempts, origin, notices.send, flows).routes()
 
 
 def _open_routes(app: App, origin: Origin) -> list[Route]:

@@ -76,6 +76,7 @@ begin
   if counted ->> 'reason' is null then
     counted := private.sign_ups() || jsonb_build_object('credentials', private.credentials_of(stored),
       'keys', private.wrapped_keys(stored.user_id),
+      'is_suspended', exists (select from private.roles where user_id = stored.user_id and suspended_at is not null),
       'is_invited', exists (select from private.find_invitation(invitation, address)));
   end if;
   return counted || jsonb_build_object('is_known', is_known);

@@ -16,6 +16,8 @@ _ACTIONS = {
     "account.end": "Deleted account's data removed",
     "account.suspend": "Access changed",
     "address.confirm": "Email address confirmed",
+    "address.change": "Email address changed",
+    "address.restore": "Email address taken back",
     "caps.deployment": "Shared budget changed",
     "caps.set": "Limits changed",
     "invitation.make": "Invitation created",

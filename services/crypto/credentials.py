@@ -15,7 +15,7 @@ A document is a JSON object. This version of the app writes and reads
                        or left out: it never was
     former ........... confirmed addresses that the user may take back, the oldest first, at most 4; left out: none.
                        Each is an object of `address`, `until`, in seconds since 1970, and `ways_in`: the fields of the
-                       document that let somebody in, but for the password, as they stood when the address was left
+                       document that open the account, but for the password, as they stood when the address was left
 
 and keeps fields that it does not know. A document that it cannot read raises NewerVersion. keyring.py gives the place
 at which credentials are sealed.

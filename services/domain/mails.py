@@ -40,6 +40,7 @@ class NoticeKind(StrEnum):
     FEW_RECOVERY_CODES = "few_recovery_codes"
     PASSWORD_RESET = "password_reset"  # noqa: S105 - no password
     ADDRESS_CHANGED = "address_changed"
+    FORMER_ADDRESS = "former_address"  # to the address that was left, and may be taken back
     OPERATOR = "operator"  # an operator changed the account
 
 

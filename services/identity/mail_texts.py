@@ -83,6 +83,10 @@ _NOTICES: Mapping[NoticeKind, tuple[str, str]] = {
         "Email address changed",
         "The email address of your Daybook account was changed.",
     ),
+    NoticeKind.FORMER_ADDRESS: (
+        "Email address replaced",
+        "The email address of your Daybook account was changed. This address no longer signs you in.",
+    ),
     NoticeKind.OPERATOR: (
         "Account changed by an admin",
         "An admin changed how you sign in to your Daybook account.",
@@ -91,6 +95,10 @@ _NOTICES: Mapping[NoticeKind, tuple[str, str]] = {
 _IF_NOT_YOU = (
     "If this was not you, sign in, change your password and sign out your other devices on the page Account. "
     "If you cannot sign in, contact your admin."
+)
+_TAKE_BACK = (
+    "If this was not you, take this address back within three days: open the sign-in page of Daybook, choose "
+    "“Take back an email address” and enter this address. You will choose a new password, and all devices are signed out."
 )
 _STYLE = "font-family:sans-serif;font-size:16px;line-height:1.5;color:#222;max-width:34em"
 _CODE_STYLE = "font-size:28px;letter-spacing:4px;font-weight:bold"
@@ -144,7 +152,8 @@ def text_of(mail: Mail) -> MailText:
             return MailText(subject=subject, paragraphs=paragraphs, code=None)
         case Notice(kind):
             subject, news = _NOTICES[kind]
-            paragraphs = (news, f"It happened {_origin(mail)}.", _IF_NOT_YOU)
+            advice = _TAKE_BACK if kind is NoticeKind.FORMER_ADDRESS else _IF_NOT_YOU
+            paragraphs = (news, f"It happened {_origin(mail)}.", advice)
             return MailText(subject=subject, paragraphs=paragraphs, code=None)
 
 

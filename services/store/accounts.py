@@ -155,7 +155,10 @@ class Current:
 
 @dataclass(frozen=True, slots=True)
 class Checked(Current):
-    """Credentials whose user has proved who they are, and may sign in. Only `Found.checked` and `Accounts.enter` make them."""
+    """Credentials whose user has proved who they are, and may sign in.
+
+    `Found.checked` makes them, `Accounts.enter`, and a right code (codes.py).
+    """
 
     counted: tuple[str, ...] = field(repr=False)
     keys: tuple[WrappedKey, ...] = ()  # of the user; none: the session's device gets no name
@@ -169,6 +172,7 @@ class Found:
     stored: StoredCredentials | None
     credentials: Credentials | None  # None: there are none, or they do not open
     is_known: bool  # true: the attempt comes from a device of the user
+    is_suspended: bool
     counted: tuple[str, ...] = field(repr=False)  # the buckets that count the attempt
     keys: tuple[WrappedKey, ...] = ()  # of the user
 
@@ -203,6 +207,16 @@ class FoundFormer:
     credentials: Credentials
     former: FormerAddress
     is_known: bool  # true: the attempt comes from a device of the user
+    keys: tuple[WrappedKey, ...]  # of the user
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredAddress:
+    """The session of a user who has taken a former address back, and the address that was left for it."""
+
+    cookie: Cookie
+    session: AppSession
+    left: EmailAddress = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +260,7 @@ class Accounts:
                 credentials = self._opened(stored)
                 former = credentials.former_at(email, self.now())
                 if former:
-                    return FoundFormer(stored, credentials, former, counted.is_known)
+                    return FoundFormer(stored, credentials, former, counted.is_known, counted.keys)
                 log_event("credentials.unopened", user=stored.id)  # the look-up names another user
         return None
 
@@ -368,25 +382,26 @@ class Accounts:
 
     def change_address(
         self, session: AppSession, email: EmailAddress, seen_generation: int
-    ) -> None:
+    ) -> bool:
         """Give the user of *session* the address *email*, which a code has confirmed; all sessions stay.
 
-        The address so far, if it was confirmed, may be taken back for 72 hours. Raise AddressTaken, StepEnded (the
+        Return True if the address so far may be taken back for 72 hours: it was confirmed. Raise AddressTaken, StepEnded (the
         credentials are not of *seen_generation* any more: a way in changed since they were checked).
         """
         stored = self._count(lookups_of(self.root_keys, session.email), Throttles(())).credentials
-        if stored is None or (stored.user_id, stored.generation) != (
-            session.user_id,
-            seen_generation,
-        ):
+        seen = (stored.user_id, stored.generation) if stored else None
+        if stored is None or seen != (session.user_id, seen_generation):
             raise StepEnded
         now = self.now().replace(microsecond=0)
         confirmed = Confirmed(how=ConfirmedBy.CODE, at=now)
         moved = self._opened(stored).moved(email, confirmed, now + FORMER_LIFE)
         if not self._put_address(session.backend, moved, session, is_restored=False):
             raise StepEnded
+        return moved.former_at(session.email, now) is not None
 
-    def restore_address(self, email: EmailAddress, password_hash: str) -> tuple[Cookie, AppSession]:
+    def restore_address(
+        self, email: EmailAddress, password_hash: str, browser: BrowserName | None = None
+    ) -> "RestoredAddress":
         """Give *email*, which a code has confirmed again, back to the account that had it, and sign in.
 
         The account gets a new password. All other sessions end, and every way in that was added or changed since.
@@ -397,14 +412,16 @@ class Accounts:
             raise StepEnded
         confirmed = Confirmed(how=ConfirmedBy.CODE, at=self.now().replace(microsecond=0))
         new = found.credentials.taken_back(found.former, confirmed, password_hash)
-        cookie, session = self.sign_in(Checked(found.stored, found.credentials, ()))
+        checked = Checked(found.stored, found.credentials, (), found.keys)
+        cookie, session = self.sign_in(checked, browser=browser)
         try:
             if not self._put_address(session.backend, new, session, is_restored=True):
                 raise RateLimited
         except AppError:
             self.end(cookie)  # no browser has it
             raise
-        return cookie, replace(session, email=email, has_password=True)
+        session = replace(session, email=email, has_password=True)
+        return RestoredAddress(cookie, session, found.credentials.address)
 
     def _put_address(
         self, user: UserBackend, new: Credentials, session: AppSession, *, is_restored: bool
@@ -467,7 +484,15 @@ class Accounts:
                 credentials = self._opened(stored, email)
         counting = throttles.device if counted.is_known else throttles.strangers
         buckets = tuple(throttle.bucket for throttle in counting)
-        return Found(email, stored, credentials, counted.is_known, buckets, counted.keys)
+        return Found(
+            email,
+            stored,
+            credentials,
+            counted.is_known,
+            counted.is_suspended,
+            buckets,
+            counted.keys,
+        )
 
     def _opened(self, stored: StoredCredentials, email: EmailAddress | None = None) -> Credentials:
         """Open credentials; *email*: the address that they must have. Raise Tampered, and log the event."""

@@ -17,6 +17,7 @@ from services.chat.task_registry import BackgroundTasks
 from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat, TemporaryChats
 from services.domain import AccountRole, ConversationId, Purpose, SessionId, UserId
 from services.domain.accounts import Account
+from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
 from services.domain.policies import policy_named
 from services.domain.revisions import OpenPlace, Revisions
@@ -153,6 +154,13 @@ class Shared:
         self.live_turns.stop(within=0.8)
         self.temporary.stop(within=0.2)
 
+    def set_address(self, user_id: UserId, email: EmailAddress) -> None:
+        """Have the sessions of a user in this process know the new address."""
+        self.session_cache.set_address(user_id, email)
+        for user in list(self._users.values()):
+            if user.user_id == user_id:
+                user.session = replace(user.session, email=email)
+
     def _add(self, session: AppSession) -> None:
         user = self._users[session.id] = UserServices(session, self)
         user.read_ahead()
@@ -178,7 +186,7 @@ class UserServices(ChatParts):
 
     def __init__(self, session: AppSession, shared: Shared) -> None:
         self.session, self._shared = session, shared
-        self.user_id, self.email = session.user_id, session.email
+        self.user_id = session.user_id
         self.has_password = session.has_password
         # the bytes that the user may store, or None for no limit
         self.account_bytes = shared.account_bytes
@@ -206,6 +214,10 @@ class UserServices(ChatParts):
         if first:  # at once, because it is as old as the sign-in
             self._account.read_ahead(lambda: first.account)
             self.read_ahead()
+
+    @property
+    def email(self) -> EmailAddress:
+        return self.session.email
 
     def read_ahead(self) -> None:
         """Start reading all data that the first page needs."""

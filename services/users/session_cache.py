@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from weakref import WeakValueDictionary
 
 from services.caches import LruCache
 from services.daemon_threads import in_thread
-from services.domain import SessionId
+from services.domain import SessionId, UserId
 from services.domain.accounts import SessionEnd
+from services.domain.addresses import EmailAddress
 from services.errors import SignedOut, StoreUnavailable, Tampered
 from services.store.accounts import Accounts, AppSession, Cookie
 
@@ -126,6 +127,13 @@ class SessionCache:
             with self._lock:
                 entry.checked_at, entry.doubted_at = -math.inf, time.monotonic()
                 entry.check = None  # a check in progress began too early to notice the refusal
+
+    def set_address(self, user_id: UserId, email: EmailAddress) -> None:
+        """Have the opened sessions of a user know the new address."""
+        with self._lock:
+            for entry in self._entries.values():
+                if entry.session.user_id == user_id:
+                    entry.session = replace(entry.session, email=email)
 
     @contextmanager
     def connected(self, session: AppSession) -> Generator[None]:

@@ -1,50 +1,65 @@
 """Mails that tell users what changed or tried the ways into their accounts."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from services.daemon_threads import in_thread
-from services.domain.browsers import BrowserName
+from starlette.requests import Request
+
+from services.domain.addresses import EmailAddress
+from services.domain.browsers import browser_name
 from services.domain.mails import Mail, Notice, NoticeKind
 from services.errors import AppError
 from services.events import log_event
-from services.identity.mailer import Mailer
 from services.store.accounts import AppSession
 from services.store.backend import Backend
 from services.web.attempts import Attempts
+from services.web.origin import Origin
 
 _LIFE = timedelta(hours=24)  # after which a notice that no server took is no news
 
 
 @dataclass(frozen=True, slots=True)
 class Notices:
-    """Sends notices: one of a kind and user an hour. Any thread may call any method."""
+    """Sends notices. Any thread may call any method."""
 
-    mailer: Mailer
     attempts: Attempts
+    origin: Origin
+    send: Callable[[Mail], object] = field(repr=False)  # returns at once
 
-    def send(
-        self, backend: Backend, session: AppSession, kind: NoticeKind, browser: BrowserName
+    def tell(
+        self, request: Request, backend: Backend, session: AppSession, kind: NoticeKind
     ) -> None:
-        """Tell the user of *session*, from a thread, so that no caller waits for the throttle or shows its state."""
-        at = datetime.now(UTC)
+        """Tell the user of *session* what *request* has done: one notice of a kind an hour. It blocks.
 
-        def send() -> None:
-            try:
-                mail = Mail(
-                    address=session.email,
-                    content=Notice(kind),
-                    browser=browser,
-                    at=at,
-                    expires_at=at + _LIFE,
-                    is_known=False,
-                )
-                backend.count_throttles([self.attempts.notice(kind, session.user_id)])
-            except (
-                AppError
-            ) as error:  # TooManyAttempts, or a database that is away: the sign-in itself goes on
-                log_event("notice.dropped", kind=kind, error=type(error))
-            else:
-                self.mailer.send(mail)
+        A failure is logged, not raised, because what it tells of has been done.
+        """
+        device = self.origin.device_cookie(request)
+        is_known = self.attempts.is_known(device, session.user_id)
+        try:
+            mail = _mail(request, session.email, kind, is_known=is_known)
+            backend.count_throttles([self.attempts.notice(kind, session.user_id)])
+        except AppError as error:  # for example TooManyAttempts
+            log_event("notice.dropped", kind=kind, error=type(error))
+        else:
+            self.send(mail)
 
-        in_thread("notice", send)
+    def tell_address(self, request: Request, address: EmailAddress, kind: NoticeKind) -> None:
+        """Tell an *address* that an account has left it, or has it now.
+
+        A code precedes each such change, so there is no further limit: the user of an address that was left must learn of it.
+        """
+        self.send(_mail(request, address, kind, is_known=True))
+
+
+def _mail(request: Request, address: EmailAddress, kind: NoticeKind, *, is_known: bool) -> Mail:
+    """Raise BadAddress."""
+    now = datetime.now(UTC)
+    return Mail(
+        address=address,
+        content=Notice(kind),
+        browser=browser_name(request.headers.get("user-agent", "")),
+        at=now,
+        expires_at=now + _LIFE,
+        is_known=is_known,
+    )

@@ -11,11 +11,14 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from services import errors
+from services.daemon_threads import in_thread
 from services.domain import ConversationId
+from services.domain.mails import NoticeKind
 from services.events import log_event
 from services.store.accounts import AppSession, Cookie
 from services.users import Shared
 from services.web.attempts import DEVICE_SECONDS, Attempts
+from services.web.notices import Notices
 from services.web.origin import Origin
 
 
@@ -27,14 +30,28 @@ class SessionStart:
     attempts: Attempts
     origin: Origin
     lifetime_seconds: int
+    notices: Notices | None = None  # None: no mail is sent
 
     async def answer(
-        self, request: Request, cookie: Cookie, session: AppSession, target: str
+        self,
+        request: Request,
+        cookie: Cookie,
+        session: AppSession,
+        target: str,
+        *,
+        is_new_account: bool = False,
     ) -> Response:
-        """Return the redirect to *target*, or to the front page if *target* is another user's conversation."""
+        """Return the redirect to *target*, or to the front page if *target* is another user's conversation.
+
+        The user of an account that is not new is told of a device that is.
+        """
         cache = self.shared().session_cache
         await run_sync(cache.add, session)
         log_event("session.started", user=session.user_id, session=session.id)
+        if self.notices and not is_new_account and not self._is_known(request, session):
+            tell, backend = self.notices.tell, cache.accounts.backend
+            # in a thread, so that the answer waits for no throttle
+            in_thread("notice", lambda: tell(request, backend, session, NoticeKind.NEW_DEVICE))
         # the browser may have the cookie of another session or account
         if previous := self.origin.session_cookie(request):
             target = await run_sync(self._visible_target, session, target)
@@ -47,6 +64,9 @@ class SessionStart:
         if self.origin.step_cookie(request):  # who knew it before the session must not go on in it
             self.origin.set_step_cookie(answer, request, None)
         return answer
+
+    def _is_known(self, request: Request, session: AppSession) -> bool:
+        return self.attempts.is_known(self.origin.device_cookie(request), session.user_id)
 
     def _visible_target(self, session: AppSession, target: str) -> str:
         try:

@@ -19,7 +19,6 @@ from services import errors
 from services.domain.accounts import DELETE_WORD
 from services.domain.addresses import NO_ADDRESS, EmailAddress, checked_address
 from services.domain.browsers import BrowserName, browser_name
-from services.domain.mails import NoticeKind
 from services.events import log_event
 from services.store.accounts import Accounts, AppSession, Cookie, Found
 from services.store.administration import UserAccess
@@ -73,30 +72,30 @@ class SignInRoutes:
         try:
             async with self.attempts.delay_refusals():
                 email = checked_address(email)
-                cookie, session = await enter(request, email, password, code)
-                return await self._start.answer(request, cookie, session, target)
+                cookie, session, is_new = await enter(request, email, password, code)
+                start = self._start.answer
+                return await start(request, cookie, session, target, is_new_account=is_new)
         except errors.AppError as error:
             return RedirectResponse(with_reason(target, error, invite=code), 303)
 
     async def _enter(
         self, request: Request, email: EmailAddress, password: str, code: str
-    ) -> tuple[Cookie, AppSession]:
+    ) -> tuple[Cookie, AppSession, bool]:
+        """Sign in. The last value: True if this began the account."""
         found = await self._find(request, email)
         checked = await self._hash(request, lambda: found.checked(password), found.is_known)
         browser = browser_of(request)
         cookie, session = await run_sync(self._accounts.sign_in, checked, code, browser)
-        if self.notices and found.is_taken and not found.is_known:
-            backend = self._accounts.backend
-            self.notices.send(backend, session, NoticeKind.NEW_DEVICE, browser)
-        return cookie, session
+        return cookie, session, not found.is_taken
 
     async def _enter_new(
         self, request: Request, email: EmailAddress, password: str, code: str
-    ) -> tuple[Cookie, AppSession]:
+    ) -> tuple[Cookie, AppSession, bool]:
         throttles = self.attempts.sign_up(self.origin.client_address(request))
         found = await run_sync(self._accounts.find_for_sign_up, email, throttles, code)
         hashed = await self._hash(request, lambda: found.hashed(password), found.is_known)
-        return await run_sync(self._accounts.sign_up, found, hashed, code, browser_of(request))
+        sign_up, browser = self._accounts.sign_up, browser_of(request)
+        return *await run_sync(sign_up, found, hashed, code, browser), True
 
     async def _find(self, request: Request, email: EmailAddress) -> Found:
         """Count an attempt to sign in as *email*, and return what is stored of it."""
@@ -115,7 +114,8 @@ class SignInRoutes:
 
     @property
     def _start(self) -> SessionStart:
-        return SessionStart(self.shared, self.attempts, self.origin, self.lifetime_seconds)
+        seconds = self.lifetime_seconds
+        return SessionStart(self.shared, self.attempts, self.origin, seconds, self.notices)
 
     async def _sign_out(self, request: Request) -> Response:
         if not self.origin.is_same_origin(request):

@@ -22,6 +22,7 @@ from services.rules.accounts import INVITATION_LIFE, PROOF_LIFE, STEP_LIFE
 from services.store.backend import (
     Attempt,
     NewAccount,
+    NewAddress,
     NewStep,
     PendingSignUp,
     StoredCredentials,
@@ -62,6 +63,8 @@ class Accounts(RuleBasedStateMachine):
         self.numbers = 0
         self.codes = []
         self.steps = []  # their keys
+        # the names of the users' addresses, and of those that they have left
+        self.names, self.left = [str(user) for user in range(len(ADDRESSES))], {}
 
     def teardown(self):
         try:
@@ -180,7 +183,10 @@ class Accounts(RuleBasedStateMachine):
 
     def lookups(self, user):
         """The look-ups of a user's address, under a new root key and an old one."""
-        return sha(f"new {user}"), sha(f"old {user}")
+        return self.lookups_of(self.names[user])
+
+    def lookups_of(self, name):
+        return sha(f"new {name}"), sha(f"old {name}")
 
     def credentials(self, row_id, user_id, user, generation=1, *, is_old=False):
         lookup, version = self.lookups(user)[is_old], 1 if is_old else 2
@@ -201,10 +207,10 @@ class Accounts(RuleBasedStateMachine):
             invitation=None,
         )
 
-    def attempt(self, user, throttles=None, code=None, nonce=None):
+    def attempt(self, user, throttles=None, code=None, nonce=None, lookups=None):
         """Count an attempt with the address of a user; return what is found."""
         attempt = Attempt(
-            lookups=self.lookups(user),
+            lookups=lookups or self.lookups(user),
             throttles=throttles or Throttles(()),
             invited=ADDRESSES[user],
             invitation=code,
@@ -216,7 +222,8 @@ class Accounts(RuleBasedStateMachine):
         return self.attempt(user).credentials
 
     def put_sign_up(self, user, credentials):
-        new = PendingSignUp(credentials=credentials, lookups=self.lookups(user))
+        claims = (*self.lookups(user), sha(f"former {self.names[user]}"))
+        new = PendingSignUp(credentials=credentials, lookups=claims)
         return self.both.of_process(lambda backend: backend.put_sign_up(new))
 
     @rule(
@@ -264,6 +271,44 @@ class Accounts(RuleBasedStateMachine):
             ends_others=action is CredentialsAction.PASSWORD_SET,
         )
         self.both.of_process(lambda backend: backend.root_key_versions())
+
+    @rule(
+        nth=NTH,
+        target=st.sampled_from(["x", "x", "y", "own"]),
+        off=st.sampled_from([0, 0, 0, 1]),
+        kept=st.integers(0, 2),
+        is_restored=st.booleans(),
+        days=st.sampled_from([0, 0, 3]),
+    )
+    def change_address(self, nth, target, off, kept, is_restored, days):
+        """Give the user of a session another address, with some of the former ones."""
+        self.both.clock.at += timedelta(days=days)
+        session = self.session(nth, is_admins=False)
+        if session is None:
+            return
+        user_id = session.calls.user_id
+        user = self.both.user_ids.index(user_id)
+        before, name = self.names[user], str(user) if target == "own" else target
+        stored, left = self.find(user), self.left.setdefault(user, [])
+        seen = (stored.generation if stored else 1) + off
+        self.names[user] = name
+        new = self.credentials(user_id, user_id, user, seen + 1)
+        former = [one for one in (*left, before)[-kept:] if kept and one != name]
+        change = NewAddress(
+            credentials=new,
+            address=ADDRESSES[user] if target == "own" else f"{name}@daybook.test",
+            claims=(*self.lookups_of(name), sha(f"former {name}")),
+            former=tuple(dict.fromkeys(sha(f"former {one}") for one in former)),
+            is_restored=is_restored,
+            cookie_hash=session.cookie_hash,
+        )
+        if self.both.change_address(session, change) is True:
+            left.append(before)
+        else:
+            self.names[user] = before
+        self.both.end_of(session)
+        lookups = tuple(sha(f"former {one}") for one in (before, *left))
+        self.attempt(user, lookups=lookups)
 
     def code(self, code, nth):
         if code == "none":

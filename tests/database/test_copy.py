@@ -130,6 +130,10 @@ def fill(stack, sessions):
     admin.set_sign_ups(SignUps.OPEN)
     with pytest.raises(StoreUnavailable):
         cut_at(sessions, "put_sign_up", is_done=True).sign_up_with(new_email(), PASSWORD)
+    maya = people["maya"]
+    sessions.change_address(maya, "peas@daybook.test", 1)
+    maya = replace(maya, email="peas@daybook.test")  # which a code has confirmed
+    sessions.change_address(maya, "maya@daybook.test", 2)
     used = "update private.invitations set used_by = %s, used_at = now() where email is null"
     change(used, people["maya"].user_id)
 

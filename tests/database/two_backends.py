@@ -35,6 +35,7 @@ from services.store.tables.schema import (
     BUDGETS,
     CONVERSATIONS,
     CREDENTIALS,
+    FORMER_ADDRESSES,
     INVITATIONS,
     SESSIONS,
     SETTINGS,
@@ -82,6 +83,7 @@ _SQL = {
     """,
     "throttles": "select bucket, window_ends, attempts from private.throttles",
     "steps": "select key, kind_tag, sealed, tries, expires_at from private.steps",
+    "former": "select lookup, user_id, expires_at from private.former_addresses",
     "credentials": """
         select id, user_id, lookup, sealed, generation,
           case when user_id is null then signed_up_at + interval '8 days' end
@@ -336,6 +338,12 @@ class TwoBackends:
             lambda: session.user.change_credentials(new, seen, **change),
         )
 
+    def change_address(self, session, new):
+        return self.same(
+            lambda: SupabaseUser(session.calls, self._server, None).change_address(new),
+            lambda: session.user.change_address(new),
+        )
+
     def invite(self, session, code_hash, email, role):
         outcome = self.administer(session, lambda admin: admin.invite(code_hash, email, role))
         if outcome is None:
@@ -407,6 +415,7 @@ class TwoBackends:
                     (one.bucket, one.window_ends, one.attempts) for one in block.select(THROTTLES)
                 ],
                 "steps": [_values(one, _STEPS) for one in block.select(STEPS)],
+                "former": [_values(one, _FORMER) for one in block.select(FORMER_ADDRESSES)],
                 "credentials": [_values(one, _CREDENTIALS) for one in block.select(CREDENTIALS)],
                 "keys": [(one.id, *_values(key, _KEYS)) for one in accounts for key in one.keys],
                 "audit": [
@@ -435,6 +444,7 @@ _INVITATIONS = (
 )
 _STORED = ("id", "user_id", "lookup", "sealed", "generation")
 _CREDENTIALS = (*_STORED, "expires_at")
+_FORMER = ("lookup", "user_id", "expires_at")
 _KEYS = ("version", "wrapped")
 _SESSIONS = (
     *("cookie_hash", "user_id", "ends_at"),

@@ -4,7 +4,7 @@ import hmac
 import json
 import string
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -60,6 +60,7 @@ def test_frozen_credentials_open_and_are_sealed_again(vector, monkeypatch):
     assert credentials.managed_password == written["managed_password"]
     assert credentials.generation == written["generation"]
     assert (credentials.confirmed is None) == ("confirmed" not in written)
+    assert len(credentials.former) == len(written.get("former", []))
     use_salt(monkeypatch, vector["salt"])
     keys, owner = RootKeys.parse(vector["ring"]), UUID(vector["owner_id"])
     assert seal_credentials(keys, credentials, owner) == vector["token"]
@@ -85,9 +86,10 @@ def test_document_that_this_version_cannot_read_is_a_newer_one(vector):
 
 @each("address_tags")
 def test_frozen_address_has_the_same_look_up_values(vector):
-    tags = RootKeys.parse(vector["ring"]).address_tags(checked_address(vector["address"]))
+    ring, address = RootKeys.parse(vector["ring"]), checked_address(vector["address"])
 
-    assert tags == {int(version): tag for version, tag in vector["tags"].items()}
+    for tags, name in ((ring.address_tags, "tags"), (ring.former_address_tags, "former_tags")):
+        assert tags(address) == {int(version): tag for version, tag in vector[name].items()}
 
 
 # --- their place and their keys -------------------------------------------------------------------------
@@ -107,6 +109,15 @@ def test_look_up_value_is_an_hmac_under_its_label():
 
     assert tag == hmac.digest(key, b"ana@example.com", "sha256").hex()
     assert tag not in (BEFORE.bucket("ana@example.com"), BEFORE.device_tag("ana@example.com"))
+
+
+def test_look_up_value_of_a_former_address_is_that_of_a_list_with_its_kind():
+    key = hkdf(ROOT_1, None, b"daybook p1 look-up", 32)
+
+    tag = BEFORE.former_address_tags(CREDENTIALS.address)[1]
+
+    listed = b'["former_address", "ana@example.com"]'
+    assert tag == hmac.digest(key, listed, "sha256").hex()
 
 
 def test_credentials_are_sealed_anew_under_a_new_root_key():
@@ -188,3 +199,64 @@ def test_managed_passwords_use_every_character_about_as_often():
     counts = [text.count(sign) for sign in set(text)]
     assert len(counts) > 75
     assert max(counts) < 3 * min(counts)
+
+
+# --- former addresses -----------------------------------------------------------------------------------
+
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+LATER = NOON + timedelta(hours=72)
+CODE = Confirmed(how=ConfirmedBy.CODE, at=NOON)
+B, C = checked_address("b@example.com"), checked_address("c@example.com")
+
+
+def test_confirmed_address_that_is_left_is_a_former_one():
+    first = replace(CREDENTIALS, confirmed=CODE, newer={"passkeys": ["own"]})
+
+    moved = first.moved(B, CODE, LATER)
+
+    assert (moved.address, moved.confirmed, moved.generation) == (B, CODE, 8)
+    former = moved.former_at(CREDENTIALS.address, NOON)
+    assert (former.until, former.ways_in) == (LATER, {"passkeys": ["own"]})
+    assert moved.former_at(CREDENTIALS.address, LATER) is None
+    assert CREDENTIALS.moved(B, CODE, LATER).former == ()  # never confirmed
+    token = seal_credentials(BEFORE, moved, ANA)
+    assert open_credentials(BEFORE, token, ANA) == moved
+
+
+def test_former_address_brings_its_ways_in_back_and_a_new_password():
+    first = replace(CREDENTIALS, confirmed=CODE, newer={"passkeys": ["own"]})
+    second = first.moved(B, CODE, LATER)
+    third = replace(second, newer={"passkeys": ["own", "a thief's"]}).moved(C, CODE, LATER)
+    stolen = replace(third, password_hash="a thief's", newer={"passkeys": ["a thief's"]})
+
+    back = stolen.taken_back(stolen.former_at(B, NOON), CODE, "new")
+
+    assert (back.address, back.password_hash, back.generation) == (B, "new", 10)
+    assert back.newer == {"passkeys": ["own", "a thief's"]}
+    assert [one.address for one in back.former] == [CREDENTIALS.address]
+    first_again = back.taken_back(back.former[0], CODE, "newer")
+    assert (first_again.newer, first_again.former) == ({"passkeys": ["own"]}, ())
+    kept = (first_again.account_secret, first_again.managed_password)
+    assert kept == (CREDENTIALS.account_secret, CREDENTIALS.managed_password)
+
+
+def test_former_addresses_end_and_the_oldest_are_kept():
+    credentials = replace(CREDENTIALS, confirmed=CODE)
+    for number in range(6):
+        address = checked_address(f"{number}@example.com")
+        credentials = credentials.moved(address, CODE, LATER)
+    assert credentials.former[0].address == CREDENTIALS.address
+    assert len(credentials.former) == 4
+
+    confirmed = replace(CODE, at=LATER)
+    last = credentials.moved(B, confirmed, LATER + timedelta(hours=72))
+
+    assert [one.address for one in last.former] == [credentials.address]
+
+
+def test_address_that_is_the_current_one_again_is_no_former_one():
+    moved = replace(CREDENTIALS, confirmed=CODE).moved(B, CODE, LATER)
+
+    back = moved.moved(CREDENTIALS.address, CODE, LATER)
+
+    assert [one.address for one in back.former] == [B]

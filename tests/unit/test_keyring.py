@@ -235,6 +235,7 @@ def test_all_keys_of_the_tree_differ():
         subkey(COOKIE, "step id"),
         subkey(COOKIE, "step kind"),
         subkey(ROOT_1, "code"),
+        subkey(ROOT_1, "look-up"),
         USER_KEY,
         subkey(USER_KEY, "conversation keys"),
         subkey(USER_KEY, "purpose profile"),

@@ -68,8 +68,9 @@ def browser(
         stop_turns_of=stop_turns,
     )
     attempts, lanes = Attempts(sessions.root_keys, **limits), lanes or HashingLanes()
-    notices = Notices(mails, attempts) if mails else None
-    routes = SignInRoutes(lambda: shared, attempts, Origin(url, 0), 3600, lanes, notices).routes()
+    origin = Origin(url, 0)
+    notices = Notices(attempts, origin, mails.send) if mails else None
+    routes = SignInRoutes(lambda: shared, attempts, origin, 3600, lanes, notices).routes()
     return TestClient(
         Starlette(routes=routes),
         base_url="http://localhost",

@@ -320,6 +320,7 @@ class SupabaseBackend:
             credentials=_CREDENTIALS.validate_python(found["credentials"]),
             keys=_KEYS.validate_python(found["keys"]),
             is_known=found["is_known"] is True,
+            is_suspended=found["is_suspended"] is True,
             sign_ups=_sign_up_state(found),
         )
 

@@ -431,9 +431,12 @@ class TablesBackend:
         counting = throttles.device if is_known else throttles.strangers
         refusal = _count(block, counting, now)
         block.put(schema.NONCES, Nonce(attempt.nonce, now))
-        keys = account.keys if account else ()
         return refusal or CountedAttempt(
-            credentials=stored, keys=keys, is_known=is_known, sign_ups=state
+            credentials=stored,
+            keys=account.keys if account else (),
+            is_known=is_known,
+            is_suspended=account is not None and account.suspended_at is not None,
+            sign_ups=state,
         )
 
     @atomic

@@ -38,8 +38,8 @@ def restore(deployment, user, email, password=OTHER, accounts=None):
     """Take *email* back with a new password; return the user with it."""
     accounts = accounts or deployment.accounts
     hashed = accounts.find(email, deployment.not_counted).hashed(password)
-    cookie, session = accounts.restore_address(email, hashed)
-    return replace(user, email=email, cookie=cookie, session=session)
+    restored = accounts.restore_address(email, hashed)
+    return replace(user, email=email, cookie=restored.cookie, session=restored.session)
 
 
 def documents(deployment, user):

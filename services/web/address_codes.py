@@ -1,0 +1,118 @@
+"""Codes that change the email address of an account, and that take a former one back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from anyio.to_thread import run_sync
+from starlette.responses import RedirectResponse, Response
+
+from services.crypto import hash_password
+from services.domain.addresses import checked_address
+from services.domain.mails import CodePurpose, NoCodeReason, NoticeKind
+from services.domain.passwords import check_new_password
+from services.errors import AddressTaken, SignedOut, WrongCredentials
+from services.store.accounts import AppSession
+from services.store.backend import Throttles
+from services.store.codes import NOBODY, CodeRequest, Recipient, RightCode
+from services.users import Shared
+from services.web.attempts import Attempts
+from services.web.code_routes import Asked
+from services.web.forms import with_query
+from services.web.hashing_lanes import HashingLanes
+from services.web.notices import Notices
+from services.web.origin import Origin
+from services.web.session_start import SessionStart
+
+
+@dataclass(frozen=True, slots=True)
+class NewAddress:
+    """Gives the account of a session another address, once its user has entered the password and the code mailed there."""
+
+    name: ClassVar[str] = CodePurpose.NEW_ADDRESS
+    needs_session: ClassVar[bool] = True
+    shared: Callable[[], Shared]
+    attempts: Attempts
+    origin: Origin
+    lanes: HashingLanes
+    notices: Notices
+
+    async def request_of(self, asked: Asked) -> CodeRequest:
+        """Raise BadAddress, WrongCredentials, AddressTaken (it is the own one), TooManyAttempts."""
+        session, password = _session(asked), asked.form.get("password", "")
+        address = checked_address(asked.form.get("email", ""))
+        client, device = (
+            self.origin.client_address(asked.request),
+            self.origin.device_cookie(asked.request),
+        )
+        throttles = self.attempts.sign_in(session.email, client, device)
+        found = await run_sync(asked.accounts.find, session.email, throttles)
+        checked = await self.lanes.run(
+            lambda: found.checked(password), client=asked.network, is_known=found.is_known
+        )
+        if checked.stored.user_id != session.user_id:
+            raise WrongCredentials
+        if address == session.email:
+            raise AddressTaken
+        # the proof is good for these credentials alone
+        return CodeRequest(address=address, extra=str(checked.stored.generation))
+
+    def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
+        """An address of another account gets a mail without a code."""
+        owner = asked.accounts.find_claim(request.address, throttles)
+        is_free = owner in (None, _session(asked).user_id)
+        return Recipient(mail=CodePurpose.NEW_ADDRESS if is_free else NoCodeReason.TAKEN)
+
+    async def finish(self, asked: Asked, code: RightCode) -> Response:
+        """Raise AddressTaken, StepEnded (a way in changed since the password was entered)."""
+        session, address = _session(asked), code.request.address
+        await run_sync(code.end)
+        change, seen = asked.accounts.change_address, int(code.request.extra)
+        is_former = await run_sync(change, session, address, seen)
+        self.shared().set_address(session.user_id, address)
+        kind = NoticeKind.FORMER_ADDRESS if is_former else NoticeKind.ADDRESS_CHANGED
+        self.notices.tell_address(asked.request, session.email, kind)
+        self.notices.tell_address(asked.request, address, NoticeKind.ADDRESS_CHANGED)
+        return RedirectResponse(with_query(asked.target, reason="moved"), 303)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreAddress:
+    """Gives a former address back to its account, with a new password, and signs in."""
+
+    name: ClassVar[str] = CodePurpose.RESTORE_ADDRESS
+    needs_session: ClassVar[bool] = False
+    start: SessionStart
+    lanes: HashingLanes
+    notices: Notices
+
+    async def request_of(self, asked: Asked) -> CodeRequest:
+        return CodeRequest(address=checked_address(asked.form.get("email", "")))
+
+    def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
+        """No credentials: who has the account now could end the step by changing them."""
+        found = asked.accounts.find_former(request.address, throttles)
+        if found is None:
+            return NOBODY
+        return Recipient(mail=CodePurpose.RESTORE_ADDRESS, is_known=found.is_known)
+
+    async def finish(self, asked: Asked, code: RightCode) -> Response:
+        """Raise WeakPassword, after which the code is still good, and the errors of `Accounts.restore_address`."""
+        address, password = code.request.address, asked.form.get("password", "")
+        check_new_password(address, password)
+        hashed = await self.lanes.run(
+            lambda: hash_password(password), client=asked.network, is_known=False
+        )
+        await run_sync(code.end)
+        restored = await run_sync(asked.accounts.restore_address, address, hashed, asked.browser)
+        for one in (address, restored.left):
+            self.notices.tell_address(asked.request, one, NoticeKind.ADDRESS_CHANGED)
+        return await self.start.answer(
+            asked.request, restored.cookie, restored.session, asked.target
+        )
+
+
+def _session(asked: Asked) -> AppSession:
+    if asked.session is None:
+        raise SignedOut
+    return asked.session

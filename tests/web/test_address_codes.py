@@ -1,0 +1,263 @@
+"""The codes that change an email address, and that take a former one back."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+
+from services.domain.mails import CodePurpose, NoCode, NoCodeReason, Notice, NoticeKind
+from services.errors import SignedOut, WrongCredentials
+from services.identity.mail_texts import text_of
+from services.store.accounts import Cookie
+from services.store.tables.in_memory import InMemoryStore
+from services.web.address_codes import NewAddress, RestoreAddress
+from services.web.code_routes import CodeRoutes
+from services.web.hashing_lanes import HashingLanes
+from services.web.notices import Notices
+from services.web.origin import Origin
+from services.web.session_start import SessionStart
+from services.web.sign_in_routes import SignInRoutes
+from tests.confirmed import confirm
+from tests.store.conftest import PASSWORD, new_email
+from tests.stores import accounts_in_memory, cheap_hashes
+from tests.web.test_code_routes import NEW_PASSWORD, Site, another, said
+
+NEW, BACK = CodePurpose.NEW_ADDRESS, CodePurpose.RESTORE_ADDRESS
+CHANGED, FORMER = Notice(NoticeKind.ADDRESS_CHANGED), Notice(NoticeKind.FORMER_ADDRESS)
+
+
+@dataclass
+class AddressSite(Site):
+    """The routes of these codes, and of sign-in."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        cache, origin, lanes = self.cache, Origin(None, 0), HashingLanes()
+        one = SimpleNamespace(session_cache=cache, set_address=cache.set_address)
+        shared = lambda: one  # noqa: E731
+        start = SessionStart(shared, self.attempts, origin, 3600)
+        notices = Notices(self.attempts, origin, self.send)
+        flows = (
+            NewAddress(shared, self.attempts, origin, lanes, notices),
+            RestoreAddress(start, lanes, notices),
+        )
+        self.routes = [
+            *CodeRoutes(shared, self.attempts, origin, self.send, flows).routes(),
+            *SignInRoutes(shared, self.attempts, origin, 3600, lanes).routes(),
+        ]
+
+    def signed_in(self, email, password=PASSWORD):
+        browser = self.browser()
+        browser.post("/session", email=email, password=password, next="/")
+        return browser
+
+
+@pytest.fixture(autouse=True)
+def _cheap():
+    with cheap_hashes():
+        yield
+
+
+@pytest.fixture
+def site():
+    return AddressSite(accounts_in_memory(InMemoryStore()))
+
+
+@pytest.fixture
+def maya(site):
+    """The address of a user who has confirmed it."""
+    email = new_email()
+    _, session = site.accounts.sign_up_with(email, PASSWORD)
+    confirm(site.accounts, session)
+    return email
+
+
+def asks(browser, email, password=PASSWORD):
+    return browser.asks(email, NEW, password=password)
+
+
+def moved(site, email):
+    """Change the address *email*; return the browser and the new one."""
+    browser, new = site.signed_in(email), new_email()
+    asks(browser, new)
+    assert said(browser.enters(site.digits, NEW))["reason"] == "moved"
+    return browser, new
+
+
+def test_code_to_the_new_address_changes_it_and_both_are_told(site, maya):
+    browser, elsewhere, new = site.signed_in(maya), site.signed_in(maya), new_email()
+
+    sent = asks(browser, new)
+    entered = browser.enters(site.digits, NEW)
+
+    assert said(sent) == {"c": "1", "code": "new_address", "step": browser.step}
+    assert said(entered) == {"c": "1", "reason": "moved"}
+    told = [(mail.address, mail.content) for mail in site.mails]
+    assert told[0][0] == new
+    assert told[1:] == [(maya, FORMER), (new, CHANGED)]
+    assert browser.session.email == elsewhere.session.email == new
+    assert site.accounts.sign_in_with(new, PASSWORD)
+    with pytest.raises(WrongCredentials):
+        site.accounts.sign_in_with(maya, PASSWORD)
+
+
+def test_address_that_was_never_confirmed_learns_of_no_way_back(site):
+    email = new_email()
+    site.accounts.sign_up_with(email, PASSWORD)
+
+    moved(site, email)
+
+    assert [mail.content for mail in site.mails[1:]] == [CHANGED, CHANGED]
+
+
+def test_new_address_wants_the_password_and_a_session(site, maya):
+    new = new_email()
+
+    wrong = said(asks(site.signed_in(maya), new, "no password of hers"))
+    nobody = said(asks(site.browser(), new))
+
+    assert (wrong["reason"], nobody) == ("wrong", {"c": "1"})
+    assert site.mails == []
+
+
+@pytest.mark.parametrize("who", ["free", "taken", "reserved"])
+def test_new_address_is_answered_alike_whoever_has_it(site, maya, who):
+    omar = new_email()
+    site.accounts.sign_up_with(omar, PASSWORD)
+    browser, site_mails = site.signed_in(omar), site.mails
+    if who == "reserved":
+        moved(site, maya)
+        site_mails.clear()
+    email = new_email() if who == "free" else maya
+    began = site.clock.now
+
+    answer = asks(browser, email)
+    wrong = browser.enters("00000000", NEW)
+
+    assert said(answer) == {"c": "1", "code": "new_address", "step": browser.step}
+    assert said(wrong) == said(answer) | {"reason": "wrong-code"}
+    assert site.clock.now - began == pytest.approx(0.8, abs=0.05)
+    [content] = site.contents
+    assert (content == NoCode(NoCodeReason.TAKEN)) == (who != "free")
+
+
+def test_session_with_the_address_of_another_is_not_proven(site, maya):
+    """The password of another account proves nothing in this one."""
+    omar, new = new_email(), new_email()
+    site.accounts.sign_up_with(omar, NEW_PASSWORD)
+    browser = site.signed_in(maya)
+    site.cache.set_address(browser.session.user_id, omar)
+
+    assert said(asks(browser, new, NEW_PASSWORD))["reason"] == "wrong"
+
+
+def test_own_address_is_refused(site, maya):
+    assert said(asks(site.signed_in(maya), maya.upper()))["reason"] == "taken"
+
+
+def test_code_of_another_session_changes_nothing(site, maya):
+    browser, thief, new = site.signed_in(maya), site.signed_in(maya), new_email()
+    asks(browser, new)
+    thief.cookies["__Host-step"], thief.step = browser.cookies["__Host-step"], browser.step
+
+    assert said(thief.enters(site.digits, NEW))["reason"] == "expired"
+
+    assert browser.session.email == maya
+
+
+def test_password_that_was_entered_before_a_change_is_no_proof_after_it(site, maya):
+    browser = site.signed_in(maya)
+    asks(browser, new_email())
+    site.accounts.change_with(browser.session, PASSWORD, NEW_PASSWORD)
+
+    assert said(browser.enters(site.digits, NEW))["reason"] == "expired"
+
+    assert site.accounts.sign_in_with(maya, NEW_PASSWORD)
+
+
+def test_password_changes_after_the_address_in_the_same_session(site, maya):
+    browser, new = moved(site, maya)
+
+    answer = browser.post("/account/password", current=PASSWORD, password=NEW_PASSWORD)
+
+    assert said(answer) == {"reason": "changed"}
+    assert site.accounts.sign_in_with(new, NEW_PASSWORD)
+
+
+def test_former_address_is_taken_back_by_its_mailbox(site, maya):
+    thief, stolen = moved(site, maya)
+    site.accounts.change_with(thief.session, PASSWORD, "a thief's own password")
+    before = Cookie.parse(thief.cookies["__Host-sid"])
+    browser = site.browser()
+    site.mails.clear()
+
+    sent = browser.asks(maya, BACK)
+    digits = site.digits
+    back = browser.enters(digits, BACK, password=NEW_PASSWORD)
+
+    assert said(sent) == {"c": "1", "code": "restore_address", "step": browser.step}
+    assert back.headers["location"] == "/?c=1"
+    assert browser.session.email == maya
+    told = [(mail.address, mail.content) for mail in site.mails[1:]]
+    assert told == [(maya, CHANGED), (stolen, CHANGED)]
+    with pytest.raises(SignedOut):
+        site.accounts.open(before)
+    for email, password in (
+        (maya, PASSWORD),
+        (maya, "a thief's own password"),
+        (stolen, NEW_PASSWORD),
+    ):
+        with pytest.raises(WrongCredentials):
+            site.accounts.sign_in_with(email, password)
+    assert site.accounts.sign_in_with(maya, NEW_PASSWORD)
+
+
+def test_change_by_the_thief_ends_no_step_of_the_way_back(site, maya):
+    thief, _ = moved(site, maya)
+    browser = site.browser()
+    browser.asks(maya, BACK)
+    digits = site.digits
+
+    site.accounts.change_with(thief.session, PASSWORD, "a thief's own password")
+
+    back = browser.enters(digits, BACK, password=NEW_PASSWORD)
+    assert back.headers["location"] == "/?c=1"
+
+
+def test_weak_password_leaves_the_code_of_the_way_back_good(site, maya):
+    moved(site, maya)
+    browser = site.browser()
+    browser.asks(maya, BACK)
+    digits = site.digits
+
+    refused = said(browser.enters(digits, BACK, password="short"))
+
+    assert (refused["reason"], refused["step"]) == ("weak", browser.step)
+    assert browser.enters(digits, BACK, password=NEW_PASSWORD).headers["location"] == "/?c=1"
+
+
+@pytest.mark.parametrize("who", ["unknown", "account", "former"])
+def test_way_back_is_answered_alike_for_every_address(site, maya, who):
+    if who == "former":
+        moved(site, maya)
+    site.mails.clear()
+    browser, began = site.browser(), site.clock.now
+
+    answer = browser.asks(new_email() if who == "unknown" else maya, BACK)
+    digits = another(site.digits) if who == "former" else "00000000"
+    wrong = browser.enters(digits, BACK, password=NEW_PASSWORD)
+
+    assert said(answer) == {"c": "1", "code": "restore_address", "step": browser.step}
+    assert said(wrong) == said(answer) | {"reason": "wrong-code"}
+    assert site.clock.now - began == pytest.approx(0.8, abs=0.05)
+    assert len(site.mails) == (who == "former")
+
+
+def test_notice_to_the_former_address_names_the_page_and_no_link(site, maya):
+    moved(site, maya)
+
+    [mail] = [mail for mail in site.mails if mail.content == FORMER]
+
+    text = text_of(mail).plain()
+    assert "Take back an email address" in text
+    assert "http" not in text
