@@ -1,6 +1,7 @@
-"""The page "Account": the user's email, and a form that changes the password.
+"""The page "Account": the user's email, a new email or password, and the devices on which the user is signed in.
 
-The form is a native one, because passwords must not enter a Streamlit session.
+Its forms are native ones, because passwords must not enter a Streamlit session. A change of the password and the end of
+other sessions want a recent proof of who the user is, so that the page asks for one first.
 """
 
 from html import escape
@@ -8,9 +9,11 @@ from html import escape
 import streamlit as st
 
 from pages import sign_in
-from pages._parts import frame, new_address, words
+from pages._parts import devices, frame, new_address, proof, words
 from pages._parts.passwords import password_field, show_button
+from pages._session import show_errors
 from services import bootstrap
+from services.bootstrap import UserServices
 
 _ALONE = (
     "This Daybook is for one person and has no password: its address opens it, on this computer only. To give it an email "
@@ -25,35 +28,53 @@ def _form(email: str) -> str:
     return f"""
       <form class="db-form" method="post" action="/account/password">
         <input autocomplete="username" value="{escape(email)}" readonly hidden>
-        {password_field("Current password", "current", "current-password")}
         {password_field(words.NEW_PASSWORD, "password", "new-password")}
-        {show_button("current-password", "new-password")}
+        {show_button("new-password")}
         <button type="submit">Change password</button>
       </form>"""
 
 
-def _draw_password(email: str) -> None:
-    st.subheader("Email", anchor=False)
-    st.text(email)
-    reason = st.query_params.get("reason", "")
-    if new_address.is_open():
-        new_address.draw_forms(email, sign_in.refusal(reason))
-        return
-    new_address.draw_button()
-    st.subheader(words.PASSWORD, anchor=False)
+def _draw_outcome(reason: str) -> None:
     if reason == "changed":
         st.info(_CHANGED)
-    elif reason == "wrong":
-        st.error("Your password was not changed. The current password is wrong.")
+    elif proof.draw_outcome(reason):
+        pass
     elif refused := sign_in.refusal(reason):
-        st.error(f"Your password was not changed. {refused}")
+        st.error(f"Nothing was changed. {refused}")
+
+
+def _draw_password(email: str) -> None:
+    st.subheader(words.PASSWORD, anchor=False)
     st.markdown("A new password signs you out on all other devices.")
     st.html(_form(email), width=384)
 
 
+def _draw_account(user: UserServices) -> None:
+    st.subheader("Email", anchor=False)
+    st.text(user.email)
+    reason = st.query_params.get("reason", "")
+    if new_address.is_open():
+        new_address.draw_forms(user.email, sign_in.refusal(reason))
+        return
+    new_address.draw_button()
+    _draw_outcome(reason)
+    with show_errors():
+        listed = user.devices.all()
+        is_proven = any(one.is_proven for one in listed if one.is_this_one)
+        if is_proven:
+            _draw_password(user.email)
+        else:
+            proof.draw(
+                user,
+                "/account",
+                "Enter your password to change it, or to sign out other devices.",
+            )
+        devices.draw(listed, is_proven=is_proven)
+
+
 with frame.page() as user:
-    frame.draw_heading(words.ACCOUNT, "How you sign in.")
+    frame.draw_heading(words.ACCOUNT, "How you sign in, and where.")
     if bootstrap.current_app().is_alone:
         st.markdown(_ALONE)
     else:
-        _draw_password(user.email)
+        _draw_account(user)

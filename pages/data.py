@@ -7,10 +7,18 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from pages import sign_in
-from pages._parts import browser, conversation_menu, frame, safe_md, undo, usage_chart, words
+from pages._parts import (
+    browser,
+    conversation_menu,
+    frame,
+    proof,
+    safe_md,
+    undo,
+    usage_chart,
+    words,
+)
 from pages._parts.elements import draw_download, quiet_button, row
 from pages._parts.layers import Layer, diagram
-from pages._parts.passwords import password_field, show_button
 from pages._session import ask_for, find_user, show_errors
 from services import bootstrap
 from services.bootstrap import UserServices
@@ -22,6 +30,7 @@ from services.domain.usage import UsageReport
 
 _BROWSER, _SERVER, _DATABASE = "This browser", "This server session", "Database"
 _MODEL, _DELETE_ACCOUNT = "AI model", "Delete account"
+_UNPROVEN = ("prove", "wrong", "slow")  # how the last request or proof ended
 _LISTED = 100  # conversations that the user can choose from, at most
 _CLEAR_TAB = """
   <div class="db-menu"><button type="button" data-clear-tab>
@@ -31,16 +40,13 @@ _CLEAR_TAB = """
 _TO_ACCOUNT = '<a class="db-jump" href="/account" target="_self">Change your password</a>'
 
 
-def _delete_form(email: EmailAddress, *, has_password: bool) -> str:
+def _delete_form(email: EmailAddress, *, is_alone: bool) -> str:
     address = """<label>Your email<input name="address" type="email" autocomplete="off" required></label>"""
-    proof = f"""<label>Type {DELETE_WORD} to confirm<input name="word" autocomplete="off" required></label>"""
-    if has_password:
-        field = password_field(words.PASSWORD, "password", "current-password")
-        proof = field + show_button("current-password")
+    word = f"""<label>Type {DELETE_WORD} to confirm<input name="word" autocomplete="off" required></label>"""
     return f"""
       <form class="db-form" method="post" action="/account/end">
         {address if email != NO_ADDRESS else ""}
-        {proof}
+        {word if is_alone else ""}
         <button type="submit" class="db-danger">{_DELETE_ACCOUNT}</button>
       </form>"""
 
@@ -176,7 +182,10 @@ with frame.page() as user:
     frame.draw_heading(
         words.YOUR_DATA, "Where your data is right now, and how to export or delete it."
     )
-    if refused := sign_in.refusal(st.query_params.get("reason", "")):
+    reason = st.query_params.get("reason", "")
+    if reason == "email":
+        st.error("Your account was not deleted. Enter the email of this account.")
+    elif not proof.draw_outcome(reason) and (refused := sign_in.refusal(reason)):
         st.error(f"Your account was not deleted. {refused}")
     _draw_diagram(user, stored, used)
     with _section(_BROWSER):
@@ -207,4 +216,10 @@ with frame.page() as user:
             "**This cannot be undone.**"
         )
         _draw_export("Export everything first")
-        st.html(_delete_form(user.email, has_password=user.has_password), width=384)
+        if (
+            reason in _UNPROVEN
+        ):  # a proof is asked for where it is missing, so that the page asks for none
+            proof.draw(user, "/data", "Enter your password first, then delete your account.")
+        else:
+            is_alone = bootstrap.current_app().is_alone
+            st.html(_delete_form(user.email, is_alone=is_alone), width=384)

@@ -2,7 +2,9 @@
 
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 from services.caches import CachedRead
@@ -26,8 +28,10 @@ from services.llm.model import Piece
 from services.memory.facts import SILENCE
 from services.memory.tokens import RegexCounter
 from services.store.administration import ModelAdministration, SignUpAdministration, UserAccess
+from services.store.device_names import NewDevice
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.tables.temporary import TemporaryRows
+from services.users.devices import Devices
 from tests.stack.apps import until
 from tests.store.conformance.talk import NOON
 from tests.stores import Faulty
@@ -137,7 +141,17 @@ class FakePerson(ChatParts):
         self.has_password = True
         self.temporary, self.export = [], None
         self.account_bytes = None
-        self._user, backend = database.sign_in(email, role), database.backend
+        self.keys, this_one = throwaway_keys(self.user_id), NewDevice.unnamed()
+        self._user, backend = database.sign_in(email, role, this_one), database.backend
+        self.devices = Devices(
+            SimpleNamespace(
+                id=this_one.session_id,
+                user_id=self.user_id,
+                user_keys=self.keys,
+                backend=self._user,
+            ),
+            lambda *_: nullcontext(),
+        )
         self.administration = administration = Faulty(self._user.administration)
         self.access = UserAccess(administration, stop_turns=lambda _: None)
         self.models = ModelAdministration(administration, CachedRead(backend.model_settings))

@@ -7,7 +7,6 @@ from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
@@ -23,6 +22,7 @@ from services.rules.budget import Budget, Deployment
 from services.store.accounts import Accounts
 from services.store.administration import UserAccess
 from services.store.backend import Throttles
+from services.store.device_names import NewDevice
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.sealed.seals import Seals
 from services.store.supabase.backend import SupabaseBackend
@@ -379,13 +379,18 @@ class InMemoryDatabase:
         """Return the store of a process, with nothing cached."""
         return sealed_store(self.rows, self._keys)
 
-    def sign_in(self, email, role):
-        """Return the backend of the user on one more device."""
-        device, end = uuid4(), self.now() + timedelta(days=999)
+    def sign_in(self, email, role, device=None):
+        """Return the backend of the user on one more device, with a `NewDevice`."""
+        device, now = device or NewDevice.unnamed(), self.now()
+        end, cookie_hash = now + timedelta(days=999), device.session_id.hex
         account = AccountRow(id=self.user_id, email=email, role=role)
         session = StoredSession(
-            cookie_hash=device.hex,
-            id=device,
+            cookie_hash=cookie_hash,
+            id=device.session_id,
+            device=device.sealed,
+            created_at=now,
+            seen_at=now,
+            proved_at=now,
             user_id=self.user_id,
             sealed="",
             idle_seconds=999 * 86400,
@@ -396,7 +401,7 @@ class InMemoryDatabase:
         self.tables.store(SESSIONS, session)
         if not self.tables.all(BUDGETS):
             self.tables.store(BUDGETS, Budget(**asdict(LIMITS)))
-        return TablesUser(self.backend.noted, Caller(device.hex, self.user_id, self.now))
+        return TablesUser(self.backend.noted, Caller(cookie_hash, self.user_id, self.now))
 
     def put_user(self, row):
         """Store another user with the figures of a `UserUsage`; the month has begun before today."""

@@ -27,6 +27,7 @@ _ACTIONS = {
     "password.set": "Password set",
     "role.set": "Role changed",
     "session.end_all": "Signed out everywhere",
+    "session.prove": "Identity confirmed",
     "session.revoke": "Devices signed out",
     "settings.set": "Settings changed",
 }

@@ -10,9 +10,6 @@ from services.domain.accounts import Device
 from services.store.accounts import AppSession
 from services.store.device_names import browser_of
 
-_LONGEST_WAIT = 5.0  # seconds for the replies of a session to be stored before it ends
-_POLL_SECONDS = 0.3
-
 
 @dataclass(frozen=True, slots=True)
 class Devices:
@@ -25,6 +22,8 @@ class Devices:
     # stops the live turns of the sessions in this process that the function selects, within some seconds; the sessions
     # begin no turn during the block, and those that it has ended are forgotten after it
     ending: Callable[[Callable[[AppSession], bool], float], AbstractContextManager[None]]
+    longest_seconds: float = 5.0  # for the replies of a session to be stored before it ends
+    poll_seconds: float = 0.3
 
     def all(self) -> list[Device]:
         """Return at most 300 devices, the one that was used last first."""
@@ -62,10 +61,12 @@ class Devices:
         A reply that is not stored by then is settled by a sweep.
         """
         backend, user_id = self.session.backend, self.session.user_id
-        ends_at = time.monotonic() + _LONGEST_WAIT
+        ends_at = time.monotonic() + self.longest_seconds
         streaming = backend.stop_turns(session_id)  # first: a refusal stops no turn here
-        with self.ending(lambda one: one.user_id == user_id and is_meant(one), _LONGEST_WAIT):
+        with self.ending(
+            lambda one: one.user_id == user_id and is_meant(one), self.longest_seconds
+        ):
             while streaming and time.monotonic() < ends_at:
-                time.sleep(_POLL_SECONDS)
+                time.sleep(self.poll_seconds)
                 streaming = backend.stop_turns(session_id)
             return end()

@@ -38,7 +38,7 @@ class NewAddress:
     notices: Notices
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        """Raise BadAddress, WrongCredentials, AddressTaken (it is the own one), TooManyAttempts."""
+        """Raise BadAddress, WrongCredentials, AddressTaken (it is the own one), TooManyAttempts, RateLimited."""
         session, password = _session(asked), asked.form.get("password", "")
         address = checked_address(asked.form.get("email", ""))
         client, device = (
@@ -54,6 +54,7 @@ class NewAddress:
             raise WrongCredentials
         if address == session.email:
             raise AddressTaken
+        await run_sync(asked.accounts.prove, session, checked)
         # the proof is good for these credentials alone
         return CodeRequest(address=address, extra=str(checked.stored.generation))
 

@@ -180,7 +180,7 @@ class SignInRoutes:
                 is_meant = not self.origin.is_alone or word.strip().casefold() == DELETE_WORD
                 is_address = session.email == NO_ADDRESS or checked_address(email) == session.email
                 if not is_address or not is_meant:
-                    raise errors.WrongCredentials
+                    return RedirectResponse(f"{_DATA}?reason=email", 303)
                 access = UserAccess(session.backend.administration, self.shared().stop_turns_of)
                 await run_sync(access.delete, session.user_id)
         except errors.AppError as error:

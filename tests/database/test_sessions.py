@@ -10,6 +10,7 @@ from tests.database import servers
 from tests.database.people import NOT_ALLOWED, SIGNED_OUT, created, sealed, with_token
 
 MISSING = {"ok": False, "reason": "not_found"}
+PROVE_AGAIN = "PT403"
 
 
 @pytest.fixture
@@ -143,6 +144,32 @@ def test_replies_of_other_devices_are_asked_to_end(world, maya):
     assert maya.call("stop_turns", one_session=None)["streaming"] == 1
     assert other.finish(turns[1], 1, outcome="stopped", reply_body=None)["ok"]
     assert maya.call("stop_turns", one_session=None)["streaming"] == 0
+
+
+def prove(person, **changes):
+    return person.call("prove_session", returned="[]", **changes)
+
+
+def test_proof_is_that_of_one_session(world, maya):
+    other = with_token(world, maya.id).with_session()
+    world.admin.execute("update private.app_sessions set proved_at = now() - interval '10 minutes'")
+
+    assert prove(maya, seen_generation=2) == {"ok": False, "reason": "stale"}
+    assert maya.refusal("revoke_sessions", one_session=None) == PROVE_AGAIN
+    assert prove(maya) == {"ok": True}
+
+    assert other.refusal("revoke_sessions", one_session=None) == PROVE_AGAIN
+    proven = {one["is_this_one"]: one["is_proven"] for one in maya.call("my_sessions")}
+    assert proven == {True: True, False: False}
+    assert maya.call("revoke_sessions", one_session=None)["ended"] == 1
+
+
+def test_overheard_proof_is_not_repeated(maya):
+    given = {"seen_generation": 1, "returned": "[]", "nonce": uuid4()}
+    overheard = maya.proven("prove_session", given)
+
+    assert maya.call("prove_session", **overheard) == {"ok": True}
+    assert maya.refusal("prove_session", **overheard) == NOT_ALLOWED
 
 
 def attempt(world, *names, at_most=3):

@@ -4,9 +4,14 @@ import re
 
 import pytest
 
+from pages._parts import devices
+from services.domain import AccountRole
 from services.domain.accounts import SIGN_IN_REASONS
+from services.domain.browsers import browser_name
+from services.errors import ProofNeeded
+from services.store.device_names import NewDevice
 from tests.fakes import FakePerson
-from tests.pages.conftest import html
+from tests.pages.conftest import html, in_dialog, press
 
 
 @pytest.fixture
@@ -17,9 +22,9 @@ def open_account(open_app, maya):
     return open_for
 
 
-def form(app):
-    """Return the form and its fields by their names, each with its attributes."""
-    (found,) = re.findall(r'<form [^>]*action="/account/password".*?</form>', html(app), re.DOTALL)
+def form(app, action="/account/password"):
+    """Return a form and its fields by their names, each with its attributes."""
+    (found,) = re.findall(rf'<form [^>]*action="{action}".*?</form>', html(app), re.DOTALL)
     inputs = re.findall("<input (.*?)>", found, re.DOTALL)
     fields = [dict(re.findall(r'([\w-]+)="(.*?)"', one)) for one in inputs]
     return found, {one.get("name", ""): one for one in fields}
@@ -37,14 +42,11 @@ def test_page_shows_the_address_of_the_account(open_account):
     assert said(app) == []
 
 
-def test_form_asks_for_the_current_and_a_new_password(open_account):
+def test_form_asks_for_a_new_password_after_a_proof(open_account):
     _, fields = form(open_account())
 
     kinds = {name: (one["type"], one["autocomplete"]) for name, one in fields.items() if name}
-    assert kinds == {
-        "current": ("password", "current-password"),
-        "password": ("password", "new-password"),
-    }
+    assert kinds == {"password": ("password", "new-password")}
     assert fields["password"]["minlength"] == "12"
     assert "maxlength" not in fields["password"]
 
@@ -56,11 +58,97 @@ def test_one_line_below_the_new_password_says_what_is_wanted(open_account):
     assert fields["password"]["aria-describedby"] == "password-rule"
 
 
-def test_both_passwords_can_be_shown(open_account):
-    found, fields = form(open_account())
+@pytest.fixture
+def later(database, maya):
+    """Let the proof of the sign-in get too old."""
+    database.let_pass(601)
+
+
+@pytest.mark.usefixtures("later")
+def test_page_asks_for_a_proof_where_the_last_one_is_old(open_account, database, maya):
+    database.sign_in(maya.email, AccountRole.USER)
+
+    app = open_account()
+
+    _, fields = form(app, "/proof")
+    assert fields["password"]["autocomplete"] == "current-password"
+    assert fields["next"]["value"] == "/account"
+    assert "/account/password" not in html(app)
+    assert not [one for one in app.button if one.label.startswith("Sign out")]
+    assert len([one for one in app.caption if "Signed in" in one.value]) == 2
+
+
+@pytest.mark.parametrize("page", ["account", "proof"])
+def test_password_can_be_shown(open_account, database, page):
+    database.let_pass(601 if page == "proof" else 0)
+    found, fields = form(open_account(), "/proof" if page == "proof" else "/account/password")
 
     (shown,) = re.findall('class="db-show" aria-controls="(.*?)">Show password<', found)
-    assert shown.split() == [fields["current"]["id"], fields["password"]["id"]]
+    assert shown.split() == [fields["password"]["id"]]
+
+
+@pytest.mark.usefixtures("later")
+def test_account_without_a_password_is_told_how_to_get_one(open_account, maya):
+    maya.has_password = False
+
+    app = open_account()
+
+    assert "/proof" not in html(app)
+    assert any("set-password EMAIL" in one.value for one in app.markdown)
+
+
+# --- devices
+
+
+@pytest.fixture
+def phone(database, maya):
+    """Another device of Maya."""
+    device = NewDevice.of(maya.keys, maya.user_id, browser_name("Safari/1 (iPhone)"))
+    database.sign_in(maya.email, AccountRole.USER, device)
+    return device
+
+
+def listed(app):
+    names = [one.value for one in app.text if one.value != "maya@daybook.test"]
+    times = [one.value for one in app.caption if "Signed in" in one.value]
+    return dict(zip(names, [one.split(" · ")[0] for one in times], strict=True))
+
+
+def test_page_lists_the_devices(open_account, phone):
+    app = open_account()
+
+    assert listed(app)["An unknown browser"] == "This device"
+    assert listed(app)["Safari on iPhone"].startswith("Last active ")
+
+
+def test_device_is_signed_out(open_account, phone):
+    app = open_account()
+
+    press(app, "Sign out: Safari on iPhone")
+
+    assert [one.value for one in app.toast] == ["Signed out: Safari on iPhone."]
+    assert list(listed(app)) == ["An unknown browser"]
+    assert not [one for one in app.button if one.label.startswith("Sign out")]
+
+
+def test_all_other_devices_are_signed_out_once_that_is_confirmed(open_account, phone, maya):
+    app = press(open_account(), "Sign out everywhere else")
+    assert len(maya.devices.all()) == 2
+
+    app = in_dialog(app, devices.others_dialog).run()
+    press(in_dialog(app, devices.others_dialog), "Sign out")
+
+    assert [one.is_this_one for one in maya.devices.all()] == [True]
+
+
+def test_device_is_not_signed_out_by_a_proof_that_has_become_old(open_account, database, phone):
+    app = open_account()
+    database.let_pass(601)
+
+    press(app, "Sign out: Safari on iPhone")
+
+    assert [one.value for one in app.warning] == [ProofNeeded.public]
+    assert len(listed(app)) == 2
 
 
 def test_password_managers_are_told_the_account(open_account, database, model):
@@ -77,22 +165,20 @@ def test_password_managers_are_told_the_account(open_account, database, model):
     ("query", "sentence"),
     [
         ({"reason": "changed"}, "Password changed. You are signed out everywhere else."),
-        (
-            {"reason": "wrong"},
-            "Your password was not changed. The current password is wrong.",
-        ),
+        ({"reason": "wrong"}, "Wrong password."),
+        ({"reason": "proved"}, "Confirmed. You can make changes for the next ten minutes."),
+        ({"reason": "prove"}, f"Nothing was changed. {ProofNeeded.public}"),
         (
             {"reason": "weak", "why": "common"},
-            "Your password was not changed. "
-            "This is one of the most common passwords. Choose another one.",
+            "Nothing was changed. This is one of the most common passwords. Choose another one.",
         ),
         (
             {"reason": "busy"},
-            "Your password was not changed. Daybook is busy. Try again in a minute.",
+            "Nothing was changed. Daybook is busy. Try again in a minute.",
         ),
         (
             {"reason": "slow", "wait": "300"},
-            "Your password was not changed. Too many attempts. Try again in 5 minutes.",
+            "Nothing was changed. Too many attempts. Try again in 5 minutes.",
         ),
     ],
 )
@@ -106,7 +192,7 @@ def test_page_says_how_a_change_ended(open_account, query, sentence):
 
 def test_every_refusal_of_a_change_has_a_sentence(open_account):
     app = open_account()
-    for reason in SIGN_IN_REASONS:
+    for reason in set(SIGN_IN_REASONS) - {"wrong"}:
         app.query_params["reason"] = reason
         (sentence,) = said(app.run())
-        assert sentence.startswith("Your password was not changed. ")
+        assert sentence.startswith("Nothing was changed. ")

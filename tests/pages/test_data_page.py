@@ -151,15 +151,38 @@ def test_page_leads_to_the_change_of_the_password(open_data):
     assert 'href="/account" target="_self">Change your password</a>' in html(open_data())
 
 
-def test_password_that_deletes_the_account_can_be_shown(open_data):
+def test_account_is_deleted_by_its_address_and_no_password(open_data):
     (form,) = re.findall('<form [^>]*action="/account/end".*?</form>', html(open_data()), re.DOTALL)
 
-    assert 'id="current-password" type="password"' in form
-    assert 'aria-controls="current-password">Show password<' in form
+    assert 'name="address"' in form
+    assert "password" not in form
+    assert "Type delete" not in form
 
 
-def test_account_without_a_password_is_deleted_by_a_typed_word(open_data, maya):
-    maya.has_password = False
+@pytest.mark.parametrize("reason", ["prove", "wrong", "slow"])
+def test_deletion_asks_for_a_proof_where_the_last_one_is_old(open_data, reason):
+    app = open_data()
+    app.query_params["reason"] = reason
+
+    page = html(app.run())
+
+    assert "/account/end" not in page
+    (form,) = re.findall('<form [^>]*action="/proof".*?</form>', page, re.DOTALL)
+    assert 'name="next" value="/data"' in form
+
+
+def test_address_of_another_account_deletes_nothing_and_is_told(open_data):
+    app = open_data()
+    app.query_params["reason"] = "email"
+
+    (error,) = app.run().error
+
+    assert error.value == "Your account was not deleted. Enter the email of this account."
+    assert "/account/end" in html(app)
+
+
+def test_account_without_sign_in_is_deleted_by_a_typed_word(open_data, monkeypatch):
+    monkeypatch.setattr(bootstrap.current_app(), "is_alone", True)
     (form,) = re.findall('<form [^>]*action="/account/end".*?</form>', html(open_data()), re.DOTALL)
 
     assert "Type delete to confirm" in form

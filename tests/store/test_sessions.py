@@ -16,6 +16,7 @@ from services.llm import Models, Offer
 from services.settings import Settings
 from services.users import Shared
 from tests.chats import SMALL
+from tests.stack.apps import until
 from tests.store.conformance.talk import a_fact, a_space, begun_with
 from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
 from tests.stores import store_of
@@ -187,3 +188,30 @@ def test_wrong_clock_signs_no_user_out(sessions, sign_up, monkeypatch):
         sessions.open(cookie)
     with pytest.raises(errors.StoreUnavailable):
         sessions.backend.is_alive(cookie.hash)
+
+
+def test_reply_in_another_process_is_stored_before_its_device_ends(
+    shared, process, model, server, stack
+):
+    elsewhere = Shared(
+        process,
+        Settings(instructions="Be kind."),
+        lambda: Models(Offer(SMALL, model)),
+        CachedRead(ModelSettings),
+    )
+    email = new_email()
+    cookie, session = process.sign_up_with(email, PASSWORD)
+    elsewhere.session_cache.add(session)
+    server.script(tokens=3, fault="hang", after=2)
+    turn = elsewhere.find(session.id).chat.begin(None, "How do I prune?")
+    until(turn.said, within=20)
+    _, own = shared.session_cache.accounts.sign_in_with(email, PASSWORD)
+    shared.session_cache.add(own)
+
+    assert shared.find(own.id).devices.end_others() == 1
+
+    assert turn.is_stopped
+    with stack.connect() as database:
+        ends = "select state from public.turns where user_id = %s and purpose = 'reply'"
+        assert database.execute(ends, [own.user_id]).fetchall() == [("stopped",)]
+    assert not process.backend.is_alive(cookie.hash)

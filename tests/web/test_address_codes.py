@@ -1,6 +1,6 @@
 """The codes that change an email address, and that take a former one back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +9,7 @@ from services.domain.mails import CodePurpose, NoCode, NoCodeReason, Notice, Not
 from services.errors import SignedOut, WrongCredentials
 from services.identity.mail_texts import text_of
 from services.store.accounts import Cookie
+from services.store.tables import schema
 from services.store.tables.in_memory import InMemoryStore
 from services.web.address_codes import NewAddress, RestoreAddress
 from services.web.code_routes import CodeRoutes
@@ -99,6 +100,19 @@ def test_code_to_the_new_address_changes_it_and_both_are_told(site, maya):
     assert site.accounts.sign_in_with(new, PASSWORD)
     with pytest.raises(WrongCredentials):
         site.accounts.sign_in_with(maya, PASSWORD)
+
+
+def test_password_for_a_new_address_is_a_proof(site, maya):
+    browser, new = site.signed_in(maya), new_email()
+
+    @site.accounts.backend.tables.run
+    def _(block):
+        for one in block.select(schema.SESSIONS):
+            block.put(schema.SESSIONS, replace(one, proved_at=None))
+
+    asks(browser, new)
+
+    assert said(browser.enters(site.digits, NEW))["reason"] == "moved"
 
 
 def test_address_that_was_never_confirmed_learns_of_no_way_back(site):

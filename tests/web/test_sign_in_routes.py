@@ -13,6 +13,7 @@ from services import errors
 from services.domain.mails import Notice, NoticeKind
 from services.errors import StoreUnavailable
 from services.store.accounts import Accounts, Cookie
+from services.store.administration import UserAccess
 from services.users.devices import Devices
 from services.web.attempts import Attempts
 from services.web.hashing_lanes import HashingLanes
@@ -57,6 +58,7 @@ def browser(
     lanes=None,
     address=None,
     mails=None,
+    is_alone=False,
     **limits,
 ):
     sessions = session_cache.accounts
@@ -68,7 +70,7 @@ def browser(
         stop_turns_of=stop_turns,
     )
     attempts, lanes = Attempts(sessions.root_keys, **limits), lanes or HashingLanes()
-    origin = Origin(url, 0)
+    origin = Origin(url, 0, is_alone)
     notices = Notices(attempts, origin, mails.send) if mails else None
     routes = SignInRoutes(lambda: shared, attempts, origin, 3600, lanes, notices).routes()
     return TestClient(
@@ -298,7 +300,9 @@ def test_attempt_without_a_lane_is_told_that_daybook_is_busy(session_cache, path
     assert answer.headers["location"] == "/?c=1&reason=busy"
 
 
-@pytest.mark.parametrize("path", ["/account", "/account/password", "/session", "/session/end"])
+@pytest.mark.parametrize(
+    "path", ["/account", "/account/password", "/proof", "/session", "/session/end"]
+)
 def test_form_of_another_site_is_refused(session_cache, path):
     theirs = {"origin": "http://["}
     answer = browser(session_cache).post(path, data=form(new_email()), headers=theirs)
@@ -375,7 +379,52 @@ NEW_PASSWORD = "another horse, another battery"
 @pytest.fixture
 def change(account):
     """Sends the form that changes the password, as its user or with other fields."""
-    return sender(account, "/account/password", current=PASSWORD, password=NEW_PASSWORD)
+    return sender(account, "/account/password", password=NEW_PASSWORD)
+
+
+@pytest.fixture
+def prove(account):
+    """Sends the form that proves who is signed in."""
+    return sender(account, "/proof", password=PASSWORD, next="/account")
+
+
+def test_proof_by_the_password_leads_back(prove):
+    for page in ("/account", "/data"):
+        assert prove(next=page).headers["location"] == f"{page}?reason=proved"
+    for page in ("https://evil.example", "//evil.example", "/admin", ""):
+        assert prove(next=page).headers["location"] == "/account?reason=proved"
+    assert prove({"origin": "https://evil.example"}).status_code == 403
+    assert prove({"cookie": ""}).headers["location"] == "/account"
+
+
+def test_proof_is_that_of_the_session_alone(session_cache, account, stack, prove, change):
+    client, email, cookie = account
+    other = cookie_in(client, client.post("/session", data=form(email)))
+    session = session_cache.find(cookie)
+    age(stack, session)
+    assert change().headers["location"] == "/account?reason=prove"
+    assert prove(sent(other).items()).headers["location"] == "/account?reason=proved"
+    assert change().headers["location"] == "/account?reason=prove"
+
+    assert prove().headers["location"] == "/account?reason=proved"
+
+    assert change().headers["location"] == "/account?reason=changed"
+
+
+def test_guesses_at_a_proof_are_throttled_and_prove_nothing(account, session_cache, stack, prove):
+    age(stack, session_cache.find(account[2]))
+    answers = [prove(password="not this one").headers["location"] for _ in range(11)]
+
+    assert set(answers[:10]) == {"/account?reason=wrong"}
+    assert answers[10].startswith("/account?reason=slow")
+    assert not any(one.is_proven for one in session_cache.find(account[2]).backend.devices())
+
+
+def age(stack, session):
+    """Let the proof of *session* get too old."""
+    with stack.connect() as database:
+        older = "update private.app_sessions set proved_at = now() - interval '10 minutes' where id = %s"
+        database.execute(older, [session.id])
 
 
 def test_changed_password_replaces_the_old_one(account, change):
@@ -406,11 +455,8 @@ def test_change_of_the_password_ends_all_other_sessions(session_cache, account, 
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        ({"current": "a wrong password"}, "wrong"),
-        ({"current": ""}, "wrong"),
         ({"password": "short"}, "weak&why=short"),
         ({"password": "1qaz2wsx3edc"}, "weak&why=common"),
-        ({"current": "a wrong password", "password": "short"}, "wrong"),
     ],
 )
 def test_refused_change_of_a_password_says_why_and_changes_nothing(account, change, wrong, reason):
@@ -419,13 +465,6 @@ def test_refused_change_of_a_password_says_why_and_changes_nothing(account, chan
     assert change(**wrong).headers["location"] == f"/account?reason={reason}"
 
     assert client.post("/session", data=form(email)).headers["location"] == "/?c=1"
-
-
-def test_guesses_at_the_current_password_are_throttled(change):
-    answers = [change(current="a wrong password").headers["location"] for _ in range(11)]
-
-    assert set(answers[:10]) == {"/account?reason=wrong"}
-    assert answers[10].startswith("/account?reason=slow")
 
 
 def test_password_is_changed_by_a_form_of_ours_alone(account, change):
@@ -442,7 +481,7 @@ def test_password_is_changed_by_a_form_of_ours_alone(account, change):
 @pytest.fixture
 def delete(account):
     """Sends the form that deletes the account, as its user or with other fields."""
-    return sender(account, "/account/end", address=account[1], password=PASSWORD)
+    return sender(account, "/account/end", address=account[1])
 
 
 def test_deleting_an_account_ends_its_session_and_clears_the_cookies(
@@ -459,44 +498,44 @@ def test_deleting_an_account_ends_its_session_and_clears_the_cookies(
     assert "reason=" in client.post("/session", data=form(email)).headers["location"]
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"address": "omar@daybook.test"}, {"password": "a wrong password"}, {"password": ""}]
-)
-def test_account_is_not_deleted_without_its_address_and_password(
-    session_cache, account, delete, wrong
-):
-    answer = delete(**wrong)
+def test_account_is_not_deleted_without_its_address(session_cache, account, delete):
+    answer = delete(address="omar@daybook.test")
 
-    assert answer.headers["location"] == "/data?reason=wrong"
+    assert answer.headers["location"] == "/data?reason=email"
     assert "set-cookie" not in answer.headers
     assert session_cache.find(account[2])
 
 
-def test_account_without_a_password_is_deleted_by_a_typed_word(session_cache):
+def test_account_is_not_deleted_by_an_old_proof(session_cache, account, stack, delete, prove):
+    session = session_cache.find(account[2])
+    age(stack, session)
+
+    assert delete().headers["location"] == "/data?reason=prove"
+
+    assert session_cache.accounts.backend.is_alive(session.cookie_hash)
+    prove(next="/data")
+    assert delete().headers["location"] == "/?reason=deleted"
+
+
+def test_account_without_sign_in_is_deleted_by_a_typed_word(session_cache):
     accounts, email = session_cache.accounts, new_email()
     cookie, session = accounts.sign_up(accounts.find_for_sign_up(email, NOT_COUNTED), None)
     session_cache.add(session)
-    client = browser(session_cache)
+    client = browser(session_cache, is_alone=True)
 
     def delete(word):
-        entered = {"address": email, "password": "", "word": word}
+        entered = {"address": email, "word": word}
         answer = client.post("/account/end", data=entered, headers=sent(cookie))
         return answer.headers["location"]
 
-    assert [delete(word) for word in ("", "no")] == ["/data?reason=wrong"] * 2
+    assert [delete(word) for word in ("", "no")] == ["/data?reason=email"] * 2
     assert session_cache.find(cookie)
     assert delete(" Delete ") == "/?reason=deleted"
     assert session_cache.find(cookie) is None
+    assert client.post("/proof", data={"password": PASSWORD}).status_code == 404
 
 
-def test_guesses_at_the_password_of_an_account_are_throttled(delete):
-    answers = [delete(password="a wrong password").headers["location"] for _ in range(11)]
-
-    assert set(answers[:10]) == {"/data?reason=wrong"}
-    assert answers[10].startswith("/data?reason=slow")
-
-
-def test_turns_stop_after_the_password_and_before_the_sessions(session_cache):
+def test_turns_stop_after_the_proof_and_before_the_sessions(session_cache, stack):
     alive = []
     client = browser(
         session_cache, stop_turns=lambda _: alive.append(sessions.backend.is_alive(cookie.hash))
@@ -504,17 +543,27 @@ def test_turns_stop_after_the_password_and_before_the_sessions(session_cache):
     sessions, email = session_cache.accounts, new_email()
     cookie = cookie_in(client, client.post("/account", data=form(email)))
 
-    for password in ("a wrong password", PASSWORD):
-        fields = {"address": email, "password": password}
-        client.post("/account/end", data=fields, headers=sent(cookie))
+    def delete():
+        client.post("/account/end", data={"address": email}, headers=sent(cookie))
         client.cookies.clear()
+
+    age(stack, session_cache.find(cookie))
+    delete()
+    assert alive == []
+    proof = {"password": PASSWORD, "next": "/data"}
+    client.post("/proof", data=proof, headers=sent(cookie))
+    client.cookies.clear()
+    delete()
 
     assert alive == [True]
     assert not sessions.backend.is_alive(cookie.hash)
 
 
-def test_last_admin_is_told_why_the_account_stays(delete, fail):
-    fail("delete_account", errors.LastAdmin())
+def test_last_admin_is_told_why_the_account_stays(delete, monkeypatch):
+    def refuse(*_):
+        raise errors.LastAdmin
+
+    monkeypatch.setattr(UserAccess, "delete", refuse)
 
     assert delete().headers["location"] == "/data?reason=last-admin"
 

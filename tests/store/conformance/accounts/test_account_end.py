@@ -203,6 +203,32 @@ def test_reply_at_ones_own_deletion_costs_what_was_said(deployment, shared, admi
     assert is_charged(admin, maya, days)
 
 
+@pytest.mark.parametrize("end", ["one", "others"])
+def test_reply_of_a_device_that_another_ends_costs_what_was_said(
+    shared, admin, maya, turn, days, end
+):
+    other = maya.sign_in()
+    shared.session_cache.find(other.cookie)
+    devices = shared.find(other.session.id).devices
+
+    ended = devices.end(maya.session.id) if end == "one" else devices.end_others()
+
+    assert ended == 1
+    assert turn.is_done
+    assert is_charged(admin, maya, days)
+    assert shared.find_unchecked(maya.session.id) is None
+    assert shared.find(other.session.id)
+
+
+def test_replies_of_another_device_go_on_while_one_ends(shared, maya, turn):
+    phone, tablet = maya.sign_in(), maya.sign_in()
+    shared.session_cache.find(phone.cookie)
+
+    assert shared.find(phone.session.id).devices.end(tablet.session.id) == 1
+
+    assert not turn.is_stopped
+
+
 def test_replies_are_stopped_before_the_account_is_shut(deployment, delete, maya):
     stopped = []
 

@@ -9,6 +9,7 @@ from services.crypto import open_credentials
 from services.domain.accounts import SessionEnd
 from services.errors import (
     AddressTaken,
+    ProofNeeded,
     StepEnded,
     StoreUnavailable,
     Suspended,
@@ -17,6 +18,7 @@ from services.errors import (
 from services.store.credentials import seal_stored
 from tests.store.conformance.accounts.deployments import DAY, at_once
 from tests.store.conformance.accounts.test_credentials import OTHER, cut, refused
+from tests.store.conformance.accounts.test_proofs import MINUTE
 from tests.store.conformance.talk import begun_with, titles
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import cut_at
@@ -72,6 +74,17 @@ def test_new_address_signs_in_and_the_old_one_no_more(deployment, maya):
     assert deployment.accounts.ended([maya.session, other.session]) == {}
     assert maya.usage.account_changes()[0].action == "address.change"
     assert deployment.process().open(maya.cookie).email == moved.email
+
+
+def test_address_wants_a_recent_proof(deployment, maya):
+    deployment.let_pass(10 * MINUTE + 1)
+    with pytest.raises(ProofNeeded):
+        move(deployment, maya)
+    assert maya.sign_in().id == maya.id
+
+    deployment.accounts.prove_with(maya.session, PASSWORD)
+
+    assert move(deployment, maya).sign_in().id == maya.id
 
 
 def test_unconfirmed_address_is_free_at_once_and_not_taken_back(deployment, maya):

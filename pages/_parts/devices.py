@@ -1,0 +1,64 @@
+"""The list of the devices on which a user is signed in, with what signs them out."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from pages._parts import editing, words
+from pages._parts.elements import quiet_button, row
+from pages._session import ask_for, find_user, show_errors
+from services.domain.accounts import Device
+
+_OTHERS = "Sign out everywhere else"
+
+
+def draw(devices: Sequence[Device], *, is_proven: bool) -> None:
+    """Draw *devices*; what signs them out, only after a proof (*is_proven*)."""
+    st.subheader("Devices", anchor=False)
+    st.markdown("Where you are signed in.")
+    with st.container(key="devices", gap="small"):
+        for device in devices:
+            with row(f"device-{device.id}", wrap=False):
+                with st.container(gap=None, width="stretch"):
+                    st.text(_capitalized(device.browser))
+                    st.caption(_times(device))
+                if is_proven and not device.is_this_one:
+                    label = f"{words.SIGN_OUT}: {device.browser}"
+                    quiet_button(label, "logout", f"end-{device.id}", _end, device)
+    if is_proven and len(devices) > 1:
+        quiet_button(_OTHERS, "logout", "end-others", ask_for, others_dialog)
+
+
+@st.dialog(_OTHERS, width="small", on_dismiss="rerun")
+@show_errors()
+def others_dialog() -> None:
+    """Ask before all other devices are signed out."""
+    st.markdown(
+        "All your other devices are signed out. Replies that are running there stop; what they have so far is saved."
+    )
+    if editing.is_confirmed(words.SIGN_OUT, "end-others"):
+        with st.spinner("Signing out…"):
+            ended = find_user().devices.end_others()
+        st.toast(f"Signed out on {words.count(ended, 'device')}.")
+        st.rerun()
+
+
+def _end(device: Device) -> None:
+    find_user().devices.end(device.id)
+    st.toast(f"Signed out: {device.browser}.")
+
+
+def _times(device: Device) -> str:
+    if device.is_this_one:
+        seen = "This device"
+    elif device.last_seen_at:
+        seen = f"Last active {words.moment(device.last_seen_at, has_date=True)}"
+    else:
+        seen = "Last active: unknown"
+    if device.first_seen_at is None:
+        return seen
+    return f"{seen} · Signed in {words.moment(device.first_seen_at, has_date=True)}"
+
+
+def _capitalized(name: str) -> str:
+    return name[:1].upper() + name[1:]
