@@ -274,13 +274,13 @@ class Accounts(RuleBasedStateMachine):
 
     @rule(
         nth=NTH,
-        target=st.sampled_from(["x", "x", "y", "own"]),
+        where=st.sampled_from(["x", "x", "y", "own"]),
         off=st.sampled_from([0, 0, 0, 1]),
         kept=st.integers(0, 2),
         is_restored=st.booleans(),
         days=st.sampled_from([0, 0, 3]),
     )
-    def change_address(self, nth, target, off, kept, is_restored, days):
+    def change_address(self, nth, where, off, kept, is_restored, days):
         """Give the user of a session another address, with some of the former ones."""
         self.both.clock.at += timedelta(days=days)
         session = self.session(nth, is_admins=False)
@@ -288,7 +288,7 @@ class Accounts(RuleBasedStateMachine):
             return
         user_id = session.calls.user_id
         user = self.both.user_ids.index(user_id)
-        before, name = self.names[user], str(user) if target == "own" else target
+        before, name = self.names[user], str(user) if where == "own" else where
         stored, left = self.find(user), self.left.setdefault(user, [])
         seen = (stored.generation if stored else 1) + off
         self.names[user] = name
@@ -296,7 +296,7 @@ class Accounts(RuleBasedStateMachine):
         former = [one for one in (*left, before)[-kept:] if kept and one != name]
         change = NewAddress(
             credentials=new,
-            address=ADDRESSES[user] if target == "own" else f"{name}@daybook.test",
+            address=ADDRESSES[user] if where == "own" else f"{name}@daybook.test",
             claims=(*self.lookups_of(name), sha(f"former {name}")),
             former=tuple(dict.fromkeys(sha(f"former {one}") for one in former)),
             is_restored=is_restored,

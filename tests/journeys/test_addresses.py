@@ -1,0 +1,65 @@
+"""Another email address, and the way back to the old one, over a mail server of the test."""
+
+from playwright.sync_api import expect
+
+from tests.journeys.people import DESK, PASSWORD, PHONE
+from tests.journeys.test_access import Look
+from tests.journeys.test_codes import EMAIL, NEW_PASSWORD, enters, form
+from tests.journeys.test_codes import app as app  # a fixture: an app with mail, and a user
+from tests.journeys.test_codes import mails as mails
+from tests.stack.apps import until
+
+NEW = "maya@elsewhere.test"
+
+
+def test_email_changes_and_its_owner_takes_the_old_one_back(app, mails, person):
+    maya = person(url=app.url, viewport=DESK)
+    maya.visit("/")
+    maya.enters("/session", EMAIL)
+    maya.is_welcome()
+    maya.visit("/account")
+    look = Look(maya)
+    look.at("account")
+    maya.page.get_by_role("button", name="Change email").click()
+    look.at("new-email")
+    form(maya, "/code").get_by_label("New email").fill(NEW)
+    form(maya, "/code").get_by_label("Password").first.fill(PASSWORD)
+    form(maya, "/code").get_by_role("button", name="Send code").click()
+    expect(form(maya, "/code/redeem")).to_be_visible()
+    look.at("new-email-code")
+    mail = until(lambda: mails.received)[0]
+    assert mail.recipients == [NEW]
+    enters(maya, mail.code, "Change email")
+    maya.sees("Email changed.")
+    expect(maya.page.locator("main").get_by_text(NEW, exact=True)).to_be_visible()
+    look.at("email-changed")
+    assert NEW not in maya.page.url
+
+    told = until(lambda: mails.received[2:])
+    assert [one.recipients for one in mails.received[1:3]] == [[EMAIL], [NEW]], told
+    text = mails.received[1].message.get_body(["plain"]).get_content()
+    assert "Take back an email address" in " ".join(text.split())
+
+    phone = person(url=app.url, viewport=PHONE, has_touch=True)
+    phone.visit("/")
+    look_at_phone = Look(phone)
+    phone.page.get_by_role("button", name="Take back an email address").click()
+    look_at_phone.at("take-back")
+    form(phone, "/code").get_by_label("Email").fill(EMAIL)
+    form(phone, "/code").get_by_role("button", name="Send code").click()
+    expect(form(phone, "/code/redeem")).to_be_visible()
+    look_at_phone.at("take-back-code")
+    mail = until(lambda: mails.received[3:])[0]
+    assert mail.recipients == [EMAIL]
+    form(phone, "/code/redeem").get_by_label("New password").fill(NEW_PASSWORD)
+    enters(phone, mail.code, "Take back")
+    phone.is_welcome()
+
+    maya.is_asked_to_sign_in()  # its tab hears of it by itself
+    maya.enters("/session", NEW, NEW_PASSWORD)
+    maya.sees("Wrong email or password.")
+    maya.enters("/session", EMAIL, NEW_PASSWORD)
+    maya.is_welcome()
+    assert look.found + look_at_phone.found == []
+    for text in (EMAIL, NEW, mail.code):
+        assert text not in app.said()
