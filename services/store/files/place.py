@@ -2,7 +2,6 @@
 
 import json
 import os
-import stat
 import sys
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,8 +13,11 @@ from services.store.files.disk import DRAFT, Disk
 from services.store.files.documents import Damaged, Document
 from services.store.files.incoming import take_up
 from services.store.files.store import FilesStore
+from services.store.folders import lasting_folder
 from services.store.operator import Finding, Mark
 
+# Raised, with code that brings an older folder up to date, by what a released version would read wrongly, or as damage: a new
+# table, too. No version is released yet.
 _FORMAT = 1
 _MARK = "daybook.json"  # made last: a folder without it is no store yet
 # what is left if the making of a store was cut off
@@ -127,14 +129,7 @@ class FilesPlace:
 
 def _make_folder(path: Path) -> None:
     """Make a folder, and those above it, which outlive a power cut."""
-    above = next(one for one in path.parents if one.exists())
-    # one for its owner alone may be of a process that was killed before its name was on the disk
-    while stat.S_IMODE(above.stat().st_mode) == 0o700 and os.access(
-        above.parent, os.R_OK | os.W_OK
-    ):
-        if above == above.parent:
-            break
-        above = above.parent
+    above = lasting_folder(path)
     try:
         with closing(Disk(above)) as disk:
             disk.make_folders(str(path.relative_to(above)))

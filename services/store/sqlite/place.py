@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from services.errors import Misconfigured, StoreBlocked
 from services.store.file_lock import FileLock
+from services.store.folders import lasting_folder
 from services.store.operator import Finding, Mark
 from services.store.sqlite.store import SqliteStore
 
@@ -290,7 +291,9 @@ def _removed_on_failure(path: Path) -> Generator[None]:
 
 def _make_folder(folder: Path) -> None:
     """Make *folder* and those above it, for this user alone, and let them outlive a power cut."""
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        _sync(folder.parent)
+    above = lasting_folder(folder)
+    for name in folder.relative_to(above).parts:
+        above = above / name
+        above.mkdir(mode=0o700, exist_ok=True)
+        with suppress(PermissionError):  # an admin has made it, in one that Daybook cannot list
+            _sync(above.parent)
