@@ -1,8 +1,24 @@
-"""Folders of stores on this machine."""
+"""The places of stores on this machine, and the folders above them."""
 
 import os
 import stat
+import sys
 from pathlib import Path
+
+from services.errors import Misconfigured
+
+
+def check_system() -> None:
+    """Raise Misconfigured on a system without the locks of `FileLock`."""
+    if sys.platform == "win32":
+        raise Misconfigured("DAYBOOK_STORE works on Linux, macOS and WSL, not on Windows.")
+
+
+def check_new(path: Path) -> None:
+    """Raise Misconfigured if nothing can be made at *path*."""
+    folder = next(one for one in path.parents if one.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise Misconfigured(f"{path} cannot be made: {folder} is not writable.")
 
 
 def lasting_folder(path: Path) -> Path:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from services.store.files.disk import DRAFT, Disk
 from services.store.files.documents import Damaged, Document
 from services.store.files.incoming import take_up
 from services.store.files.store import FilesStore
-from services.store.folders import lasting_folder
+from services.store.folders import check_new, check_system, lasting_folder
 from services.store.operator import Finding, Mark
 
 # Raised, with code that brings an older folder up to date, by what a released version would read wrongly, or as damage: a new
@@ -36,8 +35,7 @@ class FilesPlace:
         return "JSON files"
 
     def exists(self) -> bool:
-        if sys.platform == "win32":
-            raise Misconfigured("DAYBOOK_STORE works on Linux, macOS and WSL, not on Windows.")
+        check_system()
         if self.path.is_dir():
             if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
                 raise Misconfigured(f"{self.path} cannot be written: make it writable.")
@@ -49,9 +47,7 @@ class FilesPlace:
                 return False
         if os.path.lexists(self.path):
             raise Misconfigured(f"{self.path} is no Daybook store: name an empty or a new folder.")
-        folder = next(one for one in self.path.parents if one.exists())
-        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-            raise Misconfigured(f"{self.path} cannot be made: {folder} is not writable.")
+        check_new(self.path)
         return False
 
     def open(self, *, is_app: bool = True) -> FilesStore:

@@ -200,20 +200,7 @@ class SqliteStore:
         except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
             raise
         except sqlite3.DatabaseError as error:
-            raise self._error_of(error) from None
-
-    def _error_of(self, error: sqlite3.DatabaseError) -> StoreUnavailable:
-        name, whole = self._path.name, getattr(error, "sqlite_errorcode", 0)
-        code = whole & 0xFF
-        if code == sqlite3.SQLITE_FULL or whole in _REFUSED_WRITES:
-            return StoreBlocked(f"The disk of {name} takes no more data: free some space.")
-        if code == sqlite3.SQLITE_READONLY:
-            return StoreBlocked(f"{name} cannot be written: make it and its folder writable.")
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return StoreBlocked(f"Another program has locked {name}: close it there.")
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return StoreBlocked(f"{name} is damaged: stop Daybook and put a backup back.")
-        return StoreUnavailable(type(error).__name__, whole)
+            raise error_of(self._path.name, error) from None
 
 
 class SqliteBlock(CheckedBlock):
@@ -266,3 +253,19 @@ def _identity(path: Path) -> tuple[int, int] | None:
             return None
         raise StoreUnavailable from None
     return found.st_dev, found.st_ino
+
+
+def error_of(name: str, error: sqlite3.Error) -> StoreUnavailable:
+    """Return the error for *error* of the file *name*, with a sentence about what an operator can mend."""
+    whole = getattr(error, "sqlite_errorcode", 0)
+    match whole & 0xFF:
+        case sqlite3.SQLITE_READONLY:
+            return StoreBlocked(f"{name} cannot be written: make it and its folder writable.")
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return StoreBlocked(f"Another program has locked {name}: close it there.")
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return StoreBlocked(f"{name} is damaged: stop Daybook and put a backup back.")
+        case code if code == sqlite3.SQLITE_FULL or whole in _REFUSED_WRITES:
+            return StoreBlocked(f"The disk of {name} takes no more data: free some space.")
+        case _:
+            return StoreUnavailable(type(error).__name__, whole)
