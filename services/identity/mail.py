@@ -3,7 +3,6 @@
 Off this machine TLS with a checked certificate is required: from the first byte at port 465, elsewhere by STARTTLS.
 """
 
-import re
 import smtplib
 import socket
 import ssl
@@ -149,7 +148,8 @@ def _log_in(smtp: smtplib.SMTP, user: str, password: SecretStr) -> None:
     smtp.ehlo_or_helo_if_needed()
     offered = smtp.esmtp_features.get("auth", "").split()
     if offered and not _BY_PASSWORD.intersection(offered):
-        raise LoginRefused(", ".join(re.sub(r"[^A-Z0-9-]", "", one) for one in offered)[:80])
+        names = [one for one in offered if one.isascii() and one.replace("-", "").isalnum()]
+        raise LoginRefused(", ".join(names)[:80] or "others")
     try:
         smtp.login(user, password.get_secret_value())
     except smtplib.SMTPAuthenticationError:  # its message may repeat what was sent

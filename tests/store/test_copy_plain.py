@@ -7,12 +7,15 @@ from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from shutil import copyfile, copytree
+from uuid import uuid4
 from zipfile import ZipFile
 
 import pytest
 from click.testing import CliRunner
 
 from services.crypto import PlainKeys, UserKeys
+from services.domain import TurnId
+from services.domain.turns import ClientTurnId
 from services.operate.__main__ import operate
 from services.store.files import FilesPlace
 from services.store.sqlite import SqlitePlace
@@ -306,6 +309,31 @@ def test_changed_piece_is_refused(run, plain, tmp_path):
     assert (code, f"A text of the chat {row['conversation_id']} cannot be sealed" in said) == (
         1,
         True,
+    )
+
+
+def test_text_that_has_lost_its_chat_is_not_copied_as_it_is(run, plain, tmp_path):
+    ids = {"turn_id": TurnId(uuid4()), "client_turn_id": ClientTurnId(uuid4())}
+    with opened(plain) as (tables, session):
+        receipt = schema.ReceiptRow(**ids, body=f"{CANARY} lost")
+        tables.of(session.user_id).run(lambda block: block.put(schema.RECEIPTS, receipt))
+
+    code, said = run("copy", named(plain), named(tmp_path / "back.db"))
+
+    assert (code, "cannot be sealed" in said) == (1, True)
+
+
+def test_chat_without_its_row_is_named(run, plain, tmp_path):
+    chat = rows(plain, schema.CONVERSATIONS)[0]
+    [document] = plain.glob("*/user.jsonl")
+    lines = document.read_text().splitlines(keepends=True)
+    document.write_text("".join(line for line in lines if f'"id":"{chat.id}"' not in line))
+
+    code, said = run("copy", named(plain), named(tmp_path / "back"))
+
+    assert (code, said) == (
+        1,
+        f"The chat {chat.id} is missing, but not all of its rows: delete them.",
     )
 
 
