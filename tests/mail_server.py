@@ -92,10 +92,13 @@ class MailServer:
 
 
 @contextmanager
-def mail_server(tls=None, *, is_at_once=False, wants_login=False):
-    """A running server. *tls*: the context of its certificate; None: it offers no TLS."""
+def mail_server(tls=None, *, is_at_once=False, wants_login=False, offers=None):
+    """A running server. *tls*: the context of its certificate; None: it offers no TLS. *offers*: its only way to log in."""
     server = MailServer(wants_login=wants_login)
     loop, started = asyncio.new_event_loop(), threading.Event()
+
+    if offers:  # aiosmtpd finds its ways to log in by the names of methods
+        setattr(server, f"auth_{offers}", server.authenticate)
 
     def protocol():
         return SMTP(
@@ -105,6 +108,7 @@ def mail_server(tls=None, *, is_at_once=False, wants_login=False):
             tls_context=None if is_at_once else tls,
             authenticator=server.authenticate,
             auth_require_tls=not is_at_once,
+            auth_exclude_mechanism=["LOGIN", "PLAIN"] if offers else None,
         )
 
     async def listen():

@@ -55,6 +55,9 @@ class PlainVault(Vault):
             raise Tampered from None
 
 
+NO_VAULT = PlainVault(_NO_KEY)
+
+
 class PlainKeys(UserKeys):
     """The `UserKeys` of a user whose texts are not sealed."""
 
@@ -69,7 +72,7 @@ class PlainKeys(UserKeys):
         return PlainVault(_NO_KEY, version)
 
     def vault(self, purpose: str) -> Vault:
-        return PlainVault(_NO_KEY)
+        return NO_VAULT
 
     def open(self, purpose: str, token: str, place: Place) -> str:
         return token

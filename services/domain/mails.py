@@ -94,3 +94,12 @@ class Mail:
         match self.content:
             case Code(kind) | NoCode(kind) | Notice(kind):
                 return kind
+
+
+class LoginRefused(OSError):
+    """Raised if the mail server does not let the app log in: it takes none of its mails."""
+
+    def __init__(self, offered: str = "") -> None:
+        """*offered*: the ways to log in that the server offers, if it takes no password."""
+        super().__init__()
+        self.offered = offered

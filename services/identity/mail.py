@@ -14,9 +14,11 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from enum import Enum
 
+from pydantic import SecretStr
+
 from services.domain.addresses import EmailAddress
 from services.domain.hosts import is_this_machine
-from services.domain.mails import Mail
+from services.domain.mails import LoginRefused, Mail
 from services.identity.mail_texts import text_of
 from services.settings import MailServer
 from services.store.operator import Finding, Mark
@@ -24,6 +26,7 @@ from services.store.operator import Finding, Mark
 _STEP_SECONDS = 10.0
 _TLS_PORT = 465
 _DAYBOOK = "Daybook"
+_BY_PASSWORD = {"CRAM-MD5", "PLAIN", "LOGIN"}  # the ways to log in that smtplib knows
 _ENCODED_WORD = "=?", "?="  # its begin and end (RFC 2047)
 # SMTP's own limit of a line: nothing of a mail is longer, so that no header is folded and no body encoded
 _POLICY = SMTP.clone(max_line_length=998)
@@ -52,7 +55,10 @@ class SmtpSender:
         self._server, self._step_seconds = server, step_seconds
 
     def send(self, mail: Mail) -> bool:
-        """Send *mail*. Return False if the server refuses it for good. Raise OSError if a later try may succeed."""
+        """Send *mail*. Return False if the server refuses it for good.
+
+        Raise LoginRefused, and OSError if a later try may succeed.
+        """
         # mail programs would read another address in the header
         if all(mark in mail.address for mark in _ENCODED_WORD):
             return False
@@ -91,7 +97,7 @@ def message_of(mail: Mail, sender: EmailAddress) -> bytes:
 
 @contextmanager
 def connection(server: MailServer, step_seconds: float = _STEP_SECONDS) -> Generator[smtplib.SMTP]:
-    """Connect to *server* as it demands, and log in. Raise OSError."""
+    """Connect to *server* as it demands, and log in. Raise LoginRefused, OSError."""
     # smtplib's own context checks no certificate
     tls, checking = tls_of(server), ssl.create_default_context
     # without a name smtplib would ask DNS for that of this machine, and tell it
@@ -105,8 +111,7 @@ def connection(server: MailServer, step_seconds: float = _STEP_SECONDS) -> Gener
         if tls is Tls.STARTTLS:
             smtp.starttls(context=checking())
         if server.login:
-            user, password = server.login
-            smtp.login(user, password.get_secret_value())
+            _log_in(smtp, *server.login)
         yield smtp
     finally:
         smtp.close()
@@ -123,7 +128,11 @@ def check(server: MailServer, step_seconds: float = _STEP_SECONDS) -> Finding:
     except smtplib.SMTPNotSupportedError as error:
         lacks = "login" if "AUTH" in str(error) else "TLS (STARTTLS)"
         return Mark.FAIL, f"{name} offers no {lacks}: no mail is sent to it"
-    except smtplib.SMTPAuthenticationError:
+    except LoginRefused as error:
+        if error.offered:
+            return Mark.FAIL, (
+                f"{name} takes no password (it offers {error.offered}): name another server, such as a relay of your provider"
+            )
         return Mark.FAIL, f"{name} refuses DAYBOOK_SMTP_USER and DAYBOOK_SMTP_PASSWORD"
     except OSError as error:
         return Mark.FAIL, (
@@ -132,6 +141,19 @@ def check(server: MailServer, step_seconds: float = _STEP_SECONDS) -> Finding:
     tls = "on this machine, without TLS" if tls_of(server) is Tls.NONE else "with TLS"
     login = " and takes the login" if server.login else ""
     return Mark.OK, f"{name} answers {tls}{login}"
+
+
+def _log_in(smtp: smtplib.SMTP, user: str, password: SecretStr) -> None:
+    """Raise LoginRefused, OSError."""
+    smtp.ehlo_or_helo_if_needed()
+    offered = smtp.esmtp_features.get("auth", "").split()
+    if offered and not _BY_PASSWORD.intersection(offered):
+        names = [one for one in offered if one.isascii() and one.replace("-", "").isalnum()]
+        raise LoginRefused(", ".join(names)[:80] or "others")
+    try:
+        smtp.login(user, password.get_secret_value())
+    except smtplib.SMTPAuthenticationError:  # its message may repeat what was sent
+        raise LoginRefused from None
 
 
 class _Smtp(smtplib.SMTP):

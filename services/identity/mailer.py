@@ -12,7 +12,7 @@ from typing import Protocol
 
 from services.daemon_threads import in_thread
 from services.domain.health import MailHealth
-from services.domain.mails import Code, Mail, NoCode, Notice
+from services.domain.mails import Code, LoginRefused, Mail, NoCode, Notice
 from services.events import log_event
 from services.identity.console_mail import ConsoleSender
 from services.settings import Settings
@@ -27,7 +27,10 @@ class MailSender(Protocol):
     """Sends a mail at once."""
 
     def send(self, mail: Mail) -> bool:
-        """Return False if the mail is refused for good. Raise OSError if a later try may succeed."""
+        """Return False if the mail is refused for good.
+
+        Raise LoginRefused if none is taken from this app, or OSError if a later try may succeed.
+        """
         ...
 
 
@@ -99,8 +102,9 @@ class _Waiting:
 class Mailer:
     """Sends mails from a thread of its own, in the order of their ranks. Any thread may call any method.
 
-    A mail that the server does not take is tried again, at longer and longer intervals, until it expires. A process that
-    ends loses what waits.
+    A mail that the server does not take is tried again, at longer and longer intervals, until it expires. A login that it
+    refuses holds all mails for such an interval: more of them would lock the account there. A process that ends loses what
+    waits.
     """
 
     def __init__(
@@ -120,6 +124,8 @@ class Mailer:
         self._waiting: list[_Waiting] = []
         self._is_sending = self._is_started = self._is_closed = False
         self._number = 0
+        # until when nothing is sent after a refused login, and the interval after one more
+        self._held_until, self._hold_seconds = 0.0, retry_seconds
         self._last_failure: tuple[str, datetime] | None = None
         self._sender: MailSender | None = None  # the thread's
 
@@ -192,12 +198,16 @@ class Mailer:
                 now = datetime.now(UTC)
                 for expired in [one for one in self._waiting if one.mail.expires_at <= now]:
                     self._drop(expired)
-                if due := [one for one in self._waiting if one.due_at <= self._clock()]:
+                is_held = self._held_until > self._clock()
+                due = [one for one in self._waiting if one.due_at <= self._clock()]
+                if due and not is_held:
                     first = min(due, key=lambda one: one.order)
                     self._waiting.remove(first)
                     self._is_sending = True
                     return first
                 next_at = min((one.due_at for one in self._waiting), default=None)
+                if next_at is not None:
+                    next_at = max(next_at, self._held_until)
                 self._changed.wait(None if next_at is None else next_at - self._clock())
             return None
 
@@ -222,6 +232,12 @@ class Mailer:
             else:
                 log_event("mail.undeliverable", kind=mail.kind)
                 self._show_failure("refused by the server")
+            self._hold_seconds = self._retry_seconds
+        except LoginRefused as error:
+            self._held_until = self._clock() + self._hold_seconds
+            self._hold_seconds = min(2 * self._hold_seconds, _LONGEST_RETRY_SECONDS)
+            self._note_failure(mail, error)
+            return True
         except (OSError, ImportError) as error:  # ImportError: the app's files are being updated
             self._note_failure(mail, error)
             return True

@@ -11,7 +11,7 @@ import click
 
 from services import settings
 from services.crypto import RootKeys, new_key
-from services.domain import UserId
+from services.domain import ConversationId, UserId
 from services.domain.addresses import EmailAddress, checked_address
 from services.embedded.folders import Folders, choose_folders
 from services.embedded.plan import read_root_keys, running_endpoints
@@ -21,9 +21,11 @@ from services.operate.accounts import open_account, opens
 from services.operate.copying import Copying, check_source, managed_password
 from services.operate.demo import make_demo
 from services.operate.demo_texts import NAMES
+from services.operate.resealing import OpenedSource, SealingTarget, user_keys
 from services.settings import Settings
 from services.store.credentials import open_stored
 from services.store.operator import Mark, PresentKeys
+from services.store.tables.schema import CONVERSATIONS
 from services.stores import open_copy_source, open_copy_target, open_operator
 
 _MILLION = 1_000_000
@@ -183,26 +185,43 @@ def copy(source: str, target: str, is_dry: bool) -> None:
     A copy that was cut short goes on when it is called again. Both stores open with the same root key.
     """
     chosen, other = _settings_at(source), _settings_at(target)
-    ring = _root_keys(chosen)
-    with open_copy_source(chosen, ring) as opened:
-        check_source(opened, ring, needs_addresses=not other.is_alone)
-        passwords = partial(managed_password, opened, ring)
+    if chosen.is_plain and other.store is None:
+        raise BadInput(
+            f"Copy {source} into a file first (sqlite:PATH), and that file into Supabase."
+        )
+    ring, opens_texts = _root_keys(chosen), other.is_plain and not chosen.is_plain
+    broken = set[ConversationId]()
+    with open_copy_source(chosen, ring) as stored:
+        needs_addresses = not other.is_alone
+        check_source(stored, ring, needs_addresses=needs_addresses, is_for_one=other.is_plain)
+        opened, keys_of = stored, partial(user_keys, stored, ring)
+        if opens_texts:
+            opened = OpenedSource(stored, keys_of)
+            broken = opened.check()
+        passwords = partial(managed_password, stored, ring)
         with open_copy_target(other, ring, passwords, is_dry=is_dry) as copied:
+            if chosen.is_plain and not other.is_plain:
+                copied = SealingTarget(copied, keys_of)
             copying = Copying(opened, copied, is_dry)
             copying.run(lambda done, users: click.echo(f"users: {done} of {users}", err=True))
+            chats = sum(len(stored.rows(CONVERSATIONS, one)) for one in stored.user_ids())
     counts = ", ".join(f"{count:,} {name}" for name, count in copying.counts.items() if count)
     verb = "To be copied" if is_dry else "Copied and compared"
     click.echo(f"{verb}: {counts or 'nothing, all is there'}.")
+    if opens_texts:
+        click.echo(
+            f"Lost: the heads of {chats:,} chats, which show that no message was changed or left out."
+        )
+    elif chosen.is_plain and not other.is_plain:
+        click.echo(f"New: the heads of {chats:,} chats, made of the texts as they are now.")
+    for one in sorted(broken):
+        click.echo(f"Incomplete in both stores: the chat {one}.")
 
 
 def _settings_at(store: str) -> Settings:
     """Return the settings with *store* in the place of DAYBOOK_STORE; "supabase": without it."""
     if store == "supabase":
         return settings.read(store=None, sign_in=None)
-    if store.startswith("json-plain:"):
-        raise BadInput(
-            "A json-plain store has no sealed texts, and cannot be copied: export its chats."
-        )
     return settings.read(store=store, supabase_url=None, supabase_key=None, database_url=None)
 
 

@@ -22,11 +22,14 @@ _SHARED: tuple[Table[Any], ...] = (
 _OF_ONE_ROW: tuple[Table[Any], ...] = (schema.SETTINGS, schema.MODELS, schema.DEPLOYMENT)
 
 
-def check_source(source: CopySource, ring: RootKeys, *, needs_addresses: bool) -> None:
+def check_source(
+    source: CopySource, ring: RootKeys, *, needs_addresses: bool, is_for_one: bool = False
+) -> None:
     """Raise BadInput or Misconfigured if *source* cannot be copied now, or not with these root keys.
 
-    *needs_addresses*: True if people sign in to the target by an address.
+    *needs_addresses*: True if people sign in to the target by an address; *is_for_one*: True if it is for one user.
     """
+    users = 0
     if source.has_open_turns():
         raise BadInput(
             "A reply of the source is still open: start Daybook there, stop it after a minute, and copy then."
@@ -39,6 +42,9 @@ def check_source(source: CopySource, ring: RootKeys, *, needs_addresses: bool) -
             raise BadInput(
                 "The user of the source has no address to sign in by: give one with `operate set-password EMAIL` first."
             )
+        users += not account.deleted_at
+        if is_for_one and users > 1:
+            raise BadInput("The source has accounts of several people: json-plain is for one.")
         credentials = source.rows(schema.CREDENTIALS, user_id)
         if not account.deleted_at and not (credentials and opens(ring, credentials[0])):
             raise Misconfigured(

@@ -2,8 +2,7 @@
 
 import shutil
 from contextlib import closing
-from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from services.crypto import RootKeys
-from services.domain import AccountRole, Outcome
+from services.domain import AccountRole
 from services.domain.accounts import SignUps
 from services.errors import StoreUnavailable
 from services.store.sqlite import SqlitePlace
@@ -33,6 +32,7 @@ from tests.database.test_operate import with_keys
 from tests.store.conformance import talk
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 from tests.store.test_copy import OTHER_DATA
+from tests.store.test_copy_plain import Noon
 from tests.stores import OpenStore, WholeAccounts, cheap_hashes, cut_at, store_of, sweep
 
 # tables of sessions and of calls under way, and what an operator's `migrate` makes
@@ -68,36 +68,6 @@ def rows_of(database):
     return found
 
 
-def fill_chats(user, lapse):
-    """Store what a user may have: of each table some rows. *lapse* lets the leases of open turns run out."""
-    space = talk.stored_space(user)
-    user.spaces.keep(talk.a_space("Gone"))
-    user.profile.change(lambda now: replace(now, model="test-model"))
-    garden = talk.answer(user, talk.first_turn("What grows here?"), "Trees.")
-    turn = talk.attached(user, talk.new_turn(garden, "Look at this leaf."), b"leaf", b"stem" * 99)
-    garden = talk.answer(user, turn, "An oak.", thoughts=talk.THOUGHTS)
-    here = garden.conversation.id
-    user.conversations.move(here, space.id)
-    turn = talk.new_turn(user.conversations.thread(here), "And this?", receipt='{"plan": "all"}')
-    garden = talk.answer(user, turn, "A lime.")
-    garden = talk.answer_again(user, garden, garden.messages[-2], "A linden.")
-    garden = talk.say(user, garden, "Gone?", "Soon.")
-    user.conversations.set_summary(garden, talk.SUMMARY)
-    user.facts.keep(talk.a_fact())
-    user.facts.keep(talk.a_fact("Grows peas.", space_id=space.id))
-    garden = user.conversations.thread(here)
-    talk.delete(user, garden, -2)
-    other = talk.begun_with(user, "Other")
-    user.conversations.pin(other.conversation.id)
-    user.conversations.archive(talk.begun_with(user, "Old").conversation.id)
-    user.conversations.discard(talk.begun_with(user, "Discarded").conversation.id, 600)
-    lapsed = talk.new_turn(other, "Will this end?")
-    begun = user.turns.begin(lapsed)
-    user.turns.checkpoint(begun.turn_id, other.conversation.id, "It", 30, None)
-    lapse()
-    talk.answer(user, talk.first_turn("Cut", title="Cut"), "Of", outcome=Outcome.CUT)
-
-
 def fill(stack, sessions):
     """Make accounts of each state, settings, invitations and a pending sign-up."""
 
@@ -111,7 +81,7 @@ def fill(stack, sessions):
         for name in ("admin", "maya", "omar", "lena", "ravi")
     }
     for name in ("maya", "omar", "lena"):
-        fill_chats(store_of(people[name]), lapse)
+        talk.fill_chats(store_of(people[name]), lapse)
     admin = people["admin"].backend.administration
     admin.set_caps(people["omar"].user_id, {"daily_cap_micro": 7, "daily_cap_tokens": 70_000})
     admin.set_role(people["omar"].user_id, AccountRole.ADMIN)
@@ -136,12 +106,6 @@ def fill(stack, sessions):
     sessions.change_address(maya, "maya@daybook.test", 2)
     used = "update private.invitations set used_by = %s, used_at = now() where email is null"
     change(used, people["maya"].user_id)
-
-
-class Noon(datetime):
-    @classmethod
-    def now(cls, tz=None):
-        return talk.NOON
 
 
 def exports(accounts, monkeypatch):
@@ -213,7 +177,7 @@ def file(hosted, tmp_path_factory):
             for name in ("admin", "maya", "omar", "lena", "ravi")
         }
         for name in ("maya", "omar", "lena"):
-            fill_chats(store_of(people[name]), lambda: store.let_pass(60))
+            talk.fill_chats(store_of(people[name]), lambda: store.let_pass(60))
         admin = people["admin"].backend.administration
         admin.delete(people["lena"].user_id)
         sweep(accounts.backend)

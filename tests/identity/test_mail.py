@@ -3,6 +3,7 @@
 import smtplib
 import ssl
 import time
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -14,7 +15,7 @@ from pydantic import SecretStr
 
 from services.domain.addresses import EmailAddress, checked_address
 from services.domain.browsers import BrowserName
-from services.domain.mails import Code, CodePurpose
+from services.domain.mails import Code, CodePurpose, LoginRefused
 from services.errors import BadAddress
 from services.identity.mail import SmtpSender, check, message_of
 from services.identity.mailer import Mailer
@@ -130,11 +131,46 @@ def test_refused_login_is_found_before_a_mail(running, trusted):
     server, received = running(trusted.context(HOST), wants_login=True)
     server = replace(server, login=(LOGIN[0], SecretStr("wrong")))
 
-    with pytest.raises(smtplib.SMTPAuthenticationError):
+    with pytest.raises(LoginRefused):
         SmtpSender(server).send(a_mail())
 
     assert received.received == []
     assert check(server)[1].endswith("refuses DAYBOOK_SMTP_USER and DAYBOOK_SMTP_PASSWORD")
+
+
+def test_refused_login_is_tried_once_for_all_mails_of_an_interval(running, trusted):
+    server, received = running(trusted.context(HOST), wants_login=True)
+    server = replace(server, login=(LOGIN[0], SecretStr("wrong")))
+    now = [0.0]  # only the test lets time pass
+    mailer = Mailer(lambda: SmtpSender(server), 100, retry_seconds=1.0, clock=lambda: now[0])
+    with closing(mailer):
+        assert all(mailer.send(a_mail()) for _ in range(3))
+        until(lambda: mailer.health().last_failure == "LoginRefused", within=20)
+        mailer.send(a_mail())
+        until(lambda: mailer.health().waiting == 4, within=20)
+        assert received.commands == ["AUTH"] * 2  # smtplib tries PLAIN, then LOGIN
+
+        for interval, attempts in (1, 2), (2, 3):
+            now[0] += interval
+            mailer.send(a_mail())
+            until(lambda attempts=attempts: len(received.commands) == 2 * attempts, within=20)
+            until(lambda attempts=attempts: mailer.health().waiting == 3 + attempts, within=20)
+        assert received.commands == ["AUTH"] * 6
+
+
+def test_server_that_takes_no_password_is_named(trusted, monkeypatch):
+    with mail_server(trusted.context(HOST), wants_login=True, offers="XOAUTH2") as received:
+        resolving(monkeypatch)
+        server = server_at(received.port, login=LOGIN)
+
+        with pytest.raises(LoginRefused):
+            SmtpSender(server).send(a_mail())
+        assert check(server) == (
+            Mark.FAIL,
+            f"{HOST}:{received.port} takes no password (it offers XOAUTH2): "
+            "name another server, such as a relay of your provider",
+        )
+    assert received.commands == []
 
 
 def test_envelope_names_exactly_one_recipient(local):

@@ -14,10 +14,12 @@ from services import events
 from services.domain import Outcome, Role, UserId
 from services.domain.rows import MessageRow
 from services.errors import Misconfigured, StoreBlocked
+from services.store.backend import NewStep
 from services.store.files import FilesPlace
 from services.store.files import store as stores
 from services.store.files.documents import Document
 from services.store.operator import Mark
+from services.store.tables.backend import TablesBackend
 from services.store.tables.schema import BUDGETS, MESSAGES, NONCES, SETTINGS, Nonce, Settings
 from tests.stack.apps import until
 from tests.store.faulty_disk import Faults
@@ -386,6 +388,29 @@ def test_journal_keeps_what_documents_cannot_take(stored, faults, heard, quick, 
     assert opened_numbers(copy) == expected  # killed at the first failure
     assert ("documents.missed", {"error": "StoreBlocked"}) in heard
     assert not list(stored.path.rglob("*~*"))
+
+
+def test_replaced_bytes_are_overwritten_after_an_error(stored, faults, quick):
+    with closing(stored.open()) as store, nonces_of(stored).open("rb") as old:
+        faults.errors["overwrite", "shared/nonces"] = FULL
+        change(store)
+        until(lambda: ("overwrite", "shared/nonces.jsonl") in faults.met)
+        faults.errors.clear()
+
+        until(lambda: is_written(stored))
+
+        assert not any(old.read())
+
+
+def test_store_from_before_the_table_of_steps_has_steps(stored):
+    assert not (stored.path / "shared" / "steps.jsonl").exists()
+
+    with closing(stored.open()) as store:
+        backend = TablesBackend(store)
+        backend.begin_step(NewStep(key="key", kind_tag="tag", sealed="sealed"))
+    with closing(stored.open()) as store:
+        assert TablesBackend(store).end_step("key") == "sealed"
+        assert numbers(store) == [1]
 
 
 def test_half_append_is_cut_off_before_anything_is_written(stored, faults, quick):

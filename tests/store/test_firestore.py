@@ -1,5 +1,7 @@
 """The store in Firestore: its start, its lease, faults while it runs, rules, indexes, and what a turn is billed for."""
 
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -193,7 +195,7 @@ def described(place):
 
     def make(answer):
         def connect(*names):
-            return replace(place.connect(*names), admin=Admin(answer))
+            return replace(place.connect(*names), admin=lambda: Admin(answer))
 
         return replace(place, connect=connect)
 
@@ -224,6 +226,19 @@ def test_database_of_the_right_or_an_unknown_kind_is_made(described, answer):
 
     assert right.exists()
     assert right.check() == {"indexes": (Mark.OK, "all there")}
+
+
+def test_start_of_a_store_asks_for_no_description(place, store):
+    def refuse():
+        raise AssertionError("the API was opened")
+
+    def connect(*names):
+        return replace(place.connect(*names), admin=refuse)
+
+    replace(place, connect=connect).open(is_app=False).close()
+    command = "import sys, services.store.firestore; print('google.cloud.firestore_admin_v1' in sys.modules)"
+    imported = subprocess.run([sys.executable, "-c", command], capture_output=True, check=True)
+    assert imported.stdout == b"False\n"
 
 
 @pytest.mark.parametrize(

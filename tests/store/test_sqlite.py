@@ -1,5 +1,6 @@
 """The store in an SQLite file: its start, faults while it runs, backups, and the users that its queries name."""
 
+import os
 import shutil
 import sqlite3
 import stat
@@ -97,6 +98,25 @@ def test_file_that_cannot_be_used_is_refused_untouched(place, make, sentence):
     make(place.path)
 
     check_refused(place, sentence)
+
+
+def test_folder_of_a_killed_start_is_on_the_disk(place, monkeypatch):
+    place = replace(place, path=place.path.parent / "below" / "daybook.db")
+    place.path.parent.parent.mkdir(mode=0o700)
+    place.path.parent.mkdir(mode=0o700)
+    sync, synced = os.fsync, []
+
+    def noted(descriptor):
+        sync(descriptor)
+        synced.append(identity(os.fstat(descriptor)))
+
+    def identity(found):
+        return found.st_dev, found.st_ino
+
+    monkeypatch.setattr(os, "fsync", noted)
+    place.open().close()
+
+    assert {identity(one.stat()) for one in list(place.path.parents)[:3]} <= {*synced}
 
 
 def test_sqlite_without_strict_tables_is_refused(place, monkeypatch):

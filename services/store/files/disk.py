@@ -8,7 +8,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 DRAFT, _GONE = "~draft", "~gone"  # ends of names: not renamed yet; being destroyed
@@ -26,9 +26,13 @@ class Disk:
     def __init__(self, path: Path) -> None:
         self.path, self._has_failed = path, False
         self._lasting = {"."}  # folders whose names are on the disk
+        # open files that others have replaced, with their folders, until their bytes are overwritten
+        self._replaced = list[tuple[str, int]]()
         self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def close(self) -> None:
+        for _, descriptor in self._replaced:
+            os.close(descriptor)
         os.close(self._root)
 
     def read(self, name: str) -> bytes | None:
@@ -48,19 +52,29 @@ class Disk:
             return []
 
     def replace(self, name: str, data: bytes) -> None:
-        """Write a file anew, whole or not at all; then overwrite its old bytes."""
+        """Write a file anew, whole or not at all; then overwrite its old bytes, also those that an error has left."""
         self.make_folders(_folder_of(name))
         with self._opened(name + DRAFT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
             self.write(descriptor, data, 0)
             self.sync(descriptor)
-        with ExitStack() as opened:
-            old = None
-            with suppress(FileNotFoundError):
-                old = opened.enter_context(self._opened(name, os.O_WRONLY))
+        old = None
+        with suppress(FileNotFoundError):
+            old = self.open(name, os.O_WRONLY)
+        try:
             self.rename(name + DRAFT, name)
-            self.sync_name(_folder_of(name))
+        except OSError:
             if old is not None:
-                self._overwrite(old)
+                os.close(old)
+            raise
+        if old is not None:
+            self._replaced.append((_folder_of(name), old))
+        self.sync_name(_folder_of(name))
+        while self._replaced:
+            folder, old = self._replaced[-1]
+            if folder != _folder_of(name):
+                self.sync_name(folder)
+            self._overwrite(old)
+            os.close(self._replaced.pop()[1])
 
     def append(self, name: str, data: bytes) -> None:
         """Append to a file. An error or a power cut may leave a part of *data*, or zeros."""

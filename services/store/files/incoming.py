@@ -15,8 +15,7 @@ from uuid import UUID, uuid5
 from pydantic import TypeAdapter, ValidationError
 
 from services.crypto import LARGEST_TEXT, Head
-from services.crypto.plain import PlainVault
-from services.crypto.vault import KEY_BYTES
+from services.crypto.plain import NO_VAULT
 from services.domain import ConversationId, MessageId, Outcome, Role, UserId
 from services.domain.limits import LONGEST_TITLE
 from services.domain.policies import Window
@@ -105,14 +104,14 @@ def _store(
         )
         for index, one in enumerate(said)
     ]
-    last, vault, policy = len(rows), PlainVault(bytes(KEY_BYTES)), Window()
+    last, policy = len(rows), Window()
     row = StoredConversation(
         id=conversation_id,
         title=" ".join(said[0].content.split())[:LONGEST_TITLE],
         wrapped_key="",
         key_version=1,
         user_key_version=1,
-        head=vault.seal_head(Head(last, last, last), user_id, conversation_id),
+        head=NO_VAULT.seal_head(Head(last, last, last), user_id, conversation_id),
         policy=policy.name,
         policy_size=policy.messages,
         model=None,

@@ -1,17 +1,14 @@
 """Calls of the Firestore API for one database, with a deadline each."""
 
 import os
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.api_core import exceptions
 from google.auth.exceptions import GoogleAuthError
-from google.cloud.firestore_admin_v1.services.firestore_admin import FirestoreAdminClient
-from google.cloud.firestore_admin_v1.types import Database as Description
-from google.cloud.firestore_admin_v1.types import GetDatabaseRequest
 from google.cloud.firestore_v1.services.firestore import FirestoreClient
 from google.cloud.firestore_v1.services.firestore.transports.grpc import FirestoreGrpcTransport
 from google.cloud.firestore_v1.types import (
@@ -31,6 +28,10 @@ from google.cloud.firestore_v1.types import (
 
 from services.errors import StoreBlocked, StoreUnavailable
 
+if TYPE_CHECKING:
+    from google.cloud.firestore_admin_v1.services.firestore_admin import FirestoreAdminClient
+    from google.cloud.firestore_admin_v1.types import Database as Description
+
 CALL_SECONDS = 10.0  # the most that one call may take
 EMULATOR = "FIRESTORE_EMULATOR_HOST"
 MAKE_ANOTHER = "make one in Native mode, of the Standard edition, and name it in DAYBOOK_STORE."
@@ -44,7 +45,8 @@ class Database:
     api: FirestoreClient
     name: str  # projects/PROJECT/databases/DATABASE
     metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    admin: FirestoreAdminClient | None = None  # None: an emulator, which has no such API
+    # opens a client of the API that describes databases; None: an emulator, which has no such API
+    admin: "Callable[[], FirestoreAdminClient] | None" = None
 
     @property
     def documents(self) -> str:
@@ -92,18 +94,20 @@ class Database:
         request = ListCollectionIdsRequest(parent=self.documents)
         return list(self._call("list_collection_ids", request))
 
-    def description(self) -> Description | None:
+    def description(self) -> "Description | None":
         """Return the mode and the edition; None where no one tells them: an emulator, or a lack of the permission."""
         if self.admin is None:
             return None
-        with suppress(exceptions.Forbidden):
-            return self._call("get_database", GetDatabaseRequest(name=self.name), self.admin)
-        return None
+        admin = self.admin()
+        try:
+            return self._call("get_database", {"name": self.name}, admin)
+        except exceptions.Forbidden:
+            return None
+        finally:
+            admin.transport.close()
 
     def close(self) -> None:
         self.api.transport.close()
-        if self.admin:
-            self.admin.transport.close()
 
     def rollback(self, transaction: bytes) -> None:
         """Free the locks of a transaction. An error changes nothing: they end by themselves."""
@@ -142,7 +146,14 @@ def open_database(project: str, database: str) -> Database:
     if host := os.environ.get(EMULATOR):
         transport = FirestoreGrpcTransport(channel=grpc.insecure_channel(host))
         return Database(FirestoreClient(transport=transport), name, OWNER)
-    return Database(FirestoreClient(), name, admin=FirestoreAdminClient())
+    return Database(FirestoreClient(), name, admin=_open_admin)
+
+
+def _open_admin() -> "FirestoreAdminClient":
+    # 0.15 s, which only a new store and `operate check` need
+    from google.cloud.firestore_admin_v1.services.firestore_admin import FirestoreAdminClient
+
+    return FirestoreAdminClient()
 
 
 @contextmanager

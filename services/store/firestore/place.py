@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from google.api_core.exceptions import AlreadyExists, FailedPrecondition
-from google.cloud.firestore_admin_v1.types import Database as Description
 from google.cloud.firestore_v1.types import (
     Document,
     Precondition,
@@ -133,6 +132,8 @@ def _wrong_kind(database: Database) -> str:
     described = database.description()
     if described is None:
         return ""
+    from google.cloud.firestore_admin_v1.types import Database as Description  # here it is imported
+
     if described.type_ == Description.DatabaseType.DATASTORE_MODE:
         return f"The Firestore database is in Datastore mode: {MAKE_ANOTHER}"
     if described.database_edition == Description.DatabaseEdition.ENTERPRISE:

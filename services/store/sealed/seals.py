@@ -30,13 +30,21 @@ from services.domain import (
     TurnId,
     UserId,
 )
-from services.domain.rows import DocumentKind, DocumentRow, MessageRow, SealedConversation
+from services.domain.rows import (
+    ConversationRow,
+    DocumentKind,
+    DocumentRow,
+    MessageRow,
+    SealedConversation,
+)
 from services.domain.turns import ClientTurnId, OpenTurn
 from services.errors import NewerVersion, Tampered
 from services.events import log_event
-from services.store.rows import ReceiptRow, TurnRow
+from services.rules.turns import Turn
+from services.store.rows import ReceiptRow, ThoughtsRow, TurnRow
+from services.store.writes import PutPiece
 
-_PURPOSE = "documents"  # the purpose of the key derived from a user's key
+DOCUMENTS = "documents"  # the purpose of the key derived from a user's key
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +269,33 @@ class ConversationSeals:
             thoughts,
         )
 
+    def places(self, row: object, message: MessageRow | None = None) -> dict[str, Place]:
+        """Return the places of the sealed texts in *row* by field; *message*: the one that thoughts belong to."""
+        match row:
+            case MessageRow():
+                place = self._message_place(row)
+                return {"body": place, "attachments": replace(place, column="attachments")}
+            case ThoughtsRow() if message:
+                return {"thoughts": replace(self._message_place(message), column="thoughts")}
+            case PutPiece():
+                place = self._piece_place(row.message_id, row.attachment_id, row.number)
+                return {"piece_body": place}
+            case Turn():
+                names = ("partial", "partial_thoughts")
+                return {name: self._turn_place(row.id, name) for name in names}
+            case ReceiptRow():
+                return {"body": self._place("receipts", "body", row.client_turn_id)}
+            case ConversationRow():
+                texts = (
+                    row.text(kind) for kind in (DocumentKind.INSTRUCTIONS, DocumentKind.SUMMARY)
+                )
+                found = {one.kind.value: document_place(self.user_id, one) for one in texts}
+                return {"title": self._place("conversations", "title", self.id)} | found
+            case DocumentRow():
+                return {"body": document_place(self.user_id, row)}
+            case _:
+                return {}
+
     def _place(self, table: str, column: str, row_id: UUID) -> Place:
         return Place(
             table=table, column=column, row_id=row_id, user_id=self.user_id, conversation_id=self.id
@@ -305,7 +340,7 @@ class Seals:
         seals = ConversationSeals(self._user_id, conversation.id, vault)
         if thread.instructions:
             kind, row_id = DocumentKind.INSTRUCTIONS, conversation.id
-            place = _document_place(
+            place = document_place(
                 self._user_id, DocumentRow(kind=kind, id=row_id, conversation_id=row_id)
             )
             instructions = seals.vault.seal(thread.instructions, place)
@@ -341,8 +376,8 @@ class DocumentSeals:
         """Return the revision after *row*, with *text* sealed by *vault*, or under the user's key."""
         # the time exceeds all earlier revisions, even after the database was restored to an older state
         row = replace(row, rev=max(row.rev + 1, self._seen(row) + 1, int(time.time() * 1000)))
-        vault = vault or self._keys.vault(_PURPOSE)
-        place = _document_place(self._user_id, row)
+        vault = vault or self._keys.vault(DOCUMENTS)
+        place = document_place(self._user_id, row)
         return replace(row, body=None if text is None else vault.seal(text, place))
 
     def open(self, row: DocumentRow, vault: Vault | None = None) -> str | None:
@@ -351,8 +386,8 @@ class DocumentSeals:
             raise Tampered
         if row.body is None:
             return None
-        place = _document_place(self._user_id, row)
-        text = vault.open(row.body, place) if vault else self._keys.open(_PURPOSE, row.body, place)
+        place = document_place(self._user_id, row)
+        text = vault.open(row.body, place) if vault else self._keys.open(DOCUMENTS, row.body, place)
         self.note(row)
         return text
 
@@ -369,7 +404,7 @@ class DocumentSeals:
         return self._newest.get((row.kind, row.id), 0)
 
 
-def _document_place(user_id: UserId, row: DocumentRow) -> Place:
+def document_place(user_id: UserId, row: DocumentRow) -> Place:
     """Return the place of a document at its revision."""
     is_text = row.kind in (DocumentKind.INSTRUCTIONS, DocumentKind.SUMMARY)
     return Place(

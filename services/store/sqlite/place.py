@@ -1,10 +1,8 @@
 """The place of a store in an SQLite file: checks before the start, making, opening, migrations, and backups."""
 
-import errno
 import os
 import re
 import sqlite3
-import sys
 from collections.abc import Generator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -14,8 +12,9 @@ from urllib.parse import quote
 
 from services.errors import Misconfigured, StoreBlocked
 from services.store.file_lock import FileLock
+from services.store.folders import check_new, check_system, lasting_folder
 from services.store.operator import Finding, Mark
-from services.store.sqlite.store import SqliteStore
+from services.store.sqlite.store import SqliteStore, error_of
 
 MIGRATIONS = Path(__file__).parents[3] / "db" / "sqlite"
 _APPLICATION = 0x64617962  # "dayb", in the header of every store
@@ -36,14 +35,13 @@ class SqlitePlace:
         return "SQLite"
 
     def exists(self) -> bool:
-        if sys.platform == "win32":
-            raise Misconfigured("DAYBOOK_STORE works on Linux, macOS and WSL, not on Windows.")
+        check_system()
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise Misconfigured(
                 f"Python's SQLite is {sqlite3.sqlite_version}: use a Python with 3.37 or newer."
             )
         if not os.path.lexists(self.path):
-            self._check_folder()
+            check_new(self.path)
             return False
         if not self.path.is_file():
             raise Misconfigured(f"{self.path} is no file: name a file in DAYBOOK_STORE.")
@@ -110,14 +108,6 @@ class SqlitePlace:
         warning = lost_commits_warning()
         version = Mark.NOTE if warning else Mark.OK, warning or sqlite3.sqlite_version
         return {"file": (Mark.OK if is_whole else Mark.FAIL, file), "SQLite": version}
-
-    def _check_folder(self) -> None:
-        """Raise Misconfigured if no file can be made at the path."""
-        folder = self.path.parent
-        while not folder.exists():
-            folder = folder.parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-            raise Misconfigured(f"{self.path} cannot be made: {folder} is not writable.")
 
     def _files(self) -> list[Path]:
         return sorted(self.migrations.glob("[0-9]*.sql"))
@@ -187,8 +177,11 @@ class SqlitePlace:
                     )
                 copy = self._copy_name(version)
                 self.backup(copy)
-                with _removed_on_failure(copy):
+                try:
                     self._migrate(connection, version)
+                except BaseException:
+                    copy.unlink()
+                    raise
             return SqliteStore(self.path, connection, self.wait_seconds, *locks)
         except BaseException:
             connection.close()
@@ -231,14 +224,11 @@ class SqlitePlace:
         connection.execute("pragma wal_checkpoint(truncate)")
 
     def _unusable(self, error: OSError | sqlite3.Error) -> Misconfigured:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == errno.ENOSPC:
-            return Misconfigured(f"The disk is full: free some space for {self.path}.")
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return Misconfigured(f"Another program has locked {self.path}: close it there.")
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return Misconfigured(f"{self.path} is damaged: put a backup back.")
-        return Misconfigured(f"{self.path} cannot be used: {_reason(error)}.")
+        found = error_of(str(self.path), error) if isinstance(error, sqlite3.Error) else None
+        if isinstance(found, StoreBlocked):
+            return Misconfigured(found.public)
+        reason = getattr(error, "strerror", None) or re.sub(r"[^\w ]", "", str(error))
+        return Misconfigured(f"{self.path} cannot be used: {reason}.")
 
 
 def lost_commits_warning() -> str | None:
@@ -249,12 +239,6 @@ def lost_commits_warning() -> str | None:
         f"SQLite {sqlite3.sqlite_version} can lose commits where another program writes to the file: "
         "let only Daybook and its commands open it"
     )
-
-
-def _reason(error: OSError | sqlite3.Error) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    return re.sub(r"[^\w ]", "", str(error))
 
 
 def _sync(path: Path) -> None:
@@ -279,18 +263,11 @@ def _removed(path: Path) -> Generator[None]:
                 name.unlink()
 
 
-@contextmanager
-def _removed_on_failure(path: Path) -> Generator[None]:
-    try:
-        yield
-    except BaseException:
-        path.unlink()
-        raise
-
-
 def _make_folder(folder: Path) -> None:
     """Make *folder* and those above it, for this user alone, and let them outlive a power cut."""
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        _sync(folder.parent)
+    above = lasting_folder(folder)
+    for name in folder.relative_to(above).parts:
+        above = above / name
+        above.mkdir(mode=0o700, exist_ok=True)
+        with suppress(PermissionError):  # an admin has made it, in one that Daybook cannot list
+            _sync(above.parent)

@@ -43,8 +43,9 @@ class SqliteStore:
         """
         self._path, self._connection, self._locks = path, connection, locks
         self._log, self._wait_seconds = Path(f"{path}-wal"), wait_seconds
-        self._files, self._lock = (_identity(path), _identity(self._log)), threading.Lock()
+        self._files, self._lock = (_identity(path), _identity(self._log)), threading.RLock()
         self._synchronous = 0  # unknown
+        self._is_joined = False  # the thread that holds the lock joins its blocks
         self._due, self._is_closed = threading.Event(), False
         self._has_destroyed = True  # perhaps by a process that was killed before its checkpoint
         self._due.set()
@@ -69,27 +70,55 @@ class SqliteStore:
         self, user_id: UserId | None, work: Callable[[Block], Answer], *, is_lasting: bool
     ) -> Answer:
         """Run *work* over the tables of a user and the shared ones, in one transaction."""
-        with self._turn(), self._errors(), self._locks[0].locked(self._wait_seconds):
-            if self._connection.in_transaction:  # its end has failed, and it is of no use
-                self._connection.execute("rollback")
-            self._set_synchronous(_FULL if is_lasting else _NORMAL)
-            self._connection.execute("begin immediate")
-            try:
+        with self._turn(), self._errors():
+            if self._is_joined:
+                return self._answer(SqliteBlock(self._connection, user_id), work)
+            with self._begun(_FULL if is_lasting else _NORMAL):
                 block = SqliteBlock(self._connection, user_id)
-                answer = work(block)
-                block.store_writes()
+                answer = self._answer(block, work)
                 has_deleted = any(row is None for _, _, row in block.writes)
                 if block.writes:
                     self._has_destroyed = self._has_destroyed or has_deleted
-                    self._check_file()
-                    self._connection.execute("commit")
-                    self._check_file()
-            finally:
-                if self._connection.in_transaction:
-                    self._connection.execute("rollback")
+                    self._commit()
             if has_deleted or (block.writes and self._is_log_large()):
                 self._due.set()
             return answer
+
+    @contextmanager
+    def joined(self) -> Generator[None]:
+        with self._turn(), self._errors(), self._begun(_FULL):
+            self._is_joined = True
+            try:
+                yield
+            finally:
+                self._is_joined = False
+            self._has_destroyed = True  # perhaps
+            self._commit()
+            self._due.set()
+
+    @contextmanager
+    def _begun(self, synchronous: int) -> Generator[None]:
+        """Begin a transaction, and roll it back unless it was committed."""
+        with self._locks[0].locked(self._wait_seconds):
+            if self._connection.in_transaction:  # its end has failed, and it is of no use
+                self._connection.execute("rollback")
+            self._set_synchronous(synchronous)
+            self._connection.execute("begin immediate")
+            try:
+                yield
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("rollback")
+
+    def _answer(self, block: "SqliteBlock", work: Callable[[Block], Answer]) -> Answer:
+        answer = work(block)
+        block.store_writes()
+        return answer
+
+    def _commit(self) -> None:
+        self._check_file()
+        self._connection.execute("commit")
+        self._check_file()
 
     def close(self) -> None:
         with self._lock:
@@ -171,20 +200,7 @@ class SqliteStore:
         except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
             raise
         except sqlite3.DatabaseError as error:
-            raise self._error_of(error) from None
-
-    def _error_of(self, error: sqlite3.DatabaseError) -> StoreUnavailable:
-        name, whole = self._path.name, getattr(error, "sqlite_errorcode", 0)
-        code = whole & 0xFF
-        if code == sqlite3.SQLITE_FULL or whole in _REFUSED_WRITES:
-            return StoreBlocked(f"The disk of {name} takes no more data: free some space.")
-        if code == sqlite3.SQLITE_READONLY:
-            return StoreBlocked(f"{name} cannot be written: make it and its folder writable.")
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return StoreBlocked(f"Another program has locked {name}: close it there.")
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return StoreBlocked(f"{name} is damaged: stop Daybook and put a backup back.")
-        return StoreUnavailable(type(error).__name__, whole)
+            raise error_of(self._path.name, error) from None
 
 
 class SqliteBlock(CheckedBlock):
@@ -237,3 +253,19 @@ def _identity(path: Path) -> tuple[int, int] | None:
             return None
         raise StoreUnavailable from None
     return found.st_dev, found.st_ino
+
+
+def error_of(name: str, error: sqlite3.Error) -> StoreUnavailable:
+    """Return the error for *error* of the file *name*, with a sentence about what an operator can mend."""
+    whole = getattr(error, "sqlite_errorcode", 0)
+    match whole & 0xFF:
+        case sqlite3.SQLITE_READONLY:
+            return StoreBlocked(f"{name} cannot be written: make it and its folder writable.")
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return StoreBlocked(f"Another program has locked {name}: close it there.")
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return StoreBlocked(f"{name} is damaged: stop Daybook and put a backup back.")
+        case code if code == sqlite3.SQLITE_FULL or whole in _REFUSED_WRITES:
+            return StoreBlocked(f"The disk of {name} takes no more data: free some space.")
+        case _:
+            return StoreUnavailable(type(error).__name__, whole)

@@ -10,7 +10,7 @@ from services.domain import ConversationId, UserId
 from services.store.copies import CopiedTable, Row
 from services.store.tables import schema
 from services.store.tables.content import text_bytes
-from services.store.tables.protocol import MOST_WRITES, AllTables, Block, Table
+from services.store.tables.protocol import MOST_WRITES, AllTables, Block, JoinsBlocks, Table
 
 _MOST_BYTES = 4_000_000  # of the texts that one block writes
 # conversations come before their rows, and so after them where rows are destroyed
@@ -63,7 +63,7 @@ class TablesCopy:
         return rows
 
     def at_once(self) -> AbstractContextManager[object]:
-        return nullcontext()
+        return self.tables.joined() if isinstance(self.tables, JoinsBlocks) else nullcontext()
 
     def put(self, table: CopiedTable[Row], user_id: UserId | None, rows: Sequence[Row]) -> None:
         for some in _slices(rows):

@@ -4,9 +4,10 @@ It fits Firestore: a block reads before it writes, and may be run twice; a selec
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from services.domain import UserId
 from services.store.operator import Finding
@@ -103,6 +104,15 @@ class AllTables(Protocol):
 
     def close(self) -> None:
         """Free what the store holds. No member is called afterwards."""
+
+
+@runtime_checkable
+class JoinsBlocks(Protocol):
+    """A store whose transactions have any size."""
+
+    def joined(self) -> AbstractContextManager[None]:
+        """Return a context in which the blocks of this thread are one transaction; other threads wait for its end."""
+        ...
 
 
 class StorePlace(Protocol):

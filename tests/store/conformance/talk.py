@@ -200,8 +200,38 @@ def write_everywhere(user, canary):
     choose(user, model=f"{canary}-model", instructions=f"{canary} everywhere")
     listed = user.corpus.conversations()[its]
     user.corpus.put_search_text(listed, f"{canary} search text", None)
-    turn = new_turn(thread, f"{canary} prompt", receipt=f"{canary} receipt")
+    turn = new_turn(thread, f"{canary} prompt", receipt=f'"{canary} receipt"')
     turn = attached(user, turn, f"{canary} file".encode(), name=f"{canary}.txt")
     begun = user.turns.begin(turn)
     user.turns.checkpoint(begun.turn_id, its, f"{canary} partial", LEASE_SECONDS, thoughts)
     return turn, begun
+
+
+def fill_chats(user, lapse):
+    """Store what a user may have: of each table some rows. *lapse* lets the leases of open turns run out."""
+    space = stored_space(user)
+    user.spaces.keep(a_space("Gone"))
+    user.profile.change(lambda now: replace(now, model="test-model"))
+    garden = answer(user, first_turn("What grows here?"), "Trees.")
+    turn = attached(user, new_turn(garden, "Look at this leaf."), b"leaf", b"stem" * 99)
+    garden = answer(user, turn, "An oak.", thoughts=THOUGHTS)
+    here = garden.conversation.id
+    user.conversations.move(here, space.id)
+    turn = new_turn(user.conversations.thread(here), "And this?", receipt='{"plan": "all"}')
+    garden = answer(user, turn, "A lime.")
+    garden = answer_again(user, garden, garden.messages[-2], "A linden.")
+    garden = say(user, garden, "Gone?", "Soon.")
+    user.conversations.set_summary(garden, SUMMARY)
+    user.facts.keep(a_fact())
+    user.facts.keep(a_fact("Grows peas.", space_id=space.id))
+    garden = user.conversations.thread(here)
+    delete(user, garden, -2)
+    other = begun_with(user, "Other")
+    user.conversations.pin(other.conversation.id)
+    user.conversations.archive(begun_with(user, "Old").conversation.id)
+    user.conversations.discard(begun_with(user, "Discarded").conversation.id, 600)
+    lapsed = new_turn(other, "Will this end?")
+    begun = user.turns.begin(lapsed)
+    user.turns.checkpoint(begun.turn_id, other.conversation.id, "It", 30, None)
+    lapse()
+    answer(user, first_turn("Cut", title="Cut"), "Of", outcome=Outcome.CUT)

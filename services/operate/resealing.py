@@ -1,0 +1,114 @@
+"""A sealed store as a copy sees it whose other side is `json-plain`: texts are opened when they are read, and sealed when they are
+stored. Both sides are compared as plain texts, so a copy that was cut short goes on, though no text is sealed alike twice.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import cast
+
+from services.crypto import RootKeys, UserKey, UserKeys
+from services.domain import ConversationId, UserId
+from services.operate.user_texts import ORDER, UserTexts, normal
+from services.store.copies import CopiedTable, CopySource, CopyTarget, Row
+from services.store.credentials import open_stored
+from services.store.tables import schema
+from services.store.writes import PutPiece
+
+
+def user_keys(source: CopySource, ring: RootKeys, user_id: UserId) -> UserKeys:
+    """Return the keys of a user; none of a deleted one. Raise Tampered."""
+    account = next(iter(source.rows(schema.ACCOUNTS, user_id)), None)
+    stored = next(iter(source.rows(schema.CREDENTIALS, user_id)), None)
+    secret = open_stored(ring, stored).account_secret if stored else None
+    if secret is None or account is None:
+        return UserKeys([])
+    opening = ring.account_keys(secret)
+    return UserKeys(
+        UserKey(opening.unwrap(one.wrapped, user_id, one.version), user_id, one.version)
+        for one in account.keys
+    )
+
+
+class OpenedSource:
+    """The `CopySource` of a sealed store, with opened texts."""
+
+    def __init__(self, store: CopySource, keys_of: Callable[[UserId], UserKeys]) -> None:
+        self._store, self._keys_of = store, keys_of
+        self._texts = dict[UserId, UserTexts]()
+
+    def has_open_turns(self) -> bool:
+        return self._store.has_open_turns()
+
+    def user_ids(self) -> list[UserId]:
+        return self._store.user_ids()
+
+    def rows(
+        self,
+        table: CopiedTable[Row],
+        user_id: UserId | None,
+        conversation_id: ConversationId | None = None,
+    ) -> list[Row]:
+        if user_id is None or table not in ORDER:
+            return self._store.rows(table, user_id, conversation_id)
+        return self.texts(user_id).opened(table, conversation_id)
+
+    def texts(self, user_id: UserId) -> UserTexts:
+        if user_id not in self._texts:
+            self._texts[user_id] = UserTexts(self._store, user_id, self._keys_of(user_id))
+        return self._texts[user_id]
+
+    def check(self) -> set[ConversationId]:
+        """Open all texts; return the chats whose heads are not those of their messages. Raise BadInput."""
+        broken = set[ConversationId]()
+        for user_id in self.user_ids():
+            for table in set(ORDER) - {schema.PIECES}:  # which the sums of the others open
+                self.rows(table, user_id)
+            broken |= self.texts(user_id).broken_heads
+        return broken
+
+
+class SealingTarget(OpenedSource):
+    """The `CopyTarget` over a sealed store, for the rows of a plain one.
+
+    The rows of a user whose copy was cut short are hidden until they are stored anew.
+    """
+
+    def __init__(self, store: CopyTarget, keys_of: Callable[[UserId], UserKeys]) -> None:
+        super().__init__(store, keys_of)
+        self._target, self.numbered = store, store.numbered
+        self._stored = set[tuple[str, UserId, ConversationId | None]]()
+
+    def rows(
+        self,
+        table: CopiedTable[Row],
+        user_id: UserId | None,
+        conversation_id: ConversationId | None = None,
+    ) -> list[Row]:
+        is_stored = user_id is None or (table.name, user_id, conversation_id) in self._stored
+        if table in ORDER and not is_stored and not self._store.rows(schema.ACCOUNTS, user_id):
+            return []
+        return super().rows(table, user_id, conversation_id)
+
+    def order(self, *, is_ended: bool) -> Sequence[str]:
+        names = self._target.order(is_ended=is_ended)
+        first = [table.name for table in ORDER if table.name in names]
+        return [*first, *(name for name in names if name not in first)]
+
+    def kept(self, table: CopiedTable[Row], rows: list[Row]) -> list[Row]:
+        return self._target.kept(table, [cast(Row, normal(row)) for row in rows])
+
+    def number(self, table: str, ids: Sequence[str]) -> None:
+        self._target.number(table, ids)
+
+    def at_once(self) -> AbstractContextManager[object]:
+        return self._target.at_once()
+
+    def put(self, table: CopiedTable[Row], user_id: UserId | None, rows: Sequence[Row]) -> None:
+        if user_id and table in ORDER:
+            first: object = rows[0]
+            within = first.conversation_id if isinstance(first, PutPiece) else None
+            self._stored.add((table.name, user_id, within))
+            rows = self.texts(user_id).sealed(table, rows)
+        self._target.put(table, user_id, rows)
+        if user_id:
+            self.texts(user_id).forget()

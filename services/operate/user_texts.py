@@ -1,0 +1,323 @@
+"""The rows of one user in a sealed store as a plain store has them, and back: texts, lists of attachments, heads and bytes."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+from uuid import UUID
+
+from services.crypto import Head, PlainKeys, UserKeys, Vault, new_key
+from services.crypto.plain import NO_VAULT
+from services.domain import ConversationId, UserId
+from services.domain.rows import MessageRow
+from services.errors import BadInput, Tampered
+from services.store.copies import CopiedTable, CopySource, Row
+from services.store.rows import ReceiptRow, ThoughtsRow
+from services.store.sealed.seals import DOCUMENTS, ConversationSeals, document_place
+from services.store.tables import schema
+from services.store.tables.content import text_bytes
+from services.store.tables.protocol import Table
+
+# The tables with sealed texts, and what they are sealed by, in the order in which they are stored: pieces before the lists of
+# them in messages, and these before heads; receipts and thoughts after the rows that their places name.
+ORDER: tuple[Table[Any], ...] = (
+    *(schema.TURNS, schema.PIECES, schema.MESSAGES, schema.RECEIPTS, schema.THOUGHTS),
+    *(schema.DISCARDS, schema.DOCUMENTS, schema.CONVERSATIONS, schema.COUNTS),
+)
+_COUNTED: tuple[Table[Any], ...] = tuple(
+    set(ORDER) - {schema.TURNS, schema.PIECES, schema.DISCARDS, schema.COUNTS}
+)
+_TEXTS_OF_CHATS = ("body", "thoughts", "partial", "partial_thoughts")
+_NO_HEAD = ""  # shows the chat as incomplete
+_NO_KEY: dict[str, Any] = {"wrapped_key": "", "key_version": 1, "user_key_version": 1}
+_FIRST = 1  # the version of a new conversation key
+_NOBODY = UUID(int=0)
+_LARGEST_NUMBER = 2**63
+
+# the MACs of a piece in the sealed store and in the plain one, by message, attachment and number
+_Macs = Mapping[tuple[str, str, int], tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """The keys of one side of a copy, and its column of `_Macs`."""
+
+    keys: UserKeys
+    vault: Callable[[ConversationId], Vault]
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Sums of the stored rows of a user."""
+
+    # the bytes that sealing adds, by conversation; None: to documents, titles, instructions and summaries
+    added: Counter[ConversationId | None] = field(default_factory=Counter[ConversationId | None])
+    heads: dict[ConversationId, Head] = field(default_factory=dict[ConversationId, Head])
+
+
+class UserTexts:
+    """The rows of one user in a sealed store, with opened texts."""
+
+    def __init__(self, store: CopySource, user_id: UserId, keys: UserKeys) -> None:
+        self._store, self._user_id, self._keys = store, user_id, keys
+        self._known = dict[ConversationId, ConversationSeals]()
+        # the wrapped key of each known conversation, its version, and that of the user key
+        self._wrapped: dict[ConversationId, tuple[str, int, int]] | None = None
+        self._pieces = dict[ConversationId, tuple[_Macs, int]]()  # and the bytes that sealing adds
+        self._sums: _Sums | None = None
+        self._sealed = _Side(keys, lambda one: self._seals(one).vault, 0)
+        self._plain = _Side(PlainKeys([]), lambda _: NO_VAULT, 1)
+        self.broken_heads = set[ConversationId]()
+
+    def opened(self, table: CopiedTable[Row], within: ConversationId | None) -> list[Row]:
+        """Return the rows of *table* as a plain store has them. Raise BadInput if a text does not open."""
+        rows: list[Any] = self._read(table, within)
+        if table is schema.COUNTS:
+            return [self._counted(row, -1) for row in rows]
+        opened = self._changed(rows, self._sealed, self._plain)
+        if table is schema.CONVERSATIONS:
+            pairs = zip(rows, opened, strict=True)
+            return cast(list[Row], [self._with_plain_head(*pair) for pair in pairs])
+        return opened
+
+    def sealed(self, table: CopiedTable[Row], rows: Sequence[Row]) -> list[Row]:
+        """Return plain *rows* as the sealed store keeps them. Raise BadInput if one cannot be sealed."""
+        self.forget()
+        plain = cast(list[Any], rows)
+        if table is schema.COUNTS:
+            for one in self._known.keys() - {row.id for row in self._read(schema.CONVERSATIONS)}:
+                raise BadInput(f"The chat {one} is missing, but not all of its rows: delete them.")
+            return [self._counted(row, 1) for row in plain]
+        if table is schema.PIECES:
+            self._pieces.clear()
+        sealed = self._changed(plain, self._plain, self._sealed)
+        if table is schema.CONVERSATIONS:
+            return cast(list[Row], [self._with_sealed_head(row) for row in sealed])
+        return sealed
+
+    def _read(self, table: CopiedTable[Row], within: ConversationId | None = None) -> list[Row]:
+        return self._store.rows(table, self._user_id, within)
+
+    # --- keys
+
+    def _seals(self, conversation_id: ConversationId) -> ConversationSeals:
+        """Return the seals of a conversation; one that is not stored gets a new key. Raise Tampered."""
+        if self._wrapped is None:
+            stored = self._read(schema.CONVERSATIONS)
+            self._wrapped = {
+                row.id: (row.wrapped_key, row.key_version, row.user_key_version) for row in stored
+            }
+        if conversation_id not in self._known:
+            if conversation_id not in self._wrapped:
+                newest = self._keys.newest
+                wrapped = newest.wrap(new_key(), conversation_id, _FIRST)
+                self._wrapped[conversation_id] = wrapped, _FIRST, newest.version
+            wrapped, version, user_version = self._wrapped[conversation_id]
+            key = self._keys.unwrap(wrapped, user_version, conversation_id, version)
+            vault = self._keys.conversation_vault(key, version)
+            self._known[conversation_id] = ConversationSeals(self._user_id, conversation_id, vault)
+        return self._known[conversation_id]
+
+    # --- texts
+
+    def _changed(self, rows: Sequence[Any], old: _Side, new: _Side) -> list[Any]:
+        """Return *rows* with the texts of the side *old* as the side *new* has them. Raise BadInput."""
+        return [self._row_changed(*placed, old, new) for placed in self._placed(rows)]
+
+    def _row_changed(
+        self,
+        row: Any,
+        conversation_id: ConversationId | None,
+        message: MessageRow | None,
+        old: _Side,
+        new: _Side,
+    ) -> Any:
+        with suppress(Tampered, ValueError):  # chained, one could repeat the text
+            return self._with_texts(row, conversation_id, message, old, new)
+        what = (
+            f"the chat {conversation_id}"
+            if conversation_id
+            else "a memory, a space or the preferences"
+        )
+        verb = "opened" if old is self._sealed else "sealed"
+        raise BadInput(
+            f"A text of {what} cannot be {verb}: delete that, or copy to a store of the same kind."
+        )
+
+    def _placed(
+        self, rows: Sequence[Any]
+    ) -> Iterator[tuple[Any, ConversationId | None, MessageRow | None]]:
+        """Yield each row with its conversation, and thoughts with their message."""
+        messages, turns = dict[object, MessageRow](), dict[object, ConversationId | None]()
+        if any(isinstance(row, ThoughtsRow) for row in rows):
+            messages = {row.id: row for row in self._read(schema.MESSAGES)}
+        if any(isinstance(row, ReceiptRow) for row in rows):
+            turns = {row.id: row.conversation_id for row in self._read(schema.TURNS)}
+        for row in rows:
+            match row:
+                case schema.StoredConversation():
+                    yield row, row.id, None
+                case ThoughtsRow():
+                    message = messages.get(row.id)
+                    yield row, message and message.conversation_id, message
+                case ReceiptRow():
+                    yield row, turns.get(row.turn_id), None
+                case _:
+                    yield row, row.conversation_id, None
+
+    def _with_texts(
+        self,
+        row: Any,
+        conversation_id: ConversationId | None,
+        message: MessageRow | None,
+        old: _Side,
+        new: _Side,
+    ) -> Any:
+        """Return *row* with texts of *new*. Raise Tampered, ValueError."""
+        if conversation_id is None and isinstance(row, schema.Document) and row.body is not None:
+            place = document_place(self._user_id, row)
+            text = old.keys.open(DOCUMENTS, row.body, place)
+            return replace(row, body=new.keys.vault(DOCUMENTS).seal(text, place))
+        if conversation_id is None:
+            if any(getattr(row, name, None) for name in _TEXTS_OF_CHATS):
+                raise Tampered  # it has lost its place, and would stay as it is
+            return row
+        vault, other = old.vault(conversation_id), new.vault(conversation_id)
+        texts = dict[str, str]()
+        for name, place in self._seals(conversation_id).places(row, message).items():
+            sealed = getattr(row, name)
+            if sealed is None:
+                continue
+            if name == "piece_body":
+                texts[name] = other.seal_octets(vault.open_octets(sealed, place), place)
+                continue
+            text = vault.open(sealed, place)
+            if name == "attachments" and isinstance(row, MessageRow):
+                text = self._with_macs(text, row, old.column, new.column)
+            texts[name] = other.seal(text, place)
+        return replace(row, **texts)
+
+    def _with_macs(self, text: str, message: MessageRow, old: int, new: int) -> str:
+        """Return a list of attachments with the MACs of the side *new*. Raise Tampered if one is not its piece's."""
+        macs, listed = self._pieces_of(message.conversation_id)[0], json.loads(text)
+        try:
+            for file in listed["files"]:
+                for index, mac in enumerate(file["macs"]):
+                    # a piece that is missing stays missing
+                    pair = macs.get((str(message.id), file["id"], index + 1))
+                    if pair and pair[old] != mac:
+                        raise Tampered
+                    file["macs"][index] = pair[new] if pair else mac
+        except (LookupError, TypeError):
+            raise Tampered from None
+        return json.dumps(listed, ensure_ascii=False)
+
+    def _pieces_of(self, conversation_id: ConversationId) -> tuple[_Macs, int]:
+        """Return the MACs of the stored pieces of a conversation, and the bytes that sealing adds. Raise BadInput."""
+        if conversation_id not in self._pieces:
+            seals, macs, added = self._seals(conversation_id), dict[Any, Any](), 0
+            rows = self._read(schema.PIECES, conversation_id)
+            for row, plain in zip(
+                rows, self._changed(rows, self._sealed, self._plain), strict=True
+            ):
+                [place] = seals.places(row).values()
+                macs[str(row.message_id), str(row.attachment_id), row.number] = (
+                    seals.vault.piece_mac(row.piece_body, place).hex(),
+                    NO_VAULT.piece_mac(plain.piece_body, place).hex(),
+                )
+                added += text_bytes(row) - text_bytes(plain)
+            self._pieces[conversation_id] = macs, added
+        return self._pieces[conversation_id]
+
+    # --- heads and bytes
+
+    def forget(self) -> None:
+        """Forget the sums of rows that have changed since."""
+        self._sums = None
+
+    def _summed(self) -> _Sums:
+        if self._sums is None:
+            found, discards = _Sums(), self._read(schema.DISCARDS)
+            gone = {one for row in discards for one in row.message_ids}
+            for table in _COUNTED:
+                placed = self._placed(self._read(table))
+                for row, conversation_id, message in placed:
+                    plain = self._row_changed(
+                        row, conversation_id, message, self._sealed, self._plain
+                    )
+                    is_content = table not in (schema.DOCUMENTS, schema.CONVERSATIONS)
+                    key = conversation_id if is_content else None
+                    found.added[key] += text_bytes(row) - text_bytes(plain)
+                    if isinstance(row, MessageRow):
+                        head = found.heads.setdefault(row.conversation_id, Head())
+                        if row.id not in gone:
+                            [mac] = self._seals(row.conversation_id).macs([row])
+                            found.heads[row.conversation_id] = head.add(mac, row.seq)
+            for conversation_id in self._known:
+                found.added[conversation_id] += self._pieces_of(conversation_id)[1]
+            self._sums = found
+        return self._sums
+
+    def _counted(self, row: schema.Counts, sign: int) -> Any:
+        added = self._summed().added
+        content = added.total() - added[None]
+        return row.plus(bytes=sign * added[None]).with_content(sign * content)
+
+    def _with_plain_head(
+        self, row: schema.StoredConversation, opened: schema.StoredConversation
+    ) -> schema.StoredConversation:
+        sums = self._summed()
+        head, read = self._seals(row.id).open_head(row.head), sums.heads.get(row.id, Head())
+        is_right = head is not None and head.is_of(read)
+        if not is_right or head is None or (head.rev, head.last_seq) != (row.rev, row.last_seq):
+            self.broken_heads.add(row.id)
+        plain = _NO_HEAD
+        if head and (is_right or head.count != read.count):  # a plain head only counts
+            plain = NO_VAULT.seal_head(head, self._user_id, row.id)
+        return replace(
+            opened,
+            **_NO_KEY,
+            head=plain,
+            bytes=row.bytes - sums.added[row.id],
+        )
+
+    def _with_sealed_head(self, row: schema.StoredConversation) -> schema.StoredConversation:
+        sums, seals, plain = self._summed(), self._seals(row.id), _plain_head(row.head)
+        total = sums.heads.get(row.id, Head()).total
+        wrapped, version, user_version = (self._wrapped or {})[row.id]
+        return replace(
+            row,
+            wrapped_key=wrapped,
+            key_version=version,
+            user_key_version=user_version,
+            head=seals.head(replace(plain, total=total)) if plain else _NO_HEAD,
+            bytes=row.bytes + sums.added[row.id],
+        )
+
+
+def normal(row: Any) -> Any:
+    """Return a *row* of a plain store, which may have been edited, as `OpenedSource` has it."""
+    match row:
+        case schema.StoredConversation():
+            head = _plain_head(row.head)
+            text = NO_VAULT.seal_head(head, row.id, row.id) if head else _NO_HEAD
+            return replace(row, **_NO_KEY, head=text)
+        case MessageRow() if row.attachments:
+            with suppress(ValueError):  # else it is refused when it is sealed
+                listed = json.dumps(json.loads(row.attachments), ensure_ascii=False)
+                return replace(row, attachments=listed)
+            return row
+        case _:
+            return row
+
+
+def _plain_head(text: str) -> Head | None:
+    """Return the head of a chat in a plain store; None if it was edited so that it is none."""
+    with suppress(Tampered):
+        head = NO_VAULT.open_head(text, _NOBODY, _NOBODY)
+        if all(0 <= one < _LARGEST_NUMBER for one in (head.rev, head.count, head.last_seq)):
+            return head
+    return None

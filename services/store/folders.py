@@ -1,0 +1,34 @@
+"""The places of stores on this machine, and the folders above them."""
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+from services.errors import Misconfigured
+
+
+def check_system() -> None:
+    """Raise Misconfigured on a system without the locks of `FileLock`."""
+    if sys.platform == "win32":
+        raise Misconfigured("DAYBOOK_STORE works on Linux, macOS and WSL, not on Windows.")
+
+
+def check_new(path: Path) -> None:
+    """Raise Misconfigured if nothing can be made at *path*."""
+    folder = next(one for one in path.parents if one.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise Misconfigured(f"{path} cannot be made: {folder} is not writable.")
+
+
+def lasting_folder(path: Path) -> Path:
+    """Return the nearest folder above *path* whose name is on the disk.
+
+    One for its owner alone may be of a process that was killed before its name was there.
+    """
+    above = next(one for one in path.parents if one.exists())
+    while stat.S_IMODE(above.stat().st_mode) == 0o700 and above != above.parent:
+        if not os.access(above.parent, os.R_OK | os.W_OK):
+            break
+        above = above.parent
+    return above
