@@ -10,7 +10,7 @@
     - NotConfirmed
     - SignUpsClosed
     - InvitationRefused
-    - StepEnded ........ what was half done in this browser cannot go on
+    - StepEnded ........ the step in this browser cannot be continued
     - InvitationNeeded . Supabase Auth has the user, but there is no account yet
     - AddressTaken
     - BadInput ......... its sentence says what to change
@@ -120,7 +120,7 @@ class InvitationRefused(Refused):
 
 
 class StepEnded(Refused):
-    """The step has expired, ended or had all its tries, or is one of another kind, browser, session or user."""
+    """The step has expired, ended or used up its tries, or belongs to another kind, browser, session or user."""
 
     public = "This page has expired. Please start again."
 

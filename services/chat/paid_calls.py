@@ -368,7 +368,8 @@ def _outcome(turn: LiveTurn, failure: errors.AppError | None) -> Outcome:
     if turn.is_stopped:
         return Outcome.STOPPED
     if isinstance(failure, ModelUnavailable) and failure.failure is ModelFailure.EMPTY:
-        # stored without a reply, so that after a restart it is still known to be empty
+        # the turn is stored without a reply, so that pages can still tell after a restart that the
+        # reply was empty
         return Outcome.COMPLETE
     if failure:
         return Outcome.FAILED

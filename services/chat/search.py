@@ -207,7 +207,7 @@ class Search:
     def opened(
         self, asked: Mapping[MessageId, ConversationId], thread: Thread
     ) -> dict[MessageId, Located]:
-        """Return the messages *asked*, of other conversations, that *thread* may see.
+        """Return those of the messages *asked*, all of other conversations, that *thread* may see.
 
         Raise StoreUnavailable, SignedOut.
         """

@@ -140,7 +140,7 @@ class Chat:
         if not (model or policy):
             return self._begin(thread, past, asked.body, asked.id)
         once = replace(own, model=model or own.model)
-        if policy:  # the stored start of the view does not hold for another policy
+        if policy:  # the stored start of the view is valid only for the stored policy
             once = replace(once, policy=policy, start_seq=own.reset_seq)
         thread = replace(thread, conversation=once)
         return self._begin(thread, past, asked.body, asked.id, start_seq=own.start_seq)

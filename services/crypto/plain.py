@@ -1,4 +1,4 @@
-"""Keys and vaults of a store whose texts are not sealed: what they give out are the texts themselves."""
+"""Keys and vaults of a store without encryption: a token is the readable text itself."""
 
 import hashlib
 from uuid import UUID
@@ -18,7 +18,7 @@ _NO_KEY = bytes(KEY_BYTES)
 
 
 class PlainVault(Vault):
-    """A `Vault` that seals nothing. Its heads only count messages, so that their texts may be edited by hand."""
+    """A `Vault` that seals nothing. A head only counts messages, so that texts may be edited by hand."""
 
     __slots__ = ()
 

@@ -54,7 +54,7 @@ class Expiring:
     """Conversations that the deployment will delete within 14 days because they have not been used."""
 
     conversations: int
-    from_time: datetime  # the time at which the first will be deleted
+    from_time: datetime  # the time at which the first of them will be deleted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -155,7 +155,8 @@ def socket_folder(database: Path) -> Path:
     """
     beside = database.parent / "run"
     fits = len(os.fsencode(beside)) <= _MAX_SOCKET_BYTES - len("/.s.PGSQL.5432")
-    if fits and not set(str(beside)) & set(',"'):  # libpq and Postgres would read a list
+    # libpq and Postgres would read a path with one of these signs as a list
+    if fits and not set(str(beside)) & set(',"'):
         return beside
     data = database.parent.stat()
     short = Path(tempfile.gettempdir()) / f"{APP}-{os.getuid()}-{data.st_dev:x}-{data.st_ino:x}"

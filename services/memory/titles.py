@@ -17,7 +17,7 @@ INSTRUCTIONS = (
     "You give conversations their titles. Answer with nothing but a title of at most six words, "
     "in the language of the conversation: on one line, without quotation marks, markup or full stop."
 )
-_LETTERS = 60  # the longest title
+_LETTERS = 60  # letters of the longest title
 # letters of an answer that is still shortened to a title; a longer one is not a title
 _LONGEST_LINE = 80
 _LONGEST_ANSWER = 400  # letters of an answer, including text around a title
