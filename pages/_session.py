@@ -168,9 +168,9 @@ def open_dialog() -> bool:
 
 
 def _show_news(here: Tab) -> None:
-    """Show the news, again in each run that soon follows: a browser may skip what the next run replaces.
+    """Show the news in this run and in those of the next two seconds: a browser may skip a run that another replaces.
 
-    The browser shows the same news once while they are visible.
+    News that are still visible are not shown a second time.
     """
     now = time.monotonic()
     if here.news_until is None:

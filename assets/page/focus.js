@@ -22,7 +22,8 @@ daybook.onDraw(() => {
   if (here && here !== place) focus();
   place = here;
   const isNow = document.querySelector(".st-key-stop") !== null;
-  if (here && isComing && !isNow && document.activeElement === document.body) focus(); // focus was on Stop
+  // the focus was on Stop
+  if (here && isComing && !isNow && document.activeElement === document.body) focus();
   isComing = isNow;
 });
 

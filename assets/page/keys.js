@@ -1,7 +1,7 @@
 // Keyboard shortcuts. Ctrl+K unfolds the sidebar and focuses the filter. From there the arrow keys move
 // through the rows, Enter opens the first row and empties the filter, and Escape empties the filter without
-// stopping a reply. `?` (or Ctrl+/, also in a field) lists all shortcuts, in a native dialog, so that a reply
-// goes on behind it.
+// stopping a reply. `?` (or Ctrl+/, also in a field) lists all shortcuts, in a native dialog, behind which a
+// reply continues to stream.
 
 const field = () => document.querySelector(".st-key-search input");
 const isInView = () => (field()?.getBoundingClientRect().right ?? 0) > 0;
