@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     sign_in: Literal["none", "local"] | None = None  # None: as the kind of the store requires
     supabase_url: HttpUrl | None = None
     supabase_key: SecretStr | None = None
-    database_url: SecretStr | None = None  # used only by operate
+    database_url: SecretStr | None = None  # used only by the commands of `operate`
     openai_base_url: HttpUrl | None = None
     openai_api_key: SecretStr | None = None
     model: str | None = None

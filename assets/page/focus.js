@@ -28,7 +28,7 @@ daybook.onDraw(() => {
 });
 
 daybook.capture(document, "click", ({ target }) => {
-  // so that the composer gets the focus even if that chat is already open
+  // forgotten, so that the composer gets the focus even if that chat is already open
   if (target.closest(daybook.LEADS)) place = null;
 });
 

@@ -102,7 +102,7 @@ function hear(event) {
 }
 
 daybook.capture(window, "keydown", (event) => {
-  // Keys pressed in an input method, as for Japanese, are no shortcuts. Safari marks them only by key code.
+  // Keys pressed in an input method, as for Japanese, are not shortcuts. Safari marks them only by key code.
   if (event.isComposing || event.keyCode === 229) event.stopImmediatePropagation();
   else if (field()) hear(event); // without the field no user is signed in
 });

@@ -191,7 +191,7 @@ daybook.capture(document, "click", ({ target }) => {
   if (again) {
     const button = document.querySelector(`[data-options][data-message="${again.dataset.message}"]`) ?? again;
     const exchange = button.closest('[class*="st-key-exchange-"]');
-    if (!exchange || exchange !== exchanges().at(-1)) return daybook.noteSent(); // as after a sent prompt
+    if (!exchange || exchange !== exchanges().at(-1)) return daybook.noteSent(); // handled as a sent prompt
     kept = name(exchange); // the new reply grows below its prompt
     makeRoom(daybook.page(), exchange);
     keep();

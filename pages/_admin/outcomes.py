@@ -1,4 +1,4 @@
-"""The outcome of the last form or button used on the admin page, drawn beside it; plain text, as it may name addresses."""
+"""The outcome of the last form or button used on the admin page: plain text, because it may name addresses."""
 
 from collections.abc import Callable, Mapping
 from html import escape

@@ -4,7 +4,7 @@ from typing import Literal
 
 from services.domain.passwords import PASSWORD_CHARACTERS, PASSWORD_RULE
 
-PasswordKind = Literal["current-password", "new-password"]  # also the `autocomplete` of the field
+PasswordKind = Literal["current-password", "new-password"]  # values of the attribute `autocomplete`
 
 
 def password_field(label: str, name: str, kind: PasswordKind) -> str:

@@ -45,10 +45,10 @@ class LiveTurn:
     id: TurnId
     prompt_id: MessageId
     owner: object = None  # the session that began the turn; when it ends, the turn is stopped
-    # the thread with the prompt of the turn, which pages show until they read it again
+    # the thread including the prompt of the turn; pages show it until they read the stored thread
     thread: Thread | None = None
     purpose: Purpose = Purpose.REPLY
-    max_tokens: int = 0  # the reserved length of its text
+    max_tokens: int = 0  # the length of the text that is reserved
     failure: AppError | None = field(default=None, init=False)
     is_stopped: bool = field(default=False, init=False)
     is_cut: bool = field(default=False, init=False)  # true if the reply reached its length limit

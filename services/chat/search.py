@@ -175,7 +175,8 @@ class Search:
         conversation, here = thread.conversation, {message.id for message in thread.messages}
         is_elsewhere = is_elsewhere and self._corpus is not None
         if is_elsewhere:
-            self._listed = {}  # a read in progress may have begun before a conversation moved
+            # read again, because a read in progress may have begun before a conversation moved
+            self._listed = {}
             self._missing = set()
             wait([self._read_on()], _PATIENCE)
         with self._lock:

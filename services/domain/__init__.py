@@ -197,7 +197,7 @@ class Space:
     id: SpaceId
     name: str = field(repr=False)  # empty if it could not be opened
     instructions: str | None = field(default=None, repr=False)  # None: the user's apply
-    policy: MemoryPolicy | None = None  # of new conversations; None: the user's default
+    policy: MemoryPolicy | None = None  # for new conversations; None: the user's default
     uses_personal_facts: bool = True  # true if facts about the user apply beside the space's own
     created_at: datetime
     is_archived: bool = False

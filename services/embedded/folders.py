@@ -124,7 +124,8 @@ class FolderLock:
             os.ftruncate(self.descriptor, 0)
             os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
             return True
-        import psutil  # of the group `embedded`, which hosted deployments do not install
+        # a dependency of the group `embedded`, which hosted deployments do not install
+        import psutil
 
         holder = os.pread(self.descriptor, 20, 0).strip()
         if holder.isdigit() and psutil.pid_exists(int(holder)):

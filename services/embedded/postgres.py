@@ -71,7 +71,7 @@ class Postgres(processes.Server):
         draft = self.folder.with_name("postgres.draft")
         shutil.rmtree(draft, ignore_errors=True)
         _create_private(draft)
-        # in the data folder, because Postgres' user cannot read the keys folder
+        # the file is in the data folder, because Postgres' user cannot read the keys folder
         password_file = draft / "password"
         password_file.write_text(self.secrets.postgres_password)
         password_file.chmod(0o644)  # independent of the umask; the folder is closed to others

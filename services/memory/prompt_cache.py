@@ -51,7 +51,7 @@ def extend_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layo
     if was_rebuilt and not pairs:
         return None  # the last pair may be among the recalled messages
     if count_fitting(pairs, base.room, base.counter) < len(pairs):
-        return None  # a cheap check, which does not count all of them
+        return None  # a cheap check, which need not count the tokens of all recalls
     hidden_ids = _before_reset(history) | {*message_ids(pairs)}
     extracts: defaultdict[MessageId, list[Extract]] = defaultdict(list)
     earlier: dict[MessageId, Sequence[RecalledMessage]] = {}
