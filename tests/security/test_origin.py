@@ -109,7 +109,7 @@ def test_only_trusted_proxies_state_the_client_address(proxies, forwarded, addre
     ("address", "networks"),
     [
         ("192.0.2.1", {"192.0.2.1": 1}),
-        ("::ffff:192.0.2.1", {"192.0.2.1": 1}),  # the form of the address on a socket of both families
+        ("::ffff:192.0.2.1", {"192.0.2.1": 1}),  # as a dual-stack socket shows it
         ("2002:c000:201::7", {"192.0.2.1": 1}),  # 6to4: a /48 network for each IPv4 address
         ("2001:db8:0:1ff:1::2", {"2001:db8:0:1ff::/64": 1, "2001:db8:0:100::/56": 8}),
         ("fe80::1%eth0", {"fe80::/64": 1, "fe80::/56": 8}),
