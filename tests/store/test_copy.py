@@ -40,7 +40,7 @@ OTHER_DATA = (
 
 @pytest.fixture
 def run(tmp_path):
-    """Run a command; its exit code and what it says."""
+    """Return a function that runs a command, and returns its exit code and output."""
 
     def run(*arguments, **environment):
         ours = ("DAYBOOK_", "DATABASE_", "SUPABASE_", "OPENAI_")
@@ -58,7 +58,7 @@ def place(path):
 
 
 def named(path):
-    """Return *path* as DAYBOOK_STORE has it."""
+    """Return *path* as a value of DAYBOOK_STORE."""
     return f"sqlite:{path}" if path.suffix else f"json:{path}"
 
 
@@ -70,7 +70,7 @@ def opened(path):
 
 
 def rows_of(path):
-    """Return all rows of a store that a copy takes over."""
+    """Return all rows of a store that a copy includes."""
     with opened(path) as tables:
         users = tables.of(None).run(lambda block: [one.id for one in block.select(schema.ACCOUNTS)])
         return {
@@ -204,14 +204,14 @@ def test_copy_that_was_cut_short_goes_on(copy, source, target, monkeypatch, writ
     monkeypatch.setattr(TablesCopy, "put", put)
 
     copied, rows = rows_of(target), rows_of(source)
-    for user_id in accounts:  # whoever exists is whole
+    for user_id in accounts:  # the copied users are complete
         assert all(copied.get(key) == row for key, row in rows.items() if key[1] == user_id)
     assert copy()[0] == 0
     assert rows_of(target) == rows
 
 
 def change(path, table, user_id, **fields):
-    """Change a row of a user, or of the first one who has such rows."""
+    """Change a row of a user, or of the first user with such rows."""
     with opened(path) as tables:
         owner = user_id if table.is_shared else tables.owners(table)[0]
 
@@ -223,7 +223,7 @@ def change(path, table, user_id, **fields):
 
 
 def refused(copy, target, sentence):
-    """Fail unless the copy is refused by one sentence, and leaves the target as it was."""
+    """Fail unless the copy is refused with one sentence, and the target is unchanged."""
     before = rows_of(target) if target.exists() else None
     code, said = copy()
     assert (code, said) == (1, sentence)
