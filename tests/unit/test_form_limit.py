@@ -1,4 +1,4 @@
-"""The bound of a form's body, on all routes that take one."""
+"""The limit of a form's body, on all routes that accept one."""
 
 import asyncio
 from urllib.parse import urlencode
