@@ -19,7 +19,7 @@ _MULTIPART = "multipart/form-data; boundary=b"
 
 
 def send(path, content_type, body, announced=None):
-    """Send *body* in pieces; return the status, the headers of the answer, and the pieces that were read."""
+    """Send *body* in pieces; return the status, the headers of the answer, and the number of pieces that were read."""
     routes = SignInRoutes(
         shared=pytest.fail,
         attempts=Attempts(RootKeys({1: new_key()}, current=1), sign_ups_an_hour=20),
