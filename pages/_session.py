@@ -204,6 +204,6 @@ def keep_errors(
 
 
 def attempt(act: Callable[..., None], *args: object) -> None:
-    """Call *act* and keep its AppError for the page to draw. A callback."""
+    """Call *act* and keep its AppError for the page to draw. For callbacks."""
     with keep_errors():
         act(*args)

@@ -188,7 +188,7 @@ class App:
         in_thread("recall-imports", lambda: import_module("services.memory.recall"))
 
     def _end_without_models(self, models: Future[Models]) -> None:
-        """End the process if the models could not be opened, because no user could sign in."""
+        """End the process if the models could not be opened, because no user can sign in without them."""
         if models.exception():
             self.health.record(Failed("The models cannot be opened: see the error in the log."))
 

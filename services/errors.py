@@ -351,7 +351,8 @@ class Unavailable(AppError):
 class StoreUnavailable(Unavailable):
     """The database or the sign-in server failed or timed out."""
 
-    outage = "Daybook cannot reach its database."  # on every page until the database answers again
+    # shown on every page until the database answers again
+    outage = "Daybook cannot reach its database."
     public = f"{outage} Nothing is lost. Try again in a moment."
 
 

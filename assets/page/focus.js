@@ -28,7 +28,7 @@ daybook.onDraw(() => {
 });
 
 daybook.capture(document, "click", ({ target }) => {
-  // forgotten, so that the composer gets the focus even if that chat is already open
+  // null, so that the composer gets the focus even if that chat is already open
   if (target.closest(daybook.LEADS)) place = null;
 });
 

@@ -20,7 +20,7 @@ class Unfit(BadInput):
 
 
 def act_at(place: str, act: Callable[[], str]) -> None:
-    """Call *act*, and keep its news, or the sentence of its AppError, for `draw` at *place*. A callback."""
+    """Call *act*, and keep its news, or the sentence of its AppError, for `draw` at *place*. For callbacks."""
 
     def act_and_keep() -> None:
         try:

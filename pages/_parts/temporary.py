@@ -62,8 +62,8 @@ def leave_if_elsewhere(page: Page) -> TemporaryChat | None:
 
 
 def bring_back(left: TemporaryChat) -> TemporaryChat | None:
-    """Make the next run go back to *left*, a temporary chat of this tab; return the temporary chat that is left for it,
-    if that has text to restore. For callbacks. Raise ChatIsOver."""
+    """Make the next run go back to *left*, a temporary chat of this tab; return the temporary chat that the
+    tab leaves for it, if that has text to restore. For callbacks. Raise ChatIsOver."""
     left.come_back()
     other = _leave()
     tab().callbacks.left.discard(left.id)

@@ -305,7 +305,7 @@ class UnansweredCalls:
         except errors.StoreUnavailable:
             is_lost = True
             raise
-        finally:  # only now: a call that is sent again counts as lost until its answer comes
+        finally:  # dropped last, because a repeated call counts as lost until its answer arrives
             self._calls.drop(client_turn_id)
             if is_lost:
                 self._calls.put(client_turn_id, call)

@@ -195,7 +195,7 @@ class Search:
         }
         with suppress(AppError):
             found |= self.opened(places, thread)
-        # each message once, even if several parts of a reply match
+        # has each message once, even if several parts of a reply match
         ranked: dict[MessageId, RecalledMessage] = {}
         for hit in hits:
             if located := found.get(hit.id):

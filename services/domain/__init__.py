@@ -196,7 +196,7 @@ class Space:
 
     id: SpaceId
     name: str = field(repr=False)  # empty if it could not be opened
-    instructions: str | None = field(default=None, repr=False)  # None: the user's apply
+    instructions: str | None = field(default=None, repr=False)  # None: the user's instructions
     policy: MemoryPolicy | None = None  # for new conversations; None: the user's default
     uses_personal_facts: bool = True  # true if facts about the user apply beside the space's own
     created_at: datetime
@@ -266,8 +266,9 @@ class Preferences:
     """A user's choices for all conversations that have none of their own."""
 
     model: str | None = None  # None: the deployment's first model
-    instructions: str | None = field(default=None, repr=False)  # None: the deployment's apply
-    policy: MemoryPolicy | None = None  # None: the deployment's default
+    # None: the deployment's instructions
+    instructions: str | None = field(default=None, repr=False)
+    policy: MemoryPolicy | None = None  # None: the deployment's default policy
     context_tokens: int | None = None  # None: all that the model and the deployment allow
     reply_tokens: int | None = None  # None: all that the model and the deployment allow
     window_messages: int | None = None  # a window's default size; None: the deployment's

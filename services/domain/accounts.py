@@ -157,7 +157,7 @@ class UserUsage(Limits):
     tokens_out_this_month: int
     cost_this_month_micro: int
     conversations: int
-    bytes: int  # the stored size of its messages
+    bytes: int  # the stored size of the user's messages
 
 
 class SignUps(StrEnum):

@@ -32,8 +32,8 @@ class DocumentKind(StrEnum):
     PREFERENCES = "preferences"
     SPACE = "space"
     FACT = "fact"
-    INSTRUCTIONS = "instructions"  # those of a conversation are stored in its row
-    SUMMARY = "summary"  # that of a conversation is stored in its row
+    INSTRUCTIONS = "instructions"  # the instructions of a conversation are stored in its row
+    SUMMARY = "summary"  # the summary of a conversation is stored in its row
     SEARCH_TEXT = "search_text"  # stored under the id of its conversation
 
 

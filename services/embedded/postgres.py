@@ -81,7 +81,7 @@ class Postgres(processes.Server):
                     str(_binaries() / "initdb"),
                     *("--auth=scram-sha-256", f"--pwfile={password_file}"),
                     f"--username={_SUPERUSER}",
-                    # the same sort order on every system, even after upgrades
+                    # gives the same sort order on every system, even after upgrades
                     *("--encoding=UTF8", "--no-locale"),
                     *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
                     "--wal-segsize=2",  # MB; the default of 16 would be a third of a small folder

@@ -33,7 +33,7 @@ from services.memory.layout import (
 from services.memory.terms import stems
 
 # Percentages of the prompt's tokens.
-_LATEST = 25  # the latest messages when the prefix is rebuilt
+_LATEST = 25  # the share of the latest messages when the prefix is rebuilt
 _LASTING = 55  # latest messages below this stay at an overflow: only earlier recalls go
 _REBUILT = 15  # recalled messages when a cached prefix is rebuilt
 _TURN = 6  # the most for messages recalled in each later turn

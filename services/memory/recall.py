@@ -63,7 +63,7 @@ class RecallIndex:
     """An inverted index of one user's messages. Only one thread at a time may use it."""
 
     def __init__(self) -> None:
-        # a cache of its own, because it holds words of one user
+        # a cache for this index alone, because it holds words of one user
         self._terms_of = cache(_index_terms)
         self._postings: dict[str, array[int]] = {}  # by term, one row number per occurrence
         self._rows: dict[MessageId, int] = {}

@@ -86,7 +86,7 @@ class _Lowering:
         self._in_formula = False
 
     def add(self, line: str) -> None:
-        """Add *line*. Raise _Uncertain."""
+        """Add *line*. Raise _Uncertain if parsers may disagree about it."""
         mark = _FENCE.match(line)
         if self._fence:
             self._add_code(line, mark)

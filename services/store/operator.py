@@ -66,7 +66,7 @@ class Operator(Protocol):
         ...
 
     def grant_admin(self, email: EmailAddress) -> None:
-        """Raise BadInput (no such account)."""
+        """Make the account of *email* an admin. Raise BadInput (no such account)."""
 
     def find_credentials(
         self, email: EmailAddress, lookups: Collection[str]
