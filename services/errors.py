@@ -10,7 +10,7 @@
     - NotConfirmed
     - SignUpsClosed
     - InvitationRefused
-    - StepEnded ........ the step in this browser cannot be continued
+    - StepEnded ........ what was half done in this browser cannot go on
     - InvitationNeeded . Supabase Auth has the user, but there is no account yet
     - AddressTaken
     - BadInput ......... its sentence says what to change

@@ -145,7 +145,7 @@ class Contract:
         return "made_at" in self.parameters[function]
 
     def arguments(self, function, given):
-        """Return all arguments of a call but its proof: those *given*, else those of DEFAULTS, else null."""
+        """All arguments of a call but its proof: those *given*, else those of DEFAULTS, else null."""
         defaults = DEFAULTS | {"nonce": uuid4()}
         unset = {name: defaults.get(name) for name in self.parameters[function]}
         return {n: v for n, v in (unset | given).items() if n not in ("made_at", "proof")}

@@ -61,7 +61,7 @@ class Accounts(RuleBasedStateMachine):
         self.both = TwoBackends(connection, user_ids, ADDRESSES, make_store)
         self.numbers = 0
         self.codes = []
-        self.steps = []  # the keys of the steps
+        self.steps = []  # their keys
 
     def teardown(self):
         try:
@@ -179,7 +179,7 @@ class Accounts(RuleBasedStateMachine):
     # --- credentials
 
     def lookups(self, user):
-        """Return the look-up values of a user's address under a new root key and an old one."""
+        """The look-ups of a user's address, under a new root key and an old one."""
         return sha(f"new {user}"), sha(f"old {user}")
 
     def credentials(self, row_id, user_id, user, generation=1, *, is_old=False):
@@ -202,7 +202,7 @@ class Accounts(RuleBasedStateMachine):
         )
 
     def attempt(self, user, throttles=None, code=None, nonce=None):
-        """Count an attempt with the address of a user; return the result."""
+        """Count an attempt with the address of a user; return what is found."""
         attempt = Attempt(
             lookups=self.lookups(user),
             throttles=throttles or Throttles(()),
@@ -243,7 +243,7 @@ class Accounts(RuleBasedStateMachine):
         kept=st.sampled_from([None, 0, 1]),
     )
     def change_credentials(self, nth, off, is_password, is_old, kept):
-        """Change the password of the user of a session, or seal the credentials anew."""
+        """Change the password of the user of a session, or seal credentials anew."""
         session = self.session(nth, is_admins=False)
         if session is None:
             return

@@ -69,7 +69,7 @@ def rows_of(database):
 
 
 def fill_chats(user, lapse):
-    """Store some rows in each table of a user. *lapse* lets the leases of open turns run out."""
+    """Store what a user may have: of each table some rows. *lapse* lets the leases of open turns run out."""
     space = talk.stored_space(user)
     user.spaces.keep(talk.a_space("Gone"))
     user.profile.change(lambda now: replace(now, model="test-model"))

@@ -480,8 +480,7 @@ def test_credentials_change_only_where_seen(world):
     for given in (
         own,
         {"seen_generation": 3, "new_generation": 3} | own,
-        # the look-up value of another address
-        {"seen_generation": 2, "new_lookup": row["new_lookup"]},
+        {"seen_generation": 2, "new_lookup": row["new_lookup"]},  # that of another address
     ):
         changed = {"new_generation": given.get("seen_generation", 1)} | given
         assert maya.call("change_credentials", **changed) == STALE

@@ -204,7 +204,7 @@ def test_copy_that_was_cut_short_goes_on(copy, source, target, monkeypatch, writ
     monkeypatch.setattr(TablesCopy, "put", put)
 
     copied, rows = rows_of(target), rows_of(source)
-    for user_id in accounts:  # the copied users are complete
+    for user_id in accounts:  # whoever exists is whole
         assert all(copied.get(key) == row for key, row in rows.items() if key[1] == user_id)
     assert copy()[0] == 0
     assert rows_of(target) == rows
