@@ -21,7 +21,7 @@ if __name__ != "__main__":
     except Misconfigured as error:
         raise SystemExit(f"Daybook cannot start: {error.public}") from None
     signal.signal(signal.SIGINT, begun.end_process)
-    begun.start()  # runs beside the imports below
+    begun.start()  # the backend starts while the imports below run
     gc.disable()  # a garbage collection would take a sixth of the start's CPU time
 else:
     ctrl_c = begun = None
@@ -89,7 +89,7 @@ else:
             st.Page(sidebar.USAGE, title=words.USAGE),
             st.Page(sidebar.DATA, title=words.YOUR_DATA),
             st.Page(sidebar.ACCOUNT, title=words.ACCOUNT),
-            st.Page(sidebar.ADMIN, title=words.ADMIN),  # refuses users who are no admins
+            st.Page(sidebar.ADMIN, title=words.ADMIN),  # the page refuses users who are not admins
         ]
     page = st.navigation(pages, position="hidden")
     if user:

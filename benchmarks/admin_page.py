@@ -1,11 +1,11 @@
-"""The administration of a large deployment: its queries, and the cost of its sums in each turn.
+"""The administration of a large deployment: its queries, and the cost that its usage sums add to each turn.
 
 python -m benchmarks.admin_page [--people N] [--turns N] [--calls N] [--pairs N] [--json]
 
-The ledger of 90 days is filled by SQL, in batches, with its trigger on: the sums are those that turns would have left.
-Queries are called as the API calls them, on a bare Postgres that keeps what it is told. The rollup's cost is the ratio of
-turns a second of one user with its trigger and without, in pairs of short runs, each pair in the other order. The page is
-opened in a browser, on an embedded stack filled likewise: from the address being entered until the tab is drawn.
+SQL fills the ledger of 90 days in batches with the usage trigger on, so the sums are those that turns would have made.
+Queries are called as the API calls them, on a bare Postgres with durable commits. The cost of the sums is the ratio of
+turns per second of one user with and without the trigger, in pairs of short runs whose order alternates. The page is
+opened in a browser, on an embedded stack with the same data: from entering the address until the tab is drawn.
 """
 
 import argparse
@@ -34,7 +34,7 @@ BATCH = 20_000
 DAYS = 90
 TURNS_OF_A_RUN = 40
 REACH_MS, PAGE_REACH_MS, COST_REACH = 300, 1500, 0.03
-# of a tab: what is drawn last of it
+# for each tab, the element that is drawn last
 TABS = {
     "Overview": "[data-testid=stVegaLiteChart] .marks",
     "Users": "[data-testid=stDataFrame] canvas",
@@ -47,7 +47,7 @@ TABS = {
 _IS_DRAWN = """drawn => document.querySelector('.stApp[data-test-script-state="notRunning"]')
   && [...document.querySelectorAll(drawn)].some((one) => one.checkVisibility())"""
 
-# the address of every tenth holds "anna"
+# the address of every tenth user contains "anna"
 _PEOPLE = """
 insert into auth.users (id, email)
 select md5('person ' || n)::uuid, case n %% 10 when 0 then 'anna' else 'user' end || n || '@example.org'
@@ -58,7 +58,7 @@ insert into public.conversations (id, user_id, title, wrapped_key, key_version, 
 select gen_random_uuid(), md5('person ' || n)::uuid, %(sealed)s, %(sealed)s, 1, 1, %(head)s
 from generate_series(1, %(people)s::int) n, generate_series(1, 10)
 """
-# a tenth of the people take half of the turns; each day has its share, and the newest comes last
+# a tenth of the users take half of the turns; each day has its share, and the newest day comes last
 _TURNS = """
 insert into private.ledger (at, user_id, turn_id, day, kind, outcome, purpose, model, tokens_in, tokens_out,
   tokens_cached, first_token_ms, micro)
@@ -130,7 +130,7 @@ def main() -> None:
 
 
 def fill(admin: psycopg.Connection, people: int, turns: int) -> None:
-    """Make the accounts, ten chats of each, and their ledger."""
+    """Create the accounts, ten chats of each, and their ledger."""
     admin.execute(_PEOPLE, [people])
     admin.execute(
         "select private.make_account(id) from auth.users where email like '%%@example.org'"
@@ -145,13 +145,13 @@ def fill(admin: psycopg.Connection, people: int, turns: int) -> None:
     admin.execute(
         "update private.budgets set last_active_at = now() - random() * interval '90 days'"
     )
-    for _ in range(DAYS):  # as the sweep has, a day at a time
+    for _ in range(DAYS):  # one day at a time, as the sweep does
         admin.execute("select private.make_day_totals()")
-    admin.execute("vacuum analyze")  # as autovacuum would have, in 90 days
+    admin.execute("vacuum analyze")  # as autovacuum would have done in 90 days
 
 
 def query_times(world: World, calls: int) -> dict[str, tuple[float, float]]:
-    """The median and the slowest of *calls* of each query, in milliseconds."""
+    """Return the median and the maximum time of *calls* of each query, in milliseconds."""
     admin = world.make_admin(world.person())
     busiest = world.one(
         "select user_id from private.usage_by_day where user_id <> private.all_users()"
@@ -201,7 +201,7 @@ def _timed(query: Callable[[], object], calls: int) -> tuple[float, float]:
 
 
 def page_times(people: int, turns: int, opens: int) -> dict[str, tuple[float, float]]:
-    """The median and the slowest of *opens* of each tab in a browser, in milliseconds, after the first by the link."""
+    """Return the median and the maximum time of *opens* of each tab in a browser, in milliseconds, after a first opening."""
     with (
         rig.model() as endpoint,
         rig.chromium() as browser,
@@ -238,12 +238,15 @@ def page_times(people: int, turns: int, opens: int) -> dict[str, tuple[float, fl
 
 def _open_tab(page: Page, go: Callable[[], object], drawn: str) -> None:
     go()
-    # a locator would look again only after pauses of up to half a second
+    # a locator would poll with pauses of up to half a second
     page.wait_for_function(_IS_DRAWN, arg=drawn, timeout=60_000)
 
 
 def rollup_ratios(world: World, address: str, pairs: int) -> list[float]:
-    """Turns a second with the rollup to those without, of each pair of runs: short ones, for the disk's pace drifts."""
+    """Return the ratio of turns per second with and without the usage sums, for each pair of runs.
+
+    The runs are short, because the speed of the disk drifts.
+    """
     person = world.person()
     unlimited = "update private.budgets set daily_cap_micro = 1e12, monthly_cap_micro = 1e12, max_per_minute = 1000000"
     world.admin.execute(unlimited)
@@ -259,7 +262,7 @@ def rollup_ratios(world: World, address: str, pairs: int) -> list[float]:
                 world.admin.execute(
                     f"alter table private.ledger {how} trigger ledger_is_added_to_usage"
                 )
-                _take_turn(caller, conversation)  # makes its plans anew
+                _take_turn(caller, conversation)  # makes Postgres plan the statements again
                 began = time.perf_counter()
                 for _ in range(TURNS_OF_A_RUN):
                     _take_turn(caller, conversation)

@@ -1,19 +1,19 @@
-"""A storm of turns under caps that bind, in processes that are killed, over a day's and a month's end.
+"""A stress test of budgets: turns under binding caps, in processes that are killed, across the end of a day and a month.
 
 python -m benchmarks.budget_storm [--people N] [--workers N] [--seconds N] [--seed N] [--json] [--dsn ADDRESS | --dsn wheel]
 
-Each worker is a process that takes turns as any of the people, and repeats, abandons and finishes late one in twenty; one in
-twenty has an endpoint that reports no usage, and is charged all that was reserved. Workers and sweepers are killed by SIGKILL and
-replaced. With --dsn in a new database of the Postgres at ADDRESS (a superuser's), or of one from the wheel; else by
-supabase-py through an embedded stack.
+Each worker is a process that takes turns as any of the users; one turn in twenty is repeated, abandoned or finished late, and
+one in twenty has an endpoint that reports no usage, so the whole reservation is charged. Workers and sweepers are killed by
+SIGKILL and replaced. With --dsn, the test runs in a new database of the Postgres at ADDRESS (of a superuser) or of a Postgres
+from the wheel; without it, by supabase-py through an embedded stack.
 
-A quarter of the people is held by the day's money, one by the month's, one by the day's tokens. The rest, and after half of the
-time everybody, by the deployment's money. The database's clock runs towards a midnight, then jumps to the last seconds of
-the month and over its end: all functions of money read it by `private.storm_now`. Caps grow in the first quarter of each of the
-four windows; in the second half, an observer looks at what is spent and reserved of them. A cap's use is the median of its looks: a
-turn that settles frees what the next one takes.
+A quarter of the users is limited by money per day, a quarter by money per month, a quarter by tokens per day; the rest, and after
+half of the time all users, by the deployment's money. The database's clock approaches midnight, then jumps to the last seconds of
+the month and passes its end: all functions of money read the clock by `private.storm_now`. Caps grow in the first quarter of each
+of the four windows; in the second half, an observer reads the spent and reserved part of each cap. The use of a cap is the median
+of these readings, because a turn that settles frees the amount that the next turn takes.
 
-Ends with 1 unless overspends, lost and doubled turns, deadlocks and the ledger minus the budgets are 0.
+The exit code is 1 unless overspends, lost turns, doubled turns, deadlocks and the ledger minus the budgets are all 0.
 """
 
 import argparse
@@ -64,14 +64,14 @@ from tests.database.storm import (
 GROUPS = ("daily", "monthly", "tokens", "deployment")
 ROOM = {"daily": 20_000, "monthly": 20_000, "tokens": 10_000, "deployment": 100_000}
 GROWTH = {"daily": 2_000, "monthly": 2_000, "tokens": 500, "deployment": 10_000}
-# of a group: the column of its cap, and what counts against it
+# for each group: the column of its cap, and the amounts that count against it
 COLUMNS = {
     "daily": ("daily_cap_micro", "day_spent"),
     "monthly": ("monthly_cap_micro", "month_spent"),
     "tokens": ("daily_cap_tokens", "day_tokens"),
 }
-PLACES = {"daily": 0, "tokens": 1, "monthly": 2}  # of the pairs of _BUDGETS
-OF_ONE_WINDOW = (  # checks of the tests' storm, which sees no window end
+PLACES = {"daily": 0, "tokens": 1, "monthly": 2}  # the indexes of the pairs of _BUDGETS
+OF_ONE_WINDOW = (  # checks of the storm in the tests, which runs within one window
     "overspent by the ledger",
     "budgets that are not",
     "deployment and ledger",
@@ -145,7 +145,7 @@ from private.budgets left join lateral (
 
 @dataclass(frozen=True, slots=True)
 class ReadingRest(Rest):
-    """By supabase-py, also for what the storm reads."""
+    """Calls by supabase-py, also for the reads of the test."""
 
     connection: None = None
 
@@ -166,14 +166,14 @@ class ReadingRest(Rest):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A database to storm, and what a process does to reach it as some people."""
+    """A database under test, and the way in which a process connects to it as some users."""
 
     world: World
     connect: Callable[[list[Caller]], tuple[Any, list[Caller]]]
 
 
 class Journal:
-    """What a process tells: one line each, appended to a file that outlives it."""
+    """The reports of a process: one line each, appended to a file that outlives the process."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_APPEND | os.O_WRONLY | os.O_CREAT)
@@ -183,7 +183,7 @@ class Journal:
         self._write("event", event, count)
 
     def append(self, message: tuple[str, str]) -> None:
-        """Note that *message*, a conversation's id and its own, is known to be stored."""
+        """Record that a message is known to be stored; *message* has the ids of the conversation and the message."""
         self._write("stored", *message)
 
     def error(self, error: Exception) -> None:
@@ -194,7 +194,7 @@ class Journal:
 
 
 class StormWorker(Worker):
-    """Settles within what was reserved; now and then all of it, as for an endpoint that reports no usage."""
+    """Settles within the reservation; now and then all of it, as for an endpoint that reports no usage."""
 
     def __init__(
         self, journal: Journal, conversations: list[tuple[Caller, UUID]], seed: str
@@ -226,13 +226,13 @@ class StormWorker(Worker):
 
 @dataclass(slots=True)
 class Crowd:
-    """The processes of a storm, which fork from this one. It has no threads."""
+    """The worker processes, which fork from this process. It has no threads."""
 
     place: Place
     conversations: list[tuple[Caller, UUID]]
     journal: Path
     seed: int
-    until: float  # of time.monotonic, which processes share
+    until: float  # a time of time.monotonic, which processes share
     running: dict[int, tuple[str, int]] = field(default_factory=dict[int, tuple[str, int]])
     births: int = 0
 
@@ -246,17 +246,17 @@ class Crowd:
             self._live(kind, f"{self.seed} {number} {self.births}")
             code = 0
         finally:
-            os._exit(code)  # nothing that was inherited is closed
+            os._exit(code)  # exits without closing inherited files and sockets
 
     def kill_one(self, random: Random) -> None:
-        """Kill a process by SIGKILL, and begin another in its place."""
+        """Kill a process by SIGKILL, and start another in its place."""
         victim = random.choice(list(self.running))
         os.kill(victim, signal.SIGKILL)
         os.waitpid(victim, 0)
         self.begin(*self.running.pop(victim))
 
     def wait(self) -> int:
-        """Wait for all; return how many failed."""
+        """Wait for all processes; return the number that failed."""
         return sum(os.waitpid(child, 0)[1] != 0 for child in self.running)
 
     def _live(self, kind: str, seed: str) -> None:
@@ -279,7 +279,7 @@ class Crowd:
 
 
 def main() -> None:
-    """Storm, and print what came of it."""
+    """Run the stress test, and print the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.budget_storm")
     parser.add_argument("--people", type=int, default=8)
     parser.add_argument("--workers", type=int, default=50)
@@ -301,7 +301,7 @@ def main() -> None:
 
 
 def storm(place: Place, people: int, workers: int, seconds: float, seed: int) -> dict[str, Any]:
-    """Return the figures of a storm."""
+    """Return the figures of a run."""
     world, random = place.world, Random(seed)
     deadlocks = world.one(DEADLOCKS)
     world.admin.execute(_CLOCK)
@@ -366,20 +366,20 @@ def storm(place: Place, people: int, workers: int, seconds: float, seed: int) ->
 
 
 class Observer:
-    """Moves the database's clock, lets caps grow, looks for overspending, and notes what is used of each cap."""
+    """Moves the database's clock, raises caps, looks for overspending, and records the use of each cap."""
 
     def __init__(self, admin: psycopg.Connection, window_seconds: float) -> None:
         self._admin, self._window = admin, window_seconds
         self._clock_set = time.monotonic()
-        self._has_jumped, self._month = False, None  # the deployment's
+        self._has_jumped, self._month = False, None  # the state of the deployment's cap
         self._looks, self.overspends = 0, Counter[str]()
         self.groups: dict[UUID, str] = {}
         self._looked: dict[
             tuple[object, ...], list[tuple[int, int]]
-        ] = {}  # of a cap: used, and its size
+        ] = {}  # for each cap: the used amount and the size, at each reading
 
     def put_clock_before_midnight(self, day: int) -> None:
-        """Set the clock to a window's length before the end of that day of next month."""
+        """Set the clock to one window's length before the end of that day of next month."""
         month = (datetime.now(UTC).replace(day=1) + timedelta(days=32)).replace(day=day)
         midnight = month.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
         ahead = "update private.storm_clock set ahead = %s - clock_timestamp()"
@@ -387,7 +387,7 @@ class Observer:
         self._clock_set = time.monotonic()
 
     def take(self, people: list[Caller]) -> None:
-        """Give each of *people* the cap of a group."""
+        """Give each of *people* the cap of its group."""
         for number, person in enumerate(people):
             assert person.id
             group = self.groups[person.id] = GROUPS[number % len(GROUPS)]
@@ -403,14 +403,15 @@ class Observer:
             )
 
     def look(self, passed: float) -> None:
-        """Look once, after *passed* seconds of the storm."""
+        """Read the caps once, *passed* seconds after the start."""
         if passed >= 2 * self._window and not self._has_jumped:
             self._bind_deployment()
             last = (datetime.now(UTC).replace(day=1) + timedelta(days=63)).replace(day=1)
             self.put_clock_before_midnight((last - timedelta(days=1)).day)
             self._has_jumped = True
         self._looks += 1
-        part = (time.monotonic() - self._clock_set) / self._window % 1  # of the database's window
+        # the elapsed part of the current window of the database
+        part = (time.monotonic() - self._clock_set) / self._window % 1
         if part < 0.25 and self._looks % 3 == 0:
             self._grow()
         found = self._admin.execute(_OVERSPENT)
@@ -419,7 +420,7 @@ class Observer:
         self._note_use(is_binding=part >= 0.5)
 
     def use(self) -> dict[str, float]:
-        """Percent of each kind of cap that was used in its windows, the least of them, and of all."""
+        """Return the used percentage of each kind of cap: the least of its windows, and the least of all kinds."""
         found: dict[str, float] = {}
         for group in GROUPS:
             every = [
@@ -431,7 +432,7 @@ class Observer:
         return found | {"caps": len(self._looked), "least": min(found.values())}
 
     def look_at_ledger(self) -> None:
-        """Look for days and months of people in which the ledger exceeds the last cap."""
+        """Look for days and months in which a user's ledger exceeds the last cap."""
         for user, day, spent, cap in self._admin.execute(_SPENT_BY_DAY):
             looks = self._looked.get(("daily", user, day)) or [(0, cap)]
             self.overspends["daily, by the ledger"] += spent > looks[-1][1]
@@ -440,7 +441,8 @@ class Observer:
 
     def _bind_deployment(self) -> None:
         with self._admin.transaction():
-            # a budget in use would keep its loan, and the cap be larger by it
+            # budgets are locked first, because a budget in use would keep its loan and so raise the
+            # cap
             self._admin.execute(
                 "select private.lock_budget(user_id) from private.budgets order by user_id"
             )
@@ -452,10 +454,10 @@ class Observer:
             )
 
     def _note_use(self, *, is_binding: bool) -> None:
-        """Note what is used now of each cap that binds: spent, and reserved by open turns."""
+        """Record the current use of each binding cap: the spent amount, and the amount reserved by open turns."""
         if self._has_jumped:
             [(month, cap, spent)] = self._admin.execute(_DEPLOYMENT)
-            if self._month and month != self._month:  # it is to bind again
+            if self._month and month != self._month:  # in a new month, the cap must bind again
                 self._bind_deployment()
             self._month = month
             if is_binding:
@@ -466,7 +468,7 @@ class Observer:
             if group == "deployment":
                 continue
             key = (group, user) if group == "monthly" else (group, user, day)
-            if key not in self._looked:  # a new day
+            if key not in self._looked:  # the first reading of a new day
                 self._admin.execute(_NEW_DAY, {"user": user} | ROOM)
                 self._looked[key] = []
             if is_binding:
@@ -474,7 +476,7 @@ class Observer:
                 self._looked[key].append((used, cap))
 
     def _grow(self) -> None:
-        """Let caps grow that are nearly used."""
+        """Raise the caps that are nearly used up."""
         for group, (column, spent) in COLUMNS.items():
             its = [user for user, known in self.groups.items() if known == group]
             self._admin.execute(
@@ -490,7 +492,7 @@ class Observer:
 
 
 def _settle(world: World) -> None:
-    """Settle what is still open, and let every window be today's."""
+    """Settle all open turns, and open today's windows of all budgets."""
     time.sleep(LEASE_SECONDS + 0.2)
     world.sweep()
     world.admin.execute("select private.lock_budget(user_id) from private.budgets order by user_id")
@@ -499,7 +501,7 @@ def _settle(world: World) -> None:
 
 @contextmanager
 def _bare(dsn: str) -> Iterator[Place]:
-    """A new database of the Postgres at *dsn*, or of one from the wheel that keeps what it is told."""
+    """Yield a new database of the Postgres at *dsn*, or of one from the wheel with durable commits."""
     with ExitStack() as opened:
         server = (
             opened.enter_context(servers.started(18, careless=False)) if dsn == "wheel" else dsn
@@ -519,7 +521,7 @@ def _bare(dsn: str) -> Iterator[Place]:
 
 @contextmanager
 def _embedded() -> Iterator[Place]:
-    """An embedded stack, by supabase-py."""
+    """Yield an embedded stack, which is called by supabase-py."""
     cache = choose_folders(None, None).cache
     with (
         tempfile.TemporaryDirectory(prefix="daybook-storm-") as base,

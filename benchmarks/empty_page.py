@@ -1,4 +1,4 @@
-"""A page of Streamlit with a line on it: what `page` compares the opening of a page with."""
+"""A page of Streamlit with one line: the baseline for the page openings that `page` measures."""
 
 import streamlit as st
 

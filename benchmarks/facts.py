@@ -1,11 +1,11 @@
-"""Calls of the model that note facts about the user, beside one call for each prompt.
+"""Model calls that note facts about the user, compared with one call for each prompt.
 
 python -m benchmarks.facts --data FILE [--json] [--budget N]
 
-The chats of a file in LoCoMo's format, between a user and an assistant, are gone through as the app does with memory
-on: a call for each five prompts, and for the rest where a session ends. Counted are calls, their estimated input
-tokens, beside those of replies by the policy Window with prompts of at most N tokens, and the user's messages that
-questions of the file name as evidence: whether each is in a call, and whole.
+The chats of a file in LoCoMo's format, between a user and an assistant, are processed as the app does with memory on: a
+call for every five prompts, and one for the rest at the end of a session. The figures are the number of calls, their
+estimated input tokens beside those of replies under the policy Window with prompts of at most N tokens, and the share
+of the user's messages named as evidence by the file's questions that are in a call, and in a call in full.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def measure(data: Path, budget: int) -> dict[str, int | float]:
-    """The figures of all chats of the file *data*."""
+    """Return the figures of all chats in the file *data*."""
     counter, room = RegexCounter(100_000), ContextBudget(budget + REPLY_TOKENS, REPLY_TOKENS)
     each, several = Calls(), Calls()
     prompts, reply_tokens = 0, 0

@@ -2,9 +2,9 @@
 
 python -m benchmarks.first_character [--json] [--runs N]
 
-The model answers at once, so what is measured is everything else: the socket, the script's run, the
-stored prompt and its reservation, the request, the way back and the drawing. Beside it, in the same
-run, the chat of Streamlit's tutorial, which stores nothing.
+The model answers at once, so the time is that of all other parts: the socket, the script's run, storing the prompt
+and its reservation, the request, the way back and the drawing. The same run also measures the chat of Streamlit's
+tutorial, which stores nothing.
 """
 
 import argparse
@@ -22,10 +22,10 @@ from tests.stack.apps import App, until
 
 LENGTHS = (0, 100, 500)
 MARK = "[[tokens=12 rate=40]]"
-FIRST, LAST = "word1", "word12"  # of the reply
+FIRST, LAST = "word1", "word12"  # the first and the last word of the reply
 _numbers = itertools.count(1)
 
-# the milliseconds from Enter until the reply's first word stands below the prompt
+# the milliseconds from Enter until the reply's first word is below the prompt
 STOPWATCH = """([prompt, word]) => {
   window.took = new Promise((resolve, reject) => {
     setTimeout(() => reject(new Error("no reply in a minute")), 60_000);
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def measure(runs: int) -> dict[str, Figures]:
-    """Milliseconds by length of the conversation."""
+    """Return milliseconds by the length of the conversation."""
     with rig.model() as endpoint, rig.chromium() as browser:
         plain = _plain(browser, endpoint, runs)
         with rig.daybook(endpoint) as app:
@@ -119,7 +119,7 @@ def _median(page: Page, runs: int, prepare: Callable[[], object] = lambda: None)
 
 
 def milliseconds(page: Page) -> float:
-    """Ask, and wait until the reply is over and stored."""
+    """Send a prompt, wait until the reply is stored, and return the milliseconds to the first word."""
     rig.settle(page)
     composer = page.get_by_test_id("stChatInput").locator("textarea")
     prompt = f"Question {next(_numbers)}: how deep do they go?"

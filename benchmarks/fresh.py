@@ -1,8 +1,7 @@
-"""A machine that has nothing yet: how long until it answers, how much it installs, how much memory it takes.
+"""Daybook on a new machine: the time until it answers, the size of the installation, and the memory that it takes.
 
-`python -m benchmarks.fresh [--json]` clones the repository, and runs the README's two commands there
-with an empty HOME and an environment that says no more than how the network is reached. What is not
-committed is not measured.
+`python -m benchmarks.fresh [--json]` clones the repository, and runs the README's two commands in the clone with an
+empty HOME and an environment that has only the settings of the network. Uncommitted changes are not measured.
 """
 
 import argparse
@@ -25,13 +24,14 @@ import psutil
 from services.embedded.folders import free_port
 
 ROOT = Path(__file__).parents[1]
-NETWORK = re.compile(  # a company's proxy, mirror and certificates: without them nothing is fetched
+# settings of a company's proxy, mirror and certificates, without which nothing can be fetched
+NETWORK = re.compile(
     r"(?i)((https?|no|all)_proxy|.*(ssl_cert|ca_bundle|ca_certs?).*|(pip|npm_config|uv)_.*)"
 )
 IDLE_SECONDS = 10
 SHELL = "/bin/sh"
-SLOWEST = 900  # seconds
-PARTS = {  # what a command line holds
+SLOWEST = 900  # the longest wait in seconds
+PARTS = {  # for each part, a piece of its command line
     "model": "services.embedded.model_server",
     "node": "@supabase/lite",
     "postgres": "postgres",
@@ -40,7 +40,7 @@ PARTS = {  # what a command line holds
 
 
 class Machine:
-    """A folder with a HOME and a clone, and a virtual environment that has pip alone."""
+    """A folder with a HOME, a clone, and a virtual environment with only pip in it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home, self.clone = folder, folder / "home", folder / "daybook"
@@ -56,7 +56,7 @@ class Machine:
         self._before = _megabytes(folder)
 
     def installed(self) -> dict[str, int]:
-        """Megabytes, a file with several links counted once. The data folder is made, not installed."""
+        """Return megabytes; a file with several links counts once. The data folder is not part of the installation."""
         data = self.home / ".local" / "share" / "daybook"
         places = {
             "environment": self.clone / ".venv",
@@ -68,7 +68,7 @@ class Machine:
 
     @contextmanager
     def app(self, *before: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-        """The README's command (after *before*) on a free port; stopped afterwards, as by Ctrl-C."""
+        """Run the README's command (after *before*) on a free port; stop it afterwards, as by Ctrl-C."""
         port = free_port()
         run = f"uv run streamlit run streamlit_app.py --server.port {port}"
         with (self.folder / "console.txt").open("wb") as console:
@@ -121,7 +121,7 @@ def measure(folder: Path) -> dict[str, dict[str, float]]:
 def _until(
     process: subprocess.Popen[bytes], url: str, holds: Callable[[int, dict[str, str]], bool]
 ) -> float:
-    """When what /healthz says *holds*."""
+    """Return the monotonic time at which *holds* first returned True for the answer of /healthz."""
     deadline = time.monotonic() + SLOWEST
     with httpx.Client(trust_env=False, timeout=5) as client:
         while time.monotonic() < deadline and process.poll() is None:
@@ -136,7 +136,7 @@ def _until(
 
 
 def _memory(process: subprocess.Popen[bytes]) -> dict[str, int]:
-    """Megabytes, what is shared counted by shares (PSS)."""
+    """Return the megabytes of each part, with shared memory divided among its users (PSS)."""
     found = dict.fromkeys(PARTS, 0.0)
     for one in psutil.Process(process.pid).children(recursive=True):
         command = " ".join(one.cmdline())

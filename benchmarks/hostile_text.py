@@ -1,4 +1,4 @@
-"""How long each function that reads a text takes for texts of 200 kB that were made to be slow.
+"""The time that each function that reads a text takes for texts of 200 kB that were made to be slow.
 
     uv run --group dev python -m benchmarks.hostile_text [--bytes N] [--rows N] [--json]
 
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _best(reader: str, text: str) -> float:
-    """Return the time of the first reading, or the best of three if that was long."""
+    """Return the time of the first reading; if that was long, the best of three."""
     first = cpu_seconds(READERS[reader], text)
     if first < MOST_SECONDS / 3:
         return first

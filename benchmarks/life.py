@@ -2,8 +2,8 @@
 
 python -m benchmarks.life [--json] [--runs N]
 
-Mended: from `kill -9` until another process has taken the part's place and `/healthz` says that all is well.
-Ended: from one Ctrl-C, at several moments of a start and when it is ready, until none of its processes is left.
+Recovery: from `kill -9` of a part until a new process has replaced it and `/healthz` reports that all parts are ready.
+End: from one Ctrl-C, at several moments of a start and when Daybook is ready, until none of its processes is left.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from tests.stack.apps import App, running, until
 
 PARTS = ("node", "postgres", "model")
 STAGES = ("starting the database", "preparing the tables", "starting the database's API")
-IMPORTS = 0.7  # seconds after which Python still imports
+IMPORTS = 0.7  # seconds after a start at which Python is still importing modules
 
 Seconds = dict[str, list[float]]
 
@@ -41,11 +41,11 @@ def main() -> None:
 
 
 def measure(runs: int) -> dict[str, Seconds]:
-    """Seconds of each run, by what was killed and by when Ctrl-C was pressed."""
+    """Return the seconds of each run, by the killed part or by the moment of Ctrl-C."""
     with tempfile.TemporaryDirectory(prefix="daybook-") as folder:
         app = App(Path(folder), choose_folders(None, None).cache)
         mended, ended = _table(PARTS), _table(("importing", *STAGES, "ready"))
-        for _ in range(runs):  # a part that dies again and again is started again ever later
+        for _ in range(runs):  # a part that dies repeatedly is restarted after growing delays
             with running(app):
                 app.until_ready()
                 for part in PARTS:

@@ -2,17 +2,17 @@
 
 python -m benchmarks.page [--json] [--runs N] [measure ...]
 
-switch   milliseconds from the press on a conversation's row until its last message is in view: the first
-         time in a page that was just loaded, the app having read nothing of it; and again
-refresh  from the reload of a conversation of 500 messages until the last of them is in view
-list     from the reload of a fresh page until one can write and sees the list, 1,000 conversations kept
-cold     the same in a browser that has never been there, two conversations kept
-tab      in a new tab, each in turns with an empty page of Streamlit, and as a multiple of it: until the last of
-         500 messages is in view; until one can write beside 1,000 conversations; from the press on the
-         sign-in form's button until one can write; busy: how long the page's main thread computes
-rows     the switch to 30 messages with 30 rows in the list, as a multiple of that with 15, in turns
-stream   a reply of 200 tokens a second: tokens shown a second, and milliseconds from the moment when the
-         model said one until it is shown
+switch   milliseconds from a press on a conversation's row until its last message is in view: the first time, in a page
+         that was just loaded by an app that has not read the conversation; and a second time
+refresh  from the reload of a conversation of 500 messages until its last message is in view
+list     from the reload of a new chat's page until the composer works and the list is in view, with 1,000 conversations
+cold     the same in a browser that has never opened the app, with two conversations
+tab      in a new tab, alternating with an empty page of Streamlit, and as a multiple of it: until the last of 500
+         messages is in view; until the composer works beside 1,000 conversations; from the press on the button of the
+         sign-in form until the composer works; busy: the computing time of the page's main thread
+rows     the switch to 30 messages with 30 rows in the list, as a multiple of that with 15 rows, alternating
+stream   a reply of 200 tokens a second: tokens shown per second, and milliseconds from the moment when the model sent
+         a token until the page shows it
 """
 
 import argparse
@@ -31,18 +31,19 @@ from tests.journeys.people import DESK, PASSWORD
 from tests.journeys.seeds import converse, hold, let_talk_fast, second_process
 from tests.model_server import STAMP_TURN
 
-SHORT, LONG = 30, 500  # messages
+SHORT, LONG = 30, 500  # lengths of conversations in messages
 LAST = f"message {LONG - 1} "
-KEPT = 1000  # conversations, of which the app draws so many at first:
-ROWS, FEW_ROWS = 30, 15  # and one who keeps fewer
+KEPT = 1000  # the number of conversations of a user; the app draws the first 30, as ROWS
+# the number of rows in the list, and that of a user with fewer conversations
+ROWS, FEW_ROWS = 30, 15
 KEEPER = "keeper@daybook.test"
-AFTER = 500  # milliseconds in which a page draws what the end of its script has brought
+AFTER = 500  # milliseconds that a page needs to draw the last elements of its script
 Took = tuple[
     float, float
-]  # milliseconds until in view, and of the main thread's work until all is drawn
+]  # milliseconds until in view, and milliseconds of the main thread's work until all is drawn
 RATE, TOKENS = 200, 600
 
-# the moment of the first frame in which what is looked for is in view
+# the time of the first frame in which the awaited element is in view
 WATCH = """
   const inView = (element) => {
     const box = element?.getBoundingClientRect();
@@ -75,7 +76,7 @@ PRESS = """(text) => {
     resolve(await watch("message", text) - pressed);
   }, { once: true, capture: true }));
 }"""
-# the model's words as they were shown, and for each change the moment and how many it showed
+# the model's words as shown, and for each change the time and the number of words shown
 FLOW = """(count) => {
   const flow = [];
   window.flow = new Promise((resolve) => new MutationObserver(() => {
@@ -92,16 +93,18 @@ class Site:
     """A site to measure: the app, or the plain chat."""
 
     fresh: str  # the address of a page without a message
-    crowded: str  # the same beside KEPT conversations
-    long: str  # of the conversation of LONG messages
-    rows: dict[int, str]  # by length, what stands in the list for a conversation
-    rows_drawn: int  # of KEPT
-    listed: list[tuple[str, str]]  # with ROWS and FEW_ROWS: the address, and a row as in `rows`
+    crowded: str  # the same address for a user with KEPT conversations
+    long: str  # the address of the conversation of LONG messages
+    rows: dict[int, str]  # by length, the text of a conversation's row in the list
+    rows_drawn: int  # the number of the KEPT conversations that the list draws
+    # for ROWS and FEW_ROWS: the address, and the text of a row as in `rows`
+    listed: list[tuple[str, str]]
     empty: str  # the address of an empty page
-    signed_out: BrowserContext | None  # of a browser that has been there, with an account
-    context: BrowserContext  # of a browser that has been there
-    new_context: Callable[[], BrowserContext]  # of one that has not
-    forget: Callable[[str], None]  # have whose address it is be somebody of whom nothing is at hand
+    # a signed-out browser that has opened the app before, with an account
+    signed_out: BrowserContext | None
+    context: BrowserContext  # a browser that has opened the app before
+    new_context: Callable[[], BrowserContext]  # makes a browser that has never opened the app
+    forget: Callable[[str], None]  # makes the app drop all cached data of the user at this address
 
 
 def main() -> None:
@@ -123,7 +126,7 @@ def main() -> None:
 
 
 def measure(measures: list[str], runs: int) -> dict[str, Figures]:
-    """The figures by name, of both."""
+    """Return the figures by name, of the app and of the plain chat."""
 
     def of(site: Site) -> Figures:
         found: Figures = {}
@@ -158,7 +161,7 @@ def _rows(site: Site, runs: int) -> Figures:
 
 
 def _beside(name: str, pairs: list[tuple[Took, Took]]) -> Figures:
-    """The medians of both, and of the one as a multiple of the other."""
+    """Return the medians of both, and the median of the ratio of the first to the second."""
     figures: Figures = {}
     for number, what in enumerate(("", "_busy")):
         both = [(one[number], other[number]) for one, other in pairs]
@@ -169,7 +172,7 @@ def _beside(name: str, pairs: list[tuple[Took, Took]]) -> Figures:
 
 
 def _twice(site: Site, page: Page, address: str, row: str, length: int) -> list[Took]:
-    """A switch to *length* messages the first time, and again."""
+    """Return the times of a first and of a second switch to *length* messages."""
 
     def press() -> Took:
         page.evaluate(PRESS, f"message {length - 1} ")
@@ -228,7 +231,7 @@ def _tab(site: Site, runs: int) -> Figures:
 
 def _beside_empty(site: Site, runs: int, name: str, measure: Callable[[], Took]) -> Figures:
     pairs = [(measure(), _opened(site.context, site.empty, "text", "")) for _ in range(1 + runs)]
-    return _beside(f"tab_{name}", pairs[1:])  # the first fills caches
+    return _beside(f"tab_{name}", pairs[1:])  # the first pair is left out, because it fills caches
 
 
 def _opened(context: BrowserContext, address: str, what: str, value: object) -> Took:
@@ -248,7 +251,7 @@ def _took(page: Page, read: Callable[[], float]) -> Took:
 
 
 def _sign_in(context: BrowserContext, site: Site) -> Took:
-    """Sign in; the time is from the press, when a browser begins to leave for what the form leads to."""
+    """Sign in; the time begins with the press, when the browser begins to leave for the form's target."""
     context.clear_cookies()
     page = _page(context, "rows", len(site.rows))
     read = rig.main_thread(page)
@@ -259,7 +262,7 @@ def _sign_in(context: BrowserContext, site: Site) -> Took:
     rig.settle_script(page)
     with page.expect_navigation(wait_until="commit"):
         form.get_by_role("button").click()
-    return _took(page, read)  # which counts from the navigation
+    return _took(page, read)  # `read` counts from the navigation
 
 
 def _cold(site: Site, runs: int) -> Figures:
@@ -297,7 +300,7 @@ def _stream(site: Site, runs: int) -> Figures:
 
 
 def _moments(flow: list[tuple[int, int]]) -> list[int]:
-    """When each token was shown, from when how many were."""
+    """Return the time at which each token was shown; *flow* has times and the number of tokens shown then."""
     moments: list[int] = []
     for moment, count in flow:
         moments += [moment] * (count - len(moments))

@@ -1,14 +1,13 @@
-"""Many people at once, beside the plain chat: how long what a model says takes to them, and what they cost.
+"""Many users at once, beside the plain chat: the delay of the model's tokens, and the load of the app.
 
 python -m benchmarks.people [--json] [--runs N] [--people N] [measure ...]
 
-stream   50 people, each with a reply of 20 tokens a second: milliseconds within which 95 % of the tokens
-         are with those who read, from the moment when the model said them; and how many processor
-         cores the app takes meanwhile, alone and with its database
-memory   megabytes of the app that one more session takes, a conversation of 500 messages open
+stream   50 users, each with a reply of 20 tokens a second: the milliseconds from the moment when the model sends a token
+         within which 95 % of the tokens reach their readers; and the processor cores that the app uses meanwhile, alone
+         and with its database
+memory   megabytes of the app for one more session with an open conversation of 500 messages
 
-Who reads are no browsers but sockets that speak as Streamlit's page does, in a process of their own,
-which is not counted.
+The readers are not browsers but sockets that speak Streamlit's protocol, in a process of their own, whose load is not counted.
 """
 
 import argparse
@@ -32,9 +31,9 @@ from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import converse, let_talk_fast, second_process
 from tests.model_server import STAMP_TURN
 
-PROMPT = "Tell me. [[tokens=160 rate=20 stamped=1]]"  # eight seconds
-LONG = 500  # messages
-WARM, MORE = 5, 20  # sessions that come before, and those that are measured
+PROMPT = "Tell me. [[tokens=160 rate=20 stamped=1]]"  # takes eight seconds
+LONG = 500  # the length of a conversation in messages
+WARM, MORE = 5, 20  # sessions before the measurement, and sessions that are measured
 _STAMP = re.compile(r"\b\d{5}\b")
 
 
@@ -45,8 +44,9 @@ class Site:
     url: str
     long: str  # the query of a conversation of LONG messages
     process: psutil.Process
-    new_cookie: Callable[[], str]  # somebody's at one more device; or nothing
-    cookies: list[str]  # of different people
+    # returns the cookie of one more device of a user; an empty string for the plain chat
+    new_cookie: Callable[[], str]
+    cookies: list[str]  # cookies of different users
 
 
 class Tab:
@@ -57,13 +57,13 @@ class Tab:
         self._composer = ""
 
     async def load(self) -> None:
-        """Until the page is drawn."""
+        """Wait until the page is drawn."""
         await self._say(BackMsg())
         async for _ in self._heard():
             pass
 
     async def ask(self, prompt: str) -> list[float]:
-        """The milliseconds that each token of the reply took until it was here."""
+        """Send *prompt*; return the milliseconds that each token of the reply took to arrive."""
         said = BackMsg()
         state = said.rerun_script.widget_states.widgets.add(id=self._composer)
         state.chat_input_value.data = prompt
@@ -74,7 +74,7 @@ class Tab:
             now = time.time() * 1000
             text = message.delta.new_element.markdown.body
             ages = [(now - int(stamp)) % STAMP_TURN for stamp in _STAMP.findall(text)]
-            if ages and ages[0] <= now - asked:  # else an earlier reply
+            if ages and ages[0] <= now - asked:  # false for a token of an earlier reply
                 lags += ages[len(lags) :]
         return lags
 
@@ -83,7 +83,7 @@ class Tab:
         await self._socket.send(said.SerializeToString())
 
     async def _heard(self) -> AsyncIterator[ForwardMsg]:
-        """Yield messages until a script run ends that no rerun follows."""
+        """Yield messages until a script run ends without being followed by a rerun."""
         async with asyncio.timeout(SECONDS):
             async for data in self._socket:
                 assert isinstance(data, bytes)
@@ -120,7 +120,7 @@ def main() -> None:
 
 
 def measure(measures: list[str], runs: int, people: int) -> dict[str, Figures]:
-    """The figures by name, of both."""
+    """Return the figures by name, of the app and of the plain chat."""
 
     def of(site: Site) -> Figures:
         found: Figures = {}
@@ -172,7 +172,7 @@ MEASURES = {"stream": _stream, "memory": _memory}
 
 
 def _cores(process: psutil.Process) -> tuple[float, float]:
-    """Seconds that the process has worked, and all of its family."""
+    """Return the CPU seconds of the process, and those of the process with its children."""
     times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
     seconds = [each.user + each.system for each in times]
     return seconds[0], sum(seconds)

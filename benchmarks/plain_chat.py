@@ -1,7 +1,7 @@
-"""The chat of Streamlit's tutorial, which stores nothing: what `first_character`, `page` and `people` compare with.
+"""The chat of Streamlit's tutorial, which stores nothing: the baseline of `first_character`, `page` and `people`.
 
-`?messages=100` says how many messages it begins with, `?others=30,500,0` how many conversations its
-sidebar offers, and of which length.
+`?messages=100` sets the number of messages at the start; `?others=30,500,0` sets the lengths of the conversations that the
+sidebar offers.
 """
 
 import openai

@@ -1,12 +1,12 @@
-"""Share of a conversation's prompts that a provider's prefix cache holds, and the cost saved.
+"""The share of a conversation's prompts that a provider's prefix cache holds, and the cost that it saves.
 
 python -m benchmarks.prefix_cache [--json] [--turns N] [--budget N | --window N] [--seed N]
 
-The app's own planner over one simulated conversation, once for each policy; the lengths of what is
-said are lognormal, its topics come back, and every fourth prompt asks for something said long ago. A
-cache holds the previous prompt, in steps of 128 tokens from 1,024 (OpenAI's rule). Prices are those of
-a prompt's tokens: cached ones cost a part of one, a summary's tokens four. Beside the policies a naive
-sliding window, which drops the oldest pair until the rest fits, at each turn: its cost is 1.
+The app's own planner runs over one simulated conversation, once for each policy; the lengths of messages are lognormal,
+topics return, and every fourth prompt asks for something said long before. The simulated cache holds the previous
+prompt, in steps of 128 tokens from 1,024 on (OpenAI's rule). Costs are those of prompt tokens: a cached token costs a
+part of one, a token of a summary four. The baseline, with a cost of 1, is a naive sliding window, which drops the oldest
+pairs at each turn until the rest fits.
 """
 
 import argparse
@@ -44,12 +44,13 @@ from services.memory.recall import RecallIndex
 from services.memory.tokens import RegexCounter
 
 INSTRUCTIONS_WORDS = 360  # some 400 tokens
-REPLY_TOKENS = 1000  # kept free for a reply, beside a budget
-LONGEST_REPLY = 8192  # tokens, in a window: the planner says how many of them it keeps free
+REPLY_TOKENS = 1000  # tokens kept free for a reply, with a budget
+# tokens of the longest reply, with a window; the planner decides how many of them it keeps free
+LONGEST_REPLY = 8192
 STEP, LEAST = 128, 1024  # tokens
-PRICES = (0.1, 0.25, 0.5)  # of a cached token, a read one being 1
+PRICES = (0.1, 0.25, 0.5)  # prices of a cached token, relative to an uncached one
 WRITTEN = 4  # the price of a token of a summary
-ASKS_BACK = 4  # every so many prompts ask for something said long ago
+ASKS_BACK = 4  # every fourth prompt asks for something said long before
 COMMON_WORDS = (
     "the and of that this with for you your are was have what it is my a to in on we do not can "
     "could would there which about so but then how me at be"
@@ -106,7 +107,7 @@ def main() -> None:
 
 
 def measure(turns: int, room: ContextBudget, seed: int) -> dict[str, Figures]:
-    """The figures of each policy by its name."""
+    """Return the figures of each policy by name."""
     talk = converse(turns, random.Random(seed))
     counter = RegexCounter()
     instructions = " ".join(random.Random(seed).choices(COMMON, k=INSTRUCTIONS_WORDS))
@@ -127,21 +128,22 @@ def measure(turns: int, room: ContextBudget, seed: int) -> dict[str, Figures]:
 
 @dataclass(slots=True)
 class Run:
-    """One policy's way through the conversation."""
+    """The run of one policy through the conversation."""
 
-    policy: MemoryPolicy | None  # None: the naive window
+    policy: MemoryPolicy | None  # the policy; None: the naive window
     instructions: str
     budget: ContextBudget
     counter: RegexCounter
-    sent: tuple[ContextMessage, ...] = ()  # the last call's
+    sent: tuple[ContextMessage, ...] = ()  # the messages of the last call
     tokens: int = 0
     cached: int = 0
-    calls_tokens: int = 0  # of calls for a summary: read, read from the cache, written
+    calls_tokens: int = 0  # tokens of calls for a summary: read, read from the cache, written
     calls_cached: int = 0
     calls_written: int = 0
     calls: int = 0
     views: int = 0
-    sizes: list[int] = field(default_factory=list[int])  # since not all of it fits
+    # the sizes of prompts since the conversation no longer fits
+    sizes: list[int] = field(default_factory=list[int])
     found: list[bool] = field(default_factory=list[bool])
 
     def over(self, talk: Sequence[Turn]) -> "Run":
@@ -183,7 +185,7 @@ class Run:
     def plan(self, history: History) -> ContextPlan:
         if self.policy is not None:
             return plan_context(self.policy, history, self.budget, self.counter)
-        # the window of Full over ever less of the past
+        # an unlimited window over ever less of the past, until the prompt fits the budget
         everything = ContextBudget(10**9, 0)
         by_id = {message.id: message for message in history.past}
         start_seq = history.start_seq
@@ -196,11 +198,11 @@ class Run:
             start_seq = by_id[plan.verbatim_ids[1]].seq
 
     def compacted(self, history: History) -> History:
-        """*history* with the summary of as many calls as it takes."""
+        """Return *history* with its summary, made by as many calls as necessary."""
         while compaction := plan_compaction(history, self.budget, self.counter):
             said = prose(
                 random.Random(compaction.up_to_seq), compaction.target_tokens
-            )  # as long as it was asked for
+            )  # as long as the requested length
             summary = compaction.summary(said, at(compaction.up_to_seq))
             assert summary
             tokens = compaction.call.prompt_tokens
@@ -242,7 +244,7 @@ def prompt_tokens(messages: Sequence[ContextMessage], counter: RegexCounter) -> 
 def cached_prefix(
     before: Sequence[ContextMessage], now: Sequence[ContextMessage], counter: RegexCounter
 ) -> int:
-    """Tokens of *now* that a cache holds after *before*."""
+    """Return the tokens of *now* that a cache has after the prompt *before*."""
     tokens = 0
     for old, new in zip(before, now, strict=False):
         if old == new:
@@ -259,7 +261,7 @@ def cached_prefix(
 
 
 def milliseconds(seed: int) -> Figures:
-    """Processor time of one plan over many messages, once they have been counted."""
+    """Return the CPU time of one plan over many messages whose tokens are already counted."""
     talk = converse(MANY // 2, random.Random(seed))
     past = tuple(half for turn in talk for half in (turn.prompt, turn.reply))
     ranked = tuple(RecalledMessage(each, 1.0) for each in past[::25])
@@ -282,9 +284,9 @@ def milliseconds(seed: int) -> Figures:
 
 
 def converse(turns: int, rng: random.Random) -> list[Turn]:
-    """Prompts of some 60 tokens and replies of some 250, as in the proofs; topics come back."""
+    """Return prompts of some 60 tokens and replies of some 250; topics return."""
     topics: list[list[str]] = []
-    names: list[tuple[str, MessageId]] = []  # a word that only one prompt has said
+    names: list[tuple[str, MessageId]] = []  # words that occur in one prompt only
     talk: list[Turn] = []
     topic: list[str] = []
     for number in range(turns):
@@ -308,8 +310,8 @@ def converse(turns: int, rng: random.Random) -> list[Turn]:
 
 
 def prose(rng: random.Random, tokens: int, topic: Sequence[str] = ()) -> str:
-    """Half of it common words, a third of the topic's, the rest said once."""
-    count = max(1, round(tokens / 1.47))  # the counter's figure for such words
+    """Return a text: half of it common words, a third words of the topic, the rest words that occur once."""
+    count = max(1, round(tokens / 1.47))  # the tokens that the counter gives such words
     return " ".join(
         rng.choice(COMMON)
         if (dice := rng.random()) < 0.55 or not topic
@@ -336,7 +338,7 @@ def message(seq: int, role: Role, body: str) -> Message:
 
 
 def at(seq: int) -> datetime:
-    """Forty messages a day."""
+    """Return the time of a message, at forty messages a day."""
     return datetime(2026, 1, 1, 12, tzinfo=UTC) + timedelta(days=seq // 40, minutes=seq % 40)
 
 

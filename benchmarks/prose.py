@@ -25,7 +25,7 @@ from tests.stack.apps import ROOT
 
 _BLOCK = {".js": "/*", ".mjs": "/*", ".css": "/*", ".sql": "/*"}
 _LINE = {".js": "//", ".mjs": "//", ".sql": "--"}
-# a string, so that a comment sign in it is none; then a comment
+# a string, in which a comment sign starts no comment; then a comment
 _TOKEN = r"""(?P<string>"(?:\\.|[^"\\\n])*"|'(?:''|\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`)|(?P<comment>{}/\*.*?\*/)"""
 
 
@@ -39,7 +39,7 @@ class Prose:
 
 
 def prose(path: Path) -> Iterator[Prose]:
-    """The comments and docstrings of *path*."""
+    """Yield the comments and docstrings of *path*."""
     text = path.read_text("utf-8")
     found = _of_python(text) if path.suffix == ".py" else _of_other(text, path.suffix)
     lines = ["", *text.splitlines(), ""]
@@ -49,7 +49,7 @@ def prose(path: Path) -> Iterator[Prose]:
 
 
 def _code(lines: list[str], line: int, words: str) -> str:
-    """The code beside the text that begins at *line*, else the nearest: above a docstring, below a comment."""
+    """Return the code beside the text that begins at *line*, else the nearest line: above a docstring, below a comment."""
     here = lines[line].strip()
     if here.startswith(('"""', 'r"""')):
         return lines[line - 1].strip()

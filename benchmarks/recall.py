@@ -3,19 +3,21 @@
 python -m benchmarks.recall --data FILE [--names "1=one fact,2=time"] [--questions FILE] [--json]
 python -m benchmarks.recall --data FILE --speed N
 
-recall@k is the share of a question's evidence among the first k messages, and the mean over all
-questions. It stands beside SQLite's FTS5 (porter, words joined by OR, stop words left out) with the
-difference @10: of all questions its 90 % interval (paired bootstrap over the questions), of a kind the mean. Where
-speakers have names, all is measured again with the roles `user` and `assistant`, as in the app. The second table is the share of questions whose
-evidence is all inside a context of so many tokens, as the planner fills it for the policies Window and
-Retrieval. A message that is there by an extract counts where the extract has at least half of the answer's terms that
-the message has; two rows below say what it is without any extract, and with every extract. It counts high until an
-endpoint has said how many tokens its prompts had; what fits after that stands in a row of its own, where the tokenizers of benchmarks.token_forecast are installed (its first lines say
-how; this needs numpy beside them).
+recall@k is the share of a question's evidence among the first k messages, averaged over all questions. The baseline is
+SQLite's FTS5 (porter stemmer, words joined by OR, without stop words); the difference at k = 10 is given with its 90 %
+interval (paired bootstrap over the questions) for all questions, and as the mean for each kind. If speakers have names,
+everything is also measured with the roles `user` and `assistant`, as in the app.
 
-`--names` says which categories are measured and how they are called; without it, all are. `--questions` takes
-questions about the file's conversations from elsewhere: [{"sample_id", "question", "evidence"}].
-`--speed N` indexes N messages of 77 and of 300 words, drawn from the words of the data, and asks its questions.
+The second table is the share of questions whose whole evidence is in a context of so many tokens, as the planner fills it for
+the policies Window and Retrieval. A message that is sent as an extract counts if the extract has at least half of the
+answer's terms that the message has; two rows below show the figures without extracts, and with every extract counted.
+The planner's token count is too high until an endpoint has reported the tokens of its prompts; a row of its own shows what
+fits after that, if the tokenizers of benchmarks.token_forecast are installed (see its first lines; this module also
+needs numpy).
+
+`--names` selects and names the categories to measure; without it, all are measured. `--questions` adds questions about the
+file's conversations: [{"sample_id", "question", "evidence"}]. `--speed N` indexes N messages of 77 and of 300 words, drawn
+from the words of the data, and searches for the questions of the data.
 """
 
 import argparse
@@ -69,18 +71,18 @@ from services.memory.tokens import RegexCounter, TokenCounter
 KINDS = {"1": "multi-hop", "2": "temporal", "3": "open-domain", "4": "single-hop"}  # LoCoMo's
 DEPTHS = (5, 10, 20)
 ROLES = (Role.USER.value, Role.ASSISTANT.value)
-WORDS = (77, 300)  # of a message, where speed is measured
+WORDS = (77, 300)  # words of a message in the measurement of speed
 BUDGETS = (1_000, 2_000, 4_000, 8_000)
 ALL_MESSAGES = 100_000
-BETWEEN_TURNS = timedelta(minutes=1)  # the data has one time for each session
+BETWEEN_TURNS = timedelta(minutes=1)  # an assumed time, because the data has one time per session
 COUNTER = RegexCounter(100_000)
-MODEL = "GPT-4o"  # whose tokens are counted, where they can be
-MESSAGE_TOKENS = 5  # around a message (ChatML)
+MODEL = "GPT-4o"  # the model whose tokens are counted, if its tokenizer is installed
+MESSAGE_TOKENS = 5  # tokens that a chat template adds to a message (ChatML)
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question, and the messages that answer the question."""
+    """A question, and the messages that answer it."""
 
     text: str
     kind: str
@@ -98,7 +100,7 @@ class Talk:
 
     @cached_property
     def past(self) -> tuple[Message, ...]:
-        """The passages as prompts and replies, in turns: so the planner knows a conversation."""
+        """The passages as alternating prompts and replies, the form in which the planner knows a conversation."""
         return tuple(
             Message(
                 id=passage.id,
@@ -114,7 +116,7 @@ class Talk:
 
 @dataclass(frozen=True)
 class Answer:
-    """A question, and the messages that recall brings for it, the best first."""
+    """A question, and the messages that recall returns for it, best first."""
 
     talk: Talk
     question: Question
@@ -123,7 +125,7 @@ class Answer:
     counter: TokenCounter = COUNTER
 
 
-Shares = Mapping[str, float]  # by depth, or by tokens
+Shares = Mapping[str, float]  # shares by depth, or by tokens
 
 
 @dataclass(frozen=True)
@@ -132,27 +134,27 @@ class Figures:
 
     questions: int
     messages: int
-    recall: Mapping[str, Mapping[str, Shares]]  # by ranking
-    beyond_fts5: Mapping[str, tuple[float, float]]  # the difference @10: 90 % interval
-    # by ranking and kind: how many questions, mean difference @10
+    recall: Mapping[str, Mapping[str, Shares]]  # shares by ranking and group of questions
+    beyond_fts5: Mapping[str, tuple[float, float]]  # the difference at k = 10: its 90 % interval
+    # by ranking and kind: the number of questions, and the mean difference at k = 10
     by_kind: Mapping[str, Mapping[str, tuple[int, float]]]
     context: Mapping[str, Shares]
-    index_ms: float  # of CPU, for a conversation
+    index_ms: float  # CPU milliseconds for a conversation
     ask_ms: float
     overfull: (
         float | None
-    )  # of the prompts whose tokens could be counted, the share that has too many
+    )  # the share of prompts with too many tokens, among those whose tokens could be counted
 
 
 @dataclass(frozen=True)
 class Speed:
     """Search and update times of a large index, and the memory that the index takes."""
 
-    words: int  # of a message
-    query_ms: float  # of CPU, median
+    words: int  # words of a message
+    query_ms: float  # median CPU milliseconds
     p95_ms: float
     megabytes: float
-    add_ms: float  # to add a message, and search for nothing
+    add_ms: float  # milliseconds to add a message, and for a search without a result
 
 
 class Said(BaseModel):
@@ -296,7 +298,7 @@ def measure(data: Sequence[Talk]) -> Figures:
 
 
 def grouped(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
-    """*answers*: all, by kind of question and by conversation."""
+    """Return *answers* as a whole, by kind of question and by conversation."""
     groups: defaultdict[str, list[Answer]] = defaultdict(list)
     for answer in answers:
         groups["all"].append(answer)
@@ -308,7 +310,7 @@ def grouped(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
 
 
 def _searched(talk: Talk, seconds: list[tuple[float, float]]) -> Iterator[Answer]:
-    """Yield the product's answers. Append the seconds of CPU that the index and a question take."""
+    """Yield the product's answers. Append the CPU seconds of building the index and of a search to *seconds*."""
     index = RecallIndex()
     begun = time.process_time()
     index.add(talk.passages)
@@ -322,7 +324,7 @@ def _searched(talk: Talk, seconds: list[tuple[float, float]]) -> Iterator[Answer
 
 
 def _with_roles(talk: Talk) -> Talk:
-    """*talk* as one of a user, who began it, and an assistant."""
+    """Return *talk* with the roles of a user, who began it, and an assistant, in place of names."""
     user = talk.passages[0].speaker
     return replace(
         talk,
@@ -355,13 +357,13 @@ def _searched_by_fts5(talk: Talk) -> Iterator[Answer]:
 
 
 def _differences(ours: Sequence[Answer], theirs: Sequence[Answer]) -> list[float]:
-    """For each question, how much more of the evidence *ours* has among the first ten."""
+    """Return, for each question, the difference in evidence between *ours* and *theirs* among the first ten messages."""
     pairs = zip(ours, theirs, strict=True)
     return [recall_at(one, 10) - recall_at(other, 10) for one, other in pairs]
 
 
 def _interval(differences: Sequence[float]) -> tuple[float, float]:
-    """The 90 % interval of the mean (bootstrap)."""
+    """Return the 90 % interval of the mean (bootstrap)."""
     chance = random.Random(0)
     sums = sorted(sum(chance.choices(differences, k=len(differences))) for _ in range(2000))
     return round(sums[100] / len(differences), 4), round(sums[1899] / len(differences), 4)
@@ -380,7 +382,7 @@ def _in_new_process(data: Sequence[Talk], messages: int, words: int) -> Speed:
 
 
 def speed(data: Sequence[Talk], messages: int, words: int) -> Speed:
-    """Measure the search time and the memory of so many *messages* of so many *words*."""
+    """Measure the search time and the memory of an index of *messages* messages of *words* words."""
     chance = random.Random(0)
     known = [word for talk in data for passage in talk.passages for word in passage.body.split()]
     questions = [question.text for talk in data for question in talk.questions]
@@ -430,7 +432,7 @@ def _resident_bytes() -> int:
 
 
 def recall_at(answer: Answer, depth: int) -> float:
-    """The share of the evidence among the first *depth* messages."""
+    """Return the share of the evidence among the first *depth* messages."""
     return len(answer.question.evidence.intersection(answer.found[:depth])) / len(
         answer.question.evidence
     )
@@ -439,7 +441,7 @@ def recall_at(answer: Answer, depth: int) -> float:
 def means(
     answers: Iterable[Answer], value: Callable[[Answer, int], float], at: Iterable[int]
 ) -> Shares:
-    """The mean *value* at each of *at*."""
+    """Return the mean *value* at each of *at*."""
     answers = list(answers)
     return {str(n): round(statistics.mean(value(a, n) for a in answers), 4) for n in at}
 
@@ -447,17 +449,17 @@ def means(
 def in_context(
     pack: Callable[[Answer, int], set[MessageId]],
 ) -> Callable[[Answer, int], float]:
-    """Return a function: 1.0 if *pack* fits all the evidence into so many tokens, else 0.0."""
+    """Return a function that returns 1.0 if *pack* fits all the evidence into so many tokens, else 0.0."""
     return lambda answer, tokens: float(answer.question.evidence <= pack(answer, tokens))
 
 
 def window(answer: Answer, tokens: int) -> set[MessageId]:
-    """Return the messages that the policy Window shows, bounded by tokens alone."""
+    """Return the messages that the policy Window sends, limited by tokens alone."""
     return set(plan(Window(2 * len(answer.talk.past)), answer, tokens).verbatim_ids)
 
 
 def retrieval(answer: Answer, tokens: int) -> set[MessageId]:
-    """The messages that the policy Retrieval shows for one question; by an extract, those whose extract holds the answer."""
+    """Return the messages that the policy Retrieval sends; of those sent as an extract, only those whose extract has the answer."""
     return _retrieved(answer, tokens, holds_answer)
 
 
@@ -481,16 +483,16 @@ def _retrieved(
 
 
 def holds_answer(quote: RecalledMessage, question: Question) -> bool:
-    """Return whether an extract has at least half of the answer's terms that its message has.
+    """Return True if an extract has at least half of the answer's terms that its message has.
 
-    The question's terms, where the data gives no answer; of a message with none of them no extract counts.
+    If the data gives no answer, the question's terms count. An extract of a message with none of the terms never counts.
     """
     terms = (stems(question.answer) or stems(question.text)) & stems(quote.message.body)
     return bool(terms) and 2 * len(terms & stems(quote.text)) >= len(terms)
 
 
 def plan(policy: MemoryPolicy, answer: Answer, tokens: int) -> ContextPlan:
-    """The prompt of so many tokens that asks the question."""
+    """Return the plan of a prompt of at most *tokens* tokens that asks the question."""
     by_id = {message.id: message for message in answer.talk.past}
     history = History(
         instructions="",
@@ -502,7 +504,7 @@ def plan(policy: MemoryPolicy, answer: Answer, tokens: int) -> ContextPlan:
 
 
 def load_tokenizer() -> Tokenizer | None:
-    """The model's, if it is installed."""
+    """Return the model's tokenizer, if it is installed."""
     try:
         return load_tokenizers()[MODEL]
     except ImportError:
@@ -523,14 +525,15 @@ def learned(talk: Talk, tokenizer: Tokenizer) -> TokenCounter:
 
 
 def tokens_of(messages: Iterable[ContextMessage], tokenizer: Tokenizer) -> int:
-    """Return the tokens of a prompt as the model counts."""
+    """Return the number of tokens of a prompt by the model's tokenizer."""
     return sum(MESSAGE_TOKENS + tokenizer(message.body) for message in messages)
 
 
 def talks(samples: Iterable[Sample], names: Mapping[str, str] | None = None) -> list[Talk]:
-    """The conversations of a file, and the questions about them that have evidence.
+    """Return the conversations of a file, and the questions about them that have evidence.
 
-    Of the categories in *names*, if there are any; they call the categories."""
+    *names*: only questions of these categories, by their names; None: of all.
+    """
     return [_talk(sample.sample_id or str(n), sample, names) for n, sample in enumerate(samples)]
 
 
@@ -571,7 +574,7 @@ def _talk(name: str, sample: Sample, names: Mapping[str, str] | None) -> Talk:
 
 
 def _evidence(asked: Asked, ids: Mapping[str, MessageId]) -> frozenset[MessageId]:
-    # "D8:6; D9:17" and "D01:5" occur, and turns that do not exist
+    # "D8:6; D9:17" and "D01:5" occur, and so do turns that do not exist
     turns = re.findall(r"D0*(\d+):0*(\d+)", " ".join(asked.evidence))
     return frozenset(ids[f"D{a}:{b}"] for a, b in turns if f"D{a}:{b}" in ids)
 

@@ -1,4 +1,4 @@
-"""A rig for timing: the whole app, a plain Streamlit chat, a scripted model, a browser."""
+"""A rig for timing: the whole app, a plain Streamlit chat, a scripted model and a browser."""
 
 import os
 import statistics
@@ -19,25 +19,25 @@ from tests.stack.apps import ROOT, App, running, until
 from tests.stores import WholeAccounts
 
 EMAIL = "reader@daybook.test"
-SECONDS = 60.0  # for anything: the machine may have other work
-Endpoint = dict[str, str]  # the environment that leads to a model
+SECONDS = 60.0  # the longest wait: the machine may be busy
+Endpoint = dict[str, str]  # the environment variables that connect an app to a model
 Figures = dict[str, float]
 
 
 def median(runs: int, measure: Callable[[], float]) -> float:
-    """The median of so many measurements."""
+    """Return the median of *runs* measurements."""
     return round(statistics.median(measure() for _ in range(runs)), 1)
 
 
 def past(length: int) -> list[tuple[str, str]]:
-    """Prompts and replies, so many messages in all; the same that `plain_chat` begins with."""
+    """Return *length* messages as prompts and replies, the same with which `plain_chat` begins."""
     texts = [f"message {n} " + "lorem ipsum " * 20 for n in range(length)]
     return list(zip(texts[::2], texts[1::2], strict=True))
 
 
 @contextmanager
 def model() -> Iterator[Endpoint]:
-    """A model in a process of its own, so that it waits for nobody here."""
+    """Yield a scripted model in a process of its own, so that it never waits for the measuring process."""
     command = [sys.executable, "-m", "tests.model_server", "--while-stdin"]
     with Popen(command, cwd=ROOT, stdin=PIPE, stdout=PIPE, text=True) as process:
         yield {
@@ -49,7 +49,7 @@ def model() -> Iterator[Endpoint]:
 
 @contextmanager
 def daybook(endpoint: Endpoint, **settings: str) -> Iterator[App]:
-    """The whole app, ready, with folders of its own and *settings* in its environment."""
+    """Yield the whole app, ready, with folders of its own and *settings* in its environment."""
     cache = choose_folders(None, None).cache
     with tempfile.TemporaryDirectory(prefix="daybook-") as base:
         app = App(
@@ -62,14 +62,14 @@ def daybook(endpoint: Endpoint, **settings: str) -> Iterator[App]:
 
 @contextmanager
 def plain_chat(endpoint: Endpoint) -> Iterator[tuple[str, int]]:
-    """The address of `plain_chat`, and its process."""
+    """Yield the address of `plain_chat`, and its process."""
     with _streamlit("plain_chat", endpoint) as (url, process):
         yield url, process
 
 
 @contextmanager
 def empty_page() -> Iterator[str]:
-    """The address of `empty_page`."""
+    """Yield the address of `empty_page`."""
     with _streamlit("empty_page", {}) as (url, _):
         yield url
 
@@ -103,7 +103,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def new_cookie(app: App, sessions: WholeAccounts, email: str = EMAIL) -> str:
-    """The cookie of *email* at one more device. The app has opened its session, and knows no more of it."""
+    """Return the cookie of *email* on one more device, for which the app has only opened the session."""
     cookie, _ = sessions.sign_in_with(email, PASSWORD)
     text = f"__Host-sid={cookie}"
     httpx.get(f"{app.url}/media/none", headers={"Cookie": text}, trust_env=False)
@@ -111,14 +111,15 @@ def new_cookie(app: App, sessions: WholeAccounts, email: str = EMAIL) -> str:
 
 
 def sign_in(context: BrowserContext, url: str, cookie: str) -> None:
-    """Have the browser send *cookie*, as if it had come from the form."""
+    """Make the browser send *cookie*, as if the sign-in form had set it."""
     name, value = cookie.split("=")
-    safe = url.replace("http:", "https:")  # from this machine a browser takes such a cookie anyway
+    # a `__Host-` cookie must be secure; from this machine, a browser accepts it even over http
+    safe = url.replace("http:", "https:")
     context.add_cookies([{"name": name, "value": value, "url": safe, "httpOnly": True}])
 
 
 def settle(page: Page) -> None:
-    """Until the page is there and nothing of it is still to come."""
+    """Wait until the page is drawn and nothing is pending."""
     expect(page.get_by_test_id("stChatInput")).to_be_visible(timeout=SECONDS * 1000)
     settle_script(page)
     expect(page.locator(".st-key-stop button")).to_have_count(0, timeout=SECONDS * 1000)

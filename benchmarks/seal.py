@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def measure() -> dict[str, float]:
-    """The figures by name."""
+    """Return the figures by name."""
     vault, owner, conversation = Vault(new_key()), uuid4(), uuid4()
     place = _place(owner, conversation, 1)
     token = vault.seal(TEXT, place)
@@ -71,7 +71,7 @@ def _rate(call: Callable[[], object]) -> int:
 
 
 def _median_seconds(work: Callable[[], None]) -> float:
-    work()  # once for the caches
+    work()  # a first run fills the caches
     times: list[float] = []
     for _ in range(RUNS):
         begun = time.process_time()

@@ -1,18 +1,18 @@
-"""The calls of the database's API and of Supabase Auth that a reader waits for, one after the other.
+"""The calls of the database's API and of Supabase Auth that a user waits for, one after the other.
 
 python -m benchmarks.serial_calls [--json] [PATH …]
 
-The app runs on the rig of hosted's parts (`tests/hosted/rig.py`), and each call waits 40 ms on its way there. A reader
-takes all paths; then again, while one call of each path takes a second longer, until each call has been slow. A call is
-waited for if the result was then in view only after its end. A call's round is one more than the latest round of the
-calls that are waited for and had ended when it began: calls that go at once are one round.
+The app runs on the rig of hosted Supabase's parts (`tests/hosted/rig.py`), where each call is delayed by 40 ms. A user takes
+all paths; then again, with one call of each path delayed by one more second, until each call has been the slow one. A
+call is waited for if its delay delays the result. A call's round is one more than the latest round of the waited-for calls
+that had ended when it began: simultaneous calls share a round.
 
-sign-in           from the press on the form's button until one can write and sees the list
-switch            from the press on a row until the conversation's last message is in view, the session having read
-                  nothing of the conversation
-switch, again     the same, the session having read all of it
+sign-in           from the press on the form's button until the composer works and the list is in view
+switch            from the press on a row until the conversation's last message is in view, in a session that has not read
+                  the conversation
+switch, again     the same, in a session that has read it
 first character   from Enter in a conversation until the reply's first word is in view
-in a new chat     the same in a conversation that Enter makes
+in a new chat     the same in a conversation that begins with this prompt
 after a restart   from the request of a conversation's address until its last message is in view, in a new process
 """
 
@@ -38,11 +38,12 @@ from tests.hosted.rig import started_rig
 from tests.journeys.people import PASSWORD, Person
 from tests.stack.apps import App, running, until
 
-Place = tuple[str, int]  # a call's name, and how many of this name there are with it on its path
-AWAY_SECONDS = 0.04  # hosted Supabase is 30 to 80 ms away
-SLOW_SECONDS = 1.0  # more than what is drawn without a call takes
-READING_SECONDS = 6.0  # before each press; an opened session is trusted for 5
-QUIET_SECONDS = 1.0  # without a call: nothing of what was done before is under way
+Place = tuple[str, int]  # the name of a call, and the number of its occurrence on its path
+AWAY_SECONDS = 0.04  # hosted Supabase has a delay of 30 to 80 ms
+SLOW_SECONDS = 1.0  # more than drawing without a call takes
+# the pause before each press, because an opened session is trusted for 5 seconds
+READING_SECONDS = 6.0
+QUIET_SECONDS = 1.0  # seconds without a call, after which no earlier action is still in progress
 PROMPTS = "Peas in wet soil", "A hotbed in March"
 PATHS = (
     "sign-in",
@@ -52,14 +53,14 @@ PATHS = (
     "in a new chat",
     "after a restart",
 )
-# the moment of the last press, in milliseconds since 1970
+# the time of the last press, in milliseconds since 1970
 PRESSES = """
   for (const kind of ["pointerdown", "keydown"])
     addEventListener(kind, (event) => {
       if ((event.key ?? "Enter") === "Enter") window.pressed = Date.now();
     }, true);
 """
-# the moment when what a tab watches for was in view, likewise
+# the time at which the awaited element was in view, in milliseconds since 1970
 SHOWN = """() => new Promise((resolve, reject) => {
   setTimeout(() => reject(new Error("not in view in a minute")), 60_000);
   window.shown.then((moment) => resolve(performance.timeOrigin + moment));
@@ -77,14 +78,14 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """From a press until the result was in view, and the calls that ended meanwhile, in this order."""
+    """The time from a press until the result was in view, and the calls that ended meanwhile, in this order."""
 
     since: float
     shown: float
     calls: tuple[Call, ...]
 
     def rounds(self, waited: set[Place]) -> dict[Place, int]:
-        """The round of each call that is *waited* for."""
+        """Return the round of each call that is *waited* for."""
         rounds: dict[Place, int] = {}
         ended = {call.place: call.ended for call in self.calls}
         for call in self.calls:
@@ -96,14 +97,14 @@ class Wait:
 
 @dataclass(slots=True)
 class Wire:
-    """The way to the services behind a gateway."""
+    """The delayed connection to the services behind a gateway."""
 
     slow: Place | None = None
     calls: list[Call] = field(default_factory=list[Call])
     _begun: Counter[str] = field(default_factory=Counter[str])
 
     def note(self, slow: Place | None) -> None:
-        """Note the calls from now on; *slow* takes longer."""
+        """Record the calls from now on; the call *slow* is delayed more."""
         self.slow, self.calls = slow, []
         self._begun.clear()
 
@@ -131,14 +132,14 @@ class Wire:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A person with two conversations, at a page of the app."""
+    """A user with two conversations, at a page of the app."""
 
     app: App
     wire: Wire
     person: Person
 
     def paths(self, chosen: frozenset[str], slow: Mapping[str, Place]) -> dict[str, Wait]:
-        """Each *chosen* path once, from the state that the one before has left."""
+        """Take each *chosen* path once; each path begins in the state that the one before has left."""
         person = self.person
         waits: dict[str, Wait] = {}
         if chosen & {"sign-in", "switch", "switch, again"}:
@@ -151,7 +152,7 @@ class Reader:
             waits["switch, again"] = self._switch(slow.get("switch, again"))
         person.opens(PROMPTS[1])
         address = person.page.url
-        if chosen & {"first character", "after a restart"}:  # which looks for that reply
+        if chosen & {"first character", "after a restart"}:  # the later path needs that reply
             waits["first character"] = self._ask(slow.get("first character"))
         if "in a new chat" in chosen:
             person.begins_a_new_chat()
@@ -188,7 +189,7 @@ class Reader:
         self.person.page.wait_for_timeout(READING_SECONDS * 1000)
 
     def _restart(self, slow: Place | None, address: str) -> Wait:
-        self.person.page.goto("about:blank")  # an open page would connect, and have things read
+        self.person.page.goto("about:blank")  # an open page would reconnect and read data
         self.app.kill()
         until(lambda: not self.app.left())
         self.app.start().until_ready()
@@ -254,7 +255,7 @@ def _reader(browser: Browser, endpoint: rig.Endpoint) -> Iterator[Reader]:
 
 
 def measure(chosen: frozenset[str]) -> dict[str, dict[str, object]]:
-    """The calls of each *chosen* path, with the milliseconds since the press and the round: 0 is not waited for."""
+    """Return the calls of each *chosen* path, with milliseconds since the press and the round; round 0: not waited for."""
     with rig.model() as endpoint, rig.chromium() as browser, _reader(browser, endpoint) as reader:
         first = reader.paths(chosen, {})
         waited: dict[str, set[Place]] = {path: set() for path in first}

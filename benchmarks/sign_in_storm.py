@@ -1,13 +1,14 @@
-"""Sign-ins of many people at once, each from an address of its own, beside a reader who chats.
+"""Simultaneous sign-ins of many users, each from a network address of its own, beside a user who chats.
 
 python -m benchmarks.sign_in_storm [--people N] [--runs N] [--one-address] [--guesses] [--json]
 
-Each sign-in computes a password hash of 64 MiB, as many at once as the app has lanes; who has waited too long is told
-"busy". The memory is that of the app process: what stays is more after the storm than before it (the opened sessions), and
-each lane's is the rest of the most that there was. Reader, browser, database and model share the machine with the app.
+Each sign-in computes a password hash of 64 MiB, with at most as many at once as the app has lanes; a user who waits too long is
+refused with "busy". The memory is that of the app process: the lasting part is the increase after the run (the opened
+sessions), and each lane's part is the rest of the peak. The browser, the database and the model share the machine with the app.
 
-`--one-address`: all have one network address, half of the cores are busy, and nobody reads. `--guesses`: instead of the storm, wrong
-passwords, in turn nine at once at known email addresses and nine at unknown ones, each of a network address of its own.
+`--one-address`: all users have one network address, half of the cores are busy, and no user chats. `--guesses`: instead,
+wrong passwords are tried, nine at once at known email addresses and nine at unknown ones in turn, each from a network address of
+its own.
 """
 
 import argparse
@@ -42,7 +43,7 @@ from tests.stores import WholeAccounts
 Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 _SAMPLE_SECONDS = 0.02
-_AT_ONCE = 9  # guesses
+_AT_ONCE = 9  # simultaneous guesses
 _PERMUTATIONS = 10_000
 _SETTINGS = {"DAYBOOK_TRUSTED_PROXIES": "1", "DAYBOOK_SIGN_UPS_AN_HOUR": "100000"}
 
@@ -73,7 +74,7 @@ def main() -> None:
 
 
 def measure(people: int, runs: int) -> Figures:
-    """Milliseconds, seconds, megabytes and counts by name."""
+    """Return milliseconds, seconds, megabytes and counts by name."""
     with (
         rig.model() as endpoint,
         rig.chromium() as browser,
@@ -95,7 +96,7 @@ def measure(people: int, runs: int) -> Figures:
 
 
 def measure_one_address(people: int) -> Figures:
-    """Counts, and seconds until the last is in, while half of the cores are busy; nobody reads."""
+    """Return counts, and the seconds until the last user is signed in, with half of the cores busy."""
     emails = _emails("person", people)
     with rig.model() as endpoint, rig.daybook(endpoint, **_SETTINGS) as app:
         with second_process(app) as sessions:
@@ -113,7 +114,7 @@ def measure_one_address(people: int) -> Figures:
 
 
 def measure_guesses(rounds: int) -> Figures:
-    """Milliseconds of refusals by the kind of email address, and the p value of the difference."""
+    """Return the milliseconds of refusals by the kind of email address, and the p value of the difference."""
     times: dict[str, list[float]] = {"known": [], "unknown": []}
     with rig.model() as endpoint, rig.daybook(endpoint, **_SETTINGS) as app:
         with second_process(app) as sessions:
@@ -203,7 +204,7 @@ def _told(location: str) -> str:
 async def _post_all(
     app: App, emails: list[str], addresses: list[str], password: str
 ) -> list[tuple[str, float]]:
-    """Sign in all at once, each from its network address; return where each was sent, and the seconds that it took."""
+    """Sign in all users at once, each from a network address of its own; return the redirect and the seconds of each."""
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(timeout=120, limits=limits, trust_env=False) as client:
 
@@ -221,11 +222,11 @@ async def _post_all(
 
 @dataclass(slots=True)
 class _Memory:
-    """The most bytes that a process takes in a block, less those at its beginning."""
+    """The peak memory of a process during a block, minus the memory at the start."""
 
     process: psutil.Process
     most: int = 0
-    last: int = 0  # after the block
+    last: int = 0  # memory at the end of the block
     _before: int = 0
     _is_over: threading.Event = field(default_factory=threading.Event)
 

@@ -1,9 +1,9 @@
-"""Seconds of a second start, with a model elsewhere, beside `streamlit hello`.
+"""Seconds of a second start with a model elsewhere, beside `streamlit hello`.
 
 python -m benchmarks.start [--json] [--rounds N] [--beside FOLDER]
 
-Each round starts `streamlit hello`, Daybook and, in the checkout at FOLDER, another commit of Daybook, one after the
-other: from the start of the process until `/_stcore/health`, or `/healthz`, answers 200. A first round is not counted.
+Each round starts `streamlit hello`, Daybook and, from the checkout at FOLDER, another commit of Daybook, one after the
+other. The time is from the start of the process until `/_stcore/health`, or `/healthz`, answers 200. The first round does not count.
 """
 
 import argparse
@@ -37,7 +37,7 @@ class Start:
     path: str
 
     def seconds(self) -> float:
-        """Start it, and end it when it has answered."""
+        """Start the server, and stop it when it has answered; return the seconds."""
         with running(self.app):
             while not self._answers():
                 if self.app.process.poll() is not None:
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def measure(rounds: int, beside: Path | None) -> dict[str, list[float]]:
-    """Seconds of each start, by its name."""
+    """Return the seconds of each start by its name."""
     with tempfile.TemporaryDirectory(prefix="daybook-") as base:
         starts = [
             Start(HELLO, _app(Path(base, "hello"), ROOT, ("hello",)), "/_stcore/health"),

@@ -2,15 +2,15 @@
 
 python -m benchmarks.stores [--json] [--runs N] [--turns N] [--only starts|turns|pages]
 
-ready_seconds     from the start of the process until `/healthz` (`/_stcore/health`) is 200; a first start is not counted
-idle_mb           memory (RSS) of the app's process ten seconds after
-turns_per_second  of 8 threads and 8 users: begin, checkpoint and finish through the sealed store, each in a chat of its own
-fsyncs_per_second of one thread in the same folder, before and after those turns: 8 KB appended, and fdatasync
-prompt_N_ms       such a turn by itself in a chat of N messages
-list_ms, switch_… as in `page`: opened with 1,000 conversations, a switch to 500 messages
+ready_seconds     from the start of the process until `/healthz` (`/_stcore/health`) answers 200; a first start does not count
+idle_mb           memory (RSS) of the app's process ten seconds later
+turns_per_second  of 8 threads and 8 users: begin, checkpoint and finish through the sealed store, each user in one chat
+fsyncs_per_second of one thread in the same folder, before and after those turns: an append of 8 KB and an fdatasync
+prompt_N_ms       a single such turn in a chat of N messages
+list_ms, switch_… as in `page`: the app opened with 1,000 conversations; a switch to 500 messages
 first_character_ms as in `first_character`, in a new conversation
 
-The model is elsewhere. Stores in files have sign-in by passwords, so that all pages have the same work.
+The model runs elsewhere. Stores in files use sign-in by password, so that all pages have the same work.
 """
 
 import argparse
@@ -51,11 +51,11 @@ PLACES = {"sqlite": SqlitePlace, "json": FilesPlace}
 PLAIN = "plain"
 THREADS = USERS = 8
 IDLE_SECONDS, SYNC_SECONDS = 10, 2
-SHORT, LONG = 20, 5000  # messages
+SHORT, LONG = 20, 5000  # lengths of chats in messages
 PROMPT, REPLY = "When do I sow peas in wet soil? " * 6, "Sow them in March, under fleece. " * 30
-NO_FASTER = 900  # fsyncs a second, above which more do not ask for more turns
+NO_FASTER = 900  # fsyncs per second above which a faster disk need not give more turns
 PARTS = ("starts", "turns", "pages")
-REACH = {  # the figure, and the bound
+REACH = {  # each figure and its bound
     "sqlite: ready_seconds, at most": lambda of: (
         of["sqlite"]["ready_seconds"],
         of[PLAIN]["ready_seconds"] + 0.5,
@@ -75,7 +75,8 @@ REACH = {  # the figure, and the bound
     "json: turns_per_fsync, at least": lambda of: (of["json"]["turns_per_fsync"], 0.2),
     "json: prompt_ratio, at most": lambda of: (of["json"]["prompt_ratio"], 3),
 }
-Lifted = tuple[WholeAccounts, Callable[[], None]]  # and what lifts the bounds of all accounts
+# the accounts, and a function that lifts the limits of all of them
+Lifted = tuple[WholeAccounts, Callable[[], None]]
 
 
 def main() -> None:
@@ -100,7 +101,7 @@ def main() -> None:
 
 
 def measure(runs: int, turns: int, parts: set[str]) -> dict[str, Figures]:
-    """The figures by name, of each store and of the plain chat."""
+    """Return the figures by name, of each store and of the plain chat."""
     figures = _starts(runs) if "starts" in parts else {name: {} for name in (PLAIN, *STORES)}
     for name in STORES if "turns" in parts else ():
         with tempfile.TemporaryDirectory(prefix="daybook-") as base:
@@ -120,7 +121,7 @@ def measure(runs: int, turns: int, parts: set[str]) -> dict[str, Figures]:
 
 
 def _settings(name: str, folder: Path | str) -> dict[str, str]:
-    """The environment that chooses the store of that name, in *folder*."""
+    """Return the environment that selects the store of that name, in *folder*."""
     store = STORES[name].format(folder)
     return {"DAYBOOK_STORE": store, "DAYBOOK_SIGN_IN": "local"} if store else {}
 
@@ -146,7 +147,7 @@ def _starts(runs: int) -> dict[str, Figures]:
 
 
 def _start(app: App, path: str) -> tuple[float, float]:
-    """Seconds until *app* is ready, and its megabytes when it has been idle."""
+    """Return the seconds until *app* is ready, and its megabytes when it has been idle."""
     with running(app):
         until(lambda: _answers(f"{app.url}{path}"), told=app.told)
         seconds = time.monotonic() - app.started_at
@@ -219,7 +220,7 @@ def _fsyncs_per_second(folder: Path) -> float:
 
 @contextmanager
 def _accounts(name: str, folder: Path) -> Iterator[Lifted]:
-    """The accounts of a new store in *folder*, as the app's process has them."""
+    """Yield the accounts of a new store in *folder*, as the app's process uses them."""
     if place := PLACES.get(name):
         with closing(place(folder / "store").open()) as tables:
             yield accounts_in_memory(tables), lambda: lift_bounds(tables)

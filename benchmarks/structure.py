@@ -30,7 +30,7 @@ DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
 
 
 def files(*places: str) -> Iterator[Path]:
-    """The files of *places* that git knows."""
+    """Yield the files of *places* that git knows."""
     command = ["git", "ls-files", "-z", *places]
     for name in subprocess.check_output(command, cwd=ROOT, text=True).split("\0"):
         if name:
@@ -38,7 +38,7 @@ def files(*places: str) -> Iterator[Path]:
 
 
 def code_lines(file: Path) -> int:
-    """The lines of *file* that hold code."""
+    """Return the number of lines of *file* that have code."""
     text = file.read_text("utf-8")
     if file.suffix == ".py":
         return len(_python_lines(text))

@@ -1,14 +1,14 @@
-"""The export of everything that a user keeps: how long it takes, and how much memory.
+"""The export of all data of a user: its duration and its memory.
 
 python -m benchmarks.takeout [--json] [--conversations N] [--messages N]
 
-The app runs on the embedded stack. A user has so many chats of so many messages, a prompt of some 200 characters and a
-reply of some 1,000 in turn, each reply with a receipt of 1 KB. Their rows are sealed here and copied into the database.
+The app runs on the embedded stack. A user has N chats of N messages: prompts of some 200 characters and replies of some
+1,000 characters, each reply with a receipt of 1 KB. The rows are sealed here and copied into the database.
 
-seconds           from the request until the last byte, the zip file having been checked against its manifest
-megabytes         of the file
-peak_mb           more memory of the app's process (RSS) than before the request, at its peak
-again_peak_mb     the same of a second export
+seconds           from the request until the last byte; the zip file is checked against its manifest
+megabytes         the size of the file
+peak_mb           the peak memory of the app's process (RSS), above that before the request
+again_peak_mb     the same for a second export
 """
 
 import argparse
@@ -76,7 +76,8 @@ def measure(conversations: int, messages: int) -> Figures:
             connection.execute(_LEDGER)
             connection.commit()
             connection.autocommit = True
-            connection.execute("vacuum analyze")  # or the first export would do much of its work
+            # otherwise the first export would do much of this work
+            connection.execute("vacuum analyze")
         cookie = rig.new_cookie(app, sessions)
         process = psutil.Process(app.process.pid)
         with tempfile.NamedTemporaryFile(suffix=".zip") as file:
@@ -92,7 +93,7 @@ def measure(conversations: int, messages: int) -> Figures:
 
 
 def _export(process: psutil.Process, url: str, cookie: str, file: Path) -> Figures:
-    """Take the export to *file*."""
+    """Export to *file*; return the figures."""
     before = peak = process.memory_info().rss
     is_over = threading.Event()
 
@@ -170,7 +171,7 @@ def _store(connection: Connection, session: AppSession, number: int, messages: i
     ]
     said = [asdict(row) | user for row in tables.all(MESSAGES).values()]
     for row in said:
-        del row["has_thoughts"]  # generated
+        del row["has_thoughts"]  # a generated column
     _insert(
         connection,
         "conversations",

@@ -1,4 +1,4 @@
-"""Texts to count the tokens of: made up from a seed, out of what is at hand offline.
+"""Texts whose tokens are to be counted, generated from a seed out of sources that are available offline.
 
 Words of 13 scripts come from CLDR (babel), sentences from the tests' vectors, prose from Python's own
 help, code from this repository.
@@ -32,7 +32,7 @@ SCRIPTS = {
     "thai": "th",
 }
 _SENTENCES = json.loads((ROOT / "tests/vectors/token_counts.json").read_text("utf-8"))
-_VECTORS = {"cyrillic": "russian", "devanagari": "hindi"}  # what they are called there
+_VECTORS = {"cyrillic": "russian", "devanagari": "hindi"}  # the names that the vectors use
 _PROSE = [
     paragraph
     for topic in pydoc_data.topics.topics.values()
@@ -147,7 +147,7 @@ def ligature(chance: random.Random) -> str:
 
 
 def in_script(name: str) -> Chooser:
-    """Sentences, and lists of names, in the script of that name."""
+    """Return a function that draws sentences, and lists of names, in the script of that name."""
     locale = Locale(SCRIPTS[name])
     listed = (locale.territories, locale.languages, locale.currencies)
     words = [word for names in listed for word in names.values() if not word.isascii()]
@@ -166,7 +166,7 @@ def in_script(name: str) -> Chooser:
 
 
 def kinds() -> dict[str, Chooser]:
-    """Return for each kind the function that draws a text."""
+    """Return the function that draws a text, for each kind of text."""
     return {
         "chat": chat,
         "prose": lambda chance: chance.choice(_PROSE),
@@ -179,7 +179,7 @@ def kinds() -> dict[str, Chooser]:
 
 
 def fuzzed() -> Chooser:
-    """Return a function that draws short texts of any signs, mostly of those hard to tokenize."""
+    """Return a function that draws short texts of any characters, mostly of those that are hard to tokenize."""
     combining = [chr(code) for code in range(0x300, 0x2000) if unicodedata.combining(chr(code))]
     unassigned = [
         chr(code)
@@ -188,7 +188,7 @@ def fuzzed() -> Chooser:
     ]
     expanding = [sign for sign in map(chr, range(0xA0, 0x30000)) if _is_expanding(sign)]
     signs: list[Chooser] = [
-        lambda chance: chr(chance.randrange(sys.maxunicode + 1)),  # surrogates among them
+        lambda chance: chr(chance.randrange(sys.maxunicode + 1)),  # surrogates included
         lambda chance: chr(chance.randrange(0x80)),
         lambda chance: chr(chance.randrange(0x3000)),
         lambda chance: chr(chance.randrange(0x3000, 0xD800)),
@@ -217,7 +217,7 @@ def fuzzed() -> Chooser:
 
 
 def _is_expanding(sign: str) -> bool:
-    """Return whether *sign* is longer in bytes after NFC or NFKC normalisation."""
+    """Return True if *sign* has more bytes after NFC or NFKC normalisation."""
     size = len(sign.encode(errors="surrogatepass"))
     normal = (unicodedata.normalize(form, sign) for form in ("NFC", "NFKC"))
     return any(len(text.encode(errors="surrogatepass")) > size for text in normal)

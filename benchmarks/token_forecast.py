@@ -1,18 +1,17 @@
 """Error of the forecast of a prompt's tokens, against the counts of real tokenizers.
 
-uv run --no-project --with babel --with tiktoken --with tokenizers --with litellm --with mistral-common \\
+uv run --no-project --with babel --with tiktoken --with tokenizers --with litellm --with mistral-common \
     --with sentencepiece python -m benchmarks.token_forecast [--seed N] [--texts N] [--turns N] [--json]
 
-The app has no tokenizer. Those of GPT-4o, GPT-4, GPT-3, Claude 2 and DeepSeek come inside litellm's wheel,
-two of Mistral inside mistral-common's (SentencePiece, and Tekken); nothing is downloaded when it runs.
+The app has no tokenizer. The tokenizers of GPT-4o, GPT-4, GPT-3, Claude 2 and DeepSeek are in litellm's wheel, two of Mistral's
+(SentencePiece and Tekken) in mistral-common's; nothing is downloaded at run time.
 
-Anchored: conversations of chat, prose, code, 13 scripts, emoji, base64, U+FDFA, and of all that in turns,
-each with nothing learned before. A prompt that goes on from the last one is forecast and then counted;
-those below 1,000 tokens are left out, where one token is a tenth of a percent. They are trimmed from 8,000
-tokens to 70 %, and the prompts after a trim shown by themselves. Kept: the same with all kinds in turns,
-where the rates of a model are handed on from one conversation to the next.
-Packed: what the scaled counter makes of the same prompts, against what they need.
-Bound: short texts of anything, one by one, against every tokenizer.
+Anchored: conversations of chat, prose, code, 13 scripts, emoji, base64, U+FDFA, and of all these in turn, each without earlier
+calibration. A prompt that extends the last one is forecast and then counted; prompts below 1,000 tokens are left out, because one
+token is a tenth of a percent of them. Conversations are trimmed from 8,000 tokens to 70 %, and the prompts after a trim are
+listed separately. Kept: the same with all kinds in turn, and with the model's calibration passed from one conversation to the next.
+Packed: the count of the calibrated counter for the same prompts, relative to the tokens that they need.
+Bound: short texts of any characters, one by one, against every tokenizer.
 """
 
 import argparse
@@ -44,20 +43,21 @@ WINDOW = 8_000
 TRIMMED = WINDOW * 7 // 10
 LEAST = 1_000
 MIXED = "all in turns"
-MIXED_CONVERSATIONS = 5  # for each tokenizer
-# tokens that a chat template puts around a message, and around a prompt; not what the forecast assumes
+MIXED_CONVERSATIONS = 5  # conversations for each tokenizer
+# tokens that a chat template puts around a message, and around a prompt; the forecast assumes other
+# values
 TEMPLATES = {"DeepSeek": (2, 1), "Claude 2": (5, 3), "Mistral": (3, 1), "Tekken": (3, 1)}
-_TEMPLATE = (4, 3)  # of all others: OpenAI's
+_TEMPLATE = (4, 3)  # the template of all other tokenizers: OpenAI's
 
 Tokenizer = Callable[[str], int]
 
-# what tiktoken calls it, and the file that holds it (tiktoken: the SHA-1 of where it is published)
+# tiktoken's name, and the file that contains it (for tiktoken: the SHA-1 of its published address)
 _IN_LITELLM = {
     "GPT-4o": ("o200k_base", "fb374d419588a4632f3f557e76b4b70aebbca790"),
     "GPT-4": ("cl100k_base", "9b5ad71b2ce5302211f9c61530b329a4922fc6a4"),
     "GPT-3": ("p50k_base", "ec7223a39ce59f226a68acc30dc1af2788490e15"),
     "Claude 2": ("anthropic_tokenizer.json", ""),
-    "DeepSeek": ("deepseek_tokenizer.json", ""),  # from litellm 1.109 on
+    "DeepSeek": ("deepseek_tokenizer.json", ""),  # included from litellm 1.109 on
 }
 
 
@@ -102,7 +102,7 @@ def load_tokenizers() -> dict[str, Tokenizer]:
     found = {
         model: load(name)
         for model, (name, file) in _IN_LITELLM.items()
-        if (folder / (file or name)).exists()  # else tiktoken would ask the network
+        if (folder / (file or name)).exists()  # without the file, tiktoken would use the network
     }
     found |= _mistral(_folder("mistral_common") / "data")
     return {name: _as_sent(count) for name, count in found.items()}
@@ -134,7 +134,7 @@ def _folder(package: str) -> Path:
 
 
 def _as_sent(count: Tokenizer) -> Tokenizer:
-    """*count*, of half of a surrogate pair as a server has it: the replacement character."""
+    """Return *count* with half of a surrogate pair counted as the replacement character, which a server receives."""
 
     @lru_cache(maxsize=200_000)
     def counted(text: str) -> int:
@@ -145,16 +145,17 @@ def _as_sent(count: Tokenizer) -> Tokenizer:
 
 @dataclass(slots=True)
 class _Errors:
-    """Errors of forecasts, in percent of what was counted."""
+    """Errors of forecasts, in percent of the counted tokens."""
 
     going_on: list[float] = field(default_factory=list[float])
     after_trim: list[float] = field(default_factory=list[float])
     first: list[float] = field(default_factory=list[float])
     short: list[float] = field(
         default_factory=list[float]
-    )  # going on, below 1,000 tokens; in tokens
+    )  # errors of extending prompts below 1,000 tokens, in tokens
     characters_by_4: list[float] = field(default_factory=list[float])
-    # what a prompt needs, in percent of the count: how full a window is that was packed by it
+    # the tokens that a prompt needs, in percent of the count: how full a window is that was packed
+    # by this count
     packed: list[float] = field(default_factory=list[float])
     packed_plainly: list[float] = field(default_factory=list[float])
 
@@ -175,7 +176,7 @@ class _Errors:
 
 
 def measure(tokenizers: Mapping[str, Tokenizer], seed: int, turns: int) -> dict[str, object]:
-    """All figures but those of the bound."""
+    """Return all figures except those of the bound."""
     choosers = texts.kinds()
     by_kind, by_tokenizer = defaultdict[str, _Errors](_Errors), defaultdict[str, _Errors](_Errors)
     kept, whole = _Errors(), _Errors()
@@ -199,7 +200,7 @@ def measure(tokenizers: Mapping[str, Tokenizer], seed: int, turns: int) -> dict[
             by_kind[MIXED].add(errors)
             by_tokenizer[name].add(errors)
             errors, rates = talk.go(partial(mixed, random.Random(chance)), turns, rates)
-            if number:  # nothing was kept before the first
+            if number:  # the first conversation has no earlier calibration
                 kept.add(errors)
     for errors in by_kind.values():
         whole.add(errors)
@@ -222,7 +223,7 @@ def measure(tokenizers: Mapping[str, Tokenizer], seed: int, turns: int) -> dict[
 
 @dataclass(frozen=True, slots=True)
 class _Talk:
-    """Conversations with a model that has this tokenizer."""
+    """Conversations with a model of one tokenizer."""
 
     tokenizer: Tokenizer
     template: tuple[int, int]
@@ -231,7 +232,7 @@ class _Talk:
     def go(
         self, choose: Callable[[], str], turns: int, rates: Calibration
     ) -> tuple[_Errors, Calibration]:
-        """The errors of forecasting each of *turns*, and what is known after them."""
+        """Return the errors of the forecasts of *turns*, and the calibration after them."""
         errors = _Errors()
         system = ContextMessage(Role.SYSTEM, "You are a helpful assistant. " * 10)
         past: list[ContextMessage] = []

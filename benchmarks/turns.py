@@ -1,10 +1,10 @@
-"""Turns a second that the database takes with every cap held, and the times of its functions.
+"""Turns per second that the database takes with every cap enforced, and the times of its functions.
 
 python -m benchmarks.turns [--json] [--seconds N]
 
-A turn is five calls, as an app makes them: read the revision, begin, checkpoint, read it again, finish; its
-bodies are 1.5 KB sealed. 50 workers take turns as 8 and as 50 people, by psycopg at a Postgres that keeps what
-it is told, and by supabase-py through the embedded stack.
+A turn is five calls, as an app makes them: read the revision, begin, checkpoint, read it again, finish; bodies are 1.5 KB
+sealed. 50 workers take turns as 8 and as 50 users, by psycopg on a Postgres with durable commits, and by supabase-py through
+the embedded stack.
 """
 
 import argparse
@@ -42,12 +42,12 @@ from tests.database.storm import BODY, OVERSPENT
 
 WORKERS = 50
 PEOPLE = (8, 50)
-CALLS = 200  # of each function, for its times
+CALLS = 200  # calls of each function that are timed
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Turns a second, and milliseconds a turn."""
+    """Turns per second, and milliseconds per turn."""
 
     people: int
     turns_per_second: float
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def measure(seconds: float) -> dict[str, Any]:
-    """The figures by name."""
+    """Return the figures by name."""
     figures: dict[str, Any] = {"psycopg": [], "supabase": []}
     proof = ServerProof(key := new_key())
     with servers.started(18, careless=False) as server:
@@ -96,14 +96,14 @@ def measure(seconds: float) -> dict[str, Any]:
 
 
 def _rate(world: World, people: int, seconds: float, address: str | None) -> Rate:
-    """Take turns for *seconds*, each worker by a connection of its own to *address*, or as people came."""
+    """Take turns for *seconds*, each worker by a connection of its own to *address*, or (None) by the users' own clients."""
     crowd = [world.person() for _ in range(people)]
     world.admin.execute(
         "update private.budgets set daily_cap_micro = 1e12, monthly_cap_micro = 1e12, max_open = 1000,"
         " max_per_minute = 1000000"
     )
     world.admin.execute("update private.deployment set monthly_cap_micro = 1e12")
-    each = max(2, WORKERS * 2 // people)  # conversations: enough that nobody waits for one
+    each = max(2, WORKERS * 2 // people)  # so many conversations that no turn waits for another
     threads = [(person, person.create_conversation()) for _ in range(each) for person in crowd]
     took: list[float] = []
     workers = [
@@ -144,7 +144,7 @@ def _take_turn(person: Caller, conversation: UUID) -> None:
 
 
 def _percentiles(seconds: list[float]) -> tuple[float, float]:
-    """The median and the 95th percentile, in milliseconds."""
+    """Return the median and the 95th percentile, in milliseconds."""
     p95 = sorted(seconds)[int(len(seconds) * 0.95)]
     return round(statistics.median(seconds) * 1000, 1), round(p95 * 1000, 1)
 
@@ -163,7 +163,7 @@ def _rev(person: Caller, conversation: UUID) -> int:
 
 
 def _check_books(world: World, crowd: list[Caller]) -> None:
-    """Nobody overspent, and the budgets say what the ledger says."""
+    """Fail if a user overspent, or if the budgets differ from the ledger."""
     ids = [person.id for person in crowd]
     assert world.one(OVERSPENT) == 0
     assert world.one(
@@ -175,7 +175,7 @@ def _check_books(world: World, crowd: list[Caller]) -> None:
 
 
 def _times(world: World) -> dict[str, tuple[float, float]]:
-    """Single calls, one after another."""
+    """Return the times of single calls, one after another."""
     maya, anon = world.person(), world.anon
     world.admin.execute(
         "update private.budgets set max_per_minute = 1000000, daily_cap_micro = 1e12"

@@ -168,9 +168,9 @@ def open_dialog() -> bool:
 
 
 def _show_news(here: Tab) -> None:
-    """Show the news, again in each run that soon follows: a browser may skip what the next run replaces.
+    """Show the news in this run and in those of the next two seconds: a browser may skip a run that another replaces.
 
-    The browser shows the same news once while they are visible.
+    News that are still visible are not shown a second time.
     """
     now = time.monotonic()
     if here.news_until is None:
@@ -204,6 +204,6 @@ def keep_errors(
 
 
 def attempt(act: Callable[..., None], *args: object) -> None:
-    """Call *act* and keep its AppError for the page to draw. A callback."""
+    """Call *act* and keep its AppError for the page to draw. For callbacks."""
     with keep_errors():
         act(*args)

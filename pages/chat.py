@@ -28,7 +28,7 @@ ended = tab().callbacks.ended
 user = user_services()
 temporary_chat = temporary.here()
 services = temporary_chat or user
-# read first, so that a turn that ends while the page is drawn is noticed and the page rerun
+# read before the page is drawn, so that the page is rerun if a turn ends meanwhile
 expected = turns.expected_news(user.chat, services.chat)
 sidebar.draw_top()
 # both keep the same position on every page: when a reply streams, the first must empty at once, and

@@ -90,20 +90,23 @@ class App:
 
     @property
     def is_alone(self) -> bool:
-        """True if there is one user, who signs in without a password."""
+        """True if the deployment has a single user, who signs in without a password."""
         return self.deployment.settings.is_alone
 
     @property
     def is_plain(self) -> bool:
-        """True if the texts of chats are stored as they are, not sealed."""
+        """True if the store keeps the texts of chats unsealed."""
         return self.deployment.settings.is_plain
 
     def unread_files(self, user_id: UserId) -> list[str]:
-        """Return the names of the files with chats that the user has put into the store's folder and no start has read."""
+        """Return the names of chat files that the user put into the store's folder and that the app has not imported.
+
+        The app imports such files only when it starts.
+        """
         return unread_files(self.deployment.settings, user_id)
 
     def enter(self) -> tuple[Cookie, AppSession]:
-        """Sign in the one user without a password. Raise SignedOut if the account was deleted."""
+        """Sign in the single user of this deployment. Raise SignedOut if the account was deleted."""
         only = self._only_account()
         if only is None:
             raise SignedOut
@@ -119,13 +122,14 @@ class App:
 
     @asynccontextmanager
     async def lifespan(self, _: object) -> AsyncGenerator[dict[str, object]]:
-        """Check the backend once it runs; at the end, store partial replies and stop the backend."""
+        """Check the backend once it is running; at shutdown, store partial replies and stop the backend."""
         begun = self.deployment
         backend = in_thread(
             "store-imports",
             lambda: open_backend(begun.settings, begun.endpoints, begun.root_keys, begun.tables),
         )
-        # openai takes longest to import, so it follows the other imports, and the start does not wait for it
+        # the package openai takes longest to import, so it is imported last, in a thread that the
+        # start does not wait for
         backend.add_done_callback(
             lambda _: in_thread("model-imports", lambda: import_module(_MODELS))
         )
@@ -155,7 +159,7 @@ class App:
             PlainKeys if chosen.is_plain else UserKeys,
         )
         if self.is_alone and self._only_account() is None:
-            accounts.end(accounts.enter(None)[0])  # makes the account
+            accounts.end(accounts.enter(None)[0])  # creates the account
         model_settings = CachedRead(backend.model_settings)
 
         def open_models() -> Models:
@@ -179,16 +183,17 @@ class App:
         acts = cache.forget_idle, cache.forget_ended, shared.temporary.end_deserted
         postponed = shared.background.begin_due
         in_thread("forgetting", lambda: keep_forgetting(*acts, postponed))
-        # the start does not need numpy, and importing it takes a tenth of the start's time
+        # in a thread, because the start does not need numpy, whose import would take a tenth of the
+        # start's time
         in_thread("recall-imports", lambda: import_module("services.memory.recall"))
 
     def _end_without_models(self, models: Future[Models]) -> None:
-        """End the process if the models could not be opened, because no user could sign in."""
+        """End the process if the models could not be opened, because no user can sign in without them."""
         if models.exception():
             self.health.record(Failed("The models cannot be opened: see the error in the log."))
 
     def _failed_check(self, backend: Backend) -> Failed | None:
-        """Return the failure if the database is not as the app needs it; None also if it is unreachable."""
+        """Return the failure if the database does not meet the app's requirements; None also if it is unreachable."""
         if self._shared is None:
             self.start(backend)
         return failed_check(backend, self.deployment.root_keys)

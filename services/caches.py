@@ -15,12 +15,12 @@ from services.errors import StoreUnavailable
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
-_SECONDS = 60.0  # seconds for which a value is fresh; then another device may have changed it
+_SECONDS = 60.0  # seconds for which a value counts as fresh, although another device may change it
 _AHEAD_SECONDS = 5.0  # seconds after which a value that was read ahead is read again
 
 
 class LruCache(Generic[Key, Value]):
-    """An LRU cache of at most *most* values, or with *weigh* of values with this total weight.
+    """An LRU cache of at most *most* values; if *weigh* is given, of values whose weights add up to at most *most*.
 
     Any thread may call any method; a mutable value needs a lock of its own.
     """
@@ -57,7 +57,7 @@ class LruCache(Generic[Key, Value]):
             self._values.pop(key, None)
 
     def drop_all(self, is_unwanted: Callable[[Value], bool]) -> None:
-        """Drop every value that *is_unwanted*."""
+        """Drop every value for which *is_unwanted* returns True."""
         with self._lock:
             for key in [key for key, value in self._values.items() if is_unwanted(value)]:
                 del self._values[key]
@@ -118,7 +118,7 @@ class CachedRead(Generic[Value]):
     def read_ahead(self, ask: Callable[[], Value] | None = None) -> None:
         """Begin to read the value in a thread, unless it is fresh or was read ahead a few seconds ago.
 
-        *ask*: read it by this call, not by the usual one.
+        *ask*: the call that reads the value this time, instead of the usual one.
         """
         with self._lock:
             if not (

@@ -40,7 +40,8 @@ class Deployment:
     check: Future[Check]  # set once the app is imported
     stack: Stack = field(repr=False)
     tables: AllTables | None = field(default=None, repr=False)  # the store, if it is not Supabase
-    # opens the app of a deployment without sign-in, until this process ends
+    # the secret in the address that opens a deployment without sign-in, valid until this process
+    # ends
     secret: str | None = field(default=None, repr=False)
 
     def start(self) -> None:
@@ -111,7 +112,7 @@ def read_deployment(url: str) -> Deployment:
 
 
 def _secret_address(url: str, keys: Path) -> str:
-    """Return what to open: *url* on a terminal, else a file of the folder *keys* that holds it, as logs are kept."""
+    """Return the address to print: *url* on a terminal, else that of a file in *keys* with *url*, as logs are kept."""
     if sys.stdout.isatty():
         return url
     file = keys / "open.txt"

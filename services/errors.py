@@ -128,7 +128,7 @@ class InvitationRefused(Refused):
 
 
 class StepEnded(Refused):
-    """The step has expired, ended or had all its tries, or is one of another kind, browser, session or user."""
+    """The step has expired, ended or used up its tries, or belongs to another kind, browser, session or user."""
 
     public = "This page has expired. Please start again."
 
@@ -365,7 +365,8 @@ class Unavailable(AppError):
 class StoreUnavailable(Unavailable):
     """The database or the sign-in server failed or timed out."""
 
-    outage = "Daybook cannot reach its database."  # on every page until the database answers again
+    # shown on every page until the database answers again
+    outage = "Daybook cannot reach its database."
     public = f"{outage} Nothing is lost. Try again in a moment."
 
 

@@ -51,7 +51,7 @@ class MailServer:
     host: str = field(repr=False)
     port: int
     sender: EmailAddress = field(repr=False)
-    # the user and the password; None: the server wants none
+    # the user and the password; None: the server requires no login
     login: tuple[str, SecretStr] | None = field(repr=False)
 
 
@@ -72,10 +72,10 @@ class Settings(BaseSettings):
     )
 
     store: str | None = None  # None: Supabase
-    sign_in: Literal["none", "local"] | None = None  # None: by the kind of the store
+    sign_in: Literal["none", "local"] | None = None  # None: as the kind of the store requires
     supabase_url: HttpUrl | None = None
     supabase_key: SecretStr | None = None
-    database_url: SecretStr | None = None  # used only by operate
+    database_url: SecretStr | None = None  # used only by the commands of `operate`
     openai_base_url: HttpUrl | None = None
     openai_api_key: SecretStr | None = None
     model: str | None = None
@@ -98,14 +98,15 @@ class Settings(BaseSettings):
     url: HttpUrl | None = None
     trusted_proxies: int = Field(default=0, ge=0, le=10)
     sign_ups_an_hour: int = Field(default=20, ge=1)
-    mail: Literal["console"] | None = None  # None: by the SMTP server, if there is one
+    mail: Literal["console"] | None = None  # None: mail is sent by the SMTP server, if one is set
     smtp_host: str | None = None
     smtp_port: int = Field(default=587, ge=1, le=65_535)
     smtp_user: str | None = Field(default=None, repr=False)
     smtp_password: SecretStr | None = None
     smtp_from: str | None = Field(default=None, repr=False)
-    codes_an_hour: int = Field(default=20, ge=1, le=1_000_000)  # for one network address
-    mails_an_hour: int = Field(default=500, ge=5, le=1_000_000)  # of one process
+    # sign-in codes for one network address
+    codes_an_hour: int = Field(default=20, ge=1, le=1_000_000)
+    mails_an_hour: int = Field(default=500, ge=5, le=1_000_000)  # mails that one process sends
     # megabytes that an account may store; 0: no limit
     account_mb: int = Field(default=1_000, ge=0, le=1_000_000_000)
     session_idle_seconds: int = Field(default=14 * 86_400, ge=60, le=31_536_000)
@@ -211,7 +212,7 @@ class Settings(BaseSettings):
             )
         password = self.smtp_password.get_secret_value() if self.smtp_password else ""
         login = f"{self.smtp_user or ''}{password}"
-        if not (login.isascii() and login.isprintable()):  # smtplib encodes nothing else
+        if not (login.isascii() and login.isprintable()):  # smtplib can encode no other characters
             raise ValueError("DAYBOOK_SMTP_USER and DAYBOOK_SMTP_PASSWORD must be plain ASCII")
         return self
 
@@ -237,7 +238,7 @@ class Settings(BaseSettings):
 
     @property
     def is_alone(self) -> bool:
-        """True if there is one user, who signs in without a password."""
+        """True if the deployment has a single user, who signs in without a password."""
         is_here = self.store is not None and not self.store.startswith("firestore:")
         return is_here and self.sign_in != "local"
 
@@ -307,7 +308,7 @@ def _misplaced(table: Mapping[str, Any], fields: Collection[str] = ()) -> str | 
 
 
 def read(**others: Any) -> Settings:
-    """Read the settings of this deployment, but *others* as given. Raise Misconfigured for the first invalid one."""
+    """Read the settings of this deployment; *others* take precedence. Raise Misconfigured for the first invalid one."""
     try:
         return Settings(**{_environment_name(name): value for name, value in others.items()})
     except ValidationError as error:

@@ -45,7 +45,7 @@ def place_of(chosen: Settings, folders: Folders) -> StorePlace | None:
 
 
 def unread_files(chosen: Settings, user_id: UserId) -> list[str]:
-    """Return the names of the files with chats that a user has put into the store's folder and no start has read."""
+    """Return the names of chat files that a user put into the store's folder and that the app has not imported."""
     if chosen.store is None or not chosen.is_plain:
         return []
     from services.store.files.incoming import unread_files
@@ -150,7 +150,7 @@ def _supabase_operator(chosen: Settings, folders: Folders) -> "SupabaseOperator"
 
 @contextmanager
 def open_copy_source(chosen: Settings, ring: RootKeys) -> Generator[CopySource]:
-    """Open the store that the settings name, to copy it; no app may use a store over tables. Raise Misconfigured."""
+    """Open the store that the settings name, to copy it. Raise Misconfigured if an app uses a store over tables."""
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
     if place := place_of(chosen, folders):
         if not place.exists():
@@ -170,7 +170,7 @@ def open_copy_target(
     *,
     is_dry: bool,
 ) -> Generator[CopyTarget]:
-    """Open the store that the settings name, to copy into it, and make it unless *is_dry*. Raise Misconfigured."""
+    """Open the store that the settings name as the target of a copy; create it unless *is_dry*. Raise Misconfigured."""
     folders = choose_folders(chosen.data_dir, chosen.key_dir)
     if place := place_of(chosen, folders):
         from services.store.tables.in_memory import InMemoryStore

@@ -1,4 +1,4 @@
-"""Texts that are an email address, and texts that are none, for Python and SQL alike."""
+"""Texts that are valid email addresses, and texts that are not, for the tests of Python and of SQL."""
 
 _LABEL = "d" * 63
 

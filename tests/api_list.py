@@ -1,7 +1,7 @@
-"""The committed list of the API's functions, `db/api.txt`: `python -m tests.api_list` writes it anew.
+"""The committed list of the API's functions, `db/api.txt`: `python -m tests.api_list` writes the file.
 
-`api.sql` makes these functions by EXECUTE, so no search finds them there. A test compares the list with the catalogue of a
-migrated database.
+`api.sql` makes these functions by EXECUTE, so a search finds them only in this list. A test compares the list with the
+catalogue of a migrated database.
 """
 
 import re
@@ -42,13 +42,13 @@ _LINE = re.compile(r"^(\w+) \((.*?)\) -> .*?: (\w+)(, proven)?$", re.MULTILINE)
 class ApiFunction:
     """A function of the list."""
 
-    arguments: dict[str, str]  # names and types, without those of the proof
+    arguments: dict[str, str]  # names and types, without the arguments of the proof
     caller: str
     is_proven: bool
 
 
 def api_functions():
-    """The functions of the committed list, by name."""
+    """Return the functions of the committed list by name."""
     found, text = {}, LIST.read_text().replace("\n    ", " ")
     for name, arguments, caller, proven in _LINE.findall(text):
         kinds = dict(each.split(" ") for each in arguments.split(", ") if each)
@@ -58,7 +58,7 @@ def api_functions():
 
 
 def list_of(connection):
-    """The text of the list that belongs to the database of *connection*."""
+    """Return the text of the list for the database of *connection*."""
     lines = []
     for name, names, types, result, caller, is_proven in connection.execute(_CATALOGUE):
         own = [
@@ -71,8 +71,8 @@ def list_of(connection):
 
 
 def _wrapped(name, arguments, rest):
-    """A function in lines of at most 120 characters, those that go on indented."""
-    # an argument stays on one line with its type
+    """Return a function in lines of at most 120 characters; continuation lines are indented."""
+    # non-breaking spaces keep an argument on one line with its type
     parts = ", ".join(argument.replace(" ", "\xa0") for argument in arguments)
     line = f"{name} ({parts}) {rest}"
     return textwrap.fill(line, 120, subsequent_indent="    ").replace("\xa0", " ")

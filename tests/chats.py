@@ -31,19 +31,19 @@ def chat_factory(model):
 
 
 def done(turn):
-    """Return *turn* after its end."""
+    """Wait for the end of *turn*, and return it."""
     assert turn.wait(SECONDS)
     return turn
 
 
 def ask(chat, prompt="When?", conversation_id=None):
-    """Return a turn after its end, and its thread."""
+    """Send *prompt*; return the turn after its end, and its thread."""
     turn = done(chat.begin(conversation_id, prompt))
     return turn, chat.open(turn.conversation_id)
 
 
 def settled(chat, turn):
-    """Return the thread after *turn*, or that of a conversation, once its background tasks are over."""
+    """Return the thread of *turn*, or of a conversation, once its background tasks have ended."""
     its = done(turn).conversation_id if isinstance(turn, LiveTurn) else turn
     until(lambda: not any(its in chat.coming(purpose) for purpose in BACKGROUND))
     return chat.store.conversations.thread(its)

@@ -1,4 +1,4 @@
-"""Shared fixtures: the embedded stack, booted once a run, and a scripted model server."""
+"""Shared fixtures: the embedded stack, started once per run, and a scripted model server."""
 
 import base64
 import os
@@ -38,27 +38,28 @@ from tests.stack.starts import (  # noqa: F401
     work_of,
 )
 
-if "CI" not in os.environ:  # there Hypothesis does this by itself
+if "CI" not in os.environ:  # in CI, Hypothesis selects this profile itself
     hypothesis.settings.register_profile("any-machine", deadline=None)
     hypothesis.settings.load_profile("any-machine")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningStack:
-    """Postgres and the Supabase API over it, without a model."""
+    """A running Postgres and the Supabase API over it, without a model."""
 
     url: str
     publishable_key: str
     root_keys: str = field(repr=False)
     data: Path
     keys: Path
-    connect: Callable[..., AbstractContextManager[psycopg.Connection]]  # as_owner=False: superuser
+    # connects as the owner of the migrations, or (as_owner=False) as superuser
+    connect: Callable[..., AbstractContextManager[psycopg.Connection]]
     postgres: Postgres
 
 
 @pytest.fixture(scope="session")
 def cache():
-    """The cache folder with the API's Node modules in it, fetched once a machine."""
+    """Return the cache folder with the API's Node modules, which are fetched once per machine."""
     folder = choose_folders(None, None).cache
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     fetch_modules(folder, lambda done, of: None)
@@ -67,34 +68,34 @@ def cache():
 
 @pytest.fixture(scope="session")
 def place():
-    """A temporary folder for stacks: where root runs us, pytest's own are shut to Postgres' user."""
+    """Return a temporary folder for stacks: as root, pytest's own folders are closed to Postgres' user."""
     with tempfile.TemporaryDirectory(prefix="daybook-test-") as folder:
         yield Path(folder)
 
 
 @pytest.fixture(scope="session")
 def firestore(tmp_path_factory):
-    """The address of an emulator of Firestore."""
+    """Return the address of a Firestore emulator."""
     with emulator(tmp_path_factory.mktemp("firestore")) as host:
         yield host
 
 
 @pytest.fixture(scope="session")
 def embedded_stack(place, cache):
-    """The embedded stack with our migrations and server key; one for the whole run, so leave no trace."""
+    """The embedded stack with our migrations and server key, shared by the whole run: a test must undo its changes."""
     with started_stack(place / "stack", cache) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def stack(embedded_stack):
-    """The same, under the name that tests/store gives each backend in turn: pytest would start it anew."""
+    """The embedded stack under the name that tests/store gives each backend; pytest would start a second one otherwise."""
     return embedded_stack
 
 
 @pytest.fixture(scope="session")
 def hosted(cache):
-    """A Supabase as hosted has it; one for the whole run, so leave no trace."""
+    """A Supabase like the hosted one, shared by the whole run: a test must undo its changes."""
     with started_rig(cache, is_open=False) as rig:
         yield rig
 
@@ -107,7 +108,7 @@ def server():
 
 @pytest.fixture
 def model(server):
-    """The scripted model server behind the client of the app."""
+    """The scripted model server, behind the app's client."""
     server.script()
     for seen in (server.requests, *server.asides.values()):
         seen.clear()
@@ -129,7 +130,7 @@ def pytest_configure(config):
 @tried_twice("the embedded stack")
 @contextmanager
 def started_stack(base, cache, root_keys=None):
-    """A stack of its own with its data and keys in *base*; *root_keys*: those of another store."""
+    """Yield a separate stack with its data and keys in *base*; *root_keys*: those of another store."""
     places = Folders(data=base / "data", keys=base / "keys", cache=cache)
     for left_by_first_try in (places.data, places.keys):
         rmtree(left_by_first_try, ignore_errors=True)
@@ -150,7 +151,8 @@ def started_stack(base, cache, root_keys=None):
     thread.start()
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Server, "start_seconds", START_SECONDS)  # of one part
+            # the limit for the start of each part
+            patch.setattr(Server, "start_seconds", START_SECONDS)
             await_start(lambda: Running() in reports, progress, told)
         endpoints = plan.endpoints
         postgres = Postgres(places, plan.database.secrets)

@@ -37,7 +37,8 @@ from tests.store.conformance.talk import NOON
 from tests.stores import Faulty
 
 MAYA = UserId(UUID(int=0xA))
-# Tokens of the context and of a reply; micro-dollars per million tokens of input, output and cached input.
+# Tokens of the context and of a reply; micro-dollars per million tokens of input, output and cached
+# input.
 INFO = ModelInfo("scripted", 4_096, 400, 1_000_000, 4_000_000, 100_000)
 LARGE = ModelInfo("large", 400_000, 4_000, 1_250_000, 10_000_000, 125_000)
 DEVICE = SessionId(UUID(int=1))
@@ -63,7 +64,7 @@ class ScriptedStream:
             raise self.failure
 
     def cancel(self):
-        self.is_cancelled.set()  # the gate is other streams', too
+        self.is_cancelled.set()  # the gate alone would not do, because other streams share it
 
 
 @dataclass
@@ -74,7 +75,7 @@ class ScriptedModel:
     failure: ModelUnavailable | None = None
     gate: threading.Event = field(default_factory=threading.Event)
     seen: list[Sequence[ContextMessage]] = field(default_factory=list)
-    max_tokens: list[int] = field(default_factory=list)  # of each call
+    max_tokens: list[int] = field(default_factory=list)  # the length limit of each call
 
     def __post_init__(self):
         self.gate.set()
@@ -101,7 +102,7 @@ def chat_over(
     search=None,
     **options,
 ):
-    """Return the chat of a process; facts are noted of *fact_batch* prompts at once, or after *silence*."""
+    """Return the chat of a process, which notes facts from *fact_batch* prompts at once, or after *silence*."""
     return Chat(
         choices or choices_over(store, models),
         sweep=sweep,

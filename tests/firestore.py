@@ -1,4 +1,4 @@
-"""Google's emulator of Firestore for tests, and stores at it whose commits are aborted now and then."""
+"""Google's emulator of Firestore for tests, and stores in it, some of whose commits are aborted."""
 
 import itertools
 import json
@@ -23,7 +23,7 @@ from services.store.firestore.calls import EMULATOR, OWNER, Database
 from services.store.firestore.place import INDEXES
 
 _START_SECONDS = 60
-_ABORTED = 10  # of so many commits one is aborted, as by the service
+_ABORTED = 10  # one commit in this many is aborted, as by the service
 _MAIN = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
 _TIED = Path(embedded.__file__).with_name("die_with_parent.py")
 _INDEXES = json.loads(INDEXES.read_text("utf-8"))
@@ -31,7 +31,7 @@ _numbers = itertools.count()
 
 
 def emulator_jar():
-    """Return the path of Google's emulator, beside gcloud; None: this machine lacks it, or Java."""
+    """Return the path of Google's emulator, beside gcloud; None if this machine lacks the emulator or Java."""
     if shutil.which("java") is None:
         return None
     gcloud = shutil.which("gcloud")
@@ -44,7 +44,7 @@ def emulator_jar():
 
 
 def described():
-    """Say in a line which emulator the tests use."""
+    """Return a line that names the emulator of the tests."""
     if host := os.environ.get(EMULATOR):
         return f"Firestore: the emulator at {host}"
     if emulator_jar() is None:
@@ -53,7 +53,7 @@ def described():
 
 
 class EmulatorReport:
-    """Says in the last lines of a run with tests of Firestore which emulator they used."""
+    """Reports at the end of a run with tests of Firestore which emulator the tests used."""
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter):
@@ -90,7 +90,7 @@ def started_emulator(folder, *options):
 def emulator(folder):
     """Yield the address of the emulator that FIRESTORE_EMULATOR_HOST names, or of a new one.
 
-    Where there is none the test is skipped; in CI it fails.
+    If there is none, the test is skipped; in CI it fails.
     """
     if host := os.environ.get(EMULATOR):
         yield host
@@ -102,7 +102,7 @@ def emulator(folder):
 
 
 def missing_indexes(query):
-    """Return the indexes that a query needs and the file lacks: collection group, scope, and fields with their order."""
+    """Return the indexes that a query needs but that the file lacks: collection group, scope, and fields with their order."""
     [source] = query.from_
     tests = [one.field_filter or one.unary_filter for one in query.where.composite_filter.filters]
     equal = {one.field.field_path for one in tests if one.op.name in ("EQUAL", "IS_NULL")}
@@ -117,7 +117,7 @@ def missing_indexes(query):
     elif scope == "COLLECTION_GROUP":
         wanted = [(frozenset(), (one,)) for one in order or [(name, "ASCENDING") for name in equal]]
     else:
-        wanted = []  # Firestore makes the indexes of single fields by itself, and joins them
+        wanted = []  # Firestore makes the indexes of single fields itself, and combines them
     return [
         (source.collection_id, scope, *one)
         for one in wanted
@@ -140,7 +140,7 @@ def _has_index(group, scope, equal, order):
 
 
 class Refusal(grpc.RpcError):
-    """An error in the place of an answer."""
+    """An error that replaces an answer."""
 
     def __init__(self, code, details):
         super().__init__(details)
@@ -166,12 +166,12 @@ class Refusal(grpc.RpcError):
 
 
 class Wire(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
-    """Counts what Google bills, aborts one commit in *aborted* (0: none), and refuses a query without an index."""
+    """Counts the calls that Google bills, aborts one commit in *aborted* (0: none), and refuses a query without an index."""
 
     def __init__(self, aborted=_ABORTED):
         self.counts, self._aborted, self._commits = Counter(), aborted, 0
-        self.refusal = None  # of every call
-        self.is_answer_lost = False  # of every commit
+        self.refusal = None  # an error that every call raises
+        self.is_answer_lost = False  # true: the answer to every commit is lost
 
     def intercept_unary_unary(self, go_on, details, request):
         if self.refusal:
@@ -200,7 +200,7 @@ class Wire(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
 
 
 class _Counted:
-    """The answers to a read, counted as they come; a query that finds nothing counts as one."""
+    """The answers to a read, counted as they arrive; a query without a result counts as one."""
 
     def __init__(self, call, counts):
         self._call, self._counts, self._found = call, counts, 0
@@ -224,7 +224,7 @@ class _Counted:
 
 
 def connect_to(host, wire=None):
-    """Return what connects a place to the emulator at *host*, through *wire*."""
+    """Return the function that connects a place to the emulator at *host*, through *wire*."""
 
     def connect(project, database):
         channel = grpc.insecure_channel(host)
@@ -243,12 +243,12 @@ def new_place(host, wire=None):
 
 
 def stores_at(host):
-    """Return a function that makes a store, a new one at each call."""
+    """Return a function that makes a new store at each call."""
     return lambda: new_place(host, Wire()).open(is_app=False)
 
 
 def documents_in(database, collection=""):
-    """Return the documents in all collections of that name, or all that there are, as one string."""
+    """Return the documents in all collections of that name, or all documents, as one string."""
     every = StructuredQuery.CollectionSelector(collection_id=collection, all_descendants=True)
     documents = database.query(database.documents, StructuredQuery(from_=[every]))
     return "".join(f"{one.name} {one.fields.get('row', one)}" for one in documents)

@@ -1,5 +1,6 @@
-"""Texts that make careless code slow, and a table of all functions that read a text by regular expressions or Unicode's
-properties."""
+"""Texts that make careless code slow, and a table of all functions that read a text by regular expressions or Unicode
+properties.
+"""
 
 import ast
 import importlib
@@ -42,13 +43,13 @@ Reader = Callable[[str], object]
 
 
 def repeated(unit: str) -> Shape:
-    """Return a shape: *unit* over and over."""
+    """Return a shape that repeats *unit*."""
     size = len(unit.encode(errors="surrogatepass"))
     return lambda length: unit * (length // size)
 
 
 def growing(before: str, mark: str, after: str = "") -> Shape:
-    """Return a shape: runs of *mark*, each one longer than the one before."""
+    """Return a shape with runs of *mark*, each longer than the one before."""
 
     def shape(length: int) -> str:
         parts: list[str] = []
@@ -70,7 +71,7 @@ def different_words(length: int) -> str:
     return "".join(pair for pair, _ in zip(pairs, range(length // 19), strict=False))
 
 
-# texts of so many bytes
+# shapes: functions from a size in bytes to a text
 SHAPES: dict[str, Shape] = {
     "marks": repeated("\u0301\u0323"),
     "U+FDFA": repeated("\ufdfa"),
@@ -92,7 +93,7 @@ SHAPES: dict[str, Shape] = {
     "HTML": repeated("<a "),
     "$": growing(" ", "$", "a"),
     "~": growing("\n", "~", "a"),
-    # each was slow in some function
+    # each of these was slow in some function
     "two marks in one": repeated("\u0f73"),
     "open brackets": repeated("[\n"),
     "links": repeated("]("),
@@ -107,7 +108,7 @@ SHAPES: dict[str, Shape] = {
     "addresses": repeated("a@a."),
 }
 
-# functions that get nothing but the text, by module
+# functions whose only argument is the text, by module
 _PLAIN = {
     "pages._parts.context_words": "of_summary",
     "pages._parts.prompts": "as_typed",
@@ -130,7 +131,7 @@ _PLAIN = {
 
 
 def _find(name: str) -> Callable[..., object]:
-    """Return a function by its name in the table, private ones too: limits stand before some of them."""
+    """Return a function by its name in the table, even a private one, because some functions are called only below a limit."""
     module, _, path = name.partition(":")
     return reduce(getattr, path.split("."), importlib.import_module(module))
 
@@ -228,7 +229,8 @@ READERS: dict[str, Reader] = {
     "services.portable.replies:_Lowering._add_underline": _after("a"),
     "services.portable.replies:_Lowering._open_fence": lambda text: _lowering().add(f"```{text}"),
     "services.portable.replies:_Lowering._escape_line": lambda text: _lowering()._escape_line(text),
-    # added by hand: they have no such parameter, or their modules import neither
+    # added by hand: they have no such parameter, or their modules import neither `re` nor
+    # `unicodedata`
     "pages._parts.prompts:_text": lambda text: prompts._text([text]),
     "pages._parts.safe_md:_loose": lambda text: list(safe_md._loose(text.split("\n"), True)),
     "pages._parts.safe_md:_prose": lambda text: list(safe_md._prose(text.split("\n"), True, False)),
@@ -246,7 +248,7 @@ READERS: dict[str, Reader] = {
 _OWN = "a word of the app itself"
 _SENT = "passed on as it is"
 _SEALED = "sealed or opened byte by byte"
-# functions with such a parameter that look at no text of others, and what it is there
+# functions with such a parameter that read no text of users, with the reason
 NO_READERS: dict[str, str] = {
     "pages._parts.safe_md:_link_image": _OWN,
     "pages._parts.safe_md:draw": "`body`, then drawn",
@@ -351,7 +353,7 @@ def _is_text(annotation: ast.expr | None) -> bool:
 def cpu_seconds(reader: Reader, text: str) -> float:
     """Return the CPU time of this thread while *reader* reads *text*."""
     began = time.thread_time()
-    with suppress(AppError, UnicodeError):  # refused: that is an answer
+    with suppress(AppError, UnicodeError):  # a refusal is a valid answer
         if isinstance(read := reader(text), Iterator):
             deque(read, maxlen=0)
     return time.thread_time() - began

@@ -1,4 +1,4 @@
-"""Texts and keys in the memory of this process, found by what they hold."""
+"""Texts and keys in the memory of this process, found by their contents."""
 
 import gc
 import sys
@@ -6,10 +6,10 @@ from itertools import filterfalse
 
 
 def found(*canaries):
-    """Every text, or bytes, with one of *canaries* in it that any object or module of this process leads to.
+    """Return every text or bytes object with one of *canaries* that is reachable from any object or module of this process.
 
-    Strings and bytes are not in `gc.get_objects()`, nor are containers of nothing else: they are found by following
-    `gc.get_referents`, which leaves out a dict's keys where all of them are strings.
+    Strings and bytes, and containers of only these, are not in `gc.get_objects()`: they are found by following
+    `gc.get_referents`, which leaves out a dict's keys if all of them are strings.
     """
     gc.collect()
     untracked = dict[int, object]()

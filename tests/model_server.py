@@ -1,18 +1,18 @@
 """A scripted model behind an OpenAI-compatible address, for tests, journeys and benchmarks.
 
-In a test, `with ModelServer() as server:`; as a process, `python -m tests.model_server --port 0`,
-which prints its address (add `--while-stdin` to end it with whoever started it).
+In a test: `with ModelServer() as server:`. As a process: `python -m tests.model_server --port 0`, which prints its
+address; with `--while-stdin` it ends with the process that started it.
 
-What it does is said by `server.script(...)` or POST /_script for every request that follows, or by
-a mark in the last user message, which is how a person in a browser says it:
+`server.script(...)` or POST /_script sets the answer to all following requests. A mark in the last user message, which a
+user of a browser can type, sets the answer to that request:
 
     Tell me more [[tokens=40 rate=20 fault=drop after=5 times=1]]
 
-A mark or script with `times=N` holds for N requests. What the app asks by itself is kept apart, in
-`title_requests`, `summary_requests` and `facts_requests`, and answered with what is none, unless
-`server.script_titles(...)`, `script_summaries`, `script_facts` or a mark in the conversation says otherwise:
-[[title=Peas_in_wet_soil summary=They_sow_peas. facts=Has_a_dog.]]. See `Script` for the words. GET /_requests
-says what was asked and how it ended; DELETE /_requests forgets it.
+A mark or script with `times=N` applies to N requests. The app's own requests are collected separately, in
+`title_requests`, `summary_requests` and `facts_requests`, and get a useless answer, unless
+`server.script_titles(...)`, `script_summaries`, `script_facts` or a mark in the conversation sets another:
+[[title=Peas_in_wet_soil summary=They_sow_peas. facts=Has_a_dog.]]. `Script` documents the words. GET /_requests
+returns the requests and how they ended; DELETE /_requests drops them.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partialmethod
 from typing import Any
 
-STAMP_TURN = 100_000  # milliseconds
+STAMP_TURN = 100_000  # milliseconds after which the stamps begin again at 0
 FAULTS = {
     "": "a whole reply",
     "hang": "silence after `after` tokens, until the client leaves",
@@ -48,34 +48,38 @@ FAULTS = {
 class Script:
     """A scripted answer of the server."""
 
-    reply: str = ""  # empty: numbered words if `tokens` is given, else what the person said
-    thoughts: int = 0  # tokens before the reply that are no part of it and count against its limit
-    thought: str = "Hm. "  # each of them, with _ for blanks
-    thinks_as: str = "reasoning_content"  # their fields in a chunk, with commas between
-    parts: str = ""  # what parts the tokens of `reply` and is not said; empty: the blanks do
+    reply: str = ""  # empty: numbered words if `tokens` is given, else the prompt
+    # tokens before the reply, which are not part of it but count against its limit
+    thoughts: int = 0
+    thought: str = "Hm. "  # the text of each thought, with _ for blanks
+    thinks_as: str = "reasoning_content"  # the fields of thoughts in a chunk, separated by commas
+    parts: str = ""  # the separator of the tokens of `reply`, which is not sent; empty: blanks
     tokens: int = 0
     delay: float = 0  # seconds before the first token
     rate: float = 0  # tokens a second; 0: all at once
-    thought_rate: float = 0  # likewise, of the thoughts
-    held: int = 0  # tokens after which it waits for `ModelServer.go_on`
+    thought_rate: float = 0  # thoughts a second; 0: all at once
+    held: int = 0  # tokens after which the reply waits for `ModelServer.go_on`
     fault: str = ""  # a key of FAULTS
     after: int = 0
-    status: int = 200  # another: an error of that status
+    status: int = 200  # any other than 200: an error of that status
     retry_after: str = ""
-    error: str = "scripted"  # what an error says
-    refuses: str = ""  # a parameter that it answers with status 400
-    finish: str = ""  # its finish_reason; empty: "length" at the request's limit, else "stop"
-    endless: int = 0  # 1: the request's limit of the reply is ignored
-    most: int = 0  # the longest reply: a request for more is answered with status 400 and `error`
+    error: str = "scripted"  # the text of an error
+    refuses: str = ""  # a parameter that is refused with status 400
+    finish: str = ""  # the finish_reason; empty: "length" at the request's limit, else "stop"
+    endless: int = 0  # 1: the reply ignores the request's length limit
+    # the longest allowed reply: a request for more is answered with status 400 and `error`
+    most: int = 0
     usage: str = "last"  # "last", "each" (with every chunk) or "none"
-    counts: int = 0  # tokens of the reply that are reported; 0: those that were sent
-    signs: int = 0  # characters of a counted token; 0: a word is one, and a piece of the reply
+    counts: int = 0  # reported tokens of the reply; 0: the sent ones
+    # characters per counted token; 0: each word, and each piece of the reply, is a token
+    signs: int = 0
     cached: int = 0
-    stamped: int = 0  # 1: each token is the moment it is sent, in ms of the last STAMP_TURN
-    title: str = ""  # of a mark: what its conversation is titled, with _ for blanks
-    summary: str = ""  # and how it is summarised
-    facts: str = ""  # and what is noted of it; `2:Lives_in_Bern.` replaces the second fact
-    times: int = 0  # requests it holds for; 0: all
+    # 1: each token is the time at which it is sent, in ms since the last STAMP_TURN
+    stamped: int = 0
+    title: str = ""  # in a mark: the title of the conversation, with _ for blanks
+    summary: str = ""  # in a mark: the summary of the conversation
+    facts: str = ""  # in a mark: the fact to note; `2:Lives_in_Bern.` replaces the second fact
+    times: int = 0  # the number of requests that the script applies to; 0: all
 
     def __post_init__(self):
         if self.fault not in FAULTS:
@@ -91,7 +95,8 @@ class Script:
         return cls(**{name: kinds[name](value) for name, value in words.items()})
 
 
-# How the app begins what it asks by itself, in the first message or the last; and what answers none of it.
+# How the app's own requests begin, in the first message or the last; and an answer that is useless
+# for all of them.
 _ASIDES = {
     "You give conversations their titles.": "title",
     "You keep the memory of a conversation": "summary",
@@ -104,19 +109,19 @@ _MARK = re.compile(r"\[\[(\w+=.*?)\]\]")
 
 @dataclass(slots=True, kw_only=True)
 class Seen:
-    """One request and how it ended: "" while it is open, "whole", "fault" or "left"."""
+    """A request and its end: "" while it is open, "whole", "fault" or "left"."""
 
     body: dict[str, Any] = field(repr=False)
     authorization: str = field(repr=False)
     began: float = field(default_factory=time.monotonic)
-    sent: int = 0  # tokens
+    sent: int = 0  # the number of sent tokens
     said: str = field(default="", repr=False)
     end: str = ""
     seconds: float = 0
 
     @property
     def aside(self):
-        """The kind of a background call: "title", "summary" or "facts"; "" for a user's prompt."""
+        """The kind of a background call, "title", "summary" or "facts"; "" for a user's prompt."""
         messages = self.body.get("messages") or [{}]
         ends = [str(message.get("content")) for message in (messages[0], messages[-1])]
         return next(
@@ -131,19 +136,20 @@ class Seen:
 
 
 class ModelServer:
-    """The server in a thread. Its state may be read from any."""
+    """The server in a thread. Any thread may read its state."""
 
     def __init__(self, port=0):
         self.port = port
         self.requests = []
         self.asides = {name: [] for name in _ASIDES.values()}
         self.title_requests, self.summary_requests, self.facts_requests = self.asides.values()
-        # its list of models; None: it does not answer yet
+        # the list of models; None: the server does not answer such requests yet
         self.models = [{"id": "scripted", "max_model_len": 9_216}]
         self._script = Script()
         self._aside_scripts = {}
-        self._used = Counter[Script | str]()  # requests answered by a script or a mark
-        self._held = []  # an event of each reply that waits
+        # the number of requests answered by a script or a mark
+        self._used = Counter[Script | str]()
+        self._held = []  # an event for each waiting reply
         self._changed = threading.Condition()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
@@ -158,13 +164,13 @@ class ModelServer:
         return sum(not seen.end for seen in self.requests)
 
     def script(self, **words):
-        """Answer like this from now on. No words: plainly."""
+        """Answer with these *words* from now on; without any, normally."""
         self._script = Script(**words)
         self._aside_scripts.clear()
         self._used.clear()
 
     def _script_aside(self, aside, **words):
-        """Answer the app's own requests of one kind like this until the next `script`."""
+        """Answer the app's own requests of one kind with these *words*, until the next `script`."""
         self._aside_scripts[aside] = Script(**words)
 
     script_titles = partialmethod(_script_aside, "title")
@@ -172,7 +178,7 @@ class ModelServer:
     script_facts = partialmethod(_script_aside, "facts")
 
     def go_on(self):
-        """Let the held reply go on, once it is held."""
+        """Let the held reply continue, once it is held."""
         self.wait_until(lambda _: self._held)
         self._loop.call_soon_threadsafe(self._held[-1].set)
 
@@ -196,10 +202,10 @@ class ModelServer:
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stopping.wait()
-        server.close()  # asyncio.run cancels what still hangs
+        server.close()  # asyncio.run cancels connections that still hang
 
     async def _answer(self, reader, writer):
-        # one request a connection; whoever waits for the end of a keep-alive waits in vain
+        # one request per connection, so there is no keep-alive
         try:
             method, path, headers, body = await _request(reader)
             match method, path:
@@ -224,7 +230,7 @@ class ModelServer:
                     _send(writer, {"error": {"message": "no such path"}}, status=404)
             await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # it left
+            pass  # the client left
         finally:
             writer.close()
 
@@ -254,7 +260,7 @@ class ModelServer:
             return Script(reply=_facts(said) if seen.aside == "facts" else said)
         marked = Script.parse(seen.prompt)
         if marked and replace(marked, title="", summary="", facts="") == Script():
-            marked = None  # it says nothing of the reply
+            marked = None  # the mark does not concern the reply
         for script, key in ((marked, seen.prompt), (self._script, self._script)):
             if script and not (script.times and self._used[key] >= script.times):
                 self._used[key] += 1
@@ -312,7 +318,8 @@ class ModelServer:
                 since = time.monotonic()
                 await self._hold(client, seen, script)
                 began += time.monotonic() - since
-            if script.rate:  # by the clock: pauses alone would add up to a slower one
+            # timed by the clock, because pauses alone would add up to a slower rate
+            if script.rate:
                 await asyncio.sleep(began + seen.sent / script.rate - time.monotonic())
         reason = script.finish or ("length" if len(words) > limit else "stop")
         await client.event(_chunk(seen, script, delta={}, finish_reason=reason))
@@ -325,7 +332,7 @@ class ModelServer:
         return "whole"
 
     async def _hold(self, client, seen, script):
-        """Wait for `go_on`, and say nothing often enough not to be taken for silent."""
+        """Wait for `go_on`; send nothing, but often enough not to be taken for silent."""
         event = asyncio.Event()
         self._held.append(event)
         self._note()
@@ -358,7 +365,7 @@ _MID_FAULTS = {"hang", "drop", "malformed", "error-event", "unended"}
 
 
 class _Client:
-    """The other side of one connection."""
+    """The connection to a client."""
 
     def __init__(self, reader, writer):
         self._reader, self._writer = reader, writer
@@ -393,7 +400,7 @@ class _Client:
         return "fault"
 
     def drop(self):
-        self._writer.close()  # without the last chunk, which tells it from an end
+        self._writer.close()  # without the last chunk, so that the client notices the break
         return "fault"
 
     def error(self, status, error, retry_after=""):
@@ -430,7 +437,7 @@ def _words(script, seen):
 
 
 def _facts(said):
-    """The answer that notes *said*, or with `2:` before it puts it in the place of the second fact."""
+    """Return the answer that notes *said*; if *said* begins with `2:`, the rest replaces the second fact."""
     number, _, text = said.rpartition(":")
     replaced = [{"number": int(number), "fact": text}] if number else []
     return json.dumps({"add": [] if number else [text], "replace": replaced})

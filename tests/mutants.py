@@ -1,14 +1,14 @@
-"""Mutation testing by hand-picked breakages: `python -m tests.mutants [WORD …]`.
+"""Mutation testing with hand-picked edits: `python -m tests.mutants [WORD …]`.
 
-`mutants.txt` has one breakage a line: `symbol | edit | test that must then fail`. Run it by hand, before a release and after a
-change of a listed symbol; the words choose lines. Each breakage is made in a copy of the tree.
+`mutants.txt` has one edit per line: `symbol | edit | test that must then fail`. Run this by hand before a release and after a
+change of a listed symbol; the words select lines. Each edit is made in a copy of the tree.
 
-A symbol is `module:Class.function`, or what a SQL statement creates: `function private.me`, `trigger …`, `index on …`; `block
+A symbol is `module:Class.function`, or the object of a SQL statement: `function private.me`, `trigger …`, `index on …`; `block
 tables that can be read` is the `do` below a comment that begins so. Its text is compared without comments and line breaks
-(Python: as `ast.unparse` writes it). An edit is `drop`, `return VALUE` (Python), or `OLD -> NEW`, where OLD stands in the symbol once.
+(Python: as `ast.unparse` writes it). An edit is `drop`, `return VALUE` (Python), or `OLD -> NEW`, where OLD occurs in the symbol once.
 
-An edit of a function of `services.store` or `services.rules` is made in this process, and one pytest runs the tests of all: a
-stack is started once. A property stops at its first failing history (DAYBOOK_NO_SHRINKING).
+An edit of a function of `services.store` or `services.rules` is made in this process, and one pytest runs the tests of all these
+edits, so that a stack is started only once. A property test stops at its first failing history (DAYBOOK_NO_SHRINKING).
 """
 
 import argparse
@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[1]
 _IGNORED = shutil.ignore_patterns(
     ".venv", ".git", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis", "build"
 )
-_STATEMENTS = {  # how a SQL statement begins and ends, by the kind of what it creates
+_STATEMENTS = {  # the first and the last line of a SQL statement, by the kind of the created object
     "function": r"create function {}\(.*?(?:\$\$;|^end;|^return\b[^;]*;)$",
     "index": r"create (?:unique )?index on {};$",
     "block": r"-- {}\b.*?^end \$\$;$",
@@ -55,12 +55,12 @@ class Mutant:
 
     @property
     def leaves_rows(self):
-        """Return True if what it did may outlive its test; the rules keep nothing."""
+        """Return True if the effects of the mutant may outlive its test; the rules store nothing."""
         return not self.symbol.startswith("services.rules.")
 
     @property
     def function(self):
-        """The function that it changes in this process; None for one that is made in a copy of the tree."""
+        """The function that is changed in this process; None for a mutant that needs a copy of the tree."""
         module, _, name = self.symbol.partition(":")
         if not module.startswith(("services.store.", "services.rules.")):
             return None
@@ -72,7 +72,7 @@ class Mutant:
         return inspect.unwrap(found) if inspect.isfunction(found) else None
 
     def mutated(self, tree):
-        """The file of the symbol in *tree*, and its text after the edit. Raise LookupError if either is not found once."""
+        """Return the file of the symbol in *tree*, and its text after the edit. Raise LookupError unless both are found exactly once."""
         module, _, name = self.symbol.partition(":")
         if name:
             path = tree / (module.replace(".", "/") + ".py")
@@ -84,7 +84,7 @@ class Mutant:
 
 
 def read(path=ROOT / "tests" / "mutants.txt"):
-    """The mutants of *path*; lines that begin with `#` are comments."""
+    """Return the mutants of *path*; lines that begin with `#` are comments."""
     lines = (line for line in path.read_text().splitlines() if line and line[0] != "#")
     parts = (re.fullmatch(r"(.*?) \| (.*) \| (.*)", line) for line in lines)
     return [Mutant(*part.groups()) for part in parts if part]
@@ -111,7 +111,7 @@ def _edited_python(text, name, edit):
 
 
 def _target(node):
-    """The name that an assignment of a module or class binds."""
+    """Return the name that an assignment of a module or class binds."""
     targets = getattr(node, "targets", [getattr(node, "target", None)])
     return getattr(targets[0], "id", None) if targets else None
 
@@ -135,7 +135,7 @@ def _replaced(text, edit):
 
 
 def failure(tree, tests):
-    """The end of pytest's output if one of *tests* failed in *tree*, else nothing. Raise SystemExit if they could not be run."""
+    """Return the end of pytest's output if one of *tests* failed in *tree*, else "". Raise SystemExit if pytest could not run them."""
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-n=0", "-p", "no:cacheprovider", *tests],
         cwd=tree,
@@ -148,7 +148,7 @@ def failure(tree, tests):
 
 
 def survivors(tree, mutants):
-    """The mutants that their tests did not notice."""
+    """Return the mutants whose tests passed."""
     for number, mutant in enumerate(mutants, 1):
         began = time.monotonic()
         path, text = mutant.mutated(tree)
@@ -162,10 +162,10 @@ def survivors(tree, mutants):
 
 
 class InOneProcess:
-    """A pytest plugin that runs each test by itself, and then with each of its mutants and by itself again.
+    """A pytest plugin that runs each test unchanged, then with each of its mutants, and then unchanged again.
 
-    What the session has started stays. A mutant is caught if its test fails with it and passes afterwards; after mutants of
-    the rules it is run once for all.
+    The session's fixtures stay. A mutant is caught if its test fails with it and passes afterwards; after mutants of the rules the
+    unchanged test runs only once for all.
     """
 
     def __init__(self, mutants):
@@ -203,7 +203,7 @@ class InOneProcess:
             pytest.exit(f"{items[0].nodeid} does not pass without a mutant:\n{output}")
 
     def _failure(self, session, items, after=()):
-        """The end of the report if one of *items* fails, else nothing. What those of *after* need, or siblings, stays."""
+        """Return the end of the report if one of *items* fails, else "". Fixtures that *after* or its siblings need are kept."""
         self._report = ""
         for item in items:
             others = (one for one in (*after, *session.items) if one is not item)
@@ -216,7 +216,7 @@ class InOneProcess:
 
 @contextmanager
 def in_this_process(mutant):
-    """Change the function of *mutant*."""
+    """Change the function of *mutant* during the block."""
     path, text = mutant.mutated(ROOT)
     function, name = mutant.function, mutant.symbol.partition(":")[2]
     before = function.__code__
@@ -228,18 +228,18 @@ def in_this_process(mutant):
 
 
 def _code(outer, name):
-    """The code of the function *name* in that of a module."""
+    """Return the code object of the function *name* within that of a module."""
     inner = [one for one in outer.co_consts if isinstance(one, CodeType)]
     here = [one for one in inner if one.co_qualname == name]
     return here[0] if here else next(filter(None, (_code(one, name) for one in inner)), None)
 
 
 def survivors_in_one_process(mutants):
-    """The mutants of functions in this process that their tests did not notice."""
+    """Return the mutants of functions in this process whose tests passed."""
     plugin = InOneProcess(sorted(mutants, key=lambda mutant: mutant.test))
     files = sorted({f"tests/{mutant.test.partition('::')[0]}" for mutant in mutants})
     options = ["-q", "-n=0", "--no-header", "--no-summary", "-p", "no:cacheprovider"]
-    options += ["-p", "no:unraisableexception"]  # of what a mutant leaves open
+    options += ["-p", "no:unraisableexception"]  # warnings about objects that a mutant leaves open
     if (code := pytest.main([*options, *files], plugins=[plugin])) > pytest.ExitCode.TESTS_FAILED:
         raise SystemExit(code)
     return plugin.alive

@@ -1,6 +1,6 @@
-"""The screenshots that README and docs show: `python -m tests.pictures [FOLDER]`.
+"""The screenshots in README and docs: `python -m tests.pictures [FOLDER]`.
 
-Into `build/pictures`, which git ignores. Run it after a change of what people see, look at every picture, and
+They are written to `build/pictures`, which git ignores. Run it after a change of the screen, look at every picture, and
 copy them to `docs/screenshots`.
 """
 
@@ -67,7 +67,7 @@ OTHERS = (
 )
 
 
-# --- scenes: what *maya* does before the picture ------------------------------------------------------
+# --- scenes: the actions of *maya* before the picture -------------------------------------------------
 
 
 def chat(maya, at):
@@ -93,7 +93,7 @@ def sidebar(maya, at):
 
 
 def admin(maya, at):
-    with database(at.app) as rows:  # a month of use
+    with database(at.app) as rows:  # stores the usage of a month
         rows.execute("""
             insert into private.ledger (at, user_id, turn_id, day, kind, outcome, purpose, model, tokens_in, tokens_cached,
               tokens_out, first_token_ms, micro)
@@ -109,7 +109,7 @@ def admin(maya, at):
 
 
 def data(maya, at):
-    chat(maya, at)  # so that the session holds one, and the browser a draft
+    chat(maya, at)  # gives the session a cached conversation, and the browser a draft
     maya.composer.fill("And the boxes from the attic?")
     maya.visit("/data")
     expect(maya.page.get_by_role("group", name="Where your data is")).to_contain_text("1 unsent")
@@ -121,7 +121,7 @@ def window_line(maya, at):
     maya.rows.filter(has_text="Question 1").first.click()
     expect(maya.banner).to_be_visible()
     maya.sees_no_reply_coming()
-    maya.scrolls_up(3)  # by hand, or the page goes back to its end
+    maya.scrolls_up(3)  # scrolled by the user, because the page would otherwise return to its end
     maya.beginning.scroll_into_view_if_needed()
 
 
@@ -134,7 +134,7 @@ def temporary(maya, at):
 
 
 def unreadable(maya, at):
-    with database(at.app) as rows:  # the sealed texts of two replies in the place of each other
+    with database(at.app) as rows:  # swaps the sealed texts of two replies
         rows.execute(
             """
             update public.messages set body = other.body from public.messages other
@@ -162,7 +162,7 @@ def noted(maya, at):
     at.model.script_facts(reply='{"add": ["Moves to Bergen in December."], "replace": []}')
     maya.asks("I move to Bergen in December. Can the boxes go before me?")
     maya.hears_all_of("on the quay")
-    maya.begins_a_new_chat()  # facts are noted where a chat is left
+    maya.begins_a_new_chat()  # leaving a chat notes its facts
     maya.page.go_back()
     maya.sees("Memory updated")
 
@@ -183,7 +183,7 @@ def space(maya, at):
 
 
 SIZES = {"desk": DESK, "phone": PHONE}
-SCENES = {  # in this order: the later ones change what is stored
+SCENES = {  # in this order, because the later scenes change stored data
     "chat-desk-light": chat,
     "chat-phone-dark": chat,
     "policy-desk-light": policy,
@@ -223,7 +223,8 @@ def main():
             scene(maya, at)
             maya.page.evaluate("document.fonts.ready")
             maya.page.mouse.move(5, 5)
-            maya.page.wait_for_timeout(400)  # what fades in is there, and no condition says so
+            # waits for elements that fade in, for which there is no condition
+            maya.page.wait_for_timeout(400)
             maya.page.screenshot(path=FOLDER / f"{name}.png")
             maya.leaves()
         browser.close()
@@ -244,7 +245,7 @@ def chosen_app(base, model):
 
 
 def write(app, browser):
-    """A fortnight's conversations, the one about the letters last; and somebody else's account."""
+    """Store the conversations of a fortnight, the one about the letters last, and the account of another user."""
     first, second = (Person(browser, app.url, name) for name in ("maya", "jonas"))
     first.email, second.email = EMAIL, "jonas@daybook.test"
     first.arrives()
@@ -258,7 +259,8 @@ def write(app, browser):
         converse(session, [(f"Question {n}: which box?", f"Box {n}.") for n in range(1, 18)])
         letters = converse(session, LETTERS)
         store_of(session).conversations.rename(letters, "Moving the letters to Bergen")
-        choose(store_of(session).profile, keeps_facts=False)  # or it would be offered
+        # otherwise the page would offer to note facts
+        choose(store_of(session).profile, keeps_facts=False)
     first.leaves()
     second.leaves()
     return letters

@@ -54,7 +54,7 @@ from services.store.tables.schema import (
 from services.store.tables.usage import TablesUsage
 from tests.store.conformance.talk import LEASE_SECONDS, ending, new_turn, unsaid
 
-USAGE = Usage(1200, 34, 800)  # of each turn of another process, as its cost
+USAGE = Usage(1200, 34, 800)  # the usage of each turn of another process, whose cost is COST_MICRO
 COST_MICRO = 700
 
 
@@ -64,14 +64,14 @@ def store_of(session):
 
 
 def backend_at(url, key, root_keys, transport=None):
-    """Return the backend of a process in Supabase; its calls never fail fast."""
+    """Return the backend of a process in Supabase, whose calls never fail fast."""
     proof = ServerProof(root_keys.proof_key())
     transport = transport or LiteTransport()
     return SupabaseBackend(url, SecretStr(key), proof, is_hosted=False, transport=transport)
 
 
 def sweep(backend):
-    """Call the sweep until nothing more is due: one call may have an account of another test to delete."""
+    """Call the sweep until nothing is due; one call may only delete an account of another test."""
     while backend.sweep():
         pass
 
@@ -97,12 +97,12 @@ LIMITS = Limits(
 
 
 class UsageOfTables:
-    """The `UserFigures` of one user, with pages and changes of a test."""
+    """The `UserFigures` of one user, with the page size and changes of a test."""
 
     def __init__(self, user_id, tables):
         self._user_id, self._tables = user_id, tables
-        self.changes = []  # of the account
-        self.page = 500  # entries of the ledger that are read at once
+        self.changes = []  # changes of the account
+        self.page = 500  # entries of the ledger in one read
 
     def __getattr__(self, name):
         return getattr(TablesUsage(self._user_id, self._tables, self.page), name)
@@ -112,7 +112,7 @@ class UsageOfTables:
 
 
 class LedgerOfTables:
-    """The budget of one user, by short names."""
+    """The budget of one user, with short names."""
 
     def __init__(self, rows, usage):
         vars(self).update(rows=rows, usage=usage, user_id=rows.user_id)
@@ -131,7 +131,7 @@ class LedgerOfTables:
             vars(self)[name] = value
 
     def begin_days_later(self, days):
-        """Have the spending lie that many days, or a month of 31, back."""
+        """Make the spending that many days, or a month of 31 days, older."""
         month = {"month_spent": 0} if days > 30 else {}
         self._change(
             lambda budget: replace(budget, day_spent=0, day_tokens=0, minute_turns=0, **month)
@@ -142,7 +142,7 @@ class LedgerOfTables:
 
 
 class OpenStore:
-    """The tables of a deployment, with time and faults."""
+    """The tables of a deployment, with control of time and faults."""
 
     def __init__(self, tables):
         self._tables, self.is_away = tables, False
@@ -169,7 +169,7 @@ class OpenStore:
         self.of(user_id).run(change)
 
     def rows(self):
-        """Return all rows of all users, and the shared ones: their tables and owners with each."""
+        """Return all rows of all users, and the shared ones, each with its table and owner."""
         users = [None, *self.of(None).run(lambda block: [one.id for one in block.select(ACCOUNTS)])]
         return [
             (self.of(user_id), table, row)
@@ -180,7 +180,7 @@ class OpenStore:
         ]
 
     def let_pass(self, seconds):
-        """Set every time that is stored back."""
+        """Make all stored times *seconds* older."""
         earlier = timedelta(seconds=seconds)
         for tables, table, row in self.rows():
             times = {
@@ -194,7 +194,7 @@ class OpenStore:
 
 @contextmanager
 def folder_in_memory():
-    """Make a folder whose files no disk has to keep, if the machine has such folders."""
+    """Return a folder in memory, if the machine has one."""
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 (nothing outlives the test)
     with tempfile.TemporaryDirectory(dir=memory) as folder:
         yield Path(folder)
@@ -213,7 +213,7 @@ NOT_COUNTED = Throttles(())
 
 
 class WholeAccounts(Accounts):
-    """`Accounts` with a call for the two steps of each verb and the hash between them."""
+    """`Accounts` with one call for the two steps of each verb and the hash between them."""
 
     __slots__ = ()
 
@@ -237,7 +237,7 @@ class WholeAccounts(Accounts):
 
 
 class _Cut:
-    """A backend, and the `SignIn` of it, of a process that ends before or after a *step*."""
+    """A backend and its `SignIn` in a process that ends before or after a *step*."""
 
     def __init__(self, port, step, *, is_done):
         self._port, self._step, self._is_done = port, step, is_done
@@ -264,7 +264,7 @@ def cut_at(accounts, step, *, is_done):
 
 @contextmanager
 def cheap_hashes():
-    """Have passwords hashed at the least cost that Argon2id has: the hashes are good in this block alone."""
+    """Hash passwords at the least cost of Argon2id; the hashes are valid in this block alone."""
     with pytest.MonkeyPatch.context() as changed:
         changed.setattr(password_hash, "_MEMORY_KIB", 8)
         changed.setattr(password_hash, "_PASSES", 1)
@@ -278,7 +278,7 @@ def accounts_in_memory(store, root_keys=None, **settings):
 
 
 class OpenTables:
-    """The tables of one user, with the rows of each as a test sees them."""
+    """The tables of one user, whose rows a test can read."""
 
     def __init__(self, tables):
         self.run = tables.run
@@ -299,7 +299,7 @@ class OpenTables:
             self.run(lambda block, row=row: block.put(table, row))
 
 
-PLACES = {  # of kinds of text
+PLACES = {  # the table of each kind of text
     "conversation": CONVERSATIONS,
     "message": MESSAGES,
     "turn": TURNS,
@@ -309,15 +309,15 @@ PLACES = {  # of kinds of text
 
 
 class Faulty:
-    """A port with faults by verb, which notes its calls."""
+    """A port with faults by verb, which records its calls."""
 
     def __init__(self, port):
         self._port = port
-        self.calls = []  # verb, then the arguments
-        self.failure = None  # of every call
-        self.failures = {}  # by verb
-        self.lost = set()  # verbs whose calls are done and not answered
-        self.before, self.after = {}, {}  # acts by verb, each of the next call alone
+        self.calls = []  # the verb, then the arguments of each call
+        self.failure = None  # an error that every call raises
+        self.failures = {}  # errors by verb
+        self.lost = set()  # verbs whose calls are executed but not answered
+        self.before, self.after = {}, {}  # acts by verb, each for the next call only
 
     def __getattr__(self, name):
         found = getattr(self._port, name)
@@ -349,14 +349,14 @@ class FaultyRows(Faulty):
 
 
 def _day(day, turns, used):
-    """Return the sums of a day on which replies alone were used."""
+    """Return the sums of a day on which only replies were used."""
     named = {"model": "scripted", "purpose": Purpose.REPLY, "turns": turns}
     rest = {"tokens_cached": 0, "failed": 0, "interrupted": 0, "first_tokens": {}}
     return UsageDay(day=day, sums=(ModelUsage(**named, **used, **rest),))
 
 
 class InMemoryDatabase:
-    """The rows of one user over tables, and what happens to them outside of the app."""
+    """The rows of one user over tables, and the changes to them from outside of the app."""
 
     def __init__(
         self, user_id, now=lambda: datetime.now(UTC), make_store=InMemoryStore, keys=throwaway_keys
@@ -404,7 +404,7 @@ class InMemoryDatabase:
         return TablesUser(self.backend.noted, Caller(cookie_hash, self.user_id, self.now))
 
     def put_user(self, row):
-        """Store another user with the figures of a `UserUsage`; the month has begun before today."""
+        """Store another user with the figures of a `UserUsage`; the month began before today."""
         tables, now, today = self.deployment.of(row.user_id), self.now(), self.now().date()
         month = today.replace(day=1)
         suspended_at = now if row.is_suspended else None
@@ -425,7 +425,7 @@ class InMemoryDatabase:
 
     @contextmanager
     def no_answers(self, verb, *, is_done=True):
-        """Have the app hear nothing of a verb of the rows."""
+        """Lose the answers to a verb of the rows."""
         if is_done:
             self.rows.lost.add(verb)
         else:
@@ -458,7 +458,7 @@ class InMemoryDatabase:
         return [self.thread(each.id) for each in self.conversations.recent()]
 
     def hold(self, title, *bodies, policy=None, **last):
-        """Store a conversation of last month in which prompts and replies take turns; *last*: of the last turn."""
+        """Store a conversation of last month with alternating prompts and replies; *last*: fields of the last turn."""
         created, _ = Seals(self.user_id, self._keys).new_conversation(unsaid(title, policy))
         conversation_id, now = created.id, self.now()
         row = StoredConversation(**asdict(created), created_at=now, updated_at=now)
@@ -500,11 +500,11 @@ class InMemoryDatabase:
         self.elapsed += timedelta(seconds=seconds)
 
     def sweep(self):
-        """Settle every turn whose lease ran out, and destroy what is due."""
+        """Settle every turn whose lease ran out, and destroy all due rows."""
         self.rows.sweep()
 
     def spoil(self, kind, key, field="body"):
-        """Have a stored text no longer verify. Kinds and fields: of `Text` in the conformance suite."""
+        """Make a stored text fail its verification. Kinds and fields: of `Text` in the conformance suite."""
         self.put(kind, key, field, "spoilt")
 
     def get(self, kind, key, field="body"):

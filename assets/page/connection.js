@@ -4,13 +4,13 @@
 
 const PATIENCE = 2000; // milliseconds
 let wasConnected = false;
-let sentAt = 0; // when a message was sent that may not have been answered yet; 0: none
+let sentAt = 0; // the time at which a message was sent that may still have no answer; 0: none
 
 const app = () => document.querySelector(".stApp")?.dataset ?? {};
 
 async function reason() {
   if (document.querySelector(".db-not-found")) return ""; // this page needs no server
-  // offline, a server on this machine can still be reached
+  // without a network, a server on this machine can still be reached
   const answers = () =>
     fetch("/healthz", { cache: "no-store" }).then(
       () => true,

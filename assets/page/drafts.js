@@ -95,7 +95,7 @@ daybook.noteDraftSent = () => {
 daybook.keepDrafts = (data) => {
   if (!daybook.composer()) {
     setTimeout(daybook.keepDrafts, 50, data); // the composer is not drawn yet
-    return; // without a value, because Streamlit would call it when the component is removed
+    return; // no value: Streamlit would call a returned function when the component is removed
   }
   const typed = daybook.composer().value,
     before = place,

@@ -22,12 +22,13 @@ daybook.onDraw(() => {
   if (here && here !== place) focus();
   place = here;
   const isNow = document.querySelector(".st-key-stop") !== null;
-  if (here && isComing && !isNow && document.activeElement === document.body) focus(); // focus was on Stop
+  // the focus was on Stop
+  if (here && isComing && !isNow && document.activeElement === document.body) focus();
   isComing = isNow;
 });
 
 daybook.capture(document, "click", ({ target }) => {
-  // so that the composer gets the focus even if that chat is already open
+  // null, so that the composer gets the focus even if that chat is already open
   if (target.closest(daybook.LEADS)) place = null;
 });
 

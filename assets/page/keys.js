@@ -1,7 +1,7 @@
 // Keyboard shortcuts. Ctrl+K unfolds the sidebar and focuses the filter. From there the arrow keys move
 // through the rows, Enter opens the first row and empties the filter, and Escape empties the filter without
-// stopping a reply. `?` (or Ctrl+/, also in a field) lists all shortcuts, in a native dialog, so that a reply
-// goes on behind it.
+// stopping a reply. `?` (or Ctrl+/, also in a field) lists all shortcuts, in a native dialog, behind which a
+// reply continues to stream.
 
 const field = () => document.querySelector(".st-key-search input");
 const isInView = () => (field()?.getBoundingClientRect().right ?? 0) > 0;
@@ -102,9 +102,9 @@ function hear(event) {
 }
 
 daybook.capture(window, "keydown", (event) => {
-  // Keys pressed in an input method, as for Japanese, are no shortcuts. Safari marks them only by key code.
+  // Keys pressed in an input method, as for Japanese, are not shortcuts. Safari marks them only by key code.
   if (event.isComposing || event.keyCode === 229) event.stopImmediatePropagation();
-  else if (field()) hear(event); // without the field no user is signed in
+  else if (field()) hear(event); // there is no field while no user is signed in
 });
 document.addEventListener("click", ({ target }) => {
   if (target.closest("[data-keys]")) sheet().showModal();

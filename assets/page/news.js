@@ -59,7 +59,7 @@ async function look() {
 // Starts polling. Returns a function that stops it, which Streamlit calls when the component is removed.
 daybook.watchNews = (shown, tellServer) => {
   [page, tell, found] = [shown, tellServer, null]; // the state was read before the page was drawn
-  if (askedAt === -Infinity) askedAt = performance.now(); // the first poll waits, as the page is new
+  if (askedAt === -Infinity) askedAt = performance.now(); // the page is new, so the first poll waits
   wait(0);
   return () => {
     if (page === shown) tell = found = null;

@@ -10,7 +10,7 @@ const MOVES = /^(Arrow|Page|Home|End|Tab|Enter|F3| )/,
 const REFUSED = '.st-key-refusals [data-stale="false"] [data-testid="stAlert"]';
 const STUCK = '[data-testid="stLayoutWrapper"]:has(> :is(.st-key-outage, .st-key-chat-head))';
 let opened = null; // the chat whose messages are drawn
-// what keeps its position: an exchange (its class), a distance from the end in pixels, or null for nothing
+// the thing that keeps its position: an exchange (by its class), a distance from the end in pixels, or null
 let kept = null;
 let sent = null; // set when a prompt is sent, with the class of the exchange that was the last one then
 let top = 0; // the scroll position when it was last read
@@ -191,7 +191,7 @@ daybook.capture(document, "click", ({ target }) => {
   if (again) {
     const button = document.querySelector(`[data-options][data-message="${again.dataset.message}"]`) ?? again;
     const exchange = button.closest('[class*="st-key-exchange-"]');
-    if (!exchange || exchange !== exchanges().at(-1)) return daybook.noteSent(); // as after a sent prompt
+    if (!exchange || exchange !== exchanges().at(-1)) return daybook.noteSent(); // handled as a sent prompt
     kept = name(exchange); // the new reply grows below its prompt
     makeRoom(daybook.page(), exchange);
     keep();

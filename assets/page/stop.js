@@ -6,7 +6,7 @@ const stopButton = () => document.querySelector(".st-key-stop button");
 const isPopoverOpen = () => document.querySelector('[data-testid="stPopoverBody"]') !== null;
 let isAsked = false;
 
-// on the document, so that scripts listening on the window can keep the key from this one
+// listens on the document, so that scripts that listen on the window can stop the event before
 daybook.capture(document, "keydown", ({ key }) => {
   if (key === "Escape")
     isAsked = !stopButton() && daybook.isRunning() && !daybook.isCovered() && !isPopoverOpen();

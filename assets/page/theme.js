@@ -3,7 +3,8 @@
 
 const KEY = "daybook-theme",
   PATHS = ["/", "/memory", "/usage", "/data", "/account", "/admin"];
-let shown = localStorage.getItem(KEY) ?? "system"; // of this page; another tab may have stored a newer one
+// the theme of this page; another tab may have stored a newer one
+let shown = localStorage.getItem(KEY) ?? "system";
 
 function apply() {
   // popovers and dialogs are drawn outside .stApp and need the scheme as well

@@ -5,7 +5,7 @@
 const FIRST = 1000,
   USUAL = 8000,
   AWAY = 1000; // milliseconds
-let tell = null; // the callback of a component (pages/_parts/browser.py)
+let tell = null; // the function that reruns the page, set by a component (pages/_parts/browser.py)
 let isAway = false,
   timer = 0,
   pause = 0;

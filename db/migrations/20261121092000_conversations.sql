@@ -60,7 +60,7 @@ create table public.messages (
   thoughts public.sealed,                   -- the model's thoughts before a reply; read separately from messages
   has_thoughts boolean not null generated always as (thoughts is not null) stored,
   created_at timestamptz not null default now(),
-  -- not null: deleted, and restorable until this time; not in the head, and hidden from readers
+  -- set if the message is deleted: hidden, not in the head, and restorable until this time
   destroy_at timestamptz,
   unique (conversation_id, seq),
   unique (conversation_id, id),
@@ -136,7 +136,7 @@ end $$;
 --   policy, policy_size, reset_seq    the model's view begins at the last reset again: another policy's start is invalid
 --   model, space_id     null: none
 --   read_seq            never goes back, nor beyond the last message (`begin_turn` moves it, too)
---   facts_seq           likewise
+--   facts_seq           never goes back, nor beyond the last message
 create function private.change_conversation(me uuid, conversation uuid, changes public.free_text) returns jsonb
 language plpgsql as $$
 declare

@@ -65,7 +65,7 @@ begin
     raise exception 'revision out of range' using errcode = 'PT400';
   end if;
   if seen_rev = 0 and most_bytes is not null and source is null and new_kind <> 'summary' then
-    budget := private.lock_budget(me);      -- locked before conversations
+    budget := private.lock_budget(me);      -- budgets are locked before conversations
   end if;
   if conversation is not null
       and not exists (select from public.conversations where id = conversation and user_id = me)

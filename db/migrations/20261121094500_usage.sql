@@ -3,7 +3,7 @@
 -- A trigger on the ledger updates the sums in `usage_by_day`, so they cannot differ from the ledger. A turn changes only rows
 -- of its user, whose budget it has locked: if all users shared a row, every turn would wait for the others.
 
-create table private.usage_by_day (         -- outlives the user, as the ledger does
+create table private.usage_by_day (         -- rows outlive their users, as in the ledger
   user_id uuid not null,                    -- all_users() for the totals of past days
   day date not null,                        -- a UTC day
   model text not null,

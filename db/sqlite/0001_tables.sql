@@ -1,6 +1,6 @@
--- The tables of a deployment in one SQLite file: a row as JSON, whose texts are sealed, beside the columns by which rows
--- are found. `user_id` is the user whose row it is; the shared tables have none. Times are text in UTC of equal length.
--- A column that is not null here is one that the rows' type has; foreign keys are checked at the end of a transaction.
+-- The tables of a deployment in one SQLite file. `row` is the whole row as JSON, with sealed texts; the other columns
+-- repeat fields by which rows are found; a column is nullable if its field may be missing. In a table of users' rows,
+-- `user_id` is the owner. Times are text in UTC of equal length. Foreign keys are checked at the end of a transaction.
 
 create table accounts (
   key text primary key not null,

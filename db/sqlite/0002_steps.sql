@@ -1,4 +1,4 @@
--- Steps: what is half done in a browser (services/store/steps.py).
+-- Steps: sign-ins and account changes in progress in a browser (services/store/steps.py).
 
 create table steps (
   key text primary key not null,

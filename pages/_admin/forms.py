@@ -31,7 +31,7 @@ class Number:
     label: str
     stored: int | None
     most: int
-    empty: str = ""  # shown in the empty field; without it a number is required
+    empty: str = ""  # the placeholder of an empty field; without one, a number is required
     least: int = 0
 
     @property

@@ -1,4 +1,4 @@
-"""The outcome of the last form or button used on the admin page, drawn beside it; plain text, as it may name addresses."""
+"""The outcome of the last form or button used on the admin page: plain text, because it may name addresses."""
 
 from collections.abc import Callable, Mapping
 from html import escape
@@ -20,7 +20,7 @@ class Unfit(BadInput):
 
 
 def act_at(place: str, act: Callable[[], str]) -> None:
-    """Call *act*, and keep its news, or the sentence of its AppError, for `draw` at *place*. A callback."""
+    """Call *act*, and keep its news, or the sentence of its AppError, for `draw` at *place*. For callbacks."""
 
     def act_and_keep() -> None:
         try:

@@ -20,7 +20,7 @@ _ADMIN = "pages/admin.py"
 
 
 def draw_near(user: UserServices, view: ThreadView) -> None:
-    """Draw a line above the composer about the limit that is nearest to refusing a message."""
+    """Draw a line above the composer about the limit that will soonest refuse a message."""
     account, is_free = user.account, view.setup.offer.info.is_free
     limits = [one for one in account.limits if one.cap is Cap.DAILY_TOKENS or not is_free]
     if not limits:

@@ -100,7 +100,7 @@ def draw_welcome(
 
 
 def name_tab(user: UserServices, temporary_chat: TemporaryChat | None, thread: Thread) -> None:
-    """Show the title of *thread* in the browser's tab if the user chose so: it stays in the browser's history."""
+    """Show the title of *thread* in the browser's tab, and so in its history, if the user chose to."""
     title = thread.conversation.title
     if title and not temporary_chat and user.profile.preferences().has_title_in_tab:
         st.set_page_config(page_title=f"{title} · Daybook")
@@ -152,8 +152,8 @@ def draw_menus(user: UserServices, temporary_chat: TemporaryChat | None, thread:
 def lay_out(view: ThreadView) -> Layout:
     """Create and return the containers of the messages.
 
-    Messages from before the conversation was opened share two, because each container costs the browser time. A later
-    prompt shares one with its replies and keeps it in all runs, so that nothing moves when a reply is stored.
+    Messages from before the conversation was opened share two containers, because each costs the browser time. A later
+    prompt shares a container with its replies and keeps it in all runs, so that nothing moves when a reply is stored.
     """
     branch = view.thread.branch()
     first = _first_drawn(view, branch)

@@ -27,8 +27,8 @@ class FactList:
 
     noun: str = "note"
     placeholder: str = "Something the model should know"
-    conversation_id: ConversationId | None = None  # facts are added to this conversation,
-    space_id: SpaceId | None = None  # or to this space
+    conversation_id: ConversationId | None = None  # the conversation that new facts belong to
+    space_id: SpaceId | None = None  # the space that new facts belong to
 
     def draw_adding(self) -> None:
         """Draw the field that adds a fact."""

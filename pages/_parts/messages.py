@@ -78,7 +78,7 @@ def draw_reply(
 ) -> None:
     """Draw *reply* as safe Markdown, with its thoughts from *known*. *is_plain*: draw a reply that is only text without
     `st.chat_message`, which adds several DOM nodes."""
-    # below the last reply, `draw_end` says how it ended
+    # `draw_end` says below the last reply how it ended
     ending = None if is_last and reply.outcome is not Outcome.EDITED else _ending_of(reply)
     is_more = ending or not _has_text(reply) or any(part.has_thoughts for part in reply.stored)
     with nullcontext() if is_plain and not is_more else st.chat_message(Role.ASSISTANT):

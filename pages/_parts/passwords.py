@@ -4,11 +4,11 @@ from typing import Literal
 
 from services.domain.passwords import PASSWORD_CHARACTERS, PASSWORD_RULE
 
-PasswordKind = Literal["current-password", "new-password"]  # also the `autocomplete` of the field
+PasswordKind = Literal["current-password", "new-password"]  # values of the attribute `autocomplete`
 
 
 def password_field(label: str, name: str, kind: PasswordKind) -> str:
-    """Return the HTML of a field; its id is *kind*. The rule stands in another element (`show_button`)."""
+    """Return the HTML of a field; its id is *kind*. `show_button` returns the element with the rule."""
     rule = ""
     if kind == "new-password":
         rule = f'minlength="{PASSWORD_CHARACTERS}" aria-describedby="password-rule"'
@@ -17,7 +17,7 @@ def password_field(label: str, name: str, kind: PasswordKind) -> str:
 
 
 def show_button(*kinds: PasswordKind) -> str:
-    """Return the HTML of the button that shows the fields of these *kinds*, and of the rule of a new password."""
+    """Return the HTML of the button that shows the fields of these *kinds*, with the rule for a new password."""
     button = f'<button type="button" class="db-show" aria-controls="{" ".join(kinds)}">Show password</button>'
     is_new = "new-password" in kinds
     return f'{button}<small id="password-rule">{PASSWORD_RULE}</small>' if is_new else button

@@ -2,9 +2,9 @@
 
 Formulas are written as Streamlit reads them: in dollars, by pandoc's rule, and in `$$` on lines of their own.
 
-Where Markdown could be read in two ways, `body` trusts neither. Code keeps its text where no reading
-makes an image of it: inside a fence that begins its line, for that ends whatever list or quotation stands
-open; and elsewhere as long as no `](` and no definition could complete an image.
+Where two parsers of Markdown could disagree, `body` makes the text safe for both. Code stays unchanged only where
+no parser could find an image in it: in a fence at the start of a line, which also ends any open list or
+quotation; and elsewhere if the text has no `](` and no link definition that could complete an image.
 """
 
 import re
@@ -46,8 +46,9 @@ _ONE_IMAGE = re.compile(rf"(?<!\\){_LOADED}")
 
 _FENCE = re.compile(r"(`{3,})[^`]*$|(~{3,})")
 _FENCE_INSIDE = re.compile(rf"({_CONTAINER})(`{{3,}}(?=[^`]*$)|~{{3,}})(.*)$")
-# blocks that can hold lines that look like fences but are none: raw HTML, formulas, container
-# directives, and a fence a little to the right, which a fence at the left ends
+# starts of blocks in which a line may look like a fence but not be one: raw HTML, formulas,
+# container
+# directives, and an indented fence, which an unindented one ends
 _HOLDS_LINES = re.compile(
     rf" {{1,3}}(?:```|~~~)|{_CONTAINER}(?:<[A-Za-z/!?]|\$\$|\\[\[\]]|\\begin\{{|:::)"
 )
@@ -60,7 +61,7 @@ _NAMES = {
     "c#": "csharp",
     "f#": "fsharp",
     "objective-c": "objectivec",
-}  # Streamlit reads a word here
+}  # Streamlit accepts only words as names of languages
 _BLANK = re.compile(r"[ \t]*$")  # not str.isspace: a no-break space does not end a paragraph
 
 _MARKED = re.compile(r"[`$~\\:!<\]]")
@@ -115,15 +116,14 @@ def draw(text: str, place: DeltaGenerator | None = None) -> None:
 
 
 def body(text: str) -> str | None:
-    """*text* as Markdown without images, diagrams and Streamlit's own directives; TeX's brackets become dollars.
+    """Return *text* as Markdown without images, diagrams and Streamlit's directives; None if it is too long to parse.
 
-    An image becomes a link that names its host. Links are of the web, of mail and of telephones.
-
-    None if it is too long to be read.
+    TeX's brackets become dollars. An image becomes a link that names its host. Links may lead to web pages, mail
+    addresses and telephone numbers.
     """
     if not safe_text.is_readable(text):
         return None
-    # Streamlit dedents and strips its text, so the text is parsed as the browser will see it
+    # dedented and stripped as Streamlit does, so that the text is parsed as the browser will see it
     text = dedent(text.replace("\r\n", "\n").replace("\r", "\n")).strip()
     has_definitions = "]:" in text
     out: list[str] = []
@@ -262,7 +262,7 @@ def _prose(lines: list[str], could_be_image: bool, in_formula: bool) -> Generato
 def _on_lines(formula: re.Match[str]) -> str:
     """Return *formula* between two lines of `$$`, because Streamlit would hide text beside them."""
     prefix = formula["prefix"]
-    inner = re.sub(r"[^>\s]", " ", prefix)  # the indentation of a list item's other lines
+    inner = re.sub(r"[^>\s]", " ", prefix)  # the indentation of the further lines of a list item
     tex = formula["dollars"] or formula["brackets"] or formula["whole"] or ""
     first, *more = tex.split("\n")
     if not (first.strip() or more):
@@ -280,7 +280,7 @@ def _on_lines(formula: re.Match[str]) -> str:
 
 
 def _line(line: str, could_be_image: bool) -> str:
-    if not _MARKED.search(line):  # most lines, which need not take the slow path
+    if not _MARKED.search(line):  # most lines need no escaping
         return line
     out: list[str] = []
     end = 0
@@ -302,7 +302,7 @@ def _words(text: str, could_be_image: bool) -> str:
 
 
 def _escape(span: re.Match[str]) -> str:
-    """Return a formula in dollars, or *span* with signs escaped that open no formula and strike nothing through."""
+    """Return a formula in dollars, or *span* with its dollars and tildes escaped."""
     text = span[0]
     if text[0] == "$":
         formula = span["wide"] or span["formula"]
@@ -310,13 +310,13 @@ def _escape(span: re.Match[str]) -> str:
         return f"{dollars}{_tex(formula)}{dollars}" if formula else r"\$" * len(text)
     if text == "~":
         return r"\~"
-    # strip removes no-break spaces too: a dollar before one opens no formula
+    # strip also removes no-break spaces, because a dollar before one would open no formula
     tex = (span["tex"] or "").strip()
     if not tex or tex.endswith("\\"):
         return text
-    # a single dollar before a digit closes no formula
+    # Streamlit does not read a single dollar before a digit as the end of a formula
     dollars = "$$" if span.string[span.end() : span.end() + 1].isdigit() else "$"
-    # dollars of two formulas side by side would be read as one sign
+    # without the joiner, the dollars of two adjacent formulas would be read as `$$`
     start, end = span.span()
     before, after = span.string[max(0, start - 2) : start], span.string[end : end + 1]
     begin = _JOINER if before.endswith(("$", r"\)")) else ""

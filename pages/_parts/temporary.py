@@ -18,9 +18,9 @@ _SWITCH, _READS = "is-temporary", "temporary-reads"
 
 
 def here() -> TemporaryChat | None:
-    """Return the temporary chat of this page, if the page is that of one. Raise SignedOut, StoreUnavailable.
+    """Return the temporary chat of this page, if the address asks for one. Raise SignedOut, StoreUnavailable.
 
-    After a reload, or if the chat is over, begin another, because the user wants the next prompt not saved either.
+    After a reload, or if the chat is over, begin another, because the user does not want the next prompt saved either.
     """
     temporary_chat = tab().temporary
     if temporary_chat is None and is_asked_for():
@@ -62,8 +62,8 @@ def leave_if_elsewhere(page: Page) -> TemporaryChat | None:
 
 
 def bring_back(left: TemporaryChat) -> TemporaryChat | None:
-    """Make the next run go back to *left*, a temporary chat of this tab; return the temporary chat that is left for it,
-    if that has text to restore. For callbacks. Raise ChatIsOver."""
+    """Make the next run go back to *left*, a temporary chat of this tab; return the temporary chat that the
+    tab leaves for it, if that has text to restore. For callbacks. Raise ChatIsOver."""
     left.come_back()
     other = _leave()
     tab().callbacks.left.discard(left.id)

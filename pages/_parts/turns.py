@@ -157,7 +157,7 @@ def chosen_version() -> MessageId | None:
 
 
 def message_id(name: str) -> MessageId | None:
-    """Return the id that *name* contains, or None if it is no id."""
+    """Return the id that *name* contains, or None if it is not an id."""
     try:
         return MessageId(UUID(name))
     except ValueError:

@@ -34,7 +34,7 @@ def tokens(parts: Sequence[UsageSum]) -> dict[str, int]:
 
 
 def presets() -> dict[str, Days]:
-    """The last 7 and the last 30 days, by label."""
+    """Return the last 7 and the last 30 days by label."""
     today = datetime.now(UTC).date()
     return {f"{count} days": (today - timedelta(days=count - 1), today) for count in _PRESETS}
 

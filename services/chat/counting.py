@@ -23,7 +23,7 @@ from services.memory.forecast import (
 from services.memory.tokens import KindCounter, TokenCounter
 
 _MOST_CONVERSATIONS = 50
-# calls kept of a conversation: more than one, as the last may be of another model or have a wrong count
+# calls kept per conversation: several, because the last may be of another model or miscounted
 _MOST_CALLS = 3
 
 
@@ -69,7 +69,8 @@ class Counting:
             self._refused.add(conversation_id)
         elif failure is None:
             self._refused.discard(conversation_id)
-        if reported is None:  # the app's own counts teach nothing
+        # the app's own counts are estimates, from which nothing can be learned
+        if reported is None:
             return
         counted = CountedCall(
             model=model,

@@ -109,7 +109,7 @@ class Deletions:
 
     def _facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
         """Return the stored facts that were noted from messages; none in a chat that reads no facts."""
-        if not self.tasks.choices.reads_facts:  # a temporary chat needs no database
+        if not self.tasks.choices.reads_facts:  # a temporary chat must not depend on the database
             return ()
         kept = self.tasks.store.facts.fresh_facts()
         return tuple(fact for fact in kept if fact.source_id in ids)

@@ -45,10 +45,10 @@ class LiveTurn:
     id: TurnId
     prompt_id: MessageId
     owner: object = None  # the session that began the turn; when it ends, the turn is stopped
-    # the thread with the prompt of the turn, which pages show until they read it again
+    # the thread including the prompt of the turn; pages show it until they read the stored thread
     thread: Thread | None = None
     purpose: Purpose = Purpose.REPLY
-    max_tokens: int = 0  # the length of its text that is paid for
+    max_tokens: int = 0  # the length of the text that is reserved
     failure: AppError | None = field(default=None, init=False)
     is_stopped: bool = field(default=False, init=False)
     is_cut: bool = field(default=False, init=False)  # true if the reply reached its length limit
@@ -285,7 +285,7 @@ class LiveTurns:
             if not turn.is_done:
                 log_event("turn.lost", turn=turn.id)
                 turn.close(AppError())
-            # it holds text, and a page may never ask for it
+            # a turn holds text, so it must not stay in memory until a page asks for it
             self._drop_all(lambda _, turn: turn.is_forgotten())
 
 

@@ -1,4 +1,4 @@
-"""Paid model calls: their cost is reserved before and settled after, however they end.
+"""Paid model calls: the cost of a call is reserved before it begins, and settled however it ends.
 
 `begin` reserves. The caller runs `produce` in a thread: it streams the reply, stores it and settles the turn.
 """
@@ -108,7 +108,7 @@ class PaidCalls:
             raise
         finally:
             used = Usage(0, 0)
-            if reported:  # not below the streamed tokens, and not above the reserved ones
+            if reported:  # at least the streamed tokens, and at most the reserved ones
                 reply = min(max(reported.reply, min_tokens(turn.said())), turn.max_tokens)
                 prompt = min(reported.prompt, call.plan.bound_tokens)
                 used = replace(reported, prompt=prompt, reply=reply)
@@ -197,7 +197,7 @@ class PaidCalls:
                 return None
 
     def _counted(self, call: Call, turn: LiveTurn, streamed: str, *, is_failed: bool) -> Usage:
-        """Return the app's own count, if the endpoint reported none: rather too high, but within the reservation."""
+        """Return the app's own count if the endpoint reported none: too high on purpose, but within the reservation."""
         if is_failed and not streamed:
             return Usage(0, 0)
         return Usage(
@@ -305,7 +305,7 @@ class UnansweredCalls:
         except errors.StoreUnavailable:
             is_lost = True
             raise
-        finally:  # only now, because a call that is sent again counts as lost until its answer comes
+        finally:  # dropped last, because a repeated call counts as lost until its answer arrives
             self._calls.drop(client_turn_id)
             if is_lost:
                 self._calls.put(client_turn_id, call)
@@ -368,7 +368,8 @@ def _outcome(turn: LiveTurn, failure: errors.AppError | None) -> Outcome:
     if turn.is_stopped:
         return Outcome.STOPPED
     if isinstance(failure, ModelUnavailable) and failure.failure is ModelFailure.EMPTY:
-        # stored without a reply, so that after a restart it is still known to be empty
+        # the turn is stored without a reply, so that pages can still tell after a restart that the
+        # reply was empty
         return Outcome.COMPLETE
     if failure:
         return Outcome.FAILED

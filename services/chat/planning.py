@@ -210,7 +210,8 @@ def stored_rates(
 ) -> Calibration:
     """Return the calibration in the last receipt of *model* on the branch *past*; an empty one without a receipt."""
     latest = list(islice((one for one in reversed(past) if one.turn_id), _LOOKED_AT))
-    for some in (latest[:1], latest[1:]):  # read the newest first, which nearly always has it
+    # the newest receipt is read first, because it is nearly always one of *model*
+    for some in (latest[:1], latest[1:]):
         texts = receipts(some)
         for message in some:
             text = texts.get(message.turn_id) if message.turn_id else None
@@ -221,11 +222,13 @@ def stored_rates(
 
 
 def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:
-    """Return the seq after which the view of *past* begins; the reset's if the stored one is of another branch."""
+    """Return the seq after which the view of *past* begins: the stored start, or the reset if
+    the start is of another branch.
+    """
     is_here = any(message.seq == conversation.start_seq for message in past)
     return conversation.start_seq if is_here else conversation.reset_seq
 
 
 def _has(message: Message, extract: Extract | None) -> bool:
-    """Return True if *extract* lies within the body of *message*, which a receipt may get wrong."""
+    """Return True if *extract* lies within the body of *message*; a stored receipt may name an impossible extract."""
     return extract is None or 0 <= extract[0] < extract[1] <= len(message.body)

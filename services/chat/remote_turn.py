@@ -57,7 +57,8 @@ class RemoteTurn:
         while self._turn and self._turn.state.is_open:
             yield self._turn.partial
             time.sleep(_GLANCE)
-            with suppress(StoreUnavailable):  # the text so far stays until there is more
+            # the text so far stays on the page until the database answers again
+            with suppress(StoreUnavailable):
                 if datetime.now(UTC) > self._turn.lease_until + _GRACE:
                     self._sweep()
                 try:

@@ -175,7 +175,8 @@ class Search:
         conversation, here = thread.conversation, {message.id for message in thread.messages}
         is_elsewhere = is_elsewhere and self._corpus is not None
         if is_elsewhere:
-            self._listed = {}  # a read in progress may have begun before a conversation moved
+            # read again, because a read in progress may have begun before a conversation moved
+            self._listed = {}
             self._missing = set()
             wait([self._read_on()], _PATIENCE)
         with self._lock:
@@ -194,7 +195,7 @@ class Search:
         }
         with suppress(AppError):
             found |= self.opened(places, thread)
-        # each message once, even if several parts of a reply match
+        # has each message once, even if several parts of a reply match
         ranked: dict[MessageId, RecalledMessage] = {}
         for hit in hits:
             if located := found.get(hit.id):
@@ -207,7 +208,7 @@ class Search:
     def opened(
         self, asked: Mapping[MessageId, ConversationId], thread: Thread
     ) -> dict[MessageId, Located]:
-        """Return the messages *asked*, of other conversations, that *thread* may see.
+        """Return those of the messages *asked*, all of other conversations, that *thread* may see.
 
         Raise StoreUnavailable, SignedOut.
         """

@@ -140,7 +140,7 @@ class Chat:
         if not (model or policy):
             return self._begin(thread, past, asked.body, asked.id)
         once = replace(own, model=model or own.model)
-        if policy:  # the stored start of the view does not hold for another policy
+        if policy:  # the stored start of the view is valid only for the stored policy
             once = replace(once, policy=policy, start_seq=own.reset_seq)
         thread = replace(thread, conversation=once)
         return self._begin(thread, past, asked.body, asked.id, start_seq=own.start_seq)
@@ -241,7 +241,8 @@ class Chat:
     def _read(self, conversation_id: ConversationId) -> tuple[Thread, LiveTurn | RemoteTurn | None]:
         """Return the thread as `open` does, and its live turn, of this process or of another."""
         live = self._live(conversation_id)
-        if self._choices.reads_facts:  # the plan of the next turn needs the facts too
+        # read ahead as well, because the plan of the next turn needs the facts
+        if self._choices.reads_facts:
             self.store.facts.read_ahead()
         try:
             thread, left = self.store.turns.read(conversation_id)
@@ -358,7 +359,7 @@ class Chat:
 
 
 def _of_this_version(thread: Thread) -> Thread:
-    """Return *thread*. Raise NewerVersion if a newer version of the app stored some of it."""
+    """Return *thread*. Raise NewerVersion if a newer version of the app stored part of the thread."""
     if thread.is_newer:
         raise errors.NewerVersion
     return thread

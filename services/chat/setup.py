@@ -38,7 +38,7 @@ class Setup:
     missing_model: str | None = None  # the chosen model, if it is no longer offered
     is_too_long: bool = False  # the instructions leave too little room for messages
     space: Space | None = None
-    # the facts that apply to its conversation
+    # the facts that apply to the conversation
     facts: tuple[Fact, ...] = field(default=(), repr=False)
 
     @property
@@ -83,7 +83,7 @@ class Choices:
         new = new or NewConversation()
         own, facts = thread.conversation if thread else new, ()
         space, preferences = self.space(own.space_id), self.store.profile.preferences()
-        with suppress(StoreUnavailable):  # none are cached
+        with suppress(StoreUnavailable):  # the database is unreachable, and no facts are cached
             facts = self.store.facts.facts() if thread and self.reads_facts else ()
         chosen = [name for name in (own.model, preferences.model) if name]
         offered = (offer for name in chosen if (offer := self.models.named(name)))

@@ -139,7 +139,9 @@ class BackgroundTasks:
             state.is_running, state.skipped = False, 0
             state.failures = state.failures + 1 if error else 0
             state.error = error
-            if error:  # the error is kept for a long time, and its frames hold the conversation
+            # the error is kept for long, but the frames of its traceback hold the conversation's
+            # text
+            if error:
                 error.__traceback__ = error.__cause__ = error.__context__ = None
             if finished is not None:
                 state.finished, state.noted = finished, noted

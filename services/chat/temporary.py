@@ -19,7 +19,8 @@ from services.store.tables.temporary import TemporaryRows
 
 # the title of every temporary chat, because a title must not tell the content
 TEMPORARY_TITLE = "Temporary chat"
-_ABSENCE_SECONDS = 10.0  # how long the page may be away: a short network failure takes less
+# seconds for which the page may be disconnected; a short network failure takes less
+_ABSENCE_SECONDS = 10.0
 
 
 class ChatIsOver(Refused):
@@ -77,7 +78,7 @@ class TemporaryChat(ChatParts):
 
     def end(self, within: float = 2.0) -> None:
         """Stop the streaming turns, wait for them to be settled, and forget all text."""
-        self.rows.close()  # first, so that no turn begins any more
+        self.rows.close()  # closed first, so that no new turn can begin
         self.conversations.forget(self.id)
         self.stop(within)
         self._chat.live_turns.forget()

@@ -1,4 +1,4 @@
-"""A conversation as a page reads it for one drawing."""
+"""A conversation with all that a page needs to draw it once."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress

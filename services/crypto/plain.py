@@ -1,4 +1,4 @@
-"""Keys and vaults of a store whose texts are not sealed: what they give out are the texts themselves."""
+"""Keys and vaults of a store without encryption: a token is the readable text itself."""
 
 import hashlib
 from uuid import UUID
@@ -18,7 +18,7 @@ _NO_KEY = bytes(KEY_BYTES)
 
 
 class PlainVault(Vault):
-    """A `Vault` that seals nothing. Its heads only count messages, so that their texts may be edited by hand."""
+    """A `Vault` that seals nothing. A head only counts messages, so that texts may be edited by hand."""
 
     __slots__ = ()
 
@@ -32,7 +32,7 @@ class PlainVault(Vault):
         return encode_base64url(octets)
 
     def open_octets(self, token: str, place: Place) -> bytes:
-        """Raise Tampered if *token* is no base64url."""
+        """Decode *token*. Raise Tampered if it is not valid base64url."""
         octets = decode_base64url(token)
         if octets is None:
             raise Tampered
@@ -48,7 +48,7 @@ class PlainVault(Vault):
         return f"{head.rev} {head.count} {head.last_seq}"
 
     def open_head(self, token: str, user_id: UUID, conversation_id: UUID) -> Head:
-        """Raise Tampered if *token* is no head."""
+        """Parse *token*. Raise Tampered if it is not a head."""
         try:
             return Head(*map(int, token.split()))
         except (ValueError, TypeError):

@@ -1,7 +1,7 @@
 """The server proof that a write needs beside the user's access token.
 
 An HMAC-SHA256 that only the app can make, over a claim: the verb, the user and every argument of the call,
-one a line. SQL builds the same claim from the arguments it received (`private.require_proof`) and compares.
+one per line. SQL builds the same claim from the arguments it received (`private.require_proof`) and compares.
 So a stolen access token, used directly at the API, can neither spend, settle nor delete.
 
     claim of a user  = verb, user id, fields …

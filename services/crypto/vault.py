@@ -200,7 +200,7 @@ class Vault:
         return f"Vault(version={self.version})"
 
     def seal(self, plaintext: str, place: Place) -> str:
-        """Seal *plaintext*; return the token. Raise ValueError if the text is too long or no Unicode text."""
+        """Seal *plaintext*; return the token. Raise ValueError if the text is too long or has a lone surrogate."""
         octets = _encoded_text(plaintext)
         if octets is None:
             raise ValueError(f"only Unicode text of at most {LARGEST_TEXT} octets can be sealed")
@@ -312,7 +312,7 @@ def subkey(key: bytes, label: str, salt: bytes | None = None) -> bytes:
 
 
 def token_version(token: str) -> int | None:
-    """The key version in *token*, or None if the text is no token."""
+    """The key version in *token*, or None if the text is not a token."""
     found = _VERSION.match(token)
     return int(found[1]) if found else None
 

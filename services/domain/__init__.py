@@ -41,9 +41,9 @@ class Outcome(StoredName):
     """The end of a reply."""
 
     COMPLETE = "complete"
-    CUT = "cut"  # it reached its length limit
-    STOPPED = "stopped"  # the reader pressed stop
-    FAILED = "failed"  # the model or the network gave up
+    CUT = "cut"  # the reply reached its length limit
+    STOPPED = "stopped"  # the user pressed Stop
+    FAILED = "failed"  # the model or the network failed
     INTERRUPTED = "interrupted"  # the process died; the text so far was kept
     EDITED = "edited"  # the user wrote it to replace the model's text
 
@@ -80,7 +80,8 @@ class Message:
     outcome: Outcome = Outcome.COMPLETE
     turn_id: TurnId | None = None
     is_verified: bool = True
-    has_thoughts: bool = False  # true if it has thoughts, read separately and only for display
+    # true if it has thoughts, which are read separately and only for display
+    has_thoughts: bool = False
     attachments: tuple[Attachment, ...] = ()  # the attachments of a prompt
     # the stored parts of a `joined` reply
     parts: tuple["Message", ...] = field(default=(), repr=False)
@@ -155,12 +156,12 @@ class Conversation:
     is_verified: bool = True  # false if the title could not be opened
     # a hash of the sealed title, so it changes with the title
     title_hash: str = field(default="", repr=False)
-    model: str | None = None  # the model chosen for this conversation; None: the user's
+    model: str | None = None  # the model chosen for this conversation; None: the user's default
     space_id: SpaceId | None = None
 
     @property
     def cuts(self) -> int:
-        """The number of deletions and restorations of messages, which alone change the revision without a new seq."""
+        """The number of deletions and restorations of messages: only these raise the revision but assign no seq."""
         return self.rev - self.last_seq
 
 
@@ -195,8 +196,8 @@ class Space:
 
     id: SpaceId
     name: str = field(repr=False)  # empty if it could not be opened
-    instructions: str | None = field(default=None, repr=False)  # None: the user's
-    policy: MemoryPolicy | None = None  # the policy of new conversations; None: the user's
+    instructions: str | None = field(default=None, repr=False)  # None: the user's instructions
+    policy: MemoryPolicy | None = None  # for new conversations; None: the user's default
     uses_personal_facts: bool = True  # true if facts about the user apply beside the space's own
     created_at: datetime
     is_archived: bool = False
@@ -211,7 +212,7 @@ class Fact:
     id: FactId
     text: str = field(repr=False)
     since: datetime
-    # the message that it was noted from; None: the user wrote it
+    # the message that the fact was noted from; None: the user wrote the fact
     source_id: MessageId | None = None
     source_conversation_id: ConversationId | None = None
     conversation_id: ConversationId | None = None
@@ -219,7 +220,7 @@ class Fact:
 
     @property
     def is_placed(self) -> bool:
-        """True if the user wrote it for one conversation or space."""
+        """True if the user wrote the fact for one conversation or space."""
         return bool(self.conversation_id or self.space_id) and self.source_id is None
 
     def rewritten(self, text: str, at: datetime) -> "Fact":
@@ -227,9 +228,9 @@ class Fact:
         return replace(self, text=text, since=at, source_id=None, source_conversation_id=None)
 
     def holds_in(self, conversation: Conversation, space: Space | None) -> bool:
-        """Return True if it is a fact of *conversation*, of its *space*, or of the user if the space uses those.
+        """Return True if the fact applies in *conversation*: as its own, its *space*'s, or one about the user.
 
-        A space that cannot be read uses none of the user's.
+        A space may exclude facts about the user; one that cannot be read excludes them.
         """
         if self.conversation_id:
             return self.conversation_id == conversation.id
@@ -264,12 +265,13 @@ class SearchText:
 class Preferences:
     """A user's choices for all conversations that have none of their own."""
 
-    model: str | None = None  # None: the deployment's first
-    instructions: str | None = field(default=None, repr=False)  # None: the deployment's
-    policy: MemoryPolicy | None = None  # None: the deployment's
+    model: str | None = None  # None: the deployment's first model
+    # None: the deployment's instructions
+    instructions: str | None = field(default=None, repr=False)
+    policy: MemoryPolicy | None = None  # None: the deployment's default policy
     context_tokens: int | None = None  # None: all that the model and the deployment allow
     reply_tokens: int | None = None  # None: all that the model and the deployment allow
-    window_messages: int | None = None  # the default window; None: the deployment's
+    window_messages: int | None = None  # a window's default size; None: the deployment's
     keeps_facts: bool | None = None  # None: not chosen yet
     keeps_facts_since: datetime | None = None  # no facts are noted from earlier prompts
     recalls_elsewhere: bool = False  # true if recall also finds messages of other conversations
@@ -315,11 +317,13 @@ class Thread:
     conversation: Conversation
     messages: tuple[Message, ...]
     is_whole: bool = True  # false if rows were removed, added, swapped or changed outside the app
-    # the conversation's own; None: the user's
+    # the conversation's own instructions; None: those of its space or user apply
     instructions: str | None = field(default=None, repr=False)
-    are_instructions_verified: bool = True  # false if it has some that could not be opened
+    # false if the conversation has instructions that could not be opened
+    are_instructions_verified: bool = True
     summary: RunningSummary | None = None
-    is_summary_verified: bool = True  # false if there is one that could not be opened
+    # false if the conversation has a summary that could not be opened
+    is_summary_verified: bool = True
     has_newer_parts: bool = (
         False  # true if only a newer version can read its summary or its newest turn's state
     )
@@ -352,7 +356,7 @@ class Thread:
 
     @property
     def is_newer(self) -> bool:
-        """True if a newer version of the app stored some of it with a value that this version does not know.
+        """True if a newer version of the app stored part of the thread with a value that this version does not know.
 
         Such a conversation can be read, exported, renamed and deleted, but not continued.
         """

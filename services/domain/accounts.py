@@ -75,7 +75,7 @@ class Expiring:
     """Conversations that the deployment will delete within 14 days because they have not been used."""
 
     conversations: int
-    from_time: datetime  # the time at which the first will be deleted
+    from_time: datetime  # the time at which the first of them will be deleted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +178,7 @@ class UserUsage(Limits):
     tokens_out_this_month: int
     cost_this_month_micro: int
     conversations: int
-    bytes: int  # the stored size of its messages
+    bytes: int  # the stored size of the user's messages
 
 
 class SignUps(StrEnum):

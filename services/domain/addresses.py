@@ -10,7 +10,7 @@ from services.errors import BadAddress
 
 EmailAddress = NewType("EmailAddress", str)
 
-# of the one user who signs in without a password
+# the address of the single user of a deployment without sign-in
 NO_ADDRESS = EmailAddress("owner@daybook.invalid")
 _LONGEST_ADDRESS = 254  # characters of RFC 5321's longest path
 _DELETED = "@deleted.invalid"  # the tombstones of private.delete_account

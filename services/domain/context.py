@@ -104,7 +104,7 @@ class Part(NamedTuple):
     tokens: int
     message_id: MessageId | None = None
     recall: RecalledMessage | None = None
-    recalled_for: MessageId | None = None  # an earlier prompt; None: the plan's own
+    recalled_for: MessageId | None = None  # an earlier prompt; None: the plan's own prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ class ContextPlan:
     earlier_recall_ids: tuple[MessageId, ...] = ()  # recalled for earlier prompts and still sent
     fact_ids: tuple[FactId, ...] = ()
     omitted_ids: tuple[MessageId, ...] = ()  # earlier messages that are not sent in any form
-    start_seq: int = 0  # input of the next turn's History, like prefix_seq
+    start_seq: int = 0  # `History.start_seq` of the next turn, as prefix_seq
     prefix_seq: int = 0
 
     def tokens_by_kind(self) -> Counter[PartKind]:
@@ -137,7 +137,7 @@ class ContextPlan:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The expected tokens of a prompt. If it is anchored, the endpoint has counted most of them before."""
+    """The expected tokens of a prompt. In an anchored forecast, the endpoint has counted most of the tokens before."""
 
     tokens: int
     is_anchored: bool
@@ -151,8 +151,8 @@ class ReceiptEntry:
     tokens: int
     # empty if found next to a matching message
     matched: tuple[str, ...] = field(default=(), repr=False)
-    recalled_for: MessageId | None = None  # an earlier prompt; None: the turn's own
-    conversation_id: ConversationId | None = None  # None: the turn's own
+    recalled_for: MessageId | None = None  # an earlier prompt; None: the turn's own prompt
+    conversation_id: ConversationId | None = None  # None: the turn's own conversation
     extract: Extract | None = None  # the part of the body that was sent; None: the whole body
 
 

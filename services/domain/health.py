@@ -8,7 +8,7 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abilities:
-    """What some stores cannot do, as admins are told; docs/stores.md says why."""
+    """Abilities that some stores lack, as shown to admins; docs/stores.md gives the reasons."""
 
     takes_several_processes: bool  # False: one app process at once
     isolates_users: bool  # True: the database refuses each query for rows of another user
@@ -43,8 +43,8 @@ class MailHealth:
     """The mails that this process has accepted within an hour, and those that wait to be sent."""
 
     last_hour: int
-    at_most: int  # in an hour
-    for_known: int  # of these, reserved for known devices
+    at_most: int  # the limit of mails in an hour
+    for_known: int  # the part of that limit that is reserved for known devices
     waiting: int
     last_failure: str | None  # the kind of the error
     last_failed_at: datetime | None

@@ -1,4 +1,4 @@
-"""Mails to users: codes, what is sent in the place of a code, and notices. Plain values, without words."""
+"""Mails to users: codes, replacements for codes, and notices. Plain values, without the wording."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,25 +11,25 @@ from services.errors import BadAddress
 
 
 class CodePurpose(StrEnum):
-    """What a code is good for."""
+    """The purposes of a code."""
 
-    CONFIRM_ADDRESS = "confirm_address"  # of a sign-up, or of an account
+    CONFIRM_ADDRESS = "confirm_address"  # confirms the address of a sign-up or of an account
     SIGN_IN = "sign_in"
     RESET_PASSWORD = "reset_password"  # noqa: S105 - no password
     NEW_ADDRESS = "new_address"  # sent to the new address
-    RESTORE_ADDRESS = "restore_address"  # sent to the old one
-    PROVE = "prove"  # who is signed in, before a change of the account
+    RESTORE_ADDRESS = "restore_address"  # sent to the old address
+    PROVE = "prove"  # proves the identity of the signed-in user before a change of the account
 
 
 class NoCodeReason(StrEnum):
-    """Why a mail without a code is sent in the place of one, so that the page can answer alike."""
+    """The reasons for a mail without a code; the page gives the same answer as after a mail with one."""
 
-    TAKEN = "taken"  # there is an account with the address
+    TAKEN = "taken"  # an account with the address exists
     UNCONFIRMED = "unconfirmed"  # the account has never confirmed the address
 
 
 class NoticeKind(StrEnum):
-    """What a user is told of, because it changed or tried the ways into the account."""
+    """The events that a user is notified of: changes of, and attempts at, the means of signing in."""
 
     NEW_DEVICE = "new_device"
     FACTOR_ADDED = "factor_added"
@@ -54,14 +54,14 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class NoCode:
-    """A mail in the place of a code."""
+    """The content of a mail that is sent instead of a code."""
 
     reason: NoCodeReason
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """News of an account."""
+    """The content of a mail about an event in an account."""
 
     kind: NoticeKind
 
@@ -70,8 +70,8 @@ class Notice:
 class Mail:
     """A mail to one address.
 
-    `browser`: the browser that asked for it or caused it; None: an operator's command. `at`: when it did.
-    `expires_at`: when the mail is of no use any more, and is no longer sent.
+    `browser`: the browser that requested or caused the mail; None: an operator's command. `at`: the time of that
+    request. `expires_at`: the time after which the mail is useless and no longer sent.
     `is_known`: true if the browser is a known device of the user.
     """
 
@@ -84,13 +84,13 @@ class Mail:
     id: UUID = field(default_factory=uuid4)
 
     def __post_init__(self) -> None:
-        """Raise BadAddress if the address has another form: it could name two recipients."""
+        """Raise BadAddress unless the address is in canonical form: other text could name two recipients."""
         if checked_address(self.address) != self.address:
             raise BadAddress
 
     @property
     def kind(self) -> CodePurpose | NoCodeReason | NoticeKind:
-        """The kind of the content, which is fit for a log."""
+        """The kind of the content, which may be logged."""
         match self.content:
             case Code(kind) | NoCode(kind) | Notice(kind):
                 return kind

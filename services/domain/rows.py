@@ -19,7 +19,7 @@ class FieldKind(Enum):
     TEXT = auto()  # free text, a value as JSON, or ids separated by commas
     IMPLIED = (
         auto()
-    )  # not needed in a database; a store with one file per conversation finds the file by it
+    )  # a database needs no such field; a store with one file per conversation finds the file by it
 
 
 Name = Annotated[str, FieldKind.NAME]
@@ -32,9 +32,9 @@ class DocumentKind(StrEnum):
     PREFERENCES = "preferences"
     SPACE = "space"
     FACT = "fact"
-    INSTRUCTIONS = "instructions"  # of a conversation, stored in its row
-    SUMMARY = "summary"  # of a conversation, stored in its row
-    SEARCH_TEXT = "search_text"  # of a conversation, under its id
+    INSTRUCTIONS = "instructions"  # the instructions of a conversation are stored in its row
+    SUMMARY = "summary"  # the summary of a conversation is stored in its row
+    SEARCH_TEXT = "search_text"  # stored under the id of its conversation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Turns: they begin with a prompt and a reservation, live by a lease, and end with a reply and its cost."""
+"""Turns: each begins with a prompt and a reservation, is kept open by a lease, and ends with a reply and its cost."""
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime

@@ -1,6 +1,6 @@
-// Loaded into the API's Node before it begins. A path that the app does not use is answered with 404. A
-// value that a check of the database refuses, or a value of another type where a date must be, gets a 400,
-// as from hosted Supabase; lite would answer 500.
+// A module that Node loads before the API (@supabase/lite). A request for a path that the app does not use
+// is answered with 404. A value that a check of the database refuses, or a date of the wrong type, is
+// answered with 400, as by hosted Supabase; the API itself would answer 500.
 //
 // The app uses sign-up, sign-in and sign-out of Supabase Auth. The rest (recover, verify, PUT user …) would
 // let a reader of the database, or the holder of an access token, set a password.
@@ -27,7 +27,7 @@ function isUsed({ method, url, headers }) {
 
 const REFUSED_VALUE = /violates check constraint|ERR_INVALID_ARG_TYPE/;
 
-// Delays the head of a 500 until its body shows if the caller caused the error.
+// Delays the head of a response with status 500 until the body shows whether the caller caused the error.
 function blameRightly(response) {
   const { writeHead, write, end } = response;
   let head = null;

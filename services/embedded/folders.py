@@ -124,7 +124,8 @@ class FolderLock:
             os.ftruncate(self.descriptor, 0)
             os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
             return True
-        import psutil  # of the group `embedded`, which hosted deployments do not install
+        # a dependency of the group `embedded`, which hosted deployments do not install
+        import psutil
 
         holder = os.pread(self.descriptor, 20, 0).strip()
         if holder.isdigit() and psutil.pid_exists(int(holder)):
@@ -155,7 +156,8 @@ def socket_folder(database: Path) -> Path:
     """
     beside = database.parent / "run"
     fits = len(os.fsencode(beside)) <= _MAX_SOCKET_BYTES - len("/.s.PGSQL.5432")
-    if fits and not set(str(beside)) & set(',"'):  # libpq and Postgres would read a list
+    # libpq and Postgres would read a path with one of these signs as a list
+    if fits and not set(str(beside)) & set(',"'):
         return beside
     data = database.parent.stat()
     short = Path(tempfile.gettempdir()) / f"{APP}-{os.getuid()}-{data.st_dev:x}-{data.st_ino:x}"

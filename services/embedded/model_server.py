@@ -1,6 +1,6 @@
 """The local model behind an OpenAI-compatible address: `python -m services.embedded.model_server PORT`.
 
-It lets the whole app run without an account anywhere, but its answers are poor.
+With it, the whole app runs without an account at any provider, but the answers are poor.
 """
 
 import importlib

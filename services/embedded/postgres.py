@@ -71,7 +71,7 @@ class Postgres(processes.Server):
         draft = self.folder.with_name("postgres.draft")
         shutil.rmtree(draft, ignore_errors=True)
         _create_private(draft)
-        # in the data folder, because Postgres' user cannot read the keys folder
+        # the file is in the data folder, because Postgres' user cannot read the keys folder
         password_file = draft / "password"
         password_file.write_text(self.secrets.postgres_password)
         password_file.chmod(0o644)  # independent of the umask; the folder is closed to others
@@ -81,7 +81,7 @@ class Postgres(processes.Server):
                     str(_binaries() / "initdb"),
                     *("--auth=scram-sha-256", f"--pwfile={password_file}"),
                     f"--username={_SUPERUSER}",
-                    # the same sort order on every system, even after upgrades
+                    # gives the same sort order on every system, even after upgrades
                     *("--encoding=UTF8", "--no-locale"),
                     *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
                     "--wal-segsize=2",  # MB; the default of 16 would be a third of a small folder

@@ -18,7 +18,8 @@ from services.embedded.folders import Folders, package_folder
 from services.embedded.postgres import DATABASE, OWNER, Postgres
 
 _HERE = Path(__file__).parent
-_MAX_SEMI_SPACE = "--max-semi-space-size=4"  # MB; half the memory for a twentieth of the speed
+# MB; halves the memory and costs a twentieth of the speed
+_MAX_SEMI_SPACE = "--max-semi-space-size=4"
 _NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _LITE = Path("node_modules/@supabase/lite/dist/cli/index.js")
 _GUARD = f"--import={(_HERE / 'api_guard.mjs').as_uri()}"
@@ -143,7 +144,8 @@ class SupabaseApi(processes.Server):
 
     def launch(self) -> processes.Child:
         command = self._command("start", "--no-admin")
-        # to a pipe: with a file on a full disk, writing an error message would block the API
+        # output goes to a pipe: with a file on a full disk, the API would block while writing an
+        # error message
         child = processes.start(command, self._environment(), self._folder, subprocess.PIPE)
         output = cast(IO[bytes], child.stdout)
         threading.Thread(target=self._write_log, args=[output], daemon=True).start()

@@ -90,7 +90,8 @@ def known_model(
         reply_tokens,
         input_micro,
         output_micro,
-        min(cached_micro, input_micro),  # not above the input price, at which a prompt is reserved
+        # at most the input price, at which the cost of a prompt is reserved
+        min(cached_micro, input_micro),
         context_source,
         reply_source,
         is_reasoning,

@@ -73,5 +73,5 @@ def configured_models(
             models.learn(info)
 
     models = Models(offer(first), tuple(map(offer, others)), of_admins)
-    in_thread("model-list", read_list)  # in a thread, so that no reply waits for it
+    in_thread("model-list", read_list)  # read in a thread, so that no reply waits for the list
     return models

@@ -164,7 +164,8 @@ class OpenAIModel:
         if self._on_refusal and (refusal.context_tokens or refusal.reply_tokens):
             self._on_refusal(self._name, refusal)
         shorter = refusal.reply_within(max_tokens)
-        return shorter if shorter > 0 else max_tokens  # below 1, the prompt alone is too long
+        # if no reply fits, the prompt alone is too long
+        return shorter if shorter > 0 else max_tokens
 
     async def _receive(
         self,
@@ -183,7 +184,8 @@ class OpenAIModel:
         body[_NEWER_LIMIT if is_renamed else "max_tokens"] = max_tokens
         if _USAGE not in refused:
             body[_USAGE] = {"include_usage": True}
-        # without `chat.completions`, which makes an object per token: that would cost more than all else
+        # posted without `chat.completions`, whose object per token would cost more CPU time than
+        # all other work
         async with await self._client.post(
             "/chat/completions",
             body=body,

@@ -48,7 +48,7 @@ _LEAST_PARAGRAPH = 60  # tokens
 _SLACK_PERCENT = 150
 _BYTES = 12  # the most bytes of a token in a text of plausible length
 _PROMPTS = 20  # the number of last prompts that predict the length of the next
-_BEGINNING = 60  # letters at the beginning of a message by which it is named
+_BEGINNING = 60  # letters of the beginning of a message, which a request quotes to name the message
 _MOST_LABELS = 8  # most labels before a summary
 
 _TASK = (

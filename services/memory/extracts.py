@@ -13,7 +13,7 @@ from services.memory.terms import stems
 _WEIGHT = lcm(*range(1, 41))
 # words of an extract, if the sentences allow it; half as many where there is little room
 _LEAST, _MOST = 60, 120
-_LITTLE = 400  # tokens below which there is little room
+_LITTLE = 400  # fewer tokens than this count as little room
 _MOST_SENTENCES = 20_000  # most sentences that are searched; the longest prompts have 5,000
 
 # up to the end of a sentence or of a line

@@ -9,8 +9,8 @@ The request shows these prompts, the replies around them, and the known facts, n
     {"add": ["Has a dog called Rex."], "replace": [{"number": 2, "fact": "Lives in Zurich."}]}
 
 If in doubt, nothing changes: an answer of any other shape, or with a text that cannot be a fact, is ignored as a
-whole. A fact is skipped if it is known already, or if it has no word in common with the user's prompts, because what
-the assistant states is no fact about the user.
+whole. A fact is skipped if it is known already, or if it has no word in common with the user's prompts, because
+statements of the assistant are not facts about the user.
 """
 
 import re

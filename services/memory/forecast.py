@@ -26,7 +26,7 @@ from services.memory.tokens import KindCounter
 LEAST_RATIO, MOST_RATIO = 0.05, 1.5
 _SURPRISE = 8.0  # one count changes a ratio by at most this factor
 _STEADINESS = 0.1  # minimum weight of a new count: the model behind a name may change
-_FEW_TOKENS = 10  # at this number of tokens, half of the error is chance
+_FEW_TOKENS = 10  # for a text of this many tokens, half of the error is chance
 _MARGIN = 1.05  # factor by which a calibrated count is raised on purpose
 
 # the tokens that a chat template adds to a message (ChatML: 5)

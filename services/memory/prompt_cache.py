@@ -33,7 +33,7 @@ from services.memory.layout import (
 from services.memory.terms import stems
 
 # Percentages of the prompt's tokens.
-_LATEST = 25  # the latest messages when the prefix is rebuilt
+_LATEST = 25  # the share of the latest messages when the prefix is rebuilt
 _LASTING = 55  # latest messages below this stay at an overflow: only earlier recalls go
 _REBUILT = 15  # recalled messages when a cached prefix is rebuilt
 _TURN = 6  # the most for messages recalled in each later turn
@@ -51,7 +51,7 @@ def extend_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layo
     if was_rebuilt and not pairs:
         return None  # the last pair may be among the recalled messages
     if count_fitting(pairs, base.room, base.counter) < len(pairs):
-        return None  # a cheap check, which does not count all of them
+        return None  # a cheap check, which need not count the tokens of all recalls
     hidden_ids = _before_reset(history) | {*message_ids(pairs)}
     extracts: defaultdict[MessageId, list[Extract]] = defaultdict(list)
     earlier: dict[MessageId, Sequence[RecalledMessage]] = {}

@@ -63,7 +63,8 @@ class RecallIndex:
     """An inverted index of one user's messages. Only one thread at a time may use it."""
 
     def __init__(self) -> None:
-        self._terms_of = cache(_index_terms)  # not shared, because it holds words of one user
+        # a cache for this index alone, because it holds words of one user
+        self._terms_of = cache(_index_terms)
         self._postings: dict[str, array[int]] = {}  # by term, one row number per occurrence
         self._rows: dict[MessageId, int] = {}
         self._ids: list[MessageId] = []  # the id of each row; the next two lists are also by row
@@ -130,7 +131,7 @@ class RecallIndex:
     def search(self, query: str, limit: int = 50) -> tuple[Hit, ...]:
         """Return at most *limit* messages, best first; equally good ones, newest first."""
         columns = self._columns = self._columns or self._read()
-        # if the index has only the word after "you", it is the subject after all
+        # if the index has only the word after "you", that word is the subject
         asked = self._parse(ABOUT_REPLIES.sub(" ", query)) or self._parse(query)
         scores = np.zeros(len(columns.ids))
         has_word: list[NDArray[np.bool_]] = []

@@ -2,7 +2,7 @@
 
 A conversation's title is its first words until it has a reply that is complete or cut off. Then the model is asked, in
 the background and at the user's cost. The first words stay if the call fails, if the budget refuses it, or if the
-answer is no title. A process asks only once; after a restart, the next complete reply is another attempt.
+answer is not a title. A process asks only once; after a restart, the next complete reply is another attempt.
 """
 
 import re
@@ -17,7 +17,7 @@ INSTRUCTIONS = (
     "You give conversations their titles. Answer with nothing but a title of at most six words, "
     "in the language of the conversation: on one line, without quotation marks, markup or full stop."
 )
-_LETTERS = 60  # the longest title
+_LETTERS = 60  # letters of the longest title
 # letters of an answer that is still shortened to a title; a longer one is not a title
 _LONGEST_LINE = 80
 _LONGEST_ANSWER = 400  # letters of an answer, including text around a title
@@ -49,7 +49,7 @@ def first_words(prompt: str) -> str:
 
 
 def clean_title(said: str) -> str | None:
-    """Return the title in the answer *said*, on one line of at most 60 letters; None if there is none.
+    """Return the title in the answer *said*, on one line of at most 60 letters; None if it has no usable title.
 
     If in doubt, return None: the first words are a fair title, and a chat with an odd title is hard to find again.
     """

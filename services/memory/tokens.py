@@ -120,7 +120,8 @@ _CODES = re.compile(r" ?(?<![\w+/=-])(?=[a-zA-Z+/_=-]{0,40}[0-9])([\w+/=-]{24,})
 # Hundredths of a token: the minimum for a piece, and the weight of each character.
 _PIECES = (
     ("capitals", re.compile(r"[A-Z]+(?![a-z])"), 100, 47),
-    ("digits", re.compile(r"[0-9]+"), 160, 120),  # some vocabularies have no token above 9
+    # some vocabularies have a token only for each single digit
+    ("digits", re.compile(r"[0-9]+"), 160, 120),
     ("blanks", re.compile(r"[\t-\r]+|[ ]{2,}"), 80, 25),
     ("signs", re.compile(r"[!-/:-@\[-`{-~]+"), 75, 65),
     ("controls", re.compile(r"[\x00-\x08\x0e-\x1f\x7f]+"), 100, 100),

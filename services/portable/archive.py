@@ -13,7 +13,7 @@ from services.portable.export import FORMAT
 class Archive:
     """A zip file that yields its bytes as it is written; only the names and hashes of its files stay in memory.
 
-    The manifest is written last, and a zip file ends with its list of files, so an incomplete archive does not open.
+    An incomplete archive does not open, because a zip file ends with its list of files; the manifest is written last.
     """
 
     def __init__(self) -> None:

@@ -86,7 +86,7 @@ class _Lowering:
         self._in_formula = False
 
     def add(self, line: str) -> None:
-        """Add *line*. Raise _Uncertain."""
+        """Add *line*. Raise _Uncertain if parsers may disagree about it."""
         mark = _FENCE.match(line)
         if self._fence:
             self._add_code(line, mark)
@@ -116,7 +116,8 @@ class _Lowering:
 
     def _open_fence(self, line: str, mark: re.Match[str]) -> None:
         self._indent, self._fence = len(mark["prefix"]), mark["mark"]
-        # may be no fence: a deep line may be indented code or part of a paragraph, one with "|" a table row
+        # not surely a fence: a deep line may be indented code or part of a paragraph, and one with
+        # "|" a table row
         is_deep = self._indent > 3
         if (
             self._in_formula

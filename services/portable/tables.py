@@ -49,7 +49,7 @@ def _cell(value: object) -> str:
             return ""
         case datetime():
             return value.isoformat(timespec="seconds")
-        case int():  # no apostrophe: a negative number is no formula
+        case int():  # without an apostrophe, because a negative number is not a formula
             return str(value)
         case Mapping():
             return json.dumps(value, ensure_ascii=False)

@@ -140,7 +140,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The amounts that the caps leave for a turn, and the amounts that it is granted: what it wants, or less."""
+    """The amounts that the caps leave for a turn, and the granted amounts: at most those that the turn wants."""
 
     granted: int
     granted_tokens: int

@@ -45,7 +45,8 @@ class UserAccess:
         self.administration.delete(user_id)
 
     def _stop_turns(self, user_id: UserId, *, is_shut: bool) -> None:
-        self.administration.check_end(user_id, is_shut=is_shut)  # first: a refusal stops no turn
+        # checked first, so that a refusal stops no turn
+        self.administration.check_end(user_id, is_shut=is_shut)
         self.stop_turns(user_id)
 
 

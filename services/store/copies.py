@@ -1,4 +1,4 @@
-"""The port of a copy from store to store, in the rows of a store over tables."""
+"""The port for copying one store to another, as the rows of a store over tables."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -27,7 +27,7 @@ class CopySource(Protocol):
     def has_open_turns(self) -> bool: ...
 
     def user_ids(self) -> list[UserId]:
-        """Return all users who have rows, sorted; deleted ones, too."""
+        """Return all users who have rows, deleted users included, sorted."""
         ...
 
     def rows(
@@ -36,15 +36,15 @@ class CopySource(Protocol):
         user_id: UserId | None,
         conversation_id: ConversationId | None = None,
     ) -> list[Row]:
-        """Return rows of a user, with account and credentials; or (None) the shared rows that belong to no user.
+        """Return a user's rows of *table*, including account and credentials; None: shared rows, which have no user.
 
-        *conversation_id*: those of one conversation, in a table that has this field.
+        *conversation_id*: return only the rows of this conversation; the table must have this field.
         """
         ...
 
 
 class CopyTarget(CopySource, Protocol):
-    """A store that is copied into."""
+    """A store that rows are copied into."""
 
     @property
     def numbered(self) -> Sequence[str]:
@@ -59,11 +59,11 @@ class CopyTarget(CopySource, Protocol):
         ...
 
     def kept(self, table: CopiedTable[Row], rows: list[Row]) -> list[Row]:
-        """Return *rows* of another store as `rows` returns them here once they are stored."""
+        """Return *rows* of another store in the form in which `rows` of this store returns them after a copy."""
         ...
 
     def number(self, table: str, ids: Sequence[str]) -> None:
-        """Choose the numbers of all rows of a copy in a *table* of those that `numbered` names; the same for the same *ids*."""
+        """Number all rows of a copy in *table*, one of `numbered`; equal *ids* always get equal numbers."""
 
     def at_once(self) -> AbstractContextManager[object]:
         """Return a context whose writes are stored together, in a store whose transactions have any size."""
@@ -74,7 +74,7 @@ class CopyTarget(CopySource, Protocol):
 
 
 def lacking(table: CopiedTable[Row], wanted: Iterable[Row], stored: Iterable[Row]) -> list[Row]:
-    """Return the rows of *wanted* that are not *stored*. Raise BadInput if others are."""
+    """Return the rows of *wanted* that are not *stored*. Raise BadInput if any other row is stored."""
     others = {str(table.key(row)): row for row in stored}
     found = [(row, others.pop(str(table.key(row)), None)) for row in wanted]
     if others or any(other not in (None, row) for row, other in found):

@@ -16,7 +16,7 @@ class FileLock:
     """A lock that one process holds at a time. The threads of one process must take turns by themselves."""
 
     def __init__(self, path: Path) -> None:
-        """Raise OSError."""
+        """Open or create the file at *path*. Raise OSError."""
         self._path = path
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 

@@ -66,12 +66,12 @@ class Operator(Protocol):
         ...
 
     def grant_admin(self, email: EmailAddress) -> None:
-        """Raise BadInput (no such account)."""
+        """Make the account of *email* an admin. Raise BadInput (no such account)."""
 
     def find_credentials(
         self, email: EmailAddress, lookups: Collection[str]
     ) -> StoredCredentials | None:
-        """Return the credentials of an account by the look-up values of *email*; None if there are none by these.
+        """Return the credentials of an account, found by the look-up values of *email*; None if none match.
 
         Raise BadInput (no such account).
         """
@@ -80,23 +80,26 @@ class Operator(Protocol):
     def change_credentials(
         self, new: StoredCredentials, seen_generation: int, email: EmailAddress | None = None
     ) -> bool:
-        """Store *new* credentials of a user in place of those of *seen_generation*, and end all sessions of the user.
+        """Replace a user's credentials of generation *seen_generation* by *new*, and end all sessions of the user.
 
-        *email*: the address of a user who had none.
+        *email*: the address of a user who had no credentials.
 
-        Return False, and change nothing, if those have changed.
+        Return False, and change nothing, if the stored credentials have another generation.
         """
         ...
 
     def repair_sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> None:
-        """Have an account recognised by *email* and its managed *password*, and end its sessions. Raise BadInput."""
+        """Make Supabase Auth accept *email* and the managed *password*; end the account's sessions. Raise BadInput."""
 
     def set_caps(self, email: EmailAddress | None, changes: Mapping[str, int | None]) -> UserCaps:
         """Change limits of an account, or (None) of new ones; return all limits. Raise BadInput (no such account)."""
         ...
 
     def backup(self, target: Path) -> None:
-        """Copy the store to the file *target*, and note the time. Raise BadInput with how else a backup is made."""
+        """Copy the store to the file *target*, and record the time.
+
+        Raise BadInput, which names another way to make a backup, if this store cannot be copied so.
+        """
 
     def load(
         self,
@@ -104,7 +107,7 @@ class Operator(Protocol):
         make: Callable[[datetime], CopiedRows],
         managed_password: Callable[[StoredCredentials], str],
     ) -> None:
-        """Store the rows that *make* returns for the store's time, with their ids, all or none.
+        """Store the rows that *make* returns for the store's current time, unchanged ids included; all rows or none.
 
-        *managed_password* returns that of credentials among the rows. Raise BadInput if accounts exist.
+        *managed_password* returns the managed password of the given credentials. Raise BadInput if accounts exist.
         """

@@ -154,7 +154,7 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FirstPage:
-    """What the first page reads, as it was when the user signed in."""
+    """The data that the first page needs, as read at sign-in."""
 
     account: Account
     conversations: list[ConversationRow]  # those that `recent_conversations` returns for the list

@@ -27,11 +27,12 @@ class SealedPrompt:
     """The prompt of a new turn, and the receipt of its context."""
 
     conversation_id: ConversationId
-    expected_rev: int  # the conversation's revision before it
+    expected_rev: int  # the conversation's revision before the prompt
     prompt_id: MessageId
     parent_id: MessageId | None = None
-    prompt_body: Sealed | None = field(default=None, repr=False)  # None: it is stored already
-    # the list of its attachments
+    # None: the prompt is stored already
+    prompt_body: Sealed | None = field(default=None, repr=False)
+    # the list of the prompt's attachments
     prompt_attachments: Sealed | None = field(default=None, repr=False)
     new_head: Sealed | None = field(default=None, repr=False)
     new_start_seq: int
@@ -63,7 +64,7 @@ class CheckpointTurn:
 class SealedReply:
     """The reply of a turn, and the conversation's head after the reply."""
 
-    expected_rev: int  # the conversation's revision before it
+    expected_rev: int  # the conversation's revision before the reply
     reply_id: MessageId
     reply_body: Sealed | None = field(default=None, repr=False)  # None: there is no reply
     reply_thoughts: Sealed | None = field(default=None, repr=False)

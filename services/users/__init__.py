@@ -211,7 +211,7 @@ class UserServices(ChatParts):
             search=Search(store.corpus),
         )
         super().__init__(chat)
-        if first:  # at once, because it is as old as the sign-in
+        if first:  # used at once, because the data were read at sign-in
             self._account.read_ahead(lambda: first.account)
             self.read_ahead()
 

@@ -48,7 +48,7 @@ class FullExport:
         self._ids = sorted(store.corpus.conversations())
         self._unreadable: list[str] = []
         self.total, self.done = len(self._ids), 0
-        # True until the first part is sent, because a browser may never ask for it
+        # True until the first part is sent, because a browser may never request the file
         self.is_over = True
 
     def parts(self) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ def database():
 
 @pytest.fixture
 def make_chat(database, model):
-    """Makes the chat of a process over the same rows, with nothing cached."""
+    """Return a function that makes the chat of a process over the same rows, with nothing cached."""
     with chat_factory(model) as make:
         yield lambda **choices: make(database.store(), database.sweep, **choices)
 

@@ -32,7 +32,7 @@ def garden(database):
 
 
 def ask(chat, server, prompt, conversation_id, **seen):
-    """Return the model and the instructions of the request."""
+    """Send *prompt*; return the model and the instructions of the request."""
     settled(chat, chat.begin(conversation_id, prompt, **seen))
     body = server.requests[-1].body
     return body["model"], body["messages"][0]["content"]
@@ -77,7 +77,8 @@ def test_cleared_context_holds_for_a_prompt_before_the_redraw(chat, conversation
 
 def test_underreported_usage_is_charged_by_a_lower_bound(chat, garden, server):
     reply = " ".join(f"word{number}" for number in range(100))
-    server.script(reply=reply, signs=100_000)  # which reports one token
+    # with so many characters per token, the server reports one token
+    server.script(reply=reply, signs=100_000)
 
     ask(chat, server, "One", garden)
 

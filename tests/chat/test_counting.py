@@ -1,4 +1,4 @@
-"""Plans and forecasts by the endpoint's count, which is of characters."""
+"""Plans and forecasts by the count of an endpoint, here a count of characters."""
 
 from dataclasses import replace
 
@@ -72,7 +72,8 @@ def test_another_process_forecasts_by_the_stored_rates(chat, make_other):
     now = forecast(chat, thread)
     assert (now.is_anchored, found.is_anchored) == (True, False)
     assert found.tokens == pytest.approx(now.tokens, rel=0.1)
-    assert view(chat, thread).prompt_tokens < now.tokens * 1.6  # by the plain count: 3.4
+    # 3.4 times as much without calibration
+    assert view(chat, thread).prompt_tokens < now.tokens * 1.6
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_another_process_plans_the_same(chat, make_other, server, policy):
         thread = ask(chat, thread)
         assert view(make_other(), thread) == view(chat, thread)
 
-    assert prompt_tokens(server.requests[-1], signs=2) > 500  # by the plain count it were 300
+    assert prompt_tokens(server.requests[-1], signs=2) > 500  # 300 without calibration
 
 
 def test_new_conversation_learns_from_the_models_others(chat):
@@ -93,7 +94,8 @@ def test_new_conversation_learns_from_the_models_others(chat):
 
     assert first.calibration == Calibration()
     assert "han" in second.calibration.by_kind
-    assert second.prompt_tokens == first.prompt_tokens  # and is planned without
+    # the second plan is made without calibration
+    assert second.prompt_tokens == first.prompt_tokens
 
 
 def test_rates_are_learned_further_after_a_restart(chat, make_other):
@@ -148,7 +150,7 @@ def test_summary_is_due_by_the_endpoints_count(chat, server):
         thread = ask(chat, thread)
 
     assert view(chat, thread).omitted_ids == ()
-    assert prompt_tokens(server.requests[-1], signs=2) > 600  # by the plain count it were 300
+    assert prompt_tokens(server.requests[-1], signs=2) > 600  # 300 without calibration
 
 
 def test_view_of_an_open_conversation_reads_no_receipt(chat, make_other, database):
@@ -200,4 +202,4 @@ def test_less_is_sent_after_a_refusal_for_length(chat, server):
     long, shorter = (len(seen.body["messages"]) for seen in server.requests[-2:])
     assert shorter < 0.7 * long
     ask_often(chat, 4, thread)
-    assert len(server.requests[-1].body["messages"]) == shorter + 8  # and it grows again
+    assert len(server.requests[-1].body["messages"]) == shorter + 8  # the sent part grows again

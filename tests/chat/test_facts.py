@@ -1,4 +1,4 @@
-"""Facts that the model notes of prompts."""
+"""Facts that the model notes from prompts."""
 
 import json
 from dataclasses import replace
@@ -44,7 +44,7 @@ def noted(chat, conversation_id):
 
 @pytest.fixture
 def moved(chat, server):
-    """A conversation after "Lives in Bern." was noted, then replaced by "Lives in Zurich." beside the dog."""
+    """A conversation after "Lives in Bern." was noted, then replaced by "Lives in Zurich."; the dog's fact is unchanged."""
     server.script_facts(reply=answer(BERN))
     conversation_id = ask(chat)
     (bern,) = chat.store.facts.facts()
@@ -113,7 +113,7 @@ def test_turns_go_on_while_facts_are_noted(chat, server, database):
 
     assert chat.coming(Purpose.FACTS) == {its}
     assert noted(chat, its) == []
-    assert len(server.facts_requests) == 1  # one at a time
+    assert len(server.facts_requests) == 1  # only one request runs at a time
     may_end.set()
     settled(chat, last)
     assert texts(chat.store) == [DOG]
@@ -170,7 +170,7 @@ def test_dismissed_note_stays_a_fact(chat):
         {"status": 401},
         {"fault": "drop", "tokens": 9, "after": 3},
         {"reply": answer(DOG, _1=BERN)},
-        {"reply": answer("Drives a red car.")},  # said the assistant
+        {"reply": answer("Drives a red car.")},  # stated by the assistant, not by the user
     ],
     ids=lambda script: str(script)[:40],
 )
@@ -263,7 +263,7 @@ def test_fact_of_a_conversation_is_sent_only_there(chat, server):
     chat.store.facts.keep(a_fact("It is order 7781.", conversation_id=here))
     chat.store.facts.keep(
         a_fact(DOG, conversation_id=here, source_id=MessageId(here))
-    )  # it was noted
+    )  # a fact that was noted from a message
 
     ask(chat, "Where is it?", there)
     assert "7781" not in str(server.requests[-1].body)
@@ -290,7 +290,7 @@ def test_fact_is_noted_though_the_next_fails(chat, server, database):
 
 @pytest.fixture
 def paced(make_chat, server):
-    """A chat that notes facts of five prompts at once."""
+    """A chat that notes facts from five prompts at once."""
     server.script_facts(reply=answer(DOG))
     made = make_chat(fact_batch=5)
     choose(made.store.profile, keeps_facts=True)

@@ -1,4 +1,4 @@
-"""Recall of earlier messages: of a conversation, and of a user's others."""
+"""Recall of earlier messages of a conversation, and of a user's other conversations."""
 
 import pytest
 
@@ -54,7 +54,7 @@ def there(chat):
 
 @pytest.fixture
 def here(chat, there, server):
-    """A conversation in which the other's message was recalled."""
+    """A conversation in which a message of the other one was recalled."""
     thread = ask(chat, QUESTION)
     assert is_sent(server)
     return thread
@@ -164,7 +164,7 @@ def small_chat(make_chat, server):
 
 
 def recalling(chat, thread):
-    """Return the thread once its first turn has left the view, and is recalled."""
+    """Return the thread once its first turn is no longer sent verbatim, but recalled."""
     chat.store.conversations.set_policy(thread.conversation.id, Window())
     for _ in range(9):
         thread = ask(chat, LONG, thread)
@@ -196,7 +196,8 @@ def test_extract_of_a_recalled_message_keeps_its_place(small_chat, make_chat, se
     prompt, reply = thread.messages[:2]
     recalled = recall_of(small_chat, thread, reply)
 
-    ask(make_chat(info=SMALL), THANKS, thread)  # as after a restart: from rows alone
+    # a new process, as after a restart, plans from rows alone
+    ask(make_chat(info=SMALL), THANKS, thread)
 
     after = messages(server)
     assert after[: len(before)] == before

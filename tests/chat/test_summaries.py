@@ -106,7 +106,7 @@ def test_failed_summary_is_tried_again_later(chat, server):
     for _ in range(4):
         thread = ask(chat, thread)
 
-    assert asked < 4  # not at each turn
+    assert asked < 4  # fewer attempts than turns, because each failure delays the next attempt
     assert thread.summary.from_seq == 1
     assert failure(chat, thread) is None
     assert view(chat, thread).omitted_ids == ()
@@ -124,7 +124,7 @@ def test_summary_is_not_requested_without_budget(chat, server, database):
 
 
 def rebuild(chat, thread):
-    """Return the thread after its summary was made again."""
+    """Return the thread after its summary was made anew."""
     chat.tasks.summarise_now(thread, is_anew=True)
     return settled(chat, thread.conversation.id)
 

@@ -19,12 +19,12 @@ def chat(make_chat, server):
 
 
 def ask(chat, prompt=PROMPT, conversation_id=None):
-    """Return the conversation after a reply and its title."""
+    """Send *prompt*; return the conversation after the reply and its title."""
     return settled(chat, chat.begin(conversation_id, prompt)).conversation
 
 
 def begin_endless_title(chat, server):
-    """Return a turn whose title has begun and does not end."""
+    """Return a turn whose title has begun to stream and does not end."""
     server.script_titles(reply="Never", fault="hang", after=1)
     turn = done(chat.begin(None, PROMPT))
     server.wait_until(lambda s: s.title_requests and s.title_requests[0].sent)

@@ -238,7 +238,7 @@ def test_request_whose_answer_was_lost_begins_one_turn(chat, database, thread, k
         live = chat.view(thread.conversation.id).turn
         assert (live is not None) is (
             kind == "retry"
-        )  # of a prompt that another process may answer
+        )  # a stored prompt is shown as live, because another process may be answering it
 
     turn = done(send(chat, thread))
 
@@ -282,7 +282,7 @@ def test_prompt_whose_answer_was_lost_is_retried(chat, database, garden):
 def test_unanswered_prompt_whose_answer_was_lost_costs_nothing(chat, database, garden):
     lose_answer(database, chat.begin, garden, "Second")
     thread = chat.open(garden)
-    with pytest.raises(errors.Busy):  # its lease goes on
+    with pytest.raises(errors.Busy):  # the lease of the lost call has not run out
         chat.begin(garden, "Another")
 
     database.let_pass(60)
@@ -361,7 +361,7 @@ def test_impossible_usage_is_charged_by_our_own_count(chat, database, server, co
     ask(chat, "Hi")
 
     [(_, cost)] = database.costs()
-    prompt, reply = 60, 10  # at most
+    prompt, reply = 60, 10  # upper bounds of the tokens
     assert 0 < cost < INFO.cost_micro(Usage(prompt, reply))
 
 

@@ -1,4 +1,4 @@
-"""Databases for tests: a copy of a migrated one each, or the embedded stack that all share."""
+"""Databases for tests: a copy of a migrated database for each test, or the embedded stack that all tests share."""
 
 import itertools
 
@@ -18,21 +18,21 @@ from tests.firestore import stores_at
 from tests.stores import folder_in_memory, made_in
 
 _PROOF_KEY = new_key()
-# of the histories of a property: files take longer than memory, and an emulator longest
+# shares of a property's histories: files take longer than memory, and an emulator longest
 _SHARES = {SqlitePlace: 0.2, FilesPlace: 0.05, FirestorePlace: 0.01}
 _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
 def server():
-    """Postgres 18, where every test has a database of its own."""
+    """A server of Postgres 18, on which each test has a database of its own."""
     with servers.started(18) as address:
         yield address
 
 
 @pytest.fixture(scope="session")
 def template(server):
-    """The name of a database with our migrations and server key, without a connection."""
+    """Return the name of a database with our migrations and server key, to which no connection is open."""
     address = servers.new_database(server, "daybook_template")
     servers.lay_ground(address)
     with psycopg.connect(servers.as_owner(address), autocommit=True) as owner:
@@ -43,13 +43,13 @@ def template(server):
 
 @pytest.fixture
 def proof():
-    """Makes the proofs that databases of `migrated` believe."""
+    """Make the proofs that the databases of `migrated` accept."""
     return ServerProof(_PROOF_KEY)
 
 
 @pytest.fixture
 def migrated(server, template):
-    """A migrated database; how a superuser connects to it."""
+    """Yield the address by which a superuser connects to a migrated database."""
     name = f"test_{next(_numbers)}"
     yield servers.new_database(server, name, template)
     servers.drop_database(server, name)
@@ -57,7 +57,7 @@ def migrated(server, template):
 
 @pytest.fixture
 def world(migrated, proof):
-    """People at a database of their own."""
+    """Users of a database of their own."""
     with psycopg.connect(migrated, autocommit=True) as admin:
         yield psycopg_world(admin, proof)
 
@@ -75,13 +75,13 @@ def garden(maya):
 
 @pytest.fixture(scope="session")
 def make_client(stack):
-    """Clients of the embedded stack, not signed in."""
+    """Yield a function that makes clients of the embedded stack, which are not signed in."""
     transport = LiteTransport()
 
     def make():
         return client_to(stack.url, stack.publishable_key, transport)
 
-    # where the embedded boot allows it the first account is an admin: none of the tests' people
+    # the embedded stack may make the first account an admin, so a user of no test signs up first
     first = {"email": "first@daybook.test", "password": "correct horse battery"}
     user = make().auth.sign_up(first).user
     with stack.connect() as admin:
@@ -92,7 +92,7 @@ def make_client(stack):
 
 @pytest.fixture
 def api_world(stack, make_client):
-    """People at the embedded stack, with real tokens."""
+    """Users of the embedded stack, with real tokens."""
     proof = ServerProof(RootKeys.parse(stack.root_keys).proof_key())
     with stack.connect() as admin:
         world = rest_world(admin, proof, make_client)
@@ -102,7 +102,7 @@ def api_world(stack, make_client):
 
 @pytest.fixture(params=["postgres", "api"])
 def either_world(request):
-    """The same people at Postgres itself, and behind the API, whose grants are others."""
+    """The same users on Postgres itself, and behind the API, where the grants differ."""
     return request.getfixturevalue("world" if request.param == "postgres" else "api_world")
 
 
@@ -112,7 +112,7 @@ def either_world(request):
     ids=["in-memory", "sqlite", "json", "firestore"],
 )
 def tables(request):
-    """What makes the tables of the rules, and the share of the histories that run over them."""
+    """Yield a function that makes the tables of the rules, and the share of the histories to run over them."""
     if request.param is None:
         yield InMemoryStore, 1.0
         return

@@ -1,4 +1,4 @@
-"""People at the database: by psycopg in the role and with the claims that the API would set, or by supabase-py.
+"""Users of the database: by psycopg with the role and the claims that the API would set, or by supabase-py.
 
 A call is written with the names of its SQL arguments; the proof is made as the app makes it.
 """
@@ -25,17 +25,17 @@ MISUSE = "PT400"
 
 
 def sealed(seed):
-    """Text of the form of a sealed one; no test here opens it."""
+    """Return a text in the form of a sealed one, which no test here opens."""
     return "p1.1." + hashlib.sha512(str(seed).encode()).hexdigest()
 
 
 def sealed_octets(seed):
-    """A token of the form of sealed octets, likewise."""
+    """Return a token in the form of sealed octets, which no test here opens."""
     return "o" + sealed(seed)[1:]
 
 
 class Refused(Exception):
-    """The database raised; *code* is its SQLSTATE or the API's."""
+    """An error of the database; *code* is its SQLSTATE or the API's code."""
 
     def __init__(self, code, said):
         super().__init__(f"{code}: {said}")
@@ -43,7 +43,7 @@ class Refused(Exception):
 
 
 def refusal(act):
-    """The code of the refusal that *act* ends in; None if there is none."""
+    """Return the code of the error that *act* raises; None if it raises none."""
     try:
         act()
     except Refused as refused:
@@ -53,7 +53,7 @@ def refusal(act):
 
 @dataclass(frozen=True, slots=True)
 class Sql:
-    """By psycopg: each call a transaction, with role and claims set in it, as the API does."""
+    """Calls by psycopg: each in a transaction with the role and claims set, as the API does."""
 
     connection: psycopg.Connection
     role: str
@@ -105,7 +105,7 @@ class Sql:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """By supabase-py, with whatever token its client carries."""
+    """Calls by supabase-py, with the token of its client."""
 
     client: Client
 
@@ -128,10 +128,10 @@ class Rest:
 
 
 class Contract:
-    """The functions that the API exposes, read from the catalogue, and what of them is proven."""
+    """The functions that the API exposes, read from the catalogue, and which of their arguments a proof covers."""
 
     def __init__(self, connection):
-        self.parameters = {}  # of each function: names and types
+        self.parameters = {}  # for each function: the names and types of its parameters
         for name, names, types in connection.execute(
             "select proname, proargnames, proargtypes::regtype[]::text[] from pg_proc"
             " where pronamespace = 'public'::regnamespace order by proname"
@@ -151,7 +151,7 @@ class Contract:
         return {n: v for n, v in (unset | given).items() if n not in ("made_at", "proof")}
 
     def fields(self, function, arguments):
-        """The fields of a proof of this call, in order."""
+        """Return the fields of the proof of this call, in order."""
         return [
             _field(kind, arguments[name])
             for name, kind in self.parameters[function].items()
@@ -175,17 +175,17 @@ class Caller:
     contract: Contract
     proof: ServerProof
     id: UUID | None = None
-    cookie: str = ""  # the hash of their app session's
+    cookie: str = ""  # the hash of the cookie of the caller's app session
 
     def call(self, function, **arguments):
         return self.way.call(function, self.proven(function, arguments))
 
     def refusal(self, function, **arguments):
-        """The code of the error that the call ends in; None if it is answered."""
+        """Return the code of the error that the call raises; None if it succeeds."""
         return refusal(lambda: self.call(function, **arguments))
 
     def proven(self, function, given):
-        """Return all arguments, where nothing is *given* those of DEFAULTS, with the proof that belongs to them."""
+        """Return all arguments with their proof: those *given*, else those of DEFAULTS."""
         arguments = self.contract.arguments(function, given)
         if not self.contract.is_proven(function):
             return arguments
@@ -198,20 +198,20 @@ class Caller:
         return arguments | {"proof": proof} | given
 
     def by(self, connection):
-        """The same, by another connection: threads must not share one."""
+        """Return the same caller on another connection, because threads must not share one."""
         return replace(self, way=replace(self.way, connection=connection))
 
     def rows(self, table):
         return self.way.rows(table)
 
     def with_session(self, **given):
-        """The same with an app session, without which a token reads nothing."""
+        """Return the same caller with an app session, without which a token reads nothing."""
         started = replace(self, cookie=new_key().hex())
         assert started.call("start_session", new_cookie_hash=started.cookie, **given)["ok"]
         return started
 
     def create_conversation(self):
-        """Store an empty conversation, by a turn that costs nothing and leaves no message."""
+        """Store an empty conversation by a turn that costs nothing and leaves no message."""
         conversation, free = uuid4(), {"prompt_micro": 0, "reply_micro": 0, "least_reply_micro": 0}
         begun = self.call(
             "begin_turn", **side_call(**free, conversation=conversation, created=created())
@@ -235,7 +235,7 @@ class Caller:
         return self.call("finish_turn", **finish(turn, rev, cost_micro, **changes))
 
 
-# the arguments of a call where a test says nothing else; what is not here is null
+# the arguments of a call that a test does not give; all others are null
 DEFAULTS = {
     "action": "password.set",
     "ends_others": True,
@@ -284,14 +284,14 @@ def a_document(kind="fact", **changes):
 
 
 def created(**changes):
-    """A new conversation as `store_conversation` reads it."""
+    """Return a new conversation as the JSON that `store_conversation` reads."""
     sealed_texts = {"title": sealed("title"), "wrapped_key": sealed("key"), "head": HEAD}
     conversation = {"key_version": 1, "user_key_version": 1, "policy": "window", "policy_size": 20}
     return json.dumps(conversation | sealed_texts | changes, default=str)
 
 
 def sign_up(lookup=None, **changes):
-    """A new pending sign-up, of an address with this *lookup*."""
+    """Return the arguments of a new pending sign-up, of an address with this *lookup*."""
     lookup = lookup or new_key().hex()
     row = {"row_id": uuid4(), "lookups": json.dumps([lookup]), "new_lookup": lookup}
     return row | {"seen_generation": None} | changes
@@ -303,7 +303,7 @@ def beginning(conversation, rev=0, **changes):
 
 
 def side_call(conversation=None, **changes):
-    """The beginning of a turn that leaves nothing but the ledger."""
+    """Return the arguments that begin a turn without a conversation, of which only ledger entries remain."""
     empty = dict.fromkeys(("prompt", "prompt_body", "new_head"))
     return beginning(conversation, None, **empty, purpose="title", **changes)
 
@@ -314,9 +314,9 @@ def finish(turn, rev, cost_micro=0, **changes):
 
 @dataclass(slots=True)
 class World:
-    """A database with our migrations, and ways for people to reach it."""
+    """A database with our migrations, and ways for users to call it."""
 
-    admin: psycopg.Connection  # a superuser's: sees past every policy
+    admin: psycopg.Connection  # a connection of a superuser, whom no policy restricts
     proof: ServerProof
     make_person: Callable[["World"], Caller]
     make_anon: Callable[["World"], Caller]
@@ -328,13 +328,13 @@ class World:
         self.contract = Contract(self.admin)
 
     def person(self):
-        """A new user, signed in."""
+        """Return a new signed-in user."""
         made = self.make_person(self).with_session(**self.sign_up())
         self.people.append(made.id)
         return made
 
     def sign_up(self, **changes):
-        """Store a pending sign-up; return what `start_session` takes to begin its account."""
+        """Store a pending sign-up; return the arguments with which `start_session` begins its account."""
         row = sign_up(**changes)
         assert self.anon.call("put_sign_up", **row)["ok"]
         return {"pending": row["row_id"], "new_lookup": row["new_lookup"]}
@@ -349,12 +349,12 @@ class World:
         return person
 
     def suspend(self, person):
-        """As an admin may have done; sessions and tokens stay."""
+        """Suspend a user without ending sessions and tokens."""
         suspension = "update private.roles set suspended_at = now() where user_id = %s"
         self.admin.execute(suspension, [person.id])
 
     def fill(self, conversation, first, last, *, is_due=False):
-        """Store messages, each the parent of the next. *is_due*: they are deleted, and to be destroyed."""
+        """Store messages, each the parent of the next. *is_due*: they are deleted and due to be destroyed."""
         self.admin.execute(
             f"""
             insert into public.messages (id, conversation_id, user_id, seq, parent_id, role, body, destroy_at)
@@ -371,12 +371,12 @@ class World:
             pass
 
     def one(self, query, *arguments):
-        """The only value that *query* finds."""
+        """Return the only value that *query* finds."""
         row = self.admin.execute(query, arguments).fetchone()
         return row[0] if len(row) == 1 else row
 
     def contents(self):
-        """All rows there are, by table; what time alone changes left out."""
+        """Return all rows by table, without the values that change with time alone."""
         tables = self.admin.execute(
             "select oid::regclass::text from pg_class where relkind = 'r'"
             " and relnamespace in ('public'::regnamespace, 'private'::regnamespace)"
@@ -391,7 +391,7 @@ class World:
 
 
 def psycopg_world(admin, proof):
-    """People made by hand, who reach the database as the API would let them."""
+    """Return a world of users who were inserted by SQL and call the database as the API would let them."""
 
     def make_person(world):
         user = uuid4()
@@ -409,7 +409,7 @@ def psycopg_world(admin, proof):
 
 
 def with_token(world, user):
-    """A caller with an access token of a new session of Supabase Auth."""
+    """Return a caller with an access token of a new session of Supabase Auth."""
     session = world.one("insert into auth.sessions (user_id) values (%s) returning id", user)
     claims = {"sub": str(user), "session_id": str(session), "role": "authenticated"}
     way = Sql(world.admin, "authenticated", json.dumps(claims))
@@ -417,7 +417,7 @@ def with_token(world, user):
 
 
 def client_to(url, publishable_key, transport):
-    """A client that is not signed in."""
+    """Return a client that is not signed in."""
     options = ClientOptions(
         auto_refresh_token=False,
         persist_session=False,
@@ -427,7 +427,7 @@ def client_to(url, publishable_key, transport):
 
 
 def rest_world(admin, proof, make_client):
-    """People who sign up through the API and hold real tokens."""
+    """Return a world of users who sign up through the API and have real tokens."""
 
     def make_person(world):
         client = make_client()
@@ -440,7 +440,7 @@ def rest_world(admin, proof, make_client):
         return Caller(Rest(make_client()), world.contract, proof)
 
     def sign_out(person):
-        """At the server; the client goes on with the token it has."""
+        """Sign out at the server; the client keeps its token."""
         held = person.way.client.auth.get_session()
         person.way.client.auth.admin.sign_out(held.access_token, "local")
 

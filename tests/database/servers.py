@@ -1,6 +1,6 @@
-"""Postgres servers of the versions we support, with what a Supabase project already has in them.
+"""Postgres servers of the supported versions, with the objects that a Supabase project already has.
 
-They keep nothing safe and trust everybody who reaches their socket: for tests and benchmarks only.
+The servers store nothing durably and trust every user of their socket: for tests and benchmarks only.
 """
 
 import os
@@ -21,7 +21,7 @@ from services.embedded.folders import package_folder
 from tests.stack.apps import until
 from tests.stack.starts import await_child, tried_twice
 
-OWNER = "postgres"  # on hosted Supabase no superuser
+OWNER = "postgres"  # not a superuser on hosted Supabase
 AUTH_ADMIN = "supabase_auth_admin"
 _SUPERUSER = "supabase_admin"
 _CARELESS = dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off")
@@ -30,7 +30,7 @@ _CARELESS = dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "
 @tried_twice("a Postgres server")
 @contextmanager
 def started(version, *, careless=True):
-    """A new server; how a superuser connects to it. *careless*: it may lose everything, and is fast."""
+    """Yield the address by which a superuser connects to a new server. *careless*: the server is fast and may lose all data."""
     programs = binaries(version)
     place = _memory() if careless else None
     folder = Path(tempfile.mkdtemp(prefix=f"daybook-pg{version}-", dir=place))
@@ -70,7 +70,7 @@ def has_module(version, name):
 
 
 def new_database(server, name, template="template0"):
-    """A database, empty or like *template*; how a superuser connects to it."""
+    """Return the address by which a superuser connects to a new database, which is empty or like *template*."""
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"create database {name} template {template}")
     return make_conninfo(server, dbname=name)
@@ -82,15 +82,15 @@ def drop_database(server, name):
 
 
 def as_owner(address):
-    """The address by which the migrations' owner connects to the database at *address*."""
+    """Return the address by which the migrations' owner connects to the database at *address*."""
     return make_conninfo(address, user=OWNER)
 
 
 def lay_ground(address, *, is_open=True, with_auth=True):
-    """Make what a hosted project begins with: roles, their limits and grants, and the schema `auth`.
+    """Make the objects of a new hosted project: roles, their limits and grants, and the schema `auth`.
 
     *is_open*: tables and functions that the owner makes are granted to the API's roles, as in projects
-    of before 2026. Without *with_auth* the schema is left empty, for Supabase Auth's own migrations.
+    of before 2026. Without *with_auth*, the schema is left empty for the migrations of Supabase Auth.
     """
     with psycopg.connect(address, autocommit=True) as connection:
         connection.execute(_ROLES)
@@ -102,7 +102,7 @@ def lay_ground(address, *, is_open=True, with_auth=True):
 
 
 def at_once(address, count, act):
-    """Call *act* with a connection and a number, in *count* threads at the same moment; the results."""
+    """Call *act* with a connection and a number in *count* threads at the same moment; return the results."""
     start = threading.Barrier(count)
 
     def once(number):
@@ -121,13 +121,13 @@ def wait_for_blocked(connection, count):
 
 
 def _memory():
-    """A folder in memory, where there is room: a copy of a database takes 0.02 s instead of 0.2."""
+    """Return a folder in memory, if there is space: a copy of a database then takes 0.02 s instead of 0.2."""
     memory = Path("/dev/shm")  # noqa: S108
     return memory if memory.is_dir() and shutil.disk_usage(memory).free > 10**9 else None
 
 
 def binaries(version):
-    """The folder of the programs of Postgres of that version."""
+    """Return the folder of the programs of that version of Postgres."""
     if version == 15:
         return Path("/usr/lib/postgresql/15/bin")
     folder = {16: "pginstall", 18: "pginstall18"}[version]
@@ -165,7 +165,7 @@ end $$;
 
 
 def _grants(owner, schema, roles):
-    """Have all that *owner* makes in *schema* granted to *roles*."""
+    """Return the SQL that grants all objects that *owner* makes in *schema* to *roles*."""
     head = f"alter default privileges for role {owner} in schema {schema} grant all on"
     return "".join(f"{head} {what} to {roles};" for what in ("tables", "sequences", "routines"))
 
@@ -181,7 +181,7 @@ grant usage on schema public to anon, authenticated, service_role;
 
 _OPEN = _grants(OWNER, "public", "anon, authenticated, service_role")
 
-# What Daybook and the stand-in of tests/hosted use of Supabase Auth's tables.
+# the parts of Supabase Auth's tables that Daybook and the stand-in of tests/hosted use
 _AUTH = f"""
 set role {AUTH_ADMIN};
 create table auth.users (

@@ -1,9 +1,9 @@
-"""A storm of turns, and what must be true after it.
+"""A stress test of turns, and the promises that must hold after it.
 
-Many threads talk as a few people, whose caps bind all the time: some people's by the day, some by the month,
-and now and then everybody's by the deployment's. Calls are repeated as after a lost answer, turns are left to
-die before and during their reply, finished after they lapsed, adopted by their owners; several sweepers settle
-what lapses meanwhile. An observer looks for overspending all along.
+Many threads chat as a few users whose caps are nearly always reached: by day, by month and, now and then, for all users
+together. Calls are repeated as after a lost answer; turns are abandoned before and during their reply, finished after they
+lapsed, and adopted by their owners; several sweepers settle the lapsed turns meanwhile. An observer looks for
+overspending during the whole test.
 """
 
 import threading
@@ -18,13 +18,13 @@ from tests.database.people import Refused, a_document, beginning, finish, psycop
 
 WORKERS, PEOPLE, SWEEPERS = 50, 8, 4
 LEASE_SECONDS = 2
-CHAOS = 0.05  # of all turns, for each thing that can go wrong
+CHAOS = 0.05  # the share of turns for each kind of fault
 BODY = "p1.1." + "B" * 1500
 NO_CAP = 10**9
 
 
 class Storm:
-    """State shared by the threads: when to stop, what happened, and what users were told is saved."""
+    """State that the threads share: when to stop, what happened, and the messages that users were told are saved."""
 
     def __init__(self, address):
         self.address = address
@@ -53,12 +53,12 @@ class Storm:
 
 
 class Worker:
-    """One thread that talks as any of the users."""
+    """One thread that chats as any of the users."""
 
     def __init__(self, storm, conversations, seed):
         self.storm, self.conversations, self.random = storm, conversations, Random(seed)
         self.late = []
-        self.wanted = {}  # arguments of `begin_turn` in place of the usual ones
+        self.wanted = {}  # arguments of `begin_turn` in place of the default ones
 
     def talk(self, connection):
         if self.late and self.late[0][0] < time.monotonic():
@@ -126,11 +126,11 @@ class Worker:
         return answer
 
     def _used(self, _turn):
-        """Return the tokens of a turn, in place of the usual ones."""
+        """Return the usage of a turn, in place of the default one."""
         return {}
 
     def _call(self, person, function, event, conversation, arguments):
-        """Call *function*, again where the conversation went on meanwhile; now and then once more after success."""
+        """Call *function*; repeat it if the conversation changed meanwhile, and now and then after success."""
         answer = {}
         for _ in range(10):
             [[rev, last]] = person.way.read(NEWEST, conversation)
@@ -146,14 +146,14 @@ class Worker:
         return answer
 
     def _adopt(self, person, conversation):
-        """Make a message of what a dead turn had said, as when its owner opens the conversation."""
+        """Make a message of the partial reply of a dead turn, as when the owner opens the conversation."""
         for (turn,) in person.way.read(DEAD, conversation):
             ended = self._finish(person, conversation, str(turn), None, "interrupted")
             if ended["ok"]:
                 self.storm.note("adopted too late" if ended["replay"] else "adopted")
 
     def _write(self, person, conversation):
-        """Store a version of the newest message, where that is a reply, and a fact."""
+        """Store a version of the newest message, if that is a reply, and a fact."""
         reply, [[rev, last]] = uuid4(), person.way.read(NEWEST, conversation)
         place = {"conversation": conversation, "expected_rev": rev, "most_bytes": NO_CAP}
         written = {"original": last, "reply": reply, "reply_body": BODY}
@@ -169,7 +169,7 @@ class Worker:
 
 
 def run_storm(admin, address, proof, seconds):
-    """Return the promises that were broken, with how often, and what happened."""
+    """Return the broken promises with their counts, and what happened."""
     storm, world = Storm(address), psycopg_world(admin, proof)
     people = [world.person() for _ in range(PEOPLE)]
     ids = [person.id for person in people]
@@ -216,7 +216,7 @@ def run_storm(admin, address, proof, seconds):
 
 
 def tighten_caps(admin, people):
-    """A third is held by the day, a third by the month, the rest by the deployment; every other by its tokens, too."""
+    """Limit a third of the users by day, a third by month, the rest by the deployment; and every second one by tokens, too."""
     for number, person in enumerate(people):
         caps = [20_000 if number % 3 == third else NO_CAP for third in (0, 1)]
         admin.execute(
@@ -228,7 +228,7 @@ def tighten_caps(admin, people):
 
 
 def observe(admin, ids, seconds):
-    """Look for overspending, and raise the caps a little four times a second; return how often there was some."""
+    """Look for overspending, and raise the caps a little, four times a second; return the number of overspends."""
     end, overspent, samples = time.monotonic() + seconds, 0, 0
     while time.monotonic() < end:
         overspent += admin.execute(OVERSPENT).fetchone()[0]

@@ -183,7 +183,7 @@ def test_last_admin_is_not_removed(world, admin):
 
     second = world.make_admin(world.person())
     suspend(admin, second)
-    assert admin.call("delete_account", person=admin.id) == last  # a suspended one does not count
+    assert admin.call("delete_account", person=admin.id) == last  # a suspended admin does not count
     suspend(admin, second, suspended=False)
     assert admin.call("check_end", person=admin.id, is_shut=True) == {"ok": True}
     assert admin.call("delete_account", person=admin.id) == {"ok": True}
@@ -218,7 +218,7 @@ def test_caps_are_set_one_by_one(world, admin):
 
 
 def listed(admin, words="", sorted_by="cost", skip=0, at_most=500):
-    """Return a page of the people that *admin* sees, and how many there are in all."""
+    """Return a page of the users that *admin* sees, and the number of all users."""
     return admin.call("list_users", words=words, sorted_by=sorted_by, skip=skip, at_most=at_most)
 
 
@@ -252,7 +252,7 @@ def test_admin_sees_usage_and_no_content(world, admin):
     page = listed(admin)
 
     row = next(row for row in page["users"] if str(row["user_id"]) == str(omar.id))
-    # a title is no turn, and costs all the same
+    # a title does not count as a reply, but costs money
     assert (row["replies_today"], row["cost_today_micro"]) == (1, 450)
     assert row["tokens_today"] == row["tokens_in_this_month"] + row["tokens_out_this_month"] > 0
     sums = [row[f"{what}_this_month"] for what in ("replies", "tokens_in", "tokens_out")]
@@ -338,13 +338,13 @@ LOGGED = "select count(*) from auth.audit_log_entries where payload::text like %
 
 
 def log(world, **payload):
-    """Write an entry as Supabase Auth does."""
+    """Write a log entry as Supabase Auth does."""
     insertion = "insert into auth.audit_log_entries (id, payload) values (gen_random_uuid(), %s)"
     world.admin.execute(insertion, [Json(payload)])
 
 
 def erase(world):
-    """Erase what is due from the log, in slices; return how many calls it took."""
+    """Erase the due entries from the log in slices; return the number of calls."""
     calls = 1
     while world.anon.call("erase_log_entries")["more"]:
         calls += 1
@@ -378,7 +378,8 @@ def test_deleted_account_leaves_the_log_of_supabase_auth(world):
     omar.call("delete_account", person=omar.id)
     erase(world)
     assert not is_due(world)
-    assert world.one(LOGGED, f"%{omar.id}%") == 2  # what is under way at Supabase Auth comes first
+    # for a minute, requests in progress at Supabase Auth may still write entries
+    assert world.one(LOGGED, f"%{omar.id}%") == 2
 
     let_a_minute_pass(world)
     assert is_due(world)
@@ -528,7 +529,7 @@ where id in (select id from public.turns where lease_until > now() for update sk
 
 
 def test_accounts_are_deleted_under_load_without_a_deadlock(world, migrated):
-    """By the user and the sweep, and by a deletion from auth.users; conversations go at the same time."""
+    """Accounts are deleted by the user and the sweep, and by SQL from auth.users; conversations are deleted at the same time."""
     storm, codes, joining = Storm(migrated), set(), threading.Lock()
 
     def join():
@@ -556,7 +557,8 @@ def test_accounts_are_deleted_under_load_without_a_deadlock(world, migrated):
         return act
 
     def sweep(connection):
-        connection.execute(LET_LAPSE)  # the console's lock on a turn is not to meet a deletion's
+        # `skip locked`, because this statement itself must not cause a deadlock with a deletion
+        connection.execute(LET_LAPSE)
         codes.add(world.anon.by(connection).refusal("sweep_turns", at_most=10))
 
     acts = [*map(talk, range(4)), *map(talk, range(4)), *map(leave, range(4)), sweep, sweep]
@@ -571,9 +573,11 @@ def test_accounts_are_deleted_under_load_without_a_deadlock(world, migrated):
         for thread in threads:
             thread.join()
 
-    assert codes <= {None, SIGNED_OUT, "23503"}  # whoever is gone is told so; a deadlock is 40P01
+    # a deleted user is told so; the code of a deadlock would be 40P01
+    assert codes <= {None, SIGNED_OUT, "23503"}
     assert storm.errors == {}
-    world.admin.execute("update public.turns set lease_until = now()")  # some were cut off
+    # some turns were interrupted
+    world.admin.execute("update public.turns set lease_until = now()")
     world.sweep()
     assert world.one("select count(*) from private.roles where deleted_at is not null") == 0
     world.admin.execute("delete from auth.users")
@@ -613,7 +617,7 @@ def test_tables_of_users_are_not_truncated(world):
 
 @pytest.mark.parametrize("domain", ["public.sealed", "public.sealed_octets", "public.sealed_head"])
 def test_sealed_types_refuse_readable_text(world, domain):
-    """In a column of these types; test_catalogue.py finds the columns that should be of one."""
+    """In a column of these types; test_catalogue.py finds the columns that must have one of them."""
     with pytest.raises(psycopg.errors.CheckViolation) as refused:
         world.admin.execute(f"select 'the cat is grey'::{domain}")
 

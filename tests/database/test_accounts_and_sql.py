@@ -1,7 +1,7 @@
-"""A property: services/rules and db/migrations have one meaning for accounts and administration too.
+"""A property test: services/rules and db/migrations behave alike for accounts and administration too.
 
-Histories as in `test_rules_and_sql`, of five users; both take `DAYBOOK_HISTORIES` and `DAYBOOK_SEED`. The cap of all users is
-nought, none or far away: what SQL lends to a user decides near it, and is no rule.
+Histories are made as in `test_rules_and_sql`, with five users; both tests read `DAYBOOK_HISTORIES` and `DAYBOOK_SEED`. The cap
+of all users is zero, absent or far away: near the cap, SQL's loans to single users decide, which are not part of the rules.
 """
 
 from dataclasses import replace
@@ -36,13 +36,13 @@ from tests.database.test_rules_and_sql import HISTORIES, run_histories, share_of
 from tests.database.two_backends import IDLE, LIFE, TwoBackends, make_accounts_database
 from tests.database.two_sides import TICK, make_limits_smaller
 
-LENGTHS = (15, 30)  # verbs
+LENGTHS = (15, 30)  # numbers of calls in a history
 ADDRESSES = (*(f"{name}@daybook.test" for name in "abcd"), "No Address")
 STARTS = st.sampled_from(
     [datetime(2026, 1, 31, 23, 50, tzinfo=UTC), datetime(2028, 2, 29, 12, 0, tzinfo=UTC)]
 )
-USER = st.sampled_from([0, 0, 1, 1, 2, 3, 4, 5])  # 5: no user's id
-NTH = st.integers(0, 2)  # from the newest on
+USER = st.sampled_from([0, 0, 1, 1, 2, 3, 4, 5])  # 5 is the id of no user
+NTH = st.integers(0, 2)  # counted from the newest
 ROLES = st.sampled_from(list(AccountRole))
 CHANGES = [
     {"daily_cap_micro": 400},
@@ -55,7 +55,7 @@ CHANGES = [
 
 
 class Accounts(RuleBasedStateMachine):
-    """Verbs of accounts on both sides."""
+    """Calls about accounts on both sides."""
 
     def __init__(self, connection, user_ids, make_store):
         super().__init__()
@@ -85,7 +85,7 @@ class Accounts(RuleBasedStateMachine):
         return f"p1.1.{self.number():075}"
 
     def session(self, nth, *, is_admins=True):
-        """A session from the newest on, one of an active admin if there is any; None: there is no session."""
+        """Return the session *nth* from the newest, one of an active admin if there is any; None: there is no session."""
         accounts = self.both.store.of(None).run(lambda block: block.select(ACCOUNTS))
         admins = {one.id for one in accounts if one.is_admin}
         sessions = self.both.sessions
@@ -104,7 +104,7 @@ class Accounts(RuleBasedStateMachine):
 
     @initialize(start=STARTS, is_first_admin=st.booleans(), mode=st.sampled_from(SignUps))
     def begin(self, start, is_first_admin, mode):
-        """Let one user be an admin, who asks for no invitation as the first, and another have an account."""
+        """Make one user an admin, who needs no invitation as the first, and give another user an account."""
         self.both.begin(start, is_first_admin=is_first_admin)
         if is_first_admin:
             self.both.set_mode(mode)
@@ -121,7 +121,7 @@ class Accounts(RuleBasedStateMachine):
 
     @rule(days=st.sampled_from([1, 7, 8, 14, 16, 31]), is_swept=st.booleans())
     def wait_for_days(self, days, is_swept):
-        """Let days pass; one user is signed in again."""
+        """Let days pass; then sign one user in again."""
         self.both.clock.at += timedelta(days=days)
         if is_swept:
             self.both.sweep()
@@ -140,7 +140,7 @@ class Accounts(RuleBasedStateMachine):
         is_returned=st.booleans(),
     )
     def sign_in(self, user, code, nth, is_returned=False):
-        """Sign in with the credentials of an address, or sign up where there are none."""
+        """Sign in with the credentials of an address, or sign up if there are none."""
         if self.is_gone(user):
             return
         stored = self.find(user)
@@ -159,7 +159,7 @@ class Accounts(RuleBasedStateMachine):
         begins=st.booleans(),
     )
     def sign_in_with_other_credentials(self, user, other, off, begins):
-        """Sign in as one user with the credentials of the address of another, or of another generation."""
+        """Sign in as one user with the credentials of another user's address, or with those of another generation."""
         stored = self.find(other)
         if stored and not self.is_gone(user):
             generation = max(1, stored.generation + off)
@@ -175,7 +175,7 @@ class Accounts(RuleBasedStateMachine):
         self.both.start_session(user, cookie_hash, generation, account, returned)
 
     def is_gone(self, user):
-        """Whether the user's account has ended: Supabase Auth knows them no more."""
+        """Return True if the user's account has ended, so that Supabase Auth does not know the user."""
         accounts = self.both.store.of(None).run(lambda block: block.select(ACCOUNTS))
         return any(one.id == self.both.user_ids[user] and one.is_ended for one in accounts)
 
@@ -410,7 +410,7 @@ class Accounts(RuleBasedStateMachine):
 
     @rule(user=st.integers(0, 1))
     def give_an_attempt_back(self, user):
-        """Sign in after an attempt that was counted."""
+        """Sign in after an attempt that was counted, which gives the attempt back."""
         self.throttle((0,), user, None, is_repeated=False)
         self.sign_in(user, "none", 0, is_returned=True)
         self.both.compare()
@@ -496,10 +496,11 @@ class Accounts(RuleBasedStateMachine):
 
     @rule(is_swept=st.booleans())
     def delete_all(self, is_swept):
-        """Delete all accounts, an admin's at last, and begin another."""
+        """Delete all accounts, an admin's last, and begin another."""
         if session := self.session(0):
             own = session.calls.user_id
-            self.sign_in(self.both.user_ids.index(own), "none", 0)  # the session may have ended
+            # signed in again, because the session may have ended
+            self.sign_in(self.both.user_ids.index(own), "none", 0)
             session = self.both.sessions[-1]
             for user_id in (*(one for one in self.both.user_ids if one != own), own):
                 self.both.administer(session, lambda admin, one=user_id: admin.delete(one))
@@ -523,7 +524,7 @@ class Accounts(RuleBasedStateMachine):
         is_admins=st.sampled_from([True, True, False]),
     )
     def change_settings(self, nth, changes, is_admins):
-        if changes.get("retention_days") == 14:  # out of range: the form refuses it
+        if changes.get("retention_days") == 14:  # out of range: the form refuses this value
             self.administer(nth, lambda admin: admin.preview_retention(15), is_admins=is_admins)
             return
         self.administer(nth, lambda admin: admin.change_settings(changes), is_admins=is_admins)
@@ -580,7 +581,7 @@ class Accounts(RuleBasedStateMachine):
         off=st.sampled_from([1, 0, -1]),
     )
     def begin_by_an_invitation(self, nth, role, email, what, off):
-        """Begin an account by an invitation that is perhaps good no more."""
+        """Begin an account by an invitation, which may be expired, revoked or used."""
         session, begun = self.session(nth), self.both.store.of(None).run(_begun)
         new = [user for user in range(4) if self.both.user_ids[user] not in begun]
         if session is None or not new:
@@ -591,7 +592,7 @@ class Accounts(RuleBasedStateMachine):
             self.both.administer(session, lambda admin: admin.set_role(other, AccountRole.ADMIN))
             self.sign_in(1, "none", 0)
             maker = self.both.sessions[-1]
-        for ids in self.both.invitation_ids:  # few may be open
+        for ids in self.both.invitation_ids:  # there are few open invitations
             self.both.revoke(session, ids)
         self.both.administer(session, lambda admin: admin.set_sign_ups(SignUps.INVITED))
         self.codes.append(f"code {self.number()}")
@@ -731,7 +732,7 @@ def _begun(block):
 
 @pytest.fixture(scope="module")
 def two_backends(server, tmp_path_factory):
-    """The address of the property's database, and the ids of its users."""
+    """Yield the address of the property's database, and the ids of its users."""
     folder = tmp_path_factory.mktemp("migrations")
     return make_accounts_database(server, "daybook_accounts_and_sql", folder, ADDRESSES)
 

@@ -1,4 +1,4 @@
-"""What an admin reads and changes: usage of everybody and of one, accounts, and the deployment's settings."""
+"""The data that an admin reads and changes: usage of all users and of one, accounts, and the deployment's settings."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -193,7 +193,8 @@ def test_defaults_are_those_of_the_next_account(world, admin):
 
 def test_deployment_shows_its_cap_and_costs(world, admin, maya):
     maya.finish(maya.begin(maya.create_conversation())["turn"], 1, 400)
-    world.admin.execute(  # as for days that are over, which early in a month are none of it
+    # as totals of past days, which early in a month may all belong to the month before
+    world.admin.execute(
         "insert into private.usage_by_day (user_id, day, model, purpose, cost_micro, first_tokens)"
         " values (private.all_users(), (now() at time zone 'utc')::date, 'm', 'reply', 400, '{}')"
     )
@@ -207,7 +208,7 @@ def test_deployment_shows_its_cap_and_costs(world, admin, maya):
 
 @contextmanager
 def waiting(world, migrated, table, act):
-    """Have *act* called with a connection of its own, and wait for *table* until the end; yield its future."""
+    """Lock *table* during the block, in which *act* waits on a connection of its own; yield the future of its result."""
 
     def call():
         with psycopg.connect(migrated, autocommit=True) as connection:
@@ -312,7 +313,7 @@ def age(world, conversation, days):
 
 
 def let_warning_pass(world):
-    """As if everybody had been warned for 14 days."""
+    """Make the deployment believe that all users were warned for 14 days."""
     world.admin.execute("update private.settings set retention_from = now() - interval '1 second'")
 
 

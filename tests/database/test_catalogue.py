@@ -1,6 +1,6 @@
-"""Rules for all tables and functions, present and future: read from the catalogue of the running stack.
+"""Rules for all tables and functions, present and future, read from the catalogue of the running stack.
 
-After a start of the embedded API and its first request, because that is when it opens what it can open.
+The tests run after a start of the embedded API and its first request, because the API changes grants then.
 """
 
 import json
@@ -37,7 +37,7 @@ COLUMNS = """
         from pg_class, aclexplode(coalesce(relacl, acldefault('r', relowner)))
         where relnamespace = 'private'::regnamespace and relkind in ('r', 'S', 'v', 'm') and grantee <> relowner
         """,
-        # apart from the column user_id, which follows from the others
+        # the column user_id is ignored, because the other columns determine it
         """
         select conrelid::regclass, conname
         from pg_constraint cross join lateral (
@@ -50,7 +50,8 @@ COLUMNS = """
             and (indkey::smallint[])[0:cardinality(columns) - 1] @> columns
         )
         """,
-        # text that is not sealed is an id, a hash, or one of a few words, and a check says so
+        # a column with text that is not sealed (an id, a hash, or one of a few words) must have a
+        # check
         f"""
         select attrelid::regclass::text, attname from {COLUMNS}
           and atttypid in ('text'::regtype, 'varchar'::regtype, 'jsonb'::regtype, 'json'::regtype)
@@ -58,7 +59,8 @@ COLUMNS = """
             select from pg_constraint where conrelid = attrelid and contype = 'c' and attnum = any (conkey)
           )
         """,
-        # the API hands out estimates, which row level security does not bind: tests/security/test_database.py
+        # the API returns estimates, which row level security does not restrict:
+        # tests/security/test_database.py
         f"""
         select attrelid::regclass::text, attname from {COLUMNS}
           and atttypid = 'uuid'::regtype and attstattarget is distinct from 0
@@ -71,7 +73,7 @@ def test_schema_has_no(catalogue, query):
 
 
 def test_embedded_api_grants_all_on_exposed_tables(catalogue):
-    """If it no longer does, that is good news: what ground.sql has against it can go."""
+    """If this test fails, a newer API no longer grants these rights, and the protection in ground.sql can be removed."""
     opened = found(
         catalogue,
         "select count(*) from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'"
@@ -121,7 +123,7 @@ def test_definers_are_private_and_search_paths_fixed(catalogue):
 
 
 def test_each_api_function_calls_a_guarded_private_one(catalogue):
-    """Apart from `read_conversation`, which acts for its caller: policies guard what it reads."""
+    """Except `read_conversation`, which runs as its caller: policies guard the rows that it reads."""
     unguarded = found(
         catalogue,
         """
@@ -154,10 +156,11 @@ def test_functions_are_granted_to_one_api_role(catalogue):
     )
     exposed = {(name,) for schema, name, *_ in grants if schema == "public"}
 
-    # grantee "-" would be PUBLIC
+    # the grantee "-" would be PUBLIC
     assert {g for g in grants if g[2] not in ("anon", "authenticated")} == set()
     assert {g for g in grants if (g[2] == "anon") != g[3]} == set()
-    # in private: the guarded twin of each, and what the policies and `read_conversation` ask
+    # in private: the guarded version of each function, and the functions that policies and
+    # `read_conversation` call
     inner = {(name.removeprefix("checked_"),) for schema, name, *_ in grants if schema == "private"}
     assert inner == exposed - {("read_conversation",)} | {("me",), ("require_me",)}
 
@@ -180,7 +183,7 @@ def test_nothing_is_granted_to_public(catalogue):
 
 
 def test_migrations_grant_reading_alone(world):
-    """Without the embedded API, as on a hosted project: nothing to anon, nothing to service_role."""
+    """On a database without the embedded API, as on a hosted project, anon and service_role have no grants."""
     grants = found(
         world.admin,
         "select oid::regclass::text, grantee::regrole::text, privilege_type"
@@ -196,7 +199,7 @@ def test_migrations_grant_reading_alone(world):
 
 
 def test_updates_and_deletes_in_functions_have_where(world):
-    """Hosted Supabase loads `safeupdate`, which refuses the others, also inside functions."""
+    """Hosted Supabase loads `safeupdate`, which refuses statements without WHERE, also inside functions."""
     functions = found(
         world.admin,
         "select proname, lanname, prosrc, pg_get_functiondef(pg_proc.oid)"
@@ -227,10 +230,10 @@ def test_statement_that_safeupdate_refuses_is_found(language, body):
 
 
 def is_unsafe(language, body, definition):
-    """Return whether a function has an UPDATE or DELETE without WHERE, or SQL that is made as it runs."""
-    if language == "sql":  # a body in quotes, or one that Postgres has parsed
+    """Return True if a function has an UPDATE or DELETE without WHERE, or SQL that is built at run time."""
+    if language == "sql":  # the body is a string, or was parsed by Postgres
         return changes_all_rows(body) or changes_all_rows(definition)
-    # pglast knows no types, and so no array that could be variadic; nor another schema
+    # pglast cannot resolve types, so it knows neither variadic arrays nor another schema
     definition = definition.replace("VARIADIC ", "").replace("private.", "public.")
     parts = nodes(pglast.parse_plpgsql(definition))
     return any(
@@ -248,7 +251,7 @@ def changes_all_rows(sql):
 
 
 def nodes(tree):
-    """Each key of a JSON *tree* with its value."""
+    """Yield each key of a JSON *tree* with its value."""
     for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
         if isinstance(value, dict | list):
             yield str(key), value
@@ -256,7 +259,7 @@ def nodes(tree):
 
 
 def test_only_roles_reference_auth_users(catalogue):
-    """Deleting an account would deadlock with a turn that just begins, if others did."""
+    """Another reference would cause a deadlock between the deletion of an account and a turn that just begins."""
     pointing = found(
         catalogue,
         "select conrelid::regclass::text, confdeltype from pg_constraint"

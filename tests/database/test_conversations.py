@@ -1,4 +1,4 @@
-"""Changes of a conversation's row: out of bounds, and two at once."""
+"""Changes of a conversation's row: values out of bounds, and two changes at once."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

@@ -35,12 +35,12 @@ from tests.store.test_copy import OTHER_DATA
 from tests.store.test_copy_plain import Noon
 from tests.stores import OpenStore, WholeAccounts, cheap_hashes, cut_at, store_of, sweep
 
-# tables of sessions and of calls under way, and what an operator's `migrate` makes
+# tables of sessions and of calls in progress, and the tables that `operate migrate` fills
 NOT_COPIED = {
     *("app_sessions", "steps", "throttles", "seen_nonces", "password_permits", "log_erasures"),
     *("server_keys", "migrations"),
 }
-# how much of the deployment's cap is lent to whom: the database decides it anew
+# the loans of the deployment's cap to its users, which the database calculates anew
 OWN = {"budgets": {"loan"}, "deployment": {"lent"}}
 
 
@@ -56,7 +56,7 @@ select schemaname || '.' || tablename, tablename from pg_tables where schemaname
 
 
 def rows_of(database):
-    """Return the rows of each table that a copy takes over, sorted; without the totals, which the sweep makes."""
+    """Return the sorted rows of each table that a copy includes, without the totals, which the sweep makes."""
     found = {}
     for table, name in database.execute(_TABLES).fetchall():
         if name not in NOT_COPIED:
@@ -69,7 +69,7 @@ def rows_of(database):
 
 
 def fill(stack, sessions):
-    """Make accounts of each state, settings, invitations and a pending sign-up."""
+    """Make accounts in each state, settings, invitations and a pending sign-up."""
 
     def change(statement, *values):
         with stack.connect() as database:
@@ -109,7 +109,7 @@ def fill(stack, sessions):
 
 
 def exports(accounts, monkeypatch):
-    """Return the files in the exports of those who can sign in, by name."""
+    """Return the files of the exports of all users who can sign in, by name."""
     monkeypatch.setattr(full_export, "datetime", Noon)
     stores = [
         store_of(accounts.sign_in_with(f"{name}@daybook.test", PASSWORD)[1])
@@ -120,7 +120,7 @@ def exports(accounts, monkeypatch):
 
 
 def without_numbers(files):
-    """Return *files* without those that have the numbers of ledger entries: in a file these have leading zeros."""
+    """Return *files* without those that contain the numbers of ledger entries, which have leading zeros in a file."""
     numbered = {"usage.csv", "manifest.json"}
     return [{name: one[name] for name in one.keys() - numbered} for one in files]
 
@@ -164,7 +164,7 @@ def test_supabase_to_a_file_and_back_loses_nothing(run, place, cache, tmp_path, 
 
 @pytest.fixture(scope="module")
 def file(hosted, tmp_path_factory):
-    """The path of a store with accounts of each state, whose root key is that of the rig."""
+    """Return the path of a store with accounts in each state, whose root key is that of the rig."""
     path = tmp_path_factory.mktemp("file") / "source.db"
     ring = RootKeys.parse(hosted.root_keys)
     with closing(SqlitePlace(path).open()) as tables:
@@ -181,7 +181,7 @@ def file(hosted, tmp_path_factory):
         admin = people["admin"].backend.administration
         admin.delete(people["lena"].user_id)
         sweep(accounts.backend)
-        admin.delete(people["ravi"].user_id)  # and the sweep has not come yet
+        admin.delete(people["ravi"].user_id)  # deleted, but not yet swept
         admin.set_deployment_cap(50_000_000)
         admin.set_model("test-model", {"is_offered": False})
     return path
@@ -189,7 +189,7 @@ def file(hosted, tmp_path_factory):
 
 @pytest.fixture
 def target(hosted):
-    """A migrated database of the rig's server, for one test."""
+    """Yield a migrated database of the rig's server for one test."""
     if hosted.server is None:
         pytest.skip("a real project has one database")
     hosted.server.make_template("copied")
@@ -199,7 +199,7 @@ def target(hosted):
 
 @pytest.fixture
 def copy_into(run, file, hosted):
-    """Copy the file into a database."""
+    """Return a function that copies the file into a database."""
 
     def copy_into(address, *options, source=file, **environment):
         given = {"DATABASE_URL": servers.as_owner(address), "DAYBOOK_ROOT_KEYS": hosted.root_keys}
@@ -224,11 +224,11 @@ def test_users_of_a_file_sign_in_to_a_hosted_project(copy_into, target, hosted, 
             listed = store.conversations.recent(100)
             assert all(store.conversations.thread(one.id).is_whole for one in listed)
             assert bool(listed) == (name != "admin")
-        sweep(sessions.backend)  # also the account that was deleted
+        sweep(sessions.backend)  # the sweep also destroys the deleted account
         sessions.backend.gateway.http.close()
     with psycopg.connect(target) as database:
         broken = {name: database.execute(query).fetchone() for name, query in MUST_BE_ZERO.items()}
-        # messages were deleted, and an account with its loan
+        # these checks fail because messages were deleted, and an account with its loan
         of_all = {"threads torn", "replies named and not there", "deployment and loans apart by"}
         assert {name for name, found in broken.items() if found[0]} <= of_all
         ids = "select user_id from auth.identities where provider_id = user_id::text and email is not null"
@@ -264,7 +264,7 @@ def test_dry_run_leaves_a_database_as_it_is(copy_into, target):
         counted = said.partition("To be copied: ")[2].split(", ")
         assert (
             "4 accounts" in counted
-        )  # after the ledger, where the ended account's id is the first
+        )  # copied after the ledger, where the id of the ended account comes first
         assert rows_of(database) == before
 
 

@@ -1,4 +1,4 @@
-"""Credentials in SQL: the counted look-up, pending sign-ups, the account that begins out of one, and changes."""
+"""Credentials in SQL: the counted look-up, pending sign-ups, the account that begins from one, and changes."""
 
 import json
 import time
@@ -26,13 +26,13 @@ TAKEN = {"ok": False, "reason": "address_taken"}
 
 
 def credentials_of(world, person):
-    """The row of a user, as the API answers it."""
+    """Return the row of a user's credentials as the API answers it."""
     query = "select private.credentials_of(credentials) from private.credentials where user_id = %s"
     return world.one(query, person.id)
 
 
 def count(world, *lookups, strangers=(), device_user=None, device=(), at_most=3, **given):
-    """Count an attempt; *strangers* and *device* name buckets."""
+    """Count an attempt; *strangers* and *device* are names of buckets."""
 
     def throttles(names):
         return json.dumps([{"bucket": one, "at_most": at_most, "seconds": 60} for one in names])
@@ -103,7 +103,7 @@ def test_session_is_not_opened_by_a_repeated_call(world):
 
 
 def test_change_of_credentials_is_not_repeated(world):
-    """Credentials that are sealed anew keep their generation, which then refuses no repeated call."""
+    """Credentials that are only sealed anew keep their generation, and then a repeated call is not refused by it."""
     maya = world.person()
     given = {"new_lookup": credentials_of(world, maya)["lookup"]} | RESEAL
     overheard = maya.proven("change_credentials", given)
@@ -141,7 +141,7 @@ def test_attempt_returns_the_row_of_any_lookup(world):
 
 
 def test_attempt_returns_a_users_row_before_a_pending_one(world):
-    """Two root keys give two look-ups of one address."""
+    """With two root keys, an address has two look-up values."""
     first, second = new_key().hex(), new_key().hex()
     pending = [world.sign_up(lookup=one)["pending"] for one in (first, second)]
     assert count(world, second, first)["credentials"]["id"] == str(pending[1])
@@ -551,7 +551,7 @@ def test_operator_changes_credentials_without_an_actor(world, migrated):
 
 
 def test_session_that_begins_during_a_change_does_not_outlive_it(world, migrated):
-    """A sign-in with the old password, which the change overtakes or waits for."""
+    """A sign-in with the old password may run before the change or wait for it."""
     maya = world.person()
     given = {"new_lookup": credentials_of(world, maya)["lookup"]}
     device, late = with_token(world, maya.id), with_token(world, maya.id)
@@ -604,14 +604,15 @@ def test_user_of_a_cut_sign_up_is_removed(world):
 
     assert world.anon.call("end_stranger", **ended) == OK
     assert world.one("select count(*) from auth.users") == 0
-    assert world.anon.call("end_stranger", **ended) == OK  # nobody has it
+    # this user of Supabase Auth is gone already
+    assert world.anon.call("end_stranger", **ended) == OK
 
 
 @pytest.mark.parametrize("who", ["with an account", "from before Daybook", "needed"])
 def test_some_users_keep_their_address(world, who):
     if who == "with an account":
         omar = world.person()
-        # no longer able to sign in
+        # the user can no longer sign in
         world.admin.execute("delete from private.credentials where user_id = %s", [omar.id])
     else:
         omar = world.make_person(world)
@@ -659,7 +660,7 @@ def owner(migrated):
 
 
 def repoint(world, person):
-    """Change password and address of a user at Supabase Auth, as who can write to all of the database does."""
+    """Change the password and address of a user at Supabase Auth, as an attacker with write access to the database could."""
     world.admin.execute("insert into private.password_permits (user_id) values (%s)", [person.id])
     world.admin.execute(
         "update auth.users set email = 'mallory@daybook.test', encrypted_password = 'theirs' where id = %s",
@@ -734,7 +735,7 @@ def test_user_data_that_fills_tokens_is_refused(world):
     ids=["change_credentials", "start_session", "repair_sign_in"],
 )
 def test_deletion_during_a_change_causes_no_deadlock(world, migrated, call, held):
-    """A deletion at Supabase Auth locks the user's row first, then those that refer to it; *held* is where it is."""
+    """A deletion at Supabase Auth locks the user's row first, then the rows that refer to it; *held*: the row that it has locked."""
     maya = world.person()
     given = {"new_lookup": credentials_of(world, maya)["lookup"]}
     device = with_token(world, maya.id)

@@ -1,4 +1,4 @@
-"""A user's data in figures: of the caller's rows alone."""
+"""The figures about a user's data count only the caller's rows."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The people and the use that `operate demo` makes up."""
+"""The users and the usage that `operate demo` generates."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -43,7 +43,7 @@ def test_demo_is_as_turns_would_have_left_it(run, deployment):
         def one(query):
             return admin.execute(query).fetchone()[0]
 
-        # its months are over, where the storm's are not
+        # the storm runs within one month, but the demo covers months that are over
         of_one_month = ("overspent by the ledger", "budgets that are not", "deployment and ledger")
         other = {"tokens that are not the turns'"}
         checks = {

@@ -1,4 +1,4 @@
-"""Documents: each replaced only by a caller who has seen its revision, bounded, and its user's own."""
+"""Documents: replaced only by a caller who has seen the revision, limited in number, and visible to their user only."""
 
 import pytest
 
@@ -16,7 +16,7 @@ KINDS = [
 
 @pytest.fixture(params=KINDS)
 def document(request, maya, garden):
-    """The arguments that store a new document of each kind."""
+    """Return the arguments that store a new document of each kind."""
     kind, _, scope = request.param.partition(" ")
     if kind in ("instructions", "summary", "search_text"):
         return a_document(kind, document=garden, conversation=garden, cuts=0)
@@ -38,7 +38,7 @@ def stored(maya, document):
 def test_document_is_replaced_by_who_has_seen_it(maya, document):
     newer = document | {"seen_rev": 1, "new_rev": 5, "new_body": sealed("newer")}
 
-    for arguments in (document, document, newer, newer):  # asking again changes nothing
+    for arguments in (document, document, newer, newer):  # a repeated call changes nothing
         assert maya.call("put_document", **arguments) == OK
     for seen_rev in (0, 1, 4, 6):
         late = document | {"seen_rev": seen_rev, "new_rev": 9, "new_body": sealed("late")}

@@ -1,7 +1,7 @@
-"""Two users side by side, a stranger, and a stolen token: rows are compared, not status.
+"""Two users, a stranger and a stolen token: the tests compare rows, not status codes.
 
-Everything here holds for Postgres with hosted's grants and for the embedded API, which opens every table of
-`public` to everybody and leaves the policies and functions to hold.
+All tests run on Postgres with the grants of hosted Supabase, and on the embedded API, which grants all rights on the tables of
+`public` to every role, so that only policies and functions protect them.
 """
 
 import json
@@ -34,7 +34,7 @@ SECRET = "the-cat-is-grey"
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """One person with a row in every table."""
+    """A user with a row in every table."""
 
     owner: Caller
     conversation: UUID
@@ -67,7 +67,7 @@ def own_everything(world):
 
 
 def calls(own):
-    """A call of every function that would do something to *own*, if it were allowed."""
+    """Return a call of every function that would change rows of *own* if it were allowed."""
     given = (
         beginning(own.conversation, 1, parent=own.prompt)
         | finish(own.turn, 1, 7)
@@ -119,18 +119,18 @@ def calls(own):
 
 
 def person_calls(own):
-    """The calls that users make."""
+    """Return the calls that users make."""
     contract = own.owner.contract
     return {f: a for f, a in calls(own).items() if not contract.is_for_the_server(f)}
 
 
 def server_calls(own):
-    """The calls that the app makes for itself."""
+    """Return the calls that the app makes as a server."""
     return {f: a for f, a in calls(own).items() if own.owner.contract.is_for_the_server(f)}
 
 
 def documents(own):
-    """A change of every document of *own*."""
+    """Return a change of every document of *own*."""
     change = {"seen_rev": 1, "new_rev": 2}
     of_conversation = {"document": own.conversation, "conversation": own.conversation}
     return (
@@ -143,7 +143,7 @@ def documents(own):
     )
 
 
-# they show users what is theirs
+# these functions return only the caller's data
 WITHOUT_PROOF = {
     "my_account",
     "my_audit",
@@ -175,7 +175,7 @@ def mallory(either_world):
 
 @pytest.fixture
 def unchanged(either_world):
-    """Call it to make sure that no row has changed since the test began."""
+    """Return a function that fails unless all rows are as at the start of the test."""
     before = either_world.contents()
 
     def check():
@@ -186,7 +186,7 @@ def unchanged(either_world):
 
 @pytest.fixture
 def proven(either_world, own):
-    """The caller, function and arguments of every call that needs a proof."""
+    """Yield the caller, function and arguments of every call that needs a proof."""
     contract, anon = either_world.contract, either_world.anon
     return [
         (anon if contract.is_for_the_server(function) else own.owner, function, arguments)
@@ -242,7 +242,8 @@ def test_no_caller_writes_a_table_directly(either_world, own, mallory, unchanged
 
 
 def test_function_changes_no_row_of_another_user(either_world, own, mallory):
-    mallory.begin(mallory.create_conversation())  # money of their own to settle with
+    # an open turn of Mallory's own, whose reservation could be settled
+    mallory.begin(mallory.create_conversation())
     before = rows_of(either_world, own.owner)
 
     for function, arguments in person_calls(own).items():
@@ -269,7 +270,7 @@ def test_conversation_of_another_user_is_read_as_missing(own, mallory):
 
 def test_id_of_another_user_is_answered_as_unknown(own, mallory):
     missing = Owned(own.owner, uuid4(), uuid4(), uuid4(), str(uuid4()), uuid4(), uuid4())
-    # the app makes ids of conversations at random
+    # the arguments of these functions have no random id
     without_ids = {"check_end", "delete_account", "delete_facts", "put_user_key"}
     without_ids |= {"change_credentials"}
     without_ids |= {"stop_turns", "revoke_sessions", "start_session"} | WITHOUT_PROOF | FOR_ADMINS
@@ -280,7 +281,7 @@ def test_id_of_another_user_is_answered_as_unknown(own, mallory):
         assert theirs == nobodys, function
         assert theirs["ok"] is False, function
     for mine, missing_one in zip(documents(own), documents(missing), strict=True):
-        if mine["new_kind"] != "preferences":  # which have no other id than their user's
+        if mine["new_kind"] != "preferences":  # preferences have no id but the user's
             theirs = mallory.call("put_document", **mine)
             assert theirs == mallory.call("put_document", **missing_one)
             assert theirs["ok"] is False, mine
@@ -355,7 +356,7 @@ def test_ended_access_token_is_refused_from_next_statement(either_world, own, ho
         either_world.sign_out(own.owner)
     elif how == "suspended":
         either_world.suspend(own.owner)
-    else:  # as after a recovery at Supabase Auth
+    else:  # a token without an app session, as after a recovery at Supabase Auth
         ending = "delete from private.app_sessions where user_id = %s"
         either_world.admin.execute(ending, [own.owner.id])
     before = either_world.contents()
@@ -363,7 +364,7 @@ def test_ended_access_token_is_refused_from_next_statement(either_world, own, ho
     for table in tables(either_world):
         assert own.owner.rows(table) == [], table
     for function, arguments in person_calls(own).items():
-        if function != "start_session":  # one for each token: see test_sessions.py
+        if function != "start_session":  # may be called once per token: see test_sessions.py
             assert own.owner.refusal(function, **arguments) == SIGNED_OUT, function
     assert either_world.anon.call("open_session", cookie=own.owner.cookie)["ok"] is False
     assert either_world.contents() == before
@@ -391,7 +392,7 @@ def test_api_reaches_no_other_schema(api_world, schema):
 
 
 def rows_of(world, person):
-    """The rows that name one user, by table."""
+    """Return the rows that name one user, by table."""
     return {
         table: [row for row in (rows or "").splitlines() if str(person.id) in row]
         for table, rows in world.contents().items()
@@ -399,7 +400,7 @@ def rows_of(world, person):
 
 
 def another(value, kind):
-    """A value of the SQL type *kind* that is not *value*."""
+    """Return a value of the SQL type *kind* that differs from *value*."""
     match kind.removeprefix("public."):
         case "uuid":
             return str(uuid4())

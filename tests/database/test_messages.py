@@ -1,4 +1,4 @@
-"""Messages that no turn brings: replies that their user edits; and messages that are deleted."""
+"""Messages that are not written by turns: replies that their user edits; and deleted messages."""
 
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
@@ -44,7 +44,7 @@ def test_replies_are_edited_until_a_conversation_has_20000_messages(world, maya,
 
 
 def test_conversation_is_read_with_a_page_of_messages_at_most(world, maya, garden):
-    """So a shorter answer is known to be whole (`SupabaseRows.read_conversation`)."""
+    """An answer with fewer messages is therefore known to be complete (`SupabaseRows.read_conversation`)."""
     world.fill(garden, 3, PAGE + 1)
 
     read = maya.call("read_conversation", conversation=garden, after_seq=0)
@@ -54,7 +54,7 @@ def test_conversation_is_read_with_a_page_of_messages_at_most(world, maya, garde
 
 @pytest.fixture
 def long_minute(world, maya):
-    """Have Maya's minute last for the whole test, once it began."""
+    """Return a function that makes the current minute of Maya's budget last for the whole test."""
     lasting = "update private.budgets set minute = now() + interval '1 hour' where user_id = %s"
     return lambda: world.admin.execute(lasting, [maya.id])
 
@@ -133,7 +133,7 @@ def test_writing_waits_for_the_budget_before_the_conversation(
 
 @pytest.fixture
 def long(world, maya, garden, reply):
-    """The ids of four messages in the garden: two prompts and their replies, with a receipt each."""
+    """Return the ids of four messages in the garden: two prompts and their replies, each reply with a receipt."""
     ids = [*(row["id"] for row in in_order(maya)), str(uuid4()), str(uuid4())]
     turn = maya.begin(garden, 2, prompt=ids[2], parent=reply, receipt_body=sealed("receipt"))
     maya.finish(turn["turn"], 3, 300, reply=ids[3])
@@ -270,7 +270,7 @@ def test_pieces_are_destroyed_in_slices_before_their_message(world, maya, garden
     )
     counted = "update public.conversations set bytes = bytes + 250 * %s where id = %s"
     world.admin.execute(counted, [len(sealed_octets("piece")) + 1, garden])
-    assert put_piece(maya, garden)["ok"]  # of a message that has yet to come
+    assert put_piece(maya, garden)["ok"]  # a piece of a message that is not stored yet
 
     left = []
     for _ in range(3):
@@ -278,7 +278,7 @@ def test_pieces_are_destroyed_in_slices_before_their_message(world, maya, garden
         left.append((more, len(maya.rows("pieces")), len(maya.rows("messages"))))
 
     assert left == [(True, 51, 3), (True, 1, 2), (False, 1, 2)]
-    # each piece was counted with one octet more than it has, so that this is not by chance
+    # each piece was counted with one octet too many, so the result cannot be right by chance
     freed = len(sealed("message")) - 250
     assert maya.call("my_data")["sealed_bytes"] == before + len(sealed_octets("piece")) - freed
 

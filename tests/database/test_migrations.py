@@ -18,7 +18,7 @@ VERSIONS = tuple(path.name[:14] for path in sorted(migrations.FOLDER.glob("*.sql
 
 @pytest.fixture
 def new_database(server):
-    """Makes databases with Supabase's roles and schema, and nothing of ours."""
+    """Return a function that makes databases with Supabase's roles and schema, but without our tables."""
     made = []
 
     def make():
@@ -34,14 +34,14 @@ def new_database(server):
 
 @pytest.fixture
 def owner(new_database):
-    """The migrations' owner at an empty database."""
+    """A connection of the migrations' owner to an empty database."""
     with psycopg.connect(servers.as_owner(new_database()), autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A copy of our migrations."""
+    """Return a folder with a copy of our migrations."""
     return Path(shutil.copytree(migrations.FOLDER, tmp_path / "migrations"))
 
 
@@ -103,7 +103,7 @@ def test_failed_file_leaves_nothing(owner, folder):
     [
         "update private.migrations set sha256 = repeat('0', 64)",
         "insert into private.migrations values ('20261120090000', repeat('0', 64))",
-        # as the Supabase CLI would have made it: no hashes
+        # the Supabase CLI stores no hashes
         "truncate private.migrations; update supabase_migrations.schema_migrations set version = '1' || version",
     ],
     ids=["another hash", "no file", "by the Supabase CLI"],
@@ -135,7 +135,7 @@ def test_owner_bound_by_row_level_security_is_refused(new_database):
     with psycopg.connect(f"{address} user=plain", autocommit=True) as plain:
         with pytest.raises(Misconfigured, match="BYPASSRLS"):
             migrations.apply(plain, migrations.FOLDER)
-        # the Supabase CLI does not ask, so the first file does
+        # the Supabase CLI does not check this, so the first file does
         with pytest.raises(psycopg.errors.RaiseException, match="BYPASSRLS"):
             plain.execute(sorted(migrations.FOLDER.glob("*.sql"))[0].read_bytes())
     with psycopg.connect(address) as admin:
@@ -171,7 +171,7 @@ def as_the_cli_would(connection, statements):
 
 
 def split(text):
-    """One entry a statement, without its semicolon, as the CLI stores them (here cut too often, which is harmless)."""
+    """Return one entry per statement, without its semicolon, as the CLI stores them (here split too often, which is harmless)."""
     return [statement.strip() for statement in text.split(";")]
 
 

@@ -1,4 +1,4 @@
-"""The operator's commands, and the sentences that they answer."""
+"""The operator's commands, and the sentences that they print."""
 
 import base64
 import itertools
@@ -46,7 +46,7 @@ ROOT_KEY = base64.urlsafe_b64encode(new_key()).decode()
 
 @pytest.fixture
 def run(tmp_path):
-    """Run a command where nothing is configured but what is given; its exit code and what it says."""
+    """Return a function that runs a command with only the given settings, and returns its exit code and its output."""
 
     def run(*arguments, typed="", **environment):
         ours = ("DAYBOOK_", "DATABASE_", "SUPABASE_", "OPENAI_")
@@ -61,12 +61,12 @@ def run(tmp_path):
 
 
 def places(stack):
-    """The settings by which a command finds the embedded stack."""
+    """Return the settings with which a command finds the embedded stack."""
     return {"DAYBOOK_DATA_DIR": str(stack.data), "DAYBOOK_KEY_DIR": str(stack.keys)}
 
 
 def with_keys(stack):
-    """The same of either backend, and its root keys."""
+    """Return the settings of either backend, and its root keys."""
     if isinstance(stack, RunningStack):
         return places(stack) | {"DAYBOOK_ROOT_KEYS": stack.root_keys}
     return stack.environment() | {"DATABASE_URL": stack.address}
@@ -79,7 +79,7 @@ INSERT = (
 
 
 def credentials(email, is_pending=False):
-    """Credentials without a password."""
+    """Return credentials without a password."""
     return Credentials(
         address=email,
         password_hash=None,
@@ -97,7 +97,7 @@ def backend(request):
 
 @pytest.fixture
 def empty(server):
-    """A database with Supabase's roles and schema, and nothing of ours."""
+    """A database with Supabase's roles and schema, but without our tables."""
     address = servers.new_database(server, "operated")
     servers.lay_ground(address)
     yield address
@@ -121,7 +121,8 @@ def test_migrate_works_on_each_postgres_twice(run, version):
         pytest.skip(f"Postgres {version} is not installed")
     proof = ServerProof(RootKeys.parse(ROOT_KEY).proof_key())
     with servers.started(version) as server:
-        for name in ("first", "second"):  # roles that the first left in the server do not matter
+        # roles of the server that the first database needed must not disturb the second
+        for name in ("first", "second"):
             address = servers.new_database(server, name)
             servers.lay_ground(address)
             environment = {"DATABASE_URL": servers.as_owner(address), "DAYBOOK_ROOT_KEYS": ROOT_KEY}
@@ -167,7 +168,7 @@ def test_documented_backup_is_restored_whole(run, tmp_path):
             subprocess.run(["/bin/sh", "-c", dump], check=True, cwd=tmp_path, env=environment)
         found, environment = project("found")
         with psycopg.connect(found, autocommit=True) as admin:
-            # hosted lets `postgres` set it, by an extension of its own
+            # on hosted Supabase, an extension lets `postgres` set this
             admin.execute(f"grant set on parameter session_replication_role to {servers.OWNER}")
             subprocess.run(["/bin/sh", "-c", restore], check=True, cwd=tmp_path, env=environment)
 
@@ -185,7 +186,7 @@ def test_documented_backup_is_restored_whole(run, tmp_path):
             put_back = ["psql", f"--dbname={environment['DATABASE_URL']}", "--file=row.sql"]
             subprocess.run(put_back, check=True, cwd=tmp_path, env=environment)
             assert world.contents() == after
-            omar = world.person()  # what is numbered goes on after the last
+            omar = world.person()  # new numbers follow the last copied one
             assert omar.finish(omar.begin(omar.create_conversation())["turn"], 1, 5)["saved"]
 
 
@@ -277,7 +278,7 @@ def test_check_passes_after_a_sign_in(run, backend):
 
     _, said = run("check", **with_keys(backend))
 
-    # other tests make accounts without credentials there
+    # other tests create accounts without credentials there
     lines = [line.split(maxsplit=2)[:2] for line in said.splitlines() if "credentials" not in line]
     assert [mark for mark, _ in lines] == ["ok"] * 10, said
     assert "root keys      stored data needs 1\n" in said
@@ -367,7 +368,7 @@ def test_repaired_account_signs_in_with_same_password(run, backend):
     sessions, email = make_sessions(backend), new_email()
     cookie, maya = sessions.sign_up_with(email, PASSWORD)
     other = new_email()
-    with backend.connect() as database:  # whose owner opens permits
+    with backend.connect() as database:  # a connection of the owner, who may add permits
         database.execute(
             "insert into private.password_permits (user_id) values (%s)", [maya.user_id]
         )

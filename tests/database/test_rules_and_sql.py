@@ -1,8 +1,8 @@
-"""A property: services/rules and the functions of db/migrations give one answer to each verb, and store one thing.
+"""A property test: services/rules and the functions of db/migrations return the same answers and store the same rows.
 
-A history is at most 30 verbs of two users and an admin. Each run tries the same 300; others, and more of them, by
-`DAYBOOK_HISTORIES=20000 DAYBOOK_SEED=1 pytest tests/database/test_rules_and_sql.py`. With DAYBOOK_NO_SHRINKING set, a failing
-history is not made smaller: for mutants, which only have to fail. Accounts are in `test_accounts_and_sql`.
+A history is at most 30 calls of two users and an admin. Each run tries the same 300 histories;
+`DAYBOOK_HISTORIES=20000 DAYBOOK_SEED=1 pytest tests/database/test_rules_and_sql.py` tries more and others. With DAYBOOK_NO_SHRINKING
+set, a failing history is not shrunk: for mutants, which only have to fail. Accounts are in `test_accounts_and_sql`.
 """
 
 import os
@@ -55,18 +55,18 @@ from tests.database.two_sides import (
 HISTORIES = int(os.environ.get("DAYBOOK_HISTORIES", "300"))
 SEED = int(os.environ.get("DAYBOOK_SEED", "0"))
 IS_SHRUNK = "DAYBOOK_NO_SHRINKING" not in os.environ
-LENGTHS = (10, 20, 30)  # verbs
+LENGTHS = (10, 20, 30)  # numbers of calls in a history
 STARTS = [
     datetime(2026, 1, 31, 23, 58, 30, tzinfo=UTC),
     datetime(2028, 2, 29, 23, 59, 59, tzinfo=UTC),
     datetime(2026, 4, 14, 23, 59, 40, 500_000, tzinfo=UTC),
     datetime(2026, 12, 31, 12, 0, tzinfo=UTC),
 ]
-# who acts, and whose rows are meant
+# the caller, and the owner of the rows
 WHO = st.sampled_from([*[(0, 0)] * 6, *[(1, 1)] * 3, (2, 2), (1, 0)])
-NTH = st.integers(0, 3)  # from the newest on
+NTH = st.integers(0, 3)  # counted from the newest
 OFTEN = st.sampled_from([True, True, True, True, False])
-OFF = st.sampled_from([1, 0, -1])  # ticks
+OFF = st.sampled_from([1, 0, -1])  # ticks before or after a limit
 RARELY = st.sampled_from([0, 0, 0, 0, 0, 1])
 SIZE = st.sampled_from([75, 300, 1000])
 PRICES = st.sampled_from(
@@ -75,8 +75,8 @@ PRICES = st.sampled_from(
 TOKENS = st.sampled_from([(100, 200, 50), (0, 0, 0), (400, 900, 10), (2000, 500, 100)])
 LEASES = st.sampled_from([30, 1, 90, 3600])
 COSTS = st.sampled_from([(100, 20, 30, 5), (0, 0, 0, 0), (10**6, 3000, 9, 0), (450, 2, 700, 1)])
-SECONDS = st.sampled_from([20, 1, 3600])  # for Undo
-USERS = st.sampled_from([0, 1, 1])  # the first may store little
+SECONDS = st.sampled_from([20, 1, 3600])  # lengths of the undo period
+USERS = st.sampled_from([0, 1, 1])  # the first user may store only a little
 AMOUNTS = {"prices": (100, 400, 50), "tokens": (100, 200, 50), "lease": 30}
 NEW_CHAT = {"size": 75, "nth": 0, "is_new": True, "space": "none"}
 END = {"size": 75, "has_reply": True, "behind": 0, "outcome": Outcome.COMPLETE}
@@ -113,7 +113,7 @@ from pg_trigger join pg_class on pg_class.oid = tgrelid join ours on ours.oid = 
 
 
 class Histories(RuleBasedStateMachine):
-    """Verbs on both sides, with arguments chosen by what the rules have stored."""
+    """Calls on both sides, with arguments chosen from the rows that the rules have stored."""
 
     def __init__(self, connection, user_ids, make_store):
         super().__init__()
@@ -121,8 +121,8 @@ class Histories(RuleBasedStateMachine):
         self.numbers = 0
         users = range(len(user_ids))
         self.chats = [[] for _ in users]
-        self.documents = [[] for _ in users]  # writes, in their order
-        self.begun = [[] for _ in users]  # likewise
+        self.documents = [[] for _ in users]  # the writes of each user in their order
+        self.begun = [[] for _ in users]  # the begun turns of each user in their order
 
     def teardown(self):
         try:
@@ -150,7 +150,7 @@ class Histories(RuleBasedStateMachine):
         return self.both.message_ids[user][-1]
 
     def chat(self, owner, nth):
-        """A chat as its owner reads it, the 3rd a discarded one if there is any; else one of no chat's id."""
+        """Return a chat as its owner reads it; *nth* 3: a discarded one if there is any; else a chat with an unknown id."""
         read = self.both.rows(owner).conversations(self.chats[owner])
         shown = [row for row in read if row.destroy_at is None]
         hidden = [row for row in read if row.destroy_at]
@@ -166,7 +166,7 @@ class Histories(RuleBasedStateMachine):
         return []
 
     def turn(self, owner, nth):
-        """A turn of a user, the 3rd any, else one that has not ended if there is any; None: there is none."""
+        """Return a turn of a user; *nth* 3: any turn; else one that has not ended, if there is any; None: there is none."""
         turns = self.both.rows(owner).tables.run(lambda block: block.select(TURNS))
         unended = [turn for turn in turns if not turn.state.is_final]
         turns = turns if nth == 3 else unended or turns
@@ -194,7 +194,7 @@ class Histories(RuleBasedStateMachine):
 
     @initialize(start=st.sampled_from(STARTS))
     def begin(self, start):
-        """Set the clock, and let both users have a chat with a reply."""
+        """Set the clock, and give both users a chat with a reply."""
         self.both.clock.at = start
         for user in (0, 1):
             self.begin_a_chat((user, user), **AMOUNTS, **NEW_CHAT)
@@ -329,7 +329,7 @@ class Histories(RuleBasedStateMachine):
         purpose=st.sampled_from([Purpose.REPLY, Purpose.REPLY, Purpose.TITLE, Purpose.FACTS]),
     )
     def ask_again(self, who, chat, asked, prices, tokens, lease, behind, purpose):
-        """Another reply, the continuation of one, or a background call."""
+        """Begin another reply, the continuation of one, or a background call."""
         actor, owner = who
         row = self.chat(owner, chat)
         ids = self.both.message_ids[owner] or [self.id()]
@@ -351,7 +351,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(user=st.sampled_from([0, 0, 1, 2]), nth=NTH, is_same=OFTEN)
     def begin_once_more(self, user, nth, is_same):
-        """The same client turn id again, with the same request or with another."""
+        """Repeat a client turn id with the same request or with another one."""
         if begun := self.begun[user]:
             write = begun[-1 - nth % len(begun)]
             if not is_same:
@@ -421,7 +421,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(who=WHO, unit=st.sampled_from(["minute", "day", "month"]), cost=COSTS)
     def finish_late(self, who, unit, cost):
-        """The end of a turn that was settled when its lease ran out, perhaps in another window."""
+        """End a turn that was settled when its lease ran out, perhaps in a later window."""
         self.checkpoint(who, 0, 1, has_partial=True, has_thoughts=False)
         self.wait_for_a_lease(who, 0, off=1, is_swept=True)
         self.wait_for_a_window(unit, 1)
@@ -430,7 +430,7 @@ class Histories(RuleBasedStateMachine):
     # --- ways to what single verbs seldom reach
 
     def begin_freely(self, user):
-        """Begin a chat that no cap bounds."""
+        """Begin a chat that no cap limits."""
         self.both.set_caps(user, NO_CAPS)
         self.begin_a_chat((user, user), **AMOUNTS, **NEW_CHAT)
 
@@ -441,7 +441,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(user=USERS, unit=st.sampled_from(["minute", "day", "month"]), cost=COSTS)
     def give_back_in_another_window(self, user, unit, cost):
-        """Correct the charge of a lapsed turn in a window that has a charge of its own."""
+        """Correct the charge of a lapsed turn in a later window, which has a charge of its own."""
         self.both.set_caps(user, NO_CAPS)
         self.begin_without_a_chat((user, user), **AMOUNTS, is_reply=True)
         self.lapse(user)
@@ -452,7 +452,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(user=USERS, cap=st.sampled_from(["daily_cap_micro", "monthly_cap_micro"]))
     def fill_a_cap(self, user, cap):
-        """Begin two turns where a cap has room for one and a part of another, and a third where it has none."""
+        """Begin two turns while a cap has room for one and part of another, and a third when it has none."""
         budget = self.both.budget(user)
         spent = budget.day_spent if cap == "daily_cap_micro" else budget.month_spent
         self.both.set_caps(user, {**NO_CAPS, cap: spent + budget.reserved + 700})
@@ -480,7 +480,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(user=USERS)
     def fill_a_chat(self, user):
-        """Edit while the reply comes, and then until there are too many messages."""
+        """Edit a reply while it streams, and then until there are too many messages."""
         self.begin_freely(user)
         for _ in range(MOST_MESSAGES):
             self.edit((user, user), 0, 0, 75, behind=0, is_again=0)
@@ -488,7 +488,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(user=USERS, has_partial=st.booleans(), has_thoughts=st.booleans())
     def checkpoint_again(self, user, has_partial, has_thoughts):
-        """Keep the texts that a checkpoint does not bring."""
+        """Store a checkpoint without some texts, which keeps the stored ones."""
         self.begin_freely(user)
         self.checkpoint((user, user), 0, 90, has_partial=True, has_thoughts=True)
         self.checkpoint((user, user), 0, 90, has_partial=has_partial, has_thoughts=has_thoughts)
@@ -496,7 +496,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(user=USERS, behind=st.sampled_from([0, 1]), cost=COSTS)
     def adopt(self, user, behind, cost):
-        """Make a reply of the partial text of a lapsed turn, perhaps by an old revision; adopt an open one."""
+        """Make a reply of the partial text of a lapsed turn, perhaps with an old revision; try the same for an open turn."""
         self.begin_freely(user)
         end = {**END, "outcome": Outcome.INTERRUPTED}
         self.finish((user, user), 0, cost=cost, **end)
@@ -505,7 +505,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(user=USERS, behind=st.sampled_from([1, 0]), cost=COSTS, is_deleted=st.booleans())
     def finish_after_a_change(self, user, behind, cost, is_deleted):
-        """End a turn by an old revision, or after its prompt was deleted."""
+        """End a turn with an old revision, or after its prompt was deleted."""
         self.begin_freely(user)
         row = self.chat(user, 0)
         messages = self.messages(user, row)
@@ -517,7 +517,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(user=USERS, first=SECONDS, second=SECONDS)
     def delete_in_two_steps(self, user, first, second):
-        """Delete a turn and then the one before it, each with its own time for Undo."""
+        """Delete a turn and then the one before it, each with its own undo period."""
         self.begin_freely(user)
         self.finish((user, user), 0, cost=(100, 20, 30, 5), **END)
         self.send((user, user), 0, 0, **AMOUNTS, size=75, behind=0, start="start")
@@ -539,7 +539,7 @@ class Histories(RuleBasedStateMachine):
         is_summary_kept=st.booleans(),
     )
     def restore_at_the_end_of_undo(self, user, behind, off, has_ids, is_summary_kept):
-        """Delete a turn that a summary may have been made of; restore it, then the whole chat, about when they are due."""
+        """Delete a turn that a summary may cover; restore it, then the whole chat, near the end of the undo period."""
         self.begin_freely(user)
         self.finish((user, user), 0, cost=(100, 20, 30, 5), **END)
         summary = {"kind": "summary", "behind": 0, "cut": 0, "has_text": True, "size": 75}
@@ -588,7 +588,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(user=USERS, start=st.sampled_from(["before", "reset", "last", "after"]))
     def send_after_a_reset(self, user, start):
-        """Send a prompt that was planned before or after its context began anew."""
+        """Send a prompt that was planned before or after the context was restarted."""
         self.begin_freely(user)
         self.finish((user, user), 0, cost=(100, 20, 30, 5), **END)
         row = self.chat(user, 0)
@@ -607,7 +607,7 @@ class Histories(RuleBasedStateMachine):
         ),
     )
     def change_one_chat(self, user, changes):
-        """Make changes of which some are less than those before."""
+        """Change a chat with values of which some are lower than the stored ones."""
         self.begin_freely(user)
         self.finish((user, user), 0, cost=(100, 20, 30, 5), **END)
         self.send((user, user), 0, 0, **AMOUNTS, size=75, behind=0, start="last")
@@ -618,7 +618,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(user=USERS, is_moved=OFTEN)
     def move_a_fact(self, user, is_moved):
-        """Change a fact as if it were in another place, which it never is."""
+        """Change a fact as if it had moved to another scope, which is not allowed."""
         rows = self.both.rows(user)
         row, facts = self.chat(user, 0), rows.documents(DocumentKind.FACT)
         if facts:
@@ -640,7 +640,7 @@ class Histories(RuleBasedStateMachine):
         what=st.sampled_from(["again", "behind", "ahead", "moved", "of old messages", "when full"]),
     )
     def put_a_fact_once_more(self, user, what):
-        """Store as many facts as may be, the last one again or changed; or one that was noted of other messages."""
+        """Store facts up to the limit, the last one again or changed; or a fact that was noted from messages deleted since."""
         self.begin_freely(user)
         self.both.do(user, lambda rows: rows.delete_facts())
         self.both.sweep()
@@ -833,12 +833,12 @@ class Histories(RuleBasedStateMachine):
             source_id=row.id if of_source else None,
             cuts=row.rev - row.last_seq - (source == "old") if of_source else None,
         )
-        if known and not behind and nth < 3:  # in its own place
+        if known and not behind and nth < 3:  # with an unchanged scope
             place = {"conversation_id": known.conversation_id, "space_id": known.space_id}
             write = replace(write, **place)
         if (
             actor != owner and seen_rev == 0 and kind != "preferences"
-        ):  # an id of 128 random bits is not taken
+        ):  # false for a taken id, which is impossible for 128 random bits
             write = replace(write, document_id=self.id())
         self.put(actor, write)
 
@@ -878,7 +878,7 @@ class Histories(RuleBasedStateMachine):
         is_swept=st.booleans(),
     )
     def delete_documents(self, who, kind, nth, is_swept):
-        """A space, a fact or all facts; preferences stay."""
+        """Delete a space, a fact or all facts; preferences stay."""
         actor, owner = who
         if kind == "facts":
             self.both.do(actor, lambda rows: rows.delete_facts())
@@ -890,13 +890,13 @@ class Histories(RuleBasedStateMachine):
 
     @rule(user=USERS)
     def delete_the_preferences(self, user):
-        """Delete what is changed, but never deleted."""
+        """Try to delete preferences and texts, which can be changed but not deleted."""
         nothing = {"is_new": False, "scope": "none", "source": "none", "behind": 0, "is_again": 0}
         self.put_a_document((user, user), 0, kind="preferences", chat=0, size=75, **nothing)
         self.delete_documents((user, user), "preferences", 0, is_swept=False)
 
     def erase(self, actor, *, is_swept):
-        """What is deleted counts until it is destroyed: by SQL at once, by the rules in the next sweep."""
+        """Deleted rows count until they are destroyed: in SQL at once, in the rules by the next sweep."""
         if is_swept or MOST_BYTES[actor]:
             self.both.sweep()
 
@@ -932,7 +932,7 @@ def share_of(number, tables):
 
 
 def run_histories(machine, verbs, number):
-    """Run a *number* of histories of that many verbs; a failing one is made smaller unless a mutant is tried."""
+    """Run a *number* of histories of at most *verbs* calls; a failing one is shrunk, except for mutants."""
     chosen = settings(
         max_examples=number,
         stateful_step_count=verbs,
@@ -947,7 +947,7 @@ def run_histories(machine, verbs, number):
 
 @pytest.fixture(scope="module")
 def two_sides(server, tmp_path_factory):
-    """The address of the property's template, and the ids of its users."""
+    """Yield the address of the property's template, and the ids of its users."""
     folder = tmp_path_factory.mktemp("migrations")
     return make_template(server, "daybook_rules_and_sql", folder)
 

@@ -1,4 +1,4 @@
-"""Signed-in devices, refreshing under a lease, and the brakes on guessing."""
+"""Signed-in devices, refreshing tokens under a lease, and throttles against guessing."""
 
 import json
 from uuid import uuid4
@@ -280,7 +280,7 @@ def test_expired_throttles_and_proofs_are_swept(world):
 
 
 def ended(world, *devices):
-    """Why the sessions of *devices* have ended, of those that have."""
+    """Return the reasons why those sessions of *devices* have ended that have ended."""
     held = [{"session": str(its), "user": str(person.id)} for its, person in devices]
     return world.anon.call("ended_sessions", sessions=json.dumps(held))["ended"]
 

@@ -1,4 +1,4 @@
-"""Who may begin an account: the mode of sign-ups, invitations, and users who never began one."""
+"""The users who may begin an account: the mode of sign-ups, invitations, and users who never began one."""
 
 from uuid import uuid4
 
@@ -42,7 +42,7 @@ def start(person, **given):
 
 
 def begin(world, person, invitation=None):
-    """Begin an account out of a pending sign-up."""
+    """Begin an account from a pending sign-up."""
     return start(person, **world.sign_up(), invitation=invitation)
 
 
@@ -167,7 +167,7 @@ def test_invitation_is_for_an_address_alone(world, admin):
 
 
 def test_hash_of_an_invitation_begins_no_account(world, admin):
-    """The hash stands in a copy of the database, and the code does not."""
+    """A copy of the database contains the hash, but not the code."""
     code, omar = invite(admin, role="admin"), stranger(world)
     set_mode(admin, "invited")
 

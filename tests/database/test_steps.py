@@ -1,4 +1,4 @@
-"""Steps in SQL that begin and are tried at once."""
+"""Steps in SQL that are begun and tried at the same time."""
 
 from services.crypto import new_key
 from tests.database import servers

@@ -1,8 +1,8 @@
-"""Everything at once, for twenty seconds."""
+"""All kinds of calls at once, for twenty seconds."""
 
 from tests.database.storm import run_storm
 
-SECONDS = 20  # on a loaded machine nothing was adopted in ten
+SECONDS = 20  # in ten seconds, a loaded machine adopted no turn
 HAPPENED = {
     "begun",
     "begun again",

@@ -12,7 +12,7 @@ from tests.database.people import MISUSE, SIGNED_OUT, beginning, finish, sealed,
 
 @pytest.fixture
 def money(world, maya):
-    """The amounts that Maya has reserved, spent today, and spent this month."""
+    """Return the amounts that Maya has reserved, spent today, and spent this month."""
     return lambda: world.one(
         "select reserved, day_spent, month_spent from private.budgets where user_id = %s", maya.id
     )
@@ -20,13 +20,14 @@ def money(world, maya):
 
 @pytest.fixture
 def two_at_once(world, maya, migrated):
-    """Let Maya do something twice at the same moment; what came of each.
+    """Call *act* twice at the same moment, and return both results.
 
-    Both are held up at her budget, where turns queue up, until both are there.
+    Both calls wait for Maya's budget, which is locked until both are waiting.
     """
 
     def run(act):
-        maya.call("begin_turn", **side_call())  # opens her day, which would queue them up too
+        # opens the windows of Maya's day, for which both calls would wait otherwise
+        maya.call("begin_turn", **side_call())
 
         def once(_):
             with psycopg.connect(migrated, autocommit=True) as connection:
@@ -43,7 +44,7 @@ def two_at_once(world, maya, migrated):
 
 
 def let_lapse(world, *turns):
-    """End the leases of *turns* and sweep; how many were settled."""
+    """End the leases of *turns* and sweep; return the number of settled turns."""
     lapsing = "update public.turns set lease_until = now() - interval '1s' where id = any (%s)"
     world.admin.execute(lapsing, [list(turns)])
     return world.anon.call("sweep_turns", at_most=100)["swept"]
@@ -207,7 +208,7 @@ def test_lowered_cap_of_the_deployment_holds_for_loans(world, maya, garden):
 
 @pytest.mark.parametrize(("cap", "then"), [(0, None), (1000, 600), (5000, 600)])
 def test_ended_turns_leave_no_room_under_a_lowered_cap(world, maya, garden, cap, then):
-    """A cap of all users that is lowered while replies stream: what they do not use is nobody's."""
+    """If a cap of all users is lowered while replies stream, the amounts that the replies do not use stay unavailable."""
     omar = world.person()
     theirs = omar.create_conversation()
     turn, other = maya.begin(garden)["turn"], omar.begin(theirs)["turn"]
@@ -338,7 +339,8 @@ def test_sweep_does_not_wait_for_a_locked_budget(world, maya, garden, migrated):
 
 def test_sweep_does_not_wait_for_a_locked_table(world, maya, migrated):
     with psycopg.connect(migrated) as busy:
-        busy.execute("lock table private.budgets in exclusive mode")  # `skip locked` waits for it
+        # `skip locked` waits for a lock of the table
+        busy.execute("lock table private.budgets in exclusive mode")
         world.admin.execute("set statement_timeout = '2s'")
 
         assert world.one("select private.lock_if_free(%s)", maya.id) is False
@@ -390,7 +392,7 @@ def test_tidy_does_not_wait_for_a_locked_conversation(world, maya, migrated):
 
 
 def let_pass(world, conversation):
-    """Let the time pass in which the conversation can be restored."""
+    """Let the undo period of the conversation pass."""
     passing = "update public.conversations set destroy_at = now() - interval '1s' where id = %s"
     world.admin.execute(passing, [conversation])
 

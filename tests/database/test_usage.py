@@ -1,11 +1,11 @@
-"""Usage by day: the ledger added up, whatever ends a turn, and read by its user alone."""
+"""Usage by day: the sums of the ledger, however a turn ends, and readable by its user only."""
 
 import pytest
 
 from tests.database.people import SIGNED_OUT, side_call
 from tests.database.test_turns import let_lapse
 
-# the sums that the ledger has, beside those that are kept
+# the sums by the ledger, beside the stored sums
 APART = """
 select count(*) from private.usage_by_day kept full join (
   select user_id, day, model, purpose, sum(micro)::bigint as cost_micro, sum(tokens_in)::bigint as tokens_in,
@@ -94,7 +94,7 @@ def test_report_adds_up_to_the_same_three_times(world, maya):
     )
     assert [(row["purpose"], row["turns"]) for row in report["purposes"]] == [
         ("reply", 2),
-        ("title", 2),  # and that of the conversation
+        ("title", 2),  # the title of the conversation
     ]
     assert [(row["conversation_id"], row["replies"]) for row in report["conversations"]] == [
         (str(garden), 1),
@@ -105,7 +105,7 @@ def test_report_adds_up_to_the_same_three_times(world, maya):
 
 @pytest.fixture
 def six_hundred(world, maya):
-    """As many conversations of Maya's, each with a reply that cost one micro-dollar more than the one before."""
+    """Return 600 conversations of Maya's, each with a reply that cost one micro-dollar more than the one before."""
     maya.finish(maya.begin(maya.create_conversation())["turn"], 1, 400)
     number = "md5({}::text)::uuid"
     copies = {
@@ -157,7 +157,7 @@ def test_ledger_comes_in_pages(maya):
         0,
         2,
         4,
-    ]  # the first is of the conversation
+    ]  # the first row is that of the conversation
     assert rest == every[1:]
 
 
@@ -206,4 +206,5 @@ def test_times_to_the_first_token_are_counted_by_bucket(world, maya):
         " from private.usage_by_day, generate_subscripts(first_tokens, 1) bucket"
         " where purpose = 'reply' and first_tokens[bucket] > 0"
     )
-    assert found == [1, 2, 1]  # none, 120 and 125, 9000
+    # counts of replies without a time, with 120 and 125 ms, and with 9,000 ms
+    assert found == [1, 2, 1]

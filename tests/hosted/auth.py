@@ -1,6 +1,6 @@
-"""A stand-in for Supabase Auth v2.196: its rows, tokens and errors, as far as Daybook meets them.
+"""A stand-in for Supabase Auth v2.196, with the rows, tokens and errors that Daybook uses.
 
-`test_auth.py` holds it to the real one.
+`test_auth.py` compares it with the real service.
 """
 
 import json
@@ -21,13 +21,13 @@ from psycopg.types.json import Json, Jsonb
 from tests.hosted.gateway import Response
 
 _ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
-_LIFE = 3600  # seconds of an access token
+_LIFE = 3600  # seconds until an access token expires
 _SHORTEST_PASSWORD = 12
-_REUSE = 10  # seconds in which a refresh token that was used may be used again
+_REUSE = 10  # seconds for which a used refresh token is accepted again
 
 
 class Refused(Exception):
-    """An error with the status and the code that Supabase Auth answers with; most messages are our own."""
+    """An error with the status and the code of Supabase Auth's answer; most messages are our own."""
 
     def __init__(self, status, code, message="", **more):
         super().__init__(code)
@@ -39,10 +39,10 @@ class Refused(Exception):
 class StandInAuth:
     """Supabase Auth over the tables of tests/database/servers.py, as a service of the gateway."""
 
-    database: str = field(repr=False)  # how supabase_auth_admin connects
+    database: str = field(repr=False)  # the address with which supabase_auth_admin connects
     signing_key: Mapping[str, str] = field(repr=False)  # a JWK with its private part
-    confirms: bool = False  # addresses are to be confirmed
-    is_closed: bool = False  # nobody signs up
+    confirms: bool = False  # true: addresses must be confirmed
+    is_closed: bool = False  # true: sign-ups are refused
 
     def __call__(self, request):
         parts = urlsplit(request.path)
@@ -90,7 +90,7 @@ class StandInAuth:
             raise Refused(400, "validation_failed")
         user = _user_by("email", email, rows)
         if user and user["email_confirmed_at"]:
-            if self.confirms:  # nobody is told who has an account
+            if self.confirms:  # the answer must not tell whether the address has an account
                 return _shown(user) | {"id": str(uuid4())}
             raise Refused(422, "user_already_exists")
         if user and user["seconds_since_mail"] < 60:
@@ -150,7 +150,7 @@ class StandInAuth:
         return self._tokens(rows, user, used["session_id"], parent=used["token"])
 
     def _change(self, rows, user, body):
-        """Set another password. Another address would only be prepared, by mail."""
+        """Set another password. A change of the address would only be begun, by mail."""
         if password := body.get("password"):
             self._check(password)
             change = (
@@ -161,7 +161,7 @@ class StandInAuth:
         return _shown(user)
 
     def _user(self, request, rows):
-        """The user who asks, and the session."""
+        """Return the user of the access token, and the session."""
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind != "Bearer" or not token:
             raise Refused(401, "no_authorization")

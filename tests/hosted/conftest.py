@@ -1,4 +1,4 @@
-"""App processes and people's browsers on the rig; its project is one of before 2026, with its grants open."""
+"""App processes and users' browsers on the rig, whose project dates from before 2026 and so has open grants."""
 
 import pytest
 
@@ -17,13 +17,13 @@ from tests.store.conftest import addresses, hashes, process, wire  # noqa: F401
 @pytest.fixture(scope="session")
 def open_rig(cache):
     with started_rig(cache, is_open=True) as rig:
-        rig.gateway.delay = 0.02  # a project is in a data centre
+        rig.gateway.delay = 0.02  # the network delay to a project in a data centre
         yield rig
 
 
 @pytest.fixture(scope="session")
 def make_hosted_app(open_rig, make_app):  # noqa: F811
-    """An app process on the rig, with a model that has a price; not started."""
+    """Return a function that makes an app process on the rig, not started, with a model that has a price."""
     prices = {"DAYBOOK_INPUT_PRICE_MICRO": "3000000", "DAYBOOK_OUTPUT_PRICE_MICRO": "15000000"}
 
     def make(name, **changes):

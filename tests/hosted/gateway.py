@@ -1,4 +1,4 @@
-"""The gateway before the rig: hosted Supabase's key rules, and a count of calls and a delay for tests."""
+"""The gateway before the rig: the key rules of hosted Supabase, and for tests a count of calls and a delay."""
 
 import json
 import threading
@@ -24,10 +24,10 @@ _NO_JWT = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call, its path without the prefix that chose its service."""
+    """A call; its path has no prefix of a service."""
 
     method: str
-    path: str  # with its query
+    path: str  # the path with its query
     headers: Mapping[str, str]
     body: bytes
 
@@ -51,7 +51,7 @@ Service = Callable[[Request], Response]
 
 
 def service_at(url):
-    """The service that listens at *url*, reached by a connection for each call."""
+    """Return the service that listens at *url*, with a new connection for each call."""
     parts = urlsplit(url)
     connect = {"http": HTTPConnection, "https": HTTPSConnection}[parts.scheme]
 
@@ -67,17 +67,19 @@ def service_at(url):
 
 
 class Gateway:
-    """One address for several services, by the prefix of the path. Its attributes may be set at any time."""
+    """One address for several services, selected by the prefix of the path. Its attributes may be set at any time."""
 
     def __init__(self, key, services):
         self.key, self.services = key, dict(services)
-        self.delay = 0.0  # seconds before each call
-        self.calls = Counter[str]()  # by method and path: "POST /auth/v1/token"
+        self.delay = 0.0  # the delay of each call in seconds
+        self.calls = Counter[str]()  # counts by method and path: "POST /auth/v1/token"
         gateway = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            wbufsize = -1  # head and body in one segment: Nagle's algorithm holds back a second
+            # head and body are sent in one segment, because Nagle's algorithm would delay a second
+            # one
+            wbufsize = -1
 
             def _answer(self):
                 length = int(self.headers.get("Content-Length") or 0)
@@ -97,7 +99,7 @@ class Gateway:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True  # a client may keep its connection open
+        self._server.daemon_threads = True  # a client may keep its connection open after the test
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=[0.02])
 
@@ -108,7 +110,8 @@ class Gateway:
         headers = {name.lower(): value for name, value in headers.items()}
         if headers.get("apikey") != self.key:
             return Response.of(401, _NO_KEY)
-        if headers.get("authorization", "").startswith("Bearer sb_"):  # as PostgREST refuses it
+        # PostgREST also refuses such a header
+        if headers.get("authorization", "").startswith("Bearer sb_"):
             return Response.of(401, _NO_JWT)
         for prefix, service in self.services.items():
             if where.startswith(prefix + "/"):

@@ -1,14 +1,14 @@
-"""A Supabase as hosted has it, of real parts: Postgres, PostgREST and Auth behind a gateway.
+"""A Supabase like the hosted one, made of the real parts: Postgres, PostgREST and Auth behind a gateway.
 
-What runs is chosen by the machine and its environment (`described` says it):
+The machine and its environment determine the parts (`described` names them):
 
-Postgres              Debian's 15 where it is installed, else the wheel's 18
-safeupdate            where that Postgres has the module
-DAYBOOK_TEST_AUTH     a binary of Supabase Auth; without it a stand-in answers
-DAYBOOK_TEST_PROJECT  the URL of a real project for tests alone, in place of all of this; with _KEY,
-                      _DATABASE_URL and _ROOT_KEYS behind it, what the app has in SUPABASE_KEY,
-                      DATABASE_URL and DAYBOOK_ROOT_KEYS. It is migrated, and its rows stay;
-                      some tests look at all rows: run them with -n0.
+Postgres              Debian's 15 if it is installed, else the wheel's 18
+safeupdate            if that Postgres has the module
+DAYBOOK_TEST_AUTH     a binary of Supabase Auth; without it, a stand-in answers
+DAYBOOK_TEST_PROJECT  the URL of a real project for tests only, which replaces all of these parts; with the suffixes _KEY,
+                      _DATABASE_URL and _ROOT_KEYS, the values of the app's SUPABASE_KEY, DATABASE_URL and
+                      DAYBOOK_ROOT_KEYS. The project is migrated, and its rows stay; some tests read all rows:
+                      run them with -n0.
 """
 
 import base64
@@ -49,7 +49,7 @@ _AUTH_PATH, _REST_PATH = "/auth/v1", "/rest/v1"
 
 
 def described():
-    """The parts of the rig on this machine, in a line."""
+    """Return a line that names the parts of the rig on this machine."""
     if _PROJECT:
         return f"hosted rig: the project {_PROJECT}"
     safeupdate = "with" if servers.has_module(_VERSION, "safeupdate") else "without"
@@ -61,15 +61,15 @@ def described():
 
 @dataclass(kw_only=True)
 class HostedRig:
-    """A running rig, for tests in the place of the embedded stack."""
+    """A running rig, which tests use in place of the embedded stack."""
 
     gateway: Gateway
     root_keys: str = field(repr=False)
-    address: str = field(repr=False)  # a DATABASE_URL: of the schema's owner, who is no superuser
-    superuser: str = field(repr=False, default="")  # a real project gives none
-    server: "Server | None" = None  # likewise
+    address: str = field(repr=False)  # a DATABASE_URL of the schema's owner, who is not a superuser
+    superuser: str = field(repr=False, default="")  # empty for a real project
+    server: "Server | None" = None  # None for a real project
     _make_auth: Callable | None = None
-    _log: Path | None = None  # PostgREST's
+    _log: Path | None = None  # the log of PostgREST
 
     @property
     def url(self):
@@ -85,7 +85,7 @@ class HostedRig:
             yield connection
 
     def environment(self):
-        """The settings of an app process on the rig."""
+        """Return the settings of an app process on the rig."""
         return {
             "SUPABASE_URL": self.url,
             "SUPABASE_KEY": self.publishable_key,
@@ -94,7 +94,7 @@ class HostedRig:
 
     @contextmanager
     def row_limit(self, rows):
-        """Have one answer of the API hold at most *rows* rows meanwhile."""
+        """Limit an answer of the API to *rows* rows during the block."""
         if self._log is None:
             pytest.skip("a project's max rows are set by hand")
         self._limit_rows(rows)
@@ -112,7 +112,7 @@ class HostedRig:
 
     @contextmanager
     def auth(self, **settings):
-        """Have Auth run with other *settings* meanwhile: `confirms`, `is_closed`."""
+        """Run Auth with other *settings* during the block: `confirms`, `is_closed`."""
         if self._make_auth is None:
             pytest.skip("a project's Auth is set by hand")
         before = self.gateway.services[_AUTH_PATH]
@@ -126,9 +126,9 @@ class HostedRig:
 
 @contextmanager
 def started_rig(cache, *, is_open):
-    """A migrated rig with a server key. *is_open*: see `servers.lay_ground`.
+    """Yield a migrated rig with a server key. *is_open*: see `servers.lay_ground`.
 
-    Skips where PostgREST's binary does not run; with `CI` set, it fails there.
+    Skip the test if PostgREST's binary does not run; fail if `CI` is set.
     """
     if _PROJECT:
         with _project() as rig:
@@ -171,7 +171,7 @@ class Server:
 
     @contextmanager
     def rig(self, address):
-        """Auth and the API over the migrated database at *address*."""
+        """Yield a rig with Auth and the API over the migrated database at *address*."""
         key = "sb_publishable_" + secrets.token_hex(12)
         with (
             self.auth(address) as auth,
@@ -189,7 +189,7 @@ class Server:
             )
 
     def auth(self, address, **settings):
-        """Auth as a service, with its tables in the database at *address*."""
+        """Yield Auth as a service, with its tables in the database at *address*."""
         as_auth = make_conninfo(address, user=servers.AUTH_ADMIN)
         if _AUTH is None:
             return nullcontext(StandInAuth(as_auth, self._jwk, **settings))
@@ -198,7 +198,7 @@ class Server:
 
 @contextmanager
 def _project():
-    """A real project, behind our gateway as well."""
+    """Yield a real project, behind our gateway as well."""
     key, address, root_keys = (
         os.environ[f"DAYBOOK_TEST_PROJECT_{name}"] for name in ("KEY", "DATABASE_URL", "ROOT_KEYS")
     )
@@ -219,7 +219,7 @@ def _migrate(address, root_keys):
 
 
 def _signing_key():
-    """A new JWK of the kind that a project of today signs with."""
+    """Return a new JWK of the kind with which current projects sign."""
     key = jwt.algorithms.ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()), as_dict=True)
     return key | {"kid": "rig", "alg": "ES256", "use": "sig", "key_ops": ["sign", "verify"]}
 
@@ -227,7 +227,7 @@ def _signing_key():
 @tried_twice("PostgREST")
 @contextmanager
 def _postgrest(cache, address, jwk):
-    """PostgREST as a service, and its log."""
+    """Yield PostgREST as a service, and its log."""
     public = {name: value for name, value in jwk.items() if name != "d"} | {"key_ops": ["verify"]}
     at = conninfo_to_dict(address)
     port, log = free_port(), Path(at["host"]) / f"postgrest-{at['dbname']}.log"
@@ -249,7 +249,7 @@ def _postgrest(cache, address, jwk):
 @tried_twice("Supabase Auth")
 @contextmanager
 def _real_auth(at, jwk, *, confirms=False, is_closed=False):
-    """Supabase Auth as hosted runs it; it makes its own tables. Mails go nowhere."""
+    """Yield Supabase Auth as in hosted projects; it makes its own tables, and its mails are dropped."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = {
@@ -277,7 +277,7 @@ def _real_auth(at, jwk, *, confirms=False, is_closed=False):
 
 @contextmanager
 def _running(command, environment, log, is_ready):
-    """A program, once it is ready."""
+    """Start a program; yield it once it is ready."""
     with log.open("wb") as output:
         child = processes.start(
             command,

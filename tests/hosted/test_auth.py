@@ -1,4 +1,4 @@
-"""Answers of Supabase Auth: the same requests to the stand-in and, with DAYBOOK_TEST_AUTH, to the real one."""
+"""Answers of Supabase Auth: the tests send the same requests to the stand-in and, with DAYBOOK_TEST_AUTH, to the real service."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ _numbers = itertools.count()
 
 @pytest.fixture
 def ask(hosted):
-    """Sends a request to Auth; the status and the body of what comes back."""
+    """Return a function that sends a request to Auth, and returns the status and the body of the answer."""
     with httpx.Client(headers=VERSION | {"apikey": hosted.publishable_key}, timeout=30) as client:
 
         def ask(method, path, body=None, token=""):
@@ -40,7 +40,7 @@ def email():
 
 @pytest.fixture
 def maya(ask, email):
-    """The answer to a new account: tokens and a user."""
+    """The answer to a sign-up: tokens and a user."""
     status, session = ask("POST", "/signup", {"email": email, "password": PASSWORD})
     assert status == 200
     return session
@@ -123,7 +123,8 @@ def test_addresses_to_be_confirmed(ask, maya, hosted, email):
     assert refusal(again) == (429, "over_email_send_rate_limit")
     assert refusal(early) == (400, "email_not_confirmed")
     assert (taken[0], taken[1]["email"], "access_token" in taken[1]) == (200, email, False)
-    assert taken[1]["id"] != maya["user"]["id"]  # it does not tell who has an account
+    # the answer does not tell whether the address has an account
+    assert taken[1]["id"] != maya["user"]["id"]
 
 
 def test_banned_user(ask, maya, hosted, email):
@@ -146,7 +147,8 @@ def test_deleted_session(ask, maya, hosted):
 
 def test_refresh_token_used_twice(ask, maya, hosted):
     first = maya["refresh_token"]
-    with ThreadPoolExecutor(4) as pool:  # of many more the real one tells some to try again: 409
+    # with many more, the real service answers some requests with 409: try again
+    with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: renewed(ask, first), range(12)))
     second = answers[0][1]["refresh_token"]
     renewed(ask, second)
@@ -201,7 +203,8 @@ def test_gateway_holds_hosted_s_key_rules(hosted):
         )
     direct = hosted.gateway.services["/rest/v1"](Request("GET", "/conversations", bearer, b""))
 
-    assert (nobody.status_code, nobody.json()["code"]) == (401, "42501")  # the role anon
+    # the request has the role anon
+    assert (nobody.status_code, nobody.json()["code"]) == (401, "42501")
     assert (strict.status_code, strict.json()) == (direct.status, json.loads(direct.body))
     assert (strict.status_code, strict.json()["code"]) == (401, "PGRST301")
     assert stranger.status_code == 401

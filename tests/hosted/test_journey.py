@@ -1,4 +1,4 @@
-"""A person's day on hosted's parts, with two app processes."""
+"""A user's day on the parts of hosted Supabase, with two app processes."""
 
 import re
 from zipfile import ZipFile
@@ -13,7 +13,8 @@ from tests.stack.apps import running
 
 SLOWLY = "[[tokens=40 rate=12]]"
 TOO_LONG = "[[tokens=400 rate=12]]"
-FOR_EVER = "[[tokens=400 rate=12 times=1]]"  # the second time the prompt is repeated, whole
+# only the first request gets this reply; later ones are answered with the prompt itself
+FOR_EVER = "[[tokens=400 rate=12 times=1]]"
 
 
 def test_a_day_on_two_processes(app, make_hosted_app, open_rig, person):
@@ -31,7 +32,7 @@ def test_a_day_on_two_processes(app, make_hosted_app, open_rig, person):
 
     with running(make_hosted_app("second")) as second:
         second.until_ready()
-        there = maya.new_tab(second.url)  # a cookie does not know of ports
+        there = maya.new_tab(second.url)  # cookies do not distinguish ports
         maya.asks(f"Tell me more {SLOWLY}")
         maya.hears("word2")
         there.visit(f"/?c={maya.conversation_id}")
@@ -63,7 +64,7 @@ def test_a_day_on_two_processes(app, make_hosted_app, open_rig, person):
             there.signs_out()
             maya.is_signed_out_before_long()
 
-    # every process had the token of the sign-up
+    # both processes use the access token of the sign-up
     assert open_rig.gateway.calls["POST /auth/v1/token"] == 0
     with open_rig.connect() as rows:
         costs = rows.execute(
@@ -76,7 +77,7 @@ def test_a_day_on_two_processes(app, make_hosted_app, open_rig, person):
 
 
 def test_open_tab_shows_what_another_process_changes(app, make_hosted_app, open_rig, person):
-    """Without a press: the tab asks. Suspended, it says so, and nothing of its user stays with the process."""
+    """The tab polls without any action of the user. When the user is suspended, the tab says so and the process drops all data."""
     maya = person()
     maya.signs_up()
     maya.asks("Beside it")

@@ -1,4 +1,4 @@
-"""Reading beyond "max rows", the bound that a hosted API cuts its answers to."""
+"""Reads of more rows than "max rows" allows, the limit to which a hosted API cuts its answers."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ from tests.store.conftest import PASSWORD, make_sessions, new_email
 from tests.stores import store_of
 from tests.web.test_export_route import table
 
-MORE = 105  # than an answer has room for
+MORE = 105  # more rows than fit in one answer
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def long(maya):
 
 @pytest.fixture
 def shrunk(hosted, long):
-    """The bound shrinks while the app runs, to the least that will do."""
+    """Lower the limit while the app runs, to the least that Daybook accepts."""
     with hosted.row_limit(100):
         yield
 
@@ -70,7 +70,7 @@ def test_many_spaces_are_read_whole(maya):
 
 @pytest.fixture
 def owner(hosted, maya, shrunk):
-    """A connection to the database, where Maya is an admin."""
+    """A connection to the database, during which Maya is an admin."""
     role = "update private.roles set role = %s where user_id = %s"
     with hosted.connect() as owner:
         owner.execute(role, ["admin", maya.user_id])
@@ -80,7 +80,7 @@ def owner(hosted, maya, shrunk):
 
 @pytest.fixture
 def admin(maya, owner):
-    """The services of Maya as an admin, as far as tables want them."""
+    """The services of an admin that the tabs of the admin page use, for Maya."""
     return SimpleNamespace(
         administration=maya.backend.administration,
         sign_ups=SignUpAdministration(
@@ -145,7 +145,7 @@ def test_thread_is_read_whole_whatever_the_bound(hosted, maya, long):
 
 
 def test_rest_of_a_long_thread_is_read_whole_whatever_the_bound(hosted, maya, long, monkeypatch):
-    def select(*arguments, **named):  # one answer has the first ten; the rest comes page by page
+    def select(*arguments, **named):  # one answer has the first ten; the rest is read page by page
         found = maya.backend.calls.select(*arguments, **named)
         return replace(found, messages=found.messages[:10])
 

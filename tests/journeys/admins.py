@@ -1,4 +1,4 @@
-"""What an admin does on the page Admin, on any stack."""
+"""The actions of an admin on the page Admin, on any stack."""
 
 import contextlib
 import csv
@@ -11,7 +11,7 @@ from tests.stack.apps import until
 
 
 def look_after(admin, maya):
-    """Look at each tab; then change a limit of *maya*, suspend her, restore her, and find all that in the audit."""
+    """Open each tab; then change a limit of *maya*, suspend her, restore her, and find all these changes in the audit."""
     for tab, content in (
         ("Models", "Price for"),
         ("Sign-ups", "Create invitation"),
@@ -22,23 +22,24 @@ def look_after(admin, maya):
         admin.sees(content)
     admin.page.get_by_role("tab", name="Users").click()
     expect(admin.page.locator(".st-key-usage-table canvas").first).to_be_visible()
-    admin.page.get_by_test_id("stDataFrame").hover()  # for its toolbar
+    admin.page.get_by_test_id("stDataFrame").hover()  # shows the toolbar
     expect(admin.page.get_by_role("button", name="Search: ")).to_be_visible()
     expect(admin.page.get_by_role("button", name="Download as CSV")).to_have_count(0)
     assert "Count me in" not in admin.page.content()
-    # a low window, before the search: its rows show that the table was drawn for this size
+    # a low window, set before the search, so that the rows show that the table was drawn for this
+    # size
     desk = admin.page.viewport_size
     admin.page.set_viewport_size({"width": desk["width"], "height": 420})
     admin.page.get_by_label("Search users").fill(maya.email)
     admin.page.keyboard.press("Enter")
     expect(admin.page.locator(".st-key-usage-table")).not_to_contain_text(admin.email)
     expect(admin.page.locator(".st-key-usage-table")).to_contain_text(maya.email)
-    # its cells are drawn on a canvas: the first column of the first row, below the heads
+    # cells are drawn on a canvas: the first column of the first row, below the headings
     table = admin.page.locator(".st-key-usage-table .dvn-scroller")
     heading = admin.page.get_by_role("heading", name=maya.email)
 
     def opened():
-        """Click the row until the user's heading is there: a canvas that is redrawn loses a click."""
+        """Click the row until the user's heading appears, because a click on a canvas that is being redrawn is lost."""
         table.click(position={"x": 30, "y": 57})
         with contextlib.suppress(PlaywrightTimeout):
             heading.wait_for(timeout=5_000)

@@ -1,4 +1,4 @@
-"""The real app, a scripted model, and people at real browsers."""
+"""The real app, a scripted model, and users with real browsers."""
 
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +11,9 @@ from tests.journeys.people import PASSWORD, SECONDS, Person
 from tests.model_server import ModelServer
 from tests.stack.apps import App, running
 
-# Without the window around its pages, which nobody sees here, Chromium takes a quarter less of a journey's CPU time. Where
-# both are missing, the journeys fail: they are never skipped.
+# Without the frame of its window, which is not needed here, Chromium takes a quarter less of a
+# journey's CPU time. If both
+# are missing, the journeys fail: they are never skipped.
 _SHELL = Path("/usr/bin/chromium-headless-shell")
 CHROMIUM = str(_SHELL if _SHELL.exists() else "/usr/bin/chromium")
 FLAGS = [
@@ -31,14 +32,14 @@ def model():
 
 @pytest.fixture(autouse=True)
 def _plain_model(model):
-    """A test that failed leaves no script to the next."""
+    """Reset the model's script, also after a failed test."""
     yield
     model.script()
 
 
 @pytest.fixture(scope="session")
 def make_app(model, cache, tmp_path_factory):
-    """An app with folders of its own, or those of another; not started."""
+    """Return a function that makes an app, not started, with folders of its own or those of another app."""
 
     def make(name, **changes):
         environment = {
@@ -56,15 +57,15 @@ def make_app(model, cache, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def app(make_app):
-    """One app for all journeys that leave it whole."""
+    """An app for all journeys that do not damage it."""
     with running(make_app("app")) as app:
         app.until_ready()
-        sign_up(app, ADMIN)  # who comes first
+        sign_up(app, ADMIN)  # the first account becomes admin
         yield app
 
 
 def sign_up(app, email):
-    """The cookie of a new account, made without a browser."""
+    """Return the cookie of a new account, made without a browser."""
     form = {"email": email, "password": PASSWORD, "next": "/"}
     answer = httpx.post(f"{app.url}/account", data=form, timeout=SECONDS, trust_env=False)
     return answer.headers["set-cookie"].split(";")[0]
@@ -80,7 +81,7 @@ def browser():
 
 @contextmanager
 def _people(node, browser, app):
-    """People at browsers of their own. What a browser complains of in the end is an error."""
+    """Yield a function that makes users with browsers of their own. Errors that a browser reports fail the test."""
     people = node.stash.setdefault(_PEOPLE, [])
 
     def make(name="maya", url=app.url, **context):
@@ -96,14 +97,14 @@ def _people(node, browser, app):
 
 @pytest.fixture
 def person(request, browser, app):
-    """Makes somebody who is there for one test."""
+    """Yield a function that makes a user for one test."""
     with _people(request.node, browser, app) as make:
         yield make
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
-    """A failed journey shows what its people saw, and what the app said last."""
+    """Add to the report of a failed journey what the browsers showed, and the app's last output."""
     report = yield
     if report.failed and "tmp_path_factory" in item.funcargs:
         folder = item.funcargs["tmp_path_factory"].mktemp("seen")

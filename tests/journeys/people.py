@@ -1,4 +1,4 @@
-"""A user at a browser: actions and checks in users' words. Every wait is for something visible."""
+"""A user with a browser: actions and checks in users' words. Every wait is for a visible element."""
 
 import itertools
 import re
@@ -16,7 +16,7 @@ from tests.stack.apps import SECONDS, until
 PASSWORD = "correct horse battery staple"
 DESK = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
-FOR_EVER = "[[tokens=9000 rate=12]]"  # longer than any journey: for replies that are stopped
+FOR_EVER = "[[tokens=9000 rate=12]]"  # longer than any journey, for replies that will be stopped
 MESSAGE = '.stChatMessage, .db-message, [class*="st-key-past-"] .stMarkdown:not(.stChatMessage *)'
 _numbers = itertools.count()
 
@@ -29,7 +29,7 @@ class Tab:
     def __init__(self, page, url):
         self.page, self.url = page, url
 
-    # --- what is seen ---------------------------------------------------------------------------
+    # --- checks -----------------------------------------------------------------------------------
 
     @property
     def composer(self):
@@ -54,7 +54,7 @@ class Tab:
 
     @property
     def unread(self):
-        """The rows of conversations with a reply that nobody has seen yet."""
+        """The rows of conversations with a reply that the user has not opened yet."""
         return self.rows.and_(self.page.locator(".db-unread"))
 
     @property
@@ -67,11 +67,11 @@ class Tab:
 
     @property
     def rows(self):
-        """The conversations beside the page, newest first."""
+        """The conversations in the sidebar, newest first."""
         return self.page.locator('[data-act="open"]:visible')
 
     def row(self, text):
-        """The row of this text beside the page."""
+        """Return the row with this text in the sidebar."""
         return self.rows.filter(has_text=re.compile(rf"^{re.escape(text)}$"))
 
     @property
@@ -92,12 +92,12 @@ class Tab:
 
     @property
     def picker(self):
-        """The button that names the model that answers, and opens the list of the others."""
+        """The button that names the current model, and opens the list of models."""
         return self.page.locator(".st-key-model-picker button")
 
     @property
     def facts(self):
-        """The rows under the replies: which model, and what it took."""
+        """The lines below the replies: the model, and the cost and time of the reply."""
         return self.page.locator(".db-acts small")
 
     @property
@@ -110,12 +110,12 @@ class Tab:
 
     @property
     def outage(self):
-        """The line that says that the database is away."""
+        """The notice that the database is away."""
         return self.page.locator(".st-key-outage [role=status]")
 
     @property
     def beginning(self):
-        """The line from which the model reads."""
+        """The line at the start of the model's context."""
         return self.page.get_by_role("separator").filter(has_text="Context starts here")
 
     @property
@@ -123,7 +123,7 @@ class Tab:
         return UUID(parse_qs(urlsplit(self.page.url).query)["c"][0])
 
     def texts(self):
-        """The texts of the messages, oldest first, once all are drawn: a prompt waits for a script of Streamlit's."""
+        """Return the texts of the messages, oldest first, once all are drawn: Streamlit draws prompts by a script."""
         pending = self.page.locator(".stMain [data-testid='stSkeleton']")
         until(
             lambda: (
@@ -137,11 +137,11 @@ class Tab:
         expect(self.page.get_by_text(words).first).to_be_visible()
 
     def hears(self, words):
-        """The last message has *words*, whether or not it is over."""
+        """Wait until the last message has *words*, whether or not it has ended."""
         expect(self.last_reply).to_contain_text(words)
 
     def hears_all_of(self, words):
-        """The last message has *words*, and is over and stored."""
+        """Wait until the last message has *words*, and is complete and stored."""
         self.hears(words)
         self.sees_no_reply_coming()
 
@@ -153,7 +153,7 @@ class Tab:
         )
 
     def is_in(self, title):
-        """The conversation *title* is open, and marked in the list."""
+        """Wait until the conversation *title* is open, and marked in the list."""
         expect(self.page.locator(".st-key-chat-head h1")).to_have_text(title)
         expect(self.rows.and_(self.page.locator("[aria-current]"))).to_contain_text(title)
 
@@ -161,10 +161,10 @@ class Tab:
         expect(self.sign_in_form).to_be_visible()
 
     def is_signed_out_before_long(self):
-        """A process that has not ended the session itself asks the database every few seconds."""
+        """Wait for the sign-in page: a process that did not end the session itself asks the database only every few seconds."""
 
         def is_out():
-            with suppress(Error):  # the page may be loading again by itself
+            with suppress(Error):  # the page may be reloading by itself
                 self.page.reload()
             expect(self.composer.or_(self.sign_in_form)).to_be_visible()
             return self.sign_in_form.is_visible()
@@ -172,16 +172,16 @@ class Tab:
         until(is_out)
 
     def is_welcome(self):
-        """Signed in, and the page is there."""
+        """Wait until the user is signed in and the page is drawn."""
         expect(self.composer).to_be_visible()
 
-    # --- what is done ---------------------------------------------------------------------------
+    # --- actions ----------------------------------------------------------------------------------
 
     def visit(self, path="/"):
         self.page.goto(self.url + path)
 
     def enters(self, form, email, password=PASSWORD):
-        """Fill in and send the form that goes to the address *form*."""
+        """Fill in and send the form with the target *form*."""
         fields = self.page.locator(f'form[action="{form}"]')
         fields.locator('[name="email"]').fill(email)
         fields.locator('[name="password"]').fill(password)
@@ -193,26 +193,26 @@ class Tab:
         self.is_asked_to_sign_in()
 
     def asks(self, prompt):
-        """Send *prompt*, and see it stand there."""
+        """Send *prompt*, and wait until it is drawn."""
         self.composer.fill(prompt)
         self.sends()
         expect(self.messages.filter(has_text=prompt).last).to_be_visible()
 
     def asks_in_vain(self, prompt):
-        """Send *prompt*, and be told why it was not sent."""
+        """Send *prompt*, and wait for the reason why it was not sent."""
         self.composer.fill(prompt)
         self.sends()
         expect(self.page.get_by_role("alert").last).to_be_visible()
         expect(self.composer).to_have_value(prompt)
 
     def sends(self):
-        """Press Enter, which on touch makes a new line unless Ctrl is held, once the composer takes it."""
+        """Press Enter (on touch screens with Ctrl, because Enter makes a new line) once the composer accepts it."""
         expect(self.page.get_by_test_id("stChatInputSubmitButton")).to_be_enabled()
         is_touch = self.page.evaluate("daybook.isTouch()")
         self.composer.press("Control+Enter" if is_touch else "Enter")
 
     def opens(self, title, space=""):
-        """From the list; *space* stands below the title where the chats of all spaces are listed."""
+        """Open a conversation from the list; *space* is shown below the title if the list has the chats of all spaces."""
         row = self.row(f"{title} {space}".strip())
         expect(row).to_have_count(1)
         row.click()
@@ -224,18 +224,18 @@ class Tab:
         self.is_welcome()
 
     def turns_to_a_temporary_chat(self):
-        """By the keyboard, on a fresh page."""
+        """Switch to a temporary chat by the keyboard, on a fresh page."""
         self.temporary_switch.focus()
         self.page.keyboard.press("Space")
         self.sees("Not saved and not used for memory.")
         expect(self.temporary_switch).to_be_checked()
 
     def stored(self):
-        """All that the browser keeps for the page."""
+        """Return all data that the browser stores for the page."""
         return self.page.evaluate("JSON.stringify([localStorage, sessionStorage, document.cookie])")
 
     def reloads_what_is_not_kept(self):
-        """And agrees when the browser asks."""
+        """Reload a page with unsaved text, and confirm the browser's question."""
         asked = []
 
         def agree(dialog):
@@ -247,7 +247,7 @@ class Tab:
         assert asked == ["beforeunload"]
 
     def comes_back(self):
-        """To this tab from another: headless, every tab thinks that it has the focus."""
+        """Return to this tab from another; in a headless browser, every tab believes that it has the focus."""
         self.page.evaluate("dispatchEvent(new Event('blur'))")
         self.page.wait_for_timeout(1200)
         self.page.evaluate("dispatchEvent(new Event('focus'))")
@@ -257,7 +257,7 @@ class Tab:
         expect(self.page.locator(".st-key-new-chat button")).to_be_in_viewport()
 
     def jumps_to_the_filter(self):
-        """By the keyboard, as soon as the page listens to it."""
+        """Focus the filter by the keyboard, as soon as the page handles keys."""
 
         def is_there():
             self.page.keyboard.press("Control+k")
@@ -266,7 +266,7 @@ class Tab:
         until(is_there)
 
     def scrolls_up(self, turns):
-        """Turn the wheel up by so many *turns*; wait until the page has received them all."""
+        """Scroll up by *turns* turns of the mouse wheel; wait until the page has received them all."""
         self.page.evaluate("() => { window.turned = 0; onwheel = (e) => { turned += e.deltaY } }")
         self.page.mouse.move(700, 300)
         for _ in range(turns):
@@ -283,22 +283,22 @@ class Tab:
         expect(self.retry_button).to_have_count(0)
 
     def renames(self, title, new):
-        """From the list beside the page."""
+        """Rename a conversation from the list."""
         self.chooses(title, "Rename")
         expect(self.title_field).to_be_focused()
-        self.page.keyboard.type(new)  # over what is selected
+        self.page.keyboard.type(new)  # replaces the selected text
         self.page.keyboard.press("Enter")
         expect(self.title_field).to_have_count(0)
 
     def picks(self, model):
-        """Have another model answer here."""
+        """Choose another model for this conversation."""
         self.picker.click()
         self.page.get_by_test_id("stRadioGroup").get_by_text(model, exact=True).click()
         expect(self.picker).to_have_text(re.compile(rf"{model}(?!-)"))
         self.page.keyboard.press("Escape")
 
     def instructs(self, text):
-        """Tell the model something for the conversation that is open."""
+        """Set the instructions of the open conversation."""
         self.page.locator(".st-key-conversation-menu button").click()
         self.page.get_by_role("menuitem", name="Instructions").click()
         self._saves(text)
@@ -322,7 +322,7 @@ class Tab:
         expect(self.dialog).to_have_count(0)
 
     def makes_a_space(self, name, instructions, before=lambda: None):
-        """And is on its fresh page. *before* it is made, while its dialog is open, something is done."""
+        """Create a space, and wait for its fresh page. *before* is called while the dialog is open."""
         chooser = self.page.locator(".st-key-space-chooser button")
         new = self.page.get_by_role("button", name="New space")
         expect(chooser.or_(new)).to_be_visible()
@@ -338,7 +338,7 @@ class Tab:
         self.is_in_space(name)
 
     def is_in_space(self, name):
-        """Its conversations are listed."""
+        """Wait until the conversations of the space are listed."""
         expect(self.page.locator(".st-key-space-chooser button")).to_contain_text(name)
 
     def chooses_space(self, name):
@@ -354,19 +354,19 @@ class Tab:
         expect(self.dialog).to_be_visible()
 
     def opens_the_facts(self):
-        """Of the conversation that is open."""
+        """Open the notes of the open conversation."""
         self.page.locator(".st-key-conversation-menu button").click()
         self.page.get_by_role("menuitem", name="Chat notes").click()
         expect(self.dialog).to_contain_text("Used only in")
 
     def notes_in_the_dialog(self, fact):
-        """Of a space, or of the facts of a conversation."""
+        """Add a note in the dialog of a space or of a conversation."""
         self.dialog.get_by_label("Add a note").fill(fact)
         self.dialog.get_by_role("button", name="Add", exact=True).click()
         expect(self.dialog.get_by_text(fact, exact=True)).to_be_visible()
 
     def moves_to(self, space):
-        """In the dialog that the menu of a conversation opened."""
+        """Choose *space* in the dialog that the menu of a conversation opened."""
         self.dialog.locator(".st-key-move-to input").click()
         self.page.get_by_role("option", name=space, exact=True).click()
         self.dialog.get_by_role("button", name="Move").click()
@@ -381,17 +381,17 @@ class Tab:
         expect(self.page.get_by_role("button", name="Archived")).to_be_visible()
 
     def deletes(self, title):
-        """From the list beside the page."""
+        """Delete a conversation from the list."""
         self.chooses(title, "Delete")
         expect(self.row(title)).to_have_count(0)
         self.sees(f"Deleted “{title}”")
 
     def undoes(self):
-        """Bring back what was deleted last."""
+        """Restore the last deleted item."""
         self.page.get_by_role("button", name="Undo").first.click()
 
     def exports(self, kind):
-        """The name and the text of the file that one click brings."""
+        """Return the name and the text of the downloaded file."""
         self.page.locator(".st-key-export button").click()
         with self.page.expect_download() as download:
             self.page.get_by_role("button", name=f"As {kind}").click()
@@ -400,13 +400,13 @@ class Tab:
         return download.value.suggested_filename, text
 
     def chooses(self, title, action):
-        """From the menu of a row beside the page."""
+        """Choose *action* in the menu of a row in the list."""
         self.page.get_by_role("button", name=f"More: {title}", exact=True).click()
         self.page.get_by_role("menuitem", name=action).click()
 
 
 class Person(Tab):
-    """Somebody with a browser of their own, its first tab, and an address to sign up with."""
+    """A user with a browser, its first tab, and an address to sign up with."""
 
     def __init__(self, browser, url, name, **context):
         self.name = name
@@ -421,7 +421,7 @@ class Person(Tab):
         super().__init__(self._new_page(), url)
 
     def new_tab(self, url=""):
-        """Another tab, on this app or on another process of it at *url*."""
+        """Open another tab of this app, or of another process of it at *url*."""
         self.sites.add(urlsplit(url or self.url).netloc)
         return Tab(self._new_page(), url or self.url)
 
@@ -432,7 +432,7 @@ class Person(Tab):
         self.is_welcome()
 
     def arrives(self, path="/"):
-        """Make an account behind the page's back, where how it is made is not the point."""
+        """Sign up without the page, for tests in which the sign-up is not the point."""
         form = {"email": self.email, "password": PASSWORD, "next": "/"}
         self.context.request.post(f"{self.url}/account", form=form, max_redirects=0)
         self.visit(path)

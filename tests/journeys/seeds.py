@@ -1,4 +1,4 @@
-"""Seed data, written through the services as by a second process of the same app."""
+"""Seed data, written through the services like a second process of the same app."""
 
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ _SECONDS = 20.0
 
 @contextmanager
 def second_process(app):
-    """The accounts of the running *app*, seen from here."""
+    """Yield the accounts of the running *app*, as a second process opens them."""
     root_keys = RootKeys.parse((app.keys / "root.key").read_text())
     with _backend(app, root_keys) as backend:
         yield WholeAccounts(backend, root_keys, idle_seconds=3600, lifetime_seconds=86400)
@@ -61,7 +61,7 @@ def _tables(store):
 
 @dataclass(slots=True)
 class _Echo:
-    """A model that says what it is told to, at once."""
+    """A model that answers at once with a given reply."""
 
     reply: str = ""
 
@@ -76,7 +76,7 @@ class _Echo:
 
 
 def converse(session, turns, policy=None):
-    """A new conversation with these prompts and replies, which have been read; of a window, or *policy*."""
+    """Store a conversation with these prompts and replies, marked as read, with a window or with *policy*; return its id."""
     model, store = _Echo(), store_of(session)
     choices = Choices(
         store=store,
@@ -105,12 +105,12 @@ def converse(session, turns, policy=None):
 
 
 def hold(session, titles):
-    """New conversations of these titles, each with a prompt."""
+    """Store conversations with these titles, each with one prompt."""
     return [begun_with(store_of(session), title).conversation.id for title in titles]
 
 
 def let_talk_fast(app):
-    """Lift the bound on turns a minute from everybody who has an account."""
+    """Lift the limit of turns a minute for all users who have an account."""
     if store := app.environment.get("DAYBOOK_STORE"):
         with _tables(store) as tables:
             lift_bounds(tables)
@@ -120,7 +120,7 @@ def let_talk_fast(app):
 
 
 def lift_bounds(tables):
-    """Lift the bound on turns a minute from every user of *tables*."""
+    """Lift the limit of turns a minute for every user of *tables*."""
     for user_id in tables.owners(BUDGETS):
 
         def lift(block):
@@ -131,7 +131,7 @@ def lift_bounds(tables):
 
 @contextmanager
 def database(app):
-    """The database of the running *app*, as superuser."""
+    """Yield a connection to the database of the running *app*, as superuser."""
     places = choose_folders(app.data, app.keys)
     with Postgres(places, read_secrets(places)).connect() as connection:
         yield connection

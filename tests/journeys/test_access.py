@@ -1,4 +1,4 @@
-"""The app without a mouse, by a screen reader, enlarged, on a small screen, without motion."""
+"""Accessibility: the app without a mouse, with a screen reader, enlarged, on a small screen, without motion."""
 
 import re
 from pathlib import Path
@@ -37,7 +37,7 @@ _NEXT_FRAMES = "new Promise((go) => requestAnimationFrame(() => requestAnimation
 
 
 class Look:
-    """Looks at the page in light, on a desk also in dark, and keeps what is wrong with it.
+    """Checks the page in the light theme, on a desktop also in the dark one, and collects the problems.
 
     A theme's colours are the same on a phone.
     """
@@ -68,7 +68,7 @@ class Look:
             self.found += [f"{name}, {theme}: contrast {each}" for each in faint]
 
     def behind(self, button, name):
-        """At what *button* opens."""
+        """Check the element that *button* opens."""
         button.click()
         expect(button).to_have_attribute("aria-expanded", "true")
         self.at(name)
@@ -217,7 +217,7 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
     peas, _, roses = seed(
         app, maya, *([(f"{name}?", "Gladly.")] for name in ("Peas", "Beans", "Roses"))
     )
-    with database(app) as connection:  # what one message holds now stands in another's place
+    with database(app) as connection:  # the message has the sealed text of another message
         connection.execute(
             "update public.messages set body = (select body from public.messages"
             " where conversation_id = %s limit 1) where conversation_id = %s",
@@ -253,7 +253,7 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
     maya.chooses("Peas?", "Pin")
     maya.sees("is pinned")
     look.at("a toast")
-    maya.sees_no_reply_coming()  # and the pinned row at the top
+    maya.sees_no_reply_coming()  # the reply has ended, and the row is pinned
     maya.chooses("Beans?", "Archive")
     expect(maya.rows).to_have_count(2)
     maya.turns_to_the_archive()
@@ -300,7 +300,7 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
 
 
 def _look_at_spaces(maya, look):
-    """At one that is made, what is in it, and the way in and out of it."""
+    """Check a new space, the conversations in it, and the ways to open and leave it."""
     page = maya.page
     maya.makes_a_space("Latin", "Be a tutor.", before=lambda: look.at("a new space"))
     look.at("the fresh page of a space")
@@ -349,7 +349,7 @@ _FOCUSED = """() => {
 }"""
 
 
-# the composer has the focus: Tab begins where what had it was taken away
+# the composer has the focus; Tab begins at the element that had it, or at its former position
 _BEGIN = """() => {
   const first = document.createElement("button");
   document.body.prepend(first);
@@ -380,22 +380,24 @@ def test_tab_leads_through_the_page_as_it_is_read(app, maya):
     for drawn in (maya.page.locator(".st-key-new-chat button"), maya.filter):
         expect(
             drawn
-        ).to_be_visible()  # rows are plain HTML: there before Streamlit has loaded its widgets
-    expect(maya.composer).to_be_focused()  # which else takes the focus later
+        ).to_be_visible()  # rows are plain HTML, drawn before Streamlit has loaded its widgets
+    # waits for the focus, which the composer would otherwise take later
+    expect(maya.composer).to_be_focused()
 
     stops = tabbed(maya.page)
 
     assert [(stop["tag"], stop["key"]) for stop in stops] == [
-        ("A", ""),  # to the main content
-        ("BUTTON", ""),  # fold the sidebar
+        ("A", ""),  # the link to the main content
+        ("BUTTON", ""),  # the button that folds the sidebar
         *(("BUTTON", "new-chat"), ("INPUT", "search")),
         *[("BUTTON", "conversation-list")] * 4,  # a row and its menu, the archive, a new space
         ("BUTTON", "account-menu"),
-        ("MAIN", ""),  # what scrolls is scrolled by the arrows
+        ("MAIN", ""),  # the page itself, which the arrow keys scroll
         *(("BUTTON", "export"), ("BUTTON", "conversation-menu")),
-        *[("BUTTON", "exchange")] * 3,  # of the prompt: copy, edit, delete
-        *(("DIV", "exchange"), ("BUTTON", "exchange"), ("BUTTON", "exchange")),  # code, wrap, copy
-        *[("BUTTON", "exchange")] * 5,  # copy, edit, regenerate, with what, context
+        *[("BUTTON", "exchange")] * 3,  # buttons of the prompt: copy, edit, delete
+        # the code block, wrap, copy
+        *(("DIV", "exchange"), ("BUTTON", "exchange"), ("BUTTON", "exchange")),
+        *[("BUTTON", "exchange")] * 5,  # copy, edit, regenerate, the menu of regenerating, context
         *(("TEXTAREA", "composer"), ("BUTTON", "memory-policy")),
         *(("BUTTON", "context-meter"), ("BUTTON", "model-picker")),
     ]
@@ -411,7 +413,7 @@ def test_each_field_of_a_dialog_has_a_ring_of_focus(person, theme):
     fields = maya.dialog.locator("input, textarea")
     expect(fields).to_have_count(10)  # two lists, three numbers, three themes, a switch, a text
     for field in fields.all():
-        maya.page.keyboard.press("Tab")  # a ring is for those who use the keyboard
+        maya.page.keyboard.press("Tab")  # a focus ring is shown only after a key press
         field.focus()
         until(lambda: maya.page.evaluate(_FOCUSED)["isRinged"])
         assert maya.page.evaluate(CONTRAST) == []
@@ -474,7 +476,7 @@ def test_a_day_without_a_mouse(person):
     expect(maya.messages).to_have_count(0)
 
 
-# --- by ear -------------------------------------------------------------------------------------
+# --- screen readers -----------------------------------------------------------------------------
 
 _LISTEN = """() => {
   window.heard = [];
@@ -517,7 +519,7 @@ def test_that_a_reply_is_tried_again_is_heard(maya, model):
     maya.asks("And by sea?")
     maya.sees("Your message is saved")
     maya.sees_no_reply_coming()
-    model.script(tokens=30, rate=12)  # slow enough to be drawn while it comes
+    model.script(tokens=30, rate=12)  # slow enough to be drawn while the reply streams
     maya.page.evaluate(_LISTEN)
 
     maya.retries()
@@ -528,7 +530,7 @@ def test_that_a_reply_is_tried_again_is_heard(maya, model):
 
 
 def test_names_and_copies_hold_no_markup(maya):
-    """Streamlit names by the Markdown of a label, and a toast not at all; an address stands where no Markdown is read."""
+    """Streamlit names elements by the Markdown of their labels, and gives toasts no name at all."""
     page, account = maya.page, maya.page.locator(".st-key-account-menu button").first
     expect(maya.temporary_switch).to_have_accessible_name("Temporary chat")
     expect(page.locator('span[role="img"]').first).to_have_attribute("aria-hidden", "true")
@@ -553,7 +555,7 @@ def test_names_and_copies_hold_no_markup(maya):
     )
 
 
-# --- by who is dazzled by motion ----------------------------------------------------------------
+# --- reduced motion -------------------------------------------------------------------------------
 
 
 def test_nothing_moves_where_motion_is_not_wanted(person):
@@ -594,7 +596,7 @@ def test_nothing_is_covered_at_double_size(app, person):
 
     def fits(place):
         assert maya.page.evaluate("document.documentElement.scrollWidth") <= ENLARGED["width"]
-        until(lambda: place.evaluate(_COVERED) == [])  # what slides in is there
+        until(lambda: place.evaluate(_COVERED) == [])  # elements that slide in have arrived
 
     main = maya.page.locator("main")
     fits(main)
@@ -606,7 +608,7 @@ def test_nothing_is_covered_at_double_size(app, person):
     maya.sees("This chat does not exist.")
     fits(main)
     maya.unfolds_the_sidebar()
-    fits(maya.sidebar)  # it covers the page, as on a phone
+    fits(maya.sidebar)  # the sidebar covers the page, as on a phone
     maya.signs_out()
     fits(main)
 
@@ -627,7 +629,7 @@ def test_what_a_finger_touches_is_large_enough(app, person):
     maya.is_asked_to_sign_in()
 
     def is_large():
-        until(lambda: maya.page.evaluate(_SMALL, 40) == [])  # what slides in is there
+        until(lambda: maya.page.evaluate(_SMALL, 40) == [])  # elements that slide in have arrived
 
     is_large()
     maya.arrives()

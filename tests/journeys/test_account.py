@@ -1,4 +1,4 @@
-"""The page Account: a new password, entered by keyboard, and what it ends."""
+"""The page Account: a new password, entered by keyboard, and the sessions that it ends."""
 
 from playwright.sync_api import expect
 
@@ -32,7 +32,7 @@ def test_new_password_signs_out_everywhere_else_and_replaces_the_old_one(person)
     enters(maya, NEW_PASSWORD)
     maya.sees("Password changed. You are signed out everywhere else.")
 
-    elsewhere.is_asked_to_sign_in()  # its tab hears of it by itself
+    elsewhere.is_asked_to_sign_in()  # the other tab learns of it by itself
     elsewhere.enters("/session", maya.email)
     elsewhere.sees("Wrong email or password.")
     elsewhere.enters("/session", maya.email, NEW_PASSWORD)

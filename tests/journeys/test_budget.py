@@ -1,4 +1,4 @@
-"""A message that the budget refuses goes on with a cheaper model, and an operator raises the limit."""
+"""A message that the budget refuses is answered by a cheaper model, or after an operator raises the limit."""
 
 import re
 import subprocess
@@ -35,11 +35,11 @@ def test_refused_message_goes_on_with_a_cheaper_model(make_app, browser):
         maya.asks_in_vain("and a pear, " * 60 + "how?")
         last = maya.page.get_by_role("link", name="Raise the limit")
         above = maya.page.get_by_test_id("stBottom")
-        until(lambda: _bottom(last) <= above.bounding_box()["y"])  # of a fresh page, too
+        until(lambda: _bottom(last) <= above.bounding_box()["y"])  # also on a fresh page
         maya.page.set_viewport_size(DESK)
         maya.asks_in_vain("How do I prune a pear?")
         maya.sees("Not enough budget left today: $0.00 left, a short reply may need up to $0.01.")
-        maya.sends()  # what is typed stays at the second refusal, too
+        maya.sends()  # the typed text also stays at the second refusal
         expect(maya.composer).to_have_value("How do I prune a pear?")
         link = maya.page.get_by_role("link", name="Raise the limit")
         expect(link).to_have_attribute("href", re.compile(r"\badmin\?tab=Users$"))

@@ -1,4 +1,4 @@
-"""Another model and instructions of one's own: from a click to what the endpoint is asked."""
+"""Another model and the user's own instructions: from the click to the request at the endpoint."""
 
 import pytest
 from playwright.sync_api import expect

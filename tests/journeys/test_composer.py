@@ -86,7 +86,7 @@ def test_text_that_is_too_long_is_kept_and_never_sent(person):
 
     maya.composer.fill(longest)
     maya.composer.press("Enter")
-    maya.sees("Your message is too long for the model")  # of this one
+    maya.sees("Your message is too long for the model")  # the message is too long for this model
     assert max(sent) > 200_000
     expect(refused).to_have_count(0)
 
@@ -106,12 +106,12 @@ def drops_file(page, file, at):
         return page.evaluate("window.over === true")
 
     drags("dragEnter")
-    until(is_heard)  # a browser opens what is dropped before the page has said that it takes it
+    until(is_heard)  # a browser opens a file that is dropped before the page has accepted it
     drags("drop")
 
 
 def pastes(page, *kinds):
-    """By the keyboard, a clipboard with an image, and as a spreadsheet has it with text, too."""
+    """Paste by keyboard: a clipboard with an image, and one like a spreadsheet's with text and an image."""
     page.evaluate(
         """async (kinds) => {
           const canvas = new OffscreenCanvas(4, 4);
@@ -131,7 +131,7 @@ def test_composer_stays_open_while_a_reply_streams(person, model):
     press = maya.page.keyboard.press
     maya.composer.press_sequentially("Peas [[tokens=20 held=2]]")
     press("Enter")
-    maya.page.keyboard.type("And ")  # at once
+    maya.page.keyboard.type("And ")  # typed at once
     maya.hears("word2")
     expect(maya.stop_button).to_be_visible()
     maya.page.keyboard.type("beans?")

@@ -1,4 +1,4 @@
-"""What a page says of its connection: the script of the page alone, by a clock that is turned."""
+"""The page's notices about its connection: the script alone, on a page with a controlled clock."""
 
 import pytest
 from playwright.sync_api import expect
@@ -17,7 +17,7 @@ def page(browser):
     with browser.new_context() as context:
         page = context.new_page()
         page.clock.install(time=0)
-        page.clock.pause_at(1000)  # else it goes on by itself
+        page.clock.pause_at(1000)  # stops the clock, which would otherwise run by itself
         page.route("**/*", lambda route: route.fulfill(body=PAGE, content_type="text/html"))
         page.goto("http://app.test/")
         page.add_script_tag(
@@ -27,7 +27,7 @@ def page(browser):
 
 
 def is_in(page, state):
-    """Have Streamlit be in a script state."""
+    """Set the script state that Streamlit reports."""
     page.evaluate("(now) => document.querySelector('.stApp').dataset.testScriptState = now", state)
 
 
@@ -69,7 +69,7 @@ def test_answered_message_is_not_doubted_later(page):
     page.evaluate("daybook.noteUnanswered()")
     is_in(page, "running")
     page.clock.run_for(1000)
-    is_in(page, "rerunRequested")  # of a press of another kind
+    is_in(page, "rerunRequested")  # a run after another kind of press
     page.clock.run_for(5000)
 
     expect(page.get_by_role("alert")).to_have_count(0)

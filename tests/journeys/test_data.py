@@ -1,4 +1,4 @@
-"""Your data: seen in its layers, cleared, exported, and deleted with the account while a reply is being written."""
+"""The page "Your data": its layers, clearing, the export, and deleting the account while a reply streams."""
 
 import json
 from zipfile import ZipFile
@@ -49,7 +49,7 @@ def test_data_is_exported_and_deleted_with_the_account(app, person):
     clear = ".st-key-drop-caches button"
     maya.page.evaluate(
         f"setInterval(() => document.querySelector('{clear}')?.click(), 100)"
-    )  # so the page hears that the session has ended before the answer comes
+    )  # the page must learn that the session has ended before the answer arrives
     with maya.page.expect_request("**/account/end"):
         form.get_by_role("button", name="Delete account").dispatch_event("click")
     [route] = until(lambda: other.page.title() and held)

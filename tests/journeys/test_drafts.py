@@ -1,4 +1,4 @@
-"""Drafts of a browser: the scripts of the page alone, in tabs of one browser."""
+"""Drafts in a browser: the scripts of the page alone, in tabs of one browser."""
 
 import pytest
 
@@ -33,7 +33,7 @@ class Tab:
         until(lambda: self.page.locator("textarea").input_value() == text)
 
     def waits(self):
-        """Until a draft that this tab takes over would be shown."""
+        """Wait until a draft that this tab takes over would be shown."""
         self.page.evaluate(
             "navigator.locks.query().then(() => new Promise((done) => setTimeout(done)))"
         )
@@ -129,7 +129,7 @@ def test_refused_message_stands_above_what_was_typed_since(new_tab):
     tab.page.evaluate("daybook.noteDraftSent()")
     tab.types("Two")
 
-    tab.page.locator("textarea").evaluate("one => { one.value = 'One' }")  # Streamlit sets it
+    tab.page.locator("textarea").evaluate("one => { one.value = 'One' }")  # Streamlit sets the text
     tab.arrives(given="One")
 
     tab.holds("One\n\nTwo")

@@ -1,4 +1,4 @@
-"""Editing what was said: prompts in their place, by keyboard, and on a phone."""
+"""Editing messages: prompts in place, by keyboard, and on a phone."""
 
 from playwright.sync_api import expect
 

@@ -1,4 +1,4 @@
-"""Escape: one press closes what is on top, and the focus returns to where it was."""
+"""Escape: one press closes the topmost overlay, and the focus returns to where it was."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ def item(name):
 MENU, ACCOUNT_MENU = button("conversation-menu"), button("account-menu")
 ROW = ".db-row [data-options]"
 MODEL, POLICY, METER = button("model-picker"), button("memory-policy"), button("context-meter")
-# what is pressed, one after the other, to open each; the first has the focus in the end
+# for each overlay, the elements to press in order; the first has the focus in the end
 ACCOUNT = {
     "the account": [ACCOUNT_MENU],
     "preferences_dialog": [ACCOUNT_MENU, button("preferences")],
@@ -73,12 +73,12 @@ ADMIN = {
     "suspend_dialog": [button("suspend")],
     "users.delete_dialog": [button("delete-user")],
 }
-# only where no model is chosen, and from a chat that has a summary
+# these need an unset model, and a chat with a summary
 ELSEWHERE = {"connect_dialog", "summary_dialog"}
 
 
 def seed(app, person):
-    """Make *person* an admin with a chat of which not all is sent; return its id."""
+    """Make *person* an admin with a chat of which not all messages are sent; return the chat's id."""
     with database(app) as connection:
         connection.execute(
             "update private.roles set role = 'admin' where user_id ="
@@ -91,11 +91,12 @@ def seed(app, person):
 
 
 def open_and_close(page, name, presses):
-    """Open one overlay by *presses* and close it by one Escape."""
+    """Open an overlay by *presses*, and close it by one Escape."""
     above = page.locator(_ABOVE)
     for press in presses:
         page.locator(press).first.press("Enter")
-    for press in presses[1:]:  # it is in what is closed, perhaps before its dialog is drawn
+    # the element is in the closed overlay, or its dialog is not drawn yet
+    for press in presses[1:]:
         expect(page.locator(press), name).to_have_count(0)
         expect(page.locator(_DIALOG), name).to_be_visible()
     expect(above, name).to_have_count(1)

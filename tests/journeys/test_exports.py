@@ -1,4 +1,4 @@
-"""The button of a download: the script of the page alone, before a server that is asked first."""
+"""The button of a download: the script of the page alone, with a server that is asked first."""
 
 from urllib.parse import urlsplit
 
@@ -17,7 +17,7 @@ PAGE = f"""
 
 @pytest.fixture
 def open_page(browser):
-    """Open the page before a server that answers HEAD with *status*; return it, and what it was asked."""
+    """Open the page with a server that answers HEAD with *status*; return the page, and the requests."""
     with browser.new_context() as context:
 
         def open_before(status):

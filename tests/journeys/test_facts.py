@@ -18,7 +18,7 @@ def noted(maya):
 
 
 def rows(maya):
-    """The facts that are listed, the newest first."""
+    """Return the facts in the list, the newest first."""
     texts = maya.page.locator('.st-key-facts [class*="st-key-fact-"] .stMarkdown:not(button *)')
     return texts.filter(has_not=maya.page.get_by_test_id("stCaptionContainer"))
 
@@ -29,7 +29,7 @@ def asks(maya, prompt, reply):
 
 
 def agrees(maya):
-    """Talk until it is offered to keep facts, and say yes."""
+    """Chat until noting facts is offered, and accept."""
     asks(maya, "Hello", "You said: Hello")
     expect(maya.page.get_by_text(OFFER)).to_have_count(0)
     asks(maya, "Again", "You said: Again")
@@ -45,7 +45,7 @@ def opens_memory(maya):
 
 
 def leaves_and_returns(maya):
-    """Have facts noted of what was said, by going to another chat and back."""
+    """Let facts be noted by going to another chat and back."""
     maya.begins_a_new_chat()
     maya.page.go_back()
 
@@ -64,7 +64,8 @@ def test_fact_is_noted_sent_elsewhere_and_undone(maya, model):
     maya.asks("Now in Zurich [[facts=1:Lives_in_Zurich. tokens=120 held=3]]")
     maya.hears("word3")
     expect(noted(maya)).to_have_count(0)
-    expect(maya.stop_button).to_be_visible()  # it went while the reply comes, not after
+    # the offer was removed while the reply streams, not after it
+    expect(maya.stop_button).to_be_visible()
     model.go_on()
     maya.hears_all_of("word120")
     leaves_and_returns(maya)

@@ -1,4 +1,4 @@
-"""The keys: a sheet of them, and the way to a conversation without a mouse."""
+"""Keyboard shortcuts: the list of them, and the way to a conversation without a mouse."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ _SCRIPTS = Path(__file__).parents[2] / "assets" / "page"
 
 
 def page_with(browser, script, content, platform="Linux"):
-    """A page of *content* with one of our scripts, and without Streamlit."""
+    """Open a page of *content* with one of our scripts, and without Streamlit."""
     page = browser.new_page()
     page.add_init_script(
         f"Object.defineProperty(navigator, 'platform', {{ get: () => '{platform}' }})"
@@ -76,7 +76,7 @@ def test_question_mark_outside_fields_opens_the_shortcuts(browser, platform, sea
     expect(sheet).to_have_count(0)
     page.locator("main").press("?")
     expect(sheet).to_contain_text(f"Search chats{search}")
-    page.keyboard.press("Control+k")  # what is behind it hears nothing
+    page.keyboard.press("Control+k")  # the page behind the dialog must not receive the key
     expect(page.locator("input")).not_to_be_focused()
     page.close()
 
@@ -125,7 +125,7 @@ def test_arrows_and_enter_open_what_the_filter_finds(app, maya):
 
     maya.jumps_to_the_filter()
     maya.page.keyboard.type("@bean")
-    press("Enter")  # before it has been found
+    press("Enter")  # pressed before the conversation is found
     expect(maya.page.locator(".st-key-chat-head h1")).to_have_text(
         re.compile("^What I sowed, .* @.?beans$")
     )
@@ -147,4 +147,4 @@ def test_reply_that_ends_takes_no_focus_from_a_field(maya, model):
 
     maya.asks("And then?")
     maya.hears_all_of("You said: And then?")
-    expect(maya.composer).to_be_focused()  # who wrote there
+    expect(maya.composer).to_be_focused()  # the composer had the focus before

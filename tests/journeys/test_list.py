@@ -1,4 +1,4 @@
-"""The list of conversations beside the page."""
+"""The list of conversations in the sidebar."""
 
 import pytest
 from playwright.sync_api import expect
@@ -22,7 +22,7 @@ def ask_each(maya, *names):
         maya.hears_all_of(f"You said: {name}")
 
 
-# between the lines of Undo and the composer
+# the distance between the Undo bar and the composer
 BETWEEN = """() => {
   const box = (selector) => document.querySelector(selector).getBoundingClientRect();
   return box('[data-testid="stBottom"]').top - box('.st-key-undo').bottom;
@@ -42,7 +42,8 @@ def test_chats_are_pinned_archived_deleted_and_restored(maya):
     maya.page.reload()
     expect(maya.rows).to_have_text(["Peas", "Roses"])
     maya.turns_to_the_archive()
-    expect(maya.rows).to_have_text(["Roses", "Beans"])  # the open one, and what is archived
+    # the open conversation, and the archived one
+    expect(maya.rows).to_have_text(["Roses", "Beans"])
     maya.opens("Beans")
     expect(maya.rows).to_have_text(["Beans"])
     maya.chooses("Beans", "Unarchive")
@@ -53,9 +54,9 @@ def test_chats_are_pinned_archived_deleted_and_restored(maya):
     maya.deletes("Beans")
     expect(maya.messages).to_have_count(0)
     line = maya.page.locator('.st-key-undo [class*="st-key-undo-"]').first
-    expect(line).to_have_css("animation-delay", "20s")  # as long as it leads there
+    expect(line).to_have_css("animation-delay", "20s")  # as long as Undo is possible
     maya.composer.fill("Leeks\n" * 9)
-    until(lambda: maya.page.evaluate(BETWEEN) == 8)  # px: no line lies over what is typed
+    until(lambda: maya.page.evaluate(BETWEEN) == 8)  # px: the bar does not cover the typed text
     maya.composer.fill("")
     maya.undoes()
     maya.is_in("Beans")
@@ -75,7 +76,7 @@ def test_title_is_edited_in_its_place(maya):
 
     maya.chooses("Peas", "Rename")
     expect(maya.title_field).to_be_focused()
-    maya.page.keyboard.press("Enter")  # unchanged
+    maya.page.keyboard.press("Enter")  # without a change
     expect(maya.title_field).to_have_count(0)
 
     maya.renames("Peas", "Sweet peas")
@@ -85,7 +86,7 @@ def test_title_is_edited_in_its_place(maya):
     expect(maya.title_field).to_have_value("Beans")
     expect(maya.title_field).to_be_focused()
     maya.page.keyboard.type("Broad beans")
-    maya.composer.click()  # leaving the field saves it
+    maya.composer.click()  # leaving the field saves the title
     maya.is_in("Broad beans")
 
 
@@ -97,7 +98,7 @@ def test_reply_that_came_elsewhere_is_marked_unread(maya, model):
     expect(maya.unread).to_have_count(0)
     model.go_on()
 
-    expect(maya.unread).to_have_count(1)  # by itself
+    expect(maya.unread).to_have_count(1)  # without an action of the user
     elsewhere = maya.new_tab()
     elsewhere.visit()
     expect(elsewhere.unread).to_have_count(1)

@@ -25,7 +25,7 @@ def maya(person):
 
 
 def open_long(app, maya, policy, count, reply="A fine name."):
-    """A conversation of so many long turns after the one about the kumquat."""
+    """Open a conversation with *count* long turns after one about the kumquat."""
     let_talk_fast(app)
     with second_process(app) as sessions:
         _, session = sessions.sign_in_with(maya.email, PASSWORD)
@@ -51,7 +51,7 @@ def test_old_messages_are_summarised_and_the_summary_edited(app, maya, model):
     view = maya.banner.get_by_role("button", name="View summary")
     view.press("Enter")
     expect(maya.dialog).to_be_visible()
-    maya.page.keyboard.press("Escape")  # in test_escape.py no chat has a summary
+    maya.page.keyboard.press("Escape")  # no chat of test_escape.py has a summary
     expect(maya.dialog).to_have_count(0)
     expect(view).to_be_focused()
     view.click()

@@ -1,4 +1,4 @@
-"""A model that fails ends in a sentence and a Retry; what it says can point elsewhere and load nothing."""
+"""A model that fails leads to a sentence and a Retry button; a reply may link to other sites, but loads nothing from them."""
 
 import pytest
 from playwright.sync_api import expect
@@ -28,7 +28,7 @@ def test_failed_reply_is_kept_and_retried(maya, model):
 
 
 def test_pictures_in_a_reply_load_nothing(maya, model):
-    """A picture's address could carry away what was said; half of its spelling may come later."""
+    """The address of an image could carry text of the chat to its host; half of its Markdown may arrive later."""
     picture = "https://elsewhere.test/stolen.png"
     for reply in (
         f"See ![x]({picture}?1) here.",
@@ -42,4 +42,4 @@ def test_pictures_in_a_reply_load_nothing(maya, model):
     maya.page.reload()
     maya.hears_all_of("here.")
 
-    assert maya.complaints() == []  # of a request, or of one that the browser refused
+    assert maya.complaints() == []  # neither a request, nor one that the browser refused

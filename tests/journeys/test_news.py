@@ -1,4 +1,4 @@
-"""How often a tab asks what other processes changed: the script of the page alone, by a clock that is turned."""
+"""The rate at which a tab polls for changes: the script alone, on a page with a controlled clock."""
 
 from urllib.parse import urlsplit
 
@@ -29,12 +29,12 @@ PAGE = """
 
 
 class Script:
-    """assets/page/news.js in an empty page, and what it asks."""
+    """assets/page/news.js in an empty page, and its requests."""
 
     def __init__(self, page):
         self.page, self.asked, self.answer, self.status = page, [], dict(SEEN), 200
         page.clock.install(time=0)
-        page.clock.pause_at(1000)  # else it goes on by itself
+        page.clock.pause_at(1000)  # stops the clock, which would otherwise run by itself
         page.route("**/*", self._serve)
         page.goto("http://app.test/")
         page.evaluate(PAGE)
@@ -50,7 +50,7 @@ class Script:
             route.fulfill(body="<p>Page", content_type="text/html")
 
     def draw(self, seen):
-        """As a component does after a run."""
+        """Report the drawn revisions, as a component does after a run."""
         self.page.evaluate(
             "(seen) => daybook.watchNews({ place: { c: 'garden' }, seen }, (found) => told.push(found))",
             seen,
@@ -60,7 +60,7 @@ class Script:
         return self.page.evaluate("told")
 
     def passes(self, seconds):
-        """Let time pass, a second at a time, each with its answers."""
+        """Let time pass second by second, each with its answers."""
         for _ in range(seconds):
             self.page.clock.run_for(1000)
             until(lambda: self.page.clock.run_for(1) or not self.page.evaluate("unanswered"))
@@ -86,7 +86,7 @@ def test_tab_in_use_asks_every_five_seconds(script):
 
 def test_hidden_tab_asks_nothing_until_it_is_shown(script):
     script.page.evaluate("hide(true)")
-    script.draw(SEEN | {"chat": 1})  # a run that was under way ends
+    script.draw(SEEN | {"chat": 1})  # a run that was in progress ends
     script.passes(60)
     assert script.asked == []
 
@@ -114,7 +114,7 @@ def test_page_is_told_of_each_change_once(script):
     script.passes(7)
     assert script.told() == [script.answer]
 
-    script.passes(20)  # the page shows the old state for a reason of its own
+    script.passes(20)  # the page shows the old state for another reason
     assert len(script.told()) == 1
 
     script.draw(SEEN | {"chat": 2})
@@ -149,6 +149,6 @@ def test_page_is_drawn_anew_until_it_says_that_it_is_signed_out(script):
     script.passes(8)
     assert script.told() == [{}]
 
-    script.passes(6)  # the connection was not there yet
+    script.passes(6)  # the connection did not exist yet
 
     assert script.told() == [{}, {}]

@@ -1,4 +1,4 @@
-"""One person: what is asked, interrupted, looked for again and taken away, and is there tomorrow."""
+"""One user: prompts, stopped replies, search and deletion, and the data on the next day."""
 
 import json
 import re
@@ -61,7 +61,8 @@ def test_a_day_on_a_phone(person):
     touched = {"viewport": PHONE, "has_touch": True, "is_mobile": True}
     maya = person(**touched, locale="de-DE", timezone_id=tokyo)
     maya.signs_up()
-    expect(maya.composer).not_to_be_focused()  # each focus would open the keyboard
+    # on touch screens, each focus would open the keyboard
+    expect(maya.composer).not_to_be_focused()
     expect(maya.composer).to_have_css("font-size", "16px")
 
     since = datetime.now(ZoneInfo(tokyo))
@@ -74,11 +75,11 @@ def test_a_day_on_a_phone(person):
     maya.hears_all_of(re.compile("You said: Peas\\s+Beans"))
     expect(maya.composer).not_to_be_focused()
     times = [since, datetime.now(since.tzinfo)]  # a minute may have ended meanwhile
-    facts = maya.facts.last.text_content().split(" · ")  # a tap shows all of it
+    facts = maya.facts.last.text_content().split(" · ")  # a tap shows the whole line
     assert facts[-2] == "0,00\xa0$"
     assert facts[-1] in [f"{time:%H:%M}" for time in times]
 
-    maya.composer.fill("Seco")  # what is being typed stays
+    maya.composer.fill("Seco")  # text that is being typed stays
     maya.picks("scripted-large")
     expect(maya.composer).to_have_value("Seco")
     maya.asks(f"And beans? {FOR_EVER}")
@@ -171,7 +172,7 @@ def test_draft_stays_until_it_is_sent(maya):
     maya.hears_all_of("You said: An unsent beginning")
     expect(maya.composer).to_have_value("")
     until(lambda: "An unsent" not in maya.stored())
-    maya.composer.fill("An unsent beginning")  # the same again, unsent
+    maya.composer.fill("An unsent beginning")  # the same text again, unsent
     until(lambda: "An unsent" in maya.stored())
     maya.page.reload()
     expect(maya.composer).to_have_value("An unsent beginning")
@@ -188,11 +189,11 @@ def test_draft_stays_until_it_is_sent(maya):
     words = "A long sentence typed quickly, of which no letter may be lost on the way. " * 3
     other.composer.press_sequentially(words, delay=1)
     expect(other.composer).to_have_value(words)
-    expect(maya.composer).to_have_value("Second thoughts")  # each tab has its own
+    expect(maya.composer).to_have_value("Second thoughts")  # each tab has its own draft
     other.sends()
     other.hears_all_of("You said: A long sentence")
     expect(other.composer).to_have_value("")
-    maya.hears_all_of("You said: A long sentence")  # by itself
+    maya.hears_all_of("You said: A long sentence")  # without an action of the user
     expect(maya.composer).to_have_value("Second thoughts")
     maya.composer.fill("Not for the next at this desk")
     maya.signs_out()

@@ -1,4 +1,4 @@
-"""The database is gone for a while: what is seen, typed, sent and coming meanwhile, and what is stored afterwards."""
+"""An outage of the database: the page, typed text, prompts and streaming replies meanwhile, and the rows afterwards."""
 
 import re
 import time
@@ -47,12 +47,12 @@ def test_reply_survives_a_database_that_stands_still(frail, person, model):
         model.go_on()
         for tab in (maya, fresh, beside):
             is_told(tab)
-        expect(fresh.rows).to_have_text(["Before"])  # what was read stays
+        expect(fresh.rows).to_have_text(["Before"])  # data that was read before stays
         expect(beside.messages).to_have_count(4)
         expect(beside.composer).to_have_value("And then ")
         beside.page.keyboard.type("what?")
         said = len(maya.texts()[-1])
-        until(lambda: len(maya.texts()[-1]) > said + 20)  # it goes on
+        until(lambda: len(maya.texts()[-1]) > said + 20)  # the reply continues
         fresh.composer.fill("A thought")
         fresh.sends()
         fresh.sees("Nothing is lost")
@@ -71,7 +71,8 @@ def test_reply_survives_a_database_that_stands_still(frail, person, model):
 
 
 def test_reply_interrupted_by_a_kill_is_kept(make_app, person):
-    prompt = "Tell me all [[tokens=9000 rate=12 times=1]]"  # the second time it is repeated, whole
+    # only the first request gets this reply; later ones are answered with the prompt itself
+    prompt = "Tell me all [[tokens=9000 rate=12 times=1]]"
     with running(make_app("killed")) as app:
         app.until_ready()
         maya = person(url=app.url)
@@ -87,7 +88,7 @@ def test_reply_interrupted_by_a_kill_is_kept(make_app, person):
     with running(make_app("killed", base=app.base, port=app.port)) as again:
         again.until_ready()
 
-        maya.sees("The server stopped during this reply.")  # the tab comes back by itself
+        maya.sees("The server stopped during this reply.")  # the tab reconnects by itself
         assert maya.texts()[:3] == ["Before", "You said: Before", prompt]
         assert re.fullmatch(r"word1 word2 .*word\d+", maya.texts()[3])
         maya.retries()
@@ -106,7 +107,7 @@ def partial_reply(app):
 
 
 def assert_each_is_stored_and_paid_once(app, person, *, turns, messages):
-    """Assert so many complete turns and messages of *person*, charged at cost, nothing reserved."""
+    """Fail unless *person* has so many complete turns and messages, charged at cost, and nothing is reserved."""
     with database(app) as rows:
         whose = "user_id = (select id from auth.users where email = %s)"
         found = rows.execute(
@@ -124,5 +125,5 @@ def assert_each_is_stored_and_paid_once(app, person, *, turns, messages):
             " (select count(*) from public.messages where messages.user_id = budgets.user_id)"
             f" from private.budgets where {whose}"
         )
-        # once the titles are paid for, too
+        # the costs of titles have been settled too
         until(lambda: rows.execute(books, [person.email]).fetchone() == (0, 0, messages), 20)

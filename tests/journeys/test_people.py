@@ -1,4 +1,4 @@
-"""Visibility between users: two people, an admin, and who signs in where another was signed out."""
+"""Visibility between users: two users, an admin, and a user who signs in after another in the same browser."""
 
 from uuid import uuid4
 
@@ -51,7 +51,7 @@ def test_anothers_conversation_is_like_none(maya, omar):
 
 
 def end_elsewhere(app, maya):
-    """Her session is ended by another process."""
+    """End her session by another process."""
     with database(app) as rows:
         rows.execute(
             "delete from private.app_sessions where user_id ="
@@ -61,14 +61,14 @@ def end_elsewhere(app, maya):
 
 
 def revoke(app, maya):
-    """Her session is ended, and not by her browser, which keeps the cookie."""
+    """End her session without her browser, which keeps the cookie."""
     (cookie,) = (each for each in maya.context.cookies() if each["name"] == "__Host-sid")
     headers = {"cookie": f"__Host-sid={cookie['value']}"}
     httpx.post(f"{app.url}/session/end", headers=headers, timeout=SECONDS, trust_env=False)
 
 
 def test_ended_session_costs_a_sign_in_and_no_word(app, maya, omar):
-    for prompt in ("Here", "There"):  # after the first the page would wait for a title
+    for prompt in ("Here", "There"):  # after the first prompt, the page would wait for a title
         maya.asks(prompt)
         maya.hears_all_of(f"You said: {prompt}")
     address = maya.page.url
@@ -78,7 +78,8 @@ def test_ended_session_costs_a_sign_in_and_no_word(app, maya, omar):
         assert maya.page.url == address
         assert maya.texts()[-1] == "You said: There"
 
-    maya.page.route("**/poll?*", lambda route: route.abort())  # the tab would be told first
+    # otherwise the tab would learn of it by a poll first
+    maya.page.route("**/poll?*", lambda route: route.abort())
     maya.composer.fill("A letter to Bergen")
     end_elsewhere(app, maya)
     maya.sends()
@@ -95,7 +96,7 @@ def test_ended_session_costs_a_sign_in_and_no_word(app, maya, omar):
     end_elsewhere(app, maya)
     maya.sends()
     maya.sees("You were signed out before this was sent.")
-    maya.enters("/session", omar.email)  # who sees neither place nor text
+    maya.enters("/session", omar.email)  # Omar sees neither the place nor the text
     maya.is_welcome()
     maya.sees("Ask anything.")
     expect(maya.composer).to_have_value("")
@@ -119,7 +120,7 @@ def test_first_account_sees_usage_and_sets_limits(person, maya):
 
 @pytest.fixture
 def sign_ups_end_open(app):
-    """Other journeys sign up, too."""
+    """Restore open sign-ups for other journeys."""
     yield
     with database(app) as rows:
         rows.execute("update private.settings set sign_ups = 'open' where id")

@@ -1,4 +1,4 @@
-"""Scroll position of a page when a conversation is opened, and after the reader scrolls."""
+"""The scroll position when a conversation is opened, and after the user scrolls."""
 
 import pytest
 from playwright.sync_api import expect
@@ -7,8 +7,9 @@ from tests.stack.apps import until
 
 LONG = "Tell me all of it"
 PAGE = "#stMain"
-# how far below the window a conversation goes on: of every frame that shows a message; and of those in which something
-# was drawn once more, after the page has moved within the frame and before that is seen
+# the distance from the bottom of the window to the end of the conversation: in every frame with a
+# message, and in frames in
+# which elements were drawn after the page had moved and before the frame was shown
 FRAMES = """(page) => {
   window.below = [];
   window.drawn = [];
@@ -30,7 +31,7 @@ FRAMES = """(page) => {
 
 @pytest.fixture
 def maya(person):
-    """Somebody who has one conversation of many screens, and is on a fresh page."""
+    """A user on a fresh page with one conversation of many screens."""
     maya = person()
     maya.arrives()
     maya.asks(f"{LONG} [[tokens=900 title={LONG.replace(' ', '_')}]]")
@@ -39,7 +40,7 @@ def maya(person):
     return maya
 
 
-# around the button, on each side, stands its own strip
+# on each side of the button is its strip
 BESIDE = """one => {
   const { left, right, top, bottom } = one.getBoundingClientRect(), x = (left + right) / 2, y = (top + bottom) / 2;
   return [[left - 9, y], [right + 9, y], [x, top - 3], [x, bottom + 2]].map((at) => document.elementFromPoint(...at) === one.parentElement);
@@ -68,9 +69,9 @@ def test_sent_prompt_stays_at_the_top_of_the_view(maya):
     maya.asks("Once more [[tokens=700 rate=150]]")
     until(lambda: 0 <= below_the_head() < 40)
     latest = maya.page.get_by_role("button", name="Jump to latest")
-    expect(latest).to_be_visible()  # the reply is longer than the view
+    expect(latest).to_be_visible()  # the reply is longer than the window
     assert 0 <= below_the_head() < 40
-    assert latest.evaluate(BESIDE) == [True] * 4  # nothing is read below it
+    assert latest.evaluate(BESIDE) == [True] * 4  # no text can be read below the button
     maya.composer.fill("And then?")
     maya.sends()
     told = maya.page.get_by_role("alert")

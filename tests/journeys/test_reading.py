@@ -1,4 +1,4 @@
-"""Reading: what is drawn how, and that nothing moves under the reader's eyes."""
+"""Reading: the appearance of messages, and that nothing moves while the user reads."""
 
 import re
 
@@ -10,7 +10,7 @@ from tests.journeys.people import MESSAGE, PASSWORD, PHONE
 from tests.journeys.seeds import converse, let_talk_fast, second_process
 from tests.stack.apps import until
 
-# keeps the places of elements, frame by frame, until it is asked for them
+# records the positions of elements, frame by frame
 WATCH = """selector => {
   const seen = window.__seen = [];
   const look = () => {
@@ -20,7 +20,7 @@ WATCH = """selector => {
   look();
 }"""
 SEEN = "() => { const seen = window.__seen; window.__seen = null; return seen; }"
-# in every frame: how many of these stand in the page, and how faint the first is
+# in every frame: the number of these elements, and the opacity of the first
 PRESENT = """(places) => {
   window.seen = {};
   const look = () => {
@@ -47,7 +47,7 @@ def maya(person):
 
 @pytest.fixture
 def letters(app, maya):
-    """Maya before a long conversation."""
+    """Return Maya at a long conversation."""
     let_talk_fast(app)
     with second_process(app) as sessions:
         _, session = sessions.sign_in_with(maya.email, PASSWORD)
@@ -81,13 +81,13 @@ def test_finished_reply_stays_where_it_came(maya):
     expect(maya.page.get_by_role("button", name="Regenerate", exact=True)).to_have_count(2)
 
     frames = maya.page.evaluate(SEEN)
-    assert {len(frame) for frame in frames} == {4}  # nothing twice, nothing gone
+    assert {len(frame) for frame in frames} == {4}  # no element is doubled or missing
     for tops in zip(*frames, strict=True):
         assert max(tops) - min(tops) <= STILL
 
 
 def test_page_stays_drawn_while_a_reply_begins(maya):
-    """It is drawn anew only after the first words; until then the browser must keep it."""
+    """The page is redrawn only after the first words; until then, the browser must keep the old elements."""
     for name in ("One", "Two"):
         maya.asks(name)
         maya.hears_all_of(f"You said: {name}")
@@ -128,7 +128,7 @@ def test_page_stays_where_the_reader_scrolled(letters, model):
     assert letters.page.evaluate(SCROLLED) > 0
     model.go_on()
     letters.hears_all_of("word900")
-    # the line where the context starts went from above
+    # the line at the start of the context was above and is gone
     assert abs(in_view.bounding_box()["y"] - before) <= STILL
 
 
@@ -141,7 +141,7 @@ def test_cut_reply_goes_on_after_a_reload(maya, model):
 
     maya.page.get_by_role("button", name="Continue").click()
 
-    maya.hears("word30 word31")  # while it is coming
+    maya.hears("word30 word31")  # while the reply streams
     maya.hears_all_of("word31 and so on")
     expect(maya.page.get_by_text("Cut off at the length limit")).to_have_count(0)
     maya.page.reload()
@@ -196,7 +196,7 @@ graph TD; A-->B
         reply.locator("ol li").first.evaluate("one => parseFloat(getComputedStyle(one).marginLeft)")
         > 25
     )
-    expect(reply.locator("table")).to_have_attribute("tabindex", "0")  # it scrolls in itself
+    expect(reply.locator("table")).to_have_attribute("tabindex", "0")  # the table scrolls
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     hebrew = reply.get_by_text("שלום")
     assert hebrew.evaluate("one => getComputedStyle(one).direction") == "rtl"
@@ -243,7 +243,7 @@ def test_thoughts_stay_after_a_reload(maya, model):
 
 
 def _is_at_rest(person):
-    """Return whether the page stood still for half a second: a busy machine draws few frames."""
+    """Return True if the page did not move for half a second; a busy machine draws few frames."""
     places = {person.page.evaluate(SCROLLED)}
     for _ in range(5):
         person.page.wait_for_timeout(100)

@@ -1,4 +1,4 @@
-"""Spaces: what is told in one, what is kept in it, and that nothing is lost with it."""
+"""Spaces: their instructions and notes, the conversations in them, and that deleting a space loses no conversation."""
 
 import pytest
 from playwright.sync_api import expect

@@ -1,4 +1,4 @@
-"""Daybook on stores without a database server: opened, killed in mid-reply, opened again by the same people and others."""
+"""Daybook on stores without a database server: opened, killed during a reply, and opened again by the same users and others."""
 
 import re
 import sqlite3
@@ -19,7 +19,7 @@ ALONE = "Open the address that Daybook printed"
 
 @pytest.fixture
 def make_alone(make_app, tmp_path):
-    """Make an app on a SQLite file of this test."""
+    """Return a function that makes an app on an SQLite file of this test."""
 
     def make(**changes):
         environment = {"DAYBOOK_STORE": f"sqlite:{tmp_path}/daybook.db"}
@@ -30,7 +30,7 @@ def make_alone(make_app, tmp_path):
 
 
 def address(app):
-    """Return the address in the file that the start names, as no terminal reads its output."""
+    """Return the address in the file that the start names, because the output is not a terminal."""
     file = app.keys / "open.txt"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert app.last_line() == f"Daybook is ready on SQLite: open the address in {file}"
@@ -65,7 +65,8 @@ def test_one_person_alone_on_a_file(make_alone, person, tmp_path):
     with running(make_alone(base=app.base, port=app.port)) as again:
         again.until_ready()
         assert address(again).rpartition("/")[2] != secret
-        maya.sees("The server stopped during this reply.")  # the cookie outlives the process
+        # the cookie is still valid after the process has ended
+        maya.sees("The server stopped during this reply.")
         assert maya.texts()[:3] == ["Before", "You said: Before", prompt]
         assert re.fullmatch(r"word1 word2 .*word\d+", maya.texts()[3])
 
@@ -131,7 +132,7 @@ class Firestore:
 
 @pytest.fixture(params=["json", "firestore"])
 def kept(request, tmp_path):
-    """A store of several people, where it is kept."""
+    """A store for several users, in each kind."""
     if request.param == "json":
         return JsonFolder(tmp_path / "daybook")
     return Firestore(request.getfixturevalue("firestore"))

@@ -1,4 +1,4 @@
-"""A temporary chat at a browser: what is said in it is nowhere, and gone when it is left."""
+"""A temporary chat in a browser: its text is stored nowhere, and gone once the page is left."""
 
 import secrets
 
@@ -28,7 +28,7 @@ def is_fresh(maya):
 
 
 def where_known(maya, app):
-    """Our tables with a row of hers."""
+    """Return our tables with a row of this user."""
     with database(app) as connection:
         [(user_id,)] = connection.execute(
             "select id from auth.users where email = %s", [maya.email]
@@ -69,7 +69,7 @@ def test_a_temporary_chat_leaves_no_trace(maya, app, model, word):
     maya.page.once("dialog", lambda dialog: dialog.dismiss())
     maya.page.locator(".st-key-account-menu button").click()
     maya.page.get_by_role("button", name="Sign out").click()
-    expect(maya.last_reply).to_be_visible()  # who was asked, and stays
+    expect(maya.last_reply).to_be_visible()  # the user is asked, and stays
     maya.page.keyboard.press("Escape")
     maya.begins_a_new_chat()
 
@@ -84,10 +84,11 @@ def test_a_temporary_chat_leaves_no_trace(maya, app, model, word):
     }
     with database(app) as connection:
         held = tables(connection)
-        connection.execute("checkpoint")  # what is still in memory goes to the tables' files
+        connection.execute("checkpoint")  # writes all data in memory to the files of the tables
     assert [table for table, text in held.items() if found(word, text.encode())] == []
     everything = list(files(app.base))
-    assert any(found("scripted", data) for _, data in everything)  # what is there can be found
+    # shows that the search finds stored text
+    assert any(found("scripted", data) for _, data in everything)
     assert [str(path) for path, data in everything if found(word, data)] == []
 
 

@@ -1,4 +1,4 @@
-"""Usage: what a message cost is in the chart, in the tables and in the file."""
+"""The usage page: a message's cost is in the chart, in the tables and in the file."""
 
 import csv
 import io

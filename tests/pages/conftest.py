@@ -1,4 +1,4 @@
-"""The whole app as AppTest runs it, with fakes where the backend would be."""
+"""The whole app as AppTest runs it, with fakes in place of the backend."""
 
 import itertools
 import json
@@ -27,7 +27,7 @@ _numbers = itertools.count()
 
 
 def in_dialog(app, dialog, *args):
-    """Have the next run open *dialog*: AppTest reruns the whole page where a browser reruns the dialog alone."""
+    """Open *dialog* in the next run; AppTest reruns the whole page when a browser would rerun the dialog alone."""
     app.session_state[KEY].dialog = dialog, args
     return app
 
@@ -46,17 +46,17 @@ def menu_button(app, key):
 
 
 def clicked(app, **request):
-    """After a press of a button of plain HTML, with these data attributes."""
+    """Press a plain HTML button with these data attributes; return the app after the run."""
     return app.text_input(key="acts").set_value(json.dumps([next(_numbers), request])).run()
 
 
 def opened(app, conversation):
-    """After a press of a row of the list."""
+    """Press a row of the list; return the app after the run."""
     return clicked(app, act="open", chat=str(conversation))
 
 
 def chosen(app, conversation, choice):
-    """After a choice in the menu of a row."""
+    """Choose an entry in the menu of a row; return the app after the run."""
     assert choice in options(app, conversation)
     return clicked(app, act="choose", chat=str(conversation), choice=choice)
 
@@ -68,7 +68,7 @@ def options(app, conversation):
 
 
 def listed(app):
-    """Headings and titles of the list, as they stand there."""
+    """Return the headings and titles of the list in order."""
     shown = "".join(each.value for each in app.sidebar.get("html") if "db-list" in each.value)
     found = re.findall('<p>(.*?)</p>|<button data-act="open".*?>(.*?)</button>', shown)
     return [unescape(re.sub("<[^>]*>", "", "".join(each))) for each in found]
@@ -87,7 +87,7 @@ def warnings(app):
 
 
 def refusals(app):
-    """Return the sentences that refuse a form or a button, beside it."""
+    """Return the refusals that are drawn beside a form or a button."""
     return [
         unescape(each)
         for each in re.findall('role="alert" class="db-refusal">(.*?)</p>', html(app))
@@ -95,7 +95,7 @@ def refusals(app):
 
 
 def refused(app):
-    """Return the sentences that stand below fields, by the labels of the fields."""
+    """Return the refusals below fields, by the labels of the fields."""
     blocks = (app.main, *app.get("dialog"))
     return {label: sentence for block in blocks for label, sentence in _refused(block)}
 
@@ -111,14 +111,14 @@ def _refused(block, label=None):
 
 
 def news(app):
-    """Return what a form or a button says of its success, beside it."""
+    """Return the news of success that are drawn beside a form or a button."""
     return [
         unescape(each) for each in re.findall('role="status" class="db-news">(.*?)</p>', html(app))
     ]
 
 
 def grid(app, number=0):
-    """Return a table of plain HTML: its columns, and the figures of each row by its label."""
+    """Return a plain HTML table: its columns, and the figures of each row by its label."""
     table = html(app).split("<table>")[1 + number].split("</table>")[0]
     rows = [
         [
@@ -131,7 +131,7 @@ def grid(app, number=0):
 
 
 def audit(app):
-    """Return the entries of the audit as they are shown, the newest first: their columns by their labels."""
+    """Return the shown entries of the audit, the newest first: their columns by label."""
     (table,) = [
         each for each in html(app).split("<table>") if each.startswith('<tr><th scope="col">Time<')
     ]
@@ -152,12 +152,12 @@ def in_composer(app):
 
 
 def messages(app):
-    """The texts of the messages: prompts are HTML, replies Markdown."""
+    """Return the texts of the messages; prompts are HTML, replies Markdown."""
     return list(_texts(app.main))
 
 
 def unanswered(app):
-    """The prompts that are said to have no reply, as HTML."""
+    """Return the prompts that are marked as unanswered, as HTML."""
     return [
         each for each in _PROMPT.findall(html(app)) if "Unanswered - not part of the chat" in each
     ]
@@ -181,7 +181,7 @@ def _texts(block, *, is_past=False):
 
 
 def regenerated(app, message, choice=""):
-    """After a press of Regenerate below a reply, or a choice in the menu beside it."""
+    """Press Regenerate below a reply, or choose an entry of the menu beside it; return the app after the run."""
     if choice:
         return clicked(app, act="choose", message=str(message.id), choice=choice)
     return clicked(app, act="retry", message=str(message.id))
@@ -209,7 +209,7 @@ def maya(database, model):
 
 @pytest.fixture
 def health(monkeypatch):
-    """A process that is up, unless a test says otherwise."""
+    """The health of a running process, unless a test changes it."""
     up = {"is_started": True, "is_database_away": False, "stage": "ready", "problem": ""}
     fake = SimpleNamespace(
         model=ModelState.REMOTE, version="0.1.0", store=SUPABASE, outage="", **up
@@ -224,7 +224,7 @@ def health(monkeypatch):
 
 @pytest.fixture
 def tab(monkeypatch, health):
-    """A browser tab: the signed-in user, if any, whether the app has accounts, and the mode of sign-ups."""
+    """A browser tab: the signed-in user, if any; whether the app has accounts; and the mode of sign-ups."""
     tab = SimpleNamespace(
         person=None, has_accounts=True, sign_ups=SignUps.OPEN, next_is_admin=False
     )
@@ -238,7 +238,7 @@ def tab(monkeypatch, health):
 
 @pytest.fixture(autouse=True)
 def acts(monkeypatch):
-    """A field in the place of the component that hears buttons of plain HTML: AppTest runs no components."""
+    """A field in place of the component that hears plain HTML buttons, because AppTest runs no components."""
 
     def hear(act):
         st.text_input(
@@ -273,7 +273,7 @@ def open_app(tab):
 
 @pytest.fixture
 def open_chat(open_app, maya, database):
-    """Opens a stored conversation, "Garden", of these prompts and replies; the page and its id."""
+    """Return a function that opens a stored conversation, "Garden", of these prompts and replies; it returns the page and the id."""
 
     def open_stored(*bodies, **of):
         garden = database.hold("Garden", *bodies, **of)

@@ -32,7 +32,7 @@ from tests.pages.conftest import (
 from tests.store.conformance.talk import NOON
 from tests.stores import InMemoryDatabase
 
-NOW = datetime.now(UTC).replace(day=15)  # of the database: some days of its month are over
+NOW = datetime.now(UTC).replace(day=15)  # the database's time; some days of its month are over
 _SUMS = {"tokens_in": 4_000, "tokens_cached": 500, "tokens_out": 1_600}
 TOTAL_USAGE = UsageReport(
     days=(DayUsage(day=NOON.date(), model="scripted", replies=40, cost_micro=10_400, **_SUMS),),
@@ -58,7 +58,7 @@ def database():
 
 
 def changes(admin):
-    """Return the changes that are noted in the audit, the oldest first: action, user, new values."""
+    """Return the changes in the audit, the oldest first: action, user, new values."""
     return [
         (one.action, one.target, {name: after for name, (_, after) in one.detail.items()})
         for one in reversed(admin.administration.audit())
@@ -176,7 +176,7 @@ def open_user(open_tab, jonas):
 
 
 def suspended(app, *users):
-    """After a press of Suspend, and of the button that confirms it."""
+    """Press Suspend, and the button that confirms it; return the app after the run."""
     return pressed(in_dialog(pressed(app, "suspend"), suspend_dialog, users), "danger-suspend")
 
 
@@ -200,7 +200,7 @@ def test_fields_of_another_user_are_not_the_same(open_user, database):
 
     app.multiselect(key="chosen-users").set_value([kim.user_id]).run()
 
-    # a browser keeps an entry that is not saved for a field of the same key
+    # a browser keeps an unsaved entry for a field with an unchanged key
     assert field(app, "Daily limit ($)").key != before
 
 
@@ -466,7 +466,7 @@ def test_row_of_a_user_opens(open_tab):
 
 
 def test_addresses_are_no_markdown(open_user, ruth, jonas):
-    """Markdown would make links of them, against which `safe_md` puts word joiners in."""
+    """Markdown would make links of addresses, unless `safe_md` inserts word joiners."""
     app = open_user()
     for key in ("set-role", "sign-out", "suspend"):
         app = pressed(app, key)

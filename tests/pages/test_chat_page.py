@@ -1,4 +1,4 @@
-"""The chat page: what a person sees, with the real chat over fakes."""
+"""The chat page as a user sees it, with the real chat over fakes."""
 
 import contextlib
 import re
@@ -49,12 +49,12 @@ def send(app, prompt):
 
 
 def following_nothing(app, thread):
-    """The next run draws a reply that is coming and returns: so it is while a dialog is open."""
+    """Draw a streaming reply once without following it, as while a dialog is open."""
     return in_dialog(app, instructions_dialog, thread.conversation)
 
 
 def begin_slowly(maya, prompt, conversation_id=None):
-    """Return a turn whose reply has begun, and goes on once the gate of the model opens."""
+    """Return a turn whose reply has begun, and which continues once the gate of the model opens."""
     maya.model.gate.clear()
     turn = maya.chat.begin(conversation_id, prompt)
     until(turn.said)
@@ -75,7 +75,7 @@ def test_a_reply_is_shown_kept_and_found_again(open_app, maya):
 
 
 def test_a_conversation_without_a_message_opens(open_app, maya, database):
-    """It is there where a process died before the first prompt was stored."""
+    """Such a conversation remains if a process died before it stored the first prompt."""
     app = open_app(maya, c=str(database.hold("Empty")))
 
     assert [title.value for title in app.title] == ["Empty"]
@@ -91,7 +91,7 @@ def test_what_is_not_ones_own_does_not_exist(open_app, maya, name):
     assert app.button(key="way-out").click().run().title[0].value == "New chat"
 
 
-# --- a prompt that is not taken ------------------------------------------------------------------
+# --- refused prompts -----------------------------------------------------------------------------
 
 
 def test_prompt_over_budget_returns_to_the_composer(open_app, maya, database):
@@ -115,7 +115,7 @@ def test_stale_tab_is_told_and_keeps_its_prompt(open_chat, database, is_same_pro
     app, garden = open_chat("One", "Two")
     database.go_on(garden, "From the other tab")
     if is_same_process:
-        database.thread(garden)  # its tabs share what was read last
+        database.thread(garden)  # the tabs of this process share the last read
 
     send(app, "From this tab")
 
@@ -127,14 +127,14 @@ def test_stale_tab_is_told_and_keeps_its_prompt(open_chat, database, is_same_pro
 
 
 def test_refused_prompt_stays_out_of_other_conversations(open_app, maya, database):
-    """It was sent from the garden, and refused when its writer had gone on to the sea."""
+    """The prompt was sent in the garden, and refused after the user had opened the sea."""
     garden = database.hold("Garden")
     sea = database.hold("Sea")
     app = open_app(maya, c=str(sea))
     refusal = Refusal(StoreUnavailable.public, "A thought", garden)
     app.session_state[KEY].callbacks.keep(refusal)
 
-    for _ in range(2):  # it stays
+    for _ in range(2):  # the refusal stays
         app.run()
         assert StoreUnavailable.public in warnings(app)
         assert in_composer(app) == ""
@@ -152,7 +152,7 @@ def test_a_prompt_that_was_refused_elsewhere_can_be_dismissed(open_app, maya, da
     for prompt, place in (("A thought", garden), ("Another", None)):
         app.session_state[KEY].callbacks.keep(Refusal("No.", prompt, place))
     app.run()
-    assert in_composer(app) == "Another"  # it was written here
+    assert in_composer(app) == "Another"  # the prompt was written on this page
 
     app.button(key="dismiss-0").click().run()
     assert not app.code
@@ -160,7 +160,7 @@ def test_a_prompt_that_was_refused_elsewhere_can_be_dismissed(open_app, maya, da
 
 
 def test_refusal_survives_an_interrupted_run(open_app, maya, database, monkeypatch):
-    """The browser, which has just learnt that the database is away, asks for another run at once."""
+    """The browser has just learned that the database is away, and asks for another run at once."""
     app = open_app(maya)
     database.rows.failure = StoreUnavailable()
     once = [st.rerun]
@@ -175,7 +175,7 @@ def test_refusal_survives_an_interrupted_run(open_app, maya, database, monkeypat
 
 
 def replace_the_run():
-    """Have Streamlit stop the run that goes on here where it next can, as it does when a press begins another."""
+    """Make Streamlit stop the current run at its next check, as when a press begins another run."""
     get_script_run_ctx().yield_check.__self__.request_stop()
 
 
@@ -183,13 +183,14 @@ def test_refusal_of_a_replaced_run_is_drawn(open_app, maya, monkeypatch):
     app = open_app(maya)
 
     def refuse(*_):
-        assert _tab.tab().callbacks.running  # the run in its place sees that, and asks again
+        # the replacing run sees the running callback, and asks for another run
+        assert _tab.tab().callbacks.running
         replace_the_run()
         raise StoreUnavailable
 
     monkeypatch.setattr(maya.store.turns, "begin", refuse)
     send(app, "A thought")
-    assert not app.warning  # the run ended there
+    assert not app.warning  # the run ended in the callback
 
     app.run()
     assert app.warning[0].value == StoreUnavailable.public
@@ -236,7 +237,7 @@ def test_callback_of_a_replaced_run_finishes(open_chat, database, monkeypatch):
 
 
 def test_prompt_sent_to_a_restarted_server_comes_back(open_app, maya, monkeypatch):
-    monkeypatch.setattr(turns, "send", lambda *_: None)  # such a server calls back nobody
+    monkeypatch.setattr(turns, "send", lambda *_: None)  # a restarted server calls no callback
 
     app = send(open_app(maya), "A thought")
 
@@ -279,7 +280,8 @@ def test_session_ended_during_a_run_leads_to_sign_in(open_app, maya, tab, monkey
     app = open_app(maya, **address)
 
     assert app.info[0].value.startswith("You were signed out.")
-    assert not app.tabs  # the page is loaded again: what is typed into a form before is lost
+    # the page is reloaded here, and loses text that is typed into a form before
+    assert not app.tabs
     assert not app.chat_input
     assert not app.error
 
@@ -313,7 +315,7 @@ def test_outcome_of_a_reply_is_marked(open_chat, outcome, sentence):
 
     assert sentence in [caption.value for caption in app.caption]
     assert app.button(key="retry").label == "Retry"
-    assert len(send(app, "Go on").chat_message[0].markdown) == 2  # its mark stays
+    assert len(send(app, "Go on").chat_message[0].markdown) == 2  # the mark of the reply stays
 
 
 def test_cut_reply_can_be_copied_and_regenerated(open_chat):
@@ -321,7 +323,7 @@ def test_cut_reply_can_be_copied_and_regenerated(open_chat):
 
     assert any("Cut off at the length limit" in words.value for words in app.markdown)
     assert 'aria-label="Regenerate"' in html(app)
-    assert len(send(app, "Go on").chat_message[0].markdown) == 2  # its mark stays
+    assert len(send(app, "Go on").chat_message[0].markdown) == 2  # the mark of the reply stays
 
 
 @pytest.mark.parametrize(
@@ -441,7 +443,7 @@ def test_outcome_is_announced_until_another_conversation_is_read(
     other = database.hold("Other", "One", "Two")
     app = send(open_app(maya), "When?")
 
-    app.run()  # of two runs in quick succession a browser may see the second alone
+    app.run()  # a browser may show only the second of two quick runs
     assert announced[-2:] == ["The reply is complete."] * 2
 
     opened(app, other)
@@ -569,7 +571,7 @@ def test_reply_shows_its_model_and_cost(open_app, maya, database):
     rows = [row.value for row in app.main.get("html") if "db-acts" in row.value]
     rows = [row for row in rows if "db-ask" not in row]
 
-    assert len(rows) == 2  # the last stands beside its buttons
+    assert len(rows) == 2  # the figures of the last reply are drawn beside its buttons
     for row in rows:
         assert "a&lt;b&gt;c · 1,200 + 34 tokens · $0.0007 · " in row
         assert "1,200 input tokens (800 of them cached), 34 output tokens" in row
@@ -603,7 +605,7 @@ def test_both_versions_of_a_regenerated_reply_can_be_read(open_app, maya, databa
 
 
 def edit(app, database, conversation_id, number, text):
-    """Edit the message of that number in its place, and send it."""
+    """Edit the message of that number in place, and send it."""
     message = database.thread(conversation_id).messages[number]
     app.session_state[KEY].edited_message = message.id
     [field] = app.run().text_area
@@ -658,7 +660,7 @@ def test_prompt_can_be_edited_once_no_reply_streams(open_app, maya, database, mo
 
 
 def delete(app, database, conversation_id, number):
-    """Ask for a prompt to be deleted; the dialog is open."""
+    """Open the dialog that deletes a prompt."""
     message = database.thread(conversation_id).messages[number]
     app.session_state["asked"] = messages_dialog, conversation_id, message.id
     return in_dialog(app, messages_dialog, conversation_id, message.id).run()
@@ -701,7 +703,7 @@ def test_new_version_moves_no_button_of_its_reply(open_chat, database):
 
 
 def button_names(app):
-    """Return the labels of the buttons below the last reply, as they stand there."""
+    """Return the labels of the buttons below the last reply in order."""
     below = next(one for one in reversed(html(app).split("\n")) if "Copy reply" in one)
     found = re.findall('aria-label="(.*?)"', below[below.index("Copy reply") - 12 :])
     return [name for name in found if "Details" not in name and "Versions" not in name]
@@ -771,7 +773,7 @@ def test_messages_deleted_in_another_tab_can_be_restored(open_chat, open_app, ma
 
 
 def test_undo_is_offered_while_messages_can_be_restored(open_app, maya, database):
-    database.let_pass(-60)  # its clock is slow
+    database.let_pass(-60)  # the clock of the database is slow
     garden = database.hold("Garden", "Shade?", "Ferns.")
     thread = maya.chat.open(garden)
     maya.chat.deletions.delete_messages(garden, [thread.messages[1].id], 20)
@@ -868,7 +870,7 @@ def test_the_context_starts_anew_and_the_history_stays(open_chat, model):
 
     app.button(key="start-anew").click().run()
     why = "**2 earlier messages** are not sent because you cleared the context."
-    assert captions(app).count(why) == 2  # the banner and the panel, both with the button
+    assert captions(app).count(why) == 2  # in the banner and in the panel, both with the button
     assert app.button(key="undo-reset-unsent")
     page = html(app)
     assert page.index("Context starts here") > page.rindex('aria-label="Regenerate"')

@@ -40,7 +40,7 @@ def maya(database, model, large):
 
 
 def picker(app, name="model-"):
-    """Return the picker of the model, or another, which changes its key with what is chosen elsewhere."""
+    """Return the picker of the model, or another one, whose key changes when the choice is changed elsewhere."""
     return next(radio for radio in app.radio if str(radio.key).startswith(name))
 
 
@@ -124,7 +124,7 @@ def test_new_conversation_uses_the_picked_model(open_app, maya, database):
     (thread,) = database.threads()
     assert thread.conversation.model == "large"
     pressed(app, "new-chat")
-    assert picker(app).value == "scripted"  # the pick was for that one
+    assert picker(app).value == "scripted"  # the choice was made for the other conversation
 
 
 def test_over_budget_offers_a_cheaper_model_and_policy(open_app, database, model):
@@ -245,7 +245,7 @@ def test_new_conversation_uses_the_policy_and_instructions_chosen(open_app, maya
     pressed(app, "new-instructions").text_area(key="instructions-new").set_value("Answer in verse.")
     press(in_dialog(app, instructions_dialog, None), "Save")
     database.ledger.daily_micro = 1
-    send(app, "A long thought")  # is refused
+    send(app, "A long thought")  # the prompt is refused
     database.ledger.daily_micro = 100_000
     assert app.radio(key="policy-new").value == "Everything"
     assert app.button(key="new-own-instructions")

@@ -1,4 +1,4 @@
-"""The list of database: what stands where, and what can be done from it."""
+"""The list of conversations: its order, and the actions of its menus."""
 
 import re
 import time
@@ -22,7 +22,7 @@ from tests.stack.apps import until
 
 
 def undo_lines(app):
-    """Return the lines that offer to undo an act."""
+    """Return the lines that offer to undo an action."""
     return re.findall('<p role="status">(.*?)</p>', html(app))
 
 
@@ -176,7 +176,7 @@ def test_deleted_conversation_can_be_restored(open_app, maya, garden, database):
 
     app.button(key=f"restore-{garden}").click().run()
     assert listed(app)[1:] == ["Other", "Garden"]
-    assert marked(app) == ["Garden"]  # where one was
+    assert marked(app) == ["Garden"]  # the restored conversation is open again
     assert deleted(app) == []
 
 

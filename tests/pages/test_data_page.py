@@ -1,4 +1,4 @@
-"""The page "Your data": figures of each layer, what clears it, and why an account is not deleted."""
+"""The page "Your data": the figures of each layer, the buttons that clear them, and refusals to delete the account."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def open_data(open_app, maya):
 
 
 def diagram(app):
-    """The texts of the diagram."""
+    """Return the texts of the diagram."""
     drawn = [
         json.loads(one.proto.json)
         for one in app.get("bidi_component")
@@ -54,7 +54,8 @@ def test_diagram_has_the_figures_of_each_layer(open_data, database, maya):
     assert any(text.startswith("1 chat open: 2 messages, ") for text in texts)
     assert {"2 chats", "4 messages", "1 memory", "0 spaces", "2 requests"} <= set(texts)
     assert f"{2 * USAGE.prompt:,} tokens sent" in texts
-    assert "Days begin at 00:00, your time." in said(app)  # as all times here: in the reader's zone
+    # in the user's time zone, as all times here
+    assert "Days begin at 00:00, your time." in said(app)
     assert "UTC" not in said(app)
 
 

@@ -27,6 +27,6 @@ def test_open_dialog_keeps_the_document_of_its_opening(fields):
 
 def test_edit_right_after_the_creation_sees_what_was_created(fields):
     assert editing.seen_at_opening("name", None) is None
-    fields["name"] = OLD  # the field of the dialog that created it
+    fields["name"] = OLD  # the field of the dialog that created the document
 
     assert editing.seen_at_opening("name", OLD) == OLD

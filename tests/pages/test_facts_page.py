@@ -59,7 +59,7 @@ def memory(app):
 
 
 def lines(app):
-    """The facts that are listed, and what is said of each."""
+    """Return the listed facts, and the caption of each."""
     return [each.value for each in (*app.main.markdown, *app.main.caption)]
 
 
@@ -110,7 +110,7 @@ def test_memory_is_not_offered_where_not_applicable(open_app, maya, database, re
     assert "Let Daybook remember" not in html(open_app(maya, c=str(asked_in)))
 
 
-# --- what was noted --------------------------------------------------------------------------------
+# --- noted facts -----------------------------------------------------------------------------------
 
 
 def test_fact_noted_while_the_page_is_drawn_is_shown(open_app, maya, garden, monkeypatch):
@@ -125,7 +125,7 @@ def test_fact_noted_while_the_page_is_drawn_is_shown(open_app, maya, garden, mon
             note(maya, garden, "Has a dog")
 
     monkeypatch.setattr(facts, "draw_noted", draw_and_note)
-    # as a browser does, but without a pause
+    # runs the fragment twice, as a browser does, but without a pause
     monkeypatch.setattr(st, "fragment", lambda **_: lambda glance: lambda: (glance(), glance()))
 
     assert "Memory updated: Has a dog" in html(open_app(maya, c=str(garden)))
@@ -194,7 +194,7 @@ def test_fact_shows_its_scope_and_source(open_app, maya, garden):
 
 def test_fact_shows_its_scope_while_conversations_are_unreadable(open_app, maya, garden):
     keep(maya, fact("Of one conversation", conversation_id=garden))
-    assert maya.store.facts.facts()  # a moment ago
+    assert maya.store.facts.facts()  # stored a moment before
     maya.database.rows.failures["conversations"] = StoreUnavailable()
 
     app = memory(open_app(maya))
@@ -360,7 +360,7 @@ def latin(maya):
 
 @pytest.fixture(params=["conversation", "space"])
 def scope(request, maya, garden, latin):
-    """The dialog of a scope, the fields of its facts, and how to delete the scope."""
+    """The dialog of a scope, the fields of its facts, and a function that deletes the scope."""
     if request.param == "space":
         forget = partial(maya.store.spaces.forget, latin.id)
         return space_dialog, latin, {"space_id": latin.id}, forget
@@ -421,7 +421,7 @@ def test_note_of_a_deleted_scope_stays_in_its_field(open_app, maya, scope):
     press(in_dialog(app, dialog, subject), "Add")
 
     gone = SpaceGone if dialog is space_dialog else NotFound
-    # in the dialog, and on the page, which a browser would not draw
+    # in the dialog and on the page, which a browser would not redraw
     assert [warning.value for warning in app.warning] == [gone.public] * 2
     assert app.text_input(key=new_note(subject)).value == "It is order 7781."
 
@@ -438,7 +438,7 @@ def test_conversation_with_notes_shows_a_sign(open_app, maya, garden, model):
     send(app, "Where is it?")
 
     assert "It is order 7781." in told(model)
-    assert "It is late." not in told(model)  # noted, and memory is off
+    assert "It is late." not in told(model)  # a noted fact is not sent while memory is off
     assert app.button(key="own-facts").label == "Chat notes"
     assert "Used only in “Garden”." in captions(pressed(app, "own-facts"))
 

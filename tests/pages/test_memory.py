@@ -181,7 +181,7 @@ def test_meter_shows_the_forecast_of_the_endpoints_count(open_app, database):
 
     app = send(app, "How?")
 
-    assert meter(app) == "Context 50 % full"  # of 4,096 without the 400 of a reply
+    assert meter(app) == "Context 50 % full"  # the share of 4,096 tokens without the 400 of a reply
     assert "About 1,848 tokens, estimated from the last request." in captions(app)
     assert "correction</td><td>1,816" in html(app)
     assert "<td>Total tokens</td><td>1,848 of 3,696</td>" in html(app)

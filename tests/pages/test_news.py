@@ -1,4 +1,4 @@
-"""What a page does with the revisions that another process changed."""
+"""The page's reaction to revisions that another process changed."""
 
 import json
 
@@ -13,7 +13,7 @@ from tests.pages.conftest import html
 
 @pytest.fixture
 def watched(monkeypatch):
-    """Place and revisions of each run; a field in the place of the component, which AppTest does not run."""
+    """The place and the revisions of each run; a field replaces the component, which AppTest does not run."""
     runs = []
 
     def watch(place, seen, hear):
@@ -27,7 +27,7 @@ def watched(monkeypatch):
 
 
 def tell(app, watched, **found):
-    """After a poll that found other revisions."""
+    """Report other revisions, as after a poll; return the app after the run."""
     return app.text_input(key="found").set_value(json.dumps(watched[-1][1] | found)).run()
 
 

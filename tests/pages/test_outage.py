@@ -1,4 +1,4 @@
-"""A database that is away for a while: what stands on the page meanwhile."""
+"""An unreachable database: the content of the page meanwhile."""
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -11,7 +11,7 @@ from tests.pages.conftest import html, messages
 
 
 def lines(app):
-    """The number of lines that say so."""
+    """Return the number of notices of the outage."""
     return html(app).count("cannot reach its database")
 
 

@@ -112,7 +112,7 @@ def test_space_lists_its_own_conversations(open_app, maya, latin, garden, databa
     assert listed(app)[1:] == ["Lesson"]
     assert chooser(app).label == "Latin"
     assert address(app) == {"s": str(latin.id)}
-    assert listed(open_app(maya, s=str(latin.id)))[1:] == ["Lesson"]  # after a refresh
+    assert listed(open_app(maya, s=str(latin.id)))[1:] == ["Lesson"]  # after a reload
 
     enter(app, "All chats")
     assert listed(app)[1:] == ["Lesson Latin", "Garden"]
@@ -272,7 +272,8 @@ def test_notes_of_a_space_are_sent_in_it_alone(open_app, maya, latin, model):
     note(maya, latin, "She reads Caesar.")
     maya.store.facts.keep(a_fact("Has a dog."))
 
-    send(open_app(maya, s=str(latin.id)), "Salve")  # facts about the user are switched off
+    # facts about the user are switched off in this space
+    send(open_app(maya, s=str(latin.id)), "Salve")
     assert "She reads Caesar." in sent(model)
     assert "Has a dog." not in sent(model)
 
@@ -318,7 +319,8 @@ def test_space_is_created_once_though_the_answer_is_lost(open_app, maya):
     app = open_app(maya)
     in_dialog(app, new_space_dialog, space).run()
     fill(app, space, name="Greek")
-    maya.store.spaces.keep(replace(space, name="Greek"))  # it had been stored
+    # the earlier call, whose answer was lost, had stored it
+    maya.store.spaces.keep(replace(space, name="Greek"))
 
     press_in_dialog(app, space, "Create", new_space_dialog)
 
@@ -386,7 +388,8 @@ def test_archiving_a_space_is_undone(open_app, maya, latin, garden):
     app = edit(open_app(maya, s=str(latin.id), c=str(garden)), maya, latin)
     press_in_dialog(app, latin, "Archive")
     archived = maya.store.spaces.find(latin.id)
-    maya.store.spaces.keep(replace(archived, name="Latin II"), replaces=archived)  # elsewhere
+    # renamed in another tab
+    maya.store.spaces.keep(replace(archived, name="Latin II"), replaces=archived)
 
     press(app, "Undo")
 
@@ -417,7 +420,7 @@ def test_deleting_a_space_keeps_conversations_and_deletes_notes(
     assert listed(app)[1:] == ["Garden"]
     deleted = ["“Latin” is deleted. Its chats are kept."]
     assert toasts(app) == deleted
-    assert toasts(app.run()) == deleted  # a browser that skips a run gets them with the next
+    assert toasts(app.run()) == deleted  # a browser that skips a run shows the news of the next
     later = time.monotonic() + 3
     monkeypatch.setattr(_session, "time", SimpleNamespace(monotonic=lambda: later))
     assert toasts(app.run()) == []
@@ -428,7 +431,8 @@ def test_dialog_keeps_no_text_of_another_space(open_app, maya, latin):
     maya.store.spaces.keep(greek)
     app = edit(open_app(maya, s=str(latin.id)), maya, greek)
 
-    app.session_state[f"space-name-{latin.id}"] = "Latin"  # of a dialog that was dismissed
+    # the field of a dialog that was dismissed
+    app.session_state[f"space-name-{latin.id}"] = "Latin"
     edit(app, maya, latin)
 
     assert [each.key for each in app.text_area] == [f"space-instructions-{latin.id}"]
@@ -496,7 +500,7 @@ def test_space_label_of_a_conversation_opens_the_space(open_app, maya, latin, ga
     assert listed(app)[1:] == ["Garden"]
 
 
-# --- whose instructions -------------------------------------------------------------------------------
+# --- the source of the instructions ---------------------------------------------------------------
 
 
 def test_instructions_dialog_names_their_source(open_app, maya, latin, garden):

@@ -1,4 +1,4 @@
-"""A temporary chat as a person sees it: a switch, what it means, and nothing that would write."""
+"""A temporary chat as a user sees it: the switch, its effects, and no writes of text."""
 
 import pytest
 import streamlit as st
@@ -109,7 +109,7 @@ def test_left_temporary_chat_is_brought_back_by_undo(app, maya, database, way):
 
     assert messages(app) == ["Hello", "Prune in March."]
     assert app.title[0].value == "Temporary chat"
-    if way == "memory":  # where AppTest stays
+    if way == "memory":  # AppTest stays on this page
         return
     asks(app, "Again")
     assert messages(app)[2:] == ["Again", "Prune in March."]
@@ -178,7 +178,7 @@ def test_refused_prompt_is_deleted_with_its_temporary_chat(app, maya):
 
 
 def test_late_refusal_of_a_temporary_chat_is_dropped(app, maya):
-    def begin():  # a run that takes the place of this one goes elsewhere meanwhile
+    def begin():  # meanwhile another run, which replaces this one, goes elsewhere
         tab().destination = {}
         temporary.leave_if_elsewhere(st.Page(lambda: None, title="Daybook", default=True))
         raise StoreUnavailable

@@ -22,7 +22,7 @@ def texts(message):
 
 
 def draw_coming(app, maya, database, thoughts=""):
-    """The page as it stands when *thoughts* have come of the reply to "When?", and no words."""
+    """Draw the page after *thoughts*, but no words, of the reply to "When?" have arrived."""
     turn = maya.chat.begin(None, "When?")
     until(lambda: maya.model.seen and (turn.thoughts() or Thoughts()).text == thoughts)
     app.query_params["c"] = str(turn.conversation_id)

@@ -1,4 +1,4 @@
-"""The usage page: what was spent against the limits, by day, by chat and by purpose."""
+"""The usage page: spending against the limits, by day, by chat and by purpose."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,7 @@ def choose_days(app, *days):
 
 
 def tables(app):
-    """Return the rows by chat and by purpose: of each its label, and its figures by their columns."""
+    """Return the rows by chat and by purpose: the label of each, and its figures by column."""
     return [
         [(label, dict(zip(columns, figures, strict=True))) for label, figures in rows.items()]
         for columns, rows in (grid(app, 0), grid(app, 1))
@@ -216,7 +216,7 @@ def test_download_has_the_chosen_days(open_usage, database):
         ),
         ({"spent_this_month": 10_000_000}, "This month's budget is used up. Resets on"),
         ({"daily_tokens": 100, "tokens_today": 95}, "Today's token limit is nearly used up: 95 of"),
-        (  # the next reply may cost more
+        (  # less is left than the next reply may cost
             {"daily_micro": 12_000, "spent_today": 10_500},
             r"Today's budget is running low: \$0.00 left. Resets at",
         ),
@@ -246,7 +246,7 @@ def test_three_times_the_dearest_reply_is_told_before_a_refusal(
 ):
     replies = [part for n in range(5) for part in (f"prompt {n}", f"reply {n}")]
     garden = database.hold("Garden", *replies)
-    for cost in (9_000, 100, 2_000, 100):  # the first is not of the last three
+    for cost in (9_000, 100, 2_000, 100):  # the first is not among the last three
         database.go_on(garden, "And then?", "So.", cost_micro=cost)
     database.ledger.daily_micro = 20_000
     database.ledger.spent_today = 20_000 - left

@@ -112,9 +112,9 @@ def test_numbers_and_dates_follow_the_locale(locale, moment, number, money):
 def test_day_ends_in_the_readers_time_zone():
     late, now = datetime(2026, 11, 19, 15, 30, tzinfo=UTC), datetime(2026, 11, 20, 1, tzinfo=UTC)
 
-    with reader("de-DE", "Asia/Tokyo"):  # half past midnight, and ten
+    with reader("de-DE", "Asia/Tokyo"):  # half past midnight, and ten o'clock
         assert (words.day(late, now), words.moment(late, now)) == ("Today", "00:30")
-    with reader("de-DE", "Europe/Berlin"):  # the day before
+    with reader("de-DE", "Europe/Berlin"):  # 16:30 of the day before
         assert (words.day(late, now), words.moment(late, now)) == ("Yesterday", "19. Nov., 16:30")
 
 
@@ -141,5 +141,5 @@ def test_every_locale_formats_numbers_and_dates(tag, value, at):
     with reader(tag, "Europe/Berlin"):
         assert int("".join(filter(str.isdecimal, words.number(value)))) == value
         assert "$" in words.dollars(value)
-        numbers = map(int, re.findall(r"\d+", words.moment(at, NOON)))  # Yoruba says 1:0
+        numbers = map(int, re.findall(r"\d+", words.moment(at, NOON)))  # Yoruba writes 1:0
         assert at.astimezone(words._zone()).minute in numbers

@@ -1,4 +1,4 @@
-"""The embedded API serves only the paths of Supabase Auth that the app uses, and blames a wrong value on its sender."""
+"""The embedded API serves only the paths of Supabase Auth that the app uses, and answers a wrong value with a client error."""
 
 import http.client
 import json
@@ -39,12 +39,12 @@ SPELLINGS = [
     "/auth/v1/recover#/rest/v1/",
     "/auth/v1\\recover",
 ]
-# as long as the name that Node's URL makes of it, which lite compares
+# as long as the host that Node's URL makes of it, whose length lite uses to find the path
 HIDING_HOST = "\xfc.\xfc.\xfc.\xfc.\xfc/auth/v1/recover?xxxxxxxxxxxxx"
 
 
 def status(stack, method, target, host="localhost", body=b"{}"):
-    """The status of a request for *target*, sent as it stands."""
+    """Return the status of a request for *target*, which is sent unchanged."""
     address = urlsplit(stack.url)
     connection = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
     try:
@@ -79,7 +79,7 @@ def test_forged_host_hides_no_auth_path(stack):
     "wrong", [{"new_tokens": "plain"}, {"seen_generation": "x"}, {"new_tokens": ["plain"]}]
 )
 def test_wrong_value_without_a_proof_is_the_senders_fault(stack, wrong):
-    """Text where sealed text is due fails before the proof is looked at, in a check of its type."""
+    """Text in place of sealed text fails in a check of its type, before the proof is checked."""
     given = {"cookie": "x", "seen_generation": 1, "new_tokens": "p", "made_at": 1, "proof": "x"}
     body = json.dumps(given | wrong).encode()
 

@@ -14,7 +14,7 @@ HERE, DAYBOOK = "http://127.0.0.1:8501", "https://daybook.example"
 
 
 def asked(kind, *, scheme="", **headers):
-    """A websocket or a POST, to 127.0.0.1:8501 unless *headers* say another host."""
+    """Return a websocket or a POST request, to 127.0.0.1:8501 unless *headers* name another host."""
     sent = {"host": "127.0.0.1:8501"} | {
         name.replace("_", "-"): text for name, text in headers.items()
     }
@@ -59,7 +59,8 @@ def test_without_origin_header_only_same_site_forms_pass(url):
 
     assert not is_same_origin("websocket")
     assert not is_same_origin("websocket", sec_fetch_site="same-origin")
-    assert is_same_origin("http")  # of a program: browsers name one or the other
+    # a request of a program, because browsers send one of these headers
+    assert is_same_origin("http")
     sites = {"same-origin": True, "none": True, "same-site": False, "cross-site": False}
     assert {site: is_same_origin("http", sec_fetch_site=site) for site in sites} == sites
 
@@ -92,7 +93,7 @@ def test_cookie_of_steps_is_the_browsers_alone_for_ten_minutes():
         (0, ["192.0.2.1"], "127.0.0.1"),
         (1, [], "127.0.0.1"),
         (1, ["made-up, 192.0.2.1"], "192.0.2.1"),
-        (1, ["made-up", "192.0.2.1"], "192.0.2.1"),  # a line of the proxy's own
+        (1, ["made-up", "192.0.2.1"], "192.0.2.1"),  # the proxy added a line of its own
         (2, ["made-up, 192.0.2.1, 10.0.0.1"], "192.0.2.1"),
         (2, ["192.0.2.1"], "127.0.0.1"),
     ],
@@ -108,8 +109,8 @@ def test_only_trusted_proxies_state_the_client_address(proxies, forwarded, addre
     ("address", "networks"),
     [
         ("192.0.2.1", {"192.0.2.1": 1}),
-        ("::ffff:192.0.2.1", {"192.0.2.1": 1}),  # as a socket of both families names it
-        ("2002:c000:201::7", {"192.0.2.1": 1}),  # 6to4: a /48 for each address of IPv4
+        ("::ffff:192.0.2.1", {"192.0.2.1": 1}),  # as a dual-stack socket shows it
+        ("2002:c000:201::7", {"192.0.2.1": 1}),  # 6to4: a /48 network for each IPv4 address
         ("2001:db8:0:1ff:1::2", {"2001:db8:0:1ff::/64": 1, "2001:db8:0:100::/56": 8}),
         ("fe80::1%eth0", {"fe80::/64": 1, "fe80::/56": 8}),
         ("unknown", {"unknown": 1}),

@@ -31,14 +31,14 @@ SECRET = "the key is under the blue flowerpot"
 
 @dataclass
 class Visit:
-    """One websocket, with its session id and all octets received."""
+    """A websocket, with its session id and all received bytes."""
 
     socket: ClientConnection = field(repr=False)
     session: str = ""
     received: bytes = field(default=b"", repr=False)
 
     def run(self, query):
-        """Have the page run at *query*, to its end."""
+        """Run the page at *query* to its end."""
         ask = BackMsg()
         ask.rerun_script.query_string = query
         self.socket.send(ask.SerializeToString())
@@ -60,7 +60,7 @@ class Visit:
 
 
 def connected(app, cookie="", session="", headers=None):
-    """Connect as a browser that asks for the Streamlit session *session*."""
+    """Connect like a browser that asks for the Streamlit session *session*."""
     known = ["streamlit", "none", session] if session else ["streamlit"]
     sent = {"Origin": app.url, "Cookie": cookie or None} | (headers or {})
     socket = connect(
@@ -102,7 +102,7 @@ def maya(app):
 
 
 def attempt(app, owner, **who):
-    """Ask for *owner*'s conversation after her own tab is closed and its session is free."""
+    """Ask for the conversation of *owner* after her own tab was closed and its session became free."""
     owner.tab.leave()
     visit = connected(app, **who)
     visit.run(owner.query)
@@ -110,7 +110,7 @@ def attempt(app, owner, **who):
 
 
 def test_owner_reconnects_to_her_own_session(app, maya):
-    """Show that the attempts below would work for the owner."""
+    """Without an attack, the same attempt succeeds for the owner."""
     again = attempt(app, maya, cookie=maya.cookie, session=maya.tab.session)
 
     assert again.session == maya.tab.session
@@ -199,7 +199,7 @@ def test_export_of_everything_is_the_sessions_own(app, maya):
 
 
 def let_in(app, headers=None):
-    """Return a stranger's tab, once those of the test before have gone."""
+    """Return a stranger's tab, once the tabs of the test before are closed."""
 
     def try_it():
         with suppress(InvalidStatus):
@@ -209,7 +209,7 @@ def let_in(app, headers=None):
 
 
 def test_forged_client_address_allows_no_more_tabs(app, person):
-    """The page learns the reason from a POST, as a refused websocket has none."""
+    """The page learns the reason from a POST, because a refused websocket has none."""
     maya = person()
     visits = [let_in(app, {"X-Forwarded-For": f"192.0.2.{number}"}) for number in range(20)]
     try:
@@ -228,7 +228,7 @@ MB = 1_000_000
 
 
 def unfinished_messages():
-    """Beginnings of messages that never end, each with the octets that go on with it."""
+    """Return beginnings of messages that never end, each with the bytes that continue it."""
     huge = Frame(Opcode.BINARY, bytes(45 * MB)).serialize(mask=True)
     first = Frame(Opcode.BINARY, bytes(60_000), fin=False).serialize(mask=True)
     begun = Frame(Opcode.BINARY, b"", fin=False).serialize(mask=True)
@@ -243,7 +243,7 @@ def test_unfinished_messages_of_strangers_take_little_memory(app):
 
     def send(visit, octets):
         visit.socket.socket.settimeout(2)
-        with suppress(OSError):  # refused, or not read any more
+        with suppress(OSError):  # the server refused the bytes, or no longer reads them
             visit.socket.socket.sendall(octets)
 
     with ExitStack() as left:

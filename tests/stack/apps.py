@@ -1,4 +1,4 @@
-"""The whole app as a process, and what is left of it afterwards."""
+"""The whole app as a process, and the processes that remain after its end."""
 
 import contextlib
 import os
@@ -20,20 +20,21 @@ from services.embedded.processes import tail
 from tests.stack.starts import await_start, twice, work_of
 
 ROOT = Path(__file__).parents[2]
-TLS = ssl.create_default_context()  # made once: it is most of the work of a local request
+# made once, because it takes most of the time of a local request
+TLS = ssl.create_default_context()
 PASSWORD = "correct horse battery"
-SECONDS = 60.0  # for what takes a moment: the machine may be slow, and have other work
+SECONDS = 60.0  # a generous limit, because the machine may be slow or busy
 _PARTS = {
     "model": "services.embedded.model_server",
     "node": "@supabase/lite",
     "postgres": "/bin/postgres",
     "initdb": "/bin/initdb",
-    "npm": "npm",  # "npm-cli.js" for a moment, then it calls itself "npm ci"
+    "npm": "npm",  # "npm-cli.js" for a moment, then renamed to "npm ci"
 }
 
 
 def until(what, within=SECONDS, told=lambda: ""):
-    """Return the result of *what* once it is true; else fail with what is *told*."""
+    """Return the result of *what* once it is true; fail with the text of *told* if that takes too long."""
     deadline = time.monotonic() + within
     while not (found := what()):
         assert time.monotonic() < deadline, f"not within {within} s{told()}"
@@ -42,7 +43,7 @@ def until(what, within=SECONDS, told=lambda: ""):
 
 
 def tails(logs):
-    """The last lines of a stack's logs, for the report of a failure; no log holds a secret or text of users."""
+    """Return the last lines of a stack's logs, for the report of a failure; no log contains a secret or text of users."""
     return "".join(f"\n--- {log.name}\n{tail(log)}" for log in sorted(logs.glob("*.log")))
 
 
@@ -99,11 +100,11 @@ class App:
         return self.console.read_text(errors="replace")
 
     def told(self):
-        """Its last output, and that of its stack, for the report of a failure."""
+        """Return its last output, and that of its stack, for the report of a failure."""
         return f"\n{self.said()[-2000:]}{tails(self.data / 'logs')}"
 
     def last_line(self):
-        """The last line for people: events are JSON."""
+        """Return the last line for people; events are JSON."""
         return [line for line in self.said().splitlines() if not line.startswith("{")][-1]
 
     def until_it_says(self, words):
@@ -111,7 +112,7 @@ class App:
         assert words in self.said(), self.told()
 
     def health(self):
-        """Status and body of /healthz; 0 while nothing listens."""
+        """Return the status and body of /healthz; 0 while nothing listens."""
         try:
             reply = httpx.get(f"{self.url}/healthz", timeout=5, trust_env=False, verify=TLS)
         except httpx.HTTPError:
@@ -119,25 +120,25 @@ class App:
         return reply.status_code, reply.json()
 
     def until_ready(self):
-        """Seconds from the start, or from a second one, until /healthz was 200."""
+        """Return the seconds from the start, or from a second start, until /healthz answered 200."""
         return twice("the app", self._await_ready, self._start_again)
 
     def until_model_is(self, state):
         until(lambda: self.health()[1].get("model") == state, told=self.told)
 
     def ended(self, within=SECONDS):
-        """The exit code, once there is one."""
+        """Return the exit code once the app has ended."""
         return self.process.wait(within)
 
     def note_family(self):
-        """Remember all processes of the app as they are now, to look for them later."""
+        """Remember the app's current processes, to look for them later."""
         with contextlib.suppress(psutil.Error):
             app = psutil.Process(self.process.pid)
             self._family |= {one.pid: one for one in (app, *app.children(recursive=True))}
         return [one for one in self._family.values() if one.is_running()]
 
     def part(self, name):
-        """The running part of that name, a key of _PARTS, or None."""
+        """Return the running part of that name, a key of _PARTS, or None."""
         for process in self.note_family():
             with contextlib.suppress(psutil.Error):
                 command = " ".join(process.cmdline())
@@ -147,7 +148,7 @@ class App:
 
     @contextmanager
     def frozen_database(self):
-        """Postgres stands still meanwhile; what it is sent it does afterwards."""
+        """Stop Postgres during the block; requests that it receives are executed afterwards."""
         postmaster = self.part("postgres")
         family = [postmaster, *postmaster.children(recursive=True)]
         for process in family:
@@ -160,14 +161,14 @@ class App:
                     process.resume()
 
     def left(self):
-        """The processes of the app, or in its folders, that still run."""
+        """Return the processes of the app, or in its folders, that are still running."""
         return [_described(one) for one in psutil.process_iter() if self._is_ours(one)]
 
     def interrupt(self, sent=signal.SIGINT):
-        """Seconds from Ctrl-C until nothing of the app is left."""
+        """Return the seconds from Ctrl-C until no process of the app is left."""
         self.note_family()
         since = time.monotonic()
-        os.killpg(self.process.pid, sent)  # as a terminal does
+        os.killpg(self.process.pid, sent)  # sent to the process group, as by a terminal
         self.process.wait(SECONDS)
         until(lambda: not self.left())
         return time.monotonic() - since
@@ -178,19 +179,20 @@ class App:
         self.process.wait()
 
     def end(self):
-        """End the app by force, and what it should have taken with it."""
+        """End the app and its remaining processes by force."""
         self.kill()
         with contextlib.suppress(AssertionError):
-            until(lambda: not self.left(), 15)  # what is still there then is killed
+            # processes that are still there afterwards are killed
+            until(lambda: not self.left(), 15)
         for process in filter(self._is_ours, psutil.process_iter()):
             process.kill()
 
     def sign_up(self, name):
-        """Leave rows behind."""
+        """Store rows that `knows` finds."""
         assert self._enter("account", name)
 
     def knows(self, name):
-        """Return True if the rows of *name* are still there."""
+        """Return True if the rows of *name* still exist."""
         return self._enter("session", name)
 
     def _await_ready(self):
@@ -229,13 +231,13 @@ class App:
 
 
 def _hear_ctrl_c():
-    """Receive Ctrl-C as in a terminal: a job in the background ignores it, and so do its children."""
+    """Receive Ctrl-C as in a terminal, because a background job and its children ignore it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
 def running(app):
-    """*app*, started, and ended by force if the test did not end it."""
+    """Start *app*, yield it, and end it by force if the test did not end it."""
     app.start()
     try:
         yield app

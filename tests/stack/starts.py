@@ -12,22 +12,22 @@ from services.embedded.processes import tail
 START_SECONDS = 1200.0  # of a start that makes progress: the machine may have much other work
 SILENT_SECONDS = 300.0  # without CPU time or a line of log: it hangs
 _LOOK_SECONDS = 1.0  # between two polls of the progress, which cost CPU time themselves
-_second_tries = []  # reasons of first tries, until a report takes them
-_reported = []  # instances of NeverStarted whose test has failed
+_second_tries = []  # reasons of failed first tries that are not reported yet
+_reported = []  # instances of NeverStarted for which a test has failed
 
 
 class StartFailed(Exception):
-    """Raised by one try of a start; the text says why, with the last lines of the logs."""
+    """Raised by a try of a start; the text has the reason and the last lines of the logs."""
 
 
 class NeverStarted(Exception):
-    """Raised when the second try of a start failed, too. Tests behind a fixture share one instance."""
+    """Raised if the second try of a start failed, too. Tests behind a fixture share one instance."""
 
 
 def await_start(is_up, progress, told=lambda: "", *, now=time.monotonic, sleep=time.sleep):
     """Return once *is_up*. Raise StartFailed if the start ends, makes no progress, or takes too long.
 
-    *progress* returns a value that differs once more was done, or None if the processes have ended.
+    *progress* returns a value that changes with each progress, or None if the processes have ended.
     """
     began = changed = looked = now()
     before = progress()
@@ -49,7 +49,7 @@ def await_start(is_up, progress, told=lambda: "", *, now=time.monotonic, sleep=t
 
 
 def await_child(child, log, is_up):
-    """Return once *is_up*, for a server of one process that writes *log*. Raise StartFailed."""
+    """Return once *is_up*, for a server of one process with the log *log*. Raise StartFailed."""
 
     def progress():
         ended = child.poll() is not None
@@ -59,19 +59,19 @@ def await_child(child, log, is_up):
 
 
 def work_of(processes, logs):
-    """The CPU time of *processes*, with that of their children, and the bytes of *logs*."""
+    """Return the CPU time of *processes* and their children, and the bytes of *logs*."""
     seconds = sum(map(_cpu_seconds, {one for each in processes for one in _with_children(each)}))
     return seconds, sum(map(_size, logs))
 
 
 def _size(log):
-    with suppress(FileNotFoundError):  # its name is for a moment that of the log before
+    with suppress(FileNotFoundError):  # the name may briefly be that of an older log
         return log.stat().st_size
     return 0
 
 
 def children_in(folder):
-    """The child processes of this one that work in *folder*."""
+    """Return the child processes of this one that work in *folder*."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
@@ -88,7 +88,7 @@ def _with_children(process):
 
 def _cpu_seconds(process):
     with suppress(psutil.Error):
-        return sum(process.cpu_times()[:4])  # of children that have ended, too
+        return sum(process.cpu_times()[:4])  # includes children that have ended
     return 0.0
 
 
@@ -106,7 +106,7 @@ def twice(what, start, again=None, note=_second_tries.append):
 
 
 def tried_twice(what, note=_second_tries.append):
-    """Decorate a context manager whose start may raise StartFailed: entered once more, then NeverStarted."""
+    """Decorate a context manager whose start may raise StartFailed: enter it a second time, then raise NeverStarted."""
 
     def decorate(start):
         @wraps(start)
@@ -122,7 +122,7 @@ def tried_twice(what, note=_second_tries.append):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(call):
-    """Fail one test for a start that failed; skip the others that share it, with its reason."""
+    """Fail one test for a failed start; skip the others that share it, with its reason."""
     report = yield
     report.second_tries = list(_second_tries)
     _second_tries.clear()
@@ -139,14 +139,14 @@ def pytest_runtest_makereport(call):
 
 
 def pytest_report_teststatus(report):
-    """Count the one as failed, though it fails in a fixture: not as one error among many."""
+    """Count the one test as failed, not as an error, although its fixture failed."""
     if getattr(report, "has_no_start", False) and report.failed:
         return "failed", "F", "FAILED"
     return None
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say which starts needed a second try: it is not to hide one that fails now and then."""
+    """List the starts that needed a second try, so that an occasional failure is not hidden."""
     for reports in terminalreporter.stats.values():
         for report in reports:
             for reason in getattr(report, "second_tries", ()):
@@ -154,6 +154,6 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def _line(reason):
-    """One line of *reason*: its begin and, as logs end with what failed, its end."""
+    """Return one line of *reason*: its beginning, and its end, where logs have the error."""
     line = " ".join(str(reason).split())
     return line if len(line) <= 300 else f"{line[:100]} … {line[-200:]}"

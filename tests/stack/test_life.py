@@ -1,6 +1,6 @@
 """The whole app as a process: its start, its end, its refusals and its recovery.
 
-Bounds are generous: the machine may have other work. benchmarks/fresh.py measures.
+Limits are generous, because the machine may be busy. benchmarks/fresh.py measures.
 """
 
 import base64
@@ -30,7 +30,7 @@ from tests.stack.apps import ROOT, TLS, App, running, until
 
 ROOT_KEY = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 STAGES = ("starting the database", "preparing the tables", "starting the database's API")
-CTRL_C = 10.0  # the promise is 2, on a machine with nothing else to do
+CTRL_C = 10.0  # seconds; the promise is 2 on a machine without other work
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def base(place):
 
 @pytest.fixture(scope="module")
 def app(base, cache):
-    """A running app with everything; its data folder has a space and a comma in its path."""
+    """A running app with all parts; the path of its data folder has a space and a comma."""
     place = base / "Ada's folder, the second"
     app = App(place, cache, environment={"DAYBOOK_ROOT_KEYS": ROOT_KEY})
     with running(app):
@@ -52,7 +52,7 @@ def app(base, cache):
 
 @pytest.fixture(scope="module")
 def again(base, cache):
-    """An app, not running, with the data and keys that a first start made; its path is 150 characters long."""
+    """An app, not running, with the data and keys of a first start; its path is 150 characters long."""
     place = base / "again"
     data = place / ("d" * (150 - len(str(place)) - 1))
     with running(App(place, cache, data=data)) as app:
@@ -77,7 +77,8 @@ def test_health_shows_states_and_version_only(app):
 
 
 def test_folders_are_closed_to_other_users(app):
-    open_to_pass_through = {app.data} if os.geteuid() == 0 else set()  # by Postgres' own user
+    # Postgres' own user must be able to traverse this folder
+    open_to_pass_through = {app.data} if os.geteuid() == 0 else set()
     for path in (app.data, *app.data.iterdir(), *app.data.glob("logs/*"), *app.keys.glob("**/*")):
         others = path.stat().st_mode & 0o077
         assert others == (0o001 if path in open_to_pass_through else 0), path
@@ -95,7 +96,7 @@ def test_all_ports_are_on_loopback(app):
 
 
 def test_no_secret_in_ps_data_logs_or_console(app):
-    app.sign_up("cleo")  # something to log
+    app.sign_up("cleo")  # causes lines in the logs
     hidden = _secrets(app)
     commands = [" ".join(process.cmdline()) for process in app.note_family()]
     places = (app.data, app.base / "home")
@@ -183,7 +184,7 @@ def test_killed_part_is_restarted_with_every_row(app, part):
 
     until(lambda: app.health()[0] == 503)
     until(lambda: app.health()[0] == 200)
-    # a probe that began while the database was away may end, and count, after its first good answer
+    # a probe that began during the outage may end after the first good answer, and then count
     until(lambda: app.knows("ada"))
     assert app.part(part) != before
 
@@ -258,7 +259,7 @@ def test_ctrl_c_ends_a_waiting_start(again, base, cache):
 
 @pytest.mark.parametrize("seconds", [0.2, 0.7])
 def test_ctrl_c_while_streamlit_is_imported_ends_everything(again, seconds):
-    """Before our code runs Python hears it, which can lose one (in importlib's callbacks, and in a thread's start)."""
+    """Before our code runs, Python handles Ctrl-C and can lose one (in importlib's callbacks, and while a thread starts)."""
     with running(again):
         until(lambda: time.monotonic() - again.started_at > seconds)
         until(lambda: _ended_by_ctrl_c(again))
@@ -294,7 +295,7 @@ def test_ctrl_c_during_initdb_leaves_a_usable_folder(base, cache):
 
 @pytest.fixture
 def offline(base):
-    """An app on a machine without Node modules, whose registry is dead."""
+    """An app on a machine without Node modules, whose registry does not answer."""
     place = base / f"offline {secrets.token_hex(4)}"
     dead = f"http://127.0.0.1:{free_port()}"
     return App(place, place / "cache" / "daybook", environment={"npm_config_registry": dead})
@@ -360,7 +361,7 @@ def test_full_disk_is_reported_and_waited_for(base, cache):
         until(lambda: app.health()[0] == 503)
         assert app.health()[1]["stage"] == sentence
         _ask_for_more(app)
-        until(lambda: app.part("postgres") is None)  # it died of it
+        until(lambda: app.part("postgres") is None)  # the full disk ended Postgres
         until(lambda: app.health()[1]["database"] == "starting")
         assert app.health()[1]["stage"] == sentence
 
@@ -372,7 +373,7 @@ def test_full_disk_is_reported_and_waited_for(base, cache):
 
 
 def _ended_by_ctrl_c(app):
-    """Press Ctrl-C, as people do until it is heard."""
+    """Press Ctrl-C, as users do until it has an effect."""
     app.process.send_signal(signal.SIGINT)
     with contextlib.suppress(subprocess.TimeoutExpired):
         app.ended(within=2)
@@ -394,7 +395,7 @@ def _secrets(app):
 
 @contextmanager
 def _left_behind(app):
-    """The Postgres of *app*, which was killed; it takes its time to end."""
+    """Yield the Postgres of *app*, which was killed; it takes some time to end."""
     with running(app):
         app.until_ready()
         postgres = app.part("postgres")
@@ -419,7 +420,7 @@ def _page():
 
 @contextmanager
 def _disk(folder, megabytes):
-    """A small disk at *folder*."""
+    """Yield a small disk at *folder*."""
     folder.mkdir(parents=True)
     options = ["-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs"]
     made = subprocess.run(
@@ -437,14 +438,14 @@ def _disk(folder, megabytes):
 def _taken(port):
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with contextlib.suppress(OSError):  # somebody else has it
+        with contextlib.suppress(OSError):  # another process has the device
             taken.bind(("127.0.0.1", port))
             taken.listen()
         yield
 
 
 def _refusal(app):
-    """The sentence with which *app* ends its start."""
+    """Return the sentence with which the start of *app* ends."""
     with running(app):
         assert app.ended() == 1
     assert "traceback" not in app.said().lower()

@@ -1,6 +1,6 @@
 """The differences between @supabase/lite and hosted Supabase.
 
-Each test fails when a later version changes its point: then something of ours can go, or has to change. Points that
+A test fails if a later version of lite changes: then some of our code can be removed, or must change. Differences whose test
 would disturb other tests are shown on a separate database with a separate lite.
 """
 
@@ -44,7 +44,7 @@ end $$;
 
 
 class Lite:
-    """A lite over the database DATABASE, started by hand."""
+    """A lite over the database DATABASE, started by the test."""
 
     def __init__(self, folder, modules, environment):
         self.key = f"sb_publishable_{secrets.token_hex(11)}_{secrets.token_hex(4)}"
@@ -67,7 +67,7 @@ class Lite:
         )
 
     def start(self, *, is_admin=False):
-        """Start it; it has answered no request to /rest yet."""
+        """Start lite, without a request to /rest."""
         command = [*self._command, "start", *([] if is_admin else ["--no-admin"])]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -87,14 +87,14 @@ class Lite:
         return _client(f"http://127.0.0.1:{self._port}", headers)
 
     def mailed(self, words):
-        """The text after *words* in the last mail, which lite prints instead of sending."""
+        """Return the text after *words* in the last mail, which lite prints instead of sending."""
         pattern = re.compile(rf"{words}\s*(\S+)")
         return until(lambda: pattern.findall(self._log.read_text()))[-1]
 
 
 @pytest.fixture(scope="module")
 def connect(stack):
-    """Connections to a database of our own, with SCHEMA, as superuser."""
+    """Return a function that connects to a database of our own with SCHEMA, as superuser."""
     with stack.connect() as connection:
         connection.execute(f"create database {DATABASE}")
     connect = partial(stack.connect, DATABASE)
@@ -121,7 +121,7 @@ def anon(lite):
 
 @pytest.fixture
 def api(stack):
-    """The stack's own API, as anon."""
+    """A client of the stack's own API, with the role anon."""
     with _client(stack.url, {"apikey": stack.publishable_key}) as client:
         yield client
 
@@ -183,13 +183,14 @@ def test_d_concurrent_first_requests_fail(lite, anon, connect):
         with holding.transaction():
             holding.execute("grant select on notes to service_role")
             first.start()
-            until(lambda: _is_waiting(connection))  # for us, before it can grant what b says
+            # lite waits for this transaction before it can grant the rights of test_b
+            until(lambda: _is_waiting(connection))
 
             second = anon.get("/rest/v1/notes", timeout=60)
 
         first.join()
     assert second.json()["message"] == "permission denied for table notes"
-    lite.restart()  # it does not try again
+    lite.restart()  # lite does not try again by itself
 
 
 def test_e_new_table_is_unknown_until_a_restart(lite, anon, connect):
@@ -223,7 +224,7 @@ def test_g_admin_api_factors_anonymous_and_storage_are_missing(anon):
     assert anonymous.json()["error_code"] == "anonymous_provider_disabled"
     assert token.json()["msg"] == "unsupported_grant_type"
     users = anon.get("/auth/v1/admin/users", headers=signed_in)
-    assert users.headers["content-type"].startswith("text/html")  # as test_l says
+    assert users.headers["content-type"].startswith("text/html")  # as test_l shows
     assert anon.get("/storage/v1/bucket").status_code == 404
     offered = anon.get("/auth/v1/settings").json()["external"]
     assert [name for name, on in offered.items() if on] == ["email"]
@@ -235,16 +236,16 @@ def test_h_bytea_is_mangled_both_ways(lite, anon):
     sent = anon.post("/rest/v1/rpc/in_hex", json={"content": r"\x6869"})
     got = anon.get("/rest/v1/notes?select=body", headers=service)
 
-    assert sent.json() == rb"\x6869".hex()  # and not "6869"
-    assert got.json()[0]["body"] == {"type": "Buffer", "data": list(b"hi")}  # and not "\x6869"
+    assert sent.json() == rb"\x6869".hex()  # instead of "6869"
+    assert got.json()[0]["body"] == {"type": "Buffer", "data": list(b"hi")}  # instead of "\x6869"
 
 
 def test_j_checks_and_plain_raises_have_no_code(lite, anon):
     service = _bearer(lite, "service_role")
     unchecked = anon.post("/rest/v1/notes", headers=service, json={"id": 2, "n": -1})
 
-    assert unchecked.json()["code"] == "SUP"  # hosted: 23514
-    assert anon.post("/rest/v1/rpc/just_fail").json()["code"] == "SUP"  # hosted: P0001
+    assert unchecked.json()["code"] == "SUP"  # hosted Supabase: 23514
+    assert anon.post("/rest/v1/rpc/just_fail").json()["code"] == "SUP"  # hosted Supabase: P0001
     for code, status in (("PT409", 409), ("PT429", 429), ("23503", 409)):
         answer = anon.post("/rest/v1/rpc/fail", json={"code": code})
         assert (answer.json()["code"], answer.status_code) == (code, status)

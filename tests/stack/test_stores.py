@@ -1,4 +1,4 @@
-"""Starts on a SQLite file that are refused: one sentence, exit code 1, nothing touched."""
+"""Refused starts on an SQLite file: one sentence, exit code 1, and an unchanged file."""
 
 from base64 import urlsafe_b64encode
 
@@ -25,7 +25,7 @@ def start(tmp_path, cache):
 
 
 def refused(app):
-    """Return the sentence of a start that has ended."""
+    """Return the sentence with which a start has ended."""
     assert app.ended() == 1
     (line,) = app.said().splitlines()
     return line

@@ -31,7 +31,7 @@ def _cheap_hashes():
 
 @pytest.fixture(scope="session", params=["embedded_stack", "hosted"], ids=["embedded", "hosted"])
 def stack(request):
-    """Each backend in turn, in the place of the embedded stack that other tests have."""
+    """Each backend in turn, in place of the embedded stack of other tests."""
     return request.getfixturevalue(request.param)
 
 
@@ -47,10 +47,11 @@ class Wire(LiteTransport):
 
     def __init__(self, *, lifetime=None):
         super().__init__()
-        self.lifetime = lifetime  # of an access token in seconds, in place of Supabase Auth's
+        # the lifetime of an access token in seconds, in place of Supabase Auth's
+        self.lifetime = lifetime
         self.calls = 0
         self.made = []  # the names of the calls
-        self.may_sign_up = threading.Event()  # until then, sign-ups at Supabase Auth wait
+        self.may_sign_up = threading.Event()  # sign-ups at Supabase Auth wait until this is set
         self.may_sign_up.set()
         self.renewals = 0
         self.limited = 0  # renewals that are still to meet the rate limit
@@ -65,7 +66,7 @@ class Wire(LiteTransport):
         try:
             return self._answer(request)
         finally:
-            if self._is_closed:  # a thread in the background called it after its test
+            if self._is_closed:  # called by a background thread after its test
                 super().close()
 
     def _answer(self, request):
@@ -77,7 +78,7 @@ class Wire(LiteTransport):
         bearer = request.headers.get("Authorization")
         if bearer and self.refused and request.url.path.startswith("/rest/"):
             self.refused -= 1
-            request.headers["Authorization"] = f"{bearer[:-8]}AAAAAAAA"  # of the signature
+            request.headers["Authorization"] = f"{bearer[:-8]}AAAAAAAA"  # an invalid signature
         if request.url.params.get("grant_type") == "refresh_token":
             self.renewals += 1
             if self.limited:
@@ -112,7 +113,7 @@ def process(stack, wire):
 
 @pytest.fixture
 def addresses(stack, process):
-    """An address of each kind: known, suspended, pending and unknown."""
+    """Email addresses of each kind: known, suspended, pending and unknown."""
     known, suspended, pending = new_email(), new_email(), new_email()
     process.sign_up_with(known, PASSWORD)
     _, session = process.sign_up_with(suspended, PASSWORD)
@@ -167,7 +168,7 @@ def maya(sign_up):
 
 @pytest.fixture
 def make_chat(sessions, model):
-    """Makes the chat of a session in a process, with nothing cached."""
+    """Return a function that makes the chat of a session in a process, with nothing cached."""
     with chat_factory(model) as make:
         yield lambda session, **choices: make(
             store_of(session), lambda: sweep(sessions.backend), **choices

@@ -1,4 +1,4 @@
-"""A disk of the store in JSON files whose single operations a test watches and lets fail."""
+"""A disk of the store in JSON files; a test sees each operation and can let it fail."""
 
 import os
 
@@ -10,7 +10,7 @@ class FaultyDisk(Disk):
     """Calls *before* with the verb and the file of each operation. A write for which it raises is done half."""
 
     def __init__(self, path, before):
-        self._before, self._names = before, {}  # by descriptor
+        self._before, self._names = before, {}  # file names by descriptor
         super().__init__(path)
 
     def open(self, name, flags):
@@ -36,7 +36,7 @@ class FaultyDisk(Disk):
         try:
             self._before("sync", self._names[descriptor])
         except OSError:
-            descriptor = 2**31 - 1  # no file
+            descriptor = 2**31 - 1  # the descriptor of no file
         super().sync(descriptor)
 
     def rename(self, name, new):
@@ -57,13 +57,13 @@ class FaultyDisk(Disk):
 
 
 class Faults:
-    """The operations on the disk of a store, and the errors that they meet."""
+    """The operations on the disk of a store, and the errors that they raise."""
 
     def __init__(self, patch):
-        self.errors = {}  # by the verb and the beginning of a file's name
+        self.errors = {}  # by verb and beginning of a file's name
         self.done = []  # verbs and names
-        self.met = []  # operations that failed
-        self.at_first = lambda: None  # called once, before the first of them fails
+        self.met = []  # operations that raised an error
+        self.at_first = lambda: None  # called once, before the first operation fails
         patch.setattr(places, "Disk", lambda path: FaultyDisk(path, self._before))
 
     def _before(self, verb, name):

@@ -1,7 +1,7 @@
-"""A process without threads that ends before each operation on the files of a store, and looks at what it left.
+"""A process without threads that ends before each operation on the files of a store, and a check of the remaining files.
 
-`python -m tests.store.files_kills FOLDER` prints how many operations there were; it fails if an answered write is lost, or one is
-there in part.
+`python -m tests.store.files_kills FOLDER` prints the number of operations; it fails if an answered write is lost, or if one is
+stored in part.
 """
 
 import os
@@ -16,18 +16,18 @@ from tests.store.faulty_disk import FaultyDisk
 from tests.store.kills import BLOCKS, in_child, kill_at_each, look, write
 
 NEVER = 10**9  # seconds
-STEP = 3  # of the operations, every third: all of both take a quarter of a minute
+STEP = 3  # one operation in three, because all of them take a quarter of a minute
 
 
 def kills(folder, left):
-    """Count the operations that open a store and write to it; *left* blocks are in the journal of a process that was killed."""
+    """Count the operations that open a store and write to it; *left*: the number of blocks in the journal of a killed process."""
 
     def place(number):
         return FilesPlace(folder / str(number) / "home" / "store")
 
     def leave(number):
         write(place(number).open(), range(1, left + 1))
-        os._exit(0)  # its documents lack what its journal has
+        os._exit(0)  # the documents of this store lack blocks of its journal
 
     def act(number, point, answered):
         if left:

@@ -1,4 +1,4 @@
-"""Processes without threads that end at one point of their work on a store, and what they leave."""
+"""Processes without threads that end at one point of their work on a store, and the rows that remain."""
 
 import os
 import traceback
@@ -9,11 +9,11 @@ from services.store.tables.schema import NONCES, SETTINGS, Nonce, Settings
 from tests.store.on_disk import NOON
 
 BLOCKS = 4
-_ENDED = 9  # the exit code of a process that has met its point
+_ENDED = 9  # the exit code of a process that has reached its point
 
 
 class Point:
-    """Ends the process that passes it for the *number*-th time."""
+    """Ends the process when it passes this for the *number*-th time."""
 
     def __init__(self, number):
         self._number, self._seen = number, count(1)
@@ -24,10 +24,10 @@ class Point:
 
 
 def kill_at_each(act, look, step=1):
-    """Count the points of *act*, which a child does up to each *step*-th; *look* fails if something is lost.
+    """Count the points of *act*, which a child runs up to every *step*-th point; *look* fails if a write is lost.
 
-    Both get the number of the point; *act* also gets the point, and what it calls once a block is answered; *look* the number
-    of answers.
+    Both get the number of the point. *act* also gets the point, and a function to call when a block is answered; *look* gets the
+    number of answers.
     """
     code, number = _ENDED, 1 - step
     while code == _ENDED:
@@ -44,7 +44,7 @@ def kill_at_each(act, look, step=1):
 
 
 def in_child(act):
-    """Return the exit code of a forked process that does *act*."""
+    """Return the exit code of a forked process that runs *act*."""
     if (pid := os.fork()) == 0:
         try:
             act()
@@ -70,7 +70,7 @@ def write(tables, numbers, answered=lambda: None):
 
 
 def look(tables, answered, first=0):
-    """Raise AssertionError if not all *answered* blocks after the *first* ones are there, or one in part."""
+    """Raise AssertionError unless all *answered* blocks after the *first* ones are stored, and none in part."""
     nonces, settings = tables.of(None).run(
         lambda block: (block.select(NONCES), block.get(SETTINGS, "settings"))
     )

@@ -1,4 +1,4 @@
-"""What tests of the stores on a local disk share: rows by number, and what happens to files."""
+"""Helpers of the tests of stores on a local disk: numbered rows, and damage to files."""
 
 from datetime import UTC, datetime
 from uuid import UUID
@@ -26,14 +26,14 @@ def numbers(store):
 
 
 def listing(folder):
-    """Return times and bytes of the files in and below *folder*."""
+    """Return the times and bytes of the files in *folder* and its subfolders."""
     return {
         one: (one.stat().st_mtime_ns, one.is_dir() or one.read_bytes()) for one in folder.rglob("*")
     }
 
 
 def check_refused(place, sentence):
-    """Fail unless *place* is refused with a *sentence*, and nothing beside it or in it is touched."""
+    """Fail unless *place* is refused with a *sentence*, without a change to it or to files beside it."""
     before = listing(place.path.parent)
     for call in (place.exists, place.open):
         with pytest.raises(Misconfigured, match=sentence):

@@ -1,6 +1,6 @@
 """The disks that a power cut may leave, built from the recorded operations of a store in JSON files.
 
-`Machine` has what is on the disk and what is not yet; a `Recorder` notes all disks that a cut before each operation may leave.
+A `Machine` has the data on the disk and the data not yet written; a `Recorder` records all disks that a cut before each operation may leave.
 """
 
 import os
@@ -62,7 +62,7 @@ class Remove(NamedTuple):
 class Rename(NamedTuple):
     name: str
     new: str
-    node: "Node"  # also if its creation is undone
+    node: "Node"  # kept even if its creation is undone
 
     def on(self, entries):
         rest = {name: one for name, one in entries.items() if (name, one) != (self.name, self.node)}
@@ -89,7 +89,7 @@ class Node:
         return self.content(self.pending.values())
 
 
-# what becomes of the operations on a file that were not on the disk
+# the fates of the operations on a file that were not on the disk
 DATA = {
     "kept": lambda pending: pending,
     "dropped": lambda pending: [],
@@ -97,21 +97,22 @@ DATA = {
     "zeros": lambda pending: [one.zeroed() for one in pending],
     "first dropped": lambda pending: pending[1:],
 }
-# which operations on folders are undone, of the numbers of all that were not on the disk
+# by fate, the operations on folders that are undone, from the numbers of all that were not on the
+# disk
 FOLDERS = {
     "kept": lambda numbers: [],
     "undone": lambda numbers: numbers,
     "last undone": lambda numbers: numbers[-1:],
     "first undone": lambda numbers: numbers[:1],
 }
-MIXED = 3  # disks more where each file has a fate of its own
+MIXED = 3  # more disks, on which each file has a fate of its own
 
 
 class Machine:
     """The files of a machine, below one folder."""
 
     def __init__(self, files=None):
-        """Have *files* (bytes by path; None: a folder) on the disk."""
+        """Put *files* (bytes by path; None: a folder) on the disk."""
         self.root, self.nodes, self._count = Node({}), [], 0
         for path, data in sorted((files or {}).items()):
             folder, name = self._place(path)
@@ -170,7 +171,7 @@ class Machine:
         return _files(self.root, DATA["kept"], ())
 
     def remains(self):
-        """Return what the disk still has of files without a name."""
+        """Return the data that the disk still has of unlinked files."""
         named = list(_nodes(self.root))
         gone = [node for node in self.nodes if not any(node is one for one in named)]
         return [one.durable for one in gone if isinstance(one.durable, bytes) and any(one.durable)]
@@ -219,12 +220,13 @@ class Recorder:
     def __init__(self, folder, machine, answered=0):
         self.folder, self.machine = folder, machine
         self.answered = answered  # the number of the last state that was answered as lasting
-        self.disks = {}  # by their files: these, and the least state
+        self.disks = {}  # by its files: each disk, and the least state that it must have
         self.kills = {}  # by the kind of the last operation: the machine after it, and the least state
-        self.names = []  # of operations: their verbs and files
+        self.names = []  # the verbs and files of the operations
         self.interruption = None  # called once, before the next document is renamed
-        self.fault = None  # an error of the next write to a journal, half of which is done
-        self.written = threading.Event()  # a journal was destroyed: a round of documents is over
+        self.fault = None  # an error of the next write to a journal, which is done half
+        # set when a journal was destroyed, which ends a round of documents
+        self.written = threading.Event()
         self._lock = threading.RLock()
 
     def disk(self, path):
@@ -238,7 +240,7 @@ class Recorder:
             yield self.machine
 
     def note(self):
-        """Note the disks that a power cut may leave now."""
+        """Record the disks that a power cut may leave now."""
         cuts = self.machine.cuts()
         verb, name = self.names[-1] if self.names else ("", "")
         kind = verb, re.sub(r".*[/.]|[0-9a-f-]{8,}", "", name)
@@ -253,7 +255,7 @@ class Recorder:
 class RecordedDisk(Disk):
     def __init__(self, path, recorder):
         super().__init__(path)
-        self._recorder, self._nodes = recorder, {}  # by descriptor
+        self._recorder, self._nodes = recorder, {}  # nodes by descriptor
         inner = os.path.relpath(path, recorder.folder)
         self._prefix = "" if inner == "." else f"{inner}/"
 

@@ -1,7 +1,7 @@
-"""A process without threads that ends before each of SQLite's statements, and looks at what it left.
+"""A process without threads that ends before each of SQLite's statements, and a check of the remaining file.
 
-`python -m tests.store.sqlite_kills FOLDER` prints how many statements there were; it fails if an answered write is lost, or one is
-there in part.
+`python -m tests.store.sqlite_kills FOLDER` prints the number of statements; it fails if an answered write is lost, or if one is
+stored in part.
 """
 
 import sqlite3
@@ -16,7 +16,7 @@ from tests.store.kills import BLOCKS, in_child, kill_at_each, look, write
 
 
 def kills(folder, *, is_new):
-    """Count the statements that make a store (*is_new*), or bring an older one up to date, and write to it."""
+    """Count the statements that make a store (*is_new*) or migrate an older one, and write to it."""
 
     def place(number, version=2):
         return SqlitePlace(folder / str(number) / "store.db", _migrations(folder, version))

@@ -1,8 +1,8 @@
-"""A storm of turns over the tables of a deployment, and what must be true after it.
+"""A stress test of turns over the tables of a deployment, and the promises that must hold after it.
 
-Many threads talk as a few users, whose caps bind all the time: by the day, by the month, and now and then by the deployment's.
-Calls are repeated as after a lost answer, turns are left to die before and during their reply or are finished late, and sweepers
-settle what lapses meanwhile.
+Many threads chat as a few users whose caps are nearly always reached: by day, by month and, now and then, for all users
+together. Calls are repeated as after a lost answer; turns are abandoned before and during their reply, or finished late;
+sweepers settle the lapsed turns meanwhile.
 """
 
 import threading
@@ -34,7 +34,7 @@ from tests.stores import LIMITS
 
 WORKERS, USERS, CHATS, SWEEPERS = 16, 4, 8, 2
 LEASE_SECONDS = 1
-CHAOS = 0.08  # of all turns, for each thing that can go wrong
+CHAOS = 0.08  # the share of turns for each kind of fault
 NO_CAP = 10**9
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)  # far from the end of a day
 
@@ -55,12 +55,12 @@ HAPPENED = {
 
 
 class Storm:
-    """The users, what happened, and what they were told is saved."""
+    """The users, what happened, and the messages that users were told are saved."""
 
     def __init__(self, tables):
         self.tables, self._start, self._lock = tables, time.monotonic(), threading.Lock()
         self.events, self.errors = Counter(), []
-        self.acknowledged = set()  # messages
+        self.acknowledged = set()  # ids of messages that users were told are saved
         self.stop, self.passed = threading.Event(), timedelta()
         shared = Deployment(monthly_cap_micro=30_000)
         tables.of(None).run(lambda block: block.put(DEPLOYMENT, shared))
@@ -94,7 +94,7 @@ class Storm:
         return thread
 
     def raise_caps(self):
-        """Let everybody spend a little more."""
+        """Raise the caps of all users a little."""
 
         def more(block):
             stored = block.get(DEPLOYMENT, "deployment")
@@ -113,7 +113,7 @@ class Storm:
             self.tables.of(user.turns.user_id).run(more_of_user)
 
     def overspent(self):
-        """Return how many caps are exceeded now."""
+        """Return the number of caps that are exceeded now."""
         found = 0
         for user in self.users:
             [budget] = self.all(user, BUDGETS)
@@ -135,11 +135,11 @@ class Storm:
 
 
 class LossyRows:
-    """Rows whose answers to the verbs of turns are lost now and then, so that they are asked again."""
+    """Rows whose answers to calls of turns are lost now and then, so that the calls are repeated."""
 
     def __init__(self, rows, storm):
         self._rows, self._storm = rows, storm
-        self._random, self._lost = Random(0), set()  # writes
+        self._random, self._lost = Random(0), set()  # writes whose answer was lost
 
     def __getattr__(self, name):
         found = getattr(self._rows, name)
@@ -160,7 +160,7 @@ class LossyRows:
 
 
 class Worker:
-    """One thread that talks as any of the users."""
+    """One thread that chats as any of the users."""
 
     def __init__(self, storm, seed):
         self.storm, self.random, self.late = storm, Random(seed), []
@@ -218,7 +218,7 @@ class Worker:
 
 
 def run_storm(tables, seconds, workers=WORKERS, sweepers=SWEEPERS):
-    """Return the promises that were broken, with how often, and what happened."""
+    """Return the broken promises with their counts, and what happened."""
     storm = Storm(tables)
 
     def sweep_once():

@@ -58,7 +58,7 @@ def test_costs_receipts_and_thoughts_are_read_once(maya, garden, asked, kind, ca
     asked.clear()
 
     assert len(read(garden.messages, its)) == len(read(garden.messages, its)) == 2
-    assert len(asked) == calls  # the costs came with the thread
+    assert len(asked) == calls  # the costs were read with the thread
 
 
 def test_thoughts_of_messages_without_any_are_not_asked_for(maya, garden, asked):
@@ -83,7 +83,7 @@ def test_facts_of_many_conversations_are_read_in_few_calls(maya, user, asked, st
     with stack.connect() as database:
         pace = "update private.budgets set max_per_minute = 1000 where user_id = %s"
         database.execute(pace, [maya.user_id])
-    for number in range(60):  # more than there are keys at hand
+    for number in range(60):  # more conversations than have a cached key
         thread = begun_with(user, f"Ticket {number}")
         user.facts.keep(a_fact(f"Fact {number}", conversation_id=thread.conversation.id))
     reader = store_of(maya).facts

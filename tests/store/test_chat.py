@@ -1,4 +1,4 @@
-"""One story of each kind of turn, from prompt to sealed rows and ledger; and turns that other processes and sessions see."""
+"""A story for each kind of turn, from the prompt to sealed rows and the ledger; and turns that other processes and sessions see."""
 
 from datetime import UTC, datetime
 

@@ -42,7 +42,7 @@ OTHER_DATA = (
 
 @pytest.fixture
 def run(tmp_path):
-    """Run a command; its exit code and what it says."""
+    """Return a function that runs a command, and returns its exit code and output."""
 
     def run(*arguments, **environment):
         ours = ("DAYBOOK_", "DATABASE_", "SUPABASE_", "OPENAI_")
@@ -60,7 +60,7 @@ def place(path):
 
 
 def named(path):
-    """Return *path* as DAYBOOK_STORE has it."""
+    """Return *path* as a value of DAYBOOK_STORE."""
     return f"sqlite:{path}" if path.suffix else f"json:{path}"
 
 
@@ -72,7 +72,7 @@ def opened(path):
 
 
 def rows_of(path):
-    """Return all rows of a store that a copy takes over."""
+    """Return all rows of a store that a copy includes."""
     with opened(path) as tables:
         users = tables.of(None).run(lambda block: [one.id for one in block.select(schema.ACCOUNTS)])
         return {
@@ -251,7 +251,7 @@ def test_user_in_sqlite_outlives_a_kill_whole_or_not_at_all(run, source, tmp_pat
 
 
 def change(path, table, user_id, **fields):
-    """Change a row of a user, or of the first one who has such rows."""
+    """Change a row of a user, or of the first user with such rows."""
     with opened(path) as tables:
         owner = user_id if table.is_shared else tables.owners(table)[0]
 
@@ -263,7 +263,7 @@ def change(path, table, user_id, **fields):
 
 
 def refused(copy, target, sentence):
-    """Fail unless the copy is refused by one sentence, and leaves the target as it was."""
+    """Fail unless the copy is refused with one sentence, and the target is unchanged."""
     before = rows_of(target) if target.exists() else None
     code, said = copy()
     assert (code, said) == (1, sentence)

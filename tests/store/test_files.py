@@ -1,4 +1,4 @@
-"""The store in JSON files: starts on damage and leftovers, faults of the disk while it runs, and what is destroyed."""
+"""The store in JSON files: starts with damage and leftovers, faults of the disk at run time, and destruction of data."""
 
 import errno
 import json
@@ -42,13 +42,13 @@ def place():
 
 @pytest.fixture
 def slow(monkeypatch):
-    """Documents are written at the end alone."""
+    """Let documents be written only at the end."""
     monkeypatch.setattr(stores, "_SECONDS", NEVER)
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Documents are written at once."""
+    """Let documents be written at once."""
     monkeypatch.setattr(stores, "_SECONDS", SOON)
 
 
@@ -66,7 +66,7 @@ def store(place, faults):
 
 @pytest.fixture
 def heard(monkeypatch):
-    """The events that are logged."""
+    """The logged events."""
     monkeypatch.setattr(events, "_listeners", [])
     found = []
     events.listen(lambda event, measures: found.append((event, dict(measures))))
@@ -74,7 +74,7 @@ def heard(monkeypatch):
 
 
 def killed(place, *written):
-    """Return the place of a store that was killed after it had *written* numbers, before they were in documents."""
+    """Return the place of a store that was killed after it had *written* numbers to its journal, but not to documents."""
     with closing(place.open()) as store:
         for number in written:
             put(store, number)
@@ -180,7 +180,7 @@ def with_line(number, change):
 
 
 def flipped(data):
-    """Return *data* with one changed bit in its midst."""
+    """Return *data* with one bit changed in the middle."""
     middle = len(data) // 2
     return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
@@ -223,7 +223,7 @@ def test_cut_line_before_another_journal_is_damage(place, slow):
     with pytest.raises(Misconfigured, match="is damaged"):
         place.open()
 
-    later.write_bytes(b"")  # begun, but nothing was written to it
+    later.write_bytes(b"")  # created, but still empty
     assert opened_numbers(place) == [1]
 
 
@@ -263,7 +263,7 @@ def test_damaged_document_is_read_by_no_block(place, number, change):
         for act in (lambda: numbers(store), lambda: put(store, 4)):
             with pytest.raises(StoreBlocked, match="is damaged: stop Daybook and put a backup"):
                 act()
-        store.of(None).run(lambda block: block.put(SETTINGS, Settings()))  # others go on
+        store.of(None).run(lambda block: block.put(SETTINGS, Settings()))  # other writes continue
     finding, text = place.check()["files"]
     assert finding is Mark.FAIL
     assert "shared/nonces.jsonl" in text
@@ -350,7 +350,7 @@ def change(store):
 
 
 def is_written(place):
-    """Return True once the documents have all that the journal had."""
+    """Return True once the documents contain all rows of the journal."""
     try:
         return [one.stat().st_size for one in place.path.glob("journal-*")] == [0]
     except FileNotFoundError:
@@ -385,7 +385,8 @@ def test_journal_keeps_what_documents_cannot_take(stored, faults, heard, quick, 
 
         assert numbers(store) == [*expected, 3]
     assert opened_numbers(stored) == [*expected, 3]
-    assert opened_numbers(copy) == expected  # killed at the first failure
+    # the copy was made at the first failure, like a killed store
+    assert opened_numbers(copy) == expected
     assert ("documents.missed", {"error": "StoreBlocked"}) in heard
     assert not list(stored.path.rglob("*~*"))
 
@@ -538,7 +539,7 @@ def test_bug_while_documents_are_written_ends_no_writing(place, faults, heard, q
 
 
 def failing_once(monkeypatch, name, number):
-    """Let the method *name* of documents fail at its call with that *number*, counted from now."""
+    """Let the method *name* of documents fail at one call, the *number*-th from now."""
     method, calls = getattr(Document, name), []
 
     def failing(*arguments):
@@ -590,11 +591,11 @@ def test_bug_in_the_midst_of_a_block_stores_no_part_of_it(place, quick, monkeypa
         assert both(store) == ([6, 7], 7)
 
 
-# --- what is destroyed
+# --- destruction of data
 
 
 def link_of(place, path):
-    """Return another name of the file at *path*, beside the store."""
+    """Return a hard link to the file at *path*, beside the store."""
     link = place.path.with_name(f"link-{path.name}")
     link.hardlink_to(path)
     return link

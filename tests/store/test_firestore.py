@@ -1,4 +1,4 @@
-"""The store in Firestore: its start, its lease, faults while it runs, rules, indexes, and what a turn is billed for."""
+"""The store in Firestore: its start, its lease, faults at run time, rules, indexes, and the bill for a turn."""
 
 import subprocess
 import sys
@@ -37,13 +37,13 @@ from tests.store.conformance.talk import begun_with, ending, new_turn, say, unsa
 from tests.store.storm import run_storm
 from tests.stores import WholeAccounts, cheap_hashes, store_of
 
-LEASE = {"seconds": 1.0, "pause": 0.1, "call_seconds": 0.3}  # of tests
+LEASE = {"seconds": 1.0, "pause": 0.1, "call_seconds": 0.3}  # short times for tests
 MAYA, OMAR = UserId(UUID(int=1)), UserId(UUID(int=2))
 
 
 @dataclass(frozen=True)
 class Bed:
-    """A row."""
+    """A row of a test table."""
 
     id: str
     place: str = "north"
@@ -80,13 +80,13 @@ def found(tables, *arguments, **options):
 
 
 def document(database, path, **fields):
-    """Store a document beside the app."""
+    """Store a document without the app."""
     values = {name: Value(integer_value=value) for name, value in fields.items()}
     made = Document(name=f"{database.documents}/{path}", fields=values)
     database.commit([Write(update=made)])
 
 
-# --- the protocol, where Firestore is unlike a list
+# --- the protocol, where Firestore differs from a list
 
 
 def test_selection_compares_orders_and_bounds(firestore):
@@ -191,7 +191,7 @@ class Admin:
 
 @pytest.fixture
 def described(place):
-    """Make the place of a database that Google describes so."""
+    """Make Google describe the database of a place so."""
 
     def make(answer):
         def connect(*names):
@@ -290,7 +290,7 @@ def test_missing_indexes_are_named_with_the_command(place, store, monkeypatch):
 
 @contextmanager
 def held(store):
-    """Hold a lease of a short time."""
+    """Hold a short lease."""
     made = Lease(store.database, **LEASE)
     made.acquire()
     try:
@@ -449,7 +449,7 @@ def test_rules_deny_every_client(firestore, place, store):
     assert found(store.of(MAYA)) == ["a"]
 
 
-# --- what Google bills
+# --- Google's bill
 
 
 @pytest.fixture
@@ -475,7 +475,7 @@ def accounts(store, clock):
 
 
 def test_open_tab_is_billed_as_the_docs_say(accounts, clock, wire):
-    """The tab is in use for six minutes, with a list of 21 chats, and nothing changes."""
+    """The tab is used for six minutes, with a list of 21 chats, and no data changes."""
     _, session = accounts.sign_up_with("maya@daybook.test", "correct horse battery")
     user = store_of(session)
     for number in range(21):
@@ -488,7 +488,7 @@ def test_open_tab_is_billed_as_the_docs_say(accounts, clock, wire):
         user.conversations.poll(place)
         clock.elapsed += timedelta(seconds=5)
     for _ in range(6):
-        accounts.ended([session])  # of each session in memory, once a minute
+        accounts.ended([session])  # called for each session in memory, once a minute
 
     assert (wire.counts["reads"], wire.counts["writes"]) == (6 * (27 + 2), 0)
 
@@ -516,6 +516,6 @@ def test_turn_is_billed_as_the_docs_say(accounts, wire):
         "begin": (9, 5),
         "checkpoint": (3, 1),
         "finish": (17, 7),
-        "poll": (7, 0),  # one of these is the chat in the list
+        "poll": (7, 0),  # one of the reads is the chat in the list
         "sweep": (12, 0),
     }

@@ -20,7 +20,7 @@ from tests.fakes import choose
 from tests.store.conformance.talk import NOON, a_fact
 from tests.store.conftest import ledger
 
-# what a process keeps in memory does not depend on the API
+# the backend does not matter for the memory of a process
 pytestmark = pytest.mark.parametrize(
     "stack", ["embedded_stack"], indirect=True, ids=["embedded"], scope="session"
 )
@@ -63,7 +63,7 @@ def fill(person, policy, server, canary):
 
 
 def look_around(person, server):
-    """Read in all conversations; the server forgets its requests."""
+    """Open all conversations; the model server forgets its requests."""
     server.script()
     server.script_summaries()
     person.store.facts.facts()
@@ -73,7 +73,7 @@ def look_around(person, server):
 
 
 def a_canary():
-    """A word that nothing else has, as short as a stem."""
+    """Return a unique word that is as short as a stem."""
     return "".join(["q", *random.choices("bcdfghjkmpvwxz", k=6)])
 
 
@@ -146,7 +146,7 @@ def test_ended_account_leaves_nothing_in_another_process(
     closed = []
     models = Models(Offer(SMALL, model))
     other = Shared(process, Settings(), lambda: models, CachedRead(ModelSettings), closed.append)
-    there = other.session_cache.find(cookie)  # as an open tab of the other process
+    there = other.session_cache.find(cookie)  # an open tab of the other process
     assert there
     session_id, canary = there.id, a_canary()
     conversation_id = fill(other.find(session_id), Retrieval(), server, canary)
@@ -197,7 +197,7 @@ def test_poll_is_one_call(sign_up, process, wire, model):
     there = other.find(other.session_cache.find(cookie).id)
     store = there.store
     for read in (store.profile.preferences, store.spaces.all, store.facts.facts, settings.get):
-        read()  # what was read ahead
+        read()  # the data that was read ahead
     assert (store.conversations.recent(31), there.account.role) == ([], AccountRole.USER)
     before = wire.calls
 

@@ -1,4 +1,4 @@
-"""The promises that stores on a local disk have in common: SQLite's file, and the folder of JSON files."""
+"""The promises that stores on a local disk share: SQLite's file, and the folder of JSON files."""
 
 import os
 import resource
@@ -104,7 +104,7 @@ def test_store_in_use_by_another_process_is_refused(place, store):
 
 # --- while it runs
 
-# what happens to a part: the store itself, or the log that it writes first
+# damage to a part: part 0 is the store itself, part 1 its log
 LOST = [
     ("sqlite", 0, moved),
     ("sqlite", 0, removed),
@@ -129,7 +129,7 @@ def log_of(place):
 
 
 def content(path):
-    """Return the bytes of a file, or of all in a folder; None: there is nothing."""
+    """Return the bytes of a file, or of all files in a folder; None if there is neither."""
     if path.is_dir():
         return listing(path)
     return path.read_bytes() if path.exists() else None
@@ -137,7 +137,7 @@ def content(path):
 
 @pytest.mark.parametrize(("place", "part", "happen"), LOST, ids=NAMES, indirect=["place"])
 def test_lost_store_takes_nothing_until_it_is_back(place, part, happen, monkeypatch):
-    monkeypatch.setattr(files, "_SECONDS", NEVER)  # its journal stays
+    monkeypatch.setattr(files, "_SECONDS", NEVER)  # keeps the rows in the journal
     with closing(place.open()) as store:
         put(store, 1)
         path = [place.path, log_of(place)][part]
@@ -157,7 +157,7 @@ def test_lost_store_takes_nothing_until_it_is_back(place, part, happen, monkeypa
 
 @contextmanager
 def full_disk(log):
-    """Let no file of this process grow further than a few bytes beyond the size of the *log*."""
+    """Limit all files of this process to a few bytes more than the size of the *log*."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size + 10, before[1]))
     try:
@@ -198,7 +198,7 @@ def test_second_close_closes_no_file_of_others(place, tmp_path):
 
     store.close()
 
-    for one in opened:  # they have got the descriptors of the store
+    for one in opened:  # forked processes inherit the descriptors of the store
         one.close()
 
 

@@ -1,4 +1,4 @@
-"""A store of JSON files whose texts are not sealed: files that other tools can read, and chats put in by hand."""
+"""A store of JSON files without sealing: files that other tools can read, and chats that users put into a folder."""
 
 import json
 from contextlib import closing
@@ -28,7 +28,7 @@ def place(tmp_path):
 
 @pytest.fixture
 def incoming(place):
-    """The folder for chats of Maya, in a store that was made before."""
+    """The folder for chats of Maya, in an existing store."""
     place.open().close()
     folder = place.path / str(MAYA) / "in"
     folder.mkdir(parents=True)
@@ -36,7 +36,7 @@ def incoming(place):
 
 
 def chats(place):
-    """Return what Maya sees after one more start."""
+    """Return the chats that Maya sees after one more start."""
     database = InMemoryDatabase(MAYA, make_store=place.open, keys=keys)
     with closing(database.deployment):
         return database.threads()
@@ -129,4 +129,4 @@ def test_start_that_cannot_store_a_list_is_refused_and_leaves_it(place, incoming
         with pytest.raises(Misconfigured, match="takes no more data"):
             place.open()
 
-    assert len(chats(place)) == 1  # the lock was freed
+    assert len(chats(place)) == 1  # the lock is free again

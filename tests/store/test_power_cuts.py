@@ -1,4 +1,4 @@
-"""Power cuts of the store in JSON files: every disk that one may leave opens, with all that was answered and no block in part."""
+"""Power cuts of the store in JSON files: each disk that a cut may leave opens with all answered rows and no block in part."""
 
 import errno
 import shutil
@@ -40,7 +40,7 @@ from tests.stores import LIMITS, folder_in_memory
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 TABLES = schema.TABLES.values()
 NEVER = 10**9  # seconds, or bytes
-RESTARTS = 5  # disks whose restart is cut, too
+RESTARTS = 5  # disks whose restart is interrupted, too
 _numbers = count()
 
 
@@ -52,7 +52,7 @@ def folder():
 
 @pytest.fixture
 def world(folder, monkeypatch):
-    """A store whose documents are written when a test says so."""
+    """A store whose documents are written when the test asks for it."""
     monkeypatch.setattr(stores, "_SECONDS", NEVER)
     monkeypatch.setattr(stores, "_LARGEST_JOURNAL", NEVER)
     return World(folder, monkeypatch)
@@ -73,7 +73,7 @@ class World:
         self.store = self._place(self.folder / "live").open()
 
     def record(self):
-        """Record from now on; what was stored before is on the disk. No store may be open."""
+        """Begin to record; rows stored before are on the disk. No store may be open."""
         live = self.folder / "live"
         live.mkdir(exist_ok=True)
         self.recorder = Recorder(live, Machine(_files_in(live)))
@@ -81,11 +81,11 @@ class World:
         self._patch.setattr(places, "Disk", self.recorder.disk)
 
     def write_documents(self, act, meanwhile=None):
-        """Have *act*, which writes, be followed by a round of documents; in its midst *meanwhile* is done."""
+        """Run *act*, which writes, and then a round of documents, in the middle of which *meanwhile* runs."""
         acted = threading.Event()
 
         def interrupt():
-            assert acted.wait(20)  # its states come first
+            assert acted.wait(20)  # the states of *act* come first
             meanwhile()
 
         self.recorder.interruption = interrupt if meanwhile else None
@@ -116,7 +116,7 @@ class World:
     # --- checks
 
     def check(self, disks, *, is_opened_again=False):
-        """Open each of *disks* (files, least state)."""
+        """Open each of *disks* (files, least state), and check its rows."""
         with self._patch.context() as patch:
             patch.setattr(places, "Disk", Disk)
             for files, least in disks:
@@ -130,7 +130,7 @@ class World:
                 shutil.rmtree(folder)
 
     def check_restart(self, machine, answered):
-        """Open the store of *machine*, write to it, and check the disks that power cuts leave meanwhile."""
+        """Open the store of *machine*, write to it, and check the disks that power cuts may leave meanwhile."""
         states, folder = self.states, self._laid(machine.files())
         self.recorder = Recorder(folder, machine, answered)
         with self._patch.context() as patch:
@@ -207,7 +207,7 @@ def _files_in(folder):
     }
 
 
-# --- what is done to a store
+# --- actions on a store
 
 
 def make_a_store(world):

@@ -1,4 +1,4 @@
-"""App sessions over Supabase Auth: tokens, leases, rate limits, clocks, and how many calls they cost."""
+"""App sessions over Supabase Auth: tokens, leases, rate limits, clocks, and the number of calls."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -56,7 +56,7 @@ def test_sign_in_is_three_calls(process, wire):
 def test_sign_up_is_four_calls_and_one_beside_them(process, wire):
     process.sign_up_with(new_email(), PASSWORD)
 
-    assert wire.calls == 5  # the settings of Supabase Auth are read beside the second
+    assert wire.calls == 5  # the settings of Supabase Auth are read beside the second call
 
 
 def first_page_of(user, account):
@@ -137,7 +137,7 @@ def test_tokens_that_stay_refused_are_renewed_once(process, wire):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Shorten the pauses of a limited rate."""
+    """Shorten the pauses after a rate limit."""
     monkeypatch.setattr("services.store.supabase.session_tokens._PAUSE_SECONDS", (0.01, 0.02))
     monkeypatch.setattr("services.store.supabase.session_tokens._RETRY_SECONDS", 0.5)
 
@@ -173,7 +173,7 @@ def test_rate_limit_lets_a_valid_token_through(process, wire):
     _, session = process.sign_up_with(new_email(), PASSWORD)
     wire.limited = 10_000
 
-    session.backend.bearer.keep_fresh(100_000)  # more seconds than any token has
+    session.backend.bearer.keep_fresh(100_000)  # longer than the lifetime of any token
 
     assert store_of(session).conversations.recent() == []
     assert wire.renewals == 1

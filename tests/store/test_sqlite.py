@@ -1,4 +1,4 @@
-"""The store in an SQLite file: its start, faults while it runs, backups, and the users that its queries name."""
+"""The store in an SQLite file: its start, faults at run time, backups, and the users that its queries name."""
 
 import os
 import shutil
@@ -151,7 +151,7 @@ def test_look_at_an_open_store_leaves_its_locks(place, store):
     put(store, 1)
     assert place.exists()
 
-    # another process that believes itself the last would remove the log
+    # a process that believes itself the last one would remove the log
     script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('select * from nonces'); c.close()"
     subprocess.run([sys.executable, "-c", script, place.path], check=True)
 
@@ -173,7 +173,7 @@ def test_linked_path_is_the_same_store(place, store, tmp_path):
 
 @pytest.fixture
 def later(place, tmp_path):
-    """The place as a later version of Daybook sees it: *text* is its next migration."""
+    """The place as a later version of Daybook opens it: *text* is its next migration."""
 
     def make(text):
         folder = shutil.copytree(places.MIGRATIONS, tmp_path / "later")
@@ -223,13 +223,13 @@ def test_operator_changes_no_version_below_the_app(place, store, later):
 
 
 class Connections:
-    """The connections of this process to SQLite, as a test watches and changes them."""
+    """The connections of this process to SQLite, which a test can watch and change."""
 
     def __init__(self, connect):
         self._connect = connect
         self.vfs = self.mode = ""
         self.rewrite = lambda sql: sql
-        self.levels = []  # `synchronous` at each commit
+        self.levels = []  # the setting `synchronous` at each commit
 
     def connect(self, database, **options):
         if "mode=rw" in str(database) and self.mode:
@@ -430,7 +430,7 @@ READS = {
 
 
 def sealed(user, thread, file):
-    """Return what the queries of each table find of a conversation, as text."""
+    """Return the rows that the queries of each table find of a conversation, as text."""
     its, prompt, reply = thread.conversation.id, thread.messages[-2], thread.messages[-1]
     turns = [prompt.turn_id, reply.turn_id]
     found = [
@@ -447,7 +447,7 @@ def sealed(user, thread, file):
 
 
 def said(user, thread, file):
-    """Return what each read tells a user of a conversation, as text."""
+    """Return the answers of each read of a user about a conversation, as text."""
     answers = {}
     for name, read in READS.items():
         try:

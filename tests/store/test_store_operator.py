@@ -100,7 +100,7 @@ def test_only_user_gets_an_address_and_a_password(accounts, operator, tables):
 
     assert accounts.sign_in_with(email, PASSWORD)[1].email == email
     assert rows(tables, ACCOUNTS)[0].email == email
-    accounts.enter(only_account(tables))  # and needs none where there is no sign-in
+    accounts.enter(only_account(tables))  # a store without sign-in needs no address
     with pytest.raises(BadInput):
         open_account(operator, RING, new_email())
 

@@ -1,4 +1,4 @@
-"""Temporary chats over a database: the rows that they leave there, and their cost."""
+"""Temporary chats over a database: the rows that they leave in it, and their cost."""
 
 import pytest
 
@@ -18,7 +18,7 @@ MONEY = {"private.ledger", "private.usage_by_day", "private.budgets", "private.d
 
 @pytest.fixture
 def begin(person, shared, maya):
-    """Makes temporary chats; in the end they are over."""
+    """Return a function that makes temporary chats, which are ended after the test."""
 
     def make(*, reads_facts=False):
         return person.begin_temporary(reads_facts=reads_facts, is_there=lambda: True)
@@ -39,7 +39,7 @@ def query(stack):
 
 @pytest.fixture
 def turns(query, maya):
-    """Reads the user's turns without names, times and amounts."""
+    """Return a function that reads the user's turns without names, times and amounts."""
     return lambda: query(
         "select purpose, state, conversation_id, prompt_id, reply_id, partial from public.turns"
         " where user_id = %s order by begun_at",
@@ -49,7 +49,7 @@ def turns(query, maya):
 
 @pytest.fixture
 def charges(stack, maya):
-    """Reads the kinds of ledger entries, after a check of the budget."""
+    """Return a function that checks the budget, and returns the kinds of the ledger entries."""
     return lambda: [kind for kind, *_, micro in ledger(stack, maya) if micro]
 
 
@@ -61,7 +61,7 @@ def limit(query, maya):
 
 
 def rows(query):
-    """Return every row of every table of ours, as text."""
+    """Return every row of each of our tables, as text."""
     names = query(
         "select format('%I.%I', table_schema, table_name) from information_schema.tables"
         " where table_type = 'BASE TABLE' and table_schema in ('public', 'private')"
@@ -109,7 +109,7 @@ def test_limits_hold_for_temporary_chats(begin, person, limit, server):
     limit("daily_cap_micro", 10**9)
     done(held.chat.begin(None, "Hello"))
     assert said(held.chat.open(held.id)) == ["Hello", "You said: Hello"]
-    limit("max_per_minute", 0)  # at 1 the minute may pass
+    limit("max_per_minute", 0)  # 0, because with 1 the minute might pass
     assert refusal("Too fast", held.id).cap is Cap.TURNS_A_MINUTE
 
     limit("max_per_minute", 9)

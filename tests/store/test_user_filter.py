@@ -1,4 +1,4 @@
-"""Stores over tables whose queries do not name the user, one table in turn: keys alone still keep people apart."""
+"""Stores over tables whose queries of one table at a time do not name the user: keys alone still protect each user's data."""
 
 import pickle
 from contextlib import closing, suppress
@@ -35,7 +35,7 @@ STORES = {
     "json": lambda fixture: made_in(fixture("place"), FilesPlace)(),
     "firestore": lambda fixture: stores_at(fixture("firestore"))(),
 }
-# how a user reads what is stored; *its*: the chat of a thread with these messages
+# the reads of stored data; *its*: the chat of a thread with these messages
 READS = {
     "recent": lambda user, its, messages: user.conversations.recent(),
     "titled": lambda user, its, messages: user.conversations.titled(CANARY),
@@ -58,7 +58,7 @@ READS = {
     "search texts": lambda user, its, messages: user.corpus.search_texts([its]),
     "export": lambda user, its, messages: read_export(user, its),
 }
-# the rows that those ways read, as they are stored: texts that a broken check of a place would open
+# the stored rows that those reads return, whose texts a faulty check of a place would open
 ROWS = {
     "conversations": lambda rows, its, messages: rows.all_conversations(),
     "messages": lambda rows, its, messages: rows.messages_by_id(
@@ -76,7 +76,7 @@ ROWS = {
 
 @dataclass
 class Scene:
-    """A store in which Maya has written everywhere, and what leads to it."""
+    """A store with a canary in each text of Maya's, and the keys to it."""
 
     tables: object
     maya: UserId
@@ -86,7 +86,7 @@ class Scene:
     theirs: dict  # Maya's rows by key, by the name of their table
 
     def answers(self, rows, keys):
-        """Return what each way of reading gives the user of *rows*: the pickled answer, or b"" for a refusal."""
+        """Return the answer of each read to the user of *rows*: pickled, or b"" for a refusal."""
         answers, store = dict.fromkeys(READS, b""), sealed_store(rows, keys)
         for name, read in READS.items():
             with suppress(AppError):
@@ -99,11 +99,11 @@ def _plain(answer):
 
 
 class Unfiltered:
-    """The tables of Omar, whose reads of some tables find the rows of all users."""
+    """The tables of Omar, in which reads of some tables find the rows of all users."""
 
     def __init__(self, scene, tables, unfiltered):
         self._scene, self._tables, self._names = scene, tables, unfiltered
-        self.found = set()  # tables of which a row of Maya was read
+        self.found = set()  # tables of which a row of Maya's was read
 
     def run(self, work, *, is_lasting=True):
         return self._tables.run(lambda block: work(_Block(self, block)), is_lasting=is_lasting)

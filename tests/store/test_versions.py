@@ -1,4 +1,4 @@
-"""Two versions on one database: the older process ran before the migration of the newer one, which is this one patched."""
+"""Two versions on one database: the older process started before the migration of the newer one, which is this version, patched."""
 
 import multiprocessing
 import sys
@@ -41,7 +41,7 @@ def go_on_in_newer_process(url, key, root_keys, cookie, conversation_id):
 
 @pytest.fixture
 def migrate(stack):
-    """Edit functions as the migration of a newer version would, until the test is over."""
+    """Edit functions as the migration of a newer version would, until the end of the test."""
     before = {}
 
     def edit(name, old, new):
@@ -60,7 +60,7 @@ def migrate(stack):
 
 @pytest.fixture
 def older(sign_up, make_chat):
-    """A process that has read a conversation before the newer version came; its cookie, chat and conversation."""
+    """A process that has read a conversation before the migration; its cookie, chat and conversation."""
     cookie, session = sign_up()
     chat = make_chat(session)
     garden = done(chat.begin(None, "When do I sow peas?")).conversation_id
@@ -70,14 +70,15 @@ def older(sign_up, make_chat):
 
 @pytest.fixture
 def newer(stack, migrate, older, monkeypatch):
-    """Migrate, and have the newer process go on with the conversation."""
+    """Migrate, and let the newer process continue the conversation."""
     cookie, _, garden = older
     migrate("begin_turn", "'facts')", "'facts', 'debate')")
     migrate("finish_turn", "in ('complete',", "in ('filtered', 'complete',")
     migrate("finish_turn", "'assistant', outcome", "'tool', outcome")
     arguments = stack.url, stack.publishable_key, stack.root_keys, str(cookie), garden
     context = multiprocessing.get_context("spawn")
-    # a spawned process imports it, and after a test of a page it is streamlit_app.py, which starts an app
+    # a spawned process imports `__main__`, which after a test of a page is streamlit_app.py and
+    # would start an app
     monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
     process = context.Process(target=go_on_in_newer_process, args=arguments)
     process.start()
@@ -88,7 +89,7 @@ def newer(stack, migrate, older, monkeypatch):
 def test_older_process_reads_exports_renames_and_deletes(older, newer, server):
     _, chat, garden = older
     first = said(chat.store.conversations.cached(garden))
-    with pytest.raises(Stale):  # it knows of nothing yet
+    with pytest.raises(Stale):  # the older process has not read the new messages
         chat.begin(garden, "Why?")
 
     thread = chat.open(garden)

@@ -1,4 +1,4 @@
-"""A user over rows in memory, whom a scripted model answers."""
+"""A user over rows in memory, with a scripted model."""
 
 import pytest
 

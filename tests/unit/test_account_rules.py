@@ -1,4 +1,4 @@
-"""The rules of accounts at their bounds. The suite of accounts holds stores to them."""
+"""The rules of accounts at their limits; the conformance suite of accounts tests them in every store."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -52,7 +52,7 @@ SESSION = StoredSession(
 
 
 def begun(settings, email="maya@daybook.test", *, is_first=False, invitation=None):
-    """Return the role of an account that begins, or the reason why none does."""
+    """Return the role of a new account, or the reason why it may not begin."""
     account = begin_account(MAYA, email, settings, is_first=is_first, invitation=invitation)
     return account.reason if isinstance(account, Refusal) else account.role
 

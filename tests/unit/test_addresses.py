@@ -1,4 +1,4 @@
-"""The one form of an email address."""
+"""The canonical form of an email address."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What an admin is refused has no effect."""
+"""A refused action of an admin has no effect."""
 
 from types import SimpleNamespace
 from uuid import uuid4

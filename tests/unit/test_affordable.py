@@ -1,4 +1,4 @@
-"""Models and policies that a budget still pays for."""
+"""Models and policies that a budget can still pay for."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The registry of background tasks: claims, and what is left of them."""
+"""The registry of background tasks: claims, and the state after a task."""
 
 from datetime import timedelta
 from queue import Queue

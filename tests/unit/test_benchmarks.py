@@ -1,4 +1,4 @@
-"""Benchmarks are run by hand, and seldom: that each can still be begun is seen here."""
+"""Benchmarks are run by hand, and seldom: these tests check that each can still start."""
 
 import importlib
 import sys

@@ -79,7 +79,7 @@ class Enough(BaseException):
 
 
 def session_of(user_id):
-    """An app session over a database that does not answer."""
+    """Return an app session over a database that does not answer."""
     transport = httpx.MockTransport(lambda _: httpx.Response(503))
     client = Gateway.to("http://database.test", SecretStr("key"), transport).client()
     server = ServerCalls(client, None)
@@ -125,7 +125,7 @@ def test_services_leave_memory_with_their_session(shared, closed):
 
 
 def test_settings_of_models_are_read_ahead_with_a_session(sessions):
-    """Else the first page after a start would wait for them, once it has read its conversation."""
+    """Otherwise, the first page after a start would read its conversation and then wait for the settings."""
     is_read = Event()
     settings = CachedRead(lambda: is_read.set() or ModelSettings())
     shared = Shared(sessions, Settings(), lambda: None, settings)
@@ -148,7 +148,7 @@ def test_noted_facts_leave_memory_with_the_last_session(shared):
         shared.background.end(Purpose.FACTS, room, prompt_id, noted=(noted,))
 
     end(shared, sessions[0])
-    assert shared.background.noted(rooms[maya]) == (noted,)  # for the other device
+    assert shared.background.noted(rooms[maya]) == (noted,)  # kept for the other device
 
     end(shared, sessions[1])
     assert shared.background.noted(rooms[maya]) == ()
@@ -168,7 +168,7 @@ def test_stopping_the_process_stops_temporary_chats(shared, maya):
 
 
 def built(monkeypatch, *, is_hosted=False, health=None, broken=None):
-    """What a process shares, and the threads that look after it, by name; none is begun, one may be *broken*."""
+    """Return the shared state of a process, and its maintenance threads by name; none of them is started, one may be *broken*."""
     threads, url = {}, "https://database.test"
 
     def not_begun(name, run):
@@ -302,7 +302,7 @@ def test_first_account_of_a_file_is_admin_on_this_machine_alone(
     ("environment", "url", "is_printed"),
     [
         ({"DAYBOOK_SIGN_IN": "local"}, "http://localhost:8501", True),
-        ({}, "http://localhost:8501", False),  # without sign-in there is no mail
+        ({}, "http://localhost:8501", False),  # without sign-in, no mail is sent
         ({"DAYBOOK_SIGN_IN": "local"}, "http://0.0.0.0:8501", None),
     ],
 )
@@ -330,7 +330,7 @@ def test_codes_are_printed_on_this_machine_alone(
 
 
 def imported(folder, *arguments):
-    """The process that imported the app, whose backend says when it begins and ends."""
+    """Return the process that imported the app, with a backend that prints when it begins and ends."""
     folders = {"DAYBOOK_DATA_DIR": str(folder / "data"), "DAYBOOK_KEY_DIR": str(folder / "keys")}
     mail = {"DAYBOOK_SMTP_HOST": "127.0.0.1", "DAYBOOK_SMTP_FROM": "no-reply@corp.example"}
     command = [sys.executable, "-c", _IMPORT, *arguments]
@@ -373,7 +373,7 @@ def test_next_account_is_the_admins_as_the_first_alone(
 
 @pytest.fixture
 def not_started():
-    """The app of a process whose backend has yet to start."""
+    """The app of a process whose backend has not started yet."""
     root_keys = RootKeys({1: new_key()}, current=1)
     return App(
         SimpleNamespace(settings=Settings(), root_keys=root_keys, health=None, secret=None), None
@@ -418,7 +418,7 @@ def test_requests_are_answered_before_the_backend_starts(
 
 @pytest.mark.parametrize(("is_hosted", "asked", "swept"), [(True, 0, 10), (False, 133, 67)])
 def test_idle_app_calls_its_database_rarely(monkeypatch, is_hosted, asked, swept):
-    """Calls in ten minutes, and one more: the first sweep leaves something due."""
+    """The number of calls in ten minutes, plus one, because the first sweep leaves due rows."""
     calls, clock = Counter[str](), [0.0]
 
     def answer(_, request):

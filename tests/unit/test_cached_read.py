@@ -8,7 +8,7 @@ from services.errors import SignedOut, StoreUnavailable
 
 
 class Source:
-    """Counts how often it was asked, and fails while it is to."""
+    """Counts its calls, and fails while it is told to."""
 
     def __init__(self):
         self.asked = 0
@@ -24,7 +24,7 @@ class Source:
 
 
 class Clock:
-    """Stands still between steps."""
+    """A clock that stands still between steps."""
 
     now = 1000.0
 
@@ -62,7 +62,7 @@ def test_value_is_read_again_when_its_time_is_over(kept, clock):
 @pytest.mark.parametrize("is_outdated", [True, False])
 def test_last_value_is_returned_during_an_outage(kept, source, clock, is_outdated):
     source.failure = StoreUnavailable()
-    with pytest.raises(StoreUnavailable):  # nothing was read yet
+    with pytest.raises(StoreUnavailable):  # no value was read yet
         kept.get()
     source.failure = None
     kept.get()

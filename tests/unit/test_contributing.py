@@ -1,4 +1,4 @@
-"""The lists of CONTRIBUTING.md: each names all files of the product in which its example stands."""
+"""The lists of CONTRIBUTING.md: each names all files of the product that contain its example."""
 
 import re
 from functools import cache
@@ -7,7 +7,7 @@ import pytest
 
 from tests.stack.apps import ROOT
 
-EXAMPLES = {  # of each list: what stands in its files
+EXAMPLES = {  # for each list, the text that its files contain
     "A context policy": r"^Window = |\bWindow\.name\b|\bWindow\(20\)",
     "A page": r'\bUSAGE\b|"/usage", |pages/usage\.py|visit\("/usage"\)',
     "A setting": r"(?i)\bsign_ups_an_hour\b|DAYBOOK_SIGN_UPS_AN_HOUR",
@@ -20,7 +20,7 @@ PRODUCT = ("services", "pages", "assets", "db")
 
 
 def lists():
-    """The files of each list of CONTRIBUTING.md by its heading."""
+    """Return the files of each list of CONTRIBUTING.md by its heading."""
     page = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## How to add")[2]
     parts = [part.partition("\n") for part in page.split("\n### ")[1:]]
     return {
@@ -30,7 +30,7 @@ def lists():
 
 @cache
 def product():
-    """The text of each file of the product by its path."""
+    """Return the text of each file of the product by its path."""
     files = [path for folder in PRODUCT for path in (ROOT / folder).rglob("*")]
     return {
         path.relative_to(ROOT).as_posix(): path.read_text("utf-8")

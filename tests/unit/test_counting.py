@@ -1,4 +1,4 @@
-"""Token calibration of a model: the rates that a plan counts by, and the rates that are kept."""
+"""Token calibration of a model: the rates that a plan uses, and the rates that are stored."""
 
 from dataclasses import replace
 from uuid import UUID
@@ -36,7 +36,7 @@ def kept(model, ratio):
 
 
 class Receipts:
-    """Receipts by turn, and the number of messages in each call that has any."""
+    """Receipts by turn, and the number of messages in each call for receipts."""
 
     def __init__(self, by_turn):
         self._by_turn = by_turn

@@ -36,7 +36,7 @@ def test_retry_after_thoughts_alone_may_use_the_models_limit(maya, model, pieces
 
 @pytest.fixture
 def garden(maya):
-    """A conversation whose last reply was cut off after "Prune in Ma"; it goes on with "rch."."""
+    """A conversation whose last reply was cut off after "Prune in Ma"; the continuation is "rch."."""
     turn, _ = ask(maya.chat)
     maya.model.pieces = ("rch.",)
     return turn.conversation_id
@@ -47,7 +47,7 @@ def tip_of(chat, conversation_id):
 
 
 def go_on(chat, conversation_id):
-    """The thread after its last reply went on."""
+    """Continue the last reply; return the thread afterwards."""
     done(chat.continue_reply(conversation_id, tip_of(chat, conversation_id)))
     return chat.open(conversation_id)
 
@@ -139,9 +139,9 @@ def test_only_the_tip_of_an_unfinished_reply_continues(maya, garden):
     part_id = tip_of(maya.chat, garden)
     go_on(maya.chat, garden)
 
-    with pytest.raises(Stale):  # it did, in another tab
+    with pytest.raises(Stale):  # another tab has continued the reply
         maya.chat.continue_reply(garden, part_id)
-    with pytest.raises(NotFound):  # it is whole
+    with pytest.raises(NotFound):  # the reply is complete
         maya.chat.continue_reply(garden, tip_of(maya.chat, garden))
 
 

@@ -1,4 +1,4 @@
-"""Work in daemon threads, and what classes say of theirs."""
+"""Work in daemon threads, and the docstrings of classes about their threads."""
 
 import ast
 import re

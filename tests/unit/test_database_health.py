@@ -19,11 +19,11 @@ AWAY = StoreUnavailable.outage
 
 
 class Enough(BaseException):
-    """The test has seen what it came for."""
+    """Ends the probing after the last answer."""
 
 
 def watched(answers, monkeypatch, meanwhile=lambda _: None):
-    """After *answers*: the reach, what it told, and how long it paused; *meanwhile* is done in each pause."""
+    """Return the health after *answers*, its reports, and its pauses; *meanwhile* is called in each pause."""
     pauses, told, left = list[float](), list[str](), list(answers)
 
     class Pause(Event):
@@ -87,7 +87,7 @@ def test_failed_call_has_the_database_probed_at_once(monkeypatch, transport):
 
     _, _, pauses = watched([UP, DOWN, UP], monkeypatch, partial(fail, url, transport))
 
-    # while it is known to be away, a call that fails wakes nobody
+    # while the database is known to be away, a failed call causes no probe
     assert pauses == [0.0, 0.5, 0.0]
 
 

@@ -1,4 +1,4 @@
-"""Deleted and restored messages, with the facts and summary made of them."""
+"""Deleted and restored messages, with the facts and the summary made from them."""
 
 from dataclasses import replace
 
@@ -20,14 +20,14 @@ def garden(maya):
 
 
 def delete(chat, conversation_id, number):
-    """Delete the message of that number and what follows it."""
+    """Delete the message of that number and all messages that follow it."""
     thread = chat.open(conversation_id)
     ids = {one.id for one in thread.from_on(thread.messages[number].id)}
     return chat.deletions.delete_messages(conversation_id, ids, UNDO_SECONDS)
 
 
 def kept_fact(maya, garden, number):
-    """Return a stored fact of the message of that number."""
+    """Store a fact of the message of that number, and return it."""
     prompt = maya.chat.open(garden).messages[number]
     fact = a_fact(f"Likes {prompt.body}", source_id=prompt.id)
     maya.store.facts.keep(fact)

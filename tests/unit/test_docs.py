@@ -1,4 +1,4 @@
-"""The documentation: every path, module and `Class.method` that it names exists, and its links lead somewhere."""
+"""The documentation: every path, module and `Class.method` that it names exists, and its links have targets."""
 
 import ast
 import re
@@ -14,9 +14,9 @@ CODE = ("services", "pages", "benchmarks", "tests")
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")]
 FOLDERS = (".ci", ".streamlit", "assets", "db", "docs", *CODE)
 ELSEWHERE = {
-    ".streamlit/secrets.toml",  # the reader's own
-    *("memories.json", "preferences.json", "spaces.json"),  # of an export
-    *("parseInvoiceLines", "parse_invoice_lines"),  # of a question
+    ".streamlit/secrets.toml",  # a file of the operator
+    *("memories.json", "preferences.json", "spaces.json"),  # files of an export
+    *("parseInvoiceLines", "parse_invoice_lines"),  # names in an example question
     *("reasoning_content", "proxy_read_timeout", "lb_policy", "dial_timeout", "st.html"),
 }
 
@@ -32,7 +32,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 
 @cache
 def paths():
-    """The end of every path of the repository, with and without the ending of a module."""
+    """Return the end of every path of the repository, with and without the suffix of a module."""
     files = [path for path in ROOT.iterdir() if path.is_file()]
     for folder in FOLDERS:
         files += [ROOT / folder, *(ROOT / folder).rglob("*")]
@@ -43,7 +43,7 @@ def paths():
 
 @cache
 def source():
-    """The code of the repository, each file by its path; without this one, which names what is elsewhere."""
+    """Return the code of the repository, each file by its path, without this file, which names things that do not exist."""
     return {
         path: path.read_text()
         for folder in (*CODE, "assets", "db")
@@ -61,7 +61,7 @@ def identifiers():
 
 @cache
 def members():
-    """The members of each class by its name, inherited ones included."""
+    """Return the members of each class by its name, including inherited ones."""
     found, bases = {}, {}
     modules = [ast.parse(text) for path, text in source().items() if path.suffix == ".py"]
     for node in (node for module in modules for node in ast.walk(module)):

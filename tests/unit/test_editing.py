@@ -1,4 +1,4 @@
-"""Editing: another version of a prompt, which is answered, or of a reply, for which the model is not asked."""
+"""Editing: another version of a prompt is answered by the model, another version of a reply is stored without the model."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def garden(maya):
 
 
 def edit(maya, conversation_id, number, text):
-    """The thread after the message of that number was edited and answered."""
+    """Edit the message of that number; return the thread after its answer."""
     message = maya.store.conversations.thread(conversation_id).messages[number]
     turn = maya.chat.edit_prompt(conversation_id, message.id, text)
     assert turn.wait(20)
@@ -39,14 +39,14 @@ def test_edit_that_is_refused_changes_nothing(maya, garden):
         edit(maya, garden, 2, "Half shade?")
     with pytest.raises(BadInput):
         edit(maya, garden, 2, "  ")
-    with pytest.raises(Stale):  # a reply is no prompt
+    with pytest.raises(Stale):  # a reply cannot be edited as a prompt
         edit(maya, garden, 1, "Ferns?")
 
     assert maya.store.conversations.thread(garden) == before
 
 
 def edit_reply(maya, conversation_id, number, text):
-    """Return the thread after the reply of that number was edited."""
+    """Edit the reply of that number; return the thread."""
     reply = maya.chat.open(conversation_id).messages[number]
     maya.chat.edit_reply(conversation_id, reply.id, text)
     return maya.chat.open(conversation_id)

@@ -1,4 +1,4 @@
-"""The embedded stack's parts without the stack: refusals, plans, restarts, a model that never starts."""
+"""Parts of the embedded stack without the stack: refusals, plans, restarts, a model that never starts."""
 
 import contextlib
 import itertools
@@ -145,7 +145,7 @@ def test_backoff_grows_and_ends():
 
 def test_start_that_takes_minutes_is_waited_for(tmp_path, monkeypatch):
     minutes = itertools.count(0, 60)
-    clock = SimpleNamespace(monotonic=lambda: next(minutes))  # of no other thread
+    clock = SimpleNamespace(monotonic=lambda: next(minutes))  # a clock for this module alone
     monkeypatch.setattr(processes, "time", clock)
     answers = iter([False, False, False, True, False])
     monkeypatch.setattr(Server, "answers", lambda _: next(answers))
@@ -165,7 +165,7 @@ def test_two_first_starts_as_root_create_one_user(monkeypatch):
     def users():
         known = [SimpleNamespace(pw_name=name) for name in created]
         with contextlib.suppress(threading.BrokenBarrierError):
-            both.wait()  # without the lock both come here, and neither knows the user
+            both.wait()  # without the lock, both threads reach this line before the user is created
         return known
 
     monkeypatch.setattr(postgres.os, "geteuid", lambda: 0)
@@ -204,7 +204,7 @@ def reports():
 
 @pytest.fixture
 def restarter(tmp_path, reports):
-    """Make a restarter of servers that have been started, and stop them in the end."""
+    """Return a function that makes a restarter of started servers, which are stopped after the test."""
     made = []
 
     def make(*servers):
@@ -255,7 +255,7 @@ def test_server_stopped_by_full_disk_is_restarted_for_ever(
     tmp_path, reports, restarter, monkeypatch, last_words, checks
 ):
     found = iter(checks)
-    # the stack of other tests, in this process, asks for its own folder
+    # the other tests' stack, in this process, has a folder of its own
     monkeypatch.setattr(
         folders,
         "is_full",
@@ -299,7 +299,7 @@ def test_free_port_is_not_one_of_connections():
     ports = [folders.free_port() for _ in range(20)]
 
     assert len(set(ports)) > 1
-    assert max(ports) < 32768  # of Linux; other systems begin higher
+    assert max(ports) < 32768  # the limit on Linux; other systems have higher ephemeral ports
 
 
 def test_port_in_use_is_not_free(monkeypatch):

@@ -1,4 +1,4 @@
-"""Logs without text."""
+"""Logs without users' text."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ def test_event_is_one_line_of_json(caplog):
 
 
 def line_of(record):
-    """The line as the handler of the server writes it."""
+    """Return the line that the server's handler writes."""
     handler = deployment.log_handler()
     logging.getLogger().removeHandler(handler)
     return json.loads(handler.format(record))
@@ -63,7 +63,7 @@ def test_log_line_has_places_and_no_words(caplog, logger):
 
 @pytest.mark.parametrize("error", [SignedOut("PT401"), WrongCredentials(), StoreUnavailable(503)])
 def test_expected_error_is_one_event_without_a_traceback(caplog, error):
-    """As Streamlit logs what a callback lets through, with the error of the API behind it."""
+    """The record is as Streamlit logs an error that a callback raises, with the error of the API as its cause."""
     try:
         try:
             raise ValueError("kumquat")

@@ -37,7 +37,8 @@ def test_extract_has_complete_sentences(sentence):
 
     assert f"\n{sentence}\n" in f"\n{found}\n"
     assert set(found.split("\n")) == {"It was so.", sentence}
-    assert found.startswith(sentence)  # what follows tells more of it than what comes before
+    # the sentences after it are more relevant than those before it
+    assert found.startswith(sentence)
     assert 60 <= count_words(found) <= 120
 
 

@@ -1,4 +1,4 @@
-"""The bound of a form's body, on all routes that take one."""
+"""The limit of a form's body, on all routes that accept one."""
 
 import asyncio
 from urllib.parse import urlencode
@@ -19,7 +19,7 @@ _MULTIPART = "multipart/form-data; boundary=b"
 
 
 def send(path, content_type, body, announced=None):
-    """Send *body* in pieces; return the status, the headers of the answer, and the pieces that were read."""
+    """Send *body* in pieces; return the status, the headers of the answer, and the number of pieces that were read."""
     routes = SignInRoutes(
         shared=pytest.fail,
         attempts=Attempts(RootKeys({1: new_key()}, current=1), sign_ups_an_hour=20),

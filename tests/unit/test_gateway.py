@@ -35,7 +35,7 @@ def test_publishable_key_is_never_sent_as_bearer_token(bearer):
 
 
 class _Server(ThreadingHTTPServer):
-    """It counts connections."""
+    """A server that counts connections."""
 
     connections = 0
 
@@ -45,7 +45,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Answer(BaseHTTPRequestHandler):
-    """An empty object, and the connection stays."""
+    """Answers with an empty object, and keeps the connection open."""
 
     protocol_version = "HTTP/1.1"
 

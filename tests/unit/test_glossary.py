@@ -1,4 +1,4 @@
-"""The glossary: none of the words that it replaces stands in the product."""
+"""The glossary: the product contains none of the words that it replaces."""
 
 import io
 import re
@@ -32,7 +32,7 @@ def sources():
 
 @cache
 def names():
-    """The names in the product's code, each with the files that have it."""
+    """Return the names in the product's code, each with the files that use it."""
     found = {}
     for path in sources():
         text = path.read_text()

@@ -1,20 +1,20 @@
-"""No text takes more time than its length: Python holds its lock while it matches, and all tabs wait."""
+"""No text takes quadratic time: Python holds its global lock while it matches, and all tabs wait."""
 
 import pytest
 
 from tests.hostile_text import NO_READERS, READERS, SHAPES, cpu_seconds, readers_in_code
 
 SMALL, LARGE = 20_000, 40_000  # bytes
-LEAST_SECONDS = 0.005  # a shorter time says nothing
-MOST = 2.5  # times as much for twice the text; four times where the time grows with its square
-ROUNDS = 20  # at most: other work may slow many of them
+LEAST_SECONDS = 0.005  # a shorter time cannot be measured
+MOST = 2.5  # the highest ratio for twice the text; quadratic time gives four
+ROUNDS = 20  # the most attempts, because other work may slow many of them
 
 
 def test_table_names_every_reader_of_text():
     in_code = set(readers_in_code())
 
     assert in_code <= READERS.keys() | NO_READERS.keys()
-    assert in_code >= NO_READERS.keys()  # no row has outlived its function
+    assert in_code >= NO_READERS.keys()  # the table has no row of a function that is gone
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE, 200_000])
@@ -32,9 +32,9 @@ def test_twice_the_text_takes_twice_the_time(name):
 
 
 def growth(reader, shape):
-    """Return how many times as long the larger text takes, 0 if it is read in no time.
+    """Return how many times as long the larger text takes; 0 if its time is too short to measure.
 
-    Best of three, and measured again where other work on the machine may have slowed the larger alone.
+    The best of three, measured again if other work on the machine may have slowed the larger text alone.
     """
     small, large = shape(SMALL), shape(LARGE)
     if cpu_seconds(reader, large) < LEAST_SECONDS:

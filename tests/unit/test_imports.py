@@ -1,4 +1,4 @@
-"""The graph of imports: no module imports itself through others, inside functions and for annotations alone, either."""
+"""The graph of imports: no module imports itself through others, also inside functions and for annotations alone."""
 
 import ast
 from graphlib import CycleError, TopologicalSorter
@@ -11,14 +11,14 @@ PACKAGES = ("pages", "services")
 
 
 def modules():
-    """The path of each module of the product by its name."""
+    """Return the path of each module of the product by its name."""
     paths = [path for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
     names = (".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths)
     return dict(zip((name.removesuffix(".__init__") for name in names), paths, strict=True))
 
 
 def imported(source, known):
-    """The modules among *known* that *source* imports: wherever the statement stands, and by `import_module`."""
+    """Return the modules among *known* that *source* imports, wherever the statement is, and by `import_module`."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         match node:
@@ -33,7 +33,7 @@ def imported(source, known):
 
 
 def cycle(graph):
-    """The modules of a circle in *graph*; none if it has none."""
+    """Return the modules of a cycle in *graph*; none if it has no cycle."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

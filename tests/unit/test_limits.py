@@ -1,4 +1,4 @@
-"""Validation of text: storable text, and text that is refused with a sentence."""
+"""Validation of text: text that can be stored, and text that is refused with a sentence."""
 
 import pytest
 from hypothesis import example, given

@@ -1,4 +1,4 @@
-"""Turns of this process: their heartbeats, and the steps in which followers read them."""
+"""Turns of this process: their heartbeats, and the pauses of followers."""
 
 import threading
 import weakref
@@ -16,7 +16,7 @@ from tests.stack.apps import SECONDS, until
 
 @pytest.fixture
 def pauses(monkeypatch):
-    """The seconds that followers would have waited before each text."""
+    """The seconds that followers would wait before each text."""
     waited = []
     monkeypatch.setattr(live_turn.time, "sleep", waited.append)
     monkeypatch.setattr(live_turn.time, "monotonic", lambda: 1000.0)
@@ -142,7 +142,7 @@ def test_no_turn_begins_while_its_session_is_ended():
         with pytest.raises(SignedOut):
             live_turns.run(mine, lambda _: None, lambda turn: turn.close(None))
         live_turns.run(other, lambda _: None, lambda turn: turn.close(None))
-    live_turns.run(later, lambda _: None, lambda turn: turn.close(None))  # the session went on
+    live_turns.run(later, lambda _: None, lambda turn: turn.close(None))  # the session continues
 
     assert not mine.is_done
     done(other)

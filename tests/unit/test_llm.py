@@ -52,7 +52,7 @@ def ask(model, prompt="Hello", max_tokens=100):
 
 
 def outcome(stream):
-    """The text of *stream*, and its failure."""
+    """Return the text of *stream*, and its failure."""
     text = ""
     try:
         for piece in stream:
@@ -63,7 +63,7 @@ def outcome(stream):
 
 
 def read_in_thread(stream):
-    """Read *stream* in a thread; return the thread, and a list that its outcome is added to."""
+    """Read *stream* in a thread; return the thread, and a list that will contain its outcome."""
     outcomes = []
     reader = threading.Thread(target=lambda: outcomes.append(outcome(stream)))
     reader.start()
@@ -125,7 +125,7 @@ CONTEXT_LENGTH = "This model's maximum context length is 8192 tokens"
         ({"fault": "empty"}, "", ModelFailure.GARBLED, ONCE),
         ({"fault": "hang", "after": 2}, "word1 word2 ", ModelFailure.SILENT, ONCE),
         ({"fault": "no-done"}, "word1 word2 word3 ", None, ONCE),
-        # a failure that passes
+        # a temporary failure
         ({"status": 429, "times": 1}, "You said: Hello", None, 2),
         ({"status": 500, "times": 1}, "You said: Hello", None, 2),
         ({"fault": "refuse", "times": 1}, "You said: Hello", None, 2),
@@ -151,9 +151,10 @@ def test_silence_before_the_first_token_is_bounded(model, server, fault):
 @pytest.mark.parametrize(
     "script",
     [
-        {"delay": 1.2},  # more than between two tokens
-        {"tokens": 30, "rate": 10},  # in all, more than any silence
-        {"thoughts": 2, "thought_rate": 1},  # between thoughts as before them
+        {"delay": 1.2},  # longer than the limit between two tokens
+        {"tokens": 30, "rate": 10},  # in total, longer than any limit of silence
+        # between thoughts, the limit for the first token applies
+        {"thoughts": 2, "thought_rate": 1},
     ],
 )
 def test_slow_reply_is_not_taken_for_silence(model, server, script):
@@ -288,7 +289,7 @@ def test_bug_is_not_taken_for_a_failing_model(model, monkeypatch):
 
 
 def test_fifty_replies_share_one_thread(server, make):
-    server.script(tokens=30, rate=6)  # long enough for all to have begun
+    server.script(tokens=30, rate=6)  # slow enough for all streams to have begun
     patient = make(server.url)
     outcome(ask(patient, "The SDK looks its platform up in a thread of its own, once."))
     before = set(threading.enumerate())
@@ -309,7 +310,8 @@ def test_refused_max_tokens_is_sent_under_another_name(model, server):
     assert outcome(ask(model, "Hi", max_tokens=2)) == ("You said:", None)
     assert outcome(ask(model, "Hi", max_tokens=2)) == ("You said:", None)
     server.script()
-    outcome(ask(model.named("other"), max_tokens=2))  # each model learns for itself
+    # the other model has its own refused parameters
+    outcome(ask(model.named("other"), max_tokens=2))
 
     sent = [
         (s.body["model"], s.body.get("max_tokens"), s.body.get("max_completion_tokens"))
@@ -335,7 +337,7 @@ COUNTED = f"{CONTEXT_LENGTH}. You requested 9700 tokens (700 in the messages)"
         (REPLY_LIMIT, 4096, [9000, 4096], None),
         (COUNTED, 7492, [9000, 7492], None),
         (CONTEXT_LENGTH, 7492, [9000, 2048], None),
-        # once more only, and only with room for a reply
+        # only one retry, and only if there is room for a reply
         (REPLY_LIMIT, 1, [9000, 4096], ModelFailure.REJECTED),
         (f"{CONTEXT_LENGTH}. (8192 in the messages)", 1, [9000], ModelFailure.TOO_LONG),
         ("max_tokens is too large", 1, [9000], ModelFailure.REJECTED),

@@ -80,21 +80,21 @@ def test_settings_override_listed_limits_and_prices():
 @pytest.mark.parametrize(
     ("name", "setting", "endpoint", "window", "reply"),
     [
-        # each in its turn: the settings, the endpoint, genai-prices, our table, a guess
+        # in order of precedence: the settings, the endpoint, genai-prices, our table, a guess
         ("gpt-4o", (9_000, 500), (8_000, 400), (9_000, SETTING), (500, SETTING)),
         ("gpt-4o", (None, None), (8_000, 400), (8_000, ENDPOINT), (400, ENDPOINT)),
         ("gpt-4o", (None, 500), (8_000, None), (8_000, ENDPOINT), (500, SETTING)),
         ("gpt-4o", (None, None), (None, None), (128_000, LISTED), (16_384, TABLE)),
         ("gemini-2.5-pro", (None, None), (None, None), (1_048_576, TABLE), (65_535, TABLE)),
         ("kumquat", (None, None), (None, None), (32_768, GUESS), (8_192, GUESS)),
-        # a gateway's name; a model that reasons; a window that is smaller than the reply
+        # a gateway's name; a reasoning model; a window that is smaller than the reply
         ("openai/gpt-4o", (None, None), (None, None), (32_768, GUESS), (16_384, TABLE)),
         ("qwen3:8b", (None, None), (None, None), (32_768, GUESS), (32_768, GUESS)),
         ("kumquat", (2048, None), (None, None), (2048, SETTING), (2048, GUESS)),
-        # more than a message holds, unless the settings say so
+        # longer than a message may be, unless the settings say so
         ("gpt-5", (None, None), (None, None), (400_000, LISTED), (65_536, TABLE)),
         ("gpt-5", (None, 100_000), (None, None), (400_000, LISTED), (100_000, SETTING)),
-        # a reply that would fill the window was meant for another model
+        # a reply length that would fill the window was meant for another model
         ("kumquat", (None, 32_767), (None, None), (32_768, GUESS), (32_767, SETTING)),
         ("kumquat", (None, 32_768), (None, None), (32_768, GUESS), (8_192, GUESS)),
     ],

@@ -13,7 +13,7 @@ from tests.model_server import ModelServer
 
 @pytest.fixture
 def threads(monkeypatch):
-    """Threads by name, which begin when a test calls them."""
+    """Threads by name, which run when a test calls them."""
     threads = {}
     monkeypatch.setattr(from_settings, "in_thread", lambda name, run: threads.update({name: run}))
     return threads
@@ -34,7 +34,7 @@ def test_limits_of_the_listed_models_are_learned(threads):
 
     assert before == [32_768, 32_768]
     assert [each.info.context_tokens for each in models] == [4_096, 9_000]
-    assert [each.info.reply_tokens for each in models] == [500, 500]  # the settings win
+    assert [each.info.reply_tokens for each in models] == [500, 500]  # the settings take precedence
     assert models.first.info.name == "scripted"
 
 

@@ -19,7 +19,7 @@ KEY = "kumquat-7781"
 
 @pytest.fixture(scope="module")
 def server():
-    """The local model's process, answering."""
+    """A process of the local model that answers."""
     port = free_port()
     process = psutil.Popen(
         [sys.executable, "-m", "services.embedded.model_server", str(port)],
@@ -44,7 +44,7 @@ def _answers(url):
 
 @pytest.fixture
 def model(server):
-    # its threads wait for each other, which a busy machine makes very slow
+    # the threads of the model wait for each other, which a busy machine makes very slow
     patience = {"first_token_seconds": 180, "between_tokens_seconds": 60}
     with closing(OpenAIModel(connect(server.url, KEY), "SmolLM2-135M", **patience)) as model:
         yield model
@@ -65,19 +65,20 @@ def test_local_model_replies_and_reports_usage(model):
     assert 10 < used.prompt < 40
     assert 0 < used.reply <= 4
     assert isinstance(again[-1], Usage)
-    assert again[-1].prompt == used.prompt  # cached or not, it is counted once
+    assert again[-1].prompt == used.prompt  # the whole prompt is counted, whether cached or not
     assert used.prompt > again[-1].cached > 0
 
 
 def test_cancel_stops_the_local_model(server, model):
     said = [ContextMessage(Role.USER, "Count from one to a thousand.")]
-    streams = [model.start(said, max_tokens=1900) for _ in range(2)]  # as many as it serves at once
+    # as many streams as the server runs at once
+    streams = [model.start(said, max_tokens=1900) for _ in range(2)]
     for stream in streams:
         pieces = iter(stream)
         next(pieces)
         stream.cancel()
         list(pieces)
 
-    # both would count on for longer
+    # without the cancellation, both would continue to count
     until(lambda: server.cpu_percent(interval=0.3) < 20, within=30)
     assert list(ask(model, "Say hello.", 2))

@@ -17,7 +17,8 @@ def test_only_entry_answers_to_any_name():
     only = {"id": "/models/qwen.gguf", "max_model_len": 8_192}
 
     assert read_models({"data": [only]}, "m").context_tokens == 8_192
-    assert read_models([only], "m").context_tokens == 8_192  # Together sends a bare list
+    # Together sends a list without an object around it
+    assert read_models([only], "m").context_tokens == 8_192
     assert read_models({"data": [only, {"id": "other"}]}, "m") == ModelSpec()
 
 

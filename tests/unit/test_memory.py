@@ -49,7 +49,7 @@ PLENTY = ContextBudget(context_tokens=100_000, reply_tokens=1000)
 
 
 class OneTokenAWord:
-    """A counter whose figures are easy to add up."""
+    """A counter that counts words, so that figures are easy to add up."""
 
     def count(self, text):
         return len(text.split())
@@ -66,7 +66,7 @@ WORDS = OneTokenAWord()
 
 
 def said(seq, body=None, **changes):
-    """Message number *seq*; the odd ones are prompts."""
+    """Return message number *seq*; the odd ones are prompts."""
     role = Role.USER if seq % 2 else Role.ASSISTANT
     message = Message(
         id=MessageId(UUID(int=seq)),
@@ -80,7 +80,7 @@ def said(seq, body=None, **changes):
 
 
 def fact(text, since, source_seq):
-    """A fact noted from message number *source_seq*, if that is not 0."""
+    """Return a fact noted from message number *source_seq*, if that is not 0."""
     source = MessageId(UUID(int=source_seq)) if source_seq else None
     digest = hashlib.sha256(text.encode(errors="surrogatepass")).digest()
     return Fact(id=FactId(UUID(bytes=digest[:16])), text=text, since=since, source_id=source)
@@ -94,7 +94,7 @@ def talk(messages):
     return tuple(said(seq) for seq in range(1, messages + 1))
 
 
-WORD = "word " * 18  # with its frame a pair of these takes 48 tokens, and recalled one 19
+WORD = "word " * 18  # with its frame, a pair of these takes 48 tokens, and a recalled message 19
 
 
 def long_talk(messages):
@@ -113,7 +113,7 @@ def omitted(plan):
     return [each.int for each in plan.omitted_ids]
 
 
-# -- for all inputs ---------------------------------------------------------------------------
+# -- properties --------------------------------------------------------------------------------
 
 policies = st.builds(
     lambda kind, messages: kind(messages),
@@ -138,8 +138,9 @@ exchange = st.sampled_from(["ua", "ua", "ua", "ua", "u", "a"])
 
 @st.composite
 def pasts(draw):
-    """A branch as the store may return it: with gaps, unanswered prompts, unverified messages."""
-    size = draw(st.sampled_from([8, 4, 12, 6, 3, 2, 1, 0]))  # lists alone are mostly short
+    """Draw a branch as the store may return it: with gaps, unanswered prompts, unverified messages."""
+    # drawn sizes, because drawn lists are mostly short
+    size = draw(st.sampled_from([8, 4, 12, 6, 3, 2, 1, 0]))
     exchanges = draw(st.lists(exchange, min_size=size, max_size=size))
     past = []
     seq = 0
@@ -159,7 +160,7 @@ def pasts(draw):
 
 @st.composite
 def quotes(draw, messages):
-    """A message that was recalled for an earlier prompt: all of it, or an extract."""
+    """Draw a message that was recalled for an earlier prompt: all of it, or an extract."""
     message = draw(messages)
     ends = st.just(len(message.body)) | st.integers(0, len(message.body))
     span = st.tuples(ends, ends).map(sorted).map(tuple)
@@ -204,7 +205,7 @@ budgets = st.builds(
 )
 
 
-# by the plain count, or by what was learned of a model
+# without calibration, or with that of a model
 counters = st.just(COUNTER) | st.dictionaries(
     st.sampled_from(["english", "words", "envelope", "han", "signs"]),
     st.builds(KindRatio, st.floats(LEAST_RATIO, MOST_RATIO), st.floats(0, 50)),
@@ -219,7 +220,7 @@ def planned(policy, history, budget, counter=COUNTER):
 
 
 def without_block(body):
-    """The lines of the block at the head of *body*, parsed by its marks, and the rest."""
+    """Return the lines of the block at the head of *body*, parsed by its marks, and the rest."""
     begins, ends = blocks.RECALLED
     if not body.startswith(begins + "\n"):
         return [], body
@@ -229,7 +230,7 @@ def without_block(body):
 
 @st.composite
 def long_histories(draw):
-    """Long messages, of which extracts were recalled for earlier prompts."""
+    """Draw long messages, of which extracts were recalled for earlier prompts."""
     bodies = draw(st.lists(long_bodies, min_size=4, max_size=8))
     past = tuple(said(seq, body) for seq, body in enumerate([*bodies, *["Yes."] * 6], 1))
     quote = quotes(st.sampled_from(past[: len(bodies)]))
@@ -270,7 +271,7 @@ def test_past_alone_is_no_reason_to_refuse_a_prompt(policy, history, budget, cou
 @given(long_histories(), st.integers(600, 1200) | st.integers(5000, 20_000), counters)
 def test_every_plan_with_extracts_is_valid(history, tokens, counter):
     budget = ContextBudget(tokens, 0)
-    assert planned(Retrieval(), history, budget, counter)  # what is recalled overflows nothing
+    assert planned(Retrieval(), history, budget, counter)  # recalled messages overflow no limit
     check_promises(Retrieval(), history, budget, counter)
 
 
@@ -279,7 +280,7 @@ def check_promises(policy, history, budget, counter):
     if plan is None:
         return
 
-    # it fits, and its parts are all of it
+    # the plan fits, and its parts add up to it
     assert sum(part.tokens for part in plan.parts) == plan.prompt_tokens <= plan.bound_tokens
     assert plan.prompt_tokens + plan.reply_tokens <= budget.context_tokens
     assert budget.min_reply_tokens <= plan.reply_tokens <= budget.reply_tokens
@@ -290,7 +291,7 @@ def check_promises(policy, history, budget, counter):
         system = said_now.pop(0).body
         assert system
     assert system.startswith(history.instructions)
-    # in the system message only the planner's own lines lack the mark of a quoted line
+    # in the system message, only the planner's own lines lack the mark of a quoted line
     own = [line for line in system.split("\n") if line and not line.startswith("> ")]
     is_summarised = any(part.kind is PartKind.SUMMARY for part in plan.parts)
     assert own == [
@@ -304,7 +305,7 @@ def check_promises(policy, history, budget, counter):
         block, rest = without_block(asked) if plan.recalls else ([], asked)
         assert rest == history.prompt
         blocks_read.append(block)
-    # the past is verbatim, in order, in whole pairs
+    # the past is sent verbatim, in order, in whole pairs
     by_id = {message.id: message for message in history.past}
     seen = [by_id[each] for each in plan.verbatim_ids]
     assert [m.role for m in said_now] == [m.role for m in seen]
@@ -317,13 +318,13 @@ def check_promises(policy, history, budget, counter):
             block, rest = without_block(sent.body)
             assert (rest, sent.role) == (kept.body, Role.USER)
             blocks_read.append(block)
-    # nothing unverified, empty, or from before the stored seq
+    # no message is unverified, empty, or from before the stored seq
     assert all(m.is_verified and m.body.strip() for m in seen)
     assert all(m.seq > plan.start_seq >= history.reset_seq for m in seen)
-    # each line of a recalled block is marked as quoted, or is a year or a day
+    # each line of a recalled block has the mark of a quoted line, or is a year or a day
     for line in itertools.chain(*blocks_read):
         assert re.match(r"(|(user|assistant)(, extract of message \d+)?)> |\d+$|\d+ \w{3}$", line)
-    # recalled messages are search results, none from before the reset, none shown twice
+    # recalled messages are search results, none is from before the reset, and none is shown twice
     found = {each.message.id: each.message for each in history.candidates}
     told = {q.message.id: q.message for block in history.earlier_recalls.values() for q in block}
     recalled = [each.message for each in plan.recalls]
@@ -352,7 +353,7 @@ def check_promises(policy, history, budget, counter):
         assert message.is_verified
         assert message.body.strip()
         assert each not in by_id or message.seq > history.reset_seq
-    # all other messages are omitted, and summarised messages are not shown verbatim
+    # all other messages are omitted, and summarised messages are not sent verbatim
     within = {m.id for m in history.past if m.seq > history.reset_seq}
     assert set(plan.omitted_ids) == within - {*plan.verbatim_ids, *brought, *plan.summarised_ids}
     assert within.issuperset(plan.summarised_ids)
@@ -406,14 +407,14 @@ def test_prompt_prefix_is_kept_until_a_trim(policy, data):
     before = None
     for turn in range(data.draw(st.integers(1, 14))):
         prompt = data.draw(st.text("word ", min_size=1, max_size=120).filter(str.strip))
-        counter = data.draw(counters)  # what is known of a model changes from turn to turn
+        counter = data.draw(counters)  # the calibration of a model changes from turn to turn
         asked = replace(history, prompt=prompt)
         if history.past:
             chosen = data.draw(st.lists(st.sampled_from(history.past), max_size=5))
             asked = replace(asked, candidates=tuple(RecalledMessage(each, 1.0) for each in chosen))
         try:
             now = plan_context(policy, asked, budget, counter)
-        except PromptTooLong:  # Full
+        except PromptTooLong:  # the policy Full
             return
         is_same_view = (now.start_seq, now.prefix_seq) == (history.start_seq, history.prefix_seq)
         if before and is_same_view and asked.summary == before[0]:
@@ -429,7 +430,8 @@ def test_prompt_prefix_is_kept_until_a_trim(policy, data):
             prefix_seq=now.prefix_seq,
             earlier_recalls={**history.earlier_recalls, prompt_id: now.recalls},
         )
-        if data.draw(st.booleans()):  # what is noted of a message that is in view can wait
+        # a fact noted from a message that is sent verbatim need not be sent
+        if data.draw(st.booleans()):
             history = replace(
                 history, facts=(*history.facts, fact("Says word", NOON, 2 * turn + 1))
             )
@@ -439,7 +441,7 @@ def test_prompt_prefix_is_kept_until_a_trim(policy, data):
 
 @given(histories(), budgets)
 def test_full_shows_everything_or_raises_chat_full(history, budget):
-    history = replace(history, facts=())  # how many of them fit depends on the room
+    history = replace(history, facts=())  # the number of facts that fit depends on the room
     whole = plan_context(Full(), history, ContextBudget(10**6, 0), COUNTER)
     if whole.prompt_tokens <= budget.prompt_tokens:
         plan = plan_context(Full(), history, budget, COUNTER)
@@ -482,22 +484,23 @@ def test_window_grows_by_half_before_it_is_trimmed():
         assert min(count, 20) <= len(seen.verbatim_ids) <= 30
         assert shown(seen) == list(range(start_seq + 1, count + 1))
 
-    assert sorted(set(firsts)) == list(range(1, 98, 12))  # six prompts in a row begin alike
+    # six successive prompts begin with the same message
+    assert sorted(set(firsts)) == list(range(1, 98, 12))
 
 
 def test_verbatim_messages_begin_after_the_stored_seq():
-    budget = ContextBudget(70, 0)  # of which one pair takes more than half
+    budget = ContextBudget(70, 0)  # one pair takes more than half of the budget
     assert shown(plan(Window(20), talk(8), budget=budget, start_seq=4)) == [5, 6, 7, 8]
     assert shown(plan(Window(20), talk(8), budget=budget, start_seq=5)) == [
         7,
         8,
-    ]  # never half a pair
+    ]  # pairs are never split
 
 
 @pytest.mark.parametrize(
     ("policy", "start_seq", "first"),
     [
-        (Summary(), 88, 1),  # there is room for all of it in a larger context window
+        (Summary(), 88, 1),  # all messages fit in a larger context window
         (Window(1000), 88, 1),
         (Window(20), 88, 71),
         (Window(20), 70, 71),
@@ -531,7 +534,7 @@ def test_plan_without_prompt_equals_that_of_next_turn():
     assert at_rest.start_seq == next_turn.start_seq
 
 
-# One pair of these costs 2 x (6 + 2) tokens, the rest of a plan 4 + 2 x (6 + 2) = 20.
+# A pair of these costs 2 x (6 + 2) tokens, the rest of a plan 4 + 2 x (6 + 2) = 20.
 PAIR, REST = 16, 20
 
 
@@ -544,7 +547,7 @@ def test_overflow_trims_to_two_thirds_once(policy):
     later = plan(policy, talk(28), budget=budget, start_seq=trimmed.start_seq)
 
     assert (len(full.verbatim_ids), full.start_seq, full.prompt_tokens) == (20, 0, 180)
-    assert len(trimmed.verbatim_ids) == 12  # six pairs: 116 of 120 tokens
+    assert len(trimmed.verbatim_ids) == 12  # six pairs take 116 of 120 tokens
     assert trimmed.start_seq == later.start_seq == 10
     assert omitted(trimmed) == list(range(1, 11))
     assert later.messages[: len(trimmed.messages) - 1] == trimmed.messages[:-1]
@@ -558,7 +561,7 @@ def test_long_last_pair_stays_while_it_fits():
     assert shown(plan(Summary(), past, "word " * 30, budget=budget)) == []
 
 
-# -- what is never planned --------------------------------------------------------------------
+# -- messages that are never planned -----------------------------------------------------------
 
 
 @pytest.mark.parametrize("outcome", [Outcome.STOPPED, Outcome.FAILED, Outcome.INTERRUPTED])
@@ -568,7 +571,7 @@ def test_partial_reply_is_planned(outcome):
     assert shown(plan(Full(), past)) == [1, 2]
 
 
-# -- what does not fit ------------------------------------------------------------------------
+# -- overflow ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("policy", [kind() for kind in POLICIES.values()])

@@ -43,7 +43,7 @@ KNOWN = (fact(BERN, 1), fact(TEA, 2))
 
 
 def answer(*add, **replaced):
-    """An answer; `_2="..."` replaces the second fact."""
+    """Return an answer as JSON; `_2="..."` replaces the second fact."""
     names = [{"number": int(name[1:]), "fact": text} for name, text in replaced.items()]
     return json.dumps({"add": add, "replace": names})
 
@@ -56,7 +56,7 @@ def asked(prompt=SAID, known=KNOWN, context=4096):
     return plan_fact_request(exchange(prompt), known, context, COUNTER).messages[-1].body
 
 
-# --- what is asked ---------------------------------------------------------------------------------
+# --- the request --------------------------------------------------------------------------------
 
 
 def test_fact_request_quotes_messages_and_numbered_facts():
@@ -138,7 +138,7 @@ def test_too_small_context_raises_prompt_too_long():
         plan_fact_request(exchange(), KNOWN, 200, COUNTER)
 
 
-# --- what an answer changes ------------------------------------------------------------------------
+# --- the changes in an answer ---------------------------------------------------------------------
 
 
 def test_facts_are_added_and_replaced():
@@ -262,9 +262,9 @@ def test_every_accepted_change_is_valid(said, prompt):
         ("> I live in Bern.\n> She said so.", False),
         ("> quoted\nI live in Bern.", True),
         ("```\nprint(1)\n```\nThat is mine.", True),
-        ("```\nI live in Bern.", True),  # never closed: in doubt
+        ("```\nI live in Bern.", True),  # a fence that is never closed: in doubt, the text counts
         ("````\n```\nI live in Bern.\n````", False),
-        ("print(1)", True),  # code without a fence: in doubt
+        ("print(1)", True),  # code without a fence: in doubt, the text counts
         ("\u201eIch wohne in Bern\u201c", True),
         ("...", False),
         ("", False),

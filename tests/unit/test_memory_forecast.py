@@ -25,7 +25,7 @@ COUNTER = RegexCounter()
 SYSTEM = ContextMessage(Role.SYSTEM, "Be kind to the gardener and to the cook. " * 20)
 ENGLISH = ("What is the best time for the tomatoes and the beans?", "It is in May. " * 30)
 HINDI = ("टमाटर कब लगाएं? " * 3, "मई के महीने में लगाएं। " * 20)
-TEMPLATE = 4  # tokens around a message
+TEMPLATE = 4  # tokens that a chat template adds to a message
 
 
 def asked(text):
@@ -37,7 +37,7 @@ def replied(text):
 
 
 def tokenize(text):
-    """The tokens of a large vocabulary: one a word, and one for three characters of Hindi."""
+    """Return the tokens of a large vocabulary: one per word, and one per three characters of Hindi."""
     return len(text.split()) if text.isascii() else len(text) // 3
 
 
@@ -51,7 +51,7 @@ def call(messages, reply, model="m"):
 
 
 def reporting(call, *, prompt=0, reply=0, thoughts=0):
-    """*call* with so many more tokens reported."""
+    """Return *call* with so many more reported tokens."""
     used = Usage(call.tokens.prompt + prompt, call.tokens.reply + reply, thoughts=thoughts)
     return replace(call, tokens=used)
 
@@ -78,7 +78,7 @@ def going_on(last, prompt):
 def test_forecast_adds_new_text_to_the_anchor():
     calls = conversation([ENGLISH, HINDI] * 6)
 
-    for prompt in (ENGLISH[0], HINDI[0]):  # kinds of text with ratios of their own
+    for prompt in (ENGLISH[0], HINDI[0]):  # the two kinds of text have different ratios
         messages = going_on(calls[-1], prompt)
         found = forecast_prompt(messages, calls[-1], learned(calls), COUNTER)
         assert found.is_anchored
@@ -174,7 +174,7 @@ def test_uncalibrated_count_leans_a_twentieth_high():
 
 @pytest.mark.parametrize(("usual", "odd"), [(600, 14_000), (14_000, 600)])
 def test_one_outlier_does_not_undo_the_calibration(usual, odd):
-    text = {"han": 1_000_000}  # estimated as 10,000
+    text = {"han": 1_000_000}  # the estimate is 10,000 tokens
 
     def repeated(rates, count, times):
         return reduce(lambda rates, _: rates.learn(text, count), range(times), rates)
@@ -194,7 +194,7 @@ def test_implausible_count_leaves_calibration_unchanged(counted):
     assert rates.learn({}, counted) == rates
 
 
-# --- for all inputs ---------------------------------------------------------------------------
+# --- properties ---------------------------------------------------------------------------------
 
 TEXTS = st.text(max_size=60) | st.sampled_from([*ENGLISH, *HINDI])
 COUNTS = st.integers(min_value=-10, max_value=10**7)
@@ -202,7 +202,7 @@ OBSERVED = st.lists(st.tuples(TEXTS, COUNTS | st.none()), max_size=30)
 
 
 def rates_of(observed):
-    """The calibration by texts and counts; None is the likely count."""
+    """Return the calibration after texts and counts; None stands for the likely count."""
     rates = Calibration()
     for text, counted in observed:
         rates = rates.learn(COUNTER.kinds(text), tokenize(text) if counted is None else counted)

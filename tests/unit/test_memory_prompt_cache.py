@@ -86,7 +86,7 @@ def test_last_pair_takes_half_or_is_recalled_first(words, is_shown):
         asked, replied = [each for each in seen.recalls if each.message.seq > 400]
         assert (asked.extract, replied.text) == (None, ("It is so. " * 20).strip())
     assert len(seen.recalls) > 15
-    # where recall has less to fill, because a cached prefix exists, the pair stays verbatim
+    # recall has less room, because a cached prefix exists, so the pair stays verbatim
     cached = plan(past, candidates=ranked(*past[:400]), earlier_recalls={past[396].id: ()})
     assert [each.int for each in cached.verbatim_ids] == [401, 402]
 
@@ -164,9 +164,9 @@ def test_later_turn_keeps_recalls_and_adds_few():
     seen = plan(past, candidates=ranked(past[3], *past[:100]), **view)
 
     assert seen.earlier_recall_ids == (past[3].id,)
-    assert recalled(seen) == [1, 2]  # a little, and not again what an earlier prompt brought
+    assert recalled(seen) == [1, 2]  # a few messages, without those that an earlier prompt recalled
     assert (seen.start_seq, seen.prefix_seq) == (386, 390)
-    assert seen.messages[3].body == WORD  # asked before the prefix was rebuilt
+    assert seen.messages[3].body == WORD  # a prompt from before the prefix was rebuilt
     assert "user> word" not in seen.messages[3].body
     assert "assistant> word" in seen.messages[5].body
 
@@ -216,7 +216,7 @@ def test_rebuilt_prefix_recalls_the_same_when_planned_again():
     past = long_talk(400)
     others = tuple(said(1000 + n, WORD) for n in range(100))
     first = plan(past, candidates=ranked(*others))
-    assert tokens(first, PartKind.RECALLED) > 150  # nothing is cached yet
+    assert tokens(first, PartKind.RECALLED) > 150  # there is no cached prefix yet
 
     view = {"start_seq": first.start_seq, "prefix_seq": first.prefix_seq}
     again = plan(past, candidates=ranked(*others), **view)

@@ -1,4 +1,4 @@
-"""Running summaries: when they are made, the request, and the prompt that contains them."""
+"""Running summaries: the time to make them, the request, and the prompt that contains them."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -28,7 +28,7 @@ from tests.unit.test_memory import (
     talk,
 )
 
-BUDGET = ContextBudget(1333, 400)  # of which a prompt may take 1,000
+BUDGET = ContextBudget(1333, 400)  # a prompt may take 1,000 tokens
 
 
 def plan(past, prompt="And now?", **changes):
@@ -71,9 +71,10 @@ def test_messages_between_summary_and_start_are_omitted():
     "summary",
     [
         None,
-        summary_of(1, 5),  # of another branch: nothing here has this number
+        # a summary of another branch, because the past has no message with this seq
+        summary_of(1, 5),
         summary_of(1, 2, " \n"),
-        summary_of(3, 4, "word " * 600),  # more than half of the prompt
+        summary_of(3, 4, "word " * 600),  # a summary that takes more than half of the prompt
     ],
 )
 def test_unusable_summary_leaves_a_window(summary):
@@ -91,11 +92,11 @@ def test_summary_from_before_the_reset_is_hidden():
     assert plan(talk(8), summary=summary_of(3, 4), reset_seq=2).start_seq == 4
 
 
-# -- when, and the request ---------------------------------------------------------------------
+# -- the time, and the request -----------------------------------------------------------------
 
 
 def test_no_compaction_while_the_next_turn_fits():
-    assert compaction_of(long_talk(38)) is None  # 924, and 24 for a prompt like these
+    assert compaction_of(long_talk(38)) is None  # 924 tokens, and 24 for another such prompt
 
 
 def test_compaction_leaves_two_thirds_of_the_budget():

@@ -1,4 +1,4 @@
-"""Token counters: the estimate leans high, the bound is never too low."""
+"""Token counters: the estimate is rather too high, the bound is never too low."""
 
 import json
 import unicodedata
@@ -13,8 +13,8 @@ from services.memory.tokens import RegexCounter, min_tokens
 
 COUNTER = RegexCounter()
 
-# Texts, and the tokens that the neediest of five vocabularies (o200k, cl100k, Claude 2, DeepSeek,
-# SmolLM2) makes of each.
+# Texts, and the highest token count of five vocabularies (o200k, cl100k, Claude 2, DeepSeek,
+# SmolLM2) for each.
 VECTORS = json.loads(
     (Path(__file__).parents[1] / "vectors" / "token_counts.json").read_text("utf-8")
 )
@@ -38,7 +38,7 @@ def test_count_of_english_is_at_most_half_too_high():
 
 
 @given(st.text())
-# each is longest in another form: as it is, composed, compatible
+# the longest form of each differs: unchanged, composed, compatible
 @example("\uff21")
 @example("\u0958\uff21")
 @example("\ufdfa")
@@ -49,7 +49,7 @@ def test_bound_covers_every_unicode_normalization(text):
     assert 0 <= COUNTER.count(text) <= COUNTER.bound(text)
 
 
-# marks that compose with a letter, or with each other, or come apart
+# marks that compose with a letter or with each other, or that decompose
 MARKS = "\u0300\u0301\u0302\u0308\u0323\u0344\u093c\u0f73\u3099\uff9e"
 
 
@@ -63,7 +63,7 @@ def test_bound_covers_long_runs_of_marks(parts):
     assert COUNTER.count(text) <= COUNTER.bound(text)
 
 
-# each is longest in another form: as it is, composed, compatible
+# the longest form of each differs: unchanged, composed, compatible
 @pytest.mark.parametrize("text", ["", "\ud800", "a\udfff\u0301"])
 def test_lone_surrogates_can_be_counted(text):
     assert COUNTER.count(text) <= COUNTER.bound(text) <= 3 * len(text) + 1

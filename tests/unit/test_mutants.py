@@ -1,4 +1,4 @@
-"""The list of mutants: each line finds its place and its test, and each member of a store's ports has one."""
+"""The list of mutants: each line finds its symbol and its test, and each member of a store's ports has a mutant."""
 
 import pytest
 

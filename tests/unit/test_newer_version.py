@@ -1,4 +1,4 @@
-"""Documents and chats that a newer version of the app stored: this one shows them, and writes over nothing that it cannot read."""
+"""Documents and chats that a newer version of the app stored: this version shows them, and overwrites nothing that it cannot read."""
 
 import json
 from dataclasses import replace
@@ -21,7 +21,7 @@ from tests.store.conformance.talk import LEASE_SECONDS, SUMMARY, THOUGHTS, a_spa
 
 @pytest.fixture
 def newer(monkeypatch, database):
-    """Run an act in a process of a newer version, which writes *more* into each document."""
+    """Return a function that runs an act in a process of a newer version, which adds *more* to each document."""
 
     def newer(act, **more):
         write = Format.write
@@ -36,7 +36,7 @@ def newer(monkeypatch, database):
 
 @pytest.fixture
 def written(monkeypatch):
-    """The texts of documents that are written from now on, by newer processes without what they add."""
+    """The texts of documents written from now on, without the data that newer processes add."""
     texts, write = [], Format.write
     monkeypatch.setattr(Format, "write", lambda *given: texts.append(write(*given)) or texts[-1])
     return texts
@@ -116,7 +116,7 @@ def test_unknown_fields_of_a_summary_stay(database, newer, written):
 
 
 def change(database, table, key, **columns):
-    """Change stored columns, as a process of a newer version may write them."""
+    """Change stored columns, as a process of a newer version may do."""
     row = database.tables.all(table)[key]
     database.tables.store(table, replace(row, **columns))
 
@@ -155,7 +155,7 @@ PARTS = [with_policy, with_outcome, with_role, with_turn, with_summary]
 
 @pytest.fixture(params=PARTS, ids=lambda part: part.__name__)
 def garden(request, database):
-    """A chat of which a newer version stored a part that this one does not know."""
+    """A chat of which a newer version stored a part with an unknown value."""
     garden = database.hold("Garden", "When do I sow peas?", "In March.")
     request.param(database, garden)
     return garden

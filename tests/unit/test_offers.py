@@ -1,4 +1,4 @@
-"""Offered models, by what admins set of them."""
+"""Offered models, according to the settings of admins."""
 
 from dataclasses import replace
 

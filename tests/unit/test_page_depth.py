@@ -1,6 +1,6 @@
-"""The depth to which pages reach into the services of a user: `user.verb()` or `user.part.verb()`.
+"""The depth to which pages use the services of a user: `user.verb()` or `user.part.verb()`.
 
-python -m tests.unit.test_page_depth lists what goes deeper.
+python -m tests.unit.test_page_depth lists deeper uses.
 """
 
 import ast
@@ -14,17 +14,17 @@ import pytest
 from tests.stack.apps import ROOT
 
 DEEPEST = 2  # a part and its verb
-MOST = 0  # different reaches that go deeper
+MOST = 0  # the allowed number of different deeper uses
 
 Reach = tuple[str, ...]  # the attributes after the user
 GIVE_USERS = {"find_user", "user_services", "signed_in", "services_of", "here", "page"}
 ARE_USERS = {"UserServices", "TemporaryChat", "ChatParts"}
 ARE_PARTS = {"Chat": ("chat",)}
-VALUES = (("account",),)  # of a user: what follows is read of a value
+VALUES = (("account",),)  # attributes of a user that are values, whose attributes do not count
 
 
 def deep_reaches(source: str) -> set[str]:
-    """Return the attributes of users that *source* reads deeper than `DEEPEST`, also through local names."""
+    """Return the attributes of users that *source* uses deeper than `DEEPEST`, also through local names."""
     reader = _Reader()
     reader.visit(ast.parse(source))
     return reader.found
@@ -94,7 +94,7 @@ class _Reader(ast.NodeVisitor):
     def _bind_each(self, target: ast.expr, values: ast.expr) -> None:
         every = values.elts if isinstance(values, ast.Tuple | ast.List) else [values]
         if isinstance(target, ast.Name):
-            users = ((), *ARE_PARTS.values())  # of other parts the items are values
+            users = ((), *ARE_PARTS.values())  # items of other parts are values
             paths = (self._path(one) for one in every)
             self._names[target.id] = next((path for path in paths if path in users), None)
 
@@ -119,7 +119,7 @@ class _Reader(ast.NodeVisitor):
 
 
 def _annotated(annotation: ast.expr | None) -> Reach | None:
-    """Return the path of a name that is annotated as a user or a part, in a union too."""
+    """Return the path of a name that is annotated as a user or a part, also in a union."""
     names = set(re.findall(r"\w+", ast.unparse(annotation)) if annotation else ())
     if names & ARE_USERS:
         return ()
@@ -132,7 +132,7 @@ def _files() -> Iterator[Path]:
 
 
 def reached() -> dict[str, list[str]]:
-    """Return what pages reach too deep for, and the files that do."""
+    """Return the deeper uses in pages, and the files that have them."""
     found: dict[str, list[str]] = {}
     for file in _files():
         for one in deep_reaches(file.read_text("utf-8")):

@@ -1,4 +1,4 @@
-"""Reading many rows by an API that cuts its answers."""
+"""Reads of many rows by an API that truncates its answers."""
 
 from itertools import cycle
 

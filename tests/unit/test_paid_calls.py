@@ -1,4 +1,4 @@
-"""Calls of a model: charged as their endpoint counts, as far as that is possible; and logged."""
+"""Model calls: charged by the endpoint's count as far as possible, and logged."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from tests.fakes import INFO
 
 @pytest.fixture
 def charged(maya):
-    """Returns the turn that is settled after the endpoint reported *usage*."""
+    """Return a function that returns the settled turn after the endpoint reported *usage*."""
 
     def settle(usage):
         maya.model.pieces = ("Prune in March.", usage)
@@ -26,7 +26,7 @@ def charged(maya):
 
 @pytest.fixture
 def bound(charged):
-    """The upper bound of the tokens of the prompt."""
+    """The upper bound of the prompt's tokens."""
     return charged(Usage(1, 5)).reserved_tokens - INFO.reply_tokens
 
 
@@ -94,7 +94,7 @@ def test_cached_tokens_cost_no_more_than_others():
 
 
 def test_reply_within_its_limit_is_never_cut(maya, model):
-    """In Georgian, whose tokens have more bytes than those of any other text that was measured."""
+    """Georgian tokens have more bytes than those of any other measured language."""
     words = "ყველა ადამიანი იბადება თავისუფალი და თანასწორი თავისი ღირსებითა და უფლებებით "
     tokens = INFO.reply_tokens
     longest = (words * 99).encode()[: int(10.4 * tokens)].decode(errors="ignore")

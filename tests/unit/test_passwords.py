@@ -1,4 +1,4 @@
-"""The rules of a new password, and the sentence that says which of them a refused one breaks."""
+"""The rules of a new password, and the sentence for each broken rule."""
 
 from pathlib import Path
 

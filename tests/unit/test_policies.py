@@ -1,4 +1,4 @@
-"""The declaration of context policies: a fifth one takes its line, its selection and its words."""
+"""The declaration of context policies: a fifth policy needs its declaration, its selection and its words."""
 
 import ast
 import re
@@ -20,7 +20,7 @@ PAGES = ("memory", "settings", "format", "glossary")
 
 
 def select_first_and_last(policy, base, history):
-    """Choose the first pairs of a conversation, half as many as *policy* has messages, and the last one."""
+    """Choose the first pairs of a conversation, half as many as the number in *policy*, and the last pair."""
     pairs = complete_pairs(history.past, after=history.reset_seq)
     shown = [*pairs[: policy.messages // 2], *pairs[-1:]] if len(pairs) > 2 else pairs
     return planner.Selection(replace(base, pairs=shown), shown, history.reset_seq, 0)
@@ -92,7 +92,7 @@ def test_no_code_asks_for_the_class_of_a_policy(folder):
 
 
 def asks_for_a_kind(node):
-    """Return True for `isinstance(…, Window)`, and for `case Window()`."""
+    """Return True for `isinstance(…, Window)` and for `case Window()`."""
     match node:
         case ast.Call(func=ast.Name(id="isinstance" | "issubclass" | "type"), args=args):
             asked = args[-1]

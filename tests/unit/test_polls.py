@@ -1,4 +1,4 @@
-"""Polls where one process uses the store: they read it once this process has changed something, or after a minute."""
+"""Polls with a single process: they read the store only after a change by this process, or after a minute."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ PLACE = OpenPlace()
 
 
 class CountedStore(InMemoryStore):
-    """A store that counts its blocks, and may lose the answers to them."""
+    """A store that counts its blocks, and may lose their answers."""
 
     blocks, loses_answers = 0, False
 
@@ -48,7 +48,7 @@ def store():
 
 
 class Clock:
-    """The time of a process."""
+    """A clock of the process."""
 
     elapsed = timedelta()
 
@@ -80,7 +80,7 @@ def maya(sign_up):
 
 @pytest.fixture
 def tab(maya):
-    """An open tab: its session's store, with the answer to its first poll."""
+    """An open tab: the store of its session, after a first poll."""
     tab = store_of(maya[1])
     tab.conversations.poll(PLACE)
     return tab
@@ -93,7 +93,7 @@ def elsewhere(accounts, maya):
 
 
 def change(tables, table, key, **columns):
-    """Change a stored row beside the app."""
+    """Change a stored row without the app."""
 
     def work(block):
         block.put(table, replace(block.get(table, key), **columns))
@@ -105,8 +105,8 @@ def test_poll_reads_nothing_while_nothing_changes(store, tab, accounts, maya, si
     first = tab.conversations.poll(PLACE)
     _, omar = sign_up("omar")
     begun_with(store_of(omar))
-    assert accounts.backend.is_alive(maya[1].cookie_hash)  # it counts the session as used
-    tab.conversations.poll(PLACE)  # an account was begun
+    assert accounts.backend.is_alive(maya[1].cookie_hash)  # counts the session as used
+    tab.conversations.poll(PLACE)  # an account was created since
     before = store.blocks
 
     assert [tab.conversations.poll(PLACE) for _ in range(3)] == [first] * 3

@@ -76,7 +76,7 @@ def thread(*bodies, title="Tomatoes", **changes):
     return thread_of(*messages, conversation=replace(TOMATOES, title=title))
 
 
-# text with a meaning in Markdown, beside any other
+# pieces with a meaning in Markdown
 MARKS = """# |## You, 2026-11-20 12:01 UTC|```|````|~~~|``` python|`|    |> |- |1. |===|---|<!--|-->|<details>|<|$$
 |![x](https://example.com/x.png)|[x]: https://example.com|\\|\t|\r|\r\n|\n|\n\n|\u2028"""
 pieces = st.sampled_from(MARKS.split("|")) | st.text(max_size=8)
@@ -84,7 +84,7 @@ bodies = st.lists(pieces, max_size=12).map("".join)
 
 
 def top_level(markdown):
-    """The headings and the other lines outside of code blocks, as CommonMark finds fences."""
+    """Return the headings and the other lines outside of code blocks, by CommonMark's rule of fences."""
     headings, others, fence = [], [], ""
     for line in re.split(r"\r\n|\r|\n", markdown):
         mark = re.match(r" {0,3}(`{3,}|~{3,})(.*)", line)
@@ -389,7 +389,7 @@ threads = st.builds(
 
 
 def imported(text):
-    """The thread of an export, but for the rev, which belongs to a database."""
+    """Return the thread of an export without its rev, which belongs to a database."""
     document = json.loads(text)
     assert document["format"] == "daybook/1"
     found = document["conversation"]

@@ -13,7 +13,7 @@ SHOW_ALL = '<button type="button" class="db-more" aria-expanded="false">Show all
 
 
 def read(html):
-    """The tags of the page that Streamlit makes of *html*, and the texts that they hold."""
+    """Return the tags of the page that Streamlit makes from *html*, and their texts."""
     page = [*ElementTree.fromstring(clean_text(html).removesuffix(SHOW_ALL)).iter()]  # noqa: S314
     return [one.tag for one in page], [one.text or "" for one in page if one.tag in ("p", "code")]
 

@@ -1,4 +1,4 @@
-"""A proof covers exactly one call, as Postgres writes it."""
+"""A proof covers exactly one call, in the form in which Postgres writes its fields."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def field_of(vector):
 
 
 def written(field):
-    """A field as SQL writes it: `coalesce(field::text, '')`."""
+    """Return a field as SQL writes it: `coalesce(field::text, '')`."""
     return "" if field is None else str(field).lower() if isinstance(field, bool) else str(field)
 
 

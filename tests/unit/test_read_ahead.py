@@ -1,4 +1,4 @@
-"""Reads that are begun before they are asked for."""
+"""Reads that begin before their result is requested."""
 
 from itertools import count
 from threading import Barrier, Event

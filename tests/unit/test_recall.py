@@ -43,7 +43,7 @@ def days_apart(bodies):
 
 
 def first(query, *bodies):
-    """The first result among messages that are days apart."""
+    """Return the first result among messages that are days apart."""
     return bodies[found(query, *days_apart(bodies))[0]]
 
 
@@ -137,14 +137,14 @@ def test_named_speaker_comes_first():
 
     assert found("What does Ann paint?", *talk)[0] == 8
     assert found("What does Ben paint?", *talk)[0] == 9
-    # who else is spoken of does not matter as much
+    # a name in the text matters less than the speaker
     told = passage(20, "I paint and paint, says Ann, I paint.", "Ben", at=MAY + timedelta(days=30))
     assert found("What does Ann paint?", *talk, told)[0] == 8
     assert found("What do Ann and Ben paint?", *talk, told)[0] == 20
 
 
 def chat(*pairs):
-    """Turns of a user and an assistant, a day apart."""
+    """Yield turns of a user and an assistant, a day apart."""
     for n, (prompt, reply) in enumerate(pairs):
         at = MAY + n * timedelta(days=1)
         yield passage(2 * n, prompt, "user", at=at)
@@ -162,7 +162,7 @@ def test_you_in_a_question_prefers_replies():
     assert found("What was your opinion of the boat?", *talk)[0] == 1
     often = replace(talk[0], body="The boat, the boat leaks.")
     assert found("What did you say about the boat?", often, *talk[1:])[0] == 1
-    # where replies are as short as prompts, both tell as much
+    # if replies are as short as prompts, both count alike
     assert found("Where does my boat leak?", *talk[:3])[0] == 1
 
 
@@ -184,7 +184,7 @@ def test_prompt_and_long_reply_share_their_scores():
     talk = list(chat(("Good day.", f"A volcano. {LONG}"), ("A lake.", "Good night.")))
 
     assert sorted(found("volcano", *talk)) == [0, 1]
-    # what was said in another conversation is no reply
+    # a message of another conversation is not a reply
     last, elsewhere = passage(9, "Good day.", "user"), replace(talk[1], conversation_id=KITCHEN)
     assert found("volcano", *talk[2:], last, elsewhere) == [1]
 
@@ -198,7 +198,7 @@ def test_statements_rank_before_questions_and_thanks():
 
     assert first("lake", "The lake?", "The lake.") == "The lake."
     assert first("lake", "Thanks, the lake.", told) == told
-    # all here are said by Ann
+    # the name of the speaker, Ann, does not count
     assert first("lake", "The lake, says Zoe.", "The lake, says Ann.") == "The lake, says Zoe."
 
 
@@ -236,7 +236,7 @@ def test_compound_is_found_by_its_parts():
 
 
 def test_compounds_are_sought_for_the_first_words_of_a_query_alone():
-    """Each takes a look through all long words of the index."""
+    """Comparing a word with all long words of the index takes time."""
     days = days_apart(["Der Wetterbericht kam.", "Das Wetter."])
     words = " ".join(f"{one}{other}o" for one in "bcdfghklmp" for other in "aeiouyrlnt")[4:]
 
@@ -289,7 +289,7 @@ queries = st.lists(words, max_size=5).map(" ".join) | st.text(max_size=12)
 
 @st.composite
 def pasts(draw):
-    """Messages of two conversations, with pauses."""
+    """Draw messages of two conversations, with pauses."""
     at, past = MAY, list[Passage]()
     for n in range(draw(st.integers(0, 40))):
         at += timedelta(hours=draw(st.sampled_from([0, 0, 0, 30])))

@@ -107,7 +107,7 @@ def test_receipt_keeps_the_calibration(rates):
         assert known.by_kind[kind].ratio == pytest.approx(rate.ratio, abs=1e-4)
         assert known.by_kind[kind].samples == pytest.approx(rate.samples, abs=0.01)
     again = Receipt.from_plan(Summary(), "m", history, plan, known)
-    assert again == receipt  # nothing is lost by being stored again and again
+    assert again == receipt  # storing a receipt repeatedly loses nothing
     size = len(receipt.to_json()) - len(replace(receipt, calibration=Calibration()).to_json())
     assert size <= 60 + sum(len(json.dumps(kind)) + 24 for kind in rates.by_kind)
 
@@ -122,11 +122,11 @@ def test_receipt_without_calibration_is_uncalibrated():
 @pytest.mark.parametrize(
     ("counted", "is_cut"),
     [
-        (4096, True),  # of 9,000
-        (4500, False),  # the endpoint may count half of our tokens
+        (4096, True),  # 4,096 of 9,000 estimated tokens
+        (4500, False),  # the endpoint may count half of the app's estimate
         (9000, False),
-        (700, False),  # the last reply and the prompt: the rest was in its cache
-        (100, True),  # not even those
+        (700, False),  # the last reply and the prompt, if all other tokens were cached
+        (100, True),  # fewer than the last reply and the prompt have
     ],
 )
 def test_far_lower_count_means_a_truncated_prompt(counted, is_cut):
@@ -143,7 +143,8 @@ def test_first_prompt_has_no_cached_tokens():
 
     assert long.is_truncated(4096)
     assert not short.is_truncated(10)
-    assert not replace(long, min_likely_tokens=0).is_truncated(4096)  # written before it was kept
+    # a receipt from before this value was stored
+    assert not replace(long, min_likely_tokens=0).is_truncated(4096)
 
 
 @pytest.mark.parametrize(

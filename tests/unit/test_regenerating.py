@@ -1,4 +1,4 @@
-"""Another reply to the same prompt, by another model or under another memory policy, for once."""
+"""Another reply to the same prompt, by another model or under another memory policy, for this turn only."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def garden(maya):
 
 
 def again(maya, conversation_id, **choice):
-    """The thread and the receipt of the reply that was made so."""
+    """Regenerate the last reply; return the thread and the receipt."""
     assert maya.chat.retry(conversation_id, **choice).wait(20)
     thread = maya.chat.open(conversation_id)
     kept = maya.store.turns.receipts([thread.tip], conversation_id)

@@ -11,13 +11,14 @@ from services.domain.model_failures import ModelFailure
 from services.llm import LimitReached, Thought
 from services.llm.reply_reader import ReplyReader
 
-# what endpoints sent: as reported in the issue that is named, as recorded of the local model, and variations of these
+# chunks of endpoints: as reported in the named issue, as recorded from the local model, and
+# variations of these
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "endpoints.json").read_text("utf-8"))
 HI = {"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}
 
 
 def read(*chunks):
-    """The pieces of a reply and its failure."""
+    """Return the pieces of a reply and its failure."""
     pieces = []
     reader = ReplyReader(pieces.append)
     for chunk in chunks:

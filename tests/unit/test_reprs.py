@@ -1,4 +1,4 @@
-"""Text of users stays out of the reprs of all dataclasses, and so out of tracebacks."""
+"""Users' text stays out of the reprs of all dataclasses, and so out of tracebacks."""
 
 import importlib
 import inspect
@@ -8,11 +8,12 @@ from dataclasses import fields, is_dataclass
 
 import services
 
-# names from the code and of models, hashes, and what is sealed
+# names from the code, names of models, hashes, and sealed texts
 SHOWN = """sql bucket by_kind by_name column days kind model models missing_model name outcome policy role speaker table
     titled_by url version field action figures cookie_hash returned last_failure reason"""
 SEALED = {"services.store.rows"}
-OTHERS = {"services.embedded", "services.operate", "services.store.supabase"}  # no text of users
+# packages without users' text
+OTHERS = {"services.embedded", "services.operate", "services.store.supabase"}
 
 
 def text_fields():

@@ -1,4 +1,4 @@
-"""The rules of money and turns at their bounds, and the errors of refusals. A property holds them to SQL."""
+"""The rules of money and turns at their limits, and the errors of refusals. A property test compares the rules with SQL."""
 
 import re
 from dataclasses import replace
@@ -78,14 +78,14 @@ FILES = (
     *("credentials", "accounts_and_sessions", "administration", "sign_ups"),
 )
 NO_REFUSALS = {
-    *("lapsed", "taken"),  # an answer to a heartbeat; an id of 128 random bits
+    *("lapsed", "taken"),  # answers to a heartbeat, and to a taken id of 128 random bits
     "address_taken",  # an answer about a user of Supabase Auth
     *("moved", "held", "too_many_attempts"),  # answers about tokens, and a wait
 }
 
 
 def sql_reasons():
-    """The reasons that SQL functions answer with."""
+    """Return the reasons that SQL functions answer."""
     folder = Path(__file__).parents[2] / "db" / "migrations"
     texts = [path.read_text() for path in folder.glob("*.sql") if path.stem[15:] in FILES]
     found = re.compile(r"answer\([^)]*'(\w+)'\)|return '(\w+)'|'reason', '(\w+)'")
@@ -156,7 +156,8 @@ def test_deployments_figures_follow_a_budget():
     deployment = Deployment(monthly_cap_micro=1000).opened(BEFORE).after(before, held)
 
     assert deployment.room == 500
-    assert deployment.opened(MIDNIGHT).room == 500  # it will be paid in the new month
+    # the reserved amount will be paid in the new month
+    assert deployment.opened(MIDNIGHT).room == 500
 
 
 def test_figures_of_all_begin_with_those_of_each_budget():

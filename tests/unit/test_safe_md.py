@@ -1,4 +1,4 @@
-"""Markdown of models and users: it links to the world, and loads nothing from it."""
+"""Markdown of models and users: it may link to other hosts, but loads nothing from them."""
 
 import re
 
@@ -11,7 +11,7 @@ from streamlit.string_util import clean_text
 from pages._parts import safe_md
 
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
-READER.validateLink = lambda _: True  # what the browser gets is ours to decide
+READER.validateLink = lambda _: True  # the tests decide which links are safe
 # pieces with a meaning in Markdown, HTML, TeX or Streamlit
 MARKS = r"""` `` ``` ```` ~~~ ```mermaid $ $$ ~ \begin{align} \end{align} ::: :::x <!-- -->
 <div> </div> '> \ ! [ ![ ] ![a](http://e/i) ![a][b] ![b] ](http://e/i) :material/home: :streamlit: :red[ me@example.org
@@ -137,7 +137,8 @@ def test_too_long_text_is_not_read_as_markdown(line):
 @example("$\\\\$")
 @example("\\(\\(a\\)\\)")
 def test_safe_text_is_unchanged(hostile):
-    once = safe_md.body(hostile.replace("\\[", "").replace("\\]", ""))  # those nest as TeX
+    # without brackets, because formulas in brackets may nest
+    once = safe_md.body(hostile.replace("\\[", "").replace("\\]", ""))
 
     assert safe_md.body(once) == once
 

@@ -1,4 +1,4 @@
-"""Text is looked at in pieces of few marks, and within limits."""
+"""Text is processed in pieces with few marks, and within limits."""
 
 import unicodedata
 

@@ -41,7 +41,7 @@ def searched(database):
 
 @pytest.fixture
 def may_read(database):
-    """An event that messages read in bulk wait for."""
+    """An event that bulk reads of messages wait for."""
     may_read = threading.Event()
     database.rows.before["messages_between"] = lambda: may_read.wait(20)
     yield may_read
@@ -81,8 +81,8 @@ def test_ten_messages_of_other_conversations_are_recalled(database, searched, he
 def test_conversation_moved_during_a_reading_is_read_again(
     database, searched, there, here, monkeypatch
 ):
-    monkeypatch.setattr(messages, "_MESSAGES", 1)  # read at once
-    before = database.thread(there)  # as a page still has it
+    monkeypatch.setattr(messages, "_MESSAGES", 1)  # messages per read
+    before = database.thread(there)  # the thread as a page still has it
     a_space(database, there, here.conversation.id)
 
     def asked_in_between():
@@ -106,7 +106,7 @@ def test_conversation_moved_away_is_not_recalled(
     request.getfixturevalue("may_read")
     monkeypatch.setattr(search, "_PATIENCE", 0.05)
     database.hold("New", "Hello.", "Hello.")
-    assert KUMQUAT in found(searched, here)  # the new one is still being read
+    assert KUMQUAT in found(searched, here)  # the new conversation is still being read
 
     a_space(database, there)
 
@@ -114,7 +114,7 @@ def test_conversation_moved_away_is_not_recalled(
 
 
 def is_in_memory(database, searched, place, here):
-    """Return whether the message at *place* is found without the database."""
+    """Return True if the message at *place* is found without the database."""
     with database.no_answers("messages_by_id"):
         try:
             searched.opened(place, here)
@@ -131,7 +131,7 @@ def test_discarded_conversation_leaves_the_index(database, searched, there, here
     place = {told.message.id: there}
     assert not is_in_memory(database, searched, place, here)
     assert searched.opened(place, here) == {}
-    assert KUMQUAT in found(searched, here)  # brought back
+    assert KUMQUAT in found(searched, here)  # indexed again
 
 
 def test_message_opened_for_a_receipt_is_forgotten(database, searched, there, here):
@@ -231,4 +231,5 @@ def test_each_receipt_is_asked_for_and_read_once():
     assert found == 2 * [
         {recalled.parent_id: StoredRecalls(7, ((HERE, (3, 9)),), {FAR: ELSEWHERE})}
     ]
-    assert asked == [[recalled, windowed, unknown], [unknown]]  # which may come yet
+    # read again, because its receipt may be stored later
+    assert asked == [[recalled, windowed, unknown], [unknown]]

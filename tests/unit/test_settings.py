@@ -164,7 +164,7 @@ def test_store_here_has_one_user_unless_accounts_are_set(monkeypatch, mode, is_a
             {"DAYBOOK_CONTEXT_TOKENS": "600", "DAYBOOK_REPLY_TOKENS": "600"},
             "DAYBOOK_REPLY_TOKENS must leave room",
         ),
-        # messages of pairs, and no more than the database takes
+        # an even number of messages, and at most what the database accepts
         ({"DAYBOOK_WINDOW_MESSAGES": "31"}, "DAYBOOK_WINDOW_MESSAGES: Input should"),
         ({"DAYBOOK_WINDOW_MESSAGES": "1002"}, "DAYBOOK_WINDOW_MESSAGES: Input should"),
         ({"DAYBOOK_POLICY": "everything"}, "DAYBOOK_POLICY: Input should"),

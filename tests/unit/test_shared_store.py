@@ -1,4 +1,4 @@
-"""One store entered by several threads: what one of them does in the middle of another's call."""
+"""A store that several threads use: what one thread does in the middle of another's call."""
 
 from threading import Thread
 
@@ -20,7 +20,7 @@ def store(database):
 
 
 def beside(act):
-    """Run *act* in another thread, to its end."""
+    """Run *act* in another thread, and wait for its end."""
     thread = Thread(target=act)
     thread.start()
     thread.join(SECONDS)
@@ -29,7 +29,7 @@ def beside(act):
 
 @pytest.fixture
 def while_a_title_opens(monkeypatch):
-    """Have an act done by another thread while the next title is opened."""
+    """Return a function that runs an act in another thread while the next title is opened."""
     acts, open_title = [], ConversationSeals.open_title
 
     def opened(self, sealed):

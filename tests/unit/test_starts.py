@@ -78,7 +78,7 @@ def test_product_waits_for_a_part_no_longer_than_before():
 
 
 def server(*outcomes):
-    """A server whose starts end as *outcomes* say, and what happens meanwhile."""
+    """Return a server whose starts end as *outcomes* say, and a list of the events meanwhile."""
     left, events = list(outcomes), []
 
     @tried_twice("the server", note=events.append)
@@ -154,7 +154,7 @@ def test_without_it(): pass
 
 @pytest.fixture
 def run_of_tests(tmp_path):
-    """Run tests whose server starts as the reasons of *tries* say; its exit code and output."""
+    """Return a function that runs tests whose server starts as the reasons of *tries* say; it returns the exit code and output."""
 
     def run(*tries, processes):
         (tmp_path / "conftest.py").write_text(_CONFTEST.format(tries=tries))

@@ -1,4 +1,4 @@
-"""The opening of a store over tables: its root key, its first admin, its only account, and the place that settings name."""
+"""The opening of a store over tables: its root key, its first admin, its only account, and the place that the settings name."""
 
 import sys
 from pathlib import Path

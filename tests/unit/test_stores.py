@@ -1,4 +1,4 @@
-"""Who opens a store, and as whom."""
+"""The callers that open a store, and their roles."""
 
 from tests.stack.apps import ROOT
 

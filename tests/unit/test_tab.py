@@ -1,4 +1,4 @@
-"""The state of a tab: each field is assigned by one module, and the session state holds widgets beside it alone."""
+"""The state of a tab: each field is assigned by one module, and the session state otherwise has only widgets."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ CHANGES = {"add", "append", "clear", "discard", "extend", "pop", "remove", "setd
 
 
 def writers():
-    """Return the modules that assign to each field of `Tab`, or change what is in it, beside its own methods."""
+    """Return the modules that assign each field of `Tab`, or change its contents, except its own methods."""
     found = defaultdict(set)
     for path, text in PAGES.items():
         if path.name == "_tab.py":

@@ -1,4 +1,4 @@
-"""CSV files: whole for a reader of CSV, and harmless in a spreadsheet."""
+"""CSV files: complete for a CSV reader, and harmless in a spreadsheet."""
 
 import csv
 import io
@@ -56,7 +56,7 @@ def test_ledger_has_a_row_for_each_entry():
         "tokens_out": "34",
         "cost_micro": "700",
     }
-    assert second[-1] == "-1500000"  # a number is no formula
+    assert second[-1] == "-1500000"  # a number is not a formula
 
 
 @pytest.mark.parametrize("sign", [*"=+-@\t\r", *"\uff1d\uff0b\uff0d\uff20"])

@@ -1,4 +1,4 @@
-"""What may be more than a block of tables can write is hidden by one row, and destroyed in slices."""
+"""Rows that may be more than one block can write are hidden by a single row, and destroyed in slices."""
 
 from dataclasses import replace
 from uuid import uuid4
@@ -34,7 +34,7 @@ def counts(database):
 
 
 def discard(database, garden, fact_ids=()):
-    """Delete all messages of *garden* with some facts."""
+    """Delete all messages of *garden* and some facts."""
     thread = database.thread(garden)
     write = DiscardMessages(
         conversation_id=garden,

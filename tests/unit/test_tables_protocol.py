@@ -1,4 +1,4 @@
-"""The protocol of tables: what every store over it promises, and refuses to promise."""
+"""The protocol of tables: the promises of every store over tables, and their limits."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ THREADS, STEPS = 4, 10
 
 @dataclass(frozen=True)
 class Bed:
-    """A row."""
+    """A row of a test table."""
 
     id: str
     place: str = "north"
@@ -109,7 +109,7 @@ def test_blocks_of_several_threads_are_atomic(tables):
 
     def grow(block):
         bed = block.get(BEDS, "a")
-        time.sleep(0.001)  # for another thread
+        time.sleep(0.001)  # gives another thread a chance to run
         block.put(BEDS, replace(bed, size=bed.size + 1))
 
     def work(_):
@@ -182,6 +182,6 @@ def test_arguments_of_an_atomic_method_are_read_once():
             return planted
 
     beds, letters = Beds(), "ab"
-    for _ in range(6):  # some blocks run twice
+    for _ in range(6):  # several times, because some blocks run twice
         planted = beds.plant(iter(letters), notes=(one.upper() for one in letters))
         assert [(bed.id, bed.note) for bed in planted] == [("a", "A"), ("b", "B")]

@@ -1,4 +1,4 @@
-"""Accounts over tables where the suite of accounts does not look: threads, outages, many rows."""
+"""Accounts over tables, beyond the conformance suite of accounts: threads, outages, many rows."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,11 +18,11 @@ from services.store.tables.upkeep import keep_sweeping
 from tests.store.conformance.accounts.deployments import DAY, TablesDeployment, at_once
 from tests.store.conformance.talk import answer, first_turn, new_turn
 
-SESSIONS_OF_ONE = 700  # more than a block may end
+SESSIONS_OF_ONE = 700  # more than one block may end
 
 
 class Enough(Exception):
-    """Ends a loop that has no end."""
+    """Ends an endless loop."""
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_sign_out_ends_more_sessions_than_a_block(deployment):
 
 
 def test_sweep_of_many_rows_of_each_shared_table_fits_a_block(deployment):
-    """Every table has more rows that are due than one block destroys of it."""
+    """Each table has more due rows than one block destroys."""
     store, past = deployment.accounts.backend.all_tables, datetime(2020, 1, 1, tzinfo=UTC)
     maya = deployment.sign_up()
     session = store.of(None).run(lambda block: block.get(SESSIONS, maya.cookie.hash))
@@ -99,7 +99,7 @@ def test_sweep_of_many_rows_of_each_shared_table_fits_a_block(deployment):
         table.name: len(store.of(None).run(lambda block, table=table: block.select(table)))
         for table in make
     }
-    # those of the user's sign-up stay
+    # the rows of the user's sign-up stay
     assert left == dict.fromkeys(left, 0) | {"sessions": 1, "credentials": 1, "nonces": 1}
 
 

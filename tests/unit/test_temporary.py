@@ -39,13 +39,13 @@ def chat(maya):
 
 
 def says(chat, prompt):
-    """The thread after *prompt* was answered."""
+    """Send *prompt*; return the thread after the reply."""
     done(chat.chat.begin(chat.id if chat.is_begun else None, prompt))
     return chat.chat.open(chat.id)
 
 
 def held_by(*things):
-    """Yield the texts that can be reached from *things*."""
+    """Yield the texts that are reachable from *things*."""
     seen, waiting = set[int](), list(things)
     while waiting:
         thing = waiting.pop()
@@ -60,7 +60,7 @@ def held_by(*things):
 def test_second_first_prompt_is_stale(chat):
     says(chat, "Hello")
 
-    with pytest.raises(Stale):  # by a page that was drawn before the first was said
+    with pytest.raises(Stale):  # sent by a page that was drawn before the first prompt
         chat.chat.begin(None, "Again")
 
     assert said(chat.chat.open(chat.id))[:1] == ["Hello"]
@@ -128,7 +128,7 @@ def test_ended_chat_leaves_no_text_in_memory(chat, maya, model, policy):
     summary = replace(SUMMARY, text=f"Of a {CANARY}.")
     chat.store.conversations.set_summary(chat.store.conversations.thread(chat.id), summary)
     says(chat, f"Another {CANARY}")
-    model.failure = StoreUnavailable()  # what failed is remembered by others, to be told
+    model.failure = StoreUnavailable()  # the failure is remembered elsewhere, to be shown
     says(chat, f"And a third {CANARY}")
     model.seen.clear()
     model.pieces, model.failure = (), None
@@ -223,7 +223,7 @@ def test_sign_out_ends_the_chats_of_its_device(two_chats):
 
 @pytest.fixture
 def two_chats(maya):
-    """The temporary chats of a process, and those of two devices in it."""
+    """The temporary chats of a process, and two chats of different devices."""
     chats, here = TemporaryChats(), maya.begin_temporary()
     elsewhere = maya.begin_temporary(owner=SessionId(UUID(int=2)))
     chats.add(here)

@@ -26,7 +26,7 @@ def thoughts_of(maya, thread):
 
 
 def seen(model):
-    """All that the model was ever sent."""
+    """Return all messages that the model was ever sent."""
     return "\n".join(message.body for request in model.seen for message in request)
 
 
@@ -91,7 +91,7 @@ def test_thoughts_that_no_endpoint_counted_are_charged(maya, model):
     ask(maya.chat)
 
     thoughts = INFO.cost_micro(Usage(0, len(HM.text.split())))
-    assert maya.account.spent_today_micro > thoughts  # and the prompt
+    assert maya.account.spent_today_micro > thoughts  # the prompt was charged as well
 
 
 # --- replies that ended with thoughts alone ----------------------------------------------------------
@@ -170,7 +170,7 @@ def test_each_part_of_a_continued_reply_has_thoughts(maya, model):
     assert [known[part.id].text for part in reply.stored] == [HM.text, "So: "]
 
 
-# --- on the way ---------------------------------------------------------------------------------------
+# --- while they stream --------------------------------------------------------------------------------
 
 
 def test_checkpoint_carries_thoughts_once_they_have_grown(maya, model, monkeypatch):

@@ -1,4 +1,4 @@
-"""Branches of a thread: what is read where a prompt has more than one reply."""
+"""Branches of a thread: the branch that is read if a prompt has more than one reply."""
 
 from dataclasses import replace
 from uuid import UUID
@@ -15,7 +15,7 @@ CONVERSATION = Conversation(
 
 
 def thread(*parents):
-    """A thread whose message of seq n has the parent of the nth seq given, 0 for none."""
+    """Return a thread in which message number n has the n-th of *parents* as its parent; 0: none."""
     roles = [Role.USER]
     for parent in parents[1:]:
         spoke = roles[parent - 1] if parent else Role.ASSISTANT

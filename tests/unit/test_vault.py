@@ -1,4 +1,4 @@
-"""The vault follows its specification, to the octet."""
+"""The vault follows its specification, byte for byte."""
 
 import base64
 import hashlib
@@ -59,7 +59,7 @@ ELSEWHERE = [
 HEAD_PLACE = Place(
     table="conversations", column="head", row_id=GARDEN, user_id=ANA, conversation_id=GARDEN
 )
-LARGEST_TOKEN = 400_000  # octets; the domain `sealed` says so
+LARGEST_TOKEN = 400_000  # octets; the limit of the domain `sealed`
 CANARY = "canary in a coal mine"
 
 uuids = st.uuids()
@@ -138,7 +138,7 @@ def refuses(read, *arguments):
 
 
 def sealed_examples(vault, text="hello"):
-    """A sealed text, octets, a wrapped key and a sealed head, each with the function that opens it."""
+    """Return a sealed text, octets, a wrapped key and a sealed head, each with the function that opens it."""
     octets = vault.seal_octets(text.encode(), PLACE)
     return (
         (vault.seal(text, PLACE), lambda token: vault.open(token, PLACE)),
@@ -391,7 +391,7 @@ def test_sealed_body_has_its_padded_size():
         assert len(decoded(encoded)) == 24 + 16 + padded_size(size + 4) + 16
 
 
-# --- what cannot be sealed ------------------------------------------------------------------------------
+# --- texts that cannot be sealed ----------------------------------------------------------------------
 
 
 def test_largest_text_fits_the_database():
@@ -539,7 +539,7 @@ def test_head_hides_its_sum():
     assert str(total) not in repr(Head(1, 1, 1, total))
 
 
-# --- what shows -----------------------------------------------------------------------------------------
+# --- reprs and tracebacks -----------------------------------------------------------------------------
 
 
 def test_failure_has_one_message_and_no_secret():
@@ -567,7 +567,7 @@ def test_failure_has_one_message_and_no_secret():
 
 
 def full_traceback(error):
-    """The traceback of *error* and the locals of its frames, but for the test's own."""
+    """Return the traceback of *error* with the locals of its frames, except the test's own."""
     ours = error.__traceback__.tb_next
     shown = traceback.TracebackException(type(error), error, ours, capture_locals=True)
     return "".join(shown.format())

@@ -1,4 +1,4 @@
-"""The view of a thread for one drawing: what is not read of it costs nothing."""
+"""The view of a thread for one drawing: data that is not used is not read."""
 
 import pytest
 
@@ -9,7 +9,7 @@ BESIDE_THE_THREAD = "receipts", "costs", "thoughts", "documents", "messages_by_i
 
 @pytest.fixture
 def garden(maya, database):
-    """A chat with more receipts than are read with it; nothing else can be read."""
+    """A chat with more receipts than are read with it; no other data can be read."""
     garden = database.hold("Garden", *(f"{who} {n}" for n in range(3) for who in "QA"))
     maya.drop_caches()
     database.rows.failures |= dict.fromkeys(BESIDE_THE_THREAD, StoreUnavailable())

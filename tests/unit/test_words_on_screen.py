@@ -1,4 +1,4 @@
-"""The words on screen: one name for one thing, and none of the words that earlier versions used."""
+"""The words on screen: one name for one thing, and none of the words of earlier versions."""
 
 import ast
 import re
@@ -9,13 +9,13 @@ from pages._parts import words
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("pages/*.py"), *ROOT.glob("pages/_parts/*.py"), ROOT / "streamlit_app.py"]
-COMMANDS = {  # in a terminal, or SQL: not on screen
+COMMANDS = {  # shown in a terminal, or SQL
     *("operator", "check", "connection", "demo", "copying", "copied_rows")
 }
 SENTENCES = [
     *(
         path for path in ROOT.glob("services/chat/*.py") if path.name != "titles.py"
-    ),  # for the model
+    ),  # instructions to the model
     *(path for path in ROOT.glob("services/store/**/*.py") if path.stem not in COMMANDS),
     *ROOT.glob("services/web/*.py"),
     ROOT / "services" / "identity" / "mail_texts.py",
@@ -37,7 +37,7 @@ TERMS = {
 
 
 def literals(source):
-    """The string literals of Python *source*, f-strings without their values; docstrings are none."""
+    """Return the string literals of Python *source* without docstrings, f-strings without their values."""
     tree = ast.parse(source)
     parts = {
         id(part)
@@ -54,7 +54,7 @@ def literals(source):
 
 
 def shown(source):
-    """Return the literals that people read: sentences and labels, but no keys, scripts or SQL."""
+    """Return the literals that users read: sentences and labels, but no keys, scripts or SQL."""
     return [
         text
         for text in literals(source)

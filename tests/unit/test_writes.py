@@ -1,4 +1,4 @@
-"""Writes as values: the arguments that Supabase derives from them are those of the functions in `db/api.txt`."""
+"""Writes as values: the arguments that Supabase derives from them match the functions in `db/api.txt`."""
 
 import json
 import re
@@ -51,7 +51,7 @@ GARDEN = ConversationId(ONE)
 def test_fields_are_the_arguments_of_the_function(write):
     verb = re.sub(r"(?<=.)([A-Z])", r"_\1", write.__name__).lower()
     arguments = dict(api_functions()[verb].arguments)
-    arguments.pop("most_bytes", None)  # a setting of the store, not of the write
+    arguments.pop("most_bytes", None)  # a setting of the store, not part of the write
 
     found = [(each.name, each.kind) for each in argument_fields(write)]
 

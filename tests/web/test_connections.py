@@ -39,7 +39,7 @@ async def slow(_):
 
 @contextmanager
 def serving(http):
-    """The port of a server, and what its app has seen."""
+    """Yield the port of a server, and the events in its app."""
     seen = SimpleNamespace(is_over=threading.Event(), taken=0, is_asked=threading.Event())
 
     async def endless(_):
@@ -64,7 +64,7 @@ def serving(http):
 
     async def never(websocket):
         seen.is_asked.set()
-        await websocket.receive()  # that it is asked for
+        await websocket.receive()  # reads the next message
         assert (await websocket.receive())["type"] == "websocket.disconnect"
         seen.is_over.set()
 
@@ -99,7 +99,7 @@ def serving(http):
 
 @pytest.fixture
 def times(monkeypatch):
-    """Sets the times in which requests and downloads must go on; others are long."""
+    """Return a function that sets the time limits of requests and downloads; those not given are long."""
 
     def times(**changed):
         for name in ("HEADERS_SECONDS", "BODY_SECONDS", "STALLED_SECONDS"):
@@ -112,7 +112,7 @@ def times(monkeypatch):
 @pytest.fixture(params=SERVERS)
 def server(request, monkeypatch, times):
     monkeypatch.setattr(uvicorn.Server, "startup", uvicorn.Server.startup)
-    for _ in range(2):  # tests of pages run the start, too
+    for _ in range(2):  # called twice, because tests of pages start the app, too
         connections.limit_connections()
     with serving(request.param) as served:
         yield served
@@ -134,7 +134,7 @@ def upgrade(path):
 
 
 def ended(client):
-    """Return True once the server has ended the connection of *client*; what it answered before is read."""
+    """Return True once the server has ended the connection of *client*; read its answers before that."""
     try:
         while client.recv(65_536):
             pass
@@ -157,7 +157,7 @@ def test_websocket_message_is_bounded_by_its_session(server, query, most, parts)
         return whole if parts == 1 else [whole[n::parts] for n in range(parts)]
 
     def begun(size):
-        """A message without its last payload: one that is not read would reset the connection, and lose the answer."""
+        """Return a message without its last part, because an unread one would reset the connection and lose the answer."""
         sizes = [size // parts] * (parts - 1) + [size - size // parts * (parts - 1)]
         opcodes = [Opcode.BINARY, *[Opcode.CONT] * (parts - 1)]
         frames = [
@@ -198,7 +198,7 @@ def test_flood_of_frames_without_a_message_is_ended(server, opcode):
 
 
 def test_pongs_that_are_not_read_are_dropped(server, monkeypatch):
-    """A client that sends pings and reads nothing would have the server hold an answer to each."""
+    """A client that sends pings without reading would otherwise make the server store an answer to each."""
     port, _ = server
     transports = []
     made = connections.BoundedWebSocket.connection_made
@@ -213,7 +213,7 @@ def test_pongs_that_are_not_read_are_dropped(server, monkeypatch):
     with connected(port, upgrade("/tab")) as client:
         assert client.recv(1000).startswith(b"HTTP/1.1 101")
         client.settimeout(0.5)
-        with suppress(TimeoutError):  # once the server reads no more
+        with suppress(TimeoutError):  # raised once the server reads no more
             for _ in range(200):  # 26 MB
                 client.sendall(pings)
         assert max(each.get_write_buffer_size() for each in transports) < 400_000

@@ -37,7 +37,7 @@ NOVEMBER = datetime(2026, 11, 15, 12, tzinfo=UTC)
 
 
 def export_routes(store=None, person=None):
-    """The routes, and the users by their cookies."""
+    """Return the routes, and the users by their cookies."""
     users = {}
     session_cache = SimpleNamespace(find=lambda cookie: SimpleNamespace(user_id=users[str(cookie)]))
     shared = SimpleNamespace(
@@ -47,7 +47,7 @@ def export_routes(store=None, person=None):
 
 
 def asking(routes, user="maya"):
-    """Returns a function that asks for an address as *user*."""
+    """Return a function that requests an address as *user*."""
     routes, users = routes
     users[str(cookie := Cookie.new())] = user
     client = TestClient(Starlette(routes=routes), base_url="http://localhost")
@@ -62,7 +62,7 @@ def asking(routes, user="maya"):
 
 
 def get(address, store=None, person=None, **params):
-    """The answer to a signed-in user, whose store is *store*."""
+    """Return the answer to a signed-in user, whose store is *store*."""
     return asking(export_routes(store, person))(address, **params)
 
 
@@ -102,7 +102,8 @@ def test_ledger_is_exported_for_the_days_asked_for():
     )
 
     first, last = date(2026, 11, 1), date(2026, 11, 20)
-    assert asked == [(first, last, 0), (last, last, 2), (last, last, 3)]  # all are of the last day
+    # all entries are of the last day
+    assert asked == [(first, last, 0), (last, last, 2), (last, last, 3)]
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert "Usage%202026-11-01%20to%202026-11-20.csv" in answer.headers["content-disposition"]
     rows = list(csv.DictReader(io.StringIO(answer.text)))

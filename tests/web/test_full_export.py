@@ -1,4 +1,4 @@
-"""The export of everything: whole, without what is deleted or temporary, and never a part that looks whole."""
+"""The export of all data: complete, without deleted and temporary data, and never a part that looks complete."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ def database():
 
 
 def exported(database, export=None):
-    """The files of an export, by their names."""
+    """Return the files of an export by name."""
     sent = b"".join((export or FullExport(database.store(), UTC)).parts())
     with ZipFile(io.BytesIO(sent)) as archive:
         assert archive.testzip() is None
@@ -35,7 +35,7 @@ def exported(database, export=None):
 
 
 def chats(files):
-    """The conversations among *files*, by title."""
+    """Return the conversations among *files* by title."""
     names = [name for name in files if "/" in name and name.endswith(".json")]
     documents = [json.loads(files[name]) for name in names]
     return {one["conversation"]["title"]: one for one in documents}
@@ -66,7 +66,7 @@ def test_chats_lie_by_space_and_date_beside_an_index_and_a_readme():
     database.hold("garden", "One", "Two")
     database.conversations.archive(database.hold("", "One", "Two"))
 
-    # at 12:00 UTC it is the next day there
+    # at 12:00 UTC, it is the next day in this zone
     files = exported(database, FullExport(database.store(), timezone(timedelta(hours=14))))
 
     day = f"{NOON + timedelta(hours=14):%Y-%m-%d}"

@@ -1,4 +1,4 @@
-"""The metrics of a process, and who may read them."""
+"""The metrics of a process, and the callers that may read them."""
 
 from uuid import uuid4
 
@@ -19,7 +19,7 @@ TOKEN = "a-token-of-prometheus"
 
 @pytest.fixture
 def metrics(monkeypatch):
-    """Metrics that hear the events of this test."""
+    """Metrics that receive the events of this test."""
     made = Metrics(SecretStr(TOKEN), sessions=lambda: 3)
     monkeypatch.setattr("services.events._listeners", [made.record])
     return made
@@ -30,7 +30,7 @@ def get(metrics, **headers):
 
 
 def samples(metrics):
-    """The values of our samples that are not 0, by name and labels."""
+    """Return the values of our samples that are not 0, by name and labels."""
     text = get(metrics, authorization=f"Bearer {TOKEN}").text
     return {
         (sample.name, *sample.labels.values()): sample.value

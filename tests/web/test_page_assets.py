@@ -1,4 +1,4 @@
-"""Static files are served compressed and for ever; the app's stylesheet and script are linked in its pages."""
+"""Static files are served compressed and cached for ever; the app's stylesheet and script are linked in its pages."""
 
 import asyncio
 import re
@@ -63,7 +63,7 @@ def test_address_without_a_page_answers_404(client):
 
     assert answer.status_code == 404
     assert "Nothing here" in answer.text
-    assert "<script" in answer.text  # sets the theme
+    assert "<script" in answer.text  # the script sets the theme
     assert 'rel="stylesheet"' in answer.text
     assert client.get("/form", headers=BROWSER).text == "<form></form>"
 
@@ -99,7 +99,7 @@ def test_download_is_sent_as_it_comes():
 
 @pytest.mark.parametrize("encoding", ["gzip, br", "identity"])
 def test_static_file_is_immutable_and_compressed_on_request(client, encoding):
-    for _ in range(2):  # read from the disk, and from memory
+    for _ in range(2):  # from the disk, and then from memory
         answer = client.get(f"/static/js/{CHAT_INPUT.name}", headers={"accept-encoding": encoding})
         assert answer.text == CHAT_INPUT.read_text()
         size = int(answer.headers["content-length"])

@@ -1,4 +1,4 @@
-"""The route by which an open tab asks what another process changed."""
+"""The route that an open tab polls for changes by other processes."""
 
 from types import SimpleNamespace
 from uuid import uuid4
@@ -76,7 +76,7 @@ def test_tab_is_told_the_revisions_of_what_it_shows(ask, server):
     assert answer.json() == {
         "chat": 3,
         "list": "digest",
-        "running": [str(BEES)],  # a chat that is open shows it
+        "running": [str(BEES)],  # without the open chat, whose page shows the reply
         "preferences": 7,
         "settings": "prices",
         "is_admin": True,

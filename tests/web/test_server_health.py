@@ -25,7 +25,7 @@ def server():
 
 @pytest.fixture
 def health(server):
-    """Ask /healthz for the status, the stage, and the states of database and model."""
+    """Return a function that reads from /healthz the status, the stage, and the states of database and model."""
     with TestClient(Starlette(routes=[health_route(server)])) as client:
 
         def ask():
@@ -79,7 +79,7 @@ def test_health_and_console_follow_the_reports(server, health, capsys):
     for done in range(4, 71):
         server.record(Starting(Stage.MODULES, done, 70))
     server.record(Running())
-    assert health() == (200, "ready", "ready", "starting")  # nothing waits for the model
+    assert health() == (200, "ready", "ready", "starting")  # the start does not wait for the model
     server.record(ModelReport(ModelState.FAILED))
     assert health() == (200, "ready", "ready", "failed")
     server.record(Trouble("The disk is full."))
@@ -98,7 +98,7 @@ def test_health_and_console_follow_the_reports(server, health, capsys):
 
 
 def test_database_outage_is_reported_as_away(server, health, capsys):
-    assert not server.is_database_away  # it was never there
+    assert not server.is_database_away  # the database has not answered before
     server.record(Running())
     server.record_outage(StoreUnavailable.outage)
     assert (server.is_started, server.is_database_away, server.is_ready) == (True, True, False)

@@ -1,4 +1,4 @@
-"""Sessions in the memory of a process: trusted for seconds, checked beside their users, and forgotten."""
+"""Sessions in the memory of a process: trusted for some seconds, checked in the background, and forgotten."""
 
 from contextlib import nullcontext
 from threading import Event
@@ -17,7 +17,7 @@ from tests.stack.apps import SECONDS, until
 
 
 class Server:
-    """The sessions of a database that answers as soon as it may."""
+    """The sessions of a database that answers when a test allows it."""
 
     def __init__(self):
         self.backend = self
@@ -74,7 +74,7 @@ def session(server, cache):
 
 @pytest.fixture
 def due(monkeypatch):
-    """A check is due at once."""
+    """Make a check due at once."""
     monkeypatch.setattr(module, "_FRESH_SECONDS", 0.0)
 
 
@@ -187,7 +187,7 @@ def test_process_asks_once_a_minute_which_sessions_ended(server, cache, happened
     cache.forget_ended()
     clock[0] += 60
     cache.forget_ended()
-    assert server.asked == []  # it holds none
+    assert server.asked == []  # the process has no sessions
 
     (gone, first), (_, second) = (opened(server, cache) for _ in range(2))
     server.alive.discard(gone.hash)

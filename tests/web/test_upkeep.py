@@ -54,7 +54,7 @@ def test_log_is_erased_beside_the_sweeps_and_again_after_a_failure():
             probe()
 
     def erase():
-        wanted.set()  # by the next sweep
+        wanted.set()  # set by the next sweep
         answer = next(answers)
         if isinstance(answer, BaseException):
             raise answer

@@ -1,4 +1,4 @@
-"""Pieces of attachments over sealed rows: stored before their message, and opened against its list."""
+"""Pieces of attachments over sealed rows: stored before their message, and checked by the message's list."""
 
 from collections.abc import Iterator
 

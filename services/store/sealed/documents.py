@@ -229,7 +229,7 @@ class SealedProfile(Documents[Preferences]):
 
 
 class SealedFacts(Documents[Fact]):
-    """The `Facts` of one user over sealed rows: under the key of a conversation that is their scope, else the user's.
+    """The `Facts` of one user over sealed rows. A conversation's facts are under its key, others under the user's.
 
     Any thread may call any method.
     """

@@ -77,7 +77,8 @@ class ThreadReader:
             before = None
         read = self._read(conversation_id, before, may_be_discarded=may_be_discarded)
         checked = self._checked(read, before)
-        while not checked.thread.is_whole:  # messages were deleted, or stored during the read
+        # read again: messages were deleted, or stored during the read
+        while not checked.thread.is_whole:
             rev = read.conversation.rev if before is None else -1
             before = None
             read = self._read(conversation_id, None, may_be_discarded=may_be_discarded)

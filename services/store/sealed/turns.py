@@ -197,7 +197,7 @@ class SealedTurns:
     def _sealed_reply(self, ending: Ending) -> SealedReply | None:
         """Return the sealed reply of *ending* and the next head; None if the conversation is gone."""
         conversation_id = ending.conversation_id
-        try:  # also in a discarded conversation, which may be restored with the reply
+        try:  # the reply is stored even in a discarded conversation, which may be restored
             checked, _ = self._reader.read(conversation_id, may_be_discarded=True)
         except NotFound:
             return None

@@ -1,14 +1,14 @@
-"""The stores under the conformance suite, and all that it knows of their classes.
+"""The stores under the conformance suite; no other module of the suite knows their classes.
 
-The tests speak the upper port alone: plain text in, domain values out. What an operator, a fault or an attacker does to
-a store is a verb of `Backend`.
+The tests use the upper port alone: plain text in, domain values out. The actions of an operator, a fault or an attacker on a
+store are methods of `Backend`.
 
 To add a backend:
 
-1. Write a subclass of `Backend`. `user` returns a `User` who has just signed up; each other verb is documented below.
+1. Write a subclass of `Backend`. `user` returns a `User` who has just signed up; each other method is documented below.
    A *verb* is a method of the lower port, `Rows`: "begin_turn", "put_document".
 2. Add it to `BACKENDS`. Its value gets pytest's `getfixturevalue`, for the fixtures that start what the store needs.
-   A store over tables has its class already: `TablesBackend` takes what makes the tables of a deployment.
+   A store over tables has its class already: `TablesBackend` takes the function that makes the tables of a deployment.
 3. Run `pytest -n0 tests/store/conformance -k NAME`.
 """
 
@@ -53,28 +53,29 @@ from tests.stores import InMemoryDatabase, made_in, sweep
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """A signed-in user in one process, by the parts of the port."""
+    """A signed-in user in one process, with the parts of the port."""
 
     user_id: UserId
     store: Store
     rows: Rows = field(repr=False)
-    elsewhere: Callable[[], "User"] = field(repr=False)  # in another process: nothing is cached
+    # returns the user in another process, where nothing is cached
+    elsewhere: Callable[[], "User"] = field(repr=False)
 
     def __getattr__(self, name):
         return getattr(self.store, "profile" if name == "preferences" else name)
 
     def temporary(self):
-        """The user with a store for one temporary chat."""
+        """Return the user with a store for one temporary chat."""
         store = sealed_store(TemporaryRows(self.rows), throwaway_keys(self.user_id))
         return replace(self, store=store)
 
 
 class Text(NamedTuple):
-    """The place of one stored text.
+    """The place of a stored text.
 
     The fields of each kind: conversation (id) title, instructions, summary; message (id) body, thoughts; turn (id)
     partial, partial_thoughts; receipt (turn id), fact (id), space (id), preferences (user id) and search_text
-    (conversation id) body. A message has its list of attachments, or None, as `attachments`.
+    (conversation id) body. For a message, `attachments` is its list of attachments, or None.
     """
 
     kind: Literal[
@@ -92,18 +93,18 @@ class Text(NamedTuple):
 
 
 class Backend(Protocol):
-    """One store, and what happens to it."""
+    """A store, and the actions on it from outside of the app."""
 
-    elapsed = 0.0  # seconds that have passed for tests
-    threads, steps = 8, 1_000  # of a run with many threads; over an API each step takes some 9 ms
-    lost = StoreUnavailable()  # the error in the place of a lost answer
+    elapsed = 0.0  # seconds that have passed for the tests
+    threads, steps = 8, 1_000  # for runs with many threads; over an API, a step takes some 9 ms
+    lost = StoreUnavailable()  # the error that replaces a lost answer
 
     def monotonic(self, clock=time.monotonic):
         """Return the monotonic time of every process."""
         return clock() + self.elapsed
 
     def close(self):
-        """Free what the backend holds."""
+        """Free the resources of the backend."""
 
     def user(self):
         """Return a `User` who has just signed up."""
@@ -114,27 +115,27 @@ class Backend(Protocol):
         """Set limits of *user*: `daily_micro`, `monthly_micro`, `open_turns`, `turns_a_minute`."""
 
     def bound(self, user, most_bytes):
-        """Have every process bound what the account of *user* stores."""
+        """Limit the bytes that the account of *user* may store, in every process."""
 
     def begin_days_later(self, user, days):
-        """Have the spending of *user* lie that many days, or a month of 31, back."""
+        """Make the spending of *user* that many days, or a month of 31 days, older."""
 
     def let_pass(self, seconds):
-        """Let time pass, for leases, undo periods, the minutes of limits, and caches. Nothing is swept."""
+        """Let time pass for leases, undo periods, the minutes of limits, and caches, without a sweep."""
 
     def sweep(self):
-        """Settle every turn whose lease ran out, and destroy what is due."""
+        """Settle every turn whose lease ran out, and destroy all due rows."""
 
     # --- faults: each is a context manager
 
     def after(self, user, verb, act):
-        """Run *act* once, after the next *verb* of *user* is done and before its caller has the answer.
+        """Run *act* once, when the next *verb* of *user* is done but its answer has not arrived.
 
-        Fail at the end if there was none.
+        Fail at the end if there was no such call.
         """
 
     def lose_answer(self, user, verb):
-        """Lose the answer of the next *verb* of *user*, which is done."""
+        """Lose the answer of the next *verb* of *user*, which is executed."""
 
         def lose():
             raise self.lost
@@ -142,12 +143,12 @@ class Backend(Protocol):
         return self.after(user, verb, lose)
 
     def unavailable(self, user):
-        """Have every call of *user* fail."""
+        """Make every call of *user* fail."""
 
     # --- attacks on what is stored
 
     def stored_text(self):
-        """Return all that is stored, as one string."""
+        """Return all stored data as one string."""
 
     def copy(self, source, target):
         """Put the stored `Text` *source* also in the place *target*."""
@@ -168,26 +169,26 @@ class Backend(Protocol):
         """Change `rev` or `last_seq` of a stored conversation."""
 
     def forge_head(self, conversation_id):
-        """Put something that looks like it in the place of what authenticates the messages."""
+        """Replace the data that authenticate the messages by similar data."""
         self.change_conversation(conversation_id, head="h1." + "A" * 118)
 
     def move_fact(self, fact_id, *, conversation_id=None, space_id=None):
         """Change the scope of a stored fact."""
 
     def set_back(self, conversation_id):
-        """Context manager: put the stored conversation and its messages back to what they were."""
+        """Context manager: restore an earlier state of the conversation and its messages."""
 
     def set_back_text(self, *texts):
-        """Context manager: put each stored `Text`, or number beside one, back to what it was."""
+        """Context manager: restore an earlier state of each `Text`, or of a number beside one."""
 
 
 class _FaultyTransport(LiteTransport):
-    """The sockets to the API, with faults by user and verb."""
+    """The transport to the API, with faults by user and verb."""
 
     def __init__(self):
         super().__init__()
-        self.away = set()  # users
-        self.acts = {}  # by user and path
+        self.away = set()  # users whose calls fail
+        self.acts = {}  # acts by user and path
 
     def handle_request(self, request):
         user_id = _sender(request)
@@ -200,7 +201,7 @@ class _FaultyTransport(LiteTransport):
         return response
 
 
-_READS = {  # of tables: no RPC
+_READS = {  # tables that are read without an RPC
     "conversation": "conversations",
     "documents": "documents",
     "pieces": "pieces",
@@ -213,7 +214,7 @@ _CAPS = {
     "open_turns": "max_open",
     "turns_a_minute": "max_per_minute",
 }
-_TABLES = {  # by kind of text
+_TABLES = {  # tables and key columns by kind of text
     "conversation": ("conversations", "id"),
     "message": ("messages", "id"),
     "turn": ("turns", "id"),
@@ -230,7 +231,7 @@ class SupabaseBackend(Backend):
     def __init__(self, stack):
         self._stack, self._transport = stack, _FaultyTransport()
         self._sessions = make_sessions(stack, self._transport)
-        self._rows = []  # of every process
+        self._rows = []  # the rows of all processes
 
     def close(self):
         self._sessions.backend.gateway.http.close()
@@ -389,16 +390,16 @@ def _sender(request):
 
 
 class TablesBackend(Backend):
-    """The store over tables, which *make_store* makes for each user, with *keys* of theirs."""
+    """The store over tables, which *make_store* makes for each user, with *keys* for each."""
 
     steps = 2_000
 
     def __init__(self, make_store, keys=throwaway_keys):
-        self._make_store, self._keys, self._databases = make_store, keys, {}  # by user
+        self._make_store, self._keys, self._databases = make_store, keys, {}  # databases by user
 
     @property
     def _newest(self):
-        """The databases, those of the last users first."""
+        """Return the databases, those of the newest users first."""
         return reversed(self._databases.values())
 
     def user(self):
@@ -530,7 +531,8 @@ class TablesBackend(Backend):
 class FirestoreBackend(TablesBackend):
     """The store in one Firestore database for all users."""
 
-    threads, steps = 2, 40  # at the emulator transactions wait for each other for seconds
+    # few, because at the emulator transactions wait for each other for seconds
+    threads, steps = 2, 40
 
     def __init__(self, host):
         self._all = new_place(host, Wire()).open(is_app=False)
@@ -548,7 +550,7 @@ class FirestoreBackend(TablesBackend):
 
 
 def _everything(tables):
-    """Return all fields of all rows, hidden ones too."""
+    """Return all fields of all rows, including hidden ones."""
     return str(
         [asdict(row) for table in schema.TABLES.values() for row in tables.all(table).values()]
     )

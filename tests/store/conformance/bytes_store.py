@@ -1,7 +1,7 @@
 """The example store of CONTRIBUTING.md: the tables of a deployment in a dict of bytes.
 
-Its blocks are optimistic, as Firestore's are: each works on the rows that were stored when it began, and is run again if
-another block has stored since.
+Its blocks are optimistic, like Firestore's: a block works on the rows that were stored when it began, and is run again if
+another block has stored rows since.
 """
 
 from collections.abc import Mapping
@@ -13,15 +13,16 @@ from pydantic import TypeAdapter
 from services.store.tables.in_memory import InMemoryBlock
 from services.store.tables.protocol import MOST_BYTES
 
-_DROPPED = 3  # of so many runs of a block one is dropped, so that the suite runs each verb twice
+_DROPPED = 3  # one run in this many is dropped, so that the suite runs each verb twice
 
 
 class BytesStore:
     """The `AllTables` of a deployment, each row as JSON. Any thread may call any member."""
 
     def __init__(self):
-        self._stored = {}  # bytes by owner (of shared tables: None), table and key; replaced, not changed
-        self._runs = 0  # of blocks that write
+        # bytes by owner (None: shared tables), table and key; replaced as a whole, never changed
+        self._stored = {}
+        self._runs = 0  # the number of runs that wrote
         self._lock = Lock()
 
     def of(self, user_id):
@@ -59,7 +60,7 @@ class BytesTables:
 
 
 class _Rows(Mapping):
-    """The rows of one table by key, each read from its bytes when it is asked for; in the order of their keys."""
+    """The rows of one table by key, in the order of their keys; each is decoded when it is read."""
 
     def __init__(self, table, owner, stored):
         self._table, self._stored = table, stored
@@ -91,7 +92,8 @@ def _after(stored, owner, writes):
         place = *_place(table, owner), key
         after.pop(place, None)
         if row is not None:
-            encoded = _adapter(table.kind).dump_json(row, warnings=False)  # attacks store strings
+            # without warnings, because attacks store strings in other fields
+            encoded = _adapter(table.kind).dump_json(row, warnings=False)
             if len(encoded) > MOST_BYTES:
                 raise RuntimeError(f"a row of {table.name} has {len(encoded)} bytes")
             after[place] = encoded

@@ -8,7 +8,8 @@ import pytest
 from tests.store.conformance.backends import BACKENDS
 from tests.store.conformance.talk import say, unsaid
 
-# what a store whose texts are not sealed cannot promise: tampering is noticed, no text is stored readable
+# promises that a store without sealing cannot keep: tampering is detected, and no text is stored
+# readable
 SEALED_ONLY = {
     *("test_tampering.py", "test_stored_text.py"),
     *("test_changed_piece_does_not_open", "test_message_with_another_list_is_unreadable"),
@@ -17,11 +18,13 @@ SEALED_ONLY = {
         "test_other_search_text_does_not_open_and_is_replaced",
     ),
     "test_deleted_message_is_not_restored_without_its_list",
-    "test_versions_of_a_temporary_chat_count_as_messages_a_minute",  # it looks for their texts
+    # it looks for the texts of messages in the store
+    "test_versions_of_a_temporary_chat_count_as_messages_a_minute",
 }
 
 
-# the files that each run leaves out for Firestore, whose emulator takes long; DAYBOOK_FIRESTORE=all: none
+# the files that each run omits for Firestore, whose emulator is slow; with DAYBOOK_FIRESTORE=all,
+# none
 _NOT_FIRESTORE = {
     *("test_tampering.py", "test_outages.py", "test_corpus.py", "test_search_texts.py"),
     *("test_storage.py", "test_attacks.py", "test_credentials.py", "test_settings.py"),
@@ -30,7 +33,7 @@ _NOT_FIRESTORE = {
 
 
 def pytest_collection_modifyitems(config, items):
-    """Deselect the tests of sealing for the store that seals nothing, and some files for Firestore."""
+    """Deselect the tests of sealing for the store without sealing, and some files for Firestore."""
     left_out = {"json-plain": SEALED_ONLY}
     if os.environ.get("DAYBOOK_FIRESTORE") != "all":
         left_out["firestore"] = _NOT_FIRESTORE
@@ -64,13 +67,13 @@ def maya(backend):
 
 @pytest.fixture(params=["here", "elsewhere"])
 def reader(request, maya):
-    """Maya in this process, and in another."""
+    """Maya in this process, and then in another."""
     return maya if request.param == "here" else maya.elsewhere()
 
 
 @pytest.fixture(scope="module")
 def busy_user(running):
-    """One user for a module whose tests have a conversation each; another costs a sign-up."""
+    """A user for a module whose tests have a conversation each, because another user would cost a sign-up."""
     user = running.user()
     running.set_caps(user, open_turns=1000, turns_a_minute=1000)
     return user
@@ -100,13 +103,13 @@ def noah(running):
 
 @pytest.fixture(scope="session")
 def pond(noah):
-    """A conversation of Noah's, likewise."""
+    """A conversation of Noah's, for tests that store nothing."""
     return two_turns(noah)
 
 
 @pytest.fixture(scope="session")
 def zoe(running):
-    """A user who has nothing, likewise."""
+    """A user without data, for tests that store nothing."""
     return running.user()
 
 

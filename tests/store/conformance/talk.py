@@ -1,4 +1,4 @@
-"""Turns, facts, spaces and choices as tests make them, and what is left of them."""
+"""Turns, facts, spaces and choices for tests, and their effects."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ UNDO_SECONDS = 20
 
 
 def unsaid(title="Other", policy=None, new=None):
-    """A conversation that is stored with its first prompt."""
+    """Return a conversation that will be stored with its first prompt."""
     return Thread.empty(ConversationId(uuid4()), title, policy or Window(), new, made_at=NOON)
 
 
@@ -77,12 +77,12 @@ def attached(user, turn, *pieces, name="leaf.png"):
 
 
 def first_turn(prompt, new=None, title="Garden", **changes):
-    """The turn that begins a conversation."""
+    """Return the turn that begins a conversation."""
     return new_turn(unsaid(title, new=new), prompt, **changes)
 
 
 def begun_with(user, title="Other", policy=None, new=None):
-    """Return a stored conversation of one prompt, which was not answered."""
+    """Return a stored conversation with one unanswered prompt."""
     turn = new_turn(unsaid(title, policy, new), "Hello")
     return answer(user, turn, "", outcome=Outcome.FAILED, cost_micro=0)
 
@@ -117,7 +117,7 @@ def answer_again(user, thread, message, reply, **changes):
 
 
 def crash(backend, user, thread, said="", thoughts=None):
-    """Return a turn whose process died after it stored *said*, and what began."""
+    """Return a turn whose process died after it stored *said*, and the begun turn of the store."""
     turn = new_turn(thread, "Will this end?")
     begun = user.turns.begin(turn)
     if said or thoughts:
@@ -128,20 +128,20 @@ def crash(backend, user, thread, said="", thoughts=None):
 
 
 def delete(user, thread, first, last=None, **changes):
-    """Delete the messages of *thread* from number *first* to before number *last*, or to the end."""
+    """Delete the messages of *thread* from number *first* to before number *last* (None: the end)."""
     options = {"facts": (), "seconds": UNDO_SECONDS, "drops_summary": False} | changes
     user.messages.discard(thread, thread.messages[first:last], **options)
 
 
 def destroy(backend, user, conversation_id):
-    """Delete a conversation for good."""
+    """Delete a conversation and destroy it."""
     user.conversations.discard(conversation_id, UNDO_SECONDS)
     backend.let_pass(UNDO_SECONDS + 1)
     backend.sweep()
 
 
 def left_micro(user):
-    """Return what the caps leave: a turn that is too dear says it."""
+    """Return the amount that the caps leave, from the refusal of a turn that is too expensive."""
     with pytest.raises(OverBudget) as refused:
         user.turns.begin(first_turn("How much?", prompt_micro=10**10))
     return refused.value.left
@@ -162,7 +162,7 @@ def titles(conversations):
 
 
 def texts(user):
-    """Return the texts of the facts."""
+    """Return the texts of the user's facts."""
     return [fact.text for fact in user.facts.facts()]
 
 
@@ -181,12 +181,12 @@ def stored_space(user, name="Spanish", **changes):
 
 
 def choose(user, **choices):
-    """Change preferences."""
+    """Change preferences of *user*."""
     user.profile.change(lambda now: replace(now, **choices))
 
 
 def write_everywhere(user, canary):
-    """Store *canary* in every text that a user has; return a turn whose reply is coming, and what began."""
+    """Store *canary* in every text of a user; return a turn whose reply is streaming, and the begun turn of the store."""
     new = NewConversation(instructions=f"{canary} at first")
     thread = begun_with(user, f"{canary} words", new=new)
     its, thoughts = thread.conversation.id, Thoughts(text=f"{canary} thoughts")

@@ -1,4 +1,4 @@
-"""Attachments: listed by their message, read in pieces, and gone with it."""
+"""Attachments: listed by their message, read in pieces, and deleted with it."""
 
 from dataclasses import replace
 from uuid import uuid4
@@ -100,7 +100,7 @@ def leaf_and_root(message):
 
 
 def other_message(backend, maya, omar, thread):
-    """Put pieces of the same words and files in another message of the chat into the first."""
+    """Replace a piece of the first message by a piece with the same content of another message of the chat."""
     turn = attached(maya, new_turn(thread, "What are these?"), *LEAF)
     later = answer(maya, turn, "Leaves.").messages[-2]
     backend.copy_piece((later.attachments[0].id, 1), (leaf_and_root(with_files(thread))[0], 1))

@@ -1,4 +1,4 @@
-"""Budgets: what turns reserve, and the caps that clip or refuse them."""
+"""Budgets: the reservations of turns, and the caps that shorten or refuse turns."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.store.conformance.talk import crash, destroy, ending, first_turn, lef
 
 @pytest.fixture
 def begin(maya):
-    """Begin a turn in a conversation of its own."""
+    """Return a function that begins a turn in a conversation of its own."""
 
     def begin(**changes):
         turn = first_turn("How much?", **changes)
@@ -25,7 +25,7 @@ def refusal(begin):
 
 
 def left_tokens(backend, user):
-    """Find how many tokens are left today, by a turn that wants more."""
+    """Return the number of tokens that are left today, from the refusal of a larger turn."""
     refused = refusal(
         lambda: user.turns.begin(first_turn("?", least_reply_tokens=10**6, reply_tokens=10**6))
     )
@@ -33,7 +33,7 @@ def left_tokens(backend, user):
     return refused.left
 
 
-CAPS = [  # by setting, and what they bound of a turn
+CAPS = [  # by setting: the cap, and the amount of a turn that it limits
     ("daily_micro", Cap.DAILY, "reserved_micro"),
     ("monthly_micro", Cap.MONTHLY, "reserved_micro"),
     ("daily_tokens", Cap.DAILY_TOKENS, "reserved_tokens"),
@@ -75,7 +75,7 @@ def test_settled_and_crashed_turns_count_their_tokens(backend, maya, begin, gard
     maya.turns.finish(ending(turn, begun, "So.", usage=Usage(70, 30)))
     turn, begun = crash(backend, maya, garden, "Half a")
     backend.sweep()
-    used = 4 * 30 // 2 + 100  # of the garden's two turns, and of the first here
+    used = 4 * 30 // 2 + 100  # the tokens of the garden's two turns, and of the first turn here
     assert left_tokens(backend, maya) == 10_000 - used - 1100
 
     maya.turns.finish(ending(turn, begun, "Half a word", usage=Usage(20, 30)))

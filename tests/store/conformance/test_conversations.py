@@ -20,7 +20,7 @@ from tests.store.conformance.talk import (
 
 @pytest.fixture
 def create(maya):
-    """Create conversations; return their ids by title."""
+    """Return a function that creates conversations and returns their ids by title."""
 
     def create(*names):
         return {name: begun_with(maya, name).conversation.id for name in names}
@@ -90,7 +90,7 @@ def test_archived_conversations_are_listed_apart_and_unpinned(maya, create):
 
 @pytest.fixture
 def spanish(maya, create):
-    """A space with two conversations and an archived one; another conversation is in none."""
+    """A space with two conversations and an archived one; another conversation is in no space."""
     space, ids = stored_space(maya), create("Peas", "Peas II", "Beans", "Peas of none")
     for name in ("Peas", "Peas II", "Beans"):
         maya.conversations.move(ids[name], space.id)
@@ -194,7 +194,7 @@ def test_model_and_memory_policy_are_stored(maya, garden_id, name, value):
 
 
 def starts(user, conversation_id):
-    """Return where the context starts and the view begins: as cached, which is as stored."""
+    """Return the starts of the context and of the view, after a check that the cached ones equal the stored ones."""
     cached = user.conversations.cached(conversation_id).conversation
     assert user.elsewhere().conversations.thread(conversation_id).conversation == cached
     return cached.reset_seq, cached.start_seq
@@ -320,7 +320,7 @@ def test_restored_conversation_is_unchanged(backend, maya, garden, garden_id):
 
 def test_discarded_conversation_is_destroyed_after_the_undo_period(backend, maya, garden_id):
     maya.conversations.discard(garden_id, UNDO_SECONDS)
-    maya.conversations.discard(garden_id, 3600)  # which prolongs nothing
+    maya.conversations.discard(garden_id, 3600)  # a second call does not prolong the time
     backend.let_pass(UNDO_SECONDS + 1)
 
     backend.sweep()

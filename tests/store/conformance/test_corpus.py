@@ -11,7 +11,7 @@ def other(maya):
 
 
 def read(user, wanted=None):
-    """Return the messages that are *wanted*, or all, by conversation."""
+    """Return the *wanted* messages, or all, by conversation."""
     listed = user.corpus.conversations()
     wanted = wanted or {its: range(1, now.last_seq + 1) for its, now in listed.items()}
     return {

@@ -1,4 +1,4 @@
-"""Deletions beside other changes: coming replies, messages that follow, other deletions."""
+"""Deletions together with other changes: streaming replies, messages that follow, other deletions."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Documents: instructions, summaries, facts, spaces and preferences, each replaced by who has seen it."""
+"""Documents: instructions, summaries, facts, spaces and preferences, each replaced only by a caller who has seen it."""
 
 from dataclasses import replace
 
@@ -114,7 +114,8 @@ def test_seen_instructions_are_replaced(maya, garden_id, put):
     put(maya.elsewhere(), garden_id, "Be brief.", "")
 
     put(maya, garden_id, "Be kind.", "Be brief.")
-    put(maya, garden_id, "Be kind.", "Be brief.")  # they are what was wanted
+    # repeated: the stored instructions are the wanted ones
+    put(maya, garden_id, "Be kind.", "Be brief.")
 
     put(maya.elsewhere(), garden_id, "Be brief.", "Be kind.")
 
@@ -132,7 +133,7 @@ def test_instructions_stored_while_others_are_compared_stay(backend, maya, garde
 
 
 def tell_all(user, conversation_id, text):
-    """Return the ways to store instructions."""
+    """Return the functions that store instructions."""
     return (
         lambda: user.conversations.set_instructions(conversation_id, text),
         lambda: user.spaces.keep(a_space(instructions=text)),

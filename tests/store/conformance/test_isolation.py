@@ -60,7 +60,7 @@ ATTEMPTS = {
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
 def test_conversation_of_another_user_is_not_found(noah, pond, zoe, attempt):
-    with pytest.raises((NotFound, Stale)):  # stale: it was never read
+    with pytest.raises((NotFound, Stale)):  # Stale, because the conversation was never read
         ATTEMPTS[attempt](zoe, pond)
 
     assert noah.conversations.thread(pond.conversation.id) == pond

@@ -200,7 +200,7 @@ def test_only_replies_of_the_conversation_are_edited(maya, garden):
 
 
 def thoughts_elsewhere(user, conversation_id):
-    """Return the thoughts of each reply that has some."""
+    """Return the thoughts of each reply that has some, read by another process."""
     reader = user.elsewhere()
     messages = reader.conversations.thread(conversation_id).messages
     known = reader.turns.thoughts(messages, conversation_id)

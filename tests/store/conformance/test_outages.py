@@ -1,4 +1,4 @@
-"""Outages: what is shown while the store is unavailable, and writes whose answer was lost."""
+"""Outages: the data that is shown while the store is unavailable, and writes whose answer was lost."""
 
 from contextlib import suppress
 

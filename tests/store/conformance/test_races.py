@@ -12,7 +12,7 @@ from tests.store.conformance.talk import a_fact, bodies, choose, ending, left_mi
 
 @pytest.fixture
 def both(maya):
-    """Let two processes do something at once; return what came of each: a refusal, or None."""
+    """Return a function by which two processes act at once; it returns the result of each: a refusal, or None."""
 
     def both(act):
         at_once = Barrier(2)

@@ -1,4 +1,4 @@
-"""Revisions of what a tab shows, which another process may have changed."""
+"""Revisions of the data that a tab shows, which another process may have changed."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from tests.store.conformance.talk import (
 
 @pytest.fixture
 def poll(maya, garden_id):
-    """Return what another process is told of a page with the garden."""
+    """Return the answer to another process that polls for a page with the garden."""
     there = maya.elsewhere()
 
     def poll(**changes):
@@ -29,7 +29,7 @@ def poll(maya, garden_id):
 
 
 def drawn(user, opened, **where):
-    """The digest of the list as a page draws it."""
+    """Return the digest of the list as a page draws it."""
     return list_digest(user.conversations.recent(31, **where), opened)
 
 
@@ -67,7 +67,7 @@ def test_digest_is_that_of_the_drawn_list(maya, poll, garden, garden_id):
         digests.append(poll().list)
         assert digests[-1] == drawn(maya, garden_id)
 
-    assert len(set(digests)) >= len(changes) - 1  # the garden is the last, and read
+    assert len(set(digests)) >= len(changes) - 1  # the garden comes last, and is read
     assert poll(space_id=space.id).list == drawn(maya, garden_id, space_id=space.id)
     assert poll(is_archive=True).list == drawn(maya, garden_id, is_archived=True)
 

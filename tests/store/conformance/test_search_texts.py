@@ -1,4 +1,4 @@
-"""Search texts: one of each conversation, apart from it, and gone with its words."""
+"""Search texts: one for each conversation, stored apart from it, and deleted with its messages."""
 
 from dataclasses import replace
 
@@ -116,7 +116,8 @@ def test_other_search_text_does_not_open_and_is_replaced(backend, maya, garden_i
 
     assert unread == SearchText(text="", conversation_rev=0, rev=mine.rev)
     assert found(there, other) == theirs
-    assert whole(there.conversations.thread(garden_id))  # which never reads it
+    # reading a thread never reads its search text
+    assert whole(there.conversations.thread(garden_id))
     assert found(there, garden_id) == unread
     put(there, garden_id, "new", unread)
     assert found(there, garden_id).text == "new"

@@ -1,4 +1,4 @@
-"""The bytes of an account, and the rate of versions that its user writes."""
+"""The stored bytes of an account, and the rate of versions that its user writes."""
 
 from dataclasses import replace
 
@@ -26,13 +26,13 @@ MINUTE = 60
 
 
 def fill(backend, user):
-    """Have the account of *user* store as much as it may."""
+    """Let the account of *user* store as much as it may."""
     backend.bound(user, 1)
     backend.let_pass(MINUTE)
 
 
 def note(user, thread):
-    """Have the model's fact be stored, which ends a turn."""
+    """Store a fact of the model, as at the end of a turn."""
     own = thread.conversation
     fact = a_fact(source_conversation_id=own.id)
     user.facts.keep(fact, cuts=own.rev - own.last_seq)

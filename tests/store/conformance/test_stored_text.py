@@ -1,4 +1,4 @@
-"""Stored text: none of a user's is readable in the store."""
+"""Stored text: no text of a user is readable in the store."""
 
 import base64
 
@@ -12,7 +12,7 @@ CANARY = "kumquat-7781"
 
 @pytest.fixture
 def stored(backend, maya):
-    """All that is stored while a reply is coming and when it has come, with a canary in every text."""
+    """All stored data while a reply is streaming and after it, with a canary in every text."""
     turn, begun = write_everywhere(maya, CANARY)
     its, thoughts = turn.thread.conversation.id, Thoughts(text=f"{CANARY} thoughts")
     during = backend.stored_text()

@@ -1,4 +1,4 @@
-"""Tampering: what is changed, swapped or put back in the store behind the app is noticed."""
+"""Tampering: data that were changed, swapped or put back outside the app are detected."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ from tests.store.conformance.talk import (
     whole,
 )
 
-CHANGES = {  # of a conversation with four messages
+CHANGES = {  # changes of a conversation with four messages
     "deleted message": lambda store, its, _: store.delete_message(its, 2),
     "moved message": lambda store, its, _: store.change_message(its, 2, seq=9),
     "other role": lambda store, its, _: store.change_message(its, 2, role="system"),
@@ -85,7 +85,7 @@ def test_conversation_set_back_is_noticed_from_then_on(backend, maya, garden, ga
     assert not thread.is_whole
 
 
-CHANGES_AFTER_DELETION = {  # of messages 3 and 4
+CHANGES_AFTER_DELETION = {  # changes after the deletion of messages 3 and 4
     "deleted message": lambda store, its: store.delete_message(its, 2),
     "restored message": lambda store, its: store.change_message(its, 4, is_deleted=False),
     "hidden message": lambda store, its: store.change_message(its, 2, is_deleted=True),
@@ -115,7 +115,7 @@ def test_changed_messages_are_not_restored(backend, maya, garden, garden_id):
 
 @pytest.fixture
 def swapped(backend, maya, garden_id):
-    """A conversation with a title, instructions and a summary that were swapped with another's."""
+    """A conversation whose title, instructions and summary were swapped with another's."""
     other = begun_with(maya)
     for thread in (maya.conversations.thread(garden_id), other):
         maya.conversations.set_instructions(thread.conversation.id, "Answer in verse.")
@@ -277,7 +277,7 @@ def put_summary(user, text, conversation_id):
     return Text("conversation", conversation_id, "summary")
 
 
-DOCUMENTS = {  # functions to store a text, and to read it
+DOCUMENTS = {  # functions that store a text, and functions that read it
     "fact": (put_fact, lambda user, _: [fact.text for fact in user.facts.fresh_facts()]),
     "space": (
         put_space,
@@ -295,7 +295,7 @@ MISSING = [], [None]
 
 @pytest.fixture(params=DOCUMENTS)
 def document(request, maya, garden_id):
-    """Two functions: store a text in a document, and read it."""
+    """Two functions: one stores a text in a document, one reads it."""
     put, read = DOCUMENTS[request.param]
     return lambda user, text: put(user, text, garden_id), lambda user: read(user, garden_id)
 

@@ -1,7 +1,7 @@
-"""One store of a process, which several threads enter at once.
+"""A store of one process that several threads use at once.
 
-Each run prints its seed; `THREAD_SEED` in the environment repeats its choices, though not the order of its threads. For
-more runs: `THREAD_RUNS=100 pytest -n0 tests/store/conformance/test_threads.py -k in-memory`.
+Each run prints its seed; `THREAD_SEED` in the environment repeats its choices, but not the order of its threads. For more
+runs: `THREAD_RUNS=100 pytest -n0 tests/store/conformance/test_threads.py -k in-memory`.
 """
 
 import os
@@ -29,7 +29,7 @@ from tests.store.conformance.talk import (
 )
 
 CONVERSATIONS = 4
-MOST_MESSAGES = 12  # of a conversation that is not cut
+MOST_MESSAGES = 12  # of a conversation that is not shortened
 RUNS = int(os.environ.get("THREAD_RUNS", "1"))
 CAPS = {"daily_micro": 10**9, "monthly_micro": 10**9, "open_turns": 1000, "turns_a_minute": 10**6}
 
@@ -49,23 +49,24 @@ class Span:
 
 
 class Run:
-    """Several threads in one store: what they did, and what was refused."""
+    """A run of several threads on one store: their changes, and the refusals."""
 
     def __init__(self, backend, user, seed):
         self.backend, self.user, self.seed = backend, user, seed
         self._clock, self._lock = count(1), Lock()
-        self._local = {}  # by thread: random numbers, and when its step began
+        self._local = {}  # by thread: its random numbers, and the time at which its step began
         self.conversations = []
-        self.live = {}  # by conversation: its turn, what began, and its span
+        self.live = {}  # by conversation: its turn, the begun turn of the store, and its span
         self.changes, self.turns, self.refused = [], [], []
-        self.stored, self.deleted, self.discarded = set(), set(), set()  # texts; conversations
+        # sets of texts, texts and conversations
+        self.stored, self.deleted, self.discarded = set(), set(), set()
         self.settled = 0
         self.at_once = Barrier(backend.threads)
 
     # --- the steps of one thread
 
     def work(self, thread):
-        """Do this thread's steps; each begins when all threads have done the one before."""
+        """Do the steps of one thread; each step begins when all threads have finished the one before."""
         chance = random.Random(f"{self.seed}-{thread}")
         rounds = self.backend.steps // self.backend.threads
         try:
@@ -93,12 +94,12 @@ class Run:
             with self._lock:
                 span = Span(its, thread, began, next(self._clock))
                 self.refused.append((refusal, act.__name__, span))
-        except TooLate:  # there is nothing to restore
+        except TooLate:  # no message can be restored
             assert act == self.restore
 
     @contextmanager
     def _changing(self, its, thread, spans=None):
-        """Note a change, or a live turn, that is not refused."""
+        """Record a change, or a live turn, that is not refused."""
         spans = self.changes if spans is None else spans
         span = Span(its, thread, next(self._clock))
         with self._lock:
@@ -186,7 +187,7 @@ class Run:
                 self.user.messages.restore(its)
 
     def discard(self, thread, chance, its):
-        """Delete a conversation, and begin another."""
+        """Delete a conversation, and begin another one."""
         self.discarded.add(its)
         self.user.conversations.discard(its, UNDO_SECONDS)
         self.begin_new(thread)
@@ -195,11 +196,11 @@ class Run:
         self.user.conversations.forget(its)
 
     def clear(self, thread, chance, its):
-        """Replace the store, as "Clear server memory" does; other threads go on in the one before."""
+        """Replace the store, as "Clear server memory" does; other threads continue with the old one."""
         self.user = self.user.elsewhere()
 
     def sign_out(self, thread, chance, its):
-        """End all live turns, and go on in another session."""
+        """End all live turns, and continue in another session."""
         for each in list(self.live):
             self.finish(thread, chance, each)
         self.clear(thread, chance, its)
@@ -214,7 +215,7 @@ class Run:
     # --- after all
 
     def unexplained(self):
-        """The refusals without a reason: no change by another thread for Stale, and no live turn for Busy."""
+        """Yield the refusals without a reason: Stale without a change by another thread, and Busy without a live turn."""
         for refusal, act, span in self.refused:
             is_gone = isinstance(refusal, NotFound) and span.conversation_id in self.discarded
             reasons = self.turns if isinstance(refusal, Busy) else self.changes
@@ -225,7 +226,7 @@ class Run:
                 yield refusal, act, span
 
     def lost(self):
-        """The stored texts that are not read back, and not deleted. Fail if a conversation is not whole."""
+        """Yield the stored texts that are neither read back nor deleted. Fail if a conversation is not whole."""
         reader = self.user.elsewhere()
         for its in {its for its, _ in self.stored} - self.discarded:
             read = [one.body for one in whole(reader.conversations.thread(its)).messages]
@@ -237,7 +238,7 @@ class Run:
 
 @pytest.fixture
 def eager():
-    """Let the interpreter change threads often."""
+    """Let the interpreter switch threads often."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
@@ -247,7 +248,7 @@ def eager():
 @pytest.mark.parametrize("number", range(RUNS))
 def test_threads_of_one_store_lose_nothing_and_refuse_with_reason(backend, eager, number):
     seed = int(os.environ.get("THREAD_SEED", random.randrange(10**6)))
-    sys.stdout.write(f"seed {seed}\n")  # shown where it fails
+    sys.stdout.write(f"seed {seed}\n")  # shown if the test fails
     user = backend.user()
     backend.set_caps(user, **CAPS)
     run, before = Run(backend, user, seed), left_micro(user)

@@ -51,7 +51,7 @@ def begun(maya, turn):
 
 @pytest.fixture
 def checkpoint(maya, begun, garden_id):
-    """Store what the reply of the turn says so far."""
+    """Store the partial reply of the turn."""
 
     def checkpoint(said, thoughts=None, seconds=LEASE_SECONDS):
         return maya.turns.checkpoint(begun.turn_id, garden_id, said, seconds, thoughts)
@@ -394,7 +394,7 @@ def test_partial_reply_becomes_one_interrupted_message(backend, maya, garden, ga
         recovery = {"outcome": Outcome.INTERRUPTED, "reply_id": MessageId(uuid4())}
         user.turns.finish(ending(turn, begun, "Half a", **recovery))
 
-    maya.turns.finish(ending(turn, begun, "Half a reply."))  # its process was alive after all
+    maya.turns.finish(ending(turn, begun, "Half a reply."))  # the process was still alive
     thread = maya.elsewhere().conversations.thread(garden_id)
     assert bodies(whole(thread).messages)[4:] == ["Will this end?", "Half a"]
     assert thread.tip.outcome is Outcome.INTERRUPTED
@@ -462,7 +462,7 @@ def test_late_reply_to_a_deleted_prompt_is_only_charged(backend, maya, garden, g
     turn, begun = crash(backend, maya, garden, "Half a")
     backend.sweep()
     delete(maya, maya.conversations.thread(garden_id), 4)
-    assert maya.elsewhere().turns.read(garden_id)[1] is None  # nor its partial reply
+    assert maya.elsewhere().turns.read(garden_id)[1] is None  # the partial reply is gone as well
 
     maya.turns.finish(ending(turn, begun, "Half a reply."))
 

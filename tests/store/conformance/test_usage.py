@@ -1,4 +1,4 @@
-"""Usage: added up by day, purpose and conversation, and entry by entry."""
+"""Usage: totals by day, purpose and conversation, and the single entries."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -20,7 +20,7 @@ from tests.store.conformance.talk import (
 
 @pytest.fixture
 def days():
-    """Yesterday and tomorrow: a test may run at midnight."""
+    """Yesterday and tomorrow, because a test may run at midnight."""
     today = datetime.now(UTC).date()
     return today - timedelta(days=1), today + timedelta(days=1)
 
