@@ -190,7 +190,13 @@ def test_refused_attempt_returns_no_credentials(world):
 
 
 def test_attempt_brings_the_state_of_sign_ups(world):
-    expected = {"ok": True, "credentials": None, "keys": [], "is_known": False}
+    expected = {
+        "ok": True,
+        "credentials": None,
+        "keys": [],
+        "is_known": False,
+        "is_suspended": False,
+    }
 
     found = count(world)
 
