@@ -162,7 +162,7 @@ def _draw_entry(entry: "_Entry") -> None:
         st.error(sentence)
     if step is None:
         st.markdown(entry.sentence)
-        st.html(forms.send("Send code", _EMAIL))
+        st.html(forms.send(words.SEND_CODE, _EMAIL))
     else:
         st.markdown(f"{entry.sent} {codes.SENT}")
         st.html(forms.redeem(step, entry.button, entry.fields))

@@ -4,7 +4,7 @@ from html import escape
 
 import streamlit as st
 
-from pages._parts import codes
+from pages._parts import codes, words
 from pages._parts.passwords import password_field, show_button
 from services import bootstrap
 from services.domain.mails import CodePurpose
@@ -45,13 +45,13 @@ def draw_forms(email: str, refused: str | None) -> None:
         <input autocomplete="username" value="{escape(email)}" readonly hidden>
         <label>New email<input name="email" type="email" autocomplete="off" required
           placeholder="you@example.org"></label>
-        {password_field("Password", "password", "current-password")}
+        {password_field(words.PASSWORD, "password", "current-password")}
         {show_button("current-password")}"""
-        st.html(_FORMS.send("Send code", fields), width=384)
+        st.html(_FORMS.send(words.SEND_CODE, fields), width=384)
     else:
         st.markdown(f"If your new email can be used, we sent a code to it. {codes.SENT}")
         st.html(_FORMS.redeem(step, "Change email"), width=384)
-    st.button("Cancel", type="tertiary", on_click=codes.go_to, args=[""])
+    st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
 
 
 def _sends_codes() -> bool:

@@ -59,7 +59,7 @@ def test_email_changes_and_its_owner_takes_the_old_one_back(app, mails, person):
     maya.enters("/session", NEW, NEW_PASSWORD)
     maya.sees("Wrong email or password.")
     maya.enters("/session", EMAIL, NEW_PASSWORD)
-    maya.is_welcome()
+    expect(maya.page.locator("main").get_by_text(EMAIL, exact=True)).to_be_visible()
     assert look.found + look_at_phone.found == []
     for text in (EMAIL, NEW, mail.code):
         assert text not in app.said()
