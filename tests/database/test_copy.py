@@ -41,7 +41,7 @@ NOT_COPIED = {
     *("server_keys", "migrations"),
 }
 # how much of the deployment's cap is lent to whom: the database decides it anew
-OWN = {"budgets": {"loan"}, "deployment": {"lent"}}
+OWN = {"budgets": {"loan"}, "deployment": {"lent"}, "turns": {"auth_session_id"}}
 
 
 @pytest.fixture(scope="module", autouse=True)
