@@ -267,12 +267,13 @@ create function private.delete_account(me uuid, person uuid) returns jsonb langu
 declare
   last_one boolean;
 begin
+  if person is not distinct from me then
+    perform private.require_recent();       -- before the lock, while the session is that of this call
+  end if;
   perform from auth.users where id = person for update;   -- locked first, as wherever an account's row is deleted
   last_one := private.is_last_admin(person);
   if person is distinct from me then
     perform private.require_admin(me);
-  else
-    perform private.require_recent();
   end if;
   if last_one and exists (select from private.roles where user_id <> person and deleted_at is null) then
     return private.answer(false, 'last_admin');

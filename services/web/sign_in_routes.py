@@ -167,7 +167,7 @@ class SignInRoutes:
     async def _delete(self, request: Request) -> Response:
         """Delete the session's account if its user has entered its address (if any) and has proved who they are.
 
-        Where nobody signs in, a typed word takes the place of the proof.
+        Without sign-in, a typed word takes the place of the proof.
         """
         if not self.origin.is_same_origin(request):
             return other_site()

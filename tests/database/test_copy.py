@@ -40,8 +40,8 @@ NOT_COPIED = {
     *("app_sessions", "steps", "throttles", "seen_nonces", "password_permits", "log_erasures"),
     *("server_keys", "migrations"),
 }
-# the loans of the deployment's cap to its users, which the database calculates anew
-OWN = {"budgets": {"loan"}, "deployment": {"lent"}}
+# the loans of the deployment's cap to its users, which the database calculates anew, and the sessions of turns, which end
+OWN = {"budgets": {"loan"}, "deployment": {"lent"}, "turns": {"auth_session_id"}}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -27,7 +27,7 @@ def test_new_password_signs_out_everywhere_else_and_replaces_the_old_one(person)
     maya.page.get_by_role("link", name="Account", exact=True).click()
     expect(maya.page.locator("main").get_by_text(maya.email)).to_be_visible()
 
-    enters(maya, "password password")
+    enters(maya, "1qaz2wsx3edc")
     maya.sees("Nothing was changed. This is one of the most common passwords.")
     enters(maya, NEW_PASSWORD)
     maya.sees("Password changed. You are signed out everywhere else.")

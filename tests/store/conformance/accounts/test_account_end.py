@@ -227,6 +227,8 @@ def test_replies_of_another_device_go_on_while_one_ends(shared, maya, turn):
     assert shared.find(phone.session.id).devices.end(tablet.session.id) == 1
 
     assert not turn.is_stopped
+    turn.stop()
+    assert turn.wait(20)
 
 
 def test_replies_are_stopped_before_the_account_is_shut(deployment, delete, maya):
