@@ -68,6 +68,9 @@ class Settings(Limits):
     max_per_minute: int = 20
     first_account_is_admin: bool = False
     sign_ups: SignUps = SignUps.OPEN
+    confirms_by_code: bool = (
+        True  # where mail is set: new users enter a code that is mailed to them
+    )
     # days after which unused conversations are deleted; None: never
     retention_days: int | None = None
     # nothing is deleted before this time, because owners are warned first

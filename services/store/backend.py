@@ -125,6 +125,8 @@ class SignUpState:
 
     mode: SignUps
     is_first_admin: bool  # true: there is no account, and the first becomes admin
+    # true: where mail is set, a new user's address is confirmed by a code
+    confirms_by_code: bool
     is_invited: bool = False  # true: the given invitation is valid
 
 
@@ -251,6 +253,9 @@ class GuardedAdministration(Administration, Protocol):
         """Refuse models without a known price, or count them as free."""
 
     def set_sign_ups(self, mode: SignUps) -> None: ...
+
+    def confirm_by_code(self, *, is_on: bool) -> None:
+        """Confirm the addresses of new users by codes, where mail is set, or do not."""
 
     def invite(self, code_hash: str, email: EmailAddress | None, role: AccountRole) -> None:
         """Store an invitation by the hash of its code. Raise BadInput (too many are open)."""

@@ -33,7 +33,7 @@ from services.users.full_export import FullExport
 from services.users.session_cache import SessionCache
 
 _TEXTS = 50_000  # texts whose token counts are cached: about 25 MB at most
-# seconds between two reads of a user's account, and of the sign-up mode
+# seconds between two reads of a user's account, and of the state of sign-ups
 _ACCOUNT_SECONDS = 5.0
 
 
@@ -55,7 +55,7 @@ class Shared:
         self._close_tabs = close_tabs
         self.model_settings = model_settings
         self.backend, self.account_bytes = accounts.backend, chosen.account_bytes
-        self.sign_ups = CachedRead(lambda: self.backend.sign_up_state().mode, _ACCOUNT_SECONDS)
+        self.sign_ups = CachedRead(lambda: self.backend.sign_up_state(), _ACCOUNT_SECONDS)
         titles = [Purpose.TITLE] if chosen.titles else []
         self.background = BackgroundTasks(Purpose.SUMMARY, Purpose.FACTS, *titles)
         self.live_turns, self.temporary = LiveTurns(), TemporaryChats()
@@ -168,7 +168,9 @@ class UserServices(ChatParts):
         self.administration: Administration = administration
         self.access = UserAccess(administration, shared.stop_turns_of)
         self.models = ModelAdministration(administration, shared.model_settings)
-        self.sign_ups = SignUpAdministration(administration, shared.sign_ups)
+        self.sign_ups = SignUpAdministration(
+            administration, shared.sign_ups, lambda: shared.backend.sign_in.confirms_addresses()
+        )
         self._account = CachedRead(session.backend.account, _ACCOUNT_SECONDS)
         self.export: FullExport | None = None  # the last export that was begun
         store = sealed_store(self._rows, session.user_keys)

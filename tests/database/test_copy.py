@@ -128,6 +128,7 @@ def fill(stack, sessions):
     admin.invite("ab" * 32, "nora@daybook.test", AccountRole.USER)
     admin.invite("cd" * 32, None, AccountRole.ADMIN)
     admin.set_sign_ups(SignUps.OPEN)
+    admin.confirm_by_code(is_on=False)
     with pytest.raises(StoreUnavailable):
         cut_at(sessions, "put_sign_up", is_done=True).sign_up_with(new_email(), PASSWORD)
     used = "update private.invitations set used_by = %s, used_at = now() where email is null"

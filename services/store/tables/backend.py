@@ -469,9 +469,11 @@ def _note_key(block: Block, now: datetime, user_id: UserId, key: WrappedKey) -> 
 
 
 def _sign_up_state(block: Block) -> SignUpState:
-    is_first = _is_first(block)
+    is_first, settings = _is_first(block), settings_of(block)
     return SignUpState(
-        mode=rules.mode_of(settings_of(block), is_first=is_first), is_first_admin=is_first
+        mode=rules.mode_of(settings, is_first=is_first),
+        is_first_admin=is_first,
+        confirms_by_code=settings.confirms_by_code,
     )
 
 
