@@ -26,7 +26,7 @@ def _form(email: str) -> str:
       <form class="db-form" method="post" action="/account/password">
         <input autocomplete="username" value="{escape(email)}" readonly hidden>
         {password_field("Current password", "current", "current-password")}
-        {password_field("New password", "password", "new-password")}
+        {password_field(words.NEW_PASSWORD, "password", "new-password")}
         {show_button("current-password", "new-password")}
         <button type="submit">Change password</button>
       </form>"""

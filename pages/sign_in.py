@@ -5,21 +5,64 @@ address of the app shows this page to users who are signed out, and returns to t
 """
 
 from html import escape
+from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 import streamlit as st
 
-from pages._parts import browser, words
+from pages._parts import browser, codes, words
 from pages._parts.passwords import PasswordKind, password_field, show_button
 from pages._tab import tab
 from services import bootstrap
 from services.domain.accounts import SIGN_IN_REASONS, SessionEnd, SignUps
+from services.domain.mails import CodePurpose
 from services.errors import SignUpsClosed, Suspended, TooManyAttempts, WeakPassword
 
 _CREATE = "Create account"
 _OPEN_THE_ADDRESS = "Open the address that Daybook printed when it started. It opens your chats in any browser on this computer."
 _ABOUT_NEW_ACCOUNTS = ("weak", "address", "not-allowed", "closed", "confirm", "invitation")
 _LONGEST_WAIT = 86_400  # seconds, the longest wait that the page shows
+_BACK = "Back to sign in"
+_EMAIL = """<label>Email<input name="email" type="email" autocomplete="username" required
+          placeholder="you@example.org"></label>"""
+# for password managers, and filled by assets/page/address.js
+_ACCOUNT = '<input name="email" autocomplete="username" readonly hidden>'
+
+
+class _Entry(NamedTuple):
+    """A way to sign in by a code: what is on screen, and what is asked for with the code, as HTML."""
+
+    purpose: CodePurpose
+    link: str
+    title: str
+    sentence: str
+    button: str
+    fields: str
+
+
+_BY_CODE = {
+    str(entry.purpose): entry
+    for entry in (
+        _Entry(
+            CodePurpose.SIGN_IN,
+            "Sign in with a code",
+            "Sign in with a code",
+            "We will email you a code that signs you in once.",
+            words.SIGN_IN,
+            "",
+        ),
+        _Entry(
+            CodePurpose.RESET_PASSWORD,
+            "Forgot your password?",
+            "Reset your password",
+            "We will email you a code, with which you choose a new password. It signs you out on all other devices.",
+            "Reset password",
+            _ACCOUNT
+            + password_field(words.NEW_PASSWORD, "password", "new-password")
+            + show_button("new-password"),
+        ),
+    )
+}
 
 
 def page() -> None:
@@ -54,6 +97,8 @@ def page() -> None:
             with st.container(key="login", border=True):
                 if bootstrap.current_app().is_alone:
                     st.markdown(_OPEN_THE_ADDRESS)
+                elif (entry := _BY_CODE.get(codes.asked_purpose())) and _sends_codes():
+                    _draw_entry(entry)
                 else:
                     _draw_forms()
         with st.container(horizontal=True, gap="xsmall", vertical_alignment="top", wrap=False):
@@ -81,6 +126,10 @@ def _draw_forms() -> None:
     tabs[words.SIGN_IN].html(
         _form("/session", words.SIGN_IN, "current-password", code, takes_code=is_uninvited)
     )
+    if _sends_codes():
+        with tabs[words.SIGN_IN].container(horizontal=True, horizontal_alignment="distribute"):
+            for purpose, entry in _BY_CODE.items():
+                st.button(entry.link, type="tertiary", on_click=codes.go_to, args=[purpose])
     if is_closed:
         if reason != "closed":
             tabs[words.SIGN_IN].caption(SignUpsClosed.public)
@@ -91,6 +140,25 @@ def _draw_forms() -> None:
         tabs[_CREATE].caption("You will be the admin.")
 
 
+def _draw_entry(entry: "_Entry") -> None:
+    """Draw the forms that let in by a code: for the email first, and once a code was sent, for the code."""
+    forms, step = codes.CodeForms(entry.purpose, _here()), codes.open_step()
+    st.subheader(entry.title, anchor=False)
+    if sentence := refusal(st.query_params.get("reason", "")):
+        st.error(sentence)
+    if step is None:
+        st.markdown(entry.sentence)
+        st.html(forms.send("Send code", _EMAIL))
+    else:
+        st.markdown(f"If this email has an account, we sent a code to it. {codes.SENT}")
+        st.html(forms.redeem(step, entry.button, entry.fields))
+    st.button(_BACK, type="tertiary", on_click=codes.go_to, args=[""])
+
+
+def _sends_codes() -> bool:
+    return bootstrap.current_app().mailer is not None
+
+
 def _form(action: str, verb: str, password: PasswordKind, code: str, *, takes_code: bool) -> str:
     invite = f'<input type="hidden" name="invite" value="{escape(code)}">'
     if takes_code:
@@ -99,8 +167,7 @@ def _form(action: str, verb: str, password: PasswordKind, code: str, *, takes_co
     return f"""
       <form class="db-form" method="post" action="{action}">
         <input type="hidden" name="next" value="{escape(_here())}">
-        <label>Email<input name="email" type="email" autocomplete="username" required
-          placeholder="you@example.org"></label>
+        {_EMAIL}
         {password_field(words.PASSWORD, "password", password)}
         {show_button(password)}
         {invite}
@@ -111,7 +178,7 @@ def _form(action: str, verb: str, password: PasswordKind, code: str, *, takes_co
 def _here() -> str:
     """Return the current address without the reason of the last refusal and the code of an invitation."""
     query = st.query_params.to_dict()
-    for name in ("reason", "wait", "why", "invite"):
+    for name in ("reason", "wait", "why", "invite", "code", "step"):
         query.pop(name, None)
     path = urlsplit(st.context.url or "").path or "/"
     return f"{path}?{urlencode(query)}" if query else path

@@ -20,10 +20,13 @@ from services.events import listen
 from services.users import UserServices as UserServices
 from services.web import streamlit_assets
 from services.web.attempts import Attempts
+from services.web.code_routes import CodePurposeFlow, CodeRoutes
 from services.web.export_route import ExportRoutes
 from services.web.form_limit import FormLimit
+from services.web.hashing_lanes import HashingLanes
 from services.web.health_route import health_route
 from services.web.metrics import Metrics
+from services.web.notices import Notices
 from services.web.open_route import OpenRoute
 from services.web.origin import Origin
 from services.web.page_assets import PageAssets
@@ -31,6 +34,8 @@ from services.web.poll_route import PollRoute
 from services.web.session_middleware import ENDS as ENDS
 from services.web.session_middleware import UNKNOWN as UNKNOWN
 from services.web.session_middleware import SessionMiddleware, content_security_policy
+from services.web.session_start import SessionStart
+from services.web.sign_in_codes import ResetPassword, SignInByCode
 from services.web.sign_in_routes import SignInRoutes
 
 _TAB_WAIT_SECONDS = 10.0  # less than the 15 seconds that a browser waits
@@ -53,16 +58,20 @@ def current_app() -> App:
 
 
 def routes(app: App) -> list[Route]:
-    """Return the routes of sign-in, exports, polls and metrics; the first three work once the backend has started."""
+    """Return the routes of sign-in, codes, exports, polls and metrics; the first four work once the backend has started."""
     chosen, origin = app.deployment.settings, _origin(app)
     attempts = Attempts(app.deployment.root_keys, chosen.sign_ups_an_hour, chosen.codes_an_hour)
+    lanes = HashingLanes()
     metrics = Metrics(chosen.metrics_token, app.open_sessions)
     listen(metrics.record)
     listen(app.recent_calls.record)
     return [
         health_route(app.health),
         *_open_routes(app, origin),
-        *SignInRoutes(app.shared, attempts, origin, chosen.session_lifetime_seconds).routes(),
+        *SignInRoutes(
+            app.shared, attempts, origin, chosen.session_lifetime_seconds, lanes
+        ).routes(),
+        *_code_routes(app, attempts, origin, lanes),
         *ExportRoutes(app.shared, origin).routes(),
         *PollRoute(app.shared, origin).routes(),
         *metrics.routes(),
@@ -82,6 +91,18 @@ def middleware(app: App, pages: Collection[str]) -> list[Middleware]:
         Middleware(FormLimit),
         Middleware(PageAssets, pages=pages),
     ]
+
+
+def _code_routes(app: App, attempts: Attempts, origin: Origin, lanes: HashingLanes) -> list[Route]:
+    if app.mailer is None:
+        return []
+    send, seconds = app.mailer.send, app.deployment.settings.session_lifetime_seconds
+    start = SessionStart(app.shared, attempts, origin, seconds)
+    flows: tuple[CodePurposeFlow, ...] = (
+        SignInByCode(start),
+        ResetPassword(start, lanes, Notices(attempts, origin, send)),
+    )
+    return CodeRoutes(app.shared, attempts, origin, send, flows).routes()
 
 
 def _open_routes(app: App, origin: Origin) -> list[Route]:

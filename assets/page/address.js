@@ -1,8 +1,10 @@
-// After a refused sign-in, the email address is filled in again. It is never put into a URL of the app.
+// After a refused sign-in, the email address is filled in again; beside a new password that a code sets, for
+// password managers. It is never put into a URL of the app.
 
 const KEY = "daybook-address";
 
-if (!new URLSearchParams(location.search).has("reason")) sessionStorage.removeItem(KEY);
+const query = new URLSearchParams(location.search);
+if (!query.has("reason") && !query.has("step")) sessionStorage.removeItem(KEY);
 
 daybook.onDraw(() => {
   for (const field of document.querySelectorAll('.db-form [name="email"]:not([data-known])')) {

@@ -57,6 +57,7 @@ begin
   counted := private.throttle(case when is_known then device_throttles else throttles end);
   if counted ->> 'reason' is null then
     counted := private.sign_ups() || jsonb_build_object('credentials', private.credentials_of(stored),
+      'is_suspended', exists (select from private.roles where user_id = stored.user_id and suspended_at is not null),
       'is_invited', exists (select from private.find_invitation(invitation, address)));
   end if;
   return counted || jsonb_build_object('is_known', is_known);

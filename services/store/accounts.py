@@ -130,7 +130,7 @@ class AppSession:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Credentials whose user may sign in. Only `Found.checked` and `Accounts.enter` make them."""
+    """Credentials whose user may sign in. `Found.checked` makes them, `Accounts.enter`, and a right code (codes.py)."""
 
     stored: StoredCredentials
     credentials: Credentials
@@ -145,6 +145,7 @@ class Found:
     stored: StoredCredentials | None
     credentials: Credentials | None  # None: there are none, or they do not open
     is_known: bool  # true: the attempt comes from a device of the user
+    is_suspended: bool
     counted: tuple[str, ...] = field(repr=False)  # the buckets that count the attempt
 
     @property
@@ -338,7 +339,7 @@ class Accounts:
                 credentials = self._opened(stored, email)
         counting = throttles.device if counted.is_known else throttles.strangers
         buckets = tuple(throttle.bucket for throttle in counting)
-        return Found(email, stored, credentials, counted.is_known, buckets)
+        return Found(email, stored, credentials, counted.is_known, counted.is_suspended, buckets)
 
     def _opened(self, stored: StoredCredentials, email: EmailAddress | None = None) -> Credentials:
         """Open credentials; *email*: the address that they must have. Raise Tampered, and log the event."""

@@ -166,6 +166,7 @@ class CountedAttempt:
 
     credentials: StoredCredentials | None
     is_known: bool  # true: the attempt comes from a device of the user
+    is_suspended: bool  # true: the user may not sign in
     sign_ups: SignUpState
 
 

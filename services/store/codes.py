@@ -6,6 +6,7 @@ gets a step all the same, in which every code is wrong, so that a page says noth
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
@@ -14,9 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from services.domain.addresses import EmailAddress
 from services.domain.mails import Code, CodePurpose, NoCode, NoCodeReason
-from services.errors import StepEnded, WrongCode
-from services.store.accounts import AppSession, Cookie
-from services.store.backend import StoredCredentials
+from services.errors import AppError, StepEnded, WrongCode
+from services.store.accounts import Accounts, AppSession, Checked, Cookie, Found
+from services.store.backend import StoredCredentials, Throttles
 from services.store.steps import Step, Steps
 
 DIGITS = 8
@@ -40,6 +41,15 @@ class Recipient:
 
 
 NOBODY = Recipient(mail=None)
+
+
+def recipient_of(found: Found, purpose: CodePurpose) -> Recipient:
+    """Return who gets a mail for an account: no code opens one whose address was never confirmed."""
+    if not found.is_taken or found.credentials is None or found.is_suspended:
+        return NOBODY
+    if found.credentials.confirmed is None:
+        return Recipient(mail=NoCodeReason.UNCONFIRMED, is_known=found.is_known)
+    return Recipient(mail=purpose, credentials=found.stored, is_known=found.is_known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +140,45 @@ class Codes:
             raise WrongCode
         end = partial(self.steps.end, browser, kind, step_id, session)
         return RightCode(step, contents.request, end)
+
+
+def sign_in(accounts: Accounts, code: RightCode) -> tuple[Cookie, AppSession]:
+    """Sign in by a code that was mailed to the address of an account.
+
+    Raise StepEnded (also if the credentials have changed since), Suspended, and the errors of `Accounts.sign_in`.
+    """
+    checked = _checked(accounts, code)
+    code.end()
+    return accounts.sign_in(checked)
+
+
+def reset_password(
+    accounts: Accounts, code: RightCode, password_hash: str
+) -> tuple[Cookie, AppSession]:
+    """Sign in by a code, set a new password and end all other sessions. Raise the errors of `sign_in`.
+
+    The password is changed by the new session, as only a user may overwrite credentials. A process that is killed
+    between the two leaves the old password, and a session of which no browser has the cookie.
+    """
+    checked = _checked(accounts, code)
+    code.end()
+    cookie, session = accounts.sign_in(checked)
+    try:
+        accounts.change_password(session, checked, password_hash)
+    except AppError:
+        with suppress(AppError):
+            accounts.end(cookie)
+        raise
+    return cookie, session
+
+
+def _checked(accounts: Accounts, code: RightCode) -> Checked:
+    """Return the credentials that a code was sent for. Raise StepEnded if they have changed since."""
+    found = accounts.find(code.request.address, Throttles(()))  # the tries of the code are counted
+    code.step.check(found.stored)
+    if not found.stored or not found.credentials or not found.credentials.confirmed:
+        raise StepEnded
+    return Checked(found.stored, found.credentials, ())
 
 
 def typed_code(text: str) -> str:

@@ -8,7 +8,7 @@ code, if its codes are used up, and if the mail is not sent.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import ClassVar, Protocol
 from uuid import UUID, uuid4
 
 from anyio.to_thread import run_sync
@@ -18,7 +18,15 @@ from starlette.routing import Route
 
 from services.domain.browsers import browser_name
 from services.domain.mails import Code, Mail, NoCode
-from services.errors import AppError, SignedOut, StepEnded, TooManyAttempts
+from services.errors import (
+    AppError,
+    SignedOut,
+    StepEnded,
+    StoreUnavailable,
+    TooManyAttempts,
+    WeakPassword,
+    WrongCode,
+)
 from services.store.accounts import Accounts, AppSession, Cookie
 from services.store.backend import Throttles
 from services.store.codes import NOBODY, CodeRequest, Codes, Recipient, RightCode, typed_code
@@ -27,6 +35,8 @@ from services.users import Shared
 from services.web.attempts import Attempts
 from services.web.forms import local_path, other_site, with_query, with_reason
 from services.web.origin import Origin, networks_of
+
+_GOES_ON = WrongCode, WeakPassword, TooManyAttempts, StoreUnavailable  # errors that end no step
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +54,10 @@ class Asked:
 class CodePurposeFlow(Protocol):
     """One purpose of codes: what they are asked for, who gets them, and what a right one does."""
 
-    @property
-    def name(self) -> str:
-        """The field `purpose` of its forms, the key `code` of its address, and the kind of its steps."""
-        ...
-
-    @property
-    def needs_session(self) -> bool:
-        """True if its steps go on in the session of a signed-in user alone; False: in none."""
-        ...
+    # the field `purpose` of its forms, the key `code` of its address, and the kind of its steps
+    name: ClassVar[str]
+    # true: its steps go on in the session of a signed-in user alone; false: in none
+    needs_session: ClassVar[bool]
 
     async def request_of(self, asked: Asked) -> CodeRequest:
         """Read what a code is asked for out of the form. Raise an AppError, which does not depend on who has an account."""
@@ -205,9 +210,8 @@ def _uuid(text: str) -> UUID:
 
 def _refused(target: str, flow: CodePurposeFlow, step: str, error: AppError) -> Response:
     """Return the redirect to the form: of the code while its step may go on, else the first one."""
-    is_over = isinstance(error, StepEnded)
-    known = {} if is_over else {"step": step}
-    return RedirectResponse(with_reason(target, error, code=flow.name, **known), 303)
+    kept = step if isinstance(error, _GOES_ON) else ""
+    return RedirectResponse(with_reason(target, error, code=flow.name, step=kept), 303)
 
 
 def _unknown() -> Response:

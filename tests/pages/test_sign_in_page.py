@@ -2,16 +2,17 @@
 
 import runpy
 import signal
+from types import SimpleNamespace
 from urllib.parse import parse_qsl
 
 import pytest
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
-from services import deployment
+from services import bootstrap, deployment
 from services.domain.accounts import SIGN_IN_REASONS, SignUps
 from services.domain.passwords import PASSWORD_RULE
-from services.errors import Misconfigured
+from services.errors import Misconfigured, WrongCode
 from tests.pages.conftest import ROOT
 
 
@@ -161,6 +162,96 @@ def test_every_reason_of_the_routes_has_a_sentence(open_app):
 
 def test_unknown_reason_draws_nothing(open_app):
     assert not open_app(None, reason="![x](http://e/i)").error
+
+
+# --- codes by mail
+
+STEP = "0b0e4a8e-7c5c-4a8a-9d3f-2f6b0f6d5a11"
+
+
+@pytest.fixture
+def mailer(open_app):
+    """Have mail set up."""
+    bootstrap.current_app().mailer = SimpleNamespace()
+
+
+def html_of(app):
+    return "".join(one.value for one in app.get("html"))
+
+
+def press(app, label):
+    return next(one for one in app.button if one.label == label).click().run()
+
+
+LINKS = ["Sign in with a code", "Forgot your password?"]
+
+
+def test_codes_are_offered_where_mail_is_set_alone(open_app):
+    for query in ({}, {"code": "sign_in"}, {"code": "reset_password", "step": STEP}):
+        app = open_app(None, **query)
+        assert [*forms(app)] == ["Sign in", "Create account"]
+        assert [one.label for one in app.button] == []
+
+
+@pytest.mark.parametrize(
+    ("link", "purpose", "title"),
+    [
+        ("Sign in with a code", "sign_in", "Sign in with a code"),
+        ("Forgot your password?", "reset_password", "Reset your password"),
+    ],
+)
+def test_link_leads_to_the_form_for_the_email_and_back(open_app, mailer, link, purpose, title):
+    app = open_app(None, c="some-id", reason="wrong")
+    assert [one.label for one in app.button] == LINKS
+
+    app = press(app, link)
+
+    assert [one.value for one in app.subheader] == [title]
+    form = html_of(app)
+    assert 'method="post" action="/code"' in form
+    assert 'name="email"' in form
+    assert f'name="purpose" value="{purpose}"' in form
+    assert 'name="next" value="/?c=some-id"' in form
+    assert not app.error
+    app = press(app, "Back to sign in")
+    assert [*forms(app)] == ["Sign in", "Create account"]
+
+
+@pytest.mark.parametrize("purpose", ["sign_in", "reset_password"])
+def test_form_for_the_code_is_native_and_another_can_be_sent(open_app, mailer, purpose):
+    app = open_app(None, c="some-id", code=purpose, step=STEP)
+
+    redeem, _, again = html_of(app).partition("</form>")
+    assert 'method="post" action="/code/redeem"' in redeem
+    assert 'autocomplete="one-time-code"' in redeem
+    assert 'inputmode="numeric"' in redeem
+    assert ('autocomplete="new-password"' in redeem) == (purpose == "reset_password")
+    assert 'action="/code"' in again
+    for form in (redeem, again):
+        assert f'name="step" value="{STEP}"' in form
+        assert f'name="purpose" value="{purpose}"' in form
+        assert 'name="next" value="/?c=some-id"' in form
+    assert any("Check your spam folder" in one.value for one in app.markdown)
+    assert not app.text_input
+
+
+def test_refused_code_is_told_where_it_is_entered(open_app, mailer):
+    app = open_app(None, code="sign_in", step=STEP, reason="wrong-code")
+
+    assert [one.value for one in app.error] == [WrongCode.public]
+    assert 'action="/code/redeem"' in html_of(app)
+
+
+def test_what_is_no_step_leads_to_the_form_for_the_email(open_app, mailer):
+    app = open_app(None, code="sign_in", step='"><script>')
+
+    assert "<script>" not in html_of(app)
+    assert 'action="/code/redeem"' not in html_of(app)
+
+
+@pytest.mark.parametrize("purpose", ["prove", "admin", ""])
+def test_purpose_without_a_sign_in_shows_the_forms_of_passwords(open_app, mailer, purpose):
+    assert [*forms(open_app(None, code=purpose, step=STEP))] == ["Sign in", "Create account"]
 
 
 def test_ended_session_shows_the_sign_in_page(open_app, maya, tab):

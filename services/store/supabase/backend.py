@@ -262,6 +262,7 @@ class SupabaseBackend:
         return CountedAttempt(
             credentials=_CREDENTIALS.validate_python(found["credentials"]),
             is_known=found["is_known"] is True,
+            is_suspended=found["is_suspended"] is True,
             sign_ups=_sign_up_state(found),
         )
 

@@ -309,12 +309,18 @@ class TablesBackend:
         now, throttles = self.now(), attempt.throttles
         stored = _credentials_of(block, attempt.lookups)
         is_known = stored is not None and stored.user_id in {throttles.device_user} - {None}
+        account = block.get(schema.ACCOUNTS, stored.user_id) if stored and stored.user_id else None
         invitation = _invitation(block, attempt.invitation, attempt.invited, now)
         state = replace(_sign_up_state(block), is_invited=invitation is not None)
         counting = throttles.device if is_known else throttles.strangers
         refusal = _count(block, counting, now)
         block.put(schema.NONCES, Nonce(attempt.nonce, now))
-        return refusal or CountedAttempt(credentials=stored, is_known=is_known, sign_ups=state)
+        return refusal or CountedAttempt(
+            credentials=stored,
+            is_known=is_known,
+            is_suspended=account is not None and account.suspended_at is not None,
+            sign_ups=state,
+        )
 
     @atomic
     def put_sign_up(self, block: Block, new: PendingSignUp) -> bool:

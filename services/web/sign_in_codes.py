@@ -1,0 +1,75 @@
+"""Signing in by a code, and resetting a password by one."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from anyio.to_thread import run_sync
+from starlette.responses import Response
+
+from services.crypto import hash_password
+from services.domain.addresses import checked_address
+from services.domain.mails import CodePurpose, NoticeKind
+from services.domain.passwords import check_new_password
+from services.store.backend import Throttles
+from services.store.codes import (
+    CodeRequest,
+    Recipient,
+    RightCode,
+    recipient_of,
+    reset_password,
+    sign_in,
+)
+from services.web.code_routes import Asked
+from services.web.hashing_lanes import HashingLanes
+from services.web.notices import Notices
+from services.web.session_start import SessionStart
+
+
+@dataclass(frozen=True, slots=True)
+class _OfAccount:
+    """A purpose for which a code is mailed to the address of an account, whose user is not signed in."""
+
+    name: ClassVar[str]
+    purpose: ClassVar[CodePurpose]
+    needs_session: ClassVar[bool] = False
+    start: SessionStart
+
+    async def request_of(self, asked: Asked) -> CodeRequest:
+        return CodeRequest(address=checked_address(asked.form.get("email", "")))
+
+    def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
+        return recipient_of(asked.accounts.find(request.address, throttles), self.purpose)
+
+
+@dataclass(frozen=True, slots=True)
+class SignInByCode(_OfAccount):
+    """Signs in, in place of a password."""
+
+    name: ClassVar[str] = CodePurpose.SIGN_IN
+    purpose: ClassVar[CodePurpose] = CodePurpose.SIGN_IN
+
+    async def finish(self, asked: Asked, code: RightCode) -> Response:
+        cookie, session = await run_sync(sign_in, asked.accounts, code)
+        return await self.start.answer(asked.request, cookie, session, asked.target)
+
+
+@dataclass(frozen=True, slots=True)
+class ResetPassword(_OfAccount):
+    """Sets a new password, signs in, and ends all other sessions."""
+
+    name: ClassVar[str] = CodePurpose.RESET_PASSWORD
+    purpose: ClassVar[CodePurpose] = CodePurpose.RESET_PASSWORD
+    lanes: HashingLanes
+    notices: Notices
+
+    async def finish(self, asked: Asked, code: RightCode) -> Response:
+        """Raise WeakPassword, after which the code is still good."""
+        address, password = code.request.address, asked.form.get("password", "")
+        check_new_password(address, password)
+        hashed = await self.lanes.run(
+            lambda: hash_password(password), client=asked.network, is_known=False
+        )
+        cookie, session = await run_sync(reset_password, asked.accounts, code, hashed)
+        tell, kind = self.notices.tell, NoticeKind.PASSWORD_RESET
+        await run_sync(tell, asked.request, asked.accounts.backend, session, kind)
+        return await self.start.answer(asked.request, cookie, session, asked.target)
