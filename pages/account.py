@@ -1,6 +1,6 @@
-"""The page "Account": the user's email, and a form that changes the password.
+"""The page "Account": the user's email, forms that confirm it by a code, and one that changes the password.
 
-The form is a native one, because passwords must not enter a Streamlit session.
+The forms are native ones, because passwords and codes must not enter a Streamlit session.
 """
 
 from html import escape
@@ -8,9 +8,11 @@ from html import escape
 import streamlit as st
 
 from pages import sign_in
-from pages._parts import frame, words
+from pages._parts import codes, frame, words
 from pages._parts.passwords import password_field, show_button
 from services import bootstrap
+from services.bootstrap import UserServices
+from services.domain.mails import CodePurpose
 
 _ALONE = (
     "This Daybook is for one person and has no password: its address opens it, on this computer only. To give it an email "
@@ -32,11 +34,37 @@ def _form(email: str) -> str:
       </form>"""
 
 
-def _draw_password(email: str) -> None:
+def _draw_email(user: UserServices) -> None:
     st.subheader("Email", anchor=False)
-    st.text(email)
+    st.text(user.email)
+    if bootstrap.current_app().mailer:
+        _draw_confirmation(is_confirmed=user.is_confirmed)
+
+
+def _draw_confirmation(*, is_confirmed: bool) -> None:
+    """Draw if the email is confirmed, and the forms that confirm it by a code."""
+    if is_confirmed:
+        st.badge("Confirmed", icon=":material/check:", color="green")
+        return
+    st.badge("Not confirmed", icon=":material/mail:", color="gray")
+    forms, step, is_asked = (
+        codes.CodeForms(CodePurpose.CONFIRM_ADDRESS, "/account"),
+        codes.open_step(),
+        codes.asked_purpose() == CodePurpose.CONFIRM_ADDRESS,
+    )
+    if is_asked and (refused := sign_in.refusal(st.query_params.get("reason", ""))):
+        st.error(f"Your email was not confirmed. {refused}")
+    if is_asked and step:
+        st.markdown(f"We sent a code to this email. {codes.SENT}")
+        st.html(forms.redeem(step, "Confirm email"), width=384)
+    else:
+        st.markdown("Once it is confirmed, you can reset your password with a code sent to it.")
+        st.html(forms.send("Send code"), width=384)
+
+
+def _draw_password(email: str) -> None:
     st.subheader(words.PASSWORD, anchor=False)
-    reason = st.query_params.get("reason", "")
+    reason = "" if codes.asked_purpose() else st.query_params.get("reason", "")
     if reason == "changed":
         st.info(_CHANGED)
     elif reason == "wrong":
@@ -52,4 +80,5 @@ with frame.page() as user:
     if bootstrap.current_app().is_alone:
         st.markdown(_ALONE)
     else:
+        _draw_email(user)
         _draw_password(user.email)

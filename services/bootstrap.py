@@ -21,6 +21,7 @@ from services.users import UserServices as UserServices
 from services.web import streamlit_assets
 from services.web.attempts import Attempts
 from services.web.code_routes import CodePurposeFlow, CodeRoutes
+from services.web.confirmation_codes import ConfirmAddress, SignUpByCode, SignUpCode
 from services.web.export_route import ExportRoutes
 from services.web.form_limit import FormLimit
 from services.web.hashing_lanes import HashingLanes
@@ -62,6 +63,10 @@ def routes(app: App) -> list[Route]:
     chosen, origin = app.deployment.settings, _origin(app)
     attempts = Attempts(app.deployment.root_keys, chosen.sign_ups_an_hour, chosen.codes_an_hour)
     lanes = HashingLanes()
+    start = SessionStart(app.shared, attempts, origin, chosen.session_lifetime_seconds)
+    sign_up = SignUpCode(start)
+    codes = _code_routes(app, start, lanes, sign_up)
+    by_code = SignUpByCode(codes, sign_up) if codes else None
     metrics = Metrics(chosen.metrics_token, app.open_sessions)
     listen(metrics.record)
     listen(app.recent_calls.record)
@@ -69,9 +74,9 @@ def routes(app: App) -> list[Route]:
         health_route(app.health),
         *_open_routes(app, origin),
         *SignInRoutes(
-            app.shared, attempts, origin, chosen.session_lifetime_seconds, lanes
+            app.shared, attempts, origin, chosen.session_lifetime_seconds, lanes, by_code
         ).routes(),
-        *_code_routes(app, attempts, origin, lanes),
+        *(codes.routes() if codes else []),
         *ExportRoutes(app.shared, origin).routes(),
         *PollRoute(app.shared, origin).routes(),
         *metrics.routes(),
@@ -93,16 +98,20 @@ def middleware(app: App, pages: Collection[str]) -> list[Middleware]:
     ]
 
 
-def _code_routes(app: App, attempts: Attempts, origin: Origin, lanes: HashingLanes) -> list[Route]:
+def _code_routes(
+    app: App, start: SessionStart, lanes: HashingLanes, sign_up: SignUpCode
+) -> CodeRoutes | None:
+    """Return the routes of codes; None if no mail is sent."""
     if app.mailer is None:
-        return []
-    send, seconds = app.mailer.send, app.deployment.settings.session_lifetime_seconds
-    start = SessionStart(app.shared, attempts, origin, seconds)
+        return None
+    attempts, origin, send = start.attempts, start.origin, app.mailer.send
     flows: tuple[CodePurposeFlow, ...] = (
         SignInByCode(start),
         ResetPassword(start, lanes, Notices(attempts, origin, send)),
+        sign_up,
+        ConfirmAddress(lambda user_id: app.shared().note_confirmed(user_id)),
     )
-    return CodeRoutes(app.shared, attempts, origin, send, flows).routes()
+    return CodeRoutes(app.shared, attempts, origin, send, flows)
 
 
 def _open_routes(app: App, origin: Origin) -> list[Route]:

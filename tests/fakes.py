@@ -134,7 +134,7 @@ class FakePerson(ChatParts):
     ):
         self.database, self.model, self.email = database, model, email
         self.user_id = database.user_id
-        self.has_password = True
+        self.has_password, self.is_confirmed = True, False
         self.temporary, self.export = [], None
         self.account_bytes = None
         self._user, backend = database.sign_in(email, role), database.backend

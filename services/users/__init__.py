@@ -121,6 +121,12 @@ class Shared:
         self.temporary.stop(owners=devices)
         self.live_turns.stop(lambda turn: turn.user_id == user_id)
 
+    def note_confirmed(self, user_id: UserId) -> None:
+        """Have the pages of a user's sessions in this process know that the address is confirmed; others read it when opened."""
+        for user in list(self._users.values()):
+            if user.user_id == user_id:
+                user.is_confirmed = True
+
     def read_ahead(self, cookie: Cookie, conversation_id: ConversationId | None) -> None:
         """Open the session of *cookie* and start reading the data of the page that it opens. Raise StoreUnavailable."""
         session = self.session_cache.find(cookie)
@@ -159,7 +165,7 @@ class UserServices(ChatParts):
     def __init__(self, session: AppSession, shared: Shared) -> None:
         self.session, self._shared = session, shared
         self.user_id, self.email = session.user_id, session.email
-        self.has_password = session.has_password
+        self.has_password, self.is_confirmed = session.has_password, session.is_confirmed
         # the bytes that the user may store, or None for no limit
         self.account_bytes = shared.account_bytes
         first = session.backend.first_page()

@@ -22,6 +22,7 @@ from services.events import log_event
 from services.store.accounts import Accounts, AppSession, Cookie, Found
 from services.users import Shared
 from services.web.attempts import Attempts
+from services.web.confirmation_codes import SignUpByCode
 from services.web.forms import fields, local_path, other_site, with_reason
 from services.web.hashing_lanes import HashingLanes
 from services.web.origin import Origin, networks_of
@@ -42,6 +43,7 @@ class SignInRoutes:
     origin: Origin
     lifetime_seconds: int
     lanes: HashingLanes = field(default_factory=HashingLanes)
+    by_code: SignUpByCode | None = None  # None: no mail is sent, so no code confirms an address
 
     def routes(self) -> list[Route]:
         ends = [
@@ -62,11 +64,16 @@ class SignInRoutes:
             return other_site()
         email, password, target, code = await fields(request, "email", "password", "next", "invite")
         target, code = local_path(target), code.strip()[:_LONGEST_CODE]
-        enter = self._enter_new if request.url.path == _ACCOUNT else self._enter
+        is_new = request.url.path == _ACCOUNT
+        delay = (
+            self.attempts.delay_answers if is_new and self.by_code else self.attempts.delay_refusals
+        )
         try:
-            async with self.attempts.delay_refusals():
+            async with delay():
                 email = checked_address(email)
-                cookie, session = await enter(request, email, password, code)
+                if is_new:
+                    return await self._sign_up(request, email, password, code, target)
+                cookie, session = await self._enter(request, email, password, code)
                 return await self._start.answer(request, cookie, session, target)
         except errors.AppError as error:
             return RedirectResponse(with_reason(target, error, invite=code), 303)
@@ -78,13 +85,19 @@ class SignInRoutes:
         checked = await self._hash(request, found, lambda: found.checked(password))
         return await run_sync(self._accounts.sign_in, checked, code)
 
-    async def _enter_new(
-        self, request: Request, email: EmailAddress, password: str, code: str
-    ) -> tuple[Cookie, AppSession]:
+    async def _sign_up(
+        self, request: Request, email: EmailAddress, password: str, code: str, target: str
+    ) -> Response:
+        """Make an account, or have a code sent, after which it is made (`SignUpCode`)."""
         throttles = self.attempts.sign_up(self.origin.client_address(request))
         found = await run_sync(self._accounts.find_for_sign_up, email, throttles, code)
         hashed = await self._hash(request, found, lambda: found.hashed(password))
-        return await run_sync(self._accounts.sign_up, found, hashed, code)
+        if self.by_code and found.sign_ups.confirms_by_code:
+            confirms = self._accounts.backend.sign_in.confirms_addresses
+            if not await run_sync(confirms):
+                return await self.by_code.answer(request, found, hashed, code, target)
+        cookie, session = await run_sync(self._accounts.sign_up, found, hashed, code)
+        return await self._start.answer(request, cookie, session, target)
 
     async def _find(self, request: Request, email: EmailAddress) -> Found:
         """Count an attempt to sign in as *email*, and return what is stored of it."""
