@@ -416,6 +416,17 @@ def test_requests_are_answered_before_the_backend_starts(
     assert found.headers.get("location", found.status_code) == answer
 
 
+def test_codes_have_routes_where_mail_is_set_alone(monkeypatch, not_started):
+    def paths():
+        return {route.path for route in bootstrap.routes(not_started)}
+
+    monkeypatch.setattr(events, "_listeners", [])
+    without = paths()
+    not_started.mailer = SimpleNamespace(send=lambda _: True)
+
+    assert paths() - without == {"/code", "/code/redeem"}
+
+
 @pytest.mark.parametrize(("is_hosted", "asked", "swept"), [(True, 0, 10), (False, 133, 67)])
 def test_idle_app_calls_its_database_rarely(monkeypatch, is_hosted, asked, swept):
     """Calls in ten minutes, and one more: the first sweep leaves something due."""

@@ -8,13 +8,16 @@ from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import pytest
+from anyio.to_thread import run_sync
 from starlette.applications import Starlette
+from starlette.responses import RedirectResponse
 from starlette.testclient import TestClient
 
 from services.domain.mails import CodePurpose, NoCode, NoCodeReason, Notice, NoticeKind
 from services.errors import SignedOut, StoreUnavailable, WrongCredentials
 from services.identity.mail_texts import text_of
 from services.store.accounts import Accounts, Cookie
+from services.store.codes import CodeRequest, recipient_of
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.schema import ACCOUNTS, SESSIONS, THROTTLES
 from services.users.session_cache import SessionCache
@@ -74,7 +77,7 @@ class Site:
         shared = lambda: SimpleNamespace(session_cache=cache)  # noqa: E731
         start = SessionStart(shared, self.attempts, origin, 3600)
         notices = Notices(self.attempts, origin, self.send)
-        flows = SignInByCode(start), ResetPassword(start, HashingLanes(), notices)
+        flows = SignInByCode(start), ResetPassword(start, HashingLanes(), notices), OfSession()
         self.routes = CodeRoutes(shared, self.attempts, origin, self.send, flows).routes()
 
     def send(self, mail):
@@ -363,6 +366,43 @@ def test_code_of_a_browser_that_is_signed_in_ends_its_session(site, maya):
 
     assert site.cache.find(before) is None
     assert browser.session.email == maya
+
+
+class OfSession:
+    """A purpose whose steps go on in a session alone, and which does nothing."""
+
+    name, needs_session = "prove", True
+
+    async def request_of(self, asked):
+        return CodeRequest(address=asked.session.email)
+
+    def recipient(self, asked, request, throttles):
+        return recipient_of(asked.accounts.find(request.address, throttles), CodePurpose.PROVE)
+
+    async def finish(self, asked, code):
+        await run_sync(code.end)
+        return RedirectResponse(f"{asked.target}?done=1", 303)
+
+
+def test_code_of_a_session_is_good_in_that_session_alone(site, maya):
+    browser = site.browser()
+    browser.asks(maya)
+    browser.enters(site.digits)
+    session = browser.cookies["__Host-sid"]
+    signed_out = site.browser()
+
+    no_session = signed_out.post("/code", purpose="prove", next="/account")
+    sent = browser.post("/code", purpose="prove", next="/account")
+    given = {"purpose": "prove", "step": said(sent)["step"], "code": site.digits}
+    other, _ = site.accounts.sign_in_with(maya, PASSWORD)
+    for cookie, target in ((str(other), "expired"), (str(Cookie.new()), None)):
+        browser.cookies["__Host-sid"] = cookie
+        assert said(browser.post("/code/redeem", next="/account", **given)).get("reason") == target
+    browser.cookies["__Host-sid"] = session
+    done = browser.post("/code/redeem", next="/account", **given)
+
+    assert no_session.headers["location"] == "/account"
+    assert done.headers["location"] == "/account?done=1"
 
 
 # --- another code

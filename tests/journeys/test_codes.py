@@ -1,0 +1,87 @@
+"""Codes by mail: signing in by one, and choosing a new password with one, over a mail server of the test."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.confirmed import confirm
+from tests.journeys.people import DESK, PASSWORD, PHONE
+from tests.journeys.seeds import second_process
+from tests.journeys.test_access import Look
+from tests.mail_server import mail_server
+from tests.stack.apps import running, until
+
+EMAIL = "maya@daybook.test"
+NEW_PASSWORD = "another horse, another battery"
+
+
+@pytest.fixture
+def mails():
+    with mail_server() as server:
+        yield server
+
+
+@pytest.fixture
+def app(make_app, mails):
+    """An app with mail, and a user whose address is confirmed."""
+    environment = {
+        "DAYBOOK_SMTP_HOST": "127.0.0.1",
+        "DAYBOOK_SMTP_PORT": str(mails.port),
+        "DAYBOOK_SMTP_FROM": "no-reply@daybook.test",
+    }
+    with running(make_app("codes", environment=environment)) as app:
+        app.until_ready()
+        with second_process(app) as accounts:
+            confirm(accounts, accounts.sign_up_with(EMAIL, PASSWORD)[1])
+        yield app
+
+
+def form(tab, path):
+    return tab.page.locator(f'form[action="{path}"]:visible')
+
+
+def asks_for_a_code(tab, link):
+    """From the sign-in page, by the button *link*."""
+    tab.visit("/")
+    tab.page.get_by_role("button", name=link).click()
+    form(tab, "/code").get_by_label("Email").fill(EMAIL)
+    form(tab, "/code").get_by_role("button", name="Send code").click()
+    expect(form(tab, "/code/redeem")).to_be_visible()
+
+
+def enters(tab, code, button):
+    form(tab, "/code/redeem").get_by_label("Code", exact=True).fill(code)
+    form(tab, "/code/redeem").get_by_role("button", name=button).click()
+
+
+def test_user_signs_in_by_a_code_and_resets_the_password(app, mails, person):
+    maya = person(url=app.url, viewport=DESK)
+    asks_for_a_code(maya, "Sign in with a code")
+    look = Look(maya)
+    look.at("code")
+    code = until(lambda: mails.received)[0].code
+    enters(maya, "0000 0000" if code != "00000000" else "1111 1111", "Sign in")
+    maya.sees("Wrong code.")
+    enters(maya, f"{code[:4]} {code[4:]}", "Sign in")
+    maya.is_welcome()
+    assert EMAIL not in maya.page.url
+    assert "step" not in maya.page.url
+
+    phone = person(url=app.url, viewport=PHONE, has_touch=True)
+    asks_for_a_code(phone, "Forgot your password?")
+    look_at_reset = Look(phone)
+    look_at_reset.at("reset")
+    # for the password manager
+    expect(form(phone, "/code/redeem").locator('[name="email"]')).to_have_value(EMAIL)
+    code = until(lambda: mails.received[1:])[0].code
+    form(phone, "/code/redeem").get_by_label("New password").fill(NEW_PASSWORD)
+    enters(phone, code, "Reset password")
+    phone.is_welcome()
+
+    maya.is_asked_to_sign_in()  # its tab hears of it by itself
+    maya.enters("/session", EMAIL, NEW_PASSWORD)
+    maya.is_welcome()
+    notice = until(lambda: mails.received[2:])[0]
+    assert (notice.recipients, notice.message["Subject"]) == ([EMAIL], "Password reset")
+    assert look.found + look_at_reset.found == []
+    assert code not in app.said()
+    assert EMAIL not in app.said()
