@@ -59,7 +59,7 @@ def _draw_confirmation(*, is_confirmed: bool) -> None:
         st.html(forms.redeem(step, "Confirm email"), width=384)
     else:
         st.markdown("Once it is confirmed, you can reset your password with a code sent to it.")
-        st.html(forms.send("Send code"), width=384)
+        st.html(forms.send(words.SEND_CODE), width=384)
 
 
 def _draw_password(email: str) -> None:

@@ -153,7 +153,7 @@ def _draw_entry(entry: "_Entry") -> None:
         st.error(sentence)
     if step is None:
         st.markdown(entry.sentence)
-        st.html(forms.send("Send code", _EMAIL))
+        st.html(forms.send(words.SEND_CODE, _EMAIL))
     else:
         st.markdown(f"If this email has an account, we sent a code to it. {codes.SENT}")
         st.html(forms.redeem(step, entry.button, entry.fields))

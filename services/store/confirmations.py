@@ -1,7 +1,7 @@
 """Addresses that are confirmed by a code: of a new account, and of an account that has one already.
 
-Until its code is entered, nothing is stored of a sign-up but its step, which holds the hash of the password: so nobody
-prepares an account under the address of somebody else.
+Until its code is entered, nothing is stored of a sign-up but its step, which holds the hash of the password: so no
+account is prepared under the address of another user.
 """
 
 from dataclasses import dataclass, field, replace
@@ -47,7 +47,7 @@ def sign_up(accounts: Accounts, code: RightCode) -> tuple[Cookie, AppSession]:
     """Make the account that the right *code* was for, and sign in; the mode and the invitation are checked again.
 
     A process that is killed after the step has ended leaves nothing, or a pending sign-up, which the next sign-in with the
-    password completes. Raise StepEnded, AddressTaken (somebody was faster), and the errors of `Accounts.find_for_sign_up`
+    password completes. Raise StepEnded, AddressTaken (another sign-up was faster), and the errors of `Accounts.find_for_sign_up`
     and `Accounts.sign_up`.
     """
     wanted = _wanted(code)
