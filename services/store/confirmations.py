@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from services.domain.accounts import CredentialsAction
 from services.domain.addresses import Confirmed, ConfirmedBy
 from services.domain.mails import CodePurpose, NoCodeReason
-from services.errors import AddressTaken, RateLimited, StepEnded
+from services.errors import RateLimited, StepEnded
 from services.store.accounts import Accounts, AppSession, Cookie, Found
 from services.store.backend import Throttles
 from services.store.codes import NOBODY, CodeRequest, Recipient, RightCode
@@ -53,8 +53,6 @@ def sign_up(accounts: Accounts, code: RightCode) -> tuple[Cookie, AppSession]:
     wanted = _wanted(code)
     found = accounts.find_for_sign_up(code.request.address, _NOT_COUNTED, wanted.invitation)
     code.end()
-    if found.is_taken:
-        raise AddressTaken
     return accounts.sign_up(found, wanted.password_hash, wanted.invitation, _confirmed())
 
 
