@@ -1,7 +1,7 @@
-"""The page "Account": the user's email, a new email or password, and the devices on which the user is signed in.
+"""The page "Account": the user's email and its confirmation, a new email or password, and the user's devices.
 
-Its forms are native ones, because passwords must not enter a Streamlit session. A change of the password and the end of
-other sessions want a recent proof of who the user is, so that the page asks for one first.
+Its forms are native ones, because passwords and codes must not enter a Streamlit session. A change of the password and the
+end of other sessions want a recent proof of who the user is, so that the page asks for one first.
 """
 
 from html import escape
@@ -9,11 +9,12 @@ from html import escape
 import streamlit as st
 
 from pages import sign_in
-from pages._parts import devices, frame, new_address, proof, words
+from pages._parts import codes, devices, frame, new_address, proof, words
 from pages._parts.passwords import password_field, show_button
 from pages._session import show_errors
 from services import bootstrap
 from services.bootstrap import UserServices
+from services.domain.mails import CodePurpose
 
 _ALONE = (
     "This Daybook is for one person and has no password: its address opens it, on this computer only. To give it an email "
@@ -32,6 +33,24 @@ def _form(email: str) -> str:
         {show_button("new-password")}
         <button type="submit">Change password</button>
       </form>"""
+
+
+def _draw_confirmation(*, is_confirmed: bool) -> None:
+    """Draw if the email is confirmed, and the forms that confirm it by a code."""
+    if is_confirmed:
+        st.badge("Confirmed", icon=":material/check:", color="green")
+        return
+    st.badge("Not confirmed", icon=":material/mail:", color="gray")
+    forms, step = codes.CodeForms(CodePurpose.CONFIRM_ADDRESS, "/account"), codes.open_step()
+    is_asked = codes.asked_purpose() == CodePurpose.CONFIRM_ADDRESS
+    if is_asked and (refused := sign_in.refusal(st.query_params.get("reason", ""))):
+        st.error(f"Your email was not confirmed. {refused}")
+    if is_asked and step:
+        st.markdown(f"We sent a code to this email. {codes.SENT}")
+        st.html(forms.redeem(step, "Confirm email"), width=384)
+    else:
+        st.markdown("Once it is confirmed, you can reset your password with a code sent to it.")
+        st.html(forms.send(words.SEND_CODE), width=384)
 
 
 def _draw_outcome(reason: str) -> None:
@@ -56,8 +75,10 @@ def _draw_account(user: UserServices) -> None:
     if new_address.is_open():
         new_address.draw_forms(user.email, sign_in.refusal(reason))
         return
+    if bootstrap.current_app().mailer:
+        _draw_confirmation(is_confirmed=user.is_confirmed)
     new_address.draw_button()
-    _draw_outcome(reason)
+    _draw_outcome("" if codes.asked_purpose() else reason)
     with show_errors():
         listed = user.devices.all()
         is_proven = any(one.is_proven for one in listed if one.is_this_one)

@@ -7,6 +7,7 @@ address of the app shows this page to users who are signed out, and returns to t
 from html import escape
 from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit
+from uuid import UUID
 
 import streamlit as st
 
@@ -23,6 +24,7 @@ _OPEN_THE_ADDRESS = "Open the address that Daybook printed when it started. It o
 _ABOUT_NEW_ACCOUNTS = ("weak", "address", "not-allowed", "closed", "confirm", "invitation")
 _LONGEST_WAIT = 86_400  # seconds, the longest wait that the page shows
 _BACK = "Back to sign in"
+_SIGN_UP = "sign_up"  # the purpose of the code after which an account is made
 _EMAIL = """<label>Email<input name="email" type="email" autocomplete="username" required
           placeholder="you@example.org"></label>"""
 # for password managers, and filled by assets/page/address.js
@@ -111,6 +113,8 @@ def page() -> None:
             with st.container(key="login", border=True):
                 if bootstrap.current_app().is_alone:
                     st.markdown(_OPEN_THE_ADDRESS)
+                elif (step := _open_sign_up()) and _sends_codes():
+                    _draw_sign_up_code(step)
                 elif (entry := _BY_CODE.get(codes.asked_purpose())) and _sends_codes():
                     _draw_entry(entry)
                 else:
@@ -130,7 +134,8 @@ def _draw_forms() -> None:
     names = [words.SIGN_IN] if is_closed else [words.SIGN_IN, _CREATE]
     if code or not bootstrap.current_app().has_accounts():
         names.reverse()
-    concerned = _CREATE if reason in _ABOUT_NEW_ACCOUNTS and not is_closed else words.SIGN_IN
+    is_about_new = reason in _ABOUT_NEW_ACCOUNTS or codes.asked_purpose() == _SIGN_UP
+    concerned = _CREATE if is_about_new and not is_closed else words.SIGN_IN
     first = concerned if sentence else names[0]
     tabs = dict(zip(names, st.tabs(names, default=first), strict=True))
     if sentence:
@@ -166,6 +171,24 @@ def _draw_entry(entry: "_Entry") -> None:
     else:
         st.markdown(f"{entry.sent} {codes.SENT}")
         st.html(forms.redeem(step, entry.button, entry.fields))
+    st.button(_BACK, type="tertiary", on_click=codes.go_to, args=[""])
+
+
+def _open_sign_up() -> UUID | None:
+    """Return the step in the address of a sign-up that waits for its code."""
+    return codes.open_step() if codes.asked_purpose() == _SIGN_UP else None
+
+
+def _draw_sign_up_code(step: UUID) -> None:
+    """Draw the form for the code of a sign-up; the same for an address that has an account."""
+    st.subheader("Confirm your email", anchor=False)
+    if sentence := refusal(st.query_params.get("reason", "")):
+        st.error(sentence)
+    st.markdown(
+        "We sent you an email. Enter the code in it to create your account. If you already have an account, the email "
+        f"says so. {codes.SENT}"
+    )
+    st.html(codes.CodeForms(_SIGN_UP, _here()).redeem(step, _CREATE))
     st.button(_BACK, type="tertiary", on_click=codes.go_to, args=[""])
 
 

@@ -84,7 +84,7 @@ class App:
     def sign_ups(self) -> SignUps:
         """Return the mode of sign-ups, at most a few seconds old; open if the database was never reached."""
         try:
-            return self.shared().sign_ups.get()
+            return self.shared().sign_ups.get().mode
         except StoreUnavailable:
             return SignUps.OPEN
 

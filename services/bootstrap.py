@@ -22,6 +22,7 @@ from services.web import streamlit_assets
 from services.web.address_codes import NewAddress, RestoreAddress
 from services.web.attempts import Attempts
 from services.web.code_routes import CodePurposeFlow, CodeRoutes
+from services.web.confirmation_codes import ConfirmAddress, SignUpByCode, SignUpCode
 from services.web.export_route import ExportRoutes
 from services.web.form_limit import FormLimit
 from services.web.hashing_lanes import HashingLanes
@@ -64,6 +65,10 @@ def routes(app: App) -> list[Route]:
     attempts = Attempts(app.deployment.root_keys, chosen.sign_ups_an_hour, chosen.codes_an_hour)
     lanes = HashingLanes()
     notices = Notices(attempts, origin, app.mailer.send) if app.mailer else None
+    start = SessionStart(app.shared, attempts, origin, chosen.session_lifetime_seconds, notices)
+    sign_up = SignUpCode(start)
+    codes = _code_routes(app, start, lanes, sign_up)
+    by_code = SignUpByCode(codes, sign_up) if codes else None
     metrics = Metrics(chosen.metrics_token, app.open_sessions)
     listen(metrics.record)
     listen(app.recent_calls.record)
@@ -71,9 +76,15 @@ def routes(app: App) -> list[Route]:
         health_route(app.health),
         *_open_routes(app, origin),
         *SignInRoutes(
-            app.shared, attempts, origin, chosen.session_lifetime_seconds, lanes, notices
+            app.shared,
+            attempts,
+            origin,
+            chosen.session_lifetime_seconds,
+            lanes,
+            notices,
+            by_code,
         ).routes(),
-        *_code_routes(app, attempts, origin, lanes, notices),
+        *(codes.routes() if codes else []),
         *ExportRoutes(app.shared, origin).routes(),
         *PollRoute(app.shared, origin).routes(),
         *metrics.routes(),
@@ -96,20 +107,21 @@ def middleware(app: App, pages: Collection[str]) -> list[Middleware]:
 
 
 def _code_routes(
-    app: App, attempts: Attempts, origin: Origin, lanes: HashingLanes, notices: Notices | None
-) -> list[Route]:
-    """Return the routes of codes; none where no mail is sent."""
+    app: App, start: SessionStart, lanes: HashingLanes, sign_up: SignUpCode
+) -> CodeRoutes | None:
+    """Return the routes of codes; None if no mail is sent."""
+    attempts, origin, notices = start.attempts, start.origin, start.notices
     if notices is None:
-        return []
-    seconds = app.deployment.settings.session_lifetime_seconds
-    start = SessionStart(app.shared, attempts, origin, seconds, notices)
+        return None
     flows: tuple[CodePurposeFlow, ...] = (
         SignInByCode(start),
         ResetPassword(start, lanes, notices),
+        sign_up,
+        ConfirmAddress(lambda user_id: app.shared().note_confirmed(user_id)),
         NewAddress(app.shared, attempts, origin, lanes, notices),
         RestoreAddress(start, lanes, notices),
     )
-    return CodeRoutes(app.shared, attempts, origin, notices.send, flows).routes()
+    return CodeRoutes(app.shared, attempts, origin, notices.send, flows)
 
 
 def _open_routes(app: App, origin: Origin) -> list[Route]:

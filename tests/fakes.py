@@ -139,7 +139,7 @@ class FakePerson(ChatParts):
     ):
         self.database, self.model, self.email = database, model, email
         self.user_id = database.user_id
-        self.has_password = True
+        self.has_password, self.is_confirmed = True, False
         self.temporary, self.export = [], None
         self.account_bytes = None
         self.keys, this_one = throwaway_keys(self.user_id), NewDevice.unnamed()
@@ -156,8 +156,8 @@ class FakePerson(ChatParts):
         self.administration = administration = Faulty(self._user.administration)
         self.access = UserAccess(administration, stop_turns=lambda _: None)
         self.models = ModelAdministration(administration, CachedRead(backend.model_settings))
-        mode = CachedRead(lambda: backend.sign_up_state().mode)
-        self.sign_ups = SignUpAdministration(administration, mode)
+        state, self.auth_confirms = CachedRead(backend.sign_up_state), False
+        self.sign_ups = SignUpAdministration(administration, state, lambda: self.auth_confirms)
         self._models = Models(first or Offer(INFO, model), others, self.models.settings)
         self._purposes = purposes
         self.drop_caches()

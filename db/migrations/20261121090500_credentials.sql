@@ -171,7 +171,7 @@ create function private.change_credentials(
 ) returns jsonb language plpgsql as $$
 begin
   perform private.spend_nonce(nonce);
-  if new_generation > seen_generation then
+  if action not in ('reseal', 'address.confirm') then   -- a code in the session's browser confirms an address
     perform private.require_recent();
   end if;
   return private.replace_credentials(

@@ -132,8 +132,8 @@ begin
 end $$;
 
 -- Change settings for an admin, or an operator (*actor* null), and audit it: columns and values. They are the limits of new
--- users, the mode of sign-ups, the rule for unknown prices, and the days after which unused conversations are deleted (null:
--- never). A shorter retention deletes nothing for the first 14 days, in which owners are warned.
+-- users, the mode of sign-ups, the codes that confirm addresses, the rule for unknown prices, and the days after which unused
+-- conversations are deleted (null: never). A shorter retention deletes nothing for the first 14 days, in which owners are warned.
 create function private.change_settings(actor uuid, changes jsonb) returns private.settings language plpgsql as $$
 declare
   before private.settings;
@@ -143,8 +143,8 @@ begin
   after := jsonb_populate_record(before, changes);
   update private.settings set daily_cap_micro = after.daily_cap_micro, monthly_cap_micro = after.monthly_cap_micro,
     daily_cap_tokens = after.daily_cap_tokens, max_open = after.max_open, max_per_minute = after.max_per_minute,
-    sign_ups = after.sign_ups, refuses_unknown_prices = after.refuses_unknown_prices,
-    retention_days = after.retention_days, retention_from = case
+    sign_ups = after.sign_ups, confirms_by_code = after.confirms_by_code,
+    refuses_unknown_prices = after.refuses_unknown_prices, retention_days = after.retention_days, retention_from = case
       when after.retention_days >= before.retention_days then retention_from else now() + interval '14 days' end
   where id returning * into after;
   perform private.note_changes(actor, 'settings.set', null, to_jsonb(before), to_jsonb(after) - 'retention_from');

@@ -51,10 +51,11 @@ create function private.find_invitation(code text, address text) returns setof u
   where code_hash = private.sha(code) and private.state_of(invitations) = 'open' and (email is null or email = address);
 end;
 
--- Return the mode of sign-ups, and true if the next account is the first, which becomes admin.
+-- Return the mode of sign-ups, true if the next account is the first, which becomes admin, and true if new users confirm their
+-- addresses by codes, where mail is set.
 create function private.sign_ups() returns jsonb language sql stable
 return jsonb_build_object('ok', true, 'mode', replace(private.sign_up_mode(), 'first', 'open'),
-  'is_first', private.sign_up_mode() = 'first');
+  'is_first', private.sign_up_mode() = 'first', 'confirms_by_code', (select confirms_by_code from private.settings));
 
 -- Begin the account of a user who has none out of the *pending* sign-up, with an invitation if the mode requires one; return
 -- the reason of a refusal, or null. The user's metadata is not read, so that it can never give a role.

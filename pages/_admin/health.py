@@ -28,6 +28,7 @@ _FAILED_SIGN_INS = {
         "Confirmation emails that Supabase Auth refused: {}. Check its email settings and rate limits."
     ),
 }
+_CONFIRMED_ELSEWHERE = "Supabase Auth confirms addresses itself, so Daybook sends no codes to new users. The tab Sign-ups says how to change that."
 
 
 def draw(admin: UserServices) -> None:
@@ -59,6 +60,8 @@ def draw(admin: UserServices) -> None:
                 "Last failed attempt": _failure(mail.last_failure, mail.last_failed_at),
             },
         )
+        if admin.sign_ups.is_confirmed_elsewhere():
+            st.warning(_CONFIRMED_ELSEWHERE)
     st.button("Check again", icon=":material/refresh:", key="check-again")  # each run checks
     # read last, because this raises StoreUnavailable while the database is away
     database = admin.administration.health()

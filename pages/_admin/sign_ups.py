@@ -8,8 +8,9 @@ import streamlit as st
 from pages._admin import outcomes
 from pages._parts import tables, words
 from pages._parts.elements import draw_choice, draw_download, quiet_button, row
-from pages._session import find_user
+from pages._session import attempt, find_user
 from pages._tab import tab
+from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain import AccountRole
 from services.domain.accounts import Invitation, SignUps
@@ -19,12 +20,19 @@ _MODES = {
     SignUps.INVITED: ("By invitation", "People need an invitation."),
     SignUps.CLOSED: ("Closed", "Nobody can create an account. Existing users can still sign in."),
 }
+_CONFIRM = "Confirm email addresses"
+_CONFIRMED_ELSEWHERE = (
+    "Supabase Auth confirms addresses itself. To confirm them with codes from Daybook, switch off Confirm email in Supabase, "
+    "under Authentication, Sign In / Providers."
+)
 _ANYONE = "Anyone with the link"
 
 
 def draw(admin: UserServices) -> None:
-    """Draw the sign-up mode, the form for an invitation or the link of a new one, and the list of invitations."""
+    """Draw the sign-up mode, the confirmation of addresses, the form for an invitation or the link of a new one, and the list of invitations."""
     draw_choice("Who can create an account", _MODES, mode := admin.sign_ups.mode(), _set_mode)
+    if bootstrap.current_app().mailer:
+        _draw_confirmation(admin)
     if code := tab().invitation:
         # the link replaces the form, so that a double click creates only one invitation
         _draw_link(code)
@@ -44,6 +52,27 @@ def draw(admin: UserServices) -> None:
         _draw_invitations(invitations)
     else:
         st.caption("No invitations yet.")
+
+
+def _draw_confirmation(admin: UserServices) -> None:
+    """Draw the switch of codes that confirm addresses; it is off while Supabase Auth confirms them."""
+    if admin.sign_ups.is_confirmed_elsewhere():
+        st.toggle(_CONFIRM, disabled=True, key="confirm-elsewhere")
+        st.caption(_CONFIRMED_ELSEWHERE)
+        return
+    stored = admin.sign_ups.confirms_by_code()
+    key = f"confirm-{stored}"  # a new key once another value is stored
+
+    def switch() -> None:
+        st.session_state[key] = stored  # it stays as it is stored if that fails
+        attempt(_confirm, not stored)
+
+    st.toggle(_CONFIRM, stored, key=key, on_change=switch)
+    st.caption(
+        "New users enter a code that is emailed to them before their account is created."
+        if stored
+        else "People can create an account with an address that is not theirs."
+    )
 
 
 def _draw_link(code: str) -> None:
@@ -82,6 +111,10 @@ def _draw_invitations(invitations: list[Invitation]) -> None:
 
 def _set_mode(mode: SignUps) -> None:
     find_user().sign_ups.set_mode(mode)
+
+
+def _confirm(is_on: bool) -> None:
+    find_user().sign_ups.confirm_by_code(is_on=is_on)
 
 
 def _invite() -> str:

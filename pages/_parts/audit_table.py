@@ -37,6 +37,7 @@ _VALUES = words.LIMIT_NAMES | {
     "output_micro": "Output price",
     "refuses_unknown_prices": "Refused",
     "is_offered": "Offered",
+    "confirms_by_code": "Email addresses confirmed",
     "retention_days": "Days unused",
     "sign_ups": "Mode",
 }

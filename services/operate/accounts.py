@@ -1,9 +1,10 @@
 """The credentials of an account, opened for the operator's commands."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from services.crypto import Credentials, RootKeys, hash_password
-from services.domain.addresses import NO_ADDRESS, EmailAddress
+from services.domain.addresses import NO_ADDRESS, Confirmed, ConfirmedBy, EmailAddress
 from services.domain.passwords import check_new_password
 from services.errors import BadInput, Misconfigured, NewerVersion, Tampered
 from services.store.backend import StoredCredentials
@@ -37,6 +38,8 @@ def open_account(
 def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, password: str) -> None:
     """Give the account *email* a new password, and the only user without an address this one; end all sessions.
 
+    An address that it gives is confirmed, one that the account had is as it was.
+
     Raise WeakPassword, BadInput (no such account, or it was changed at the same time), and the errors of `open_account`.
     """
     check_new_password(email, password)
@@ -48,6 +51,9 @@ def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, passwo
         generation=credentials.generation + 1,
     )
     first_address = email if credentials.address == NO_ADDRESS else None
+    if first_address:
+        at = datetime.now(UTC).replace(microsecond=0)
+        new = replace(new, confirmed=Confirmed(how=ConfirmedBy.OPERATOR, at=at))
     row = seal_stored(ring, new, stored.id)
     if not operator.change_credentials(row, stored.generation, first_address):
         raise BadInput("The account was changed at the same time: try again.")

@@ -73,6 +73,9 @@ class Settings(Limits):
     max_per_minute: int = 20
     first_account_is_admin: bool = False
     sign_ups: SignUps = SignUps.OPEN
+    confirms_by_code: bool = (
+        True  # where mail is set: new users enter a code that is mailed to them
+    )
     # days after which unused conversations are deleted; None: never
     retention_days: int | None = None
     # nothing is deleted before this time, because owners are warned first
@@ -121,6 +124,10 @@ def differences(before: Mapping[str, object], after: Mapping[str, object]) -> di
 
 
 # --- credentials ------------------------------------------------------------------------------------
+
+
+# changes of credentials without a recent proof: a code in the session's browser confirms an address
+WITHOUT_PROOF = {CredentialsAction.RESEAL, CredentialsAction.ADDRESS_CONFIRMED}
 
 
 def check_change(

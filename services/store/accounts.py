@@ -63,6 +63,7 @@ from services.store.backend import (
     NewSession,
     OpenedSession,
     PendingSignUp,
+    SignUpState,
     StoredCredentials,
     Throttles,
     UserBackend,
@@ -135,6 +136,7 @@ class AppSession:
     user_id: UserId
     email: EmailAddress = field(repr=False)
     has_password: bool
+    is_confirmed: bool  # the address, when the session was opened
     cookie_hash: str
     user_keys: UserKeys = field(repr=False)
     backend: UserBackend = field(repr=False)
@@ -173,6 +175,7 @@ class Found:
     credentials: Credentials | None  # None: there are none, or they do not open
     is_known: bool  # true: the attempt comes from a device of the user
     is_suspended: bool
+    sign_ups: SignUpState
     counted: tuple[str, ...] = field(repr=False)  # the buckets that count the attempt
     keys: tuple[WrappedKey, ...] = ()  # of the user
 
@@ -286,12 +289,15 @@ class Accounts:
         password_hash: str | None,
         invitation: str = "",
         browser: BrowserName | None = None,
+        confirmed: Confirmed | None = None,
     ) -> tuple[Cookie, AppSession]:
         """Make an account, and sign in; no password opens an account without a hash.
 
+        *confirmed*: how its address was confirmed; None: it was not.
+
         Raise AddressTaken, ConfirmationSent, RateLimited, and the errors of `SignIn.sign_up` and `start_session`.
         """
-        pending, credentials = self._pending(found, password_hash, _code_of(invitation))
+        pending, credentials = self._pending(found, password_hash, _code_of(invitation), confirmed)
         new = PendingSignUp(credentials=pending, lookups=claims_of(self.root_keys, found.email))
         password, sign_in = credentials.managed_password, self.backend.sign_in
         confirms = in_thread("sign-up-settings", sign_in.confirms_addresses)  # beside the next call
@@ -368,17 +374,32 @@ class Accounts:
         new = replace(
             current.credentials, password_hash=password_hash, generation=stored.generation + 1
         )
+        action = CredentialsAction.PASSWORD_SET
+        if not self.change_credentials(session, new, stored.generation, action, ends_others=True):
+            raise RateLimited
+
+    def change_credentials(
+        self,
+        session: AppSession,
+        new: Credentials,
+        seen_generation: int,
+        action: CredentialsAction,
+        *,
+        ends_others: bool = False,
+    ) -> bool:
+        """Store *new* credentials of the user of *session*, as `UserBackend.change_credentials` does; all other sessions end,
+        or none."""
         row = self._sealed(new, session.user_id)
         is_changed = session.backend.change_credentials(
             row,
-            stored.generation,
-            action=CredentialsAction.PASSWORD_SET,
+            seen_generation,
+            action=action,
             kept_cookie=session.cookie_hash,
-            ends_others=True,
+            ends_others=ends_others,
         )
-        if not is_changed:
-            raise RateLimited
-        self._note(row)
+        if is_changed:
+            self._note(row)
+        return is_changed
 
     def change_address(
         self, session: AppSession, email: EmailAddress, seen_generation: int
@@ -485,13 +506,14 @@ class Accounts:
         counting = throttles.device if counted.is_known else throttles.strangers
         buckets = tuple(throttle.bucket for throttle in counting)
         return Found(
-            email,
-            stored,
-            credentials,
-            counted.is_known,
-            counted.is_suspended,
-            buckets,
-            counted.keys,
+            email=email,
+            stored=stored,
+            credentials=credentials,
+            is_known=counted.is_known,
+            is_suspended=counted.is_suspended,
+            sign_ups=counted.sign_ups,
+            counted=buckets,
+            keys=counted.keys,
         )
 
     def _opened(self, stored: StoredCredentials, email: EmailAddress | None = None) -> Credentials:
@@ -518,7 +540,11 @@ class Accounts:
     # --- the beginning of an account
 
     def _pending(
-        self, found: Found, password_hash: str | None, invitation: str | None
+        self,
+        found: Found,
+        password_hash: str | None,
+        invitation: str | None,
+        confirmed: Confirmed | None,
     ) -> tuple[StoredCredentials, Credentials]:
         """Return the credentials of a sign-up; the next generation of those that are pending already.
 
@@ -535,6 +561,7 @@ class Accounts:
             managed_password=known.managed_password if known else managed_password(),
             generation=generation,
             invitation=invitation,
+            confirmed=confirmed,
             newer=known.newer if known else {},
         )
         return self._sealed(credentials, row_id), credentials
@@ -641,6 +668,7 @@ class Accounts:
             user_id=user_id,
             email=credentials.address,
             has_password=credentials.password_hash is not None,
+            is_confirmed=credentials.confirmed is not None,
             cookie_hash=cookie.hash,
             user_keys=keys,
             backend=opened.user,

@@ -12,7 +12,7 @@ from services.domain.accounts import Invitation, SignUps
 from services.domain.addresses import checked_address
 from services.domain.models import ModelPrices, ModelSettings
 from services.errors import BadInput
-from services.store.backend import GuardedAdministration
+from services.store.backend import GuardedAdministration, SignUpState
 
 _CODE_BYTES = 16
 _KNOWN_PRICES = dict.fromkeys(each.name for each in fields(ModelPrices))
@@ -83,17 +83,33 @@ class ModelAdministration:
 
 @dataclass(frozen=True, slots=True)
 class SignUpAdministration:
-    """The mode of sign-ups and the invitations, whose codes are stored as hashes. Non-admins get AdminsOnly."""
+    """The mode of sign-ups, the confirmation of addresses, and the invitations, whose codes are stored as hashes.
+
+    Non-admins get AdminsOnly.
+    """
 
     administration: GuardedAdministration = field(repr=False)
-    cached: CachedRead[SignUps] = field(repr=False)  # the mode that this process applies
+    cached: CachedRead[SignUpState] = field(repr=False)  # the state that this process applies
+    # true if the store's own sign-in confirms addresses (`SignIn.confirms_addresses`)
+    is_confirmed_elsewhere: Callable[[], bool] = field(repr=False)
 
     def mode(self) -> SignUps:
         """Return the mode that this process applies, at most some seconds old."""
-        return self.cached.get()
+        return self.cached.get().mode
 
     def set_mode(self, mode: SignUps) -> None:
         self.administration.set_sign_ups(mode)
+        self.cached.outdate()
+
+    def confirms_by_code(self) -> bool:
+        """Return True if codes are to confirm the addresses of new users where mail is set, some seconds old at most."""
+        return self.cached.get().confirms_by_code
+
+    def confirm_by_code(self, *, is_on: bool) -> None:
+        """Confirm the addresses of new users by codes, or do not. Raise BadInput while Supabase Auth confirms them."""
+        if is_on and self.is_confirmed_elsewhere():
+            raise BadInput("Supabase Auth confirms addresses: switch that off first.")
+        self.administration.confirm_by_code(is_on=is_on)
         self.cached.outdate()
 
     def invite(self, email: str, role: AccountRole) -> str:

@@ -127,6 +127,8 @@ class SignUpState:
 
     mode: SignUps
     is_first_admin: bool  # true: there is no account, and the first becomes admin
+    # true: where mail is set, a new user's address is confirmed by a code
+    confirms_by_code: bool
     is_invited: bool = False  # true: the given invitation is valid
 
 
@@ -285,6 +287,9 @@ class GuardedAdministration(Administration, Protocol):
 
     def set_sign_ups(self, mode: SignUps) -> None: ...
 
+    def confirm_by_code(self, *, is_on: bool) -> None:
+        """Confirm the addresses of new users by codes, where mail is set, or do not."""
+
     def invite(self, code_hash: str, email: EmailAddress | None, role: AccountRole) -> None:
         """Store an invitation by the hash of its code. Raise BadInput (too many are open)."""
 
@@ -331,7 +336,7 @@ class UserBackend(Protocol):
         """Store *new* credentials of a user in place of those of *seen_generation*; return False if those have changed.
 
         *ends_others*: all sessions of the user end but that of *kept_cookie* (a hash; None: all). Each *action* but
-        RESEAL has the next generation, is audited, and needs a recent proof. Raise ProofNeeded, ValueError (generation or
+        RESEAL has the next generation, and is audited; each but RESEAL and ADDRESS_CONFIRMED needs a recent proof. Raise ProofNeeded, ValueError (generation or
         *ends_others* do not fit the action).
         """
         ...

@@ -36,7 +36,7 @@ from services.users.full_export import FullExport
 from services.users.session_cache import SessionCache
 
 _TEXTS = 50_000  # texts whose token counts are cached: about 25 MB at most
-# seconds between two reads of a user's account, and of the sign-up mode
+# seconds between two reads of a user's account, and of the state of sign-ups
 _ACCOUNT_SECONDS = 5.0
 
 
@@ -58,7 +58,7 @@ class Shared:
         self._close_tabs = close_tabs
         self.model_settings = model_settings
         self.backend, self.account_bytes = accounts.backend, chosen.account_bytes
-        self.sign_ups = CachedRead(lambda: self.backend.sign_up_state().mode, _ACCOUNT_SECONDS)
+        self.sign_ups = CachedRead(lambda: self.backend.sign_up_state(), _ACCOUNT_SECONDS)
         titles = [Purpose.TITLE] if chosen.titles else []
         self.background = BackgroundTasks(Purpose.SUMMARY, Purpose.FACTS, *titles)
         self.live_turns, self.temporary = LiveTurns(), TemporaryChats()
@@ -142,6 +142,12 @@ class Shared:
             yield
         self.session_cache.forget_if_ended(sessions)
 
+    def note_confirmed(self, user_id: UserId) -> None:
+        """Have the pages of a user's sessions in this process know that the address is confirmed; others read it when opened."""
+        for user in list(self._users.values()):
+            if user.user_id == user_id:
+                user.is_confirmed = True
+
     def read_ahead(self, cookie: Cookie, conversation_id: ConversationId | None) -> None:
         """Open the session of *cookie* and start reading the data of the page that it opens. Raise StoreUnavailable."""
         session = self.session_cache.find(cookie)
@@ -187,7 +193,7 @@ class UserServices(ChatParts):
     def __init__(self, session: AppSession, shared: Shared) -> None:
         self.session, self._shared = session, shared
         self.user_id = session.user_id
-        self.has_password = session.has_password
+        self.has_password, self.is_confirmed = session.has_password, session.is_confirmed
         # the bytes that the user may store, or None for no limit
         self.account_bytes = shared.account_bytes
         first = session.backend.first_page()
@@ -197,7 +203,9 @@ class UserServices(ChatParts):
         self.access = UserAccess(administration, shared.stop_turns_of)
         self.devices = Devices(session, shared.ending)
         self.models = ModelAdministration(administration, shared.model_settings)
-        self.sign_ups = SignUpAdministration(administration, shared.sign_ups)
+        self.sign_ups = SignUpAdministration(
+            administration, shared.sign_ups, lambda: shared.backend.sign_in.confirms_addresses()
+        )
         self._account = CachedRead(session.backend.account, _ACCOUNT_SECONDS)
         self.export: FullExport | None = None  # the last export that was begun
         store = sealed_store(self._rows, session.user_keys)

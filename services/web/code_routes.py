@@ -116,10 +116,32 @@ class CodeRoutes:
         self.origin.set_step_cookie(answer, request, browser)
         return answer
 
+    async def begin(
+        self, request: Request, flow: CodePurposeFlow, target: str, wanted: CodeRequest
+    ) -> Response:
+        """Send a code for a form of another route; return the redirect to the form for the code.
+
+        Raise TooManyAttempts, StoreUnavailable. The caller sees to the time of the answer.
+        """
+        browser = self.origin.step_cookie(request) or Cookie.new()
+        asked = await self._asked(request, {}, target, flow)
+        step = await self._send(asked, flow, browser, None, wanted)
+        answer = RedirectResponse(with_query(target, code=flow.name, step=step), 303)
+        self.origin.set_step_cookie(answer, request, browser)
+        return answer
+
     async def _send(
-        self, asked: Asked, flow: CodePurposeFlow, browser: Cookie, step_id: UUID | None
+        self,
+        asked: Asked,
+        flow: CodePurposeFlow,
+        browser: Cookie,
+        step_id: UUID | None,
+        wanted: CodeRequest | None = None,
     ) -> str:
-        """Begin a step, or (*step_id*) begin it anew; mail its code; return its id."""
+        """Begin a step, or (*step_id*) begin it anew; mail its code; return its id.
+
+        *wanted*: what a new step is for; None: the form says it.
+        """
         codes, client = _codes(asked), self.origin.client_address(asked.request)
         begun = step_id or uuid4()
         throttles = self.attempts.step(client, begun)
@@ -127,7 +149,7 @@ class CodeRoutes:
         if step_id:
             request = await run_sync(codes.read, browser, flow.name, step_id, asked.session)
         else:
-            request = await flow.request_of(asked)
+            request = wanted or await flow.request_of(asked)
         device = self.origin.device_cookie(asked.request)
         counting = self.attempts.code(request.address, client, device)
 

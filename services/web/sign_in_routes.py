@@ -24,6 +24,7 @@ from services.store.accounts import Accounts, AppSession, Cookie, Found
 from services.store.administration import UserAccess
 from services.users import Shared
 from services.web.attempts import Attempts
+from services.web.confirmation_codes import SignUpByCode
 from services.web.forms import fields, local_path, other_site, with_reason
 from services.web.hashing_lanes import HashingLanes
 from services.web.notices import Notices
@@ -47,6 +48,7 @@ class SignInRoutes:
     lifetime_seconds: int
     lanes: HashingLanes = field(default_factory=HashingLanes)
     notices: Notices | None = None  # None: no mail is sent
+    by_code: SignUpByCode | None = None  # None: no mail is sent, so no code confirms an address
 
     def routes(self) -> list[Route]:
         ends = [
@@ -68,13 +70,18 @@ class SignInRoutes:
             return other_site()
         email, password, target, code = await fields(request, "email", "password", "next", "invite")
         target, code = local_path(target), code.strip()[:_LONGEST_CODE]
-        enter = self._enter_new if request.url.path == _ACCOUNT else self._enter
+        is_new = request.url.path == _ACCOUNT
+        delay = (
+            self.attempts.delay_answers if is_new and self.by_code else self.attempts.delay_refusals
+        )
         try:
-            async with self.attempts.delay_refusals():
+            async with delay():
                 email = checked_address(email)
-                cookie, session, is_new = await enter(request, email, password, code)
+                if is_new:
+                    return await self._sign_up(request, email, password, code, target)
+                cookie, session, is_first = await self._enter(request, email, password, code)
                 start = self._start.answer
-                return await start(request, cookie, session, target, is_new_account=is_new)
+                return await start(request, cookie, session, target, is_new_account=is_first)
         except errors.AppError as error:
             return RedirectResponse(with_reason(target, error, invite=code), 303)
 
@@ -88,14 +95,21 @@ class SignInRoutes:
         cookie, session = await run_sync(self._accounts.sign_in, checked, code, browser)
         return cookie, session, not found.is_taken
 
-    async def _enter_new(
-        self, request: Request, email: EmailAddress, password: str, code: str
-    ) -> tuple[Cookie, AppSession, bool]:
+    async def _sign_up(
+        self, request: Request, email: EmailAddress, password: str, code: str, target: str
+    ) -> Response:
+        """Make an account, or have a code sent, after which it is made (`SignUpCode`)."""
         throttles = self.attempts.sign_up(self.origin.client_address(request))
         found = await run_sync(self._accounts.find_for_sign_up, email, throttles, code)
         hashed = await self._hash(request, lambda: found.hashed(password), found.is_known)
+        if self.by_code and found.sign_ups.confirms_by_code:
+            confirms = self._accounts.backend.sign_in.confirms_addresses
+            if not await run_sync(confirms):
+                return await self.by_code.answer(request, found, hashed, code, target)
         sign_up, browser = self._accounts.sign_up, browser_of(request)
-        return *await run_sync(sign_up, found, hashed, code, browser), True
+        cookie, session = await run_sync(sign_up, found, hashed, code, browser)
+        start = self._start.answer
+        return await start(request, cookie, session, target, is_new_account=True)
 
     async def _find(self, request: Request, email: EmailAddress) -> Found:
         """Count an attempt to sign in as *email*, and return what is stored of it."""

@@ -533,6 +533,10 @@ class Accounts(RuleBasedStateMachine):
     def set_sign_ups(self, nth, mode):
         self.administer(nth, lambda admin: admin.set_sign_ups(mode))
 
+    @rule(nth=NTH, is_on=st.booleans())
+    def confirm_by_code(self, nth, is_on):
+        self.administer(nth, lambda admin: admin.confirm_by_code(is_on=is_on))
+
     @rule(nth=NTH, cap=st.sampled_from([None, 0, 10**15, 10**16]))
     def set_deployment_cap(self, nth, cap):
         self.administer(nth, lambda admin: admin.set_deployment_cap(cap))

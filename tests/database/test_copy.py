@@ -2,6 +2,7 @@
 
 import shutil
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC
 from functools import partial
 from io import BytesIO
@@ -98,6 +99,7 @@ def fill(stack, sessions):
     admin.invite("ab" * 32, "nora@daybook.test", AccountRole.USER)
     admin.invite("cd" * 32, None, AccountRole.ADMIN)
     admin.set_sign_ups(SignUps.OPEN)
+    admin.confirm_by_code(is_on=False)
     with pytest.raises(StoreUnavailable):
         cut_at(sessions, "put_sign_up", is_done=True).sign_up_with(new_email(), PASSWORD)
     maya = people["maya"]

@@ -54,7 +54,7 @@ from tests.database.two_sides import (
 
 IDLE, LIFE = 600, 3600  # seconds of a session
 _LIMITS = tuple(Limits.__dataclass_fields__)
-_SETTINGS = (*_LIMITS, "sign_ups", "retention_days", "first_account_is_admin")
+_SETTINGS = (*_LIMITS, "sign_ups", "confirms_by_code", "retention_days", "first_account_is_admin")
 _FROM = "case when retention_days is not null then retention_from end"  # else it says nothing
 _ERRORS = {"PT401": SignedOut, "PT403": ProofNeeded, "42501": AdminsOnly}
 _WITHOUT_PROOFS = """

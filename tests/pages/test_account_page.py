@@ -1,14 +1,16 @@
 """The page "Account": the address, the form that changes the password, and how a change ended."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
 from pages._parts import devices
+from services import bootstrap
 from services.domain import AccountRole
 from services.domain.accounts import SIGN_IN_REASONS
 from services.domain.browsers import browser_name
-from services.errors import ProofNeeded
+from services.errors import ProofNeeded, WrongCode
 from services.store.device_names import NewDevice
 from tests.fakes import FakePerson
 from tests.pages.conftest import html, in_dialog, press
@@ -196,3 +198,53 @@ def test_every_refusal_of_a_change_has_a_sentence(open_account):
         app.query_params["reason"] = reason
         (sentence,) = said(app.run())
         assert sentence.startswith("Nothing was changed. ")
+
+
+# --- the confirmation of the email
+
+STEP = "0b0e4a8e-7c5c-4a8a-9d3f-2f6b0f6d5a11"
+
+
+@pytest.fixture
+def mailer(open_app):
+    """Have mail set up."""
+    bootstrap.current_app().mailer = SimpleNamespace()
+
+
+def asks(app, action):
+    return f'action="{action}"' in html(app) and 'value="confirm_address"' in html(app)
+
+
+def test_nothing_is_confirmed_without_mail(open_account):
+    app = open_account(code="confirm_address", step=STEP)
+
+    assert not asks(app, "/code")
+    assert not asks(app, "/code/redeem")
+
+
+def test_unconfirmed_email_has_a_code_sent(open_account, mailer):
+    app = open_account()
+
+    assert any("Not confirmed" in one.value for one in app.markdown)
+    assert asks(app, "/code")
+    assert not asks(app, "/code/redeem")
+
+
+def test_code_is_entered_in_a_native_form(open_account, mailer):
+    app = open_account()
+    for name, value in {"code": "confirm_address", "step": STEP, "reason": "wrong-code"}.items():
+        app.query_params[name] = value
+    app.run()
+
+    assert asks(app, "/code/redeem")
+    assert f'name="step" value="{STEP}"' in html(app)
+    assert said(app) == [f"Your email was not confirmed. {WrongCode.public}"]
+
+
+def test_confirmed_email_asks_for_nothing(open_account, mailer, maya):
+    maya.is_confirmed = True
+
+    app = open_account()
+
+    assert any("Confirmed" in one.value for one in app.markdown)
+    assert not asks(app, "/code")

@@ -12,7 +12,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from services import bootstrap, deployment
 from services.domain.accounts import SIGN_IN_REASONS, SignUps
 from services.domain.passwords import PASSWORD_RULE
-from services.errors import Misconfigured, WrongCode
+from services.errors import Misconfigured, StepEnded, WrongCode
 from tests.pages.conftest import ROOT
 
 
@@ -252,6 +252,27 @@ def test_what_is_no_step_leads_to_the_form_for_the_email(open_app, mailer):
 @pytest.mark.parametrize("purpose", ["prove", "admin", ""])
 def test_purpose_without_a_sign_in_shows_the_forms_of_passwords(open_app, mailer, purpose):
     assert [*forms(open_app(None, code=purpose, step=STEP))] == ["Sign in", "Create account"]
+
+
+def test_sign_up_waits_for_its_code(open_app, mailer):
+    app = open_app(None, c="some-id", code="sign_up", step=STEP, reason="wrong-code")
+
+    assert [one.value for one in app.subheader] == ["Confirm your email"]
+    assert [one.value for one in app.error] == [WrongCode.public]
+    redeem, _, again = html_of(app).partition("</form>")
+    assert 'action="/code/redeem"' in redeem
+    assert 'autocomplete="one-time-code"' in redeem
+    for form in (redeem, again):
+        assert 'name="purpose" value="sign_up"' in form
+        assert f'name="step" value="{STEP}"' in form
+    assert [*forms(press(app, "Back to sign in"))] == ["Sign in", "Create account"]
+
+
+def test_sign_up_that_is_over_begins_anew(open_app, mailer):
+    app = open_app(None, code="sign_up", reason="expired")
+
+    assert [*forms(app)] == ["Sign in", "Create account"]
+    assert [one.value for one in app.tabs[1].error] == [StepEnded.public]
 
 
 def test_ended_session_shows_the_sign_in_page(open_app, maya, tab):

@@ -1,12 +1,14 @@
 """The admin page's tab of sign-ups."""
 
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
 
+from services import bootstrap
 from services.domain import AccountRole
 from services.domain.accounts import SignUps
-from services.errors import BadAddress, StoreUnavailable
+from services.errors import BadAddress, BadInput, StoreUnavailable
 from services.store.backend import Attempt, Throttles
 from tests.fakes import FakePerson, ScriptedModel
 from tests.pages.conftest import press, pressed, refusals, warnings
@@ -101,3 +103,42 @@ def test_open_invitation_is_revoked(open_tab, ruth):
 
     assert [one.state for one in ruth.sign_ups.invitations()] == ["revoked"]
     assert not [one for one in app.selectbox if one.key == "chosen-invitation"]
+
+
+def test_addresses_are_confirmed_where_mail_is_set_alone(open_tab):
+    assert not open_tab().toggle
+
+    bootstrap.current_app().mailer = SimpleNamespace()
+
+    assert [one.value for one in open_tab().toggle] == [True]
+
+
+def test_switch_of_confirmation_is_stored(open_tab, ruth):
+    bootstrap.current_app().mailer = SimpleNamespace()
+
+    app = open_tab().toggle[0].set_value(False).run()
+
+    assert not ruth.sign_ups.confirms_by_code()
+    assert app.toggle[0].value is False
+
+
+def test_switch_that_is_not_stored_stays(open_tab, ruth):
+    bootstrap.current_app().mailer = SimpleNamespace()
+    ruth.administration.failures["confirm_by_code"] = StoreUnavailable("away")
+
+    app = open_tab().toggle[0].set_value(False).run()
+
+    assert ruth.sign_ups.confirms_by_code()
+    assert app.toggle[0].value is True
+
+
+def test_switch_is_off_while_supabase_auth_confirms_addresses(open_tab, ruth):
+    bootstrap.current_app().mailer = SimpleNamespace()
+    ruth.auth_confirms = True
+
+    [switch] = open_tab().toggle
+
+    assert (switch.value, switch.disabled) == (False, True)
+    with pytest.raises(BadInput):
+        ruth.sign_ups.confirm_by_code(is_on=True)
+    ruth.sign_ups.confirm_by_code(is_on=False)

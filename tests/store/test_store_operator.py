@@ -8,7 +8,7 @@ import pytest
 
 from services.crypto import RootKeys, new_key
 from services.domain import AccountRole
-from services.domain.addresses import NO_ADDRESS
+from services.domain.addresses import NO_ADDRESS, ConfirmedBy
 from services.errors import BadInput, Misconfigured, WrongCredentials
 from services.operate.accounts import open_account, opens, set_password
 from services.operate.demo import make_demo
@@ -76,7 +76,7 @@ def test_new_password_ends_sessions_and_opens_the_account(accounts, operator):
     set_password(operator, RING, email, "another long password")
 
     assert not accounts.backend.is_alive(cookie.hash)
-    accounts.sign_in_with(email, "another long password")
+    assert not accounts.sign_in_with(email, "another long password")[1].is_confirmed
     with pytest.raises(WrongCredentials):
         accounts.sign_in_with(email, PASSWORD)
 
@@ -100,6 +100,7 @@ def test_only_user_gets_an_address_and_a_password(accounts, operator, tables):
 
     assert accounts.sign_in_with(email, PASSWORD)[1].email == email
     assert rows(tables, ACCOUNTS)[0].email == email
+    assert open_account(operator, RING, email)[1].confirmed.how is ConfirmedBy.OPERATOR
     accounts.enter(only_account(tables))  # a store without sign-in needs no address
     with pytest.raises(BadInput):
         open_account(operator, RING, new_email())

@@ -100,6 +100,9 @@ class SupabaseAdministration:
     def set_sign_ups(self, mode: SignUps) -> None:
         self.calls.do("set_settings", changes=Hidden.json({"sign_ups": mode.value}))
 
+    def confirm_by_code(self, *, is_on: bool) -> None:
+        self.calls.do("set_settings", changes=Hidden.json({"confirms_by_code": is_on}))
+
     def invite(self, code_hash: str, email: EmailAddress | None, role: AccountRole) -> None:
         self.calls.do("invite", new_code_hash=code_hash, address=Hidden(email), new_role=role.value)
 

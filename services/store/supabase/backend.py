@@ -403,6 +403,7 @@ def _sign_up_state(found: Mapping[str, object]) -> SignUpState:
     return SignUpState(
         mode=SignUps(str(found["mode"])),
         is_first_admin=found["is_first"] is True,
+        confirms_by_code=found["confirms_by_code"] is True,
         is_invited=found.get("is_invited") is True,
     )
 

@@ -168,8 +168,8 @@ def judge_sign_up(auth: AuthSettings | int) -> Finding:
             return Mark.NOTE, f"closed to new accounts, unless you allow them under {_SIGN_IN}"
         case AuthSettings(mailer_autoconfirm=False):
             return Mark.NOTE, (
-                "addresses are confirmed by email, which Supabase's own server sends to its team only: "
-                f"set up SMTP, or switch off Confirm email under {_SIGN_IN}"
+                "Supabase Auth confirms addresses, so Daybook's own codes cannot: switch off Confirm email under "
+                f"{_SIGN_IN}, or set up SMTP there, because Supabase's own server sends to its team only"
             )
         case _:
             return Mark.OK, "open, without confirmation of addresses"

@@ -180,6 +180,9 @@ class TablesAdministration(TablesReports):
     def set_sign_ups(self, mode: SignUps) -> None:
         self.change_settings({"sign_ups": mode})
 
+    def confirm_by_code(self, *, is_on: bool) -> None:
+        self.change_settings({"confirms_by_code": is_on})
+
     def set_deployment_cap(self, monthly_cap_micro: int | None) -> None:
         """Set the cap. Before the first cap is set, a cap that limits nothing is set while the budgets are counted."""
 

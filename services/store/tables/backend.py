@@ -148,7 +148,7 @@ class TablesUser:
 
         def change(block: Block) -> bool:
             user_id = self.caller.account(block).id
-            if new.generation > seen_generation:
+            if action not in rules.WITHOUT_PROOF:
                 self.caller.require_recent(block)
             stored = block.get(schema.CREDENTIALS, user_id)
             if new.id != user_id or not stored or stored.generation != seen_generation:
@@ -604,9 +604,11 @@ def _note_key(block: Block, now: datetime, user_id: UserId, key: WrappedKey) -> 
 
 
 def _sign_up_state(block: Block) -> SignUpState:
-    is_first = _is_first(block)
+    is_first, settings = _is_first(block), settings_of(block)
     return SignUpState(
-        mode=rules.mode_of(settings_of(block), is_first=is_first), is_first_admin=is_first
+        mode=rules.mode_of(settings, is_first=is_first),
+        is_first_admin=is_first,
+        confirms_by_code=settings.confirms_by_code,
     )
 
 

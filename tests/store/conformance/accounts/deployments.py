@@ -368,7 +368,7 @@ class SupabaseDeployment(Deployment):
         self.accounts = make_sessions(stack, self._line)
         self.server = _Server(self.accounts.backend)
         self._model_settings = CachedRead(self.server.model_settings)
-        self._sign_ups = CachedRead(self.server.sign_ups)
+        self._sign_ups = CachedRead(self.server.backend.sign_up_state)
         log = "to_regclass('auth.audit_log_entries') is not null"
         [(self._since, self.has_log)] = self._execute(f"select clock_timestamp(), {log}")
 
@@ -386,7 +386,8 @@ class SupabaseDeployment(Deployment):
         return ModelAdministration(session.backend.administration, self._model_settings)
 
     def sign_ups(self, session):
-        return SignUpAdministration(session.backend.administration, self._sign_ups)
+        confirms = self.accounts.backend.sign_in.confirms_addresses
+        return SignUpAdministration(session.backend.administration, self._sign_ups, confirms)
 
     def usage(self, session):
         return session.backend.rows().usage
@@ -570,7 +571,7 @@ class TablesDeployment(Deployment):
         self.accounts = accounts_in_memory(self._store, RootKeys({1: self._root_key}, 1))
         self.server = _ServerOfTables(self.accounts.backend)
         self._model_settings = CachedRead(self.server.model_settings)
-        self._sign_ups = CachedRead(self.server.sign_ups)
+        self._sign_ups = CachedRead(self.server.backend.sign_up_state)
 
     def store(self, session):
         return store_of(session)
@@ -582,7 +583,8 @@ class TablesDeployment(Deployment):
         return ModelAdministration(session.backend.administration, self._model_settings)
 
     def sign_ups(self, session):
-        return SignUpAdministration(session.backend.administration, self._sign_ups)
+        confirms = self.accounts.backend.sign_in.confirms_addresses
+        return SignUpAdministration(session.backend.administration, self._sign_ups, confirms)
 
     def usage(self, session):
         return session.backend.rows().usage

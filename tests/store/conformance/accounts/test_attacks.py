@@ -43,6 +43,7 @@ ADMINS_VERBS = {
     "health": administration("health"),
     "audit": administration("audit"),
     "set_mode": lambda user, _: user.sign_ups.set_mode(SignUps.CLOSED),
+    "confirm_by_code": lambda user, _: user.sign_ups.confirm_by_code(is_on=False),
     "invite": lambda user, _: user.sign_ups.invite("", AccountRole.ADMIN),
     "invitations": lambda user, _: user.sign_ups.invitations(),
     "revoke": lambda user, _: user.sign_ups.revoke(uuid4()),

@@ -91,6 +91,22 @@ def test_mode_is_followed_at_once(deployment, admin):
         assert admin.sign_ups.mode() is deployment.server.sign_ups() is mode
 
 
+def test_addresses_are_confirmed_until_an_admin_switches_that_off(deployment, admin):
+    backend = deployment.accounts.backend
+    assert admin.sign_ups.confirms_by_code()
+
+    for is_on in (False, True):
+        admin.sign_ups.confirm_by_code(is_on=is_on)
+
+        assert admin.sign_ups.confirms_by_code() is is_on
+        assert backend.sign_up_state().confirms_by_code is is_on
+    changed = admin.administration.audit()[0]
+    assert (changed.action, changed.detail) == (
+        "settings.set",
+        {"confirms_by_code": [False, True]},
+    )
+
+
 def test_closed_sign_ups_let_accounts_in_and_nobody_else(deployment, admin, maya):
     code = admin.sign_ups.invite("", AccountRole.USER)
 

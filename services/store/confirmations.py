@@ -1,0 +1,101 @@
+"""Addresses that are confirmed by a code: of a new account, and of an account that has one already.
+
+Until its code is entered, nothing is stored of a sign-up but its step, which holds the hash of the password: so no
+account is prepared under the address of another user.
+"""
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from pydantic import TypeAdapter, ValidationError
+
+from services.domain.accounts import CredentialsAction
+from services.domain.addresses import Confirmed, ConfirmedBy
+from services.domain.browsers import BrowserName
+from services.domain.mails import CodePurpose, NoCodeReason
+from services.errors import RateLimited, StepEnded
+from services.store.accounts import Accounts, AppSession, Cookie, Found
+from services.store.backend import Throttles
+from services.store.codes import NOBODY, CodeRequest, Recipient, RightCode
+
+_NOT_COUNTED = Throttles(())  # the tries of the code are counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SignUp:
+    """What a sign-up has besides its address, in the step of its code."""
+
+    password_hash: str = field(repr=False)
+    invitation: str = field(repr=False)  # the code as it was typed
+
+
+_SIGN_UP = TypeAdapter(_SignUp)
+
+
+def sign_up_request(found: Found, password_hash: str, invitation: str) -> CodeRequest:
+    """Return the request for a code, after which the sign-up goes on."""
+    wanted = _SignUp(password_hash=password_hash, invitation=invitation)
+    return CodeRequest(address=found.email, extra=_SIGN_UP.dump_json(wanted).decode())
+
+
+def recipient_of_sign_up(found: Found) -> Recipient:
+    """Return who gets a mail for a sign-up: of a taken address its user, without a code."""
+    mail = NoCodeReason.TAKEN if found.is_taken else CodePurpose.CONFIRM_ADDRESS
+    return Recipient(mail=mail, is_known=found.is_known)
+
+
+def sign_up(
+    accounts: Accounts, code: RightCode, browser: BrowserName | None = None
+) -> tuple[Cookie, AppSession]:
+    """Make the account that the right *code* was for, and sign in; the mode and the invitation are checked again.
+
+    A process that is killed after the step has ended leaves nothing, or a pending sign-up, which the next sign-in with the
+    password completes. Raise StepEnded, AddressTaken (another sign-up was faster), and the errors of `Accounts.find_for_sign_up`
+    and `Accounts.sign_up`.
+    """
+    wanted = _wanted(code)
+    found = accounts.find_for_sign_up(code.request.address, _NOT_COUNTED, wanted.invitation)
+    code.end()
+    hashed, invitation = wanted.password_hash, wanted.invitation
+    return accounts.sign_up(found, hashed, invitation, browser, _confirmed())
+
+
+def recipient_of_session(found: Found, session: AppSession) -> Recipient:
+    """Return who gets the mail by which the user of *session* confirms the address."""
+    if found.stored is None or found.credentials is None or found.stored.user_id != session.user_id:
+        return NOBODY
+    return Recipient(
+        mail=CodePurpose.CONFIRM_ADDRESS, credentials=found.stored, is_known=found.is_known
+    )
+
+
+def confirm_address(accounts: Accounts, session: AppSession, code: RightCode) -> None:
+    """Note in the credentials of the user of *session* that the right *code* confirmed the address; no session ends.
+
+    Raise StepEnded (also if the credentials have changed since), RateLimited (they change at this moment).
+    """
+    found = accounts.find(code.request.address, _NOT_COUNTED)
+    code.step.check(found.stored)
+    if not found.stored or not found.credentials or found.stored.user_id != session.user_id:
+        raise StepEnded
+    code.end()
+    if found.credentials.confirmed:  # by another browser, or before this process knew it
+        return
+    new = replace(found.credentials, confirmed=_confirmed(), generation=found.stored.generation + 1)
+    if not accounts.change_credentials(
+        session, new, found.stored.generation, CredentialsAction.ADDRESS_CONFIRMED
+    ):
+        raise RateLimited
+
+
+def _confirmed() -> Confirmed:
+    return Confirmed(how=ConfirmedBy.CODE, at=datetime.now(UTC).replace(microsecond=0))
+
+
+def _wanted(code: RightCode) -> _SignUp:
+    """Raise StepEnded if another version of the app stored the sign-up."""
+    try:
+        return _SIGN_UP.validate_json(code.request.extra)
+    except ValidationError:
+        pass
+    raise StepEnded  # outside of the block, whose traceback would hold the contents

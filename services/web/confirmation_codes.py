@@ -1,0 +1,88 @@
+"""Codes that confirm the address of a new account, and of an account whose user is signed in."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from anyio.to_thread import run_sync
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from services.domain import UserId
+from services.domain.mails import CodePurpose
+from services.errors import StepEnded
+from services.store.accounts import Found
+from services.store.backend import Throttles
+from services.store.codes import CodeRequest, Recipient, RightCode
+from services.store.confirmations import (
+    confirm_address,
+    recipient_of_session,
+    recipient_of_sign_up,
+    sign_up,
+    sign_up_request,
+)
+from services.web.code_routes import Asked, CodeRoutes
+from services.web.forms import with_query
+from services.web.session_start import SessionStart
+
+
+@dataclass(frozen=True, slots=True)
+class SignUpCode:
+    """Makes an account. Its step begins at `/account`, with the hash of a password, and nowhere else."""
+
+    name: ClassVar[str] = "sign_up"
+    needs_session: ClassVar[bool] = False
+    start: SessionStart
+
+    async def request_of(self, asked: Asked) -> CodeRequest:
+        raise StepEnded
+
+    def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
+        return recipient_of_sign_up(asked.accounts.find(request.address, throttles))
+
+    async def finish(self, asked: Asked, code: RightCode) -> Response:
+        cookie, session = await run_sync(sign_up, asked.accounts, code, asked.browser)
+        start = self.start.answer
+        return await start(asked.request, cookie, session, asked.target, is_new_account=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmAddress:
+    """Confirms the address of a user who is signed in."""
+
+    name: ClassVar[str] = CodePurpose.CONFIRM_ADDRESS
+    needs_session: ClassVar[bool] = True
+    on_confirmed: Callable[[UserId], object] = field(repr=False)
+
+    async def request_of(self, asked: Asked) -> CodeRequest:
+        if asked.session is None:
+            raise StepEnded
+        return CodeRequest(address=asked.session.email)
+
+    def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
+        if asked.session is None:
+            raise StepEnded
+        found = asked.accounts.find(request.address, throttles)
+        return recipient_of_session(found, asked.session)
+
+    async def finish(self, asked: Asked, code: RightCode) -> Response:
+        if asked.session is None:
+            raise StepEnded
+        await run_sync(confirm_address, asked.accounts, asked.session, code)
+        self.on_confirmed(asked.session.user_id)
+        return RedirectResponse(with_query(asked.target, reason="confirmed"), 303)
+
+
+@dataclass(frozen=True, slots=True)
+class SignUpByCode:
+    """Sends the code after which a sign-up goes on."""
+
+    codes: CodeRoutes
+    flow: SignUpCode
+
+    async def answer(
+        self, request: Request, found: Found, password_hash: str, invitation: str, target: str
+    ) -> Response:
+        """Return the redirect to the form for the code. Raise TooManyAttempts, StoreUnavailable."""
+        wanted = sign_up_request(found, password_hash, invitation)
+        return await self.codes.begin(request, self.flow, target, wanted)

@@ -1,0 +1,66 @@
+"""A sign-up whose address is confirmed by a code, and the confirmation on the page Account."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.journeys.people import DESK, PASSWORD, PHONE
+from tests.journeys.seeds import second_process
+from tests.journeys.test_access import Look
+from tests.journeys.test_codes import enters, form
+from tests.mail_server import mail_server
+from tests.stack.apps import running, until
+
+EMAIL, OLD = "maya@daybook.test", "omar@daybook.test"
+
+
+@pytest.fixture
+def mails():
+    with mail_server() as server:
+        yield server
+
+
+@pytest.fixture
+def app(make_app, mails):
+    """An app with mail, and a user whose address is not confirmed."""
+    environment = {
+        "DAYBOOK_SMTP_HOST": "127.0.0.1",
+        "DAYBOOK_SMTP_PORT": str(mails.port),
+        "DAYBOOK_SMTP_FROM": "no-reply@daybook.test",
+    }
+    with running(make_app("confirmation", environment=environment)) as app:
+        app.until_ready()
+        with second_process(app) as accounts:
+            accounts.sign_up_with(OLD, PASSWORD)
+        yield app
+
+
+def test_address_is_confirmed_at_sign_up_and_on_account(app, mails, person):
+    maya = person(url=app.url, viewport=PHONE, has_touch=True)
+    maya.visit("/")
+    maya.page.get_by_role("tab", name="Create account").click()
+    maya.enters("/account", EMAIL, PASSWORD)
+    expect(form(maya, "/code/redeem")).to_be_visible()
+    look = Look(maya)
+    look.at("sign-up")
+    code = until(lambda: mails.received)[0].code
+    enters(maya, code, "Create account")
+    maya.is_welcome()
+    assert EMAIL not in maya.page.url
+
+    omar = person(url=app.url, viewport=DESK)
+    omar.visit("/")
+    omar.enters("/session", OLD, PASSWORD)
+    omar.is_welcome()
+    omar.visit("/account")
+    look_at_account = Look(omar)
+    expect(omar.page.get_by_text("Not confirmed")).to_be_visible()
+    look_at_account.at("unconfirmed")
+    form(omar, "/code").get_by_role("button", name="Send code").click()
+    code = until(lambda: mails.received[1:])[0].code
+    enters(omar, code, "Confirm email")
+    expect(omar.page.get_by_text(re.compile("Confirmed"))).to_be_visible()
+    look_at_account.at("confirmed")
+    assert look.found + look_at_account.found == []
+    assert code not in app.said()
