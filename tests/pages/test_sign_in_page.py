@@ -183,7 +183,7 @@ def press(app, label):
     return next(one for one in app.button if one.label == label).click().run()
 
 
-LINKS = ["Sign in with a code", "Forgot your password?"]
+LINKS = ["Sign in with a code", "Forgot your password?", "Take back an email address"]
 
 
 def test_codes_are_offered_where_mail_is_set_alone(open_app):

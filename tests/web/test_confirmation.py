@@ -47,7 +47,7 @@ class SignUpSite(Site):
         )
         codes = CodeRoutes(shared, self.attempts, origin, self.send, flows)
         by_code = SignUpByCode(codes, flow)
-        sign_in = SignInRoutes(shared, self.attempts, origin, 3600, lanes, by_code)
+        sign_in = SignInRoutes(shared, self.attempts, origin, 3600, lanes, by_code=by_code)
         self.routes = [*sign_in.routes(), *codes.routes()]
 
     def rows(self, table=CREDENTIALS):
