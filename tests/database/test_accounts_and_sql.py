@@ -365,7 +365,7 @@ class Accounts(RuleBasedStateMachine):
         user_id = session.calls.user_id
         match what:
             case "password":
-                self.change_credentials(nth, 0, True, False, None)
+                self.change_credentials(nth, 0, CredentialsAction.PASSWORD_SET, False, None)
             case "other devices":
                 self.both.of_user(session, lambda user: user.end_other_devices())
             case "one device":

@@ -196,6 +196,7 @@ def test_attempt_brings_the_state_of_sign_ups(world):
         "keys": [],
         "is_known": False,
         "is_suspended": False,
+        "confirms_by_code": True,
     }
 
     found = count(world)

@@ -10,6 +10,7 @@ from services.caches import CachedRead
 from services.domain import Space, SpaceId
 from services.domain.accounts import SignUps
 from services.store.administration import SignUpAdministration
+from services.store.backend import SignUpState
 from services.store.sealed import sealed_store
 from services.store.supabase.rows import SupabaseRows
 from tests.fakes import NOON
@@ -84,7 +85,9 @@ def admin(maya, owner):
     return SimpleNamespace(
         administration=maya.backend.administration,
         sign_ups=SignUpAdministration(
-            maya.backend.administration, CachedRead(lambda: SignUps.OPEN)
+            maya.backend.administration,
+            CachedRead(lambda: SignUpState(mode=SignUps.OPEN, is_first_admin=False)),
+            lambda: False,
         ),
     )
 

@@ -289,12 +289,17 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
     look.at("the data")
     for query, words in (
         ("", "Change password"),
-        ("?reason=wrong", "is wrong."),
+        ("?reason=wrong", "Wrong password."),
         ("?reason=changed", "Password changed."),
     ):
         maya.visit(f"/account{query}")
         maya.sees(words)
         look.at(f"the account{query}")
+    with database(app) as connection:
+        connection.execute("update private.app_sessions set proved_at = now() - interval '1 day'")
+    maya.visit("/account")
+    maya.sees("Confirm that it is you")
+    look.at("the account, without a proof")
 
     assert look.found == []
 

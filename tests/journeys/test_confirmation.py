@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from tests.journeys.people import DESK, PASSWORD, PHONE
 from tests.journeys.seeds import second_process
 from tests.journeys.test_access import Look
-from tests.journeys.test_codes import enters, form
+from tests.journeys.test_codes import coded, enters, form
 from tests.mail_server import mail_server
 from tests.stack.apps import running, until
 
@@ -44,7 +44,7 @@ def test_address_is_confirmed_at_sign_up_and_on_account(app, mails, person):
     expect(form(maya, "/code/redeem")).to_be_visible()
     look = Look(maya)
     look.at("sign-up")
-    code = until(lambda: mails.received)[0].code
+    code = until(lambda: coded(mails))[0].code
     enters(maya, code, "Create account")
     maya.is_welcome()
     assert EMAIL not in maya.page.url
@@ -58,7 +58,7 @@ def test_address_is_confirmed_at_sign_up_and_on_account(app, mails, person):
     expect(omar.page.get_by_text("Not confirmed")).to_be_visible()
     look_at_account.at("unconfirmed")
     form(omar, "/code").get_by_role("button", name="Send code").click()
-    code = until(lambda: mails.received[1:])[0].code
+    code = until(lambda: coded(mails)[1:])[0].code
     enters(omar, code, "Confirm email")
     expect(omar.page.get_by_text(re.compile("Confirmed"))).to_be_visible()
     look_at_account.at("confirmed")
