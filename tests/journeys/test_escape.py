@@ -67,6 +67,7 @@ FRESH = {
     "the policies of a new chat": [POLICY],
     "the models of a new chat": [MODEL],
 }
+DEVICES = {"others_dialog": [button("end-others")]}
 DATA = {"chats_dialog": [button("delete-chats")]}
 MEMORY = {"delete_all_dialog": [button("danger-ask")]}
 ADMIN = {
@@ -145,6 +146,8 @@ def test_escape_closes_each_overlay_once_and_returns_the_focus(app, person):
     close_each(MEMORY)
     maya.visit("/data")
     close_each(DATA)
+    maya.visit("/account")
+    close_each(DEVICES)
     maya.visit("/admin")
     page.get_by_role("tab", name="Users").click()
     page.locator(".st-key-chosen-users input").fill(maya.email)
@@ -185,7 +188,7 @@ def test_escape_with_something_open_stops_no_reply(app, person):
 
 
 def test_each_dialog_is_in_the_table():
-    every = FRESH | ACCOUNT | CHAT | SPACE | MEMORY | DATA | ADMIN | TEMPORARY
+    every = FRESH | ACCOUNT | CHAT | SPACE | MEMORY | DATA | DEVICES | ADMIN | TEMPORARY
     tables = {name.rpartition(".")[2] for name in every} | ELSEWHERE
     for file in _PAGES.rglob("*.py"):
         made = re.findall(r"@st\.dialog\(.*\n(?:@.*\n)*def (\w+)", file.read_text("utf-8"))
