@@ -210,6 +210,7 @@ class FoundFormer:
     credentials: Credentials
     former: FormerAddress
     is_known: bool  # true: the attempt comes from a device of the user
+    is_suspended: bool
     keys: tuple[WrappedKey, ...]  # of the user
 
 
@@ -263,7 +264,8 @@ class Accounts:
                 credentials = self._opened(stored)
                 former = credentials.former_at(email, self.now())
                 if former:
-                    return FoundFormer(stored, credentials, former, counted.is_known, counted.keys)
+                    known, suspended = counted.is_known, counted.is_suspended
+                    return FoundFormer(stored, credentials, former, known, suspended, counted.keys)
                 log_event("credentials.unopened", user=stored.id)  # the look-up names another user
         return None
 

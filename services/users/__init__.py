@@ -146,7 +146,7 @@ class Shared:
         """Have the pages of a user's sessions in this process know that the address is confirmed; others read it when opened."""
         for user in list(self._users.values()):
             if user.user_id == user_id:
-                user.is_confirmed = True
+                self.set_address(user_id, user.email)
 
     def read_ahead(self, cookie: Cookie, conversation_id: ConversationId | None) -> None:
         """Open the session of *cookie* and start reading the data of the page that it opens. Raise StoreUnavailable."""
@@ -161,11 +161,11 @@ class Shared:
         self.temporary.stop(within=0.2)
 
     def set_address(self, user_id: UserId, email: EmailAddress) -> None:
-        """Have the sessions of a user in this process know the new address."""
+        """Have the sessions of a user in this process know the address that a code has confirmed."""
         self.session_cache.set_address(user_id, email)
         for user in list(self._users.values()):
             if user.user_id == user_id:
-                user.session = replace(user.session, email=email)
+                user.session = replace(user.session, email=email, is_confirmed=True)
 
     def _add(self, session: AppSession) -> None:
         user = self._users[session.id] = UserServices(session, self)
@@ -193,7 +193,7 @@ class UserServices(ChatParts):
     def __init__(self, session: AppSession, shared: Shared) -> None:
         self.session, self._shared = session, shared
         self.user_id = session.user_id
-        self.has_password, self.is_confirmed = session.has_password, session.is_confirmed
+        self.has_password = session.has_password
         # the bytes that the user may store, or None for no limit
         self.account_bytes = shared.account_bytes
         first = session.backend.first_page()
@@ -226,6 +226,11 @@ class UserServices(ChatParts):
     @property
     def email(self) -> EmailAddress:
         return self.session.email
+
+    @property
+    def is_confirmed(self) -> bool:
+        """True if the address is confirmed, as far as this process knows."""
+        return self.session.is_confirmed
 
     def read_ahead(self) -> None:
         """Start reading all data that the first page needs."""

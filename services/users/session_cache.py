@@ -129,11 +129,11 @@ class SessionCache:
                 entry.check = None  # a check in progress began too early to notice the refusal
 
     def set_address(self, user_id: UserId, email: EmailAddress) -> None:
-        """Have the opened sessions of a user know the new address."""
+        """Have the opened sessions of a user know the address that a code has confirmed."""
         with self._lock:
             for entry in self._entries.values():
                 if entry.session.user_id == user_id:
-                    entry.session = replace(entry.session, email=email)
+                    entry.session = replace(entry.session, email=email, is_confirmed=True)
 
     @contextmanager
     def connected(self, session: AppSession) -> Generator[None]:

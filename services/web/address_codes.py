@@ -93,7 +93,7 @@ class RestoreAddress:
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
         """No credentials: who has the account now could end the step by changing them."""
         found = asked.accounts.find_former(request.address, throttles)
-        if found is None:
+        if found is None or found.is_suspended:
             return NOBODY
         return Recipient(mail=CodePurpose.RESTORE_ADDRESS, is_known=found.is_known)
 

@@ -60,6 +60,10 @@ class Attempts:
         of_device = self._throttle(f"sign-in on {device}", self.tries_of_an_account)
         return Throttles(strangers, user_id, (of_device,))
 
+    def password(self, user_id: UserId) -> Throttle:
+        """Return the throttle of a new password, which is hashed before it is known if it is stored."""
+        return self._throttle(f"password of {user_id}", self.tries_of_an_account)
+
     def step(self, address: str, step_id: UUID | None = None) -> tuple[Throttle, ...]:
         """Return the throttles of a step that begins in a browser at the network address *address*.
 

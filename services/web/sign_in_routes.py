@@ -171,8 +171,12 @@ class SignInRoutes:
             if session is None or cookie is None:
                 return RedirectResponse(_ACCOUNT, 303)
             async with self.attempts.delay_refusals():
+                counted = [self.attempts.password(session.user_id)]
+                await run_sync(self._accounts.backend.count_throttles, counted)
                 current = await run_sync(self._accounts.current, cookie)
-                hashed = await self._hash(request, lambda: current.hashed(password), is_known=True)
+                device = self.origin.device_cookie(request)
+                is_known = self.attempts.is_known(device, session.user_id)
+                hashed = await self._hash(request, lambda: current.hashed(password), is_known)
                 await run_sync(self._accounts.change_password, session, current, hashed)
         except errors.AppError as error:
             return RedirectResponse(with_reason(_ACCOUNT, error), 303)

@@ -440,6 +440,14 @@ def test_changed_password_replaces_the_old_one(account, change):
     assert (old, new) == ("/?c=1&reason=wrong", "/?c=1")
 
 
+def test_passwords_are_hashed_ten_times_in_a_quarter_of_an_hour(change):
+    """A hash takes long, and a session alone, without a proof, must not keep others from theirs."""
+    answers = [change(password="short") for _ in range(11)]
+
+    said = [answer.headers["location"].partition("reason=")[2][:4] for answer in answers]
+    assert said == ["weak"] * 10 + ["slow"]
+
+
 def test_change_of_the_password_ends_all_other_sessions(session_cache, account, change):
     client, email, cookie = account
     other = cookie_in(client, client.post("/session", data=form(email)))

@@ -58,7 +58,7 @@ OWN_VERBS = {
     "account_changes": lambda user, _: user.usage.account_changes(),
     "stored": lambda user, _: user.usage.stored(),
     "devices": lambda user, _: user.deployment.devices(user.session),
-    "end_others": lambda user, _: user.deployment.end_others(user.session),
+    "end_others": lambda user, _: user.session.backend.end_other_devices(),
     "delete": lambda user, _: user.administration.delete(user.id),
     "begin_turn": lambda user, _: begun_with(user.store),
     "poll": lambda user, _: user.store.conversations.poll(OpenPlace()),
@@ -250,7 +250,7 @@ def test_stored_session_given_to_another_user_opens_nothing(deployment, maya, om
 def test_account_of_another_user_is_neither_deleted_nor_ended(deployment, maya, omar):
     with pytest.raises(AdminsOnly):
         omar.administration.delete(maya.id)
-    deployment.end_one(omar.session, maya.session.id)
+    omar.session.backend.end_device(maya.session.id)
 
     assert deployment.accounts.ended([maya.session, omar.session]) == {}
     omar.administration.delete(omar.id)

@@ -199,8 +199,8 @@ def test_reset_that_another_change_overtook_changes_nothing(deployment, maya, ri
     accounts, entered = deployment.accounts, right(maya)
     sign_in = type(accounts).sign_in
 
-    def overtaken(self, checked, invitation=""):
-        started = sign_in(self, checked, invitation)
+    def overtaken(self, checked, **options):
+        started = sign_in(self, checked, **options)
         accounts.change_with(maya.session, PASSWORD, PASSWORD + "!")
         return started
 
