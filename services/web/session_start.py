@@ -24,7 +24,7 @@ from services.web.origin import Origin
 
 @dataclass(frozen=True, slots=True)
 class SessionStart:
-    """Gives a session that has just begun to the browser that signed in."""
+    """Gives a session that has just begun to the browser that signed in. Any thread may call its method."""
 
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     attempts: Attempts

@@ -517,5 +517,5 @@ def test_turn_is_billed_as_the_docs_say(accounts, wire):
         "checkpoint": (3, 1),
         "finish": (17, 7),
         "poll": (7, 0),  # one of the reads is the chat in the list
-        "sweep": (12, 0),
+        "sweep": (13, 0),
     }
