@@ -151,10 +151,13 @@ def test_refused_login_is_tried_once_for_all_mails_of_an_interval(running, trust
         assert received.commands == ["AUTH"] * 2  # smtplib tries PLAIN, then LOGIN
 
         for interval, attempts in (1, 2), (2, 3):
+            failed_at = mailer.health().last_failed_at
             now[0] += interval
             mailer.send(a_mail())
             until(lambda attempts=attempts: len(received.commands) == 2 * attempts, within=20)
             until(lambda attempts=attempts: mailer.health().waiting == 3 + attempts, within=20)
+            # the mailer has read the refusal, and counts the next interval from now
+            until(lambda at=failed_at: mailer.health().last_failed_at != at, within=20)
         assert received.commands == ["AUTH"] * 6
 
 
