@@ -75,15 +75,7 @@ def routes(app: App) -> list[Route]:
     return [
         health_route(app.health),
         *_open_routes(app, origin),
-        *SignInRoutes(
-            app.shared,
-            attempts,
-            origin,
-            chosen.session_lifetime_seconds,
-            lanes,
-            notices,
-            by_code,
-        ).routes(),
+        *SignInRoutes(start, lanes, by_code).routes(),
         *(codes.routes() if codes else []),
         *ExportRoutes(app.shared, origin).routes(),
         *PollRoute(app.shared, origin).routes(),

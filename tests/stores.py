@@ -21,7 +21,7 @@ from services.rules.accounts import StoredSession
 from services.rules.budget import Budget, Deployment
 from services.store.accounts import Accounts
 from services.store.administration import UserAccess
-from services.store.backend import Throttles
+from services.store.backend import NOT_COUNTED as NOT_COUNTED
 from services.store.device_names import NewDevice
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.sealed.seals import Seals
@@ -207,9 +207,6 @@ def made_in(folder, kind):
         return kind(Path(tempfile.mkdtemp(dir=folder)) / "store.db").open()
 
     return make
-
-
-NOT_COUNTED = Throttles(())
 
 
 class WholeAccounts(Accounts):

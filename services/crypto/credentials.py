@@ -39,9 +39,8 @@ from services.errors import NewerVersion
 _VERSION = 1
 _MANAGED_CHARACTERS = 40
 # Supabase Auth can require a character of each class
-_MOST_FORMER = (
-    4  # the oldest ones: who took an account over cannot push out the address of its user
-)
+# the oldest ones: who took an account over cannot push out the address of its user
+_MOST_FORMER = 4
 # the fields that are no ways in, or that an address is taken back with; all others go back to what they were
 _LASTING = {
     *("version", "state", "account_secret", "managed_password", "invitation"),

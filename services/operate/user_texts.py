@@ -50,6 +50,15 @@ class _Side:
 
 
 @dataclass(frozen=True, slots=True)
+class _PlacedRow:
+    """A row of any table with its conversation, if it has one; thoughts with their message."""
+
+    row: Any
+    conversation_id: ConversationId | None
+    message: MessageRow | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Sums:
     """Sums of the stored rows of a user."""
 
@@ -76,7 +85,7 @@ class UserTexts:
         """Return the rows of *table* as a plain store has them. Raise BadInput if a text does not open."""
         rows: list[Any] = self._read(table, within)
         if table is schema.COUNTS:
-            return [self._counted(row, -1) for row in rows]
+            return cast(list[Row], [self._counted(row, -1) for row in rows])
         opened = self._changed(rows, self._sealed, self._plain)
         if table is schema.CONVERSATIONS:
             pairs = zip(rows, opened, strict=True)
@@ -90,7 +99,7 @@ class UserTexts:
         if table is schema.COUNTS:
             for one in self._known.keys() - {row.id for row in self._read(schema.CONVERSATIONS)}:
                 raise BadInput(f"The chat {one} is missing, but not all of its rows: delete them.")
-            return [self._counted(row, 1) for row in plain]
+            return cast(list[Row], [self._counted(row, 1) for row in plain])
         if table is schema.PIECES:
             self._pieces.clear()
         sealed = self._changed(plain, self._plain, self._sealed)
@@ -123,23 +132,17 @@ class UserTexts:
 
     # --- texts
 
-    def _changed(self, rows: Sequence[Any], old: _Side, new: _Side) -> list[Any]:
+    def _changed(self, rows: Sequence[Row], old: _Side, new: _Side) -> list[Row]:
         """Return *rows* with the texts of the side *old* as the side *new* has them. Raise BadInput."""
-        return [self._row_changed(*placed, old, new) for placed in self._placed(rows)]
+        changed = [self._row_changed(placed, old, new) for placed in self._placed(rows)]
+        return cast(list[Row], changed)
 
-    def _row_changed(
-        self,
-        row: Any,
-        conversation_id: ConversationId | None,
-        message: MessageRow | None,
-        old: _Side,
-        new: _Side,
-    ) -> Any:
+    def _row_changed(self, placed: _PlacedRow, old: _Side, new: _Side) -> object:
         with suppress(Tampered, ValueError):  # chained, one could repeat the text
-            return self._with_texts(row, conversation_id, message, old, new)
+            return self._with_texts(placed, old, new)
         what = (
-            f"the chat {conversation_id}"
-            if conversation_id
+            f"the chat {placed.conversation_id}"
+            if placed.conversation_id
             else "a memory, a space or the preferences"
         )
         verb = "opened" if old is self._sealed else "sealed"
@@ -147,10 +150,7 @@ class UserTexts:
             f"A text of {what} cannot be {verb}: delete that, or copy to a store of the same kind."
         )
 
-    def _placed(
-        self, rows: Sequence[Any]
-    ) -> Iterator[tuple[Any, ConversationId | None, MessageRow | None]]:
-        """Yield each row with its conversation, and thoughts with their message."""
+    def _placed(self, rows: Sequence[object]) -> Iterator[_PlacedRow]:
         messages, turns = dict[object, MessageRow](), dict[object, ConversationId | None]()
         if any(isinstance(row, ThoughtsRow) for row in rows):
             messages = {row.id: row for row in self._read(schema.MESSAGES)}
@@ -159,24 +159,18 @@ class UserTexts:
         for row in rows:
             match row:
                 case schema.StoredConversation():
-                    yield row, row.id, None
+                    yield _PlacedRow(row, row.id)
                 case ThoughtsRow():
                     message = messages.get(row.id)
-                    yield row, message and message.conversation_id, message
+                    yield _PlacedRow(row, message and message.conversation_id, message)
                 case ReceiptRow():
-                    yield row, turns.get(row.turn_id), None
+                    yield _PlacedRow(row, turns.get(row.turn_id))
                 case _:
-                    yield row, row.conversation_id, None
+                    yield _PlacedRow(row, cast(Any, row).conversation_id)
 
-    def _with_texts(
-        self,
-        row: Any,
-        conversation_id: ConversationId | None,
-        message: MessageRow | None,
-        old: _Side,
-        new: _Side,
-    ) -> Any:
-        """Return *row* with texts of *new*. Raise Tampered, ValueError."""
+    def _with_texts(self, placed: _PlacedRow, old: _Side, new: _Side) -> object:
+        """Return the row with texts of *new*. Raise Tampered, ValueError."""
+        row, conversation_id = placed.row, placed.conversation_id
         if conversation_id is None and isinstance(row, schema.Document) and row.body is not None:
             place = document_place(self._user_id, row)
             text = old.keys.open(DOCUMENTS, row.body, place)
@@ -187,7 +181,7 @@ class UserTexts:
             return row
         vault, other = old.vault(conversation_id), new.vault(conversation_id)
         texts = dict[str, str]()
-        for name, place in self._seals(conversation_id).places(row, message).items():
+        for name, place in self._seals(conversation_id).places(row, placed.message).items():
             sealed = getattr(row, name)
             if sealed is None:
                 continue
@@ -218,7 +212,8 @@ class UserTexts:
     def _pieces_of(self, conversation_id: ConversationId) -> tuple[_Macs, int]:
         """Return the MACs of the stored pieces of a conversation, and the bytes that sealing adds. Raise BadInput."""
         if conversation_id not in self._pieces:
-            seals, macs, added = self._seals(conversation_id), dict[Any, Any](), 0
+            seals, added = self._seals(conversation_id), 0
+            macs = dict[tuple[str, str, int], tuple[str, str]]()
             rows = self._read(schema.PIECES, conversation_id)
             for row, plain in zip(
                 rows, self._changed(rows, self._sealed, self._plain), strict=True
@@ -243,13 +238,11 @@ class UserTexts:
             found, discards = _Sums(), self._read(schema.DISCARDS)
             gone = {one for row in discards for one in row.message_ids}
             for table in _COUNTED:
-                placed = self._placed(self._read(table))
-                for row, conversation_id, message in placed:
-                    plain = self._row_changed(
-                        row, conversation_id, message, self._sealed, self._plain
-                    )
-                    is_content = table not in (schema.DOCUMENTS, schema.CONVERSATIONS)
-                    key = conversation_id if is_content else None
+                is_content = table not in (schema.DOCUMENTS, schema.CONVERSATIONS)
+                for placed in self._placed(self._read(table)):
+                    row = placed.row
+                    plain = self._row_changed(placed, self._sealed, self._plain)
+                    key = placed.conversation_id if is_content else None
                     found.added[key] += text_bytes(row) - text_bytes(plain)
                     if isinstance(row, MessageRow):
                         head = found.heads.setdefault(row.conversation_id, Head())
@@ -261,7 +254,7 @@ class UserTexts:
             self._sums = found
         return self._sums
 
-    def _counted(self, row: schema.Counts, sign: int) -> Any:
+    def _counted(self, row: schema.Counts, sign: int) -> schema.Counts:
         added = self._summed().added
         content = added.total() - added[None]
         return row.plus(bytes=sign * added[None]).with_content(sign * content)
@@ -298,7 +291,7 @@ class UserTexts:
         )
 
 
-def normal(row: Any) -> Any:
+def normal(row: object) -> object:
     """Return a *row* of a plain store, which may have been edited, as `OpenedSource` has it."""
     match row:
         case schema.StoredConversation():

@@ -31,9 +31,7 @@ BOUNDS: Mapping[str, tuple[int, int]] = {  # minimum and maximum, as in SQL's ch
 _NEVER_NONE = {"daily_cap_micro", "monthly_cap_micro", "max_open", "max_per_minute"}
 MOST_INVITATIONS = 500  # open invitations, at most
 INVITATION_LIFE = timedelta(days=7)
-PROOF_LIFE = timedelta(
-    minutes=10
-)  # for which a proof of who the user is allows changes of the account
+PROOF_LIFE = timedelta(minutes=10)  # in which a proof of identity allows changes of the account
 STEP_LIFE = timedelta(minutes=10)
 MOST_STEPS = 4  # of one kind in a browser: the next one ends the oldest
 MOST_TRIES = 5  # of one step

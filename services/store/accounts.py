@@ -54,6 +54,7 @@ from services.errors import (
 from services.events import log_event
 from services.rules.accounts import FORMER_LIFE
 from services.store.backend import (
+    NOT_COUNTED,
     Attempt,
     Backend,
     CountedAttempt,
@@ -151,8 +152,7 @@ class Current:
 
     def hashed(self, password: str) -> str:
         """Return the hash of a new *password* of the user. Raise WeakPassword."""
-        check_new_password(self.credentials.address, password)
-        return hash_password(password)
+        return hash_new_password(self.credentials.address, password)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +198,7 @@ class Found:
 
     def hashed(self, password: str) -> str:
         """Return the hash of a new *password*. Raise WeakPassword."""
-        check_new_password(self.email, password)
-        return hash_password(password)
+        return hash_new_password(self.email, password)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +254,7 @@ class Accounts:
         stored = self._count(claims_of(self.root_keys, email), throttles).credentials
         return stored.user_id if stored else None
 
-    def find_former(self, email: EmailAddress, throttles: Throttles) -> "FoundFormer | None":
+    def find_former(self, email: EmailAddress, throttles: Throttles) -> FoundFormer | None:
         """Count an attempt to take *email* back; return the account that had it. Raise TooManyAttempts, StoreUnavailable."""
         counted = self._count(former_lookups_of(self.root_keys, email), throttles)
         stored, former = counted.credentials, None
@@ -344,7 +343,7 @@ class Accounts:
         Raise Tampered, and the errors of `sign_up` and `sign_in`.
         """
         if only is None:
-            return self.sign_up(self.find_for_sign_up(NO_ADDRESS, Throttles(())), None)
+            return self.sign_up(self.find_for_sign_up(NO_ADDRESS, NOT_COUNTED), None)
         return self.sign_in(Checked(only, self._opened(only), ()))
 
     def prove(self, session: AppSession, checked: Checked) -> None:
@@ -411,7 +410,7 @@ class Accounts:
         Return True if the address so far may be taken back for 72 hours: it was confirmed. Raise AddressTaken, StepEnded (the
         credentials are not of *seen_generation* any more: a way in changed since they were checked).
         """
-        stored = self._count(lookups_of(self.root_keys, session.email), Throttles(())).credentials
+        stored = self._count(lookups_of(self.root_keys, session.email), NOT_COUNTED).credentials
         seen = (stored.user_id, stored.generation) if stored else None
         if stored is None or seen != (session.user_id, seen_generation):
             raise StepEnded
@@ -424,13 +423,13 @@ class Accounts:
 
     def restore_address(
         self, email: EmailAddress, password_hash: str, browser: BrowserName | None = None
-    ) -> "RestoredAddress":
+    ) -> RestoredAddress:
         """Give *email*, which a code has confirmed again, back to the account that had it, and sign in.
 
         The account gets a new password. All other sessions end, and every way in that was added or changed since.
         Raise StepEnded (there is no such account any more), AddressTaken, and the errors of `sign_in`.
         """
-        found = self.find_former(email, Throttles(()))
+        found = self.find_former(email, NOT_COUNTED)
         if found is None:
             raise StepEnded
         confirmed = Confirmed(how=ConfirmedBy.CODE, at=self.now().replace(microsecond=0))
@@ -686,6 +685,12 @@ class Accounts:
                 rewrapped = account_keys.wrap(key, user_id, row.version)
                 opened.user.put_user_key(WrappedKey(row.version, rewrapped), row.wrapped)
         return self.keys(keys)
+
+
+def hash_new_password(address: EmailAddress, password: str) -> str:
+    """Return the hash of a new *password* of the user of *address*. Raise WeakPassword."""
+    check_new_password(address, password)
+    return hash_password(password)
 
 
 def _unwrapped(

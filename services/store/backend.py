@@ -151,6 +151,11 @@ class Throttles:
     device: tuple[Throttle, ...] = ()
 
 
+NOT_COUNTED = Throttles(
+    ()
+)  # for an attempt that something else counts, such as the tries of a step
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """An attempt to sign in or to sign up, to be counted once."""

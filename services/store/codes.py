@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from services.domain.addresses import EmailAddress
 from services.domain.browsers import BrowserName
 from services.domain.mails import Code, CodePurpose, NoCode, NoCodeReason
 from services.errors import AppError, StepEnded, WrongCode
 from services.store.accounts import Accounts, AppSession, Checked, Cookie, Found
-from services.store.backend import StoredCredentials, Throttles
-from services.store.steps import Step, Steps
+from services.store.backend import NOT_COUNTED, StoredCredentials
+from services.store.steps import Step, Steps, read_contents
 
 DIGITS = 8
 
@@ -104,10 +104,8 @@ class Codes:
         match recipient.mail:
             case CodePurpose() as purpose:
                 digits = f"{secrets.randbelow(10**DIGITS):0{DIGITS}}"
-                content, tag = (
-                    Code(purpose, digits),
-                    self.steps.root_keys.code_tag(step_id, digits),
-                )
+                content = Code(purpose, digits)
+                tag = self.steps.root_keys.code_tag(step_id, digits)
             case NoCodeReason() as reason:
                 content = NoCode(reason)
             case None:
@@ -129,14 +127,14 @@ class Codes:
     ) -> CodeRequest:
         """Return what the code of a step was asked for, to begin it anew."""
         step = self.steps.attempt(browser, kind, step_id, session)
-        return _contents_of(step).request
+        return read_contents(_CONTENTS, step.contents).request
 
     def check(
         self, browser: Cookie, kind: str, step_id: UUID, digits: str, session: AppSession | None
     ) -> RightCode:
         """Compare *digits* with the code of a step. Raise WrongCode."""
         step = self.steps.attempt(browser, kind, step_id, session)
-        contents = _contents_of(step)
+        contents = read_contents(_CONTENTS, step.contents)
         if not self.steps.root_keys.is_code(step_id, digits, contents.tag or ""):
             raise WrongCode
         end = partial(self.steps.end, browser, kind, step_id, session)
@@ -177,7 +175,7 @@ def reset_password(
 
 def _checked(accounts: Accounts, code: RightCode) -> Checked:
     """Return the credentials that a code was sent for. Raise StepEnded if they have changed since."""
-    found = accounts.find(code.request.address, Throttles(()))  # the tries of the code are counted
+    found = accounts.find(code.request.address, NOT_COUNTED)  # the tries of the code are counted
     code.step.check(found.stored)
     if not found.stored or not found.credentials or not found.credentials.confirmed:
         raise StepEnded
@@ -189,12 +187,3 @@ def typed_code(text: str) -> str:
     digits = "".join(text.split()).replace("-", "")
     is_code = len(digits) == DIGITS and digits.isascii() and digits.isdecimal()
     return digits if is_code else ""
-
-
-def _contents_of(step: Step) -> _Contents:
-    """Raise StepEnded if another version of the app stored the contents."""
-    try:
-        return _CONTENTS.validate_json(step.contents)
-    except ValidationError:
-        pass
-    raise StepEnded  # outside of the block, whose traceback would hold the contents

@@ -7,7 +7,7 @@ account is prepared under the address of another user.
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from services.domain.accounts import CredentialsAction
 from services.domain.addresses import Confirmed, ConfirmedBy
@@ -15,10 +15,9 @@ from services.domain.browsers import BrowserName
 from services.domain.mails import CodePurpose, NoCodeReason
 from services.errors import RateLimited, StepEnded
 from services.store.accounts import Accounts, AppSession, Cookie, Found
-from services.store.backend import Throttles
+from services.store.backend import NOT_COUNTED
 from services.store.codes import NOBODY, CodeRequest, Recipient, RightCode
-
-_NOT_COUNTED = Throttles(())  # the tries of the code are counted
+from services.store.steps import read_contents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +52,8 @@ def sign_up(
     password completes. Raise StepEnded, AddressTaken (another sign-up was faster), and the errors of `Accounts.find_for_sign_up`
     and `Accounts.sign_up`.
     """
-    wanted = _wanted(code)
-    found = accounts.find_for_sign_up(code.request.address, _NOT_COUNTED, wanted.invitation)
+    wanted = read_contents(_SIGN_UP, code.request.extra)
+    found = accounts.find_for_sign_up(code.request.address, NOT_COUNTED, wanted.invitation)
     code.end()
     hashed, invitation = wanted.password_hash, wanted.invitation
     return accounts.sign_up(found, hashed, invitation, browser, _confirmed())
@@ -74,7 +73,7 @@ def confirm_address(accounts: Accounts, session: AppSession, code: RightCode) ->
 
     Raise StepEnded (also if the credentials have changed since), RateLimited (they change at this moment).
     """
-    found = accounts.find(code.request.address, _NOT_COUNTED)
+    found = accounts.find(code.request.address, NOT_COUNTED)
     code.step.check(found.stored)
     if not found.stored or not found.credentials or found.stored.user_id != session.user_id:
         raise StepEnded
@@ -90,12 +89,3 @@ def confirm_address(accounts: Accounts, session: AppSession, code: RightCode) ->
 
 def _confirmed() -> Confirmed:
     return Confirmed(how=ConfirmedBy.CODE, at=datetime.now(UTC).replace(microsecond=0))
-
-
-def _wanted(code: RightCode) -> _SignUp:
-    """Raise StepEnded if another version of the app stored the sign-up."""
-    try:
-        return _SIGN_UP.validate_json(code.request.extra)
-    except ValidationError:
-        pass
-    raise StepEnded  # outside of the block, whose traceback would hold the contents

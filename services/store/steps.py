@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter, ValidationError
@@ -42,6 +43,7 @@ class Step:
 
 
 _STEP = TypeAdapter(Step)
+Contents = TypeVar("Contents")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,9 @@ class Steps:
     ) -> Step:
         """Begin a step in *session* and for the user of *credentials*, once *throttles* have counted it.
 
-        It takes the place of a step of the browser with *step_id*, if there is one. Raise TooManyAttempts, WrongCredentials (they are not those of the session's user).
+        It takes the place of a step of the browser with *step_id*, if there is one.
+
+        Raise TooManyAttempts, WrongCredentials (they are not those of the session's user).
         """
         if session and credentials and credentials.user_id != session.user_id:
             raise WrongCredentials
@@ -127,6 +131,13 @@ class Steps:
         ):
             raise StepEnded
         return step
+
+
+def read_contents(form: TypeAdapter[Contents], text: str) -> Contents:
+    """Return the contents of a step, stored as JSON. Raise StepEnded if another version of the app stored others."""
+    with suppress(ValidationError):
+        return form.validate_json(text)
+    raise StepEnded  # outside of the block, because a chained traceback would hold the contents
 
 
 def _opened(keys: StepKeys, step_id: UUID, sealed: str) -> Step | None:

@@ -7,12 +7,10 @@ from typing import ClassVar
 from anyio.to_thread import run_sync
 from starlette.responses import RedirectResponse, Response
 
-from services.crypto import hash_password
 from services.domain.addresses import checked_address
 from services.domain.mails import CodePurpose, NoCodeReason, NoticeKind
-from services.domain.passwords import check_new_password
 from services.errors import AddressTaken, SignedOut, WrongCredentials
-from services.store.accounts import AppSession
+from services.store.accounts import AppSession, hash_new_password
 from services.store.backend import Throttles
 from services.store.codes import NOBODY, CodeRequest, Recipient, RightCode
 from services.users import Shared
@@ -100,9 +98,8 @@ class RestoreAddress:
     async def finish(self, asked: Asked, code: RightCode) -> Response:
         """Raise WeakPassword, after which the code is still good, and the errors of `Accounts.restore_address`."""
         address, password = code.request.address, asked.form.get("password", "")
-        check_new_password(address, password)
         hashed = await self.lanes.run(
-            lambda: hash_password(password), client=asked.network, is_known=False
+            lambda: hash_new_password(address, password), client=asked.network, is_known=False
         )
         await run_sync(code.end)
         restored = await run_sync(asked.accounts.restore_address, address, hashed, asked.browser)

@@ -5,7 +5,7 @@ and the purpose, never an address. It is the same, at a multiple of 0.4 s, if th
 code, if its codes are used up, and if the mail is not sent.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import ClassVar, Protocol
@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from services.domain.browsers import BrowserName, browser_name
+from services.domain.browsers import BrowserName
 from services.domain.mails import Code, Mail, NoCode
 from services.errors import (
     AppError,
@@ -34,7 +34,7 @@ from services.store.steps import Step, Steps
 from services.users import Shared
 from services.web.attempts import Attempts
 from services.web.forms import local_path, other_site, with_query, with_reason
-from services.web.origin import Origin, networks_of
+from services.web.origin import Origin, browser_of, networks_of
 
 _GOES_ON = WrongCode, WeakPassword, TooManyAttempts, StoreUnavailable  # errors that end no step
 
@@ -52,7 +52,7 @@ class Asked:
 
     @property
     def browser(self) -> BrowserName:
-        return browser_name(self.request.headers.get("user-agent", ""))
+        return browser_of(self.request)
 
 
 class CodePurposeFlow(Protocol):
@@ -80,6 +80,16 @@ class CodePurposeFlow(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class _Form:
+    """A form of ours: its fields, its purpose, the page that it leads back to, and the step that it goes on with, if any."""
+
+    fields: Mapping[str, str] = field(repr=False)
+    flow: CodePurposeFlow
+    target: str = field(repr=False)
+    step: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class CodeRoutes:
     """Sends codes and takes them, for the purposes that it knows."""
 
@@ -97,24 +107,12 @@ class CodeRoutes:
 
     async def _begin(self, request: Request) -> Response:
         """Send a code: for a new step, or another one for the step in the form."""
-        if not self.origin.is_same_origin(request):
-            return other_site()
-        form, flow = await self._form(request)
-        if flow is None:
-            return _unknown()
-        target, step = local_path(form.get("next", "")), form.get("step", "")
-        browser = self.origin.step_cookie(request) or Cookie.new()
-        try:
+
+        async def send(form: _Form) -> Response:
             async with self.attempts.delay_answers():
-                asked = await self._asked(request, form, target, flow)
-                step = await self._send(asked, flow, browser, _uuid(step) if step else None)
-        except SignedOut:
-            return RedirectResponse(with_query(target), 303)
-        except AppError as error:
-            return _refused(target, flow, step, error)
-        answer = RedirectResponse(with_query(target, code=flow.name, step=step), 303)
-        self.origin.set_step_cookie(answer, request, browser)
-        return answer
+                return await self._sent(request, form)
+
+        return await self._answer(request, send)
 
     async def begin(
         self, request: Request, flow: CodePurposeFlow, target: str, wanted: CodeRequest
@@ -123,10 +121,17 @@ class CodeRoutes:
 
         Raise TooManyAttempts, StoreUnavailable. The caller sees to the time of the answer.
         """
-        browser = self.origin.step_cookie(request) or Cookie.new()
-        asked = await self._asked(request, {}, target, flow)
-        step = await self._send(asked, flow, browser, None, wanted)
-        answer = RedirectResponse(with_query(target, code=flow.name, step=step), 303)
+        return await self._sent(request, _Form({}, flow, target), wanted)
+
+    async def _sent(
+        self, request: Request, form: _Form, wanted: CodeRequest | None = None
+    ) -> Response:
+        """Send a code; *wanted*: what a new step is for, if the form does not say it."""
+        browser, flow = self.origin.step_cookie(request) or Cookie.new(), form.flow
+        asked = await self._asked(request, form)
+        step_id = _uuid(form.step) if form.step else None
+        step = await self._send(asked, flow, browser, step_id, wanted)
+        answer = RedirectResponse(with_query(form.target, code=flow.name, step=step), 303)
         self.origin.set_step_cookie(answer, request, browser)
         return answer
 
@@ -182,44 +187,51 @@ class CodeRoutes:
         return str(step.id)
 
     async def _redeem(self, request: Request) -> Response:
-        if not self.origin.is_same_origin(request):
-            return other_site()
-        form, flow = await self._form(request)
-        if flow is None:
-            return _unknown()
-        target, step = local_path(form.get("next", "")), form.get("step", "")
         browser = self.origin.step_cookie(request)
-        try:
+
+        async def enter(form: _Form) -> Response:
             async with self.attempts.delay_refusals():
                 if browser is None:
                     raise StepEnded
-                asked = await self._asked(request, form, target, flow)
-                check, digits = _codes(asked).check, typed_code(form.get("code", ""))
-                code = await run_sync(check, browser, flow.name, _uuid(step), digits, asked.session)
-                return await flow.finish(asked, code)
+                asked, name = await self._asked(request, form), form.flow.name
+                check, digits = _codes(asked).check, typed_code(form.fields.get("code", ""))
+                code = await run_sync(check, browser, name, _uuid(form.step), digits, asked.session)
+                return await form.flow.finish(asked, code)
+
+        return await self._answer(request, enter)
+
+    async def _answer(
+        self, request: Request, act: Callable[[_Form], Awaitable[Response]]
+    ) -> Response:
+        """Return the answer of *act* to a form of ours; after a refusal, the redirect to the form."""
+        if not self.origin.is_same_origin(request):
+            return other_site()
+        async with request.form(max_files=0, max_fields=10) as sent:
+            fields = {name: str(value) for name, value in sent.items()}
+        flow = {one.name: one for one in self.flows}.get(fields.get("purpose", ""))
+        if flow is None:
+            return PlainTextResponse("Not Found", 404)
+        form = _Form(fields, flow, local_path(fields.get("next", "")), fields.get("step", ""))
+        try:
+            return await act(form)
         except SignedOut:
-            return RedirectResponse(with_query(target), 303)
+            return RedirectResponse(with_query(form.target), 303)
         except AppError as error:
-            return _refused(target, flow, step, error)
+            # the form for the code while its step may go on, else the first one
+            step = form.step if isinstance(error, _GOES_ON) else ""
+            return RedirectResponse(with_reason(form.target, error, code=flow.name, step=step), 303)
 
-    async def _form(self, request: Request) -> tuple[Mapping[str, str], CodePurposeFlow | None]:
-        async with request.form(max_files=0, max_fields=10) as form:
-            fields = {name: str(value) for name, value in form.items()}
-        flows = {flow.name: flow for flow in self.flows}
-        return fields, flows.get(fields.get("purpose", ""))
-
-    async def _asked(
-        self, request: Request, form: Mapping[str, str], target: str, flow: CodePurposeFlow
-    ) -> Asked:
+    async def _asked(self, request: Request, form: _Form) -> Asked:
         """Raise SignedOut, StoreUnavailable."""
         cache, session = self.shared().session_cache, None
-        if flow.needs_session:
+        if form.flow.needs_session:
             cookie = self.origin.session_cookie(request)
             session = await run_sync(cache.find, cookie) if cookie else None
             if session is None:
                 raise SignedOut
         network = networks_of(self.origin.client_address(request))[-1].name
-        return Asked(request, form, cache.accounts, session, with_query(target), network)
+        target = with_query(form.target)
+        return Asked(request, form.fields, cache.accounts, session, target, network)
 
 
 def _codes(asked: Asked) -> Codes:
@@ -232,13 +244,3 @@ def _uuid(text: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise StepEnded from None
-
-
-def _refused(target: str, flow: CodePurposeFlow, step: str, error: AppError) -> Response:
-    """Return the redirect to the form: of the code while its step may go on, else the first one."""
-    kept = step if isinstance(error, _GOES_ON) else ""
-    return RedirectResponse(with_reason(target, error, code=flow.name, step=kept), 303)
-
-
-def _unknown() -> Response:
-    return PlainTextResponse("Not Found", 404)

@@ -7,14 +7,13 @@ from datetime import UTC, datetime, timedelta
 from starlette.requests import Request
 
 from services.domain.addresses import EmailAddress
-from services.domain.browsers import browser_name
 from services.domain.mails import Mail, Notice, NoticeKind
 from services.errors import AppError
 from services.events import log_event
 from services.store.accounts import AppSession
 from services.store.backend import Backend
 from services.web.attempts import Attempts
-from services.web.origin import Origin
+from services.web.origin import Origin, browser_of
 
 _LIFE = timedelta(hours=24)  # after which a notice that no server took is no news
 
@@ -58,7 +57,7 @@ def _mail(request: Request, address: EmailAddress, kind: NoticeKind, *, is_known
     return Mail(
         address=address,
         content=Notice(kind),
-        browser=browser_name(request.headers.get("user-agent", "")),
+        browser=browser_of(request),
         at=now,
         expires_at=now + _LIFE,
         is_known=is_known,

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
+from services.domain.browsers import BrowserName, browser_name
 from services.rules.accounts import STEP_LIFE
 from services.store.accounts import Cookie
 
@@ -94,6 +95,11 @@ class Origin:
         answer.set_cookie(
             name, value, seconds, path="/", secure=is_secure, httponly=True, samesite="lax"
         )
+
+
+def browser_of(request: HTTPConnection) -> BrowserName:
+    """Return the name of the browser that sent *request*, as its User-Agent says it."""
+    return browser_name(request.headers.get("user-agent", ""))
 
 
 @dataclass(frozen=True, slots=True)

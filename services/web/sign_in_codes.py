@@ -6,10 +6,9 @@ from typing import ClassVar
 from anyio.to_thread import run_sync
 from starlette.responses import Response
 
-from services.crypto import hash_password
 from services.domain.addresses import checked_address
 from services.domain.mails import CodePurpose, NoticeKind
-from services.domain.passwords import check_new_password
+from services.store.accounts import hash_new_password
 from services.store.backend import Throttles
 from services.store.codes import (
     CodeRequest,
@@ -65,9 +64,8 @@ class ResetPassword(_OfAccount):
     async def finish(self, asked: Asked, code: RightCode) -> Response:
         """Raise WeakPassword, after which the code is still good."""
         address, password = code.request.address, asked.form.get("password", "")
-        check_new_password(address, password)
         hashed = await self.lanes.run(
-            lambda: hash_password(password), client=asked.network, is_known=False
+            lambda: hash_new_password(address, password), client=asked.network, is_known=False
         )
         cookie, session = await run_sync(
             reset_password, asked.accounts, code, hashed, asked.browser

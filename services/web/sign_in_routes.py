@@ -18,17 +18,13 @@ from starlette.routing import Route
 from services import errors
 from services.domain.accounts import DELETE_WORD
 from services.domain.addresses import NO_ADDRESS, EmailAddress, checked_address
-from services.domain.browsers import BrowserName, browser_name
 from services.events import log_event
 from services.store.accounts import Accounts, AppSession, Cookie, Found
 from services.store.administration import UserAccess
-from services.users import Shared
-from services.web.attempts import Attempts
 from services.web.confirmation_codes import SignUpByCode
 from services.web.forms import fields, local_path, other_site, with_reason
 from services.web.hashing_lanes import HashingLanes
-from services.web.notices import Notices
-from services.web.origin import Origin, networks_of
+from services.web.origin import browser_of, networks_of
 from services.web.session_start import SessionStart
 
 Answer = TypeVar("Answer")
@@ -42,12 +38,8 @@ _PROVING = {_ACCOUNT, _DATA}  # pages with a form that proves who is signed in
 class SignInRoutes:
     """Signing up, in and out, changing a password, and deleting an account."""
 
-    shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
-    attempts: Attempts
-    origin: Origin
-    lifetime_seconds: int
+    start: SessionStart
     lanes: HashingLanes = field(default_factory=HashingLanes)
-    notices: Notices | None = None  # None: no mail is sent
     by_code: SignUpByCode | None = None  # None: no mail is sent, so no code confirms an address
 
     def routes(self) -> list[Route]:
@@ -55,7 +47,7 @@ class SignInRoutes:
             Route("/account/end", self._delete, methods=["POST"]),
             Route("/session/end", self._sign_out, methods=["POST"]),
         ]
-        if self.origin.is_alone:  # no password opens anything
+        if self.start.origin.is_alone:  # no password opens anything
             return ends
         return [
             Route("/account", self._sign_in, methods=["POST"]),
@@ -66,21 +58,20 @@ class SignInRoutes:
         ]
 
     async def _sign_in(self, request: Request) -> Response:
-        if not self.origin.is_same_origin(request):
+        if not self.start.origin.is_same_origin(request):
             return other_site()
         email, password, target, code = await fields(request, "email", "password", "next", "invite")
         target, code = local_path(target), code.strip()[:_LONGEST_CODE]
         is_new = request.url.path == _ACCOUNT
-        delay = (
-            self.attempts.delay_answers if is_new and self.by_code else self.attempts.delay_refusals
-        )
+        attempts = self.start.attempts
+        delay = attempts.delay_answers if is_new and self.by_code else attempts.delay_refusals
         try:
             async with delay():
                 email = checked_address(email)
                 if is_new:
                     return await self._sign_up(request, email, password, code, target)
                 cookie, session, is_first = await self._enter(request, email, password, code)
-                start = self._start.answer
+                start = self.start.answer
                 return await start(request, cookie, session, target, is_new_account=is_first)
         except errors.AppError as error:
             return RedirectResponse(with_reason(target, error, invite=code), 303)
@@ -99,7 +90,7 @@ class SignInRoutes:
         self, request: Request, email: EmailAddress, password: str, code: str, target: str
     ) -> Response:
         """Make an account, or have a code sent, after which it is made (`SignUpCode`)."""
-        throttles = self.attempts.sign_up(self.origin.client_address(request))
+        throttles = self.start.attempts.sign_up(self.start.origin.client_address(request))
         found = await run_sync(self._accounts.find_for_sign_up, email, throttles, code)
         hashed = await self._hash(request, lambda: found.hashed(password), found.is_known)
         if self.by_code and found.sign_ups.confirms_by_code:
@@ -108,44 +99,42 @@ class SignInRoutes:
                 return await self.by_code.answer(request, found, hashed, code, target)
         sign_up, browser = self._accounts.sign_up, browser_of(request)
         cookie, session = await run_sync(sign_up, found, hashed, code, browser)
-        start = self._start.answer
+        start = self.start.answer
         return await start(request, cookie, session, target, is_new_account=True)
 
     async def _find(self, request: Request, email: EmailAddress) -> Found:
         """Count an attempt to sign in as *email*, and return what is stored of it."""
-        device, address = self.origin.device_cookie(request), self.origin.client_address(request)
-        throttles = self.attempts.sign_in(email, address, device)
+        device, address = (
+            self.start.origin.device_cookie(request),
+            self.start.origin.client_address(request),
+        )
+        throttles = self.start.attempts.sign_in(email, address, device)
         return await run_sync(self._accounts.find, email, throttles)
 
     async def _hash(self, request: Request, work: Callable[[], Answer], is_known: bool) -> Answer:
         """Return the answer of *work*, which hashes a password; *is_known*: for a known device."""
-        client = networks_of(self.origin.client_address(request))[-1].name
+        client = networks_of(self.start.origin.client_address(request))[-1].name
         return await self.lanes.run(work, client=client, is_known=is_known)
 
     @property
     def _accounts(self) -> Accounts:
-        return self.shared().session_cache.accounts
-
-    @property
-    def _start(self) -> SessionStart:
-        seconds = self.lifetime_seconds
-        return SessionStart(self.shared, self.attempts, self.origin, seconds, self.notices)
+        return self.start.shared().session_cache.accounts
 
     async def _sign_out(self, request: Request) -> Response:
-        if not self.origin.is_same_origin(request):
+        if not self.start.origin.is_same_origin(request):
             return other_site()
         try:
-            if cookie := self.origin.session_cookie(request):
-                await run_sync(self.shared().session_cache.leave, cookie)
+            if cookie := self.start.origin.session_cookie(request):
+                await run_sync(self.start.shared().session_cache.leave, cookie)
         except errors.StoreUnavailable as error:  # the cookie stays, to try again
             return RedirectResponse(with_reason("/", error), 303)
         answer = RedirectResponse("/", 303)
-        self.origin.set_cookie(answer, request, "sid", "", 0)
+        self.start.origin.set_cookie(answer, request, "sid", "", 0)
         return answer
 
     async def _prove(self, request: Request) -> Response:
         """Note a proof of who is signed in, if the password is right."""
-        if not self.origin.is_same_origin(request):
+        if not self.start.origin.is_same_origin(request):
             return other_site()
         password, page = await fields(request, "password", "next")
         page = page if page in _PROVING else _ACCOUNT
@@ -153,7 +142,7 @@ class SignInRoutes:
             session = await self._session(request)
             if session is None:
                 return RedirectResponse(page, 303)
-            async with self.attempts.delay_refusals():
+            async with self.start.attempts.delay_refusals():
                 found = await self._find(request, session.email)
                 checked = await self._hash(request, lambda: found.checked(password), found.is_known)
                 await run_sync(self._accounts.prove, session, checked)
@@ -163,19 +152,22 @@ class SignInRoutes:
 
     async def _change_password(self, request: Request) -> Response:
         """Change the password of the session's account, if its user has proved who they are."""
-        if not self.origin.is_same_origin(request):
+        if not self.start.origin.is_same_origin(request):
             return other_site()
         [password] = await fields(request, "password")
         try:
-            session, cookie = await self._session(request), self.origin.session_cookie(request)
+            session, cookie = (
+                await self._session(request),
+                self.start.origin.session_cookie(request),
+            )
             if session is None or cookie is None:
                 return RedirectResponse(_ACCOUNT, 303)
-            async with self.attempts.delay_refusals():
-                counted = [self.attempts.password(session.user_id)]
+            async with self.start.attempts.delay_refusals():
+                counted = [self.start.attempts.password(session.user_id)]
                 await run_sync(self._accounts.backend.count_throttles, counted)
                 current = await run_sync(self._accounts.current, cookie)
-                device = self.origin.device_cookie(request)
-                is_known = self.attempts.is_known(device, session.user_id)
+                device = self.start.origin.device_cookie(request)
+                is_known = self.start.attempts.is_known(device, session.user_id)
                 hashed = await self._hash(request, lambda: current.hashed(password), is_known)
                 await run_sync(self._accounts.change_password, session, current, hashed)
         except errors.AppError as error:
@@ -187,36 +179,34 @@ class SignInRoutes:
 
         Without sign-in, a typed word takes the place of the proof.
         """
-        if not self.origin.is_same_origin(request):
+        if not self.start.origin.is_same_origin(request):
             return other_site()
         email, word = await fields(request, "address", "word")
         try:
             session = await self._session(request)
             if session is None:
                 return RedirectResponse(_DATA, 303)
-            async with self.attempts.delay_refusals():
-                is_meant = not self.origin.is_alone or word.strip().casefold() == DELETE_WORD
+            async with self.start.attempts.delay_refusals():
+                is_meant = not self.start.origin.is_alone or word.strip().casefold() == DELETE_WORD
                 is_address = session.email == NO_ADDRESS or checked_address(email) == session.email
                 if not is_address or not is_meant:
                     return RedirectResponse(f"{_DATA}?reason=email", 303)
-                access = UserAccess(session.backend.administration, self.shared().stop_turns_of)
+                access = UserAccess(
+                    session.backend.administration, self.start.shared().stop_turns_of
+                )
                 await run_sync(access.delete, session.user_id)
         except errors.AppError as error:
             return RedirectResponse(with_reason(_DATA, error), 303)
         log_event("account.deleted", user=session.user_id)
-        if cookie := self.origin.session_cookie(request):
+        if cookie := self.start.origin.session_cookie(request):
             with suppress(errors.StoreUnavailable):  # the database has already ended the session
-                await run_sync(self.shared().session_cache.leave, cookie)
+                await run_sync(self.start.shared().session_cache.leave, cookie)
         answer = RedirectResponse("/?reason=deleted", 303)
         for name in ("sid", "device"):
-            self.origin.set_cookie(answer, request, name, "", 0)
+            self.start.origin.set_cookie(answer, request, name, "", 0)
         return answer
 
     async def _session(self, request: Request) -> AppSession | None:
         """Return the session of the request's cookie, if any. Raise StoreUnavailable."""
-        cache, cookie = self.shared().session_cache, self.origin.session_cookie(request)
+        cache, cookie = self.start.shared().session_cache, self.start.origin.session_cookie(request)
         return await run_sync(cache.find, cookie) if cookie else None
-
-
-def browser_of(request: Request) -> BrowserName:
-    return browser_name(request.headers.get("user-agent", ""))

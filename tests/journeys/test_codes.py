@@ -20,15 +20,18 @@ def mails():
         yield server
 
 
-@pytest.fixture
-def app(make_app, mails):
-    """An app with mail, and a user whose address is confirmed."""
-    environment = {
+def mail_settings(mails):
+    return {
         "DAYBOOK_SMTP_HOST": "127.0.0.1",
         "DAYBOOK_SMTP_PORT": str(mails.port),
         "DAYBOOK_SMTP_FROM": "no-reply@daybook.test",
     }
-    with running(make_app("codes", environment=environment)) as app:
+
+
+@pytest.fixture
+def app(make_app, mails):
+    """An app with mail, and a user whose address is confirmed."""
+    with running(make_app("codes", environment=mail_settings(mails))) as app:
         app.until_ready()
         with second_process(app) as accounts:
             confirm(accounts, accounts.sign_up_with(EMAIL, PASSWORD)[1])

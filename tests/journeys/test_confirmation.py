@@ -8,28 +8,17 @@ from playwright.sync_api import expect
 from tests.journeys.people import DESK, PASSWORD, PHONE
 from tests.journeys.seeds import second_process
 from tests.journeys.test_access import Look
-from tests.journeys.test_codes import coded, enters, form
-from tests.mail_server import mail_server
+from tests.journeys.test_codes import coded, enters, form, mail_settings
+from tests.journeys.test_codes import mails as mails  # a fixture
 from tests.stack.apps import running, until
 
 EMAIL, OLD = "maya@daybook.test", "omar@daybook.test"
 
 
 @pytest.fixture
-def mails():
-    with mail_server() as server:
-        yield server
-
-
-@pytest.fixture
 def app(make_app, mails):
     """An app with mail, and a user whose address is not confirmed."""
-    environment = {
-        "DAYBOOK_SMTP_HOST": "127.0.0.1",
-        "DAYBOOK_SMTP_PORT": str(mails.port),
-        "DAYBOOK_SMTP_FROM": "no-reply@daybook.test",
-    }
-    with running(make_app("confirmation", environment=environment)) as app:
+    with running(make_app("confirmation", environment=mail_settings(mails))) as app:
         app.until_ready()
         with second_process(app) as accounts:
             accounts.sign_up_with(OLD, PASSWORD)

@@ -20,9 +20,10 @@ from services.web.session_start import SessionStart
 from services.web.sign_in_routes import SignInRoutes
 from tests.confirmed import confirm
 from tests.store.conftest import PASSWORD, new_email
-from tests.stores import accounts_in_memory, cheap_hashes
+from tests.stores import accounts_in_memory
 from tests.web.test_code_routes import NEW_PASSWORD, Site, another, said
 
+pytestmark = pytest.mark.usefixtures("cheap_passwords")
 NEW, BACK = CodePurpose.NEW_ADDRESS, CodePurpose.RESTORE_ADDRESS
 CHANGED, FORMER = Notice(NoticeKind.ADDRESS_CHANGED), Notice(NoticeKind.FORMER_ADDRESS)
 
@@ -44,19 +45,13 @@ class AddressSite(Site):
         )
         self.routes = [
             *CodeRoutes(shared, self.attempts, origin, self.send, flows).routes(),
-            *SignInRoutes(shared, self.attempts, origin, 3600, lanes).routes(),
+            *SignInRoutes(start, lanes).routes(),
         ]
 
     def signed_in(self, email, password=PASSWORD):
         browser = self.browser()
         browser.post("/session", email=email, password=password, next="/")
         return browser
-
-
-@pytest.fixture(autouse=True)
-def _cheap():
-    with cheap_hashes():
-        yield
 
 
 @pytest.fixture

@@ -30,8 +30,9 @@ from services.web.session_start import SessionStart
 from services.web.sign_in_codes import ResetPassword, SignInByCode
 from tests.confirmed import confirm
 from tests.store.conftest import PASSWORD, new_email
-from tests.stores import NOT_COUNTED, accounts_in_memory, cheap_hashes
+from tests.stores import NOT_COUNTED, accounts_in_memory
 
+pytestmark = pytest.mark.usefixtures("cheap_passwords")
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 OURS = {"origin": "http://localhost", "sec-fetch-site": "same-origin", "user-agent": FIREFOX}
 SIGN_IN, RESET = CodePurpose.SIGN_IN, CodePurpose.RESET_PASSWORD
@@ -156,12 +157,6 @@ def said(answer):
 
 def another(digits):
     return f"{(int(digits) + 1) % 10**8:08}"
-
-
-@pytest.fixture(autouse=True)
-def _cheap():
-    with cheap_hashes():
-        yield
 
 
 @pytest.fixture

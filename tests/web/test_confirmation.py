@@ -22,9 +22,10 @@ from services.web.session_start import SessionStart
 from services.web.sign_in_codes import ResetPassword, SignInByCode
 from services.web.sign_in_routes import SignInRoutes
 from tests.store.conftest import PASSWORD, new_email
-from tests.stores import NOT_COUNTED, accounts_in_memory, cheap_hashes, cut_at
+from tests.stores import NOT_COUNTED, accounts_in_memory, cut_at
 from tests.web.test_code_routes import NEW_PASSWORD, RESET, Site, another, said
 
+pytestmark = pytest.mark.usefixtures("cheap_passwords")
 SIGN_UP, CONFIRM = "sign_up", CodePurpose.CONFIRM_ADDRESS
 
 
@@ -47,7 +48,7 @@ class SignUpSite(Site):
         )
         codes = CodeRoutes(shared, self.attempts, origin, self.send, flows)
         by_code = SignUpByCode(codes, flow)
-        sign_in = SignInRoutes(shared, self.attempts, origin, 3600, lanes, by_code=by_code)
+        sign_in = SignInRoutes(start, lanes, by_code)
         self.routes = [*sign_in.routes(), *codes.routes()]
 
     def rows(self, table=CREDENTIALS):
@@ -66,12 +67,6 @@ def signs_up(browser, email, password=PASSWORD, **fields):
 
 def enters(browser, code=None):
     return browser.enters(code or browser.site.digits, SIGN_UP)
-
-
-@pytest.fixture(autouse=True)
-def _cheap():
-    with cheap_hashes():
-        yield
 
 
 @pytest.fixture

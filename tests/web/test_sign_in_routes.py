@@ -19,6 +19,7 @@ from services.web.attempts import Attempts
 from services.web.hashing_lanes import HashingLanes
 from services.web.notices import Notices
 from services.web.origin import Origin
+from services.web.session_start import SessionStart
 from services.web.sign_in_routes import SignInRoutes
 from tests.stack.apps import until
 from tests.store.conformance.talk import begun_with
@@ -72,7 +73,8 @@ def browser(
     attempts, lanes = Attempts(sessions.root_keys, **limits), lanes or HashingLanes()
     origin = Origin(url, 0, is_alone)
     notices = Notices(attempts, origin, mails.send) if mails else None
-    routes = SignInRoutes(lambda: shared, attempts, origin, 3600, lanes, notices).routes()
+    start = SessionStart(lambda: shared, attempts, origin, 3600, notices)
+    routes = SignInRoutes(start, lanes).routes()
     return TestClient(
         Starlette(routes=routes),
         base_url="http://localhost",
