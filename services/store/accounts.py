@@ -246,13 +246,13 @@ class Accounts:
         counted = self._count(lookups_of(self.root_keys, email), throttles)
         return self._found(email, throttles, counted)
 
-    def find_claim(self, email: EmailAddress, throttles: Throttles) -> UserId | None:
-        """Count an attempt to take *email*; return the user who has it, or may take it back.
+    def find_claim(self, email: EmailAddress, throttles: Throttles) -> Found:
+        """Count an attempt to take *email*, and read the credentials of the user who has it, or may take it back.
 
         Raise TooManyAttempts, StoreUnavailable.
         """
-        stored = self._count(claims_of(self.root_keys, email), throttles).credentials
-        return stored.user_id if stored else None
+        counted = self._count(claims_of(self.root_keys, email), throttles)
+        return self._found(email, throttles, counted)
 
     def find_former(self, email: EmailAddress, throttles: Throttles) -> FoundFormer | None:
         """Count an attempt to take *email* back; return the account that had it. Raise TooManyAttempts, StoreUnavailable."""

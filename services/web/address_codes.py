@@ -58,7 +58,8 @@ class NewAddress:
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
         """An address of another account gets a mail without a code."""
-        owner = asked.accounts.find_claim(request.address, throttles)
+        stored = asked.accounts.find_claim(request.address, throttles).stored
+        owner = stored.user_id if stored else None
         is_free = owner in (None, _session(asked).user_id)
         return Recipient(mail=CodePurpose.NEW_ADDRESS if is_free else NoCodeReason.TAKEN)
 

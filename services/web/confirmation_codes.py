@@ -38,7 +38,7 @@ class SignUpCode:
         raise StepEnded
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        return recipient_of_sign_up(asked.accounts.find(request.address, throttles))
+        return recipient_of_sign_up(asked.accounts.find_claim(request.address, throttles))
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
         cookie, session = await run_sync(sign_up, asked.accounts, code, asked.browser)

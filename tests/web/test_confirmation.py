@@ -21,6 +21,7 @@ from services.web.origin import Origin
 from services.web.session_start import SessionStart
 from services.web.sign_in_codes import ResetPassword, SignInByCode
 from services.web.sign_in_routes import SignInRoutes
+from tests.confirmed import confirm
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import NOT_COUNTED, accounts_in_memory, cut_at
 from tests.web.test_code_routes import NEW_PASSWORD, RESET, Site, another, said
@@ -245,6 +246,18 @@ def test_mode_and_invitation_are_asked_again_with_the_code(site, admin):
 def test_weak_password_is_refused_before_a_mail(site):
     assert said(signs_up(site.browser(), new_email(), "short"))["reason"] == "weak"
     assert site.mails == []
+
+
+def test_former_address_that_its_user_may_take_back_is_taken(site, caplog):
+    email = new_email()
+    _, session = site.accounts.sign_up_with(email, PASSWORD)
+    confirm(site.accounts, session)
+    site.accounts.change_address(session, new_email(), 2)
+
+    signs_up(site.browser(), email)
+
+    assert site.contents == [NoCode(NoCodeReason.TAKEN)]
+    assert "credentials.unopened" not in caplog.text
 
 
 def test_switched_off_no_code_is_asked_for(site, admin):
