@@ -407,6 +407,25 @@ def test_block_that_is_aborted_for_long_is_unavailable(firestore, monkeypatch):
         assert found(store.of(MAYA)) == []
 
 
+def test_blocks_of_many_threads_repeat_one_at_a_time(store):
+    together, tries = threading.Barrier(8), []
+
+    def work(block):
+        tries.append(block)
+        grow(block, "a")
+        if len(tries) <= 8:
+            together.wait()  # all have read before one of them writes
+
+    threads = [threading.Thread(target=store.of(MAYA).run, args=[work]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert store.of(MAYA).run(lambda block: block.get(BEDS, "a")).size == 8
+    assert len(tries) <= 16
+
+
 def test_blocks_of_two_threads_are_atomic(store):
     together = threading.Barrier(2)
 

@@ -1,7 +1,9 @@
 """The tables in a Firestore database: a document for each row, and a transaction for each block."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, cast
 from urllib.parse import quote
 from uuid import UUID
@@ -32,6 +34,7 @@ class FirestoreStore:
 
     database: Database
     lease: Lease | None  # of the app; None: of a command beside it
+    _repeats: Lock = field(default_factory=Lock)
 
     def of(self, user_id: UserId | None) -> UserTables:
         return UserTables(self, user_id)
@@ -66,6 +69,12 @@ class FirestoreStore:
         aborted = b""
 
         def attempt() -> Answer:
+            # Several that read the same document all wait for the others' locks and are all aborted. One
+            # repeat at a time: each of them gets its turn.
+            with self._repeats if aborted else nullcontext():
+                return attempt_once()
+
+        def attempt_once() -> Answer:
             nonlocal aborted
             block = FirestoreBlock(self.database, user_id, aborted)
             try:
