@@ -85,6 +85,8 @@ function makeWay(bar) {
   return way;
 }
 
+daybook.leavePlace = () => (kept = null);
+
 daybook.noteSent = () => (sent = { last: name(exchanges().at(-1)), isClear: false });
 
 // Elements can grow without being redrawn.
@@ -182,8 +184,7 @@ hears("keydown", ({ target, key, ctrlKey, metaKey }) => {
 
 daybook.capture(document, "click", ({ target }) => {
   if (target.closest(daybook.LEADS)) sent = null;
-  // a screen reader may press these without a key or pointer event
-  if (target.closest('a[href^="#"], button[data-act="edit"]')) leave();
+  if (target.closest('a[href^="#"]')) leave(); // a screen reader may press it without a key or pointer event
   if (target.closest(".st-key-earlier button")) kept = toEnd(daybook.page());
   const again = target.closest(
     '.st-key-retry button, button[data-act="retry"], [role="menuitem"][data-message]',

@@ -23,6 +23,13 @@ def test_messages_are_edited_regenerated_deleted_and_restored(person):
     expect(edit).to_be_focused()
     assert maya.texts()[0] == "Shade?"
 
+    page.locator('[data-testid="stMain"]').evaluate("page => page.scrollTo(0, page.scrollHeight)")
+    expect(edit).not_to_be_in_viewport()
+    edit.evaluate("button => button.click()")  # as a screen reader does: no key, no pointer
+    expect(field).to_be_in_viewport()
+    page.keyboard.press("Escape")
+    expect(edit).to_be_focused()
+
     page.keyboard.press("Enter")
     field.fill("Half shade? [[tokens=30 rate=12]]")
     expect(page.get_by_text("Ctrl+Enter to send", exact=True)).to_be_visible()
