@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from services import errors
@@ -54,6 +54,9 @@ class SignInRoutes:
             Route("/account/password", self._change_password, methods=["POST"]),
             Route("/proof", self._prove, methods=["POST"]),
             Route("/session", self._sign_in, methods=["POST"]),
+            # W3C, A Well-Known URL for Changing Passwords: password managers open it where other names are not found
+            Route("/.well-known/change-password", RedirectResponse(_ACCOUNT, 303)),
+            Route("/.well-known/{name:path}", PlainTextResponse("Not Found", 404)),
             *ends,
         ]
 

@@ -97,6 +97,15 @@ def cookie_in(client, answer):
     return Cookie.parse(answer.headers["set-cookie"].split(";")[0].split("=", 1)[1])
 
 
+def test_password_managers_find_the_page_account(session_cache):
+    client = browser(session_cache)
+    answer = client.get("/.well-known/change-password")
+
+    assert (answer.status_code, answer.headers["location"]) == (303, "/account")
+    other = "resource-that-should-not-exist-whose-status-code-should-not-be-200"
+    assert client.get(f"/.well-known/{other}").status_code == 404
+
+
 @pytest.fixture
 def account(session_cache):
     """A browser that has signed up, the account's address, and the cookie."""
