@@ -9,7 +9,7 @@ let sentAt = 0; // the time at which a message was sent that may still have no a
 const app = () => document.querySelector(".stApp")?.dataset ?? {};
 
 async function reason() {
-  if (document.querySelector(".db-not-found")) return ""; // this page needs no server
+  if (document.querySelector(".db-plain")) return ""; // a page without Streamlit
   // without a network, a server on this machine can still be reached
   const answers = () =>
     fetch("/healthz", { cache: "no-store" }).then(

@@ -11,7 +11,10 @@ document.addEventListener("click", async ({ target }) => {
     () => true,
     () => false,
   );
-  const show = (icon, label) => ([button.dataset.icon, button.ariaLabel] = [icon, label]);
+  const show = (icon, label) => {
+    if (button.dataset.icon) [button.dataset.icon, button.ariaLabel] = [icon, label];
+    else button.textContent = label;
+  };
   show(...(isCopied ? ["check", "Copied"] : ["block", "Copy failed"]));
   setTimeout(() => show("content_copy", button.title), 1400);
 });

@@ -9,7 +9,9 @@ win over equally specific ones. If a script added the stylesheet, it would come 
 
 import gzip
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from anyio.to_thread import run_sync
@@ -22,10 +24,41 @@ from services.web import streamlit_assets
 
 _ASSETS = Path(__file__).parents[2] / "assets"
 _ROOT = b'<div id="root">'
-_MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
+_MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
 # request headers that are removed: with them, Streamlit would send a compressed page, or a 304
 _CONDITIONAL = (b"accept-encoding", b"if-none-match", b"if-modified-since")
+
+
+@dataclass(frozen=True, slots=True)
+class AppFiles:
+    """The app's own files for browsers, at paths that change with their content, so that they are cached for ever."""
+
+    style: str = field(repr=False)  # the paths
+    script: str = field(repr=False)
+    logo: str = field(repr=False)
+    mark: str = field(repr=False)
+    contents: Mapping[str, bytes] = field(repr=False)  # by path
+
+
+@cache
+def app_files(assets: Path = _ASSETS) -> AppFiles:
+    """Return the files in the folder *assets*, read once; all scripts are one file, which loads faster than many."""
+    scripts = sorted((assets / "page").glob("*.js"))
+    # a block around each script keeps its names from the others
+    script = "".join(f"{{\n{file.read_text('utf-8')}}}\n" for file in scripts)
+    contents: dict[str, bytes] = {}
+
+    def add(content: bytes, suffix: str) -> str:
+        path = f"/page-{hashlib.sha256(content).hexdigest()[:12]}{suffix}"
+        contents[path] = content
+        return path
+
+    style, logo, mark = (
+        add((assets / name).read_bytes(), Path(name).suffix)
+        for name in ("style.css", "logo.svg", "mark.svg")
+    )
+    return AppFiles(style, add(script.encode(), ".js"), logo, mark, contents)
 
 
 class PageAssets:
@@ -43,16 +76,15 @@ class PageAssets:
             for file in (static / folder).iterdir()
         }
         self._compressed: dict[str, bytes] = {}
-        scripts = sorted((assets / "page").glob("*.js"))
-        # one file loads faster than many; a block around each script keeps its names from the others
-        script = "".join(f"{{\n{file.read_text('utf-8')}}}\n" for file in scripts)
+        files = app_files(assets)
+        for path, content in files.contents.items():
+            self._files[path] = lambda content=content: content
         # without Streamlit's key, choosing a theme would have no effect
-        if f"`{streamlit_assets.theme_key()}`" not in script:
+        if f"`{streamlit_assets.theme_key()}`".encode() not in files.contents[files.script]:
             log_event("theme.unknown")
-        css = self._add((assets / "style.css").read_bytes(), ".css")
-        js = self._add(script.encode(), ".js")
         links = (
-            f'<link rel="stylesheet" href="{css}"><script type="module" async src="{js}"></script>'
+            f'<link rel="stylesheet" href="{files.style}">'
+            f'<script type="module" async src="{files.script}"></script>'
         )
         self._links = f"{links}{streamlit_assets.preload_links()}".encode()
         not_found = (assets / "not_found.html").read_text("utf-8")
@@ -67,12 +99,6 @@ class PageAssets:
             elif "text/html" in headers.get("accept", ""):
                 app = self._linked
         await app(scope, receive, send)
-
-    def _add(self, content: bytes, suffix: str) -> str:
-        """Add a file; return its path, which changes with *content*, so that browsers may cache the file for ever."""
-        path = f"/page-{hashlib.sha256(content).hexdigest()[:12]}{suffix}"
-        self._files[path] = lambda: content
-        return path
 
     async def _file(self, path: str, encodings: str) -> Response:
         media_type = _MEDIA_TYPES[Path(path).suffix]

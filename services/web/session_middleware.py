@@ -85,7 +85,8 @@ class SessionMiddleware:
         async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answer = MutableHeaders(scope=message)
-                answer["Content-Security-Policy"] = self.policy
+                # a browser obeys this policy and one that the answer has: a route can only be stricter
+                answer.append("Content-Security-Policy", self.policy)
                 answer["X-Content-Type-Options"] = "nosniff"
                 answer["X-Frame-Options"] = "DENY"
                 answer["Referrer-Policy"] = "same-origin"

@@ -1,4 +1,4 @@
-"""Streamlit's own files for the browser: their folder, a preload link for the text font, and the theme's key."""
+"""Streamlit's own files for the browser: their folder, its fonts, and the theme's key."""
 
 import re
 from importlib import metadata
@@ -19,6 +19,12 @@ def preload_links() -> str:
         f'<link rel="preload" as="font" type="font/woff2" crossorigin href="/static/media/{font.name}">'
         for font in fonts
     )
+
+
+def font_style() -> str:
+    """Return the path of the stylesheet that declares the fonts, for pages without Streamlit."""
+    [file] = (folder() / "static" / "css").glob("index.*.css")
+    return f"/static/css/{file.name}"
 
 
 def theme_key() -> str:

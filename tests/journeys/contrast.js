@@ -14,10 +14,11 @@
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const ancestors = (element) => (element ? [element, ...ancestors(element.parentElement)] : []);
+  const root = document.documentElement;
   const behind = (element) =>
     ancestors(element)
       .map((each) => parse(getComputedStyle(each).backgroundColor))
-      .concat([parse(getComputedStyle(document.querySelector(".stApp")).backgroundColor)])
+      .concat([parse(getComputedStyle(document.querySelector(".stApp") ?? root).backgroundColor)])
       .reduceRight((back, colour) => over(colour, back), [255, 255, 255]);
   const ratio = (element, colour, opacity) => {
     const back = behind(element);

@@ -10,7 +10,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from services.web import streamlit_assets
-from services.web.page_assets import PageAssets
+from services.web.page_assets import PageAssets, app_files
 
 PAGE = '<html><body>é<div id="root"></div></body></html>'
 BROWSER = {"accept": "text/html,*/*"}
@@ -21,6 +21,8 @@ CHAT_INPUT = next(SCRIPTS.glob("ChatInput.*.js"))
 @pytest.fixture
 def client(tmp_path):
     (tmp_path / "style.css").write_text("body { color: red }")
+    for name in ("logo.svg", "mark.svg"):
+        (tmp_path / name).write_text(f"<svg>{name}</svg>")
     (tmp_path / "not_found.html").write_text("<html><head></head>Nothing here</html>")
     (tmp_path / "page").mkdir()
     (tmp_path / "page" / "shut.js").write_text("const act = 2;\n")
@@ -56,6 +58,23 @@ def test_page_links_one_immutable_script_of_separate_blocks(client):
     assert script.text == "{\nconst act = 1;\n}\n{\nconst act = 2;\n}\n"
     assert script.headers["content-type"].startswith("text/javascript")
     assert "immutable" in script.headers["cache-control"]
+
+
+def test_logo_is_served_for_pages_without_streamlit(client, tmp_path):
+    files = app_files(tmp_path)
+
+    for path, text in ((files.logo, "<svg>logo.svg</svg>"), (files.mark, "<svg>mark.svg</svg>")):
+        answer = client.get(path)
+        assert (answer.text, answer.headers["content-type"]) == (text, "image/svg+xml")
+        assert "immutable" in answer.headers["cache-control"]
+
+
+def test_fonts_are_declared_in_a_served_stylesheet(client):
+    style = client.get(streamlit_assets.font_style()).text
+
+    assert {"Source Sans", "Source Serif", "Source Code Pro"} <= set(
+        re.findall(r"@font-face{font-family:(Source [\w ]+);", style)
+    )
 
 
 def test_address_without_a_page_answers_404(client):

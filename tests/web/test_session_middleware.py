@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 
@@ -193,6 +193,16 @@ def test_every_answer_has_security_headers(session_cache):
     assert "strict-transport-security" not in headers
     https = browser(session_cache, "https://daybook.example").get("/").headers
     assert "max-age" in https["strict-transport-security"]
+
+
+def test_policy_of_an_answer_stands_beside_that_of_all_answers():
+    strict = {"Content-Security-Policy": "default-src 'none'"}
+    page = PlainTextResponse("once", headers=strict)
+    middleware = SessionMiddleware(page, not_started, Origin(None, 0), "default-src 'self'")
+
+    policies = TestClient(middleware, OURS).get("/once").headers.get_list("content-security-policy")
+
+    assert policies == ["default-src 'none'", "default-src 'self'"]  # a browser obeys both
 
 
 def test_form_that_never_gets_whole_is_no_fault():

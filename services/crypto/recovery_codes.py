@@ -1,0 +1,37 @@
+"""Recovery codes: ten codes of 120 random bits, each good once in place of the code of an authenticator app.
+
+A code has 24 characters of Crockford's base32, in groups of four. It is random, so a plain SHA-256 of it is stored:
+2^120 codes are too many to try.
+"""
+
+import hashlib
+import secrets
+
+COUNT = 10
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # without I, L, O and U: 5 bits a character
+_LENGTH, _GROUP = 24, 4
+_LONGEST_ENTRY = 100  # characters of a code as it was typed
+_LOOK_ALIKES = str.maketrans("ILO", "110")
+
+
+def new_codes() -> tuple[str, ...]:
+    """Return ten new codes, as they are shown: `7K3M-…`, six groups of four characters."""
+    return tuple(_new_code() for _ in range(COUNT))
+
+
+def recovery_hash(text: str) -> str | None:
+    """Return the SHA-256 of a code as it was typed, in hex; None if *text* has not the form of a code.
+
+    Case, blanks and hyphens do not count, and I, L and O are read as 1, 1 and 0.
+    """
+    if len(text) > _LONGEST_ENTRY or not text.isascii():
+        return None
+    code = "".join(text.replace("-", " ").split()).upper().translate(_LOOK_ALIKES)
+    if len(code) != _LENGTH or not set(code) <= set(_ALPHABET):
+        return None
+    return hashlib.sha256(code.encode()).hexdigest()
+
+
+def _new_code() -> str:
+    signs = "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
+    return "-".join(signs[start : start + _GROUP] for start in range(0, _LENGTH, _GROUP))

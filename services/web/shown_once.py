@@ -1,0 +1,172 @@
+"""The pages that are shown once: the setup key of an authenticator app, and recovery codes.
+
+They are answers of POST routes, without Streamlit: no key or code enters an address, a cache or a session of the page's
+server. They work without their script, which only adds Copy, Download and Print.
+"""
+
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from html import escape
+
+from starlette.responses import HTMLResponse, Response
+
+from services.domain.addresses import EmailAddress
+from services.identity.totp import DIGITS, provisioning_uri, qr_svg, secret_text
+from services.web import streamlit_assets
+from services.web.forms import local_path
+from services.web.page_assets import app_files
+
+_ISSUER = "Daybook"
+_FILE = "daybook-recovery-codes.txt"
+# beside the policy of all answers. The Referrer-Policy stays that of all answers: with "no-referrer", browsers would
+# send the form with "Origin: null", which is no origin of ours
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self' data:; "
+        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolment:
+    """A setup key, and the form that confirms it with a code of the app."""
+
+    secret: bytes = field(repr=False)
+    address: EmailAddress = field(repr=False)  # of the account, shown beside the codes in the app
+    action: str = field(repr=False)  # the path that the form posts to, with the field `code`
+    hidden: Mapping[str, str] = field(repr=False)  # its other fields
+    cancel: str = field(repr=False)  # the path that Cancel leads to
+    refusal: str = field(default="", repr=False)  # why the code before was not taken, as a sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryCodes:
+    """New recovery codes, and the path that Continue leads to."""
+
+    codes: tuple[str, ...] = field(repr=False)
+    address: EmailAddress = field(repr=False)  # of the account, named in the file
+    target: str = field(repr=False)
+
+
+class ShownOnce(Enum):
+    """What was shown, and cannot be shown again: a title, a sentence, and what to do."""
+
+    SETUP_KEY = (
+        "Setup key already shown",
+        "For your security, a setup key is shown only once.",
+        "If you did not finish, start again on the page Account, with a new key.",
+    )
+    RECOVERY_CODES = (
+        "Recovery codes already shown",
+        "For your security, recovery codes are shown only once.",
+        "If you did not save them, make new ones on the page Account. The old ones will no longer work.",
+    )
+
+
+def enrol_page(enrolment: Enrolment) -> Response:
+    """Return the page with the QR code and the setup key. It takes some 40 ms, so call it in a thread."""
+    key = secret_text(enrolment.secret)
+    groups = " ".join(key[start : start + 4] for start in range(0, len(key), 4))
+    svg = qr_svg(provisioning_uri(enrolment.secret, enrolment.address, _ISSUER))
+    hidden = "".join(
+        f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">\n'
+        for name, value in enrolment.hidden.items()
+    )
+    refusal = invalid = ""
+    if enrolment.refusal:
+        refusal = f'<p role="alert" id="refusal">{escape(enrolment.refusal)}</p>'
+        invalid = ' aria-invalid="true" aria-describedby="refusal"'
+    return _page(
+        "Set up your authenticator app",
+        f"""
+<h2>1. Scan this QR code with an authenticator app or a password manager</h2>
+<div class="db-qr" role="img" aria-label="QR code with the setup key below">{svg}</div>
+<p>Can't scan it? Enter this setup key in the app:</p>
+<div class="db-once-acts"><code>{groups}</code>{_copy_button(key)}</div>
+<form class="db-form" method="post" action="{_path(enrolment.action)}">
+{hidden}{refusal}<label><b>2. Enter the {DIGITS}-digit code that the app shows</b>
+<input name="code" type="text" inputmode="numeric" autocomplete="one-time-code" required
+  maxlength="20" placeholder="123456" autofocus{invalid}></label>
+<button type="submit">Confirm</button>
+</form>
+<small>This key is shown only once. Do not share it: it makes the codes for your account.</small>
+<a href="{_path(enrolment.cancel)}">Cancel</a>""",
+    )
+
+
+def recovery_page(recovery: RecoveryCodes) -> Response:
+    """Return the page with the recovery codes."""
+    lines = "\n".join(recovery.codes)
+    text = f"Recovery codes of {recovery.address} for Daybook. Each one works once.\n\n{lines}\n"
+    codes = "\n".join(f"<li><code>{escape(code)}</code></li>" for code in recovery.codes)
+    return _page(
+        "Save your recovery codes",
+        f"""
+<p>If you lose your authenticator app, sign in with one of these codes in its place. Each one works once.</p>
+<ol>
+{codes}
+</ol>
+<div class="db-once-acts">
+{_copy_button(lines)}
+<button type="button" data-file="{_FILE}" data-text="{escape(text)}" hidden>Download</button>
+<button type="button" data-print hidden>Print</button>
+</div>
+<p>Keep them in a safe place, apart from your password. They are shown only once.</p>
+<small>Account: {escape(recovery.address)}</small>
+<a class="db-go" href="{_path(recovery.target)}">Continue</a>""",
+    )
+
+
+def shown_page(shown: ShownOnce) -> Response:
+    """Return the page in the place of one that was shown already, as after a reload."""
+    title, sentence, advice = shown.value
+    return _page(
+        title,
+        f"""
+<p>{escape(sentence)}</p>
+<p>{escape(advice)}</p>
+<a class="db-go" href="/account">Open Account</a>""",
+    )
+
+
+def _page(title: str, body: str) -> Response:
+    files, fonts = app_files(), streamlit_assets.font_style()
+    return HTMLResponse(
+        f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="format-detection" content="telephone=no">
+<title>{escape(title)} · Daybook</title>
+<link rel="icon" href="{files.mark}">
+<link rel="stylesheet" href="{fonts}">
+<link rel="stylesheet" href="{files.style}">
+<script type="module" src="{files.script}"></script>
+</head>
+<body class="db-plain db-once">
+<main>
+<img src="{files.logo}" alt="Daybook" width="168">
+<section>
+<h1>{escape(title)}</h1>{body}
+</section>
+</main>
+</body>
+</html>
+""",
+        headers=_HEADERS,
+    )
+
+
+def _copy_button(text: str) -> str:
+    """Return a button that assets/page/copy.js serves."""
+    encoded = b64encode(text.encode()).decode()
+    return f'<button type="button" title="Copy" data-copy="{encoded}" hidden>Copy</button>'
+
+
+def _path(target: str) -> str:
+    return escape(local_path(target))
