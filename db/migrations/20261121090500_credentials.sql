@@ -145,6 +145,7 @@ begin
     when 'reseal' then new_generation = seen_generation and not ends_others
     when 'password.set' then new_generation = seen_generation + 1 and ends_others
     when 'address.confirm' then new_generation = seen_generation + 1 and not ends_others
+    when 'address.free' then new_generation = seen_generation + 1 and ends_others and actor is null
   end) is not true then
     raise exception 'not a change of credentials' using errcode = 'PT400';
   end if;

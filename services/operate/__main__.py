@@ -82,6 +82,22 @@ def set_password(email: EmailAddress) -> None:
 
 @operate.command()
 @click.argument("email", type=checked_address)
+def free_address(email: EmailAddress) -> None:
+    """Take EMAIL from an account that never confirmed it, for its owner to sign up with; the database as for grant-admin.
+
+    The account keeps its chats and its password, gets a placeholder to sign in with, and is signed out everywhere.
+    """
+    chosen = settings.read()
+    ring, operator = _root_keys(chosen), open_operator(chosen)
+    placeholder = accounts.free_address(operator, ring, email)
+    click.echo(
+        f"{email} is free. Tell the user of its account, who is signed out everywhere, to sign in as {placeholder} "
+        "with the same password."
+    )
+
+
+@operate.command()
+@click.argument("email", type=checked_address)
 def repair_sign_in(email: EmailAddress) -> None:
     """Have Supabase Auth recognise the account EMAIL again, and sign it out everywhere; the database as for grant-admin.
 

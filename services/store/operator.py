@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from services.domain import UserId
+from services.domain.accounts import CredentialsAction
 from services.domain.addresses import EmailAddress
 from services.store.backend import StoredCredentials
 
@@ -78,11 +79,15 @@ class Operator(Protocol):
         ...
 
     def change_credentials(
-        self, new: StoredCredentials, seen_generation: int, email: EmailAddress | None = None
+        self,
+        new: StoredCredentials,
+        seen_generation: int,
+        email: EmailAddress | None = None,
+        action: CredentialsAction = CredentialsAction.PASSWORD_SET,
     ) -> bool:
         """Replace a user's credentials of generation *seen_generation* by *new*, and end all sessions of the user.
 
-        *email*: the address of a user who had no credentials.
+        *email*: another address, which *new* names: the account gets it, too, and at Supabase Auth. The audit has *action*.
 
         Return False, and change nothing, if the stored credentials have another generation.
         """

@@ -10,7 +10,7 @@ from services.crypto import RootKeys, new_key
 from services.domain import AccountRole
 from services.domain.addresses import NO_ADDRESS, ConfirmedBy
 from services.errors import BadInput, Misconfigured, WrongCredentials
-from services.operate.accounts import open_account, opens, set_password
+from services.operate.accounts import free_address, open_account, opens, set_password
 from services.operate.demo import make_demo
 from services.settings import Settings
 from services.store.credentials import lookups_of, open_stored, seal_stored
@@ -104,6 +104,15 @@ def test_only_user_gets_an_address_and_a_password(accounts, operator, tables):
     accounts.enter(only_account(tables))  # a store without sign-in needs no address
     with pytest.raises(BadInput):
         open_account(operator, RING, new_email())
+
+
+def test_only_user_without_an_address_has_none_to_free(accounts, operator, tables):
+    accounts.enter(None)
+
+    with pytest.raises(BadInput, match="a placeholder"):
+        free_address(operator, RING, new_email())
+
+    assert rows(tables, ACCOUNTS)[0].email == NO_ADDRESS
 
 
 def test_no_password_opens_the_only_user(accounts):

@@ -95,7 +95,11 @@ class TablesOperator:
                 return only
 
     def change_credentials(
-        self, new: StoredCredentials, seen_generation: int, email: EmailAddress | None = None
+        self,
+        new: StoredCredentials,
+        seen_generation: int,
+        email: EmailAddress | None = None,
+        action: CredentialsAction = CredentialsAction.PASSWORD_SET,
     ) -> bool:
         user_id = UserId(new.id)
 
@@ -110,7 +114,7 @@ class TablesOperator:
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
             if email:
                 block.put(schema.ACCOUNTS, replace(account, email=email))
-            note(block, self.now(), None, CredentialsAction.PASSWORD_SET, user_id)
+            note(block, self.now(), None, action, user_id)
             delete_all(block, schema.SESSIONS, sessions)
             return True
 
