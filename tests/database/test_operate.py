@@ -6,7 +6,8 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import psycopg
@@ -17,6 +18,7 @@ from psycopg.types.json import Jsonb
 
 from services.crypto import (
     Credentials,
+    FormerAddress,
     RootKeys,
     ServerProof,
     managed_password,
@@ -291,7 +293,8 @@ def test_check_names_users_whose_credentials_do_not_open(run, world, migrated):
 
     def finding():
         environment = {"DATABASE_URL": servers.as_owner(migrated), "DAYBOOK_ROOT_KEYS": ROOT_KEY}
-        return [line for line in run("check", **environment)[1].splitlines() if "credent" in line]
+        lines = run("check", **environment)[1].splitlines()
+        return [line for line in lines if "  credentials  " in line]
 
     delete = "delete from private.credentials where user_id = %s"
     for person, email in ((maya, "maya@daybook.test"), (omar, "omar@daybook.test")):
@@ -306,6 +309,41 @@ def test_check_names_users_whose_credentials_do_not_open(run, world, migrated):
     world.admin.execute(delete, [maya.id])
     both = ", ".join(sorted([str(maya.id), str(omar.id)]))
     assert f"those of 2 are missing or do not open ({both})" in finding()[0]
+
+
+def test_check_compares_former_addresses_with_the_credentials(run, world, migrated):
+    maya, gone = world.person(), world.person()
+    ring, insertion = (
+        RootKeys.parse(ROOT_KEY),
+        ("insert into private.former_addresses (lookup, user_id) values (%s, %s)"),
+    )
+    until = datetime.now(UTC) + timedelta(hours=72)
+    former = FormerAddress(address="old@daybook.test", until=until, ways_in={})
+    stored = seal_stored(ring, replace(credentials("maya@daybook.test"), former=(former,)), maya.id)
+    [lookup] = ring.former_address_tags("old@daybook.test").values()
+
+    def finding(name="look-ups"):
+        environment = {"DATABASE_URL": servers.as_owner(migrated), "DAYBOOK_ROOT_KEYS": ROOT_KEY}
+        lines = run("check", **environment)[1].splitlines()
+        return [line for line in lines if f"  {name}  " in line]
+
+    world.admin.execute("delete from private.credentials where user_id = %s", [maya.id])
+    world.admin.execute(INSERT, asdict(stored))
+    missing = "a former address that the credentials name is not reserved"
+    assert finding()[0].startswith(f"FAIL  look-ups       {missing} ({maya.id}): ")
+
+    world.admin.execute(insertion, [lookup, maya.id])
+    assert finding() == ["ok    look-ups       former addresses are as the credentials have them"]
+
+    gone.call("delete_account", person=gone.id)
+    world.admin.execute(insertion, ["a" * 64, gone.id])
+    assert str(gone.id) not in finding("credentials")[0]  # which a deleted user has not
+    unnamed = "a former address is reserved that the credentials do not name"
+    assert finding()[0].startswith(f"FAIL  look-ups       {unnamed} ({gone.id}): ")
+
+    world.admin.execute("update private.former_addresses set expires_at = now()")
+    assert missing in finding()[0]
+    assert unnamed not in finding()[0]
 
 
 def test_failed_check_exits_with_one_and_advice(run, empty):
