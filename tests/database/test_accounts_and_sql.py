@@ -249,8 +249,9 @@ class Accounts(RuleBasedStateMachine):
         action=st.sampled_from(_ACTIONS),
         is_old=st.booleans(),
         kept=st.sampled_from([None, 0, 1]),
+        renamed=st.booleans(),
     )
-    def change_credentials(self, nth, off, action, is_old, kept):
+    def change_credentials(self, nth, off, action, is_old, kept, renamed=False):
         """Change the credentials of the user of a session."""
         session = self.session(nth, is_admins=False)
         if session is None:
@@ -270,6 +271,9 @@ class Accounts(RuleBasedStateMachine):
             action=action,
             kept_cookie=cookie_hash,
             ends_others=action is CredentialsAction.PASSWORD_SET,
+            renamed={sha(f"former {one}"): sha(f"anew {one}") for one in "01234xy"}
+            if renamed
+            else None,
         )
         self.both.of_process(lambda backend: backend.root_key_versions())
 
