@@ -145,6 +145,7 @@ begin
     when 'reseal' then new_generation = seen_generation and not ends_others
     when 'password.set' then new_generation = seen_generation + 1 and ends_others
     when 'address.confirm' then new_generation = seen_generation + 1 and not ends_others
+    when 'address.free' then new_generation = seen_generation + 1 and ends_others and actor is null
   end) is not true then
     raise exception 'not a change of credentials' using errcode = 'PT400';
   end if;
@@ -165,17 +166,27 @@ begin
 end $$;
 
 -- By the user alone: what stands in a copy of the database (the server key) is not enough to overwrite an account secret.
+-- *renamed*: new look-ups of the user's former addresses by those so far, under another root key; null: they stay.
 create function private.change_credentials(
   me uuid, seen_generation integer, new_generation integer, action text, new_lookup text, new_sealed public.sealed,
-  ends_others boolean, kept_cookie text, nonce uuid
+  ends_others boolean, kept_cookie text, renamed public.free_text, nonce uuid
 ) returns jsonb language plpgsql as $$
+declare
+  answer jsonb;
 begin
   perform private.spend_nonce(nonce);
   if action not in ('reseal', 'address.confirm') then   -- a code in the session's browser confirms an address
     perform private.require_recent();
   end if;
-  return private.replace_credentials(
+  answer := private.replace_credentials(
     me, me, seen_generation, new_generation, action, new_lookup, new_sealed, ends_others, kept_cookie);
+  if (answer -> 'ok')::boolean then
+    insert into private.former_addresses (lookup, user_id, expires_at)
+    select renamed::jsonb ->> lookup, me, expires_at from private.former_addresses where user_id = me and renamed::jsonb ? lookup
+    on conflict do nothing;   -- a look-up is never overwritten
+    delete from private.former_addresses where user_id = me and renamed::jsonb ? lookup;
+  end if;
+  return answer;
 end $$;
 
 -- Give the user another address, at Supabase Auth, too, and the credentials of the next generation, which name it: all or

@@ -139,6 +139,8 @@ def check_change(
             wanted = 1, True
         case CredentialsAction.ADDRESS_CONFIRMED:
             wanted = 1, False
+        case CredentialsAction.ADDRESS_FREED:
+            wanted = None  # an operator's: users have no such change
         case _:
             assert_never(action)
     if (generation - seen_generation, ends_others) != wanted:

@@ -337,9 +337,11 @@ class UserBackend(Protocol):
         action: CredentialsAction,
         kept_cookie: str | None,
         ends_others: bool,
+        renamed: Mapping[str, str] | None = None,
     ) -> bool:
         """Store *new* credentials of a user in place of those of *seen_generation*; return False if those have changed.
 
+        *renamed*: new look-up values of the user's former addresses by those so far; they expire when those would have.
         *ends_others*: all sessions of the user end but that of *kept_cookie* (a hash; None: all). Each *action* but
         RESEAL has the next generation, and is audited; each but RESEAL and ADDRESS_CONFIRMED needs a recent proof. Raise ProofNeeded, ValueError (generation or
         *ends_others* do not fit the action).

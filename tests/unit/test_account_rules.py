@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from services.domain import AccountRole, UserId
-from services.domain.accounts import SessionEnd, SignUps
+from services.domain.accounts import CredentialsAction, SessionEnd, SignUps
 from services.domain.models import ModelPrices, ModelSettings
 from services.rules import NOT_FOUND, Refusal
 from services.rules.accounts import (
@@ -20,6 +20,7 @@ from services.rules.accounts import (
     StoredSession,
     begin_account,
     changed_models,
+    check_change,
     counted,
     deleted,
     differences,
@@ -159,3 +160,10 @@ def test_differences_are_pairs_of_what_changed():
         "b": [2, None],
         "c": [None, 3],
     }
+
+
+@pytest.mark.parametrize("generation", [1, 2, 3])
+@pytest.mark.parametrize("ends_others", [False, True])
+def test_user_frees_no_address(generation, ends_others):
+    with pytest.raises(ValueError, match=r"address\.free"):
+        check_change(CredentialsAction.ADDRESS_FREED, 1, generation, ends_others=ends_others)

@@ -13,7 +13,7 @@ from services.crypto import ServerProof
 from services.domain import UserId
 from services.errors import Misconfigured, StoreUnavailable
 from services.store.backend import StoredCredentials
-from services.store.operator import Finding, Mark, PresentKeys
+from services.store.operator import Finding, FormerFault, Mark, PresentKeys, judge_former
 from services.store.supabase import migrations
 from services.store.supabase.api import LEAST, PAGE, Gateway, ServerCalls
 from services.store.supabase.auth import AuthSettings, get_settings
@@ -46,9 +46,14 @@ select
   (select coalesce(extract(epoch from clock_timestamp() - min(since)), 0)::float8 from private.log_erasures)
 """
 
+# also users who are deleted, if a look-up of a former address names them
 _CREDENTIALS = """
-select user_id, id, lookup, sealed, generation
-from private.roles left join private.credentials using (user_id) where deleted_at is null order by user_id
+select user_id, deleted_at is null, id, lookup, sealed, generation, coalesce(former.lookups, '{}')
+from private.roles left join private.credentials using (user_id) left join (
+  select user_id, array_agg(lookup) lookups from private.former_addresses
+  where expires_at > clock_timestamp() group by user_id
+) former using (user_id)
+where deleted_at is null or former.lookups is not null order by user_id
 """
 
 
@@ -66,6 +71,7 @@ UNCHECKED = _unchecked(
     "schema",
     "access tokens",
     "credentials",
+    "look-ups",
     "users",
     "auth log",
 )
@@ -123,7 +129,8 @@ def check_database(connection: psycopg.Connection, keys: PresentKeys | str) -> d
     except Misconfigured as error:
         problem = error.public
     if problem:
-        unchecked = _unchecked("the schema", "access tokens", "credentials", "users", "auth log")
+        names = ("access tokens", "credentials", "look-ups", "users", "auth log")
+        unchecked = _unchecked("the schema", *names)
         return found | {"schema": (Mark.FAIL, problem)} | unchecked
     [(token_seconds, foreign_users, *log)] = connection.execute(_SCHEMA)
     return found | {
@@ -139,18 +146,18 @@ def _check_credentials(
     connection: psycopg.Connection, keys: PresentKeys | str
 ) -> dict[str, Finding]:
     if isinstance(keys, str):
-        return _unchecked("the root keys", "credentials")
-    unopened = [
-        user_id
-        for user_id, row_id, lookup, sealed, generation in connection.execute(_CREDENTIALS)
-        if row_id is None
-        or not keys.opens(
-            StoredCredentials(
-                id=row_id, user_id=user_id, lookup=lookup, sealed=sealed, generation=generation
-            )
+        return _unchecked("the root keys", "credentials", "look-ups")
+    unopened, faults = list[UserId](), dict[str, Collection[FormerFault]]()
+    for user_id, is_account, row_id, lookup, sealed, generation, former in connection.execute(
+        _CREDENTIALS
+    ):
+        stored = row_id and StoredCredentials(
+            id=row_id, user_id=user_id, lookup=lookup, sealed=sealed, generation=generation
         )
-    ]
-    return {"credentials": judge_credentials(unopened)}
+        if is_account and not (stored and keys.opens(stored)):
+            unopened.append(user_id)
+        faults[str(user_id)] = keys.former_faults(stored, former)
+    return {"credentials": judge_credentials(unopened), "look-ups": judge_former(faults)}
 
 
 def judge_sign_up(auth: AuthSettings | int) -> Finding:

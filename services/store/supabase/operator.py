@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 from pydantic import SecretStr, TypeAdapter
 
 from services.domain import UserId
+from services.domain.accounts import CredentialsAction
 from services.domain.addresses import EmailAddress
 from services.errors import BadInput, Misconfigured
 from services.store.backend import StoredCredentials
@@ -28,9 +29,11 @@ _GRANT_ADMIN = "select private.change_role(null, private.find_account(%s), 'admi
 _FIND = "select private.credentials_of_lookups(%s), private.find_account(%s) is not null"
 _CHANGE = """
 select private.replace_credentials(actor => null, person => %(id)s, seen_generation => %(seen)s,
-  new_generation => %(generation)s, action => 'password.set', new_lookup => %(lookup)s, new_sealed => %(sealed)s,
+  new_generation => %(generation)s, action => %(action)s, new_lookup => %(lookup)s, new_sealed => %(sealed)s,
   ends_others => true, kept_cookie => null) -> 'ok'
 """
+_LOCK = "select from auth.users where id = %s for update"  # before the rows that refer to it
+_SET_ADDRESS = "select private.set_auth_user(%s, %s)"
 _REPAIR = "select private.repair_sign_in(%s, %s, %s)"
 _SET_CAPS = """
 select daily_cap_micro, monthly_cap_micro, daily_cap_tokens
@@ -84,10 +87,18 @@ class SupabaseOperator:
         return None
 
     def change_credentials(
-        self, new: StoredCredentials, seen_generation: int, email: EmailAddress | None = None
+        self,
+        new: StoredCredentials,
+        seen_generation: int,
+        email: EmailAddress | None = None,
+        action: CredentialsAction = CredentialsAction.PASSWORD_SET,
     ) -> bool:
-        with self._database() as connection:
-            [(is_changed,)] = connection.execute(_CHANGE, asdict(new) | {"seen": seen_generation})
+        values = asdict(new) | {"seen": seen_generation, "action": action}
+        with self._database() as connection, connection.transaction():
+            connection.execute(_LOCK, [new.id])
+            [(is_changed,)] = connection.execute(_CHANGE, values)
+            if is_changed and email:
+                connection.execute(_SET_ADDRESS, [new.id, email])
         return is_changed
 
     def repair_sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> None:

@@ -1,6 +1,6 @@
 """The `Backend` over tables: accounts, credentials, app sessions, steps, and throttles."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -143,7 +143,9 @@ class TablesUser:
         action: CredentialsAction,
         kept_cookie: str | None,
         ends_others: bool,
+        renamed: Mapping[str, str] | None = None,
     ) -> bool:
+        renamed = renamed or {}
         rules.check_change(action, seen_generation, new.generation, ends_others=ends_others)
 
         def change(block: Block) -> bool:
@@ -153,8 +155,16 @@ class TablesUser:
             stored = block.get(schema.CREDENTIALS, user_id)
             if new.id != user_id or not stored or stored.generation != seen_generation:
                 return False
+            known = found(block, schema.FORMER_ADDRESSES, [*renamed, *renamed.values()])
             ended = _others(block, user_id, kept_cookie) if ends_others else []
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
+            taken = {one.lookup for one in known}
+            for one in known:
+                if one.user_id == user_id and (lookup := renamed.get(one.lookup)):
+                    if lookup not in taken:  # a look-up is never overwritten
+                        block.put(schema.FORMER_ADDRESSES, replace(one, lookup=lookup))
+                        taken.add(lookup)
+                    block.delete(schema.FORMER_ADDRESSES, one.lookup)
             if action is not CredentialsAction.RESEAL:
                 note(block, self.caller.now(), user_id, action, user_id)
             delete_all(block, schema.SESSIONS, ended)
