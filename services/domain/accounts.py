@@ -30,6 +30,12 @@ class CredentialsAction(StrEnum):
     PASSWORD_SET = "password.set"  # noqa: S105
     ADDRESS_CONFIRMED = "address.confirm"
     ADDRESS_FREED = "address.free"  # by an operator alone
+    FACTOR_USED = (
+        "factor.use"  # by a code of the authenticator or a recovery code: no way in changes
+    )
+    FACTOR_ADDED = "factor.add"
+    FACTOR_REMOVED = "factor.remove"
+    RECOVERY_RENEWED = "recovery.renew"
 
 
 class SessionEnd(StrEnum):

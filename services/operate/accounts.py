@@ -94,6 +94,20 @@ def free_address(operator: Operator, ring: RootKeys, email: EmailAddress) -> Ema
     return placeholder
 
 
+def reset_factors(operator: Operator, ring: RootKeys, email: EmailAddress) -> None:
+    """Remove the second factor of the account *email*, with its recovery codes; end all sessions.
+
+    Raise BadInput (no such account, it has none, or it was changed at the same time), and the errors of `open_account`.
+    """
+    stored, credentials = open_account(operator, ring, email)
+    if credentials.factor is None:
+        raise BadInput("This account has no second factor.")
+    new = replace(credentials, factor=None, generation=credentials.generation + 1)
+    row, removed = seal_stored(ring, new, stored.id), CredentialsAction.FACTOR_REMOVED
+    if not operator.change_credentials(row, stored.generation, action=removed):
+        raise BadInput("The account was changed at the same time: try again.")
+
+
 def opens(ring: RootKeys, stored: StoredCredentials) -> bool:
     """Return False for credentials that do not open, or are found by the look-up value of another address."""
     try:

@@ -115,9 +115,11 @@ class Operator(Protocol):
     ) -> bool:
         """Replace a user's credentials of generation *seen_generation* by *new*, and end all sessions of the user.
 
-        *email*: another address, which *new* names: the account gets it, too, and at Supabase Auth. The audit has *action*.
+        *email*: another address, which *new* names: the account gets it, too, and at Supabase Auth. *action*: PASSWORD_SET,
+        ADDRESS_FREED or FACTOR_REMOVED; the audit has it.
 
-        Return False, and change nothing, if the stored credentials have another generation.
+        Return False, and change nothing, if the stored credentials have another generation, or another number of uses of
+        the second factor.
         """
         ...
 

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 import psycopg
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from services.crypto import ServerProof
 from services.domain import UserId
@@ -46,9 +46,10 @@ select
   (select coalesce(extract(epoch from clock_timestamp() - min(since)), 0)::float8 from private.log_erasures)
 """
 
+_STORED = TypeAdapter(StoredCredentials)
 # also users who are deleted, if a look-up of a former address names them
 _CREDENTIALS = """
-select user_id, deleted_at is null, id, lookup, sealed, generation, coalesce(former.lookups, '{}')
+select user_id, deleted_at is null, private.credentials_of(credentials), coalesce(former.lookups, '{}')
 from private.roles left join private.credentials using (user_id) left join (
   select user_id, array_agg(lookup) lookups from private.former_addresses
   where expires_at > clock_timestamp() group by user_id
@@ -148,12 +149,8 @@ def _check_credentials(
     if isinstance(keys, str):
         return _unchecked("the root keys", "credentials", "look-ups")
     unopened, faults = list[UserId](), dict[str, Collection[FormerFault]]()
-    for user_id, is_account, row_id, lookup, sealed, generation, former in connection.execute(
-        _CREDENTIALS
-    ):
-        stored = row_id and StoredCredentials(
-            id=row_id, user_id=user_id, lookup=lookup, sealed=sealed, generation=generation
-        )
+    for user_id, is_account, row, former in connection.execute(_CREDENTIALS):
+        stored = row and _STORED.validate_python(row)
         if is_account and not (stored and keys.opens(stored)):
             unopened.append(user_id)
         faults[str(user_id)] = keys.former_faults(stored, former)

@@ -29,8 +29,8 @@ _GRANT_ADMIN = "select private.change_role(null, private.find_account(%s), 'admi
 _FIND = "select private.credentials_of_lookups(%s), private.find_account(%s) is not null"
 _CHANGE = """
 select private.replace_credentials(actor => null, person => %(id)s, seen_generation => %(seen)s,
-  new_generation => %(generation)s, action => %(action)s, new_lookup => %(lookup)s, new_sealed => %(sealed)s,
-  ends_others => true, kept_cookie => null) -> 'ok'
+  new_generation => %(generation)s, new_uses => %(uses)s, new_wants_factor => %(wants_factor)s, action => %(action)s,
+  new_lookup => %(lookup)s, new_sealed => %(sealed)s, ends_others => true, kept_cookie => null) -> 'ok'
 """
 _LOCK = "select from auth.users where id = %s for update"  # before the rows that refer to it
 _SET_ADDRESS = "select private.set_auth_user(%s, %s)"
@@ -93,10 +93,10 @@ class SupabaseOperator:
         email: EmailAddress | None = None,
         action: CredentialsAction = CredentialsAction.PASSWORD_SET,
     ) -> bool:
-        values = asdict(new) | {"seen": seen_generation, "action": action}
+        named = asdict(new) | {"seen": seen_generation, "action": action}
         with self._database() as connection, connection.transaction():
             connection.execute(_LOCK, [new.id])
-            [(is_changed,)] = connection.execute(_CHANGE, values)
+            [(is_changed,)] = connection.execute(_CHANGE, named)
             if is_changed and email:
                 connection.execute(_SET_ADDRESS, [new.id, email])
         return is_changed

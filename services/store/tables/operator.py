@@ -13,7 +13,7 @@ from services.domain.accounts import CredentialsAction, Limits
 from services.domain.addresses import NO_ADDRESS, EmailAddress
 from services.errors import BadInput, Misconfigured, StoreUnavailable
 from services.rules import part_of
-from services.rules.accounts import Settings, differences
+from services.rules.accounts import Settings, change_refusal, differences
 from services.rules.budget import Budget
 from services.store.backend import StoredCredentials
 from services.store.operator import CopiedRows, Finding, Mark, PresentKeys, UserCaps, judge_former
@@ -128,7 +128,7 @@ class TablesOperator:
                 block.get(schema.ACCOUNTS, user_id),
             )
             sessions = sessions_of(block, user_id)
-            if not stored or not account or stored.generation != seen_generation:
+            if not account or change_refusal(action, stored, new, seen_generation):
                 return False
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
             if email:
