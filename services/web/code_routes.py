@@ -156,7 +156,7 @@ class CodeRoutes:
         else:
             request = wanted or await flow.request_of(asked)
         device = self.origin.device_cookie(asked.request)
-        counting = self.attempts.code(request.address, client, device)
+        counting = self.attempts.code(request.address, client, device, flow.name)
 
         def begin() -> tuple[Step, Recipient, Code | NoCode | None] | None:
             try:
