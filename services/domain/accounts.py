@@ -235,6 +235,7 @@ DELETE_WORD = "delete"  # typed to delete an account without a password
 
 # refusals by their codes in the URL of the sign-in page
 SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
+    "signed-out": errors.SignedOut,
     "wrong": errors.WrongCredentials,
     "prove": errors.ProofNeeded,
     "suspended": errors.Suspended,

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
+from typing import Protocol, TypeVar
 from uuid import UUID, uuid4
 
 from services.caches import LruCache
@@ -81,6 +83,7 @@ from services.store.device_names import NewDevice
 
 _COOKIE_BYTES = 32
 _MOST_GENERATIONS = 100_000  # users whose newest generation is remembered
+_MOST_OVERTAKEN = 5  # times that a change by a code is tried, while others change the credentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,9 +432,23 @@ class Accounts:
         The account gets a new password. All other sessions end, and every way in that was added or changed since.
         Raise StepEnded (there is no such account any more), AddressTaken, and the errors of `sign_in`.
         """
-        found = self.find_former(email, NOT_COUNTED)
-        if found is None:
-            raise StepEnded
+
+        def former() -> FoundFormer:
+            found = self.find_former(email, NOT_COUNTED)
+            if found is None:
+                raise StepEnded
+            return found
+
+        restore = partial(self._restore, email, password_hash, browser)
+        return until_unchanged(former(), former, restore)
+
+    def _restore(
+        self,
+        email: EmailAddress,
+        password_hash: str,
+        browser: BrowserName | None,
+        found: FoundFormer,
+    ) -> RestoredAddress:
         confirmed = Confirmed(how=ConfirmedBy.CODE, at=self.now().replace(microsecond=0))
         new = found.credentials.taken_back(found.former, confirmed, password_hash)
         checked = Checked(found.stored, found.credentials, (), found.keys)
@@ -440,7 +457,8 @@ class Accounts:
             if not self._put_address(session.backend, new, session, is_restored=True):
                 raise RateLimited
         except AppError:
-            self.end(cookie)  # no browser has it
+            with suppress(AppError):
+                self.end(cookie)  # no browser has it
             raise
         session = replace(session, email=email, has_password=True)
         return RestoredAddress(cookie, session, found.credentials.address)
@@ -685,6 +703,34 @@ class Accounts:
                 rewrapped = account_keys.wrap(key, user_id, row.version)
                 opened.user.put_user_key(WrappedKey(row.version, rewrapped), row.wrapped)
         return self.keys(keys)
+
+
+class _Read(Protocol):
+    @property
+    def stored(self) -> StoredCredentials: ...
+
+
+Read = TypeVar("Read", bound=_Read)
+Done = TypeVar("Done")
+
+
+def until_unchanged(seen: Read, read: Callable[[], Read], act: Callable[[Read], Done]) -> Done:
+    """Return *act* of the credentials *seen*; while a change overtakes it, *read* them again and repeat, four times at most.
+
+    So a thief who is signed in does not keep users from an account by changing the password, or ending sessions, at the
+    right moment: the code of the user is spent. Raise RateLimited in the end, and the errors of both.
+    """
+    for _ in range(_MOST_OVERTAKEN):
+        try:
+            return act(seen)
+        except SignedOut:
+            again = read()
+        except RateLimited:
+            again = read()
+            if again.stored.generation == seen.stored.generation:  # something else is busy
+                raise
+        seen = again
+    raise RateLimited
 
 
 def hash_new_password(address: EmailAddress, password: str) -> str:

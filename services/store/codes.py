@@ -13,11 +13,19 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
+from services.domain import UserId
 from services.domain.addresses import EmailAddress
 from services.domain.browsers import BrowserName
 from services.domain.mails import Code, CodePurpose, NoCode, NoCodeReason
 from services.errors import AppError, StepEnded, WrongCode
-from services.store.accounts import Accounts, AppSession, Checked, Cookie, Found
+from services.store.accounts import (
+    Accounts,
+    AppSession,
+    Checked,
+    Cookie,
+    Found,
+    until_unchanged,
+)
 from services.store.backend import NOT_COUNTED, StoredCredentials
 from services.store.steps import Step, Steps, read_contents
 
@@ -64,17 +72,19 @@ class _Contents:
 _CONTENTS = TypeAdapter(_Contents)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RightCode:
     """A step whose code was entered. It must end before the code counts."""
 
     step: Step
     request: CodeRequest
     _end: Callable[[], Step] = field(repr=False)
+    has_ended: bool = False
 
     def end(self) -> None:
         """End the step, for one of several who enter the code at once. Raise StepEnded."""
         self._end()
+        self.has_ended = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +168,23 @@ def reset_password(
 ) -> tuple[Cookie, AppSession]:
     """Sign in by a code, set a new password and end all other sessions. Raise the errors of `sign_in`.
 
-    The password is changed by the new session, as only a user may overwrite credentials. A process that is killed
+    Credentials that change once the code is spent are read again (`until_unchanged`): who is signed in as the user could
+    otherwise prevent each reset. The password is changed by the new session, as only a user may overwrite credentials. A process that is killed
     between the two leaves the old password, and a session of which no browser has the cookie.
     """
     checked = _checked(accounts, code)
     code.end()
+    address, user_id = code.request.address, code.step.user_id
+
+    def again() -> Checked:
+        return _confirmed(accounts.find(address, NOT_COUNTED), user_id)
+
+    return until_unchanged(checked, again, partial(_reset, accounts, password_hash, browser))
+
+
+def _reset(
+    accounts: Accounts, password_hash: str, browser: BrowserName | None, checked: Checked
+) -> tuple[Cookie, AppSession]:
     cookie, session = accounts.sign_in(checked, browser=browser)
     try:
         accounts.change_password(session, checked, password_hash)
@@ -177,9 +199,15 @@ def _checked(accounts: Accounts, code: RightCode) -> Checked:
     """Return the credentials that a code was sent for. Raise StepEnded if they have changed since."""
     found = accounts.find(code.request.address, NOT_COUNTED)  # the tries of the code are counted
     code.step.check(found.stored)
-    if not found.stored or not found.credentials or not found.credentials.confirmed:
+    return _confirmed(found, code.step.user_id)
+
+
+def _confirmed(found: Found, user_id: UserId | None) -> Checked:
+    """Return the credentials of a user whose address is confirmed. Raise StepEnded."""
+    stored, credentials = found.stored, found.credentials
+    if not stored or not credentials or not credentials.confirmed or stored.user_id != user_id:
         raise StepEnded
-    return Checked(found.stored, found.credentials, (), found.keys)
+    return Checked(stored, credentials, (), found.keys)
 
 
 def typed_code(text: str) -> str:

@@ -36,7 +36,8 @@ from services.web.attempts import Attempts
 from services.web.forms import local_path, other_site, with_query, with_reason
 from services.web.origin import Origin, browser_of, networks_of
 
-_GOES_ON = WrongCode, WeakPassword, TooManyAttempts, StoreUnavailable  # errors that end no step
+# errors after which a step goes on, if it has not ended before them
+_GOES_ON = WrongCode, WeakPassword, TooManyAttempts, StoreUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,10 @@ class CodePurposeFlow(Protocol):
         ...
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        """Do what the right *code* is good for, once `code.end` has ended its step. Raise an AppError."""
+        """Do what the right *code* is good for, once `code.end` has ended its step. Raise an AppError.
+
+        SignedOut: the session has ended meanwhile.
+        """
         ...
 
 
@@ -156,7 +160,7 @@ class CodeRoutes:
         else:
             request = wanted or await flow.request_of(asked)
         device = self.origin.device_cookie(asked.request)
-        counting = self.attempts.code(request.address, client, device)
+        counting = self.attempts.code(request.address, client, device, flow.name)
 
         def begin() -> tuple[Step, Recipient, Code | NoCode | None] | None:
             try:
@@ -196,7 +200,14 @@ class CodeRoutes:
                 asked, name = await self._asked(request, form), form.flow.name
                 check, digits = _codes(asked).check, typed_code(form.fields.get("code", ""))
                 code = await run_sync(check, browser, name, _uuid(form.step), digits, asked.session)
-                return await form.flow.finish(asked, code)
+                try:
+                    return await form.flow.finish(asked, code)
+                except SignedOut as error:
+                    return RedirectResponse(with_reason(form.target, error), 303)
+                except AppError as error:
+                    if not code.has_ended:
+                        raise
+                    return _refusal(form, error, step="")
 
         return await self._answer(request, enter)
 
@@ -217,9 +228,7 @@ class CodeRoutes:
         except SignedOut:
             return RedirectResponse(with_query(form.target), 303)
         except AppError as error:
-            # the form for the code while its step may go on, else the first one
-            step = form.step if isinstance(error, _GOES_ON) else ""
-            return RedirectResponse(with_reason(form.target, error, code=flow.name, step=step), 303)
+            return _refusal(form, error, step=form.step if isinstance(error, _GOES_ON) else "")
 
     async def _asked(self, request: Request, form: _Form) -> Asked:
         """Raise SignedOut, StoreUnavailable."""
@@ -232,6 +241,11 @@ class CodeRoutes:
         network = networks_of(self.origin.client_address(request))[-1].name
         target = with_query(form.target)
         return Asked(request, form.fields, cache.accounts, session, target, network)
+
+
+def _refusal(form: _Form, error: AppError, *, step: str) -> Response:
+    """Return the redirect to the form for the code of *step*; "": to the first one."""
+    return RedirectResponse(with_reason(form.target, error, code=form.flow.name, step=step), 303)
 
 
 def _codes(asked: Asked) -> Codes:

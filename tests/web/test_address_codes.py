@@ -8,7 +8,7 @@ import pytest
 from services.domain.mails import CodePurpose, NoCode, NoCodeReason, Notice, NoticeKind
 from services.errors import SignedOut, WrongCredentials
 from services.identity.mail_texts import text_of
-from services.store.accounts import Cookie
+from services.store.accounts import Accounts, Cookie
 from services.store.tables import schema
 from services.store.tables.in_memory import InMemoryStore
 from services.web.address_codes import NewAddress, RestoreAddress
@@ -162,6 +162,18 @@ def test_session_with_the_address_of_another_is_not_proven(site, maya):
 
 def test_own_address_is_refused(site, maya):
     assert said(asks(site.signed_in(maya), maya.upper()))["reason"] == "taken"
+
+
+def test_session_that_ends_meanwhile_is_told_so(site, maya, monkeypatch):
+    browser = site.signed_in(maya)
+    asks(browser, new_email())
+
+    def ended(*_):
+        raise SignedOut
+
+    monkeypatch.setattr(Accounts, "change_address", ended)
+
+    assert said(browser.enters(site.digits, NEW)) == {"c": "1", "reason": "signed-out"}
 
 
 def test_code_of_another_session_changes_nothing(site, maya):
