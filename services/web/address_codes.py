@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from services.domain.addresses import checked_address
 from services.domain.mails import CodePurpose, NoCodeReason, NoticeKind
-from services.errors import AddressTaken, SignedOut, WrongCredentials
+from services.errors import AddressTaken, SignedOut
 from services.store.accounts import AppSession, hash_new_password
 from services.store.backend import Throttles
 from services.store.codes import NOBODY, CodeRequest, Recipient, RightCode
@@ -48,8 +48,6 @@ class NewAddress:
         checked = await self.lanes.run(
             lambda: found.checked(password), client=asked.network, is_known=found.is_known
         )
-        if checked.stored.user_id != session.user_id:
-            raise WrongCredentials
         if address == session.email:
             raise AddressTaken
         await run_sync(asked.accounts.prove, session, checked)

@@ -33,6 +33,7 @@ from services.store.codes import NOBODY, CodeRequest, Codes, Recipient, RightCod
 from services.store.steps import Step, Steps
 from services.users import Shared
 from services.web.attempts import Attempts
+from services.web.current_session import current_session
 from services.web.forms import local_path, other_site, with_query, with_reason
 from services.web.origin import Origin, browser_of, networks_of
 
@@ -47,7 +48,7 @@ class Asked:
     request: Request = field(repr=False)
     form: Mapping[str, str] = field(repr=False)
     accounts: Accounts
-    session: AppSession | None  # None: the purpose needs none
+    session: AppSession | None  # with its current address; None: the purpose needs none
     target: str = field(repr=False)  # the page that the form leads back to, without what it said
     network: str = field(repr=False)  # of the client, as the lanes of hashes count it
 
@@ -232,15 +233,16 @@ class CodeRoutes:
 
     async def _asked(self, request: Request, form: _Form) -> Asked:
         """Raise SignedOut, StoreUnavailable."""
-        cache, session = self.shared().session_cache, None
+        shared, session = self.shared(), None
         if form.flow.needs_session:
             cookie = self.origin.session_cookie(request)
-            session = await run_sync(cache.find, cookie) if cookie else None
+            session = await run_sync(current_session, shared, cookie)
             if session is None:
                 raise SignedOut
         network = networks_of(self.origin.client_address(request))[-1].name
         target = with_query(form.target)
-        return Asked(request, form.fields, cache.accounts, session, target, network)
+        accounts = shared.session_cache.accounts
+        return Asked(request, form.fields, accounts, session, target, network)
 
 
 def _refusal(form: _Form, error: AppError, *, step: str) -> Response:

@@ -22,6 +22,7 @@ from services.events import log_event
 from services.store.accounts import Accounts, AppSession, Cookie, Found
 from services.store.administration import UserAccess
 from services.web.confirmation_codes import SignUpByCode
+from services.web.current_session import current_session
 from services.web.forms import fields, local_path, other_site, with_reason
 from services.web.hashing_lanes import HashingLanes
 from services.web.origin import browser_of, networks_of
@@ -142,7 +143,7 @@ class SignInRoutes:
         password, page = await fields(request, "password", "next")
         page = page if page in _PROVING else _ACCOUNT
         try:
-            session = await self._session(request)
+            session = await self._current_session(request)
             if session is None:
                 return RedirectResponse(page, 303)
             async with self.start.attempts.delay_refusals():
@@ -159,10 +160,11 @@ class SignInRoutes:
             return other_site()
         [password] = await fields(request, "password")
         try:
-            session, cookie = (
-                await self._session(request),
+            cache, cookie = (
+                self.start.shared().session_cache,
                 self.start.origin.session_cookie(request),
             )
+            session = await run_sync(cache.find, cookie) if cookie else None
             if session is None or cookie is None:
                 return RedirectResponse(_ACCOUNT, 303)
             async with self.start.attempts.delay_refusals():
@@ -186,7 +188,7 @@ class SignInRoutes:
             return other_site()
         email, word = await fields(request, "address", "word")
         try:
-            session = await self._session(request)
+            session = await self._current_session(request)
             if session is None:
                 return RedirectResponse(_DATA, 303)
             async with self.start.attempts.delay_refusals():
@@ -209,7 +211,7 @@ class SignInRoutes:
             self.start.origin.set_cookie(answer, request, name, "", 0)
         return answer
 
-    async def _session(self, request: Request) -> AppSession | None:
-        """Return the session of the request's cookie, if any. Raise StoreUnavailable."""
-        cache, cookie = self.start.shared().session_cache, self.start.origin.session_cookie(request)
-        return await run_sync(cache.find, cookie) if cookie else None
+    async def _current_session(self, request: Request) -> AppSession | None:
+        """Return the session of the request's cookie, if any. Raise the errors of `current_session`."""
+        cookie = self.start.origin.session_cookie(request)
+        return await run_sync(current_session, self.start.shared(), cookie)

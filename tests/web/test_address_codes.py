@@ -20,7 +20,7 @@ from services.web.session_start import SessionStart
 from services.web.sign_in_routes import SignInRoutes
 from tests.confirmed import confirm
 from tests.store.conftest import PASSWORD, new_email
-from tests.stores import accounts_in_memory
+from tests.stores import NOT_COUNTED, accounts_in_memory
 from tests.web.test_code_routes import NEW_PASSWORD, Site, another, said
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
@@ -35,7 +35,9 @@ class AddressSite(Site):
     def __post_init__(self):
         super().__post_init__()
         cache, origin, lanes = self.cache, Origin(None, 0), HashingLanes()
-        one = SimpleNamespace(session_cache=cache, set_address=cache.set_address)
+        one = SimpleNamespace(
+            session_cache=cache, set_address=cache.set_address, stop_turns_of=lambda _: None
+        )
         shared = lambda: one  # noqa: E731
         start = SessionStart(shared, self.attempts, origin, 3600)
         notices = Notices(self.attempts, origin, self.send)
@@ -158,6 +160,46 @@ def test_session_with_the_address_of_another_is_not_proven(site, maya):
     site.cache.set_address(browser.session.user_id, omar)
 
     assert said(asks(browser, new, NEW_PASSWORD))["reason"] == "wrong"
+
+
+@pytest.fixture
+def elsewhere(site, maya):
+    """A browser whose user has another address since, by a change in another process; and that address."""
+    browser, email = site.signed_in(maya), new_email()
+    generation = site.accounts.find(maya, NOT_COUNTED).stored.generation
+    site.accounts.change_address(browser.session, email, generation)
+    assert browser.session.email == maya
+    return browser, email
+
+
+def test_password_proves_after_a_change_of_address_elsewhere(site, elsewhere):
+    browser, email = elsewhere
+
+    proven = browser.post("/proof", password=PASSWORD, next="/account")
+
+    assert said(proven) == {"reason": "proved"}
+    assert browser.session.email == email
+
+
+def test_account_is_deleted_by_the_address_that_it_has_elsewhere(site, maya, elsewhere):
+    browser, email = elsewhere
+
+    refused, deleted = (browser.post("/account/end", address=one) for one in (maya, email))
+
+    assert said(refused) == {"reason": "email"}
+    assert said(deleted) == {"reason": "deleted"}
+
+
+def test_address_changes_again_after_a_change_elsewhere(site, elsewhere):
+    browser, email = elsewhere
+    asks(browser, new := new_email())
+    site.cache.set_address(browser.session.user_id, new_email())  # another process takes the code
+
+    entered = browser.enters(site.digits, NEW)
+
+    assert said(entered)["reason"] == "moved"
+    assert [mail.address for mail in site.mails[1:]] == [email, new]
+    assert said(asks(browser, new))["reason"] == "taken"
 
 
 def test_own_address_is_refused(site, maya):

@@ -37,7 +37,8 @@ class SignUpSite(Site):
     def __post_init__(self):
         super().__post_init__()
         origin, self.noted = Origin(None, 0), []
-        shared = lambda: SimpleNamespace(session_cache=self.cache)  # noqa: E731
+        one = SimpleNamespace(session_cache=self.cache, set_address=self.cache.set_address)
+        shared = lambda: one  # noqa: E731
         start, lanes = SessionStart(shared, self.attempts, origin, 3600), HashingLanes()
         flow = SignUpCode(start)
         notices = Notices(self.attempts, origin, self.send)
