@@ -737,6 +737,25 @@ def test_operator_changes_credentials_without_an_actor(world, migrated):
     assert world.one("select actor from private.audit where action = 'password.set'") is None
 
 
+def test_operator_removes_a_factor_that_is_required(world, migrated):
+    maya = world.person()
+    wants_factor(world, maya, uses=5)
+    world.admin.execute("update private.settings set requires_factor = true")
+    lookup = {"new_lookup": credentials_of(world, maya)["lookup"]}
+    removal = {"action": "factor.remove", "new_uses": 5, "new_wants_factor": False} | lookup
+    required = {"ok": False, "reason": "factor_required"}
+    assert maya.call("change_credentials", **removal) == required
+    unticked = removal | {"action": "password.set", "kept_cookie": maya.cookie}
+    assert maya.call("change_credentials", **unticked) == required
+
+    with psycopg.connect(servers.as_owner(migrated), autocommit=True) as owner:
+        replacing = "select private.replace_credentials(null, %s, 1, 2, 5, false, 'factor.remove', %s, %s, true, null)"
+        values = [maya.id, lookup["new_lookup"], sealed("new")]
+        assert owner.execute(replacing, values).fetchone() == (OK,)
+
+    assert not credentials_of(world, maya)["wants_factor"]
+
+
 def test_session_that_begins_during_a_change_does_not_outlive_it(world, migrated):
     """A sign-in with the old password may run before the change or wait for it."""
     maya = world.person()
