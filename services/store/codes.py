@@ -187,7 +187,7 @@ def _reset(
 ) -> tuple[Cookie, AppSession]:
     cookie, session = accounts.sign_in(checked, browser=browser)
     try:
-        accounts.change_password(session, checked, password_hash)
+        accounts.change_password(session, checked.after, password_hash)
     except AppError:
         with suppress(AppError):
             accounts.end(cookie)
@@ -207,7 +207,10 @@ def _confirmed(found: Found, user_id: UserId | None) -> Checked:
     stored, credentials = found.stored, found.credentials
     if not stored or not credentials or not credentials.confirmed or stored.user_id != user_id:
         raise StepEnded
-    return Checked(stored, credentials, (), found.keys)
+    return Checked(
+        *(stored, credentials, (), found.keys),
+        requires_factor=found.sign_ups.requires_factor,
+    )
 
 
 def typed_code(text: str) -> str:
