@@ -45,6 +45,8 @@ class CodeForms:
 
     def _hidden(self, step: UUID | None = None) -> str:
         values = {"purpose": self.purpose, "next": self.back_to} | ({"step": step} if step else {})
+        if invitation := st.query_params.get("invite"):  # of a sign-up that begins anew
+            values["invite"] = invitation
         return "".join(
             f'<input type="hidden" name="{name}" value="{escape(str(value))}">'
             for name, value in values.items()

@@ -11,11 +11,12 @@ from services.domain.mails import CodePurpose
 
 MOVED = "moved"  # the reason in the address once it is done
 _CHANGED = (
-    "Email changed. Sign in with the new one from now on. We told both addresses. "
-    "If the old one was confirmed, it can be taken back for three days, on the sign-in page."
+    "Email changed. Sign in with the new one from now on. If the old one was confirmed, we told it, "
+    "and it can be taken back for three days, on the sign-in page."
 )
 _SENTENCES = {
     "wrong": "Your email was not changed. The password is wrong.",
+    "prove": "Your email was not changed. You entered your password more than ten minutes ago, so start again.",
     "taken": "This is your email already, or that of another account.",
 }
 _FORMS = codes.CodeForms(CodePurpose.NEW_ADDRESS, "/account")

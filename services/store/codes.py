@@ -7,9 +7,9 @@ gets a step all the same, in which every code is wrong, so that a page says noth
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter
 
@@ -17,7 +17,8 @@ from services.domain import UserId
 from services.domain.addresses import EmailAddress
 from services.domain.browsers import BrowserName
 from services.domain.mails import Code, CodePurpose, NoCode, NoCodeReason
-from services.errors import AppError, StepEnded, WrongCode
+from services.errors import AppError, StepEnded, TooManyAttempts, WrongCode
+from services.rules.accounts import MOST_TRIES, STEP_LIFE
 from services.store.accounts import (
     Accounts,
     AppSession,
@@ -26,7 +27,7 @@ from services.store.accounts import (
     Found,
     until_unchanged,
 )
-from services.store.backend import NOT_COUNTED, StoredCredentials
+from services.store.backend import NOT_COUNTED, StoredCredentials, Throttle
 from services.store.steps import Step, Steps, read_contents
 
 DIGITS = 8
@@ -67,6 +68,7 @@ class _Contents:
 
     request: CodeRequest = field(repr=False)
     tag: str | None = field(repr=False)
+    kept_as: UUID | None = None  # counts the tries of a code that `Codes.keep` has kept
 
 
 _CONTENTS = TypeAdapter(_Contents)
@@ -91,7 +93,11 @@ class RightCode:
 class Codes:
     """Makes codes and compares them. Any thread may call any method. All raise StoreUnavailable.
 
-    All but `begin` count a try of the step, and raise StepEnded as `Steps.attempt` does.
+    All but `begin` raise StepEnded as `Steps.attempt` does; `read` and `check` count a try of the step.
+
+    A code of eight digits has five tries, and five more if another one was asked for that could not be sent. A code that
+    is sent begins with none of them used, so the throttles of mails bound all guesses: those of strangers for an address
+    send 15 codes a day (30 where it may be taken back), which have 150 tries in 100,000,000.
     """
 
     steps: Steps
@@ -120,7 +126,7 @@ class Codes:
                 content = NoCode(reason)
             case None:
                 pass
-        contents = _CONTENTS.dump_json(_Contents(request=request, tag=tag)).decode()
+        contents = _text(_Contents(request=request, tag=tag))
         step = self.steps.begin(
             browser,
             kind,
@@ -135,9 +141,16 @@ class Codes:
     def read(
         self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None
     ) -> CodeRequest:
-        """Return what the code of a step was asked for, to begin it anew."""
+        """Return what the code of a step was asked for, to begin it anew, or to `keep` it."""
         step = self.steps.attempt(browser, kind, step_id, session)
         return read_contents(_CONTENTS, step.contents).request
+
+    def keep(self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None) -> None:
+        """Let the code of a step go on, where no other one could be sent: `read` has used none of its tries.
+
+        From the first time on its tries are counted apart, five of them, however often it is kept.
+        """
+        self.steps.renew(browser, kind, step_id, session, _kept)
 
     def check(
         self, browser: Cookie, kind: str, step_id: UUID, digits: str, session: AppSession | None
@@ -145,10 +158,31 @@ class Codes:
         """Compare *digits* with the code of a step. Raise WrongCode."""
         step = self.steps.attempt(browser, kind, step_id, session)
         contents = read_contents(_CONTENTS, step.contents)
+        if contents.kept_as:
+            self._count_try(contents.kept_as)
         if not self.steps.root_keys.is_code(step_id, digits, contents.tag or ""):
             raise WrongCode
         end = partial(self.steps.end, browser, kind, step_id, session)
         return RightCode(step, contents.request, end)
+
+    def _count_try(self, kept_as: UUID) -> None:
+        """Count a try of a code that was kept. Raise StepEnded."""
+        bucket = self.steps.root_keys.bucket(f"tries of code {kept_as}")
+        seconds = int(STEP_LIFE.total_seconds())
+        try:
+            self.steps.backend.count_throttles([Throttle(bucket, MOST_TRIES, seconds)])
+        except TooManyAttempts:
+            raise StepEnded from None
+
+
+def _kept(text: str) -> str:
+    """Return the contents of the step of a code that is kept. Raise StepEnded."""
+    contents = read_contents(_CONTENTS, text)
+    return _text(replace(contents, kept_as=contents.kept_as or uuid4()))
+
+
+def _text(contents: _Contents) -> str:
+    return _CONTENTS.dump_json(contents).decode()
 
 
 def sign_in(

@@ -7,7 +7,7 @@ copy of the row shows nothing, and a step goes on in its browser alone.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID, uuid4
@@ -50,7 +50,7 @@ Contents = TypeVar("Contents")
 class Steps:
     """Begins, tries and ends steps. Any thread may call any method. All raise StoreUnavailable.
 
-    `attempt` and `end` raise StepEnded where the step has expired, ended or had all its tries, or was begun as another
+    `attempt`, `end` and `renew` raise StepEnded where the step has expired, ended or had all its tries, or was begun as another
     kind, in another browser or in another session.
     """
 
@@ -89,10 +89,7 @@ class Steps:
             generation=credentials.generation if credentials else None,
             expires_at=self.now() + STEP_LIFE,
         )
-        keys = self._keys(browser)
-        sealed = keys.seal(_STEP.dump_json(step).decode(), step.id)
-        new = NewStep(key=keys.row_key(step.id), kind_tag=keys.kind_tag(kind), sealed=sealed)
-        self.backend.begin_step(new)
+        self._store(browser, step)
         return step
 
     def attempt(
@@ -108,6 +105,27 @@ class Steps:
         keys = self._keys(browser)
         sealed = self.backend.end_step(keys.row_key(step_id))
         return self._checked(keys, step_id, sealed, kind, session)
+
+    def renew(
+        self,
+        browser: Cookie,
+        kind: str,
+        step_id: UUID,
+        session: AppSession | None,
+        change: Callable[[str], str],
+    ) -> None:
+        """Give a step the contents that *change* makes of its own, and all its tries again; it expires as before.
+
+        It is ended first, so that of several callers, those of `end` among them, one succeeds.
+        """
+        step = self.end(browser, kind, step_id, session)
+        self._store(browser, replace(step, contents=change(step.contents)))
+
+    def _store(self, browser: Cookie, step: Step) -> None:
+        keys = self._keys(browser)
+        sealed = keys.seal(_STEP.dump_json(step).decode(), step.id)
+        new = NewStep(key=keys.row_key(step.id), kind_tag=keys.kind_tag(step.kind), sealed=sealed)
+        self.backend.begin_step(new)
 
     def _keys(self, browser: Cookie) -> StepKeys:
         return self.root_keys.step_keys(browser.secret)

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from services.domain.addresses import checked_address
 from services.domain.mails import CodePurpose, NoCodeReason, NoticeKind
-from services.errors import AddressTaken, SignedOut
+from services.errors import AddressTaken, ProofNeeded, SignedOut
 from services.store.accounts import AppSession, hash_new_password
 from services.store.backend import Throttles
 from services.store.codes import NOBODY, CodeRequest, Recipient, RightCode
@@ -55,10 +55,13 @@ class NewAddress:
         return CodeRequest(address=address, extra=str(checked.stored.generation))
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """An address of another account gets a mail without a code."""
+        """An address of another account gets a mail without a code. Raise ProofNeeded, because the code would outlive the proof."""
+        session = _session(asked)
+        if not any(one.is_proven for one in session.backend.devices() if one.is_this_one):
+            raise ProofNeeded
         stored = asked.accounts.find_claim(request.address, throttles).stored
         owner = stored.user_id if stored else None
-        is_free = owner in (None, _session(asked).user_id)
+        is_free = owner in (None, session.user_id)
         return Recipient(mail=CodePurpose.NEW_ADDRESS if is_free else NoCodeReason.TAKEN)
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
@@ -69,7 +72,8 @@ class NewAddress:
         is_former = await run_sync(change, session, address, seen)
         self.shared().set_address(session.user_id, address)
         kind = NoticeKind.FORMER_ADDRESS if is_former else NoticeKind.ADDRESS_CHANGED
-        self.notices.tell_address(asked.request, session.email, kind)
+        if session.is_confirmed:  # else its mailbox may be a stranger's
+            self.notices.tell_address(asked.request, session.email, kind)
         self.notices.tell_address(asked.request, address, NoticeKind.ADDRESS_CHANGED)
         return RedirectResponse(with_query(asked.target, reason="moved"), 303)
 

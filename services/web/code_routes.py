@@ -34,7 +34,7 @@ from services.store.steps import Step, Steps
 from services.users import Shared
 from services.web.attempts import Attempts
 from services.web.current_session import current_session
-from services.web.forms import local_path, other_site, with_query, with_reason
+from services.web.forms import LONGEST_INVITATION, local_path, other_site, with_query, with_reason
 from services.web.origin import Origin, browser_of, networks_of
 
 # errors after which a step goes on, if it has not ended before them
@@ -93,6 +93,11 @@ class _Form:
     target: str = field(repr=False)
     step: str = field(default="", repr=False)
 
+    @property
+    def invitation(self) -> str:
+        """The code of an invitation, which a sign-up that is over begins with again."""
+        return self.fields.get("invite", "").strip()[:LONGEST_INVITATION]
+
 
 @dataclass(frozen=True, slots=True)
 class CodeRoutes:
@@ -120,13 +125,18 @@ class CodeRoutes:
         return await self._answer(request, send)
 
     async def begin(
-        self, request: Request, flow: CodePurposeFlow, target: str, wanted: CodeRequest
+        self,
+        request: Request,
+        flow: CodePurposeFlow,
+        target: str,
+        wanted: CodeRequest,
+        invitation: str = "",
     ) -> Response:
         """Send a code for a form of another route; return the redirect to the form for the code.
 
         Raise TooManyAttempts, StoreUnavailable. The caller sees to the time of the answer.
         """
-        return await self._sent(request, _Form({}, flow, target), wanted)
+        return await self._sent(request, _Form({"invite": invitation}, flow, target), wanted)
 
     async def _sent(
         self, request: Request, form: _Form, wanted: CodeRequest | None = None
@@ -136,7 +146,8 @@ class CodeRoutes:
         asked = await self._asked(request, form)
         step_id = _uuid(form.step) if form.step else None
         step = await self._send(asked, flow, browser, step_id, wanted)
-        answer = RedirectResponse(with_query(form.target, code=flow.name, step=step), 303)
+        target = with_query(form.target, code=flow.name, step=step, invite=form.invitation)
+        answer = RedirectResponse(target, 303)
         self.origin.set_step_cookie(answer, request, browser)
         return answer
 
@@ -168,6 +179,7 @@ class CodeRoutes:
                 recipient = flow.recipient(asked, request, counting)
             except TooManyAttempts:
                 if step_id:  # the code that was sent before stays good
+                    codes.keep(browser, flow.name, step_id, asked.session)
                     return None
                 recipient = NOBODY
             step, content = codes.begin(
@@ -247,7 +259,8 @@ class CodeRoutes:
 
 def _refusal(form: _Form, error: AppError, *, step: str) -> Response:
     """Return the redirect to the form for the code of *step*; "": to the first one."""
-    return RedirectResponse(with_reason(form.target, error, code=form.flow.name, step=step), 303)
+    values = {"code": form.flow.name, "step": step, "invite": form.invitation}
+    return RedirectResponse(with_reason(form.target, error, **values), 303)
 
 
 def _codes(asked: Asked) -> Codes:

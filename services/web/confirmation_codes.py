@@ -85,4 +85,4 @@ class SignUpByCode:
     ) -> Response:
         """Return the redirect to the form for the code. Raise TooManyAttempts, StoreUnavailable."""
         wanted = sign_up_request(found, password_hash, invitation)
-        return await self.codes.begin(request, self.flow, target, wanted)
+        return await self.codes.begin(request, self.flow, target, wanted, invitation)

@@ -31,8 +31,10 @@ class Notices:
     ) -> None:
         """Tell the user of *session* what *request* has done: one notice of a kind an hour. It blocks.
 
-        A failure is logged, not raised, because what it tells of has been done.
+        An address that was never confirmed is told nothing, because its mailbox may be a stranger's. A failure is logged, not raised, because what it tells of has been done.
         """
+        if not session.is_confirmed:
+            return
         device = self.origin.device_cookie(request)
         is_known = self.attempts.is_known(device, session.user_id)
         try:
@@ -44,7 +46,7 @@ class Notices:
             self.send(mail)
 
     def tell_address(self, request: Request, address: EmailAddress, kind: NoticeKind) -> None:
-        """Tell an *address* that an account has left it, or has it now.
+        """Tell an *address*, which was confirmed, that an account has left it, or has it now.
 
         A code precedes each such change, so there is no further limit: the user of an address that was left must learn of it.
         """

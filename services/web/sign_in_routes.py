@@ -23,14 +23,13 @@ from services.store.accounts import Accounts, AppSession, Cookie, Found
 from services.store.administration import UserAccess
 from services.web.confirmation_codes import SignUpByCode
 from services.web.current_session import current_session
-from services.web.forms import fields, local_path, other_site, with_reason
+from services.web.forms import LONGEST_INVITATION, fields, local_path, other_site, with_reason
 from services.web.hashing_lanes import HashingLanes
 from services.web.origin import browser_of, networks_of
 from services.web.session_start import SessionStart
 
 Answer = TypeVar("Answer")
 
-_LONGEST_CODE = 100  # characters of an invitation's code
 _ACCOUNT, _DATA = "/account", "/data"  # pages with forms
 _PROVING = {_ACCOUNT, _DATA}  # pages with a form that proves who is signed in
 
@@ -65,7 +64,7 @@ class SignInRoutes:
         if not self.start.origin.is_same_origin(request):
             return other_site()
         email, password, target, code = await fields(request, "email", "password", "next", "invite")
-        target, code = local_path(target), code.strip()[:_LONGEST_CODE]
+        target, code = local_path(target), code.strip()[:LONGEST_INVITATION]
         is_new = request.url.path == _ACCOUNT
         attempts = self.start.attempts
         delay = attempts.delay_answers if is_new and self.by_code else attempts.delay_refusals

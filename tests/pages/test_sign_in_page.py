@@ -268,6 +268,14 @@ def test_sign_up_waits_for_its_code(open_app, mailer):
     assert [*forms(press(app, "Back to sign in"))] == ["Sign in", "Create account"]
 
 
+def test_invitation_waits_with_its_sign_up(open_app, mailer):
+    app = open_app(None, code="sign_up", step=STEP, invite='a"b')
+
+    redeem, _, again = html_of(app).partition("</form>")
+    for form in (redeem, again):
+        assert 'name="invite" value="a&quot;b"' in form
+
+
 def test_sign_up_that_is_over_begins_anew(open_app, mailer):
     app = open_app(None, code="sign_up", reason="expired")
 

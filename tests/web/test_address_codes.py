@@ -21,7 +21,7 @@ from services.web.sign_in_routes import SignInRoutes
 from tests.confirmed import confirm
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import NOT_COUNTED, accounts_in_memory
-from tests.web.test_code_routes import NEW_PASSWORD, Site, another, said
+from tests.web.test_code_routes import NEW_PASSWORD, Site, another, let_a_minute_pass, said
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
 NEW, BACK = CodePurpose.NEW_ADDRESS, CodePurpose.RESTORE_ADDRESS
@@ -82,6 +82,13 @@ def moved(site, email):
     return browser, new
 
 
+def forget_proofs(site):
+    @site.accounts.backend.tables.run
+    def _(block):
+        for one in block.select(schema.SESSIONS):
+            block.put(schema.SESSIONS, replace(one, proved_at=None))
+
+
 def test_code_to_the_new_address_changes_it_and_both_are_told(site, maya):
     browser, elsewhere, new = site.signed_in(maya), site.signed_in(maya), new_email()
 
@@ -101,24 +108,37 @@ def test_code_to_the_new_address_changes_it_and_both_are_told(site, maya):
 
 def test_password_for_a_new_address_is_a_proof(site, maya):
     browser, new = site.signed_in(maya), new_email()
-
-    @site.accounts.backend.tables.run
-    def _(block):
-        for one in block.select(schema.SESSIONS):
-            block.put(schema.SESSIONS, replace(one, proved_at=None))
+    forget_proofs(site)
 
     asks(browser, new)
 
     assert said(browser.enters(site.digits, NEW))["reason"] == "moved"
 
 
-def test_address_that_was_never_confirmed_learns_of_no_way_back(site):
+def test_another_code_for_a_new_address_wants_a_proof_that_is_good(site, maya):
+    """Else it would outlive the proof by the password, and be good for nothing."""
+    browser, new = site.signed_in(maya), new_email()
+    asks(browser, new)
+    step = browser.step
+    let_a_minute_pass(site)
+    assert said(browser.asks("", NEW, step=step))["step"] == step
+    let_a_minute_pass(site)
+    forget_proofs(site)
+
+    refused = said(browser.asks("", NEW, step=step))
+
+    assert refused == {"c": "1", "code": "new_address", "reason": "prove"}
+    assert len(site.mails) == 2
+
+
+def test_address_that_was_never_confirmed_is_told_nothing(site):
+    """Its mailbox may be a stranger's."""
     email = new_email()
     site.accounts.sign_up_with(email, PASSWORD)
 
-    moved(site, email)
+    _, new = moved(site, email)
 
-    assert [mail.content for mail in site.mails[1:]] == [CHANGED, CHANGED]
+    assert [(mail.address, mail.content) for mail in site.mails[1:]] == [(new, CHANGED)]
 
 
 def test_new_address_wants_the_password_and_a_session(site, maya):

@@ -435,6 +435,23 @@ def test_another_code_is_sent_once_a_minute_and_the_last_one_stays_good(site, ma
     assert browser.enters(site.digits).headers["location"] == "/?c=1"
 
 
+def test_codes_that_are_used_up_leave_the_last_one_its_tries(site, maya):
+    browser = site.browser()
+    browser.asks(maya)
+    digits, step = site.digits, browser.step
+    for _ in range(4):
+        site.browser().asks(maya)
+    site.mails.clear()
+
+    for _ in range(6):
+        let_a_minute_pass(site)
+        assert said(browser.asks("", step=step)) == {"c": "1", "code": "sign_in", "step": step}
+    browser.step = step
+
+    assert site.mails == []
+    assert browser.enters(digits).headers["location"] == "/?c=1"
+
+
 def test_step_of_another_browser_gets_no_other_code(site, maya):
     browser, thief = site.browser(), site.browser()
     browser.asks(maya)

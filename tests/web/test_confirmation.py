@@ -244,6 +244,19 @@ def test_mode_and_invitation_are_asked_again_with_the_code(site, admin):
     assert len(site.rows()) == 1
 
 
+def test_sign_up_that_is_over_keeps_its_invitation(site):
+    browser = site.browser()
+
+    sent = said(signs_up(browser, new_email(), invite=" a code "))
+    wrong, over = (
+        said(browser.enters("00000000", SIGN_UP, invite=sent["invite"], step=step))
+        for step in (browser.step, "")
+    )
+
+    assert sent["invite"] == wrong["invite"] == over["invite"] == "a code"
+    assert (wrong["reason"], over["reason"]) == ("wrong-code", "expired")
+
+
 def test_weak_password_is_refused_before_a_mail(site):
     assert said(signs_up(site.browser(), new_email(), "short"))["reason"] == "weak"
     assert site.mails == []
