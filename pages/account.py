@@ -73,7 +73,8 @@ def _draw_account(user: UserServices) -> None:
     st.text(user.email)
     reason = st.query_params.get("reason", "")
     if new_address.is_open():
-        new_address.draw_forms(user.email, sign_in.refusal(reason))
+        has_factor = user.factor is not None
+        new_address.draw_forms(user.email, sign_in.refusal(reason), has_factor=has_factor)
         return
     if bootstrap.current_app().mailer:
         _draw_confirmation(is_confirmed=user.is_confirmed)

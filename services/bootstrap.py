@@ -23,6 +23,7 @@ from services.web.address_codes import NewAddress, RestoreAddress
 from services.web.attempts import Attempts
 from services.web.code_routes import CodePurposeFlow, CodeRoutes
 from services.web.confirmation_codes import ConfirmAddress, SignUpByCode, SignUpCode
+from services.web.entries import Entries
 from services.web.export_route import ExportRoutes
 from services.web.form_limit import FormLimit
 from services.web.hashing_lanes import HashingLanes
@@ -76,6 +77,7 @@ def routes(app: App) -> list[Route]:
         health_route(app.health),
         *_open_routes(app, origin),
         *SignInRoutes(start, lanes, by_code).routes(),
+        *([] if origin.is_alone else Entries(start, notices).routes()),
         *(codes.routes() if codes else []),
         *ExportRoutes(app.shared, origin).routes(),
         *PollRoute(app.shared, origin).routes(),

@@ -4,7 +4,7 @@ from html import escape
 
 import streamlit as st
 
-from pages._parts import words
+from pages._parts import factor, words
 from pages._parts.passwords import password_field, show_button
 from services.bootstrap import UserServices
 
@@ -20,7 +20,8 @@ def draw(user: UserServices, page: str, why: str) -> None:
     st.subheader(words.CONFIRM_IDENTITY, anchor=False)
     st.markdown(f"{why} This is good for ten minutes.")
     if user.has_password:
-        st.html(_form(user.email, page), width=384)
+        field = factor.proof_field(has_factor=user.factor is not None)
+        st.html(_form(user.email, page, field), width=384)
     else:
         st.markdown(_WITHOUT)
 
@@ -37,7 +38,7 @@ def draw_outcome(reason: str) -> bool:
     return True
 
 
-def _form(email: str, page: str) -> str:
+def _form(email: str, page: str, factor_field: str) -> str:
     # password managers read the account from the field with the autocomplete `username`
     return f"""
       <form class="db-form" method="post" action="/proof">
@@ -45,5 +46,6 @@ def _form(email: str, page: str) -> str:
         <input name="next" value="{escape(page)}" type="hidden">
         {password_field(words.PASSWORD, "password", "current-password")}
         {show_button("current-password")}
+        {factor_field}
         <button type="submit">{words.CONFIRM}</button>
       </form>"""

@@ -57,6 +57,14 @@ class Device:
     is_proven: bool  # true: its user has proved who they are in the last ten minutes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondFactor:
+    """The second factor of a user, as the user sees it."""
+
+    since: datetime
+    codes_left: int  # recovery codes
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens used by one model call."""
@@ -244,6 +252,10 @@ SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "signed-out": errors.SignedOut,
     "wrong": errors.WrongCredentials,
     "prove": errors.ProofNeeded,
+    "factor": errors.FactorNeeded,
+    "wrong-factor": errors.WrongFactor,
+    "factor-used": errors.FactorUsed,
+    "factor-required": errors.FactorRequired,
     "suspended": errors.Suspended,
     "unconfirmed": errors.NotConfirmed,
     "taken": errors.AddressTaken,

@@ -34,7 +34,7 @@ from services.crypto import (
 )
 from services.daemon_threads import in_thread
 from services.domain import SessionId, UserId
-from services.domain.accounts import CredentialsAction, SessionEnd, SignUps
+from services.domain.accounts import CredentialsAction, SecondFactor, SessionEnd, SignUps
 from services.domain.addresses import NO_ADDRESS, Confirmed, ConfirmedBy, EmailAddress
 from services.domain.browsers import BrowserName
 from services.domain.passwords import check_new_password
@@ -147,6 +147,7 @@ class AppSession:
     cookie_hash: str
     user_keys: UserKeys = field(repr=False)
     backend: UserBackend = field(repr=False)
+    factor: SecondFactor | None = None  # of the user, when the session was opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,8 @@ class Checked(Current):
     def check_factor(self) -> None:
         """Raise FactorNeeded if the account has a second factor, or the deployment requires one, and it was not given."""
         if (self.credentials.factor or self.requires_factor) and not self.has_factor:
-            raise FactorNeeded
+            factor = self.credentials.factor
+            raise FactorNeeded(factor.since if factor else None)
 
     @property
     def after(self) -> Current:
@@ -237,6 +239,11 @@ class FoundFormer:
     is_known: bool  # true: the attempt comes from a device of the user
     is_suspended: bool
     keys: tuple[WrappedKey, ...]  # of the user
+
+    def taken_back(self, now: datetime, password_hash: str) -> Credentials:
+        """Return the next generation of the credentials, with the former address and a new password. Raise NewerVersion."""
+        confirmed = Confirmed(how=ConfirmedBy.CODE, at=now.replace(microsecond=0))
+        return self.credentials.taken_back(self.former, confirmed, password_hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,16 +426,27 @@ class Accounts:
         credentials = self._opened(opened.credentials, is_set_back=is_set_back)
         return Current(opened.credentials, credentials)
 
-    def change_password(self, session: AppSession, current: Current, password_hash: str) -> None:
-        """Change the password of the user of *session*, and end all other sessions.
+    def change_password(
+        self,
+        session: AppSession,
+        current: Current,
+        password_hash: str,
+        *,
+        keeps_factor: bool = True,
+    ) -> None:
+        """Change the password of the user of *session*, with or without the second factor, and end all other sessions.
 
-        Raise WrongCredentials (*current* is another user's), RateLimited (the credentials changed meanwhile), ProofNeeded.
+        Raise WrongCredentials (*current* is another user's), RateLimited (the credentials changed meanwhile), ProofNeeded,
+        FactorRequired.
         """
         stored = current.stored
         if stored.user_id != session.user_id:
             raise WrongCredentials
         new = replace(
-            current.credentials, password_hash=password_hash, generation=stored.generation + 1
+            current.credentials,
+            password_hash=password_hash,
+            generation=stored.generation + 1,
+            factor=current.credentials.factor if keeps_factor else None,
         )
         action = CredentialsAction.PASSWORD_SET
         if not self.change_credentials(session, new, stored.generation, action, ends_others=True):
@@ -511,11 +529,10 @@ class Accounts:
         use: Callable[[Credentials], Credentials] | None,
         found: FoundFormer,
     ) -> RestoredAddress:
-        confirmed = Confirmed(how=ConfirmedBy.CODE, at=self.now().replace(microsecond=0))
-        new = found.credentials.taken_back(found.former, confirmed, password_hash)
+        new = found.taken_back(self.now(), password_hash)
         if new.factor:
             if use is None:
-                raise FactorNeeded
+                raise FactorNeeded(new.factor.since)
             new = replace(use(new), uses=new.uses)  # the next generation counts it
         # without the factor of the account, which may be a thief's
         checked = Checked(found.stored, found.credentials, (), found.keys, has_factor=True)
@@ -527,7 +544,8 @@ class Accounts:
             with suppress(AppError):
                 self.end(cookie)  # no browser has it
             raise
-        session = replace(session, email=email, has_password=True)
+        factor = second_factor(new)
+        session = replace(session, email=email, has_password=True, factor=factor)
         return RestoredAddress(cookie, session, found.credentials.address)
 
     def _put_address(
@@ -799,6 +817,7 @@ class Accounts:
             email=credentials.address,
             has_password=credentials.password_hash is not None,
             is_confirmed=credentials.confirmed is not None,
+            factor=second_factor(credentials),
             cookie_hash=cookie.hash,
             user_keys=keys,
             backend=opened.user,
@@ -838,7 +857,8 @@ def until_unchanged(seen: Read, read: Callable[[], Read], act: Callable[[Read], 
             again = read()
         except RateLimited:
             again = read()
-            if again.stored.generation == seen.stored.generation:  # something else is busy
+            now, before = again.stored, seen.stored
+            if (now.generation, now.uses) == (before.generation, before.uses):  # all else is busy
                 raise
         seen = again
     raise RateLimited
@@ -847,6 +867,12 @@ def until_unchanged(seen: Read, read: Callable[[], Read], act: Callable[[Read], 
 def _is_before(stored: StoredCredentials, seen: tuple[int, int] | None) -> bool:
     """Return True if the generation or the uses *seen* are later."""
     return seen is not None and (stored.generation < seen[0] or stored.uses < seen[1])
+
+
+def second_factor(credentials: Credentials) -> SecondFactor | None:
+    """Return the second factor as its user sees it."""
+    factor = credentials.factor
+    return SecondFactor(since=factor.since, codes_left=len(factor.recovery)) if factor else None
 
 
 def hash_new_password(address: EmailAddress, password: str) -> str:

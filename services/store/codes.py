@@ -200,33 +200,45 @@ def sign_in(
 def reset_password(
     accounts: Accounts, code: RightCode, password_hash: str, browser: BrowserName | None = None
 ) -> tuple[Cookie, AppSession]:
-    """Sign in by a code, set a new password and end all other sessions. Raise the errors of `sign_in`.
-
-    Credentials that change once the code is spent are read again (`until_unchanged`): who is signed in as the user could
-    otherwise prevent each reset. The password is changed by the new session, as only a user may overwrite credentials. A process that is killed
-    between the two leaves the old password, and a session of which no browser has the cookie.
-    """
+    """Sign in by a code, set a new password and end all other sessions. Raise the errors of `sign_in`."""
     checked = _checked(accounts, code)
     code.end()
-    address, user_id = code.request.address, code.step.user_id
 
-    def again() -> Checked:
-        return _confirmed(accounts.find(address, NOT_COUNTED), user_id)
+    def sign_in(one: Checked) -> tuple[Checked, Cookie, AppSession]:
+        return one, *accounts.sign_in(one, browser=browser)
 
-    return until_unchanged(checked, again, partial(_reset, accounts, password_hash, browser))
+    again = partial(confirmed_again, accounts, code.request.address, code.step.user_id)
+    return reset_checked(accounts, checked, again, sign_in, password_hash)
 
 
-def _reset(
-    accounts: Accounts, password_hash: str, browser: BrowserName | None, checked: Checked
+def reset_checked(
+    accounts: Accounts,
+    checked: Checked,
+    again: Callable[[], Checked],
+    sign_in: Callable[[Checked], tuple[Checked, Cookie, AppSession]],
+    password_hash: str,
+    *,
+    keeps_factor: bool = True,
 ) -> tuple[Cookie, AppSession]:
-    cookie, session = accounts.sign_in(checked, browser=browser)
-    try:
-        accounts.change_password(session, checked.after, password_hash)
-    except AppError:
-        with suppress(AppError):
-            accounts.end(cookie)
-        raise
-    return cookie, session
+    """Sign in by *checked*, set a new password, with or without the second factor, and end all other sessions.
+
+    Credentials that change once the code is spent are read *again* (`until_unchanged`): who is signed in as the user could
+    otherwise prevent each reset. The password is changed by the new session, as only a user may overwrite credentials. A
+    process that is killed between the two leaves the old password, and a session of which no browser has the cookie.
+    *sign_in* also returns the credentials by which it has signed in. Raise the errors of *again* and *sign_in*, and RateLimited.
+    """
+
+    def reset(one: Checked) -> tuple[Cookie, AppSession]:
+        given, cookie, session = sign_in(one)
+        try:
+            accounts.change_password(session, given.after, password_hash, keeps_factor=keeps_factor)
+        except AppError:
+            with suppress(AppError):
+                accounts.end(cookie)
+            raise
+        return cookie, session
+
+    return until_unchanged(checked, again, reset)
 
 
 def _checked(accounts: Accounts, code: RightCode) -> Checked:
@@ -234,6 +246,11 @@ def _checked(accounts: Accounts, code: RightCode) -> Checked:
     found = accounts.find(code.request.address, NOT_COUNTED)  # the tries of the code are counted
     code.step.check(found.stored)
     return _confirmed(found, code.step.user_id)
+
+
+def confirmed_again(accounts: Accounts, address: EmailAddress, user_id: UserId | None) -> Checked:
+    """Return the credentials that a user has now, whose address is confirmed. Raise StepEnded."""
+    return _confirmed(accounts.find(address, NOT_COUNTED), user_id)
 
 
 def _confirmed(found: Found, user_id: UserId | None) -> Checked:
@@ -247,8 +264,8 @@ def _confirmed(found: Found, user_id: UserId | None) -> Checked:
     )
 
 
-def typed_code(text: str) -> str:
+def typed_code(text: str, length: int = DIGITS) -> str:
     """Return the digits of a code as it was typed: mails and people group them by spaces and hyphens."""
     digits = "".join(text.split()).replace("-", "")
-    is_code = len(digits) == DIGITS and digits.isascii() and digits.isdecimal()
+    is_code = len(digits) == length and digits.isascii() and digits.isdecimal()
     return digits if is_code else ""

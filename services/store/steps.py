@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter, ValidationError
@@ -21,6 +21,15 @@ from services.events import log_event
 from services.rules.accounts import STEP_LIFE
 from services.store.accounts import AppSession, Cookie
 from services.store.backend import Backend, NewStep, StoredCredentials, Throttle
+
+
+class _OfUser(Protocol):
+    """Credentials of a user, or a step that was begun for them."""
+
+    @property
+    def user_id(self) -> UserId | None: ...
+    @property
+    def generation(self) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +75,7 @@ class Steps:
         throttles: Sequence[Throttle],
         *,
         session: AppSession | None = None,
-        credentials: StoredCredentials | None = None,
+        credentials: _OfUser | None = None,
         step_id: UUID | None = None,
     ) -> Step:
         """Begin a step in *session* and for the user of *credentials*, once *throttles* have counted it.

@@ -13,9 +13,12 @@ from services.errors import AddressTaken, ProofNeeded, SignedOut
 from services.store.accounts import AppSession, hash_new_password
 from services.store.backend import Throttles
 from services.store.codes import NOBODY, CodeRequest, Recipient, RightCode
+from services.store.entries import Entered, Entry, Way
 from services.users import Shared
 from services.web.attempts import Attempts
 from services.web.code_routes import Asked
+from services.web.entries import Entries
+from services.web.factor_check import FactorCheck
 from services.web.forms import with_query
 from services.web.hashing_lanes import HashingLanes
 from services.web.notices import Notices
@@ -50,7 +53,9 @@ class NewAddress:
         )
         if address == session.email:
             raise AddressTaken
-        await run_sync(asked.accounts.prove, session, checked)
+        check = FactorCheck(self.attempts, self.origin, self.notices)
+        entered = asked.form.get("factor", "")
+        await run_sync(check.prove, asked.request, asked.accounts, session, checked, entered)
         # the proof is good for these credentials alone
         return CodeRequest(address=address, extra=str(checked.stored.generation))
 
@@ -105,11 +110,15 @@ class RestoreAddress:
             lambda: hash_new_password(address, password), client=asked.network, is_known=False
         )
         await run_sync(code.end)
-        restored = await run_sync(asked.accounts.restore_address, address, hashed, asked.browser)
-        for one in (address, restored.left):
-            self.notices.tell_address(asked.request, one, NoticeKind.ADDRESS_CHANGED)
-        return await self.start.answer(
-            asked.request, restored.cookie, restored.session, asked.target
+        entry = Entry(way=Way.RESTORE, address=address, password_hash=hashed)
+
+        def act() -> Entered:
+            restored = asked.accounts.restore_address(address, hashed, asked.browser)
+            return Entered(restored.cookie, restored.session, restored.left)
+
+        # no credentials, as for the code
+        return await Entries(self.start, self.notices).enter(
+            asked.request, entry, None, asked.target, act
         )
 
 

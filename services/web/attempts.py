@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import anyio
@@ -23,6 +24,7 @@ DEVICE_SECONDS = 90 * 86400
 # a code of these purposes gives an account back to its user, so a device counts as known only if it is older than a former
 # address lasts: who has just learnt a password makes devices by signing in
 _RECOVERING = {CodePurpose.RESET_PASSWORD, CodePurpose.RESTORE_ADDRESS}
+_UNTOLD_FACTORS = 2  # wrong ones in a step, of which its user is not told
 _MINUTE, _QUARTER, _HOUR, _DAY = 60, 900, 3600, 86400  # windows in seconds
 # seconds, longer than a password check, so that the time of a refusal does not show if the address
 # has an account
@@ -35,6 +37,12 @@ class _Device:
 
     user_id: UserId
     since: int  # when the user first signed in on it, in seconds since 1970
+    seen: int  # and last
+
+
+def _is_new(device: _Device) -> bool:
+    """Return True if a device is younger than the time for which a former address lasts."""
+    return time.time() - device.since < FORMER_LIFE.total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,8 @@ class Attempts:
     steps_of_an_address: int = 60
     codes_of_an_hour: int = 5  # mailed to one email address
     codes_of_a_day: int = 15
+    factors_of_an_hour: int = 10  # codes of a second factor that are compared with it
+    factors_of_a_day: int = 30
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
 
@@ -101,7 +111,7 @@ class Attempts:
         )
         recovers = purpose in _RECOVERING
         known = self._device(device)
-        if known is None or (recovers and time.time() - known.since < FORMER_LIFE.total_seconds()):
+        if known is None or (recovers and _is_new(known)):
             return Throttles(strangers)
         of_devices = f"{purpose} code" if recovers else "code"
         of_device = (
@@ -112,6 +122,33 @@ class Attempts:
             ),
         )
         return Throttles(strangers, known.user_id, of_device)
+
+    def factor(
+        self, user_id: UserId, device: str, *, since: datetime, state: str, is_former: bool
+    ) -> tuple[Throttle, ...]:
+        """Return the throttles of a try at the second factor of a user, on the device with the cookie *device*.
+
+        Strangers share them while the account is in one *state*, such as a generation of its credentials. A device has its
+        own if its user has signed in on it with the factor, which was added *since* then: a password alone makes none known.
+        *is_former*: the factor stood before an address was left, so that it counts for older devices alone, as in `code`.
+        """
+        known = self._device(device)
+        if (
+            known
+            and known.user_id == user_id
+            and known.seen >= int(since.timestamp())
+            and not (is_former and _is_new(known))
+        ):
+            return (self._throttle(f"factor on {device}", self.factors_of_an_hour, _HOUR),)
+        of = f"{user_id} {state}"
+        return (
+            self._throttle(f"factor of an hour of {of}", self.factors_of_an_hour, _HOUR),
+            self._throttle(f"factor of a day of {of}", self.factors_of_a_day, _DAY),
+        )
+
+    def wrong_factor(self, step_id: UUID) -> Throttle:
+        """Return the throttle of wrong codes of a step, after which its user is told."""
+        return self._throttle(f"wrong factor of {step_id}", _UNTOLD_FACTORS, _HOUR)
 
     def is_known(self, device: str, user_id: UserId | None) -> bool:
         """Return True if the user has signed in on the device with the cookie *device*."""
@@ -139,7 +176,8 @@ class Attempts:
             return None
         match fields.split("."):
             case [user_id, ends_at, since, _] if int(ends_at) > time.time():
-                return _Device(UserId(UUID(user_id)), int(since))
+                seen = int(ends_at) - DEVICE_SECONDS
+                return _Device(UserId(UUID(user_id)), int(since), seen)
             case _:
                 return None
 

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from anyio.to_thread import run_sync
 from starlette.responses import Response
 
 from services.domain.addresses import checked_address
-from services.domain.mails import CodePurpose, NoticeKind
+from services.domain.mails import CodePurpose
 from services.store.accounts import hash_new_password
 from services.store.backend import Throttles
 from services.store.codes import (
@@ -18,7 +17,9 @@ from services.store.codes import (
     reset_password,
     sign_in,
 )
+from services.store.entries import Entered, Entry, Way
 from services.web.code_routes import Asked
+from services.web.entries import Entries
 from services.web.hashing_lanes import HashingLanes
 from services.web.notices import Notices
 from services.web.session_start import SessionStart
@@ -48,8 +49,14 @@ class SignInByCode(_OfAccount):
     purpose: ClassVar[CodePurpose] = CodePurpose.SIGN_IN
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        cookie, session = await run_sync(sign_in, asked.accounts, code, asked.browser)
-        return await self.start.answer(asked.request, cookie, session, asked.target)
+        entry = Entry(way=Way.SIGN_IN, address=code.request.address)
+
+        def act() -> Entered:
+            return Entered(*sign_in(asked.accounts, code, asked.browser))
+
+        return await Entries(self.start, self.start.notices).enter(
+            asked.request, entry, code.step, asked.target, act
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +74,11 @@ class ResetPassword(_OfAccount):
         hashed = await self.lanes.run(
             lambda: hash_new_password(address, password), client=asked.network, is_known=False
         )
-        cookie, session = await run_sync(
-            reset_password, asked.accounts, code, hashed, asked.browser
+        entry = Entry(way=Way.RESET, address=address, password_hash=hashed)
+
+        def act() -> Entered:
+            return Entered(*reset_password(asked.accounts, code, hashed, asked.browser))
+
+        return await Entries(self.start, self.notices).enter(
+            asked.request, entry, code.step, asked.target, act
         )
-        tell, kind = self.notices.tell, NoticeKind.PASSWORD_RESET
-        await run_sync(tell, asked.request, asked.accounts.backend, session, kind)
-        return await self.start.answer(asked.request, cookie, session, asked.target)

@@ -1,6 +1,7 @@
 """The page "Account": the address, the form that changes the password, and how a change ended."""
 
 import re
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from pages._parts import devices
 from services import bootstrap
 from services.domain import AccountRole
-from services.domain.accounts import SIGN_IN_REASONS
+from services.domain.accounts import SIGN_IN_REASONS, SecondFactor
 from services.domain.browsers import browser_name
 from services.errors import ProofNeeded, WrongCode
 from services.store.device_names import NewDevice
@@ -78,6 +79,17 @@ def test_page_asks_for_a_proof_where_the_last_one_is_old(open_account, database,
     assert "/account/password" not in html(app)
     assert not [one for one in app.button if one.label.startswith("Sign out")]
     assert len([one for one in app.caption if "Signed in" in one.value]) == 2
+
+
+@pytest.mark.usefixtures("later")
+def test_proof_asks_for_the_factor_where_there_is_one(open_account, maya):
+    without = form(open_account(), "/proof")[1]
+    refused = form(open_account(reason="factor"), "/proof")[1]  # another process has added it
+    maya.factor = SecondFactor(since=datetime.now(UTC), codes_left=8)
+    shown = form(open_account(), "/proof")[1]
+
+    assert "factor" not in without
+    assert shown["factor"]["autocomplete"] == refused["factor"]["autocomplete"] == "one-time-code"
 
 
 @pytest.mark.parametrize("page", ["account", "proof"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
@@ -16,6 +17,7 @@ from services.web.attempts import DEVICE_SECONDS, Attempts
 MAYA, OMAR = "maya@daybook.test", "omar@daybook.test"
 HERS, OTHERS = UserId(uuid4()), UserId(uuid4())
 HOME = "192.0.2.1"
+NOW = datetime.now(UTC)
 SIGN_IN, RESET = CodePurpose.SIGN_IN, CodePurpose.RESET_PASSWORD
 BACK = CodePurpose.RESTORE_ADDRESS
 
@@ -239,6 +241,36 @@ def test_device_of_another_user_is_a_stranger(user_id):
     assert attempts.is_known(device, HERS)
     assert not attempts.is_known(device, user_id)
     assert not attempts.is_known("", None)
+
+
+def test_factor_is_counted_by_user_and_state_for_strangers():
+    def of(user_id, state="1", device="", attempts=make()):  # noqa: B008 (one for all calls)
+        return buckets(attempts.factor(user_id, device, since=NOW, state=state, is_former=False))
+
+    hour, day = of(HERS)
+    assert (hour[1:], day[1:]) == ((10, 3600), (30, 86400))
+    assert len({hour, day, *of(HERS, "2"), *of(OTHERS)}) == 6
+
+
+def test_factor_on_a_device_that_has_given_it_counts_there_alone(wait):
+    attempts = make()
+
+    def of(device, since, *, is_former=False, user_id=HERS):
+        options = {"since": since, "state": "1", "is_former": is_former}
+        return attempts.factor(user_id, device, **options)
+
+    before = attempts.device_cookie(HERS)
+    since = datetime.fromtimestamp(time.time() + 1, UTC)
+    wait(2)
+    given = attempts.device_cookie(HERS, before)
+
+    assert buckets(of(given, since))[0][1:] == (10, 3600)
+    assert len(of(given, since)) == 1
+    assert of(before, since) == of("", since)
+    assert of(given, since, user_id=OTHERS) == of("", since, user_id=OTHERS)
+    assert of(given, since, is_former=True) == of("", since)
+    wait(FORMER_LIFE.total_seconds() + 2)
+    assert of(given, since, is_former=True) == of(given, since)
 
 
 def test_notice_is_counted_by_kind_and_user():

@@ -553,7 +553,7 @@ def test_code_stays_good_while_the_store_is_away(site, maya, monkeypatch):
     browser = site.browser()
     browser.asks(maya)
 
-    def away(*_):
+    def away(*_, **__):
         raise StoreUnavailable
 
     with monkeypatch.context() as changed:
@@ -630,7 +630,7 @@ def test_failed_change_of_the_password_begins_no_session(site, maya, monkeypatch
     browser.asks(maya, RESET)
     before = sessions_of(site, site.accounts.sign_in_with(maya, PASSWORD)[1])
 
-    def away(*_):
+    def away(*_, **__):
         raise StoreUnavailable
 
     with monkeypatch.context() as changed:
