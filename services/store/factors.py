@@ -16,6 +16,7 @@ from services.store.accounts import Accounts, Checked
 from services.store.backend import NOT_COUNTED
 
 Answer = TypeVar("Answer")
+_MOST_TRIES = 10  # of one code, while others use the factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +70,10 @@ class Factors:
 
         Where the factor was used meanwhile, read the credentials and compare the code again.
 
-        Raise WrongFactor, RateLimited (the credentials have changed meanwhile), and the errors of *act*.
+        Raise WrongFactor, RateLimited (a way in has changed meanwhile, or others go on using the factor), and the errors
+        of *act*.
         """
-        while True:
+        for _ in range(_MOST_TRIES):
             used = self.use(checked.credentials, entered)
             try:
                 return act(replace(checked, has_factor=True, used=used))
@@ -79,5 +81,6 @@ class Factors:
                 found = accounts.find(checked.credentials.address, NOT_COUNTED)
             stored, credentials = found.stored, found.credentials
             if not stored or not credentials or stored.generation != checked.stored.generation:
-                raise RateLimited
+                break
             checked = replace(checked, stored=stored, credentials=credentials)
+        raise RateLimited

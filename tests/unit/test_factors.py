@@ -117,13 +117,17 @@ def test_use_that_this_process_saw_while_it_read_is_read_again(accounts, maya):
 
 
 def test_password_that_changed_beside_a_use_ends_the_sign_in(accounts, maya):
+    tried = []
+
     def act(given):
-        current = given
-        accounts.change_password(maya, current, current.hashed("another horse, another battery"))
+        tried.append(given)
+        accounts.change_password(maya, given, given.hashed("another horse, another battery"))
         raise FactorUsed
 
     with pytest.raises(RateLimited):
         FACTORS.given(accounts, checked(accounts), "11", act)
+
+    assert len(tried) == 1
 
 
 def test_new_address_does_not_undo_a_use(accounts, maya):
