@@ -37,7 +37,7 @@ from services.web.session_middleware import ENDS as ENDS
 from services.web.session_middleware import UNKNOWN as UNKNOWN
 from services.web.session_middleware import SessionMiddleware, content_security_policy
 from services.web.session_start import SessionStart
-from services.web.sign_in_codes import ResetPassword, SignInByCode
+from services.web.sign_in_codes import ProveByCode, ResetPassword, SignInByCode
 from services.web.sign_in_routes import SignInRoutes
 
 _TAB_WAIT_SECONDS = 10.0  # less than the 15 seconds that a browser waits
@@ -108,6 +108,7 @@ def _code_routes(
     flows: tuple[CodePurposeFlow, ...] = (
         SignInByCode(start),
         ResetPassword(start, lanes, notices),
+        ProveByCode(),
         sign_up,
         ConfirmAddress(lambda user_id: app.shared().note_confirmed(user_id)),
         NewAddress(app.shared, attempts, origin, lanes, notices),

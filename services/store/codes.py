@@ -197,6 +197,16 @@ def sign_in(
     return accounts.sign_in(checked, browser=browser)
 
 
+def prove(accounts: Accounts, session: AppSession, code: RightCode) -> None:
+    """Note a proof by a code that was mailed to the address of the user of *session*.
+
+    Raise StepEnded (also if the credentials have changed since), and the errors of `Accounts.prove`.
+    """
+    checked = _checked(accounts, code)
+    code.end()
+    accounts.prove(session, checked)
+
+
 def reset_password(
     accounts: Accounts, code: RightCode, password_hash: str, browser: BrowserName | None = None
 ) -> tuple[Cookie, AppSession]:

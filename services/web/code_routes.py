@@ -56,6 +56,13 @@ class Asked:
     def browser(self) -> BrowserName:
         return browser_of(self.request)
 
+    @property
+    def own_session(self) -> AppSession:
+        """The session, for a purpose that needs one. Raise SignedOut."""
+        if self.session is None:
+            raise SignedOut
+        return self.session
+
 
 class CodePurposeFlow(Protocol):
     """One purpose of codes: what they are asked for, who gets them, and what a right one does."""

@@ -1,10 +1,10 @@
-"""Signing in by a code, and resetting a password by one."""
+"""Codes in place of a password: to sign in, to reset the password, and to prove who is signed in."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 from anyio.to_thread import run_sync
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from services.domain.addresses import checked_address
 from services.domain.mails import CodePurpose, NoticeKind
@@ -14,11 +14,13 @@ from services.store.codes import (
     CodeRequest,
     Recipient,
     RightCode,
+    prove,
     recipient_of,
     reset_password,
     sign_in,
 )
 from services.web.code_routes import Asked
+from services.web.forms import with_query
 from services.web.hashing_lanes import HashingLanes
 from services.web.notices import Notices
 from services.web.session_start import SessionStart
@@ -73,3 +75,21 @@ class ResetPassword(_OfAccount):
         tell, kind = self.notices.tell, NoticeKind.PASSWORD_RESET
         await run_sync(tell, asked.request, asked.accounts.backend, session, kind)
         return await self.start.answer(asked.request, cookie, session, asked.target)
+
+
+@dataclass(frozen=True, slots=True)
+class ProveByCode:
+    """Proves who is signed in, in place of the password, where the address is confirmed."""
+
+    name: ClassVar[str] = CodePurpose.PROVE
+    needs_session: ClassVar[bool] = True
+
+    async def request_of(self, asked: Asked) -> CodeRequest:
+        return CodeRequest(address=asked.own_session.email)
+
+    def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
+        return recipient_of(asked.accounts.find(request.address, throttles), CodePurpose.PROVE)
+
+    async def finish(self, asked: Asked, code: RightCode) -> Response:
+        await run_sync(prove, asked.accounts, asked.own_session, code)
+        return RedirectResponse(with_query(asked.target, reason="proved"), 303)
