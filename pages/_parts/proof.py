@@ -25,20 +25,21 @@ _WITHOUT = (
 def draw(user: UserServices, page: str, why: str) -> None:
     """Draw the forms, with the reason *why* a proof is asked for; they lead back to the address *page*."""
     st.subheader(words.CONFIRM_IDENTITY, anchor=False)
-    st.markdown(f"{why} This is good for ten minutes.")
     takes_code = user.is_confirmed and bootstrap.current_app().mailer is not None
     forms = codes.CodeForms(CodePurpose.PROVE, page)
     if takes_code and is_by_code() and (step := codes.open_step()):
+        st.markdown("Enter the code in the email. Then you can make changes for ten minutes.")
         st.html(forms.redeem(step, words.CONFIRM), width=384)
         st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
         return
+    st.markdown(f"{why} This is good for ten minutes.")
     if user.has_password:
         st.html(_form(user.email, page), width=384)
     elif not takes_code:
         st.markdown(_WITHOUT)
     if takes_code:
         st.markdown("Or have a code sent to your email." if user.has_password else _BY_CODE)
-        st.html(forms.send(words.SEND_CODE), width=384)
+        st.html(forms.send(words.SEND_CODE, is_second=user.has_password), width=384)
 
 
 def is_by_code() -> bool:
