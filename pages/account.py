@@ -79,7 +79,8 @@ def _draw_account(user: UserServices) -> None:
     if bootstrap.current_app().mailer:
         _draw_confirmation(is_confirmed=user.is_confirmed)
     new_address.draw_button()
-    _draw_outcome("" if codes.asked_purpose() else reason)
+    if not codes.asked_purpose() or proof.is_by_code():
+        _draw_outcome(reason)
     with show_errors():
         listed = user.devices.all()
         is_proven = any(one.is_proven for one in listed if one.is_this_one)

@@ -25,6 +25,7 @@ from services.web.code_routes import CodePurposeFlow, CodeRoutes
 from services.web.confirmation_codes import ConfirmAddress, SignUpByCode, SignUpCode
 from services.web.entries import Entries
 from services.web.export_route import ExportRoutes
+from services.web.factor_check import FactorCheck
 from services.web.form_limit import FormLimit
 from services.web.hashing_lanes import HashingLanes
 from services.web.health_route import health_route
@@ -38,7 +39,7 @@ from services.web.session_middleware import ENDS as ENDS
 from services.web.session_middleware import UNKNOWN as UNKNOWN
 from services.web.session_middleware import SessionMiddleware, content_security_policy
 from services.web.session_start import SessionStart
-from services.web.sign_in_codes import ResetPassword, SignInByCode
+from services.web.sign_in_codes import ProveByCode, ResetPassword, SignInByCode
 from services.web.sign_in_routes import SignInRoutes
 
 _TAB_WAIT_SECONDS = 10.0  # less than the 15 seconds that a browser waits
@@ -110,6 +111,7 @@ def _code_routes(
     flows: tuple[CodePurposeFlow, ...] = (
         SignInByCode(start),
         ResetPassword(start, lanes, notices),
+        ProveByCode(FactorCheck(attempts, origin, notices)),
         sign_up,
         ConfirmAddress(lambda user_id: app.shared().note_confirmed(user_id)),
         NewAddress(app.shared, attempts, origin, lanes, notices),

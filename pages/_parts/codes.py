@@ -18,13 +18,17 @@ class CodeForms:
     purpose: str
     back_to: str = field(repr=False)
 
-    def send(self, button: str, fields: str = "") -> str:
-        """Return the HTML of the form that has a code sent; *fields*: what it asks for, as HTML."""
+    def send(self, button: str, fields: str = "", *, is_second: bool = False) -> str:
+        """Return the HTML of the form that has a code sent; *fields*: what it asks for, as HTML.
+
+        *is_second*: another form on the page has the main button.
+        """
+        kind = ' class="db-second"' if is_second else ""
         return f"""
       <form class="db-form" method="post" action="/code">
         {self._hidden()}
         {fields}
-        <button type="submit">{button}</button>
+        <button type="submit"{kind}>{button}</button>
       </form>"""
 
     def redeem(self, step: UUID, button: str, fields: str = "") -> str:

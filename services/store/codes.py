@@ -197,48 +197,65 @@ def sign_in(
     return accounts.sign_in(checked, browser=browser)
 
 
+def prove(
+    accounts: Accounts,
+    session: AppSession,
+    code: RightCode,
+    give: Callable[[Checked, Callable[[Checked], None]], None] = lambda checked, act: act(checked),
+) -> None:
+    """Note a proof by a code that was mailed to the address of the user of *session*.
+
+    *give* calls its second argument with the credentials, after the second factor, if there is one; the code is good until then.
+
+    Raise StepEnded (also if the credentials have changed since), and the errors of *give* and `Accounts.prove`.
+    """
+
+    def act(checked: Checked) -> None:
+        if not code.has_ended:  # a factor that was used meanwhile is checked again
+            code.end()
+        accounts.prove(session, checked)
+
+    give(_checked(accounts, code), act)
+
+
 def reset_password(
     accounts: Accounts, code: RightCode, password_hash: str, browser: BrowserName | None = None
 ) -> tuple[Cookie, AppSession]:
-    """Sign in by a code, set a new password and end all other sessions. Raise the errors of `sign_in`."""
+    """Sign in by a code, set a new password and end all other sessions. Raise the errors of `sign_in`.
+
+    Credentials that change once the code is spent are read again (`until_unchanged`): who is signed in as the user could
+    otherwise prevent each reset.
+    """
     checked = _checked(accounts, code)
     code.end()
-
-    def sign_in(one: Checked) -> tuple[Checked, Cookie, AppSession]:
-        return one, *accounts.sign_in(one, browser=browser)
-
     again = partial(confirmed_again, accounts, code.request.address, code.step.user_id)
-    return reset_checked(accounts, checked, again, sign_in, password_hash)
+    return until_unchanged(checked, again, lambda one: reset(accounts, one, password_hash, browser))
 
 
-def reset_checked(
+def reset(
     accounts: Accounts,
     checked: Checked,
-    again: Callable[[], Checked],
-    sign_in: Callable[[Checked], tuple[Checked, Cookie, AppSession]],
     password_hash: str,
+    browser: BrowserName | None = None,
     *,
     keeps_factor: bool = True,
+    on_begun: Callable[[], object] = lambda: None,
 ) -> tuple[Cookie, AppSession]:
-    """Sign in by *checked*, set a new password, with or without the second factor, and end all other sessions.
+    """Sign in as the user of *checked*, set a new password, with or without the second factor, and end all other sessions.
 
-    Credentials that change once the code is spent are read *again* (`until_unchanged`): who is signed in as the user could
-    otherwise prevent each reset. The password is changed by the new session, as only a user may overwrite credentials. A
-    process that is killed between the two leaves the old password, and a session of which no browser has the cookie.
-    *sign_in* also returns the credentials by which it has signed in. Raise the errors of *again* and *sign_in*, and RateLimited.
+    The password is changed by the new session, as only a user may overwrite credentials: *on_begun* is called between the
+    two. A process that is killed there leaves the old password, and a session of which no browser has the cookie.
     """
-
-    def reset(one: Checked) -> tuple[Cookie, AppSession]:
-        given, cookie, session = sign_in(one)
-        try:
-            accounts.change_password(session, given.after, password_hash, keeps_factor=keeps_factor)
-        except AppError:
-            with suppress(AppError):
-                accounts.end(cookie)
-            raise
-        return cookie, session
-
-    return until_unchanged(checked, again, reset)
+    cookie, session = accounts.sign_in(checked, browser=browser)
+    on_begun()
+    try:
+        after = checked.after
+        accounts.change_password(session, after, password_hash, keeps_factor=keeps_factor)
+    except AppError:
+        with suppress(AppError):
+            accounts.end(cookie)
+        raise
+    return cookie, session
 
 
 def _checked(accounts: Accounts, code: RightCode) -> Checked:

@@ -17,9 +17,16 @@ from services.domain import UserId
 from services.domain.addresses import EmailAddress
 from services.domain.browsers import BrowserName
 from services.errors import FactorRequired, StepEnded
-from services.store.accounts import Accounts, AppSession, Checked, Cookie, FoundFormer
+from services.store.accounts import (
+    Accounts,
+    AppSession,
+    Checked,
+    Cookie,
+    FoundFormer,
+    until_unchanged,
+)
 from services.store.backend import NOT_COUNTED
-from services.store.codes import confirmed_again, reset_checked
+from services.store.codes import confirmed_again, reset
 from services.store.factors import Factors
 from services.store.steps import Step
 
@@ -81,9 +88,8 @@ class FactorEntry:
         """Return *act* of *checked* after the use, as `Factors.given` does, and raise its errors."""
 
         def noted(given: Checked) -> Answer:
-            answer = act(given)
             self._note(given.used or given.credentials)
-            return answer
+            return act(given)
 
         return self.factors.given(accounts, checked, self.text, noted)
 
@@ -166,31 +172,36 @@ class WaitingEntry:
             return self._restore(accounts, factor, step, browser)
         checked = replace(found, counted=found.counted + counted)
 
-        def sign_in(given: Checked) -> tuple[Checked, Cookie, AppSession]:
-            step.end()
-            return given, *accounts.sign_in(given, browser=browser)
-
         if entry.way is Way.SIGN_IN:
-            _, cookie, session = factor.given(accounts, checked, sign_in)
-            return Entered(cookie, session)
+
+            def sign_in(given: Checked) -> tuple[Cookie, AppSession]:
+                step.end()
+                return accounts.sign_in(given, browser=browser)
+
+            return Entered(*factor.given(accounts, checked, sign_in))
         if checked.requires_factor and not keeps_factor:
             raise FactorRequired
         was_given = False
 
-        def sign_in_again(one: Checked) -> tuple[Checked, Cookie, AppSession]:
+        def note_given() -> None:
             nonlocal was_given
-            if was_given:  # its use is stored, and the code is good once
-                return sign_in(replace(one, has_factor=True))
-            answer = factor.given(accounts, one, sign_in)
             was_given = True
-            return answer
+
+        def reset_by(given: Checked) -> tuple[Cookie, AppSession]:
+            step.end()
+            return reset(
+                *(accounts, given, entry.password_hash, browser),
+                keeps_factor=keeps_factor,
+                on_begun=note_given,
+            )
+
+        def reset_again(one: Checked) -> tuple[Cookie, AppSession]:
+            if was_given:  # its use is stored, and a code is good once
+                return reset_by(replace(one, has_factor=True))
+            return factor.given(accounts, one, reset_by)
 
         again = partial(confirmed_again, accounts, entry.address, self.user_id)
-        cookie, session = reset_checked(
-            *(accounts, checked, again, sign_in_again, entry.password_hash),
-            keeps_factor=keeps_factor,
-        )
-        return Entered(cookie, session)
+        return Entered(*until_unchanged(checked, again, reset_again))
 
     def _restore(
         self,

@@ -9,8 +9,8 @@ from starlette.responses import RedirectResponse, Response
 
 from services.domain.addresses import checked_address
 from services.domain.mails import CodePurpose, NoCodeReason, NoticeKind
-from services.errors import AddressTaken, ProofNeeded, SignedOut
-from services.store.accounts import AppSession, hash_new_password
+from services.errors import AddressTaken, ProofNeeded
+from services.store.accounts import hash_new_password
 from services.store.backend import Throttles
 from services.store.codes import NOBODY, CodeRequest, Recipient, RightCode
 from services.store.entries import Entered, Entry, Way
@@ -40,7 +40,7 @@ class NewAddress:
 
     async def request_of(self, asked: Asked) -> CodeRequest:
         """Raise BadAddress, WrongCredentials, AddressTaken (it is the own one), TooManyAttempts, RateLimited."""
-        session, password = _session(asked), asked.form.get("password", "")
+        session, password = asked.own_session, asked.form.get("password", "")
         address = checked_address(asked.form.get("email", ""))
         client, device = (
             self.origin.client_address(asked.request),
@@ -61,7 +61,7 @@ class NewAddress:
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
         """An address of another account gets a mail without a code. Raise ProofNeeded, because the code would outlive the proof."""
-        session = _session(asked)
+        session = asked.own_session
         if not any(one.is_proven for one in session.backend.devices() if one.is_this_one):
             raise ProofNeeded
         stored = asked.accounts.find_claim(request.address, throttles).stored
@@ -71,7 +71,7 @@ class NewAddress:
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
         """Raise AddressTaken, StepEnded (a way in changed since the password was entered)."""
-        session, address = _session(asked), code.request.address
+        session, address = asked.own_session, code.request.address
         await run_sync(code.end)
         change, seen = asked.accounts.change_address, int(code.request.extra)
         is_former = await run_sync(change, session, address, seen)
@@ -120,9 +120,3 @@ class RestoreAddress:
         return await Entries(self.start, self.notices).enter(
             asked.request, entry, None, asked.target, act
         )
-
-
-def _session(asked: Asked) -> AppSession:
-    if asked.session is None:
-        raise SignedOut
-    return asked.session

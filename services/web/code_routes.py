@@ -20,12 +20,14 @@ from services.domain.browsers import BrowserName
 from services.domain.mails import Code, Mail, NoCode
 from services.errors import (
     AppError,
+    FactorNeeded,
     SignedOut,
     StepEnded,
     StoreUnavailable,
     TooManyAttempts,
     WeakPassword,
     WrongCode,
+    WrongFactor,
 )
 from services.store.accounts import Accounts, AppSession, Cookie
 from services.store.backend import Throttles
@@ -38,7 +40,7 @@ from services.web.forms import LONGEST_INVITATION, local_path, other_site, with_
 from services.web.origin import Origin, browser_of, networks_of
 
 # errors after which a step goes on, if it has not ended before them
-_GOES_ON = WrongCode, WeakPassword, TooManyAttempts, StoreUnavailable
+_GOES_ON = WrongCode, WrongFactor, FactorNeeded, WeakPassword, TooManyAttempts, StoreUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,13 @@ class Asked:
     @property
     def browser(self) -> BrowserName:
         return browser_of(self.request)
+
+    @property
+    def own_session(self) -> AppSession:
+        """The session, for a purpose that needs one. Raise SignedOut."""
+        if self.session is None:
+            raise SignedOut
+        return self.session
 
 
 class CodePurposeFlow(Protocol):

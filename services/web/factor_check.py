@@ -1,5 +1,6 @@
 """The check of a second factor in a request: its throttles, and the mails that tell of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -40,14 +41,16 @@ class FactorCheck:
         session: AppSession,
         checked: Checked,
         entered: str,
+        act: Callable[[Checked], None] | None = None,
     ) -> None:
         """Note a proof of the user of *session* by *checked*, and by what was *entered* for the factor, if there is one.
 
-        Raise TooManyAttempts, WrongFactor, and the errors of `Accounts.prove`.
+        *act* notes it; None: `Accounts.prove`. Raise TooManyAttempts, WrongFactor, and the errors of *act*.
         """
+        act = act or partial(accounts.prove, session)
         factor, user_id = checked.credentials.factor, session.user_id
         if factor is None or checked.stored.user_id != user_id:
-            accounts.prove(session, checked)
+            act(checked)
             return
         if not entered.strip():
             raise FactorNeeded(factor.since)
@@ -57,7 +60,7 @@ class FactorCheck:
             *(checked.stored, checked.credentials, checked.counted + counted, checked.keys),
             requires_factor=checked.requires_factor,
         )
-        entry.given(accounts, given, partial(accounts.prove, session))
+        entry.given(accounts, given, act)
         self.tell_of_use(request, accounts, session, entry)
 
     def count(

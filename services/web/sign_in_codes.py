@@ -1,18 +1,21 @@
-"""Signing in by a code, and resetting a password by one."""
+"""Codes in place of a password: to sign in, to reset the password, and to prove who is signed in."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from starlette.responses import Response
+from anyio.to_thread import run_sync
+from starlette.responses import RedirectResponse, Response
 
 from services.domain.addresses import checked_address
 from services.domain.mails import CodePurpose
-from services.store.accounts import hash_new_password
+from services.store.accounts import Checked, hash_new_password
 from services.store.backend import Throttles
 from services.store.codes import (
     CodeRequest,
     Recipient,
     RightCode,
+    prove,
     recipient_of,
     reset_password,
     sign_in,
@@ -20,6 +23,8 @@ from services.store.codes import (
 from services.store.entries import Entered, Entry, Way
 from services.web.code_routes import Asked
 from services.web.entries import Entries
+from services.web.factor_check import FactorCheck
+from services.web.forms import with_query
 from services.web.hashing_lanes import HashingLanes
 from services.web.notices import Notices
 from services.web.session_start import SessionStart
@@ -82,3 +87,28 @@ class ResetPassword(_OfAccount):
         return await Entries(self.start, self.notices).enter(
             asked.request, entry, code.step, asked.target, act
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ProveByCode:
+    """Proves who is signed in, in place of the password, where the address is confirmed."""
+
+    name: ClassVar[str] = CodePurpose.PROVE
+    needs_session: ClassVar[bool] = True
+    check: FactorCheck
+
+    async def request_of(self, asked: Asked) -> CodeRequest:
+        return CodeRequest(address=asked.own_session.email)
+
+    def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
+        return recipient_of(asked.accounts.find(request.address, throttles), CodePurpose.PROVE)
+
+    async def finish(self, asked: Asked, code: RightCode) -> Response:
+        """Raise WrongFactor, FactorNeeded, after which the code is still good."""
+        session, text = asked.own_session, asked.form.get("factor", "")
+
+        def give(checked: Checked, act: Callable[[Checked], None]) -> None:
+            self.check.prove(asked.request, asked.accounts, session, checked, text, act)
+
+        await run_sync(prove, asked.accounts, session, code, give)
+        return RedirectResponse(with_query(asked.target, reason="proved"), 303)

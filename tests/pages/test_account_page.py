@@ -260,3 +260,51 @@ def test_confirmed_email_asks_for_nothing(open_account, mailer, maya):
 
     assert any("Confirmed" in one.value for one in app.markdown)
     assert not asks(app, "/code")
+
+
+# --- a proof by a code
+
+
+def proves(app, action):
+    found = re.findall(rf'<form [^>]*action="{action}".*?</form>', html(app), re.DOTALL)
+    return [one for one in found if 'value="prove"' in one]
+
+
+@pytest.mark.usefixtures("later")
+@pytest.mark.parametrize(("is_confirmed", "has_mail"), [(True, True), (True, False), (False, True)])
+def test_proof_by_a_code_wants_mail_and_a_confirmed_email(
+    open_account, maya, is_confirmed, has_mail
+):
+    maya.is_confirmed = is_confirmed
+    bootstrap.current_app().mailer = SimpleNamespace() if has_mail else None
+
+    app = open_account()
+
+    assert form(app, "/proof")
+    assert len(proves(app, "/code")) == (is_confirmed and has_mail)
+
+
+@pytest.mark.usefixtures("later", "mailer")
+def test_account_without_a_password_proves_itself_by_a_code(open_account, maya):
+    maya.is_confirmed, maya.has_password = True, False
+
+    app = open_account()
+
+    assert "/proof" not in html(app)
+    assert not any("set-password EMAIL" in one.value for one in app.markdown)
+    (send,) = proves(app, "/code")
+    assert 'name="next" value="/account"' in send
+
+
+@pytest.mark.usefixtures("later", "mailer")
+@pytest.mark.parametrize("reason", ["", "wrong-code"])
+def test_code_of_a_proof_is_entered_in_place_of_the_password(open_account, maya, reason):
+    maya.is_confirmed = True
+
+    app = open_account(code="prove", step=STEP, reason=reason)
+
+    (redeem,) = proves(app, "/code/redeem")
+    assert f'name="step" value="{STEP}"' in redeem
+    assert "/proof" not in html(app)
+    (sentence,) = said(app)
+    assert sentence == WrongCode.public if reason else "We sent a code" in sentence

@@ -1,4 +1,4 @@
-"""The codes that change an email address, and that take a former one back."""
+"""The codes of signed-in users, which prove who they are or change their address, and that take a former one back."""
 
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -13,10 +13,12 @@ from services.store.tables import schema
 from services.store.tables.in_memory import InMemoryStore
 from services.web.address_codes import NewAddress, RestoreAddress
 from services.web.code_routes import CodeRoutes
+from services.web.factor_check import FactorCheck
 from services.web.hashing_lanes import HashingLanes
 from services.web.notices import Notices
 from services.web.origin import Origin
 from services.web.session_start import SessionStart
+from services.web.sign_in_codes import ProveByCode
 from services.web.sign_in_routes import SignInRoutes
 from tests.confirmed import confirm
 from tests.store.conftest import PASSWORD, new_email
@@ -24,7 +26,7 @@ from tests.stores import NOT_COUNTED, accounts_in_memory
 from tests.web.test_code_routes import NEW_PASSWORD, Site, another, let_a_minute_pass, said
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
-NEW, BACK = CodePurpose.NEW_ADDRESS, CodePurpose.RESTORE_ADDRESS
+NEW, BACK, PROVE = CodePurpose.NEW_ADDRESS, CodePurpose.RESTORE_ADDRESS, CodePurpose.PROVE
 CHANGED, FORMER = Notice(NoticeKind.ADDRESS_CHANGED), Notice(NoticeKind.FORMER_ADDRESS)
 
 
@@ -44,6 +46,7 @@ class AddressSite(Site):
         flows = (
             NewAddress(shared, self.attempts, origin, lanes, notices),
             RestoreAddress(start, lanes, notices),
+            ProveByCode(FactorCheck(self.attempts, origin, notices)),
         )
         self.routes = [
             *CodeRoutes(shared, self.attempts, origin, self.send, flows).routes(),
@@ -344,3 +347,40 @@ def test_notice_to_the_former_address_names_the_page_and_no_link(site, maya):
     text = text_of(mail).plain()
     assert "Take back an email address" in text
     assert "http" not in text
+
+
+# --- a proof by a code
+
+
+def test_code_proves_who_is_signed_in_once(site, maya):
+    browser = site.signed_in(maya)
+    forget_proofs(site)
+    assert said(browser.post("/account/password", password=NEW_PASSWORD))["reason"] == "prove"
+
+    browser.asks("", PROVE)
+    entered, again = (browser.enters(site.digits, PROVE) for _ in range(2))
+
+    assert [(mail.address, mail.content.purpose) for mail in site.mails] == [(maya, PROVE)]
+    assert said(entered) == {"c": "1", "reason": "proved"}
+    assert said(again)["reason"] == "expired"
+    assert said(browser.post("/account/password", password=NEW_PASSWORD))["reason"] == "changed"
+
+
+def test_code_to_an_address_that_was_never_confirmed_proves_nothing(site):
+    email = new_email()
+    site.accounts.sign_up_with(email, PASSWORD)
+    browser = site.signed_in(email)
+
+    browser.asks("", PROVE)
+
+    assert site.contents == [NoCode(NoCodeReason.UNCONFIRMED)]
+    assert said(browser.enters("00000000", PROVE))["reason"] == "wrong-code"
+
+
+def test_code_from_before_another_change_proves_nothing(site, maya):
+    browser, elsewhere = site.signed_in(maya), site.signed_in(maya)
+    forget_proofs(site)
+    browser.asks("", PROVE)
+    confirm(site.accounts, elsewhere.session)  # ends no session
+
+    assert said(browser.enters(site.digits, PROVE))["reason"] == "expired"

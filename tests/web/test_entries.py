@@ -16,11 +16,12 @@ from services.store.tables.schema import THROTTLES
 from services.web.address_codes import NewAddress, RestoreAddress
 from services.web.code_routes import CodeRoutes
 from services.web.entries import Entries
+from services.web.factor_check import FactorCheck
 from services.web.hashing_lanes import HashingLanes
 from services.web.notices import Notices
 from services.web.origin import Origin
 from services.web.session_start import SessionStart
-from services.web.sign_in_codes import ResetPassword, SignInByCode
+from services.web.sign_in_codes import ProveByCode, ResetPassword, SignInByCode
 from services.web.sign_in_routes import SignInRoutes
 from tests.authenticator import Authenticator, change_factor
 from tests.confirmed import confirm
@@ -56,6 +57,7 @@ class FactorSite(Site):
             ResetPassword(start, lanes, notices),
             NewAddress(shared, self.attempts, origin, lanes, notices),
             RestoreAddress(start, lanes, notices),
+            ProveByCode(FactorCheck(self.attempts, origin, notices)),
         )
         self.routes = [
             *CodeRoutes(shared, self.attempts, origin, self.send, flows).routes(),
@@ -414,6 +416,19 @@ def test_new_address_needs_the_factor(maya):
     assert not maya.site.mails
     assert asks(maya.app.code(1))["code"] == "new_address"
     assert said(browser.enters(maya.site.digits, NEW))["reason"] == "moved"
+
+
+def test_mailed_code_proves_with_the_factor_alone(maya):
+    browser = maya.signed_in()
+    browser.asks(maya.email, CodePurpose.PROVE)
+
+    def enters(text):
+        return said(browser.enters(maya.site.digits, CodePurpose.PROVE, factor=text))
+
+    assert enters("")["reason"] == "factor"
+    assert enters(maya.app.wrong)["reason"] == WRONG
+    assert enters(maya.app.code(1)) == {"c": "1", "reason": "proved"}
+    assert enters(maya.app.recovery[0])["reason"] == "expired"
 
 
 def test_proof_by_the_factor_of_another_is_none(maya):
