@@ -23,7 +23,10 @@ from services.web.address_codes import NewAddress, RestoreAddress
 from services.web.attempts import Attempts
 from services.web.code_routes import CodePurposeFlow, CodeRoutes
 from services.web.confirmation_codes import ConfirmAddress, SignUpByCode, SignUpCode
+from services.web.enrolments import Enrolments
+from services.web.entries import Entries
 from services.web.export_route import ExportRoutes
+from services.web.factor_check import FactorCheck
 from services.web.form_limit import FormLimit
 from services.web.hashing_lanes import HashingLanes
 from services.web.health_route import health_route
@@ -37,7 +40,7 @@ from services.web.session_middleware import ENDS as ENDS
 from services.web.session_middleware import UNKNOWN as UNKNOWN
 from services.web.session_middleware import SessionMiddleware, content_security_policy
 from services.web.session_start import SessionStart
-from services.web.sign_in_codes import ResetPassword, SignInByCode
+from services.web.sign_in_codes import ProveByCode, ResetPassword, SignInByCode
 from services.web.sign_in_routes import SignInRoutes
 
 _TAB_WAIT_SECONDS = 10.0  # less than the 15 seconds that a browser waits
@@ -76,6 +79,7 @@ def routes(app: App) -> list[Route]:
         health_route(app.health),
         *_open_routes(app, origin),
         *SignInRoutes(start, lanes, by_code).routes(),
+        *([] if origin.is_alone else _entry_routes(Entries(start, notices))),
         *(codes.routes() if codes else []),
         *ExportRoutes(app.shared, origin).routes(),
         *PollRoute(app.shared, origin).routes(),
@@ -98,6 +102,10 @@ def middleware(app: App, pages: Collection[str]) -> list[Middleware]:
     ]
 
 
+def _entry_routes(entries: Entries) -> list[Route]:
+    return [*entries.routes(), *Enrolments(entries).routes()]
+
+
 def _code_routes(
     app: App, start: SessionStart, lanes: HashingLanes, sign_up: SignUpCode
 ) -> CodeRoutes | None:
@@ -108,6 +116,7 @@ def _code_routes(
     flows: tuple[CodePurposeFlow, ...] = (
         SignInByCode(start),
         ResetPassword(start, lanes, notices),
+        ProveByCode(FactorCheck(attempts, origin, notices)),
         sign_up,
         ConfirmAddress(lambda user_id: app.shared().note_confirmed(user_id)),
         NewAddress(app.shared, attempts, origin, lanes, notices),

@@ -58,6 +58,14 @@ class Device:
     is_proven: bool  # true: its user has proved who they are in the last ten minutes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondFactor:
+    """The second factor of a user, as the user sees it."""
+
+    since: datetime
+    codes_left: int  # recovery codes
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens used by one model call."""
@@ -242,8 +250,13 @@ DELETE_WORD = "delete"  # typed to delete an account without a password
 
 # refusals by their codes in the URL of the sign-in page
 SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
+    "signed-out": errors.SignedOut,
     "wrong": errors.WrongCredentials,
     "prove": errors.ProofNeeded,
+    "factor": errors.FactorNeeded,
+    "wrong-factor": errors.WrongFactor,
+    "factor-used": errors.FactorUsed,
+    "factor-required": errors.FactorRequired,
     "suspended": errors.Suspended,
     "unconfirmed": errors.NotConfirmed,
     "taken": errors.AddressTaken,

@@ -16,7 +16,7 @@ from services.chat.setup import Choices
 from services.chat.task_registry import BackgroundTasks
 from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat, TemporaryChats
 from services.domain import AccountRole, ConversationId, Purpose, SessionId, UserId
-from services.domain.accounts import Account
+from services.domain.accounts import Account, SecondFactor
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
 from services.domain.policies import policy_named
@@ -231,6 +231,11 @@ class UserServices(ChatParts):
     def is_confirmed(self) -> bool:
         """True if the address is confirmed, as far as this process knows."""
         return self.session.is_confirmed
+
+    @property
+    def factor(self) -> SecondFactor | None:
+        """The second factor, as far as this process knows."""
+        return self.session.factor
 
     def read_ahead(self) -> None:
         """Start reading all data that the first page needs."""

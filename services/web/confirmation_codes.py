@@ -19,9 +19,12 @@ from services.store.confirmations import (
     recipient_of_session,
     recipient_of_sign_up,
     sign_up,
+    sign_up_entry,
     sign_up_request,
 )
+from services.store.entries import Entered
 from services.web.code_routes import Asked, CodeRoutes
+from services.web.entries import Entries
 from services.web.forms import with_query
 from services.web.session_start import SessionStart
 
@@ -41,9 +44,13 @@ class SignUpCode:
         return recipient_of_sign_up(asked.accounts.find_claim(request.address, throttles))
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        cookie, session = await run_sync(sign_up, asked.accounts, code, asked.browser)
-        start = self.start.answer
-        return await start(asked.request, cookie, session, asked.target, is_new_account=True)
+        def act() -> Entered:
+            return Entered(*sign_up(asked.accounts, code, asked.browser))
+
+        entries, entry = Entries(self.start, self.start.notices), sign_up_entry(code)
+        return await entries.enter(
+            *(asked.request, entry, None, asked.target, act), is_new_account=True
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +62,16 @@ class ConfirmAddress:
     on_confirmed: Callable[[UserId], object] = field(repr=False)
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        if asked.session is None:
-            raise StepEnded
-        return CodeRequest(address=asked.session.email)
+        return CodeRequest(address=asked.own_session.email)
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        if asked.session is None:
-            raise StepEnded
         found = asked.accounts.find(request.address, throttles)
-        return recipient_of_session(found, asked.session)
+        return recipient_of_session(found, asked.own_session)
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        if asked.session is None:
-            raise StepEnded
-        await run_sync(confirm_address, asked.accounts, asked.session, code)
-        self.on_confirmed(asked.session.user_id)
+        session = asked.own_session
+        await run_sync(confirm_address, asked.accounts, session, code)
+        self.on_confirmed(session.user_id)
         return RedirectResponse(with_query(asked.target, reason="confirmed"), 303)
 
 
@@ -85,4 +87,4 @@ class SignUpByCode:
     ) -> Response:
         """Return the redirect to the form for the code. Raise TooManyAttempts, StoreUnavailable."""
         wanted = sign_up_request(found, password_hash, invitation)
-        return await self.codes.begin(request, self.flow, target, wanted)
+        return await self.codes.begin(request, self.flow, target, wanted, invitation)

@@ -41,11 +41,12 @@ class SessionStart:
         target: str,
         *,
         is_new_account: bool = False,
+        page: Callable[[str], Response] = lambda target: RedirectResponse(target, 303),
     ) -> Response:
         """Return the redirect to *target*, or to the front page if *target* is another user's conversation.
 
-        The user of an account that is not new is told of a device that is. Who has a placeholder, and can change it, is led to
-        the page that asks for an address.
+        *page* makes another answer, which leads there. The user of an account that is not new is told of a device that is. Who
+        has a placeholder, and can change it, is led to the page that asks for an address.
         """
         cache = self.shared().session_cache
         await run_sync(cache.add, session)
@@ -61,9 +62,10 @@ class SessionStart:
                 await run_sync(cache.leave, previous)
         if self.notices and not has_mailbox(session.email):
             target = "/account"
-        answer = RedirectResponse(target, 303)
+        answer = page(target)
         self.origin.set_cookie(answer, request, "sid", str(cookie), self.lifetime_seconds)
-        device = self.attempts.device_cookie(session.user_id)
+        before = self.origin.device_cookie(request)
+        device = self.attempts.device_cookie(session.user_id, before)
         self.origin.set_cookie(answer, request, "device", device, DEVICE_SECONDS)
         if self.origin.step_cookie(request):  # who knew it before the session must not go on in it
             self.origin.set_step_cookie(answer, request, None)
