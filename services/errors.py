@@ -13,6 +13,10 @@
     - InvitationRefused
     - StepEnded ........ what was half done in this browser cannot go on
     - WrongCode ........ the code of a step; a step has five tries
+    - WrongFactor ...... the code of an authenticator, or a recovery code
+    - FactorNeeded ..... the second factor of the account, or one that the deployment requires
+    - FactorUsed ....... it was used meanwhile; what was entered must be checked again
+    - FactorRequired ... it is not removed while the deployment requires one
     - InvitationNeeded . Supabase Auth has the user, but there is no account yet
     - AddressTaken
     - BadInput ......... its sentence says what to change
@@ -137,6 +141,32 @@ class WrongCode(Refused):
     """The code of a step is wrong, or none was sent for it."""
 
     public = "Wrong code. Use the newest one; after five tries you have to start again."
+
+
+class WrongFactor(Refused):
+    """The code of an authenticator, or a recovery code, is wrong or was used before."""
+
+    public = "Wrong code. Each code works once: wait for the next one, or use a recovery code."
+
+
+class FactorNeeded(Refused):
+    """The account has a second factor, or the deployment requires one, and it was not given."""
+
+    public = "Enter the code of your authenticator app to go on."
+
+
+class FactorUsed(Refused):
+    """The second factor was used by another sign-in or proof meanwhile."""
+
+    public = (
+        "You signed in elsewhere at the same time. Enter the next code of your authenticator app."
+    )
+
+
+class FactorRequired(Refused):
+    """The deployment requires a second factor."""
+
+    public = "Every account here needs a second factor: it cannot be removed."
 
 
 class InvitationNeeded(Refused):

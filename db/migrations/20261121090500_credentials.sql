@@ -14,6 +14,8 @@ create table private.credentials (
   lookup text not null unique check (lookup ~ '^[0-9a-f]{64}$'),   -- the app's HMAC of the address
   sealed public.sealed not null,
   generation integer not null check (generation > 0),   -- grows with each change of a way in; also inside of the seal
+  uses integer not null default 0 check (uses >= 0),    -- grows with each use of the second factor; also inside of the seal
+  wants_factor boolean not null default false,          -- no session begins without the factor, which is inside of the seal
   signed_up_at timestamptz not null default clock_timestamp(),   -- of a pending sign-up: the last one of its address
   check (user_id is null or user_id = id)
 );
@@ -32,7 +34,8 @@ create index on private.former_addresses (expires_at);
 
 create function private.credentials_of(stored private.credentials) returns jsonb language sql immutable
 return case when stored.id is not null then jsonb_build_object('id', stored.id, 'user_id', stored.user_id,
-  'lookup', stored.lookup, 'sealed', stored.sealed, 'generation', stored.generation) end;
+  'lookup', stored.lookup, 'sealed', stored.sealed, 'generation', stored.generation, 'uses', stored.uses,
+  'wants_factor', stored.wants_factor) end;
 
 -- Return all credentials of an address, whose *lookups* are its HMACs under each root key; also of the user who may take it
 -- back, where its HMACs as a former address are among them.
@@ -134,27 +137,53 @@ end $$;
 
 -- functions: changes ------------------------------------------------------------------------------------
 
--- Replace the credentials of *person* where *seen_generation* still holds, for the user or an operator (*actor* null). Each
--- *action* but 'reseal' has the next generation, and is audited; *ends_others*: it ends all sessions but that of *kept_cookie*.
-create function private.replace_credentials(
-  actor uuid, person uuid, seen_generation integer, new_generation integer, action text, new_lookup text,
-  new_sealed public.sealed, ends_others boolean, kept_cookie text
-) returns jsonb language plpgsql as $$
+-- Return true if the deployment requires a second factor. A change of the setting waits for this transaction, and ends the
+-- session that it begins.
+create function private.requires_factor() returns boolean language plpgsql as $$
 begin
-  if (case action
-    when 'reseal' then new_generation = seen_generation and not ends_others
-    when 'password.set' then new_generation = seen_generation + 1 and ends_others
-    when 'address.confirm' then new_generation = seen_generation + 1 and not ends_others
+  perform pg_advisory_xact_lock_shared(hashtext('daybook: second factor'));
+  return (select requires_factor from private.settings);
+end $$;
+
+-- Replace the credentials of *person* where *seen_generation* and the number of uses still hold, for the user or an operator
+-- (*actor* null). Each *action* but 'reseal' and 'factor.use' has the next generation, and each but 'reseal' is audited;
+-- *ends_others*: it ends all sessions but that of *kept_cookie*. A factor that was used meanwhile is "factor_used".
+create function private.replace_credentials(
+  actor uuid, person uuid, seen_generation integer, new_generation integer, new_uses integer, new_wants_factor boolean,
+  action text, new_lookup text, new_sealed public.sealed, ends_others boolean, kept_cookie text
+) returns jsonb language plpgsql as $$
+declare
+  stored private.credentials;
+begin
+  if (case
+    when action in ('reseal', 'factor.use') then new_generation = seen_generation and not ends_others
+    when action = 'password.set' then new_generation = seen_generation + 1 and ends_others
+    when action = 'address.confirm' then new_generation = seen_generation + 1 and not ends_others
+    when action in ('factor.add', 'factor.remove', 'recovery.renew')
+      then new_generation = seen_generation + 1 and ends_others is not null
   end) is not true then
     raise exception 'not a change of credentials' using errcode = 'PT400';
   end if;
   perform from auth.users where id = person for key share;   -- locked first, as wherever an account's row is deleted
-  update private.credentials set generation = new_generation, lookup = new_lookup, sealed = new_sealed
-  where user_id = person and generation = seen_generation
-    and not exists (select from private.credentials other where other.lookup = new_lookup and other.id <> person);
-  if not found then
+  select * into stored from private.credentials where user_id = person and generation = seen_generation for update;
+  if not found or exists (select from private.credentials other where other.lookup = new_lookup and other.id <> person) then
     return private.answer(false, 'stale');
+  elsif stored.uses is distinct from new_uses - (action = 'factor.use')::integer then
+    return private.answer(false, 'factor_used');
+  elsif (case
+    when action = 'factor.add' then not stored.wants_factor and new_wants_factor
+    when action = 'factor.remove' then stored.wants_factor and not new_wants_factor
+    when action in ('factor.use', 'recovery.renew') then stored.wants_factor and new_wants_factor
+    when action = 'password.set' then stored.wants_factor or not new_wants_factor
+    else stored.wants_factor = new_wants_factor
+  end) is not true then
+    raise exception 'not a change of the second factor' using errcode = 'PT400';
+  elsif actor is not null and stored.wants_factor and not new_wants_factor and private.requires_factor() then
+    return private.answer(false, 'factor_required');
   end if;
+  update private.credentials set generation = new_generation, uses = new_uses, wants_factor = new_wants_factor,
+    lookup = new_lookup, sealed = new_sealed
+  where user_id = person;
   if ends_others then
     perform private.end_sessions_of(person, kept_cookie);
   end if;
@@ -164,29 +193,64 @@ begin
   return '{"ok": true}';
 end $$;
 
+-- For a session or a proof that begins: check that the credentials of *person* are of *seen_generation*, and that the second
+-- factor was given (*has_factor*) if they want one, or the deployment requires one. *factor_action* stores the credentials
+-- after its use ('factor.use') or its enrolment ('factor.add') in the same transaction; null: they stay. Return the reason of a
+-- refusal, or null.
+create function private.check_factor(
+  person uuid, seen_generation integer, has_factor boolean, factor_action text, new_generation integer, new_uses integer,
+  new_wants_factor boolean, new_lookup text, new_sealed public.sealed
+) returns text language plpgsql as $$
+declare
+  stored private.credentials;
+begin
+  if factor_action is not null then
+    if (has_factor and factor_action in ('factor.use', 'factor.add')) is not true then
+      raise exception 'not a use of the second factor' using errcode = 'PT400';
+    end if;
+    return private.replace_credentials(person, person, seen_generation, new_generation, new_uses, new_wants_factor,
+      factor_action, new_lookup, new_sealed, false, null) ->> 'reason';
+  end if;
+  -- shared, so that a new password waits for this session, and ends it
+  select * into stored from private.credentials where user_id = person and generation = seen_generation for share;
+  return case
+    when stored.id is null then 'stale'
+    when (private.requires_factor() or stored.wants_factor) and has_factor is not true then 'factor_needed'
+  end;
+end $$;
+
 -- By the user alone: what stands in a copy of the database (the server key) is not enough to overwrite an account secret.
 create function private.change_credentials(
-  me uuid, seen_generation integer, new_generation integer, action text, new_lookup text, new_sealed public.sealed,
-  ends_others boolean, kept_cookie text, nonce uuid
+  me uuid, seen_generation integer, new_generation integer, new_uses integer, new_wants_factor boolean, action text,
+  new_lookup text, new_sealed public.sealed, ends_others boolean, kept_cookie text, nonce uuid
 ) returns jsonb language plpgsql as $$
+declare
+  answer jsonb;
 begin
   perform private.spend_nonce(nonce);
   if action not in ('reseal', 'address.confirm') then   -- a code in the session's browser confirms an address
     perform private.require_recent();
   end if;
-  return private.replace_credentials(
-    me, me, seen_generation, new_generation, action, new_lookup, new_sealed, ends_others, kept_cookie);
+  answer := private.replace_credentials(me, me, seen_generation, new_generation, new_uses, new_wants_factor, action,
+    new_lookup, new_sealed, ends_others, kept_cookie);
+  if action = 'factor.add' and (answer -> 'ok')::boolean then   -- it was confirmed by a code in this session
+    update private.app_sessions set has_factor = true where auth_session_id = private.my_auth_session() and user_id = me;
+  end if;
+  return answer;
 end $$;
 
 -- Give the user another address, at Supabase Auth, too, and the credentials of the next generation, which name it: all or
 -- nothing. *claims* are the HMACs of the address, by which another account has it, or may take it back: "address_taken". Of
 -- *former*, the HMACs of addresses that the user may take back, those are stored that are not; others of the user go. A
--- former address that is taken back (*restored*) ends all sessions but that of *kept_cookie*.
+-- former address that is taken back (*restored*) ends all sessions but that of *kept_cookie*, and may bring a second factor or
+-- the lack of one.
 create function private.change_address(
-  me uuid, seen_generation integer, address public.free_text, claims public.free_text, new_lookup text,
-  new_sealed public.sealed, former public.free_text, restored boolean, kept_cookie text, nonce uuid
+  me uuid, seen_generation integer, new_uses integer, new_wants_factor boolean, address public.free_text,
+  claims public.free_text, new_lookup text, new_sealed public.sealed, former public.free_text, restored boolean,
+  kept_cookie text, nonce uuid
 ) returns jsonb language plpgsql as $$
 declare
+  wanted_factor boolean;
   claiming text[] := array(select jsonb_array_elements_text(claims::jsonb));
   kept text[] := array(select jsonb_array_elements_text(former::jsonb));
 begin
@@ -198,12 +262,16 @@ begin
   perform pg_advisory_xact_lock(hashtext('daybook: addresses'), hashtext(address));   -- of two who take it, one waits
   -- locked first, as wherever an account's row is deleted; in one order, for two who take each other's address
   perform from auth.users where id = me or email = address order by id for update;
-  perform from private.credentials where user_id = me and generation = seen_generation for update;
+  select wants_factor into wanted_factor from private.credentials
+  where user_id = me and generation = seen_generation and uses = new_uses for update;
   if not found or exists (
     -- made in advance by who can write to the database
     select from private.former_addresses where lookup = any (kept) and user_id <> me and expires_at > clock_timestamp()
   ) then
     return private.answer(false, 'stale');
+  end if;
+  if (restored and new_wants_factor is not null or wanted_factor = new_wants_factor) is not true then
+    raise exception 'not a change of the second factor' using errcode = 'PT400';
   end if;
   if exists (select from private.claiming_credentials(claiming) other where other.user_id <> me)
     or not private.free_auth_address(address, me)
@@ -216,7 +284,9 @@ begin
   insert into private.former_addresses (lookup, user_id) select unnest(kept), me on conflict do nothing;
   perform private.set_auth_user(me, address);
   -- a sign-up of the address that is stored meanwhile has the look-up: then all of this is undone
-  update private.credentials set generation = generation + 1, lookup = new_lookup, sealed = new_sealed where user_id = me;
+  update private.credentials set generation = generation + 1, wants_factor = new_wants_factor, lookup = new_lookup,
+    sealed = new_sealed
+  where user_id = me;
   if restored then
     perform private.end_sessions_of(me, kept_cookie);
   end if;

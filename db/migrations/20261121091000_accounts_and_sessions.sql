@@ -33,6 +33,7 @@ create table private.app_sessions (
   created_at timestamptz not null default now(),
   seen_at timestamptz not null default now(),
   proved_at timestamptz not null default now(),   -- when its user last proved who they are; the sign-in is the first time
+  has_factor boolean not null,              -- the second factor was given, here or in a later proof
   expires_at timestamptz not null
 );
 
@@ -86,16 +87,23 @@ begin
 end $$;
 
 -- Note that the caller has proved who they are, by credentials that must still be of the generation that the proof was
--- compared with. The buckets *returned* get the successful attempt back.
-create function private.prove_session(me uuid, seen_generation integer, returned public.free_text, nonce uuid) returns jsonb
-language plpgsql as $$
+-- compared with, and by the second factor, as `check_factor` has it. The buckets *returned* get the successful attempt back.
+create function private.prove_session(
+  me uuid, seen_generation integer, returned public.free_text, has_factor boolean, factor_action text,
+  new_generation integer, new_uses integer, new_wants_factor boolean, new_lookup text, new_sealed public.sealed, nonce uuid
+) returns jsonb language plpgsql as $$
+#variable_conflict use_variable
+declare
+  refused text;
 begin
   perform private.spend_nonce(nonce);
-  perform from private.credentials where user_id = me and generation = seen_generation for share;
-  if not found then
-    return private.answer(false, 'stale');
+  refused := private.check_factor(me, seen_generation, has_factor, factor_action, new_generation, new_uses,
+    new_wants_factor, new_lookup, new_sealed);
+  if refused is not null then
+    return private.answer(false, refused);
   end if;
-  update private.app_sessions set proved_at = now() where auth_session_id = private.my_auth_session() and user_id = me;
+  update private.app_sessions session set proved_at = now(), has_factor = session.has_factor or has_factor
+  where auth_session_id = private.my_auth_session() and user_id = me;
   perform private.return_attempts(returned);
   perform private.note(me, 'session.prove', me);
   return '{"ok": true}';
@@ -434,47 +442,56 @@ begin
 end $$;
 
 -- Begin an app session for the user who has just signed in, for the Supabase session of the calling token. The credentials
--- must still be of the generation that the password was compared with. The throttle buckets *returned* (JSON, in the order of
+-- must still be of the generation that the password was compared with, and the second factor is checked, and stored after its
+-- use or enrolment, as `check_factor` has it. The throttle buckets *returned* (JSON, in the order of
 -- `throttle`) get the successful attempt back, once only, because a token starts one session. A user's first session begins
 -- the account out of the *pending* sign-up, and may need the code of an *invitation*: its credentials and its user key, which
 -- the app has sealed for the user's id, are stored with it. The app makes the session's id, to which it seals the device's name.
 create function private.start_session(
   new_id uuid, new_cookie_hash text, new_tokens public.sealed, new_device public.sealed, idle integer, lifetime integer,
   returned public.free_text, seen_generation integer, pending uuid, new_lookup text, new_sealed public.sealed,
-  new_wrapped public.sealed, invitation public.free_text, proof text
+  new_wrapped public.sealed, invitation public.free_text, has_factor boolean, factor_action text,
+  new_generation integer, new_uses integer, new_wants_factor boolean, proof text
 ) returns jsonb language plpgsql as $$
 declare
   claims jsonb := current_setting('request.jwt.claims');
   person uuid := claims ->> 'sub';
-  stored private.credentials;
   refused text;
 begin
   perform private.check_proof(proof, 'start_session', person::text, new_id::text, new_cookie_hash, private.sha(new_tokens),
     private.sha(new_device), idle::text, lifetime::text, private.sha(returned), seen_generation::text, pending::text,
-    new_lookup, private.sha(new_sealed), private.sha(new_wrapped), private.sha(invitation));
+    new_lookup, private.sha(new_sealed), private.sha(new_wrapped), private.sha(invitation), has_factor::text,
+    factor_action, new_generation::text, new_uses::text, new_wants_factor::text);
   if not exists (select from private.roles where user_id = person) then
-    refused := private.begin_account(person, pending, seen_generation, new_lookup, new_sealed, new_wrapped, invitation);
+    refused := private.begin_account(person, pending, seen_generation, new_lookup, new_sealed, new_wrapped, invitation,
+      has_factor, new_wants_factor);
   elsif pending is not null then            -- a pending sign-up is never bound to a user who has an account
     refused := 'stale';
   end if;
   if refused is not null then
     return private.answer(false, refused);
   end if;
+  -- locked first, as wherever an account's row is deleted, and by the change of its credentials
+  perform from auth.users where id = person and factor_action is not null for key share;
   -- before the credentials, which go with the account; shared, so that the session waits for a suspension
   perform from private.roles where user_id = person for share;
-  -- shared, so that a new password waits for this session, and ends it
-  select * into stored from private.credentials where user_id = person and generation = seen_generation for share;
-  if not found then
-    return private.answer(false, 'stale');
+  if pending is null then
+    refused := private.check_factor(person, seen_generation, has_factor, factor_action, new_generation, new_uses,
+      new_wants_factor, new_lookup, new_sealed);
+    if refused is not null then
+      return private.answer(false, refused);
+    end if;
   end if;
   insert into private.app_sessions
-    (id, user_id, auth_session_id, cookie_hash, tokens, device, token_seconds, idle_seconds, expires_at)
+    (id, user_id, auth_session_id, cookie_hash, tokens, device, token_seconds, idle_seconds, expires_at, has_factor)
   values (new_id, person, (claims ->> 'session_id')::uuid, new_cookie_hash, new_tokens, new_device,
-    (claims ->> 'exp')::bigint - (claims ->> 'iat')::bigint, idle, now() + make_interval(secs => lifetime));
+    (claims ->> 'exp')::bigint - (claims ->> 'iat')::bigint, idle, now() + make_interval(secs => lifetime),
+    coalesce(has_factor, false));
   perform private.require_me();             -- checked after the insert: a user without an app session is not signed in
   perform private.return_attempts(returned);
   return jsonb_build_object('ok', true, 'session', new_id, 'keys', private.wrapped_keys(person),
-    'credentials', private.credentials_of(stored), 'role', (select role from private.roles where user_id = person),
+    'credentials', (select private.credentials_of(credentials) from private.credentials where user_id = person),
+    'role', (select role from private.roles where user_id = person),
     'first', private.first_page(person));
 end $$;
 

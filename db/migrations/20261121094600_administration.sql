@@ -159,6 +159,36 @@ begin
   return '{"ok": true}';
 end $$;
 
+-- Require a second factor of all users, or do not, by an admin with a recent proof. One who turns it on has given a factor in
+-- the same session; all sessions without one end.
+create function private.require_factor(me uuid, is_on boolean) returns jsonb language plpgsql as $$
+declare
+  was_on boolean;
+begin
+  perform pg_advisory_xact_lock(hashtext('daybook: second factor'));   -- until the sessions that begin are there to be ended
+  select requires_factor into was_on from private.settings for no key update;
+  perform private.require_admin(me);
+  perform private.require_recent();
+  if is_on and not exists (
+    select from private.app_sessions join private.credentials using (user_id)
+    where auth_session_id = private.my_auth_session() and has_factor and wants_factor
+  ) then
+    return private.answer(false, 'factor_needed');
+  end if;
+  update private.settings set requires_factor = is_on where id;
+  perform private.note_changes(me, 'settings.set', null, jsonb_build_object('requires_factor', was_on),
+    jsonb_build_object('requires_factor', is_on));
+  if is_on then
+    with gone as (
+      delete from private.app_sessions
+      where not has_factor or user_id not in (select user_id from private.credentials where wants_factor)
+      returning auth_session_id
+    )
+    delete from auth.sessions where id in (select auth_session_id from gone);
+  end if;
+  return '{"ok": true}';
+end $$;
+
 -- Set the deployment's cap; null: no cap.
 create function private.set_deployment_cap(me uuid, new_monthly_cap_micro bigint) returns jsonb language plpgsql as $$
 declare

@@ -51,23 +51,27 @@ create function private.find_invitation(code text, address text) returns setof u
   where code_hash = private.sha(code) and private.state_of(invitations) = 'open' and (email is null or email = address);
 end;
 
--- Return the mode of sign-ups, true if the next account is the first, which becomes admin, and true if new users confirm their
--- addresses by codes, where mail is set.
+-- Return the mode of sign-ups, true if the next account is the first, which becomes admin, true if new users confirm their
+-- addresses by codes, where mail is set, and true if a second factor is required.
 create function private.sign_ups() returns jsonb language sql stable
 return jsonb_build_object('ok', true, 'mode', replace(private.sign_up_mode(), 'first', 'open'),
-  'is_first', private.sign_up_mode() = 'first', 'confirms_by_code', (select confirms_by_code from private.settings));
+  'is_first', private.sign_up_mode() = 'first', 'confirms_by_code', (select confirms_by_code from private.settings),
+  'requires_factor', (select requires_factor from private.settings));
 
--- Begin the account of a user who has none out of the *pending* sign-up, with an invitation if the mode requires one; return
--- the reason of a refusal, or null. The user's metadata is not read, so that it can never give a role.
+-- Begin the account of a user who has none out of the *pending* sign-up, with an invitation if the mode requires one, and with
+-- a second factor (*new_wants_factor*) if the deployment does; return the reason of a refusal, or null. The user's metadata is not read, so that it can never give a role.
 create function private.begin_account(
   person uuid, pending uuid, seen_generation integer, new_lookup text, new_sealed public.sealed, new_wrapped public.sealed,
-  invitation text
+  invitation text, has_factor boolean, new_wants_factor boolean
 ) returns text language plpgsql as $$
 declare
   address text;
   mode text;
   used private.invitations;
 begin
+  if (has_factor or not coalesce(new_wants_factor, false)) is not true then
+    raise exception 'a second factor that was not confirmed' using errcode = 'PT400';
+  end if;
   -- locked, because two devices may begin the same account
   select email into address from auth.users where id = person for no key update;
   perform from private.credentials
@@ -87,6 +91,9 @@ begin
   if mode = 'closed' then
     return 'sign_ups_closed';
   end if;
+  if has_factor is not true and private.requires_factor() then
+    return 'factor_needed';
+  end if;
   update private.invitations set used_by = person, used_at = clock_timestamp()
   where id in (select private.find_invitation(invitation, address)) and used_at is null and revoked_at is null
   returning * into used;
@@ -95,8 +102,8 @@ begin
   end if;
   perform private.make_account(person, case mode when 'first' then 'admin' else coalesce(used.role, 'user') end, used.id);
   delete from private.credentials where id = pending or lookup = new_lookup;
-  insert into private.credentials (id, user_id, lookup, sealed, generation)
-  values (person, person, new_lookup, new_sealed, seen_generation);
+  insert into private.credentials (id, user_id, lookup, sealed, generation, wants_factor)
+  values (person, person, new_lookup, new_sealed, seen_generation, coalesce(new_wants_factor, false));
   insert into public.user_keys (user_id, version, mode, wrapped) values (person, 1, 'server', new_wrapped);
   perform private.note_key(person, 1);
   return null;

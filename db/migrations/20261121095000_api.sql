@@ -40,7 +40,7 @@ declare
   api constant jsonb := '{
     "authenticated": [
       "delete_account", "put_user_key", "change_credentials", "change_address", "my_account", "set_role", "suspend", "set_caps",
-      "set_deployment_cap", "set_settings", "check_end", "sign_out_everywhere", "deployment_settings", "usage_report",
+      "set_deployment_cap", "set_settings", "require_factor", "check_end", "sign_out_everywhere", "deployment_settings", "usage_report",
       "list_users", "list_audit", "preview_retention", "database_state", "set_model", "invite",
       "revoke_invitation", "list_invitations", "my_usage", "my_data", "poll",
       "my_ledger", "my_audit", "start_session", "my_sessions", "revoke_sessions", "prove_session", "change_conversation",

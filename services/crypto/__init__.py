@@ -1,6 +1,7 @@
 """Sealing, key wrapping and server proofs; the database never holds a usable key or readable text."""
 
 from services.crypto.credentials import Credentials as Credentials
+from services.crypto.credentials import Factor as Factor
 from services.crypto.credentials import FormerAddress as FormerAddress
 from services.crypto.credentials import managed_password as managed_password
 from services.crypto.credentials import open_credentials as open_credentials

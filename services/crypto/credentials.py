@@ -16,6 +16,12 @@ A document is a JSON object. This version of the app writes and reads
     former ........... confirmed addresses that the user may take back, the oldest first, at most 4; left out: none.
                        Each is an object of `address`, `until`, in seconds since 1970, and `ways_in`: the fields of the
                        document that open the account, but for the password, as they stood when the address was left
+    factor ........... the second factor: an object of `secret`, 20 octets in base64url, that TOTP (RFC 6238) computes its
+                       codes from; `since`, in seconds since 1970; `step`, the newest time step whose code was used, 0:
+                       none; and `recovery`, the SHA-256 hashes in hexadecimal of the recovery codes that are still good;
+                       null, or left out: the account has no factor
+    uses ............. a number that grows by one with each use of the factor (a TOTP code or a recovery code); left
+                       out: 0. It never shrinks, also where an address is taken back
 
 and keeps fields that it does not know. A document that it cannot read raises NewerVersion. keyring.py gives the place
 at which credentials are sealed.
@@ -44,8 +50,10 @@ _MOST_FORMER = 4
 # the fields that are no ways in, or that an address is taken back with; all others go back to what they were
 _LASTING = {
     *("version", "state", "account_secret", "managed_password", "invitation"),
-    *("address", "hash", "generation", "confirmed", "former"),
+    *("address", "hash", "generation", "confirmed", "former", "uses"),
 }
+_FACTOR_BYTES = 20  # of the secret
+_FACTOR_FIELDS = ("secret", "since", "step", "recovery")
 _CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "!#$%&()*+-=?@[]^_{}~")
 
 
@@ -56,6 +64,32 @@ class FormerAddress:
     address: EmailAddress = field(repr=False)
     until: datetime  # in UTC, whole seconds; then it can no longer be taken back
     ways_in: Mapping[str, object] = field(repr=False)  # fields of the document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Factor:
+    """The second factor of a user: the secret of their authenticator, and recovery codes."""
+
+    secret: bytes = field(repr=False)
+    since: datetime  # in UTC, whole seconds
+    step: int = 0  # the newest time step whose code was used; 0: none
+    recovery: tuple[str, ...] = field(default=(), repr=False)  # hashes of the codes that are good
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if the secret has another size, the step is negative, or a hash has another form."""
+        if len(self.secret) != _FACTOR_BYTES or self.step < 0:
+            raise ValueError("a factor has a secret of 20 octets and a step from 0 on")
+        if not all(len(one) == 64 and {*one} <= {*"0123456789abcdef"} for one in self.recovery):
+            raise ValueError("a recovery code has a SHA-256 hash in hexadecimal")
+
+    def after(self, later: "Factor | None") -> "Factor":
+        """Return this factor with what was used up since, as *later*, the factor that stands now, knows it."""
+        if later is None:
+            return self
+        good = tuple(one for one in self.recovery if one in later.recovery)
+        was_renewed = not good and later.recovery
+        recovery = self.recovery if was_renewed else good
+        return replace(self, step=max(self.step, later.step), recovery=recovery)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +104,19 @@ class Credentials:
     invitation: str | None = field(default=None, repr=False)
     confirmed: Confirmed | None = field(default=None, repr=False)  # None: the address never was
     former: tuple[FormerAddress, ...] = field(default=(), repr=False)
+    factor: Factor | None = field(
+        default=None, repr=False
+    )  # None: the account has no second factor
+    uses: int = 0  # of the factor so far
     # fields that only a newer version of the app knows
     newer: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)
 
     def __post_init__(self) -> None:
-        """Raise ValueError if the account secret has another size."""
+        """Raise ValueError if the account secret has another size, or the number of uses is negative."""
         if self.account_secret is not None and len(self.account_secret) != KEY_BYTES:
             raise ValueError("an account secret has 32 octets")
+        if self.uses < 0:
+            raise ValueError("a factor is used from 0 times on")
 
     @property
     def is_pending(self) -> bool:
@@ -119,6 +159,7 @@ class Credentials:
             password_hash=password_hash,
             generation=self.generation + 1,
             former=self.former[: self.former.index(former)],
+            factor=before.factor and before.factor.after(self.factor),
         )
 
 
@@ -170,6 +211,15 @@ def _fields(credentials: Credentials) -> dict[str, object]:
             }
             for one in credentials.former
         ]
+    if factor := credentials.factor:
+        known["factor"] = {
+            "secret": encode_base64url(factor.secret),
+            "since": int(factor.since.timestamp()),
+            "step": factor.step,
+            "recovery": list(factor.recovery),
+        }
+    if credentials.uses:
+        known["uses"] = credentials.uses
     return {**credentials.newer, **known}
 
 
@@ -194,6 +244,8 @@ def _read(text: str) -> Credentials | None:
             with suppress(ValueError, OverflowError, OSError):
                 confirmed = _confirmed(newer.pop("confirmed", None))
                 former = tuple(map(_former, _listed(newer.pop("former", []))))
+                factor = _factor(newer.pop("factor", None))
+                uses = _whole(newer.pop("uses", 0))
                 credentials = Credentials(
                     address=EmailAddress(address),
                     password_hash=hashed,
@@ -203,6 +255,8 @@ def _read(text: str) -> Credentials | None:
                     invitation=invitation,
                     confirmed=confirmed,
                     former=former,
+                    factor=factor,
+                    uses=uses,
                     newer=newer,
                 )
                 return credentials if credentials.is_pending == (state == "pending") else None
@@ -233,6 +287,34 @@ def _former(value: object) -> FormerAddress:
             )
         case _:
             raise ValueError("a former address of a newer version")
+
+
+def _factor(value: object) -> Factor | None:
+    """Read a second factor. Raise ValueError if this version cannot, so that it is never taken for none."""
+    match value:
+        case None:
+            return None
+        case {
+            "secret": str(secret),
+            "since": int(since),
+            "step": int(step),
+            "recovery": list(),
+        } if len(fields := cast(dict[str, list[object]], value)) == len(_FACTOR_FIELDS):
+            return Factor(
+                secret=decode_base64url(secret) or b"",
+                since=datetime.fromtimestamp(since, UTC),
+                step=step,
+                recovery=tuple(str(one) for one in fields["recovery"]),
+            )
+        case _:
+            raise ValueError("a factor of a newer version")
+
+
+def _whole(value: object) -> int:
+    """Raise ValueError if *value* is no whole number."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("a number of a newer version")
+    return value
 
 
 def _listed(value: object) -> list[object]:

@@ -29,6 +29,12 @@ class CredentialsAction(StrEnum):
     RESEAL = "reseal"  # under a newer root key: no way in changes
     PASSWORD_SET = "password.set"  # noqa: S105
     ADDRESS_CONFIRMED = "address.confirm"
+    FACTOR_USED = (
+        "factor.use"  # by a code of the authenticator or a recovery code: no way in changes
+    )
+    FACTOR_ADDED = "factor.add"
+    FACTOR_REMOVED = "factor.remove"
+    RECOVERY_RENEWED = "recovery.renew"
 
 
 class SessionEnd(StrEnum):

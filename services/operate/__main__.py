@@ -82,6 +82,18 @@ def set_password(email: EmailAddress) -> None:
 
 @operate.command()
 @click.argument("email", type=checked_address)
+def reset_factors(email: EmailAddress) -> None:
+    """Remove the second factor of the account EMAIL, and sign it out everywhere; the database as for grant-admin.
+
+    It is for a user who has neither the authenticator nor a recovery code any more. Make sure who asks.
+    """
+    chosen = settings.read()
+    accounts.reset_factors(open_operator(chosen), _root_keys(chosen), email)
+    click.echo(f"{email} has no second factor any more, and is signed out everywhere.")
+
+
+@operate.command()
+@click.argument("email", type=checked_address)
 def repair_sign_in(email: EmailAddress) -> None:
     """Have Supabase Auth recognise the account EMAIL again, and sign it out everywhere; the database as for grant-admin.
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from services.crypto import Credentials, RootKeys, hash_password
+from services.domain.accounts import CredentialsAction
 from services.domain.addresses import NO_ADDRESS, Confirmed, ConfirmedBy, EmailAddress
 from services.domain.passwords import check_new_password
 from services.errors import BadInput, Misconfigured, NewerVersion, Tampered
@@ -56,6 +57,20 @@ def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, passwo
         new = replace(new, confirmed=Confirmed(how=ConfirmedBy.OPERATOR, at=at))
     row = seal_stored(ring, new, stored.id)
     if not operator.change_credentials(row, stored.generation, first_address):
+        raise BadInput("The account was changed at the same time: try again.")
+
+
+def reset_factors(operator: Operator, ring: RootKeys, email: EmailAddress) -> None:
+    """Remove the second factor of the account *email*, with its recovery codes; end all sessions.
+
+    Raise BadInput (no such account, it has none, or it was changed at the same time), and the errors of `open_account`.
+    """
+    stored, credentials = open_account(operator, ring, email)
+    if credentials.factor is None:
+        raise BadInput("This account has no second factor.")
+    new = replace(credentials, factor=None, generation=credentials.generation + 1)
+    row, removed = seal_stored(ring, new, stored.id), CredentialsAction.FACTOR_REMOVED
+    if not operator.change_credentials(row, stored.generation, action=removed):
         raise BadInput("The account was changed at the same time: try again.")
 
 

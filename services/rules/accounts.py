@@ -5,7 +5,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal, TypeVar, assert_never, cast
+from typing import Literal, Protocol, TypeVar, assert_never, cast
 from uuid import UUID
 
 from services.domain import AccountRole, SessionId, UserId
@@ -13,11 +13,14 @@ from services.domain.accounts import CredentialsAction, Limits, SessionEnd, Sign
 from services.domain.addresses import checked_address
 from services.domain.models import ModelPrices, ModelSetting, ModelSettings
 from services.errors import BadAddress
-from services.rules import NOT_FOUND, Refusal
+from services.rules import NOT_FOUND, STALE, Refusal
 
 LAST_ADMIN = Refusal(reason="last_admin")
 ADMINS_ONLY = Refusal(reason="admins_only")
 OUT_OF_BOUNDS = Refusal(reason="out_of_bounds")
+FACTOR_NEEDED = Refusal(reason="factor_needed")
+FACTOR_USED = Refusal(reason="factor_used")
+FACTOR_REQUIRED = Refusal(reason="factor_required")
 _BIGINT = 2**63 - 1
 BOUNDS: Mapping[str, tuple[int, int]] = {  # minimum and maximum, as in SQL's checks
     "daily_cap_micro": (0, _BIGINT),
@@ -74,6 +77,7 @@ class Settings(Limits):
     confirms_by_code: bool = (
         True  # where mail is set: new users enter a code that is mailed to them
     )
+    requires_factor: bool = False  # no session begins without a second factor
     # days after which unused conversations are deleted; None: never
     retention_days: int | None = None
     # nothing is deleted before this time, because owners are warned first
@@ -133,16 +137,109 @@ def check_change(
 ) -> None:
     """Raise ValueError unless a change of credentials has the generation, and ends the sessions, that belong to it."""
     match action:
-        case CredentialsAction.RESEAL:
+        case CredentialsAction.RESEAL | CredentialsAction.FACTOR_USED:
             wanted = 0, False
         case CredentialsAction.PASSWORD_SET:
             wanted = 1, True
         case CredentialsAction.ADDRESS_CONFIRMED:
             wanted = 1, False
+        case (
+            CredentialsAction.FACTOR_ADDED
+            | CredentialsAction.FACTOR_REMOVED
+            | CredentialsAction.RECOVERY_RENEWED
+        ):
+            wanted = 1, ends_others
         case _:
             assert_never(action)
     if (generation - seen_generation, ends_others) != wanted:
         raise ValueError(f"not a change of credentials: {action}")
+
+
+class CredentialsState(Protocol):
+    """The state of credentials that stands beside their seal, and inside of it."""
+
+    @property
+    def generation(self) -> int: ...
+    @property
+    def uses(self) -> int: ...
+    @property
+    def wants_factor(self) -> bool: ...
+
+
+def change_refusal(
+    action: CredentialsAction,
+    stored: CredentialsState | None,
+    new: CredentialsState,
+    seen_generation: int,
+) -> Refusal | None:
+    """Return a refusal if the *stored* credentials have changed since *new* ones were made of them.
+
+    Raise ValueError unless the flag changes as it does by *action*.
+    """
+    if stored is None or stored.generation != seen_generation:
+        return STALE
+    if stored.uses != new.uses - (action is CredentialsAction.FACTOR_USED):
+        return FACTOR_USED
+    check_flag(action, stored, new)
+    return None
+
+
+def check_flag(
+    action: CredentialsAction | None, stored: CredentialsState, new: CredentialsState
+) -> None:
+    """Raise ValueError unless the flag "wants a factor" changes as it does by *action*; None: a new address."""
+    before, after = stored.wants_factor, new.wants_factor
+    match action:
+        case CredentialsAction.FACTOR_ADDED:
+            fits = not before and after
+        case CredentialsAction.FACTOR_REMOVED:
+            fits = before and not after
+        case CredentialsAction.FACTOR_USED | CredentialsAction.RECOVERY_RENEWED:
+            fits = before and after
+        case CredentialsAction.PASSWORD_SET:
+            fits = before or not after
+        case CredentialsAction.RESEAL | CredentialsAction.ADDRESS_CONFIRMED | None:
+            fits = before == after
+        case _:
+            assert_never(action)
+    if not fits:
+        raise ValueError(f"not a change of the second factor: {action}")
+
+
+def check_given(used: CredentialsState | None, *, has_factor: bool) -> None:
+    """Raise ValueError if credentials after a use or an enrolment come without the factor."""
+    if used is not None and used.wants_factor and not has_factor:
+        raise ValueError("a second factor that was not given")
+
+
+def factor_refusal(
+    stored: CredentialsState | None,
+    seen_generation: int,
+    used: CredentialsState | None,
+    *,
+    has_factor: bool,
+    is_required: bool,
+) -> Refusal | None:
+    """Return a refusal if a session or a proof may not begin by *stored* credentials.
+
+    *used*: the credentials after the use of the factor, or its enrolment; *is_required*: by the deployment.
+
+    Raise ValueError if they are neither.
+    """
+    if used is not None:
+        check_given(used, has_factor=has_factor)
+        action = use_of(used, seen_generation)
+        check_change(action, seen_generation, used.generation, ends_others=False)
+        return change_refusal(action, stored, used, seen_generation)
+    if stored is None or stored.generation != seen_generation:
+        return STALE
+    return FACTOR_NEEDED if (stored.wants_factor or is_required) and not has_factor else None
+
+
+def use_of(used: CredentialsState, seen_generation: int) -> CredentialsAction:
+    """Return the change that *used*, credentials after the use of a factor or its enrolment, are made by."""
+    is_use = used.generation == seen_generation
+    return CredentialsAction.FACTOR_USED if is_use else CredentialsAction.FACTOR_ADDED
 
 
 # --- sign-ups ---------------------------------------------------------------------------------------
@@ -190,8 +287,12 @@ def begin_account(
     *,
     is_first: bool,
     invitation: StoredInvitation | None,
+    lacks_factor: bool = False,
 ) -> StoredAccount | Refusal:
-    """Return the account of a user who has none yet; *invitation*: a valid one for the address."""
+    """Return the account of a user who has none yet.
+
+    *invitation*: a valid one for the address; *lacks_factor*: the deployment requires a factor, and none was given.
+    """
     try:
         is_address = checked_address(email) == email
     except BadAddress:
@@ -201,6 +302,8 @@ def begin_account(
     mode = mode_of(settings, is_first=is_first)
     if mode is SignUps.CLOSED:
         return Refusal(reason="sign_ups_closed")
+    if lacks_factor:
+        return FACTOR_NEEDED
     if mode is SignUps.INVITED and invitation is None:
         return Refusal(reason="no_invitation")
     role = invitation.role if invitation else AccountRole.USER
@@ -243,6 +346,7 @@ class StoredSession:
     created_at: datetime | None = None  # None: in a row of an earlier version
     seen_at: datetime | None = None
     proved_at: datetime | None = None  # when its user last proved who they are; None: never
+    has_factor: bool = False  # the second factor was given, here or in a later proof
 
     def used(self, now: datetime) -> "StoredSession":
         ends_at = min(self.expires_at, now + timedelta(seconds=self.idle_seconds))

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 from services.caches import LruCache
 from services.crypto import (
     AccountKeys,
     Credentials,
+    Factor,
     FormerAddress,
     Place,
     RootKeys,
@@ -39,6 +41,7 @@ from services.errors import (
     AddressTaken,
     AppError,
     ConfirmationSent,
+    FactorNeeded,
     InvitationRefused,
     KeyMissing,
     RateLimited,
@@ -79,6 +82,7 @@ from services.store.credentials import (
 )
 from services.store.device_names import NewDevice
 
+WithCredentials = TypeVar("WithCredentials", CountedAttempt, OpenedSession)
 _COOKIE_BYTES = 32
 _MOST_GENERATIONS = 100_000  # users whose newest generation is remembered
 
@@ -164,6 +168,23 @@ class Checked(Current):
 
     counted: tuple[str, ...] = field(repr=False)
     keys: tuple[WrappedKey, ...] = ()  # of the user; none: the session's device gets no name
+    requires_factor: bool = False  # by the deployment
+    has_factor: bool = False  # true: what the account or the deployment wants was given
+    # after the use of the factor, or its enrolment (factors.py); None: as they are
+    used: Credentials | None = None
+
+    def check_factor(self) -> None:
+        """Raise FactorNeeded if the account has a second factor, or the deployment requires one, and it was not given."""
+        if (self.credentials.factor or self.requires_factor) and not self.has_factor:
+            raise FactorNeeded
+
+    @property
+    def after(self) -> Current:
+        """The credentials as the sign-in or the proof leaves them."""
+        if self.used is None:
+            return self
+        numbers = {"generation": self.used.generation, "uses": self.used.uses}
+        return Current(replace(self.stored, **numbers, wants_factor=True), self.used)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +215,10 @@ class Found:
             is_right = check_password(password, credentials.password_hash if credentials else None)
         if not (is_right and credentials and self.stored):
             raise WrongCredentials
-        return Checked(self.stored, credentials, self.counted, self.keys)
+        return Checked(
+            *(self.stored, credentials, self.counted, self.keys),
+            requires_factor=self.sign_ups.requires_factor,
+        )
 
     def hashed(self, password: str) -> str:
         """Return the hash of a new *password*. Raise WeakPassword."""
@@ -235,16 +259,18 @@ class Accounts:
     lifetime_seconds: int
     keys: type[UserKeys] = UserKeys  # or those of a store whose texts are not sealed
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    # the newest generation of each user's credentials, so that earlier ones that are put back are refused
-    _newest: LruCache[UUID, int] = field(
-        default_factory=lambda: LruCache[UUID, int](_MOST_GENERATIONS), init=False, repr=False
+    # the newest generation and number of uses of each user's credentials, so that earlier ones that are put back are refused
+    _newest: LruCache[UUID, tuple[int, int]] = field(
+        default_factory=lambda: LruCache[UUID, tuple[int, int]](_MOST_GENERATIONS),
+        init=False,
+        repr=False,
     )
     _noting: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def find(self, email: EmailAddress, throttles: Throttles) -> Found:
         """Count an attempt to sign in, and read the credentials. Raise TooManyAttempts, StoreUnavailable."""
         counted = self._count(lookups_of(self.root_keys, email), throttles)
-        return self._found(email, throttles, counted)
+        return self._found(email, throttles, *counted)
 
     def find_claim(self, email: EmailAddress, throttles: Throttles) -> Found:
         """Count an attempt to take *email*, and read the credentials of the user who has it, or may take it back.
@@ -252,15 +278,16 @@ class Accounts:
         Raise TooManyAttempts, StoreUnavailable.
         """
         counted = self._count(claims_of(self.root_keys, email), throttles)
-        return self._found(email, throttles, counted)
+        return self._found(email, throttles, *counted)
 
     def find_former(self, email: EmailAddress, throttles: Throttles) -> FoundFormer | None:
         """Count an attempt to take *email* back; return the account that had it. Raise TooManyAttempts, StoreUnavailable."""
-        counted = self._count(former_lookups_of(self.root_keys, email), throttles)
+        lookups = former_lookups_of(self.root_keys, email)
+        counted, is_set_back = self._count(lookups, throttles)
         stored, former = counted.credentials, None
         if stored:
             with suppress(Tampered):
-                credentials = self._opened(stored)
+                credentials = self._opened(stored, is_set_back=is_set_back)
                 former = credentials.former_at(email, self.now())
                 if former:
                     known, suspended = counted.is_known, counted.is_suspended
@@ -276,13 +303,13 @@ class Accounts:
         Raise TooManyAttempts, SignUpsClosed, InvitationRefused, StoreUnavailable.
         """
         lookups = claims_of(self.root_keys, email)
-        counted = self._count(lookups, throttles, _code_of(invitation), email)
+        counted, is_set_back = self._count(lookups, throttles, _code_of(invitation), email)
         state = counted.sign_ups
         if state.mode is SignUps.CLOSED:
             raise SignUpsClosed
         if state.mode is SignUps.INVITED and not state.is_invited:
             raise InvitationRefused
-        return self._found(email, throttles, counted)
+        return self._found(email, throttles, counted, is_set_back)
 
     def sign_up(
         self,
@@ -291,13 +318,17 @@ class Accounts:
         invitation: str = "",
         browser: BrowserName | None = None,
         confirmed: Confirmed | None = None,
+        factor: Factor | None = None,
     ) -> tuple[Cookie, AppSession]:
         """Make an account, and sign in; no password opens an account without a hash.
 
-        *confirmed*: how its address was confirmed; None: it was not.
+        *confirmed*: how its address was confirmed; None: it was not. *factor*: its second factor, confirmed by a code.
 
-        Raise AddressTaken, ConfirmationSent, RateLimited, and the errors of `SignIn.sign_up` and `start_session`.
+        Raise FactorNeeded (the deployment requires one), AddressTaken, ConfirmationSent, RateLimited, and the errors of
+        `SignIn.sign_up` and `start_session`.
         """
+        if found.sign_ups.requires_factor and factor is None:
+            raise FactorNeeded
         pending, credentials = self._pending(found, password_hash, _code_of(invitation), confirmed)
         new = PendingSignUp(credentials=pending, lookups=claims_of(self.root_keys, found.email))
         password, sign_in = credentials.managed_password, self.backend.sign_in
@@ -312,15 +343,17 @@ class Accounts:
         if not is_put:  # another sign-up of the address was faster
             raise RateLimited
         identity = sign_in.sign_up(found.email, password)
-        return self._begin(identity, pending, credentials, browser)
+        return self._begin(identity, pending, credentials, browser, factor=factor)
 
     def sign_in(
         self, checked: Checked, invitation: str = "", browser: BrowserName | None = None
     ) -> tuple[Cookie, AppSession]:
         """Sign in; this also completes a sign-up that was cut, or waited for the confirmation of its address.
 
-        Raise RateLimited, SignInBroken, Suspended, and the errors of `SignIn` and `start_session`.
+        Raise FactorNeeded, FactorUsed (check the factor again), RateLimited, SignInBroken, Suspended, and the errors of
+        `SignIn` and `start_session`.
         """
+        checked.check_factor()
         stored, credentials, sign_in = checked.stored, checked.credentials, self.backend.sign_in
         address, password = credentials.address, credentials.managed_password
         user_id = stored.user_id
@@ -328,14 +361,23 @@ class Accounts:
             identity = sign_in.resume(address, password)
             code = _code_of(invitation) or credentials.invitation
             credentials = replace(credentials, invitation=code)
-            return self._begin(identity, stored, credentials, browser, checked.counted)
+            factor = checked.used.factor if checked.used else None
+            return self._begin(
+                *(identity, stored, credentials, browser, checked.counted),
+                factor=factor,
+                has_factor=checked.has_factor,
+            )
         device = self._device(checked, user_id, browser)
         identity = sign_in.sign_in(user_id, address, password)
         if identity.user_id != user_id:
             log_event("sign_in.mismatch", user=user_id, answered=identity.user_id)
             sign_in.end(identity)
             raise SignInBroken
-        return self._start(identity, stored.generation, checked.counted, device)
+        return self._start(
+            *(identity, stored.generation, checked.counted, device),
+            has_factor=checked.has_factor,
+            used=self._used(checked, user_id),
+        )
 
     def enter(self, only: StoredCredentials | None) -> tuple[Cookie, AppSession]:
         """Sign in without a password, for a store that has *only* these credentials; None: make its account.
@@ -344,25 +386,36 @@ class Accounts:
         """
         if only is None:
             return self.sign_up(self.find_for_sign_up(NO_ADDRESS, NOT_COUNTED), None)
-        return self.sign_in(Checked(only, self._opened(only), ()))
+        is_set_back = _is_before(only, self._newest.get(only.id))
+        credentials = self._opened(only, is_set_back=is_set_back)
+        return self.sign_in(Checked(only, credentials, (), has_factor=True))
 
     def prove(self, session: AppSession, checked: Checked) -> None:
         """Note that the user of *session* has proved who they are, so that for ten minutes the account may be changed.
 
-        Raise WrongCredentials (*checked* is another user's), RateLimited (the credentials changed meanwhile).
+        Raise WrongCredentials (*checked* is another user's), RateLimited (the credentials changed meanwhile), FactorNeeded,
+        FactorUsed (check the factor again).
         """
         stored = checked.stored
         if stored.user_id != session.user_id:
             raise WrongCredentials
-        if not session.backend.prove(stored.generation, checked.counted):
+        checked.check_factor()
+        used = self._used(checked, session.user_id)
+        if not session.backend.prove(
+            stored.generation, checked.counted, has_factor=checked.has_factor, used=used
+        ):
             raise RateLimited
+        if used:
+            self._note(used)
 
     def current(self, cookie: Cookie) -> Current:
         """Return the credentials of the user of a session. Raise SignedOut, StoreUnavailable, Tampered, KeyMissing."""
-        stored = self.backend.open_session(cookie.hash, self._sealer(cookie)).credentials
-        if stored is None:
+        sealer = self._sealer(cookie)
+        opened, is_set_back = self._fresh(lambda: self.backend.open_session(cookie.hash, sealer))
+        if opened.credentials is None:
             raise KeyMissing
-        return Current(stored, self._opened(stored))
+        credentials = self._opened(opened.credentials, is_set_back=is_set_back)
+        return Current(opened.credentials, credentials)
 
     def change_password(self, session: AppSession, current: Current, password_hash: str) -> None:
         """Change the password of the user of *session*, and end all other sessions.
@@ -410,31 +463,45 @@ class Accounts:
         Return True if the address so far may be taken back for 72 hours: it was confirmed. Raise AddressTaken, StepEnded (the
         credentials are not of *seen_generation* any more: a way in changed since they were checked).
         """
-        stored = self._count(lookups_of(self.root_keys, session.email), NOT_COUNTED).credentials
+        lookups = lookups_of(self.root_keys, session.email)
+        counted, is_set_back = self._count(lookups, NOT_COUNTED)
+        stored = counted.credentials
         seen = (stored.user_id, stored.generation) if stored else None
         if stored is None or seen != (session.user_id, seen_generation):
             raise StepEnded
         now = self.now().replace(microsecond=0)
         confirmed = Confirmed(how=ConfirmedBy.CODE, at=now)
-        moved = self._opened(stored).moved(email, confirmed, now + FORMER_LIFE)
+        credentials = self._opened(stored, is_set_back=is_set_back)
+        moved = credentials.moved(email, confirmed, now + FORMER_LIFE)
         if not self._put_address(session.backend, moved, session, is_restored=False):
             raise StepEnded
         return moved.former_at(session.email, now) is not None
 
     def restore_address(
-        self, email: EmailAddress, password_hash: str, browser: BrowserName | None = None
+        self,
+        email: EmailAddress,
+        password_hash: str,
+        browser: BrowserName | None = None,
+        use: Callable[[Credentials], Credentials] | None = None,
     ) -> RestoredAddress:
         """Give *email*, which a code has confirmed again, back to the account that had it, and sign in.
 
-        The account gets a new password. All other sessions end, and every way in that was added or changed since.
-        Raise StepEnded (there is no such account any more), AddressTaken, and the errors of `sign_in`.
+        The account gets a new password. All other sessions end, and every way in that was added or changed since. *use*
+        checks what was entered for the factor that stood before, if there was one (`factors.use`).
+
+        Raise StepEnded (there is no such account any more), AddressTaken, and the errors of `sign_in` and *use*.
         """
         found = self.find_former(email, NOT_COUNTED)
         if found is None:
             raise StepEnded
         confirmed = Confirmed(how=ConfirmedBy.CODE, at=self.now().replace(microsecond=0))
         new = found.credentials.taken_back(found.former, confirmed, password_hash)
-        checked = Checked(found.stored, found.credentials, (), found.keys)
+        if new.factor:
+            if use is None:
+                raise FactorNeeded
+            new = replace(use(new), uses=new.uses)  # the next generation counts it
+        # without the factor of the account, which may be a thief's
+        checked = Checked(found.stored, found.credentials, (), found.keys, has_factor=True)
         cookie, session = self.sign_in(checked, browser=browser)
         try:
             if not self._put_address(session.backend, new, session, is_restored=True):
@@ -466,11 +533,8 @@ class Accounts:
     def open(self, cookie: Cookie) -> AppSession:
         """Return the session of *cookie*, with its keys. Raise SignedOut, StoreUnavailable, Tampered."""
         sealer = self._sealer(cookie)
-        opened = self.backend.open_session(cookie.hash, sealer)
-        if opened.credentials and self._is_set_back(opened.credentials):
-            # the password may have changed while they were read
-            opened = self.backend.open_session(cookie.hash, sealer)
-        return self._session(opened, cookie)
+        opened, is_set_back = self._fresh(lambda: self.backend.open_session(cookie.hash, sealer))
+        return self._session(opened, cookie, is_set_back=is_set_back)
 
     def ended(self, sessions: Iterable[AppSession]) -> dict[SessionId, SessionEnd]:
         """Return the *sessions* that have ended, with the reasons, in one call. Raise StoreUnavailable."""
@@ -488,22 +552,35 @@ class Accounts:
         throttles: Throttles,
         invitation: str | None = None,
         invited: EmailAddress | None = None,
-    ) -> CountedAttempt:
-        attempt = Attempt(
-            lookups=lookups,
-            throttles=throttles,
-            invitation=invitation,
-            invited=invited if invitation else None,
-            nonce=uuid4(),
-        )
-        return self.backend.count_attempt(attempt)
+    ) -> tuple[CountedAttempt, bool]:
+        """Count an attempt; return what is stored of its address, and True if credentials were put back."""
+        counting = [throttles]  # a second read is not counted
 
-    def _found(self, email: EmailAddress, throttles: Throttles, counted: CountedAttempt) -> Found:
+        def read() -> CountedAttempt:
+            counted_in = counting.pop() if counting else Throttles((), throttles.device_user)
+            attempt = Attempt(
+                lookups=lookups,
+                throttles=counted_in,
+                invitation=invitation,
+                invited=invited if invitation else None,
+                nonce=uuid4(),
+            )
+            return self.backend.count_attempt(attempt)
+
+        return self._fresh(read)
+
+    def _found(
+        self,
+        email: EmailAddress,
+        throttles: Throttles,
+        counted: CountedAttempt,
+        is_set_back: bool,
+    ) -> Found:
         stored, credentials = counted.credentials, None
         # found as one who may take the address back, an account is not opened by it
         if stored and stored.lookup in lookups_of(self.root_keys, email):
             with suppress(Tampered):  # answered like a wrong password
-                credentials = self._opened(stored, email)
+                credentials = self._opened(stored, email, is_set_back=is_set_back)
         counting = throttles.device if counted.is_known else throttles.strangers
         buckets = tuple(throttle.bucket for throttle in counting)
         return Found(
@@ -517,11 +594,17 @@ class Accounts:
             keys=counted.keys,
         )
 
-    def _opened(self, stored: StoredCredentials, email: EmailAddress | None = None) -> Credentials:
+    def _opened(
+        self,
+        stored: StoredCredentials,
+        email: EmailAddress | None = None,
+        *,
+        is_set_back: bool,
+    ) -> Credentials:
         """Open credentials; *email*: the address that they must have. Raise Tampered, and log the event."""
         try:
             credentials = open_stored(self.root_keys, stored, email)
-            if self._is_set_back(stored):
+            if is_set_back:
                 raise Tampered
         except Tampered:
             log_event("credentials.unopened", user=stored.id)
@@ -529,14 +612,30 @@ class Accounts:
         self._note(stored)
         return credentials
 
-    def _is_set_back(self, stored: StoredCredentials) -> bool:
-        """Return True if a later generation was seen."""
-        return stored.generation < (self._newest.get(stored.id) or 0)
+    def _fresh(self, read: Callable[[], WithCredentials]) -> tuple[WithCredentials, bool]:
+        """Read credentials, once more if this process has seen later ones: they may have been stored while it read.
+
+        Return what was read last, and True if those were seen before it was read: then earlier ones were put back.
+        """
+        answer = read()
+        if (stored := answer.credentials) is None:
+            return answer, False
+        newest = self._newest.get(stored.id)
+        if not _is_before(stored, newest):
+            return answer, False
+        answer = read()
+        stored = answer.credentials
+        return answer, stored is not None and _is_before(stored, newest)
 
     def _note(self, stored: StoredCredentials) -> None:
-        """Remember the generation of credentials that were opened or stored."""
+        """Remember the generation and the uses of credentials that were opened or stored."""
         with self._noting:
-            self._newest.put(stored.id, max(stored.generation, self._newest.get(stored.id) or 0))
+            generation, uses = self._newest.get(stored.id) or (0, 0)
+            newest = max(stored.generation, generation), max(stored.uses, uses)
+            self._newest.put(stored.id, newest)
+
+    def _used(self, checked: Checked, user_id: UserId) -> StoredCredentials | None:
+        return self._sealed(checked.used, user_id) if checked.used else None
 
     # --- the beginning of an account
 
@@ -587,10 +686,13 @@ class Accounts:
         credentials: Credentials,
         browser: BrowserName | None,
         counted: tuple[str, ...] = (),
+        *,
+        factor: Factor | None = None,
+        has_factor: bool = False,
     ) -> tuple[Cookie, AppSession]:
         """Begin the account of a user without one, with the credentials of a *pending* sign-up, and sign in."""
         user_id, secret, key = identity.user_id, new_key(), new_key()
-        bound = replace(credentials, account_secret=secret, invitation=None)
+        bound = replace(credentials, account_secret=secret, invitation=None, factor=factor)
         wrapped = self.root_keys.account_keys(secret).wrap(key, user_id, 1)
         device = NewDevice.of(self.keys([UserKey(key, user_id, 1)]), user_id, browser)
         account = NewAccount(
@@ -599,7 +701,10 @@ class Accounts:
             key=WrappedKey(1, wrapped),
             invitation=credentials.invitation,
         )
-        return self._start(identity, pending.generation, counted, device, account)
+        has_factor = has_factor or factor is not None
+        return self._start(
+            *(identity, pending.generation, counted, device, account), has_factor=has_factor
+        )
 
     def _device(self, checked: Checked, user_id: UserId, browser: BrowserName | None) -> NewDevice:
         """Return the device on which the user of *checked* signs in. Raise Tampered."""
@@ -618,6 +723,9 @@ class Accounts:
         counted: tuple[str, ...],
         device: NewDevice,
         account: NewAccount | None = None,
+        *,
+        has_factor: bool = False,
+        used: StoredCredentials | None = None,
     ) -> tuple[Cookie, AppSession]:
         cookie = Cookie.new()
         new = NewSession(
@@ -629,10 +737,13 @@ class Accounts:
             generation=generation,
             account=account,
             returned=counted,
+            has_factor=has_factor,
+            used=used,
         )
         try:
             opened = self.backend.start_session(identity, new, self._sealer(cookie))
-            return cookie, self._session(opened, cookie)
+            # they were compared with those that were opened; another sign-in may have used the factor since
+            return cookie, self._session(opened, cookie, is_set_back=False)
         except AppError as error:
             self.backend.sign_in.end(identity)  # no browser has the cookie
             if isinstance(error, SignedOut):  # a new identity: the account must be suspended
@@ -644,14 +755,14 @@ class Accounts:
     def _sealer(self, cookie: Cookie) -> CookieSealer:
         return CookieSealer(self.root_keys.session_vault(cookie.secret), cookie.hash)
 
-    def _session(self, opened: OpenedSession, cookie: Cookie) -> AppSession:
+    def _session(self, opened: OpenedSession, cookie: Cookie, *, is_set_back: bool) -> AppSession:
         if not opened.role.is_known:  # a newer version gave the role; here it grants nothing
             raise SignedOut
         stored, user_id = opened.credentials, opened.user_id
         if stored is None or not opened.keys:
             log_event("key.missing", user=user_id)
             raise KeyMissing
-        credentials = self._opened(stored)
+        credentials = self._opened(stored, is_set_back=is_set_back)
         if stored.id != user_id or credentials.account_secret is None:
             raise Tampered
         if self.root_keys.needs_rewrap(stored.sealed):
@@ -685,6 +796,11 @@ class Accounts:
                 rewrapped = account_keys.wrap(key, user_id, row.version)
                 opened.user.put_user_key(WrappedKey(row.version, rewrapped), row.wrapped)
         return self.keys(keys)
+
+
+def _is_before(stored: StoredCredentials, seen: tuple[int, int] | None) -> bool:
+    """Return True if the generation or the uses *seen* are later."""
+    return seen is not None and (stored.generation < seen[0] or stored.uses < seen[1])
 
 
 def hash_new_password(address: EmailAddress, password: str) -> str:

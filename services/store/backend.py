@@ -95,6 +95,8 @@ class StoredCredentials:
     lookup: str = field(repr=False)  # the look-up value of the address
     sealed: str = field(repr=False)
     generation: int
+    uses: int = 0  # of the second factor so far
+    wants_factor: bool = False  # true: no session begins without the factor in the seal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,9 @@ class NewSession:
     device: str | None = field(default=None, repr=False)  # the name of the browser, sealed
     account: NewAccount | None = None  # None: the user has an account
     returned: tuple[str, ...] = ()  # the buckets that get their counted attempt back
+    has_factor: bool = False  # true: what the account or the deployment wants was given
+    # after the use of the factor, or its enrolment, by which the user signs in; None: as they are
+    used: StoredCredentials | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +134,7 @@ class SignUpState:
     is_first_admin: bool  # true: there is no account, and the first becomes admin
     # true: where mail is set, a new user's address is confirmed by a code
     confirms_by_code: bool
+    requires_factor: bool = False  # true: no session begins without a second factor
     is_invited: bool = False  # true: the given invitation is valid
 
 
@@ -295,6 +301,12 @@ class GuardedAdministration(Administration, Protocol):
     def confirm_by_code(self, *, is_on: bool) -> None:
         """Confirm the addresses of new users by codes, where mail is set, or do not."""
 
+    def require_factor(self, *, is_on: bool) -> None:
+        """Require a second factor of all users, or do not.
+
+        Turned on, it ends all sessions without one. Raise ProofNeeded, FactorNeeded (the session has given none).
+        """
+
     def invite(self, code_hash: str, email: EmailAddress | None, role: AccountRole) -> None:
         """Store an invitation by the hash of its code. Raise BadInput (too many are open)."""
 
@@ -340,9 +352,13 @@ class UserBackend(Protocol):
     ) -> bool:
         """Store *new* credentials of a user in place of those of *seen_generation*; return False if those have changed.
 
-        *ends_others*: all sessions of the user end but that of *kept_cookie* (a hash; None: all). Each *action* but
-        RESEAL has the next generation, and is audited; each but RESEAL and ADDRESS_CONFIRMED needs a recent proof. Raise ProofNeeded, ValueError (generation or
-        *ends_others* do not fit the action).
+        The factor must not have been used meanwhile: *new* have the number of uses that was read. *ends_others*: all
+        sessions of the user end but that of *kept_cookie* (a hash; None: all). Each *action* but RESEAL and FACTOR_USED
+        has the next generation; each but RESEAL is audited; each but RESEAL and ADDRESS_CONFIRMED needs a recent proof.
+        FACTOR_ADDED turns `wants_factor` on; FACTOR_REMOVED turns it off, and PASSWORD_SET may.
+
+        Raise ProofNeeded, FactorRequired (the deployment requires the factor), ValueError (generation, uses,
+        `wants_factor` or *ends_others* do not fit the action).
         """
         ...
 
@@ -352,7 +368,8 @@ class UserBackend(Protocol):
         Return False, and change nothing, if the credentials have changed since they were of the generation before.
         A user at the sign-in who has the address without an account goes, as when an account begins; so does a pending
         sign-up. Look-up values of former addresses are stored for 72 hours, never overwritten, and removed once *new*
-        does not name them. It is audited.
+        does not name them. It is audited. The number of uses is as it was read; `wants_factor` changes only where a
+        former address is taken back.
 
         Raise ProofNeeded, AddressTaken (an account has the address, or may take it back), and change nothing.
         """
@@ -365,10 +382,19 @@ class UserBackend(Protocol):
         """Return at most 300 devices of the user, the one that was used last first."""
         ...
 
-    def prove(self, generation: int, returned: Sequence[str]) -> bool:
+    def prove(
+        self,
+        generation: int,
+        returned: Sequence[str],
+        *,
+        has_factor: bool = False,
+        used: StoredCredentials | None = None,
+    ) -> bool:
         """Note that the user has proved who they are; return False if the credentials are not of *generation* any more.
 
-        *returned*: the buckets that get their counted attempt back.
+        *returned*: the buckets that get their counted attempt back; *has_factor* and *used*: as in `NewSession`.
+
+        Raise FactorNeeded, FactorUsed (the factor was used meanwhile: check again), ValueError.
         """
         ...
 
@@ -412,7 +438,8 @@ class Backend(Protocol):
         """Begin an app session; the user's first session also begins the account, all in one transaction.
 
         Raise SignUpsClosed, InvitationNeeded, BadAddress, SignedOut (the account is suspended or deleted), Stale (the
-        credentials have changed, or the account has begun).
+        credentials have changed, or the account has begun), FactorNeeded, FactorUsed (the factor was used meanwhile:
+        check again), ValueError (`NewSession.used` is neither a use nor an enrolment).
         """
         ...
 

@@ -163,9 +163,16 @@ def reset_password(
     """
     checked = _checked(accounts, code)
     code.end()
+    return reset(accounts, checked, password_hash, browser)
+
+
+def reset(
+    accounts: Accounts, checked: Checked, password_hash: str, browser: BrowserName | None = None
+) -> tuple[Cookie, AppSession]:
+    """Sign in as the user of *checked*, set a new password and end all other sessions, as `reset_password` does."""
     cookie, session = accounts.sign_in(checked, browser=browser)
     try:
-        accounts.change_password(session, checked, password_hash)
+        accounts.change_password(session, checked.after, password_hash)
     except AppError:
         with suppress(AppError):
             accounts.end(cookie)
@@ -179,7 +186,10 @@ def _checked(accounts: Accounts, code: RightCode) -> Checked:
     code.step.check(found.stored)
     if not found.stored or not found.credentials or not found.credentials.confirmed:
         raise StepEnded
-    return Checked(found.stored, found.credentials, (), found.keys)
+    return Checked(
+        *(found.stored, found.credentials, (), found.keys),
+        requires_factor=found.sign_ups.requires_factor,
+    )
 
 
 def typed_code(text: str) -> str:

@@ -32,6 +32,7 @@ def open_stored(
     is_pending = stored.user_id is None
     if (
         (credentials.is_pending, credentials.generation) != (is_pending, stored.generation)
+        or (credentials.uses, credentials.factor is not None) != (stored.uses, stored.wants_factor)
         or stored.user_id not in (None, stored.id)
         or email not in (None, credentials.address)
     ):
@@ -47,4 +48,6 @@ def seal_stored(root_keys: RootKeys, credentials: Credentials, owner_id: UUID) -
         lookup=root_keys.address_tags(credentials.address)[root_keys.current],
         sealed=seal_credentials(root_keys, credentials, owner_id),
         generation=credentials.generation,
+        uses=credentials.uses,
+        wants_factor=credentials.factor is not None,
     )

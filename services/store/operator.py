@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from services.domain import UserId
+from services.domain.accounts import CredentialsAction
 from services.domain.addresses import EmailAddress
 from services.store.backend import StoredCredentials
 
@@ -78,13 +79,18 @@ class Operator(Protocol):
         ...
 
     def change_credentials(
-        self, new: StoredCredentials, seen_generation: int, email: EmailAddress | None = None
+        self,
+        new: StoredCredentials,
+        seen_generation: int,
+        email: EmailAddress | None = None,
+        action: CredentialsAction = CredentialsAction.PASSWORD_SET,
     ) -> bool:
         """Replace a user's credentials of generation *seen_generation* by *new*, and end all sessions of the user.
 
-        *email*: the address of a user who had no credentials.
+        *email*: the address of a user who had no credentials; *action*: PASSWORD_SET or FACTOR_REMOVED.
 
-        Return False, and change nothing, if the stored credentials have another generation.
+        Return False, and change nothing, if the stored credentials have another generation, or another number of uses of
+        the second factor.
         """
         ...
 

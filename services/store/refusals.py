@@ -10,6 +10,9 @@ from services.errors import (
     BadInput,
     Busy,
     Cap,
+    FactorNeeded,
+    FactorRequired,
+    FactorUsed,
     InvitationNeeded,
     LastAdmin,
     NotFound,
@@ -45,6 +48,9 @@ _ERRORS: dict[str, type[AppError]] = {
     "no_invitation": InvitationNeeded,
     "bad_address": BadAddress,
     "address_taken": AddressTaken,
+    "factor_needed": FactorNeeded,
+    "factor_used": FactorUsed,
+    "factor_required": FactorRequired,
 }
 
 

@@ -150,7 +150,48 @@ class Accounts(RuleBasedStateMachine):
         account = None if stored.user_id else self.new_account(user, stored.id, stored.generation)
         if account:
             account = replace(account, invitation=self.code(code, nth))
-        self.start(user, stored.generation, account, is_returned=is_returned)
+        used = self.used(stored) if stored.wants_factor else None
+        self.start(user, stored.generation, account, is_returned=is_returned, used=used)
+
+    def used(self, stored, *, off=0, generation=0):
+        """The credentials after the use of a factor, or (*generation* 1) after its enrolment."""
+        return replace(
+            stored,
+            sealed=self.sealed(),
+            uses=max(0, stored.uses + 1 - generation + off),
+            generation=stored.generation + generation,
+            wants_factor=True,
+        )
+
+    @rule(
+        user=st.integers(0, 1),
+        off=st.sampled_from([0, 0, 1, -1]),
+        with_factor=st.sampled_from(["used", "used", "given", "not"]),
+    )
+    def sign_in_by_a_factor(self, user, off, with_factor):
+        """Sign in with the use of a factor, or with its enrolment if there is none; perhaps by an old use, or without."""
+        stored = self.find(user)
+        if self.is_gone(user) or stored is None or stored.user_id is None:
+            return
+        is_used = with_factor == "used"
+        used = self.used(stored, off=off, generation=int(not stored.wants_factor))
+        given = {"used": used if is_used else None, "has_factor": with_factor != "not"}
+        self.start(user, stored.generation, None, **given)
+
+    @rule(user=st.integers(0, 4), has_factor=st.booleans(), wants_factor=st.booleans())
+    def begin_an_account_with_a_factor(self, user, has_factor, wants_factor):
+        """Begin an account with or without a factor, where one may be required."""
+        stored = self.find(user)
+        if self.is_gone(user) or (stored and stored.user_id):
+            return
+        if stored is None:
+            stored = self.credentials(self.id(), None, user)
+            self.put_sign_up(user, stored)
+        account = self.new_account(user, stored.id, stored.generation)
+        wants_factor = wants_factor and has_factor
+        credentials = replace(account.credentials, wants_factor=wants_factor)
+        account = replace(account, credentials=credentials)
+        self.start(user, stored.generation, account, has_factor=has_factor)
 
     @rule(
         user=st.integers(0, 4),
@@ -169,10 +210,12 @@ class Accounts(RuleBasedStateMachine):
                 account = replace(account, credentials=replace(account.credentials, **ids))
             self.start(user, generation, account)
 
-    def start(self, user, generation, account, *, is_returned=False):
+    def start(self, user, generation, account, *, is_returned=False, used=None, has_factor=None):
         returned = (sha("bucket 0"),) if is_returned else ()
         cookie_hash = sha(str(self.number()))
-        self.both.start_session(user, cookie_hash, generation, account, returned)
+        has_factor = used is not None if has_factor is None else has_factor
+        given = {"used": used, "has_factor": has_factor}
+        self.both.start_session(user, cookie_hash, generation, account, returned, **given)
 
     def is_gone(self, user):
         """Return True if the user's account has ended, so that Supabase Auth does not know the user."""
@@ -248,8 +291,10 @@ class Accounts(RuleBasedStateMachine):
         action=st.sampled_from(CredentialsAction),
         is_old=st.booleans(),
         kept=st.sampled_from([None, 0, 1]),
+        uses_off=st.sampled_from([0, 0, 0, 1]),
+        drops=st.booleans(),
     )
-    def change_credentials(self, nth, off, action, is_old, kept):
+    def change_credentials(self, nth, off, action, is_old, kept, uses_off=0, drops=False):
         """Change the credentials of the user of a session."""
         session = self.session(nth, is_admins=False)
         if session is None:
@@ -258,8 +303,33 @@ class Accounts(RuleBasedStateMachine):
         user = self.both.user_ids.index(user_id)
         stored = self.find(user)
         seen = max(1, (stored.generation if stored else 1) + off)
-        generation = seen + (action is not CredentialsAction.RESEAL)
-        new = self.credentials(user_id, user_id, user, generation, is_old=is_old)
+        is_use = action is CredentialsAction.FACTOR_USED
+        generation = seen + (action is not CredentialsAction.RESEAL and not is_use)
+        wants_factor = stored.wants_factor if stored else False
+        if (
+            action
+            in (
+                CredentialsAction.FACTOR_REMOVED,
+                CredentialsAction.RECOVERY_RENEWED,
+                CredentialsAction.FACTOR_USED,
+            )
+            and not wants_factor
+        ):
+            action, generation = CredentialsAction.FACTOR_ADDED, seen + 1
+        elif action is CredentialsAction.FACTOR_ADDED and wants_factor:
+            action = CredentialsAction.FACTOR_REMOVED
+        new = replace(
+            self.credentials(user_id, user_id, user, generation, is_old=is_old),
+            uses=(stored.uses if stored else 0)
+            + (action is CredentialsAction.FACTOR_USED)
+            + uses_off,
+            wants_factor=action is CredentialsAction.FACTOR_ADDED
+            or (
+                wants_factor
+                and action is not CredentialsAction.FACTOR_REMOVED
+                and not (drops and action is CredentialsAction.PASSWORD_SET)
+            ),
+        )
         other = None if kept is None else self.session(kept, is_admins=False)
         cookie_hash = other.cookie_hash if other else None
         self.both.change_credentials(
@@ -279,8 +349,10 @@ class Accounts(RuleBasedStateMachine):
         kept=st.integers(0, 2),
         is_restored=st.booleans(),
         days=st.sampled_from([0, 0, 3]),
+        uses_off=st.sampled_from([0, 0, 0, 1]),
+        flips=st.booleans(),
     )
-    def change_address(self, nth, where, off, kept, is_restored, days):
+    def change_address(self, nth, where, off, kept, is_restored, days, uses_off, flips):
         """Give the user of a session another address, with some of the former ones."""
         self.both.clock.at += timedelta(days=days)
         session = self.session(nth, is_admins=False)
@@ -293,6 +365,9 @@ class Accounts(RuleBasedStateMachine):
         seen = (stored.generation if stored else 1) + off
         self.names[user] = name
         new = self.credentials(user_id, user_id, user, seen + 1)
+        if stored:
+            wants_factor = stored.wants_factor is not (is_restored and flips)
+            new = replace(new, uses=stored.uses + uses_off, wants_factor=wants_factor)
         former = [one for one in (*left, before)[-kept:] if kept and one != name]
         change = NewAddress(
             credentials=new,
@@ -330,16 +405,26 @@ class Accounts(RuleBasedStateMachine):
             self.both.end_of(session)
             self.both.account(session)
 
-    @rule(nth=NTH, off=st.sampled_from([0, 0, 0, 1, -1]), is_returned=st.booleans())
-    def prove(self, nth, off, is_returned):
-        """Prove who a user is, perhaps by credentials that have changed."""
+    @rule(
+        nth=NTH,
+        off=st.sampled_from([0, 0, 0, 1, -1]),
+        is_returned=st.booleans(),
+        uses_off=st.sampled_from([0, 0, 1, -1]),
+        with_factor=st.sampled_from(["used", "used", "given", "not"]),
+    )
+    def prove(self, nth, off, is_returned, uses_off=0, with_factor="used"):
+        """Prove who a user is, perhaps by credentials that have changed, or without the factor."""
         session = self.session(nth, is_admins=False)
         if session is None:
             return
         stored = self.find(self.both.user_ids.index(session.calls.user_id))
         generation = (stored.generation if stored else 1) + off
         returned = (sha("bucket 0"),) if is_returned else ()
-        self.both.of_user(session, lambda user: user.prove(generation, returned))
+        used = None
+        if with_factor == "used" and stored and stored.wants_factor:
+            used = replace(self.used(stored, off=uses_off), generation=generation)
+        given = {"used": used, "has_factor": with_factor != "not"}
+        self.both.of_user(session, lambda user: user.prove(generation, returned, **given))
 
     @rule(
         nth=NTH,
@@ -536,6 +621,23 @@ class Accounts(RuleBasedStateMachine):
     @rule(nth=NTH, is_on=st.booleans())
     def confirm_by_code(self, nth, is_on):
         self.administer(nth, lambda admin: admin.confirm_by_code(is_on=is_on))
+
+    @rule(
+        nth=NTH,
+        is_on=st.booleans(),
+        is_given=st.sampled_from([True, True, False]),
+        is_admins=st.sampled_from([True, True, True, False]),
+    )
+    def require_factor(self, nth, is_on, is_given, is_admins):
+        """Require a factor, or do not, in a session in which the admin may have given one."""
+        session = self.session(nth, is_admins=is_admins)
+        if session and is_given:
+            self.sign_in_by_a_factor(self.both.user_ids.index(session.calls.user_id), 0, "used")
+            session = self.session(0, is_admins=is_admins)
+        if session:
+            self.both.administer(session, lambda admin: admin.require_factor(is_on=is_on))
+            for one in self.both.sessions[-3:]:
+                self.both.end_of(one)
 
     @rule(nth=NTH, cap=st.sampled_from([None, 0, 10**15, 10**16]))
     def set_deployment_cap(self, nth, cap):

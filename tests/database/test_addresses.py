@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 
 from services.crypto import new_key
 from tests.database import servers
-from tests.database.people import NOT_ALLOWED, SIGNED_OUT, sealed, sign_up, with_token
+from tests.database.people import MISUSE, NOT_ALLOWED, SIGNED_OUT, sealed, sign_up, with_token
 from tests.database.test_credentials import (
     OK,
     STALE,
@@ -101,13 +101,27 @@ def test_restored_address_ends_all_other_sessions(world):
     assert world.one("select count(*) from private.audit where action = 'address.restore'") == 1
 
 
-@pytest.mark.parametrize("how", ["stale", "taken", "former", "advance", "old user", "needed"])
+def test_only_an_address_that_is_taken_back_changes_the_flag_of_a_factor(world):
+    maya = world.person()
+
+    assert maya.refusal("change_address", **arguments(maya, new_wants_factor=True)) == MISUSE
+    assert maya.refusal("change_address", **arguments(maya, new_wants_factor=None)) == MISUSE
+
+    assert move(maya, new_wants_factor=True, restored=True) == OK
+    assert credentials_of(world, maya)["wants_factor"]
+
+
+@pytest.mark.parametrize(
+    "how", ["stale", "used", "taken", "former", "advance", "old user", "needed"]
+)
 def test_refused_address_changes_nothing(world, how):
     maya, omar = world.person(), world.person()
     lookup, given = new_key().hex(), {}
     match how:
         case "stale":
             expected, given = STALE, {"seen_generation": 2}
+        case "used":  # a second factor, since the credentials were read
+            expected, given = STALE, {"new_uses": 1}
         case "taken":
             expected, given = TAKEN, {"lookup": credentials_of(world, omar)["lookup"]}
         case "former":  # omar may take it back

@@ -22,6 +22,7 @@ from tests.database.people import (
 
 OK = {"ok": True}
 STALE = {"ok": False, "reason": "stale"}
+USED = {"ok": False, "reason": "factor_used"}
 TAKEN = {"ok": False, "reason": "address_taken"}
 
 
@@ -197,6 +198,7 @@ def test_attempt_brings_the_state_of_sign_ups(world):
         "is_known": False,
         "is_suspended": False,
         "confirms_by_code": True,
+        "requires_factor": False,
     }
 
     found = count(world)
@@ -317,6 +319,8 @@ def test_account_begins_with_credentials_key_and_session(world):
         "lookup": lookup,
         "sealed": sealed("set"),
         "generation": 1,
+        "uses": 0,
+        "wants_factor": False,
     }
     assert started["keys"] == [{"version": 1, "wrapped": sealed("first key")}]
     assert rows(world) == [(omar.id, lookup, sealed("set"), 1)]
@@ -501,10 +505,13 @@ def test_credentials_change_only_where_seen(world):
 
 @pytest.mark.parametrize("generation", [0, 1, 2, 3, None])
 @pytest.mark.parametrize("ends_others", [True, False, None])
-@pytest.mark.parametrize("action", ["reseal", "password.set", "address.confirm", "role.set", None])
+@pytest.mark.parametrize(
+    "action", [*("reseal", "password.set", "address.confirm", "factor.use", "role.set"), None]
+)
 def test_change_has_generation_and_ends_of_its_action(world, action, ends_others, generation):
     if (action, generation, ends_others) in {
         ("reseal", 1, False),
+        ("factor.use", 1, False),
         ("password.set", 2, True),
         ("address.confirm", 2, False),
     }:
@@ -515,6 +522,181 @@ def test_change_has_generation_and_ends_of_its_action(world, action, ends_others
     refused = maya.refusal("change_credentials", **given, action=action, ends_others=ends_others)
 
     assert refused == MISUSE
+
+
+def wants_factor(world, person, *, uses=0):
+    """Have the credentials of *person* want a second factor that was used some times."""
+    change = "update private.credentials set wants_factor = true, uses = %s where user_id = %s"
+    world.admin.execute(change, [uses, person.id])
+
+
+FLAGS = {  # what a change may make of the flag: before, after
+    "reseal": {(False, False), (True, True)},
+    "address.confirm": {(False, False), (True, True)},
+    "password.set": {(False, False), (True, True), (True, False)},
+    "factor.use": {(True, True)},
+    "factor.add": {(False, True)},
+    "factor.remove": {(True, False)},
+    "recovery.renew": {(True, True)},
+}
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("action", FLAGS)
+def test_only_changes_of_the_factor_change_its_flag(world, action, before, after):
+    maya = world.person()
+    if before:
+        wants_factor(world, maya, uses=5)
+    given = {
+        "new_lookup": credentials_of(world, maya)["lookup"],
+        "action": action,
+        "new_generation": 1 if action in ("reseal", "factor.use") else 2,
+        "ends_others": action == "password.set",
+        "kept_cookie": maya.cookie,
+        "new_uses": 5 * before + (action == "factor.use"),
+        "new_wants_factor": after,
+    }
+
+    if (before, after) in FLAGS[action]:
+        assert maya.call("change_credentials", **given) == OK
+        assert credentials_of(world, maya)["wants_factor"] is after
+    else:
+        assert maya.refusal("change_credentials", **given) == MISUSE
+
+
+@pytest.mark.parametrize("ends_others", [None, True, False])
+@pytest.mark.parametrize("generation", [1, 2, 3, None])
+@pytest.mark.parametrize("action", ["factor.add", "factor.remove", "recovery.renew"])
+def test_change_of_a_factor_has_the_next_generation(world, action, generation, ends_others):
+    maya = world.person()
+    if action != "factor.add":
+        wants_factor(world, maya)
+    given = {
+        "new_lookup": credentials_of(world, maya)["lookup"],
+        "action": action,
+        "new_generation": generation,
+        "ends_others": ends_others,
+        "kept_cookie": maya.cookie,
+        "new_wants_factor": action != "factor.remove",
+    }
+
+    if generation == 2 and ends_others is not None:
+        assert maya.call("change_credentials", **given) == OK
+    else:
+        assert maya.refusal("change_credentials", **given) == MISUSE
+
+
+@pytest.mark.parametrize("uses", [4, 6, None])
+def test_credentials_from_before_a_use_are_not_stored(world, uses):
+    maya = world.person()
+    wants_factor(world, maya, uses=5)
+    given = {"new_uses": uses, "new_wants_factor": True}
+    before = world.contents()
+
+    assert change(world, maya, **given, kept_cookie=maya.cookie) == USED
+
+    assert world.contents() == before
+    assert change(world, maya, **given | {"new_uses": 5}, kept_cookie=maya.cookie) == OK
+
+
+# --- the second factor
+
+
+def use(**given):
+    """The arguments of a session or a proof by a use of the factor after the fifth."""
+    given = {"factor_action": "factor.use", "new_uses": 6, "has_factor": True} | given
+    return {"new_generation": 1, "new_wants_factor": True, "new_sealed": sealed("used")} | given
+
+
+def test_session_begins_by_a_use_of_the_factor_that_is_the_next(world):
+    maya = world.person()
+    wants_factor(world, maya, uses=5)
+    lookup = {"new_lookup": credentials_of(world, maya)["lookup"]}
+    devices = [with_token(world, maya.id) for _ in range(3)]
+
+    assert start(devices[0], **lookup) == {"ok": False, "reason": "factor_needed"}
+    assert start(devices[0], **lookup, **use(new_uses=5)) == USED
+    started = start(devices[0], **lookup, **use())
+    assert start(devices[1], **lookup, **use()) == USED
+
+    assert (started["credentials"]["uses"], started["credentials"]["sealed"]) == (6, sealed("used"))
+    assert credentials_of(world, maya) == started["credentials"]
+    assert start(devices[1], **lookup, **use(new_uses=7))["ok"]
+    noted = "select count(*) from private.audit where action = 'factor.use' and actor = %s"
+    assert world.one(noted, maya.id) == 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"has_factor": False},
+        {"has_factor": None},
+        {"factor_action": "password.set", "new_generation": 2},
+        {"factor_action": "factor.remove", "new_generation": 2, "new_wants_factor": False},
+        {"new_generation": 2},
+        {"new_wants_factor": False},
+    ],
+)
+def test_session_begins_by_nothing_but_a_use(world, wrong):
+    maya = world.person()
+    wants_factor(world, maya, uses=5)
+    given = use(**wrong) | {"new_lookup": credentials_of(world, maya)["lookup"]}
+    before = world.contents()
+
+    assert with_token(world, maya.id).refusal(
+        "start_session", new_cookie_hash=new_key().hex(), **given
+    ) == (MISUSE)
+    assert maya.refusal("prove_session", returned="[]", **given) == MISUSE
+
+    assert world.contents() == before
+
+
+def test_account_begins_with_a_factor_only_if_it_was_given(world):
+    omar = world.make_person(world)
+    given = world.sign_up() | {"new_wants_factor": True}
+
+    refused = omar.refusal("start_session", new_cookie_hash=new_key().hex(), **given)
+    assert refused == MISUSE
+
+    assert start(omar, **given, has_factor=True)["credentials"]["wants_factor"]
+
+
+def test_parallel_uses_of_one_code_begin_one_session(world, migrated):
+    maya = world.person()
+    wants_factor(world, maya, uses=5)
+    lookup = credentials_of(world, maya)["lookup"]
+    devices = [with_token(world, maya.id) for _ in range(4)]
+
+    def start_one(connection, number):
+        return start(devices[number].by(connection), new_lookup=lookup, **use())["ok"]
+
+    assert sorted(servers.at_once(migrated, 4, start_one)) == [False, False, False, True]
+
+
+def test_session_that_begins_while_a_factor_becomes_required_ends(world, migrated):
+    ruth, maya = world.person(), world.person()
+    world.make_admin(ruth)
+    wants_factor(world, ruth)
+    world.admin.execute(
+        "update private.app_sessions set has_factor = true where user_id = %s", [ruth.id]
+    )
+    device, late, cookie = with_token(world, maya.id), with_token(world, maya.id), new_key().hex()
+
+    def require(connection, _):
+        return ruth.by(connection).call("require_factor", is_on=True)["ok"]
+
+    with psycopg.connect(migrated, autocommit=True) as console:
+        console.execute("begin")
+        assert device.by(console).call("start_session", new_cookie_hash=cookie)["ok"]
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(servers.at_once, migrated, 1, require)
+            servers.wait_for_blocked(world.admin, 1)
+            console.execute("commit")
+
+    assert answer.result() == [True]
+    assert not world.anon.call("open_session", cookie=cookie)["ok"]
+    assert start(late) == {"ok": False, "reason": "factor_needed"}
 
 
 def test_confirmed_address_ends_no_session_and_is_audited(world):
@@ -547,14 +729,31 @@ def test_operator_changes_credentials_without_an_actor(world, migrated):
         assert owner.execute(found, [[lookup]]).fetchone() == (credentials_of(world, maya),)
         assert owner.execute(found, [[new_key().hex()]]).fetchone() == (None,)
 
-        replacing = (
-            "select private.replace_credentials(null, %s, 1, 2, 'password.set', %s, %s, true, null)"
-        )
+        replacing = "select private.replace_credentials(null, %s, 1, 2, 0, false, 'password.set', %s, %s, true, null)"
         [answer] = owner.execute(replacing, [maya.id, lookup, sealed("new")]).fetchone()
 
     assert answer == OK
     assert maya.refusal("my_account") == SIGNED_OUT
     assert world.one("select actor from private.audit where action = 'password.set'") is None
+
+
+def test_operator_removes_a_factor_that_is_required(world, migrated):
+    maya = world.person()
+    wants_factor(world, maya, uses=5)
+    world.admin.execute("update private.settings set requires_factor = true")
+    lookup = {"new_lookup": credentials_of(world, maya)["lookup"]}
+    removal = {"action": "factor.remove", "new_uses": 5, "new_wants_factor": False} | lookup
+    required = {"ok": False, "reason": "factor_required"}
+    assert maya.call("change_credentials", **removal) == required
+    unticked = removal | {"action": "password.set", "kept_cookie": maya.cookie}
+    assert maya.call("change_credentials", **unticked) == required
+
+    with psycopg.connect(servers.as_owner(migrated), autocommit=True) as owner:
+        replacing = "select private.replace_credentials(null, %s, 1, 2, 5, false, 'factor.remove', %s, %s, true, null)"
+        values = [maya.id, lookup["new_lookup"], sealed("new")]
+        assert owner.execute(replacing, values).fetchone() == (OK,)
+
+    assert not credentials_of(world, maya)["wants_factor"]
 
 
 def test_session_that_begins_during_a_change_does_not_outlive_it(world, migrated):
@@ -737,9 +936,10 @@ def test_user_data_that_fills_tokens_is_refused(world):
     [
         ("change_credentials", "private.app_sessions"),
         ("start_session", "private.roles"),
+        ("start_session by a factor", "private.app_sessions"),
         ("repair_sign_in", "private.budgets"),
     ],
-    ids=["change_credentials", "start_session", "repair_sign_in"],
+    ids=["change_credentials", "start_session", "start_session by a factor", "repair_sign_in"],
 )
 def test_deletion_during_a_change_causes_no_deadlock(world, migrated, call, held):
     """A deletion at Supabase Auth locks the user's row first, then the rows that refer to it; *held*: the row that it has locked."""
@@ -753,6 +953,8 @@ def test_deletion_during_a_change_causes_no_deadlock(world, migrated, call, held
                 return maya.by(connection).call(call, **given)["ok"]
             case "start_session":
                 return start(device.by(connection))["ok"]
+            case "start_session by a factor":
+                return start(device.by(connection), **given, **use(new_uses=1))["ok"]
             case _:
                 repair = connection.execute(REPAIR, [maya.id, "maya@daybook.test", "hash"])
                 return repair.fetchone()[0]

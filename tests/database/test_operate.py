@@ -6,7 +6,8 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import psycopg
@@ -17,11 +18,13 @@ from psycopg.types.json import Jsonb
 
 from services.crypto import (
     Credentials,
+    Factor,
     RootKeys,
     ServerProof,
     managed_password,
     new_key,
 )
+from services.domain.accounts import CredentialsAction
 from services.errors import (
     BadAddress,
     BadInput,
@@ -306,6 +309,14 @@ def test_check_names_users_whose_credentials_do_not_open(run, world, migrated):
     world.admin.execute(delete, [maya.id])
     both = ", ".join(sorted([str(maya.id), str(omar.id)]))
     assert f"those of 2 are missing or do not open ({both})" in finding()[0]
+    world.admin.execute(swapped, [omar.id])
+    world.admin.execute(
+        INSERT, asdict(seal_stored(ring, credentials("maya@daybook.test"), maya.id))
+    )
+    assert finding() == ["ok    credentials    all users' open"]
+    flag = "update private.credentials set wants_factor = true where user_id = %s"
+    world.admin.execute(flag, [omar.id])
+    assert f"those of 1 are missing or do not open ({omar.id})" in finding()[0]
 
 
 def test_failed_check_exits_with_one_and_advice(run, empty):
@@ -361,6 +372,28 @@ def test_set_password_ends_sessions_and_accepts_new_password(run, backend):
     sessions.backend.gateway.http.close()
     with backend.connect() as database:
         noted = "select actor from private.audit where action = 'password.set' and target = %s"
+        assert database.execute(noted, [maya.user_id]).fetchall() == [(None,)]
+
+
+def test_reset_factors_removes_them_and_ends_sessions(run, backend):
+    sessions, email = make_sessions(backend), new_email()
+    cookie, maya = sessions.sign_up_with(email, PASSWORD)
+    refused = run("reset-factors", email, **with_keys(backend))
+    current, factor = sessions.current(cookie), Factor(secret=bytes(20), since=datetime.now(UTC))
+    new = replace(current.credentials, factor=factor, generation=2)
+    assert sessions.change_credentials(maya, new, 1, CredentialsAction.FACTOR_ADDED)
+
+    code, said = run("reset-factors", email, **with_keys(backend))
+
+    assert (refused[0], "no second factor" in refused[1]) == (1, True)
+    assert code == 0
+    assert said.endswith(f"{email} has no second factor any more, and is signed out everywhere.")
+    with pytest.raises(SignedOut):
+        sessions.open(cookie)
+    assert sessions.sign_in_with(email, PASSWORD)[1].user_id == maya.user_id
+    sessions.backend.gateway.http.close()
+    with backend.connect() as database:
+        noted = "select actor from private.audit where action = 'factor.remove' and target = %s"
         assert database.execute(noted, [maya.user_id]).fetchall() == [(None,)]
 
 

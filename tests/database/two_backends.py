@@ -20,6 +20,7 @@ from services.domain import AccountRole, SessionId
 from services.domain.accounts import Account, Limits
 from services.errors import AdminsOnly, AppError, ProofNeeded, SignedOut, StoreUnavailable
 from services.rules import Refusal
+from services.rules.accounts import use_of
 from services.store.backend import NewSession, StoredCredentials
 from services.store.refusals import error_of
 from services.store.supabase.administration import SupabaseAdministration
@@ -54,7 +55,10 @@ from tests.database.two_sides import (
 
 IDLE, LIFE = 600, 3600  # seconds of a session
 _LIMITS = tuple(Limits.__dataclass_fields__)
-_SETTINGS = (*_LIMITS, "sign_ups", "confirms_by_code", "retention_days", "first_account_is_admin")
+_SETTINGS = (
+    *(*_LIMITS, "sign_ups", "confirms_by_code", "requires_factor"),
+    *("retention_days", "first_account_is_admin"),
+)
 _FROM = "case when retention_days is not null then retention_from end"  # else it says nothing
 _ERRORS = {"PT401": SignedOut, "PT403": ProofNeeded, "42501": AdminsOnly}
 _WITHOUT_PROOFS = """
@@ -78,14 +82,14 @@ _SQL = {
     """,
     "sessions": """
         select cookie_hash, user_id, least(expires_at, seen_at + make_interval(secs => idle_seconds)), id, device,
-          created_at, seen_at, proved_at
+          created_at, seen_at, proved_at, has_factor
         from private.app_sessions
     """,
     "throttles": "select bucket, window_ends, attempts from private.throttles",
     "steps": "select key, kind_tag, sealed, tries, expires_at from private.steps",
     "former": "select lookup, user_id, expires_at from private.former_addresses",
     "credentials": """
-        select id, user_id, lookup, sealed, generation,
+        select id, user_id, lookup, sealed, generation, uses, wants_factor,
           case when user_id is null then signed_up_at + interval '8 days' end
         from private.credentials
     """,
@@ -246,7 +250,16 @@ class TwoBackends:
         query = f"select to_jsonb(private.change_role(null, {literal(user_id)}, 'admin'))"
         self.same(lambda: self._server.run(query), lambda: self._share(grant))
 
-    def start_session(self, user, cookie_hash, generation, account=None, returned=()):
+    def start_session(
+        self,
+        user,
+        cookie_hash,
+        generation,
+        account=None,
+        returned=(),
+        has_factor=False,
+        used=None,
+    ):
         """Sign a user in, which begins the *account* of one who has none."""
         user_id, address = self.user_ids[user], self._addresses[user]
         new = NewSession(
@@ -258,7 +271,10 @@ class TwoBackends:
             generation=generation,
             account=account,
             returned=returned,
+            has_factor=has_factor,
+            used=used,
         )
+        stored = account.credentials if account else used
         made = "insert into auth.sessions (user_id) values (%s) returning id"
         [auth_session] = self._run(made, user_id).fetchone()
         claims = {"sub": str(user_id), "session_id": str(auth_session), "exp": 60, "iat": 0}
@@ -278,17 +294,22 @@ class TwoBackends:
                 returned=json.dumps(returned) if returned else None,
                 seen_generation=generation,
                 pending=account.sign_up if account else None,
-                new_lookup=account.credentials.lookup if account else None,
-                new_sealed=account.credentials.sealed if account else None,
+                new_lookup=stored.lookup if stored else None,
+                new_sealed=stored.sealed if stored else None,
                 new_wrapped=account.key.wrapped if account else None,
                 invitation=account.invitation if account else None,
+                has_factor=has_factor,
+                factor_action=use_of(used, generation).value if used else None,
+                new_generation=stored.generation if stored else None,
+                new_uses=stored.uses if stored else None,
+                new_wants_factor=stored.wants_factor if stored else None,
                 proof="",
             )
             if not answer.ok:
                 raise error_of("start_session", Refusal(reason=answer.reason))
             assert UUID(answer.values["session"]) == new.id
-            stored = TypeAdapter(StoredCredentials).validate_python(answer.values["credentials"])
-            return answer.values["role"], _values(stored, _STORED), answer.values["keys"]
+            found = TypeAdapter(StoredCredentials).validate_python(answer.values["credentials"])
+            return answer.values["role"], _values(found, _STORED), answer.values["keys"]
 
         def by_rules():
             recognised = Recognised(user_id, address)
@@ -442,13 +463,13 @@ _INVITATIONS = (
     *("code_hash", "email", "role", "made_by", "created_at", "expires_at"),
     *("used_by", "revoked_at"),
 )
-_STORED = ("id", "user_id", "lookup", "sealed", "generation")
+_STORED = ("id", "user_id", "lookup", "sealed", "generation", "uses", "wants_factor")
 _CREDENTIALS = (*_STORED, "expires_at")
 _FORMER = ("lookup", "user_id", "expires_at")
 _KEYS = ("version", "wrapped")
 _SESSIONS = (
     *("cookie_hash", "user_id", "ends_at"),
-    *("id", "device", "created_at", "seen_at", "proved_at"),
+    *("id", "device", "created_at", "seen_at", "proved_at", "has_factor"),
 )
 _STEPS = ("key", "kind_tag", "sealed", "tries", "expires_at")
 

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.crypto import RootKeys, new_key
+from services.crypto import Factor, RootKeys, new_key
 from services.domain import AccountRole
+from services.domain.accounts import CredentialsAction
 from services.domain.addresses import NO_ADDRESS, ConfirmedBy
-from services.errors import BadInput, Misconfigured, WrongCredentials
-from services.operate.accounts import open_account, opens, set_password
+from services.errors import BadInput, FactorNeeded, Misconfigured, WrongCredentials
+from services.operate.accounts import open_account, opens, reset_factors, set_password
 from services.operate.demo import make_demo
 from services.settings import Settings
 from services.store.credentials import lookups_of, open_stored, seal_stored
@@ -90,6 +91,48 @@ def test_change_of_outdated_credentials_changes_nothing(accounts, operator):
     assert not operator.change_credentials(row, stored.generation + 1)
 
     assert accounts.backend.is_alive(cookie.hash)
+
+
+def enrol(accounts, cookie, session):
+    """Give the account of *session* a second factor."""
+    current, factor = accounts.current(cookie), Factor(secret=bytes(20), since=datetime.now(UTC))
+    new = replace(current.credentials, factor=factor, generation=2)
+    assert accounts.change_credentials(session, new, 1, CredentialsAction.FACTOR_ADDED)
+
+
+def test_reset_removes_the_factor_and_ends_sessions(accounts, operator, tables):
+    email = new_email()
+    cookie, session = accounts.sign_up_with(email, PASSWORD)
+    with pytest.raises(BadInput):  # there is none
+        reset_factors(operator, RING, email)
+    enrol(accounts, cookie, session)
+    set_password(operator, RING, email, PASSWORD)  # which keeps it
+    with pytest.raises(FactorNeeded):
+        accounts.sign_in_with(email, PASSWORD)
+
+    reset_factors(operator, RING, email)
+
+    assert not accounts.backend.is_alive(cookie.hash)
+    assert accounts.sign_in_with(email, PASSWORD)[1].user_id == session.user_id
+    removal = [row for row in rows(tables, AUDIT) if row.action == "factor.remove"]
+    assert [(row.actor, row.target) for row in removal] == [(None, session.user_id)]
+
+
+@pytest.mark.parametrize("has_factor", [False, True])
+def test_check_names_an_account_whose_flag_disagrees(accounts, operator, tables, has_factor):
+    email = new_email()
+    cookie, session = accounts.sign_up_with(email, PASSWORD)
+    if has_factor:
+        enrol(accounts, cookie, session)
+    assert findings(operator)["credentials"][0] is Mark.OK
+    (row,) = rows(tables, CREDENTIALS)
+
+    changed = replace(row, wants_factor=not has_factor)
+    tables.of(None).run(lambda block: block.put(CREDENTIALS, changed))
+
+    mark, text = findings(operator)["credentials"]
+    assert mark is Mark.FAIL
+    assert email in text
 
 
 def test_only_user_gets_an_address_and_a_password(accounts, operator, tables):

@@ -1,16 +1,18 @@
 """The rules of accounts at their limits; the conformance suite of accounts tests them in every store."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 
 from services.domain import AccountRole, UserId
-from services.domain.accounts import SessionEnd, SignUps
+from services.domain.accounts import CredentialsAction, SessionEnd, SignUps
 from services.domain.models import ModelPrices, ModelSettings
-from services.rules import NOT_FOUND, Refusal
+from services.rules import NOT_FOUND, STALE, Refusal
 from services.rules.accounts import (
+    FACTOR_NEEDED,
+    FACTOR_USED,
     INVITATION_LIFE,
     LAST_ADMIN,
     WARNING,
@@ -19,10 +21,13 @@ from services.rules.accounts import (
     StoredInvitation,
     StoredSession,
     begin_account,
+    change_refusal,
     changed_models,
+    check_change,
     counted,
     deleted,
     differences,
+    factor_refusal,
     leave_refusal,
 )
 
@@ -159,3 +164,110 @@ def test_differences_are_pairs_of_what_changed():
         "b": [2, None],
         "c": [None, 3],
     }
+
+
+# --- the second factor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """The state of credentials."""
+
+    generation: int = 4
+    uses: int = 7
+    wants_factor: bool = True
+
+
+OWN, NONE = Stored(), Stored(uses=0, wants_factor=False)
+USED = Stored(uses=8)
+ENROLLED = Stored(generation=5, uses=0)
+FLAGS = {  # what a change may make of the flag: before, after
+    CredentialsAction.RESEAL: {(False, False), (True, True)},
+    CredentialsAction.ADDRESS_CONFIRMED: {(False, False), (True, True)},
+    CredentialsAction.PASSWORD_SET: {(False, False), (True, True), (True, False)},
+    CredentialsAction.FACTOR_USED: {(True, True)},
+    CredentialsAction.FACTOR_ADDED: {(False, True)},
+    CredentialsAction.FACTOR_REMOVED: {(True, False)},
+    CredentialsAction.RECOVERY_RENEWED: {(True, True)},
+}
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("action", CredentialsAction)
+def test_flag_of_the_factor_changes_by_its_actions_alone(action, before, after):
+    used = action is CredentialsAction.FACTOR_USED
+    stored, new = Stored(wants_factor=before), Stored(uses=7 + used, wants_factor=after)
+
+    if (before, after) in FLAGS[action]:
+        assert change_refusal(action, stored, new, 4) is None
+    else:
+        with pytest.raises(ValueError, match="second factor"):
+            change_refusal(action, stored, new, 4)
+
+
+@pytest.mark.parametrize("action", CredentialsAction)
+def test_change_is_refused_once_the_credentials_have_changed(action):
+    uses = 7 + (action is CredentialsAction.FACTOR_USED)
+
+    for stored in (None, Stored(generation=5)):
+        assert change_refusal(action, stored, Stored(uses=uses), 4) == STALE
+    for off in (1, -1):
+        assert change_refusal(action, OWN, Stored(uses=uses + off), 4) == FACTOR_USED
+
+
+def test_changes_of_a_factor_may_end_the_other_sessions():
+    for action in ("factor.add", "factor.remove", "recovery.renew"):
+        for ends_others in (True, False):
+            check_change(CredentialsAction(action), 4, 5, ends_others=ends_others)
+        with pytest.raises(ValueError, match=action):
+            check_change(CredentialsAction(action), 4, 4, ends_others=False)
+
+
+@pytest.mark.parametrize(
+    ("stored", "used", "has_factor", "is_required", "expected"),
+    [
+        (NONE, None, False, False, None),
+        (NONE, None, False, True, FACTOR_NEEDED),
+        (NONE, None, True, True, None),
+        (NONE, ENROLLED, True, False, None),
+        (OWN, None, False, False, FACTOR_NEEDED),
+        (OWN, None, True, False, None),
+        (OWN, USED, True, True, None),
+        (OWN, Stored(uses=9), True, False, FACTOR_USED),
+        (Stored(generation=5), None, False, False, STALE),
+        (Stored(generation=5), USED, True, False, STALE),
+        (None, None, False, False, STALE),
+    ],
+)
+def test_session_begins_by_the_factor_that_is_wanted(
+    stored, used, has_factor, is_required, expected
+):
+    refusal = factor_refusal(stored, 4, used, has_factor=has_factor, is_required=is_required)
+
+    assert refusal == expected
+
+
+@pytest.mark.parametrize(
+    ("stored", "used", "has_factor"),
+    [
+        (OWN, USED, False),
+        (OWN, replace(USED, wants_factor=False), True),
+        (OWN, Stored(generation=5), True),  # an enrolment beside the factor that there is
+        (NONE, Stored(uses=1), True),
+        (NONE, Stored(generation=6, uses=0), True),
+    ],
+)
+def test_session_begins_by_nothing_but_a_use_or_an_enrolment(stored, used, has_factor):
+    with pytest.raises(ValueError, match=r"factor|credentials"):
+        factor_refusal(stored, 4, used, has_factor=has_factor, is_required=False)
+
+
+def test_account_begins_with_the_factor_that_is_required():
+    settings = Settings(sign_ups=SignUps.INVITED)
+
+    refused = begin_account(
+        *(MAYA, USER.email, settings), is_first=False, invitation=INVITATION, lacks_factor=True
+    )
+
+    assert refused == FACTOR_NEEDED

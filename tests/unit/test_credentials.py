@@ -12,6 +12,7 @@ import pytest
 
 from services.crypto import (
     Credentials,
+    Factor,
     Place,
     RootKeys,
     Vault,
@@ -61,6 +62,8 @@ def test_frozen_credentials_open_and_are_sealed_again(vector, monkeypatch):
     assert credentials.generation == written["generation"]
     assert (credentials.confirmed is None) == ("confirmed" not in written)
     assert len(credentials.former) == len(written.get("former", []))
+    assert (credentials.factor is None) == ("factor" not in written)
+    assert credentials.uses == written.get("uses", 0)
     use_salt(monkeypatch, vector["salt"])
     keys, owner = RootKeys.parse(vector["ring"]), UUID(vector["owner_id"])
     assert seal_credentials(keys, credentials, owner) == vector["token"]
@@ -176,7 +179,7 @@ def test_account_secret_has_32_octets():
 
 
 def test_no_repr_shows_credentials():
-    assert repr(CREDENTIALS) == "Credentials(generation=7)"
+    assert repr(CREDENTIALS) == "Credentials(generation=7, uses=0)"
 
 
 # --- managed passwords ----------------------------------------------------------------------------------
@@ -260,3 +263,50 @@ def test_address_that_is_the_current_one_again_is_no_former_one():
     back = moved.moved(CREDENTIALS.address, CODE, LATER)
 
     assert [one.address for one in back.former] == [B]
+
+
+# --- the second factor ----------------------------------------------------------------------------------
+
+FACTOR = Factor(secret=bytes(range(20)), since=NOON, step=59853600, recovery=("a" * 64, "b" * 64))
+
+
+def test_factor_is_a_way_in_that_an_address_brings_back():
+    first = replace(CREDENTIALS, confirmed=CODE, factor=FACTOR, uses=3)
+    second = replace(first.moved(B, CODE, LATER), factor=None, uses=5)
+
+    back = second.taken_back(second.former_at(CREDENTIALS.address, NOON), CODE, "new")
+
+    assert (back.factor, back.uses) == (FACTOR, 5)
+    alien = replace(CREDENTIALS, confirmed=CODE).moved(B, CODE, LATER)
+    stolen = replace(alien, factor=FACTOR, uses=1)
+    own = stolen.taken_back(stolen.former_at(CREDENTIALS.address, NOON), CODE, "new")
+    assert (own.factor, own.uses) == (None, 1)
+
+
+def test_factor_that_comes_back_keeps_what_was_used_up():
+    moved = replace(CREDENTIALS, confirmed=CODE, factor=FACTOR).moved(B, CODE, LATER)
+    former = moved.former_at(CREDENTIALS.address, NOON)
+
+    def after(**now):
+        used = replace(moved, factor=replace(FACTOR, **now))
+        return used.taken_back(former, CODE, "new").factor
+
+    assert after(step=FACTOR.step + 1).step == FACTOR.step + 1
+    assert after(step=FACTOR.step - 1).step == FACTOR.step
+    assert after(recovery=("b" * 64,)).recovery == ("b" * 64,)
+    assert after(recovery=()).recovery == ()
+    assert after(recovery=("c" * 64,)).recovery == FACTOR.recovery  # a thief has renewed them
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"secret": bytes(19)}, {"step": -1}, {"recovery": ("A" * 64,)}, {"recovery": ("a",)}]
+)
+def test_factor_has_one_form(wrong):
+    with pytest.raises(ValueError, match=r"factor|recovery"):
+        replace(FACTOR, **wrong)
+
+
+def test_no_repr_shows_a_factor():
+    shown = repr(replace(CREDENTIALS, factor=FACTOR)) + repr(FACTOR)
+
+    assert not any(text in shown for text in ("aaaa", "\\x01", "secret"))

@@ -103,6 +103,9 @@ class SupabaseAdministration:
     def confirm_by_code(self, *, is_on: bool) -> None:
         self.calls.do("set_settings", changes=Hidden.json({"confirms_by_code": is_on}))
 
+    def require_factor(self, *, is_on: bool) -> None:
+        self.calls.do("require_factor", is_on=is_on)
+
     def invite(self, code_hash: str, email: EmailAddress | None, role: AccountRole) -> None:
         self.calls.do("invite", new_code_hash=code_hash, address=Hidden(email), new_role=role.value)
 

@@ -28,6 +28,7 @@ from services.errors import (
 )
 from services.events import log_event
 from services.rules import Refusal
+from services.rules.accounts import use_of
 from services.store.backend import (
     Attempt,
     CountedAttempt,
@@ -146,22 +147,27 @@ class SupabaseUser:
         kept_cookie: str | None,
         ends_others: bool,
     ) -> bool:
-        return self.calls.call(
+        answer = self.calls.call(
             "change_credentials",
             seen_generation=seen_generation,
             new_generation=new.generation,
+            new_uses=new.uses,
+            new_wants_factor=new.wants_factor,
             action=action,
             new_lookup=new.lookup,
             new_sealed=Hidden(new.sealed),
             ends_others=ends_others,
             kept_cookie=kept_cookie,
             nonce=uuid4(),
-        ).ok
+        )
+        return _is_changed("change_credentials", answer, "stale", "factor_used")
 
     def change_address(self, new: NewAddress) -> bool:
         answer = self.calls.call(
             "change_address",
             seen_generation=new.credentials.generation - 1,
+            new_uses=new.credentials.uses,
+            new_wants_factor=new.credentials.wants_factor,
             address=Hidden(new.address),
             claims=Hidden(json.dumps(new.claims)),
             new_lookup=new.credentials.lookup,
@@ -171,9 +177,7 @@ class SupabaseUser:
             kept_cookie=new.cookie_hash,
             nonce=uuid4(),
         )
-        if not answer.ok and answer.reason != "stale":
-            raise error_of("change_address", Refusal(reason=answer.reason))
-        return answer.ok
+        return _is_changed("change_address", answer, "stale")
 
     def put_user_key(self, key: WrappedKey, replaces: str) -> None:
         self.calls.call(
@@ -186,13 +190,28 @@ class SupabaseUser:
     def devices(self) -> list[StoredDevice]:
         return self.calls.select("my_sessions", list[StoredDevice])
 
-    def prove(self, generation: int, returned: Sequence[str]) -> bool:
-        return self.calls.call(
+    def prove(
+        self,
+        generation: int,
+        returned: Sequence[str],
+        *,
+        has_factor: bool = False,
+        used: StoredCredentials | None = None,
+    ) -> bool:
+        answer = self.calls.call(
             "prove_session",
             seen_generation=generation,
             returned=Hidden(json.dumps(returned)),
+            has_factor=has_factor,
+            factor_action=use_of(used, generation) if used else None,
+            new_generation=used.generation if used else None,
+            new_uses=used.uses if used else None,
+            new_wants_factor=used.wants_factor if used else None,
+            new_lookup=used.lookup if used else None,
+            new_sealed=Hidden(used.sealed if used else None),
             nonce=uuid4(),
-        ).ok
+        )
+        return _is_changed("prove_session", answer, "stale")
 
     def stop_turns(self, session_id: SessionId | None) -> int:
         return self._number("streaming", "stop_turns", session_id)
@@ -238,7 +257,7 @@ class SupabaseBackend:
         self, identity: Identity, new: NewSession, sealer: SessionSealer
     ) -> OpenedSession:
         tokens, client, account = _tokens(identity), self.gateway.client(), new.account
-        credentials = account.credentials if account else None
+        credentials, used = account.credentials if account else new.used, new.used
         client.postgrest.auth(tokens.access)
         answer = UserCalls(client, self.proof, tokens.user_id).call(
             "start_session",
@@ -255,6 +274,11 @@ class SupabaseBackend:
             new_sealed=Hidden(credentials.sealed if credentials else None),
             new_wrapped=Hidden(account.key.wrapped if account else None),
             invitation=Hidden(account.invitation if account else None),
+            has_factor=new.has_factor,
+            factor_action=use_of(used, new.generation) if used else None,
+            new_generation=credentials.generation if credentials else None,
+            new_uses=credentials.uses if credentials else None,
+            new_wants_factor=credentials.wants_factor if credentials else None,
         )
         if not answer.ok:
             raise error_of("start_session", Refusal(reason=answer.reason))
@@ -404,8 +428,16 @@ def _sign_up_state(found: Mapping[str, object]) -> SignUpState:
         mode=SignUps(str(found["mode"])),
         is_first_admin=found["is_first"] is True,
         confirms_by_code=found["confirms_by_code"] is True,
+        requires_factor=found["requires_factor"] is True,
         is_invited=found.get("is_invited") is True,
     )
+
+
+def _is_changed(verb: str, answer: RpcResult, *losses: str) -> bool:
+    """Return False if *verb* was refused for a change meanwhile, one of *losses*; raise the error of any other refusal."""
+    if not answer.ok and answer.reason not in losses:
+        raise error_of(verb, Refusal(reason=answer.reason))
+    return answer.ok
 
 
 def _counted(answer: RpcResult) -> dict[str, object]:

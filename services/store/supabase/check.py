@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 import psycopg
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from services.crypto import ServerProof
 from services.domain import UserId
@@ -46,8 +46,9 @@ select
   (select coalesce(extract(epoch from clock_timestamp() - min(since)), 0)::float8 from private.log_erasures)
 """
 
+_STORED = TypeAdapter(StoredCredentials)
 _CREDENTIALS = """
-select user_id, id, lookup, sealed, generation
+select user_id, private.credentials_of(credentials)
 from private.roles left join private.credentials using (user_id) where deleted_at is null order by user_id
 """
 
@@ -142,13 +143,8 @@ def _check_credentials(
         return _unchecked("the root keys", "credentials")
     unopened = [
         user_id
-        for user_id, row_id, lookup, sealed, generation in connection.execute(_CREDENTIALS)
-        if row_id is None
-        or not keys.opens(
-            StoredCredentials(
-                id=row_id, user_id=user_id, lookup=lookup, sealed=sealed, generation=generation
-            )
-        )
+        for user_id, row in connection.execute(_CREDENTIALS)
+        if row is None or not keys.opens(_STORED.validate_python(row))
     ]
     return {"credentials": judge_credentials(unopened)}
 

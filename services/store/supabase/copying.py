@@ -77,7 +77,7 @@ insert into public.receipts (turn_id, conversation_id, user_id, body)
 select id, conversation_id, user_id, %(body)s from public.turns where id = %(turn_id)s""",
     "settings": """
 update private.settings set first_account_is_admin = %(first_account_is_admin)s, sign_ups = %(sign_ups)s,
-  confirms_by_code = %(confirms_by_code)s,
+  confirms_by_code = %(confirms_by_code)s, requires_factor = %(requires_factor)s,
   daily_cap_micro = %(daily_cap_micro)s, monthly_cap_micro = %(monthly_cap_micro)s, daily_cap_tokens = %(daily_cap_tokens)s,
   max_open = %(max_open)s, max_per_minute = %(max_per_minute)s, retention_days = %(retention_days)s,
   retention_from = %(retention_from)s where id""",

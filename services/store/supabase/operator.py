@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 from pydantic import SecretStr, TypeAdapter
 
 from services.domain import UserId
+from services.domain.accounts import CredentialsAction
 from services.domain.addresses import EmailAddress
 from services.errors import BadInput, Misconfigured
 from services.store.backend import StoredCredentials
@@ -28,8 +29,8 @@ _GRANT_ADMIN = "select private.change_role(null, private.find_account(%s), 'admi
 _FIND = "select private.credentials_of_lookups(%s), private.find_account(%s) is not null"
 _CHANGE = """
 select private.replace_credentials(actor => null, person => %(id)s, seen_generation => %(seen)s,
-  new_generation => %(generation)s, action => 'password.set', new_lookup => %(lookup)s, new_sealed => %(sealed)s,
-  ends_others => true, kept_cookie => null) -> 'ok'
+  new_generation => %(generation)s, new_uses => %(uses)s, new_wants_factor => %(wants_factor)s, action => %(action)s,
+  new_lookup => %(lookup)s, new_sealed => %(sealed)s, ends_others => true, kept_cookie => null) -> 'ok'
 """
 _REPAIR = "select private.repair_sign_in(%s, %s, %s)"
 _SET_CAPS = """
@@ -84,10 +85,15 @@ class SupabaseOperator:
         return None
 
     def change_credentials(
-        self, new: StoredCredentials, seen_generation: int, email: EmailAddress | None = None
+        self,
+        new: StoredCredentials,
+        seen_generation: int,
+        email: EmailAddress | None = None,
+        action: CredentialsAction = CredentialsAction.PASSWORD_SET,
     ) -> bool:
+        named = asdict(new) | {"seen": seen_generation, "action": action}
         with self._database() as connection:
-            [(is_changed,)] = connection.execute(_CHANGE, asdict(new) | {"seen": seen_generation})
+            [(is_changed,)] = connection.execute(_CHANGE, named)
         return is_changed
 
     def repair_sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> None:

@@ -11,6 +11,7 @@ from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
 from services.rules import NOT_FOUND, TOO_MANY, Refusal, part_of
 from services.rules.accounts import (
+    FACTOR_NEEDED,
     INVITATION_LIFE,
     MOST_INVITATIONS,
     StoredInvitation,
@@ -182,6 +183,35 @@ class TablesAdministration(TablesReports):
 
     def confirm_by_code(self, *, is_on: bool) -> None:
         self.change_settings({"confirms_by_code": is_on})
+
+    def require_factor(self, *, is_on: bool) -> None:
+        def change(block: Block) -> list[UserId] | Refusal:
+            session = block.get(schema.SESSIONS, self.caller.cookie_hash)
+            own = block.get(schema.CREDENTIALS, self.caller.user_id)
+            accounts, before = (
+                block.select(schema.ACCOUNTS, {"deleted_at": None}),
+                settings_of(block),
+            )
+            self.caller.require_recent(block)
+            if is_on and not (session and session.has_factor and own and own.wants_factor):
+                return FACTOR_NEEDED
+            block.put(schema.SETTINGS, replace(before, requires_factor=is_on))
+            if before.requires_factor is not is_on:
+                changed = [before.requires_factor, is_on]
+                self._note(block, "settings.set", requires_factor=changed)
+            return [one.id for one in accounts] if is_on else []
+
+        def end(block: Block, user_id: UserId) -> bool:
+            stored = block.get(schema.CREDENTIALS, user_id)
+            sessions = block.select(schema.SESSIONS, {"user_id": user_id})
+            wanted = stored is not None and stored.wants_factor
+            ended = [one for one in sessions if not (wanted and one.has_factor)][:ENDED_AT_ONCE]
+            delete_all(block, schema.SESSIONS, ended)
+            return bool(ended)
+
+        for user_id in self.run("require_factor", change):
+            while self.tables.of(None).run(lambda block, one=user_id: end(block, one)):
+                pass
 
     def set_deployment_cap(self, monthly_cap_micro: int | None) -> None:
         """Set the cap. Before the first cap is set, a cap that limits nothing is set while the budgets are counted."""

@@ -146,21 +146,32 @@ class TablesUser:
     ) -> bool:
         rules.check_change(action, seen_generation, new.generation, ends_others=ends_others)
 
-        def change(block: Block) -> bool:
+        def change(block: Block) -> bool | Refusal:
             user_id = self.caller.account(block).id
             if action not in rules.WITHOUT_PROOF:
                 self.caller.require_recent(block)
             stored = block.get(schema.CREDENTIALS, user_id)
-            if new.id != user_id or not stored or stored.generation != seen_generation:
-                return False
+            session = block.get(schema.SESSIONS, self.caller.cookie_hash)
+            known = stored if new.id == user_id else None
+            if refusal := rules.change_refusal(action, known, new, seen_generation):
+                return refusal
+            is_removed = known is not None and known.wants_factor and not new.wants_factor
+            if is_removed and _requires_factor(block, self.caller.wants_proofs):
+                return rules.FACTOR_REQUIRED
             ended = _others(block, user_id, kept_cookie) if ends_others else []
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
+            if action is CredentialsAction.FACTOR_ADDED and session:
+                # it was confirmed by a code in this session
+                block.put(schema.SESSIONS, replace(session, has_factor=True))
             if action is not CredentialsAction.RESEAL:
                 note(block, self.caller.now(), user_id, action, user_id)
             delete_all(block, schema.SESSIONS, ended)
             return True
 
-        is_changed = self.all_tables.of(self.caller.user_id).run(change)
+        answer = self.all_tables.of(self.caller.user_id).run(change)
+        if answer in (STALE, rules.FACTOR_USED):
+            return False
+        is_changed = accepted("change_credentials", answer)
         if is_changed and ends_others:
             self._end_others(self.caller.user_id, kept_cookie)
         return is_changed
@@ -176,11 +187,15 @@ class TablesUser:
             known = block.select(schema.FORMER_ADDRESSES, {"user_id": user_id})
             named = {one.lookup: one for one in found(block, schema.FORMER_ADDRESSES, new.former)}
             ended = _others(block, user_id, new.cookie_hash) if new.is_restored else []
-            is_seen = stored is not None and stored.generation == credentials.generation - 1
-            if credentials.id != user_id or not is_seen:
+            seen = credentials.generation - 1, credentials.uses
+            if credentials.id != user_id or stored is None:
+                return False
+            if (stored.generation, stored.uses) != seen:
                 return False
             if any(one.is_good(now) and one.user_id != user_id for one in named.values()):
                 return False  # made in advance by a writer of the store
+            if not new.is_restored:
+                rules.check_flag(None, stored, credentials)
             if any(one.user_id for one in others):
                 return ADDRESS_TAKEN
             delete_all(block, schema.CREDENTIALS, others)
@@ -243,14 +258,31 @@ class TablesUser:
         ]
 
     @atomic
-    def prove(self, block: Block, generation: int, returned: Sequence[str]) -> bool:
+    def prove(
+        self,
+        block: Block,
+        generation: int,
+        returned: Sequence[str],
+        *,
+        has_factor: bool = False,
+        used: StoredCredentials | None = None,
+    ) -> bool | Refusal:
         account, now = self.caller.account(block), self.caller.now()
         stored = block.get(schema.CREDENTIALS, account.id)
         session = block.get(schema.SESSIONS, self.caller.cookie_hash)
         counters = found(block, schema.THROTTLES, returned)
-        if session is None or stored is None or stored.generation != generation:
+        refusal = rules.factor_refusal(
+            *(stored, generation, used),
+            has_factor=has_factor,
+            is_required=_requires_factor(block, self.caller.wants_proofs),
+        )
+        if session is None or refusal == STALE:
             return False
-        block.put(schema.SESSIONS, replace(session, proved_at=now))
+        if refusal:
+            return refusal
+        given = session.has_factor or has_factor
+        block.put(schema.SESSIONS, replace(session, proved_at=now, has_factor=given))
+        _put_used(block, now, generation, used)
         _return_attempts(block, counters)
         note(block, now, account.id, "session.prove", account.id)
         return True
@@ -331,21 +363,35 @@ class TablesBackend:
             device=new.device,
             created_at=now,
             proved_at=now,
+            has_factor=new.has_factor,
         ).used(now)
+        rules.check_given(
+            new.account.credentials if new.account else new.used, has_factor=new.has_factor
+        )
 
         def start(block: Block) -> tuple[AccountRow, StoredCredentials] | Refusal:
             account = block.get(schema.ACCOUNTS, user_id)
             credentials = block.get(schema.CREDENTIALS, user_id)
             returned = found(block, schema.THROTTLES, new.returned)
+            is_required = _requires_factor(block, self.wants_proofs)
             if account is None:
-                begun = _begin_account(block, identity, new, now)
+                lacks_factor = is_required and not new.has_factor
+                begun = _begin_account(block, identity, new, now, lacks_factor=lacks_factor)
                 if isinstance(begun, Refusal):
                     return begun
                 account, credentials = begun
-            elif new.account or not credentials or credentials.generation != new.generation:
+            elif new.account or credentials is None:
                 return STALE
+            elif refusal := rules.factor_refusal(
+                *(credentials, new.generation, new.used),
+                has_factor=new.has_factor,
+                is_required=is_required,
+            ):
+                return refusal
             if account.suspended_at:
                 return Refusal(reason="signed_out")
+            _put_used(block, now, new.generation, new.used)
+            credentials = new.used or credentials
             block.put(schema.SESSIONS, session)
             _return_attempts(block, returned)
             return account, credentials
@@ -416,7 +462,7 @@ class TablesBackend:
 
     @atomic
     def sign_up_state(self, block: Block) -> SignUpState:
-        return _sign_up_state(block)
+        return _sign_up_state(block, self.wants_proofs)
 
     @atomic
     def count_attempt(self, block: Block, attempt: Attempt) -> CountedAttempt | Refusal:
@@ -427,7 +473,7 @@ class TablesBackend:
         account = block.get(schema.ACCOUNTS, stored.user_id) if stored and stored.user_id else None
         is_known = stored is not None and stored.user_id in {throttles.device_user} - {None}
         invitation = _invitation(block, attempt.invitation, attempt.invited, now)
-        state = replace(_sign_up_state(block), is_invited=invitation is not None)
+        state = replace(_sign_up_state(block, self.wants_proofs), is_invited=invitation is not None)
         counting = throttles.device if is_known else throttles.strangers
         refusal = _count(block, counting, now)
         block.put(schema.NONCES, Nonce(attempt.nonce, now))
@@ -539,7 +585,7 @@ def _open_step(block: Block, key: str, now: datetime) -> rules.StoredStep | None
 
 
 def _begin_account(
-    block: Block, identity: Recognised, new: NewSession, now: datetime
+    block: Block, identity: Recognised, new: NewSession, now: datetime, *, lacks_factor: bool
 ) -> tuple[AccountRow, StoredCredentials] | Refusal:
     """Begin the account of a user who has none. It reads, so it must come before the block's writes."""
     pending = _pending(block, new.account, new.generation)
@@ -551,7 +597,10 @@ def _begin_account(
     settings, is_first = settings_of(block), _is_first(block)
     invitation = _invitation(block, new.account.invitation, identity.email, now)
     begun = rules.begin_account(
-        identity.user_id, identity.email, settings, is_first=is_first, invitation=invitation
+        *(identity.user_id, identity.email, settings),
+        is_first=is_first,
+        invitation=invitation,
+        lacks_factor=lacks_factor,
     )
     if isinstance(begun, Refusal):
         return begun
@@ -603,12 +652,28 @@ def _note_key(block: Block, now: datetime, user_id: UserId, key: WrappedKey) -> 
     note(block, now, user_id, "key.put", user_id, version=key.version, mode="server")
 
 
-def _sign_up_state(block: Block) -> SignUpState:
+def _put_used(
+    block: Block, now: datetime, seen_generation: int, used: StoredCredentials | None
+) -> None:
+    """Store the credentials after the use of a factor, or its enrolment, if there are any."""
+    if used:
+        block.put(schema.CREDENTIALS, part_of(CredentialsRow, used))
+        user_id = UserId(used.id)
+        note(block, now, user_id, rules.use_of(used, seen_generation), user_id)
+
+
+def _requires_factor(block: Block, wants_proofs: bool) -> bool:
+    """Return True if the deployment requires a second factor; one without sign-in never does."""
+    return wants_proofs and settings_of(block).requires_factor
+
+
+def _sign_up_state(block: Block, wants_proofs: bool) -> SignUpState:
     is_first, settings = _is_first(block), settings_of(block)
     return SignUpState(
         mode=rules.mode_of(settings, is_first=is_first),
         is_first_admin=is_first,
         confirms_by_code=settings.confirms_by_code,
+        requires_factor=wants_proofs and settings.requires_factor,
     )
 
 

@@ -13,7 +13,7 @@ from services.domain.accounts import CredentialsAction, Limits
 from services.domain.addresses import NO_ADDRESS, EmailAddress
 from services.errors import BadInput, Misconfigured, StoreUnavailable
 from services.rules import part_of
-from services.rules.accounts import Settings, differences
+from services.rules.accounts import Settings, change_refusal, differences
 from services.rules.budget import Budget
 from services.store.backend import StoredCredentials
 from services.store.operator import CopiedRows, Finding, Mark, PresentKeys, UserCaps
@@ -95,7 +95,11 @@ class TablesOperator:
                 return only
 
     def change_credentials(
-        self, new: StoredCredentials, seen_generation: int, email: EmailAddress | None = None
+        self,
+        new: StoredCredentials,
+        seen_generation: int,
+        email: EmailAddress | None = None,
+        action: CredentialsAction = CredentialsAction.PASSWORD_SET,
     ) -> bool:
         user_id = UserId(new.id)
 
@@ -105,12 +109,12 @@ class TablesOperator:
                 block.get(schema.ACCOUNTS, user_id),
             )
             sessions = sessions_of(block, user_id)
-            if not stored or not account or stored.generation != seen_generation:
+            if not account or change_refusal(action, stored, new, seen_generation):
                 return False
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
             if email:
                 block.put(schema.ACCOUNTS, replace(account, email=email))
-            note(block, self.now(), None, CredentialsAction.PASSWORD_SET, user_id)
+            note(block, self.now(), None, action, user_id)
             delete_all(block, schema.SESSIONS, sessions)
             return True
 

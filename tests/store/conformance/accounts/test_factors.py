@@ -1,0 +1,425 @@
+"""The second factor: what no session and no proof begins without, and what who writes to the store cannot do about it."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from services.crypto import sha
+from services.domain.accounts import CredentialsAction, SessionEnd
+from services.errors import (
+    FactorNeeded,
+    FactorRequired,
+    FactorUsed,
+    ProofNeeded,
+    RateLimited,
+    SignedOut,
+    Tampered,
+    WrongCredentials,
+    WrongFactor,
+)
+from services.operate.accounts import opens
+from services.store import codes
+from services.store.credentials import seal_stored
+from services.store.factors import Factors
+from tests.confirmed import confirm
+from tests.store.conformance.accounts.deployments import at_once
+from tests.store.conftest import PASSWORD, new_email
+from tests.stores import NOT_COUNTED
+
+SECRET = bytes(range(20))
+OTHER = "another horse, another battery"
+CODES = ("R-one", "R-two", "R-three")  # recovery codes
+
+
+def _step(secret, digits, now, newer_than):
+    """The time step that *digits* are, in the place of TOTP."""
+    step = int(digits) if secret == SECRET and digits.isdecimal() else 0
+    return step if step > newer_than else None
+
+
+FACTORS = Factors(_step, lambda text: sha(text) if text.startswith("R-") else None)
+
+
+def change(user, action, new, *, ends_others=False):
+    """Change the credentials of *user*; *new* makes them out of those that are stored."""
+    accounts = user.deployment.accounts
+    current = accounts.current(user.cookie)
+    changed = new(current.credentials)
+    generation = current.stored.generation
+    return accounts.change_credentials(
+        user.session, changed, generation, action, ends_others=ends_others
+    )
+
+
+def enrol(user):
+    hashes = [sha(code) for code in CODES]
+    new = partial(FACTORS.enrolled, secret=SECRET, entered="10", recovery=hashes)
+    assert change(user, CredentialsAction.FACTOR_ADDED, new)
+
+
+def without(credentials):
+    return replace(credentials, factor=None, generation=credentials.generation + 1)
+
+
+def checked(accounts, user, password=PASSWORD):
+    return accounts.find(user.email, NOT_COUNTED).checked(password)
+
+
+def sign_in(user, code, accounts=None, password=PASSWORD):
+    """Sign in with the password and *code*; return the session."""
+    accounts = accounts or user.deployment.accounts
+    given = checked(accounts, user, password)
+    return FACTORS.given(accounts, given, code, accounts.sign_in)[1]
+
+
+def row_of(user):
+    return user.deployment.credentials()[user.id]
+
+
+def require(admin):
+    """Have the deployment require a factor, by an admin who has one."""
+    enrol(admin)
+    admin.administration.require_factor(is_on=True)
+
+
+@pytest.fixture
+def maya(maya):
+    enrol(maya)
+    return maya
+
+
+# --- sign-in
+
+
+def test_account_with_a_factor_is_not_signed_in_to_without_it(deployment, maya):
+    accounts, devices = deployment.accounts, deployment.devices(maya.session)
+    given = checked(accounts, maya)
+
+    with pytest.raises(FactorNeeded):
+        accounts.sign_in(given)
+    forgetful = replace(given, credentials=replace(given.credentials, factor=None))
+    with pytest.raises(FactorNeeded):  # the store asks for it, too
+        accounts.sign_in(forgetful)
+    with pytest.raises(WrongFactor):
+        sign_in(maya, "10")  # it has confirmed the factor
+    with pytest.raises(WrongFactor):
+        sign_in(maya, "R-four")
+
+    assert deployment.devices(maya.session) == devices
+    assert sign_in(maya, "11").user_id == maya.id
+
+
+def test_no_code_opens_an_account_whose_password_is_wrong(maya):
+    with pytest.raises(WrongCredentials):
+        sign_in(maya, "11", password=PASSWORD + "!")
+
+
+def test_code_is_good_once(maya):
+    for code in ("11", "R-one"):
+        sign_in(maya, code)
+        with pytest.raises(WrongFactor):
+            sign_in(maya, code)
+    with pytest.raises(WrongFactor):
+        sign_in(maya, "11")
+    sign_in(maya, "12")
+    sign_in(maya, "R-two")
+
+    assert (row_of(maya).uses, row_of(maya).generation) == (4, 2)
+    actions = [one.action for one in maya.usage.account_changes()]
+    assert actions.count("factor.use") == 4
+
+
+@pytest.mark.parametrize("code", ["11", "R-one"])
+def test_code_that_two_give_at_once_lets_one_in(deployment, maya, code):
+    processes = [deployment.process(), deployment.process()]
+
+    answers = at_once(*[partial(sign_in, maya, code, one) for one in processes])
+
+    assert sorted(isinstance(one, WrongFactor) for one in answers) == [False, True]
+    assert len(deployment.devices(maya.session)) == 2
+
+
+def test_use_that_another_overtook_begins_no_session(deployment, maya):
+    accounts = deployment.accounts
+    given = checked(accounts, maya)
+    late = replace(given, has_factor=True, used=FACTORS.use(given.credentials, "11"))
+    sign_in(maya, "12")
+    devices = deployment.devices(maya.session)
+
+    with pytest.raises(FactorUsed):
+        accounts.sign_in(late)
+    with pytest.raises(FactorUsed):
+        accounts.prove(maya.session, late)
+
+    assert deployment.devices(maya.session) == devices
+    assert row_of(maya).uses == 1
+
+
+def test_two_browsers_at_once_both_get_in(deployment, maya, omar):
+    users, codes = (maya, maya), ("R-one", "R-two")
+    sessions = at_once(*[partial(sign_in, *each) for each in zip(users, codes, strict=True)])
+    assert {one.user_id for one in sessions} == {maya.id}
+    assert row_of(maya).uses == 2
+
+    signed_in = at_once(omar.sign_in, omar.sign_in)
+
+    assert {one.id for one in signed_in} == {omar.id}
+    assert row_of(omar).uses == 0
+
+
+# --- proofs
+
+
+def test_proof_of_an_account_with_a_factor_needs_it(deployment, maya):
+    accounts = deployment.accounts
+    deployment.let_pass(601)
+    given = checked(accounts, maya)
+    with pytest.raises(FactorNeeded):
+        accounts.prove(maya.session, given)
+    with pytest.raises(FactorNeeded):
+        maya.session.backend.prove(given.stored.generation, ())
+    with pytest.raises(ProofNeeded):
+        change(maya, CredentialsAction.FACTOR_REMOVED, without)
+
+    FACTORS.given(accounts, given, "11", partial(accounts.prove, maya.session))
+
+    with pytest.raises(WrongFactor):
+        FACTORS.given(
+            accounts, checked(accounts, maya), "11", partial(accounts.prove, maya.session)
+        )
+    assert change(maya, CredentialsAction.FACTOR_REMOVED, without)
+    assert maya.sign_in().id == maya.id
+
+
+# --- changes
+
+
+def test_change_by_credentials_from_before_a_use_changes_nothing(deployment, maya):
+    accounts = deployment.accounts
+    before = accounts.current(maya.cookie)
+    sign_in(maya, "11")
+    row = row_of(maya)
+
+    with pytest.raises(RateLimited):
+        accounts.change_password(maya.session, before, before.hashed(OTHER))
+    anew = seal_stored(accounts.root_keys, before.credentials, maya.id)
+    user = maya.session.backend
+    seen, options = anew.generation, {"kept_cookie": None, "ends_others": False}
+    assert not user.change_credentials(anew, seen, action=CredentialsAction.RESEAL, **options)
+
+    assert row_of(maya) == row
+
+
+def test_new_password_keeps_the_factor(deployment, maya):
+    current = deployment.accounts.current(maya.cookie)
+    deployment.accounts.change_password(maya.session, current, current.hashed(OTHER))
+
+    with pytest.raises(FactorNeeded):
+        deployment.accounts.sign_in_with(maya.email, OTHER)
+    assert sign_in(maya, "11", password=OTHER).user_id == maya.id
+
+
+def test_reset_by_a_factor_keeps_its_use(deployment, maya):
+    accounts = deployment.accounts
+    given, hashed = checked(accounts, maya), accounts.current(maya.cookie).hashed(OTHER)
+
+    reset = partial(codes.reset, accounts, password_hash=hashed)
+    _, session = FACTORS.given(accounts, given, "11", reset)
+
+    assert set(deployment.devices(session)) == {session.id}
+    with pytest.raises(WrongFactor):
+        sign_in(maya, "11", password=OTHER)
+    assert sign_in(maya, "12", password=OTHER).user_id == maya.id
+
+
+def test_factor_is_no_more_wanted_once_it_is_removed(deployment, maya):
+    other = sign_in(maya, "11")
+
+    assert change(maya, CredentialsAction.FACTOR_REMOVED, without, ends_others=True)
+
+    assert deployment.accounts.ended([other]) == {other.id: SessionEnd.ENDED}
+    assert maya.sign_in().id == maya.id
+    assert maya.usage.account_changes()[0].action == "factor.remove"
+
+
+def test_renewed_recovery_codes_take_the_place_of_the_old_ones(maya):
+    def renewed(credentials):
+        factor = replace(credentials.factor, recovery=(sha("R-new"),))
+        return replace(credentials, factor=factor, generation=credentials.generation + 1)
+
+    assert change(maya, CredentialsAction.RECOVERY_RENEWED, renewed)
+
+    with pytest.raises(WrongFactor):
+        sign_in(maya, "R-one")
+    assert sign_in(maya, "R-new").user_id == maya.id
+
+
+# --- attacks by who writes to the store
+
+
+def test_flag_that_disagrees_with_the_seal_lets_nobody_in(deployment, maya, omar, caplog):
+    caplog.set_level("INFO")
+    ring = deployment.accounts.root_keys
+    rows = row_of(maya), row_of(omar)
+    deployment.put_credentials(replace(rows[0], wants_factor=False))
+    deployment.put_credentials(replace(rows[1], wants_factor=True))
+
+    for user in (maya, omar):
+        with pytest.raises(WrongCredentials):
+            checked(deployment.process(), user)
+        with pytest.raises(Tampered):
+            deployment.process().open(user.cookie)
+        assert not opens(ring, row_of(user))
+    assert "credentials.unopened" in caplog.text
+    deployment.put_credentials(*rows)
+    assert all(opens(ring, row) for row in rows)
+
+
+def test_number_of_uses_that_disagrees_with_the_seal_lets_nobody_in(deployment, maya):
+    row = row_of(maya)
+
+    deployment.put_credentials(replace(row, uses=row.uses + 1))
+
+    with pytest.raises(WrongCredentials):
+        checked(deployment.process(), maya)
+
+
+def test_credentials_from_before_a_use_are_refused_by_a_process_that_saw_it(deployment, maya):
+    old = row_of(maya)
+    sign_in(maya, "R-one")
+
+    deployment.put_credentials(old)
+
+    with pytest.raises(WrongCredentials):
+        sign_in(maya, "R-one")
+    with pytest.raises(Tampered):
+        deployment.accounts.open(maya.cookie)
+
+
+# --- a factor for all
+
+
+def test_required_factor_is_enrolled_in_the_sign_in(alone):
+    admin, maya = alone.sign_up_admin(), alone.sign_up()
+    require(admin)
+    assert alone.accounts.ended([maya.session]) == {maya.session.id: SessionEnd.ENDED}
+    given = checked(alone.accounts, maya)
+    with pytest.raises(FactorNeeded):
+        alone.accounts.sign_in(given)
+    with pytest.raises(FactorNeeded):  # the store asks for it, too
+        alone.accounts.sign_in(replace(given, requires_factor=False))
+
+    used = FACTORS.enrolled(given.credentials, SECRET, "20", ())
+    _, session = alone.accounts.sign_in(replace(given, has_factor=True, used=used))
+
+    assert session.user_id == maya.id
+    with pytest.raises(WrongFactor):
+        sign_in(maya, "20")
+    assert sign_in(maya, "21").user_id == maya.id
+
+
+def test_required_factor_is_enrolled_in_the_sign_up(alone):
+    require(alone.sign_up_admin())
+    accounts, email = alone.accounts, new_email()
+    found = accounts.find_for_sign_up(email, NOT_COUNTED)
+    hashed = found.hashed(PASSWORD)
+    with pytest.raises(FactorNeeded):
+        accounts.sign_up(found, hashed)
+    state = replace(found.sign_ups, requires_factor=False)
+    with pytest.raises(FactorNeeded):  # the store asks for it, too
+        accounts.sign_up(replace(found, sign_ups=state), hashed)
+
+    found = accounts.find(email, NOT_COUNTED)
+    given = found.checked(PASSWORD)  # a sign-up that was cut
+    used = FACTORS.enrolled(given.credentials, SECRET, "20", ())
+    _, session = accounts.sign_in(replace(given, has_factor=True, used=used))
+
+    assert (alone.credentials()[session.user_id].wants_factor, session.email) == (True, email)
+    found = accounts.find_for_sign_up(new_email(), NOT_COUNTED)
+    _, session = accounts.sign_up(found, hashed, factor=used.factor)
+    assert alone.credentials()[session.user_id].wants_factor
+
+
+def test_admin_requires_a_factor_only_with_a_proof_and_a_factor(alone):
+    admin, maya = alone.sign_up_admin(), alone.sign_up()
+    with pytest.raises(FactorNeeded):
+        admin.administration.require_factor(is_on=True)
+    enrol(admin)
+    alone.let_pass(601)
+    with pytest.raises(ProofNeeded):
+        admin.administration.require_factor(is_on=True)
+    assert maya.account().user_id == maya.id
+
+    accounts = alone.accounts
+    FACTORS.given(accounts, checked(accounts, admin), "11", partial(accounts.prove, admin.session))
+    admin.administration.require_factor(is_on=True)
+
+    assert accounts.backend.sign_up_state().requires_factor
+    with pytest.raises(SignedOut):
+        maya.account()
+    assert admin.account().user_id == admin.id
+    assert admin.administration.audit()[0].detail == {"requires_factor": [False, True]}
+    admin.administration.require_factor(is_on=False)
+    assert maya.sign_in().id == maya.id
+
+
+def test_required_factor_ends_sessions_without_one(alone):
+    """A session outlives the setting if its user has a factor, and gave it there or enrolled it there."""
+    admin, maya, omar = alone.sign_up_admin(), alone.sign_up(), alone.sign_up()
+    before = maya.sign_in()
+    enrol(maya)
+    enrol(omar)
+    assert change(omar, CredentialsAction.FACTOR_REMOVED, without)
+    later = sign_in(maya, "11")
+
+    require(admin)
+
+    sessions = [one.session for one in (maya, before, omar)] + [later]
+    assert set(alone.accounts.ended(sessions)) == {before.session.id, omar.session.id}
+    with pytest.raises(FactorRequired):
+        change(maya, CredentialsAction.FACTOR_REMOVED, without)
+    assert row_of(maya).wants_factor
+
+
+# --- addresses
+
+
+def test_address_that_is_taken_back_brings_its_factor_back(deployment, maya):
+    accounts = deployment.accounts
+    confirm(accounts, maya.session)
+    left, email = maya.email, new_email()
+    generation = accounts.current(maya.cookie).stored.generation
+    accounts.change_address(maya.session, email, generation)
+    thief = replace(maya, email=email)
+    assert change(thief, CredentialsAction.FACTOR_REMOVED, without)
+    with pytest.raises(FactorNeeded):
+        accounts.restore_address(left, "a hash")
+    with pytest.raises(WrongFactor):
+        accounts.restore_address(left, "a hash", use=partial(FACTORS.use, entered="10"))
+    assert len(deployment.devices(maya.session)) == 1
+
+    current = accounts.current(maya.cookie)
+    restored = accounts.restore_address(
+        left, current.hashed(OTHER), use=partial(FACTORS.use, entered="11")
+    )
+
+    assert restored.session.email == left
+    with pytest.raises(WrongFactor):
+        sign_in(maya, "11", password=OTHER)
+    assert sign_in(maya, "12", password=OTHER).user_id == maya.id
+
+
+def test_address_that_is_taken_back_drops_the_factor_of_a_thief(deployment, omar):
+    accounts = deployment.accounts
+    confirm(accounts, omar.session)
+    left, email = omar.email, new_email()
+    accounts.change_address(omar.session, email, accounts.current(omar.cookie).stored.generation)
+    enrol(replace(omar, email=email))
+    sign_in(replace(omar, email=email), "11")
+
+    current = accounts.current(omar.cookie)
+    accounts.restore_address(left, current.hashed(OTHER))
+
+    assert (row_of(omar).wants_factor, row_of(omar).uses) == (False, 1)
+    assert accounts.sign_in_with(left, OTHER)[1].user_id == omar.id

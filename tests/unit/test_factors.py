@@ -1,0 +1,164 @@
+"""The second factor in one process: what it asks for before it calls anything, and its races."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from services.crypto import Factor, RootKeys, new_key
+from services.domain.accounts import CredentialsAction
+from services.domain.addresses import checked_address
+from services.errors import FactorNeeded, FactorUsed, RateLimited, WrongFactor
+from services.rules.accounts import Settings
+from services.store.backend import NewAddress
+from services.store.credentials import seal_stored
+from services.store.factors import Factors
+from services.store.tables.backend import TablesBackend
+from services.store.tables.in_memory import InMemoryStore
+from services.store.tables.schema import SETTINGS
+from tests.stores import NOT_COUNTED, accounts_in_memory
+
+MAYA, PASSWORD = checked_address("maya@daybook.test"), "correct horse, correct battery"
+SECRET, NOON = bytes(range(20)), datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
+def _step(secret, digits, now, newer_than):
+    """The time step that *digits* are, in the place of TOTP."""
+    return int(digits) if int(digits) > newer_than else None
+
+
+FACTORS = Factors(_step, lambda text: None, lambda: NOON)
+
+
+@pytest.fixture
+def accounts():
+    accounts = accounts_in_memory(InMemoryStore())
+    return replace(accounts, backend=Late(accounts.backend))
+
+
+@pytest.fixture
+def maya(accounts):
+    """The session of a user with a factor."""
+    cookie, session = accounts.sign_up_with(MAYA, PASSWORD)
+    current = accounts.current(cookie)
+    new = FACTORS.enrolled(current.credentials, SECRET, "10", ())
+    assert accounts.change_credentials(session, new, 1, CredentialsAction.FACTOR_ADDED)
+    return session
+
+
+def checked(accounts):
+    return accounts.find(MAYA, NOT_COUNTED).checked(PASSWORD)
+
+
+class Without:
+    """A port in which *name* is not called."""
+
+    def __init__(self, port, name):
+        self._port, self._name = port, name
+
+    def __getattr__(self, name):
+        assert name != self._name
+        return getattr(self._port, name)
+
+
+@pytest.mark.parametrize("is_required", [False, True])
+def test_sign_in_and_proof_ask_for_the_factor_first(accounts, maya, is_required):
+    asking = replace(accounts, backend=Without(accounts.backend, "sign_in"))
+    session = replace(maya, backend=Without(maya.backend, "prove"))
+    given = checked(accounts)
+    if is_required:
+        credentials = replace(given.credentials, factor=None)
+        given = replace(given, credentials=credentials, requires_factor=True)
+
+    with pytest.raises(FactorNeeded):
+        asking.sign_in(given)
+    with pytest.raises(FactorNeeded):
+        asking.prove(session, given)
+
+
+def test_code_is_of_a_factor_that_there_is(accounts, maya):
+    credentials = checked(accounts).credentials
+    with pytest.raises(WrongFactor):
+        FACTORS.use(replace(credentials, factor=None), "11")
+    with pytest.raises(WrongFactor):
+        FACTORS.enrolled(credentials, SECRET, "0", ())
+
+    used = FACTORS.use(credentials, "11")
+
+    assert used.factor == Factor(secret=SECRET, since=NOON, step=11)
+    assert (used.uses, used.generation) == (1, 2)
+
+
+class Late:
+    """A backend whose answer to an attempt is from before what happens meanwhile."""
+
+    def __init__(self, backend):
+        self._backend, self.meanwhile = backend, []
+
+    def __getattr__(self, name):
+        return getattr(self._backend, name)
+
+    def count_attempt(self, attempt):
+        answer = self._backend.count_attempt(attempt)
+        if self.meanwhile:
+            self.meanwhile.pop()()
+        return answer
+
+
+def test_use_that_this_process_saw_while_it_read_is_read_again(accounts, maya):
+    known = checked(accounts)
+
+    def sign_in():
+        FACTORS.given(accounts, known, "11", accounts.sign_in)
+
+    accounts.backend.meanwhile.append(sign_in)
+
+    assert checked(accounts).stored.uses == 1
+
+
+def test_password_that_changed_beside_a_use_ends_the_sign_in(accounts, maya):
+    tried = []
+
+    def act(given):
+        tried.append(given)
+        accounts.change_password(maya, given, given.hashed("another horse, another battery"))
+        raise FactorUsed
+
+    with pytest.raises(RateLimited):
+        FACTORS.given(accounts, checked(accounts), "11", act)
+
+    assert len(tried) == 1
+
+
+def test_new_address_does_not_undo_a_use(accounts, maya):
+    before = checked(accounts)
+    FACTORS.given(accounts, before, "11", accounts.sign_in)
+    moved = replace(before.credentials, address=checked_address("b@daybook.test"), generation=3)
+    change = NewAddress(
+        credentials=seal_stored(accounts.root_keys, moved, maya.user_id),
+        address=moved.address,
+        claims=(),
+        former=(),
+        is_restored=False,
+        cookie_hash=maya.cookie_hash,
+    )
+
+    assert not maya.backend.change_address(change)
+
+    assert checked(accounts).stored.uses == 1
+
+
+def test_deployment_without_sign_in_demands_no_factor():
+    store = InMemoryStore()
+    backend = TablesBackend(store, wants_proofs=False)
+    accounts = replace(accounts_in_memory(store, RootKeys({1: new_key()}, 1)), backend=backend)
+    settings = Settings(requires_factor=True)
+    store.of(None).run(lambda block: block.put(SETTINGS, settings))
+    cookie, session = accounts.enter(None)
+    current = accounts.current(cookie)
+    new = FACTORS.enrolled(current.credentials, SECRET, "10", ())
+    assert accounts.change_credentials(session, new, 1, CredentialsAction.FACTOR_ADDED)
+
+    _, again = accounts.enter(accounts.current(cookie).stored)
+
+    assert again.user_id == session.user_id
