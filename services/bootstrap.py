@@ -14,9 +14,12 @@ from services.chat.setup import Setup as Setup
 from services.chat.temporary import TemporaryChat as TemporaryChat
 from services.chat.view import Affordable as Affordable
 from services.chat.view import ThreadView as ThreadView
+from services.crypto.recovery_codes import recovery_hash
 from services.deployment import Deployment
 from services.domain import SessionId
 from services.events import listen
+from services.identity.totp import matching_step
+from services.store.factors import Factors
 from services.users import UserServices as UserServices
 from services.web import streamlit_assets
 from services.web.address_codes import NewAddress, RestoreAddress
@@ -31,6 +34,7 @@ from services.web.metrics import Metrics
 from services.web.notices import Notices
 from services.web.open_route import OpenRoute
 from services.web.origin import Origin
+from services.web.own_factor import OwnFactor
 from services.web.page_assets import PageAssets
 from services.web.poll_route import PollRoute
 from services.web.session_middleware import ENDS as ENDS
@@ -69,6 +73,7 @@ def routes(app: App) -> list[Route]:
     sign_up = SignUpCode(start)
     codes = _code_routes(app, start, lanes, sign_up)
     by_code = SignUpByCode(codes, sign_up) if codes else None
+    factors = Factors(matching_step, recovery_hash)
     metrics = Metrics(chosen.metrics_token, app.open_sessions)
     listen(metrics.record)
     listen(app.recent_calls.record)
@@ -76,6 +81,7 @@ def routes(app: App) -> list[Route]:
         health_route(app.health),
         *_open_routes(app, origin),
         *SignInRoutes(start, lanes, by_code).routes(),
+        *OwnFactor(app.shared, attempts, origin, factors, notices).routes(),
         *(codes.routes() if codes else []),
         *ExportRoutes(app.shared, origin).routes(),
         *PollRoute(app.shared, origin).routes(),

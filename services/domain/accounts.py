@@ -57,6 +57,17 @@ class Device:
     is_proven: bool  # true: its user has proved who they are in the last ten minutes
 
 
+RECOVERY_CODES = 10  # of a second factor, until the first is used
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondFactor:
+    """The second factor of a user, as the user sees it."""
+
+    since: datetime
+    codes_left: int  # recovery codes
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens used by one model call."""
@@ -253,6 +264,7 @@ SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "invitation": errors.InvitationRefused,
     "uninvited": errors.InvitationNeeded,
     "confirm": errors.ConfirmationSent,
+    "factor-required": errors.FactorRequired,
     "expired": errors.StepEnded,
     "wrong-code": errors.WrongCode,
     "slow": errors.TooManyAttempts,

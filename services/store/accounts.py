@@ -33,7 +33,7 @@ from services.crypto import (
 )
 from services.daemon_threads import in_thread
 from services.domain import SessionId, UserId
-from services.domain.accounts import CredentialsAction, SessionEnd, SignUps
+from services.domain.accounts import CredentialsAction, SecondFactor, SessionEnd, SignUps
 from services.domain.addresses import NO_ADDRESS, Confirmed, ConfirmedBy, EmailAddress
 from services.domain.browsers import BrowserName
 from services.domain.passwords import check_new_password
@@ -142,6 +142,7 @@ class AppSession:
     email: EmailAddress = field(repr=False)
     has_password: bool
     is_confirmed: bool  # the address, when the session was opened
+    factor: SecondFactor | None  # the second factor, when the session was opened
     cookie_hash: str
     user_keys: UserKeys = field(repr=False)
     backend: UserBackend = field(repr=False)
@@ -781,6 +782,7 @@ class Accounts:
             email=credentials.address,
             has_password=credentials.password_hash is not None,
             is_confirmed=credentials.confirmed is not None,
+            factor=factor_of(credentials),
             cookie_hash=cookie.hash,
             user_keys=keys,
             backend=opened.user,
@@ -801,6 +803,12 @@ class Accounts:
 def _is_before(stored: StoredCredentials, seen: tuple[int, int] | None) -> bool:
     """Return True if the generation or the uses *seen* are later."""
     return seen is not None and (stored.generation < seen[0] or stored.uses < seen[1])
+
+
+def factor_of(credentials: Credentials) -> SecondFactor | None:
+    """Return the second factor as its user sees it; None: there is none."""
+    factor = credentials.factor
+    return SecondFactor(since=factor.since, codes_left=len(factor.recovery)) if factor else None
 
 
 def hash_new_password(address: EmailAddress, password: str) -> str:

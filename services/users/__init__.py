@@ -16,7 +16,7 @@ from services.chat.setup import Choices
 from services.chat.task_registry import BackgroundTasks
 from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat, TemporaryChats
 from services.domain import AccountRole, ConversationId, Purpose, SessionId, UserId
-from services.domain.accounts import Account
+from services.domain.accounts import Account, SecondFactor
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
 from services.domain.policies import policy_named
@@ -162,10 +162,17 @@ class Shared:
 
     def set_address(self, user_id: UserId, email: EmailAddress) -> None:
         """Have the sessions of a user in this process know the address that a code has confirmed."""
-        self.session_cache.set_address(user_id, email)
+        self._change(user_id, lambda one: replace(one, email=email, is_confirmed=True))
+
+    def set_factor(self, user_id: UserId, factor: SecondFactor | None) -> None:
+        """Have the sessions of a user in this process know the second factor, after it was read or changed."""
+        self._change(user_id, lambda one: replace(one, factor=factor))
+
+    def _change(self, user_id: UserId, change: Callable[[AppSession], AppSession]) -> None:
+        self.session_cache.change(user_id, change)
         for user in list(self._users.values()):
             if user.user_id == user_id:
-                user.session = replace(user.session, email=email, is_confirmed=True)
+                user.session = change(user.session)
 
     def _add(self, session: AppSession) -> None:
         user = self._users[session.id] = UserServices(session, self)
@@ -231,6 +238,11 @@ class UserServices(ChatParts):
     def is_confirmed(self) -> bool:
         """True if the address is confirmed, as far as this process knows."""
         return self.session.is_confirmed
+
+    @property
+    def factor(self) -> SecondFactor | None:
+        """The second factor, as far as this process knows."""
+        return self.session.factor
 
     def read_ahead(self) -> None:
         """Start reading all data that the first page needs."""
