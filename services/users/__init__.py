@@ -32,6 +32,7 @@ from services.store.port import Store
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.tables.temporary import TemporaryRows
 from services.users.devices import Devices
+from services.users.factor_rule import FactorRule
 from services.users.full_export import FullExport
 from services.users.session_cache import SessionCache
 
@@ -213,6 +214,7 @@ class UserServices(ChatParts):
         self.sign_ups = SignUpAdministration(
             administration, shared.sign_ups, lambda: shared.backend.sign_in.confirms_addresses()
         )
+        self.factor_rule = FactorRule(session, shared.sign_ups, shared.ending)
         self._account = CachedRead(session.backend.account, _ACCOUNT_SECONDS)
         self.export: FullExport | None = None  # the last export that was begun
         store = sealed_store(self._rows, session.user_keys)

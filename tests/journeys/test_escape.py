@@ -79,8 +79,8 @@ ADMIN = {
     "suspend_dialog": [button("suspend")],
     "users.delete_dialog": [button("delete-user")],
 }
-# these need an unset model, and a chat with a summary
-ELSEWHERE = {"connect_dialog", "summary_dialog"}
+# these need an unset model, a chat with a summary, and an admin with a second factor (test_factor_setup.py)
+ELSEWHERE = {"connect_dialog", "summary_dialog", "factor_dialog"}
 
 
 def seed(app, person):

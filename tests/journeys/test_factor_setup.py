@@ -1,4 +1,4 @@
-"""Two-step verification: set up with a code of an app on the page Account, and turned off again."""
+"""Two-step verification: set up with a code of an app on the page Account, turned off again, and required of all."""
 
 import re
 
@@ -6,8 +6,10 @@ import pytest
 from playwright.sync_api import expect
 from pyotp import TOTP
 
-from tests.journeys.people import DESK, PHONE
+from tests.journeys.people import DESK, FOR_EVER, PHONE, Person
+from tests.journeys.seeds import database
 from tests.journeys.test_access import Look
+from tests.stack.apps import running
 
 SIZES = {"desk": {"viewport": DESK}, "phone": {"viewport": PHONE, "has_touch": True}}
 
@@ -78,6 +80,47 @@ def test_two_step_verification_is_set_up_and_turned_off(person):
     maya.signs_in()
     maya.is_welcome()
     assert maya.complaints() == []
+
+
+def test_admin_requires_two_step_verification_of_all(make_app, browser):
+    """Who has not set it up is signed out; a reply that is under way is kept."""
+    with running(make_app("required")) as app:
+        app.until_ready()
+        ruth, maya = (Person(browser, app.url, name) for name in ("ruth", "maya"))
+        try:
+            for one in (ruth, maya):
+                one.arrives()
+            maya.asks(f"Peas {FOR_EVER}")
+            maya.hears("word2")
+            switch = ruth.page.get_by_role("switch", name="Require two-step verification")
+            ruth.visit("/admin?tab=Settings")
+            ruth.sees("Set up two-step verification for your own account first.")
+            expect(switch).to_have_count(0)
+            sets_up_a_factor(ruth)
+            look = Look(ruth)
+
+            ruth.visit("/admin?tab=Settings")
+            switch.press("Space")
+            expect(ruth.dialog).to_contain_text("Everyone who has not set it up is signed out")
+            look.at("the question")
+            ruth.dialog.get_by_role("button", name="Require it").click()
+            expect(switch).to_be_checked()
+            maya.is_signed_out_before_long()
+            with database(app) as rows:
+                replies = "select state from public.turns where purpose = 'reply'"
+                assert rows.execute(replies).fetchall() == [("stopped",)]
+
+            switch.press("Space")
+            ruth.dialog.get_by_role("button", name="Stop requiring it").click()
+            expect(switch).not_to_be_checked()
+            maya.signs_in()
+            maya.visit()
+            maya.is_welcome()
+            assert look.found == []
+            assert [*ruth.complaints(), *maya.complaints()] == []
+        finally:
+            for one in (ruth, maya):
+                one.leaves()
 
 
 @pytest.mark.parametrize("size", SIZES)
