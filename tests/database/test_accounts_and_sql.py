@@ -176,7 +176,8 @@ class Accounts(RuleBasedStateMachine):
         is_used = with_factor == "used"
         used = self.used(stored, off=off, generation=int(not stored.wants_factor))
         given = {"used": used if is_used else None, "has_factor": with_factor != "not"}
-        self.start(user, stored.generation, None, **given)
+        for _ in range(2):  # the second time is a replay
+            self.start(user, stored.generation, None, **given)
 
     @rule(user=st.integers(0, 4), has_factor=st.booleans(), wants_factor=st.booleans())
     def begin_an_account_with_a_factor(self, user, has_factor, wants_factor):
@@ -638,6 +639,9 @@ class Accounts(RuleBasedStateMachine):
             self.both.administer(session, lambda admin: admin.require_factor(is_on=is_on))
             for one in self.both.sessions[-3:]:
                 self.both.end_of(one)
+        if session and is_given:
+            removed = CredentialsAction.FACTOR_REMOVED
+            self.change_credentials(0, 0, removed, is_old=False, kept=None)
 
     @rule(nth=NTH, cap=st.sampled_from([None, 0, 10**15, 10**16]))
     def set_deployment_cap(self, nth, cap):

@@ -9,6 +9,7 @@ from services.crypto import hash_password
 from services.domain.accounts import SessionEnd
 from services.domain.mails import CodePurpose, NoCode, NoCodeReason
 from services.errors import (
+    FactorNeeded,
     RateLimited,
     SignedOut,
     StepEnded,
@@ -25,6 +26,7 @@ from services.store.codes import CodeRequest, Codes
 from services.store.steps import Steps
 from tests.confirmed import confirm
 from tests.store.conformance.accounts.deployments import at_once
+from tests.store.conformance.accounts.test_factors import enrol
 from tests.store.conformance.talk import begun_with, titles
 from tests.store.conftest import PASSWORD
 from tests.stores import NOT_COUNTED, cut_at
@@ -102,6 +104,18 @@ def test_of_two_who_enter_a_code_at_once_one_signs_in(deployment, maya, codes, b
 
     assert [type(one) for one in answers if isinstance(one, AppSession)] == [AppSession]
     assert sum(isinstance(one, StepEnded) for one in answers) == 1
+
+
+def test_code_does_not_take_the_place_of_the_second_factor(deployment, maya, right):
+    enrol(maya)
+    hashed = deployment.accounts.current(maya.cookie).hashed(OTHER)
+
+    with pytest.raises(FactorNeeded):
+        rules.sign_in(deployment.accounts, right(maya))
+    with pytest.raises(FactorNeeded):
+        rules.reset_password(deployment.accounts, right(maya), hashed)
+
+    assert set(deployment.devices(maya.session)) == {maya.session.id}
 
 
 def test_address_that_was_never_confirmed_gets_no_code(omar, codes, browser, send):
