@@ -74,12 +74,14 @@ def _draw_account(user: UserServices) -> None:
     st.text(user.email)
     reason = st.query_params.get("reason", "")
     if new_address.is_open():
-        new_address.draw_forms(user.email, sign_in.refusal(reason))
+        has_factor = user.factor is not None
+        new_address.draw_forms(user.email, sign_in.refusal(reason), has_factor=has_factor)
         return
     if bootstrap.current_app().mailer:
         _draw_confirmation(is_confirmed=user.is_confirmed)
     new_address.draw_button()
-    _draw_outcome("" if codes.asked_purpose() else reason)
+    if not codes.asked_purpose() or proof.is_by_code():
+        _draw_outcome(reason)
     with show_errors():
         listed = user.devices.all()
         is_proven = any(one.is_proven for one in listed if one.is_this_one)

@@ -217,7 +217,7 @@ with frame.page() as user:
         )
         _draw_export("Export everything first")
         if (
-            reason in _UNPROVEN
+            reason in _UNPROVEN or proof.is_by_code()
         ):  # a proof is asked for where it is missing, so that the page asks for none
             proof.draw(user, "/data", "Enter your password first, then delete your account.")
         else:

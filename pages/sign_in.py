@@ -11,7 +11,7 @@ from uuid import UUID
 
 import streamlit as st
 
-from pages._parts import browser, codes, words
+from pages._parts import browser, codes, factor, words
 from pages._parts.passwords import PasswordKind, password_field, show_button
 from pages._tab import tab
 from services import bootstrap
@@ -23,7 +23,6 @@ _CREATE = "Create account"
 _OPEN_THE_ADDRESS = "Open the address that Daybook printed when it started. It opens your chats in any browser on this computer."
 _ABOUT_NEW_ACCOUNTS = ("weak", "address", "not-allowed", "closed", "confirm", "invitation")
 _LONGEST_WAIT = 86_400  # seconds, the longest wait that the page shows
-_BACK = "Back to sign in"
 _SIGN_UP = "sign_up"  # the purpose of the code after which an account is made
 _EMAIL = """<label>Email<input name="email" type="email" autocomplete="username" required
           placeholder="you@example.org"></label>"""
@@ -113,6 +112,8 @@ def page() -> None:
             with st.container(key="login", border=True):
                 if bootstrap.current_app().is_alone:
                     st.markdown(_OPEN_THE_ADDRESS)
+                elif step := factor.open_step():
+                    factor.draw(step, _here(), refusal(st.query_params.get("reason", "")))
                 elif (step := _open_sign_up()) and _sends_codes():
                     _draw_sign_up_code(step)
                 elif (entry := _BY_CODE.get(codes.asked_purpose())) and _sends_codes():
@@ -171,7 +172,7 @@ def _draw_entry(entry: "_Entry") -> None:
     else:
         st.markdown(f"{entry.sent} {codes.SENT}")
         st.html(forms.redeem(step, entry.button, entry.fields))
-    st.button(_BACK, type="tertiary", on_click=codes.go_to, args=[""])
+    st.button(words.BACK_TO_SIGN_IN, type="tertiary", on_click=codes.go_to, args=[""])
 
 
 def _open_sign_up() -> UUID | None:
@@ -189,7 +190,7 @@ def _draw_sign_up_code(step: UUID) -> None:
         f"says so. {codes.SENT}"
     )
     st.html(codes.CodeForms(_SIGN_UP, _here()).redeem(step, _CREATE))
-    st.button(_BACK, type="tertiary", on_click=codes.go_to, args=[""])
+    st.button(words.BACK_TO_SIGN_IN, type="tertiary", on_click=codes.go_to, args=[""])
 
 
 def _sends_codes() -> bool:
@@ -215,7 +216,7 @@ def _form(action: str, verb: str, password: PasswordKind, code: str, *, takes_co
 def _here() -> str:
     """Return the current address without the reason of the last refusal and the code of an invitation."""
     query = st.query_params.to_dict()
-    for name in ("reason", "wait", "why", "invite", "code", "step"):
+    for name in ("reason", "wait", "why", "invite", "code", "step", "added"):
         query.pop(name, None)
     path = urlsplit(st.context.url or "").path or "/"
     return f"{path}?{urlencode(query)}" if query else path

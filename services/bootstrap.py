@@ -14,19 +14,18 @@ from services.chat.setup import Setup as Setup
 from services.chat.temporary import TemporaryChat as TemporaryChat
 from services.chat.view import Affordable as Affordable
 from services.chat.view import ThreadView as ThreadView
-from services.crypto.recovery_codes import recovery_hash
 from services.deployment import Deployment
 from services.domain import SessionId
 from services.events import listen
-from services.identity.totp import matching_step
-from services.store.factors import Factors
 from services.users import UserServices as UserServices
 from services.web import streamlit_assets
 from services.web.address_codes import NewAddress, RestoreAddress
 from services.web.attempts import Attempts
 from services.web.code_routes import CodePurposeFlow, CodeRoutes
 from services.web.confirmation_codes import ConfirmAddress, SignUpByCode, SignUpCode
+from services.web.entries import Entries
 from services.web.export_route import ExportRoutes
+from services.web.factor_check import FactorCheck
 from services.web.form_limit import FormLimit
 from services.web.hashing_lanes import HashingLanes
 from services.web.health_route import health_route
@@ -41,7 +40,7 @@ from services.web.session_middleware import ENDS as ENDS
 from services.web.session_middleware import UNKNOWN as UNKNOWN
 from services.web.session_middleware import SessionMiddleware, content_security_policy
 from services.web.session_start import SessionStart
-from services.web.sign_in_codes import ResetPassword, SignInByCode
+from services.web.sign_in_codes import ProveByCode, ResetPassword, SignInByCode
 from services.web.sign_in_routes import SignInRoutes
 
 _TAB_WAIT_SECONDS = 10.0  # less than the 15 seconds that a browser waits
@@ -73,7 +72,6 @@ def routes(app: App) -> list[Route]:
     sign_up = SignUpCode(start)
     codes = _code_routes(app, start, lanes, sign_up)
     by_code = SignUpByCode(codes, sign_up) if codes else None
-    factors = Factors(matching_step, recovery_hash)
     metrics = Metrics(chosen.metrics_token, app.open_sessions)
     listen(metrics.record)
     listen(app.recent_calls.record)
@@ -81,7 +79,8 @@ def routes(app: App) -> list[Route]:
         health_route(app.health),
         *_open_routes(app, origin),
         *SignInRoutes(start, lanes, by_code).routes(),
-        *OwnFactor(app.shared, attempts, origin, factors, notices).routes(),
+        *([] if origin.is_alone else Entries(start, notices).routes()),
+        *OwnFactor(app.shared, attempts, origin, notices).routes(),
         *(codes.routes() if codes else []),
         *ExportRoutes(app.shared, origin).routes(),
         *PollRoute(app.shared, origin).routes(),
@@ -114,6 +113,7 @@ def _code_routes(
     flows: tuple[CodePurposeFlow, ...] = (
         SignInByCode(start),
         ResetPassword(start, lanes, notices),
+        ProveByCode(FactorCheck(attempts, origin, notices)),
         sign_up,
         ConfirmAddress(lambda user_id: app.shared().note_confirmed(user_id)),
         NewAddress(app.shared, attempts, origin, lanes, notices),

@@ -154,6 +154,11 @@ class FactorNeeded(Refused):
 
     public = "Enter the code of your authenticator app to go on."
 
+    def __init__(self, since: datetime | None = None) -> None:
+        """*since*: when the factor was added; None: the account has none."""
+        super().__init__()
+        self.since = since
+
 
 class FactorUsed(Refused):
     """The second factor was used by another sign-in or proof meanwhile."""

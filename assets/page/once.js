@@ -1,5 +1,4 @@
-// The buttons of pages that are shown once (services/web/shown_once.py), which are hidden
-// without this script.
+// The buttons of pages that are shown once (services/web/shown_once.py): hidden without this script.
 
 document.addEventListener("click", ({ target }) => {
   const button = target.closest(".db-once button");

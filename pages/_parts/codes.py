@@ -18,13 +18,17 @@ class CodeForms:
     purpose: str
     back_to: str = field(repr=False)
 
-    def send(self, button: str, fields: str = "") -> str:
-        """Return the HTML of the form that has a code sent; *fields*: what it asks for, as HTML."""
+    def send(self, button: str, fields: str = "", *, is_second: bool = False) -> str:
+        """Return the HTML of the form that has a code sent; *fields*: what it asks for, as HTML.
+
+        *is_second*: another form on the page has the main button.
+        """
+        kind = ' class="db-second"' if is_second else ""
         return f"""
       <form class="db-form" method="post" action="/code">
         {self._hidden()}
         {fields}
-        <button type="submit">{button}</button>
+        <button type="submit"{kind}>{button}</button>
       </form>"""
 
     def redeem(self, step: UUID, button: str, fields: str = "") -> str:
@@ -45,6 +49,8 @@ class CodeForms:
 
     def _hidden(self, step: UUID | None = None) -> str:
         values = {"purpose": self.purpose, "next": self.back_to} | ({"step": step} if step else {})
+        if invitation := st.query_params.get("invite"):  # of a sign-up that begins anew
+            values["invite"] = invitation
         return "".join(
             f'<input type="hidden" name="{name}" value="{escape(str(value))}">'
             for name, value in values.items()
@@ -66,7 +72,7 @@ def open_step() -> UUID | None:
 
 def go_to(purpose: str) -> None:
     """Make the next run show the forms of *purpose*; "": none. For callbacks."""
-    for name in ("reason", "wait", "why", "step", "code"):
+    for name in ("reason", "wait", "why", "step", "code", "added"):
         st.query_params.pop(name, None)
     if purpose:
         st.query_params["code"] = purpose

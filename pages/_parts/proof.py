@@ -1,14 +1,21 @@
-"""The form that proves again who is signed in. It is a native one, because no password enters a Streamlit session."""
+"""The forms that prove again who is signed in: by the password, or by a code mailed to a confirmed address.
+
+They are native ones, because no password or code enters a Streamlit session.
+"""
 
 from html import escape
 
 import streamlit as st
 
-from pages._parts import words
+from pages import sign_in
+from pages._parts import codes, factor, words
 from pages._parts.passwords import password_field, show_button
+from services import bootstrap
 from services.bootstrap import UserServices
+from services.domain.mails import CodePurpose
 
 _CONFIRMED = "Confirmed. You can make changes for the next ten minutes."
+_BY_CODE = "Have a code sent to your email."
 _WITHOUT = (
     "Your account has no password, so this is not possible here. Ask your admin to set one: "
     "`uv run python -m services.operate set-password EMAIL`."
@@ -16,17 +23,39 @@ _WITHOUT = (
 
 
 def draw(user: UserServices, page: str, why: str) -> None:
-    """Draw the form, with the reason *why* it is asked; it leads back to the address *page*."""
+    """Draw the forms, with the reason *why* a proof is asked for; they lead back to the address *page*."""
     st.subheader(words.CONFIRM_IDENTITY, anchor=False)
+    factor_field = factor.proof_field(has_factor=user.factor is not None)
+    takes_code = user.is_confirmed and bootstrap.current_app().mailer is not None
+    forms = codes.CodeForms(CodePurpose.PROVE, page)
+    if takes_code and is_by_code() and (step := codes.open_step()):
+        st.markdown("Enter the code in the email. Then you can make changes for ten minutes.")
+        st.html(forms.redeem(step, words.CONFIRM, factor_field), width=384)
+        st.button(words.CANCEL, type="tertiary", on_click=codes.go_to, args=[""])
+        return
     st.markdown(f"{why} This is good for ten minutes.")
     if user.has_password:
-        st.html(_form(user.email, page), width=384)
-    else:
+        st.html(_form(user.email, page, factor_field), width=384)
+    elif not takes_code:
         st.markdown(_WITHOUT)
+    if takes_code:
+        st.markdown("Or have a code sent to your email." if user.has_password else _BY_CODE)
+        st.html(forms.send(words.SEND_CODE, is_second=user.has_password), width=384)
+
+
+def is_by_code() -> bool:
+    """Return True if the address asks for the form for a code."""
+    return codes.asked_purpose() == CodePurpose.PROVE
 
 
 def draw_outcome(reason: str) -> bool:
-    """Say how a proof ended, if *reason* says so; return False if it is about something else."""
+    """Say how a proof ended or goes on, if *reason* or the address says so; return False if it is about something else."""
+    if is_by_code():
+        if refused := sign_in.refusal(reason):
+            st.error(refused)
+        elif codes.open_step():
+            st.info(f"We sent a code to your email. {codes.SENT}")
+        return True
     match reason:
         case "proved":
             st.info(_CONFIRMED)
@@ -37,7 +66,7 @@ def draw_outcome(reason: str) -> bool:
     return True
 
 
-def _form(email: str, page: str) -> str:
+def _form(email: str, page: str, factor_field: str) -> str:
     # password managers read the account from the field with the autocomplete `username`
     return f"""
       <form class="db-form" method="post" action="/proof">
@@ -45,5 +74,6 @@ def _form(email: str, page: str) -> str:
         <input name="next" value="{escape(page)}" type="hidden">
         {password_field(words.PASSWORD, "password", "current-password")}
         {show_button("current-password")}
+        {factor_field}
         <button type="submit">{words.CONFIRM}</button>
       </form>"""

@@ -252,8 +252,12 @@ DELETE_WORD = "delete"  # typed to delete an account without a password
 
 # refusals by their codes in the URL of the sign-in page
 SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
+    "signed-out": errors.SignedOut,
     "wrong": errors.WrongCredentials,
     "prove": errors.ProofNeeded,
+    "factor": errors.FactorNeeded,
+    "wrong-factor": errors.WrongFactor,
+    "factor-used": errors.FactorUsed,
     "suspended": errors.Suspended,
     "unconfirmed": errors.NotConfirmed,
     "taken": errors.AddressTaken,

@@ -37,7 +37,8 @@ _NO_CODES: Mapping[NoCodeReason, tuple[str, str, str]] = {
         "You already have an account",
         "A code was requested to use this address for a Daybook account.",
         "There is an account with this address already, so this email has no code. Sign in instead, "
-        "or reset your password on the sign-in page.",
+        "or reset your password on the sign-in page. If the address of your account was changed from this one "
+        "in the last three days, choose “Take back an email address” on the sign-in page.",
     ),
     NoCodeReason.UNCONFIRMED: (
         "Your email address is not confirmed",

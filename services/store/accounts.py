@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TypeVar
+from functools import partial
+from typing import Protocol, TypeVar
 from uuid import UUID, uuid4
 
 from services.caches import LruCache
@@ -85,6 +86,7 @@ from services.store.device_names import NewDevice
 WithCredentials = TypeVar("WithCredentials", CountedAttempt, OpenedSession)
 _COOKIE_BYTES = 32
 _MOST_GENERATIONS = 100_000  # users whose newest generation is remembered
+_MOST_OVERTAKEN = 5  # times that a change by a code is tried, while others change the credentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +144,10 @@ class AppSession:
     email: EmailAddress = field(repr=False)
     has_password: bool
     is_confirmed: bool  # the address, when the session was opened
-    factor: SecondFactor | None  # the second factor, when the session was opened
     cookie_hash: str
     user_keys: UserKeys = field(repr=False)
     backend: UserBackend = field(repr=False)
+    factor: SecondFactor | None = None  # of the user, when the session was opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,8 @@ class Checked(Current):
     def check_factor(self) -> None:
         """Raise FactorNeeded if the account has a second factor, or the deployment requires one, and it was not given."""
         if (self.credentials.factor or self.requires_factor) and not self.has_factor:
-            raise FactorNeeded
+            factor = self.credentials.factor
+            raise FactorNeeded(factor.since if factor else None)
 
     @property
     def after(self) -> Current:
@@ -236,6 +239,11 @@ class FoundFormer:
     is_known: bool  # true: the attempt comes from a device of the user
     is_suspended: bool
     keys: tuple[WrappedKey, ...]  # of the user
+
+    def taken_back(self, now: datetime, password_hash: str) -> Credentials:
+        """Return the next generation of the credentials, with the former address and a new password. Raise NewerVersion."""
+        confirmed = Confirmed(how=ConfirmedBy.CODE, at=now.replace(microsecond=0))
+        return self.credentials.taken_back(self.former, confirmed, password_hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,16 +426,27 @@ class Accounts:
         credentials = self._opened(opened.credentials, is_set_back=is_set_back)
         return Current(opened.credentials, credentials)
 
-    def change_password(self, session: AppSession, current: Current, password_hash: str) -> None:
-        """Change the password of the user of *session*, and end all other sessions.
+    def change_password(
+        self,
+        session: AppSession,
+        current: Current,
+        password_hash: str,
+        *,
+        keeps_factor: bool = True,
+    ) -> None:
+        """Change the password of the user of *session*, with or without the second factor, and end all other sessions.
 
-        Raise WrongCredentials (*current* is another user's), RateLimited (the credentials changed meanwhile), ProofNeeded.
+        Raise WrongCredentials (*current* is another user's), RateLimited (the credentials changed meanwhile), ProofNeeded,
+        FactorRequired.
         """
         stored = current.stored
         if stored.user_id != session.user_id:
             raise WrongCredentials
         new = replace(
-            current.credentials, password_hash=password_hash, generation=stored.generation + 1
+            current.credentials,
+            password_hash=password_hash,
+            generation=stored.generation + 1,
+            factor=current.credentials.factor if keeps_factor else None,
         )
         action = CredentialsAction.PASSWORD_SET
         if not self.change_credentials(session, new, stored.generation, action, ends_others=True):
@@ -492,14 +511,28 @@ class Accounts:
 
         Raise StepEnded (there is no such account any more), AddressTaken, and the errors of `sign_in` and *use*.
         """
-        found = self.find_former(email, NOT_COUNTED)
-        if found is None:
-            raise StepEnded
-        confirmed = Confirmed(how=ConfirmedBy.CODE, at=self.now().replace(microsecond=0))
-        new = found.credentials.taken_back(found.former, confirmed, password_hash)
+
+        def former() -> FoundFormer:
+            found = self.find_former(email, NOT_COUNTED)
+            if found is None:
+                raise StepEnded
+            return found
+
+        restore = partial(self._restore, email, password_hash, browser, use)
+        return until_unchanged(former(), former, restore)
+
+    def _restore(
+        self,
+        email: EmailAddress,
+        password_hash: str,
+        browser: BrowserName | None,
+        use: Callable[[Credentials], Credentials] | None,
+        found: FoundFormer,
+    ) -> RestoredAddress:
+        new = found.taken_back(self.now(), password_hash)
         if new.factor:
             if use is None:
-                raise FactorNeeded
+                raise FactorNeeded(new.factor.since)
             new = replace(use(new), uses=new.uses)  # the next generation counts it
         # without the factor of the account, which may be a thief's
         checked = Checked(found.stored, found.credentials, (), found.keys, has_factor=True)
@@ -508,9 +541,11 @@ class Accounts:
             if not self._put_address(session.backend, new, session, is_restored=True):
                 raise RateLimited
         except AppError:
-            self.end(cookie)  # no browser has it
+            with suppress(AppError):
+                self.end(cookie)  # no browser has it
             raise
-        session = replace(session, email=email, has_password=True)
+        factor = second_factor(new)
+        session = replace(session, email=email, has_password=True, factor=factor)
         return RestoredAddress(cookie, session, found.credentials.address)
 
     def _put_address(
@@ -782,7 +817,7 @@ class Accounts:
             email=credentials.address,
             has_password=credentials.password_hash is not None,
             is_confirmed=credentials.confirmed is not None,
-            factor=factor_of(credentials),
+            factor=second_factor(credentials),
             cookie_hash=cookie.hash,
             user_keys=keys,
             backend=opened.user,
@@ -800,13 +835,42 @@ class Accounts:
         return self.keys(keys)
 
 
+class _Read(Protocol):
+    @property
+    def stored(self) -> StoredCredentials: ...
+
+
+Read = TypeVar("Read", bound=_Read)
+Done = TypeVar("Done")
+
+
+def until_unchanged(seen: Read, read: Callable[[], Read], act: Callable[[Read], Done]) -> Done:
+    """Return *act* of the credentials *seen*; while a change overtakes it, *read* them again and repeat, four times at most.
+
+    So a thief who is signed in does not keep users from an account by changing the password, or ending sessions, at the
+    right moment: the code of the user is spent. Raise RateLimited in the end, and the errors of both.
+    """
+    for _ in range(_MOST_OVERTAKEN):
+        try:
+            return act(seen)
+        except SignedOut:
+            again = read()
+        except RateLimited:
+            again = read()
+            now, before = again.stored, seen.stored
+            if (now.generation, now.uses) == (before.generation, before.uses):  # all else is busy
+                raise
+        seen = again
+    raise RateLimited
+
+
 def _is_before(stored: StoredCredentials, seen: tuple[int, int] | None) -> bool:
     """Return True if the generation or the uses *seen* are later."""
     return seen is not None and (stored.generation < seen[0] or stored.uses < seen[1])
 
 
-def factor_of(credentials: Credentials) -> SecondFactor | None:
-    """Return the second factor as its user sees it; None: there is none."""
+def second_factor(credentials: Credentials) -> SecondFactor | None:
+    """Return the second factor as its user sees it."""
     factor = credentials.factor
     return SecondFactor(since=factor.since, codes_left=len(factor.recovery)) if factor else None
 

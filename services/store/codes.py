@@ -7,18 +7,27 @@ gets a step all the same, in which every code is wrong, so that a page says noth
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter
 
+from services.domain import UserId
 from services.domain.addresses import EmailAddress
 from services.domain.browsers import BrowserName
 from services.domain.mails import Code, CodePurpose, NoCode, NoCodeReason
-from services.errors import AppError, StepEnded, WrongCode
-from services.store.accounts import Accounts, AppSession, Checked, Cookie, Found
-from services.store.backend import NOT_COUNTED, StoredCredentials
+from services.errors import AppError, StepEnded, TooManyAttempts, WrongCode
+from services.rules.accounts import MOST_TRIES, STEP_LIFE
+from services.store.accounts import (
+    Accounts,
+    AppSession,
+    Checked,
+    Cookie,
+    Found,
+    until_unchanged,
+)
+from services.store.backend import NOT_COUNTED, StoredCredentials, Throttle
 from services.store.steps import Step, Steps, read_contents
 
 DIGITS = 8
@@ -59,29 +68,36 @@ class _Contents:
 
     request: CodeRequest = field(repr=False)
     tag: str | None = field(repr=False)
+    kept_as: UUID | None = None  # counts the tries of a code that `Codes.keep` has kept
 
 
 _CONTENTS = TypeAdapter(_Contents)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RightCode:
     """A step whose code was entered. It must end before the code counts."""
 
     step: Step
     request: CodeRequest
     _end: Callable[[], Step] = field(repr=False)
+    has_ended: bool = False
 
     def end(self) -> None:
         """End the step, for one of several who enter the code at once. Raise StepEnded."""
         self._end()
+        self.has_ended = True
 
 
 @dataclass(frozen=True, slots=True)
 class Codes:
     """Makes codes and compares them. Any thread may call any method. All raise StoreUnavailable.
 
-    All but `begin` count a try of the step, and raise StepEnded as `Steps.attempt` does.
+    All but `begin` raise StepEnded as `Steps.attempt` does; `read` and `check` count a try of the step.
+
+    A code of eight digits has five tries, and five more if another one was asked for that could not be sent. A code that
+    is sent begins with none of them used, so the throttles of mails bound all guesses: those of strangers for an address
+    send 15 codes a day (30 where it may be taken back), which have 150 tries in 100,000,000.
     """
 
     steps: Steps
@@ -110,7 +126,7 @@ class Codes:
                 content = NoCode(reason)
             case None:
                 pass
-        contents = _CONTENTS.dump_json(_Contents(request=request, tag=tag)).decode()
+        contents = _text(_Contents(request=request, tag=tag))
         step = self.steps.begin(
             browser,
             kind,
@@ -125,9 +141,16 @@ class Codes:
     def read(
         self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None
     ) -> CodeRequest:
-        """Return what the code of a step was asked for, to begin it anew."""
+        """Return what the code of a step was asked for, to begin it anew, or to `keep` it."""
         step = self.steps.attempt(browser, kind, step_id, session)
         return read_contents(_CONTENTS, step.contents).request
+
+    def keep(self, browser: Cookie, kind: str, step_id: UUID, session: AppSession | None) -> None:
+        """Let the code of a step go on, where no other one could be sent: `read` has used none of its tries.
+
+        From the first time on its tries are counted apart, five of them, however often it is kept.
+        """
+        self.steps.renew(browser, kind, step_id, session, _kept)
 
     def check(
         self, browser: Cookie, kind: str, step_id: UUID, digits: str, session: AppSession | None
@@ -135,10 +158,31 @@ class Codes:
         """Compare *digits* with the code of a step. Raise WrongCode."""
         step = self.steps.attempt(browser, kind, step_id, session)
         contents = read_contents(_CONTENTS, step.contents)
+        if contents.kept_as:
+            self._count_try(contents.kept_as)
         if not self.steps.root_keys.is_code(step_id, digits, contents.tag or ""):
             raise WrongCode
         end = partial(self.steps.end, browser, kind, step_id, session)
         return RightCode(step, contents.request, end)
+
+    def _count_try(self, kept_as: UUID) -> None:
+        """Count a try of a code that was kept. Raise StepEnded."""
+        bucket = self.steps.root_keys.bucket(f"tries of code {kept_as}")
+        seconds = int(STEP_LIFE.total_seconds())
+        try:
+            self.steps.backend.count_throttles([Throttle(bucket, MOST_TRIES, seconds)])
+        except TooManyAttempts:
+            raise StepEnded from None
+
+
+def _kept(text: str) -> str:
+    """Return the contents of the step of a code that is kept. Raise StepEnded."""
+    contents = read_contents(_CONTENTS, text)
+    return _text(replace(contents, kept_as=contents.kept_as or uuid4()))
+
+
+def _text(contents: _Contents) -> str:
+    return _CONTENTS.dump_json(contents).decode()
 
 
 def sign_in(
@@ -153,26 +197,60 @@ def sign_in(
     return accounts.sign_in(checked, browser=browser)
 
 
+def prove(
+    accounts: Accounts,
+    session: AppSession,
+    code: RightCode,
+    give: Callable[[Checked, Callable[[Checked], None]], None] = lambda checked, act: act(checked),
+) -> None:
+    """Note a proof by a code that was mailed to the address of the user of *session*.
+
+    *give* calls its second argument with the credentials, after the second factor, if there is one; the code is good until then.
+
+    Raise StepEnded (also if the credentials have changed since), and the errors of *give* and `Accounts.prove`.
+    """
+
+    def act(checked: Checked) -> None:
+        if not code.has_ended:  # a factor that was used meanwhile is checked again
+            code.end()
+        accounts.prove(session, checked)
+
+    give(_checked(accounts, code), act)
+
+
 def reset_password(
     accounts: Accounts, code: RightCode, password_hash: str, browser: BrowserName | None = None
 ) -> tuple[Cookie, AppSession]:
     """Sign in by a code, set a new password and end all other sessions. Raise the errors of `sign_in`.
 
-    The password is changed by the new session, as only a user may overwrite credentials. A process that is killed
-    between the two leaves the old password, and a session of which no browser has the cookie.
+    Credentials that change once the code is spent are read again (`until_unchanged`): who is signed in as the user could
+    otherwise prevent each reset.
     """
     checked = _checked(accounts, code)
     code.end()
-    return reset(accounts, checked, password_hash, browser)
+    again = partial(confirmed_again, accounts, code.request.address, code.step.user_id)
+    return until_unchanged(checked, again, lambda one: reset(accounts, one, password_hash, browser))
 
 
 def reset(
-    accounts: Accounts, checked: Checked, password_hash: str, browser: BrowserName | None = None
+    accounts: Accounts,
+    checked: Checked,
+    password_hash: str,
+    browser: BrowserName | None = None,
+    *,
+    keeps_factor: bool = True,
+    on_begun: Callable[[], object] = lambda: None,
 ) -> tuple[Cookie, AppSession]:
-    """Sign in as the user of *checked*, set a new password and end all other sessions, as `reset_password` does."""
+    """Sign in as the user of *checked*, set a new password, with or without the second factor, and end all other sessions.
+
+    The password is changed by the new session, as only a user may overwrite credentials: *on_begun* is called between the
+    two. A process that is killed there leaves the old password, and a session of which no browser has the cookie.
+    """
     cookie, session = accounts.sign_in(checked, browser=browser)
+    on_begun()
     try:
-        accounts.change_password(session, checked.after, password_hash)
+        after = checked.after
+        accounts.change_password(session, after, password_hash, keeps_factor=keeps_factor)
     except AppError:
         with suppress(AppError):
             accounts.end(cookie)
@@ -184,16 +262,27 @@ def _checked(accounts: Accounts, code: RightCode) -> Checked:
     """Return the credentials that a code was sent for. Raise StepEnded if they have changed since."""
     found = accounts.find(code.request.address, NOT_COUNTED)  # the tries of the code are counted
     code.step.check(found.stored)
-    if not found.stored or not found.credentials or not found.credentials.confirmed:
+    return _confirmed(found, code.step.user_id)
+
+
+def confirmed_again(accounts: Accounts, address: EmailAddress, user_id: UserId | None) -> Checked:
+    """Return the credentials that a user has now, whose address is confirmed. Raise StepEnded."""
+    return _confirmed(accounts.find(address, NOT_COUNTED), user_id)
+
+
+def _confirmed(found: Found, user_id: UserId | None) -> Checked:
+    """Return the credentials of a user whose address is confirmed. Raise StepEnded."""
+    stored, credentials = found.stored, found.credentials
+    if not stored or not credentials or not credentials.confirmed or stored.user_id != user_id:
         raise StepEnded
     return Checked(
-        *(found.stored, found.credentials, (), found.keys),
+        *(stored, credentials, (), found.keys),
         requires_factor=found.sign_ups.requires_factor,
     )
 
 
-def typed_code(text: str) -> str:
+def typed_code(text: str, length: int = DIGITS) -> str:
     """Return the digits of a code as it was typed: mails and people group them by spaces and hyphens."""
     digits = "".join(text.split()).replace("-", "")
-    is_code = len(digits) == DIGITS and digits.isascii() and digits.isdecimal()
+    is_code = len(digits) == length and digits.isascii() and digits.isdecimal()
     return digits if is_code else ""

@@ -7,9 +7,9 @@ copy of the row shows nothing, and a step goes on in its browser alone.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter, ValidationError
@@ -21,6 +21,15 @@ from services.events import log_event
 from services.rules.accounts import STEP_LIFE
 from services.store.accounts import AppSession, Cookie
 from services.store.backend import Backend, NewStep, StoredCredentials, Throttle
+
+
+class _OfUser(Protocol):
+    """Credentials of a user, or a step that was begun for them."""
+
+    @property
+    def user_id(self) -> UserId | None: ...
+    @property
+    def generation(self) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +59,7 @@ Contents = TypeVar("Contents")
 class Steps:
     """Begins, tries and ends steps. Any thread may call any method. All raise StoreUnavailable.
 
-    `attempt` and `end` raise StepEnded where the step has expired, ended or had all its tries, or was begun as another
+    `attempt`, `end` and `renew` raise StepEnded where the step has expired, ended or had all its tries, or was begun as another
     kind, in another browser or in another session.
     """
 
@@ -66,7 +75,7 @@ class Steps:
         throttles: Sequence[Throttle],
         *,
         session: AppSession | None = None,
-        credentials: StoredCredentials | None = None,
+        credentials: _OfUser | None = None,
         step_id: UUID | None = None,
     ) -> Step:
         """Begin a step in *session* and for the user of *credentials*, once *throttles* have counted it.
@@ -89,10 +98,7 @@ class Steps:
             generation=credentials.generation if credentials else None,
             expires_at=self.now() + STEP_LIFE,
         )
-        keys = self._keys(browser)
-        sealed = keys.seal(_STEP.dump_json(step).decode(), step.id)
-        new = NewStep(key=keys.row_key(step.id), kind_tag=keys.kind_tag(kind), sealed=sealed)
-        self.backend.begin_step(new)
+        self._store(browser, step)
         return step
 
     def attempt(
@@ -108,6 +114,27 @@ class Steps:
         keys = self._keys(browser)
         sealed = self.backend.end_step(keys.row_key(step_id))
         return self._checked(keys, step_id, sealed, kind, session)
+
+    def renew(
+        self,
+        browser: Cookie,
+        kind: str,
+        step_id: UUID,
+        session: AppSession | None,
+        change: Callable[[str], str],
+    ) -> None:
+        """Give a step the contents that *change* makes of its own, and all its tries again; it expires as before.
+
+        It is ended first, so that of several callers, those of `end` among them, one succeeds.
+        """
+        step = self.end(browser, kind, step_id, session)
+        self._store(browser, replace(step, contents=change(step.contents)))
+
+    def _store(self, browser: Cookie, step: Step) -> None:
+        keys = self._keys(browser)
+        sealed = keys.seal(_STEP.dump_json(step).decode(), step.id)
+        new = NewStep(key=keys.row_key(step.id), kind_tag=keys.kind_tag(step.kind), sealed=sealed)
+        self.backend.begin_step(new)
 
     def _keys(self, browser: Cookie) -> StepKeys:
         return self.root_keys.step_keys(browser.secret)

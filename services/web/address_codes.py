@@ -9,13 +9,16 @@ from starlette.responses import RedirectResponse, Response
 
 from services.domain.addresses import checked_address
 from services.domain.mails import CodePurpose, NoCodeReason, NoticeKind
-from services.errors import AddressTaken, SignedOut, WrongCredentials
-from services.store.accounts import AppSession, hash_new_password
+from services.errors import AddressTaken, ProofNeeded
+from services.store.accounts import hash_new_password
 from services.store.backend import Throttles
 from services.store.codes import NOBODY, CodeRequest, Recipient, RightCode
+from services.store.entries import Entered, Entry, Way
 from services.users import Shared
 from services.web.attempts import Attempts
 from services.web.code_routes import Asked
+from services.web.entries import Entries
+from services.web.factor_check import FactorCheck
 from services.web.forms import with_query
 from services.web.hashing_lanes import HashingLanes
 from services.web.notices import Notices
@@ -37,7 +40,7 @@ class NewAddress:
 
     async def request_of(self, asked: Asked) -> CodeRequest:
         """Raise BadAddress, WrongCredentials, AddressTaken (it is the own one), TooManyAttempts, RateLimited."""
-        session, password = _session(asked), asked.form.get("password", "")
+        session, password = asked.own_session, asked.form.get("password", "")
         address = checked_address(asked.form.get("email", ""))
         client, device = (
             self.origin.client_address(asked.request),
@@ -48,30 +51,34 @@ class NewAddress:
         checked = await self.lanes.run(
             lambda: found.checked(password), client=asked.network, is_known=found.is_known
         )
-        if checked.stored.user_id != session.user_id:
-            raise WrongCredentials
         if address == session.email:
             raise AddressTaken
-        await run_sync(asked.accounts.prove, session, checked)
+        check = FactorCheck(self.attempts, self.origin, self.notices)
+        entered = asked.form.get("factor", "")
+        await run_sync(check.prove, asked.request, asked.accounts, session, checked, entered)
         # the proof is good for these credentials alone
         return CodeRequest(address=address, extra=str(checked.stored.generation))
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        """An address of another account gets a mail without a code."""
+        """An address of another account gets a mail without a code. Raise ProofNeeded, because the code would outlive the proof."""
+        session = asked.own_session
+        if not any(one.is_proven for one in session.backend.devices() if one.is_this_one):
+            raise ProofNeeded
         stored = asked.accounts.find_claim(request.address, throttles).stored
         owner = stored.user_id if stored else None
-        is_free = owner in (None, _session(asked).user_id)
+        is_free = owner in (None, session.user_id)
         return Recipient(mail=CodePurpose.NEW_ADDRESS if is_free else NoCodeReason.TAKEN)
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
         """Raise AddressTaken, StepEnded (a way in changed since the password was entered)."""
-        session, address = _session(asked), code.request.address
+        session, address = asked.own_session, code.request.address
         await run_sync(code.end)
         change, seen = asked.accounts.change_address, int(code.request.extra)
         is_former = await run_sync(change, session, address, seen)
         self.shared().set_address(session.user_id, address)
         kind = NoticeKind.FORMER_ADDRESS if is_former else NoticeKind.ADDRESS_CHANGED
-        self.notices.tell_address(asked.request, session.email, kind)
+        if session.is_confirmed:  # else its mailbox may be a stranger's
+            self.notices.tell_address(asked.request, session.email, kind)
         self.notices.tell_address(asked.request, address, NoticeKind.ADDRESS_CHANGED)
         return RedirectResponse(with_query(asked.target, reason="moved"), 303)
 
@@ -103,15 +110,13 @@ class RestoreAddress:
             lambda: hash_new_password(address, password), client=asked.network, is_known=False
         )
         await run_sync(code.end)
-        restored = await run_sync(asked.accounts.restore_address, address, hashed, asked.browser)
-        for one in (address, restored.left):
-            self.notices.tell_address(asked.request, one, NoticeKind.ADDRESS_CHANGED)
-        return await self.start.answer(
-            asked.request, restored.cookie, restored.session, asked.target
+        entry = Entry(way=Way.RESTORE, address=address, password_hash=hashed)
+
+        def act() -> Entered:
+            restored = asked.accounts.restore_address(address, hashed, asked.browser)
+            return Entered(restored.cookie, restored.session, restored.left)
+
+        # no credentials, as for the code
+        return await Entries(self.start, self.notices).enter(
+            asked.request, entry, None, asked.target, act
         )
-
-
-def _session(asked: Asked) -> AppSession:
-    if asked.session is None:
-        raise SignedOut
-    return asked.session

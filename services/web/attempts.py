@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import anyio
@@ -13,16 +14,35 @@ import anyio
 from services.crypto import RootKeys
 from services.domain import UserId
 from services.domain.addresses import EmailAddress
-from services.domain.mails import NoticeKind
+from services.domain.mails import CodePurpose, NoticeKind
 from services.errors import AppError
+from services.rules.accounts import FORMER_LIFE
 from services.store.backend import Throttle, Throttles
 from services.web.origin import networks_of
 
 DEVICE_SECONDS = 90 * 86400
+# a code of these purposes gives an account back to its user, so a device counts as known only if it is older than a former
+# address lasts: who has just learnt a password makes devices by signing in
+_RECOVERING = {CodePurpose.RESET_PASSWORD, CodePurpose.RESTORE_ADDRESS}
+_UNTOLD_FACTORS = 2  # wrong ones in a step, of which its user is not told
 _MINUTE, _QUARTER, _HOUR, _DAY = 60, 900, 3600, 86400  # windows in seconds
 # seconds, longer than a password check, so that the time of a refusal does not show if the address
 # has an account
 _SLOT_SECONDS = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class _Device:
+    """A device on which a user has signed in, as its cookie says."""
+
+    user_id: UserId
+    since: int  # when the user first signed in on it, in seconds since 1970
+    seen: int  # and last
+
+
+def _is_new(device: _Device) -> bool:
+    """Return True if a device is younger than the time for which a former address lasts."""
+    return time.time() - device.since < FORMER_LIFE.total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +62,8 @@ class Attempts:
     steps_of_an_address: int = 60
     codes_of_an_hour: int = 5  # mailed to one email address
     codes_of_a_day: int = 15
+    factors_of_an_hour: int = 10  # codes of a second factor that are compared with it
+    factors_of_a_day: int = 30
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
 
@@ -74,26 +96,59 @@ class Attempts:
             return of_networks
         return (*of_networks, self._throttle(f"code of step {step_id}", 1, _MINUTE))
 
-    def code(self, email: EmailAddress, address: str, device: str) -> Throttles:
+    def code(self, email: EmailAddress, address: str, device: str, purpose: str) -> Throttles:
         """Return the throttles of a mail with a code to *email*, asked for from *address* with the cookie *device*.
 
         Strangers share the mails to an email address. Each device of its user has its own, and does not count among the
-        mails from its network address.
+        mails from its network address. Codes of other purposes use up neither those that take an address back, nor, on
+        devices, those that reset a password.
         """
+        of_strangers = f"{purpose} code" if purpose == CodePurpose.RESTORE_ADDRESS else "code"
         strangers = (
-            *self._of_networks("code", address, self.codes_an_hour, _HOUR),
-            self._throttle(f"code of an hour for {email}", self.codes_of_an_hour, _HOUR),
-            self._throttle(f"code of a day for {email}", self.codes_of_a_day, _DAY),
+            *self._of_networks(of_strangers, address, self.codes_an_hour, _HOUR),
+            self._throttle(f"{of_strangers} of an hour for {email}", self.codes_of_an_hour, _HOUR),
+            self._throttle(f"{of_strangers} of a day for {email}", self.codes_of_a_day, _DAY),
         )
-        user_id = self.device_user(device)
-        if user_id is None:
+        recovers = purpose in _RECOVERING
+        known = self._device(device)
+        if known is None or (recovers and _is_new(known)):
             return Throttles(strangers)
+        of_devices = f"{purpose} code" if recovers else "code"
         of_device = (
-            self._throttle(f"code on {device}", self.codes_of_an_hour, _HOUR),
+            self._throttle(f"{of_devices} on {device}", self.codes_of_an_hour, _HOUR),
             # each sign-in makes a device: one account must not use up the mails of all
-            self._throttle(f"code on devices of {user_id}", self.codes_of_a_day, _HOUR),
+            self._throttle(
+                f"{of_devices} on devices of {known.user_id}", self.codes_of_a_day, _HOUR
+            ),
         )
-        return Throttles(strangers, user_id, of_device)
+        return Throttles(strangers, known.user_id, of_device)
+
+    def factor(
+        self, user_id: UserId, device: str, *, since: datetime, state: str, is_former: bool
+    ) -> tuple[Throttle, ...]:
+        """Return the throttles of a try at the second factor of a user, on the device with the cookie *device*.
+
+        Strangers share them while the account is in one *state*, such as a generation of its credentials. A device has its
+        own if its user has signed in on it with the factor, which was added *since* then: a password alone makes none known.
+        *is_former*: the factor stood before an address was left, so that it counts for older devices alone, as in `code`.
+        """
+        known = self._device(device)
+        if (
+            known
+            and known.user_id == user_id
+            and known.seen >= int(since.timestamp())
+            and not (is_former and _is_new(known))
+        ):
+            return (self._throttle(f"factor on {device}", self.factors_of_an_hour, _HOUR),)
+        of = f"{user_id} {state}"
+        return (
+            self._throttle(f"factor of an hour of {of}", self.factors_of_an_hour, _HOUR),
+            self._throttle(f"factor of a day of {of}", self.factors_of_a_day, _DAY),
+        )
+
+    def wrong_factor(self, step_id: UUID) -> Throttle:
+        """Return the throttle of wrong codes of a step, after which its user is told."""
+        return self._throttle(f"wrong factor of {step_id}", _UNTOLD_FACTORS, _HOUR)
 
     def form(self, form_id: str) -> Throttle:
         """Return the throttle of a form that is good once, such as one whose answer is shown once."""
@@ -107,19 +162,28 @@ class Attempts:
         """Return the throttle of a notice to a user."""
         return self._throttle(f"notice {kind} to {user_id}", 1, _HOUR)
 
-    def device_cookie(self, user_id: UserId) -> str:
-        """Return a cookie for a device on which the user has signed in."""
-        ends_at = int(time.time()) + DEVICE_SECONDS
-        fields = f"{user_id.hex}.{ends_at}.{secrets.token_hex(16)}"
+    def device_cookie(self, user_id: UserId, before: str = "") -> str:
+        """Return a cookie for a device on which the user has signed in; it is as old as the device's cookie *before*."""
+        now, known = int(time.time()), self._device(before)
+        since = known.since if known and known.user_id == user_id else now
+        fields = f"{user_id.hex}.{now + DEVICE_SECONDS}.{since}.{secrets.token_hex(16)}"
         return f"{fields}.{self.root_keys.device_tag(fields)}"
 
     def device_user(self, cookie: str) -> UserId | None:
         """Return the user who has signed in on the device with *cookie*; None if the cookie is unsigned or too old."""
+        device = self._device(cookie)
+        return device.user_id if device else None
+
+    def _device(self, cookie: str) -> "_Device | None":
         fields, _, tag = cookie.rpartition(".")
         if not hmac.compare_digest(tag.encode(), self.root_keys.device_tag(fields).encode()):
             return None
-        user_id, ends_at, _ = fields.split(".")
-        return UserId(UUID(user_id)) if int(ends_at) > time.time() else None
+        match fields.split("."):
+            case [user_id, ends_at, since, _] if int(ends_at) > time.time():
+                seen = int(ends_at) - DEVICE_SECONDS
+                return _Device(UserId(UUID(user_id)), int(since), seen)
+            case _:
+                return None
 
     @asynccontextmanager
     async def delay_refusals(self) -> AsyncGenerator[None]:

@@ -20,12 +20,14 @@ from services.domain.browsers import BrowserName
 from services.domain.mails import Code, Mail, NoCode
 from services.errors import (
     AppError,
+    FactorNeeded,
     SignedOut,
     StepEnded,
     StoreUnavailable,
     TooManyAttempts,
     WeakPassword,
     WrongCode,
+    WrongFactor,
 )
 from services.store.accounts import Accounts, AppSession, Cookie
 from services.store.backend import Throttles
@@ -33,10 +35,12 @@ from services.store.codes import NOBODY, CodeRequest, Codes, Recipient, RightCod
 from services.store.steps import Step, Steps
 from services.users import Shared
 from services.web.attempts import Attempts
-from services.web.forms import local_path, other_site, with_query, with_reason
+from services.web.current_session import current_session
+from services.web.forms import LONGEST_INVITATION, local_path, other_site, with_query, with_reason
 from services.web.origin import Origin, browser_of, networks_of
 
-_GOES_ON = WrongCode, WeakPassword, TooManyAttempts, StoreUnavailable  # errors that end no step
+# errors after which a step goes on, if it has not ended before them
+_GOES_ON = WrongCode, WrongFactor, FactorNeeded, WeakPassword, TooManyAttempts, StoreUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +50,20 @@ class Asked:
     request: Request = field(repr=False)
     form: Mapping[str, str] = field(repr=False)
     accounts: Accounts
-    session: AppSession | None  # None: the purpose needs none
+    session: AppSession | None  # with its current address; None: the purpose needs none
     target: str = field(repr=False)  # the page that the form leads back to, without what it said
     network: str = field(repr=False)  # of the client, as the lanes of hashes count it
 
     @property
     def browser(self) -> BrowserName:
         return browser_of(self.request)
+
+    @property
+    def own_session(self) -> AppSession:
+        """The session, for a purpose that needs one. Raise SignedOut."""
+        if self.session is None:
+            raise SignedOut
+        return self.session
 
 
 class CodePurposeFlow(Protocol):
@@ -75,7 +86,10 @@ class CodePurposeFlow(Protocol):
         ...
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        """Do what the right *code* is good for, once `code.end` has ended its step. Raise an AppError."""
+        """Do what the right *code* is good for, once `code.end` has ended its step. Raise an AppError.
+
+        SignedOut: the session has ended meanwhile.
+        """
         ...
 
 
@@ -87,6 +101,11 @@ class _Form:
     flow: CodePurposeFlow
     target: str = field(repr=False)
     step: str = field(default="", repr=False)
+
+    @property
+    def invitation(self) -> str:
+        """The code of an invitation, which a sign-up that is over begins with again."""
+        return self.fields.get("invite", "").strip()[:LONGEST_INVITATION]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +134,18 @@ class CodeRoutes:
         return await self._answer(request, send)
 
     async def begin(
-        self, request: Request, flow: CodePurposeFlow, target: str, wanted: CodeRequest
+        self,
+        request: Request,
+        flow: CodePurposeFlow,
+        target: str,
+        wanted: CodeRequest,
+        invitation: str = "",
     ) -> Response:
         """Send a code for a form of another route; return the redirect to the form for the code.
 
         Raise TooManyAttempts, StoreUnavailable. The caller sees to the time of the answer.
         """
-        return await self._sent(request, _Form({}, flow, target), wanted)
+        return await self._sent(request, _Form({"invite": invitation}, flow, target), wanted)
 
     async def _sent(
         self, request: Request, form: _Form, wanted: CodeRequest | None = None
@@ -131,7 +155,8 @@ class CodeRoutes:
         asked = await self._asked(request, form)
         step_id = _uuid(form.step) if form.step else None
         step = await self._send(asked, flow, browser, step_id, wanted)
-        answer = RedirectResponse(with_query(form.target, code=flow.name, step=step), 303)
+        target = with_query(form.target, code=flow.name, step=step, invite=form.invitation)
+        answer = RedirectResponse(target, 303)
         self.origin.set_step_cookie(answer, request, browser)
         return answer
 
@@ -156,13 +181,14 @@ class CodeRoutes:
         else:
             request = wanted or await flow.request_of(asked)
         device = self.origin.device_cookie(asked.request)
-        counting = self.attempts.code(request.address, client, device)
+        counting = self.attempts.code(request.address, client, device, flow.name)
 
         def begin() -> tuple[Step, Recipient, Code | NoCode | None] | None:
             try:
                 recipient = flow.recipient(asked, request, counting)
             except TooManyAttempts:
                 if step_id:  # the code that was sent before stays good
+                    codes.keep(browser, flow.name, step_id, asked.session)
                     return None
                 recipient = NOBODY
             step, content = codes.begin(
@@ -196,7 +222,14 @@ class CodeRoutes:
                 asked, name = await self._asked(request, form), form.flow.name
                 check, digits = _codes(asked).check, typed_code(form.fields.get("code", ""))
                 code = await run_sync(check, browser, name, _uuid(form.step), digits, asked.session)
-                return await form.flow.finish(asked, code)
+                try:
+                    return await form.flow.finish(asked, code)
+                except SignedOut as error:
+                    return RedirectResponse(with_reason(form.target, error), 303)
+                except AppError as error:
+                    if not code.has_ended:
+                        raise
+                    return _refusal(form, error, step="")
 
         return await self._answer(request, enter)
 
@@ -217,21 +250,26 @@ class CodeRoutes:
         except SignedOut:
             return RedirectResponse(with_query(form.target), 303)
         except AppError as error:
-            # the form for the code while its step may go on, else the first one
-            step = form.step if isinstance(error, _GOES_ON) else ""
-            return RedirectResponse(with_reason(form.target, error, code=flow.name, step=step), 303)
+            return _refusal(form, error, step=form.step if isinstance(error, _GOES_ON) else "")
 
     async def _asked(self, request: Request, form: _Form) -> Asked:
         """Raise SignedOut, StoreUnavailable."""
-        cache, session = self.shared().session_cache, None
+        shared, session = self.shared(), None
         if form.flow.needs_session:
             cookie = self.origin.session_cookie(request)
-            session = await run_sync(cache.find, cookie) if cookie else None
+            session = await run_sync(current_session, shared, cookie)
             if session is None:
                 raise SignedOut
         network = networks_of(self.origin.client_address(request))[-1].name
         target = with_query(form.target)
-        return Asked(request, form.fields, cache.accounts, session, target, network)
+        accounts = shared.session_cache.accounts
+        return Asked(request, form.fields, accounts, session, target, network)
+
+
+def _refusal(form: _Form, error: AppError, *, step: str) -> Response:
+    """Return the redirect to the form for the code of *step*; "": to the first one."""
+    values = {"code": form.flow.name, "step": step, "invite": form.invitation}
+    return RedirectResponse(with_reason(form.target, error, **values), 303)
 
 
 def _codes(asked: Asked) -> Codes:

@@ -55,21 +55,16 @@ class ConfirmAddress:
     on_confirmed: Callable[[UserId], object] = field(repr=False)
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        if asked.session is None:
-            raise StepEnded
-        return CodeRequest(address=asked.session.email)
+        return CodeRequest(address=asked.own_session.email)
 
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
-        if asked.session is None:
-            raise StepEnded
         found = asked.accounts.find(request.address, throttles)
-        return recipient_of_session(found, asked.session)
+        return recipient_of_session(found, asked.own_session)
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        if asked.session is None:
-            raise StepEnded
-        await run_sync(confirm_address, asked.accounts, asked.session, code)
-        self.on_confirmed(asked.session.user_id)
+        session = asked.own_session
+        await run_sync(confirm_address, asked.accounts, session, code)
+        self.on_confirmed(session.user_id)
         return RedirectResponse(with_query(asked.target, reason="confirmed"), 303)
 
 
@@ -85,4 +80,4 @@ class SignUpByCode:
     ) -> Response:
         """Return the redirect to the form for the code. Raise TooManyAttempts, StoreUnavailable."""
         wanted = sign_up_request(found, password_hash, invitation)
-        return await self.codes.begin(request, self.flow, target, wanted)
+        return await self.codes.begin(request, self.flow, target, wanted, invitation)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from starlette.requests import Request
 
+from services.domain import UserId
 from services.domain.addresses import EmailAddress
 from services.domain.mails import Mail, Notice, NoticeKind
 from services.errors import AppError
@@ -29,22 +30,36 @@ class Notices:
     def tell(
         self, request: Request, backend: Backend, session: AppSession, kind: NoticeKind
     ) -> None:
-        """Tell the user of *session* what *request* has done: one notice of a kind an hour. It blocks.
+        """Tell the user of *session* what *request* has done, as `tell_user` does.
+
+        An address that was never confirmed is told nothing, because its mailbox may be a stranger's.
+        """
+        if session.is_confirmed:
+            self.tell_user(request, backend, session.email, session.user_id, kind)
+
+    def tell_user(
+        self,
+        request: Request,
+        backend: Backend,
+        address: EmailAddress,
+        user_id: UserId,
+        kind: NoticeKind,
+    ) -> None:
+        """Tell a user at *address*, which is confirmed, what *request* has done: one notice of a kind an hour. It blocks.
 
         A failure is logged, not raised, because what it tells of has been done.
         """
-        device = self.origin.device_cookie(request)
-        is_known = self.attempts.is_known(device, session.user_id)
+        is_known = self.attempts.is_known(self.origin.device_cookie(request), user_id)
         try:
-            mail = _mail(request, session.email, kind, is_known=is_known)
-            backend.count_throttles([self.attempts.notice(kind, session.user_id)])
+            mail = _mail(request, address, kind, is_known=is_known)
+            backend.count_throttles([self.attempts.notice(kind, user_id)])
         except AppError as error:  # for example TooManyAttempts
             log_event("notice.dropped", kind=kind, error=type(error))
         else:
             self.send(mail)
 
     def tell_address(self, request: Request, address: EmailAddress, kind: NoticeKind) -> None:
-        """Tell an *address* that an account has left it, or has it now.
+        """Tell an *address*, which was confirmed, that an account has left it, or has it now.
 
         A code precedes each such change, so there is no further limit: the user of an address that was left must learn of it.
         """

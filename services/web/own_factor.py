@@ -27,12 +27,14 @@ from services.errors import (
     TooManyAttempts,
     WrongFactor,
 )
-from services.identity.totp import new_secret
-from services.store.accounts import Accounts, AppSession, Cookie, Current, factor_of
-from services.store.factors import Factors, renewed, without_factor
+from services.identity.totp import DIGITS, new_secret
+from services.store.accounts import Accounts, AppSession, Cookie, Current, second_factor
+from services.store.codes import typed_code
+from services.store.factors import renewed, without_factor
 from services.store.steps import Step, Steps
 from services.users import Shared
 from services.web.attempts import Attempts
+from services.web.factor_check import FACTORS
 from services.web.forms import fields, other_site, with_query, with_reason
 from services.web.notices import Notices
 from services.web.origin import Origin
@@ -76,7 +78,6 @@ class OwnFactor:
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     attempts: Attempts
     origin: Origin
-    factors: Factors
     notices: Notices | None = None  # None: no mail is sent
 
     def routes(self) -> list[Route]:
@@ -118,7 +119,7 @@ class OwnFactor:
             raise ProofNeeded
         once, step, code, others = form
         current = self._accounts.current(cookie)
-        shared.set_factor(session.user_id, factor_of(current.credentials))
+        shared.set_factor(session.user_id, second_factor(current.credentials))
         return act(_Asked(request, once, step, code, others != "", session, current))
 
     def _begin(self, asked: _Asked) -> Response:
@@ -150,10 +151,10 @@ class OwnFactor:
             if current.credentials.factor:  # the form was sent again
                 return shown_page(ShownOnce.RECOVERY_CODES)
             raise
-        codes, entered = new_codes(), "".join(asked.code.split())
+        codes, entered = new_codes(), typed_code(asked.code, DIGITS)
         secret = bytes.fromhex(step.contents)
         try:
-            new = self.factors.enrolled(current.credentials, secret, entered, _hashes(codes))
+            new = FACTORS.enrolled(current.credentials, secret, entered, _hashes(codes))
         except WrongFactor:
             return self._enrol_page(asked, step, _WRONG)
         self._steps.end(browser, _KIND, step.id, asked.session)
@@ -191,7 +192,7 @@ class OwnFactor:
         devices = shared.user_of(session).devices
         if not (devices.end_others_by(change) if ends_others else change()):
             raise RateLimited
-        shared.set_factor(session.user_id, factor_of(new))
+        shared.set_factor(session.user_id, second_factor(new))
         if self.notices:
             backend, kind = self._accounts.backend, _NOTICES[action]
             self.notices.tell(asked.request, backend, session, kind)

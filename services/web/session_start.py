@@ -59,7 +59,8 @@ class SessionStart:
                 await run_sync(cache.leave, previous)
         answer = RedirectResponse(target, 303)
         self.origin.set_cookie(answer, request, "sid", str(cookie), self.lifetime_seconds)
-        device = self.attempts.device_cookie(session.user_id)
+        before = self.origin.device_cookie(request)
+        device = self.attempts.device_cookie(session.user_id, before)
         self.origin.set_cookie(answer, request, "device", device, DEVICE_SECONDS)
         if self.origin.step_cookie(request):  # who knew it before the session must not go on in it
             self.origin.set_step_cookie(answer, request, None)

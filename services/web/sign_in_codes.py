@@ -1,24 +1,30 @@
-"""Signing in by a code, and resetting a password by one."""
+"""Codes in place of a password: to sign in, to reset the password, and to prove who is signed in."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from anyio.to_thread import run_sync
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from services.domain.addresses import checked_address
-from services.domain.mails import CodePurpose, NoticeKind
-from services.store.accounts import hash_new_password
+from services.domain.mails import CodePurpose
+from services.store.accounts import Checked, hash_new_password
 from services.store.backend import Throttles
 from services.store.codes import (
     CodeRequest,
     Recipient,
     RightCode,
+    prove,
     recipient_of,
     reset_password,
     sign_in,
 )
+from services.store.entries import Entered, Entry, Way
 from services.web.code_routes import Asked
+from services.web.entries import Entries
+from services.web.factor_check import FactorCheck
+from services.web.forms import with_query
 from services.web.hashing_lanes import HashingLanes
 from services.web.notices import Notices
 from services.web.session_start import SessionStart
@@ -48,8 +54,14 @@ class SignInByCode(_OfAccount):
     purpose: ClassVar[CodePurpose] = CodePurpose.SIGN_IN
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        cookie, session = await run_sync(sign_in, asked.accounts, code, asked.browser)
-        return await self.start.answer(asked.request, cookie, session, asked.target)
+        entry = Entry(way=Way.SIGN_IN, address=code.request.address)
+
+        def act() -> Entered:
+            return Entered(*sign_in(asked.accounts, code, asked.browser))
+
+        return await Entries(self.start, self.start.notices).enter(
+            asked.request, entry, code.step, asked.target, act
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +79,36 @@ class ResetPassword(_OfAccount):
         hashed = await self.lanes.run(
             lambda: hash_new_password(address, password), client=asked.network, is_known=False
         )
-        cookie, session = await run_sync(
-            reset_password, asked.accounts, code, hashed, asked.browser
+        entry = Entry(way=Way.RESET, address=address, password_hash=hashed)
+
+        def act() -> Entered:
+            return Entered(*reset_password(asked.accounts, code, hashed, asked.browser))
+
+        return await Entries(self.start, self.notices).enter(
+            asked.request, entry, code.step, asked.target, act
         )
-        tell, kind = self.notices.tell, NoticeKind.PASSWORD_RESET
-        await run_sync(tell, asked.request, asked.accounts.backend, session, kind)
-        return await self.start.answer(asked.request, cookie, session, asked.target)
+
+
+@dataclass(frozen=True, slots=True)
+class ProveByCode:
+    """Proves who is signed in, in place of the password, where the address is confirmed."""
+
+    name: ClassVar[str] = CodePurpose.PROVE
+    needs_session: ClassVar[bool] = True
+    check: FactorCheck
+
+    async def request_of(self, asked: Asked) -> CodeRequest:
+        return CodeRequest(address=asked.own_session.email)
+
+    def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
+        return recipient_of(asked.accounts.find(request.address, throttles), CodePurpose.PROVE)
+
+    async def finish(self, asked: Asked, code: RightCode) -> Response:
+        """Raise WrongFactor, FactorNeeded, after which the code is still good."""
+        session, text = asked.own_session, asked.form.get("factor", "")
+
+        def give(checked: Checked, act: Callable[[Checked], None]) -> None:
+            self.check.prove(asked.request, asked.accounts, session, checked, text, act)
+
+        await run_sync(prove, asked.accounts, session, code, give)
+        return RedirectResponse(with_query(asked.target, reason="proved"), 303)

@@ -19,17 +19,20 @@ from services import errors
 from services.domain.accounts import DELETE_WORD
 from services.domain.addresses import NO_ADDRESS, EmailAddress, checked_address
 from services.events import log_event
-from services.store.accounts import Accounts, AppSession, Cookie, Found
+from services.store.accounts import Accounts, AppSession, Found
 from services.store.administration import UserAccess
+from services.store.entries import Entered, Entry, Way
 from services.web.confirmation_codes import SignUpByCode
-from services.web.forms import fields, local_path, other_site, with_reason
+from services.web.current_session import current_session
+from services.web.entries import Entries
+from services.web.factor_check import FactorCheck
+from services.web.forms import LONGEST_INVITATION, fields, local_path, other_site, with_reason
 from services.web.hashing_lanes import HashingLanes
 from services.web.origin import browser_of, networks_of
 from services.web.session_start import SessionStart
 
 Answer = TypeVar("Answer")
 
-_LONGEST_CODE = 100  # characters of an invitation's code
 _ACCOUNT, _DATA = "/account", "/data"  # pages with forms
 _PROVING = {_ACCOUNT, _DATA}  # pages with a form that proves who is signed in
 
@@ -64,7 +67,7 @@ class SignInRoutes:
         if not self.start.origin.is_same_origin(request):
             return other_site()
         email, password, target, code = await fields(request, "email", "password", "next", "invite")
-        target, code = local_path(target), code.strip()[:_LONGEST_CODE]
+        target, code = local_path(target), code.strip()[:LONGEST_INVITATION]
         is_new = request.url.path == _ACCOUNT
         attempts = self.start.attempts
         delay = attempts.delay_answers if is_new and self.by_code else attempts.delay_refusals
@@ -73,21 +76,26 @@ class SignInRoutes:
                 email = checked_address(email)
                 if is_new:
                     return await self._sign_up(request, email, password, code, target)
-                cookie, session, is_first = await self._enter(request, email, password, code)
-                start = self.start.answer
-                return await start(request, cookie, session, target, is_new_account=is_first)
+                return await self._enter(request, email, password, code, target)
         except errors.AppError as error:
             return RedirectResponse(with_reason(target, error, invite=code), 303)
 
     async def _enter(
-        self, request: Request, email: EmailAddress, password: str, code: str
-    ) -> tuple[Cookie, AppSession, bool]:
-        """Sign in. The last value: True if this began the account."""
+        self, request: Request, email: EmailAddress, password: str, code: str, target: str
+    ) -> Response:
+        """Sign in, or lead to the form for the second factor."""
         found = await self._find(request, email)
         checked = await self._hash(request, lambda: found.checked(password), found.is_known)
-        browser = browser_of(request)
-        cookie, session = await run_sync(self._accounts.sign_in, checked, code, browser)
-        return cookie, session, not found.is_taken
+        accounts, browser = self._accounts, browser_of(request)
+        entry = Entry(way=Way.SIGN_IN, address=email, counted=checked.counted)
+
+        def act() -> Entered:
+            return Entered(*accounts.sign_in(checked, code, browser))
+
+        is_first = not found.is_taken
+        return await Entries(self.start, self.start.notices).enter(
+            *(request, entry, checked.stored, target, act), is_new_account=is_first
+        )
 
     async def _sign_up(
         self, request: Request, email: EmailAddress, password: str, code: str, target: str
@@ -139,16 +147,18 @@ class SignInRoutes:
         """Note a proof of who is signed in, if the password is right."""
         if not self.start.origin.is_same_origin(request):
             return other_site()
-        password, page = await fields(request, "password", "next")
+        password, entered, page = await fields(request, "password", "factor", "next")
         page = page if page in _PROVING else _ACCOUNT
         try:
-            session = await self._session(request)
+            session = await self._current_session(request)
             if session is None:
                 return RedirectResponse(page, 303)
             async with self.start.attempts.delay_refusals():
                 found = await self._find(request, session.email)
                 checked = await self._hash(request, lambda: found.checked(password), found.is_known)
-                await run_sync(self._accounts.prove, session, checked)
+                check = FactorCheck(self.start.attempts, self.start.origin, self.start.notices)
+                prove = check.prove
+                await run_sync(prove, request, self._accounts, session, checked, entered)
         except errors.AppError as error:
             return RedirectResponse(with_reason(page, error), 303)
         return RedirectResponse(f"{page}?reason=proved", 303)
@@ -159,10 +169,11 @@ class SignInRoutes:
             return other_site()
         [password] = await fields(request, "password")
         try:
-            session, cookie = (
-                await self._session(request),
+            cache, cookie = (
+                self.start.shared().session_cache,
                 self.start.origin.session_cookie(request),
             )
+            session = await run_sync(cache.find, cookie) if cookie else None
             if session is None or cookie is None:
                 return RedirectResponse(_ACCOUNT, 303)
             async with self.start.attempts.delay_refusals():
@@ -186,7 +197,7 @@ class SignInRoutes:
             return other_site()
         email, word = await fields(request, "address", "word")
         try:
-            session = await self._session(request)
+            session = await self._current_session(request)
             if session is None:
                 return RedirectResponse(_DATA, 303)
             async with self.start.attempts.delay_refusals():
@@ -209,7 +220,7 @@ class SignInRoutes:
             self.start.origin.set_cookie(answer, request, name, "", 0)
         return answer
 
-    async def _session(self, request: Request) -> AppSession | None:
-        """Return the session of the request's cookie, if any. Raise StoreUnavailable."""
-        cache, cookie = self.start.shared().session_cache, self.start.origin.session_cookie(request)
-        return await run_sync(cache.find, cookie) if cookie else None
+    async def _current_session(self, request: Request) -> AppSession | None:
+        """Return the session of the request's cookie, if any. Raise the errors of `current_session`."""
+        cookie = self.start.origin.session_cookie(request)
+        return await run_sync(current_session, self.start.shared(), cookie)

@@ -73,3 +73,7 @@ def test_console_shows_the_address_and_the_code(content, line):
     assert ConsoleSender(lines.append).send(a_mail(content))
 
     assert lines == [line]
+
+
+def test_mail_to_a_reserved_former_address_says_how_it_is_taken_back():
+    assert "“Take back an email address”" in text_of(a_mail(NoCode(NoCodeReason.TAKEN))).plain()

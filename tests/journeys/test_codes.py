@@ -1,11 +1,11 @@
-"""Codes by mail: signing in by one, and choosing a new password with one, over a mail server of the test."""
+"""Codes by mail, over a mail server of the test: to sign in, to choose a new password, and to prove who is signed in."""
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.confirmed import confirm
 from tests.journeys.people import DESK, PASSWORD, PHONE
-from tests.journeys.seeds import second_process
+from tests.journeys.seeds import database, second_process
 from tests.journeys.test_access import Look
 from tests.mail_server import mail_server
 from tests.stack.apps import running, until
@@ -100,3 +100,25 @@ def test_user_signs_in_by_a_code_and_resets_the_password(app, mails, person):
     assert look.found + look_at_reset.found == []
     assert code not in app.said()
     assert EMAIL not in app.said()
+
+
+def test_code_takes_the_place_of_the_password_as_a_proof(app, mails, person):
+    maya = person(url=app.url, viewport=PHONE, has_touch=True)
+    maya.visit("/")
+    maya.enters("/session", EMAIL)
+    maya.is_welcome()
+    with database(app) as rows:
+        rows.execute("update private.app_sessions set proved_at = now() - interval '10 minutes'")
+        rows.commit()
+
+    maya.visit("/account")
+    look = Look(maya)
+    look.at("proof")
+    form(maya, "/code").get_by_role("button", name="Send code").click()
+    expect(form(maya, "/code/redeem")).to_be_visible()
+    look.at("proof-code")
+    enters(maya, until(lambda: coded(mails))[0].code, "Confirm")
+
+    maya.sees("You can make changes for the next ten minutes.")
+    expect(form(maya, "/account/password")).to_be_visible()
+    assert look.found == []

@@ -83,6 +83,17 @@ def test_page_asks_for_a_proof_where_the_last_one_is_old(open_account, database,
     assert len([one for one in app.caption if "Signed in" in one.value]) == 2
 
 
+@pytest.mark.usefixtures("later")
+def test_proof_asks_for_the_factor_where_there_is_one(open_account, maya):
+    without = form(open_account(), "/proof")[1]
+    refused = form(open_account(reason="factor"), "/proof")[1]  # another process has added it
+    maya.factor = SecondFactor(since=datetime.now(UTC), codes_left=8)
+    shown = form(open_account(), "/proof")[1]
+
+    assert "factor" not in without
+    assert shown["factor"]["autocomplete"] == refused["factor"]["autocomplete"] == "one-time-code"
+
+
 @pytest.mark.parametrize("page", ["account", "proof"])
 def test_password_can_be_shown(open_account, database, page):
     database.let_pass(601 if page == "proof" else 0)
@@ -334,3 +345,51 @@ def test_nothing_of_two_step_verification_is_shown_without_sign_in(open_account)
 
     assert not forms_of_factor(app)
     assert "Two-step verification" not in [one.value for one in app.subheader]
+
+
+# --- a proof by a code
+
+
+def proves(app, action):
+    found = re.findall(rf'<form [^>]*action="{action}".*?</form>', html(app), re.DOTALL)
+    return [one for one in found if 'value="prove"' in one]
+
+
+@pytest.mark.usefixtures("later")
+@pytest.mark.parametrize(("is_confirmed", "has_mail"), [(True, True), (True, False), (False, True)])
+def test_proof_by_a_code_wants_mail_and_a_confirmed_email(
+    open_account, maya, is_confirmed, has_mail
+):
+    maya.is_confirmed = is_confirmed
+    bootstrap.current_app().mailer = SimpleNamespace() if has_mail else None
+
+    app = open_account()
+
+    assert form(app, "/proof")
+    assert len(proves(app, "/code")) == (is_confirmed and has_mail)
+
+
+@pytest.mark.usefixtures("later", "mailer")
+def test_account_without_a_password_proves_itself_by_a_code(open_account, maya):
+    maya.is_confirmed, maya.has_password = True, False
+
+    app = open_account()
+
+    assert "/proof" not in html(app)
+    assert not any("set-password EMAIL" in one.value for one in app.markdown)
+    (send,) = proves(app, "/code")
+    assert 'name="next" value="/account"' in send
+
+
+@pytest.mark.usefixtures("later", "mailer")
+@pytest.mark.parametrize("reason", ["", "wrong-code"])
+def test_code_of_a_proof_is_entered_in_place_of_the_password(open_account, maya, reason):
+    maya.is_confirmed = True
+
+    app = open_account(code="prove", step=STEP, reason=reason)
+
+    (redeem,) = proves(app, "/code/redeem")
+    assert f'name="step" value="{STEP}"' in redeem
+    assert "/proof" not in html(app)
+    (sentence,) = said(app)
+    assert sentence == WrongCode.public if reason else "We sent a code" in sentence

@@ -172,6 +172,18 @@ def test_deletion_asks_for_a_proof_where_the_last_one_is_old(open_data, reason):
     assert 'name="next" value="/data"' in form
 
 
+def test_deletion_waits_for_the_code_of_a_proof(open_data, maya):
+    maya.is_confirmed = True
+    app = open_data(code="prove", step=str(uuid4()))
+    bootstrap.current_app().mailer = SimpleNamespace()
+
+    page = html(app.run())
+
+    assert "/account/end" not in page
+    (form,) = re.findall('<form [^>]*action="/code/redeem".*?</form>', page, re.DOTALL)
+    assert 'name="next" value="/data"' in form
+
+
 def test_address_of_another_account_deletes_nothing_and_is_told(open_data):
     app = open_data()
     app.query_params["reason"] = "email"

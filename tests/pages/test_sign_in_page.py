@@ -9,10 +9,11 @@ import pytest
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
+from pages._parts.factor import TITLE as FACTOR_TITLE
 from services import bootstrap, deployment
 from services.domain.accounts import SIGN_IN_REASONS, SignUps
 from services.domain.passwords import PASSWORD_RULE
-from services.errors import Misconfigured, StepEnded, WrongCode
+from services.errors import Misconfigured, StepEnded, WrongCode, WrongFactor
 from tests.pages.conftest import ROOT
 
 
@@ -268,6 +269,14 @@ def test_sign_up_waits_for_its_code(open_app, mailer):
     assert [*forms(press(app, "Back to sign in"))] == ["Sign in", "Create account"]
 
 
+def test_invitation_waits_with_its_sign_up(open_app, mailer):
+    app = open_app(None, code="sign_up", step=STEP, invite='a"b')
+
+    redeem, _, again = html_of(app).partition("</form>")
+    for form in (redeem, again):
+        assert 'name="invite" value="a&quot;b"' in form
+
+
 def test_sign_up_that_is_over_begins_anew(open_app, mailer):
     app = open_app(None, code="sign_up", reason="expired")
 
@@ -329,3 +338,59 @@ def test_tab_whose_session_ended_says_why(open_app, monkeypatch, end, sentence):
     app = open_app(None)
 
     assert [one.value for one in (*app.error, *app.info)] == [sentence]
+
+
+# --- second factors
+
+
+@pytest.mark.parametrize(
+    ("code", "title"), [("factor", FACTOR_TITLE), ("recovery", "Enter a recovery code")]
+)
+def test_form_for_the_factor_is_native_and_leads_to_the_other(open_app, code, title):
+    app = open_app(None, c="some-id", code=code, step=STEP)
+
+    form = html_of(app)
+    assert [one.value for one in app.subheader] == [title]
+    assert 'method="post" action="/factor"' in form
+    is_app = code == "factor"
+    assert ('inputmode="numeric"' in form) is is_app
+    assert ('autocomplete="one-time-code"' in form) is is_app
+    for name, value in (("step", STEP), ("form", code), ("next", "/?c=some-id")):
+        assert f'name="{name}" value="{value}"' in form
+    assert "checkbox" not in form
+    assert not app.text_input
+    app = press(app, "Use a recovery code" if is_app else "Use the app")
+    assert (FACTOR_TITLE in [one.value for one in app.subheader]) is not is_app
+    assert f'name="step" value="{STEP}"' in html_of(app)
+    app = press(app, "Back to sign in")
+    assert [*forms(app)] == ["Sign in", "Create account"]
+
+
+def test_reset_lists_the_factor_with_its_date_ticked_to_be_kept(open_app):
+    app = open_app(None, code="factor", step=STEP, added="2025-03-09")
+
+    form = html_of(app)
+    assert 'type="checkbox" name="keeps" value="yes" checked' in form
+    assert "Authenticator app, added on 9 Mar 2025" in form
+    assert 'name="added" value="2025-03-09"' in form
+
+
+def test_what_is_no_date_is_not_shown(open_app):
+    form = html_of(open_app(None, code="factor", step=STEP, added='"><script>'))
+
+    assert "script" not in form
+    assert "checkbox" not in form
+
+
+def test_refused_factor_is_told_and_recovery_codes_are_named_when_it_has_to_wait(open_app):
+    wrong = open_app(None, code="factor", step=STEP, reason="wrong-factor")
+    slow = open_app(None, code="factor", step=STEP, reason="slow", wait="60")
+
+    assert [one.value for one in wrong.error] == [WrongFactor.public]
+    assert any("recovery code works at once" in one.value for one in slow.markdown)
+    app = press(slow, "Use a recovery code")
+    assert not app.error
+
+
+def test_what_is_no_step_of_a_factor_leads_to_the_forms_of_passwords(open_app):
+    assert [*forms(open_app(None, code="factor", step="no step"))] == ["Sign in", "Create account"]

@@ -2,19 +2,24 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
 
 from services.crypto import RootKeys, new_key
 from services.domain import UserId
-from services.domain.mails import NoticeKind
+from services.domain.mails import CodePurpose, NoticeKind
 from services.errors import WrongCredentials
+from services.rules.accounts import FORMER_LIFE
 from services.web.attempts import DEVICE_SECONDS, Attempts
 
 MAYA, OMAR = "maya@daybook.test", "omar@daybook.test"
-HERS = UserId(uuid4())
+HERS, OTHERS = UserId(uuid4()), UserId(uuid4())
 HOME = "192.0.2.1"
+NOW = datetime.now(UTC)
+SIGN_IN, RESET = CodePurpose.SIGN_IN, CodePurpose.RESET_PASSWORD
+BACK = CodePurpose.RESTORE_ADDRESS
 
 
 class Clock:
@@ -140,9 +145,9 @@ def test_code_counts_its_step_its_network_and_its_address():
     step, other = uuid4(), uuid4()
     *of_network, of_step = attempts.step(HOME, step)
     *same_network, again = attempts.step(HOME, other)
-    others = attempts.code(MAYA, "2001:db8::1", "").strangers
-    elsewhere = attempts.code(MAYA, HOME, "").strangers
-    *_, his_hour, his_day = attempts.code(OMAR, HOME, "").strangers
+    others = attempts.code(MAYA, "2001:db8::1", "", SIGN_IN).strangers
+    elsewhere = attempts.code(MAYA, HOME, "", SIGN_IN).strangers
+    *_, his_hour, his_day = attempts.code(OMAR, HOME, "", SIGN_IN).strangers
 
     assert [(one.at_most, one.seconds) for one in (of_step, *others)] == [
         (1, 60),
@@ -163,7 +168,7 @@ def test_code_on_a_known_device_counts_there_alone():
     attempts = make()
     phone, desk = (attempts.device_cookie(HERS) for _ in ("phone", "desk"))
 
-    on_phone, on_desk = (attempts.code(MAYA, HOME, device) for device in (phone, desk))
+    on_phone, on_desk = (attempts.code(MAYA, HOME, device, SIGN_IN) for device in (phone, desk))
     (of_phone, of_both), (of_desk, same) = on_phone.device, on_desk.device
 
     # they count where the account is that of the device's user, which only the database knows
@@ -172,10 +177,60 @@ def test_code_on_a_known_device_counts_there_alone():
     assert (of_both.at_most, of_both.seconds) == (15, 3600)
     assert (of_phone.at_most, of_phone.seconds) == (5, 3600)
     assert of_phone != of_desk
-    stranger = attempts.code(MAYA, HOME, "")
+    stranger = attempts.code(MAYA, HOME, "", SIGN_IN)
     assert (stranger.device_user, stranger.device) == (None, ())
     assert on_phone.strangers == stranger.strangers
     assert not {of_phone, of_desk, of_both} & {*stranger.strangers}
+
+
+@pytest.fixture
+def wait(monkeypatch):
+    """Let *seconds* pass for device cookies."""
+    now = time.time()
+
+    def wait(seconds):
+        monkeypatch.setattr("services.web.attempts.time.time", lambda: now + seconds)
+
+    return wait
+
+
+@pytest.mark.parametrize("purpose", [RESET, BACK])
+def test_device_of_a_thief_counts_as_stranger_for_the_way_back(wait, purpose):
+    """A device that signed in after a password was learnt could use up the codes of the user's own devices."""
+    attempts, seconds = make(), FORMER_LIFE.total_seconds()
+    thief = attempts.device_cookie(HERS)
+    wait(seconds - 1)
+    stranger = attempts.code(MAYA, HOME, "", purpose)
+
+    assert attempts.code(MAYA, HOME, thief, purpose) == stranger
+    assert attempts.code(MAYA, HOME, thief, SIGN_IN).device_user == HERS
+
+    wait(seconds)
+    # the same device, after another sign-in; one that another user used before is a new one
+    again = attempts.device_cookie(HERS, thief)
+    own, after_another = (
+        attempts.code(MAYA, HOME, device, purpose)
+        for device in (again, attempts.device_cookie(HERS, attempts.device_cookie(OTHERS, thief)))
+    )
+    assert own.device_user == HERS
+    assert own.strangers == stranger.strangers
+    assert after_another == stranger
+
+
+def test_other_codes_use_up_none_that_take_an_address_back(wait):
+    attempts = make()
+    device = attempts.device_cookie(HERS)
+    wait(FORMER_LIFE.total_seconds())
+    sign_in, reset, back = (
+        attempts.code(MAYA, HOME, device, purpose) for purpose in (SIGN_IN, RESET, BACK)
+    )
+
+    assert not {*back.strangers} & {*sign_in.strangers, *reset.strangers}
+    assert reset.strangers == sign_in.strangers
+    assert [(one.at_most, one.seconds) for one in back.strangers] == [
+        (one.at_most, one.seconds) for one in sign_in.strangers
+    ]
+    assert len({one.bucket for kind in (sign_in, reset, back) for one in kind.device}) == 6
 
 
 @pytest.mark.parametrize("user_id", [None, UserId(uuid4())])
@@ -186,6 +241,36 @@ def test_device_of_another_user_is_a_stranger(user_id):
     assert attempts.is_known(device, HERS)
     assert not attempts.is_known(device, user_id)
     assert not attempts.is_known("", None)
+
+
+def test_factor_is_counted_by_user_and_state_for_strangers():
+    def of(user_id, state="1", device="", attempts=make()):  # noqa: B008 (one for all calls)
+        return buckets(attempts.factor(user_id, device, since=NOW, state=state, is_former=False))
+
+    hour, day = of(HERS)
+    assert (hour[1:], day[1:]) == ((10, 3600), (30, 86400))
+    assert len({hour, day, *of(HERS, "2"), *of(OTHERS)}) == 6
+
+
+def test_factor_on_a_device_that_has_given_it_counts_there_alone(wait):
+    attempts = make()
+
+    def of(device, since, *, is_former=False, user_id=HERS):
+        options = {"since": since, "state": "1", "is_former": is_former}
+        return attempts.factor(user_id, device, **options)
+
+    before = attempts.device_cookie(HERS)
+    since = datetime.fromtimestamp(time.time() + 1, UTC)
+    wait(2)
+    given = attempts.device_cookie(HERS, before)
+
+    assert buckets(of(given, since))[0][1:] == (10, 3600)
+    assert len(of(given, since)) == 1
+    assert of(before, since) == of("", since)
+    assert of(given, since, user_id=OTHERS) == of("", since, user_id=OTHERS)
+    assert of(given, since, is_former=True) == of("", since)
+    wait(FORMER_LIFE.total_seconds() + 2)
+    assert of(given, since, is_former=True) == of(given, since)
 
 
 def test_notice_is_counted_by_kind_and_user():

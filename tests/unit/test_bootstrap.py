@@ -85,15 +85,7 @@ def session_of(user_id):
     server = ServerCalls(client, None)
     backend = SupabaseUser(UserCalls(client, None, user_id), server, None)
     return AppSession(
-        SessionId(uuid4()),
-        user_id,
-        "maya@daybook.test",
-        True,
-        False,
-        None,
-        str(uuid4()),
-        None,
-        backend,
+        SessionId(uuid4()), user_id, "maya@daybook.test", True, False, str(uuid4()), None, backend
     )
 
 

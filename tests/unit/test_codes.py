@@ -99,6 +99,41 @@ def test_newer_code_ends_the_older_of_its_own_step_only(codes):
     assert codes.read(BROWSER, KIND, step_id, None) == REQUEST
 
 
+def test_code_that_is_kept_has_five_more_tries_in_all(codes):
+    step_id, digits = send(codes)
+    for _ in range(4):
+        assert is_refused(codes, step_id, another(digits), WrongCode)
+    for _ in range(5):
+        codes.read(BROWSER, KIND, step_id, None)
+        codes.keep(BROWSER, KIND, step_id, None)
+        assert is_refused(codes, step_id, another(digits), WrongCode)
+
+    codes.keep(BROWSER, KIND, step_id, None)
+    assert is_refused(codes, step_id, digits, StepEnded)
+
+    _, new = send(codes, step_id=step_id)
+    assert codes.check(BROWSER, KIND, step_id, new, None)
+
+
+def test_code_that_is_kept_lives_no_longer_and_is_good_once(codes):
+    step_id, digits = send(codes)
+    began = datetime.now(UTC)
+    for minutes in (4, 8):
+        at = began + timedelta(minutes=minutes)
+        later = Codes(replace(codes.steps, now=lambda at=at: at))
+        later.keep(BROWSER, KIND, step_id, None)
+    late = Codes(replace(codes.steps, now=lambda: began + STEP_LIFE))
+    assert is_refused(late, step_id, digits, StepEnded)
+
+    step_id, digits = send(codes)
+    right = codes.check(BROWSER, KIND, step_id, digits, None)
+    codes.keep(BROWSER, KIND, step_id, None)
+    right.end()
+
+    with pytest.raises(StepEnded):
+        codes.keep(BROWSER, KIND, step_id, None)
+
+
 def test_code_lives_for_ten_minutes(codes):
     step_id, digits = send(codes)
     later = datetime.now(UTC) + STEP_LIFE + timedelta(seconds=1)

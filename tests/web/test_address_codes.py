@@ -1,4 +1,4 @@
-"""The codes that change an email address, and that take a former one back."""
+"""The codes of signed-in users, which prove who they are or change their address, and that take a former one back."""
 
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -8,23 +8,25 @@ import pytest
 from services.domain.mails import CodePurpose, NoCode, NoCodeReason, Notice, NoticeKind
 from services.errors import SignedOut, WrongCredentials
 from services.identity.mail_texts import text_of
-from services.store.accounts import Cookie
+from services.store.accounts import Accounts, Cookie
 from services.store.tables import schema
 from services.store.tables.in_memory import InMemoryStore
 from services.web.address_codes import NewAddress, RestoreAddress
 from services.web.code_routes import CodeRoutes
+from services.web.factor_check import FactorCheck
 from services.web.hashing_lanes import HashingLanes
 from services.web.notices import Notices
 from services.web.origin import Origin
 from services.web.session_start import SessionStart
+from services.web.sign_in_codes import ProveByCode
 from services.web.sign_in_routes import SignInRoutes
 from tests.confirmed import confirm
 from tests.store.conftest import PASSWORD, new_email
-from tests.stores import accounts_in_memory
-from tests.web.test_code_routes import NEW_PASSWORD, Site, another, said
+from tests.stores import NOT_COUNTED, accounts_in_memory
+from tests.web.test_code_routes import NEW_PASSWORD, Site, another, let_a_minute_pass, said
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
-NEW, BACK = CodePurpose.NEW_ADDRESS, CodePurpose.RESTORE_ADDRESS
+NEW, BACK, PROVE = CodePurpose.NEW_ADDRESS, CodePurpose.RESTORE_ADDRESS, CodePurpose.PROVE
 CHANGED, FORMER = Notice(NoticeKind.ADDRESS_CHANGED), Notice(NoticeKind.FORMER_ADDRESS)
 
 
@@ -35,13 +37,16 @@ class AddressSite(Site):
     def __post_init__(self):
         super().__post_init__()
         cache, origin, lanes = self.cache, Origin(None, 0), HashingLanes()
-        one = SimpleNamespace(session_cache=cache, set_address=cache.set_address)
+        one = SimpleNamespace(
+            session_cache=cache, set_address=cache.set_address, stop_turns_of=lambda _: None
+        )
         shared = lambda: one  # noqa: E731
         start = SessionStart(shared, self.attempts, origin, 3600)
         notices = Notices(self.attempts, origin, self.send)
         flows = (
             NewAddress(shared, self.attempts, origin, lanes, notices),
             RestoreAddress(start, lanes, notices),
+            ProveByCode(FactorCheck(self.attempts, origin, notices)),
         )
         self.routes = [
             *CodeRoutes(shared, self.attempts, origin, self.send, flows).routes(),
@@ -80,6 +85,13 @@ def moved(site, email):
     return browser, new
 
 
+def forget_proofs(site):
+    @site.accounts.backend.tables.run
+    def _(block):
+        for one in block.select(schema.SESSIONS):
+            block.put(schema.SESSIONS, replace(one, proved_at=None))
+
+
 def test_code_to_the_new_address_changes_it_and_both_are_told(site, maya):
     browser, elsewhere, new = site.signed_in(maya), site.signed_in(maya), new_email()
 
@@ -99,24 +111,37 @@ def test_code_to_the_new_address_changes_it_and_both_are_told(site, maya):
 
 def test_password_for_a_new_address_is_a_proof(site, maya):
     browser, new = site.signed_in(maya), new_email()
-
-    @site.accounts.backend.tables.run
-    def _(block):
-        for one in block.select(schema.SESSIONS):
-            block.put(schema.SESSIONS, replace(one, proved_at=None))
+    forget_proofs(site)
 
     asks(browser, new)
 
     assert said(browser.enters(site.digits, NEW))["reason"] == "moved"
 
 
-def test_address_that_was_never_confirmed_learns_of_no_way_back(site):
+def test_another_code_for_a_new_address_wants_a_proof_that_is_good(site, maya):
+    """Else it would outlive the proof by the password, and be good for nothing."""
+    browser, new = site.signed_in(maya), new_email()
+    asks(browser, new)
+    step = browser.step
+    let_a_minute_pass(site)
+    assert said(browser.asks("", NEW, step=step))["step"] == step
+    let_a_minute_pass(site)
+    forget_proofs(site)
+
+    refused = said(browser.asks("", NEW, step=step))
+
+    assert refused == {"c": "1", "code": "new_address", "reason": "prove"}
+    assert len(site.mails) == 2
+
+
+def test_address_that_was_never_confirmed_is_told_nothing(site):
+    """Its mailbox may be a stranger's."""
     email = new_email()
     site.accounts.sign_up_with(email, PASSWORD)
 
-    moved(site, email)
+    _, new = moved(site, email)
 
-    assert [mail.content for mail in site.mails[1:]] == [CHANGED, CHANGED]
+    assert [(mail.address, mail.content) for mail in site.mails[1:]] == [(new, CHANGED)]
 
 
 def test_new_address_wants_the_password_and_a_session(site, maya):
@@ -160,8 +185,60 @@ def test_session_with_the_address_of_another_is_not_proven(site, maya):
     assert said(asks(browser, new, NEW_PASSWORD))["reason"] == "wrong"
 
 
+@pytest.fixture
+def elsewhere(site, maya):
+    """A browser whose user has another address since, by a change in another process; and that address."""
+    browser, email = site.signed_in(maya), new_email()
+    generation = site.accounts.find(maya, NOT_COUNTED).stored.generation
+    site.accounts.change_address(browser.session, email, generation)
+    assert browser.session.email == maya
+    return browser, email
+
+
+def test_password_proves_after_a_change_of_address_elsewhere(site, elsewhere):
+    browser, email = elsewhere
+
+    proven = browser.post("/proof", password=PASSWORD, next="/account")
+
+    assert said(proven) == {"reason": "proved"}
+    assert browser.session.email == email
+
+
+def test_account_is_deleted_by_the_address_that_it_has_elsewhere(site, maya, elsewhere):
+    browser, email = elsewhere
+
+    refused, deleted = (browser.post("/account/end", address=one) for one in (maya, email))
+
+    assert said(refused) == {"reason": "email"}
+    assert said(deleted) == {"reason": "deleted"}
+
+
+def test_address_changes_again_after_a_change_elsewhere(site, elsewhere):
+    browser, email = elsewhere
+    asks(browser, new := new_email())
+    site.cache.set_address(browser.session.user_id, new_email())  # another process takes the code
+
+    entered = browser.enters(site.digits, NEW)
+
+    assert said(entered)["reason"] == "moved"
+    assert [mail.address for mail in site.mails[1:]] == [email, new]
+    assert said(asks(browser, new))["reason"] == "taken"
+
+
 def test_own_address_is_refused(site, maya):
     assert said(asks(site.signed_in(maya), maya.upper()))["reason"] == "taken"
+
+
+def test_session_that_ends_meanwhile_is_told_so(site, maya, monkeypatch):
+    browser = site.signed_in(maya)
+    asks(browser, new_email())
+
+    def ended(*_):
+        raise SignedOut
+
+    monkeypatch.setattr(Accounts, "change_address", ended)
+
+    assert said(browser.enters(site.digits, NEW)) == {"c": "1", "reason": "signed-out"}
 
 
 def test_code_of_another_session_changes_nothing(site, maya):
@@ -270,3 +347,40 @@ def test_notice_to_the_former_address_names_the_page_and_no_link(site, maya):
     text = text_of(mail).plain()
     assert "Take back an email address" in text
     assert "http" not in text
+
+
+# --- a proof by a code
+
+
+def test_code_proves_who_is_signed_in_once(site, maya):
+    browser = site.signed_in(maya)
+    forget_proofs(site)
+    assert said(browser.post("/account/password", password=NEW_PASSWORD))["reason"] == "prove"
+
+    browser.asks("", PROVE)
+    entered, again = (browser.enters(site.digits, PROVE) for _ in range(2))
+
+    assert [(mail.address, mail.content.purpose) for mail in site.mails] == [(maya, PROVE)]
+    assert said(entered) == {"c": "1", "reason": "proved"}
+    assert said(again)["reason"] == "expired"
+    assert said(browser.post("/account/password", password=NEW_PASSWORD))["reason"] == "changed"
+
+
+def test_code_to_an_address_that_was_never_confirmed_proves_nothing(site):
+    email = new_email()
+    site.accounts.sign_up_with(email, PASSWORD)
+    browser = site.signed_in(email)
+
+    browser.asks("", PROVE)
+
+    assert site.contents == [NoCode(NoCodeReason.UNCONFIRMED)]
+    assert said(browser.enters("00000000", PROVE))["reason"] == "wrong-code"
+
+
+def test_code_from_before_another_change_proves_nothing(site, maya):
+    browser, elsewhere = site.signed_in(maya), site.signed_in(maya)
+    forget_proofs(site)
+    browser.asks("", PROVE)
+    confirm(site.accounts, elsewhere.session)  # ends no session
+
+    assert said(browser.enters(site.digits, PROVE))["reason"] == "expired"

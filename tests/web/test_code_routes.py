@@ -1,5 +1,6 @@
 """The routes of codes: what they say, when, and what they mail, to users and to those who try to find them."""
 
+import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from starlette.testclient import TestClient
 from services.domain.mails import CodePurpose, NoCode, NoCodeReason, Notice, NoticeKind
 from services.errors import SignedOut, StoreUnavailable, WrongCredentials
 from services.identity.mail_texts import text_of
+from services.rules.accounts import FORMER_LIFE
 from services.store.accounts import Accounts, Cookie
 from services.store.codes import CodeRequest, recipient_of
 from services.store.tables.in_memory import InMemoryStore
@@ -433,6 +435,23 @@ def test_another_code_is_sent_once_a_minute_and_the_last_one_stays_good(site, ma
     assert browser.enters(site.digits).headers["location"] == "/?c=1"
 
 
+def test_codes_that_are_used_up_leave_the_last_one_its_tries(site, maya):
+    browser = site.browser()
+    browser.asks(maya)
+    digits, step = site.digits, browser.step
+    for _ in range(4):
+        site.browser().asks(maya)
+    site.mails.clear()
+
+    for _ in range(6):
+        let_a_minute_pass(site)
+        assert said(browser.asks("", step=step)) == {"c": "1", "code": "sign_in", "step": step}
+    browser.step = step
+
+    assert site.mails == []
+    assert browser.enters(digits).headers["location"] == "/?c=1"
+
+
 def test_step_of_another_browser_gets_no_other_code(site, maya):
     browser, thief = site.browser(), site.browser()
     browser.asks(maya)
@@ -480,6 +499,20 @@ def test_network_address_has_sixty_steps_a_quarter_of_an_hour(site):
     assert answers[2]["reason"] == "slow"
 
 
+def test_device_stays_as_old_as_its_first_sign_in(site, maya, monkeypatch):
+    """So that its codes that reset the password are those of a known device, however often its user signs in."""
+    browser, now = site.browser(), time.time()
+    for seconds in (0, FORMER_LIFE.total_seconds()):
+        monkeypatch.setattr("services.web.attempts.time.time", lambda at=now + seconds: at)
+        browser.asks(maya)
+        browser.enters(site.digits)
+    site.mails.clear()
+
+    browser.asks(maya, RESET)
+
+    assert [mail.is_known for mail in site.mails] == [True]
+
+
 # --- forms
 
 
@@ -520,7 +553,7 @@ def test_code_stays_good_while_the_store_is_away(site, maya, monkeypatch):
     browser = site.browser()
     browser.asks(maya)
 
-    def away(*_):
+    def away(*_, **__):
         raise StoreUnavailable
 
     with monkeypatch.context() as changed:
@@ -597,14 +630,15 @@ def test_failed_change_of_the_password_begins_no_session(site, maya, monkeypatch
     browser.asks(maya, RESET)
     before = sessions_of(site, site.accounts.sign_in_with(maya, PASSWORD)[1])
 
-    def away(*_):
+    def away(*_, **__):
         raise StoreUnavailable
 
     with monkeypatch.context() as changed:
         changed.setattr(Accounts, "change_password", away)
         refused = reset(browser)
 
-    assert said(refused)["reason"] == "unavailable"
+    # the code is spent, so the first form comes again
+    assert said(refused) == {"c": "1", "code": "reset_password", "reason": "unavailable"}
     assert "__Host-sid" not in browser.cookies
     _, session = site.accounts.sign_in_with(maya, PASSWORD)
     assert sessions_of(site, session) == {*before, session.id}

@@ -37,7 +37,8 @@ class SignUpSite(Site):
     def __post_init__(self):
         super().__post_init__()
         origin, self.noted = Origin(None, 0), []
-        shared = lambda: SimpleNamespace(session_cache=self.cache)  # noqa: E731
+        one = SimpleNamespace(session_cache=self.cache, set_address=self.cache.set_address)
+        shared = lambda: one  # noqa: E731
         start, lanes = SessionStart(shared, self.attempts, origin, 3600), HashingLanes()
         flow = SignUpCode(start)
         notices = Notices(self.attempts, origin, self.send)
@@ -241,6 +242,19 @@ def test_mode_and_invitation_are_asked_again_with_the_code(site, admin):
     administration.set_sign_ups(SignUps.CLOSED)
     assert said(enters(invited))["reason"] == "closed"
     assert len(site.rows()) == 1
+
+
+def test_sign_up_that_is_over_keeps_its_invitation(site):
+    browser = site.browser()
+
+    sent = said(signs_up(browser, new_email(), invite=" a code "))
+    wrong, over = (
+        said(browser.enters("00000000", SIGN_UP, invite=sent["invite"], step=step))
+        for step in (browser.step, "")
+    )
+
+    assert sent["invite"] == wrong["invite"] == over["invite"] == "a code"
+    assert (wrong["reason"], over["reason"]) == ("wrong-code", "expired")
 
 
 def test_weak_password_is_refused_before_a_mail(site):

@@ -14,7 +14,6 @@ from services.crypto.recovery_codes import recovery_hash
 from services.domain.mails import Notice, NoticeKind
 from services.identity.totp import matching_step
 from services.store.accounts import Cookie
-from services.store.factors import Factors
 from services.store.tables import schema
 from services.store.tables.access import settings_of
 from services.store.tables.in_memory import InMemoryStore
@@ -29,7 +28,6 @@ from tests.web.test_code_routes import Site, said
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
 CODE = r"<code>([0-9A-Z]{4}(?:-[0-9A-Z]{4}){5})</code>"
-FACTORS = Factors(matching_step, recovery_hash)
 
 
 @dataclass
@@ -54,7 +52,7 @@ class FactorSite(Site):
         )
         origin = Origin(None, 0)
         notices = Notices(self.attempts, origin, self.send)
-        self.own = OwnFactor(lambda: shared, self.attempts, origin, FACTORS, notices)
+        self.own = OwnFactor(lambda: shared, self.attempts, origin, notices)
         self.routes = self.own.routes()
 
     def signed_in(self, email):

@@ -17,6 +17,7 @@ from services.errors import (
 )
 from services.store.credentials import seal_stored
 from tests.store.conformance.accounts.deployments import DAY, at_once
+from tests.store.conformance.accounts.test_codes import overtaking, sets_password
 from tests.store.conformance.accounts.test_credentials import OTHER, cut, refused
 from tests.store.conformance.accounts.test_proofs import MINUTE
 from tests.store.conformance.talk import begun_with, titles
@@ -202,6 +203,20 @@ def test_password_and_ways_in_changed_since_open_nothing(deployment, confirmed):
 
     assert documents(deployment, stolen).newer == {}
     refused(deployment, confirmed.email, "a thief's own password")
+
+
+def test_thief_who_changes_the_password_meanwhile_keeps_no_address(
+    deployment, confirmed, monkeypatch
+):
+    stolen = move(deployment, confirmed)
+    thief = stolen.sign_in()
+    overtaking(monkeypatch, deployment.accounts, sets_password(deployment, thief), 2)
+
+    back = restore(deployment, stolen, confirmed.email)
+
+    assert list(deployment.devices(back.session)) == [back.session.id]
+    _, session = deployment.accounts.sign_in_with(confirmed.email, OTHER)
+    assert session.user_id == confirmed.id
 
 
 def test_first_of_two_former_addresses_is_taken_back_and_the_second_no_more(deployment, confirmed):

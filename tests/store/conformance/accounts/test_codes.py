@@ -209,19 +209,64 @@ def test_process_killed_before_the_new_password_leaves_the_old_one(deployment, m
     assert set(deployment.devices(maya.session)) >= {maya.session.id, session.id}
 
 
-def test_reset_that_another_change_overtook_changes_nothing(deployment, maya, right, monkeypatch):
-    accounts, entered = deployment.accounts, right(maya)
-    sign_in = type(accounts).sign_in
+def overtaking(monkeypatch, accounts, change, times, *, is_before=False):
+    """Call *change* after each of the next *times* sign-ins, before the new session is used, or *is_before* the sign-in."""
+    sign_in, left = type(accounts).sign_in, [change] * times
 
-    def overtaken(self, checked, **options):
-        started = sign_in(self, checked, **options)
-        accounts.change_with(maya.session, PASSWORD, PASSWORD + "!")
+    def overtaken(*arguments, **options):
+        if is_before and left:
+            left.pop()()
+        started = sign_in(*arguments, **options)
+        if left:
+            left.pop()()
         return started
 
     monkeypatch.setattr(type(accounts), "sign_in", overtaken)
-    with pytest.raises((RateLimited, SignedOut)):
-        rules.reset_password(accounts, entered, hash_password(OTHER))
-    monkeypatch.undo()
 
-    assert list(deployment.devices(maya.session)) == [maya.session.id]
-    assert accounts.sign_in_with(maya.email, PASSWORD + "!")[1].user_id == maya.id
+
+def sets_password(deployment, user):
+    """Return a change of the password by a session of *user*."""
+    accounts, hashed = deployment.accounts, hash_password("a thief's own password")
+    return lambda: accounts.change_password(user.session, accounts.current(user.cookie), hashed)
+
+
+@pytest.mark.parametrize("what", ["password before", "password", "sessions"])
+def test_thief_overtakes_no_reset_once_its_code_is_spent(
+    deployment, maya, right, monkeypatch, what
+):
+    entered, thief = right(maya), maya.sign_in()
+    ends = thief.session.backend.end_other_devices
+    change = ends if what == "sessions" else sets_password(deployment, thief)
+    is_before = what == "password before"
+    overtaking(monkeypatch, deployment.accounts, change, 2, is_before=is_before)
+
+    _, session = rules.reset_password(deployment.accounts, entered, hash_password(OTHER))
+
+    assert list(deployment.devices(session)) == [session.id]
+    assert deployment.accounts.sign_in_with(maya.email, OTHER)[1].user_id == maya.id
+
+
+def test_reset_that_other_changes_overtook_changes_nothing(deployment, maya, right, monkeypatch):
+    entered, thief = right(maya), maya.sign_in()
+    with monkeypatch.context() as changed:
+        overtaking(changed, deployment.accounts, sets_password(deployment, thief), 100)
+        with pytest.raises(RateLimited):
+            rules.reset_password(deployment.accounts, entered, hash_password(OTHER))
+
+    assert list(deployment.devices(thief.session)) == [thief.session.id]
+    with pytest.raises(WrongCredentials):
+        deployment.accounts.sign_in_with(maya.email, OTHER)
+
+
+def test_reset_is_not_repeated_while_sign_in_is_busy(deployment, right, maya, monkeypatch):
+    entered, calls = right(maya), []
+
+    def busy(*arguments, **_):
+        calls.append(arguments)
+        raise RateLimited
+
+    monkeypatch.setattr(type(deployment.accounts), "sign_in", busy)
+    with pytest.raises(RateLimited):
+        rules.reset_password(deployment.accounts, entered, hash_password(OTHER))
+
+    assert len(calls) == 1

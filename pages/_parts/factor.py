@@ -1,0 +1,89 @@
+"""The forms for a second factor: after the password or a mailed code at sign-in, and beside the password in a proof."""
+
+from contextlib import suppress
+from datetime import date
+from html import escape
+from uuid import UUID
+
+import streamlit as st
+
+from pages._parts import codes, words
+
+TITLE = "Enter the code of your authenticator app"
+_APP, _RECOVERY = "factor", "recovery"  # the forms, as `code` in the address names them
+_REASONS = {"factor", "wrong-factor"}  # refusals of a proof for want of the factor
+_APP_FIELD = """<label>Code<input name="factor" type="text" inputmode="numeric" autocomplete="one-time-code" required
+          maxlength="20" placeholder="123456"></label>"""
+_RECOVERY_FIELD = """<label>Recovery code<input name="factor" type="text" autocomplete="off" autocapitalize="characters"
+          spellcheck="false" required maxlength="60" placeholder="XXXX-XXXX-XXXX-XXXX-XXXX-XXXX"></label>"""
+_PROOF_FIELD = """<label>Code of your authenticator app, or a recovery code<input name="factor" type="text"
+          autocomplete="one-time-code" autocapitalize="none" spellcheck="false" required maxlength="60"></label>"""
+
+
+def open_step() -> UUID | None:
+    """Return the step in the address of a sign-in that waits for the factor."""
+    return codes.open_step() if codes.asked_purpose() in (_APP, _RECOVERY) else None
+
+
+def draw(step: UUID, back_to: str, refused: str | None) -> None:
+    """Draw the form for a code of the app, or for a recovery code. *refused*: why the last one was not taken."""
+    is_recovery = codes.asked_purpose() == _RECOVERY
+    st.subheader("Enter a recovery code" if is_recovery else TITLE, anchor=False)
+    if refused:
+        st.error(refused)
+        if st.query_params.get("reason") == "slow" and not is_recovery:
+            st.markdown("A recovery code works at once.")
+    if is_recovery:
+        st.markdown("Each of the codes that you saved works once, in place of the app.")
+    st.html(_form(step, back_to, is_recovery=is_recovery))
+    other, label = (_APP, "Use the app") if is_recovery else (_RECOVERY, "Use a recovery code")
+    with st.container(horizontal=True, horizontal_alignment="distribute"):
+        st.button(label, type="tertiary", on_click=_switch, args=[other])
+        st.button(words.BACK_TO_SIGN_IN, type="tertiary", on_click=codes.go_to, args=[""])
+
+
+def proof_field(*, has_factor: bool) -> str:
+    """Return the HTML of the field in a form that proves who is signed in; "" for an account that has no factor."""
+    is_wanted = has_factor or st.query_params.get("reason") in _REASONS
+    return _PROOF_FIELD if is_wanted else ""
+
+
+def _switch(form: str) -> None:
+    """Make the next run show the other form of the step. For callbacks."""
+    for name in ("reason", "wait"):
+        st.query_params.pop(name, None)
+    st.query_params["code"] = form
+
+
+def _form(step: UUID, back_to: str, *, is_recovery: bool) -> str:
+    added = _added()
+    values = {"form": _RECOVERY if is_recovery else _APP, "step": str(step), "next": back_to}
+    if added:
+        values["added"] = str(added)
+    hidden = "".join(
+        f'<input type="hidden" name="{name}" value="{escape(value)}">'
+        for name, value in values.items()
+    )
+    return f"""
+      <form class="db-form" method="post" action="/factor">
+        {hidden}
+        {_RECOVERY_FIELD if is_recovery else _APP_FIELD}
+        {_kept(added) if added else ""}
+        <button type="submit">{words.SIGN_IN}</button>
+      </form>"""
+
+
+def _kept(added: date) -> str:
+    """Return the HTML of what a reset keeps, each with a tick that can be taken away."""
+    return f"""<fieldset class="db-kept">
+          <legend>Keep what you sign in with</legend>
+          <label><input type="checkbox" name="keeps" value="yes" checked>
+            Authenticator app, added on {escape(words.date_of(added))}</label>
+        </fieldset>"""
+
+
+def _added() -> date | None:
+    """Return when the factor was added, if the step is a reset, which may take the factor away."""
+    with suppress(ValueError):
+        return date.fromisoformat(st.query_params.get("added", ""))
+    return None

@@ -1,0 +1,220 @@
+"""Ways into an account on any store, and what is kept of one that waits for the second factor.
+
+The password, or a code that was mailed, was right; what is left is to begin the session, with a new password where the
+way sets one. An account with a second factor asks for it first: an `Entry` is then the contents of a step.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import partial
+from typing import TypeVar
+
+from pydantic import TypeAdapter
+
+from services.crypto import Credentials, Factor
+from services.domain import UserId
+from services.domain.addresses import EmailAddress
+from services.domain.browsers import BrowserName
+from services.errors import FactorRequired, StepEnded
+from services.store.accounts import (
+    Accounts,
+    AppSession,
+    Checked,
+    Cookie,
+    FoundFormer,
+    until_unchanged,
+)
+from services.store.backend import NOT_COUNTED
+from services.store.codes import confirmed_again, reset
+from services.store.factors import Factors
+from services.store.steps import Step
+
+Answer = TypeVar("Answer")
+
+
+class Way(StrEnum):
+    """The ways into an account that exists."""
+
+    SIGN_IN = "sign_in"
+    RESET = "reset"  # with a new password
+    RESTORE = "restore"  # takes a former address back, with a new password
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What a right password or mailed code leads to."""
+
+    way: Way
+    address: EmailAddress = field(repr=False)
+    password_hash: str = field(default="", repr=False)  # of the new password
+    counted: tuple[str, ...] = field(default=(), repr=False)  # buckets that get their attempt back
+
+
+ENTRY = TypeAdapter(Entry)
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """A session that has begun, and the address that was left for a former one."""
+
+    cookie: Cookie
+    session: AppSession
+    left: EmailAddress | None = field(default=None, repr=False)
+
+
+@dataclass(slots=True)
+class FactorEntry:
+    """What a user entered for the second factor, compared with it once or several times."""
+
+    factors: Factors
+    text: str = field(repr=False)
+    codes_left: int | None = None  # recovery codes, once one was used
+
+    @property
+    def is_recovery(self) -> bool:
+        """True if it has the form of a recovery code, which is too long to guess."""
+        return self.factors.recovery_hash(self.text) is not None
+
+    def use(self, credentials: Credentials) -> Credentials:
+        """Return *credentials* after the use. Raise WrongFactor."""
+        used = self.factors.use(credentials, self.text)
+        self._note(used)
+        return used
+
+    def given(
+        self, accounts: Accounts, checked: Checked, act: Callable[[Checked], Answer]
+    ) -> Answer:
+        """Return *act* of *checked* after the use, as `Factors.given` does, and raise its errors."""
+
+        def noted(given: Checked) -> Answer:
+            self._note(given.used or given.credentials)
+            return act(given)
+
+        return self.factors.given(accounts, checked, self.text, noted)
+
+    def _note(self, used: Credentials) -> None:
+        if used.factor and self.is_recovery:
+            self.codes_left = len(used.factor.recovery)
+
+
+@dataclass(slots=True)
+class FactorStep:
+    """A step that waits for the factor, and the end of it, which only one of several callers brings about."""
+
+    step: Step
+    _end: Callable[[], Step] = field(repr=False)
+    has_ended: bool = False
+
+    def end(self) -> None:
+        """End the step, unless this has ended it. Raise StepEnded."""
+        if not self.has_ended:
+            self._end()
+            self.has_ended = True
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingEntry:
+    """An entry, with the credentials and the factor that are stored now."""
+
+    entry: Entry
+    user_id: UserId
+    found: Checked | FoundFormer
+    factor: Factor
+
+    @property
+    def is_confirmed(self) -> bool:
+        """True if the user has confirmed the address of the entry."""
+        return isinstance(self.found, FoundFormer) or self.found.credentials.confirmed is not None
+
+    @classmethod
+    def read(cls, accounts: Accounts, entry: Entry, step: Step) -> "WaitingEntry":
+        """Raise StepEnded if the credentials have changed since the step began, or there is no factor any more.
+
+        What takes an address back goes by the factor that stood when it was left, whatever has changed since.
+        """
+        if entry.way is Way.RESTORE:
+            former = accounts.find_former(entry.address, NOT_COUNTED)
+            factor = former.taken_back(accounts.now(), "").factor if former else None
+            if former is None or factor is None or former.stored.user_id is None:
+                raise StepEnded
+            return cls(entry, former.stored.user_id, former, factor)
+        found = accounts.find(entry.address, NOT_COUNTED)  # the tries of the step are counted
+        step.check(found.stored)
+        stored, credentials = found.stored, found.credentials
+        if not stored or not stored.user_id or not credentials or not credentials.factor:
+            raise StepEnded
+        checked = Checked(
+            *(stored, credentials, entry.counted, found.keys),
+            requires_factor=found.sign_ups.requires_factor,
+        )
+        return cls(entry, stored.user_id, checked, credentials.factor)
+
+    def enter(
+        self,
+        accounts: Accounts,
+        factor: FactorEntry,
+        step: FactorStep,
+        browser: BrowserName | None,
+        counted: tuple[str, ...] = (),
+        *,
+        keeps_factor: bool = True,
+    ) -> Entered:
+        """Begin the session, once the *factor* is right and the step has ended.
+
+        *counted*: the buckets of the try, which they get back; *keeps_factor*: false: a reset takes the factor away.
+
+        Raise WrongFactor, FactorRequired, after which the step goes on unless it has ended, StepEnded, and the errors of
+        the way.
+        """
+        entry, found = self.entry, self.found
+        if isinstance(found, FoundFormer):
+            return self._restore(accounts, factor, step, browser)
+        checked = replace(found, counted=found.counted + counted)
+
+        if entry.way is Way.SIGN_IN:
+
+            def sign_in(given: Checked) -> tuple[Cookie, AppSession]:
+                step.end()
+                return accounts.sign_in(given, browser=browser)
+
+            return Entered(*factor.given(accounts, checked, sign_in))
+        if checked.requires_factor and not keeps_factor:
+            raise FactorRequired
+        was_given = False
+
+        def note_given() -> None:
+            nonlocal was_given
+            was_given = True
+
+        def reset_by(given: Checked) -> tuple[Cookie, AppSession]:
+            step.end()
+            return reset(
+                *(accounts, given, entry.password_hash, browser),
+                keeps_factor=keeps_factor,
+                on_begun=note_given,
+            )
+
+        def reset_again(one: Checked) -> tuple[Cookie, AppSession]:
+            if was_given:  # its use is stored, and a code is good once
+                return reset_by(replace(one, has_factor=True))
+            return factor.given(accounts, one, reset_by)
+
+        again = partial(confirmed_again, accounts, entry.address, self.user_id)
+        return Entered(*until_unchanged(checked, again, reset_again))
+
+    def _restore(
+        self,
+        accounts: Accounts,
+        factor: FactorEntry,
+        step: FactorStep,
+        browser: BrowserName | None,
+    ) -> Entered:
+        def use(credentials: Credentials) -> Credentials:
+            used = factor.use(credentials)
+            step.end()
+            return used
+
+        address, hashed = self.entry.address, self.entry.password_hash
+        restored = accounts.restore_address(address, hashed, browser, use)
+        return Entered(restored.cookie, restored.session, restored.left)

@@ -1,0 +1,233 @@
+"""The end of each way in, after its password or mailed code was right: a session, or the form for the second factor.
+
+`/factor` takes that form. Its answer is a redirect, as those of all native forms.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from uuid import UUID
+
+from anyio.to_thread import run_sync
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from services.domain.mails import NoticeKind
+from services.errors import (
+    AppError,
+    FactorNeeded,
+    FactorRequired,
+    StepEnded,
+    StoreUnavailable,
+    TooManyAttempts,
+    WrongFactor,
+)
+from services.store.accounts import Accounts, Cookie
+from services.store.backend import StoredCredentials
+from services.store.entries import ENTRY, Entered, Entry, FactorStep, WaitingEntry, Way
+from services.store.steps import Step, Steps, read_contents
+from services.web.factor_check import FactorCheck, entry_of
+from services.web.forms import fields, local_path, other_site, with_query, with_reason
+from services.web.notices import Notices
+from services.web.origin import browser_of
+from services.web.session_start import SessionStart
+
+_KIND = "factor"  # of the steps
+_FORMS = {"factor", "recovery"}  # values of `code` in the address: the form for each kind of code
+# errors after which a step goes on, if it has not ended before them
+_GOES_ON = WrongFactor, FactorRequired, TooManyAttempts, StoreUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class _FactorForm:
+    """The form for the factor: what was entered, and what the address of the page says."""
+
+    text: str = field(repr=False)
+    step: str = field(repr=False)
+    name: str = field(repr=False)
+    # when the factor was added, as a date, if a reset may take it away
+    added: str = field(repr=False)
+    keeps_factor: bool
+    target: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Begins sessions by `Entry`, and asks for second factors."""
+
+    start: SessionStart
+    notices: Notices | None  # None: no mail is sent
+
+    def routes(self) -> list[Route]:
+        return [Route("/factor", self._take, methods=["POST"])]
+
+    async def enter(
+        self,
+        request: Request,
+        entry: Entry,
+        of: StoredCredentials | Step | None,
+        target: str,
+        act: Callable[[], Entered],
+        *,
+        is_new_account: bool = False,
+    ) -> Response:
+        """Return the answer that begins the session of *act*, or else leads to the form for the factor.
+
+        *of*: the credentials that must stay unchanged until the factor is entered; None: they may change.
+
+        Raise TooManyAttempts, and the errors of *act*.
+        """
+        try:
+            entered = await run_sync(act)
+        except FactorNeeded as needed:
+            if needed.since is None:
+                raise
+            return await self._ask(request, entry, of, target, needed.since.date())
+        return await self._answer(request, entry, entered, target, is_new_account=is_new_account)
+
+    async def _ask(
+        self,
+        request: Request,
+        entry: Entry,
+        of: StoredCredentials | Step | None,
+        target: str,
+        added: date,
+    ) -> Response:
+        """Begin the step that waits for the factor; return the redirect to its form."""
+        origin = self.start.origin
+        browser = origin.step_cookie(request) or Cookie.new()
+        throttles = self.start.attempts.step(origin.client_address(request))
+        contents = ENTRY.dump_json(entry).decode()
+
+        def begin() -> Step:
+            return self._steps.begin(browser, _KIND, contents, throttles, credentials=of)
+
+        step = await run_sync(begin)
+        shown = str(added) if entry.way is Way.RESET else ""
+        leads_to = with_query(target, code=_KIND, step=str(step.id), added=shown)
+        answer = RedirectResponse(leads_to, 303)
+        origin.set_step_cookie(answer, request, browser)
+        return answer
+
+    async def _take(self, request: Request) -> Response:
+        """Begin the session of a step if the factor is right; else lead back to its form."""
+        if not self.start.origin.is_same_origin(request):
+            return other_site()
+        form = await _form(request)
+        browser, step = self.start.origin.step_cookie(request), None
+        try:
+            async with self.start.attempts.delay_refusals():
+                if browser is None:
+                    raise StepEnded
+                step = await run_sync(self._attempt, browser, form.step)
+                entry = read_contents(ENTRY, step.step.contents)
+                entered = await run_sync(self._enter, request, form, step, entry)
+                return await self._answer(request, entry, entered, form.target)
+        except AppError as error:
+            if isinstance(error, _GOES_ON) and not (step and step.has_ended):
+                said = {"code": form.name, "step": form.step, "added": form.added}
+                return RedirectResponse(with_reason(form.target, error, **said), 303)
+            return RedirectResponse(with_reason(form.target, error), 303)
+
+    def _attempt(self, browser: Cookie, step: str) -> FactorStep:
+        """Count a try of a step. Raise StepEnded."""
+        try:
+            step_id = UUID(step)
+        except ValueError:
+            raise StepEnded from None
+        steps = self._steps
+        found = steps.attempt(browser, _KIND, step_id, None)
+        return FactorStep(found, lambda: steps.end(browser, _KIND, step_id, None))
+
+    def _enter(
+        self, request: Request, form: _FactorForm, step: FactorStep, entry: Entry
+    ) -> Entered:
+        accounts, check, factor = self._accounts, self._check, entry_of(form.text)
+        waiting = WaitingEntry.read(accounts, entry, step.step)
+        is_former = entry.way is Way.RESTORE
+        # who has the account now could empty the count of its former state by changes
+        state = f"as {entry.address}" if is_former else str(step.step.generation)
+        user_id = waiting.user_id
+        counted = check.count(
+            *(request, accounts, user_id, waiting.factor, factor, state), is_former=is_former
+        )
+        try:
+            entered = waiting.enter(
+                *(accounts, factor, step, browser_of(request), counted),
+                keeps_factor=form.keeps_factor,
+            )
+        except WrongFactor:
+            self._tell_of_wrong(request, waiting, step)
+            raise
+        check.tell_of_use(request, accounts, entered.session, factor)
+        if self.notices and entry.way is Way.RESET and not form.keeps_factor:
+            kind = NoticeKind.FACTOR_REMOVED
+            self.notices.tell(request, accounts.backend, entered.session, kind)
+        return entered
+
+    def _tell_of_wrong(self, request: Request, waiting: WaitingEntry, step: FactorStep) -> None:
+        """Tell the user of the third wrong code in a step, unless it comes from a device of theirs."""
+        attempts, device = self.start.attempts, self.start.origin.device_cookie(request)
+        is_known = attempts.is_known(device, waiting.user_id)
+        if self.notices is None or is_known or not waiting.is_confirmed:
+            return
+        backend, address = self._accounts.backend, waiting.entry.address
+        try:
+            backend.count_throttles([attempts.wrong_factor(step.step.id)])
+        except TooManyAttempts:
+            kind, user_id = NoticeKind.WRONG_FACTORS, waiting.user_id
+            self.notices.tell_user(request, backend, address, user_id, kind)
+
+    async def _answer(
+        self,
+        request: Request,
+        entry: Entry,
+        entered: Entered,
+        target: str,
+        *,
+        is_new_account: bool = False,
+    ) -> Response:
+        """Tell the user what changed, and begin the session in the browser."""
+        session, notices = entered.session, self.notices
+        if notices and entry.way is Way.RESET:
+            kind = NoticeKind.PASSWORD_RESET
+            await run_sync(notices.tell, request, self._accounts.backend, session, kind)
+        if notices and entered.left:
+            for one in (entry.address, entered.left):
+                notices.tell_address(request, one, NoticeKind.ADDRESS_CHANGED)
+        return await self.start.answer(
+            request, entered.cookie, session, target, is_new_account=is_new_account
+        )
+
+    @property
+    def _accounts(self) -> Accounts:
+        return self.start.shared().session_cache.accounts
+
+    @property
+    def _steps(self) -> Steps:
+        return Steps(self._accounts.backend, self._accounts.root_keys)
+
+    @property
+    def _check(self) -> FactorCheck:
+        return FactorCheck(self.start.attempts, self.start.origin, self.notices)
+
+
+async def _form(request: Request) -> _FactorForm:
+    names = "factor", "step", "form", "added", "keeps", "next"
+    text, step, name, added, keeps, target = await fields(request, *names)
+    return _FactorForm(
+        text=text,
+        step=step,
+        name=name if name in _FORMS else _KIND,
+        added=added if _is_date(added) else "",
+        keeps_factor=keeps == "yes" or not added,
+        target=local_path(target),
+    )
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return str(date.fromisoformat(text)) == text
+    except ValueError:
+        return False

@@ -1,0 +1,104 @@
+"""The check of a second factor in a request: its throttles, and the mails that tell of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from services.crypto import Factor
+from services.crypto.recovery_codes import recovery_hash
+from services.domain import UserId
+from services.domain.mails import NoticeKind
+from services.errors import FactorNeeded
+from services.identity import totp
+from services.store.accounts import Accounts, AppSession, Checked
+from services.store.codes import typed_code
+from services.store.entries import FactorEntry
+from services.store.factors import Factors
+from services.web.attempts import Attempts
+from services.web.notices import Notices
+from services.web.origin import Origin
+
+FACTORS = Factors(totp.matching_step, recovery_hash)
+_FEW = 3  # recovery codes that are left when their user is told to make new ones
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class FactorCheck:
+    """Counts what is entered for second factors, and compares it. Any thread may call any method; all block."""
+
+    attempts: Attempts
+    origin: Origin
+    notices: Notices | None  # None: no mail is sent
+
+    def prove(
+        self,
+        request: Request,
+        accounts: Accounts,
+        session: AppSession,
+        checked: Checked,
+        entered: str,
+        act: Callable[[Checked], None] | None = None,
+    ) -> None:
+        """Note a proof of the user of *session* by *checked*, and by what was *entered* for the factor, if there is one.
+
+        *act* notes it; None: `Accounts.prove`. Raise TooManyAttempts, WrongFactor, and the errors of *act*.
+        """
+        act = act or partial(accounts.prove, session)
+        factor, user_id = checked.credentials.factor, session.user_id
+        if factor is None or checked.stored.user_id != user_id:
+            act(checked)
+            return
+        if not entered.strip():
+            raise FactorNeeded(factor.since)
+        entry, state = entry_of(entered), str(checked.stored.generation)
+        counted = self.count(request, accounts, user_id, factor, entry, state)
+        given = Checked(
+            *(checked.stored, checked.credentials, checked.counted + counted, checked.keys),
+            requires_factor=checked.requires_factor,
+        )
+        entry.given(accounts, given, act)
+        self.tell_of_use(request, accounts, session, entry)
+
+    def count(
+        self,
+        request: Request,
+        accounts: Accounts,
+        user_id: UserId,
+        factor: Factor,
+        entry: FactorEntry,
+        state: str,
+        *,
+        is_former: bool = False,
+    ) -> tuple[str, ...]:
+        """Count a try, unless it is one with a recovery code; return its buckets. Raise TooManyAttempts.
+
+        *state* and *is_former*: as in `Attempts.factor`.
+        """
+        if entry.is_recovery:
+            return ()
+        device, since = self.origin.device_cookie(request), factor.since
+        throttles = self.attempts.factor(
+            user_id, device, since=since, state=state, is_former=is_former
+        )
+        accounts.backend.count_throttles(throttles)
+        return tuple(one.bucket for one in throttles)
+
+    def tell_of_use(
+        self, request: Request, accounts: Accounts, session: AppSession, entry: FactorEntry
+    ) -> None:
+        """Tell the user of *session* that a recovery code was used, if one was."""
+        if self.notices is None or entry.codes_left is None:
+            return
+        tell, backend = self.notices.tell, accounts.backend
+        tell(request, backend, session, NoticeKind.RECOVERY_CODE_USED)
+        if entry.codes_left == _FEW:
+            tell(request, backend, session, NoticeKind.FEW_RECOVERY_CODES)
+
+
+def entry_of(text: str) -> FactorEntry:
+    """Return what was typed for a factor: a code of an authenticator, grouped or not, or a recovery code."""
+    return FactorEntry(FACTORS, typed_code(text, totp.DIGITS) or text)

@@ -1,0 +1,567 @@
+"""Second factors at each way in and in proofs: what is asked for, how often it can be guessed, and who is told."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+
+from services.domain.accounts import CredentialsAction
+from services.domain.mails import CodePurpose, Notice, NoticeKind
+from services.errors import SignedOut, StoreUnavailable
+from services.store.tables.in_memory import InMemoryStore
+from services.store.tables.schema import THROTTLES
+from services.web.address_codes import NewAddress, RestoreAddress
+from services.web.code_routes import CodeRoutes
+from services.web.entries import Entries
+from services.web.factor_check import FactorCheck
+from services.web.hashing_lanes import HashingLanes
+from services.web.notices import Notices
+from services.web.origin import Origin
+from services.web.session_start import SessionStart
+from services.web.sign_in_codes import ProveByCode, ResetPassword, SignInByCode
+from services.web.sign_in_routes import SignInRoutes
+from tests.authenticator import Authenticator, change_factor
+from tests.confirmed import confirm
+from tests.store.conformance.accounts.deployments import at_once
+from tests.store.conftest import PASSWORD, new_email
+from tests.stores import NOT_COUNTED, accounts_in_memory
+from tests.web.test_code_routes import NEW_PASSWORD, Site, said
+
+pytestmark = pytest.mark.usefixtures("cheap_passwords")
+RESET, BACK, NEW = (
+    CodePurpose.RESET_PASSWORD,
+    CodePurpose.RESTORE_ADDRESS,
+    CodePurpose.NEW_ADDRESS,
+)
+WRONG = "wrong-factor"
+
+
+@dataclass
+class FactorSite(Site):
+    """The routes of all ways in."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        cache, origin, lanes = self.cache, Origin(None, 0), HashingLanes()
+        one = SimpleNamespace(
+            session_cache=cache, set_address=cache.set_address, stop_turns_of=lambda _: None
+        )
+        shared = lambda: one  # noqa: E731
+        notices = Notices(self.attempts, origin, self.send)
+        start = SessionStart(shared, self.attempts, origin, 3600, notices)
+        flows = (
+            SignInByCode(start),
+            ResetPassword(start, lanes, notices),
+            NewAddress(shared, self.attempts, origin, lanes, notices),
+            RestoreAddress(start, lanes, notices),
+            ProveByCode(FactorCheck(self.attempts, origin, notices)),
+        )
+        self.routes = [
+            *CodeRoutes(shared, self.attempts, origin, self.send, flows).routes(),
+            *SignInRoutes(start, lanes).routes(),
+            *Entries(start, notices).routes(),
+        ]
+
+    def send(self, mail):
+        """Take a mail, but none that tells of a device: a thread sends it."""
+        return mail.kind is NoticeKind.NEW_DEVICE or super().send(mail)
+
+    @property
+    def told(self):
+        return [one.kind for one in self.contents if isinstance(one, Notice)]
+
+
+@dataclass
+class User:
+    """A user with a confirmed address and an authenticator."""
+
+    site: FactorSite
+    email: str
+    app: Authenticator
+
+    def begins(self, browser=None, password=PASSWORD):
+        """Enter the password; return the browser."""
+        browser = browser or self.site.browser()
+        answer = browser.post("/session", email=self.email, password=password, next="/?c=1")
+        browser.step = said(answer).get("step", "")
+        return browser
+
+    def gives(self, browser, text, **fields):
+        """Enter *text* for the factor; return the query of the address that it leads to."""
+        given = {"factor": text, "step": browser.step, "form": "factor", "next": "/?c=1"}
+        return said(browser.post("/factor", **given | fields))
+
+    def signed_in(self, steps=0):
+        """Return a browser in which the user has signed in."""
+        browser = self.begins()
+        assert self.gives(browser, self.app.code(steps)) == {"c": "1"}
+        return browser
+
+    def asks(self, purpose, browser=None, **fields):
+        """Have a code mailed and enter it; return the browser and what it was told."""
+        browser = browser or self.site.browser()
+        browser.asks(self.email, purpose)
+        answer = said(browser.enters(self.site.digits, purpose, **fields))
+        browser.step = answer.get("step", "")
+        return browser, answer
+
+    @property
+    def credentials(self):
+        return self.site.accounts.find(self.email, NOT_COUNTED).credentials
+
+
+def is_in(browser):
+    return "__Host-sid" in browser.cookies
+
+
+def user_of(site):
+    email = new_email()
+    _, session = site.accounts.sign_up_with(email, PASSWORD)
+    confirm(site.accounts, session)
+    return User(site, email, Authenticator().enrol(site.accounts, session))
+
+
+@pytest.fixture(params=["in-memory", "embedded"])
+def site(request):
+    if request.param == "in-memory":
+        return FactorSite(accounts_in_memory(InMemoryStore()))
+    return FactorSite(request.getfixturevalue("sessions"))
+
+
+@pytest.fixture
+def maya(site):
+    return user_of(site)
+
+
+# --- sign-in
+
+
+def test_password_leads_to_the_form_for_the_factor_which_signs_in(maya):
+    browser = maya.begins()
+    begun = is_in(browser)
+
+    wrong = maya.gives(browser, maya.app.wrong)
+    code = maya.app.code()
+    right = maya.gives(browser, f" {code[:3]} {code[3:]}")
+
+    assert not begun
+    assert browser.step
+    assert wrong == {"c": "1", "code": "factor", "step": browser.step, "reason": WRONG}
+    assert right == {"c": "1"}
+    assert browser.session.email == maya.email
+    assert browser.cookies.keys() == {"__Host-sid", "__Host-device"}
+
+
+def test_code_is_good_once_and_a_recovery_code_too(maya):
+    code, recovery = maya.app.code(), maya.app.recovery[0]
+    for text in (code, recovery.lower().replace("-", " ")):
+        assert maya.gives(maya.begins(), text) == {"c": "1"}
+    for text in (code, recovery):
+        assert maya.gives(maya.begins(), text)["reason"] == WRONG
+
+    assert maya.site.told == [NoticeKind.RECOVERY_CODE_USED]
+    assert len(maya.credentials.factor.recovery) == 9
+
+
+@pytest.mark.parametrize("kind", ["code", "recovery code"])
+def test_code_that_two_browsers_give_at_once_lets_one_in(maya, kind):
+    code = maya.app.code() if kind == "code" else maya.app.recovery[0]
+    browsers = [maya.begins() for _ in range(2)]
+
+    answers = at_once(*[partial(maya.gives, one, code) for one in browsers])
+
+    assert sorted(one.get("reason", "") for one in answers) == ["", WRONG]
+    assert [is_in(one) for one in browsers].count(True) == 1
+
+
+def test_third_last_recovery_code_is_told(maya):
+    for code in maya.app.recovery[:7]:
+        assert maya.gives(maya.begins(), code) == {"c": "1"}
+
+    assert maya.site.told == [NoticeKind.RECOVERY_CODE_USED, NoticeKind.FEW_RECOVERY_CODES]
+
+
+def test_wrong_password_learns_of_no_factor(maya):
+    browser = maya.site.browser()
+
+    answer = browser.post("/session", email=maya.email, password="not hers", next="/")
+
+    assert said(answer) == {"reason": "wrong"}
+    assert browser.cookies == {}
+
+
+def test_mailed_code_leads_to_the_factor_which_signs_in(maya):
+    browser, answer = maya.asks(CodePurpose.SIGN_IN)
+
+    assert answer == {"c": "1", "code": "factor", "step": browser.step}
+    assert not is_in(browser)
+    assert maya.gives(browser, maya.app.code()) == {"c": "1"}
+    assert is_in(browser)
+
+
+def test_address_names_neither_user_nor_code(maya):
+    browser = maya.begins()
+    for text in (maya.app.wrong, maya.app.code()):
+        given = {"factor": text, "step": browser.step, "form": "recovery", "next": "/"}
+        answer = browser.post("/factor", **given)
+        for secret in (text, maya.email, maya.email.partition("@")[0]):
+            assert secret not in str(answer.headers) + answer.text
+
+
+# --- steps
+
+
+def test_factor_is_good_in_its_browser_and_for_its_step_alone(maya):
+    omar, browser, other = user_of(maya.site), maya.begins(), maya.site.browser()
+    omar.begins(other)
+    own, other.step = other.step, browser.step
+
+    stolen = maya.gives(other, maya.app.code())
+    other.step = own
+    of_another = maya.gives(other, maya.app.code())
+    nowhere = maya.gives(maya.site.browser(), maya.app.code())
+    no_step = maya.gives(browser, maya.app.code(), step="no step")
+
+    assert stolen == nowhere == no_step == {"c": "1", "reason": "expired"}
+    assert of_another["reason"] == WRONG
+    assert not is_in(other)
+
+
+def test_step_is_over_after_five_tries_and_after_the_sign_in(maya):
+    browser = maya.begins()
+    for _ in range(5):
+        assert maya.gives(browser, maya.app.wrong)["reason"] == WRONG
+    assert maya.gives(browser, maya.app.code()) == {"c": "1", "reason": "expired"}
+
+    browser = maya.begins()
+    cookies = browser.cookies
+    assert maya.gives(browser, maya.app.recovery[0]) == {"c": "1"}
+    browser.cookies = cookies
+    assert maya.gives(browser, maya.app.recovery[1])["reason"] == "expired"
+
+
+def test_step_that_two_tabs_end_at_once_begins_one_session(maya):
+    browser = maya.begins()
+    tabs = [replace(browser), replace(browser)]
+    codes = maya.app.recovery
+
+    answers = at_once(
+        *[partial(maya.gives, one, code) for one, code in zip(tabs, codes, strict=False)]
+    )
+
+    assert sorted(one.get("reason", "") for one in answers) == ["", "expired"]
+
+
+def test_password_changed_meanwhile_ends_the_step(maya):
+    session, browser = maya.signed_in().session, maya.begins()
+    accounts = maya.site.accounts
+    found = accounts.find(maya.email, NOT_COUNTED)
+    accounts.change_password(session, found, found.hashed(NEW_PASSWORD))
+
+    assert maya.gives(browser, maya.app.code(1))["reason"] == "expired"
+    assert not is_in(browser)
+
+
+def test_step_that_ended_before_a_failure_is_not_offered_again(maya, monkeypatch):
+    def away(*_, **__):
+        raise StoreUnavailable
+
+    browser = maya.begins()
+    with monkeypatch.context() as changed:
+        changed.setattr(type(maya.site.accounts), "sign_in", away)
+        answer = maya.gives(browser, maya.app.code())
+
+    assert answer == {"c": "1", "reason": "unavailable"}
+
+
+def test_form_of_another_site_is_refused(maya):
+    browser = maya.begins()
+    theirs = maya.site.browser(origin="https://evil.example")
+    theirs.cookies = browser.cookies
+
+    answer = theirs.post("/factor", factor=maya.app.code(), step=browser.step, next="/")
+
+    assert answer.status_code == 403
+    assert not is_in(theirs)
+
+
+# --- a new password
+
+
+def test_reset_without_the_factor_changes_nothing(maya):
+    known = maya.signed_in().session
+    browser, answer = maya.asks(RESET, password=NEW_PASSWORD)
+    added = str(maya.credentials.factor.since.date())
+
+    assert answer == {"c": "1", "code": "factor", "step": browser.step, "added": added}
+    wrong = maya.gives(browser, maya.app.wrong, added=added, keeps="yes")
+    assert wrong == answer | {"reason": WRONG}
+    assert not is_in(browser)
+    assert maya.site.accounts.ended([known]) == {}
+    maya.site.accounts.find(maya.email, NOT_COUNTED).checked(PASSWORD)
+    assert maya.site.told == []
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_reset_with_the_factor_keeps_it_or_not(maya, is_kept):
+    known = maya.signed_in().session
+    browser, answer = maya.asks(RESET, password=NEW_PASSWORD)
+
+    ticks = {"keeps": "yes"} if is_kept else {}
+    assert maya.gives(browser, maya.app.code(1), added=answer["added"], **ticks) == {"c": "1"}
+
+    assert browser.session.email == maya.email
+    assert set(maya.site.accounts.ended([known])) == {known.id}
+    assert (maya.credentials.factor is not None) is is_kept
+    told = [NoticeKind.PASSWORD_RESET]
+    assert sorted(maya.site.told) == sorted(told if is_kept else [*told, NoticeKind.FACTOR_REMOVED])
+    again = maya.begins(password=NEW_PASSWORD)
+    assert is_in(again) is not is_kept
+
+
+def test_reset_without_the_list_of_factors_keeps_them(maya):
+    browser, _ = maya.asks(RESET, password=NEW_PASSWORD)
+
+    assert maya.gives(browser, maya.app.code()) == {"c": "1"}
+    assert maya.credentials.factor
+
+
+def test_factor_leaves_by_no_sign_in(maya):
+    """The field belongs to the form of a reset."""
+    maya.gives(maya.begins(), maya.app.code(), added="2026-11-25")
+
+    assert maya.credentials.factor
+
+
+# --- an address taken back
+
+
+def moved(user, browser):
+    """Give the account another address, as a thief who is signed in does."""
+    accounts, new = user.site.accounts, new_email()
+    generation = accounts.find(user.email, NOT_COUNTED).stored.generation
+    accounts.change_address(browser.session, new, generation)
+    user.site.cache.set_address(browser.session.user_id, new)
+    return new
+
+
+def test_address_is_taken_back_with_the_factor_that_stood_before(maya):
+    browser = maya.signed_in()
+    moved(maya, browser)
+    accounts, session = maya.site.accounts, browser.session
+    change_factor(accounts, session, None, CredentialsAction.FACTOR_REMOVED)
+    thief = Authenticator().enrol(accounts, session)
+
+    back, answer = maya.asks(BACK, password=NEW_PASSWORD)
+
+    assert answer == {"c": "1", "code": "factor", "step": back.step}
+    assert maya.gives(back, thief.code(1))["reason"] == WRONG
+    assert not is_in(back)
+    change_factor(accounts, session, None, CredentialsAction.FACTOR_REMOVED)  # ends no step
+    assert maya.gives(back, maya.app.recovery[0]) == {"c": "1"}
+    assert back.session.email == maya.email
+    assert maya.credentials.factor.secret == maya.app.secret
+    assert is_in(maya.begins(password=NEW_PASSWORD)) is False
+    with pytest.raises(SignedOut):
+        browser.session.backend.account()
+
+
+def test_address_without_a_factor_is_taken_back_without_the_one_of_a_thief(site):
+    email = new_email()
+    cookie, session = site.accounts.sign_up_with(email, PASSWORD)
+    confirm(site.accounts, session)
+    thief, user = site.browser(), User(site, email, Authenticator())
+    thief.cookies = {"__Host-sid": str(cookie)}
+    moved(user, thief)
+    user.app.enrol(site.accounts, thief.session)
+
+    back, answer = user.asks(BACK, password=NEW_PASSWORD)
+
+    assert answer == {"c": "1"}
+    assert back.session.email == email
+    assert user.credentials.factor is None
+
+
+# --- proofs
+
+
+def proves(browser, text, password=PASSWORD):
+    return said(browser.post("/proof", password=password, factor=text, next="/account"))
+
+
+def test_proof_needs_the_factor(maya):
+    browser = maya.signed_in()
+
+    assert proves(browser, "") == {"reason": "factor"}
+    assert proves(browser, maya.app.wrong) == {"reason": WRONG}
+    assert proves(browser, maya.app.code(1), "not hers") == {"reason": "wrong"}
+    assert proves(browser, maya.app.code(1)) == {"reason": "proved"}
+    assert proves(browser, maya.app.code(1)) == {"reason": WRONG}
+    assert proves(browser, maya.app.recovery[0]) == {"reason": "proved"}
+    assert proves(browser, maya.app.recovery[0]) == {"reason": WRONG}
+    assert maya.site.told == [NoticeKind.RECOVERY_CODE_USED]
+
+
+def test_new_address_needs_the_factor(maya):
+    browser, new = maya.signed_in(), new_email()
+
+    def asks(text):
+        return said(browser.asks(new, NEW, password=PASSWORD, factor=text))
+
+    assert asks("")["reason"] == "factor"
+    assert asks(maya.app.wrong)["reason"] == WRONG
+    assert not maya.site.mails
+    assert asks(maya.app.code(1))["code"] == "new_address"
+    assert said(browser.enters(maya.site.digits, NEW))["reason"] == "moved"
+
+
+def test_mailed_code_proves_with_the_factor_alone(maya):
+    browser = maya.signed_in()
+    browser.asks(maya.email, CodePurpose.PROVE)
+
+    def enters(text):
+        return said(browser.enters(maya.site.digits, CodePurpose.PROVE, factor=text))
+
+    assert enters("")["reason"] == "factor"
+    assert enters(maya.app.wrong)["reason"] == WRONG
+    assert enters(maya.app.code(1)) == {"c": "1", "reason": "proved"}
+    assert enters(maya.app.recovery[0])["reason"] == "expired"
+
+
+def test_proof_by_the_factor_of_another_is_none(maya):
+    omar = user_of(maya.site)
+
+    assert proves(maya.signed_in(), omar.app.code()) == {"reason": WRONG}
+
+
+def test_guesses_at_the_factor_of_a_proof_are_throttled():
+    site = FactorSite(accounts_in_memory(InMemoryStore()))
+    maya = user_of(site)
+    browser, reasons = maya.signed_in(), []
+    for _ in range(2):
+        reasons += [proves(browser, maya.app.wrong)["reason"] for _ in range(6)]
+        minutes_pass(site, 15)  # the password has a quarter of an hour
+
+    assert reasons == [WRONG] * 10 + ["slow"] * 2
+    assert proves(browser, maya.app.recovery[0]) == {"reason": "proved"}
+
+
+# --- guesses
+
+
+def guesses(user, browser, times, text=None):
+    """Enter a wrong code *times*, over as many steps as it takes; return the reasons."""
+    reasons = []
+    for number in range(times):
+        if number % 5 == 0:
+            user.begins(browser)
+        reasons.append(user.gives(browser, text or user.app.wrong)["reason"])
+    return reasons
+
+
+def minutes_pass(site, minutes):
+    """For the throttles alone."""
+
+    def forget(block):
+        for counter in block.select(THROTTLES):
+            if counter.window_ends <= datetime.now(UTC) + timedelta(minutes=minutes):
+                block.delete(THROTTLES, counter.bucket)
+
+    site.accounts.backend.all_tables.of(None).run(forget)
+
+
+def test_factor_guessed_over_many_steps_is_throttled(maya):
+    reasons = [reason for _ in range(3) for reason in guesses(maya, maya.site.browser(), 4)]
+
+    assert reasons == [WRONG] * 10 + ["slow"] * 2
+    browser = maya.begins()
+    assert maya.gives(browser, maya.app.code())["reason"] == "slow"
+    assert maya.gives(browser, maya.app.recovery[0], form="recovery") == {"c": "1"}
+
+
+def test_wrong_recovery_codes_use_nothing_up(maya):
+    other = Authenticator().recovery[0]
+
+    assert guesses(maya, maya.site.browser(), 12, other) == [WRONG] * 12
+    assert maya.gives(maya.begins(), maya.app.code()) == {"c": "1"}
+
+
+def test_right_factor_gets_its_try_back(maya):
+    browser = maya.site.browser()
+    assert guesses(maya, browser, 9) == [WRONG] * 9
+    for steps in (0, 1):
+        assert maya.gives(maya.begins(), maya.app.code(steps)) == {"c": "1"}
+    assert guesses(maya, maya.site.browser(), 2) == [WRONG, "slow"]
+
+
+def test_strangers_lock_no_user_out_of_a_browser_with_the_factor(maya):
+    browser = maya.signed_in()
+    guesses(maya, maya.site.browser(), 11)
+
+    own = browser.cookies["__Host-device"]
+    assert guesses(maya, browser, 10) == [WRONG] * 10
+    assert guesses(maya, browser, 1) == ["slow"]
+    assert browser.cookies["__Host-device"] == own
+
+
+def test_device_known_by_the_password_alone_is_a_stranger(site):
+    """A thief of the password makes as many devices as they like before the user adds a factor."""
+    email = new_email()
+    _, session = site.accounts.sign_up_with(email, PASSWORD)
+    user = User(site, email, Authenticator())
+    thieves = [user.begins() for _ in range(2)]
+    assert all(map(is_in, thieves))
+    age_devices(site, thieves, session.user_id)
+    user.app.enrol(site.accounts, session)
+
+    assert [guesses(user, one, 8) for one in thieves] == [
+        [WRONG] * 8,
+        [WRONG] * 2 + ["slow"] * 6,
+    ]
+
+
+def age_devices(site, browsers, user_id, seconds=60):
+    """Make the cookies of devices those of some time ago."""
+    for one in browsers:
+        seen = one.cookies["__Host-device"].split(".")
+        fields = f"{user_id.hex}.{int(seen[1]) - seconds}.{int(seen[2]) - seconds}.{uuid4().hex}"
+        tag = site.accounts.root_keys.device_tag(fields)
+        one.cookies = {**one.cookies, "__Host-device": f"{fields}.{tag}"}
+
+
+def test_new_password_empties_the_count(maya):
+    browser, stranger = maya.signed_in(), maya.site.browser()
+    guesses(maya, stranger, 11)
+    accounts = maya.site.accounts
+    found = accounts.find(maya.email, NOT_COUNTED)
+    accounts.change_password(browser.session, found, found.hashed(NEW_PASSWORD))
+
+    fresh = maya.begins(password=NEW_PASSWORD)
+
+    assert maya.gives(fresh, maya.app.code(1)) == {"c": "1"}
+
+
+def test_day_of_guesses_has_thirty():
+    site = FactorSite(accounts_in_memory(InMemoryStore()))
+    maya, reasons = user_of(site), []
+    for _ in range(4):
+        reasons += guesses(maya, site.browser(), 10)
+        minutes_pass(site, 60)
+
+    assert reasons == [WRONG] * 30 + ["slow"] * 10
+
+
+def test_third_wrong_code_of_an_unknown_device_is_told(maya):
+    known = maya.signed_in()
+    guesses(maya, known, 4)
+    for _ in range(2):
+        guesses(maya, maya.site.browser(), 2)
+    assert maya.site.told == []
+
+    guesses(maya, maya.site.browser(), 3)
+
+    assert maya.site.told == [NoticeKind.WRONG_FACTORS]
+    assert maya.site.mails[-1].address == maya.email
