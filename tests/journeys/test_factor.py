@@ -1,0 +1,105 @@
+"""The second factor of an account at sign-in and at a reset, by an authenticator app and by recovery codes."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.authenticator import Authenticator
+from tests.confirmed import confirm
+from tests.journeys.people import DESK, PASSWORD, PHONE
+from tests.journeys.seeds import second_process
+from tests.journeys.test_access import Look
+from tests.journeys.test_codes import (
+    EMAIL,
+    NEW_PASSWORD,
+    asks_for_a_code,
+    coded,
+    form,
+    mail_settings,
+)
+from tests.mail_server import mail_server
+from tests.stack.apps import running, until
+
+
+@pytest.fixture
+def mails():
+    with mail_server() as server:
+        yield server
+
+
+@pytest.fixture
+def authenticator():
+    return Authenticator()
+
+
+@pytest.fixture
+def app(make_app, mails, authenticator):
+    """An app with mail, and a user with a confirmed address and a second factor."""
+    with running(make_app("factor", environment=mail_settings(mails))) as app:
+        app.until_ready()
+        with second_process(app) as accounts:
+            _, session = accounts.sign_up_with(EMAIL, PASSWORD)
+            confirm(accounts, session)
+            authenticator.enrol(accounts, session)
+        yield app
+
+
+def gives(tab, label, text):
+    """Enter *text* for the factor."""
+    form(tab, "/factor").get_by_label(label, exact=True).fill(text)
+    form(tab, "/factor").get_by_role("button", name="Sign in").click()
+
+
+def test_user_signs_in_with_the_factor_and_with_a_recovery_code(app, person, authenticator):
+    maya = person(url=app.url, viewport=DESK)
+    maya.visit("/")
+    maya.enters("/session", EMAIL)
+    expect(maya.page.get_by_role("heading", name="Enter the code of your")).to_be_visible()
+    look = Look(maya)
+    look.at("factor")
+    gives(maya, "Code", authenticator.wrong)
+    maya.sees("Wrong code.")
+    code = authenticator.code()
+    gives(maya, "Code", f"{code[:3]} {code[3:]}")
+    maya.is_welcome()
+    assert EMAIL not in maya.page.url
+    assert "step" not in maya.page.url
+
+    phone = person(url=app.url, viewport=PHONE, has_touch=True)
+    phone.visit("/")
+    phone.enters("/session", EMAIL)
+    phone.page.get_by_role("button", name="Use a recovery code").click()
+    expect(form(phone, "/factor").get_by_label("Recovery code")).to_be_visible()
+    look_at_recovery = Look(phone)
+    look_at_recovery.at("recovery")
+    gives(phone, "Recovery code", authenticator.recovery[0].lower())
+    phone.is_welcome()
+    assert look.found + look_at_recovery.found == []
+    for secret in (code, authenticator.recovery[0], EMAIL):
+        assert secret not in app.said()
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_reset_lists_the_factor_and_asks_for_it(app, mails, person, authenticator, is_kept):
+    phone = person(url=app.url, viewport=PHONE, has_touch=True)
+    asks_for_a_code(phone, "Forgot your password?")
+    form(phone, "/code/redeem").get_by_label("New password").fill(NEW_PASSWORD)
+    form(phone, "/code/redeem").get_by_label("Code", exact=True).fill(
+        until(lambda: coded(mails))[0].code
+    )
+    form(phone, "/code/redeem").get_by_role("button", name="Reset password").click()
+    kept = form(phone, "/factor").get_by_role("checkbox", name="Authenticator app, added on")
+    expect(kept).to_be_checked()
+    look = Look(phone)
+    look.at("reset")
+    kept.set_checked(is_kept)
+    gives(phone, "Code", authenticator.code())
+    phone.is_welcome()
+
+    maya = person(url=app.url, viewport=DESK)
+    maya.visit("/")
+    maya.enters("/session", EMAIL, NEW_PASSWORD)
+    if is_kept:
+        expect(form(maya, "/factor")).to_be_visible()
+        gives(maya, "Code", authenticator.code(1))
+    maya.is_welcome()
+    assert look.found == []
