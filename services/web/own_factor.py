@@ -8,7 +8,6 @@ sent again, is told that the page was shown.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from uuid import UUID
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
@@ -35,7 +34,7 @@ from services.store.steps import Step, Steps
 from services.users import Shared
 from services.web.attempts import Attempts
 from services.web.factor_check import FACTORS
-from services.web.forms import fields, other_site, with_query, with_reason
+from services.web.forms import fields, other_site, read_step_id, with_query, with_reason
 from services.web.notices import Notices
 from services.web.origin import Origin
 from services.web.shown_once import (
@@ -145,7 +144,7 @@ class OwnFactor:
         try:
             if browser is None:
                 raise StepEnded
-            step = self._steps.attempt(browser, _KIND, _uuid(asked.step), asked.session)
+            step = self._steps.attempt(browser, _KIND, read_step_id(asked.step), asked.session)
             step.check(current.stored)
         except StepEnded:
             if current.credentials.factor:  # the form was sent again
@@ -236,11 +235,3 @@ def _to_page(**values: str) -> Response:
 
 def _hashes(codes: tuple[str, ...]) -> list[str]:
     return [hashed for code in codes if (hashed := recovery_hash(code))]
-
-
-def _uuid(text: str) -> UUID:
-    """Raise StepEnded."""
-    try:
-        return UUID(text)
-    except ValueError:
-        raise StepEnded from None
