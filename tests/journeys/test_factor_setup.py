@@ -96,14 +96,16 @@ def test_admin_requires_two_step_verification_of_all(make_app, browser):
             ruth.visit("/admin?tab=Settings")
             ruth.sees("Set up two-step verification for your own account first.")
             expect(switch).to_have_count(0)
-            sets_up_a_factor(ruth)
             look = Look(ruth)
-
+            look.at("an admin without a factor")
+            sets_up_a_factor(ruth)
             ruth.visit("/admin?tab=Settings")
             switch.press("Space")
             expect(ruth.dialog).to_contain_text("Everyone who has not set it up is signed out")
             look.at("the question")
             ruth.dialog.get_by_role("button", name="Require it").click()
+            ruth.sees("Everyone enters a code")
+            expect(switch).to_have_count(1)  # the one before is fading
             expect(switch).to_be_checked()
             maya.is_signed_out_before_long()
             with database(app) as rows:
@@ -112,6 +114,8 @@ def test_admin_requires_two_step_verification_of_all(make_app, browser):
 
             switch.press("Space")
             ruth.dialog.get_by_role("button", name="Stop requiring it").click()
+            ruth.sees("Users choose if")
+            expect(switch).to_have_count(1)
             expect(switch).not_to_be_checked()
             maya.signs_in()
             maya.visit()
