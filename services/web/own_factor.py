@@ -48,7 +48,7 @@ from services.web.shown_once import (
 
 _PAGE, _PATH = "/account", "/account/factor"
 _CONFIRM, _CODES, _REMOVE = (f"{_PATH}/{verb}" for verb in ("confirm", "codes", "remove"))
-_KIND = "enrol"  # of the step that holds a new secret
+_KIND = "own_factor"  # of the step that holds a new secret
 _WRONG = "Wrong code. Enter the code that the app shows now."
 _NOTICES = {
     CredentialsAction.FACTOR_ADDED: NoticeKind.FACTOR_ADDED,
