@@ -114,6 +114,9 @@ def page() -> None:
                     st.markdown(_OPEN_THE_ADDRESS)
                 elif step := factor.open_step():
                     factor.draw(step, _here(), refusal(st.query_params.get("reason", "")))
+                elif step := factor.open_enrolment():
+                    reason = st.query_params.get("reason", "")
+                    factor.draw_enrolment(step, _here(), refusal(reason))
                 elif (step := _open_sign_up()) and _sends_codes():
                     _draw_sign_up_code(step)
                 elif (entry := _BY_CODE.get(codes.asked_purpose())) and _sends_codes():

@@ -23,6 +23,7 @@ from services.web.address_codes import NewAddress, RestoreAddress
 from services.web.attempts import Attempts
 from services.web.code_routes import CodePurposeFlow, CodeRoutes
 from services.web.confirmation_codes import ConfirmAddress, SignUpByCode, SignUpCode
+from services.web.enrolments import Enrolments
 from services.web.entries import Entries
 from services.web.export_route import ExportRoutes
 from services.web.factor_check import FactorCheck
@@ -79,7 +80,7 @@ def routes(app: App) -> list[Route]:
         health_route(app.health),
         *_open_routes(app, origin),
         *SignInRoutes(start, lanes, by_code).routes(),
-        *([] if origin.is_alone else Entries(start, notices).routes()),
+        *([] if origin.is_alone else _entry_routes(Entries(start, notices))),
         *OwnFactor(app.shared, attempts, origin, notices).routes(),
         *(codes.routes() if codes else []),
         *ExportRoutes(app.shared, origin).routes(),
@@ -101,6 +102,10 @@ def middleware(app: App, pages: Collection[str]) -> list[Middleware]:
         Middleware(FormLimit),
         Middleware(PageAssets, pages=pages),
     ]
+
+
+def _entry_routes(entries: Entries) -> list[Route]:
+    return [*entries.routes(), *Enrolments(entries).routes()]
 
 
 def _code_routes(

@@ -1,5 +1,6 @@
 """The forms for a second factor: after the password or a mailed code at sign-in, and beside the password in a proof."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import date
 from html import escape
@@ -11,6 +12,7 @@ from pages._parts import codes, words
 
 TITLE = "Enter the code of your authenticator app"
 _APP, _RECOVERY = "factor", "recovery"  # the forms, as `code` in the address names them
+_ENROL = "enrol_factor"  # the form that leads to a setup key
 _REASONS = {"factor", "wrong-factor"}  # refusals of a proof for want of the factor
 _APP_FIELD = """<label>Code<input name="factor" type="text" inputmode="numeric" autocomplete="one-time-code" required
           maxlength="20" placeholder="123456"></label>"""
@@ -23,6 +25,29 @@ _PROOF_FIELD = """<label>Code of your authenticator app, or a recovery code<inpu
 def open_step() -> UUID | None:
     """Return the step in the address of a sign-in that waits for the factor."""
     return codes.open_step() if codes.asked_purpose() in (_APP, _RECOVERY) else None
+
+
+def open_enrolment() -> UUID | None:
+    """Return the step in the address of a sign-in for which a factor has to be set up."""
+    return codes.open_step() if codes.asked_purpose() == _ENROL else None
+
+
+def draw_enrolment(step: UUID, back_to: str, refused: str | None) -> None:
+    """Draw the button that leads to the setup key. *refused*: why the step did not go on."""
+    st.subheader("Set up an authenticator app", anchor=False)
+    if refused:
+        st.error(refused)
+    st.markdown(
+        "Daybook asks every account here for a second factor. Set up an app on your phone, or a password manager, that "
+        "shows codes for signing in. Then you are signed in."
+    )
+    hidden = _hidden({"step": str(step), "next": back_to})
+    st.html(f"""
+      <form class="db-form" method="post" action="/factor/enrol">
+        {hidden}
+        <button type="submit">Show setup key</button>
+      </form>""")
+    st.button(words.BACK_TO_SIGN_IN, type="tertiary", on_click=codes.go_to, args=[""])
 
 
 def draw(step: UUID, back_to: str, refused: str | None) -> None:
@@ -60,17 +85,20 @@ def _form(step: UUID, back_to: str, *, is_recovery: bool) -> str:
     values = {"form": _RECOVERY if is_recovery else _APP, "step": str(step), "next": back_to}
     if added:
         values["added"] = str(added)
-    hidden = "".join(
-        f'<input type="hidden" name="{name}" value="{escape(value)}">'
-        for name, value in values.items()
-    )
     return f"""
       <form class="db-form" method="post" action="/factor">
-        {hidden}
+        {_hidden(values)}
         {_RECOVERY_FIELD if is_recovery else _APP_FIELD}
         {_kept(added) if added else ""}
         <button type="submit">{words.SIGN_IN}</button>
       </form>"""
+
+
+def _hidden(values: Mapping[str, str]) -> str:
+    return "".join(
+        f'<input type="hidden" name="{name}" value="{escape(value)}">'
+        for name, value in values.items()
+    )
 
 
 def _kept(added: date) -> str:

@@ -239,6 +239,7 @@ class FoundFormer:
     is_known: bool  # true: the attempt comes from a device of the user
     is_suspended: bool
     keys: tuple[WrappedKey, ...]  # of the user
+    requires_factor: bool  # by the deployment
 
     def taken_back(self, now: datetime, password_hash: str) -> Credentials:
         """Return the next generation of the credentials, with the former address and a new password. Raise NewerVersion."""
@@ -300,7 +301,8 @@ class Accounts:
                 former = credentials.former_at(email, self.now())
                 if former:
                     known, suspended = counted.is_known, counted.is_suspended
-                    return FoundFormer(stored, credentials, former, known, suspended, counted.keys)
+                    of_user = known, suspended, counted.keys, counted.sign_ups.requires_factor
+                    return FoundFormer(stored, credentials, former, *of_user)
                 log_event("credentials.unopened", user=stored.id)  # the look-up names another user
         return None
 
@@ -507,7 +509,8 @@ class Accounts:
         """Give *email*, which a code has confirmed again, back to the account that had it, and sign in.
 
         The account gets a new password. All other sessions end, and every way in that was added or changed since. *use*
-        checks what was entered for the factor that stood before, if there was one (`factors.use`).
+        checks what was entered for the factor that stood before, if there was one (`Factors.use`); where there was none, and the
+        deployment requires one, it enrols one.
 
         Raise StepEnded (there is no such account any more), AddressTaken, and the errors of `sign_in` and *use*.
         """
@@ -530,10 +533,11 @@ class Accounts:
         found: FoundFormer,
     ) -> RestoredAddress:
         new = found.taken_back(self.now(), password_hash)
-        if new.factor:
+        if new.factor or found.requires_factor:
             if use is None:
-                raise FactorNeeded(new.factor.since)
-            new = replace(use(new), uses=new.uses)  # the next generation counts it
+                raise FactorNeeded(new.factor.since if new.factor else None)
+            # the next generation counts it
+            new = replace(use(new), uses=new.uses, generation=new.generation)
         # without the factor of the account, which may be a thief's
         checked = Checked(found.stored, found.credentials, (), found.keys, has_factor=True)
         cookie, session = self.sign_in(checked, browser=browser)

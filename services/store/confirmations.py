@@ -17,6 +17,7 @@ from services.errors import RateLimited, StepEnded
 from services.store.accounts import Accounts, AppSession, Cookie, Found
 from services.store.backend import NOT_COUNTED
 from services.store.codes import NOBODY, CodeRequest, Recipient, RightCode
+from services.store.entries import Entry, Way
 from services.store.steps import read_contents
 
 
@@ -57,6 +58,18 @@ def sign_up(
     code.end()
     hashed, invitation = wanted.password_hash, wanted.invitation
     return accounts.sign_up(found, hashed, invitation, browser, _confirmed())
+
+
+def sign_up_entry(code: RightCode) -> Entry:
+    """Return what a right *code* leads to, for a sign-up that has to set up a second factor first."""
+    wanted = read_contents(_SIGN_UP, code.request.extra)
+    return Entry(
+        way=Way.SIGN_UP,
+        address=code.request.address,
+        password_hash=wanted.password_hash,
+        invitation=wanted.invitation,
+        confirmed=_confirmed(),
+    )
 
 
 def recipient_of_session(found: Found, session: AppSession) -> Recipient:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from services.crypto import Credentials, Factor
 from services.domain import UserId
-from services.domain.addresses import EmailAddress
+from services.domain.addresses import Confirmed, EmailAddress
 from services.domain.browsers import BrowserName
 from services.errors import FactorRequired, StepEnded
 from services.store.accounts import (
@@ -34,11 +34,12 @@ Answer = TypeVar("Answer")
 
 
 class Way(StrEnum):
-    """The ways into an account that exists."""
+    """The ways into an account."""
 
     SIGN_IN = "sign_in"
     RESET = "reset"  # with a new password
     RESTORE = "restore"  # takes a former address back, with a new password
+    SIGN_UP = "sign_up"  # makes an account
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,10 @@ class Entry:
     address: EmailAddress = field(repr=False)
     password_hash: str = field(default="", repr=False)  # of the new password
     counted: tuple[str, ...] = field(default=(), repr=False)  # buckets that get their attempt back
+    invitation: str = field(default="", repr=False)  # the code of a sign-up, as it was typed
+    confirmed: Confirmed | None = None  # how the address of a sign-up was
+    # of a factor that is being set up, in hexadecimal; "": none is yet
+    secret: str = field(default="", repr=False)
 
 
 ENTRY = TypeAdapter(Entry)
@@ -218,3 +223,64 @@ class WaitingEntry:
         address, hashed = self.entry.address, self.entry.password_hash
         restored = accounts.restore_address(address, hashed, browser, use)
         return Entered(restored.cookie, restored.session, restored.left)
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """A factor that a user sets up on the way in, because the deployment requires one."""
+
+    factors: Factors
+    text: str = field(repr=False)  # what was entered as the code of the app
+    recovery: tuple[str, ...] = field(repr=False)  # hashes of the recovery codes
+
+    def enter(
+        self, accounts: Accounts, entry: Entry, step: FactorStep, browser: BrowserName | None
+    ) -> Entered:
+        """Begin the session and store the factor with it, once the code is right and the step has ended.
+
+        Raise WrongFactor, after which the step goes on, StepEnded (also if the credentials have changed since it began), and
+        the errors of the way.
+        """
+        if entry.way is Way.SIGN_UP:
+            return self._sign_up(accounts, entry, step, browser)
+        if entry.way is Way.RESTORE:
+            enrol = partial(self._enrolled, entry, step)
+            address, hashed = entry.address, entry.password_hash
+            restored = accounts.restore_address(address, hashed, browser, enrol)
+            return Entered(restored.cookie, restored.session, restored.left)
+        found = accounts.find(entry.address, NOT_COUNTED)
+        stored, credentials, of = found.stored, found.credentials, step.step
+        if not stored or not credentials or credentials.factor:
+            raise StepEnded
+        if (stored.user_id, stored.generation) != (of.user_id, of.generation):
+            raise StepEnded
+        used = self._enrolled(entry, step, credentials)
+        checked = Checked(
+            *(stored, credentials, entry.counted, found.keys), has_factor=True, used=used
+        )
+        if entry.way is Way.SIGN_IN:
+            return Entered(*accounts.sign_in(checked, entry.invitation, browser))
+
+        def reset_by(one: Checked) -> tuple[Cookie, AppSession]:
+            given = replace(one, has_factor=True)  # of one that was read again it is stored
+            return reset(accounts, given, entry.password_hash, browser)
+
+        again = partial(confirmed_again, accounts, entry.address, stored.user_id)
+        return Entered(*until_unchanged(checked, again, reset_by))
+
+    def _sign_up(
+        self, accounts: Accounts, entry: Entry, step: FactorStep, browser: BrowserName | None
+    ) -> Entered:
+        found = accounts.find_for_sign_up(entry.address, NOT_COUNTED, entry.invitation)
+        factor = self.factors.confirmed(bytes.fromhex(entry.secret), self.text, self.recovery)
+        step.end()
+        hashed, invitation, confirmed = entry.password_hash, entry.invitation, entry.confirmed
+        sign_up = accounts.sign_up
+        return Entered(*sign_up(found, hashed, invitation, browser, confirmed, factor))
+
+    def _enrolled(self, entry: Entry, step: FactorStep, credentials: Credentials) -> Credentials:
+        """Return the next generation of *credentials*, with the factor; end the step. Raise WrongFactor, StepEnded."""
+        secret = bytes.fromhex(entry.secret)
+        enrolled = self.factors.enrolled(credentials, secret, self.text, self.recovery)
+        step.end()
+        return enrolled

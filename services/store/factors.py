@@ -30,10 +30,8 @@ class Factors:
     ]  # of a recovery code as it was typed; None: it is none
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    def enrolled(
-        self, credentials: Credentials, secret: bytes, entered: str, recovery: Sequence[str]
-    ) -> Credentials:
-        """Return the next generation, with a factor of *secret* that the code *entered* confirms, or raise WrongFactor.
+    def confirmed(self, secret: bytes, entered: str, recovery: Sequence[str]) -> Factor:
+        """Return a new factor of *secret* that the code *entered* confirms, or raise WrongFactor.
 
         *recovery*: the hashes of its recovery codes.
         """
@@ -41,7 +39,13 @@ class Factors:
         step = self.matching_step(secret, entered, now, 0)
         if step is None:
             raise WrongFactor
-        factor = Factor(secret=secret, since=now, step=step, recovery=tuple(recovery))
+        return Factor(secret=secret, since=now, step=step, recovery=tuple(recovery))
+
+    def enrolled(
+        self, credentials: Credentials, secret: bytes, entered: str, recovery: Sequence[str]
+    ) -> Credentials:
+        """Return the next generation, with a factor as `confirmed` returns it, or raise WrongFactor."""
+        factor = self.confirmed(secret, entered, recovery)
         return replace(credentials, factor=factor, generation=credentials.generation + 1)
 
     def use(self, credentials: Credentials, entered: str) -> Credentials:

@@ -19,9 +19,12 @@ from services.store.confirmations import (
     recipient_of_session,
     recipient_of_sign_up,
     sign_up,
+    sign_up_entry,
     sign_up_request,
 )
+from services.store.entries import Entered
 from services.web.code_routes import Asked, CodeRoutes
+from services.web.entries import Entries
 from services.web.forms import with_query
 from services.web.session_start import SessionStart
 
@@ -41,9 +44,13 @@ class SignUpCode:
         return recipient_of_sign_up(asked.accounts.find_claim(request.address, throttles))
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
-        cookie, session = await run_sync(sign_up, asked.accounts, code, asked.browser)
-        start = self.start.answer
-        return await start(asked.request, cookie, session, asked.target, is_new_account=True)
+        def act() -> Entered:
+            return Entered(*sign_up(asked.accounts, code, asked.browser))
+
+        entries, entry = Entries(self.start, self.start.notices), sign_up_entry(code)
+        return await entries.enter(
+            *(asked.request, entry, None, asked.target, act), is_new_account=True
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from uuid import UUID
 
 from anyio.to_thread import run_sync
@@ -33,7 +33,8 @@ from services.web.notices import Notices
 from services.web.origin import browser_of
 from services.web.session_start import SessionStart
 
-_KIND = "factor"  # of the steps
+_KIND = "factor"  # of the steps, and `code` in the address of their forms
+ENROL = "enrol_factor"  # of those in which a factor is set up
 _FORMS = {"factor", "recovery"}  # values of `code` in the address: the form for each kind of code
 # errors after which a step goes on, if it has not ended before them
 _GOES_ON = WrongFactor, FactorRequired, TooManyAttempts, StoreUnavailable
@@ -81,10 +82,8 @@ class Entries:
         try:
             entered = await run_sync(act)
         except FactorNeeded as needed:
-            if needed.since is None:
-                raise
-            return await self._ask(request, entry, of, target, needed.since.date())
-        return await self._answer(request, entry, entered, target, is_new_account=is_new_account)
+            return await self._ask(request, entry, of, target, needed.since)
+        return await self.answer(request, entry, entered, target, is_new_account=is_new_account)
 
     async def _ask(
         self,
@@ -92,20 +91,25 @@ class Entries:
         entry: Entry,
         of: StoredCredentials | Step | None,
         target: str,
-        added: date,
+        since: datetime | None,
     ) -> Response:
-        """Begin the step that waits for the factor; return the redirect to its form."""
+        """Begin the step that waits for the factor; return the redirect to its form.
+
+        *since*: when the factor was added; None: there is none, so it is set up first (enrolments.py).
+        """
         origin = self.start.origin
         browser = origin.step_cookie(request) or Cookie.new()
         throttles = self.start.attempts.step(origin.client_address(request))
         contents = ENTRY.dump_json(entry).decode()
 
+        kind = _KIND if since else ENROL
+
         def begin() -> Step:
-            return self._steps.begin(browser, _KIND, contents, throttles, credentials=of)
+            return self.steps.begin(browser, kind, contents, throttles, credentials=of)
 
         step = await run_sync(begin)
-        shown = str(added) if entry.way is Way.RESET else ""
-        leads_to = with_query(target, code=_KIND, step=str(step.id), added=shown)
+        added = str(since.date()) if since and entry.way is Way.RESET else ""
+        leads_to = with_query(target, code=kind, step=str(step.id), added=added)
         answer = RedirectResponse(leads_to, 303)
         origin.set_step_cookie(answer, request, browser)
         return answer
@@ -118,32 +122,32 @@ class Entries:
         browser, step = self.start.origin.step_cookie(request), None
         try:
             async with self.start.attempts.delay_refusals():
-                if browser is None:
-                    raise StepEnded
-                step = await run_sync(self._attempt, browser, form.step)
+                step = await run_sync(self.attempt, browser, _KIND, form.step)
                 entry = read_contents(ENTRY, step.step.contents)
                 entered = await run_sync(self._enter, request, form, step, entry)
-                return await self._answer(request, entry, entered, form.target)
+                return await self.answer(request, entry, entered, form.target)
         except AppError as error:
             if isinstance(error, _GOES_ON) and not (step and step.has_ended):
                 said = {"code": form.name, "step": form.step, "added": form.added}
                 return RedirectResponse(with_reason(form.target, error, **said), 303)
             return RedirectResponse(with_reason(form.target, error), 303)
 
-    def _attempt(self, browser: Cookie, step: str) -> FactorStep:
-        """Count a try of a step. Raise StepEnded."""
+    def attempt(self, browser: Cookie | None, kind: str, step: str) -> FactorStep:
+        """Count a try of a step of a *kind*. Raise StepEnded."""
+        if browser is None:
+            raise StepEnded
         try:
             step_id = UUID(step)
         except ValueError:
             raise StepEnded from None
-        steps = self._steps
-        found = steps.attempt(browser, _KIND, step_id, None)
-        return FactorStep(found, lambda: steps.end(browser, _KIND, step_id, None))
+        steps = self.steps
+        found = steps.attempt(browser, kind, step_id, None)
+        return FactorStep(found, lambda: steps.end(browser, kind, step_id, None))
 
     def _enter(
         self, request: Request, form: _FactorForm, step: FactorStep, entry: Entry
     ) -> Entered:
-        accounts, check, factor = self._accounts, self._check, entry_of(form.text)
+        accounts, check, factor = self.accounts, self._check, entry_of(form.text)
         waiting = WaitingEntry.read(accounts, entry, step.step)
         is_former = entry.way is Way.RESTORE
         # who has the account now could empty the count of its former state by changes
@@ -172,14 +176,14 @@ class Entries:
         is_known = attempts.is_known(device, waiting.user_id)
         if self.notices is None or is_known or not waiting.is_confirmed:
             return
-        backend, address = self._accounts.backend, waiting.entry.address
+        backend, address = self.accounts.backend, waiting.entry.address
         try:
             backend.count_throttles([attempts.wrong_factor(step.step.id)])
         except TooManyAttempts:
             kind, user_id = NoticeKind.WRONG_FACTORS, waiting.user_id
             self.notices.tell_user(request, backend, address, user_id, kind)
 
-    async def _answer(
+    async def answer(
         self,
         request: Request,
         entry: Entry,
@@ -187,26 +191,29 @@ class Entries:
         target: str,
         *,
         is_new_account: bool = False,
+        page: Callable[[str], Response] = lambda target: RedirectResponse(target, 303),
     ) -> Response:
-        """Tell the user what changed, and begin the session in the browser."""
+        """Tell the user what changed, and begin the session in the browser; *page*: as in `SessionStart.answer`."""
         session, notices = entered.session, self.notices
         if notices and entry.way is Way.RESET:
             kind = NoticeKind.PASSWORD_RESET
-            await run_sync(notices.tell, request, self._accounts.backend, session, kind)
+            await run_sync(notices.tell, request, self.accounts.backend, session, kind)
         if notices and entered.left:
             for one in (entry.address, entered.left):
                 notices.tell_address(request, one, NoticeKind.ADDRESS_CHANGED)
         return await self.start.answer(
-            request, entered.cookie, session, target, is_new_account=is_new_account
+            *(request, entered.cookie, session, target),
+            is_new_account=is_new_account,
+            page=page,
         )
 
     @property
-    def _accounts(self) -> Accounts:
+    def accounts(self) -> Accounts:
         return self.start.shared().session_cache.accounts
 
     @property
-    def _steps(self) -> Steps:
-        return Steps(self._accounts.backend, self._accounts.root_keys)
+    def steps(self) -> Steps:
+        return Steps(self.accounts.backend, self.accounts.root_keys)
 
     @property
     def _check(self) -> FactorCheck:

@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from services.crypto import Credentials
-from services.crypto.recovery_codes import new_codes, recovery_hash
+from services.crypto.recovery_codes import new_codes, recovery_hashes
 from services.domain.accounts import CredentialsAction
 from services.domain.mails import NoticeKind
 from services.errors import (
@@ -38,6 +38,7 @@ from services.web.forms import fields, other_site, read_step_id, with_query, wit
 from services.web.notices import Notices
 from services.web.origin import Origin
 from services.web.shown_once import (
+    WRONG_CODE,
     Enrolment,
     RecoveryCodes,
     ShownOnce,
@@ -49,7 +50,6 @@ from services.web.shown_once import (
 _PAGE, _PATH = "/account", "/account/factor"
 _CONFIRM, _CODES, _REMOVE = (f"{_PATH}/{verb}" for verb in ("confirm", "codes", "remove"))
 _KIND = "own_factor"  # of the step that holds a new secret
-_WRONG = "Wrong code. Enter the code that the app shows now."
 _NOTICES = {
     CredentialsAction.FACTOR_ADDED: NoticeKind.FACTOR_ADDED,
     CredentialsAction.FACTOR_REMOVED: NoticeKind.FACTOR_REMOVED,
@@ -153,9 +153,9 @@ class OwnFactor:
         codes, entered = new_codes(), typed_code(asked.code, DIGITS)
         secret = bytes.fromhex(step.contents)
         try:
-            new = FACTORS.enrolled(current.credentials, secret, entered, _hashes(codes))
+            new = FACTORS.enrolled(current.credentials, secret, entered, recovery_hashes(codes))
         except WrongFactor:
-            return self._enrol_page(asked, step, _WRONG)
+            return self._enrol_page(asked, step, WRONG_CODE)
         self._steps.end(browser, _KIND, step.id, asked.session)
         self._change(asked, new, CredentialsAction.FACTOR_ADDED)
         return self._recovery_page(asked, codes)
@@ -167,7 +167,7 @@ class OwnFactor:
         if not self._is_first(asked):
             return shown_page(ShownOnce.RECOVERY_CODES)
         codes = new_codes()
-        new = renewed(asked.current.credentials, _hashes(codes))
+        new = renewed(asked.current.credentials, recovery_hashes(codes))
         self._change(asked, new, CredentialsAction.RECOVERY_RENEWED)
         return self._recovery_page(asked, codes)
 
@@ -231,7 +231,3 @@ class OwnFactor:
 
 def _to_page(**values: str) -> Response:
     return RedirectResponse(with_query(_PAGE, **values), 303)
-
-
-def _hashes(codes: tuple[str, ...]) -> list[str]:
-    return [hashed for code in codes if (hashed := recovery_hash(code))]

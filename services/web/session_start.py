@@ -40,9 +40,11 @@ class SessionStart:
         target: str,
         *,
         is_new_account: bool = False,
+        page: Callable[[str], Response] = lambda target: RedirectResponse(target, 303),
     ) -> Response:
         """Return the redirect to *target*, or to the front page if *target* is another user's conversation.
 
+        *page* makes another answer, which leads there.
         The user of an account that is not new is told of a device that is.
         """
         cache = self.shared().session_cache
@@ -57,7 +59,7 @@ class SessionStart:
             target = await run_sync(self._visible_target, session, target)
             with suppress(errors.StoreUnavailable):  # the old session stays then
                 await run_sync(cache.leave, previous)
-        answer = RedirectResponse(target, 303)
+        answer = page(target)
         self.origin.set_cookie(answer, request, "sid", str(cookie), self.lifetime_seconds)
         before = self.origin.device_cookie(request)
         device = self.attempts.device_cookie(session.user_id, before)

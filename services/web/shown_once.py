@@ -18,6 +18,7 @@ from services.web import streamlit_assets
 from services.web.forms import local_path
 from services.web.page_assets import app_files
 
+WRONG_CODE = "Wrong code. Enter the code that the app shows now."  # a refusal of an `Enrolment`
 _ISSUER = "Daybook"
 _FILE = "daybook-recovery-codes.txt"
 _SIGN_OUT_OTHERS = """<label class="db-check"><input type="checkbox" name="others" value="yes">

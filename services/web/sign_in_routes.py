@@ -87,7 +87,8 @@ class SignInRoutes:
         found = await self._find(request, email)
         checked = await self._hash(request, lambda: found.checked(password), found.is_known)
         accounts, browser = self._accounts, browser_of(request)
-        entry = Entry(way=Way.SIGN_IN, address=email, counted=checked.counted)
+        counted = checked.counted
+        entry = Entry(way=Way.SIGN_IN, address=email, counted=counted, invitation=code)
 
         def act() -> Entered:
             return Entered(*accounts.sign_in(checked, code, browser))
@@ -108,10 +109,15 @@ class SignInRoutes:
             confirms = self._accounts.backend.sign_in.confirms_addresses
             if not await run_sync(confirms):
                 return await self.by_code.answer(request, found, hashed, code, target)
-        sign_up, browser = self._accounts.sign_up, browser_of(request)
-        cookie, session = await run_sync(sign_up, found, hashed, code, browser)
-        start = self.start.answer
-        return await start(request, cookie, session, target, is_new_account=True)
+        accounts, browser = self._accounts, browser_of(request)
+        entry = Entry(way=Way.SIGN_UP, address=email, password_hash=hashed, invitation=code)
+
+        def act() -> Entered:
+            return Entered(*accounts.sign_up(found, hashed, code, browser))
+
+        return await Entries(self.start, self.start.notices).enter(
+            *(request, entry, None, target, act), is_new_account=True
+        )
 
     async def _find(self, request: Request, email: EmailAddress) -> Found:
         """Count an attempt to sign in as *email*, and return what is stored of it."""

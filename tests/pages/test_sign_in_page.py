@@ -394,3 +394,14 @@ def test_refused_factor_is_told_and_recovery_codes_are_named_when_it_has_to_wait
 
 def test_what_is_no_step_of_a_factor_leads_to_the_forms_of_passwords(open_app):
     assert [*forms(open_app(None, code="factor", step="no step"))] == ["Sign in", "Create account"]
+
+
+def test_required_factor_leads_to_the_setup_key(open_app):
+    app = open_app(None, c="some-id", code="enrol_factor", step=STEP, reason="slow", wait="60")
+
+    form = html_of(app)
+    assert [one.value for one in app.subheader] == ["Set up an authenticator app"]
+    assert 'method="post" action="/factor/enrol"' in form
+    for name, value in (("step", STEP), ("next", "/?c=some-id")):
+        assert f'name="{name}" value="{value}"' in form
+    assert len(app.error) == 1

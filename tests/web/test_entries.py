@@ -1,5 +1,7 @@
 """Second factors at each way in and in proofs: what is asked for, how often it can be guessed, and who is told."""
 
+import re
+from base64 import b32decode, b64decode
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -8,13 +10,16 @@ from uuid import uuid4
 
 import pytest
 
+from services.domain import AccountRole
 from services.domain.accounts import CredentialsAction
 from services.domain.mails import CodePurpose, Notice, NoticeKind
 from services.errors import SignedOut, StoreUnavailable
+from services.store.credentials import seal_stored
 from services.store.tables.in_memory import InMemoryStore
-from services.store.tables.schema import THROTTLES
+from services.store.tables.schema import ACCOUNTS, CREDENTIALS, THROTTLES
 from services.web.address_codes import NewAddress, RestoreAddress
 from services.web.code_routes import CodeRoutes
+from services.web.enrolments import Enrolments
 from services.web.entries import Entries
 from services.web.factor_check import FactorCheck
 from services.web.hashing_lanes import HashingLanes
@@ -63,6 +68,7 @@ class FactorSite(Site):
             *CodeRoutes(shared, self.attempts, origin, self.send, flows).routes(),
             *SignInRoutes(start, lanes).routes(),
             *Entries(start, notices).routes(),
+            *Enrolments(Entries(start, notices)).routes(),
         ]
 
     def send(self, mail):
@@ -565,3 +571,184 @@ def test_third_wrong_code_of_an_unknown_device_is_told(maya):
 
     assert maya.site.told == [NoticeKind.WRONG_FACTORS]
     assert maya.site.mails[-1].address == maya.email
+
+
+# --- a factor that the deployment requires
+
+
+@pytest.fixture
+def strict():
+    """A site whose admin requires second factors, and its admin."""
+    site = FactorSite(accounts_in_memory(InMemoryStore()))
+    email = new_email()
+    _, session = site.accounts.sign_up_with(email, PASSWORD)
+    confirm(site.accounts, session)
+    admin = User(site, email, Authenticator().enrol(site.accounts, session))
+    maya = new_email()
+    _, hers = site.accounts.sign_up_with(maya, PASSWORD)
+    confirm(site.accounts, hers)
+    tables = site.accounts.backend.all_tables.of(session.user_id)
+
+    def promote(block):
+        account = block.get(ACCOUNTS, session.user_id)
+        block.put(ACCOUNTS, replace(account, role=AccountRole.ADMIN))
+
+    tables.run(promote)
+    session.backend.administration.require_factor(is_on=True)
+    return User(site, maya, Authenticator()), admin
+
+
+def sets_up(user, browser):
+    """Have the setup key shown; the user's app takes it."""
+    answer = browser.post("/factor/enrol", step=browser.step, next="/?c=1")
+    key = re.search('data-copy="(.*?)"', answer.text)[1]
+    user.app.secret = b32decode(b64decode(key))
+    assert answer.headers["cache-control"] == "no-store"
+    return browser
+
+
+def confirms(user, browser, text=None):
+    given = {"code": text or user.app.code(), "step": browser.step, "next": "/?c=1"}
+    return browser.post("/factor/enrol/confirm", **given)
+
+
+def recovery_codes(answer):
+    return re.findall("<li><code>(.*?)</code></li>", answer.text)
+
+
+def test_required_factor_is_set_up_before_the_session_begins(strict):
+    maya, _ = strict
+    browser = maya.begins()
+    before = is_in(browser)
+
+    sets_up(maya, browser)
+    wrong = confirms(maya, browser, maya.app.wrong)
+    between = is_in(browser)
+    codes = recovery_codes(confirms(maya, browser))
+
+    assert (before, between) == (False, False)
+    assert "Wrong code" in wrong.text
+    assert len(set(codes)) == 10
+    assert browser.session.email == maya.email
+    assert browser.session.factor.codes_left == 10
+    assert maya.site.told == [NoticeKind.FACTOR_ADDED]
+    assert confirms(maya, browser).headers["location"] == "/?c=1&reason=expired"
+    assert maya.gives(maya.begins(), codes[0]) == {"c": "1"}
+
+
+def test_code_by_mail_skips_no_required_factor(strict):
+    maya, _ = strict
+    for purpose in (CodePurpose.SIGN_IN, RESET):
+        fields = {"password": NEW_PASSWORD} if purpose == RESET else {}
+        browser, answer = maya.asks(purpose, **fields)
+        assert answer == {"c": "1", "code": "enrol_factor", "step": browser.step}
+        assert not is_in(browser)
+        assert maya.gives(browser, maya.app.code())["reason"] == "expired"
+        unseen = confirms(maya, browser)
+        assert said(unseen)["reason"] == "expired"
+    assert maya.site.accounts.find(maya.email, NOT_COUNTED).checked(PASSWORD)
+
+
+def test_reset_sets_up_the_required_factor_and_the_password(strict):
+    maya, _ = strict
+    browser, _ = maya.asks(RESET, password=NEW_PASSWORD)
+
+    assert recovery_codes(confirms(maya, sets_up(maya, browser)))
+
+    assert is_in(browser)
+    assert maya.credentials.factor.secret == maya.app.secret
+    assert maya.gives(maya.begins(password=NEW_PASSWORD), maya.app.code(1)) == {"c": "1"}
+
+
+def test_required_factor_leaves_by_no_reset(strict):
+    _, admin = strict
+    browser, answer = admin.asks(RESET, password=NEW_PASSWORD)
+
+    refused = admin.gives(browser, admin.app.code(), added=answer["added"])
+
+    assert refused == answer | {"reason": "factor-required"}
+    assert admin.gives(browser, admin.app.code(), added=answer["added"], keeps="yes") == {"c": "1"}
+
+
+def test_address_is_taken_back_with_a_new_factor_where_one_is_required(strict):
+    maya, _ = strict
+    thief = maya.begins()
+    confirms(maya, sets_up(maya, thief))
+    moved(maya, thief)
+
+    back, answer = maya.asks(BACK, password=NEW_PASSWORD)
+    assert answer == {"c": "1", "code": "factor", "step": back.step}
+
+    omar = User(maya.site, new_email(), Authenticator())
+    browser = omar.site.browser()
+    signs_up(omar, browser)
+    confirms(omar, sets_up(omar, browser))
+    confirm(omar.site.accounts, browser.session)
+    change_former(omar, browser)
+    back, answer = omar.asks(BACK, password=NEW_PASSWORD)
+    assert answer["code"] == "enrol_factor"
+    assert recovery_codes(confirms(omar, sets_up(omar, back)))
+    assert back.session.email == omar.email
+    assert omar.credentials.factor.secret == omar.app.secret
+
+
+def change_former(user, browser):
+    """Leave the address as an account without a factor, from before one was required."""
+    accounts, session = user.site.accounts, browser.session
+    found = accounts.find(user.email, NOT_COUNTED)
+    bare = replace(found.credentials, factor=None)
+    accounts_before = user.site.accounts.backend.all_tables.of(session.user_id)
+
+    def forget(block):
+        row = block.get(CREDENTIALS, session.user_id)
+        sealed = seal_stored(accounts.root_keys, bare, session.user_id)
+        block.put(CREDENTIALS, replace(row, sealed=sealed.sealed, wants_factor=False))
+
+    accounts_before.run(forget)
+    moved(user, browser)
+
+
+def signs_up(user, browser):
+    answer = browser.post("/account", email=user.email, password=PASSWORD, next="/?c=1")
+    browser.step = said(answer).get("step", "")
+    return said(answer)
+
+
+def test_sign_up_sets_up_the_required_factor(strict):
+    maya, _ = strict
+    omar = User(maya.site, new_email(), Authenticator())
+    browser = omar.site.browser()
+
+    assert signs_up(omar, browser)["code"] == "enrol_factor"
+    assert omar.site.accounts.find(omar.email, NOT_COUNTED).stored is None
+    assert recovery_codes(confirms(omar, sets_up(omar, browser)))
+
+    assert browser.session.email == omar.email
+    assert is_in(omar.begins()) is False
+
+
+def test_setup_key_is_of_its_browser_and_another_each_time(strict):
+    maya, _ = strict
+    browser, other = maya.begins(), maya.site.browser()
+    other.step = browser.step
+    first = sets_up(maya, browser).cookies and maya.app.secret
+
+    stolen = other.post("/factor/enrol", step=browser.step, next="/")
+    sets_up(maya, browser)
+
+    assert said(stolen) == {"reason": "expired"}
+    assert maya.app.secret != first
+    assert is_in(browser) is False
+
+
+def test_step_of_a_new_factor_ends_before_a_failure(strict, monkeypatch):
+    def away(*_, **__):
+        raise StoreUnavailable
+
+    maya, _ = strict
+    browser = sets_up(maya, maya.begins())
+    with monkeypatch.context() as changed:
+        changed.setattr(type(maya.site.accounts), "sign_in", away)
+        answer = confirms(maya, browser)
+
+    assert said(answer) == {"c": "1", "reason": "unavailable"}

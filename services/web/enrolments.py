@@ -1,0 +1,141 @@
+"""Second factors that are set up on the way in, because the deployment requires one: `/factor/enrol` answers with a setup key,
+and `/factor/enrol/confirm` takes a code of the app, begins the session, and answers with the recovery codes.
+
+No app session begins before the factor is stored with it. Both are answers that are shown once (shown_once.py).
+"""
+
+from dataclasses import dataclass, replace
+
+from anyio.to_thread import run_sync
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from services.crypto.recovery_codes import new_codes, recovery_hashes
+from services.domain.mails import NoticeKind
+from services.errors import AppError, StepEnded, StoreUnavailable, TooManyAttempts, WrongFactor
+from services.identity.totp import DIGITS, new_secret
+from services.store.accounts import Cookie
+from services.store.codes import typed_code
+from services.store.entries import ENTRY, Enrolment, Entry, FactorStep, Way
+from services.store.steps import read_contents
+from services.web import shown_once
+from services.web.entries import ENROL, Entries
+from services.web.factor_check import FACTORS
+from services.web.forms import fields, local_path, other_site, with_reason
+from services.web.origin import browser_of
+from services.web.shown_once import (
+    WRONG_CODE,
+    RecoveryCodes,
+    ShownOnce,
+    enrol_page,
+    recovery_page,
+    shown_page,
+)
+
+_PATH = "/factor/enrol"
+_CONFIRM = f"{_PATH}/confirm"
+# errors after which a step goes on, if it has not ended before them
+_GOES_ON = TooManyAttempts, StoreUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolments:
+    """Sets up the factors of users who have none."""
+
+    entries: Entries
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(_PATH, self._begin, methods=["POST"]),
+            Route(_PATH, _key_was_shown),
+            Route(_CONFIRM, self._confirm, methods=["POST"]),
+            Route(_CONFIRM, _codes_were_shown),
+        ]
+
+    async def _begin(self, request: Request) -> Response:
+        """Begin the step anew with a new secret, and answer with it."""
+        start = self.entries.start
+        if not start.origin.is_same_origin(request):
+            return other_site()
+        [step, target] = await fields(request, "step", "next")
+        browser, target = start.origin.step_cookie(request), local_path(target)
+        throttles = start.attempts.step(start.origin.client_address(request))
+
+        def begin() -> Response:
+            found = self.entries.attempt(browser, ENROL, step).step
+            entry = replace(read_contents(ENTRY, found.contents), secret=new_secret().hex())
+            contents = ENTRY.dump_json(entry).decode()
+            self.entries.steps.begin(
+                *(browser or Cookie.new(), ENROL, contents, throttles),
+                credentials=found,
+                step_id=found.id,
+            )
+            return _enrol_page(entry, step, target)
+
+        try:
+            answer = await run_sync(begin)
+        except AppError as error:
+            return _refusal(error, target, step if isinstance(error, _GOES_ON) else "")
+        start.origin.set_step_cookie(answer, request, browser)
+        return answer
+
+    async def _confirm(self, request: Request) -> Response:
+        """Store the factor with the session that begins by it, and answer with its recovery codes."""
+        start, entries = self.entries.start, self.entries
+        if not start.origin.is_same_origin(request):
+            return other_site()
+        text, step_id, target = await fields(request, "code", "step", "next")
+        browser, target = start.origin.step_cookie(request), local_path(target)
+        step: FactorStep | None = None
+        try:
+            step = await run_sync(entries.attempt, browser, ENROL, step_id)
+            entry = read_contents(ENTRY, step.step.contents)
+            if not entry.secret:
+                raise StepEnded
+            codes = new_codes()
+            enrolment = Enrolment(FACTORS, typed_code(text, DIGITS), recovery_hashes(codes))
+            enter, browser_name = enrolment.enter, browser_of(request)
+            try:
+                entered = await run_sync(enter, entries.accounts, entry, step, browser_name)
+            except WrongFactor:
+                return await run_sync(_enrol_page, entry, step_id, target, WRONG_CODE)
+        except AppError as error:
+            goes_on = isinstance(error, _GOES_ON) and not (step and step.has_ended)
+            return _refusal(error, target, step_id if goes_on else "")
+        is_new, session = entry.way is Way.SIGN_UP, entered.session
+        if entries.notices and not is_new:
+            backend, kind = entries.accounts.backend, NoticeKind.FACTOR_ADDED
+            await run_sync(entries.notices.tell, request, backend, session, kind)
+
+        def page(target: str) -> Response:
+            return recovery_page(RecoveryCodes(codes=codes, address=session.email, target=target))
+
+        return await entries.answer(
+            *(request, entry, entered, target), is_new_account=is_new, page=page
+        )
+
+
+def _key_was_shown(_: Request) -> Response:
+    return shown_page(ShownOnce.SETUP_KEY)
+
+
+def _codes_were_shown(_: Request) -> Response:
+    return shown_page(ShownOnce.RECOVERY_CODES)
+
+
+def _refusal(error: AppError, target: str, step: str) -> Response:
+    said = {"code": ENROL, "step": step} if step else {}
+    return RedirectResponse(with_reason(target, error, **said), 303)
+
+
+def _enrol_page(entry: Entry, step: str, target: str, refusal: str = "") -> Response:
+    enrolment = shown_once.Enrolment(
+        secret=bytes.fromhex(entry.secret),
+        address=entry.address,
+        action=_CONFIRM,
+        hidden={"step": step, "next": target},
+        cancel=target,
+        refusal=refusal,
+    )
+    return enrol_page(enrolment)
