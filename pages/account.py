@@ -1,7 +1,8 @@
-"""The page "Account": the user's email and its confirmation, a new email or password, and the user's devices.
+"""The page "Account": the user's email and its confirmation, a new email or password, two-step
+verification, and the user's devices.
 
-Its forms are native ones, because passwords and codes must not enter a Streamlit session. A change of the password and the
-end of other sessions want a recent proof of who the user is, so that the page asks for one first.
+Its forms are native ones, because passwords and codes must not enter a Streamlit session. Changes of the password and of
+two-step verification, and the end of other sessions, want a recent proof of who the user is, so that the page asks for one first.
 """
 
 from html import escape
@@ -9,7 +10,7 @@ from html import escape
 import streamlit as st
 
 from pages import sign_in
-from pages._parts import codes, devices, frame, new_address, proof, words
+from pages._parts import codes, devices, frame, new_address, proof, second_factor, words
 from pages._parts.passwords import password_field, show_button
 from pages._session import show_errors
 from services import bootstrap
@@ -62,7 +63,7 @@ def _draw_confirmation(*, is_confirmed: bool) -> None:
 def _draw_outcome(reason: str) -> None:
     if reason == "changed":
         st.info(_CHANGED)
-    elif proof.draw_outcome(reason):
+    elif proof.draw_outcome(reason) or second_factor.draw_outcome(reason):
         pass
     elif refused := sign_in.refusal(reason):
         st.error(f"Nothing was changed. {refused}")
@@ -99,8 +100,9 @@ def _draw_account(user: UserServices) -> None:
             proof.draw(
                 user,
                 "/account",
-                "Enter your password to change it, or to sign out other devices.",
+                "Enter your password to change it or two-step verification, or to sign out other devices.",
             )
+        second_factor.draw(user, is_proven=is_proven)
         devices.draw(listed, is_proven=is_proven)
 
 

@@ -34,6 +34,7 @@ from services.web.metrics import Metrics
 from services.web.notices import Notices
 from services.web.open_route import OpenRoute
 from services.web.origin import Origin
+from services.web.own_factor import OwnFactor
 from services.web.page_assets import PageAssets
 from services.web.poll_route import PollRoute
 from services.web.session_middleware import ENDS as ENDS
@@ -80,6 +81,7 @@ def routes(app: App) -> list[Route]:
         *_open_routes(app, origin),
         *SignInRoutes(start, lanes, by_code).routes(),
         *([] if origin.is_alone else _entry_routes(Entries(start, notices))),
+        *OwnFactor(app.shared, attempts, origin, notices).routes(),
         *(codes.routes() if codes else []),
         *ExportRoutes(app.shared, origin).routes(),
         *PollRoute(app.shared, origin).routes(),

@@ -171,7 +171,7 @@ class FactorUsed(Refused):
 class FactorRequired(Refused):
     """The deployment requires a second factor."""
 
-    public = "Every account here needs a second factor: it cannot be removed."
+    public = "Two-step verification is required here, so it cannot be turned off."
 
 
 class InvitationNeeded(Refused):

@@ -32,6 +32,7 @@ from services.store.device_names import NewDevice
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.tables.temporary import TemporaryRows
 from services.users.devices import Devices
+from services.users.factor_rule import FactorRule
 from tests.stack.apps import until
 from tests.store.conformance.talk import NOON
 from tests.stores import Faulty
@@ -139,8 +140,7 @@ class FakePerson(ChatParts):
     ):
         self.database, self.model, self.email = database, model, email
         self.user_id = database.user_id
-        self.has_password, self.is_confirmed = True, False
-        self.factor = None
+        self.has_password, self.is_confirmed, self.factor = True, False, None
         self.temporary, self.export = [], None
         self.account_bytes = None
         self.keys, this_one = throwaway_keys(self.user_id), NewDevice.unnamed()
@@ -159,6 +159,9 @@ class FakePerson(ChatParts):
         self.models = ModelAdministration(administration, CachedRead(backend.model_settings))
         state, self.auth_confirms = CachedRead(backend.sign_up_state), False
         self.sign_ups = SignUpAdministration(administration, state, lambda: self.auth_confirms)
+        own = SimpleNamespace(administration=administration, devices=self._user.devices)
+        session = SimpleNamespace(id=this_one.session_id, backend=own)
+        self.factor_rule = FactorRule(session, state, lambda *_: nullcontext())
         self._models = Models(first or Offer(INFO, model), others, self.models.settings)
         self._purposes = purposes
         self.drop_caches()

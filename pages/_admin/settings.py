@@ -1,13 +1,16 @@
-"""The settings tab: the limits of new users, the limit of all users together, and the retention."""
+"""The settings tab: the limits of new users and of all users together, the retention, and two-step verification."""
 
 from collections.abc import Mapping
 from functools import partial
 
+import streamlit as st
+
 from pages._admin import forms, outcomes
-from pages._parts import words
-from pages._session import find_user
+from pages._parts import editing, words
+from pages._session import ask_for, find_user, show_errors
+from services import bootstrap
 from services.bootstrap import UserServices
-from services.errors import Cap
+from services.errors import Cap, FactorNeeded, ProofNeeded
 
 _NO_CHATS = "No chats would be deleted."
 _RETENTION = (
@@ -15,10 +18,15 @@ _RETENTION = (
     " Pinned and archived chats are deleted, too. After a change, no chat is deleted for 14 days. Deleted chats cannot be"
     " restored."
 )
+_REQUIRE = "Require two-step verification"
+_SET_UP_FIRST = "Set up two-step verification for your own account first."
+_GIVE_FIRST = "Sign out and in again with a code of your authenticator app, then try again."
+# not `st.page_link`: Streamlit may find the page only from the second run on
+_TO_ACCOUNT = '<a class="db-jump" href="/account" target="_self">Open Account</a>'
 
 
 def draw(admin: UserServices) -> None:
-    """Draw the forms."""
+    """Draw the forms, and where several users sign in, the switch of two-step verification."""
     settings = admin.administration.deployment()
     title, caption = "Limits for new users", "Existing users keep theirs."
     forms.draw_limits("default", title, settings.defaults, _change, caption)
@@ -32,6 +40,53 @@ def draw(admin: UserServices) -> None:
     buttons = forms.draw("retention", title, [days], _change, _RETENTION)
     args = ["retention", partial(_preview, days)]
     buttons.form_submit_button("Preview", on_click=outcomes.act_at, args=args)
+    if not bootstrap.current_app().is_alone:
+        _draw_factor_rule(admin)
+
+
+def _draw_factor_rule(admin: UserServices) -> None:
+    stored = admin.factor_rule.is_required()
+    key = f"require-factor-{stored}"  # a new key once another value is stored
+
+    def switch() -> None:
+        st.session_state[key] = stored  # it stays as it is stored until that is confirmed
+        ask_for(factor_dialog, not stored)
+
+    with st.container(key="factor-rule", border=True, gap="xsmall"):
+        if stored or admin.factor:
+            st.toggle(_REQUIRE, stored, key=key, on_change=switch)
+            st.caption(
+                "Everyone enters a code of an authenticator app when they sign in."
+                if stored
+                else "Users choose if signing in asks for a code of an authenticator app."
+            )
+        else:
+            st.text(_REQUIRE)
+            st.caption(_SET_UP_FIRST)
+            st.html(_TO_ACCOUNT, width="content")
+
+
+@st.dialog(words.TWO_STEP, width="small", on_dismiss="rerun")
+@show_errors()
+def factor_dialog(is_on: bool) -> None:
+    """Ask before two-step verification is required of all users (*is_on*), or no longer."""
+    st.markdown(
+        "Everyone who has not set it up is signed out, and sets it up when they sign in again. Running replies stop; what "
+        "they have so far is saved."
+        if is_on
+        else "Users may turn it off then. Nobody is signed out."
+    )
+    label = "Require it" if is_on else "Stop requiring it"
+    if editing.is_confirmed(label, "factor-rule"):
+        try:
+            find_user().factor_rule.require(is_on=is_on)
+        except FactorNeeded:
+            st.error(_GIVE_FIRST)
+        except ProofNeeded as error:
+            st.error(error.public)
+            st.html(_TO_ACCOUNT, width="content")
+        else:
+            st.rerun()
 
 
 def _preview(days: forms.Number) -> str:

@@ -6,8 +6,10 @@ A code has 24 characters of Crockford's base32, in groups of four. It is random,
 
 import hashlib
 import secrets
+from collections.abc import Iterable
 
-COUNT = 10
+from services.domain.accounts import RECOVERY_CODES
+
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # without I, L, O and U: 5 bits a character
 _LENGTH, _GROUP = 24, 4
 _LONGEST_ENTRY = 100  # characters of a code as it was typed
@@ -16,7 +18,12 @@ _LOOK_ALIKES = str.maketrans("ILO", "110")
 
 def new_codes() -> tuple[str, ...]:
     """Return ten new codes, as they are shown: `7K3M-…`, six groups of four characters."""
-    return tuple(_new_code() for _ in range(COUNT))
+    return tuple(_new_code() for _ in range(RECOVERY_CODES))
+
+
+def recovery_hashes(codes: Iterable[str]) -> tuple[str, ...]:
+    """Return the hashes of *codes*, as they are stored."""
+    return tuple(hashed for code in codes if (hashed := recovery_hash(code)))
 
 
 def recovery_hash(text: str) -> str | None:

@@ -58,6 +58,9 @@ class Device:
     is_proven: bool  # true: its user has proved who they are in the last ten minutes
 
 
+RECOVERY_CODES = 10  # of a second factor, until the first is used
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecondFactor:
     """The second factor of a user, as the user sees it."""
@@ -256,7 +259,6 @@ SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "factor": errors.FactorNeeded,
     "wrong-factor": errors.WrongFactor,
     "factor-used": errors.FactorUsed,
-    "factor-required": errors.FactorRequired,
     "suspended": errors.Suspended,
     "unconfirmed": errors.NotConfirmed,
     "taken": errors.AddressTaken,
@@ -267,6 +269,7 @@ SIGN_IN_REASONS: dict[str, type[errors.AppError]] = {
     "invitation": errors.InvitationRefused,
     "uninvited": errors.InvitationNeeded,
     "confirm": errors.ConfirmationSent,
+    "factor-required": errors.FactorRequired,
     "expired": errors.StepEnded,
     "wrong-code": errors.WrongCode,
     "slow": errors.TooManyAttempts,

@@ -53,12 +53,12 @@ _NOTICES: Mapping[NoticeKind, tuple[str, str]] = {
         "Your Daybook account was signed in to from a browser that it has not been used with before.",
     ),
     NoticeKind.FACTOR_ADDED: (
-        "Second factor added",
-        "A second factor was added to your Daybook account.",
+        "Two-step verification turned on",
+        "Two-step verification was turned on for your Daybook account: signing in now asks for a code of an authenticator app.",
     ),
     NoticeKind.FACTOR_REMOVED: (
-        "Second factor removed",
-        "A second factor was removed from your Daybook account.",
+        "Two-step verification turned off",
+        "Two-step verification was turned off for your Daybook account: signing in asks for no code of an app any more.",
     ),
     NoticeKind.WRONG_FACTORS: (
         "Wrong codes at sign-in",

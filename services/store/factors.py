@@ -88,3 +88,16 @@ class Factors:
                 break
             checked = replace(checked, stored=stored, credentials=credentials)
         raise RateLimited
+
+
+def renewed(credentials: Credentials, recovery: Sequence[str]) -> Credentials:
+    """Return the next generation, with the hashes of new *recovery* codes. Raise WrongFactor if there is no factor."""
+    if credentials.factor is None:
+        raise WrongFactor
+    factor = replace(credentials.factor, recovery=tuple(recovery))
+    return replace(credentials, factor=factor, generation=credentials.generation + 1)
+
+
+def without_factor(credentials: Credentials) -> Credentials:
+    """Return the next generation, without a factor."""
+    return replace(credentials, factor=None, generation=credentials.generation + 1)

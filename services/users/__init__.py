@@ -32,6 +32,7 @@ from services.store.port import Store
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.tables.temporary import TemporaryRows
 from services.users.devices import Devices
+from services.users.factor_rule import FactorRule
 from services.users.full_export import FullExport
 from services.users.session_cache import SessionCache
 
@@ -162,10 +163,17 @@ class Shared:
 
     def set_address(self, user_id: UserId, email: EmailAddress) -> None:
         """Have the sessions of a user in this process know the address that a code has confirmed."""
-        self.session_cache.set_address(user_id, email)
+        self._change(user_id, lambda one: replace(one, email=email, is_confirmed=True))
+
+    def set_factor(self, user_id: UserId, factor: SecondFactor | None) -> None:
+        """Have the sessions of a user in this process know the second factor, after it was read or changed."""
+        self._change(user_id, lambda one: replace(one, factor=factor))
+
+    def _change(self, user_id: UserId, change: Callable[[AppSession], AppSession]) -> None:
+        self.session_cache.change(user_id, change)
         for user in list(self._users.values()):
             if user.user_id == user_id:
-                user.session = replace(user.session, email=email, is_confirmed=True)
+                user.session = change(user.session)
 
     def _add(self, session: AppSession) -> None:
         user = self._users[session.id] = UserServices(session, self)
@@ -206,6 +214,7 @@ class UserServices(ChatParts):
         self.sign_ups = SignUpAdministration(
             administration, shared.sign_ups, lambda: shared.backend.sign_in.confirms_addresses()
         )
+        self.factor_rule = FactorRule(session, shared.sign_ups, shared.ending)
         self._account = CachedRead(session.backend.account, _ACCOUNT_SECONDS)
         self.export: FullExport | None = None  # the last export that was begun
         store = sealed_store(self._rows, session.user_keys)

@@ -4,11 +4,14 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from services.domain import SessionId
 from services.domain.accounts import Device
 from services.store.accounts import AppSession
 from services.store.device_names import browser_of
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +50,19 @@ class Devices:
 
     def end_others(self) -> int:
         """End all sessions but this one, their replies first; return their number. Raise ProofNeeded."""
-        backend, own = self.session.backend, self.session.id
-        return self._end(None, lambda one: one.id != own, backend.end_other_devices)
+        return self.end_others_by(self.session.backend.end_other_devices)
+
+    def end_others_by(self, end: Callable[[], Answer]) -> Answer:
+        """Stop the replies of all sessions but this one; return the answer of *end*, which ends them. Raise ProofNeeded."""
+        own = self.session.id
+        return self._end(None, lambda one: one.id != own, end)
 
     def _end(
         self,
         session_id: SessionId | None,
         is_meant: Callable[[AppSession], bool],
-        end: Callable[[], int],
-    ) -> int:
+        end: Callable[[], Answer],
+    ) -> Answer:
         """Stop the replies of the sessions wherever they stream, wait at most five seconds, and call *end*.
 
         A reply that is not stored by then is settled by a sweep.

@@ -130,10 +130,14 @@ class SessionCache:
 
     def set_address(self, user_id: UserId, email: EmailAddress) -> None:
         """Have the opened sessions of a user know the address that a code has confirmed."""
+        self.change(user_id, lambda one: replace(one, email=email, is_confirmed=True))
+
+    def change(self, user_id: UserId, change: Callable[[AppSession], AppSession]) -> None:
+        """Change what the opened sessions of a user know of the account."""
         with self._lock:
             for entry in self._entries.values():
                 if entry.session.user_id == user_id:
-                    entry.session = replace(entry.session, email=email, is_confirmed=True)
+                    entry.session = change(entry.session)
 
     @contextmanager
     def connected(self, session: AppSession) -> Generator[None]:

@@ -150,6 +150,10 @@ class Attempts:
         """Return the throttle of wrong codes of a step, after which its user is told."""
         return self._throttle(f"wrong factor of {step_id}", _UNTOLD_FACTORS, _HOUR)
 
+    def form(self, form_id: str) -> Throttle:
+        """Return the throttle of a form that is good once, such as one whose answer is shown once."""
+        return self._throttle(f"form {form_id}", 1, _DAY)
+
     def is_known(self, device: str, user_id: UserId | None) -> bool:
         """Return True if the user has signed in on the device with the cookie *device*."""
         return user_id is not None and self.device_user(device) == user_id

@@ -36,7 +36,14 @@ from services.store.steps import Step, Steps
 from services.users import Shared
 from services.web.attempts import Attempts
 from services.web.current_session import current_session
-from services.web.forms import LONGEST_INVITATION, local_path, other_site, with_query, with_reason
+from services.web.forms import (
+    LONGEST_INVITATION,
+    local_path,
+    other_site,
+    read_step_id,
+    with_query,
+    with_reason,
+)
 from services.web.origin import Origin, browser_of, networks_of
 
 # errors after which a step goes on, if it has not ended before them
@@ -153,8 +160,8 @@ class CodeRoutes:
         """Send a code; *wanted*: what a new step is for, if the form does not say it."""
         browser, flow = self.origin.step_cookie(request) or Cookie.new(), form.flow
         asked = await self._asked(request, form)
-        step_id = _uuid(form.step) if form.step else None
-        step = await self._send(asked, flow, browser, step_id, wanted)
+        known = read_step_id(form.step) if form.step else None
+        step = await self._send(asked, flow, browser, known, wanted)
         target = with_query(form.target, code=flow.name, step=step, invite=form.invitation)
         answer = RedirectResponse(target, 303)
         self.origin.set_step_cookie(answer, request, browser)
@@ -221,7 +228,9 @@ class CodeRoutes:
                     raise StepEnded
                 asked, name = await self._asked(request, form), form.flow.name
                 check, digits = _codes(asked).check, typed_code(form.fields.get("code", ""))
-                code = await run_sync(check, browser, name, _uuid(form.step), digits, asked.session)
+                code = await run_sync(
+                    check, browser, name, read_step_id(form.step), digits, asked.session
+                )
                 try:
                     return await form.flow.finish(asked, code)
                 except SignedOut as error:
@@ -274,11 +283,3 @@ def _refusal(form: _Form, error: AppError, *, step: str) -> Response:
 
 def _codes(asked: Asked) -> Codes:
     return Codes(Steps(asked.accounts.backend, asked.accounts.root_keys))
-
-
-def _uuid(text: str) -> UUID:
-    """Raise StepEnded."""
-    try:
-        return UUID(text)
-    except ValueError:
-        raise StepEnded from None

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from services.crypto.recovery_codes import new_codes, recovery_hash
+from services.crypto.recovery_codes import new_codes, recovery_hashes
 from services.domain.mails import NoticeKind
 from services.errors import AppError, StepEnded, StoreUnavailable, TooManyAttempts, WrongFactor
 from services.identity.totp import DIGITS, new_secret
@@ -24,11 +24,17 @@ from services.web.entries import ENROL, Entries
 from services.web.factor_check import FACTORS
 from services.web.forms import fields, local_path, other_site, with_reason
 from services.web.origin import browser_of
-from services.web.shown_once import RecoveryCodes, ShownOnce, enrol_page, recovery_page, shown_page
+from services.web.shown_once import (
+    WRONG_CODE,
+    RecoveryCodes,
+    ShownOnce,
+    enrol_page,
+    recovery_page,
+    shown_page,
+)
 
 _PATH = "/factor/enrol"
 _CONFIRM = f"{_PATH}/confirm"
-_WRONG = "Wrong code. Enter the code that the app shows now."
 # errors after which a step goes on, if it has not ended before them
 _GOES_ON = TooManyAttempts, StoreUnavailable
 
@@ -88,13 +94,12 @@ class Enrolments:
             if not entry.secret:
                 raise StepEnded
             codes = new_codes()
-            hashes = tuple(hashed for code in codes if (hashed := recovery_hash(code)))
-            enrolment = Enrolment(FACTORS, typed_code(text, DIGITS), hashes)
+            enrolment = Enrolment(FACTORS, typed_code(text, DIGITS), recovery_hashes(codes))
             enter, browser_name = enrolment.enter, browser_of(request)
             try:
                 entered = await run_sync(enter, entries.accounts, entry, step, browser_name)
             except WrongFactor:
-                return await run_sync(_enrol_page, entry, step_id, target, _WRONG)
+                return await run_sync(_enrol_page, entry, step_id, target, WRONG_CODE)
         except AppError as error:
             goes_on = isinstance(error, _GOES_ON) and not (step and step.has_ended)
             return _refusal(error, target, step_id if goes_on else "")

@@ -1,6 +1,7 @@
 """Native forms: their fields, and the redirects that answer them."""
 
 from urllib.parse import parse_qsl, urlencode, urlsplit
+from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -28,6 +29,14 @@ def local_path(target: str) -> str:
     """Return *target* if it is a path on this site, else the front page."""
     is_path = target.startswith("/") and not target.startswith(("//", "/\\"))
     return target if is_path and target.isprintable() and len(target) < 2000 else "/"
+
+
+def read_step_id(text: str) -> UUID:
+    """Return the id of a step in a form. Raise StepEnded if it is none."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise errors.StepEnded from None
 
 
 def with_query(target: str, **values: str) -> str:

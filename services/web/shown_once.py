@@ -18,8 +18,12 @@ from services.web import streamlit_assets
 from services.web.forms import local_path
 from services.web.page_assets import app_files
 
+WRONG_CODE = "Wrong code. Enter the code that the app shows now."  # a refusal of an `Enrolment`
 _ISSUER = "Daybook"
 _FILE = "daybook-recovery-codes.txt"
+_SIGN_OUT_OTHERS = """<label class="db-check"><input type="checkbox" name="others" value="yes">
+Sign out my other devices</label>
+"""
 # beside the policy of all answers. The Referrer-Policy stays that of all answers: with "no-referrer", browsers would
 # send the form with "Origin: null", which is no origin of ours
 _HEADERS = {
@@ -41,6 +45,7 @@ class Enrolment:
     hidden: Mapping[str, str] = field(repr=False)  # its other fields
     cancel: str = field(repr=False)  # the path that Cancel leads to
     refusal: str = field(default="", repr=False)  # why the code before was not taken, as a sentence
+    offers_sign_out: bool = False  # of all other devices: the field `others`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +85,7 @@ def enrol_page(enrolment: Enrolment) -> Response:
     if enrolment.refusal:
         refusal = f'<p role="alert" id="refusal">{escape(enrolment.refusal)}</p>'
         invalid = ' aria-invalid="true" aria-describedby="refusal"'
+    others = _SIGN_OUT_OTHERS if enrolment.offers_sign_out else ""
     return _page(
         "Set up your authenticator app",
         f"""
@@ -91,7 +97,7 @@ def enrol_page(enrolment: Enrolment) -> Response:
 {hidden}{refusal}<label><b>2. Enter the {DIGITS}-digit code that the app shows</b>
 <input name="code" type="text" inputmode="numeric" autocomplete="one-time-code" required
   maxlength="20" placeholder="123456" autofocus{invalid}></label>
-<button type="submit">Confirm</button>
+{others}<button type="submit">Confirm</button>
 </form>
 <small>This key is shown only once. Do not share it: it makes the codes for your account.</small>
 <a href="{_path(enrolment.cancel)}">Cancel</a>""",

@@ -7,6 +7,7 @@ from playwright.sync_api import expect
 
 from tests.journeys.people import FOR_EVER, PASSWORD
 from tests.journeys.seeds import converse, database, let_talk_fast, second_process
+from tests.journeys.test_factor_setup import sets_up_a_factor
 
 _PAGES = Path(__file__).parents[2] / "pages"
 _DIALOG = '[data-testid="stDialog"], dialog[open]'
@@ -68,14 +69,18 @@ FRESH = {
     "the models of a new chat": [MODEL],
 }
 DEVICES = {"others_dialog": [button("end-others")]}
+FACTOR = {
+    "codes_dialog": [button("new-codes")],
+    "remove_dialog": [button("remove-factor")],
+}
 DATA = {"chats_dialog": [button("delete-chats")]}
 MEMORY = {"delete_all_dialog": [button("danger-ask")]}
 ADMIN = {
     "suspend_dialog": [button("suspend")],
     "users.delete_dialog": [button("delete-user")],
 }
-# these need an unset model, and a chat with a summary
-ELSEWHERE = {"connect_dialog", "summary_dialog"}
+# these need an unset model, a chat with a summary, and an admin with a second factor (test_factor_setup.py)
+ELSEWHERE = {"connect_dialog", "summary_dialog", "factor_dialog"}
 
 
 def seed(app, person):
@@ -148,6 +153,8 @@ def test_escape_closes_each_overlay_once_and_returns_the_focus(app, person):
     close_each(DATA)
     maya.visit("/account")
     close_each(DEVICES)
+    sets_up_a_factor(maya)
+    close_each(FACTOR)
     maya.visit("/admin")
     page.get_by_role("tab", name="Users").click()
     page.locator(".st-key-chosen-users input").fill(maya.email)
@@ -188,7 +195,7 @@ def test_escape_with_something_open_stops_no_reply(app, person):
 
 
 def test_each_dialog_is_in_the_table():
-    every = FRESH | ACCOUNT | CHAT | SPACE | MEMORY | DATA | DEVICES | ADMIN | TEMPORARY
+    every = FRESH | ACCOUNT | CHAT | SPACE | MEMORY | DATA | DEVICES | FACTOR | ADMIN | TEMPORARY
     tables = {name.rpartition(".")[2] for name in every} | ELSEWHERE
     for file in _PAGES.rglob("*.py"):
         made = re.findall(r"@st\.dialog\(.*\n(?:@.*\n)*def (\w+)", file.read_text("utf-8"))

@@ -1,12 +1,14 @@
 """The page "Account": the address, the form that changes the password, and how a change ended."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
 
-from pages._parts import devices
+from pages._parts import devices, second_factor
 from services import bootstrap
 from services.domain import AccountRole
 from services.domain.accounts import SIGN_IN_REASONS, SecondFactor
@@ -283,6 +285,89 @@ def test_confirmed_email_asks_for_nothing(open_account, mailer, maya):
 
     assert any("Confirmed" in one.value for one in app.markdown)
     assert not asks(app, "/code")
+
+
+# --- two-step verification
+
+FACTOR = SecondFactor(since=datetime(2026, 11, 20, 12, tzinfo=UTC), codes_left=8)
+
+
+def forms_of_factor(app):
+    return re.findall(r'action="(/account/factor.*?)"', html(app))
+
+
+def test_two_step_verification_is_set_up_in_a_native_form(open_account):
+    app = open_account()
+    found, fields = form(app, "/account/factor")
+
+    assert ">Set up</button>" in found
+    assert fields["once"]["value"] == form(app.run(), "/account/factor")[1]["once"]["value"]
+
+
+@pytest.mark.usefixtures("later")
+def test_two_step_verification_is_changed_after_a_proof_alone(open_account, maya):
+    assert not forms_of_factor(open_account())
+
+    maya.factor = FACTOR
+    app = open_account()
+
+    assert "8 of 10 left" in [one.value for one in app.caption]
+    assert not [one for one in app.button if one.key in ("new-codes", "remove-factor")]
+
+
+@pytest.mark.parametrize(
+    ("left", "sentence"),
+    [(10, "10 of 10 left"), (4, "4 of 10 left"), (3, "3 of 10 left. Make new ones soon.")],
+)
+def test_page_says_how_many_recovery_codes_are_left(open_account, maya, left, sentence):
+    maya.factor = replace(FACTOR, codes_left=left)
+
+    app = open_account()
+
+    captions = [one.value for one in app.caption]
+    assert sentence in captions
+    assert any(one.startswith("Added 20 Nov") for one in captions)
+    assert not forms_of_factor(app)
+
+
+def test_recovery_codes_are_renewed_after_a_question(open_account, maya):
+    maya.factor = FACTOR
+    forms = []
+    for _ in range(2):
+        app = in_dialog(open_account(), second_factor.codes_dialog, uuid4()).run()
+        assert any("old codes stop working" in one.value for one in app.markdown)
+        forms.append(form(app, "/account/factor/codes")[1])
+
+    assert forms[0]["others"]["type"] == "checkbox"
+    assert forms[0]["once"]["value"] != forms[1]["once"]["value"]
+
+
+def test_two_step_verification_is_turned_off_after_a_question(open_account, maya):
+    maya.factor = FACTOR
+
+    app = in_dialog(open_account(), second_factor.remove_dialog).run()
+
+    found, fields = form(app, "/account/factor/remove")
+    assert 'class="db-danger">Turn off<' in found
+    assert fields["others"]["type"] == "checkbox"
+
+
+def test_page_says_that_two_step_verification_is_off(open_account):
+    app = open_account()
+    app.query_params["reason"] = "factor-removed"
+
+    assert said(app.run()) == [
+        "Two-step verification is off. Signing in asks for no code from your app any more."
+    ]
+
+
+def test_nothing_of_two_step_verification_is_shown_without_sign_in(open_account):
+    bootstrap.current_app().is_alone = True
+
+    app = open_account()
+
+    assert not forms_of_factor(app)
+    assert "Two-step verification" not in [one.value for one in app.subheader]
 
 
 # --- a proof by a code

@@ -1,0 +1,47 @@
+"""The deployment's rule that every account needs a second factor."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from services.caches import CachedRead
+from services.errors import ProofNeeded
+from services.store.accounts import AppSession
+from services.store.backend import SignUpState
+
+
+@dataclass(frozen=True, slots=True)
+class FactorRule:
+    """Reads and sets the rule, for the admin of a session. Any thread may call any method. Non-admins get AdminsOnly."""
+
+    session: AppSession = field(repr=False)
+    cached: CachedRead[SignUpState] = field(repr=False)  # the state that this process applies
+    # stops the live turns of the sessions in this process, as for `Devices`
+    ending: Callable[[Callable[[AppSession], bool], float], AbstractContextManager[None]]
+    longest_seconds: float = 5.0  # for the replies of the sessions to be stored before these end
+
+    def is_required(self) -> bool:
+        """Return True if every account needs a second factor, at most some seconds old."""
+        return self.cached.get().requires_factor
+
+    def require(self, *, is_on: bool) -> None:
+        """Require a second factor of every account, which ends all sessions without one, or do not.
+
+        The replies of this process stop first, so that they are stored and settled; a sweep settles those of others.
+        Raise ProofNeeded, FactorNeeded (the admin has none, or has not given it in this session).
+        """
+        administration = self.session.backend.administration
+        if is_on:
+            self._check()  # first, so that these refusals stop no turn
+            with self.ending(lambda one: one.id != self.session.id, self.longest_seconds):
+                administration.require_factor(is_on=True)
+        else:
+            administration.require_factor(is_on=False)
+        self.cached.outdate()
+
+    def _check(self) -> None:
+        """Raise AdminsOnly, ProofNeeded."""
+        backend = self.session.backend
+        backend.administration.deployment()
+        if not any(one.is_proven for one in backend.devices() if one.is_this_one):
+            raise ProofNeeded

@@ -1,0 +1,233 @@
+"""Routes of a signed-in user's second factor: `/account/factor` (set it up), `/account/factor/confirm` (with a code of the
+app), `/account/factor/codes` (new recovery codes), `/account/factor/remove`.
+
+Native forms post here, because no secret enters a Streamlit session. The setup key and recovery codes are the answers
+(shown_once.py); other answers are redirects to the page Account, after a refusal with its reason. A GET, or a form that is
+sent again, is told that the page was shown.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from anyio.to_thread import run_sync
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from services.crypto import Credentials
+from services.crypto.recovery_codes import new_codes, recovery_hashes
+from services.domain.accounts import CredentialsAction
+from services.domain.mails import NoticeKind
+from services.errors import (
+    AppError,
+    ProofNeeded,
+    RateLimited,
+    StepEnded,
+    TooManyAttempts,
+    WrongFactor,
+)
+from services.identity.totp import DIGITS, new_secret
+from services.store.accounts import Accounts, AppSession, Cookie, Current, second_factor
+from services.store.codes import typed_code
+from services.store.factors import renewed, without_factor
+from services.store.steps import Step, Steps
+from services.users import Shared
+from services.web.attempts import Attempts
+from services.web.factor_check import FACTORS
+from services.web.forms import fields, other_site, read_step_id, with_query, with_reason
+from services.web.notices import Notices
+from services.web.origin import Origin
+from services.web.shown_once import (
+    WRONG_CODE,
+    Enrolment,
+    RecoveryCodes,
+    ShownOnce,
+    enrol_page,
+    recovery_page,
+    shown_page,
+)
+
+_PAGE, _PATH = "/account", "/account/factor"
+_CONFIRM, _CODES, _REMOVE = (f"{_PATH}/{verb}" for verb in ("confirm", "codes", "remove"))
+_KIND = "own_factor"  # of the step that holds a new secret
+_NOTICES = {
+    CredentialsAction.FACTOR_ADDED: NoticeKind.FACTOR_ADDED,
+    CredentialsAction.FACTOR_REMOVED: NoticeKind.FACTOR_REMOVED,
+    CredentialsAction.RECOVERY_RENEWED: NoticeKind.RECOVERY_CODES_RENEWED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A form of a signed-in user, and the credentials that are stored now."""
+
+    request: Request = field(repr=False)
+    once: str = field(repr=False)  # an id of the form as it was drawn
+    step: str = field(repr=False)
+    code: str = field(repr=False)
+    ends_others: bool
+    session: AppSession = field(repr=False)
+    current: Current = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFactor:
+    """Sets up, renews and removes the second factor of the user of a session."""
+
+    shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
+    attempts: Attempts
+    origin: Origin
+    notices: Notices | None = None  # None: no mail is sent
+
+    def routes(self) -> list[Route]:
+        if self.origin.is_alone:  # nothing wants a factor
+            return []
+        acts = {
+            _PATH: self._begin,
+            _CONFIRM: self._confirm,
+            _CODES: self._renew,
+            _REMOVE: self._remove,
+        }
+        return [route for path, act in acts.items() for route in self._routes(path, act)]
+
+    def _routes(self, path: str, act: Callable[[_Asked], Response]) -> tuple[Route, Route]:
+        async def answer(request: Request) -> Response:
+            if not self.origin.is_same_origin(request):
+                return other_site()
+            form = await fields(request, "once", "step", "code", "others")
+            try:
+                # in a thread, because the store blocks and a QR code takes some 40 ms
+                return await run_sync(self._answer, request, act, form)
+            except AppError as error:
+                return RedirectResponse(with_reason(_PAGE, error), 303)
+
+        def shown(_: Request) -> Response:
+            return shown_page(ShownOnce.SETUP_KEY if path == _PATH else ShownOnce.RECOVERY_CODES)
+
+        return Route(path, answer, methods=["POST"]), Route(path, shown)
+
+    def _answer(
+        self, request: Request, act: Callable[[_Asked], Response], form: Sequence[str]
+    ) -> Response:
+        """Return the answer of *act* to a form of a user who has proved who they are. Raise ProofNeeded."""
+        shared, cookie = self.shared(), self.origin.session_cookie(request)
+        session = shared.session_cache.find(cookie) if cookie else None
+        if cookie is None or session is None:
+            return _to_page()
+        if not any(one.is_proven for one in session.backend.devices() if one.is_this_one):
+            raise ProofNeeded
+        once, step, code, others = form
+        current = self._accounts.current(cookie)
+        shared.set_factor(session.user_id, second_factor(current.credentials))
+        return act(_Asked(request, once, step, code, others != "", session, current))
+
+    def _begin(self, asked: _Asked) -> Response:
+        """Answer with a new setup key, which a step holds until a code confirms it."""
+        if asked.current.credentials.factor:
+            return _to_page()
+        if not self._is_first(asked):
+            return shown_page(ShownOnce.SETUP_KEY)
+        browser = self.origin.step_cookie(asked.request) or Cookie.new()
+        throttles = self.attempts.step(self.origin.client_address(asked.request))
+        step = self._steps.begin(
+            *(browser, _KIND, new_secret().hex(), throttles),
+            session=asked.session,
+            credentials=asked.current.stored,
+        )
+        answer = self._enrol_page(asked, step)
+        self.origin.set_step_cookie(answer, asked.request, browser)
+        return answer
+
+    def _confirm(self, asked: _Asked) -> Response:
+        """Store the factor if the code is right, and answer with its recovery codes. Raise StepEnded, RateLimited."""
+        current, browser = asked.current, self.origin.step_cookie(asked.request)
+        try:
+            if browser is None:
+                raise StepEnded
+            step = self._steps.attempt(browser, _KIND, read_step_id(asked.step), asked.session)
+            step.check(current.stored)
+        except StepEnded:
+            if current.credentials.factor:  # the form was sent again
+                return shown_page(ShownOnce.RECOVERY_CODES)
+            raise
+        codes, entered = new_codes(), typed_code(asked.code, DIGITS)
+        secret = bytes.fromhex(step.contents)
+        try:
+            new = FACTORS.enrolled(current.credentials, secret, entered, recovery_hashes(codes))
+        except WrongFactor:
+            return self._enrol_page(asked, step, WRONG_CODE)
+        self._steps.end(browser, _KIND, step.id, asked.session)
+        self._change(asked, new, CredentialsAction.FACTOR_ADDED)
+        return self._recovery_page(asked, codes)
+
+    def _renew(self, asked: _Asked) -> Response:
+        """Answer with new recovery codes, in place of the old ones. Raise RateLimited."""
+        if asked.current.credentials.factor is None:
+            return _to_page()
+        if not self._is_first(asked):
+            return shown_page(ShownOnce.RECOVERY_CODES)
+        codes = new_codes()
+        new = renewed(asked.current.credentials, recovery_hashes(codes))
+        self._change(asked, new, CredentialsAction.RECOVERY_RENEWED)
+        return self._recovery_page(asked, codes)
+
+    def _remove(self, asked: _Asked) -> Response:
+        """Remove the factor. Raise FactorRequired, RateLimited."""
+        if asked.current.credentials.factor is None:
+            return _to_page()
+        new = without_factor(asked.current.credentials)
+        self._change(asked, new, CredentialsAction.FACTOR_REMOVED)
+        return _to_page(reason="factor-removed")
+
+    def _change(self, asked: _Asked, new: Credentials, action: CredentialsAction) -> None:
+        """Store *new* credentials, and tell the user. Raise RateLimited if they have changed meanwhile."""
+        shared, session = self.shared(), asked.session
+        seen, ends_others = asked.current.stored.generation, asked.ends_others
+
+        def change() -> bool:
+            store = self._accounts.change_credentials
+            return store(session, new, seen, action, ends_others=ends_others)
+
+        devices = shared.user_of(session).devices
+        if not (devices.end_others_by(change) if ends_others else change()):
+            raise RateLimited
+        shared.set_factor(session.user_id, second_factor(new))
+        if self.notices:
+            backend, kind = self._accounts.backend, _NOTICES[action]
+            self.notices.tell(asked.request, backend, session, kind)
+
+    def _is_first(self, asked: _Asked) -> bool:
+        """Count the form; return False if it was sent before, as by a reload of its answer."""
+        try:
+            self._accounts.backend.count_throttles([self.attempts.form(asked.once)])
+        except TooManyAttempts:
+            return False
+        return True
+
+    def _enrol_page(self, asked: _Asked, step: Step, refusal: str = "") -> Response:
+        enrolment = Enrolment(
+            secret=bytes.fromhex(step.contents),
+            address=asked.current.credentials.address,
+            action=_CONFIRM,
+            hidden={"step": str(step.id)},
+            cancel=_PAGE,
+            refusal=refusal,
+            offers_sign_out=True,
+        )
+        return enrol_page(enrolment)
+
+    def _recovery_page(self, asked: _Asked, codes: tuple[str, ...]) -> Response:
+        address = asked.current.credentials.address
+        return recovery_page(RecoveryCodes(codes=codes, address=address, target=_PAGE))
+
+    @property
+    def _accounts(self) -> Accounts:
+        return self.shared().session_cache.accounts
+
+    @property
+    def _steps(self) -> Steps:
+        return Steps(self._accounts.backend, self._accounts.root_keys)
+
+
+def _to_page(**values: str) -> Response:
+    return RedirectResponse(with_query(_PAGE, **values), 303)

@@ -1,0 +1,154 @@
+"""Two-step verification: set up with a code of an app on the page Account, turned off again, and required of all."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+from pyotp import TOTP
+
+from tests.journeys.people import DESK, FOR_EVER, PHONE, Person
+from tests.journeys.seeds import database
+from tests.journeys.test_access import Look
+from tests.stack.apps import running
+
+SIZES = {"desk": {"viewport": DESK}, "phone": {"viewport": PHONE, "has_touch": True}}
+
+
+def button(tab, name):
+    return tab.page.get_by_role("button", name=name, exact=True)
+
+
+def begin(tab):
+    """Open the page with the setup key; return the key."""
+    tab.visit("/account")
+    button(tab, "Set up").click()
+    key = tab.page.locator(".db-once code").inner_text()
+    return re.sub(r"\s", "", key)
+
+
+def confirm(tab, digits):
+    tab.page.get_by_role("textbox", name="6-digit code").fill(digits)
+    button(tab, "Confirm").click()
+
+
+def codes(tab):
+    """Return the recovery codes of the page."""
+    expect(tab.page.get_by_role("listitem")).to_have_count(10)
+    return tab.page.get_by_role("listitem").all_inner_texts()
+
+
+def sets_up_a_factor(tab):
+    """Set up a factor, and go back to the page Account."""
+    confirm(tab, TOTP(begin(tab)).now())
+    codes(tab)
+    tab.page.get_by_role("link", name="Continue").click()
+    tab.sees("10 of 10 left")
+
+
+def test_two_step_verification_is_set_up_and_turned_off(person):
+    maya, lost = person(), person()
+    maya.arrives()
+    lost.email = maya.email
+    lost.signs_in()
+    key = begin(maya)
+    assert key not in maya.page.url
+    confirm(maya, "12345")
+    expect(maya.page.get_by_role("alert")).to_contain_text("Wrong code")
+
+    maya.page.get_by_role("checkbox", name="Sign out my other devices").check()
+    confirm(maya, TOTP(key).now())
+    shown = codes(maya)
+    with maya.page.expect_download() as download:
+        button(maya, "Download").click()
+    assert all(code in download.value.path().read_text() for code in shown)
+    lost.is_asked_to_sign_in()
+
+    maya.page.reload()
+    expect(maya.page.get_by_role("heading")).to_have_text("Recovery codes already shown")
+    maya.page.get_by_role("link", name="Open Account").click()
+    maya.sees("10 of 10 left")
+    button(maya, "New recovery codes").click()
+    maya.dialog.get_by_role("button", name="Make new codes").click()
+    assert not {*shown} & {*codes(maya)}
+    maya.page.get_by_role("link", name="Continue").click()
+
+    button(maya, "Turn off").click()
+    maya.dialog.get_by_role("button", name="Turn off").click()
+    maya.sees("Two-step verification is off.")
+    maya.signs_out()
+    maya.visit()
+    maya.signs_in()
+    maya.is_welcome()
+    assert maya.complaints() == []
+
+
+def test_admin_requires_two_step_verification_of_all(make_app, browser):
+    """Who has not set it up is signed out; a reply that is under way is kept."""
+    with running(make_app("required")) as app:
+        app.until_ready()
+        ruth, maya = (Person(browser, app.url, name) for name in ("ruth", "maya"))
+        try:
+            for one in (ruth, maya):
+                one.arrives()
+            maya.asks(f"Peas {FOR_EVER}")
+            maya.hears("word2")
+            switch = ruth.page.get_by_role("switch", name="Require two-step verification")
+            ruth.visit("/admin?tab=Settings")
+            ruth.sees("Set up two-step verification for your own account first.")
+            expect(switch).to_have_count(0)
+            look = Look(ruth)
+            look.at("an admin without a factor")
+            sets_up_a_factor(ruth)
+            ruth.visit("/admin?tab=Settings")
+            switch.press("Space")
+            expect(ruth.dialog).to_contain_text("Everyone who has not set it up is signed out")
+            look.at("the question")
+            ruth.dialog.get_by_role("button", name="Require it").click()
+            ruth.sees("Everyone enters a code")
+            expect(switch).to_have_count(1)  # the one before is fading
+            expect(switch).to_be_checked()
+            maya.is_signed_out_before_long()
+            with database(app) as rows:
+                replies = "select state from public.turns where purpose = 'reply'"
+                assert rows.execute(replies).fetchall() == [("stopped",)]
+
+            switch.press("Space")
+            ruth.dialog.get_by_role("button", name="Stop requiring it").click()
+            ruth.sees("Users choose if")
+            expect(switch).to_have_count(1)
+            expect(switch).not_to_be_checked()
+            maya.signs_in()
+            maya.visit()
+            maya.is_welcome()
+            assert look.found == []
+            assert [*ruth.complaints(), *maya.complaints()] == []
+        finally:
+            for one in (ruth, maya):
+                one.leaves()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_two_step_verification_has_no_barrier(person, size):
+    maya = person(reduced_motion="reduce", **SIZES[size])
+    maya.arrives()
+    look = Look(maya)
+
+    maya.visit("/account")
+    expect(button(maya, "Set up")).to_be_visible()
+    look.at("no factor")
+    begin(maya)
+    look.at("the setup key")
+    sets_up_a_factor(maya)
+    look.at("a factor")
+    for name, title in (
+        ("New recovery codes", "New recovery codes"),
+        ("Turn off", "Turn off two-step verification"),
+    ):
+        button(maya, name).click()
+        expect(maya.dialog).to_contain_text(title)
+        look.at(title)
+        maya.page.keyboard.press("Escape")
+        expect(maya.dialog).to_have_count(0)
+
+    assert look.found == []
+    assert maya.complaints() == []

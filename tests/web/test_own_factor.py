@@ -1,0 +1,371 @@
+"""The routes by which a signed-in user sets up a second factor, renews its recovery codes and removes it."""
+
+import re
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+from pyotp import TOTP
+
+from services.crypto.recovery_codes import recovery_hash
+from services.domain.mails import Notice, NoticeKind
+from services.identity.totp import matching_step
+from services.store.accounts import Cookie
+from services.store.tables import schema
+from services.store.tables.access import settings_of
+from services.store.tables.in_memory import InMemoryStore
+from services.users.devices import Devices
+from services.web.notices import Notices
+from services.web.origin import Origin
+from services.web.own_factor import OwnFactor
+from tests.confirmed import confirm
+from tests.store.conftest import PASSWORD, new_email
+from tests.stores import accounts_in_memory
+from tests.web.test_code_routes import Site, said
+
+pytestmark = pytest.mark.usefixtures("cheap_passwords")
+CODE = r"<code>([0-9A-Z]{4}(?:-[0-9A-Z]{4}){5})</code>"
+
+
+@dataclass
+class FactorSite(Site):
+    """The routes of a user's own factor."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        cache, self.stopped = self.cache, []
+
+        def set_factor(user_id, factor):
+            cache.change(user_id, lambda one: replace(one, factor=factor))
+
+        def ending(is_meant, seconds):
+            self.stopped.append(is_meant)
+            return nullcontext()
+
+        shared = SimpleNamespace(
+            session_cache=cache,
+            set_factor=set_factor,
+            user_of=lambda session: SimpleNamespace(devices=Devices(session, ending)),
+        )
+        origin = Origin(None, 0)
+        notices = Notices(self.attempts, origin, self.send)
+        self.own = OwnFactor(lambda: shared, self.attempts, origin, notices)
+        self.routes = self.own.routes()
+
+    def signed_in(self, email):
+        """Return a browser in which the user is signed in."""
+        cookie, session = self.accounts.sign_in_with(email, PASSWORD)
+        self.cache.add(session)
+        browser = self.browser()
+        browser.cookies = {"__Host-sid": str(cookie)}
+        return browser
+
+    def change_sessions(self, **changes):
+        @self.accounts.backend.tables.run
+        def _(block):
+            for one in block.select(schema.SESSIONS):
+                block.put(schema.SESSIONS, replace(one, **changes))
+
+    def current(self, browser):
+        return self.accounts.current(Cookie.parse(browser.cookies["__Host-sid"]))
+
+    def factor(self, browser):
+        return self.current(browser).credentials.factor
+
+
+def begins(browser):
+    """Begin to set up; keep the step and the key of the page."""
+    answer = browser.post("/account/factor", once=uuid4())
+    if found := re.search('name="step" value="(.*?)"', answer.text):
+        browser.step = found[1]
+        browser.key = re.search("<code>([A-Z2-7 ]*)</code>", answer.text)[1].replace(" ", "")
+    return answer
+
+
+def digits(key, steps=0):
+    return TOTP(key).at(datetime.now(UTC) + timedelta(seconds=30 * steps))
+
+
+def confirms(browser, code=None, **fields):
+    given = {"step": browser.step, "code": digits(browser.key) if code is None else code}
+    return browser.post("/account/factor/confirm", **given | fields)
+
+
+def wrong(key):
+    right = {digits(key, steps) for steps in (-2, -1, 0, 1, 2)}
+    return next(
+        code for code in ("000000", "111111", *map(str, range(222222, 222233))) if code not in right
+    )
+
+
+def enrolled(browser):
+    """Set up a factor; return its recovery codes."""
+    begins(browser)
+    return re.findall(CODE, confirms(browser).text)
+
+
+def renews(browser, once=None, **fields):
+    return browser.post("/account/factor/codes", once=once or uuid4(), **fields)
+
+
+def removes(browser, **fields):
+    return browser.post("/account/factor/remove", once=uuid4(), **fields)
+
+
+@pytest.fixture
+def site():
+    return FactorSite(accounts_in_memory(InMemoryStore()))
+
+
+def new_user(site):
+    """Return the address of a new user, who has confirmed it."""
+    email = new_email()
+    _, session = site.accounts.sign_up_with(email, PASSWORD)
+    confirm(site.accounts, session)
+    return email
+
+
+@pytest.fixture
+def maya(site):
+    return new_user(site)
+
+
+@pytest.fixture
+def browser(site, maya):
+    return site.signed_in(maya)
+
+
+def test_code_of_the_app_confirms_the_factor(site, maya, browser):
+    elsewhere = site.signed_in(maya)
+
+    begun = begins(browser)
+    assert site.factor(browser) is None
+    codes = re.findall(CODE, confirms(browser).text)
+
+    factor = site.factor(browser)
+    assert begun.headers["cache-control"] == "no-store"
+    assert TOTP(browser.key).verify(digits(browser.key))
+    assert (len(set(codes)), factor.recovery) == (10, tuple(map(recovery_hash, codes)))
+    assert site.current(browser).stored.wants_factor
+    for one in (browser, elsewhere):
+        assert (one.session.factor.since, one.session.factor.codes_left) == (factor.since, 10)
+    told = [(mail.address, mail.content) for mail in site.mails]
+    assert told == [(maya, Notice(NoticeKind.FACTOR_ADDED))]
+    assert site.stopped == []
+
+
+def test_wrong_code_shows_the_same_key_again(browser, site):
+    begins(browser)
+
+    again = confirms(browser, wrong(browser.key))
+
+    assert "Wrong code." in again.text
+    assert browser.key in again.text.replace(" ", "")
+    assert site.factor(browser) is None
+    assert len(re.findall(CODE, confirms(browser).text)) == 10
+
+
+def test_code_may_be_typed_in_groups(browser, site):
+    begins(browser)
+    code = digits(browser.key)
+
+    confirms(browser, f" {code[:3]} {code[3:]} ")
+
+    assert site.factor(browser)
+
+
+def test_key_has_five_tries(browser, site):
+    begins(browser)
+    for _ in range(5):
+        assert confirms(browser, wrong(browser.key)).status_code == 200
+
+    assert said(confirms(browser)) == {"reason": "expired"}
+    assert site.factor(browser) is None
+
+
+def test_code_that_confirmed_the_factor_does_not_sign_in(browser, site):
+    begins(browser)
+    code = digits(browser.key)
+    confirms(browser, code)
+
+    factor = site.factor(browser)
+
+    now = datetime.now(UTC)
+    assert matching_step(factor.secret, code, now, factor.step) is None
+
+
+def test_key_is_confirmed_in_its_browser_and_session_alone(site, maya, browser):
+    begins(browser)
+    other, omar = site.signed_in(maya), site.signed_in(new_user(site))
+    for one in (other, omar):
+        one.step, one.key = browser.step, browser.key
+        assert said(confirms(one)) == {"reason": "expired"}  # without the step's cookie
+        one.cookies["__Host-step"] = browser.cookies["__Host-step"]
+        assert said(confirms(one)) == {"reason": "expired"}
+    assert site.factor(browser) is None
+
+    confirms(browser)
+
+    assert site.factor(browser)
+
+
+def test_key_is_void_once_a_way_in_has_changed(site, browser):
+    begins(browser)
+    current = site.current(browser)
+    change = site.accounts.change_password
+    change(browser.session, current, current.hashed("another horse, another battery"))
+
+    assert said(confirms(browser)) == {"reason": "expired"}
+    assert site.factor(browser) is None
+
+
+@pytest.mark.parametrize("act", [begins, renews, removes])
+def test_nothing_is_changed_or_shown_without_a_recent_proof(site, browser, act):
+    enrolled(browser)
+    site.mails.clear()
+    before = site.factor(browser)
+    site.change_sessions(proved_at=None)
+
+    assert said(act(browser)) == {"reason": "prove"}
+
+    assert site.factor(browser) == before
+    assert site.mails == []
+
+
+def test_factor_is_not_confirmed_by_a_proof_that_has_become_old(site, browser):
+    begins(browser)
+    site.change_sessions(proved_at=None)
+
+    assert said(confirms(browser)) == {"reason": "prove"}
+    assert site.factor(browser) is None
+
+
+@pytest.mark.parametrize("path", ["", "/confirm", "/codes", "/remove"])
+def test_form_wants_a_session_and_our_origin(site, maya, path):
+    nobody, elsewhere = site.browser(), site.signed_in(maya)
+    elsewhere.client.headers.update(
+        {"origin": "http://evil.example", "sec-fetch-site": "cross-site"}
+    )
+
+    assert nobody.post(f"/account/factor{path}").headers["location"] == "/account"
+    assert elsewhere.post(f"/account/factor{path}").status_code == 403
+
+
+# --- shown once
+
+
+@pytest.mark.parametrize("path", ["", "/confirm", "/codes", "/remove"])
+def test_address_of_a_page_says_that_it_was_shown(site, path):
+    answer = site.browser().client.get(f"/account/factor{path}")
+
+    assert "already shown" in answer.text
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_reload_of_the_key_shows_no_other(browser, site):
+    once = uuid4()
+    browser.post("/account/factor", once=once)
+
+    again = browser.post("/account/factor", once=once)
+
+    assert "Setup key already shown" in again.text
+    assert "<svg" not in again.text
+
+
+def test_reload_of_the_recovery_codes_makes_no_others(browser, site):
+    enrolled(browser)
+    before = site.factor(browser)
+    assert "Recovery codes already shown" in confirms(browser).text
+    assert site.factor(browser) == before
+
+    once = uuid4()
+    codes = re.findall(CODE, renews(browser, once).text)
+    again = renews(browser, once)
+
+    assert "Recovery codes already shown" in again.text
+    assert site.factor(browser).recovery == tuple(map(recovery_hash, codes))
+
+
+# --- new recovery codes, and the end of the factor
+
+
+def test_new_recovery_codes_replace_the_old_ones(site, browser):
+    old = enrolled(browser)
+
+    new = re.findall(CODE, renews(browser).text)
+
+    assert len(new) == 10
+    assert not {*old} & {*new}
+    assert site.factor(browser).recovery == tuple(map(recovery_hash, new))
+    assert site.mails[-1].content == Notice(NoticeKind.RECOVERY_CODES_RENEWED)
+
+
+def test_factor_is_removed(site, maya, browser):
+    enrolled(browser)
+
+    assert said(removes(browser)) == {"reason": "factor-removed"}
+
+    assert (site.factor(browser), browser.session.factor) == (None, None)
+    assert site.mails[-1].content == Notice(NoticeKind.FACTOR_REMOVED)
+    assert site.accounts.sign_in_with(maya, PASSWORD)
+
+
+def test_factor_that_all_need_is_not_removed(site, browser):
+    enrolled(browser)
+
+    @site.accounts.backend.tables.run
+    def _(block):
+        block.put(schema.SETTINGS, replace(settings_of(block), requires_factor=True))
+
+    assert said(removes(browser)) == {"reason": "factor-required"}
+
+    assert site.factor(browser)
+
+
+@pytest.mark.parametrize("act", [confirms, renews, removes])
+def test_other_devices_are_signed_out_if_asked(site, maya, browser, act):
+    others = [site.signed_in(maya)]
+    if act is confirms:
+        begins(browser)
+    else:
+        enrolled(browser)
+    assert others[0].session
+
+    act(browser, others="yes")
+
+    assert site.accounts.ended([one.session for one in others]).keys()
+    assert browser.session
+    [is_meant] = site.stopped  # their replies are stored first
+    assert is_meant(others[0].session)
+    assert not is_meant(browser.session)
+
+
+@pytest.mark.parametrize("act", [renews, removes])
+def test_change_that_another_overtakes_is_lost(site, browser, monkeypatch, act):
+    enrolled(browser)
+    seen = site.current(browser)
+    renews(browser)
+    after = site.factor(browser)
+    monkeypatch.setattr(type(site.accounts), "current", lambda *_: seen)
+
+    assert said(act(browser)) == {"reason": "busy"}
+
+    monkeypatch.undo()
+    assert site.factor(browser) == after
+
+
+def test_page_of_another_process_is_told_of_the_change(site, browser):
+    """A form of a page that does not know of a change leads back to one that does."""
+    enrolled(browser)
+    site.own.shared().set_factor(browser.session.user_id, None)
+
+    assert begins(browser).headers["location"] == "/account"
+
+    assert browser.session.factor.codes_left == 10
+
+
+def test_deployment_without_sign_in_has_no_such_routes(site):
+    assert replace(site.own, origin=Origin(None, 0, True)).routes() == []
