@@ -1,4 +1,4 @@
-// The buttons of pages that are shown once (services/web/shown_once.py). Without this script they are hidden.
+// The buttons of pages that are shown once (services/web/shown_once.py): hidden without this script.
 
 document.addEventListener("click", ({ target }) => {
   const button = target.closest(".db-once button");

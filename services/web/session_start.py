@@ -45,8 +45,8 @@ class SessionStart:
     ) -> Response:
         """Return the redirect to *target*, or to the front page if *target* is another user's conversation.
 
-        The user of an account that is not new is told of a device that is. Who has a placeholder, and can change it, is led to
-        the page that asks for an address. *page* makes another answer, which leads there.
+        *page* makes another answer, which leads there. The user of an account that is not new is told of a device that is. Who
+        has a placeholder, and can change it, is led to the page that asks for an address.
         """
         cache = self.shared().session_cache
         await run_sync(cache.add, session)
