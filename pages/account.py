@@ -15,6 +15,7 @@ from pages._parts.passwords import password_field, show_button
 from pages._session import show_errors
 from services import bootstrap
 from services.bootstrap import UserServices
+from services.domain.addresses import has_mailbox
 from services.domain.mails import CodePurpose
 
 _ALONE = (
@@ -22,6 +23,11 @@ _ALONE = (
     "and a password, stop it, run `uv run python -m services.operate set-password EMAIL`, and start it with "
     "`DAYBOOK_SIGN_IN=local`."
 )
+_PLACEHOLDER = (
+    "You sign in with a placeholder, because your old email was removed from this account."
+)
+_CHANGE_IT = "Change it to your own email."
+_STAYS = "It cannot be changed here, because this Daybook sends no emails. Keep it to sign in with."
 _CHANGED = "Password changed. You are signed out everywhere else."
 
 
@@ -70,6 +76,9 @@ def _draw_password(email: str) -> None:
 
 
 def _draw_account(user: UserServices) -> None:
+    if not has_mailbox(user.email):
+        change = _CHANGE_IT if bootstrap.current_app().mailer else _STAYS
+        st.warning(f"{_PLACEHOLDER} {change}")
     st.subheader("Email", anchor=False)
     st.text(user.email)
     reason = st.query_params.get("reason", "")
@@ -77,7 +86,7 @@ def _draw_account(user: UserServices) -> None:
         has_factor = user.factor is not None
         new_address.draw_forms(user.email, sign_in.refusal(reason), has_factor=has_factor)
         return
-    if bootstrap.current_app().mailer:
+    if bootstrap.current_app().mailer and has_mailbox(user.email):
         _draw_confirmation(is_confirmed=user.is_confirmed)
     new_address.draw_button()
     if not codes.asked_purpose() or proof.is_by_code():

@@ -159,6 +159,7 @@ begin
     when action in ('reseal', 'factor.use') then new_generation = seen_generation and not ends_others
     when action = 'password.set' then new_generation = seen_generation + 1 and ends_others
     when action = 'address.confirm' then new_generation = seen_generation + 1 and not ends_others
+    when action = 'address.free' then new_generation = seen_generation + 1 and ends_others and actor is null
     when action in ('factor.add', 'factor.remove', 'recovery.renew')
       then new_generation = seen_generation + 1 and ends_others is not null
   end) is not true then
@@ -220,9 +221,10 @@ begin
 end $$;
 
 -- By the user alone: what stands in a copy of the database (the server key) is not enough to overwrite an account secret.
+-- *renamed*: new look-ups of the user's former addresses by those so far, under another root key; null: they stay.
 create function private.change_credentials(
   me uuid, seen_generation integer, new_generation integer, new_uses integer, new_wants_factor boolean, action text,
-  new_lookup text, new_sealed public.sealed, ends_others boolean, kept_cookie text, nonce uuid
+  new_lookup text, new_sealed public.sealed, ends_others boolean, kept_cookie text, renamed public.free_text, nonce uuid
 ) returns jsonb language plpgsql as $$
 declare
   answer jsonb;
@@ -233,8 +235,14 @@ begin
   end if;
   answer := private.replace_credentials(me, me, seen_generation, new_generation, new_uses, new_wants_factor, action,
     new_lookup, new_sealed, ends_others, kept_cookie);
-  if action = 'factor.add' and (answer -> 'ok')::boolean then   -- it was confirmed by a code in this session
-    update private.app_sessions set has_factor = true where auth_session_id = private.my_auth_session() and user_id = me;
+  if (answer -> 'ok')::boolean then
+    insert into private.former_addresses (lookup, user_id, expires_at)
+    select renamed::jsonb ->> lookup, me, expires_at from private.former_addresses where user_id = me and renamed::jsonb ? lookup
+    on conflict do nothing;   -- a look-up is never overwritten
+    delete from private.former_addresses where user_id = me and renamed::jsonb ? lookup;
+    if action = 'factor.add' then            -- it was confirmed by a code in this session
+      update private.app_sessions set has_factor = true where auth_session_id = private.my_auth_session() and user_id = me;
+    end if;
   end if;
   return answer;
 end $$;

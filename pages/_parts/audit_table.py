@@ -17,6 +17,7 @@ _ACTIONS = {
     "account.suspend": "Access changed",
     "address.confirm": "Email address confirmed",
     "address.change": "Email address changed",
+    "address.free": "Email address removed",
     "address.restore": "Email address taken back",
     "caps.deployment": "Shared budget changed",
     "caps.set": "Limits changed",

@@ -29,6 +29,7 @@ class CredentialsAction(StrEnum):
     RESEAL = "reseal"  # under a newer root key: no way in changes
     PASSWORD_SET = "password.set"  # noqa: S105
     ADDRESS_CONFIRMED = "address.confirm"
+    ADDRESS_FREED = "address.free"  # by an operator alone
     FACTOR_USED = (
         "factor.use"  # by a code of the authenticator or a recovery code: no way in changes
     )

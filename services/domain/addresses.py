@@ -1,6 +1,7 @@
 """Email addresses in the canonical form in which they are compared, stored and counted."""
 
 import re
+import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,6 +14,7 @@ EmailAddress = NewType("EmailAddress", str)
 # the address of the single user of a deployment without sign-in
 NO_ADDRESS = EmailAddress("owner@daybook.invalid")
 _LONGEST_ADDRESS = 254  # characters of RFC 5321's longest path
+_NO_MAILBOX = ".invalid"  # no domain is (RFC 2606)
 _DELETED = "@deleted.invalid"  # the tombstones of private.delete_account
 _ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -45,3 +47,13 @@ def checked_address(text: str) -> EmailAddress:
     if not _ADDRESS.fullmatch(address) or address.endswith(_DELETED):
         raise BadAddress
     return EmailAddress(address)
+
+
+def new_placeholder() -> EmailAddress:
+    """Return a random address without a mailbox, for an account that has lost its own."""
+    return EmailAddress(f"freed-{secrets.token_hex(6)}@daybook{_NO_MAILBOX}")
+
+
+def has_mailbox(address: EmailAddress) -> bool:
+    """Return False for an address that no mail can reach: a placeholder."""
+    return not address.endswith(_NO_MAILBOX)

@@ -11,6 +11,7 @@ from enum import Enum, IntEnum
 from typing import Protocol
 
 from services.daemon_threads import in_thread
+from services.domain.addresses import has_mailbox
 from services.domain.health import MailHealth
 from services.domain.mails import Code, LoginRefused, Mail, NoCode, Notice
 from services.events import log_event
@@ -45,6 +46,7 @@ class Rank(IntEnum):
 class MailRefusal(Enum):
     """Why a mail is not accepted."""
 
+    NO_MAILBOX = "no_mailbox"  # the address is a placeholder
     HOURLY_LIMIT = "hourly_limit"
     FULL_QUEUE = "full_queue"
 
@@ -130,7 +132,7 @@ class Mailer:
         self._sender: MailSender | None = None  # the thread's
 
     def send(self, mail: Mail) -> bool:
-        """Accept *mail* to be sent soon. Return False if too many wait, or were sent in the last hour.
+        """Accept *mail* to be sent soon. Return False if too many wait, or were sent in the last hour, or there is no mailbox.
 
         In a full queue the last mail of the lowest rank gives way to one of a higher rank.
         """
@@ -176,6 +178,8 @@ class Mailer:
         return len(self._waiting) + self._is_sending >= self._most_waiting
 
     def _refusal(self, mail: Mail) -> MailRefusal | None:
+        if not has_mailbox(mail.address):
+            return MailRefusal.NO_MAILBOX
         if not self._limit.has_room(is_known=mail.is_known):
             return MailRefusal.HOURLY_LIMIT
         lowest = max((rank_of(one.mail) for one in self._waiting), default=Rank.KNOWN_DEVICE)

@@ -17,7 +17,7 @@ from services.embedded.folders import Folders, choose_folders
 from services.embedded.plan import read_root_keys, running_endpoints
 from services.errors import AppError, BadInput, Misconfigured
 from services.operate import accounts
-from services.operate.accounts import open_account, opens
+from services.operate.accounts import former_faults, open_account, opens
 from services.operate.copying import Copying, check_source, managed_password
 from services.operate.demo import make_demo
 from services.operate.demo_texts import NAMES
@@ -78,6 +78,22 @@ def set_password(email: EmailAddress) -> None:
     password: str = click.prompt("New password", hide_input=True, confirmation_prompt=True)
     accounts.set_password(operator, ring, email, password)
     click.echo(f"{email} has a new password, and is signed out everywhere.")
+
+
+@operate.command()
+@click.argument("email", type=checked_address)
+def free_address(email: EmailAddress) -> None:
+    """Take EMAIL from an account that never confirmed it, for its owner to sign up with; the database as for grant-admin.
+
+    The account keeps its chats and its password, gets a placeholder to sign in with, and is signed out everywhere.
+    """
+    chosen = settings.read()
+    ring, operator = _root_keys(chosen), open_operator(chosen)
+    placeholder = accounts.free_address(operator, ring, email)
+    click.echo(
+        f"{email} is free. Tell the user of its account, who is signed out everywhere, to sign in as {placeholder} "
+        "with the same password."
+    )
 
 
 @operate.command()
@@ -160,7 +176,9 @@ def check() -> None:
     operator = open_operator(chosen)
     try:
         ring = _root_keys(chosen)
-        keys = PresentKeys(ring.proof_key(), ring.versions(), partial(opens, ring))
+        keys = PresentKeys(
+            ring.proof_key(), ring.versions(), partial(opens, ring), partial(former_faults, ring)
+        )
     except Misconfigured as error:
         keys = error.public
     table = operator.check(keys)

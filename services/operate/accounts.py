@@ -1,16 +1,29 @@
 """The credentials of an account, opened for the operator's commands."""
 
+from collections.abc import Collection
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from services.crypto import Credentials, RootKeys, hash_password
 from services.domain.accounts import CredentialsAction
-from services.domain.addresses import NO_ADDRESS, Confirmed, ConfirmedBy, EmailAddress
+from services.domain.addresses import (
+    NO_ADDRESS,
+    Confirmed,
+    ConfirmedBy,
+    EmailAddress,
+    has_mailbox,
+    new_placeholder,
+)
 from services.domain.passwords import check_new_password
 from services.errors import BadInput, Misconfigured, NewerVersion, Tampered
 from services.store.backend import StoredCredentials
-from services.store.credentials import lookups_of, open_stored, seal_stored
-from services.store.operator import Operator
+from services.store.credentials import former_lookups_of, lookups_of, open_stored, seal_stored
+from services.store.operator import FormerFault, Operator
+
+# a stored look-up may expire earlier than the app's clock says
+_CLOCKS_APART = timedelta(minutes=5)
+_CHANGED = "The account was changed at the same time: try again."
+_CONFIRMED = "This address was confirmed by the account's user, and stays with the account."
 
 
 def open_account(
@@ -57,7 +70,28 @@ def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, passwo
         new = replace(new, confirmed=Confirmed(how=ConfirmedBy.OPERATOR, at=at))
     row = seal_stored(ring, new, stored.id)
     if not operator.change_credentials(row, stored.generation, first_address):
-        raise BadInput("The account was changed at the same time: try again.")
+        raise BadInput(_CHANGED)
+
+
+def free_address(operator: Operator, ring: RootKeys, email: EmailAddress) -> EmailAddress:
+    """Take *email* from an account that never confirmed it, and end all sessions; return the placeholder that it has now.
+
+    The account keeps its text and password. The address is not reserved: the owner of the mailbox can sign up with it.
+
+    Raise BadInput (no such account, or it was changed at the same time; the address was confirmed, or is a placeholder),
+    and the errors of `open_account`.
+    """
+    stored, credentials = open_account(operator, ring, email)
+    if credentials.confirmed:
+        raise BadInput(_CONFIRMED)
+    if not has_mailbox(credentials.address):
+        raise BadInput("This account has a placeholder, and no address to free.")
+    placeholder = new_placeholder()
+    new = replace(credentials, address=placeholder, generation=credentials.generation + 1)
+    row, action = seal_stored(ring, new, stored.id), CredentialsAction.ADDRESS_FREED
+    if not operator.change_credentials(row, stored.generation, placeholder, action):
+        raise BadInput(_CHANGED)
+    return placeholder
 
 
 def reset_factors(operator: Operator, ring: RootKeys, email: EmailAddress) -> None:
@@ -83,3 +117,29 @@ def opens(ring: RootKeys, stored: StoredCredentials) -> bool:
     except Tampered:
         return False
     return stored.lookup in lookups_of(ring, address)
+
+
+def former_faults(
+    ring: RootKeys,
+    stored: StoredCredentials | None,
+    lookups: Collection[str],
+    now: datetime | None = None,
+) -> Collection[FormerFault]:
+    """Compare the former addresses in the credentials of a user with their look-up values that are *stored* and valid.
+
+    None: the user has no credentials. Credentials that do not open are no fault here.
+    """
+    try:
+        former = open_stored(ring, stored).former if stored else ()
+    except Tampered:
+        return ()
+    now = now or datetime.now(UTC)
+    named = [
+        (one.until - _CLOCKS_APART > now, former_lookups_of(ring, one.address)) for one in former
+    ]
+    faults = list[FormerFault]()
+    if not set(lookups) <= {value for _, values in named for value in values}:
+        faults.append(FormerFault.UNNAMED)
+    if any(is_due and not set(values) & set(lookups) for is_due, values in named):
+        faults.append(FormerFault.MISSING)
+    return faults

@@ -143,6 +143,8 @@ def check_change(
             wanted = 1, True
         case CredentialsAction.ADDRESS_CONFIRMED:
             wanted = 1, False
+        case CredentialsAction.ADDRESS_FREED:
+            wanted = None  # an operator's: users have no such change
         case (
             CredentialsAction.FACTOR_ADDED
             | CredentialsAction.FACTOR_REMOVED
@@ -198,7 +200,12 @@ def check_flag(
             fits = before and after
         case CredentialsAction.PASSWORD_SET:
             fits = before or not after
-        case CredentialsAction.RESEAL | CredentialsAction.ADDRESS_CONFIRMED | None:
+        case (
+            CredentialsAction.RESEAL
+            | CredentialsAction.ADDRESS_CONFIRMED
+            | CredentialsAction.ADDRESS_FREED
+            | None
+        ):
             fits = before == after
         case _:
             assert_never(action)

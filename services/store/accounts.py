@@ -79,6 +79,7 @@ from services.store.credentials import (
     former_lookups_of,
     lookups_of,
     open_stored,
+    renamed_lookups,
     seal_stored,
 )
 from services.store.device_names import NewDevice
@@ -813,6 +814,7 @@ class Accounts:
                 action=CredentialsAction.RESEAL,
                 kept_cookie=None,
                 ends_others=False,
+                renamed=renamed_lookups(self.root_keys, credentials),
             )
         keys = self._user_keys(opened, self.root_keys.account_keys(credentials.account_secret))
         return AppSession(

@@ -349,10 +349,12 @@ class UserBackend(Protocol):
         action: CredentialsAction,
         kept_cookie: str | None,
         ends_others: bool,
+        renamed: Mapping[str, str] | None = None,
     ) -> bool:
         """Store *new* credentials of a user in place of those of *seen_generation*; return False if those have changed.
 
-        The factor must not have been used meanwhile: *new* have the number of uses that was read. *ends_others*: all
+        The factor must not have been used meanwhile: *new* have the number of uses that was read. *renamed*: new
+        look-up values of the user's former addresses by those so far; they expire when those would have. *ends_others*: all
         sessions of the user end but that of *kept_cookie* (a hash; None: all). Each *action* but RESEAL and FACTOR_USED
         has the next generation; each but RESEAL is audited; each but RESEAL and ADDRESS_CONFIRMED needs a recent proof.
         FACTOR_ADDED turns `wants_factor` on; FACTOR_REMOVED turns it off, and PASSWORD_SET may.

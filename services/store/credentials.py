@@ -19,6 +19,17 @@ def former_lookups_of(root_keys: RootKeys, email: EmailAddress) -> tuple[str, ..
     return tuple(root_keys.former_address_tags(email).values())
 
 
+def renamed_lookups(root_keys: RootKeys, credentials: Credentials) -> dict[str, str]:
+    """Return the look-up values of former addresses under the current root key, by those under the others."""
+    current = root_keys.current
+    return {
+        value: tags[current]
+        for tags in (root_keys.former_address_tags(one.address) for one in credentials.former)
+        for version, value in tags.items()
+        if version != current
+    }
+
+
 def claims_of(root_keys: RootKeys, email: EmailAddress) -> tuple[str, ...]:
     """Return all look-up values by which an account may have *email*, or take it back."""
     return (*lookups_of(root_keys, email), *former_lookups_of(root_keys, email))

@@ -26,6 +26,14 @@ class Mark(StrEnum):
 
 
 Finding = tuple[Mark, str]
+_NAMED_USERS = 3
+
+
+class FormerFault(StrEnum):
+    """The differences between a user's former addresses in the sealed credentials and in their look-up values."""
+
+    UNNAMED = "a former address is reserved that the credentials do not name"
+    MISSING = "a former address that the credentials name is not reserved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,26 @@ class PresentKeys:
     opens: Callable[
         [StoredCredentials], bool
     ]  # False: the credentials do not open under these keys
+    # the credentials of a user, if any, and the stored look-up values of the user's former addresses
+    former_faults: Callable[[StoredCredentials | None, Collection[str]], Collection[FormerFault]]
+
+
+def judge_former(faults: Mapping[str, Collection[FormerFault]]) -> Finding:
+    """Judge the look-up values of former addresses: *faults* by the names of their users."""
+    found = [
+        f"{fault} ({_few([name for name, has in faults.items() if fault in has])})"
+        for fault in FormerFault
+        if any(fault in has for has in faults.values())
+    ]
+    if not found:
+        return Mark.OK, "former addresses are as the credentials have them"
+    advice = "put their rows of former_addresses back from a backup; each lasts 72 hours"
+    return Mark.FAIL, f"{'; '.join(found)}: {advice}"
+
+
+def _few(names: Sequence[str]) -> str:
+    more = ", …" if len(names) > _NAMED_USERS else ""
+    return f"{', '.join(names[:_NAMED_USERS])}{more}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +115,8 @@ class Operator(Protocol):
     ) -> bool:
         """Replace a user's credentials of generation *seen_generation* by *new*, and end all sessions of the user.
 
-        *email*: the address of a user who had no credentials; *action*: PASSWORD_SET or FACTOR_REMOVED.
+        *email*: another address, which *new* names: the account gets it, too, and at Supabase Auth. *action*: PASSWORD_SET,
+        ADDRESS_FREED or FACTOR_REMOVED; the audit has it.
 
         Return False, and change nothing, if the stored credentials have another generation, or another number of uses of
         the second factor.

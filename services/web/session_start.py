@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from services import errors
 from services.daemon_threads import in_thread
 from services.domain import ConversationId
+from services.domain.addresses import has_mailbox
 from services.domain.mails import NoticeKind
 from services.events import log_event
 from services.store.accounts import AppSession, Cookie
@@ -44,8 +45,8 @@ class SessionStart:
     ) -> Response:
         """Return the redirect to *target*, or to the front page if *target* is another user's conversation.
 
-        *page* makes another answer, which leads there.
-        The user of an account that is not new is told of a device that is.
+        *page* makes another answer, which leads there. The user of an account that is not new is told of a device that is. Who
+        has a placeholder, and can change it, is led to the page that asks for an address.
         """
         cache = self.shared().session_cache
         await run_sync(cache.add, session)
@@ -59,6 +60,8 @@ class SessionStart:
             target = await run_sync(self._visible_target, session, target)
             with suppress(errors.StoreUnavailable):  # the old session stays then
                 await run_sync(cache.leave, previous)
+        if self.notices and not has_mailbox(session.email):
+            target = "/account"
         answer = page(target)
         self.origin.set_cookie(answer, request, "sid", str(cookie), self.lifetime_seconds)
         before = self.origin.device_cookie(request)

@@ -44,6 +44,7 @@ STARTS = st.sampled_from(
 USER = st.sampled_from([0, 0, 1, 1, 2, 3, 4, 5])  # 5 is the id of no user
 NTH = st.integers(0, 2)  # counted from the newest
 ROLES = st.sampled_from(list(AccountRole))
+_ACTIONS = [one for one in CredentialsAction if one is not CredentialsAction.ADDRESS_FREED]
 CHANGES = [
     {"daily_cap_micro": 400},
     {"monthly_cap_micro": 600, "max_open": 1},
@@ -289,13 +290,16 @@ class Accounts(RuleBasedStateMachine):
     @rule(
         nth=NTH,
         off=st.sampled_from([0, 0, 0, 1, -1]),
-        action=st.sampled_from(CredentialsAction),
+        action=st.sampled_from(_ACTIONS),
         is_old=st.booleans(),
         kept=st.sampled_from([None, 0, 1]),
+        renamed=st.booleans(),
         uses_off=st.sampled_from([0, 0, 0, 1]),
         drops=st.booleans(),
     )
-    def change_credentials(self, nth, off, action, is_old, kept, uses_off=0, drops=False):
+    def change_credentials(
+        self, nth, off, action, is_old, kept, renamed=False, uses_off=0, drops=False
+    ):
         """Change the credentials of the user of a session."""
         session = self.session(nth, is_admins=False)
         if session is None:
@@ -340,6 +344,9 @@ class Accounts(RuleBasedStateMachine):
             action=action,
             kept_cookie=cookie_hash,
             ends_others=action is CredentialsAction.PASSWORD_SET,
+            renamed={sha(f"former {one}"): sha(f"anew {one}") for one in "01234xy"}
+            if renamed
+            else None,
         )
         self.both.of_process(lambda backend: backend.root_key_versions())
 

@@ -506,7 +506,11 @@ def test_credentials_change_only_where_seen(world):
 @pytest.mark.parametrize("generation", [0, 1, 2, 3, None])
 @pytest.mark.parametrize("ends_others", [True, False, None])
 @pytest.mark.parametrize(
-    "action", [*("reseal", "password.set", "address.confirm", "factor.use", "role.set"), None]
+    "action",
+    [
+        *("reseal", "password.set", "address.confirm", "address.free", "factor.use", "role.set"),
+        None,
+    ],
 )
 def test_change_has_generation_and_ends_of_its_action(world, action, ends_others, generation):
     if (action, generation, ends_others) in {

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import psycopg
@@ -19,6 +19,7 @@ from psycopg.types.json import Jsonb
 from services.crypto import (
     Credentials,
     Factor,
+    FormerAddress,
     RootKeys,
     ServerProof,
     managed_password,
@@ -294,7 +295,8 @@ def test_check_names_users_whose_credentials_do_not_open(run, world, migrated):
 
     def finding():
         environment = {"DATABASE_URL": servers.as_owner(migrated), "DAYBOOK_ROOT_KEYS": ROOT_KEY}
-        return [line for line in run("check", **environment)[1].splitlines() if "credent" in line]
+        lines = run("check", **environment)[1].splitlines()
+        return [line for line in lines if "  credentials  " in line]
 
     delete = "delete from private.credentials where user_id = %s"
     for person, email in ((maya, "maya@daybook.test"), (omar, "omar@daybook.test")):
@@ -317,6 +319,41 @@ def test_check_names_users_whose_credentials_do_not_open(run, world, migrated):
     flag = "update private.credentials set wants_factor = true where user_id = %s"
     world.admin.execute(flag, [omar.id])
     assert f"those of 1 are missing or do not open ({omar.id})" in finding()[0]
+
+
+def test_check_compares_former_addresses_with_the_credentials(run, world, migrated):
+    maya, gone = world.person(), world.person()
+    ring, insertion = (
+        RootKeys.parse(ROOT_KEY),
+        ("insert into private.former_addresses (lookup, user_id) values (%s, %s)"),
+    )
+    until = datetime.now(UTC) + timedelta(hours=72)
+    former = FormerAddress(address="old@daybook.test", until=until, ways_in={})
+    stored = seal_stored(ring, replace(credentials("maya@daybook.test"), former=(former,)), maya.id)
+    [lookup] = ring.former_address_tags("old@daybook.test").values()
+
+    def finding(name="look-ups"):
+        environment = {"DATABASE_URL": servers.as_owner(migrated), "DAYBOOK_ROOT_KEYS": ROOT_KEY}
+        lines = run("check", **environment)[1].splitlines()
+        return [line for line in lines if f"  {name}  " in line]
+
+    world.admin.execute("delete from private.credentials where user_id = %s", [maya.id])
+    world.admin.execute(INSERT, asdict(stored))
+    missing = "a former address that the credentials name is not reserved"
+    assert finding()[0].startswith(f"FAIL  look-ups       {missing} ({maya.id}): ")
+
+    world.admin.execute(insertion, [lookup, maya.id])
+    assert finding() == ["ok    look-ups       former addresses are as the credentials have them"]
+
+    gone.call("delete_account", person=gone.id)
+    world.admin.execute(insertion, ["a" * 64, gone.id])
+    assert str(gone.id) not in finding("credentials")[0]  # which a deleted user has not
+    unnamed = "a former address is reserved that the credentials do not name"
+    assert finding()[0].startswith(f"FAIL  look-ups       {unnamed} ({gone.id}): ")
+
+    world.admin.execute("update private.former_addresses set expires_at = now()")
+    assert missing in finding()[0]
+    assert unnamed not in finding()[0]
 
 
 def test_failed_check_exits_with_one_and_advice(run, empty):
@@ -422,6 +459,26 @@ def test_repaired_account_signs_in_with_same_password(run, backend):
         assert database.execute(noted, [maya.user_id]).fetchall() == [(None,)]
 
 
+def test_address_is_freed_at_supabase_auth_too(run, backend):
+    sessions, email = make_sessions(backend), new_email()
+    maya = sessions.sign_up_with(email, PASSWORD)[1].user_id
+
+    code, said = run("free-address", email.upper(), **with_keys(backend))
+
+    [placeholder] = re.findall(r"freed-[0-9a-f]{12}@daybook\.invalid", said)
+    assert (code, said.startswith(f"{email} is free.")) == (0, True)
+    assert sessions.sign_in_with(placeholder, PASSWORD)[1].user_id == maya
+    sessions.backend.gateway.http.close()
+    with backend.connect() as database:
+        known = "select email from auth.users where id = %s"
+        assert database.execute(known, [maya]).fetchall() == [(placeholder,)]
+        noted = "select actor from private.audit where action = 'address.free' and target = %s"
+        assert database.execute(noted, [maya]).fetchall() == [(None,)]
+        identities = "select identity_data ->> 'email' from auth.identities where user_id = %s"
+        if not isinstance(backend, RunningStack):  # whose API stores a string there
+            assert database.execute(identities, [maya]).fetchall() == [(placeholder,)]
+
+
 def test_swapped_addresses_are_repaired_one_by_one(run, stack):
     sessions, emails = make_sessions(stack), (new_email(), new_email())
     people = [sessions.sign_up_with(email, PASSWORD)[1].user_id for email in emails]
@@ -441,7 +498,7 @@ def test_swapped_addresses_are_repaired_one_by_one(run, stack):
     sessions.backend.gateway.http.close()
 
 
-@pytest.mark.parametrize("command", ["set-password", "repair-sign-in"])
+@pytest.mark.parametrize("command", ["set-password", "free-address", "repair-sign-in"])
 @pytest.mark.parametrize(
     "change",
     [
@@ -539,6 +596,7 @@ UNKNOWN = "There is no account with this address: sign up, and sign in once."
         (["grant-admin", "unknown@daybook.test"], "", UNKNOWN),
         (["set-password", "unknown@daybook.test"], PASSWORD, UNKNOWN),
         (["repair-sign-in", "unknown@daybook.test"], "", UNKNOWN),
+        (["free-address", "unknown@daybook.test"], "", UNKNOWN),
         (["set-password", "maya@daybook.test"], "short", WeakPassword("short").public),
         (["limits", "unknown@daybook.test", "--daily", "5"], "", UNKNOWN),
         (["limits", "--daily", "5"], "", NAME_ONE),
@@ -559,7 +617,7 @@ def test_refused_command_changes_nothing(run, world, migrated, arguments, passwo
     assert world.contents() == before
 
 
-@pytest.mark.parametrize("command", ["set-password", "repair-sign-in"])
+@pytest.mark.parametrize("command", ["set-password", "free-address", "repair-sign-in"])
 def test_credentials_are_not_touched_without_the_root_key(run, migrated, command):
     code, said = run(command, "maya@daybook.test", DATABASE_URL=servers.as_owner(migrated))
 

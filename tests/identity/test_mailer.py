@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from services.domain.addresses import NO_ADDRESS, EmailAddress, new_placeholder
 from services.domain.mails import Notice, NoticeKind
 from services.identity.mailer import HourlyLimit, Mailer
 from tests.identity.mails import DIGITS, FIREFOX, MAYA, a_mail, a_notice
@@ -70,6 +71,18 @@ def test_codes_of_known_devices_come_first_and_notices_last():
         emptied(mailer)
 
     assert sender.tried[1:] == [known, stranger, second, notice]
+
+
+@pytest.mark.parametrize("content", [None, Notice(NoticeKind.NEW_DEVICE)], ids=["code", "notice"])
+def test_no_mail_goes_to_a_placeholder(content):
+    with running() as (mailer, sender):
+        assert not mailer.send(a_mail(content, address=new_placeholder()))
+        assert not mailer.send(a_mail(content, address=NO_ADDRESS))
+
+        assert mailer.send(a_mail(content, address=EmailAddress("maya@invalid.test")))
+        emptied(mailer)
+
+    assert [one.address for one in sender.tried] == ["maya@invalid.test"]
 
 
 def test_mail_beyond_five_hundred_is_refused():

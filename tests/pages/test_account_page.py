@@ -12,6 +12,7 @@ from pages._parts import devices, second_factor
 from services import bootstrap
 from services.domain import AccountRole
 from services.domain.accounts import SIGN_IN_REASONS, SecondFactor
+from services.domain.addresses import new_placeholder
 from services.domain.browsers import browser_name
 from services.errors import ProofNeeded, WrongCode
 from services.store.device_names import NewDevice
@@ -242,6 +243,28 @@ def test_unconfirmed_email_has_a_code_sent(open_account, mailer):
     assert any("Not confirmed" in one.value for one in app.markdown)
     assert asks(app, "/code")
     assert not asks(app, "/code/redeem")
+
+
+def test_placeholder_is_to_be_changed_and_not_confirmed(open_account, mailer, maya):
+    maya.email = new_placeholder()
+
+    app = open_account()
+
+    assert [one.value for one in app.warning] == [
+        "You sign in with a placeholder, because your old email was removed from this account. "
+        "Change it to your own email."
+    ]
+    assert "Change email" in [one.label for one in app.button]
+    assert not asks(app, "/code")
+
+
+def test_placeholder_stays_without_mail(open_account, maya):
+    maya.email = new_placeholder()
+
+    app = open_account()
+
+    assert any("Keep it to sign in with." in one.value for one in app.warning)
+    assert "Change email" not in [one.label for one in app.button]
 
 
 def test_code_is_entered_in_a_native_form(open_account, mailer):

@@ -2,16 +2,25 @@
 
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from uuid import uuid4
 
 import pytest
 
 from services.crypto import Factor, RootKeys, new_key
-from services.domain import AccountRole
+from services.domain import AccountRole, UserId
 from services.domain.accounts import CredentialsAction
 from services.domain.addresses import NO_ADDRESS, ConfirmedBy
 from services.errors import BadInput, FactorNeeded, Misconfigured, WrongCredentials
-from services.operate.accounts import open_account, opens, reset_factors, set_password
+from services.operate.accounts import (
+    former_faults,
+    free_address,
+    open_account,
+    opens,
+    reset_factors,
+    set_password,
+)
 from services.operate.demo import make_demo
 from services.settings import Settings
 from services.store.credentials import lookups_of, open_stored, seal_stored
@@ -20,8 +29,15 @@ from services.store.sqlite import SqlitePlace
 from services.store.tables.backend import TablesBackend
 from services.store.tables.opening import only_account
 from services.store.tables.operator import TablesOperator
-from services.store.tables.schema import ACCOUNTS, AUDIT, CONVERSATIONS, CREDENTIALS
+from services.store.tables.schema import (
+    ACCOUNTS,
+    AUDIT,
+    CONVERSATIONS,
+    CREDENTIALS,
+    FORMER_ADDRESSES,
+)
 from services.stores import open_operator
+from tests.confirmed import confirm
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import NOT_COUNTED, WholeAccounts
 
@@ -54,7 +70,8 @@ def rows(tables, table):
 
 
 def findings(operator):
-    return operator.check(PresentKeys(b"", RING.versions(), lambda one: opens(RING, one)))
+    judges = partial(opens, RING), partial(former_faults, RING)
+    return operator.check(PresentKeys(b"", RING.versions(), *judges))
 
 
 def test_account_becomes_admin_and_is_audited(accounts, operator, tables):
@@ -149,6 +166,15 @@ def test_only_user_gets_an_address_and_a_password(accounts, operator, tables):
         open_account(operator, RING, new_email())
 
 
+def test_only_user_without_an_address_has_none_to_free(accounts, operator, tables):
+    accounts.enter(None)
+
+    with pytest.raises(BadInput, match="a placeholder"):
+        free_address(operator, RING, new_email())
+
+    assert rows(tables, ACCOUNTS)[0].email == NO_ADDRESS
+
+
 def test_no_password_opens_the_only_user(accounts):
     accounts.enter(None)
 
@@ -176,7 +202,7 @@ def test_check_names_accounts_that_do_not_open(accounts, operator, tables):
     accounts.sign_up_with("maya@daybook.test", PASSWORD)
     marks = {name: mark for name, (mark, _) in findings(operator).items()}
     assert marks.pop("SQLite") in (Mark.OK, Mark.NOTE)
-    assert marks == dict.fromkeys(["file", "accounts", "credentials"], Mark.OK)
+    assert marks == dict.fromkeys(["file", "accounts", "credentials", "look-ups"], Mark.OK)
 
     (row,) = rows(tables, CREDENTIALS)
     tables.of(None).run(lambda block: block.delete(CREDENTIALS, row.id))
@@ -184,6 +210,36 @@ def test_check_names_accounts_that_do_not_open(accounts, operator, tables):
     mark, sentence = findings(operator)["credentials"]
     assert (mark, "maya@daybook.test" in sentence) == (Mark.FAIL, True)
     assert operator.check("The root key is missing.")["root key"][0] is Mark.FAIL
+
+
+def test_check_compares_former_addresses_with_the_credentials(accounts, operator, tables):
+    def put(one):
+        tables.of(None).run(lambda block: block.put(FORMER_ADDRESSES, one))
+
+    _, session = accounts.sign_up_with("maya@daybook.test", PASSWORD)
+    confirm(accounts, session)
+    accounts.change_address(session, "new@daybook.test", 2)
+    (row,) = rows(tables, FORMER_ADDRESSES)
+    assert findings(operator)["look-ups"][0] is Mark.OK
+
+    tables.of(None).run(lambda block: block.delete(FORMER_ADDRESSES, row.lookup))
+    mark, sentence = findings(operator)["look-ups"]
+    missing = "a former address that the credentials name is not reserved (new@daybook.test): "
+    assert (mark, sentence.startswith(missing)) == (Mark.FAIL, True)
+
+    put(row)
+    put(replace(row, lookup="a" * 64))
+    put(replace(row, lookup="b" * 64, user_id=(other := UserId(uuid4()))))
+    mark, sentence = findings(operator)["look-ups"]
+    unnamed = "a former address is reserved that the credentials do not name "
+    assert (mark, sentence.startswith(f"{unnamed}(new@daybook.test, {other}): ")) == (
+        Mark.FAIL,
+        True,
+    )
+
+    for lookup in "ab":
+        put(replace(row, lookup=lookup * 64, expires_at=datetime.now(UTC) - timedelta(hours=1)))
+    assert findings(operator)["look-ups"][0] is Mark.OK
 
 
 def test_backup_is_a_store_and_its_time_is_shown(accounts, operator, tmp_path):

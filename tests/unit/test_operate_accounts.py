@@ -1,18 +1,21 @@
 """The credentials of an account, as the operator's commands open them."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
 
-from services.crypto import Credentials, RootKeys, new_key
+from services.crypto import Credentials, FormerAddress, RootKeys, new_key
 from services.domain import UserId
 from services.errors import Misconfigured, NewerVersion
-from services.operate.accounts import open_account, opens
+from services.operate.accounts import former_faults, open_account, opens
 from services.store.credentials import seal_stored
+from services.store.operator import FormerFault, Mark, judge_former
 
 RING = RootKeys({1: new_key()}, current=1)
+NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
 MAYA, OMAR = "maya@daybook.test", "omar@daybook.test"
 
 
@@ -75,6 +78,39 @@ def test_swapped_lookups_are_named():
     maya, omar = stored_of(MAYA), stored_of(OMAR)
 
     assert not opens(RING, replace(maya, lookup=omar.lookup))
+
+
+def test_former_address_is_missed_until_it_expires_on_every_clock():
+    former = FormerAddress(address="old@daybook.test", until=NOON, ways_in={})
+    stored = stored_of(MAYA, former=(former,))
+    lookups = RING.former_address_tags("old@daybook.test").values()
+    unsealed = replace(stored, sealed=stored_of(MAYA).sealed)
+
+    def faults(stored, lookups, minutes=-6):
+        return [*former_faults(RING, stored, lookups, NOON + timedelta(minutes=minutes))]
+
+    assert faults(stored, lookups) == faults(stored, lookups, 1) == []
+    assert faults(stored, ()) == [FormerFault.MISSING]
+    assert faults(stored, (), -4) == []
+    assert faults(stored, ["a" * 64]) == [FormerFault.UNNAMED, FormerFault.MISSING]
+    assert faults(None, lookups) == [FormerFault.UNNAMED]
+    assert faults(None, ()) == faults(unsealed, lookups) == []  # named among the credentials
+
+
+def test_former_address_under_an_older_root_key_is_found():
+    ring = RootKeys({1: new_key(), 2: new_key()}, current=2)
+    former = FormerAddress(address="old@daybook.test", until=NOON, ways_in={})
+    stored = stored_of(MAYA, ring, former=(former,))
+
+    for lookup in ring.former_address_tags("old@daybook.test").values():
+        assert not former_faults(ring, stored, [lookup], NOON - timedelta(hours=1))
+
+
+def test_finding_about_former_addresses_names_three_users():
+    mark, text = judge_former({name: [FormerFault.MISSING] for name in "abcd"} | {"e": []})
+
+    assert (mark, "not reserved (a, b, c, …): " in text) == (Mark.FAIL, True)
+    assert judge_former({"a": [], "b": []})[0] is Mark.OK
 
 
 def test_credentials_of_newer_version_need_no_backup(monkeypatch):

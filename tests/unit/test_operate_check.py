@@ -139,5 +139,13 @@ def test_database_is_not_checked_without_its_address(run_check):
     _, found = run_check()
 
     unchecked = (check.Mark.UNKNOWN, "not checked: needs DATABASE_URL")
-    for name in ("safeupdate", "schema", "access tokens", "credentials", "users", "auth log"):
+    for name in (
+        "safeupdate",
+        "schema",
+        "access tokens",
+        "credentials",
+        "look-ups",
+        "users",
+        "auth log",
+    ):
         assert found[name] == unchecked

@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from services import errors
+from services.domain.addresses import new_placeholder
 from services.domain.mails import Notice, NoticeKind
 from services.errors import StoreUnavailable
 from services.store.accounts import Accounts, Cookie
@@ -187,6 +188,16 @@ def test_sign_in_on_an_unknown_device_is_told_once_an_hour(session_cache):
     [mail] = mails.sent
     assert (mail.address, mail.content) == (email, Notice(NoticeKind.NEW_DEVICE))
     assert mail.browser == "Firefox on Linux"
+
+
+@pytest.mark.parametrize("mails", [Mails(), None], ids=["mail", "no mail"])
+def test_user_of_a_placeholder_is_led_to_where_it_can_be_changed(session_cache, mails):
+    client, email = browser(session_cache, mails=mails), new_placeholder()
+    client.post("/account", data=form(email))
+
+    answer = client.post("/session", data=form(email))
+
+    assert answer.headers["location"] == ("/account" if mails else "/?c=1")
 
 
 @pytest.mark.parametrize("agent", [FIREFOX, SAFARI], ids=["firefox", "safari"])

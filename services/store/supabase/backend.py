@@ -146,6 +146,7 @@ class SupabaseUser:
         action: CredentialsAction,
         kept_cookie: str | None,
         ends_others: bool,
+        renamed: Mapping[str, str] | None = None,
     ) -> bool:
         answer = self.calls.call(
             "change_credentials",
@@ -158,6 +159,7 @@ class SupabaseUser:
             new_sealed=Hidden(new.sealed),
             ends_others=ends_others,
             kept_cookie=kept_cookie,
+            renamed=Hidden(json.dumps(renamed) if renamed else None),
             nonce=uuid4(),
         )
         return _is_changed("change_credentials", answer, "stale", "factor_used")

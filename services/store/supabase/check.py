@@ -13,7 +13,7 @@ from services.crypto import ServerProof
 from services.domain import UserId
 from services.errors import Misconfigured, StoreUnavailable
 from services.store.backend import StoredCredentials
-from services.store.operator import Finding, Mark, PresentKeys
+from services.store.operator import Finding, FormerFault, Mark, PresentKeys, judge_former
 from services.store.supabase import migrations
 from services.store.supabase.api import LEAST, PAGE, Gateway, ServerCalls
 from services.store.supabase.auth import AuthSettings, get_settings
@@ -47,9 +47,14 @@ select
 """
 
 _STORED = TypeAdapter(StoredCredentials)
+# also users who are deleted, if a look-up of a former address names them
 _CREDENTIALS = """
-select user_id, private.credentials_of(credentials)
-from private.roles left join private.credentials using (user_id) where deleted_at is null order by user_id
+select user_id, deleted_at is null, private.credentials_of(credentials), coalesce(former.lookups, '{}')
+from private.roles left join private.credentials using (user_id) left join (
+  select user_id, array_agg(lookup) lookups from private.former_addresses
+  where expires_at > clock_timestamp() group by user_id
+) former using (user_id)
+where deleted_at is null or former.lookups is not null order by user_id
 """
 
 
@@ -67,6 +72,7 @@ UNCHECKED = _unchecked(
     "schema",
     "access tokens",
     "credentials",
+    "look-ups",
     "users",
     "auth log",
 )
@@ -124,7 +130,8 @@ def check_database(connection: psycopg.Connection, keys: PresentKeys | str) -> d
     except Misconfigured as error:
         problem = error.public
     if problem:
-        unchecked = _unchecked("the schema", "access tokens", "credentials", "users", "auth log")
+        names = ("access tokens", "credentials", "look-ups", "users", "auth log")
+        unchecked = _unchecked("the schema", *names)
         return found | {"schema": (Mark.FAIL, problem)} | unchecked
     [(token_seconds, foreign_users, *log)] = connection.execute(_SCHEMA)
     return found | {
@@ -140,13 +147,14 @@ def _check_credentials(
     connection: psycopg.Connection, keys: PresentKeys | str
 ) -> dict[str, Finding]:
     if isinstance(keys, str):
-        return _unchecked("the root keys", "credentials")
-    unopened = [
-        user_id
-        for user_id, row in connection.execute(_CREDENTIALS)
-        if row is None or not keys.opens(_STORED.validate_python(row))
-    ]
-    return {"credentials": judge_credentials(unopened)}
+        return _unchecked("the root keys", "credentials", "look-ups")
+    unopened, faults = list[UserId](), dict[str, Collection[FormerFault]]()
+    for user_id, is_account, row, former in connection.execute(_CREDENTIALS):
+        stored = row and _STORED.validate_python(row)
+        if is_account and not (stored and keys.opens(stored)):
+            unopened.append(user_id)
+        faults[str(user_id)] = keys.former_faults(stored, former)
+    return {"credentials": judge_credentials(unopened), "look-ups": judge_former(faults)}
 
 
 def judge_sign_up(auth: AuthSettings | int) -> Finding:

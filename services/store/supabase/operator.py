@@ -32,6 +32,8 @@ select private.replace_credentials(actor => null, person => %(id)s, seen_generat
   new_generation => %(generation)s, new_uses => %(uses)s, new_wants_factor => %(wants_factor)s, action => %(action)s,
   new_lookup => %(lookup)s, new_sealed => %(sealed)s, ends_others => true, kept_cookie => null) -> 'ok'
 """
+_LOCK = "select from auth.users where id = %s for update"  # before the rows that refer to it
+_SET_ADDRESS = "select private.set_auth_user(%s, %s)"
 _REPAIR = "select private.repair_sign_in(%s, %s, %s)"
 _SET_CAPS = """
 select daily_cap_micro, monthly_cap_micro, daily_cap_tokens
@@ -92,8 +94,11 @@ class SupabaseOperator:
         action: CredentialsAction = CredentialsAction.PASSWORD_SET,
     ) -> bool:
         named = asdict(new) | {"seen": seen_generation, "action": action}
-        with self._database() as connection:
+        with self._database() as connection, connection.transaction():
+            connection.execute(_LOCK, [new.id])
             [(is_changed,)] = connection.execute(_CHANGE, named)
+            if is_changed and email:
+                connection.execute(_SET_ADDRESS, [new.id, email])
         return is_changed
 
     def repair_sign_in(self, user_id: UserId, email: EmailAddress, password: str) -> None:

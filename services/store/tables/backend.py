@@ -1,6 +1,6 @@
 """The `Backend` over tables: accounts, credentials, app sessions, steps, and throttles."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -143,7 +143,9 @@ class TablesUser:
         action: CredentialsAction,
         kept_cookie: str | None,
         ends_others: bool,
+        renamed: Mapping[str, str] | None = None,
     ) -> bool:
+        renamed = renamed or {}
         rules.check_change(action, seen_generation, new.generation, ends_others=ends_others)
 
         def change(block: Block) -> bool | Refusal:
@@ -152,14 +154,22 @@ class TablesUser:
                 self.caller.require_recent(block)
             stored = block.get(schema.CREDENTIALS, user_id)
             session = block.get(schema.SESSIONS, self.caller.cookie_hash)
-            known = stored if new.id == user_id else None
-            if refusal := rules.change_refusal(action, known, new, seen_generation):
+            own = stored if new.id == user_id else None
+            if refusal := rules.change_refusal(action, own, new, seen_generation):
                 return refusal
-            is_removed = known is not None and known.wants_factor and not new.wants_factor
+            is_removed = own is not None and own.wants_factor and not new.wants_factor
             if is_removed and _requires_factor(block, self.caller.wants_proofs):
                 return rules.FACTOR_REQUIRED
+            known = found(block, schema.FORMER_ADDRESSES, [*renamed, *renamed.values()])
             ended = _others(block, user_id, kept_cookie) if ends_others else []
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
+            taken = {one.lookup for one in known}
+            for one in known:
+                if one.user_id == user_id and (lookup := renamed.get(one.lookup)):
+                    if lookup not in taken:  # a look-up is never overwritten
+                        block.put(schema.FORMER_ADDRESSES, replace(one, lookup=lookup))
+                        taken.add(lookup)
+                    block.delete(schema.FORMER_ADDRESSES, one.lookup)
             if action is CredentialsAction.FACTOR_ADDED and session:
                 # it was confirmed by a code in this session
                 block.put(schema.SESSIONS, replace(session, has_factor=True))

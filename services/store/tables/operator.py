@@ -16,7 +16,7 @@ from services.rules import part_of
 from services.rules.accounts import Settings, change_refusal, differences
 from services.rules.budget import Budget
 from services.store.backend import StoredCredentials
-from services.store.operator import CopiedRows, Finding, Mark, PresentKeys, UserCaps
+from services.store.operator import CopiedRows, Finding, Mark, PresentKeys, UserCaps, judge_former
 from services.store.tables import schema
 from services.store.tables.access import note, settings_of
 from services.store.tables.administration import end_sessions, has_accounts, sessions_of
@@ -46,7 +46,12 @@ class TablesOperator:
 
     def check(self, keys: PresentKeys | str) -> dict[str, Finding]:
         with self._tables() as tables:
-            rows = tables.of(None).run(lambda block: block.select(schema.CREDENTIALS))
+            rows, former = tables.of(None).run(
+                lambda block: (
+                    block.select(schema.CREDENTIALS),
+                    block.select(schema.FORMER_ADDRESSES),
+                )
+            )
             accounts = tables.of(None).run(
                 lambda block: block.select(schema.ACCOUNTS, {"deleted_at": None})
             )
@@ -60,6 +65,20 @@ class TablesOperator:
             (Mark.FAIL, f"gone, or do not open: {', '.join(str(one.email) for one in broken)}")
             if broken
             else (Mark.OK, "all open")
+        )
+        lookups = defaultdict[UserId, list[str]](list)
+        for one in former:
+            if one.is_good(self.now()):
+                lookups[one.user_id].append(one.lookup)
+        names = {one.id: str(one.email) for one in accounts}
+        users = {row.user_id: row for row in rows if row.user_id}
+        found["look-ups"] = judge_former(
+            {
+                names.get(user_id, str(user_id)): keys.former_faults(
+                    users.get(user_id), lookups.get(user_id, ())
+                )
+                for user_id in {**users, **lookups}
+            }
         )
         return found
 

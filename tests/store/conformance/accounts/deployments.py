@@ -47,8 +47,10 @@ from services.store.supabase import auth, migrations
 from services.store.supabase.api import UserCalls
 from services.store.supabase.backend import SupabaseBackend
 from services.store.supabase.database_health import DatabaseHealth
+from services.store.supabase.operator import SupabaseOperator
 from services.store.tables.access import settings_of
 from services.store.tables.in_memory import InMemoryStore
+from services.store.tables.operator import TablesOperator
 from services.store.tables.schema import (
     ACCOUNTS,
     CREDENTIALS,
@@ -184,6 +186,10 @@ class Deployment(Protocol):
 
     def process_with_short_tokens(self):
         """Return the accounts as a process has them in which what a sign-in gives must be renewed at once."""
+
+    @property
+    def operator(self):
+        """The port of the operator's commands."""
 
     def make_admin(self, user):
         """Give a user the role of an admin, as an operator does."""
@@ -412,6 +418,10 @@ class SupabaseDeployment(Deployment):
     def process_with_short_tokens(self):
         return self.process(wire=Wire(lifetime=0))
 
+    @property
+    def operator(self):
+        return SupabaseOperator(self._stack.connect, None)
+
     def give_role(self, user, role):
         self._execute("update private.roles set role = %s where user_id = %s", str(role), user.id)
 
@@ -601,6 +611,11 @@ class TablesDeployment(Deployment):
 
     def process_with_short_tokens(self):
         return self.process()
+
+    @property
+    def operator(self):
+        opened = SimpleNamespace(of=self._store.of, close=lambda: None)
+        return TablesOperator(SimpleNamespace(check=dict), lambda: opened)
 
     def give_role(self, user, role):
         self._store.change(ACCOUNTS, user.id, role=role)

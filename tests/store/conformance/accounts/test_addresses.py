@@ -363,3 +363,53 @@ def test_former_address_signs_in_nobody(deployment, confirmed):
     assert found.is_taken
     with pytest.raises(WrongCredentials):
         found.checked(PASSWORD)
+
+
+# --- a newer root key
+
+
+def tag(accounts, email, version):
+    return accounts.root_keys.former_address_tags(email)[version]
+
+
+def test_former_address_is_stored_anew_under_a_newer_root_key(alone):
+    confirmed = move(alone, alone.sign_up())
+    moved = move(alone, confirmed)
+    assert alone.former_addresses(moved) == [tag(alone.accounts, confirmed.email, 1)]
+    accounts = alone.process_with_new_root_key()
+    alone.let_pass(2 * DAY)
+
+    accounts.sign_in_with(moved.email, PASSWORD)
+
+    assert alone.former_addresses(moved) == [tag(accounts, confirmed.email, 2)]
+    assert accounts.find_former(confirmed.email, alone.not_counted).stored.id == moved.id
+    alone.let_pass(DAY + MINUTE)  # it expires when it would have
+    assert accounts.find_former(confirmed.email, alone.not_counted) is None
+    alone.sweep()
+    assert alone.former_addresses(moved) == []
+
+
+def test_look_up_under_a_newer_root_key_is_never_overwritten(alone):
+    confirmed, omar = move(alone, alone.sign_up()), alone.sign_up()
+    moved = move(alone, confirmed)
+    accounts = alone.process_with_new_root_key()
+    made_in_advance = tag(accounts, confirmed.email, 2)
+    alone.put_former_address(made_in_advance, omar)
+
+    accounts.sign_in_with(moved.email, PASSWORD)
+
+    assert alone.former_addresses(omar) == [made_in_advance]
+    assert alone.former_addresses(moved) == []
+
+
+def test_look_up_of_another_user_is_not_stored_anew(alone):
+    confirmed, omar = move(alone, alone.sign_up()), alone.sign_up()
+    moved = move(alone, confirmed)
+    accounts = alone.process_with_new_root_key()
+    pointed = tag(accounts, confirmed.email, 1)
+    alone.put_former_address(pointed, omar)
+
+    accounts.sign_in_with(moved.email, PASSWORD)
+
+    assert alone.former_addresses(omar) == [pointed]
+    assert alone.former_addresses(moved) == []
