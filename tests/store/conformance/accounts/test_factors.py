@@ -192,6 +192,20 @@ def test_proof_of_an_account_with_a_factor_needs_it(deployment, maya):
     assert maya.sign_in().id == maya.id
 
 
+def test_proof_from_before_the_factor_counts_no_more(deployment, omar):
+    """Another session knows the password alone, and was proved by it when the factor was added."""
+    accounts, thief = deployment.accounts, omar.sign_in()
+    enrol(omar)
+
+    with pytest.raises(ProofNeeded):
+        change(thief, CredentialsAction.FACTOR_REMOVED, without, ends_others=True)
+    proven = {one.session: one.is_proven for one in thief.session.backend.devices()}
+    assert proven == {omar.session.id: True, thief.session.id: False}
+
+    FACTORS.given(accounts, checked(accounts, omar), "11", partial(accounts.prove, thief.session))
+    assert change(thief, CredentialsAction.FACTOR_REMOVED, without)
+
+
 # --- changes
 
 
