@@ -60,11 +60,17 @@ create index on private.throttles (window_ends);
 
 -- functions: proofs -------------------------------------------------------------------------------------
 
--- Return true if the user of the calling session has proved who they are in the last ten minutes.
+-- Return true if the user of *session* has proved who they are in it in the last ten minutes. A proof from before the account
+-- had a second factor is none, unless this session gave the factor.
+create function private.is_proven(session private.app_sessions) returns boolean language sql stable
+return session.proved_at > now() - interval '10 minutes' and (session.has_factor or not exists (
+  select from private.credentials where credentials.user_id = session.user_id and wants_factor
+));
+
 create function private.is_recent() returns boolean language sql stable
 return exists (
-  select from private.app_sessions
-  where auth_session_id = private.my_auth_session() and proved_at > now() - interval '10 minutes'
+  select from private.app_sessions mine
+  where mine.auth_session_id = private.my_auth_session() and private.is_proven(mine)
 );
 
 -- Changes of a password or address and the end of other sessions or of the account want such a proof: a cookie or an access
@@ -605,7 +611,7 @@ declare
 begin
   return query
     select mine.id, mine.device, mine.created_at, mine.seen_at, mine.expires_at,
-      mine.auth_session_id = private.my_auth_session(), mine.proved_at > now() - interval '10 minutes'
+      mine.auth_session_id = private.my_auth_session(), private.is_proven(mine)
     from private.app_sessions mine
     where mine.user_id = person and mine.expires_at > now()
       and mine.seen_at + make_interval(secs => mine.idle_seconds) > now()

@@ -2,7 +2,8 @@
 
 A document is a JSON object. This version of the app writes and reads
 
-    version .......... 1
+    version .......... 1; 2 once the document has a factor, uses of one, or a former address with one: an earlier version
+                       of the app, which would drop them when it writes, then raises NewerVersion
     state ............ "pending" until the row belongs to a user, then "set"
     address .......... the address that the user signs in with
     hash ............. the hash of the password (password_hash.py); null: the account has no password
@@ -42,7 +43,6 @@ from services.crypto.vault import KEY_BYTES, decode_base64url, encode_base64url
 from services.domain.addresses import Confirmed, ConfirmedBy, EmailAddress
 from services.errors import NewerVersion
 
-_VERSION = 1
 _MANAGED_CHARACTERS = 40
 # Supabase Auth can require a character of each class
 # the oldest ones: who took an account over cannot push out the address of its user
@@ -82,14 +82,10 @@ class Factor:
         if not all(len(one) == 64 and {*one} <= {*"0123456789abcdef"} for one in self.recovery):
             raise ValueError("a recovery code has a SHA-256 hash in hexadecimal")
 
-    def after(self, later: "Factor | None") -> "Factor":
-        """Return this factor with what was used up since, as *later*, the factor that stands now, knows it."""
-        if later is None:
-            return self
-        good = tuple(one for one in self.recovery if one in later.recovery)
-        was_renewed = not good and later.recovery
-        recovery = self.recovery if was_renewed else good
-        return replace(self, step=max(self.step, later.step), recovery=recovery)
+    def used(self, step: int, spent: str | None) -> "Factor":
+        """Return the factor after a code of the time *step*, or the recovery code with the hash *spent*."""
+        left = tuple(one for one in self.recovery if one != spent)
+        return replace(self, step=max(self.step, step), recovery=left)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +123,24 @@ class Credentials:
         found = (one for one in self.former if one.address == address and one.until > now)
         return next(found, None)
 
+    def used(self, *, step: int = 0, spent: str | None = None) -> "Credentials":
+        """Return the credentials after a use of the factor: of a time *step*, or of the recovery code with the hash *spent*.
+
+        The same factor in the ways in of a former address is used, too: an address taken back makes no code good again.
+        """
+        if self.factor is None:
+            return self
+        secret, former = self.factor.secret, list[FormerAddress]()
+        for one in self.former:
+            with suppress(ValueError, OverflowError, OSError):  # a factor of a newer version
+                factor = _factor(one.ways_in.get("factor"))
+                if factor and factor.secret == secret:
+                    used = _written(factor.used(step, spent))
+                    one = replace(one, ways_in={**one.ways_in, "factor": used})
+            former.append(one)
+        factor = self.factor.used(step, spent)
+        return replace(self, factor=factor, former=tuple(former), uses=self.uses + 1)
+
     def moved(self, address: EmailAddress, confirmed: Confirmed, until: datetime) -> "Credentials":
         """Return the next generation, with another address; the address so far, if confirmed, is a former one *until* then."""
         former = [one for one in self.former if one.until > confirmed.at and one.address != address]
@@ -159,7 +173,6 @@ class Credentials:
             password_hash=password_hash,
             generation=self.generation + 1,
             former=self.former[: self.former.index(former)],
-            factor=before.factor and before.factor.after(self.factor),
         )
 
 
@@ -191,7 +204,7 @@ def _document(credentials: Credentials) -> str:
 def _fields(credentials: Credentials) -> dict[str, object]:
     secret = credentials.account_secret
     known: dict[str, object] = {
-        "version": _VERSION,
+        "version": 2 if _has_had_factor(credentials) else 1,
         "state": "pending" if credentials.is_pending else "set",
         "address": credentials.address,
         "hash": credentials.password_hash,
@@ -212,15 +225,27 @@ def _fields(credentials: Credentials) -> dict[str, object]:
             for one in credentials.former
         ]
     if factor := credentials.factor:
-        known["factor"] = {
-            "secret": encode_base64url(factor.secret),
-            "since": int(factor.since.timestamp()),
-            "step": factor.step,
-            "recovery": list(factor.recovery),
-        }
+        known["factor"] = _written(factor)
     if credentials.uses:
         known["uses"] = credentials.uses
     return {**credentials.newer, **known}
+
+
+def _has_had_factor(credentials: Credentials) -> bool:
+    return bool(
+        credentials.factor
+        or credentials.uses
+        or any(one.ways_in.get("factor") for one in credentials.former)
+    )
+
+
+def _written(factor: Factor) -> dict[str, object]:
+    return {
+        "secret": encode_base64url(factor.secret),
+        "since": int(factor.since.timestamp()),
+        "step": factor.step,
+        "recovery": list(factor.recovery),
+    }
 
 
 def _read(text: str) -> Credentials | None:
@@ -231,7 +256,7 @@ def _read(text: str) -> Credentials | None:
         return None
     match document:
         case {
-            "version": 1,
+            "version": 1 | 2,
             "state": "pending" | "set" as state,
             "address": str(address),
             "hash": str() | None as hashed,

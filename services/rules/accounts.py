@@ -359,9 +359,13 @@ class StoredSession:
         ends_at = min(self.expires_at, now + timedelta(seconds=self.idle_seconds))
         return replace(self, ends_at=ends_at, seen_at=now)
 
-    def is_proven(self, now: datetime) -> bool:
-        """Return True if its user has proved who they are in the last ten minutes."""
-        return self.proved_at is not None and self.proved_at > now - PROOF_LIFE
+    def is_proven(self, now: datetime, credentials: CredentialsState | None) -> bool:
+        """Return True if its user, who has *credentials*, has proved who they are in the last ten minutes.
+
+        A proof from before an account had a second factor is none, unless this session gave the factor.
+        """
+        is_recent = self.proved_at is not None and self.proved_at > now - PROOF_LIFE
+        return is_recent and (self.has_factor or not (credentials and credentials.wants_factor))
 
     def is_alive(self, account: StoredAccount | None, now: datetime) -> bool:
         """Return True if the session has not ended and this version of the app knows the role of *account*."""

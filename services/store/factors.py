@@ -55,13 +55,10 @@ class Factors:
             raise WrongFactor
         step = self.matching_step(factor.secret, entered, self.now(), factor.step)
         if step is not None:
-            used = replace(factor, step=step)
-        elif (spent := self.recovery_hash(entered)) in factor.recovery:
-            left = tuple(one for one in factor.recovery if one != spent)
-            used = replace(factor, recovery=left)
-        else:
-            raise WrongFactor
-        return replace(credentials, factor=used, uses=credentials.uses + 1)
+            return credentials.used(step=step)
+        if (spent := self.recovery_hash(entered)) in factor.recovery:
+            return credentials.used(spent=spent)
+        raise WrongFactor
 
     def given(
         self,

@@ -105,7 +105,7 @@ class Accounts(RuleBasedStateMachine):
 
     @initialize(start=STARTS, is_first_admin=st.booleans(), mode=st.sampled_from(SignUps))
     def begin(self, start, is_first_admin, mode):
-        """Make one user an admin, who needs no invitation as the first, and give another user an account."""
+        """Make one user an admin, who needs no invitation as the first, and give other users accounts, one where *mode* does."""
         self.both.begin(start, is_first_admin=is_first_admin)
         if is_first_admin:
             self.both.set_mode(mode)
@@ -113,6 +113,8 @@ class Accounts(RuleBasedStateMachine):
         self.sign_in(0, "none", 0)
         if not is_first_admin:
             self.both.grant_admin(0)
+        self.set_sign_ups(0, mode)
+        self.sign_in(2, "none", 0)
         self.set_sign_ups(0, SignUps.OPEN)
         self.sign_in(1, "none", 0)
 

@@ -284,18 +284,48 @@ def test_factor_is_a_way_in_that_an_address_brings_back():
 
 
 def test_factor_that_comes_back_keeps_what_was_used_up():
-    moved = replace(CREDENTIALS, confirmed=CODE, factor=FACTOR).moved(B, CODE, LATER)
-    former = moved.former_at(CREDENTIALS.address, NOON)
+    first = replace(CREDENTIALS, confirmed=CODE, factor=FACTOR)
+    moved = first.moved(B, CODE, LATER)
 
-    def after(**now):
-        used = replace(moved, factor=replace(FACTOR, **now))
-        return used.taken_back(former, CODE, "new").factor
+    def back(now):
+        now = replace(now, factor=None)  # a thief has removed it
+        return now.taken_back(now.former_at(CREDENTIALS.address, NOON), CODE, "new").factor
 
-    assert after(step=FACTOR.step + 1).step == FACTOR.step + 1
-    assert after(step=FACTOR.step - 1).step == FACTOR.step
-    assert after(recovery=("b" * 64,)).recovery == ("b" * 64,)
-    assert after(recovery=()).recovery == ()
-    assert after(recovery=("c" * 64,)).recovery == FACTOR.recovery  # a thief has renewed them
+    later, spent = FACTOR.step + 1, FACTOR.recovery[0]
+    assert back(moved.used(step=later)) == replace(FACTOR, step=later)
+    assert back(moved.used(step=later).used(spent=spent)) == FACTOR.used(later, spent)
+    assert back(moved.used(spent=spent)).recovery == ("b" * 64,)
+    assert back(moved.used(step=FACTOR.step - 1)) == FACTOR
+    assert back(first.used(step=later).moved(B, CODE, LATER)) == replace(FACTOR, step=later)
+
+
+def test_use_of_another_factor_leaves_a_former_one():
+    own = replace(FACTOR, secret=bytes(20))
+    moved = replace(CREDENTIALS, confirmed=CODE, factor=own).moved(B, CODE, LATER)
+    stolen = replace(moved, factor=FACTOR)
+
+    used = stolen.used(step=FACTOR.step + 1).used(spent=FACTOR.recovery[0])
+
+    assert used.former == stolen.former
+    assert (used.uses, used.factor.recovery) == (2, ("b" * 64,))
+    newer = replace(moved.former[0], ways_in={"factor": "phone"})
+    assert replace(stolen, former=(newer,)).used(step=FACTOR.step + 1).former == (newer,)
+
+
+def test_document_has_version_2_once_it_has_had_a_factor():
+    """An earlier version of the app would drop the factor when it writes."""
+
+    def version(credentials):
+        token = seal_credentials(BEFORE, credentials, ANA)
+        assert open_credentials(BEFORE, token, ANA) == credentials
+        return json.loads(BEFORE.open_credentials(token, ANA))["version"]
+
+    confirmed = replace(CREDENTIALS, confirmed=CODE)
+    moved = replace(confirmed, factor=FACTOR).moved(B, CODE, LATER)
+
+    assert [version(one) for one in (confirmed, confirmed.moved(B, CODE, LATER))] == [1, 1]
+    had = replace(confirmed, factor=FACTOR), replace(confirmed, uses=1), replace(moved, factor=None)
+    assert [version(one) for one in had] == [2, 2, 2]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ class Caller:
     def require_recent(self, block: Block) -> None:
         """Raise ProofNeeded unless the user has proved who they are in the last ten minutes."""
         session = block.get(schema.SESSIONS, self.cookie_hash)
-        if self.wants_proofs and not (session and session.is_proven(self.now())):
+        stored = block.get(schema.CREDENTIALS, self.user_id)
+        if self.wants_proofs and not (session and session.is_proven(self.now(), stored)):
             raise ProofNeeded
 
 

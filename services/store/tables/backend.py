@@ -254,6 +254,7 @@ class TablesUser:
     def devices(self, block: Block) -> list[StoredDevice]:
         account, now = self.caller.account(block), self.caller.now()
         every = block.select(schema.SESSIONS, {"user_id": account.id})
+        stored = block.get(schema.CREDENTIALS, account.id)
         sessions = [one for one in every if one.ends_at > now]
         sessions.sort(key=lambda one: (one.seen_at or one.ends_at, one.id), reverse=True)
         return [
@@ -262,7 +263,7 @@ class TablesUser:
                 one,
                 session=one.id,
                 is_this_one=one.cookie_hash == self.caller.cookie_hash,
-                is_proven=one.is_proven(now),
+                is_proven=one.is_proven(now, stored),
             )
             for one in sessions[:_DEVICES]
         ]

@@ -192,6 +192,20 @@ def test_proof_of_an_account_with_a_factor_needs_it(deployment, maya):
     assert maya.sign_in().id == maya.id
 
 
+def test_proof_from_before_the_factor_counts_no_more(deployment, omar):
+    """Another session knows the password alone, and was proved by it when the factor was added."""
+    accounts, thief = deployment.accounts, omar.sign_in()
+    enrol(omar)
+
+    with pytest.raises(ProofNeeded):
+        change(thief, CredentialsAction.FACTOR_REMOVED, without, ends_others=True)
+    proven = {one.session: one.is_proven for one in thief.session.backend.devices()}
+    assert proven == {omar.session.id: True, thief.session.id: False}
+
+    FACTORS.given(accounts, checked(accounts, omar), "11", partial(accounts.prove, thief.session))
+    assert change(thief, CredentialsAction.FACTOR_REMOVED, without)
+
+
 # --- changes
 
 
@@ -423,3 +437,19 @@ def test_address_that_is_taken_back_drops_the_factor_of_a_thief(deployment, omar
 
     assert (row_of(omar).wants_factor, row_of(omar).uses) == (False, 1)
     assert accounts.sign_in_with(left, OTHER)[1].user_id == omar.id
+
+
+@pytest.mark.parametrize("code", ["11", "R-one"])
+def test_used_code_is_not_good_again_by_an_address_taken_back(deployment, maya, code):
+    accounts = deployment.accounts
+    confirm(accounts, maya.session)
+    left, email = maya.email, new_email()
+    accounts.change_address(maya.session, email, accounts.current(maya.cookie).stored.generation)
+    moved = replace(maya, email=email)
+    sign_in(moved, code)
+    assert change(moved, CredentialsAction.FACTOR_REMOVED, without)
+
+    hashed = accounts.current(maya.cookie).hashed(OTHER)
+    with pytest.raises(WrongFactor):
+        accounts.restore_address(left, hashed, use=partial(FACTORS.use, entered=code))
+    accounts.restore_address(left, hashed, use=partial(FACTORS.use, entered="R-two"))
