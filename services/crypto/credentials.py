@@ -83,8 +83,11 @@ class Factor:
             raise ValueError("a recovery code has a SHA-256 hash in hexadecimal")
 
     def after(self, later: "Factor | None") -> "Factor":
-        """Return this factor with what was used up since, as *later*, the factor that stands now, knows it."""
-        if later is None:
+        """Return this factor with what was used up since, as *later*, the factor that stands now, knows it.
+
+        A factor of another secret, such as a thief's, knows nothing of this one: its own uses must not use this one up.
+        """
+        if later is None or later.secret != self.secret:
             return self
         good = tuple(one for one in self.recovery if one in later.recovery)
         was_renewed = not good and later.recovery

@@ -298,6 +298,16 @@ def test_factor_that_comes_back_keeps_what_was_used_up():
     assert after(recovery=("c" * 64,)).recovery == FACTOR.recovery  # a thief has renewed them
 
 
+def test_factor_that_comes_back_is_not_used_up_by_the_one_of_a_thief():
+    moved = replace(CREDENTIALS, confirmed=CODE, factor=FACTOR).moved(B, CODE, LATER)
+    thief = Factor(secret=bytes(20), since=NOON, step=FACTOR.step + 1_000)
+    taken = replace(moved, factor=thief, uses=10)
+
+    back = taken.taken_back(moved.former_at(CREDENTIALS.address, NOON), CODE, "new")
+
+    assert back.factor == FACTOR
+
+
 @pytest.mark.parametrize(
     "wrong", [{"secret": bytes(19)}, {"step": -1}, {"recovery": ("A" * 64,)}, {"recovery": ("a",)}]
 )
