@@ -328,6 +328,16 @@ def test_document_has_version_2_once_it_has_had_a_factor():
     assert [version(one) for one in had] == [2, 2, 2]
 
 
+def test_factor_that_comes_back_is_not_used_up_by_the_one_of_a_thief():
+    moved = replace(CREDENTIALS, confirmed=CODE, factor=FACTOR).moved(B, CODE, LATER)
+    thief = Factor(secret=bytes(20), since=NOON, step=FACTOR.step + 1_000)
+    taken = replace(moved, factor=thief, uses=10)
+
+    back = taken.taken_back(moved.former_at(CREDENTIALS.address, NOON), CODE, "new")
+
+    assert back.factor == FACTOR
+
+
 @pytest.mark.parametrize(
     "wrong", [{"secret": bytes(19)}, {"step": -1}, {"recovery": ("A" * 64,)}, {"recovery": ("a",)}]
 )
