@@ -529,9 +529,11 @@ def test_change_has_generation_and_ends_of_its_action(world, action, ends_others
 
 
 def wants_factor(world, person, *, uses=0):
-    """Have the credentials of *person* want a second factor that was used some times."""
+    """Have the credentials of *person* want a second factor that was used some times, and was given in each session."""
     change = "update private.credentials set wants_factor = true, uses = %s where user_id = %s"
     world.admin.execute(change, [uses, person.id])
+    given = "update private.app_sessions set has_factor = true where user_id = %s"
+    world.admin.execute(given, [person.id])
 
 
 FLAGS = {  # what a change may make of the flag: before, after
@@ -682,9 +684,6 @@ def test_session_that_begins_while_a_factor_becomes_required_ends(world, migrate
     ruth, maya = world.person(), world.person()
     world.make_admin(ruth)
     wants_factor(world, ruth)
-    world.admin.execute(
-        "update private.app_sessions set has_factor = true where user_id = %s", [ruth.id]
-    )
     device, late, cookie = with_token(world, maya.id), with_token(world, maya.id), new_key().hex()
 
     def require(connection, _):
