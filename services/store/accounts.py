@@ -236,6 +236,7 @@ class FoundFormer:
     is_known: bool  # true: the attempt comes from a device of the user
     is_suspended: bool
     keys: tuple[WrappedKey, ...]  # of the user
+    requires_factor: bool  # by the deployment
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +246,8 @@ class RestoredAddress:
     cookie: Cookie
     session: AppSession
     left: EmailAddress = field(repr=False)
+    # false: the session has ended, because the next sign-in enrols a second factor, which is required
+    is_signed_in: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +295,10 @@ class Accounts:
                 former = credentials.former_at(email, self.now())
                 if former:
                     known, suspended = counted.is_known, counted.is_suspended
-                    return FoundFormer(stored, credentials, former, known, suspended, counted.keys)
+                    required = counted.sign_ups.requires_factor
+                    return FoundFormer(
+                        *(stored, credentials, former, known, suspended, counted.keys, required)
+                    )
                 log_event("credentials.unopened", user=stored.id)  # the look-up names another user
         return None
 
@@ -511,7 +517,8 @@ class Accounts:
             self.end(cookie)  # no browser has it
             raise
         session = replace(session, email=email, has_password=True)
-        return RestoredAddress(cookie, session, found.credentials.address)
+        is_signed_in = new.factor is not None or not found.requires_factor
+        return RestoredAddress(cookie, session, found.credentials.address, is_signed_in)
 
     def _put_address(
         self, user: UserBackend, new: Credentials, session: AppSession, *, is_restored: bool
@@ -636,7 +643,10 @@ class Accounts:
             self._newest.put(stored.id, newest)
 
     def _used(self, checked: Checked, user_id: UserId) -> StoredCredentials | None:
-        return self._sealed(checked.used, user_id) if checked.used else None
+        """Return the credentials after the use of the factor; None: there was none."""
+        if checked.used is None:
+            return None
+        return seal_stored(self.root_keys, checked.used, user_id, replaces=checked.stored)
 
     # --- the beginning of an account
 
