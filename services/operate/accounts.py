@@ -98,14 +98,14 @@ def free_address(operator: Operator, ring: RootKeys, email: EmailAddress) -> Ema
 
 
 def reset_factors(operator: Operator, ring: RootKeys, email: EmailAddress) -> None:
-    """Remove the second factor of the account *email*, with its recovery codes; end all sessions.
+    """Remove the second factor of the account *email*, with its recovery codes, also from former ways in; end all sessions.
 
     Raise BadInput (no such account, it has none, or it was changed at the same time), and the errors of `open_account`.
     """
     stored, credentials = open_account(operator, ring, email)
     if credentials.factor is None:
         raise BadInput("This account has no second factor.")
-    new = replace(credentials, factor=None, generation=credentials.generation + 1)
+    new = credentials.without_factor()
     row, removed = (
         seal_stored(ring, new, stored.id, replaces=stored),
         CredentialsAction.FACTOR_REMOVED,

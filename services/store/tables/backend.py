@@ -282,6 +282,8 @@ class TablesUser:
         used: StoredCredentials | None = None,
     ) -> bool | Refusal:
         account, now = self.caller.account(block), self.caller.now()
+        if used and used.id != account.id:
+            raise ValueError("credentials of another user")
         stored = block.get(schema.CREDENTIALS, account.id)
         session = block.get(schema.SESSIONS, self.caller.cookie_hash)
         counters = found(block, schema.THROTTLES, returned)
@@ -365,6 +367,8 @@ class TablesBackend:
         if not isinstance(identity, Recognised):
             raise TypeError("an identity of another store")
         user_id, now = identity.user_id, self.now()
+        if new.used and new.used.id != user_id:
+            raise ValueError("credentials of another user")
         expires_at = now + timedelta(seconds=new.lifetime_seconds)
         session = rules.StoredSession(
             cookie_hash=new.cookie_hash,
