@@ -251,7 +251,7 @@ end $$;
 -- nothing. *claims* are the HMACs of the address, by which another account has it, or may take it back: "address_taken". Of
 -- *former*, the HMACs of addresses that the user may take back, those are stored that are not; others of the user go. A
 -- former address that is taken back (*restored*) ends all sessions but that of *kept_cookie*, and may bring a second factor or
--- the lack of one.
+-- the lack of one; then that session ends, too, if the deployment requires a factor.
 create function private.change_address(
   me uuid, seen_generation integer, new_uses integer, new_wants_factor boolean, address public.free_text,
   claims public.free_text, new_lookup text, new_sealed public.sealed, former public.free_text, restored boolean,
@@ -296,7 +296,8 @@ begin
     sealed = new_sealed
   where user_id = me;
   if restored then
-    perform private.end_sessions_of(me, kept_cookie);
+    -- without a factor that is required, the next sign-in enrols one
+    perform private.end_sessions_of(me, case when new_wants_factor or not private.requires_factor() then kept_cookie end);
   end if;
   perform private.note(me, case when restored then 'address.restore' else 'address.change' end, me);
   return '{"ok": true}';

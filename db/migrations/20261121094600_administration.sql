@@ -180,8 +180,9 @@ begin
     jsonb_build_object('requires_factor', is_on));
   if is_on then
     with gone as (
-      delete from private.app_sessions
-      where not has_factor or user_id not in (select user_id from private.credentials where wants_factor)
+      delete from private.app_sessions session
+      where not has_factor
+        or not exists (select from private.credentials where user_id = session.user_id and wants_factor)
       returning auth_session_id
     )
     delete from auth.sessions where id in (select auth_session_id from gone);

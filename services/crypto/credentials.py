@@ -141,6 +141,14 @@ class Credentials:
         factor = self.factor.used(step, spent)
         return replace(self, factor=factor, former=tuple(former), uses=self.uses + 1)
 
+    def without_factor(self) -> "Credentials":
+        """Return the next generation, without a factor, also in the ways in of former addresses."""
+        former = [
+            replace(one, ways_in={n: v for n, v in one.ways_in.items() if n != "factor"})
+            for one in self.former
+        ]
+        return replace(self, factor=None, former=tuple(former), generation=self.generation + 1)
+
     def moved(self, address: EmailAddress, confirmed: Confirmed, until: datetime) -> "Credentials":
         """Return the next generation, with another address; the address so far, if confirmed, is a former one *until* then."""
         former = [one for one in self.former if one.until > confirmed.at and one.address != address]

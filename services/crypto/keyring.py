@@ -192,6 +192,11 @@ class RootKeys:
         """Return True if *token* was made under another key than the current one."""
         return token_version(token) != self.current
 
+    def of(self, token: str) -> "RootKeys":
+        """Return the ring with the key of *token* as the current one; this ring, if it lacks that key."""
+        version = token_version(token)
+        return RootKeys(self._keys, version) if version in self._keys else self
+
     def proof_key(self, version: int | None = None) -> bytes:
         """Return the HMAC key of server proofs, derived from the root key of *version*, by default the current one."""
         return subkey(self._keys[self.current if version is None else version], "server proof")

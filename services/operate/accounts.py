@@ -68,7 +68,7 @@ def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, passwo
     if first_address:
         at = datetime.now(UTC).replace(microsecond=0)
         new = replace(new, confirmed=Confirmed(how=ConfirmedBy.OPERATOR, at=at))
-    row = seal_stored(ring, new, stored.id)
+    row = seal_stored(ring, new, stored.id, replaces=stored)
     if not operator.change_credentials(row, stored.generation, first_address):
         raise BadInput(_CHANGED)
 
@@ -88,22 +88,28 @@ def free_address(operator: Operator, ring: RootKeys, email: EmailAddress) -> Ema
         raise BadInput("This account has a placeholder, and no address to free.")
     placeholder = new_placeholder()
     new = replace(credentials, address=placeholder, generation=credentials.generation + 1)
-    row, action = seal_stored(ring, new, stored.id), CredentialsAction.ADDRESS_FREED
+    row, action = (
+        seal_stored(ring, new, stored.id, replaces=stored),
+        CredentialsAction.ADDRESS_FREED,
+    )
     if not operator.change_credentials(row, stored.generation, placeholder, action):
         raise BadInput(_CHANGED)
     return placeholder
 
 
 def reset_factors(operator: Operator, ring: RootKeys, email: EmailAddress) -> None:
-    """Remove the second factor of the account *email*, with its recovery codes; end all sessions.
+    """Remove the second factor of the account *email*, with its recovery codes, also from former ways in; end all sessions.
 
     Raise BadInput (no such account, it has none, or it was changed at the same time), and the errors of `open_account`.
     """
     stored, credentials = open_account(operator, ring, email)
     if credentials.factor is None:
         raise BadInput("This account has no second factor.")
-    new = replace(credentials, factor=None, generation=credentials.generation + 1)
-    row, removed = seal_stored(ring, new, stored.id), CredentialsAction.FACTOR_REMOVED
+    new = credentials.without_factor()
+    row, removed = (
+        seal_stored(ring, new, stored.id, replaces=stored),
+        CredentialsAction.FACTOR_REMOVED,
+    )
     if not operator.change_credentials(row, stored.generation, action=removed):
         raise BadInput("The account was changed at the same time: try again.")
 

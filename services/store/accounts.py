@@ -676,7 +676,10 @@ class Accounts:
             self._newest.put(stored.id, newest)
 
     def _used(self, checked: Checked, user_id: UserId) -> StoredCredentials | None:
-        return self._sealed(checked.used, user_id) if checked.used else None
+        """Return the credentials after the use of the factor; None: there was none."""
+        if checked.used is None:
+            return None
+        return seal_stored(self.root_keys, checked.used, user_id, replaces=checked.stored)
 
     # --- the beginning of an account
 

@@ -371,7 +371,7 @@ class UserBackend(Protocol):
         A user at the sign-in who has the address without an account goes, as when an account begins; so does a pending
         sign-up. Look-up values of former addresses are stored for 72 hours, never overwritten, and removed once *new*
         does not name them. It is audited. The number of uses is as it was read; `wants_factor` changes only where a
-        former address is taken back.
+        former address is taken back; the session does not stay where that brings no factor, and one is required.
 
         Raise ProofNeeded, AddressTaken (an account has the address, or may take it back), and change nothing.
         """

@@ -51,8 +51,19 @@ def open_stored(
     return credentials
 
 
-def seal_stored(root_keys: RootKeys, credentials: Credentials, owner_id: UUID) -> StoredCredentials:
-    """Seal credentials under the current root key; *owner_id* is the user's id, or that of the row while they are pending."""
+def seal_stored(
+    root_keys: RootKeys,
+    credentials: Credentials,
+    owner_id: UUID,
+    replaces: StoredCredentials | None = None,
+) -> StoredCredentials:
+    """Seal credentials under the current root key; *owner_id* is the user's id, or that of the row while they are pending.
+
+    Where the look-ups of former addresses stay as they are, seal under the key of the row that they *replace*: the next
+    opening of a session seals both anew.
+    """
+    if replaces:
+        root_keys = root_keys.of(replaces.sealed)
     return StoredCredentials(
         id=owner_id,
         user_id=None if credentials.is_pending else UserId(owner_id),

@@ -156,7 +156,7 @@ WITHOUT_PROOF = {
 }
 FOR_ADMINS = {
     *("set_caps", "set_settings", "set_deployment_cap", "set_role", "suspend"),
-    *("sign_out_everywhere", "deployment_settings", "usage_report"),
+    *("sign_out_everywhere", "deployment_settings", "usage_report", "require_factor"),
     *("preview_retention", "database_state"),
     *("list_audit", "list_users", "set_model"),
     *("invite", "revoke_invitation", "list_invitations"),

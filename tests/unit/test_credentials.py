@@ -299,6 +299,15 @@ def test_factor_that_comes_back_keeps_what_was_used_up():
     assert back(first.used(step=later).moved(B, CODE, LATER)) == replace(FACTOR, step=later)
 
 
+def test_factor_that_an_operator_removes_comes_back_by_no_address():
+    moved = replace(CREDENTIALS, confirmed=CODE, factor=FACTOR).moved(B, CODE, LATER)
+
+    left = moved.without_factor()
+
+    back = left.taken_back(left.former_at(CREDENTIALS.address, NOON), CODE, "new")
+    assert (left.factor, left.generation, back.factor) == (None, 9, None)
+
+
 def test_use_of_another_factor_leaves_a_former_one():
     own = replace(FACTOR, secret=bytes(20))
     moved = replace(CREDENTIALS, confirmed=CODE, factor=own).moved(B, CODE, LATER)

@@ -2,20 +2,24 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from uuid import uuid4
 
 import pytest
 
 from services.crypto import Factor, RootKeys, new_key
+from services.domain import AccountRole
 from services.domain.accounts import CredentialsAction
 from services.domain.addresses import checked_address
 from services.errors import FactorNeeded, FactorUsed, RateLimited, WrongFactor
 from services.rules.accounts import Settings
-from services.store.backend import NewAddress
+from services.store.accounts import CookieSealer
+from services.store.backend import NewAddress, NewSession
 from services.store.credentials import seal_stored
 from services.store.factors import Factors
 from services.store.tables.backend import TablesBackend
 from services.store.tables.in_memory import InMemoryStore
-from services.store.tables.schema import SETTINGS
+from services.store.tables.schema import ACCOUNTS, SETTINGS
 from tests.stores import NOT_COUNTED, accounts_in_memory
 
 MAYA, PASSWORD = checked_address("maya@daybook.test"), "correct horse, correct battery"
@@ -146,6 +150,45 @@ def test_new_address_does_not_undo_a_use(accounts, maya):
     assert not maya.backend.change_address(change)
 
     assert checked(accounts).stored.uses == 1
+
+
+def test_use_of_a_factor_names_its_own_user(accounts, maya):
+    given, other = checked(accounts), uuid4()
+    used = FACTORS.use(given.credentials, "11")
+    row = replace(seal_stored(accounts.root_keys, used, maya.user_id), id=other, user_id=other)
+    identity = accounts.backend.sign_in.sign_in(maya.user_id, MAYA, "")
+    new = NewSession(
+        id=uuid4(),
+        device=None,
+        cookie_hash="0" * 64,
+        idle_seconds=60,
+        lifetime_seconds=60,
+        generation=2,
+        account=None,
+        returned=(),
+        has_factor=True,
+        used=row,
+    )
+    sealer = CookieSealer(accounts.root_keys.session_vault(bytes(32)), new.cookie_hash)
+
+    with pytest.raises(ValueError, match="another user"):
+        maya.backend.prove(2, (), has_factor=True, used=row)
+    with pytest.raises(ValueError, match="another user"):
+        accounts.backend.start_session(identity, new, sealer)
+
+
+def test_setting_of_the_factor_is_changed_by_its_own_verb_alone(accounts):
+    _, admin = accounts.sign_up_with(checked_address("admin@daybook.test"), PASSWORD)
+    role = partial(_make_admin, user_id=admin.user_id)
+    accounts.backend.all_tables.of(admin.user_id).run(role)
+
+    with pytest.raises(ValueError, match="require_factor"):
+        admin.backend.administration.change_settings({"requires_factor": True})
+
+
+def _make_admin(block, user_id):
+    account = block.get(ACCOUNTS, user_id)
+    block.put(ACCOUNTS, replace(account, role=AccountRole.ADMIN))
 
 
 def test_deployment_without_sign_in_demands_no_factor():

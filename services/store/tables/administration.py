@@ -167,6 +167,8 @@ class TablesAdministration(TablesReports):
         def change(block: Block) -> Refusal | None:
             if refusal := bounds_refusal(changes):
                 return refusal
+            if "requires_factor" in changes:  # it wants a proof
+                raise ValueError("changed by require_factor alone")
             before = settings_of(block)
             after = before.changed(changes, self.caller.now())
             block.put(schema.SETTINGS, after)

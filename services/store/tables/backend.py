@@ -197,6 +197,7 @@ class TablesUser:
             known = block.select(schema.FORMER_ADDRESSES, {"user_id": user_id})
             named = {one.lookup: one for one in found(block, schema.FORMER_ADDRESSES, new.former)}
             ended = _others(block, user_id, new.cookie_hash) if new.is_restored else []
+            required = _requires_factor(block, self.caller.wants_proofs)
             seen = credentials.generation - 1, credentials.uses
             if credentials.id != user_id or stored is None:
                 return False
@@ -219,6 +220,8 @@ class TablesUser:
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, credentials))
             block.put(schema.ACCOUNTS, replace(account, email=new.address))
             delete_all(block, schema.SESSIONS, ended)
+            if new.is_restored and required and not credentials.wants_factor:
+                block.delete(schema.SESSIONS, new.cookie_hash)  # the next sign-in enrols one
             action = "address.restore" if new.is_restored else "address.change"
             note(block, now, user_id, action, user_id)
             return True
@@ -279,6 +282,8 @@ class TablesUser:
         used: StoredCredentials | None = None,
     ) -> bool | Refusal:
         account, now = self.caller.account(block), self.caller.now()
+        if used and used.id != account.id:
+            raise ValueError("credentials of another user")
         stored = block.get(schema.CREDENTIALS, account.id)
         session = block.get(schema.SESSIONS, self.caller.cookie_hash)
         counters = found(block, schema.THROTTLES, returned)
@@ -362,6 +367,8 @@ class TablesBackend:
         if not isinstance(identity, Recognised):
             raise TypeError("an identity of another store")
         user_id, now = identity.user_id, self.now()
+        if new.used and new.used.id != user_id:
+            raise ValueError("credentials of another user")
         expires_at = now + timedelta(seconds=new.lifetime_seconds)
         session = rules.StoredSession(
             cookie_hash=new.cookie_hash,

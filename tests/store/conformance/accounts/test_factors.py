@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from services.crypto import sha
+from services.crypto import sha, token_version
 from services.domain.accounts import CredentialsAction, SessionEnd
 from services.errors import (
     FactorNeeded,
@@ -18,7 +18,7 @@ from services.errors import (
     WrongCredentials,
     WrongFactor,
 )
-from services.operate.accounts import opens
+from services.operate.accounts import opens, reset_factors
 from services.store import codes
 from services.store.credentials import seal_stored
 from services.store.factors import Factors
@@ -437,6 +437,51 @@ def test_address_that_is_taken_back_drops_the_factor_of_a_thief(deployment, omar
 
     assert (row_of(omar).wants_factor, row_of(omar).uses) == (False, 1)
     assert accounts.sign_in_with(left, OTHER)[1].user_id == omar.id
+
+
+def test_use_and_reset_of_a_factor_leave_former_addresses_to_be_found(alone):
+    """Under a newer root key: what seals the credentials seals the look-ups anew with them, or neither."""
+    maya = alone.sign_up()
+    confirm(alone.accounts, maya.session)
+    left, email = maya.email, new_email()
+    generation = alone.accounts.current(maya.cookie).stored.generation
+    alone.accounts.change_address(maya.session, email, generation)
+    enrol(replace(maya, email=email))
+    accounts = alone.process_with_new_root_key()
+    tags = accounts.root_keys.former_address_tags(left)
+    reset_factors(alone.operator, accounts.root_keys, email)
+    assert alone.former_addresses(maya) == [tags[1]]
+    assert token_version(row_of(maya).sealed) == 1
+    given = accounts.find(email, NOT_COUNTED).checked(PASSWORD)
+    used = FACTORS.enrolled(given.credentials, SECRET, "20", ())
+
+    accounts.sign_in(replace(given, has_factor=True, used=used))
+
+    assert alone.former_addresses(maya) == [tags[2]]
+    assert token_version(row_of(maya).sealed) == 2
+    assert sign_in(replace(maya, email=email), "21", accounts).user_id == maya.id
+
+
+def test_address_taken_back_is_no_way_around_a_required_factor(alone):
+    """Where the ways in that come back have no factor, one is enrolled; a session that began without one ends."""
+    admin, maya, accounts = alone.sign_up_admin(), alone.sign_up(), alone.accounts
+    confirm(accounts, maya.session)
+    left, email = maya.email, new_email()
+    accounts.change_address(maya.session, email, accounts.current(maya.cookie).stored.generation)
+    enrol(replace(maya, email=email))
+    require(admin)
+
+    hashed = accounts.current(maya.cookie).hashed(OTHER)
+    with pytest.raises(FactorNeeded):
+        accounts.restore_address(left, hashed)
+
+    # as if the factor had become required meanwhile
+    restored = accounts.restore_address(left, hashed, use=lambda credentials: credentials)
+
+    ended = accounts.ended([restored.session, maya.session])
+    assert ended == dict.fromkeys([restored.session.id, maya.session.id], SessionEnd.ENDED)
+    with pytest.raises(FactorNeeded):
+        accounts.sign_in_with(left, OTHER)
 
 
 @pytest.mark.parametrize("code", ["11", "R-one"])
