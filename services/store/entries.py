@@ -250,9 +250,11 @@ class Enrolment:
             return Entered(restored.cookie, restored.session, restored.left)
         found = accounts.find(entry.address, NOT_COUNTED)
         stored, credentials, of = found.stored, found.credentials, step.step
-        if not stored or not credentials or credentials.factor:
-            raise StepEnded
-        if (stored.user_id, stored.generation) != (of.user_id, of.generation):
+        if (
+            not stored
+            or not credentials
+            or (stored.user_id, stored.generation) != (of.user_id, of.generation)
+        ):
             raise StepEnded
         used = self._enrolled(entry, step, credentials)
         checked = Checked(
@@ -265,7 +267,13 @@ class Enrolment:
             given = replace(one, has_factor=True)  # of one that was read again it is stored
             return reset(accounts, given, entry.password_hash, browser)
 
-        again = partial(confirmed_again, accounts, entry.address, stored.user_id)
+        def again() -> Checked:
+            now = confirmed_again(accounts, entry.address, stored.user_id)
+            factor = now.credentials.factor
+            if factor is None or factor.secret != bytes.fromhex(entry.secret):
+                raise StepEnded  # a change has overtaken the enrolment: nothing was stored
+            return now
+
         return Entered(*until_unchanged(checked, again, reset_by))
 
     def _sign_up(
@@ -280,6 +288,8 @@ class Enrolment:
 
     def _enrolled(self, entry: Entry, step: FactorStep, credentials: Credentials) -> Credentials:
         """Return the next generation of *credentials*, with the factor; end the step. Raise WrongFactor, StepEnded."""
+        if credentials.factor:  # it stands, so it is asked for
+            raise StepEnded
         secret = bytes.fromhex(entry.secret)
         enrolled = self.factors.enrolled(credentials, secret, self.text, self.recovery)
         step.end()

@@ -122,13 +122,15 @@ class Steps:
         step_id: UUID,
         session: AppSession | None,
         change: Callable[[str], str],
-    ) -> None:
-        """Give a step the contents that *change* makes of its own, and all its tries again; it expires as before.
+    ) -> Step:
+        """Give a step the contents that *change* makes of its own, and all its tries again; return it. It expires as before.
 
         It is ended first, so that of several callers, those of `end` among them, one succeeds.
         """
         step = self.end(browser, kind, step_id, session)
-        self._store(browser, replace(step, contents=change(step.contents)))
+        renewed = replace(step, contents=change(step.contents))
+        self._store(browser, renewed)
+        return renewed
 
     def _store(self, browser: Cookie, step: Step) -> None:
         keys = self._keys(browser)

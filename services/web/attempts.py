@@ -128,22 +128,31 @@ class Attempts:
     ) -> tuple[Throttle, ...]:
         """Return the throttles of a try at the second factor of a user, on the device with the cookie *device*.
 
-        Strangers share them while the account is in one *state*, such as a generation of its credentials. A device has its
-        own if its user has signed in on it with the factor, which was added *since* then: a password alone makes none known.
-        *is_former*: the factor stood before an address was left, so that it counts for older devices alone, as in `code`.
+        Strangers share them while the account is in one *state*, such as a generation of its credentials. A device on which
+        the factor was given has its own (`gave_factor`).
         """
-        known = self._device(device)
-        if (
-            known
-            and known.user_id == user_id
-            and known.seen >= int(since.timestamp())
-            and not (is_former and _is_new(known))
-        ):
+        if self.gave_factor(user_id, device, since=since, is_former=is_former):
             return (self._throttle(f"factor on {device}", self.factors_of_an_hour, _HOUR),)
         of = f"{user_id} {state}"
         return (
             self._throttle(f"factor of an hour of {of}", self.factors_of_an_hour, _HOUR),
             self._throttle(f"factor of a day of {of}", self.factors_of_a_day, _DAY),
+        )
+
+    def gave_factor(
+        self, user_id: UserId, device: str, *, since: datetime, is_former: bool
+    ) -> bool:
+        """Return True if the user has signed in with the factor, which was added *since* then, on the device with the cookie.
+
+        A password alone makes no device known. *is_former*: the factor stood before an address was left, so that it counts
+        for older devices alone, as in `code`.
+        """
+        known = self._device(device)
+        return (
+            known is not None
+            and known.user_id == user_id
+            and known.seen >= int(since.timestamp())
+            and not (is_former and _is_new(known))
         )
 
     def wrong_factor(self, step_id: UUID) -> Throttle:

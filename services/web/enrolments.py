@@ -15,14 +15,13 @@ from services.crypto.recovery_codes import new_codes, recovery_hashes
 from services.domain.mails import NoticeKind
 from services.errors import AppError, StepEnded, StoreUnavailable, TooManyAttempts, WrongFactor
 from services.identity.totp import DIGITS, new_secret
-from services.store.accounts import Cookie
 from services.store.codes import typed_code
 from services.store.entries import ENTRY, Enrolment, Entry, FactorStep, Way
 from services.store.steps import read_contents
 from services.web import shown_once
 from services.web.entries import ENROL, Entries
 from services.web.factor_check import FACTORS
-from services.web.forms import fields, local_path, other_site, with_reason
+from services.web.forms import fields, local_path, other_site, read_step_id, with_reason
 from services.web.origin import browser_of
 from services.web.shown_once import (
     WRONG_CODE,
@@ -54,24 +53,19 @@ class Enrolments:
         ]
 
     async def _begin(self, request: Request) -> Response:
-        """Begin the step anew with a new secret, and answer with it."""
+        """Give the step a new secret, and answer with it. The step expires as before."""
         start = self.entries.start
         if not start.origin.is_same_origin(request):
             return other_site()
         [step, target] = await fields(request, "step", "next")
         browser, target = start.origin.step_cookie(request), local_path(target)
-        throttles = start.attempts.step(start.origin.client_address(request))
 
         def begin() -> Response:
-            found = self.entries.attempt(browser, ENROL, step).step
-            entry = replace(read_contents(ENTRY, found.contents), secret=new_secret().hex())
-            contents = ENTRY.dump_json(entry).decode()
-            self.entries.steps.begin(
-                *(browser or Cookie.new(), ENROL, contents, throttles),
-                credentials=found,
-                step_id=found.id,
-            )
-            return _enrol_page(entry, step, target)
+            if browser is None:
+                raise StepEnded
+            renew, step_id = self.entries.steps.renew, read_step_id(step)
+            renewed = renew(browser, ENROL, step_id, None, _with_new_secret)
+            return _enrol_page(read_contents(ENTRY, renewed.contents), step, target)
 
         try:
             answer = await run_sync(begin)
@@ -101,6 +95,8 @@ class Enrolments:
             except WrongFactor:
                 return await run_sync(_enrol_page, entry, step_id, target, WRONG_CODE)
         except AppError as error:
+            if step is None and await run_sync(self._is_signed_in, request):
+                return _codes_were_shown(request)  # the form was sent again
             goes_on = isinstance(error, _GOES_ON) and not (step and step.has_ended)
             return _refusal(error, target, step_id if goes_on else "")
         is_new, session = entry.way is Way.SIGN_UP, entered.session
@@ -114,6 +110,17 @@ class Enrolments:
         return await entries.answer(
             *(request, entry, entered, target), is_new_account=is_new, page=page
         )
+
+    def _is_signed_in(self, request: Request) -> bool:
+        """Raise StoreUnavailable."""
+        start = self.entries.start
+        cookie, cache = start.origin.session_cookie(request), start.shared().session_cache
+        return cookie is not None and cache.find(cookie) is not None
+
+
+def _with_new_secret(contents: str) -> str:
+    entry = replace(read_contents(ENTRY, contents), secret=new_secret().hex())
+    return ENTRY.dump_json(entry).decode()
 
 
 def _key_was_shown(_: Request) -> Response:

@@ -6,7 +6,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from uuid import UUID
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
@@ -28,7 +27,7 @@ from services.store.backend import StoredCredentials
 from services.store.entries import ENTRY, Entered, Entry, FactorStep, WaitingEntry, Way
 from services.store.steps import Step, Steps, read_contents
 from services.web.factor_check import FactorCheck, entry_of
-from services.web.forms import fields, local_path, other_site, with_query, with_reason
+from services.web.forms import fields, local_path, other_site, read_step_id, with_query, with_reason
 from services.web.notices import Notices
 from services.web.origin import browser_of
 from services.web.session_start import SessionStart
@@ -136,11 +135,7 @@ class Entries:
         """Count a try of a step of a *kind*. Raise StepEnded."""
         if browser is None:
             raise StepEnded
-        try:
-            step_id = UUID(step)
-        except ValueError:
-            raise StepEnded from None
-        steps = self.steps
+        step_id, steps = read_step_id(step), self.steps
         found = steps.attempt(browser, kind, step_id, None)
         return FactorStep(found, lambda: steps.end(browser, kind, step_id, None))
 
@@ -162,7 +157,7 @@ class Entries:
                 keeps_factor=form.keeps_factor,
             )
         except WrongFactor:
-            self._tell_of_wrong(request, waiting, step)
+            self._tell_of_wrong(request, waiting, step, is_former=is_former)
             raise
         check.tell_of_use(request, accounts, entered.session, factor)
         if self.notices and entry.way is Way.RESET and not form.keeps_factor:
@@ -170,10 +165,13 @@ class Entries:
             self.notices.tell(request, accounts.backend, entered.session, kind)
         return entered
 
-    def _tell_of_wrong(self, request: Request, waiting: WaitingEntry, step: FactorStep) -> None:
-        """Tell the user of the third wrong code in a step, unless it comes from a device of theirs."""
+    def _tell_of_wrong(
+        self, request: Request, waiting: WaitingEntry, step: FactorStep, *, is_former: bool
+    ) -> None:
+        """Tell the user of the third wrong code in a step, unless it comes from a device that has given the factor."""
         attempts, device = self.start.attempts, self.start.origin.device_cookie(request)
-        is_known = attempts.is_known(device, waiting.user_id)
+        since = waiting.factor.since
+        is_known = attempts.gave_factor(waiting.user_id, device, since=since, is_former=is_former)
         if self.notices is None or is_known or not waiting.is_confirmed:
             return
         backend, address = self.accounts.backend, waiting.entry.address

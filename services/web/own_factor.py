@@ -32,7 +32,7 @@ from services.store.codes import typed_code
 from services.store.factors import renewed, without_factor
 from services.store.steps import Step, Steps
 from services.users import Shared
-from services.web.attempts import Attempts
+from services.web.attempts import DEVICE_SECONDS, Attempts
 from services.web.factor_check import FACTORS
 from services.web.forms import fields, other_site, read_step_id, with_query, with_reason
 from services.web.notices import Notices
@@ -158,7 +158,12 @@ class OwnFactor:
             return self._enrol_page(asked, step, WRONG_CODE)
         self._steps.end(browser, _KIND, step.id, asked.session)
         self._change(asked, new, CredentialsAction.FACTOR_ADDED)
-        return self._recovery_page(asked, codes)
+        answer = self._recovery_page(asked, codes)
+        # a device on which the factor was given has tries of its own
+        before = self.origin.device_cookie(asked.request)
+        device = self.attempts.device_cookie(asked.session.user_id, before)
+        self.origin.set_cookie(answer, asked.request, "device", device, DEVICE_SECONDS)
+        return answer
 
     def _renew(self, asked: _Asked) -> Response:
         """Answer with new recovery codes, in place of the old ones. Raise RateLimited."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -14,14 +14,16 @@ from services.domain import AccountRole
 from services.domain.accounts import CredentialsAction
 from services.domain.mails import CodePurpose, Notice, NoticeKind
 from services.errors import SignedOut, StoreUnavailable
+from services.store.accounts import Cookie
 from services.store.credentials import seal_stored
+from services.store.steps import Steps
 from services.store.tables.in_memory import InMemoryStore
 from services.store.tables.schema import ACCOUNTS, CREDENTIALS, THROTTLES
 from services.web.address_codes import NewAddress, RestoreAddress
 from services.web.code_routes import CodeRoutes
 from services.web.enrolments import Enrolments
 from services.web.entries import Entries
-from services.web.factor_check import FactorCheck
+from services.web.factor_check import FACTORS, FactorCheck
 from services.web.hashing_lanes import HashingLanes
 from services.web.notices import Notices
 from services.web.origin import Origin
@@ -560,6 +562,20 @@ def test_day_of_guesses_has_thirty():
     assert reasons == [WRONG] * 30 + ["slow"] * 10
 
 
+def test_wrong_codes_of_a_device_known_by_the_password_alone_are_told(site):
+    email = new_email()
+    _, session = site.accounts.sign_up_with(email, PASSWORD)
+    confirm(site.accounts, session)
+    user = User(site, email, Authenticator())
+    thief = user.begins()
+    age_devices(site, [thief], session.user_id)
+    user.app.enrol(site.accounts, session)
+
+    guesses(user, thief, 3)
+
+    assert site.told[-1] == NoticeKind.WRONG_FACTORS
+
+
 def test_third_wrong_code_of_an_unknown_device_is_told(maya):
     known = maya.signed_in()
     guesses(maya, known, 4)
@@ -632,7 +648,7 @@ def test_required_factor_is_set_up_before_the_session_begins(strict):
     assert browser.session.email == maya.email
     assert browser.session.factor.codes_left == 10
     assert maya.site.told == [NoticeKind.FACTOR_ADDED]
-    assert confirms(maya, browser).headers["location"] == "/?c=1&reason=expired"
+    assert "Recovery codes already shown" in confirms(maya, browser).text
     assert maya.gives(maya.begins(), codes[0]) == {"c": "1"}
 
 
@@ -658,6 +674,31 @@ def test_reset_sets_up_the_required_factor_and_the_password(strict):
     assert is_in(browser)
     assert maya.credentials.factor.secret == maya.app.secret
     assert maya.gives(maya.begins(password=NEW_PASSWORD), maya.app.code(1)) == {"c": "1"}
+
+
+def test_factor_that_another_adds_meanwhile_is_not_skipped_by_a_reset(strict, monkeypatch):
+    maya, _ = strict
+    browser, _ = maya.asks(RESET, password=NEW_PASSWORD)
+    sets_up(maya, browser)
+    own = Authenticator()
+    accounts = maya.site.accounts
+    sign_in = type(accounts).sign_in
+
+    def overtaken(self, checked, *arguments, **options):
+        changed.undo()
+        found = accounts.find(maya.email, NOT_COUNTED).checked(PASSWORD)
+        enrolled = FACTORS.enrolled(found.credentials, own.secret, own.code(), ())
+        sign_in(self, replace(found, has_factor=True, used=enrolled))
+        return sign_in(self, checked, *arguments, **options)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(type(accounts), "sign_in", overtaken)
+        answer = confirms(maya, browser)
+
+    assert said(answer)["reason"] == "expired"
+    assert not is_in(browser)
+    assert maya.credentials.factor.secret == own.secret
+    assert accounts.find(maya.email, NOT_COUNTED).checked(PASSWORD)
 
 
 def test_required_factor_leaves_by_no_reset(strict):
@@ -739,6 +780,18 @@ def test_setup_key_is_of_its_browser_and_another_each_time(strict):
     assert said(stolen) == {"reason": "expired"}
     assert maya.app.secret != first
     assert is_in(browser) is False
+
+
+def test_step_of_a_new_factor_expires_though_its_key_is_shown_again(strict):
+    maya, _ = strict
+    browser, accounts = maya.begins(), maya.site.accounts
+    cookie = Cookie.parse(browser.cookies["__Host-step"])
+    attempt = Steps(accounts.backend, accounts.root_keys).attempt
+    before = attempt(cookie, "enrol_factor", UUID(browser.step), None)
+
+    sets_up(maya, browser)
+
+    assert attempt(cookie, "enrol_factor", before.id, None).expires_at == before.expires_at
 
 
 def test_step_of_a_new_factor_ends_before_a_failure(strict, monkeypatch):

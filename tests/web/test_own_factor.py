@@ -157,6 +157,14 @@ def test_code_of_the_app_confirms_the_factor(site, maya, browser):
     assert site.stopped == []
 
 
+def test_browser_that_sets_a_factor_up_is_a_device_that_gave_it(site, browser):
+    enrolled(browser)
+
+    session, device = browser.session, browser.cookies["__Host-device"]
+    since, gave = site.factor(browser).since, site.attempts.gave_factor
+    assert gave(session.user_id, device, since=since, is_former=False)
+
+
 def test_wrong_code_shows_the_same_key_again(browser, site):
     begins(browser)
 
