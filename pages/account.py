@@ -9,9 +9,9 @@ from html import escape
 
 import streamlit as st
 
-from pages import sign_in
 from pages._parts import codes, devices, frame, new_address, proof, second_factor, words
 from pages._parts.passwords import password_field, show_button
+from pages._parts.refusals import refusal
 from pages._session import show_errors
 from services import bootstrap
 from services.bootstrap import UserServices
@@ -50,7 +50,7 @@ def _draw_confirmation(*, is_confirmed: bool) -> None:
     st.badge("Not confirmed", icon=":material/mail:", color="gray")
     forms, step = codes.CodeForms(CodePurpose.CONFIRM_ADDRESS, "/account"), codes.open_step()
     is_asked = codes.asked_purpose() == CodePurpose.CONFIRM_ADDRESS
-    if is_asked and (refused := sign_in.refusal(st.query_params.get("reason", ""))):
+    if is_asked and (refused := refusal(st.query_params.get("reason", ""))):
         st.error(f"Your email was not confirmed. {refused}")
     if is_asked and step:
         st.markdown(f"We sent a code to this email. {codes.SENT}")
@@ -65,7 +65,7 @@ def _draw_outcome(reason: str) -> None:
         st.info(_CHANGED)
     elif proof.draw_outcome(reason) or second_factor.draw_outcome(reason):
         pass
-    elif refused := sign_in.refusal(reason):
+    elif refused := refusal(reason):
         st.error(f"Nothing was changed. {refused}")
 
 
@@ -84,7 +84,7 @@ def _draw_account(user: UserServices) -> None:
     reason = st.query_params.get("reason", "")
     if new_address.is_open():
         has_factor = user.factor is not None
-        new_address.draw_forms(user.email, sign_in.refusal(reason), has_factor=has_factor)
+        new_address.draw_forms(user.email, refusal(reason), has_factor=has_factor)
         return
     if bootstrap.current_app().mailer and has_mailbox(user.email):
         _draw_confirmation(is_confirmed=user.is_confirmed)
@@ -100,7 +100,7 @@ def _draw_account(user: UserServices) -> None:
             proof.draw(
                 user,
                 "/account",
-                "Enter your password to change it or two-step verification, or to sign out other devices.",
+                "Confirm it before you change your password or two-step verification, or sign out other devices.",
             )
         second_factor.draw(user, is_proven=is_proven)
         devices.draw(listed, is_proven=is_proven)

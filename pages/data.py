@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from pages import sign_in
 from pages._parts import (
     browser,
     conversation_menu,
@@ -19,6 +18,7 @@ from pages._parts import (
 )
 from pages._parts.elements import draw_download, quiet_button, row
 from pages._parts.layers import Layer, diagram
+from pages._parts.refusals import refusal
 from pages._session import ask_for, find_user, show_errors
 from services import bootstrap
 from services.bootstrap import UserServices
@@ -185,7 +185,7 @@ with frame.page() as user:
     reason = st.query_params.get("reason", "")
     if reason == "email":
         st.error("Your account was not deleted. Enter the email of this account.")
-    elif not proof.draw_outcome(reason) and (refused := sign_in.refusal(reason)):
+    elif not proof.draw_outcome(reason) and (refused := refusal(reason)):
         st.error(f"Your account was not deleted. {refused}")
     _draw_diagram(user, stored, used)
     with _section(_BROWSER):
@@ -219,7 +219,7 @@ with frame.page() as user:
         if (
             reason in _UNPROVEN or proof.is_by_code()
         ):  # a proof is asked for where it is missing, so that the page asks for none
-            proof.draw(user, "/data", "Enter your password first, then delete your account.")
+            proof.draw(user, "/data", "Confirm it first, then delete your account.")
         else:
             is_alone = bootstrap.current_app().is_alone
             st.html(_delete_form(user.email, is_alone=is_alone), width=384)

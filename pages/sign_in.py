@@ -13,16 +13,16 @@ import streamlit as st
 
 from pages._parts import browser, codes, factor, words
 from pages._parts.passwords import PasswordKind, password_field, show_button
+from pages._parts.refusals import refusal
 from pages._tab import tab
 from services import bootstrap
-from services.domain.accounts import SIGN_IN_REASONS, SessionEnd, SignUps
+from services.domain.accounts import SessionEnd, SignUps
 from services.domain.mails import CodePurpose
-from services.errors import SignUpsClosed, Suspended, TooManyAttempts, WeakPassword
+from services.errors import SignUpsClosed, Suspended
 
 _CREATE = "Create account"
 _OPEN_THE_ADDRESS = "Open the address that Daybook printed when it started. It opens your chats in any browser on this computer."
 _ABOUT_NEW_ACCOUNTS = ("weak", "address", "not-allowed", "closed", "confirm", "invitation")
-_LONGEST_WAIT = 86_400  # seconds, the longest wait that the page shows
 _SIGN_UP = "sign_up"  # the purpose of the code after which an account is made
 _EMAIL = """<label>Email<input name="email" type="email" autocomplete="username" required
           placeholder="you@example.org"></label>"""
@@ -223,16 +223,3 @@ def _here() -> str:
         query.pop(name, None)
     path = urlsplit(st.context.url or "").path or "/"
     return f"{path}?{urlencode(query)}" if query else path
-
-
-def refusal(reason: str) -> str | None:
-    """Return the sentence of the error that *reason* names, with the details that the address holds."""
-    match reason:
-        case "slow":
-            wait = st.query_params.get("wait", "")
-            seconds = int(wait) if wait.isascii() and wait.isdigit() and len(wait) < 9 else 60
-            return TooManyAttempts(min(seconds, _LONGEST_WAIT)).public
-        case "weak":
-            return WeakPassword(st.query_params.get("why", "")).public
-        case _:
-            return SIGN_IN_REASONS[reason].public if reason in SIGN_IN_REASONS else None

@@ -71,8 +71,8 @@ def _draw_factor_rule(admin: UserServices) -> None:
 def factor_dialog(is_on: bool) -> None:
     """Ask before two-step verification is required of all users (*is_on*), or no longer."""
     st.markdown(
-        "Everyone who has not set it up is signed out, and sets it up when they sign in again. Running replies stop; what "
-        "they have so far is saved."
+        "Devices that signed in without a code are signed out, and people who have not set it up do so when they sign in "
+        "again. Running replies stop; what they have so far is saved."
         if is_on
         else "Users may turn it off then. Nobody is signed out."
     )

@@ -38,7 +38,7 @@ def draw_enrolment(step: UUID, back_to: str, refused: str | None) -> None:
     if refused:
         st.error(refused)
     st.markdown(
-        "Daybook asks every account here for a second factor. Set up an app on your phone, or a password manager, that "
+        "Two-step verification is required here. Set up an app on your phone, or a password manager, that "
         "shows codes for signing in. Then you are signed in."
     )
     hidden = _hidden({"step": str(step), "next": back_to})

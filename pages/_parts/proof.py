@@ -7,9 +7,9 @@ from html import escape
 
 import streamlit as st
 
-from pages import sign_in
 from pages._parts import codes, factor, words
 from pages._parts.passwords import password_field, show_button
+from pages._parts.refusals import refusal
 from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain.mails import CodePurpose
@@ -51,7 +51,7 @@ def is_by_code() -> bool:
 def draw_outcome(reason: str) -> bool:
     """Say how a proof ended or goes on, if *reason* or the address says so; return False if it is about something else."""
     if is_by_code():
-        if refused := sign_in.refusal(reason):
+        if refused := refusal(reason):
             st.error(refused)
         elif codes.open_step():
             st.info(f"We sent a code to your email. {codes.SENT}")

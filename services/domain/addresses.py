@@ -14,7 +14,7 @@ EmailAddress = NewType("EmailAddress", str)
 # the address of the single user of a deployment without sign-in
 NO_ADDRESS = EmailAddress("owner@daybook.invalid")
 _LONGEST_ADDRESS = 254  # characters of RFC 5321's longest path
-_NO_MAILBOX = ".invalid"  # no domain is (RFC 2606)
+_NO_MAILBOX = "@daybook.invalid"  # RFC 2606 reserves the top-level domain: there is no such mailbox
 _DELETED = "@deleted.invalid"  # the tombstones of private.delete_account
 _ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -51,7 +51,7 @@ def checked_address(text: str) -> EmailAddress:
 
 def new_placeholder() -> EmailAddress:
     """Return a random address without a mailbox, for an account that has lost its own."""
-    return EmailAddress(f"freed-{secrets.token_hex(6)}@daybook{_NO_MAILBOX}")
+    return EmailAddress(f"freed-{secrets.token_hex(6)}{_NO_MAILBOX}")
 
 
 def has_mailbox(address: EmailAddress) -> bool:

@@ -62,7 +62,7 @@ _NOTICES: Mapping[NoticeKind, tuple[str, str]] = {
     ),
     NoticeKind.WRONG_FACTORS: (
         "Wrong codes at sign-in",
-        "Somebody got past the first step of signing in, but entered wrong codes of your second factor several times.",
+        "Somebody got past the first step of signing in, but entered wrong codes of your authenticator app several times.",
     ),
     NoticeKind.RECOVERY_CODES_RENEWED: (
         "New recovery codes",

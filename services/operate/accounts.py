@@ -88,11 +88,9 @@ def free_address(operator: Operator, ring: RootKeys, email: EmailAddress) -> Ema
         raise BadInput("This account has a placeholder, and no address to free.")
     placeholder = new_placeholder()
     new = replace(credentials, address=placeholder, generation=credentials.generation + 1)
-    row, action = (
-        seal_stored(ring, new, stored.id, replaces=stored),
-        CredentialsAction.ADDRESS_FREED,
-    )
-    if not operator.change_credentials(row, stored.generation, placeholder, action):
+    row = seal_stored(ring, new, stored.id, replaces=stored)
+    freed = CredentialsAction.ADDRESS_FREED
+    if not operator.change_credentials(row, stored.generation, placeholder, freed):
         raise BadInput(_CHANGED)
     return placeholder
 
@@ -106,12 +104,10 @@ def reset_factors(operator: Operator, ring: RootKeys, email: EmailAddress) -> No
     if credentials.factor is None:
         raise BadInput("This account has no second factor.")
     new = credentials.without_factor()
-    row, removed = (
-        seal_stored(ring, new, stored.id, replaces=stored),
-        CredentialsAction.FACTOR_REMOVED,
-    )
+    row = seal_stored(ring, new, stored.id, replaces=stored)
+    removed = CredentialsAction.FACTOR_REMOVED
     if not operator.change_credentials(row, stored.generation, action=removed):
-        raise BadInput("The account was changed at the same time: try again.")
+        raise BadInput(_CHANGED)
 
 
 def opens(ring: RootKeys, stored: StoredCredentials) -> bool:

@@ -189,7 +189,7 @@ def change_refusal(
 def check_flag(
     action: CredentialsAction | None, stored: CredentialsState, new: CredentialsState
 ) -> None:
-    """Raise ValueError unless the flag "wants a factor" changes as it does by *action*; None: a new address."""
+    """Raise ValueError unless *action* may change `wants_factor` so; None: a new address."""
     before, after = stored.wants_factor, new.wants_factor
     match action:
         case CredentialsAction.FACTOR_ADDED:
@@ -244,7 +244,7 @@ def factor_refusal(
 
 
 def use_of(used: CredentialsState, seen_generation: int) -> CredentialsAction:
-    """Return the change that *used*, credentials after the use of a factor or its enrolment, are made by."""
+    """Return the action that made *used*: FACTOR_USED if the generation is unchanged, else FACTOR_ADDED."""
     is_use = used.generation == seen_generation
     return CredentialsAction.FACTOR_USED if is_use else CredentialsAction.FACTOR_ADDED
 

@@ -539,7 +539,7 @@ class Accounts:
                 raise FactorNeeded(new.factor.since if new.factor else None)
             # the next generation counts it
             new = replace(use(new), uses=new.uses, generation=new.generation)
-        # without the factor of the account, which may be a thief's
+        # signs in without the current factor, which may be a thief's
         checked = Checked(found.stored, found.credentials, (), found.keys, has_factor=True)
         cookie, session = self.sign_in(checked, browser=browser)
         try:
@@ -654,9 +654,9 @@ class Accounts:
         return credentials
 
     def _fresh(self, read: Callable[[], WithCredentials]) -> tuple[WithCredentials, bool]:
-        """Read credentials, once more if this process has seen later ones: they may have been stored while it read.
+        """Read credentials; read again if they are older than the newest that this process has seen.
 
-        Return what was read last, and True if those were seen before it was read: then earlier ones were put back.
+        Return the last answer, and True if it is still older: then earlier credentials were put back.
         """
         answer = read()
         if (stored := answer.credentials) is None:

@@ -1,4 +1,4 @@
-"""Ways into an account on any store, and what is kept of one that waits for the second factor.
+"""Ways into an account on any store, and the sealed entry of one that waits for the second factor.
 
 The password, or a code that was mailed, was right; what is left is to begin the session, with a new password where the
 way sets one. An account with a second factor asks for it first: an `Entry` is then the contents of a step.
@@ -44,7 +44,7 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What a right password or mailed code leads to."""
+    """A way into an account after its password or mailed code was right."""
 
     way: Way
     address: EmailAddress = field(repr=False)
@@ -70,7 +70,7 @@ class Entered:
 
 @dataclass(slots=True)
 class FactorEntry:
-    """What a user entered for the second factor, compared with it once or several times."""
+    """The text entered as second factor, which is compared with it once or several times."""
 
     factors: Factors
     text: str = field(repr=False)
@@ -136,7 +136,7 @@ class WaitingEntry:
     def read(cls, accounts: Accounts, entry: Entry, step: Step) -> "WaitingEntry":
         """Raise StepEnded if the credentials have changed since the step began, or there is no factor any more.
 
-        What takes an address back goes by the factor that stood when it was left, whatever has changed since.
+        A restore uses the factor that stood when the address was left, whatever has changed since.
         """
         if entry.way is Way.RESTORE:
             former = accounts.find_former(entry.address, NOT_COUNTED)

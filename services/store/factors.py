@@ -95,6 +95,6 @@ def renewed(credentials: Credentials, recovery: Sequence[str]) -> Credentials:
     return replace(credentials, factor=factor, generation=credentials.generation + 1)
 
 
-def without_factor(credentials: Credentials) -> Credentials:
-    """Return the next generation, without a factor."""
+def turned_off(credentials: Credentials) -> Credentials:
+    """Return the next generation, without a factor; an address that is taken back brings it back."""
     return replace(credentials, factor=None, generation=credentials.generation + 1)

@@ -109,6 +109,10 @@ class SessionCache:
         entry = self._entries.get(cookie.hash)
         return entry.session if entry else self.find(cookie)
 
+    def is_open(self, cookie: Cookie) -> bool:
+        """Return True if the session of *cookie* is open in this process, and not known to have ended."""
+        return cookie.hash in self._entries
+
     def by_id(self, session_id: SessionId) -> AppSession | None:
         """Return the opened session with this id, unless it is known to have ended. Raise StoreUnavailable."""
         entry = self._entry(session_id)

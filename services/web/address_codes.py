@@ -39,7 +39,11 @@ class NewAddress:
     notices: Notices
 
     async def request_of(self, asked: Asked) -> CodeRequest:
-        """Raise BadAddress, WrongCredentials, AddressTaken (it is the own one), TooManyAttempts, RateLimited."""
+        """Read the address, and note a proof.
+
+        Raise BadAddress, WrongCredentials, AddressTaken (it is the own one), FactorNeeded, WrongFactor, TooManyAttempts,
+        RateLimited.
+        """
         session, password = asked.own_session, asked.form.get("password", "")
         address = checked_address(asked.form.get("email", ""))
         client, device = (

@@ -142,7 +142,8 @@ class Attempts:
     def gave_factor(
         self, user_id: UserId, device: str, *, since: datetime, is_former: bool
     ) -> bool:
-        """Return True if the user has signed in with the factor, which was added *since* then, on the device with the cookie.
+        """Return True if the user has signed in with the factor, which was added *since* then, on the device with the
+        cookie *device*.
 
         A password alone makes no device known. *is_former*: the factor stood before an address was left, so that it counts
         for older devices alone, as in `code`.

@@ -95,7 +95,7 @@ class Enrolments:
             except WrongFactor:
                 return await run_sync(_enrol_page, entry, step_id, target, WRONG_CODE)
         except AppError as error:
-            if step is None and await run_sync(self._is_signed_in, request):
+            if isinstance(error, StepEnded) and step is None and self._is_signed_in(request):
                 return _codes_were_shown(request)  # the form was sent again
             goes_on = isinstance(error, _GOES_ON) and not (step and step.has_ended)
             return _refusal(error, target, step_id if goes_on else "")
@@ -112,10 +112,10 @@ class Enrolments:
         )
 
     def _is_signed_in(self, request: Request) -> bool:
-        """Raise StoreUnavailable."""
+        """Return True if the browser has a session that is open in this process, as after the form was sent before."""
         start = self.entries.start
         cookie, cache = start.origin.session_cookie(request), start.shared().session_cache
-        return cookie is not None and cache.find(cookie) is not None
+        return cookie is not None and cache.is_open(cookie)
 
 
 def _with_new_secret(contents: str) -> str:

@@ -45,7 +45,7 @@ class FactorCheck:
     ) -> None:
         """Note a proof of the user of *session* by *checked*, and by what was *entered* for the factor, if there is one.
 
-        *act* notes it; None: `Accounts.prove`. Raise TooManyAttempts, WrongFactor, and the errors of *act*.
+        *act* notes it; None: `Accounts.prove`. Raise FactorNeeded, TooManyAttempts, WrongFactor, and the errors of *act*.
         """
         act = act or partial(accounts.prove, session)
         factor, user_id = checked.credentials.factor, session.user_id

@@ -29,7 +29,7 @@ from services.errors import (
 from services.identity.totp import DIGITS, new_secret
 from services.store.accounts import Accounts, AppSession, Cookie, Current, second_factor
 from services.store.codes import typed_code
-from services.store.factors import renewed, without_factor
+from services.store.factors import renewed, turned_off
 from services.store.steps import Step, Steps
 from services.users import Shared
 from services.web.attempts import DEVICE_SECONDS, Attempts
@@ -180,7 +180,7 @@ class OwnFactor:
         """Remove the factor. Raise FactorRequired, RateLimited."""
         if asked.current.credentials.factor is None:
             return _to_page()
-        new = without_factor(asked.current.credentials)
+        new = turned_off(asked.current.credentials)
         self._change(asked, new, CredentialsAction.FACTOR_REMOVED)
         return _to_page(reason="factor-removed")
 

@@ -45,8 +45,8 @@ class SessionStart:
     ) -> Response:
         """Return the redirect to *target*, or to the front page if *target* is another user's conversation.
 
-        *page* makes another answer, which leads there. The user of an account that is not new is told of a device that is. Who
-        has a placeholder, and can change it, is led to the page that asks for an address.
+        *page*: builds another answer, which leads to the target. A user of an older account is told of a new device. A user
+        with a placeholder who can change it is led to Account.
         """
         cache = self.shared().session_cache
         await run_sync(cache.add, session)

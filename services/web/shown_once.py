@@ -58,7 +58,7 @@ class RecoveryCodes:
 
 
 class ShownOnce(Enum):
-    """What was shown, and cannot be shown again: a title, a sentence, and what to do."""
+    """Pages in place of content that was already shown: title, sentence, advice."""
 
     SETUP_KEY = (
         "Setup key already shown",

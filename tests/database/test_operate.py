@@ -498,7 +498,9 @@ def test_swapped_addresses_are_repaired_one_by_one(run, stack):
     sessions.backend.gateway.http.close()
 
 
-@pytest.mark.parametrize("command", ["set-password", "free-address", "repair-sign-in"])
+@pytest.mark.parametrize(
+    "command", ["set-password", "free-address", "reset-factors", "repair-sign-in"]
+)
 @pytest.mark.parametrize(
     "change",
     [
@@ -597,6 +599,7 @@ UNKNOWN = "There is no account with this address: sign up, and sign in once."
         (["set-password", "unknown@daybook.test"], PASSWORD, UNKNOWN),
         (["repair-sign-in", "unknown@daybook.test"], "", UNKNOWN),
         (["free-address", "unknown@daybook.test"], "", UNKNOWN),
+        (["reset-factors", "unknown@daybook.test"], "", UNKNOWN),
         (["set-password", "maya@daybook.test"], "short", WeakPassword("short").public),
         (["limits", "unknown@daybook.test", "--daily", "5"], "", UNKNOWN),
         (["limits", "--daily", "5"], "", NAME_ONE),
@@ -617,7 +620,9 @@ def test_refused_command_changes_nothing(run, world, migrated, arguments, passwo
     assert world.contents() == before
 
 
-@pytest.mark.parametrize("command", ["set-password", "free-address", "repair-sign-in"])
+@pytest.mark.parametrize(
+    "command", ["set-password", "free-address", "reset-factors", "repair-sign-in"]
+)
 def test_credentials_are_not_touched_without_the_root_key(run, migrated, command):
     code, said = run(command, "maya@daybook.test", DATABASE_URL=servers.as_owner(migrated))
 

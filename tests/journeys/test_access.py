@@ -34,6 +34,7 @@ $$ e = mc^2 $$
 
 
 _NEXT_FRAMES = "new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))"
+PAPER = {"light": "rgb(251, 249, 244)", "dark": "rgb(30, 27, 24)"}  # of assets/style.css
 
 
 class Look:
@@ -54,7 +55,9 @@ class Look:
             self._page.evaluate(AXE_SCRIPT)
         for theme, rules in self._themes:
             self._page.emulate_media(color_scheme=theme)
-            if not self._page.locator(".db-plain").count():
+            if self._page.locator(".db-plain").count():
+                expect(self._page.locator("html")).to_have_css("background-color", PAPER[theme])
+            else:
                 expect(self._page.locator(".stApp")).to_have_css("color-scheme", theme)
             self._page.evaluate(_NEXT_FRAMES)
             options = {"resultTypes": ["violations"]} | ({"runOnly": rules} if rules else {})

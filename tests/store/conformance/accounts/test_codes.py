@@ -256,6 +256,7 @@ def test_reset_that_other_changes_overtook_changes_nothing(deployment, maya, rig
     assert list(deployment.devices(thief.session)) == [thief.session.id]
     with pytest.raises(WrongCredentials):
         deployment.accounts.sign_in_with(maya.email, OTHER)
+    assert deployment.accounts.sign_in_with(maya.email, "a thief's own password")
 
 
 def test_reset_is_not_repeated_while_sign_in_is_busy(deployment, right, maya, monkeypatch):

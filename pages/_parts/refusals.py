@@ -1,0 +1,21 @@
+"""Sentences of the refusals that the address of a page names after a form of ours."""
+
+import streamlit as st
+
+from services.domain.accounts import SIGN_IN_REASONS
+from services.errors import TooManyAttempts, WeakPassword
+
+_LONGEST_WAIT = 86_400  # seconds, the longest wait that a page shows
+
+
+def refusal(reason: str) -> str | None:
+    """Return the sentence of the error that *reason* names, with the details that the address holds."""
+    match reason:
+        case "slow":
+            wait = st.query_params.get("wait", "")
+            seconds = int(wait) if wait.isascii() and wait.isdigit() and len(wait) < 9 else 60
+            return TooManyAttempts(min(seconds, _LONGEST_WAIT)).public
+        case "weak":
+            return WeakPassword(st.query_params.get("why", "")).public
+        case _:
+            return SIGN_IN_REASONS[reason].public if reason in SIGN_IN_REASONS else None
