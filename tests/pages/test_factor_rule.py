@@ -55,7 +55,7 @@ def test_switch_asks_before_it_is_on(open_tab, ruth):
     app = app.toggle[0].set_value(True).run()
 
     assert app.toggle[0].value is False
-    assert any("is signed out" in one.value for one in app.markdown)
+    assert any("are signed out" in one.value for one in app.markdown)
     assert not ruth.factor_rule.is_required()
 
 

@@ -1,5 +1,6 @@
 """The credentials of an account, as the operator's commands open them."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -113,9 +114,10 @@ def test_finding_about_former_addresses_names_three_users():
     assert judge_former({"a": [], "b": []})[0] is Mark.OK
 
 
-def test_credentials_of_newer_version_need_no_backup(monkeypatch):
-    monkeypatch.setattr("services.crypto.credentials._VERSION", 2)
+def test_credentials_of_newer_version_need_no_backup():
     stored = stored_of(MAYA)
+    document = json.loads(RING.open_credentials(stored.sealed, stored.id)) | {"version": 3}
+    stored = replace(stored, sealed=RING.seal_credentials(json.dumps(document), stored.id))
 
     with pytest.raises(NewerVersion):
         opened(stored)
