@@ -80,7 +80,7 @@ def routes(app: App) -> list[Route]:
         health_route(app.health),
         *_open_routes(app, origin),
         *SignInRoutes(start, lanes, by_code).routes(),
-        *([] if origin.is_alone else _entry_routes(Entries(start, notices))),
+        *([] if origin.is_alone else _entry_routes(Entries(start))),
         *OwnFactor(app.shared, attempts, origin, notices).routes(),
         *(codes.routes() if codes else []),
         *ExportRoutes(app.shared, origin).routes(),
@@ -117,12 +117,12 @@ def _code_routes(
         return None
     flows: tuple[CodePurposeFlow, ...] = (
         SignInByCode(start),
-        ResetPassword(start, lanes, notices),
+        ResetPassword(start, lanes),
         ProveByCode(FactorCheck(attempts, origin, notices)),
         sign_up,
         ConfirmAddress(lambda user_id: app.shared().note_confirmed(user_id)),
         NewAddress(app.shared, attempts, origin, lanes, notices),
-        RestoreAddress(start, lanes, notices),
+        RestoreAddress(start, lanes),
     )
     return CodeRoutes(app.shared, attempts, origin, notices.send, flows)
 

@@ -25,3 +25,8 @@ def confirm(accounts, session):
         kept_cookie=None,
         ends_others=False,
     )
+
+
+def set_address(cache, user_id, email):
+    """Have the sessions in *cache* know another address, as `Shared.set_address` does."""
+    cache.change(user_id, lambda one: replace(one, email=email, is_confirmed=True))

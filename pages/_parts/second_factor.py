@@ -11,11 +11,10 @@ from pages._parts import words
 from pages._parts.elements import quiet_button, row
 from pages._session import ask_for
 from services.bootstrap import UserServices
-from services.domain.accounts import RECOVERY_CODES, SecondFactor
+from services.domain.accounts import FEW_RECOVERY_CODES, RECOVERY_CODES, SecondFactor
 
 REMOVED = "factor-removed"  # the reason in the address once it is removed
 _REMOVED = "Two-step verification is off. Signing in asks for no code from your app any more."
-_FEW_CODES = 3
 _NEW_CODES, _TURN_OFF = "New recovery codes", "Turn off two-step verification"
 _FORM = "factor-form"
 _OTHERS = """<label class="db-check"><input type="checkbox" name="others" value="yes">
@@ -52,7 +51,7 @@ def _draw_factor(factor: SecondFactor, *, is_proven: bool) -> None:
             ("Authenticator app", f"Added {words.moment(factor.since, has_date=True)}"),
             (
                 "Recovery codes",
-                f"{left}. Make new ones soon." if factor.codes_left <= _FEW_CODES else left,
+                f"{left}. Make new ones soon." if factor.codes_left <= FEW_RECOVERY_CODES else left,
             ),
         ):
             with st.container(gap=None):

@@ -59,6 +59,7 @@ class Device:
 
 
 RECOVERY_CODES = 10  # of a second factor, until the first is used
+FEW_RECOVERY_CODES = 3  # left, when their user is told to make new ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

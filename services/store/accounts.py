@@ -45,6 +45,7 @@ from services.errors import (
     FactorNeeded,
     InvitationRefused,
     KeyMissing,
+    ProofNeeded,
     RateLimited,
     SignedOut,
     SignInBroken,
@@ -220,10 +221,14 @@ class Found:
             is_right = check_password(password, credentials.password_hash if credentials else None)
         if not (is_right and credentials and self.stored):
             raise WrongCredentials
-        return Checked(
-            *(self.stored, credentials, self.counted, self.keys),
-            requires_factor=self.sign_ups.requires_factor,
-        )
+        return self.opened(self.stored, credentials, self.counted)
+
+    def opened(
+        self, stored: StoredCredentials, credentials: Credentials, counted: tuple[str, ...] = ()
+    ) -> Checked:
+        """Return the credentials that were found, for a user who has proved who they are."""
+        required = self.sign_ups.requires_factor
+        return Checked(stored, credentials, counted, self.keys, requires_factor=required)
 
     def hashed(self, password: str) -> str:
         """Return the hash of a new *password*. Raise WeakPassword."""
@@ -882,6 +887,15 @@ def second_factor(credentials: Credentials) -> SecondFactor | None:
     """Return the second factor as its user sees it."""
     factor = credentials.factor
     return SecondFactor(since=factor.since, codes_left=len(factor.recovery)) if factor else None
+
+
+def require_recent(user: UserBackend) -> None:
+    """Raise ProofNeeded unless the user has proved who they are in this session in the last ten minutes.
+
+    It reads the devices. Raise SignedOut, StoreUnavailable.
+    """
+    if not any(one.is_proven for one in user.devices() if one.is_this_one):
+        raise ProofNeeded
 
 
 def hash_new_password(address: EmailAddress, password: str) -> str:

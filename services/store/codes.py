@@ -275,10 +275,7 @@ def _confirmed(found: Found, user_id: UserId | None) -> Checked:
     stored, credentials = found.stored, found.credentials
     if not stored or not credentials or not credentials.confirmed or stored.user_id != user_id:
         raise StepEnded
-    return Checked(
-        *(stored, credentials, (), found.keys),
-        requires_factor=found.sign_ups.requires_factor,
-    )
+    return found.opened(stored, credentials)
 
 
 def typed_code(text: str, length: int = DIGITS) -> str:

@@ -149,10 +149,7 @@ class WaitingEntry:
         stored, credentials = found.stored, found.credentials
         if not stored or not stored.user_id or not credentials or not credentials.factor:
             raise StepEnded
-        checked = Checked(
-            *(stored, credentials, entry.counted, found.keys),
-            requires_factor=found.sign_ups.requires_factor,
-        )
+        checked = found.opened(stored, credentials, entry.counted)
         return cls(entry, stored.user_id, checked, credentials.factor)
 
     def enter(
@@ -257,9 +254,8 @@ class Enrolment:
         ):
             raise StepEnded
         used = self._enrolled(entry, step, credentials)
-        checked = Checked(
-            *(stored, credentials, entry.counted, found.keys), has_factor=True, used=used
-        )
+        opened = found.opened(stored, credentials, entry.counted)
+        checked = replace(opened, has_factor=True, used=used)
         if entry.way is Way.SIGN_IN:
             return Entered(*accounts.sign_in(checked, entry.invitation, browser))
 

@@ -52,7 +52,7 @@ class PresentKeys:
 def judge_former(faults: Mapping[str, Collection[FormerFault]]) -> Finding:
     """Judge the look-up values of former addresses: *faults* by the names of their users."""
     found = [
-        f"{fault} ({_few([name for name, has in faults.items() if fault in has])})"
+        f"{fault} ({few_names([name for name, has in faults.items() if fault in has])})"
         for fault in FormerFault
         if any(fault in has for has in faults.values())
     ]
@@ -62,7 +62,8 @@ def judge_former(faults: Mapping[str, Collection[FormerFault]]) -> Finding:
     return Mark.FAIL, f"{'; '.join(found)}: {advice}"
 
 
-def _few(names: Sequence[str]) -> str:
+def few_names(names: Sequence[str]) -> str:
+    """Return the first three *names* in one line, and an ellipsis for more."""
     more = ", …" if len(names) > _NAMED_USERS else ""
     return f"{', '.join(names[:_NAMED_USERS])}{more}"
 

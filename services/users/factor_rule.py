@@ -5,8 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from services.caches import CachedRead
-from services.errors import ProofNeeded
-from services.store.accounts import AppSession
+from services.store.accounts import AppSession, require_recent
 from services.store.backend import SignUpState
 
 
@@ -41,7 +40,5 @@ class FactorRule:
 
     def _check(self) -> None:
         """Raise AdminsOnly, ProofNeeded."""
-        backend = self.session.backend
-        backend.administration.deployment()
-        if not any(one.is_proven for one in backend.devices() if one.is_this_one):
-            raise ProofNeeded
+        self.session.backend.administration.deployment()
+        require_recent(self.session.backend)

@@ -12,14 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 from services.caches import LruCache
 from services.daemon_threads import in_thread
 from services.domain import SessionId, UserId
 from services.domain.accounts import SessionEnd
-from services.domain.addresses import EmailAddress
 from services.errors import SignedOut, StoreUnavailable, Tampered
 from services.store.accounts import Accounts, AppSession, Cookie
 
@@ -131,10 +130,6 @@ class SessionCache:
             with self._lock:
                 entry.checked_at, entry.doubted_at = -math.inf, time.monotonic()
                 entry.check = None  # a check in progress began too early to notice the refusal
-
-    def set_address(self, user_id: UserId, email: EmailAddress) -> None:
-        """Have the opened sessions of a user know the address that a code has confirmed."""
-        self.change(user_id, lambda one: replace(one, email=email, is_confirmed=True))
 
     def change(self, user_id: UserId, change: Callable[[AppSession], AppSession]) -> None:
         """Change what the opened sessions of a user know of the account."""

@@ -9,8 +9,8 @@ from starlette.responses import RedirectResponse, Response
 
 from services.domain.addresses import checked_address
 from services.domain.mails import CodePurpose, NoCodeReason, NoticeKind
-from services.errors import AddressTaken, ProofNeeded
-from services.store.accounts import hash_new_password
+from services.errors import AddressTaken
+from services.store.accounts import hash_new_password, require_recent
 from services.store.backend import Throttles
 from services.store.codes import NOBODY, CodeRequest, Recipient, RightCode
 from services.store.entries import Entered, Entry, Way
@@ -66,8 +66,7 @@ class NewAddress:
     def recipient(self, asked: Asked, request: CodeRequest, throttles: Throttles) -> Recipient:
         """An address of another account gets a mail without a code. Raise ProofNeeded, because the code would outlive the proof."""
         session = asked.own_session
-        if not any(one.is_proven for one in session.backend.devices() if one.is_this_one):
-            raise ProofNeeded
+        require_recent(session.backend)
         stored = asked.accounts.find_claim(request.address, throttles).stored
         owner = stored.user_id if stored else None
         is_free = owner in (None, session.user_id)
@@ -95,7 +94,6 @@ class RestoreAddress:
     needs_session: ClassVar[bool] = False
     start: SessionStart
     lanes: HashingLanes
-    notices: Notices
 
     async def request_of(self, asked: Asked) -> CodeRequest:
         return CodeRequest(address=checked_address(asked.form.get("email", "")))
@@ -121,6 +119,4 @@ class RestoreAddress:
             return Entered(restored.cookie, restored.session, restored.left)
 
         # no credentials, as for the code
-        return await Entries(self.start, self.notices).enter(
-            asked.request, entry, None, asked.target, act
-        )
+        return await Entries(self.start).enter(asked.request, entry, None, asked.target, act)

@@ -47,7 +47,7 @@ class SignUpCode:
         def act() -> Entered:
             return Entered(*sign_up(asked.accounts, code, asked.browser))
 
-        entries, entry = Entries(self.start, self.start.notices), sign_up_entry(code)
+        entries, entry = Entries(self.start), sign_up_entry(code)
         return await entries.enter(
             *(asked.request, entry, None, asked.target, act), is_new_account=True
         )

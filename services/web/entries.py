@@ -57,7 +57,6 @@ class Entries:
     """Begins sessions by `Entry`, and asks for second factors."""
 
     start: SessionStart
-    notices: Notices | None  # None: no mail is sent
 
     def routes(self) -> list[Route]:
         return [Route("/factor", self._take, methods=["POST"])]
@@ -204,6 +203,10 @@ class Entries:
             is_new_account=is_new_account,
             page=page,
         )
+
+    @property
+    def notices(self) -> Notices | None:
+        return self.start.notices
 
     @property
     def accounts(self) -> Accounts:

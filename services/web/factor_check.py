@@ -1,7 +1,7 @@
 """The check of a second factor in a request: its throttles, and the mails that tell of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -10,6 +10,7 @@ from starlette.requests import Request
 from services.crypto import Factor
 from services.crypto.recovery_codes import recovery_hash
 from services.domain import UserId
+from services.domain.accounts import FEW_RECOVERY_CODES
 from services.domain.mails import NoticeKind
 from services.errors import FactorNeeded
 from services.identity import totp
@@ -22,7 +23,6 @@ from services.web.notices import Notices
 from services.web.origin import Origin
 
 FACTORS = Factors(totp.matching_step, recovery_hash)
-_FEW = 3  # recovery codes that are left when their user is told to make new ones
 Answer = TypeVar("Answer")
 
 
@@ -56,10 +56,7 @@ class FactorCheck:
             raise FactorNeeded(factor.since)
         entry, state = entry_of(entered), str(checked.stored.generation)
         counted = self.count(request, accounts, user_id, factor, entry, state)
-        given = Checked(
-            *(checked.stored, checked.credentials, checked.counted + counted, checked.keys),
-            requires_factor=checked.requires_factor,
-        )
+        given = replace(checked, counted=checked.counted + counted)
         entry.given(accounts, given, act)
         self.tell_of_use(request, accounts, session, entry)
 
@@ -95,7 +92,7 @@ class FactorCheck:
             return
         tell, backend = self.notices.tell, accounts.backend
         tell(request, backend, session, NoticeKind.RECOVERY_CODE_USED)
-        if entry.codes_left == _FEW:
+        if entry.codes_left == FEW_RECOVERY_CODES:
             tell(request, backend, session, NoticeKind.FEW_RECOVERY_CODES)
 
 

@@ -20,14 +20,20 @@ from services.domain.accounts import CredentialsAction
 from services.domain.mails import NoticeKind
 from services.errors import (
     AppError,
-    ProofNeeded,
     RateLimited,
     StepEnded,
     TooManyAttempts,
     WrongFactor,
 )
 from services.identity.totp import DIGITS, new_secret
-from services.store.accounts import Accounts, AppSession, Cookie, Current, second_factor
+from services.store.accounts import (
+    Accounts,
+    AppSession,
+    Cookie,
+    Current,
+    require_recent,
+    second_factor,
+)
 from services.store.codes import typed_code
 from services.store.factors import renewed, turned_off
 from services.store.steps import Step, Steps
@@ -114,8 +120,7 @@ class OwnFactor:
         session = shared.session_cache.find(cookie) if cookie else None
         if cookie is None or session is None:
             return _to_page()
-        if not any(one.is_proven for one in session.backend.devices() if one.is_this_one):
-            raise ProofNeeded
+        require_recent(session.backend)
         once, step, code, others = form
         current = self._accounts.current(cookie)
         shared.set_factor(session.user_id, second_factor(current.credentials))

@@ -26,7 +26,6 @@ from services.web.entries import Entries
 from services.web.factor_check import FactorCheck
 from services.web.forms import with_query
 from services.web.hashing_lanes import HashingLanes
-from services.web.notices import Notices
 from services.web.session_start import SessionStart
 
 
@@ -59,9 +58,7 @@ class SignInByCode(_OfAccount):
         def act() -> Entered:
             return Entered(*sign_in(asked.accounts, code, asked.browser))
 
-        return await Entries(self.start, self.start.notices).enter(
-            asked.request, entry, code.step, asked.target, act
-        )
+        return await Entries(self.start).enter(asked.request, entry, code.step, asked.target, act)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,6 @@ class ResetPassword(_OfAccount):
     name: ClassVar[str] = CodePurpose.RESET_PASSWORD
     purpose: ClassVar[CodePurpose] = CodePurpose.RESET_PASSWORD
     lanes: HashingLanes
-    notices: Notices
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
         """Raise WeakPassword, after which the code is still good."""
@@ -84,9 +80,7 @@ class ResetPassword(_OfAccount):
         def act() -> Entered:
             return Entered(*reset_password(asked.accounts, code, hashed, asked.browser))
 
-        return await Entries(self.start, self.notices).enter(
-            asked.request, entry, code.step, asked.target, act
-        )
+        return await Entries(self.start).enter(asked.request, entry, code.step, asked.target, act)
 
 
 @dataclass(frozen=True, slots=True)

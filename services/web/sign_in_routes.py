@@ -94,7 +94,7 @@ class SignInRoutes:
             return Entered(*accounts.sign_in(checked, code, browser))
 
         is_first = not found.is_taken
-        return await Entries(self.start, self.start.notices).enter(
+        return await Entries(self.start).enter(
             *(request, entry, checked.stored, target, act), is_new_account=is_first
         )
 
@@ -115,7 +115,7 @@ class SignInRoutes:
         def act() -> Entered:
             return Entered(*accounts.sign_up(found, hashed, code, browser))
 
-        return await Entries(self.start, self.start.notices).enter(
+        return await Entries(self.start).enter(
             *(request, entry, None, target, act), is_new_account=True
         )
 

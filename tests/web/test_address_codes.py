@@ -1,6 +1,7 @@
 """The codes of signed-in users, which prove who they are or change their address, and that take a former one back."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +21,7 @@ from services.web.origin import Origin
 from services.web.session_start import SessionStart
 from services.web.sign_in_codes import ProveByCode
 from services.web.sign_in_routes import SignInRoutes
-from tests.confirmed import confirm
+from tests.confirmed import confirm, set_address
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import NOT_COUNTED, accounts_in_memory
 from tests.web.test_code_routes import NEW_PASSWORD, Site, another, let_a_minute_pass, said
@@ -38,14 +39,16 @@ class AddressSite(Site):
         super().__post_init__()
         cache, origin, lanes = self.cache, Origin(None, 0), HashingLanes()
         one = SimpleNamespace(
-            session_cache=cache, set_address=cache.set_address, stop_turns_of=lambda _: None
+            session_cache=cache,
+            set_address=partial(set_address, cache),
+            stop_turns_of=lambda _: None,
         )
         shared = lambda: one  # noqa: E731
-        start = SessionStart(shared, self.attempts, origin, 3600)
         notices = Notices(self.attempts, origin, self.send)
+        start = SessionStart(shared, self.attempts, origin, 3600, notices)
         flows = (
             NewAddress(shared, self.attempts, origin, lanes, notices),
-            RestoreAddress(start, lanes, notices),
+            RestoreAddress(start, lanes),
             ProveByCode(FactorCheck(self.attempts, origin, notices)),
         )
         self.routes = [
@@ -218,7 +221,7 @@ def test_account_is_deleted_by_the_address_that_it_has_elsewhere(site, maya, els
 def test_address_changes_again_after_a_change_elsewhere(site, elsewhere):
     browser, email = elsewhere
     asks(browser, new := new_email())
-    site.cache.set_address(browser.session.user_id, new_email())  # another process takes the code
+    set_address(site.cache, browser.session.user_id, new_email())  # another process takes the code
 
     entered = browser.enters(site.digits, NEW)
 

@@ -78,14 +78,14 @@ class Site:
         )
         self.cache, origin = cache, Origin(None, 0)
         shared = lambda: SimpleNamespace(session_cache=cache)  # noqa: E731
-        start = SessionStart(shared, self.attempts, origin, 3600)
         notices = Notices(self.attempts, origin, self.send)
-        flows = SignInByCode(start), ResetPassword(start, HashingLanes(), notices), OfSession()
+        start = SessionStart(shared, self.attempts, origin, 3600, notices)
+        flows = SignInByCode(start), ResetPassword(start, HashingLanes()), OfSession()
         self.routes = CodeRoutes(shared, self.attempts, origin, self.send, flows).routes()
 
     def send(self, mail):
-        """Take a mail, as a mailer does that has room."""
-        if not self.is_full:
+        """Take a mail, as a mailer does that has room; but none that tells of a device: a thread sends it."""
+        if not self.is_full and mail.kind is not NoticeKind.NEW_DEVICE:
             self.mails.append(mail)
         return not self.is_full
 

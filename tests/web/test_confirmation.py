@@ -1,6 +1,7 @@
 """Sign-ups whose address a code confirms, and the confirmation of one's own address."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -21,7 +22,7 @@ from services.web.origin import Origin
 from services.web.session_start import SessionStart
 from services.web.sign_in_codes import ResetPassword, SignInByCode
 from services.web.sign_in_routes import SignInRoutes
-from tests.confirmed import confirm
+from tests.confirmed import confirm, set_address
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import NOT_COUNTED, accounts_in_memory, cut_at
 from tests.web.test_code_routes import NEW_PASSWORD, RESET, Site, another, said
@@ -37,15 +38,17 @@ class SignUpSite(Site):
     def __post_init__(self):
         super().__post_init__()
         origin, self.noted = Origin(None, 0), []
-        one = SimpleNamespace(session_cache=self.cache, set_address=self.cache.set_address)
+        one = SimpleNamespace(
+            session_cache=self.cache, set_address=partial(set_address, self.cache)
+        )
         shared = lambda: one  # noqa: E731
-        start, lanes = SessionStart(shared, self.attempts, origin, 3600), HashingLanes()
-        flow = SignUpCode(start)
         notices = Notices(self.attempts, origin, self.send)
+        start = SessionStart(shared, self.attempts, origin, 3600, notices)
+        flow, lanes = SignUpCode(start), HashingLanes()
         flows = (
             flow,
             SignInByCode(start),
-            ResetPassword(start, lanes, notices),
+            ResetPassword(start, lanes),
             ConfirmAddress(self.noted.append),
         )
         codes = CodeRoutes(shared, self.attempts, origin, self.send, flows)

@@ -31,7 +31,7 @@ from services.web.session_start import SessionStart
 from services.web.sign_in_codes import ProveByCode, ResetPassword, SignInByCode
 from services.web.sign_in_routes import SignInRoutes
 from tests.authenticator import Authenticator, change_factor
-from tests.confirmed import confirm
+from tests.confirmed import confirm, set_address
 from tests.store.conformance.accounts.deployments import at_once
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import NOT_COUNTED, accounts_in_memory
@@ -54,28 +54,26 @@ class FactorSite(Site):
         super().__post_init__()
         cache, origin, lanes = self.cache, Origin(None, 0), HashingLanes()
         one = SimpleNamespace(
-            session_cache=cache, set_address=cache.set_address, stop_turns_of=lambda _: None
+            session_cache=cache,
+            set_address=partial(set_address, cache),
+            stop_turns_of=lambda _: None,
         )
         shared = lambda: one  # noqa: E731
         notices = Notices(self.attempts, origin, self.send)
         start = SessionStart(shared, self.attempts, origin, 3600, notices)
         flows = (
             SignInByCode(start),
-            ResetPassword(start, lanes, notices),
+            ResetPassword(start, lanes),
             NewAddress(shared, self.attempts, origin, lanes, notices),
-            RestoreAddress(start, lanes, notices),
+            RestoreAddress(start, lanes),
             ProveByCode(FactorCheck(self.attempts, origin, notices)),
         )
         self.routes = [
             *CodeRoutes(shared, self.attempts, origin, self.send, flows).routes(),
             *SignInRoutes(start, lanes).routes(),
-            *Entries(start, notices).routes(),
-            *Enrolments(Entries(start, notices)).routes(),
+            *Entries(start).routes(),
+            *Enrolments(Entries(start)).routes(),
         ]
-
-    def send(self, mail):
-        """Take a mail, but none that tells of a device: a thread sends it."""
-        return mail.kind is NoticeKind.NEW_DEVICE or super().send(mail)
 
     @property
     def told(self):
@@ -352,7 +350,7 @@ def moved(user, browser):
     accounts, new = user.site.accounts, new_email()
     generation = accounts.find(user.email, NOT_COUNTED).stored.generation
     accounts.change_address(browser.session, new, generation)
-    user.site.cache.set_address(browser.session.user_id, new)
+    set_address(user.site.cache, browser.session.user_id, new)
     return new
 
 

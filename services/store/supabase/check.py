@@ -13,7 +13,7 @@ from services.crypto import ServerProof
 from services.domain import UserId
 from services.errors import Misconfigured, StoreUnavailable
 from services.store.backend import StoredCredentials
-from services.store.operator import Finding, FormerFault, Mark, PresentKeys, judge_former
+from services.store.operator import Finding, FormerFault, Mark, PresentKeys, few_names, judge_former
 from services.store.supabase import migrations
 from services.store.supabase.api import LEAST, PAGE, Gateway, ServerCalls
 from services.store.supabase.auth import AuthSettings, get_settings
@@ -22,7 +22,6 @@ from services.store.supabase.lite_transport import LiteTransport
 _MAX_SKEW_SECONDS = 30.0  # PostgREST refuses a token from further in the future
 _MIN_TOKEN_SECONDS = 20 * 60
 _MAX_ERASURE_SECONDS = 3600.0
-_NAMED_USERS = 3
 _SIGN_IN = "Authentication, Sign In / Providers"
 _AUDIT_LOGS = "Authentication, Audit Logs"
 _SERVER = """
@@ -215,9 +214,8 @@ def judge_credentials(unopened: Sequence[UserId]) -> Finding:
     """Judge the users whose credentials are missing or do not open."""
     if not unopened:
         return Mark.OK, "all users' open"
-    named = ", ".join(map(str, unopened[:_NAMED_USERS]))
-    more = ", …" if len(unopened) > _NAMED_USERS else ""
-    text = f"those of {len(unopened)} are missing or do not open ({named}{more})"
+    named = few_names([str(user_id) for user_id in unopened])
+    text = f"those of {len(unopened)} are missing or do not open ({named})"
     return Mark.FAIL, f"{text}: put their rows of private.credentials back from a backup"
 
 
