@@ -31,6 +31,8 @@ def test_email_changes_and_its_owner_takes_the_old_one_back(app, mails, person):
     assert mail.recipients == [NEW]
     enters(maya, mail.code, "Change email")
     maya.sees("Email changed.")
+    maya.sees("Your other devices stay signed in")
+    expect(maya.page.get_by_role("heading", name="Devices")).to_be_visible()
     expect(maya.page.locator("main").get_by_text(NEW, exact=True)).to_be_visible()
     look.at("email-changed")
     assert NEW not in maya.page.url
