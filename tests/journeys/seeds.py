@@ -1,5 +1,7 @@
 """Seed data, written through the services like a second process of the same app."""
 
+import subprocess
+import sys
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,6 +24,7 @@ from services.rules.accounts import PROOF_LIFE
 from services.store.sqlite import SqlitePlace
 from services.store.tables.backend import TablesBackend
 from services.store.tables.schema import BUDGETS, SESSIONS, TURNS
+from tests.stack.apps import ROOT
 from tests.store.conformance.talk import begun_with
 from tests.stores import WholeAccounts, backend_at, store_of
 
@@ -34,6 +37,16 @@ _INFO = ModelInfo(
     cached_input_micro=25_000,
 )
 _SECONDS = 20.0
+
+
+def operate(app, *arguments):
+    """Return the output of a command of the operator, which runs beside *app*."""
+    places = {"DAYBOOK_DATA_DIR": str(app.data), "DAYBOOK_KEY_DIR": str(app.keys)}
+    command = [sys.executable, "-m", "services.operate", *arguments]
+    ran = subprocess.run(
+        command, cwd=ROOT, env=places | app.environment, check=True, stdout=subprocess.PIPE
+    )
+    return ran.stdout.decode()
 
 
 @contextmanager
