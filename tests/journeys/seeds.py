@@ -23,7 +23,7 @@ from services.memory.tokens import RegexCounter
 from services.rules.accounts import PROOF_LIFE
 from services.store.sqlite import SqlitePlace
 from services.store.tables.backend import TablesBackend
-from services.store.tables.schema import BUDGETS, SESSIONS, TURNS
+from services.store.tables.schema import ACCOUNTS, BUDGETS, SESSIONS, TURNS
 from tests.stack.apps import ROOT
 from tests.store.conformance.talk import begun_with
 from tests.stores import WholeAccounts, backend_at, store_of
@@ -159,6 +159,16 @@ def age_proofs(app):
         connection.execute(
             "update private.app_sessions set proved_at = now() - interval '10 minutes'"
         )
+
+
+def addresses(app):
+    """Return the addresses of all users who are stored."""
+    if store := app.environment.get("DAYBOOK_STORE"):
+        with _tables(store) as tables:
+            rows = tables.of(None).run(lambda block: block.select(ACCOUNTS))
+        return {row.email for row in rows}
+    with database(app) as connection:
+        return {email for (email,) in connection.execute("select email from auth.users")}
 
 
 def reply_states(app):
