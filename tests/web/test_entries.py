@@ -787,6 +787,20 @@ def test_cut_sign_up_sets_up_the_required_factor_when_it_goes_on(strict, step):
     assert not is_in(omar.begins())
 
 
+def test_form_of_another_site_sets_up_no_factor(strict):
+    maya, _ = strict
+    browser, theirs = maya.begins(), maya.site.browser(origin="https://evil.example")
+    theirs.cookies, theirs.step = browser.cookies, browser.step
+
+    shown = theirs.post("/factor/enrol", step=browser.step, next="/")
+    sets_up(maya, browser)
+    confirmed = confirms(maya, theirs)
+
+    assert (shown.status_code, confirmed.status_code) == (403, 403)
+    assert not is_in(theirs)
+    assert maya.credentials.factor is None
+
+
 def test_setup_key_is_of_its_browser_and_another_each_time(strict):
     maya, _ = strict
     browser, other = maya.begins(), maya.site.browser()
