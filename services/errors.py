@@ -225,6 +225,7 @@ _WEAKNESSES = {
     "short": "This password is too short. Use at least 12 characters.",
     "long": "This password is too long. Use at most 1,024 characters; accents, emoji and other scripts count 2 to 4.",
     "address": "This password is your email, or the part before its @. Choose another one.",
+    "name": "This password is the name of this app with numbers or signs. Choose another one.",
     "repeated": "This password repeats one or two characters. Choose another one.",
     "common": "This is one of the most common passwords. Choose another one.",
     "unreadable": "This password contains a character that cannot be stored.",

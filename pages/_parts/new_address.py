@@ -12,7 +12,8 @@ from services.domain.mails import CodePurpose
 MOVED = "moved"  # the reason in the address once it is done
 _CHANGED = (
     "Email changed. Sign in with the new one from now on. If the old one was confirmed, we told it, "
-    "and it can be taken back for three days, on the sign-in page."
+    "and it can be taken back for three days, on the sign-in page. Your other devices stay signed in: "
+    "sign them out below if you do not know them."
 )
 _SENTENCES = {
     "wrong": "Your email was not changed. The password is wrong.",

@@ -11,6 +11,8 @@ from services.errors import WeakPassword
 PASSWORD_CHARACTERS = 12
 PASSWORD_BYTES = 1_024  # the maximum length: more than a sentence needs, and little work to check
 PASSWORD_RULE = f"At least {PASSWORD_CHARACTERS} characters. A short sentence works well."
+# the name of this app, the one word that its users have in common (OWASP ASVS 5.0, 6.1.2)
+_APP = "daybook"
 # the 3,000 most common passwords that pass the other rules (OWASP ASVS 5.0, 6.2.4), in lower case
 _COMMON = Path(__file__).with_name("common_passwords.txt")
 
@@ -34,6 +36,9 @@ def _weakness(email: EmailAddress, password: str) -> str | None:
     folded = normalize("NFC", password).casefold()
     if folded in (email, email.partition("@")[0]):
         return "address"
+    rest = folded.replace(_APP, "")
+    if rest != folded and not any(map(str.isalpha, rest)):  # such as "daybook-2026!"
+        return "name"
     if len(set(folded)) <= 2:  # such as "abababababab"
         return "repeated"
     return "common" if folded in _common_passwords() else None

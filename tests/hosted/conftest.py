@@ -26,8 +26,9 @@ def make_hosted_app(open_rig, make_app):  # noqa: F811
     """Return a function that makes an app process on the rig, not started, with a model that has a price."""
     prices = {"DAYBOOK_INPUT_PRICE_MICRO": "3000000", "DAYBOOK_OUTPUT_PRICE_MICRO": "15000000"}
 
-    def make(name, **changes):
-        return make_app(name, environment=open_rig.environment() | prices, **changes)
+    def make(name, environment=None, **changes):
+        environment = open_rig.environment() | prices | (environment or {})
+        return make_app(name, "hosted", environment=environment, **changes)
 
     return make
 

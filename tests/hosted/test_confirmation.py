@@ -68,6 +68,7 @@ def test_confirmed_address_opens_the_account_that_waited_for_it(hosted, process,
         cookie, session = process.sign_in_with(email, PASSWORD)
 
         assert (session.email, process.open(cookie).user_id) == (email, session.user_id)
+        assert not session.is_confirmed  # only a code of ours confirms an address
 
 
 def test_second_sign_up_keeps_the_password_at_supabase_auth(hosted, process):

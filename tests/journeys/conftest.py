@@ -1,5 +1,9 @@
-"""The real app, a scripted model, and users with real browsers."""
+"""The real app, a scripted model, and users with real browsers.
 
+With DAYBOOK_JOURNEY_STORE=sqlite the apps keep their data in SQLite, instead of the embedded stack.
+"""
+
+import os
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +25,8 @@ FLAGS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 ADMIN = "admin@daybook.test"
+STORE = os.environ.get("DAYBOOK_JOURNEY_STORE", "embedded")
+STORES = [*dict.fromkeys([STORE, "sqlite"])]  # of journeys that also run on SQLite in every run
 _PEOPLE = pytest.StashKey[list[Person]]()
 
 
@@ -41,18 +47,28 @@ def _plain_model(model):
 def make_app(model, cache, tmp_path_factory):
     """Return a function that makes an app, not started, with folders of its own or those of another app."""
 
-    def make(name, **changes):
+    def make(name, store=STORE, **changes):
+        base = changes.pop("base", None) or tmp_path_factory.mktemp(name)
         environment = {
             "OPENAI_BASE_URL": model.url,
             "OPENAI_API_KEY": "scripted",
             "DAYBOOK_MODEL": "scripted",
             "DAYBOOK_MODELS": "scripted-large",
             "DAYBOOK_SIGN_UPS_AN_HOUR": "1000",
-        } | changes.pop("environment", {})
-        base = changes.pop("base", None) or tmp_path_factory.mktemp(name)
+        }
+        if store == "sqlite":
+            environment["DAYBOOK_STORE"] = f"sqlite:{base}/daybook.db"
+            environment["DAYBOOK_SIGN_IN"] = "local"
+        environment |= changes.pop("environment", {})
         return App(base, cache, environment=environment, **changes)
 
     return make
+
+
+@pytest.fixture
+def store():
+    """Return the store of an app of one test, which the test may choose by a parameter of this name."""
+    return STORE
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,10 @@
 """Seed data, written through the services like a second process of the same app."""
 
+import subprocess
+import sys
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from services.chat.live_turn import LiveTurns
@@ -10,16 +13,18 @@ from services.chat.service import Chat
 from services.chat.setup import Choices
 from services.chat.task_registry import BackgroundTasks
 from services.crypto import RootKeys
-from services.domain import Window
+from services.domain import Purpose, Window
 from services.domain.models import ModelInfo
 from services.embedded.folders import choose_folders
 from services.embedded.plan import read_secrets, running_endpoints
 from services.embedded.postgres import Postgres
 from services.llm import Models, Offer
 from services.memory.tokens import RegexCounter
+from services.rules.accounts import PROOF_LIFE
 from services.store.sqlite import SqlitePlace
 from services.store.tables.backend import TablesBackend
-from services.store.tables.schema import BUDGETS
+from services.store.tables.schema import ACCOUNTS, BUDGETS, SESSIONS, TURNS
+from tests.stack.apps import ROOT
 from tests.store.conformance.talk import begun_with
 from tests.stores import WholeAccounts, backend_at, store_of
 
@@ -32,6 +37,16 @@ _INFO = ModelInfo(
     cached_input_micro=25_000,
 )
 _SECONDS = 20.0
+
+
+def operate(app, *arguments):
+    """Return the output of a command of the operator, which runs beside *app*."""
+    places = {"DAYBOOK_DATA_DIR": str(app.data), "DAYBOOK_KEY_DIR": str(app.keys)}
+    command = [sys.executable, "-m", "services.operate", *arguments]
+    ran = subprocess.run(
+        command, cwd=ROOT, env=places | app.environment, check=True, stdout=subprocess.PIPE
+    )
+    return ran.stdout.decode()
 
 
 @contextmanager
@@ -127,6 +142,48 @@ def lift_bounds(tables):
             block.put(BUDGETS, replace(block.get(BUDGETS, "budget"), max_per_minute=1_000_000))
 
         tables.of(user_id).run(lift)
+
+
+def age_proofs(app):
+    """Make the proof of each session too old for a change of an account."""
+    if store := app.environment.get("DAYBOOK_STORE"):
+
+        def age(block):
+            for one in block.select(SESSIONS):
+                block.put(SESSIONS, replace(one, proved_at=datetime.now(UTC) - PROOF_LIFE))
+
+        with _tables(store) as tables:
+            tables.of(None).run(age)
+        return
+    with database(app) as connection:
+        connection.execute(
+            "update private.app_sessions set proved_at = now() - interval '10 minutes'"
+        )
+
+
+def addresses(app):
+    """Return the addresses of all users who are stored."""
+    if store := app.environment.get("DAYBOOK_STORE"):
+        with _tables(store) as tables:
+            rows = tables.of(None).run(lambda block: block.select(ACCOUNTS))
+        return {row.email for row in rows}
+    with database(app) as connection:
+        return {email for (email,) in connection.execute("select email from auth.users")}
+
+
+def reply_states(app):
+    """Return the states of the turns whose purpose is a reply."""
+    if store := app.environment.get("DAYBOOK_STORE"):
+        with _tables(store) as tables:
+            turns = [
+                one
+                for user_id in tables.owners(TURNS)
+                for one in tables.of(user_id).run(lambda block: block.select(TURNS))
+            ]
+        return [one.state for one in turns if one.purpose == Purpose.REPLY]
+    with database(app) as connection:
+        replies = "select state from public.turns where purpose = 'reply'"
+        return [state for (state,) in connection.execute(replies)]
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """Another email address, and the way back to the old one, over a mail server of the test."""
 
+import pytest
 from playwright.sync_api import expect
 
+from tests.journeys.conftest import STORES
 from tests.journeys.people import DESK, PASSWORD, PHONE
 from tests.journeys.test_access import Look
 from tests.journeys.test_codes import EMAIL, NEW_PASSWORD, coded, enters, form, told
@@ -12,6 +14,7 @@ from tests.stack.apps import until
 NEW = "maya@elsewhere.test"
 
 
+@pytest.mark.parametrize("store", STORES)
 def test_email_changes_and_its_owner_takes_the_old_one_back(app, mails, person):
     maya = person(url=app.url, viewport=DESK)
     maya.visit("/")
@@ -31,6 +34,8 @@ def test_email_changes_and_its_owner_takes_the_old_one_back(app, mails, person):
     assert mail.recipients == [NEW]
     enters(maya, mail.code, "Change email")
     maya.sees("Email changed.")
+    maya.sees("Your other devices stay signed in")
+    expect(maya.page.get_by_role("heading", name="Devices")).to_be_visible()
     expect(maya.page.locator("main").get_by_text(NEW, exact=True)).to_be_visible()
     look.at("email-changed")
     assert NEW not in maya.page.url

@@ -1,19 +1,12 @@
 """A message that the budget refuses is answered by a cheaper model, or after an operator raises the limit."""
 
 import re
-import subprocess
-import sys
 
 from playwright.sync_api import expect
 
 from tests.journeys.people import DESK, PHONE, Person
-from tests.stack.apps import ROOT, running, until
-
-
-def operate(app, *arguments):
-    places = {"DAYBOOK_DATA_DIR": str(app.data), "DAYBOOK_KEY_DIR": str(app.keys)}
-    command = [sys.executable, "-m", "services.operate", *arguments]
-    subprocess.run(command, cwd=ROOT, env=places, check=True)
+from tests.journeys.seeds import operate
+from tests.stack.apps import running, until
 
 
 def _bottom(place):

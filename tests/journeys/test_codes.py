@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 from tests.confirmed import confirm
 from tests.journeys.people import DESK, PASSWORD, PHONE
-from tests.journeys.seeds import database, second_process
+from tests.journeys.seeds import age_proofs, second_process
 from tests.journeys.test_access import Look
 from tests.mail_server import mail_server
 from tests.stack.apps import running, until
@@ -29,9 +29,9 @@ def mail_settings(mails):
 
 
 @pytest.fixture
-def app(make_app, mails):
+def app(make_app, mails, store):
     """An app with mail, and a user whose address is confirmed."""
-    with running(make_app("codes", environment=mail_settings(mails))) as app:
+    with running(make_app("codes", store, environment=mail_settings(mails))) as app:
         app.until_ready()
         with second_process(app) as accounts:
             confirm(accounts, accounts.sign_up_with(EMAIL, PASSWORD)[1])
@@ -107,9 +107,7 @@ def test_code_takes_the_place_of_the_password_as_a_proof(app, mails, person):
     maya.visit("/")
     maya.enters("/session", EMAIL)
     maya.is_welcome()
-    with database(app) as rows:
-        rows.execute("update private.app_sessions set proved_at = now() - interval '10 minutes'")
-        rows.commit()
+    age_proofs(app)
 
     maya.visit("/account")
     look = Look(maya)

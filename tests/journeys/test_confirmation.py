@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.journeys.people import DESK, PASSWORD, PHONE
-from tests.journeys.seeds import second_process
+from tests.journeys.seeds import operate, second_process
 from tests.journeys.test_access import Look
 from tests.journeys.test_codes import coded, enters, form, mail_settings
 from tests.journeys.test_codes import mails as mails  # a fixture
@@ -16,9 +16,9 @@ EMAIL, OLD = "maya@daybook.test", "omar@daybook.test"
 
 
 @pytest.fixture
-def app(make_app, mails):
+def app(make_app, mails, store):
     """An app with mail, and a user whose address is not confirmed."""
-    with running(make_app("confirmation", environment=mail_settings(mails))) as app:
+    with running(make_app("confirmation", store, environment=mail_settings(mails))) as app:
         app.until_ready()
         with second_process(app) as accounts:
             accounts.sign_up_with(OLD, PASSWORD)
@@ -53,3 +53,32 @@ def test_address_is_confirmed_at_sign_up_and_on_account(app, mails, person):
     look_at_account.at("confirmed")
     assert look.found + look_at_account.found == []
     assert code not in app.said()
+
+
+@pytest.mark.parametrize("store", ["sqlite"])
+def test_freed_address_is_its_owners_and_its_user_takes_another(app, mails, person):
+    placeholder = re.search(r"freed-\S+@daybook\.invalid", operate(app, "free-address", OLD))[0]
+    owner = person(url=app.url, viewport=DESK)
+    owner.visit("/")
+    owner.page.get_by_role("tab", name="Create account").click()
+    owner.enters("/account", OLD, PASSWORD)
+    enters(owner, until(lambda: coded(mails))[0].code, "Create account")
+    owner.is_welcome()
+
+    omar = person(url=app.url, viewport=PHONE, has_touch=True)
+    omar.visit("/")
+    omar.enters("/session", placeholder, PASSWORD)
+    omar.sees("You sign in with a placeholder")
+    look = Look(omar)
+    look.at("placeholder")
+    omar.page.get_by_role("button", name="Change email").click()
+    form(omar, "/code").get_by_label("New email").fill(EMAIL)
+    form(omar, "/code").get_by_label("Password").first.fill(PASSWORD)
+    form(omar, "/code").get_by_role("button", name="Send code").click()
+    expect(form(omar, "/code/redeem")).to_be_visible()
+    enters(omar, until(lambda: coded(mails)[1:])[0].code, "Change email")
+    omar.sees("Email changed.")
+    expect(omar.page.get_by_text("You sign in with a placeholder")).to_have_count(0)
+    expect(omar.page.locator(".stMarkdownBadge")).to_contain_text("Confirmed")
+    assert {address for mail in mails.received for address in mail.recipients} == {OLD, EMAIL}
+    assert look.found == []

@@ -6,7 +6,7 @@ from zipfile import ZipFile
 from playwright.sync_api import expect
 
 from tests.journeys.people import FOR_EVER
-from tests.journeys.seeds import database
+from tests.journeys.seeds import addresses
 from tests.stack.apps import until
 
 
@@ -58,12 +58,5 @@ def test_data_is_exported_and_deleted_with_the_account(app, person):
     route.fulfill(response=answer)
     maya.sees("Your account has been deleted.")
     maya.is_asked_to_sign_in()
-    with database(app) as rows:
-        rows.autocommit = True
-
-        def left():
-            found = rows.execute("select count(*) from auth.users where email = %s", [maya.email])
-            return found.fetchone()[0]
-
-        until(lambda: not left())
+    until(lambda: maya.email not in addresses(app))
     assert maya.complaints() == []

@@ -3,7 +3,7 @@
 from playwright.sync_api import expect
 
 from tests.journeys.people import PASSWORD
-from tests.journeys.seeds import database
+from tests.journeys.seeds import age_proofs
 
 
 def form(tab, action):
@@ -20,12 +20,7 @@ def test_old_session_proves_itself_and_signs_out_the_other_devices(app, person):
     for one in (lost, other):
         one.email = maya.email
         one.signs_in()
-    with database(app) as rows:
-        older = "update private.app_sessions set proved_at = now() - interval '10 minutes'"
-        rows.execute(
-            f"{older} where user_id = (select id from auth.users where email = %s)", [maya.email]
-        )
-        rows.commit()
+    age_proofs(app)
 
     maya.visit("/account")
     expect(devices(maya)).to_have_count(3)

@@ -5,6 +5,7 @@ from playwright.sync_api import expect
 
 from tests.authenticator import Authenticator
 from tests.confirmed import confirm
+from tests.journeys.conftest import STORE
 from tests.journeys.people import DESK, PASSWORD, PHONE
 from tests.journeys.seeds import second_process
 from tests.journeys.test_access import Look
@@ -16,14 +17,8 @@ from tests.journeys.test_codes import (
     form,
     mail_settings,
 )
-from tests.mail_server import mail_server
+from tests.journeys.test_codes import mails as mails  # a fixture
 from tests.stack.apps import running, until
-
-
-@pytest.fixture
-def mails():
-    with mail_server() as server:
-        yield server
 
 
 @pytest.fixture
@@ -32,9 +27,9 @@ def authenticator():
 
 
 @pytest.fixture
-def app(make_app, mails, authenticator):
+def app(make_app, mails, authenticator, store):
     """An app with mail, and a user with a confirmed address and a second factor."""
-    with running(make_app("factor", environment=mail_settings(mails))) as app:
+    with running(make_app("factor", store, environment=mail_settings(mails))) as app:
         app.until_ready()
         with second_process(app) as accounts:
             _, session = accounts.sign_up_with(EMAIL, PASSWORD)
@@ -78,7 +73,7 @@ def test_user_signs_in_with_the_factor_and_with_a_recovery_code(app, person, aut
         assert secret not in app.said()
 
 
-@pytest.mark.parametrize("is_kept", [True, False])
+@pytest.mark.parametrize(("store", "is_kept"), [(STORE, True), ("sqlite", False)])
 def test_reset_lists_the_factor_and_asks_for_it(app, mails, person, authenticator, is_kept):
     phone = person(url=app.url, viewport=PHONE, has_touch=True)
     asks_for_a_code(phone, "Forgot your password?")

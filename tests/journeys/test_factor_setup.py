@@ -6,8 +6,9 @@ import pytest
 from playwright.sync_api import expect
 from pyotp import TOTP
 
+from tests.journeys.conftest import STORES
 from tests.journeys.people import DESK, FOR_EVER, PHONE, Person
-from tests.journeys.seeds import database
+from tests.journeys.seeds import reply_states
 from tests.journeys.test_access import Look
 from tests.stack.apps import running
 
@@ -22,6 +23,10 @@ def begin(tab):
     """Open the page with the setup key; return the key."""
     tab.visit("/account")
     button(tab, "Set up").click()
+    return setup_key(tab)
+
+
+def setup_key(tab):
     key = tab.page.locator(".db-once code").inner_text()
     return re.sub(r"\s", "", key)
 
@@ -82,11 +87,13 @@ def test_two_step_verification_is_set_up_and_turned_off(person):
     assert maya.complaints() == []
 
 
-def test_admin_requires_two_step_verification_of_all(make_app, browser):
-    """Who has not set it up is signed out; a reply that is under way is kept."""
-    with running(make_app("required")) as app:
+@pytest.mark.parametrize("store", STORES)
+def test_admin_requires_two_step_verification_of_all(make_app, browser, store):
+    """Who has not set it up is signed out, and sets it up on the way in; a reply that is under way is kept."""
+    with running(make_app("required", store)) as app:
         app.until_ready()
-        ruth, maya = (Person(browser, app.url, name) for name in ("ruth", "maya"))
+        ruth, omar = (Person(browser, app.url, name) for name in ("ruth", "omar"))
+        maya = Person(browser, app.url, "maya", **SIZES["phone"])
         try:
             for one in (ruth, maya):
                 one.arrives()
@@ -115,22 +122,42 @@ def test_admin_requires_two_step_verification_of_all(make_app, browser):
             expect(switch).to_have_count(1)  # the one before is fading
             expect(switch).to_be_checked()
             maya.is_signed_out_before_long()
-            with database(app) as rows:
-                replies = "select state from public.turns where purpose = 'reply'"
-                assert rows.execute(replies).fetchall() == [("stopped",)]
+            assert reply_states(app) == ["stopped"]
+
+            maya.enters("/session", maya.email)
+            look_at_phone = Look(maya)
+            maya.sees("Two-step verification is required here.")
+            look_at_phone.at("a factor to be set up")
+            button(maya, "Show setup key").click()
+            key = setup_key(maya)
+            look_at_phone.at("its setup key")
+            confirm(maya, "12345")
+            expect(maya.page.get_by_role("alert")).to_contain_text("Wrong code")
+            confirm(maya, TOTP(key).now())
+            shown = codes(maya)
+            maya.page.get_by_role("link", name="Continue").click()
+            maya.is_welcome()
+            assert look_at_phone.found == []
+            assert not [one for one in (key, *shown) if one in app.said()]
+
+            omar.visit()
+            omar.page.get_by_role("tab", name="Create account").click()
+            omar.enters("/account", omar.email)
+            omar.sees("Two-step verification is required here.")
+            look_at_desk = Look(omar)
+            look_at_desk.at("a factor of a new account")
+            assert look_at_desk.found == []
 
             switch.press("Space")
             ruth.dialog.get_by_role("button", name="Stop requiring it").click()
             ruth.sees("Users choose if")
             expect(switch).to_have_count(1)
             expect(switch).not_to_be_checked()
-            maya.signs_in()
-            maya.visit()
-            maya.is_welcome()
+            omar.arrives()
             assert look.found == []
-            assert [*ruth.complaints(), *maya.complaints()] == []
+            assert [complaint for one in (ruth, maya, omar) for complaint in one.complaints()] == []
         finally:
-            for one in (ruth, maya):
+            for one in (ruth, maya, omar):
                 one.leaves()
 
 

@@ -625,6 +625,12 @@ def test_health_shows_mail_where_it_is_set(open_tab, ruth, monkeypatch):
     assert shown["Last hour"] == "12 of 1,000"
     assert (shown["Only for known devices"], shown["Waiting"]) == ("200", "3")
     assert shown["Last failed attempt"].startswith("TimeoutError, ")
+    assert warnings(app) == []
+
+    ruth.auth_confirms = True
+
+    [confirmed] = warnings(open_tab("Health"))
+    assert "Supabase Auth confirms addresses itself" in confirmed
 
 
 def test_health_of_models_is_shown_without_a_database(open_tab, ruth, monkeypatch):

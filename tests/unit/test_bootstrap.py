@@ -30,6 +30,7 @@ from services.domain.turns import TurnState
 from services.embedded.plan import Endpoints
 from services.embedded.reports import Failed
 from services.errors import Misconfigured, StoreUnavailable
+from services.identity.mailer import open_mailer
 from services.settings import Settings
 from services.store.accounts import AppSession, Cookie
 from services.store.supabase import backend as supabase_backend
@@ -41,6 +42,7 @@ from services.store.tables.access import settings_of
 from services.stores import open_backend
 from services.users import Shared, session_cache
 from services.web import upkeep
+from services.web.attempts import Attempts
 from tests.stack.apps import ROOT, SECONDS
 from tests.store.conformance.talk import a_fact
 
@@ -425,6 +427,22 @@ def test_codes_have_routes_where_mail_is_set_alone(monkeypatch, not_started):
     not_started.mailer = SimpleNamespace(send=lambda _: True)
 
     assert paths() - without == {"/code", "/code/redeem"}
+
+
+def test_limits_of_codes_and_mails_are_those_of_the_settings(monkeypatch, not_started):
+    monkeypatch.setattr(events, "_listeners", [])
+    made = []
+    monkeypatch.setattr(
+        bootstrap, "Attempts", lambda *given: made.append(given) or Attempts(*given)
+    )
+    mail = {"smtp_host": "127.0.0.1", "smtp_from": "no-reply@corp.example"}
+    chosen = Settings(sign_ups_an_hour=2, codes_an_hour=3, mails_an_hour=50, **mail)
+    not_started.deployment.settings = chosen
+
+    bootstrap.routes(not_started)
+
+    assert made == [(not_started.deployment.root_keys, 2, 3)]
+    assert open_mailer(chosen, print).health().at_most == 50
 
 
 @pytest.mark.parametrize(("is_hosted", "asked", "swept"), [(True, 0, 10), (False, 133, 67)])

@@ -24,6 +24,7 @@ LONGEST = ("a short sentence. " * PASSWORD_BYTES)[:PASSWORD_BYTES]
         *("a short sentence", "abcabcabcabc", "            xy", LONGEST),
         *("\u00e9abc" * 12, f"{GRIN}abc" * 10),
         *(f"{MAYA}!", "maya.rosenbaum1", f"{COMMON[0]} again"),
+        *("daybook of maya", "my 4th Daybook", "date book 12345"),
     ],
 )
 def test_password_by_the_rules_is_good(password):
@@ -39,6 +40,7 @@ def test_password_by_the_rules_is_good(password):
         *(("a" * 12, "repeated"), ("abbabaababab", "repeated"), ("Aa" * 6, "repeated")),
         *((" " * 12, "repeated"), ("e\u0301" * 6, "repeated"), ("\u00e9e\u0301b" * 6, "repeated")),
         *((COMMON[0], "common"), (COMMON[-1].upper(), "common"), ("Qwerty123456", "common")),
+        *(("daybook12345", "name"), ("DayBook DayBook", "name"), ("2026-Daybook!", "name")),
         ("\ud83d" + "a short sentence", "unreadable"),
     ],
 )

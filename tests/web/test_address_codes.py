@@ -24,7 +24,14 @@ from services.web.sign_in_routes import SignInRoutes
 from tests.confirmed import confirm, set_address
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import NOT_COUNTED, accounts_in_memory
-from tests.web.test_code_routes import NEW_PASSWORD, Site, another, let_a_minute_pass, said
+from tests.web.test_code_routes import (
+    NEW_PASSWORD,
+    Site,
+    another,
+    let_a_minute_pass,
+    said,
+    suspend,
+)
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
 NEW, BACK, PROVE = CodePurpose.NEW_ADDRESS, CodePurpose.RESTORE_ADDRESS, CodePurpose.PROVE
@@ -95,6 +102,11 @@ def forget_proofs(site):
             block.put(schema.SESSIONS, replace(one, proved_at=None))
 
 
+def open_steps(site):
+    tables = site.accounts.backend.all_tables.of(None)
+    return tables.run(lambda block: block.select(schema.STEPS))
+
+
 def test_code_to_the_new_address_changes_it_and_both_are_told(site, maya):
     browser, elsewhere, new = site.signed_in(maya), site.signed_in(maya), new_email()
 
@@ -103,6 +115,7 @@ def test_code_to_the_new_address_changes_it_and_both_are_told(site, maya):
 
     assert said(sent) == {"c": "1", "code": "new_address", "step": browser.step}
     assert said(entered) == {"c": "1", "reason": "moved"}
+    assert open_steps(site) == []
     told = [(mail.address, mail.content) for mail in site.mails]
     assert told[0][0] == new
     assert told[1:] == [(maya, FORMER), (new, CHANGED)]
@@ -288,6 +301,7 @@ def test_former_address_is_taken_back_by_its_mailbox(site, maya):
 
     assert said(sent) == {"c": "1", "code": "restore_address", "step": browser.step}
     assert back.headers["location"] == "/?c=1"
+    assert open_steps(site) == []
     assert browser.session.email == maya
     told = [(mail.address, mail.content) for mail in site.mails[1:]]
     assert told == [(maya, CHANGED), (stolen, CHANGED)]
@@ -327,10 +341,12 @@ def test_weak_password_leaves_the_code_of_the_way_back_good(site, maya):
     assert browser.enters(digits, BACK, password=NEW_PASSWORD).headers["location"] == "/?c=1"
 
 
-@pytest.mark.parametrize("who", ["unknown", "account", "former"])
+@pytest.mark.parametrize("who", ["unknown", "account", "former", "suspended"])
 def test_way_back_is_answered_alike_for_every_address(site, maya, who):
-    if who == "former":
-        moved(site, maya)
+    if who in {"former", "suspended"}:
+        new = moved(site, maya)[1]
+    if who == "suspended":
+        suspend(site, new)
     site.mails.clear()
     browser, began = site.browser(), site.clock.now
 

@@ -132,6 +132,7 @@ def test_taken_address_gets_the_same_page_and_time_and_a_mail_without_a_code(sit
         )
 
     assert seen[0] == seen[1]
+    assert seen[0][-1] == pytest.approx(0.4 * 7)
     assert site.contents[0] == NoCode(NoCodeReason.TAKEN)
     assert len(site.mails) == 2
 

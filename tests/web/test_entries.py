@@ -34,7 +34,7 @@ from tests.authenticator import Authenticator, change_factor
 from tests.confirmed import confirm, set_address
 from tests.store.conformance.accounts.deployments import at_once
 from tests.store.conftest import PASSWORD, new_email
-from tests.stores import NOT_COUNTED, accounts_in_memory
+from tests.stores import NOT_COUNTED, accounts_in_memory, cut_at
 from tests.web.test_code_routes import NEW_PASSWORD, Site, said
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
@@ -764,6 +764,41 @@ def test_sign_up_sets_up_the_required_factor(strict):
 
     assert browser.session.email == omar.email
     assert is_in(omar.begins()) is False
+
+
+@pytest.mark.parametrize("step", ["put_sign_up", "sign_up", "start_session"])
+def test_cut_sign_up_sets_up_the_required_factor_when_it_goes_on(strict, step):
+    maya, _ = strict
+    omar, site = User(maya.site, new_email(), Authenticator()), maya.site
+    browser, whole = site.browser(), site.cache.accounts
+    signs_up(omar, browser)
+    sets_up(omar, browser)
+    site.cache.accounts = cut_at(whole, step, is_done=step == "put_sign_up")
+    assert said(confirms(omar, browser)) == {"c": "1", "reason": "unavailable"}
+    site.cache.accounts = whole
+    assert site.accounts.find(omar.email, NOT_COUNTED).stored.user_id is None
+
+    again = omar.begins()
+
+    assert not is_in(again)
+    assert recovery_codes(confirms(omar, sets_up(omar, again)))
+    assert again.session.email == omar.email
+    assert omar.credentials.factor.secret == omar.app.secret
+    assert not is_in(omar.begins())
+
+
+def test_form_of_another_site_sets_up_no_factor(strict):
+    maya, _ = strict
+    browser, theirs = maya.begins(), maya.site.browser(origin="https://evil.example")
+    theirs.cookies, theirs.step = browser.cookies, browser.step
+
+    shown = theirs.post("/factor/enrol", step=browser.step, next="/")
+    sets_up(maya, browser)
+    confirmed = confirms(maya, theirs)
+
+    assert (shown.status_code, confirmed.status_code) == (403, 403)
+    assert not is_in(theirs)
+    assert maya.credentials.factor is None
 
 
 def test_setup_key_is_of_its_browser_and_another_each_time(strict):

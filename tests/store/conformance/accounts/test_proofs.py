@@ -8,6 +8,7 @@ from services.crypto import new_key
 from services.errors import ProofNeeded, RateLimited, TooManyAttempts, WrongCredentials
 from services.store.administration import UserAccess
 from services.store.backend import Throttle, Throttles
+from tests.authenticator import Authenticator
 from tests.store.conftest import PASSWORD
 from tests.stores import NOT_COUNTED
 
@@ -28,6 +29,9 @@ def is_alive(user):
 
 WANT_PROOF = {
     "change the password": lambda user, other, stop: change(user),
+    "add a factor": lambda user, other, stop: Authenticator().enrol(
+        user.deployment.accounts, user.session
+    ),
     "end a device": lambda user, other, stop: user.session.backend.end_device(other.session.id),
     "end other devices": lambda user, other, stop: user.session.backend.end_other_devices(),
     "stop replies": lambda user, other, stop: user.session.backend.stop_turns(None),

@@ -1,0 +1,106 @@
+"""The ways into an account on the parts of hosted Supabase: codes by mail, a second factor, and another email address."""
+
+import pytest
+from playwright.sync_api import expect
+from pyotp import TOTP
+
+from tests.journeys.people import DESK, PASSWORD, PHONE
+from tests.journeys.test_codes import NEW_PASSWORD, coded, enters, form, mail_settings, told
+from tests.journeys.test_codes import mails as mails  # a fixture
+from tests.journeys.test_factor import gives
+from tests.journeys.test_factor_setup import begin, button, codes, confirm
+from tests.stack.apps import running, until
+from tests.store.conftest import new_email
+
+
+@pytest.fixture
+def app(make_hosted_app, mails):
+    with running(make_hosted_app("accounts", mail_settings(mails))) as app:
+        app.until_ready()
+        yield app
+
+
+def mailed(mails, number):
+    """Return the mail with the code of that *number*, counted from the first."""
+    return until(lambda: coded(mails)[number:])[0]
+
+
+def asks(tab, link, email):
+    """Have a code sent, from the sign-in page."""
+    tab.visit("/")
+    tab.page.get_by_role("button", name=link).click()
+    form(tab, "/code").get_by_label("Email").fill(email)
+    form(tab, "/code").get_by_role("button", name="Send code").click()
+    expect(form(tab, "/code/redeem")).to_be_visible()
+
+
+def emails_at_auth(rig, user_id):
+    with rig.connect() as rows:
+        return rows.execute(
+            "select users.email, identities.email, identity_data ->> 'email' from auth.users"
+            " join auth.identities on user_id = users.id where users.id = %s",
+            [user_id],
+        ).fetchall()
+
+
+def test_account_changes_hands_and_comes_back(app, mails, person, open_rig):
+    old, new = new_email(), new_email()
+    maya = person(viewport=DESK)
+    maya.visit("/")
+    maya.page.get_by_role("tab", name="Create account").click()
+    maya.enters("/account", old, PASSWORD)
+    enters(maya, mailed(mails, 0).code, "Create account")
+    maya.is_welcome()
+    with open_rig.connect() as rows:
+        [user_id] = rows.execute("select id from auth.users where email = %s", [old]).fetchone()
+
+    totp = TOTP(begin(maya))
+    confirm(maya, totp.now())
+    recovery = codes(maya)
+    maya.page.get_by_role("link", name="Continue").click()
+    maya.sees("10 of 10 left")
+
+    # a thief who has the password and a recovery code
+    maya.page.get_by_role("button", name="Change email").click()
+    form(maya, "/code").get_by_label("New email").fill(new)
+    form(maya, "/code").get_by_label("Password").first.fill(PASSWORD)
+    form(maya, "/code").get_by_label("Code of your authenticator app").fill(recovery[0])
+    button(maya, "Send code").click()
+    mail = mailed(mails, 1)
+    assert mail.recipients == [new]
+    enters(maya, mail.code, "Change email")
+    maya.sees("Email changed.")
+    assert emails_at_auth(open_rig, user_id) == [(new, new, new)]
+
+    desk = person(viewport=DESK)
+    asks(desk, "Forgot your password?", new)
+    form(desk, "/code/redeem").get_by_label("New password").fill(NEW_PASSWORD)
+    enters(desk, mailed(mails, 2).code, "Reset password")
+    expect(form(desk, "/factor")).to_be_visible()
+    desk.page.get_by_role("button", name="Use a recovery code").click()
+    gives(desk, "Recovery code", recovery[1])
+    desk.is_welcome()
+    maya.is_signed_out_before_long()
+
+    phone = person(viewport=PHONE, has_touch=True)
+    asks(phone, "Take back an email address", old)
+    form(phone, "/code/redeem").get_by_label("New password").fill(PASSWORD)
+    enters(phone, mailed(mails, 3).code, "Take back")
+    phone.page.get_by_role("button", name="Use a recovery code").click()
+    gives(phone, "Recovery code", recovery[0])
+    phone.sees("Wrong code.")
+    gives(phone, "Recovery code", recovery[2])
+    phone.is_welcome()
+    desk.is_signed_out_before_long()
+    assert emails_at_auth(open_rig, user_id) == [(old, old, old)]
+
+    desk.enters("/session", old, PASSWORD)
+    expect(form(desk, "/factor")).to_be_visible()
+    assert open_rig.gateway.calls["PUT /auth/v1/user"] == 0
+    assert {mail.message["Subject"] for mail in told(mails)} >= {
+        "Email address replaced",
+        "Password reset",
+        "Recovery code used",
+    }
+    for secret in (old, new, mail.code, *recovery):
+        assert secret not in app.said()
