@@ -20,6 +20,7 @@ from services.domain.addresses import checked_address
 from services.domain.hosts import is_this_machine
 from services.errors import BadAddress
 
+_GOOGLE = "https://accounts.google.com"
 # the first part of the path of Entra's issuers that stand for many organisations
 _OF_MANY = {"common", "organizations", "consumers"}
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,19}$")]
@@ -79,6 +80,10 @@ class ProviderSettings(BaseModel):
         if self.only and not self.domains:
             raise ValueError("domains is missing: only is for the addresses of its domains")
         return self
+
+    @property
+    def is_google(self) -> bool:
+        return self.issuer == _GOOGLE
 
     @property
     def is_on_this_machine(self) -> bool:
