@@ -39,12 +39,19 @@
     - PriceUnknown ..... no model is left that the deployment can charge for
     - PromptTooLong
       - ChatFull ....... (Full) the prompt fits, but the whole conversation does not
+    - AnswerRefused .... of a provider of single sign-on; its `fault` says why (domain/single_sign_on.py)
+    - NoAccount ........ this and the next four: where an answer leads no further
+    - AddressNeeded
+    - AddressUnconfirmed
+    - IdentityTaken
+    - OtherSignInNeeded
   x Unavailable ........ trying again later may help
     - StoreUnavailable
       - RateLimited
       - StoreBlocked ... its sentence says what an operator must do
       - RowsCut
     - ModelUnavailable . its `failure` says how (domain/model_failures.py)
+    - ProviderUnavailable a provider of single sign-on (domain/single_sign_on.py)
   x Tampered ........... stored data failed authentication; stop and tell an operator
     - NewerVersion ..... it opened, but only a newer version of the app can read it
     - KeyMissing ....... the credentials or the user keys of an account are gone

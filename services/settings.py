@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 import jwt
 from pydantic import (
@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -26,6 +27,7 @@ from pydantic_settings import (
 from services.domain.addresses import EmailAddress, checked_address
 from services.domain.policies import POLICIES, WINDOW_MESSAGES, Summary
 from services.errors import BadAddress, Misconfigured
+from services.provider_settings import ProviderSettings, read_providers
 
 # the pattern that the database checks
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")
@@ -107,6 +109,8 @@ class Settings(BaseSettings):
     # sign-in codes for one network address
     codes_an_hour: int = Field(default=20, ge=1, le=1_000_000)
     mails_an_hour: int = Field(default=500, ge=5, le=1_000_000)  # mails that one process sends
+    # JSON in the environment; not decoded there, because it would be merged with the tables of the file
+    oidc: Annotated[str | dict[str, object], NoDecode] = Field(default="", repr=False)
     # megabytes that an account may store; 0: no limit
     account_mb: int = Field(default=1_000, ge=0, le=1_000_000_000)
     session_idle_seconds: int = Field(default=14 * 86_400, ge=60, le=31_536_000)
@@ -215,6 +219,20 @@ class Settings(BaseSettings):
         if not (login.isascii() and login.isprintable()):  # smtplib can encode no other characters
             raise ValueError("DAYBOOK_SMTP_USER and DAYBOOK_SMTP_PASSWORD must be plain ASCII")
         return self
+
+    @model_validator(mode="after")
+    def _check_providers(self) -> Self:
+        for name, provider in self.providers.items():
+            if self.url is None and not provider.is_on_this_machine:
+                raise ValueError(
+                    f"DAYBOOK_URL is missing: the provider {name} sends browsers back to it"
+                )
+        return self
+
+    @property
+    def providers(self) -> Mapping[str, ProviderSettings]:
+        """The providers of single sign-on by their names; none if no user signs in."""
+        return {} if self.is_alone else read_providers(self.oidc)
 
     @property
     def mail_server(self) -> MailServer | None:

@@ -172,7 +172,7 @@ def resolving(monkeypatch, ports=None):
     find = socket.getaddrinfo
 
     def found(host, port, *args, **options):
-        if host == HOST:
+        if host in (HOST, HOST.encode()):  # anyio asks for octets
             host, port = "127.0.0.1", (ports or {}).get(port, port)
         return find(host, port, *args, **options)
 

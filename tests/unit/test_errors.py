@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from services import errors
-from services.domain import model_failures
+from services.domain import model_failures, single_sign_on
 from services.domain.model_failures import ModelFailure, ModelUnavailable
+from services.domain.single_sign_on import AnswerFault, AnswerRefused, ProviderUnavailable
 from services.embedded.folders import says_disk_full
 from services.errors import (
     AppError,
@@ -26,10 +27,12 @@ from services.errors import (
     WeakPassword,
 )
 
+DRAWN = {one.__name__ for one in (errors, model_failures, single_sign_on)}
+
 
 def below(kind, depth=1):
     for child in kind.__subclasses__():
-        if child.__module__ in (errors.__name__, model_failures.__name__):
+        if child.__module__ in DRAWN:
             yield child.__name__, depth
             yield from below(child, depth + 1)
 
@@ -52,6 +55,8 @@ def every_error():
         *(kind() for kind in bare),
         *map(OverBudget, Cap),
         *map(ModelUnavailable, ModelFailure),
+        *map(AnswerRefused, AnswerFault),
+        ProviderUnavailable(),
         *map(TooManyAttempts, (0, 1, 59, 60, 61, 3600)),
         *(WeakPassword(), WeakPassword("common"), ChangedElsewhere("now")),
         *(PromptTooLong(9000, 8000), ChatFull(9000, 8000), RowsCut(50, 100)),

@@ -1,0 +1,145 @@
+"""Single sign-on by OpenID Connect: what a provider is asked, its answer about a user, and the errors of both."""
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from services.domain.addresses import EmailAddress
+from services.errors import Refused, Unavailable
+
+_SECRET_BYTES = 32
+
+
+class Asked(StrEnum):
+    """What a provider is asked for. The last two have it ask its user to sign in again."""
+
+    SIGN_IN = "sign_in"
+    PROOF = "proof"  # the answer has to say when the user signed in
+    FRESH = "fresh"  # the answer may leave that out, as providers do that cannot say it
+
+
+class AnswerFault(StrEnum):
+    """What is wrong with an answer: for logs."""
+
+    PROVIDER = "provider"  # the answer of another one
+    STATE = "state"
+    REPEATED = "repeated"  # a parameter
+    ISSUER = "issuer"  # of the answer itself (RFC 9207)
+    ERROR = "error"  # the provider, or its user, declined
+    CODE = "code"  # missing, or refused by the provider
+    TOKEN = "token"  # noqa: S105 - missing, or not signed as we demand
+    TOKEN_ISSUER = "token_issuer"  # noqa: S105
+    AUDIENCE = "audience"
+    AUTHORIZED_PARTY = "authorized_party"
+    SUBJECT = "subject"
+    NONCE = "nonce"
+    EXPIRY = "expiry"
+    SIGN_IN_TIME = "sign_in_time"
+    PROFILE = "profile"  # that of another user
+
+
+class AnswerRefused(Refused):
+    """The answer of a provider does not prove who its user is."""
+
+    public = "Your sign-in could not be confirmed. Start again, or sign in another way."
+
+    def __init__(self, fault: AnswerFault) -> None:
+        super().__init__(fault)
+        self.fault = fault
+
+
+class NoAccount(Refused):
+    """The user of a provider has no account, and may not begin one by it."""
+
+    public = "There is no account for this sign-in. Ask your admin for one."
+
+
+class AddressNeeded(Refused):
+    """The provider names no verified address, and no code can be mailed to another one."""
+
+    public = (
+        "Your sign-in has no confirmed email, so it cannot begin an account. Contact your admin."
+    )
+
+
+class AddressUnconfirmed(Refused):
+    """An account has the address, but never confirmed it."""
+
+    public = (
+        "An account has your email, but never confirmed it. If it is yours, sign in to it with your password. "
+        "If not, ask your admin to free the email."
+    )
+
+
+class IdentityTaken(Refused):
+    """The user of a provider is not linked to the account of the session, or is to another one."""
+
+    public = "This sign-in does not belong to your account. Use the one that you added to it."
+
+
+class OtherSignInNeeded(Refused):
+    """The address gets in by one provider alone."""
+
+    public = "This email has to use another sign-in. Choose it on the sign-in page."
+
+
+class ProviderUnavailable(Unavailable):
+    """A provider cannot be reached, or what it publishes is not what it should be."""
+
+    public = "This sign-in does not work right now. Try again in a moment, or sign in another way."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderRequest:
+    """A request to a provider, which waits in a step of the browser that takes it there."""
+
+    provider: str = field(repr=False)  # the entry's name
+    asked: Asked
+    redirect_uri: str = field(repr=False)
+    state: str = field(repr=False)  # begins with the id of the step
+    nonce: str = field(repr=False)
+    verifier: str = field(repr=False)  # of PKCE
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A user of a provider, who stays the same when their address changes."""
+
+    issuer: str = field(repr=False)
+    subject: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderAnswer:
+    """What a provider says of a user who has signed in there."""
+
+    provider: str = field(repr=False)  # the entry's name
+    identity: Identity
+    address: EmailAddress | None = field(repr=False)  # None: none, or not one of our form
+    is_verified: bool  # its user reads the mail that is sent to the address
+    is_of_domains: bool  # a verified address of the entry's domains; true if it has none
+    signed_in_at: datetime | None  # at the provider, in UTC; None: it does not say so
+    has_factor: bool  # the user gave a second factor there, by the values that the entry trusts
+
+
+def new_request(provider: str, asked: Asked, step_id: UUID, redirect_uri: str) -> ProviderRequest:
+    """Return a request with new secrets, for the contents of the step with *step_id*."""
+    state, nonce, verifier = (secrets.token_urlsafe(_SECRET_BYTES) for _ in range(3))
+    return ProviderRequest(
+        provider=provider,
+        asked=asked,
+        redirect_uri=redirect_uri,
+        state=f"{step_id.hex}.{state}",
+        nonce=nonce,
+        verifier=verifier,
+    )
+
+
+def step_of(state: str) -> UUID | None:
+    """Return the id of the step that *state* leads back to; None for any other text."""
+    step_id, dot, _ = state.partition(".")
+    if not dot or len(step_id) != 32 or not {*step_id} <= {*"0123456789abcdef"}:
+        return None
+    return UUID(step_id)

@@ -1,0 +1,362 @@
+"""The client of OpenID Connect providers (Core 1.0): the authorization code flow with PKCE, and a nonce.
+
+The one module that imports Authlib, which builds the authorization request and redeems the code, and joserfc, which verifies
+signatures. It is itself imported at the first sign-in by a provider, because a start of the app needs neither.
+"""
+
+import asyncio
+import base64
+import ssl
+import time
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Generic, Protocol, TypeVar, cast
+from urllib.parse import quote_plus, urlencode
+
+import httpx2
+from authlib.integrations.base_client import OAuthError
+from authlib.integrations.httpx_client import AsyncOAuth2Client
+from joserfc.errors import (
+    BadSignatureError,
+    InvalidKeyIdError,
+    JoseError,
+    UnsupportedAlgorithmError,
+)
+from joserfc.jwk import JWKRegistry, Key, KeySet
+from joserfc.jws import JWSRegistry
+from joserfc.jwt import decode
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from services.domain.single_sign_on import (
+    AnswerFault,
+    AnswerRefused,
+    Asked,
+    ProviderAnswer,
+    ProviderRequest,
+    ProviderUnavailable,
+)
+from services.events import log_event
+from services.identity.oidc_checks import Claims, answer_of, check_claims, code_of
+from services.provider_settings import ProviderSettings, is_address
+
+_ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")  # of signatures, whatever a provider announces
+_SCOPE = "openid email"  # not offline_access: no token is kept
+_SECONDS = 10.0  # of all calls that one request of a browser needs
+_OK = 200
+_MOST_BYTES = 256_000  # of one answer
+_CACHED_SECONDS = 3600.0  # for which metadata and keys are kept
+_KEYS_SECONDS = 60.0  # for which keys are not fetched again, though a signature is of none of them
+_ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError)
+Document = TypeVar("Document")
+
+
+class _Metadata(BaseModel):
+    """What a provider publishes of itself (OpenID Connect Discovery 1.0)."""
+
+    issuer: str
+    authorization_endpoint: str
+    token_endpoint: str
+    jwks_uri: str
+    userinfo_endpoint: str | None = None
+    end_session_endpoint: str | None = None
+    token_endpoint_auth_methods_supported: list[str] = ["client_secret_basic"]
+    authorization_response_iss_parameter_supported: bool = False
+
+    def is_of(self, entry: ProviderSettings) -> bool:
+        """Return True if it names the issuer of *entry*, and safe addresses only."""
+        addresses = (
+            *(self.authorization_endpoint, self.token_endpoint, self.jwks_uri),
+            *(one for one in (self.userinfo_endpoint, self.end_session_endpoint) if one),
+        )
+        return self.issuer == entry.issuer and all(
+            is_address(one, may_be_here=entry.is_on_this_machine) for one in addresses
+        )
+
+
+class _KeyList(BaseModel):
+    """A JWK set (RFC 7517)."""
+
+    keys: list[dict[str, object]]
+
+
+_METADATA, _KEYS = TypeAdapter(_Metadata), TypeAdapter(_KeyList)
+_PROFILE = TypeAdapter(dict[str, object])
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched(Generic[Document]):
+    """A document of a provider, and when it was fetched, by the clock of `Provider`."""
+
+    document: Document
+    at: float
+
+
+class _Client(Protocol):
+    """The members of Authlib's client that are used here; it has no types."""
+
+    def create_authorization_url(
+        self, url: str, *, state: str, code_verifier: str, **parameters: str
+    ) -> tuple[str, str]: ...
+    def client_auth(self, auth_method: object) -> object: ...
+    async def fetch_token(
+        self, url: str, *, auth: object, grant_type: str, **parameters: str
+    ) -> Mapping[str, object]: ...
+    async def get(self, url: str, *, auth: None, headers: Mapping[str, str]) -> httpx2.Response: ...
+    async def aclose(self) -> None: ...
+
+
+class _Registry(JWSRegistry):
+    """Our algorithms, without the warning of joserfc's own list about EdDSA."""
+
+    def get_alg(self, name: str):  # joserfc does not export the type
+        if name not in _ALGORITHMS:
+            raise UnsupportedAlgorithmError
+        return self.algorithms[name]
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """The body of an answer, of at most `_MOST_BYTES`."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = _MOST_BYTES
+        async for part in self._stream:
+            left -= len(part)
+            if left < 0:
+                raise httpx2.ReadError("too many bytes")
+            yield part
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class Provider:
+    """A provider of single sign-on. All methods raise ProviderUnavailable, and take at most *seconds*.
+
+    They run on one event loop, several at once, so that one which waits for its provider holds up nothing else.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        entry: ProviderSettings,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
+        seconds: float = _SECONDS,
+    ) -> None:
+        self._name, self._entry = name, entry
+        self._now, self._clock, self._seconds = now, clock, seconds
+        self._metadata: _Fetched[_Metadata] | None = None
+        self._keys: _Fetched[KeySet] | None = None
+
+    async def authorization_address(self, request: ProviderRequest) -> str:
+        """Return the address of the provider to which a browser takes *request*."""
+        # Google knows no "login"
+        prompt = "select_account" if self._entry.is_google else "login"
+        again = {} if request.asked is Asked.SIGN_IN else {"max_age": "0", "prompt": prompt}
+        async with self._calls() as client:
+            metadata = await self._read_metadata(client)
+            address, _ = client.create_authorization_url(
+                metadata.authorization_endpoint,
+                state=request.state,
+                code_verifier=request.verifier,
+                nonce=request.nonce,
+                redirect_uri=request.redirect_uri,
+                response_mode="query",
+                **again,
+            )
+        return address
+
+    async def redeem(
+        self, request: ProviderRequest, parameters: Sequence[tuple[str, str]]
+    ) -> ProviderAnswer:
+        """Return the answer to *request*; *parameters* are the query with which the browser came back.
+
+        Raise AnswerRefused.
+        """
+        try:
+            return await self._redeem(request, parameters)
+        except AnswerRefused as error:
+            log_event("oidc.refused", fault=error.fault)
+            raise
+
+    async def sign_out_address(self, return_to: str) -> str | None:
+        """Return the address at which a user signs out of the provider, who then sends them to *return_to*; or None."""
+        async with self._calls() as client:
+            address = (await self._read_metadata(client)).end_session_endpoint
+        if not address:
+            return None
+        sent = {"client_id": self._entry.client_id, "post_logout_redirect_uri": return_to}
+        return f"{address}{'&' if '?' in address else '?'}{urlencode(sent)}"
+
+    async def _redeem(
+        self, request: ProviderRequest, parameters: Sequence[tuple[str, str]]
+    ) -> ProviderAnswer:
+        async with self._calls() as client:
+            metadata = await self._read_metadata(client)
+            code = code_of(
+                parameters,
+                self._name,
+                self._entry,
+                request,
+                names_issuer=metadata.authorization_response_iss_parameter_supported,
+            )
+            id_token, access_token = await self._tokens(client, metadata, request, code)
+            claims = await self._claims(client, metadata, id_token)
+            check_claims(claims, self._entry, request, self._now())
+            profile = claims
+            if "email" not in claims and metadata.userinfo_endpoint and access_token:
+                profile = await self._get(
+                    client, metadata.userinfo_endpoint, _PROFILE, access_token
+                )
+                if profile.get("sub") != claims["sub"]:
+                    raise AnswerRefused(AnswerFault.PROFILE)
+        return answer_of(claims, profile, self._name, self._entry)
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context()
+
+    @asynccontextmanager
+    async def _calls(self) -> AsyncGenerator[_Client]:
+        """Open a client for the calls of one request, and close it with the tokens that it has."""
+        client = cast(Callable[..., _Client], AsyncOAuth2Client)(
+            self._entry.client_id,
+            self._entry.client_secret.get_secret_value(),
+            scope=_SCOPE,
+            code_challenge_method="S256",
+            follow_redirects=False,
+            headers={"Accept-Encoding": "identity"},
+            timeout=self._seconds,
+            event_hooks={"response": [_bound]},
+            verify=self._tls,
+            trust_env=not self._entry.is_on_this_machine,  # a proxy cannot reach loopback
+        )
+        try:
+            async with asyncio.timeout(self._seconds):
+                yield client
+        except _ERRORS as error:
+            raise _unavailable(error) from None
+        finally:
+            await client.aclose()
+
+    async def _read_metadata(self, client: _Client) -> _Metadata:
+        if self._metadata is None or self._is_older(self._metadata, _CACHED_SECONDS):
+            at = f"{self._entry.issuer.rstrip('/')}/.well-known/openid-configuration"
+            metadata = await self._get(client, at, _METADATA)
+            if not metadata.is_of(self._entry):
+                raise _unavailable()
+            self._metadata = _Fetched(metadata, self._clock())
+        return self._metadata.document
+
+    async def _tokens(
+        self, client: _Client, metadata: _Metadata, request: ProviderRequest, code: str
+    ) -> tuple[str, str | None]:
+        """Return the ID token and the access token for *code*. Raise AnswerRefused."""
+        offered = metadata.token_endpoint_auth_methods_supported
+        is_posted = "client_secret_post" in offered and "client_secret_basic" not in offered
+        try:
+            tokens = await client.fetch_token(
+                metadata.token_endpoint,
+                auth=client.client_auth("client_secret_post" if is_posted else self._identify),
+                grant_type="authorization_code",
+                code=code,
+                code_verifier=request.verifier,
+                redirect_uri=request.redirect_uri,
+            )
+        except OAuthError as error:  # its description is the provider's
+            if error.error == "invalid_grant":
+                raise AnswerRefused(AnswerFault.CODE) from None
+            raise _unavailable(error) from None
+        except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
+            raise _unavailable(error) from None  # an answer that Authlib cannot read
+        id_token, access_token = tokens.get("id_token"), tokens.get("access_token")
+        if not isinstance(id_token, str):
+            raise AnswerRefused(AnswerFault.TOKEN)
+        if isinstance(access_token, str) and access_token.isascii():
+            return id_token, access_token
+        return id_token, None
+
+    def _identify(
+        self,
+        _client: object,
+        _method: str,
+        url: str,
+        headers: MutableMapping[str, str],
+        body: bytes,
+    ) -> tuple[str, MutableMapping[str, str], bytes]:
+        """Add the client's id and secret, each form-encoded (RFC 6749, section 2.3.1), which Authlib leaves out."""
+        pair = (self._entry.client_id, self._entry.client_secret.get_secret_value())
+        encoded = base64.b64encode(":".join(map(quote_plus, pair)).encode()).decode()
+        headers["Authorization"] = f"Basic {encoded}"
+        return url, headers, body
+
+    async def _claims(self, client: _Client, metadata: _Metadata, token: str) -> Claims:
+        """Return the claims of *token*, verified by the provider's keys, or by those that it has now. Raise AnswerRefused."""
+        for seconds in (_CACHED_SECONDS, _KEYS_SECONDS):
+            if self._keys is None or self._is_older(self._keys, seconds):
+                keys = await self._get(client, metadata.jwks_uri, _KEYS)
+                self._keys = _Fetched(_usable(keys), self._clock())
+            try:
+                return decode(
+                    token, self._keys.document, registry=_Registry(strict_check_header=False)
+                ).claims
+            except (BadSignatureError, InvalidKeyIdError):
+                continue
+            except (JoseError, ValueError, TypeError, RecursionError):
+                break
+        raise AnswerRefused(AnswerFault.TOKEN)
+
+    def _is_older(self, fetched: _Fetched[Document], seconds: float) -> bool:
+        return self._clock() - fetched.at >= seconds
+
+    async def _get(
+        self,
+        client: _Client,
+        address: str,
+        form: TypeAdapter[Document],
+        access_token: str | None = None,
+    ) -> Document:
+        headers = {"Accept": "application/json"}
+        if access_token:
+            headers["Authorization"] = f"Bearer {access_token}"
+        response = await client.get(address, auth=None, headers=headers)
+        if response.status_code != _OK:
+            raise _unavailable()
+        with suppress(ValidationError):
+            return form.validate_json(response.content)
+        raise _unavailable()  # outside of the block, because a chained traceback would hold the answer
+
+
+async def _bound(response: httpx2.Response) -> None:
+    """Have the body of *response* bounded. Raise DecodingError if it is compressed, which we did not ask for."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise httpx2.DecodingError("compressed")
+    response.stream = _Bounded(cast(httpx2.AsyncByteStream, response.stream))
+
+
+def _usable(listed: _KeyList) -> KeySet:
+    """Return the keys that joserfc can use; a provider may list others."""
+    keys: list[Key] = []
+    for one in listed.keys:
+        with suppress(JoseError, ValueError, TypeError, KeyError):
+            keys.append(JWKRegistry.import_key(cast(dict[str, str | list[str]], one)))
+    return KeySet(keys)
+
+
+def _unavailable(error: Exception | None = None) -> ProviderUnavailable:
+    log_event("oidc.unavailable", error=type(error) if error else None)
+    return ProviderUnavailable()

@@ -1,0 +1,138 @@
+"""The checks of a provider's answer, and what it says then (OpenID Connect Core 1.0, sections 3.1.2.7 and 3.1.3.7). Pure.
+
+They are ours, because libraries leave some of them out.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+from services.domain.addresses import EmailAddress, checked_address, has_mailbox
+from services.domain.single_sign_on import (
+    AnswerFault,
+    AnswerRefused,
+    Asked,
+    Identity,
+    ProviderAnswer,
+    ProviderRequest,
+)
+from services.errors import BadAddress
+from services.provider_settings import ProviderSettings
+
+Claims = Mapping[str, object]
+
+_LONGEST_CODE = 8_000
+_SKEW = timedelta(seconds=60)
+_LONGEST_SUBJECT = 255
+_PARAMETERS = ("state", "iss", "error", "code")
+_LAST_SECOND = 2**36  # in the year 4147; later times could not be computed with
+
+
+def code_of(
+    parameters: Sequence[tuple[str, str]],
+    name: str,
+    entry: ProviderSettings,
+    request: ProviderRequest,
+    *,
+    names_issuer: bool,
+) -> str:
+    """Return the code of an answer; *parameters* are the query of the address that the provider sent the browser to.
+
+    *name* is the entry that the address belongs to; *names_issuer*: the provider says that its answers name it (RFC 9207).
+    Raise AnswerRefused.
+    """
+    given = {one: [value for key, value in parameters if key == one] for one in _PARAMETERS}
+    if any(len(values) > 1 for values in given.values()):
+        raise AnswerRefused(AnswerFault.REPEATED)
+    state, issuer, error, code = (next(iter(given[one]), None) for one in _PARAMETERS)
+    if request.provider != name:
+        raise AnswerRefused(AnswerFault.PROVIDER)
+    if state != request.state:
+        raise AnswerRefused(AnswerFault.STATE)
+    if issuer != entry.issuer and (names_issuer or issuer is not None):
+        raise AnswerRefused(AnswerFault.ISSUER)
+    if error is not None:
+        raise AnswerRefused(AnswerFault.ERROR)
+    if not code or len(code) > _LONGEST_CODE:
+        raise AnswerRefused(AnswerFault.CODE)
+    return code
+
+
+def check_claims(
+    claims: Claims, entry: ProviderSettings, request: ProviderRequest, now: datetime
+) -> None:
+    """Raise AnswerRefused unless *claims* are about one user, for us, in answer to *request*, and have not expired."""
+    audience, subject = claims.get("aud"), claims.get("sub")
+    expires_at, signed_in_at = _time(claims.get("exp")), _time(claims.get("auth_time"))
+    if claims.get("iss") != entry.issuer:
+        raise AnswerRefused(AnswerFault.TOKEN_ISSUER)
+    if audience not in (entry.client_id, [entry.client_id]):
+        raise AnswerRefused(AnswerFault.AUDIENCE)
+    if claims.get("azp", entry.client_id) != entry.client_id:
+        raise AnswerRefused(AnswerFault.AUTHORIZED_PARTY)
+    if not isinstance(subject, str) or not _is_subject(subject):
+        raise AnswerRefused(AnswerFault.SUBJECT)
+    if claims.get("nonce") != request.nonce:
+        raise AnswerRefused(AnswerFault.NONCE)
+    if expires_at is None or expires_at + _SKEW <= now:
+        raise AnswerRefused(AnswerFault.EXPIRY)
+    if request.asked is Asked.PROOF and signed_in_at is None:
+        raise AnswerRefused(AnswerFault.SIGN_IN_TIME)
+    if "auth_time" in claims and (signed_in_at is None or signed_in_at > now + _SKEW):
+        raise AnswerRefused(AnswerFault.SIGN_IN_TIME)
+
+
+def answer_of(
+    claims: Claims, profile: Claims, name: str, entry: ProviderSettings
+) -> ProviderAnswer:
+    """Return what checked *claims* say; *profile*: those that the address is taken from."""
+    address = _address(profile.get("email"))
+    is_verified = address is not None and (
+        entry.trusts_address
+        or any(_is_true(profile.get(one)) for one in ("email_verified", "xms_edov"))
+    )
+    methods = claims.get("amr")
+    given = [claims.get("acr"), *(cast(list[object], methods) if isinstance(methods, list) else [])]
+    return ProviderAnswer(
+        provider=name,
+        identity=Identity(entry.issuer, str(claims["sub"])),
+        address=address,
+        is_verified=is_verified,
+        is_of_domains=not entry.domains
+        or (is_verified and address is not None and _is_of_domains(address, claims, entry)),
+        signed_in_at=_time(claims.get("auth_time")),
+        has_factor=any(one in entry.trusts_mfa for one in given),
+    )
+
+
+def _is_subject(text: str) -> bool:
+    """Return True for 1 to 255 printable ASCII characters, as OpenID Connect demands of a subject."""
+    return 1 <= len(text) <= _LONGEST_SUBJECT and text.isascii() and text.isprintable()
+
+
+def _address(value: object) -> EmailAddress | None:
+    try:
+        address = checked_address(value) if isinstance(value, str) else None
+    except BadAddress:
+        return None
+    return address if address and has_mailbox(address) else None
+
+
+def _is_of_domains(address: EmailAddress, claims: Claims, entry: ProviderSettings) -> bool:
+    """Return True if the whole domain is one of the entry's; at Google the user's organisation, too."""
+    # at Google an address of a domain may be a private account that was made with it
+    is_member = not entry.is_google or claims.get("hd") in entry.domains
+    return is_member and address.rpartition("@")[2] in entry.domains
+
+
+def _is_true(value: object) -> bool:
+    """Return True for true, "true" and 1, which providers send; not for 1.0."""
+    return value is True or value == "true" or (type(value) is int and value == 1)
+
+
+def _time(value: object) -> datetime | None:
+    """Return the time of a number of seconds since 1970; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    # NaN, which JSON libraries read, is in no range
+    return datetime.fromtimestamp(value, UTC) if 0 <= value <= _LAST_SECOND else None

@@ -1,0 +1,146 @@
+"""The settings of single sign-on: `DAYBOOK_OIDC`, an entry for each OpenID Connect provider."""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from services.domain.addresses import checked_address
+from services.domain.hosts import is_this_machine
+from services.errors import BadAddress
+
+_GOOGLE = "https://accounts.google.com"
+# the first part of the path of Entra's issuers that stand for many organisations
+_OF_MANY = {"common", "organizations", "consumers"}
+_Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,19}$")]
+_Value = Annotated[str, Field(min_length=1, max_length=255)]
+
+
+class ProviderSettings(BaseModel):
+    """One OpenID Connect provider, as an operator set it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    issuer: str = Field(max_length=500)  # compared to the byte
+    client_id: str = Field(min_length=1, max_length=255, pattern=r"^[!-~]+$")
+    client_secret: SecretStr = Field(min_length=1, max_length=1000)
+    label: str = Field(default="", max_length=40)  # on screen; "": the entry's name
+    may_sign_up: bool = False  # who has no account begins one
+    # of the addresses that get in by it; none: all
+    domains: tuple[str, ...] = ()
+    only: bool = False  # addresses of its domains get in by no other way
+    session_days: int = Field(default=7, ge=1, le=365)  # of the sessions that begin by an `only`
+    trusts_address: bool = False  # each address that it names is verified
+    trusts_mfa: tuple[_Value, ...] = ()  # values of acr or amr that meet a required factor
+
+    @field_validator("issuer")
+    @classmethod
+    def _check_issuer(cls, issuer: str) -> str:
+        of_many = "{" in issuer
+        if not of_many and (not is_address(issuer) or "?" in issuer):
+            raise ValueError(
+                "The issuer should be an https address, as the provider's metadata has it, without a password and a query"
+            )
+        if of_many or urlsplit(issuer).path.strip("/").partition("/")[0] in _OF_MANY:
+            raise ValueError(
+                "The issuer stands for many organisations: set that of your own, as the provider's metadata has it"
+            )
+        return issuer
+
+    @field_validator("label")
+    @classmethod
+    def _check_label(cls, label: str) -> str:
+        if label != label.strip() or not label.isprintable():
+            raise ValueError("The label should be one line, without blanks around it")
+        return label
+
+    @field_validator("domains")
+    @classmethod
+    def _check_domains(cls, domains: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return tuple(checked_address(f"a@{one}").removeprefix("a@") for one in domains)
+        except BadAddress:
+            raise ValueError(
+                "A domain is wrong: write what stands after the @, such as example.org"
+            ) from None
+
+    @model_validator(mode="after")
+    def _check_only(self) -> "ProviderSettings":
+        if self.only and not self.domains:
+            raise ValueError("domains is missing: only is for the addresses of its domains")
+        return self
+
+    @property
+    def is_google(self) -> bool:
+        return self.issuer == _GOOGLE
+
+    @property
+    def is_on_this_machine(self) -> bool:
+        return _is_on_this_machine(urlsplit(self.issuer))
+
+
+_ENTRIES = TypeAdapter(dict[_Name, ProviderSettings])
+
+
+def is_address(text: str, *, may_be_here: bool = True) -> bool:
+    """Return True for an https address without user and fragment; *may_be_here*: or an http one of this machine."""
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    is_safe = parts.scheme == "https" or (
+        parts.scheme == "http" and may_be_here and _is_on_this_machine(parts)
+    )
+    is_plain = text.isascii() and text.isprintable() and not set(text) & set(' "<>\\^`{|}')
+    return bool(is_safe and host and is_plain and "@" not in parts.netloc and "#" not in text)
+
+
+def read_providers(setting: str | Mapping[str, object]) -> dict[str, ProviderSettings]:
+    """Return the entries of *setting*, JSON or the tables of the secrets file, by their names.
+
+    Raise ValueError for the first invalid one; its sentence repeats no value.
+    """
+    if isinstance(setting, str):
+        try:
+            setting = json.loads(setting or "{}")
+        except (ValueError, RecursionError):
+            raise ValueError("DAYBOOK_OIDC should be a JSON object") from None
+    try:
+        entries = _ENTRIES.validate_python(setting)
+    except ValidationError as error:
+        raise ValueError(_sentence(error)) from None
+    issuers = [one.issuer for one in entries.values()]
+    for name, entry in entries.items():
+        if issuers.count(entry.issuer) > 1:
+            raise ValueError(f"DAYBOOK_OIDC {name}: Another entry has the same issuer")
+    return entries
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    problem = first["msg"].removeprefix("Value error, ")
+    if place.endswith(".[key]"):
+        place, problem = (
+            "",
+            "A name should be 1 to 20 of a-z, 0-9 and -, and begin with a letter",
+        )
+    elif first["type"] == "extra_forbidden":
+        problem = "there is no such setting"
+    return f"DAYBOOK_OIDC {place}: {problem}" if place else f"DAYBOOK_OIDC: {problem}"
+
+
+def _is_on_this_machine(parts: SplitResult) -> bool:
+    return is_this_machine(parts.hostname or "")

@@ -1,0 +1,177 @@
+"""Single sign-on on any store: the contents of its steps, and what an answer of a provider leads to. Pure.
+
+An answer is a `ProviderAnswer` that has passed every check; what is stored was looked up before. Nothing of it lets
+a user in whose account it is not linked to: an account that has the same address is first proved by a way in of its own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import TypeAdapter
+
+from services.domain import UserId
+from services.domain.addresses import EmailAddress
+from services.domain.single_sign_on import (
+    AddressNeeded,
+    AddressUnconfirmed,
+    Asked,
+    IdentityTaken,
+    NoAccount,
+    OtherSignInNeeded,
+    ProviderAnswer,
+    ProviderRequest,
+)
+from services.errors import ProofNeeded
+from services.provider_settings import ProviderSettings
+from services.rules.accounts import PROOF_LIFE
+
+Providers = Mapping[str, ProviderSettings]
+
+
+class Purpose(StrEnum):
+    """What a user goes to a provider for."""
+
+    SIGN_IN = "sign_in"
+    LINK = "link"  # adds the identity to the account of a session
+    PROVE = "prove"  # proves who the user of a session is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignOn:
+    """The contents of a step that waits for the answer of a provider."""
+
+    purpose: Purpose
+    request: ProviderRequest
+    target: str = field(default="", repr=False)  # the page to go on to
+    invitation: str = field(default="", repr=False)  # the code of a sign-up, as it was typed
+
+
+SIGN_ON = TypeAdapter(SignOn)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundAccount:
+    """An account that an identity or an address belongs to."""
+
+    user_id: UserId
+    address: EmailAddress = field(repr=False)
+    is_confirmed: bool  # the address
+
+
+@dataclass(frozen=True, slots=True)
+class SignsIn:
+    """The identity is linked to *user_id*, who signs in."""
+
+    user_id: UserId
+
+
+@dataclass(frozen=True, slots=True)
+class ProvesAccount:
+    """The account of *user_id* has the address: it is proved by a way in of its own, and the identity linked to it."""
+
+    user_id: UserId
+
+
+@dataclass(frozen=True, slots=True)
+class BeginsAccount:
+    """The identity begins an account with *address*, as far as sign-ups are open."""
+
+    address: EmailAddress = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AsksAddress:
+    """An address is asked for, and confirmed by a code that is mailed to it."""
+
+
+Next = SignsIn | ProvesAccount | BeginsAccount | AsksAddress
+
+
+@dataclass(frozen=True, slots=True)
+class FreshAnswer:
+    """A proof by an answer that does not say when its user signed in; it covers less than any other proof."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecentSignIn:
+    """A proof by a sign-in at the provider within the last ten minutes."""
+
+
+def only_provider(providers: Providers, address: EmailAddress) -> str | None:
+    """Return the name of the provider by which alone *address* gets in; None: any way in will do."""
+    domain = address.rpartition("@")[2]
+    names = (name for name, one in providers.items() if one.only and domain in one.domains)
+    return next(names, None)
+
+
+def check_way_in(providers: Providers, address: EmailAddress, provider: str | None = None) -> None:
+    """Raise OtherSignInNeeded if *address* gets in by another provider alone; *provider*: the one that is used, if any."""
+    if only_provider(providers, address) not in (None, provider):
+        raise OtherSignInNeeded
+
+
+def next_of(
+    answer: ProviderAnswer,
+    linked: FoundAccount | None,
+    at_address: FoundAccount | None,
+    providers: Providers,
+    *,
+    has_mail: bool,
+) -> Next:
+    """Return what the answer to a sign-in leads to.
+
+    *linked* is the account of its identity, *at_address* that of its address; *has_mail*: codes can be mailed.
+
+    Raise NoAccount, AddressNeeded, AddressUnconfirmed, OtherSignInNeeded.
+    """
+    if linked:
+        check_way_in(providers, linked.address, answer.provider)
+        return SignsIn(linked.user_id)
+    if answer.address is None or not answer.is_verified:
+        if not has_mail:
+            raise AddressNeeded
+        return AsksAddress()
+    check_way_in(providers, answer.address, answer.provider)
+    if at_address and at_address.is_confirmed:
+        return ProvesAccount(at_address.user_id)
+    if at_address:
+        raise AddressUnconfirmed
+    if not providers[answer.provider].may_sign_up or not answer.is_of_domains:
+        raise NoAccount
+    return BeginsAccount(answer.address)
+
+
+def with_address(
+    answer: ProviderAnswer, address: EmailAddress, providers: Providers
+) -> ProviderAnswer:
+    """Return the answer of a user who has confirmed *address* by a code."""
+    domains = providers[answer.provider].domains
+    is_of_domains = not domains or address.rpartition("@")[2] in domains
+    return replace(answer, address=address, is_verified=True, is_of_domains=is_of_domains)
+
+
+def check_link(user_id: UserId, linked: FoundAccount | None) -> bool:
+    """Return True if the identity is to be linked to *user_id*, False if it is already. Raise IdentityTaken."""
+    if linked and linked.user_id != user_id:
+        raise IdentityTaken
+    return linked is None
+
+
+def proof_of(
+    answer: ProviderAnswer,
+    asked: Asked,
+    user_id: UserId,
+    linked: FoundAccount | None,
+    now: datetime,
+) -> RecentSignIn | FreshAnswer:
+    """Return the proof that *answer* to *asked* is for the user of a session, *user_id*. Raise ProofNeeded, IdentityTaken."""
+    if linked is None or linked.user_id != user_id:
+        raise IdentityTaken
+    if answer.signed_in_at is not None and answer.signed_in_at > now - PROOF_LIFE:
+        return RecentSignIn()
+    # an old time says that the provider did not ask again, though it can
+    if answer.signed_in_at is not None or asked is not Asked.FRESH:
+        raise ProofNeeded
+    return FreshAnswer()
