@@ -652,6 +652,13 @@ class Accounts(RuleBasedStateMachine):
             removed = CredentialsAction.FACTOR_REMOVED
             self.change_credentials(0, 0, removed, is_old=False, kept=None)
 
+    @rule(is_on=st.booleans())
+    def put_factor_rule(self, is_on):
+        """Require a factor as a process does that is killed before sessions end, or do not; then use sessions."""
+        self.both.set_factor_rule(is_on)
+        for nth in range(3):
+            self.use_a_session(nth)
+
     @rule(nth=NTH, cap=st.sampled_from([None, 0, 10**15, 10**16]))
     def set_deployment_cap(self, nth, cap):
         self.administer(nth, lambda admin: admin.set_deployment_cap(cap))

@@ -109,8 +109,9 @@ def test_last_admin_leaves_only_an_empty_deployment():
 
 
 def test_session_ends_by_idle_time_age_and_account():
-    def end(session, account, seconds):
-        return StoredSession.end(session, account, NOON + timedelta(seconds=seconds))
+    def end(session, account, seconds, *, is_refused=False):
+        now = NOON + timedelta(seconds=seconds)
+        return StoredSession.end(session, account, now, is_refused=is_refused)
 
     assert end(SESSION, USER, 59) is None
     assert end(SESSION, USER, 60) is SessionEnd.ENDED
@@ -119,6 +120,8 @@ def test_session_ends_by_idle_time_age_and_account():
     assert end(used, USER, 90) is end(None, USER, 0) is SessionEnd.ENDED
     assert end(SESSION, replace(USER, suspended_at=NOON), 0) is SessionEnd.SUSPENDED
     assert end(SESSION, deleted(USER, NOON), 0) is end(SESSION, None, 0) is SessionEnd.DELETED
+    assert end(SESSION, USER, 0, is_refused=True) is SessionEnd.ENDED
+    assert end(SESSION, None, 0, is_refused=True) is SessionEnd.DELETED
 
 
 def test_shorter_retention_warns_and_a_longer_one_does_not():

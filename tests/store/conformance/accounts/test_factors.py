@@ -396,6 +396,43 @@ def test_required_factor_ends_sessions_without_one(alone):
     assert row_of(maya).wants_factor
 
 
+def test_session_that_lacks_the_required_factor_is_refused(alone):
+    """As where the process was killed once the setting was stored: no session is ended, and none is open."""
+    admin, maya, omar = alone.sign_up_admin(), alone.sign_up(), alone.sign_up()
+    enrol(admin)
+    enrol(omar)
+    assert change(omar, CredentialsAction.FACTOR_REMOVED, without)
+    accounts, refused = alone.accounts, (maya, omar)
+
+    alone.put_factor_rule(is_on=True)
+
+    for user in refused:
+        with pytest.raises(SignedOut):
+            alone.process().open(user.cookie)
+        assert not accounts.backend.is_alive(user.cookie.hash)
+    ended = accounts.ended([one.session for one in (admin, *refused)])
+    assert ended == {one.session.id: SessionEnd.ENDED for one in refused}
+    for call in (maya.account, maya.session.backend.devices, maya.usage.account_changes):
+        with pytest.raises(SignedOut):
+            call()
+    with pytest.raises(SignedOut):  # nor does it enrol one, or give one
+        enrol(maya)
+    with pytest.raises(SignedOut):
+        maya.session.backend.prove(1, (), has_factor=True)
+    assert admin.account().user_id == alone.process().open(admin.cookie).user_id
+    alone.put_factor_rule(is_on=False)
+    assert all(alone.process().open(one.cookie).user_id == one.id for one in refused)
+
+
+def test_session_that_a_rule_ended_stays_ended_after_it(alone):
+    admin, maya = alone.sign_up_admin(), alone.sign_up()
+    require(admin)
+
+    admin.administration.require_factor(is_on=False)
+
+    assert alone.accounts.ended([maya.session]) == {maya.session.id: SessionEnd.ENDED}
+
+
 # --- addresses
 
 
