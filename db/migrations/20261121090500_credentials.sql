@@ -156,7 +156,7 @@ begin
     when action = 'password.set' then new_generation = seen_generation + 1 and ends_others
     when action = 'address.confirm' then new_generation = seen_generation + 1 and not ends_others
     when action = 'address.free' then new_generation = seen_generation + 1 and ends_others and actor is null
-    when action in ('factor.add', 'factor.remove', 'recovery.renew')
+    when action in ('factor.add', 'factor.remove', 'factor.replace', 'recovery.renew')
       then new_generation = seen_generation + 1 and ends_others is not null
   end) is not true then
     raise exception 'not a change of credentials' using errcode = 'PT400';
@@ -170,7 +170,7 @@ begin
   elsif (case
     when action = 'factor.add' then not stored.wants_factor and new_wants_factor
     when action = 'factor.remove' then stored.wants_factor and not new_wants_factor
-    when action in ('factor.use', 'recovery.renew') then stored.wants_factor and new_wants_factor
+    when action in ('factor.use', 'factor.replace', 'recovery.renew') then stored.wants_factor and new_wants_factor
     when action = 'password.set' then stored.wants_factor or not new_wants_factor
     else stored.wants_factor = new_wants_factor
   end) is not true then

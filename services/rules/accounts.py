@@ -148,6 +148,7 @@ def check_change(
         case (
             CredentialsAction.FACTOR_ADDED
             | CredentialsAction.FACTOR_REMOVED
+            | CredentialsAction.FACTOR_REPLACED
             | CredentialsAction.RECOVERY_RENEWED
         ):
             wanted = 1, ends_others
@@ -196,7 +197,11 @@ def check_flag(
             fits = not before and after
         case CredentialsAction.FACTOR_REMOVED:
             fits = before and not after
-        case CredentialsAction.FACTOR_USED | CredentialsAction.RECOVERY_RENEWED:
+        case (
+            CredentialsAction.FACTOR_USED
+            | CredentialsAction.FACTOR_REPLACED
+            | CredentialsAction.RECOVERY_RENEWED
+        ):
             fits = before and after
         case CredentialsAction.PASSWORD_SET:
             fits = before or not after

@@ -543,6 +543,7 @@ FLAGS = {  # what a change may make of the flag: before, after
     "factor.use": {(True, True)},
     "factor.add": {(False, True)},
     "factor.remove": {(True, False)},
+    "factor.replace": {(True, True)},
     "recovery.renew": {(True, True)},
 }
 
@@ -573,7 +574,9 @@ def test_only_changes_of_the_factor_change_its_flag(world, action, before, after
 
 @pytest.mark.parametrize("ends_others", [None, True, False])
 @pytest.mark.parametrize("generation", [1, 2, 3, None])
-@pytest.mark.parametrize("action", ["factor.add", "factor.remove", "recovery.renew"])
+@pytest.mark.parametrize(
+    "action", ["factor.add", "factor.remove", "factor.replace", "recovery.renew"]
+)
 def test_change_of_a_factor_has_the_next_generation(world, action, generation, ends_others):
     maya = world.person()
     if action != "factor.add":

@@ -506,7 +506,7 @@ def _signed_out(by_sql):
 def _outcome(act):
     try:
         return act()
-    except StoreUnavailable:
+    except (StoreUnavailable, ValueError):  # a misuse, which is an error of SQL's
         return Refused("StoreUnavailable")
     except AppError as error:
         return Refused(type(error).__name__, str(error))

@@ -199,6 +199,7 @@ FLAGS = {  # what a change may make of the flag: before, after
     CredentialsAction.FACTOR_USED: {(True, True)},
     CredentialsAction.FACTOR_ADDED: {(False, True)},
     CredentialsAction.FACTOR_REMOVED: {(True, False)},
+    CredentialsAction.FACTOR_REPLACED: {(True, True)},
     CredentialsAction.RECOVERY_RENEWED: {(True, True)},
 }
 
@@ -228,7 +229,7 @@ def test_change_is_refused_once_the_credentials_have_changed(action):
 
 
 def test_changes_of_a_factor_may_end_the_other_sessions():
-    for action in ("factor.add", "factor.remove", "recovery.renew"):
+    for action in ("factor.add", "factor.remove", "factor.replace", "recovery.renew"):
         for ends_others in (True, False):
             check_change(CredentialsAction(action), 4, 5, ends_others=ends_others)
         with pytest.raises(ValueError, match=action):

@@ -147,12 +147,12 @@ class TablesUser:
         renamed: Mapping[str, str] | None = None,
     ) -> bool:
         renamed = renamed or {}
-        rules.check_change(action, seen_generation, new.generation, ends_others=ends_others)
 
         def change(block: Block) -> bool | Refusal:
             user_id = self.caller.account(block).id
             if action not in rules.WITHOUT_PROOF:
                 self.caller.require_recent(block)
+            rules.check_change(action, seen_generation, new.generation, ends_others=ends_others)
             stored = block.get(schema.CREDENTIALS, user_id)
             session = block.get(schema.SESSIONS, self.caller.cookie_hash)
             own = stored if new.id == user_id else None
