@@ -148,7 +148,9 @@ class OwnFactor:
         if not self._is_first(asked):
             return shown_page(ShownOnce.SETUP_KEY)
         browser = self.origin.step_cookie(asked.request) or Cookie.new()
-        throttles = self.attempts.step(self.origin.client_address(asked.request))
+        device = self.origin.device_cookie(asked.request)
+        address = self.origin.client_address(asked.request)
+        throttles = self.attempts.factor_step(asked.session.user_id, device, address)
         step = self._steps.begin(
             *(browser, _KIND, new_secret().hex(), throttles),
             session=asked.session,
