@@ -344,11 +344,13 @@ class Accounts:
         Raise FactorNeeded (the deployment requires one), AddressTaken, ConfirmationSent, RateLimited, and the errors of
         `SignIn.sign_up` and `start_session`.
         """
-        if found.sign_ups.requires_factor and factor is None:
+        sign_in = self.backend.sign_in
+        # a sign-up that waits for a link keeps no factor: the sign-in after it asks for one
+        if found.sign_ups.requires_factor and not (factor or sign_in.confirms_addresses()):
             raise FactorNeeded
         pending, credentials = self._pending(found, password_hash, _code_of(invitation), confirmed)
         new = PendingSignUp(credentials=pending, lookups=claims_of(self.root_keys, found.email))
-        password, sign_in = credentials.managed_password, self.backend.sign_in
+        password = credentials.managed_password
         confirms = in_thread("sign-up-settings", sign_in.confirms_addresses)  # beside the next call
         # of a taken address nothing is stored, but the answer takes the same time
         is_put = self.backend.put_sign_up(new)

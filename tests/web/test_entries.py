@@ -782,6 +782,22 @@ def test_sign_up_sets_up_the_required_factor(strict):
     assert is_in(omar.begins()) is False
 
 
+def test_sign_up_that_waits_for_a_link_sets_up_one_factor_after_it(strict, monkeypatch):
+    """Supabase Auth mails the link, and refuses the sign-in until it is followed."""
+    maya, _ = strict
+    omar = User(maya.site, new_email(), Authenticator())
+    sign_in = type(omar.site.accounts.backend.sign_in)
+
+    with monkeypatch.context() as auth:
+        auth.setattr(sign_in, "confirms_addresses", lambda _: True)
+        assert signs_up(omar, omar.site.browser()) == {"reason": "confirm", "c": "1"}
+    browser = omar.begins()
+    assert recovery_codes(confirms(omar, sets_up(omar, browser)))
+
+    assert browser.session.email == omar.email
+    assert omar.credentials.factor.secret == omar.app.secret
+
+
 def test_setup_key_is_of_its_browser_and_another_each_time(strict):
     maya, _ = strict
     browser, other = maya.begins(), maya.site.browser()
