@@ -459,24 +459,26 @@ class Accounts:
             factor=current.credentials.factor if keeps_factor else None,
         )
         action = CredentialsAction.PASSWORD_SET
-        if not self.change_credentials(session, new, stored.generation, action, ends_others=True):
+        if not self.change_credentials(session, new, stored, action, ends_others=True):
             raise RateLimited
 
     def change_credentials(
         self,
         session: AppSession,
         new: Credentials,
-        seen_generation: int,
+        seen: StoredCredentials,
         action: CredentialsAction,
         *,
         ends_others: bool = False,
     ) -> bool:
-        """Store *new* credentials of the user of *session*, as `UserBackend.change_credentials` does; all other sessions end,
-        or none."""
-        row = self._sealed(new, session.user_id)
+        """Store *new* credentials of the user of *session* in place of those *seen*, as `UserBackend.change_credentials` does.
+
+        All other sessions end, or none.
+        """
+        row = seal_stored(self.root_keys, new, session.user_id, replaces=seen)
         is_changed = session.backend.change_credentials(
             row,
-            seen_generation,
+            seen.generation,
             action=action,
             kept_cookie=session.cookie_hash,
             ends_others=ends_others,

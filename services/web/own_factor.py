@@ -210,7 +210,7 @@ class OwnFactor:
     def _change(self, asked: _Asked, new: Credentials, action: CredentialsAction) -> None:
         """Store *new* credentials, and tell the user. Raise RateLimited if they have changed meanwhile."""
         shared, session = self.shared(), asked.session
-        seen, ends_others = asked.current.stored.generation, asked.ends_others
+        seen, ends_others = asked.current.stored, asked.ends_others
 
         def change() -> bool:
             store = self._accounts.change_credentials

@@ -48,9 +48,8 @@ def change(user, action, new, *, ends_others=False):
     accounts = user.deployment.accounts
     current = accounts.current(user.cookie)
     changed = new(current.credentials)
-    generation = current.stored.generation
     return accounts.change_credentials(
-        user.session, changed, generation, action, ends_others=ends_others
+        user.session, changed, current.stored, action, ends_others=ends_others
     )
 
 
@@ -310,9 +309,7 @@ def test_factor_that_is_used_while_it_is_replaced_stays(deployment, maya):
     sign_in(maya, "11")
 
     action = CredentialsAction.FACTOR_REPLACED
-    replaced = deployment.accounts.change_credentials(
-        maya.session, new, current.stored.generation, action
-    )
+    replaced = deployment.accounts.change_credentials(maya.session, new, current.stored, action)
 
     assert not replaced
     assert sign_in(maya, "12").user_id == maya.id
@@ -547,6 +544,27 @@ def test_use_and_reset_of_a_factor_leave_former_addresses_to_be_found(alone):
     assert alone.former_addresses(maya) == [tags[2]]
     assert token_version(row_of(maya).sealed) == 2
     assert sign_in(replace(maya, email=email), "21", accounts).user_id == maya.id
+
+
+def test_root_key_that_a_former_address_needs_is_named(alone):
+    """Where a session that was opened under the old root key changes a way in under a newer one."""
+    maya = alone.sign_up()
+    confirm(alone.accounts, maya.session)
+    left, email = maya.email, new_email()
+    current = alone.accounts.current(maya.cookie)
+    alone.accounts.change_address(maya.session, email, current.stored.generation)
+    accounts, old = alone.process_with_new_root_key(), alone.accounts
+    tags = accounts.root_keys.former_address_tags(left)
+    current = old.current(maya.cookie)
+
+    accounts.change_password(maya.session, current, current.hashed(OTHER))
+
+    assert alone.former_addresses(maya) == [tags[1]]
+    assert token_version(row_of(maya).sealed) == 1
+    assert 1 in alone.server.root_key_versions()
+    accounts.sign_in_with(email, OTHER)
+    assert alone.former_addresses(maya) == [tags[2]]
+    assert token_version(row_of(maya).sealed) == 2
 
 
 def test_address_taken_back_is_no_way_around_a_required_factor(alone):
