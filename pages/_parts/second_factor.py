@@ -73,8 +73,8 @@ def _ask_for_replacement() -> None:
 def replace_dialog(form_id: UUID) -> None:
     """Ask before the key of another app is shown."""
     st.markdown(
-        "You get a setup key for the new app and new recovery codes. Your app and codes so far work until you enter a code "
-        "of the new app."
+        "You get a setup key for the new app and new recovery codes. Your current app and codes keep working until you enter "
+        "a code from the new app."
     )
     st.html(
         _form("/account/factor/replace", form_id, '<button type="submit">Set up new app</button>')

@@ -350,7 +350,7 @@ def test_authenticator_app_is_replaced_after_a_question(open_account, maya):
 
     app = in_dialog(open_account(), second_factor.replace_dialog, form_id).run()
 
-    assert any("work until you enter a code" in one.value for one in app.markdown)
+    assert any("keep working until you enter a code" in one.value for one in app.markdown)
     assert form(app, "/account/factor/replace")[1]["once"]["value"] == str(form_id)
 
 
