@@ -44,6 +44,5 @@ class Authenticator:
 
 def change_factor(accounts, session, factor, action):
     found = accounts.find(session.email, NOT_COUNTED)
-    generation = found.stored.generation
-    new = replace(found.credentials, factor=factor, generation=generation + 1)
-    assert accounts.change_credentials(session, new, generation, action)
+    new = replace(found.credentials, factor=factor, generation=found.stored.generation + 1)
+    assert accounts.change_credentials(session, new, found.stored, action)

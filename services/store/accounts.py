@@ -344,11 +344,13 @@ class Accounts:
         Raise FactorNeeded (the deployment requires one), AddressTaken, ConfirmationSent, RateLimited, and the errors of
         `SignIn.sign_up` and `start_session`.
         """
-        if found.sign_ups.requires_factor and factor is None:
+        sign_in = self.backend.sign_in
+        # a sign-up that waits for a link keeps no factor: the sign-in after it asks for one
+        if found.sign_ups.requires_factor and not (factor or sign_in.confirms_addresses()):
             raise FactorNeeded
         pending, credentials = self._pending(found, password_hash, _code_of(invitation), confirmed)
         new = PendingSignUp(credentials=pending, lookups=claims_of(self.root_keys, found.email))
-        password, sign_in = credentials.managed_password, self.backend.sign_in
+        password = credentials.managed_password
         confirms = in_thread("sign-up-settings", sign_in.confirms_addresses)  # beside the next call
         # of a taken address nothing is stored, but the answer takes the same time
         is_put = self.backend.put_sign_up(new)
@@ -457,24 +459,26 @@ class Accounts:
             factor=current.credentials.factor if keeps_factor else None,
         )
         action = CredentialsAction.PASSWORD_SET
-        if not self.change_credentials(session, new, stored.generation, action, ends_others=True):
+        if not self.change_credentials(session, new, stored, action, ends_others=True):
             raise RateLimited
 
     def change_credentials(
         self,
         session: AppSession,
         new: Credentials,
-        seen_generation: int,
+        seen: StoredCredentials,
         action: CredentialsAction,
         *,
         ends_others: bool = False,
     ) -> bool:
-        """Store *new* credentials of the user of *session*, as `UserBackend.change_credentials` does; all other sessions end,
-        or none."""
-        row = self._sealed(new, session.user_id)
+        """Store *new* credentials of the user of *session* in place of those *seen*, as `UserBackend.change_credentials` does.
+
+        All other sessions end, or none.
+        """
+        row = seal_stored(self.root_keys, new, session.user_id, replaces=seen)
         is_changed = session.backend.change_credentials(
             row,
-            seen_generation,
+            seen.generation,
             action=action,
             kept_cookie=session.cookie_hash,
             ends_others=ends_others,

@@ -304,7 +304,8 @@ class GuardedAdministration(Administration, Protocol):
     def require_factor(self, *, is_on: bool) -> None:
         """Require a second factor of all users, or do not.
 
-        Turned on, it ends all sessions without one. Raise ProofNeeded, FactorNeeded (the session has given none).
+        While it is on, sessions without one are refused at each call; turned on, it also ends them, so that they do not come
+        back. Raise ProofNeeded, FactorNeeded (the session has given none).
         """
 
     def invite(self, code_hash: str, email: EmailAddress | None, role: AccountRole) -> None:
@@ -371,7 +372,7 @@ class UserBackend(Protocol):
         A user at the sign-in who has the address without an account goes, as when an account begins; so does a pending
         sign-up. Look-up values of former addresses are stored for 72 hours, never overwritten, and removed once *new*
         does not name them. It is audited. The number of uses is as it was read; `wants_factor` changes only where a
-        former address is taken back; the session does not stay where that brings no factor, and one is required.
+        former address is taken back; the session is not opened where that brings no factor, and one is required.
 
         Raise ProofNeeded, AddressTaken (an account has the address, or may take it back), and change nothing.
         """

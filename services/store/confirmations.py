@@ -95,7 +95,7 @@ def confirm_address(accounts: Accounts, session: AppSession, code: RightCode) ->
         return
     new = replace(found.credentials, confirmed=_confirmed(), generation=found.stored.generation + 1)
     if not accounts.change_credentials(
-        session, new, found.stored.generation, CredentialsAction.ADDRESS_CONFIRMED
+        session, new, found.stored, CredentialsAction.ADDRESS_CONFIRMED
     ):
         raise RateLimited
 

@@ -60,7 +60,8 @@ def seal_stored(
     """Seal credentials under the current root key; *owner_id* is the user's id, or that of the row while they are pending.
 
     Where the look-ups of former addresses stay as they are, seal under the key of the row that they *replace*: the next
-    opening of a session seals both anew.
+    opening of a session seals both anew. So no look-up needs a key that is older than that of its user's credentials, and
+    `Backend.root_key_versions` counts these for both.
     """
     if replaces:
         root_keys = root_keys.of(replaces.sealed)

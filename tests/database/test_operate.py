@@ -418,7 +418,7 @@ def test_reset_factors_removes_them_and_ends_sessions(run, backend):
     refused = run("reset-factors", email, **with_keys(backend))
     current, factor = sessions.current(cookie), Factor(secret=bytes(20), since=datetime.now(UTC))
     new = replace(current.credentials, factor=factor, generation=2)
-    assert sessions.change_credentials(maya, new, 1, CredentialsAction.FACTOR_ADDED)
+    assert sessions.change_credentials(maya, new, current.stored, CredentialsAction.FACTOR_ADDED)
 
     code, said = run("reset-factors", email, **with_keys(backend))
 

@@ -114,7 +114,7 @@ def enrol(accounts, cookie, session):
     """Give the account of *session* a second factor."""
     current, factor = accounts.current(cookie), Factor(secret=bytes(20), since=datetime.now(UTC))
     new = replace(current.credentials, factor=factor, generation=2)
-    assert accounts.change_credentials(session, new, 1, CredentialsAction.FACTOR_ADDED)
+    assert accounts.change_credentials(session, new, current.stored, CredentialsAction.FACTOR_ADDED)
 
 
 def test_reset_removes_the_factor_and_ends_sessions(accounts, operator, tables):

@@ -46,7 +46,7 @@ def maya(accounts):
     cookie, session = accounts.sign_up_with(MAYA, PASSWORD)
     current = accounts.current(cookie)
     new = FACTORS.enrolled(current.credentials, SECRET, "10", ())
-    assert accounts.change_credentials(session, new, 1, CredentialsAction.FACTOR_ADDED)
+    assert accounts.change_credentials(session, new, current.stored, CredentialsAction.FACTOR_ADDED)
     return session
 
 
@@ -200,7 +200,7 @@ def test_deployment_without_sign_in_demands_no_factor():
     cookie, session = accounts.enter(None)
     current = accounts.current(cookie)
     new = FACTORS.enrolled(current.credentials, SECRET, "10", ())
-    assert accounts.change_credentials(session, new, 1, CredentialsAction.FACTOR_ADDED)
+    assert accounts.change_credentials(session, new, current.stored, CredentialsAction.FACTOR_ADDED)
 
     _, again = accounts.enter(accounts.current(cookie).stored)
 

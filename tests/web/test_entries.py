@@ -513,6 +513,22 @@ def test_strangers_lock_no_user_out_of_a_browser_with_the_factor(maya):
     assert browser.cookies["__Host-device"] == own
 
 
+def test_crowd_locks_no_user_out_of_the_steps_of_a_known_device(site):
+    """The steps of its network address are used up; a known device has as many of its own."""
+    site = FactorSite(site.accounts, limits={"steps_of_an_address": 2})
+    maya, omar = user_of(site), user_of(site)
+    known = maya.signed_in()
+    stranger = replace(known, cookies={}, step="")  # at the same network address
+    assert omar.begins(stranger).step
+    assert not omar.begins(known).step
+    assert not maya.begins(stranger).step
+
+    assert maya.begins(known).step
+    assert maya.gives(known, maya.app.code(1)) == {"c": "1"}
+
+    assert [bool(maya.begins(known).step) for _ in range(3)] == [True, True, False]
+
+
 def test_device_known_by_the_password_alone_is_a_stranger(site):
     """A thief of the password makes as many devices as they like before the user adds a factor."""
     email = new_email()
@@ -799,6 +815,22 @@ def test_form_of_another_site_sets_up_no_factor(strict):
     assert (shown.status_code, confirmed.status_code) == (403, 403)
     assert not is_in(theirs)
     assert maya.credentials.factor is None
+
+
+def test_sign_up_that_waits_for_a_link_sets_up_one_factor_after_it(strict, monkeypatch):
+    """Supabase Auth mails the link, and refuses the sign-in until it is followed."""
+    maya, _ = strict
+    omar = User(maya.site, new_email(), Authenticator())
+    sign_in = type(omar.site.accounts.backend.sign_in)
+
+    with monkeypatch.context() as auth:
+        auth.setattr(sign_in, "confirms_addresses", lambda _: True)
+        assert signs_up(omar, omar.site.browser()) == {"reason": "confirm", "c": "1"}
+    browser = omar.begins()
+    assert recovery_codes(confirms(omar, sets_up(omar, browser)))
+
+    assert browser.session.email == omar.email
+    assert omar.credentials.factor.secret == omar.app.secret
 
 
 def test_setup_key_is_of_its_browser_and_another_each_time(strict):
