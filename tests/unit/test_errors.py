@@ -18,6 +18,8 @@ from services.errors import (
     ChatFull,
     Misconfigured,
     OverBudget,
+    PasskeyFlaw,
+    PasskeyRefused,
     PromptTooLong,
     RowsCut,
     StoreBlocked,
@@ -51,6 +53,7 @@ def every_error():
     return [
         *(kind() for kind in bare),
         *map(OverBudget, Cap),
+        *map(PasskeyRefused, PasskeyFlaw),
         *map(ModelUnavailable, ModelFailure),
         *map(TooManyAttempts, (0, 1, 59, 60, 61, 3600)),
         *(WeakPassword(), WeakPassword("common"), ChangedElsewhere("now")),
