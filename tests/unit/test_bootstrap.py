@@ -69,7 +69,8 @@ if "interrupt" in sys.argv:
     sys.meta_path.insert(0, Interrupt())
 import streamlit_app
 
-late = {"openai", "genai_prices", "numpy", "pandas", "altair", "smtplib", "pyotp", "segno"} & sys.modules.keys()
+late = {"openai", "genai_prices", "numpy", "pandas", "altair", "smtplib", "pyotp", "segno", "webauthn", "cbor2"}
+late &= sys.modules.keys()
 print("before the server:", sorted(late), gc.isenabled())
 """
 
