@@ -188,7 +188,7 @@ class TablesAdministration(TablesReports):
 
     def require_factor(self, *, is_on: bool) -> None:
         def change(block: Block) -> list[UserId] | Refusal:
-            session = block.get(schema.SESSIONS, self.caller.cookie_hash)
+            session = self.caller.session(block)
             own = block.get(schema.CREDENTIALS, self.caller.user_id)
             accounts, before = (
                 block.select(schema.ACCOUNTS, {"deleted_at": None}),
