@@ -7,6 +7,7 @@ import pytest
 
 from services.daemon_threads import in_thread
 from services.errors import SignedOut, StoreUnavailable
+from services.store.accounts import Cookie
 from services.store.supabase import session_tokens
 from tests.stack.apps import SECONDS, until
 from tests.store.conformance.talk import begun_with, new_turn, titles
@@ -191,3 +192,18 @@ def test_proof_that_was_not_sent_leaves_the_cookie(process, wire, elsewhere, gat
     proven = elsewhere.prove_with(session, cookie, PASSWORD)  # once the lease has run out
     assert process.open(proven).id == session.id
     assert not process.backend.is_alive(cookie.hash)
+
+
+def test_proof_whose_cookie_was_changed_after_its_lease_is_refused(elsewhere, gate, stack):
+    cookie, session = opened_by(elsewhere, new_email())
+    gate.name = "/prove_session?"
+    proving = in_thread("prover", lambda: elsewhere.prove_with(session, cookie, PASSWORD))
+    assert gate.waits.wait(SECONDS)
+
+    with stack.connect() as database:
+        change = "update private.app_sessions set cookie_hash = %s where id = %s"
+        database.execute(change, [Cookie.new().hash, session.id])
+    gate.may_pass.set()
+
+    with pytest.raises(SignedOut):
+        proving.result(SECONDS)
