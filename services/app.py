@@ -23,7 +23,7 @@ from services.stores import only_account, open_backend, unread_files
 from services.users import Shared, UserServices
 from services.web.console import announce
 from services.web.recent_calls import RecentCalls
-from services.web.session_middleware import ENDS, UNKNOWN
+from services.web.session_middleware import ENDS, MOVED, UNKNOWN
 from services.web.upkeep import failed_check, keep_forgetting
 
 _CHECK_SECONDS = 1.0
@@ -52,7 +52,7 @@ class App:
         """Return the services of a session's user; None if it is known to have ended. Raise StoreUnavailable."""
         if session_id == UNKNOWN:
             raise StoreUnavailable
-        if session_id is None or session_id in ENDS:
+        if session_id is None or session_id in {*ENDS, MOVED}:
             return None
         return self.shared().find(SessionId(UUID(session_id)))
 

@@ -22,7 +22,6 @@ def confirm(accounts, session):
         seal_stored(accounts.root_keys, new, session.user_id),
         stored.generation,
         action=CredentialsAction.ADDRESS_CONFIRMED,
-        kept_cookie=None,
         ends_others=False,
     )
 

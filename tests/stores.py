@@ -146,11 +146,16 @@ class OpenStore:
 
     def __init__(self, tables):
         self._tables, self.is_away = tables, False
+        self.loses_answer = False  # true: the answer of the next block gets lost
 
     def of(self, user_id):
         if self.is_away:
             raise StoreUnavailable
-        return OpenTables(self._tables.of(user_id))
+        opened = OpenTables(self._tables.of(user_id))
+        if self.loses_answer:
+            self.loses_answer = False
+            opened.run = _without_answer(opened.run)
+        return opened
 
     def owners(self, *arguments, **options):
         if self.is_away:
@@ -209,6 +214,14 @@ def made_in(folder, kind):
     return make
 
 
+def _without_answer(run):
+    def unanswered(*arguments, **options):
+        run(*arguments, **options)
+        raise StoreUnavailable
+
+    return unanswered
+
+
 class WholeAccounts(Accounts):
     """`Accounts` with one call for the two steps of each verb and the hash between them."""
 
@@ -225,11 +238,11 @@ class WholeAccounts(Accounts):
         checked = self.find(session.email, NOT_COUNTED).checked(password)
         self.change_password(session, checked, checked.hashed(new))
 
-    def prove_with(self, session, password, *, throttles=NOT_COUNTED):
-        self.prove(session, self.find(session.email, throttles).checked(password))
+    def prove_with(self, session, cookie, password, *, throttles=NOT_COUNTED):
+        return self.prove(session, cookie, self.find(session.email, throttles).checked(password))
 
-    def delete_with(self, session, password, stop_turns=lambda _: None):
-        self.prove_with(session, password)
+    def delete_with(self, session, cookie, password, stop_turns=lambda _: None):
+        self.prove_with(session, cookie, password)
         UserAccess(session.backend.administration, stop_turns).delete(session.user_id)
 
 
@@ -379,10 +392,10 @@ class InMemoryDatabase:
     def sign_in(self, email, role, device=None):
         """Return the backend of the user on one more device, with a `NewDevice`."""
         device, now = device or NewDevice.unnamed(), self.now()
-        end, cookie_hash = now + timedelta(days=999), device.session_id.hex
+        end = now + timedelta(days=999)
         account = AccountRow(id=self.user_id, email=email, role=role)
         session = StoredSession(
-            cookie_hash=cookie_hash,
+            cookie_hash=device.session_id.hex,
             id=device.session_id,
             device=device.sealed,
             created_at=now,
@@ -398,7 +411,7 @@ class InMemoryDatabase:
         self.tables.store(SESSIONS, session)
         if not self.tables.all(BUDGETS):
             self.tables.store(BUDGETS, Budget(**asdict(LIMITS)))
-        return TablesUser(self.backend.noted, Caller(cookie_hash, self.user_id, self.now))
+        return TablesUser(self.backend.noted, Caller(device.session_id, self.user_id, self.now))
 
     def put_user(self, row):
         """Store another user with the figures of a `UserUsage`; the month began before today."""

@@ -143,10 +143,10 @@ return (select requires_factor from private.settings);
 
 -- Replace the credentials of *person* where *seen_generation* and the number of uses still hold, for the user or an operator
 -- (*actor* null). Each *action* but 'reseal' and 'factor.use' has the next generation, and each but 'reseal' is audited;
--- *ends_others*: it ends all sessions but that of *kept_cookie*. A factor that was used meanwhile is "factor_used".
+-- *ends_others*: it ends all sessions but that of the calling token. A factor that was used meanwhile is "factor_used".
 create function private.replace_credentials(
   actor uuid, person uuid, seen_generation integer, new_generation integer, new_uses integer, new_wants_factor boolean,
-  action text, new_lookup text, new_sealed public.sealed, ends_others boolean, kept_cookie text
+  action text, new_lookup text, new_sealed public.sealed, ends_others boolean
 ) returns jsonb language plpgsql as $$
 declare
   stored private.credentials;
@@ -182,7 +182,7 @@ begin
     lookup = new_lookup, sealed = new_sealed
   where user_id = person;
   if ends_others then
-    perform private.end_sessions_of(person, kept_cookie);
+    perform private.end_sessions_of(person, private.my_auth_session());
   end if;
   if action <> 'reseal' then
     perform private.note(actor, action, person);
@@ -206,7 +206,7 @@ begin
       raise exception 'not a use of the second factor' using errcode = 'PT400';
     end if;
     return private.replace_credentials(person, person, seen_generation, new_generation, new_uses, new_wants_factor,
-      factor_action, new_lookup, new_sealed, false, null) ->> 'reason';
+      factor_action, new_lookup, new_sealed, false) ->> 'reason';
   end if;
   -- shared, so that a new password waits for this session, and ends it
   select * into stored from private.credentials where user_id = person and generation = seen_generation for share;
@@ -220,7 +220,7 @@ end $$;
 -- *renamed*: new look-ups of the user's former addresses by those so far, under another root key; null: they stay.
 create function private.change_credentials(
   me uuid, seen_generation integer, new_generation integer, new_uses integer, new_wants_factor boolean, action text,
-  new_lookup text, new_sealed public.sealed, ends_others boolean, kept_cookie text, renamed public.free_text, nonce uuid
+  new_lookup text, new_sealed public.sealed, ends_others boolean, renamed public.free_text, nonce uuid
 ) returns jsonb language plpgsql as $$
 declare
   answer jsonb;
@@ -230,7 +230,7 @@ begin
     perform private.require_recent();
   end if;
   answer := private.replace_credentials(me, me, seen_generation, new_generation, new_uses, new_wants_factor, action,
-    new_lookup, new_sealed, ends_others, kept_cookie);
+    new_lookup, new_sealed, ends_others);
   if (answer -> 'ok')::boolean then
     insert into private.former_addresses (lookup, user_id, expires_at)
     select renamed::jsonb ->> lookup, me, expires_at from private.former_addresses where user_id = me and renamed::jsonb ? lookup
@@ -246,12 +246,12 @@ end $$;
 -- Give the user another address, at Supabase Auth, too, and the credentials of the next generation, which name it: all or
 -- nothing. *claims* are the HMACs of the address, by which another account has it, or may take it back: "address_taken". Of
 -- *former*, the HMACs of addresses that the user may take back, those are stored that are not; others of the user go. A
--- former address that is taken back (*restored*) ends all sessions but that of *kept_cookie*, and may bring a second factor or
+-- former address that is taken back (*restored*) ends all sessions but the calling one, and may bring a second factor or
 -- the lack of one.
 create function private.change_address(
   me uuid, seen_generation integer, new_uses integer, new_wants_factor boolean, address public.free_text,
   claims public.free_text, new_lookup text, new_sealed public.sealed, former public.free_text, restored boolean,
-  kept_cookie text, nonce uuid
+  nonce uuid
 ) returns jsonb language plpgsql as $$
 declare
   wanted_factor boolean;
@@ -292,7 +292,7 @@ begin
     sealed = new_sealed
   where user_id = me;
   if restored then
-    perform private.end_sessions_of(me, kept_cookie);
+    perform private.end_sessions_of(me, private.my_auth_session());
   end if;
   perform private.note(me, case when restored then 'address.restore' else 'address.change' end, me);
   return '{"ok": true}';

@@ -60,6 +60,10 @@ create index on private.throttles (window_ends);
 
 -- functions: proofs -------------------------------------------------------------------------------------
 
+-- Return the number of a lease by the time at which it ends, as `lease_refresh` answers it; null: there is none.
+create function private.lease_of(refreshing_until timestamptz) returns bigint language sql stable
+return (extract(epoch from refreshing_until) * 1000000)::bigint;
+
 -- Return true if the user of *session* has proved who they are in it in the last ten minutes. A proof from before the account
 -- had a second factor is none, unless this session gave the factor.
 create function private.is_proven(session private.app_sessions) returns boolean language sql stable
@@ -100,22 +104,39 @@ end $$;
 
 -- Note that the caller has proved who they are, by credentials that must still be of the generation that the proof was
 -- compared with, and by the second factor, as `check_factor` has it. The buckets *returned* get the successful attempt back.
+-- The session gets a new cookie in place of *cookie*, and its tokens sealed for it: only under the *lease* of the refresh
+-- token, so that no process exchanges it meanwhile. The lease ends, also where the proof is refused.
 create function private.prove_session(
   me uuid, seen_generation integer, returned public.free_text, has_factor boolean, factor_action text,
-  new_generation integer, new_uses integer, new_wants_factor boolean, new_lookup text, new_sealed public.sealed, nonce uuid
+  new_generation integer, new_uses integer, new_wants_factor boolean, new_lookup text, new_sealed public.sealed,
+  cookie text, lease bigint, new_cookie_hash text, new_tokens public.sealed, nonce uuid
 ) returns jsonb language plpgsql as $$
 #variable_conflict use_variable
 declare
+  mine constant uuid := (
+    select id from private.app_sessions
+    where auth_session_id = private.my_auth_session() and user_id = me and cookie_hash = cookie
+  );
   refused text;
 begin
   perform private.spend_nonce(nonce);
+  if mine is null then
+    return private.answer(false);
+  end if;
   refused := private.check_factor(me, seen_generation, has_factor, factor_action, new_generation, new_uses,
     new_wants_factor, new_lookup, new_sealed);
   if refused is not null then
+    update private.app_sessions set refreshing_until = null
+    where id = mine and private.lease_of(refreshing_until) = lease;
     return private.answer(false, refused);
   end if;
-  update private.app_sessions session set proved_at = now(), has_factor = session.has_factor or has_factor
-  where auth_session_id = private.my_auth_session() and user_id = me;
+  update private.app_sessions session
+  set proved_at = now(), has_factor = session.has_factor or has_factor, cookie_hash = new_cookie_hash, tokens = new_tokens,
+    generation = session.generation + 1, refreshing_until = null
+  where id = mine and private.lease_of(refreshing_until) = lease;
+  if not found then                         -- another process took the lease meanwhile: all of this is undone
+    raise exception 'another lease' using errcode = 'PT401';
+  end if;
   perform private.return_attempts(returned);
   perform private.note(me, 'session.prove', me);
   return '{"ok": true}';
@@ -123,11 +144,10 @@ end $$;
 
 -- functions: accounts -----------------------------------------------------------------------------------
 
--- End all sessions of *person* but that of *kept_cookie*: their tokens are invalid from the next statement on.
-create function private.end_sessions_of(person uuid, kept_cookie text default null) returns void language sql begin atomic
-  delete from private.app_sessions where user_id = person and cookie_hash is distinct from kept_cookie;
-  delete from auth.sessions where user_id = person
-    and id not in (select auth_session_id from private.app_sessions where cookie_hash = kept_cookie);
+-- End all sessions of *person* but the Supabase session *kept*: their tokens are invalid from the next statement on.
+create function private.end_sessions_of(person uuid, kept uuid default null) returns void language sql begin atomic
+  delete from private.app_sessions where user_id = person and auth_session_id is distinct from kept;
+  delete from auth.sessions where user_id = person and id is distinct from kept;
 end;
 
 -- Delete a user of Supabase Auth, for a sweep. Return false, so that the rest of the sweep goes on, if a table that the
@@ -568,8 +588,8 @@ begin
   ));
 end $$;
 
--- Take the lease to exchange the refresh token. On the answer "held" or "moved", a process waits and opens the session
--- again.
+-- Take the lease to exchange the refresh token, or to give the session a new cookie; return its number. On the answer "held"
+-- or "moved", a process waits and opens the session again.
 create function private.lease_refresh(cookie text, seen_generation integer, lease_seconds integer) returns jsonb
 language plpgsql as $$
 declare
@@ -585,8 +605,9 @@ begin
   end if;
   update private.app_sessions
   set refreshing_until = clock_timestamp() + make_interval(secs => least(greatest(lease_seconds, 1), 60))
-  where id = session.id;
-  return '{"ok": true}';
+  where id = session.id
+  returning refreshing_until into session.refreshing_until;
+  return jsonb_build_object('ok', true, 'lease', private.lease_of(session.refreshing_until));
 end $$;
 
 create function private.store_tokens(cookie text, seen_generation integer, new_tokens public.sealed) returns jsonb

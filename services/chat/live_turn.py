@@ -210,6 +210,11 @@ class LiveTurns:
                 return None
             return turn
 
+    def has_live(self, is_meant: Callable[[LiveTurn], bool] = lambda _: True) -> bool:
+        """Return True if one of the turns that *is_meant* selects is not over."""
+        with self._lock:
+            return any(not turn.is_done and is_meant(turn) for turn in self._turns.values())
+
     def coming(self, user_id: UserId) -> frozenset[ConversationId]:
         """Return the conversations of a user in which a reply is still streaming."""
         with self._lock:

@@ -62,6 +62,11 @@ class TemporaryChat(ChatParts):
             raise ChatIsOver
         return self._chat
 
+    @property
+    def is_live(self) -> bool:
+        """True while one of its turns is."""
+        return self._chat.live_turns.has_live()
+
     def leave(self) -> None:
         """Let the chat end after `UNDO_SECONDS`, or with its tab."""
         self._left_at = time.monotonic()
@@ -111,6 +116,10 @@ class TemporaryChats:
         """Return the chat with this id, if it belongs to this device and is not over."""
         chats = (chat for chat in self._all() if chat.owner == owner and not chat.is_over)
         return next((chat for chat in chats if chat.id == conversation_id), None)
+
+    def has_live(self, owner: SessionId) -> bool:
+        """Return True if a turn of the chats of one device is not over."""
+        return any(chat.is_live for chat in self._all() if chat.owner == owner)
 
     def end_of(self, owner: SessionId) -> None:
         """End the chats of one device, whose user signs out."""

@@ -345,12 +345,14 @@ def deleted(account: Stored, now: datetime) -> Stored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSession:
-    """An app session, identified by the hash of its cookie."""
+    """An app session, found by the hash of its cookie, which a proof changes, or by its id."""
 
     cookie_hash: str
     id: SessionId
     user_id: UserId
-    sealed: str = field(repr=False)  # the user's address, under a key derived from the cookie
+    sealed: str = field(
+        repr=False
+    )  # shows that the cookie is the session's: under a key derived from it
     idle_seconds: int
     expires_at: datetime
     ends_at: datetime  # the time at which an unused session ends
@@ -363,6 +365,15 @@ class StoredSession:
     def used(self, now: datetime) -> "StoredSession":
         ends_at = min(self.expires_at, now + timedelta(seconds=self.idle_seconds))
         return replace(self, ends_at=ends_at, seen_at=now)
+
+    def proven(
+        self, now: datetime, cookie_hash: str, sealed: str, *, has_factor: bool
+    ) -> "StoredSession":
+        """Return the session after a proof, with its new cookie."""
+        has_factor = self.has_factor or has_factor
+        return replace(
+            self, cookie_hash=cookie_hash, sealed=sealed, proved_at=now, has_factor=has_factor
+        )
 
     def is_proven(self, now: datetime, credentials: CredentialsState | None) -> bool:
         """Return True if its user, who has *credentials*, has proved who they are in the last ten minutes.

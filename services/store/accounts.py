@@ -66,6 +66,7 @@ from services.store.backend import (
     Identity,
     NewAccount,
     NewAddress,
+    NewCookie,
     NewSession,
     OpenedSession,
     PendingSignUp,
@@ -146,7 +147,6 @@ class AppSession:
     email: EmailAddress = field(repr=False)
     has_password: bool
     is_confirmed: bool  # the address, when the session was opened
-    cookie_hash: str
     user_keys: UserKeys = field(repr=False)
     backend: UserBackend = field(repr=False)
     factor: SecondFactor | None = None  # of the user, when the session was opened
@@ -409,23 +409,28 @@ class Accounts:
         credentials = self._opened(only, is_set_back=is_set_back)
         return self.sign_in(Checked(only, credentials, (), has_factor=True))
 
-    def prove(self, session: AppSession, checked: Checked) -> None:
+    def prove(self, session: AppSession, cookie: Cookie, checked: Checked) -> Cookie:
         """Note that the user of *session* has proved who they are, so that for ten minutes the account may be changed.
 
+        Return the session's new cookie: *cookie*, of which there may be a copy, opens nothing any more. After StoreUnavailable
+        one of the two is good; then the user may have to sign in again.
+
         Raise WrongCredentials (*checked* is another user's), RateLimited (the credentials changed meanwhile), FactorNeeded,
-        FactorUsed (check the factor again).
+        FactorUsed (check the factor again), SignedOut (also if another proof has replaced *cookie*).
         """
         stored = checked.stored
         if stored.user_id != session.user_id:
             raise WrongCredentials
         checked.check_factor()
-        used = self._used(checked, session.user_id)
+        used, new = self._used(checked, session.user_id), Cookie.new()
+        changed = NewCookie(replaces=cookie.hash, cookie_hash=new.hash, sealer=self._sealer(new))
         if not session.backend.prove(
-            stored.generation, checked.counted, has_factor=checked.has_factor, used=used
+            stored.generation, checked.counted, changed, has_factor=checked.has_factor, used=used
         ):
             raise RateLimited
         if used:
             self._note(used)
+        return new
 
     def current(self, cookie: Cookie) -> Current:
         """Return the credentials of the user of a session. Raise SignedOut, StoreUnavailable, Tampered, KeyMissing."""
@@ -480,7 +485,6 @@ class Accounts:
             row,
             seen.generation,
             action=action,
-            kept_cookie=session.cookie_hash,
             ends_others=ends_others,
         )
         if is_changed:
@@ -573,7 +577,6 @@ class Accounts:
             claims=claims_of(self.root_keys, new.address),
             former=tuple(former),
             is_restored=is_restored,
-            cookie_hash=session.cookie_hash,
         )
         is_changed = user.change_address(address)
         if is_changed:
@@ -584,7 +587,7 @@ class Accounts:
         """Return the session of *cookie*, with its keys. Raise SignedOut, StoreUnavailable, Tampered."""
         sealer = self._sealer(cookie)
         opened, is_set_back = self._fresh(lambda: self.backend.open_session(cookie.hash, sealer))
-        return self._session(opened, cookie, is_set_back=is_set_back)
+        return self._session(opened, is_set_back=is_set_back)
 
     def ended(self, sessions: Iterable[AppSession]) -> dict[SessionId, SessionEnd]:
         """Return the *sessions* that have ended, with the reasons, in one call. Raise StoreUnavailable."""
@@ -796,7 +799,7 @@ class Accounts:
         try:
             opened = self.backend.start_session(identity, new, self._sealer(cookie))
             # they were compared with those that were opened; another sign-in may have used the factor since
-            return cookie, self._session(opened, cookie, is_set_back=False)
+            return cookie, self._session(opened, is_set_back=False)
         except AppError as error:
             self.backend.sign_in.end(identity)  # no browser has the cookie
             if isinstance(error, SignedOut):  # a new identity: the account must be suspended
@@ -808,7 +811,7 @@ class Accounts:
     def _sealer(self, cookie: Cookie) -> CookieSealer:
         return CookieSealer(self.root_keys.session_vault(cookie.secret), cookie.hash)
 
-    def _session(self, opened: OpenedSession, cookie: Cookie, *, is_set_back: bool) -> AppSession:
+    def _session(self, opened: OpenedSession, *, is_set_back: bool) -> AppSession:
         if not opened.role.is_known:  # a newer version gave the role; here it grants nothing
             raise SignedOut
         stored, user_id = opened.credentials, opened.user_id
@@ -824,7 +827,6 @@ class Accounts:
                 anew,
                 stored.generation,
                 action=CredentialsAction.RESEAL,
-                kept_cookie=None,
                 ends_others=False,
                 renamed=renamed_lookups(self.root_keys, credentials),
             )
@@ -836,7 +838,6 @@ class Accounts:
             has_password=credentials.password_hash is not None,
             is_confirmed=credentials.confirmed is not None,
             factor=second_factor(credentials),
-            cookie_hash=cookie.hash,
             user_keys=keys,
             backend=opened.user,
         )

@@ -77,6 +77,15 @@ class SessionSealer(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCookie:
+    """The cookie that a session gets in place of another one."""
+
+    replaces: str = field(repr=False)  # the hash of the cookie so far
+    cookie_hash: str
+    sealer: SessionSealer = field(repr=False)  # of the new cookie
+
+
 @dataclass(frozen=True, slots=True)
 class WrappedKey:
     """A user key, wrapped under an account secret and a root key."""
@@ -204,7 +213,6 @@ class NewAddress:
     # of the addresses that the user may take back afterwards (`RootKeys.former_address_tags`)
     former: tuple[str, ...] = field(repr=False)
     is_restored: bool  # true: the user takes a former address back, which ends all other sessions
-    cookie_hash: str  # of the session that stays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -348,7 +356,6 @@ class UserBackend(Protocol):
         seen_generation: int,
         *,
         action: CredentialsAction,
-        kept_cookie: str | None,
         ends_others: bool,
         renamed: Mapping[str, str] | None = None,
     ) -> bool:
@@ -356,7 +363,7 @@ class UserBackend(Protocol):
 
         The factor must not have been used meanwhile: *new* have the number of uses that was read. *renamed*: new
         look-up values of the user's former addresses by those so far; they expire when those would have. *ends_others*: all
-        sessions of the user end but that of *kept_cookie* (a hash; None: all). Each *action* but RESEAL and FACTOR_USED
+        sessions of the user end but this one. Each *action* but RESEAL and FACTOR_USED
         has the next generation; each but RESEAL is audited; each but RESEAL and ADDRESS_CONFIRMED needs a recent proof.
         FACTOR_ADDED turns `wants_factor` on; FACTOR_REMOVED turns it off, and PASSWORD_SET may.
 
@@ -389,15 +396,19 @@ class UserBackend(Protocol):
         self,
         generation: int,
         returned: Sequence[str],
+        cookie: NewCookie,
         *,
         has_factor: bool = False,
         used: StoredCredentials | None = None,
     ) -> bool:
         """Note that the user has proved who they are; return False if the credentials are not of *generation* any more.
 
-        *returned*: the buckets that get their counted attempt back; *has_factor* and *used*: as in `NewSession`.
+        The session gets another *cookie* with it, in one transaction: the one so far opens nothing any more, and calls by
+        this object go on. *returned*: the buckets that get their counted attempt back; *has_factor* and *used*: as in
+        `NewSession`.
 
-        Raise FactorNeeded, FactorUsed (the factor was used meanwhile: check again), ValueError.
+        Raise SignedOut also if the session has another cookie than the one to be replaced, FactorNeeded, FactorUsed (the
+        factor was used meanwhile: check again), ValueError. After StoreUnavailable the session may have either cookie.
         """
         ...
 

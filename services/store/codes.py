@@ -199,21 +199,21 @@ def sign_in(
 
 def prove(
     accounts: Accounts,
-    session: AppSession,
     code: RightCode,
-    give: Callable[[Checked, Callable[[Checked], None]], None] = lambda checked, act: act(checked),
+    note: Callable[[Checked], None],
+    give: Callable[[Checked, Callable[[Checked], None]], None],
 ) -> None:
-    """Note a proof by a code that was mailed to the address of the user of *session*.
+    """Call *note* for the proof by a code that was mailed to the address of the user of a session.
 
     *give* calls its second argument with the credentials, after the second factor, if there is one; the code is good until then.
 
-    Raise StepEnded (also if the credentials have changed since), and the errors of *give* and `Accounts.prove`.
+    Raise StepEnded (also if the credentials have changed since), and the errors of *give* and *note*.
     """
 
     def act(checked: Checked) -> None:
         if not code.has_ended:  # a factor that was used meanwhile is checked again
             code.end()
-        accounts.prove(session, checked)
+        note(checked)
 
     give(_checked(accounts, code), act)
 

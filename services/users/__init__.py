@@ -64,7 +64,11 @@ class Shared:
         self.background = BackgroundTasks(Purpose.SUMMARY, Purpose.FACTS, *titles)
         self.live_turns, self.temporary = LiveTurns(), TemporaryChats()
         self.session_cache = SessionCache(
-            accounts, on_add=self._add, on_leave=self._leave, on_forget=self._forget
+            accounts,
+            on_add=self._add,
+            on_leave=self._leave,
+            on_forget=self._forget,
+            is_busy=self._is_busy,
         )
         self._models, self._chosen, self._counter = models, chosen, RegexCounter(_TEXTS)
         self._users: dict[SessionId, UserServices] = {}
@@ -178,6 +182,12 @@ class Shared:
     def _add(self, session: AppSession) -> None:
         user = self._users[session.id] = UserServices(session, self)
         user.read_ahead()
+
+    def _is_busy(self, session: AppSession) -> bool:
+        owner = session.id
+        return self.live_turns.has_live(lambda turn: turn.owner == owner) or (
+            self.temporary.has_live(owner)
+        )
 
     @contextmanager
     def _leave(self, session: AppSession) -> Generator[None]:

@@ -1,4 +1,4 @@
-"""Opened app sessions of this process, by cookie.
+"""Opened app sessions of this process, by cookie and by id.
 
 An opened session is checked again every few seconds, so that signing out or suspending a user in another process takes
 effect here as well. Callers do not wait for the check, because every database call checks the session itself;
@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from services.caches import LruCache
@@ -20,18 +21,24 @@ from services.daemon_threads import in_thread
 from services.domain import SessionId, UserId
 from services.domain.accounts import SessionEnd
 from services.errors import SignedOut, StoreUnavailable, Tampered
-from services.store.accounts import Accounts, AppSession, Cookie
+from services.store.accounts import Accounts, AppSession, Checked, Cookie
+
+Key = TypeVar("Key")
 
 _FRESH_SECONDS = 5.0  # seconds between two checks of a session against the database
 # seconds after the last check from which callers wait for a new check, or get StoreUnavailable
 _TRUSTED_SECONDS = 600.0
 _IDLE_SECONDS = 1800.0  # seconds from closing the last tab until the user's keys leave memory
 _ENDED_SECONDS = 60.0  # seconds between two calls that ask which sessions have ended
-_MOST_ENDED = 10_000  # sessions that are remembered with the reason why they ended
+_MOST_ENDED = (
+    10_000  # cookies that are remembered as those of sessions that ended, or have another one
+)
+# seconds in which a browser may still send the cookie that its session had before
+_MOVED_SECONDS = 10.0
 
 
 @contextmanager
-def count_open(counter: Counter[str], key: str) -> Generator[None]:
+def count_open(counter: Counter[Key], key: Key) -> Generator[None]:
     """Count an open tab in *counter* under *key* during the block. Only for the event loop's thread."""
     counter[key] += 1
     try:
@@ -44,16 +51,26 @@ def count_open(counter: Counter[str], key: str) -> Generator[None]:
 
 @dataclass(slots=True)
 class _Entry:
+    """An opened session; several threads change it, under the lock of the cache."""
+
     session: AppSession
+    cookie: Cookie  # that it has by now
     checked_at: float  # minus infinity makes the next caller wait for a check
     used_at: float
     doubted_at: float = -math.inf
     check: Future[None] | None = None  # the last check
+    # true: another process has given the session another cookie; no page is drawn by this entry
+    is_outdated: bool = False
+    # while a proof in this process gives the session another cookie
+    proving: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
 
 @dataclass(slots=True, repr=False)
 class SessionCache:
-    """The opened sessions of this process, one per cookie, shared by its tabs.
+    """The opened sessions of this process, found by cookie or id, shared by their tabs.
+
+    A proof gives a session another cookie. Where another process has noted it, the session is none of this process any more
+    until the browser sends the new cookie: its live turns end first, then it is forgotten.
 
     Any thread may call any method except `connected`, which is only for the event loop's thread.
     """
@@ -62,18 +79,22 @@ class SessionCache:
     # a context entered while a session is being ended
     on_leave: Callable[[AppSession], AbstractContextManager[None]]
     on_forget: Callable[[AppSession], object]  # called after a session has left memory
-    # called before `find` can return the session
+    # called before `find` can return the session; another time if it has another cookie
     on_add: Callable[[AppSession], object] = lambda _: None
-    _entries: dict[str, _Entry] = field(default_factory=dict[str, _Entry])  # entries by cookie hash
+    is_busy: Callable[[AppSession], bool] = lambda _: False  # true: a turn of the session is live
+    _entries: dict[SessionId, _Entry] = field(default_factory=dict[SessionId, _Entry])
+    _ids: dict[str, SessionId] = field(default_factory=dict[str, SessionId])  # by cookie hash
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _opening: WeakValueDictionary[str, threading.Lock] = field(
         default_factory=WeakValueDictionary[str, threading.Lock]
     )
-    _tabs: Counter[str] = field(default_factory=Counter[str])  # open tabs, by cookie hash
+    _tabs: Counter[SessionId] = field(default_factory=Counter[SessionId])  # open tabs
     # why sessions ended, by cookie hash, for tabs that connect with such a cookie
     _ends: LruCache[str, SessionEnd] = field(
         default_factory=lambda: LruCache[str, SessionEnd](_MOST_ENDED)
     )
+    # when sessions got another cookie, by the hash of the one before
+    _moved: LruCache[str, float] = field(default_factory=lambda: LruCache[str, float](_MOST_ENDED))
     # when the database was last asked which sessions have ended
     _asked_at: float = field(default_factory=time.monotonic)
 
@@ -82,35 +103,38 @@ class SessionCache:
         """The number of sessions open in this process."""
         return len(self._entries)
 
-    def add(self, session: AppSession) -> None:
-        """Add a session that was just opened."""
+    def add(self, cookie: Cookie, session: AppSession) -> None:
+        """Add a session that was just opened by *cookie*, in place of the entry that it has by an older one."""
         self.on_add(session)
         now = time.monotonic()
         with self._lock:
-            self._entries[session.cookie_hash] = _Entry(session, now, now)
+            if older := self._entries.get(session.id):
+                self._ids.pop(older.cookie.hash, None)
+            self._entries[session.id] = _Entry(session, cookie, now, now)
+            self._ids[cookie.hash] = session.id
 
     def find(self, cookie: Cookie) -> AppSession | None:
         """Return the session of *cookie*, opening it if necessary, or None if there is none. Raise StoreUnavailable."""
         with self._lock:
             opening = self._opening.setdefault(cookie.hash, threading.Lock())
         with opening:  # concurrent tabs share one opened session
-            if entry := self._entries.get(cookie.hash):
+            if entry := self._entry_of(cookie):
                 return self._trusted(entry)
             try:
                 session = self.accounts.open(cookie)
             except (SignedOut, Tampered):
                 return None
-            self.add(session)
+            self.add(cookie, session)
             return session
 
     def opened(self, cookie: Cookie) -> AppSession | None:
         """Return the session of *cookie* as `find` does, but do not check a session that is already open."""
-        entry = self._entries.get(cookie.hash)
+        entry = self._entry_of(cookie)
         return entry.session if entry else self.find(cookie)
 
     def is_open(self, cookie: Cookie) -> bool:
         """Return True if the session of *cookie* is open in this process, and not known to have ended."""
-        return cookie.hash in self._entries
+        return self._entry_of(cookie) is not None
 
     def by_id(self, session_id: SessionId) -> AppSession | None:
         """Return the opened session with this id, unless it is known to have ended. Raise StoreUnavailable."""
@@ -138,38 +162,65 @@ class SessionCache:
                 if entry.session.user_id == user_id:
                     entry.session = change(entry.session)
 
+    def prove(self, session: AppSession, cookie: Cookie, checked: Checked) -> Cookie:
+        """Note a proof as `Accounts.prove` does, and know the session by its new cookie alone; return it.
+
+        Tabs and live turns go on.
+        """
+        entry = self._entry(session.id)
+        with entry.proving if entry else nullcontext():
+            new = self.accounts.prove(session, cookie, checked)
+            with self._lock:
+                self._moved.put(cookie.hash, time.monotonic())
+                if entry:
+                    self._ids.pop(entry.cookie.hash, None)
+                    entry.cookie = new
+                    if self._entries.get(session.id) is entry:
+                        self._ids[new.hash] = session.id
+        return new
+
     @contextmanager
     def connected(self, session: AppSession) -> Generator[None]:
         """Keep *session* from becoming idle while a tab is open."""
         try:
-            with count_open(self._tabs, session.cookie_hash):
+            with count_open(self._tabs, session.id):
                 yield
         finally:
-            if entry := self._entries.get(session.cookie_hash):
+            if entry := self._entries.get(session.id):
                 entry.used_at = time.monotonic()
 
     def leave(self, cookie: Cookie) -> None:
         """Sign out: store partial replies first, then end the session. Raise StoreUnavailable."""
-        entry = self._entries.get(cookie.hash)
-        with self.on_leave(entry.session) if entry else nullcontext():
+        entry = self._entry_of(cookie)
+        if entry is None:
             self.accounts.end(cookie)
-        self._forget(cookie.hash)
+            return
+        with self.on_leave(entry.session), entry.proving:
+            self.accounts.end(entry.cookie)
+        self._forget(entry)
 
     def forget_idle(self) -> None:
-        """Forget sessions that had no open tab for half an hour, and so their users' keys. Call this regularly."""
+        """Forget sessions that had no open tab for half an hour, and so their users' keys; also those to which another process
+        has given another cookie, once no turn of theirs is live. Call this regularly."""
         horizon = time.monotonic() - _IDLE_SECONDS
         with self._lock:
-            idle = [
-                cookie_hash
-                for cookie_hash, entry in self._entries.items()
-                if entry.used_at < horizon and cookie_hash not in self._tabs
+            unused = [
+                entry
+                for session_id, entry in self._entries.items()
+                if entry.is_outdated or (entry.used_at < horizon and session_id not in self._tabs)
             ]
-        for cookie_hash in idle:
-            self._forget(cookie_hash)
+        for entry in unused:
+            if not (entry.is_outdated and self.is_busy(entry.session)):
+                self._forget(entry)
 
     def why_ended(self, cookie: Cookie) -> SessionEnd:
         """Return the reason why *cookie* opens no session, as far as this process knows."""
         return self._ends.get(cookie.hash) or SessionEnd.ENDED
+
+    def has_moved(self, cookie: Cookie) -> bool:
+        """Return True if the session of *cookie* got another one a moment ago: the browser has it, or will have it soon."""
+        moved_at = self._moved.get(cookie.hash)
+        return moved_at is not None and time.monotonic() - moved_at < _MOVED_SECONDS
 
     def forget_ended(self) -> None:
         """Ask in one call which of the sessions have ended, and forget those. Does so at most once a minute.
@@ -185,14 +236,17 @@ class SessionCache:
     def forget_if_ended(self, sessions: Sequence[AppSession]) -> None:
         """Forget the *sessions* that have ended. Raise StoreUnavailable."""
         ended = self.accounts.ended(sessions) if sessions else {}
-        for session in sessions:
-            if end := ended.get(session.id):
-                self._forget(session.cookie_hash, end)
+        for session_id, end in ended.items():
+            if entry := self._entries.get(session_id):
+                self._forget(entry, end)
 
     def _entry(self, session_id: SessionId) -> _Entry | None:
-        with self._lock:
-            every = self._entries.values()
-            return next((entry for entry in every if entry.session.id == session_id), None)
+        entry = self._entries.get(session_id)
+        return None if entry is None or entry.is_outdated else entry
+
+    def _entry_of(self, cookie: Cookie) -> _Entry | None:
+        session_id = self._ids.get(cookie.hash)
+        return self._entry(session_id) if session_id else None
 
     def _trusted(self, entry: _Entry) -> AppSession | None:
         """Return the session of *entry*, or None if it has ended; start a check that is due. Raise StoreUnavailable."""
@@ -209,20 +263,32 @@ class SessionCache:
         return entry.session if self._entry(entry.session.id) is entry else None
 
     def _check(self, entry: _Entry) -> None:
-        began = time.monotonic()
-        if self.accounts.backend.is_alive(entry.session.cookie_hash):
+        began, asked = time.monotonic(), entry.cookie.hash
+        if self.accounts.backend.is_alive(asked):
             if entry.doubted_at < began:
                 entry.checked_at = began
-        else:
-            end = SessionEnd.ENDED
-            with suppress(StoreUnavailable):
-                end = self.accounts.ended([entry.session]).get(entry.session.id, end)
-            self._forget(entry.session.cookie_hash, end)
+            return
+        with entry.proving:
+            if entry.cookie.hash != asked:  # a proof has given it another one meanwhile
+                return
+        end = None
+        with suppress(StoreUnavailable):
+            end = self.accounts.ended([entry.session]).get(entry.session.id)
+        if end:
+            self._forget(entry, end)
+            return
+        with self._lock:
+            entry.is_outdated = True
+            self._ids.pop(asked, None)
+            self._moved.put(asked, time.monotonic())
 
-    def _forget(self, cookie_hash: str, end: SessionEnd | None = None) -> None:
+    def _forget(self, entry: _Entry, end: SessionEnd | None = None) -> None:
+        session, cookie_hash = entry.session, entry.cookie.hash
         if end:
             self._ends.put(cookie_hash, end)
         with self._lock:
-            entry = self._entries.pop(cookie_hash, None)
-        if entry:
-            self.on_forget(entry.session)
+            if is_there := self._entries.get(session.id) is entry:
+                del self._entries[session.id]
+                self._ids.pop(cookie_hash, None)
+        if is_there:
+            self.on_forget(session)

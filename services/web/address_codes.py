@@ -59,7 +59,10 @@ class NewAddress:
             raise AddressTaken
         check = FactorCheck(self.attempts, self.origin, self.notices)
         entered = asked.form.get("factor", "")
-        await run_sync(check.prove, asked.request, asked.accounts, session, checked, entered)
+        await run_sync(
+            *(check.prove, asked.request, asked.accounts, session, checked, entered),
+            asked.note_proof,
+        )
         # the proof is good for these credentials alone
         return CodeRequest(address=address, extra=str(checked.stored.generation))
 

@@ -29,11 +29,12 @@ from services.errors import (
     WrongCode,
     WrongFactor,
 )
-from services.store.accounts import Accounts, AppSession, Cookie
+from services.store.accounts import Accounts, AppSession, Checked, Cookie
 from services.store.backend import Throttles
 from services.store.codes import NOBODY, CodeRequest, Codes, Recipient, RightCode, typed_code
 from services.store.steps import Step, Steps
 from services.users import Shared
+from services.users.session_cache import SessionCache
 from services.web.attempts import Attempts
 from services.web.current_session import current_session
 from services.web.forms import (
@@ -45,6 +46,7 @@ from services.web.forms import (
     with_reason,
 )
 from services.web.origin import Origin, browser_of, networks_of
+from services.web.proofs import Proof
 
 # errors after which a step goes on, if it has not ended before them
 _GOES_ON = WrongCode, WrongFactor, FactorNeeded, WeakPassword, TooManyAttempts, StoreUnavailable
@@ -56,10 +58,15 @@ class Asked:
 
     request: Request = field(repr=False)
     form: Mapping[str, str] = field(repr=False)
-    accounts: Accounts
+    cache: SessionCache
     session: AppSession | None  # with its current address; None: the purpose needs none
+    proof: Proof
     target: str = field(repr=False)  # the page that the form leads back to, without what it said
     network: str = field(repr=False)  # of the client, as the lanes of hashes count it
+
+    @property
+    def accounts(self) -> Accounts:
+        return self.cache.accounts
 
     @property
     def browser(self) -> BrowserName:
@@ -71,6 +78,10 @@ class Asked:
         if self.session is None:
             raise SignedOut
         return self.session
+
+    def note_proof(self, checked: Checked) -> None:
+        """Note a proof of the user of the session; the answer brings its new cookie. Raise the errors of `Proof.note`."""
+        self.proof.note(self.cache, self.own_session, checked)
 
 
 class CodePurposeFlow(Protocol):
@@ -107,6 +118,7 @@ class _Form:
     fields: Mapping[str, str] = field(repr=False)
     flow: CodePurposeFlow
     target: str = field(repr=False)
+    proof: Proof
     step: str = field(default="", repr=False)
 
     @property
@@ -152,7 +164,8 @@ class CodeRoutes:
 
         Raise TooManyAttempts, StoreUnavailable. The caller sees to the time of the answer.
         """
-        return await self._sent(request, _Form({"invite": invitation}, flow, target), wanted)
+        form = _Form({"invite": invitation}, flow, target, Proof(request, self.origin))
+        return await self._sent(request, form, wanted)
 
     async def _sent(
         self, request: Request, form: _Form, wanted: CodeRequest | None = None
@@ -253,13 +266,15 @@ class CodeRoutes:
         flow = {one.name: one for one in self.flows}.get(fields.get("purpose", ""))
         if flow is None:
             return PlainTextResponse("Not Found", 404)
-        form = _Form(fields, flow, local_path(fields.get("next", "")), fields.get("step", ""))
+        target, proof = local_path(fields.get("next", "")), Proof(request, self.origin)
+        form = _Form(fields, flow, target, proof, fields.get("step", ""))
         try:
-            return await act(form)
+            answer = await act(form)
         except SignedOut:
-            return RedirectResponse(with_query(form.target), 303)
+            answer = RedirectResponse(with_query(form.target), 303)
         except AppError as error:
-            return _refusal(form, error, step=form.step if isinstance(error, _GOES_ON) else "")
+            answer = _refusal(form, error, step=form.step if isinstance(error, _GOES_ON) else "")
+        return form.proof.finish(answer)
 
     async def _asked(self, request: Request, form: _Form) -> Asked:
         """Raise SignedOut, StoreUnavailable."""
@@ -271,8 +286,9 @@ class CodeRoutes:
                 raise SignedOut
         network = networks_of(self.origin.client_address(request))[-1].name
         target = with_query(form.target)
-        accounts = shared.session_cache.accounts
-        return Asked(request, form.fields, accounts, session, target, network)
+        return Asked(
+            request, form.fields, shared.session_cache, session, form.proof, target, network
+        )
 
 
 def _refusal(form: _Form, error: AppError, *, step: str) -> Response:

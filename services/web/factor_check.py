@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -41,13 +40,12 @@ class FactorCheck:
         session: AppSession,
         checked: Checked,
         entered: str,
-        act: Callable[[Checked], None] | None = None,
+        act: Callable[[Checked], None],
     ) -> None:
-        """Note a proof of the user of *session* by *checked*, and by what was *entered* for the factor, if there is one.
+        """Have *act* note a proof of the user of *session* by *checked*, and by what was *entered* for the factor, if there is one.
 
-        *act* notes it; None: `Accounts.prove`. Raise FactorNeeded, TooManyAttempts, WrongFactor, and the errors of *act*.
+        Raise FactorNeeded, TooManyAttempts, WrongFactor, and the errors of *act*.
         """
-        act = act or partial(accounts.prove, session)
         factor, user_id = checked.credentials.factor, session.user_id
         if factor is None or checked.stored.user_id != user_id:
             act(checked)

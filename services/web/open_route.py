@@ -43,7 +43,7 @@ class OpenRoute:
             if cookie and await run_sync(cache.find, cookie):
                 return RedirectResponse("/", 303)  # the browser is signed in
             cookie, session = await run_sync(self.enter)
-            await run_sync(cache.add, session)
+            await run_sync(cache.add, cookie, session)
         except AppError as error:
             return PlainTextResponse(error.public, 503)
         log_event("session.started", user=session.user_id, session=session.id)

@@ -33,6 +33,7 @@ USER_HEADER, SESSION_HEADER = b"x-app-user-id", b"x-app-session"
 # sent in place of a session id: the reason why the cookie opened no session, or UNKNOWN if the
 # database is unreachable
 ENDS, UNKNOWN = frozenset(map(str, SessionEnd)), "unknown"
+MOVED = "moved"  # sent likewise: a proof gave the session another cookie, and the page is to be loaded again
 _STREAM = "/_stcore/stream"  # the websocket for which Streamlit reads the identity headers
 # closed, because no page uploads or shows files, and only browsers use the app
 _CLOSED = ("/_stcore/agent", "/_stcore/metrics", "/_stcore/upload_file", "/media")
@@ -147,7 +148,7 @@ class SessionMiddleware:
         )
 
     async def _session(self, connection: HTTPConnection, open_tab: ExitStack) -> AppSession | str:
-        """Return the cookie's session, its tab counted as open; else one of ENDS, UNKNOWN, or "" (no cookie or backend).
+        """Return the cookie's session, its tab counted as open; else one of ENDS, MOVED, UNKNOWN, or "" (no cookie or backend).
 
         A tab's identity is set only once, when it connects, so a tab with a cookie waits for the backend.
         """
@@ -169,6 +170,6 @@ class SessionMiddleware:
         except StoreUnavailable:
             return UNKNOWN
         if session is None:
-            return cache.why_ended(cookie)
+            return MOVED if cache.has_moved(cookie) else cache.why_ended(cookie)
         open_tab.enter_context(cache.connected(session))
         return session

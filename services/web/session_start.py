@@ -49,7 +49,7 @@ class SessionStart:
         with a placeholder who can change it is led to Account.
         """
         cache = self.shared().session_cache
-        await run_sync(cache.add, session)
+        await run_sync(cache.add, cookie, session)
         log_event("session.started", user=session.user_id, session=session.id)
         if self.notices and not is_new_account and not self._is_known(request, session):
             tell, backend = self.notices.tell, cache.accounts.backend

@@ -9,6 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from services.domain.addresses import checked_address
 from services.domain.mails import CodePurpose
+from services.errors import SignedOut
 from services.store.accounts import Checked, hash_new_password
 from services.store.backend import Throttles
 from services.store.codes import (
@@ -104,5 +105,8 @@ class ProveByCode:
         def give(checked: Checked, act: Callable[[Checked], None]) -> None:
             self.check.prove(asked.request, asked.accounts, session, checked, text, act)
 
-        await run_sync(prove, asked.accounts, session, code, give)
+        try:
+            await run_sync(prove, asked.accounts, code, asked.note_proof, give)
+        except SignedOut:  # or another proof was faster, and the browser has another cookie
+            return RedirectResponse(with_query(asked.target), 303)
         return RedirectResponse(with_query(asked.target, reason="proved"), 303)

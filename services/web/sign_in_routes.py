@@ -8,6 +8,7 @@ address nor a log repeats what was entered.
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from anyio.to_thread import run_sync
@@ -29,6 +30,7 @@ from services.web.factor_check import FactorCheck
 from services.web.forms import LONGEST_INVITATION, fields, local_path, other_site, with_reason
 from services.web.hashing_lanes import HashingLanes
 from services.web.origin import browser_of, networks_of
+from services.web.proofs import Proof
 from services.web.session_start import SessionStart
 
 Answer = TypeVar("Answer")
@@ -154,20 +156,25 @@ class SignInRoutes:
         if not self.start.origin.is_same_origin(request):
             return other_site()
         password, entered, page = await fields(request, "password", "factor", "next")
-        page = page if page in _PROVING else _ACCOUNT
+        page, proof = page if page in _PROVING else _ACCOUNT, Proof(request, self.start.origin)
         try:
             session = await self._current_session(request)
             if session is None:
-                return RedirectResponse(page, 303)
+                raise errors.SignedOut
             async with self.start.attempts.delay_refusals():
                 found = await self._find(request, session.email)
                 checked = await self._hash(request, lambda: found.checked(password), found.is_known)
                 check = FactorCheck(self.start.attempts, self.start.origin, self.start.notices)
-                prove = check.prove
-                await run_sync(prove, request, self._accounts, session, checked, entered)
+                note = partial(proof.note, self.start.shared().session_cache, session)
+                await run_sync(
+                    *(check.prove, request, self._accounts, session, checked, entered, note)
+                )
+            target = f"{page}?reason=proved"
+        except errors.SignedOut:  # or another proof was faster, and the browser has another cookie
+            target = page
         except errors.AppError as error:
-            return RedirectResponse(with_reason(page, error), 303)
-        return RedirectResponse(f"{page}?reason=proved", 303)
+            target = with_reason(page, error)
+        return proof.finish(RedirectResponse(target, 303))
 
     async def _change_password(self, request: Request) -> Response:
         """Change the password of the session's account, if its user has proved who they are."""

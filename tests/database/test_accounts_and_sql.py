@@ -23,6 +23,7 @@ from services.store.backend import (
     Attempt,
     NewAccount,
     NewAddress,
+    NewCookie,
     NewStep,
     PendingSignUp,
     StoredCredentials,
@@ -33,7 +34,13 @@ from services.store.backend import (
 from services.store.tables.schema import ACCOUNTS
 from services.store.writes import BeginTurn, FinishTurn, SealedPrompt, SealedReply
 from tests.database.test_rules_and_sql import HISTORIES, run_histories, share_of
-from tests.database.two_backends import IDLE, LIFE, TwoBackends, make_accounts_database
+from tests.database.two_backends import (
+    IDLE,
+    LIFE,
+    PlainSealer,
+    TwoBackends,
+    make_accounts_database,
+)
 from tests.database.two_sides import TICK, make_limits_smaller
 
 LENGTHS = (15, 30)  # numbers of calls in a history
@@ -308,14 +315,13 @@ class Accounts(RuleBasedStateMachine):
         off=st.sampled_from([0, 0, 0, 1, -1]),
         action=st.sampled_from(_ACTIONS),
         is_old=st.booleans(),
-        kept=st.sampled_from([None, 0, 1]),
         renamed=st.booleans(),
         uses_off=st.sampled_from([0, 0, 0, 1]),
         drops=st.booleans(),
         misfit=st.sampled_from(["", "", "", "generation", "flag", "ends"]),
     )
     def change_credentials(
-        self, nth, off, action, is_old, kept, renamed=False, uses_off=0, drops=False, misfit=""
+        self, nth, off, action, is_old, renamed=False, uses_off=0, drops=False, misfit=""
     ):
         """Change the credentials of the user of a session, perhaps in a way that does not fit the action."""
         session = self.session(nth, is_admins=False)
@@ -354,14 +360,11 @@ class Accounts(RuleBasedStateMachine):
             ),
         )
         new = self.misfitting(new, misfit)
-        other = None if kept is None else self.session(kept, is_admins=False)
-        cookie_hash = other.cookie_hash if other else None
         self.both.change_credentials(
             session,
             new,
             seen,
             action=action,
-            kept_cookie=cookie_hash,
             ends_others=(action is CredentialsAction.PASSWORD_SET) is not (misfit == "ends"),
             renamed={sha(f"former {one}"): sha(f"anew {one}") for one in "01234xy"}
             if renamed
@@ -402,7 +405,6 @@ class Accounts(RuleBasedStateMachine):
             claims=(*self.lookups_of(name), sha(f"former {name}")),
             former=tuple(dict.fromkeys(sha(f"former {one}") for one in former)),
             is_restored=is_restored,
-            cookie_hash=session.cookie_hash,
         )
         if self.both.change_address(session, change) is True:
             left.append(before)
@@ -439,9 +441,12 @@ class Accounts(RuleBasedStateMachine):
         uses_off=st.sampled_from([0, 0, 1, -1]),
         with_factor=st.sampled_from(["used", "used", "given", "not"]),
         misfit=st.sampled_from(["", "", "", "generation", "flag"]),
+        is_moved=st.sampled_from([False, False, False, True]),
     )
-    def prove(self, nth, off, is_returned, uses_off=0, with_factor="used", misfit=""):
-        """Prove who a user is, perhaps by credentials that have changed, or without the factor."""
+    def prove(
+        self, nth, off, is_returned, uses_off=0, with_factor="used", misfit="", is_moved=False
+    ):
+        """Prove who a user is, perhaps by credentials that have changed, without the factor, or by an older cookie."""
         session = self.session(nth, is_admins=False)
         if session is None:
             return
@@ -453,7 +458,14 @@ class Accounts(RuleBasedStateMachine):
             used = replace(self.used(stored, off=uses_off), generation=generation)
             used = self.misfitting(used, misfit)
         given = {"used": used, "has_factor": with_factor != "not"}
-        self.both.of_user(session, lambda user: user.prove(generation, returned, **given))
+        cookie = NewCookie(
+            replaces=sha("an older cookie") if is_moved else session.cookie_hash,
+            cookie_hash=sha(str(self.number())),
+            sealer=PlainSealer(),
+        )
+        prove = self.both.of_user
+        if prove(session, lambda user: user.prove(generation, returned, cookie, **given)) is True:
+            session.cookie_hash = cookie.cookie_hash
 
     @rule(
         nth=NTH,
@@ -479,7 +491,7 @@ class Accounts(RuleBasedStateMachine):
         user_id = session.calls.user_id
         match what:
             case "password":
-                self.change_credentials(nth, 0, CredentialsAction.PASSWORD_SET, False, None)
+                self.change_credentials(nth, 0, CredentialsAction.PASSWORD_SET, False)
             case "other devices":
                 self.both.of_user(session, lambda user: user.end_other_devices())
             case "one device":
@@ -669,7 +681,7 @@ class Accounts(RuleBasedStateMachine):
                 self.both.end_of(one)
         if session and is_given:
             removed = CredentialsAction.FACTOR_REMOVED
-            self.change_credentials(0, 0, removed, is_old=False, kept=None)
+            self.change_credentials(0, 0, removed, is_old=False)
 
     @rule(is_on=st.booleans())
     def put_factor_rule(self, is_on):

@@ -34,7 +34,6 @@ def arguments(person, *, address=NEW, lookup=None, claims=(), former=(), **given
         "former": json.dumps(former),
         "new_sealed": sealed("moved"),
         "restored": False,
-        "kept_cookie": person.cookie,
     } | given
 
 

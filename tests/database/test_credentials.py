@@ -449,7 +449,7 @@ def test_new_password_ends_all_other_sessions(world):
     other = with_token(world, maya.id).with_session()
     world.one("insert into auth.sessions (user_id) values (%s) returning id", maya.id)
 
-    assert change(world, maya, new_sealed=sealed("new"), kept_cookie=maya.cookie) == OK
+    assert change(world, maya, new_sealed=sealed("new")) == OK
 
     assert maya.refusal("my_account") is None
     assert other.refusal("my_account") == SIGNED_OUT
@@ -460,17 +460,6 @@ def test_new_password_ends_all_other_sessions(world):
     assert (found["sealed"], found["generation"]) == (sealed("new"), 2)
     noted = "select actor from private.audit where action = 'password.set' and target = %s"
     assert world.one(noted, maya.id) == maya.id
-
-
-@pytest.mark.parametrize("whose", ["nobody's", "another's"])
-def test_new_password_keeps_no_session_of_another_cookie(world, whose):
-    maya, omar = world.person(), world.person()
-
-    assert change(world, maya, kept_cookie=omar.cookie if whose == "another's" else None) == OK
-
-    assert maya.refusal("my_account") == SIGNED_OUT
-    assert omar.refusal("my_account") is None
-    assert world.one("select count(*) from auth.sessions where user_id = %s", maya.id) == 0
 
 
 def test_credentials_sealed_anew_end_no_session(world):
@@ -488,7 +477,7 @@ def test_credentials_sealed_anew_end_no_session(world):
 def test_credentials_change_only_where_seen(world):
     maya, row = world.person(), sign_up()
     put(world, row)
-    change(world, maya, kept_cookie=maya.cookie)
+    change(world, maya)
     before = world.contents()
     own = {"new_lookup": credentials_of(world, maya)["lookup"]}
 
@@ -560,7 +549,6 @@ def test_only_changes_of_the_factor_change_its_flag(world, action, before, after
         "action": action,
         "new_generation": 1 if action in ("reseal", "factor.use") else 2,
         "ends_others": action == "password.set",
-        "kept_cookie": maya.cookie,
         "new_uses": 5 * before + (action == "factor.use"),
         "new_wants_factor": after,
     }
@@ -586,7 +574,6 @@ def test_change_of_a_factor_has_the_next_generation(world, action, generation, e
         "action": action,
         "new_generation": generation,
         "ends_others": ends_others,
-        "kept_cookie": maya.cookie,
         "new_wants_factor": action != "factor.remove",
     }
 
@@ -603,10 +590,10 @@ def test_credentials_from_before_a_use_are_not_stored(world, uses):
     given = {"new_uses": uses, "new_wants_factor": True}
     before = world.contents()
 
-    assert change(world, maya, **given, kept_cookie=maya.cookie) == USED
+    assert change(world, maya, **given) == USED
 
     assert world.contents() == before
-    assert change(world, maya, **given | {"new_uses": 5}, kept_cookie=maya.cookie) == OK
+    assert change(world, maya, **given | {"new_uses": 5}) == OK
 
 
 # --- the second factor
@@ -651,12 +638,14 @@ def test_session_begins_by_nothing_but_a_use(world, wrong):
     maya = world.person()
     wants_factor(world, maya, uses=5)
     given = use(**wrong) | {"new_lookup": credentials_of(world, maya)["lookup"]}
+    leased = world.anon.call("lease_refresh", cookie=maya.cookie, seen_generation=0)
     before = world.contents()
 
     assert with_token(world, maya.id).refusal(
         "start_session", new_cookie_hash=new_key().hex(), **given
     ) == (MISUSE)
-    assert maya.refusal("prove_session", returned="[]", **given) == MISUSE
+    cookie = {"cookie": maya.cookie, "lease": leased["lease"], "new_tokens": sealed("anew")}
+    assert maya.refusal("prove_session", returned="[]", **given, **cookie) == MISUSE
 
     assert world.contents() == before
 
@@ -716,7 +705,7 @@ def test_confirmed_address_ends_no_session_and_is_audited(world):
 
 def test_parallel_changes_of_a_password_store_one(world, migrated):
     maya = world.person()
-    given = {"new_lookup": credentials_of(world, maya)["lookup"], "kept_cookie": maya.cookie}
+    given = {"new_lookup": credentials_of(world, maya)["lookup"]}
 
     def change_one(connection, _):
         return maya.by(connection).call("change_credentials", **given)["ok"]
@@ -732,7 +721,7 @@ def test_operator_changes_credentials_without_an_actor(world, migrated):
         assert owner.execute(found, [[lookup]]).fetchone() == (credentials_of(world, maya),)
         assert owner.execute(found, [[new_key().hex()]]).fetchone() == (None,)
 
-        replacing = "select private.replace_credentials(null, %s, 1, 2, 0, false, 'password.set', %s, %s, true, null)"
+        replacing = "select private.replace_credentials(null, %s, 1, 2, 0, false, 'password.set', %s, %s, true)"
         [answer] = owner.execute(replacing, [maya.id, lookup, sealed("new")]).fetchone()
 
     assert answer == OK
@@ -748,11 +737,11 @@ def test_operator_removes_a_factor_that_is_required(world, migrated):
     removal = {"action": "factor.remove", "new_uses": 5, "new_wants_factor": False} | lookup
     required = {"ok": False, "reason": "factor_required"}
     assert maya.call("change_credentials", **removal) == required
-    unticked = removal | {"action": "password.set", "kept_cookie": maya.cookie}
+    unticked = removal | {"action": "password.set"}
     assert maya.call("change_credentials", **unticked) == required
 
     with psycopg.connect(servers.as_owner(migrated), autocommit=True) as owner:
-        replacing = "select private.replace_credentials(null, %s, 1, 2, 5, false, 'factor.remove', %s, %s, true, null)"
+        replacing = "select private.replace_credentials(null, %s, 1, 2, 5, false, 'factor.remove', %s, %s, true)"
         values = [maya.id, lookup["new_lookup"], sealed("new")]
         assert owner.execute(replacing, values).fetchone() == (OK,)
 

@@ -1,7 +1,7 @@
 """Signed-in devices, refreshing tokens under a lease, and throttles against guessing."""
 
 import json
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -21,6 +21,10 @@ def cookie(maya):
 
 def lease(caller, cookie, generation):
     return caller.call("lease_refresh", cookie=cookie, seen_generation=generation, lease_seconds=30)
+
+
+def is_leased(answer):
+    return answer["ok"] and answer["lease"] > 0
 
 
 def store(caller, cookie, generation, token):
@@ -77,14 +81,14 @@ def test_one_of_eight_processes_gets_the_lease(world, migrated, cookie):
 
 def test_late_process_learns_that_the_tokens_moved(world, cookie):
     anon = world.anon
-    assert lease(anon, cookie, 0) == {"ok": True}
+    assert is_leased(lease(anon, cookie, 0))
     assert store(anon, cookie, 0, sealed("next")) == {"ok": True}
 
     assert lease(anon, cookie, 0) == {"ok": False, "reason": "moved", "generation": 1}
     assert store(anon, cookie, 0, sealed("late")) == {"ok": False, "reason": "moved"}
     opened = anon.call("open_session", cookie=cookie)
     assert (opened["tokens"], opened["generation"]) == (sealed("next"), 1)
-    assert lease(anon, cookie, 1) == {"ok": True}
+    assert is_leased(lease(anon, cookie, 1))
 
 
 def test_unused_lease_runs_out(world, cookie):
@@ -92,7 +96,7 @@ def test_unused_lease_runs_out(world, cookie):
     lapsing = "update private.app_sessions set refreshing_until = now() - interval '1 second'"
     world.admin.execute(lapsing)
 
-    assert lease(world.anon, cookie, 0) == {"ok": True}
+    assert is_leased(lease(world.anon, cookie, 0))
 
 
 def test_sign_out_ends_the_token(world, maya, cookie):
@@ -146,17 +150,32 @@ def test_replies_of_other_devices_are_asked_to_end(world, maya):
     assert maya.call("stop_turns", one_session=None)["streaming"] == 0
 
 
-def prove(person, **changes):
-    return person.call("prove_session", returned="[]", **changes)
+def proof_of(world, person, **given):
+    """The arguments of a proof of *person*, who gets a new cookie under a new lease."""
+    taken = lease(world.anon, person.cookie, 0)
+    return {
+        "returned": "[]",
+        "cookie": person.cookie,
+        "lease": taken.get("lease"),
+        "new_cookie_hash": new_key().hex(),
+        "new_tokens": sealed("sealed anew"),
+    } | given
+
+
+def row_of(world, cookie):
+    columns = "generation, tokens, refreshing_until is null"
+    query = f"select ({columns})::text from private.app_sessions where cookie_hash = %s"
+    return world.one(query, cookie)
 
 
 def test_proof_is_that_of_one_session(world, maya):
     other = with_token(world, maya.id).with_session()
     world.admin.execute("update private.app_sessions set proved_at = now() - interval '10 minutes'")
 
-    assert prove(maya, seen_generation=2) == {"ok": False, "reason": "stale"}
+    stale = proof_of(world, maya, seen_generation=2)
+    assert maya.call("prove_session", **stale) == {"ok": False, "reason": "stale"}
     assert maya.refusal("revoke_sessions", one_session=None) == PROVE_AGAIN
-    assert prove(maya) == {"ok": True}
+    assert maya.call("prove_session", **proof_of(world, maya)) == {"ok": True}
 
     assert other.refusal("revoke_sessions", one_session=None) == PROVE_AGAIN
     proven = {one["is_this_one"]: one["is_proven"] for one in maya.call("my_sessions")}
@@ -164,12 +183,87 @@ def test_proof_is_that_of_one_session(world, maya):
     assert maya.call("revoke_sessions", one_session=None)["ended"] == 1
 
 
-def test_overheard_proof_is_not_repeated(maya):
-    given = {"seen_generation": 1, "returned": "[]", "nonce": uuid4()}
+def test_overheard_proof_is_not_repeated(world, maya):
+    given = proof_of(world, maya, seen_generation=1, nonce=uuid4())
     overheard = maya.proven("prove_session", given)
 
     assert maya.call("prove_session", **overheard) == {"ok": True}
     assert maya.refusal("prove_session", **overheard) == NOT_ALLOWED
+
+
+def test_proof_gives_the_session_another_cookie_and_ends_the_lease(world, maya, cookie):
+    [mine] = [one["session"] for one in maya.call("my_sessions")]
+    given = proof_of(world, maya)
+
+    assert maya.call("prove_session", **given) == {"ok": True}
+
+    assert world.anon.call("open_session", cookie=cookie) == MISSING
+    opened = world.anon.call("open_session", cookie=given["new_cookie_hash"])
+    found = UUID(opened["session"]), opened["tokens"], opened["generation"]
+    assert found == (mine, sealed("sealed anew"), 1)
+    assert is_leased(lease(world.anon, given["new_cookie_hash"], 1))
+
+
+def test_refused_proof_ends_the_lease_and_changes_nothing_else(world, maya, cookie):
+    before = row_of(world, cookie)
+
+    given = proof_of(world, maya, seen_generation=2)
+    assert maya.call("prove_session", **given) == {"ok": False, "reason": "stale"}
+
+    assert row_of(world, cookie) == before
+
+
+@pytest.mark.parametrize(
+    "wrong", ["no lease", "another lease", "another cookie", "another session"]
+)
+def test_proof_wants_the_lease_and_the_cookie(world, maya, wrong):
+    other = with_token(world, maya.id).with_session()
+    given = proof_of(world, maya)
+    changed = {
+        "no lease": {"lease": None},
+        "another lease": {"lease": given["lease"] + 1},
+        "another cookie": {"cookie": new_key().hex()},
+        "another session": proof_of(world, other),
+    }
+    before = row_of(world, maya.cookie), row_of(world, other.cookie)
+
+    if "lease" in wrong:
+        assert maya.refusal("prove_session", **given | changed[wrong]) == SIGNED_OUT
+    else:
+        assert maya.call("prove_session", **given | changed[wrong]) == MISSING
+
+    assert (row_of(world, maya.cookie), row_of(world, other.cookie)) == before
+    assert maya.call("prove_session", **given) == {"ok": True}
+
+
+def test_proof_under_a_lease_that_another_process_took_is_refused(world, maya, cookie):
+    given = proof_of(world, maya)
+    lapsing = "update private.app_sessions set refreshing_until = now() - interval '1 second'"
+    world.admin.execute(lapsing)
+    assert is_leased(lease(world.anon, cookie, 0))
+
+    assert maya.refusal("prove_session", **given) == SIGNED_OUT
+
+    assert store(world.anon, cookie, 0, sealed("next")) == {"ok": True}
+
+
+def test_lapsed_lease_that_nobody_took_is_good_for_a_proof(world, maya, cookie):
+    given = proof_of(world, maya)
+    ends_at = "to_timestamp(%s::numeric / 1000000)"
+    lapsing = f"update private.app_sessions set refreshing_until = {ends_at}"
+    past = given["lease"] - 60_000_000
+    world.admin.execute(lapsing, [past])
+
+    assert maya.call("prove_session", **given | {"lease": past}) == {"ok": True}
+
+
+def test_refresh_of_before_a_proof_stores_nothing(world, maya, cookie):
+    given = proof_of(world, maya)
+    assert maya.call("prove_session", **given) == {"ok": True}
+
+    for one, generation in ((cookie, 0), (given["new_cookie_hash"], 0)):
+        late = {"ok": False, "reason": "moved"}
+        assert store(world.anon, one, generation, sealed("late")) == late
 
 
 def attempt(world, *names, at_most=3):

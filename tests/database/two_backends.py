@@ -163,10 +163,29 @@ class PlainSealer:
 
 
 @dataclass(frozen=True, slots=True)
+class Tokens:
+    """The tokens of a session, in the place of `Bearer`."""
+
+    server: SessionCalls
+
+    def change_cookie(self, new, store):
+        seen = "select coalesce((select generation from private.app_sessions where cookie_hash = {}), 0)"
+        lease = self.server.call(
+            "lease_refresh",
+            cookie=new.replaces,
+            seen_generation=self.server.run(seen.format(literal(new.replaces))),
+            lease_seconds=15,
+        )
+        if not lease.ok:
+            raise SignedOut
+        return store(lease.values["lease"], "p1.1." + "0" * 75)
+
+
+@dataclass(slots=True, eq=False)
 class TwoSessions:
     """One app session of a user on each side."""
 
-    cookie_hash: str
+    cookie_hash: str  # of the cookie that it has by now
     id: UUID
     calls: SessionCalls
     user: object  # `TablesUser`
@@ -352,21 +371,22 @@ class TwoBackends:
     def of_user(self, session, act):
         """Call *act* with the `UserBackend` of one session on each side."""
         return self.same(
-            lambda: act(SupabaseUser(session.calls, self._server, None)),
+            lambda: act(self._sql_user(session)),
             lambda: act(session.user),
         )
 
+    def _sql_user(self, session):
+        return SupabaseUser(session.calls, self._server, Tokens(self._server))
+
     def change_credentials(self, session, new, seen, **change):
         self.same(
-            lambda: SupabaseUser(session.calls, self._server, None).change_credentials(
-                new, seen, **change
-            ),
+            lambda: self._sql_user(session).change_credentials(new, seen, **change),
             lambda: session.user.change_credentials(new, seen, **change),
         )
 
     def change_address(self, session, new):
         return self.same(
-            lambda: SupabaseUser(session.calls, self._server, None).change_address(new),
+            lambda: self._sql_user(session).change_address(new),
             lambda: session.user.change_address(new),
         )
 

@@ -6,6 +6,7 @@ from zipfile import ZipFile
 from playwright.sync_api import expect
 
 from tests.journeys.admins import look_after
+from tests.journeys.people import PASSWORD
 from tests.journeys.test_usage import (
     test_message_is_found_in_the_usage_and_its_file as test_message_is_found_in_the_usage_here_too,  # noqa: F401
 )
@@ -120,6 +121,37 @@ def test_open_tab_shows_what_another_process_changes(app, make_hosted_app, open_
         for tab in (maya, there):
             tab.sees("This account is suspended. Contact your admin.")
             tab.is_asked_to_sign_in()
+
+
+def test_tab_of_another_process_goes_on_after_a_proof(app, make_hosted_app, open_rig, person):
+    """Its reply ends and is stored, and the tab comes in by the new cookie without a word of signing out."""
+    maya = person()
+    maya.signs_up()
+    with running(make_hosted_app("second")) as second:
+        second.until_ready()
+        there = maya.new_tab(second.url)
+        there.visit()
+        there.is_welcome()
+        there.asks(f"Tell me more {SLOWLY}")
+        there.hears("word2")
+
+        maya.visit("/account")
+        with open_rig.connect() as rows:
+            older = "update private.app_sessions set proved_at = now() - interval '10 minutes'"
+            me = "(select id from auth.users where email = %s)"
+            rows.execute(f"{older} where user_id = {me}", [maya.email])
+        maya.page.reload()
+        maya.page.locator('form[action="/proof"]').get_by_label("Password").fill(PASSWORD)
+        maya.page.keyboard.press("Enter")
+        maya.sees("You can make changes for the next ten minutes.")
+
+        there.hears_all_of(re.compile("word1 .*word40"))
+        there.asks("And now?")
+        there.hears_all_of("You said: And now?")
+        there.page.reload()
+        there.hears_all_of("You said: And now?")
+        expect(there.sign_in_form).to_have_count(0)
+    assert maya.complaints() == []
 
 
 def test_admin_looks_after_people_and_exports_everything(app, open_rig, person):

@@ -1,9 +1,13 @@
 """The page Account: the devices of a user, a proof that is too old, and what ends the other devices."""
 
+import re
+
+import httpx
 from playwright.sync_api import expect
 
 from tests.journeys.people import PASSWORD
-from tests.journeys.seeds import age_proofs
+from tests.journeys.seeds import age_proofs, database
+from tests.stack.apps import SECONDS
 
 
 def form(tab, action):
@@ -40,6 +44,42 @@ def test_old_session_proves_itself_and_signs_out_the_other_devices(app, person):
     expect(devices(maya)).to_have_count(1)
     for one in (lost, other):
         one.is_asked_to_sign_in()  # their tabs hear of it by themselves
+    maya.visit()
+    maya.is_welcome()
+    assert maya.complaints() == []
+
+
+def test_other_tab_goes_on_beside_a_proof_and_a_copied_cookie_does_not(app, person):
+    maya = person()
+    maya.arrives()
+    other = maya.new_tab()
+    other.visit()
+    other.asks("Tell me more [[tokens=30 rate=6]]")
+    other.hears("word2")
+    maya.visit("/account")
+    with database(app) as rows:
+        older = "update private.app_sessions set proved_at = now() - interval '10 minutes'"
+        rows.execute(
+            f"{older} where user_id = (select id from auth.users where email = %s)", [maya.email]
+        )
+        rows.commit()
+    maya.page.reload()
+    [stolen] = [one for one in maya.context.cookies() if one["name"].endswith("sid")]
+
+    form(maya, "/proof").get_by_label("Password").fill(PASSWORD)
+    maya.page.keyboard.press("Enter")
+    maya.sees("You can make changes for the next ten minutes.")
+
+    [new] = [one for one in maya.context.cookies() if one["name"].endswith("sid")]
+    assert new["value"] != stolen["value"]
+    other.hears_all_of(re.compile("word1 .*word30"))
+    other.asks("And now?")
+    other.hears_all_of("You said: And now?")
+    other.page.reload()
+    other.is_welcome()
+    copied = {"Cookie": f"{stolen['name']}={stolen['value']}"}
+    asked = httpx.get(f"{app.url}/poll", headers=copied, timeout=SECONDS, trust_env=False)
+    assert asked.status_code == 401
     maya.visit()
     maya.is_welcome()
     assert maya.complaints() == []

@@ -13,6 +13,7 @@ from services.domain.models import ModelSettings
 from services.domain.revisions import OpenPlace
 from services.llm import Models, Offer
 from services.settings import Settings
+from services.store.accounts import Cookie
 from services.users import Shared, UserServices, session_cache
 from tests import leaks
 from tests.chats import SMALL, done, settled
@@ -98,7 +99,7 @@ def test_deleted_conversation_leaves_no_key_or_text_in_memory(person, maya, serv
 
 
 def test_cleared_server_memory_holds_no_text(shared, maya, server):
-    shared.session_cache.add(maya)
+    shared.session_cache.add(Cookie.new(), maya)
     canary = a_canary()
     conversation_id = fill(shared.find(maya.id), Retrieval(), server, canary)
     fact = NotedFact(a_fact(f"{canary} noted", conversation_id=conversation_id))
@@ -123,7 +124,7 @@ def test_background_call_of_before_a_clearing_ends_with_its_session(
     cookie, session = sign_up()
     models = Models(Offer(SMALL, model))
     shared = Shared(sessions, Settings(), lambda: models, CachedRead(ModelSettings))
-    shared.session_cache.add(session)
+    shared.session_cache.add(cookie, session)
     server.script_titles(reply="Never", fault="hang", after=1)
     done(shared.find(session.id).chat.begin(None, "When do I sow peas?"))
     server.wait_until(lambda s: s.title_requests and s.title_requests[0].sent)

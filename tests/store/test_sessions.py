@@ -84,10 +84,10 @@ def test_sign_in_brings_what_the_first_page_reads(process, wire, model):
     shared = Shared(
         process, Settings(), lambda: Models(Offer(SMALL, model)), CachedRead(ModelSettings)
     )
-    session = process.sign_in_with(email, PASSWORD)[1]
+    cookie, session = process.sign_in_with(email, PASSWORD)
     wire.made = []
 
-    shared.session_cache.add(session)
+    shared.session_cache.add(cookie, session)
     user = shared.find(session.id)
     first = first_page_of(user, user.account)
 
@@ -201,12 +201,12 @@ def test_reply_in_another_process_is_stored_before_its_device_ends(
     )
     email = new_email()
     cookie, session = process.sign_up_with(email, PASSWORD)
-    elsewhere.session_cache.add(session)
+    elsewhere.session_cache.add(cookie, session)
     server.script(tokens=3, fault="hang", after=2)
     turn = elsewhere.find(session.id).chat.begin(None, "How do I prune?")
     until(turn.said, within=20)
-    _, own = shared.session_cache.accounts.sign_in_with(email, PASSWORD)
-    shared.session_cache.add(own)
+    own_cookie, own = shared.session_cache.accounts.sign_in_with(email, PASSWORD)
+    shared.session_cache.add(own_cookie, own)
 
     assert shared.find(own.id).devices.end_others() == 1
 

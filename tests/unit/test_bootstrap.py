@@ -88,9 +88,7 @@ def session_of(user_id):
     client = Gateway.to("http://database.test", SecretStr("key"), transport).client()
     server = ServerCalls(client, None)
     backend = SupabaseUser(UserCalls(client, None, user_id), server, None)
-    return AppSession(
-        SessionId(uuid4()), user_id, "maya@daybook.test", True, False, str(uuid4()), None, backend
-    )
+    return AppSession(SessionId(uuid4()), user_id, "maya@daybook.test", True, False, None, backend)
 
 
 @pytest.fixture
@@ -119,7 +117,7 @@ def end(shared, session):
 
 def test_services_leave_memory_with_their_session(shared, closed):
     session = session_of(UserId(uuid4()))
-    shared.session_cache.add(session)
+    shared.session_cache.add(Cookie.new(), session)
     assert shared.find(session.id).user_id == session.user_id
 
     end(shared, session)
@@ -134,7 +132,7 @@ def test_settings_of_models_are_read_ahead_with_a_session(sessions):
     settings = CachedRead(lambda: is_read.set() or ModelSettings())
     shared = Shared(sessions, Settings(), lambda: None, settings)
 
-    shared.session_cache.add(session_of(UserId(uuid4())))
+    shared.session_cache.add(Cookie.new(), session_of(UserId(uuid4())))
 
     assert is_read.wait(SECONDS)
 
@@ -145,7 +143,7 @@ def test_noted_facts_leave_memory_with_the_last_session(shared):
     noted = NotedFact(a_fact())
     rooms = {user_id: ConversationId(uuid4()) for user_id in (maya, omar)}
     for session in sessions:
-        shared.session_cache.add(session)
+        shared.session_cache.add(Cookie.new(), session)
     for user_id, room in rooms.items():
         prompt_id = MessageId(uuid4())
         assert shared.background.claim(Purpose.FACTS, user_id, room, prompt_id)
@@ -220,7 +218,7 @@ def test_app_ends_if_its_models_cannot_be_opened(monkeypatch):
 def test_idle_session_leaves_memory_though_no_request_comes(monkeypatch):
     naps = iter([None])
     shared, threads = built(monkeypatch)
-    shared.session_cache.add(session_of(UserId(uuid4())))
+    shared.session_cache.add(Cookie.new(), session_of(UserId(uuid4())))
     monkeypatch.setattr(session_cache, "_IDLE_SECONDS", 0.0)
     monkeypatch.setattr(upkeep, "time", SimpleNamespace(sleep=lambda _: next(naps)))
 
@@ -232,7 +230,7 @@ def test_idle_session_leaves_memory_though_no_request_comes(monkeypatch):
 
 def test_stopping_a_users_turns_leaves_temporary_chats(shared, maya):
     session = session_of(maya.database.user_id)
-    shared.session_cache.add(session)
+    shared.session_cache.add(Cookie.new(), session)
     maya.model.gate.clear()
     chat = maya.begin_temporary(owner=session.id)
     shared.temporary.add(chat)

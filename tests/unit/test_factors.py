@@ -13,8 +13,8 @@ from services.domain.accounts import CredentialsAction
 from services.domain.addresses import checked_address
 from services.errors import FactorNeeded, FactorUsed, RateLimited, WrongFactor
 from services.rules.accounts import Settings
-from services.store.accounts import CookieSealer
-from services.store.backend import NewAddress, NewSession
+from services.store.accounts import Cookie, CookieSealer
+from services.store.backend import NewAddress, NewCookie, NewSession
 from services.store.credentials import seal_stored
 from services.store.factors import Factors
 from services.store.tables.backend import TablesBackend
@@ -77,7 +77,7 @@ def test_sign_in_and_proof_ask_for_the_factor_first(accounts, maya, is_required)
     with pytest.raises(FactorNeeded):
         asking.sign_in(given)
     with pytest.raises(FactorNeeded):
-        asking.prove(session, given)
+        asking.prove(session, Cookie.new(), given)
 
 
 def test_code_is_of_a_factor_that_there_is(accounts, maya):
@@ -144,7 +144,6 @@ def test_new_address_does_not_undo_a_use(accounts, maya):
         claims=(),
         former=(),
         is_restored=False,
-        cookie_hash=maya.cookie_hash,
     )
 
     assert not maya.backend.change_address(change)
@@ -170,9 +169,10 @@ def test_use_of_a_factor_names_its_own_user(accounts, maya):
         used=row,
     )
     sealer = CookieSealer(accounts.root_keys.session_vault(bytes(32)), new.cookie_hash)
+    cookie = NewCookie(replaces="1" * 64, cookie_hash=new.cookie_hash, sealer=sealer)
 
     with pytest.raises(ValueError, match="another user"):
-        maya.backend.prove(2, (), has_factor=True, used=row)
+        maya.backend.prove(2, (), cookie, has_factor=True, used=row)
     with pytest.raises(ValueError, match="another user"):
         accounts.backend.start_session(identity, new, sealer)
 

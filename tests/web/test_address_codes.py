@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from services.domain.mails import CodePurpose, NoCode, NoCodeReason, Notice, NoticeKind
-from services.errors import SignedOut, WrongCredentials
+from services.errors import SignedOut, StoreUnavailable, WrongCredentials
 from services.identity.mail_texts import text_of
 from services.store.accounts import Accounts, Cookie
 from services.store.tables import schema
@@ -132,6 +132,28 @@ def test_password_for_a_new_address_is_a_proof(site, maya):
     asks(browser, new)
 
     assert said(browser.enters(site.digits, NEW))["reason"] == "moved"
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_proof_brings_its_cookie_also_where_the_code_is_not_sent(
+    site, maya, monkeypatch, is_stored
+):
+    """The one of before opens nothing any more."""
+    browser = site.signed_in(maya)
+    before = Cookie.parse(browser.cookies["__Host-sid"])
+    if not is_stored:
+
+        def fail(*_):
+            raise StoreUnavailable
+
+        monkeypatch.setattr(type(site.accounts.backend), "begin_step", fail)
+
+    sent = said(asks(browser, new_email()))
+
+    assert sent.get("reason") == (None if is_stored else "unavailable")
+    assert browser.cookies["__Host-sid"] != str(before)
+    assert browser.session.email == maya
+    assert site.cache.find(before) is None
 
 
 def test_another_code_for_a_new_address_wants_a_proof_that_is_good(site, maya):
@@ -385,6 +407,20 @@ def test_code_proves_who_is_signed_in_once(site, maya):
     assert said(entered) == {"c": "1", "reason": "proved"}
     assert said(again)["reason"] == "expired"
     assert said(browser.post("/account/password", password=NEW_PASSWORD))["reason"] == "changed"
+
+
+def test_code_that_a_copied_cookie_enters_after_a_proof_proves_nothing(site, maya):
+    browser, thief = site.signed_in(maya), site.browser()
+    thief.cookies = dict(browser.cookies)
+    browser.asks("", PROVE)
+    thief.cookies["__Host-step"], thief.step = browser.cookies["__Host-step"], browser.step
+    assert said(browser.post("/proof", password=PASSWORD))["reason"] == "proved"
+
+    stolen = thief.enters(site.digits, PROVE)
+
+    assert said(stolen) == {"c": "1"}
+    assert thief.cookies["__Host-sid"] != browser.cookies["__Host-sid"]
+    assert said(browser.enters(site.digits, PROVE))["reason"] == "proved"  # its step goes on
 
 
 def test_code_to_an_address_that_was_never_confirmed_proves_nothing(site):

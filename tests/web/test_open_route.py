@@ -25,7 +25,8 @@ class Sessions:
     def find(self, cookie):
         return self.by_cookie.get(str(cookie))
 
-    def add(self, session):
+    def add(self, cookie, session):
+        assert str(cookie) == session.cookie
         self.by_cookie[session.cookie] = session
 
     def enter(self):

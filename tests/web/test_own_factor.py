@@ -61,7 +61,7 @@ class FactorSite(Site):
     def signed_in(self, email):
         """Return a browser in which the user is signed in."""
         cookie, session = self.accounts.sign_in_with(email, PASSWORD)
-        self.cache.add(session)
+        self.cache.add(cookie, session)
         browser = self.browser()
         browser.cookies = {"__Host-sid": str(cookie)}
         return browser

@@ -22,19 +22,37 @@ class Server:
     def __init__(self):
         self.backend = self
         self.alive, self.may_answer, self.checks, self.is_away = set(), Event(), 0, False
-        self.asked, self.end = [], SessionEnd.SUSPENDED
+        self.asked, self.end_reason = [], SessionEnd.SUSPENDED
+        self.ids = {}  # of the sessions, by the hash of each cookie
+        self.on_proved = lambda: None  # called before the answer to a proof
         self.may_answer.set()
 
     def open(self, cookie):
         if cookie.hash not in self.alive:
             raise SignedOut
-        return SimpleNamespace(id=uuid4(), cookie_hash=cookie.hash)
+        session_id = self.ids.setdefault(cookie.hash, uuid4())
+        return SimpleNamespace(id=session_id)
 
     def ended(self, sessions):
         self.asked.append(len(sessions))
         if self.is_away:
             raise StoreUnavailable
-        return {one.id: self.end for one in sessions if one.cookie_hash not in self.alive}
+        alive = {self.ids[cookie_hash] for cookie_hash in self.alive}
+        return {one.id: self.end_reason for one in sessions if one.id not in alive}
+
+    def prove(self, session, cookie, checked):
+        assert checked == "checked"
+        if cookie.hash not in self.alive:
+            raise SignedOut
+        self.alive.discard(cookie.hash)
+        new = Cookie.new()
+        self.alive.add(new.hash)
+        self.ids[new.hash] = session.id
+        self.on_proved()
+        return new
+
+    def end(self, cookie):
+        self.alive.discard(cookie.hash)
 
     def is_alive(self, cookie_hash):
         self.checks += 1
@@ -241,3 +259,160 @@ def test_ended_sessions_stay_while_the_database_is_away(server, cache, session):
         cache.forget_if_ended([session])
 
     assert cache.by_id(session.id) is session
+
+
+# --- a proof gives a session another cookie
+
+
+def test_proof_is_known_by_the_new_cookie_alone(server, cache, happened):
+    cookie, session = opened(server, cache)
+    happened.clear()
+
+    new = cache.prove(session, cookie, "checked")
+
+    assert cache.find(new) is cache.by_id(session.id) is session
+    assert not cache.is_open(cookie)
+    assert cache.find(cookie) is cache.opened(cookie) is None
+    assert (cache.count, happened) == (1, [])
+
+
+def test_refused_proof_changes_nothing(server, cache):
+    cookie, session = opened(server, cache)
+    with pytest.raises(SignedOut):
+        cache.prove(session, Cookie.new(), "checked")
+
+    assert cache.opened(cookie) is session
+
+
+@pytest.mark.usefixtures("due")
+def test_check_of_the_old_cookie_does_not_end_a_session_that_is_proved(server, cache, happened):
+    cookie, session = opened(server, cache)
+
+    def check():
+        """Check the cookie so far, once it opens nothing any more and before the proof is answered."""
+        assert cache.by_id(session.id) is session
+        until(lambda: server.checks == 1)
+
+    server.on_proved = check
+    new = cache.prove(session, cookie, "checked")
+
+    assert not cache.has_ended(session.id, SECONDS)
+    assert cache.find(new) is session
+    assert ("forget", session.id) not in happened
+    assert server.asked == []
+
+
+def test_sign_out_beside_a_proof_ends_the_session(server, happened):
+    cache = SessionCache(server, on_leave=lambda _: prove(), on_forget=happened.append)
+    cookie, session = opened(server, cache)
+
+    def prove():
+        cache.prove(session, cookie, "checked")
+        return nullcontext()
+
+    cache.leave(cookie)
+
+    assert server.alive == set()
+    assert happened == [session]
+
+
+@pytest.fixture
+def moved(server, cache):
+    """A session to which another process has given another cookie: the old one, the session, and the new one."""
+    cookie, session = opened(server, cache)
+    new = Cookie.new()
+    server.alive = server.alive - {cookie.hash} | {new.hash}
+    server.ids[new.hash] = session.id
+    return cookie, session, new
+
+
+def finds_out(cache, session):
+    """Have the cache check the session."""
+    cache.doubt(session.id)
+    assert cache.by_id(session.id) is None
+
+
+def test_cookie_that_another_process_changed_opens_nothing(cache, moved, happened):
+    cookie, session, _ = moved
+
+    finds_out(cache, session)
+
+    assert cache.has_ended(session.id, 0.0)
+    assert cache.find(cookie) is cache.opened(cookie) is None
+    assert not cache.is_open(cookie)
+    assert ("forget", session.id) not in happened
+
+
+def test_outdated_session_is_forgotten_after_its_turns(server, happened):
+    busy = []
+    cache = SessionCache(
+        server, on_leave=nullcontext, on_forget=happened.append, is_busy=lambda one: one in busy
+    )
+    cookie, session = opened(server, cache)
+    _, other = opened(server, cache)
+    busy += [session, other]
+    server.alive.discard(cookie.hash)
+    server.alive.add(new := Cookie.new().hash)
+    server.ids[new] = session.id
+    finds_out(cache, session)
+
+    cache.forget_idle()
+    assert (cache.count, happened) == (2, [])
+    busy.remove(session)
+    cache.forget_idle()
+
+    assert (cache.count, happened) == (1, [session])
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_new_cookie_takes_the_place_of_the_older_one(cache, moved, happened, is_known):
+    cookie, session, new = moved
+    if is_known:
+        finds_out(cache, session)
+
+    found = cache.find(new)
+
+    assert found.id == session.id
+    assert cache.by_id(session.id) is found
+    assert not cache.is_open(cookie)
+    assert cache.count == 1
+    assert happened == [("add", session.id)] * 2
+    cache.forget_idle()
+    assert cache.by_id(session.id) is found
+
+
+def test_outdated_session_that_ends_is_forgotten_with_the_reason(server, cache, moved, happened):
+    cookie, session, new = moved
+    finds_out(cache, session)
+    server.alive.discard(new.hash)
+
+    cache.forget_if_ended([session])
+
+    assert happened[-1] == ("forget", session.id)
+    assert cache.why_ended(cookie) is SessionEnd.SUSPENDED
+
+
+def test_old_cookie_is_told_for_a_moment_that_there_is_a_new_one(server, cache, moved, monkeypatch):
+    cookie, session, _ = moved
+    here, own = opened(server, cache)
+    assert not any(map(cache.has_moved, (cookie, here, Cookie.new())))
+
+    finds_out(cache, session)
+    new = cache.prove(own, here, "checked")
+
+    assert [cache.has_moved(one) for one in (cookie, here, new)] == [True, True, False]
+    later = module.time.monotonic() + 10
+    monkeypatch.setattr(module.time, "monotonic", lambda: later)
+    assert not any(map(cache.has_moved, (cookie, here)))
+
+
+def test_tab_keeps_a_session_from_becoming_idle_across_a_proof(server, cache, monkeypatch):
+    cookie, session = opened(server, cache)
+    monkeypatch.setattr(module, "_IDLE_SECONDS", 0.0)
+    with cache.connected(session):
+        new = cache.prove(session, cookie, "checked")
+        cache.forget_idle()
+        assert cache.is_open(new)
+
+    cache.forget_idle()
+    assert not cache.is_open(new)

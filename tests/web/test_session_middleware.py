@@ -18,11 +18,13 @@ from services.users import session_cache as module
 from services.web import streamlit_assets
 from services.web.origin import Origin
 from services.web.session_middleware import (
+    MOVED,
     UNKNOWN,
     SessionMiddleware,
     content_security_policy,
 )
 from tests.store.conftest import PASSWORD, new_email
+from tests.stores import NOT_COUNTED
 
 TABS, OURS = "/_stcore/stream", "http://localhost"
 
@@ -71,7 +73,7 @@ def sign_up(session_cache):
 
     def sign_up():
         cookie, session = session_cache.accounts.sign_up_with(new_email(), PASSWORD)
-        session_cache.add(session)
+        session_cache.add(cookie, session)
         return {"cookie": f"__Host-sid={cookie}"}, session
 
     return sign_up
@@ -101,14 +103,14 @@ def test_cookie_becomes_an_identity_of_the_tab(session_cache, sign_up):
 def test_chat_page_is_read_ahead_after_its_request(session_cache, sign_up):
     asked = []
     page = client(lambda: shared(session_cache, lambda *what: asked.append(what)))
-    (headers, session), garden = sign_up(), uuid4()
+    (headers, _), garden = sign_up(), uuid4()
 
     for path in ("/", f"/?c={garden}", "/?c=garden", "/memory", "/static/x.js"):
         page.get(path, headers=headers)
     page.get("/")
 
-    assert [(cookie.hash, its) for cookie, its in asked] == [
-        (session.cookie_hash, its) for its in (None, garden, None)
+    assert [(str(cookie), its) for cookie, its in asked] == [
+        (headers["cookie"].split("=")[1], its) for its in (None, garden, None)
     ]
 
 
@@ -166,6 +168,19 @@ def test_tab_learns_that_its_account_was_suspended(session_cache, sign_up, monke
     monkeypatch.setattr(type(session_cache.accounts), "open", refuse)
 
     assert identity_of_tab(browser(session_cache), **headers) == [None, "suspended"]
+
+
+def test_tab_with_the_cookie_of_before_a_proof_loads_again(session_cache):
+    accounts, email = session_cache.accounts, new_email()
+    cookie, session = accounts.sign_up_with(email, PASSWORD)
+    session_cache.add(cookie, session)
+    checked = accounts.find(email, NOT_COUNTED).checked(PASSWORD)
+
+    new = session_cache.prove(session, cookie, checked)
+
+    page, user = browser(session_cache), str(session.user_id)
+    assert identity_of_tab(page, cookie=f"__Host-sid={cookie}") == [None, MOVED]
+    assert identity_of_tab(page, cookie=f"__Host-sid={new}") == [user, str(session.id)]
 
 
 def refuse(*_):

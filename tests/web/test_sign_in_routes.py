@@ -24,6 +24,7 @@ from services.web.session_start import SessionStart
 from services.web.sign_in_routes import SignInRoutes
 from tests.confirmed import confirm
 from tests.stack.apps import until
+from tests.store.conformance.accounts.deployments import at_once
 from tests.store.conformance.talk import begun_with
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import NOT_COUNTED, store_of
@@ -112,6 +113,7 @@ def test_password_managers_find_the_page_account(session_cache):
 def account(session_cache):
     """A browser that has signed up, the account's address, and the cookie."""
     client, email = browser(session_cache), new_email()
+    client.app.state.newest = {}  # cookies of proofs, by the cookie of before
     return client, email, cookie_in(client, client.post("/account", data=form(email)))
 
 
@@ -394,7 +396,11 @@ def sender(account, path, **entered):
     client, _, cookie = account
 
     def send(headers=(), **fields):
-        return client.post(path, data=entered | fields, headers=sent(cookie) | dict(headers))
+        headers = sent(client.app.state.newest.get(cookie, cookie)) | dict(headers)
+        answer = client.post(path, data=entered | fields, headers=headers)
+        if path == "/proof" and "set-cookie" in answer.headers:
+            client.app.state.newest[cookie] = cookie_in(client, answer)
+        return answer
 
     return send
 
@@ -425,13 +431,54 @@ def test_proof_by_the_password_leads_back(prove):
     assert prove({"cookie": ""}).headers["location"] == "/account"
 
 
+def test_proof_brings_a_new_cookie(session_cache, account, prove):
+    client, _, cookie = account
+    session = session_cache.find(cookie)
+    used = {"password": PASSWORD, "next": "/account"}
+
+    proven = client.post("/proof", data=used, headers=sent(cookie))
+
+    [answered] = proven.headers.get_list("set-cookie")
+    for word in ("__Host-sid=", "HttpOnly", "Secure", "SameSite=lax", "Max-Age=86400", "Path=/"):
+        assert word in answered
+    assert session_cache.find(cookie_in(client, proven)) is session
+    assert session_cache.find(cookie) is None
+    assert not session_cache.accounts.backend.is_alive(cookie.hash)
+
+
+def test_refused_proof_brings_no_cookie(session_cache, account, prove):
+    refused = prove(password="not this one")
+
+    assert "set-cookie" not in refused.headers
+    assert session_cache.find(account[2])
+
+
+def test_of_two_proofs_of_a_browser_one_brings_a_cookie(session_cache, account):
+    """The browser ends with it, whichever answer comes last."""
+    client, _, cookie = account
+    proof = {"password": PASSWORD, "next": "/data"}
+
+    def prove():
+        return client.post("/proof", data=proof, headers=sent(cookie))
+
+    answers = at_once(prove, prove)
+
+    brought = [one for one in answers if "set-cookie" in one.headers]
+    assert [one.headers["location"] for one in brought] == ["/data?reason=proved"]
+    assert {one.headers["location"] for one in answers} == {"/data", "/data?reason=proved"}
+    assert session_cache.find(cookie_in(client, brought[0]))
+
+
 def test_proof_is_that_of_the_session_alone(session_cache, account, stack, prove, change):
     client, email, cookie = account
     other = cookie_in(client, client.post("/session", data=form(email)))
     session = session_cache.find(cookie)
     age(stack, session)
     assert change().headers["location"] == "/account?reason=prove"
-    assert prove(sent(other).items()).headers["location"] == "/account?reason=proved"
+    proof = {"password": PASSWORD, "next": "/account"}
+    proven = client.post("/proof", data=proof, headers=sent(other))
+    assert proven.headers["location"] == "/account?reason=proved"
+    client.cookies.clear()
     assert change().headers["location"] == "/account?reason=prove"
 
     assert prove().headers["location"] == "/account?reason=proved"
@@ -548,7 +595,7 @@ def test_account_is_not_deleted_by_an_old_proof(session_cache, account, stack, d
 
     assert delete().headers["location"] == "/data?reason=prove"
 
-    assert session_cache.accounts.backend.is_alive(session.cookie_hash)
+    assert session_cache.accounts.ended([session]) == {}
     prove(next="/data")
     assert delete().headers["location"] == "/?reason=deleted"
 
@@ -556,7 +603,7 @@ def test_account_is_not_deleted_by_an_old_proof(session_cache, account, stack, d
 def test_account_without_sign_in_is_deleted_by_a_typed_word(session_cache):
     accounts, email = session_cache.accounts, new_email()
     cookie, session = accounts.sign_up(accounts.find_for_sign_up(email, NOT_COUNTED), None)
-    session_cache.add(session)
+    session_cache.add(cookie, session)
     client = browser(session_cache, is_alone=True)
 
     def delete(word):
@@ -587,8 +634,7 @@ def test_turns_stop_after_the_proof_and_before_the_sessions(session_cache, stack
     delete()
     assert alive == []
     proof = {"password": PASSWORD, "next": "/data"}
-    client.post("/proof", data=proof, headers=sent(cookie))
-    client.cookies.clear()
+    cookie = cookie_in(client, client.post("/proof", data=proof, headers=sent(cookie)))
     delete()
 
     assert alive == [True]

@@ -21,6 +21,7 @@ from services.domain.models import ModelSettings
 from services.errors import (
     AddressTaken,
     AppError,
+    SignedOut,
     SignInBroken,
     StoreUnavailable,
     TooManyAttempts,
@@ -34,6 +35,7 @@ from services.store.backend import (
     CountedAttempt,
     Identity,
     NewAddress,
+    NewCookie,
     NewSession,
     NewStep,
     OpenedSession,
@@ -144,7 +146,6 @@ class SupabaseUser:
         seen_generation: int,
         *,
         action: CredentialsAction,
-        kept_cookie: str | None,
         ends_others: bool,
         renamed: Mapping[str, str] | None = None,
     ) -> bool:
@@ -158,7 +159,6 @@ class SupabaseUser:
             new_lookup=new.lookup,
             new_sealed=Hidden(new.sealed),
             ends_others=ends_others,
-            kept_cookie=kept_cookie,
             renamed=Hidden(json.dumps(renamed) if renamed else None),
             nonce=uuid4(),
         )
@@ -176,7 +176,6 @@ class SupabaseUser:
             new_sealed=Hidden(new.credentials.sealed),
             former=Hidden(json.dumps(new.former)),
             restored=new.is_restored,
-            kept_cookie=new.cookie_hash,
             nonce=uuid4(),
         )
         return _is_changed("change_address", answer, "stale")
@@ -196,24 +195,36 @@ class SupabaseUser:
         self,
         generation: int,
         returned: Sequence[str],
+        cookie: NewCookie,
         *,
         has_factor: bool = False,
         used: StoredCredentials | None = None,
     ) -> bool:
-        answer = self.calls.call(
-            "prove_session",
-            seen_generation=generation,
-            returned=Hidden(json.dumps(returned)),
-            has_factor=has_factor,
-            factor_action=use_of(used, generation) if used else None,
-            new_generation=used.generation if used else None,
-            new_uses=used.uses if used else None,
-            new_wants_factor=used.wants_factor if used else None,
-            new_lookup=used.lookup if used else None,
-            new_sealed=Hidden(used.sealed if used else None),
-            nonce=uuid4(),
-        )
-        return _is_changed("prove_session", answer, "stale")
+        action = use_of(used, generation) if used else None
+
+        def store(lease: int | None, tokens: str) -> bool:
+            answer = self.calls.call(
+                "prove_session",
+                seen_generation=generation,
+                returned=Hidden(json.dumps(returned)),
+                has_factor=has_factor,
+                factor_action=action,
+                new_generation=used.generation if used else None,
+                new_uses=used.uses if used else None,
+                new_wants_factor=used.wants_factor if used else None,
+                new_lookup=used.lookup if used else None,
+                new_sealed=Hidden(used.sealed if used else None),
+                cookie=cookie.replaces,
+                lease=lease,
+                new_cookie_hash=cookie.cookie_hash,
+                new_tokens=Hidden(tokens),
+                nonce=uuid4(),
+            )
+            if answer.reason == "not_found":  # the session has another cookie by now
+                raise SignedOut
+            return _is_changed("prove_session", answer, "stale")
+
+        return self.bearer.change_cookie(cookie, store)
 
     def stop_turns(self, session_id: SessionId | None) -> int:
         return self._number("streaming", "stop_turns", session_id)

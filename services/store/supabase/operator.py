@@ -30,7 +30,7 @@ _FIND = "select private.credentials_of_lookups(%s), private.find_account(%s) is 
 _CHANGE = """
 select private.replace_credentials(actor => null, person => %(id)s, seen_generation => %(seen)s,
   new_generation => %(generation)s, new_uses => %(uses)s, new_wants_factor => %(wants_factor)s, action => %(action)s,
-  new_lookup => %(lookup)s, new_sealed => %(sealed)s, ends_others => true, kept_cookie => null) -> 'ok'
+  new_lookup => %(lookup)s, new_sealed => %(sealed)s, ends_others => true) -> 'ok'
 """
 _LOCK = "select from auth.users where id = %s for update"  # before the rows that refer to it
 _SET_ADDRESS = "select private.set_auth_user(%s, %s)"

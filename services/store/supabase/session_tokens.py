@@ -16,12 +16,12 @@ from services.domain import AccountRole, SessionId, UserId
 from services.domain.turns import LONGEST_TURN_SECONDS
 from services.errors import RateLimited, SignedOut, StoreUnavailable, TooManyAttempts
 from services.events import log_event
-from services.store.backend import SessionSealer, StoredCredentials, WrappedKey
+from services.store.backend import NewCookie, SessionSealer, StoredCredentials, WrappedKey
 from services.store.rows import FirstPage
 from services.store.supabase.api import Gateway, Hidden, ServerCalls
 from services.store.supabase.auth import AuthTokens
 
-_LEASE_SECONDS = 15  # the lease for one exchange of the refresh token
+_LEASE_SECONDS = 15  # the lease for one exchange of the refresh token, or one change of the cookie
 _LEASE_POLL_SECONDS = 0.2  # between two polls while another process holds the lease
 # seconds of a lease in which a failed exchange is retried; the last attempt may take the rest
 _RETRY_SECONDS = 6.0
@@ -53,6 +53,15 @@ class SessionRow(StartedSession):
 
 
 @dataclass(frozen=True, slots=True)
+class LeasedTokens:
+    """The stored tokens of an app session, and the lease of its refresh token."""
+
+    tokens: AuthTokens
+    generation: int
+    lease: int | None  # None: the tokens were good, so none was taken
+
+
+@dataclass(frozen=True, slots=True)
 class TokenStore:
     """Reads the tokens of app sessions, and renews them. Any thread may call any method."""
 
@@ -80,12 +89,42 @@ class TokenStore:
         *waits*: wait while another process holds the lease, or Supabase Auth limits the rate.
         Raise SignedOut, RateLimited, StoreUnavailable, Tampered.
         """
+        leased = self.leased(cookie_hash, sealer, is_good, waits=waits)
+        if leased.lease is None:
+            return leased.tokens
+        try:
+            renewed = self._exchange(leased.tokens, _RETRY_SECONDS if waits else 0.0)
+        except SignedOut:
+            self.server.call("end_session", cookie=cookie_hash)
+            raise
+        stored = self.server.call(
+            "store_tokens",
+            cookie=cookie_hash,
+            seen_generation=leased.generation,
+            new_tokens=Hidden(seal_tokens(renewed, sealer)),
+        )
+        if not stored.ok:
+            raise StoreUnavailable("the tokens moved")
+        return renewed
+
+    def leased(
+        self,
+        cookie_hash: str,
+        sealer: SessionSealer,
+        is_good: Callable[[AuthTokens], bool],
+        *,
+        waits: bool,
+    ) -> LeasedTokens:
+        """Return the stored tokens; unless *is_good*, under a lease, during which no other process exchanges them.
+
+        Raise SignedOut, RateLimited (another process has the lease), StoreUnavailable, Tampered.
+        """
         deadline = time.monotonic() + (2 * _LEASE_SECONDS if waits else 0)
         while True:
             row = self.row(cookie_hash)
             tokens = open_tokens(row, sealer)
             if is_good(tokens):
-                return tokens
+                return LeasedTokens(tokens, row.generation, None)
             lease = self.server.call(
                 "lease_refresh",
                 cookie=cookie_hash,
@@ -93,27 +132,13 @@ class TokenStore:
                 lease_seconds=_LEASE_SECONDS,
             )
             if lease.ok:
-                break
+                return LeasedTokens(tokens, row.generation, int(str(lease.values["lease"])))
             if lease.reason == "not_found":
                 raise SignedOut
             if lease.reason == "held":
                 if time.monotonic() > deadline:
                     raise RateLimited
                 time.sleep(_LEASE_POLL_SECONDS)
-        try:
-            renewed = self._exchange(tokens, _RETRY_SECONDS if waits else 0.0)
-        except SignedOut:
-            self.server.call("end_session", cookie=cookie_hash)
-            raise
-        stored = self.server.call(
-            "store_tokens",
-            cookie=cookie_hash,
-            seen_generation=row.generation,
-            new_tokens=Hidden(seal_tokens(renewed, sealer)),
-        )
-        if not stored.ok:
-            raise StoreUnavailable("the tokens moved")
-        return renewed
 
     def _exchange(self, tokens: AuthTokens, seconds: float) -> AuthTokens:
         """Exchange *tokens*, trying for *seconds* while Supabase Auth limits the rate.
@@ -148,11 +173,16 @@ class Bearer(httpx.Auth):
     cookie_hash: str = field(repr=False)
     sealer: SessionSealer = field(repr=False)
     tokens: AuthTokens
-    _renewing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    # reentrant, because the call that stores a new cookie is sent with these tokens
+    _renewing: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    _is_leased: bool = False  # true: the thread that renews has the lease already
     _backoff_until: float = 0.0
 
     def keep_fresh(self, seconds: int = _FRESH_SECONDS) -> None:
-        """Renew the access token unless it is valid for *seconds* more. Raise SignedOut, StoreUnavailable."""
+        """Renew the access token unless it is valid for *seconds* more. Raise SignedOut, StoreUnavailable.
+
+        Where another process has given the session another cookie, its turns here end by the token that they have.
+        """
         if self.tokens.is_good_for(seconds):
             return
         try:
@@ -160,6 +190,40 @@ class Bearer(httpx.Auth):
         except RateLimited:
             if not self.tokens.is_good_for(0):
                 raise
+        except SignedOut:
+            if seconds > _FRESH_SECONDS or not self.tokens.is_good_for(0):
+                raise
+
+    def change_cookie(self, new: NewCookie, store: Callable[[int | None, str], bool]) -> bool:
+        """Give the session the cookie *new*; return the answer of *store*, False if it was refused.
+
+        *store* gets the lease of the refresh token, and the tokens sealed anew. Renewals of this process wait meanwhile,
+        those of others for the end of the lease. A lost answer is asked for by the new cookie.
+
+        Raise SignedOut (the session has another cookie), RateLimited, StoreUnavailable, Tampered, and the errors of *store*.
+        """
+        self.keep_fresh()
+        with self._renewing:
+            if self.cookie_hash != new.replaces:
+                raise SignedOut
+            leased = self.store.leased(self.cookie_hash, self.sealer, lambda _: False, waits=True)
+            self.tokens, self._is_leased = leased.tokens, True
+            try:
+                is_stored = store(leased.lease, seal_tokens(leased.tokens, new.sealer))
+            except StoreUnavailable as error:
+                is_stored = self._has(new, error)
+            finally:
+                self._is_leased = False
+            if is_stored:
+                self.cookie_hash, self.sealer = new.cookie_hash, new.sealer
+            return is_stored
+
+    def _has(self, new: NewCookie, error: StoreUnavailable) -> bool:
+        """Return True if the session has the cookie *new*; else raise *error*."""
+        with suppress(SignedOut, StoreUnavailable):
+            self.store.row(new.cookie_hash)
+            return True
+        raise error
 
     def sync_auth_flow(
         self, request: httpx.Request
@@ -184,7 +248,7 @@ class Bearer(httpx.Auth):
         with self._renewing:
             if is_good(self.tokens):
                 return
-            if time.monotonic() < self._backoff_until:
+            if self._is_leased or time.monotonic() < self._backoff_until:
                 raise RateLimited
             if is_refused:
                 self._backoff_until = time.monotonic() + _BACKOFF_SECONDS

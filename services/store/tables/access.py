@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.domain import UserId
+from services.domain import SessionId, UserId
 from services.domain.models import ModelSettings
 from services.errors import NotFound, ProofNeeded, SignedOut
-from services.rules.accounts import Settings
+from services.rules.accounts import Settings, StoredSession
 from services.rules.budget import Deployment
 from services.store.tables import schema
 from services.store.tables.protocol import Answer, Block, Tables
@@ -22,14 +22,18 @@ SESSION_GRACE = timedelta(minutes=1)
 class Caller:
     """An app session, and the user in whose name it calls."""
 
-    cookie_hash: str
+    session_id: SessionId
     user_id: UserId
     now: Callable[[], datetime]
     wants_proofs: bool = True  # false: a deployment without sign-in, where nothing can be proved
 
+    def session(self, block: Block) -> StoredSession | None:
+        """Return the session by its id, which stays while its cookie changes."""
+        return next(iter(block.select(schema.SESSIONS, {"id": self.session_id}, limit=1)), None)
+
     def account(self, block: Block) -> AccountRow:
         """Return the account of the caller. Raise SignedOut, or NotFound if the session is another user's."""
-        session = block.get(schema.SESSIONS, self.cookie_hash)
+        session = self.session(block)
         account = block.get(schema.ACCOUNTS, self.user_id)
         if session and session.user_id != self.user_id:
             raise NotFound
@@ -43,7 +47,7 @@ class Caller:
 
     def require_recent(self, block: Block) -> None:
         """Raise ProofNeeded unless the user has proved who they are in the last ten minutes."""
-        session = block.get(schema.SESSIONS, self.cookie_hash)
+        session = self.session(block)
         stored = block.get(schema.CREDENTIALS, self.user_id)
         if self.wants_proofs and not (session and session.is_proven(self.now(), stored)):
             raise ProofNeeded

@@ -189,7 +189,7 @@ class TablesAdministration(TablesReports):
 
     def require_factor(self, *, is_on: bool) -> None:
         def change(block: Block) -> list[StoredSession] | Refusal:
-            session = block.get(schema.SESSIONS, self.caller.cookie_hash)
+            session = self.caller.session(block)
             own = block.get(schema.CREDENTIALS, self.caller.user_id)
             sessions, before = block.select(schema.SESSIONS), settings_of(block)
             self.caller.require_recent(block)

@@ -22,6 +22,7 @@ from services.store.backend import (
     Identity,
     NewAccount,
     NewAddress,
+    NewCookie,
     NewSession,
     NewStep,
     OpenedSession,
@@ -142,7 +143,6 @@ class TablesUser:
         seen_generation: int,
         *,
         action: CredentialsAction,
-        kept_cookie: str | None,
         ends_others: bool,
         renamed: Mapping[str, str] | None = None,
     ) -> bool:
@@ -154,7 +154,7 @@ class TablesUser:
                 self.caller.require_recent(block)
             rules.check_change(action, seen_generation, new.generation, ends_others=ends_others)
             stored = block.get(schema.CREDENTIALS, user_id)
-            session = block.get(schema.SESSIONS, self.caller.cookie_hash)
+            session = self.caller.session(block)
             own = stored if new.id == user_id else None
             if refusal := rules.change_refusal(action, own, new, seen_generation):
                 return refusal
@@ -162,7 +162,7 @@ class TablesUser:
             if is_removed and requires_factor(block, self.caller.wants_proofs):
                 return rules.FACTOR_REQUIRED
             known = found(block, schema.FORMER_ADDRESSES, [*renamed, *renamed.values()])
-            ended = _others(block, user_id, kept_cookie) if ends_others else []
+            ended = self._others(block) if ends_others else []
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
             taken = {one.lookup for one in known}
             for one in known:
@@ -184,7 +184,7 @@ class TablesUser:
             return False
         is_changed = accepted("change_credentials", answer)
         if is_changed and ends_others:
-            self._end_others(self.caller.user_id, kept_cookie)
+            self._end_others()
         return is_changed
 
     def change_address(self, new: NewAddress) -> bool:
@@ -197,7 +197,7 @@ class TablesUser:
             others = [one for one in _claiming(block, new.claims, now) if one.id != user_id]
             known = block.select(schema.FORMER_ADDRESSES, {"user_id": user_id})
             named = {one.lookup: one for one in found(block, schema.FORMER_ADDRESSES, new.former)}
-            ended = _others(block, user_id, new.cookie_hash) if new.is_restored else []
+            ended = self._others(block) if new.is_restored else []
             seen = credentials.generation - 1, credentials.uses
             if credentials.id != user_id or stored is None:
                 return False
@@ -226,18 +226,23 @@ class TablesUser:
 
         is_changed = accepted("change_address", self.all_tables.of(user_id).run(change))
         if is_changed and new.is_restored:
-            self._end_others(user_id, new.cookie_hash)
+            self._end_others()
         return is_changed
 
-    def _end_others(self, user_id: UserId, kept_cookie: str | None) -> None:
-        """End the remaining sessions of a user but that of *kept_cookie*, in further blocks."""
+    def _others(self, block: Block) -> list[rules.StoredSession]:
+        """Return the user's sessions but this one, at most as many as one block ends."""
+        every = sessions_of(block, self.caller.user_id)
+        return [one for one in every if one.id != self.caller.session_id]
+
+    def _end_others(self) -> None:
+        """End the remaining sessions of the user but this one, in further blocks."""
 
         def end(block: Block) -> bool:
-            ended = _others(block, user_id, kept_cookie)
+            ended = self._others(block)
             delete_all(block, schema.SESSIONS, ended)
             return bool(ended)
 
-        while self.all_tables.of(user_id).run(end):
+        while self.all_tables.of(self.caller.user_id).run(end):
             pass
 
     @atomic
@@ -263,43 +268,59 @@ class TablesUser:
                 StoredDevice,
                 one,
                 session=one.id,
-                is_this_one=one.cookie_hash == self.caller.cookie_hash,
+                is_this_one=one.id == self.caller.session_id,
                 is_proven=one.is_proven(now, stored),
             )
             for one in sessions[:_DEVICES]
         ]
 
-    @atomic
     def prove(
         self,
-        block: Block,
         generation: int,
         returned: Sequence[str],
+        cookie: NewCookie,
         *,
         has_factor: bool = False,
         used: StoredCredentials | None = None,
-    ) -> bool | Refusal:
-        account, now = self.caller.account(block), self.caller.now()
-        if used and used.id != account.id:
+    ) -> bool:
+        user_id = self.caller.user_id
+        if used and used.id != user_id:
             raise ValueError("credentials of another user")
-        stored = block.get(schema.CREDENTIALS, account.id)
-        session = block.get(schema.SESSIONS, self.caller.cookie_hash)
-        counters = found(block, schema.THROTTLES, returned)
-        refusal = rules.factor_refusal(
-            *(stored, generation, used),
-            has_factor=has_factor,
-            is_required=requires_factor(block, self.caller.wants_proofs),
-        )
-        if session is None or refusal == STALE:
-            return False
-        if refusal:
-            return refusal
-        given = session.has_factor or has_factor
-        block.put(schema.SESSIONS, replace(session, proved_at=now, has_factor=given))
-        _put_used(block, now, generation, used)
-        _return_attempts(block, counters)
-        note(block, now, account.id, "session.prove", account.id)
-        return True
+        sealed = cookie.sealer.seal("", user_id)
+
+        def prove(block: Block) -> bool | Refusal:
+            account, now = self.caller.account(block), self.caller.now()
+            stored, session = block.get(schema.CREDENTIALS, account.id), self.caller.session(block)
+            if session is None or session.cookie_hash != cookie.replaces:
+                raise SignedOut
+            counters = found(block, schema.THROTTLES, returned)
+            refusal = rules.factor_refusal(
+                *(stored, generation, used),
+                has_factor=has_factor,
+                is_required=requires_factor(block, self.caller.wants_proofs),
+            )
+            if refusal:
+                return refusal
+            block.delete(schema.SESSIONS, session.cookie_hash)
+            proven = session.proven(now, cookie.cookie_hash, sealed, has_factor=has_factor)
+            block.put(schema.SESSIONS, proven)
+            _put_used(block, now, generation, used)
+            _return_attempts(block, counters)
+            note(block, now, account.id, "session.prove", account.id)
+            return True
+
+        try:
+            answer = self.tables.run(prove)
+        except StoreUnavailable:  # its answer may be lost
+            if not self._has(cookie):
+                raise
+            return True
+        return answer != STALE and accepted("prove", answer)
+
+    @atomic
+    def _has(self, block: Block, cookie: NewCookie) -> bool:
+        session = self.caller.session(block)
+        return session is not None and session.cookie_hash == cookie.cookie_hash
 
     @atomic
     def stop_turns(self, block: Block, session_id: SessionId | None) -> int:
@@ -311,7 +332,7 @@ class TablesUser:
         return self._end_sessions(lambda one: one.id == session_id)
 
     def end_other_devices(self) -> int:
-        return self._end_sessions(lambda one: one.cookie_hash != self.caller.cookie_hash)
+        return self._end_sessions(lambda one: one.id != self.caller.session_id)
 
     def _end_sessions(self, is_meant: Callable[[rules.StoredSession], bool]) -> int:
         """End the sessions of the user that *is_meant* selects, in blocks; return their number."""
@@ -431,7 +452,7 @@ class TablesBackend:
         account: AccountRow,
         credentials: StoredCredentials | None,
     ) -> OpenedSession:
-        caller = Caller(session.cookie_hash, session.user_id, self.now, self.wants_proofs)
+        caller = Caller(session.id, session.user_id, self.now, self.wants_proofs)
         return OpenedSession(
             id=session.id,
             user_id=session.user_id,
@@ -669,11 +690,6 @@ def _claiming(block: Block, lookups: Iterable[str], now: datetime) -> list[Crede
     former = [one for one in found(block, schema.FORMER_ADDRESSES, lookups) if one.is_good(now)]
     rows += found(block, schema.CREDENTIALS, [one.user_id for one in former])
     return sorted({row.id: row for row in rows}.values(), key=lambda row: row.user_id is None)
-
-
-def _others(block: Block, user_id: UserId, kept_cookie: str | None) -> list[rules.StoredSession]:
-    """Return sessions of a user but that of *kept_cookie*, at most as many as one block ends."""
-    return [one for one in sessions_of(block, user_id) if one.cookie_hash != kept_cookie]
 
 
 def _note_key(block: Block, now: datetime, user_id: UserId, key: WrappedKey) -> None:

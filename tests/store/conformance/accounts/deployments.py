@@ -237,6 +237,9 @@ class Deployment(Protocol):
         """Have every call fail."""
         yield
 
+    def lose_answer(self):
+        """Have the next proof be noted, and its answer be lost."""
+
     @contextmanager
     def lost_key(self, user):
         """Take the wrapped key of a user away meanwhile."""
@@ -288,13 +291,18 @@ class _Line(Wire):
 
     is_cut = False
     is_over = False  # for the threads that use them
+    loses = None  # the name of a function whose next answer gets lost
 
     def handle_request(self, request):
         if self.is_over:
             raise SystemExit
         if self.is_cut:
             raise httpx.ConnectError("away", request=request)
-        return super().handle_request(request)
+        answer = super().handle_request(request)
+        if self.loses and request.url.path.endswith(self.loses):
+            self.loses = None
+            raise httpx.ReadError("lost", request=request)
+        return answer
 
 
 @dataclass(frozen=True)
@@ -405,7 +413,8 @@ class SupabaseDeployment(Deployment):
         return session.backend.account()
 
     def process(self, *, wire=None, **settings):
-        self._others.append(make_sessions(self._stack, wire, **settings))
+        # a wire, because a thread that reads ahead may call after the end of its test
+        self._others.append(make_sessions(self._stack, wire or Wire(), **settings))
         return self._others[-1]
 
     def process_with_new_root_key(self):
@@ -474,6 +483,9 @@ class SupabaseDeployment(Deployment):
         self._line.is_cut = True
         yield
         self._line.is_cut = False
+
+    def lose_answer(self):
+        self._line.loses = "/prove_session"
 
     @contextmanager
     def lost_key(self, user):
@@ -657,6 +669,9 @@ class TablesDeployment(Deployment):
         self._store.is_away = True
         yield
         self._store.is_away = False
+
+    def lose_answer(self):
+        self._store.loses_answer = True
 
     @contextmanager
     def lost_key(self, user):

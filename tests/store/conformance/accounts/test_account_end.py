@@ -38,7 +38,7 @@ def by_admin(deployment, admin, user, stop_turns=lambda _: None):
 
 
 def by_user(deployment, admin, user, stop_turns=lambda _: None):
-    deployment.accounts.delete_with(user.session, PASSWORD, stop_turns=stop_turns)
+    deployment.accounts.delete_with(user.session, user.cookie, PASSWORD, stop_turns=stop_turns)
 
 
 @pytest.fixture(params=[by_admin, by_user])
@@ -198,7 +198,8 @@ def test_reply_of_a_user_whom_an_admin_deletes_costs_what_was_said(services, adm
 
 @pytest.mark.usefixtures("turn")
 def test_reply_at_ones_own_deletion_costs_what_was_said(deployment, shared, admin, maya, days):
-    deployment.accounts.delete_with(maya.session, PASSWORD, stop_turns=shared.stop_turns_of)
+    stop = shared.stop_turns_of
+    deployment.accounts.delete_with(maya.session, maya.cookie, PASSWORD, stop_turns=stop)
 
     assert is_charged(admin, maya, days)
 
@@ -235,7 +236,7 @@ def test_replies_are_stopped_before_the_account_is_shut(deployment, delete, maya
     stopped = []
 
     def stop(user_id):
-        stopped.append((user_id, deployment.accounts.backend.is_alive(maya.cookie.hash)))
+        stopped.append((user_id, deployment.accounts.ended([maya.session]) == {}))
 
     delete(maya, stop)
 
@@ -262,9 +263,11 @@ def test_reply_of_another_process_is_charged_once_its_lease_ran_out(
 def test_refused_deletion_ends_and_stops_nothing(deployment, maya, omar):
     stopped, accounts = [], deployment.accounts
     with pytest.raises(WrongCredentials):
-        accounts.delete_with(maya.session, PASSWORD + "!", stop_turns=stopped.append)
+        accounts.delete_with(maya.session, maya.cookie, PASSWORD + "!", stop_turns=stopped.append)
     with pytest.raises(WrongCredentials):
-        accounts.prove(maya.session, accounts.find(omar.email, NOT_COUNTED).checked(PASSWORD))
+        accounts.prove(
+            maya.session, maya.cookie, accounts.find(omar.email, NOT_COUNTED).checked(PASSWORD)
+        )
 
     assert stopped == []
     assert deployment.accounts.backend.is_alive(maya.cookie.hash)

@@ -83,7 +83,8 @@ def test_address_wants_a_recent_proof(deployment, maya):
         move(deployment, maya)
     assert maya.sign_in().id == maya.id
 
-    deployment.accounts.prove_with(maya.session, PASSWORD)
+    cookie = deployment.accounts.prove_with(maya.session, maya.cookie, PASSWORD)
+    maya = replace(maya, cookie=cookie)
 
     assert move(deployment, maya).sign_in().id == maya.id
 

@@ -20,6 +20,8 @@ from services.errors import (
 )
 from services.operate.accounts import opens, reset_factors
 from services.store import codes
+from services.store.accounts import Cookie, CookieSealer
+from services.store.backend import NewCookie
 from services.store.credentials import seal_stored
 from services.store.factors import Factors
 from tests.confirmed import confirm
@@ -72,6 +74,13 @@ def sign_in(user, code, accounts=None, password=PASSWORD):
     accounts = accounts or user.deployment.accounts
     given = checked(accounts, user, password)
     return FACTORS.given(accounts, given, code, accounts.sign_in)[1]
+
+
+def instead_of(user):
+    """A cookie in place of that of *user*."""
+    new, accounts = Cookie.new(), user.deployment.accounts
+    sealer = CookieSealer(accounts.root_keys.session_vault(new.secret), new.hash)
+    return NewCookie(replaces=user.cookie.hash, cookie_hash=new.hash, sealer=sealer)
 
 
 def row_of(user):
@@ -151,7 +160,7 @@ def test_use_that_another_overtook_begins_no_session(deployment, maya):
     with pytest.raises(FactorUsed):
         accounts.sign_in(late)
     with pytest.raises(FactorUsed):
-        accounts.prove(maya.session, late)
+        accounts.prove(maya.session, maya.cookie, late)
 
     assert deployment.devices(maya.session) == devices
     assert row_of(maya).uses == 1
@@ -177,18 +186,18 @@ def test_proof_of_an_account_with_a_factor_needs_it(deployment, maya):
     deployment.let_pass(601)
     given = checked(accounts, maya)
     with pytest.raises(FactorNeeded):
-        accounts.prove(maya.session, given)
+        accounts.prove(maya.session, maya.cookie, given)
     with pytest.raises(FactorNeeded):
-        maya.session.backend.prove(given.stored.generation, ())
+        maya.session.backend.prove(given.stored.generation, (), instead_of(maya))
     with pytest.raises(ProofNeeded):
         change(maya, CredentialsAction.FACTOR_REMOVED, without)
 
-    FACTORS.given(accounts, given, "11", partial(accounts.prove, maya.session))
+    prove = partial(accounts.prove, maya.session)
+    proven = FACTORS.given(accounts, given, "11", partial(prove, maya.cookie))
 
     with pytest.raises(WrongFactor):
-        FACTORS.given(
-            accounts, checked(accounts, maya), "11", partial(accounts.prove, maya.session)
-        )
+        FACTORS.given(accounts, checked(accounts, maya), "11", partial(prove, proven))
+    maya = replace(maya, cookie=proven)
     assert change(maya, CredentialsAction.FACTOR_REMOVED, without)
     assert maya.sign_in().id == maya.id
 
@@ -203,7 +212,9 @@ def test_proof_from_before_the_factor_counts_no_more(deployment, omar):
     proven = {one.session: one.is_proven for one in thief.session.backend.devices()}
     assert proven == {omar.session.id: True, thief.session.id: False}
 
-    FACTORS.given(accounts, checked(accounts, omar), "11", partial(accounts.prove, thief.session))
+    prove = partial(accounts.prove, thief.session, thief.cookie)
+    cookie = FACTORS.given(accounts, checked(accounts, omar), "11", prove)
+    thief = replace(thief, cookie=cookie)
     assert change(thief, CredentialsAction.FACTOR_REMOVED, without)
 
 
@@ -220,7 +231,7 @@ def test_change_by_credentials_from_before_a_use_changes_nothing(deployment, may
         accounts.change_password(maya.session, before, before.hashed(OTHER))
     anew = seal_stored(accounts.root_keys, before.credentials, maya.id)
     user = maya.session.backend
-    seen, options = anew.generation, {"kept_cookie": None, "ends_others": False}
+    seen, options = anew.generation, {"ends_others": False}
     assert not user.change_credentials(anew, seen, action=CredentialsAction.RESEAL, **options)
 
     assert row_of(maya) == row
@@ -412,7 +423,8 @@ def test_admin_requires_a_factor_only_with_a_proof_and_a_factor(alone):
     assert maya.account().user_id == maya.id
 
     accounts = alone.accounts
-    FACTORS.given(accounts, checked(accounts, admin), "11", partial(accounts.prove, admin.session))
+    prove = partial(accounts.prove, admin.session, admin.cookie)
+    FACTORS.given(accounts, checked(accounts, admin), "11", prove)
     admin.administration.require_factor(is_on=True)
 
     assert accounts.backend.sign_up_state().requires_factor

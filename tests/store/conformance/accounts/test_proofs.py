@@ -5,10 +5,20 @@ from dataclasses import replace
 import pytest
 
 from services.crypto import new_key
-from services.errors import ProofNeeded, RateLimited, TooManyAttempts, WrongCredentials
+from services.domain.accounts import CredentialsAction, SessionEnd
+from services.errors import (
+    ProofNeeded,
+    RateLimited,
+    SignedOut,
+    StoreUnavailable,
+    TooManyAttempts,
+    WrongCredentials,
+)
 from services.store.administration import UserAccess
 from services.store.backend import Throttle, Throttles
 from tests.authenticator import Authenticator
+from tests.store.conformance.accounts.deployments import at_once
+from tests.store.conformance.talk import begun_with, ending, new_turn, titles
 from tests.store.conftest import PASSWORD
 from tests.stores import NOT_COUNTED
 
@@ -21,6 +31,12 @@ def change(user, password=OTHER):
     accounts = user.deployment.accounts
     current = accounts.current(user.cookie)
     accounts.change_password(user.session, current, current.hashed(password))
+
+
+def prove(user, password=PASSWORD, accounts=None):
+    """Prove who *user* is; return the user with the new cookie."""
+    accounts = accounts or user.deployment.accounts
+    return replace(user, cookie=accounts.prove_with(user.session, user.cookie, password))
 
 
 def is_alive(user):
@@ -48,7 +64,7 @@ WANT_PROOF = {
 def test_change_of_an_account_wants_a_proof_of_the_last_ten_minutes(deployment, maya, act):
     other, stopped = maya.sign_in(), []
     deployment.let_pass(10 * MINUTE + 1)
-    deployment.accounts.prove_with(other.session, PASSWORD)  # another device's proof
+    other = prove(other)  # another device's proof
 
     with pytest.raises(ProofNeeded):
         act(maya, other, stopped.append)
@@ -64,7 +80,7 @@ def test_proof_allows_changes_for_ten_minutes(deployment, maya, act):
     other = maya.sign_in()
     deployment.let_pass(10 * MINUTE + 1)
 
-    deployment.accounts.prove_with(maya.session, PASSWORD)
+    maya = prove(maya)
     deployment.let_pass(9 * MINUTE)
 
     act(maya, other, lambda _: None)
@@ -93,26 +109,30 @@ def test_wrong_password_or_that_of_another_is_no_proof(deployment, maya, omar):
     deployment.let_pass(10 * MINUTE + 1)
 
     with pytest.raises(WrongCredentials):
-        accounts.prove_with(maya.session, PASSWORD + "!")
+        accounts.prove_with(maya.session, maya.cookie, PASSWORD + "!")
     with pytest.raises(WrongCredentials):
-        accounts.prove_with(replace(maya.session, email=omar.email), PASSWORD)
+        accounts.prove_with(replace(maya.session, email=omar.email), maya.cookie, PASSWORD)
 
     with pytest.raises(ProofNeeded):
         change(maya)
 
 
 def test_proof_by_a_password_that_was_changed_meanwhile_is_none(deployment, maya):
-    other = maya.sign_in()
-    checked = deployment.accounts.find(maya.email, NOT_COUNTED).checked(PASSWORD)
+    other, accounts = maya.sign_in(), deployment.accounts
+    checked = accounts.find(maya.email, NOT_COUNTED).checked(PASSWORD)
     deployment.let_pass(10 * MINUTE + 1)
-    deployment.accounts.prove_with(other.session, PASSWORD)
-    kept, accounts = maya.session.cookie_hash, deployment.accounts
     current = accounts.current(other.cookie)
-    changed = replace(other.session, cookie_hash=kept)  # maya's session is the one that stays
-    accounts.change_password(changed, current, current.hashed(OTHER))
+    new = replace(
+        current.credentials,
+        password_hash=current.hashed(OTHER),
+        generation=current.stored.generation + 1,
+    )
+    # with a change that ends no session
+    confirm = CredentialsAction.ADDRESS_CONFIRMED
+    assert accounts.change_credentials(other.session, new, current.stored.generation, confirm)
 
     with pytest.raises(RateLimited):
-        deployment.accounts.prove(maya.session, checked)
+        accounts.prove(maya.session, maya.cookie, checked)
 
     with pytest.raises(ProofNeeded):
         change(maya, OTHER + "!")
@@ -120,15 +140,133 @@ def test_proof_by_a_password_that_was_changed_meanwhile_is_none(deployment, maya
 
 def test_proof_gives_its_attempt_back_and_is_noted(deployment, maya):
     once = Throttles((Throttle(new_key().hex(), 1, 60),))
-    for _ in range(2):
-        deployment.accounts.prove_with(maya.session, PASSWORD, throttles=once)
+
+    def attempt(cookie, password):
+        return deployment.accounts.prove_with(maya.session, cookie, password, throttles=once)
+
+    cookie = attempt(attempt(maya.cookie, PASSWORD), PASSWORD)
     with pytest.raises(WrongCredentials):
-        deployment.accounts.prove_with(maya.session, "not my password", throttles=once)
+        attempt(cookie, "not my password")
     with pytest.raises(TooManyAttempts):
-        deployment.accounts.prove_with(maya.session, PASSWORD, throttles=once)
+        attempt(cookie, PASSWORD)
 
     actions = [one.action for one in maya.usage.account_changes()]
     assert actions.count("session.prove") == 2
+
+
+# --- the new cookie
+
+
+def test_proof_gives_the_session_another_cookie(deployment, maya):
+    begun_with(maya.store, "Letters")
+
+    proven = prove(maya)
+
+    assert is_alive(proven)
+    assert deployment.accounts.ended([maya.session]) == {}
+    opened = deployment.process().open(proven.cookie)
+    assert (opened.id, opened.user_id) == (maya.session.id, maya.id)
+    assert titles(replace(maya, session=opened).store.conversations.recent()) == ["Letters"]
+    assert deployment.devices(maya.session) == {maya.session.id: True}
+    begun_with(maya.store, "Roses")  # by the session that is open
+
+
+def test_copied_cookie_opens_nothing_after_a_proof(deployment, maya):
+    stolen = maya.cookie
+
+    prove(maya)
+
+    assert not is_alive(maya)
+    for process in (deployment.accounts, deployment.process()):
+        for act in (process.open, process.current):
+            with pytest.raises(SignedOut):
+                act(stolen)
+        with pytest.raises(SignedOut):
+            process.prove_with(maya.session, stolen, PASSWORD)
+    deployment.accounts.end(stolen)
+    assert deployment.accounts.ended([maya.session]) == {}
+
+
+def test_refused_proof_leaves_the_cookie(deployment, maya):
+    accounts = deployment.accounts
+    checked = accounts.find(maya.email, NOT_COUNTED).checked(PASSWORD)
+    stale = replace(checked, stored=replace(checked.stored, generation=7))
+
+    with pytest.raises(RateLimited):
+        accounts.prove(maya.session, maya.cookie, stale)
+
+    assert deployment.process().open(maya.cookie).id == maya.session.id
+    assert is_alive(prove(maya))  # at once: no lease is left
+
+
+def test_of_two_proofs_at_once_one_gives_the_cookie(deployment, maya):
+    elsewhere = deployment.process()
+    other = replace(maya, session=elsewhere.open(maya.cookie))
+
+    answers = at_once(lambda: prove(maya), lambda: prove(other, accounts=elsewhere))
+
+    proven = [one for one in answers if not isinstance(one, Exception)]
+    assert [type(one) for one in answers if isinstance(one, Exception)] == [SignedOut]
+    assert [is_alive(one) for one in proven] == [True]
+    assert not is_alive(maya)
+
+
+def test_session_whose_cookie_another_process_changed_goes_on_for_its_turns(deployment, maya):
+    process = deployment.process()
+    elsewhere = replace(maya, session=process.open(maya.cookie))
+    turn = new_turn(begun_with(elsewhere.store, "Letters"), "And leeks?")
+    begun = elsewhere.store.turns.begin(turn)
+
+    prove(maya)
+
+    elsewhere.store.turns.finish(ending(turn, begun, "Leeks, too."))
+    thread = maya.store.conversations.thread(turn.thread.conversation.id)
+    assert thread.tip.body == "Leeks, too."
+    assert not process.backend.is_alive(maya.cookie.hash)
+    assert process.ended([elsewhere.session]) == {}
+
+
+def test_changes_after_a_proof_keep_the_session_with_its_new_cookie(deployment, maya):
+    other = maya.sign_in()
+    proven = prove(maya)
+
+    change(proven)
+
+    assert [is_alive(one) for one in (proven, maya, other)] == [True, False, False]
+    assert deployment.process().open(proven.cookie).id == maya.session.id
+
+
+def test_sign_out_and_the_end_of_other_devices_know_the_new_cookie(deployment, maya):
+    other = maya.sign_in()
+    proven = prove(maya)
+    assert proven.session.backend.end_other_devices() == 1
+    assert [is_alive(one) for one in (proven, other)] == [True, False]
+
+    deployment.accounts.end(proven.cookie)
+
+    assert deployment.accounts.ended([maya.session]) == {maya.session.id: SessionEnd.ENDED}
+    with pytest.raises(SignedOut):
+        maya.account()
+
+
+def test_proof_whose_answer_is_lost_is_found(deployment, maya):
+    checked = deployment.accounts.find(maya.email, NOT_COUNTED).checked(PASSWORD)
+    deployment.lose_answer()
+
+    cookie = deployment.accounts.prove(maya.session, maya.cookie, checked)
+
+    assert is_alive(replace(maya, cookie=cookie))
+    assert not is_alive(maya)
+    assert maya.account().user_id == maya.id
+
+
+def test_unreachable_store_leaves_the_cookie(deployment, maya):
+    checked = deployment.accounts.find(maya.email, NOT_COUNTED).checked(PASSWORD)
+
+    with deployment.away(), pytest.raises(StoreUnavailable):
+        deployment.accounts.prove(maya.session, maya.cookie, checked)
+
+    assert deployment.process().open(maya.cookie).id == maya.session.id
 
 
 def test_admin_needs_no_proof_for_the_accounts_of_others(deployment, admin, maya):

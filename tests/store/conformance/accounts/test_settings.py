@@ -55,7 +55,9 @@ def test_last_admin_stays_until_there_is_another(deployment, admin, maya):
         lambda: administration.set_role(admin.id, AccountRole.USER),
         lambda: administration.suspend(admin.id, is_suspended=True),
         lambda: administration.delete(admin.id),
-        lambda: deployment.accounts.delete_with(admin.session, PASSWORD, stop_turns=stopped.append),
+        lambda: deployment.accounts.delete_with(
+            admin.session, admin.cookie, PASSWORD, stop_turns=stopped.append
+        ),
     ):
         with pytest.raises(LastAdmin):
             leave()
@@ -83,7 +85,7 @@ def test_suspended_admin_is_none_that_others_count_on(deployment, admin, maya):
 
 
 def test_last_account_may_go_though_it_is_the_admins(deployment, admin):
-    deployment.accounts.delete_with(admin.session, PASSWORD)
+    deployment.accounts.delete_with(admin.session, admin.cookie, PASSWORD)
 
     assert deployment.sign_up().account().role is AccountRole.USER
 

@@ -1,0 +1,42 @@
+"""Proofs of who is signed in: each gives the session another cookie, which the answer to its request brings to the browser.
+
+The answer has the cookie also where the request is refused after the proof: the one before opens nothing any more.
+"""
+
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.errors import SignedOut
+from services.store.accounts import AppSession, Checked, Cookie
+from services.users.session_cache import SessionCache
+from services.web.origin import Origin
+
+
+@dataclass(slots=True)
+class Proof:
+    """The proof that one request of a signed-in user may make."""
+
+    request: Request = field(repr=False)
+    origin: Origin
+    # the new cookie and its seconds, once the proof is noted
+    _given: tuple[Cookie, int] | None = None
+
+    def note(self, cache: SessionCache, session: AppSession, checked: Checked) -> None:
+        """Note the proof of the user of *session*. It blocks.
+
+        Raise SignedOut (also if another proof has replaced the browser's cookie), and the errors of `Accounts.prove`.
+        """
+        cookie = self.origin.session_cookie(self.request)
+        if cookie is None:
+            raise SignedOut
+        new = cache.prove(session, cookie, checked)
+        self._given = new, cache.accounts.lifetime_seconds
+
+    def finish(self, answer: Response) -> Response:
+        """Return *answer* with the new cookie, if there is one."""
+        if self._given:
+            cookie, seconds = self._given
+            self.origin.set_cookie(answer, self.request, "sid", str(cookie), seconds)
+        return answer
