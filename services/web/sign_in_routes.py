@@ -8,6 +8,7 @@ address nor a log repeats what was entered.
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from anyio.to_thread import run_sync
@@ -16,12 +17,14 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from services import errors
-from services.domain.accounts import DELETE_WORD
+from services.domain.accounts import DELETE_WORD, Failure
 from services.domain.addresses import NO_ADDRESS, EmailAddress, checked_address
+from services.domain.mails import NoticeKind
 from services.events import log_event
 from services.store.accounts import Accounts, AppSession, Found
 from services.store.administration import UserAccess
 from services.store.entries import Entered, Entry, Way
+from services.store.failures import note_failure
 from services.web.confirmation_codes import SignUpByCode
 from services.web.current_session import current_session
 from services.web.entries import Entries
@@ -161,7 +164,12 @@ class SignInRoutes:
                 return RedirectResponse(page, 303)
             async with self.start.attempts.delay_refusals():
                 found = await self._find(request, session.email)
-                checked = await self._hash(request, lambda: found.checked(password), found.is_known)
+                try:
+                    check_password = partial(found.checked, password)
+                    checked = await self._hash(request, check_password, found.is_known)
+                except errors.WrongCredentials:
+                    note_failure(self._accounts.backend, session.user_id, Failure.PROOF)
+                    raise
                 check = FactorCheck(self.start.attempts, self.start.origin, self.start.notices)
                 prove = check.prove
                 await run_sync(prove, request, self._accounts, session, checked, entered)
@@ -173,7 +181,7 @@ class SignInRoutes:
         """Change the password of the session's account, if its user has proved who they are."""
         if not self.start.origin.is_same_origin(request):
             return other_site()
-        [password] = await fields(request, "password")
+        [password], session = await fields(request, "password"), None
         try:
             cache, cookie = (
                 self.start.shared().session_cache,
@@ -190,9 +198,16 @@ class SignInRoutes:
                 is_known = self.start.attempts.is_known(device, session.user_id)
                 hashed = await self._hash(request, lambda: current.hashed(password), is_known)
                 await run_sync(self._accounts.change_password, session, current, hashed)
+            tell, kind = self.start.notices.tell, NoticeKind.PASSWORD_CHANGED
+            await run_sync(tell, request, self._accounts.backend, session, kind)
         except errors.AppError as error:
+            self._note_refused_change(session, error)
             return RedirectResponse(with_reason(_ACCOUNT, error), 303)
         return RedirectResponse(f"{_ACCOUNT}?reason=changed", 303)
+
+    def _note_refused_change(self, session: AppSession | None, error: errors.AppError) -> None:
+        if session and isinstance(error, errors.ProofNeeded):
+            note_failure(self._accounts.backend, session.user_id, Failure.CHANGE)
 
     async def _delete(self, request: Request) -> Response:
         """Delete the session's account if its user has entered its address (if any) and has proved who they are.
@@ -201,7 +216,7 @@ class SignInRoutes:
         """
         if not self.start.origin.is_same_origin(request):
             return other_site()
-        email, word = await fields(request, "address", "word")
+        [email, word], session = await fields(request, "address", "word"), None
         try:
             session = await self._current_session(request)
             if session is None:
@@ -216,6 +231,7 @@ class SignInRoutes:
                 )
                 await run_sync(access.delete, session.user_id)
         except errors.AppError as error:
+            self._note_refused_change(session, error)
             return RedirectResponse(with_reason(_DATA, error), 303)
         log_event("account.deleted", user=session.user_id)
         if cookie := self.start.origin.session_cookie(request):

@@ -74,7 +74,7 @@ def browser(
     )
     attempts, lanes = Attempts(sessions.root_keys, **limits), lanes or HashingLanes()
     origin = Origin(url, 0, is_alone)
-    notices = Notices(attempts, origin, mails.send) if mails else None
+    notices = Notices(attempts, origin, mails.send if mails else None)
     start = SessionStart(lambda: shared, attempts, origin, 3600, notices)
     routes = SignInRoutes(start, lanes).routes()
     return TestClient(
