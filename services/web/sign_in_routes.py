@@ -36,8 +36,7 @@ from services.web.session_start import SessionStart
 
 Answer = TypeVar("Answer")
 
-_ACCOUNT, _DATA = "/account", "/data"  # pages with forms
-_PROVING = {_ACCOUNT, _DATA}  # pages with a form that proves who is signed in
+_ACCOUNT = "/account"  # the page with the forms of signed-in users
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +155,11 @@ class SignInRoutes:
         """Note a proof of who is signed in, if the password is right."""
         if not self.start.origin.is_same_origin(request):
             return other_site()
-        password, entered, page = await fields(request, "password", "factor", "next")
-        page = page if page in _PROVING else _ACCOUNT
+        password, entered = await fields(request, "password", "factor")
         try:
             session = await self._current_session(request)
             if session is None:
-                return RedirectResponse(page, 303)
+                return RedirectResponse(_ACCOUNT, 303)
             async with self.start.attempts.delay_refusals():
                 found = await self._find(request, session.email)
                 try:
@@ -174,8 +172,8 @@ class SignInRoutes:
                 prove = check.prove
                 await run_sync(prove, request, self._accounts, session, checked, entered)
         except errors.AppError as error:
-            return RedirectResponse(with_reason(page, error), 303)
-        return RedirectResponse(f"{page}?reason=proved", 303)
+            return RedirectResponse(with_reason(_ACCOUNT, error), 303)
+        return RedirectResponse(f"{_ACCOUNT}?reason=proved", 303)
 
     async def _change_password(self, request: Request) -> Response:
         """Change the password of the session's account, if its user has proved who they are."""
@@ -220,19 +218,19 @@ class SignInRoutes:
         try:
             session = await self._current_session(request)
             if session is None:
-                return RedirectResponse(_DATA, 303)
+                return RedirectResponse(_ACCOUNT, 303)
             async with self.start.attempts.delay_refusals():
                 is_meant = not self.start.origin.is_alone or word.strip().casefold() == DELETE_WORD
                 is_address = session.email == NO_ADDRESS or checked_address(email) == session.email
                 if not is_address or not is_meant:
-                    return RedirectResponse(f"{_DATA}?reason=email", 303)
+                    return RedirectResponse(f"{_ACCOUNT}?reason=email", 303)
                 access = UserAccess(
                     session.backend.administration, self.start.shared().stop_turns_of
                 )
                 await run_sync(access.delete, session.user_id)
         except errors.AppError as error:
             self._note_refused_change(session, error)
-            return RedirectResponse(with_reason(_DATA, error), 303)
+            return RedirectResponse(with_reason(_ACCOUNT, error), 303)
         log_event("account.deleted", user=session.user_id)
         if cookie := self.start.origin.session_cookie(request):
             with suppress(errors.StoreUnavailable):  # the database has already ended the session

@@ -300,6 +300,17 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
         maya.sees(words)
         look.at(f"the account{query}")
     with database(app) as connection:
+        connection.execute("""
+            select private.put_notice(user_id, gen_random_uuid(), kind, null, null) from private.roles,
+              unnest(array['new_device', 'password_changed', 'factor_removed', 'operator', 'wrong_factors']) kind
+        """)
+    maya.is_told("An admin changed how you sign in", "/account")
+    page.get_by_text("2 more notices").click()
+    page.get_by_text("Show changes and failed attempts").click()
+    maya.sees("Account created")
+    look.at("the account with notices")
+    page.get_by_role("button", name="Dismiss all").click()
+    with database(app) as connection:
         connection.execute("update private.app_sessions set proved_at = now() - interval '1 day'")
     maya.visit("/account")
     maya.sees("Confirm that it is you")
