@@ -612,10 +612,10 @@ COUNTS = '{"count": 2}'
 @pytest.mark.parametrize(
     ("action", "hours", "change"),
     [
-        ("proof.fail", 0, "at = now()"),
-        ("proof.fail", 0, "actor = target"),
-        ("proof.fail", 0, "action = 'factor.fail'"),
-        ("proof.fail", 0, "target = null"),
+        ("proof.fail", 0, f"at = now(), detail = '{COUNTS}'"),
+        ("proof.fail", 0, f"actor = target, detail = '{COUNTS}'"),
+        ("proof.fail", 0, f"action = 'factor.fail', detail = '{COUNTS}'"),
+        ("proof.fail", 0, f"target = null, detail = '{COUNTS}'"),
         ("proof.fail", 0, "detail = '{\"count\": 3}'"),
         ("proof.fail", 0, 'detail = \'{"count": 2, "more": 1}\''),
         ("proof.fail", 1, f"detail = '{COUNTS}'"),
