@@ -31,7 +31,7 @@ import uvicorn.config
 from starlette.types import ASGIApp
 
 from pages import _session, _streamlit, sign_in
-from pages._parts import browser, facts, outage, sidebar, temporary, undo, words
+from pages._parts import browser, facts, notices, outage, sidebar, temporary, undo, words
 from services import bootstrap
 
 _PAGES = ("", "memory", "usage", "data", "account", "admin")  # the addresses of the pages
@@ -99,6 +99,11 @@ else:
         undo.draw()
     if health.problem:
         st.warning(health.problem)
+    told = st.container(key="notices", gap="xsmall")
+    with told:
+        drawn = notices.draw(user)
     page.run()
     if user:
+        with told:  # those that the account brought which the page has read
+            notices.draw(user, drawn)
         _session.rerun_if_ended()

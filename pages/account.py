@@ -1,15 +1,27 @@
 """The page "Account": the user's email and its confirmation, a new email or password, two-step
-verification, and the user's devices.
+verification, devices, recent activity, export and deletion.
 
 Its forms are native ones, because passwords and codes must not enter a Streamlit session. Changes of the password and of
-two-step verification, and the end of other sessions, want a recent proof of who the user is, so that the page asks for one first.
+two-step verification, and the end of other sessions or of the account, want a recent proof of who the user is, so that the
+page asks for one first.
 """
 
 from html import escape
 
 import streamlit as st
 
-from pages._parts import codes, devices, frame, new_address, proof, second_factor, words
+from pages._parts import (
+    account_end,
+    audit_table,
+    codes,
+    devices,
+    frame,
+    full_export,
+    new_address,
+    proof,
+    second_factor,
+    words,
+)
 from pages._parts.passwords import password_field, show_button
 from pages._parts.refusals import refusal
 from pages._session import show_errors
@@ -63,7 +75,11 @@ def _draw_confirmation(*, is_confirmed: bool) -> None:
 def _draw_outcome(reason: str) -> None:
     if reason == "changed":
         st.info(_CHANGED)
-    elif proof.draw_outcome(reason) or second_factor.draw_outcome(reason):
+    elif (
+        proof.draw_outcome(reason)
+        or second_factor.draw_outcome(reason)
+        or account_end.draw_outcome(reason)
+    ):
         pass
     elif refused := refusal(reason):
         st.error(f"Nothing was changed. {refused}")
@@ -99,16 +115,32 @@ def _draw_account(user: UserServices) -> None:
         else:
             proof.draw(
                 user,
-                "/account",
-                "Confirm it before you change your password or two-step verification, or sign out other devices.",
+                "Confirm it before you change your password or two-step verification, sign out other devices, or delete your "
+                "account.",
             )
         second_factor.draw(user, is_proven=is_proven)
         devices.draw(listed, is_proven=is_proven)
+        _draw_end(user, is_proven=is_proven)
+
+
+def _draw_end(user: UserServices, *, is_proven: bool) -> None:
+    """Draw what every account has: its recent activity, the export and the deletion."""
+    st.subheader("Recent activity", anchor=False)
+    if st.toggle("Show changes and failed attempts", key="show-activity"):
+        audit_table.draw(user.usage.account_changes(), names_users=False)
+    st.subheader(words.EXPORT, anchor=False)
+    st.markdown("All chats, memories, spaces, preferences and usage as a zip file, not encrypted.")
+    full_export.draw_button()
+    full_export.draw_progress()
+    account_end.draw(user, is_proven=is_proven)
 
 
 with frame.page() as user:
-    frame.draw_heading(words.ACCOUNT, "How you sign in, and where.")
+    frame.draw_heading(words.ACCOUNT, "How you sign in, where, and your records.")
     if bootstrap.current_app().is_alone:
         st.markdown(_ALONE)
+        with show_errors():
+            _draw_outcome(st.query_params.get("reason", ""))
+            _draw_end(user, is_proven=True)  # without sign-in nothing is proved
     else:
         _draw_account(user)

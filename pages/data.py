@@ -1,4 +1,4 @@
-"""The page "Your data": the data in each layer, how to clear it, the export of everything, and deleting the account."""
+"""The page "Your data": the data in each layer, how to clear it, and the export of everything."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -10,45 +10,30 @@ from pages._parts import (
     browser,
     conversation_menu,
     frame,
-    proof,
+    full_export,
     safe_md,
     undo,
     usage_chart,
     words,
 )
-from pages._parts.elements import draw_download, quiet_button, row
+from pages._parts.elements import quiet_button, row
 from pages._parts.layers import Layer, diagram
-from pages._parts.refusals import refusal
-from pages._session import ask_for, find_user, show_errors
+from pages._session import ask_for, find_user
 from services import bootstrap
 from services.bootstrap import UserServices
 from services.domain import ConversationId
-from services.domain.accounts import DELETE_WORD
-from services.domain.addresses import NO_ADDRESS, EmailAddress
 from services.domain.data import StoredData
 from services.domain.usage import UsageReport
 
 _BROWSER, _SERVER, _DATABASE = "This browser", "This server session", "Database"
-_MODEL, _DELETE_ACCOUNT = "AI model", "Delete account"
-_UNPROVEN = ("prove", "wrong", "slow")  # how the last request or proof ended
+_MODEL = "AI model"
 _LISTED = 100  # conversations that the user can choose from, at most
 _CLEAR_TAB = """
   <div class="db-menu"><button type="button" data-clear-tab>
     <span class="db-icon" aria-hidden="true">mop</span>Clear this browser
   </button></div>"""
 # not `st.page_link`: Streamlit may find the page only from the second run on
-_TO_ACCOUNT = '<a class="db-jump" href="/account" target="_self">Change your password</a>'
-
-
-def _delete_form(email: EmailAddress, *, is_alone: bool) -> str:
-    address = """<label>Your email<input name="address" type="email" autocomplete="off" required></label>"""
-    word = f"""<label>Type {DELETE_WORD} to confirm<input name="word" autocomplete="off" required></label>"""
-    return f"""
-      <form class="db-form" method="post" action="/account/end">
-        {address if email != NO_ADDRESS else ""}
-        {word if is_alone else ""}
-        <button type="submit" class="db-danger">{_DELETE_ACCOUNT}</button>
-      </form>"""
+_TO_ACCOUNT = '<a class="db-jump" href="/account" target="_self">Manage or delete your account</a>'
 
 
 def _draw_diagram(user: UserServices, stored: StoredData, today: UsageReport) -> None:
@@ -115,28 +100,13 @@ def _draw_database(user: UserServices, stored: StoredData) -> None:
         sentences.append(f"Your cost record ({entries}, numbers only) is kept.")
     st.markdown(" ".join(sentences))
     with row("data-export"):
-        _draw_export("Export everything")
+        full_export.draw_button()
         quiet_button(words.DELETE_CHATS, "delete", "delete-chats", ask_for, undo.chats_dialog)
-    _draw_progress()
+    full_export.draw_progress()
     st.caption(
         f"A zip file with {words.count(stored.conversations, 'chat')} as JSON and Markdown, memories, spaces, preferences "
         "and usage, not encrypted. If the download fails, the file won't open; just export again."
     )
-
-
-def _draw_export(label: str) -> None:
-    draw_download("/export/everything.zip", label, zone=st.context.timezone or "UTC")
-
-
-@st.fragment(run_every=2.0)
-def _draw_progress() -> None:
-    """Draw the progress of the export that was begun last."""
-    with show_errors():
-        export = find_user().export
-        if export and not export.is_over:
-            share = export.done / export.total if export.total else 1.0
-            of = f"{words.number(export.done)} of {words.count(export.total, 'chat')}"
-            st.progress(share, f"Exporting: {of}")
 
 
 def _draw_model(user: UserServices, today: UsageReport) -> None:
@@ -180,13 +150,8 @@ with frame.page() as user:
     today = datetime.now(UTC).date()
     stored, used = user.usage.stored(), user.usage.report(today, today)
     frame.draw_heading(
-        words.YOUR_DATA, "Where your data is right now, and how to export or delete it."
+        words.YOUR_DATA, "Where your data is right now, and how to export or clear it."
     )
-    reason = st.query_params.get("reason", "")
-    if reason == "email":
-        st.error("Your account was not deleted. Enter the email of this account.")
-    elif not proof.draw_outcome(reason) and (refused := refusal(reason)):
-        st.error(f"Your account was not deleted. {refused}")
     _draw_diagram(user, stored, used)
     with _section(_BROWSER):
         st.markdown(
@@ -206,20 +171,5 @@ with frame.page() as user:
         _draw_database(user, stored)
     with _section(_MODEL):
         _draw_model(user, used)
-    if not bootstrap.current_app().is_alone:
-        with _section(words.ACCOUNT):
-            st.html(_TO_ACCOUNT, width="content")
-    with _section(_DELETE_ACCOUNT):
-        st.markdown(
-            "Deletes your account and all chats, memories, spaces and settings, immediately, on all devices. Running "
-            "replies stop. Kept: cost and account records (numbers only), and anything in older database backups. "
-            "**This cannot be undone.**"
-        )
-        _draw_export("Export everything first")
-        if (
-            reason in _UNPROVEN or proof.is_by_code()
-        ):  # a proof is asked for where it is missing, so that the page asks for none
-            proof.draw(user, "/data", "Confirm it first, then delete your account.")
-        else:
-            is_alone = bootstrap.current_app().is_alone
-            st.html(_delete_form(user.email, is_alone=is_alone), width=384)
+    with _section(words.ACCOUNT):
+        st.html(_TO_ACCOUNT, width="content")

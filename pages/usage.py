@@ -5,7 +5,7 @@ from datetime import date
 
 import streamlit as st
 
-from pages._parts import audit_table, budget, conversation_menu, frame, safe_md, usage_chart, words
+from pages._parts import budget, conversation_menu, frame, safe_md, usage_chart, words
 from pages._parts.elements import GridRow, draw_grid, row
 from services.bootstrap import UserServices
 from services.domain import ConversationId, Purpose
@@ -102,6 +102,3 @@ with frame.page() as user:
     _draw_limits(user.account)
     if days := usage_chart.choose_days():
         _draw_usage(user, days)
-    if changes := user.usage.account_changes():
-        st.subheader("Changes to your account", anchor=False)
-        audit_table.draw(changes, names_users=False)

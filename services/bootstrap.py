@@ -68,7 +68,7 @@ def routes(app: App) -> list[Route]:
     chosen, origin = app.deployment.settings, _origin(app)
     attempts = Attempts(app.deployment.root_keys, chosen.sign_ups_an_hour, chosen.codes_an_hour)
     lanes = HashingLanes()
-    notices = Notices(attempts, origin, app.mailer.send) if app.mailer else None
+    notices = Notices(attempts, origin, app.mailer.send if app.mailer else None)
     start = SessionStart(app.shared, attempts, origin, chosen.session_lifetime_seconds, notices)
     sign_up = SignUpCode(start)
     codes = _code_routes(app, start, lanes, sign_up)
@@ -113,7 +113,7 @@ def _code_routes(
 ) -> CodeRoutes | None:
     """Return the routes of codes; None if no mail is sent."""
     attempts, origin, notices = start.attempts, start.origin, start.notices
-    if notices is None:
+    if notices.send is None:
         return None
     flows: tuple[CodePurposeFlow, ...] = (
         SignInByCode(start),

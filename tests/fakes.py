@@ -29,6 +29,7 @@ from services.memory.facts import SILENCE
 from services.memory.tokens import RegexCounter
 from services.store.administration import ModelAdministration, SignUpAdministration, UserAccess
 from services.store.device_names import NewDevice
+from services.store.notices import opened_notice
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.tables.temporary import TemporaryRows
 from services.users.devices import Devices
@@ -165,6 +166,14 @@ class FakePerson(ChatParts):
         self._models = Models(first or Offer(INFO, model), others, self.models.settings)
         self._purposes = purposes
         self.drop_caches()
+
+    @property
+    def notices(self):
+        rows = self._user.account().notices
+        return [opened_notice(self.keys, self.user_id, one) for one in rows]
+
+    def dismiss_notices(self, notices):
+        self._user.dismiss_notices(notices)
 
     def drop_caches(self):
         store = self.database.store()

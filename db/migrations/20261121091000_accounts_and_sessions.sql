@@ -37,6 +37,15 @@ create table private.app_sessions (
   expires_at timestamptz not null
 );
 
+create table private.notices (              -- what users are told of their ways in, on each page until they dismiss it
+  id uuid primary key,
+  user_id uuid not null references private.roles (user_id) on delete cascade,
+  kind text not null check (kind ~ '^[a-z_]{1,30}$'),
+  at timestamptz not null default clock_timestamp(),
+  browser public.sealed,                    -- its name, under the user's key; null: an operator's command, or unknown
+  session uuid                              -- of the app, in which it was done: it is neither shown nor dismissed there
+);
+
 create table private.throttles (
   bucket text primary key check (bucket ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of the name of the throttle
   window_ends timestamptz not null,
@@ -56,6 +65,7 @@ create table private.log_erasures (         -- deleted accounts that Supabase Au
 
 create index on private.app_sessions (user_id);
 create index on private.app_sessions (expires_at);
+create index on private.notices (user_id, kind);
 create index on private.throttles (window_ends);
 
 -- functions: proofs -------------------------------------------------------------------------------------
@@ -140,6 +150,45 @@ begin
   perform private.return_attempts(returned);
   perform private.note(me, 'session.prove', me);
   return '{"ok": true}';
+end $$;
+
+-- functions: notices ------------------------------------------------------------------------------------
+
+-- Store a notice to *person*, if there is such an account. The newest three of a kind stay, so that what a stranger can cause again
+-- and again pushes no other kind out.
+create function private.put_notice(person uuid, new_id uuid, new_kind text, new_browser public.sealed, made_in uuid) returns void
+language plpgsql as $$
+begin
+  perform pg_advisory_xact_lock(hashtext('daybook: notices'), hashtext(person::text));   -- so that notices see each other
+  delete from private.notices where id in (
+    select id from private.notices where user_id = person and kind = new_kind order by at desc, id offset 2
+  );
+  insert into private.notices (id, user_id, kind, browser, session)
+  select new_id, user_id, new_kind, new_browser, made_in from private.roles where user_id = person and deleted_at is null;
+end $$;
+
+-- Store a notice, and count it in *throttles* (as `throttle` has them), whose refusal says that no mail is sent of it.
+create function private.add_notice(
+  person uuid, new_id uuid, new_kind text, new_browser public.sealed, made_in uuid, throttles public.free_text
+) returns jsonb language plpgsql as $$
+begin
+  perform private.spend_nonce(new_id);      -- a call that was recorded must not bring it back once it is dismissed
+  perform private.put_notice(person, new_id, new_kind, new_browser, made_in);
+  return private.throttle(throttles);
+end $$;
+
+-- Return true if a notice is shown in the calling session: it was made elsewhere.
+create function private.is_shown(notice private.notices) returns boolean language sql stable
+return notice.session is distinct from (
+  select id from private.app_sessions where auth_session_id = private.my_auth_session()
+);
+
+-- Dismiss the caller's *notices* (a JSON array of ids) that are shown here.
+create function private.dismiss_notices(me uuid, notices public.free_text) returns jsonb language plpgsql as $$
+begin
+  delete from private.notices notice
+  where user_id = me and id::text in (select jsonb_array_elements_text(notices::jsonb)) and private.is_shown(notice);
+  return private.answer(found);
 end $$;
 
 -- functions: accounts -----------------------------------------------------------------------------------
@@ -356,7 +405,8 @@ begin
   return private.answer(found, 'stale');
 end $$;
 
--- Return the caller's account: role, caps and the amounts used. No proof, because it returns only the caller's figures.
+-- Return the caller's account: role, caps, the amounts used, and notices, the newest first. No proof, because it returns only
+-- what is the caller's.
 --   expiring   the number of conversations that retention deletes within 14 days, and the time of the first; null: none.
 create function private.my_account() returns jsonb language plpgsql stable as $$
 declare
@@ -378,7 +428,10 @@ begin
       'daily_cap_tokens', budget.daily_cap_tokens, 'expiring', expiring,
       'tokens_today', case when budget.day = today then budget.day_tokens else 0 end,
       'spent_this_month_micro', case when budget.month = date_trunc('month', today)::date then budget.month_spent else 0 end,
-      'deployment_share', private.deployment_share(), 'retention_days', settings.retention_days)
+      'deployment_share', private.deployment_share(), 'retention_days', settings.retention_days, 'notices', (
+        select coalesce(jsonb_agg(jsonb_build_object('id', id, 'kind', kind, 'at', at, 'browser', browser) order by at desc, id), '[]')
+        from private.notices notice where user_id = person and private.is_shown(notice)
+      ))
     from private.roles account join private.budgets budget using (user_id) cross join private.settings
     where account.user_id = person
   );

@@ -43,7 +43,7 @@ declare
       "set_deployment_cap", "set_settings", "require_factor", "check_end", "sign_out_everywhere", "deployment_settings", "usage_report",
       "list_users", "list_audit", "preview_retention", "database_state", "set_model", "invite",
       "revoke_invitation", "list_invitations", "my_usage", "my_data", "poll",
-      "my_ledger", "my_audit", "start_session", "my_sessions", "revoke_sessions", "prove_session", "change_conversation",
+      "my_ledger", "my_audit", "start_session", "my_sessions", "revoke_sessions", "prove_session", "dismiss_notices", "change_conversation",
       "discard_conversation", "restore_conversation", "begin_turn", "checkpoint_turn", "stop_turn", "stop_turns",
       "finish_turn", "put_piece", "edit_reply", "discard_messages", "restore_messages", "put_document",
       "delete_document", "delete_facts"
@@ -51,7 +51,7 @@ declare
     "anon": [
       "row_bound", "root_key_versions", "open_session", "lease_refresh", "store_tokens", "end_session", "sweep_turns",
       "erase_log_entries", "model_settings", "sign_ups", "ended_sessions", "count_attempt", "put_sign_up",
-      "end_stranger", "count_throttles", "begin_step", "try_step", "end_step"
+      "end_stranger", "count_throttles", "begin_step", "try_step", "end_step", "note_failure", "add_notice"
     ]
   }';
   exposed record;

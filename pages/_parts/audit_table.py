@@ -18,10 +18,13 @@ _ACTIONS = {
     "address.confirm": "Email address confirmed",
     "address.change": "Email address changed",
     "address.free": "Email address removed",
+    "address.fail": "Wrong code for an email address",
     "address.restore": "Email address taken back",
     "caps.deployment": "Shared budget changed",
     "caps.set": "Limits changed",
+    "change.fail": "Account change refused",
     "factor.add": "Two-step verification turned on",
+    "factor.fail": "Wrong two-step verification code",
     "factor.remove": "Two-step verification turned off",
     "factor.replace": "Authenticator app replaced",
     "factor.use": "Two-step verification code used",
@@ -30,12 +33,15 @@ _ACTIONS = {
     "key.put": "Encryption key created",
     "model.set": "Model changed",
     "password.set": "Password set",
+    "proof.fail": "Identity not confirmed: wrong password or code",
     "recovery.renew": "Recovery codes renewed",
+    "reset.fail": "Wrong code to reset the password",
     "role.set": "Role changed",
     "session.end_all": "Signed out everywhere",
     "session.prove": "Identity confirmed",
     "session.revoke": "Devices signed out",
     "settings.set": "Settings changed",
+    "sign_in.fail": "Wrong code to sign in",
 }
 _VALUES = words.LIMIT_NAMES | {
     "input_micro": "Input price",
@@ -47,6 +53,7 @@ _VALUES = words.LIMIT_NAMES | {
     "requires_factor": "Two-step verification required",
     "retention_days": "Days unused",
     "sign_ups": "Mode",
+    "count": "Times in this hour",
 }
 
 _TOMBSTONE = "@deleted.invalid"  # the end of the address of an account that is being deleted
@@ -63,7 +70,7 @@ def draw(entries: Sequence[AuditEntry], *, names_users: bool) -> None:
                 _ACTIONS.get(entry.action, entry.action),
                 *([name(entry.target)] if names_users else []),
                 change(entry.detail),
-                name(entry.actor) or "Server",
+                name(entry.actor) or ("Unknown" if entry.is_failure else "Server"),
             ],
         )
         for entry in entries

@@ -338,7 +338,7 @@ def _draw_from(thread: Thread, count: int, first: int) -> None:
 
 
 def _draw_exports(conversation_id: ConversationId) -> None:
-    files = popover("Export", "download", "export")
+    files = popover(words.EXPORT, "download", "export")
     zone = {"zone": st.context.timezone or "UTC"}
     forms = (
         download_form(f"/export/{conversation_id}.{suffix}", f"As {name}", zone)

@@ -22,12 +22,12 @@ _WITHOUT = (
 )
 
 
-def draw(user: UserServices, page: str, why: str) -> None:
-    """Draw the forms, with the reason *why* a proof is asked for; they lead back to the address *page*."""
+def draw(user: UserServices, why: str) -> None:
+    """Draw the forms, with the reason *why* a proof is asked for; they lead back to the page Account."""
     st.subheader(words.CONFIRM_IDENTITY, anchor=False)
     factor_field = factor.proof_field(has_factor=user.factor is not None)
     takes_code = user.is_confirmed and bootstrap.current_app().mailer is not None
-    forms = codes.CodeForms(CodePurpose.PROVE, page)
+    forms = codes.CodeForms(CodePurpose.PROVE, "/account")
     if takes_code and is_by_code() and (step := codes.open_step()):
         st.markdown("Enter the code in the email. Then you can make changes for ten minutes.")
         st.html(forms.redeem(step, words.CONFIRM, factor_field), width=384)
@@ -35,7 +35,7 @@ def draw(user: UserServices, page: str, why: str) -> None:
         return
     st.markdown(f"{why} This is good for ten minutes.")
     if user.has_password:
-        st.html(_form(user.email, page, factor_field), width=384)
+        st.html(_form(user.email, factor_field), width=384)
     elif not takes_code:
         st.markdown(_WITHOUT)
     if takes_code:
@@ -66,12 +66,11 @@ def draw_outcome(reason: str) -> bool:
     return True
 
 
-def _form(email: str, page: str, factor_field: str) -> str:
+def _form(email: str, factor_field: str) -> str:
     # password managers read the account from the field with the autocomplete `username`
     return f"""
       <form class="db-form" method="post" action="/proof">
         <input autocomplete="username" value="{escape(email)}" readonly hidden>
-        <input name="next" value="{escape(page)}" type="hidden">
         {password_field(words.PASSWORD, "password", "current-password")}
         {show_button("current-password")}
         {factor_field}

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from services import errors
 from services.domain.browsers import BrowserName
+from services.domain.mails import NoticeKind
 from services.domain.names import StoredName
 from services.errors import Cap
 
@@ -37,6 +38,19 @@ class CredentialsAction(StrEnum):
     FACTOR_REMOVED = "factor.remove"
     FACTOR_REPLACED = "factor.replace"  # by one of another authenticator app
     RECOVERY_RENEWED = "recovery.renew"
+
+
+class Failure(StrEnum):
+    """What has failed about the ways into an account; audited by these names, once an hour and user, with a count."""
+
+    ADDRESS = "address.fail"  # the code that confirms an address, or takes one back, was wrong
+    CHANGE = (
+        "change.fail"  # a change of the account was refused: it wanted a proof, or a right code
+    )
+    FACTOR = "factor.fail"  # the code of the second factor was wrong
+    PROOF = "proof.fail"  # the password or code of a proof was wrong
+    RESET = "reset.fail"  # the code of a reset was wrong
+    SIGN_IN = "sign_in.fail"  # the code of a sign-in was wrong
 
 
 class SessionEnd(StrEnum):
@@ -99,8 +113,29 @@ class Expiring:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeRow:
+    """A notice to a user, as it is stored until the user dismisses it."""
+
+    id: UUID
+    kind: NoticeKind
+    at: datetime
+    # its name, sealed (services/store/notices.py); None: an operator's command, or unknown
+    browser: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountNotice:
+    """A notice to a user, as it is shown."""
+
+    id: UUID
+    kind: NoticeKind
+    at: datetime
+    browser: BrowserName | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """The role and the budget of a user. Amounts are in micro-dollars or tokens."""
+    """The role, the budget and the notices of a user. Amounts are in micro-dollars or tokens."""
 
     user_id: UserId
     role: AccountRole
@@ -115,6 +150,8 @@ class Account:
     deployment_share: float | None = None
     # days after which unused conversations are deleted; None: never
     retention_days: int | None = None
+    # those that are shown in the session that asks, the newest first
+    notices: tuple[NoticeRow, ...] = ()
 
     @property
     def limits(self) -> tuple["Limit", ...]:
@@ -249,6 +286,11 @@ class AuditEntry:
     actor: str | None = field(repr=False)  # None: an operator
     target: str | None = field(repr=False)  # the user whom the change concerns
     detail: Mapping[str, object] = field(repr=False)  # the change of each field: [before, after]
+
+    @property
+    def is_failure(self) -> bool:
+        """True if something was tried by a browser that may be a stranger's."""
+        return self.action in set(Failure)
 
 
 DELETE_WORD = "delete"  # typed to delete an account without a password

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 from services.domain.addresses import EmailAddress, checked_address
 from services.domain.browsers import BrowserName
+from services.domain.names import StoredName
 from services.errors import BadAddress
 
 
@@ -28,7 +29,7 @@ class NoCodeReason(StrEnum):
     UNCONFIRMED = "unconfirmed"  # the account has never confirmed the address
 
 
-class NoticeKind(StrEnum):
+class NoticeKind(StoredName):
     """The events that a user is notified of: changes of, and attempts at, the means of signing in."""
 
     NEW_DEVICE = "new_device"
@@ -39,7 +40,8 @@ class NoticeKind(StrEnum):
     RECOVERY_CODES_RENEWED = "recovery_codes_renewed"
     RECOVERY_CODE_USED = "recovery_code_used"
     FEW_RECOVERY_CODES = "few_recovery_codes"
-    PASSWORD_RESET = "password_reset"  # noqa: S105 - no password
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105 - no password
+    PASSWORD_RESET = "password_reset"  # noqa: S105
     ADDRESS_CHANGED = "address_changed"
     FORMER_ADDRESS = "former_address"  # to the address that was left, and may be taken back
     OPERATOR = "operator"  # an operator changed the account

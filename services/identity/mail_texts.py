@@ -81,6 +81,10 @@ _NOTICES: Mapping[NoticeKind, tuple[str, str]] = {
         "Few recovery codes left",
         "Your Daybook account has three recovery codes left. You can make new ones on the page Account.",
     ),
+    NoticeKind.PASSWORD_CHANGED: (
+        "Password changed",
+        "The password of your Daybook account was changed.",
+    ),
     NoticeKind.PASSWORD_RESET: (
         "Password reset",
         "The password of your Daybook account was reset with a code sent to your email address.",

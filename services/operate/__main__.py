@@ -22,6 +22,7 @@ from services.operate.copying import Copying, check_source, managed_password
 from services.operate.demo import make_demo
 from services.operate.demo_texts import NAMES
 from services.operate.resealing import OpenedSource, SealingTarget, user_keys
+from services.operate.telling import tell
 from services.settings import Settings
 from services.store.credentials import open_stored
 from services.store.operator import Mark, PresentKeys
@@ -76,8 +77,9 @@ def set_password(email: EmailAddress) -> None:
     chosen = settings.read()
     ring, operator = _root_keys(chosen), open_operator(chosen)
     password: str = click.prompt("New password", hide_input=True, confirmation_prompt=True)
-    accounts.set_password(operator, ring, email, password)
+    is_confirmed = accounts.set_password(operator, ring, email, password)
     click.echo(f"{email} has a new password, and is signed out everywhere.")
+    _tell(chosen, email, is_confirmed=is_confirmed)
 
 
 @operate.command()
@@ -104,8 +106,14 @@ def reset_factors(email: EmailAddress) -> None:
     It is for a user who has neither the authenticator nor a recovery code any more. Make sure who asks.
     """
     chosen = settings.read()
-    accounts.reset_factors(open_operator(chosen), _root_keys(chosen), email)
+    is_confirmed = accounts.reset_factors(open_operator(chosen), _root_keys(chosen), email)
     click.echo(f"{email} has no second factor any more, and is signed out everywhere.")
+    _tell(chosen, email, is_confirmed=is_confirmed)
+
+
+def _tell(chosen: Settings, email: EmailAddress, *, is_confirmed: bool) -> None:
+    if is_confirmed and (said := tell(chosen.mail_server, email)):
+        click.echo(said)
 
 
 @operate.command()

@@ -49,10 +49,10 @@ def open_account(
     )
 
 
-def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, password: str) -> None:
+def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, password: str) -> bool:
     """Give the account *email* a new password, and the only user without an address this one; end all sessions.
 
-    An address that it gives is confirmed, one that the account had is as it was.
+    An address that it gives is confirmed, one that the account had is as it was. Return True if the user had confirmed it.
 
     Raise WeakPassword, BadInput (no such account, or it was changed at the same time), and the errors of `open_account`.
     """
@@ -71,6 +71,7 @@ def set_password(operator: Operator, ring: RootKeys, email: EmailAddress, passwo
     row = seal_stored(ring, new, stored.id, replaces=stored)
     if not operator.change_credentials(row, stored.generation, first_address):
         raise BadInput(_CHANGED)
+    return credentials.confirmed is not None
 
 
 def free_address(operator: Operator, ring: RootKeys, email: EmailAddress) -> EmailAddress:
@@ -95,8 +96,10 @@ def free_address(operator: Operator, ring: RootKeys, email: EmailAddress) -> Ema
     return placeholder
 
 
-def reset_factors(operator: Operator, ring: RootKeys, email: EmailAddress) -> None:
+def reset_factors(operator: Operator, ring: RootKeys, email: EmailAddress) -> bool:
     """Remove the second factor of the account *email*, with its recovery codes, also from former ways in; end all sessions.
+
+    Return True if the user has confirmed the address.
 
     Raise BadInput (no such account, it has none, or it was changed at the same time), and the errors of `open_account`.
     """
@@ -108,6 +111,7 @@ def reset_factors(operator: Operator, ring: RootKeys, email: EmailAddress) -> No
     removed = CredentialsAction.FACTOR_REMOVED
     if not operator.change_credentials(row, stored.generation, action=removed):
         raise BadInput(_CHANGED)
+    return credentials.confirmed is not None
 
 
 def opens(ring: RootKeys, stored: StoredCredentials) -> bool:

@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeVar, assert_never, cast
 from uuid import UUID
 
 from services.domain import AccountRole, SessionId, UserId
-from services.domain.accounts import CredentialsAction, Limits, SessionEnd, SignUps
+from services.domain.accounts import CredentialsAction, Limits, NoticeRow, SessionEnd, SignUps
 from services.domain.addresses import checked_address
 from services.domain.models import ModelPrices, ModelSetting, ModelSettings
 from services.errors import BadAddress
@@ -38,6 +38,7 @@ PROOF_LIFE = timedelta(minutes=10)  # in which a proof of identity allows change
 STEP_LIFE = timedelta(minutes=10)
 MOST_STEPS = 4  # of one kind in a browser: the next one ends the oldest
 MOST_TRIES = 5  # of one step
+MOST_NOTICES = 3  # of one kind to a user
 FORMER_LIFE = timedelta(hours=72)  # in which a former address may be taken back
 WARNING = timedelta(days=14)  # the time before a retention deletes its first conversation
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
@@ -477,6 +478,34 @@ def counted(counter: Counter | None, bucket: str, seconds: int, now: datetime) -
     if counter is None or counter.window_ends <= now:
         return Counter(bucket=bucket, window_ends=now + timedelta(seconds=seconds), attempts=1)
     return replace(counter, attempts=counter.attempts + 1)
+
+
+# --- notices ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredNotice(NoticeRow):
+    """A notice to a user, and the session in which was done what it tells of."""
+
+    session: SessionId | None = None  # None: in none
+
+    @staticmethod
+    def surplus(of_kind: Collection["StoredNotice"]) -> list["StoredNotice"]:
+        """Return the oldest notices of one kind to a user, which go when another one comes."""
+        newest_first = sorted(of_kind, key=lambda one: (-one.at.timestamp(), str(one.id)))
+        return newest_first[MOST_NOTICES - 1 :]
+
+    def is_shown(self, session: StoredSession | None) -> bool:
+        """Return True if it is shown in *session*, and may be dismissed there: it was made elsewhere."""
+        return self.session is None or session is None or self.session != session.id
+
+
+# --- failures ---------------------------------------------------------------------------------------
+
+
+def failure_count(detail: Mapping[str, object] | None) -> Mapping[str, object]:
+    """Return the detail of a failure's entry of this hour after one more, whose *detail* was that; None: it is the first."""
+    return {"count": 1 + (int(str(detail["count"])) if detail else 0)}
 
 
 # --- models -----------------------------------------------------------------------------------------

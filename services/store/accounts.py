@@ -764,11 +764,16 @@ class Accounts:
 
     def _device(self, checked: Checked, user_id: UserId, browser: BrowserName | None) -> NewDevice:
         """Return the device on which the user of *checked* signs in. Raise Tampered."""
-        secret, keys = checked.credentials.account_secret, checked.keys
-        if secret is None or not keys:  # `_session` refuses such an account
-            return NewDevice.unnamed()
-        opened = _unwrapped(keys, self.root_keys.account_keys(secret), user_id)
-        return NewDevice.of(self.keys(opened), user_id, browser)
+        keys = self.keys_of(checked, user_id)
+        # `_session` refuses an account without keys
+        return NewDevice.of(keys, user_id, browser) if keys else NewDevice.unnamed()
+
+    def keys_of(self, found: Checked | FoundFormer, user_id: UserId) -> UserKeys | None:
+        """Return the keys of a user who was found; None if there are none. Raise Tampered."""
+        secret = found.credentials.account_secret
+        if secret is None or not found.keys:
+            return None
+        return self.keys(_unwrapped(found.keys, self.root_keys.account_keys(secret), user_id))
 
     # --- sessions
 

@@ -3,7 +3,7 @@
 No store sees the root key, a user key or a conversation key. Any thread may call any member.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Protocol
@@ -15,6 +15,7 @@ from services.domain.accounts import (
     AuditEntry,
     CredentialsAction,
     DeploymentSettings,
+    Failure,
     Invitation,
     RetentionPreview,
     SessionEnd,
@@ -24,6 +25,7 @@ from services.domain.accounts import (
 )
 from services.domain.addresses import EmailAddress
 from services.domain.health import StoreHealth
+from services.domain.mails import NoticeKind
 from services.domain.models import ModelSettings
 from services.domain.usage import UsageReport
 from services.store.rows import FirstPage, Rows
@@ -238,6 +240,16 @@ class StoredDevice:
     is_proven: bool  # true: its user has proved who they are in the last ten minutes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewNotice:
+    """A notice to a user."""
+
+    id: UUID
+    kind: NoticeKind
+    browser: str | None = field(repr=False)  # its name, sealed (services/store/notices.py)
+    session: SessionId | None  # in which it was done, and is not shown; None: in none
+
+
 class Administration(Protocol):
     """An admin's reports and changes. All members raise AdminsOnly for non-admins, and NotFound for deleted users."""
 
@@ -338,6 +350,9 @@ class UserBackend(Protocol):
     def administration(self) -> GuardedAdministration: ...
 
     def account(self) -> Account: ...
+
+    def dismiss_notices(self, notices: Collection[UUID]) -> None:
+        """Remove the user's *notices*, by their ids, but those of what was done in this session."""
 
     def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> Rows:
         """Return the sealed rows of the user. *most_bytes*: the bytes that the account may store; None: no limit.
@@ -506,6 +521,15 @@ class Backend(Protocol):
         Of several calls at once, one gets the text.
         """
         ...
+
+    def add_notice(self, user_id: UserId, new: NewNotice, throttles: Sequence[Throttle]) -> None:
+        """Store a notice, unless the account was deleted, beside the newest two of its kind; count it in *throttles*.
+
+        Raise TooManyAttempts once it is stored, if one of them is full: no mail is sent of it.
+        """
+
+    def note_failure(self, user_id: UserId, failure: Failure) -> None:
+        """Count *failure* in the audit: in the entry of this hour, kind and user, or in a new one. Of a deleted user, none."""
 
     def model_settings(self) -> ModelSettings: ...
 

@@ -5,7 +5,7 @@ gets a step all the same, in which every code is wrong, so that a page says noth
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 from pydantic import TypeAdapter
 
 from services.domain import UserId
+from services.domain.accounts import Failure
 from services.domain.addresses import EmailAddress
 from services.domain.browsers import BrowserName
 from services.domain.mails import Code, CodePurpose, NoCode, NoCodeReason
@@ -28,9 +29,15 @@ from services.store.accounts import (
     until_unchanged,
 )
 from services.store.backend import NOT_COUNTED, StoredCredentials, Throttle
+from services.store.failures import note_failure
 from services.store.steps import Step, Steps, read_contents
 
 DIGITS = 8
+_FAILURES: Mapping[str, Failure] = {  # by the kinds of steps; of all others: ADDRESS
+    CodePurpose.SIGN_IN: Failure.SIGN_IN,
+    CodePurpose.RESET_PASSWORD: Failure.RESET,
+    CodePurpose.PROVE: Failure.PROOF,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +55,8 @@ class Recipient:
     mail: CodePurpose | NoCodeReason | None  # None: no mail
     credentials: StoredCredentials | None = None  # None: of no user, or those of the session
     is_known: bool = False  # true: the request comes from a device of the user
+    # the user in whose audit wrong codes are counted; None: that of the step
+    user_id: UserId | None = None
 
 
 NOBODY = Recipient(mail=None)
@@ -69,6 +78,7 @@ class _Contents:
     request: CodeRequest = field(repr=False)
     tag: str | None = field(repr=False)
     kept_as: UUID | None = None  # counts the tries of a code that `Codes.keep` has kept
+    user_id: UserId | None = None  # as in `Recipient`
 
 
 _CONTENTS = TypeAdapter(_Contents)
@@ -126,7 +136,7 @@ class Codes:
                 content = NoCode(reason)
             case None:
                 pass
-        contents = _text(_Contents(request=request, tag=tag))
+        contents = _text(_Contents(request=request, tag=tag, user_id=recipient.user_id))
         step = self.steps.begin(
             browser,
             kind,
@@ -155,12 +165,14 @@ class Codes:
     def check(
         self, browser: Cookie, kind: str, step_id: UUID, digits: str, session: AppSession | None
     ) -> RightCode:
-        """Compare *digits* with the code of a step. Raise WrongCode."""
+        """Compare *digits* with the code of a step, and count a wrong one in the audit of its user. Raise WrongCode."""
         step = self.steps.attempt(browser, kind, step_id, session)
         contents = read_contents(_CONTENTS, step.contents)
         if contents.kept_as:
             self._count_try(contents.kept_as)
         if not self.steps.root_keys.is_code(step_id, digits, contents.tag or ""):
+            failure = _FAILURES.get(kind, Failure.ADDRESS)
+            note_failure(self.steps.backend, contents.user_id or step.user_id, failure)
             raise WrongCode
         end = partial(self.steps.end, browser, kind, step_id, session)
         return RightCode(step, contents.request, end)

@@ -114,7 +114,7 @@ class Operator(Protocol):
         email: EmailAddress | None = None,
         action: CredentialsAction = CredentialsAction.PASSWORD_SET,
     ) -> bool:
-        """Replace a user's credentials of generation *seen_generation* by *new*, and end all sessions of the user.
+        """Replace a user's credentials of generation *seen_generation* by *new*; end all sessions of the user, who gets a notice.
 
         *email*: another address, which *new* names: the account gets it, too, and at Supabase Auth. *action*: PASSWORD_SET,
         ADDRESS_FREED or FACTOR_REMOVED; the audit has it.

@@ -1,11 +1,11 @@
 """The services of signed-in users, and the state that all users of this process share."""
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import tzinfo
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from services.caches import CachedRead
 from services.chat.live_turn import LiveTurns
@@ -16,7 +16,7 @@ from services.chat.setup import Choices
 from services.chat.task_registry import BackgroundTasks
 from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat, TemporaryChats
 from services.domain import AccountRole, ConversationId, Purpose, SessionId, UserId
-from services.domain.accounts import Account, SecondFactor
+from services.domain.accounts import Account, AccountNotice, SecondFactor
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
 from services.domain.policies import policy_named
@@ -28,6 +28,7 @@ from services.settings import Settings
 from services.store.accounts import Accounts, AppSession, Cookie
 from services.store.administration import ModelAdministration, SignUpAdministration, UserAccess
 from services.store.backend import Administration
+from services.store.notices import opened_notice
 from services.store.port import Store
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.tables.temporary import TemporaryRows
@@ -255,6 +256,25 @@ class UserServices(ChatParts):
     def factor(self) -> SecondFactor | None:
         """The second factor, as far as this process knows."""
         return self.session.factor
+
+    @property
+    def notices(self) -> list[AccountNotice]:
+        """The notices that are shown in this session, as the account was read last, the newest first.
+
+        Raise SignedOut, StoreUnavailable.
+        """
+        account, keys = self._account.last or self.account, self.session.user_keys
+        return [opened_notice(keys, self.user_id, row) for row in account.notices]
+
+    def dismiss_notices(self, notices: Collection[UUID]) -> None:
+        """Remove *notices*, by their ids, on all devices. Raise SignedOut, StoreUnavailable."""
+        self.session.backend.dismiss_notices(notices)
+
+        def dismissed(account: Account) -> Account:
+            left = (one for one in account.notices if one.id not in notices)
+            return replace(account, notices=tuple(left))
+
+        self._account.amend(dismissed)
 
     def read_ahead(self) -> None:
         """Start reading all data that the first page needs."""

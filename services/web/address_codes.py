@@ -7,13 +7,15 @@ from typing import ClassVar
 from anyio.to_thread import run_sync
 from starlette.responses import RedirectResponse, Response
 
+from services.domain.accounts import Failure
 from services.domain.addresses import checked_address
 from services.domain.mails import CodePurpose, NoCodeReason, NoticeKind
-from services.errors import AddressTaken
+from services.errors import AddressTaken, WrongCredentials
 from services.store.accounts import hash_new_password, require_recent
 from services.store.backend import Throttles
 from services.store.codes import NOBODY, CodeRequest, Recipient, RightCode
 from services.store.entries import Entered, Entry, Way
+from services.store.failures import note_failure
 from services.users import Shared
 from services.web.attempts import Attempts
 from services.web.code_routes import Asked
@@ -52,9 +54,13 @@ class NewAddress:
         )
         throttles = self.attempts.sign_in(session.email, client, device)
         found = await run_sync(asked.accounts.find, session.email, throttles)
-        checked = await self.lanes.run(
-            lambda: found.checked(password), client=asked.network, is_known=found.is_known
-        )
+        try:
+            checked = await self.lanes.run(
+                lambda: found.checked(password), client=asked.network, is_known=found.is_known
+            )
+        except WrongCredentials:
+            note_failure(asked.accounts.backend, session.user_id, Failure.PROOF)
+            raise
         if address == session.email:
             raise AddressTaken
         check = FactorCheck(self.attempts, self.origin, self.notices)
@@ -83,9 +89,11 @@ class NewAddress:
         is_former = await run_sync(change, session, address, seen)
         self.shared().set_address(session.user_id, address)
         kind = NoticeKind.FORMER_ADDRESS if is_former else NoticeKind.ADDRESS_CHANGED
-        if session.is_confirmed:  # else its mailbox may be a stranger's
-            self.notices.tell_address(asked.request, session.email, kind)
-        self.notices.tell_address(asked.request, address, NoticeKind.ADDRESS_CHANGED)
+        # a mailbox whose address was never confirmed may be a stranger's
+        mails = {session.email: kind} if session.is_confirmed else {}
+        mails[address] = NoticeKind.ADDRESS_CHANGED
+        backend = asked.accounts.backend
+        await run_sync(self.notices.tell_of_address, asked.request, backend, session, mails)
         return RedirectResponse(with_query(asked.target, reason="moved"), 303)
 
 
@@ -106,7 +114,8 @@ class RestoreAddress:
         found = asked.accounts.find_former(request.address, throttles)
         if found is None or found.is_suspended:
             return NOBODY
-        return Recipient(mail=CodePurpose.RESTORE_ADDRESS, is_known=found.is_known)
+        user_id = found.stored.user_id
+        return Recipient(mail=CodePurpose.RESTORE_ADDRESS, is_known=found.is_known, user_id=user_id)
 
     async def finish(self, asked: Asked, code: RightCode) -> Response:
         """Raise WeakPassword, after which the code is still good, and the errors of `Accounts.restore_address`."""

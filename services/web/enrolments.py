@@ -12,11 +12,13 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from services.crypto.recovery_codes import new_codes, recovery_hashes
+from services.domain.accounts import Failure
 from services.domain.mails import NoticeKind
 from services.errors import AppError, StepEnded, StoreUnavailable, TooManyAttempts, WrongFactor
 from services.identity.totp import DIGITS, new_secret
 from services.store.codes import typed_code
 from services.store.entries import ENTRY, Enrolment, Entry, FactorStep, Way
+from services.store.failures import note_failure
 from services.store.steps import read_contents
 from services.web import shown_once
 from services.web.entries import ENROL, Entries
@@ -93,6 +95,7 @@ class Enrolments:
             try:
                 entered = await run_sync(enter, entries.accounts, entry, step, browser_name)
             except WrongFactor:
+                note_failure(entries.accounts.backend, step.step.user_id, Failure.CHANGE)
                 return await run_sync(_enrol_page, entry, step_id, target, WRONG_CODE)
         except AppError as error:
             if isinstance(error, StepEnded) and step is None and self._is_signed_in(request):
@@ -100,7 +103,7 @@ class Enrolments:
             goes_on = isinstance(error, _GOES_ON) and not (step and step.has_ended)
             return _refusal(error, target, step_id if goes_on else "")
         is_new, session = entry.way is Way.SIGN_UP, entered.session
-        if entries.notices and not is_new:
+        if not is_new:
             backend, kind = entries.accounts.backend, NoticeKind.FACTOR_ADDED
             await run_sync(entries.notices.tell, request, backend, session, kind)
 

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from services.domain.accounts import Failure
 from services.domain.mails import NoticeKind
 from services.errors import (
     AppError,
@@ -19,12 +21,14 @@ from services.errors import (
     FactorRequired,
     StepEnded,
     StoreUnavailable,
+    Tampered,
     TooManyAttempts,
     WrongFactor,
 )
 from services.store.accounts import Accounts, Cookie
 from services.store.backend import StoredCredentials
 from services.store.entries import ENTRY, Entered, Entry, FactorStep, WaitingEntry, Way
+from services.store.failures import note_failure
 from services.store.steps import Step, Steps, read_contents
 from services.web.factor_check import FactorCheck, entry_of
 from services.web.forms import fields, local_path, other_site, read_step_id, with_query, with_reason
@@ -158,10 +162,11 @@ class Entries:
                 keeps_factor=form.keeps_factor,
             )
         except WrongFactor:
+            note_failure(accounts.backend, user_id, Failure.FACTOR)
             self._tell_of_wrong(request, waiting, step, is_former=is_former)
             raise
         check.tell_of_use(request, accounts, entered.session, factor)
-        if self.notices and entry.way is Way.RESET and not form.keeps_factor:
+        if entry.way is Way.RESET and not form.keeps_factor:
             kind = NoticeKind.FACTOR_REMOVED
             self.notices.tell(request, accounts.backend, entered.session, kind)
         return entered
@@ -173,14 +178,18 @@ class Entries:
         attempts, device = self.start.attempts, self.start.origin.device_cookie(request)
         since = waiting.factor.since
         is_known = attempts.gave_factor(waiting.user_id, device, since=since, is_former=is_former)
-        if self.notices is None or is_known or not waiting.is_confirmed:
+        if is_known:
             return
-        backend, address = self.accounts.backend, waiting.entry.address
+        backend = self.accounts.backend
         try:
             backend.count_throttles([attempts.wrong_factor(step.step.id)])
         except TooManyAttempts:
+            keys = None
+            with suppress(Tampered):
+                keys = self.accounts.keys_of(waiting.found, waiting.user_id)
+            address = waiting.entry.address if waiting.is_confirmed else None
             kind, user_id = NoticeKind.WRONG_FACTORS, waiting.user_id
-            self.notices.tell_user(request, backend, address, user_id, kind)
+            self.notices.tell_user(request, backend, user_id, kind, keys, address)
 
     async def answer(
         self,
@@ -193,13 +202,13 @@ class Entries:
         page: Callable[[str], Response] = lambda target: RedirectResponse(target, 303),
     ) -> Response:
         """Tell the user what changed, and begin the session in the browser; *page*: as in `SessionStart.answer`."""
-        session, notices = entered.session, self.notices
-        if notices and entry.way is Way.RESET:
+        session, backend = entered.session, self.accounts.backend
+        if entry.way is Way.RESET:
             kind = NoticeKind.PASSWORD_RESET
-            await run_sync(notices.tell, request, self.accounts.backend, session, kind)
-        if notices and entered.left:
-            for one in (entry.address, entered.left):
-                notices.tell_address(request, one, NoticeKind.ADDRESS_CHANGED)
+            await run_sync(self.notices.tell, request, backend, session, kind)
+        if entered.left:
+            mails = dict.fromkeys((entry.address, entered.left), NoticeKind.ADDRESS_CHANGED)
+            await run_sync(self.notices.tell_of_address, request, backend, session, mails)
         return await self.start.answer(
             *(request, entered.cookie, session, target),
             is_new_account=is_new_account,
@@ -207,7 +216,7 @@ class Entries:
         )
 
     @property
-    def notices(self) -> Notices | None:
+    def notices(self) -> Notices:
         return self.start.notices
 
     @property

@@ -1,4 +1,4 @@
-"""The check of a second factor in a request: its throttles, and the mails that tell of it."""
+"""The check of a second factor in a request: its throttles, and what tells of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,14 +9,15 @@ from starlette.requests import Request
 from services.crypto import Factor
 from services.crypto.recovery_codes import recovery_hash
 from services.domain import UserId
-from services.domain.accounts import FEW_RECOVERY_CODES
+from services.domain.accounts import FEW_RECOVERY_CODES, Failure
 from services.domain.mails import NoticeKind
-from services.errors import FactorNeeded
+from services.errors import FactorNeeded, WrongFactor
 from services.identity import totp
 from services.store.accounts import Accounts, AppSession, Checked
 from services.store.codes import typed_code
 from services.store.entries import FactorEntry
 from services.store.factors import Factors
+from services.store.failures import note_failure
 from services.web.attempts import Attempts
 from services.web.notices import Notices
 from services.web.origin import Origin
@@ -31,7 +32,7 @@ class FactorCheck:
 
     attempts: Attempts
     origin: Origin
-    notices: Notices | None  # None: no mail is sent
+    notices: Notices
 
     def prove(
         self,
@@ -55,7 +56,11 @@ class FactorCheck:
         entry, state = entry_of(entered), str(checked.stored.generation)
         counted = self.count(request, accounts, user_id, factor, entry, state)
         given = replace(checked, counted=checked.counted + counted)
-        entry.given(accounts, given, act)
+        try:
+            entry.given(accounts, given, act)
+        except WrongFactor:
+            note_failure(accounts.backend, user_id, Failure.FACTOR)
+            raise
         self.tell_of_use(request, accounts, session, entry)
 
     def count(
@@ -86,7 +91,7 @@ class FactorCheck:
         self, request: Request, accounts: Accounts, session: AppSession, entry: FactorEntry
     ) -> None:
         """Tell the user of *session* that a recovery code was used, if one was."""
-        if self.notices is None or entry.codes_left is None:
+        if entry.codes_left is None:
             return
         tell, backend = self.notices.tell, accounts.backend
         tell(request, backend, session, NoticeKind.RECOVERY_CODE_USED)

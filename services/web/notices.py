@@ -1,18 +1,20 @@
-"""Mails that tell users what changed or tried the ways into their accounts."""
+"""Notices that tell users what changed or tried the ways into their accounts: on each page until they dismiss them, and by mail."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from starlette.requests import Request
 
+from services.crypto import UserKeys
 from services.domain import UserId
 from services.domain.addresses import EmailAddress
 from services.domain.mails import Mail, Notice, NoticeKind
 from services.errors import AppError
 from services.events import log_event
 from services.store.accounts import AppSession
-from services.store.backend import Backend
+from services.store.backend import Backend, NewNotice
+from services.store.notices import new_notice
 from services.web.attempts import Attempts
 from services.web.origin import Origin, browser_of
 
@@ -21,49 +23,86 @@ _LIFE = timedelta(hours=24)  # after which a notice that no server took is no ne
 
 @dataclass(frozen=True, slots=True)
 class Notices:
-    """Sends notices. Any thread may call any method."""
+    """Stores notices, and mails them. Any thread may call any method; all block.
+
+    A failure is logged, not raised, because what a notice tells of has been done.
+    """
 
     attempts: Attempts
     origin: Origin
-    send: Callable[[Mail], object] = field(repr=False)  # returns at once
+    # returns at once; None: no mail is sent
+    send: Callable[[Mail], object] | None = field(repr=False)
 
     def tell(
         self, request: Request, backend: Backend, session: AppSession, kind: NoticeKind
     ) -> None:
-        """Tell the user of *session* what *request* has done, as `tell_user` does.
+        """Tell the user of *session* what *request* has done in it, as `tell_user` does; its own pages do not show it.
 
-        An address that was never confirmed is told nothing, because its mailbox may be a stranger's.
+        An address that was never confirmed is mailed nothing, because its mailbox may be a stranger's.
         """
-        if session.is_confirmed:
-            self.tell_user(request, backend, session.email, session.user_id, kind)
+        notice = _notice(request, session, kind)
+        address = session.email if session.is_confirmed else None
+        self._tell(request, backend, session.user_id, notice, address)
 
     def tell_user(
         self,
         request: Request,
         backend: Backend,
-        address: EmailAddress,
         user_id: UserId,
         kind: NoticeKind,
+        keys: UserKeys | None,
+        address: EmailAddress | None,
     ) -> None:
-        """Tell a user at *address*, which is confirmed, what *request* has done: one notice of a kind an hour. It blocks.
+        """Tell a user what *request* has done outside of a session: on each page, and one notice of a kind an hour by mail.
 
-        A failure is logged, not raised, because what it tells of has been done.
+        *keys*: of the user, if they are at hand; *address*: the confirmed one, if there is any.
         """
-        is_known = self.attempts.is_known(self.origin.device_cookie(request), user_id)
-        try:
-            mail = _mail(request, address, kind, is_known=is_known)
-            backend.count_throttles([self.attempts.notice(kind, user_id)])
-        except AppError as error:  # for example TooManyAttempts
-            log_event("notice.dropped", kind=kind, error=type(error))
-        else:
-            self.send(mail)
+        notice = new_notice(kind, user_id, keys, browser_of(request))
+        self._tell(request, backend, user_id, notice, address)
 
-    def tell_address(self, request: Request, address: EmailAddress, kind: NoticeKind) -> None:
-        """Tell an *address*, which was confirmed, that an account has left it, or has it now.
+    def tell_of_address(
+        self,
+        request: Request,
+        backend: Backend,
+        session: AppSession,
+        mails: Mapping[EmailAddress, NoticeKind],
+    ) -> None:
+        """Tell the user of *session* of another address, on each page but its own, and by *mails*.
 
         A code precedes each such change, so there is no further limit: the user of an address that was left must learn of it.
         """
-        self.send(_mail(request, address, kind, is_known=True))
+        notice = _notice(request, session, NoticeKind.ADDRESS_CHANGED)
+        self._tell(request, backend, session.user_id, notice, None)
+        if self.send:
+            for address, kind in mails.items():
+                self.send(_mail(request, address, kind, is_known=True))
+
+    def _tell(
+        self,
+        request: Request,
+        backend: Backend,
+        user_id: UserId,
+        notice: NewNotice,
+        address: EmailAddress | None,
+    ) -> None:
+        kind, mail = notice.kind, None
+        try:
+            if self.send and address:
+                device = self.origin.device_cookie(request)
+                is_known = self.attempts.is_known(device, user_id)
+                mail = _mail(request, address, kind, is_known=is_known)
+            throttles = [self.attempts.notice(kind, user_id)] if mail else []
+            backend.add_notice(user_id, notice, throttles)
+        except AppError as error:  # for example TooManyAttempts: then it is stored, and not mailed
+            log_event("notice.dropped", kind=kind, error=type(error))
+        else:
+            if self.send and mail:
+                self.send(mail)
+
+
+def _notice(request: Request, session: AppSession, kind: NoticeKind) -> NewNotice:
+    keys, user_id = session.user_keys, session.user_id
+    return new_notice(kind, user_id, keys, browser_of(request), session.id)
 
 
 def _mail(request: Request, address: EmailAddress, kind: NoticeKind, *, is_known: bool) -> Mail:

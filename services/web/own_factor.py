@@ -18,10 +18,11 @@ from starlette.routing import Route
 
 from services.crypto import Credentials
 from services.crypto.recovery_codes import new_codes, recovery_hashes
-from services.domain.accounts import CredentialsAction
+from services.domain.accounts import CredentialsAction, Failure
 from services.domain.mails import NoticeKind
 from services.errors import (
     AppError,
+    ProofNeeded,
     RateLimited,
     StepEnded,
     TooManyAttempts,
@@ -38,6 +39,7 @@ from services.store.accounts import (
 )
 from services.store.codes import typed_code
 from services.store.factors import renewed, turned_off
+from services.store.failures import note_failure
 from services.store.steps import Step, Steps
 from services.users import Shared
 from services.web.attempts import DEVICE_SECONDS, Attempts
@@ -95,7 +97,7 @@ class OwnFactor:
     shared: Callable[[], Shared]  # raises StoreUnavailable until the backend has started
     attempts: Attempts
     origin: Origin
-    notices: Notices | None = None  # None: no mail is sent
+    notices: Notices
 
     def routes(self) -> list[Route]:
         if self.origin.is_alone:  # nothing wants a factor
@@ -134,12 +136,16 @@ class OwnFactor:
         session = shared.session_cache.find(cookie) if cookie else None
         if cookie is None or session is None:
             return _to_page()
-        require_recent(session.backend)
         once, step, code, replaces, others = form
-        current = self._accounts.current(cookie)
-        shared.set_factor(session.user_id, second_factor(current.credentials))
-        ends_others = others != ""
-        return act(_Asked(request, once, step, code, replaces, ends_others, session, current))
+        try:
+            require_recent(session.backend)
+            current = self._accounts.current(cookie)
+            shared.set_factor(session.user_id, second_factor(current.credentials))
+            ends_others = others != ""
+            return act(_Asked(request, once, step, code, replaces, ends_others, session, current))
+        except (ProofNeeded, StepEnded):
+            note_failure(self._accounts.backend, session.user_id, Failure.CHANGE)
+            raise
 
     def _begin(self, asked: _Asked, *, replaces: bool) -> Response:
         """Answer with a new setup key, which a step holds until a code confirms it; the factor so far is good until then."""
@@ -177,6 +183,7 @@ class OwnFactor:
         try:
             new = FACTORS.enrolled(current.credentials, secret, entered, recovery_hashes(codes))
         except WrongFactor:
+            note_failure(self._accounts.backend, asked.session.user_id, Failure.CHANGE)
             return self._enrol_page(asked, step, WRONG_CODE)
         self._steps.end(browser, _KIND, step.id, asked.session)
         added, replaced = CredentialsAction.FACTOR_ADDED, CredentialsAction.FACTOR_REPLACED
@@ -220,9 +227,7 @@ class OwnFactor:
         if not (devices.end_others_by(change) if ends_others else change()):
             raise RateLimited
         shared.set_factor(session.user_id, second_factor(new))
-        if self.notices:
-            backend, kind = self._accounts.backend, _NOTICES[action]
-            self.notices.tell(asked.request, backend, session, kind)
+        self.notices.tell(asked.request, self._accounts.backend, session, _NOTICES[action])
 
     def _is_first(self, asked: _Asked) -> bool:
         """Count the form; return False if it was sent before, as by a reload of its answer."""

@@ -31,7 +31,7 @@ class SessionStart:
     attempts: Attempts
     origin: Origin
     lifetime_seconds: int
-    notices: Notices | None = None  # None: no mail is sent
+    notices: Notices
 
     async def answer(
         self,
@@ -51,16 +51,16 @@ class SessionStart:
         cache = self.shared().session_cache
         await run_sync(cache.add, cookie, session)
         log_event("session.started", user=session.user_id, session=session.id)
-        if self.notices and not is_new_account and not self._is_known(request, session):
+        if not is_new_account and not self._is_known(request, session):
             tell, backend = self.notices.tell, cache.accounts.backend
-            # in a thread, so that the answer waits for no throttle
+            # in a thread, so that the answer does not wait for it
             in_thread("notice", lambda: tell(request, backend, session, NoticeKind.NEW_DEVICE))
         # the browser may have the cookie of another session or account
         if previous := self.origin.session_cookie(request):
             target = await run_sync(self._visible_target, session, target)
             with suppress(errors.StoreUnavailable):  # the old session stays then
                 await run_sync(cache.leave, previous)
-        if self.notices and not has_mailbox(session.email):
+        if self.notices.send and not has_mailbox(session.email):
             target = "/account"
         answer = page(target)
         self.origin.set_cookie(answer, request, "sid", str(cookie), self.lifetime_seconds)

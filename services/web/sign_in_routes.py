@@ -17,12 +17,14 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from services import errors
-from services.domain.accounts import DELETE_WORD
+from services.domain.accounts import DELETE_WORD, Failure
 from services.domain.addresses import NO_ADDRESS, EmailAddress, checked_address
+from services.domain.mails import NoticeKind
 from services.events import log_event
 from services.store.accounts import Accounts, AppSession, Found
 from services.store.administration import UserAccess
 from services.store.entries import Entered, Entry, Way
+from services.store.failures import note_failure
 from services.web.confirmation_codes import SignUpByCode
 from services.web.current_session import current_session
 from services.web.entries import Entries
@@ -35,8 +37,7 @@ from services.web.session_start import SessionStart
 
 Answer = TypeVar("Answer")
 
-_ACCOUNT, _DATA = "/account", "/data"  # pages with forms
-_PROVING = {_ACCOUNT, _DATA}  # pages with a form that proves who is signed in
+_ACCOUNT = "/account"  # the page with the forms of signed-in users
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,32 +156,37 @@ class SignInRoutes:
         """Note a proof of who is signed in, if the password is right."""
         if not self.start.origin.is_same_origin(request):
             return other_site()
-        password, entered, page = await fields(request, "password", "factor", "next")
-        page, proof = page if page in _PROVING else _ACCOUNT, Proof(request, self.start.origin)
+        password, entered = await fields(request, "password", "factor")
+        proof = Proof(request, self.start.origin)
         try:
             session = await self._current_session(request)
             if session is None:
                 raise errors.SignedOut
             async with self.start.attempts.delay_refusals():
                 found = await self._find(request, session.email)
-                checked = await self._hash(request, lambda: found.checked(password), found.is_known)
+                try:
+                    check_password = partial(found.checked, password)
+                    checked = await self._hash(request, check_password, found.is_known)
+                except errors.WrongCredentials:
+                    note_failure(self._accounts.backend, session.user_id, Failure.PROOF)
+                    raise
                 check = FactorCheck(self.start.attempts, self.start.origin, self.start.notices)
                 note = partial(proof.note, self.start.shared().session_cache, session)
                 await run_sync(
                     *(check.prove, request, self._accounts, session, checked, entered, note)
                 )
-            target = f"{page}?reason=proved"
+            target = f"{_ACCOUNT}?reason=proved"
         except errors.SignedOut:  # or another proof was faster, and the browser has another cookie
-            target = page
+            target = _ACCOUNT
         except errors.AppError as error:
-            target = with_reason(page, error)
+            target = with_reason(_ACCOUNT, error)
         return proof.finish(RedirectResponse(target, 303))
 
     async def _change_password(self, request: Request) -> Response:
         """Change the password of the session's account, if its user has proved who they are."""
         if not self.start.origin.is_same_origin(request):
             return other_site()
-        [password] = await fields(request, "password")
+        [password], session = await fields(request, "password"), None
         try:
             cache, cookie = (
                 self.start.shared().session_cache,
@@ -197,9 +203,16 @@ class SignInRoutes:
                 is_known = self.start.attempts.is_known(device, session.user_id)
                 hashed = await self._hash(request, lambda: current.hashed(password), is_known)
                 await run_sync(self._accounts.change_password, session, current, hashed)
+            tell, kind = self.start.notices.tell, NoticeKind.PASSWORD_CHANGED
+            await run_sync(tell, request, self._accounts.backend, session, kind)
         except errors.AppError as error:
+            self._note_refused_change(session, error)
             return RedirectResponse(with_reason(_ACCOUNT, error), 303)
         return RedirectResponse(f"{_ACCOUNT}?reason=changed", 303)
+
+    def _note_refused_change(self, session: AppSession | None, error: errors.AppError) -> None:
+        if session and isinstance(error, errors.ProofNeeded):
+            note_failure(self._accounts.backend, session.user_id, Failure.CHANGE)
 
     async def _delete(self, request: Request) -> Response:
         """Delete the session's account if its user has entered its address (if any) and has proved who they are.
@@ -208,22 +221,23 @@ class SignInRoutes:
         """
         if not self.start.origin.is_same_origin(request):
             return other_site()
-        email, word = await fields(request, "address", "word")
+        [email, word], session = await fields(request, "address", "word"), None
         try:
             session = await self._current_session(request)
             if session is None:
-                return RedirectResponse(_DATA, 303)
+                return RedirectResponse(_ACCOUNT, 303)
             async with self.start.attempts.delay_refusals():
                 is_meant = not self.start.origin.is_alone or word.strip().casefold() == DELETE_WORD
                 is_address = session.email == NO_ADDRESS or checked_address(email) == session.email
                 if not is_address or not is_meant:
-                    return RedirectResponse(f"{_DATA}?reason=email", 303)
+                    return RedirectResponse(f"{_ACCOUNT}?reason=email", 303)
                 access = UserAccess(
                     session.backend.administration, self.start.shared().stop_turns_of
                 )
                 await run_sync(access.delete, session.user_id)
         except errors.AppError as error:
-            return RedirectResponse(with_reason(_DATA, error), 303)
+            self._note_refused_change(session, error)
+            return RedirectResponse(with_reason(_ACCOUNT, error), 303)
         log_event("account.deleted", user=session.user_id)
         if cookie := self.start.origin.session_cookie(request):
             with suppress(errors.StoreUnavailable):  # the database has already ended the session

@@ -606,6 +606,73 @@ def test_ledger_and_audit_are_append_only(world, book, verb):
     assert world.one(f"select count(*) > 0 from {book}")
 
 
+COUNTS = '{"count": 2}'
+
+
+@pytest.mark.parametrize(
+    ("action", "hours", "change"),
+    [
+        ("proof.fail", 0, f"at = now(), detail = '{COUNTS}'"),
+        ("proof.fail", 0, f"actor = target, detail = '{COUNTS}'"),
+        ("proof.fail", 0, f"action = 'factor.fail', detail = '{COUNTS}'"),
+        ("proof.fail", 0, f"target = null, detail = '{COUNTS}'"),
+        ("proof.fail", 0, "detail = '{\"count\": 3}'"),
+        ("proof.fail", 0, 'detail = \'{"count": 2, "more": 1}\''),
+        ("proof.fail", 1, f"detail = '{COUNTS}'"),
+        ("session.prove", 0, f"detail = '{COUNTS}'"),
+    ],
+)
+def test_entry_of_the_audit_stays_but_for_the_count_of_a_failure(world, action, hours, change):
+    insertion = """
+        insert into private.audit (at, action, target, detail)
+        values (date_trunc('hour', now(), 'utc') - make_interval(hours => %s), %s, %s, '{"count": 1}')
+    """
+    world.admin.execute(insertion, [hours, action, uuid4()])
+
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="is not allowed"):
+        world.admin.execute(f"update private.audit set {change} where action = %s", [action])
+
+
+def test_failures_at_once_are_counted_in_one_entry(world, migrated):
+    maya = world.person()
+
+    def fail(connection, _):
+        caller = world.anon.by(connection)
+        return [
+            caller.call("note_failure", person=maya.id, failure="proof.fail")["ok"]
+            for _ in range(3)
+        ]
+
+    servers.at_once(migrated, 8, fail)
+
+    counts = "select array_agg(detail) from private.audit where action = 'proof.fail'"
+    assert world.one(counts) == [{"count": 24}]
+
+
+@pytest.mark.parametrize("failure", ["session.prove", "key.fail", None])
+def test_what_is_no_failure_is_not_noted(world, failure):
+    maya = world.person()
+    before = world.contents()
+
+    assert world.anon.refusal("note_failure", person=maya.id, failure=failure) == MISUSE
+
+    assert world.contents() == before
+
+
+def test_notices_that_come_at_once_leave_three(world, migrated):
+    maya = world.person()
+
+    def tell(connection, _):
+        caller = world.anon.by(connection)
+        for _ in range(3):
+            given = {"person": maya.id, "new_kind": "new_device", "throttles": "[]"}
+            assert caller.call("add_notice", **given)["ok"]
+
+    servers.at_once(migrated, 8, tell)
+
+    assert world.one("select count(*) from private.notices") == 3
+
+
 def test_tables_of_users_are_not_truncated(world):
     query = "select tablename from pg_tables where schemaname = 'public'"
 

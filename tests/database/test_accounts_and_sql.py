@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from services.crypto import sha
 from services.domain import AccountRole, Outcome, Purpose, Usage
-from services.domain.accounts import CredentialsAction, SignUps, UserOrder
+from services.domain.accounts import CredentialsAction, Failure, SignUps, UserOrder
+from services.domain.mails import NoticeKind
 from services.domain.rows import SealedConversation
 from services.domain.turns import Reservation, Settlement
 from services.rules.accounts import INVITATION_LIFE, PROOF_LIFE, STEP_LIFE
@@ -24,6 +25,7 @@ from services.store.backend import (
     NewAccount,
     NewAddress,
     NewCookie,
+    NewNotice,
     NewStep,
     PendingSignUp,
     StoredCredentials,
@@ -71,6 +73,7 @@ class Accounts(RuleBasedStateMachine):
         self.numbers = 0
         self.codes = []
         self.steps = []  # their keys
+        self.notices = []  # their ids
         # the names of the users' addresses, and of those that they have left
         self.names, self.left = [str(user) for user in range(len(ADDRESSES))], {}
 
@@ -586,6 +589,60 @@ class Accounts(RuleBasedStateMachine):
     def count_throttles(self, buckets):
         throttles = [Throttle(sha(f"bucket {n}"), 2 - n, 60 + 60 * n) for n in buckets]
         self.both.of_process(lambda backend: backend.count_throttles(throttles))
+
+    # --- failures and notices
+
+    @rule(
+        user=USER,
+        failure=st.sampled_from(Failure),
+        seconds=st.sampled_from([0, 0, 1, 1800, 3600]),
+        off=st.sampled_from([None, None, 0, -1]),
+    )
+    def fail(self, user, failure, seconds, off):
+        """Note failures, some of them at the end of an hour (*off*)."""
+        now = self.both.clock.at
+        user_id = self.user_id(user)
+        self.both.of_process(lambda backend: backend.note_failure(user_id, failure))
+        self.both.clock.at += timedelta(seconds=seconds)
+        if off is not None:
+            hour = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+            self.both.clock.at = max(self.both.clock.at, hour + off * TICK)
+        for _ in range(2):
+            self.both.of_process(lambda backend: backend.note_failure(user_id, failure))
+
+    @rule(
+        user=USER,
+        kind=st.sampled_from([NoticeKind.NEW_DEVICE, NoticeKind.OPERATOR]),
+        times=st.sampled_from([1, 2, 4]),
+        made_in=st.sampled_from([None, 0, 1]),
+        is_counted=st.booleans(),
+    )
+    def add_notices(self, user, kind, times, made_in, is_counted):
+        user_id = self.user_id(user)
+        session = None if made_in is None else self.session(made_in, is_admins=False)
+        throttles = [Throttle(sha("bucket 0"), 2, 60)] if is_counted else []
+        for _ in range(times):
+            new = NewNotice(
+                id=self.id(),
+                kind=kind,
+                browser=self.sealed(),
+                session=session.id if session else None,
+            )
+            self.notices.append(new.id)
+            self.both.of_process(
+                lambda backend, new=new: backend.add_notice(user_id, new, throttles)
+            )
+        if session:
+            self.both.account(session)
+
+    @rule(nth=NTH, first=st.integers(0, 5), number=st.sampled_from([1, 1, 3]))
+    def dismiss_notices(self, nth, first, number):
+        """Dismiss notices, which may be another user's, or made in the same session."""
+        session = self.session(nth, is_admins=False)
+        if session and self.notices:
+            some = self.notices[::-1][first : first + number]
+            self.both.of_user(session, lambda user: user.dismiss_notices(some))
+            self.both.account(session)
 
     # --- administration of users
 

@@ -16,8 +16,11 @@ from psycopg.conninfo import make_conninfo
 
 from services.crypto import RootKeys
 from services.domain import AccountRole
-from services.domain.accounts import SignUps
+from services.domain.accounts import Failure, SignUps
+from services.domain.browsers import UNKNOWN_BROWSER
+from services.domain.mails import NoticeKind
 from services.errors import StoreUnavailable
+from services.store.notices import new_notice
 from services.store.sqlite import SqlitePlace
 from services.store.supabase.copying import SupabaseCopy
 from services.store.tables import schema
@@ -106,6 +109,9 @@ def fill(stack, sessions):
     sessions.change_address(maya, "peas@daybook.test", 1)
     maya = replace(maya, email="peas@daybook.test")  # which a code has confirmed
     sessions.change_address(maya, "maya@daybook.test", 2)
+    told = new_notice(NoticeKind.NEW_DEVICE, maya.user_id, maya.user_keys, UNKNOWN_BROWSER)
+    sessions.backend.add_notice(maya.user_id, told, ())
+    sessions.backend.note_failure(maya.user_id, Failure.PROOF)
     used = "update private.invitations set used_by = %s, used_at = now() where email is null"
     change(used, people["maya"].user_id)
 

@@ -81,6 +81,8 @@ def server_calls():
         "count_throttles": {"throttles": "[]"},
         "begin_step": {"new_key": new_key().hex(), "new_kind_tag": new_key().hex()},
         "try_step": {"step_key": new_key().hex()},
+        "note_failure": {"person": uuid4(), "failure": "proof.fail"},
+        "add_notice": {"person": uuid4(), "new_kind": "operator", "throttles": "[]"},
     }
 
 
@@ -93,6 +95,18 @@ def test_call_is_not_repeated(world, function):
     assert world.anon.refusal(function, **overheard) == NOT_ALLOWED
 
     assert world.contents() == before
+
+
+def test_notice_that_was_dismissed_is_not_brought_back(world):
+    maya, notice = world.person(), uuid4()
+    given = {"person": maya.id, "new_id": notice, "new_kind": "operator", "throttles": "[]"}
+    overheard = world.anon.proven("add_notice", given)
+    assert world.anon.call("add_notice", **overheard) == OK
+    assert maya.call("dismiss_notices", notices=json.dumps([str(notice)])) == OK
+
+    assert world.anon.refusal("add_notice", **overheard) == NOT_ALLOWED
+
+    assert maya.call("my_account")["notices"] == []
 
 
 def test_session_is_not_opened_by_a_repeated_call(world):

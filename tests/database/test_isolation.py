@@ -43,6 +43,7 @@ class Owned:
     turn: str
     fact: UUID
     space: UUID
+    notice: UUID
 
 
 def own_everything(world):
@@ -61,9 +62,13 @@ def own_everything(world):
         assert owner.call("put_document", **document)["ok"]
     piece = {"conversation": conversation, "message": uuid4(), "attachment": uuid4()}
     assert owner.call("put_piece", **piece)["ok"]
+    notice = {"person": owner.id, "new_id": uuid4(), "new_kind": "operator", "throttles": "[]"}
+    assert world.anon.call("add_notice", **notice)["ok"]
     discarded = owner.create_conversation()
     owner.call("discard_conversation", conversation=discarded, for_seconds=3600)
-    return Owned(owner, conversation, discarded, prompt, begun["turn"], fact, space)
+    return Owned(
+        owner, conversation, discarded, prompt, begun["turn"], fact, space, notice["new_id"]
+    )
 
 
 def calls(own):
@@ -88,6 +93,7 @@ def calls(own):
             "replaces": sealed("user key"),
             "nonce": uuid4(),
             "fact_ids": str(own.fact),
+            "notices": json.dumps([str(own.notice)]),
             "original": own.prompt,
             "person": own.owner.id,
             "returned": json.dumps([new_key().hex()]),
@@ -269,7 +275,9 @@ def test_conversation_of_another_user_is_read_as_missing(own, mallory):
 
 
 def test_id_of_another_user_is_answered_as_unknown(own, mallory):
-    missing = Owned(own.owner, uuid4(), uuid4(), uuid4(), str(uuid4()), uuid4(), uuid4())
+    missing = Owned(
+        own.owner, uuid4(), uuid4(), uuid4(), str(uuid4()), *(uuid4() for _ in range(3))
+    )
     # the arguments of these functions have no random id
     without_ids = {"check_end", "delete_account", "delete_facts", "put_user_key"}
     without_ids |= {"change_credentials"}

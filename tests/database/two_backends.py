@@ -38,6 +38,7 @@ from services.store.tables.schema import (
     CREDENTIALS,
     FORMER_ADDRESSES,
     INVITATIONS,
+    NOTICES,
     SESSIONS,
     SETTINGS,
     STEPS,
@@ -97,6 +98,10 @@ _SQL = {
     "conversations": """
         select conversations.id, user_id, updated_at from public.conversations join private.roles using (user_id)
         where destroy_at is null and deleted_at is null
+    """,
+    "notices": """
+        select id, user_id, kind, at, browser, session from private.notices join private.roles using (user_id)
+        where deleted_at is null
     """,
     "audit": "select action, actor, target, detail from private.audit",
 }
@@ -470,7 +475,7 @@ class TwoBackends:
             }
 
         found = self._share(read)
-        budgets, conversations = [], []
+        budgets, conversations, notices = [], [], []
         # the sides delete the chats of a deleted account in another order
         deleted = {user_id for user_id, *_, deleted_at in found["accounts"] if deleted_at}
         for user_id in self.user_ids:
@@ -481,7 +486,12 @@ class TwoBackends:
                 continue
             rows = tables.run(lambda block: block.select(CONVERSATIONS, {"destroy_at": None}))
             conversations += [(one.id, user_id, one.updated_at) for one in rows]
-        return found | {"budgets": budgets, "conversations": conversations}
+            rows = tables.run(lambda block: block.select(NOTICES))
+            notices += [
+                (one.id, user_id, one.kind, one.at, one.browser, one.session) for one in rows
+            ]
+        own = {"budgets": budgets, "conversations": conversations, "notices": notices}
+        return found | own
 
 
 _INVITATIONS = (

@@ -136,6 +136,16 @@ class Tab:
     def sees(self, words):
         expect(self.page.get_by_text(words).first).to_be_visible()
 
+    def is_told(self, words, path):
+        """Open the page at *path* until it shows a notice with *words*: a session knows its account for some seconds."""
+
+        def is_told():
+            self.visit(path)
+            expect(self.page.locator(".st-key-account-menu")).to_be_attached()
+            return self.page.locator(".st-key-notices").get_by_text(words).count()
+
+        until(is_told)
+
     def hears(self, words):
         """Wait until the last message has *words*, whether or not it has ended."""
         expect(self.last_reply).to_contain_text(words)

@@ -300,6 +300,19 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
         maya.sees(words)
         look.at(f"the account{query}")
     with database(app) as connection:
+        connection.execute("""
+            select private.put_notice(user_id, gen_random_uuid(), kind, null, null) from private.roles,
+              unnest(array['new_device', 'password_changed', 'factor_removed', 'operator', 'wrong_factors']) kind
+        """)
+    maya.is_told("An admin changed how you sign in", "/account")
+    # on a phone the sidebar covers them, and keys reach them
+    page.get_by_text("2 more notices").dispatch_event("click")
+    page.locator(".st-key-show-activity input").dispatch_event("click")
+    maya.sees("Account created")
+    look.at("the account with notices")
+    page.locator(".st-key-dismiss-notices button").dispatch_event("click")
+    expect(page.locator('[class*="st-key-notice-"]')).to_have_count(0)
+    with database(app) as connection:
         connection.execute("update private.app_sessions set proved_at = now() - interval '1 day'")
     maya.visit("/account")
     maya.sees("Confirm that it is you")

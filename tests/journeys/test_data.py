@@ -1,4 +1,4 @@
-"""The page "Your data": its layers, clearing, the export, and deleting the account while a reply streams."""
+"""The pages "Your data" and "Account": layers, clearing, the export, and deleting the account while a reply streams."""
 
 import json
 from zipfile import ZipFile
@@ -36,6 +36,7 @@ def test_data_is_exported_and_deleted_with_the_account(app, person):
     assert "plum" not in maya.stored()
     expect(other.composer).to_have_value("")
 
+    maya.page.get_by_role("link", name="Manage or delete your account").click()
     other.asks(f"Go on. {FOR_EVER}")
     other.hears("word2")
     form = maya.page.locator('form[action="/account/end"]')
@@ -46,7 +47,7 @@ def test_data_is_exported_and_deleted_with_the_account(app, person):
 
     held = []
     maya.page.route("**/account/end", lambda route: held.append(route))
-    clear = ".st-key-drop-caches button"
+    clear = ".st-key-show-activity input"
     maya.page.evaluate(
         f"setInterval(() => document.querySelector('{clear}')?.click(), 100)"
     )  # the page must learn that the session has ended before the answer arrives

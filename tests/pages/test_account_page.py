@@ -16,8 +16,8 @@ from services.domain.addresses import new_placeholder
 from services.domain.browsers import browser_name
 from services.errors import ProofNeeded, WrongCode
 from services.store.device_names import NewDevice
-from tests.fakes import FakePerson
-from tests.pages.conftest import html, in_dialog, press
+from tests.fakes import FakePerson, an_entry
+from tests.pages.conftest import audit, html, in_dialog, press
 
 
 @pytest.fixture
@@ -78,8 +78,8 @@ def test_page_asks_for_a_proof_where_the_last_one_is_old(open_account, database,
 
     _, fields = form(app, "/proof")
     assert fields["password"]["autocomplete"] == "current-password"
-    assert fields["next"]["value"] == "/account"
     assert "/account/password" not in html(app)
+    assert "/account/end" not in html(app)
     assert not [one for one in app.button if one.label.startswith("Sign out")]
     assert len([one for one in app.caption if "Signed in" in one.value]) == 2
 
@@ -428,3 +428,66 @@ def test_code_of_a_proof_is_entered_in_place_of_the_password(open_account, maya,
     assert "/proof" not in html(app)
     (sentence,) = said(app)
     assert sentence == WrongCode.public if reason else "We sent a code" in sentence
+
+
+# --- records, export, deletion
+
+
+def test_recent_activity_is_read_once_it_is_asked_for(open_account, database):
+    database.ledger.usage.changes = [
+        an_entry(1, "role.set", role=["user", "admin"]),
+        replace(an_entry(2, "proof.fail", count=3), actor=None),
+    ]
+    app = open_account()
+    assert "Role changed" not in html(app)
+
+    rows = audit(app.toggle(key="show-activity").set_value(True).run())
+
+    assert [(one["Action"], one["Change"], one["By"]) for one in rows] == [
+        ("Role changed", "Role: user → admin", rows[0]["By"]),
+        ("Identity not confirmed: wrong password or code", "Times in this hour: 3", "Unknown"),
+    ]
+    assert "User" not in rows[0]
+
+
+def test_page_exports_everything(open_account):
+    found, fields = form(open_account(), "/export/everything.zip")
+
+    assert "Export everything" in found
+    assert "zone" in fields
+
+
+def test_account_is_deleted_by_its_address_and_no_password(open_account):
+    found, fields = form(open_account(), "/account/end")
+
+    assert list(fields) == ["address"]
+    assert "Type delete" not in found
+
+
+@pytest.mark.usefixtures("later", "mailer")
+def test_deletion_waits_for_the_code_of_a_proof(open_account, maya):
+    maya.is_confirmed = True
+
+    page = html(open_account(code="prove", step=STEP))
+
+    assert "/account/end" not in page
+
+
+def test_address_of_another_account_deletes_nothing_and_is_told(open_account):
+    app = open_account()
+    app.query_params["reason"] = "email"
+
+    assert said(app.run()) == ["Your account was not deleted. Enter the email of this account."]
+    assert "/account/end" in html(app)
+
+
+def test_account_without_sign_in_is_deleted_by_a_typed_word(open_account, monkeypatch):
+    monkeypatch.setattr(bootstrap.current_app(), "is_alone", True)
+
+    app = open_account()
+    found, _ = form(app, "/account/end")
+
+    assert "Type delete to confirm" in found
+    assert "password" not in found
+    app.query_params["reason"] = "email"
+    assert said(app.run()) == ["Your account was not deleted. Enter the email of this account."]

@@ -1,4 +1,4 @@
-"""The page "Your data": the figures of each layer, the buttons that clear them, and refusals to delete the account."""
+"""The page "Your data": the figures of each layer, and the buttons that clear them."""
 
 import json
 import re
@@ -10,7 +10,6 @@ import pytest
 from pages._parts.undo import chats_dialog
 from services import bootstrap
 from services.domain import Fact, FactId
-from services.errors import LastAdmin
 from services.rules.accounts import Settings
 from services.store.tables.schema import SETTINGS
 from tests.fakes import NOON
@@ -148,66 +147,14 @@ def test_progress_of_a_running_export_is_shown(open_data, maya):
     assert bar.proto.text == "Exporting: 3 of 10 chats"
 
 
-def test_page_leads_to_the_change_of_the_password(open_data):
-    assert 'href="/account" target="_self">Change your password</a>' in html(open_data())
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_page_leads_to_the_account_for_the_rest(open_data, monkeypatch, is_alone):
+    monkeypatch.setattr(bootstrap.current_app(), "is_alone", is_alone)
 
+    page = html(open_data())
 
-def test_account_is_deleted_by_its_address_and_no_password(open_data):
-    (form,) = re.findall('<form [^>]*action="/account/end".*?</form>', html(open_data()), re.DOTALL)
-
-    assert 'name="address"' in form
-    assert "password" not in form
-    assert "Type delete" not in form
-
-
-@pytest.mark.parametrize("reason", ["prove", "wrong", "slow"])
-def test_deletion_asks_for_a_proof_where_the_last_one_is_old(open_data, reason):
-    app = open_data()
-    app.query_params["reason"] = reason
-
-    page = html(app.run())
-
+    assert 'href="/account" target="_self">Manage or delete your account</a>' in page
     assert "/account/end" not in page
-    (form,) = re.findall('<form [^>]*action="/proof".*?</form>', page, re.DOTALL)
-    assert 'name="next" value="/data"' in form
-
-
-def test_deletion_waits_for_the_code_of_a_proof(open_data, maya):
-    maya.is_confirmed = True
-    app = open_data(code="prove", step=str(uuid4()))
-    bootstrap.current_app().mailer = SimpleNamespace()
-
-    page = html(app.run())
-
-    assert "/account/end" not in page
-    (form,) = re.findall('<form [^>]*action="/code/redeem".*?</form>', page, re.DOTALL)
-    assert 'name="next" value="/data"' in form
-
-
-def test_address_of_another_account_deletes_nothing_and_is_told(open_data):
-    app = open_data()
-    app.query_params["reason"] = "email"
-
-    (error,) = app.run().error
-
-    assert error.value == "Your account was not deleted. Enter the email of this account."
-    assert "/account/end" in html(app)
-
-
-def test_account_without_sign_in_is_deleted_by_a_typed_word(open_data, monkeypatch):
-    monkeypatch.setattr(bootstrap.current_app(), "is_alone", True)
-    (form,) = re.findall('<form [^>]*action="/account/end".*?</form>', html(open_data()), re.DOTALL)
-
-    assert "Type delete to confirm" in form
-    assert "password" not in form
-
-
-def test_account_that_is_not_deleted_has_its_reason(open_data):
-    app = open_data()
-    app.query_params["reason"] = "last-admin"
-
-    (error,) = app.run().error
-    assert error.value == f"Your account was not deleted. {LastAdmin.public}"
 
 
 def test_page_says_that_texts_are_not_sealed_and_names_files_that_were_not_read(

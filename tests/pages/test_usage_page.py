@@ -9,8 +9,7 @@ from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 
 from pages._parts.words import dollars
 from services.domain.models import PriceSource
-from tests.fakes import an_entry
-from tests.pages.conftest import audit, captions, grid, html
+from tests.pages.conftest import captions, grid, html
 from tests.stores import COST_MICRO, USAGE
 
 
@@ -254,13 +253,3 @@ def test_three_times_the_dearest_reply_is_told_before_a_refusal(
     app = open_app(maya, c=str(garden))
 
     assert ("running low: " in captions(app)) is is_low
-
-
-def test_changes_of_the_account_are_listed(open_app, maya, database):
-    database.ledger.usage.changes = [an_entry(1, "role.set", role=["user", "admin"])]
-
-    app = open_app(maya).switch_page("pages/usage.py").run()
-
-    (row,) = audit(app)
-    assert (row["Action"], row["Change"]) == ("Role changed", "Role: user → admin")
-    assert "User" not in row

@@ -121,6 +121,8 @@ def add_rare_rows(tables, user_id):
         )
         former = {"lookup": "2" * 64, "user_id": user_id, "expires_at": due}
         block.put(schema.FORMER_ADDRESSES, schema.FormerLookup(**former))
+        notice = {"id": uuid4(), "kind": "operator", "at": now}
+        block.put(schema.NOTICES, schema.StoredNotice(**notice, browser="sealed"))
         block.put(schema.MODELS, schema.ModelSettings(refuses_unknown_prices=True))
         block.put(schema.SETTINGS, schema.Settings(retention_days=40))
         block.put(schema.BACKUP, schema.Backup(now))

@@ -135,6 +135,21 @@ def test_reset_removes_the_factor_and_ends_sessions(accounts, operator, tables):
     assert [(row.actor, row.target) for row in removal] == [(None, session.user_id)]
 
 
+@pytest.mark.parametrize("is_confirmed", [False, True])
+def test_command_says_if_its_user_may_be_mailed(accounts, operator, is_confirmed):
+    email = new_email()
+    cookie, session = accounts.sign_up_with(email, PASSWORD)
+    if is_confirmed:
+        confirm(accounts, session)
+    current, factor = accounts.current(cookie), Factor(secret=bytes(20), since=datetime.now(UTC))
+    seen = current.stored.generation
+    new = replace(current.credentials, factor=factor, generation=seen + 1)
+    assert accounts.change_credentials(session, new, seen, CredentialsAction.FACTOR_ADDED)
+
+    assert set_password(operator, RING, email, PASSWORD) is is_confirmed
+    assert reset_factors(operator, RING, email) is is_confirmed
+
+
 @pytest.mark.parametrize("has_factor", [False, True])
 def test_check_names_an_account_whose_flag_disagrees(accounts, operator, tables, has_factor):
     email = new_email()

@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from services.crypto import RootKeys, new_key
 from services.web.attempts import Attempts
 from services.web.form_limit import LONGEST_FORM, FormLimit
+from services.web.notices import Notices
 from services.web.origin import Origin
 from services.web.session_start import SessionStart
 from services.web.sign_in_routes import SignInRoutes
@@ -21,12 +22,9 @@ _MULTIPART = "multipart/form-data; boundary=b"
 
 def send(path, content_type, body, announced=None):
     """Send *body* in pieces; return the status, the headers of the answer, and the number of pieces that were read."""
-    start = SessionStart(
-        shared=pytest.fail,
-        attempts=Attempts(RootKeys({1: new_key()}, current=1), sign_ups_an_hour=20),
-        origin=Origin(None, 0),
-        lifetime_seconds=60,
-    )
+    attempts = Attempts(RootKeys({1: new_key()}, current=1), sign_ups_an_hour=20)
+    origin = Origin(None, 0)
+    start = SessionStart(pytest.fail, attempts, origin, 60, Notices(attempts, origin, None))
     app = Starlette(routes=SignInRoutes(start).routes(), middleware=[Middleware(FormLimit)])
     headers = [(b"host", b"localhost"), (b"content-type", content_type.encode())]
     if announced is not None:

@@ -75,7 +75,7 @@ def browser(
     )
     attempts, lanes = Attempts(sessions.root_keys, **limits), lanes or HashingLanes()
     origin = Origin(url, 0, is_alone)
-    notices = Notices(attempts, origin, mails.send) if mails else None
+    notices = Notices(attempts, origin, mails.send if mails else None)
     start = SessionStart(lambda: shared, attempts, origin, 3600, notices)
     routes = SignInRoutes(start, lanes).routes()
     return TestClient(
@@ -423,9 +423,7 @@ def prove(account):
 
 
 def test_proof_by_the_password_leads_back(prove):
-    for page in ("/account", "/data"):
-        assert prove(next=page).headers["location"] == f"{page}?reason=proved"
-    for page in ("https://evil.example", "//evil.example", "/admin", ""):
+    for page in ("/account", "https://evil.example", "//evil.example", "/admin", ""):
         assert prove(next=page).headers["location"] == "/account?reason=proved"
     assert prove({"origin": "https://evil.example"}).status_code == 403
     assert prove({"cookie": ""}).headers["location"] == "/account"
@@ -584,7 +582,7 @@ def test_deleting_an_account_ends_its_session_and_clears_the_cookies(
 def test_account_is_not_deleted_without_its_address(session_cache, account, delete):
     answer = delete(address="omar@daybook.test")
 
-    assert answer.headers["location"] == "/data?reason=email"
+    assert answer.headers["location"] == "/account?reason=email"
     assert "set-cookie" not in answer.headers
     assert session_cache.find(account[2])
 
@@ -593,10 +591,10 @@ def test_account_is_not_deleted_by_an_old_proof(session_cache, account, stack, d
     session = session_cache.find(account[2])
     age(stack, session)
 
-    assert delete().headers["location"] == "/data?reason=prove"
+    assert delete().headers["location"] == "/account?reason=prove"
 
     assert session_cache.accounts.ended([session]) == {}
-    prove(next="/data")
+    prove()
     assert delete().headers["location"] == "/?reason=deleted"
 
 
@@ -611,7 +609,7 @@ def test_account_without_sign_in_is_deleted_by_a_typed_word(session_cache):
         answer = client.post("/account/end", data=entered, headers=sent(cookie))
         return answer.headers["location"]
 
-    assert [delete(word) for word in ("", "no")] == ["/data?reason=email"] * 2
+    assert [delete(word) for word in ("", "no")] == ["/account?reason=email"] * 2
     assert session_cache.find(cookie)
     assert delete(" Delete ") == "/?reason=deleted"
     assert session_cache.find(cookie) is None
@@ -633,8 +631,9 @@ def test_turns_stop_after_the_proof_and_before_the_sessions(session_cache, stack
     age(stack, session_cache.find(cookie))
     delete()
     assert alive == []
-    proof = {"password": PASSWORD, "next": "/data"}
+    proof = {"password": PASSWORD, "next": "/account"}
     cookie = cookie_in(client, client.post("/proof", data=proof, headers=sent(cookie)))
+    client.cookies.clear()
     delete()
 
     assert alive == [True]
@@ -647,10 +646,10 @@ def test_last_admin_is_told_why_the_account_stays(delete, monkeypatch):
 
     monkeypatch.setattr(UserAccess, "delete", refuse)
 
-    assert delete().headers["location"] == "/data?reason=last-admin"
+    assert delete().headers["location"] == "/account?reason=last-admin"
 
 
 def test_account_is_deleted_by_a_form_of_ours_alone(session_cache, account, delete):
     assert delete({"origin": "https://evil.example"}).status_code == 403
-    assert delete({"cookie": ""}).headers["location"] == "/data"
+    assert delete({"cookie": ""}).headers["location"] == "/account"
     assert session_cache.find(account[2])

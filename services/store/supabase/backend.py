@@ -1,12 +1,12 @@
 """The `Backend` in Supabase: app sessions with tokens of Supabase Auth, and calls with a server proof."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 from pydantic import SecretStr, TypeAdapter
@@ -15,7 +15,7 @@ from services.caches import CachedRead
 from services.crypto import ServerProof
 from services.daemon_threads import in_thread
 from services.domain import AccountRole, SessionId, UserId
-from services.domain.accounts import Account, CredentialsAction, SessionEnd, SignUps
+from services.domain.accounts import Account, CredentialsAction, Failure, SessionEnd, SignUps
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
 from services.errors import (
@@ -36,6 +36,7 @@ from services.store.backend import (
     Identity,
     NewAddress,
     NewCookie,
+    NewNotice,
     NewSession,
     NewStep,
     OpenedSession,
@@ -133,6 +134,9 @@ class SupabaseUser:
 
     def account(self) -> Account:
         return self.calls.select("my_account", Account)
+
+    def dismiss_notices(self, notices: Collection[UUID]) -> None:
+        self.calls.call("dismiss_notices", notices=Hidden(json.dumps([*map(str, notices)])))
 
     def rows(self, most_bytes: int | None = None, first: FirstPage | None = None) -> SupabaseRows:
         return SupabaseRows(self.calls, most_bytes, first)
@@ -391,6 +395,21 @@ class SupabaseBackend:
 
     def end_step(self, key: str) -> str | None:
         return _sealed_step(self.server.call("end_step", step_key=key))
+
+    def add_notice(self, user_id: UserId, new: NewNotice, throttles: Sequence[Throttle]) -> None:
+        answer = self.server.call(
+            "add_notice",
+            person=user_id,
+            new_id=new.id,
+            new_kind=new.kind,
+            new_browser=Hidden(new.browser),
+            made_in=new.session,
+            throttles=_buckets(throttles),
+        )
+        _counted(answer)
+
+    def note_failure(self, user_id: UserId, failure: Failure) -> None:
+        self.server.call("note_failure", person=user_id, failure=failure, nonce=uuid4())
 
     def model_settings(self) -> ModelSettings:
         return self.server.read("model_settings", ModelSettings)

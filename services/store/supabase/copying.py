@@ -52,6 +52,7 @@ _TABLES = {  # by the table names of services/store/tables, in the order of thei
     "credentials": "private.credentials",
     "former_addresses": "private.former_addresses",
     "keys": "public.user_keys",
+    "notices": "private.notices",
     "budgets": "private.budgets",
     "conversations": "public.conversations",
     "messages": "public.messages",
@@ -99,7 +100,7 @@ _UNKNOWN = datetime(2000, 1, 1, tzinfo=UTC)  # a time that the other store has n
 # the tables of a user, those first that others refer to
 _ORDER = (
     *("accounts", "credentials", "budgets", "conversations", "messages", "pieces", "thoughts"),
-    *("discards", "turns", "receipts", "documents", "ledger"),
+    *("discards", "turns", "receipts", "documents", "ledger", "notices"),
 )
 
 

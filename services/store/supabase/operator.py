@@ -16,6 +16,7 @@ from services.domain.accounts import CredentialsAction
 from services.domain.addresses import EmailAddress
 from services.errors import BadInput, Misconfigured
 from services.store.backend import StoredCredentials
+from services.store.notices import of_operator
 from services.store.operator import CopiedRows, Finding, PresentKeys, UserCaps
 from services.store.supabase import migrations
 from services.store.supabase.check import UNCHECKED, check_api, check_database
@@ -32,6 +33,7 @@ select private.replace_credentials(actor => null, person => %(id)s, seen_generat
   new_generation => %(generation)s, new_uses => %(uses)s, new_wants_factor => %(wants_factor)s, action => %(action)s,
   new_lookup => %(lookup)s, new_sealed => %(sealed)s, ends_others => true) -> 'ok'
 """
+_TELL = "select private.put_notice(%s, %s, %s, null, null)"
 _LOCK = "select from auth.users where id = %s for update"  # before the rows that refer to it
 _SET_ADDRESS = "select private.set_auth_user(%s, %s)"
 _REPAIR = "select private.repair_sign_in(%s, %s, %s)"
@@ -97,6 +99,9 @@ class SupabaseOperator:
         with self._database() as connection, connection.transaction():
             connection.execute(_LOCK, [new.id])
             [(is_changed,)] = connection.execute(_CHANGE, named)
+            if is_changed:
+                told = of_operator()
+                connection.execute(_TELL, [new.id, told.id, told.kind])
             if is_changed and email:
                 connection.execute(_SET_ADDRESS, [new.id, email])
         return is_changed

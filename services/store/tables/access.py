@@ -1,17 +1,21 @@
 """Access to tables by an app session, which each block checks first; settings of the deployment; audit entries."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.domain import SessionId, UserId
+from services.domain.accounts import Failure
 from services.domain.models import ModelSettings
 from services.errors import NotFound, ProofNeeded, SignedOut
-from services.rules.accounts import Settings, StoredSession
+from services.rules import part_of
+from services.rules.accounts import Settings, StoredNotice, StoredSession, failure_count
 from services.rules.budget import Deployment
+from services.store.backend import NewNotice
 from services.store.tables import schema
+from services.store.tables.blocks import delete_all
 from services.store.tables.protocol import Answer, Block, Tables
-from services.store.tables.schema import AccountRow, AuditRow, id_at
+from services.store.tables.schema import AccountRow, AuditRow, failure_id, id_at
 
 # a minute longer than the cookie, so that the app notices the end of the session before reads
 # return no rows
@@ -81,6 +85,31 @@ def note(
     entry_id = id_at(now)
     row = AuditRow(id=entry_id, at=now, action=action, actor=actor, target=target, detail=detail)
     block.put(schema.AUDIT, row)
+
+
+def note_failure(block: Block, now: datetime, account: AccountRow | None, failure: Failure) -> None:
+    """Count *failure* in the entry of this hour, kind and user. It reads, so it must come before the block's writes."""
+    if account is None or account.deleted_at:
+        return
+    entry_id = failure_id(now, failure, account.id)
+    known = block.get(schema.AUDIT, entry_id)
+    row = AuditRow(
+        id=entry_id,
+        at=known.at if known else now,
+        action=failure,
+        actor=None,
+        target=account.id,
+        detail=failure_count(known.detail if known else None),
+    )
+    block.put(schema.AUDIT, row)
+
+
+def put_notice(
+    block: Block, now: datetime, new: NewNotice, of_kind: Collection[StoredNotice]
+) -> None:
+    """Store a notice in place of the oldest of the user's notices *of_kind*."""
+    delete_all(block, schema.NOTICES, StoredNotice.surplus(of_kind))
+    block.put(schema.NOTICES, part_of(StoredNotice, new, at=now))
 
 
 def settings_of(block: Block) -> Settings:

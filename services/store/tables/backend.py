@@ -1,15 +1,22 @@
 """The `Backend` over tables: accounts, credentials, app sessions, steps, and throttles."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from services.crypto import sha, token_version
 from services.daemon_threads import in_thread
 from services.domain import SessionId, UserId
-from services.domain.accounts import Account, CredentialsAction, Expiring, SessionEnd
+from services.domain.accounts import (
+    Account,
+    CredentialsAction,
+    Expiring,
+    Failure,
+    NoticeRow,
+    SessionEnd,
+)
 from services.domain.addresses import EmailAddress
 from services.domain.models import ModelSettings
 from services.errors import SignedOut, StoreUnavailable
@@ -23,6 +30,7 @@ from services.store.backend import (
     NewAccount,
     NewAddress,
     NewCookie,
+    NewNotice,
     NewSession,
     NewStep,
     OpenedSession,
@@ -42,6 +50,8 @@ from services.store.tables.access import (
     deployment_of,
     models_of,
     note,
+    note_failure,
+    put_notice,
     requires_factor,
     settings_of,
 )
@@ -118,7 +128,21 @@ class TablesUser:
             tokens_today=budget.day_tokens,
             expiring=self._expiring(block, settings),
             deployment_share=deployment_of(block).opened(now).share,
+            notices=self._notices(block),
         )
+
+    def _notices(self, block: Block) -> tuple[NoticeRow, ...]:
+        session = self.caller.session(block)
+        shown = [one for one in block.select(schema.NOTICES) if one.is_shown(session)]
+        shown.sort(key=lambda one: (-one.at.timestamp(), str(one.id)))
+        return tuple(part_of(NoticeRow, one) for one in shown)
+
+    @atomic
+    def dismiss_notices(self, block: Block, notices: Collection[UUID]) -> None:
+        self.caller.account(block)
+        session = self.caller.session(block)
+        known = found(block, schema.NOTICES, notices)
+        delete_all(block, schema.NOTICES, [one for one in known if one.is_shown(session)])
 
     def _expiring(self, block: Block, settings: rules.Settings) -> Expiring | None:
         last_use = settings.unused_since(self.caller.now() + rules.WARNING)
@@ -586,6 +610,22 @@ class TablesBackend:
         return step.sealed
 
     # --- calls that the app makes without a user
+
+    def add_notice(self, user_id: UserId, new: NewNotice, throttles: Sequence[Throttle]) -> None:
+        def add(block: Block) -> Refusal | None:
+            now, account = self.now(), block.get(schema.ACCOUNTS, user_id)
+            of_kind = block.select(schema.NOTICES, {"kind": new.kind})
+            refusal = _count(block, throttles, now)
+            if account and not account.deleted_at:
+                put_notice(block, now, new, of_kind)
+            return refusal
+
+        accepted("add_notice", self.noted.of(user_id).run(add))
+
+    @atomic
+    def note_failure(self, block: Block, user_id: UserId, failure: Failure) -> None:
+        account = block.get(schema.ACCOUNTS, user_id)
+        note_failure(block, self.now(), account, Failure(failure))
 
     @atomic
     def model_settings(self, block: Block) -> ModelSettings:

@@ -16,9 +16,10 @@ from services.rules import part_of
 from services.rules.accounts import Settings, change_refusal, differences
 from services.rules.budget import Budget
 from services.store.backend import StoredCredentials
+from services.store.notices import of_operator
 from services.store.operator import CopiedRows, Finding, Mark, PresentKeys, UserCaps, judge_former
 from services.store.tables import schema
-from services.store.tables.access import note, settings_of
+from services.store.tables.access import note, put_notice, settings_of
 from services.store.tables.administration import end_sessions, has_accounts, sessions_of
 from services.store.tables.blocks import delete_all
 from services.store.tables.opening import only_account
@@ -128,17 +129,20 @@ class TablesOperator:
                 block.get(schema.ACCOUNTS, user_id),
             )
             sessions = sessions_of(block, user_id)
+            told = of_operator()
+            of_kind = block.select(schema.NOTICES, {"kind": told.kind})
             if not account or change_refusal(action, stored, new, seen_generation):
                 return False
             block.put(schema.CREDENTIALS, part_of(CredentialsRow, new))
             if email:
                 block.put(schema.ACCOUNTS, replace(account, email=email))
             note(block, self.now(), None, action, user_id)
+            put_notice(block, self.now(), told, of_kind)
             delete_all(block, schema.SESSIONS, sessions)
             return True
 
         with self._tables() as tables:
-            is_changed = tables.of(None).run(change)
+            is_changed = tables.of(user_id).run(change)
             if is_changed:
                 end_sessions(tables, user_id)
         return is_changed

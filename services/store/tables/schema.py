@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from itertools import count
 from operator import attrgetter
 from secrets import token_hex
 from typing import Any
 from uuid import UUID
 
+from services.crypto import sha
 from services.domain import ConversationId, MessageId, Purpose, UserId
+from services.domain.accounts import Failure
 from services.domain.models import ModelSettings
 from services.domain.rows import ConversationRow, DocumentRow, MessageRow
 from services.domain.usage import UsageSum
@@ -19,6 +21,7 @@ from services.rules.accounts import (
     Settings,
     StoredAccount,
     StoredInvitation,
+    StoredNotice,
     StoredSession,
     StoredStep,
 )
@@ -35,6 +38,11 @@ _entries = count()  # counts in this process, so that entries of one microsecond
 def id_at(time: datetime) -> str:
     """Return a new id; ids sort by time."""
     return f"{time:%Y%m%d%H%M%S%f}{next(_entries):012}{token_hex(4)}"
+
+
+def failure_id(time: datetime, failure: Failure, user_id: UserId) -> str:
+    """Return the id of the one entry of *failure* in the hour of *time*; it sorts as one from the beginning of the hour."""
+    return f"{time.astimezone(UTC):%Y%m%d%H}{sha(f'{failure} {user_id}')[:32]:0>42}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,13 +207,14 @@ TURNS = _table("turns", Turn, "id", _TURNS_BY)
 RECEIPTS = _table("receipts", ReceiptRow, "turn_id")
 DOCUMENTS = _table("documents", Document, "id", "kind,conversation_id,space_id,epoch")
 ERASURES = _table("erasures", Erasure, "id")
+NOTICES = _table("notices", StoredNotice, "id", "kind")
 LEDGER = _table("ledger", LedgerRow, "id", "id,day")
 DAYS = _table("days", UsageDay, "day", "day")
 
 # the tables of a user that are destroyed with the account, in this order: all but the ledger and its sums
 DESTROYED: tuple[Table[Any], ...] = (
     *(BUDGETS, COUNTS, MESSAGES, PIECES, THOUGHTS, DISCARDS, CONVERSATIONS),
-    *(TURNS, RECEIPTS, DOCUMENTS, ERASURES),
+    *(TURNS, RECEIPTS, DOCUMENTS, ERASURES, NOTICES),
 )
 
 ACCOUNTS = _table(

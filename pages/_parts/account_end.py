@@ -1,0 +1,44 @@
+"""The part of the page Account that deletes the account, after its email, or without sign-in a word, is typed."""
+
+import streamlit as st
+
+from services import bootstrap
+from services.bootstrap import UserServices
+from services.domain.accounts import DELETE_WORD
+from services.domain.addresses import NO_ADDRESS
+
+WRONG_EMAIL = "email"  # the reason in the address after another email was typed
+_DELETE_ACCOUNT = "Delete account"
+_NOT_DELETED = "Your account was not deleted."
+
+
+def draw_outcome(reason: str) -> bool:
+    """Say why the account was not deleted, if *reason* says so; return False if it is about something else."""
+    if reason == WRONG_EMAIL:
+        st.error(f"{_NOT_DELETED} Enter the email of this account.")
+    return reason == WRONG_EMAIL
+
+
+def draw(user: UserServices, *, is_proven: bool) -> None:
+    """Draw what deletion does, and its form, the latter only after a proof (*is_proven*)."""
+    st.subheader(_DELETE_ACCOUNT, anchor=False)
+    st.markdown(
+        "Deletes your account and all chats, memories, spaces and settings, immediately, on all devices. Running "
+        "replies stop. Kept: cost and account records (numbers only), and anything in older database backups. "
+        "**This cannot be undone.** Export first what you want to keep."
+    )
+    if is_proven:
+        st.html(_form(user), width=384)
+    else:
+        st.caption("Confirm that it is you above; then the form is here.")
+
+
+def _form(user: UserServices) -> str:
+    address = """<label>Your email<input name="address" type="email" autocomplete="off" required></label>"""
+    word = f"""<label>Type {DELETE_WORD} to confirm<input name="word" autocomplete="off" required></label>"""
+    return f"""
+      <form class="db-form" method="post" action="/account/end">
+        {address if user.email != NO_ADDRESS else ""}
+        {word if bootstrap.current_app().is_alone else ""}
+        <button type="submit" class="db-danger">{_DELETE_ACCOUNT}</button>
+      </form>"""

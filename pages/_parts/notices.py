@@ -1,0 +1,84 @@
+"""What users are told of the ways into their accounts, at the top of every page until they dismiss it."""
+
+from collections.abc import Collection, Mapping, Sequence
+from html import escape
+from uuid import UUID
+
+import streamlit as st
+
+from pages._parts import words
+from pages._parts.elements import quiet_button, row
+from pages._session import find_user
+from services import bootstrap
+from services.bootstrap import UserServices
+from services.domain.accounts import AccountNotice
+from services.domain.mails import NoticeKind
+from services.errors import AppError
+
+_MOST = 3  # that are drawn open
+_TO_ACCOUNT = '<a href="/account" target="_self">Account</a>'
+_IF_NOT_YOU = (
+    f"If this was not you, change your password and sign out your other devices on {_TO_ACCOUNT}."
+)
+_TEXTS: Mapping[NoticeKind, tuple[str, str]] = {  # what happened, and what to do
+    NoticeKind.NEW_DEVICE: ("New sign-in to your account", _IF_NOT_YOU),
+    NoticeKind.FACTOR_ADDED: ("Two-step verification was turned on", _IF_NOT_YOU),
+    NoticeKind.FACTOR_REMOVED: ("Two-step verification was turned off", _IF_NOT_YOU),
+    NoticeKind.FACTOR_REPLACED: ("Your authenticator app was replaced by another", _IF_NOT_YOU),
+    NoticeKind.WRONG_FACTORS: (
+        "Wrong codes at sign-in",
+        f"Someone passed the first step, but not your two-step verification. If it was not you, change your password on {_TO_ACCOUNT}.",
+    ),
+    NoticeKind.RECOVERY_CODES_RENEWED: ("New recovery codes were made", _IF_NOT_YOU),
+    NoticeKind.RECOVERY_CODE_USED: ("A recovery code was used", _IF_NOT_YOU),
+    NoticeKind.FEW_RECOVERY_CODES: (
+        "Three recovery codes left",
+        f"Make new ones on {_TO_ACCOUNT}.",
+    ),
+    NoticeKind.PASSWORD_CHANGED: ("Your password was changed", _IF_NOT_YOU),
+    NoticeKind.PASSWORD_RESET: ("Your password was reset by email", _IF_NOT_YOU),
+    NoticeKind.ADDRESS_CHANGED: ("Your email was changed", _IF_NOT_YOU),
+    NoticeKind.OPERATOR: (
+        "An admin changed how you sign in",
+        f"Ask your admin if you did not expect this. Your recent activity is on {_TO_ACCOUNT}.",
+    ),
+}
+_NEWER = (
+    f"{words.NEWER}, which can show this",
+    f"Your recent activity is on {_TO_ACCOUNT}.",
+)
+
+
+def draw(user: UserServices | None, drawn: Collection[UUID] = ()) -> set[UUID]:
+    """Draw the notices that were read last, but those already *drawn*; return the ids of all."""
+    if user is None or bootstrap.current_app().is_alone:
+        return set()
+    try:
+        notices = user.notices
+    except AppError:  # which the page draws
+        return set(drawn)
+    new = [one for one in notices if one.id not in drawn]
+    for notice in new[:_MOST]:
+        _draw_notice(notice)
+    if others := new[_MOST:]:
+        with st.expander(words.count(len(others), "more notice")):
+            for notice in others:
+                _draw_notice(notice)
+            ids = [one.id for one in notices]
+            quiet_button("Dismiss all", "done_all", "dismiss-notices", _dismiss, ids)
+    return {*drawn, *(one.id for one in new)}
+
+
+def _draw_notice(notice: AccountNotice) -> None:
+    title, advice = _TEXTS.get(notice.kind, _NEWER)
+    at, browser = words.moment(notice.at, has_date=True), notice.browser
+    when = f"{at}, in {browser}" if browser else at
+    with row(f"notice-{notice.id}", wrap=False):
+        st.html(
+            f'<p role="status"><strong>{escape(title)}</strong> <span>{escape(when)}</span><br>{advice}</p>'
+        )
+        quiet_button(words.DISMISS, "close", f"dismiss-{notice.id}", _dismiss, [notice.id])
+
+
+def _dismiss(ids: Sequence[UUID]) -> None:
+    find_user().dismiss_notices(ids)

@@ -1,0 +1,34 @@
+"""Mails that tell users of an operator's commands. The command sends them itself, as it knows of no process that would."""
+
+from datetime import UTC, datetime, timedelta
+
+from services.domain.addresses import EmailAddress
+from services.domain.mails import Mail, Notice, NoticeKind
+from services.settings import MailServer
+
+_LIFE = timedelta(minutes=5)  # one try is made
+
+
+def tell(server: MailServer | None, address: EmailAddress) -> str:
+    """Mail the user at *address*, which is confirmed, that an operator changed the account; return what to say of it.
+
+    *server*: None: no mail is set.
+    """
+    if server is None:
+        return ""
+    from services.identity.mail import SmtpSender
+
+    now = datetime.now(UTC)
+    mail = Mail(
+        address=address,
+        content=Notice(NoticeKind.OPERATOR),
+        browser=None,
+        at=now,
+        expires_at=now + _LIFE,
+        is_known=True,
+    )
+    try:
+        is_sent = SmtpSender(server).send(mail)
+    except OSError:
+        is_sent = False
+    return "The user was told by mail." if is_sent else "No mail could be sent: tell the user."

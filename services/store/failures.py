@@ -1,0 +1,22 @@
+"""Failures of proofs, codes and changes, counted in the audit after their answers are decided."""
+
+from services.daemon_threads import in_thread
+from services.domain import UserId
+from services.domain.accounts import Failure
+from services.errors import AppError
+from services.events import log_event
+from services.store.backend import Backend
+
+
+def note_failure(backend: Backend, user_id: UserId | None, failure: Failure) -> None:
+    """Count a *failure* of a user, if one is known, in a thread of its own: no answer takes longer by it. Raise nothing."""
+    if user_id is None:
+        return
+
+    def note() -> None:
+        try:
+            backend.note_failure(user_id, failure)
+        except AppError as error:
+            log_event("failure.unnoted", user=user_id, failure=failure, error=type(error))
+
+    in_thread("failure", note)

@@ -1,0 +1,52 @@
+"""Notices to users, with the names of browsers sealed under the user's key and bound to the notice."""
+
+from uuid import UUID, uuid4
+
+from services.crypto import Place, UserKeys
+from services.domain import SessionId, UserId
+from services.domain.accounts import AccountNotice, NoticeRow
+from services.domain.browsers import UNKNOWN_BROWSER, BrowserName
+from services.domain.mails import NoticeKind
+from services.errors import Tampered
+from services.events import log_event
+from services.store.backend import NewNotice
+
+_PURPOSE = "notices"
+
+
+def new_notice(
+    kind: NoticeKind,
+    user_id: UserId,
+    keys: UserKeys | None,
+    browser: BrowserName,
+    session: SessionId | None = None,
+) -> NewNotice:
+    """Return a notice of what was done in *browser*; *keys*: of the user; None: they are not at hand, so it has no browser.
+
+    *session*: the one in which it was done, and which is not told; None: in none.
+    """
+    notice_id = uuid4()
+    place = _place(notice_id, user_id)
+    sealed = keys.vault(_PURPOSE).seal(browser, place) if keys else None
+    return NewNotice(id=notice_id, kind=kind, browser=sealed, session=session)
+
+
+def of_operator() -> NewNotice:
+    """Return a notice of an operator's command."""
+    return NewNotice(id=uuid4(), kind=NoticeKind.OPERATOR, browser=None, session=None)
+
+
+def opened_notice(keys: UserKeys, user_id: UserId, row: NoticeRow) -> AccountNotice:
+    """Return a notice as it is shown; the browser is unknown if its name does not open."""
+    browser = None
+    if row.browser:
+        try:
+            browser = BrowserName(keys.open(_PURPOSE, row.browser, _place(row.id, user_id)))
+        except Tampered:
+            log_event("notice.unopened", user=user_id, notice=row.id)
+            browser = UNKNOWN_BROWSER
+    return AccountNotice(id=row.id, kind=row.kind, at=row.at, browser=browser)
+
+
+def _place(notice_id: UUID, user_id: UserId) -> Place:
+    return Place(table="notices", column="browser", row_id=notice_id, user_id=user_id)

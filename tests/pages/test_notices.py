@@ -1,0 +1,110 @@
+"""Notices about the ways into an account, at the top of each page until they are dismissed."""
+
+import re
+
+import pytest
+
+from services import bootstrap
+from services.domain.browsers import BrowserName
+from services.domain.mails import NoticeKind
+from services.store.notices import new_notice, of_operator
+from tests.pages.conftest import html, press, pressed
+
+FIREFOX = BrowserName("Firefox on Linux")
+SHOWN = {*NoticeKind} - {NoticeKind.FORMER_ADDRESS}  # which is mailed alone
+
+
+@pytest.fixture
+def tell(database, maya):
+    """Store a notice to Maya."""
+
+    def tell(kind=NoticeKind.NEW_DEVICE):
+        notice = new_notice(kind, maya.user_id, maya.keys, FIREFOX)
+        database.backend.add_notice(maya.user_id, notice, ())
+
+    return tell
+
+
+def shown(app):
+    """The notices that a page shows: what happened, and the rest of it."""
+    found = re.findall(
+        r'<p role="status"><strong>(.*?)</strong> <span>(.*?)</span><br>(.*?)</p>', html(app)
+    )
+    return [(title, when, re.sub("<.*?>", "", advice)) for title, when, advice in found]
+
+
+@pytest.mark.parametrize("page", ["chat", "memory", "usage", "data", "account", "admin"])
+def test_notice_is_shown_on_each_page(open_app, maya, tell, page):
+    tell()
+
+    app = open_app(maya)
+    if page != "chat":
+        app.switch_page(f"pages/{page}.py").run()
+
+    [(title, when, advice)] = shown(app)
+    assert title == "New sign-in to your account"
+    assert when.endswith(f", in {FIREFOX}")
+    assert advice.startswith("If this was not you, change your password")
+
+
+def test_notice_is_gone_once_it_is_dismissed(open_app, maya, tell):
+    tell()
+    tell(NoticeKind.FACTOR_REMOVED)
+    app = open_app(maya)
+
+    press(app, "Dismiss")
+
+    assert [title for title, *_ in shown(app)] == ["New sign-in to your account"]
+    assert [title for title, *_ in shown(open_app(maya))] == ["New sign-in to your account"]
+
+
+def test_older_notices_are_folded_up_and_dismissed_together(open_app, maya, tell):
+    for kind in (NoticeKind.NEW_DEVICE, NoticeKind.PASSWORD_CHANGED):
+        for _ in range(3):
+            tell(kind)
+
+    app = open_app(maya)
+
+    assert [one.label for one in app.expander if "notice" in one.label] == ["3 more notices"]
+    assert len(shown(app)) == 6
+    assert shown(pressed(app, "dismiss-notices")) == []
+
+
+def test_command_of_an_operator_names_no_browser(open_app, maya, database):
+    database.backend.add_notice(maya.user_id, of_operator(), ())
+
+    [(title, when, _)] = shown(open_app(maya))
+
+    assert title == "An admin changed how you sign in"
+    assert "in " not in when
+
+
+@pytest.mark.parametrize("kind", [*sorted(SHOWN), NoticeKind("passkey_added")])
+def test_each_notice_says_what_to_do(open_app, maya, tell, kind):
+    tell(kind)
+
+    [(title, _, advice)] = shown(open_app(maya))
+
+    assert ("newer version" in title) is not kind.is_known
+    assert advice.endswith("Account.")
+
+
+def test_notice_that_the_page_has_read_is_shown_below_the_others(open_app, maya, tell, monkeypatch):
+    tell()
+    tell(NoticeKind.FACTOR_REMOVED)
+    removed, new_device = maya.notices
+    reads = [[new_device], [removed, new_device]]  # before the page, and after it
+    monkeypatch.setattr(type(maya), "notices", property(lambda _: reads.pop(0)))
+
+    titles = [title for title, *_ in shown(open_app(maya))]
+
+    assert titles == ["New sign-in to your account", "Two-step verification was turned off"]
+
+
+def test_nothing_is_told_without_sign_in(open_app, maya, tell):
+    tell()
+    bootstrap.current_app().is_alone = True
+
+    app = open_app(maya)
+
+    assert shown(app) == []

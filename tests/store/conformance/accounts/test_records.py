@@ -1,0 +1,213 @@
+"""What is recorded of an account: failures in the audit, and notices until they are dismissed."""
+
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+
+from services.domain import UserId
+from services.domain.accounts import Failure
+from services.domain.browsers import UNKNOWN_BROWSER, BrowserName
+from services.domain.mails import NoticeKind
+from services.errors import StoreUnavailable, TooManyAttempts
+from services.operate.accounts import free_address
+from services.store.backend import Throttle
+from services.store.notices import new_notice, opened_notice
+from tests.store.conformance.accounts.deployments import at_once
+
+FIREFOX = BrowserName("Firefox on Linux")
+NEW_DEVICE, REMOVED = NoticeKind.NEW_DEVICE, NoticeKind.FACTOR_REMOVED
+
+
+def add(user, kind=NEW_DEVICE, throttles=(), *, session=None):
+    """Store a notice to *user*; return its id."""
+    notice = new_notice(kind, user.id, user.session.user_keys, FIREFOX, session)
+    user.deployment.accounts.backend.add_notice(user.id, notice, throttles)
+    return notice.id
+
+
+def shown(user):
+    """The notices that *user* sees in the session, by their ids."""
+    return [one.id for one in user.account().notices]
+
+
+def failures(user):
+    """The failures in the audit of *user*, with their counts, by kind."""
+    entries = [one for one in user.usage.account_changes() if one.is_failure]
+    assert all(one.actor is None for one in entries)
+    return sorted((one.action, one.detail) for one in entries)
+
+
+# --- failures
+
+
+def test_failures_of_a_user_are_counted_by_kind(deployment, maya, omar):
+    backend = deployment.accounts.backend
+
+    for failure in (Failure.PROOF, Failure.FACTOR, Failure.PROOF):
+        backend.note_failure(maya.id, failure)
+    backend.note_failure(omar.id, Failure.PROOF)
+
+    counted = [(Failure.FACTOR, {"count": 1}), (Failure.PROOF, {"count": 2})]
+    assert failures(maya) == counted
+    assert failures(omar) == [(Failure.PROOF, {"count": 1})]
+
+
+def test_entry_of_failures_has_the_time_of_the_first(deployment, maya):
+    times = []
+    for _ in range(2):
+        deployment.accounts.backend.note_failure(maya.id, Failure.CHANGE)
+        times += [one.at for one in maya.usage.account_changes() if one.is_failure]
+
+    assert times == [times[0]] * 2
+
+
+def test_failures_at_the_same_time_are_all_counted(deployment, maya):
+    processes = [deployment.process() for _ in range(4)]
+
+    at_once(
+        *(lambda one=one: one.backend.note_failure(maya.id, Failure.RESET) for one in processes)
+    )
+
+    assert failures(maya) == [(Failure.RESET, {"count": 4})]
+
+
+def test_admin_sees_whose_failures_were_counted(deployment, admin, maya):
+    deployment.accounts.backend.note_failure(maya.id, Failure.SIGN_IN)
+
+    entries = [one for one in admin.administration.audit() if one.target == maya.email]
+    [entry] = [one for one in entries if one.is_failure]
+    assert (entry.action, entry.actor, entry.detail) == (Failure.SIGN_IN, None, {"count": 1})
+
+
+def test_what_is_no_failure_is_not_counted(deployment, maya):
+    before = maya.usage.account_changes()
+
+    with pytest.raises((ValueError, StoreUnavailable)):
+        deployment.accounts.backend.note_failure(maya.id, "session.prove")
+
+    assert maya.usage.account_changes() == before
+
+
+def test_nothing_is_recorded_of_an_account_that_is_none(deployment, admin, maya):
+    maya.administration.delete(maya.id)
+    before = [one.id for one in admin.administration.audit()]
+
+    for user_id in (maya.id, UserId(uuid4())):
+        deployment.accounts.backend.note_failure(user_id, Failure.PROOF)
+        notice = new_notice(NEW_DEVICE, user_id, maya.session.user_keys, FIREFOX)
+        deployment.accounts.backend.add_notice(user_id, notice, ())
+        assert notice.browser not in deployment.stored_text()
+
+    assert [one.id for one in admin.administration.audit()] == before
+
+
+# --- notices
+
+
+def test_notice_is_shown_until_it_is_dismissed(deployment, maya):
+    first, second = add(maya), add(maya, REMOVED)
+    other = maya.sign_in()
+
+    kinds = [(one.id, one.kind) for one in maya.account().notices]
+    assert kinds == [(second, REMOVED), (first, NEW_DEVICE)]
+    assert shown(other) == [second, first]
+
+    other.session.backend.dismiss_notices([second])
+    other.session.backend.dismiss_notices([second])  # in another tab
+
+    assert shown(maya) == shown(other) == [first]
+
+
+def test_notice_names_its_browser_to_its_user_alone(deployment, maya, omar):
+    add(maya)
+
+    [row] = maya.account().notices
+
+    assert FIREFOX not in deployment.stored_text()
+    assert opened_notice(maya.session.user_keys, maya.id, row).browser == FIREFOX
+    for keys, user_id in ((omar.session.user_keys, maya.id), (maya.session.user_keys, omar.id)):
+        assert opened_notice(keys, user_id, row).browser == UNKNOWN_BROWSER
+
+
+def test_notice_without_the_keys_of_its_user_names_no_browser(deployment, maya):
+    notice = new_notice(NoticeKind.WRONG_FACTORS, maya.id, None, FIREFOX)
+    deployment.accounts.backend.add_notice(maya.id, notice, ())
+
+    [row] = maya.account().notices
+
+    opened = opened_notice(maya.session.user_keys, maya.id, row)
+    assert (opened.id, opened.kind, opened.browser) == (notice.id, notice.kind, None)
+
+
+def test_notice_is_neither_shown_nor_dismissed_where_it_was_made(deployment, maya):
+    other = maya.sign_in()
+    notice = add(maya, session=other.session.id)
+
+    other.session.backend.dismiss_notices([notice])
+
+    assert shown(other) == []
+    assert shown(maya) == [notice]
+
+
+def test_notice_of_another_user_is_neither_shown_nor_dismissed(deployment, maya, omar):
+    notice = add(maya)
+
+    omar.session.backend.dismiss_notices([notice])
+
+    assert shown(omar) == []
+    assert shown(maya) == [notice]
+
+
+def test_fourth_notice_of_a_kind_takes_the_place_of_the_oldest(deployment, maya):
+    removed = add(maya, REMOVED)
+    first, *others = [add(maya) for _ in range(4)]
+
+    assert shown(maya) == [*reversed(others), removed]
+    assert first not in shown(maya)
+
+
+def test_notice_is_stored_where_its_mail_is_refused(deployment, maya):
+    throttle = Throttle(uuid4().hex * 2, 1, 60)
+    add(maya, throttles=[throttle])
+
+    with pytest.raises(TooManyAttempts):
+        add(maya, throttles=[throttle])
+
+    assert len(shown(maya)) == 2
+
+
+def test_first_page_has_the_notices(deployment, maya):
+    notice = add(maya)
+
+    first = maya.sign_in().session.backend.first_page()
+
+    if deployment.brings_first_page:
+        assert [one.id for one in first.account.notices] == [notice]
+
+
+def test_command_of_an_operator_is_told(deployment, maya):
+    placeholder = free_address(deployment.operator, deployment.accounts.root_keys, maya.email)
+
+    [notice] = replace(maya, email=placeholder).sign_in().account().notices
+
+    assert (notice.kind, notice.browser) == (NoticeKind.OPERATOR, None)
+
+
+def test_notice_of_a_newer_version_does_not_keep_an_account_from_being_read(deployment, maya):
+    add(maya, NoticeKind("passkey_added"))
+
+    [notice] = maya.account().notices
+
+    assert (notice.kind, notice.kind.is_known) == ("passkey_added", False)
+
+
+def test_notices_go_with_the_account(deployment, maya):
+    add(maya)
+    browser = maya.account().notices[0].browser
+    assert browser in deployment.stored_text()
+
+    maya.administration.delete(maya.id)
+    deployment.sweep()
+
+    assert browser not in deployment.stored_text()
